@@ -1,0 +1,189 @@
+"""The values that travel through drakcelery. Pure: no input or output, no clock, no settings."""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+"""An analysis uid becomes a directory name, an S3 prefix and a Redis key; nothing else may be in it."""
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Names of hosts, slots and profiles: they become queue names and directory names."""
+
+Uid = Annotated[str, StringConstraints(pattern=UID_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+def is_uid(text: str) -> bool:
+    """Whether *text* may serve as an analysis uid."""
+    return re.fullmatch(UID_PATTERN, text) is not None and ".." not in text
+
+
+class Value(BaseModel):
+    """A frozen record; unknown fields are errors, so that old and new versions notice each other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stage(enum.StrEnum):
+    """The five Celery tasks of an attempt, in their order."""
+
+    PREPARE = "prepare"
+    RUN = "run"
+    COLLECT = "collect"
+    UPLOAD = "upload"
+    PUBLISH = "publish"
+
+
+class State(enum.StrEnum):
+    """What the ledger says of an analysis."""
+
+    RECEIVED = "RECEIVED"
+    QUEUED = "QUEUED"
+    PREPARING = "PREPARING"
+    RUNNING = "RUNNING"
+    COLLECTING = "COLLECTING"
+    UPLOADING = "UPLOADING"
+    PUBLISHED = "PUBLISHED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will happen any more."""
+        return self in (State.PUBLISHED, State.FAILED, State.CANCELLED)
+
+
+class Priority(enum.StrEnum):
+    """Karton's task priorities (``karton.core.task.TaskPriority``)."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Execution(enum.StrEnum):
+    """Whether the sample ran at all (DRAKVUF exit code 4: injection unsuccessful)."""
+
+    EXECUTED = "executed"
+    NOT_EXECUTED = "not_executed"
+
+
+class ObjectRef(Value):
+    """An object in S3, as a Karton resource names it."""
+
+    bucket: str
+    key: str
+    name: str
+    sha256: str | None = None
+    size: int | None = None
+
+
+class Analysis(Value):
+    """One accepted sample task: everything that was decided when it came in."""
+
+    uid: Uid
+    task_uid: str
+    """uid of the routed Karton task, which stays STARTED until the analysis is over."""
+    root_uid: str
+    priority: Priority
+    sample: ObjectRef
+    magic: str
+    """libmagic's description of the sample."""
+    extension: str
+    quality: str
+    file_name: str
+    """Name in the guest, without extension."""
+    timeout: int
+    """Seconds that the engine watches."""
+    start_command: str | None = None
+    """As the task asked; ``%f`` is the path in the guest. None: by extension."""
+    plugins: tuple[str, ...]
+    custom_hooks: ObjectRef | None = None
+    is_test: bool = False
+    vm_profile: Name | None = None
+    target_host: Name | None = None
+
+    @property
+    def sample_label(self) -> str:
+        """A short name for tables and for Flower: sha256 prefix and file name."""
+        return f"{(self.sample.sha256 or '?')[:12]} {self.file_name}.{self.extension}"
+
+
+class Step(Value):
+    """The message of a stage: ids only, never content (I6). Travels as JSON through Celery."""
+
+    uid: Uid
+    attempt: int = Field(ge=1)
+    profile: Name
+    host: Name | None = None
+    """Set by prepare; from then on the chain is pinned to it. Before: the host that was asked for."""
+    slot: Name | None = None
+
+    @classmethod
+    def parse(cls, message: dict[str, Any]) -> Self:
+        """Read a message. Raises :class:`pydantic.ValidationError`."""
+        return cls.model_validate(message)
+
+    def message(self) -> dict[str, Any]:
+        """The JSON form of this step."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Failure(Value):
+    """Why one attempt ended; the ledger keeps one for each."""
+
+    attempt: int
+    stage: Stage
+    error: str
+    host: str | None = None
+    slot: str | None = None
+    at: float
+
+    def sentence(self) -> str:
+        """One line for Karton's ``error`` list and for ``drakcelery status``."""
+        where = f" on {self.host}" if self.host else ""
+        slot = f"/{self.slot}" if self.slot else ""
+        return f"attempt {self.attempt}: {self.stage.value}{where}{slot}: {self.error}"
+
+
+class Snapshot(Value):
+    """What a slot's VM was restored from."""
+
+    version: int
+    """UNIX time of the snapshot."""
+    sha256: str
+
+
+class Outcome(Value):
+    """What an engine says of a finished run."""
+
+    engine: str
+    """Name and version: an emulator's result must never pass for DRAKVUF's."""
+    snapshot: Snapshot
+    started: int
+    finished: int
+    execution: Execution
+    reason: str | None = None
+    """Why the run ended early or the sample did not execute; None where it simply ended."""
+
+
+class Artifact(Value):
+    """One file of an analysis, ready to upload or uploaded."""
+
+    name: str
+    """Object name below ``<analysis uid>/``; also the payload's key."""
+    size: int
+    sha256: str
+
+
+class Manifest(Value):
+    """What collect found: all that publish needs."""
+
+    artifacts: tuple[Artifact, ...]
+    dumps_metadata: tuple[dict[str, str], ...]
+    metadata: dict[str, Any]

@@ -1,0 +1,100 @@
+"""What detonates a sample: the protocol that every engine keeps, and the engines by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from drakcelery.analysis import Outcome, Snapshot
+from drakcelery.errors import SettingsError
+
+if TYPE_CHECKING:
+    from drakcelery.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detonation:
+    """One attempt at one sample, as an engine sees it.
+
+    The engine writes below ``raw`` only, and what it writes is fixed: ``drakmon.log`` (one JSON object
+    a line, key ``Plugin`` first), ``dumps/<base>_<hash>``, ``dump.pcap``. Each may be missing.
+    """
+
+    uid: str
+    slot: str
+    sample: Path
+    """The sample under the name it has in the guest, alone in its directory."""
+    extension: str
+    magic: str
+    start_command: str
+    """``%f`` is the path in the guest."""
+    plugins: tuple[str, ...]
+    timeout: int
+    """Seconds to watch."""
+    raw: Path
+    """Directory for the engine's output; exists."""
+    hooks: Path | None
+    """Hook list that replaces the engine's own."""
+
+    @property
+    def log(self) -> Path:
+        """DRAKVUF's log: one JSON object a line."""
+        return self.raw / "drakmon.log"
+
+    @property
+    def dumps(self) -> Path:
+        """Directory of memory dumps named ``<base>_<hash>``."""
+        return self.raw / "dumps"
+
+    @property
+    def pcap(self) -> Path:
+        """Recorded network traffic."""
+        return self.raw / "dump.pcap"
+
+
+class Engine(Protocol):
+    """Owns the guests of a host. One object serves all slots; nothing is kept between calls.
+
+    ``prepare`` and ``run`` of one slot are called one after the other, possibly in different processes.
+    """
+
+    def version(self) -> str:
+        """Name and version, as it goes into ``metadata.engine``: ``emulator speakeasy-1.5.11``."""
+
+    def accept(self, job: Detonation) -> None:
+        """Refuse what can never run here. Raises :class:`~drakcelery.errors.UnsupportedSample`."""
+
+    def prepare(self, job: Detonation) -> Snapshot:
+        """Restore the slot's VM. Raises :class:`~drakcelery.errors.EngineError`."""
+
+    def run(self, job: Detonation) -> Outcome:
+        """Detonate, watch for ``job.timeout`` seconds at most, stop. The guest need not be gone after.
+
+        Raises :class:`~drakcelery.errors.EngineError` where the infrastructure failed; a sample that
+        does not start, crashes or never ends is an :class:`~drakcelery.analysis.Outcome`.
+        """
+
+    def destroy(self, slot: str) -> None:
+        """End whatever runs in the slot; nothing to end is fine, called at any time, from any process.
+
+        Raises :class:`~drakcelery.errors.EngineError` where the guest will not die.
+        """
+
+
+_FACTORIES = {
+    "emulator": "drakcelery.engines.emulator:create",
+    "replay": "drakcelery.engines.replay:create",
+}
+
+
+def create(name: str, settings: Settings) -> Engine:
+    """The engine called *name*. Raises :class:`~drakcelery.errors.SettingsError` for an unknown one."""
+    if name not in _FACTORIES:
+        known = ", ".join(sorted(_FACTORIES))
+        raise SettingsError(f"[drakcelery] engine={name}: this version has the engines {known}")
+    module, _, factory = _FACTORIES[name].partition(":")
+    make = cast("Callable[[Settings], Engine]", getattr(importlib.import_module(module), factory))
+    return make(settings)

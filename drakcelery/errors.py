@@ -1,0 +1,49 @@
+"""What can go wrong, sorted by what has to be done about it.
+
+Three kinds reach a stage, and each has one treatment (:mod:`drakcelery.stages`):
+
+* :class:`BadTask`: the sample task cannot be analysed. Final; CRASHED in Karton at once.
+* :class:`InfrastructureError`: this attempt failed through no fault of the sample. Tried again.
+* :class:`Superseded`: another attempt owns the analysis by now. Stop quietly.
+
+Every message is a sentence for the person who reads it in karton-dashboard or on a terminal. All of
+them take their message as the only argument, so that they survive pickling between processes.
+"""
+
+from __future__ import annotations
+
+
+class DrakceleryError(Exception):
+    """An error that drakcelery raises on purpose; its text is meant for people."""
+
+
+class SettingsError(DrakceleryError):
+    """A setting is missing or wrong. Names the file, section, key, value and what was expected."""
+
+
+class StackError(DrakceleryError):
+    """The embedded stack cannot start, is not running, or was asked for something it cannot do."""
+
+
+class BadTask(DrakceleryError):
+    """The sample task cannot be analysed, however often it is tried."""
+
+
+class UnsupportedSample(BadTask):
+    """The engine cannot detonate this kind of file."""
+
+
+class InfrastructureError(DrakceleryError):
+    """This attempt failed for a reason that lies with us: worth another attempt."""
+
+
+class EngineError(InfrastructureError):
+    """The engine could not restore, run or destroy a guest."""
+
+
+class StorageError(InfrastructureError):
+    """S3 did not do what was asked, after retries."""
+
+
+class Superseded(DrakceleryError):
+    """The ledger says that this attempt is stale, or that the analysis is over."""

@@ -1,0 +1,55 @@
+"""The names of DRAKVUF's plugins. A plugin's name is also the name of its log file."""
+
+from __future__ import annotations
+
+DEFAULT_PLUGINS = (
+    "apimon",
+    "bsodmon",
+    "clipboardmon",
+    "cpuidmon",
+    "crashmon",
+    "debugmon",
+    "delaymon",
+    "exmon",
+    "filedelete",
+    "filetracer",
+    "librarymon",
+    "memdump",
+    "procdump",
+    "procmon",
+    "regmon",
+    "rpcmon",
+    "socketmon",
+    "ssdtmon",
+    "syscalls",
+    "tlsmon",
+    "windowmon",
+    "wmimon",
+)
+"""What runs where no list is set: v0.18's default, and socketmon."""
+
+KNOWN_PLUGINS = frozenset(DEFAULT_PLUGINS) | {
+    "argprinter",
+    "callbackmon",
+    "codemon",
+    "dkommon",
+    "ebpfmon",
+    "envmon",
+    "etwmon",
+    "fileextractor",
+    "hidevm",
+    "hidsim",
+    "ipt",
+    "linkmon",
+    "memaccessmon",
+    "objmon",
+    "poolmon",
+    "procdump2",
+    "ptracemon",
+    "rebootmon",
+    "rootkitmon",
+    "spraymon",
+    "unixsocketmon",
+    "userhook",
+}
+"""Every plugin a task or a setting may name (DRAKVUF's ``src/plugins``)."""
