@@ -29,17 +29,18 @@ DEFAULT_PLUGINS = (
 """What runs where no list is set: v0.18's default, and socketmon."""
 
 KNOWN_PLUGINS = frozenset(DEFAULT_PLUGINS) | {
-    "argprinter",
     "callbackmon",
     "codemon",
     "dkommon",
     "ebpfmon",
     "envmon",
     "etwmon",
+    "exploitmon",
     "fileextractor",
     "hidevm",
     "hidsim",
     "ipt",
+    "libhooktest",
     "linkmon",
     "memaccessmon",
     "objmon",
@@ -50,6 +51,5 @@ KNOWN_PLUGINS = frozenset(DEFAULT_PLUGINS) | {
     "rootkitmon",
     "spraymon",
     "unixsocketmon",
-    "userhook",
 }
-"""Every plugin a task or a setting may name (DRAKVUF's ``src/plugins``)."""
+"""Every plugin a task or a setting may name: DRAKVUF's own table, ``src/plugins/plugins.h`` of March 2026."""

@@ -1,0 +1,176 @@
+"""The Celery app: ``celery -A drakcelery …`` finds it here.
+
+Settings are read when the app's configuration is first used, not when this module is imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import signal
+from typing import Any
+
+import structlog
+from celery import Celery, Task
+from celery.signals import setup_logging, worker_process_init
+
+from drakcelery import chain, gate, logs, reconcile, settings
+from drakcelery.analysis import Analysis, Stage, Step
+from drakcelery.engines import create
+from drakcelery.errors import Superseded
+from drakcelery.ledger import Ledger, connect
+from drakcelery.slots import SlotTable
+from drakcelery.stages import Site, perform
+from drakcelery.storage import Storage
+
+log = structlog.get_logger(__name__)
+
+PR_SET_PDEATHSIG = 1
+"""``prctl(2)``: the signal that a process gets when its parent dies."""
+
+
+@functools.cache
+def current_settings() -> settings.Settings:
+    """The settings of this process, read once, where :func:`drakcelery.settings.find` finds them."""
+    return settings.load(settings.find())
+
+
+def make_ledger(config: settings.Settings, *, name: str | None = None) -> Ledger:
+    """A ledger on Karton's Redis; *name* is how Redis lists its connections."""
+    return Ledger(
+        connect(config.redis, name=name),
+        identity=config.drakrun.identity,
+        record_ttl=config.drakcelery.record_ttl,
+    )
+
+
+def make_storage(config: settings.Settings) -> Storage:
+    """A storage on Karton's S3."""
+    return Storage.connect(config.s3, threads=config.drakcelery.upload_threads)
+
+
+@functools.cache
+def site() -> Site:
+    """What the stages work with in this process."""
+    config = current_settings()
+    ledger = make_ledger(config)
+    return Site(
+        settings=config,
+        ledger=ledger,
+        slots=SlotTable(config.drakcelery.state_dir),
+        storage=make_storage(config),
+        engine=create(config.engine, config),
+        dispatch=functools.partial(dispatch, config, ledger),
+    )
+
+
+def dispatch(
+    config: settings.Settings, ledger: Ledger, analysis: Analysis, attempt: int, failed: tuple[str, ...] = ()
+) -> None:
+    """Send an attempt's chain; *failed* are hosts where earlier attempts failed."""
+    hosts = ledger.hosts() if failed else ()
+    profile, host = chain.place(
+        analysis, default_profile=config.drakcelery.default_profile, hosts=hosts, failed=failed
+    )
+    chain.send(app, analysis, Step(uid=analysis.uid, attempt=attempt, profile=profile, host=host))
+
+
+def configuration() -> dict[str, Any]:
+    """Celery's configuration. Ids, not content, travel; results are not kept: the ledger is the truth."""
+    config = current_settings()
+    return {
+        "broker_url": config.broker_url,
+        "broker_connection_retry_on_startup": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_track_started": True,
+        "task_routes": [chain.route],
+        "task_default_queue": chain.RECONCILE_QUEUE,
+        "worker_prefetch_multiplier": 1,
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "beat_schedule_filename": str(config.drakcelery.state_dir / "beat"),
+        "beat_schedule": {
+            "reconcile": {
+                "task": chain.RECONCILE,
+                "schedule": reconcile.INTERVAL,
+                # What was not done before the next one is due need not be done at all
+                "options": {"expires": reconcile.INTERVAL},
+            }
+        },
+    }
+
+
+app = Celery("drakcelery")
+app.add_defaults(configuration)
+
+gate.Ground.site = gate.Gate.site = staticmethod(site)
+app.steps["worker"].add(gate.Ground)
+app.steps["consumer"].add(gate.Gate)
+
+
+def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dict[str, Any] | None:
+    step = Step.parse(message)
+    if stage is Stage.PREPARE:
+        step = step.model_copy(update={"slot": task.request.get(gate.SLOT_HEADER)})
+    try:
+        return perform(site(), stage, step).message()
+    except Superseded:
+        # The quiet stop: Celery reads the rest of the chain from the request once the task has returned
+        task.request.chain = None
+        return None
+
+
+@app.task(bind=True, name=chain.task_name(Stage.PREPARE), Strategy="drakcelery.gate:strategy")
+def prepare(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
+    """Fetch the sample and restore the slot's VM. Pins the rest of the chain to this host."""
+    return _perform(self, Stage.PREPARE, message)
+
+
+@app.task(bind=True, name=chain.task_name(Stage.RUN), Strategy="drakcelery.gate:strategy")
+def run(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
+    """Detonate, watch, stop; then the slot is free."""
+    return _perform(self, Stage.RUN, message)
+
+
+@app.task(bind=True, name=chain.task_name(Stage.COLLECT))
+def collect(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
+    """Split the log, pack the dumps, write the metadata."""
+    return _perform(self, Stage.COLLECT, message)
+
+
+@app.task(bind=True, name=chain.task_name(Stage.UPLOAD))
+def upload(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
+    """Artifacts to the bucket, ``metadata.json`` last."""
+    return _perform(self, Stage.UPLOAD, message)
+
+
+@app.task(bind=True, name=chain.task_name(Stage.PUBLISH))
+def publish(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
+    """The analysis task goes out and the sample task is finished, in one transaction."""
+    return _perform(self, Stage.PUBLISH, message)
+
+
+@app.task(name=chain.RECONCILE)
+def reconcile_now() -> dict[str, int]:
+    """Compare the ledger with Karton and mend what is amiss; beat sends it."""
+    config = current_settings()
+    ledger = make_ledger(config)
+    return reconcile.reconcile(ledger, functools.partial(dispatch, config, ledger))
+
+
+@setup_logging.connect
+def _log_our_way(**_: Any) -> None:
+    """Keep Celery from setting up logging of its own."""
+    ours = current_settings().drakcelery
+    logs.configure(level=ours.log_level, style=ours.log_format)
+
+
+@worker_process_init.connect
+def _die_with_the_worker(**_: Any) -> None:
+    """A pool process must not outlive its worker: it holds the host's lock and runs guests (I3)."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,107 @@
+"""The order of the stages, their queues, and how an attempt is sent on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from celery import Celery, chain, signature
+
+from drakcelery.analysis import Analysis, Stage, Step
+from drakcelery.ledger import HostStatus
+
+ORDER = (Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
+RECONCILE = "drakcelery.reconcile"
+RECONCILE_QUEUE = "drak.reconcile"
+
+
+def task_name(stage: Stage) -> str:
+    """The Celery task of a stage."""
+    return f"drakcelery.{stage.value}"
+
+
+def task_id(uid: str, attempt: int, stage: Stage) -> str:
+    """A Celery task id that a person can read."""
+    return f"{uid}/{attempt}/{stage.value}"
+
+
+def prepare_queue(profile: str, host: str | None = None) -> str:
+    """Where a sample waits for a slot of *profile*: on any host, or on the one that was asked for."""
+    return f"drak.prepare.{profile}.{host}" if host else f"drak.prepare.{profile}"
+
+
+def vm_queue(host: str) -> str:
+    """What the host's vm worker always takes."""
+    return f"drak.vm.{host}"
+
+
+def io_queue(host: str) -> str:
+    """What the host's io worker takes."""
+    return f"drak.io.{host}"
+
+
+def queue_of(stage: Stage, step: Step) -> str:
+    """The queue of a stage. After prepare the step names the host that it is pinned to."""
+    if stage is Stage.PREPARE:
+        return prepare_queue(step.profile, step.host)
+    if step.host is None:
+        raise ValueError(f"{stage.value} of {step.uid} names no host")
+    return vm_queue(step.host) if stage is Stage.RUN else io_queue(step.host)
+
+
+def route(
+    name: str,
+    args: Sequence[Mapping[str, Any]],
+    kwargs: Mapping[str, Any],  # noqa: ARG001 Celery's signature of a router
+    options: Mapping[str, Any],  # noqa: ARG001
+    task: object = None,  # noqa: ARG001
+    **_: object,
+) -> dict[str, str] | None:
+    """Celery's router: the queue follows from the message, so a re-sent step finds its way as well."""
+    stage = next((stage for stage in ORDER if task_name(stage) == name), None)
+    if stage is None:
+        return {"queue": RECONCILE_QUEUE} if name == RECONCILE else None
+    return {"queue": queue_of(stage, Step.parse(dict(args[0])))}
+
+
+def send(app: Celery, analysis: Analysis, step: Step) -> None:
+    """Send the chain of an attempt. Each task has a readable id, and names the sample in Flower.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker is away.
+    """
+    label = f"({analysis.sample_label}, attempt {step.attempt})"
+    links = [
+        signature(
+            task_name(stage),
+            args=(step.message(),) if stage is ORDER[0] else (),
+            app=app,
+            task_id=task_id(step.uid, step.attempt, stage),
+            argsrepr=label,
+            kwargsrepr="",
+        )
+        for stage in ORDER
+    ]
+    chain(*links, app=app).apply_async()
+
+
+def place(
+    analysis: Analysis, *, default_profile: str, hosts: Iterable[HostStatus] = (), failed: Iterable[str] = ()
+) -> tuple[str, str | None]:
+    """(profile, host) of the next attempt; host None means any.
+
+    After a failure another host that has a free slot of the profile right now is preferred.
+    """
+    profile = analysis.vm_profile or default_profile
+    if analysis.target_host is not None:
+        return profile, analysis.target_host
+    avoided = set(failed)
+    if not avoided:
+        return profile, None
+    elsewhere = (
+        status.host
+        for status in hosts
+        if status.host not in avoided
+        and any(slot.profile == profile and slot.state == "free" for slot in status.slots)
+    )
+    return profile, next(iter(elsewhere), None)

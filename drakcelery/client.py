@@ -1,0 +1,100 @@
+"""What the commands for analysts and operators do, apart from printing it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from karton.core import Task
+from karton.core.task import TaskState
+
+from drakcelery.analysis import State
+from drakcelery.errors import DrakceleryError, StackError
+from drakcelery.ledger import Ledger, Record
+from drakcelery.settings import Settings
+from drakcelery.storage import Storage
+
+POLL_SECONDS = 0.25
+RECENT = 20
+"""How many finished analyses ``status`` lists."""
+
+
+def overview(ledger: Ledger) -> list[Record]:
+    """All live analyses, oldest first, then the newest finished ones."""
+    return [*ledger.live(), *ledger.done(newest=RECENT)]
+
+
+def look_up(ledger: Ledger, uid: str) -> Record | None:
+    """The record of an analysis by its own uid, or by a uid that Karton has for it."""
+    record = ledger.get(uid)
+    if record is not None:
+        return record
+    own = Task.fquid_to_uid(uid)
+    return next(
+        (record for record in _all(ledger) if own in (record.root_uid, Task.fquid_to_uid(record.task_uid))),
+        None,
+    )
+
+
+def _all(ledger: Ledger) -> Iterator[Record]:
+    yield from ledger.live()
+    yield from ledger.done(newest=10_000)
+
+
+def find_record(ledger: Ledger, uid: str) -> Record:
+    """As :func:`look_up`. Raises :class:`StackError` where there is none."""
+    record = look_up(ledger, uid)
+    if record is None:
+        raise StackError(
+            f"no analysis {uid} in the ledger: it still waits in Karton, was never pushed, or is older than "
+            "[drakcelery] record_ttl"
+        )
+    return record
+
+
+def follow(
+    ledger: Ledger, uid: str, *, poll: Callable[[float], object] = time.sleep
+) -> Iterator[Record | None]:
+    """The record each time it changes, until the analysis is over; None while it waits in Karton."""
+    last: tuple[object, ...] | None = ()
+    while True:
+        record = ledger.get(uid)
+        seen = None if record is None else (record.state, record.attempt, record.slot)
+        if seen != last:
+            yield record
+            last = seen
+        if record is not None and record.state.is_over:
+            return
+        poll(POLL_SECONDS)
+
+
+def karton_error(ledger: Ledger, record: Record) -> list[str]:
+    """What Karton shows as the reason of a crashed sample task; empty where it did not crash."""
+    task = ledger.karton_task(record.task_uid)
+    if task is None or task.status is not TaskState.CRASHED:
+        return []
+    return [str(line).rstrip() for line in task.error or []]
+
+
+def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> list[Path]:
+    """Download an analysis' artifacts into *to*, which is made. Returns the files.
+
+    Raises:
+        StackError: there is nothing to download (yet).
+    """
+    if record.analysis is None:
+        raise StackError(f"analysis {record.uid} was refused and has no artifacts: {record.error}")
+    bucket = settings.s3.bucket if record.analysis.is_test else settings.drakcelery.bucket
+    files = storage.download_all(bucket, f"{record.uid}/", to)
+    if not files:
+        raise StackError(f"analysis {record.uid} is {record.state.value} and has no artifacts in {bucket!r}")
+    return files
+
+
+def require_published(record: Record) -> None:
+    """Raise :class:`DrakceleryError` with the reason where the analysis ended in any other way."""
+    if record.state is not State.PUBLISHED:
+        raise DrakceleryError(
+            f"analysis {record.uid} {record.state.value}: {record.error or 'no reason given'}"
+        )

@@ -1,0 +1,369 @@
+"""The Karton contract: a sample task becomes an :class:`Analysis`, a :class:`Manifest` an analysis task.
+
+Pure: the caller fetches the sample's first bytes and sizes and hands them in. Facts about Karton 5.9 are
+from ``karton.core.task`` and ``karton.core.resource``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from karton.core import Task
+from karton.core.resource import RemoteResource, ResourceBase
+from karton.core.task import TaskState
+
+from drakcelery.analysis import (
+    NAME_PATTERN,
+    Analysis,
+    Artifact,
+    Manifest,
+    ObjectRef,
+    Priority,
+    is_uid,
+)
+from drakcelery.errors import BadTask
+from drakcelery.plugins import KNOWN_PLUGINS
+from drakcelery.startup import EXTENSIONS
+
+FILE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,128}")
+DEFAULT_FILE_NAME = "malwar"
+DEFAULT_EXTENSION = "exe"
+DEFAULT_QUALITY = "high"
+MAGIC_BYTES = 1024**2
+"""How much of a sample libmagic is shown at ingress."""
+
+PAYLOAD_FIELDS = frozenset(
+    {
+        "sample",
+        "timeout",
+        "file_name",
+        "start_command",
+        "plugins",
+        "custom_hooks",
+        "override_uid",
+        "testcase",
+        "vm_profile",
+        "target_host",
+    }
+)
+"""What of a sample task's payload is ours. Other services' fields may lie beside it and are theirs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The settings that decide how a sample task is read."""
+
+    default_timeout: int
+    """Seconds."""
+    hard_time_limit: int
+    """Seconds; a task that asks for more is refused."""
+    max_sample_size: int
+    """Bytes."""
+    default_bucket: str
+    """Karton's own bucket: where a resource lies that names none."""
+    use_root_uid: bool
+    plugins_of: Callable[[str], Sequence[str]]
+    """The plugins of a quality."""
+    test_filters: Sequence[Mapping[str, Any]] = ()
+    """Empty unless ``sample_testing`` is on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFacts:
+    """What the storage says of the sample."""
+
+    size: int
+    magic: str
+
+
+def sample_ref(task: Task, policy: Policy) -> ObjectRef:
+    """Where the sample of *task* lies. Raises :class:`BadTask` where it has none."""
+    sample = task.payload.get("sample", task.payload_persistent.get("sample"))
+    if sample is None:
+        raise BadTask("the sample task has no payload 'sample': nothing to analyse")
+    return _object(sample, "sample", policy)
+
+
+def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
+    """Check every field of a sample task (CONTRACT: *In*) and decide what follows from it.
+
+    Raises:
+        BadTask: one sentence that names the field, its value and what was expected.
+    """
+    fields = _Fields(task)
+    sample = sample_ref(task, policy)
+    if facts.size == 0:
+        raise BadTask(f"the sample {sample.name!r} is empty: nothing to analyse")
+    if facts.size > policy.max_sample_size:
+        raise BadTask(
+            f"the sample {sample.name!r} has {facts.size} bytes; "
+            f"at most {policy.max_sample_size} are accepted"
+        )
+    quality = _quality(fields)
+    hooks = fields.payload("custom_hooks")
+    return Analysis(
+        uid=_uid(fields, policy),
+        task_uid=task.uid,
+        root_uid=task.root_uid,
+        priority=Priority(task.priority.value),
+        sample=sample.model_copy(update={"size": facts.size}),
+        magic=facts.magic,
+        extension=_extension(fields, facts.magic),
+        quality=quality,
+        file_name=_file_name(fields),
+        timeout=_timeout(fields, policy),
+        start_command=_start_command(fields),
+        plugins=_plugins(fields, quality, policy),
+        custom_hooks=None if hooks is None else _object(hooks, "custom_hooks", policy),
+        is_test=bool(policy.test_filters) and task.matches_filters([dict(f) for f in policy.test_filters]),
+        vm_profile=_name(fields, "vm_profile"),
+        target_host=_name(fields, "target_host"),
+    )
+
+
+class _Fields:
+    """Access to a task's own and persistent payload, and to its headers."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def payload(self, name: str) -> Any:
+        # Karton's Task.get_payload looks into the persistent payload as well
+        return self.task.payload.get(name, self.task.payload_persistent.get(name))
+
+    def header(self, name: str) -> Any:
+        return self.task.headers.get(name)
+
+
+def _wrong(name: str, value: object, expected: str) -> BadTask:
+    shown = repr(value)
+    return BadTask(f"{name} is {shown[:80]}{'…' if len(shown) > 80 else ''}; expected {expected}")
+
+
+def _object(value: object, name: str, policy: Policy) -> ObjectRef:
+    if not isinstance(value, ResourceBase):
+        raise _wrong(f"payload '{name}'", value, "a Karton resource")
+    try:
+        return ObjectRef(
+            bucket=value.bucket or policy.default_bucket,
+            key=value.uid,
+            name=str(value.name)[:255],
+            sha256=value.sha256,
+            size=value._size,  # noqa: SLF001 the public property reads the content where the size is unknown
+        )
+    except ValueError:
+        raise _wrong(f"payload '{name}'", value.to_dict(), "a Karton resource") from None
+
+
+def _quality(fields: _Fields) -> str:
+    quality = fields.header("quality")
+    if quality is None:
+        return DEFAULT_QUALITY
+    if not isinstance(quality, str) or not re.fullmatch(NAME_PATTERN, quality):
+        raise _wrong("header 'quality'", quality, "a short name such as 'high' or 'low'")
+    return quality
+
+
+def _extension(fields: _Fields, magic: str) -> str:
+    given = fields.header("extension")
+    if "(DLL)" in magic:
+        return "dll"  # v0.18 let libmagic win over the header here; consumers rely on DLLs being run as such
+    if given is None:
+        return DEFAULT_EXTENSION
+    if not isinstance(given, str):
+        raise _wrong("header 'extension'", given, "a text such as 'exe'")
+    extension = given.lower().removeprefix(".")
+    if extension not in EXTENSIONS:
+        raise BadTask(
+            f"extension {given[:40]!r} is not supported; supported: {', '.join(sorted(EXTENSIONS))}"
+        )
+    return extension
+
+
+def _file_name(fields: _Fields) -> str:
+    name = fields.payload("file_name")
+    if name is None:
+        return DEFAULT_FILE_NAME
+    if not isinstance(name, str) or not FILE_NAME.fullmatch(name) or name.strip(".") == "":
+        raise _wrong("payload 'file_name'", name, "letters, digits, '.', '_' and '-' only, at most 128")
+    return name
+
+
+def _timeout(fields: _Fields, policy: Policy) -> int:
+    timeout = fields.payload("timeout")
+    if timeout is None:
+        return policy.default_timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 1:
+        raise _wrong("payload 'timeout'", timeout, "a whole number of seconds, at least 1")
+    if timeout > policy.hard_time_limit:
+        raise BadTask(
+            f"payload 'timeout' is {timeout} s; the limit is {policy.hard_time_limit} s: ask for less, "
+            "or raise [drakcelery] hard_time_limit"
+        )
+    return timeout
+
+
+def _start_command(fields: _Fields) -> str | None:
+    command = fields.payload("start_command")
+    if command is None:
+        return None
+    if (
+        not isinstance(command, str)
+        or not command.strip()
+        or not command.isprintable()
+        or len(command) > 8191
+    ):
+        # 8191: the longest command line that cmd.exe takes
+        raise _wrong("payload 'start_command'", command, "a printable command of at most 8191 characters")
+    return command
+
+
+def _plugins(fields: _Fields, quality: str, policy: Policy) -> tuple[str, ...]:
+    allowed = tuple(policy.plugins_of(quality))
+    wanted = fields.payload("plugins")
+    if wanted is None:
+        return _with_codemon(allowed)
+    if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
+        raise _wrong("payload 'plugins'", wanted, "a list of plugin names")
+    unknown = [name for name in wanted if name not in KNOWN_PLUGINS]
+    if unknown:
+        raise BadTask(f"payload 'plugins' names {unknown[0][:40]!r}, which is no DRAKVUF plugin")
+    chosen = tuple(name for name in allowed if name in wanted)
+    if wanted and not chosen:
+        raise BadTask(
+            f"payload 'plugins': none of {', '.join(wanted)} is enabled for quality {quality!r} "
+            "([drakvuf_plugins])"
+        )
+    return _with_codemon(chosen)
+
+
+def _with_codemon(plugins: tuple[str, ...]) -> tuple[str, ...]:
+    """Plugin ipt needs codemon; v0.18 added it by itself."""
+    return (*plugins, "codemon") if "ipt" in plugins and "codemon" not in plugins else plugins
+
+
+def _uid(fields: _Fields, policy: Policy) -> str:
+    override = fields.payload("override_uid")
+    if override is not None:
+        if not isinstance(override, str) or not is_uid(override):
+            raise _wrong(
+                "payload 'override_uid'", override, "letters, digits, '.', '_' and '-' only, at most 128"
+            )
+        return override
+    task = fields.task
+    # Since Karton 5.4 a uid reads "{root}:own"; the own part is unique and fits a path
+    uid = Task.fquid_to_uid(task.root_uid) if policy.use_root_uid else task.task_uid
+    if not is_uid(uid):
+        raise _wrong("the task's uid", uid, "letters, digits, '.', '_' and '-' only, at most 128")
+    return uid
+
+
+def _name(fields: _Fields, name: str) -> str | None:
+    value = fields.payload(name)
+    if value is None:
+        value = fields.header(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(NAME_PATTERN, value):
+        raise _wrong(f"'{name}'", value, "a name of letters, digits, '.', '_' and '-', at most 64")
+    return value
+
+
+def artifact_resource(artifact: Artifact, *, bucket: str, uid: str) -> RemoteResource:
+    """The Karton resource of an uploaded artifact: key ``<analysis uid>/<name>``."""
+    return RemoteResource(
+        name=artifact.name,
+        bucket=bucket,
+        uid=f"{uid}/{artifact.name}",
+        size=artifact.size,
+        sha256=artifact.sha256,
+        metadata={"sha256": artifact.sha256},
+    )
+
+
+UNPUBLISHED = frozenset({"metadata.json", "drakrun.log"})
+"""Artifacts that lie in the bucket and are no payload of the analysis task."""
+
+
+def analysis_task_uid(analysis: Analysis, attempt: int) -> str:
+    """The uid of the analysis task, the same however often it is asked for.
+
+    Upload of a test sample declares the task before it uploads, publish sends it.
+    """
+    own = uuid.uuid5(uuid.NAMESPACE_URL, f"drakcelery:{analysis.task_uid}:{analysis.uid}:{attempt}")
+    return f"{{{analysis.root_uid}}}:{own}"
+
+
+def build_analysis_task(
+    sample_task: Task,
+    analysis: Analysis,
+    manifest: Manifest,
+    *,
+    attempt: int,
+    headers: Mapping[str, Any],
+    bucket: str,
+    identity: str,
+) -> Task:
+    """The analysis task of CONTRACT: *Out*, as ``Producer.send_task`` would have completed it.
+
+    Parent, root uid, priority, persistent headers and persistent payload come from *sample_task*, as in
+    ``karton.core.karton.Producer.send_task``.
+    """
+    task = Task(
+        headers={**headers, "quality": analysis.quality},
+        uid=analysis_task_uid(analysis, attempt),
+        root_uid=sample_task.root_uid,
+        payload=_payload(sample_task, analysis, manifest, bucket=bucket),
+        priority=sample_task.priority,
+    )
+    task.set_task_parent(sample_task)
+    task.merge_persistent_payload(sample_task)
+    task.merge_persistent_headers(sample_task)
+    task.last_update = time.time()
+    task.headers.update({"origin": identity})
+    return task
+
+
+def _payload(sample_task: Task, analysis: Analysis, manifest: Manifest, *, bucket: str) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "sample": _Fields(sample_task).payload("sample"),
+        "dumps_metadata": [dict(entry) for entry in manifest.dumps_metadata],
+        "metadata": manifest.metadata,
+        "analysis_uid": analysis.uid,
+    }
+    for artifact in manifest.artifacts:
+        if artifact.name not in UNPUBLISHED:
+            payload[artifact.name] = artifact_resource(artifact, bucket=bucket, uid=analysis.uid)
+    if "dumps.pcap" in payload:
+        # The documents name dumps.pcap; karton-pcap-miner and others read dump.pcap
+        payload["dump.pcap"] = payload["dumps.pcap"]
+    if analysis.is_test:
+        payload["testcase"] = _Fields(sample_task).payload("testcase")
+    return payload
+
+
+def finished(task: Task) -> Task:
+    """*task* as FINISHED. Changes and returns it, as Karton's own ``set_task_status`` does."""
+    task.status = TaskState.FINISHED
+    task.last_update = time.time()
+    return task
+
+
+def started(task: Task) -> Task:
+    """*task* as STARTED."""
+    task.status = TaskState.STARTED
+    task.last_update = time.time()
+    return task
+
+
+def crashed(task: Task, reasons: Sequence[str]) -> Task:
+    """*task* as CRASHED, with the lines that karton-dashboard shows."""
+    task.status = TaskState.CRASHED
+    task.error = list(reasons)
+    task.last_update = time.time()
+    return task

@@ -1,0 +1,143 @@
+"""The demo: one sample through a stack of its own, received as any Karton service would receive it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from karton.core import Karton, Task
+from karton.core.resource import RemoteResource
+from rich.console import Console
+from rich.table import Table
+
+from drakcelery import client, pipeline, settings, views
+from drakcelery.embedded.background import background
+from drakcelery.embedded.formation import home
+from drakcelery.errors import StackError
+from drakcelery.ledger import Ledger, connect
+
+BEHAVIOUR_LOGS = ("procmon.log", "filetracer.log", "regmon.log", "socketmon.log", "memdump.log", "apimon.log")
+FIRST_LINES = 3
+DELIVERY_SECONDS = 60
+"""How long karton-system may take to route the analysis task; it takes a second."""
+HOST_SECONDS = 60
+
+
+class AnalysisConsumer(Karton):
+    """An independent Karton service: it knows Karton and the contract, and nothing of drakcelery."""
+
+    identity = "karton.drakcelery-demo"
+    filters = [{"type": "analysis", "kind": "drakrun"}]  # noqa: RUF012 Karton's own type
+    persistent = False
+    received: Task | None = None
+    to: Path
+
+    def process(self, task: Task) -> None:
+        """Download every resource of the analysis, the way Karton services do."""
+        for name, resource in task.payload.items():
+            if isinstance(resource, RemoteResource) and name != "sample":
+                resource.download_to_file(str(self.to / name))
+        self.received = task
+
+    def bind(self) -> None:
+        """Tell karton-system which tasks are wanted."""
+        self.backend.register_bind(self._bind)
+
+    def wait(self, seconds: float) -> Task:
+        """The next analysis. Raises :class:`StackError` where none comes in time."""
+        deadline = time.monotonic() + seconds
+        while self.received is None:
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"the analysis was published, but did not come out of Karton in {seconds:.0f} s"
+                )
+            task = self.backend.consume_routed_task(self.identity, timeout=1)
+            if task is not None:
+                self.internal_process(task)
+        return self.received
+
+
+def default_sample() -> Path:
+    """The behaviour sample that comes with drakcelery, in a checkout or in the installed package."""
+    return home() / "samples" / "behaviour.exe"
+
+
+def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> None:
+    """Start a stack, push *sample*, show what happens and what comes back, stop the stack.
+
+    The files stay in a directory below *to*; the stack's own data are gone afterwards.
+
+    Raises:
+        DrakceleryError: the stack did not come up, or the analysis was not published; says why.
+    """
+    sample = sample or default_sample()
+    console.print("[bold]Starting[/] Valkey, SeaweedFS, karton-system, ingress, workers, beat and Flower …")
+    with (
+        tempfile.TemporaryDirectory(prefix="drakcelery-demo-") as data_dir,
+        background(Path(data_dir), overrides={"drakcelery": {"log_format": "json"}}) as stack,
+    ):
+        for name, address in stack.addresses.items():
+            console.print(f"  {name:8} {address}")
+        ours = settings.load(stack.config)
+        ledger = Ledger(connect(ours.redis), identity=ours.drakrun.identity, record_ttl=3600)
+        _wait_for_host(ledger)
+        consumer = AnalysisConsumer(config=pipeline.karton_config(ours))
+        consumer.bind()
+        uid = pipeline.push(ours, pipeline.sample_task(sample, timeout=timeout))
+        console.print(f"[bold]Pushed[/] {sample.name} into Karton: {uid}")
+        record = None
+        for record in client.follow(ledger, uid):
+            console.print(" ", views.progress_line(record))
+        if record is not None:
+            client.require_published(record)
+        consumer.to = _results(to, uid)
+        show(console, consumer.wait(DELIVERY_SECONDS), consumer.to)
+        console.print("[bold]Stopping[/] everything …")
+    console.print(f"[bold green]Done.[/] The files are in {consumer.to}")
+
+
+def _wait_for_host(ledger: Ledger) -> None:
+    """Until a vm worker and an ingress are there. Raises :class:`StackError` where they do not come."""
+    deadline = time.monotonic() + HOST_SECONDS
+    while not (ledger.hosts() and pipeline.is_bound(ledger.redis, ledger.identity)):
+        if time.monotonic() > deadline:
+            raise StackError(f"no vm worker and ingress came up in {HOST_SECONDS} s")
+        time.sleep(client.POLL_SECONDS)
+
+
+def _results(to: Path, uid: str) -> Path:
+    directory = to / uid
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory.absolute()
+
+
+def show(console: Console, task: Task, directory: Path) -> None:
+    """Print what a consumer got: metadata, artifacts, and how the behaviour logs begin."""
+    console.print(f"[bold]Received[/] from Karton: {task.headers['type']}/{task.headers['kind']} {task.uid}")
+    metadata = Table.grid(padding=(0, 2))
+    for key, value in task.payload["metadata"].items():
+        metadata.add_row(f"  {key}", views.clean(value if isinstance(value, str) else json.dumps(value)))
+    console.print(metadata)
+    console.print(views.files_table(directory.iterdir()))
+    for name in BEHAVIOUR_LOGS:
+        path = directory / name
+        if path.is_file():
+            console.print(f"[bold]{name}[/]")
+            for line in _first_lines(path):
+                console.print(f"  {line}", markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
+
+
+def _first_lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from (
+            views.clean(line.rstrip("\n"))
+            for line, _ in zip(_bounded(file), range(FIRST_LINES), strict=False)
+        )
+
+
+def _bounded(file: Iterable[str]) -> Iterator[str]:
+    for line in file:
+        yield line[:2000]

@@ -1,0 +1,270 @@
+"""The gate on the prepare queues: a host takes a sample only while it has a free slot (I4).
+
+A vm worker always consumes its host's own queue, and each profile's prepare queues only while a slot of the
+profile is free. The slot is claimed in the worker's main process as the message arrives, by the
+:func:`strategy` of the prepare and run tasks, and given back when their messages are settled.
+
+Facts (Celery 5.7, read in its source and measured): the strategy runs in the main process for every message;
+``Request.on_success`` and ``execute_using_pool`` cannot be overridden, since Celery generates a class that
+replaces both; ``cancel_task_queue`` does not stop a BRPOP that is under way, so a message may still come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import Celery, Task, bootsteps
+from celery.worker.strategy import default
+from kombu.message import Message
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+
+from drakcelery.analysis import Stage, Step
+from drakcelery.chain import prepare_queue, task_name
+from drakcelery.engines import Engine
+from drakcelery.errors import DrakceleryError, EngineError
+from drakcelery.ledger import HostStatus, SlotStatus
+from drakcelery.slots import SlotState, SlotTable, sole_worker
+from drakcelery.stages import Site
+
+log = structlog.get_logger(__name__)
+
+SLOT_HEADER = "drak_slot"
+"""Message header that tells the pool process which slot was claimed for it."""
+SYNC_SECONDS = 0.5
+REPORT_SECONDS = 5.0
+Settle = Callable[..., Any]
+
+
+def is_vm_worker(hostname: str) -> bool:
+    """Whether a Celery node name, ``vm@host``, is a vm worker's."""
+    return hostname.startswith("vm@")
+
+
+class Ground(bootsteps.Step):
+    """Before the pool starts: the host's lock, its slot table, an end to what an earlier worker left."""
+
+    site: Callable[[], Site]
+
+    def __init__(self, parent: Any, **_: Any) -> None:
+        """*parent* is the worker."""
+        super().__init__(parent)
+        self.enabled = is_vm_worker(parent.hostname)
+        if not self.enabled:
+            return
+        self._lock = contextlib.ExitStack()
+        try:
+            site = type(self).site()
+            ours = site.settings.drakcelery
+            self._lock.enter_context(sole_worker(ours.state_dir, site.host))
+            clear_host(site.slots, site.engine, dict(site.settings.slots))
+        except DrakceleryError as error:
+            raise SystemExit(f"drakcelery: {error}") from None
+        for notice in site.settings.notices():
+            log.warning("setting_without_effect", notice=notice)
+        log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
+
+
+def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> None:
+    """Define the table and destroy every guest of an earlier worker. A survivor's slot stays DIRTY."""
+    for name in [*slots.define(wanted), *wanted]:
+        try:
+            engine.destroy(name)
+        except EngineError as error:
+            log.error("leftover_survives", slot=name, error=str(error))
+        else:
+            slots.cleaned(name)
+
+
+class Gate(bootsteps.StartStopStep):
+    """Consumer step of a vm worker: opens and closes the prepare queues as slots come and go."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    site: Callable[[], Site]
+
+    def __init__(self, parent: Any, **_: Any) -> None:
+        """*parent* is the consumer."""
+        super().__init__(parent)
+        self.enabled = is_vm_worker(parent.hostname)
+        parent.drak_gate = self
+        self._timer: Any = None
+        self._janitor: Janitor | None = None
+
+    def start(self, parent: Any) -> None:
+        """Called whenever the consumer (re)connects."""
+        site = type(self).site()
+        self._consumer = parent
+        self._host = site.host
+        self._slots = site.slots
+        self._janitor = Janitor(site)
+        self._janitor.start()
+        self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.sync)
+        self.sync()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
+        """Called when the connection is lost, and at the end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._janitor is not None:
+            self._janitor.stop()
+            self._janitor = None
+
+    shutdown = stop
+
+    def sync(self) -> None:
+        """Consume each profile's queues just while one of its slots is free."""
+        slots = self._slots.all()
+        free = {slot.profile for slot in slots if slot.state is SlotState.FREE}
+        for profile in {slot.profile for slot in slots}:
+            for queue in (prepare_queue(profile), prepare_queue(profile, self._host)):
+                consuming = self._consumer.task_consumer.consuming_from(queue)
+                if profile in free and not consuming:
+                    self._consumer.add_task_queue(queue)
+                elif profile not in free and consuming:
+                    self._consumer.cancel_task_queue(queue)
+
+    def claim(self, step: Step) -> str | None:
+        """A slot for a prepare message; closes the queues when it was the last one."""
+        slot = self._slots.claim(step.profile, step.uid, step.attempt)
+        self.sync()
+        return slot
+
+    def holds(self, step: Step) -> bool:
+        """Whether the attempt has a slot here already."""
+        return any(slot.holder == (step.uid, step.attempt) for slot in self._slots.all())
+
+    def settle(self, stage: Stage, step: Step, *, acknowledged: bool) -> None:
+        """A prepare or run message was settled. What should have been given back by now was not: DIRTY.
+
+        A prepare that ended well leaves its slot READY (or RUNNING, if run began already); every other end
+        of a stage gave the slot back itself, unless its process died or was terminated.
+        """
+        mine = [slot for slot in self._slots.all() if slot.holder == (step.uid, step.attempt)]
+        kept = (SlotState.READY, SlotState.RUNNING) if stage is Stage.PREPARE and acknowledged else ()
+        if any(slot.state not in kept for slot in mine):
+            self._slots.soil(step.uid, step.attempt)
+            log.warning("slot_left_behind", uid=step.uid, attempt=step.attempt, stage=stage.value)
+        self.sync()
+
+
+class Janitor(threading.Thread):
+    """Destroys what was left in DIRTY slots and reports the host. A thread, since both may block."""
+
+    def __init__(self, site: Site) -> None:
+        """*site* is this host's."""
+        super().__init__(name="janitor", daemon=True)
+        self._site = site
+        self._over = threading.Event()
+
+    def stop(self) -> None:
+        """End soon. The host is taken off the list, so that nobody counts on its slots."""
+        self._over.set()
+        self.join(timeout=REPORT_SECONDS)
+
+    def run(self) -> None:
+        """Until :meth:`stop`."""
+        last: tuple[SlotStatus, ...] | None = None
+        waited = REPORT_SECONDS
+        while True:
+            self._clean()
+            status = host_status(self._site)
+            if status.slots != last or waited >= REPORT_SECONDS:
+                self._tell(functools.partial(self._site.ledger.report, status))
+                last, waited = status.slots, 0.0
+            if self._over.wait(SYNC_SECONDS):
+                break
+            waited += SYNC_SECONDS
+        self._tell(functools.partial(self._site.ledger.retire, self._site.host))
+
+    def _clean(self) -> None:
+        for slot in self._site.slots.all():
+            if slot.state is not SlotState.DIRTY:
+                continue
+            try:
+                self._site.engine.destroy(slot.name)
+            except EngineError as error:
+                log.error("guest_survives", slot=slot.name, error=str(error))
+            else:
+                self._site.slots.cleaned(slot.name)
+                log.info("slot_cleaned", slot=slot.name)
+
+    def _tell(self, report: Callable[[], None]) -> None:
+        try:
+            report()
+        except RedisError as error:
+            log.warning("report_failed", error=str(error))
+
+
+def host_status(site: Site) -> HostStatus:
+    """This host as others see it."""
+    return HostStatus(
+        host=site.host,
+        engine=site.engine.version(),
+        slots=tuple(
+            SlotStatus(
+                name=slot.name,
+                profile=slot.profile,
+                state=slot.state.value,
+                uid=slot.uid,
+                attempt=slot.attempt,
+                since=slot.since,
+            )
+            for slot in site.slots.all()
+        ),
+    )
+
+
+def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """Celery's strategy for prepare and run: the default one, with the slots' accounting around it."""
+    handle = default(task, app, consumer, **options)
+    stage = next(stage for stage in (Stage.PREPARE, Stage.RUN) if task_name(stage) == task.name)
+
+    def on_message(
+        message: Message, body: Any, ack: Settle, reject: Settle, callbacks: Any, **more: Any
+    ) -> Any:
+        gate: Gate = consumer.drak_gate
+        step = _step(message) if gate.enabled else None
+        if step is None:
+            return handle(message, body, ack, reject, callbacks, **more)
+        if stage is Stage.PREPARE and not _admit(gate, step, message):
+            return None
+
+        def acknowledged(*args: Any, **kwargs: Any) -> None:
+            ack(*args, **kwargs)
+            gate.settle(stage, step, acknowledged=True)
+
+        def rejected(*args: Any, **kwargs: Any) -> None:
+            gate.settle(stage, step, acknowledged=False)
+            reject(*args, **kwargs)
+
+        return handle(message, body, acknowledged, rejected, callbacks, **more)
+
+    return on_message
+
+
+def _admit(gate: Gate, step: Step, message: Message) -> bool:
+    """Claim a slot and write it on the message; send the message back where there is none."""
+    if gate.holds(step):
+        log.info("delivered_twice", uid=step.uid, attempt=step.attempt)
+        message.ack()
+        return False
+    slot = gate.claim(step)
+    if slot is None:
+        message.requeue()
+        return False
+    message.headers[SLOT_HEADER] = slot
+    return True
+
+
+def _step(message: Message) -> Step | None:
+    """The step in a Celery message (protocol 2: args, kwargs, embed); None where there is none in it."""
+    try:
+        return Step.parse(message.payload[0][0])
+    except (ValidationError, LookupError, TypeError):
+        return None

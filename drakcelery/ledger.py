@@ -1,0 +1,334 @@
+"""The ledger: the record of every analysis, in Karton's Redis. Celery is transport, this is the truth.
+
+Each state change is one Lua script (``lua/``), fenced by attempt; the keys it owns stand on top of it. Time
+is Redis' own, so a host's wrong clock changes nothing.
+
+Keys:
+    ``drak:analysis:{<uid>}``  hash, the record of one analysis
+    ``drak:inbox``             zset of Karton task uids taken off the queue and not yet opened
+    ``drak:live``              zset of the uids of analyses that are not over
+    ``drak:done``              zset of the uids of analyses that are over and not yet forgotten
+    ``drak:host:<host>``       string (JSON), what a host's vm worker last said of itself; expires
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, cast
+
+import redis
+from karton.core import Task
+from karton.core.backend import (
+    KARTON_TASK_NAMESPACE,
+    KARTON_TASKS_QUEUE,
+    KartonBackendBase,
+    KartonMetrics,
+)
+from pydantic import Field, TypeAdapter
+
+from drakcelery.analysis import Analysis, Failure, Stage, State, Value
+from drakcelery.errors import Superseded
+from drakcelery.settings import RedisSection
+
+INBOX = "drak:inbox"
+LIVE = "drak:live"
+DONE = "drak:done"
+HOST_TTL = 15
+"""Seconds after which a host that says nothing counts as gone."""
+
+_ENTERS = {
+    Stage.PREPARE: (State.PREPARING, (State.QUEUED, State.PREPARING)),
+    Stage.RUN: (State.RUNNING, (State.PREPARING, State.RUNNING)),
+    Stage.COLLECT: (State.COLLECTING, (State.RUNNING, State.COLLECTING)),
+    Stage.UPLOAD: (State.UPLOADING, (State.COLLECTING, State.UPLOADING)),
+    Stage.PUBLISH: (State.UPLOADING, (State.UPLOADING,)),
+}
+"""The state that a stage enters, and the states it may be entered from: its own, for a redelivery."""
+
+_FAILURES = TypeAdapter(tuple[Failure, ...])
+
+
+class Record(Value):
+    """What the ledger holds of one analysis. Times are UNIX times by Redis' clock."""
+
+    uid: str
+    task_uid: str
+    root_uid: str
+    state: State
+    attempt: int
+    first_attempt: int
+    analysis: Analysis | None = None
+    """None where the task was refused before it became an analysis."""
+    refusal: str | None = None
+    host: str | None = None
+    slot: str | None = None
+    failures: tuple[Failure, ...] = ()
+    received: float
+    updated: float
+    finished: float | None = None
+    analysis_task_uid: str | None = None
+    entered: Mapping[State, float] = Field(default_factory=dict)
+    """When the current attempt entered each state."""
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts this analysis has had, the current one included."""
+        return max(0, self.attempt - self.first_attempt + 1)
+
+    @property
+    def error(self) -> str | None:
+        """Why the analysis failed, or what its last attempt died of."""
+        return self.refusal or (self.failures[-1].error if self.failures else None)
+
+
+class SlotStatus(Value):
+    """One slot, as its host's vm worker reports it."""
+
+    name: str
+    profile: str
+    state: str
+    uid: str | None = None
+    attempt: int | None = None
+    since: float
+
+
+class HostStatus(Value):
+    """What a vm worker says of its host, every few seconds."""
+
+    host: str
+    engine: str
+    slots: tuple[SlotStatus, ...]
+
+
+def connect(section: RedisSection, *, name: str | None = None) -> redis.Redis:
+    """A client of Karton's Redis that answers in text; *name* is how Redis lists its connections."""
+    return redis.Redis.from_url(
+        section.address(),
+        decode_responses=True,
+        socket_timeout=section.socket_timeout or None,
+        health_check_interval=30,
+        client_name=name,
+    )
+
+
+def record_key(uid: str) -> str:
+    """The record's key; the braces make it one hash slot per analysis."""
+    return f"drak:analysis:{{{uid}}}"
+
+
+def _task_key(task_uid: str) -> str:
+    return f"{KARTON_TASK_NAMESPACE}:{task_uid}"
+
+
+class Ledger:
+    """Every write is a script that compares the attempt inside Redis."""
+
+    def __init__(self, client: redis.Redis, *, identity: str, record_ttl: int) -> None:
+        """*record_ttl*: seconds that a finished analysis stays in the ledger."""
+        self.redis = client
+        self.identity = identity
+        self._ttl = record_ttl
+        self._scripts = {
+            entry.name.removesuffix(".lua"): client.register_script(entry.read_text())
+            for entry in (resources.files("drakcelery") / "lua").iterdir()
+            if entry.name.endswith(".lua")
+        }
+
+    def _call(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        return self._scripts[script](keys=list(keys), args=list(args))
+
+    def now(self) -> float:
+        """UNIX time by Redis' clock."""
+        seconds, microseconds = self.redis.time()
+        return seconds + microseconds / 1e6
+
+    # Intake
+
+    def accept(self, *, capacity: int) -> str | None:
+        """Move the most urgent waiting Karton task into the inbox, if fewer than *capacity* are in flight.
+
+        Returns its Karton uid, or None.
+        """
+        queues = KartonBackendBase.get_queue_names(self.identity)
+        return cast("str | None", self._call("accept", [INBOX, LIVE, *queues], [capacity]))
+
+    def inbox(self, *, older_than: float = 0) -> list[str]:
+        """Karton uids of accepted tasks that nobody has opened for *older_than* seconds."""
+        now = self.now()
+        return cast("list[str]", self.redis.zrangebyscore(INBOX, "-inf", now - older_than))
+
+    def drop(self, task_uid: str) -> None:
+        """Take a task out of the inbox that Karton no longer knows."""
+        self.redis.zrem(INBOX, task_uid)
+
+    def open(self, analysis: Analysis) -> bool:
+        """Begin a record. False where another live analysis has this uid."""
+        answer = self._call(
+            "open",
+            [record_key(analysis.uid), INBOX, LIVE],
+            [analysis.uid, analysis.task_uid, analysis.root_uid, analysis.model_dump_json()],
+        )
+        return bool(answer == "opened")
+
+    def refuse(self, uid: str, *, task_uid: str, root_uid: str, reason: str, crashed: str) -> None:
+        """End a task that cannot become an analysis; *crashed* is the Karton task as JSON."""
+        self._call(
+            "refuse",
+            [
+                record_key(uid),
+                INBOX,
+                DONE,
+                _task_key(task_uid),
+                KartonMetrics.TASK_CONSUMED.value,
+                KartonMetrics.TASK_CRASHED.value,
+            ],
+            [uid, task_uid, root_uid, reason, crashed, self._ttl, self.identity],
+        )
+
+    # The life of an attempt
+
+    def begin_attempt(self, uid: str) -> int:
+        """Number of the first attempt. Raises :class:`Superseded` where someone else began it."""
+        attempt = self._call("begin", [record_key(uid)], [])
+        if attempt is None:
+            raise Superseded(f"analysis {uid} has been started already")
+        return int(attempt)
+
+    def advance(self, uid: str, attempt: int, stage: Stage, *, host: str, slot: str) -> None:
+        """Enter *stage*. Raises :class:`Superseded` where the attempt is stale or the analysis is over."""
+        state, allowed = _ENTERS[stage]
+        args = [attempt, state.value, host, slot, *(origin.value for origin in allowed)]
+        if not self._call("advance", [record_key(uid)], args):
+            raise Superseded(f"analysis {uid}: attempt {attempt} may not enter {stage.value} any more")
+
+    def fail(
+        self, uid: str, attempt: int, failure: Failure, *, task_uid: str, final: bool, crashed: str | None
+    ) -> int:
+        """Note the failure; where it is *final* the analysis is over and Karton's task becomes *crashed*.
+
+        *crashed* is the CRASHED task as JSON, None where Karton has dropped it.
+        Returns the number of the attempt that begins now, 0 where the analysis is over.
+        Raises :class:`Superseded` where the attempt is stale.
+        """
+        answer = self._call(
+            "fail",
+            [
+                record_key(uid),
+                LIVE,
+                DONE,
+                _task_key(task_uid),
+                KartonMetrics.TASK_CONSUMED.value,
+                KartonMetrics.TASK_CRASHED.value,
+            ],
+            [
+                uid,
+                attempt,
+                failure.model_dump_json(),
+                int(final),
+                crashed or "",
+                self._ttl,
+                self.identity,
+            ],
+        )
+        if answer is None:
+            raise Superseded(f"analysis {uid}: attempt {attempt} is stale")
+        return int(answer)
+
+    def publish(
+        self,
+        uid: str,
+        attempt: int,
+        *,
+        task_uid: str,
+        finished: str,
+        analysis_task: str,
+        analysis_task_uid: str,
+    ) -> None:
+        """Publish in one transaction; the tasks are JSON. Raises :class:`Superseded`."""
+        answer = self._call(
+            "publish",
+            [
+                record_key(uid),
+                LIVE,
+                DONE,
+                _task_key(task_uid),
+                _task_key(analysis_task_uid),
+                KARTON_TASKS_QUEUE,
+                KartonMetrics.TASK_CONSUMED.value,
+                KartonMetrics.TASK_PRODUCED.value,
+            ],
+            [uid, attempt, finished, analysis_task, analysis_task_uid, self._ttl, self.identity],
+        )
+        if not answer:
+            raise Superseded(f"analysis {uid}: attempt {attempt} may not publish")
+
+    # Karton's own records
+
+    def karton_task(self, task_uid: str) -> Task | None:
+        """The Karton task, if Karton still has it. Its resources are not bound to any storage."""
+        text = self.redis.get(_task_key(task_uid))
+        return Task.unserialize(cast("str", text)) if text else None
+
+    def declare(self, task: Task) -> None:
+        """Let Karton know of *task* without sending it: its collector spares what the task refers to."""
+        self.redis.set(_task_key(task.uid), task.serialize())
+
+    def start(self, task: Task) -> None:
+        """Store *task*, which says STARTED, unless Karton has dropped it."""
+        self.redis.set(_task_key(task.uid), task.serialize(), xx=True)
+
+    # Reading
+
+    def get(self, uid: str) -> Record | None:
+        """The record of *uid*, if there is one."""
+        fields = cast("dict[str, str]", self.redis.hgetall(record_key(uid)))
+        return _record(fields) if fields else None
+
+    def live(self) -> Iterator[Record]:
+        """Records of all analyses that are not over, oldest first."""
+        return self._records(cast("list[str]", self.redis.zrange(LIVE, 0, -1)))
+
+    def done(self, *, newest: int) -> Iterator[Record]:
+        """Records of the *newest* analyses that are over, newest first."""
+        return self._records(cast("list[str]", self.redis.zrevrange(DONE, 0, newest - 1)))
+
+    def forget(self) -> int:
+        """Drop the uids of expired records from the list of finished analyses; returns how many."""
+        now = self.now()
+        return self.redis.zremrangebyscore(DONE, "-inf", now - self._ttl)
+
+    def _records(self, uids: list[str]) -> Iterator[Record]:
+        return (record for uid in uids if (record := self.get(uid)) is not None)
+
+    # Hosts
+
+    def report(self, status: HostStatus) -> None:
+        """Say that a host is alive, and what its slots do."""
+        self.redis.set(f"drak:host:{status.host}", status.model_dump_json(), ex=HOST_TTL)
+
+    def retire(self, host: str) -> None:
+        """A host's vm worker stops."""
+        self.redis.delete(f"drak:host:{host}")
+
+    def hosts(self) -> list[HostStatus]:
+        """Every host that was heard of within :data:`HOST_TTL` seconds, by name."""
+        keys = sorted(cast("Iterator[str]", self.redis.scan_iter(match="drak:host:*", count=1000)))
+        texts = cast("list[str | None]", self.redis.mget(keys)) if keys else []
+        return [HostStatus.model_validate_json(text) for text in texts if text is not None]
+
+
+def _record(fields: dict[str, str]) -> Record:
+    """The hash as a value; ``at:<STATE>`` fields are the times of the current attempt."""
+    values: dict[str, Any] = {
+        key: value for key, value in fields.items() if value != "" and not key.startswith("at:")
+    }
+    values["failures"] = _FAILURES.validate_json(fields["failures"])
+    if "analysis" in fields:
+        values["analysis"] = json.loads(fields["analysis"])
+    prefix = "at:"
+    values["entered"] = {
+        key.removeprefix(prefix): float(value) for key, value in fields.items() if key.startswith(prefix)
+    }
+    return Record.model_validate(values)

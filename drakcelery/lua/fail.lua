@@ -1,0 +1,34 @@
+-- One attempt has failed. Either the next one begins, or the analysis is over and Karton is told, fenced (I2).
+--
+-- KEYS[1] drak:analysis:{uid}      hash, the record
+-- KEYS[2] drak:live                KEYS[3] drak:done (zsets)
+-- KEYS[4] karton.task:<task uid>   Karton's; written only if it is still there
+-- KEYS[5] karton.metrics.consumed  KEYS[6] karton.metrics.crashed (Karton's hashes)
+-- ARGV    uid, attempt, failure (JSON), '1' if final, CRASHED task (JSON), TTL in s, identity
+-- returns the next attempt's number; 0 where the analysis is over; nil where the caller is stale
+local record = KEYS[1]
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) or redis.call('HGET', record, 'attempt') ~= ARGV[2] then
+  return nil
+end
+local time = redis.call('TIME')
+local now = string.format('%d.%06d', time[1], time[2])
+local failures = cjson.decode(redis.call('HGET', record, 'failures'))
+local failure = cjson.decode(ARGV[3])
+failure['at'] = tonumber(now)
+failures[#failures + 1] = failure
+redis.call('HSET', record, 'failures', cjson.encode(failures), 'updated', now)
+if ARGV[4] ~= '1' then
+  redis.call('HDEL', record, 'host', 'slot', 'at:PREPARING', 'at:RUNNING', 'at:COLLECTING', 'at:UPLOADING')
+  redis.call('HSET', record, 'state', 'QUEUED', 'at:QUEUED', now)
+  return redis.call('HINCRBY', record, 'attempt', 1)
+end
+redis.call('HSET', record, 'state', 'FAILED', 'finished', now)
+redis.call('EXPIRE', record, ARGV[6])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  redis.call('SET', KEYS[4], ARGV[5])
+end
+redis.call('HINCRBY', KEYS[5], ARGV[7], 1)
+redis.call('HINCRBY', KEYS[6], ARGV[7], 1)
+return 0

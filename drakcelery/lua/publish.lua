@@ -1,0 +1,29 @@
+-- The analysis task is declared and queued, the sample task is FINISHED, the record says PUBLISHED:
+-- all of it or nothing, and at most once (I2).
+--
+-- KEYS[1] drak:analysis:{uid}              hash, the record
+-- KEYS[2] drak:live                        KEYS[3] drak:done (zsets)
+-- KEYS[4] karton.task:<sample task uid>    Karton's; written only if it is still there
+-- KEYS[5] karton.task:<analysis task uid>  Karton's; written
+-- KEYS[6] karton.tasks                     Karton's list of unrouted tasks
+-- KEYS[7] karton.metrics.consumed          KEYS[8] karton.metrics.produced (Karton's hashes)
+-- ARGV    uid, attempt, FINISHED sample task (JSON), analysis task (JSON), its uid, TTL in s, identity
+-- returns 1, or 0 where the attempt is stale or the analysis is over
+local record = KEYS[1]
+if redis.call('HGET', record, 'attempt') ~= ARGV[2] or redis.call('HGET', record, 'state') ~= 'UPLOADING' then
+  return 0
+end
+local time = redis.call('TIME')
+local now = string.format('%d.%06d', time[1], time[2])
+redis.call('SET', KEYS[5], ARGV[4])
+redis.call('RPUSH', KEYS[6], ARGV[5])
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  redis.call('SET', KEYS[4], ARGV[3])
+end
+redis.call('HSET', record, 'state', 'PUBLISHED', 'updated', now, 'finished', now, 'analysis_task_uid', ARGV[5])
+redis.call('EXPIRE', record, ARGV[6])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('HINCRBY', KEYS[7], ARGV[7], 1)
+redis.call('HINCRBY', KEYS[8], ARGV[7], 1)
+return 1

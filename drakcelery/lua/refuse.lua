@@ -1,0 +1,25 @@
+-- End a task that never became an analysis: CRASHED in Karton, and a record that says why.
+--
+-- KEYS[1] drak:analysis:{uid}      hash; written only where no other task's record is there
+-- KEYS[2] drak:inbox               zset; the task leaves it
+-- KEYS[3] drak:done                zset, analysis uid -> time over; owner: ledger; trimmed by reconcile
+-- KEYS[4] karton.task:<task uid>   Karton's; written only if it is still there
+-- KEYS[5] karton.metrics.consumed  KEYS[6] karton.metrics.crashed (Karton's hashes)
+-- ARGV    uid, task uid, root uid, reason, CRASHED task (JSON), TTL of the record in s, identity
+local record = KEYS[1]
+local time = redis.call('TIME')
+local now = string.format('%d.%06d', time[1], time[2])
+if redis.call('EXISTS', record) == 0 then
+  redis.call('HSET', record, 'uid', ARGV[1], 'task_uid', ARGV[2], 'root_uid', ARGV[3], 'refusal', ARGV[4],
+    'state', 'FAILED', 'attempt', 0, 'first_attempt', 1, 'failures', '[]',
+    'received', now, 'updated', now, 'finished', now)
+  redis.call('EXPIRE', record, ARGV[6])
+  redis.call('ZADD', KEYS[3], now, ARGV[1])
+end
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  redis.call('SET', KEYS[4], ARGV[5])
+end
+redis.call('HINCRBY', KEYS[5], ARGV[7], 1)
+redis.call('HINCRBY', KEYS[6], ARGV[7], 1)
+redis.call('ZREM', KEYS[2], ARGV[2])
+return 1

@@ -1,0 +1,156 @@
+"""Our side of somebody's Karton: its configuration made from our settings, and pushing samples into it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import magic
+import pefile
+import redis
+from karton.core import Config, Producer, Resource, Task
+from karton.core.backend import KARTON_BINDS_HSET, KartonBackend
+from karton.core.task import TaskPriority
+
+from drakcelery.analysis import Priority
+from drakcelery.contract import FILE_NAME
+from drakcelery.errors import BadTask, StackError
+from drakcelery.settings import Settings
+from drakcelery.startup import EXTENSIONS
+
+PRODUCER = "karton.drakcelery-submit"
+PLATFORMS = {
+    pefile.MACHINE_TYPE["IMAGE_FILE_MACHINE_I386"]: "win32",
+    pefile.MACHINE_TYPE["IMAGE_FILE_MACHINE_AMD64"]: "win64",
+}
+DEFAULT_PLATFORM = "win64"
+"""For files that are no programs: scripts and documents."""
+
+
+class _GivenConfig(Config):
+    """Karton's configuration from what it is given: no files, no environment."""
+
+    SEARCH_PATHS: list[str] = []  # noqa: RUF012 Karton's own type
+
+    def _load_from_env(self) -> None:
+        """Our settings have read the environment already."""
+
+
+def karton_config(settings: Settings) -> Config:
+    """What Karton's own classes need, from ``[redis]`` and ``[s3]``. Holds secrets."""
+    server, s3 = settings.redis, settings.s3
+    config = _GivenConfig(check_sections=False)
+    config.load_from_dict(
+        {
+            "redis": {
+                **server.model_dump(exclude={"password", "url"}),
+                "password": server.password.get_secret_value() if server.password else None,
+                "url": server.url.get_secret_value() if server.url else None,
+            },
+            "s3": {
+                **s3.model_dump(exclude={"secret_key"}),
+                "secret_key": s3.secret_key.get_secret_value() if s3.secret_key else None,
+            },
+        }
+    )
+    return config
+
+
+def platform_of(sample: Path) -> str:
+    """``win32`` or ``win64`` by the PE header. Raises :class:`BadTask` for another machine's program."""
+    try:
+        with contextlib.closing(pefile.PE(str(sample), fast_load=True)) as pe:
+            machine = int(pe.FILE_HEADER.Machine)
+    except pefile.PEFormatError:
+        return DEFAULT_PLATFORM
+    if machine not in PLATFORMS:
+        raise BadTask(f"{sample.name} is a program for the machine {machine:#06x}; expected x86 or x86-64")
+    return PLATFORMS[machine]
+
+
+def extension_of(sample: Path, *, has_command: bool) -> str | None:
+    """How to start *sample*, by its content or its name; None leaves it to the contract's default.
+
+    Raises:
+        BadTask: nothing tells, and no start command was given either.
+    """
+    description = magic.from_file(str(sample))
+    if description.startswith("PE32"):
+        return "dll" if "(DLL)" in description else "exe"
+    suffix = sample.suffix.lower().removeprefix(".")
+    if suffix in EXTENSIONS:
+        return suffix
+    if has_command:
+        return None
+    raise BadTask(
+        f"cannot tell how to start {sample.name} ({description[:60]}): give it one of the extensions "
+        f"{', '.join(sorted(EXTENSIONS))}, or say --start-command"
+    )
+
+
+def sample_task(
+    sample: Path,
+    *,
+    platform: str | None = None,
+    timeout: int | None = None,
+    plugins: Sequence[str] = (),
+    start_command: str | None = None,
+    priority: Priority = Priority.NORMAL,
+) -> Task:
+    """A recognized sample as Karton's classifier would send it. Its analysis gets the task's own uid.
+
+    Raises:
+        BadTask: the file is empty or cannot be started.
+    """
+    if sample.stat().st_size == 0:
+        raise BadTask(f"{sample.name} is empty: nothing to analyse")
+    extension = extension_of(sample, has_command=start_command is not None)
+    headers = {
+        "type": "sample",
+        "stage": "recognized",
+        "platform": platform or platform_of(sample),
+        "quality": "high",
+        **({"extension": extension} if extension else {}),
+    }
+    wishes = {
+        "timeout": timeout,
+        "plugins": list(plugins) or None,
+        "start_command": start_command,
+        "file_name": sample.stem if FILE_NAME.fullmatch(sample.stem) else None,
+    }
+    task = Task(headers, priority=TaskPriority(priority.value))
+    task.add_payload("sample", Resource(sample.name, path=str(sample)))
+    task.add_payload("override_uid", task.task_uid)
+    for name, value in wishes.items():
+        if value is not None:
+            task.add_payload(name, value)
+    return task
+
+
+def is_bound(client: redis.Redis, identity: str) -> bool:
+    """Whether an ingress has ever bound *identity*: karton-system drops what nobody has bound."""
+    return bool(client.hexists(KARTON_BINDS_HSET, identity))
+
+
+def push(settings: Settings, task: Task) -> str:
+    """Send *task* into Karton; returns the uid of its analysis.
+
+    Raises:
+        StackError: nobody would take it (karton-system drops such a task without a word).
+    """
+    backend = KartonBackend(karton_config(settings), identity=PRODUCER)
+    identity = settings.drakrun.identity
+    binds = {bind.identity: bind for bind in backend.get_binds()}
+    if identity not in binds:
+        raise StackError(
+            f"no ingress has ever bound {identity} in this Karton, which would drop the sample: "
+            "start `drakcelery up`, or `drakcelery ingress` on a host"
+        )
+    if not task.matches_filters(binds[identity].filters):
+        raise StackError(
+            f"the filters of {identity} do not match the headers {task.headers}: "
+            "the sample would be dropped; see [drakrun] filters"
+        )
+    Producer(config=karton_config(settings), identity=PRODUCER, backend=backend).send_task(task)
+    return str(task.payload["override_uid"])

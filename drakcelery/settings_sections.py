@@ -1,0 +1,282 @@
+"""The settings as values: every section, every key, its default, its unit. Reads no file and no environment.
+
+``[redis]`` and ``[s3]`` are Karton's sections and mean what they mean there (``karton.core.config``,
+``karton.core.backend``); ``[drakmon]``, ``[drakrun]`` and ``[drakvuf_plugins]`` keep the meaning they had in
+DRAKVUF Sandbox v0.18. docs/settings.md says what each key does; a test keeps the two together.
+"""
+
+from __future__ import annotations
+
+import socket
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from drakcelery.analysis import Name
+from drakcelery.errors import SettingsError
+from drakcelery.plugins import DEFAULT_PLUGINS
+from drakcelery.settings_values import (
+    ADDRESS_PATTERN,
+    BUCKET_PATTERN,
+    IDENTITY_PATTERN,
+    AbsolutePath,
+    Filters,
+    Headers,
+    PluginList,
+    RedisUrl,
+    database_of,
+)
+
+XEN_CONTROL = Path("/proc/xen/privcmd")
+"""Exists in the control domain of a Xen host, and nowhere else."""
+
+EMULATOR_ADVICE = {
+    "net_enable": "an emulated guest reaches no network; its traffic is simulated and recorded",
+    "out_interface": "an emulated guest reaches no network",
+    "dns_server": "an emulated guest reaches no network; every name resolves inside the emulator",
+    "syscall_filter": "the emulator sees API calls, not system calls",
+    "raw_memory_dump": "there is no guest memory; take the blocks in dumps.zip instead",
+    "anti_hammering_threshold": "bound the run with [emulator] max_instructions instead",
+    "attach_profiles": "the emulator has no DLL profiles",
+    "attach_apiscout_profile": "the emulator has no ApiScout profile",
+    "xen_cmdline_check": "there is no Xen to check",
+}
+
+
+class Section(BaseModel):
+    """One section of the file. Unknown keys are errors: a setting is honoured or refused (I8).
+
+    A key with nothing after its ``=`` counts as not set, as v0.18's own file is written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blank_is_default(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        return {
+            key: value for key, value in data.items() if not (isinstance(value, str) and not value.strip())
+        }
+
+
+class RedisSection(Section):
+    """``[redis]``, as Karton's own."""
+
+    host: str = "localhost"
+    port: int = Field(default=6379, ge=1, le=65535)
+    db: int = Field(default=0, ge=0)
+    username: str | None = None
+    password: SecretStr | None = None
+    ssl: bool = False
+    url: RedisUrl | None = Field(default=None, description="replaces host, port, db and ssl")
+    socket_timeout: int = Field(default=30, ge=0, description="seconds; 0: none")
+
+    def address(self, *, db_offset: int = 0) -> str:
+        """The Redis URL, credentials included: never to be logged."""
+        if self.url is not None:
+            parts = urllib.parse.urlsplit(self.url.get_secret_value())
+        else:
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            scheme = "rediss" if self.ssl else "redis"
+            parts = urllib.parse.urlsplit(f"{scheme}://{host}:{self.port}/{self.db}")
+        query = {key: value for key, value in urllib.parse.parse_qsl(parts.query) if key != "db"}
+        return urllib.parse.urlunsplit(
+            parts._replace(
+                netloc=self._with_credentials(parts),
+                path=f"/{database_of(parts) + db_offset}",
+                query=urllib.parse.urlencode(query),
+            )
+        )
+
+    def _with_credentials(self, parts: urllib.parse.SplitResult) -> str:
+        """What the URL names wins over ``username`` and ``password``, as in redis-py."""
+        quote = urllib.parse.quote
+        own_password = self.password.get_secret_value() if self.password else ""
+        username = parts.username or quote(self.username or "", safe="")
+        password = parts.password or quote(own_password, safe="")
+        place = parts.netloc.rpartition("@")[2]
+        return f"{username}:{password}@{place}" if username or password else place
+
+
+class S3Section(Section):
+    """``[s3]``, as Karton's own; ``bucket`` is Karton's bucket, not the one of the analyses."""
+
+    address: str = Field(default="http://localhost:9000", pattern=ADDRESS_PATTERN)
+    access_key: str | None = Field(default=None, repr=False)
+    secret_key: SecretStr | None = None
+    bucket: str = "karton"
+    iam_auth: bool = False
+
+
+class CelerySection(Section):
+    """``[celery]``: the transport between the stages."""
+
+    broker_url: RedisUrl | None = Field(
+        default=None, description="default: Karton's Redis, the database after Karton's"
+    )
+
+
+class DrakmonSection(Section):
+    """``[drakmon]``, from v0.18."""
+
+    system_disable: bool = Field(default=False, description="1: a karton-system runs elsewhere, start none")
+
+
+class DrakrunSection(Section):
+    """``[drakrun]``, with the meaning of v0.18."""
+
+    identity: str = Field(default="karton.drakrun-prod", pattern=IDENTITY_PATTERN)
+    filters: Filters = (
+        {"type": "sample", "stage": "recognized", "platform": "win32"},
+        {"type": "sample", "stage": "recognized", "platform": "win64"},
+    )
+    headers: Headers = {"type": "analysis", "kind": "drakrun"}
+    analysis_timeout: int = Field(default=600, ge=1, description="seconds")
+    use_root_uid: bool = False
+    sample_testing: bool = False
+    test_filters: Filters = (
+        {"type": "sample-test", "platform": "win32"},
+        {"type": "sample-test", "platform": "win64"},
+    )
+    test_headers: Headers = {"type": "analysis-test", "kind": "drakrun"}
+    net_enable: bool = False
+    out_interface: str | None = None
+    dns_server: str = "8.8.8.8"
+    syscall_filter: str | None = None
+    raw_memory_dump: bool = False
+    anti_hammering_threshold: int = Field(default=0, ge=0, description="per 10 seconds; 0: off")
+    attach_profiles: bool = False
+    attach_apiscout_profile: bool = False
+    xen_cmdline_check: Literal["fail", "ignore"] = "fail"
+
+
+class DrakcelerySection(Section):
+    """``[drakcelery]``: what is ours."""
+
+    host: Name = Field(default_factory=lambda: socket.gethostname().split(".")[0] or "localhost")
+    state_dir: AbsolutePath = Path("/var/lib/drakcelery")
+    bucket: str = Field(default="drakrun", pattern=BUCKET_PATTERN, description="where artifacts go")
+    engine: Literal["auto", "emulator", "replay"] = "auto"
+    default_profile: Name = "default"
+    look_ahead: int = Field(default=2, ge=0, description="analyses in flight beyond the slots")
+    max_attempts: int = Field(default=3, ge=1)
+    hard_time_limit: int = Field(default=1200, ge=1, description="largest timeout of a task, seconds")
+    max_sample_size: int = Field(default=256 * 1024**2, ge=1, description="bytes")
+    dumps_total_size: int = Field(default=500 * 1024**2, ge=1, description="bytes, before packing")
+    dumps_single_size: int = Field(default=32 * 1024**2, ge=1, description="bytes")
+    upload_threads: int = Field(default=4, ge=1, le=32)
+    record_ttl: int = Field(default=7 * 24 * 3600, ge=60, description="seconds a finished record stays")
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class EmulatorSection(Section):
+    """``[emulator]``: limits of the emulator engine's subprocess."""
+
+    memory_limit: int = Field(default=2 * 1024**3, ge=256 * 1024**2, description="bytes")
+    file_limit: int = Field(default=512 * 1024**2, ge=1024**2, description="bytes a written file may have")
+    max_instructions: int = Field(default=-1, ge=-1, description="-1: only the timeout ends a run")
+
+
+class ReplaySection(Section):
+    """``[replay]``: the engine that plays a recorded run."""
+
+    run_dir: Path | None = None
+    restore_seconds: float = Field(default=0.0, ge=0)
+    run_seconds: float = Field(default=0.0, ge=0)
+    log_factor: int = Field(default=1, ge=0, description="how often the recorded log is repeated")
+    dumps_factor: int = Field(default=1, ge=0, description="how many copies of each dump")
+
+
+class FlowerSection(Section):
+    """``[flower]``: where ``drakcelery up`` serves Flower."""
+
+    address: str = "127.0.0.1"
+    port: int = Field(default=5555, ge=1, le=65535)
+
+
+class Settings(Section):
+    """All settings. Build with :func:`drakcelery.settings.load`; tests may call the constructor."""
+
+    redis: RedisSection = RedisSection()
+    s3: S3Section = S3Section()
+    celery: CelerySection = CelerySection()
+    drakmon: DrakmonSection = DrakmonSection()
+    drakrun: DrakrunSection = DrakrunSection()
+    drakvuf_plugins: dict[str, PluginList] = {}
+    drakcelery: DrakcelerySection = Field(default_factory=DrakcelerySection)
+    slots: dict[Name, Name] = Field(default={"vm-1": "default"}, description="slot name = profile")
+    emulator: EmulatorSection = EmulatorSection()
+    replay: ReplaySection = ReplaySection()
+    flower: FlowerSection = FlowerSection()
+    source: Path | None = Field(default=None, description="the file these settings came from")
+    remarks: tuple[str, ...] = Field(default=(), description="what loading the file had to say")
+
+    @model_validator(mode="after")
+    def _timeouts_agree(self) -> Self:
+        timeout, limit = self.drakrun.analysis_timeout, self.drakcelery.hard_time_limit
+        if timeout > limit:
+            raise PydanticCustomError(
+                "disagreement",
+                "at most {limit}, the [drakcelery] hard_time_limit",
+                {"section": "drakrun", "key": "analysis_timeout", "value": timeout, "limit": limit},
+            )
+        return self
+
+    @property
+    def engine(self) -> str:
+        """The engine's name, ``auto`` resolved. Raises :class:`SettingsError` on a Xen host."""
+        if self.drakcelery.engine != "auto":
+            return self.drakcelery.engine
+        if XEN_CONTROL.exists():
+            raise SettingsError(
+                "[drakcelery] engine=auto: this is a Xen host, and this version has no engine for Xen yet. "
+                "Set engine=emulator to run the emulator here all the same."
+            )
+        return "emulator"
+
+    @property
+    def broker_url(self) -> str:
+        """Celery's broker, credentials included: never to be logged.
+
+        kombu reads TLS options in the URL only, takes no others there, and unlike redis-py does not
+        verify the server's certificate unless told to.
+        """
+        given = self.celery.broker_url
+        url = given.get_secret_value() if given else self.redis.address(db_offset=1)
+        parts = urllib.parse.urlsplit(url)
+        query = {key: value for key, value in urllib.parse.parse_qsl(parts.query) if key.startswith("ssl_")}
+        if parts.scheme == "rediss":
+            query.setdefault("ssl_cert_reqs", "required")
+        return urllib.parse.urlunsplit(
+            parts._replace(path=f"/{database_of(parts)}", query=urllib.parse.urlencode(query))
+        )
+
+    def plugins_of(self, quality: str) -> tuple[str, ...]:
+        """The plugins of a quality: its own list, else ``_all_``, else the default."""
+        lists = self.drakvuf_plugins
+        return lists.get(quality, lists.get("_all_", DEFAULT_PLUGINS))
+
+    def notices(self) -> list[str]:
+        """What to say at the start: remarks on the file, and each setting that this engine cannot honour."""
+        return [*self.remarks, *self._without_effect()]
+
+    def _without_effect(self) -> Iterable[str]:
+        engine = self.engine
+        defaults = DrakrunSection()
+        for key, advice in EMULATOR_ADVICE.items():
+            if getattr(self.drakrun, key) != getattr(defaults, key):
+                why = advice if engine == "emulator" else "a recorded run is played back as it was"
+                yield f"[drakrun] {key} has no effect with the engine {engine}: {why}"

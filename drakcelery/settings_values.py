@@ -1,0 +1,84 @@
+"""How the text after a setting's ``=`` becomes a value. Each error reads on from "expected "."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import urllib.parse
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from drakcelery.plugins import KNOWN_PLUGINS
+
+IDENTITY_PATTERN = r"^[^\s?]+$"
+"""Karton forbids spaces and ``?`` (``KartonBackendBase._validate_identity``)."""
+ADDRESS_PATTERN = r"^https?://[^/\s]+/?$"
+BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+
+
+def _json(value: object) -> object:
+    """Decode a JSON string, as the ``filters`` and ``headers`` of v0.18 are written."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"JSON ({error.msg}: {line}column {error.colno})") from None
+
+
+def _one_dict(value: object) -> object:
+    """v0.18's example file shows headers as a list that holds one object; both forms are understood."""
+    value = _json(value)
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _comma_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _known_plugins(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in KNOWN_PLUGINS:
+            close = difflib.get_close_matches(name, sorted(KNOWN_PLUGINS), n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(f"names of DRAKVUF plugins, and {name} is none{hint}")
+    return tuple(dict.fromkeys(names))
+
+
+def _redis_url(secret: SecretStr) -> SecretStr:
+    """Karton's ``unix://`` is refused: Celery writes such an address in another way."""
+    try:
+        parts = urllib.parse.urlsplit(secret.get_secret_value())
+        database_of(parts)
+        sound = parts.scheme in ("redis", "rediss") and parts.hostname is not None and parts.port != 0
+    except ValueError:  # a port or a database that is no number, a broken IPv6 address
+        sound = False
+    if not sound:
+        raise ValueError("redis://[user:password@]host:port/database, or rediss:// for TLS")
+    return secret
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("an absolute path: the processes of a host start in different directories")
+    return path
+
+
+def database_of(parts: urllib.parse.SplitResult) -> int:
+    """The database that a Redis URL names: ``?db=`` wins over the path, as in redis-py. Raises ValueError."""
+    named = urllib.parse.parse_qs(parts.query).get("db", [parts.path.strip("/") or "0"])[0]
+    if not named.isdecimal():
+        raise ValueError(f"{named!r} is no database number")
+    return int(named)
+
+
+Headers = Annotated[dict[str, Any], BeforeValidator(_one_dict), Field(min_length=1)]
+Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(min_length=1)]
+PluginList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_known_plugins)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

@@ -1,0 +1,195 @@
+"""The slot table of a host: who holds which slot. A small SQLite file, shared by the host's processes.
+
+The vm worker's main process claims a slot for each prepare message, its pool processes say when a guest is
+gone; nothing of it needs the network. SQLite makes each change atomic and survives a kill -9 at any point.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from drakcelery.errors import SettingsError
+
+
+class SlotState(enum.StrEnum):
+    """What a slot does."""
+
+    FREE = "free"
+    PREPARING = "preparing"
+    READY = "ready"
+    """Restored; waits for its run."""
+    RUNNING = "running"
+    DIRTY = "dirty"
+    """Its guest must be destroyed before anyone may have it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A row of the table."""
+
+    name: str
+    profile: str
+    state: SlotState
+    uid: str | None
+    attempt: int | None
+    since: float
+    """UNIX time of the last change, by this host's clock."""
+
+    @property
+    def holder(self) -> tuple[str, int] | None:
+        """The attempt that has the slot."""
+        return (self.uid, self.attempt) if self.uid is not None and self.attempt is not None else None
+
+
+_SCHEMA = """
+create table if not exists slots (
+    name text primary key,
+    profile text not null,
+    state text not null,
+    uid text,
+    attempt integer,
+    since real not null
+) strict
+"""
+
+
+class SlotTable:
+    """The table at ``<state_dir>/slots.sqlite``. Cheap to make; keeps no connection between calls."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Open or create the table. Raises :class:`SettingsError` where *state_dir* cannot be written."""
+        self._path = state_dir / "slots.sqlite"
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+            with self._transaction() as database:
+                database.execute(_SCHEMA)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise SettingsError(f"[drakcelery] state_dir = {state_dir}: cannot be written: {error}") from None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as database:
+            database.execute("begin immediate")
+            try:
+                yield database
+            except BaseException:
+                database.execute("rollback")
+                raise
+            database.execute("commit")
+
+    def define(self, slots: Mapping[str, str]) -> list[str]:
+        """Make the table hold just *slots* (name to profile), each DIRTY: nobody knows what runs in it.
+
+        Called by a vm worker that starts. Returns the names of slots that are no longer defined; their
+        guests have to go as well.
+        """
+        now = time.time()
+        with self._transaction() as database:
+            known = {str(name) for (name,) in database.execute("select name from slots")}
+            database.execute("delete from slots")
+            database.executemany(
+                "insert into slots values (?, ?, ?, null, null, ?)",
+                [(name, profile, SlotState.DIRTY.value, now) for name, profile in slots.items()],
+            )
+        return sorted(known - set(slots))
+
+    def all(self) -> list[Slot]:
+        """Every slot, by name."""
+        with self._transaction() as database:
+            rows = database.execute("select name, profile, state, uid, attempt, since from slots").fetchall()
+        slots = [
+            Slot(name=name, profile=profile, state=SlotState(state), uid=uid, attempt=attempt, since=since)
+            for name, profile, state, uid, attempt, since in rows
+        ]
+        return sorted(slots, key=lambda slot: _natural(slot.name))
+
+    def claim(self, profile: str, uid: str, attempt: int) -> str | None:
+        """Take a free slot of *profile* for an attempt; the name, or None where none is free.
+
+        An attempt that holds a slot already (a message delivered again) gets none.
+        """
+        with self._transaction() as database:
+            held = database.execute("select 1 from slots where uid = ? and attempt = ?", (uid, attempt))
+            if held.fetchone():
+                return None
+            free = database.execute(
+                "select name from slots where profile = ? and state = ?", (profile, SlotState.FREE.value)
+            ).fetchall()
+            if not free:
+                return None
+            name = min((str(row[0]) for row in free), key=_natural)
+            database.execute(
+                "update slots set state = ?, uid = ?, attempt = ?, since = ? where name = ?",
+                (SlotState.PREPARING.value, uid, attempt, time.time(), name),
+            )
+            return name
+
+    def move(self, name: str, uid: str, attempt: int, *, origin: SlotState, to: SlotState) -> bool:
+        """Change a slot's state; False where another holds it or it is not in *origin*."""
+        with self._transaction() as database:
+            changed = database.execute(
+                "update slots set state = ?, since = ? "
+                "where name = ? and uid = ? and attempt = ? and state = ?",
+                (to.value, time.time(), name, uid, attempt, origin.value),
+            )
+            return changed.rowcount == 1
+
+    def release(self, name: str, uid: str, attempt: int) -> bool:
+        """The guest is gone: anyone may have the slot. False where the attempt did not hold it."""
+        return self._drop("name = ? and uid = ? and attempt = ?", (name, uid, attempt), SlotState.FREE)
+
+    def soil(self, uid: str, attempt: int) -> bool:
+        """Whatever slot the attempt holds is DIRTY from now on. False where it holds none."""
+        return self._drop("uid = ? and attempt = ?", (uid, attempt), SlotState.DIRTY)
+
+    def cleaned(self, name: str) -> bool:
+        """The guest that was left in a DIRTY slot is gone."""
+        return self._drop("name = ? and state = ?", (name, SlotState.DIRTY.value), SlotState.FREE)
+
+    def _drop(self, condition: str, values: tuple[str | int, ...], to: SlotState) -> bool:
+        with self._transaction() as database:
+            changed = database.execute(
+                f"update slots set state = ?, uid = null, attempt = null, since = ? where {condition}",  # noqa: S608 the conditions are the three above
+                (to.value, time.time(), *values),
+            )
+            return changed.rowcount > 0
+
+
+def _natural(name: str) -> tuple[str, int, str]:
+    """``vm-2`` before ``vm-10``."""
+    stem = name.rstrip("0123456789")
+    digits = name[len(stem) :]
+    return (stem, int(digits) if digits else -1, name)
+
+
+@contextlib.contextmanager
+def sole_worker(state_dir: Path, host: str) -> Iterator[None]:
+    """Hold the host's lock: two vm workers for one host would share its slots (I3).
+
+    The kernel drops the lock with the process that holds it, however that ends.
+
+    Raises:
+        SettingsError: another vm worker runs on this *state_dir*.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "vm-worker.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise SettingsError(
+                f"a vm worker for host {host} is running already (pid {file.read().strip() or 'unknown'}, "
+                f"lock {file.name}): stop it first"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,160 @@
+"""How records, slots and artifacts look on a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from drakcelery.analysis import State
+from drakcelery.ledger import HostStatus, Record
+
+_STYLES = {
+    State.PUBLISHED: "green",
+    State.FAILED: "red",
+    State.CANCELLED: "magenta",
+    State.RUNNING: "yellow",
+}
+_SLOT_STYLES = {"free": "green", "running": "yellow", "dirty": "red"}
+_PROGRESS = (State.QUEUED, State.PREPARING, State.RUNNING, State.COLLECTING, State.UPLOADING, State.PUBLISHED)
+
+
+def state_text(state: State) -> Text:
+    """The state, coloured."""
+    return Text(state.value, style=_STYLES.get(state, "cyan"))
+
+
+def clean(text: str, limit: int = 400) -> str:
+    """Text that may come from a sample, made harmless for a terminal: no control characters, bounded."""
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in text[:limit])
+    return shown + ("…" if len(text) > limit else "")
+
+
+def moment(seconds: float) -> str:
+    """A UNIX time in UTC."""
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    whole = max(0, int(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def records_table(records: Iterable[Record], *, now: float | None = None) -> Table:
+    """A line for each analysis."""
+    now = time.time() if now is None else now
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("UID", "STATE", "SAMPLE", "ATTEMPT", "SLOT", "RECEIVED (UTC)", "TOOK"):
+        table.add_column(column, no_wrap=column in ("UID", "STATE"), overflow="fold")
+    for record in records:
+        took = (record.finished or now) - record.received
+        table.add_row(
+            record.uid,
+            state_text(record.state),
+            escape(_sample(record)),
+            str(record.attempts) if record.attempts else "-",
+            _where(record),
+            moment(record.received),
+            duration(took),
+        )
+    return table
+
+
+def _sample(record: Record) -> str:
+    return clean(record.analysis.sample_label, 60) if record.analysis else "(refused)"
+
+
+def _where(record: Record) -> str:
+    return f"{record.host}/{record.slot}" if record.host and record.slot else (record.host or "-")
+
+
+def record_view(record: Record) -> RenderableType:
+    """One analysis, in full."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("analysis", record.uid)
+    table.add_row("state", state_text(record.state))
+    table.add_row("Karton task", record.task_uid)
+    table.add_row("root", record.root_uid)
+    if record.analysis is not None:
+        ours = record.analysis
+        table.add_row("sample", escape(f"{clean(ours.sample.name, 80)} ({decimal(ours.sample.size or 0)})"))
+        table.add_row("sha256", ours.sample.sha256 or "-")
+        table.add_row("magic", escape(clean(ours.magic)))
+        table.add_row("runs as", escape(f"{ours.file_name}.{ours.extension} for at most {ours.timeout} s"))
+        table.add_row("priority", ours.priority.value)
+        table.add_row("plugins", ", ".join(ours.plugins) or "none")
+    table.add_row("attempts", str(record.attempts))
+    table.add_row("where", _where(record))
+    table.add_row("received", f"{moment(record.received)} UTC")
+    for state, entered in sorted(record.entered.items(), key=lambda item: item[1]):
+        table.add_row(state.value.lower(), f"{moment(entered)} UTC")
+    if record.finished is not None:
+        table.add_row(
+            "over", f"{moment(record.finished)} UTC, after {duration(record.finished - record.received)}"
+        )
+    if record.refusal:
+        table.add_row("refused", Text(clean(record.refusal), style="red"))
+    for failure in record.failures:
+        table.add_row("failed", Text(clean(failure.sentence()), style="red"))
+    if record.analysis_task_uid:
+        table.add_row("published as", record.analysis_task_uid)
+    return table
+
+
+def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Table:
+    """A line for each slot of each host that is alive."""
+    now = time.time() if now is None else now
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("HOST", "SLOT", "PROFILE", "STATE", "SINCE", "ANALYSIS", "ENGINE"):
+        table.add_column(column)
+    for host in hosts:
+        for slot in host.slots:
+            table.add_row(
+                host.host,
+                slot.name,
+                slot.profile,
+                Text(slot.state, style=_SLOT_STYLES.get(slot.state, "cyan")),
+                duration(now - slot.since),
+                slot.uid or "-",
+                host.engine,
+            )
+    return table
+
+
+def files_table(files: Iterable[Path]) -> Table:
+    """Names and sizes of downloaded artifacts."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("ARTIFACT")
+    table.add_column("SIZE", justify="right")
+    for path in sorted(files):
+        table.add_row(path.name, decimal(path.stat().st_size))
+    return table
+
+
+def progress_line(record: Record | None) -> Text:
+    """One line for each change while somebody waits."""
+    if record is None:
+        return Text("waiting in Karton", style="dim")
+    if record.state not in _PROGRESS:
+        return Text.assemble(state_text(record.state), f" {clean(record.error or '')}")
+    done = _PROGRESS.index(record.state)
+    bar = "".join("█" if index <= done else "░" for index in range(len(_PROGRESS)))
+    again = f" (attempt {record.attempts}: {clean(record.error or '', 120)})" if record.attempts > 1 else ""
+    where = f" on {_where(record)}" if record.host else ""
+    return Text.assemble((bar, "cyan"), " ", state_text(record.state), where, again)
+
+
+def show(console: Console, *parts: RenderableType) -> None:
+    """Print *parts* below each other."""
+    console.print(Group(*parts))

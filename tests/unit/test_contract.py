@@ -1,0 +1,282 @@
+"""The Karton contract, both ways."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from karton.core import Task
+from karton.core.resource import RemoteResource
+from karton.core.task import TaskPriority, TaskState
+
+from drakcelery import contract
+from drakcelery.analysis import Artifact, Manifest, Priority, is_uid
+from drakcelery.contract import Policy, SampleFacts
+from drakcelery.errors import BadTask
+from drakcelery.plugins import DEFAULT_PLUGINS
+
+FACTS = SampleFacts(size=1234, magic="PE32+ executable (console) x86-64, for MS Windows")
+SHA256 = "ab" * 32
+
+
+def policy(**changes: Any) -> Policy:
+    """The defaults of the settings, with *changes*."""
+    values: dict[str, Any] = {
+        "default_timeout": 600,
+        "hard_time_limit": 1200,
+        "max_sample_size": 10_000,
+        "default_bucket": "karton",
+        "use_root_uid": False,
+        "plugins_of": lambda quality: ("apimon", "memdump") if quality == "low" else DEFAULT_PLUGINS,
+    }
+    return Policy(**{**values, **changes})
+
+
+def sample() -> RemoteResource:
+    return RemoteResource(name="evil.exe", bucket="karton", uid="c0ffee", size=1234, sha256=SHA256)
+
+
+def sample_task(payload: dict[str, Any] | None = None, **headers: Any) -> Task:
+    """A sample task, as a consumer gets it: routed, with a root of its own."""
+    return Task(
+        {"type": "sample", "stage": "recognized", "platform": "win64", **headers},
+        payload={"sample": sample(), **(payload or {})},
+        root_uid="6d3b1c9e-0000-4000-8000-000000000001",
+    )
+
+
+def test_defaults() -> None:
+    """A task that says nothing but its sample gets the contract's defaults."""
+    task = sample_task()
+    analysis = contract.read_task(task, FACTS, policy())
+    assert analysis.uid == task.task_uid
+    assert analysis.task_uid == task.uid
+    assert analysis.root_uid == task.root_uid
+    assert (analysis.extension, analysis.quality, analysis.file_name) == ("exe", "high", "malwar")
+    assert (analysis.timeout, analysis.start_command) == (600, None)
+    assert analysis.plugins == DEFAULT_PLUGINS
+    assert analysis.sample.key == "c0ffee"
+    assert analysis.sample.bucket == "karton"
+    assert analysis.priority is Priority.NORMAL
+    assert not analysis.is_test
+
+
+def test_every_field_is_honoured() -> None:
+    """Each field of the contract ends up in the analysis."""
+    hooks = RemoteResource(name="hooks.txt", bucket="b", uid="hooks-key", size=3, sha256=SHA256)
+    task = sample_task(
+        {
+            "timeout": 42,
+            "file_name": "invoice-1.0",
+            "start_command": "%f /quiet",
+            "plugins": ["memdump", "syscalls"],
+            "custom_hooks": hooks,
+            "override_uid": "my-uid",
+            "vm_profile": "win7-x64",
+        },
+        extension="EXE",
+        quality="low",
+        target_host="rack-2",
+    )
+    task.priority = TaskPriority.HIGH
+    analysis = contract.read_task(task, FACTS, policy())
+    assert analysis.timeout == 42
+    assert analysis.file_name == "invoice-1.0"
+    assert analysis.start_command == "%f /quiet"
+    assert analysis.plugins == ("memdump",)
+    assert analysis.custom_hooks is not None
+    assert analysis.custom_hooks.key == "hooks-key"
+    assert analysis.uid == "my-uid"
+    assert (analysis.vm_profile, analysis.target_host) == ("win7-x64", "rack-2")
+    assert (analysis.extension, analysis.quality, analysis.priority) == ("exe", "low", Priority.HIGH)
+
+
+def test_fields_may_be_persistent() -> None:
+    """Karton's get_payload looks into the persistent payload, and so does the contract."""
+    task = Task({"type": "sample"}, payload_persistent={"sample": sample(), "timeout": 7})
+    assert contract.read_task(task, FACTS, policy()).timeout == 7
+
+
+def test_uid_of_the_root() -> None:
+    """use_root_uid stores the analysis under the uid of the task tree's root."""
+    task = sample_task()
+    assert contract.read_task(task, FACTS, policy(use_root_uid=True)).uid == task.root_uid
+
+
+def test_dll_by_magic() -> None:
+    """libmagic's word for a DLL beats the header, as in v0.18."""
+    facts = SampleFacts(size=10, magic="PE32 executable (DLL) (GUI) Intel 80386")
+    assert contract.read_task(sample_task(extension="exe"), facts, policy()).extension == "dll"
+
+
+def test_ipt_brings_codemon() -> None:
+    """The plugin ipt needs codemon, which is added."""
+    chosen = contract.read_task(sample_task(), FACTS, policy(plugins_of=lambda _: ("ipt", "apimon")))
+    assert chosen.plugins == ("ipt", "apimon", "codemon")
+
+
+def test_test_samples() -> None:
+    """A task that matches the test filters is a test, if testing is on."""
+    task = Task({"type": "sample-test", "platform": "win64"}, payload={"sample": sample()})
+    filters = ({"type": "sample-test", "platform": "win64"},)
+    assert contract.read_task(task, FACTS, policy(test_filters=filters)).is_test
+    assert not contract.read_task(task, FACTS, policy()).is_test
+
+
+@pytest.mark.parametrize(
+    ("payload", "headers", "words"),
+    [
+        ({"timeout": 1201}, {}, ["timeout", "1201", "1200 s"]),
+        ({"timeout": "60"}, {}, ["timeout", "'60'", "whole number"]),
+        ({"timeout": True}, {}, ["timeout", "True", "whole number"]),
+        ({"timeout": 0}, {}, ["timeout", "at least 1"]),
+        ({"timeout": 1.5}, {}, ["timeout", "1.5"]),
+        ({"file_name": "a/b"}, {}, ["file_name", "'a/b'", "letters"]),
+        ({"file_name": "..\\x"}, {}, ["file_name"]),
+        ({"file_name": ".."}, {}, ["file_name"]),
+        ({"file_name": ""}, {}, ["file_name"]),
+        ({"file_name": 5}, {}, ["file_name", "5"]),
+        ({"start_command": "a\nb"}, {}, ["start_command", "printable"]),
+        ({"start_command": ["%f"]}, {}, ["start_command"]),
+        ({"plugins": "apimon"}, {}, ["plugins", "list"]),
+        ({"plugins": ["apimon", "nonsense"]}, {}, ["plugins", "'nonsense'", "no DRAKVUF plugin"]),
+        ({"plugins": ["procmon"]}, {"quality": "low"}, ["procmon", "quality 'low'"]),
+        ({"override_uid": "../../etc"}, {}, ["override_uid", "'../../etc'"]),
+        ({"override_uid": "a..b"}, {}, ["override_uid"]),
+        ({"override_uid": 7}, {}, ["override_uid"]),
+        ({"custom_hooks": "hooks"}, {}, ["custom_hooks", "resource"]),
+        ({"vm_profile": "a b"}, {}, ["vm_profile", "'a b'"]),
+        ({"target_host": 1}, {}, ["target_host"]),
+        ({"sample": "no resource"}, {}, ["sample", "resource"]),
+        ({}, {"extension": "xyz"}, ["'xyz'", "not supported", "exe"]),
+        ({}, {"extension": 3}, ["extension", "3"]),
+        ({}, {"quality": {"a": 1}}, ["quality"]),
+    ],
+)
+def test_bad_fields_are_refused(payload: dict[str, Any], headers: dict[str, Any], words: list[str]) -> None:
+    """Every wrong value is refused with a sentence that names the field and what was expected."""
+    with pytest.raises(BadTask) as refusal:
+        contract.read_task(sample_task(payload, **headers), FACTS, policy())
+    for word in words:
+        assert word in str(refusal.value)
+    assert len(str(refusal.value)) < 400
+
+
+def test_no_sample() -> None:
+    """A task without a sample is refused."""
+    with pytest.raises(BadTask, match="no payload 'sample'"):
+        contract.read_task(Task({"type": "sample"}), FACTS, policy())
+
+
+@pytest.mark.parametrize(("size", "words"), [(0, "is empty"), (10_001, "at most 10000")])
+def test_sample_size(size: int, words: str) -> None:
+    """Empty and oversized samples are refused."""
+    with pytest.raises(BadTask, match=words):
+        contract.read_task(sample_task(), SampleFacts(size=size, magic="data"), policy())
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(payload=st.dictionaries(st.sampled_from(sorted(contract.PAYLOAD_FIELDS - {"sample"})), anything))
+def test_hostile_payloads_are_read_or_refused(payload: dict[str, Any]) -> None:
+    """Whatever a payload holds, it is either read or refused with a sentence; nothing else happens."""
+    try:
+        analysis = contract.read_task(sample_task(payload), FACTS, policy())
+    except BadTask:
+        return
+    assert is_uid(analysis.uid)
+    assert set(analysis.file_name) <= set(string.ascii_letters + string.digits + "._-")
+    assert 1 <= analysis.timeout <= 1200
+
+
+def manifest() -> Manifest:
+    def artifact(name: str) -> Artifact:
+        return Artifact(name=name, size=3, sha256=SHA256)
+
+    return Manifest(
+        artifacts=tuple(map(artifact, ("procmon.log", "dumps.zip", "dumps.pcap"))),
+        dumps_metadata=({"filename": "dumps/405000_688f58c58d798ecb", "base_address": "0x405000"},),
+        metadata={"analysis_uid": "my-uid"},
+    )
+
+
+def analysis_task(task: Task, **policies: Any) -> Task:
+    analysis = contract.read_task(task, FACTS, policy(**policies))
+    return contract.build_analysis_task(
+        task,
+        analysis,
+        manifest(),
+        attempt=1,
+        headers={"type": "analysis", "kind": "drakrun"},
+        bucket="drakrun",
+        identity="karton.drakrun-prod",
+    )
+
+
+def test_analysis_task() -> None:
+    """The analysis task holds every row of the contract, and survives Karton's own serialization."""
+    task = sample_task({"override_uid": "my-uid"}, quality="low")
+    built = Task.unserialize(analysis_task(task).serialize())
+    assert built.headers == {
+        "type": "analysis",
+        "kind": "drakrun",
+        "quality": "low",
+        "origin": "karton.drakrun-prod",
+    }
+    assert built.get_resource("sample").uid == "c0ffee"
+    assert built.get_resource("sample").sha256 == SHA256
+    assert built.payload["dumps_metadata"] == list(manifest().dumps_metadata)
+    assert built.payload["analysis_uid"] == "my-uid"
+    assert built.payload["metadata"] == {"analysis_uid": "my-uid"}
+    procmon = built.get_resource("procmon.log")
+    assert (procmon.bucket, procmon.uid, procmon.size) == ("drakrun", "my-uid/procmon.log", 3)
+    assert built.get_resource("dump.pcap").uid == built.get_resource("dumps.pcap").uid == "my-uid/dumps.pcap"
+    assert "testcase" not in built.payload
+
+
+def test_analysis_task_inherits() -> None:
+    """Parent, root, priority, persistent headers and persistent payload come from the sample task."""
+    task = Task(
+        {"type": "sample"},
+        payload={"sample": sample()},
+        headers_persistent={"share_3rd_party": False},
+        payload_persistent={"case": "1234"},
+        priority=TaskPriority.LOW,
+        root_uid="6d3b1c9e-0000-4000-8000-000000000002",
+    )
+    built = analysis_task(task)
+    assert (built.parent_uid, built.root_uid) == (task.uid, task.root_uid)
+    assert built.uid.startswith(f"{{{task.root_uid}}}:")
+    assert built.priority is TaskPriority.LOW
+    assert built.headers["share_3rd_party"] is False
+    assert built.is_header_persistent("share_3rd_party")
+    assert built.payload_persistent["case"] == "1234"
+
+
+def test_analysis_task_uid_is_stable() -> None:
+    """The same attempt always makes the same task uid, another attempt another."""
+    analysis = contract.read_task(sample_task(), FACTS, policy())
+    assert contract.analysis_task_uid(analysis, 1) == contract.analysis_task_uid(analysis, 1)
+    assert contract.analysis_task_uid(analysis, 1) != contract.analysis_task_uid(analysis, 2)
+
+
+def test_testcase_is_carried() -> None:
+    """A test sample's testcase goes to its output."""
+    task = Task({"type": "sample-test"}, payload={"sample": sample(), "testcase": {"expect": ["x"]}})
+    assert analysis_task(task, test_filters=({"type": "sample-test"},)).payload["testcase"] == {
+        "expect": ["x"]
+    }
+
+
+def test_crashed_says_why() -> None:
+    """A crashed task carries its reasons as the lines that karton-dashboard shows."""
+    task = contract.crashed(sample_task(), ["no such thing\n"])
+    assert (task.status, task.error) == (TaskState.CRASHED, ["no such thing\n"])

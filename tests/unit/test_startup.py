@@ -1,0 +1,72 @@
+"""How samples are started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drakcelery.startup import EXTENSIONS, dll_command, start_command
+from tests.programs import launcher
+
+
+@pytest.mark.parametrize(
+    ("extension", "command"),
+    [
+        ("exe", "%f"),
+        ("bat", "%f"),
+        ("ps1", "powershell.exe -executionpolicy bypass -File %f"),
+        ("vbe", "wscript.exe %f"),
+        ("hta", "mshta.exe %f"),
+        ("docx", "cmd.exe /C start winword.exe /t %f"),
+        ("xlsm", "cmd.exe /C start excel.exe /t %f"),
+        ("ppt", "cmd.exe /C start powerpnt.exe /t %f"),
+    ],
+)
+def test_by_extension(extension: str, command: str, tmp_path: Path) -> None:
+    """Each kind of file is opened by its program."""
+    assert start_command(tmp_path / "unused", extension) == command
+
+
+def test_every_extension_has_a_command(tmp_path: Path) -> None:
+    """Whatever ingress lets through can be started; a broken DLL is registered."""
+    broken = tmp_path / "broken.dll"
+    broken.write_bytes(b"MZ\0\0")
+    for extension in EXTENSIONS:
+        assert "%f" in start_command(broken, extension)
+
+
+@pytest.mark.parametrize(
+    ("exports", "command"),
+    [
+        ([], "regsvr32 /s %f"),
+        ([(1, "Alpha"), (2, "DllRegisterServer")], "regsvr32 /s %f"),
+        ([(1, "Alpha"), (2, "MyDllMain")], "rundll32 %f,MyDllMain"),
+        ([(1, None), (2, "Beta@8")], "rundll32 %f,Beta"),
+        ([(7, None), (8, None)], "rundll32 %f,#7"),
+        ([(1, "?run@@YAXXZ")], "rundll32 %f,?run@@YAXXZ"),
+    ],
+)
+def test_dll_by_exports(exports: list[tuple[int, str | None]], command: str) -> None:
+    """A DLL registers itself if it can, else its most promising export is called."""
+    assert dll_command(exports) == command
+
+
+def test_a_program_without_exports() -> None:
+    """A real PE without exports is registered."""
+    assert start_command(launcher(64), "dll") == "regsvr32 /s %f"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 65535), st.none() | st.from_regex(r"[A-Za-z_@?$.~0-9]{1,40}", fullmatch=True)
+        )
+    )
+)
+def test_commands_are_one_line(exports: list[tuple[int, str | None]]) -> None:
+    """Exports never make more than one argument."""
+    command = dll_command([(number, name) for number, name in exports])
+    assert len(command.split()) in (2, 3)
