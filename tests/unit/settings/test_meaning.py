@@ -1,0 +1,79 @@
+"""What the settings mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from drakcelery import settings_sections
+from drakcelery.errors import SettingsError
+from drakcelery.plugins import DEFAULT_PLUGINS, KNOWN_PLUGINS
+from drakcelery.settings import RedisSection, load
+from tests.unit.settings.reading import read
+
+
+def test_engine_auto_refuses_a_xen_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a Xen host, auto does not quietly emulate; naming the engine does."""
+    (tmp_path / "privcmd").touch()
+    monkeypatch.setattr(settings_sections, "XEN_CONTROL", tmp_path / "privcmd")
+    with pytest.raises(SettingsError, match="Set engine=emulator"):
+        _ = load(environment={}).engine
+    assert load(environment={"DRAKCELERY_DRAKCELERY_ENGINE": "emulator"}).engine == "emulator"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("net_enable", "1"),
+        ("out_interface", "eth0"),
+        ("dns_server", "use-gateway-address"),
+        ("syscall_filter", "/etc/filter"),
+        ("raw_memory_dump", "1"),
+        ("anti_hammering_threshold", "5"),
+        ("attach_profiles", "1"),
+        ("attach_apiscout_profile", "1"),
+        ("xen_cmdline_check", "ignore"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["emulator", "replay"])
+def test_setting_without_effect_is_said(tmp_path: Path, engine: str, key: str, value: str) -> None:
+    """A setting that only DRAKVUF on Xen can honour is named at the start, with the reason."""
+    text = f"[drakcelery]\nengine={engine}\n[drakrun]\n{key}={value}\n"
+    (notice,) = read(tmp_path, text).notices()
+    assert notice.startswith(f"[drakrun] {key} has no effect with the engine {engine}: ")
+
+
+def test_plugins_by_quality(tmp_path: Path) -> None:
+    """A quality has its own list, else _all_, else the default; a blank list runs no plugin, as in v0.18."""
+    assert load(environment={}).plugins_of("high") == DEFAULT_PLUGINS
+    settings = read(tmp_path, "[drakvuf_plugins]\n_all_=procmon,apimon,procmon\nlow=\n")
+    assert settings.plugins_of("high") == ("procmon", "apimon")
+    assert settings.plugins_of("low") == ()
+    assert read(tmp_path, "[drakvuf_plugins]\nlow=apimon\n").plugins_of("high") == DEFAULT_PLUGINS
+
+
+def test_default_plugins_are_known() -> None:
+    """What runs by default may also be named in a setting."""
+    assert set(DEFAULT_PLUGINS) <= KNOWN_PLUGINS
+    assert list(DEFAULT_PLUGINS) == sorted(set(DEFAULT_PLUGINS))
+
+
+def test_headers_in_both_forms_of_v018(tmp_path: Path) -> None:
+    """v0.18's example shows one setting as a list of one object and the other as an object."""
+    for value in ('{"type": "analysis"}', '[{"type": "analysis"}]', '{\n  "type":\n  "analysis"}'):
+        assert read(tmp_path, f"[drakrun]\nheaders={value}\n").drakrun.headers == {"type": "analysis"}
+
+
+def test_slots_may_be_none(tmp_path: Path) -> None:
+    """A machine that only runs ingress has an empty [slots]; a variable adds a slot to the file's."""
+    assert read(tmp_path, "[slots]\n").slots == {}
+    assert read(tmp_path, "[slots]\nvm-1=a\n", DRAKCELERY_SLOTS_VM2="b").slots == {"vm-1": "a", "vm2": "b"}
+
+
+def test_settings_are_frozen() -> None:
+    """Nobody changes a setting after it was read."""
+    settings = load(environment={})
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.redis = RedisSection(host="x")  # type: ignore[misc]  # the assignment is what is tested

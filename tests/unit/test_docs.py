@@ -1,0 +1,173 @@
+"""The documentation names every setting and every command, and builds."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from tests import reference
+from tests.commands import Command, extract
+
+DOCS = reference.ROOT / "docs"
+
+
+def _section(name: str) -> str:
+    return (
+        (DOCS / "settings.md")
+        .read_text(encoding="utf-8")
+        .split(f"\n## `[{name}]`\n", 1)[1]
+        .split("\n## ", 1)[0]
+    )
+
+
+@pytest.mark.parametrize("setting", reference.settings(), ids=lambda one: f"{one.section}.{one.key}")
+def test_every_setting_is_documented(setting: reference.Setting) -> None:
+    """docs/settings.md has a row for each key: default, variable, and a meaning."""
+    rows = [
+        line for line in _section(setting.section).splitlines() if line.startswith(f"| `{setting.key}` |")
+    ]
+    assert len(rows) == 1, f"docs/settings.md lacks [{setting.section}] {setting.key}"
+    _, _, default, _, variable, meaning, _ = [cell.strip() for cell in rows[0].split("|")]
+    shown = {"": "*none*", None: "*the host name*"}.get(setting.default, f"`{setting.default}`")
+    assert (default, variable) == (shown, f"`{setting.variable}`")
+    assert len(meaning.split()) > 2
+
+
+def test_documented_settings_exist() -> None:
+    """docs/settings.md has no row for a key that is gone."""
+    known = {(setting.section, setting.key) for setting in reference.settings()}
+    sections = {setting.section for setting in reference.settings()}
+    first_cell = re.compile(r"^\| `([a-z0-9_]+)` \|", re.MULTILINE)
+    rows = {(name, key) for name in sections for key in first_cell.findall(_section(name))}
+    assert rows == known
+
+
+@pytest.mark.parametrize("section", reference.free_sections())
+def test_sections_of_free_keys_are_documented(section: str) -> None:
+    """The sections whose keys are the user's own names have a part of their own."""
+    assert f"DRAKCELERY_{section.upper()}_" in _section(section)
+
+
+def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command of *group* that does something, with what is typed for it."""
+    for name, command in group.commands.items():
+        here = f"{path} {name}"
+        if isinstance(command, click.Group):
+            yield from _commands(command, here)
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield here, command
+
+
+def _cli() -> click.Group:
+    if importlib.util.find_spec("drakcelery.cli") is None:
+        pytest.skip("drakcelery.cli is not written yet")
+    group = importlib.import_module("drakcelery.cli").cli
+    assert isinstance(group, click.Group)
+    return group
+
+
+def _part(command: str, text: str) -> str:
+    """The part of docs/commands.md whose heading is *command*."""
+    heading = re.search(rf"^## `{re.escape(command)}`$", text, re.MULTILINE)
+    assert heading is not None, f"docs/commands.md lacks a heading ## `{command}`"
+    return text[heading.end() :].split("\n## ", 1)[0]
+
+
+def test_every_command_and_option_is_documented() -> None:
+    """docs/commands.md has a heading for each command, and names each option and argument below it."""
+    group = _cli()
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    known = list(_commands(group, "drakcelery"))
+    for path, command in [("drakcelery", group), *known]:
+        part = _part(path, text)
+        for parameter in command.params:
+            names = (
+                parameter.opts
+                if isinstance(parameter, click.Option)
+                else [parameter.make_metavar(click.Context(command))]
+            )
+            for name in [*names, *parameter.secondary_opts]:
+                assert name.strip("[].") in part, f"docs/commands.md: {path} lacks {name}"
+
+
+def test_documented_commands_exist() -> None:
+    """docs/commands.md describes no command that is gone."""
+    known = {"drakcelery", *(path for path, _ in _commands(_cli(), "drakcelery"))}
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^## `(drakcelery[^`]*)`$", text, re.MULTILINE)) == known
+
+
+def _typed() -> list[Command]:
+    """What the documents tell their readers to type."""
+    pages = [*reference.ROOT.glob("*.md"), *DOCS.glob("*.md")]
+    return [
+        command
+        for page in sorted(pages)
+        for command in extract(page.read_text(encoding="utf-8"), str(page.relative_to(reference.ROOT)))
+    ]
+
+
+def _check_drakcelery(words: list[str]) -> None:
+    """Parse as click would. Raises :class:`click.UsageError`."""
+    command: click.Command = _cli()
+    context = click.Context(command, info_name="drakcelery", resilient_parsing=True)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        if found is None:
+            raise click.UsageError(f"no command {words[0]}")
+        command, words = found, words[1:]
+    _, extra, _ = command.make_parser(click.Context(command)).parse_args(words)
+    if extra:
+        raise click.UsageError(f"too much: {extra}")
+
+
+def _check_make(words: list[str]) -> None:
+    targets = set(
+        re.findall(r"^([a-z-]+):", (reference.ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    unknown = [word for word in words if "=" not in word and word not in targets]
+    if unknown:
+        raise click.UsageError(f"no target {unknown}")
+
+
+CHECKS = {"drakcelery": _check_drakcelery, "make": _check_make}
+OTHER_PROGRAMS = frozenset({"celery", "eval", "git", "cd", "source", "."})
+"""Programs whose command lines are not ours to check."""
+
+
+@pytest.mark.parametrize("command", _typed(), ids=str)
+def test_typed_commands_exist(command: Command) -> None:
+    """Every command line in README and docs names programs, commands, options and targets that there are."""
+    program, *words = shlex.split(command.text, comments=True)
+    assert program in CHECKS.keys() | OTHER_PROGRAMS
+    if program in CHECKS:
+        CHECKS[program](words)
+
+
+@pytest.mark.parametrize("wrong", ["submit a --wiat", "sumbit a", "fetch a b --to c", "worker xm"])
+def test_wrong_command_lines_are_noticed(wrong: str) -> None:
+    """The check above tells a slip from a command."""
+    with pytest.raises(click.UsageError):
+        _check_drakcelery(wrong.split())
+
+
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """sphinx-build takes every page, finds every link, and needs no network."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", str(DOCS), str(tmp_path / "html")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for page in DOCS.glob("*.md"):
+        assert (tmp_path / "html" / f"{page.stem}.html").is_file(), f"{page.name} is not part of the site"
