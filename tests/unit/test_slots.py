@@ -1,0 +1,128 @@
+"""The slot table, and the lock that keeps a second vm worker away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from drakcelery.errors import SettingsError
+from drakcelery.slots import SlotState, SlotTable, sole_worker
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> SlotTable:
+    """Three clean slots of two profiles."""
+    slots = SlotTable(tmp_path)
+    slots.define({"vm-1": "win10", "vm-2": "win10", "vm-10": "win7"})
+    for slot in slots.all():
+        slots.cleaned(slot.name)
+    return slots
+
+
+def states(table: SlotTable) -> dict[str, str]:
+    return {slot.name: slot.state.value for slot in table.all()}
+
+
+def test_a_new_table_is_dirty(tmp_path: Path) -> None:
+    """A worker that starts does not know what runs in its slots, so nobody may have them yet."""
+    slots = SlotTable(tmp_path)
+    assert slots.define({"vm-1": "win10"}) == []
+    assert states(slots) == {"vm-1": "dirty"}
+    assert slots.claim("win10", "a", 1) is None
+
+
+def test_defining_again_names_what_is_gone(table: SlotTable) -> None:
+    """A slot that is no longer configured is named, so that its guest can be destroyed."""
+    table.claim("win10", "a", 1)
+    assert table.define({"vm-2": "win10"}) == ["vm-1", "vm-10"]
+    assert states(table) == {"vm-2": "dirty"}
+
+
+def test_claims_go_by_profile_and_number(table: SlotTable) -> None:
+    """Slots are given out by profile, lowest number first, until none is left."""
+    assert [table.claim("win10", uid, 1) for uid in ("a", "b", "c")] == ["vm-1", "vm-2", None]
+    assert table.claim("win7", "c", 1) == "vm-10"
+    assert table.claim("linux", "d", 1) is None
+    assert [slot.name for slot in table.all()] == ["vm-1", "vm-2", "vm-10"]
+
+
+def test_an_attempt_gets_one_slot(table: SlotTable) -> None:
+    """A message that is delivered twice does not take a second slot; the next attempt may."""
+    assert table.claim("win10", "a", 1) == "vm-1"
+    assert table.claim("win10", "a", 1) is None
+    assert table.claim("win10", "a", 2) == "vm-2"
+
+
+def test_only_the_holder_moves_and_releases(table: SlotTable) -> None:
+    """A stale attempt can neither move a slot on nor give it away."""
+    table.claim("win10", "a", 2)
+    assert not table.move("vm-1", "a", 1, origin=SlotState.PREPARING, to=SlotState.READY)
+    assert not table.release("vm-1", "a", 1)
+    assert not table.move("vm-1", "a", 2, origin=SlotState.READY, to=SlotState.RUNNING)
+    assert table.move("vm-1", "a", 2, origin=SlotState.PREPARING, to=SlotState.READY)
+    assert table.move("vm-1", "a", 2, origin=SlotState.READY, to=SlotState.RUNNING)
+    assert table.release("vm-1", "a", 2)
+    assert states(table)["vm-1"] == "free"
+
+
+def test_a_dirty_slot_has_to_be_cleaned(table: SlotTable) -> None:
+    """What a dead process leaves behind is nobody's until its guest was destroyed."""
+    table.claim("win10", "a", 1)
+    assert table.soil("a", 1)
+    assert not table.soil("a", 1)
+    assert not table.release("vm-1", "a", 1)
+    assert table.claim("win10", "b", 1) == "vm-2"
+    assert table.cleaned("vm-1")
+    assert not table.cleaned("vm-1")
+    assert table.claim("win10", "c", 1) == "vm-1"
+
+
+def test_racing_claims(tmp_path: Path) -> None:
+    """However many claim at once, a slot goes to one of them."""
+    names = {f"vm-{number}": "win10" for number in range(1, 6)}
+    table = SlotTable(tmp_path)
+    table.define(names)
+    for name in names:
+        table.cleaned(name)
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda number: SlotTable(tmp_path).claim("win10", str(number), 1), range(24)))
+    assert sorted(name for name in got if name) == sorted(names)
+
+
+def test_unwritable_state_dir(tmp_path: Path) -> None:
+    """A state directory that cannot be made is a setting to mend."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(SettingsError, match="state_dir"):
+        SlotTable(blocked)
+
+
+HOLD = """
+import pathlib, sys
+from drakcelery.slots import sole_worker
+with sole_worker(pathlib.Path(sys.argv[1]), "rack-1"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_second_worker_is_refused(tmp_path: Path) -> None:
+    """Two vm workers for one host cannot both run; when the first is killed, the next one can."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with (
+            pytest.raises(SettingsError, match=rf"rack-1 is running already \(pid {first.pid}"),
+            sole_worker(tmp_path, "rack-1"),
+        ):
+            pass
+        first.kill()
+        first.wait()
+    with sole_worker(tmp_path, "rack-1"):
+        pass
