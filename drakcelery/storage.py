@@ -57,6 +57,9 @@ _SHA256_HEADER = "x-amz-meta-sha256"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,61}[A-Za-z0-9]")
 _MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
+_DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "RequestTimeout", "NoSuchUpload")
+"""What a server says of bytes that got lost or changed on their way. NoSuchUpload: the upload was completed,
+and the answer lost."""
 _BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken")
 
 log = structlog.get_logger(__name__)
@@ -88,6 +91,8 @@ class Storage:
         url = urlsplit(section.address)
         if "@" in url.netloc:
             raise SettingsError("[s3] address: expected no credentials in it, but access_key and secret_key")
+        if url.query or url.fragment:
+            raise SettingsError(f"[s3] address = {section.address!r}: expected nothing after host and port")
         pool = urllib3.PoolManager(
             maxsize=2 * threads, retries=RETRY, timeout=TIMEOUT, ssl_context=ssl.create_default_context()
         )
@@ -258,8 +263,8 @@ class Storage:
                     num_parallel_uploads=parallel,
                 )
             except S3Error as error:
-                if error.code == "NoSuchUpload":  # it was completed, and the lost answer asked for again
-                    raise _WrongBytesError("the server forgot the upload") from None
+                if error.code in _DAMAGED:
+                    raise _WrongBytesError(f"the server says {error.code}") from None
                 raise
             sent.check()
             etag = (result.etag or "").strip('"')

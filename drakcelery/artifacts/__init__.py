@@ -1,0 +1,96 @@
+"""From what an engine left in the workspace to the files that are uploaded. Neither S3 nor Redis in here."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import orjson
+import structlog
+
+from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome
+from drakcelery.artifacts.dumps import DUMPS, DumpsPacked, pack_dumps
+from drakcelery.artifacts.keys import KEY_FILE, KeysWritten, write_key_file
+from drakcelery.artifacts.log import LogSplit, split_log
+from drakcelery.artifacts.metadata import METADATA, build_metadata
+from drakcelery.artifacts.pcap import PCAP, keep_pcap
+from drakcelery.plugins import KNOWN_PLUGINS
+
+LOGGED_PLUGINS = KNOWN_PLUGINS | {"inject"}
+"""Who may have a log: every plugin, since some write in another's name, and DRAKVUF's injector."""
+
+logger = structlog.get_logger(__name__)
+
+
+def collect(
+    *,
+    raw: Path,
+    out: Path,
+    analysis: Analysis,
+    outcome: Outcome,
+    sample_sha256: str,
+    start_command: str,
+    host: str,
+    slot: str,
+    attempts: int,
+    dumps_total_size: int,
+    dumps_single_size: int,
+) -> Manifest:
+    """Turn the engine's output in *raw* into artifacts in *out*, and ``metadata.json`` beside them.
+
+    *raw* is only read. *out* belongs to this function and is emptied first: running it again, also after an
+    interruption, gives the same files. The manifest lists every file but ``metadata.json``; none is empty.
+    For the other arguments see :func:`~drakcelery.artifacts.metadata.build_metadata` and
+    :func:`~drakcelery.artifacts.dumps.pack_dumps`.
+
+    Raises:
+        UntrustedFileError: a file of the engine's is a link, or no regular file.
+    """
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    lines = split_log(raw / "drakmon.log", out, LOGGED_PLUGINS)
+    dumps = pack_dumps(raw / "dumps", out / DUMPS, total_size=dumps_total_size, single_size=dumps_single_size)
+    keys = write_key_file(out / "tlsmon.log", out / KEY_FILE)
+    no_pcap = keep_pcap(raw / "dump.pcap", out / PCAP)
+    artifacts = tuple(_artifact(path) for path in sorted(out.iterdir()))
+    metadata = build_metadata(
+        analysis,
+        outcome,
+        sample_sha256=sample_sha256,
+        start_command=start_command,
+        host=host,
+        slot=slot,
+        attempts=attempts,
+        dumps=dumps,
+        parse_errors=lines.parse_errors,
+    )
+    (out / METADATA).write_bytes(orjson.dumps(metadata, option=orjson.OPT_INDENT_2))
+    _report(analysis.uid, lines, dumps, keys, no_pcap)
+    return Manifest(artifacts=artifacts, dumps_metadata=dumps.metadata, metadata=metadata)
+
+
+def _artifact(path: Path) -> Artifact:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Artifact(name=path.name, size=path.stat().st_size, sha256=sha256)
+
+
+def _report(uid: str, lines: LogSplit, dumps: DumpsPacked, keys: KeysWritten, no_pcap: str | None) -> None:
+    """Say what was found and what was left out; the latter as warnings."""
+    logger.info("log_split", uid=uid, lines=lines.lines, bytes=lines.size)
+    logger.info("dumps_packed", uid=uid, kept=dumps.kept)
+    logger.info("network_collected", uid=uid, keys=keys.keys, no_pcap=no_pcap)
+    if lines.parse_errors:
+        logger.warning("log_lines_unreadable", uid=uid, lines=lines.parse_errors)
+    if dumps.dropped_count:
+        logger.warning(
+            "dumps_dropped",
+            uid=uid,
+            count=dumps.dropped_count,
+            bytes=dumps.dropped_bytes,
+            reasons=dumps.reasons,
+        )
+    if keys.skipped:
+        logger.warning("tls_keys_skipped", uid=uid, lines=keys.skipped)

@@ -1,0 +1,152 @@
+"""Collect: from a workspace to the files of the contract."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from drakcelery.analysis import (
+    Analysis,
+    Execution,
+    Manifest,
+    ObjectRef,
+    Outcome,
+    Priority,
+    Snapshot,
+)
+from drakcelery.artifacts import collect
+from drakcelery.artifacts.untrusted import UntrustedFileError
+
+ANALYSIS = Analysis(
+    uid="uid-1",
+    task_uid="task-1",
+    root_uid="root-1",
+    priority=Priority.NORMAL,
+    sample=ObjectRef(bucket="karton", key="key", name="sample"),
+    magic="PE32 executable",
+    extension="exe",
+    quality="high",
+    file_name="malwar",
+    timeout=60,
+    plugins=("procmon", "tlsmon"),
+)
+OUTCOME = Outcome(
+    engine="replay 0123",
+    snapshot=Snapshot(version=1700000000, sha256="5" * 64),
+    started=1700000001,
+    finished=1700000061,
+    execution=Execution.EXECUTED,
+)
+
+
+def recorded(raw: Path) -> Path:
+    """What an engine leaves: a log of three plugins with two bad lines, two dumps, traffic."""
+    (raw / "dumps").mkdir(parents=True)
+    lines = [
+        {"Plugin": "inject", "Status": "Success"},
+        {"Plugin": "procmon", "pid": 4},
+        {"Plugin": "tlsmon", "client_random": "a" * 64, "master_key": "b" * 96},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (raw / "drakmon.log").write_bytes(text.encode() + b'{"Plugin": "../x"}\n{"Plugin": "procmon", "pid')
+    (raw / "dumps" / "1000_00000000000000aa").write_bytes(b"MZ")
+    (raw / "dumps" / "2000_00000000000000bb").write_bytes(b"x" * 101)
+    (raw / "dump.pcap").write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + bytes(20))
+    return raw
+
+
+def run(raw: Path, out: Path) -> Manifest:
+    """Collect with small caps."""
+    return collect(
+        raw=raw,
+        out=out,
+        analysis=ANALYSIS,
+        outcome=OUTCOME,
+        sample_sha256="9" * 64,
+        start_command="C:\\malwar.exe",
+        host="host-1",
+        slot="vm-1",
+        attempts=2,
+        dumps_total_size=1000,
+        dumps_single_size=100,
+    )
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    """Every file below *directory*."""
+    paths = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
+
+
+def test_the_files_of_the_contract(tmp_path: Path) -> None:
+    """The manifest lists each file with size and sha256; the metadata has the contract's keys and counts."""
+    out = tmp_path / "out"
+    manifest = run(recorded(tmp_path / "raw"), out)
+    assert [artifact.name for artifact in manifest.artifacts] == [
+        "dumps.pcap",
+        "dumps.zip",
+        "inject.log",
+        "parse_errors.log",
+        "procmon.log",
+        "tlsmon.log",
+        "wireshark_key_file.txt",
+    ]
+    assert {path.name for path in out.iterdir()} == {a.name for a in manifest.artifacts} | {"metadata.json"}
+    for artifact in manifest.artifacts:
+        data = (out / artifact.name).read_bytes()
+        assert (artifact.size, artifact.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert data
+    assert manifest.dumps_metadata == ({"filename": "dumps/1000_00000000000000aa", "base_address": "0x1000"},)
+    assert json.loads((out / "metadata.json").read_bytes()) == manifest.metadata
+    assert manifest.metadata == {
+        "sample_sha256": "9" * 64,
+        "magic_output": "PE32 executable",
+        "time_started": 1700000001,
+        "time_finished": 1700000061,
+        "snapshot_version": 1700000000,
+        "analysis_uid": "uid-1",
+        "snapshot_sha256": "5" * 64,
+        "start_command": "C:\\malwar.exe",
+        "plugins": ["procmon", "tlsmon"],
+        "engine": "replay 0123",
+        "host": "host-1",
+        "slot": "vm-1",
+        "attempts": 2,
+        "execution": "executed",
+        "dumps_dropped": {"count": 1, "bytes": 101},
+        "parse_errors": 2,
+    }
+
+
+def test_nothing_recorded_still_gives_dumps_zip(tmp_path: Path) -> None:
+    """An engine that wrote nothing gives dumps.zip and the metadata, and no empty file."""
+    (tmp_path / "raw").mkdir()
+    manifest = run(tmp_path / "raw", tmp_path / "out")
+    assert [artifact.name for artifact in manifest.artifacts] == ["dumps.zip"]
+
+
+def test_collecting_again_gives_the_same(tmp_path: Path) -> None:
+    """After an interruption leftovers go, the results are equal byte for byte, and the input is untouched."""
+    raw, out = recorded(tmp_path / "raw"), tmp_path / "out"
+    before = content(raw)
+    first = run(raw, out)
+    files = content(out)
+    (out / ".dumps.zip.part").write_bytes(b"half")
+    (out / "filetracer.log").write_bytes(b"of another life")
+    (out / "procmon.log").write_bytes(b"half")
+    assert run(raw, out) == first
+    assert content(out) == files
+    assert content(raw) == before
+
+
+def test_a_hostile_input_stops_collect(tmp_path: Path) -> None:
+    """A log that is a link to another file is an error, not an artifact."""
+    raw = recorded(tmp_path / "raw")
+    (raw / "drakmon.log").unlink()
+    (raw / "drakmon.log").symlink_to("/etc/passwd")
+    with pytest.raises(UntrustedFileError, match=r"drakmon\.log"):
+        run(raw, tmp_path / "out")

@@ -1,0 +1,161 @@
+"""The log split: every byte ends up in exactly one file, whatever the lines are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drakcelery.artifacts import log as log_module
+from drakcelery.artifacts.log import PARSE_ERRORS, plugin_of, split_log
+from drakcelery.artifacts.untrusted import UntrustedFileError
+
+PLUGINS = frozenset({"filetracer", "procmon", "tlsmon"})
+
+
+def line(plugin: str, **values: object) -> bytes:
+    """A line as DRAKVUF writes it."""
+    return json.dumps({"Plugin": plugin, "TimeStamp": "1.5", **values}).encode() + b"\n"
+
+
+def lines_of(data: bytes) -> list[bytes]:
+    """The lines of *data*, newlines included; only a line feed ends a line."""
+    return re.findall(rb"[^\n]*\n|[^\n]+$", data)
+
+
+def split(directory: Path, data: bytes) -> tuple[dict[str, bytes], log_module.LogSplit]:
+    """Split *data*; the files by name, and what the split says."""
+    source = directory / "drakmon.log"
+    out = directory / "out"
+    out.mkdir()
+    source.write_bytes(data)
+    result = split_log(source, out, PLUGINS)
+    return {path.name: path.read_bytes() for path in out.iterdir()}, result
+
+
+def test_lines_go_to_their_plugins_unchanged(tmp_path: Path) -> None:
+    """Each plugin's file holds its lines byte for byte in their order; plugins without lines have none."""
+    first = b'{"Plugin" : "filetracer",  "x": "\xc5\xbc\\u0000"}\r\n'
+    other, second = line("procmon", pid=4), line("filetracer", path="a")
+    files, result = split(tmp_path, first + other + second)
+    assert files == {"filetracer.log": first + second, "procmon.log": other}
+    assert result.lines == {"filetracer": 2, "procmon": 1}
+    assert (result.size, result.parse_errors) == (len(first + other + second), 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"Plugin": "filetracer", "path": "a\n',
+        b'{"Plugin": "filetracer", "path": "cut {"Plugin": "filetracer", "path": "b"}\n',
+        b'{"Plugin": "filetracer", "path": "\xff\xfe"}\n',
+        b'{"Plugin": "filetracer"} trailing}\n',
+        b'{"Plugin": "../../etc/passwd"}\n',
+        b'{"Plugin": "Filetracer"}\n',
+        b'{"Plugin": "nobody"}\n',
+        b'{"Plugin": ["filetracer"]}\n',
+        b'["Plugin", "filetracer"]\n',
+        b'{"Plugin": "filetracer\\u0000"}\n',
+        b'{"Plugin": "filetracer", "deep": ' + b"[" * 5000 + b"]" * 5000 + b"}\n",
+        b"\n",
+        b"\0\0\0",
+    ],
+)
+def test_what_no_plugin_wrote_is_kept_as_parse_error(tmp_path: Path, bad: bytes) -> None:
+    """A malformed line, or one of an unknown or unsafe plugin, goes to parse_errors.log unchanged."""
+    good = line("procmon")
+    files, result = split(tmp_path, good + bad)
+    assert files == {"procmon.log": good, PARSE_ERRORS: bad}
+    assert result.parse_errors == 1
+
+
+def test_a_last_line_without_newline_is_kept(tmp_path: Path) -> None:
+    """The end of the log needs no newline."""
+    files, _ = split(tmp_path, line("procmon") + line("procmon")[:-1])
+    assert files == {"procmon.log": line("procmon") + line("procmon")[:-1]}
+
+
+def test_an_overlong_line_is_one_error_and_is_not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line beyond the limit goes to parse_errors.log in pieces; the line after it is read as usual."""
+    monkeypatch.setattr(log_module, "LINE_LIMIT", 100)
+    long = line("procmon", x="y" * 950)
+    files, result = split(tmp_path, long + line("procmon"))
+    assert files == {PARSE_ERRORS: long, "procmon.log": line("procmon")}
+    assert result.parse_errors == 1
+
+
+def test_open_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins beyond the limit of open files write to parse_errors.log."""
+    monkeypatch.setattr(log_module, "FILE_LIMIT", 2)
+    files, _ = split(tmp_path, line("procmon") + line("tlsmon") + line("filetracer"))
+    assert files == {
+        "procmon.log": line("procmon"),
+        "tlsmon.log": line("tlsmon"),
+        PARSE_ERRORS: line("filetracer"),
+    }
+
+
+def test_a_missing_log_is_an_empty_one(tmp_path: Path) -> None:
+    """No log gives no files."""
+    assert split_log(tmp_path / "none", tmp_path, PLUGINS) == log_module.LogSplit()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hardlink", "fifo", "directory"])
+def test_only_a_regular_file_is_read(tmp_path: Path, kind: str) -> None:
+    """A log that is a link, a pipe or a directory is refused, at once and with its name."""
+    other, log = tmp_path / "other", tmp_path / "drakmon.log"
+    other.write_bytes(line("procmon"))
+    if kind == "symlink":
+        log.symlink_to(other)
+    elif kind == "hardlink":
+        log.hardlink_to(other)
+    elif kind == "fifo":
+        os.mkfifo(log)
+    else:
+        log.mkdir()
+    with pytest.raises(UntrustedFileError, match=r"drakmon\.log"):
+        split_log(log, tmp_path, PLUGINS)
+
+
+hostile_lines = st.one_of(
+    st.binary(max_size=200),
+    st.builds(line, st.sampled_from(["procmon", "filetracer", "x", "../x", ""]), text=st.text()),
+    st.builds(
+        lambda data, cut: data[:cut],
+        st.builds(line, st.sampled_from(sorted(PLUGINS)), text=st.text()),
+        st.integers(0, 60),
+    ),
+)
+
+
+@given(st.lists(hostile_lines, max_size=30))
+def test_every_byte_is_in_exactly_one_file(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
+) -> None:
+    """Whatever comes in: the lines of all files together are those of the log, and a plugin's file parses."""
+    data = b"".join(lines)
+    files, result = split(tmp_path_factory.mktemp("split"), data)
+    assert result.size == len(data)
+    written = Counter(piece for content in files.values() for piece in lines_of(content))
+    assert written == Counter(lines_of(data))
+    assert result.parse_errors == len(lines_of(files.pop(PARSE_ERRORS, b"")))
+    for name, content in files.items():
+        assert content
+        for entry in lines_of(content):
+            assert json.loads(entry)["Plugin"] == name.removesuffix(".log")
+
+
+@given(st.text())
+def test_a_plugin_name_that_is_accepted_is_a_plain_file_name(name: str) -> None:
+    """No accepted name has a separator, a dot, or anything but lower-case ASCII, digits and underscores."""
+    plugin = plugin_of(json.dumps({"Plugin": name}).encode())
+    assert plugin is None or (plugin == name and plugin.isascii() and plugin.isidentifier())
