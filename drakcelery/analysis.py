@@ -168,6 +168,8 @@ class Outcome(Value):
     started: int
     finished: int
     execution: Execution
+    start_command: str | None = None
+    """What was started in the guest, its path filled in; None where the engine does not say."""
     reason: str | None = None
     """Why the run ended early or the sample did not execute; None where it simply ended."""
 

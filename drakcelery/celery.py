@@ -29,10 +29,19 @@ PR_SET_PDEATHSIG = 1
 """``prctl(2)``: the signal that a process gets when its parent dies."""
 
 
+_given: settings.Settings | None = None
+
+
+def use(config: settings.Settings) -> None:
+    """Let this process' app use *config*; to be called before anything asks for its configuration."""
+    global _given
+    _given = config
+
+
 @functools.cache
 def current_settings() -> settings.Settings:
-    """The settings of this process, read once, where :func:`drakcelery.settings.find` finds them."""
-    return settings.load(settings.find())
+    """This process' settings: what :func:`use` gave, else what :func:`drakcelery.settings.find` finds."""
+    return _given or settings.load(settings.find())
 
 
 def make_ledger(config: settings.Settings, *, name: str | None = None) -> Ledger:
@@ -73,6 +82,7 @@ def dispatch(
         analysis, default_profile=config.drakcelery.default_profile, hosts=hosts, failed=failed
     )
     chain.send(app, analysis, Step(uid=analysis.uid, attempt=attempt, profile=profile, host=host))
+    ledger.sent(analysis.uid, attempt)
 
 
 def configuration() -> dict[str, Any]:

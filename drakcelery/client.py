@@ -86,7 +86,7 @@ def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> lis
     if record.analysis is None:
         raise StackError(f"analysis {record.uid} was refused and has no artifacts: {record.error}")
     bucket = settings.s3.bucket if record.analysis.is_test else settings.drakcelery.bucket
-    files = storage.download_all(bucket, f"{record.uid}/", to)
+    files = storage.download_all(bucket, record.uid, to)
     if not files:
         raise StackError(f"analysis {record.uid} is {record.state.value} and has no artifacts in {bucket!r}")
     return files

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from drakcelery import client, pipeline, settings, views
 from drakcelery.embedded.background import background
-from drakcelery.embedded.formation import home
+from drakcelery.embedded.layout import home
 from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger, connect
 
@@ -84,7 +84,9 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
         ours = settings.load(stack.config)
         ledger = Ledger(connect(ours.redis), identity=ours.drakrun.identity, record_ttl=3600)
         _wait_for_host(ledger)
-        consumer = AnalysisConsumer(config=pipeline.karton_config(ours))
+        config = pipeline.karton_config(ours)
+        config.load_from_dict({"logging": {"enable_publish": False, "level": "WARNING"}})
+        consumer = AnalysisConsumer(config=config)
         consumer.bind()
         uid = pipeline.push(ours, pipeline.sample_task(sample, timeout=timeout))
         console.print(f"[bold]Pushed[/] {sample.name} into Karton: {uid}")

@@ -12,6 +12,8 @@ import structlog
 from karton.core import Task
 from karton.core.__version__ import __version__ as karton_version
 from karton.core.backend import KARTON_BINDS_HSET, KartonBackendBase, KartonBind
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from drakcelery import __version__, contract
 from drakcelery.analysis import Analysis, is_uid
@@ -111,6 +113,10 @@ class Ingress:
                 self._refuse(task, str(error))
             except Superseded:
                 log.info("started_by_another")  # an ingress or reconcile that held this one for dead
+            except (OperationalError, RedisError) as error:
+                log.warning(
+                    "redis_away", error=str(error)
+                )  # reconcile sends what is open, we adopt what is not
             except StorageError as error:
                 log.warning("sample_unreachable", error=str(error))
             except Exception as error:
@@ -121,11 +127,12 @@ class Ingress:
         policy = policy_of(self.settings)
         analysis = contract.read_task(task, self._facts(task, policy), policy)
         self.ledger.start(contract.started(task))
-        if not self.ledger.open(analysis):
+        attempts = self.ledger.open(analysis)
+        if attempts is None:
             raise BadTask(
                 f"another analysis is under way under the uid {analysis.uid}; wait for it, or choose another"
             )
-        self.dispatch(analysis, self.ledger.begin_attempt(analysis.uid))
+        self.dispatch(analysis, self.ledger.begin_attempt(analysis.uid, after=attempts))
         log.info("accepted", uid=analysis.uid, sample=analysis.sample_label, priority=analysis.priority.value)
 
     def _facts(self, task: Task, policy: Policy) -> SampleFacts:

@@ -69,6 +69,8 @@ class Record(Value):
     updated: float
     finished: float | None = None
     analysis_task_uid: str | None = None
+    sent: int | None = None
+    """The last attempt whose chain is known to be with the broker."""
     entered: Mapping[State, float] = Field(default_factory=dict)
     """When the current attempt entered each state."""
 
@@ -76,6 +78,11 @@ class Record(Value):
     def attempts(self) -> int:
         """How many attempts this analysis has had, the current one included."""
         return max(0, self.attempt - self.first_attempt + 1)
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether nobody knows the current attempt's chain to be with the broker."""
+        return self.state is State.RECEIVED or (self.state is State.QUEUED and self.sent != self.attempt)
 
     @property
     def error(self) -> str | None:
@@ -163,14 +170,17 @@ class Ledger:
         """Take a task out of the inbox that Karton no longer knows."""
         self.redis.zrem(INBOX, task_uid)
 
-    def open(self, analysis: Analysis) -> bool:
-        """Begin a record. False where another live analysis has this uid."""
+    def open(self, analysis: Analysis) -> int | None:
+        """Begin a record. None where another live analysis has this uid.
+
+        Returns the number of attempts that were begun under this uid, for :meth:`begin_attempt`.
+        """
         answer = self._call(
             "open",
             [record_key(analysis.uid), INBOX, LIVE],
             [analysis.uid, analysis.task_uid, analysis.root_uid, analysis.model_dump_json()],
         )
-        return bool(answer == "opened")
+        return None if answer < 0 else int(answer)
 
     def refuse(self, uid: str, *, task_uid: str, root_uid: str, reason: str, crashed: str) -> None:
         """End a task that cannot become an analysis; *crashed* is the Karton task as JSON."""
@@ -189,12 +199,19 @@ class Ledger:
 
     # The life of an attempt
 
-    def begin_attempt(self, uid: str) -> int:
-        """Number of the first attempt. Raises :class:`Superseded` where someone else began it."""
-        attempt = self._call("begin", [record_key(uid)], [])
+    def begin_attempt(self, uid: str, *, after: int) -> int:
+        """Number of an attempt that is to be sent now.
+
+        Raises :class:`Superseded` where *after* is not the current attempt, or was sent.
+        """
+        attempt = self._call("begin", [record_key(uid)], [after])
         if attempt is None:
             raise Superseded(f"analysis {uid} has been started already")
         return int(attempt)
+
+    def sent(self, uid: str, attempt: int) -> None:
+        """Note that the chain of an attempt is with the broker."""
+        self._call("sent", [record_key(uid)], [attempt])
 
     def advance(self, uid: str, attempt: int, stage: Stage, *, host: str, slot: str) -> None:
         """Enter *stage*. Raises :class:`Superseded` where the attempt is stale or the analysis is over."""

@@ -13,7 +13,7 @@ import structlog
 from karton.system import SystemService
 
 from drakcelery import chain, logs
-from drakcelery.celery import dispatch, make_ledger, make_storage
+from drakcelery.celery import dispatch, make_ledger, make_storage, use
 from drakcelery.errors import SettingsError
 from drakcelery.ingress import Ingress
 from drakcelery.pipeline import karton_config
@@ -77,13 +77,14 @@ def become_celery(role: str, settings: Settings) -> None:
         raise SettingsError(
             f"[drakcelery] state_dir = {state_dir}: cannot be made: {error.strerror}"
         ) from None
-    command = [sys.executable, "-m", "celery", "-A", "drakcelery", *COMMANDS[role](settings)]
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "drakcelery", *COMMANDS[role](settings)]
     os.execve(sys.executable, command, environment_for(settings.source))  # noqa: S606 no shell is wanted
 
 
 def run_ingress(settings: Settings) -> None:
     """Take samples from Karton until SIGTERM or SIGINT."""
     _configure_logs(settings)
+    use(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

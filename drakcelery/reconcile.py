@@ -11,7 +11,7 @@ from karton.core.backend import KARTON_TASK_NAMESPACE
 from karton.core.task import TaskState
 from redis.exceptions import WatchError
 
-from drakcelery.analysis import Analysis, State
+from drakcelery.analysis import Analysis
 from drakcelery.errors import Superseded
 from drakcelery.ledger import Ledger, Record
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 INTERVAL = 30.0
 """Seconds between two runs."""
 UNSENT_SECONDS = 60
-"""After that long in RECEIVED, the ingress that opened the record died before it sent the chain."""
+"""After that long, whoever was to send the chain has died, or the broker was away."""
 RENEWAL_SECONDS = 600
 """How old a live task's ``last_update`` may get; Karton's collector drops STARTED tasks after 24 h."""
 
@@ -30,7 +30,7 @@ Dispatch = Callable[[Analysis, int], None]
 def reconcile(ledger: Ledger, dispatch: Dispatch) -> dict[str, int]:
     """Mend what is amiss; returns how often each thing was done.
 
-    * A record that was opened and never sent is sent.
+    * An attempt that was begun and never sent is followed by one that is.
     * The Karton task of a live analysis is kept fresh, so that Karton's collector spares it.
     * The uids of expired records are forgotten.
     """
@@ -45,10 +45,10 @@ def reconcile(ledger: Ledger, dispatch: Dispatch) -> dict[str, int]:
 
 
 def _send_unsent(ledger: Ledger, dispatch: Dispatch, record: Record, now: float) -> bool:
-    if record.state is not State.RECEIVED or now - record.updated < UNSENT_SECONDS or record.analysis is None:
+    if not record.is_unsent or now - record.updated < UNSENT_SECONDS or record.analysis is None:
         return False
     try:
-        attempt = ledger.begin_attempt(record.uid)
+        attempt = ledger.begin_attempt(record.uid, after=record.attempt)
     except Superseded:
         return False  # an ingress, or another reconcile, was faster
     dispatch(record.analysis, attempt)

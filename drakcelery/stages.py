@@ -166,8 +166,8 @@ def _vacate(site: Site, step: Step) -> None:
         log.error("guest_survives", slot=slot, error=str(error))
         site.slots.soil(step.uid, step.attempt)
     else:
+        log.info("guest_destroyed", slot=slot)
         site.slots.release(slot, step.uid, step.attempt)
-        log.info("slot_free", slot=slot)
 
 
 def _slot(step: Step) -> str:
@@ -183,14 +183,14 @@ def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     _advance(site, Stage.COLLECT, step)
     ours = site.settings.drakcelery
     record = site.ledger.get(step.uid)
-    prepared = workspace.load(Prepared)
+    prepared, outcome = workspace.load(Prepared), workspace.load(Outcome)
     manifest = artifacts.collect(
         raw=workspace.raw,
         out=workspace.out,
         analysis=analysis,
-        outcome=workspace.load(Outcome),
+        outcome=outcome,
         sample_sha256=prepared.sample_sha256,
-        start_command=prepared.start_command,
+        start_command=outcome.start_command or prepared.start_command,
         host=site.host,
         slot=_slot(step),
         attempts=record.attempts if record else step.attempt,
@@ -280,7 +280,7 @@ def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: D
     failure = Failure(
         attempt=record.attempts, stage=stage, error=str(error), host=site.host, slot=step.slot, at=time.time()
     )
-    final = isinstance(error, BadTask) or record.attempts >= site.settings.drakcelery.max_attempts
+    final = isinstance(error, BadTask) or len(record.failures) + 1 >= site.settings.drakcelery.max_attempts
     crashed = None
     if final:
         crashed = _crashed(site, analysis, [*record.failures, failure])

@@ -53,8 +53,11 @@ def records_table(records: Iterable[Record], *, now: float | None = None) -> Tab
     """A line for each analysis."""
     now = time.time() if now is None else now
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("UID", "STATE", "SAMPLE", "ATTEMPT", "SLOT", "RECEIVED (UTC)", "TOOK"):
-        table.add_column(column, no_wrap=column in ("UID", "STATE"), overflow="fold")
+    table.add_column("UID", no_wrap=True, min_width=36)
+    table.add_column("STATE", no_wrap=True)
+    table.add_column("SAMPLE", no_wrap=True, overflow="ellipsis")
+    for column in ("TRY", "SLOT", "TOOK"):
+        table.add_column(column, no_wrap=True)
     for record in records:
         took = (record.finished or now) - record.received
         table.add_row(
@@ -63,14 +66,13 @@ def records_table(records: Iterable[Record], *, now: float | None = None) -> Tab
             escape(_sample(record)),
             str(record.attempts) if record.attempts else "-",
             _where(record),
-            moment(record.received),
             duration(took),
         )
     return table
 
 
 def _sample(record: Record) -> str:
-    return clean(record.analysis.sample_label, 60) if record.analysis else "(refused)"
+    return clean(record.analysis.sample.name, 60) if record.analysis else "(refused)"
 
 
 def _where(record: Record) -> str:

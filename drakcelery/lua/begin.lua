@@ -1,9 +1,12 @@
--- Begin the first attempt of an analysis that was opened; only one caller gets to.
+-- Begin an attempt of an analysis that has not been sent on its way; every earlier attempt is stale then (I2).
 --
 -- KEYS[1] drak:analysis:{uid}  hash, the record
--- returns the attempt's number, or nil where the analysis is not RECEIVED (any more)
+-- ARGV    the attempt that the caller believes to be the current one
+-- returns the new attempt's number, or nil where the caller is stale or the current attempt was sent
 local record = KEYS[1]
-if redis.call('HGET', record, 'state') ~= 'RECEIVED' then
+local fields = redis.call('HMGET', record, 'attempt', 'state', 'sent')
+local unsent = fields[2] == 'RECEIVED' or (fields[2] == 'QUEUED' and fields[3] ~= fields[1])
+if fields[1] ~= ARGV[1] or not unsent then
   return nil
 end
 local time = redis.call('TIME')

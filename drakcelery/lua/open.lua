@@ -4,15 +4,16 @@
 -- KEYS[2] drak:inbox            zset; the task leaves it
 -- KEYS[3] drak:live             zset, analysis uid -> time received; owner: ledger; no TTL, emptied by fail/publish
 -- ARGV    uid, task uid, root uid, analysis (JSON)
--- returns 'opened', also where this very task opened it before; 'taken' where another task is using the uid
+-- returns the number of attempts begun under this uid, also where this very task opened the record before;
+--         -1 where another live task is using the uid
 local record, inbox, live = KEYS[1], KEYS[2], KEYS[3]
 local uid, task = ARGV[1], ARGV[2]
 if redis.call('ZSCORE', live, uid) then
   if redis.call('HGET', record, 'task_uid') ~= task then
-    return 'taken'
+    return -1
   end
   redis.call('ZREM', inbox, task)
-  return 'opened'
+  return tonumber(redis.call('HGET', record, 'attempt'))
 end
 -- Attempts go on counting after an earlier life under this uid, so that its late messages stay stale (I2)
 local attempt = tonumber(redis.call('HGET', record, 'attempt') or '0')
@@ -24,4 +25,4 @@ redis.call('HSET', record, 'uid', uid, 'task_uid', task, 'root_uid', ARGV[3], 'a
   'received', now, 'updated', now)
 redis.call('ZADD', live, now, uid)
 redis.call('ZREM', inbox, task)
-return 'opened'
+return attempt

@@ -37,7 +37,7 @@ def opened(ledger: Ledger, uid: str = "a-1") -> Task:
     """A live analysis with its Karton task, before its first attempt."""
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
-    assert ledger.open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
+    assert ledger.open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid})) is not None
     return task
 
 
@@ -97,16 +97,19 @@ def test_opening_twice_does_no_harm(ledger: Ledger) -> None:
     opened(ledger)
     opened(ledger)
     other = analysis().model_copy(update={"task_uid": "{r}:other"})
-    assert not ledger.open(other)
-    assert ledger.begin_attempt("a-1") == 1
+    assert ledger.open(other) is None
+    assert ledger.begin_attempt("a-1", after=0) == 1
     with pytest.raises(Superseded):
-        ledger.begin_attempt("a-1")
+        ledger.begin_attempt("a-1", after=0)
+    ledger.sent("a-1", 1)
+    with pytest.raises(Superseded):
+        ledger.begin_attempt("a-1", after=1)
 
 
 def test_a_record_tells_its_story(ledger: Ledger) -> None:
     """What was written can be read: state, place and the times of the current attempt."""
     opened(ledger)
-    ledger.begin_attempt("a-1")
+    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, Stage.PREPARE)
     record = ledger.get("a-1")
     assert record is not None
@@ -120,7 +123,7 @@ def test_a_record_tells_its_story(ledger: Ledger) -> None:
 def test_stages_are_entered_in_order(ledger: Ledger) -> None:
     """A stage may be entered from the one before it and from itself, and from nowhere else."""
     opened(ledger)
-    ledger.begin_attempt("a-1")
+    ledger.begin_attempt("a-1", after=0)
     with pytest.raises(Superseded):
         walk(ledger, 1, Stage.RUN)
     walk(ledger, 1, Stage.PREPARE, Stage.PREPARE, Stage.RUN, Stage.COLLECT)
@@ -131,7 +134,7 @@ def test_stages_are_entered_in_order(ledger: Ledger) -> None:
 def test_a_stale_attempt_changes_nothing(ledger: Ledger) -> None:
     """Once the next attempt has begun, the earlier one can neither advance, fail nor publish."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1")
+    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD)
     assert ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=False, crashed=None) == 2
     for stale in (
@@ -151,7 +154,7 @@ def test_a_stale_attempt_changes_nothing(ledger: Ledger) -> None:
 def test_publishing(ledger: Ledger) -> None:
     """Publishing declares and queues the analysis, finishes the sample and closes the record, once."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1")
+    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
     publish(ledger, task, 1)
     with pytest.raises(Superseded):
@@ -175,7 +178,7 @@ def test_publishing(ledger: Ledger) -> None:
 def test_only_the_state_before_publishing_may_publish(ledger: Ledger) -> None:
     """An attempt that has not come to upload cannot publish."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1")
+    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, Stage.PREPARE, Stage.RUN)
     with pytest.raises(Superseded):
         publish(ledger, task, 1)
@@ -184,7 +187,7 @@ def test_only_the_state_before_publishing_may_publish(ledger: Ledger) -> None:
 def test_failing_for_good(ledger: Ledger) -> None:
     """The last failure closes the record and crashes the Karton task with its reasons."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1")
+    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, Stage.PREPARE)
     crashed = contract.crashed(task, ["the VM did not start\n"]).serialize()
     assert ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=True, crashed=crashed) == 0
@@ -200,7 +203,7 @@ def test_failing_for_good(ledger: Ledger) -> None:
 def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
     """Writing to a task that Karton's collector has removed would leave it in Redis for ever."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1")
+    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD)
     ledger.redis.delete(f"karton.task:{task.uid}")
     publish(ledger, task, 1)
@@ -211,11 +214,11 @@ def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
 def test_a_uid_may_live_again(ledger: Ledger) -> None:
     """A retry under the same uid begins a new life whose attempts make the old life's messages stale."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1")
+    ledger.begin_attempt("a-1", after=0)
     ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=True, crashed=None)
     again = analysis().model_copy(update={"task_uid": "{r}:again"})
-    assert ledger.open(again)
-    assert ledger.begin_attempt("a-1") == 2
+    assert ledger.open(again) == 1
+    assert ledger.begin_attempt("a-1", after=1) == 2
     record = ledger.get("a-1")
     assert record is not None
     assert (record.attempt, record.attempts, record.failures) == (2, 1, ())
@@ -286,12 +289,19 @@ def test_reconcile_sends_what_was_never_sent(ledger: Ledger) -> None:
     reconcile(ledger, dispatch)
     reconcile(ledger, dispatch)
     assert sent == [("a-1", 1)]
+    ledger.redis.hset(record_key("a-1"), "updated", ledger.now() - 3600)
+    reconcile(ledger, dispatch)
+    assert sent == [("a-1", 1), ("a-1", 2)], "the broker was away when the first attempt was to be sent"
+    ledger.sent("a-1", 2)
+    ledger.redis.hset(record_key("a-1"), "updated", ledger.now() - 3600)
+    reconcile(ledger, dispatch)
+    assert len(sent) == 2, "an attempt that is with the broker is left to it"
 
 
 def test_nothing_is_left_behind(ledger: Ledger) -> None:
     """Once records have expired, reconcile forgets their uids, and no key without TTL remains."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1")
+    ledger.begin_attempt("a-1", after=0)
     ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=True, crashed=None)
     ledger.redis.zadd(DONE, {"a-1": ledger.now() - TTL - 1})
     assert ledger.forget() == 1

@@ -1,0 +1,154 @@
+"""Thirty samples on two slots: order, room and the gate, with everything real but the guests."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from karton.core import Producer, Resource, Task
+from karton.core.backend import KartonBackend, KartonMetrics
+from karton.core.task import TaskPriority, TaskState
+
+from drakcelery import settings
+from drakcelery.analysis import State
+from drakcelery.embedded.background import background
+from drakcelery.ingress import bind_of
+from drakcelery.ledger import Ledger, Record, connect
+from drakcelery.pipeline import karton_config
+from drakcelery.storage import Storage
+from tests.waiting import wait_until
+
+SAMPLES = 30
+SLOTS = 2
+PRIORITIES = (TaskPriority.LOW, TaskPriority.NORMAL, TaskPriority.HIGH)
+CONSUMER = "karton.test-load"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recorded run: a line of log and a dump."""
+    run = tmp_path_factory.mktemp("recorded")
+    (run / "drakmon.log").write_text('{"Plugin": "procmon", "TimeStamp": "1.0", "PID": 4}\n')
+    (run / "dumps").mkdir()
+    (run / "dumps" / "400000_0123456789abcdef").write_bytes(b"MZ" * 512)
+    return run
+
+
+@pytest.fixture(scope="module")
+def config(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[settings.Settings]:
+    """A stack with two slots and without ingress: samples wait in Karton until the test starts one."""
+    directory = tmp_path_factory.mktemp("load")
+    lines = Path("Procfile").read_text().splitlines()
+    procfile = directory / "Procfile"
+    wanted = ("system:", "vm:", "io:", "beat:")
+    procfile.write_text("\n".join(line for line in lines if line.startswith(wanted)) + "\n")
+    overrides = {
+        "drakcelery": {"engine": "replay"},
+        "replay": {"run_dir": str(recorded), "restore_seconds": "0.05", "run_seconds": "0.2"},
+    }
+    slots = {f"vm-{number}": "default" for number in range(1, SLOTS + 1)}
+    with background(directory / "stack", slots=slots, overrides=overrides, procfile=procfile) as stack:
+        yield settings.load(stack.config)
+
+
+@pytest.fixture
+def ingress(config: settings.Settings) -> Iterator[None]:
+    """An ingress, started by the command that operators type."""
+    command = [sys.executable, "-m", "drakcelery", "ingress", "--config", str(config.source)]
+    with subprocess.Popen(command, env=dict(os.environ)) as process:
+        yield
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def push(backend: KartonBackend, consumer: str) -> None:
+    """Thirty samples, the least urgent first, and a consumer for their analyses."""
+    producer = Producer(config=backend.config, identity="karton.test-producer", backend=backend)
+    analyses = bind_of(settings.Settings())._replace(
+        identity=consumer, filters=[{"type": "analysis", "kind": "drakrun"}]
+    )
+    backend.register_bind(analyses)
+    for number in range(SAMPLES):
+        task = Task(
+            {"type": "sample", "stage": "recognized", "platform": "win64"},
+            priority=PRIORITIES[number * len(PRIORITIES) // SAMPLES],
+        )
+        task.add_payload("sample", Resource(f"sample-{number}.exe", f"MZ {number}".encode()))
+        task.add_payload("override_uid", f"load-{number:02}")
+        producer.send_task(task)
+
+
+def waiting(backend: KartonBackend, identity: str) -> int:
+    return sum(len(backend.get_task_ids_from_queue(name)) for name in backend.get_queue_names(identity))
+
+
+def started_in_karton(backend: KartonBackend) -> int:
+    tasks = backend.iter_all_tasks(parse_resources=False)
+    return sum(task.status is TaskState.STARTED for task in tasks)
+
+
+@pytest.fixture
+def queued(config: settings.Settings) -> KartonBackend:
+    """All samples wait in Karton's queue of our identity."""
+    backend = KartonBackend(karton_config(config), identity="karton.test")
+    backend.register_bind(bind_of(config))
+    push(backend, CONSUMER)
+    wait_until(lambda: waiting(backend, config.drakrun.identity) == SAMPLES, "all samples routed to us")
+    return backend
+
+
+@pytest.fixture
+def records(config: settings.Settings, queued: KartonBackend, ingress: None) -> list[Record]:  # noqa: ARG001 - starts it
+    """The records of all analyses, once every one of them is over; the room was watched meanwhile."""
+    ledger = Ledger(connect(config.redis), identity=config.drakrun.identity, record_ttl=600)
+    room = SLOTS + config.drakcelery.look_ahead
+
+    def over() -> bool:
+        in_flight = len(list(ledger.live())) + len(ledger.inbox())
+        assert in_flight <= room, f"{in_flight} in flight with room for {room}"
+        assert started_in_karton(queued) <= room
+        return len(list(ledger.done(newest=SAMPLES + 1))) == SAMPLES
+
+    wait_until(over, "all samples analysed", timeout=120)
+    return list(ledger.done(newest=SAMPLES + 1))
+
+
+def guests(config: settings.Settings, uid: str, to: Path) -> tuple[str, float, float]:
+    """(slot, from, until) in which the guest of an analysis lived, by its own log."""
+    Storage.connect(config.s3, threads=2).download_all("drakrun", uid, to / uid)
+    lines = [json.loads(line) for line in (to / uid / "drakrun.log").read_text().splitlines()]
+    times = {line["message"]: float(line["created"]) for line in lines}
+    return lines[0]["slot"], times["sample_fetched"], times["guest_destroyed"]
+
+
+def test_load(
+    config: settings.Settings, queued: KartonBackend, records: list[Record], tmp_path: Path
+) -> None:
+    """Two slots never hold more than two guests, urgent samples go first, each is published just once."""
+    assert {record.state for record in records} == {State.PUBLISHED}
+    assert {record.attempts for record in records} == {1}
+
+    lives = [guests(config, record.uid, tmp_path) for record in records]
+    for moment in [start for _, start, _ in lives]:
+        assert sum(start <= moment < end for _, start, end in lives) <= SLOTS
+    for _, group in itertools.groupby(sorted(lives), key=lambda life: life[0]):
+        for (_, _, end), (_, start, _) in itertools.pairwise(group):
+            assert end <= start, "two guests in one slot"
+
+    order = [record.uid for record in sorted(records, key=lambda record: record.entered[State.PREPARING])]
+    expected = [f"load-{number:02}" for first in (20, 10, 0) for number in range(first, first + 10)]
+    # Two slots that come free together may be entered in either order: one place of difference, never more
+    assert all(abs(order.index(uid) - place) < SLOTS for place, uid in enumerate(expected))
+
+    wait_until(lambda: waiting(queued, CONSUMER) == SAMPLES, "all analyses delivered")
+    tasks = [queued.consume_routed_task(CONSUMER, timeout=1) for _ in range(SAMPLES + 1)]
+    assert tasks.pop() is None
+    assert {task.payload["analysis_uid"] for task in tasks if task} == {record.uid for record in records}
+    assert queued.get_metrics(KartonMetrics.TASK_PRODUCED)[config.drakrun.identity] == SAMPLES
