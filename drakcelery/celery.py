@@ -17,7 +17,7 @@ from celery.signals import setup_logging, worker_process_init
 from drakcelery import chain, gate, logs, reconcile, settings
 from drakcelery.analysis import Analysis, Stage, Step
 from drakcelery.engines import create
-from drakcelery.errors import Superseded
+from drakcelery.errors import DrakceleryError, Superseded
 from drakcelery.ledger import Ledger, connect
 from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
@@ -28,6 +28,14 @@ log = structlog.get_logger(__name__)
 PR_SET_PDEATHSIG = 1
 """``prctl(2)``: the signal that a process gets when its parent dies."""
 
+
+EXPECTED = (DrakceleryError,)
+"""Errors that Celery logs as one line, without traceback: their sentence says it all."""
+GATED = "drakcelery.gate:strategy"
+
+POLL_SECONDS = 0.2
+"""How long one BRPOP of a worker lasts (kombu's Redis transport: 1 s). A prepare queue that the gate opens is
+asked from the next one on, so this is what a free slot may have to wait for a sample that is there."""
 
 _given: settings.Settings | None = None
 
@@ -91,6 +99,7 @@ def configuration() -> dict[str, Any]:
     return {
         "broker_url": config.broker_url,
         "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {"polling_interval": POLL_SECONDS},
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,
@@ -135,31 +144,31 @@ def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dic
         return None
 
 
-@app.task(bind=True, name=chain.task_name(Stage.PREPARE), Strategy="drakcelery.gate:strategy")
+@app.task(bind=True, name=chain.task_name(Stage.PREPARE), throws=EXPECTED, Strategy=GATED)
 def prepare(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Fetch the sample and restore the slot's VM. Pins the rest of the chain to this host."""
     return _perform(self, Stage.PREPARE, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.RUN), Strategy="drakcelery.gate:strategy")
+@app.task(bind=True, name=chain.task_name(Stage.RUN), throws=EXPECTED, Strategy=GATED)
 def run(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Detonate, watch, stop; then the slot is free."""
     return _perform(self, Stage.RUN, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.COLLECT))
+@app.task(bind=True, name=chain.task_name(Stage.COLLECT), throws=EXPECTED)
 def collect(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Split the log, pack the dumps, write the metadata."""
     return _perform(self, Stage.COLLECT, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.UPLOAD))
+@app.task(bind=True, name=chain.task_name(Stage.UPLOAD), throws=EXPECTED)
 def upload(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Artifacts to the bucket, ``metadata.json`` last."""
     return _perform(self, Stage.UPLOAD, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.PUBLISH))
+@app.task(bind=True, name=chain.task_name(Stage.PUBLISH), throws=EXPECTED)
 def publish(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """The analysis task goes out and the sample task is finished, in one transaction."""
     return _perform(self, Stage.PUBLISH, message)

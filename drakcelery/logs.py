@@ -68,7 +68,11 @@ def configure(*, level: str, style: Literal["console", "json"]) -> None:
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), event_key="action")
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            event_key="action",
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     handler = logging.StreamHandler()
     handler.setFormatter(

@@ -1,0 +1,51 @@
+"""A Karton service on drakcelery's analyses: prints what each one holds. Knows Karton, nothing of drakcelery.
+
+KARTON_CONFIG_FILE=~/.local/state/drakcelery/drakcelery.ini python examples/consumer.py [--once]
+"""
+
+from __future__ import annotations
+
+import sys
+
+from karton.core import Config, Karton, RemoteResource, Task
+
+
+class ExampleConsumer(Karton):
+    """Prints each analysis' artifacts and the processes that the sample started."""
+
+    identity = "karton.example-consumer"
+    filters = [{"type": "analysis", "kind": "drakrun"}]  # noqa: RUF012 Karton's own type
+
+    def process(self, task: Task) -> None:
+        """Called by Karton for every analysis."""
+        metadata = task.get_payload("metadata")
+        print(f"{task.get_payload('analysis_uid')} by {metadata['engine']} on {metadata['host']}")
+        for name, resource in sorted(task.payload.items()):
+            if isinstance(resource, RemoteResource):
+                print(f"  {name:24} {resource.size:>10} bytes  {resource.sha256}")
+        if task.has_payload("procmon.log"):
+            for line in task.get_resource("procmon.log").content.decode().splitlines():
+                print(f"  {line[:160]}")
+        dumps_zip = task.get_resource("dumps.zip")
+        if not isinstance(dumps_zip, RemoteResource):
+            raise TypeError("a consumer gets remote resources only")
+        with dumps_zip.zip_file() as dumps:
+            print(f"  {sum(not member.endswith('/') for member in dumps.namelist())} memory dumps")
+
+    def consume_one(self) -> None:
+        """Register with Karton, wait for one analysis, and end."""
+        self.backend.register_bind(self._bind)
+        with self.graceful_killer():
+            while not self.shutdown:
+                task = self.backend.consume_routed_task(self.identity)
+                if task is not None:
+                    self.internal_process(task)
+                    return
+
+
+if __name__ == "__main__":
+    consumer = ExampleConsumer(config=Config())
+    if "--once" in sys.argv[1:]:
+        consumer.consume_one()
+    else:
+        consumer.loop()
