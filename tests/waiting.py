@@ -11,7 +11,7 @@ T = TypeVar("T")
 INTERVAL = 0.05
 
 
-def wait_until(predicate: Callable[[], T], description: str, *, timeout: float = 30) -> T:
+def wait_until(predicate: Callable[[], T | None], description: str, *, timeout: float = 30) -> T:
     """Call *predicate* until what it returns is true, and return that.
 
     *timeout* (seconds) is generous on purpose: it ends a test that hangs, and says nothing about speed.

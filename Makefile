@@ -1,0 +1,84 @@
+# Everything runs in .venv, from the locked versions in requirements.lock.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# The system's own packages, for Debian's python3, which comes without venv.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: install
+install: $(STAMP) ## build .venv with all extras and the development tools
+
+$(STAMP): requirements.lock pyproject.toml | check-python
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: check-python
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "drakcelery needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  if ! command -v apt-get >/dev/null || { [ -n "$(AS_ROOT)" ] && ! command -v sudo >/dev/null; }; then \
+	    echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; \
+	  fi; \
+	  echo "$(PYTHON) cannot make virtual environments; installing the system package python3-venv"; \
+	  $(AS_ROOT) apt-get update --quiet --quiet && \
+	  $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends python3-venv >/dev/null && \
+	  $(PYTHON) -c 'import ensurepip, venv' || { \
+	    echo "that did not help: install the venv module of $(PYTHON), then run make again" >&2; exit 1; }; }
+
+.PHONY: demo
+demo: $(STAMP) ## analyse a sample on this machine, from nothing to the artifacts (SAMPLE=path: that file)
+	@SAMPLE="$${SAMPLE:-}"; $(BIN)/drakcelery demo $${SAMPLE:+--sample "$$SAMPLE"}
+
+.PHONY: up
+up: $(STAMP) ## keep the embedded stack running until Ctrl-C
+	@exec $(BIN)/drakcelery up
+
+.PHONY: test
+test: $(STAMP) ## run the whole test suite, servers included
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: $(STAMP) ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(STAMP) ## check types
+	$(BIN)/mypy
+
+.PHONY: docs
+docs: $(STAMP) ## build the documentation into docs/_build/html; a warning fails it
+	$(BIN)/sphinx-build -W --keep-going --quiet --builder html docs docs/_build/html
+
+.PHONY: wheel
+wheel: $(STAMP) ## build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+.PHONY: lock
+lock: check-python ## refresh requirements.lock: newest versions that pyproject.toml allows
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	build/lock/bin/uv pip compile pyproject.toml --quiet --upgrade --all-extras --group dev --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-config \
+	  --custom-compile-command 'make lock' --output-file requirements.lock
+
+.PHONY: clean
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find drakcelery workers tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,33 @@
+"""An embedded stack as :func:`drakcelery.embedded.background.background` starts it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from drakcelery import logs
+from drakcelery.embedded import stack_class
+from drakcelery.embedded.background import LAST_WORDS
+from drakcelery.errors import DrakceleryError
+
+
+def main(request: Path) -> None:
+    """Run the stack until a signal comes; an error's sentence is the last output."""
+    logs.configure(level="info", style="console")
+    arguments = json.loads(request.read_text(encoding="utf-8"))
+    request.unlink()
+    try:
+        stack_class()(
+            Path(arguments["data_dir"]),
+            slots=arguments["slots"],
+            overrides=arguments["overrides"],
+            procfile=Path(arguments["procfile"]) if arguments["procfile"] else None,
+            grace=arguments["grace"],
+        ).run(announce=lambda _addresses: None)
+    except DrakceleryError as error:
+        sys.exit(f"{LAST_WORDS}{error}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

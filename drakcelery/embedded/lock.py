@@ -1,0 +1,73 @@
+"""One embedded stack for each data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from drakcelery.errors import StackError
+
+NAME = "lock"
+
+_PATIENCE = 1.0
+"""Seconds: someone who only asks whether a stack runs holds the lock for a moment."""
+
+
+@contextlib.contextmanager
+def held(data_dir: Path) -> Iterator[None]:
+    """Hold the lock of *data_dir* for the life of the block; the kernel frees it if this process dies.
+
+    Raises:
+        StackError: another process holds it.
+    """
+    descriptor = os.open(data_dir / NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not _take(descriptor):
+            raise StackError(
+                f"an embedded stack already runs in {data_dir} (pid {_owner(descriptor) or '?'}); stop it "
+                "with Ctrl-C there, or choose another --data-dir"
+            )
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+        os.truncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def holder(data_dir: Path) -> int | None:
+    """The pid of the stack that runs in *data_dir*; None where there is none."""
+    try:
+        descriptor = os.open(data_dir / NAME, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _owner(descriptor)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
+def _owner(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 32, 0)
+    return int(text) if text.isdigit() else None
