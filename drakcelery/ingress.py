@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import magic
 import structlog
 from karton.core import Task
 from karton.core.__version__ import __version__ as karton_version
@@ -19,6 +18,7 @@ from drakcelery import __version__, contract
 from drakcelery.analysis import Analysis, is_uid
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.errors import BadTask, StorageError, Superseded
+from drakcelery.filetype import describe
 from drakcelery.ledger import Ledger
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
@@ -142,7 +142,7 @@ class Ingress:
         if size is None:
             raise BadTask(f"the sample {sample.name!r} is not in the bucket {sample.bucket!r} any more")
         head = self.storage.head(sample.bucket, sample.key, MAGIC_BYTES) if size else b""
-        return SampleFacts(size=size, magic=magic.from_buffer(head) if head else "empty")
+        return SampleFacts(size=size, magic=describe(head) if head else "empty")
 
     def _refuse(self, task: Task, reason: str) -> None:
         override = task.payload.get("override_uid")

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import magic
 import pefile
 import redis
 from karton.core import Config, Producer, Resource, Task
@@ -16,6 +15,7 @@ from karton.core.task import TaskPriority
 from drakcelery.analysis import Priority
 from drakcelery.contract import FILE_NAME
 from drakcelery.errors import BadTask, StackError
+from drakcelery.filetype import describe_file
 from drakcelery.settings import Settings
 from drakcelery.startup import EXTENSIONS
 
@@ -75,7 +75,7 @@ def extension_of(sample: Path, *, has_command: bool) -> str | None:
     Raises:
         BadTask: nothing tells, and no start command was given either.
     """
-    description = magic.from_file(str(sample))
+    description = describe_file(sample)
     if description.startswith("PE32"):
         return "dll" if "(DLL)" in description else "exe"
     suffix = sample.suffix.lower().removeprefix(".")

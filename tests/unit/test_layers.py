@@ -18,7 +18,8 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "pure": ("analysis", "contract", "errors", "plugins", "startup"),
     "adapters": (
         *("settings", "settings_sections", "settings_values", "settings_wording"),
-        *("logs", "ledger", "slots", "etag", "storage", "engines", "artifacts", "workspace", "pipeline"),
+        *("logs", "ledger", "slots", "etag", "filetype"),
+        *("storage", "engines", "artifacts", "workspace", "pipeline"),
     ),
     "orchestration": ("stages", "chain", "ingress", "reconcile"),
     "edges": (
