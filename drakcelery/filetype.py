@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pylibmagic  # isort: split # noqa: F401 brings the library that the next import looks for
+import pylibmagic  # noqa: F401 brings the library that the next import looks for
+
+# isort: split
 import magic
 
 
