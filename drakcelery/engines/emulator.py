@@ -1,0 +1,197 @@
+"""The engine for hosts without Xen: Speakeasy, in a process of its own behind limits."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pefile
+import structlog
+
+from drakcelery.analysis import Execution, Outcome, Snapshot
+from drakcelery.engines import Detonation
+from drakcelery.engines.speakeasy_guest import configuration, launch, supervision
+from drakcelery.engines.speakeasy_guest.job import GuestJob, State
+from drakcelery.engines.speakeasy_guest.supervision import Guest
+from drakcelery.errors import EngineError, UnsupportedSample
+
+if TYPE_CHECKING:
+    from drakcelery.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+SPARE_CPU = 60
+"""Seconds of processor time beyond the timeout: loading, dumps."""
+
+MACHINES = {0x14C: 32, 0x8664: 64}
+"""``IMAGE_FILE_MACHINE_I386`` and ``IMAGE_FILE_MACHINE_AMD64``: bits."""
+
+IMAGE_FILE_DLL = 0x2000
+IMAGE_SUBSYSTEM_NATIVE = 1
+COM_DESCRIPTOR = 14
+"""Data directory that every .NET assembly has."""
+
+
+def create(settings: Settings) -> Emulator:
+    """The engine with the limits of *settings*."""
+    return Emulator(settings)
+
+
+class Emulator:
+    """Runs EXE and DLL files, 32 and 64 bit; see :class:`~drakcelery.engines.Engine`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limits = settings.emulator
+        self._dump_limit = settings.drakcelery.dumps_single_size
+        self._dumps_limit = settings.drakcelery.dumps_total_size
+        self._records = settings.drakcelery.state_dir / "engine"
+
+    def version(self) -> str:
+        """``emulator speakeasy-1.5.11``."""
+        return f"emulator speakeasy-{importlib.metadata.version('speakeasy-emulator')}"
+
+    def accept(self, job: Detonation) -> None:
+        """Refuse anything but a Windows program, and what cannot be started as asked.
+
+        Raises:
+            UnsupportedSample: with a sentence that names the engine to use instead.
+            EngineError: the sample cannot be read.
+        """
+        is_dll = _inspect(job.sample, job.magic)
+        try:
+            launch.parse(job.start_command, is_dll=is_dll)
+        except ValueError as error:
+            raise UnsupportedSample(f"Start command: {error}. {_ELSEWHERE}") from None
+
+    def prepare(self, job: Detonation) -> Snapshot:
+        """Clear the slot; there is no VM to restore. Raises :class:`~drakcelery.errors.EngineError`."""
+        self.destroy(job.slot)
+        return Snapshot(version=configuration.CONFIGURATION_DATE, sha256=_digest())
+
+    def run(self, job: Detonation) -> Outcome:
+        """Emulate for ``job.timeout`` seconds at most. The guest program is gone when this returns.
+
+        Raises:
+            EngineError: the guest program did not come up, or could not write.
+            UnsupportedSample: as :meth:`accept`.
+        """
+        guest_job = self._guest_job(job)
+        begun = int(time.time())
+        guest = supervision.start(self._records / f"{job.slot}.json", guest_job)
+        try:
+            timed_out = supervision.follow(guest, job.timeout)
+        finally:
+            self.destroy(job.slot)
+            supervision.reap(guest)
+        log.info(
+            "emulation_ended",
+            uid=job.uid,
+            state=guest.state,
+            detail=guest.detail,
+            confinement=guest.held,
+            exit_code=guest.process.returncode,
+            timed_out=timed_out,
+            errors=list(guest.errors)[-3:],
+        )
+        execution, reason = _verdict(guest, job.timeout, timed_out=timed_out)
+        return Outcome(
+            engine=self.version(),
+            snapshot=Snapshot(version=configuration.CONFIGURATION_DATE, sha256=_digest()),
+            started=int(guest.started or begun),
+            finished=int(time.time()),
+            execution=execution,
+            start_command=guest_job.command_line(),
+            reason=reason,
+        )
+
+    def destroy(self, slot: str) -> None:
+        """Kill what runs in *slot*; fine if nothing does. Raises :class:`~drakcelery.errors.EngineError`."""
+        supervision.kill(self._records / f"{slot}.json", slot=slot)
+
+    def _guest_job(self, job: Detonation) -> GuestJob:
+        is_dll = _inspect(job.sample, job.magic)
+        how = launch.parse(job.start_command, is_dll=is_dll)
+        return GuestJob(
+            parent=os.getpid(),
+            sample=str(job.sample),
+            log=str(job.log),
+            dumps=str(job.dumps),
+            pcap=str(job.pcap),
+            plugins=job.plugins,
+            container=how.container,
+            export=how.export,
+            arguments=how.arguments,
+            hooks=None if job.hooks is None else str(job.hooks),
+            memory_limit=self._limits.memory_limit,
+            file_limit=self._limits.file_limit,
+            cpu_limit=job.timeout + SPARE_CPU,
+            max_instructions=self._limits.max_instructions,
+            dump_limit=min(self._dump_limit, self._limits.file_limit),
+            dumps_limit=self._dumps_limit,
+        )
+
+
+_ELSEWHERE = "Use a host with the drakvuf engine for it."
+_WHAT = "The emulator engine runs 32- and 64-bit Windows EXE and DLL files; this is"
+
+
+@functools.cache
+def _digest() -> str:
+    return configuration.digest()
+
+
+def _inspect(sample: Path, magic: str) -> bool:
+    """Whether *sample* is a DLL.
+
+    Raises:
+        UnsupportedSample: it cannot run here.
+        EngineError: it cannot be read.
+    """
+    try:
+        with pefile.PE(str(sample), fast_load=True) as image:
+            machine, flags = image.FILE_HEADER.Machine, image.FILE_HEADER.Characteristics
+            subsystem = image.OPTIONAL_HEADER.Subsystem
+            directories = image.OPTIONAL_HEADER.DATA_DIRECTORY
+            is_dotnet = len(directories) > COM_DESCRIPTOR and directories[COM_DESCRIPTOR].VirtualAddress != 0
+    except OSError as error:
+        raise EngineError(f"The sample cannot be read: {error}.") from error
+    except Exception:  # noqa: BLE001  # pefile raises many things on hostile headers; all mean the same
+        raise UnsupportedSample(f"{_WHAT} {magic or 'no program'}. {_ELSEWHERE}") from None
+    if machine not in MACHINES:
+        raise UnsupportedSample(f"{_WHAT} for another processor ({magic}). {_ELSEWHERE}")
+    if subsystem == IMAGE_SUBSYSTEM_NATIVE:
+        raise UnsupportedSample(f"{_WHAT} a driver ({magic}). {_ELSEWHERE}")
+    if is_dotnet:
+        raise UnsupportedSample(f"{_WHAT} a .NET assembly ({magic}). {_ELSEWHERE}")
+    return bool(flags & IMAGE_FILE_DLL)
+
+
+def _verdict(guest: Guest, timeout: int, *, timed_out: bool) -> tuple[Execution, str | None]:
+    """What became of the sample. Raises :class:`EngineError` where that is our fault."""
+    if guest.state is None or guest.state is State.BROKEN:
+        why = guest.detail or (guest.errors[-1] if guest.errors else f"exit code {guest.process.returncode}")
+        raise EngineError(f"The emulator failed: {why}.")
+    if guest.state is State.REJECTED and guest.started is None:
+        return Execution.NOT_EXECUTED, f"the emulator cannot load the file: {guest.detail}"
+    if guest.started is None:
+        return Execution.NOT_EXECUTED, f"the file was not loaded: {guest.detail or _ending(guest)}"
+    reasons = [f"stopped at the timeout of {timeout} s"] if timed_out else []
+    if guest.state in (State.FINISHED, State.REJECTED):
+        reasons.append(guest.detail)
+    elif timed_out:
+        reasons.append("the emulator had to be killed, so dumps of its last state are missing")
+    else:
+        reasons.append(
+            f"the emulator died ({_ending(guest)}), maybe of its memory limit; what was seen is kept"
+        )
+    return Execution.EXECUTED, "; ".join(filter(None, reasons)) or None
+
+
+def _ending(guest: Guest) -> str:
+    code = guest.process.returncode
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

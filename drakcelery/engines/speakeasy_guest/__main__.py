@@ -1,0 +1,149 @@
+"""``python -m drakcelery.engines.speakeasy_guest``: one run. A job comes on stdin, states go to stdout."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drakcelery.engines.speakeasy_guest import confinement
+from drakcelery.engines.speakeasy_guest.calls import hooked_functions
+from drakcelery.engines.speakeasy_guest.configuration import build, for_container
+from drakcelery.engines.speakeasy_guest.dumps import Dumps
+from drakcelery.engines.speakeasy_guest.job import GuestJob, State, state_line
+from drakcelery.engines.speakeasy_guest.journal import Journal
+from drakcelery.engines.speakeasy_guest.pcap import Capture
+from drakcelery.engines.speakeasy_guest.recorder import Recorder
+from drakcelery.engines.speakeasy_guest.traffic import Traffic
+
+if TYPE_CHECKING:
+    from drakcelery.engines.speakeasy_guest.windows import Windows
+
+MAX_HOOKS = 4 * 1024 * 1024
+"""Bytes of a hook list that are read."""
+
+STOP_AGAIN = 0.05
+"""Seconds between two tries to stop the emulator: one between two instructions may be lost."""
+
+
+class Guest:
+    """The emulated Windows of one job, and what it writes."""
+
+    def __init__(self, job: GuestJob) -> None:
+        # Speakeasy comes in only now, after the limits are set.
+        from drakcelery.engines.speakeasy_guest.windows import Windows
+
+        self._job = job
+        self.journal = Journal(
+            Path(job.log),
+            plugins=job.plugins,
+            limit=job.file_limit,
+            context=lambda: self.windows.identity(),
+            on_trouble=lambda: self.windows.halt(),
+        )
+        self.capture = Capture(Path(job.pcap), limit=job.file_limit)
+        self.dumps = Dumps(
+            Path(job.dumps), journal=self.journal, single_limit=job.dump_limit, total_limit=job.dumps_limit
+        )
+        recorder = Recorder(
+            journal=self.journal,
+            traffic=Traffic(journal=self.journal, capture=self.capture),
+            dumps=self.dumps,
+            hooked=_hooked(job.hooks),
+        )
+        config = build()
+        if job.container:
+            config = for_container(config, job.container, job.command_line())
+        config["max_instructions"] = job.max_instructions
+        self.windows: Windows = Windows(
+            config, recorder=recorder, memory_limit=_share(job.memory_limit), arguments=job.arguments
+        )
+        self.windows.export = job.export
+
+    def run(self) -> str:
+        """Load and run the sample, and dump its memory. Returns why it ended early, or nothing."""
+        module = self.windows.load(self._job.sample, self._job.command_line())
+        over = threading.Event()
+        watch = threading.Thread(target=_stop_on_signal, args=(self.windows, over), daemon=True)
+        watch.start()
+        confinement.forbid_processes()
+        _say(State.STARTED)
+        astray = ""
+        try:
+            self.windows.run_module(module, emulate_children=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the emulator went astray; what it has is still worth keeping
+            astray = f"the emulation broke off: {type(error).__name__}: {error}"
+        finally:
+            over.set()
+        self.windows.dump_all()
+        return "; ".join(filter(None, (self._why_early(), astray)))
+
+    def _why_early(self) -> str:
+        reasons = [self.journal.trouble, self.capture.trouble]
+        if self.windows.missing_export:
+            reasons.append(f"the DLL has no export {self._job.export}")
+        if self.windows.ran_out and not self.windows.stopping.is_set():
+            reasons.append(f"stopped after {self._job.max_instructions} instructions")
+        if not self.windows.stopping.is_set():
+            for run in self.windows.runs:
+                if run.error:
+                    reasons.append(f"{run.type} ended on {run.error.get('type')} at {run.error.get('pc')}")
+                    break
+        return "; ".join(reason for reason in reasons if reason)
+
+
+def main() -> int:
+    """Run the job that stdin holds. Exit code 0: the states on stdout tell the rest."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    job = GuestJob.from_json(sys.stdin.buffer.readline())
+    held = confinement.confine(memory=job.memory_limit, file=job.file_limit, cpu=job.cpu_limit)
+    confinement.die_with(job.parent)
+    guest = None
+    try:
+        guest = Guest(job)
+        _say(State.READY, held)
+        detail = guest.run()
+    except MemoryError:
+        del guest
+        gc.collect()
+        _say(State.FINISHED, f"the emulator ran out of its {job.memory_limit} bytes of memory")
+        return 0
+    except Exception as error:  # noqa: BLE001  # whatever a hostile file brings about becomes a sentence
+        _say(State.BROKEN if guest is None else State.REJECTED, f"{type(error).__name__}: {error}")
+        return 0
+    failure = guest.journal.failure or guest.capture.failure or guest.dumps.failure
+    _say(State.BROKEN if failure else State.FINISHED, str(failure) if failure else detail)
+    return 0
+
+
+def _say(state: State, detail: str = "") -> None:
+    os.write(sys.stdout.fileno(), state_line(state, detail))
+
+
+def _stop_on_signal(windows: Windows, over: threading.Event) -> None:
+    """Wait for the engine's SIGTERM, then stop the emulator until it has stopped."""
+    signal.sigwait({signal.SIGTERM})
+    while not over.wait(STOP_AGAIN):
+        windows.halt()
+
+
+def _share(limit: int) -> int:
+    """What of the memory limit the program may have: half of what is left. Beyond, its calls fail."""
+    return max(limit - confinement.address_space(), 0) // 2
+
+
+def _hooked(path: str | None) -> frozenset[str] | None:
+    if path is None:
+        return None
+    with Path(path).open("rb") as file:
+        return hooked_functions(file.read(MAX_HOOKS).decode("utf-8", "replace"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The Windows that is emulated: Speakeasy's default, without what gives it away or stops programs."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from drakcelery.errors import EngineError
+
+CONFIGURATION_DATE = 1795219200
+"""UNIX time (21 November 2026) of the last change to the configuration below: the snapshot version."""
+
+USER = "user"
+HOST = "DESKTOP-7QJ3N2A"
+FOLDER = f"C:\\Users\\{USER}\\Desktop\\"
+"""Where the sample lies in the guest."""
+
+SYSTEM_FOLDER = "C:\\Windows\\System32\\"
+GUEST_ADDRESS = "192.168.100.10"
+RESOLVER_ADDRESS = "192.168.100.1"
+DEFAULT_ANSWER = "10.1.2.3"
+"""What every unknown host name resolves to; nothing is ever sent there."""
+
+SHELL_PID = 1460
+"""Process id of the emulated explorer.exe, which starts the sample."""
+
+_WINDOWS = "Software\\Microsoft\\Windows\\CurrentVersion"
+_KEYS = (
+    "HKEY_CURRENT_USER\\Software",
+    f"HKEY_CURRENT_USER\\{_WINDOWS}",
+    f"HKEY_CURRENT_USER\\{_WINDOWS}\\Run",
+    f"HKEY_CURRENT_USER\\{_WINDOWS}\\RunOnce",
+    f"HKEY_CURRENT_USER\\{_WINDOWS}\\Policies",
+    f"HKEY_CURRENT_USER\\{_WINDOWS}\\Internet Settings",
+    "HKEY_CURRENT_USER\\Environment",
+    "HKEY_LOCAL_MACHINE\\Software",
+    f"HKEY_LOCAL_MACHINE\\{_WINDOWS}",
+    f"HKEY_LOCAL_MACHINE\\{_WINDOWS}\\Run",
+    f"HKEY_LOCAL_MACHINE\\{_WINDOWS}\\RunOnce",
+    "HKEY_LOCAL_MACHINE\\Software\\Microsoft\\Windows NT\\CurrentVersion\\Winlogon",
+    "HKEY_LOCAL_MACHINE\\Software\\Microsoft\\Cryptography",
+    "HKEY_LOCAL_MACHINE\\System\\CurrentControlSet\\Services",
+)
+"""Keys that every Windows has, and that programs expect to open."""
+
+
+def build() -> dict[str, Any]:
+    """The configuration in Speakeasy's form, the same on every run.
+
+    Raises:
+        EngineError: Speakeasy is not installed.
+    """
+    config: dict[str, Any] = json.loads(_default().read_text(encoding="utf-8"))
+    config.update(
+        description="drakcelery's emulated Windows",
+        timeout=0,  # the engine keeps the time; Speakeasy's timer would spin on a thread of its own
+        max_api_count=2**62,
+        analysis={"memory_tracing": False, "strings": False},
+        current_dir=FOLDER,
+        command_line="\0",  # a path that holds this text is taken for the sample itself
+        hostname=HOST,
+        domain="WORKGROUP",
+    )
+    config["user"].update(name=USER)
+    profile = f"C:\\Users\\{USER}"
+    config["env"].update(
+        temp=f"{profile}\\AppData\\Local\\Temp\\",
+        tmp=f"{profile}\\AppData\\Local\\Temp\\",
+        appdata=f"{profile}\\AppData\\Roaming",
+        localappdata=f"{profile}\\AppData\\Local",
+        userprofile=profile,
+        username=USER,
+        computername=HOST,
+    )
+    config["registry"]["keys"] += [{"path": key, "values": []} for key in _KEYS]
+    config["network"]["dns"]["names"] = {
+        "default": DEFAULT_ANSWER,
+        "localhost": "127.0.0.1",
+        HOST.lower(): GUEST_ADDRESS,
+    }
+    config["network"]["adapters"][0].update(ip_address=GUEST_ADDRESS, subnet_mask="255.255.255.0")
+    for process in config["processes"]:
+        if process["name"] == "explorer":
+            process["pid"] = SHELL_PID
+    return config
+
+
+def _default() -> Path:
+    """Speakeasy's own configuration; found without importing Speakeasy, which only the guest program does."""
+    spec = importlib.util.find_spec("speakeasy")
+    if spec is None or not spec.submodule_search_locations:
+        raise EngineError("The emulator needs Speakeasy: install drakcelery[emulator].")
+    return Path(spec.submodule_search_locations[0]) / "configs" / "default.json"
+
+
+def for_container(config: dict[str, Any], container: str, command_line: str) -> dict[str, Any]:
+    """The configuration for a DLL: *container* (``rundll32.exe``) is the main process."""
+    config = copy.deepcopy(config)
+    for process in config["processes"]:
+        if process.get("is_main_exe"):
+            process.update(path=f"{SYSTEM_FOLDER}{container}", command_line=command_line)
+    return config
+
+
+def digest() -> str:
+    """sha256 of the configuration, hex."""
+    return hashlib.sha256(json.dumps(build(), sort_keys=True).encode()).hexdigest()

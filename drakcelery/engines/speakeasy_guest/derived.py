@@ -1,0 +1,150 @@
+"""Events that follow from an API call alone, where Speakeasy reports none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from drakcelery.engines.speakeasy_guest.naming import file_name, without_width
+
+if TYPE_CHECKING:
+    from drakcelery.engines.speakeasy_guest.calls import Call
+    from drakcelery.engines.speakeasy_guest.recorder import Recorder
+
+PAGE_RIGHTS = {
+    0x01: "PAGE_NOACCESS",
+    0x02: "PAGE_READONLY",
+    0x04: "PAGE_READWRITE",
+    0x08: "PAGE_WRITECOPY",
+    0x10: "PAGE_EXECUTE",
+    0x20: "PAGE_EXECUTE_READ",
+    0x40: "PAGE_EXECUTE_READWRITE",
+    0x80: "PAGE_EXECUTE_WRITECOPY",
+}
+"""Memory protection constants of ``winnt.h``."""
+
+CURRENT_PROCESS = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+Handler = Callable[["Recorder", "Call", list[Any], int], None]
+
+
+def page_rights(value: object) -> str:
+    """The name of a memory protection constant."""
+    if not isinstance(value, int):
+        return str(value)
+    return PAGE_RIGHTS.get(value & 0xFF, f"{value & 0xFFFFFFFF:#x}")
+
+
+def log(recorder: Recorder, call: Call, arguments: list[Any], value: int) -> None:
+    """Write what *call* means beyond its apimon line."""
+    handler = _HANDLERS.get(without_width(call.name))
+    if handler is not None and not call.unsupported:
+        handler(recorder, call, arguments, value)
+
+
+def _text(arguments: list[Any], number: int) -> str:
+    item = arguments[number] if number < len(arguments) else ""
+    return item if isinstance(item, str) else ""
+
+
+def _number(arguments: list[Any], number: int) -> int:
+    item = arguments[number] if number < len(arguments) else 0
+    return item if isinstance(item, int) else 0
+
+
+def _delete_file(recorder: Recorder, _call: Call, arguments: list[Any], value: int) -> None:
+    recorder.journal.write(
+        "filetracer",
+        "NtSetInformationFile",
+        Operation="FileDispositionInformation",
+        FileName=file_name(_text(arguments, 0)),
+        Status="SUCCESS" if value else "FAIL",
+    )
+
+
+def _create_directory(recorder: Recorder, _call: Call, arguments: list[Any], _value: int) -> None:
+    recorder.journal.write(
+        "filetracer",
+        "NtCreateFile",
+        FileName=file_name(_text(arguments, 0)),
+        CreateOptions="FILE_DIRECTORY_FILE",
+    )
+
+
+def _query_attributes(recorder: Recorder, _call: Call, arguments: list[Any], _value: int) -> None:
+    recorder.journal.write("filetracer", "NtQueryAttributesFile", FileName=file_name(_text(arguments, 0)))
+
+
+def _move_file(recorder: Recorder, _call: Call, arguments: list[Any], _value: int) -> None:
+    recorder.journal.write(
+        "filetracer",
+        "NtSetInformationFile",
+        Operation="FileRenameInformation",
+        FileSrc=file_name(_text(arguments, 0)),
+        FileDst=file_name(_text(arguments, 1)),
+    )
+
+
+def _exit(code: int) -> Handler:
+    """The program ends itself; *code* is the number of the argument with the exit status."""
+
+    def handler(recorder: Recorder, call: Call, arguments: list[Any], _value: int) -> None:
+        if code and call.raw and call.raw[0] not in CURRENT_PROCESS:
+            return
+        status = _number(arguments, code) & 0xFFFFFFFF
+        recorder.journal.write("procmon", "NtTerminateProcess", ExitStatus=f"{status:#x}")
+
+    return handler
+
+
+def _protect(rights: int) -> Handler:
+    def handler(recorder: Recorder, call: Call, _arguments: list[Any], _value: int) -> None:
+        if len(call.raw) > rights:
+            process = call.raw[0] if rights == 3 else CURRENT_PROCESS[0]
+            recorder.journal.write(
+                "procmon",
+                "NtProtectVirtualMemory",
+                ProcessHandle=f"{process:#x}",
+                NewProtectWin32=page_rights(call.raw[rights]),
+            )
+
+    return handler
+
+
+def _open_process(recorder: Recorder, call: Call, _arguments: list[Any], value: int) -> None:
+    if len(call.raw) > 2:
+        recorder.journal.write(
+            "procmon",
+            "NtOpenProcess",
+            ProcessHandle=f"{value:#x}",
+            DesiredAccess=f"{call.raw[0] & 0xFFFFFFFF:#x}",
+            ClientID=call.raw[2] & 0xFFFFFFFF,
+        )
+
+
+def _close_socket(recorder: Recorder, call: Call, _arguments: list[Any], _value: int) -> None:
+    if call.raw:
+        recorder.traffic.close(("socket", call.raw[0]))
+
+
+def _download(recorder: Recorder, _call: Call, arguments: list[Any], _value: int) -> None:
+    recorder.traffic.download(_text(arguments, 1), 0)
+
+
+_HANDLERS: dict[str, Handler] = {
+    "DeleteFile": _delete_file,
+    "CreateDirectory": _create_directory,
+    "GetFileAttributes": _query_attributes,
+    "GetFileAttributesEx": _query_attributes,
+    "MoveFile": _move_file,
+    "MoveFileEx": _move_file,
+    "ExitProcess": _exit(0),
+    "TerminateProcess": _exit(1),
+    "NtTerminateProcess": _exit(1),
+    "VirtualProtect": _protect(2),
+    "VirtualProtectEx": _protect(3),
+    "NtProtectVirtualMemory": _protect(3),
+    "OpenProcess": _open_process,
+    "URLDownloadToFile": _download,
+    "closesocket": _close_socket,
+}
+"""Keyed by the function's name without ``A`` or ``W``."""

@@ -1,0 +1,307 @@
+"""Speakeasy's Windows, made to go on where it would stop, and to tell what happens while it happens."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from typing import Any
+
+from speakeasy import Win32Emulator
+from speakeasy.profiler import Run
+from speakeasy.winenv import arch
+
+from drakcelery.engines.speakeasy_guest import (
+    file_apis,
+    memory,
+    network_apis,
+    registry_apis,
+    stdcall,
+)
+from drakcelery.engines.speakeasy_guest.apis import PAGE, Answer, Api
+from drakcelery.engines.speakeasy_guest.calls import Call, context
+from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SHELL_PID, SYSTEM_FOLDER
+from drakcelery.engines.speakeasy_guest.naming import image_name, without_width
+from drakcelery.engines.speakeasy_guest.recorder import Recorder
+
+MAX_CHILDREN = 8
+"""Programs that a sample drops and starts are emulated too, up to this number."""
+
+OWN = registry_apis.APIS | file_apis.APIS | network_apis.APIS
+"""Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""
+
+
+class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
+    """One emulated Windows that runs one program."""
+
+    def __init__(
+        self, config: dict[str, Any], *, recorder: Recorder, memory_limit: int, arguments: str
+    ) -> None:
+        super().__init__(config, argv=_split(arguments))
+        self.recorder = recorder
+        self.profiler = recorder
+        self.export = ""
+        self.missing_export = False
+        self.ran_out = False
+        self.stopping = threading.Event()
+        self._memory_limit = memory_limit
+        self._words = stdcall.load()
+        self._executed: set[int] = set()
+        self._parents: dict[int, int] = {}
+        self._image: Any = None
+        recorder.traffic.resolve = lambda name: self.netman.name_lookup(name.lower()) or ""
+        recorder.locate = self._locate
+        recorder.traffic.request_of = self._request_of
+        self.add_api_hook(self._guard, "*", "*")
+        self.add_dyn_code_hook(self._code_executed)
+
+    # Before the run.
+
+    def load(self, path: str, command_line: str) -> Any:
+        """Load the sample from *path* and set what it sees as its command line."""
+        module = self.load_module(path)
+        self.recorder.bits = self.get_ptr_size() * 8
+        self.command_line = command_line
+        return module
+
+    def load_module(
+        self, path: str | None = None, data: bytes | None = None, first_time_setup: bool = True
+    ) -> Any:
+        """Load a program: the sample, or a child once the one before it is over and its memory dumped."""
+        if self._image is not None:
+            self.dump_all()
+        self._image = super().load_module(path, data, first_time_setup)
+        return self._image
+
+    def get_module_data_from_emu_file(self, file_path: str) -> bytes | None:
+        """The content of an emulated file; Speakeasy's own fails for a file without any."""
+        file = self.fileman.get_file_from_path(file_path)
+        return file.data.getvalue() if file is not None and file.data else None
+
+    def prepare_module_for_emulation(self, module: Any, all_entrypoints: bool) -> None:
+        """Queue the entry point, and the export that was asked for after it."""
+        super().prepare_module_for_emulation(module, all_entrypoints)
+        if not self.export:
+            return
+        found = next((item for item in module.get_exports() if _is_export(item, self.export)), None)
+        if found is None:
+            self.missing_export = True
+            return
+        run = Run()
+        run.type = f"export.{self.export}"
+        run.start_addr = found.address
+        text = self.mem_map(PAGE, tag="emu.export_command_line")
+        run.args = [0, module.base, text, 1]  # rundll32: hwnd, hinst, lpszCmdLine, nCmdShow
+        self.add_run(run)
+
+    def identity(self) -> dict[str, Any]:
+        """The process and thread that run now, as log fields."""
+        process, thread = self.curr_process, self.curr_thread
+        path = getattr(process, "path", "") or f"{FOLDER}{self.file_name}"
+        pid = process.get_id() if process else 0
+        return context(
+            image_name(path), pid, thread.get_id() if thread else 0, self._parents.get(pid, SHELL_PID)
+        )
+
+    def create_process(
+        self,
+        path: str | None = None,
+        cmdline: str | None = None,
+        image: Any = None,
+        child: bool = False,  # noqa: ARG002  # Speakeasy's signature; it would emulate whatever is a child
+    ) -> Any:
+        """Start a program; one that lies in the emulated file system is emulated after the sample."""
+        process = super().create_process(path, cmdline, image, child=False)
+        self.processes.remove(process)
+        if self.curr_process is not None:
+            self._parents[process.get_id()] = self.curr_process.get_id()
+        if (
+            process.pe_data
+            and len(self._parents) <= MAX_CHILDREN
+            and _bits(process.pe_data) == self.recorder.bits
+        ):
+            self.child_processes.append(process)
+        return process
+
+    # While it runs.
+
+    def halt(self) -> None:
+        """Stop for good; may be called from another thread, and again until it is seen."""
+        self.stopping.set()
+        self.run_queue.clear()
+        self.child_processes.clear()
+        self.emu_eng.stop()
+
+    def handle_import_func(self, dll: str, name: str) -> None:
+        """Answer one API call: ours, Speakeasy's, or a step over it."""
+        if self.stopping.is_set():
+            self.halt()
+            return
+        call = Call(module=dll, name=name, called_from=self.get_ret_address())
+        self.recorder.begin(call)
+        own = _find_own(dll, name)
+        if own is not None:
+            call.name, api = own
+            convention = arch.CALL_CONV_CDECL if api.cdecl else arch.CALL_CONV_STDCALL
+            self._answer(call, api.answer, api.words, convention)
+        elif self._knows(dll, name):
+            super().handle_import_func(dll, name)
+        else:
+            self._step_over(call)
+
+    def log_api(self, _pc: int, imp_api: str, rv: int | None, argv: list[Any]) -> None:
+        """Speakeasy's note that a call has returned."""
+        call = self.recorder.call
+        if call is not None:
+            call.name = imp_api.rpartition(".")[2]
+        self.recorder.end(argv, rv)
+
+    def _knows(self, dll: str, name: str) -> bool:
+        _, handler = self.api.get_export_func_handler(dll, name)
+        if handler is None:
+            _, handler = self.normalize_import_miss(dll, name)
+        return handler is not None
+
+    def _answer(self, call: Call, answer: Answer, words: int, convention: int) -> None:
+        argv = self.get_func_argv(convention, words)
+        call.raw = list(argv)
+        try:
+            value = answer(self, call.name, argv)
+        except Exception as error:  # noqa: BLE001  # a bad pointer of the program must not end the run
+            call.problem = f"{type(error).__name__}: {error}"[:200]
+            value = 0
+        self.recorder.end(argv, value)
+        self.do_call_return(words, call.called_from, value, conv=convention)
+
+    def _step_over(self, call: Call) -> None:
+        """Return 0 from a function that nobody knows; the log says so."""
+        call.unsupported = True
+        words, convention = 0, arch.CALL_CONV_CDECL
+        if not stdcall.is_cdecl(call.module):
+            convention = arch.CALL_CONV_STDCALL
+            words = self._words_of(call)
+        argv = self.get_func_argv(convention, min(words, 16))
+        call.raw = list(argv)
+        self.recorder.end(argv, 0)
+        self.do_call_return(words, call.called_from, 0, conv=convention)
+
+    def _words_of(self, call: Call) -> int:
+        words = stdcall.words_of(self._words, call.name)
+        if words is not None:
+            return words
+        code = bytes(self.mem_read(call.called_from, 6)) if self.get_ptr_size() == 4 else b""
+        return stdcall.words_restored_by_caller(code) or 0
+
+    def _guard(self, _emu: Any, api: str, handler: Any, argv: list[Any]) -> int | None:
+        """Around each of Speakeasy's handlers: one that raises returns 0 instead of ending the run."""
+        call = self.recorder.call
+        raw = [item for item in argv if isinstance(item, int)]
+        if call is not None:
+            call.raw = raw
+        if api.lower().startswith("advapi32.reg") and argv and argv[0] >> 32 == 0xFFFFFFFF:
+            argv[0] &= 0xFFFFFFFF  # a predefined key, sign-extended; Speakeasy knows it in 32 bits only
+        try:
+            value = handler(argv)
+        except Exception as error:  # noqa: BLE001  # Speakeasy's handlers raise anything on what they do not foresee
+            if call is not None:
+                call.problem = f"{type(error).__name__}: {error}"[:200]
+            return 0
+        if api.lower() == "kernel32.writefile":
+            file_apis.written_bytes(self, raw, value)
+        return int(value) if isinstance(value, int) else None
+
+    def _locate(self, program: str) -> str:
+        """Where a program lies that was named without a folder: beside the sample, else with Windows."""
+        if "\\" in program:
+            return program
+        beside = f"{FOLDER}{program}"
+        return beside if self.fileman.get_file_from_path(beside) else f"{SYSTEM_FOLDER}{program}"
+
+    def _request_of(self, handle: int) -> tuple[str, bytes]:
+        """What an HTTP request handle asks for (path and query), and what it will be answered with."""
+        for module in ("wininet", "winhttp"):
+            handler = self.api.mods.get(module)
+            request = handler.netman.get_wininet_object(handle) if handler else None
+            if request is not None and hasattr(request, "get_response"):
+                response = request.get_response()
+                url = request.objname
+                target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
+                return target, bytes(response.getvalue()) if response is not None else b""
+        return "", b""
+
+    def on_emu_complete(self) -> None:
+        """The last run is over; ``ran_out`` when the number of instructions ended it."""
+        if not self.emu_complete:
+            self.ran_out = not self.run_complete and not self.stopping.is_set() and not self.curr_run.error
+        super().on_emu_complete()
+
+    # Memory.
+
+    def get_valid_ranges(self, size: int, addr: int | None = None) -> tuple[int, int]:
+        """The first free range from *addr* on, in pages; Speakeasy's own search takes hours at times.
+
+        Raises:
+            MemoryError: the program has all it may have, or there is no room.
+        """
+        taken = [(start, end + 1) for start, end, _ in self.get_mem_regions()]
+        if sum(end - start for start, end in taken) + size > self._memory_limit:
+            raise MemoryError(f"the program may have {self._memory_limit} bytes")
+        taken += [(block.base, block.base + block.size) for block in self.mem_reserves]
+        taken.append(self.get_reserved_ranges())
+        top = 1 << 32 if self.get_arch() == arch.ARCH_X86 else 1 << 64
+        return memory.first_free(taken, size, PAGE if addr is None else addr, top)
+
+    def _code_executed(self, block: Any) -> None:
+        """Memory that the program asked for runs: dump it before it can change itself."""
+        base = block.get_base()
+        if base not in self._executed:
+            self._executed.add(base)
+            self._dump(block, reason="Code executed in allocated memory", method="ExecuteMemory")
+
+    def dump_all(self) -> None:
+        """At the end of a program: what is worth to keep of its memory."""
+        for block, reason in memory.worth_keeping(self, self._image):
+            self._dump(block, reason=reason, method="FinishAnalysis")
+
+    def _dump(self, block: Any, *, reason: str, method: str) -> None:
+        process = block.get_process() or self.curr_process
+        self.recorder.dumps.add(
+            block.get_base(),
+            memory.read(self, block.get_base(), block.get_size()),
+            reason=reason,
+            method=method,
+            pid=process.get_id() if process else 0,
+        )
+
+
+def _find_own(module: str, name: str) -> tuple[str, Api] | None:
+    """Our function for an import, with its name where it was imported by number."""
+    if name.startswith("ordinal_") and module.lower() in ("ws2_32", "wsock32"):
+        digits = name.removeprefix("ordinal_")
+        name = network_apis.ORDINALS.get(int(digits) if digits.isdigit() else -1, name)
+    if name.startswith("Zw"):
+        name = f"Nt{name[2:]}"
+    api = OWN.get(without_width(name)) or OWN.get(name)
+    return None if api is None else (name, api)
+
+
+def _split(arguments: str) -> list[str]:
+    """The arguments of a command line; as one where its quotes do not match."""
+    try:
+        return shlex.split(arguments, posix=False)
+    except ValueError:
+        return [arguments]
+
+
+def _bits(program: bytes) -> int:
+    """32 or 64 for a Windows EXE of that kind, 0 for anything else."""
+    header = int.from_bytes(program[0x3C:0x40], "little")
+    if program[:2] != b"MZ" or program[header : header + 4] != b"PE\0\0":
+        return 0
+    return {0x14C: 32, 0x8664: 64}.get(int.from_bytes(program[header + 4 : header + 6], "little"), 0)
+
+
+def _is_export(item: Any, wanted: str) -> bool:
+    if wanted.startswith("#") and wanted[1:].isdigit():
+        return bool(item.ordinal == int(wanted[1:]))
+    name = item.name.decode("latin-1") if isinstance(item.name, bytes) else item.name
+    return name in (wanted, f"{wanted}W", f"{wanted}A")

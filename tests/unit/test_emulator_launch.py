@@ -1,0 +1,274 @@
+"""What the emulator accepts: files and start commands; and how the engine talks to its guest program."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import jsonschema  # type: ignore[import-untyped]  # comes with Speakeasy, without types
+import pefile
+import pytest
+
+from drakcelery.engines import Detonation
+from drakcelery.engines.emulator import Emulator, create
+from drakcelery.engines.speakeasy_guest import configuration, stdcall
+from drakcelery.engines.speakeasy_guest.job import GuestJob, State, parse_state, state_line
+from drakcelery.engines.speakeasy_guest.launch import Launch, parse
+from drakcelery.errors import UnsupportedSample
+from drakcelery.settings import DrakcelerySection, Settings
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+
+
+def job(sample: Path, *, magic: str = "data", command: str = "%f") -> Detonation:
+    """A job with what *accept* looks at."""
+    return Detonation(
+        uid="u",
+        slot="vm-1",
+        sample=sample,
+        extension="exe",
+        magic=magic,
+        start_command=command,
+        plugins=("apimon",),
+        timeout=1,
+        raw=sample.parent,
+        hooks=None,
+    )
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Emulator:
+    """The emulator engine with its state below the test's directory."""
+    return create(Settings(drakcelery=DrakcelerySection(state_dir=tmp_path / "state")))
+
+
+def office(path: Path) -> None:
+    """Write a .docx, as far as anything can tell from outside."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        archive.writestr("word/document.xml", "<w:document/>")
+
+
+def patched(path: Path, change: str) -> None:
+    """Write behaviour.exe with one field of its headers changed."""
+    image = pefile.PE(str(SAMPLES / "behaviour.exe"), fast_load=True)
+    if change == "driver":
+        image.OPTIONAL_HEADER.Subsystem = 1
+    elif change == "dotnet":
+        image.OPTIONAL_HEADER.DATA_DIRECTORY[14].VirtualAddress = 0x2000
+    else:
+        image.FILE_HEADER.Machine = 0xAA64
+    path.write_bytes(bytes(image.write()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "magic", "says"),
+    [
+        ("docx", "Microsoft Word 2007+", "this is Microsoft Word 2007+"),
+        ("text", "ASCII text", "this is ASCII text"),
+        ("empty", "empty", "this is empty"),
+        ("mz", "MS-DOS executable", "this is MS-DOS executable"),
+        ("driver", "PE32+ native", "a driver"),
+        ("dotnet", "PE32+ Mono/.Net assembly", "a .NET assembly"),
+        ("arm", "PE32+ Aarch64", "for another processor (PE32+ Aarch64)"),
+    ],
+)
+def test_everything_else_is_refused_with_a_sentence(
+    engine: Emulator, tmp_path: Path, kind: str, magic: str, says: str
+) -> None:
+    """What is no Windows program of a known processor is refused; the sentence says what it is."""
+    sample = tmp_path / "malwar.exe"
+    content = {"text": b"hello\n", "empty": b"", "mz": b"MZ" + bytes(62)}
+    if kind == "docx":
+        office(sample)
+    elif kind in content:
+        sample.write_bytes(content[kind])
+    else:
+        patched(sample, kind)
+    with pytest.raises(UnsupportedSample) as caught:
+        engine.accept(job(sample, magic=magic))
+    assert str(caught.value).startswith("The emulator engine runs 32- and 64-bit Windows EXE and DLL files; ")
+    assert says in str(caught.value)
+    assert str(caught.value).endswith("Use a host with the drakvuf engine for it.")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("behaviour.exe", "%f"),
+        ("behaviour32.exe", '"%f" --flag'),
+        ("behaviour32.exe", 'start "" %f'),
+        ("library.dll", "rundll32 %f,Run"),
+        ("library32.dll", "regsvr32 /s %f"),
+    ],
+)
+def test_windows_programs_are_accepted(engine: Emulator, name: str, command: str) -> None:
+    """EXE and DLL, 32 and 64 bit, with the start commands that belong to them."""
+    engine.accept(job(SAMPLES / name, command=command))
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("behaviour.exe", "powershell.exe -File %f"),
+        ("behaviour.exe", "rundll32 %f,Run"),
+        ("behaviour.exe", "cmd /c echo"),
+        ("library.dll", "%f"),
+        ("library.dll", "regsvr32 /s other.dll"),
+    ],
+)
+def test_a_start_command_that_cannot_be_kept_is_refused(engine: Emulator, name: str, command: str) -> None:
+    """A command that the emulator would have to ignore is refused, and the sentence shows it."""
+    with pytest.raises(UnsupportedSample, match="Start command: the emulator starts") as caught:
+        engine.accept(job(SAMPLES / name, command=command))
+    assert repr(command) in str(caught.value)
+
+
+def test_the_sample_is_not_kept_open(engine: Emulator, tmp_path: Path) -> None:
+    """Looking at a file leaves it free to be removed and changes nothing in it."""
+    sample = tmp_path / "malwar.exe"
+    shutil.copy(SAMPLES / "behaviour.exe", sample)
+    engine.accept(job(sample))
+    assert sample.read_bytes() == (SAMPLES / "behaviour.exe").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("command", "is_dll", "launch"),
+    [
+        ("%f", False, Launch()),
+        ('"%f" -a "b c"', False, Launch(arguments='-a "b c"')),
+        ("rundll32.exe %f,Run x y", True, Launch(container="rundll32.exe", export="Run", arguments="x y")),
+        ("rundll32 %f,#3", True, Launch(container="rundll32.exe", export="#3")),
+        ("rundll32 %f", True, Launch(container="rundll32.exe")),
+        ("regsvr32 /s %f", True, Launch(container="regsvr32.exe", export="DllRegisterServer")),
+        ("regsvr32 /u /s %f", True, Launch(container="regsvr32.exe", export="DllUnregisterServer")),
+    ],
+)
+def test_start_commands_are_understood(command: str, is_dll: bool, launch: Launch) -> None:
+    """Container, export and arguments are taken from the command."""
+    assert parse(command, is_dll=is_dll) == launch
+
+
+def test_a_long_command_makes_a_short_sentence() -> None:
+    """A hostile start command does not fill the error with itself."""
+    with pytest.raises(ValueError, match="…") as caught:
+        parse("x" * 1_000_000, is_dll=False)
+    assert len(str(caught.value)) < 400
+
+
+def guest_job(**more: object) -> GuestJob:
+    """A job for the guest program."""
+    values: dict[str, object] = {
+        field.name: 1 if field.type == "int" else "" for field in dataclasses.fields(GuestJob)
+    }
+    return GuestJob(**{**values, "plugins": ("apimon",), "hooks": None, **more})  # type: ignore[arg-type]  # by name
+
+
+def test_a_job_comes_over_whole() -> None:
+    """What the engine writes is what the guest program reads, on one line whatever the arguments hold."""
+    sent = guest_job(sample="/w/a.exe", arguments='a\n"b" \ud800', hooks="/w/hooks")
+    assert sent.to_json().count(b"\n") == 1
+    assert GuestJob.from_json(sent.to_json()) == sent
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({}, f'"{configuration.FOLDER}a.exe"'),
+        ({"arguments": "-x"}, f'"{configuration.FOLDER}a.exe" -x'),
+        (
+            {"container": "rundll32.exe", "export": "Run", "arguments": "1"},
+            f'rundll32.exe "{configuration.FOLDER}a.exe",Run 1',
+        ),
+        (
+            {"container": "regsvr32.exe", "export": "DllRegisterServer"},
+            f'regsvr32.exe "{configuration.FOLDER}a.exe"',
+        ),
+    ],
+)
+def test_the_program_sees_its_command_line(more: dict[str, str], line: str) -> None:
+    """The command line has the path in the guest, not the one on the host."""
+    assert guest_job(sample="/var/lib/work/a.exe", **more).command_line() == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"state": "other", "detail": ""}',
+        b"\xff",
+        b'{"state": "ready"}',
+        b"[" * 9,
+    ],
+)
+def test_a_hostile_state_is_ignored(line: bytes) -> None:
+    """Only a whole state counts: the guest program may have been taken over."""
+    assert parse_state(line) is None
+
+
+def test_states_are_bounded() -> None:
+    """A state comes over, its text cut."""
+    assert parse_state(state_line(State.FINISHED, "x" * 5000)) == (State.FINISHED, "x" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("CreateFileW", 7),
+        ("CreateFileA", 7),
+        ("ZwCreateFile", 11),
+        ("NtCreateFile", 11),
+        ("SetConsoleCtrlHandler", 2),
+        ("GetTickCount", 0),
+        ("NoSuchFunctionEver", None),
+    ],
+)
+def test_how_much_a_function_takes_from_the_stack(name: str, words: int | None) -> None:
+    """The table knows Windows' functions in all their spellings, and says when it does not know one."""
+    assert stdcall.words_of(stdcall.load(), name) == words
+
+
+def test_what_the_caller_says_about_the_stack() -> None:
+    """gcc's code after a stdcall call tells what the callee was to remove; other code tells nothing."""
+    assert stdcall.words_restored_by_caller(b"\x83\xec\x0c\x90\x90\x90") == 3
+    assert stdcall.words_restored_by_caller(b"\x81\xec\x10\x00\x00\x00") == 4
+    assert stdcall.words_restored_by_caller(b"\x85\xc0\x74\x05\x90\x90") is None
+    assert stdcall.words_restored_by_caller(b"\x83") is None
+    assert stdcall.is_cdecl("api-ms-win-crt-stdio-l1-1-0")
+    assert not stdcall.is_cdecl("KERNEL32")
+
+
+def test_the_configuration_is_one_that_can_be_named(engine: Emulator) -> None:
+    """Each run has the same Windows, Speakeasy's schema accepts it, and its digest is the snapshot's."""
+    spec = find_spec("speakeasy")
+    assert spec is not None
+    assert spec.origin is not None
+    schema = json.loads((Path(spec.origin).parent / "config_schema.json").read_text())
+    for config in (
+        configuration.build(),
+        configuration.for_container(configuration.build(), "rundll32.exe", "x"),
+    ):
+        jsonschema.Draft7Validator(schema).validate(config)
+    assert configuration.build() == configuration.build()
+    snapshot = engine.prepare(job(SAMPLES / "behaviour.exe"))
+    assert snapshot.version == configuration.CONFIGURATION_DATE
+    assert snapshot.sha256 == configuration.digest()
+    assert engine.version().startswith("emulator speakeasy-1.")
+
+
+def test_the_engine_itself_imports_no_emulator() -> None:
+    """Speakeasy is imported in the guest program only, behind its limits."""
+    program = (
+        "import sys, drakcelery.engines.emulator; print({'speakeasy', 'unicorn', 'dpkt'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
