@@ -134,6 +134,19 @@ class Step(Value):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+class Fault(enum.StrEnum):
+    """Whose fault a failed attempt was, which decides what follows."""
+
+    FAILED = "failed"
+    """Something did not work. Counts against ``max_attempts``."""
+    LOST = "lost"
+    """The process that worked on this sample alone died. Counts, and the second time the sample is poison."""
+    GONE = "gone"
+    """The worker or the host died, and with it whatever else it had. The third time the sample is poison."""
+    STOPPED = "stopped"
+    """An operator stopped the host. Does not count."""
+
+
 class Failure(Value):
     """Why one attempt ended; the ledger keeps one for each."""
 
@@ -142,6 +155,7 @@ class Failure(Value):
     error: str
     host: str | None = None
     slot: str | None = None
+    fault: Fault = Fault.FAILED
     at: float
 
     def sentence(self) -> str:

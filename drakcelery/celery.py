@@ -12,13 +12,13 @@ from typing import Any
 
 import structlog
 from celery import Celery, Task
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_process_init, worker_shutting_down
 
-from drakcelery import chain, gate, logs, reconcile, settings
-from drakcelery.analysis import Analysis, Stage, Step
+from drakcelery import chain, faults, gate, lease, logs, reconcile, settings, stopping
+from drakcelery.analysis import Stage, Step
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, Superseded
-from drakcelery.ledger import Ledger, connect
+from drakcelery.ledger import Ledger, Record, connect
 from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage
@@ -52,10 +52,10 @@ def current_settings() -> settings.Settings:
     return _given or settings.load(settings.find())
 
 
-def make_ledger(config: settings.Settings, *, name: str | None = None) -> Ledger:
-    """A ledger on Karton's Redis; *name* is how Redis lists its connections."""
+def make_ledger(config: settings.Settings, *, name: str | None = None, patient: bool = False) -> Ledger:
+    """A ledger on Karton's Redis; *name* and *patient* as in :func:`drakcelery.ledger.connect`."""
     return Ledger(
-        connect(config.redis, name=name),
+        connect(config.redis, name=name, patient=patient),
         identity=config.drakrun.identity,
         record_ttl=config.drakcelery.record_ttl,
     )
@@ -67,30 +67,38 @@ def make_storage(config: settings.Settings) -> Storage:
 
 
 @functools.cache
-def site() -> Site:
-    """What the stages work with in this process."""
+def site(*, patient: bool = False) -> Site:
+    """What this process works with on its host; *patient* waits for hours while Redis is away."""
     config = current_settings()
-    ledger = make_ledger(config)
+    ledger = make_ledger(config, patient=patient)
     return Site(
         settings=config,
         ledger=ledger,
-        slots=SlotTable(config.drakcelery.state_dir),
+        slots=SlotTable(config.drakcelery.state_dir, quarantine_after=config.drakcelery.quarantine_after),
         storage=make_storage(config),
         engine=create(config.engine, config),
-        dispatch=functools.partial(dispatch, config, ledger),
     )
 
 
-def dispatch(
-    config: settings.Settings, ledger: Ledger, analysis: Analysis, attempt: int, failed: tuple[str, ...] = ()
-) -> None:
-    """Send an attempt's chain; *failed* are hosts where earlier attempts failed."""
-    hosts = ledger.hosts() if failed else ()
-    profile, host = chain.place(
-        analysis, default_profile=config.drakcelery.default_profile, hosts=hosts, failed=failed
-    )
-    chain.send(app, analysis, Step(uid=analysis.uid, attempt=attempt, profile=profile, host=host))
-    ledger.sent(analysis.uid, attempt)
+def send(config: settings.Settings, ledger: Ledger, record: Record) -> None:
+    """Send the current attempt of *record* on its way, from the stage that comes next.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker is away.
+    """
+    analysis, stage = record.analysis, record.following
+    if analysis is None or stage is None:
+        return
+    default_profile = config.drakcelery.default_profile
+    if stage is Stage.PREPARE:
+        failed = [failure.host for failure in record.failures if failure.host]
+        hosts = ledger.hosts() if failed else ()
+        profile, host = chain.place(analysis, default_profile=default_profile, hosts=hosts, failed=failed)
+    else:
+        profile, host = chain.wanted(analysis, default_profile=default_profile)[0], record.host
+    step = Step(uid=record.uid, attempt=record.attempt, profile=profile, host=host, slot=record.slot)
+    chain.send(app, analysis, step, first=stage)
+    ledger.sent(record.uid, record.attempt)
 
 
 def configuration() -> dict[str, Any]:
@@ -99,7 +107,7 @@ def configuration() -> dict[str, Any]:
     return {
         "broker_url": config.broker_url,
         "broker_connection_retry_on_startup": True,
-        "broker_transport_options": {"polling_interval": POLL_SECONDS},
+        "broker_transport_options": transport_options(config.broker_url),
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,
@@ -124,12 +132,21 @@ def configuration() -> dict[str, Any]:
     }
 
 
+def transport_options(broker_url: str) -> dict[str, Any]:
+    """What kombu's Redis transports are told; others know none of it."""
+    if not broker_url.startswith(("redis", "sentinel", "valkey")):
+        return {}
+    return {**lease.TRANSPORT_OPTIONS, "polling_interval": POLL_SECONDS}
+
+
 app = Celery("drakcelery")
 app.add_defaults(configuration)
 
 gate.Ground.site = gate.Gate.site = staticmethod(site)
+gate.Gate.send = staticmethod(lambda record: send(current_settings(), site().ledger, record))
 app.steps["worker"].add(gate.Ground)
 app.steps["consumer"].add(gate.Gate)
+app.steps["consumer"].add(lease.Lease)
 
 
 def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dict[str, Any] | None:
@@ -137,7 +154,7 @@ def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dic
     if stage is Stage.PREPARE:
         step = step.model_copy(update={"slot": task.request.get(gate.SLOT_HEADER)})
     try:
-        return perform(site(), stage, step).message()
+        return perform(site(patient=True), stage, step).message()
     except Superseded:
         # The quiet stop: Celery reads the rest of the chain from the request once the task has returned
         task.request.chain = None
@@ -156,19 +173,19 @@ def run(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     return _perform(self, Stage.RUN, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.COLLECT), throws=EXPECTED)
+@app.task(bind=True, name=chain.task_name(Stage.COLLECT), throws=EXPECTED, Strategy=GATED)
 def collect(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Split the log, pack the dumps, write the metadata."""
     return _perform(self, Stage.COLLECT, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.UPLOAD), throws=EXPECTED)
+@app.task(bind=True, name=chain.task_name(Stage.UPLOAD), throws=EXPECTED, Strategy=GATED)
 def upload(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Artifacts to the bucket, ``metadata.json`` last."""
     return _perform(self, Stage.UPLOAD, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.PUBLISH), throws=EXPECTED)
+@app.task(bind=True, name=chain.task_name(Stage.PUBLISH), throws=EXPECTED, Strategy=GATED)
 def publish(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """The analysis task goes out and the sample task is finished, in one transaction."""
     return _perform(self, Stage.PUBLISH, message)
@@ -179,7 +196,9 @@ def reconcile_now() -> dict[str, int]:
     """Compare the ledger with Karton and mend what is amiss; beat sends it."""
     config = current_settings()
     ledger = make_ledger(config)
-    return reconcile.reconcile(ledger, functools.partial(dispatch, config, ledger))
+    return reconcile.Reconciler(
+        ledger=ledger, settings=config, send=functools.partial(send, config, ledger)
+    ).run()
 
 
 @setup_logging.connect
@@ -189,7 +208,18 @@ def _log_our_way(**_: Any) -> None:
     logs.configure(level=ours.log_level, style=ours.log_format)
 
 
+_stoppers: list[stopping.Stopper] = []
+
+
+@worker_shutting_down.connect
+def _stop_guests(sender: str, **_: Any) -> None:
+    """Celery stops taking messages and waits for its tasks; the guests are ours to stop."""
+    if gate.is_vm_worker(sender):
+        stopping.on_signal(site, _stoppers)
+
+
 @worker_process_init.connect
 def _die_with_the_worker(**_: Any) -> None:
     """A pool process must not outlive its worker: it holds the host's lock and runs guests (I3)."""
+    faults.arm(settings.fault_plan())
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

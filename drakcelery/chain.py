@@ -10,7 +10,7 @@ from celery import Celery, chain, signature
 from drakcelery.analysis import Analysis, Stage, Step
 from drakcelery.ledger import HostStatus
 
-ORDER = (Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
+ORDER = tuple(Stage)
 RECONCILE = "drakcelery.reconcile"
 RECONCILE_QUEUE = "drak.reconcile"
 
@@ -64,8 +64,10 @@ def route(
     return {"queue": queue_of(stage, Step.parse(dict(args[0])))}
 
 
-def send(app: Celery, analysis: Analysis, step: Step) -> None:
-    """Send the chain of an attempt. Each task has a readable id, and names the sample in Flower.
+def send(app: Celery, analysis: Analysis, step: Step, *, first: Stage = ORDER[0]) -> None:
+    """Send the chain of an attempt, or what is left of it from the stage *first* on.
+
+    Each task has a readable id, and names the sample in Flower.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
@@ -74,15 +76,20 @@ def send(app: Celery, analysis: Analysis, step: Step) -> None:
     links = [
         signature(
             task_name(stage),
-            args=(step.message(),) if stage is ORDER[0] else (),
+            args=(step.message(),) if stage is first else (),
             app=app,
             task_id=task_id(step.uid, step.attempt, stage),
             argsrepr=label,
             kwargsrepr="",
         )
-        for stage in ORDER
+        for stage in ORDER[ORDER.index(first) :]
     ]
     chain(*links, app=app).apply_async()
+
+
+def wanted(analysis: Analysis, *, default_profile: str) -> tuple[str, str | None]:
+    """(profile, host) that the task asked for; host None means any."""
+    return analysis.vm_profile or default_profile, analysis.target_host
 
 
 def place(
@@ -92,12 +99,10 @@ def place(
 
     After a failure another host that has a free slot of the profile right now is preferred.
     """
-    profile = analysis.vm_profile or default_profile
-    if analysis.target_host is not None:
-        return profile, analysis.target_host
+    profile, host = wanted(analysis, default_profile=default_profile)
     avoided = set(failed)
-    if not avoided:
-        return profile, None
+    if host is not None or not avoided:
+        return profile, host
     elsewhere = (
         status.host
         for status in hosts

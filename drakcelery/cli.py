@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -163,6 +165,17 @@ def fetch(uid: str, to: Path, config: Path | None, data_dir: Path | None) -> Non
     record = client.find_record(make_ledger(ours), uid)
     files = client.fetch(ours, make_storage(ours), record, to)
     Console().print(views.files_table(files))
+
+
+@cli.command()
+@click.argument("uid")
+@with_settings
+def cancel(uid: str, config: Path | None, data_dir: Path | None) -> None:
+    """End the analysis UID, waiting or running; nothing will be published."""
+    ledger = make_ledger(read_settings(config, data_dir))
+    record = client.find_record(ledger, uid)
+    client.cancel(ledger, record, by=f"{getpass.getuser()}@{socket.gethostname()}")
+    click.echo(f"cancelled {record.uid}")
 
 
 # For operators

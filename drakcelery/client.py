@@ -9,6 +9,7 @@ from pathlib import Path
 from karton.core import Task
 from karton.core.task import TaskState
 
+from drakcelery import contract
 from drakcelery.analysis import State
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.ledger import Ledger, Record
@@ -75,6 +76,15 @@ def karton_error(ledger: Ledger, record: Record) -> list[str]:
     if task is None or task.status is not TaskState.CRASHED:
         return []
     return [str(line).rstrip() for line in task.error or []]
+
+
+def cancel(ledger: Ledger, record: Record, *, by: str) -> None:
+    """End an analysis. A guest that runs is destroyed within seconds. Raises :class:`StackError`."""
+    reason = f"cancelled by {by}"
+    task = ledger.karton_task(record.task_uid)
+    crashed = contract.crashed(task, [f"{reason}\n"]).serialize() if task else None
+    if not ledger.cancel(record, reason=reason, crashed=crashed):
+        raise StackError(f"analysis {record.uid} is over already: {record.state.value}")
 
 
 def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> list[Path]:

@@ -45,5 +45,13 @@ class StorageError(InfrastructureError):
     """S3 did not do what was asked, after retries."""
 
 
+class GuestLost(EngineError):
+    """The guest went with the process that watched it. A sample that does this twice is poison."""
+
+
 class Superseded(DrakceleryError):
     """The ledger says that this attempt is stale, or that the analysis is over."""
+
+
+class UnderWay(Superseded):
+    """The same message was delivered before, and is being worked on."""

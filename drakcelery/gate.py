@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import shutil
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,17 +22,20 @@ from typing import Any
 import structlog
 from celery import Celery, Task, bootsteps
 from celery.worker.strategy import default
+from kombu.exceptions import OperationalError
 from kombu.message import Message
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from drakcelery.analysis import Stage, Step
+from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import prepare_queue, task_name
 from drakcelery.engines import Engine
 from drakcelery.errors import DrakceleryError, EngineError
-from drakcelery.ledger import HostStatus, SlotStatus
-from drakcelery.slots import SlotState, SlotTable, sole_worker
+from drakcelery.ledger import HostStatus, Record, SlotStatus
+from drakcelery.slots import Slot, SlotState, SlotTable, sole_worker
 from drakcelery.stages import Site
+from drakcelery.stopping import end_held
+from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +67,9 @@ class Ground(bootsteps.Step):
             site = type(self).site()
             ours = site.settings.drakcelery
             self._lock.enter_context(sole_worker(ours.state_dir, site.host))
-            clear_host(site.slots, site.engine, dict(site.settings.slots))
+            held = clear_host(site.slots, site.engine, dict(site.settings.slots))
+            for slot in held:  # nobody has to wait for their silence
+                end_held(site, slot, "the vm worker that watched the guest ended", Fault.GONE)
         except DrakceleryError as error:
             raise SystemExit(f"drakcelery: {error}") from None
         for notice in site.settings.notices():
@@ -70,8 +77,12 @@ class Ground(bootsteps.Step):
         log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
 
 
-def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> None:
-    """Define the table and destroy every guest of an earlier worker. A survivor's slot stays DIRTY."""
+def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> list[Slot]:
+    """Define the table and destroy every guest of an earlier worker. A survivor's slot stays DIRTY.
+
+    Returns the slots that attempts still held when that worker ended.
+    """
+    held = [slot for slot in slots.all() if slot.holder is not None]
     for name in [*slots.define(wanted), *wanted]:
         try:
             engine.destroy(name)
@@ -79,6 +90,7 @@ def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> None
             log.error("leftover_survives", slot=name, error=str(error))
         else:
             slots.cleaned(name)
+    return held
 
 
 class Gate(bootsteps.StartStopStep):
@@ -86,6 +98,8 @@ class Gate(bootsteps.StartStopStep):
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
     site: Callable[[], Site]
+    send: Callable[[Record], None]
+    """Send the current attempt of a record on its way."""
 
     def __init__(self, parent: Any, **_: Any) -> None:
         """*parent* is the consumer."""
@@ -101,6 +115,9 @@ class Gate(bootsteps.StartStopStep):
         self._consumer = parent
         self._host = site.host
         self._slots = site.slots
+        self._state_dir = site.settings.drakcelery.state_dir
+        self._min_free_space = site.settings.drakcelery.min_free_space
+        self._had_space = True
         self._janitor = Janitor(site)
         self._janitor.start()
         self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.sync)
@@ -120,7 +137,8 @@ class Gate(bootsteps.StartStopStep):
     def sync(self) -> None:
         """Consume each profile's queues just while one of its slots is free."""
         slots = self._slots.all()
-        free = {slot.profile for slot in slots if slot.state is SlotState.FREE}
+        open_ = self._has_space()
+        free = {slot.profile for slot in slots if open_ and slot.state is SlotState.FREE}
         for profile in {slot.profile for slot in slots}:
             for queue in (prepare_queue(profile), prepare_queue(profile, self._host)):
                 consuming = self._consumer.task_consumer.consuming_from(queue)
@@ -128,6 +146,15 @@ class Gate(bootsteps.StartStopStep):
                     self._consumer.add_task_queue(queue)
                 elif profile not in free and consuming:
                     self._consumer.cancel_task_queue(queue)
+
+    def _has_space(self) -> bool:
+        """Whether the disk has room for another workspace; work in hand goes on in any case."""
+        free = shutil.disk_usage(self._state_dir).free
+        enough = free >= self._min_free_space
+        if enough != self._had_space:
+            log.log(logging.INFO if enough else logging.ERROR, "disk_space", free=free, enough=enough)
+            self._had_space = enough
+        return enough
 
     def claim(self, step: Step) -> str | None:
         """A slot for a prepare message; closes the queues when it was the last one."""
@@ -147,10 +174,39 @@ class Gate(bootsteps.StartStopStep):
         """
         mine = [slot for slot in self._slots.all() if slot.holder == (step.uid, step.attempt)]
         kept = (SlotState.READY, SlotState.RUNNING) if stage is Stage.PREPARE and acknowledged else ()
-        if any(slot.state not in kept for slot in mine):
-            self._slots.soil(step.uid, step.attempt)
-            log.warning("slot_left_behind", uid=step.uid, attempt=step.attempt, stage=stage.value)
+        for slot in mine:
+            if slot.state not in kept:
+                log.warning("slot_left_behind", uid=step.uid, attempt=step.attempt, stage=stage.value)
+                self._slots.soil(step.uid, step.attempt)
+                _tell(
+                    functools.partial(
+                        end_held,
+                        type(self).site(),
+                        slot,
+                        "the process that watched the guest died",
+                        Fault.LOST,
+                    )
+                )
         self.sync()
+
+
+def _tell(report: Callable[[], object]) -> None:
+    """Do what needs Redis from where nothing may fail without it; reconcile does it later."""
+    try:
+        report()
+    except (RedisError, OperationalError) as error:
+        log.warning("not_told", error=str(error))
+
+
+def take_up(site: Site, send: Callable[[Record], None], stage: Stage, step: Step) -> None:
+    """A pool process died. Whatever it left undone goes on at once, instead of after a silence."""
+    record = site.ledger.get(step.uid)
+    if record is None or record.attempt != step.attempt or record.state.is_over:
+        return
+    if record.done is stage:
+        send(record)  # it had finished its stage, and maybe not sent the next one
+    else:
+        site.ledger.abandon(step.uid, step.attempt, stage)  # its message comes again, and may be taken
 
 
 class Janitor(threading.Thread):
@@ -173,14 +229,16 @@ class Janitor(threading.Thread):
         waited = REPORT_SECONDS
         while True:
             self._clean()
+            if waited >= REPORT_SECONDS:
+                self._look_after()
             status = host_status(self._site)
             if status.slots != last or waited >= REPORT_SECONDS:
-                self._tell(functools.partial(self._site.ledger.report, status))
+                _tell(functools.partial(self._site.ledger.report, status))
                 last, waited = status.slots, 0.0
             if self._over.wait(SYNC_SECONDS):
                 break
             waited += SYNC_SECONDS
-        self._tell(functools.partial(self._site.ledger.retire, self._site.host))
+        _tell(functools.partial(self._site.ledger.retire, self._site.host))
 
     def _clean(self) -> None:
         for slot in self._site.slots.all():
@@ -194,11 +252,22 @@ class Janitor(threading.Thread):
                 self._site.slots.cleaned(slot.name)
                 log.info("slot_cleaned", slot=slot.name)
 
-    def _tell(self, report: Callable[[], None]) -> None:
+    def _look_after(self) -> None:
+        """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""
+        ours = self._site.settings.drakcelery
+        for name in self._site.slots.probe(seconds=ours.quarantine_seconds):
+            log.info("slot_probed", slot=name)
         try:
-            report()
-        except RedisError as error:
-            log.warning("report_failed", error=str(error))
+            for slot in self._site.slots.all():
+                if slot.holder is not None and not self._site.ledger.is_current(*slot.holder):
+                    log.warning("stale_holder", slot=slot.name, uid=slot.uid, attempt=slot.attempt)
+                    self._site.slots.soil(*slot.holder)
+            for workspace, uid, attempt in Workspace.all(ours.state_dir):
+                if not self._site.ledger.is_current(uid, attempt):
+                    workspace.remove()
+                    log.info("workspace_removed", uid=uid, attempt=attempt)
+        except (RedisError, OSError) as error:
+            log.warning("not_looked_after", error=str(error))
 
 
 def host_status(site: Site) -> HostStatus:
@@ -221,26 +290,30 @@ def host_status(site: Site) -> HostStatus:
 
 
 def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Celery's strategy for prepare and run: the default one, with the slots' accounting around it."""
+    """Celery's strategy for the stages: the default one, with slots and deaths accounted for."""
     handle = default(task, app, consumer, **options)
-    stage = next(stage for stage in (Stage.PREPARE, Stage.RUN) if task_name(stage) == task.name)
+    stage = next(stage for stage in Stage if task_name(stage) == task.name)
 
     def on_message(
         message: Message, body: Any, ack: Settle, reject: Settle, callbacks: Any, **more: Any
     ) -> Any:
         gate: Gate = consumer.drak_gate
-        step = _step(message) if gate.enabled else None
+        step = _step(message)
         if step is None:
             return handle(message, body, ack, reject, callbacks, **more)
-        if stage is Stage.PREPARE and not _admit(gate, step, message):
+        holds_slot = gate.enabled and stage in (Stage.PREPARE, Stage.RUN)
+        if holds_slot and stage is Stage.PREPARE and not _admit(gate, step, message):
             return None
 
         def acknowledged(*args: Any, **kwargs: Any) -> None:
             ack(*args, **kwargs)
-            gate.settle(stage, step, acknowledged=True)
+            if holds_slot:
+                gate.settle(stage, step, acknowledged=True)
 
         def rejected(*args: Any, **kwargs: Any) -> None:
-            gate.settle(stage, step, acknowledged=False)
+            if holds_slot:
+                gate.settle(stage, step, acknowledged=False)
+            _tell(functools.partial(take_up, Gate.site(), Gate.send, stage, step))
             reject(*args, **kwargs)
 
         return handle(message, body, acknowledged, rejected, callbacks, **more)

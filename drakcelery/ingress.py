@@ -15,11 +15,12 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery import __version__, contract
-from drakcelery.analysis import Analysis, is_uid
+from drakcelery.analysis import is_uid
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.errors import BadTask, StorageError, Superseded
+from drakcelery.faults import reach
 from drakcelery.filetype import describe
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import Ledger, Record
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -29,7 +30,7 @@ POLL_SECONDS = 0.2
 """How soon a free place in the fleet is filled from Karton's queue."""
 CHECK_SECONDS = 5.0
 """How often the bind, and the inbox of other ingresses that died, are looked at."""
-ORPHAN_SECONDS = 60.0
+ORPHAN_SECONDS = 20.0
 """After that long in the inbox, the ingress that took a task is taken for dead."""
 
 
@@ -69,8 +70,8 @@ class Ingress:
     settings: Settings
     ledger: Ledger
     storage: Storage
-    dispatch: Callable[[Analysis, int], None]
-    """Send the first attempt on its way."""
+    send: Callable[[Record], None]
+    """Send the current attempt of a record on its way."""
 
     def run(self, stop: threading.Event) -> None:
         """Until *stop* is set, or another ingress with other filters takes over our identity."""
@@ -78,13 +79,17 @@ class Ingress:
         self._register(bind)
         checked = 0.0
         while not stop.is_set():
-            if time.monotonic() - checked >= CHECK_SECONDS:
-                checked = time.monotonic()
-                if not self._bound(bind):
-                    return
-                self._adopt()
-            if not self.take_one():
-                stop.wait(POLL_SECONDS)
+            try:
+                if time.monotonic() - checked >= CHECK_SECONDS:
+                    checked = time.monotonic()
+                    if not self._bound(bind):
+                        return
+                    self._adopt()
+                if not (self.send_due() or self.take_one()):
+                    stop.wait(POLL_SECONDS)
+            except RedisError as error:
+                log.warning("redis_away", error=str(error))
+                stop.wait(CHECK_SECONDS)
 
     def take_one(self) -> bool:
         """Take the most urgent task, if the fleet has room. False where there was nothing to take."""
@@ -93,6 +98,13 @@ class Ingress:
             return False
         self.handle(task_uid)
         return True
+
+    def send_due(self) -> bool:
+        """Send an attempt, or a postponed stage, whose time has come. False where there was none."""
+        uid = self.ledger.due()
+        if uid is not None:
+            self._send(uid)
+        return uid is not None
 
     def capacity(self) -> int:
         """How many analyses may be in flight: the slots that are alive, and a few to look ahead."""
@@ -113,10 +125,8 @@ class Ingress:
                 self._refuse(task, str(error))
             except Superseded:
                 log.info("started_by_another")  # an ingress or reconcile that held this one for dead
-            except (OperationalError, RedisError) as error:
-                log.warning(
-                    "redis_away", error=str(error)
-                )  # reconcile sends what is open, we adopt what is not
+            except RedisError:
+                raise  # the loop waits for it; the task is in the inbox, or in the ledger
             except StorageError as error:
                 log.warning("sample_unreachable", error=str(error))
             except Exception as error:
@@ -125,15 +135,31 @@ class Ingress:
 
     def _start(self, task: Task) -> None:
         policy = policy_of(self.settings)
+        reach("ingress.accepted", str(task.payload.get("override_uid")))
         analysis = contract.read_task(task, self._facts(task, policy), policy)
         self.ledger.start(contract.started(task))
+        reach("ingress.started", analysis.uid)
         attempts = self.ledger.open(analysis)
         if attempts is None:
             raise BadTask(
                 f"another analysis is under way under the uid {analysis.uid}; wait for it, or choose another"
             )
-        self.dispatch(analysis, self.ledger.begin_attempt(analysis.uid, after=attempts))
+        reach("ingress.opened", analysis.uid)
+        self.ledger.begin_attempt(analysis.uid, after=attempts)
+        reach("ingress.begun", analysis.uid)
+        self._send(analysis.uid)
+        reach("ingress.sent", analysis.uid)
         log.info("accepted", uid=analysis.uid, sample=analysis.sample_label, priority=analysis.priority.value)
+
+    def _send(self, uid: str) -> None:
+        """What cannot be sent now stays unsent in the ledger, where reconcile finds it."""
+        record = self.ledger.get(uid)
+        if record is None or record.state.is_over:
+            return
+        try:
+            self.send(record)
+        except OperationalError as error:
+            log.warning("broker_away", uid=uid, error=str(error))
 
     def _facts(self, task: Task, policy: Policy) -> SampleFacts:
         """Size and magic of the sample, from its first bytes."""
@@ -147,6 +173,9 @@ class Ingress:
     def _refuse(self, task: Task, reason: str) -> None:
         override = task.payload.get("override_uid")
         uid = override if isinstance(override, str) and is_uid(override) else task.task_uid
+        record = self.ledger.get(uid)
+        if record is not None and record.task_uid != task.uid:
+            uid = task.task_uid  # that record is another task's
         log.warning("refused", reason=reason)
         self.ledger.refuse(
             uid,

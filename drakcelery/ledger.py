@@ -8,6 +8,7 @@ Keys:
     ``drak:inbox``             zset of Karton task uids taken off the queue and not yet opened
     ``drak:live``              zset of the uids of analyses that are not over
     ``drak:done``              zset of the uids of analyses that are over and not yet forgotten
+    ``drak:due``               zset of the uids of analyses to be sent later, by the time to send them
     ``drak:host:<host>``       string (JSON), what a host's vm worker last said of itself; expires
 """
 
@@ -27,25 +28,36 @@ from karton.core.backend import (
     KartonMetrics,
 )
 from pydantic import Field, TypeAdapter
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
 
 from drakcelery.analysis import Analysis, Failure, Stage, State, Value
-from drakcelery.errors import Superseded
+from drakcelery.errors import Superseded, UnderWay
 from drakcelery.settings import RedisSection
 
 INBOX = "drak:inbox"
 LIVE = "drak:live"
 DONE = "drak:done"
+DUE = "drak:due"
 HOST_TTL = 15
 """Seconds after which a host that says nothing counts as gone."""
+SILENCE = 20
+"""Seconds after which a delivery that does not renew its claim counts as dead."""
 
-_ENTERS = {
-    Stage.PREPARE: (State.PREPARING, (State.QUEUED, State.PREPARING)),
-    Stage.RUN: (State.RUNNING, (State.PREPARING, State.RUNNING)),
-    Stage.COLLECT: (State.COLLECTING, (State.RUNNING, State.COLLECTING)),
-    Stage.UPLOAD: (State.UPLOADING, (State.COLLECTING, State.UPLOADING)),
-    Stage.PUBLISH: (State.UPLOADING, (State.UPLOADING,)),
+PATIENT_RETRIES = 2000
+"""Of ten seconds each at the most: some five hours."""
+
+STAGES = tuple(Stage)
+_STATES = {
+    Stage.PREPARE: State.PREPARING,
+    Stage.RUN: State.RUNNING,
+    Stage.COLLECT: State.COLLECTING,
+    Stage.UPLOAD: State.UPLOADING,
+    Stage.PUBLISH: State.UPLOADING,
 }
-"""The state that a stage enters, and the states it may be entered from: its own, for a redelivery."""
+"""The state of an analysis whose stage is under way."""
+_AFTER = {**_STATES, Stage.RUN: State.COLLECTING}
+"""The state of an analysis whose stage is done. After run no guest runs, whoever else may be waited for."""
 
 _FAILURES = TypeAdapter(tuple[Failure, ...])
 
@@ -71,6 +83,21 @@ class Record(Value):
     analysis_task_uid: str | None = None
     sent: int | None = None
     """The last attempt whose chain is known to be with the broker."""
+    done: Stage | None = None
+    """The last stage that the current attempt has finished."""
+    busy: str | None = None
+    """The delivery that works, or worked, on the next stage."""
+    beat: float | None = None
+    """When it last showed life."""
+    waiting: float | None = None
+    """Since when the next stage is postponed."""
+    postponed: int = 0
+    """How often it was."""
+    resends: int = 0
+    """How often the message of the next stage was sent again."""
+    updated_text: str
+    beat_text: str = ""
+    """``updated`` and ``beat`` as Redis has them, for comparison there."""
     entered: Mapping[State, float] = Field(default_factory=dict)
     """When the current attempt entered each state."""
 
@@ -83,6 +110,16 @@ class Record(Value):
     def is_unsent(self) -> bool:
         """Whether nobody knows the current attempt's chain to be with the broker."""
         return self.state is State.RECEIVED or (self.state is State.QUEUED and self.sent != self.attempt)
+
+    @property
+    def following(self) -> Stage | None:
+        """The stage that comes next in the current attempt."""
+        return STAGES[_place(self.done)] if _place(self.done) < len(STAGES) else None
+
+    @property
+    def last_sign(self) -> float:
+        """When anything about this analysis was last heard."""
+        return max(self.updated, self.beat or 0)
 
     @property
     def error(self) -> str | None:
@@ -109,14 +146,19 @@ class HostStatus(Value):
     slots: tuple[SlotStatus, ...]
 
 
-def connect(section: RedisSection, *, name: str | None = None) -> redis.Redis:
-    """A client of Karton's Redis that answers in text; *name* is how Redis lists its connections."""
+def connect(section: RedisSection, *, name: str | None = None, patient: bool = False) -> redis.Redis:
+    """A client of Karton's Redis that answers in text.
+
+    *name* is how Redis lists its connections. A *patient* client waits for a Redis that is away, for hours;
+    the scripts may be sent again after a lost answer, since each does its work once.
+    """
     return redis.Redis.from_url(
         section.address(),
         decode_responses=True,
         socket_timeout=section.socket_timeout or None,
         health_check_interval=30,
         client_name=name,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.2, cap=10), PATIENT_RETRIES if patient else 3),
     )
 
 
@@ -199,12 +241,13 @@ class Ledger:
 
     # The life of an attempt
 
-    def begin_attempt(self, uid: str, *, after: int) -> int:
+    def begin_attempt(self, uid: str, *, after: int, lost: bool = False) -> int:
         """Number of an attempt that is to be sent now.
 
-        Raises :class:`Superseded` where *after* is not the current attempt, or was sent.
+        *lost*: the message of the current attempt is known to be gone.
+        Raises :class:`Superseded` where *after* is not the current attempt, or it was sent.
         """
-        attempt = self._call("begin", [record_key(uid)], [after])
+        attempt = self._call("begin", [record_key(uid)], [after, int(lost)])
         if attempt is None:
             raise Superseded(f"analysis {uid} has been started already")
         return int(attempt)
@@ -213,20 +256,89 @@ class Ledger:
         """Note that the chain of an attempt is with the broker."""
         self._call("sent", [record_key(uid)], [attempt])
 
-    def advance(self, uid: str, attempt: int, stage: Stage, *, host: str, slot: str) -> None:
-        """Enter *stage*. Raises :class:`Superseded` where the attempt is stale or the analysis is over."""
-        state, allowed = _ENTERS[stage]
-        args = [attempt, state.value, host, slot, *(origin.value for origin in allowed)]
-        if not self._call("advance", [record_key(uid)], args):
+    def due(self) -> str | None:
+        """Take an analysis whose next attempt, or postponed stage, is to be sent now."""
+        return cast("str | None", self._call("due", [DUE], []))
+
+    def is_due_later(self, uid: str) -> bool:
+        """Whether the analysis waits for its time to be sent."""
+        return self.redis.zscore(DUE, uid) is not None
+
+    def advance(self, uid: str, attempt: int, stage: Stage, *, host: str, slot: str, token: str) -> None:
+        """Enter *stage*; *token* names this delivery of its message.
+
+        Raises:
+            UnderWay: another delivery is at work on it.
+            Superseded: the attempt is stale, the stage is done, or the analysis is over.
+        """
+        args: list[str | int] = [attempt, _before(stage), _STATES[stage].value, host, slot, token, SILENCE]
+        answer = self._call("advance", [record_key(uid)], args)
+        if answer == 2:
+            raise UnderWay(
+                f"analysis {uid}: {stage.value} of attempt {attempt} is under way; delivered twice"
+            )
+        if not answer:
             raise Superseded(f"analysis {uid}: attempt {attempt} may not enter {stage.value} any more")
 
+    def renew(self, uid: str, attempt: int, *, token: str) -> bool:
+        """Show that a delivery is alive. False where it is stale: it should stop what it does."""
+        return bool(self._call("renew", [record_key(uid)], [attempt, token]))
+
+    def complete(self, uid: str, attempt: int, stage: Stage, *, token: str) -> None:
+        """The stage is done. Raises :class:`Superseded` where the delivery is stale."""
+        args: list[str | int] = [attempt, token, stage.value, _AFTER[stage].value]
+        if not self._call("complete", [record_key(uid)], args):
+            raise Superseded(f"analysis {uid}: attempt {attempt} was taken over during {stage.value}")
+
+    def abandon(self, uid: str, attempt: int, stage: Stage) -> None:
+        """The process that worked on *stage* is dead; its message may be taken up at once."""
+        self._call("abandon", [record_key(uid)], [attempt, _before(stage)])
+
+    def postpone(self, uid: str, attempt: int, *, token: str, delay: float) -> float:
+        """Have the current stage sent again in *delay* seconds; returns for how many it has been waiting.
+
+        Raises :class:`Superseded` where the delivery is stale.
+        """
+        waiting = self._call("postpone", [record_key(uid), DUE], [uid, attempt, token, str(delay)])
+        if waiting is None:
+            raise Superseded(f"analysis {uid}: attempt {attempt} is stale")
+        return float(waiting)
+
+    def resend(self, record: Record) -> int:
+        """Claim to send the next stage again, as *record* shows it; returns how often that was done.
+
+        Raises :class:`Superseded` where something has happened since.
+        """
+        seen = [record.done.value if record.done else "", record.updated_text, record.beat_text]
+        answer = self._call("resend", [record_key(record.uid)], [record.attempt, *seen])
+        if answer is None:
+            raise Superseded(f"analysis {record.uid} is not lost")
+        return int(answer)
+
+    def cancel(self, record: Record, *, reason: str, crashed: str | None) -> bool:
+        """End a live analysis. False where it is over already.
+
+        *crashed* is Karton's task as JSON, None to leave it as it is. Whoever works on the analysis sees it
+        at the next :meth:`renew`.
+        """
+        keys = [record_key(record.uid), LIVE, DONE, DUE, _task_key(record.task_uid)]
+        return bool(self._call("cancel", keys, [record.uid, reason, crashed or "", self._ttl]))
+
     def fail(
-        self, uid: str, attempt: int, failure: Failure, *, task_uid: str, final: bool, crashed: str | None
+        self,
+        uid: str,
+        attempt: int,
+        failure: Failure,
+        *,
+        task_uid: str,
+        final: bool,
+        crashed: str | None,
+        delay: float = 0,
     ) -> int:
         """Note the failure; where it is *final* the analysis is over and Karton's task becomes *crashed*.
 
         *crashed* is the CRASHED task as JSON, None where Karton has dropped it.
-        Returns the number of the attempt that begins now, 0 where the analysis is over.
+        Returns the number of the attempt that is due in *delay* seconds, 0 where the analysis is over.
         Raises :class:`Superseded` where the attempt is stale.
         """
         answer = self._call(
@@ -235,6 +347,7 @@ class Ledger:
                 record_key(uid),
                 LIVE,
                 DONE,
+                DUE,
                 _task_key(task_uid),
                 KartonMetrics.TASK_CONSUMED.value,
                 KartonMetrics.TASK_CRASHED.value,
@@ -247,6 +360,7 @@ class Ledger:
                 crashed or "",
                 self._ttl,
                 self.identity,
+                str(delay),
             ],
         )
         if answer is None:
@@ -303,6 +417,12 @@ class Ledger:
         fields = cast("dict[str, str]", self.redis.hgetall(record_key(uid)))
         return _record(fields) if fields else None
 
+    def is_current(self, uid: str, attempt: int) -> bool:
+        """Whether *attempt* is what the analysis is at, and the analysis is not over."""
+        values = self.redis.hmget(record_key(uid), ["attempt", "state"])
+        number, state = cast("tuple[str | None, str | None]", tuple(values))
+        return number == str(attempt) and state is not None and not State(state).is_over
+
     def live(self) -> Iterator[Record]:
         """Records of all analyses that are not over, oldest first."""
         return self._records(cast("list[str]", self.redis.zrange(LIVE, 0, -1)))
@@ -336,6 +456,17 @@ class Ledger:
         return [HostStatus.model_validate_json(text) for text in texts if text is not None]
 
 
+def _place(done: Stage | None) -> int:
+    """Where in the order of the stages an attempt is that has finished *done*."""
+    return 0 if done is None else STAGES.index(done) + 1
+
+
+def _before(stage: Stage) -> str:
+    """The stage before *stage*, as the scripts name it."""
+    place = STAGES.index(stage)
+    return STAGES[place - 1].value if place else ""
+
+
 def _record(fields: dict[str, str]) -> Record:
     """The hash as a value; ``at:<STATE>`` fields are the times of the current attempt."""
     values: dict[str, Any] = {
@@ -345,6 +476,8 @@ def _record(fields: dict[str, str]) -> Record:
     if "analysis" in fields:
         values["analysis"] = json.loads(fields["analysis"])
     prefix = "at:"
+    values["updated_text"] = fields["updated"]
+    values["beat_text"] = fields.get("beat", "")
     values["entered"] = {
         key.removeprefix(prefix): float(value) for key, value in fields.items() if key.startswith(prefix)
     }

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import structlog
 from karton.system import SystemService
 
-from drakcelery import chain, logs
-from drakcelery.celery import dispatch, make_ledger, make_storage, use
+from drakcelery import chain, faults, logs
+from drakcelery.celery import make_ledger, make_storage, send, use
 from drakcelery.errors import SettingsError
 from drakcelery.ingress import Ingress
 from drakcelery.pipeline import karton_config
-from drakcelery.settings import Settings, environment_for
+from drakcelery.settings import Settings, environment_for, fault_plan
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +85,7 @@ def run_ingress(settings: Settings) -> None:
     """Take samples from Karton until SIGTERM or SIGINT."""
     _configure_logs(settings)
     use(settings)
+    faults.arm(fault_plan())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -94,7 +95,7 @@ def run_ingress(settings: Settings) -> None:
         settings=settings,
         ledger=ledger,
         storage=make_storage(settings),
-        dispatch=functools.partial(dispatch, settings, ledger),
+        send=functools.partial(send, settings, ledger),
     ).run(stop)
     log.info("ingress_stopped")
 

@@ -1,80 +1,174 @@
-"""What beat has done every half minute: the ledger compared with Karton. Idempotent, safe in two places."""
+"""What beat has done every few seconds: the ledger compared with Karton and with what shows life.
+
+Idempotent, and safe in two places at once: whatever it does is claimed in the ledger first. It asks no
+broker: a step is lost when it shows no life though nothing keeps it from being taken up.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import structlog
 from karton.core.backend import KARTON_TASK_NAMESPACE
 from karton.core.task import TaskState
 from redis.exceptions import WatchError
 
-from drakcelery.analysis import Analysis
+from drakcelery.analysis import Failure, Fault, Stage, State
+from drakcelery.chain import wanted
 from drakcelery.errors import Superseded
-from drakcelery.ledger import Ledger, Record
+from drakcelery.ledger import SILENCE, HostStatus, Ledger, Record
+from drakcelery.settings import Settings
+from drakcelery.stages import end_attempt
 
 log = structlog.get_logger(__name__)
 
-INTERVAL = 30.0
+INTERVAL = 10.0
 """Seconds between two runs."""
-UNSENT_SECONDS = 60
-"""After that long, whoever was to send the chain has died, or the broker was away."""
+UNSENT_SECONDS = 15
+"""After that long, whoever was to send an attempt has died, or the broker was away."""
+LOST_SECONDS = 30
+"""After that long without life, though it could be taken up, a step's message is lost, or its host."""
+MOST_RESENDS = 5
+"""So often a step is sent again before its attempt is given up."""
 RENEWAL_SECONDS = 600
 """How old a live task's ``last_update`` may get; Karton's collector drops STARTED tasks after 24 h."""
 
-Dispatch = Callable[[Analysis, int], None]
+Send = Callable[[Record], None]
+"""Send the current attempt of a record on its way, from the stage that comes next."""
 
 
-def reconcile(ledger: Ledger, dispatch: Dispatch) -> dict[str, int]:
-    """Mend what is amiss; returns how often each thing was done.
+@dataclass(frozen=True, kw_only=True)
+class Reconciler:
+    """One run over the ledger; :meth:`run` says what it does."""
 
-    * An attempt that was begun and never sent is followed by one that is.
-    * The Karton task of a live analysis is kept fresh, so that Karton's collector spares it.
-    * The uids of expired records are forgotten.
-    """
-    now = ledger.now()
-    done = {"sent": 0, "renewed": 0, "forgotten": ledger.forget()}
-    for record in ledger.live():
-        done["sent"] += _send_unsent(ledger, dispatch, record, now)
-        done["renewed"] += _renew(ledger, record.task_uid)
-    if any(done.values()):
-        log.info("reconciled", **done)
-    return done
+    ledger: Ledger
+    settings: Settings
+    send: Send
+    done: dict[str, int] = field(default_factory=dict)
 
+    def run(self) -> dict[str, int]:
+        """Mend what is amiss; returns how often each thing was done.
 
-def _send_unsent(ledger: Ledger, dispatch: Dispatch, record: Record, now: float) -> bool:
-    if not record.is_unsent or now - record.updated < UNSENT_SECONDS or record.analysis is None:
-        return False
-    try:
-        attempt = ledger.begin_attempt(record.uid, after=record.attempt)
-    except Superseded:
-        return False  # an ingress, or another reconcile, was faster
-    dispatch(record.analysis, attempt)
-    log.warning("sent_late", uid=record.uid, attempt=attempt)
-    return True
+        * *cancelled*: Karton says that nobody waits any more; so does the ledger then.
+        * *renewed*: the Karton task of a live analysis is kept fresh, so that Karton's collector spares it.
+        * *sent*: an attempt that was begun and never sent, or whose message is lost, is followed by another.
+        * *resent*: a later step whose message is lost is sent again.
+        * *ended*: an attempt whose host or process fell silent is over.
+        * *forgotten*: uids of expired records.
+        """
+        self._count("forgotten", self.ledger.forget())
+        hosts = self.ledger.hosts()
+        now = self.ledger.now()
+        for record in self.ledger.live():
+            try:
+                if self._cancel(record):
+                    continue
+                self._renew(record.task_uid)
+                self._revive(record, hosts, now - record.last_sign)
+            except Superseded as error:
+                log.info("nothing_amiss", uid=record.uid, reason=str(error))
+        if self.done:
+            log.info("reconciled", **self.done)
+        return self.done
 
+    def _count(self, what: str, number: int = 1) -> None:
+        if number:
+            self.done[what] = self.done.get(what, 0) + number
 
-def _renew(ledger: Ledger, task_uid: str) -> bool:
-    """Set ``last_update`` unless the task changed meanwhile.
-
-    ``set_task_status`` with the same status writes nothing (``karton.core.backend``), so the task's JSON is
-    changed here; not in Lua, whose JSON library turns empty lists into objects.
-    """
-    key = f"{KARTON_TASK_NAMESPACE}:{task_uid}"
-    with ledger.redis.pipeline() as pipe:
-        pipe.watch(key)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
-        text = pipe.get(key)
-        task = json.loads(str(text)) if text else None
-        if task is None or task["status"] != TaskState.STARTED.value:
+    def _cancel(self, record: Record) -> bool:
+        """Karton-dashboard's cancel writes FINISHED; a collector may have removed the task."""
+        task = self.ledger.karton_task(record.task_uid)
+        if task is not None and task.status in (TaskState.STARTED, TaskState.SPAWNED):
             return False
-        if time.time() - task["last_update"] < RENEWAL_SECONDS:
+        reason = f"cancelled: its Karton task is {task.status.value if task else 'gone'}"
+        if not self.ledger.cancel(record, reason=reason, crashed=None):
             return False
-        pipe.multi()
-        pipe.set(key, json.dumps({**task, "last_update": time.time()}, sort_keys=True))
-        try:
-            pipe.execute()
-        except WatchError:
-            return False  # someone else wrote it: fresh enough, or over
-    return True
+        log.warning("cancelled", uid=record.uid, reason=reason)
+        self._count("cancelled")
+        return True
+
+    def _revive(self, record: Record, hosts: Iterable[HostStatus], silence: float) -> None:
+        if record.analysis is None or self.ledger.is_due_later(record.uid):
+            return
+        if record.is_unsent:
+            self._send_anew(record, lost=False, late=silence > UNSENT_SECONDS)
+        elif record.state is State.QUEUED:
+            profile, host = wanted(record.analysis, default_profile=self.settings.drakcelery.default_profile)
+            free = any(
+                slot.profile == profile and slot.state == "free"
+                for status in hosts
+                if host in (None, status.host)
+                for slot in status.slots
+            )
+            # A free slot takes a waiting message within a second
+            self._send_anew(record, lost=True, late=free and silence > LOST_SECONDS)
+        elif record.host not in {status.host for status in hosts}:
+            self._end(record, f"host {record.host} went away", late=silence > LOST_SECONDS)
+        elif record.following is Stage.PREPARE:
+            self._end(record, f"its worker on {record.host} fell silent", late=silence > SILENCE)
+        else:
+            self._resend(record, late=silence > LOST_SECONDS * (record.resends + 1))
+
+    def _send_anew(self, record: Record, *, lost: bool, late: bool) -> None:
+        if late:
+            self.ledger.begin_attempt(record.uid, after=record.attempt, lost=lost)
+            self._send(record.uid)
+            self._count("sent")
+
+    def _resend(self, record: Record, *, late: bool) -> None:
+        """Send a step to its host again. The host knows whether it can still be done there."""
+        if not late:
+            return
+        if record.resends >= MOST_RESENDS:
+            self._end(record, f"{record.host} did not take up its next step", late=True)
+            return
+        self.ledger.resend(record)
+        self._send(record.uid)
+        self._count("resent")
+
+    def _send(self, uid: str) -> None:
+        record = self.ledger.get(uid)
+        if record is not None:
+            log.warning("sent_late", uid=uid, attempt=record.attempt, stage=record.following)
+            self.send(record)
+
+    def _end(self, record: Record, reason: str, *, late: bool) -> None:
+        if not late:
+            return
+        failure = Failure(
+            attempt=record.attempts,
+            stage=record.following or Stage.PUBLISH,
+            error=reason,
+            host=record.host,
+            slot=record.slot,
+            fault=Fault.GONE,
+            at=time.time(),
+        )
+        end_attempt(self.ledger, record, failure, settings=self.settings)
+        self._count("ended")
+
+    def _renew(self, task_uid: str) -> None:
+        """Set ``last_update`` unless the task changed meanwhile.
+
+        ``set_task_status`` with the same status writes nothing (``karton.core.backend``), so the task's JSON
+        is changed here; not in Lua, whose JSON library turns empty lists into objects.
+        """
+        key = f"{KARTON_TASK_NAMESPACE}:{task_uid}"
+        with self.ledger.redis.pipeline() as pipe:
+            pipe.watch(key)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
+            text = pipe.get(key)
+            task = json.loads(str(text)) if text else None
+            if task is None or task["status"] != TaskState.STARTED.value:
+                return
+            if time.time() - task["last_update"] < RENEWAL_SECONDS:
+                return
+            pipe.multi()
+            pipe.set(key, json.dumps({**task, "last_update": time.time()}, sort_keys=True))
+            try:
+                pipe.execute()
+            except WatchError:
+                return  # someone else wrote it: fresh enough, or over
+        self._count("renewed")

@@ -52,6 +52,8 @@ __all__ = [
 ENVIRONMENT_PREFIX = "DRAKCELERY_"
 CONFIG_VARIABLE = "DRAKCELERY_CONFIG"
 DATA_DIR_VARIABLE = "DRAKCELERY_DATA_DIR"
+FAULTS_VARIABLE = "DRAKCELERY_FAULTS"
+"""The fault suite's plan; see :mod:`drakcelery.faults`."""
 SEARCH_PATHS = (
     Path("drakcelery.ini"),
     Path("/etc/drakcelery/config.ini"),
@@ -239,7 +241,11 @@ def _read_environment(environment: Mapping[str, str], draft: _Draft) -> None:
     """Take every ``DRAKCELERY_<SECTION>_<KEY>``. Raises for a variable that names no section."""
     by_length = sorted(OUR_SECTIONS, key=len, reverse=True)
     for variable, value in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in (CONFIG_VARIABLE, DATA_DIR_VARIABLE):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in (
+            CONFIG_VARIABLE,
+            DATA_DIR_VARIABLE,
+            FAULTS_VARIABLE,
+        ):
             continue
         rest = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         section = next((name for name in by_length if rest.startswith(f"{name}_")), None)
@@ -249,6 +255,12 @@ def _read_environment(environment: Mapping[str, str], draft: _Draft) -> None:
                 f"with a section of {', '.join(OUR_SECTIONS)}"
             )
         draft.put(section, rest.removeprefix(f"{section}_"), value, variable)
+
+
+def fault_plan() -> Path | None:
+    """Where the fault suite's plan is, if this process runs under the suite."""
+    named = os.environ.get(FAULTS_VARIABLE)
+    return Path(named) if named else None
 
 
 def environment_for(path: Path | None) -> dict[str, str]:

@@ -173,6 +173,11 @@ class DrakcelerySection(Section):
     look_ahead: int = Field(default=2, ge=0, description="analyses in flight beyond the slots")
     max_attempts: int = Field(default=3, ge=1)
     hard_time_limit: int = Field(default=1200, ge=1, description="largest timeout of a task, seconds")
+    storage_patience: int = Field(default=6 * 3600, ge=0, description="seconds to wait for S3 to come back")
+    quarantine_after: int = Field(default=3, ge=1, description="failed restores in a row")
+    quarantine_seconds: int = Field(default=600, ge=1, description="until a slot is tried again")
+    stop_seconds: int = Field(default=1500, ge=0, description="how long SIGTERM lets guests finish")
+    min_free_space: int = Field(default=2 * 1024**3, ge=0, description="bytes of state_dir's disk")
     max_sample_size: int = Field(default=256 * 1024**2, ge=1, description="bytes")
     dumps_total_size: int = Field(default=500 * 1024**2, ge=1, description="bytes, before packing")
     dumps_single_size: int = Field(default=32 * 1024**2, ge=1, description="bytes")
@@ -256,6 +261,8 @@ class Settings(Section):
         """
         given = self.celery.broker_url
         url = given.get_secret_value() if given else self.redis.address(db_offset=1)
+        if not url.startswith(("redis:", "rediss:")):
+            return url  # RabbitMQ, Sentinel: kombu's own forms
         parts = urllib.parse.urlsplit(url)
         query = {key: value for key, value in urllib.parse.parse_qsl(parts.query) if key.startswith("ssl_")}
         if parts.scheme == "rediss":

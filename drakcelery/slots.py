@@ -29,6 +29,8 @@ class SlotState(enum.StrEnum):
     RUNNING = "running"
     DIRTY = "dirty"
     """Its guest must be destroyed before anyone may have it."""
+    QUARANTINED = "quarantined"
+    """Failed too often in a row; tried again later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class Slot:
     attempt: int | None
     since: float
     """UNIX time of the last change, by this host's clock."""
+    failures: int
+    """Restores that failed in a row."""
 
     @property
     def holder(self) -> tuple[str, int] | None:
@@ -56,7 +60,8 @@ create table if not exists slots (
     state text not null,
     uid text,
     attempt integer,
-    since real not null
+    since real not null,
+    failures integer not null default 0
 ) strict
 """
 
@@ -64,8 +69,12 @@ create table if not exists slots (
 class SlotTable:
     """The table at ``<state_dir>/slots.sqlite``. Cheap to make; keeps no connection between calls."""
 
-    def __init__(self, state_dir: Path) -> None:
-        """Open or create the table. Raises :class:`SettingsError` where *state_dir* cannot be written."""
+    def __init__(self, state_dir: Path, *, quarantine_after: int) -> None:
+        """Open or create the table; a slot is QUARANTINED after so many failed restores in a row.
+
+        Raises :class:`SettingsError` where *state_dir* cannot be written.
+        """
+        self._limit = quarantine_after
         self._path = state_dir / "slots.sqlite"
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
@@ -96,7 +105,7 @@ class SlotTable:
             known = {str(name) for (name,) in database.execute("select name from slots")}
             database.execute("delete from slots")
             database.executemany(
-                "insert into slots values (?, ?, ?, null, null, ?)",
+                "insert into slots values (?, ?, ?, null, null, ?, 0)",
                 [(name, profile, SlotState.DIRTY.value, now) for name, profile in slots.items()],
             )
         return sorted(known - set(slots))
@@ -104,10 +113,20 @@ class SlotTable:
     def all(self) -> list[Slot]:
         """Every slot, by name."""
         with self._transaction() as database:
-            rows = database.execute("select name, profile, state, uid, attempt, since from slots").fetchall()
+            rows = database.execute(
+                "select name, profile, state, uid, attempt, since, failures from slots"
+            ).fetchall()
         slots = [
-            Slot(name=name, profile=profile, state=SlotState(state), uid=uid, attempt=attempt, since=since)
-            for name, profile, state, uid, attempt, since in rows
+            Slot(
+                name=name,
+                profile=profile,
+                state=SlotState(state),
+                uid=uid,
+                attempt=attempt,
+                since=since,
+                failures=failures,
+            )
+            for name, profile, state, uid, attempt, since, failures in rows
         ]
         return sorted(slots, key=lambda slot: _natural(slot.name))
 
@@ -142,23 +161,56 @@ class SlotTable:
             )
             return changed.rowcount == 1
 
+    def holds(self, name: str, uid: str, attempt: int) -> bool:
+        """Whether the attempt has this slot."""
+        return any(slot.name == name and slot.holder == (uid, attempt) for slot in self.all())
+
+    def failed(self, name: str) -> None:
+        """Count a restore that failed."""
+        with self._transaction() as database:
+            database.execute("update slots set failures = failures + 1 where name = ?", (name,))
+
+    def worked(self, name: str) -> None:
+        """A restore went well: earlier failures are forgotten."""
+        with self._transaction() as database:
+            database.execute("update slots set failures = 0 where name = ?", (name,))
+
+    def probe(self, *, seconds: float) -> list[str]:
+        """Give slots another try that were in quarantine for *seconds*; one more failure puts them back."""
+        with self._transaction() as database:
+            now = time.time()
+            rows = database.execute(
+                "update slots set state = ?, since = ?, failures = ? "
+                "where state = ? and since <= ? returning name",
+                (SlotState.DIRTY.value, now, self._limit - 1, SlotState.QUARANTINED.value, now - seconds),
+            )
+            return [str(name) for (name,) in rows.fetchall()]
+
     def release(self, name: str, uid: str, attempt: int) -> bool:
         """The guest is gone: anyone may have the slot. False where the attempt did not hold it."""
-        return self._drop("name = ? and uid = ? and attempt = ?", (name, uid, attempt), SlotState.FREE)
+        return self._free("name = ? and uid = ? and attempt = ?", (name, uid, attempt))
 
     def soil(self, uid: str, attempt: int) -> bool:
         """Whatever slot the attempt holds is DIRTY from now on. False where it holds none."""
-        return self._drop("uid = ? and attempt = ?", (uid, attempt), SlotState.DIRTY)
+        with self._transaction() as database:
+            changed = database.execute(
+                "update slots set state = ?, uid = null, attempt = null, since = ? "
+                "where uid = ? and attempt = ?",
+                (SlotState.DIRTY.value, time.time(), uid, attempt),
+            )
+            return changed.rowcount > 0
 
     def cleaned(self, name: str) -> bool:
         """The guest that was left in a DIRTY slot is gone."""
-        return self._drop("name = ? and state = ?", (name, SlotState.DIRTY.value), SlotState.FREE)
+        return self._free("name = ? and state = ?", (name, SlotState.DIRTY.value))
 
-    def _drop(self, condition: str, values: tuple[str | int, ...], to: SlotState) -> bool:
+    def _free(self, condition: str, values: tuple[str | int, ...]) -> bool:
+        """FREE, or QUARANTINED where the slot has failed too often."""
         with self._transaction() as database:
             changed = database.execute(
-                f"update slots set state = ?, uid = null, attempt = null, since = ? where {condition}",  # noqa: S608 the conditions are the three above
-                (to.value, time.time(), *values),
+                "update slots set state = case when failures >= ? then ? else ? end, "  # noqa: S608 the conditions are the two above
+                f"uid = null, attempt = null, since = ? where {condition}",
+                (self._limit, SlotState.QUARANTINED.value, SlotState.FREE.value, time.time(), *values),
             )
             return changed.rowcount > 0
 

@@ -6,27 +6,34 @@ write again.
 
 from __future__ import annotations
 
+import contextlib
+import random
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
 from karton.core import Task
 
 from drakcelery import artifacts, contract
-from drakcelery.analysis import Analysis, Failure, Manifest, Outcome, Stage, Step
+from drakcelery.analysis import Analysis, Failure, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.engines import Engine
 from drakcelery.errors import (
     BadTask,
     DrakceleryError,
     EngineError,
+    GuestLost,
     InfrastructureError,
     StorageError,
     Superseded,
+    UnderWay,
 )
-from drakcelery.ledger import Ledger
+from drakcelery.faults import reach
+from drakcelery.ledger import Ledger, Record
 from drakcelery.logs import analysis_log
+from drakcelery.pulse import Pulse
 from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
 from drakcelery.startup import start_command
@@ -36,6 +43,13 @@ from drakcelery.workspace import Prepared, Workspace
 log = structlog.get_logger(__name__)
 
 LOG_NAME = "drakrun.log"
+MOST_DELAY = 300.0
+"""Longest wait before another attempt, seconds."""
+POISON = {Fault.LOST: 2, Fault.GONE: 3}
+"""So many attempts that ended like that make a sample poison."""
+COUNTED = (Fault.FAILED, Fault.LOST)
+"""What counts against ``max_attempts``."""
+_NEED_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +61,6 @@ class Site:
     slots: SlotTable
     storage: Storage
     engine: Engine
-    dispatch: Callable[[Analysis, int, tuple[str, ...]], None]
-    """Send an attempt on its way: analysis, attempt, hosts that failed before."""
 
     @property
     def host(self) -> str:
@@ -70,13 +82,17 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
     workspace = site.workspace(step)
     context = {"uid": step.uid, "attempt": step.attempt, "stage": stage.value, "host": site.host}
     with analysis_log(workspace.log, slot=step.slot, **context):
+        token = uuid.uuid4().hex
         try:
-            return _enter(site, stage, step, workspace)
+            return _work(site, stage, step, workspace, token)
         except Superseded as error:
             log.info("superseded", reason=str(error))
             raise
+        except StorageError as error:
+            if stage not in _NEED_FILES or not _postponed(site, step, token, error):
+                _settle(site, stage, step, workspace, error)
+            raise
         except DrakceleryError as error:
-            log.warning("stage_failed", error=str(error))
             _settle(site, stage, step, workspace, error)
             raise
         except Exception as error:
@@ -86,19 +102,60 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
             raise wrapped from error
 
 
-def _enter(site: Site, stage: Stage, step: Step, workspace: Workspace) -> Step:
-    record = site.ledger.get(step.uid)
-    if record is None or record.analysis is None:
-        raise Superseded(f"analysis {step.uid} is not in the ledger any more")
-    body = _BODIES[stage]
-    started = time.monotonic()
-    following = body(site, step, record.analysis, workspace)
+def _work(site: Site, stage: Stage, step: Step, workspace: Workspace, token: str) -> Step:
+    """Enter the stage, do it, leave it; each is fenced by the ledger."""
+    with _slot_given_back(site, stage, step):
+        record = site.ledger.get(step.uid)
+        if record is None or record.analysis is None:
+            raise Superseded(f"analysis {step.uid} is not in the ledger any more")
+        started = time.monotonic()
+        site.ledger.advance(step.uid, step.attempt, stage, host=site.host, slot=step.slot or "", token=token)
+        reach(f"{stage.value}.entered", step.uid)
+        with Pulse(site.ledger, step.uid, step.attempt, token=token, stop=_stopper(site, step)) as pulse:
+            try:
+                following = _BODIES[stage](site, step, record.analysis, workspace)
+            except DrakceleryError:
+                if pulse.is_stale:
+                    raise Superseded(
+                        f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
+                    ) from None
+                raise
+    if stage is not Stage.PUBLISH:  # which closes the record itself
+        site.ledger.complete(step.uid, step.attempt, stage, token=token)
+        reach(f"{stage.value}.completed", step.uid)
     log.info("stage_done", seconds=round(time.monotonic() - started, 3))
     return following
 
 
-def _advance(site: Site, stage: Stage, step: Step) -> None:
-    site.ledger.advance(step.uid, step.attempt, stage, host=site.host, slot=step.slot or "")
+def _stopper(site: Site, step: Step) -> Callable[[], None]:
+    """What ends the work of a stale delivery: its guest is destroyed, which ends prepare and run."""
+
+    def stop() -> None:
+        if step.slot is not None and site.slots.holds(step.slot, step.uid, step.attempt):
+            _destroy(site, step.slot)
+
+    return stop
+
+
+@contextlib.contextmanager
+def _slot_given_back(site: Site, stage: Stage, step: Step) -> Iterator[None]:
+    """Prepare gives its slot back where it fails, run in any case; the other stages have none.
+
+    A run that is under way already keeps it: the slot is the other delivery's.
+    """
+    try:
+        yield
+    except UnderWay:
+        if stage is Stage.PREPARE:
+            _vacate(site, step)
+        raise
+    except BaseException:
+        if stage in (Stage.PREPARE, Stage.RUN):
+            _vacate(site, step)
+        raise
+    if stage is Stage.RUN:
+        _vacate(site, step)
+        reach("run.vacated", step.uid)
 
 
 # prepare and run: the stages that hold a slot
@@ -106,16 +163,17 @@ def _advance(site: Site, stage: Stage, step: Step) -> None:
 
 def _prepare(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     slot = _slot(step)
+    workspace.create()
+    reach("prepare.workspace_made", step.uid)
     try:
-        _advance(site, Stage.PREPARE, step)
-        workspace.create()
         _restore(site, step, analysis, workspace)
-        held = site.slots.move(slot, step.uid, step.attempt, origin=SlotState.PREPARING, to=SlotState.READY)
-        if not held:
-            raise EngineError(f"slot {slot} was taken away while it was being restored")
-    except BaseException:
-        _vacate(site, step)
+    except EngineError:
+        site.slots.failed(slot)
         raise
+    site.slots.worked(slot)
+    if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.PREPARING, to=SlotState.READY):
+        raise GuestLost(f"slot {slot} was taken away while it was being restored")
+    reach("prepare.ready", step.uid)
     return step.model_copy(update={"host": site.host, "slot": slot})
 
 
@@ -133,41 +191,49 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     job = workspace.detonation(analysis, slot, start_command=command)
     site.engine.accept(job)
     log.info("sample_fetched", sha256=sha256, magic=analysis.magic, start_command=command)
+    reach("prepare.sample_fetched", step.uid)
     snapshot = site.engine.prepare(job)
+    reach("prepare.restored", step.uid)
     workspace.save(Prepared(start_command=command, sample_sha256=sha256))
+    reach("prepare.saved", step.uid)
     log.info("slot_restored", engine=site.engine.version(), snapshot=snapshot.sha256)
 
 
 def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+    if workspace.has(Outcome):
+        log.info("run_was_done")  # by a process that died before it could say so
+        return step
     slot = _slot(step)
-    if any(
-        row.holder == (step.uid, step.attempt) and row.state is SlotState.RUNNING for row in site.slots.all()
-    ):
-        raise Superseded(f"analysis {step.uid}: this run is under way already; delivered twice")
     if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.READY, to=SlotState.RUNNING):
-        raise EngineError(f"the guest that was restored in slot {slot} is gone (its worker died)")
-    try:
-        _advance(site, Stage.RUN, step)
-        command = workspace.load(Prepared).start_command
-        outcome = site.engine.run(workspace.detonation(analysis, slot, start_command=command))
-    finally:
-        _vacate(site, step)
+        raise GuestLost(f"the guest in slot {slot} was lost with the process that watched it")
+    reach("run.running", step.uid)
+    command = workspace.load(Prepared).start_command
+    outcome = site.engine.run(workspace.detonation(analysis, slot, start_command=command))
+    reach("run.detonated", step.uid)
     workspace.save(outcome)
+    reach("run.saved", step.uid)
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step
 
 
 def _vacate(site: Site, step: Step) -> None:
     """Destroy the guest and give the slot back; a guest that will not die keeps it (the janitor tries on)."""
-    slot = _slot(step)
+    if step.slot is None or not site.slots.holds(step.slot, step.uid, step.attempt):
+        return
+    if _destroy(site, step.slot):
+        log.info("guest_destroyed", slot=step.slot)
+        site.slots.release(step.slot, step.uid, step.attempt)
+    else:
+        site.slots.soil(step.uid, step.attempt)
+
+
+def _destroy(site: Site, slot: str) -> bool:
     try:
         site.engine.destroy(slot)
     except EngineError as error:
         log.error("guest_survives", slot=slot, error=str(error))
-        site.slots.soil(step.uid, step.attempt)
-    else:
-        log.info("guest_destroyed", slot=slot)
-        site.slots.release(slot, step.uid, step.attempt)
+        return False
+    return True
 
 
 def _slot(step: Step) -> str:
@@ -180,7 +246,6 @@ def _slot(step: Step) -> str:
 
 
 def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    _advance(site, Stage.COLLECT, step)
     ours = site.settings.drakcelery
     record = site.ledger.get(step.uid)
     prepared, outcome = workspace.load(Prepared), workspace.load(Outcome)
@@ -197,13 +262,14 @@ def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
         dumps_total_size=ours.dumps_total_size,
         dumps_single_size=ours.dumps_single_size,
     )
+    reach("collect.collected", step.uid)
     workspace.save(manifest)
+    reach("collect.saved", step.uid)
     log.info("collected", artifacts=len(manifest.artifacts), dumps=len(manifest.dumps_metadata))
     return step
 
 
 def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    _advance(site, Stage.UPLOAD, step)
     manifest = workspace.load(Manifest)
     bucket = _bucket(site, analysis)
     site.storage.ensure_bucket(bucket)
@@ -215,11 +281,11 @@ def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
     log.info("uploading", bucket=bucket, files=len(files), bytes=size)
     files |= {METADATA: workspace.out / METADATA, LOG_NAME: workspace.log}
     site.storage.upload_all(bucket, analysis.uid, files, last=METADATA)
+    reach("upload.uploaded", step.uid)
     return step
 
 
 def _publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    _advance(site, Stage.PUBLISH, step)
     sample_task, task = _analysis_task(site, step, analysis, workspace.load(Manifest))
     site.ledger.publish(
         analysis.uid,
@@ -229,8 +295,10 @@ def _publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
         analysis_task=task.serialize(),
         analysis_task_uid=task.uid,
     )
+    reach("publish.published", step.uid)
     log.info("published", task=task.uid)
     workspace.remove()
+    reach("publish.removed", step.uid)
     return step
 
 
@@ -271,37 +339,85 @@ _BODIES: dict[Stage, Callable[[Site, Step, Analysis, Workspace], Step]] = {
 # After a failure
 
 
+def _postponed(site: Site, step: Step, token: str, error: StorageError) -> bool:
+    """Wait the storage out, with the workspace kept; False once patience is at its end."""
+    record = site.ledger.get(step.uid)
+    tries = record.postponed if record else 0
+    waited = site.ledger.postpone(step.uid, step.attempt, token=token, delay=backoff(tries))
+    log.warning("stage_postponed", waited=round(waited), error=str(error))
+    return waited < site.settings.drakcelery.storage_patience
+
+
+def backoff(tries: int) -> float:
+    """Seconds until the next try: 1, 2, 4, … up to :data:`MOST_DELAY`, half of it by chance."""
+    delay = min(MOST_DELAY, 2.0**tries)
+    return delay / 2 + random.uniform(0, delay / 2)  # noqa: S311 spreads load, guards nothing
+
+
 def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: DrakceleryError) -> None:
     """Begin the next attempt, or end the analysis as CRASHED."""
+    log.warning("stage_failed", error=str(error))
     record = site.ledger.get(step.uid)
-    if record is None or record.analysis is None or record.attempt != step.attempt:
+    if record is None or record.attempt != step.attempt:
         return
-    analysis = record.analysis
+    fault = Fault.LOST if isinstance(error, GuestLost) else Fault.FAILED
     failure = Failure(
-        attempt=record.attempts, stage=stage, error=str(error), host=site.host, slot=step.slot, at=time.time()
+        attempt=record.attempts,
+        stage=stage,
+        error=str(error),
+        host=site.host,
+        slot=step.slot,
+        fault=fault,
+        at=time.time(),
     )
-    final = isinstance(error, BadTask) or len(record.failures) + 1 >= site.settings.drakcelery.max_attempts
-    crashed = None
-    if final:
-        crashed = _crashed(site, analysis, [*record.failures, failure])
-        _keep_log(site, analysis, workspace)
-    following = site.ledger.fail(
-        step.uid, step.attempt, failure, task_uid=analysis.task_uid, final=final, crashed=crashed
-    )
-    if following:
-        hosts = tuple({one.host for one in [*record.failures, failure] if one.host})
-        log.info("next_attempt", next=following)
-        site.dispatch(analysis, following, hosts)
-    else:
-        log.error("analysis_failed", error=str(error))
+    over = end_attempt(site.ledger, record, failure, final=isinstance(error, BadTask), settings=site.settings)
+    if over and record.analysis is not None:
+        _keep_log(site, record.analysis, workspace)
     workspace.remove()
 
 
-def _crashed(site: Site, analysis: Analysis, failures: list[Failure]) -> str | None:
-    task = site.ledger.karton_task(analysis.task_uid)
+def end_attempt(
+    ledger: Ledger, record: Record, failure: Failure, *, settings: Settings, final: bool = False
+) -> bool:
+    """Note a failure: the next attempt is due after a while, or the analysis is over. True where it is over.
+
+    Over it is where *final* is set, where ``max_attempts`` have failed, or where the sample is poison
+    (:data:`POISON`).
+
+    Raises:
+        Superseded: the attempt is not the current one any more.
+    """
+    failures = [*record.failures, failure]
+    same = sum(one.fault is failure.fault for one in failures)
+    counted = sum(one.fault in COUNTED for one in failures)
+    poison = failure.fault in POISON and same >= POISON[failure.fault]
+    reason = failure.error
+    if poison:
+        reason = f"poison: this sample took down its worker {same} times; last: {failure.error}"
+    final = final or poison or counted >= settings.drakcelery.max_attempts
+    crashed = _crashed(ledger, record, reason, failures) if final else None
+    delay = backoff(counted - 1) if failure.fault in COUNTED else 0.0
+    following = ledger.fail(
+        record.uid,
+        record.attempt,
+        failure.model_copy(update={"error": reason}),
+        task_uid=record.task_uid,
+        final=final,
+        crashed=crashed,
+        delay=delay,
+    )
+    if final:
+        log.error("analysis_failed", uid=record.uid, error=reason)
+    else:
+        log.info("next_attempt", uid=record.uid, next=following, delay=round(delay, 1))
+    return final
+
+
+def _crashed(ledger: Ledger, record: Record, reason: str, failures: list[Failure]) -> str | None:
+    task = ledger.karton_task(record.task_uid)
     if task is None:
         return None
-    lines = [f"{failures[-1].error}\n", *(f"  {failure.sentence()}\n" for failure in failures)]
+    lines = [f"{reason}\n", *(f"  {failure.sentence()}\n" for failure in failures)]
     return contract.crashed(task, lines).serialize()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +34,15 @@ class Workspace:
     def of(cls, state_dir: Path, uid: str, attempt: int) -> Workspace:
         """Where an attempt's files are. *uid* was checked at ingress: it is a plain name."""
         return cls(root=state_dir / "workspaces" / f"{uid}.{attempt}")
+
+    @classmethod
+    def all(cls, state_dir: Path) -> Iterator[tuple[Workspace, str, int]]:
+        """Every workspace there is, with the uid and attempt that it belongs to."""
+        parent = state_dir / "workspaces"
+        for path in sorted(parent.iterdir()) if parent.is_dir() else ():
+            uid, _, attempt = path.name.rpartition(".")
+            if uid and attempt.isdecimal():
+                yield cls(root=path), uid, int(attempt)
 
     @property
     def raw(self) -> Path:
@@ -77,6 +87,10 @@ class Workspace:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+
+    def has(self, kind: type[Value]) -> bool:
+        """Whether an earlier stage has saved a value of this kind."""
+        return self._file(kind).is_file()
 
     def load(self, kind: type[ValueT]) -> ValueT:
         """What an earlier stage saved. Raises :class:`InfrastructureError` where it is gone."""

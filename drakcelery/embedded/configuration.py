@@ -58,7 +58,13 @@ def _own_sections(services: Services) -> dict[str, dict[str, str]]:
             "secret_key": plan.s3_secret_key.get_secret_value(),
             "bucket": services.s3.bucket,
         },
-        "drakcelery": {"host": HOST, "state_dir": str(services.data_dir / "state")},
+        "drakcelery": {
+            "host": HOST,
+            "state_dir": str(services.data_dir / "state"),
+            # Ctrl-C does not wait for guests: their analyses begin anew at the next start
+            "stop_seconds": "0",
+            "min_free_space": str(256 * 1024**2),
+        },
         "flower": {"address": LOOPBACK, "port": str(plan.ports["flower"])},
     }
 

@@ -1,20 +1,22 @@
--- Enter the state of a stage, fenced by attempt (I2).
+-- Enter a stage, fenced by attempt (I2): only the current attempt, in order, and only one delivery at a time.
 --
 -- KEYS[1] drak:analysis:{uid}  hash, the record
--- ARGV    attempt, new state, host, slot, then the states from which the new one may be entered
--- returns 1, or 0 where the attempt is stale or the analysis elsewhere
+-- ARGV    attempt, stage before this one ('' for the first), new state, host, slot, token of this delivery,
+--         seconds after which a delivery that shows no life counts as dead
+-- returns 1; 0 where the attempt is stale; 2 where another delivery of this stage is under way
 local record = KEYS[1]
-if redis.call('HGET', record, 'attempt') ~= ARGV[1] then
+local fields = redis.call('HMGET', record, 'attempt', 'done', 'state', 'busy', 'beat')
+local state = fields[3]
+local over = not state or state == 'PUBLISHED' or state == 'FAILED' or state == 'CANCELLED'
+if over or fields[1] ~= ARGV[1] or (fields[2] or '') ~= ARGV[2] then
   return 0
 end
-local state = redis.call('HGET', record, 'state')
-for i = 5, #ARGV do
-  if state == ARGV[i] then
-    local time = redis.call('TIME')
-    local now = string.format('%d.%06d', time[1], time[2])
-    redis.call('HSET', record, 'state', ARGV[2], 'host', ARGV[3], 'slot', ARGV[4], 'updated', now)
-    redis.call('HSETNX', record, 'at:' .. ARGV[2], now)
-    return 1
-  end
+local time = redis.call('TIME')
+local now = string.format('%d.%06d', time[1], time[2])
+if fields[4] and fields[4] ~= ARGV[6] and tonumber(now) - tonumber(fields[5]) < tonumber(ARGV[7]) then
+  return 2
 end
-return 0
+redis.call('HSET', record, 'state', ARGV[3], 'host', ARGV[4], 'slot', ARGV[5], 'busy', ARGV[6], 'beat', now,
+  'updated', now)
+redis.call('HSETNX', record, 'at:' .. ARGV[3], now)
+return 1

@@ -1,12 +1,13 @@
--- Begin an attempt of an analysis that has not been sent on its way; every earlier attempt is stale then (I2).
+-- Begin an attempt of an analysis that has not been sent on its way, or whose message is lost; every earlier
+-- attempt is stale then (I2).
 --
 -- KEYS[1] drak:analysis:{uid}  hash, the record
--- ARGV    the attempt that the caller believes to be the current one
+-- ARGV    the attempt that the caller believes to be the current one, '1' if its message is known to be lost
 -- returns the new attempt's number, or nil where the caller is stale or the current attempt was sent
 local record = KEYS[1]
 local fields = redis.call('HMGET', record, 'attempt', 'state', 'sent')
-local unsent = fields[2] == 'RECEIVED' or (fields[2] == 'QUEUED' and fields[3] ~= fields[1])
-if fields[1] ~= ARGV[1] or not unsent then
+local unsent = fields[3] ~= fields[1] or ARGV[2] == '1'
+if fields[1] ~= ARGV[1] or not (fields[2] == 'RECEIVED' or (fields[2] == 'QUEUED' and unsent)) then
   return nil
 end
 local time = redis.call('TIME')

@@ -1,10 +1,10 @@
--- One attempt has failed. Either the next one begins, or the analysis is over and Karton is told, fenced (I2).
+-- One attempt has failed. Either the next one is due after a while, or the analysis is over and Karton is told.
 --
 -- KEYS[1] drak:analysis:{uid}      hash, the record
--- KEYS[2] drak:live                KEYS[3] drak:done (zsets)
--- KEYS[4] karton.task:<task uid>   Karton's; written only if it is still there
--- KEYS[5] karton.metrics.consumed  KEYS[6] karton.metrics.crashed (Karton's hashes)
--- ARGV    uid, attempt, failure (JSON), '1' if final, CRASHED task (JSON), TTL in s, identity
+-- KEYS[2] drak:live                KEYS[3] drak:done    KEYS[4] drak:due (zsets)
+-- KEYS[5] karton.task:<task uid>   Karton's; written only if it is still there
+-- KEYS[6] karton.metrics.consumed  KEYS[7] karton.metrics.crashed (Karton's hashes)
+-- ARGV    uid, attempt, failure (JSON), '1' if final, CRASHED task (JSON), TTL in s, identity, delay in s
 -- returns the next attempt's number; 0 where the analysis is over; nil where the caller is stale
 local record = KEYS[1]
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) or redis.call('HGET', record, 'attempt') ~= ARGV[2] then
@@ -17,18 +17,21 @@ local failure = cjson.decode(ARGV[3])
 failure['at'] = tonumber(now)
 failures[#failures + 1] = failure
 redis.call('HSET', record, 'failures', cjson.encode(failures), 'updated', now)
+redis.call('HDEL', record, 'busy', 'beat', 'waiting', 'postponed', 'resends')
 if ARGV[4] ~= '1' then
-  redis.call('HDEL', record, 'host', 'slot', 'at:PREPARING', 'at:RUNNING', 'at:COLLECTING', 'at:UPLOADING')
+  redis.call('HDEL', record, 'host', 'slot', 'done', 'sent', 'at:PREPARING', 'at:RUNNING', 'at:COLLECTING',
+    'at:UPLOADING')
   redis.call('HSET', record, 'state', 'QUEUED', 'at:QUEUED', now)
+  redis.call('ZADD', KEYS[4], string.format('%.6f', tonumber(now) + tonumber(ARGV[8])), ARGV[1])
   return redis.call('HINCRBY', record, 'attempt', 1)
 end
 redis.call('HSET', record, 'state', 'FAILED', 'finished', now)
 redis.call('EXPIRE', record, ARGV[6])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
-if redis.call('EXISTS', KEYS[4]) == 1 then
-  redis.call('SET', KEYS[4], ARGV[5])
+if redis.call('EXISTS', KEYS[5]) == 1 then
+  redis.call('SET', KEYS[5], ARGV[5])
 end
-redis.call('HINCRBY', KEYS[5], ARGV[7], 1)
 redis.call('HINCRBY', KEYS[6], ARGV[7], 1)
+redis.call('HINCRBY', KEYS[7], ARGV[7], 1)
 return 0

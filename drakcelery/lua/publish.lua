@@ -10,7 +10,8 @@
 -- ARGV    uid, attempt, FINISHED sample task (JSON), analysis task (JSON), its uid, TTL in s, identity
 -- returns 1, or 0 where the attempt is stale or the analysis is over
 local record = KEYS[1]
-if redis.call('HGET', record, 'attempt') ~= ARGV[2] or redis.call('HGET', record, 'state') ~= 'UPLOADING' then
+local fields = redis.call('HMGET', record, 'attempt', 'state', 'done')
+if fields[1] ~= ARGV[2] or fields[2] ~= 'UPLOADING' or fields[3] ~= 'upload' then
   return 0
 end
 local time = redis.call('TIME')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,9 +12,8 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
 from drakcelery.analysis import Failure, Stage, State
-from drakcelery.errors import Superseded
-from drakcelery.ledger import DONE, INBOX, LIVE, HostStatus, Ledger, record_key
-from drakcelery.reconcile import RENEWAL_SECONDS, reconcile
+from drakcelery.errors import Superseded, UnderWay
+from drakcelery.ledger import DONE, DUE, INBOX, LIVE, SILENCE, HostStatus, Ledger, record_key
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-ledger"
@@ -47,9 +45,19 @@ def failure(attempt: int, stage: Stage = Stage.RUN) -> Failure:
     )
 
 
-def walk(ledger: Ledger, attempt: int, *stages: Stage, uid: str = "a-1") -> None:
+def enter(ledger: Ledger, attempt: int, stage: Stage, token: str = "t") -> None:
+    """Enter a stage and stay in it."""
+    ledger.advance("a-1", attempt, stage, host="rack-1", slot="vm-1", token=token)
+
+
+def walk(ledger: Ledger, attempt: int, *stages: Stage) -> None:
+    """Do stages, one after the other."""
     for stage in stages:
-        ledger.advance(uid, attempt, stage, host="rack-1", slot="vm-1")
+        enter(ledger, attempt, stage)
+        ledger.complete("a-1", attempt, stage, token="t")
+
+
+FILES_DONE = (Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD)
 
 
 def publish(ledger: Ledger, task: Task, attempt: int) -> None:
@@ -110,32 +118,99 @@ def test_a_record_tells_its_story(ledger: Ledger) -> None:
     """What was written can be read: state, place and the times of the current attempt."""
     opened(ledger)
     ledger.begin_attempt("a-1", after=0)
-    walk(ledger, 1, Stage.PREPARE)
+    enter(ledger, 1, Stage.PREPARE)
     record = ledger.get("a-1")
     assert record is not None
     assert record.analysis == analysis()
     assert (record.state, record.host, record.slot, record.attempts) == (State.PREPARING, "rack-1", "vm-1", 1)
-    assert list(record.entered) == [State.QUEUED, State.PREPARING]
+    assert set(record.entered) == {State.QUEUED, State.PREPARING}
     assert record.received <= record.entered[State.QUEUED] <= record.entered[State.PREPARING]
     assert [one.uid for one in ledger.live()] == ["a-1"]
 
 
 def test_stages_are_entered_in_order(ledger: Ledger) -> None:
-    """A stage may be entered from the one before it and from itself, and from nowhere else."""
+    """A stage may be entered once the one before it is done, and not once it is done itself."""
     opened(ledger)
     ledger.begin_attempt("a-1", after=0)
     with pytest.raises(Superseded):
-        walk(ledger, 1, Stage.RUN)
-    walk(ledger, 1, Stage.PREPARE, Stage.PREPARE, Stage.RUN, Stage.COLLECT)
+        enter(ledger, 1, Stage.RUN)
+    walk(ledger, 1, Stage.PREPARE, Stage.RUN)
+    for early_or_late in (Stage.PREPARE, Stage.RUN, Stage.UPLOAD):
+        with pytest.raises(Superseded):
+            enter(ledger, 1, early_or_late)
+    enter(ledger, 1, Stage.COLLECT)
+
+
+def test_one_delivery_at_a_time(ledger: Ledger) -> None:
+    """A message delivered twice is worked on once; when its process is dead, or silent, again."""
+    opened(ledger)
+    ledger.begin_attempt("a-1", after=0)
+    enter(ledger, 1, Stage.PREPARE, "first")
+    enter(ledger, 1, Stage.PREPARE, "first")
+    with pytest.raises(UnderWay):
+        enter(ledger, 1, Stage.PREPARE, "second")
+    assert ledger.renew("a-1", 1, token="first")
+    ledger.abandon("a-1", 1, Stage.RUN)
+    with pytest.raises(UnderWay):
+        enter(ledger, 1, Stage.PREPARE, "second")
+    ledger.abandon("a-1", 1, Stage.PREPARE)
+    enter(ledger, 1, Stage.PREPARE, "second")
+    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - SILENCE)
+    enter(ledger, 1, Stage.PREPARE, "third")
+    assert not ledger.renew("a-1", 1, token="second")
     with pytest.raises(Superseded):
-        walk(ledger, 1, Stage.PREPARE)
+        ledger.complete("a-1", 1, Stage.PREPARE, token="second")
+    ledger.complete("a-1", 1, Stage.PREPARE, token="third")
+    ledger.complete("a-1", 1, Stage.PREPARE, token="third")
+
+
+def test_postponing(ledger: Ledger) -> None:
+    """A stage that has to wait is due again later, may then be entered, and knows how long it has waited."""
+    opened(ledger)
+    ledger.begin_attempt("a-1", after=0)
+    walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT)
+    enter(ledger, 1, Stage.UPLOAD)
+    assert ledger.postpone("a-1", 1, token="t", delay=0) == 0
+    with pytest.raises(Superseded):
+        ledger.postpone("a-1", 1, token="t", delay=0)
+    assert ledger.due() == "a-1"
+    assert ledger.due() is None
+    enter(ledger, 1, Stage.UPLOAD, "again")
+    ledger.redis.hset(record_key("a-1"), "waiting", int(ledger.now()) - 60)
+    assert ledger.postpone("a-1", 1, token="again", delay=3600) >= 60
+    assert ledger.due() is None
+    assert ledger.is_due_later("a-1")
+
+
+def test_cancelling(ledger: Ledger) -> None:
+    """A cancelled analysis is over: nobody may enter a stage, renew, fail or publish any more."""
+    task = opened(ledger)
+    ledger.begin_attempt("a-1", after=0)
+    walk(ledger, 1, *FILES_DONE)
+    enter(ledger, 1, Stage.PUBLISH)
+    record = ledger.get("a-1")
+    assert record is not None
+    crashed = contract.crashed(task, ["cancelled by me\n"]).serialize()
+    assert ledger.cancel(record, reason="cancelled by me", crashed=crashed)
+    assert not ledger.cancel(record, reason="again", crashed=None)
+    assert not ledger.renew("a-1", 1, token="t")
+    with pytest.raises(Superseded):
+        publish(ledger, task, 1)
+    with pytest.raises(Superseded):
+        ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=False, crashed=None)
+    after, karton_task = ledger.get("a-1"), ledger.karton_task(task.uid)
+    assert after is not None
+    assert karton_task is not None
+    assert (after.state, after.error) == (State.CANCELLED, "cancelled by me")
+    assert karton_task.status is TaskState.CRASHED
+    assert list(ledger.live()) == []
 
 
 def test_a_stale_attempt_changes_nothing(ledger: Ledger) -> None:
     """Once the next attempt has begun, the earlier one can neither advance, fail nor publish."""
     task = opened(ledger)
     ledger.begin_attempt("a-1", after=0)
-    walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD)
+    walk(ledger, 1, *FILES_DONE)
     assert ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=False, crashed=None) == 2
     for stale in (
         lambda: walk(ledger, 1, Stage.PREPARE),
@@ -147,6 +222,8 @@ def test_a_stale_attempt_changes_nothing(ledger: Ledger) -> None:
     record = ledger.get("a-1")
     assert record is not None
     assert (record.state, record.attempts, len(record.failures)) == (State.QUEUED, 2, 1)
+    assert record.is_unsent
+    assert ledger.due() == "a-1"
     assert record.failures[0].at > 0
     assert ledger.redis.llen(KARTON_TASKS_QUEUE) == 0
 
@@ -155,7 +232,8 @@ def test_publishing(ledger: Ledger) -> None:
     """Publishing declares and queues the analysis, finishes the sample and closes the record, once."""
     task = opened(ledger)
     ledger.begin_attempt("a-1", after=0)
-    walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
+    walk(ledger, 1, *FILES_DONE)
+    enter(ledger, 1, Stage.PUBLISH)
     publish(ledger, task, 1)
     with pytest.raises(Superseded):
         publish(ledger, task, 1)
@@ -204,7 +282,7 @@ def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
     """Writing to a task that Karton's collector has removed would leave it in Redis for ever."""
     task = opened(ledger)
     ledger.begin_attempt("a-1", after=0)
-    walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD)
+    walk(ledger, 1, *FILES_DONE)
     ledger.redis.delete(f"karton.task:{task.uid}")
     publish(ledger, task, 1)
     ledger.start(task)
@@ -262,42 +340,6 @@ def test_hosts_report_and_expire(ledger: Ledger) -> None:
     assert ledger.hosts() == []
 
 
-def test_reconcile_keeps_karton_from_collecting(ledger: Ledger) -> None:
-    """The Karton task of a live analysis is renewed before its collector would take it, and only then."""
-    task = opened(ledger)
-    assert reconcile(ledger, lambda *_: None)["renewed"] == 0
-    stored = json.loads(str(ledger.redis.get(f"karton.task:{task.uid}")))
-    old = stored["last_update"] - RENEWAL_SECONDS - 1
-    ledger.redis.set(f"karton.task:{task.uid}", json.dumps({**stored, "last_update": old}))
-    assert reconcile(ledger, lambda *_: None)["renewed"] == 1
-    renewed = json.loads(str(ledger.redis.get(f"karton.task:{task.uid}")))
-    assert renewed["last_update"] >= stored["last_update"]
-    assert {**renewed, "last_update": 0} == {**stored, "last_update": 0}
-
-
-def test_reconcile_sends_what_was_never_sent(ledger: Ledger) -> None:
-    """A record whose ingress died before it sent the chain is sent, once, by whoever comes first."""
-    opened(ledger)
-    sent: list[tuple[str, int]] = []
-
-    def dispatch(one: object, attempt: int) -> None:
-        sent.append((str(getattr(one, "uid", None)), attempt))
-
-    reconcile(ledger, dispatch)
-    assert sent == []
-    ledger.redis.hset(record_key("a-1"), "updated", ledger.now() - 3600)
-    reconcile(ledger, dispatch)
-    reconcile(ledger, dispatch)
-    assert sent == [("a-1", 1)]
-    ledger.redis.hset(record_key("a-1"), "updated", ledger.now() - 3600)
-    reconcile(ledger, dispatch)
-    assert sent == [("a-1", 1), ("a-1", 2)], "the broker was away when the first attempt was to be sent"
-    ledger.sent("a-1", 2)
-    ledger.redis.hset(record_key("a-1"), "updated", ledger.now() - 3600)
-    reconcile(ledger, dispatch)
-    assert len(sent) == 2, "an attempt that is with the broker is left to it"
-
-
 def test_nothing_is_left_behind(ledger: Ledger) -> None:
     """Once records have expired, reconcile forgets their uids, and no key without TTL remains."""
     task = opened(ledger)
@@ -307,4 +349,4 @@ def test_nothing_is_left_behind(ledger: Ledger) -> None:
     assert ledger.forget() == 1
     keys = {str(key) for key in ledger.redis.scan_iter(match="drak:*")}
     assert {key for key in keys if ledger.redis.ttl(key) == -1} == set()
-    assert not keys & {INBOX, LIVE, DONE}
+    assert not keys & {INBOX, LIVE, DONE, DUE}

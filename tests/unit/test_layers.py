@@ -18,12 +18,12 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "pure": ("analysis", "contract", "errors", "plugins", "startup"),
     "adapters": (
         *("settings", "settings_sections", "settings_values", "settings_wording"),
-        *("logs", "ledger", "slots", "etag", "filetype"),
+        *("logs", "ledger", "slots", "etag", "filetype", "faults"),
         *("storage", "engines", "artifacts", "workspace", "pipeline"),
     ),
-    "orchestration": ("stages", "chain", "ingress", "reconcile"),
+    "orchestration": ("pulse", "stages", "stopping", "chain", "ingress", "reconcile"),
     "edges": (
-        *("celery", "gate", "processes", "monitoring", "embedded"),
+        *("celery", "gate", "lease", "processes", "monitoring", "embedded"),
         *("client", "views", "demo", "cli", "__main__"),
     ),
 }

@@ -16,7 +16,7 @@ from drakcelery.slots import SlotState, SlotTable, sole_worker
 @pytest.fixture
 def table(tmp_path: Path) -> SlotTable:
     """Three clean slots of two profiles."""
-    slots = SlotTable(tmp_path)
+    slots = SlotTable(tmp_path, quarantine_after=2)
     slots.define({"vm-1": "win10", "vm-2": "win10", "vm-10": "win7"})
     for slot in slots.all():
         slots.cleaned(slot.name)
@@ -29,7 +29,7 @@ def states(table: SlotTable) -> dict[str, str]:
 
 def test_a_new_table_is_dirty(tmp_path: Path) -> None:
     """A worker that starts does not know what runs in its slots, so nobody may have them yet."""
-    slots = SlotTable(tmp_path)
+    slots = SlotTable(tmp_path, quarantine_after=2)
     assert slots.define({"vm-1": "win10"}) == []
     assert states(slots) == {"vm-1": "dirty"}
     assert slots.claim("win10", "a", 1) is None
@@ -81,15 +81,47 @@ def test_a_dirty_slot_has_to_be_cleaned(table: SlotTable) -> None:
     assert table.claim("win10", "c", 1) == "vm-1"
 
 
+def test_a_failing_slot_is_quarantined(table: SlotTable) -> None:
+    """Restores that fail in a row take a slot out of use; it is tried again later, once."""
+    for _ in range(2):
+        assert table.claim("win7", "a", 1) == "vm-10"
+        table.failed("vm-10")
+        table.release("vm-10", "a", 1)
+    assert states(table)["vm-10"] == "quarantined"
+    assert table.claim("win7", "b", 1) is None
+    assert table.probe(seconds=3600) == []
+    assert table.probe(seconds=0) == ["vm-10"]
+    table.cleaned("vm-10")
+    assert table.claim("win7", "c", 1) == "vm-10"
+    table.failed("vm-10")
+    table.release("vm-10", "c", 1)
+    assert states(table)["vm-10"] == "quarantined"
+
+
+def test_a_success_forgives(table: SlotTable) -> None:
+    """Failures count only in a row."""
+    for _ in range(3):
+        table.claim("win7", "a", 1)
+        table.failed("vm-10")
+        table.worked("vm-10")
+        table.release("vm-10", "a", 1)
+    assert states(table)["vm-10"] == "free"
+
+
 def test_racing_claims(tmp_path: Path) -> None:
     """However many claim at once, a slot goes to one of them."""
     names = {f"vm-{number}": "win10" for number in range(1, 6)}
-    table = SlotTable(tmp_path)
+    table = SlotTable(tmp_path, quarantine_after=2)
     table.define(names)
     for name in names:
         table.cleaned(name)
     with ThreadPoolExecutor(8) as pool:
-        got = list(pool.map(lambda number: SlotTable(tmp_path).claim("win10", str(number), 1), range(24)))
+        got = list(
+            pool.map(
+                lambda number: SlotTable(tmp_path, quarantine_after=2).claim("win10", str(number), 1),
+                range(24),
+            )
+        )
     assert sorted(name for name in got if name) == sorted(names)
 
 
@@ -98,7 +130,7 @@ def test_unwritable_state_dir(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(SettingsError, match="state_dir"):
-        SlotTable(blocked)
+        SlotTable(blocked, quarantine_after=2)
 
 
 HOLD = """

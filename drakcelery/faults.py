@@ -1,0 +1,89 @@
+"""Fault points: where the fault suite makes things go wrong. Free when off, as they are in production.
+
+Each place between two side effects has a name (:data:`POINTS`) and calls :func:`reach`. A process is armed
+with a plan, the directory that ``DRAKCELERY_FAULTS`` names; the suite puts a file ``<uid>`` there that holds
+``<point> <action>``. The first process that reaches the point takes the file away and does what it says:
+
+=============  =============================================================
+``child``      kill -9 of this process
+``worker``     kill -9 of the worker that this process belongs to, and of itself
+``exception``  an error that nobody expects
+``sigterm``    SIGTERM to the worker; the stage goes on
+=============  =============================================================
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+POINTS = (
+    "ingress.accepted",
+    "ingress.started",
+    "ingress.opened",
+    "ingress.begun",
+    "ingress.sent",
+    "prepare.entered",
+    "prepare.workspace_made",
+    "prepare.sample_fetched",
+    "prepare.restored",
+    "prepare.saved",
+    "prepare.ready",
+    "prepare.completed",
+    "run.entered",
+    "run.running",
+    "run.detonated",
+    "run.saved",
+    "run.vacated",
+    "run.completed",
+    "collect.entered",
+    "collect.collected",
+    "collect.saved",
+    "collect.completed",
+    "upload.entered",
+    "upload.uploaded",
+    "upload.completed",
+    "publish.entered",
+    "publish.published",
+    "publish.removed",
+)
+"""Every fault point, in the order of the road."""
+
+_plan: Path | None = None
+
+
+class InjectedError(Exception):
+    """What the action ``exception`` raises."""
+
+
+def arm(plan: Path | None) -> None:
+    """Let this process, and those it forks, follow *plan*."""
+    global _plan
+    _plan = plan
+
+
+def reach(point: str, uid: str) -> None:
+    """This process is at *point* with the analysis *uid*."""
+    if _plan is None:
+        return
+    file = _plan / uid
+    try:
+        planned, action = file.read_text().split()
+        if planned != point:
+            return
+        file.rename(file.with_suffix(".done"))
+    except FileNotFoundError:
+        return
+    _act(action)
+
+
+def _act(action: str) -> None:
+    if action == "exception":
+        raise InjectedError("the fault suite wants this")
+    if action == "sigterm":
+        os.kill(os.getppid(), signal.SIGTERM)
+        return
+    if action == "worker":
+        os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,21 @@
+-- End a live analysis because somebody no longer wants it. Whatever works on it notices by itself.
+--
+-- KEYS[1] drak:analysis:{uid}      hash, the record
+-- KEYS[2] drak:live                KEYS[3] drak:done    KEYS[4] drak:due (zsets)
+-- KEYS[5] karton.task:<task uid>   Karton's; written only if it is still there
+-- ARGV    uid, reason, CRASHED task (JSON) or '' to leave Karton's task alone, TTL in s
+-- returns 1, or 0 where the analysis is not live
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
+  return 0
+end
+local time = redis.call('TIME')
+local now = string.format('%d.%06d', time[1], time[2])
+redis.call('HSET', KEYS[1], 'state', 'CANCELLED', 'refusal', ARGV[2], 'updated', now, 'finished', now)
+redis.call('HDEL', KEYS[1], 'busy', 'beat')
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+if ARGV[3] ~= '' and redis.call('EXISTS', KEYS[5]) == 1 then
+  redis.call('SET', KEYS[5], ARGV[3])
+end
+return 1

@@ -1,0 +1,100 @@
+"""What SIGTERM means to a vm worker: running guests may finish, for a while; nothing new begins.
+
+Celery's warm shutdown stops taking messages and waits for the tasks at work. What it knows nothing of is done
+here: guests that are restored and would wait for a run message that nobody takes, and guests that still run
+when the time is up, or when a second SIGTERM comes. They are destroyed, and their analyses go elsewhere.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from redis.exceptions import RedisError
+
+from drakcelery.analysis import Failure, Fault, Outcome, Stage
+from drakcelery.errors import EngineError, Superseded
+from drakcelery.slots import Slot, SlotState
+from drakcelery.stages import Site, end_attempt
+from drakcelery.workspace import Workspace
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.2
+
+
+class Stopper(threading.Thread):
+    """Ends the guests of a vm worker that shuts down, those that run last."""
+
+    def __init__(self, site: Site) -> None:
+        """*site* is this host's."""
+        super().__init__(name="stopper", daemon=True)
+        self._site = site
+        self._hurry = threading.Event()
+
+    def hurry(self) -> None:
+        """A second signal: running guests are not waited for."""
+        self._hurry.set()
+
+    def run(self) -> None:
+        """Until no attempt holds a slot."""
+        patience = self._site.settings.drakcelery.stop_seconds
+        deadline = time.monotonic() + patience
+        log.info("stopping", patience=patience)
+        while held := [slot for slot in self._site.slots.all() if slot.holder is not None]:
+            late = self._hurry.is_set() or time.monotonic() >= deadline
+            for slot in held:
+                if late or slot.state is SlotState.READY:
+                    give_up(self._site, slot, "the host is stopping", Fault.STOPPED)
+            self._hurry.wait(LOOK_SECONDS)
+        log.info("stopped")
+
+
+def on_signal(site: Callable[[], Site], stoppers: list[Stopper]) -> None:
+    """A signal to shut down has come: start a stopper, or hurry the one that runs."""
+    if stoppers:
+        stoppers[0].hurry()
+        return
+    stoppers.append(Stopper(site()))
+    stoppers[0].start()
+
+
+def give_up(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
+    """End the attempt that holds *slot*, destroy its guest, free the slot."""
+    try:
+        end_held(site, slot, reason, fault)
+    except RedisError as error:
+        log.warning("not_told", uid=slot.uid, error=str(error))  # reconcile will find it silent
+    try:
+        site.engine.destroy(slot.name)
+    except EngineError as error:
+        log.error("guest_survives", slot=slot.name, error=str(error))
+    if slot.uid is not None and slot.attempt is not None:
+        site.slots.soil(slot.uid, slot.attempt)
+
+
+def end_held(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
+    """End the attempt that holds *slot*, if it is still the current one, and its run is not done."""
+    record = site.ledger.get(slot.uid or "")
+    stage = record.following if record else None
+    if record is None or record.attempt != slot.attempt or stage not in (Stage.PREPARE, Stage.RUN):
+        return
+    if Workspace.of(site.settings.drakcelery.state_dir, record.uid, record.attempt).has(Outcome):
+        # The run was over: its message comes again, and the chain goes on without a second detonation
+        site.ledger.abandon(record.uid, record.attempt, stage)
+        return
+    failure = Failure(
+        attempt=record.attempts,
+        stage=stage,
+        error=reason,
+        host=site.host,
+        slot=slot.name,
+        fault=fault,
+        at=time.time(),
+    )
+    try:
+        end_attempt(site.ledger, record, failure, settings=site.settings)
+    except Superseded:
+        log.info("superseded", uid=slot.uid, attempt=slot.attempt)

@@ -1,0 +1,200 @@
+"""Reconcile on a real ledger: what it mends, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+import redis
+from karton.core import Task
+from karton.core.task import TaskState
+
+from drakcelery import contract
+from drakcelery.analysis import Fault, Stage, State
+from drakcelery.ledger import HostStatus, Ledger, Record, SlotStatus, record_key
+from drakcelery.reconcile import LOST_SECONDS, MOST_RESENDS, RENEWAL_SECONDS, Reconciler
+from drakcelery.settings import Settings
+from tests.unit.test_chain import analysis
+
+UID = "a-1"
+
+
+@dataclass
+class Fleet:
+    """A ledger with one analysis, and a record of what reconcile sends."""
+
+    ledger: Ledger
+    task: Task
+    sent: list[tuple[int, Stage | None]] = field(default_factory=list)
+
+    def reconcile(self) -> dict[str, int]:
+        """One run; what it sends is noted, as the broker would have it."""
+        settings = Settings()
+        return Reconciler(ledger=self.ledger, settings=settings, send=self._send, done={}).run()
+
+    def _send(self, record: Record) -> None:
+        self.sent.append((record.attempt, record.following))
+        self.ledger.sent(record.uid, record.attempt)
+
+    @property
+    def record(self) -> Record:
+        """The analysis."""
+        record = self.ledger.get(UID)
+        assert record is not None
+        return record
+
+    def walk(self, *stages: Stage) -> None:
+        """Do stages of the first attempt."""
+        for stage in stages:
+            self.enter(stage)
+            self.ledger.complete(UID, 1, stage, token="t")
+
+    def enter(self, stage: Stage) -> None:
+        """Begin a stage of the first attempt."""
+        self.ledger.advance(UID, 1, stage, host="rack-1", slot="vm-1", token="t")
+
+    def age(self, seconds: float) -> None:
+        """Let nothing have been heard for *seconds*."""
+        key = record_key(UID)
+        for name in ("updated", "beat"):
+            if self.ledger.redis.hexists(key, name):
+                self.ledger.redis.hset(key, name, f"{self.ledger.now() - seconds:.6f}")
+
+    def host(self, name: str, state: str) -> None:
+        """A host with one slot is alive."""
+        slot = SlotStatus(name="vm-1", profile="default", state=state, since=0)
+        self.ledger.report(HostStatus(host=name, engine="replay", slots=(slot,)))
+
+
+@pytest.fixture
+def fleet(redis_client: redis.Redis) -> Fleet:
+    """An analysis whose first attempt was begun."""
+    ledger = Ledger(redis_client, identity="karton.test-reconcile", record_ttl=600)
+    task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
+    ledger.declare(contract.started(task))
+    ledger.open(analysis())
+    return Fleet(ledger=ledger, task=task)
+
+
+def test_nothing_amiss(fleet: Fleet) -> None:
+    """A fresh analysis is left alone, at every stage."""
+    assert fleet.reconcile() == {}
+    fleet.ledger.begin_attempt(UID, after=0)
+    assert fleet.reconcile() == {}
+    fleet.ledger.sent(UID, 1)
+    fleet.host("rack-1", "free")
+    for stage in Stage:
+        fleet.enter(stage)
+        assert fleet.reconcile() == {}
+        if stage is not Stage.PUBLISH:
+            fleet.ledger.complete(UID, 1, stage, token="t")
+            assert fleet.reconcile() == {}
+    assert fleet.sent == []
+
+
+def test_unsent_attempts_are_sent(fleet: Fleet) -> None:
+    """What its ingress could not send is sent, as an attempt that makes the unsent one stale."""
+    fleet.age(3600)
+    assert fleet.reconcile() == {"sent": 1}
+    assert fleet.reconcile() == {}
+    assert fleet.sent == [(1, Stage.PREPARE)]
+
+
+def test_an_attempt_that_is_due_later_is_left_alone(fleet: Fleet) -> None:
+    """Backoff is not taken for a loss."""
+    fleet.ledger.redis.zadd("drak:due", {UID: fleet.ledger.now() + 60})
+    fleet.age(3600)
+    assert fleet.reconcile() == {}
+
+
+def test_a_lost_prepare_message(fleet: Fleet) -> None:
+    """A sample that waits though a slot is free has lost its message; while no slot is free it just waits."""
+    fleet.ledger.begin_attempt(UID, after=0)
+    fleet.ledger.sent(UID, 1)
+    fleet.age(LOST_SECONDS + 1)
+    fleet.host("rack-1", "running")
+    assert fleet.reconcile() == {}
+    fleet.host("rack-1", "free")
+    assert fleet.reconcile() == {"sent": 1}
+    assert fleet.sent == [(2, Stage.PREPARE)]
+    assert fleet.record.failures == ()
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3, 4])
+def test_a_lost_step_is_sent_again(fleet: Fleet, stages: int) -> None:
+    """A later step that shows no life goes to its host again, a few times; then the attempt is given up."""
+    fleet.ledger.begin_attempt(UID, after=0)
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(*tuple(Stage)[:stages])
+    for resend in range(1, MOST_RESENDS + 1):
+        fleet.host("rack-1", "running")
+        fleet.age(LOST_SECONDS * resend + 1)
+        assert fleet.reconcile() == {"resent": 1}
+        assert fleet.reconcile() == {}
+    assert fleet.sent == [(1, tuple(Stage)[stages])] * MOST_RESENDS
+    fleet.age(LOST_SECONDS * (MOST_RESENDS + 1) + 1)
+    assert fleet.reconcile() == {"ended": 1}
+    assert "did not take up" in str(fleet.record.error)
+
+
+def test_a_lost_host(fleet: Fleet) -> None:
+    """The work of a host that went away goes on elsewhere as the next attempt."""
+    fleet.ledger.begin_attempt(UID, after=0)
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(Stage.PREPARE)
+    fleet.enter(Stage.RUN)
+    fleet.host("rack-2", "free")
+    assert fleet.reconcile() == {}
+    fleet.age(LOST_SECONDS + 1)
+    assert fleet.reconcile() == {"ended": 1}
+    record = fleet.record
+    assert (record.attempt, record.state, record.failures[0].fault) == (2, State.QUEUED, Fault.GONE)
+    assert "rack-1 went away" in str(record.error)
+    assert fleet.ledger.due() in (UID, None)
+
+
+def test_poison(fleet: Fleet) -> None:
+    """The third attempt that goes with its host makes the sample poison: CRASHED, with the reason."""
+    fleet.ledger.begin_attempt(UID, after=0)
+    for attempt in (1, 2, 3):
+        fleet.ledger.redis.delete("drak:due")
+        fleet.ledger.sent(UID, attempt)
+        fleet.ledger.advance(UID, attempt, Stage.PREPARE, host="rack-2", slot="vm-1", token="t")
+        fleet.age(LOST_SECONDS + 1)
+        assert fleet.reconcile() == {"ended": 1}
+    task = fleet.ledger.karton_task(fleet.task.uid)
+    assert task is not None
+    assert task.status is TaskState.CRASHED
+    assert "poison" in str(task.error)
+    assert "attempt 1" in str(task.error)
+    assert fleet.record.state is State.FAILED
+
+
+@pytest.mark.parametrize("status", [TaskState.FINISHED, TaskState.CRASHED, None])
+def test_karton_cancels(fleet: Fleet, status: TaskState | None) -> None:
+    """karton-dashboard's cancel writes FINISHED, a collector removes the task: either ends the analysis."""
+    key = f"karton.task:{fleet.task.uid}"
+    if status is None:
+        fleet.ledger.redis.delete(key)
+    else:
+        fleet.task.status = status
+        fleet.ledger.declare(fleet.task)
+    before = fleet.ledger.redis.get(key)
+    assert fleet.reconcile() == {"cancelled": 1}
+    assert fleet.record.state is State.CANCELLED
+    assert fleet.ledger.redis.get(key) == before
+    assert fleet.reconcile() == {}
+
+
+def test_karton_is_kept_from_collecting(fleet: Fleet) -> None:
+    """The Karton task of a live analysis is renewed before its collector would take it, and only then."""
+    key = f"karton.task:{fleet.task.uid}"
+    stored = json.loads(str(fleet.ledger.redis.get(key)))
+    old = stored["last_update"] - RENEWAL_SECONDS - 1
+    fleet.ledger.redis.set(key, json.dumps({**stored, "last_update": old}))
+    assert fleet.reconcile() == {"renewed": 1}
+    assert fleet.reconcile() == {}
+    renewed = json.loads(str(fleet.ledger.redis.get(key)))
+    assert renewed["last_update"] >= stored["last_update"]
+    assert {**renewed, "last_update": 0} == {**stored, "last_update": 0}
