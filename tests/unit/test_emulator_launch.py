@@ -146,8 +146,16 @@ def test_the_sample_is_not_kept_open(engine: Emulator, tmp_path: Path) -> None:
         ("rundll32.exe %f,Run x y", True, Launch(container="rundll32.exe", export="Run", arguments="x y")),
         ("rundll32 %f,#3", True, Launch(container="rundll32.exe", export="#3")),
         ("rundll32 %f", True, Launch(container="rundll32.exe")),
-        ("regsvr32 /s %f", True, Launch(container="regsvr32.exe", export="DllRegisterServer")),
-        ("regsvr32 /u /s %f", True, Launch(container="regsvr32.exe", export="DllUnregisterServer")),
+        (
+            "regsvr32 /s %f",
+            True,
+            Launch(container="regsvr32.exe", export="DllRegisterServer", arguments="/s"),
+        ),
+        (
+            "regsvr32 /u /s %f",
+            True,
+            Launch(container="regsvr32.exe", export="DllUnregisterServer", arguments="/u /s"),
+        ),
     ],
 )
 def test_start_commands_are_understood(command: str, is_dll: bool, launch: Launch) -> None:

@@ -140,6 +140,10 @@ _HANDLERS: dict[str, Handler] = {
     "ExitProcess": _exit(0),
     "TerminateProcess": _exit(1),
     "NtTerminateProcess": _exit(1),
+    # The C runtime's ways out end in NtTerminateProcess on Windows
+    "exit": _exit(0),
+    "_exit": _exit(0),
+    "quick_exit": _exit(0),
     "VirtualProtect": _protect(2),
     "VirtualProtectEx": _protect(3),
     "NtProtectVirtualMemory": _protect(3),

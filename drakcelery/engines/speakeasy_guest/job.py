@@ -50,8 +50,9 @@ class GuestJob:
         path = f"{FOLDER}{Path(self.sample).name}"
         if not self.container:
             return f'"{path}" {self.arguments}'.rstrip()
-        export = f",{self.export} {self.arguments}" if self.container == "rundll32.exe" else ""
-        return f'{self.container} "{path}"{export}'.rstrip()
+        if self.container == "rundll32.exe":
+            return f'{self.container} "{path}",{self.export} {self.arguments}'.rstrip()
+        return " ".join(part for part in (self.container, self.arguments, f'"{path}"') if part)
 
     @classmethod
     def from_json(cls, line: bytes) -> Self:

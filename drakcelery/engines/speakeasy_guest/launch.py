@@ -49,7 +49,9 @@ def parse(command: str, *, is_dll: bool) -> Launch:
     if match := _REGSVR.match(command):
         uninstall = "/u" in match["flags"].lower().split()
         return Launch(
-            container="regsvr32.exe", export=f"Dll{'Unregister' if uninstall else 'Register'}Server"
+            container="regsvr32.exe",
+            export=f"Dll{'Unregister' if uninstall else 'Register'}Server",
+            arguments=match["flags"].strip(),
         )
     raise ValueError(
         f"the emulator starts a DLL by 'rundll32 %f,Export' or 'regsvr32 /s %f', not by {_short(command)}"

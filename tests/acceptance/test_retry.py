@@ -1,0 +1,104 @@
+"""Faults that are not the sample's: tried again, and told with their history where that does not help."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from karton.core.resource import RemoteResource
+from karton.core.task import TaskState
+
+from drakcelery.analysis import Stage, State
+from drakcelery.ledger import Record
+from tests.acceptance.deployment import Deployment, Receiver
+from tests.programs import launcher
+from tests.waiting import wait_until
+
+PROGRAM = launcher(64).read_bytes()
+
+
+def store(deployment: Deployment, key: str, content: bytes) -> None:
+    """Put an object into Karton's bucket."""
+    deployment.s3.put_object("karton", key, io.BytesIO(content), len(content))
+
+
+@pytest.fixture(scope="module")
+def damaged(deployment: Deployment) -> Record:
+    """The analysis of a sample that S3 has with one byte wrong."""
+    key = str(uuid4())
+    store(deployment, key, PROGRAM[:-1] + bytes([PROGRAM[-1] ^ 1]))
+    sha256 = hashlib.sha256(PROGRAM).hexdigest()
+    sample = RemoteResource("damaged.exe", bucket="karton", uid=key, size=len(PROGRAM), sha256=sha256)
+    return deployment.wait_over(deployment.send(sample, payload={"timeout": 30}))
+
+
+def test_history_of_attempts(deployment: Deployment, damaged: Record) -> None:
+    """Three attempts, then CRASHED with the cause and each attempt; the log of it is kept."""
+    assert (damaged.state, damaged.attempts) == (State.FAILED, 3)
+    assert [failure.attempt for failure in damaged.failures] == [1, 2, 3]
+    assert {failure.stage for failure in damaged.failures} == {Stage.PREPARE}
+    sample_task = deployment.sample_task(damaged)
+    assert sample_task.status is TaskState.CRASHED
+    assert sample_task.error is not None
+    cause, *history = sample_task.error
+    assert f"instead of {hashlib.sha256(PROGRAM).hexdigest()}" in cause
+    assert len(history) == 3
+    for number, line in enumerate(history, start=1):
+        assert line.startswith(f"  attempt {number}: prepare on embedded/vm-")
+        assert line.endswith(cause)
+    assert deployment.children(damaged) == []
+    assert list(deployment.objects("drakrun", damaged.uid)) == [f"{damaged.uid}/drakrun.log"]
+
+
+def test_status_shows_the_history(deployment: Deployment, damaged: Record) -> None:
+    """`drakcelery status UID` has each attempt once."""
+    shown = deployment.drakcelery("status", damaged.uid).stdout
+    attempts = [f"attempt {number}: prepare on embedded/vm-" for number in (1, 2, 3)]
+    assert [shown.count(attempt) for attempt in attempts] == [1, 1, 1]
+
+
+def test_retry_in_karton_s_dashboard(deployment: Deployment, receiver: Receiver, damaged: Record) -> None:
+    """Once the cause is mended, the dashboard's retry of the CRASHED task gives the analysis."""
+    sample_task = deployment.sample_task(damaged)
+    store(deployment, sample_task.get_payload("sample").uid, PROGRAM)
+    again = deployment.backend.restart_task(sample_task)
+    received = receiver.receive(damaged.uid)
+    assert received.task.parent_uid == again.uid
+    assert received.task.payload["metadata"]["attempts"] == 1
+    record = deployment.ledger.get(damaged.uid)
+    assert record is not None
+    assert (record.state, record.attempts, record.failures) == (State.PUBLISHED, 1, ())
+
+
+@pytest.fixture
+def broken_slot(deployment: Deployment) -> Iterator[str]:
+    """The slot that would be taken next cannot be restored: what it says of its guest is unreadable."""
+    slot = "vm-1"
+    marker = deployment.settings.drakcelery.state_dir / "engine" / f"{slot}.json"
+    marker.parent.mkdir(exist_ok=True)
+    marker.write_text("{")
+    yield slot
+    marker.unlink(missing_ok=True)
+    wait_until(lambda: states(deployment) == {"vm-1": "free", "vm-2": "free"}, "both slots are free again")
+
+
+def states(deployment: Deployment) -> dict[str, str]:
+    """What the host reports of its slots."""
+    return {slot.name: slot.state for host in deployment.ledger.hosts() for slot in host.slots}
+
+
+def test_engine_failure_is_tried_again(deployment: Deployment, receiver: Receiver, broken_slot: str) -> None:
+    """A slot whose guest cannot be destroyed is set aside; the next attempt succeeds in the other one."""
+    task = deployment.send(Path("samples/behaviour.exe"), payload={"timeout": 30})
+    record = deployment.wait_over(task)
+    assert (record.state, record.attempts, record.slot) == (State.PUBLISHED, 2, "vm-2")
+    (failure,) = record.failures
+    assert (failure.stage, failure.slot) == (Stage.PREPARE, broken_slot)
+    assert f"Slot {broken_slot}:" in failure.error
+    assert receiver.receive(record.uid).task.payload["metadata"]["attempts"] == 2
+    wait_until(lambda: states(deployment)[broken_slot] == "dirty", "the host says that the slot is dirty")
+    assert "dirty" in deployment.drakcelery("slots").stdout
