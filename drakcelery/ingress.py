@@ -14,8 +14,8 @@ from karton.core.backend import KARTON_BINDS_HSET, KartonBackendBase, KartonBind
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import __version__, contract
-from drakcelery.analysis import is_uid
+from drakcelery import __version__, chain, contract
+from drakcelery.analysis import Analysis, is_uid
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.errors import BadTask, StorageError, Superseded
 from drakcelery.faults import reach
@@ -137,6 +137,7 @@ class Ingress:
         policy = policy_of(self.settings)
         reach("ingress.accepted", str(task.payload.get("override_uid")))
         analysis = contract.read_task(task, self._facts(task, policy), policy)
+        self._check_place(analysis)
         self.ledger.start(contract.started(task))
         reach("ingress.started", analysis.uid)
         attempts = self.ledger.open(analysis)
@@ -150,6 +151,16 @@ class Ingress:
         self._send(analysis.uid)
         reach("ingress.sent", analysis.uid)
         log.info("accepted", uid=analysis.uid, sample=analysis.sample_label, priority=analysis.priority.value)
+
+    def _check_place(self, analysis: Analysis) -> None:
+        """Refuse what no host could ever take: it would wait for ever, and keep others from being taken."""
+        default_profile = self.settings.drakcelery.default_profile
+        profile, host = chain.wanted(analysis, default_profile=default_profile)
+        profiles, hosts = self.ledger.known("profile"), self.ledger.known("host")
+        if profile not in profiles:
+            raise BadTask(f"no host has the VM profile {profile!r}; there are: {', '.join(profiles)}")
+        if host is not None and host not in hosts:
+            raise BadTask(f"there is no host {host!r}; there are: {', '.join(hosts)}")
 
     def _send(self, uid: str) -> None:
         """What cannot be sent now stays unsent in the ledger, where reconcile finds it."""

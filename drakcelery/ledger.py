@@ -9,6 +9,7 @@ Keys:
     ``drak:live``              zset of the uids of analyses that are not over
     ``drak:done``              zset of the uids of analyses that are over and not yet forgotten
     ``drak:due``               zset of the uids of analyses to be sent later, by the time to send them
+    ``drak:fleet``             zset of ``host:<host>`` and ``profile:<profile>`` by when last seen; expires
     ``drak:host:<host>``       string (JSON), what a host's vm worker last said of itself; expires
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import redis
 from karton.core import Task
@@ -39,6 +40,9 @@ INBOX = "drak:inbox"
 LIVE = "drak:live"
 DONE = "drak:done"
 DUE = "drak:due"
+FLEET = "drak:fleet"
+FLEET_MEMORY = 7 * 24 * 3600
+"""Seconds for which a host or profile that is not seen any more is still known."""
 HOST_TTL = 15
 """Seconds after which a host that says nothing counts as gone."""
 SILENCE = 20
@@ -443,7 +447,19 @@ class Ledger:
 
     def report(self, status: HostStatus) -> None:
         """Say that a host is alive, and what its slots do."""
-        self.redis.set(f"drak:host:{status.host}", status.model_dump_json(), ex=HOST_TTL)
+        now = self.now()
+        seen = {f"host:{status.host}": now, **{f"profile:{slot.profile}": now for slot in status.slots}}
+        with self.redis.pipeline() as pipe:
+            pipe.set(f"drak:host:{status.host}", status.model_dump_json(), ex=HOST_TTL)
+            pipe.zadd(FLEET, seen)
+            pipe.expire(FLEET, FLEET_MEMORY)
+            pipe.execute()
+
+    def known(self, kind: Literal["host", "profile"]) -> list[str]:
+        """Names of the hosts, or profiles, that the fleet has had lately, be they alive or not."""
+        members = cast("list[str]", self.redis.zrangebyscore(FLEET, self.now() - FLEET_MEMORY, "+inf"))
+        prefix = f"{kind}:"
+        return sorted(name.removeprefix(prefix) for name in members if name.startswith(prefix))
 
     def retire(self, host: str) -> None:
         """A host's vm worker stops."""

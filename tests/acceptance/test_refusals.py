@@ -79,6 +79,12 @@ BAD: dict[str, Bad] = {
     "uid is a number": Bad(payload={"override_uid": 7}, says=f"payload 'override_uid' is 7; {NAMES}"),
     "profile is a number": Bad(payload={"vm_profile": 10}, says=f"'vm_profile' is 10; {SHORT}"),
     "host is a path": Bad(headers={"target_host": "a/b"}, says=f"'target_host' is 'a/b'; {SHORT}"),
+    "profile is unknown": Bad(
+        payload={"vm_profile": "nosuch"}, says="no host has the VM profile 'nosuch'; there are: default"
+    ),
+    "host is unknown": Bad(
+        payload={"target_host": "nosuch"}, says="there is no host 'nosuch'; there are: embedded"
+    ),
     "quality is a number": Bad(
         headers={"quality": 1}, says="header 'quality' is 1; expected a short name such as 'high' or 'low'"
     ),
