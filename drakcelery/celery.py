@@ -18,7 +18,8 @@ from drakcelery import chain, faults, gate, lease, logs, reconcile, settings, st
 from drakcelery.analysis import Stage, Step
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, Superseded
-from drakcelery.ledger import Ledger, Record, connect
+from drakcelery.ledger import Ledger, connect
+from drakcelery.records import Record
 from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage

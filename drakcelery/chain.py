@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery, chain, signature
 
 from drakcelery.analysis import Analysis, Stage, Step
-from drakcelery.ledger import HostStatus
+from drakcelery.records import HostStatus
 
 ORDER = tuple(Stage)
 RECONCILE = "drakcelery.reconcile"

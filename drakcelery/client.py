@@ -12,7 +12,8 @@ from karton.core.task import TaskState
 from drakcelery import contract
 from drakcelery.analysis import State
 from drakcelery.errors import DrakceleryError, StackError
-from drakcelery.ledger import Ledger, Record
+from drakcelery.ledger import Ledger
+from drakcelery.records import Record
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 

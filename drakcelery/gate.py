@@ -31,7 +31,7 @@ from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import prepare_queue, task_name
 from drakcelery.engines import Engine
 from drakcelery.errors import DrakceleryError, EngineError
-from drakcelery.ledger import HostStatus, Record, SlotStatus
+from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.slots import Slot, SlotState, SlotTable, sole_worker
 from drakcelery.stages import Site
 from drakcelery.stopping import end_held

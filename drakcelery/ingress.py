@@ -20,7 +20,8 @@ from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.errors import BadTask, StorageError, Superseded
 from drakcelery.faults import reach
 from drakcelery.filetype import describe
-from drakcelery.ledger import Ledger, Record
+from drakcelery.ledger import Ledger
+from drakcelery.records import Record
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 

@@ -17,11 +17,12 @@ from karton.core.task import TaskState
 from redis.exceptions import WatchError
 
 from drakcelery.analysis import Failure, Fault, Stage, State
+from drakcelery.attempts import end_attempt
 from drakcelery.chain import wanted
 from drakcelery.errors import Superseded
-from drakcelery.ledger import SILENCE, HostStatus, Ledger, Record
+from drakcelery.ledger import SILENCE, Ledger
+from drakcelery.records import HostStatus, Record
 from drakcelery.settings import Settings
-from drakcelery.stages import end_attempt
 
 log = structlog.get_logger(__name__)
 

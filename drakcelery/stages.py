@@ -7,7 +7,6 @@ write again.
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from karton.core import Task
 from drakcelery import artifacts, contract
 from drakcelery.analysis import Analysis, Failure, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA
+from drakcelery.attempts import backoff, end_attempt
 from drakcelery.engines import Engine
 from drakcelery.errors import (
     BadTask,
@@ -31,7 +31,7 @@ from drakcelery.errors import (
     UnderWay,
 )
 from drakcelery.faults import reach
-from drakcelery.ledger import Ledger, Record
+from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
 from drakcelery.pulse import Pulse
 from drakcelery.settings import Settings
@@ -43,12 +43,6 @@ from drakcelery.workspace import Prepared, Workspace
 log = structlog.get_logger(__name__)
 
 LOG_NAME = "drakrun.log"
-MOST_DELAY = 300.0
-"""Longest wait before another attempt, seconds."""
-POISON = {Fault.LOST: 2, Fault.GONE: 3}
-"""So many attempts that ended like that make a sample poison."""
-COUNTED = (Fault.FAILED, Fault.LOST)
-"""What counts against ``max_attempts``."""
 _NEED_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
 
 
@@ -348,12 +342,6 @@ def _postponed(site: Site, step: Step, token: str, error: StorageError) -> bool:
     return waited < site.settings.drakcelery.storage_patience
 
 
-def backoff(tries: int) -> float:
-    """Seconds until the next try: 1, 2, 4, … up to :data:`MOST_DELAY`, half of it by chance."""
-    delay = min(MOST_DELAY, 2.0**tries)
-    return delay / 2 + random.uniform(0, delay / 2)  # noqa: S311 spreads load, guards nothing
-
-
 def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: DrakceleryError) -> None:
     """Begin the next attempt, or end the analysis as CRASHED."""
     log.warning("stage_failed", error=str(error))
@@ -374,51 +362,6 @@ def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: D
     if over and record.analysis is not None:
         _keep_log(site, record.analysis, workspace)
     workspace.remove()
-
-
-def end_attempt(
-    ledger: Ledger, record: Record, failure: Failure, *, settings: Settings, final: bool = False
-) -> bool:
-    """Note a failure: the next attempt is due after a while, or the analysis is over. True where it is over.
-
-    Over it is where *final* is set, where ``max_attempts`` have failed, or where the sample is poison
-    (:data:`POISON`).
-
-    Raises:
-        Superseded: the attempt is not the current one any more.
-    """
-    failures = [*record.failures, failure]
-    same = sum(one.fault is failure.fault for one in failures)
-    counted = sum(one.fault in COUNTED for one in failures)
-    poison = failure.fault in POISON and same >= POISON[failure.fault]
-    reason = failure.error
-    if poison:
-        reason = f"poison: this sample took down its worker {same} times; last: {failure.error}"
-    final = final or poison or counted >= settings.drakcelery.max_attempts
-    crashed = _crashed(ledger, record, reason, failures) if final else None
-    delay = backoff(counted - 1) if failure.fault in COUNTED else 0.0
-    following = ledger.fail(
-        record.uid,
-        record.attempt,
-        failure.model_copy(update={"error": reason}),
-        task_uid=record.task_uid,
-        final=final,
-        crashed=crashed,
-        delay=delay,
-    )
-    if final:
-        log.error("analysis_failed", uid=record.uid, error=reason)
-    else:
-        log.info("next_attempt", uid=record.uid, next=following, delay=round(delay, 1))
-    return final
-
-
-def _crashed(ledger: Ledger, record: Record, reason: str, failures: list[Failure]) -> str | None:
-    task = ledger.karton_task(record.task_uid)
-    if task is None:
-        return None
-    lines = [f"{reason}\n", *(f"  {failure.sentence()}\n" for failure in failures)]
-    return contract.crashed(task, lines).serialize()
 
 
 def _keep_log(site: Site, analysis: Analysis, workspace: Workspace) -> None:

@@ -15,9 +15,10 @@ import structlog
 from redis.exceptions import RedisError
 
 from drakcelery.analysis import Failure, Fault, Outcome, Stage
+from drakcelery.attempts import end_attempt
 from drakcelery.errors import EngineError, Superseded
 from drakcelery.slots import Slot, SlotState
-from drakcelery.stages import Site, end_attempt
+from drakcelery.stages import Site
 from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drakcelery.analysis import State
-from drakcelery.ledger import HostStatus, Record
+from drakcelery.records import HostStatus, Record
 
 _STYLES = {
     State.PUBLISHED: "green",

@@ -15,7 +15,7 @@ from karton.core.task import TaskState
 from karton.system import SystemService
 
 from drakcelery.analysis import State
-from drakcelery.ledger import Record
+from drakcelery.records import Record
 from tests.acceptance.deployment import Deployment, Received, Receiver, karton_config
 from tests.waiting import wait_until
 

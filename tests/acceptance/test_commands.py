@@ -13,7 +13,7 @@ import pytest
 
 from drakcelery.analysis import State
 from drakcelery.chain import ORDER, task_id, task_name
-from drakcelery.ledger import Record
+from drakcelery.records import Record
 from tests.acceptance.deployment import Deployment
 from tests.programs import distlib_launcher
 from tests.waiting import wait_until

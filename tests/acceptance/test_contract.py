@@ -16,7 +16,7 @@ from karton.core.task import TaskPriority, TaskState
 from scapy.utils import rdpcap
 
 from drakcelery.analysis import State
-from drakcelery.ledger import Record
+from drakcelery.records import Record
 from tests.acceptance.deployment import Deployment, Received, Receiver
 from tests.programs import distlib_launcher, launcher
 

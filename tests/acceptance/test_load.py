@@ -20,8 +20,9 @@ from drakcelery import settings
 from drakcelery.analysis import State
 from drakcelery.embedded.background import background
 from drakcelery.ingress import bind_of
-from drakcelery.ledger import Ledger, Record, connect
+from drakcelery.ledger import Ledger, connect
 from drakcelery.pipeline import karton_config
+from drakcelery.records import Record
 from drakcelery.storage import Storage
 from tests.waiting import wait_until
 

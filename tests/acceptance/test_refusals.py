@@ -17,7 +17,7 @@ from karton.core.task import TaskState
 
 from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
-from drakcelery.ledger import Record
+from drakcelery.records import Record
 from tests.acceptance.deployment import PROGRAMS, Deployment, run
 from tests.programs import launcher
 

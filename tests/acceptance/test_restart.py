@@ -20,7 +20,7 @@ from drakcelery.embedded import lock
 from drakcelery.embedded.ports import is_free
 from drakcelery.embedded.state import Running, running
 from drakcelery.embedded.supervision import marked
-from drakcelery.ledger import Record
+from drakcelery.records import Record
 from tests.acceptance.deployment import PROGRAMS, Deployment
 from tests.waiting import wait_until
 

@@ -13,7 +13,7 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskState
 
 from drakcelery.analysis import Stage, State
-from drakcelery.ledger import Record
+from drakcelery.records import Record
 from tests.acceptance.deployment import Deployment, Receiver
 from tests.programs import launcher
 from tests.waiting import wait_until

@@ -13,7 +13,8 @@ from karton.core.task import TaskPriority, TaskState
 from drakcelery import contract
 from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import Superseded, UnderWay
-from drakcelery.ledger import DONE, DUE, INBOX, LIVE, SILENCE, HostStatus, Ledger, record_key
+from drakcelery.ledger import DONE, DUE, INBOX, LIVE, SILENCE, Ledger, record_key
+from drakcelery.records import HostStatus
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-ledger"

@@ -12,8 +12,9 @@ from karton.core.task import TaskState
 
 from drakcelery import contract
 from drakcelery.analysis import Fault, Stage, State
-from drakcelery.ledger import HostStatus, Ledger, Record, SlotStatus, record_key
+from drakcelery.ledger import Ledger, record_key
 from drakcelery.reconcile import LOST_SECONDS, MOST_RESENDS, RENEWAL_SECONDS, Reconciler
+from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import Settings
 from tests.unit.test_chain import analysis
 

@@ -6,7 +6,7 @@ import pytest
 
 from drakcelery import chain
 from drakcelery.analysis import Analysis, ObjectRef, Priority, Stage, Step
-from drakcelery.ledger import HostStatus, SlotStatus
+from drakcelery.records import HostStatus, SlotStatus
 
 
 def analysis(**changes: str) -> Analysis:

@@ -15,13 +15,13 @@ from tests import reference
 PACKAGE = "drakcelery"
 
 LAYERS: Mapping[str, tuple[str, ...]] = {
-    "pure": ("analysis", "contract", "errors", "plugins", "startup"),
+    "pure": ("analysis", "contract", "errors", "plugins", "records", "startup"),
     "adapters": (
         *("settings", "settings_sections", "settings_values", "settings_wording"),
         *("logs", "ledger", "slots", "etag", "filetype", "faults"),
         *("storage", "engines", "artifacts", "workspace", "pipeline"),
     ),
-    "orchestration": ("pulse", "stages", "stopping", "chain", "ingress", "reconcile"),
+    "orchestration": ("attempts", "pulse", "stages", "stopping", "chain", "ingress", "reconcile"),
     "edges": (
         *("celery", "gate", "lease", "processes", "monitoring", "embedded"),
         *("client", "views", "demo", "cli", "__main__"),

@@ -1,0 +1,120 @@
+"""What the ledger says: the record of an analysis, and the state of hosts and slots. Pure values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, TypeAdapter
+
+from drakcelery.analysis import Analysis, Failure, Stage, State, Value
+
+STAGES = tuple(Stage)
+_FAILURES = TypeAdapter(tuple[Failure, ...])
+
+
+class Record(Value):
+    """What the ledger holds of one analysis. Times are UNIX times by Redis' clock."""
+
+    uid: str
+    task_uid: str
+    root_uid: str
+    state: State
+    attempt: int
+    first_attempt: int
+    analysis: Analysis | None = None
+    """None where the task was refused before it became an analysis."""
+    refusal: str | None = None
+    host: str | None = None
+    slot: str | None = None
+    failures: tuple[Failure, ...] = ()
+    received: float
+    updated: float
+    finished: float | None = None
+    analysis_task_uid: str | None = None
+    sent: int | None = None
+    """The last attempt whose chain is known to be with the broker."""
+    done: Stage | None = None
+    """The last stage that the current attempt has finished."""
+    busy: str | None = None
+    """The delivery that works, or worked, on the next stage."""
+    beat: float | None = None
+    """When it last showed life."""
+    waiting: float | None = None
+    """Since when the next stage is postponed."""
+    postponed: int = 0
+    """How often it was."""
+    resends: int = 0
+    """How often the message of the next stage was sent again."""
+    updated_text: str
+    beat_text: str = ""
+    """``updated`` and ``beat`` as Redis has them, for comparison there."""
+    entered: Mapping[State, float] = Field(default_factory=dict)
+    """When the current attempt entered each state."""
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts this analysis has had, the current one included."""
+        return max(0, self.attempt - self.first_attempt + 1)
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether nobody knows the current attempt's chain to be with the broker."""
+        return self.state is State.RECEIVED or (self.state is State.QUEUED and self.sent != self.attempt)
+
+    @property
+    def following(self) -> Stage | None:
+        """The stage that comes next in the current attempt."""
+        return STAGES[_place(self.done)] if _place(self.done) < len(STAGES) else None
+
+    @property
+    def last_sign(self) -> float:
+        """When anything about this analysis was last heard."""
+        return max(self.updated, self.beat or 0)
+
+    @property
+    def error(self) -> str | None:
+        """Why the analysis failed, or what its last attempt died of."""
+        return self.refusal or (self.failures[-1].error if self.failures else None)
+
+
+class SlotStatus(Value):
+    """One slot, as its host's vm worker reports it."""
+
+    name: str
+    profile: str
+    state: str
+    uid: str | None = None
+    attempt: int | None = None
+    since: float
+
+
+class HostStatus(Value):
+    """What a vm worker says of its host, every few seconds."""
+
+    host: str
+    engine: str
+    slots: tuple[SlotStatus, ...]
+
+
+def _place(done: Stage | None) -> int:
+    """Where in the order of the stages an attempt is that has finished *done*."""
+    return 0 if done is None else STAGES.index(done) + 1
+
+
+def parse(fields: Mapping[str, str]) -> Record:
+    """The hash in Redis as a value; ``at:<STATE>`` fields are the times of the current attempt."""
+    values: dict[str, Any] = {
+        key: value for key, value in fields.items() if value != "" and not key.startswith("at:")
+    }
+    values["failures"] = _FAILURES.validate_json(fields["failures"])
+    if "analysis" in fields:
+        values["analysis"] = json.loads(fields["analysis"])
+    prefix = "at:"
+    values["updated_text"] = fields["updated"]
+    values["beat_text"] = fields.get("beat", "")
+    values["entered"] = {
+        key.removeprefix(prefix): float(value) for key, value in fields.items() if key.startswith(prefix)
+    }
+    return Record.model_validate(values)
