@@ -108,6 +108,7 @@ def configuration() -> dict[str, Any]:
     return {
         "broker_url": config.broker_url,
         "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a broker that is away is waited for, however long
         "broker_transport_options": transport_options(config.broker_url),
         "task_serializer": "json",
         "accept_content": ["json"],
