@@ -146,9 +146,9 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
         shown = [record.model_dump(mode="json") for record in records]
         click.echo(json.dumps(shown[0] if uid else shown, indent=2))
     elif uid:
-        Console().print(views.record_view(records[0]))
+        views.console().print(views.record_view(records[0]))
     elif records:
-        Console().print(views.records_table(records, now=ledger.now()))
+        views.console().print(views.records_table(records, now=ledger.now()))
     else:
         click.echo("No analyses. Push a sample with `drakcelery submit FILE`.")
 
@@ -164,7 +164,7 @@ def fetch(uid: str, to: Path, config: Path | None, data_dir: Path | None) -> Non
     ours = read_settings(config, data_dir)
     record = client.find_record(make_ledger(ours), uid)
     files = client.fetch(ours, make_storage(ours), record, to)
-    Console().print(views.files_table(files))
+    views.console().print(views.files_table(files))
 
 
 @cli.command()
@@ -191,7 +191,7 @@ def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     if as_json:
         click.echo(json.dumps([host.model_dump(mode="json") for host in hosts], indent=2))
     elif hosts:
-        Console().print(views.hosts_table(hosts, now=ledger.now()))
+        views.console().print(views.hosts_table(hosts, now=ledger.now()))
     else:
         click.echo(
             "No host is alive. Start one with `drakcelery worker vm`, or everything with `drakcelery up`."
@@ -219,7 +219,7 @@ def demo_command(sample: Path | None, timeout: int) -> None:
     embedded.stack_class()  # says what to install where the extra is missing
     from drakcelery import demo  # needs the extra, which production hosts do not have
 
-    demo.run(sample, timeout=timeout, to=Path("drakcelery-demo"), console=Console())
+    demo.run(sample, timeout=timeout, to=Path("drakcelery-demo"), console=views.console())
 
 
 # The processes

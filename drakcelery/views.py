@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
@@ -24,6 +25,15 @@ _STYLES = {
 }
 _SLOT_STYLES = {"free": "green", "running": "yellow", "dirty": "red"}
 _PROGRESS = (State.QUEUED, State.PREPARING, State.RUNNING, State.COLLECTING, State.UPLOADING, State.PUBLISHED)
+
+
+PIPE_WIDTH = 200
+"""Columns where the output is no terminal: nothing that a script reads should be cut off."""
+
+
+def console() -> Console:
+    """Standard output."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def state_text(state: State) -> Text:
@@ -54,19 +64,18 @@ def records_table(records: Iterable[Record], *, now: float | None = None) -> Tab
     now = time.time() if now is None else now
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("UID", no_wrap=True, min_width=36)
-    table.add_column("STATE", no_wrap=True)
+    table.add_column("STATE", no_wrap=True, min_width=9)
+    table.add_column("TOOK", no_wrap=True, min_width=4)
+    table.add_column("SLOT", no_wrap=True, overflow="ellipsis")
     table.add_column("SAMPLE", no_wrap=True, overflow="ellipsis")
-    for column in ("TRY", "SLOT", "TOOK"):
-        table.add_column(column, no_wrap=True)
     for record in records:
         took = (record.finished or now) - record.received
         table.add_row(
             record.uid,
             state_text(record.state),
-            escape(_sample(record)),
-            str(record.attempts) if record.attempts else "-",
-            _where(record),
             duration(took),
+            _where(record),
+            escape(_sample(record)),
         )
     return table
 
@@ -155,8 +164,3 @@ def progress_line(record: Record | None) -> Text:
     again = f" (attempt {record.attempts}: {clean(record.error or '', 120)})" if record.attempts > 1 else ""
     where = f" on {_where(record)}" if record.host else ""
     return Text.assemble((bar, "cyan"), " ", state_text(record.state), where, again)
-
-
-def show(console: Console, *parts: RenderableType) -> None:
-    """Print *parts* below each other."""
-    console.print(Group(*parts))
