@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from karton.core import Karton, Task
@@ -21,6 +21,13 @@ from drakcelery.ledger import Ledger, connect
 
 BEHAVIOUR_LOGS = ("procmon.log", "filetracer.log", "regmon.log", "socketmon.log", "memdump.log", "apimon.log")
 FIRST_LINES = 3
+LONGEST_LINE = 65536
+COMMON_FIELDS = frozenset(
+    {
+        *("Plugin", "TimeStamp", "PID", "PPID", "TID", "UserName", "UserId", "ProcessName", "Method"),
+        *("EventUID", "Event", "CLSID", "CalledFrom"),
+    }
+)
 DELIVERY_SECONDS = 60
 """How long karton-system may take to route the analysis task; it takes a second."""
 HOST_SECONDS = 60
@@ -127,19 +134,22 @@ def show(console: Console, task: Task, directory: Path) -> None:
     for name in BEHAVIOUR_LOGS:
         path = directory / name
         if path.is_file():
-            console.print(f"[bold]{name}[/]")
-            for line in _first_lines(path):
+            console.print(f"[bold]{name}[/] [dim](without what all lines have in common)[/]")
+            for line in first_events(path):
                 console.print(f"  {line}", markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
 
 
-def _first_lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        yield from (
-            views.clean(line.rstrip("\n"))
-            for line, _ in zip(_bounded(file), range(FIRST_LINES), strict=False)
-        )
-
-
-def _bounded(file: Iterable[str]) -> Iterator[str]:
-    for line in file:
-        yield line[:2000]
+def first_events(log: Path) -> Iterator[str]:
+    """The first events of a plugin's log: the method, and what is special about the event."""
+    with log.open("rb") as file:
+        for _ in range(FIRST_LINES):
+            line = file.readline(LONGEST_LINE)
+            if not line:
+                return
+            try:
+                event = json.loads(line)
+            except ValueError:
+                yield views.clean(line.decode("utf-8", "replace").rstrip("\n"))
+                continue
+            special = (f"{key}={value}" for key, value in event.items() if key not in COMMON_FIELDS)
+            yield views.clean(f"{event.get('Method', '?'):28} {' '.join(special)}")
