@@ -51,6 +51,11 @@ up: $(STAMP) ## keep the embedded stack running until Ctrl-C
 test: $(STAMP) ## run the whole test suite, servers included
 	$(BIN)/pytest
 
+.PHONY: chaos
+chaos: $(STAMP) ## kill, freeze and cut off everything while samples are analysed (DURATION=seconds SEED=number)
+	@DURATION="$${DURATION:-300}"; SEED="$${SEED:-}"; \
+	$(BIN)/python -m tests.faults.storm --duration "$$DURATION" $${SEED:+--seed "$$SEED"}
+
 .PHONY: lint
 lint: $(STAMP) ## check style
 	$(BIN)/ruff check .

@@ -12,12 +12,13 @@ from typing import Any
 
 import structlog
 from celery import Celery, Task
-from celery.signals import setup_logging, worker_process_init, worker_shutting_down
+from celery.signals import setup_logging, task_revoked, worker_process_init, worker_shutting_down
+from redis.exceptions import RedisError
 
-from drakcelery import chain, faults, gate, lease, logs, reconcile, settings, stopping
+from drakcelery import brokers, chain, client, faults, gate, lease, logs, reconcile, settings, stopping
 from drakcelery.analysis import Stage, Step
 from drakcelery.engines import create
-from drakcelery.errors import DrakceleryError, Superseded
+from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.ledger import Ledger, connect
 from drakcelery.records import Record
 from drakcelery.slots import SlotTable
@@ -33,10 +34,7 @@ PR_SET_PDEATHSIG = 1
 EXPECTED = (DrakceleryError,)
 """Errors that Celery logs as one line, without traceback: their sentence says it all."""
 GATED = "drakcelery.gate:strategy"
-
-POLL_SECONDS = 0.2
-"""How long one BRPOP of a worker lasts (kombu's Redis transport: 1 s). A prepare queue that the gate opens is
-asked from the next one on, so this is what a free slot may have to wait for a sample that is there."""
+STAGE_TASKS = frozenset(chain.task_name(stage) for stage in Stage)
 
 _given: settings.Settings | None = None
 
@@ -109,7 +107,7 @@ def configuration() -> dict[str, Any]:
         "broker_url": config.broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a broker that is away is waited for, however long
-        "broker_transport_options": transport_options(config.broker_url),
+        **brokers.configuration(config.broker_url, sentinel_master=config.sentinel_master),
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,
@@ -121,7 +119,10 @@ def configuration() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
         "task_send_sent_event": True,
+        "worker_consumer": "drakcelery.lease:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # After a lost connection the slots say how much a worker takes, as before it
+        "worker_enable_prefetch_count_reduction": False,
         "beat_schedule_filename": str(config.drakcelery.state_dir / "beat"),
         "beat_schedule": {
             "reconcile": {
@@ -134,18 +135,13 @@ def configuration() -> dict[str, Any]:
     }
 
 
-def transport_options(broker_url: str) -> dict[str, Any]:
-    """What kombu's Redis transports are told; others know none of it."""
-    if not broker_url.startswith(("redis", "sentinel", "valkey")):
-        return {}
-    return {**lease.TRANSPORT_OPTIONS, "polling_interval": POLL_SECONDS}
-
-
-app = Celery("drakcelery")
+app = Celery("drakcelery", amqp="drakcelery.brokers:AMQP")
 app.add_defaults(configuration)
 
 gate.Ground.site = gate.Gate.site = staticmethod(site)
-gate.Gate.send = staticmethod(lambda record: send(current_settings(), site().ledger, record))
+gate.Ground.send = gate.Gate.send = staticmethod(
+    lambda record: send(current_settings(), site().ledger, record)
+)
 app.steps["worker"].add(gate.Ground)
 app.steps["consumer"].add(gate.Gate)
 app.steps["consumer"].add(lease.Lease)
@@ -218,6 +214,23 @@ def _stop_guests(sender: str, **_: Any) -> None:
     """Celery stops taking messages and waits for its tasks; the guests are ours to stop."""
     if gate.is_vm_worker(sender):
         stopping.on_signal(site, _stoppers)
+
+
+@task_revoked.connect
+def _cancel_revoked(request: Any, expired: bool, **_: Any) -> None:
+    """Somebody revoked a stage: nobody wants the analysis. Else it would wait for a step that never comes."""
+    if expired or request.task not in STAGE_TASKS:
+        return
+    step, ledger = Step.parse(request.args[0]), site().ledger
+    try:
+        record = ledger.get(step.uid)
+        # The gate may have begun the next attempt already, but not a new life of the uid
+        if record is not None and record.first_attempt <= step.attempt:
+            client.cancel(ledger, record, by=f"Celery: its task {request.id} was revoked")
+    except StackError as error:
+        log.info("nothing_to_cancel", uid=step.uid, reason=str(error))
+    except RedisError as error:
+        log.warning("not_cancelled", uid=step.uid, error=str(error))
 
 
 @worker_process_init.connect

@@ -75,15 +75,16 @@ def reach(point: str, uid: str) -> None:
         file.rename(file.with_suffix(".done"))
     except FileNotFoundError:
         return
-    _act(action)
+    # An ingress has no pool: it is the worker itself
+    _act(action, worker=os.getpid() if point.startswith("ingress.") else os.getppid())
 
 
-def _act(action: str) -> None:
+def _act(action: str, *, worker: int) -> None:
     if action == "exception":
         raise InjectedError("the fault suite wants this")
     if action == "sigterm":
-        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(worker, signal.SIGTERM)
         return
     if action == "worker":
-        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

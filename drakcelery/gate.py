@@ -16,11 +16,13 @@ import functools
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps
+from celery.worker import state
 from celery.worker.strategy import default
 from kombu.exceptions import OperationalError
 from kombu.message import Message
@@ -32,9 +34,9 @@ from drakcelery.chain import prepare_queue, task_name
 from drakcelery.engines import Engine
 from drakcelery.errors import DrakceleryError, EngineError
 from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.recovery import end_held, io_worker_begins, process_died, vm_worker_begins
 from drakcelery.slots import Slot, SlotState, SlotTable, sole_worker
 from drakcelery.stages import Site
-from drakcelery.stopping import end_held
 from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
@@ -51,27 +53,41 @@ def is_vm_worker(hostname: str) -> bool:
     return hostname.startswith("vm@")
 
 
+def is_io_worker(hostname: str) -> bool:
+    """Whether a Celery node name, ``io@host``, is an io worker's."""
+    return hostname.startswith("io@")
+
+
 class Ground(bootsteps.Step):
-    """Before the pool starts: the host's lock, its slot table, an end to what an earlier worker left."""
+    """Before the pool starts: the host's lock, its slot table, and what an earlier worker left undone."""
 
     site: Callable[[], Site]
+    send: Callable[[Record], None]
+    """Send the current attempt of a record on its way."""
 
     def __init__(self, parent: Any, **_: Any) -> None:
         """*parent* is the worker."""
         super().__init__(parent)
-        self.enabled = is_vm_worker(parent.hostname)
+        self.enabled = is_vm_worker(parent.hostname) or is_io_worker(parent.hostname)
         if not self.enabled:
             return
         self._lock = contextlib.ExitStack()
         try:
-            site = type(self).site()
-            ours = site.settings.drakcelery
-            self._lock.enter_context(sole_worker(ours.state_dir, site.host))
-            held = clear_host(site.slots, site.engine, dict(site.settings.slots))
-            for slot in held:  # nobody has to wait for their silence
-                end_held(site, slot, "the vm worker that watched the guest ended", Fault.GONE)
+            self._begin(parent.hostname)
         except DrakceleryError as error:
             raise SystemExit(f"drakcelery: {error}") from None
+        except RedisError as error:
+            raise SystemExit(f"drakcelery: Karton's Redis does not answer: {error}") from None
+
+    def _begin(self, hostname: str) -> None:
+        site = type(self).site()
+        role = "vm" if is_vm_worker(hostname) else "io"
+        self._lock.enter_context(sole_worker(site.settings.drakcelery.state_dir, site.host, role=role))
+        if role == "io":
+            io_worker_begins(site, type(self).send)
+            return
+        held = clear_host(site.slots, site.engine, dict(site.settings.slots))
+        vm_worker_begins(site, type(self).send, held)
         for notice in site.settings.notices():
             log.warning("setting_without_effect", notice=notice)
         log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
@@ -198,17 +214,6 @@ def _tell(report: Callable[[], object]) -> None:
         log.warning("not_told", error=str(error))
 
 
-def take_up(site: Site, send: Callable[[Record], None], stage: Stage, step: Step) -> None:
-    """A pool process died. Whatever it left undone goes on at once, instead of after a silence."""
-    record = site.ledger.get(step.uid)
-    if record is None or record.attempt != step.attempt or record.state.is_over:
-        return
-    if record.done is stage:
-        send(record)  # it had finished its stage, and maybe not sent the next one
-    else:
-        site.ledger.abandon(step.uid, step.attempt, stage)  # its message comes again, and may be taken
-
-
 class Janitor(threading.Thread):
     """Destroys what was left in DIRTY slots and reports the host. A thread, since both may block."""
 
@@ -226,18 +231,19 @@ class Janitor(threading.Thread):
     def run(self) -> None:
         """Until :meth:`stop`."""
         last: tuple[SlotStatus, ...] | None = None
-        waited = REPORT_SECONDS
+        looked = reported = -REPORT_SECONDS
         while True:
+            now = time.monotonic()
             self._clean()
-            if waited >= REPORT_SECONDS:
+            if now - looked >= REPORT_SECONDS:
                 self._look_after()
+                looked = now
             status = host_status(self._site)
-            if status.slots != last or waited >= REPORT_SECONDS:
+            if status.slots != last or now - reported >= REPORT_SECONDS:
                 _tell(functools.partial(self._site.ledger.report, status))
-                last, waited = status.slots, 0.0
+                last, reported = status.slots, now
             if self._over.wait(SYNC_SECONDS):
                 break
-            waited += SYNC_SECONDS
         _tell(functools.partial(self._site.ledger.retire, self._site.host))
 
     def _clean(self) -> None:
@@ -301,6 +307,10 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
         step = _step(message)
         if step is None:
             return handle(message, body, ack, reject, callbacks, **more)
+        if _is_at_work(message):
+            log.info("delivered_twice", uid=step.uid, attempt=step.attempt, stage=stage.value)
+            message.ack()
+            return None
         holds_slot = gate.enabled and stage in (Stage.PREPARE, Stage.RUN)
         if holds_slot and stage is Stage.PREPARE and not _admit(gate, step, message):
             return None
@@ -313,12 +323,20 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
         def rejected(*args: Any, **kwargs: Any) -> None:
             if holds_slot:
                 gate.settle(stage, step, acknowledged=False)
-            _tell(functools.partial(take_up, Gate.site(), Gate.send, stage, step))
+            _tell(functools.partial(process_died, Gate.site(), Gate.send, stage, step))
             reject(*args, **kwargs)
 
         return handle(message, body, acknowledged, rejected, callbacks, **more)
 
     return on_message
+
+
+def _is_at_work(message: Message) -> bool:
+    """Whether a process of this worker is at work on a delivery of it.
+
+    RabbitMQ gives back all that a lost connection had; the work goes on, and so does its settlement.
+    """
+    return any(request.id == message.headers.get("id") for request in state.active_requests)
 
 
 def _admit(gate: Gate, step: Step, message: Message) -> bool:

@@ -14,7 +14,7 @@ from karton.core.backend import KARTON_BINDS_HSET, KartonBackendBase, KartonBind
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import __version__, chain, contract
+from drakcelery import __version__, chain, contract, stranded
 from drakcelery.analysis import Analysis, is_uid
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.errors import BadTask, StorageError, Superseded
@@ -78,6 +78,7 @@ class Ingress:
         """Until *stop* is set, or another ingress with other filters takes over our identity."""
         bind = bind_of(self.settings)
         self._register(bind)
+        self._find_stranded()
         checked = 0.0
         while not stop.is_set():
             try:
@@ -146,12 +147,21 @@ class Ingress:
             raise BadTask(
                 f"another analysis is under way under the uid {analysis.uid}; wait for it, or choose another"
             )
-        reach("ingress.opened", analysis.uid)
-        self.ledger.begin_attempt(analysis.uid, after=attempts)
-        reach("ingress.begun", analysis.uid)
-        self._send(analysis.uid)
-        reach("ingress.sent", analysis.uid)
         log.info("accepted", uid=analysis.uid, sample=analysis.sample_label, priority=analysis.priority.value)
+        try:
+            self._begin(analysis.uid, after=attempts)
+        except (Superseded, RedisError):
+            raise
+        except Exception:
+            # Not the task's fault, and too late to refuse it: it is live, so reconcile sends it
+            log.exception("not_sent", uid=analysis.uid)
+
+    def _begin(self, uid: str, *, after: int) -> None:
+        reach("ingress.opened", uid)
+        self.ledger.begin_attempt(uid, after=after)
+        reach("ingress.begun", uid)
+        self._send(uid)
+        reach("ingress.sent", uid)
 
     def _check_place(self, analysis: Analysis) -> None:
         """Refuse what no host could ever take: it would wait for ever, and keep others from being taken."""
@@ -196,6 +206,16 @@ class Ingress:
             reason=reason,
             crashed=contract.crashed(task, [f"{reason}\n"]).serialize(),
         )
+
+    def _find_stranded(self) -> None:
+        """Adopt, or report, what a consumer before us left behind."""
+        what = self.settings.drakcelery.stranded
+        if what == "leave":
+            return
+        for task_uid in stranded.find(self.ledger, hard_time_limit=self.settings.drakcelery.hard_time_limit):
+            log.warning("stranded_task", task=task_uid, adopted=what == "adopt")
+            if what == "adopt":
+                self.ledger.adopt(task_uid)
 
     def _adopt(self) -> None:
         """Handle what an ingress that died has taken, and what was left while S3 was away."""

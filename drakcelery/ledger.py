@@ -124,6 +124,10 @@ class Ledger:
         now = self.now()
         return cast("list[str]", self.redis.zrangebyscore(INBOX, "-inf", now - older_than))
 
+    def adopt(self, task_uid: str) -> None:
+        """Put a task that is in nobody's hands into the inbox, where it counts as left there long ago."""
+        self.redis.zadd(INBOX, {task_uid: 0}, nx=True)
+
     def drop(self, task_uid: str) -> None:
         """Take a task out of the inbox that Karton no longer knows."""
         self.redis.zrem(INBOX, task_uid)
@@ -132,16 +136,22 @@ class Ledger:
         """Begin a record. None where another live analysis has this uid.
 
         Returns the number of attempts that were begun under this uid, for :meth:`begin_attempt`.
+        Raises :class:`Superseded` where somebody else opened this task, and it is over.
         """
         answer = self._call(
             "open",
             [record_key(analysis.uid), INBOX, LIVE],
             [analysis.uid, analysis.task_uid, analysis.root_uid, analysis.model_dump_json()],
         )
+        if answer is None:
+            raise Superseded(f"the Karton task {analysis.task_uid} is not in the inbox any more")
         return None if answer < 0 else int(answer)
 
     def refuse(self, uid: str, *, task_uid: str, root_uid: str, reason: str, crashed: str) -> None:
-        """End a task that cannot become an analysis; *crashed* is the Karton task as JSON."""
+        """End a task that cannot become an analysis; *crashed* is the Karton task as JSON.
+
+        A task that somebody else has opened or refused meanwhile is left alone.
+        """
         self._call(
             "refuse",
             [
@@ -323,8 +333,12 @@ class Ledger:
         self.redis.set(_task_key(task.uid), task.serialize())
 
     def start(self, task: Task) -> None:
-        """Store *task*, which says STARTED, unless Karton has dropped it."""
-        self.redis.set(_task_key(task.uid), task.serialize(), xx=True)
+        """Store *task*, which says STARTED, unless Karton has dropped it.
+
+        Raises :class:`Superseded` where somebody else opened it meanwhile.
+        """
+        if not self._call("start", [_task_key(task.uid), INBOX], [task.uid, task.serialize()]):
+            raise Superseded(f"the Karton task {task.uid} is not in the inbox any more")
 
     # Reading
 
@@ -346,6 +360,11 @@ class Ledger:
     def done(self, *, newest: int) -> Iterator[Record]:
         """Records of the *newest* analyses that are over, newest first."""
         return self._records(cast("list[str]", self.redis.zrevrange(DONE, 0, newest - 1)))
+
+    def known_records(self) -> Iterator[Record]:
+        """Every record there is, live or over."""
+        yield from self.live()
+        yield from self._records(cast("list[str]", self.redis.zrange(DONE, 0, -1)))
 
     def forget(self) -> int:
         """Drop the uids of expired records from the list of finished analyses; returns how many."""

@@ -32,6 +32,7 @@ def vm_command(settings: Settings) -> list[str]:
         f"--hostname=vm@{host}",
         f"--queues={chain.vm_queue(host)}",
         f"--concurrency={len(settings.slots) + 1}",
+        "--without-gossip",  # nobody listens to it, and it stumbles over a lost connection (Celery 5.7)
     ]
 
 
@@ -43,6 +44,7 @@ def io_command(settings: Settings) -> list[str]:
         f"--hostname=io@{host}",
         f"--queues={chain.io_queue(host)},{chain.RECONCILE_QUEUE}",
         f"--concurrency={IO_PROCESSES}",
+        "--without-gossip",
     ]
 
 

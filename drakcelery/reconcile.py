@@ -99,12 +99,13 @@ class Reconciler:
         elif record.state is State.QUEUED:
             profile, host = wanted(record.analysis, default_profile=self.settings.drakcelery.default_profile)
             free = any(
-                slot.profile == profile and slot.state == "free"
+                slot.profile == profile and (slot.state == "free" or slot.uid == record.uid)
                 for status in hosts
                 if host in (None, status.host)
                 for slot in status.slots
             )
-            # A free slot takes a waiting message within a second
+            # A free slot takes a waiting message within a second. One that was claimed for it, without its
+            # prepare having begun, belongs to a message that its worker dropped with a lost connection
             self._send_anew(record, lost=True, late=free and silence > LOST_SECONDS)
         elif record.host not in {status.host for status in hosts}:
             self._end(record, f"host {record.host} went away", late=silence > LOST_SECONDS)

@@ -30,11 +30,13 @@ from drakcelery.settings_values import (
     BUCKET_PATTERN,
     IDENTITY_PATTERN,
     AbsolutePath,
+    BrokerUrl,
     Filters,
     Headers,
     PluginList,
     RedisUrl,
     database_of,
+    sentinel_master_of,
 )
 
 XEN_CONTROL = Path("/proc/xen/privcmd")
@@ -123,7 +125,7 @@ class S3Section(Section):
 class CelerySection(Section):
     """``[celery]``: the transport between the stages."""
 
-    broker_url: RedisUrl | None = Field(
+    broker_url: BrokerUrl | None = Field(
         default=None, description="default: Karton's Redis, the database after Karton's"
     )
 
@@ -171,6 +173,7 @@ class DrakcelerySection(Section):
     engine: Literal["auto", "emulator", "replay"] = "auto"
     default_profile: Name = "default"
     look_ahead: int = Field(default=2, ge=0, description="analyses in flight beyond the slots")
+    stranded: Literal["adopt", "report", "leave"] = "adopt"
     max_attempts: int = Field(default=3, ge=1)
     hard_time_limit: int = Field(default=1200, ge=1, description="largest timeout of a task, seconds")
     storage_patience: int = Field(default=6 * 3600, ge=0, description="seconds to wait for S3 to come back")
@@ -261,8 +264,10 @@ class Settings(Section):
         """
         given = self.celery.broker_url
         url = given.get_secret_value() if given else self.redis.address(db_offset=1)
-        if not url.startswith(("redis:", "rediss:")):
-            return url  # RabbitMQ, Sentinel: kombu's own forms
+        if url.startswith("sentinel:"):
+            return ";".join(node.partition("?")[0] for node in url.split(";"))
+        if url.startswith("amqp"):
+            return url
         parts = urllib.parse.urlsplit(url)
         query = {key: value for key, value in urllib.parse.parse_qsl(parts.query) if key.startswith("ssl_")}
         if parts.scheme == "rediss":
@@ -270,6 +275,12 @@ class Settings(Section):
         return urllib.parse.urlunsplit(
             parts._replace(path=f"/{database_of(parts)}", query=urllib.parse.urlencode(query))
         )
+
+    @property
+    def sentinel_master(self) -> str | None:
+        """What Sentinel calls the master, where the broker is behind one; kombu does not read it in the URL."""
+        given = self.celery.broker_url
+        return sentinel_master_of(given.get_secret_value()) if given else None
 
     def plugins_of(self, quality: str) -> tuple[str, ...]:
         """The plugins of a quality: its own list, else ``_all_``, else the default."""

@@ -63,6 +63,38 @@ def _redis_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _broker_url(secret: SecretStr) -> SecretStr:
+    """Redis, a Redis behind Sentinel, or RabbitMQ; of the last two several nodes, set apart by ``;``."""
+    url = secret.get_secret_value()
+    scheme = url.partition("://")[0]
+    try:
+        if scheme in ("redis", "rediss"):
+            return _redis_url(secret)
+        nodes = [urllib.parse.urlsplit(node) for node in url.split(";")]
+        sound = all(node.scheme == scheme and node.hostname and node.port != 0 for node in nodes)
+        if scheme == "sentinel":
+            sound = sound and sentinel_master_of(url) is not None and database_of(nodes[0]) >= 0
+        elif scheme not in ("amqp", "amqps"):
+            sound = False
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(
+            "redis://[user:password@]host:port/database, rediss:// for TLS, "
+            "sentinel://host:port/database?master_name=name, or amqp:// or amqps:// of a RabbitMQ"
+        )
+    return secret
+
+
+def sentinel_master_of(url: str) -> str | None:
+    """The name that Sentinel knows the master by: ``master_name`` of a ``sentinel://`` URL."""
+    if not url.startswith("sentinel:"):
+        return None
+    queries = [urllib.parse.urlsplit(node).query for node in url.split(";")]
+    names = [name for query in queries for name in urllib.parse.parse_qs(query).get("master_name", [])]
+    return names[0] if names else None
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("an absolute path: the processes of a host start in different directories")
@@ -81,4 +113,5 @@ Headers = Annotated[dict[str, Any], BeforeValidator(_one_dict), Field(min_length
 Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(min_length=1)]
 PluginList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_known_plugins)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

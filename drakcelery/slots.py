@@ -11,6 +11,7 @@ import enum
 import fcntl
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,6 +66,15 @@ create table if not exists slots (
 ) strict
 """
 
+_in_transaction = threading.RLock()
+"""Held while this process is in the file, and while it forks. SQLite notes in the process' memory which locks
+it has: a process forked during a transaction of another thread would take the file for locked, for ever."""
+os.register_at_fork(
+    before=_in_transaction.acquire,
+    after_in_parent=_in_transaction.release,
+    after_in_child=_in_transaction.release,
+)
+
 
 class SlotTable:
     """The table at ``<state_dir>/slots.sqlite``. Cheap to make; keeps no connection between calls."""
@@ -85,7 +95,10 @@ class SlotTable:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as database:
+        with (
+            _in_transaction,
+            contextlib.closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as database,
+        ):
             database.execute("begin immediate")
             try:
                 yield database
@@ -223,22 +236,25 @@ def _natural(name: str) -> tuple[str, int, str]:
 
 
 @contextlib.contextmanager
-def sole_worker(state_dir: Path, host: str) -> Iterator[None]:
-    """Hold the host's lock: two vm workers for one host would share its slots (I3).
+def sole_worker(state_dir: Path, host: str, *, role: str = "vm") -> Iterator[None]:
+    """Hold the host's lock for *role*, ``vm`` or ``io``.
+
+    Two vm workers for one host would share its slots (I3). A worker that has the lock knows as well that
+    every process of the one before it is dead.
 
     The kernel drops the lock with the process that holds it, however that ends.
 
     Raises:
-        SettingsError: another vm worker runs on this *state_dir*.
+        SettingsError: another such worker runs on this *state_dir*.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "vm-worker.lock").open("a+") as file:
+    with (state_dir / f"{role}-worker.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise SettingsError(
-                f"a vm worker for host {host} is running already (pid {file.read().strip() or 'unknown'}, "
+                f"{role} worker for host {host} is running already (pid {file.read().strip() or 'unknown'}, "
                 f"lock {file.name}): stop it first"
             ) from None
         file.truncate(0)

@@ -345,6 +345,8 @@ def _postponed(site: Site, step: Step, token: str, error: StorageError) -> bool:
 def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: DrakceleryError) -> None:
     """Begin the next attempt, or end the analysis as CRASHED."""
     log.warning("stage_failed", error=str(error))
+    if stage in (Stage.PREPARE, Stage.RUN):
+        _vacate(site, step)  # a prepare that was done, and failed to say so, has its slot still
     record = site.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt:
         return

@@ -14,12 +14,11 @@ from collections.abc import Callable
 import structlog
 from redis.exceptions import RedisError
 
-from drakcelery.analysis import Failure, Fault, Outcome, Stage
-from drakcelery.attempts import end_attempt
-from drakcelery.errors import EngineError, Superseded
+from drakcelery.analysis import Fault
+from drakcelery.errors import EngineError
+from drakcelery.recovery import end_held
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site
-from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 
@@ -74,28 +73,3 @@ def give_up(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
         log.error("guest_survives", slot=slot.name, error=str(error))
     if slot.uid is not None and slot.attempt is not None:
         site.slots.soil(slot.uid, slot.attempt)
-
-
-def end_held(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
-    """End the attempt that holds *slot*, if it is still the current one, and its run is not done."""
-    record = site.ledger.get(slot.uid or "")
-    stage = record.following if record else None
-    if record is None or record.attempt != slot.attempt or stage not in (Stage.PREPARE, Stage.RUN):
-        return
-    if Workspace.of(site.settings.drakcelery.state_dir, record.uid, record.attempt).has(Outcome):
-        # The run was over: its message comes again, and the chain goes on without a second detonation
-        site.ledger.abandon(record.uid, record.attempt, stage)
-        return
-    failure = Failure(
-        attempt=record.attempts,
-        stage=stage,
-        error=reason,
-        host=site.host,
-        slot=slot.name,
-        fault=fault,
-        at=time.time(),
-    )
-    try:
-        end_attempt(site.ledger, record, failure, settings=site.settings)
-    except Superseded:
-        log.info("superseded", uid=slot.uid, attempt=slot.attempt)

@@ -5,7 +5,8 @@
 -- KEYS[3] drak:live             zset, analysis uid -> time received; owner: ledger; no TTL, emptied by fail/publish
 -- ARGV    uid, task uid, root uid, analysis (JSON)
 -- returns the number of attempts begun under this uid, also where this very task opened the record before;
---         -1 where another live task is using the uid
+--         -1 where another live task is using the uid; nil where the task has left the inbox: an ingress that was
+--         held for dead (frozen, say) must not give it a second life
 local record, inbox, live = KEYS[1], KEYS[2], KEYS[3]
 local uid, task = ARGV[1], ARGV[2]
 if redis.call('ZSCORE', live, uid) then
@@ -14,6 +15,9 @@ if redis.call('ZSCORE', live, uid) then
   end
   redis.call('ZREM', inbox, task)
   return tonumber(redis.call('HGET', record, 'attempt'))
+end
+if not redis.call('ZSCORE', inbox, task) then
+  return nil
 end
 -- Attempts go on counting after an earlier life under this uid, so that its late messages stay stale (I2)
 local attempt = tonumber(redis.call('HGET', record, 'attempt') or '0')

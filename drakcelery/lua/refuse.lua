@@ -6,6 +6,10 @@
 -- KEYS[4] karton.task:<task uid>   Karton's; written only if it is still there
 -- KEYS[5] karton.metrics.consumed  KEYS[6] karton.metrics.crashed (Karton's hashes)
 -- ARGV    uid, task uid, root uid, reason, CRASHED task (JSON), TTL of the record in s, identity
+-- returns 1, or 0 where the task has left the inbox: somebody else opened or refused it
+if redis.call('ZREM', KEYS[2], ARGV[2]) == 0 then
+  return 0
+end
 local record = KEYS[1]
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
@@ -21,5 +25,4 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
 end
 redis.call('HINCRBY', KEYS[5], ARGV[7], 1)
 redis.call('HINCRBY', KEYS[6], ARGV[7], 1)
-redis.call('ZREM', KEYS[2], ARGV[2])
 return 1

@@ -32,10 +32,16 @@ def queue(ledger: Ledger, priority: TaskPriority, uid: str) -> None:
     ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), uid)
 
 
+def take(ledger: Ledger, uid: str) -> None:
+    """An ingress has taken a task."""
+    ledger.redis.zadd(INBOX, {uid: ledger.now()})
+
+
 def opened(ledger: Ledger, uid: str = "a-1") -> Task:
     """A live analysis with its Karton task, before its first attempt."""
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
+    take(ledger, task.uid)
     assert ledger.open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid})) is not None
     return task
 
@@ -279,6 +285,21 @@ def test_failing_for_good(ledger: Ledger) -> None:
     assert 0 < ledger.redis.ttl(record_key("a-1")) <= TTL
 
 
+def test_an_ingress_that_wakes_up_late_changes_nothing(ledger: Ledger) -> None:
+    """A task that another ingress has opened, and that is over, gets no second life."""
+    task = opened(ledger)
+    ledger.begin_attempt("a-1", after=0)
+    walk(ledger, 1, *FILES_DONE)
+    publish(ledger, task, 1)
+    before = (ledger.get("a-1"), ledger.redis.get(f"karton.task:{task.uid}"))
+    with pytest.raises(Superseded):
+        ledger.start(contract.started(task))
+    with pytest.raises(Superseded):
+        ledger.open(analysis().model_copy(update={"task_uid": task.uid}))
+    ledger.refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed="{}")
+    assert (ledger.get("a-1"), ledger.redis.get(f"karton.task:{task.uid}")) == before
+
+
 def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
     """Writing to a task that Karton's collector has removed would leave it in Redis for ever."""
     task = opened(ledger)
@@ -286,6 +307,7 @@ def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
     walk(ledger, 1, *FILES_DONE)
     ledger.redis.delete(f"karton.task:{task.uid}")
     publish(ledger, task, 1)
+    take(ledger, task.uid)
     ledger.start(task)
     assert ledger.karton_task(task.uid) is None
 
@@ -296,6 +318,7 @@ def test_a_uid_may_live_again(ledger: Ledger) -> None:
     ledger.begin_attempt("a-1", after=0)
     ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=True, crashed=None)
     again = analysis().model_copy(update={"task_uid": "{r}:again"})
+    take(ledger, again.task_uid)
     assert ledger.open(again) == 1
     assert ledger.begin_attempt("a-1", after=1) == 2
     record = ledger.get("a-1")
@@ -325,6 +348,7 @@ def test_refusing(ledger: Ledger) -> None:
 def test_a_refusal_leaves_others_alone(ledger: Ledger) -> None:
     """Refusing a task because its uid is taken does not touch the analysis that has the uid."""
     opened(ledger)
+    take(ledger, "{r}:other")
     ledger.refuse("a-1", task_uid="{r}:other", root_uid="r", reason="taken", crashed="{}")
     record = ledger.get("a-1")
     assert record is not None

@@ -12,7 +12,7 @@ from karton.core.task import TaskState
 
 from drakcelery import contract
 from drakcelery.analysis import Fault, Stage, State
-from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger import INBOX, Ledger, record_key
 from drakcelery.reconcile import LOST_SECONDS, MOST_RESENDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import Settings
@@ -62,9 +62,9 @@ class Fleet:
             if self.ledger.redis.hexists(key, name):
                 self.ledger.redis.hset(key, name, f"{self.ledger.now() - seconds:.6f}")
 
-    def host(self, name: str, state: str) -> None:
+    def host(self, name: str, state: str, *, holder: str | None = None) -> None:
         """A host with one slot is alive."""
-        slot = SlotStatus(name="vm-1", profile="default", state=state, since=0)
+        slot = SlotStatus(name="vm-1", profile="default", state=state, uid=holder, since=0)
         self.ledger.report(HostStatus(host=name, engine="replay", slots=(slot,)))
 
 
@@ -74,6 +74,7 @@ def fleet(redis_client: redis.Redis) -> Fleet:
     ledger = Ledger(redis_client, identity="karton.test-reconcile", record_ttl=600)
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
+    redis_client.zadd(INBOX, {task.uid: ledger.now()})
     ledger.open(analysis())
     return Fleet(ledger=ledger, task=task)
 
@@ -120,6 +121,16 @@ def test_a_lost_prepare_message(fleet: Fleet) -> None:
     assert fleet.reconcile() == {"sent": 1}
     assert fleet.sent == [(2, Stage.PREPARE)]
     assert fleet.record.failures == ()
+
+
+def test_a_prepare_message_that_a_worker_dropped(fleet: Fleet) -> None:
+    """A sample that a slot was claimed for, and whose prepare never began, has lost its message as well."""
+    fleet.ledger.begin_attempt(UID, after=0)
+    fleet.ledger.sent(UID, 1)
+    fleet.age(LOST_SECONDS + 1)
+    fleet.host("rack-1", "preparing", holder=UID)
+    assert fleet.reconcile() == {"sent": 1}
+    assert fleet.sent == [(2, Stage.PREPARE)]
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 4])

@@ -21,9 +21,12 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("logs", "ledger", "slots", "etag", "filetype", "faults"),
         *("storage", "engines", "artifacts", "workspace", "pipeline"),
     ),
-    "orchestration": ("attempts", "pulse", "stages", "stopping", "chain", "ingress", "reconcile"),
+    "orchestration": (
+        *("attempts", "pulse", "stages", "recovery", "stopping"),
+        *("chain", "stranded", "ingress", "reconcile"),
+    ),
     "edges": (
-        *("celery", "gate", "lease", "processes", "monitoring", "embedded"),
+        *("celery", "brokers", "gate", "lease", "processes", "monitoring", "embedded"),
         *("client", "views", "demo", "cli", "__main__"),
     ),
 }

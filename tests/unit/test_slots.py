@@ -133,6 +133,31 @@ def test_unwritable_state_dir(tmp_path: Path) -> None:
         SlotTable(blocked, quarantine_after=2)
 
 
+FORK = """
+import os, pathlib, sys, threading
+from drakcelery.slots import SlotTable
+table = SlotTable(pathlib.Path(sys.argv[1]), quarantine_after=2)
+inside, leave = threading.Event(), threading.Event()
+def stay():
+    with table._transaction():
+        inside.set()
+        leave.wait()
+threading.Thread(target=stay).start()
+inside.wait()
+threading.Timer(0.2, leave.set).start()
+if os.fork() == 0:
+    os._exit(len(table.all()))
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]) - 3)
+"""
+
+
+def test_fork_during_a_transaction(table: SlotTable, tmp_path: Path) -> None:
+    """A pool process that is forked while another thread is in the table can use it."""
+    assert len(table.all()) == 3
+    command = [sys.executable, "-W", "ignore:This process", "-c", FORK, str(tmp_path)]
+    subprocess.run(command, check=True, timeout=60)
+
+
 HOLD = """
 import pathlib, sys
 from drakcelery.slots import sole_worker

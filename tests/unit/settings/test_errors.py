@@ -146,7 +146,7 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
         ("no section", "hunter2=1"),
         ("number", "[redis]\nurl=redis://:hunter2@host:hunter2/0"),
         ("address", "[redis]\nurl=redis://:hunter2@[::1/0"),
-        ("broker", "[celery]\nbroker_url=amqp://me:hunter2@host"),
+        ("broker", "[celery]\nbroker_url=mqtt://me:hunter2@host"),
     ],
 )
 def test_errors_keep_secrets(tmp_path: Path, key: str, text: str) -> None:

@@ -1,0 +1,66 @@
+"""What each kind of broker is told: Redis (Valkey, Sentinel) and RabbitMQ.
+
+RabbitMQ's queues are quorum queues: what it has confirmed survives the end of a node. Facts (RabbitMQ's
+guides on quorum queues and consumer prefetch; Celery 5.7 and kombu 5.7, read): a quorum queue counts how
+often a message was delivered, and from RabbitMQ 4 on drops it after 20 times; it knows a prefetch for each
+consumer only, so a worker may be handed more prepare messages than it has slots, and the gate sends them back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.app import amqp
+from kombu import Queue
+
+from drakcelery.lease import TRANSPORT_OPTIONS
+
+POLL_SECONDS = 0.2
+"""How long one BRPOP of a worker lasts (kombu's Redis transport: 1 s). A prepare queue that the gate opens is
+asked from the next one on, so this is what a free slot may have to wait for a sample that is there."""
+HEARTBEAT_SECONDS = 20
+"""RabbitMQ gives back what a host had from which it heard nothing for two of these."""
+DELIVERIES = 2**31 - 1
+"""How often RabbitMQ may deliver a message: as often as hosts without a free slot send it back. An analysis
+that ends its workers is ended by the ledger, with the reason."""
+
+
+class Queues(amqp.Queues):
+    """Celery's table of queues; each is declared alike by all who name it, as RabbitMQ demands."""
+
+    def new_missing(self, name: str) -> Queue:
+        """A queue that is named for the first time."""
+        queue = super().new_missing(name)
+        if queue.queue_arguments:  # those of a quorum queue
+            queue.queue_arguments["x-delivery-limit"] = DELIVERIES
+        return queue
+
+    def add_compat(self, name: str, **_: Any) -> Queue:
+        """As above: Celery would make one that a worker is told to consume in another way."""
+        queue = self.new_missing(name)
+        self.add(queue)
+        return queue
+
+
+class AMQP(amqp.AMQP):
+    """Celery's, with the queues above."""
+
+    queues_cls = Queues
+
+
+def configuration(broker_url: str, *, sentinel_master: str | None = None) -> dict[str, Any]:
+    """Celery's settings for a broker; *sentinel_master* is the name of the master that Sentinel watches."""
+    if not broker_url.startswith("amqp"):
+        options = {**TRANSPORT_OPTIONS, "polling_interval": POLL_SECONDS}
+        master = {"master_name": sentinel_master} if sentinel_master else {}
+        return {"broker_transport_options": {**options, **master}}
+    return {
+        # What was sent is on disk: else what the ledger notes as sent would not be so
+        "broker_transport_options": {"confirm_publish": True},
+        "broker_heartbeat": HEARTBEAT_SECONDS,
+        # py-amqp verifies the certificate in any case, but whose it is only where a name is expected: kombu's
+        # host name, with None
+        "broker_use_ssl": {"server_hostname": None} if broker_url.startswith("amqps:") else False,
+        "task_default_queue_type": "quorum",
+        "task_create_missing_queue_type": "quorum",
+    }

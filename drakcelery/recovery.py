@@ -1,0 +1,114 @@
+"""What a worker, or a process of it, left undone when it died: it goes on at once, not after a silence.
+
+Reconcile comes to the same end by itself, half a minute later. Whatever is sent here may be a second copy of
+a message that is still with the broker; the ledger lets one of the two in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+from kombu.exceptions import OperationalError
+
+from drakcelery.analysis import Failure, Fault, Outcome, Stage, Step
+from drakcelery.attempts import end_attempt
+from drakcelery.errors import Superseded
+from drakcelery.records import Record
+from drakcelery.slots import Slot
+from drakcelery.stages import Site
+from drakcelery.workspace import Workspace
+
+log = structlog.get_logger(__name__)
+
+WITH_GUEST = (Stage.PREPARE, Stage.RUN)
+"""The stages of a vm worker."""
+WITH_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
+"""The stages of an io worker."""
+
+Send = Callable[[Record], None]
+"""Send the current attempt of a record on its way, from the stage that comes next."""
+
+
+def process_died(site: Site, send: Send, stage: Stage, step: Step) -> None:
+    """A pool process died at *stage*; the broker gives its message to another."""
+    record = site.ledger.get(step.uid)
+    if record is None or record.attempt != step.attempt or record.state.is_over:
+        return
+    if record.done is stage:
+        send(record)  # it had finished its stage, and maybe not sent the next one
+    else:
+        site.ledger.abandon(step.uid, step.attempt, stage)  # its message comes again, and may be taken
+
+
+def vm_worker_begins(site: Site, send: Send, held: Iterable[Slot]) -> None:
+    """Every guest and process of the vm worker before this one is gone; *held* are the slots that had one."""
+    reason = "the vm worker that watched the guest ended"
+    for slot in held:
+        end_held(site, slot, reason, Fault.GONE)
+    for record in _live_here(site):
+        stage = record.following
+        if stage in WITH_GUEST and not _has_run(site, record):
+            _end(site, record, record.slot, reason, Fault.GONE)
+        elif stage in WITH_GUEST or (stage is Stage.COLLECT and record.busy is None):
+            _go_on(site, send, record)  # its run is done; what was left is to say so, or to send collect
+
+
+def io_worker_begins(site: Site, send: Send) -> None:
+    """Every process of the io worker before this one is gone; the files are still there."""
+    for record in _live_here(site):
+        if record.following in WITH_FILES:
+            _go_on(site, send, record)
+
+
+def end_held(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
+    """End the attempt that holds *slot*, if it is still the current one.
+
+    Not where its run is done: the chain goes on from there without a second detonation.
+    """
+    record = site.ledger.get(slot.uid or "")
+    if record is None or record.attempt != slot.attempt or record.following not in WITH_GUEST:
+        return
+    if not _has_run(site, record):
+        _end(site, record, slot.name, reason, fault)
+
+
+def _live_here(site: Site) -> list[Record]:
+    """Analyses that this host has begun and that wait for nothing but a worker."""
+    return [
+        record
+        for record in site.ledger.live()
+        if record.host == site.host and not site.ledger.is_due_later(record.uid)
+    ]
+
+
+def _has_run(site: Site, record: Record) -> bool:
+    return Workspace.of(site.settings.drakcelery.state_dir, record.uid, record.attempt).has(Outcome)
+
+
+def _go_on(site: Site, send: Send, record: Record) -> None:
+    if record.following is not None:
+        site.ledger.abandon(record.uid, record.attempt, record.following)
+    try:
+        send(record)
+    except OperationalError as error:
+        log.warning("broker_away", uid=record.uid, error=str(error))  # reconcile will send it
+    else:
+        log.info("taken_up", uid=record.uid, attempt=record.attempt, stage=record.following)
+
+
+def _end(site: Site, record: Record, slot: str | None, reason: str, fault: Fault) -> None:
+    failure = Failure(
+        attempt=record.attempts,
+        stage=record.following or Stage.PUBLISH,
+        error=reason,
+        host=site.host,
+        slot=slot,
+        fault=fault,
+        at=time.time(),
+    )
+    try:
+        end_attempt(site.ledger, record, failure, settings=site.settings)
+    except Superseded:
+        log.info("superseded", uid=record.uid, attempt=record.attempt)

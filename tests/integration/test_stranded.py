@@ -1,0 +1,70 @@
+"""Tasks that a consumer before us left behind."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from karton.core import Task
+from karton.core.backend import KartonBackendBase
+from karton.core.task import TaskPriority, TaskState
+
+from drakcelery import stranded
+from drakcelery.ledger import Ledger
+from tests.unit.test_chain import analysis
+
+IDENTITY = "karton.test-stranded"
+LIMIT = 100
+
+
+@pytest.fixture
+def ledger(redis_client: redis.Redis) -> Ledger:
+    """A ledger of its own identity."""
+    return Ledger(redis_client, identity=IDENTITY, record_ttl=600)
+
+
+def task(ledger: Ledger, name: str, status: TaskState, *, age: float, receiver: str = IDENTITY) -> str:
+    """A task in Karton that changed *age* seconds ago; its uid."""
+    made = Task({"type": "sample", "receiver": receiver}, uid=f"{{r}}:{name}", root_uid="r")
+    made.status = status
+    made.last_update = ledger.now() - age
+    ledger.declare(made)
+    return made.uid
+
+
+def find(ledger: Ledger) -> list[str]:
+    return stranded.find(ledger, hard_time_limit=LIMIT)
+
+
+def test_what_is_stranded(ledger: Ledger) -> None:
+    """SPAWNED on no queue, and STARTED for longer than any analysis can take."""
+    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=stranded.SPAWNED_SECONDS + 5)
+    started = task(ledger, "started", TaskState.STARTED, age=stranded.TRIES * LIMIT + 5)
+    assert find(ledger) == [spawned, started]
+
+
+def test_what_is_not(ledger: Ledger) -> None:
+    """Young tasks, those that are over, and those of other services are left alone."""
+    task(ledger, "young", TaskState.SPAWNED, age=1)
+    task(ledger, "running", TaskState.STARTED, age=stranded.SPAWNED_SECONDS + 5)
+    for status in (TaskState.FINISHED, TaskState.CRASHED, TaskState.DECLARED):
+        task(ledger, status.value, status, age=1e6)
+    task(ledger, "other", TaskState.SPAWNED, age=1e6, receiver="karton.somebody")
+    assert find(ledger) == []
+
+
+def test_what_is_on_its_way(ledger: Ledger) -> None:
+    """A task on the queue, in the inbox or in the ledger is in good hands, however old it is."""
+    queued, taken, opened = (task(ledger, name, TaskState.SPAWNED, age=1e6) for name in ("q", "i", "l"))
+    ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.LOW), queued)
+    ledger.adopt(taken)
+    ledger.adopt(opened)
+    ledger.open(analysis().model_copy(update={"task_uid": opened}))
+    assert find(ledger) == []
+
+
+def test_adopted_tasks_are_taken_up(ledger: Ledger) -> None:
+    """An adopted task lies in the inbox as one that an ingress took long ago, so any ingress takes it up."""
+    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=1e6)
+    ledger.adopt(spawned)
+    ledger.adopt(spawned)
+    assert ledger.inbox(older_than=3600) == [spawned]
