@@ -31,8 +31,8 @@ from redis.exceptions import RedisError
 
 from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import prepare_queue, task_name
-from drakcelery.engines import Engine
-from drakcelery.errors import DrakceleryError, EngineError
+from drakcelery.engines import Engine, end_guest
+from drakcelery.errors import DrakceleryError
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery import end_held, io_worker_begins, process_died, vm_worker_begins
 from drakcelery.slots import Slot, SlotState, SlotTable, sole_worker
@@ -100,11 +100,7 @@ def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> list
     """
     held = [slot for slot in slots.all() if slot.holder is not None]
     for name in [*slots.define(wanted), *wanted]:
-        try:
-            engine.destroy(name)
-        except EngineError as error:
-            log.error("leftover_survives", slot=name, error=str(error))
-        else:
+        if end_guest(engine, name):
             slots.cleaned(name)
     return held
 
@@ -137,7 +133,8 @@ class Gate(bootsteps.StartStopStep):
         self._janitor = Janitor(site)
         self._janitor.start()
         self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.sync)
-        self.sync()
+        # Once the event loop runs: RabbitMQ delivers at once, and before that nobody takes a message
+        parent.timer.call_after(0, self.sync)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called when the connection is lost, and at the end."""
@@ -234,10 +231,13 @@ class Janitor(threading.Thread):
         looked = reported = -REPORT_SECONDS
         while True:
             now = time.monotonic()
-            self._clean()
-            if now - looked >= REPORT_SECONDS:
-                self._look_after()
-                looked = now
+            try:
+                self._clean()
+                if now - looked >= REPORT_SECONDS:
+                    self._look_after()
+                    looked = now
+            except Exception:
+                log.exception("janitor_failed")  # without a janitor the host would be taken for dead
             status = host_status(self._site)
             if status.slots != last or now - reported >= REPORT_SECONDS:
                 _tell(functools.partial(self._site.ledger.report, status))
@@ -250,11 +250,7 @@ class Janitor(threading.Thread):
         for slot in self._site.slots.all():
             if slot.state is not SlotState.DIRTY:
                 continue
-            try:
-                self._site.engine.destroy(slot.name)
-            except EngineError as error:
-                log.error("guest_survives", slot=slot.name, error=str(error))
-            else:
+            if end_guest(self._site.engine, slot.name):
                 self._site.slots.cleaned(slot.name)
                 log.info("slot_cleaned", slot=slot.name)
 

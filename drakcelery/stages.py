@@ -19,11 +19,10 @@ from drakcelery import artifacts, contract
 from drakcelery.analysis import Analysis, Failure, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.attempts import backoff, end_attempt
-from drakcelery.engines import Engine
+from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import (
     BadTask,
     DrakceleryError,
-    EngineError,
     GuestLost,
     InfrastructureError,
     StorageError,
@@ -126,7 +125,7 @@ def _stopper(site: Site, step: Step) -> Callable[[], None]:
 
     def stop() -> None:
         if step.slot is not None and site.slots.holds(step.slot, step.uid, step.attempt):
-            _destroy(site, step.slot)
+            end_guest(site.engine, step.slot)
 
     return stop
 
@@ -159,11 +158,7 @@ def _prepare(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     slot = _slot(step)
     workspace.create()
     reach("prepare.workspace_made", step.uid)
-    try:
-        _restore(site, step, analysis, workspace)
-    except EngineError:
-        site.slots.failed(slot)
-        raise
+    _restore(site, step, analysis, workspace)
     site.slots.worked(slot)
     if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.PREPARING, to=SlotState.READY):
         raise GuestLost(f"slot {slot} was taken away while it was being restored")
@@ -186,7 +181,11 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     site.engine.accept(job)
     log.info("sample_fetched", sha256=sha256, magic=analysis.magic, start_command=command)
     reach("prepare.sample_fetched", step.uid)
-    snapshot = site.engine.prepare(job)
+    try:
+        snapshot = site.engine.prepare(job)
+    except Exception:
+        site.slots.failed(slot)  # whatever the reason: too often in a row, and the slot is taken out of use
+        raise
     reach("prepare.restored", step.uid)
     workspace.save(Prepared(start_command=command, sample_sha256=sha256))
     reach("prepare.saved", step.uid)
@@ -214,20 +213,11 @@ def _vacate(site: Site, step: Step) -> None:
     """Destroy the guest and give the slot back; a guest that will not die keeps it (the janitor tries on)."""
     if step.slot is None or not site.slots.holds(step.slot, step.uid, step.attempt):
         return
-    if _destroy(site, step.slot):
+    if end_guest(site.engine, step.slot):
         log.info("guest_destroyed", slot=step.slot)
         site.slots.release(step.slot, step.uid, step.attempt)
     else:
         site.slots.soil(step.uid, step.attempt)
-
-
-def _destroy(site: Site, slot: str) -> bool:
-    try:
-        site.engine.destroy(slot)
-    except EngineError as error:
-        log.error("guest_survives", slot=slot, error=str(error))
-        return False
-    return True
 
 
 def _slot(step: Step) -> str:
@@ -274,9 +264,19 @@ def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
     size = sum(artifact.size for artifact in manifest.artifacts)
     log.info("uploading", bucket=bucket, files=len(files), bytes=size)
     files |= {METADATA: workspace.out / METADATA, LOG_NAME: workspace.log}
-    site.storage.upload_all(bucket, analysis.uid, files, last=METADATA)
+    site.storage.upload_all(bucket, analysis.uid, files, last=METADATA, check=_still_wanted(site, step))
     reach("upload.uploaded", step.uid)
     return step
+
+
+def _still_wanted(site: Site, step: Step) -> Callable[[], None]:
+    """A process that was frozen must not go on to write over what its successor published."""
+
+    def check() -> None:
+        if not site.ledger.is_current(step.uid, step.attempt):
+            raise Superseded(f"analysis {step.uid}: attempt {step.attempt} was ended during upload")
+
+    return check
 
 
 def _publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:

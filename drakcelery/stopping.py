@@ -15,7 +15,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from drakcelery.analysis import Fault
-from drakcelery.errors import EngineError
+from drakcelery.engines import end_guest
 from drakcelery.recovery import end_held
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site
@@ -67,9 +67,6 @@ def give_up(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
         end_held(site, slot, reason, fault)
     except RedisError as error:
         log.warning("not_told", uid=slot.uid, error=str(error))  # reconcile will find it silent
-    try:
-        site.engine.destroy(slot.name)
-    except EngineError as error:
-        log.error("guest_survives", slot=slot.name, error=str(error))
+    end_guest(site.engine, slot.name)
     if slot.uid is not None and slot.attempt is not None:
         site.slots.soil(slot.uid, slot.attempt)

@@ -205,12 +205,18 @@ class Storage:
         self._put(bucket, key, io.BytesIO(data), len(data), parallel=1)
 
     def upload_all(
-        self, bucket: str, prefix: str, files: Mapping[str, Path], *, last: str = "metadata.json"
+        self,
+        bucket: str,
+        prefix: str,
+        files: Mapping[str, Path],
+        *,
+        last: str = "metadata.json",
+        check: Callable[[], None] | None = None,
     ) -> None:
         """Upload *files* as ``<prefix>/<name>``, in parallel, each checked; *last* when all others are there.
 
         Large files go one by one, their parts in parallel; then the others in parallel. Nothing runs on
-        after this returned or raised.
+        after this returned or raised. *check* is called before each object; what it raises ends the upload.
 
         Raises:
             StorageError: names the object that failed; *last* was then not uploaded. An empty file is a
@@ -221,18 +227,24 @@ class Storage:
             raise ValueError(f"{last} is not among the files: nothing would say that they are complete")
         with self._errors(f"write {bucket}/{prefix}", "s3:PutObject", bucket):
             sizes = {name: path.stat().st_size for name, path in files.items() if name != last}
+
+        def put(name: str, parallel: int = 1) -> None:
+            if check is not None:
+                check()
+            self._put_file(bucket, f"{prefix}/{name}", files[name], parallel=parallel)
+
         for name in (name for name, size in sizes.items() if size > PART_SIZE):
-            self._put_file(bucket, f"{prefix}/{name}", files[name], parallel=self._threads)
+            put(name, self._threads)
         small = [name for name, size in sizes.items() if size <= PART_SIZE]
         with ThreadPoolExecutor(self._threads, thread_name_prefix="upload") as pool:
-            jobs = [pool.submit(self._put_file, bucket, f"{prefix}/{name}", files[name]) for name in small]
+            jobs = [pool.submit(put, name) for name in small]
             try:
                 for job in as_completed(jobs):
                     job.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # leaving the block waits for what runs
                 raise
-        self._put_file(bucket, f"{prefix}/{last}", files[last])
+        put(last)
         log.info("uploaded", bucket=bucket, prefix=prefix, objects=len(files), bytes=sum(sizes.values()))
 
     def _put_file(self, bucket: str, key: str, path: Path, parallel: int = 1) -> None:

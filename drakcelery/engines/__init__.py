@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+import structlog
+
 from drakcelery.analysis import Outcome, Snapshot
-from drakcelery.errors import SettingsError
+from drakcelery.errors import EngineError, SettingsError
 
 if TYPE_CHECKING:
     from drakcelery.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,20 @@ class Engine(Protocol):
 
         Raises :class:`~drakcelery.errors.EngineError` where the guest will not die.
         """
+
+
+def end_guest(engine: Engine, slot: str) -> bool:
+    """Destroy the slot's guest; False where it survives, for whatever reason. The reason is logged."""
+    try:
+        engine.destroy(slot)
+    except EngineError as error:
+        log.error("guest_survives", slot=slot, error=str(error))
+    except Exception:
+        # An engine's mistake must not take down those who look after the slots
+        log.exception("guest_survives", slot=slot)
+    else:
+        return True
+    return False
 
 
 _FACTORIES = {

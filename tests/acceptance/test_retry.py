@@ -51,6 +51,8 @@ def test_history_of_attempts(deployment: Deployment, damaged: Record) -> None:
         assert line.startswith(f"  attempt {number}: prepare on embedded/vm-")
         assert line.endswith(cause)
     assert deployment.children(damaged) == []
+    # The log is stored once the ledger has closed the record
+    wait_until(lambda: deployment.objects("drakrun", damaged.uid), "the log of the failed analysis is stored")
     assert list(deployment.objects("drakrun", damaged.uid)) == [f"{damaged.uid}/drakrun.log"]
 
 

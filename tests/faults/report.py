@@ -1,0 +1,99 @@
+"""The tables in docs/guarantees.md, from what the fault suite wrote: ``python -m tests.faults.report``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drakcelery.analysis import State
+from drakcelery.faults import POINTS
+
+REPOSITORY = Path(__file__).parents[2]
+FAULTS = REPOSITORY / "build" / "faults.json"
+CHAOS = REPOSITORY / "build" / "chaos.json"
+PAGE = REPOSITORY / "docs" / "guarantees.md"
+ACTIONS = {
+    "child": "kill -9 of the pool process",
+    "worker": "kill -9 of the worker",
+    "exception": "exception",
+    "sigterm": "SIGTERM to the worker",
+}
+"""Faults, and the words for them at the head of their column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one case of the matrix ended."""
+
+    point: str
+    action: str
+    state: str
+    attempts: int
+    reason: str | None
+    """Why it was not published."""
+    seconds: float
+    """From the fault until the analysis was over and held nothing on any host any more."""
+
+
+def matrix(outcomes: Sequence[Outcome]) -> str:
+    """A row for each point, a column for each fault. Raises :class:`KeyError` where a case is missing."""
+    cells = {(one.point, one.action): one for one in outcomes}
+    rows = [[f"`{point}`", *(_cell(cells[point, action]) for action in ACTIONS)] for point in POINTS]
+    table = [_row(["Fault point", *ACTIONS.values()]), _row(["---"] * (len(ACTIONS) + 1)), *map(_row, rows)]
+    shown = [cells[point, action] for point in POINTS for action in ACTIONS]
+    worst = max(one.seconds for one in shown)
+    lines = [*table, "", f"{len(shown)} cases; the slowest took {worst:.0f} s."]
+    if (away := cells.get(("run", "host"))) is not None:
+        lines.append(
+            f"A host that died in mid-run and stayed away: {away.state.lower()} by another host "
+            f"after {away.seconds:.0f} s, in attempt {away.attempts}."
+        )
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(outcome: Outcome) -> str:
+    word = "CRASHED" if outcome.state == State.FAILED else outcome.state.lower()
+    attempt = f", attempt {outcome.attempts}" if outcome.attempts > 1 else ""
+    return f"{word}, {outcome.seconds:.1f} s{attempt}"
+
+
+def storm(totals: Mapping[str, object]) -> str:
+    """A row for each figure of the long storm."""
+    rows = (f"| `{name}` | {'-' if value is None else value} |" for name, value in totals.items())
+    return "\n".join(["| Figure | Value |", "| --- | ---: |", *rows])
+
+
+def filled(page: str, name: str, text: str) -> str:
+    """*page* with *text* between the markers ``<!-- name -->`` and ``<!-- /name -->``.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    head, _, rest = page.partition(begin)
+    _, found, tail = rest.partition(end)
+    if not found:
+        raise ValueError(f"expected {begin} and {end}")
+    return f"{head}{begin}\n\n{text}\n\n{end}{tail}"
+
+
+def main() -> None:
+    """Write the tables of the runs there are; what is missing stays as it is."""
+    page = PAGE.read_text()
+    if FAULTS.exists():
+        page = filled(page, "matrix", matrix([Outcome(**one) for one in json.loads(FAULTS.read_text())]))
+    if CHAOS.exists():
+        page = filled(page, "storm", storm(json.loads(CHAOS.read_text())))
+    PAGE.write_text(page)
+    sys.stdout.write(f"{PAGE}\n")
+
+
+if __name__ == "__main__":
+    main()

