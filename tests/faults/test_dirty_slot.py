@@ -1,4 +1,4 @@
-"""An engine that fails in ways that it does not announce: the host lives on, and its slot is not given out."""
+"""An engine that fails without saying so: the host lives on, and its slot is not given out."""
 
 from __future__ import annotations
 
