@@ -3,7 +3,7 @@
 RabbitMQ's queues are quorum queues: what it has confirmed survives the end of a node. Facts (RabbitMQ's
 guides on quorum queues and consumer prefetch; Celery 5.7 and kombu 5.7, read): a quorum queue counts how
 often a message was delivered, and from RabbitMQ 4 on drops it after 20 times; it knows a prefetch for each
-consumer only, so a worker may be handed more prepare messages than it has slots, and the gate sends them back.
+consumer only, so a worker may be handed more prepare messages than it has slots: the gate sends them back.
 """
 
 from __future__ import annotations

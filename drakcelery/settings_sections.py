@@ -278,7 +278,7 @@ class Settings(Section):
 
     @property
     def sentinel_master(self) -> str | None:
-        """What Sentinel calls the master, where the broker is behind one; kombu does not read it in the URL."""
+        """What Sentinel calls the master, where the broker is behind one; kombu does not read it in a URL."""
         given = self.celery.broker_url
         return sentinel_master_of(given.get_secret_value()) if given else None
 

@@ -102,7 +102,8 @@ from tests.unit.settings.reading import complaint, read
             "[celery]\nbroker_url=redis://h/x",
             (
                 "[celery] broker_url = ***: "
-                "expected redis://[user:password@]host:port/database, or rediss:// for TLS"
+                "expected redis://[user:password@]host:port/database, rediss:// for TLS, "
+                "sentinel://host:port/database?master_name=name, or amqp:// or amqps:// of a RabbitMQ"
             ),
         ),
         ("[redis]\nport=1\nport=2", "line 3: [redis] port is set a second time"),

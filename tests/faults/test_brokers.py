@@ -1,0 +1,136 @@
+"""RabbitMQ as broker, with quorum queues: the same fleet, the same promises."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from drakcelery.analysis import State
+from drakcelery.chain import io_queue, prepare_queue, vm_queue
+from drakcelery.embedded.services import Services
+from drakcelery.records import Record
+from tests.conftest import require
+from tests.faults.fleet import Fleet, Options
+from tests.faults.proxy import Proxy
+from tests.faults.rabbit import SERVER, Rabbit
+from tests.faults.watch import wait_free, wait_gone, wait_published, wait_state
+from tests.waiting import wait_until
+
+HOSTS = ("rack-1", "rack-2")
+SLOTS = 2
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    """A node, or a skip that says what to install."""
+    require(SERVER.exists(), f"{SERVER} is missing; install it with: apt-get install rabbitmq-server")
+    with Rabbit(tmp_path_factory.mktemp("rabbit")) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def proxy(rabbit: Rabbit) -> Iterator[Proxy]:
+    """What can cut the connections to the node."""
+    with Proxy(rabbit.port) as ours:
+        yield ours
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    server_programs: None,  # noqa: ARG001 - a check
+    rabbit: Rabbit,
+    proxy: Proxy,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fleet]:
+    """Two hosts with two slots each; their broker is RabbitMQ."""
+    directory = tmp_path_factory.mktemp("brokers")
+    options = Options(
+        hosts=HOSTS, slots=SLOTS, run_seconds=3, more={"celery": {"broker_url": rabbit.url(proxy.port)}}
+    )
+    with (
+        Services(directory / "services") as services,
+        Fleet(directory / "fleet", services, options) as ours,
+    ):
+        yield ours
+
+
+def record_of(fleet: Fleet, uid: str) -> Record:
+    """What the ledger says of an analysis that it has."""
+    record = fleet.record(uid)
+    assert record is not None
+    return record
+
+
+def wait_busy(fleet: Fleet, uids: list[str]) -> None:
+    """Return while every slot has a guest that runs."""
+
+    def all_busy() -> bool:
+        states = [record.state for uid in uids if (record := fleet.record(uid)) is not None]
+        return states.count(State.RUNNING) == len(HOSTS) * SLOTS
+
+    wait_until(all_busy, "every slot has a guest")
+
+
+def test_waits_in_quorum_queues(fleet: Fleet, rabbit: Rabbit) -> None:
+    """Each analysis is published once; those without a free slot wait in the broker, with no host (I4)."""
+    uids = [f"calm-{number}" for number in range(len(HOSTS) * SLOTS + 2)]
+    for uid in uids:
+        fleet.push(uid)
+    waiting = prepare_queue("default")
+
+    wait_busy(fleet, uids)
+    wait_until(lambda: rabbit.waiting(waiting) == 2, "the rest waits in the broker")
+    ours = {waiting, *map(vm_queue, HOSTS), *map(io_queue, HOSTS)}
+    queues = rabbit.queues()
+    assert {queues.get(name) for name in ours} == {"quorum"}
+    assert not [name for name in queues if name.startswith("celery_delayed")]
+    wait_published(fleet, *uids)
+    assert {(record_of(fleet, uid).attempts, record_of(fleet, uid).resends) for uid in uids} == {(1, 0)}
+
+
+@pytest.mark.parametrize("victim", ["worker", "child"])
+def test_killed_in_mid_run(fleet: Fleet, victim: str) -> None:
+    """kill -9 of a vm worker, or of its pool process, in mid-run: published once, by another attempt."""
+    uid = f"killed-{victim}"
+    fleet.push(uid, host="rack-2")
+    wait_state(fleet, uid, State.RUNNING)
+    if victim == "worker":
+        fleet.signal("vm@rack-2", signal.SIGKILL, group=True)
+    else:  # the process at work has a pulse: a thread that the others have not
+        max(fleet.pool("vm@rack-2"), key=lambda one: one.num_threads()).kill()
+    wait_published(fleet, uid)
+    assert record_of(fleet, uid).attempts == 2
+    wait_gone(fleet, uid)
+
+
+def test_cut_connection(fleet: Fleet, proxy: Proxy) -> None:
+    """RabbitMQ delivers again what a lost connection had; the guest runs on, in the attempt it is in."""
+    fleet.push("cut-off", host="rack-1")
+    wait_state(fleet, "cut-off", State.RUNNING)
+    assert proxy.drop() > 0
+    wait_published(fleet, "cut-off")
+    record = record_of(fleet, "cut-off")
+    assert (record.attempts, record.failures) == (1, ())
+    wait_gone(fleet, "cut-off")
+
+
+def test_killed_broker(fleet: Fleet, rabbit: Rabbit) -> None:
+    """kill -9 of RabbitMQ: guests run on, in the attempt that they were in; nothing is lost that it had."""
+    uids = [f"broker-{number}" for number in range(len(HOSTS) * SLOTS + 1)]
+    for uid in uids:
+        fleet.push(uid)
+    wait_busy(fleet, uids)
+    started = {name: process.starts for name, process in fleet.processes.items()}
+    rabbit.kill()
+    rabbit.start()
+    wait_published(fleet, *uids)
+    assert {record_of(fleet, uid).failures for uid in uids} == {()}
+    fleet.push("after")
+    wait_published(fleet, "after")
+    for host in HOSTS:
+        wait_free(fleet, host)
+    queues = (prepare_queue("default"), *map(vm_queue, HOSTS), *map(io_queue, HOSTS))
+    wait_until(lambda: not rabbit.waiting(*queues), "nothing is left in the broker")
+    assert {name: process.starts for name, process in fleet.processes.items()} == started
