@@ -315,6 +315,7 @@ class Ledger:
                 KARTON_TASKS_QUEUE,
                 KartonMetrics.TASK_CONSUMED.value,
                 KartonMetrics.TASK_PRODUCED.value,
+                DUE,
             ],
             [uid, attempt, finished, analysis_task, analysis_task_uid, self._ttl, self.identity],
         )

@@ -11,6 +11,7 @@ import redis
 
 from drakcelery.embedded.services import Services, binary
 from drakcelery.errors import StackError
+from tests.keys import leaked
 
 
 def require(is_there: bool, reason: str) -> None:
@@ -41,13 +42,18 @@ def services(server_programs: None, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def redis_client(services: Services) -> Iterator[redis.Redis]:
-    """A client on the session's Valkey; whatever keys the test makes are removed after it."""
+    """A client on the session's Valkey; whatever keys the test makes are removed after it.
+
+    A key that would have stayed there for ever fails the test; docs/keys.md says which may stay.
+    """
     with redis.Redis.from_url(services.redis.address(), decode_responses=True) as client:
         before = set(client.scan_iter(count=1000))
         yield client
         made = [key for key in client.scan_iter(count=1000) if key not in before]
+        leaks = leaked(client, made)
         if made:
             client.delete(*made)
+        assert not leaks, f"left for ever, with no TTL and no owner in docs/keys.md: {leaks}"
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ end
 redis.call('HSET', record, 'state', 'FAILED', 'finished', now)
 redis.call('EXPIRE', record, ARGV[6])
 redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 if redis.call('EXISTS', KEYS[5]) == 1 then
   redis.call('SET', KEYS[5], ARGV[5])

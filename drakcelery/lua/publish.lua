@@ -7,6 +7,7 @@
 -- KEYS[5] karton.task:<analysis task uid>  Karton's; written
 -- KEYS[6] karton.tasks                     Karton's list of unrouted tasks
 -- KEYS[7] karton.metrics.consumed          KEYS[8] karton.metrics.produced (Karton's hashes)
+-- KEYS[9] drak:due                         zset; a postponed stage that was delivered all the same leaves it
 -- ARGV    uid, attempt, FINISHED sample task (JSON), analysis task (JSON), its uid, TTL in s, identity
 -- returns 1, or 0 where the attempt is stale or the analysis is over
 local record = KEYS[1]
@@ -22,8 +23,10 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
   redis.call('SET', KEYS[4], ARGV[3])
 end
 redis.call('HSET', record, 'state', 'PUBLISHED', 'updated', now, 'finished', now, 'analysis_task_uid', ARGV[5])
+redis.call('HDEL', record, 'busy', 'beat')
 redis.call('EXPIRE', record, ARGV[6])
 redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[9], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('HINCRBY', KEYS[7], ARGV[7], 1)
 redis.call('HINCRBY', KEYS[8], ARGV[7], 1)

@@ -2,6 +2,7 @@
 --
 -- KEYS[1] drak:analysis:{uid}  hash, the record
 -- ARGV    attempt
-if redis.call('HGET', KEYS[1], 'attempt') == ARGV[1] then
+local fields = redis.call('HMGET', KEYS[1], 'attempt', 'finished')
+if fields[1] == ARGV[1] and not fields[2] then
   redis.call('HSET', KEYS[1], 'sent', ARGV[1])
 end

@@ -1,0 +1,147 @@
+"""S3, Redis or the disk fail the fleet for a while: nothing is lost, and what was detonated is not again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drakcelery import client
+from drakcelery.analysis import Stage, State
+from drakcelery.embedded.services import Services
+from drakcelery.workspace import Workspace
+from tests.faults.fleet import Fleet, Options
+from tests.faults.watch import (
+    detonations,
+    start_server,
+    stop_server,
+    wait_free,
+    wait_published,
+    wait_state,
+)
+from tests.waiting import wait_until
+
+HOST = "rack-1"
+LONG = 600
+GIB = 1024**3
+
+
+@pytest.fixture(scope="module")
+def services(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:  # noqa: ARG001 - a check
+    """Servers that may be stopped."""
+    with Services(tmp_path_factory.mktemp("away-services")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One host with one slot."""
+    options = Options(hosts=(HOST,), slots=1, run_seconds=LONG)
+    with Fleet(tmp_path_factory.mktemp("away") / "fleet", services, options) as ours:
+        yield ours
+
+
+def test_an_upload_waits_for_storage(fleet: Fleet, services: Services) -> None:
+    """The upload is put off with its workspace kept, and made once S3 is back: no second detonation."""
+    fleet.push("kept", timeout=2)
+    wait_state(fleet, "kept", State.RUNNING)
+    fleet.backend.s3.close()  # SeaweedFS would wait for it
+    stop_server(services, "SeaweedFS")
+    wait_until(
+        lambda: (record := fleet.record("kept")) is not None and record.postponed,
+        "the upload is put off",
+        timeout=120,
+    )
+    record = fleet.record("kept")
+    assert record is not None
+    assert (record.state, record.following) == (State.UPLOADING, Stage.UPLOAD)
+    assert [uid for _, uid, _ in Workspace.all(fleet.state_dir(HOST))] == ["kept"]
+    wait_free(fleet, HOST)  # the slot does not wait with it
+    start_server(services, "SeaweedFS")
+    wait_published(fleet, "kept")
+    after = fleet.record("kept")
+    assert after is not None
+    assert (after.attempts, after.failures, detonations(fleet, "kept")) == (1, (), 1)
+
+
+def test_a_sample_that_cannot_be_fetched(fleet: Fleet, services: Services) -> None:
+    """Nothing is lost by beginning anew: the attempt fails, its slot is free, the next one follows."""
+    fleet.push("first")
+    first = wait_state(fleet, "first", State.RUNNING)
+    fleet.push("fetched-later", timeout=1)
+    wait_state(fleet, "fetched-later", State.QUEUED)
+    fleet.backend.s3.close()
+    stop_server(services, "SeaweedFS")
+    client.cancel(fleet.ledger, first, by="this test")
+    wait_until(
+        lambda: (record := fleet.record("fetched-later")) is not None and record.failures,
+        "the sample cannot be fetched",
+        timeout=120,
+    )
+    start_server(services, "SeaweedFS")
+    wait_published(fleet, "fetched-later")
+    after = fleet.record("fetched-later")
+    assert after is not None
+    assert {failure.stage for failure in after.failures} == {Stage.PREPARE}
+    assert detonations(fleet, "fetched-later") == 1
+
+
+def test_a_sample_that_comes_while_storage_is_away(fleet: Fleet, services: Services) -> None:
+    """Ingress cannot look at it: it stays accepted, and is begun once S3 is back."""
+    fleet.push("early", timeout=1)
+    wait_published(fleet, "early")
+    fleet.signal("ingress", signal.SIGSTOP)
+    fleet.push("unseen", timeout=1)
+    fleet.backend.s3.close()
+    stop_server(services, "SeaweedFS")
+    fleet.signal("ingress", signal.SIGCONT)
+    wait_until(lambda: len(fleet.ledger.inbox()) == 1, "the task is in the inbox")
+    log = fleet.directory / "log" / "ingress.log"
+    wait_until(lambda: "sample_unreachable" in log.read_text(), "ingress gives S3 up for now", timeout=120)
+    assert len(fleet.ledger.inbox()) == 1
+    start_server(services, "SeaweedFS")
+    wait_published(fleet, "unseen")
+    assert fleet.ledger.inbox() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_redis_restarts(fleet: Fleet, services: Services, number: signal.Signals) -> None:
+    """Valkey goes in the middle of a run and comes back: the run is not lost, and not made again."""
+    uid = f"over-{number.name.lower()}"
+    fleet.push(uid, timeout=8)
+    wait_state(fleet, uid, State.RUNNING)
+    # Valkey writes once a second; what it has not written is lost with it
+    fleet.ledger.redis.execute_command("WAITAOF", 1, 0, 10_000)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
+    stop_server(services, "Valkey", number)
+    start_server(services, "Valkey")
+    wait_published(fleet, uid)
+    after = fleet.record(uid)
+    assert after is not None
+    assert (after.attempts, after.failures, detonations(fleet, uid)) == (1, (), 1)
+
+
+def test_a_full_disk(server_programs: None, tmp_path: Path) -> None:  # noqa: ARG001 - a check
+    """With too little space a host takes nothing and says so; what it has in hand goes on."""
+    free = shutil.disk_usage(tmp_path).free
+    if free < 4 * GIB:
+        pytest.skip("this disk is nearly full already")
+    limits = {"drakcelery": {"min_free_space": str(free - GIB)}}
+    options = Options(hosts=("rack-9",), slots=2, run_seconds=LONG, more=limits)
+    ballast, log = tmp_path / "ballast", tmp_path / "fleet" / "log" / "vm@rack-9.log"
+    with Services(tmp_path / "services") as services, Fleet(tmp_path / "fleet", services, options) as fleet:
+        fleet.push("in-hand", host="rack-9", timeout=4)
+        wait_state(fleet, "in-hand", State.RUNNING)
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 2 * GIB)
+        wait_until(lambda: "enough=False" in log.read_text(), "the worker says that the disk is full")
+        fleet.push("no-room", host="rack-9", timeout=1)
+        wait_published(fleet, "in-hand")
+        waiting = wait_state(fleet, "no-room", State.QUEUED)
+        assert [slot.uid for slot in fleet.slots()["rack-9"]] == [None, None]
+        assert waiting.host is None
+        ballast.unlink()
+        wait_published(fleet, "no-room")

@@ -1,0 +1,119 @@
+"""docs/keys.md, the code and what a fleet leaves in Redis agree; and a leaked key does not pass unnoticed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import redis
+from karton.core import Task
+
+from drakcelery import contract
+from drakcelery.analysis import State
+from drakcelery.embedded.services import Services
+from drakcelery.ledger import FLEET_MEMORY, HOST_TTL, Ledger, record_key
+from tests import keys
+from tests.faults.fleet import Fleet, Options
+from tests.unit.test_chain import analysis
+from tests.waiting import wait_until
+
+HOST = "rack-1"
+
+
+@pytest.fixture(scope="module")
+def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+    """A fleet that has published, refused and failed, on servers of its own."""
+    directory = tmp_path_factory.mktemp("keys")
+    options = Options(hosts=(HOST,), slots=1)
+    with (
+        Services(directory / "services") as services,
+        Fleet(directory / "fleet", services, options) as ours,
+    ):
+        ours.plan("retried", "prepare.ready", "exception")
+        ours.push("published")
+        ours.push("retried")
+        ours.push("refused", host="nowhere")
+        ended = ours.wait_over(["published", "retried", "refused"])
+        assert [ended[uid].state for uid in ("published", "retried", "refused")] == [
+            State.PUBLISHED,
+            State.PUBLISHED,
+            State.FAILED,
+        ]
+        yield ours
+
+
+def sources() -> Iterator[Path]:
+    """Every module and script of the package."""
+    package = Path(str(resources.files("drakcelery")))
+    yield from (path for path in package.rglob("*") if path.suffix in (".py", ".lua"))
+
+
+def test_every_key_of_the_code_is_documented() -> None:
+    """Whatever ``drak:`` key the code names has its row, and no row is left of one that is gone."""
+    named = re.compile(r"\bdrak:[a-z]+")
+    in_code = {key for path in sources() for key in named.findall(path.read_text(encoding="utf-8"))}
+    rows = {match[0] for key in keys.documented() if (match := named.match(key.pattern))}
+    assert in_code == rows
+    assert len(keys.documented()) == len({key.pattern for key in keys.documented()})
+
+
+def test_scripts_name_the_keys_they_own() -> None:
+    """Each script opens with its keys, and each key it names there is a documented one."""
+    for path in sources():
+        if path.suffix != ".lua":
+            continue
+        header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("--"))
+        assert "KEYS[1" in header, path.name
+        for name in re.findall(r"KEYS\[\d+\] +((?:drak|karton)[.:]\S+)", header):
+            example = name.replace("<task uid>", "x").replace("{uid}", "{x}").rstrip(":;,")
+            assert any(
+                one.matches(example) or one.matches(f"{example}:x") or one.matches(f"{example}x")
+                for one in keys.documented()
+            ), (path.name, name)
+
+
+def test_stated_times_are_the_real_ones() -> None:
+    """What the page says in numbers is what the code has."""
+    stated = {key.pattern: key.ttl for key in keys.documented()}
+    assert stated["drak:host:<host>"] == f"{HOST_TTL} seconds"
+    assert stated["drak:fleet"].startswith(f"{FLEET_MEMORY // 86400} days")
+
+
+def test_a_fleet_leaves_documented_keys_only(fleet: Fleet) -> None:
+    """Every key in both databases has a row whose type and TTL are right; none is left behind."""
+    section = fleet.settings.redis
+    for offset in (0, 1):
+        with redis.Redis.from_url(section.address(db_offset=offset), decode_responses=True) as client:
+            wait_until(lambda client=client: not client.exists("unacked"), "the broker is at rest")  # type: ignore[misc] # mypy cannot type a lambda with a default
+            found = set(client.scan_iter(count=1000))
+            assert found
+            for key in found:
+                kind, ttl = client.type(key), client.ttl(key)
+                if kind == "none":  # expired, or taken, just now
+                    continue
+                rows = [one for one in keys.documented() if one.matches(key)]
+                assert rows, f"docs/keys.md lacks {key} ({kind}, TTL {ttl})"
+                assert any(kind in one.kind for one in rows), (key, kind)
+                assert ttl > 0 or not all(one.expires for one in rows), f"{key} should expire"
+            assert keys.leaked(client, found) == []
+
+
+def test_a_leak_is_noticed(redis_client: redis.Redis) -> None:
+    """The check of the fixture tells a key that stays for ever from one that expires or is owned."""
+    ledger = Ledger(redis_client, identity="karton.test-keys", record_ttl=600)
+    task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
+    ledger.declare(contract.started(task))
+    redis_client.zadd("drak:inbox", {"{r}:t": 0})
+    ledger.open(analysis())
+    uid = analysis().uid
+    redis_client.set("drak:oops", "left")
+    redis_client.set("drak:brief", "expires", ex=60)
+    redis_client.set("drak:host:rack-1", "{}")
+    made = [record_key(uid), "drak:live", "drak:oops", "drak:brief", "drak:host:rack-1"]
+    assert keys.leaked(redis_client, made) == ["drak:host:rack-1", "drak:oops"]
+    redis_client.zrem("drak:live", uid)
+    assert record_key(uid) in keys.leaked(redis_client, made)
+    redis_client.delete(*made)
