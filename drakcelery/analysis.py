@@ -143,6 +143,8 @@ class Fault(enum.StrEnum):
     """The process that worked on this sample alone died. Counts, and the second time the sample is poison."""
     GONE = "gone"
     """The worker or the host died, and with it whatever else it had. The third time the sample is poison."""
+    AWAY = "away"
+    """S3 did not answer. Does not count: it is waited for, for ``storage_patience``."""
     STOPPED = "stopped"
     """An operator stopped the host. Does not count."""
 

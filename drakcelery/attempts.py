@@ -33,8 +33,8 @@ def end_attempt(
 ) -> bool:
     """Note a failure: the next attempt is due after a while, or the analysis is over. True where it is over.
 
-    Over it is where *final* is set, where ``max_attempts`` have failed, or where the sample is poison
-    (:data:`POISON`).
+    Over it is where *final* is set, where ``max_attempts`` have failed, where the sample is poison
+    (:data:`POISON`), or where S3 stayed away for longer than ``storage_patience``.
 
     Raises:
         Superseded: the attempt is not the current one any more.
@@ -42,13 +42,16 @@ def end_attempt(
     failures = [*record.failures, failure]
     same = sum(one.fault is failure.fault for one in failures)
     counted = sum(one.fault in COUNTED for one in failures)
+    away = [one.at for one in failures if one.fault is Fault.AWAY]
+    given_up = failure.fault is Fault.AWAY and away[-1] - away[0] > settings.drakcelery.storage_patience
     poison = failure.fault in POISON and same >= POISON[failure.fault]
     reason = failure.error
     if poison:
         reason = f"poison: this sample took down its worker {same} times; last: {failure.error}"
-    final = final or poison or counted >= settings.drakcelery.max_attempts
+    final = final or poison or given_up or counted >= settings.drakcelery.max_attempts
     crashed = _crashed(ledger, record, reason, failures) if final else None
-    delay = backoff(counted - 1) if failure.fault in COUNTED else 0.0
+    delays = {Fault.AWAY: len(away), Fault.FAILED: counted, Fault.LOST: counted}
+    delay = backoff(delays[failure.fault] - 1) if failure.fault in delays else 0.0
     following = ledger.fail(
         record.uid,
         record.attempt,

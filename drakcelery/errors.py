@@ -49,6 +49,10 @@ class GuestLost(EngineError):
     """The guest went with the process that watched it. A sample that does this twice is poison."""
 
 
+class StorageAway(StorageError):
+    """S3 does not answer, or not as it should. It is waited for."""
+
+
 class Superseded(DrakceleryError):
     """The ledger says that this attempt is stale, or that the analysis is over."""
 

@@ -303,7 +303,7 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
         step = _step(message)
         if step is None:
             return handle(message, body, ack, reject, callbacks, **more)
-        if _is_at_work(message):
+        if _is_at_work(message) and _shows_life(step):
             log.info("delivered_twice", uid=step.uid, attempt=step.attempt, stage=stage.value)
             message.ack()
             return None
@@ -333,6 +333,16 @@ def _is_at_work(message: Message) -> bool:
     RabbitMQ gives back all that a lost connection had; the work goes on, and so does its settlement.
     """
     return any(request.id == message.headers.get("id") for request in state.active_requests)
+
+
+def _shows_life(step: Step) -> bool:
+    """Whether the delivery at work has a claim still. Reconcile takes it from a frozen process."""
+    try:
+        record = Gate.site().ledger.get(step.uid)
+    except RedisError as error:
+        log.warning("not_asked", uid=step.uid, error=str(error))
+        return True  # nobody could begin anything now; reconcile sends it again
+    return record is not None and record.attempt == step.attempt and record.beat is not None
 
 
 def _admit(gate: Gate, step: Step, message: Message) -> bool:

@@ -25,6 +25,7 @@ from drakcelery.errors import (
     DrakceleryError,
     GuestLost,
     InfrastructureError,
+    StorageAway,
     StorageError,
     Superseded,
     UnderWay,
@@ -350,7 +351,7 @@ def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: D
     record = site.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt:
         return
-    fault = Fault.LOST if isinstance(error, GuestLost) else Fault.FAILED
+    fault = _fault(stage, error)
     failure = Failure(
         attempt=record.attempts,
         stage=stage,
@@ -364,6 +365,13 @@ def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: D
     if over and record.analysis is not None:
         _keep_log(site, record.analysis, workspace)
     workspace.remove()
+
+
+def _fault(stage: Stage, error: DrakceleryError) -> Fault:
+    if isinstance(error, GuestLost):
+        return Fault.LOST
+    # The later stages have waited for S3 already, with their files
+    return Fault.AWAY if stage is Stage.PREPARE and isinstance(error, StorageAway) else Fault.FAILED
 
 
 def _keep_log(site: Site, analysis: Analysis, workspace: Workspace) -> None:

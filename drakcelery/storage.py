@@ -29,7 +29,7 @@ from minio.credentials.providers import IamAwsProvider
 from minio.error import MinioException, S3Error
 
 from drakcelery.analysis import ObjectRef
-from drakcelery.errors import BadTask, SettingsError, StorageError
+from drakcelery.errors import BadTask, SettingsError, StorageAway, StorageError
 from drakcelery.etag import FileOnItsWay
 from drakcelery.settings import S3Section
 
@@ -377,7 +377,7 @@ class Storage:
             raise StorageError(self._refusal(error, action, grant, bucket)) from None
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             reason = getattr(error, "reason", None) or error
-            raise StorageError(
+            raise StorageAway(
                 f"cannot {action}: S3 at {self._address} does not answer as it should "
                 f"({type(reason).__name__}); see that it runs and can be reached from here"
             ) from None
