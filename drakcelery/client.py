@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from karton.core import Task
-from karton.core.task import TaskState
 
 from drakcelery import contract
 from drakcelery.analysis import State
@@ -69,14 +68,6 @@ def follow(
         if record is not None and record.state.is_over:
             return
         poll(POLL_SECONDS)
-
-
-def karton_error(ledger: Ledger, record: Record) -> list[str]:
-    """What Karton shows as the reason of a crashed sample task; empty where it did not crash."""
-    task = ledger.karton_task(record.task_uid)
-    if task is None or task.status is not TaskState.CRASHED:
-        return []
-    return [str(line).rstrip() for line in task.error or []]
 
 
 def cancel(ledger: Ledger, record: Record, *, by: str) -> None:
