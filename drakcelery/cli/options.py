@@ -1,0 +1,36 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from drakcelery import settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATA_DIR_HELP = "Directory of the embedded stack.  [default: one place per user]"
+
+
+def read_settings(config: Path | None, data_dir: Path | None) -> settings.Settings:
+    """Settings as the options, the environment and the well-known places say."""
+    return settings.load(settings.find(config, data_dir=data_dir))
+
+
+def with_settings(command: F) -> F:
+    """The options that say where the settings are."""
+    for option in (
+        click.option("--data-dir", type=click.Path(path_type=Path), help=DATA_DIR_HELP),
+        click.option(
+            "--config", type=click.Path(path_type=Path, dir_okay=False), help="Configuration file (INI)."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""For what a script would read."""
