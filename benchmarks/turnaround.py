@@ -39,7 +39,7 @@ def main() -> None:
 def report(ours: settings.Settings, directory: Path) -> None:
     """Push the samples, wait for the last, and print what their logs tell."""
     ledger = Ledger(connect(ours.redis), identity=ours.drakrun.identity, record_ttl=600)
-    while not (ledger.hosts() and pipeline.is_bound(ledger.redis, ledger.identity)):
+    while not (ledger.fleet.hosts() and pipeline.is_bound(ledger.redis, ledger.identity)):
         time.sleep(client.POLL_SECONDS)
     sample = directory / "sample.bat"
     sample.write_text("exit")

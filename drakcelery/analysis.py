@@ -83,6 +83,22 @@ class ObjectRef(Value):
     size: int | None = None
 
 
+class Place(Value):
+    """Where a sample may run: a slot of a profile, on any host or on the one that was asked for."""
+
+    profile: Name
+    host: Name | None = None
+
+    def __str__(self) -> str:
+        return f"{self.profile}@{self.host}" if self.host else self.profile
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what ``str`` wrote; neither name can hold an ``@``."""
+        profile, _, host = text.partition("@")
+        return cls(profile=profile, host=host or None)
+
+
 class Analysis(Value):
     """One accepted sample task: everything that was decided when it came in."""
 
@@ -105,8 +121,14 @@ class Analysis(Value):
     plugins: tuple[str, ...]
     custom_hooks: ObjectRef | None = None
     is_test: bool = False
-    vm_profile: Name | None = None
+    profile: Name
+    """The VM profile: asked for, or picked by a rule, or the default one."""
     target_host: Name | None = None
+
+    @property
+    def place(self) -> Place:
+        """What it waits for."""
+        return Place(profile=self.profile, host=self.target_host)
 
     @property
     def sample_label(self) -> str:

@@ -16,9 +16,10 @@ from celery.signals import setup_logging, task_revoked, worker_process_init, wor
 from redis.exceptions import RedisError
 
 from drakcelery import brokers, chain, client, faults, gate, lease, logs, reconcile, settings, stopping
-from drakcelery.analysis import Stage, Step
+from drakcelery.analysis import Place, Stage, Step
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
+from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger, connect
 from drakcelery.records import Record
 from drakcelery.slots import SlotTable
@@ -60,6 +61,11 @@ def make_ledger(config: settings.Settings, *, name: str | None = None, patient: 
     )
 
 
+def make_intake(config: settings.Settings, ledger: Ledger) -> Intake:
+    """The intake beside *ledger*."""
+    return Intake(ledger.redis, identity=config.drakrun.identity, record_ttl=config.drakcelery.record_ttl)
+
+
 def make_storage(config: settings.Settings) -> Storage:
     """A storage on Karton's S3."""
     return Storage.connect(config.s3, threads=config.drakcelery.upload_threads)
@@ -88,14 +94,15 @@ def send(config: settings.Settings, ledger: Ledger, record: Record) -> None:
     analysis, stage = record.analysis, record.following
     if analysis is None or stage is None:
         return
-    default_profile = config.drakcelery.default_profile
     if stage is Stage.PREPARE:
         failed = [failure.host for failure in record.failures if failure.host]
-        hosts = ledger.hosts() if failed else ()
-        profile, host = chain.place(analysis, default_profile=default_profile, hosts=hosts, failed=failed)
+        hosts = ledger.fleet.hosts() if failed else ()
+        place = chain.place(analysis, hosts=hosts, failed=failed)
     else:
-        profile, host = chain.wanted(analysis, default_profile=default_profile)[0], record.host
-    step = Step(uid=record.uid, attempt=record.attempt, profile=profile, host=host, slot=record.slot)
+        place = Place(profile=analysis.profile, host=record.host)
+    step = Step(
+        uid=record.uid, attempt=record.attempt, profile=place.profile, host=place.host, slot=record.slot
+    )
     chain.send(app, analysis, step, first=stage)
     ledger.sent(record.uid, record.attempt)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery, chain, signature
 
-from drakcelery.analysis import Analysis, Stage, Step
+from drakcelery.analysis import Analysis, Place, Stage, Step
 from drakcelery.records import HostStatus
 
 ORDER = tuple(Stage)
@@ -87,26 +87,18 @@ def send(app: Celery, analysis: Analysis, step: Step, *, first: Stage = ORDER[0]
     chain(*links, app=app).apply_async()
 
 
-def wanted(analysis: Analysis, *, default_profile: str) -> tuple[str, str | None]:
-    """(profile, host) that the task asked for; host None means any."""
-    return analysis.vm_profile or default_profile, analysis.target_host
-
-
-def place(
-    analysis: Analysis, *, default_profile: str, hosts: Iterable[HostStatus] = (), failed: Iterable[str] = ()
-) -> tuple[str, str | None]:
-    """(profile, host) of the next attempt; host None means any.
+def place(analysis: Analysis, *, hosts: Iterable[HostStatus] = (), failed: Iterable[str] = ()) -> Place:
+    """Where the next attempt goes.
 
     After a failure another host that has a free slot of the profile right now is preferred.
     """
-    profile, host = wanted(analysis, default_profile=default_profile)
-    avoided = set(failed)
-    if host is not None or not avoided:
-        return profile, host
+    wanted, avoided = analysis.place, set(failed)
+    if wanted.host is not None or not avoided:
+        return wanted
     elsewhere = (
         status.host
         for status in hosts
         if status.host not in avoided
-        and any(slot.profile == profile and slot.state == "free" for slot in status.slots)
+        and any(slot.profile == wanted.profile and slot.state == "free" for slot in status.slots)
     )
-    return profile, next(iter(elsewhere), None)
+    return Place(profile=wanted.profile, host=next(iter(elsewhere), None))

@@ -69,6 +69,8 @@ class Policy:
     use_root_uid: bool
     plugins_of: Callable[[str], Sequence[str]]
     """The plugins of a quality."""
+    profile_of: Callable[[Mapping[str, str]], str]
+    """The VM profile of a sample that asks for none, by its :data:`~drakcelery.profiles.FACTS`."""
     test_filters: Sequence[Mapping[str, Any]] = ()
     """Empty unless ``sample_testing`` is on."""
 
@@ -104,7 +106,7 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
             f"the sample {sample.name!r} has {facts.size} bytes; "
             f"at most {policy.max_sample_size} are accepted"
         )
-    quality = _quality(fields)
+    quality, extension = _quality(fields), _extension(fields, facts.magic)
     hooks = fields.payload("custom_hooks")
     return Analysis(
         uid=_uid(fields, policy),
@@ -113,7 +115,7 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
         priority=Priority(task.priority.value),
         sample=sample.model_copy(update={"size": facts.size}),
         magic=facts.magic,
-        extension=_extension(fields, facts.magic),
+        extension=extension,
         quality=quality,
         file_name=_file_name(fields),
         timeout=_timeout(fields, policy),
@@ -121,7 +123,15 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
         plugins=_plugins(fields, quality, policy),
         custom_hooks=None if hooks is None else _object(hooks, "custom_hooks", policy),
         is_test=bool(policy.test_filters) and task.matches_filters([dict(f) for f in policy.test_filters]),
-        vm_profile=_name(fields, "vm_profile"),
+        profile=_name(fields, "vm_profile")
+        or policy.profile_of(
+            {
+                "platform": str(fields.header("platform") or ""),
+                "extension": extension,
+                "quality": quality,
+                "magic": facts.magic,
+            }
+        ),
         target_host=_name(fields, "target_host"),
     )
 

@@ -240,11 +240,11 @@ class Janitor(threading.Thread):
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
             status = host_status(self._site)
             if status.slots != last or now - reported >= REPORT_SECONDS:
-                _tell(functools.partial(self._site.ledger.report, status))
+                _tell(functools.partial(self._site.ledger.fleet.report, status))
                 last, reported = status.slots, now
             if self._over.wait(SYNC_SECONDS):
                 break
-        _tell(functools.partial(self._site.ledger.retire, self._site.host))
+        _tell(functools.partial(self._site.ledger.fleet.retire, self._site.host))
 
     def _clean(self) -> None:
         for slot in self._site.slots.all():

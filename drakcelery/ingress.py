@@ -11,17 +11,21 @@ import structlog
 from karton.core import Task
 from karton.core.__version__ import __version__ as karton_version
 from karton.core.backend import KARTON_BINDS_HSET, KartonBackendBase, KartonBind
+from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import __version__, chain, contract, stranded
-from drakcelery.analysis import Analysis, is_uid
+from drakcelery import __version__, contract, stranded
+from drakcelery.analysis import Place, is_uid
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.errors import BadTask, StorageError, Superseded
 from drakcelery.faults import reach
 from drakcelery.filetype import describe
+from drakcelery.fleet import nobody_came
+from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger
 from drakcelery.records import Record
+from drakcelery.rooms import Rooms
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -31,6 +35,8 @@ POLL_SECONDS = 0.2
 """How soon a free place in the fleet is filled from Karton's queue."""
 CHECK_SECONDS = 5.0
 """How often the bind, and the inbox of other ingresses that died, are looked at."""
+GIVE_UP_AT_ONCE = 100
+"""How many tasks of a line are refused before other work is looked at."""
 ORPHAN_SECONDS = 20.0
 """After that long in the inbox, the ingress that took a task is taken for dead."""
 
@@ -45,6 +51,7 @@ def policy_of(settings: Settings) -> Policy:
         default_bucket=settings.s3.bucket,
         use_root_uid=drakrun.use_root_uid,
         plugins_of=settings.plugins_of,
+        profile_of=settings.profile_of,
         test_filters=drakrun.test_filters if drakrun.sample_testing else (),
     )
 
@@ -70,6 +77,7 @@ class Ingress:
 
     settings: Settings
     ledger: Ledger
+    intake: Intake
     storage: Storage
     send: Callable[[Record], None]
     """Send the current attempt of a record on its way."""
@@ -87,6 +95,7 @@ class Ingress:
                     if not self._bound(bind):
                         return
                     self._adopt()
+                    self._give_up()
                 if not (self.send_due() or self.take_one()):
                     stop.wait(POLL_SECONDS)
             except RedisError as error:
@@ -95,10 +104,12 @@ class Ingress:
 
     def take_one(self) -> bool:
         """Take the most urgent task, if the fleet has room. False where there was nothing to take."""
-        task_uid = self.ledger.accept(capacity=self.capacity())
+        rooms = self.rooms()
+        places = [line.place for line in self.intake.lines() if rooms.free(line.place)]
+        task_uid = self.intake.accept(room=rooms.total(), places=places)
         if task_uid is None:
             return False
-        self.handle(task_uid)
+        self.handle(task_uid, rooms)
         return True
 
     def send_due(self) -> bool:
@@ -108,21 +119,24 @@ class Ingress:
             self._send(uid)
         return uid is not None
 
-    def capacity(self) -> int:
-        """How many analyses may be in flight: the slots that are alive, and a few to look ahead."""
-        slots = sum(len(host.slots) for host in self.ledger.hosts())
-        return slots + self.settings.drakcelery.look_ahead if slots else 0
+    def rooms(self) -> Rooms:
+        """How many more analyses the fleet takes, place by place."""
+        look_ahead = self.settings.drakcelery.look_ahead
+        return Rooms.of(self.ledger.fleet.hosts(), self.intake.in_flight(), look_ahead=look_ahead)
 
-    def handle(self, task_uid: str) -> None:
-        """Turn an accepted Karton task into an analysis, or refuse it; it waits while S3 is away."""
+    def handle(self, task_uid: str, rooms: Rooms) -> None:
+        """Turn an accepted Karton task into an analysis, refuse it, or let it wait for its place.
+
+        It stays in the inbox while S3 is away.
+        """
         task = self.ledger.karton_task(task_uid)
-        if task is None:
-            log.warning("task_gone", task=task_uid)
-            self.ledger.drop(task_uid)
+        if task is None or task.status is TaskState.FINISHED:
+            log.warning("task_gone" if task is None else "task_cancelled", task=task_uid)
+            self.intake.drop(task_uid)
             return
         with structlog.contextvars.bound_contextvars(task=task_uid):
             try:
-                self._start(task)
+                self._start(task, rooms)
             except BadTask as error:
                 self._refuse(task, str(error))
             except Superseded:
@@ -135,14 +149,18 @@ class Ingress:
                 log.exception("task_not_understood")
                 self._refuse(task, f"drakcelery could not read this task: {type(error).__name__}: {error}")
 
-    def _start(self, task: Task) -> None:
+    def _start(self, task: Task, rooms: Rooms) -> None:
         policy = policy_of(self.settings)
         reach("ingress.accepted", str(task.payload.get("override_uid")))
         analysis = contract.read_task(task, self._facts(task, policy), policy)
-        self._check_place(analysis)
-        self.ledger.start(contract.started(task))
+        self._check_place(analysis.place)
+        if not rooms.free(analysis.place):
+            self.intake.wait(task, analysis.place)
+            log.info("waits_for_place", place=str(analysis.place))
+            return
+        self.intake.start(contract.started(task))
         reach("ingress.started", analysis.uid)
-        attempts = self.ledger.open(analysis)
+        attempts = self.intake.open(analysis)
         if attempts is None:
             raise BadTask(
                 f"another analysis is under way under the uid {analysis.uid}; wait for it, or choose another"
@@ -163,15 +181,22 @@ class Ingress:
         self._send(uid)
         reach("ingress.sent", uid)
 
-    def _check_place(self, analysis: Analysis) -> None:
-        """Refuse what no host could ever take: it would wait for ever, and keep others from being taken."""
-        default_profile = self.settings.drakcelery.default_profile
-        profile, host = chain.wanted(analysis, default_profile=default_profile)
-        profiles, hosts = self.ledger.known("profile"), self.ledger.known("host")
-        if profile not in profiles:
-            raise BadTask(f"no host has the VM profile {profile!r}; there are: {', '.join(profiles)}")
-        if host is not None and host not in hosts:
-            raise BadTask(f"there is no host {host!r}; there are: {', '.join(hosts)}")
+    def _check_place(self, wanted: Place) -> None:
+        """Refuse what no host could ever take: it would wait for ever."""
+        places = self.ledger.fleet.places()
+        profiles = sorted({place.profile for place in places})
+        hosts = sorted({str(place.host) for place in places})
+        if wanted.profile not in profiles:
+            raise BadTask(f"no host has the VM profile {wanted.profile!r}; there are: {', '.join(profiles)}")
+        if wanted.host is None:
+            return
+        if wanted.host not in hosts:
+            raise BadTask(f"there is no host {wanted.host!r}; there are: {', '.join(hosts)}")
+        if wanted not in places:
+            there = ", ".join(sorted(place.profile for place in places if place.host == wanted.host))
+            raise BadTask(
+                f"host {wanted.host!r} has no VM of the profile {wanted.profile!r}; it has: {there}"
+            )
 
     def _send(self, uid: str) -> None:
         """What cannot be sent now stays unsent in the ledger, where reconcile finds it."""
@@ -199,7 +224,7 @@ class Ingress:
         if record is not None and record.task_uid != task.uid:
             uid = task.task_uid  # that record is another task's
         log.warning("refused", reason=reason)
-        self.ledger.refuse(
+        self.intake.refuse(
             uid,
             task_uid=task.uid,
             root_uid=task.root_uid,
@@ -212,16 +237,31 @@ class Ingress:
         what = self.settings.drakcelery.stranded
         if what == "leave":
             return
-        for task_uid in stranded.find(self.ledger, hard_time_limit=self.settings.drakcelery.hard_time_limit):
+        for task_uid in stranded.find(
+            self.ledger, self.intake, hard_time_limit=self.settings.drakcelery.hard_time_limit
+        ):
             log.warning("stranded_task", task=task_uid, adopted=what == "adopt")
             if what == "adopt":
-                self.ledger.adopt(task_uid)
+                self.intake.adopt(task_uid)
 
     def _adopt(self) -> None:
         """Handle what an ingress that died has taken, and what was left while S3 was away."""
-        for task_uid in self.ledger.inbox(older_than=ORPHAN_SECONDS):
+        for task_uid in self.intake.inbox(older_than=ORPHAN_SECONDS):
             log.info("adopted", task=task_uid)
-            self.handle(task_uid)
+            self.handle(task_uid, self.rooms())
+
+    def _give_up(self) -> None:
+        """Refuse what has waited for too long for a profile or host that is offline."""
+        patience = self.settings.drakcelery.offline_patience
+        for line in self.intake.lines():
+            offline = self.ledger.fleet.offline(line.place)
+            if offline <= patience:
+                continue
+            before = self.ledger.now() - patience
+            for task_uid in self.intake.waiting(line.place, before=before, most=GIVE_UP_AT_ONCE):
+                task = self.ledger.karton_task(task_uid)
+                if self.intake.expire(task_uid, line.place) and task is not None:
+                    self._refuse(task, nobody_came(line.place, offline))
 
     def _register(self, bind: KartonBind) -> None:
         serialized = KartonBackendBase.serialize_bind(bind)

@@ -5,45 +5,38 @@ is Redis' own, so a host's wrong clock changes nothing.
 
 Keys:
     ``drak:analysis:{<uid>}``  hash, the record of one analysis
-    ``drak:inbox``             zset of Karton task uids taken off the queue and not yet opened
     ``drak:live``              zset of the uids of analyses that are not over
     ``drak:done``              zset of the uids of analyses that are over and not yet forgotten
     ``drak:due``               zset of the uids of analyses to be sent later, by the time to send them
-    ``drak:fleet``             zset of ``host:<host>`` and ``profile:<profile>`` by when last seen; expires
-    ``drak:host:<host>``       string (JSON), what a host's vm worker last said of itself; expires
+    ``drak:inflight``          hash, place -> number of analyses that are not over
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import redis
 from karton.core import Task
 from karton.core.backend import (
     KARTON_TASK_NAMESPACE,
     KARTON_TASKS_QUEUE,
-    KartonBackendBase,
     KartonMetrics,
 )
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from drakcelery.analysis import Analysis, Failure, Stage, State
+from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import Superseded, UnderWay
-from drakcelery.records import STAGES, HostStatus, Record, parse
+from drakcelery.fleet import Fleet
+from drakcelery.records import STAGES, Record, parse
 from drakcelery.settings import RedisSection
 
-INBOX = "drak:inbox"
 LIVE = "drak:live"
 DONE = "drak:done"
 DUE = "drak:due"
-FLEET = "drak:fleet"
-FLEET_MEMORY = 7 * 24 * 3600
-"""Seconds for which a host or profile that is not seen any more is still known."""
-HOST_TTL = 15
-"""Seconds after which a host that says nothing counts as gone."""
+INFLIGHT = "drak:inflight"
 SILENCE = 20
 """Seconds after which a delivery that does not renew its claim counts as dead."""
 
@@ -60,6 +53,10 @@ _STATES = {
 """The state of an analysis whose stage is under way."""
 _AFTER = {**_STATES, Stage.RUN: State.COLLECTING}
 """The state of an analysis whose stage is done. After run no guest runs, whoever else may be waited for."""
+SCRIPTS = (
+    *("begin", "sent", "due", "advance", "renew", "complete", "abandon", "postpone", "resend"),
+    *("cancel", "fail", "publish"),
+)
 
 
 def connect(section: RedisSection, *, name: str | None = None, patient: bool = False) -> redis.Redis:
@@ -83,8 +80,19 @@ def record_key(uid: str) -> str:
     return f"drak:analysis:{{{uid}}}"
 
 
-def _task_key(task_uid: str) -> str:
+def task_key(task_uid: str) -> str:
+    """Karton's own key of a task."""
     return f"{KARTON_TASK_NAMESPACE}:{task_uid}"
+
+
+Script = Callable[[Sequence[str], Sequence[str | int | float]], Any]
+"""Keys and arguments of a Lua script."""
+
+
+def load_scripts(client: redis.Redis, *names: str) -> dict[str, Script]:
+    """The scripts of ``lua/`` by their names."""
+    directory = resources.files("drakcelery") / "lua"
+    return {name: client.register_script((directory / f"{name}.lua").read_text()) for name in names}
 
 
 class Ledger:
@@ -94,76 +102,17 @@ class Ledger:
         """*record_ttl*: seconds that a finished analysis stays in the ledger."""
         self.redis = client
         self.identity = identity
+        self.fleet = Fleet(client)
         self._ttl = record_ttl
-        self._scripts = {
-            entry.name.removesuffix(".lua"): client.register_script(entry.read_text())
-            for entry in (resources.files("drakcelery") / "lua").iterdir()
-            if entry.name.endswith(".lua")
-        }
+        self._scripts = load_scripts(client, *SCRIPTS)
 
     def _call(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        return self._scripts[script](keys=list(keys), args=list(args))
+        return self._scripts[script](keys, args)
 
     def now(self) -> float:
         """UNIX time by Redis' clock."""
         seconds, microseconds = self.redis.time()
         return seconds + microseconds / 1e6
-
-    # Intake
-
-    def accept(self, *, capacity: int) -> str | None:
-        """Move the most urgent waiting Karton task into the inbox, if fewer than *capacity* are in flight.
-
-        Returns its Karton uid, or None.
-        """
-        queues = KartonBackendBase.get_queue_names(self.identity)
-        return cast("str | None", self._call("accept", [INBOX, LIVE, *queues], [capacity]))
-
-    def inbox(self, *, older_than: float = 0) -> list[str]:
-        """Karton uids of accepted tasks that nobody has opened for *older_than* seconds."""
-        now = self.now()
-        return cast("list[str]", self.redis.zrangebyscore(INBOX, "-inf", now - older_than))
-
-    def adopt(self, task_uid: str) -> None:
-        """Put a task that is in nobody's hands into the inbox, where it counts as left there long ago."""
-        self.redis.zadd(INBOX, {task_uid: 0}, nx=True)
-
-    def drop(self, task_uid: str) -> None:
-        """Take a task out of the inbox that Karton no longer knows."""
-        self.redis.zrem(INBOX, task_uid)
-
-    def open(self, analysis: Analysis) -> int | None:
-        """Begin a record. None where another live analysis has this uid.
-
-        Returns the number of attempts that were begun under this uid, for :meth:`begin_attempt`.
-        Raises :class:`Superseded` where somebody else opened this task, and it is over.
-        """
-        answer = self._call(
-            "open",
-            [record_key(analysis.uid), INBOX, LIVE],
-            [analysis.uid, analysis.task_uid, analysis.root_uid, analysis.model_dump_json()],
-        )
-        if answer is None:
-            raise Superseded(f"the Karton task {analysis.task_uid} is not in the inbox any more")
-        return None if answer < 0 else int(answer)
-
-    def refuse(self, uid: str, *, task_uid: str, root_uid: str, reason: str, crashed: str) -> None:
-        """End a task that cannot become an analysis; *crashed* is the Karton task as JSON.
-
-        A task that somebody else has opened or refused meanwhile is left alone.
-        """
-        self._call(
-            "refuse",
-            [
-                record_key(uid),
-                INBOX,
-                DONE,
-                _task_key(task_uid),
-                KartonMetrics.TASK_CONSUMED.value,
-                KartonMetrics.TASK_CRASHED.value,
-            ],
-            [uid, task_uid, root_uid, reason, crashed, self._ttl, self.identity],
-        )
 
     # The life of an attempt
 
@@ -247,7 +196,7 @@ class Ledger:
         *crashed* is Karton's task as JSON, None to leave it as it is. Whoever works on the analysis sees it
         at the next :meth:`renew`.
         """
-        keys = [record_key(record.uid), LIVE, DONE, DUE, _task_key(record.task_uid)]
+        keys = [record_key(record.uid), LIVE, DONE, DUE, task_key(record.task_uid), INFLIGHT]
         return bool(self._call("cancel", keys, [record.uid, reason, crashed or "", self._ttl]))
 
     def fail(
@@ -274,9 +223,10 @@ class Ledger:
                 LIVE,
                 DONE,
                 DUE,
-                _task_key(task_uid),
+                task_key(task_uid),
                 KartonMetrics.TASK_CONSUMED.value,
                 KartonMetrics.TASK_CRASHED.value,
+                INFLIGHT,
             ],
             [
                 uid,
@@ -310,12 +260,13 @@ class Ledger:
                 record_key(uid),
                 LIVE,
                 DONE,
-                _task_key(task_uid),
-                _task_key(analysis_task_uid),
+                task_key(task_uid),
+                task_key(analysis_task_uid),
                 KARTON_TASKS_QUEUE,
                 KartonMetrics.TASK_CONSUMED.value,
                 KartonMetrics.TASK_PRODUCED.value,
                 DUE,
+                INFLIGHT,
             ],
             [uid, attempt, finished, analysis_task, analysis_task_uid, self._ttl, self.identity],
         )
@@ -326,20 +277,12 @@ class Ledger:
 
     def karton_task(self, task_uid: str) -> Task | None:
         """The Karton task, if Karton still has it. Its resources are not bound to any storage."""
-        text = self.redis.get(_task_key(task_uid))
+        text = self.redis.get(task_key(task_uid))
         return Task.unserialize(cast("str", text)) if text else None
 
     def declare(self, task: Task) -> None:
         """Let Karton know of *task* without sending it: its collector spares what the task refers to."""
-        self.redis.set(_task_key(task.uid), task.serialize())
-
-    def start(self, task: Task) -> None:
-        """Store *task*, which says STARTED, unless Karton has dropped it.
-
-        Raises :class:`Superseded` where somebody else opened it meanwhile.
-        """
-        if not self._call("start", [_task_key(task.uid), INBOX], [task.uid, task.serialize()]):
-            raise Superseded(f"the Karton task {task.uid} is not in the inbox any more")
+        self.redis.set(task_key(task.uid), task.serialize())
 
     # Reading
 
@@ -374,34 +317,6 @@ class Ledger:
 
     def _records(self, uids: list[str]) -> Iterator[Record]:
         return (record for uid in uids if (record := self.get(uid)) is not None)
-
-    # Hosts
-
-    def report(self, status: HostStatus) -> None:
-        """Say that a host is alive, and what its slots do."""
-        now = self.now()
-        seen = {f"host:{status.host}": now, **{f"profile:{slot.profile}": now for slot in status.slots}}
-        with self.redis.pipeline() as pipe:
-            pipe.set(f"drak:host:{status.host}", status.model_dump_json(), ex=HOST_TTL)
-            pipe.zadd(FLEET, seen)
-            pipe.expire(FLEET, FLEET_MEMORY)
-            pipe.execute()
-
-    def known(self, kind: Literal["host", "profile"]) -> list[str]:
-        """Names of the hosts, or profiles, that the fleet has had lately, be they alive or not."""
-        members = cast("list[str]", self.redis.zrangebyscore(FLEET, self.now() - FLEET_MEMORY, "+inf"))
-        prefix = f"{kind}:"
-        return sorted(name.removeprefix(prefix) for name in members if name.startswith(prefix))
-
-    def retire(self, host: str) -> None:
-        """A host's vm worker stops."""
-        self.redis.delete(f"drak:host:{host}")
-
-    def hosts(self) -> list[HostStatus]:
-        """Every host that was heard of within :data:`HOST_TTL` seconds, by name."""
-        keys = sorted(cast("Iterator[str]", self.redis.scan_iter(match="drak:host:*", count=1000)))
-        texts = cast("list[str | None]", self.redis.mget(keys)) if keys else []
-        return [HostStatus.model_validate_json(text) for text in texts if text is not None]
 
 
 def _before(stage: Stage) -> str:

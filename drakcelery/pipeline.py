@@ -97,6 +97,8 @@ def sample_task(
     plugins: Sequence[str] = (),
     start_command: str | None = None,
     priority: Priority = Priority.NORMAL,
+    profile: str | None = None,
+    host: str | None = None,
 ) -> Task:
     """A recognized sample as Karton's classifier would send it. Its analysis gets the task's own uid.
 
@@ -117,6 +119,8 @@ def sample_task(
         "timeout": timeout,
         "plugins": list(plugins) or None,
         "start_command": start_command,
+        "vm_profile": profile,
+        "target_host": host,
         "file_name": sample.stem if FILE_NAME.fullmatch(sample.stem) else None,
     }
     task = Task(headers, priority=TaskPriority(priority.value))

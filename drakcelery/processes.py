@@ -13,7 +13,7 @@ import structlog
 from karton.system import SystemService
 
 from drakcelery import chain, faults, logs
-from drakcelery.celery import make_ledger, make_storage, send, use
+from drakcelery.celery import make_intake, make_ledger, make_storage, send, use
 from drakcelery.errors import SettingsError
 from drakcelery.ingress import Ingress
 from drakcelery.pipeline import karton_config
@@ -96,6 +96,7 @@ def run_ingress(settings: Settings) -> None:
     Ingress(
         settings=settings,
         ledger=ledger,
+        intake=make_intake(settings, ledger),
         storage=make_storage(settings),
         send=functools.partial(send, settings, ledger),
     ).run(stop)

@@ -16,10 +16,10 @@ from karton.core.backend import KARTON_TASK_NAMESPACE
 from karton.core.task import TaskState
 from redis.exceptions import WatchError
 
-from drakcelery.analysis import Failure, Fault, Stage, State
+from drakcelery.analysis import Failure, Fault, Place, Stage, State
 from drakcelery.attempts import end_attempt
-from drakcelery.chain import wanted
 from drakcelery.errors import Superseded
+from drakcelery.fleet import nobody_came
 from drakcelery.ledger import SILENCE, Ledger
 from drakcelery.records import HostStatus, Record
 from drakcelery.settings import Settings
@@ -61,7 +61,7 @@ class Reconciler:
         * *forgotten*: uids of expired records.
         """
         self._count("forgotten", self.ledger.forget())
-        hosts = self.ledger.hosts()
+        hosts = self.ledger.fleet.hosts()
         now = self.ledger.now()
         for record in self.ledger.live():
             try:
@@ -97,22 +97,29 @@ class Reconciler:
         if record.is_unsent:
             self._send_anew(record, lost=False, late=silence > UNSENT_SECONDS)
         elif record.state is State.QUEUED:
-            profile, host = wanted(record.analysis, default_profile=self.settings.drakcelery.default_profile)
-            free = any(
-                slot.profile == profile and (slot.state == "free" or slot.uid == record.uid)
-                for status in hosts
-                if host in (None, status.host)
-                for slot in status.slots
-            )
-            # A free slot takes a waiting message within a second. One that was claimed for it, without its
-            # prepare having begun, belongs to a message that its worker dropped with a lost connection
-            self._send_anew(record, lost=True, late=free and silence > LOST_SECONDS)
+            self._look_for(record, record.analysis.place, hosts, silence)
         elif record.host not in {status.host for status in hosts}:
             self._end(record, f"host {record.host} went away", late=silence > LOST_SECONDS)
         elif record.following is Stage.PREPARE:
             self._end(record, f"its worker on {record.host} fell silent", late=silence > SILENCE)
         else:
             self._resend(record, late=silence > LOST_SECONDS * (record.resends + 1))
+
+    def _look_for(self, record: Record, place: Place, hosts: Iterable[HostStatus], silence: float) -> None:
+        """An analysis that waits for a slot, as far as its message goes."""
+        free = any(
+            slot.profile == place.profile and (slot.state == "free" or slot.uid == record.uid)
+            for status in hosts
+            if place.host in (None, status.host)
+            for slot in status.slots
+        )
+        patience = self.settings.drakcelery.offline_patience
+        if free:
+            # A free slot takes a waiting message within a second. One that was claimed for it, without its
+            # prepare having begun, belongs to a message that its worker dropped with a lost connection
+            self._send_anew(record, lost=True, late=silence > LOST_SECONDS)
+        elif silence > patience and (offline := self.ledger.fleet.offline(place)) > patience:
+            self._end(record, nobody_came(place, offline), late=True, final=True)
 
     def _send_anew(self, record: Record, *, lost: bool, late: bool) -> None:
         if late:
@@ -137,7 +144,7 @@ class Reconciler:
             log.warning("sent_late", uid=uid, attempt=record.attempt, stage=record.following)
             self.send(record)
 
-    def _end(self, record: Record, reason: str, *, late: bool) -> None:
+    def _end(self, record: Record, reason: str, *, late: bool, final: bool = False) -> None:
         if not late:
             return
         failure = Failure(
@@ -149,7 +156,7 @@ class Reconciler:
             fault=Fault.GONE,
             at=time.time(),
         )
-        end_attempt(self.ledger, record, failure, settings=self.settings)
+        end_attempt(self.ledger, record, failure, settings=self.settings, final=final)
         self._count("ended")
 
     def _renew(self, task_uid: str) -> None:

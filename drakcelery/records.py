@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
-from drakcelery.analysis import Analysis, Failure, Stage, State, Value
+from drakcelery.analysis import Analysis, Failure, Place, Stage, State, Value
 
 STAGES = tuple(Stage)
 _FAILURES = TypeAdapter(tuple[Failure, ...])
@@ -20,6 +20,8 @@ class Record(Value):
     uid: str
     task_uid: str
     root_uid: str
+    place: Place | None = None
+    """What it waits, or waited, for."""
     state: State
     attempt: int
     first_attempt: int
@@ -98,6 +100,15 @@ class HostStatus(Value):
     slots: tuple[SlotStatus, ...]
 
 
+class Line(Value):
+    """The samples that wait for a place, those of Karton's queue aside."""
+
+    place: Place
+    length: int
+    since: float
+    """UNIX time at which Karton had the oldest of them."""
+
+
 def _place(done: Stage | None) -> int:
     """Where in the order of the stages an attempt is that has finished *done*."""
     return 0 if done is None else STAGES.index(done) + 1
@@ -112,6 +123,8 @@ def parse(fields: Mapping[str, str]) -> Record:
     if "analysis" in fields:
         values["analysis"] = json.loads(fields["analysis"])
     prefix = "at:"
+    if "place" in fields:
+        values["place"] = Place.parse(fields["place"])
     values["updated_text"] = fields["updated"]
     values["beat_text"] = fields.get("beat", "")
     values["entered"] = {

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from drakcelery import profiles
 from drakcelery.analysis import Name
 from drakcelery.errors import SettingsError
 from drakcelery.plugins import DEFAULT_PLUGINS
@@ -34,6 +35,7 @@ from drakcelery.settings_values import (
     Filters,
     Headers,
     PluginList,
+    ProfileRuleText,
     RedisUrl,
     database_of,
     sentinel_master_of,
@@ -172,6 +174,9 @@ class DrakcelerySection(Section):
     bucket: str = Field(default="drakrun", pattern=BUCKET_PATTERN, description="where artifacts go")
     engine: Literal["auto", "emulator", "replay"] = "auto"
     default_profile: Name = "default"
+    offline_patience: int = Field(
+        default=24 * 3600, ge=0, description="seconds to wait for a profile or host that is offline"
+    )
     look_ahead: int = Field(default=2, ge=0, description="analyses in flight beyond the slots")
     stranded: Literal["adopt", "report", "leave"] = "adopt"
     max_attempts: int = Field(default=3, ge=1)
@@ -226,6 +231,9 @@ class Settings(Section):
     drakvuf_plugins: dict[str, PluginList] = {}
     drakcelery: DrakcelerySection = Field(default_factory=DrakcelerySection)
     slots: dict[Name, Name] = Field(default={"vm-1": "default"}, description="slot name = profile")
+    profile_rules: dict[str, ProfileRuleText] = Field(
+        default={}, description="rule name = profile if conditions"
+    )
     emulator: EmulatorSection = EmulatorSection()
     replay: ReplaySection = ReplaySection()
     flower: FlowerSection = FlowerSection()
@@ -286,6 +294,10 @@ class Settings(Section):
         """The plugins of a quality: its own list, else ``_all_``, else the default."""
         lists = self.drakvuf_plugins
         return lists.get(quality, lists.get("_all_", DEFAULT_PLUGINS))
+
+    def profile_of(self, facts: Mapping[str, str]) -> str:
+        """The VM profile of a sample that asks for none: by the first rule that matches, else the default."""
+        return profiles.pick(self.profile_rules.values(), facts) or self.drakcelery.default_profile
 
     def notices(self) -> list[str]:
         """What to say at the start: remarks on the file, and each setting that this engine cannot honour."""

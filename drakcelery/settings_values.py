@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from drakcelery.plugins import KNOWN_PLUGINS
+from drakcelery.profiles import ProfileRule, parse_rule
 
 IDENTITY_PATTERN = r"^[^\s?]+$"
 """Karton forbids spaces and ``?`` (``KartonBackendBase._validate_identity``)."""
@@ -48,6 +49,10 @@ def _known_plugins(names: tuple[str, ...]) -> tuple[str, ...]:
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise ValueError(f"names of DRAKVUF plugins, and {name} is none{hint}")
     return tuple(dict.fromkeys(names))
+
+
+def _profile_rule(value: object) -> object:
+    return parse_rule(value) if isinstance(value, str) else value
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
@@ -109,6 +114,7 @@ def database_of(parts: urllib.parse.SplitResult) -> int:
     return int(named)
 
 
+ProfileRuleText = Annotated[ProfileRule, BeforeValidator(_profile_rule)]
 Headers = Annotated[dict[str, Any], BeforeValidator(_one_dict), Field(min_length=1)]
 Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(min_length=1)]
 PluginList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_known_plugins)]

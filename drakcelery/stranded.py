@@ -13,6 +13,7 @@ import orjson
 from karton.core.backend import KARTON_TASK_NAMESPACE, KartonBackendBase
 from karton.core.task import TaskState
 
+from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger
 
 SPAWNED_SECONDS = 60
@@ -21,13 +22,13 @@ TRIES = 4
 """v0.18 tried a sample three times; a STARTED task older than this many time limits is nobody's."""
 
 
-def find(ledger: Ledger, *, hard_time_limit: int) -> list[str]:
+def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> list[str]:
     """Karton uids of the tasks of our identity that are stranded.
 
     *hard_time_limit*: seconds that one run may take.
 
-    A task goes from the queue to the inbox to the ledger, each atomically. It is looked for in that order, so
-    one that is on its way, in whichever ingress, is never taken for stranded.
+    A task goes from the queue to the inbox, maybe into a line and back, and to the ledger, each atomically.
+    It is looked for in that order, so one that is on its way, in whichever ingress, is not taken for stranded.
     """
     now = ledger.now()
     oldest = {TaskState.SPAWNED: SPAWNED_SECONDS, TaskState.STARTED: TRIES * hard_time_limit}
@@ -36,7 +37,10 @@ def find(ledger: Ledger, *, hard_time_limit: int) -> list[str]:
         return []
     for queue in KartonBackendBase.get_queue_names(ledger.identity):
         suspects.difference_update(str(uid) for uid in ledger.redis.lrange(queue, 0, -1))
-    suspects.difference_update(ledger.inbox())
+    suspects.difference_update(intake.inbox())
+    for line in intake.lines():
+        suspects.difference_update(intake.waiting(line.place))
+    suspects.difference_update(intake.inbox())
     suspects.difference_update(record.task_uid for record in ledger.known_records())
     return sorted(suspects)
 

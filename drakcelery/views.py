@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drakcelery.analysis import State
+from drakcelery.overview import HostOverview, ProfileOverview
 from drakcelery.records import HostStatus, Record
 
 _STYLES = {
@@ -140,6 +141,47 @@ def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Tab
                 slot.uid or "-",
                 host.engine,
             )
+    return table
+
+
+def _presence(online: bool, seen: float, now: float) -> Text:
+    return Text("online", style="green") if online else Text(f"offline {duration(now - seen)}", style="red")
+
+
+def host_overviews_table(hosts: Iterable[HostOverview], *, now: float) -> Table:
+    """A line for each host."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("HOST", "STATE", "PROFILES", "SLOTS", "WAITING FOR IT", "ENGINE"):
+        table.add_column(column)
+    for host in hosts:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(host.slots.items()))
+        table.add_row(
+            host.host,
+            _presence(host.online, host.seen, now),
+            ", ".join(host.profiles),
+            states or "-",
+            str(host.waiting),
+            host.engine or "-",
+        )
+    return table
+
+
+def profiles_table(profiles: Iterable[ProfileOverview], *, now: float) -> Table:
+    """A line for each VM profile."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("PROFILE", "STATE", "FREE", "SLOTS", "HOSTS", "IN FLIGHT", "WAITING", "LONGEST"):
+        table.add_column(column)
+    for one in profiles:
+        table.add_row(
+            one.profile,
+            _presence(one.online, one.seen, now),
+            str(one.free),
+            str(one.slots),
+            ", ".join(one.hosts) or "-",
+            str(one.in_flight),
+            str(one.waiting),
+            "-" if one.waiting_since is None else duration(now - one.waiting_since),
+        )
     return table
 
 

@@ -14,7 +14,7 @@ from drakcelery.errors import DrakceleryError
 
 COMMANDS = (
     *(analysts.submit, analysts.status, analysts.fetch, analysts.cancel),
-    operators.slots,
+    *(operators.slots, operators.hosts, operators.profiles),
     *(machine.up, machine.demo_command),
     *(roles.ingress, roles.worker, roles.beat, roles.flower, roles.system),
 )

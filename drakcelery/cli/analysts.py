@@ -44,6 +44,8 @@ from drakcelery.plugins import KNOWN_PLUGINS
     show_default=True,
     help="Karton's priority.",
 )
+@click.option("--profile", metavar="NAME", help="VM profile to run on.  [default: as the rules say]")
+@click.option("--host", metavar="NAME", help="Host to run on.  [default: any]")
 @click.option("--wait", is_flag=True, help="Show progress until the analysis is over; fail if it fails.")
 @with_settings
 def submit(
@@ -53,6 +55,8 @@ def submit(
     plugins: Sequence[str],
     start_command: str | None,
     priority: str,
+    profile: str | None,
+    host: str | None,
     wait: bool,
     config: Path | None,
     data_dir: Path | None,
@@ -66,6 +70,8 @@ def submit(
         plugins=plugins,
         start_command=start_command,
         priority=Priority(priority),
+        profile=profile,
+        host=host,
     )
     uid = pipeline.push(ours, task)
     click.echo(uid)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
+from pydantic import BaseModel
 
-from drakcelery import views
-from drakcelery.celery import make_ledger
+from drakcelery import overview, views
+from drakcelery.celery import make_intake, make_ledger
 from drakcelery.cli.options import json_option, read_settings, with_settings
+
+NOBODY = "No host is alive. Start one with `drakcelery worker vm`, or everything with `drakcelery up`."
+
+
+def print_json(values: Iterable[BaseModel]) -> None:
+    """For a script."""
+    click.echo(json.dumps([value.model_dump(mode="json") for value in values], indent=2))
 
 
 @click.command()
@@ -18,12 +27,47 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
 def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """Show the VM slots of every host that is alive."""
     ledger = make_ledger(read_settings(config, data_dir))
-    hosts = ledger.hosts()
+    hosts = ledger.fleet.hosts()
     if as_json:
-        click.echo(json.dumps([host.model_dump(mode="json") for host in hosts], indent=2))
+        print_json(hosts)
     elif hosts:
         views.console().print(views.hosts_table(hosts, now=ledger.now()))
     else:
-        click.echo(
-            "No host is alive. Start one with `drakcelery worker vm`, or everything with `drakcelery up`."
-        )
+        click.echo(NOBODY)
+
+
+@click.command()
+@json_option
+@with_settings
+def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """List the hosts, those that were alive within a week included, and what waits for one of them."""
+    ours = read_settings(config, data_dir)
+    ledger = make_ledger(ours)
+    found = overview.host_overviews(
+        ledger.fleet.hosts(), ledger.fleet.places(), make_intake(ours, ledger).lines()
+    )
+    if as_json:
+        print_json(found)
+    elif found:
+        views.console().print(views.host_overviews_table(found, now=ledger.now()))
+    else:
+        click.echo(NOBODY)
+
+
+@click.command()
+@json_option
+@with_settings
+def profiles(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """List the VM profiles: slots, what runs, and what waits for a slot of each."""
+    ours = read_settings(config, data_dir)
+    ledger = make_ledger(ours)
+    intake = make_intake(ours, ledger)
+    found = overview.profile_overviews(
+        ledger.fleet.hosts(), ledger.fleet.places(), intake.lines(), intake.in_flight()
+    )
+    if as_json:
+        print_json(found)
+    elif found:
+        views.console().print(views.profiles_table(found, now=ledger.now()))
+    else:
+        click.echo(NOBODY)

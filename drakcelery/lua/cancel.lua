@@ -3,10 +3,15 @@
 -- KEYS[1] drak:analysis:{uid}      hash, the record
 -- KEYS[2] drak:live                KEYS[3] drak:done    KEYS[4] drak:due (zsets)
 -- KEYS[5] karton.task:<task uid>   Karton's; written only if it is still there
+-- KEYS[6] drak:inflight            hash, place -> number of live analyses; one less
 -- ARGV    uid, reason, CRASHED task (JSON) or '' to leave Karton's task alone, TTL in s
 -- returns 1, or 0 where the analysis is not live
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
   return 0
+end
+local place = redis.call('HGET', KEYS[1], 'place')
+if place and redis.call('HINCRBY', KEYS[6], place, -1) <= 0 then
+  redis.call('HDEL', KEYS[6], place)
 end
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])

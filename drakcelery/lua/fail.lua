@@ -4,6 +4,7 @@
 -- KEYS[2] drak:live                KEYS[3] drak:done    KEYS[4] drak:due (zsets)
 -- KEYS[5] karton.task:<task uid>   Karton's; written only if it is still there
 -- KEYS[6] karton.metrics.consumed  KEYS[7] karton.metrics.crashed (Karton's hashes)
+-- KEYS[8] drak:inflight            hash, place -> number of live analyses; one less where this one is over
 -- ARGV    uid, attempt, failure (JSON), '1' if final, CRASHED task (JSON), TTL in s, identity, delay in s
 -- returns the next attempt's number; 0 where the analysis is over; nil where the caller is stale
 local record = KEYS[1]
@@ -28,6 +29,10 @@ end
 redis.call('HSET', record, 'state', 'FAILED', 'finished', now)
 redis.call('EXPIRE', record, ARGV[6])
 redis.call('ZREM', KEYS[2], ARGV[1])
+local place = redis.call('HGET', KEYS[1], 'place')
+if place and redis.call('HINCRBY', KEYS[8], place, -1) <= 0 then
+  redis.call('HDEL', KEYS[8], place)
+end
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 if redis.call('EXISTS', KEYS[5]) == 1 then

@@ -8,6 +8,7 @@
 -- KEYS[6] karton.tasks                     Karton's list of unrouted tasks
 -- KEYS[7] karton.metrics.consumed          KEYS[8] karton.metrics.produced (Karton's hashes)
 -- KEYS[9] drak:due                         zset; a postponed stage that was delivered all the same leaves it
+-- KEYS[10] drak:inflight                   hash, place -> number of live analyses; one less
 -- ARGV    uid, attempt, FINISHED sample task (JSON), analysis task (JSON), its uid, TTL in s, identity
 -- returns 1, or 0 where the attempt is stale or the analysis is over
 local record = KEYS[1]
@@ -26,6 +27,10 @@ redis.call('HSET', record, 'state', 'PUBLISHED', 'updated', now, 'finished', now
 redis.call('HDEL', record, 'busy', 'beat')
 redis.call('EXPIRE', record, ARGV[6])
 redis.call('ZREM', KEYS[2], ARGV[1])
+local place = redis.call('HGET', KEYS[1], 'place')
+if place and redis.call('HINCRBY', KEYS[10], place, -1) <= 0 then
+  redis.call('HDEL', KEYS[10], place)
+end
 redis.call('ZREM', KEYS[9], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('HINCRBY', KEYS[7], ARGV[7], 1)

@@ -104,7 +104,7 @@ class Deployment:
         ours = settings.load(running.config, environment={})
         ledger = Ledger(connect(ours.redis), identity=ours.drakrun.identity, record_ttl=3600)
         wait_until(
-            lambda: ledger.hosts() and pipeline.is_bound(ledger.redis, ledger.identity),
+            lambda: ledger.fleet.hosts() and pipeline.is_bound(ledger.redis, ledger.identity),
             "ingress and vm worker are there",
             timeout=60,
         )

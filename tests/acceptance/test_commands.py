@@ -110,7 +110,7 @@ def test_slots_show_what_runs(deployment: Deployment) -> None:
     uid = task.payload["override_uid"]
     deployment.wait_state(task, State.RUNNING)
     wait_until(
-        lambda: any(slot.uid == uid for host in deployment.ledger.hosts() for slot in host.slots),
+        lambda: any(slot.uid == uid for host in deployment.ledger.fleet.hosts() for slot in host.slots),
         "the host reports the slot",
     )
     lines = deployment.drakcelery("slots").stdout.splitlines()

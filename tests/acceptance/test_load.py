@@ -24,6 +24,7 @@ from drakcelery.ledger import Ledger, connect
 from drakcelery.pipeline import karton_config
 from drakcelery.records import Record
 from drakcelery.storage import Storage
+from tests.ledgers import intake_of
 from tests.waiting import wait_until
 
 SAMPLES = 30
@@ -112,7 +113,7 @@ def records(config: settings.Settings, queued: KartonBackend, ingress: None) -> 
     room = SLOTS + config.drakcelery.look_ahead
 
     def over() -> bool:
-        in_flight = len(list(ledger.live())) + len(ledger.inbox())
+        in_flight = len(list(ledger.live())) + len(intake_of(ledger).inbox())
         assert in_flight <= room, f"{in_flight} in flight with room for {room}"
         assert started_in_karton(queued) <= room
         return len(list(ledger.done(newest=SAMPLES + 1))) == SAMPLES

@@ -90,7 +90,7 @@ def broken_slot(deployment: Deployment) -> Iterator[str]:
 
 def states(deployment: Deployment) -> dict[str, str]:
     """What the host reports of its slots."""
-    return {slot.name: slot.state for host in deployment.ledger.hosts() for slot in host.slots}
+    return {slot.name: slot.state for host in deployment.ledger.fleet.hosts() for slot in host.slots}
 
 
 def test_engine_failure_is_tried_again(deployment: Deployment, receiver: Receiver, broken_slot: str) -> None:

@@ -22,7 +22,7 @@ from karton.core import Producer
 from karton.core.backend import KartonBackend, KartonBind, KartonMetrics
 
 from drakcelery import pipeline, settings
-from drakcelery.celery import make_ledger, make_storage
+from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.embedded import supervision
 from drakcelery.embedded.services import Services
 from drakcelery.ledger import Ledger
@@ -57,6 +57,8 @@ class Options:
     hosts: tuple[str, ...] = ("rack-1", "rack-2")
     slots: int = 3
     """On each host."""
+    profiles: Mapping[str, str] = field(default_factory=dict)
+    """VM profile of all slots of a host, where it is not ``default``."""
     run_seconds: float = 0.3
     restore_seconds: float = 0.1
     stop_seconds: int = 5
@@ -93,6 +95,7 @@ class Fleet:
             update={"redis": services.redis, "s3": services.s3}
         )
         self.ledger: Ledger = make_ledger(self.settings)
+        self.intake = make_intake(self.settings, self.ledger)
         self.storage = make_storage(self.settings)
         config = pipeline.karton_config(self.settings)
         self.backend = KartonBackend(config, identity="karton.faults")
@@ -101,6 +104,7 @@ class Fleet:
 
     def _configure(self, host: str, server: RedisSection, storage: S3Section) -> Path:
         wanted = self.options
+        slots = [f"vm-{number}" for number in range(1, wanted.slots + 1)]
         sections: dict[str, dict[str, object]] = {
             "redis": {
                 "host": server.host,
@@ -125,7 +129,7 @@ class Fleet:
                 "run_seconds": wanted.run_seconds,
                 "restore_seconds": wanted.restore_seconds,
             },
-            "slots": {f"vm-{number}": "default" for number in range(1, wanted.slots + 1)},
+            "slots": dict.fromkeys(slots, wanted.profiles.get(host, "default")),
         }
         for name, section in wanted.more.items():
             sections.setdefault(name, {}).update(section)
@@ -171,7 +175,7 @@ class Fleet:
         wait_until(
             lambda: (
                 pipeline.is_bound(self.ledger.redis, self.ledger.identity)
-                and len(self.ledger.hosts()) == len(self.options.hosts)
+                and len(self.ledger.fleet.hosts()) == len(self.options.hosts)
             ),
             "ingress and vm workers are there",
             timeout=90,
@@ -240,14 +244,18 @@ class Fleet:
 
     # Analyses
 
-    def push(self, uid: str, *, host: str | None = None, timeout: int | None = None) -> None:
-        """Have a sample analysed as *uid*, on *host* if given."""
+    def push(
+        self, uid: str, *, host: str | None = None, profile: str | None = None, timeout: int | None = None
+    ) -> None:
+        """Have a sample analysed as *uid*, on *host* or in a VM of *profile* if given."""
         sample = self.directory / f"{uid}.bat"
         sample.write_text(f"rem {uid}")
         task = pipeline.sample_task(sample, timeout=timeout)
         task.payload["override_uid"] = uid
         if host is not None:
             task.payload["target_host"] = host
+        if profile is not None:
+            task.payload["vm_profile"] = profile
         assert self._producer.send_task(task)
         sample.unlink()
 

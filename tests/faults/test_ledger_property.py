@@ -33,9 +33,11 @@ from drakcelery.embedded.services import Services
 from drakcelery.errors import Superseded
 from drakcelery.ledger import DONE, DUE, LIVE, SILENCE, Ledger, record_key
 from drakcelery.records import Record
+from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-property"
+PLACE = analysis().place
 DATABASE = 7
 """Of this test alone: it empties it after each example."""
 UIDS = ("a", "b")
@@ -73,6 +75,7 @@ class Actors(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger(self.client, identity=IDENTITY, record_ttl=600)
+        self.intake = intake_of(self.ledger)
         self.made = 0
         self.tasks: dict[str, list[Task]] = {uid: [] for uid in UIDS}
         """Karton tasks by the uid that they ask for, oldest first."""
@@ -111,6 +114,10 @@ class Actors(RuleBasedStateMachine):
         """Karton tasks that nobody has taken."""
         return {uid for queue in KartonBackendBase.get_queue_names(IDENTITY) for uid in self.lrange(queue)}
 
+    def in_line(self) -> set[str]:
+        """Karton tasks that wait for their place."""
+        return set(self.intake.waiting(PLACE))
+
     def delivery(self, age: int) -> Delivery:
         return self.deliveries[-1 - age % len(self.deliveries)]
 
@@ -143,24 +150,46 @@ class Actors(RuleBasedStateMachine):
     @rule()
     def accept(self) -> None:
         """An ingress takes the next task."""
-        self.ledger.accept(capacity=10)
+        self.intake.accept(room=10, places=())
+
+    @rule()
+    def take_from_line(self) -> None:
+        """An ingress takes the next task while the place has room."""
+        self.intake.accept(room=10, places=[PLACE])
+
+    @rule(uid=uids, back=st.integers(0, 2))
+    def wait(self, uid: str, back: int) -> None:
+        """An ingress puts a task in line that it took; it may have been frozen, and the task has gone on."""
+        tasks = [task for task in self.tasks[uid] if task.uid not in self.queued()]
+        if tasks:
+            self.intake.wait(tasks[-1 - back % len(tasks)], PLACE)
+
+    @rule(uid=uids)
+    def expire(self, uid: str) -> None:
+        """An ingress gives up what has waited for too long."""
+        for task in self.tasks[uid]:
+            if self.intake.expire(task.uid, PLACE):
+                crashed = contract.crashed(task, ["late\n"]).serialize()
+                # Its uid may be another analysis' meanwhile, which stays as it is
+                self.intake.refuse(task.uid, task_uid=task.uid, root_uid="r", reason="late", crashed=crashed)
+                self.refused.add(task.uid)
 
     @rule(uid=uids, back=st.integers(0, 2))
     def open(self, uid: str, back: int) -> None:
         """An ingress opens a task that it took; it may have been frozen, and another has opened it since."""
-        tasks = [task for task in self.tasks[uid] if task.uid not in self.queued()]
+        tasks = [task for task in self.tasks[uid] if task.uid not in self.queued() | self.in_line()]
         if not tasks:
             return
         task = tasks[-1 - back % len(tasks)]
         try:
-            self.ledger.start(contract.started(task))
-            opened = self.ledger.open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
+            self.intake.start(contract.started(task))
+            opened = self.intake.open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
         except Superseded:
             assert task.uid in self.owner.keys() | self.refused
             return
         if opened is None:
             crashed = contract.crashed(task, ["taken\n"]).serialize()
-            self.ledger.refuse(uid, task_uid=task.uid, root_uid="r", reason="taken", crashed=crashed)
+            self.intake.refuse(uid, task_uid=task.uid, root_uid="r", reason="taken", crashed=crashed)
             self.refused.add(task.uid)
         else:
             self.owner[task.uid] = uid
@@ -358,13 +387,20 @@ class Actors(RuleBasedStateMachine):
 
     @invariant()
     def every_task_is_somewhere(self) -> None:
-        """A Karton task is queued, or in the inbox, or has a record, or was refused: one of these."""
+        """A Karton task is queued, in line, in the inbox, has a record, or was refused: one of these."""
         queued = {uid for queue in KartonBackendBase.get_queue_names(IDENTITY) for uid in self.lrange(queue)}
-        inbox = set(self.ledger.inbox())
+        line, inbox = self.in_line(), set(self.intake.inbox())
         for tasks in self.tasks.values():
             for task in tasks:
-                places = [task.uid in where for where in (queued, inbox, self.owner, self.refused)]
+                places = [task.uid in where for where in (queued, line, inbox, self.owner, self.refused)]
                 assert sum(places) == 1, (task.uid, places)
+
+    @invariant()
+    def lines_and_counts_agree(self) -> None:
+        """A place is listed while it has a line; its live analyses are counted."""
+        assert [one.length for one in self.intake.lines()] == [len(self.in_line())] * bool(self.in_line())
+        live = self.client.zcard(LIVE)
+        assert self.intake.in_flight() == ({PLACE: live} if live else {})
 
     @invariant()
     def karton_agrees(self) -> None:

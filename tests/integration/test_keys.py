@@ -14,9 +14,11 @@ from karton.core import Task
 from drakcelery import contract
 from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
-from drakcelery.ledger import FLEET_MEMORY, HOST_TTL, Ledger, record_key
+from drakcelery.fleet import HOST_TTL, MEMORY
+from drakcelery.ledger import Ledger, record_key
 from tests import keys
 from tests.faults.fleet import Fleet, Options
+from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis
 from tests.waiting import wait_until
 
@@ -79,7 +81,7 @@ def test_stated_times_are_the_real_ones() -> None:
     """What the page says in numbers is what the code has."""
     stated = {key.pattern: key.ttl for key in keys.documented()}
     assert stated["drak:host:<host>"] == f"{HOST_TTL} seconds"
-    assert stated["drak:fleet"].startswith(f"{FLEET_MEMORY // 86400} days")
+    assert stated["drak:fleet"].startswith(f"{MEMORY // 86400} days")
 
 
 def test_a_fleet_leaves_documented_keys_only(fleet: Fleet) -> None:
@@ -107,7 +109,7 @@ def test_a_leak_is_noticed(redis_client: redis.Redis) -> None:
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
     redis_client.zadd("drak:inbox", {"{r}:t": 0})
-    ledger.open(analysis())
+    intake_of(ledger).open(analysis())
     uid = analysis().uid
     redis_client.set("drak:oops", "left")
     redis_client.set("drak:brief", "expires", ex=60)

@@ -13,8 +13,10 @@ from karton.core.task import TaskPriority, TaskState
 from drakcelery import contract
 from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import Superseded, UnderWay
-from drakcelery.ledger import DONE, DUE, INBOX, LIVE, SILENCE, Ledger, record_key
+from drakcelery.intake import INBOX
+from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, SILENCE, Ledger, record_key
 from drakcelery.records import HostStatus
+from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-ledger"
@@ -42,7 +44,9 @@ def opened(ledger: Ledger, uid: str = "a-1") -> Task:
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
     take(ledger, task.uid)
-    assert ledger.open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid})) is not None
+    assert (
+        intake_of(ledger).open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid})) is not None
+    )
     return task
 
 
@@ -84,17 +88,17 @@ def test_accepts_by_priority(ledger: Ledger) -> None:
         for number in (1, 2):
             queue(ledger, priority, f"{priority.value}-{number}")
     ledger.redis.rpush(IDENTITY, "old")
-    taken = [ledger.accept(capacity=100) for _ in range(8)]
+    taken = [intake_of(ledger).accept(room=100, places=()) for _ in range(8)]
     assert taken == ["old", "high-1", "high-2", "normal-1", "normal-2", "low-1", "low-2", None]
-    assert set(ledger.inbox()) == set(taken) - {None}
+    assert set(intake_of(ledger).inbox()) == set(taken) - {None}
 
 
 def test_accepts_as_long_as_there_is_room(ledger: Ledger) -> None:
-    """What is in the inbox and what is live count against the room; the rest waits in Karton."""
-    opened(ledger)
+    """What is in the inbox counts against the room; the rest waits in Karton."""
     for number in (1, 2, 3):
         queue(ledger, TaskPriority.NORMAL, f"t-{number}")
-    assert [ledger.accept(capacity=2), ledger.accept(capacity=2)] == ["t-1", None]
+    assert [intake_of(ledger).accept(room=1, places=()) for _ in range(2)] == ["t-1", None]
+    assert intake_of(ledger).accept(room=0, places=()) is None
     assert ledger.redis.llen(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL)) == 2
 
 
@@ -103,7 +107,7 @@ def test_racing_ingresses_share_the_tasks(ledger: Ledger) -> None:
     for number in range(200):
         queue(ledger, TaskPriority.NORMAL, f"t-{number}")
     with ThreadPoolExecutor(4) as pool:
-        taken = list(pool.map(lambda _: ledger.accept(capacity=1000), range(220)))
+        taken = list(pool.map(lambda _: intake_of(ledger).accept(room=1000, places=()), range(220)))
     assert sorted(filter(None, taken)) == sorted(f"t-{number}" for number in range(200))
 
 
@@ -112,7 +116,7 @@ def test_opening_twice_does_no_harm(ledger: Ledger) -> None:
     opened(ledger)
     opened(ledger)
     other = analysis().model_copy(update={"task_uid": "{r}:other"})
-    assert ledger.open(other) is None
+    assert intake_of(ledger).open(other) is None
     assert ledger.begin_attempt("a-1", after=0) == 1
     with pytest.raises(Superseded):
         ledger.begin_attempt("a-1", after=0)
@@ -293,10 +297,10 @@ def test_an_ingress_that_wakes_up_late_changes_nothing(ledger: Ledger) -> None:
     publish(ledger, task, 1)
     before = (ledger.get("a-1"), ledger.redis.get(f"karton.task:{task.uid}"))
     with pytest.raises(Superseded):
-        ledger.start(contract.started(task))
+        intake_of(ledger).start(contract.started(task))
     with pytest.raises(Superseded):
-        ledger.open(analysis().model_copy(update={"task_uid": task.uid}))
-    ledger.refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed="{}")
+        intake_of(ledger).open(analysis().model_copy(update={"task_uid": task.uid}))
+    intake_of(ledger).refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed="{}")
     assert (ledger.get("a-1"), ledger.redis.get(f"karton.task:{task.uid}")) == before
 
 
@@ -308,7 +312,7 @@ def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
     ledger.redis.delete(f"karton.task:{task.uid}")
     publish(ledger, task, 1)
     take(ledger, task.uid)
-    ledger.start(task)
+    intake_of(ledger).start(task)
     assert ledger.karton_task(task.uid) is None
 
 
@@ -319,7 +323,7 @@ def test_a_uid_may_live_again(ledger: Ledger) -> None:
     ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=True, crashed=None)
     again = analysis().model_copy(update={"task_uid": "{r}:again"})
     take(ledger, again.task_uid)
-    assert ledger.open(again) == 1
+    assert intake_of(ledger).open(again) == 1
     assert ledger.begin_attempt("a-1", after=1) == 2
     record = ledger.get("a-1")
     assert record is not None
@@ -334,22 +338,22 @@ def test_refusing(ledger: Ledger) -> None:
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(task)
     queue(ledger, TaskPriority.NORMAL, task.uid)
-    assert ledger.accept(capacity=5) == task.uid
+    assert intake_of(ledger).accept(room=5, places=()) == task.uid
     crashed = contract.crashed(task, ["no\n"]).serialize()
-    ledger.refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed=crashed)
+    intake_of(ledger).refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed=crashed)
     record, karton_task = ledger.get("a-1"), ledger.karton_task(task.uid)
     assert record is not None
     assert karton_task is not None
     assert (record.state, record.refusal, record.attempts, record.analysis) == (State.FAILED, "no", 0, None)
     assert karton_task.status is TaskState.CRASHED
-    assert ledger.inbox() == []
+    assert intake_of(ledger).inbox() == []
 
 
 def test_a_refusal_leaves_others_alone(ledger: Ledger) -> None:
     """Refusing a task because its uid is taken does not touch the analysis that has the uid."""
     opened(ledger)
     take(ledger, "{r}:other")
-    ledger.refuse("a-1", task_uid="{r}:other", root_uid="r", reason="taken", crashed="{}")
+    intake_of(ledger).refuse("a-1", task_uid="{r}:other", root_uid="r", reason="taken", crashed="{}")
     record = ledger.get("a-1")
     assert record is not None
     assert record.state is State.RECEIVED
@@ -358,11 +362,11 @@ def test_a_refusal_leaves_others_alone(ledger: Ledger) -> None:
 def test_hosts_report_and_expire(ledger: Ledger) -> None:
     """A host is listed while it reports, and not for ever after."""
     status = HostStatus(host="rack-1", engine="replay", slots=())
-    ledger.report(status)
-    assert ledger.hosts() == [status]
+    ledger.fleet.report(status)
+    assert ledger.fleet.hosts() == [status]
     assert 0 < ledger.redis.ttl("drak:host:rack-1") <= 15
-    ledger.retire("rack-1")
-    assert ledger.hosts() == []
+    ledger.fleet.retire("rack-1")
+    assert ledger.fleet.hosts() == []
 
 
 def test_nothing_is_left_behind(ledger: Ledger) -> None:

@@ -12,10 +12,12 @@ from karton.core.task import TaskState
 
 from drakcelery import contract
 from drakcelery.analysis import Fault, Stage, State
-from drakcelery.ledger import INBOX, Ledger, record_key
+from drakcelery.intake import INBOX
+from drakcelery.ledger import Ledger, record_key
 from drakcelery.reconcile import LOST_SECONDS, MOST_RESENDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import Settings
+from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis
 
 UID = "a-1"
@@ -64,8 +66,8 @@ class Fleet:
 
     def host(self, name: str, state: str, *, holder: str | None = None) -> None:
         """A host with one slot is alive."""
-        slot = SlotStatus(name="vm-1", profile="default", state=state, uid=holder, since=0)
-        self.ledger.report(HostStatus(host=name, engine="replay", slots=(slot,)))
+        slot = SlotStatus(name="vm-1", profile=analysis().profile, state=state, uid=holder, since=0)
+        self.ledger.fleet.report(HostStatus(host=name, engine="replay", slots=(slot,)))
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def fleet(redis_client: redis.Redis) -> Fleet:
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
     redis_client.zadd(INBOX, {task.uid: ledger.now()})
-    ledger.open(analysis())
+    intake_of(ledger).open(analysis())
     return Fleet(ledger=ledger, task=task)
 
 

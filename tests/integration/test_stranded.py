@@ -10,6 +10,7 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import stranded
 from drakcelery.ledger import Ledger
+from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-stranded"
@@ -32,7 +33,7 @@ def task(ledger: Ledger, name: str, status: TaskState, *, age: float, receiver: 
 
 
 def find(ledger: Ledger) -> list[str]:
-    return stranded.find(ledger, hard_time_limit=LIMIT)
+    return stranded.find(ledger, intake_of(ledger), hard_time_limit=LIMIT)
 
 
 def test_what_is_stranded(ledger: Ledger) -> None:
@@ -56,15 +57,15 @@ def test_what_is_on_its_way(ledger: Ledger) -> None:
     """A task on the queue, in the inbox or in the ledger is in good hands, however old it is."""
     queued, taken, opened = (task(ledger, name, TaskState.SPAWNED, age=1e6) for name in ("q", "i", "l"))
     ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.LOW), queued)
-    ledger.adopt(taken)
-    ledger.adopt(opened)
-    ledger.open(analysis().model_copy(update={"task_uid": opened}))
+    intake_of(ledger).adopt(taken)
+    intake_of(ledger).adopt(opened)
+    intake_of(ledger).open(analysis().model_copy(update={"task_uid": opened}))
     assert find(ledger) == []
 
 
 def test_adopted_tasks_are_taken_up(ledger: Ledger) -> None:
     """An adopted task lies in the inbox as one that an ingress took long ago, so any ingress takes it up."""
     spawned = task(ledger, "spawned", TaskState.SPAWNED, age=1e6)
-    ledger.adopt(spawned)
-    ledger.adopt(spawned)
-    assert ledger.inbox(older_than=3600) == [spawned]
+    intake_of(ledger).adopt(spawned)
+    intake_of(ledger).adopt(spawned)
+    assert intake_of(ledger).inbox(older_than=3600) == [spawned]

@@ -33,6 +33,7 @@ ANALYSIS = Analysis(
     file_name="malwar",
     timeout=60,
     plugins=("procmon", "tlsmon"),
+    profile="default",
 )
 OUTCOME = Outcome(
     engine="replay 0123",

@@ -23,7 +23,7 @@ def analysis(**changes: str) -> Analysis:
         file_name="malwar",
         timeout=60,
         plugins=("apimon",),
-        vm_profile=changes.get("vm_profile"),
+        profile=changes.get("profile", "win10"),
         target_host=changes.get("target_host"),
     )
 
@@ -79,21 +79,15 @@ def test_task_ids_can_be_read() -> None:
 
 def test_first_attempt_goes_to_anyone() -> None:
     """A first attempt waits for whichever host has a slot first, unless it asked for one."""
-    assert chain.place(analysis(), default_profile="win10") == ("win10", None)
-    assert chain.place(analysis(vm_profile="win7"), default_profile="win10") == ("win7", None)
+    assert str(chain.place(analysis())) == "win10"
+    assert str(chain.place(analysis(profile="win7"))) == "win7"
     asked = analysis(target_host="rack-3")
-    assert chain.place(asked, default_profile="win10", failed=("rack-3",)) == ("win10", "rack-3")
+    assert str(chain.place(asked, failed=("rack-3",))) == "win10@rack-3"
 
 
 def test_next_attempt_goes_elsewhere_if_it_can() -> None:
     """After a failure, another host with a free slot of the profile is preferred."""
     hosts = [host("rack-1", ("win10", "free")), host("rack-2", ("win7", "free"), ("win10", "running"))]
     spare = host("rack-3", ("win10", "free"))
-    assert chain.place(analysis(), default_profile="win10", hosts=hosts, failed=("rack-1",)) == (
-        "win10",
-        None,
-    )
-    assert chain.place(analysis(), default_profile="win10", hosts=[*hosts, spare], failed=("rack-1",)) == (
-        "win10",
-        "rack-3",
-    )
+    assert str(chain.place(analysis(), hosts=hosts, failed=("rack-1",))) == "win10"
+    assert str(chain.place(analysis(), hosts=[*hosts, spare], failed=("rack-1",))) == "win10@rack-3"

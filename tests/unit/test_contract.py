@@ -31,6 +31,7 @@ def policy(**changes: Any) -> Policy:
         "default_bucket": "karton",
         "use_root_uid": False,
         "plugins_of": lambda quality: ("apimon", "memdump") if quality == "low" else DEFAULT_PLUGINS,
+        "profile_of": lambda facts: "win7-x86" if facts["platform"] == "win32" else "default",
     }
     return Policy(**{**values, **changes})
 
@@ -90,7 +91,7 @@ def test_every_field_is_honoured() -> None:
     assert analysis.custom_hooks is not None
     assert analysis.custom_hooks.key == "hooks-key"
     assert analysis.uid == "my-uid"
-    assert (analysis.vm_profile, analysis.target_host) == ("win7-x64", "rack-2")
+    assert (analysis.profile, analysis.target_host) == ("win7-x64", "rack-2")
     assert (analysis.extension, analysis.quality, analysis.priority) == ("exe", "low", Priority.HIGH)
 
 

@@ -15,10 +15,20 @@ from tests import reference
 PACKAGE = "drakcelery"
 
 LAYERS: Mapping[str, tuple[str, ...]] = {
-    "pure": ("analysis", "contract", "errors", "plugins", "records", "startup"),
+    "pure": (
+        "analysis",
+        "contract",
+        "errors",
+        "overview",
+        "plugins",
+        "profiles",
+        "records",
+        "rooms",
+        "startup",
+    ),
     "adapters": (
         *("settings", "settings_sections", "settings_values", "settings_wording"),
-        *("logs", "ledger", "slots", "etag", "filetype", "faults"),
+        *("logs", "ledger", "fleet", "intake", "slots", "etag", "filetype", "faults"),
         *("storage", "engines", "artifacts", "workspace", "pipeline"),
     ),
     "orchestration": (

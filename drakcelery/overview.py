@@ -1,0 +1,106 @@
+"""The fleet as operators see it: its hosts and its profiles, those that are offline too. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from drakcelery.analysis import Place, Value
+from drakcelery.records import HostStatus, Line
+
+
+class HostOverview(Value):
+    """One host that the fleet has, or has had lately."""
+
+    host: str
+    online: bool
+    engine: str | None
+    """None while it is offline."""
+    profiles: tuple[str, ...]
+    slots: Mapping[str, int]
+    """How many are in each state."""
+    seen: float
+    """UNIX time at which it was last heard of, by Redis' clock."""
+    waiting: int
+    """Samples that asked for this host and have to wait for it."""
+
+
+class ProfileOverview(Value):
+    """One VM profile that the fleet has, or has had lately."""
+
+    profile: str
+    online: bool
+    hosts: tuple[str, ...]
+    """Those that are online."""
+    slots: int
+    """Of the hosts that are online."""
+    free: int
+    in_flight: int
+    """Live analyses that asked for it, or were given it."""
+    waiting: int
+    """Samples in line for it; those on Karton's queue are not counted, for nobody has looked at them yet."""
+    waiting_since: float | None
+    """UNIX time at which Karton had the oldest of them."""
+    seen: float
+    """UNIX time at which a host with it was last heard of, by Redis' clock."""
+
+
+def host_overviews(
+    hosts: Iterable[HostStatus], places: Mapping[Place, float], lines: Iterable[Line]
+) -> list[HostOverview]:
+    """All hosts, by name. *places* are those of the fleet, and when each was last seen."""
+    alive = {status.host: status for status in hosts}
+    seen: dict[str, float] = {}
+    profiles: dict[str, set[str]] = {}
+    for place, at in places.items():
+        name = str(place.host)
+        seen[name] = max(at, seen.get(name, 0.0))
+        profiles.setdefault(name, set()).add(place.profile)
+    waiting = Counter({name: 0 for name in seen})
+    for line in lines:
+        if line.place.host is not None:
+            waiting[line.place.host] += line.length
+    return [
+        HostOverview(
+            host=name,
+            online=name in alive,
+            engine=alive[name].engine if name in alive else None,
+            profiles=tuple(sorted({slot.profile for slot in alive[name].slots}))
+            if name in alive
+            else tuple(sorted(profiles[name])),
+            slots=Counter(slot.state for slot in alive[name].slots) if name in alive else {},
+            seen=seen.get(name, 0.0),
+            waiting=waiting[name],
+        )
+        for name in sorted({*seen, *alive})
+    ]
+
+
+def profile_overviews(
+    hosts: Iterable[HostStatus],
+    places: Mapping[Place, float],
+    lines: Iterable[Line],
+    in_flight: Mapping[Place, int],
+) -> list[ProfileOverview]:
+    """All profiles, by name."""
+    slots = [(status.host, slot) for status in hosts for slot in status.slots]
+    lines = list(lines)
+    names = {place.profile for place in (*places, *in_flight)} | {slot.profile for _, slot in slots}
+    found = []
+    for name in sorted(names | {line.place.profile for line in lines}):
+        mine = [(host, slot) for host, slot in slots if slot.profile == name]
+        queue = [line for line in lines if line.place.profile == name]
+        found.append(
+            ProfileOverview(
+                profile=name,
+                online=bool(mine),
+                hosts=tuple(sorted({host for host, _ in mine})),
+                slots=len(mine),
+                free=sum(slot.state == "free" for _, slot in mine),
+                in_flight=sum(count for place, count in in_flight.items() if place.profile == name),
+                waiting=sum(line.length for line in queue),
+                waiting_since=min((line.since for line in queue), default=None),
+                seen=max((at for place, at in places.items() if place.profile == name), default=0.0),
+            )
+        )
+    return found

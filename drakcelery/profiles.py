@@ -1,0 +1,53 @@
+"""Which VM profile a sample gets that asks for none: the rules of ``[profile_rules]``, in their order. Pure."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from drakcelery.analysis import NAME_PATTERN
+
+FACTS = ("platform", "extension", "quality", "magic")
+"""What a rule may ask about: two headers, the extension and the quality that were decided, libmagic's words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRule:
+    """``<profile> if <fact>=<pattern>|<pattern> and <fact>=<pattern>``; every condition has to hold."""
+
+    profile: str
+    conditions: tuple[tuple[str, tuple[str, ...]], ...]
+    """(fact, patterns), of which one has to match: ``*`` and ``?`` as in a shell, upper case or lower."""
+
+    def matches(self, facts: Mapping[str, str]) -> bool:
+        """Whether a sample of these facts is meant."""
+        return all(
+            any(fnmatch.fnmatchcase(facts.get(fact, "").lower(), pattern.lower()) for pattern in patterns)
+            for fact, patterns in self.conditions
+        )
+
+
+def parse_rule(text: str) -> ProfileRule:
+    """Read a rule. Raises ValueError, whose text reads on from "expected "."""
+    profile, _, rest = text.partition(" if ")
+    if not re.fullmatch(NAME_PATTERN, profile.strip()) or not rest.strip():
+        raise ValueError("<profile> if <fact>=<pattern>, such as: win7-x86 if platform=win32 and quality=low")
+    conditions = [_condition(part) for part in rest.split(" and ")]
+    return ProfileRule(profile=profile.strip(), conditions=tuple(conditions))
+
+
+def _condition(text: str) -> tuple[str, tuple[str, ...]]:
+    fact, _, patterns = (part.strip() for part in text.partition("="))
+    if fact not in FACTS:
+        raise ValueError(f"a condition on one of {', '.join(FACTS)}, and {fact!r} is none of them")
+    chosen = tuple(pattern.strip() for pattern in patterns.split("|"))
+    if not all(chosen):
+        raise ValueError(f"a pattern after {fact}=")
+    return fact, chosen
+
+
+def pick(rules: Iterable[ProfileRule], facts: Mapping[str, str]) -> str | None:
+    """The profile of the first rule that matches; None where none does."""
+    return next((rule.profile for rule in rules if rule.matches(facts)), None)

@@ -1,0 +1,123 @@
+"""Lines before full places, and what is known of the fleet, on a real Valkey."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from karton.core import Task
+from karton.core.backend import KartonBackendBase
+from karton.core.task import TaskPriority, TaskState
+
+from drakcelery import contract
+from drakcelery.analysis import Place
+from drakcelery.errors import Superseded
+from drakcelery.fleet import FLEET, HOST_TTL
+from drakcelery.intake import Intake
+from drakcelery.ledger import Ledger
+from drakcelery.records import HostStatus, SlotStatus
+from tests.ledgers import intake_of
+
+IDENTITY = "karton.test-intake"
+WIN7, WIN10 = Place(profile="win7"), Place(profile="win10")
+
+
+@pytest.fixture
+def ledger(redis_client: redis.Redis) -> Ledger:
+    """A ledger of its own identity."""
+    return Ledger(redis_client, identity=IDENTITY, record_ttl=600)
+
+
+@pytest.fixture
+def intake(ledger: Ledger) -> Intake:
+    """The intake beside it."""
+    return intake_of(ledger)
+
+
+def pushed(ledger: Ledger, uid: str, priority: TaskPriority, *, at: float) -> Task:
+    """A task that karton-system has routed to us."""
+    task = Task({"type": "sample"}, uid=uid, root_uid="r", priority=priority)
+    task.last_update = at
+    ledger.declare(task)
+    ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), uid)
+    return task
+
+
+def in_line(
+    intake: Intake, ledger: Ledger, place: Place, uid: str, priority: TaskPriority, at: float
+) -> None:
+    """A task that was taken and put in line."""
+    task = pushed(ledger, uid, priority, at=at)
+    assert intake.accept(room=10, places=()) == uid
+    intake.wait(task, place)
+
+
+def test_a_line_keeps_priority_and_age(intake: Intake, ledger: Ledger) -> None:
+    """Out of a line comes the most urgent first, and the oldest of those; then the line is gone."""
+    in_line(intake, ledger, WIN7, "low", TaskPriority.LOW, at=10)
+    in_line(intake, ledger, WIN7, "newer", TaskPriority.HIGH, at=30)
+    in_line(intake, ledger, WIN7, "older", TaskPriority.HIGH, at=20)
+    [line] = intake.lines()
+    assert (line.place, line.length, line.since) == (WIN7, 3, 10.0)
+    assert [intake.accept(room=10, places=[WIN7]) for _ in range(4)] == ["older", "newer", "low", None]
+    assert intake.lines() == []
+
+
+def test_urgent_tasks_on_the_queue_pass_a_line(intake: Intake, ledger: Ledger) -> None:
+    """Between a line and Karton's queue the more urgent wins; of the same urgency the line, which waited."""
+    in_line(intake, ledger, WIN7, "line", TaskPriority.NORMAL, at=20)
+    pushed(ledger, "queue", TaskPriority.NORMAL, at=10)
+    pushed(ledger, "urgent", TaskPriority.HIGH, at=30)
+    assert [intake.accept(room=10, places=[WIN7]) for _ in range(3)] == ["urgent", "line", "queue"]
+
+
+def test_lines_of_full_places_are_left_alone(intake: Intake, ledger: Ledger) -> None:
+    """Only the lines that were named are looked at; the oldest among them comes first."""
+    in_line(intake, ledger, WIN7, "seven", TaskPriority.NORMAL, at=10)
+    in_line(intake, ledger, WIN10, "ten", TaskPriority.NORMAL, at=20)
+    assert intake.accept(room=10, places=[WIN10]) == "ten"
+    assert intake.accept(room=10, places=[WIN10]) is None
+    assert [line.place for line in intake.lines()] == [WIN7]
+    assert intake.accept(room=10, places=[WIN7, WIN10]) == "seven"
+
+
+def test_only_what_is_in_the_inbox_is_put_in_line(intake: Intake, ledger: Ledger) -> None:
+    """An ingress that was held for dead cannot put a task in line that another has gone on with."""
+    task = pushed(ledger, "t", TaskPriority.NORMAL, at=10)
+    intake.wait(task, WIN7)
+    assert intake.lines() == []
+
+
+def test_what_waited_too_long_can_be_taken_out(intake: Intake, ledger: Ledger) -> None:
+    """Old tasks of a line are found whatever their priority; each is taken out once, into the inbox."""
+    in_line(intake, ledger, WIN7, "old-low", TaskPriority.LOW, at=10)
+    in_line(intake, ledger, WIN7, "old-high", TaskPriority.HIGH, at=20)
+    in_line(intake, ledger, WIN7, "new", TaskPriority.HIGH, at=1000)
+    assert intake.waiting(WIN7, before=500.0, most=10) == ["old-high", "old-low"]
+    assert intake.waiting(WIN7) == ["old-high", "new", "old-low"]
+    assert [intake.expire("old-low", WIN7), intake.expire("old-low", WIN7)] == [True, False]
+    assert intake.inbox() == ["old-low"]
+
+
+def test_a_task_cancelled_in_karton_is_not_started(intake: Intake, ledger: Ledger) -> None:
+    """Karton-dashboard's cancel counts up to the instant in which the task would become STARTED."""
+    task = pushed(ledger, "t", TaskPriority.NORMAL, at=10)
+    assert intake.accept(room=1, places=()) == "t"
+    ledger.declare(contract.finished(task))
+    with pytest.raises(Superseded):
+        intake.start(contract.started(Task.unserialize(task.serialize())))
+    kept = ledger.karton_task("t")
+    assert kept is not None
+    assert kept.status is TaskState.FINISHED
+    assert intake.inbox() == []
+
+
+def test_the_fleet_remembers(ledger: Ledger) -> None:
+    """A place is online while its host reports, and offline since its last report."""
+    slot = SlotStatus(name="vm-1", profile="win7", state="free", since=0)
+    ledger.fleet.report(HostStatus(host="rack-1", engine="replay", slots=(slot,)))
+    on_rack = Place(profile="win7", host="rack-1")
+    assert list(ledger.fleet.places()) == [on_rack]
+    assert ledger.fleet.offline(WIN7) == ledger.fleet.offline(on_rack) == 0
+    ledger.redis.zincrby(FLEET, -100 - HOST_TTL, str(on_rack))
+    assert 100 < ledger.fleet.offline(WIN7) < 200
+    assert ledger.fleet.offline(Place(profile="win7", host="rack-2")) > 3600
