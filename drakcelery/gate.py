@@ -15,8 +15,6 @@ import contextlib
 import functools
 import logging
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,27 +22,25 @@ import structlog
 from celery import Celery, Task, bootsteps
 from celery.worker import state
 from celery.worker.strategy import default
-from kombu.exceptions import OperationalError
 from kombu.message import Message
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import prepare_queue, task_name
-from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import DrakceleryError
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.janitor import Janitor, clear_host, tell
+from drakcelery.records import Record
 from drakcelery.recovery import end_held, io_worker_begins, process_died, vm_worker_begins
-from drakcelery.slots import Slot, SlotState, SlotTable, sole_worker
+from drakcelery.slots import SlotState, sole_worker
 from drakcelery.stages import Site
-from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 
 SLOT_HEADER = "drak_slot"
 """Message header that tells the pool process which slot was claimed for it."""
 SYNC_SECONDS = 0.5
-REPORT_SECONDS = 5.0
+"""How soon a slot that came free opens its queues, where nothing else told."""
 Settle = Callable[..., Any]
 
 
@@ -91,18 +87,6 @@ class Ground(bootsteps.Step):
         for notice in site.settings.notices():
             log.warning("setting_without_effect", notice=notice)
         log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
-
-
-def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> list[Slot]:
-    """Define the table and destroy every guest of an earlier worker. A survivor's slot stays DIRTY.
-
-    Returns the slots that attempts still held when that worker ended.
-    """
-    held = [slot for slot in slots.all() if slot.holder is not None]
-    for name in [*slots.define(wanted), *wanted]:
-        if end_guest(engine, name):
-            slots.cleaned(name)
-    return held
 
 
 class Gate(bootsteps.StartStopStep):
@@ -191,7 +175,7 @@ class Gate(bootsteps.StartStopStep):
             if slot.state not in kept:
                 log.warning("slot_left_behind", uid=step.uid, attempt=step.attempt, stage=stage.value)
                 self._slots.soil(step.uid, step.attempt)
-                _tell(
+                tell(
                     functools.partial(
                         end_held,
                         type(self).site(),
@@ -201,94 +185,6 @@ class Gate(bootsteps.StartStopStep):
                     )
                 )
         self.sync()
-
-
-def _tell(report: Callable[[], object]) -> None:
-    """Do what needs Redis from where nothing may fail without it; reconcile does it later."""
-    try:
-        report()
-    except (RedisError, OperationalError) as error:
-        log.warning("not_told", error=str(error))
-
-
-class Janitor(threading.Thread):
-    """Destroys what was left in DIRTY slots and reports the host. A thread, since both may block."""
-
-    def __init__(self, site: Site) -> None:
-        """*site* is this host's."""
-        super().__init__(name="janitor", daemon=True)
-        self._site = site
-        self._over = threading.Event()
-
-    def stop(self) -> None:
-        """End soon. The host is taken off the list, so that nobody counts on its slots."""
-        self._over.set()
-        self.join(timeout=REPORT_SECONDS)
-
-    def run(self) -> None:
-        """Until :meth:`stop`."""
-        last: tuple[SlotStatus, ...] | None = None
-        looked = reported = -REPORT_SECONDS
-        while True:
-            now = time.monotonic()
-            try:
-                self._clean()
-                if now - looked >= REPORT_SECONDS:
-                    self._look_after()
-                    looked = now
-            except Exception:
-                log.exception("janitor_failed")  # without a janitor the host would be taken for dead
-            status = host_status(self._site)
-            if status.slots != last or now - reported >= REPORT_SECONDS:
-                _tell(functools.partial(self._site.ledger.fleet.report, status))
-                last, reported = status.slots, now
-            if self._over.wait(SYNC_SECONDS):
-                break
-        _tell(functools.partial(self._site.ledger.fleet.retire, self._site.host))
-
-    def _clean(self) -> None:
-        for slot in self._site.slots.all():
-            if slot.state is not SlotState.DIRTY:
-                continue
-            if end_guest(self._site.engine, slot.name):
-                self._site.slots.cleaned(slot.name)
-                log.info("slot_cleaned", slot=slot.name)
-
-    def _look_after(self) -> None:
-        """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""
-        ours = self._site.settings.drakcelery
-        for name in self._site.slots.probe(seconds=ours.quarantine_seconds):
-            log.info("slot_probed", slot=name)
-        try:
-            for slot in self._site.slots.all():
-                if slot.holder is not None and not self._site.ledger.is_current(*slot.holder):
-                    log.warning("stale_holder", slot=slot.name, uid=slot.uid, attempt=slot.attempt)
-                    self._site.slots.soil(*slot.holder)
-            for workspace, uid, attempt in Workspace.all(ours.state_dir):
-                if not self._site.ledger.is_current(uid, attempt):
-                    workspace.remove()
-                    log.info("workspace_removed", uid=uid, attempt=attempt)
-        except (RedisError, OSError) as error:
-            log.warning("not_looked_after", error=str(error))
-
-
-def host_status(site: Site) -> HostStatus:
-    """This host as others see it."""
-    return HostStatus(
-        host=site.host,
-        engine=site.engine.version(),
-        slots=tuple(
-            SlotStatus(
-                name=slot.name,
-                profile=slot.profile,
-                state=slot.state.value,
-                uid=slot.uid,
-                attempt=slot.attempt,
-                since=slot.since,
-            )
-            for slot in site.slots.all()
-        ),
-    )
 
 
 def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -319,7 +215,7 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
         def rejected(*args: Any, **kwargs: Any) -> None:
             if holds_slot:
                 gate.settle(stage, step, acknowledged=False)
-            _tell(functools.partial(process_died, Gate.site(), Gate.send, stage, step))
+            tell(functools.partial(process_died, Gate.site(), Gate.send, stage, step))
             reject(*args, **kwargs)
 
         return handle(message, body, acknowledged, rejected, callbacks, **more)

@@ -17,6 +17,7 @@ PACKAGE = "drakcelery"
 LAYERS: Mapping[str, tuple[str, ...]] = {
     "pure": (
         "analysis",
+        "bucket_policy",
         "contract",
         "errors",
         "overview",
@@ -32,12 +33,12 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("storage", "engines", "artifacts", "workspace", "pipeline"),
     ),
     "orchestration": (
-        *("attempts", "pulse", "stages", "recovery", "stopping"),
+        *("attempts", "pulse", "stages", "recovery", "stopping", "janitor"),
         *("chain", "stranded", "ingress", "reconcile"),
     ),
     "edges": (
         *("celery", "brokers", "gate", "lease", "processes", "monitoring", "embedded"),
-        *("client", "views", "demo", "cli", "__main__"),
+        *("client", "views", "demo", "deploy", "cli", "__main__"),
     ),
 }
 """Each layer imports from itself and from those before it. A name stands for a module or a subpackage."""
@@ -51,6 +52,7 @@ DOORS: Mapping[str, Mapping[str, str]] = {
         "settings": "reads the file",
         "settings_wording": "says what is wrong with the file",
         "embedded.configuration": "writes the file of the embedded stack, and reads none",
+        "deploy.importing": "reads the files of Karton and DRAKVUF Sandbox that init takes over",
     },
     "os.environ": {
         "settings": "reads the variables",
