@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DOWNSTREAM := build/downstream
 
 # The system's own packages, for Debian's python3, which comes without venv.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -48,8 +49,18 @@ up: $(STAMP) ## keep the embedded stack running until Ctrl-C
 	@exec $(BIN)/drakcelery up
 
 .PHONY: test
-test: $(STAMP) ## run the whole test suite, servers included
+test: $(STAMP) $(DOWNSTREAM)/requirements.txt ## run the whole test suite, servers included
 	$(BIN)/pytest
+
+.PHONY: downstream
+downstream: $(DOWNSTREAM)/requirements.txt ## install the public Karton services that tests/downstream runs
+
+# Of their own, as their dependencies are none of ours. The copy says which versions are there.
+$(DOWNSTREAM)/requirements.txt: tests/downstream/requirements.txt | check-python
+	rm -rf $(DOWNSTREAM)
+	$(PYTHON) -m venv $(DOWNSTREAM)
+	$(DOWNSTREAM)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	cp $< $@
 
 .PHONY: chaos
 chaos: $(STAMP) ## kill, freeze and cut off everything while samples are analysed (DURATION=seconds SEED=number)
@@ -82,6 +93,9 @@ lock: check-python ## refresh requirements.lock: newest versions that pyproject.
 	build/lock/bin/uv pip compile pyproject.toml --quiet --upgrade --all-extras --group dev --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-config \
 	  --custom-compile-command 'make lock' --output-file requirements.lock
+	build/lock/bin/uv pip compile tests/downstream/requirements.in --quiet --upgrade --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-config \
+	  --custom-compile-command 'make lock' --output-file tests/downstream/requirements.txt
 
 .PHONY: clean
 clean: ## remove .venv and everything that was built

@@ -25,8 +25,10 @@ from urllib.parse import urlsplit
 import structlog
 import urllib3
 from minio import Minio
+from minio.commonconfig import ENABLED, Filter
 from minio.credentials.providers import IamAwsProvider
 from minio.error import MinioException, S3Error
+from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
 from drakcelery.analysis import ObjectRef
 from drakcelery.errors import BadTask, SettingsError, StorageAway, StorageError
@@ -60,6 +62,7 @@ _MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
 _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "RequestTimeout", "NoSuchUpload")
 """What a server says of bytes that got lost or changed on their way. NoSuchUpload: the upload was completed,
 and the answer lost."""
+_UNSUPPORTED = ("NotImplemented", "MethodNotAllowed")
 _BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken")
 
 log = structlog.get_logger(__name__)
@@ -72,15 +75,20 @@ class _WrongBytesError(Exception):
 class Storage:
     """The objects of one S3 server."""
 
-    def __init__(self, client: Minio, *, address: str, user: str, threads: int) -> None:
+    def __init__(
+        self, client: Minio, pool: urllib3.PoolManager, *, address: str, user: str, threads: int
+    ) -> None:
         self._client = client
+        self._pool = pool
         self._address = address
         self._user = user
         self._threads = threads
 
     @classmethod
-    def connect(cls, section: S3Section, *, threads: int) -> Storage:
+    def connect(cls, section: S3Section, *, threads: int, patience: float | None = None) -> Storage:
         """Make a client; no request is sent yet. *threads* upload at the same time.
+
+        *patience*: seconds that one answer may take, and nothing is asked twice; None: as said above.
 
         Raises:
             SettingsError: credentials are missing, or the address is none.
@@ -94,7 +102,10 @@ class Storage:
         if url.query or url.fragment:
             raise SettingsError(f"[s3] address = {section.address!r}: expected nothing after host and port")
         pool = urllib3.PoolManager(
-            maxsize=2 * threads, retries=RETRY, timeout=TIMEOUT, ssl_context=ssl.create_default_context()
+            maxsize=2 * threads,
+            retries=RETRY if patience is None else urllib3.Retry(0),
+            timeout=TIMEOUT if patience is None else urllib3.Timeout(connect=patience, read=patience),
+            ssl_context=ssl.create_default_context(),
         )
         try:
             client = Minio(
@@ -108,7 +119,7 @@ class Storage:
         except ValueError as error:
             raise SettingsError(f"[s3] address = {section.address!r}: {error}") from None
         user = "the IAM role of this machine" if section.iam_auth else f"access key {_shortened(key)}"
-        return cls(client, address=section.address, user=user, threads=threads)
+        return cls(client, pool, address=section.address, user=user, threads=threads)
 
     def __repr__(self) -> str:
         return f"<Storage {self._address}>"
@@ -119,9 +130,8 @@ class Storage:
         Raises:
             StorageError: it is missing and may not be created; says what to grant to whom.
         """
-        with self._errors(f"look for bucket {name!r}", "s3:ListBucket and s3:GetBucketLocation", name):
-            if self._client.bucket_exists(name):
-                return
+        if self.has_bucket(name):
+            return
         with self._errors(
             f"create bucket {name!r}",
             "s3:CreateBucket, or create it yourself and grant s3:ListBucket, s3:GetBucketLocation, "
@@ -136,6 +146,50 @@ class Storage:
                 log.debug("bucket_created_elsewhere", bucket=name)
             else:
                 log.info("bucket_created", bucket=name)
+
+    def software(self) -> str:
+        """What the server calls itself in its Server header; empty where it does not say.
+
+        Raises :class:`StorageError`.
+        """
+        with self._errors("ask S3 for its name", "", ""):
+            return self._pool.request("GET", self._address).headers.get("Server", "")
+
+    def bucket_policy(self, bucket: str) -> str | None:
+        """The bucket's policy, as JSON; None where it has none. Raises :class:`StorageError`."""
+        with self._errors(f"read the policy of {bucket!r}", "s3:GetBucketPolicy", bucket):
+            try:
+                return self._client.get_bucket_policy(bucket)
+            except S3Error as error:
+                if error.code == "NoSuchBucketPolicy":
+                    return None
+                raise
+
+    def set_bucket_policy(self, bucket: str, policy: str) -> None:
+        """Replace the bucket's policy. Raises :class:`StorageError`."""
+        with self._errors(f"set the policy of {bucket!r}", "s3:PutBucketPolicy", bucket):
+            self._client.set_bucket_policy(bucket, policy)
+
+    def expirations(self, bucket: str) -> dict[str, int | None]:
+        """The bucket's lifecycle rules by id: the days after which all objects go; None: it says otherwise.
+
+        Raises :class:`StorageError`.
+        """
+        with self._errors(f"read the lifecycle of {bucket!r}", "s3:GetLifecycleConfiguration", bucket):
+            found = self._client.get_bucket_lifecycle(bucket)
+        rules = found.rules if found is not None else []
+        return {rule.rule_id or f"rule {number}": _days(rule) for number, rule in enumerate(rules, start=1)}
+
+    def set_expiration(self, bucket: str, rule: str, days: int) -> None:
+        """Make *rule*, which removes all objects that old, the bucket's only one. :class:`StorageError`."""
+        only = Rule(ENABLED, rule_filter=Filter(prefix=""), rule_id=rule, expiration=Expiration(days=days))
+        with self._errors(f"set the lifecycle of {bucket!r}", "s3:PutLifecycleConfiguration", bucket):
+            self._client.set_bucket_lifecycle(bucket, LifecycleConfig([only]))
+
+    def has_bucket(self, name: str) -> bool:
+        """Whether there is such a bucket. Raises :class:`StorageError`."""
+        with self._errors(f"look for bucket {name!r}", "s3:ListBucket and s3:GetBucketLocation", name):
+            return self._client.bucket_exists(name)
 
     def stat(self, bucket: str, key: str) -> int | None:
         """The object's size in bytes; None if there is none. Raises as :meth:`head` does."""
@@ -203,6 +257,20 @@ class Storage:
     def put_bytes(self, bucket: str, key: str, data: bytes) -> None:
         """Put a small object that is not empty. Raises :class:`StorageError`."""
         self._put(bucket, key, io.BytesIO(data), len(data), parallel=1)
+
+    def remove(self, bucket: str, key: str) -> None:
+        """Remove an object; none there is fine. Raises :class:`StorageError`."""
+        with self._errors(f"remove {bucket}/{key}", "s3:DeleteObject", bucket):
+            self._client.remove_object(bucket, key)
+
+    def begin_and_abort(self, bucket: str, key: str) -> None:
+        """Begin a multipart upload and give it up: shows that *key* may be written, and leaves no object.
+
+        Raises :class:`StorageError`.
+        """
+        with self._errors(f"write {bucket}/{key}", "s3:PutObject and s3:AbortMultipartUpload", bucket):
+            upload = self._client._create_multipart_upload(bucket, key, {})  # noqa: SLF001 minio offers no other way
+            self._client._abort_multipart_upload(bucket, key, upload)  # noqa: SLF001 as above
 
     def upload_all(
         self,
@@ -390,11 +458,26 @@ class Storage:
                 f"cannot {action}: S3 at {self._address} does not accept {self._user} or its secret "
                 f"({error.code}); see [s3] access_key and secret_key"
             )
+        if error.code == "RequestTimeTooSkewed":
+            return (
+                f"cannot {action}: S3 at {self._address} finds that the clock of this machine is wrong "
+                f"({error.code}); see that it is kept right (timedatectl)"
+            )
         if error.response.status == 403:
             return f"{self._user} may not {action} at {self._address}: grant {grant} on {bucket!r} to it"
         if error.code == "NoSuchBucket":
             return f"cannot {action}: there is no bucket {bucket!r} at {self._address}"
+        if error.code in _UNSUPPORTED:
+            return f"cannot {action}: S3 at {self._address} does not support it ({error.code})"
         return f"cannot {action}: S3 at {self._address} answers {error.code} ({error.response.status})"
+
+
+def _days(rule: Rule) -> int | None:
+    """None unless *rule* removes every object by age."""
+    prefix = rule.rule_filter.prefix if rule.rule_filter is not None else ""
+    if rule.status != ENABLED or prefix or prefix is None or rule.expiration is None:
+        return None
+    return rule.expiration.days
 
 
 def _shortened(key: str | None) -> str:

@@ -9,12 +9,13 @@ import click
 from redis.exceptions import RedisError
 
 from drakcelery import __version__
-from drakcelery.cli import analysts, machine, operators, roles
+from drakcelery.cli import analysts, bucket, machine, operators, roles
 from drakcelery.errors import DrakceleryError
 
 COMMANDS = (
     *(analysts.submit, analysts.status, analysts.fetch, analysts.cancel),
     *(operators.slots, operators.hosts, operators.profiles),
+    bucket.bucket,
     *(machine.up, machine.demo_command),
     *(roles.ingress, roles.worker, roles.beat, roles.flower, roles.system),
 )

@@ -20,10 +20,11 @@ FOLDER = f"C:\\Users\\{USER}\\Desktop\\"
 """Where the sample lies in the guest."""
 
 SYSTEM_FOLDER = "C:\\Windows\\System32\\"
-GUEST_ADDRESS = "192.168.100.10"
-RESOLVER_ADDRESS = "192.168.100.1"
-DEFAULT_ANSWER = "10.1.2.3"
-"""What every unknown host name resolves to; nothing is ever sent there."""
+# As DRAKVUF Sandbox's guests are in 10.0.0.0/8, by which karton-pcap-miner tells the guest from the world
+GUEST_ADDRESS = "10.13.1.2"
+RESOLVER_ADDRESS = "10.13.1.1"
+DEFAULT_ANSWER = "198.51.100.3"
+"""What every unknown host name resolves to (RFC 5737, for documentation); nothing is ever sent there."""
 
 SHELL_PID = 1460
 """Process id of the emulated explorer.exe, which starts the sample."""

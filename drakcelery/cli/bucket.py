@@ -1,0 +1,150 @@
+"""Commands about the bucket of the analyses: who may read it, and for how long its objects stay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from drakcelery import bucket_policy as documents
+from drakcelery.celery import make_storage
+from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.errors import SettingsError, StorageError
+from drakcelery.settings import Settings
+from drakcelery.storage import Storage
+
+apply_option = click.option("--apply", is_flag=True, help="Do it, instead of printing it.")
+
+
+@click.group()
+def bucket() -> None:
+    """Who may read the bucket of the analyses, and for how long its objects stay."""
+
+
+@bucket.command()
+@with_settings
+def policy(config: Path | None, data_dir: Path | None) -> None:
+    """Print what a consumer's own policy must allow, as JSON; for MinIO, AWS IAM and Ceph users."""
+    ours = read_settings(config, data_dir)
+    _print(documents.read_policy(ours.drakcelery.bucket))
+
+
+@bucket.command()
+@click.argument("user")
+@apply_option
+@json_option
+@with_settings
+def grant(user: str, apply: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Let USER, a Karton service that reads analyses, read their bucket.
+
+    USER is an ARN, or, at SeaweedFS and MinIO, a name. Without --apply the policy is printed and nothing is
+    changed. --apply adds USER to the bucket's policy, leaves its other statements alone, and reads it back.
+    MinIO knows no such policy for users: there the mc commands are printed that do it.
+    """
+    ours = read_settings(config, data_dir)
+    storage, name = make_storage(ours), ours.drakcelery.bucket
+    software = storage.software()
+    if documents.is_minio(software):
+        _grant_at_minio(name, user, apply=apply, quiet=as_json)
+        return
+    reader = documents.principal(user, software)
+    if not apply:
+        _print(documents.with_readers(None, name, frozenset({reader})))
+        if not as_json:
+            click.echo(f"Nothing was changed; --apply puts this into the policy of {name!r}.", err=True)
+        return
+    document = _apply_policy(storage, name, reader)
+    if as_json:
+        _print(document)
+    else:
+        click.echo(
+            f"{reader} may read {name!r} at {ours.s3.address}. A server may not say that there is no such "
+            "user: see that it can read."
+        )
+
+
+@bucket.command()
+@click.option("--days", type=click.IntRange(min=1, max=36500), required=True, help="How long objects stay.")
+@apply_option
+@json_option
+@with_settings
+def lifecycle(days: int, apply: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Have S3 remove every object of the bucket when it is so many days old.
+
+    An analysis that is still being published is out of reach: S3 counts whole days from the writing of each
+    object, and an upload is over sooner (where [drakcelery] storage_patience lets it take longer, so few days
+    are refused). One that waits in a consumer's queue is not: choose more days than consumers may be away.
+    Without --apply the rule is printed.
+    """
+    ours = read_settings(config, data_dir)
+    name = ours.drakcelery.bucket
+    _check_retention(ours, days)
+    if not apply:
+        _print(documents.retention(days))
+        if not as_json:
+            click.echo(f"Nothing was changed; --apply makes this the rule of {name!r}.", err=True)
+        return
+    _apply_retention(make_storage(ours), name, days)
+    if as_json:
+        _print(documents.retention(days))
+    else:
+        click.echo(f"{ours.s3.address} removes each object of {name!r} {days} days after it was written.")
+
+
+def _print(document: documents.Document) -> None:
+    click.echo(json.dumps(document, indent=2))
+
+
+def _grant_at_minio(name: str, user: str, *, apply: bool, quiet: bool) -> None:
+    first, second = documents.minio_commands(name, user)
+    how = f"save what `drakcelery bucket policy` prints as policy.json, then run: {first} && {second}"
+    if apply:
+        raise SettingsError(
+            f"MinIO applies a bucket's policy to no user, so --apply would have no effect; {how}"
+        )
+    _print(documents.read_policy(name))
+    if not quiet:
+        click.echo(
+            f"Nothing was changed. MinIO gives rights to users by policies of their own: {how}", err=True
+        )
+
+
+def _apply_policy(storage: Storage, name: str, reader: str) -> documents.Document:
+    """Add *reader*, and return the policy that the server then has. Raises :class:`StorageError`."""
+    document = documents.with_readers(storage.bucket_policy(name), name, frozenset({reader}))
+    storage.set_bucket_policy(name, json.dumps(document))
+    stored = storage.bucket_policy(name)
+    if stored is None or reader not in documents.readers(stored):
+        raise StorageError(
+            f"S3 took the policy of {name!r}, but {reader} is not in it; grant it at the server"
+        )
+    return documents.with_readers(stored, name, frozenset())
+
+
+def _check_retention(ours: Settings, days: int) -> None:
+    name, patience = ours.drakcelery.bucket, ours.drakcelery.storage_patience
+    if name == ours.s3.bucket:
+        raise SettingsError(
+            f"[drakcelery] bucket and [s3] bucket are both {name!r}: a retention rule would remove samples "
+            "that Karton still needs"
+        )
+    if days < (least := documents.least_days(patience)):
+        raise SettingsError(
+            f"--days {days}: expected at least {least}, as an upload may wait for S3 for "
+            f"[drakcelery] storage_patience = {patience} seconds"
+        )
+
+
+def _apply_retention(storage: Storage, name: str, days: int) -> None:
+    """Raises :class:`StorageError`: the bucket has rules of others, or the rule did not stay."""
+    if others := set(storage.expirations(name)) - {documents.RETENTION_RULE}:
+        raise StorageError(
+            f"{name!r} has lifecycle rules of its own ({', '.join(sorted(others))}), which would go: "
+            "add the rule that `drakcelery bucket lifecycle` prints to them with your S3 server's own tools"
+        )
+    storage.set_expiration(name, documents.RETENTION_RULE, days)
+    if storage.expirations(name) != {documents.RETENTION_RULE: days}:
+        raise StorageError(
+            f"S3 took the lifecycle rule of {name!r}, but does not have it; set it at the server"
+        )
