@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DOWNSTREAM := build/downstream
 
+# Most tests wait for something, so a few more of them than cores do no harm.
+WORKERS ?= 3
+
 # The system's own packages, for Debian's python3, which comes without venv.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -50,7 +53,7 @@ up: $(STAMP) ## keep the embedded stack running until Ctrl-C
 
 .PHONY: test
 test: $(STAMP) $(DOWNSTREAM)/requirements.txt ## run the whole test suite, servers included
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 .PHONY: downstream
 downstream: $(DOWNSTREAM)/requirements.txt ## install the public Karton services that tests/downstream runs

@@ -68,6 +68,8 @@ class Options:
     s3: S3Section | None = None
     more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Further settings: section, key, value."""
+    of_host: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    """Further settings of one host."""
 
 
 class Fleet:
@@ -131,8 +133,9 @@ class Fleet:
             },
             "slots": dict.fromkeys(slots, wanted.profiles.get(host, "default")),
         }
-        for name, section in wanted.more.items():
-            sections.setdefault(name, {}).update(section)
+        for more in (wanted.more, wanted.of_host.get(host, {})):
+            for name, section in more.items():
+                sections.setdefault(name, {}).update(section)
         parser = configparser.ConfigParser(interpolation=None)
         parser.read_dict(sections)
         path = self.directory / f"{host}.ini"

@@ -79,11 +79,11 @@ class Storm:
     # The storm
 
     def run(self) -> Totals:
-        """Samples and faults for the planned time; then calm until everything has ended."""
+        """Samples and faults for the planned time, longer where the machine is slow; then calm to the end."""
         observer = Observer(self._fleet._producer.backend, RECEIVER)
         faults = schedule(self._plan)
         self._began = time.monotonic()
-        while self._now < self._plan.duration or len(self.uids) < self._plan.analyses:
+        while faults or self._now < self._plan.duration or len(self.uids) < self._plan.analyses:
             self._tick()
             self._push_due()
             if faults and faults[0].at <= self._now:
