@@ -13,9 +13,22 @@ from typing import Any
 import structlog
 from celery import Celery, Task
 from celery.signals import setup_logging, task_revoked, worker_process_init, worker_shutting_down
+from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
 
-from drakcelery import brokers, chain, client, faults, gate, lease, logs, reconcile, settings, stopping
+from drakcelery import (
+    __version__,
+    brokers,
+    chain,
+    client,
+    faults,
+    gate,
+    lease,
+    logs,
+    reconcile,
+    settings,
+    stopping,
+)
 from drakcelery.analysis import Place, Stage, Step
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
@@ -85,7 +98,7 @@ def site(*, patient: bool = False) -> Site:
     )
 
 
-def send(config: settings.Settings, ledger: Ledger, record: Record) -> None:
+def send(ledger: Ledger, record: Record) -> None:
     """Send the current attempt of *record* on its way, from the stage that comes next.
 
     Raises:
@@ -146,9 +159,7 @@ app = Celery("drakcelery", amqp="drakcelery.brokers:AMQP")
 app.add_defaults(configuration)
 
 gate.Ground.site = gate.Gate.site = staticmethod(site)
-gate.Ground.send = gate.Gate.send = staticmethod(
-    lambda record: send(current_settings(), site().ledger, record)
-)
+gate.Ground.send = gate.Gate.send = staticmethod(lambda record: send(site().ledger, record))
 app.steps["worker"].add(gate.Ground)
 app.steps["consumer"].add(gate.Gate)
 app.steps["consumer"].add(lease.Lease)
@@ -201,9 +212,7 @@ def reconcile_now() -> dict[str, int]:
     """Compare the ledger with Karton and mend what is amiss; beat sends it."""
     config = current_settings()
     ledger = make_ledger(config)
-    return reconcile.Reconciler(
-        ledger=ledger, settings=config, send=functools.partial(send, config, ledger)
-    ).run()
+    return reconcile.Reconciler(ledger=ledger, settings=config, send=functools.partial(send, ledger)).run()
 
 
 @setup_logging.connect
@@ -211,6 +220,12 @@ def _log_our_way(**_: Any) -> None:
     """Keep Celery from setting up logging of its own."""
     ours = current_settings().drakcelery
     logs.configure(level=ours.log_level, style=ours.log_format)
+
+
+@inspect_command()
+def drakcelery_version(_state: Any) -> str:
+    """What this worker runs: ``drakcelery doctor`` compares."""
+    return __version__
 
 
 _stoppers: list[stopping.Stopper] = []

@@ -1,10 +1,10 @@
 """Intake: Karton tasks on their way into the ledger, and those that wait for a place that is full.
 
-At any instant a task is on one of Karton's queues, in the inbox, in the line of a place, or in the ledger (I1);
-each move from one to the next is one Lua script.
+At any instant a task is on one of Karton's queues, in the inbox, in the line of a place, or in the ledger
+(I1); each move from one to the next is one Lua script.
 
-A task stays on Karton's queue until it may start. Only where the most urgent one waits for a place that is full
-while another profile has room, it is put in line, so that those behind it are seen. Karton takes it for
+A task stays on Karton's queue until it may start. Only where the most urgent one waits for a place that is
+full while another profile has room, it is put in line, so that those behind it are seen. Karton takes it for
 SPAWNED there too: karton-dashboard shows it among those that wait.
 
 Keys:
@@ -81,9 +81,9 @@ class Intake:
         return Line(place=place, length=self.redis.zcard(key), since=min(oldest)) if oldest else None
 
     def waiting(self, place: Place, *, before: float | None = None, most: int = -1) -> list[str]:
-        """Karton uids of the tasks in the line of *place*: those Karton had *before* that time, *most* of them.
+        """Karton uids of the tasks in the line of *place*, all of them by default.
 
-        By default all.
+        *before*: those that Karton had before that time; *most*: no more than these of each urgency.
         """
         key = line_key(place)
         tasks = [task for urgency in URGENCY.values() for task in self._aged(key, urgency, before, most)]

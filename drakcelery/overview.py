@@ -56,7 +56,7 @@ def host_overviews(
         name = str(place.host)
         seen[name] = max(at, seen.get(name, 0.0))
         profiles.setdefault(name, set()).add(place.profile)
-    waiting = Counter({name: 0 for name in seen})
+    waiting = Counter(dict.fromkeys(seen, 0))
     for line in lines:
         if line.place.host is not None:
             waiting[line.place.host] += line.length

@@ -98,7 +98,7 @@ def run_ingress(settings: Settings) -> None:
         ledger=ledger,
         intake=make_intake(settings, ledger),
         storage=make_storage(settings),
-        send=functools.partial(send, settings, ledger),
+        send=functools.partial(send, ledger),
     ).run(stop)
     log.info("ingress_stopped")
 

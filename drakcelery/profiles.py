@@ -1,4 +1,4 @@
-"""Which VM profile a sample gets that asks for none: the rules of ``[profile_rules]``, in their order. Pure."""
+"""Which VM profile a sample gets that asks for none: the rules of ``[profile_rules]``. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from drakcelery.analysis import NAME_PATTERN
 
 FACTS = ("platform", "extension", "quality", "magic")
-"""What a rule may ask about: two headers, the extension and the quality that were decided, libmagic's words."""
+"""What a rule may ask about: a header, the extension and the quality as decided, libmagic's words."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,6 @@ from pydantic_core import PydanticCustomError
 
 from drakcelery import profiles
 from drakcelery.analysis import Name
-from drakcelery.errors import SettingsError
 from drakcelery.plugins import DEFAULT_PLUGINS
 from drakcelery.settings_values import (
     ADDRESS_PATTERN,
@@ -36,6 +35,7 @@ from drakcelery.settings_values import (
     Headers,
     PluginList,
     ProfileRuleText,
+    Program,
     RedisUrl,
     database_of,
     sentinel_master_of,
@@ -172,7 +172,7 @@ class DrakcelerySection(Section):
     host: Name = Field(default_factory=lambda: socket.gethostname().split(".")[0] or "localhost")
     state_dir: AbsolutePath = Path("/var/lib/drakcelery")
     bucket: str = Field(default="drakrun", pattern=BUCKET_PATTERN, description="where artifacts go")
-    engine: Literal["auto", "emulator", "replay"] = "auto"
+    engine: Literal["auto", "drakvuf", "emulator", "replay"] = "auto"
     default_profile: Name = "default"
     offline_patience: int = Field(
         default=24 * 3600, ge=0, description="seconds to wait for a profile or host that is offline"
@@ -193,6 +193,25 @@ class DrakcelerySection(Section):
     record_ttl: int = Field(default=7 * 24 * 3600, ge=60, description="seconds a finished record stays")
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class DrakvufSection(Section):
+    """``[drakvuf]``: DRAKVUF Sandbox and its tools on this host."""
+
+    drakrun: Program = "drakrun"
+    drakvuf: Program = "drakvuf"
+    injector: Program = "injector"
+    xl: Program = "xl"
+    tcpdump: Program = "tcpdump"
+    vmi_dump_memory: Program = "vmi-dump-memory"
+    etc_dir: AbsolutePath = Path("/etc/drakrun")
+    lib_dir: AbsolutePath = Path("/var/lib/drakrun")
+    run_dir: AbsolutePath = Path("/var/run/drakrun")
+    post_restore: bool = True
+    restore_timeout: int = Field(default=300, ge=1, description="seconds")
+    tool_timeout: int = Field(default=150, ge=1, description="seconds for each other call of a tool")
+    grace: int = Field(default=90, ge=1, description="seconds beyond an analysis' timeout")
+    output_limit: int = Field(default=4 * 1024**3, ge=1, description="bytes a run may write")
 
 
 class EmulatorSection(Section):
@@ -234,6 +253,7 @@ class Settings(Section):
     profile_rules: dict[str, ProfileRuleText] = Field(
         default={}, description="rule name = profile if conditions"
     )
+    drakvuf: DrakvufSection = DrakvufSection()
     emulator: EmulatorSection = EmulatorSection()
     replay: ReplaySection = ReplaySection()
     flower: FlowerSection = FlowerSection()
@@ -253,15 +273,10 @@ class Settings(Section):
 
     @property
     def engine(self) -> str:
-        """The engine's name, ``auto`` resolved. Raises :class:`SettingsError` on a Xen host."""
+        """The engine's name; ``auto`` is DRAKVUF on a Xen host, the emulator on any other."""
         if self.drakcelery.engine != "auto":
             return self.drakcelery.engine
-        if XEN_CONTROL.exists():
-            raise SettingsError(
-                "[drakcelery] engine=auto: this is a Xen host, and this version has no engine for Xen yet. "
-                "Set engine=emulator to run the emulator here all the same."
-            )
-        return "emulator"
+        return "drakvuf" if XEN_CONTROL.exists() else "emulator"
 
     @property
     def broker_url(self) -> str:
@@ -306,6 +321,8 @@ class Settings(Section):
     def _without_effect(self) -> Iterable[str]:
         engine = self.engine
         defaults = DrakrunSection()
+        if engine == "drakvuf":  # which honours them all, or refuses to start
+            return
         for key, advice in EMULATOR_ADVICE.items():
             if getattr(self.drakrun, key) != getattr(defaults, key):
                 why = advice if engine == "emulator" else "a recorded run is played back as it was"

@@ -106,6 +106,12 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _program(name: str) -> str:
+    if not name.isprintable() or ("/" in name and not name.startswith("/")) or name.endswith("/"):
+        raise ValueError("the name of a program, or its absolute path")
+    return name
+
+
 def database_of(parts: urllib.parse.SplitResult) -> int:
     """The database that a Redis URL names: ``?db=`` wins over the path, as in redis-py. Raises ValueError."""
     named = urllib.parse.parse_qs(parts.query).get("db", [parts.path.strip("/") or "0"])[0]
@@ -120,4 +126,5 @@ Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(mi
 PluginList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_known_plugins)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
+Program = Annotated[str, AfterValidator(_program)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

@@ -88,6 +88,8 @@ class SlotTable:
         self._path = state_dir / "slots.sqlite"
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
+            # SQLite would make it 0644 at most, whatever the umask: the group could not write it
+            self._path.touch(mode=0o666)
             with self._transaction() as database:
                 database.execute(_SCHEMA)
         except (OSError, sqlite3.OperationalError) as error:

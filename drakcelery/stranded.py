@@ -28,7 +28,7 @@ def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> list[str]:
     *hard_time_limit*: seconds that one run may take.
 
     A task goes from the queue to the inbox, maybe into a line and back, and to the ledger, each atomically.
-    It is looked for in that order, so one that is on its way, in whichever ingress, is not taken for stranded.
+    It is looked for in that order: one that is on its way, in whichever ingress, is not taken for stranded.
     """
     now = ledger.now()
     oldest = {TaskState.SPAWNED: SPAWNED_SECONDS, TaskState.STARTED: TRIES * hard_time_limit}

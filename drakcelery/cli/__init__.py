@@ -9,13 +9,13 @@ import click
 from redis.exceptions import RedisError
 
 from drakcelery import __version__
-from drakcelery.cli import analysts, bucket, machine, operators, roles
+from drakcelery.cli import analysts, bucket, doctor, machine, operators, roles, setup
 from drakcelery.errors import DrakceleryError
 
 COMMANDS = (
     *(analysts.submit, analysts.status, analysts.fetch, analysts.cancel),
     *(operators.slots, operators.hosts, operators.profiles),
-    bucket.bucket,
+    *(setup.init, doctor.doctor, bucket.bucket),
     *(machine.up, machine.demo_command),
     *(roles.ingress, roles.worker, roles.beat, roles.flower, roles.system),
 )

@@ -14,7 +14,7 @@ from drakcelery import contract
 from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import Superseded, UnderWay
 from drakcelery.intake import INBOX
-from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, SILENCE, Ledger, record_key
+from drakcelery.ledger import DONE, DUE, LIVE, SILENCE, Ledger, record_key
 from drakcelery.records import HostStatus
 from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis

@@ -37,7 +37,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("chain", "stranded", "ingress", "reconcile"),
     ),
     "edges": (
-        *("celery", "brokers", "gate", "lease", "processes", "monitoring", "embedded"),
+        *("celery", "brokers", "gate", "lease", "processes", "monitoring", "embedded", "doctor"),
         *("client", "views", "demo", "deploy", "cli", "__main__"),
     ),
 }

@@ -76,7 +76,10 @@ from tests.unit.settings.reading import complaint, read
                 "a name of letters, digits, '.', '_' and '-' (64 at most, a letter or digit first)"
             ),
         ),
-        ("[drakcelery]\nengine=xen", "[drakcelery] engine = 'xen': expected auto, emulator or replay"),
+        (
+            "[drakcelery]\nengine=xen",
+            "[drakcelery] engine = 'xen': expected auto, drakvuf, emulator or replay",
+        ),
         (
             "[drakcelery]\nbucket=A",
             (

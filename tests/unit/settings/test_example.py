@@ -35,23 +35,28 @@ def test_sections_of_free_keys_are_in_the_example(section: str) -> None:
     assert re.search(r"^;?[a-z0-9_-]+ = ", _section(section), re.MULTILINE)
 
 
-def _same_but_plugins(left: Settings, right: Settings) -> bool:
-    apart = {"source", "drakvuf_plugins"}
+RULES = {"documents": "win10-office", "old_32_bit": "win7-x86"}
+"""The rules in the example, and the profile that each picks."""
+
+
+def _same_but_examples(left: Settings, right: Settings) -> bool:
+    apart = {"source", "drakvuf_plugins", "profile_rules"}
     return left.model_dump(exclude=apart) == right.model_dump(exclude=apart)
 
 
 def test_example_equals_the_defaults() -> None:
     """The example as it is changes nothing."""
     example = load(EXAMPLE, environment={})
-    assert _same_but_plugins(example, load(environment={}))
-    assert example.drakvuf_plugins == {}
+    assert _same_but_examples(example, load(environment={}))
+    assert (example.drakvuf_plugins, example.profile_rules) == ({}, {})
     assert example.notices() == []
 
 
 def test_example_uncommented_equals_the_defaults(tmp_path: Path) -> None:
     """Every value that is commented out is valid, and is the default."""
     text, count = SETTING_COMMENTED_OUT.subn("", EXAMPLE.read_text(encoding="utf-8"))
-    assert count == len(reference.settings()) + 1
+    assert count == len(reference.settings()) + 1 + len(RULES)
     settings = load(write(tmp_path, text), environment={})
-    assert _same_but_plugins(settings, load(environment={}))
+    assert _same_but_examples(settings, load(environment={}))
     assert settings.drakvuf_plugins == {"_all_": DEFAULT_PLUGINS}
+    assert {name: rule.profile for name, rule in settings.profile_rules.items()} == RULES

@@ -1,0 +1,43 @@
+"""The command for whoever sets it up, or wonders what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from drakcelery import doctor as checks
+from drakcelery import logs, views
+from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.doctor.finding import Status
+from drakcelery.doctor.runner import chosen, examine
+from drakcelery.doctor.subject import Subject
+from drakcelery.doctor.view import findings_view
+
+
+@click.command()
+@click.option(
+    "--only",
+    "only",
+    multiple=True,
+    metavar="CHECK",
+    help="A check, or an area such as redis; with what it needs. May be given again.  [default: all]",
+)
+@json_option
+@with_settings
+@click.pass_context
+def doctor(
+    context: click.Context, only: Sequence[str], as_json: bool, config: Path | None, data_dir: Path | None
+) -> None:
+    """Check what an installation needs, and say how to mend it. Ends with 1 if a check failed."""
+    logs.configure(level="error", style="console")
+    selected = chosen(checks.CHECKS, only)
+    findings = list(examine(selected, Subject(lambda: read_settings(config, data_dir))))
+    if as_json:
+        click.echo(json.dumps([finding.as_json() for finding in findings], indent=2))
+    else:
+        views.console().print(findings_view(findings))
+    if any(finding.status is Status.FAILED for finding in findings):
+        context.exit(1)

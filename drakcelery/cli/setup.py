@@ -1,0 +1,112 @@
+"""The command that puts drakcelery on a machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+
+import click
+
+from drakcelery.deploy import configuration, plan, writing
+from drakcelery.deploy.plan import CONFIG, Plan, Status, Wish
+from drakcelery.deploy.units import ROLES, unit_name
+
+
+@click.command()
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(ROLES)),
+    help="Role of this machine; may be given again.  [default: those that make sense here]",
+)
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings to take over: karton.ini, or DRAKVUF Sandbox's config.ini or config.toml; may be given "
+    "again, the first counts.  [default: those in /etc]",
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    default="/",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write below DIR, for a package or an image.",
+)
+@click.option(
+    "--program", metavar="PATH", help="The drakcelery command that the units start.  [default: this one]"
+)
+@click.option("--user", default="drakcelery", show_default=True, help="User and group of the services.")
+@click.option("--force", is_flag=True, help="Replace files that are there; they stay as *.old.")
+@click.option("--enable", is_flag=True, help="Make the user and the directory, and enable the units.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; print the files, without secrets.")
+def init(
+    only: Sequence[str],
+    sources: Sequence[Path],
+    root: Path,
+    program: str | None,
+    user: str,
+    force: bool,
+    enable: bool,
+    dry_run: bool,
+) -> None:
+    """Join an existing Karton: write this machine's configuration and systemd units."""
+    root = root.resolve()
+    wish = Wish(
+        root=root,
+        only=tuple(dict.fromkeys(only)),
+        sources=tuple(sources),
+        user=user,
+        program=PurePosixPath(program or Path(sys.executable).with_name("drakcelery")),
+        force=force,
+    )
+    made = plan.make(wish)
+    if not dry_run:
+        writing.write(made, root, group=user)
+    click.echo("\n".join(_report(made, dry_run=dry_run)))
+    if dry_run:
+        for target in (one for one in made.targets if one.status in (Status.NEW, Status.REPLACED)):
+            click.echo(f"\n# ---- {target.path}\n{configuration.masked(target.text)}", nl=False)
+        return
+    commands = [*writing.preparing(root), writing.enabling(made.roles, root)] if enable else []
+    for command in commands:
+        said = writing.run(command)
+        click.echo(f"\n$ {shlex.join(command)}" + (f"\n{said}" if said else ""))
+    click.echo("\n".join(["", *_next(made, root, enabled=enable)]))
+
+
+def _report(made: Plan, *, dry_run: bool) -> Iterator[str]:
+    for source, findings in groupby(made.findings, key=lambda one: one.source):
+        yield f"{source}:"
+        for one in findings:
+            name = f"[{one.section}] {one.key}" if one.key != "*" else one.section
+            joint = " " if one.text.startswith("as ") else ": "
+            yield f"  {name}: {one.verdict}{joint}{one.text}"
+        yield ""
+    yield "Would write:" if dry_run else "Files:"
+    yield from (f"  {one.status:<9}  {one.mode:04o}  {one.path}" for one in made.targets)
+    if made.remarks:
+        yield ""
+        yield "Note:"
+        yield from (f"  {remark}" for remark in made.remarks)
+
+
+def _next(made: Plan, root: Path, *, enabled: bool) -> Iterator[str]:
+    """What is left to do, in its order."""
+    yield "Next:" if root == Path("/") else f"Next, on the machine that gets {root}:"
+    kept = any(one.path == CONFIG and one.status is Status.KEPT for one in made.targets)
+    if made.todo:
+        yield f"  fill in {', '.join(made.todo)} in {CONFIG}"
+    elif not kept:
+        yield f"  look through {CONFIG}"
+    if made.retire:
+        yield f"  systemctl disable --now {' '.join(made.retire)}"
+    if not enabled or root != Path("/"):
+        yield from (f"  {shlex.join(command)}" for command in writing.preparing(Path("/")))
+    units = " ".join(unit_name(role) for role in made.roles)
+    yield f"  systemctl {'start' if enabled else 'enable --now'} {units}"

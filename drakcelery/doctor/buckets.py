@@ -1,0 +1,136 @@
+"""S3: Karton's bucket, which has the samples, and the bucket of the analyses."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator
+
+from drakcelery.doctor.finding import Check, Verdict, failed, ok, warning
+from drakcelery.doctor.subject import Subject
+from drakcelery.errors import StorageError
+from drakcelery.storage import PART_SIZE, Storage
+
+PROBE = b"drakcelery doctor tries whether artifacts can be stored here.\n"
+"""Repeated up to what is uploaded in two parts."""
+
+
+def _reachable(subject: Subject) -> Verdict:
+    subject.storage.has_bucket(subject.settings.s3.bucket)
+    return ok(f"{subject.settings.s3.address} answers, and knows our key")
+
+
+def _samples(subject: Subject) -> Verdict:
+    bucket, tests = subject.settings.s3.bucket, subject.settings.drakrun.sample_testing
+    if not subject.storage.has_bucket(bucket):
+        return failed(
+            f"there is no bucket {bucket!r}, in which Karton keeps its samples",
+            "Set [s3] bucket to what Karton's karton.ini has; a new Karton makes its bucket when "
+            "karton-system starts with --setup-bucket.",
+        )
+    key = _unique()
+    _read(subject.storage, bucket, key)
+    if tests:  # their artifacts go there
+        return _write(subject.storage, bucket, key)
+    return ok(f"{bucket!r} can be read")
+
+
+def _analyses(subject: Subject) -> Verdict:
+    bucket, section = subject.settings.drakcelery.bucket, subject.settings.s3
+    if bucket == section.bucket:
+        return failed(
+            f"{bucket!r} is Karton's own bucket, in which Karton deletes whatever no task refers to",
+            "Set [drakcelery] bucket to another one, such as drakrun.",
+        )
+    if not subject.storage.has_bucket(bucket):
+        return warning(
+            f"there is no bucket {bucket!r} yet; the first analysis makes it, if its key may",
+            f"To be sure, make it now: aws --endpoint-url {section.address} s3 mb s3://{bucket}",
+        )
+    key = _unique()
+    _read(subject.storage, bucket, key)
+    return _write(subject.storage, bucket, key)
+
+
+def _unique() -> str:
+    return f"drakcelery-doctor-{uuid.uuid4().hex}/probe"
+
+
+def _read(storage: Storage, bucket: str, key: str) -> None:
+    """Ask for what is not there: whoever may not read is refused all the same."""
+    storage.list(bucket, key)
+    storage.stat(bucket, key)
+
+
+def _write(storage: Storage, bucket: str, key: str) -> Verdict:
+    """Upload in parts, read back, remove; where nothing can be removed, nothing is written."""
+    try:
+        storage.remove(bucket, key)
+    except StorageError as error:
+        storage.begin_and_abort(bucket, key)
+        return warning(
+            f"{bucket!r} can be read and written; {error}, so no object was put there to try",
+            "drakcelery itself removes nothing: grant s3:DeleteObject only if you want this tried in full.",
+        )
+    data = (PROBE * (PART_SIZE // len(PROBE) + 1))[: PART_SIZE + 1]
+    with _removed(storage, bucket, key):
+        begun = time.monotonic()
+        storage.put_bytes(bucket, key, data)
+        took = time.monotonic() - begun
+        end = storage.head(bucket, key, len(PROBE))
+        size = storage.stat(bucket, key)
+    if end != PROBE or size != len(data):
+        return failed(
+            f"{bucket!r} gives back something else than what was put there",
+            "See what stands between here and S3, and S3's own log.",
+        )
+    rate = len(data) / 1e6 / took
+    return ok(
+        f"{bucket!r} can be read and written, in parts too ({rate:.0f} MB/s), and what is there removed"
+    )
+
+
+@contextlib.contextmanager
+def _removed(storage: Storage, bucket: str, key: str) -> Iterator[None]:
+    """Whatever becomes of the block, the object goes."""
+    try:
+        yield
+    finally:
+        try:
+            storage.remove(bucket, key)
+        except StorageError as error:
+            raise StorageError(
+                f"{error}; the object {bucket}/{key} may have stayed there: remove it"
+            ) from None
+
+
+CHECKS = (
+    Check(
+        name="s3.reachable",
+        what="Karton's S3 answers, and takes our credentials",
+        remedy="See that S3 runs and can be reached from here, and that [s3] is what Karton's karton.ini "
+        "has.",
+        look=_reachable,
+        needs=("settings.load",),
+    ),
+    Check(
+        name="s3.samples",
+        what="Karton's bucket is there and can be read; written too with sample_testing=1",
+        remedy="Grant s3:GetObject and s3:ListBucket on Karton's bucket to our key, and s3:PutObject with "
+        "sample_testing=1.",
+        look=_samples,
+        needs=("s3.reachable",),
+        seconds=60,
+    ),
+    Check(
+        name="s3.analyses",
+        what="the bucket of the analyses is there, is not Karton's, and takes, gives and drops objects",
+        remedy="Grant s3:ListBucket, s3:GetObject, s3:PutObject and s3:AbortMultipartUpload on [drakcelery] "
+        "bucket to our key.",
+        look=_analyses,
+        needs=("s3.reachable",),
+        seconds=60,
+    ),
+)
+"""In their order."""

@@ -1,0 +1,57 @@
+"""Whether the settings can be used."""
+
+from __future__ import annotations
+
+import stat
+
+from drakcelery.doctor.finding import Check, Verdict, ok, skipped, warning
+from drakcelery.doctor.subject import Subject
+
+
+def _load(subject: Subject) -> Verdict:
+    source = subject.settings.source
+    return ok(f"read from {source}" if source else "no file was found: defaults, and the environment")
+
+
+def _effect(subject: Subject) -> Verdict:
+    notices = subject.settings.notices()
+    return warning("; ".join(notices)) if notices else ok("every setting has an effect")
+
+
+def _private(subject: Subject) -> Verdict:
+    source = subject.settings.source
+    if source is None:
+        return skipped("there is no file")
+    mode = stat.S_IMODE(source.stat().st_mode)
+    if mode & stat.S_IRWXO:
+        return warning(
+            f"{source} has mode {mode:04o}: everybody on this machine can read its credentials",
+            f"chmod o= {source}",
+        )
+    return ok(f"{source} has mode {mode:04o}")
+
+
+CHECKS = (
+    Check(
+        name="settings.load",
+        what="the settings are complete and right",
+        remedy="Correct what the sentence names; docs/settings.md has every key. An installation is begun "
+        "with drakcelery init.",
+        look=_load,
+    ),
+    Check(
+        name="settings.effect",
+        what="every setting has an effect with this engine",
+        remedy="Take the key out of the file, or choose the engine that honours it.",
+        look=_effect,
+        needs=("settings.load",),
+    ),
+    Check(
+        name="settings.private",
+        what="only its users can read the file with the credentials",
+        remedy="chmod o= FILE, with the workers' users in its group.",
+        look=_private,
+        needs=("settings.load",),
+    ),
+)
+"""In their order."""

@@ -1,0 +1,111 @@
+"""The engine of this host: whether it could detonate."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from drakcelery.analysis import Execution
+from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
+from drakcelery.doctor.subject import Subject
+from drakcelery.embedded.layout import home
+from drakcelery.engines import Detonation, create
+from drakcelery.settings import Settings
+
+TRIAL_SECONDS = 10
+"""How long the emulator is tried; its harmless sample ends within one."""
+
+
+def _choice(subject: Subject) -> Verdict:
+    if not subject.runs_guests:
+        return skipped("[slots] is empty: this machine runs no guests")
+    slots = subject.settings.slots
+    return ok(f"{subject.settings.engine}, for {', '.join(slots)}")
+
+
+def _other_than(name: str, subject: Subject) -> Verdict | None:
+    engine = subject.settings.engine
+    return None if engine == name else skipped(f"the engine here is {engine}")
+
+
+def _emulator(subject: Subject) -> Verdict:
+    if (skip := _other_than("emulator", subject)) is not None:
+        return skip
+    try:
+        version = create("emulator", subject.settings).version()
+    except ImportError as error:  # PackageNotFoundError is one as well
+        return failed(f"the emulator is not installed: {error}")
+    with tempfile.TemporaryDirectory(prefix="drakcelery-doctor-") as directory:
+        return _trial(_elsewhere(subject.settings, Path(directory)), Path(directory), version)
+
+
+def _elsewhere(settings: Settings, directory: Path) -> Settings:
+    """The same settings, with another state_dir: the slots of a running worker are left alone."""
+    ours = settings.drakcelery.model_copy(update={"state_dir": directory})
+    return settings.model_copy(update={"drakcelery": ours})
+
+
+def _trial(settings: Settings, directory: Path, version: str) -> Verdict:
+    """Run the sample that comes with drakcelery, as a stage would."""
+    engine = create("emulator", settings)
+    raw = directory / "raw"
+    raw.mkdir()
+    job = Detonation(
+        uid="doctor",
+        slot="doctor",
+        sample=home() / "samples" / "behaviour.exe",
+        extension="exe",
+        magic="PE32+ executable",
+        start_command="%f",
+        plugins=("procmon",),
+        timeout=TRIAL_SECONDS,
+        raw=raw,
+        hooks=None,
+    )
+    try:
+        engine.accept(job)
+        engine.prepare(job)
+        outcome = engine.run(job)
+    finally:
+        engine.destroy(job.slot)
+    if outcome.execution is not Execution.EXECUTED or not job.log.is_file():
+        return failed(f"{version} did not run its trial sample: {outcome.reason}")
+    return ok(f"{version} ran its trial sample")
+
+
+def _replay(subject: Subject) -> Verdict:
+    if (skip := _other_than("replay", subject)) is not None:
+        return skip
+    create("replay", subject.settings)
+    run_dir = subject.settings.replay.run_dir
+    there = [name for name in ("drakmon.log", "dumps", "dump.pcap") if run_dir and (run_dir / name).exists()]
+    if not there:
+        return failed(f"{run_dir} has neither drakmon.log nor dumps nor dump.pcap")
+    return ok(f"{run_dir} has {', '.join(there)}")
+
+
+CHECKS = (
+    Check(
+        name="engine.choice",
+        what="this machine has slots, and an engine for them",
+        remedy="Set [drakcelery] engine to one that this machine can run.",
+        look=_choice,
+        needs=("settings.load",),
+    ),
+    Check(
+        name="engine.emulator",
+        what="the emulator is installed, starts, and runs a program",
+        remedy="pip install drakcelery[emulator]; where it is there, see [emulator] memory_limit.",
+        look=_emulator,
+        needs=("engine.choice",),
+        seconds=90,
+    ),
+    Check(
+        name="engine.replay",
+        what="the directory of the recorded run has something to play",
+        remedy="Set [replay] run_dir to the directory of a run: drakmon.log, dumps, dump.pcap.",
+        look=_replay,
+        needs=("engine.choice",),
+    ),
+)
+"""In their order."""

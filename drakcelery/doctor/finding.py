@@ -1,0 +1,99 @@
+"""What a check is, and what it finds. Pure values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from drakcelery.doctor.subject import Subject
+
+LONGEST = 1000
+"""Characters of what a finding says."""
+
+
+class Status(enum.StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, and there is something to know or to better."""
+    FAILED = "failed"
+    """Something that drakcelery needs, or promises, is not there."""
+    SKIPPED = "skipped"
+    """It makes no sense here, or not before another check is mended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one look told."""
+
+    status: Status
+    said: str
+    """What was found, as a sentence without its full stop."""
+    remedy: str | None = None
+    """How to mend it, where that can be said better than the check says it in general."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing to look at. docs/doctor.md has a row for each; a test holds the two together."""
+
+    name: str
+    """``<area>.<what>``; stable, for scripts."""
+    what: str
+    """What has to be so."""
+    remedy: str
+    """How to mend it, in general."""
+    look: Callable[[Subject], Verdict]
+    """May raise :class:`~drakcelery.errors.DrakceleryError` or RedisError, which is a failure."""
+    needs: tuple[str, ...] = ()
+    """The checks without which this one makes no sense."""
+    seconds: float = 15.0
+    """After so long it counts as failed, whatever it hangs on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What became of one check."""
+
+    check: str
+    what: str
+    status: Status
+    said: str
+    remedy: str | None
+    """None where there is nothing to mend."""
+    seconds: float
+    """How long the look took."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys are stable."""
+        return {
+            "check": self.check,
+            "what": self.what,
+            "status": self.status.value,
+            "said": self.said,
+            "remedy": self.remedy,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def ok(said: str) -> Verdict:
+    """All is well."""
+    return Verdict(status=Status.OK, said=said)
+
+
+def warning(said: str, remedy: str | None = None) -> Verdict:
+    """It works, but."""
+    return Verdict(status=Status.WARNING, said=said, remedy=remedy)
+
+
+def failed(said: str, remedy: str | None = None) -> Verdict:
+    """It does not work."""
+    return Verdict(status=Status.FAILED, said=said, remedy=remedy)
+
+
+def skipped(said: str) -> Verdict:
+    """It makes no sense here."""
+    return Verdict(status=Status.SKIPPED, said=said)

@@ -1,0 +1,164 @@
+"""Our place in Karton: who is bound under our identity, who else consumes, and whether anybody routes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from karton.core.backend import KARTON_BINDS_HSET, KARTON_TASKS_QUEUE, KartonBackendBase, KartonBind
+from redis.exceptions import NoPermissionError
+
+from drakcelery import __version__
+from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
+from drakcelery.doctor.subject import Subject
+from drakcelery.ingress import bind_of
+from drakcelery.views import clean
+
+SYSTEM = "karton.system"
+ROUTING_SECONDS = 2.0
+"""In this time karton-system has long taken what it found unrouted: a hundred tasks at once."""
+WAITS = frozenset({"blpop", "brpop"})
+"""Last commands of a Karton consumer that waits (``consume_routed_task``). ingress sends none of them."""
+OLD_UNITS = "systemctl disable --now drakrun@1, and so for each VM"
+"""Its service, one unit for each VM."""
+
+Clients = Sequence[Mapping[str, str]]
+
+
+def _bind(subject: Subject) -> Verdict:
+    ours = bind_of(subject.settings)
+    there = cast("str | None", subject.redis.hget(KARTON_BINDS_HSET, ours.identity))
+    return bind_verdict(ours, there)
+
+
+def bind_verdict(ours: KartonBind, there: str | None) -> Verdict:
+    """What is bound under our identity, *there*, as Karton serialized it, beside what ingress would bind."""
+    if there is None:
+        return warning(
+            f"nobody has bound {ours.identity} yet: karton-system drops every sample",
+            "Start drakcelery ingress; it binds the identity, which then stays bound.",
+        )
+    bound = KartonBackendBase.unserialize_bind(ours.identity, there)
+    who = f"{clean(str(bound.info or 'a service that does not say what it is'), 80)!r}"
+    if not _same_filters(ours, bound):
+        return failed(
+            f"{ours.identity} is bound with other filters, by {who}: {clean(json.dumps(bound.filters))}; "
+            "whoever binds last gets the tasks, and the others stop"
+        )
+    if bound.info != ours.info:
+        return warning(
+            f"{ours.identity} is bound with our filters, but by another program: {who}",
+            f"Stop that program (for DRAKVUF Sandbox v0.18: {OLD_UNITS}), then start drakcelery ingress, "
+            "which binds anew.",
+        )
+    if bound.service_version != __version__:
+        return warning(
+            f"{ours.identity} is bound by drakcelery {bound.service_version}, this is {__version__}; an "
+            "ingress that starts with another version stops those before it",
+            "Install one version of drakcelery everywhere, and restart every ingress.",
+        )
+    return ok(f"{ours.identity} is bound by drakcelery {bound.service_version}, with our filters")
+
+
+def _same_filters(ours: KartonBind, bound: KartonBind) -> bool:
+    return json.dumps(ours.filters, sort_keys=True) == json.dumps(bound.filters, sort_keys=True)
+
+
+def _consumers(subject: Subject) -> Verdict:
+    clients = _clients(subject)
+    if clients is None:
+        return _may_not_list()
+    return consumers_verdict(subject.settings.drakrun.identity, clients)
+
+
+def consumers_verdict(identity: str, clients: Clients) -> Verdict:
+    """Who consumes under *identity*, by the names and last commands of Redis' connections.
+
+    A Karton consumer waits in a blocking command, which ingress never sends. One at work does not; but
+    DRAKVUF Sandbox v0.18 has a redis-py that does not tell its name, as ours does.
+    """
+    named = [client for client in clients if client.get("name", "").partition("?")[0] == identity]
+    telling = any(client.get("lib-name") for client in clients)
+    strangers = [
+        client
+        for client in named
+        if client.get("cmd", "").lower() in WAITS or (telling and not client.get("lib-name"))
+    ]
+    if strangers:
+        places = sorted({str(client.get("addr", "?")).rpartition(":")[0] for client in strangers})
+        return failed(
+            f"other consumers of {identity} are online, at {', '.join(places)}: they take our samples"
+        )
+    if not named:
+        return warning(
+            f"no ingress is online under {identity}: samples wait in Karton",
+            "Start drakcelery ingress, on one machine at least.",
+        )
+    return ok(f"connections of ingress: {len(named)}, of others: none")
+
+
+def _system(subject: Subject) -> Verdict:
+    clients = _clients(subject) or ()
+    online = [one for one in clients if one.get("name", "").partition("?")[0] == SYSTEM]
+    before = _unrouted(subject)
+    if before:
+        time.sleep(ROUTING_SECONDS)  # nothing tells when a task is routed
+        stuck = [uid for uid in _unrouted(subject) if uid in before]
+        if stuck:
+            return failed(
+                f"tasks that wait to be routed: {len(stuck)}, as {ROUTING_SECONDS:.0f} seconds before"
+            )
+    if online:
+        return ok(f"connections of karton-system: {len(online)}; no task waits to be routed")
+    if before:
+        return ok("tasks are being routed")
+    return warning(
+        "no connection is named karton.system, and no task waits that would show whether one is there"
+    )
+
+
+def _unrouted(subject: Subject) -> list[str]:
+    return cast("list[str]", subject.redis.lrange(KARTON_TASKS_QUEUE, 0, 99))
+
+
+def _clients(subject: Subject) -> Clients | None:
+    """Redis' list of connections; None where this user may not have it."""
+    try:
+        return cast("Clients", subject.redis.client_list())
+    except NoPermissionError:
+        return None
+
+
+def _may_not_list() -> Verdict:
+    return skipped("this user of Redis may not use CLIENT LIST, which drakcelery itself does not need")
+
+
+CHECKS = (
+    Check(
+        name="karton.system",
+        what="karton-system routes tasks",
+        remedy="Start karton-system where Karton runs (systemctl status karton-system), or drakcelery system "
+        "where there is no Karton yet.",
+        look=_system,
+        needs=("redis.reachable",),
+    ),
+    Check(
+        name="karton.bind",
+        what="our identity is bound, with our filters",
+        remedy="Make [drakrun] filters and sample_testing alike on all machines, or give one of the two "
+        "another [drakrun] identity.",
+        look=_bind,
+        needs=("redis.reachable",),
+    ),
+    Check(
+        name="karton.consumers",
+        what="nobody but drakcelery consumes under our identity",
+        remedy=f"Stop the other consumers; for DRAKVUF Sandbox v0.18, on each host: {OLD_UNITS}. Or set "
+        "another [drakrun] identity.",
+        look=_consumers,
+        needs=("redis.reachable",),
+    ),
+)
+"""In their order."""

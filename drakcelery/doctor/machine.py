@@ -1,0 +1,224 @@
+"""This machine: its clock, its disk, who may write there, and what recognizes samples."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.filesize import decimal
+
+from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
+from drakcelery.doctor.subject import Subject
+from drakcelery.embedded.layout import home
+from drakcelery.filetype import describe_file
+from drakcelery.settings import DrakcelerySection
+
+CLOCK_SECONDS = 5.0
+"""How far this clock may be from Redis', by which the ledger goes; logs and metadata go by this one."""
+S3_SECONDS = 15 * 60
+"""S3 refuses what was signed at another time (AWS: RequestTimeTooSkewed)."""
+NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
+)
+SAMPLES = {"behaviour.exe": "PE32+ executable", "library.dll": "(DLL)"}
+"""What libmagic has to say of samples that come with drakcelery: the contract goes by these words."""
+
+
+def _clock(subject: Subject) -> Verdict:
+    begun = time.time()
+    seconds, microseconds = subject.redis.time()
+    ended = time.time()
+    return clock_verdict((begun + ended) / 2, seconds + microseconds / 1e6, way=(ended - begun) / 2)
+
+
+def clock_verdict(ours: float, theirs: float, *, way: float) -> Verdict:
+    """Our clock beside Redis', both UNIX times; the answer took *way* seconds in each direction, at most."""
+    apart = ours - theirs
+    says = f"this clock is {abs(apart):.1f} s {'ahead of' if apart > 0 else 'behind'} Redis'"
+    if abs(apart) <= CLOCK_SECONDS + way:
+        return ok(f"{abs(apart):.1f} s from Redis' clock")
+    if abs(apart) > S3_SECONDS:
+        return warning(f"{says}: times in Karton and metadata are wrong, and S3 may refuse what we sign")
+    return warning(f"{says}: times in Karton, metadata and logs are wrong by as much")
+
+
+def _libmagic(_subject: Subject) -> Verdict:
+    for name, words in SAMPLES.items():
+        said = describe_file(home() / "samples" / name)
+        if words not in said:
+            return failed(f"libmagic calls {name} {said!r}, without the words {words!r}")
+    return ok("libmagic recognizes programs and DLLs")
+
+
+def _state_dir(subject: Subject) -> Verdict:
+    path = subject.settings.drakcelery.state_dir
+    place = _there(path)
+    kind = _file_system(place)
+    if kind in NETWORK:
+        return failed(
+            f"{path} is on a network disk ({kind}): its locks and its slot table need a local one",
+            "Set [drakcelery] state_dir to a directory on a local disk.",
+        )
+    if not place.is_dir():
+        return failed(f"{place} is no directory")
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        return failed(f"{place} cannot be written by the user {os.geteuid()}: {error.strerror}")
+    return ok(f"{path} can be written" if place == path else f"{path} can be made, in {place}")
+
+
+def _there(path: Path) -> Path:
+    """*path*, or the nearest of its parents that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _file_system(path: Path) -> str:
+    resolved = path.resolve()
+    mounts = [
+        mount for mount in psutil.disk_partitions(all=True) if resolved.is_relative_to(mount.mountpoint)
+    ]
+    return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else "unknown"
+
+
+def _space(subject: Subject) -> Verdict:
+    ours = subject.settings.drakcelery
+    return space_verdict(shutil.disk_usage(_there(ours.state_dir)).free, len(subject.settings.slots), ours)
+
+
+def space_verdict(free: int, slots: int, ours: DrakcelerySection) -> Verdict:
+    """*free* bytes of state_dir's disk, beside what is kept free and what analyses may take."""
+    says = f"{decimal(free)} free at {ours.state_dir}, and min_free_space is {decimal(ours.min_free_space)}"
+    if free < ours.min_free_space:
+        return failed(f"{says}: this host takes no sample")
+    each = 2 * ours.dumps_total_size + ours.max_sample_size  # dumps as they are, and packed
+    if free < ours.min_free_space + slots * each:
+        return warning(
+            f"{says}: {slots} large analyses at once (up to {decimal(each)} each) would fall below it"
+        )
+    return ok(says)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """A worker of this host that runs."""
+
+    node: str
+    """Its name in Celery: ``vm@<host>`` or ``io@<host>``."""
+    uid: int
+    groups: frozenset[int]
+
+
+def _owners(subject: Subject) -> Verdict:
+    ours = subject.settings.drakcelery
+    workers = list(_running(ours.host))
+    if not workers:
+        return skipped("neither worker of this host runs here")
+    for worker in workers:
+        if worker.node.startswith("vm@") and subject.settings.engine == "drakvuf" and worker.uid != 0:
+            return failed(
+                f"{worker.node} runs as the user {worker.uid}; Xen's tools need root",
+                "Start the vm worker as root; the units of drakcelery init do.",
+            )
+    shared = [path for path in (ours.state_dir, ours.state_dir / "workspaces") if path.is_dir()]
+    files = [path for path in (ours.state_dir / "slots.sqlite",) if path.is_file()]
+    for worker in workers:
+        for path in (*shared, *files):
+            found = path.stat()
+            if not may_write(found, worker):
+                mode = f"owner {found.st_uid}, group {found.st_gid}, mode {stat.S_IMODE(found.st_mode):04o}"
+                return failed(f"{worker.node}, user {worker.uid}, may not write {path} ({mode})")
+    if len({worker.uid for worker in workers}) > 1:
+        loose = [path for path in shared if not path.stat().st_mode & stat.S_ISGID]
+        if loose:
+            return failed(
+                f"the workers have different users, and what one makes in {loose[0]} does not get its group"
+            )
+    needless = [worker.node for worker in workers if worker.uid == 0 and worker.node.startswith("io@")]
+    if needless:
+        return warning(
+            f"{needless[0]} runs as root, and needs no right of root",
+            "Start the io worker as a user of its own; the units of drakcelery init do.",
+        )
+    return ok(", ".join(f"{worker.node} runs as the user {worker.uid}" for worker in workers))
+
+
+def _running(host: str) -> Iterator[Worker]:
+    """The main processes of this host's workers, by the command line that starts each of them."""
+    for node in (f"vm@{host}", f"io@{host}"):
+        for process in psutil.process_iter():
+            try:
+                if f"--hostname={node}" in process.cmdline():
+                    yield Worker(node=node, uid=process.uids().effective, groups=_groups(process.pid))
+                    break
+            except (psutil.Error, OSError):  # it ended, or is hidden from us
+                continue
+
+
+def _groups(pid: int) -> frozenset[int]:
+    """``proc(5)``: the effective group, and the supplementary ones."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    return frozenset({int(fields["Gid"][1]), *map(int, fields["Groups"])})
+
+
+def may_write(found: os.stat_result, worker: Worker) -> bool:
+    """Whether the permissions of a file or directory let *worker* write to it; root always may."""
+    if worker.uid == 0:
+        return True
+    if found.st_uid == worker.uid:
+        return bool(found.st_mode & stat.S_IWUSR)
+    if found.st_gid in worker.groups:
+        return bool(found.st_mode & stat.S_IWGRP)
+    return bool(found.st_mode & stat.S_IWOTH)
+
+
+CHECKS: Sequence[Check] = (
+    Check(
+        name="host.clock",
+        what="this machine's clock is within 5 s of Redis'",
+        remedy="Keep both clocks right: timedatectl set-ntp true, on both machines.",
+        look=_clock,
+        needs=("redis.reachable",),
+    ),
+    Check(
+        name="host.libmagic",
+        what="libmagic loads, and recognizes programs and DLLs",
+        remedy="Install drakcelery anew (pip install --force-reinstall drakcelery pylibmagic): libmagic and "
+        "its database come with it.",
+        look=_libmagic,
+    ),
+    Check(
+        name="host.state_dir",
+        what="[drakcelery] state_dir is a local directory that can be written",
+        remedy="install -d -m 2770 -o root -g drakcelery STATE_DIR, or run doctor as the user of the "
+        "workers.",
+        look=_state_dir,
+        needs=("settings.load",),
+    ),
+    Check(
+        name="host.space",
+        what="its disk has more room than min_free_space, for an analysis in every slot",
+        remedy="Make room, or point [drakcelery] state_dir at a larger disk.",
+        look=_space,
+        needs=("host.state_dir",),
+    ),
+    Check(
+        name="host.owners",
+        what="both workers may write there, vm as root for Xen, io without",
+        remedy="install -d -m 2770 -o root -g drakcelery STATE_DIR STATE_DIR/workspaces, chgrp drakcelery "
+        "and chmod g+rw what is in them, the io worker in that group, and UMask=0007 for both.",
+        look=_owners,
+        needs=("host.state_dir",),
+    ),
+)
+"""In their order."""

@@ -1,0 +1,165 @@
+"""Whether Redis lets us do what we do, found out without doing it.
+
+Redis checks a command, its keys and its channels against the user's ACL before it puts it into a transaction
+(measured: Valkey 9.1). So each command is put into one, with the keys that drakcelery really uses, and the
+transaction is discarded: nothing is read, written or sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import redis
+from karton.core.backend import (
+    KARTON_BINDS_HSET,
+    KARTON_TASKS_QUEUE,
+    KartonBackendBase,
+    KartonMetrics,
+)
+from karton.core.task import TaskPriority
+from redis.exceptions import NoPermissionError, ResponseError
+
+from drakcelery.chain import RECONCILE_QUEUE
+from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
+from drakcelery.doctor.subject import Subject, redis_client
+from drakcelery.fleet import FLEET
+from drakcelery.intake import INBOX, WAITING
+from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, record_key, task_key
+
+NOBODY = "drakcelery-doctor"
+"""Stands for any uid; there is no task, analysis or worker of this name."""
+
+Command = tuple[str, ...]
+
+
+def ledger_commands(identity: str) -> tuple[Command, ...]:
+    """What the ledger, the intake, the fleet and their scripts do in Karton's database."""
+    record, task, host = record_key(NOBODY), task_key(NOBODY), f"drak:host:{NOBODY}"
+    queue = KartonBackendBase.get_queue_name(identity, TaskPriority.NORMAL)
+    return (
+        *(("EVALSHA", "0" * 40, "1", record), ("SCRIPT", "LOAD", "return 1"), ("TIME",), ("SCAN", "0")),
+        *(("HGET", record, "state"), ("HMGET", record, "state"), ("HGETALL", record), ("EXISTS", record)),
+        *(("HSET", record, "state", ""), ("HSETNX", record, "state", ""), ("HDEL", record, "state")),
+        *(("HINCRBY", record, "resends", "1"), ("EXPIRE", record, "60"), ("DEL", record)),
+        *(("HINCRBY", INFLIGHT, NOBODY, "1"), ("HGETALL", INFLIGHT), ("HDEL", INFLIGHT, NOBODY)),
+        *(("ZADD", key, "1", NOBODY) for key in (INBOX, LIVE, DONE, DUE, FLEET, _LINE)),
+        *(("ZREM", key, NOBODY) for key in (INBOX, LIVE, DUE, _LINE)),
+        *(("ZSCORE", LIVE, NOBODY), ("ZCARD", INBOX), ("ZCARD", _LINE), ("ZRANGE", LIVE, "0", "0")),
+        *(("ZREVRANGE", DONE, "0", "0"), ("ZREMRANGEBYSCORE", DONE, "0", "0"), ("ZPOPMIN", DUE)),
+        *(("ZRANGEBYSCORE", DUE, "0", "0"), ("ZRANGEBYSCORE", FLEET, "0", "0")),
+        *(("SADD", WAITING, NOBODY), ("SREM", WAITING, NOBODY), ("SMEMBERS", WAITING)),
+        *(("SET", host, "", "EX", "60"), ("MGET", host), ("DEL", host)),
+        *(("GET", task), ("SET", task, "", "XX"), ("EXISTS", task), ("EXPIRE", FLEET, "60")),
+        *(("LPOP", name) for name in (queue, identity)),
+        *(("LRANGE", queue, "0", "0"), ("RPUSH", KARTON_TASKS_QUEUE, NOBODY)),
+        *(("HINCRBY", metric.value, identity, "1") for metric in _METRICS),
+        *(("HGET", KARTON_BINDS_HSET, identity), ("HSET", KARTON_BINDS_HSET, identity, "")),
+        *(("HEXISTS", KARTON_BINDS_HSET, identity), ("HGETALL", KARTON_BINDS_HSET)),
+    )
+
+
+_LINE = f"{WAITING}:{NOBODY}"
+_METRICS = (KartonMetrics.TASK_CONSUMED, KartonMetrics.TASK_CRASHED, KartonMetrics.TASK_PRODUCED)
+
+
+def broker_commands() -> tuple[Command, ...]:
+    """What kombu 5.7 does in the broker's database (read in ``kombu.transport.redis``)."""
+    queue, bound, channel = RECONCILE_QUEUE, f"_kombu.binding.{RECONCILE_QUEUE}", "/0.celery.pidbox"
+    return (
+        *(("BRPOP", queue, "1"), ("RPOP", queue), ("LPUSH", queue, ""), ("RPUSH", queue, "")),
+        *(("LLEN", queue), ("DEL", queue), ("EXISTS", queue), ("PEXPIRE", queue, "60")),
+        *(("SADD", bound, NOBODY), ("SREM", bound, NOBODY), ("SMEMBERS", bound)),
+        *(("HSET", "unacked", NOBODY, ""), ("HGET", "unacked", NOBODY), ("HDEL", "unacked", NOBODY)),
+        *(("ZADD", "unacked_index", "1", NOBODY), ("ZREM", "unacked_index", NOBODY)),
+        ("ZRANGE", "unacked_index", "1", "0", "BYSCORE", "REV", "LIMIT", "0", "1"),
+        *(("SET", "unacked_mutex", "", "NX", "PX", "1"), ("EVALSHA", "0" * 40, "1", "unacked_mutex")),
+        ("PUBLISH", channel, ""),
+    )
+
+
+def refused(client: redis.Redis, commands: Sequence[Command]) -> list[Command]:
+    """Those of *commands* that this user may not send. None of them is carried out.
+
+    Raises:
+        redis.exceptions.ResponseError: Redis knows a command not at all, or in another form.
+    """
+    connection = client.connection_pool.get_connection()
+    try:
+        _send(connection, "MULTI")
+        try:
+            connection.read_response()
+        except NoPermissionError:
+            return [("MULTI",)]
+        found = [command for command in commands if not _may(connection, command)]
+        _send(connection, "DISCARD")
+        connection.read_response()
+        return found
+    finally:
+        connection.disconnect()  # type: ignore[no-untyped-call] # redis-py; whatever is still open there is discarded with it
+        client.connection_pool.release(connection)
+
+
+def sentence(commands: Sequence[Command]) -> str:
+    """*commands* by the key that they are for: ``ZADD, ZREM on drak:inbox; TIME``."""
+    by_key: dict[str, list[str]] = {}
+    for name, *words in commands:
+        place = 2 if name == "EVALSHA" else 0
+        key = "" if name in ("SCRIPT", "SCAN") or len(words) <= place else words[place]
+        by_key.setdefault(key, []).append(name)
+    return "; ".join(", ".join(names) + (f" on {key}" if key else "") for key, names in by_key.items())
+
+
+def _send(connection: redis.Connection, *words: str) -> None:
+    connection.send_command(*words)  # type: ignore[no-untyped-call] # redis-py says nothing of it
+
+
+def _may(connection: redis.Connection, command: Command) -> bool:
+    _send(connection, *command)
+    try:
+        connection.read_response()
+    except NoPermissionError:
+        return False
+    return True
+
+
+def _verdict(client: redis.Redis, commands: Sequence[Command]) -> Verdict:
+    try:
+        missing = refused(client, commands)
+    except ResponseError as error:
+        return failed(f"Redis does not know a command that is needed: {error}", "Update Redis.")
+    if missing:
+        return failed(f"not allowed: {sentence(missing)}")
+    return ok(f"all of {len({command[0] for command in commands})} commands are allowed, on our keys")
+
+
+def _ledger(subject: Subject) -> Verdict:
+    return _verdict(subject.redis, ledger_commands(subject.settings.drakrun.identity))
+
+
+def _broker(subject: Subject) -> Verdict:
+    url = subject.settings.broker_url
+    if not url.startswith(("redis:", "rediss:")):
+        return skipped(f"the broker is {url.partition(':')[0]}, not a plain Redis")
+    with redis_client(url) as client:
+        return _verdict(client, broker_commands())
+
+
+CHECKS = (
+    Check(
+        name="redis.rights",
+        what="this user of Redis may do what drakcelery does with Karton's keys and its own",
+        remedy="redis-cli ACL SETUSER NAME ~karton.* ~drak:* ~IDENTITY +@all -@admin -@dangerous, for the "
+        "user of [redis] username.",
+        look=_ledger,
+        needs=("redis.reachable",),
+    ),
+    Check(
+        name="celery.rights",
+        what="this user of Redis may do what Celery does in the broker's database",
+        remedy="redis-cli ACL SETUSER NAME ~drak.* ~_kombu.* ~unacked* ~*.pidbox ~celeryev.* &* +@all "
+        "-@admin -@dangerous, for the user of the broker.",
+        look=_broker,
+        needs=("celery.broker",),
+    ),
+)
+"""The second stands behind the broker's own check."""

@@ -1,0 +1,135 @@
+"""Celery: the broker, the workers that answer, and what they run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from drakcelery import __version__, brokers
+from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
+from drakcelery.doctor.subject import SECONDS, Subject, place_of
+from drakcelery.fleet import Fleet
+from drakcelery.gate import is_io_worker, is_vm_worker
+from drakcelery.settings import Settings
+
+ANSWER_SECONDS = 2.0
+"""How long workers have to answer; they take milliseconds, unless their machine is very busy."""
+VERSION_COMMAND = "drakcelery_version"
+"""Remote-control command of every worker (:mod:`drakcelery.celery`): the version that it runs."""
+
+
+def _app(settings: Settings) -> Celery:
+    """A Celery app on our broker, which gives up soon and is nobody's default."""
+    app = Celery("drakcelery-doctor", set_as_current=False)
+    app.conf.update(
+        broker_url=settings.broker_url,
+        broker_connection_retry=False,
+        **brokers.configuration(settings.broker_url, sentinel_master=settings.sentinel_master),
+    )
+    if not settings.broker_url.startswith("amqp"):
+        limits = {"socket_timeout": SECONDS, "socket_connect_timeout": SECONDS}
+        app.conf.broker_transport_options = {**app.conf.broker_transport_options, **limits}
+    app.conf.broker_connection_timeout = SECONDS
+    return app
+
+
+def _ask(settings: Settings, command: str) -> dict[str, Any]:
+    """What each worker that is there answers to a remote-control command, by node name."""
+    app = _app(settings)
+    with app.connection_for_write() as connection:
+        answers = app.control.broadcast(command, reply=True, timeout=ANSWER_SECONDS, connection=connection)
+    return {node: answer for one in answers or () for node, answer in one.items()}
+
+
+def _broker(subject: Subject) -> Verdict:
+    where = place_of(subject.settings.broker_url)
+    with _app(subject.settings).connection_for_write() as connection:
+        trouble: tuple[type[BaseException], ...] = (
+            OperationalError,
+            *connection.connection_errors,
+            *connection.channel_errors,
+        )
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(SECONDS))
+        except trouble as error:
+            return failed(f"the broker at {where} does not answer, or does not let us in: {error}")
+    return ok(f"the broker at {where} answers")
+
+
+def _workers(subject: Subject) -> Verdict:
+    fleet = Fleet(subject.redis)
+    hosts = {host.host for host in fleet.hosts()}
+    known = {place.host for place in fleet.places() if place.host}
+    return workers_verdict(_ask(subject.settings, "ping"), hosts=hosts, known=known)
+
+
+def workers_verdict(nodes: Iterable[str], *, hosts: Collection[str], known: Collection[str]) -> Verdict:
+    """Which workers answer, beside the *hosts* that report and those that are *known* of the last week."""
+    answering = {node for node in nodes if is_vm_worker(node) or is_io_worker(node)}
+    alive = {node.partition("@")[2] for node in answering} | set(hosts)
+    if not alive:
+        return warning(
+            "no worker answers, and no host reports: samples wait",
+            "Start drakcelery worker vm and drakcelery worker io on each host with VMs.",
+        )
+    silent = sorted(f"{role}@{host}" for host in alive for role in ("vm", "io"))
+    silent = [node for node in silent if node not in answering]
+    gone = sorted(set(known) - alive)
+    says = f"{', '.join(sorted(answering)) or 'nobody'} answered"
+    if silent:
+        return failed(f"{says}; {', '.join(silent)} did not")
+    if gone:
+        return warning(
+            f"{says}; nothing is heard of {', '.join(gone)}, which was there within the last week",
+            "Start its workers, if the host is still wanted; it is forgotten after a week.",
+        )
+    return ok(says)
+
+
+def _versions(subject: Subject) -> Verdict:
+    return versions_verdict(_ask(subject.settings, VERSION_COMMAND))
+
+
+def versions_verdict(answers: Mapping[str, Any]) -> Verdict:
+    """What the workers run, beside ours. One that does not know the command answers with an error."""
+    if not answers:
+        return skipped("no worker answers")
+    versions = {
+        node: answer if isinstance(answer, str) else "an older one" for node, answer in answers.items()
+    }
+    others = sorted(f"{node} {version}" for node, version in versions.items() if version != __version__)
+    if others:
+        return warning(f"this is drakcelery {__version__}, and not on {', '.join(others)}")
+    return ok(f"drakcelery {__version__} on {', '.join(sorted(versions))}")
+
+
+CHECKS = (
+    Check(
+        name="celery.broker",
+        what="Celery's broker answers, and takes our credentials",
+        remedy="See that it runs and can be reached from here, and [celery] broker_url; without one it is "
+        "Karton's Redis, the database after Karton's.",
+        look=_broker,
+        needs=("settings.load",),
+    ),
+    Check(
+        name="celery.workers",
+        what="the vm and the io worker of every host answer",
+        remedy="See the log of the worker that is silent (journalctl), and start it: drakcelery worker vm, "
+        "drakcelery worker io.",
+        look=_workers,
+        needs=("celery.broker", "redis.reachable"),
+    ),
+    Check(
+        name="celery.versions",
+        what="all workers run this version of drakcelery",
+        remedy="Install one version everywhere and restart the workers, one host after the other; running "
+        "analyses are waited for.",
+        look=_versions,
+        needs=("celery.broker",),
+    ),
+)
+"""In their order."""

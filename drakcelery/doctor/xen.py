@@ -1,0 +1,158 @@
+"""A Xen host with DRAKVUF Sandbox: its tools, its hypervisor, and how that was started."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
+from drakcelery.doctor.subject import Subject
+from drakcelery.engines import create
+from drakcelery.engines.drakvuf import commands
+from drakcelery.engines.drakvuf.tools import STANDARD_PATH, Tools
+
+ENGINE = "drakvuf"
+TOOL_SECONDS = 10.0
+"""DRAKVUF Sandbox gives ``xl list`` as long (``drakrun/cli/sanity_check.py``)."""
+OLDEST_DRAKVUF = (1, 1)
+"""``MINIMUM_SUPPORTED_DRAKVUF_VERSION`` of DRAKVUF Sandbox v0.21."""
+GUIDE = "the guide of DRAKVUF Sandbox (drakvuf-sandbox.readthedocs.io)"
+
+
+def _not_here(subject: Subject) -> Verdict | None:
+    engine = subject.settings.engine
+    return None if engine == ENGINE else skipped(f"the engine here is {engine}")
+
+
+def _toolbox(subject: Subject) -> Tools:
+    """The tools as the engine starts them: where the named ones lie, the others are looked for as well."""
+    section = subject.settings.drakvuf
+    named = [Path(program).parent for program in (section.drakrun, section.drakvuf, section.xl)]
+    places = [str(place) for place in named if place.is_absolute()]
+    return Tools(path=":".join(dict.fromkeys([*places, *STANDARD_PATH.split(":")])))
+
+
+def _tools(subject: Subject) -> Verdict:
+    if (skip := _not_here(subject)) is not None:
+        return skip
+    tools, section = _toolbox(subject), subject.settings.drakvuf
+    programs = (section.drakrun, section.drakvuf, section.xl, section.tcpdump)
+    missing = [program for program in programs if tools.find(program) is None]
+    if missing:
+        return failed(f"not there, or not to be executed: {', '.join(missing)} (looked in {tools.path})")
+    if "--vm-id" not in _says(tools, section.drakrun, "vm-start", "--help"):
+        return failed(
+            f"{section.drakrun} has no command vm-start: it is older than v0.19, or does not start",
+            f"Update DRAKVUF Sandbox to v0.19 or newer, by {GUIDE}.",
+        )
+    version = commands.parse_version(_says(tools, section.drakvuf, "-h"))
+    if version is None:
+        return failed("drakvuf -h does not begin with a version: it does not start, or is something else")
+    if not is_recent(version):
+        return warning(f"DRAKVUF {version}, and DRAKVUF Sandbox supports 1.1 and newer", "Update DRAKVUF.")
+    sandbox = sandbox_version(_says(tools, section.drakrun, "version")) or "0.19 or 0.20"
+    recorder = _says(tools, section.tcpdump, "--version").partition("\n")[0]
+    return ok(f"DRAKVUF Sandbox {sandbox}, DRAKVUF {version}, {recorder}")
+
+
+def _says(tools: Tools, program: str, *arguments: str) -> str:
+    """What a tool prints, to either stream. Raises :class:`~drakcelery.errors.EngineError` where it hangs."""
+    ended = tools.run([program, *arguments], seconds=TOOL_SECONDS, quiet=True)
+    return "\n".join((*ended.output.splitlines(), *ended.errors))
+
+
+def is_recent(version: str) -> bool:
+    """Whether ``1.1-8107f11`` is a DRAKVUF that DRAKVUF Sandbox supports."""
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version.partition("-")[0])[:2])
+    return numbers >= OLDEST_DRAKVUF
+
+
+def sandbox_version(text: str) -> str | None:
+    """What ``drakrun version`` logs; None of v0.19 and v0.20, which have no such command."""
+    match = re.search(r"DRAKVUF Sandbox version: (\S+)", text)
+    return match[1] if match else None
+
+
+def _installation(subject: Subject) -> Verdict:
+    """What the vm worker asks at its start, but for Xen's command line, which has a check of its own."""
+    drakrun = subject.settings.drakrun.model_copy(update={"xen_cmdline_check": "ignore"})
+    engine = create(ENGINE, subject.settings.model_copy(update={"drakrun": drakrun}))
+    return ok(f"{engine.version()} has a snapshot, its profiles and a hook list")
+
+
+def _hypervisor(subject: Subject) -> Verdict:
+    xl = subject.settings.drakvuf.xl
+    for word in ("info", "list"):
+        ended = _toolbox(subject).run([xl, word], seconds=TOOL_SECONDS, quiet=True)
+        if ended.code != 0:
+            who = "" if os.geteuid() == 0 else "; it needs root, so run doctor as root"
+            return failed(f"{ended.trouble('Xen does not answer')}{who}")
+    return ok("xl info and xl list answer")
+
+
+def _commandline(subject: Subject) -> Verdict:
+    xl = subject.settings.drakvuf.xl
+    info = _toolbox(subject).run([xl, "info"], seconds=TOOL_SECONDS, quiet=True).output
+    return commandline_verdict(info, check=subject.settings.drakrun.xen_cmdline_check)
+
+
+def commandline_verdict(info: str, *, check: str) -> Verdict:
+    """How Xen was started, by ``xl info``; *check* is ``[drakrun] xen_cmdline_check``.
+
+    ``sched=credit`` was asked for by v0.18.1 only: the guides of v0.19 and later leave Xen its own scheduler.
+    """
+    missing = commands.missing_options(info)
+    if missing:
+        says = f"Xen was started without {', '.join(missing)}"
+        options = " ".join(missing)
+        remedy = (
+            f"In /etc/default/grub add {options} to GRUB_CMDLINE_XEN_DEFAULT, then: update-grub && reboot"
+        )
+        return (
+            failed(says, remedy) if check == "fail" else warning(f"{says}; xen_cmdline_check=ignore", remedy)
+        )
+    scheduler = commands.xen_options(info).get("sched", "Xen's own")
+    return ok(
+        f"{', '.join(f'{key}={value}' for key, value in commands.RECOMMENDED.items())}; scheduler: "
+        f"{scheduler}"
+    )
+
+
+CHECKS = (
+    Check(
+        name="xen.tools",
+        what="drakrun (v0.19 or newer), drakvuf, xl and tcpdump are there and start",
+        remedy=f"Install DRAKVUF Sandbox with its bundle of DRAKVUF and Xen, by {GUIDE}; apt-get install "
+        "tcpdump.",
+        look=_tools,
+        needs=("engine.choice",),
+        seconds=60,
+    ),
+    Check(
+        name="xen.installation",
+        what="DRAKVUF Sandbox has a snapshot, its profiles and a hook list, and [slots] are its VMs",
+        remedy="Finish the installation that the sentence names (drakrun install, drakrun postinstall), or "
+        "correct [drakvuf].",
+        look=_installation,
+        needs=("xen.tools",),
+        seconds=90,
+    ),
+    Check(
+        name="xen.hypervisor",
+        what="xl info and xl list answer",
+        remedy="Boot into Xen, then: systemctl status xenstored xenconsoled.",
+        look=_hypervisor,
+        needs=("xen.tools",),
+        seconds=30,
+    ),
+    Check(
+        name="xen.commandline",
+        what="Xen was started with the options that DRAKVUF needs",
+        remedy="Add them to GRUB_CMDLINE_XEN_DEFAULT in /etc/default/grub, then: update-grub && reboot. Or "
+        "set [drakrun] xen_cmdline_check = ignore.",
+        look=_commandline,
+        needs=("xen.hypervisor",),
+    ),
+)
+"""In their order."""

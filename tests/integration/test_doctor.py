@@ -1,0 +1,577 @@
+"""The doctor against real servers and real faults, one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from karton.core.backend import KARTON_BINDS_HSET, KARTON_TASKS_QUEUE, KartonBackend
+from karton.core.task import Task
+from pydantic import SecretStr
+
+from drakcelery.doctor import CHECKS, karton_side, subject, transport
+from drakcelery.doctor.finding import Finding, Status
+from drakcelery.doctor.runner import chosen, examine
+from drakcelery.doctor.subject import Subject
+from drakcelery.embedded.ports import LOOPBACK
+from drakcelery.embedded.services import Services
+from drakcelery.ingress import bind_of
+from drakcelery.pipeline import karton_config
+from drakcelery.settings import (
+    CelerySection,
+    DrakrunSection,
+    DrakvufSection,
+    EmulatorSection,
+    ReplaySection,
+    Settings,
+)
+from drakcelery.storage import Storage
+from tests import reference
+from tests.conftest import require
+from tests.faults import rabbit
+from tests.integration.test_storage import Proxy
+from tests.waiting import wait_until
+from tests.xen.host import XenHost
+
+SLOW = 30
+
+
+@pytest.fixture
+def settings(services: Services, tmp_path: Path) -> Iterator[Settings]:
+    """An installation on the session's servers, with an identity and a bucket of its own."""
+    bucket = f"doctor-{uuid.uuid4().hex[:12]}"
+    drakrun = DrakrunSection(identity=f"karton.doctor-{uuid.uuid4().hex[:12]}")
+    plain = Settings(redis=services.redis, s3=services.s3, drakrun=drakrun)
+    ours = plain.drakcelery.model_copy(
+        update={"state_dir": tmp_path / "state", "bucket": bucket, "host": bucket, "min_free_space": 0}
+    )
+    Storage.connect(services.s3, threads=1).ensure_bucket(bucket)
+    yield plain.model_copy(update={"drakcelery": ours})
+    with redis.Redis.from_url(services.redis.address()) as client:
+        client.hdel(KARTON_BINDS_HSET, drakrun.identity)
+
+
+def changed(settings: Settings, section: str, **values: object) -> Settings:
+    """*settings* with other values in a section."""
+    return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
+
+
+def look(settings: Settings, *names: str) -> dict[str, Finding]:
+    """What the doctor finds, by check."""
+    return {one.check: one for one in examine(chosen(CHECKS, names), Subject(lambda: settings))}
+
+
+def failure(settings: Settings, name: str) -> str:
+    """What the doctor says of a check that fails, and how to mend it."""
+    finding = look(settings, name)[name]
+    assert finding.status is Status.FAILED, finding
+    assert finding.remedy
+    return f"{finding.said} → {finding.remedy}"
+
+
+# Redis
+
+
+def test_a_sound_redis(settings: Settings, redis_client: redis.Redis) -> None:
+    """Every check of Redis is content with the embedded one; nothing was written, in either database."""
+    before = everything(settings)
+    found = look(settings, "redis", "host.clock", "celery.rights")
+    assert {one.status for name, one in found.items() if name.startswith("redis.")} == {Status.OK}, found
+    assert found["host.clock"].status is found["celery.rights"].status is Status.OK
+    assert everything(settings) == before
+    assert redis_client.ping()
+
+
+def everything(settings: Settings) -> dict[tuple[int, str], object]:
+    """Both databases, by database and key; connections come and go, and are not in them."""
+    found: dict[tuple[int, str], object] = {}
+    for offset in (0, 1):
+        with redis.Redis.from_url(settings.redis.address(db_offset=offset)) as client:
+            found.update({(offset, key.decode()): client.dump(key) for key in client.scan_iter()})
+    return found
+
+
+def test_a_wrong_password(settings: Settings) -> None:
+    """The finding says that we are not let in, and neither password; what needs Redis is left out."""
+    right = settings.redis.password
+    assert right is not None
+    wrong = changed(settings, "redis", password=SecretStr("not-the-password"))
+    found = look(wrong, "redis", "karton")
+    assert "does not let us in" in found["redis.reachable"].said
+    assert "[redis] username and password" in str(found["redis.reachable"].remedy)
+    assert {one.status for name, one in found.items() if name.startswith("karton.")} == {Status.SKIPPED}
+    told = json.dumps([one.as_json() for one in found.values()])
+    assert "not-the-password" not in told
+    assert right.get_secret_value() not in told
+
+
+def test_a_redis_that_is_not_there(settings: Settings) -> None:
+    """A closed port is said at once, by Redis' check and by the broker's; the other checks go on."""
+    with socket.socket() as closed:
+        closed.bind((LOOPBACK, 0))
+        nowhere = changed(settings, "redis", host=LOOPBACK, port=closed.getsockname()[1])
+        found = look(nowhere, "redis.server", "celery.workers", "s3.reachable")
+    assert "Connection refused" in found["redis.reachable"].said
+    assert "does not answer" in found["celery.broker"].said
+    assert found["redis.server"].status is found["celery.workers"].status is Status.SKIPPED
+    assert found["s3.reachable"].status is Status.OK
+
+
+def test_a_redis_that_hangs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the connection and never answers costs a check its seconds, and no more."""
+    monkeypatch.setattr(subject, "SECONDS", 0.3)
+    monkeypatch.setattr(transport, "SECONDS", 1.0)
+    with socket.create_server((LOOPBACK, 0)) as mute:
+        hanging = changed(settings, "redis", host=LOOPBACK, port=mute.getsockname()[1])
+        begun = time.monotonic()
+        found = look(hanging, "redis.server", "celery.broker")
+    assert time.monotonic() - begun < SLOW
+    assert "Timeout" in found["redis.reachable"].said
+    assert found["celery.broker"].status is Status.FAILED
+
+
+@pytest.fixture
+def user(settings: Settings) -> Iterator[str]:
+    """The name of a user of Redis who may not do anything yet; its password is *secret*."""
+    name = f"doctor-{uuid.uuid4().hex[:8]}"
+    with redis.Redis.from_url(settings.redis.address()) as client:
+        client.execute_command("ACL", "SETUSER", name, "reset", "on", ">secret")
+        yield name
+        client.execute_command("ACL", "DELUSER", name)
+
+
+def may(settings: Settings, user: str, *rules: str) -> Settings:
+    """Grant *rules* to *user*, whom these settings use."""
+    with redis.Redis.from_url(settings.redis.address()) as client:
+        client.execute_command("ACL", "SETUSER", user, *rules)
+    return changed(settings, "redis", username=user, password=SecretStr("secret"))
+
+
+def test_missing_rights(settings: Settings, user: str) -> None:
+    """Commands and keys that the user may not use are named; those for the doctor alone are not missed."""
+    some = may(settings, user, "~karton.*", "+@all", "-@admin", "-@dangerous", "-hincrby")
+    found = look(some, "redis", "karton.consumers")
+    assert found["redis.rights"].status is Status.FAILED
+    assert "HINCRBY on karton.metrics.consumed" in found["redis.rights"].said
+    assert "ZADD, ZREM, ZCARD on drak:inbox" in found["redis.rights"].said
+    assert "karton.binds" not in found["redis.rights"].said
+    assert {found[name].status for name in ("redis.server", "redis.memory", "karton.consumers")} == {
+        Status.SKIPPED
+    }
+
+
+def test_the_rights_that_the_remedies_grant(settings: Settings, user: str) -> None:
+    """The rules of both remedies are enough, and the first alone is not enough for the broker."""
+    identity = settings.drakrun.identity
+    remedies = {check.name: check.remedy for check in CHECKS if check.name.endswith(".rights")}
+    rules = {
+        name: [word.rstrip(",") for word in text.replace("IDENTITY", identity).split() if word[0] in "~&+-"]
+        for name, text in remedies.items()
+    }
+    ledger = may(settings, user, *rules["redis.rights"])
+    found = look(ledger, "redis.rights", "celery.rights")
+    assert found["redis.rights"].status is Status.OK, found["redis.rights"]
+    assert "BRPOP, RPOP, LPUSH" in found["celery.rights"].said
+    both = may(settings, user, *rules["celery.rights"])
+    assert look(both, "celery.rights")["celery.rights"].status is Status.OK
+
+
+def test_a_user_without_transactions(settings: Settings, user: str) -> None:
+    """Where a transaction cannot be opened nothing is tried: it would be carried out."""
+    before = everything(settings)
+    limited = may(settings, user, "~*", "&*", "+@all", "-multi")
+    assert "not allowed: MULTI" in failure(limited, "redis.rights")
+    assert everything(settings) == before
+
+
+# S3
+
+
+def objects(settings: Settings, bucket: str | None = None) -> dict[str, int]:
+    """What is in the bucket of the analyses, or another."""
+    return Storage.connect(settings.s3, threads=1).list(bucket or settings.drakcelery.bucket, "")
+
+
+def test_a_sound_s3(settings: Settings) -> None:
+    """Karton's bucket is read, the other written in parts, read and cleared; nothing stays in either."""
+    samples = objects(settings, settings.s3.bucket)
+    found = look(changed(settings, "drakrun", sample_testing=True), "s3")
+    assert {one.status for one in found.values()} == {Status.OK}, found
+    assert "in parts too" in found["s3.analyses"].said
+    assert "in parts too" in found["s3.samples"].said
+    assert objects(settings) == {}
+    assert objects(settings, settings.s3.bucket) == samples
+
+
+def test_a_wrong_secret(settings: Settings) -> None:
+    """S3 does not accept it, and it is not told."""
+    said = failure(changed(settings, "s3", secret_key=SecretStr("not-the-secret")), "s3.reachable")
+    assert "does not accept access key" in said
+    assert "not-the-secret" not in said
+
+
+def test_an_s3_that_is_not_there(settings: Settings) -> None:
+    """It is asked once, not for half a minute."""
+    with socket.socket() as closed:
+        closed.bind((LOOPBACK, 0))
+        away = changed(settings, "s3", address=f"http://{LOOPBACK}:{closed.getsockname()[1]}")
+        begun = time.monotonic()
+        assert "does not answer" in failure(away, "s3.reachable")
+    assert time.monotonic() - begun < SLOW
+
+
+def test_buckets_that_are_not_there(settings: Settings) -> None:
+    """Karton's has to be there; that of the analyses may come with the first one."""
+    assert "no bucket 'nowhere'" in failure(changed(settings, "s3", bucket="nowhere"), "s3.samples")
+    finding = look(changed(settings, "drakcelery", bucket="nowhere"), "s3.analyses")["s3.analyses"]
+    assert finding.status is Status.WARNING
+    assert "s3 mb s3://nowhere" in str(finding.remedy)
+
+
+def test_kartons_bucket_is_not_for_analyses(settings: Settings) -> None:
+    """Karton's garbage collector would delete them."""
+    same = changed(settings, "drakcelery", bucket=settings.s3.bucket)
+    assert "Karton deletes whatever" in failure(same, "s3.analyses")
+
+
+def deny(settings: Settings, *actions: str) -> None:
+    """Have the bucket refuse *actions* to everybody, and allow all else."""
+    bucket = settings.drakcelery.bucket
+    resource = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    statements = [
+        {"Effect": "Deny", "Principal": "*", "Action": list(actions), "Resource": resource},
+        {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": resource},
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    Storage.connect(settings.s3, threads=1).set_bucket_policy(bucket, policy)
+
+
+def test_a_forbidden_bucket(settings: Settings) -> None:
+    """Who may not write is told what to grant, and nothing is left."""
+    deny(settings, "s3:PutObject", "s3:CreateMultipartUpload")
+    said = failure(settings, "s3.analyses")
+    assert "may not write" in said
+    assert "grant s3:PutObject" in said
+    assert objects(settings) == {}
+
+
+def test_a_bucket_from_which_nothing_is_removed(settings: Settings) -> None:
+    """Nothing is put where it would have to stay; that it could be, an upload shows that is given up."""
+    deny(settings, "s3:DeleteObject")
+    finding = look(settings, "s3.analyses")["s3.analyses"]
+    assert finding.status is Status.WARNING, finding
+    assert "s3:DeleteObject" in finding.said
+    assert objects(settings) == {}
+
+
+def test_an_s3_that_breaks_in_mid_check(settings: Settings) -> None:
+    """The object goes all the same."""
+    proxy = Proxy(settings.s3.address)
+    try:
+        proxy.drops = lambda request: request.startswith("GET ") and request.endswith("/probe")
+        assert "does not answer" in failure(changed(settings, "s3", address=proxy.address), "s3.analyses")
+        assert any(request.startswith("POST ") for request in proxy.requests), "nothing was written in parts"
+    finally:
+        proxy.close()
+    assert objects(settings) == {}
+
+
+# Karton
+
+
+def test_binds(settings: Settings, redis_client: redis.Redis) -> None:
+    """Nothing bound, ours, and another consumer with our identity and other filters."""
+    assert look(settings, "karton.bind")["karton.bind"].status is Status.WARNING
+    backend = KartonBackend(karton_config(settings), identity="karton.doctor-test")
+    with contextlib.closing(backend.redis), contextlib.closing(backend.s3):
+        ours = bind_of(settings)
+        backend.register_bind(ours)
+        assert look(settings, "karton.bind")["karton.bind"].status is Status.OK
+        backend.register_bind(ours._replace(info="another", filters=[{"type": "sample", "kind": "raw"}]))
+        said = failure(settings, "karton.bind")
+    assert "other filters, by 'another'" in said
+    assert '"kind": "raw"' in said
+    assert redis_client.hexists(KARTON_BINDS_HSET, ours.identity)
+
+
+def test_another_consumer(settings: Settings) -> None:
+    """A Karton consumer that waits under our identity is seen, and is not once it is gone."""
+    identity = settings.drakrun.identity
+    assert look(settings, "karton.consumers")["karton.consumers"].status is Status.WARNING
+    backend = KartonBackend(karton_config(settings), identity=identity)
+    waiting = threading.Thread(target=backend.consume_routed_task, args=(identity, 60))
+    waiting.start()
+    try:
+        name = "karton.consumers"
+        finding = wait_until(
+            lambda: next((one for one in [look(settings, name)[name]] if one.status is Status.FAILED), None),
+            "the consumer is seen",
+        )
+    finally:
+        backend.redis.rpush(identity, "no-such-task")  # an old producer's queue: the consumer returns
+        waiting.join()
+        backend.redis.close()
+        backend.s3.close()
+    assert f"other consumers of {identity} are online, at 127.0.0.1" in finding.said
+    assert "drakrun@" in str(finding.remedy)
+
+
+def test_nobody_routes(
+    settings: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without karton-system a task stays where it was sent to."""
+    monkeypatch.setattr(karton_side, "ROUTING_SECONDS", 0.05)
+    assert look(settings, "karton.system")["karton.system"].status is Status.WARNING
+    redis_client.rpush(KARTON_TASKS_QUEUE, Task({"type": "sample"}).uid)
+    assert "tasks that wait to be routed: 1" in failure(settings, "karton.system")
+
+
+# Celery
+
+
+def test_no_worker(settings: Settings) -> None:
+    """Where nobody answers that is said, and the question leaves nothing in the broker that stays."""
+    found = look(settings, "celery.workers", "celery.versions")
+    assert found["celery.workers"].status is Status.WARNING, found
+    assert found["celery.versions"].status is Status.SKIPPED
+    with redis.Redis.from_url(settings.redis.address(db_offset=1), decode_responses=True) as broker:
+        kept = set(broker.scan_iter())
+    assert kept <= {"_kombu.binding_deadlines"}, "kombu's own note of an exchange is all that may stay"
+
+
+def test_rabbitmq(settings: Settings, tmp_path: Path) -> None:
+    """RabbitMQ as broker: it answers, it does not let a wrong password in, it is away; no queue stays."""
+    require(rabbit.SERVER.exists(), "RabbitMQ is not installed (Debian: apt-get install rabbitmq-server)")
+
+    def through(url: str) -> Settings:
+        return settings.model_copy(update={"celery": CelerySection(broker_url=SecretStr(url))})
+
+    with rabbit.Rabbit(tmp_path / "rabbit") as node:
+        found = look(through(node.url()), "celery")
+        assert found["celery.broker"].status is Status.OK
+        assert found["celery.rights"].status is Status.SKIPPED
+        assert found["celery.workers"].status is Status.WARNING
+        assert node.queues() == {}
+        said = failure(through(node.url().replace("guest:guest", "guest:not-the-one")), "celery.broker")
+        assert "ACCESS_REFUSED" in said
+        assert "not-the-one" not in said
+        away = node.url()
+    assert "does not answer" in failure(through(away), "celery.broker")
+
+
+# This machine
+
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+int clock_gettime(clockid_t id, struct timespec *t) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(id, t);
+    if (id == CLOCK_REALTIME) t->tv_sec += 3600;
+    return result;
+}
+"""
+PROBE = """
+import json, sys
+from pathlib import Path
+from drakcelery import settings
+from drakcelery.doctor import CHECKS
+from drakcelery.doctor.runner import chosen, examine
+from drakcelery.doctor.subject import Subject
+subject = Subject(lambda: settings.load(Path(sys.argv[1]), environment={}))
+found = examine(chosen(CHECKS, ["host.clock", "s3.reachable"]), subject)
+print(json.dumps([one.as_json() for one in found]))
+"""
+
+
+def test_a_wrong_clock(settings: Settings, tmp_path: Path) -> None:
+    """On a machine whose clock is an hour ahead the doctor says so, and how to keep it right."""
+    compiler = shutil.which("cc")
+    require(compiler is not None, "no C compiler to make a wrong clock with")
+    (tmp_path / "clock.c").write_text(SHIM)
+    library = tmp_path / "clock.so"
+    subprocess.run(
+        [str(compiler), "-shared", "-fPIC", "-o", library, tmp_path / "clock.c", "-ldl"], check=True
+    )
+    server, s3 = settings.redis, settings.s3
+    assert server.password is not None
+    assert s3.secret_key is not None
+    (tmp_path / "config.ini").write_text(
+        f"[redis]\nhost={server.host}\nport={server.port}\npassword={server.password.get_secret_value()}\n"
+        f"[s3]\naddress={s3.address}\naccess_key={s3.access_key}\nsecret_key={s3.secret_key.get_secret_value()}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, tmp_path / "config.ini"],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        cwd=reference.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = {one["check"]: one for one in json.loads(done.stdout)}
+    assert found["host.clock"]["status"] == "warning"
+    assert "3600.0 s ahead of Redis'" in found["host.clock"]["said"]
+    assert "timedatectl" in found["host.clock"]["remedy"]
+    assert "clock of this machine is wrong" in found["s3.reachable"]["said"]
+
+
+def test_a_sound_machine(settings: Settings) -> None:
+    """The state directory need not be there yet, as long as it can be made; no worker runs."""
+    found = look(settings, "host.state_dir", "host.space", "host.libmagic", "host.owners")
+    assert {one.status for name, one in found.items() if name != "host.owners"} == {Status.OK}, found
+    assert found["host.owners"].status is Status.SKIPPED
+    assert not settings.drakcelery.state_dir.exists()
+
+
+MS_NOSUID = 2
+
+
+@contextlib.contextmanager
+def tiny_disk(where: Path) -> Iterator[Path]:
+    """A file system of 64 KiB, in memory."""
+    where.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = libc.mount(b"tmpfs", str(where).encode(), b"tmpfs", MS_NOSUID, b"size=64k")
+    require(done == 0, f"no right to mount a file system: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield where
+    finally:
+        assert libc.umount(str(where).encode()) == 0
+
+
+def test_a_full_disk(settings: Settings, tmp_path: Path) -> None:
+    """A disk smaller than min_free_space takes no sample; a full one cannot be written at all."""
+    with tiny_disk(tmp_path / "disk") as disk:
+        small = changed(settings, "drakcelery", state_dir=disk, min_free_space=1024**2)
+        assert "this host takes no sample" in failure(small, "host.space")
+        with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(b"x" * 4096):
+                pass
+        assert "No space left on device" in failure(small, "host.state_dir")
+
+
+def test_a_worker_that_may_not_write(settings: Settings) -> None:
+    """An io worker of another user is found by its command line, and needs the group of the directory."""
+    require(os.geteuid() == 0, "only root starts a process of another user")
+    path = settings.drakcelery.state_dir
+    (path / "workspaces").mkdir(parents=True)
+    path.chmod(0o755)
+    node = f"io@{settings.drakcelery.host}"
+    code = "import sys; print('up', flush=True); sys.stdin.read()"
+    worker = subprocess.Popen(
+        ["/usr/bin/env", "python3", "-c", code, f"--hostname={node}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        cwd="/",
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert worker.stdout is not None
+    with worker:
+        assert worker.stdout.readline() == b"up\n"
+        said = failure(settings, "host.owners")
+        for directory in (path, path / "workspaces"):
+            os.chown(directory, 0, 65534)
+            directory.chmod(0o2770)
+        assert look(settings, "host.owners")["host.owners"].status is Status.OK
+        (path / "slots.sqlite").touch(mode=0o644)
+        table = failure(settings, "host.owners")
+        assert worker.stdin is not None
+        worker.stdin.close()
+    assert f"{node}, user 65534, may not write {path} " in said
+    assert "2770" in said
+    assert "slots.sqlite" in table
+
+
+# Engines
+
+
+def test_the_emulator(settings: Settings) -> None:
+    """It runs its trial sample; with too little memory for that, the check says why not."""
+    emulating = changed(settings, "drakcelery", engine="emulator")
+    finding = look(emulating, "engine.emulator")["engine.emulator"]
+    if finding.status is Status.FAILED and "not installed" in finding.said:
+        require(False, finding.said)
+    assert finding.status is Status.OK, finding
+    assert not settings.drakcelery.state_dir.exists()
+    poor = emulating.model_copy(update={"emulator": EmulatorSection().model_copy(update={"memory_limit": 1})})
+    assert "emulator" in failure(poor, "engine.emulator")
+
+
+def test_replay(settings: Settings, tmp_path: Path) -> None:
+    """The directory of the run has to be there, and to have something in it."""
+
+    def with_run(run_dir: Path | None) -> Settings:
+        chosen_engine = changed(settings, "drakcelery", engine="replay")
+        return chosen_engine.model_copy(update={"replay": ReplaySection(run_dir=run_dir)})
+
+    assert "[replay] run_dir" in failure(with_run(None), "engine.replay")
+    assert "neither drakmon.log" in failure(with_run(tmp_path), "engine.replay")
+    (tmp_path / "drakmon.log").write_text("{}\n")
+    assert look(with_run(tmp_path), "engine.replay")["engine.replay"].status is Status.OK
+
+
+def test_a_machine_without_slots(settings: Settings) -> None:
+    """Where no guests run, no engine is looked at."""
+    found = look(settings.model_copy(update={"slots": {}}), "engine", "xen")
+    assert {one.status for name, one in found.items() if not name.startswith("settings.")} == {Status.SKIPPED}
+
+
+@pytest.fixture(params=["0.19.0", "0.21.0"])
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[XenHost]:
+    """A simulated Xen host."""
+    with XenHost.create(tmp_path / "xen", version=request.param) as host:
+        yield host
+
+
+def on(host: XenHost, settings: Settings) -> Settings:
+    """The engine drakvuf, with the tools of *host*."""
+    tools = {name: str(host.tool(name)) for name in ("drakrun", "drakvuf", "injector", "xl", "tcpdump")}
+    section = DrakvufSection(**tools, etc_dir=host.etc, lib_dir=host.lib, run_dir=host.run)
+    return changed(settings, "drakcelery", engine="drakvuf").model_copy(update={"drakvuf": section})
+
+
+def test_a_xen_host(settings: Settings, host: XenHost) -> None:
+    """The versions are told; the simulated Xen was started without all options, and they are named."""
+    found = look(on(host, settings), "xen")
+    assert found["xen.tools"].status is Status.OK, found["xen.tools"]
+    sandbox = "0.21.0" if host.version == "0.21.0" else "0.19 or 0.20"
+    assert f"DRAKVUF Sandbox {sandbox}, DRAKVUF 1.1-" in found["xen.tools"].said
+    assert "tcpdump version 4.99.3" in found["xen.tools"].said
+    assert found["xen.installation"].status is Status.OK, found["xen.installation"]
+    assert found["xen.hypervisor"].status is Status.OK, found["xen.hypervisor"]
+    assert "force-ept=1" in found["xen.commandline"].said
+    assert host.guests() == ()
+
+
+def test_faults_of_a_xen_host(settings: Settings, host: XenHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools that are missing, an installation that is not finished, a Xen that is dead or hangs."""
+    ours = on(host, settings)
+    host.fail("xl list", "fails")
+    assert "Xen does not answer" in failure(ours, "xen.hypervisor")
+    monkeypatch.setattr("drakcelery.doctor.xen.TOOL_SECONDS", 2.0)
+    host.fail("xl info", "hangs")
+    assert "did not end within 2 s" in failure(ours, "xen.hypervisor")
+    monkeypatch.undo()
+    host.snapshot.unlink()
+    assert "snapshot.sav" in failure(ours, "xen.installation")
+    host.tool("tcpdump").unlink()
+    said = failure(ours, "xen.tools")
+    assert f"not there, or not to be executed: {host.tool('tcpdump')}" in said

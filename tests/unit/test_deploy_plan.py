@@ -1,0 +1,240 @@
+"""What init decides: roles, files, and what it leaves alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from drakcelery import settings
+from drakcelery.deploy import configuration, plan, writing
+from drakcelery.deploy.plan import CONFIG, Plan, Status, Wish
+from drakcelery.errors import SettingsError
+from tests import reference
+
+PROGRAM = PurePosixPath("/usr/bin/drakcelery")
+KARTON = "[redis]\nhost=karton.example.org\npassword=hunter2%%x\n[s3]\naddress=http://s3:9000\naccess_key=a\nsecret_key=hunter2\n"
+ALWAYS = ["ingress", "beat", "flower"]
+
+
+def put(root: Path, path: str, text: str = "") -> Path:
+    """A file below *root*."""
+    place = root / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text, encoding="utf-8")
+    return place
+
+
+def make(root: Path, **wishes: Any) -> Plan:
+    """The plan for the machine below *root*."""
+    return plan.make(Wish(root=root, program=PROGRAM, **wishes))
+
+
+def init(root: Path, **wishes: Any) -> Plan:
+    """Plan and write."""
+    made = make(root, **wishes)
+    writing.write(made, root, group="drakcelery")
+    return made
+
+
+def config(root: Path) -> settings.Settings:
+    """What the written file says."""
+    return settings.load(root / "etc/drakcelery/config.ini", environment={})
+
+
+def test_machine_without_vms(tmp_path: Path) -> None:
+    """No VMs, no workers, no root; a file without a slot that says what is missing."""
+    made = init(tmp_path)
+    assert made.roles == ALWAYS
+    assert made.todo == ["[redis]", "[s3]"]
+    ours = config(tmp_path)
+    assert (ours.slots, ours.remarks, ours.drakmon.system_disable) == ({}, (), True)
+
+
+def test_karton_file_is_found(tmp_path: Path) -> None:
+    """Karton's own file in its place gives the servers, percent sign and all."""
+    put(tmp_path, "etc/karton/karton.ini", KARTON)
+    assert init(tmp_path).todo == []
+    ours = config(tmp_path)
+    assert ours.redis.address() == "redis://:hunter2%25x@karton.example.org:6379/0"
+    assert ours.s3.secret_key is not None
+    assert ours.s3.secret_key.get_secret_value() == "hunter2"
+
+
+def test_host_of_v018(tmp_path: Path) -> None:
+    """Its VMs become slots, its workers get units, root among them; its own services have to go."""
+    put(tmp_path, "etc/drakrun/config.ini", KARTON + "[drakrun]\nuse_root_uid=1\n")
+    put(tmp_path, "etc/drakcore/config.ini", "[drakmon]\nsystem_disable=0\n")
+    for name in ("drakrun@1", "drakrun@2", "drak-postprocess@1", "drak-system", "drak-minio"):
+        put(tmp_path, f"etc/systemd/system/default.target.wants/{name}.service")
+    made = init(tmp_path)
+    assert made.roles == ["ingress", "vm", "io", "beat", "flower", "system"]
+    assert config(tmp_path).slots == {"vm-1": "default", "vm-2": "default"}
+    assert config(tmp_path).drakrun.use_root_uid
+    assert "User=root" in (tmp_path / "etc/systemd/system/drakcelery-vm.service").read_text()
+    assert made.retire == [
+        "drak-postprocess@1.service",
+        "drak-system.service",
+        "drakrun@1.service",
+        "drakrun@2.service",
+    ]
+
+
+def test_host_of_v021(tmp_path: Path) -> None:
+    """An installed DRAKVUF Sandbox makes a host, even with no service of it enabled."""
+    put(tmp_path, "etc/drakrun/install.json", "{}")
+    assert {"vm", "io"} <= set(init(tmp_path).roles)
+    assert config(tmp_path).slots == {"vm-1": "default"}
+
+
+def test_system_disable_is_honoured(tmp_path: Path) -> None:
+    """Where a karton-system runs elsewhere none gets a unit, and that is said."""
+    source = put(tmp_path, "old.ini", "[drakmon]\nsystem_disable=1\n")
+    made = make(tmp_path, sources=(source,), only=("system", "ingress"))
+    assert made.roles == ["ingress"]
+    assert any("system_disable = 1" in remark for remark in made.remarks)
+    with pytest.raises(SettingsError, match="system_disable = 1: a karton-system runs elsewhere"):
+        make(tmp_path, sources=(source,), only=("system",))
+    asked = init(tmp_path, only=("system",))
+    assert asked.roles == ["system"]
+    assert not config(tmp_path).drakmon.system_disable
+
+
+def test_only_those_roles(tmp_path: Path) -> None:
+    """--only writes the units of these roles, and slots only for a vm worker."""
+    made = init(tmp_path, only=("vm", "io"))
+    units = sorted(path.name for path in (tmp_path / "etc/systemd/system").iterdir())
+    assert units == ["drakcelery-io.service", "drakcelery-vm.service"]
+    assert made.roles == ["vm", "io"]
+    assert config(tmp_path).slots == {"vm-1": "default"}
+
+
+def test_second_time_changes_nothing(tmp_path: Path) -> None:
+    """A second init finds everything as it was, keeps the configuration file, and adds a role if asked."""
+    init(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    again = init(tmp_path)
+    assert {one.status for one in again.targets} == {Status.KEPT, Status.UNCHANGED}
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    put(
+        tmp_path,
+        "etc/drakcelery/config.ini",
+        KARTON + "[slots]\nvm-7=win10\n[drakcelery]\nstop_seconds=9000\n",
+    )
+    made = init(tmp_path, only=("vm",))
+    assert [one.path.name for one in made.targets if one.status is Status.NEW] == ["drakcelery-vm.service"]
+    assert "TimeoutStopSec=9300" in (tmp_path / "etc/systemd/system/drakcelery-vm.service").read_text()
+    assert config(tmp_path).slots == {"vm-7": "win10"}
+
+
+def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
+    """A file in the way stops everything, before anything was written."""
+    mine = put(tmp_path, "etc/systemd/system/drakcelery-beat.service", "mine\n")
+    with pytest.raises(SettingsError, match=r"drakcelery-beat\.service: there already, and different"):
+        init(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+
+
+def test_force_keeps_what_was(tmp_path: Path) -> None:
+    """--force replaces, keeps the old file beside the new one, and loses no setting of ours."""
+    put(tmp_path, "etc/systemd/system/drakcelery-beat.service", "mine\n")
+    put(tmp_path, "etc/drakrun/config.ini", "[redis]\nhost=elsewhere\n")
+    put(tmp_path, "etc/drakcelery/config.ini", KARTON + "[slots]\nvm-3=win7\n[drakcelery]\nlook_ahead=7\n")
+    made = init(tmp_path, force=True)
+    ours = config(tmp_path)
+    assert (ours.redis.host, ours.slots, ours.drakcelery.look_ahead) == (
+        "karton.example.org",
+        {"vm-3": "win7"},
+        7,
+    )
+    assert {"vm", "io"} <= set(made.roles)
+    assert (tmp_path / "etc/systemd/system/drakcelery-beat.service.old").read_text() == "mine\n"
+    assert "look_ahead=7" in (tmp_path / "etc/drakcelery/config.ini.old").read_text()
+
+
+def test_secrets_are_the_groups(tmp_path: Path) -> None:
+    """The file with credentials is for its owner and group; units are for everyone."""
+    init(tmp_path)
+    modes = {path.name: oct(path.stat().st_mode)[-4:] for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes.pop("config.ini") == "0640"
+    assert set(modes.values()) == {"0644"}
+
+
+def test_file_holds_what_differs(tmp_path: Path) -> None:
+    """A value that equals the default is not written; what is written has its comment from the example."""
+    text = KARTON + "[redis2]\n[drakrun]\nanalysis_timeout=600\nuse_root_uid=1\n[drakcelery]\nlook_ahead=2\n"
+    init(tmp_path, sources=(put(tmp_path, "old.ini", text),))
+    written = (tmp_path / "etc/drakcelery/config.ini").read_text()
+    assert set(re.findall(r"^\[(.+)\]$", written, re.MULTILINE)) == {
+        "redis",
+        "s3",
+        "drakmon",
+        "drakrun",
+        "slots",
+    }
+    assert re.findall(r"^([a-z_]+) =", written.split("[drakrun]")[1].split("\n[")[0], re.MULTILINE) == [
+        "use_root_uid"
+    ]
+    keys = re.findall(r"^(?P<before>.*)\n[a-z_]+ =", written, re.MULTILINE)
+    assert all(line.startswith("# ") for line in keys)
+
+
+def test_any_setting_survives_the_file(tmp_path: Path) -> None:
+    """Every key of the model, set to something else, is written so that it loads with that value."""
+    values = {
+        "redis": {"host": "h%h", "password": " p%%(x)s ", "port": "1"},
+        "drakrun": {"filters": '[{"type": "sample",\n  "x": "%"}]', "identity": "karton.x"},
+        "slots": {"vm-1": "win10"},
+        "drakvuf_plugins": {"_all_": "", "low": "apimon"},
+    }
+    text = configuration.render(values, text=configuration.example())
+    ours = settings.load(put(tmp_path, "a.ini", text), environment={})
+    assert ours.redis.host == "h%h"
+    assert ours.redis.password is not None
+    assert ours.redis.password.get_secret_value() == "p%%(x)s"
+    assert ours.drakrun.filters == ({"type": "sample", "x": "%"},)
+    assert (ours.plugins_of("high"), ours.plugins_of("low")) == ((), ("apimon",))
+    assert ours.remarks == ()
+
+
+@pytest.mark.parametrize("setting", reference.settings(), ids=lambda one: f"{one.section}.{one.key}")
+def test_every_setting_has_its_comment(setting: reference.Setting) -> None:
+    """Whatever may be taken over is explained in the file, in the words of the example."""
+    shown = configuration._parse(configuration.example())[setting.section]
+    assert shown.intro.startswith("# ")
+    assert shown.comments[setting.key].startswith("# ")
+
+
+@pytest.mark.parametrize("key", ["password", "secret_key", "access_key", "url", "broker_url"])
+def test_secrets_are_masked(key: str) -> None:
+    """What is shown of a file has no credential."""
+    assert "hunter2" not in configuration.masked(f"[x]\n{key} = hunter2\nother = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"user": "root"}, "--user root: expected a user name other than root"),
+        ({"user": "a b"}, "--user a b"),
+        ({"program": PurePosixPath("drakcelery")}, "--program drakcelery: expected an absolute path"),
+        ({"program": PurePosixPath("/opt/a b/drakcelery")}, "--program"),
+    ],
+)
+def test_wrong_wishes_are_named(tmp_path: Path, wishes: dict[str, Any], words: str) -> None:
+    """A user or a program that a unit could not hold is refused with a sentence."""
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        plan.make(Wish(**{"root": tmp_path, "program": PROGRAM, **wishes}))
+
+
+def test_state_dir_with_blanks_is_refused(tmp_path: Path) -> None:
+    """tmpfiles.d could not name it."""
+    source = put(tmp_path, "a.ini", "[drakcelery]\nstate_dir=/var/lib/a b\n")
+    with pytest.raises(SettingsError, match=r"state_dir = /var/lib/a b"):
+        make(tmp_path, sources=(source,))
+
+
+def test_config_path_is_where_settings_look() -> None:
+    """What init writes is what the commands find without being told."""
+    assert Path(CONFIG) in settings.SEARCH_PATHS
