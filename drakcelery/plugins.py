@@ -1,4 +1,4 @@
-"""The names of DRAKVUF's plugins. A plugin's name is also the name of its log file."""
+"""The names of DRAKVUF's plugins, and the names under which they write into its log."""
 
 from __future__ import annotations
 
@@ -53,3 +53,15 @@ KNOWN_PLUGINS = frozenset(DEFAULT_PLUGINS) | {
     "unixsocketmon",
 }
 """Every plugin a task or a setting may name: DRAKVUF's own table, ``src/plugins/plugins.h`` of March 2026."""
+
+LOG_NAMES = frozenset(
+    {
+        *("inject", "syscall", "sysret", "procdump_fail", "procdump_skip"),
+        *("fileextractor_close", "fileextractor_fail", "fileextractor_skip"),
+    }
+)
+"""Names in DRAKVUF's log that are no plugin's: its injector, and what plugins write beside their own name.
+
+``syscalls`` writes as ``syscall`` and ``sysret`` only (``src/plugins/syscalls``, ``procdump2`` and
+``fileextractor`` of DRAKVUF v1.1).
+"""

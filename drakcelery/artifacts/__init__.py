@@ -15,10 +15,10 @@ from drakcelery.artifacts.keys import KEY_FILE, KeysWritten, write_key_file
 from drakcelery.artifacts.log import LogSplit, split_log
 from drakcelery.artifacts.metadata import METADATA, build_metadata
 from drakcelery.artifacts.pcap import PCAP, keep_pcap
-from drakcelery.plugins import KNOWN_PLUGINS
+from drakcelery.plugins import KNOWN_PLUGINS, LOG_NAMES
 
-LOGGED_PLUGINS = KNOWN_PLUGINS | {"inject"}
-"""Who may have a log: every plugin, since some write in another's name, and DRAKVUF's injector."""
+LOGGED_PLUGINS = KNOWN_PLUGINS | LOG_NAMES
+"""Who may have a log: every plugin, since some write in another's name, and what has a name of its own."""
 
 logger = structlog.get_logger(__name__)
 

@@ -20,6 +20,7 @@ from drakcelery.analysis import (
 )
 from drakcelery.artifacts import collect
 from drakcelery.artifacts.untrusted import UntrustedFileError
+from drakcelery.plugins import LOG_NAMES
 
 ANALYSIS = Analysis(
     uid="uid-1",
@@ -128,6 +129,18 @@ def test_nothing_recorded_still_gives_dumps_zip(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     manifest = run(tmp_path / "raw", tmp_path / "out")
     assert [artifact.name for artifact in manifest.artifacts] == ["dumps.zip"]
+
+
+def test_names_beside_the_plugins_have_logs(tmp_path: Path) -> None:
+    """The plugin syscalls writes as syscall and sysret, others beside their own name: nothing of it is lost."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    names = sorted(LOG_NAMES)
+    (raw / "drakmon.log").write_text("".join(json.dumps({"Plugin": name}) + "\n" for name in names))
+    manifest = run(raw, tmp_path / "out")
+    assert [artifact.name for artifact in manifest.artifacts] == sorted(
+        ["dumps.zip", *(f"{name}.log" for name in names)]
+    )
 
 
 def test_collecting_again_gives_the_same(tmp_path: Path) -> None:
