@@ -1,0 +1,1 @@
+"""The programs of the simulated host, one module each; launch.py starts them. Standard library only."""

@@ -1,0 +1,102 @@
+"""What ``drakrun vm-start`` and ``vm-stop`` do: the network of a VM, and xl."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+from tests.xen.tools.machine import CALLER, Machine
+
+Log = Callable[[str, str], None]
+
+
+def load(machine: Machine) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``config.toml`` and ``install.json``, as each command reads them first: missing is a traceback."""
+    config = tomllib.loads((machine.etc / "config.toml").read_text())
+    if machine.newest:
+        _override(config)
+    install: dict[str, Any] = json.loads((machine.etc / "install.json").read_bytes())
+    for key in ("storage_backend", "disk_size", "vnc_passwd", "vcpus", "memory"):
+        if key not in install:
+            raise KeyError(key)
+    return config, install
+
+
+def _override(config: dict[str, Any]) -> None:
+    """0.21 reads the environment before the file: ``DRAKRUN__NETWORK__NET_ENABLE=1``."""
+    for name, text in os.environ.items():
+        parts = name.lower().split("__")
+        if len(parts) == 3 and parts[0] == "drakrun" and parts[1] in config:
+            yes = text.lower() in ("1", "true", "yes", "on")
+            config[parts[1]][parts[2]] = yes if parts[2] == "net_enable" else text
+
+
+def restore(machine: Machine, vm_id: int, log: Log) -> None:
+    """Destroy what there is, then restore the snapshot. Raises RuntimeError where xl failed."""
+    config, install = load(machine)
+    destroy(machine, vm_id, log, "drakrun vm-start")
+    if not 0 <= vm_id <= 255:
+        raise ValueError(f"VM id out of range: {vm_id}")
+    (machine.lib / "volumes" / f"vm-{vm_id}.img").write_bytes(b"QFI\xfb")
+    bridge = start_network(machine, vm_id, config["network"], log)
+    template = (machine.etc / "cfg.template").read_text()
+    filled = {"VM_NAME": f"vm-{vm_id}", "MEMORY": str(install["memory"]), "BRIDGE_NAME": bridge}
+    for key, value in filled.items():
+        template = template.replace("{{ " + key + " }}", value)
+    path = machine.lib / "configs" / f"vm-{vm_id}.cfg"
+    path.write_text(template)
+    log("INFO", f"Generated VM configuration for vm-{vm_id}")
+    log("INFO", f"Restoring VM vm-{vm_id}")
+    snapshot = machine.lib / "volumes" / "snapshot.sav"
+    if _xl(machine, "drakrun vm-start", "restore", str(path), str(snapshot)):
+        raise RuntimeError(f"Failed to restore VM vm-{vm_id}")
+
+
+def destroy(machine: Machine, vm_id: int, log: Log, caller: str) -> None:
+    """End the VM and its network; nothing there is fine. Raises RuntimeError where xl failed."""
+    log("INFO", f"Destroying vm-{vm_id}")
+    if machine.guest(f"vm-{vm_id}") and _xl(machine, caller, "destroy", f"vm-{vm_id}"):
+        raise RuntimeError(f"Failed to pause VM vm-{vm_id}")
+    stop_network(machine, vm_id, log)
+
+
+def _xl(machine: Machine, caller: str, *words: str) -> int:
+    environment = {**os.environ, CALLER: caller}
+    return subprocess.run([machine.bin / "xl", *words], env=environment, check=False).returncode
+
+
+def start_network(machine: Machine, vm_id: int, network: dict[str, Any], log: Log) -> str:
+    """Make the bridge; its name. Raises RuntimeError where one is left that nobody knows of."""
+    bridge, gateway = f"drak{vm_id}", f"10.13.{vm_id}.1"
+    dns, out = network["dns_server"], network["out_interface"]
+    if machine.bridge(bridge).exists():
+        raise RuntimeError(f"Failed to create bridge {bridge}.")
+    machine.bridge(bridge).touch()
+    log("INFO", f"Created bridge {bridge}")
+    info = {
+        "out_interface": "eth0" if out == "default" else out,
+        "dns_server": gateway if dns == "use-gateway-address" else dns,
+        "net_enable": network["net_enable"],
+        "bridge_name": bridge,
+        "network_address": f"10.13.{vm_id}.0/24",
+        "gateway_address": gateway,
+        "vm_address": f"10.13.{vm_id}.2",
+        "dnsmasq_pidfile": str(machine.run / f"dnsmasq-vm{vm_id}.pid"),
+    }
+    (machine.run / f"vmnet-{vm_id}.json").write_text(json.dumps(info, indent=4))
+    return bridge
+
+
+def stop_network(machine: Machine, vm_id: int, log: Log) -> None:
+    """Take the bridge down; nothing there is fine."""
+    info = machine.run / f"vmnet-{vm_id}.json"
+    if not info.exists():
+        log("INFO", f"VM network for vm-{vm_id} is not running")
+        return
+    machine.bridge(f"drak{vm_id}").unlink(missing_ok=True)
+    log("INFO", f"Deleted drak{vm_id} bridge")
+    info.unlink(missing_ok=True)

@@ -1,0 +1,209 @@
+"""What the programs of one host share: its guests, the failures ordered, what was called and who runs.
+
+All of it is files below ``<root>/state``. A file is written whole and renamed, under one lock that the
+kernel drops with its holder: any program may be killed at any instruction, and several run at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+CALLER = "XEN_SIMULATION_CALLER"
+"""Environment variable: which program started this one, where a program of the host did."""
+
+DYING = "(null)"
+"""The name that ``xl list`` shows for a domain that was destroyed and is not gone yet."""
+
+
+class Guest(TypedDict):
+    """A domain, as its file has it."""
+
+    name: str
+    domid: int
+    started: float
+    """Seconds, UNIX time."""
+    memory: int
+    """MiB."""
+    restoring: bool
+    """The domain exists, its memory is not there yet."""
+    dying: bool
+    files: dict[str, str]
+    """Path in the guest -> SHA-256."""
+    commands: list[str]
+    """What drakshell ran in it."""
+
+
+class Order(TypedDict):
+    """A failure that was ordered."""
+
+    tool: str
+    how: str
+    vm: str | None
+    times: int | None
+    details: dict[str, Any]
+
+
+class Machine:
+    """The host whose files are below *root*."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / "state"
+        self.bin = root / "bin"
+        self.etc = root / "etc" / "drakrun"
+        self.lib = root / "var" / "lib" / "drakrun"
+        self.run = root / "var" / "run" / "drakrun"
+        settings: dict[str, Any] = json.loads((self.state / "host.json").read_bytes())
+        self.version: str = settings["version"]
+        self.slots: int = settings["slots"]
+        self.restore_seconds: float = settings["restore_seconds"]
+        self._mark: dict[str, Any] = {}
+        self.second: float = settings["second"]
+        """How long a second of DRAKVUF's ``-t`` and ``-j`` takes."""
+
+    @property
+    def newest(self) -> bool:
+        """DRAKVUF Sandbox 0.21 with the DRAKVUF that it was tested with."""
+        return self.version == "0.21.0"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone among the programs of this host."""
+        with (self.state / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def guests(self) -> list[Guest]:
+        """Every domain but Domain-0, by domain id; those that are being restored or are dying too."""
+        found = []
+        for path in (self.state / "guests").glob("*.json"):
+            try:
+                guest: Guest = json.loads(path.read_bytes())
+            except FileNotFoundError:  # ended between the listing and the look
+                continue
+            found.append(guest)
+        return sorted(found, key=lambda guest: guest["domid"])
+
+    def guest(self, name: str) -> Guest | None:
+        """The domain called *name*, or with that domain id; None if there is none, or it is dying."""
+        for guest in self.guests():
+            if not guest["dying"] and name in (guest["name"], str(guest["domid"])):
+                return guest
+        return None
+
+    def save_guest(self, guest: Guest) -> None:
+        """Write the guest's file. Under :meth:`locked`."""
+        self.write(f"guests/{guest['domid']}.json", guest)
+
+    def new_guest(self, name: str, memory: int, *, restoring: bool) -> Guest:
+        """Make the domain *name*. Under :meth:`locked`."""
+        domid = self.read("domid.json", 0) + 1
+        self.write("domid.json", domid)
+        guest = Guest(
+            name=name,
+            domid=domid,
+            started=time.time(),
+            memory=memory,
+            restoring=restoring,
+            dying=False,
+            files={},
+            commands=[],
+        )
+        self.save_guest(guest)
+        return guest
+
+    def end_guest(self, guest: Guest) -> None:
+        """The domain is gone. Under :meth:`locked`."""
+        (self.state / "guests" / f"{guest['domid']}.json").unlink(missing_ok=True)
+
+    def bridge(self, name: str) -> Path:
+        """The file that stands for the bridge *name*; it exists while the bridge does."""
+        return self.state / "bridges" / name
+
+    def take(self, *tools: str, vm: str | None) -> Order | None:
+        """Use up the first order that is for one of *tools* and for *vm*; None if there is none."""
+        if not self.read("orders.json", []):
+            return None
+        with self.locked():
+            orders: list[Order] = self.read("orders.json", [])
+            for order in orders:
+                if order["tool"] in tools and order["vm"] in (None, vm):
+                    if order["times"] is not None:
+                        order["times"] -= 1
+                    self.write("orders.json", [kept for kept in orders if kept["times"] != 0])
+                    return order
+        return None
+
+    def warn(self, text: str) -> None:
+        """Note what the real tool would have passed over in silence."""
+        self._append("warnings.jsonl", text)
+
+    def enter(self, tool: str, argv: list[str]) -> None:
+        """Note this call, and that this process runs until it ends."""
+        call = {
+            "tool": tool,
+            "argv": argv,
+            "cwd": os.getcwd(),  # noqa: PTH109 - a string for the journal
+            "pid": os.getpid(),
+            "by": os.environ.get(CALLER),
+            "time": time.time(),
+        }
+        self._append("calls.jsonl", call)
+        self._mark = {"tool": tool, "argv": argv, "ticks": started_ticks(os.getpid()), "watches": None}
+        self.write(f"processes/{os.getpid()}.json", self._mark)
+        atexit.register((self.state / "processes" / f"{os.getpid()}.json").unlink, missing_ok=True)
+
+    def watches(self, what: str) -> None:
+        """Note that this process has begun to watch the guest or the bridge *what*."""
+        self.write(f"processes/{os.getpid()}.json", {**self._mark, "watches": what})
+
+    def read(self, name: str, default: Any) -> Any:
+        """What the state file *name* holds, or *default*."""
+        try:
+            return json.loads((self.state / name).read_bytes())
+        except FileNotFoundError:
+            return default
+
+    def write(self, name: str, value: object) -> None:
+        """Replace the state file *name*, whole or not at all."""
+        path = self.state / name
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        part.write_text(json.dumps(value))
+        part.rename(path)
+
+    def _append(self, name: str, value: object) -> None:
+        line = json.dumps(value).encode() + b"\n"
+        with self.locked():
+            descriptor = os.open(self.state / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            os.write(descriptor, line)  # in one piece: a kill comes before or after it
+            os.close(descriptor)
+
+
+def started_ticks(pid: int) -> int | None:
+    """When process *pid* started, in clock ticks since boot; None if there is none, or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def say(text: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def not_simulated(what: str) -> int:
+    """Refuse what the real tool has and this one does not, so that nobody takes it for the real answer."""
+    say(f"simulation: {what} is not simulated")
+    return 70
