@@ -132,7 +132,7 @@ def test_nothing_recorded_still_gives_dumps_zip(tmp_path: Path) -> None:
 
 
 def test_names_beside_the_plugins_have_logs(tmp_path: Path) -> None:
-    """The plugin syscalls writes as syscall and sysret, others beside their own name: nothing of it is lost."""
+    """The plugin syscalls writes as syscall and sysret, others beside their own name: nothing is lost."""
     raw = tmp_path / "raw"
     raw.mkdir()
     names = sorted(LOG_NAMES)
