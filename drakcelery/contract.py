@@ -293,7 +293,12 @@ def artifact_resource(artifact: Artifact, *, bucket: str, uid: str) -> RemoteRes
         size=artifact.size,
         sha256=artifact.sha256,
         metadata={"sha256": artifact.sha256},
+        _flags=[RemoteResource.DIRECTORY_FLAG] if artifact.name in DIRECTORIES else None,
     )
+
+
+DIRECTORIES = frozenset({"profiles"})
+"""Artifacts that are directories to Karton: zips that their resource says so of."""
 
 
 UNPUBLISHED = frozenset({"metadata.json", "drakrun.log"})

@@ -52,6 +52,7 @@ class Janitor(threading.Thread):
         super().__init__(name="janitor", daemon=True)
         self._site = site
         self._over = threading.Event()
+        self._ending: dict[str, threading.Thread] = {}
 
     def stop(self) -> None:
         """End soon. The host is taken off the list, so that nobody counts on its slots."""
@@ -81,11 +82,20 @@ class Janitor(threading.Thread):
 
     def _clean(self) -> None:
         for slot in self._site.slots.all():
-            if slot.state is not SlotState.DIRTY:
+            busy = self._ending.get(slot.name)
+            if slot.state is not SlotState.DIRTY or (busy is not None and busy.is_alive()):
                 continue
-            if end_guest(self._site.engine, slot.name):
-                self._site.slots.cleaned(slot.name)
-                log.info("slot_cleaned", slot=slot.name)
+            # A Xen that does not answer takes minutes; neither the other slots nor the report wait for it
+            self._ending[slot.name] = threading.Thread(target=self._end, args=(slot.name,), daemon=True)
+            self._ending[slot.name].start()
+
+    def _end(self, name: str) -> None:
+        if end_guest(self._site.engine, name):
+            self._site.slots.cleaned(name)
+            log.info("slot_cleaned", slot=name)
+        else:
+            self._site.slots.survived(name)
+            self._over.wait(REPORT_SECONDS)  # before the next try
 
     def _look_after(self) -> None:
         """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""

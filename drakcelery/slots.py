@@ -219,6 +219,15 @@ class SlotTable:
         """The guest that was left in a DIRTY slot is gone."""
         return self._free("name = ? and state = ?", (name, SlotState.DIRTY.value))
 
+    def survived(self, name: str) -> None:
+        """The guest that was left in a DIRTY slot would not die: QUARANTINED where that happens too often."""
+        with self._transaction() as database:
+            database.execute(
+                "update slots set failures = failures + 1, since = ?, "
+                "state = case when failures + 1 >= ? then ? else state end where name = ? and state = ?",
+                (time.time(), self._limit, SlotState.QUARANTINED.value, name, SlotState.DIRTY.value),
+            )
+
     def _free(self, condition: str, values: tuple[str | int, ...]) -> bool:
         """FREE, or QUARANTINED where the slot has failed too often."""
         with self._transaction() as database:

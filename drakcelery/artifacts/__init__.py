@@ -11,6 +11,7 @@ import structlog
 
 from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome
 from drakcelery.artifacts.dumps import DUMPS, DumpsPacked, pack_dumps
+from drakcelery.artifacts.extras import pack_extras
 from drakcelery.artifacts.keys import KEY_FILE, KeysWritten, write_key_file
 from drakcelery.artifacts.log import LogSplit, split_log
 from drakcelery.artifacts.metadata import METADATA, build_metadata
@@ -54,6 +55,7 @@ def collect(
     dumps = pack_dumps(raw / "dumps", out / DUMPS, total_size=dumps_total_size, single_size=dumps_single_size)
     keys = write_key_file(out / "tlsmon.log", out / KEY_FILE)
     no_pcap = keep_pcap(raw / "dump.pcap", out / PCAP)
+    pack_extras(raw, out)
     artifacts = tuple(_artifact(path) for path in sorted(out.iterdir()))
     metadata = build_metadata(
         analysis,

@@ -45,6 +45,7 @@ def build_metadata(
         "slot": slot,
         "attempts": attempts,
         "execution": outcome.execution.value,
+        "reason": outcome.reason,
         "dumps_dropped": {"count": dumps.dropped_count, "bytes": dumps.dropped_bytes},
         "parse_errors": parse_errors,
     }

@@ -103,6 +103,7 @@ def end_guest(engine: Engine, slot: str) -> bool:
 
 
 _FACTORIES = {
+    "drakvuf": "drakcelery.engines.drakvuf.engine:create",
     "emulator": "drakcelery.engines.emulator:create",
     "replay": "drakcelery.engines.replay:create",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import shlex
 import zipfile
@@ -31,6 +32,7 @@ TIMEOUT = 20
 """Seconds an analysis is watched; the simulated DRAKVUF's are shorter."""
 SECOND = 0.05
 DUMP = b"MZ" * 500
+PROFILE = "native_ntdll_profile.json"
 FRAME = bytes(12) + b"\x08\x00" + bytes(46)
 
 
@@ -73,9 +75,11 @@ def rack(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     for host in hosts.values():
         host.play(dumps={"400000": DUMP}, packets=[FRAME])
     of_host = {name: settings_of(hosts[name], profile) for name, profile in PROFILES.items()}
+    of_host["rack-3"]["drakrun"] = {"raw_memory_dump": "1", "attach_profiles": "1"}
+    (hosts["rack-3"].lib / "profiles" / PROFILE).write_text('{"exports": []}')
     more = {
         "drakcelery": {"default_profile": "win10"},
-        "drakrun": {"sample_testing": "1"},
+        "drakrun": {"sample_testing": "1", "use_root_uid": "1"},
     }
     options = Options(hosts=tuple(PROFILES), profiles=PROFILES, slots=SLOTS, more=more, of_host=of_host)
     try:
@@ -116,16 +120,25 @@ def analysis_task(rack: Rack, uid: str) -> Task:
     return task
 
 
-def pushed(rack: Rack, uid: str, *, headers: dict[str, str] | None = None, **payload: object) -> None:
-    """A sample task of our own making."""
+def pushed(
+    rack: Rack,
+    name: str,
+    *,
+    headers: dict[str, str] | None = None,
+    override: bool = True,
+    **payload: object,
+) -> Task:
+    """A sample task of our own making, whose analysis is to have the uid *name* where *override* is set."""
     task = Task({"type": "sample", "stage": "recognized", "platform": "win64", **(headers or {})})
-    task.add_payload("sample", Resource(f"{uid}.exe", f"MZ {uid}".encode()))
+    task.add_payload("sample", Resource(f"{name}.exe", f"MZ {name}".encode()))
     task.add_payload("timeout", TIMEOUT)
-    task.add_payload("override_uid", uid)
-    for name, value in payload.items():
-        task.add_payload(name, value)
+    if override:
+        task.add_payload("override_uid", name)
+    for field, value in payload.items():
+        task.add_payload(field, value)
     config = pipeline.karton_config(rack.fleet.settings)
     assert Producer(config=config, identity="karton.test-xen", backend=rack.fleet.backend).send_task(task)
+    return task
 
 
 def test_samples_run_on_their_hosts(rack: Rack) -> None:
@@ -151,6 +164,29 @@ def test_samples_run_on_their_hosts(rack: Rack) -> None:
     with zipfile.ZipFile(io.BytesIO(content(rack, task, "dumps.zip"))) as archive:
         assert archive.read(dump["filename"]) == DUMP
     assert FRAME in content(rack, task, "dump.pcap")
+
+
+def test_what_the_settings_attach(rack: Rack) -> None:
+    """A host that is asked to adds the guest's memory and its own profiles; others do not."""
+    pushed(rack, "complete", target_host="rack-3", vm_profile="win7")
+    pushed(rack, "lean", target_host="rack-1")
+    wait_published(rack.fleet, "complete", "lean")
+    task = analysis_task(rack, "complete")
+    assert gzip.decompress(content(rack, task, "post_sample.raw_memdump.gz"))
+    profiles = task.payload["profiles"]
+    assert profiles.to_dict()["flags"] == ["Directory"]
+    with zipfile.ZipFile(io.BytesIO(content(rack, task, "profiles"))) as archive:
+        assert PROFILE in archive.namelist()
+    assert not {"profiles", "post_sample.raw_memdump.gz"} & set(analysis_task(rack, "lean").payload)
+
+
+def test_uids(rack: Rack) -> None:
+    """Artifacts lie under the uid that the task names, else, with use_root_uid, under the root's."""
+    pushed(rack, "named", vm_profile="win7")
+    root = pushed(rack, "nameless", vm_profile="win7", override=False).root_uid
+    wait_published(rack.fleet, "named", root)
+    for uid in ("named", root):
+        assert analysis_task(rack, uid).payload["dumps.zip"].uid == f"{uid}/dumps.zip"
 
 
 def content(rack: Rack, task: Task, name: str) -> bytes:

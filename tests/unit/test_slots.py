@@ -183,3 +183,22 @@ def test_second_worker_is_refused(tmp_path: Path) -> None:
         first.wait()
     with sole_worker(tmp_path, "rack-1"):
         pass
+
+
+def test_a_guest_that_will_not_die_takes_its_slot_out_of_use(table: SlotTable) -> None:
+    """As a restore that fails too often does: left alone for a while, then tried again."""
+    table.claim("win10", "a", 1)
+    assert table.soil("a", 1)
+    table.survived("vm-1")
+    assert states(table)["vm-1"] == "dirty"
+    table.survived("vm-1")
+    assert states(table)["vm-1"] == "quarantined"
+    assert table.probe(seconds=0) == ["vm-1"]
+    assert states(table)["vm-1"] == "dirty"
+    table.survived("vm-1")
+    assert states(table)["vm-1"] == "quarantined"
+    table.probe(seconds=0)
+    assert table.cleaned("vm-1")
+    assert states(table)["vm-1"] == "free"
+    table.survived("vm-2")
+    assert states(table)["vm-2"] == "free"

@@ -1,0 +1,15 @@
+"""The engine for Xen hosts: DRAKVUF, through the tools of DRAKVUF Sandbox v0.19 to v0.21.
+
+====================  =====================================================================
+:mod:`.commands`      every command line, and what the tools print: pure functions
+:mod:`.launch`        the file that a tool's process runs first
+:mod:`.cell`          a slot's directory: who holds its guest, which processes belong to it
+:mod:`.tools`         runs one tool within bounds, keeps what it says
+:mod:`.guest`         restore, make ready, copy a file in, destroy
+:mod:`.run`           DRAKVUF and tcpdump beside each other, watched
+:mod:`.verdict`       what became of a run
+:mod:`.snapshot`      which snapshot it is
+:mod:`.installation`  what DRAKVUF Sandbox has on this host
+:mod:`.engine`        the engine itself
+====================  =====================================================================
+"""

@@ -1,0 +1,190 @@
+"""A slot's directory below ``state_dir/engine``: who holds its guest, and which processes belong to it.
+
+Any process may end a slot's guest at any time, also one that another process is busy with. So whatever is
+started for a guest is noted here, and nothing is started for a holder who has lost it. A lock keeps the two
+apart; the kernel drops it with the process that has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+
+from drakcelery.errors import EngineError
+
+log = structlog.get_logger(__name__)
+
+DEATH_LIMIT = 10.0
+"""Seconds for killed processes to be gone."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Who holds the guest, and what it was restored from."""
+
+    holder: str
+    snapshot_version: int
+    snapshot_sha256: str
+
+
+class Cell:
+    """One slot's directory. Cheap to make; keeps nothing in memory."""
+
+    def __init__(self, directory: Path, *, lock_limit: float) -> None:
+        """*lock_limit*: seconds to wait for whoever is ending the guest."""
+        self._directory = directory
+        self._lock_limit = lock_limit
+
+    @property
+    def slot(self) -> str:
+        """The slot's name."""
+        return self._directory.name
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep everybody else from starting or ending anything. Raises :class:`EngineError` after a while."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + self._lock_limit
+        with (self._directory / "lock").open("a") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise EngineError(
+                            f"slot {self.slot}: another process has been ending its guest "
+                            f"for {self._lock_limit:.0f} s"
+                        ) from None
+                    time.sleep(0.05)
+            try:
+                yield
+            finally:
+                # Closing is not enough: a process that was forked meanwhile has the file open as well
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    def take(self, held: Held) -> None:
+        """Make somebody the guest's holder. Raises :class:`EngineError` where there is one already."""
+        with self.locked():
+            if self.held() is not None:
+                raise EngineError(f"slot {self.slot} holds a guest already; it must be destroyed first")
+            partial = self._guest.with_suffix(".partial")
+            partial.write_text(json.dumps(asdict(held)), encoding="utf-8")
+            partial.replace(self._guest)
+
+    def held(self) -> Held | None:
+        """Who holds the guest; None where nobody does."""
+        try:
+            return Held(**json.loads(self._guest.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            return Held(holder="", snapshot_version=0, snapshot_sha256="")
+
+    def check(self, holder: str) -> Held:
+        """Raises :class:`EngineError` unless *holder* still has the guest."""
+        held = self.held()
+        if held is None or held.holder != holder:
+            raise EngineError(f"the guest in slot {self.slot} was destroyed meanwhile")
+        return held
+
+    def start(
+        self, holder: str | None, launch: Callable[[], subprocess.Popen[bytes]]
+    ) -> subprocess.Popen[bytes]:
+        """Start a process for *holder*; None: for whoever has :meth:`locked` the slot to end its guest."""
+        with contextlib.ExitStack() as stack:
+            if holder is not None:
+                stack.enter_context(self.locked())
+                self.check(holder)
+            process = launch()
+            (self._directory / f"{process.pid}.process").write_text(
+                f"{_start_ticks(process.pid)} {_boot_id()}", encoding="ascii"
+            )
+            return process
+
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        """*process* is over, and nothing that it left behind is ours to end."""
+        (self._directory / f"{process.pid}.process").unlink(missing_ok=True)
+
+    def vacate(self) -> bool:
+        """Take the guest from its holder and kill all that was started for it; to be called :meth:`locked`.
+
+        True where there was a holder or a process. Raises :class:`EngineError` where one does not die.
+        """
+        had_holder = self._guest.exists()
+        self._guest.unlink(missing_ok=True)
+        records = sorted(self._directory.glob("*.process"))
+        for record in records:
+            self._kill(record)
+        return had_holder or bool(records)
+
+    @property
+    def _guest(self) -> Path:
+        return self._directory / "guest.json"
+
+    def _kill(self, record: Path) -> None:
+        group = int(record.stem)
+        try:
+            ticks, boot = record.read_text(encoding="ascii").split()
+        except ValueError:  # written by half when the machine went down
+            ticks, boot = "", ""
+        now = _start_ticks(group)
+        # Where the leader is gone, what it left in its group goes too; another process with its id stays
+        if boot == _boot_id() and (now is None or str(now) == ticks):
+            kill_group(group, slot=self.slot)
+        record.unlink(missing_ok=True)
+
+
+def kill_group(group: int, *, slot: str) -> None:
+    """SIGKILL for a process group, until nobody is left in it.
+
+    Raises:
+        EngineError: somebody is left after :data:`DEATH_LIMIT` seconds.
+    """
+    deadline = time.monotonic() + DEATH_LIMIT
+    while members := _members(group):
+        with contextlib.suppress(ProcessLookupError):  # they ended meanwhile
+            os.killpg(group, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"slot {slot}: process {members[0]} does not die of SIGKILL: it waits for the kernel or Xen"
+            )
+        time.sleep(0.02)
+
+
+def _members(group: int) -> list[int]:
+    """The living processes of a group; a zombie is none of them."""
+    running = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    return [pid for pid in running if (fields := _stat(pid)) and int(fields[2]) == group]
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When a process started (ticks after boot); None where it is gone, or a zombie."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """``/proc/<pid>/stat`` from the state on (``proc(5)``); None where the process is gone, or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(b")")[2].split()
+    return None if fields[0] in (b"Z", b"X") else fields
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip()

@@ -1,0 +1,218 @@
+"""The engine ``drakvuf``."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from drakcelery.analysis import Outcome, Snapshot
+from drakcelery.engines import Detonation
+from drakcelery.engines.drakvuf import commands, snapshot
+from drakcelery.engines.drakvuf.cell import Cell, Held
+from drakcelery.engines.drakvuf.guest import DESTROY_SECONDS, Guest
+from drakcelery.engines.drakvuf.installation import Installation
+from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
+from drakcelery.engines.drakvuf.tools import STANDARD_PATH, Tools
+from drakcelery.engines.drakvuf.verdict import End, judge
+from drakcelery.errors import EngineError, SettingsError, UnsupportedSample
+
+if TYPE_CHECKING:
+    from drakcelery.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+MEMORY_DUMP = "post_sample.raw_memdump"
+"""The guest's whole memory below ``raw``, as v0.18 called it."""
+PROFILES = "profiles"
+"""Directory below ``raw`` with the profiles of DLLs."""
+
+
+class Drakvuf:
+    """Detonates in the VMs of DRAKVUF Sandbox; see :class:`~drakcelery.engines.Engine`.
+
+    The holder of a guest is the attempt's own directory: a later attempt at the same sample is another one.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._section = settings.drakvuf
+        self._state = settings.drakcelery.state_dir / "engine"
+        drakrun = settings.drakrun
+        self._tools = Tools(
+            path=_path_for(self._section.drakrun, self._section.drakvuf, self._section.xl),
+            environment=commands.network_environment(
+                net_enable=drakrun.net_enable,
+                out_interface=drakrun.out_interface,
+                dns_server=drakrun.dns_server,
+            ),
+        )
+        self._installation = Installation(settings, self._tools)
+
+    def version(self) -> str:
+        """``drakvuf 1.1-8107f11``. The first call of a process checks the host.
+
+        Raises:
+            SettingsError: nothing could be analysed here, or not as the settings say.
+            EngineError: the tools do not answer.
+        """
+        return self._version
+
+    @functools.cached_property
+    def _version(self) -> str:
+        self._installation.check()
+        return f"drakvuf {self._installation.abilities.drakvuf}"
+
+    def accept(self, job: Detonation) -> None:
+        """Refuse a start command that cannot be passed on. Raises :class:`UnsupportedSample`."""
+        if not job.start_command.isprintable():
+            raise UnsupportedSample("Start command: there are characters in it that are not printable.")
+
+    def prepare(self, job: Detonation) -> Snapshot:
+        """Restore the slot's VM and make it ready. Raises :class:`~drakcelery.errors.EngineError`."""
+        guest, holder = self._guest(job.slot), str(job.raw)
+        volumes = snapshot.directory(self._section.etc_dir, self._section.lib_dir)
+        restored = snapshot.identify(volumes, self._state / "snapshot.json")
+        guest.cell.take(
+            Held(holder=holder, snapshot_version=restored.version, snapshot_sha256=restored.sha256)
+        )
+        guest.restore(holder)
+        guest.check_network(self._settings.drakrun)
+        if self._section.post_restore:
+            script = self._installation.post_restore
+            guest.make_ready(holder, script, net_enable=self._settings.drakrun.net_enable)
+        return restored
+
+    def run(self, job: Detonation) -> Outcome:
+        """Copy the sample in, start it under DRAKVUF's eyes, watch. The guest is still there after.
+
+        Raises:
+            EngineError: the guest was destroyed meanwhile, or the tools failed.
+        """
+        guest, holder = self._guest(job.slot), str(job.raw)
+        held, version = guest.cell.check(holder), self.version()
+        started = int(time.time())
+        path = guest.copy_in(holder, job.sample)
+        start_command = commands.start_command(job.start_command, path)
+        log.info("sample_copied", guest_path=path, start_command=start_command)
+        command = self._drakvuf_command(guest, holder, job, path, start_command)
+        job.dumps.mkdir(exist_ok=True)
+        if commands.TRACED & set(job.plugins):
+            traces(job).mkdir(exist_ok=True)
+        limits = Limits(grace=self._section.grace, output=self._section.output_limit)
+        with recorded(guest, job, holder) as traffic:
+            ended = watched(guest, job, holder, command, limits)
+        execution, reason = judge(ended)
+        reasons = [reason, traffic.trouble]
+        if self._settings.drakrun.raw_memory_dump and ended.end is not End.GUEST_GONE:
+            reasons.append(self._dump_memory(guest, holder, job))
+        self._attach(job)
+        return Outcome(
+            engine=version,
+            snapshot=Snapshot(version=held.snapshot_version, sha256=held.snapshot_sha256),
+            started=started,
+            finished=int(time.time()),
+            execution=execution,
+            start_command=start_command,
+            reason="; ".join(filter(None, reasons)) or None,
+        )
+
+    def destroy(self, slot: str) -> None:
+        """End the slot's guest and whatever was started for it.
+
+        A slot of another name than ``vm-N`` is left from another engine, and has no guest of this one.
+
+        Raises:
+            EngineError: the guest lives on.
+        """
+        if commands.vm_id(slot) is not None:
+            self._guest(slot).destroy()
+
+    def _guest(self, slot: str) -> Guest:
+        number = commands.vm_id(slot)
+        if number is None:
+            raise EngineError(f"slot {slot}: the engine drakvuf has the slots vm-1, vm-2, …")
+        cell = Cell(self._state / slot, lock_limit=DESTROY_SECONDS)
+        return Guest(number=number, cell=cell, tools=self._tools, section=self._section)
+
+    def _drakvuf_command(
+        self, guest: Guest, holder: str, job: Detonation, path: str, start_command: str
+    ) -> commands.Command:
+        method = self._installation.abilities.method
+        directory = commands.directory_of(path)
+        if method and not commands.is_plain(job.start_command, job.extension):
+            method = "createproc"
+        if method == "shellexec":
+            start_command = f'"{path}"'  # it is split into program and arguments, at its blanks
+        base = guest.base_command_line(
+            holder, start_command, method=method, directory=directory if method else None
+        )
+        drakrun = self._settings.drakrun
+        watch = commands.Watch(
+            plugins=job.plugins,
+            timeout=job.timeout,
+            dumps=job.dumps,
+            traces=traces(job),
+            hooks=job.hooks or self._installation.hooks,
+            syscalls=Path(drakrun.syscall_filter) if drakrun.syscall_filter else None,
+            traps_ttl=drakrun.anti_hammering_threshold,
+        )
+        command = commands.drakvuf(self._section.drakvuf, base, watch, directory=directory)
+        log.info("drakvuf_starts", command=command)
+        return command
+
+    def _dump_memory(self, guest: Guest, holder: str, job: Detonation) -> str | None:
+        """Write the guest's memory to a file below ``raw``; what went wrong, if anything did."""
+        target = job.raw / MEMORY_DUMP
+        command = commands.memory_dump(self._section.vmi_dump_memory, guest.number, target)
+        try:
+            done = self._tools.run(
+                command, seconds=self._section.restore_timeout, cell=guest.cell, holder=holder
+            )
+            if done.code != 0:
+                raise done.trouble("no memory dump")
+        except EngineError as error:
+            target.unlink(missing_ok=True)
+            guest.cell.check(holder)
+            log.error("no_memory_dump", error=str(error))
+            return f"there is no memory dump: {error}"
+        return None
+
+    def _attach(self, job: Detonation) -> None:
+        """Put the host's profiles beside what DRAKVUF wrote, where the settings ask for them."""
+        if self._settings.drakrun.attach_profiles:
+            (job.raw / PROFILES).mkdir(exist_ok=True)
+            for profile in self._installation.dll_profiles():
+                shutil.copyfile(profile, job.raw / PROFILES / profile.name)
+        if self._settings.drakrun.attach_apiscout_profile:
+            profile = self._installation.apiscout_profile
+            shutil.copyfile(profile, job.raw / profile.name)
+
+
+def _path_for(*programs: str) -> str:
+    """The search path: first where *programs* are that have a path; drakrun looks for some of them too."""
+    named = [str(Path(program).parent) for program in programs if Path(program).is_absolute()]
+    return ":".join(dict.fromkeys([*named, *STANDARD_PATH.split(":")]))
+
+
+def create(settings: Settings) -> Drakvuf:
+    """The engine for the VMs in ``[slots]``.
+
+    Raises:
+        SettingsError: a slot is no VM of DRAKVUF Sandbox, or the slots have more than one profile.
+    """
+    for slot in settings.slots:
+        if commands.vm_id(slot) is None:
+            raise SettingsError(
+                f"[slots] {slot}: with the engine drakvuf a slot is a VM of DRAKVUF Sandbox: vm-1 to vm-255"
+            )
+    if len(profiles := sorted(set(settings.slots.values()))) > 1:
+        raise SettingsError(
+            f"[slots] names the profiles {', '.join(profiles)}: DRAKVUF Sandbox has one snapshot on a host, "
+            "so all of its VMs are of one profile; give each profile a host of its own"
+        )
+    return Drakvuf(settings)

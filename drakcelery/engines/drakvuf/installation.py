@@ -1,0 +1,166 @@
+"""What DRAKVUF Sandbox has on this host, and whether the engine can work with it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drakcelery.engines.drakvuf import commands, snapshot
+from drakcelery.engines.drakvuf.tools import Finished, Tools
+from drakcelery.errors import EngineError, SettingsError
+
+if TYPE_CHECKING:
+    from drakcelery.settings import Settings
+
+ASK_SECONDS = 60.0
+"""For what the tools say of themselves; drakrun takes seconds to begin on a slow disk."""
+
+APISCOUT = Path("apiscout_profile") / "static_apiscout_profile.json"
+"""Below ``lib_dir``; v0.18 made it, later ones do not."""
+
+OF_THE_KERNEL = frozenset({"kernel.json", "runtime.json"})
+"""What is in ``lib_dir/profiles`` beside the profiles of DLLs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """What the installed versions can do."""
+
+    drakvuf: str
+    """Version."""
+    method: str | None
+    """How a plain program is started; None: this drakrun cannot be told (before v0.21)."""
+
+
+class Installation:
+    """DRAKVUF Sandbox on this host. Asks each tool once."""
+
+    def __init__(self, settings: Settings, tools: Tools) -> None:
+        self._settings = settings
+        self._section = settings.drakvuf
+        self._tools = tools
+
+    @functools.cached_property
+    def abilities(self) -> Abilities:
+        """Raises :class:`EngineError` where DRAKVUF or drakrun does not answer."""
+        usage = self._ask([self._section.drakvuf, "-h"])
+        version = commands.parse_version(usage.said)
+        if version is None:
+            raise usage.trouble("DRAKVUF does not say its version")
+        options = self._ask([self._section.drakrun, "drakvuf-cmdline", "--help"])
+        if options.code != 0:
+            raise options.trouble("DRAKVUF Sandbox does not answer (v0.19 to v0.21 are supported)")
+        # v0.21 chooses so too: ShellExecute, where DRAKVUF can, elevates a program that asks for it
+        method = "shellexec" if "-V <shellexec verb>" in usage.said else "createproc"
+        return Abilities(drakvuf=version, method=method if "--method" in options.output else None)
+
+    def check(self) -> None:
+        """Refuse a host on which no analysis could succeed, or not as the settings say.
+
+        Raises:
+            SettingsError: names what is missing, and what to do.
+        """
+        for key in ("drakrun", "drakvuf", "xl", "tcpdump"):
+            self._must_find(key)
+        if any(int(slot.removeprefix("vm-")) > 9 for slot in self._settings.slots):
+            self._must_find("injector")
+        drakrun = self._settings.drakrun
+        if drakrun.raw_memory_dump:
+            self._must_find("vmi_dump_memory")
+        try:
+            volumes = snapshot.directory(self._section.etc_dir, self._section.lib_dir)
+        except EngineError as error:
+            raise SettingsError(f"[drakvuf] etc_dir: {error}") from None
+        for path in (volumes / snapshot.MEMORY, *(self.profiles / name for name in sorted(OF_THE_KERNEL))):
+            _must_be_file("[drakvuf] lib_dir", path, "finish the installation: drakrun postinstall")
+        self._check_lists()
+        if drakrun.attach_apiscout_profile:
+            _must_be_file(
+                "[drakrun] attach_apiscout_profile",
+                self._section.lib_dir / APISCOUT,
+                "only v0.18 makes it: put one there, or switch it off",
+            )
+        if drakrun.xen_cmdline_check == "fail":
+            self._check_xen()
+
+    def _check_lists(self) -> None:
+        hooks_at = "put a hook list there, such as drakrun/data/hooks.txt of DRAKVUF Sandbox's package"
+        if self.hooks is None:
+            raise SettingsError(f"[drakvuf] etc_dir: {self._section.etc_dir / 'hooks.txt'}: {hooks_at}")
+        if self._section.post_restore and self.post_restore is None:
+            path = self._section.etc_dir / "vm-post-restore.ps1"
+            raise SettingsError(f"[drakvuf] post_restore: {path}: put one there, or set post_restore = 0")
+        if self._settings.drakrun.syscall_filter:
+            _must_be_file(
+                "[drakrun] syscall_filter", Path(self._settings.drakrun.syscall_filter), "expected a list"
+            )
+
+    def _check_xen(self) -> None:
+        try:
+            info = self._ask([self._section.xl, "info"])
+        except EngineError as error:
+            raise SettingsError(f"[drakrun] xen_cmdline_check: {error}") from None
+        if info.code != 0:
+            raise SettingsError(f"[drakrun] xen_cmdline_check: {info.trouble('Xen does not answer')}")
+        if missing := commands.missing_options(info.output):
+            raise SettingsError(
+                f"[drakrun] xen_cmdline_check = fail: Xen runs without {' '.join(missing)}; add it to "
+                "GRUB_CMDLINE_XEN_DEFAULT, update-grub and reboot, or set xen_cmdline_check = ignore"
+            )
+
+    @property
+    def profiles(self) -> Path:
+        """Where the profiles of the kernel and of DLLs are."""
+        return self._section.lib_dir / "profiles"
+
+    def dll_profiles(self) -> list[Path]:
+        """The profiles of DLLs: what ``attach_profiles`` attaches."""
+        return [path for path in sorted(self.profiles.glob("*.json")) if path.name not in OF_THE_KERNEL]
+
+    @property
+    def apiscout_profile(self) -> Path:
+        """What ``attach_apiscout_profile`` attaches."""
+        return self._section.lib_dir / APISCOUT
+
+    @property
+    def hooks(self) -> Path | None:
+        """The hook list of this host, else the one that DRAKVUF Sandbox comes with."""
+        return self._configured("hooks.txt")
+
+    @property
+    def post_restore(self) -> Path | None:
+        """The script that a guest runs once it is restored, likewise."""
+        return self._configured("vm-post-restore.ps1")
+
+    def _configured(self, name: str) -> Path | None:
+        data = self._package_data
+        candidates = [self._section.etc_dir / name, *([data / name] if data else [])]
+        return next((path for path in candidates if path.is_file()), None)
+
+    @functools.cached_property
+    def _package_data(self) -> Path | None:
+        """``drakrun/data`` of the Python environment that the command ``drakrun`` is in."""
+        program = self._tools.find(self._section.drakrun)
+        if program is None:
+            return None
+        prefix = program.resolve().parent.parent
+        return next(iter(sorted(prefix.glob("lib/python3*/*-packages/drakrun/data"))), None)
+
+    def _must_find(self, key: str) -> None:
+        program = getattr(self._section, key)
+        if self._tools.find(program) is None:
+            raise SettingsError(
+                f"[drakvuf] {key} = {program}: there is no such program that this user may execute "
+                f"(looked in {self._tools.path})"
+            )
+
+    def _ask(self, command: commands.Command) -> Finished:
+        return self._tools.run(command, seconds=ASK_SECONDS, quiet=True)
+
+
+def _must_be_file(setting: str, path: Path, advice: str) -> None:
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise SettingsError(f"{setting}: {path} is not there, or cannot be read: {advice}")

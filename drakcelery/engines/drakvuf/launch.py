@@ -1,0 +1,37 @@
+"""What a tool's process runs first: ``python -I -S launch.py PARENT PROGRAM ARGUMENT…``.
+
+It asks the kernel to kill it with its parent, and becomes the program; ``execve`` keeps the wish. A file for
+a bare interpreter, because the usual way (``preexec_fn``) may deadlock in a process that has threads.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+"""``prctl(2)``: the signal that a process gets when its parent dies."""
+
+NOT_STARTED = 127
+"""Exit code, as a shell's: the program is not there or cannot be executed."""
+
+
+def main(parent: str, program: str, *arguments: str) -> None:
+    """Become *program*, unless *parent*, a process id, is gone already."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        sys.exit(NOT_STARTED)
+    # execve keeps what is ignored or blocked: by Python (SIGPIPE), by a worker's pool (SIGINT)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        os.execvp(program, [program, *arguments])  # noqa: S606 no shell is wanted
+    except OSError as error:
+        sys.stderr.write(f"{program}: {error.strerror}\n")
+        sys.exit(NOT_STARTED)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

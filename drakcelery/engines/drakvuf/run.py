@@ -1,0 +1,189 @@
+"""DRAKVUF and tcpdump beside each other: started, watched, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from drakcelery.engines import Detonation
+from drakcelery.engines.drakvuf import commands
+from drakcelery.engines.drakvuf.cell import kill_group
+from drakcelery.engines.drakvuf.guest import Guest
+from drakcelery.engines.drakvuf.tools import end_of, ending, quoted, readable, stop
+from drakcelery.engines.drakvuf.verdict import End, Ended
+from drakcelery.errors import EngineError
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.1
+SIZE_SECONDS = 1.0
+"""How often what the run has written is measured."""
+GUEST_SECONDS = 5.0
+"""How often Xen is asked whether the guest is there."""
+GONE_SECONDS = 5.0
+"""How long DRAKVUF may take to notice that its guest has gone."""
+STOP_SECONDS = 10.0
+"""From SIGTERM to SIGKILL, as DRAKVUF Sandbox has it."""
+LISTEN_SECONDS = 15.0
+"""For tcpdump to begin."""
+TRAFFIC_STOP_SECONDS = 5.0
+INJECTION_BYTES = 64 * 1024
+"""How far into DRAKVUF's log its own injection is looked for; nothing comes before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long and how much."""
+
+    grace: int
+    """Seconds beyond the timeout, for the injection and the last dumps."""
+    output: int
+    """Bytes that a run may write."""
+
+
+@dataclass(kw_only=True)
+class Traffic:
+    """The recording of a guest's traffic."""
+
+    process: subprocess.Popen[bytes]
+    trouble: str | None = None
+    """Why it is not complete."""
+
+
+@contextlib.contextmanager
+def recorded(guest: Guest, job: Detonation, holder: str) -> Iterator[Traffic]:
+    """Record the guest's bridge into ``job.pcap`` inside the block. Raises :class:`EngineError`."""
+    command = commands.tcpdump(guest.section.tcpdump, guest.number, job.pcap)
+    with tempfile.TemporaryFile() as errors:
+        process = guest.cell.start(
+            holder, lambda: guest.tools.spawn(command, stdout=errors, stderr=errors, cwd=job.raw)
+        )
+        traffic = Traffic(process=process)
+        try:
+            deadline = time.monotonic() + LISTEN_SECONDS
+            while not job.pcap.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    how = "does not begin" if process.returncode is None else ending(process.returncode)
+                    raise EngineError(f"no traffic can be recorded: tcpdump {how}{quoted(_said(errors))}")
+                time.sleep(POLL_SECONDS)
+            yield traffic
+            if process.poll() is not None:
+                guest.cell.check(holder)
+                traffic.trouble = f"traffic is missing: tcpdump {ending(process.returncode)}"
+        finally:
+            stop(process, seconds=TRAFFIC_STOP_SECONDS, slot=guest.name)
+            guest.cell.forget(process)
+            log.info("tool_ended", tool="tcpdump", code=process.returncode, stderr=list(_said(errors)))
+
+
+def watched(guest: Guest, job: Detonation, holder: str, command: commands.Command, limits: Limits) -> Ended:
+    """Run DRAKVUF by *command* until it ends or must, with its log in ``job.log``.
+
+    Raises:
+        EngineError: the guest was destroyed meanwhile, or DRAKVUF does not die.
+    """
+    begun = time.monotonic()
+    with job.log.open("wb") as out, _errors(job).open("w+b") as errors:
+        process = guest.cell.start(
+            holder, lambda: guest.tools.spawn(command, stdout=out, stderr=errors, cwd=job.raw)
+        )
+        killed = False
+        try:
+            end = _follow(guest, job, process, limits)
+            seconds = int(time.monotonic() - begun)
+            killed = end is not End.ITSELF and not stop(process, seconds=STOP_SECONDS, slot=guest.name)
+        finally:
+            if process.poll() is None:
+                kill_group(process.pid, slot=guest.name)
+                process.wait()
+            guest.cell.forget(process)
+            said = readable(end_of(errors))
+            log.info("tool_ended", tool="drakvuf", code=process.returncode, stderr=list(said))
+    guest.cell.check(holder)
+    if end is End.ITSELF and process.returncode >= 0 and guest.is_alive() is False:
+        end = End.GUEST_GONE
+    return Ended(
+        end=end,
+        code=process.returncode,
+        killed=killed,
+        seconds=seconds,
+        timeout=job.timeout,
+        limit=_words(end, job, limits),
+        injection=_injection(job.log),
+        errors=said,
+    )
+
+
+def _words(end: End, job: Detonation, limits: Limits) -> str:
+    if end is End.OUTPUT:
+        return f"it had written {limits.output} bytes, the [drakvuf] output_limit"
+    return f"{job.timeout} s and {limits.grace} s of grace"
+
+
+def _follow(guest: Guest, job: Detonation, process: subprocess.Popen[bytes], limits: Limits) -> End:
+    """Wait until DRAKVUF ends, or there is a reason to end it."""
+    begun = asked = measured = time.monotonic()
+    deadline = begun + job.timeout + limits.grace
+    gone: float | None = None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(POLL_SECONDS)
+            return End.ITSELF
+        now = time.monotonic()
+        if now >= deadline:
+            return End.DEADLINE
+        if gone is not None:
+            if now - gone >= GONE_SECONDS:
+                return End.GUEST_GONE
+        elif now - asked >= GUEST_SECONDS:
+            asked = now
+            gone = now if guest.is_alive() is False else None
+        if now - measured >= SIZE_SECONDS:
+            measured = now
+            if written(job) > limits.output:
+                return End.OUTPUT
+
+
+def written(job: Detonation) -> int:
+    """Bytes that the run has written so far; links are not followed."""
+    files = [path for path in (job.log, job.pcap, _errors(job)) if path.exists()]
+    size = sum(path.lstat().st_size for path in files)
+    for directory in (job.dumps, traces(job)):
+        if directory.is_dir():
+            with (
+                os.scandir(directory) as entries,
+                contextlib.suppress(FileNotFoundError),
+            ):  # renamed meanwhile
+                size += sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+    return size
+
+
+def traces(job: Detonation) -> Path:
+    """Where ipt and codemon write."""
+    return job.raw / "ipt"
+
+
+def _errors(job: Detonation) -> Path:
+    return job.raw / "drakvuf_stderr.log"
+
+
+def _said(file: IO[bytes]) -> tuple[str, ...]:
+    return readable(end_of(file))
+
+
+def _injection(path: Path) -> Mapping[str, object] | None:
+    """The record of the sample's injection, which is the first that DRAKVUF writes."""
+    with path.open("rb") as file:
+        for line in file.read(INJECTION_BYTES).splitlines():
+            if record := commands.parse_injection(line):
+                return record
+    return None

@@ -1,0 +1,80 @@
+"""Which snapshot the VMs of this host are restored from. Its hash takes long, so it is kept."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from pathlib import Path
+
+import structlog
+
+from drakcelery.analysis import Snapshot
+from drakcelery.errors import EngineError
+
+log = structlog.get_logger(__name__)
+
+MEMORY = "snapshot.sav"
+DISK = "vm-0.img"
+"""Both in ``snapshot_dir``; the disk only with the storage backend qcow2."""
+
+
+def directory(etc_dir: Path, lib_dir: Path) -> Path:
+    """Where the snapshot is: what ``install.json`` says, else ``volumes``.
+
+    Raises:
+        EngineError: ``install.json`` cannot be read: DRAKVUF Sandbox is not installed here, or not for us.
+    """
+    path = etc_dir / "install.json"
+    try:
+        named = json.loads(path.read_bytes()).get("snapshot_dir")
+    except (OSError, ValueError, AttributeError) as error:
+        raise EngineError(f"{path}: no installation of DRAKVUF Sandbox: {error}") from None
+    return Path(named) if isinstance(named, str) and named else lib_dir / "volumes"
+
+
+def identify(volumes: Path, cache: Path) -> Snapshot:
+    """The snapshot in *volumes*: when it was made, and the sha256 of the guest's saved memory.
+
+    The hash is kept in the file *cache* until the snapshot's size or time changes. Whoever comes while it is
+    being made waits for it.
+
+    Raises:
+        EngineError: it cannot be read.
+    """
+    memory = volumes / MEMORY
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with cache.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                status = memory.stat()
+                known: list[str | int] = [str(memory), status.st_ino, status.st_size, status.st_mtime_ns]
+                sha256 = _recall(cache, known) or _hash(memory, cache, known)
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open as well
+        disk = volumes / DISK
+        made = disk.stat().st_mtime if disk.is_file() else status.st_mtime
+    except OSError as error:
+        raise EngineError(f"the snapshot cannot be read: {error}") from None
+    return Snapshot(version=int(made), sha256=sha256)
+
+
+def _recall(cache: Path, known: list[str | int]) -> str | None:
+    try:
+        kept = json.loads(cache.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    if isinstance(kept, dict) and kept.get("file") == known and isinstance(kept.get("sha256"), str):
+        return str(kept["sha256"])
+    return None
+
+
+def _hash(memory: Path, cache: Path, known: list[str | int]) -> str:
+    log.info("snapshot_hashing", file=str(memory), size=known[2])
+    with memory.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    partial = cache.with_suffix(".partial")
+    partial.write_text(json.dumps({"file": known, "sha256": sha256}), encoding="utf-8")
+    partial.replace(cache)
+    return sha256

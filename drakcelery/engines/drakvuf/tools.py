@@ -1,0 +1,193 @@
+"""Runs the tools: within bounds, in groups of their own, with nothing of our environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from drakcelery.engines.drakvuf import launch
+from drakcelery.engines.drakvuf.cell import Cell, kill_group
+from drakcelery.engines.drakvuf.commands import Command
+from drakcelery.errors import EngineError
+
+log = structlog.get_logger(__name__)
+
+STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+KEPT_BYTES = 64 * 1024
+"""How much of what a tool prints is read: the end of it."""
+KEPT_LINES = 200
+LINE_LENGTH = 500
+ERROR_LINES = 3
+"""How many lines of a tool's stderr go into the error that Karton shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What came of a tool."""
+
+    name: str
+    code: int
+    """Exit code; negative: the signal that it died of."""
+    output: str
+    """Its stdout, as it is; of a long one the end."""
+    said: str
+    """Its stderr, likewise."""
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The last lines of its stderr, printable."""
+        return readable(self.said)
+
+    def trouble(self, what: str) -> EngineError:
+        """The error that says *what* failed, why, and what the tool said last."""
+        return EngineError(f"{what}: {self.name} {ending(self.code)}{quoted(self.errors)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """How tools are started on this host."""
+
+    path: str = STANDARD_PATH
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """The environment is all that a tool gets: ours holds secrets."""
+        fixed = {"PATH": self.path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        object.__setattr__(self, "environment", {**self.environment, **fixed})
+
+    def find(self, program: str) -> Path | None:
+        """Where *program* is; None where it is not, or cannot be executed."""
+        found = shutil.which(program, path=self.path)
+        return Path(found) if found else None
+
+    def spawn(
+        self,
+        command: Command,
+        *,
+        stdout: IO[bytes],
+        stderr: IO[bytes],
+        stdin: int = subprocess.DEVNULL,
+        cwd: Path = Path("/"),
+    ) -> subprocess.Popen[bytes]:
+        """Start *command* in a group of its own; it dies with this process."""
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *command],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=self.environment,
+            cwd=cwd,
+            start_new_session=True,
+        )
+
+    def run(
+        self,
+        command: Command,
+        *,
+        seconds: float,
+        cell: Cell | None = None,
+        holder: str | None = None,
+        held_open: bool = False,
+        quiet: bool = False,
+    ) -> Finished:
+        """Run *command* to its end, for *holder* of *cell* if there is one, and log what it said.
+
+        *held_open*: it gets a pipe as stdin that nobody writes to, instead of ``/dev/null``. *quiet*: do not
+        log how it ended.
+
+        Raises:
+            EngineError: it takes longer than *seconds*, or *holder* has lost the guest.
+        """
+        name = called(command)
+        begun = time.monotonic()
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+
+            def start() -> subprocess.Popen[bytes]:
+                stdin = subprocess.PIPE if held_open else subprocess.DEVNULL
+                return self.spawn(command, stdout=output, stderr=errors, stdin=stdin)
+
+            process = cell.start(holder, start) if cell else start()
+            try:
+                code = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                kill_group(process.pid, slot=cell.slot if cell else "none")
+                process.wait()
+                said = readable(end_of(errors))
+                _report(name, None, begun, said)
+                raise EngineError(f"{name} did not end within {seconds:.0f} s{quoted(said)}") from None
+            finally:
+                if process.stdin:
+                    process.stdin.close()
+                if cell and process.returncode is not None:
+                    cell.forget(process)
+            finished = Finished(name=name, code=code, output=end_of(output), said=end_of(errors))
+        if not quiet:
+            _report(name, code, begun, finished.errors)
+        return finished
+
+
+def stop(process: subprocess.Popen[bytes], *, seconds: float, slot: str) -> bool:
+    """Ask a running tool to end, then make it. False where it had to be killed."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        kill_group(process.pid, slot=slot)
+        process.wait()
+        return False
+    return True
+
+
+def called(command: Command) -> str:
+    """``drakrun vm-start`` for its command line: the words that name it."""
+    words = [word for word in command[1:3] if word.isascii() and word.replace("-", "").isalpha()]
+    return " ".join([Path(command[0]).name, *(word for word in words if not word.startswith("-"))])
+
+
+def ending(code: int) -> str:
+    """``ended with exit code 3``, ``was killed (SIGSEGV)``."""
+    if code == launch.NOT_STARTED:
+        return "could not be started"
+    return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+
+
+def quoted(errors: tuple[str, ...]) -> str:
+    """The last of a tool's lines, as the end of a sentence."""
+    said = [line for line in errors if line.strip()][-ERROR_LINES:]
+    return f"; it said: {' | '.join(said)}" if said else ""
+
+
+def readable(text: str) -> tuple[str, ...]:
+    """The last lines of *text*, printable and bounded: what is in them is outside data."""
+    return tuple(printable(line[:LINE_LENGTH]) for line in text.splitlines()[-KEPT_LINES:])
+
+
+def printable(line: str) -> str:
+    """*line*, with what is not printable escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+
+
+def end_of(file: IO[bytes]) -> str:
+    """The last :data:`KEPT_BYTES` of *file*."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - KEPT_BYTES))
+    return file.read(KEPT_BYTES).decode("utf-8", "replace")
+
+
+def _report(name: str, code: int | None, begun: float, errors: tuple[str, ...]) -> None:
+    """Log how a tool ended; *code* None: it was killed for taking too long."""
+    say = log.info if code == 0 else log.warning
+    say("tool_ended", tool=name, code=code, seconds=round(time.monotonic() - begun, 3), stderr=list(errors))

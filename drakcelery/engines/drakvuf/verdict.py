@@ -1,0 +1,105 @@
+"""What became of a run. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from drakcelery.analysis import Execution
+from drakcelery.engines.drakvuf.tools import ending, printable, quoted
+from drakcelery.errors import EngineError
+
+NOT_EXECUTED = 4
+"""``INJECTION_UNSUCCESSFUL`` (``src/exitcodes.h``): the guest refused to start the sample."""
+
+COMPLETE = {
+    0: None,
+    7: "DRAKVUF's plugins did not stop in time, so their last events may be missing",
+    10: "the guest's kernel crashed",
+    11: "the guest was switched off",
+}
+"""Exit codes of a run that took place, and what to say of it."""
+
+BROKEN = {
+    1: "DRAKVUF failed",
+    2: "the injection into the guest took too long",
+    3: "the injection into the guest failed",
+    5: "writing a file into the guest took too long",
+    6: "writing a file into the guest failed",
+}
+
+
+class End(enum.Enum):
+    """Who ended DRAKVUF."""
+
+    ITSELF = "itself"
+    DEADLINE = "deadline"
+    OUTPUT = "output"
+    GUEST_GONE = "guest gone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How DRAKVUF ended, and what it left."""
+
+    end: End
+    code: int
+    killed: bool
+    """It did not end of SIGTERM."""
+    seconds: int
+    """How long it ran."""
+    timeout: int
+    """How long it was to watch, seconds."""
+    limit: str
+    """The limit that was reached, in words."""
+    injection: Mapping[str, object] | None
+    """The injector's record; None where the log does not begin with one."""
+    errors: tuple[str, ...]
+
+
+def judge(ended: Ended) -> tuple[Execution, str | None]:
+    """Whether the sample was executed, and why the run was not an ordinary one.
+
+    A guest that goes away by itself, once the sample runs, is the sample's doing: it may switch the machine
+    off, restart or crash it, each of which ends a VM.
+
+    Raises:
+        EngineError: the run shows nothing of the sample, for a reason that is not its own.
+    """
+    if ended.code == NOT_EXECUTED:
+        return Execution.NOT_EXECUTED, f"the guest did not start the sample: {_said(ended.injection)}"
+    if ended.end is End.DEADLINE and ended.killed:
+        raise EngineError(
+            f"DRAKVUF hung: it ended neither after {ended.limit} nor of SIGTERM{quoted(ended.errors)}"
+        )
+    if ended.end is End.ITSELF and ended.code not in COMPLETE:
+        what = BROKEN.get(ended.code, "DRAKVUF crashed" if ended.code < 0 else "DRAKVUF failed")
+        injected = ended.injection and ended.injection.get("Status") == "Success"
+        said = "" if injected or not ended.injection else f" ({_said(ended.injection)})"
+        raise EngineError(f"{what}{said}: drakvuf {ending(ended.code)}{quoted(ended.errors)}")
+    if not ended.injection or ended.injection.get("Status") != "Success":
+        why = {End.GUEST_GONE: "the guest went away", End.DEADLINE: f"nothing happened in {ended.limit}"}
+        reason = why.get(ended.end, "DRAKVUF says nothing of it")
+        raise EngineError(f"the sample was not started: {reason}{quoted(ended.errors)}")
+    reasons = {
+        End.ITSELF: COMPLETE.get(ended.code) or _early(ended),
+        End.DEADLINE: f"DRAKVUF did not end by itself and was stopped after {ended.limit}",
+        End.OUTPUT: f"stopped after {ended.seconds} s: {ended.limit}",
+        End.GUEST_GONE: f"the guest went away after {ended.seconds} s: switched off, restarted or crashed",
+    }
+    return Execution.EXECUTED, reasons[ended.end]
+
+
+def _early(ended: Ended) -> str | None:
+    return f"DRAKVUF ended after {ended.seconds} s already" if ended.seconds < ended.timeout else None
+
+
+def _said(injection: Mapping[str, object] | None) -> str:
+    """What Windows answered; text of the guest's."""
+    if not injection:
+        return "no reason was given"
+    error, code = injection.get("Error"), injection.get("ErrorCode")
+    if error is None and code is None:
+        return printable(str(injection.get("Status")))[:100]
+    return f"{printable(str(error))[:100]} (error {printable(str(code))[:20]})"

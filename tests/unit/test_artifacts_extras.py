@@ -1,0 +1,62 @@
+"""The guest's memory and the host's profiles, where an engine left them."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from drakcelery.analysis import Artifact
+from drakcelery.artifacts.extras import pack_extras
+from drakcelery.artifacts.untrusted import UntrustedFileError
+from drakcelery.contract import artifact_resource
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """What the engine left; *out* lies beside it."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "out").mkdir()
+    return tmp_path / "raw"
+
+
+def test_nothing_is_packed_where_nothing_is(raw: Path) -> None:
+    """An emulator leaves nothing of it."""
+    pack_extras(raw, raw.parent / "out")
+    assert list((raw.parent / "out").iterdir()) == []
+
+
+def test_the_names_are_those_of_v018(raw: Path) -> None:
+    """The memory deflated, the profiles as the directory that Karton unpacks."""
+    (raw / "profiles").mkdir()
+    (raw / "profiles" / "native_ntdll_profile.json").write_text("{}")
+    (raw / "post_sample.raw_memdump").write_bytes(bytes(3_000_000))
+    (raw / "static_apiscout_profile.json").write_text("[]")
+    out = raw.parent / "out"
+    pack_extras(raw, out)
+    assert {path.name for path in out.iterdir()} == {
+        *("profiles", "post_sample.raw_memdump.gz", "static_apiscout_profile.json")
+    }
+    assert gzip.decompress((out / "post_sample.raw_memdump.gz").read_bytes()) == bytes(3_000_000)
+    with zipfile.ZipFile(out / "profiles") as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["native_ntdll_profile.json"]
+
+
+@pytest.mark.parametrize("name", ["profiles", "post_sample.raw_memdump", "static_apiscout_profile.json"])
+def test_a_link_is_not_followed(raw: Path, name: str) -> None:
+    """Whoever can write to the output must not choose what is uploaded."""
+    (raw / name).symlink_to("/etc/passwd")
+    with pytest.raises(UntrustedFileError):
+        pack_extras(raw, raw.parent / "out")
+
+
+def test_karton_is_told_which_is_a_directory() -> None:
+    """Consumers call ``extract_temporary`` on it, as with the profiles of v0.18."""
+    resources = [
+        artifact_resource(Artifact(name=name, size=1, sha256="0" * 64), bucket="drakrun", uid="a").to_dict()
+        for name in ("profiles", "dumps.zip")
+    ]
+    assert [resource["flags"] for resource in resources] == [["Directory"], []]

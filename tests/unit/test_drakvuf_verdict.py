@@ -1,0 +1,90 @@
+"""What became of a run under DRAKVUF."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakcelery.analysis import Execution
+from drakcelery.engines.drakvuf.verdict import End, Ended, judge
+from drakcelery.errors import EngineError
+
+STARTED = {"Plugin": "inject", "Status": "Success"}
+REFUSED = {"Plugin": "inject", "Status": "Error", "ErrorCode": 740, "Error": "ERROR_ELEVATION_REQUIRED"}
+
+
+def ended(**changes: object) -> Ended:
+    """An ordinary run of a minute, with *changes*."""
+    fields: dict[str, object] = {
+        "end": End.ITSELF,
+        "code": 0,
+        "killed": False,
+        "seconds": 61,
+        "timeout": 60,
+        "limit": "60 s and 90 s of grace",
+        "injection": STARTED,
+        "errors": ("first", "last"),
+    }
+    return Ended(**{**fields, **changes})  # type: ignore[arg-type] # typed where they are named
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"seconds": 12}, "DRAKVUF ended after 12 s already"),
+        ({"code": 7}, "DRAKVUF's plugins did not stop in time, so their last events may be missing"),
+        ({"code": 10, "seconds": 5}, "the guest's kernel crashed"),
+        ({"code": 11, "seconds": 5}, "the guest was switched off"),
+        ({"end": End.DEADLINE}, "DRAKVUF did not end by itself and was stopped after 60 s and 90 s of grace"),
+        ({"end": End.OUTPUT, "limit": "too much"}, "stopped after 61 s: too much"),
+        (
+            {"end": End.OUTPUT, "limit": "too much", "killed": True, "code": -9},
+            "stopped after 61 s: too much",
+        ),
+        (
+            {"end": End.GUEST_GONE, "seconds": 5},
+            "the guest went away after 5 s: switched off, restarted or crashed",
+        ),
+        (
+            {"end": End.GUEST_GONE, "code": 1},
+            "the guest went away after 61 s: switched off, restarted or crashed",
+        ),
+    ],
+)
+def test_what_was_seen_is_kept(changes: dict[str, object], reason: str | None) -> None:
+    """Once the sample runs, whatever ends the run early is told with the result."""
+    assert judge(ended(**changes)) == (Execution.EXECUTED, reason)
+
+
+def test_windows_may_refuse_the_sample() -> None:
+    """Exit code 4 is a result, with what Windows said; what a guest says is shown escaped."""
+    execution, reason = judge(ended(code=4, injection=REFUSED))
+    assert execution is Execution.NOT_EXECUTED
+    assert reason == "the guest did not start the sample: ERROR_ELEVATION_REQUIRED (error 740)"
+    _, reason = judge(ended(code=4, injection={"Status": "Error", "Error": "\x1b[2J", "ErrorCode": 1}))
+    assert reason == "the guest did not start the sample: \\x1b[2J (error 1)"
+    _, reason = judge(ended(code=4, injection=None))
+    assert reason == "the guest did not start the sample: no reason was given"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"code": 1}, "DRAKVUF failed: drakvuf ended with exit code 1; it said: first | last"),
+        (
+            {"code": 2, "injection": {"Status": "Timeout"}},
+            r"the injection into the guest took too long \(Timeout\)",
+        ),
+        ({"code": 3}, "the injection into the guest failed: drakvuf ended with exit code 3"),
+        ({"code": -11}, r"DRAKVUF crashed: drakvuf was killed \(SIGSEGV\)"),
+        ({"code": 127}, "DRAKVUF failed: drakvuf could not be started"),
+        ({"end": End.DEADLINE, "killed": True, "code": -9}, "DRAKVUF hung: it ended neither after 60 s"),
+        ({"injection": None}, "the sample was not started: DRAKVUF says nothing of it"),
+        ({"injection": None, "end": End.DEADLINE}, "not started: nothing happened in 60 s and 90 s of grace"),
+        ({"injection": REFUSED, "end": End.GUEST_GONE}, "not started: the guest went away"),
+    ],
+)
+def test_what_shows_nothing_is_tried_again(changes: dict[str, object], message: str) -> None:
+    """A run without the sample, or without a whole log, is no result."""
+    with pytest.raises(EngineError, match=message):
+        judge(ended(**changes))
