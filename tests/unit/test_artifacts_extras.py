@@ -45,7 +45,21 @@ def test_the_names_are_those_of_v018(raw: Path) -> None:
         assert archive.namelist() == ["native_ntdll_profile.json"]
 
 
-@pytest.mark.parametrize("name", ["profiles", "post_sample.raw_memdump", "static_apiscout_profile.json"])
+def test_traces_are_packed(raw: Path) -> None:
+    """What ipt and codemon wrote is ipt.zip, without names that the guest made up; nothing written, no zip."""
+    (raw / "ipt").mkdir()
+    pack_extras(raw, raw.parent / "out")
+    assert list((raw.parent / "out").iterdir()) == []
+    (raw / "ipt" / "ipt_stream_vcpu0").write_bytes(b"trace")
+    (raw / "ipt" / "a b").write_bytes(b"x")
+    pack_extras(raw, raw.parent / "out")
+    with zipfile.ZipFile(raw.parent / "out" / "ipt.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {"ipt/ipt_stream_vcpu0": b"trace"}
+
+
+@pytest.mark.parametrize(
+    "name", ["profiles", "ipt", "post_sample.raw_memdump", "static_apiscout_profile.json"]
+)
 def test_a_link_is_not_followed(raw: Path, name: str) -> None:
     """Whoever can write to the output must not choose what is uploaded."""
     (raw / name).symlink_to("/etc/passwd")
