@@ -13,6 +13,7 @@ from typing import Any
 from celery.app import amqp
 from kombu import Queue
 
+from drakcelery import visibility
 from drakcelery.lease import TRANSPORT_OPTIONS
 
 POLL_SECONDS = 0.2
@@ -43,15 +44,16 @@ class Queues(amqp.Queues):
 
 
 class AMQP(amqp.AMQP):
-    """Celery's, with the queues above."""
+    """Celery's, with the queues above, and connections that go by Redis' clock."""
 
     queues_cls = Queues
+    Connection = visibility.Connection
 
 
 def configuration(broker_url: str, *, sentinel_master: str | None = None) -> dict[str, Any]:
     """Celery's settings for a broker; *sentinel_master* is the name of the master that Sentinel watches."""
     if not broker_url.startswith("amqp"):
-        options = {**TRANSPORT_OPTIONS, "polling_interval": POLL_SECONDS}
+        options = {**TRANSPORT_OPTIONS, **visibility.OPTIONS, "polling_interval": POLL_SECONDS}
         master = {"master_name": sentinel_master} if sentinel_master else {}
         return {"broker_transport_options": {**options, **master}}
     return {

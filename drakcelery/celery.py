@@ -8,10 +8,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import signal
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from celery import Celery, Task
+from celery.schedules import schedule
 from celery.signals import setup_logging, task_revoked, worker_process_init, worker_shutting_down
 from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
@@ -143,16 +146,20 @@ def configuration() -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # After a lost connection the slots say how much a worker takes, as before it
         "worker_enable_prefetch_count_reduction": False,
-        "beat_schedule_filename": str(config.drakcelery.state_dir / "beat"),
+        # In memory: what beat would keep in a file is a time by this host's clock
+        "beat_scheduler": "celery.beat:Scheduler",
         "beat_schedule": {
             "reconcile": {
                 "task": chain.RECONCILE,
-                "schedule": reconcile.INTERVAL,
-                # What was not done before the next one is due need not be done at all
-                "options": {"expires": reconcile.INTERVAL},
+                "schedule": schedule(reconcile.INTERVAL, nowfun=_steady),
             }
         },
     }
+
+
+def _steady() -> datetime:
+    """A time that runs on evenly while somebody sets this host's clock right."""
+    return datetime.fromtimestamp(time.monotonic(), tz=UTC)
 
 
 app = Celery("drakcelery", amqp="drakcelery.brokers:AMQP")
@@ -212,6 +219,8 @@ def reconcile_now() -> dict[str, int]:
     """Compare the ledger with Karton and mend what is amiss; beat sends it."""
     config = current_settings()
     ledger = make_ledger(config)
+    if not reconcile.take_turn(ledger):
+        return {}
     return reconcile.Reconciler(ledger=ledger, settings=config, send=functools.partial(send, ledger)).run()
 
 

@@ -74,7 +74,7 @@ class Janitor(threading.Thread):
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
             status = host_status(self._site)
             if status.slots != last or now - reported >= REPORT_SECONDS:
-                tell(functools.partial(self._site.ledger.fleet.report, status))
+                tell(functools.partial(_report, self._site, status))
                 last, reported = status.slots, now
             if self._over.wait(SYNC_SECONDS):
                 break
@@ -113,6 +113,13 @@ class Janitor(threading.Thread):
                     log.info("workspace_removed", uid=uid, attempt=attempt)
         except (RedisError, OSError) as error:
             log.warning("not_looked_after", error=str(error))
+
+
+def _report(site: Site, status: HostStatus) -> None:
+    """Tell the others, in Redis' time: this host's clock may be wrong."""
+    ahead = time.time() - site.ledger.now()
+    slots = tuple(slot.model_copy(update={"since": slot.since - ahead}) for slot in status.slots)
+    site.ledger.fleet.report(status.model_copy(update={"slots": slots}))
 
 
 def host_status(site: Site) -> HostStatus:

@@ -10,7 +10,6 @@ RabbitMQ needs none of it: it gives back what a lost connection had.
 
 from __future__ import annotations
 
-import time
 import warnings
 from typing import Any
 
@@ -31,9 +30,8 @@ SWEEP_SECONDS = 5.0
 TRANSPORT_OPTIONS: dict[str, Any] = {
     "visibility_timeout": VISIBILITY_SECONDS,
     "unacked_restore_interval": SWEEP_SECONDS,
-    "unacked_restore_throttle": 1,
 }
-"""For kombu's Redis transport: the sweep, which is a hundred seconds by default."""
+"""For the Redis transport of :mod:`drakcelery.visibility`."""
 
 
 class Consumer(consumer.Consumer):
@@ -68,7 +66,7 @@ class Consumer(consumer.Consumer):
         if transport.driver_type == "redis":
             for channel in transport.channels:
                 channel.do_restore = False
-                self._held.update(channel.qos._delivered)  # noqa: SLF001 as in renew
+                self._held.update(channel.qos._delivered)  # noqa: SLF001 kombu has it nowhere else
         with warnings.catch_warnings():
             # of another default in Celery 6: ours is chosen
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
@@ -83,7 +81,7 @@ class Consumer(consumer.Consumer):
         for tag, message in self._held.items():
             message.channel = channel
             if tag in at_work:
-                channel.qos._delivered[tag] = message  # noqa: SLF001 as in renew
+                channel.qos._delivered[tag] = message  # noqa: SLF001 as above
         if self._held:
             log.info("handed_on", held=len(self._held), at_work=len(at_work))
         self._held.clear()
@@ -115,17 +113,10 @@ class Lease(bootsteps.StartStopStep):
 
 
 def renew(channel: Any) -> int:
-    """Write the delivery time of every message that this worker holds anew; returns how many it holds.
-
-    Only messages that are still held: one that another worker took over meanwhile stays its own (``XX``).
-    """
-    tags = list(channel.qos._delivered)  # noqa: SLF001 kombu keeps the tags of unacknowledged messages nowhere else
-    if not tags:
-        return 0
-    now = time.time()
+    """Keep every message that this worker holds from being delivered to others; returns how many it holds."""
     try:
-        with channel.conn_or_acquire() as client:
-            client.zadd(channel.unacked_index_key, dict.fromkeys(tags, now), xx=True)
+        held = int(channel.qos.renew())
     except channel.connection_errors as error:
         log.warning("lease_not_renewed", error=str(error))
-    return len(tags)
+        return 0
+    return held

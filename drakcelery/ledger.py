@@ -40,6 +40,8 @@ INFLIGHT = "drak:inflight"
 SILENCE = 20
 """Seconds after which a delivery that does not renew its claim counts as dead."""
 
+CONNECT_SECONDS = 5
+"""A host that was cut off finds its way back that soon."""
 PATIENT_RETRIES = 2000
 """Of ten seconds each at the most: some five hours."""
 
@@ -69,6 +71,7 @@ def connect(section: RedisSection, *, name: str | None = None, patient: bool = F
         section.address(),
         decode_responses=True,
         socket_timeout=section.socket_timeout or None,
+        socket_connect_timeout=CONNECT_SECONDS,
         health_check_interval=30,
         client_name=name,
         retry=Retry(ExponentialWithJitterBackoff(base=0.2, cap=10), PATIENT_RETRIES if patient else 3),

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 INTERVAL = 10.0
 """Seconds between two runs."""
+TURN = "drak:reconciled"
+"""Set in Redis by a run, for a while: what beat, or a second one, asked for meanwhile is done already."""
+TURN_SECONDS = 0.8 * INTERVAL
 UNSENT_SECONDS = 15
 """After that long, whoever was to send an attempt has died, or the broker was away."""
 LOST_SECONDS = 30
@@ -39,6 +42,15 @@ RENEWAL_SECONDS = 600
 
 Send = Callable[[Record], None]
 """Send the current attempt of a record on its way, from the stage that comes next."""
+
+
+def take_turn(ledger: Ledger) -> bool:
+    """Whether a run is due. False where one has begun within the last :data:`TURN_SECONDS`.
+
+    Requests pile up while nobody takes them. They do not expire: the worker's clock would be compared with
+    beat's, so that a worker an hour ahead would do none at all.
+    """
+    return bool(ledger.redis.set(TURN, 1, nx=True, px=int(TURN_SECONDS * 1000)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +79,7 @@ class Reconciler:
             try:
                 if self._cancel(record):
                     continue
-                self._renew(record.task_uid)
+                self._renew(record.task_uid, now)
                 self._revive(record, hosts, now - record.last_sign)
             except Superseded as error:
                 log.info("nothing_amiss", uid=record.uid, reason=str(error))
@@ -159,8 +171,8 @@ class Reconciler:
         end_attempt(self.ledger, record, failure, settings=self.settings, final=final)
         self._count("ended")
 
-    def _renew(self, task_uid: str) -> None:
-        """Set ``last_update`` unless the task changed meanwhile.
+    def _renew(self, task_uid: str, now: float) -> None:
+        """Set ``last_update`` to *now* unless the task changed meanwhile.
 
         ``set_task_status`` with the same status writes nothing (``karton.core.backend``), so the task's JSON
         is changed here; not in Lua, whose JSON library turns empty lists into objects.
@@ -172,10 +184,10 @@ class Reconciler:
             task = json.loads(str(text)) if text else None
             if task is None or task["status"] != TaskState.STARTED.value:
                 return
-            if time.time() - task["last_update"] < RENEWAL_SECONDS:
+            if now - task["last_update"] < RENEWAL_SECONDS:
                 return
             pipe.multi()
-            pipe.set(key, json.dumps({**task, "last_update": time.time()}, sort_keys=True))
+            pipe.set(key, json.dumps({**task, "last_update": now}, sort_keys=True))
             try:
                 pipe.execute()
             except WatchError:

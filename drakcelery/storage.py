@@ -30,6 +30,7 @@ from minio.credentials.providers import IamAwsProvider
 from minio.error import MinioException, S3Error
 from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
+from drakcelery import s3client
 from drakcelery.analysis import ObjectRef
 from drakcelery.errors import BadTask, SettingsError, StorageAway, StorageError
 from drakcelery.etag import FileOnItsWay
@@ -41,7 +42,7 @@ PART_SIZE = 16 * 1024**2
 """Bytes of a part of a multipart upload; each upload thread holds one in memory."""
 TRANSFERS = 3
 """How often a transfer is made whose bytes turn out wrong."""
-RETRY = urllib3.Retry(
+RETRY = s3client.Retry(
     total=6,
     backoff_factor=0.5,
     backoff_max=8,
@@ -106,9 +107,10 @@ class Storage:
             retries=RETRY if patience is None else urllib3.Retry(0),
             timeout=TIMEOUT if patience is None else urllib3.Timeout(connect=patience, read=patience),
             ssl_context=ssl.create_default_context(),
+            socket_options=s3client.SOCKET_OPTIONS,
         )
         try:
-            client = Minio(
+            client = s3client.Client(
                 url.netloc,
                 access_key=None if section.iam_auth else key,
                 secret_key=None if section.iam_auth or secret is None else secret.get_secret_value(),
@@ -284,7 +286,8 @@ class Storage:
         """Upload *files* as ``<prefix>/<name>``, in parallel, each checked; *last* when all others are there.
 
         Large files go one by one, their parts in parallel; then the others in parallel. Nothing runs on
-        after this returned or raised. *check* is called before each object; what it raises ends the upload.
+        after this returned or raised. *check* is called before each object, and
+        before a request is repeated; what it raises ends the upload.
 
         Raises:
             StorageError: names the object that failed; *last* was then not uploaded. An empty file is a
@@ -299,7 +302,8 @@ class Storage:
         def put(name: str, parallel: int = 1) -> None:
             if check is not None:
                 check()
-            self._put_file(bucket, f"{prefix}/{name}", files[name], parallel=parallel)
+            with s3client.fenced(check):
+                self._put_file(bucket, f"{prefix}/{name}", files[name], parallel=parallel)
 
         for name in (name for name, size in sizes.items() if size > PART_SIZE):
             put(name, self._threads)

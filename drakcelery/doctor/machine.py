@@ -45,7 +45,7 @@ def clock_verdict(ours: float, theirs: float, *, way: float) -> Verdict:
     if abs(apart) <= CLOCK_SECONDS + way:
         return ok(f"{abs(apart):.1f} s from Redis' clock")
     if abs(apart) > S3_SECONDS:
-        return warning(f"{says}: times in Karton and metadata are wrong, and S3 may refuse what we sign")
+        return warning(f"{says}: times in metadata and logs are wrong, and other S3 clients may be refused")
     return warning(f"{says}: times in Karton, metadata and logs are wrong by as much")
 
 

@@ -71,8 +71,8 @@ def broker_commands() -> tuple[Command, ...]:
         *(("SADD", bound, NOBODY), ("SREM", bound, NOBODY), ("SMEMBERS", bound)),
         *(("HSET", "unacked", NOBODY, ""), ("HGET", "unacked", NOBODY), ("HDEL", "unacked", NOBODY)),
         *(("ZADD", "unacked_index", "1", NOBODY), ("ZREM", "unacked_index", NOBODY)),
-        ("ZRANGE", "unacked_index", "1", "0", "BYSCORE", "REV", "LIMIT", "0", "1"),
-        *(("SET", "unacked_mutex", "", "NX", "PX", "1"), ("EVALSHA", "0" * 40, "1", "unacked_mutex")),
+        *(("ZRANGE", "unacked_index", "1", "-inf", "BYSCORE", "REV"), ("TIME",)),
+        ("EVALSHA", "0" * 40, "1", bound),
         ("PUBLISH", channel, ""),
     )
 

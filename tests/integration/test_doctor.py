@@ -423,11 +423,11 @@ def test_a_wrong_clock(settings: Settings, tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    found = {one["check"]: one for one in json.loads(done.stdout)}
+    found = {one["check"]: one for one in json.loads(done.stdout.splitlines()[-1])}
     assert found["host.clock"]["status"] == "warning"
     assert "3600.0 s ahead of Redis'" in found["host.clock"]["said"]
     assert "timedatectl" in found["host.clock"]["remedy"]
-    assert "clock of this machine is wrong" in found["s3.reachable"]["said"]
+    assert found["s3.reachable"]["status"] == "ok"  # storage signs by the server's time
 
 
 def test_a_sound_machine(settings: Settings) -> None:

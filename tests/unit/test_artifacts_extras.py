@@ -46,7 +46,7 @@ def test_the_names_are_those_of_v018(raw: Path) -> None:
 
 
 def test_traces_are_packed(raw: Path) -> None:
-    """What ipt and codemon wrote is ipt.zip, without names that the guest made up; nothing written, no zip."""
+    """What ipt and codemon wrote is ipt.zip, without names that the guest made up; nothing gives no zip."""
     (raw / "ipt").mkdir()
     pack_extras(raw, raw.parent / "out")
     assert list((raw.parent / "out").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from celery import Celery
 from celery.app import amqp
 from kombu import Connection, Queue
+from kombu.transport import pyamqp
 
-from drakcelery import brokers
+from drakcelery import brokers, visibility
 from drakcelery.lease import VISIBILITY_SECONDS
 from drakcelery.settings import Settings
 from tests.unit.settings.reading import complaint, read
@@ -53,6 +55,35 @@ def test_tls(tmp_path: Path) -> None:
     options = connection.transport_options or {}
     assert options["visibility_timeout"] == VISIBILITY_SECONDS
     assert "master_name" not in options
+
+
+@pytest.mark.parametrize(
+    ("url", "transport"),
+    [
+        ("redis://h/1", visibility.Transport),
+        ("rediss://h/1", visibility.Transport),
+        ("sentinel://a/0;sentinel://b/0?master_name=m", visibility.SentinelTransport),
+        ("amqp://a//;amqp://b//", pyamqp.Transport),
+        ("amqps://a//", pyamqp.SSLTransport),
+    ],
+)
+def test_transport(tmp_path: Path, url: str, transport: type) -> None:
+    """Redis has a transport of ours, also after a failover, in a copy, and in a pool, as Celery sends by."""
+    connection = connection_of(tmp_path, url)
+    for one in (connection, connection.clone(), connection.Pool(1).new()):
+        assert type(one.transport) is transport
+        one.maybe_switch_next()
+        assert type(one.transport) is transport
+
+
+def test_silent_peers(tmp_path: Path) -> None:
+    """No connection to Redis waits for ever; none gives up on an answer that Redis takes its time for."""
+    options = connection_of(tmp_path, "redis://h/1").transport_options or {}
+    assert brokers.POLL_SECONDS < options["socket_timeout"] <= visibility.SILENT_SECONDS
+    assert options["socket_connect_timeout"] <= visibility.SILENT_SECONDS
+    # A BRPOP is looked at every interval, and given up when it is overdue by one
+    assert 2 * options["health_check_interval"] <= visibility.SILENT_SECONDS < VISIBILITY_SECONDS
+    assert options["socket_keepalive_options"][socket.TCP_USER_TIMEOUT] == 1000 * visibility.SILENT_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_memory(policy: str, limit: int, used: int, status: Status) -> None:
         (1004.9, Status.OK, "4.9 s from"),
         (1060.0, Status.WARNING, "60.0 s ahead of Redis'"),
         (940.0, Status.WARNING, "60.0 s behind Redis'"),
-        (4600.0, Status.WARNING, "S3 may refuse"),
+        (4600.0, Status.WARNING, "other S3 clients may be refused"),
     ],
 )
 def test_clock(ours: float, status: Status, words: str) -> None:

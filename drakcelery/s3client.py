@@ -1,0 +1,87 @@
+"""The client below storage: right where this host's clock is wrong, and with no write that comes too late.
+
+Facts: each answer of an S3 server has its time in ``Date``; a request that is more than 15 minutes off is
+refused as ``RequestTimeTooSkewed``, which an answer to HEAD cannot say, as it has no body (Amazon S3's error
+responses; SeaweedFS 4.48, measured). What a host sent to a server that it does not reach any more is sent
+again by its kernel for a quarter of an hour (``tcp(7)``, ``tcp_retries2``), and by urllib3 after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import structlog
+import urllib3
+from minio import Minio
+from minio.error import S3Error
+from minio.time import to_amz_date
+from urllib3.connection import HTTPConnection
+
+log = structlog.get_logger(__name__)
+
+TOLERATED = timedelta(minutes=5)
+"""A third of what the server tolerates; below that our clock is as good as its."""
+SOCKET_OPTIONS = (
+    *HTTPConnection.default_socket_options,
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),
+)
+"""The kernel gives up after 20 seconds what it cannot send: sooner than anyone takes a host for lost."""
+
+_check: ContextVar[Callable[[], None] | None] = ContextVar("_check", default=None)
+
+
+@contextlib.contextmanager
+def fenced(check: Callable[[], None] | None) -> Iterator[None]:
+    """Call *check* before this thread repeats a request; what it raises ends that."""
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)
+
+
+class Retry(urllib3.Retry):
+    """urllib3's, within :func:`fenced`."""
+
+    def sleep(self, response: urllib3.BaseHTTPResponse | None = None) -> None:
+        """What urllib3 does before it repeats a request."""
+        super().sleep(response)
+        if (check := _check.get()) is not None:
+            check()
+
+
+class Client(Minio):
+    """minio's, which signs once more, with the server's time, what the server finds to be of another time."""
+
+    _ahead = timedelta()
+    """How far this host's clock is known to be ahead of the server's."""
+
+    def _build_headers(self, *args: Any, **kwargs: Any) -> Any:
+        headers, _ = super()._build_headers(*args, **kwargs)
+        date = datetime.now(tz=UTC) - self._ahead
+        return {**headers, "x-amz-date": to_amz_date(date)}, date
+
+    def _url_open(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super()._url_open(*args, **kwargs)
+        except S3Error as error:
+            if error.response.status != 403 or not self._learns(error.response.headers.get("Date")):
+                raise
+        return super()._url_open(*args, **kwargs)
+
+    def _learns(self, date: str | None) -> bool:
+        """Whether the server's time is news."""
+        if date is None:
+            return False
+        ahead = datetime.now(tz=UTC) - parsedate_to_datetime(date)
+        if abs(ahead - self._ahead) < TOLERATED:
+            return False
+        log.warning("clock_is_wrong", seconds_ahead_of_s3=round(ahead.total_seconds()))
+        self._ahead = ahead
+        return True

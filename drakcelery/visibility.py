@@ -1,0 +1,159 @@
+"""kombu's Redis transports, with one clock for all hosts, and with connections that notice a silent peer.
+
+kombu hides a message that was delivered from others by the time of its delivery, and gives back what is older
+than the visibility timeout (``kombu.transport.redis.QoS``, 5.7). It takes both times from the clock of
+whichever host is at it, so one that is an hour ahead takes away what all others work on, and one that is an
+hour behind loses its own at once. Here both are Redis' own time.
+
+A peer that is gone without a word (a cable, a firewall, a host without power) is noticed by the kernel, by
+redis-py and by kombu, each for the connections that wait in its hands; :data:`OPTIONS` says how soon.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import kombu
+import structlog
+from amqp.exceptions import RecoverableConnectionError
+from kombu import connection
+from kombu.transport import redis, virtual
+from kombu.utils.json import dumps
+
+log = structlog.get_logger(__name__)
+
+SILENT_SECONDS = 20
+"""After so long without a word from its peer a connection is given up, whatever it waits for."""
+
+OPTIONS: dict[str, Any] = {
+    # Acknowledging, sending, renewing. A BRPOP is not read before its answer is there
+    "socket_timeout": SILENT_SECONDS / 2,
+    "socket_connect_timeout": 5,
+    # What nobody waits for: the kernel asks an idle peer, and waits for a busy one, for so long
+    "socket_keepalive": True,
+    "socket_keepalive_options": {
+        socket.TCP_KEEPIDLE: SILENT_SECONDS // 2,
+        socket.TCP_KEEPINTVL: SILENT_SECONDS // 4,
+        socket.TCP_KEEPCNT: 2,
+        socket.TCP_USER_TIMEOUT: SILENT_SECONDS * 1000,
+    },
+    # kombu asks for an overdue BRPOP, and for an answer from the connection that remote control comes by
+    "health_check_interval": SILENT_SECONDS / 2,
+}
+"""For kombu's Redis transport, whose own are for ever and, for a BRPOP, 51 seconds."""
+
+
+class QoS(redis.QoS):
+    """kombu's, by Redis' clock."""
+
+    channel: redis.Channel
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """A message was delivered to this worker."""
+        origin = message.delivery_info
+        raw = dumps([message._raw, origin["exchange"], origin["routing_key"]])  # noqa: SLF001 as kombu's own
+        with self.channel.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.zadd(self.unacked_index_key, {delivery_tag: _now(client)})
+            pipe.hset(self.unacked_key, delivery_tag, raw)
+            pipe.execute()
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def renew(self) -> int:
+        """Count what this worker holds as delivered just now; returns how much it holds.
+
+        Only what it still holds: a message that somebody else took over meanwhile stays theirs (``XX``).
+        """
+        tags = list(self._delivered or ())
+        if tags:
+            with self.channel.conn_or_acquire() as client:
+                client.zadd(self.unacked_index_key, dict.fromkeys(tags, _now(client)), xx=True)
+        return len(tags)
+
+    def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002 kombu's signature
+        """Put back into its queue what nobody renewed in time.
+
+        Two who do it at once do no harm, and so nobody has to hold kombu's lock, which one who is cut off
+        would keep for minutes: each message is put back in a transaction.
+        """
+        with self.channel.conn_or_acquire() as client:
+            latest = _now(client) - self.visibility_timeout
+            tags = client.zrange(self.unacked_index_key, latest, "-inf", desc=True, byscore=True)
+            for tag in tags:
+                self.restore_by_tag(tag, client)
+        if tags:
+            log.warning("messages_restored", number=len(tags))
+
+
+def _now(client: Any) -> float:
+    """UNIX time by Redis' clock."""
+    seconds, microseconds = client.time()
+    return float(seconds + microseconds / 1e6)
+
+
+class _Fenced(virtual.Channel):
+    """A channel that says so when it is used after it was closed."""
+
+    def basic_publish(self, message: Any, exchange: str, routing_key: str, **more: Any) -> Any:
+        """Send a message.
+
+        Where declaring its queue has just cost the connection, ``kombu.Producer._publish`` (5.7) goes on with
+        the channel of before, and fails by an ``AttributeError``. Told in its own words, it takes the next.
+        """
+        if self.connection is None:
+            raise RecoverableConnectionError("the channel was closed meanwhile")
+        return super().basic_publish(message, exchange, routing_key, **more)
+
+
+class Channel(_Fenced, redis.Channel):
+    """kombu's, with the above."""
+
+    QoS = QoS
+
+
+class SentinelChannel(_Fenced, redis.SentinelChannel):
+    """As above, for a Redis behind Sentinel."""
+
+    QoS = QoS
+
+
+class Transport(redis.Transport):
+    """kombu's, with the above."""
+
+    Channel = Channel
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """As above, for a Redis behind Sentinel."""
+
+    Channel = SentinelChannel
+
+
+class Connection(kombu.Connection):
+    """kombu's, with the above where the broker is Redis.
+
+    A transport that is given by its name would be forgotten with the first failover: kombu then goes by the
+    next URL's scheme (``kombu.Connection.switch``).
+    """
+
+    def get_transport_cls(self) -> Any:
+        """The class of the transport."""
+        ours = {"redis": Transport, "rediss": Transport, "sentinel": SentinelTransport}
+        return ours.get(self.transport_cls) or super().get_transport_cls()
+
+    def Pool(self, limit: int | None = None, **_: Any) -> ConnectionPool:  # noqa: N802 kombu's name
+        """A pool of such connections."""
+        return ConnectionPool(self, limit)
+
+
+class PooledConnection(Connection, connection.PooledConnection):
+    """kombu's, with the above."""
+
+
+class ConnectionPool(connection.ConnectionPool):
+    """kombu's, which would make connections of its own kind."""
+
+    def new(self) -> PooledConnection:
+        """One more connection."""
+        parameters = dict(self.connection._info(resolve=False))  # noqa: SLF001 as kombu's own
+        return PooledConnection(self, **parameters)  # type: ignore[arg-type] # the stubs do not know its own

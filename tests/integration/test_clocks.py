@@ -1,0 +1,200 @@
+"""A host whose clock is an hour wrong, to the real servers: whose message it is, what S3 thinks of it, when
+reconcile is due. And writes that come late, as those of a host that was cut off do.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from kombu import Queue
+from pydantic import SecretStr
+
+from drakcelery import celery, lease, s3client
+from drakcelery.embedded.services import BUCKET, Services
+from drakcelery.errors import StorageError, Superseded
+from drakcelery.ledger import Ledger
+from drakcelery.reconcile import INTERVAL, TURN, TURN_SECONDS, take_turn
+from drakcelery.storage import Storage
+from drakcelery.visibility import Connection
+from tests.faults.proxy import LOOPBACK, Proxy
+from tests.waiting import wait_until
+
+HOUR = 3600
+QUEUE = Queue("test-clocks", routing_key="test-clocks")
+VISIBLE_SECONDS = 2.0
+
+
+@pytest.fixture(params=[HOUR, -HOUR], ids=["ahead", "behind"])
+def wrong(request: pytest.FixtureRequest) -> int:
+    """By how many seconds this host's clock is wrong."""
+    return int(request.param)
+
+
+@pytest.fixture
+def broker(services: Services) -> Iterator[redis.Redis]:
+    """The broker's database, without what the test leaves there."""
+    with redis.Redis.from_url(services.redis.address(db_offset=7), decode_responses=True) as client:
+        yield client
+        client.delete(*client.keys(), "unacked")
+
+
+@contextmanager
+def worker(services: Services) -> Iterator[Any]:
+    """The channel of a worker that takes what is in the queue."""
+    options = {"visibility_timeout": VISIBLE_SECONDS, "polling_interval": 0.05}
+    with Connection(services.redis.address(db_offset=7), transport_options=options) as connection:
+        yield connection.default_channel
+
+
+def take(channel: Any) -> Any:
+    """The message that comes next, not yet acknowledged; None where there is none."""
+    return channel.basic_get(QUEUE.name)
+
+
+def send(connection: Connection) -> None:
+    """Put a message into the queue."""
+    connection.Producer().publish({}, routing_key=QUEUE.name, declare=[QUEUE])
+
+
+def test_a_message_is_its_workers(
+    services: Services, broker: redis.Redis, wrong: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a worker renews its message nobody else gets it, be its clock wrong; afterwards somebody does."""
+    now = datetime.now(tz=UTC).timestamp()
+    monkeypatch.setattr("kombu.transport.redis.time", lambda: now + wrong)
+    with worker(services) as ours, worker(services) as theirs:
+        send(ours.connection.client)
+        assert take(ours) is not None
+        delivered = broker.zscore("unacked_index", next(iter(ours.qos._delivered)))
+        assert delivered is not None
+        assert delivered == pytest.approx(broker.time()[0], abs=2)
+
+        end = delivered + 2 * VISIBLE_SECONDS
+
+        def renewed() -> bool:
+            assert lease.renew(ours) == 1
+            theirs.qos.restore_visible()
+            assert take(theirs) is None
+            return bool(broker.time()[0] > end)
+
+        wait_until(renewed, "twice the time has passed after which messages are given to others")
+
+        def taken() -> bool:
+            theirs.qos.restore_visible()
+            return take(theirs) is not None
+
+        wait_until(taken, "the message comes to somebody else")
+        assert lease.renew(ours) == 1  # of which it does not know yet
+        theirs.qos.ack(next(iter(theirs.qos._delivered)))
+        assert not broker.exists("unacked", "unacked_index")
+
+
+def test_a_closed_channel_is_replaced(services: Services, broker: redis.Redis) -> None:
+    """A message is sent although its channel was closed meanwhile, as where declaring a queue failed."""
+    with Connection(services.redis.address(db_offset=7)) as connection:
+        producer = connection.Producer()
+        producer.publish({}, routing_key=QUEUE.name, declare=[QUEUE])
+        connection.collect()
+        producer.publish({}, routing_key=QUEUE.name, retry=True, retry_policy={"max_retries": 1})
+    assert broker.llen(QUEUE.name) == 2
+
+
+class WrongClock(datetime):
+    """A clock that is wrong."""
+
+    ahead = timedelta()
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override] # a plain one will do
+        """The wrong time."""
+        return datetime.now(tz=tz) + cls.ahead
+
+
+def test_s3_takes_the_requests_of_a_wrong_clock(
+    services: Services, wrong: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every kind of request is signed as of the server's time; a wrong secret is still refused."""
+    monkeypatch.setattr(WrongClock, "ahead", timedelta(seconds=wrong))
+    monkeypatch.setattr(s3client, "datetime", WrongClock)
+    Storage.connect(services.s3, threads=1).put_bytes(BUCKET, "clocks/x", b"x")
+    assert Storage.connect(services.s3, threads=1).stat(BUCKET, "clocks/x") == 1
+    assert Storage.connect(services.s3, threads=1).list(BUCKET, "clocks/x") == {"clocks/x": 1}
+    storage = Storage.connect(services.s3, threads=1)
+    (tmp_path / "metadata.json").write_bytes(b"{}")
+    storage.upload_all(BUCKET, "clocks", {"metadata.json": tmp_path / "metadata.json"})
+    assert storage.stat(BUCKET, "clocks/metadata.json") == 2
+    assert storage.head(BUCKET, "clocks/metadata.json", 1) == b"{"
+    stranger = services.s3.model_copy(update={"secret_key": SecretStr("guessed")})
+    with pytest.raises(StorageError):
+        Storage.connect(stranger, threads=1).put_bytes(BUCKET, "clocks/x", b"x")
+
+
+def test_reconcile_is_due_by_redis_clock(redis_client: redis.Redis) -> None:
+    """Of requests that piled up the first is done, and later ones when it is time by Redis' clock."""
+    ledger = Ledger(redis_client, identity="karton.test-clocks", record_ttl=600)
+    assert [take_turn(ledger) for _ in range(3)] == [True, False, False]
+    assert 0 < redis_client.pttl(TURN) <= TURN_SECONDS * 1000 < INTERVAL * 1000
+    redis_client.delete(TURN)  # as Redis does
+    assert take_turn(ledger)
+
+
+def test_beat_runs_on_while_its_clock_is_set(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconcile is sent as often as before, and nothing that beat sends expires by a worker's clock."""
+    entry = celery.configuration()["beat_schedule"]["reconcile"]
+    last = entry["schedule"].now()
+    real = datetime.now(tz=UTC).timestamp()
+    monkeypatch.setattr("time.time", lambda: real + wrong)
+    due, seconds = entry["schedule"].is_due(last)
+    assert not due
+    assert seconds == pytest.approx(INTERVAL, abs=2)
+    assert entry["schedule"].is_due(last - timedelta(seconds=INTERVAL))[0]
+    assert set(entry) == {"task", "schedule"}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_repeated_request_is_fenced(services: Services, tmp_path: Path, wanted: bool) -> None:
+    """A host that is cut off while it writes, and comes back, writes on only what is still its own."""
+    theirs, ours = Storage.connect(services.s3, threads=1), tmp_path / "metadata.json"
+    theirs.put_bytes(BUCKET, "late/metadata.json", b"theirs")
+    ours.write_bytes(b"ours")
+    asked: list[bool] = []
+
+    def check() -> None:
+        asked.append(wanted)
+        if len(asked) > 1 and not wanted:
+            raise Superseded("somebody else has it")
+
+    with cut_off_once(services.s3.address) as address:
+        section = services.s3.model_copy(update={"address": address})
+        storage = Storage.connect(section, threads=1)
+        with ExitStack() as refusal:
+            if not wanted:
+                refusal.enter_context(pytest.raises(Superseded))
+            storage.upload_all(BUCKET, "late", {"metadata.json": ours}, check=check)
+    assert len(asked) == 2
+    assert theirs.head(BUCKET, "late/metadata.json", 9) == (b"ours" if wanted else b"theirs")
+
+
+@contextmanager
+def cut_off_once(address: str) -> Iterator[str]:
+    """An address that leads to S3 from the second connection on; the first one is cut."""
+    with socket.create_server((LOOPBACK, 0)) as listener, Proxy(listener.getsockname()[1]) as proxy:
+
+        def cut() -> None:
+            connection, _ = listener.accept()
+            connection.recv(1)
+            proxy._target = int(address.rpartition(":")[2])
+            connection.close()
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        yield f"http://{LOOPBACK}:{proxy.port}"
+        thread.join()
