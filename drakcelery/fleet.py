@@ -71,10 +71,17 @@ def _is_within(other: Place, place: Place) -> bool:
     return other.profile == place.profile and place.host in (None, other.host)
 
 
+def _words(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} seconds"
+    return f"{minutes} minutes" if minutes < 120 else f"{round(minutes / 60)} hours"
+
+
 def nobody_came(place: Place, seconds: float) -> str:
     """Why a sample is given up that waited for *place* while nobody had it."""
     where = f"host {place.host}" if place.host else "any host"
     return (
-        f"no VM of the profile {place.profile!r} on {where} has been online for {seconds / 3600:.1f} hours, "
+        f"no VM of the profile {place.profile!r} on {where} has been online for {_words(seconds)}, "
         "longer than [drakcelery] offline_patience; start its vm worker, then retry the task"
     )

@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 PROFILES = {"rack-1": "win7", "rack-2": "win10", "rack-3": "xp"}
 LOOK_AHEAD = 1
-PATIENCE = 20
+PATIENCE = 45
 """Seconds; long enough for a worker to come back."""
 LONG = 300
 """Seconds that a guest runs, if nobody ends it."""

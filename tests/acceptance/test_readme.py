@@ -18,7 +18,10 @@ from tests.waiting import wait_until
 
 STACK = "drakcelery up"
 SUITE = "make test"
-NEEDED = (".venv", "Makefile", "README.md", "pyproject.toml", "requirements.lock", "samples", "examples")
+NEEDED = (
+    *(".venv", "Makefile", "README.md", "pyproject.toml", "requirements.lock", "samples", "examples"),
+    "tests",
+)
 
 
 @pytest.fixture

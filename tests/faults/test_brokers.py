@@ -63,14 +63,10 @@ def record_of(fleet: Fleet, uid: str) -> Record:
     return record
 
 
-def wait_busy(fleet: Fleet, uids: list[str]) -> None:
-    """Return while every slot has a guest that runs."""
-
-    def all_busy() -> bool:
-        states = [record.state for uid in uids if (record := fleet.record(uid)) is not None]
-        return states.count(State.RUNNING) == len(HOSTS) * SLOTS
-
-    wait_until(all_busy, "every slot has a guest")
+def all_busy(fleet: Fleet, uids: list[str]) -> bool:
+    """Whether every slot has an analysis."""
+    states = [record.state for uid in uids if (record := fleet.record(uid)) is not None]
+    return sum(state in (State.PREPARING, State.RUNNING) for state in states) == len(HOSTS) * SLOTS
 
 
 def test_waits_in_quorum_queues(fleet: Fleet, rabbit: Rabbit) -> None:
@@ -80,8 +76,10 @@ def test_waits_in_quorum_queues(fleet: Fleet, rabbit: Rabbit) -> None:
         fleet.push(uid)
     waiting = prepare_queue("default")
 
-    wait_busy(fleet, uids)
-    wait_until(lambda: rabbit.waiting(waiting) == 2, "the rest waits in the broker")
+    wait_until(
+        lambda: rabbit.waiting(waiting) == 2 and all_busy(fleet, uids),
+        "every slot has an analysis, and the rest waits in the broker",
+    )
     ours = {waiting, *map(vm_queue, HOSTS), *map(io_queue, HOSTS)}
     queues = rabbit.queues()
     assert {queues.get(name) for name in ours} == {"quorum"}
@@ -121,7 +119,7 @@ def test_killed_broker(fleet: Fleet, rabbit: Rabbit) -> None:
     uids = [f"broker-{number}" for number in range(len(HOSTS) * SLOTS + 1)]
     for uid in uids:
         fleet.push(uid)
-    wait_busy(fleet, uids)
+    wait_until(lambda: all_busy(fleet, uids), "every slot has an analysis")
     started = {name: process.starts for name, process in fleet.processes.items()}
     rabbit.kill()
     rabbit.start()
