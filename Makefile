@@ -65,6 +65,10 @@ $(DOWNSTREAM)/requirements.txt: tests/downstream/requirements.txt | check-python
 	$(DOWNSTREAM)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	cp $< $@
 
+.PHONY: screenshots
+screenshots: $(STAMP) ## photograph the pages in Flower for docs/images
+	SCREENSHOTS=docs/images $(BIN)/pytest tests/acceptance/test_flower.py
+
 .PHONY: chaos
 chaos: $(STAMP) ## kill, freeze and cut off everything while samples are analysed (DURATION=seconds SEED=number)
 	@DURATION="$${DURATION:-300}"; SEED="$${SEED:-}"; \

@@ -24,9 +24,9 @@ def is_uid(text: str) -> bool:
 
 
 class Value(BaseModel):
-    """A frozen record; unknown fields are errors, so that old and new versions notice each other."""
+    """A frozen record. Unknown fields are passed over: a fleet is upgraded host by host."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Stage(enum.StrEnum):

@@ -9,6 +9,7 @@ import structlog
 from drakcelery import contract
 from drakcelery.analysis import Failure, Fault
 from drakcelery.ledger import Ledger
+from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import Record
 from drakcelery.settings import Settings
 
@@ -61,10 +62,14 @@ def end_attempt(
         crashed=crashed,
         delay=delay,
     )
+    metrics.attempt_failed(failure.fault)
+    told = failure.model_copy(update={"error": reason})
+    tracing.attempt_failed(record, told, lambda: ledger.get(record.uid))
+    about = {"uid": record.uid, "attempt": record.attempt, "stage": failure.stage}
     if final:
-        log.error("analysis_failed", uid=record.uid, error=reason)
+        log.error("analysis_failed", **about, error=reason)
     else:
-        log.info("next_attempt", uid=record.uid, next=following, delay=round(delay, 1))
+        log.info("next_attempt", **about, error=reason, next=following, delay=round(delay, 1))
     return final
 
 

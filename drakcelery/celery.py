@@ -8,14 +8,23 @@ from __future__ import annotations
 import ctypes
 import functools
 import signal
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 import structlog
 from celery import Celery, Task
 from celery.schedules import schedule
-from celery.signals import setup_logging, task_revoked, worker_process_init, worker_shutting_down
+from celery.signals import (
+    setup_logging,
+    task_revoked,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
 
@@ -37,6 +46,8 @@ from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger, connect
+from drakcelery.monitoring import control as _commands  # noqa: F401 registers them with Celery
+from drakcelery.monitoring import tracing
 from drakcelery.records import Record
 from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
@@ -50,7 +61,12 @@ PR_SET_PDEATHSIG = 1
 
 EXPECTED = (DrakceleryError,)
 """Errors that Celery logs as one line, without traceback: their sentence says it all."""
-GATED = "drakcelery.gate:strategy"
+OF_STAGES: dict[str, Any] = {
+    "throws": EXPECTED,
+    "Strategy": "drakcelery.gate:strategy",
+    "Request": "drakcelery.gate:Request",
+}
+"""What Celery is told of each stage's task."""
 STAGE_TASKS = frozenset(chain.task_name(stage) for stage in Stage)
 
 _given: settings.Settings | None = None
@@ -162,7 +178,7 @@ def _steady() -> datetime:
     return datetime.fromtimestamp(time.monotonic(), tz=UTC)
 
 
-app = Celery("drakcelery", amqp="drakcelery.brokers:AMQP")
+app = Celery("drakcelery", amqp="drakcelery.brokers:AMQP", control="drakcelery.monitoring.mailbox:Control")
 app.add_defaults(configuration)
 
 gate.Ground.site = gate.Gate.site = staticmethod(site)
@@ -184,31 +200,31 @@ def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dic
         return None
 
 
-@app.task(bind=True, name=chain.task_name(Stage.PREPARE), throws=EXPECTED, Strategy=GATED)
+@app.task(bind=True, name=chain.task_name(Stage.PREPARE), **OF_STAGES)
 def prepare(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Fetch the sample and restore the slot's VM. Pins the rest of the chain to this host."""
     return _perform(self, Stage.PREPARE, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.RUN), throws=EXPECTED, Strategy=GATED)
+@app.task(bind=True, name=chain.task_name(Stage.RUN), **OF_STAGES)
 def run(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Detonate, watch, stop; then the slot is free."""
     return _perform(self, Stage.RUN, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.COLLECT), throws=EXPECTED, Strategy=GATED)
+@app.task(bind=True, name=chain.task_name(Stage.COLLECT), **OF_STAGES)
 def collect(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Split the log, pack the dumps, write the metadata."""
     return _perform(self, Stage.COLLECT, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.UPLOAD), throws=EXPECTED, Strategy=GATED)
+@app.task(bind=True, name=chain.task_name(Stage.UPLOAD), **OF_STAGES)
 def upload(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Artifacts to the bucket, ``metadata.json`` last."""
     return _perform(self, Stage.UPLOAD, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.PUBLISH), throws=EXPECTED, Strategy=GATED)
+@app.task(bind=True, name=chain.task_name(Stage.PUBLISH), **OF_STAGES)
 def publish(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """The analysis task goes out and the sample task is finished, in one transaction."""
     return _perform(self, Stage.PUBLISH, message)
@@ -228,7 +244,8 @@ def reconcile_now() -> dict[str, int]:
 def _log_our_way(**_: Any) -> None:
     """Keep Celery from setting up logging of its own."""
     ours = current_settings().drakcelery
-    logs.configure(level=ours.log_level, style=ours.log_format)
+    logs.configure(level=ours.log_level, style=ours.log_format, host=ours.host)
+    logs.report_crashes()
 
 
 @inspect_command()
@@ -269,3 +286,23 @@ def _die_with_the_worker(**_: Any) -> None:
     """A pool process must not outlive its worker: it holds the host's lock and runs guests (I3)."""
     faults.arm(settings.fault_plan())
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    tracing.start(current_settings())  # its worker's own, gate.Ground began
+
+
+@worker_process_shutdown.connect
+@worker_shutdown.connect
+def _send_the_last_spans(**_: Any) -> None:
+    tracing.stop()
+
+
+@click.pass_context
+def _serve_flower(context: click.Context, tornado_argv: tuple[str, ...]) -> None:
+    """``celery -A drakcelery flower``."""
+    from drakcelery.monitoring.flower import command  # builds on this module, and only Flower needs Tornado
+
+    command.serve(context, tornado_argv)
+
+
+# The celery command has its plugins, Flower's command among them, before it finds the app that -A names
+if "flower.command" in sys.modules:
+    sys.modules["flower.command"].flower.callback = _serve_flower

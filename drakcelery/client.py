@@ -12,6 +12,7 @@ from drakcelery import contract
 from drakcelery.analysis import State
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.ledger import Ledger
+from drakcelery.monitoring import tracing
 from drakcelery.records import Record
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
@@ -70,13 +71,26 @@ def follow(
         poll(POLL_SECONDS)
 
 
+def cancellation(by: str) -> str:
+    """The reason that a cancelled analysis has in the ledger and in Karton."""
+    return f"cancelled by {by}"
+
+
 def cancel(ledger: Ledger, record: Record, *, by: str) -> None:
     """End an analysis. A guest that runs is destroyed within seconds. Raises :class:`StackError`."""
-    reason = f"cancelled by {by}"
+    reason = cancellation(by)
     task = ledger.karton_task(record.task_uid)
     crashed = contract.crashed(task, [f"{reason}\n"]).serialize() if task else None
     if not ledger.cancel(record, reason=reason, crashed=crashed):
         raise StackError(f"analysis {record.uid} is over already: {record.state.value}")
+    tracing.cancelled(record, reason, lambda: ledger.get(record.uid))
+
+
+def bucket_of(settings: Settings, record: Record) -> str | None:
+    """Where the artifacts of an analysis are, or will be; None where it was refused and has none."""
+    if record.analysis is None:
+        return None
+    return settings.s3.bucket if record.analysis.is_test else settings.drakcelery.bucket
 
 
 def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> list[Path]:
@@ -85,9 +99,9 @@ def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> lis
     Raises:
         StackError: there is nothing to download (yet).
     """
-    if record.analysis is None:
+    bucket = bucket_of(settings, record)
+    if bucket is None:
         raise StackError(f"analysis {record.uid} was refused and has no artifacts: {record.error}")
-    bucket = settings.s3.bucket if record.analysis.is_test else settings.drakcelery.bucket
     files = storage.download_all(bucket, record.uid, to)
     if not files:
         raise StackError(f"analysis {record.uid} is {record.state.value} and has no artifacts in {bucket!r}")

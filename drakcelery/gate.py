@@ -15,12 +15,13 @@ import contextlib
 import functools
 import logging
 import shutil
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from celery import Celery, Task, bootsteps
-from celery.worker import state
+from celery.worker import request, state
 from celery.worker.strategy import default
 from kombu.message import Message
 from pydantic import ValidationError
@@ -29,10 +30,14 @@ from redis.exceptions import RedisError
 from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import prepare_queue, task_name
 from drakcelery.errors import DrakceleryError
+from drakcelery.hostlock import sole_worker
 from drakcelery.janitor import Janitor, clear_host, tell
+from drakcelery.logs import about
+from drakcelery.monitoring import exposition, tracing
+from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.records import Record
 from drakcelery.recovery import end_held, io_worker_begins, process_died, vm_worker_begins
-from drakcelery.slots import SlotState, sole_worker
+from drakcelery.slots import SlotState
 from drakcelery.stages import Site
 
 log = structlog.get_logger(__name__)
@@ -77,8 +82,10 @@ class Ground(bootsteps.Step):
 
     def _begin(self, hostname: str) -> None:
         site = type(self).site()
-        role = "vm" if is_vm_worker(hostname) else "io"
+        role: Literal["vm", "io"] = "vm" if is_vm_worker(hostname) else "io"
         self._lock.enter_context(sole_worker(site.settings.drakcelery.state_dir, site.host, role=role))
+        exposition.serve_worker(site.settings, role)
+        tracing.start(site.settings)
         if role == "io":
             io_worker_begins(site, type(self).send)
             return
@@ -87,6 +94,8 @@ class Ground(bootsteps.Step):
         for notice in site.settings.notices():
             log.warning("setting_without_effect", notice=notice)
         log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
+        for closure in site.slots.closed():
+            log.warning("still_closed", slot=closure.slot, closed=closure.kind.value, by=closure.by)
 
 
 class Gate(bootsteps.StartStopStep):
@@ -104,6 +113,7 @@ class Gate(bootsteps.StartStopStep):
         parent.drak_gate = self
         self._timer: Any = None
         self._janitor: Janitor | None = None
+        self._clock = SlotClock()
 
     def start(self, parent: Any) -> None:
         """Called whenever the consumer (re)connects."""
@@ -114,7 +124,7 @@ class Gate(bootsteps.StartStopStep):
         self._state_dir = site.settings.drakcelery.state_dir
         self._min_free_space = site.settings.drakcelery.min_free_space
         self._had_space = True
-        self._janitor = Janitor(site)
+        self._janitor = Janitor(site, type(self).send)
         self._janitor.start()
         self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.sync)
         # Once the event loop runs: RabbitMQ delivers at once, and before that nobody takes a message
@@ -131,11 +141,18 @@ class Gate(bootsteps.StartStopStep):
 
     shutdown = stop
 
+    def steer(self) -> None:
+        """An operator has opened or closed a slot: act on it at once, and tell the fleet."""
+        if self._janitor is not None:  # else this happens as the worker (re)connects
+            self.sync()
+            self._janitor.wake()
+
     def sync(self) -> None:
-        """Consume each profile's queues just while one of its slots is free."""
+        """Consume each profile's queues just while one of its slots is free and open."""
         slots = self._slots.all()
+        self._clock.look(slots, now=time.time())
         open_ = self._has_space()
-        free = {slot.profile for slot in slots if open_ and slot.state is SlotState.FREE}
+        free = {slot.profile for slot in slots if open_ and slot.is_open}
         for profile in {slot.profile for slot in slots}:
             for queue in (prepare_queue(profile), prepare_queue(profile, self._host)):
                 consuming = self._consumer.task_consumer.consuming_from(queue)
@@ -173,7 +190,7 @@ class Gate(bootsteps.StartStopStep):
         kept = (SlotState.READY, SlotState.RUNNING) if stage is Stage.PREPARE and acknowledged else ()
         for slot in mine:
             if slot.state not in kept:
-                log.warning("slot_left_behind", uid=step.uid, attempt=step.attempt, stage=stage.value)
+                log.warning("slot_left_behind", slot=slot.name)
                 self._slots.soil(step.uid, step.attempt)
                 tell(
                     functools.partial(
@@ -185,6 +202,14 @@ class Gate(bootsteps.StartStopStep):
                     )
                 )
         self.sync()
+
+
+class Request(request.Request):
+    """Celery's, which is shown to people with arguments that name the sample (``inspect active``)."""
+
+    def info(self, safe: bool = True) -> Any:  # noqa: ARG002 Celery asks without; our messages hold ids only
+        """What remote control tells of a delivery."""
+        return super().info(safe=True)
 
 
 def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -199,19 +224,23 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
         step = _step(message)
         if step is None:
             return handle(message, body, ack, reject, callbacks, **more)
-        if _is_at_work(message) and _shows_life(step):
-            log.info("delivered_twice", uid=step.uid, attempt=step.attempt, stage=stage.value)
-            message.ack()
-            return None
+        context = {"uid": step.uid, "attempt": step.attempt, "stage": stage.value, "slot": step.slot}
         holds_slot = gate.enabled and stage in (Stage.PREPARE, Stage.RUN)
-        if holds_slot and stage is Stage.PREPARE and not _admit(gate, step, message):
-            return None
+        with about(**context):
+            if _is_at_work(message) and _shows_life(step):
+                log.info("delivered_twice")
+                message.ack()
+                return None
+            if holds_slot and stage is Stage.PREPARE and not _admit(gate, step, message):
+                return None
 
+        @about(**context)
         def acknowledged(*args: Any, **kwargs: Any) -> None:
             ack(*args, **kwargs)
             if holds_slot:
                 gate.settle(stage, step, acknowledged=True)
 
+        @about(**context)
         def rejected(*args: Any, **kwargs: Any) -> None:
             if holds_slot:
                 gate.settle(stage, step, acknowledged=False)
@@ -236,7 +265,7 @@ def _shows_life(step: Step) -> bool:
     try:
         record = Gate.site().ledger.get(step.uid)
     except RedisError as error:
-        log.warning("not_asked", uid=step.uid, error=str(error))
+        log.warning("not_asked", error=str(error))
         return True  # nobody could begin anything now; reconcile sends it again
     return record is not None and record.attempt == step.attempt and record.beat is not None
 
@@ -244,7 +273,7 @@ def _shows_life(step: Step) -> bool:
 def _admit(gate: Gate, step: Step, message: Message) -> bool:
     """Claim a slot and write it on the message; send the message back where there is none."""
     if gate.holds(step):
-        log.info("delivered_twice", uid=step.uid, attempt=step.attempt)
+        log.info("delivered_twice")
         message.ack()
         return False
     slot = gate.claim(step)

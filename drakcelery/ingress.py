@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery import __version__, contract, stranded
-from drakcelery.analysis import Place, is_uid
+from drakcelery.analysis import Analysis, Place, is_uid
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.errors import BadTask, StorageError, Superseded
 from drakcelery.faults import reach
@@ -24,6 +24,8 @@ from drakcelery.filetype import describe
 from drakcelery.fleet import nobody_came
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger
+from drakcelery.logs import about
+from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import Record
 from drakcelery.rooms import Rooms
 from drakcelery.settings import Settings
@@ -153,11 +155,16 @@ class Ingress:
         policy = policy_of(self.settings)
         reach("ingress.accepted", str(task.payload.get("override_uid")))
         analysis = contract.read_task(task, self._facts(task, policy), policy)
+        with about(uid=analysis.uid):
+            self._open(task, analysis, rooms)
+
+    def _open(self, task: Task, analysis: Analysis, rooms: Rooms) -> None:
         self._check_place(analysis.place)
         if not rooms.free(analysis.place):
             self.intake.wait(task, analysis.place)
             log.info("waits_for_place", place=str(analysis.place))
             return
+        waited = time.time() - (task.last_update or time.time())
         self.intake.start(contract.started(task))
         reach("ingress.started", analysis.uid)
         attempts = self.intake.open(analysis)
@@ -165,14 +172,16 @@ class Ingress:
             raise BadTask(
                 f"another analysis is under way under the uid {analysis.uid}; wait for it, or choose another"
             )
-        log.info("accepted", uid=analysis.uid, sample=analysis.sample_label, priority=analysis.priority.value)
+        metrics.analysis_received(analysis.profile, waited=waited)
+        log.info("accepted", sample=analysis.sample_label, priority=analysis.priority.value)
         try:
             self._begin(analysis.uid, after=attempts)
+            tracing.accepted(lambda: self.ledger.get(analysis.uid), self.ledger.now)
         except (Superseded, RedisError):
             raise
         except Exception:
             # Not the task's fault, and too late to refuse it: it is live, so reconcile sends it
-            log.exception("not_sent", uid=analysis.uid)
+            log.exception("not_sent")
 
     def _begin(self, uid: str, *, after: int) -> None:
         reach("ingress.opened", uid)
@@ -203,10 +212,11 @@ class Ingress:
         record = self.ledger.get(uid)
         if record is None or record.state.is_over:
             return
-        try:
-            self.send(record)
-        except OperationalError as error:
-            log.warning("broker_away", uid=uid, error=str(error))
+        with about(**record.context):
+            try:
+                self.send(record)
+            except OperationalError as error:
+                log.warning("broker_away", error=str(error))
 
     def _facts(self, task: Task, policy: Policy) -> SampleFacts:
         """Size and magic of the sample, from its first bytes."""
@@ -223,7 +233,7 @@ class Ingress:
         record = self.ledger.get(uid)
         if record is not None and record.task_uid != task.uid:
             uid = task.task_uid  # that record is another task's
-        log.warning("refused", reason=reason)
+        log.warning("refused", uid=uid, reason=reason)
         self.intake.refuse(
             uid,
             task_uid=task.uid,
@@ -231,6 +241,7 @@ class Ingress:
             reason=reason,
             crashed=contract.crashed(task, [f"{reason}\n"]).serialize(),
         )
+        tracing.refused(task.uid, lambda: self.ledger.get(uid))
 
     def _find_stranded(self) -> None:
         """Adopt, or report, what a consumer before us left behind."""

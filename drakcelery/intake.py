@@ -17,6 +17,7 @@ Keys:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import cast
 
 import redis
@@ -26,7 +27,7 @@ from karton.core.task import TaskPriority
 
 from drakcelery.analysis import Analysis, Place
 from drakcelery.errors import Superseded
-from drakcelery.ledger import DONE, INFLIGHT, LIVE, Script, load_scripts, record_key, task_key
+from drakcelery.ledger import DONE, INFLIGHT, LIVE, NOTICE_KEYS, Script, load_scripts, record_key, task_key
 from drakcelery.records import Line
 
 INBOX = "drak:inbox"
@@ -35,6 +36,19 @@ URGENCY = {TaskPriority.HIGH: 1, TaskPriority.NORMAL: 2, TaskPriority.LOW: 3}
 """Places of Karton's queues in their order; 0 is the queue of producers that know no priorities."""
 RANK = 1e13
 """Score of a line: urgency times this, and the time in ms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Tasks of one urgency that wait one behind the other, in a line or on Karton's queue."""
+
+    urgency: int
+    """As in :data:`URGENCY`."""
+    place: Place | None = None
+    """Whose line it is; None on Karton's queue, where nobody has looked at them yet."""
+    named: tuple[str, ...]
+    """Karton uids of the first."""
+    length: int
 
 
 def line_key(place: Place) -> str:
@@ -95,6 +109,25 @@ class Intake:
         high = low + before * 1000 if before is not None else low + RANK - 1
         found = self.redis.zrangebyscore(key, low, high, start=0, num=most, withscores=True)
         return [(uid, (score - low) / 1000) for uid, score in cast("list[tuple[str, float]]", found)]
+
+    def backlog(self, *, most: int) -> list[Stretch]:
+        """All that waits outside the ledger, the most urgent first, and of the same urgency lines first.
+
+        Of each stretch it names *most* tasks, and counts the rest.
+        """
+        found = []
+        places = sorted(cast("set[str]", self.redis.smembers(WAITING)))
+        for urgency, queue in enumerate(KartonBackendBase.get_queue_names(self.identity)):
+            for name in places:
+                place, low = Place.parse(name), urgency * RANK
+                length = int(self.redis.zcount(line_key(place), low, low + RANK - 1))
+                named = [uid for uid, _ in self._aged(line_key(place), urgency, None, most)] if length else []
+                found.append(Stretch(urgency=urgency, place=place, named=tuple(named), length=length))
+            named = cast("list[str]", self.redis.lrange(queue, 0, most - 1))
+            found.append(
+                Stretch(urgency=urgency, named=tuple(named), length=max(len(named), self.redis.llen(queue)))
+            )
+        return [stretch for stretch in found if stretch.length]
 
     def expire(self, task_uid: str, place: Place) -> bool:
         """Take a task out of a line and into the inbox, where it is refused. False where it has left it."""
@@ -160,6 +193,7 @@ class Intake:
                 task_key(task_uid),
                 KartonMetrics.TASK_CONSUMED.value,
                 KartonMetrics.TASK_CRASHED.value,
+                *NOTICE_KEYS,
             ],
             [uid, task_uid, root_uid, reason, crashed, self._ttl, self.identity],
         )

@@ -12,7 +12,10 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.engines import Engine, end_guest
-from drakcelery.records import HostStatus, SlotStatus
+from drakcelery.handover import hand_over
+from drakcelery.logs import about
+from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.rooms import OUT_OF_USE
 from drakcelery.slots import Slot, SlotState, SlotTable
 from drakcelery.stages import Site
 from drakcelery.workspace import Workspace
@@ -47,21 +50,30 @@ def tell(report: Callable[[], object]) -> None:
 class Janitor(threading.Thread):
     """Destroys what was left in DIRTY slots and reports the host. A thread, since both may block."""
 
-    def __init__(self, site: Site) -> None:
-        """*site* is this host's."""
+    def __init__(self, site: Site, send: Callable[[Record], None]) -> None:
+        """*site* is this host's; *send* sends the current attempt of a record on its way."""
         super().__init__(name="janitor", daemon=True)
         self._site = site
+        self._send = send
+        self._shut: frozenset[str] = frozenset()
+        self._handed_over: frozenset[str] = frozenset()
         self._over = threading.Event()
+        self._woken = threading.Event()
         self._ending: dict[str, threading.Thread] = {}
 
     def stop(self) -> None:
         """End soon. The host is taken off the list, so that nobody counts on its slots."""
         self._over.set()
+        self._woken.set()
         self.join(timeout=REPORT_SECONDS)
+
+    def wake(self) -> None:
+        """Look now: an operator has changed something."""
+        self._woken.set()
 
     def run(self) -> None:
         """Until :meth:`stop`."""
-        last: tuple[SlotStatus, ...] | None = None
+        last: HostStatus | None = None
         looked = reported = -REPORT_SECONDS
         while True:
             now = time.monotonic()
@@ -72,11 +84,13 @@ class Janitor(threading.Thread):
                     looked = now
             except Exception:
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
+            self._woken.clear()
             status = host_status(self._site)
-            if status.slots != last or now - reported >= REPORT_SECONDS:
+            if status != last or now - reported >= REPORT_SECONDS:
                 tell(functools.partial(_report, self._site, status))
-                last, reported = status.slots, now
-            if self._over.wait(SYNC_SECONDS):
+                last, reported = status, now
+            self._woken.wait(SYNC_SECONDS)
+            if self._over.is_set():
                 break
         tell(functools.partial(self._site.ledger.fleet.retire, self._site.host))
 
@@ -90,7 +104,9 @@ class Janitor(threading.Thread):
             self._ending[slot.name].start()
 
     def _end(self, name: str) -> None:
-        if end_guest(self._site.engine, name):
+        with about(slot=name):
+            ended = end_guest(self._site.engine, name)
+        if ended:
             self._site.slots.cleaned(name)
             log.info("slot_cleaned", slot=name)
         else:
@@ -111,19 +127,37 @@ class Janitor(threading.Thread):
                 if not self._site.ledger.is_current(uid, attempt):
                     workspace.remove()
                     log.info("workspace_removed", uid=uid, attempt=attempt)
-        except (RedisError, OSError) as error:
+            self._hand_over()
+        except (RedisError, OperationalError, OSError) as error:
             log.warning("not_looked_after", error=str(error))
+
+    def _hand_over(self) -> None:
+        """What was sent here by preference goes elsewhere, once all who send know that we take nothing."""
+        slots = self._site.slots.all()
+        profiles = {slot.profile for slot in slots}
+        in_use = {slot.profile for slot in slots if slot.status not in OUT_OF_USE}
+        shut = frozenset(profiles - in_use)
+        late = (shut & self._shut) - self._handed_over  # since the last look, so it was reported meanwhile
+        self._shut = shut
+        self._handed_over &= shut
+        if late:
+            hand_over(self._site.ledger, self._send, late)
+            self._handed_over |= late
 
 
 def _report(site: Site, status: HostStatus) -> None:
-    """Tell the others, in Redis' time: this host's clock may be wrong."""
+    site.ledger.fleet.report(in_redis_time(site, status))
+
+
+def in_redis_time(site: Site, status: HostStatus) -> HostStatus:
+    """As others are told: this host's clock may be wrong."""
     ahead = time.time() - site.ledger.now()
     slots = tuple(slot.model_copy(update={"since": slot.since - ahead}) for slot in status.slots)
-    site.ledger.fleet.report(status.model_copy(update={"slots": slots}))
+    return status.model_copy(update={"slots": slots})
 
 
 def host_status(site: Site) -> HostStatus:
-    """This host as others see it."""
+    """This host as it is, by its own clock."""
     return HostStatus(
         host=site.host,
         engine=site.engine.version(),
@@ -131,11 +165,13 @@ def host_status(site: Site) -> HostStatus:
             SlotStatus(
                 name=slot.name,
                 profile=slot.profile,
-                state=slot.state.value,
+                state=slot.status,
                 uid=slot.uid,
                 attempt=slot.attempt,
-                since=slot.since,
+                since=slot.status_since,
+                closed_by=slot.closure.by if slot.closure else None,
             )
             for slot in site.slots.all()
         ),
+        draining=any(closure.slot is None for closure in site.slots.closed()),
     )

@@ -19,6 +19,8 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer, state
 from kombu.message import Message
 
+from drakcelery.monitoring import metrics
+
 log = structlog.get_logger(__name__)
 
 VISIBILITY_SECONDS = 45
@@ -119,4 +121,5 @@ def renew(channel: Any) -> int:
     except channel.connection_errors as error:
         log.warning("lease_not_renewed", error=str(error))
         return 0
+    metrics.lease_renewed()
     return held

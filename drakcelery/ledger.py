@@ -9,6 +9,9 @@ Keys:
     ``drak:done``              zset of the uids of analyses that are over and not yet forgotten
     ``drak:due``               zset of the uids of analyses to be sent later, by the time to send them
     ``drak:inflight``          hash, place -> number of analyses that are not over
+
+Whatever ends an analysis queues a notice in the same script, where an ingress wants such
+(:mod:`drakcelery.notices`).
 """
 
 from __future__ import annotations
@@ -37,6 +40,11 @@ LIVE = "drak:live"
 DONE = "drak:done"
 DUE = "drak:due"
 INFLIGHT = "drak:inflight"
+NOTICES_WANTED = "drak:notices:wanted"
+NOTICES = "drak:notices"
+NOTICE_COUNTS = "drak:notices:counts"
+NOTICE_KEYS = (NOTICES_WANTED, NOTICES, NOTICE_COUNTS)
+"""The last keys of each script that ends an analysis; ``lua/notify.lua`` says what they are."""
 SILENCE = 20
 """Seconds after which a delivery that does not renew its claim counts as dead."""
 
@@ -59,6 +67,8 @@ SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "abandon", "postpone", "resend"),
     *("cancel", "fail", "publish"),
 )
+NOTIFYING = frozenset({"cancel", "fail", "publish", "refuse"})
+"""Scripts that end an analysis."""
 
 
 def connect(section: RedisSection, *, name: str | None = None, patient: bool = False) -> redis.Redis:
@@ -93,9 +103,14 @@ Script = Callable[[Sequence[str], Sequence[str | int | float]], Any]
 
 
 def load_scripts(client: redis.Redis, *names: str) -> dict[str, Script]:
-    """The scripts of ``lua/`` by their names."""
+    """The scripts of ``lua/`` by their names; ``notify.lua`` stands before those that end an analysis."""
     directory = resources.files("drakcelery") / "lua"
-    return {name: client.register_script((directory / f"{name}.lua").read_text()) for name in names}
+
+    def text(name: str) -> str:
+        before = text("notify") if name in NOTIFYING else ""
+        return before + (directory / f"{name}.lua").read_text()
+
+    return {name: client.register_script(text(name)) for name in names}
 
 
 class Ledger:
@@ -200,6 +215,7 @@ class Ledger:
         at the next :meth:`renew`.
         """
         keys = [record_key(record.uid), LIVE, DONE, DUE, task_key(record.task_uid), INFLIGHT]
+        keys += NOTICE_KEYS
         return bool(self._call("cancel", keys, [record.uid, reason, crashed or "", self._ttl]))
 
     def fail(
@@ -230,6 +246,7 @@ class Ledger:
                 KartonMetrics.TASK_CONSUMED.value,
                 KartonMetrics.TASK_CRASHED.value,
                 INFLIGHT,
+                *NOTICE_KEYS,
             ],
             [
                 uid,
@@ -270,6 +287,7 @@ class Ledger:
                 KartonMetrics.TASK_PRODUCED.value,
                 DUE,
                 INFLIGHT,
+                *NOTICE_KEYS,
             ],
             [uid, attempt, finished, analysis_task, analysis_task_uid, self._ttl, self.identity],
         )

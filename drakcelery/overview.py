@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from drakcelery.analysis import Place, Value
 from drakcelery.records import HostStatus, Line
+from drakcelery.rooms import OUT_OF_USE
 
 
 class HostOverview(Value):
@@ -14,6 +15,8 @@ class HostOverview(Value):
 
     host: str
     online: bool
+    draining: bool
+    """Whether an operator has drained it; it finishes what it has."""
     engine: str | None
     """None while it is offline."""
     profiles: tuple[str, ...]
@@ -35,6 +38,8 @@ class ProfileOverview(Value):
     slots: int
     """Of the hosts that are online."""
     free: int
+    out_of_use: int
+    """Drained, or quarantined; or about to be, once their last guest has finished."""
     in_flight: int
     """Live analyses that asked for it, or were given it."""
     waiting: int
@@ -64,6 +69,7 @@ def host_overviews(
         HostOverview(
             host=name,
             online=name in alive,
+            draining=name in alive and alive[name].draining,
             engine=alive[name].engine if name in alive else None,
             profiles=tuple(sorted({slot.profile for slot in alive[name].slots}))
             if name in alive
@@ -97,6 +103,7 @@ def profile_overviews(
                 hosts=tuple(sorted({host for host, _ in mine})),
                 slots=len(mine),
                 free=sum(slot.state == "free" for _, slot in mine),
+                out_of_use=sum(slot.state in OUT_OF_USE for _, slot in mine),
                 in_flight=sum(count for place, count in in_flight.items() if place.profile == name),
                 waiting=sum(line.length for line in queue),
                 waiting_since=min((line.since for line in queue), default=None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,9 @@ from drakcelery import chain, faults, logs
 from drakcelery.celery import make_intake, make_ledger, make_storage, send, use
 from drakcelery.errors import SettingsError
 from drakcelery.ingress import Ingress
+from drakcelery.monitoring import census, tracing
+from drakcelery.notices import Notices
+from drakcelery.notifications import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
 from drakcelery.pipeline import karton_config
 from drakcelery.settings import Settings, environment_for, fault_plan
 
@@ -53,9 +57,9 @@ def beat_command(settings: Settings) -> list[str]:  # noqa: ARG001 all commands 
     return ["beat", "--pidfile="]
 
 
-def flower_command(settings: Settings) -> list[str]:
-    """``celery flower``, where ``[flower]`` says."""
-    return ["flower", f"--address={settings.flower.address}", f"--port={settings.flower.port}"]
+def flower_command(settings: Settings) -> list[str]:  # noqa: ARG001 all commands are made alike
+    """``celery flower``, which reads ``[flower]`` itself (:mod:`drakcelery.monitoring.flower.command`)."""
+    return ["flower"]
 
 
 COMMANDS: dict[str, Callable[[Settings], list[str]]] = {
@@ -91,8 +95,11 @@ def run_ingress(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    census.serve(settings)
+    tracing.start(settings)
     # Karton and its dashboard know who is online by the names of Redis connections
     ledger = make_ledger(settings, name=settings.drakrun.identity)
+    notifier = _notifier(settings, Notices(ledger.redis), stop)
     Ingress(
         settings=settings,
         ledger=ledger,
@@ -100,7 +107,21 @@ def run_ingress(settings: Settings) -> None:
         storage=make_storage(settings),
         send=functools.partial(send, ledger),
     ).run(stop)
+    tracing.stop()
+    if notifier is not None:
+        stop.set()
+        notifier.join(timeout=CONNECT_SECONDS + ANSWER_SECONDS)
     log.info("ingress_stopped")
+
+
+def _notifier(settings: Settings, notices: Notices, stop: threading.Event) -> Notifier | None:
+    """The thread that sends notices, started; None where nobody is to be told."""
+    ours = settings.notifications
+    if ours.url is None:
+        return None
+    notifier = Notifier(notices, Webhook(ours), events=ours.events, stop=stop)
+    notifier.start()
+    return notifier
 
 
 def run_system(settings: Settings) -> None:
@@ -109,10 +130,24 @@ def run_system(settings: Settings) -> None:
         raise SettingsError(
             "[drakmon] system_disable=1: a karton-system runs elsewhere, this one would be a second"
         )
-    service = SystemService(karton_config(settings))
+    _configure_logs(settings)
+    service = _System(karton_config(settings))
     service.ensure_bucket_exists(create=True)
     service.loop()
 
 
+class _System(SystemService):  # type: ignore[misc] # karton.system ships no types
+    """karton-system, with lines like everyone's; Karton's own log (``karton.log``) gets them as before."""
+
+    def setup_logger(self, level: str | int | None = None) -> None:
+        """Called by ``loop``: what Karton sends to standard error by a handler of its own goes our way."""
+        super().setup_logger(level)
+        self.log.handlers[:] = [self.log_handler] if self.log_handler in self.log.handlers else []
+        self.log.setLevel(logging.NOTSET)  # [drakcelery] log_level counts
+        self.log.propagate = True
+
+
 def _configure_logs(settings: Settings) -> None:
-    logs.configure(level=settings.drakcelery.log_level, style=settings.drakcelery.log_format)
+    ours = settings.drakcelery
+    logs.configure(level=ours.log_level, style=ours.log_format, host=ours.host)
+    logs.report_crashes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 
@@ -32,6 +33,7 @@ class Pulse(threading.Thread):
         self._claim = (uid, attempt, token)
         self._stop_work = stop
         self._over = threading.Event()
+        self._context = contextvars.copy_context()  # so that its lines say what they are about
         self.is_stale = False
 
     def __enter__(self) -> Pulse:
@@ -46,15 +48,18 @@ class Pulse(threading.Thread):
 
     def run(self) -> None:
         """Until the stage is done, or stale."""
+        self._context.run(self._beat)
+
+    def _beat(self) -> None:
         uid, attempt, token = self._claim
         while not self._over.wait(BEAT_SECONDS):
             try:
                 alive = self._ledger.renew(uid, attempt, token=token)
             except RedisError as error:
-                log.warning("pulse_unheard", uid=uid, error=str(error))
+                log.warning("pulse_unheard", error=str(error))
                 continue
             if not alive:
-                log.warning("work_is_stale", uid=uid, attempt=attempt)
+                log.warning("work_is_stale")
                 self.is_stale = True
                 self._stop_work()
                 return

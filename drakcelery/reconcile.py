@@ -21,6 +21,8 @@ from drakcelery.attempts import end_attempt
 from drakcelery.errors import Superseded
 from drakcelery.fleet import nobody_came
 from drakcelery.ledger import SILENCE, Ledger
+from drakcelery.logs import about
+from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import HostStatus, Record
 from drakcelery.settings import Settings
 
@@ -76,20 +78,25 @@ class Reconciler:
         hosts = self.ledger.fleet.hosts()
         now = self.ledger.now()
         for record in self.ledger.live():
-            try:
-                if self._cancel(record):
-                    continue
-                self._renew(record.task_uid, now)
-                self._revive(record, hosts, now - record.last_sign)
-            except Superseded as error:
-                log.info("nothing_amiss", uid=record.uid, reason=str(error))
+            with about(**record.context):
+                self._look_at(record, hosts, now)
+        metrics.reconcile_done()
         if self.done:
             log.info("reconciled", **self.done)
         return self.done
 
+    def _look_at(self, record: Record, hosts: Iterable[HostStatus], now: float) -> None:
+        try:
+            if not self._cancel(record):
+                self._renew(record.task_uid, now)
+                self._revive(record, hosts, now - record.last_sign)
+        except Superseded as error:
+            log.info("nothing_amiss", reason=str(error))
+
     def _count(self, what: str, number: int = 1) -> None:
         if number:
             self.done[what] = self.done.get(what, 0) + number
+            metrics.reconciled(what, number)
 
     def _cancel(self, record: Record) -> bool:
         """Karton-dashboard's cancel writes FINISHED; a collector may have removed the task."""
@@ -99,7 +106,8 @@ class Reconciler:
         reason = f"cancelled: its Karton task is {task.status.value if task else 'gone'}"
         if not self.ledger.cancel(record, reason=reason, crashed=None):
             return False
-        log.warning("cancelled", uid=record.uid, reason=reason)
+        log.warning("cancelled", reason=reason)
+        tracing.cancelled(record, reason, lambda: self.ledger.get(record.uid))
         self._count("cancelled")
         return True
 
@@ -136,6 +144,8 @@ class Reconciler:
     def _send_anew(self, record: Record, *, lost: bool, late: bool) -> None:
         if late:
             self.ledger.begin_attempt(record.uid, after=record.attempt, lost=lost)
+            why = "its message was lost" if lost else "it was not sent"
+            tracing.attempt_replaced(record, why, lambda: self.ledger.get(record.uid))
             self._send(record.uid)
             self._count("sent")
 

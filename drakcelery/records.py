@@ -56,6 +56,12 @@ class Record(Value):
     """When the current attempt entered each state."""
 
     @property
+    def context(self) -> dict[str, str | int | None]:
+        """What each line of a log about it says."""
+        where = {"host": self.host, "slot": self.slot}
+        return {"uid": self.uid, "attempt": self.attempt, "stage": self.following, **where}
+
+    @property
     def attempts(self) -> int:
         """How many attempts this analysis has had, the current one included."""
         return max(0, self.attempt - self.first_attempt + 1)
@@ -87,9 +93,14 @@ class SlotStatus(Value):
     name: str
     profile: str
     state: str
+    """``free``, ``preparing``, ``ready``, ``running``, ``dirty`` or ``quarantined``; ``draining`` where an
+    operator closed it and its last guest has yet to finish, then ``drained`` (or ``quarantined``)."""
     uid: str | None = None
     attempt: int | None = None
     since: float
+    """UNIX time of the last change; while something holds a closed slot, since when that does."""
+    closed_by: str | None = None
+    """The operator who keeps it out of use."""
 
 
 class HostStatus(Value):
@@ -98,6 +109,8 @@ class HostStatus(Value):
     host: str
     engine: str
     slots: tuple[SlotStatus, ...]
+    draining: bool = False
+    """Whether an operator has drained the whole host."""
 
 
 class Line(Value):

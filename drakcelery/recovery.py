@@ -15,6 +15,8 @@ from kombu.exceptions import OperationalError
 from drakcelery.analysis import Failure, Fault, Outcome, Stage, Step
 from drakcelery.attempts import end_attempt
 from drakcelery.errors import Superseded
+from drakcelery.logs import about
+from drakcelery.monitoring import metrics
 from drakcelery.records import Record
 from drakcelery.slots import Slot
 from drakcelery.stages import Site
@@ -36,6 +38,7 @@ def process_died(site: Site, send: Send, stage: Stage, step: Step) -> None:
     record = site.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt or record.state.is_over:
         return
+    metrics.recovered("process_died")
     if record.done is stage:
         send(record)  # it had finished its stage, and maybe not sent the next one
     else:
@@ -46,7 +49,8 @@ def vm_worker_begins(site: Site, send: Send, held: Iterable[Slot]) -> None:
     """Every guest and process of the vm worker before this one is gone; *held* are the slots that had one."""
     reason = "the vm worker that watched the guest ended"
     for slot in held:
-        end_held(site, slot, reason, Fault.GONE)
+        with about(**slot.context):
+            end_held(site, slot, reason, Fault.GONE)
     for record in _live_here(site):
         stage = record.following
         if stage in WITH_GUEST and not _has_run(site, record):
@@ -90,12 +94,14 @@ def _has_run(site: Site, record: Record) -> bool:
 def _go_on(site: Site, send: Send, record: Record) -> None:
     if record.following is not None:
         site.ledger.abandon(record.uid, record.attempt, record.following)
-    try:
-        send(record)
-    except OperationalError as error:
-        log.warning("broker_away", uid=record.uid, error=str(error))  # reconcile will send it
-    else:
-        log.info("taken_up", uid=record.uid, attempt=record.attempt, stage=record.following)
+    with about(**record.context):
+        try:
+            send(record)
+        except OperationalError as error:
+            log.warning("broker_away", error=str(error))  # reconcile will send it
+        else:
+            metrics.recovered("taken_up")
+            log.info("taken_up")
 
 
 def _end(site: Site, record: Record, slot: str | None, reason: str, fault: Fault) -> None:
@@ -108,7 +114,9 @@ def _end(site: Site, record: Record, slot: str | None, reason: str, fault: Fault
         fault=fault,
         at=time.time(),
     )
-    try:
-        end_attempt(site.ledger, record, failure, settings=site.settings)
-    except Superseded:
-        log.info("superseded", uid=record.uid, attempt=record.attempt)
+    with about(**record.context | {"slot": slot}):
+        try:
+            end_attempt(site.ledger, record, failure, settings=site.settings)
+            metrics.recovered("ended")
+        except Superseded as error:
+            log.info("superseded", reason=str(error))

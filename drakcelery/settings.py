@@ -24,11 +24,13 @@ from drakcelery.settings_sections import (
     DrakvufSection,
     EmulatorSection,
     FlowerSection,
+    NotificationsSection,
     RedisSection,
     ReplaySection,
     S3Section,
     Section,
     Settings,
+    TracingSection,
 )
 from drakcelery.settings_wording import OUR_SECTIONS, explain, ini_trouble, similar_section
 
@@ -40,11 +42,13 @@ __all__ = [
     "DrakvufSection",
     "EmulatorSection",
     "FlowerSection",
+    "NotificationsSection",
     "RedisSection",
     "ReplaySection",
     "S3Section",
     "Section",
     "Settings",
+    "TracingSection",
     "default_data_dir",
     "environment_for",
     "find",

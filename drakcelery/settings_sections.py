@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from drakcelery import profiles
-from drakcelery.analysis import Name
+from drakcelery.analysis import Name, State
 from drakcelery.plugins import DEFAULT_PLUGINS
 from drakcelery.settings_values import (
     ADDRESS_PATTERN,
@@ -37,7 +37,12 @@ from drakcelery.settings_values import (
     ProfileRuleText,
     Program,
     RedisUrl,
+    SecretHeaders,
+    SigningSecret,
+    TracesUrl,
+    WebhookUrl,
     database_of,
+    headers_of,
     sentinel_master_of,
 )
 
@@ -228,15 +233,60 @@ class ReplaySection(Section):
     run_dir: Path | None = None
     restore_seconds: float = Field(default=0.0, ge=0)
     run_seconds: float = Field(default=0.0, ge=0)
+    run_spread: float = Field(default=0.0, ge=0, le=2, description="of the logarithm of run_seconds")
     log_factor: int = Field(default=1, ge=0, description="how often the recorded log is repeated")
     dumps_factor: int = Field(default=1, ge=0, description="how many copies of each dump")
 
 
 class FlowerSection(Section):
-    """``[flower]``: where ``drakcelery up`` serves Flower."""
+    """``[flower]``: where Flower is served, and to whom."""
 
     address: str = "127.0.0.1"
     port: int = Field(default=5555, ge=1, le=65535)
+    allow_unauthenticated: bool = Field(default=False, description="1: whoever reaches it may do everything")
+
+
+class MetricsSection(Section):
+    """``[metrics]``: what Prometheus may ask ingress and both workers."""
+
+    serve: bool = False
+    address: str = "127.0.0.1"
+    ingress_port: int = Field(default=9651, ge=1, le=65535)
+    vm_port: int = Field(default=9652, ge=1, le=65535)
+    io_port: int = Field(default=9653, ge=1, le=65535)
+
+
+class NotificationsSection(Section):
+    """``[notifications]``: whom to tell of analyses that are over. Without a url: nobody."""
+
+    url: WebhookUrl | None = None
+    secret: SigningSecret | None = None
+    published: bool = True
+    failed: bool = True
+    cancelled: bool = True
+    ca_file: AbsolutePath | None = None
+
+    @property
+    def events(self) -> frozenset[State]:
+        """The ends that are told of."""
+        chosen = {
+            State.PUBLISHED: self.published,
+            State.FAILED: self.failed,
+            State.CANCELLED: self.cancelled,
+        }
+        return frozenset(state for state, is_told in chosen.items() if is_told)
+
+
+class TracingSection(Section):
+    """``[tracing]``: the OpenTelemetry collector that gets a trace of each analysis."""
+
+    endpoint: TracesUrl | None = Field(default=None, description="OTLP over HTTP; default: no traces")
+    request_headers: SecretHeaders | None = None
+    ca_file: AbsolutePath | None = None
+
+    def headers(self) -> dict[str, str]:
+        """What goes with each request; secret."""
+        return headers_of(self.request_headers)
 
 
 class Settings(Section):
@@ -257,6 +307,9 @@ class Settings(Section):
     emulator: EmulatorSection = EmulatorSection()
     replay: ReplaySection = ReplaySection()
     flower: FlowerSection = FlowerSection()
+    metrics: MetricsSection = MetricsSection()
+    notifications: NotificationsSection = NotificationsSection()
+    tracing: TracingSection = TracingSection()
     source: Path | None = Field(default=None, description="the file these settings came from")
     remarks: tuple[str, ...] = Field(default=(), description="what loading the file had to say")
 
@@ -268,6 +321,17 @@ class Settings(Section):
                 "disagreement",
                 "at most {limit}, the [drakcelery] hard_time_limit",
                 {"section": "drakrun", "key": "analysis_timeout", "value": timeout, "limit": limit},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _notices_are_signed(self) -> Self:
+        ours = self.notifications
+        if ours.url is not None and ours.secret is None:
+            raise PydanticCustomError(
+                "disagreement",
+                "a secret, since [notifications] url is set: every notice is signed",
+                {"section": "notifications", "key": "secret", "value": ""},
             )
         return self
 

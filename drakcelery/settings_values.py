@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
+import re
 import urllib.parse
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +18,9 @@ from drakcelery.profiles import ProfileRule, parse_rule
 IDENTITY_PATTERN = r"^[^\s?]+$"
 """Karton forbids spaces and ``?`` (``KartonBackendBase._validate_identity``)."""
 ADDRESS_PATTERN = r"^https?://[^/\s]+/?$"
+SHORTEST_SECRET = 16
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A token, as RFC 9110 has it."""
 BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 
 
@@ -100,6 +105,69 @@ def sentinel_master_of(url: str) -> str | None:
     return names[0] if names else None
 
 
+def _webhook_url(secret: SecretStr) -> SecretStr:
+    """Its path may be as good as a password. A user's name and password in it would be of no use."""
+    text = secret.get_secret_value()
+    try:
+        parts = urllib.parse.urlsplit(text)
+        schemes = ("https", "http") if _is_loopback(parts.hostname or "") else ("https",)
+        sound = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        sound = sound and "@" not in parts.netloc and not parts.fragment
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        sound = False
+    if not sound or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("https://host/path, or http:// for a server on this machine (127.0.0.1, localhost)")
+    return secret
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def _signing_secret(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < SHORTEST_SECRET:
+        raise ValueError(f"{SHORTEST_SECRET} characters or more, such as openssl rand -hex 32 prints")
+    return secret
+
+
+def _traces_url(text: str) -> str:
+    """In the clear only to this machine: spans say what is analysed, and a token may go with them."""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        host = parts.hostname or ""
+        sound = parts.port != 0 and not (parts.username or parts.password or parts.query or parts.fragment)
+        sound = sound and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        sound, host = False, ""
+    if not sound or not host or not text.isprintable() or " " in text:
+        raise ValueError("https://host:port/path, or http:// for a collector on this machine (127.0.0.1)")
+    return urllib.parse.urlunsplit(parts._replace(path=parts.path if parts.path.strip("/") else "/v1/traces"))
+
+
+def headers_of(secret: SecretStr | None) -> dict[str, str]:
+    """HTTP headers from a JSON object. Raises ValueError, which quotes nothing of them."""
+    if secret is None:
+        return {}
+    try:
+        headers = json.loads(secret.get_secret_value())
+    except json.JSONDecodeError:
+        headers = None
+    if not isinstance(headers, dict) or not all(
+        _HEADER_NAME.fullmatch(name) and isinstance(value, str) and value.isascii() and value.isprintable()
+        for name, value in headers.items()
+    ):
+        raise ValueError('a JSON object of headers such as {"Authorization": "Bearer ..."}')
+    return headers
+
+
+def _secret_headers(secret: SecretStr) -> SecretStr:
+    headers_of(secret)
+    return secret
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("an absolute path: the processes of a host start in different directories")
@@ -126,5 +194,9 @@ Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(mi
 PluginList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_known_plugins)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
+WebhookUrl = Annotated[SecretStr, AfterValidator(_webhook_url)]
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
+TracesUrl = Annotated[str, AfterValidator(_traces_url)]
+SecretHeaders = Annotated[SecretStr, AfterValidator(_secret_headers)]
 Program = Annotated[str, AfterValidator(_program)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

@@ -18,7 +18,9 @@ Origin = Mapping[tuple[str, str], str]
 """Where the value of a section's key came from: a file, or a variable of the environment."""
 
 OUR_SECTIONS = tuple(sorted(set(Settings.model_fields) - {"source", "remarks"}))
-SECRET_KEYS = frozenset({"access_key", "broker_url", "password", "secret_key", "url"})
+SECRET_KEYS = frozenset(
+    {"access_key", "broker_url", "password", "request_headers", "secret", "secret_key", "url"}
+)
 
 PATTERN_WORDS = {
     NAME_PATTERN: "a name of letters, digits, '.', '_' and '-' (64 at most, a letter or digit first)",

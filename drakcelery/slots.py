@@ -2,13 +2,15 @@
 
 The vm worker's main process claims a slot for each prepare message, its pool processes say when a guest is
 gone; nothing of it needs the network. SQLite makes each change atomic and survives a kill -9 at any point.
+
+What an operator has taken out of use is in a table of its own, which outlives the worker: a guest that runs
+in such a slot finishes, and nothing new begins there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
-import fcntl
 import os
 import sqlite3
 import threading
@@ -17,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from drakcelery import closures
+from drakcelery.closures import Closed, Closure
 from drakcelery.errors import SettingsError
 
 
@@ -47,11 +51,40 @@ class Slot:
     """UNIX time of the last change, by this host's clock."""
     failures: int
     """Restores that failed in a row."""
+    closure: Closure | None = None
+    """Set where an operator keeps it out of use; it still finishes what it holds."""
+
+    @property
+    def context(self) -> dict[str, str | int | None]:
+        """What each line of a log about it says."""
+        return {"uid": self.uid, "attempt": self.attempt, "slot": self.name}
 
     @property
     def holder(self) -> tuple[str, int] | None:
         """The attempt that has the slot."""
         return (self.uid, self.attempt) if self.uid is not None and self.attempt is not None else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a sample may have it now."""
+        return self.state is SlotState.FREE and self.closure is None
+
+    @property
+    def status(self) -> str:
+        """What people are shown: the state, or what an operator made of it.
+
+        ``draining`` while the last guest finishes, then ``drained`` or ``quarantined``.
+        """
+        if self.closure is None or self.state in (SlotState.DIRTY, SlotState.QUARANTINED):
+            return self.state.value
+        return "draining" if self.holder is not None else self.closure.kind.value
+
+    @property
+    def status_since(self) -> float:
+        """UNIX time of the last change of :attr:`status`; while something holds it, since when that does."""
+        if self.closure is None or self.holder is not None:
+            return self.since
+        return max(self.since, self.closure.since)
 
 
 _SCHEMA = """
@@ -92,6 +125,7 @@ class SlotTable:
             self._path.touch(mode=0o666)
             with self._transaction() as database:
                 database.execute(_SCHEMA)
+                database.execute(closures.SCHEMA)
         except (OSError, sqlite3.OperationalError) as error:
             raise SettingsError(f"[drakcelery] state_dir = {state_dir}: cannot be written: {error}") from None
 
@@ -113,7 +147,7 @@ class SlotTable:
         """Make the table hold just *slots* (name to profile), each DIRTY: nobody knows what runs in it.
 
         Called by a vm worker that starts. Returns the names of slots that are no longer defined; their
-        guests have to go as well.
+        guests have to go as well. What operators have closed stays closed.
         """
         now = time.time()
         with self._transaction() as database:
@@ -123,6 +157,7 @@ class SlotTable:
                 "insert into slots values (?, ?, ?, null, null, ?, 0)",
                 [(name, profile, SlotState.DIRTY.value, now) for name, profile in slots.items()],
             )
+            closures.forget(database, known - set(slots))
         return sorted(known - set(slots))
 
     def all(self) -> list[Slot]:
@@ -131,6 +166,7 @@ class SlotTable:
             rows = database.execute(
                 "select name, profile, state, uid, attempt, since, failures from slots"
             ).fetchall()
+            closed = closures.read(database)
         slots = [
             Slot(
                 name=name,
@@ -140,13 +176,14 @@ class SlotTable:
                 attempt=attempt,
                 since=since,
                 failures=failures,
+                closure=next((one for one in closed if one.slot in (name, None)), None),
             )
             for name, profile, state, uid, attempt, since, failures in rows
         ]
         return sorted(slots, key=lambda slot: _natural(slot.name))
 
     def claim(self, profile: str, uid: str, attempt: int) -> str | None:
-        """Take a free slot of *profile* for an attempt; the name, or None where none is free.
+        """Take an open slot of *profile* for an attempt; the name, or None where there is none.
 
         An attempt that holds a slot already (a message delivered again) gets none.
         """
@@ -155,7 +192,9 @@ class SlotTable:
             if held.fetchone():
                 return None
             free = database.execute(
-                "select name from slots where profile = ? and state = ?", (profile, SlotState.FREE.value)
+                "select name from slots where profile = ? and state = ? "
+                "and not exists (select 1 from closures where slot in (slots.name, ?))",
+                (profile, SlotState.FREE.value, closures.WHOLE_HOST),
             ).fetchall()
             if not free:
                 return None
@@ -201,6 +240,30 @@ class SlotTable:
             )
             return [str(name) for (name,) in rows.fetchall()]
 
+    def close(self, name: str | None, kind: Closed, *, by: str) -> None:
+        """Let nothing new begin in a slot, or (None) on this host, until :meth:`reopen`."""
+        with self._transaction() as database:
+            closures.add(database, name, kind, by=by)
+
+    def reopen(self, name: str | None, kind: Closed) -> bool:
+        """Take back what :meth:`close` said. False where nobody had said it."""
+        with self._transaction() as database:
+            return closures.remove(database, name, kind)
+
+    def closed(self) -> list[Closure]:
+        """All that operators keep closed."""
+        with self._transaction() as database:
+            return closures.read(database)
+
+    def forgive(self, name: str) -> bool:
+        """Give a slot another try that failed too often, with a clean record. False where it had not."""
+        with self._transaction() as database:
+            changed = database.execute(
+                "update slots set state = ?, since = ?, failures = 0 where name = ? and state = ?",
+                (SlotState.DIRTY.value, time.time(), name, SlotState.QUARANTINED.value),
+            )
+            return changed.rowcount > 0
+
     def release(self, name: str, uid: str, attempt: int) -> bool:
         """The guest is gone: anyone may have the slot. False where the attempt did not hold it."""
         return self._free("name = ? and uid = ? and attempt = ?", (name, uid, attempt))
@@ -244,31 +307,3 @@ def _natural(name: str) -> tuple[str, int, str]:
     stem = name.rstrip("0123456789")
     digits = name[len(stem) :]
     return (stem, int(digits) if digits else -1, name)
-
-
-@contextlib.contextmanager
-def sole_worker(state_dir: Path, host: str, *, role: str = "vm") -> Iterator[None]:
-    """Hold the host's lock for *role*, ``vm`` or ``io``.
-
-    Two vm workers for one host would share its slots (I3). A worker that has the lock knows as well that
-    every process of the one before it is dead.
-
-    The kernel drops the lock with the process that holds it, however that ends.
-
-    Raises:
-        SettingsError: another such worker runs on this *state_dir*.
-    """
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / f"{role}-worker.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise SettingsError(
-                f"{role} worker for host {host} is running already (pid {file.read().strip() or 'unknown'}, "
-                f"lock {file.name}): stop it first"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 import structlog
 from karton.core import Task
+from redis.exceptions import RedisError
 
 from drakcelery import artifacts, contract
 from drakcelery.analysis import Analysis, Failure, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.attempts import backoff, end_attempt
+from drakcelery.durations import Durations
 from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import (
     BadTask,
@@ -33,6 +35,7 @@ from drakcelery.errors import (
 from drakcelery.faults import reach
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
+from drakcelery.monitoring import metrics, tracing
 from drakcelery.pulse import Pulse
 from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
@@ -81,9 +84,10 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
             return _work(site, stage, step, workspace, token)
         except Superseded as error:
             log.info("superseded", reason=str(error))
+            metrics.stage_interrupted(stage, "superseded")
             raise
         except StorageError as error:
-            if stage not in _NEED_FILES or not _postponed(site, step, token, error):
+            if stage not in _NEED_FILES or not _postponed(site, stage, step, token, error):
                 _settle(site, stage, step, workspace, error)
             raise
         except DrakceleryError as error:
@@ -104,8 +108,14 @@ def _work(site: Site, stage: Stage, step: Step, workspace: Workspace, token: str
             raise Superseded(f"analysis {step.uid} is not in the ledger any more")
         started = time.monotonic()
         site.ledger.advance(step.uid, step.attempt, stage, host=site.host, slot=step.slot or "", token=token)
+        now = site.ledger.now()
+        metrics.stage_begun(stage, waited=now - record.updated)
+        work = tracing.Work(record=record, stage=stage, step=step, host=site.host, token=token, begun=now)
         reach(f"{stage.value}.entered", step.uid)
-        with Pulse(site.ledger, step.uid, step.attempt, token=token, stop=_stopper(site, step)) as pulse:
+        with (
+            tracing.stage(work),
+            Pulse(site.ledger, step.uid, step.attempt, token=token, stop=_stopper(site, step)) as pulse,
+        ):
             try:
                 following = _BODIES[stage](site, step, record.analysis, workspace)
             except DrakceleryError:
@@ -114,10 +124,14 @@ def _work(site: Site, stage: Stage, step: Step, workspace: Workspace, token: str
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
                     ) from None
                 raise
-    if stage is not Stage.PUBLISH:  # which closes the record itself
+    if stage is Stage.PUBLISH:  # which closes the record itself
+        tracing.published(work)
+    else:
         site.ledger.complete(step.uid, step.attempt, stage, token=token)
         reach(f"{stage.value}.completed", step.uid)
-    log.info("stage_done", seconds=round(time.monotonic() - started, 3))
+    seconds = time.monotonic() - started
+    metrics.stage_done(stage, step.profile, seconds=seconds)
+    log.info("stage_done", seconds=round(seconds, 3))
     return following
 
 
@@ -247,6 +261,7 @@ def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
         dumps_total_size=ours.dumps_total_size,
         dumps_single_size=ours.dumps_single_size,
     )
+    metrics.dumps_dropped(manifest.metadata["dumps_dropped"]["count"])
     reach("collect.collected", step.uid)
     workspace.save(manifest)
     reach("collect.saved", step.uid)
@@ -294,7 +309,18 @@ def _publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     log.info("published", task=task.uid)
     workspace.remove()
     reach("publish.removed", step.uid)
+    _learn(site, step.uid)
     return step
+
+
+def _learn(site: Site, uid: str) -> None:
+    """What is lost here costs the estimates a little of what they rest on, and the analysis nothing."""
+    try:
+        record = site.ledger.get(uid)
+        if record is not None:
+            Durations(site.ledger.redis).learn(record)
+    except RedisError as error:
+        log.warning("not_learned", error=str(error))
 
 
 def _analysis_task(site: Site, step: Step, analysis: Analysis, manifest: Manifest) -> tuple[Task, Task]:
@@ -334,18 +360,20 @@ _BODIES: dict[Stage, Callable[[Site, Step, Analysis, Workspace], Step]] = {
 # After a failure
 
 
-def _postponed(site: Site, step: Step, token: str, error: StorageError) -> bool:
+def _postponed(site: Site, stage: Stage, step: Step, token: str, error: StorageError) -> bool:
     """Wait the storage out, with the workspace kept; False once patience is at its end."""
     record = site.ledger.get(step.uid)
     tries = record.postponed if record else 0
     waited = site.ledger.postpone(step.uid, step.attempt, token=token, delay=backoff(tries))
     log.warning("stage_postponed", waited=round(waited), error=str(error))
+    metrics.stage_interrupted(stage, "postponed")
     return waited < site.settings.drakcelery.storage_patience
 
 
 def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: DrakceleryError) -> None:
     """Begin the next attempt, or end the analysis as CRASHED."""
     log.warning("stage_failed", error=str(error))
+    metrics.stage_interrupted(stage, "refused" if isinstance(error, BadTask) else "failed")
     if stage in (Stage.PREPARE, Stage.RUN):
         _vacate(site, step)  # a prepare that was done, and failed to say so, has its slot still
     record = site.ledger.get(step.uid)

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from drakcelery.analysis import Fault
 from drakcelery.engines import end_guest
+from drakcelery.logs import about
 from drakcelery.recovery import end_held
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site
@@ -63,10 +64,11 @@ def on_signal(site: Callable[[], Site], stoppers: list[Stopper]) -> None:
 
 def give_up(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
     """End the attempt that holds *slot*, destroy its guest, free the slot."""
-    try:
-        end_held(site, slot, reason, fault)
-    except RedisError as error:
-        log.warning("not_told", uid=slot.uid, error=str(error))  # reconcile will find it silent
-    end_guest(site.engine, slot.name)
+    with about(**slot.context):
+        try:
+            end_held(site, slot, reason, fault)
+        except RedisError as error:
+            log.warning("not_told", error=str(error))  # reconcile will find it silent
+        end_guest(site.engine, slot.name)
     if slot.uid is not None and slot.attempt is not None:
         site.slots.soil(slot.uid, slot.attempt)

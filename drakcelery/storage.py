@@ -10,6 +10,7 @@ A :class:`Storage` may be shared by threads, but not by processes: make one afte
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import hashlib
 import io
 import os
@@ -18,6 +19,7 @@ import ssl
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
@@ -34,6 +36,7 @@ from drakcelery import s3client
 from drakcelery.analysis import ObjectRef
 from drakcelery.errors import BadTask, SettingsError, StorageAway, StorageError
 from drakcelery.etag import FileOnItsWay
+from drakcelery.monitoring import metrics
 from drakcelery.settings import S3Section
 
 T = TypeVar("T")
@@ -260,6 +263,25 @@ class Storage:
         """Put a small object that is not empty. Raises :class:`StorageError`."""
         self._put(bucket, key, io.BytesIO(data), len(data), parallel=1)
 
+    def link(self, bucket: str, key: str, *, name: str, seconds: int) -> str:
+        """An address from which anyone may download the object for *seconds*, as a file called *name*.
+
+        A browser saves it and shows nothing of it: what comes of a sample never runs in S3's origin.
+        No request says whether the object is there. Raises :class:`StorageError`.
+        """
+        if not _NAME.fullmatch(name):
+            raise StorageError(f"{bucket}/{key}: no file can be called {name!r}")
+        with self._errors(f"sign a link to {bucket}/{key}", "s3:GetBucketLocation", bucket):
+            return self._client.presigned_get_object(
+                bucket,
+                key,
+                expires=timedelta(seconds=seconds),
+                response_headers={
+                    "response-content-disposition": f'attachment; filename="{name}"',
+                    "response-content-type": "application/octet-stream",
+                },
+            )
+
     def remove(self, bucket: str, key: str) -> None:
         """Remove an object; none there is fine. Raises :class:`StorageError`."""
         with self._errors(f"remove {bucket}/{key}", "s3:DeleteObject", bucket):
@@ -309,7 +331,7 @@ class Storage:
             put(name, self._threads)
         small = [name for name, size in sizes.items() if size <= PART_SIZE]
         with ThreadPoolExecutor(self._threads, thread_name_prefix="upload") as pool:
-            jobs = [pool.submit(put, name) for name in small]
+            jobs = [pool.submit(contextvars.copy_context().run, put, name) for name in small]
             try:
                 for job in as_completed(jobs):
                     job.result()
@@ -360,6 +382,7 @@ class Storage:
             if not length:
                 raise ValueError("an empty object is never put")
             self._repeated(transfer, f"{bucket}/{key}")
+        metrics.uploaded(length)
 
     def _fetch(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from drakcelery.analysis import State
+from drakcelery.estimates import Estimate, Range
+from drakcelery.notices import Dead, NoticeCounts
+from drakcelery.outlook import Outlook, Queued
 from drakcelery.overview import HostOverview, ProfileOverview
-from drakcelery.records import HostStatus, Record
+from drakcelery.records import HostStatus, Record, SlotStatus
 
 _STYLES = {
     State.PUBLISHED: "green",
@@ -24,7 +27,9 @@ _STYLES = {
     State.CANCELLED: "magenta",
     State.RUNNING: "yellow",
 }
-_SLOT_STYLES = {"free": "green", "running": "yellow", "dirty": "red"}
+_SLOT_STYLES = {"free": "green", "running": "yellow", "dirty": "red", "quarantined": "red"} | dict.fromkeys(
+    ("draining", "drained"), "magenta"
+)
 _PROGRESS = (State.QUEUED, State.PREPARING, State.RUNNING, State.COLLECTING, State.UPLOADING, State.PUBLISHED)
 
 
@@ -60,13 +65,19 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def records_table(records: Iterable[Record], *, now: float | None = None) -> Table:
-    """A line for each analysis."""
+def records_table(
+    records: Iterable[Record],
+    *,
+    now: float | None = None,
+    estimates: Mapping[str, Estimate] | None = None,
+) -> Table:
+    """A line for each analysis; *estimates* by uid, of those that are not over."""
     now = time.time() if now is None else now
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("UID", no_wrap=True, min_width=36)
     table.add_column("STATE", no_wrap=True, min_width=9)
     table.add_column("TOOK", no_wrap=True, min_width=4)
+    table.add_column("EXPECTED", no_wrap=True)
     table.add_column("SLOT", no_wrap=True, overflow="ellipsis")
     table.add_column("SAMPLE", no_wrap=True, overflow="ellipsis")
     for record in records:
@@ -75,10 +86,74 @@ def records_table(records: Iterable[Record], *, now: float | None = None) -> Tab
             record.uid,
             state_text(record.state),
             duration(took),
+            expected((estimates or {}).get(record.uid), now),
             _where(record),
             escape(_sample(record)),
         )
     return table
+
+
+def expected(estimate: Estimate | None, now: float) -> str:
+    """What is to be expected next: ``start in 2:10-4:00``, and once it has started ``over in 0:30-1:10``."""
+    if estimate is None:
+        return "-"
+    what, when = ("over", estimate.finish) if estimate.start is None else ("start", estimate.start)
+    return f"{what} in {_span(when, now)}"
+
+
+def _span(when: Range, now: float) -> str:
+    low, high = duration(when.low - now), duration(when.high - now)
+    return low if low == high else f"{low}-{high}"
+
+
+def _add_estimate(table: Table, estimate: Estimate, now: float) -> None:
+    basis = f"by {estimate.learned} analyses of its profile" if estimate.learned else "a guess"
+    if estimate.start is not None:
+        table.add_row("should start", _prospect(estimate.start, now))
+    table.add_row("should be over", f"{_prospect(estimate.finish, now)}, {basis}")
+
+
+def _prospect(when: Range, now: float) -> str:
+    return f"in {_span(when, now)}, about {moment(when.middle)} UTC"
+
+
+def queued_view(queued: Queued, *, now: float) -> RenderableType:
+    """A sample that is not in the ledger yet."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("analysis", escape(clean(queued.uid)))
+    table.add_row("state", "waits in Karton")
+    table.add_row("Karton task", escape(clean(queued.task_uid)))
+    table.add_row("root", escape(clean(queued.root_uid)))
+    table.add_row("position", str(queued.position))
+    table.add_row("waits for", queued.place)
+    if queued.estimate is not None:
+        _add_estimate(table, queued.estimate, now)
+    else:
+        table.add_row("should start", f"once {queued.place} is online")
+    return table
+
+
+def outlook_lines(outlook: Outlook) -> Iterator[str]:
+    """What waits outside the ledger, and what a sample could expect that came now."""
+    waiting = len(outlook.queued) + outlook.behind
+    if waiting:
+        yield f"{waiting} more wait in Karton."
+    for profile, estimate in outlook.newcomers.items():
+        if estimate.start is not None and estimate.start.high - outlook.now >= 1:
+            yield f"A sample for {profile} that came now would start in {_span(estimate.start, outlook.now)}."
+
+
+def notices_lines(counts: NoticeCounts, dead: Iterable[Dead]) -> Iterator[str]:
+    """What an operator should know of the webhook; nothing where all is well."""
+    if counts.waiting:
+        yield f"{counts.waiting} notifications wait to be sent."
+    if counts.dropped:
+        yield f"{counts.dropped} notifications were dropped: too many waited already."
+    if counts.given_up:
+        last = "".join(f" The last was of {one.uid}: {clean(one.error, 120)}." for one in dead)
+        yield f"{counts.given_up} notifications were given up.{last}"
 
 
 def _sample(record: Record) -> str:
@@ -89,7 +164,9 @@ def _where(record: Record) -> str:
     return f"{record.host}/{record.slot}" if record.host and record.slot else (record.host or "-")
 
 
-def record_view(record: Record) -> RenderableType:
+def record_view(
+    record: Record, *, now: float | None = None, estimate: Estimate | None = None
+) -> RenderableType:
     """One analysis, in full."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -111,6 +188,8 @@ def record_view(record: Record) -> RenderableType:
     table.add_row("received", f"{moment(record.received)} UTC")
     for state, entered in sorted(record.entered.items(), key=lambda item: item[1]):
         table.add_row(state.value.lower(), f"{moment(entered)} UTC")
+    if estimate is not None:
+        _add_estimate(table, estimate, time.time() if now is None else now)
     if record.finished is not None:
         table.add_row(
             "over", f"{moment(record.finished)} UTC, after {duration(record.finished - record.received)}"
@@ -136,7 +215,7 @@ def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Tab
                 host.host,
                 slot.name,
                 slot.profile,
-                Text(slot.state, style=_SLOT_STYLES.get(slot.state, "cyan")),
+                slot_text(slot),
                 duration(now - slot.since),
                 slot.uid or "-",
                 host.engine,
@@ -144,8 +223,18 @@ def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Tab
     return table
 
 
+def slot_text(slot: SlotStatus) -> Text:
+    """What a slot does, coloured, and who keeps it out of use."""
+    by = f" by {clean(slot.closed_by, 40)}" if slot.closed_by else ""
+    return Text(f"{slot.state}{by}", style=_SLOT_STYLES.get(slot.state, "cyan"))
+
+
 def _presence(online: bool, seen: float, now: float) -> Text:
     return Text("online", style="green") if online else Text(f"offline {duration(now - seen)}", style="red")
+
+
+def _drained(host: HostOverview) -> Text:
+    return Text("draining" if host.slots.get("draining") else "drained", style="magenta")
 
 
 def host_overviews_table(hosts: Iterable[HostOverview], *, now: float) -> Table:
@@ -157,7 +246,7 @@ def host_overviews_table(hosts: Iterable[HostOverview], *, now: float) -> Table:
         states = ", ".join(f"{count} {state}" for state, count in sorted(host.slots.items()))
         table.add_row(
             host.host,
-            _presence(host.online, host.seen, now),
+            _presence(host.online, host.seen, now) if not host.draining else _drained(host),
             ", ".join(host.profiles),
             states or "-",
             str(host.waiting),
@@ -169,7 +258,17 @@ def host_overviews_table(hosts: Iterable[HostOverview], *, now: float) -> Table:
 def profiles_table(profiles: Iterable[ProfileOverview], *, now: float) -> Table:
     """A line for each VM profile."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("PROFILE", "STATE", "FREE", "SLOTS", "HOSTS", "IN FLIGHT", "WAITING", "LONGEST"):
+    for column in (
+        "PROFILE",
+        "STATE",
+        "FREE",
+        "SLOTS",
+        "OUT OF USE",
+        "HOSTS",
+        "IN FLIGHT",
+        "WAITING",
+        "LONGEST",
+    ):
         table.add_column(column)
     for one in profiles:
         table.add_row(
@@ -177,6 +276,7 @@ def profiles_table(profiles: Iterable[ProfileOverview], *, now: float) -> Table:
             _presence(one.online, one.seen, now),
             str(one.free),
             str(one.slots),
+            str(one.out_of_use),
             ", ".join(one.hosts) or "-",
             str(one.in_flight),
             str(one.waiting),

@@ -9,20 +9,37 @@ import click
 from redis.exceptions import RedisError
 
 from drakcelery import __version__
-from drakcelery.cli import analysts, bucket, doctor, machine, operators, roles, setup
+from drakcelery.cli import analysts, bucket, doctor, machine, operators, roles, setup, steer
 from drakcelery.errors import DrakceleryError
 
-COMMANDS = (
-    *(analysts.submit, analysts.status, analysts.fetch, analysts.cancel),
-    *(operators.slots, operators.hosts, operators.profiles),
-    *(setup.init, doctor.doctor, bucket.bucket),
-    *(machine.up, machine.demo_command),
-    *(roles.ingress, roles.worker, roles.beat, roles.flower, roles.system),
-)
+SECTIONS = {
+    "Samples and analyses": (
+        *(analysts.submit, analysts.status, steer.logs, analysts.fetch, analysts.cancel, steer.retry),
+    ),
+    "Hosts and slots": (
+        *(steer.top_command, operators.slots, operators.hosts, operators.profiles),
+        *(steer.drain, steer.undrain, steer.quarantine, steer.release),
+    ),
+    "Installation": (setup.init, doctor.doctor, bucket.bucket),
+    "Processes": (roles.ingress, roles.worker, roles.beat, roles.flower, roles.system),
+    "One machine without Xen": (machine.demo_command, machine.up),
+}
+"""The commands, as the help lists them."""
 
 
 class Sentences(click.Group):
-    """A group whose commands end with a sentence instead of a traceback."""
+    """A group in sections, whose commands end with a sentence instead of a traceback."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click's, section by section."""
+        width = max(len(name) for name in self.list_commands(ctx))
+        for title, commands in SECTIONS.items():
+            rows = [
+                (str(one.name).ljust(width), one.get_short_help_str(limit=formatter.width - width - 6))
+                for one in commands
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click's, but our errors, and a Redis that is away, become click's."""
@@ -44,8 +61,9 @@ def cli() -> None:
     """
 
 
-for _command in COMMANDS:
-    cli.add_command(_command)
+for _commands in SECTIONS.values():
+    for _command in _commands:
+        cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,9 +13,16 @@ from rich.console import Console
 
 from drakcelery import client, pipeline, settings, views
 from drakcelery.analysis import Priority
-from drakcelery.celery import make_ledger, make_storage
+from drakcelery.celery import make_intake, make_ledger, make_storage
+from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.estimates import Estimate
+from drakcelery.ledger import Ledger
+from drakcelery.monitoring import tracing
+from drakcelery.notices import Notices
+from drakcelery.outlook import look_out
 from drakcelery.plugins import KNOWN_PLUGINS
+from drakcelery.records import Record
 
 
 @click.command()
@@ -90,26 +97,74 @@ def watch(ours: settings.Settings, uid: str) -> None:
 
 
 @click.command()
-@click.argument("uid", required=False)
+@click.argument("uid", required=False, shell_complete=uids)
 @json_option
 @with_settings
 def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
-    """Show analyses: all that are live and the newest that are over, or the one with UID."""
-    ledger = make_ledger(read_settings(config, data_dir))
-    records = [client.find_record(ledger, uid)] if uid else client.overview(ledger)
+    """Show analyses: all that are live and the newest that are over, or the one with UID.
+
+    What is not over comes with an estimate: when it starts, and when it is over.
+    """
+    ours = read_settings(config, data_dir)
+    ledger = make_ledger(ours)
+    if uid:
+        show_one(ours, ledger, uid, as_json=as_json)
+    else:
+        show_all(ours, ledger, as_json=as_json)
+
+
+def show_one(ours: settings.Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None:
+    """The analysis, or the sample that waits in Karton for one. Raises :class:`StackError` for neither."""
+    record = client.look_up(ledger, uid)
+    outlook = None
+    if record is None or not record.state.is_over:
+        outlook = look_out(ours, ledger, make_intake(ours, ledger))
+    if record is None and outlook is not None and (queued := outlook.find(uid)) is not None:
+        shown: dict[str, object] = queued.model_dump(mode="json")
+        view = views.queued_view(queued, now=outlook.now)
+    else:
+        record = record or client.find_record(ledger, uid)  # taken up just now, or not there at all
+        estimate = outlook.estimates.get(record.uid) if outlook else None
+        shown = as_dict(record, estimate)
+        view = views.record_view(record, now=ledger.now(), estimate=estimate)
     if as_json:
-        shown = [record.model_dump(mode="json") for record in records]
-        click.echo(json.dumps(shown[0] if uid else shown, indent=2))
-    elif uid:
-        views.console().print(views.record_view(records[0]))
-    elif records:
-        views.console().print(views.records_table(records, now=ledger.now()))
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        views.console().print(view)
+
+
+def show_all(ours: settings.Settings, ledger: Ledger, *, as_json: bool) -> None:
+    """What is live, what is over, and what is to be expected."""
+    records = client.overview(ledger)
+    live = [record for record in records if not record.state.is_over]
+    outlook = look_out(ours, ledger, make_intake(ours, ledger), live=live)
+    if as_json:
+        shown = [as_dict(record, outlook.estimates.get(record.uid)) for record in records]
+        click.echo(json.dumps(shown, indent=2))
+        return
+    if records:
+        table = views.records_table(records, now=outlook.now, estimates=outlook.estimates)
+        views.console().print(table)
     else:
         click.echo("No analyses. Push a sample with `drakcelery submit FILE`.")
+    notices = Notices(ledger.redis)
+    for line in (
+        *views.outlook_lines(outlook),
+        *views.notices_lines(notices.counts(), notices.dead(newest=1)),
+    ):
+        click.echo(line)
+
+
+def as_dict(record: Record, estimate: Estimate | None) -> dict[str, object]:
+    """The record as JSON has it, and what is estimated; null where there is nothing to estimate."""
+    return {
+        **record.model_dump(mode="json"),
+        "estimate": estimate.model_dump(mode="json") if estimate else None,
+    }
 
 
 @click.command()
-@click.argument("uid")
+@click.argument("uid", shell_complete=uids)
 @click.option(
     "--to", "to", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory."
 )
@@ -123,11 +178,13 @@ def fetch(uid: str, to: Path, config: Path | None, data_dir: Path | None) -> Non
 
 
 @click.command()
-@click.argument("uid")
+@click.argument("uid", shell_complete=uids)
 @with_settings
 def cancel(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """End the analysis UID, waiting or running; nothing will be published."""
-    ledger = make_ledger(read_settings(config, data_dir))
+    ours = read_settings(config, data_dir)
+    ledger = make_ledger(ours)
     record = client.find_record(ledger, uid)
-    client.cancel(ledger, record, by=f"{getpass.getuser()}@{socket.gethostname()}")
+    with tracing.running(ours):
+        client.cancel(ledger, record, by=f"{getpass.getuser()}@{socket.gethostname()}")
     click.echo(f"cancelled {record.uid}")

@@ -39,7 +39,7 @@ def worker_io(config: Path | None, data_dir: Path | None) -> None:
 @click.command()
 @with_settings
 def beat(config: Path | None, data_dir: Path | None) -> None:
-    """Send reconcile every half minute."""
+    """Send reconcile every ten seconds."""
     processes.become_celery("beat", read_settings(config, data_dir))
 
 

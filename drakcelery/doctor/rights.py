@@ -24,7 +24,18 @@ from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
 from drakcelery.doctor.subject import Subject, redis_client
 from drakcelery.fleet import FLEET
 from drakcelery.intake import INBOX, WAITING
-from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, record_key, task_key
+from drakcelery.ledger import (
+    DONE,
+    DUE,
+    INFLIGHT,
+    LIVE,
+    NOTICE_COUNTS,
+    NOTICES,
+    NOTICES_WANTED,
+    record_key,
+    task_key,
+)
+from drakcelery.notices import DEAD
 
 NOBODY = "drakcelery-doctor"
 """Stands for any uid; there is no task, analysis or worker of this name."""
@@ -53,12 +64,17 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
         *(("LPOP", name) for name in (queue, identity)),
         *(("LRANGE", queue, "0", "0"), ("RPUSH", KARTON_TASKS_QUEUE, NOBODY)),
         *(("HINCRBY", metric.value, identity, "1") for metric in _METRICS),
+        *(("LPUSH", _LESSONS, ""), ("LTRIM", _LESSONS, "0", "0"), ("LRANGE", _LESSONS, "0", "0")),
+        *(("SISMEMBER", NOTICES_WANTED, "FAILED"), ("SADD", NOTICES_WANTED, "FAILED")),
+        *(("ZADD", NOTICES, "1", NOBODY), ("HINCRBY", NOTICE_COUNTS, "sent", "1"), ("LPUSH", DEAD, "")),
+        *(("ZCOUNT", _LINE, "0", "1"), ("LLEN", queue)),
         *(("HGET", KARTON_BINDS_HSET, identity), ("HSET", KARTON_BINDS_HSET, identity, "")),
         *(("HEXISTS", KARTON_BINDS_HSET, identity), ("HGETALL", KARTON_BINDS_HSET)),
     )
 
 
 _LINE = f"{WAITING}:{NOBODY}"
+_LESSONS = f"drak:durations:{NOBODY}"
 _METRICS = (KartonMetrics.TASK_CONSUMED, KartonMetrics.TASK_CRASHED, KartonMetrics.TASK_PRODUCED)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import random
 import re
 import shutil
 import time
@@ -43,6 +44,7 @@ class ReplayEngine:
         guests: Path,
         restore_seconds: float,
         run_seconds: float,
+        run_spread: float,
         log_factor: int,
         dumps_factor: int,
     ) -> None:
@@ -50,6 +52,7 @@ class ReplayEngine:
         self._guests = guests
         self._restore_seconds = restore_seconds
         self._run_seconds = run_seconds
+        self._run_spread = run_spread
         self._log_factor = log_factor
         self._dumps_factor = dumps_factor
 
@@ -72,9 +75,10 @@ class ReplayEngine:
         return self._snapshot
 
     def run(self, job: Detonation) -> Outcome:
-        """Wait ``run_seconds``, at most the job's timeout, and play the record."""
+        """Wait ``run_seconds``, more or less by ``run_spread``, at most the timeout, and play the record."""
         started = int(time.time())
-        self._wait(job, min(self._run_seconds, job.timeout))
+        factor = random.lognormvariate(0, self._run_spread)
+        self._wait(job, min(self._run_seconds * factor, job.timeout))
         self._play(job)
         self._check(job)
         return Outcome(
@@ -173,6 +177,7 @@ def create(settings: Settings) -> ReplayEngine:
         guests=settings.drakcelery.state_dir / "engine",
         restore_seconds=section.restore_seconds,
         run_seconds=section.run_seconds,
+        run_spread=section.run_spread,
         log_factor=section.log_factor,
         dumps_factor=section.dumps_factor,
     )

@@ -4,6 +4,7 @@
 -- KEYS[2] drak:live                KEYS[3] drak:done    KEYS[4] drak:due (zsets)
 -- KEYS[5] karton.task:<task uid>   Karton's; written only if it is still there
 -- KEYS[6] drak:inflight            hash, place -> number of live analyses; one less
+-- KEYS[7..9] as notify.lua has them
 -- ARGV    uid, reason, CRASHED task (JSON) or '' to leave Karton's task alone, TTL in s
 -- returns 1, or 0 where the analysis is not live
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
@@ -23,4 +24,5 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 if ARGV[3] ~= '' and redis.call('EXISTS', KEYS[5]) == 1 then
   redis.call('SET', KEYS[5], ARGV[3])
 end
+notify(redis.call('HGETALL', KEYS[1]))
 return 1

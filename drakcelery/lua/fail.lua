@@ -5,6 +5,7 @@
 -- KEYS[5] karton.task:<task uid>   Karton's; written only if it is still there
 -- KEYS[6] karton.metrics.consumed  KEYS[7] karton.metrics.crashed (Karton's hashes)
 -- KEYS[8] drak:inflight            hash, place -> number of live analyses; one less where this one is over
+-- KEYS[9..11] as notify.lua has them
 -- ARGV    uid, attempt, failure (JSON), '1' if final, CRASHED task (JSON), TTL in s, identity, delay in s
 -- returns the next attempt's number; 0 where the analysis is over; nil where the caller is stale
 local record = KEYS[1]
@@ -40,4 +41,5 @@ if redis.call('EXISTS', KEYS[5]) == 1 then
 end
 redis.call('HINCRBY', KEYS[6], ARGV[7], 1)
 redis.call('HINCRBY', KEYS[7], ARGV[7], 1)
+notify(redis.call('HGETALL', record))
 return 0

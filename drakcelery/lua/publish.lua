@@ -9,6 +9,7 @@
 -- KEYS[7] karton.metrics.consumed          KEYS[8] karton.metrics.produced (Karton's hashes)
 -- KEYS[9] drak:due                         zset; a postponed stage that was delivered all the same leaves it
 -- KEYS[10] drak:inflight                   hash, place -> number of live analyses; one less
+-- KEYS[11..13] as notify.lua has them
 -- ARGV    uid, attempt, FINISHED sample task (JSON), analysis task (JSON), its uid, TTL in s, identity
 -- returns 1, or 0 where the attempt is stale or the analysis is over
 local record = KEYS[1]
@@ -35,4 +36,5 @@ redis.call('ZREM', KEYS[9], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('HINCRBY', KEYS[7], ARGV[7], 1)
 redis.call('HINCRBY', KEYS[8], ARGV[7], 1)
+notify(redis.call('HGETALL', record))
 return 1

@@ -5,6 +5,7 @@
 -- KEYS[3] drak:done                zset, analysis uid -> time over; owner: ledger; trimmed by reconcile
 -- KEYS[4] karton.task:<task uid>   Karton's; written only if it is still there
 -- KEYS[5] karton.metrics.consumed  KEYS[6] karton.metrics.crashed (Karton's hashes)
+-- KEYS[7..9] as notify.lua has them
 -- ARGV    uid, task uid, root uid, reason, CRASHED task (JSON), TTL of the record in s, identity
 -- returns 1, or 0 where the task has left the inbox: somebody else opened or refused it
 if redis.call('ZREM', KEYS[2], ARGV[2]) == 0 then
@@ -13,10 +14,11 @@ end
 local record = KEYS[1]
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
+local fields = {'uid', ARGV[1], 'task_uid', ARGV[2], 'root_uid', ARGV[3], 'refusal', ARGV[4],
+  'state', 'FAILED', 'attempt', '0', 'first_attempt', '1', 'failures', '[]',
+  'received', now, 'updated', now, 'finished', now}
 if redis.call('EXISTS', record) == 0 then
-  redis.call('HSET', record, 'uid', ARGV[1], 'task_uid', ARGV[2], 'root_uid', ARGV[3], 'refusal', ARGV[4],
-    'state', 'FAILED', 'attempt', 0, 'first_attempt', 1, 'failures', '[]',
-    'received', now, 'updated', now, 'finished', now)
+  redis.call('HSET', record, unpack(fields))
   redis.call('EXPIRE', record, ARGV[6])
   redis.call('ZADD', KEYS[3], now, ARGV[1])
 end
@@ -25,4 +27,5 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
 end
 redis.call('HINCRBY', KEYS[5], ARGV[7], 1)
 redis.call('HINCRBY', KEYS[6], ARGV[7], 1)
+notify(fields)
 return 1

@@ -31,7 +31,8 @@ from drakcelery import contract
 from drakcelery.analysis import Failure, Fault, Stage, State
 from drakcelery.embedded.services import Services
 from drakcelery.errors import Superseded
-from drakcelery.ledger import DONE, DUE, LIVE, SILENCE, Ledger, record_key
+from drakcelery.ledger import DONE, DUE, LIVE, NOTICES, SILENCE, Ledger, record_key
+from drakcelery.notices import Notice, Notices
 from drakcelery.records import Record
 from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis
@@ -90,6 +91,7 @@ class Actors(RuleBasedStateMachine):
         self.published: dict[str, str] = {}
         self.refused: set[str] = set()
         self.numbers: dict[str, int] = dict.fromkeys(UIDS, 0)
+        Notices(self.client).want([State.PUBLISHED, State.FAILED, State.CANCELLED])
 
     def teardown(self) -> None:
         """Leave nothing to the next example."""
@@ -433,6 +435,16 @@ class Actors(RuleBasedStateMachine):
             if record is not None and record.state.is_over:
                 now = record.model_dump()
                 assert self.over.setdefault(record.task_uid, now) == now
+
+    @invariant()
+    def every_end_is_told_once(self) -> None:
+        """Each task that is over has one notice, with its end; a task that is not over has none."""
+        queued = [Notice.parse(str(one)).record for one in self.client.zrange(NOTICES, 0, -1)]
+        told = {record.task_uid: record.state for record in queued}
+        assert len(told) == len(queued)
+        live = {record.task_uid for uid in UIDS if (record := self.record(uid)) and not record.state.is_over}
+        assert told.keys() == (self.owner.keys() | self.refused) - live
+        assert {uid for uid, state in told.items() if state is State.PUBLISHED} == self.published.keys()
 
     @invariant()
     def attempts_only_go_up(self) -> None:

@@ -20,6 +20,9 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "bucket_policy",
         "contract",
         "errors",
+        "estimates",
+        "logvalues",
+        "monitoring.spans",
         "overview",
         "plugins",
         "profiles",
@@ -29,15 +32,20 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "adapters": (
         *("settings", "settings_sections", "settings_values", "settings_wording"),
-        *("logs", "ledger", "fleet", "intake", "slots", "etag", "filetype", "faults"),
+        *("logs", "ledger", "fleet", "intake", "slots", "closures", "hostlock", "etag", "filetype", "faults"),
         *("storage", "s3client", "engines", "artifacts", "workspace", "pipeline"),
+        *("durations", "notices"),
+        *("monitoring.metrics", "monitoring.relay", "monitoring.slot_clock"),
+        *("monitoring.tracing", "monitoring.otlp"),
     ),
     "orchestration": (
-        *("attempts", "pulse", "stages", "recovery", "stopping", "janitor"),
+        *("attempts", "pulse", "stages", "recovery", "stopping", "handover", "janitor"),
+        *("outlook", "notifications"),
         *("chain", "stranded", "ingress", "reconcile"),
     ),
     "edges": (
         *("celery", "brokers", "gate", "lease", "processes", "monitoring", "embedded", "doctor"),
+        *("steering", "tail", "top"),
         *("visibility", "client", "views", "demo", "deploy", "cli", "__main__"),
     ),
 }
@@ -48,6 +56,9 @@ DOORS: Mapping[str, Mapping[str, str]] = {
         "storage": "the only way to S3",
         "s3client": "storage's client, right where the clock is wrong",
         "embedded.services": "asks once, without storage's retries, whether the server that it started is up",
+    },
+    "opentelemetry": {
+        "monitoring.otlp": "makes and sends spans; an extra brings it, so nothing else may need it",
     },
     "configparser": {
         "settings": "reads the file",
@@ -72,6 +83,11 @@ class Module:
     name: str
     """Dotted, below the package; ``""`` is the package itself."""
     tree: ast.Module
+
+    @property
+    def is_hollow(self) -> bool:
+        """Whether it is a package of modules of several layers, and nothing in itself."""
+        return all(isinstance(node, ast.Expr) for node in self.tree.body)
 
     def imports(self, *, at_runtime: bool = False) -> Iterator[str]:
         """Every dotted name that is imported; ``from a import b`` gives both ``a`` and ``a.b``.
@@ -144,8 +160,8 @@ def layer_of(name: str) -> int | None:
 
 
 def _ours(module: Module, *, at_runtime: bool = False) -> set[str]:
-    """The modules of the package that *module* imports."""
-    names = {other.name for other in MODULES}
+    """The modules of the package that *module* imports, hollow ones aside."""
+    names = {other.name for other in MODULES if not other.is_hollow}
     dotted = (name for name in module.imports(at_runtime=at_runtime) if name.split(".")[0] == PACKAGE)
     return {name for one in dotted if (name := one.partition(".")[2]) in names} - {module.name}
 

@@ -149,6 +149,21 @@ def test_it_waits_as_told_but_not_beyond_the_timeout(tmp_path: Path) -> None:
     assert time.monotonic() - begin >= 1
 
 
+def test_runs_differ_in_length_where_told(tmp_path: Path) -> None:
+    """With run_spread the lengths are scattered around run_seconds, still within the timeout."""
+    replay = engine(tmp_path, run_seconds=0.1, run_spread=2)
+    lengths = []
+    for number in range(12):
+        one = job(tmp_path, uid=f"uid-{number}", timeout=1)
+        replay.prepare(one)
+        begin = time.monotonic()
+        replay.run(one)
+        lengths.append(time.monotonic() - begin)
+        replay.destroy(one.slot)
+    assert min(lengths) < 0.1 < max(lengths) < 2
+    assert len({round(length, 2) for length in lengths}) > 4
+
+
 @pytest.mark.parametrize("run_dir", [None, Path("/nowhere")])
 def test_a_run_directory_is_required(tmp_path: Path, run_dir: Path | None) -> None:
     """Without a recorded run the engine is refused when it is made, and the setting is named."""

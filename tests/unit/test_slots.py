@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from drakcelery.errors import SettingsError
-from drakcelery.slots import SlotState, SlotTable, sole_worker
+from drakcelery.hostlock import sole_worker
+from drakcelery.slots import SlotState, SlotTable
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_fork_during_a_transaction(table: SlotTable, tmp_path: Path) -> None:
 
 HOLD = """
 import pathlib, sys
-from drakcelery.slots import sole_worker
+from drakcelery.hostlock import sole_worker
 with sole_worker(pathlib.Path(sys.argv[1]), "rack-1"):
     print("held", flush=True)
     sys.stdin.read()

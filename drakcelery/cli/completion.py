@@ -1,0 +1,53 @@
+"""What the shell offers for uids, hosts and slots. Whatever goes wrong here, it offers nothing."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import click
+from redis.exceptions import RedisError
+
+from drakcelery.celery import make_ledger
+from drakcelery.cli.options import read_settings
+from drakcelery.errors import DrakceleryError
+from drakcelery.ledger import DONE, LIVE, Ledger
+
+MOST = 200
+"""Finished analyses that are offered."""
+
+
+def uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Live analyses and the newest that are over."""
+    ledger = _ledger(context)
+    if ledger is None:
+        return []
+    try:
+        found = [*ledger.redis.zrange(LIVE, 0, -1), *ledger.redis.zrevrange(DONE, 0, MOST - 1)]
+    except RedisError:
+        return []
+    return [uid for uid in cast("list[str]", found) if uid.startswith(incomplete)]
+
+
+def hosts(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Hosts that are alive, and once there is a slash the slots of one."""
+    if "/" in incomplete:
+        return slots(context, parameter, incomplete)
+    return [name.split("/")[0] for name in slots(context, parameter, incomplete) if name.endswith("/")]
+
+
+def slots(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """``host/`` and ``host/slot`` of every host that is alive."""
+    ledger = _ledger(context)
+    try:
+        statuses = ledger.fleet.hosts() if ledger is not None else []
+    except RedisError:
+        return []
+    names = [f"{host.host}/{name}" for host in statuses for name in ("", *(slot.name for slot in host.slots))]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _ledger(context: click.Context) -> Ledger | None:
+    try:
+        return make_ledger(read_settings(context.params.get("config"), context.params.get("data_dir")))
+    except (DrakceleryError, RedisError):
+        return None

@@ -1,0 +1,163 @@
+"""Commands that watch the fleet and act on it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from drakcelery import client, steering, top, views
+from drakcelery.analysis import NAME_PATTERN, is_uid
+from drakcelery.celery import app, make_intake, make_ledger, make_storage, use
+from drakcelery.cli.completion import hosts, slots, uids
+from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.logs import configure
+from drakcelery.records import HostStatus
+from drakcelery.tail import Event, Tail
+
+SLOT = "HOST/SLOT"
+_HOST_AND_SLOT = re.compile(rf"({NAME_PATTERN[1:-1]})(?:/({NAME_PATTERN[1:-1]}))?")
+_LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+_SAID = frozenset({"created", "timestamp", "levelname", "level", "action", "message", "uid"})
+"""What a line of a log has anyway, or says twice."""
+_WHERE = frozenset({"attempt", "host", "slot", "stage"})
+"""Said once, as the attempt begins there."""
+
+
+def asker() -> str:
+    """Who types."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _target(_context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, str | None]:
+    """Reads ``HOST`` and ``HOST/SLOT``, as far as the argument allows it."""
+    found = _HOST_AND_SLOT.fullmatch(text)
+    if found is None or (found[2] is None and parameter.metavar == SLOT):
+        raise click.BadParameter(f"expected {parameter.metavar}, such as rack-1/vm-1")
+    return found[1], found[2]
+
+
+_host_argument = click.argument("target", metavar="HOST[/SLOT]", callback=_target, shell_complete=hosts)
+_slot_argument = click.argument("target", metavar=SLOT, callback=_target, shell_complete=slots)
+
+
+def _steer(
+    act: Callable[..., HostStatus],
+    target: tuple[str, str | None],
+    as_json: bool,
+    config: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Have the host's vm worker do something, and show the host as it is then."""
+    ours = read_settings(config, data_dir)
+    use(ours)
+    host, slot = target
+    status = act(app, host, slot=slot, by=asker())
+    if as_json:
+        click.echo(json.dumps(status.model_dump(mode="json"), indent=2))
+    else:
+        views.console().print(views.hosts_table([status], now=make_ledger(ours).now()))
+
+
+@click.command()
+@_host_argument
+@json_option
+@with_settings
+def drain(**options: Any) -> None:
+    """Let nothing new begin on a host, or in one slot; what runs there finishes."""
+    _steer(steering.drain, **options)
+
+
+@click.command()
+@_host_argument
+@json_option
+@with_settings
+def undrain(**options: Any) -> None:
+    """Let a host, or one slot, that was drained take samples again."""
+    _steer(steering.undrain, **options)
+
+
+@click.command()
+@_slot_argument
+@json_option
+@with_settings
+def quarantine(**options: Any) -> None:
+    """Take a slot that is suspect out of use; what runs in it finishes."""
+    _steer(steering.quarantine, **options)
+
+
+@click.command()
+@_slot_argument
+@json_option
+@with_settings
+def release(**options: Any) -> None:
+    """Use a slot again that is in quarantine, whoever put it there."""
+    _steer(steering.release, **options)
+
+
+@click.command()
+@click.argument("uid", shell_complete=uids)
+@with_settings
+def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
+    """Analyse the sample of UID again, which is over, and print the uid of its new Karton task."""
+    ours = read_settings(config, data_dir)
+    configure(level="error", style="console")
+    click.echo(steering.retry(ours, make_ledger(ours), uid, by=asker()))
+
+
+@click.command(name="top")
+@click.option("--once", is_flag=True, help="Print one frame and end.  [default: unless on a terminal]")
+@with_settings
+def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Watch the fleet: slots, what waits, rates, what ended. Press q to end."""
+    ours = read_settings(config, data_dir)
+    ledger = make_ledger(ours)
+    watch = top.Watch(ledger, make_intake(ours, ledger))
+    if once or not (sys.stdout.isatty() and sys.stdin.isatty()):
+        top.show_once(watch, views.console())
+    else:
+        top.show(watch, views.console())
+
+
+@click.command()
+@click.argument("uid", shell_complete=uids)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the analysis is over.")
+@json_option
+@with_settings
+def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Show what was logged about the analysis UID, wherever it runs."""
+    ours = read_settings(config, data_dir)
+    configure(level="error", style="console")
+    use(ours)
+    ledger = make_ledger(ours)
+    # One that still waits in Karton has no record, but may be followed
+    waits = follow and is_uid(uid) and client.look_up(ledger, uid) is None
+    known = uid if waits else client.find_record(ledger, uid).uid
+    tail = Tail(settings=ours, ledger=ledger, app=app, storage=make_storage(ours), uid=known)
+    console = views.console()
+    for event in tail.events(follow=follow):
+        if as_json:
+            click.echo(json.dumps(event))
+        else:
+            console.print(_line(event), soft_wrap=True)
+
+
+def _line(event: Event) -> Text:
+    """A line of a log, or a change in the ledger. Nothing in it is trusted."""
+    level, created, stage = str(event.get("levelname")), event.get("created"), event.get("stage")
+    at = views.moment(created)[11:] if isinstance(created, int | float) and created else "-"
+    left_out = _SAID | _WHERE if stage else _SAID
+    more = " ".join(f"{name}={value}" for name, value in event.items() if name not in left_out)
+    return Text.assemble(
+        (f"{at:8} {views.clean(str(stage or ''), 12):8} ", "dim"),
+        (views.clean(str(event.get("action"))), _LEVELS.get(level, "bold")),
+        f" {views.clean(more, 2000)}",
+    )

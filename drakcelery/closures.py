@@ -1,0 +1,76 @@
+"""What operators have taken out of use on a host: a table in the file of :mod:`drakcelery.slots`.
+
+It is apart from the slots' own states, since a closed slot still finishes what it holds, and since it
+outlives the worker. Each function works within the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SCHEMA = """
+create table if not exists closures (
+    slot text not null,
+    kind text not null,
+    by text not null,
+    since real not null,
+    primary key (slot, kind)
+) strict
+"""
+WHOLE_HOST = ""
+"""No slot has this name."""
+
+
+class Closed(enum.StrEnum):
+    """Why an operator has taken a slot, or its whole host, out of use."""
+
+    DRAINED = "drained"
+    """For maintenance."""
+    QUARANTINED = "quarantined"
+    """Something is wrong with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closure:
+    """An operator's word that nothing new may begin in a slot."""
+
+    slot: str | None
+    """None: in no slot of this host."""
+    kind: Closed
+    by: str
+    """Who said so."""
+    since: float
+    """UNIX time, by this host's clock."""
+
+
+def read(database: sqlite3.Connection) -> list[Closure]:
+    """All of them: a quarantine before a drain, the host before its slots."""
+    rows = database.execute("select slot, kind, by, since from closures order by kind desc, slot").fetchall()
+    return [
+        Closure(slot=slot or None, kind=Closed(kind), by=by, since=since) for slot, kind, by, since in rows
+    ]
+
+
+def add(database: sqlite3.Connection, slot: str | None, kind: Closed, *, by: str) -> None:
+    """Close a slot, or the host; where that was done before, whoever was first keeps it closed."""
+    database.execute(
+        "insert into closures values (?, ?, ?, ?) on conflict do nothing",
+        (slot or WHOLE_HOST, kind.value, by, time.time()),
+    )
+
+
+def remove(database: sqlite3.Connection, slot: str | None, kind: Closed) -> bool:
+    """Take it back. False where it was not closed like that."""
+    gone = database.execute(
+        "delete from closures where slot = ? and kind = ?", (slot or WHOLE_HOST, kind.value)
+    )
+    return gone.rowcount > 0
+
+
+def forget(database: sqlite3.Connection, slots: Iterable[str]) -> None:
+    """Slots that are gone need no closing."""
+    database.executemany("delete from closures where slot = ?", [(slot,) for slot in slots])

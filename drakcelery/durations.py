@@ -1,0 +1,61 @@
+"""How long published analyses took: what :mod:`drakcelery.estimates` plays forward.
+
+Keys:
+    ``drak:durations:<profile>``  list of the newest analyses' durations (JSON), newest first; expires
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import redis
+
+from drakcelery.estimates import Learned, learned_of
+from drakcelery.records import Record
+
+KEPT = 256
+"""So many analyses of each profile are remembered. Old ones make room: a change of habit shows soon."""
+MEMORY = 30 * 24 * 3600
+"""Seconds after the last analysis of a profile until all is forgotten."""
+
+
+class Durations:
+    """How long analyses took, by VM profile."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
+        self._redis = client
+
+    def learn(self, record: Record) -> bool:
+        """Remember how long a published analysis took. False where its record does not say."""
+        learned = learned_of(record)
+        if learned is None or record.analysis is None:
+            return False
+        key = _key(record.analysis.profile)
+        with self._redis.pipeline() as pipe:
+            pipe.lpush(key, learned.model_dump_json())
+            pipe.ltrim(key, 0, KEPT - 1)
+            pipe.expire(key, MEMORY)
+            pipe.execute()
+        return True
+
+    def of(self, profile: str) -> list[Learned]:
+        """What is known of a profile, newest first."""
+        return self.all([profile])[profile]
+
+    def all(self, profiles: Iterable[str]) -> dict[str, list[Learned]]:
+        """As :meth:`of`, for several."""
+        names = sorted(set(profiles))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.lrange(_key(name), 0, -1)
+            answers = cast("list[list[str]]", pipe.execute())
+        return {
+            name: [Learned.model_validate_json(text) for text in texts]
+            for name, texts in zip(names, answers, strict=True)
+        }
+
+
+def _key(profile: str) -> str:
+    return f"drak:durations:{profile}"

@@ -1,0 +1,277 @@
+"""When what waits will start and be over: learned durations, played forward over the slots. Pure.
+
+Each round of the simulation draws how long everything takes from what published analyses took, and hands the
+slots to those who wait, in their order. The range of an estimate holds eight of ten rounds, so it is as wide
+as the lengths of the runs are uncertain. What nobody can know is not in it: a host that goes away, samples of
+a higher priority that are still to come. The same scene and seed give the same estimates.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from drakcelery.analysis import Place, State, Value
+from drakcelery.records import Record
+
+ROUNDS = 200
+FEWEST_ROUNDS = 60
+STEPS = 40_000
+"""How many starts are played in all; with many that wait there are fewer rounds."""
+ENOUGH = 5
+"""With fewer learned analyses than that, :data:`GUESSES` are taken for learned too."""
+
+
+class Learned(Value):
+    """How long an analysis took that was published. Seconds."""
+
+    timeout: int
+    """How long the engine was asked to watch."""
+    prepare: float
+    """From its entering a slot to the start of its run."""
+    run: float
+    """Until its slot was free."""
+    rest: float
+    """Until it was published."""
+
+    def run_within(self, timeout: int) -> float:
+        """How long this run would have taken under another *timeout*.
+
+        One that was watched to its end would have been so there as well; one that ended by itself would have
+        ended at the same time, or been stopped before.
+        """
+        if self.run >= self.timeout:
+            return timeout + self.run - self.timeout
+        return min(self.run, timeout)
+
+
+GUESSES = (
+    Learned(timeout=1, prepare=2, run=1, rest=2),
+    Learned(timeout=1, prepare=30, run=11, rest=20),
+    Learned(timeout=1, prepare=90, run=31, rest=120),
+    Learned(timeout=2, prepare=10, run=0, rest=5),
+)
+"""Three runs that are watched to the end and one that ends at once: what is assumed where little is known."""
+
+
+class Range(Value):
+    """UNIX times by Redis' clock: one of ten rounds was earlier than *low*, one later than *high*."""
+
+    low: float
+    middle: float
+    high: float
+
+
+class Estimate(Value):
+    """When an analysis will start and be over."""
+
+    start: Range | None
+    """When it gets its slot; None where it has one, or had one."""
+    finish: Range
+    learned: int
+    """On how many published analyses of its profile this rests; with none it is a guess."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """A slot that is in use or free."""
+
+    place: Place
+    """Profile and host."""
+    uid: str | None = None
+    """Who has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """An analysis that is prepared, runs, or has done so."""
+
+    uid: str
+    profile: str
+    timeout: int
+    state: State
+    since: float
+    """Seconds that it has been in this state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """An analysis that has no slot yet."""
+
+    uid: str
+    """Empty for many alike, of which none has an estimate of its own."""
+    place: Place
+    timeout: int
+    not_before: float = 0.0
+    """Seconds that have to go by first."""
+    count: int = 1
+    is_probe: bool = False
+    """Nothing that waits, and it takes no slot: it asks how long something would wait that came now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """The fleet as it is."""
+
+    now: float
+    """UNIX time by Redis' clock."""
+    rooms: Sequence[Room]
+    at_work: Sequence[Work]
+    waiting: Sequence[Wait]
+    """In the order in which they get slots; who has claimed one comes first in any case."""
+    learned: Mapping[str, Sequence[Learned]]
+    """By profile."""
+
+
+def learned_of(record: Record) -> Learned | None:
+    """What a record teaches; None where it was not published, or its times are not complete."""
+    times = [record.entered.get(one) for one in (State.PREPARING, State.RUNNING, State.COLLECTING)]
+    if record.state is not State.PUBLISHED or record.analysis is None:
+        return None
+    entered, running, vacated = times
+    if entered is None or running is None or vacated is None or record.finished is None:
+        return None
+    return Learned(
+        timeout=record.analysis.timeout,
+        prepare=round(running - entered, 2),
+        run=round(vacated - running, 2),
+        rest=round(record.finished - vacated, 2),
+    )
+
+
+def estimate(scene: Scene, *, seed: int = 0) -> dict[str, Estimate]:
+    """Estimates by uid; none for what waits for a place of which no slot is in use or free."""
+    rounds = max(FEWEST_ROUNDS, min(ROUNDS, STEPS // max(1, len(scene.waiting))))
+    play = _Play(scene, random.Random(seed))  # noqa: S311 a simulation, no secret
+    for _ in range(rounds):
+        play.round()
+    profiles = {one.uid: one.profile for one in scene.at_work}
+    profiles |= {one.uid: one.place.profile for one in scene.waiting}
+    return {
+        uid: Estimate(
+            start=_range(scene.now, play.starts[uid]) if uid in play.starts else None,
+            finish=_range(scene.now, finishes),
+            learned=len(scene.learned.get(profiles[uid], ())),
+        )
+        for uid, finishes in play.finishes.items()
+    }
+
+
+def _range(now: float, values: list[float]) -> Range:
+    values.sort()
+    last = len(values) - 1
+    low, middle, high = (now + values[round(part * last)] for part in (0.1, 0.5, 0.9))
+    return Range(low=low, middle=middle, high=high)
+
+
+def lessons(learned: Mapping[str, Sequence[Learned]], profile: str) -> list[Learned]:
+    """What a profile's durations are drawn from: its own, else those of all profiles, else guesses."""
+    known = list(learned.get(profile, ())) or [one for many in learned.values() for one in many]
+    return known if len(known) >= ENOUGH else [*known, *GUESSES]
+
+
+@dataclass
+class _Play:
+    """The rounds of one simulation. All times are seconds from now."""
+
+    scene: Scene
+    chance: random.Random
+    starts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    finishes: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        scene = self.scene
+        self._choices: dict[Place, list[int]] = defaultdict(list)
+        for number, room in enumerate(scene.rooms):
+            for place in (room.place, Place(profile=room.place.profile)):
+                self._choices[place].append(number)
+        self._held = {room.uid: number for number, room in enumerate(scene.rooms) if room.uid}
+        profiles = {one.profile for one in scene.at_work} | {one.place.profile for one in scene.waiting}
+        self._lessons = {profile: lessons(scene.learned, profile) for profile in profiles}
+        placed = [one for one in scene.waiting if one.place in self._choices]
+        self._waiting = sorted(
+            (one for one in placed if not one.not_before), key=lambda one: one.uid not in self._held
+        )
+        self._late = sorted((one for one in placed if one.not_before), key=lambda one: -one.not_before)
+        self._left = [self._left_of(one) for one in scene.at_work]
+
+    def round(self) -> None:
+        """Play it through once."""
+        # A profile whose few lessons are all short may still have long runs to come: each round learns from
+        # another draw of the lessons, so that little knowledge makes wide ranges
+        self._pools = {
+            name: self.chance.choices(known, k=len(known)) for name, known in self._lessons.items()
+        }
+        free = [0.0] * len(self.scene.rooms)
+        for work, left in zip(self.scene.at_work, self._left, strict=True):
+            leaves, ends = self._remaining(work, left)
+            if work.uid in self._held:
+                free[self._held[work.uid]] = leaves
+            self.finishes[work.uid].append(ends)
+        late = list(self._late)
+        for wait in self._waiting:
+            while late and late[-1].not_before <= min(free[number] for number in self._choices[wait.place]):
+                self._place(late.pop(), free)
+            self._place(wait, free)
+        while late:
+            self._place(late.pop(), free)
+
+    def _left_of(self, work: Work) -> list[float]:
+        """What its stage may still take, by the lessons that took longer than it has until now."""
+        known = self._lessons[work.profile]
+        if work.state is State.PREPARING:
+            takes = [one.prepare for one in known]
+        elif work.state is State.RUNNING:
+            takes = [one.run_within(work.timeout) for one in known]
+        else:
+            takes = [one.rest for one in known]
+        overdue = [0.0, 0.1 * work.since, 0.3 * work.since]
+        return [one - work.since for one in takes if one > work.since] or overdue
+
+    def _remaining(self, work: Work, left: Sequence[float]) -> tuple[float, float]:
+        """(when it leaves its slot, when it is over)."""
+        first = self.chance.choice(left)
+        following = self.chance.choice(self._pools[work.profile])
+        if work.state is State.PREPARING:
+            leaves = first + following.run_within(work.timeout)
+            return leaves, leaves + following.rest
+        if work.state is State.RUNNING:
+            return first, first + following.rest
+        return 0.0, first
+
+    def _place(self, wait: Wait, free: list[float]) -> None:
+        """Give *wait* the slot that is free first; it may have claimed one already."""
+        pool, choices = self._pools[wait.place.profile], self._choices[wait.place]
+        if not wait.uid:
+            self._flood(wait, pool, free)
+            return
+        number = self._held.get(wait.uid, -1)
+        if number < 0:
+            number = min(choices, key=free.__getitem__)
+        start = max(free[number], wait.not_before)
+        takes = self.chance.choice(pool)
+        leaves = start + takes.prepare + takes.run_within(wait.timeout)
+        self.starts[wait.uid].append(start)
+        self.finishes[wait.uid].append(leaves + takes.rest)
+        if not wait.is_probe:
+            free[number] = leaves
+
+    def _flood(self, wait: Wait, pool: Sequence[Learned], free: list[float]) -> None:
+        """Spread the work of many over the slots, which fill up as vessels do, from the lowest on."""
+        takes = [one.prepare + one.run_within(wait.timeout) for one in pool]
+        mean, deviation = statistics.fmean(takes), statistics.pstdev(takes)
+        work = max(0.0, self.chance.gauss(wait.count * mean, math.sqrt(wait.count) * deviation))
+        order = sorted(self._choices[wait.place], key=free.__getitem__)
+        level = used = 0.0
+        for count, number in enumerate(order, 1):
+            used += free[number]
+            level = (used + work) / count
+            if count == len(order) or level <= free[order[count]]:
+                break
+        for number in order[:count]:
+            # Slots do not all come free at one instant
+            free[number] = max(free[number], level + self.chance.uniform(-mean / 2, mean / 2))

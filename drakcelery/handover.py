@@ -1,0 +1,56 @@
+"""Attempts that wait for a host which takes nothing any more: they go elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import structlog
+
+from drakcelery.analysis import State
+from drakcelery.errors import Superseded
+from drakcelery.ledger import Ledger
+from drakcelery.logs import about
+from drakcelery.monitoring import tracing
+from drakcelery.records import Record
+
+log = structlog.get_logger(__name__)
+
+
+def hand_over(ledger: Ledger, send: Callable[[Record], None], profiles: Collection[str]) -> int:
+    """Send attempts anew that may wait in the queue of a host without a slot of *profiles* left in use.
+
+    After a failure an attempt is sent to another host that has a free slot just then
+    (:func:`drakcelery.chain.place`). Where that host is drained before it takes the message up, nobody else
+    would see it. Which queue a message is in nobody knows, so all such attempts are followed by another; the
+    message that is left behind is stale. A sample that asks for the host waits for it.
+
+    Returns how many were sent. Raises :class:`kombu.exceptions.OperationalError` where the broker is away.
+    """
+    sent = 0
+    for record in ledger.live():
+        if not _is_stranded(ledger, record, profiles):
+            continue
+        try:
+            ledger.begin_attempt(record.uid, after=record.attempt, lost=True)
+        except Superseded:
+            continue  # somebody has taken it up
+        again = ledger.get(record.uid)
+        tracing.attempt_replaced(record, "its host takes nothing any more", lambda: again)  # noqa: B023 called at once
+        if again is not None:
+            with about(**again.context):
+                log.info("handed_over")
+                send(again)
+            sent += 1
+    return sent
+
+
+def _is_stranded(ledger: Ledger, record: Record, profiles: Collection[str]) -> bool:
+    return (
+        record.state is State.QUEUED
+        and bool(record.failures)
+        and not record.is_unsent
+        and record.place is not None
+        and record.place.host is None
+        and record.place.profile in profiles
+        and not ledger.is_due_later(record.uid)
+    )

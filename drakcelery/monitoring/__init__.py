@@ -1,0 +1,1 @@
+"""What operators see and say: metrics, remote control, the Flower pages, traces."""

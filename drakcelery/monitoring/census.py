@@ -1,0 +1,158 @@
+"""The fleet in numbers, as ingress tells Prometheus: read in Karton's Redis when it is asked.
+
+How analyses ended is read in the ledger too, not counted where it happens: so a cancel on somebody's
+command line counts, and nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import cast
+
+import structlog
+from karton.core.backend import KartonBackendBase
+from redis.exceptions import RedisError
+
+from drakcelery.analysis import State
+from drakcelery.celery import make_intake, make_ledger
+from drakcelery.estimates import Estimate
+from drakcelery.intake import Intake
+from drakcelery.ledger import DONE, Ledger
+from drakcelery.monitoring import exposition, metrics
+from drakcelery.notices import Notices
+from drakcelery.outlook import look_out
+from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews
+from drakcelery.records import HostStatus, Record
+from drakcelery.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+MOST_ENDS = 2000
+"""Ended analyses that one scrape looks at; the others are left to the next."""
+REDIS_SECONDS = 1
+"""How long one answer of Redis may take; all of them together are a matter of milliseconds."""
+_GAUGES = (
+    *(metrics.KARTON_QUEUE, metrics.KARTON_OLDEST, metrics.LINE, metrics.LINE_OLDEST),
+    *(metrics.IN_FLIGHT, metrics.SLOTS, metrics.HOST_UP, metrics.EXPECTED_WAIT),
+)
+
+
+def serve(settings: Settings) -> None:
+    """Serve the metrics of this ingress and of the fleet, if ``[metrics]`` says so.
+
+    Raises:
+        SettingsError: the port cannot be had.
+    """
+    if not settings.metrics.serve:
+        return
+    # A connection of its own: without Karton's name, and with an answer before Prometheus gives up
+    brief = settings.redis.model_copy(update={"socket_timeout": REDIS_SECONDS})
+    ledger = make_ledger(settings.model_copy(update={"redis": brief}))
+    census = Census(settings, ledger, make_intake(settings, ledger))
+    exposition.serve(settings, "ingress", metrics.INGRESS, before=census.take)
+
+
+class Census:
+    """What :data:`drakcelery.monitoring.metrics.INGRESS` says of the fleet. For one thread."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, intake: Intake) -> None:
+        """Ends are counted from now on."""
+        self._settings = settings
+        self._ledger = ledger
+        self._intake = intake
+        self._since = ledger.now()
+
+    def take(self) -> None:
+        """Read it all anew. While Redis is away, nothing is said of the fleet but that."""
+        try:
+            self._count_ends()
+            self._look()
+        except RedisError as error:
+            log.warning("fleet_not_read", error=str(error))
+            for gauge in _GAUGES:
+                gauge.clear()
+            metrics.REDIS_UP.set(0)
+        else:
+            metrics.REDIS_UP.set(1)
+
+    def _count_ends(self) -> None:
+        ended = self._ledger.redis.zrangebyscore(
+            DONE, f"({self._since!r}", "+inf", start=0, num=MOST_ENDS, withscores=True
+        )
+        for uid, at in cast("list[tuple[str, float]]", ended):
+            record = self._ledger.get(uid)
+            if record is not None and record.state.is_over:
+                _count_end(record)
+            self._since = at
+
+    def _look(self) -> None:
+        hosts = self._ledger.fleet.hosts()
+        places = self._ledger.fleet.places()
+        lines = self._intake.lines()
+        profiles = profile_overviews(hosts, places, lines, self._intake.in_flight())
+        queues = self._queues()
+        outlook = look_out(self._settings, self._ledger, self._intake)
+        notices = Notices(self._ledger.redis).counts()
+        now = outlook.now
+        for gauge in _GAUGES:  # hosts and profiles that are gone leave nothing behind
+            gauge.clear()
+        for host in host_overviews(hosts, places, lines):
+            metrics.HOST_UP.labels(host.host).set(host.online)
+        for status in hosts:
+            _set_slots(status)
+        for profile in profiles:
+            _set_profile(profile, now)
+        for priority, (length, since) in queues.items():
+            metrics.KARTON_QUEUE.labels(priority).set(length)
+            metrics.KARTON_OLDEST.labels(priority).set(max(0.0, now - since) if since else 0)
+        for name, newcomer in outlook.newcomers.items():
+            _set_expected(name, newcomer, now)
+        metrics.NOTICES_WAITING.set(notices.waiting)
+        metrics.NOTICES_LOST.set(notices.given_up + notices.dropped)
+
+    def _queues(self) -> dict[str, tuple[int, float | None]]:
+        """How many samples wait on each of Karton's queues, and when Karton routed the first of them."""
+        names = KartonBackendBase.get_queue_names(self._intake.identity)
+        found = {}
+        for priority, name in zip(metrics.PRIORITIES, names, strict=True):
+            first = cast("str | None", self._ledger.redis.lindex(name, 0))
+            task = self._ledger.karton_task(first) if first else None
+            length = self._ledger.redis.llen(name)
+            found[priority] = (length, task.last_update if task is not None else None)
+        return found
+
+
+def _count_end(record: Record) -> None:
+    if record.state is State.PUBLISHED and record.place is not None and record.finished is not None:
+        metrics.analysis_published(
+            record.place.profile, attempts=record.attempts, seconds=record.finished - record.received
+        )
+    elif record.state is State.CANCELLED:
+        metrics.analysis_failed("cancelled")
+    else:
+        metrics.analysis_failed(record.failures[-1].fault.value if record.failures else "refused")
+
+
+def _set_slots(status: HostStatus) -> None:
+    """States that no slot is in are 0, so that Prometheus sees the last slot leave one."""
+    for profile in {slot.profile for slot in status.slots}:
+        states = Counter(slot.state for slot in status.slots if slot.profile == profile)
+        for state in metrics.SLOT_STATES:
+            metrics.SLOTS.labels(status.host, profile, state).set(states[state])
+
+
+def _set_expected(profile: str, newcomer: Estimate, now: float) -> None:
+    if newcomer.start is None:  # nothing was learned yet, or nobody has the profile
+        return
+    quantiles = {"0.1": newcomer.start.low, "0.5": newcomer.start.middle, "0.9": newcomer.start.high}
+    for quantile, at in quantiles.items():
+        metrics.EXPECTED_WAIT.labels(profile, quantile).set(max(0.0, at - now))
+
+
+def _set_profile(profile: ProfileOverview, now: float) -> None:
+    metrics.LINE.labels(profile.profile).set(profile.waiting)
+    oldest = max(0.0, now - profile.waiting_since) if profile.waiting_since is not None else 0
+    metrics.LINE_OLDEST.labels(profile.profile).set(oldest)
+    metrics.IN_FLIGHT.labels(profile.profile).set(profile.in_flight)
+    metrics.PUBLISHED.labels(profile.profile)  # at 0 before the first, so that Prometheus sees it
+    metrics.RECEIVED.labels(profile.profile)

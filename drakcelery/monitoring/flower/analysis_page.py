@@ -1,0 +1,164 @@
+"""What the Analysis page shows: one analysis over all its attempts, and its artifacts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Self
+
+from drakcelery import chain, views
+from drakcelery.analysis import Stage, State, Value
+from drakcelery.estimates import Range
+from drakcelery.monitoring.flower.rows import SENTENCE, Row, row
+from drakcelery.records import STAGES, Record
+
+_STAGE_OF = {
+    State.PREPARING: Stage.PREPARE,
+    State.RUNNING: Stage.RUN,
+    State.COLLECTING: Stage.COLLECT,
+    State.UPLOADING: Stage.UPLOAD,
+}
+
+
+class Event(Value):
+    """One line of the timeline."""
+
+    at: float
+    """UNIX time by Redis' clock."""
+    what: str
+    """``received``, the name of a state in small letters, or ``attempt failed``."""
+    attempt: int | None = None
+    """Which try of this analysis, from 1."""
+    host: str | None = None
+    slot: str | None = None
+    stage: Stage | None = None
+    task: str | None = None
+    """id of the Celery task that did it."""
+    error: str | None = None
+    fault: str | None = None
+
+
+class Stored(Value):
+    """An artifact in the bucket."""
+
+    name: str
+    size: int
+    """Bytes."""
+
+
+class AnalysisView(Value):
+    """The whole page."""
+
+    now: float
+    """UNIX time by Redis' clock."""
+    row: Row
+    task_uid: str
+    """Karton's task that brought the sample."""
+    root_uid: str
+    analysis_task_uid: str | None
+    """Karton's task that carries the analysis."""
+    magic: str | None
+    size: int | None
+    """Bytes of the sample."""
+    runs_as: str | None
+    """Its name in the guest."""
+    start_command: str | None
+    timeout: int | None
+    """Seconds."""
+    priority: str | None
+    quality: str | None
+    plugins: tuple[str, ...]
+    timeline: tuple[Event, ...]
+    artifacts: tuple[Stored, ...]
+    trouble: str | None
+    """Why the artifacts cannot be listed."""
+    may_cancel: bool
+    may_retry: bool
+
+    def linking(self, is_known: Callable[[str], bool]) -> Self:
+        """The same, with those Celery tasks only that *is_known* holds for: Flower has not seen every one."""
+        timeline = tuple(
+            one if one.task is None or is_known(one.task) else one.model_copy(update={"task": None})
+            for one in self.timeline
+        )
+        return self.model_copy(update={"timeline": timeline})
+
+
+def analysis_view(
+    record: Record,
+    artifacts: Mapping[str, int],
+    *,
+    now: float,
+    start: Range | None = None,
+    trouble: str | None = None,
+) -> AnalysisView:
+    """Put the page together.
+
+    *artifacts*: sizes in bytes by name; *trouble*: why they cannot be told; *start*: when it is expected to
+    begin.
+    """
+    analysis = record.analysis
+    return AnalysisView(
+        now=now,
+        row=row(record, start),
+        task_uid=record.task_uid,
+        root_uid=record.root_uid,
+        analysis_task_uid=record.analysis_task_uid,
+        magic=views.clean(analysis.magic) if analysis else None,
+        size=analysis.sample.size if analysis else None,
+        runs_as=f"{analysis.file_name}.{analysis.extension}" if analysis else None,
+        start_command=views.clean(analysis.start_command) if analysis and analysis.start_command else None,
+        timeout=analysis.timeout if analysis else None,
+        priority=analysis.priority.value if analysis else None,
+        quality=views.clean(analysis.quality) if analysis else None,
+        plugins=analysis.plugins if analysis else (),
+        timeline=tuple(sorted(_events(record), key=_when)),
+        artifacts=tuple(Stored(name=name, size=size) for name, size in sorted(artifacts.items())),
+        trouble=trouble,
+        may_cancel=not record.state.is_over,
+        may_retry=record.state.is_over,
+    )
+
+
+def _when(event: Event) -> tuple[float, float]:
+    """By attempts first: the time of a failure is less exact than the others (cjson has 14 digits)."""
+    if event.what == "received":
+        return 0, event.at
+    return event.attempt or float("inf"), event.at
+
+
+def _events(record: Record) -> Iterator[Event]:
+    """Of earlier attempts the ledger keeps how they ended, of the last one the time of each state too."""
+    yield Event(at=record.received, what="received")
+    for failure in record.failures:
+        yield Event(
+            at=failure.at,
+            what="attempt failed",
+            attempt=failure.attempt - record.first_attempt + 1,
+            host=failure.host,
+            slot=failure.slot,
+            stage=failure.stage,
+            task=chain.task_id(record.uid, failure.attempt, failure.stage),
+            error=views.clean(failure.error, SENTENCE),
+            fault=failure.fault.value,
+        )
+    for state, at in record.entered.items():
+        stage = _STAGE_OF.get(state)
+        yield Event(
+            at=at,
+            what=state.value.lower(),
+            attempt=record.attempts,
+            host=record.host if stage else None,
+            slot=record.slot if stage in STAGES[:2] else None,
+            stage=stage,
+            task=chain.task_id(record.uid, record.attempt, stage) if stage else None,
+        )
+    if record.finished is not None:
+        refusal = views.clean(record.refusal, SENTENCE) if record.refusal else None
+        published = record.state is State.PUBLISHED
+        yield Event(
+            at=record.finished,
+            what=record.state.value.lower(),
+            error=refusal,
+            stage=Stage.PUBLISH if published else None,
+            task=chain.task_id(record.uid, record.attempt, Stage.PUBLISH) if published else None,
+        )

@@ -1,0 +1,78 @@
+"""Flower's application with our handlers and templates.
+
+Tornado lets an application take further handlers and a template loader of its own; Flower passes both on.
+The one thing of Flower's that is shown otherwise is its navigation bar, which gets one more entry.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import flower
+from flower.app import Flower, rewrite_handler
+from tornado.template import DictLoader
+from tornado.web import StaticFileHandler, url
+
+from drakcelery.errors import StackError
+from drakcelery.monitoring.flower import handlers
+from drakcelery.monitoring.flower.reading import Reader
+
+HERE = Path(str(resources.files(__package__)))
+NAVIGATION = '<ul class="app-nav navbar-nav">'
+"""Where Flower's navigation bar lists its pages."""
+ENTRY = """
+        <li class="nav-item">
+          <a class="nav-link{% if active_tab == 'fleet' %} active{% end %}"
+            href="{{ reverse_url('fleet') }}"
+            {% if active_tab == 'fleet' %}aria-current="page"{% end %}>Fleet</a>
+        </li>"""
+_UID = r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})"
+_HOST = r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})"
+
+HANDLERS = [
+    url(r"/fleet", handlers.FleetPage, name="fleet"),
+    url(rf"/fleet/host/{_HOST}/(drain|undrain)", handlers.HostAction),
+    url(rf"/analysis/{_UID}", handlers.AnalysisPage, name="analysis"),
+    url(rf"/analysis/{_UID}/(cancel|retry)", handlers.AnalysisAction),
+    url(rf"/analysis/{_UID}/artifact/{_UID}", handlers.Download),
+    url(r"/api/fleet", handlers.FleetApi),
+    url(r"/api/analyses", handlers.AnalysesApi),
+    url(rf"/api/analysis/{_UID}", handlers.AnalysisApi),
+    url(r"/fleet/static/(.*)", StaticFileHandler, {"path": str(HERE / "static")}, name="fleet-static"),
+]
+
+
+def templates() -> DictLoader:
+    """Flower's templates and ours, which build on them.
+
+    Raises:
+        StackError: this Flower's navigation bar is not the one that we know.
+    """
+    theirs = Path(flower.__file__).parent / "templates"
+    texts = {
+        path.name: path.read_text(encoding="utf-8")
+        for directory in (theirs, HERE / "templates")
+        for path in sorted(directory.glob("*.html"))
+    }
+    bar = texts.get("navbar.html", "")
+    if bar.count(NAVIGATION) != 1:
+        raise StackError(
+            f"Flower {flower.__version__} has a navigation bar that drakcelery does not know; install a "
+            "version that drakcelery asks for"
+        )
+    texts["navbar.html"] = bar.replace(NAVIGATION, NAVIGATION + ENTRY)
+    return DictLoader(texts)
+
+
+class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type information
+    """Flower that knows the fleet."""
+
+    def __init__(self, *, options: Any, capp: Any, make_reader: Any, **settings: Any) -> None:
+        """*make_reader* gets the executor in which it may block."""
+        super().__init__(options=options, capp=capp, template_loader=templates(), **settings)
+        self.reader: Reader = make_reader(self.executor)
+        prefix = options.url_prefix
+        # Asked before Flower's own, whose last one answers everything
+        self.add_handlers(r".*", [rewrite_handler(one, prefix) if prefix else one for one in HANDLERS])

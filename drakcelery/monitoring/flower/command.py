@@ -1,0 +1,94 @@
+"""``celery -A drakcelery flower``: Flower's command, with our defaults, our check and our pages.
+
+Flower's options, variables and configuration file mean what they mean in Flower; ``[flower]`` gives the
+defaults of address and port.
+"""
+
+from __future__ import annotations
+
+import atexit
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import click
+import structlog
+from flower import command
+from tornado.options import options
+
+from drakcelery import logs
+from drakcelery.celery import current_settings, make_intake, make_ledger
+from drakcelery.errors import DrakceleryError
+from drakcelery.monitoring import tracing
+from drakcelery.monitoring.flower.application import FleetFlower
+from drakcelery.monitoring.flower.reading import Reader
+from drakcelery.monitoring.flower.safety import require_safe
+from drakcelery.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def serve(context: click.Context, tornado_argv: Sequence[str]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        click.ClickException: Flower may not, or cannot, listen where it should.
+    """
+    try:
+        page = _make(context, tornado_argv)
+        port = page.start_http_server()
+    except DrakceleryError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        where = options.unix_socket or f"{options.address}:{options.port}"
+        raise click.ClickException(
+            f"Flower cannot listen on {where}: {error.strerror}; see [flower] address and port"
+        ) from None
+    atexit.register(page.stop)
+    atexit.register(tracing.stop)
+    signal.signal(signal.SIGTERM, command.sigterm_handler)
+    log.info("flower_listens", address=options.unix_socket or options.address, port=port)
+    if not context.obj.quiet:
+        command.print_banner(context.obj.app, "ssl_options" in command.settings, port)
+    try:
+        page.start()
+    except (KeyboardInterrupt, SystemExit):
+        log.info("flower_stopped")
+
+
+def _make(context: click.Context, tornado_argv: Sequence[str]) -> FleetFlower:
+    ours = current_settings()
+    about = ours.drakcelery
+    logs.configure(level=about.log_level, style=about.log_format, host=about.host)
+    logs.report_crashes()
+    tracing.start(ours)
+    options.address, options.port = ours.flower.address, ours.flower.port
+    command.warn_about_celery_args_used_in_flower_command(context, tornado_argv)
+    command.apply_env_options()
+    command.apply_options(sys.argv[0], tornado_argv)
+    command.extract_settings()
+    command.setup_logging()
+    require_safe(
+        address=options.address,
+        unix_socket=options.unix_socket,
+        has_login=bool(options.basic_auth or options.auth),
+        allow_unauthenticated=ours.flower.allow_unauthenticated,
+    )
+
+    def make_reader(executor: Executor) -> Reader:
+        return _reader(ours, executor)
+
+    app: Any = context.obj.app
+    return FleetFlower(options=options, capp=app, make_reader=make_reader, **command.settings)
+
+
+def _reader(ours: Settings, executor: Executor) -> Reader:
+    ledger = make_ledger(ours)
+    return Reader(
+        settings=ours,
+        ledger=ledger,
+        intake=make_intake(ours, ledger),
+        executor=executor,
+    )

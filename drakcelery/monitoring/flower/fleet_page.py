@@ -1,0 +1,211 @@
+"""What the Fleet page shows: hosts with their slots, queues by profile, analyses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from drakcelery.analysis import Place, State, Value
+from drakcelery.estimates import Range
+from drakcelery.monitoring.flower.rows import WAITING, Row, row, sample_name
+from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews
+from drakcelery.records import HostStatus, Line, Record, SlotStatus
+from drakcelery.rooms import OUT_OF_USE
+
+
+class Next(Value):
+    """What a slot is likely to get next."""
+
+    uid: str
+    sample: str
+    start: Range | None
+    """When it is expected to get a slot, this one or another."""
+
+
+class SlotView(Value):
+    """One slot. Times are UNIX times."""
+
+    name: str
+    profile: str
+    state: str
+    since: float
+    """By the host's own clock."""
+    uid: str | None
+    attempt: int | None
+    """Which try of this analysis, from 1."""
+    sample: str | None
+    running_since: float | None
+    """When its guest began to run, by Redis' clock."""
+    timeout: int | None
+    """Seconds that the guest may run."""
+    next: Next | None
+
+
+class HostView(Value):
+    """One host that the fleet has, or has had lately."""
+
+    host: str
+    online: bool
+    draining: bool
+    engine: str | None
+    profiles: tuple[str, ...]
+    seen: float
+    waiting: int
+    """Samples that asked for this host and wait for it."""
+    slots: tuple[SlotView, ...]
+
+
+class QueueView(Value):
+    """What waits for one VM profile."""
+
+    profile: str
+    online: bool
+    hosts: tuple[str, ...]
+    slots: int
+    free: int
+    busy: int
+    """Analyses that have a slot, or are past it."""
+    queued: int
+    """Accepted, and on their way to the next slot."""
+    in_line: int
+    """Seen, and not accepted before there is room."""
+    oldest: float | None
+    """UNIX time since which the oldest of them waits."""
+    newcomer: Range | None
+    """When a sample of normal priority is expected to start that came now."""
+
+
+class FleetView(Value):
+    """The whole page."""
+
+    now: float
+    """UNIX time by Redis' clock."""
+    unread: int
+    """Tasks on Karton's own queue, which nobody has looked at yet."""
+    hosts: tuple[HostView, ...]
+    queues: tuple[QueueView, ...]
+    analyses: tuple[Row, ...]
+    """All that are under way, the newest first, then the newest that are over."""
+
+
+def fleet_view(
+    *,
+    now: float,
+    unread: int,
+    hosts: Sequence[HostStatus],
+    places: Mapping[Place, float],
+    lines: Sequence[Line],
+    in_flight: Mapping[Place, int],
+    live: Sequence[Record],
+    done: Sequence[Record],
+    starts: Mapping[str, Range],
+    newcomers: Mapping[str, Range],
+) -> FleetView:
+    """Put the page together. *live* is in the order of acceptance, *done* has the newest first.
+
+    *starts*: when analyses are expected to start, by uid; *newcomers*: when a new one would, by profile.
+    """
+    records = {record.uid: record for record in (*done, *live)}
+    following = likely_next(hosts, live, starts)
+    alive = {status.host: status for status in hosts}
+    return FleetView(
+        now=now,
+        unread=unread,
+        hosts=tuple(
+            HostView(
+                host=one.host,
+                online=one.online,
+                draining=one.online and alive[one.host].draining,
+                engine=one.engine,
+                profiles=one.profiles,
+                seen=one.seen,
+                waiting=one.waiting,
+                slots=tuple(
+                    _slot(slot, records.get(slot.uid or ""), following.get((one.host, slot.name)))
+                    for slot in (alive[one.host].slots if one.online else ())
+                ),
+            )
+            for one in host_overviews(hosts, places, lines)
+        ),
+        queues=tuple(
+            _queue(one, live, newcomers.get(one.profile))
+            for one in profile_overviews(hosts, places, lines, in_flight)
+        ),
+        analyses=tuple(row(record, starts.get(record.uid)) for record in (*reversed(live), *done)),
+    )
+
+
+def _slot(slot: SlotStatus, record: Record | None, following: Next | None) -> SlotView:
+    # The slot may be a moment ahead of the ledger, or behind it
+    held = record if record is not None and record.attempt == slot.attempt else None
+    return SlotView(
+        name=slot.name,
+        profile=slot.profile,
+        state=slot.state,
+        since=slot.since,
+        uid=slot.uid,
+        attempt=held.attempts if held else None,
+        sample=sample_name(held) if held else None,
+        running_since=held.entered.get(State.RUNNING) if held else None,
+        timeout=held.analysis.timeout if held and held.analysis else None,
+        next=following,
+    )
+
+
+def likely_next(
+    hosts: Iterable[HostStatus], live: Sequence[Record], starts: Mapping[str, Range]
+) -> dict[tuple[str, str], Next]:
+    """For (host, slot): which accepted analysis is likely to come there.
+
+    A slot that is busy gets the next one of its profile in the order in which they were accepted; the slot
+    whose guest has to stop first is served first. Slots that are out of use get none.
+    """
+    ends = {record.uid: _latest_end(record) for record in live}
+    busy = [
+        (ends.get(slot.uid, float("inf")), host.host, slot)
+        for host in hosts
+        for slot in host.slots
+        if slot.uid is not None and slot.state not in OUT_OF_USE
+    ]
+    found: dict[tuple[str, str], Next] = {}
+    queued = [record for record in live if record.state in WAITING]
+    for _, host, slot in sorted(busy, key=lambda one: (one[0], one[1], one[2].name)):
+        place = Place(profile=slot.profile, host=host)
+        record = next((one for one in queued if _fits(one, place)), None)
+        if record is not None:
+            queued.remove(record)
+            found[host, slot.name] = Next(
+                uid=record.uid, sample=sample_name(record), start=starts.get(record.uid)
+            )
+    return found
+
+
+def _latest_end(record: Record) -> float:
+    """When the guest has to stop; infinite where it does not run yet."""
+    running = record.entered.get(State.RUNNING)
+    return running + record.analysis.timeout if running and record.analysis else float("inf")
+
+
+def _fits(record: Record, place: Place) -> bool:
+    wanted = record.analysis.place if record.analysis else None
+    return wanted is not None and wanted.profile == place.profile and wanted.host in (None, place.host)
+
+
+def _queue(one: ProfileOverview, live: Iterable[Record], newcomer: Range | None) -> QueueView:
+    queued = [
+        record.received
+        for record in live
+        if record.state in WAITING and record.analysis and record.analysis.profile == one.profile
+    ]
+    in_line = [] if one.waiting_since is None else [one.waiting_since]
+    return QueueView(
+        profile=one.profile,
+        online=one.online,
+        hosts=one.hosts,
+        slots=one.slots,
+        free=one.free,
+        busy=max(0, one.in_flight - len(queued)),  # the two were read one after the other
+        queued=len(queued),
+        in_line=one.waiting,
+        oldest=min([*queued, *in_line], default=None),
+        newcomer=newcomer,
+    )

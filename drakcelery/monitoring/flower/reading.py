@@ -1,0 +1,177 @@
+"""Reads what the pages show, from Redis and S3: beside Tornado's loop, and once a second at the most."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from karton.core.backend import KartonBackendBase
+
+from drakcelery import client
+from drakcelery.analysis import State
+from drakcelery.errors import SettingsError, StorageError
+from drakcelery.estimates import Estimate, Range
+from drakcelery.intake import Intake
+from drakcelery.ledger import Ledger
+from drakcelery.monitoring.flower.analysis_page import AnalysisView, analysis_view
+from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view
+from drakcelery.monitoring.flower.rows import Row, row
+from drakcelery.outlook import Outlook, look_out
+from drakcelery.records import Record
+from drakcelery.settings import Settings
+from drakcelery.storage import Storage
+
+T = TypeVar("T")
+
+AGE = 1.0
+"""Seconds for which one reading serves all who ask."""
+OUTLOOK_AGE = 10.0
+"""The same for estimates, which take the processor for a moment."""
+PATIENCE = 5
+"""Seconds that S3 has for an answer: somebody waits for the page."""
+LINK_SECONDS = 60
+"""How long the address of a download is good for. A download that has begun goes on."""
+OPEN_PAGES = 256
+"""Of so many analyses the last reading is kept."""
+
+
+class Reading(Generic[T]):
+    """What *read* returned last; those who ask while it is at work, or soon after, share its answer."""
+
+    def __init__(self, executor: Executor, read: Callable[[], T]) -> None:
+        self._executor = executor
+        self._read = read
+        self._begun = 0.0
+        self._answer: asyncio.Future[T] | None = None
+
+    async def get(self) -> T:
+        """Raises what *read* raised."""
+        now = time.monotonic()
+        # A reading that hangs is waited for: others beside it would hang as well
+        if self._answer is None or (self._answer.done() and now - self._begun >= AGE):
+            self._begun = now
+            self._answer = asyncio.get_running_loop().run_in_executor(self._executor, self._read)
+        return await asyncio.shield(self._answer)
+
+
+class Reader:
+    """The pages' source. Methods that are not ``async`` block, and are called in the executor."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        ledger: Ledger,
+        intake: Intake,
+        executor: Executor,
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self._intake = intake
+        self._executor = executor
+        self._fleet = Reading(executor, self._read_fleet)
+        self._analyses: dict[str, Reading[AnalysisView | None]] = {}
+        self._looking = threading.Lock()
+        self._looked_out: tuple[float, Outlook] | None = None
+
+    @cached_property
+    def _storage(self) -> Storage:
+        return Storage.connect(self.settings.s3, threads=1, patience=PATIENCE)
+
+    async def fleet(self) -> FleetView:
+        """The Fleet page. Raises :class:`redis.exceptions.RedisError`."""
+        return await self._fleet.get()
+
+    async def analysis(self, uid: str) -> AnalysisView | None:
+        """The page of an analysis; None where the ledger has no record of it.
+
+        Raises :class:`redis.exceptions.RedisError`; where S3 fails, the page says so.
+        """
+        reading = self._analyses.pop(uid, None) or Reading(self._executor, lambda: self._read_analysis(uid))
+        self._analyses[uid] = reading  # the last one that was asked for stands last
+        if len(self._analyses) > OPEN_PAGES:
+            del self._analyses[next(iter(self._analyses))]
+        return await reading.get()
+
+    def analyses(self, limit: int) -> list[Row]:
+        """All analyses that are under way, the newest first, then those that are over; *limit* at most."""
+        live = list(self.ledger.live())[::-1][:limit]
+        room = limit - len(live)
+        done = self.ledger.done(newest=room) if room else ()
+        starts = _starts(self._outlook().estimates)
+        return [row(record, starts.get(record.uid)) for record in (*live, *done)]
+
+    def link(self, uid: str, name: str) -> str | None:
+        """An address from which anyone may download an artifact for :data:`LINK_SECONDS`; None: no artifact.
+
+        Raises :class:`StorageError`.
+        """
+        record = self.ledger.get(uid)
+        bucket = self._bucket(record) if record else None
+        if bucket is None or self._storage.stat(bucket, f"{uid}/{name}") is None:
+            return None
+        return self._storage.link(bucket, f"{uid}/{name}", name=name, seconds=LINK_SECONDS)
+
+    def _bucket(self, record: Record) -> str | None:
+        if record.analysis is None:
+            return None
+        return self.settings.s3.bucket if record.analysis.is_test else self.settings.drakcelery.bucket
+
+    def _outlook(self) -> Outlook:
+        """The outlook, not older than :data:`OUTLOOK_AGE`."""
+        with self._looking:
+            now = time.monotonic()
+            if self._looked_out is None or now - self._looked_out[0] >= OUTLOOK_AGE:
+                self._looked_out = now, look_out(self.settings, self.ledger, self._intake)
+            return self._looked_out[1]
+
+    def _read_fleet(self) -> FleetView:
+        redis, outlook = self.ledger.redis, self._outlook()
+        return fleet_view(
+            now=self.ledger.now(),
+            unread=sum(
+                redis.llen(queue) for queue in KartonBackendBase.get_queue_names(self.ledger.identity)
+            ),
+            hosts=self.ledger.fleet.hosts(),
+            places=self.ledger.fleet.places(),
+            lines=self._intake.lines(),
+            in_flight=self._intake.in_flight(),
+            live=list(self.ledger.live()),
+            done=list(self.ledger.done(newest=client.RECENT)),
+            starts=_starts(outlook.estimates),
+            newcomers=_starts(outlook.newcomers),
+        )
+
+    def _read_analysis(self, uid: str) -> AnalysisView | None:
+        record = self.ledger.get(uid)
+        if record is None:
+            return None
+        artifacts, trouble = self._artifacts(record)
+        return analysis_view(
+            record,
+            artifacts,
+            now=self.ledger.now(),
+            start=_starts(self._outlook().estimates).get(uid) if not record.state.is_over else None,
+            trouble=trouble,
+        )
+
+    def _artifacts(self, record: Record) -> tuple[dict[str, int], str | None]:
+        """Sizes by name, and why they cannot be told."""
+        bucket, prefix = self._bucket(record), f"{record.uid}/"
+        # Nothing is stored before the upload; what a failed attempt has left there is of interest, too
+        if bucket is None or not (record.state is State.UPLOADING or record.state.is_over):
+            return {}, None
+        try:
+            found = self._storage.list(bucket, prefix)
+        except (StorageError, SettingsError) as error:
+            return {}, str(error)
+        return {key.removeprefix(prefix): size for key, size in found.items()}, None
+
+
+def _starts(estimates: Mapping[str, Estimate]) -> dict[str, Range]:
+    return {name: one.start for name, one in estimates.items() if one.start is not None}

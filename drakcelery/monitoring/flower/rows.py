@@ -1,0 +1,96 @@
+"""An analysis as one row of a table: what it is, where it is, and how long each stage took. Pure."""
+
+from __future__ import annotations
+
+from drakcelery import views
+from drakcelery.analysis import State, Value
+from drakcelery.estimates import Range
+from drakcelery.records import Record
+
+WAITING = (State.RECEIVED, State.QUEUED)
+"""States of an analysis that is accepted and has no slot yet."""
+LABEL = 80
+"""Characters of a sample's name that are shown."""
+SENTENCE = 2000
+"""Characters of an error that are shown."""
+BARS = (
+    ("prepare", State.PREPARING),
+    ("run", State.RUNNING),
+    ("collect", State.COLLECTING),
+    ("upload", State.UPLOADING),
+)
+"""The bars of an attempt in their order, each from its state on; publishing belongs to the last one."""
+
+
+class Span(Value):
+    """A part of an analysis' life. Times are UNIX times by Redis' clock."""
+
+    name: str
+    """``earlier`` (attempts that failed), ``waiting``, or a stage."""
+    start: float
+    end: float | None
+    """None while it lasts."""
+
+
+class Row(Value):
+    """One analysis."""
+
+    uid: str
+    sample: str
+    """The sample's name, made harmless for a terminal; not for HTML."""
+    sha256: str | None
+    state: State
+    profile: str | None
+    host: str | None
+    slot: str | None
+    attempts: int
+    received: float
+    finished: float | None
+    error: str | None
+    """Why it failed, or what its last attempt died of; None where it was published all the same."""
+    spans: tuple[Span, ...]
+    start: Range | None
+    """When it is expected to get a slot; None where it has had one, or where nothing can be said."""
+
+
+def sample_name(record: Record) -> str:
+    """What the sample is called, bounded and without control characters."""
+    return views.clean(record.analysis.sample.name, LABEL) if record.analysis else "(refused)"
+
+
+def row(record: Record, start: Range | None = None) -> Row:
+    """*record* as a row; *start*: when it is expected to get a slot."""
+    analysis = record.analysis
+    error = record.error if record.state is not State.PUBLISHED else None
+    return Row(
+        uid=record.uid,
+        sample=sample_name(record),
+        sha256=analysis.sample.sha256 if analysis else None,
+        state=record.state,
+        profile=analysis.profile if analysis else None,
+        host=record.host,
+        slot=record.slot,
+        attempts=record.attempts,
+        received=record.received,
+        finished=record.finished,
+        error=views.clean(error, SENTENCE) if error else None,
+        spans=spans(record),
+        start=start if record.state in WAITING else None,  # an estimate may be older than the record
+    )
+
+
+def spans(record: Record) -> tuple[Span, ...]:
+    """The analysis' life so far, without gaps: earlier attempts, waiting, and the stages of this attempt.
+
+    Before the first stage of the last attempt that failed for good, or of the current one, an analysis waits.
+    """
+    entered = [(name, record.entered[state]) for name, state in BARS if state in record.entered]
+    # A final failure ends the attempt whose stages are there; earlier ones have left nothing but their end
+    over = [failure for failure in record.failures if failure.attempt != record.attempt]
+    begun = over[-1].at if over else record.received
+    starts = [("earlier", record.received)] if over else []
+    starts += [("waiting", begun), *entered]
+    ends = [start for _, start in starts[1:]] + [record.finished]
+    return tuple(
+        Span(name=name, start=start, end=end) for (name, start), end in zip(starts, ends, strict=True)
+    )

@@ -1,0 +1,92 @@
+import {
+  POLL_RARELY, analysisPath, artifactPath, confirmed, duration, expected, follow, link, make, moment, say, showBar,
+  showState, size, sync, taskPath,
+} from "./page.js";
+
+const page = document.getElementById("analysis");
+const uid = page.dataset.uid;
+const mayAct = page.dataset.mayAct === "1";
+const get = (id) => document.getElementById(id);
+
+get("cancel").onclick = () => confirmed({
+  title: "Cancel this analysis?",
+  text: "Its guest is destroyed, and nothing is published. In Karton the sample task becomes CRASHED.",
+  what: "Cancel the analysis",
+  path: `${analysisPath(uid)}/cancel`,
+});
+
+get("retry").onclick = () => confirmed({
+  title: "Analyse the sample once more?",
+  text: "The sample task goes into Karton again, as a new task; what is stored of this analysis is overwritten.",
+  what: "Retry",
+  path: `${analysisPath(uid)}/retry`,
+});
+
+function makeEvent(event) {
+  const head = make("div", "fleet-event-head", [make("strong", "", event.what)]);
+  const facts = [];
+  if (event.attempt !== null) facts.push(`attempt ${event.attempt}`);
+  if (event.host !== null) facts.push([event.host, event.slot].filter(Boolean).join("/"));
+  if (event.fault !== null) facts.push(event.fault);
+  if (facts.length) head.append(make("span", "fleet-muted", facts.join(" · ")));
+  if (event.task !== null) head.append(link(taskPath(event.task), `Celery task ${event.stage}`));
+  const time = make("time", "fleet-event-time", moment(event.at), { datetime: new Date(event.at * 1000).toISOString() });
+  const item = make("li", "fleet-event", [time, head], { "data-what": event.what });
+  if (event.error !== null) item.append(make("pre", "fleet-event-error", event.error));
+  return item;
+}
+
+function makeArtifact(artifact) {
+  const name = link(artifactPath(uid, artifact.name), artifact.name);
+  return make("tr", "", [make("td", "", name), make("td", "text-end", size(artifact.size))]);
+}
+
+function details(view) {
+  const row = view.row;
+  const some = (value, text) => (value === null || value === "" ? null : text(value));
+  return [
+    ["Analysis", row.uid],
+    ["SHA256", row.sha256],
+    ["Size", some(view.size, size)],
+    ["Kind of file", view.magic],
+    ["Runs as", view.runs_as],
+    ["Start command", view.start_command],
+    ["Timeout", some(view.timeout, duration)],
+    ["Profile", row.profile],
+    ["Where", row.host ? [row.host, row.slot].filter(Boolean).join("/") : null],
+    ["Priority", view.priority],
+    ["Quality", view.quality],
+    ["Plugins", some(view.plugins.join(", "), String)],
+    ["Attempts", String(row.attempts)],
+    ["Took", duration((row.finished ?? view.now) - row.received)],
+    ["Sample task in Karton", view.task_uid],
+    ["Root task in Karton", view.root_uid],
+    ["Analysis task in Karton", view.analysis_task_uid],
+  ].filter(([, value]) => value !== null);
+}
+
+function makeDetail([name]) {
+  return make("div", "detail-row", [make("dt", "", name), make("dd")]);
+}
+
+function show(view) {
+  const row = view.row;
+  say(get("sample"), row.sample);
+  showState(get("state"), row.state);
+  get("cancel").hidden = !(mayAct && view.may_cancel);
+  get("retry").hidden = !(mayAct && view.may_retry);
+  showBar(get("bar"), row, view.now);
+  get("expected").hidden = !row.start;
+  if (row.start) say(get("expected"), `Expected to start ${expected(row.start, view.now)}`);
+  get("error").hidden = !row.error;
+  say(get("error"), row.error ?? "");
+  sync(get("timeline"), view.timeline, (one) => `${one.at} ${one.what}`, makeEvent, () => {});
+  get("artifacts-empty").hidden = view.artifacts.length > 0;
+  say(get("artifacts-empty"), view.trouble ?? "Nothing is stored.");
+  get("artifacts-card").hidden = view.artifacts.length === 0;
+  sync(get("artifacts"), view.artifacts, (one) => `${one.name} ${one.size}`, makeArtifact, () => {});
+  sync(get("details"), details(view), ([name]) => name, makeDetail, (line, [, value]) => say(line.lastChild, value));
+  return row.finished === null ? null : POLL_RARELY;
+}
+
+follow(page, analysisPath(uid), show);

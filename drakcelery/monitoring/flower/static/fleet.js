@@ -1,0 +1,173 @@
+import {
+  analysisPath, confirmed, duration, expected, fleetPath, follow, hostPath, link, make, say, showBar, showState, sync,
+  workerPath,
+} from "./page.js";
+
+const page = document.getElementById("fleet");
+const mayAct = page.dataset.mayAct === "1";
+const get = (id) => document.getElementById(id);
+const part = (element, name) => element.querySelector(`[data-part="${name}"]`);
+const makePart = (tag, name, classes = "") => make(tag, classes, [], { "data-part": name });
+const OUT = ["quarantined", "draining", "drained"];
+const dash = "—";
+
+// Hosts and their slots
+
+function makeHost(host) {
+  const button = makePart("button", "drain", "btn btn-sm btn-outline-secondary");
+  button.type = "button";
+  button.hidden = true;
+  const name = make("h3", "fleet-host-name", link(workerPath(`vm@${host.host}`), host.host));
+  const head = make("header", "fleet-host-head", [
+    make("div", "", [name, makePart("p", "engine", "fleet-muted")]),
+    make("div", "fleet-host-side", [makePart("span", "presence"), button]),
+  ]);
+  return make("article", "fleet-host", [head, makePart("div", "slots", "fleet-slots")], { "data-host": host.host });
+}
+
+function showHost(card, host, now) {
+  const presence = part(card, "presence");
+  say(presence, host.online ? (host.draining ? "Draining" : "Online") : `Offline ${duration(now - host.seen)}`);
+  presence.className = `badge ${host.online ? (host.draining ? "text-bg-warning" : "bg-success") : "bg-secondary"}`;
+  const waiting = host.waiting ? ` · ${host.waiting} waiting for this host` : "";
+  say(part(card, "engine"), `${host.engine ?? host.profiles.join(", ")}${waiting}`);
+  card.classList.toggle("is-offline", !host.online);
+  const button = part(card, "drain");
+  button.hidden = !mayAct || !host.online;
+  say(button, host.draining ? "Undrain" : "Drain");
+  button.onclick = () => askDrain(host);
+  sync(part(card, "slots"), host.slots, (slot) => slot.name, makeSlot, (tile, slot) => showSlot(tile, slot, now));
+}
+
+function askDrain(host) {
+  const back = host.draining;
+  confirmed({
+    title: `${back ? "Undrain" : "Drain"} ${host.host}?`,
+    text: back
+      ? "Its slots take samples again."
+      : "It finishes what runs there, and takes nothing new until it is undrained. This outlasts a restart.",
+    what: back ? "Undrain" : "Drain",
+    path: hostPath(host.host, back ? "undrain" : "drain"),
+  });
+}
+
+function makeSlot(slot) {
+  const head = make("div", "fleet-slot-head", [make("strong", "", slot.name), makePart("span", "state", "fleet-slot-state")]);
+  const progress = make("div", "fleet-progress", makePart("span", "progress"));
+  return make("div", "fleet-slot", [
+    head,
+    makePart("p", "profile", "fleet-muted"),
+    makePart("a", "sample", "fleet-slot-sample"),
+    progress,
+    makePart("p", "time", "fleet-slot-time"),
+    makePart("p", "next", "fleet-muted fleet-slot-next"),
+  ]);
+}
+
+function showSlot(tile, slot, now) {
+  tile.dataset.state = slot.state;
+  say(part(tile, "state"), slot.state);
+  say(part(tile, "profile"), slot.profile);
+  const sample = part(tile, "sample");
+  sample.hidden = slot.uid === null;
+  if (slot.uid !== null) {
+    sample.href = analysisPath(slot.uid);
+    sample.title = slot.uid;
+    say(sample, slot.sample ?? slot.uid);
+  }
+  const runs = slot.running_since !== null && slot.timeout !== null && slot.uid !== null;
+  const elapsed = runs ? now - slot.running_since : now - slot.since;
+  part(tile, "progress").style.width = runs ? `${Math.min(100, (100 * elapsed) / slot.timeout)}%` : "0";
+  part(tile, "progress").parentElement.hidden = !runs;
+  const attempt = slot.attempt > 1 ? ` · attempt ${slot.attempt}` : "";
+  say(part(tile, "time"), (runs ? `${duration(elapsed)} / ${duration(slot.timeout)}` : `for ${duration(elapsed)}`) + attempt);
+  showNext(part(tile, "next"), slot.next, now);
+}
+
+function showNext(line, next, now) {
+  line.hidden = next === null;
+  if (next === null) return;
+  if (line.dataset.next !== next.uid) {
+    line.dataset.next = next.uid;
+    line.replaceChildren("next: ", link(analysisPath(next.uid), next.sample), make("br"), make("span"));
+  }
+  say(line.lastChild, next.start ? expected(next.start, now) : "");
+}
+
+// Queues
+
+const CELLS = ["free", "slots", "busy", "waiting", "oldest", "newcomer"];
+const LESS_URGENT = ["slots", "busy"];
+
+function makeQueue(queue) {
+  const name = make("th", "", [queue.profile, " ", makePart("span", "offline", "badge bg-secondary")], { scope: "row" });
+  const classes = (cell) => `text-end${LESS_URGENT.includes(cell) ? " broker-secondary-column" : ""}`;
+  return make("tr", "", [name, ...CELLS.map((cell) => makePart("td", cell, classes(cell)))], {
+    "data-profile": queue.profile,
+  });
+}
+
+function showQueue(line, queue, now, estimates) {
+  const offline = part(line, "offline");
+  offline.hidden = queue.online;
+  say(offline, "offline");
+  for (const cell of ["free", "slots", "busy"]) say(part(line, cell), String(queue[cell]));
+  say(part(line, "waiting"), String(queue.queued + queue.in_line));
+  say(part(line, "oldest"), queue.oldest === null ? dash : duration(now - queue.oldest));
+  part(line, "newcomer").hidden = !estimates;
+  say(part(line, "newcomer"), queue.newcomer ? expected(queue.newcomer, now) : dash);
+}
+
+// Analyses
+
+function makeRow(row) {
+  return make("article", "fleet-row", [
+    make("div", "fleet-row-sample", [
+      make("a", "fleet-row-name", row.sample, { href: analysisPath(row.uid), title: row.uid }),
+      makePart("span", "note", "fleet-muted"),
+    ]),
+    make("div", "fleet-row-state", makePart("span", "state")),
+    makePart("div", "where", "fleet-row-where fleet-muted"),
+    makePart("div", "bar"),
+    makePart("div", "took", "fleet-row-took"),
+    makePart("div", "error", "fleet-row-error"),
+  ], { "data-uid": row.uid });
+}
+
+function showRow(line, row, now) {
+  showState(part(line, "state"), row.state);
+  say(part(line, "note"), row.sha256 ? row.sha256.slice(0, 12) : "");
+  const where = row.host ? [row.host, row.slot].filter(Boolean).join("/") : row.profile ?? dash;
+  say(part(line, "where"), row.attempts > 1 ? `${where} · attempt ${row.attempts}` : where);
+  showBar(part(line, "bar"), row, now);
+  say(part(line, "took"), row.start ? `starts ${expected(row.start, now)}` : duration((row.finished ?? now) - row.received));
+  part(line, "error").hidden = !row.error;
+  say(part(line, "error"), row.error ?? "");
+}
+
+// The page
+
+function show(view) {
+  const now = view.now;
+  const slots = view.hosts.flatMap((host) => host.slots);
+  const out = slots.filter((slot) => OUT.includes(slot.state)).length;
+  const used = slots.filter((slot) => slot.uid !== null).length;
+  const oldest = view.queues.map((queue) => queue.oldest).filter((since) => since !== null);
+  const waiting = view.queues.reduce((sum, queue) => sum + queue.queued + queue.in_line, view.unread);
+  say(get("total-used"), `${used} of ${slots.length}`);
+  say(get("total-waiting"), String(waiting));
+  say(get("total-oldest"), oldest.length ? duration(now - Math.min(...oldest)) : dash);
+  say(get("total-out"), String(out));
+  get("trouble-card").classList.toggle("metric-card-danger", out > 0);
+  get("hosts-empty").hidden = view.hosts.length > 0;
+  sync(get("hosts"), view.hosts, (host) => host.host, makeHost, (card, host) => showHost(card, host, now));
+  const estimates = view.queues.some((queue) => queue.newcomer);
+  get("newcomer-head").hidden = !estimates;
+  sync(get("queues"), view.queues, (queue) => queue.profile, makeQueue, (line, queue) => showQueue(line, queue, now, estimates));
+  get("unread").hidden = view.unread === 0;
+  say(get("unread"), `${view.unread} on Karton's own queue, which nobody has looked at yet`);
+  get("analyses-empty").hidden = view.analyses.length > 0;
+  sync(get("analyses"), view.analyses, (row) => `${row.uid} ${row.received}`, makeRow, (line, row) => showRow(line, row, now));
+}
+
+follow(page, fleetPath(), show);

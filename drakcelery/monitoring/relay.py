@@ -1,0 +1,51 @@
+"""From the pool processes of a worker to its main process, which alone answers Prometheus.
+
+A pipe that is made before the pool is: each report is one line, written in one piece. Against the files of
+``prometheus_client``'s multiprocess mode: no file for each process that ever was, nothing in the environment
+before the first import, and the counts of a process that died are with its worker already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Relay:
+    """Made in the main process; used in it and in those that it forks."""
+
+    def __init__(self, receive: Callable[..., None]) -> None:
+        """*receive* is called in the main process: how many reports were lost, and what :meth:`send` got."""
+        self._main = os.getpid()
+        self._receive = receive
+        self._lost = 0
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        threading.Thread(target=self._listen, args=(reader,), name="metrics-relay", daemon=True).start()
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the main process."""
+        return os.getpid() == self._main
+
+    def send(self, *report: Any) -> None:
+        """Tell the main process; *report* is JSON of less than 4 KiB, so that lines do not mix (pipe(7)).
+
+        Never waits: where the main process has not read for some 600 reports, it is frozen, and this report
+        is lost. The next one that is not lost says so.
+        """
+        line = json.dumps([self._lost, *report], separators=(",", ":")).encode()
+        try:
+            os.write(self._writer, line + b"\n")
+        except BlockingIOError:
+            self._lost += 1
+        else:
+            self._lost = 0
+
+    def _listen(self, reader: int) -> None:
+        with open(reader, "rb") as lines:
+            for line in lines:
+                self._receive(*json.loads(line))

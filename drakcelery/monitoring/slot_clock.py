@@ -1,0 +1,43 @@
+"""What the slots of a host do all the time, from looks at its slot table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from drakcelery.monitoring import metrics
+from drakcelery.slots import Slot, SlotState
+
+
+class SlotClock:
+    """Turns each look at the table into metrics. The more often it is looked at, the truer they are.
+
+    The table says when a slot changed last; of several changes between two looks only the last is seen, and
+    the time before it is the earlier state's. The gate looks twice a second, and whenever a slot is claimed
+    or a message settled; so at least what is free and what is not is told apart to the millisecond.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[Slot, float]] = {}
+        """The slot as it was, and when, for each name."""
+
+    def look(self, slots: Iterable[Slot], *, now: float) -> None:
+        """Account for the time since the last look; *now* is a UNIX time."""
+        seen = {slot.name: (slot, now) for slot in slots}
+        for name, (slot, _) in seen.items():
+            if name in self._seen:
+                before, looked = self._seen[name]
+                self._account(before, slot, looked, now)
+            else:
+                metrics.slot_known(slot.profile)
+        self._seen = seen
+
+    def _account(self, before: Slot, slot: Slot, looked: float, now: float) -> None:
+        changed = min(max(slot.since, looked), now) if slot.since != before.since else now
+        metrics.slot_spent(before.profile, before.status, changed - looked)
+        metrics.slot_spent(slot.profile, slot.status, now - changed)
+        if slot.since == before.since:
+            return
+        if before.state is SlotState.FREE and slot.state is SlotState.PREPARING:
+            metrics.slot_turned_around(slot.profile, max(0.0, slot.since - before.since))
+        if slot.state is SlotState.QUARANTINED:
+            metrics.slot_quarantined(slot.profile)

@@ -1,0 +1,125 @@
+"""Notices of analyses that are over, on their way to the webhook: a queue in Karton's Redis.
+
+A notice is queued by the script that ends an analysis (``lua/notify.lua``), while an ingress wants such. It
+is claimed for a while and leaves the queue once it is settled: whoever dies, it is sent at least once.
+
+Keys:
+    ``drak:notices:wanted``  set of the states that make a notice; expires
+    ``drak:notices``         zset, notice (JSON) -> when to send it; expires
+    ``drak:notices:counts``  hash, what became of notices
+    ``drak:notices:dead``    list of what was given up (JSON), newest first; expires
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Self, cast
+
+import redis
+from pydantic import ValidationError
+
+from drakcelery.analysis import State, Value
+from drakcelery.ledger import NOTICE_COUNTS, NOTICES, NOTICES_WANTED, load_scripts
+from drakcelery.records import Record, parse
+
+DEAD = "drak:notices:dead"
+WANTED_TTL = 24 * 3600
+"""Seconds after the last word of an ingress for which notices are queued still."""
+
+
+class Notice(Value):
+    """One notice: what the record said when its analysis ended."""
+
+    record: Record
+    tries: int
+    """How often it was tried in vain."""
+    text: str
+    """As Redis has it."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what ``lua/notify.lua`` wrote. Raises ValueError for what another version wrote."""
+        try:
+            content = json.loads(text)
+            return cls(record=parse(content["fields"]), tries=content["tries"], text=text)
+        except (ValidationError, LookupError, TypeError) as error:
+            raise ValueError(f"a notice of another version: {type(error).__name__}") from None
+
+    def again(self) -> str:
+        """The notice after another try."""
+        return json.dumps({**json.loads(self.text), "tries": self.tries + 1})
+
+
+class Dead(Value):
+    """A notice that was given up."""
+
+    uid: str
+    task_uid: str
+    state: str
+    tries: int
+    error: str
+    at: float
+    """UNIX time."""
+
+
+class NoticeCounts(Value):
+    """What became of notices, since Redis began to count."""
+
+    waiting: int
+    """To be sent, or to be tried again."""
+    sent: int
+    retried: int
+    """Tries that failed."""
+    given_up: int
+    dropped: int
+    """Not even queued: the queue was full."""
+
+
+class Notices:
+    """The queue. Times are by Redis' clock."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
+        self._redis = client
+        self._scripts = load_scripts(client, "claim_notice", "settle_notice")
+
+    def want(self, states: Iterable[State]) -> None:
+        """Have notices queued of analyses that end in these states, for a day from now."""
+        with self._redis.pipeline() as pipe:
+            pipe.delete(NOTICES_WANTED)
+            for state in states:
+                pipe.sadd(NOTICES_WANTED, state.value)
+            pipe.expire(NOTICES_WANTED, WANTED_TTL)
+            pipe.execute()
+
+    def claim(self, *, seconds: float) -> str | None:
+        """A notice that is due; unless it is settled within *seconds*, somebody else gets it too."""
+        return cast("str | None", self._scripts["claim_notice"]([NOTICES], [str(seconds)]))
+
+    def sent(self, text: str) -> bool:
+        """The notice was taken. False where another sender has settled it."""
+        return self._settle(text, "sent")
+
+    def retry(self, notice: Notice, *, delay: float) -> bool:
+        """Have it tried again in *delay* seconds. False as for :meth:`sent`."""
+        return self._settle(notice.text, "retried", notice.again(), delay)
+
+    def give_up(self, text: str, dead: Dead) -> bool:
+        """Bury the notice. False as for :meth:`sent`."""
+        return self._settle(text, "given_up", dead.model_dump_json())
+
+    def _settle(self, text: str, what: str, following: str = "", delay: float = 0) -> bool:
+        keys = [NOTICES, NOTICE_COUNTS, DEAD]
+        return bool(self._scripts["settle_notice"](keys, [text, what, following, str(delay)]))
+
+    def counts(self) -> NoticeCounts:
+        """How many wait, and what became of the others."""
+        counted = cast("dict[str, str]", self._redis.hgetall(NOTICE_COUNTS))
+        numbers = {name: int(counted.get(name, 0)) for name in ("sent", "retried", "given_up", "dropped")}
+        return NoticeCounts(waiting=self._redis.zcard(NOTICES), **numbers)
+
+    def dead(self, *, newest: int) -> list[Dead]:
+        """The notices that were given up last."""
+        texts = cast("list[str]", self._redis.lrange(DEAD, 0, newest - 1))
+        return [Dead.model_validate_json(text) for text in texts]

@@ -1,0 +1,243 @@
+"""The outlook: what is estimated for everything that waits or is at work, from what Redis says right now.
+
+Computed when somebody asks; nothing of it is stored. It reads the ledger, the lines and the heads of Karton's
+queues: what stands further back than :data:`LISTED` is counted, and no more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from karton.core import Task
+from karton.core.task import TaskPriority
+
+from drakcelery import contract
+from drakcelery.analysis import Analysis, Place, State, Value
+from drakcelery.contract import SampleFacts
+from drakcelery.durations import Durations
+from drakcelery.errors import BadTask
+from drakcelery.estimates import Estimate, Room, Scene, Wait, Work, estimate
+from drakcelery.ingress import policy_of
+from drakcelery.intake import URGENCY, Intake, Stretch
+from drakcelery.ledger import DUE, Ledger, task_key
+from drakcelery.records import HostStatus, Record
+from drakcelery.rooms import OUT_OF_USE
+from drakcelery.settings import Settings
+
+LISTED = 200
+"""So many tasks of a line, or of one of Karton's queues, get an estimate of their own."""
+WAITING_STATES = (State.RECEIVED, State.QUEUED)
+
+Read = Callable[[Task], Analysis]
+"""What ingress would make of a Karton task. Raises :class:`BadTask` where it would refuse it."""
+
+
+class Queued(Value):
+    """A sample that waits outside the ledger: in line for its place, or on Karton's queue."""
+
+    uid: str
+    """What its analysis will be called."""
+    task_uid: str
+    root_uid: str
+    position: int
+    """1 for the next, among all that wait outside the ledger."""
+    place: str
+    """Profile, and host if one was asked for; on Karton's queue as far as the task alone tells."""
+    estimate: Estimate | None
+    """None where nothing of its place is online."""
+
+
+class Outlook(Value):
+    """Estimates for everything that is not over, by Redis' clock."""
+
+    now: float
+    estimates: Mapping[str, Estimate]
+    """By the uid of the analysis; of those that are in the ledger."""
+    queued: tuple[Queued, ...]
+    """Those that are not, the next one first; at most :data:`LISTED` of each line and queue."""
+    behind: int
+    """How many more wait behind them."""
+    newcomers: Mapping[str, Estimate]
+    """By profile: what a sample of normal priority and the usual timeout could expect that came now."""
+
+    def find(self, uid: str) -> Queued | None:
+        """What waits under this uid: of the analysis, or of the Karton task or its root."""
+        own = Task.fquid_to_uid(uid)
+        return next((one for one in self.queued if own in _names(one)), None)
+
+
+def _names(one: Queued) -> tuple[str, ...]:
+    return one.uid, Task.fquid_to_uid(one.task_uid), Task.fquid_to_uid(one.root_uid)
+
+
+def look_out(
+    settings: Settings,
+    ledger: Ledger,
+    intake: Intake,
+    *,
+    live: Iterable[Record] | None = None,
+    seed: int = 0,
+) -> Outlook:
+    """The outlook as of now. *live*: the ledger's live records, where the caller has read them already."""
+    records = list(ledger.live() if live is None else live)
+    now, hosts = ledger.now(), ledger.fleet.hosts()
+    crowd = _Crowd.of(ledger, intake.backlog(most=LISTED), _reader(settings))
+    probes = _probes(hosts, settings.drakrun.analysis_timeout)
+    waiting = [*_waiting(ledger, records, now), *crowd.waiting(probes)]
+    profiles = {one.place.profile for one in waiting}
+    profiles |= {record.analysis.profile for record in records if record.analysis}
+    scene = Scene(
+        now=now,
+        rooms=_rooms(hosts),
+        at_work=[one for record in records if (one := _work(record, now)) is not None],
+        waiting=waiting,
+        learned=Durations(ledger.redis).all(profiles),
+    )
+    found = estimate(scene, seed=seed)
+    return Outlook(
+        now=now,
+        estimates={record.uid: found[record.uid] for record in records if record.uid in found},
+        queued=crowd.queued(found),
+        behind=crowd.behind,
+        newcomers={one.place.profile: found[one.uid] for one in probes if one.uid in found},
+    )
+
+
+def _reader(settings: Settings) -> Read:
+    """Reads a task as ingress does, but for what only the sample tells."""
+    policy, unseen = policy_of(settings), SampleFacts(size=1, magic="")
+    return lambda task: contract.read_task(task, unseen, policy)
+
+
+def _rooms(hosts: Iterable[HostStatus]) -> list[Room]:
+    return [
+        Room(place=Place(profile=slot.profile, host=status.host), uid=slot.uid)
+        for status in hosts
+        for slot in status.slots
+        if slot.state not in OUT_OF_USE
+    ]
+
+
+def _probes(hosts: Iterable[HostStatus], timeout: int) -> list[Wait]:
+    """One for each profile that is online; no uid of an analysis begins with a question mark."""
+    profiles = sorted({slot.profile for status in hosts for slot in status.slots})
+    return [
+        Wait(uid=f"?{name}", place=Place(profile=name), timeout=timeout, is_probe=True) for name in profiles
+    ]
+
+
+def _work(record: Record, now: float) -> Work | None:
+    if record.analysis is None or record.state in WAITING_STATES:
+        return None
+    return Work(
+        uid=record.uid,
+        profile=record.analysis.profile,
+        timeout=record.analysis.timeout,
+        state=(phase := _phase(record.state)),
+        since=max(0.0, now - record.entered.get(phase, record.updated)),
+    )
+
+
+def _phase(state: State) -> State:
+    """Uploading goes on with what collecting began: what was learned is how long both take together."""
+    return State.COLLECTING if state is State.UPLOADING else state
+
+
+def _waiting(ledger: Ledger, records: Iterable[Record], now: float) -> list[Wait]:
+    """Those of the ledger that have no slot yet, in the order of their messages."""
+    waiting = [one for one in records if one.analysis is not None and one.state in WAITING_STATES]
+    if not waiting:
+        return []
+    due = dict(cast("list[tuple[str, float]]", ledger.redis.zrange(DUE, 0, -1, withscores=True)))
+    return [
+        Wait(
+            uid=one.uid,
+            place=one.analysis.place,
+            timeout=one.analysis.timeout,
+            not_before=max(0.0, due.get(one.uid, 0.0) - now),
+        )
+        for one in sorted(waiting, key=lambda one: one.entered.get(State.QUEUED, one.received))
+        if one.analysis is not None
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Crowd:
+    """All that waits outside the ledger, read as far as it is listed."""
+
+    stretches: Sequence[Stretch]
+    tasks: Mapping[str, tuple[Task, Analysis]]
+    """By Karton uid; without those that ingress will refuse, or that Karton has dropped."""
+
+    @classmethod
+    def of(cls, ledger: Ledger, stretches: Sequence[Stretch], read: Read) -> _Crowd:
+        named = [uid for stretch in stretches for uid in stretch.named]
+        texts = cast("list[str | None]", ledger.redis.mget(map(task_key, named))) if named else []
+        tasks = {}
+        for uid, text in zip(named, texts, strict=True):
+            if text is not None:
+                task = Task.unserialize(text)
+                try:
+                    tasks[uid] = (task, read(task))
+                except BadTask:
+                    continue  # its turn will be short
+        return cls(stretches=stretches, tasks=tasks)
+
+    @property
+    def behind(self) -> int:
+        """How many are counted only."""
+        return sum(stretch.length - len(stretch.named) for stretch in self.stretches)
+
+    def waiting(self, probes: Sequence[Wait]) -> list[Wait]:
+        """All of them in their order, with *probes* where a new task of normal priority would stand."""
+        usual = Counter((analysis.place, analysis.timeout) for _, analysis in self.tasks.values())
+        before: list[Wait] = []
+        after: list[Wait] = []
+        for stretch in self.stretches:
+            part = after if stretch.urgency > URGENCY[TaskPriority.NORMAL] else before
+            part += [self._wait(uid, stretch.place) for uid in stretch.named if uid in self.tasks]
+            rest = stretch.length - len(stretch.named)
+            part += _bulk(rest, _of_place(usual, stretch.place))
+        return [*before, *probes, *after]
+
+    def _wait(self, uid: str, place: Place | None) -> Wait:
+        analysis = self.tasks[uid][1]
+        return Wait(uid=uid, place=place or analysis.place, timeout=analysis.timeout)
+
+    def queued(self, found: Mapping[str, Estimate]) -> tuple[Queued, ...]:
+        """Those that are listed, with what was *found* for them."""
+        listed, ahead = [], 0
+        for stretch in self.stretches:
+            for number, uid in enumerate(stretch.named, ahead + 1):
+                if uid in self.tasks:
+                    task, analysis = self.tasks[uid]
+                    listed.append(
+                        Queued(
+                            uid=analysis.uid,
+                            task_uid=task.uid,
+                            root_uid=task.root_uid,
+                            position=number,
+                            place=str(stretch.place or analysis.place),
+                            estimate=found.get(uid),
+                        )
+                    )
+            ahead += stretch.length
+        return tuple(listed)
+
+
+def _of_place(usual: Counter[tuple[Place, int]], place: Place | None) -> Mapping[tuple[Place, int], int]:
+    if place is None:
+        return usual
+    return {(place, timeout): count for (_, timeout), count in usual.items()}
+
+
+def _bulk(count: int, usual: Mapping[tuple[Place, int], int]) -> list[Wait]:
+    """So many that nobody has looked at: taken to be like those that stand before them."""
+    total = sum(usual.values())
+    shares = [(place, timeout, round(count * part / total)) for (place, timeout), part in usual.items()]
+    return [
+        Wait(uid="", place=place, timeout=timeout, count=share) for place, timeout, share in shares if share
+    ]

@@ -1,0 +1,132 @@
+"""What operators do to analyses and hosts, from a terminal or from Flower's pages.
+
+``by`` is who asks, such as ``alice@console``; it is kept where the deed is seen later: in the reason of a
+cancelled analysis, beside a slot that is out of use, in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import structlog
+from celery import Celery
+from karton.core.backend import KartonBackend
+from karton.core.task import TaskState
+from kombu.exceptions import OperationalError
+from pydantic import ValidationError
+
+from drakcelery import client
+from drakcelery.analysis import State
+from drakcelery.errors import StackError
+from drakcelery.ledger import Ledger
+from drakcelery.pipeline import karton_config
+from drakcelery.records import HostStatus, Record
+from drakcelery.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+ANSWER_SECONDS = 5
+"""How long a worker's answer is waited for; it takes milliseconds."""
+RETRIER = "karton.drakcelery-retry"
+
+
+def cancel(ledger: Ledger, uid: str, *, by: str) -> Record:
+    """End a live analysis, by any uid that it is known by; returns its record.
+
+    Raises :class:`StackError` where there is none, or it is over.
+    """
+    record = client.find_record(ledger, uid)
+    client.cancel(ledger, record, by=by)
+    return ledger.get(record.uid) or record
+
+
+def retry(settings: Settings, ledger: Ledger, uid: str, *, by: str) -> str:
+    """Analyse a sample again whose analysis is over; returns the uid of the new Karton task.
+
+    As karton-dashboard's retry: the task is queued for us once more under a new uid and its old ``orig_uid``,
+    and the old one is FINISHED (``KartonBackend.restart_task``).
+
+    Raises:
+        StackError: there is no such analysis, it is not over, it was retried before, or Karton has dropped
+            its task, and with that the sample.
+    """
+    record = client.find_record(ledger, uid)
+    if not record.state.is_over:
+        raise StackError(f"analysis {record.uid} is {record.state.value}: retry it when it is over")
+    backend = KartonBackend(karton_config(settings), identity=RETRIER)
+    with contextlib.closing(backend.redis), contextlib.closing(backend.s3):
+        task = backend.get_task(record.task_uid)
+        if task is None:
+            raise StackError(
+                f"Karton has dropped the task {record.task_uid}, and the sample with it: submit it again"
+            )
+        if record.state is State.FAILED and task.status is TaskState.FINISHED:
+            raise StackError(f"analysis {record.uid} was retried before: its Karton task is Finished")
+        again = backend.restart_task(task)
+    log.info("retried", uid=record.uid, task=again.uid, by=by)
+    return str(again.uid)
+
+
+def drain(app: Celery, host: str, *, slot: str | None = None, by: str) -> HostStatus:
+    """Let nothing new begin on a host, or in one slot of it; what runs there finishes. Survives a restart.
+
+    Returns the host as it is then. Raises :class:`StackError` where it does not answer, or has no such slot.
+    """
+    return _steer(app, host, "drain", slot, by)
+
+
+def undrain(app: Celery, host: str, *, slot: str | None = None, by: str) -> HostStatus:
+    """End what :func:`drain` began. Slots that were drained one by one are undrained one by one."""
+    return _steer(app, host, "undrain", slot, by)
+
+
+def quarantine(app: Celery, host: str, *, slot: str, by: str) -> HostStatus:
+    """Take a slot out of use until it is released. Survives a restart."""
+    return _steer(app, host, "quarantine", slot, by)
+
+
+def release(app: Celery, host: str, *, slot: str, by: str) -> HostStatus:
+    """Use a slot again that is in quarantine, whoever put it there: an operator, or too many failures."""
+    return _steer(app, host, "release", slot, by)
+
+
+def _steer(app: Celery, host: str, command: str, slot: str | None, by: str) -> HostStatus:
+    node = f"vm@{host}"
+    answer = ask(app, node, command, timeout=ANSWER_SECONDS, slot=slot, by=by)
+    if answer is None:
+        raise StackError(
+            f"{node} did not answer within {ANSWER_SECONDS} s, so it is not known that anything has changed: "
+            "see `drakcelery hosts` for who is online; one that is starting answers seconds later"
+        )
+    try:
+        return HostStatus.model_validate(answer.get("ok"))
+    except ValidationError:
+        raise StackError(f"{node} runs another version of drakcelery: it answers {answer!r:.200}") from None
+
+
+def ask(
+    app: Celery, node: str, command: str, *, timeout: int = ANSWER_SECONDS, **arguments: object
+) -> dict[str, Any] | None:
+    """What the worker *node* answers to a remote-control command; None where it does not in time.
+
+    Raises:
+        StackError: it answers with an error, or the broker is away.
+    """
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=timeout)
+            replies = app.control.broadcast(
+                command,
+                arguments=arguments,
+                destination=[node],
+                connection=connection,
+                reply=True,
+                timeout=timeout,
+            )
+    except OperationalError as error:
+        raise StackError(f"the broker does not answer: {error}") from None
+    answer = replies[0][node] if replies else None
+    if answer is not None and "error" in answer:
+        raise StackError(str(answer["error"]))
+    return answer

@@ -1,0 +1,176 @@
+"""A Flower process on a fleet, and a browser that looks at it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import orjson
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, sync_playwright
+
+from drakcelery.embedded import ports, supervision
+from tests.faults.fleet import Fleet
+from tests.waiting import wait_until
+
+CHROMIUM = Path("/usr/bin/chromium")
+"""Debian's; playwright's own browsers are downloads."""
+ARGUMENTS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What Flower answers."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    def json(self) -> Any:
+        """The body, which is JSON."""
+        assert (self.headers["Content-Type"] or "").startswith("application/json"), self
+        return orjson.loads(self.body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Web:
+    """A Flower that answers."""
+
+    address: str
+    log: Path
+
+    def ask(self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+        """Ask as a program does: no cookies, and redirects are not followed."""
+        request = urllib.request.Request(  # noqa: S310 - our own address
+            f"{self.address}{path}", method=method, headers=dict(headers or {})
+        )
+        try:
+            with urllib.request.build_opener(_NoRedirect).open(request, timeout=30) as response:
+                return Answer(status=response.status, headers=response.headers, body=response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(status=error.code, headers=error.headers, body=error.read())
+
+    def token(self, **headers: str) -> dict[str, str]:
+        """The XSRF token that a page brings, as a script of that page sends it back."""
+        cookies = self.ask("/fleet", headers=headers).headers.get_all("Set-Cookie") or []
+        found = [match[1] for text in cookies if (match := re.match(r"_xsrf=([^;]+)", text))]
+        assert found, "the page sets no XSRF cookie"
+        return {**headers, "Cookie": f"_xsrf={found[0]}", "X-XSRFToken": found[0]}
+
+
+def start(
+    fleet: Fleet, *command: str, log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start ``python -m …`` on the settings of the fleet's first host."""
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "DRAKCELERY_CONFIG": str(fleet._config[fleet.options.hosts[0]]),
+                **(environment or {}),
+            },
+            cwd=fleet.directory,
+            preexec_fn=supervision._die_with(os.getpid()),
+        )
+
+
+@contextmanager
+def flower(fleet: Fleet, name: str, *command: str, prefix: str = "", **environment: str) -> Iterator[Web]:
+    """Flower, started by *command* on a free port and below the path *prefix*, until the end of the block."""
+    port = ports.assign((name,), kept={})[name]
+    log = fleet.directory / "log" / f"flower-{name}.log"
+    process = start(
+        fleet, *command, log=log, environment={"DRAKCELERY_FLOWER_PORT": str(port), **environment}
+    )
+    web = Web(address=f"http://127.0.0.1:{port}{prefix}", log=log)
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return web.ask("/healthcheck").status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(answers, "Flower answers", timeout=60)
+        yield web
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser that nobody sees."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, headless=True, args=[one for one in ARGUMENTS if one != "--headless"]
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass(kw_only=True)
+class Tab:
+    """A page in the browser, and what went wrong in it."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    """Errors and warnings of its console, uncaught exceptions, dialogs that it opened."""
+
+    def listen(self) -> None:
+        """Note what goes wrong from now on."""
+        self.page.on("console", self._said)
+        self.page.on("pageerror", self._failed)
+        self.page.on("dialog", self._asked)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def _failed(self, error: Error) -> None:
+        self.complaints.append(str(error))
+
+    def _asked(self, dialog: Dialog) -> None:
+        self.complaints.append(dialog.message)
+        dialog.dismiss()
+
+
+@contextmanager
+def tab(browser: Browser, web: Web, *, width: int = 1400, height: int = 900) -> Iterator[Tab]:
+    """A new tab, without cookies, as wide as that."""
+    context = browser.new_context(
+        base_url=web.address, viewport={"width": width, "height": height}, color_scheme="light"
+    )
+    opened = Tab(page=context.new_page())
+    opened.listen()
+    try:
+        yield opened
+    finally:
+        context.close()

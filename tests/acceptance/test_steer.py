@@ -1,0 +1,144 @@
+"""A host is drained for maintenance under load, and taken back: nothing is lost, and no time either."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery
+
+from drakcelery import steering
+from drakcelery.analysis import State
+from drakcelery.embedded.services import Services
+from drakcelery.records import Record
+from tests.faults.fleet import Fleet, Options
+from tests.faults.watch import published, type_in
+from tests.waiting import wait_until
+
+DRAINED, OTHER = "rack-1", "rack-2"
+SLOTS = 2
+ROUNDS = 3
+ME = "alice@console"
+LEFT = 6
+"""Samples that the other host does while one is drained, at least."""
+
+
+@pytest.fixture(scope="module")
+def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+    """Two hosts with two slots each, whose guests run for a second."""
+    directory = tmp_path_factory.mktemp("steer")
+    options = Options(hosts=(DRAINED, OTHER), slots=SLOTS, run_seconds=1.0, stop_seconds=10)
+    with (
+        Services(directory / "services") as services,
+        Fleet(directory / "fleet", services, options) as ours,
+    ):
+        yield ours
+
+
+@pytest.fixture(scope="module")
+def app(fleet: Fleet) -> Iterator[Celery]:
+    """What Flower asks the workers with."""
+    with Celery(broker=fleet.settings.broker_url, control="drakcelery.monitoring.mailbox:Control") as ours:
+        yield ours
+
+
+class Load:
+    """Samples for any host, always more than there is room for."""
+
+    def __init__(self, fleet: Fleet, name: str) -> None:
+        self._fleet = fleet
+        self._name = name
+        self.uids: list[str] = []
+
+    def push(self, count: int) -> None:
+        """So many more."""
+        for _ in range(count):
+            self.uids.append(f"{self._name}-{len(self.uids)}")
+            self._fleet.push(self.uids[-1])
+
+    def records(self) -> list[Record]:
+        """Those that the ledger has."""
+        return [record for uid in self.uids if (record := self._fleet.record(uid)) is not None]
+
+    def over(self) -> int:
+        """How many are over."""
+        return sum(record.state.is_over for record in self.records())
+
+    def begun(self, host: str, *, after: float) -> list[float]:
+        """When *host* took one up after a time, by Redis' clock."""
+        entered = [one.entered.get(State.PREPARING, 0.0) for one in self.records() if one.host == host]
+        return sorted(at for at in entered if at > after)
+
+    def assert_published(self) -> None:
+        """Each is published just once, at its first attempt."""
+        for uid, record in self._fleet.wait_over(self.uids).items():
+            assert (record.state, record.attempts) == (State.PUBLISHED, 1), record
+            wait_until(lambda uid=uid: published(self._fleet, uid), f"Karton delivers {uid}")  # type: ignore[misc] # mypy cannot type a lambda with a default
+            assert published(self._fleet, uid) == 1
+
+
+def states(fleet: Fleet, host: str) -> set[str]:
+    """What the host reports of its slots."""
+    return {
+        slot.state for status in fleet.ledger.fleet.hosts() if status.host == host for slot in status.slots
+    }
+
+
+def wait_busy(fleet: Fleet, host: str) -> None:
+    """Return once every slot of the host has a guest."""
+    wait_until(lambda: states(fleet, host) == {"running"}, f"{host} is busy", timeout=60)
+
+
+def test_drain_under_load(fleet: Fleet) -> None:
+    """Drained while it runs guests, a host finishes them and takes nothing, also after a restart."""
+    load = Load(fleet, "load")
+    load.push(16)
+    wait_busy(fleet, DRAINED)
+    status, said = type_in(fleet, "drakcelery", "drain", DRAINED)
+    assert status == 0, said
+    drained = fleet.ledger.now()
+    load.push(8)
+    wait_until(lambda: states(fleet, DRAINED) == {"drained"}, "its last guests have finished")
+    before = load.over()
+    wait_until(lambda: load.over() >= before + LEFT, "the other host goes on", timeout=60)
+    assert load.begun(DRAINED, after=drained) == []
+
+    # As for a new kernel: the worker ends, and comes back with the machine
+    fleet.signal(f"vm@{DRAINED}", signal.SIGTERM)
+    wait_until(lambda: fleet.respawn() == [f"vm@{DRAINED}"], "the worker ends, and is started again")
+    wait_until(lambda: states(fleet, DRAINED) == {"drained"}, "it is back", timeout=60)
+    load.push(8)
+    before = load.over()
+    wait_until(lambda: load.over() >= before + LEFT, "the other host goes on", timeout=60)
+    assert load.begun(DRAINED, after=drained) == []
+
+    load.push(8)
+    opened = fleet.ledger.now()
+    status, said = type_in(fleet, "drakcelery", "undrain", DRAINED)
+    assert status == 0, said
+    wait_until(lambda: load.begun(DRAINED, after=opened), "it takes up work")
+    load.assert_published()
+
+
+def test_undrain_takes_up_work_within_a_second(fleet: Fleet, app: Celery) -> None:
+    """Of a fleet with a backlog, and of one that was drained as a whole and has all its samples in Karton."""
+    load = Load(fleet, "speed")
+    for hosts in ([DRAINED], [DRAINED, OTHER]):
+        waits = []
+        for _ in range(ROUNDS):
+            for host in hosts:
+                steering.drain(app, host, by=ME)
+                wait_until(lambda host=host: states(fleet, host) == {"drained"}, f"{host} is drained")  # type: ignore[misc] # as above
+            load.push(4 * SLOTS)
+            if len(hosts) == 1:
+                wait_busy(fleet, OTHER)
+            undrained = fleet.ledger.now()
+            steering.undrain(app, DRAINED, by=ME)
+            wait_until(lambda at=undrained: load.begun(DRAINED, after=at), "it takes up work")  # type: ignore[misc] # as above
+            waits.append(load.begun(DRAINED, after=undrained)[0] - undrained)
+        assert statistics.median(waits) < 1.0, waits
+        print(f"undrained {hosts}: first sample after", [round(wait, 2) for wait in waits])  # noqa: T201 for the report
+        steering.undrain(app, OTHER, by=ME)
+        load.assert_published()

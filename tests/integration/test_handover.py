@@ -1,0 +1,61 @@
+"""Attempts that may wait in a drained host's own queue, on a real ledger."""
+
+from __future__ import annotations
+
+import redis
+from karton.core import Task
+
+from drakcelery import contract
+from drakcelery.analysis import Failure, Stage, State
+from drakcelery.handover import hand_over
+from drakcelery.intake import INBOX
+from drakcelery.ledger import Ledger
+from drakcelery.records import Record
+from tests.ledgers import intake_of
+from tests.unit.test_chain import analysis
+
+
+def begin(ledger: Ledger, uid: str, *, failed: bool = True, sent: bool = True, **wishes: str) -> None:
+    """An analysis that waits for a slot, as a rule for its second attempt."""
+    task = Task({"type": "sample"}, uid=f"{{r}}:{uid}", root_uid="r")
+    ledger.declare(contract.started(task))
+    ledger.redis.zadd(INBOX, {task.uid: ledger.now()})
+    intake_of(ledger).open(analysis(**wishes).model_copy(update={"uid": uid, "task_uid": task.uid}))
+    attempt = ledger.begin_attempt(uid, after=0)
+    ledger.sent(uid, attempt)
+    if failed:
+        failure = Failure(attempt=1, stage=Stage.PREPARE, error="no restore", host="rack-1", at=0)
+        attempt = ledger.fail(uid, attempt, failure, task_uid=task.uid, final=False, crashed=None)
+        ledger.due()
+        if sent:
+            ledger.sent(uid, attempt)
+
+
+def handed_over(ledger: Ledger, *profiles: str) -> dict[str, int]:
+    """uid and attempt of what is sent."""
+    sent: dict[str, int] = {}
+
+    def send(record: Record) -> None:
+        sent[record.uid] = record.attempt
+        ledger.sent(record.uid, record.attempt)
+
+    assert hand_over(ledger, send, profiles) == len(sent)
+    return sent
+
+
+def test_only_what_may_be_stranded(redis_client: redis.Redis) -> None:
+    """A later attempt that any host may take is sent anew; what cannot be in that queue stays where it is."""
+    ledger = Ledger(redis_client, identity="karton.test-handover", record_ttl=600)
+    begin(ledger, "again")
+    begin(ledger, "first", failed=False)
+    begin(ledger, "asked-for", target_host="rack-1")
+    begin(ledger, "unsent", sent=False)
+    begin(ledger, "other", profile="win7")
+    begin(ledger, "taken")
+    ledger.advance("taken", 2, Stage.PREPARE, host="rack-2", slot="vm-1", token="t")
+    assert handed_over(ledger, "win10") == {"again": 3}
+    assert handed_over(ledger) == {}
+    record = ledger.get("again")
+    assert record is not None
+    assert (record.state, record.sent) == (State.QUEUED, 3)
+    assert handed_over(ledger, "win7") == {"other": 3}

@@ -1,0 +1,265 @@
+"""What is learned, and what is estimated of it, on a real Valkey; and ``status``, which shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner
+from karton.core import Resource, Task
+from karton.core.backend import KartonBackendBase
+from karton.core.task import TaskPriority
+
+from drakcelery import cli
+from drakcelery.analysis import Place, Stage, State
+from drakcelery.durations import KEPT, MEMORY, Durations
+from drakcelery.embedded.services import Services
+from drakcelery.estimates import Learned
+from drakcelery.ledger import Ledger
+from drakcelery.outlook import LISTED, Outlook, look_out
+from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.settings import DrakrunSection, RedisSection, Settings
+from tests.integration.test_notifications import opened, publish
+from tests.ledgers import intake_of
+from tests.unit.test_chain import analysis
+
+IDENTITY = "karton.test-outlook"
+PROFILE = analysis().profile
+TEN = Learned(timeout=60, prepare=2, run=8, rest=5)
+
+
+@pytest.fixture
+def ledger(redis_client: redis.Redis) -> Ledger:
+    """A ledger of its own identity."""
+    return Ledger(redis_client, identity=IDENTITY, record_ttl=600)
+
+
+@pytest.fixture
+def ours() -> Settings:
+    """Settings whose default profile is the one that the fleet has."""
+    default = Settings().drakcelery.model_copy(update={"default_profile": PROFILE})
+    return Settings(drakrun=DrakrunSection(identity=IDENTITY, analysis_timeout=60), drakcelery=default)
+
+
+def teach(ledger: Ledger, *lessons: Learned) -> None:
+    """As if such had been published."""
+    key = f"drak:durations:{PROFILE}"
+    ledger.redis.rpush(key, *(one.model_dump_json() for one in lessons))
+    ledger.redis.expire(key, MEMORY)
+
+
+def report(ledger: Ledger, *slots: tuple[str, str | None]) -> None:
+    """A host says what its slots do: state, and the analysis that is there."""
+    reported = [
+        SlotStatus(name=f"vm-{number}", profile=PROFILE, state=state, uid=uid, attempt=1, since=0)
+        for number, (state, uid) in enumerate(slots, 1)
+    ]
+    ledger.fleet.report(HostStatus(host="rack-1", engine="replay", slots=tuple(reported)))
+
+
+def send(ledger: Ledger, uid: str, priority: TaskPriority = TaskPriority.NORMAL, **payload: Any) -> Task:
+    """A sample task on Karton's queue."""
+    task = Task({"type": "sample"}, uid=f"{{root-{uid}}}:{uid}", root_uid=f"root-{uid}", priority=priority)
+    task.add_payload("sample", Resource("x.exe", content=b"MZ", bucket="karton"))
+    for name, value in payload.items():
+        task.add_payload(name, value)
+    ledger.declare(task)
+    ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), task.uid)
+    return task
+
+
+def run_now(ledger: Ledger, uid: str) -> Record:
+    """An analysis whose guest runs."""
+    opened(ledger, uid)
+    for stage in (Stage.PREPARE, Stage.RUN):
+        ledger.advance(uid, 1, stage, host="rack-1", slot="vm-1", token="t")
+        if stage is Stage.PREPARE:
+            ledger.complete(uid, 1, stage, token="t")
+    record = ledger.get(uid)
+    assert record is not None
+    return record
+
+
+def in_seconds(outlook: Outlook, uid: str) -> tuple[float, float]:
+    """From now until the middle of the start, and the end, of what waits under *uid*."""
+    queued = outlook.find(uid)
+    estimate = queued.estimate if queued else outlook.estimates[uid]
+    assert estimate is not None
+    assert estimate.start is not None
+    return round(estimate.start.middle - outlook.now), round(estimate.finish.middle - outlook.now)
+
+
+# What is learned
+
+
+def test_a_published_analysis_teaches(ledger: Ledger) -> None:
+    """How long its stages took, by the clock of Redis: also when the io worker takes it up late."""
+    publish(ledger, "a")
+    record = ledger.get("a")
+    assert record is not None
+    assert record.finished is not None
+    assert State.COLLECTING in record.entered
+    assert Durations(ledger.redis).learn(record)
+    (learned,) = Durations(ledger.redis).of(PROFILE)
+    assert learned.timeout == 60
+    spent = learned.prepare + learned.run + learned.rest
+    assert spent == pytest.approx(record.finished - record.entered[State.PREPARING], abs=0.03)
+
+
+def test_a_run_ends_when_its_slot_is_free(ledger: Ledger) -> None:
+    """COLLECTING is entered when run is done, not when collect begins: between is no slot's time."""
+    run_now(ledger, "a")
+    ledger.complete("a", 1, Stage.RUN, token="t")
+    record = ledger.get("a")
+    assert record is not None
+    assert record.state is State.COLLECTING
+    left = record.entered[State.COLLECTING]
+    ledger.advance("a", 1, Stage.COLLECT, host="rack-1", slot="vm-1", token="t")
+    record = ledger.get("a")
+    assert record is not None
+    assert record.entered[State.COLLECTING] == left
+
+
+def test_what_is_remembered_is_bounded(ledger: Ledger) -> None:
+    """The newest of each profile are kept, and forgotten when nothing comes any more."""
+    teach(ledger, *[TEN] * KEPT)
+    publish(ledger, "a")
+    record = ledger.get("a")
+    assert record is not None
+    Durations(ledger.redis).learn(record)
+    known = Durations(ledger.redis).of(PROFILE)
+    assert (len(known), known[0] != TEN, known[1]) == (KEPT, True, TEN)
+    assert 0 < ledger.redis.ttl(f"drak:durations:{PROFILE}") <= MEMORY
+
+
+# What is estimated
+
+
+def test_everything_that_waits_has_its_place(ledger: Ledger, ours: Settings) -> None:
+    """What runs, what is with Celery, in line, on Karton's queues: in the order in which slots are given."""
+    teach(ledger, *[TEN] * 10)
+    run_now(ledger, "runs")
+    opened(ledger, "queued")
+    report(ledger, ("running", "runs"))
+    send(ledger, "low", TaskPriority.LOW)
+    send(ledger, "normal")
+    send(ledger, "high", TaskPriority.HIGH)
+    lined = send(ledger, "lined")
+    intake = intake_of(ledger)
+    ledger.redis.lrem(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), 1, lined.uid)
+    intake.adopt(lined.uid)
+    intake.wait(lined, Place(profile=PROFILE))
+    outlook = look_out(ours, ledger, intake)
+    assert [(one.uid, one.position) for one in outlook.queued] == [
+        *(("high", 1), ("lined", 2), ("normal", 3), ("low", 4))
+    ]
+    assert [in_seconds(outlook, uid) for uid in ("queued", "high", "lined", "normal", "low")] == [
+        *((8, 23), (18, 33), (28, 43), (38, 53), (48, 63))
+    ]
+    assert (outlook.behind, outlook.estimates["runs"].start) == (0, None)
+    newcomer = outlook.newcomers[PROFILE].start
+    assert newcomer is not None
+    assert round(newcomer.middle - outlook.now) == 48
+    assert outlook.find("root-high") == outlook.find("{root-high}:high") == outlook.queued[0]
+    assert outlook.find("nobody") is None
+
+
+def test_what_is_far_behind_is_counted(ledger: Ledger, ours: Settings) -> None:
+    """A long queue is read as far as it is listed; a newcomer's estimate knows of the rest."""
+    teach(ledger, *[TEN] * 10)
+    report(ledger, ("free", None), ("free", None))
+    for number in range(LISTED):
+        send(ledger, f"t{number}")
+    ledger.redis.rpush(
+        KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), *(f"far{n}" for n in range(800))
+    )
+    outlook = look_out(ours, ledger, intake_of(ledger))
+    assert (len(outlook.queued), outlook.behind) == (LISTED, 800)
+    start = outlook.newcomers[PROFILE].start
+    assert start is not None
+    assert start.middle - outlook.now == pytest.approx(5000, rel=0.02)
+
+
+def test_wishes_of_a_task_count(ledger: Ledger, ours: Settings) -> None:
+    """A task that asks for a profile that is offline waits for it; one that will be refused takes no time."""
+    teach(ledger, *[TEN] * 10)
+    report(ledger, ("free", None))
+    send(ledger, "elsewhere", vm_profile="win7")
+    send(ledger, "nonsense", timeout="soon")
+    send(ledger, "next")
+    outlook = look_out(ours, ledger, intake_of(ledger))
+    assert [(one.uid, one.position, one.place) for one in outlook.queued] == [
+        *(("elsewhere", 1, "win7"), ("next", 3, PROFILE))
+    ]
+    assert outlook.queued[0].estimate is None
+    assert in_seconds(outlook, "next") == (0, 15)
+
+
+def test_slots_out_of_use_take_nothing(ledger: Ledger, ours: Settings) -> None:
+    """A quarantined slot is nobody's hope."""
+    teach(ledger, *[TEN] * 10)
+    report(ledger, ("quarantined", None), ("free", None))
+    opened(ledger, "a")
+    opened(ledger, "b")
+    outlook = look_out(ours, ledger, intake_of(ledger))
+    assert [in_seconds(outlook, uid)[0] for uid in ("a", "b")] == [0, 10]
+
+
+# status
+
+
+@pytest.fixture
+def status(services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """``drakcelery status …`` on the session's Valkey."""
+    section: RedisSection = services.redis
+    assert section.password is not None
+    for name, value in {
+        "DATA_DIR": tmp_path,  # where there is no stack
+        "REDIS_HOST": section.host,
+        "REDIS_PORT": section.port,
+        "REDIS_PASSWORD": section.password.get_secret_value(),
+        "DRAKRUN_IDENTITY": IDENTITY,
+        "DRAKRUN_ANALYSIS_TIMEOUT": 60,
+        "DRAKCELERY_DEFAULT_PROFILE": PROFILE,
+    }.items():
+        monkeypatch.setenv(f"DRAKCELERY_{name}", str(value))
+
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(cli.cli, ["status", *arguments])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return run
+
+
+def test_status_shows_what_to_expect(ledger: Ledger, status: Any) -> None:
+    """In the table, in the view of one, of one that is in Karton still, and as JSON."""
+    teach(ledger, *[TEN] * 10)
+    run_now(ledger, "runs")
+    opened(ledger, "queued")
+    report(ledger, ("running", "runs"))
+    send(ledger, "later")
+    shown = status()
+    assert "over in 0:12" in shown
+    assert "start in 0:0" in shown
+    assert "1 more wait in Karton." in shown
+    assert f"A sample for {PROFILE} that came now would start in 0:2" in shown
+    one = status("queued")
+    assert "should start" in one
+    assert "by 10 analyses of its profile" in one
+    queued = status("root-later")
+    assert "waits in Karton" in queued
+    assert json.loads(status("later", "--json"))["position"] == 1
+    found = {one["uid"]: one for one in json.loads(status("--json"))}
+    assert found["runs"]["estimate"]["start"] is None
+    assert found["queued"]["estimate"]["start"]["low"] < found["queued"]["estimate"]["finish"]["low"]
+
+
+def test_status_of_what_is_over_estimates_nothing(ledger: Ledger, status: Any) -> None:
+    """A published analysis has no future."""
+    publish(ledger, "a")
+    assert json.loads(status("a", "--json"))["estimate"] is None
+    assert "should" not in status("a")

@@ -1,0 +1,281 @@
+"""Logs: what is said has a name that is documented, and what comes from a sample does no harm."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drakcelery import chain, logs
+from drakcelery.analysis import Stage
+from drakcelery.logs import about, analysis_log
+from drakcelery.logvalues import CHARACTERS, ENTRIES, LINE_CHARACTERS, escaped, tamed
+from tests import actions, reference
+
+ESC = "\x1b[31m"
+SAID = list(actions.said())
+FORGED = "2026-01-01T00:00:00Z [error    ] analysis_failed"
+
+
+def _documented() -> dict[str, tuple[str, ...]]:
+    """The levels that docs/logs.md gives for each action."""
+    text = (reference.ROOT / "docs" / "logs.md").read_text(encoding="utf-8").split("\n## Actions\n")[1]
+    rows = re.findall(r"^\| `([^`]+)` \| ([a-z, ]+) \| (.+) \|$", text, re.MULTILINE)
+    assert len({name for name, *_ in rows}) == len(rows), "an action has two rows"
+    assert all(len(meaning.split()) > 2 for *_, meaning in rows)
+    return {name: tuple(levels.split(", ")) for name, levels, _ in rows}
+
+
+# Actions
+
+
+def test_every_line_has_a_stable_action() -> None:
+    """What is logged is a word in snake_case that stands in the code, not a sentence that changes."""
+    for said in SAID:
+        assert said.actions, f"{said.where}: write the action itself as the first argument"
+        for action in said.actions:
+            assert re.fullmatch(r"[a-z]+(_[a-z]+)*", action), f"{said.where}: {action!r} is no snake_case"
+
+
+def test_every_action_is_documented() -> None:
+    """docs/logs.md has each action with its levels, and none that is gone."""
+    found: dict[str, set[str]] = {}
+    for said in SAID:
+        for action in said.actions:
+            found.setdefault(action, set()).update(said.levels)
+    written = {action: set(levels) for action, levels in _documented().items()}
+    assert written == found
+
+
+def test_all_loggers_are_seen() -> None:
+    """Every logger is a name of its module, so that the tests above find what it says."""
+    for path in actions.PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        made = sum(actions.makes_logger(node) for node in ast.walk(tree))
+        named = sum(actions.makes_logger(node.value) for node in tree.body if isinstance(node, ast.Assign))
+        assert made == named, path
+        if path.name not in ("logs.py", "otlp.py"):  # which set up those of libraries
+            assert "logging.getLogger" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("log.info('a_b', c=1)", [(("a_b",), ("info",))]),
+        ("log.exception('a')", [(("a",), ("error",))]),
+        ("log.warning('a' if x else 'b')", [(("a", "b"), ("warning",))]),
+        ("log.log(logging.INFO if x else logging.ERROR, 'a')", [(("a",), ("info", "error"))]),
+        ("say = log.info if x else log.warning\nsay('a')", [(("a",), ("info", "warning"))]),
+        ("log.bind(x=1).error('a')", [(("a",), ("error",))]),
+        ("log.info(f'a {x}')", [((), ("info",))]),
+        ("other.info('a')", []),
+    ],
+)
+def test_the_reading_of_code_works(text: str, expected: list[Any]) -> None:
+    """The tests above see each form in which a line can be said."""
+    found = actions.said_in(ast.parse(f"log = structlog.get_logger()\n{text}"), "probe")
+    assert [(said.actions, said.levels) for said in found] == expected
+
+
+# Lines
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What a test configures is undone."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
+    structlog.reset_defaults()
+
+
+def written(style: Literal["console", "json"], monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a process on rack-1 writes from now on."""
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    logs.configure(level="info", style=style, host="rack-1")
+    return stream
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    """Each line, which is JSON."""
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def fresh() -> structlog.typing.FilteringBoundLogger:
+    """A logger that has not been used under another configuration."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("tests")
+    return logger
+
+
+def test_a_json_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time, level, action and host are in each line; what it is about is in those inside."""
+    stream = written("json", monkeypatch)
+    with about(uid="a", attempt=2, stage=Stage.RUN, slot=None):
+        fresh().warning("something_happened", count=3, path=Path("/x"))
+    fresh().info("nothing_else", host="rack-2")
+    fresh().debug("too_much")
+    first, second = lines(stream)
+    assert list(first)[:6] == ["timestamp", "level", "action", "host", "uid", "attempt"]
+    del first["timestamp"], second["timestamp"]
+    ours = {"uid": "a", "attempt": 2, "stage": "run", "count": 3, "path": "/x"}
+    assert first == {"level": "warning", "action": "something_happened", "host": "rack-1", **ours}
+    assert second == {"level": "info", "action": "nothing_else", "host": "rack-2"}
+
+
+def test_a_line_of_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its action is the same for all; Celery's lines about a stage say which analysis they are about."""
+    stream = written("json", monkeypatch)
+    task = {"id": chain.task_id("6f-2c", 3, Stage.UPLOAD), "name": "drakcelery.upload"}
+    logging.getLogger("celery.app.trace").info("Task %s", "x succeeded", extra={"data": task})
+    logging.getLogger("somebody").warning("plain\nwords", extra={"data": {"id": "no/task/id"}})
+    first, second = lines(stream)
+    assert (first["action"], first["logger"], first["message"]) == (
+        "library",
+        "celery.app.trace",
+        "Task x succeeded",
+    )
+    assert (first["uid"], first["attempt"], first["stage"], first["host"]) == ("6f-2c", 3, "upload", "rack-1")
+    assert (second["message"], second["level"]) == ("plain\nwords", "warning")
+    assert not {"uid", "attempt", "stage"} & set(second)
+
+
+def test_an_exception_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Type, text and frames of an exception and of its cause; no variables, which may hold secrets."""
+    stream = written("json", monkeypatch)
+    password = "hunter2"
+    try:
+        try:
+            raise KeyError("cause")
+        except KeyError as error:
+            raise ValueError(f"text {ESC}" + "x" * 9000) from error
+    except ValueError:
+        fresh().exception("it_failed")
+        logging.getLogger("library").exception("so it did")
+    for line in lines(stream):
+        outer, cause = line["exception"]
+        assert (outer["exc_type"], cause["exc_type"], cause["is_cause"]) == ("ValueError", "KeyError", True)
+        assert outer["exc_value"].startswith("text \\x1b[31mxxx")
+        assert len(outer["exc_value"]) < CHARACTERS + 100
+        assert outer["frames"][-1]["name"] == "test_an_exception_in_json"
+    assert password not in stream.getvalue()
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_what_a_sample_says_does_no_harm(
+    style: Literal["console", "json"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No line is forged, no terminal driven, no line grows without bound, whoever says it."""
+    stream = written(style, monkeypatch)
+    evil = f"\r\n{FORGED} {ESC}\x9b\u202e\udc80{'x' * 10**6}"
+    with analysis_log(tmp_path / "drakrun.log", uid="a"):
+        fresh().info("it_said", text=evil, many=[evil] * 1000, deep={"a": [{evil: evil}]}, raw=b"\x1b" * 99)
+        logging.getLogger("library").info(evil)
+        try:
+            raise ValueError(evil)
+        except ValueError:
+            fresh().exception("it_failed")
+    for text in (stream.getvalue(), (tmp_path / "drakrun.log").read_text()):
+        assert all(char.isprintable() or char == "\n" for char in text)
+        assert not any(line.startswith(FORGED) for line in text.splitlines())
+        assert max(map(len, text.splitlines())) < 150_000
+        assert len(text) < 300_000
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.binary(),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.frozensets(st.text())
+        ),
+        max_leaves=30,
+    )
+)
+def test_any_value_can_be_logged(value: object) -> None:
+    """Whatever is logged becomes JSON that every reader takes, and nothing in it is unprintable."""
+    text = orjson.dumps(tamed({"value": value, "cyclic": _cyclic()})).decode()
+    assert json.loads(text).keys() == {"value", "cyclic"}
+    assert text.isprintable()
+
+
+def _cyclic() -> list[object]:
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+def test_bounds() -> None:
+    """A text, a list and a line each have their bound, and what is cut says so."""
+    assert tamed({"a": "x" * 5000})["a"] == f"{'x' * CHARACTERS}… (of 5000 characters)"
+    assert len(tamed({"a": list(range(1000))})["a"]) == ENTRIES
+    line = tamed({str(number): "x" * CHARACTERS for number in range(10)})
+    assert sum(value.count("x") for value in line.values()) == LINE_CHARACTERS
+    assert escaped("tab\tline\nstays é 中") == "tab\tline\nstays é 中"
+    assert escaped("\x00\x7f\u200b\ud800") == "\\x00\\x7f\\u200b\\ud800"
+
+
+def test_drakrun_log_keeps_its_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """JSON lines with v0.18's keys and ours, in both styles; a traceback is text there, whole to its end."""
+    path = tmp_path / "drakrun.log"
+    written("console", monkeypatch)
+    with analysis_log(path, uid="a", slot=None):
+        fresh().info("it_began")
+        try:
+            raise ValueError("x" * 3000 + "the end")
+        except ValueError:
+            fresh().exception("it_failed")
+        logging.getLogger("library").warning("not ours")
+    began, failed = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (began["levelname"], began["message"], began["action"]) == ("INFO", "it_began", "it_began")
+    assert (began["uid"], "slot" in began, isinstance(began["created"], float)) == ("a", False, True)
+    assert failed["levelname"] == "ERROR"
+    assert failed["exception"].startswith("Traceback")
+    assert failed["exception"].endswith("the end")
+
+
+def test_a_full_disk_ends_no_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A line that cannot be added to drakrun.log is in the process' log, which says so."""
+    path = tmp_path / "drakrun.log"
+    path.mkdir()  # as good as a full disk: it cannot be written
+    stream = written("json", monkeypatch)
+    with analysis_log(path, uid="a"):
+        fresh().info("it_began")
+    (line,) = lines(stream)
+    assert line["analysis_log"] == "cannot be written: Is a directory"
+
+
+def test_crashes_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends a process or a thread, and Python's warnings, are in the log like everything else."""
+    for name in ("sys.excepthook", "threading.excepthook", "warnings.showwarning"):
+        module, _, hook = name.partition(".")
+        monkeypatch.setattr(name, getattr(__import__(module), hook))
+    stream = written("json", monkeypatch)
+    logs.report_crashes()
+    thread = threading.Thread(target=lambda: [][1], name="probe")
+    thread.start()
+    thread.join()
+    try:
+        raise RuntimeError("the end")
+    except RuntimeError as error:
+        logs._process_crashed(type(error), error, error.__traceback__)
+    logging.captureWarnings(False)
+    first, second = lines(stream)
+    assert (first["action"], first["thread"], first["exception"][0]["exc_type"]) == (
+        "thread_crashed",
+        "probe",
+        "IndexError",
+    )
+    assert (second["action"], second["level"]) == ("process_crashed", "critical")

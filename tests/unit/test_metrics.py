@@ -1,0 +1,273 @@
+"""Metrics: declared once, documented, bounded, counted across processes, and served at one path."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import urllib3
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+
+from drakcelery.errors import SettingsError
+from drakcelery.monitoring import exposition, metrics
+from drakcelery.monitoring.relay import Relay
+from drakcelery.monitoring.slot_clock import SlotClock
+from drakcelery.slots import Slot, SlotState
+from tests import reference
+from tests.waiting import wait_until
+
+PAGE = (reference.ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+ALERTS = (reference.ROOT / "config" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+DASHBOARD = json.loads(
+    (reference.ROOT / "config" / "grafana" / "drakcelery.json").read_text(encoding="utf-8")
+)
+OURS = re.compile(r"drakcelery_[a-z_]+")
+FLEETS_OWN = {"host", "profile"}
+"""Labels whose values are names that the fleet's operators gave."""
+FEW_WORDS = {"state", "stage", "cause", "outcome", "action", "priority", "quantile"}
+
+
+def declared() -> dict[str, Counter | Gauge | Histogram]:
+    """Every metric of the module, by the name that Prometheus knows it by."""
+    found = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)]
+    return {_name(metric): metric for metric in found if not metric._labelvalues}
+
+
+def _name(metric: Counter | Gauge | Histogram) -> str:
+    family: Metric = next(iter(metric.describe()))
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
+def _type(metric: Counter | Gauge | Histogram) -> str:
+    return type(metric).__name__.lower()
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Type and labels of every row of docs/metrics.md that describes a metric."""
+    row = re.compile(r"^\| `(drakcelery_[a-z_]+)` \| (\w+) \|([\w, ]*)\| [\w ]+ \| .{20,} \|$", re.MULTILINE)
+    return {name: (kind, labels.strip()) for name, kind, labels in row.findall(PAGE)}
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/metrics.md has a row for each metric, with its type and labels, and no other rows."""
+    assert documented() == {
+        name: (_type(metric), ", ".join(metric._labelnames)) for name, metric in declared().items()
+    }
+
+
+@pytest.mark.parametrize(
+    "word", [*metrics.CAUSES, *metrics.RECOVERIES, *metrics.RECONCILED, *metrics.INTERRUPTIONS]
+)
+def test_every_word_is_explained(word: str) -> None:
+    """What a label may say is explained in docs/metrics.md."""
+    assert f"`{word}`" in PAGE
+
+
+def test_every_alert_is_documented() -> None:
+    """docs/metrics.md says of each alert how bad it is, what it means and what to do, and of no others."""
+    rows = re.findall(r"^\| `(Drakcelery\w+)` \| (\w+) \| .{20,} \| .{20,} \|$", PAGE, re.MULTILINE)
+    assert dict(rows) == dict(re.findall(r"- alert: (\w+)\n(?:.*\n)+?\s+labels: \{severity: (\w+)\}", ALERTS))
+
+
+def test_units_are_in_the_names() -> None:
+    """A metric of seconds or bytes says so in its name, the unit last but for _total."""
+    for name, metric in declared().items():
+        text = metric._documentation.lower()
+        for word in ("seconds", "bytes"):
+            assert text.startswith(word) == name.removesuffix("_total").endswith(word), name
+
+
+def test_labels_are_bounded() -> None:
+    """No label can have a value from a sample: only names of the fleet, and words that are all there is."""
+    for name, metric in declared().items():
+        labels = set(metric._labelnames)
+        assert labels <= FLEETS_OWN | FEW_WORDS, name
+        assert "host" not in labels or metric in (metrics.SLOTS, metrics.HOST_UP), (
+            f"{name}: a worker's host is a label of its target"
+        )
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    """The dashboard shows each metric, and asks for no other, nor for sums that alerts.yml lacks."""
+    asked = " ".join(expressions())
+    names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in OURS.findall(asked)}
+    sums = set(re.findall(r"record: (drakcelery:\w+)", ALERTS))
+    assert set(re.findall(r"drakcelery:\w+", asked)) <= sums
+    assert names == set(declared())
+
+
+def expressions() -> Iterator[str]:
+    """Every query of the dashboard."""
+    for panel in DASHBOARD["panels"]:
+        yield from (target["expr"] for target in panel.get("targets", ()))
+
+
+def test_panels_say_what_they_show() -> None:
+    """Each panel has a title, a description and a unit, and no two lie on each other."""
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["title"]
+            assert panel["description"]
+            assert panel["fieldConfig"]["defaults"]["unit"]
+
+
+def _slot(state: SlotState, since: float) -> Slot:
+    return Slot(name="vm-1", profile="clock", state=state, uid=None, attempt=None, since=since, failures=0)
+
+
+def _value(name: str, **labels: str) -> float:
+    return metrics.WORKER.get_sample_value(name, labels) or 0.0
+
+
+def test_slot_clock() -> None:
+    """Each second goes to the state that the slot was in, and a new claim ends the turnaround."""
+    clock = SlotClock()
+    clock.look([_slot(SlotState.RUNNING, 100)], now=110)
+    clock.look([_slot(SlotState.RUNNING, 100)], now=115)
+    clock.look([_slot(SlotState.FREE, 118)], now=120)
+    clock.look([_slot(SlotState.PREPARING, 121)], now=130)
+    clock.look([_slot(SlotState.QUARANTINED, 131)], now=132)
+    seconds = {
+        state.value: _value("drakcelery_slot_state_seconds_total", profile="clock", state=state)
+        for state in SlotState
+    }
+    assert {state: spent for state, spent in seconds.items() if spent} == {
+        "running": 8,
+        "free": 3,
+        "preparing": 10,
+        "quarantined": 1,
+    }
+    assert _value("drakcelery_slot_turnaround_seconds_sum", profile="clock") == 3
+    assert _value("drakcelery_slot_turnaround_seconds_count", profile="clock") == 1
+    assert _value("drakcelery_slot_quarantines_total", profile="clock") == 1
+
+
+FORKED = """
+import os
+from drakcelery.analysis import Stage
+from drakcelery.monitoring import metrics
+from tests.waiting import wait_until
+
+metrics.relay()
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        metrics.stage_done(Stage.RUN, "win10", seconds=2)
+        metrics.uploaded(1000)
+        os.kill(os.getpid(), 9)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+metrics.uploaded(1)
+sample = metrics.WORKER.get_sample_value
+wait_until(lambda: sample("drakcelery_uploaded_bytes_total") == 3001, "what dead children said is counted")
+labels = {"stage": "run", "profile": "win10"}
+wait_until(lambda: sample("drakcelery_stage_duration_seconds_sum", labels) == 6, "labels and amounts arrive")
+assert sample("drakcelery_reports_lost_total") == 0
+"""
+
+
+def test_pool_processes_report() -> None:
+    """What pool processes count is in the main process, even if they die at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], cwd=reference.ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_nobody_waits_for_a_frozen_worker() -> None:
+    """A pipe that is full loses reports, in order and counted, and holds up nobody."""
+    awake = threading.Event()
+    heard: list[int] = []
+    lost: list[int] = []
+
+    def receive(missed: int, number: int) -> None:
+        awake.wait()
+        heard.append(number)
+        lost.append(missed)
+
+    relay = Relay(receive)
+    numbers = iter(range(1_000_000))
+    for number in itertools.islice(numbers, 20_000):
+        relay.send(number)
+    awake.set()
+
+    def is_through() -> bool:
+        relay.send(last := next(numbers))
+        return bool(heard) and len(heard) + sum(lost) >= last
+
+    wait_until(is_through, "a report gets through")
+    assert len(heard) > 500
+    assert sum(lost) > 1000
+    assert heard == sorted(heard)
+
+
+def test_lost_reports_are_counted() -> None:
+    """A report that gets through says how many before it did not."""
+    before = _value("drakcelery_reports_lost_total")
+    metrics._receive(3, metrics._RELAYED.index(metrics.UPLOADED), [], 0)
+    assert _value("drakcelery_reports_lost_total") == before + 3
+
+
+def test_events_cost_next_to_nothing() -> None:
+    """An event takes a few microseconds: generously, less than 100 on any machine."""
+    rounds = 2000
+    started = time.perf_counter()
+    for _ in range(rounds):
+        metrics.dumps_dropped(0)
+    assert (time.perf_counter() - started) / rounds < 100e-6
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A server of a registry with one counter."""
+    registry = CollectorRegistry()
+    Counter("asked", "How often it was asked", registry=registry).inc()
+    server = exposition.listen("127.0.0.1", 0, exposition.app(registry), setting="[metrics] io_port")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_one_path_is_served(address: str) -> None:
+    """/metrics answers in Prometheus' format; no other path and no other method does."""
+    answer = urllib3.request("GET", f"{address}/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    assert b"asked_total 1.0" in answer.data
+    for path, method, status in (
+        ("/", "GET", 404),
+        ("/metrics/", "GET", 404),
+        ("/metrics/../x", "GET", 404),
+        ("/metrics", "POST", 405),
+    ):
+        assert urllib3.request(method, address + path).status == status, path
+
+
+def test_port_that_is_taken_is_a_sentence(address: str) -> None:
+    """A port that somebody has is named with its setting."""
+    port = int(address.rpartition(":")[2])
+    with pytest.raises(
+        SettingsError, match=rf"\[metrics\] io_port = {port}: cannot listen there on 127.0.0.1"
+    ):
+        exposition.listen("127.0.0.1", port, exposition.app(CollectorRegistry()), setting="[metrics] io_port")
