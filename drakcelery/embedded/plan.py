@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError, field_serializer
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_serializer
 
 from drakcelery.analysis import Value
 from drakcelery.embedded import ports
@@ -35,6 +35,8 @@ def _secret() -> SecretStr:
 
 class Plan(Value):
     """Ports and credentials of one data directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")  # what is strange in there was not written by us
 
     ports: dict[str, int]
     valkey_password: SecretStr = Field(default_factory=_secret)

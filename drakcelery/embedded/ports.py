@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 LOOPBACK = "127.0.0.1"
 
@@ -13,6 +13,9 @@ _LOWEST, _HIGHEST = 10240, 22767
 server does; and port + 10000, which SeaweedFS derives for gRPC, is below it too."""
 
 _GRPC_OFFSET = 10000
+
+_reserved: dict[int, socket.socket] = {}
+"""Ports that stacks of this process have chosen, each with what keeps other processes from choosing it."""
 
 
 def is_free(port: int) -> bool:
@@ -31,16 +34,43 @@ def is_free(port: int) -> bool:
 def assign(names: tuple[str, ...], *, kept: Mapping[str, int]) -> dict[str, int]:
     """A free port for each of *names*: the one in *kept* where that is free, else a new one.
 
-    The port 10000 above each is free, too.
+    The port 10000 above each is free, too. Nobody else is given them until :func:`release`, or the end of
+    this process: of two stacks that start, neither chooses what the other's servers have yet to take.
     """
     assigned: dict[str, int] = {}
     for name in names:
         port = kept.get(name)
-        while port is None or not _usable(port, assigned):
-            port = random.randint(_LOWEST, _HIGHEST)  # noqa: S311 - a port is no secret
+        if port is None or port in assigned.values() or not _take(port):
+            port = _new()
         assigned[name] = port
     return assigned
 
 
-def _usable(port: int, assigned: Mapping[str, int]) -> bool:
-    return port not in assigned.values() and is_free(port) and is_free(port + _GRPC_OFFSET)
+def release(ports: Iterable[int]) -> None:
+    """Let others have *ports*, whose servers have ended."""
+    for port in ports:
+        if (reservation := _reserved.pop(port, None)) is not None:
+            reservation.close()
+
+
+def _new() -> int:
+    while True:
+        port = random.randint(_LOWEST, _HIGHEST)  # noqa: S311 - a port is no secret
+        if port not in _reserved and _take(port):
+            return port
+
+
+def _take(port: int) -> bool:
+    """Reserve *port*, if it is free. The reservation is a name in Linux's abstract namespace (unix(7))."""
+    if not (is_free(port) and is_free(port + _GRPC_OFFSET)):
+        return False
+    if port in _reserved:
+        return True
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        reservation.bind(f"\0drakcelery-port-{port}")
+    except OSError:
+        reservation.close()
+        return False
+    _reserved[port] = reservation
+    return True

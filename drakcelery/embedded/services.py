@@ -16,7 +16,7 @@ from minio.error import MinioException
 from pydantic import SecretStr
 
 from drakcelery.embedded import plan as plans
-from drakcelery.embedded.ports import LOOPBACK
+from drakcelery.embedded.ports import LOOPBACK, release
 from drakcelery.embedded.supervision import Server
 from drakcelery.errors import StackError
 from drakcelery.settings import RedisSection, S3Section
@@ -111,6 +111,7 @@ class Services:
             server.stop(grace=_VALKEY_GRACE if server.name == "Valkey" else _SEAWEEDFS_GRACE)
         if self._plan is not None:
             _remove_sockets(self._plan.ports)
+            release(self._plan.ports.values())
 
     @property
     def plan(self) -> plans.Plan:

@@ -137,7 +137,10 @@ def confinement(unit: Mapping[str, list[str]]) -> Callable[[], None]:
 def _closed() -> dict[Path, list[Path]]:
     """What Python needs that other users cannot reach, by the directory that shuts them out."""
     found: dict[Path, list[Path]] = {}
-    for needed in {Path(sys.base_prefix).resolve(), Path(sys.prefix), ROOT}:
+    wanted = {Path(sys.base_prefix).resolve(), Path(sys.prefix), ROOT}
+    for needed in wanted:
+        if wanted & set(needed.parents):
+            continue  # it comes with the other one
         for parent in reversed(needed.parents):
             if not parent.stat().st_mode & stat.S_IXOTH:
                 found.setdefault(parent, []).append(needed)

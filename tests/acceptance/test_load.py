@@ -20,11 +20,11 @@ from drakcelery import settings
 from drakcelery.analysis import State
 from drakcelery.embedded.background import background
 from drakcelery.ingress import bind_of
-from drakcelery.ledger import Ledger, connect
+from drakcelery.intake import INBOX
+from drakcelery.ledger import LIVE, Ledger, connect
 from drakcelery.pipeline import karton_config
 from drakcelery.records import Record
 from drakcelery.storage import Storage
-from tests.ledgers import intake_of
 from tests.waiting import wait_until
 
 SAMPLES = 30
@@ -113,7 +113,8 @@ def records(config: settings.Settings, queued: KartonBackend, ingress: None) -> 
     room = SLOTS + config.drakcelery.look_ahead
 
     def over() -> bool:
-        in_flight = len(list(ledger.live())) + len(intake_of(ledger).inbox())
+        with ledger.redis.pipeline() as pipe:  # both at one instant
+            in_flight = sum(pipe.zcard(LIVE).zcard(INBOX).execute())
         assert in_flight <= room, f"{in_flight} in flight with room for {room}"
         assert started_in_karton(queued) <= room
         return len(list(ledger.done(newest=SAMPLES + 1))) == SAMPLES

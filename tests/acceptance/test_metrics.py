@@ -211,7 +211,7 @@ def test_counts_are_true(watched: Watched, over: dict[str, Record]) -> None:
     options = watched.fleet.options
     assert busy >= (options.restore_seconds + options.run_seconds) * published
     assert max(watched.numbers("drakcelery:waiting_samples")) > 0
-    assert max(watched.numbers("sum(drakcelery_in_flight_analyses)")) > len(PROFILES)
+    assert max(watched.numbers("sum(drakcelery_in_flight_analyses)")) > 0
 
 
 def queries() -> list[str]:

@@ -102,7 +102,8 @@ def test_drain_under_load(fleet: Fleet) -> None:
     load.push(8)
     wait_until(lambda: states(fleet, DRAINED) == {"drained"}, "its last guests have finished")
     before = load.over()
-    wait_until(lambda: load.over() >= before + LEFT, "the other host goes on", timeout=60)
+    goal = min(before + LEFT, len(load.uids))  # on a slow machine most may be over by now
+    wait_until(lambda: load.over() >= goal, "the other host goes on", timeout=60)
     assert load.begun(DRAINED, after=drained) == []
 
     # As for a new kernel: the worker ends, and comes back with the machine
@@ -111,7 +112,8 @@ def test_drain_under_load(fleet: Fleet) -> None:
     wait_until(lambda: states(fleet, DRAINED) == {"drained"}, "it is back", timeout=60)
     load.push(8)
     before = load.over()
-    wait_until(lambda: load.over() >= before + LEFT, "the other host goes on", timeout=60)
+    goal = min(before + LEFT, len(load.uids))  # on a slow machine most may be over by now
+    wait_until(lambda: load.over() >= goal, "the other host goes on", timeout=60)
     assert load.begun(DRAINED, after=drained) == []
 
     load.push(8)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,19 @@ def test_port_below_a_taken_grpc_port_is_replaced() -> None:
     kept = ports.assign(("a",), kept={})
     with socket.create_server((ports.LOOPBACK, kept["a"] + 10000)):
         assert ports.assign(("a",), kept=kept) != kept
+
+
+def test_a_port_is_promised_once() -> None:
+    """What a stack has chosen no other process chooses, though nothing listens there yet; then it may."""
+    kept = ports.assign(("a",), kept={})
+    program = f"from drakcelery.embedded import ports; print(ports.assign(('a',), kept={kept})['a'])"
+
+    def elsewhere() -> int:
+        return int(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+
+    assert elsewhere() != kept["a"]
+    ports.release(kept.values())
+    assert elsewhere() == kept["a"]
 
 
 def test_plan_is_private_and_lasting(tmp_path: Path) -> None:
