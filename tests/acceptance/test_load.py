@@ -114,7 +114,9 @@ def records(config: settings.Settings, queued: KartonBackend, ingress: None) -> 
 
     def over() -> bool:
         with ledger.redis.pipeline() as pipe:  # both at one instant
-            in_flight = sum(pipe.zcard(LIVE).zcard(INBOX).execute())
+            pipe.zcard(LIVE)
+            pipe.zcard(INBOX)
+            in_flight = sum(pipe.execute())
         assert in_flight <= room, f"{in_flight} in flight with room for {room}"
         assert started_in_karton(queued) <= room
         return len(list(ledger.done(newest=SAMPLES + 1))) == SAMPLES

@@ -11,8 +11,10 @@ import pytest
 
 from drakcelery.analysis import Fault, State
 from drakcelery.embedded.services import Services
+from drakcelery.slots import SlotState
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import published, wait_free, wait_gone, wait_published, wait_state
+from tests.waiting import wait_until
 
 HOSTS = ("rack-1", "rack-2")
 RUN_SECONDS = 4.0
@@ -40,7 +42,14 @@ def everything(fleet: Fleet, uid: str) -> tuple[object, ...]:
 
 
 def freeze_what_runs(fleet: Fleet, worker: str) -> psutil.Process:
-    """Freeze the one pool process that is at work: it has a pulse, a thread that the others have not."""
+    """Freeze the one pool process that is at work: it has a pulse, a thread that the others have not.
+
+    Not while it writes to the host's slot table, whose lock it would keep.
+    """
+    host = worker.partition("@")[2]
+    wait_until(
+        lambda: SlotState.RUNNING in {slot.state for slot in fleet.slots()[host]}, f"a guest runs on {host}"
+    )
     process = max(fleet.pool(worker), key=lambda one: one.num_threads())
     assert process.num_threads() > 1
     process.suspend()
