@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from karton.core import Producer, Resource, Task
-from karton.core.backend import KartonBackend, KartonMetrics
+from karton.core.backend import KARTON_TASK_NAMESPACE, KartonBackend, KartonMetrics
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import settings
@@ -92,8 +92,11 @@ def waiting(backend: KartonBackend, identity: str) -> int:
 
 
 def started_in_karton(backend: KartonBackend) -> int:
+    """Sample tasks that are STARTED at one instant: those that were as all were read, read again at once."""
     tasks = backend.iter_all_tasks(parse_resources=False)
-    return sum(task.status is TaskState.STARTED for task in tasks)
+    uids = [task.uid for task in tasks if task.status is TaskState.STARTED]
+    texts = backend.redis.mget([f"{KARTON_TASK_NAMESPACE}:{uid}" for uid in uids]) if uids else []
+    return sum(Task.unserialize(text).status is TaskState.STARTED for text in texts if text)
 
 
 @pytest.fixture

@@ -87,8 +87,9 @@ def states(fleet: Fleet, host: str) -> set[str]:
 
 
 def wait_busy(fleet: Fleet, host: str) -> None:
-    """Return once every slot of the host has a guest."""
-    wait_until(lambda: states(fleet, host) == {"running"}, f"{host} is busy", timeout=60)
+    """Return once every slot of the host has a sample."""
+    busy = {"preparing", "ready", "running"}
+    wait_until(lambda: states(fleet, host) and states(fleet, host) <= busy, f"{host} is busy", timeout=60)
 
 
 def test_drain_under_load(fleet: Fleet) -> None:
