@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,11 @@ def release(ports: Iterable[int]) -> None:
     for port in ports:
         if (reservation := _reserved.pop(port, None)) is not None:
             reservation.close()
+
+
+@atexit.register
+def _release_all() -> None:
+    release(list(_reserved))
 
 
 def _new() -> int:
