@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 
 import structlog
 
 from drakcelery import contract
-from drakcelery.analysis import Failure, Fault
+from drakcelery.analysis import Failure, Fault, Stage
 from drakcelery.ledger import Ledger
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import Record
@@ -21,6 +22,27 @@ POISON = {Fault.LOST: 2, Fault.GONE: 3}
 """So many attempts that ended like that make a sample poison."""
 COUNTED = (Fault.FAILED, Fault.LOST)
 """What counts against ``max_attempts``."""
+
+
+def failure_of(
+    record: Record,
+    error: str,
+    fault: Fault,
+    *,
+    host: str | None,
+    slot: str | None,
+    stage: Stage | None = None,
+) -> Failure:
+    """Why the current attempt of *record* ended just now; *stage*: by default the one that was to be next."""
+    return Failure(
+        attempt=record.attempts,
+        stage=stage or record.following or Stage.PUBLISH,
+        error=error,
+        host=host,
+        slot=slot,
+        fault=fault,
+        at=time.time(),
+    )
 
 
 def backoff(tries: int) -> float:

@@ -12,6 +12,7 @@ from typing import cast
 
 import redis
 
+from drakcelery import redistime
 from drakcelery.analysis import Place
 from drakcelery.records import HostStatus
 
@@ -31,7 +32,7 @@ class Fleet:
 
     def report(self, status: HostStatus) -> None:
         """Say that a host is alive, and what its slots do."""
-        now = self._now()
+        now = redistime.now(self._redis)
         seen = {str(Place(profile=slot.profile, host=status.host)): now for slot in status.slots}
         with self._redis.pipeline() as pipe:
             pipe.set(f"drak:host:{status.host}", status.model_dump_json(), ex=HOST_TTL)
@@ -52,19 +53,15 @@ class Fleet:
 
     def places(self) -> dict[Place, float]:
         """Every place of a host that the fleet has had lately, alive or not, and when it was last seen."""
-        oldest = self._now() - MEMORY
+        oldest = redistime.now(self._redis) - MEMORY
         members = self._redis.zrangebyscore(FLEET, oldest, "+inf", withscores=True)
         return {Place.parse(name): seen for name, seen in cast("list[tuple[str, float]]", members)}
 
     def offline(self, place: Place) -> float:
         """For how many seconds nobody has had *place*; 0 while a host has it. At most :data:`MEMORY`."""
         seen = max((at for other, at in self.places().items() if _is_within(other, place)), default=0.0)
-        silent = self._now() - seen
+        silent = redistime.now(self._redis) - seen
         return min(silent, MEMORY) if silent > HOST_TTL else 0.0
-
-    def _now(self) -> float:
-        seconds, microseconds = self._redis.time()
-        return seconds + microseconds / 1e6
 
 
 def _is_within(other: Place, place: Place) -> bool:

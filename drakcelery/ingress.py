@@ -107,7 +107,7 @@ class Ingress:
     def take_one(self) -> bool:
         """Take the most urgent task, if the fleet has room. False where there was nothing to take."""
         rooms = self.rooms()
-        places = [line.place for line in self.intake.lines() if rooms.free(line.place)]
+        places = [place for place in self.intake.places() if rooms.free(place)]
         task_uid = self.intake.accept(room=rooms.total(), places=places)
         if task_uid is None:
             return False
@@ -264,15 +264,15 @@ class Ingress:
     def _give_up(self) -> None:
         """Refuse what has waited for too long for a profile or host that is offline."""
         patience = self.settings.drakcelery.offline_patience
-        for line in self.intake.lines():
-            offline = self.ledger.fleet.offline(line.place)
+        for place in self.intake.places():
+            offline = self.ledger.fleet.offline(place)
             if offline <= patience:
                 continue
             before = self.ledger.now() - patience
-            for task_uid in self.intake.waiting(line.place, before=before, most=GIVE_UP_AT_ONCE):
+            for task_uid in self.intake.waiting(place, before=before, most=GIVE_UP_AT_ONCE):
                 task = self.ledger.karton_task(task_uid)
-                if self.intake.expire(task_uid, line.place) and task is not None:
-                    self._refuse(task, nobody_came(line.place, offline))
+                if self.intake.expire(task_uid, place) and task is not None:
+                    self._refuse(task, nobody_came(place, offline))
 
     def _register(self, bind: KartonBind) -> None:
         serialized = KartonBackendBase.serialize_bind(bind)

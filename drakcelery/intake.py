@@ -25,6 +25,7 @@ from karton.core import Task
 from karton.core.backend import KartonBackendBase, KartonMetrics
 from karton.core.task import TaskPriority
 
+from drakcelery import redistime
 from drakcelery.analysis import Analysis, Place
 from drakcelery.errors import Superseded
 from drakcelery.ledger import DONE, INFLIGHT, LIVE, NOTICE_KEYS, Script, load_scripts, record_key, task_key
@@ -80,14 +81,17 @@ class Intake:
 
     def wait(self, task: Task, place: Place) -> None:
         """Put an accepted task in line for *place*, by its priority and age."""
-        since = task.last_update or self._now()
+        since = task.last_update or redistime.now(self.redis)
         score = f"{URGENCY[task.priority] * RANK + since * 1000:.0f}"
         self._scripts["wait"]([INBOX, WAITING, line_key(place)], [task.uid, score, str(place)])
 
+    def places(self) -> list[Place]:
+        """Those that have a line."""
+        return [Place.parse(text) for text in sorted(cast("set[str]", self.redis.smembers(WAITING)))]
+
     def lines(self) -> list[Line]:
         """Every line: how many wait, and since when the oldest does."""
-        places = sorted(cast("set[str]", self.redis.smembers(WAITING)))
-        return [line for text in places if (line := self._line(Place.parse(text))) is not None]
+        return [line for place in self.places() if (line := self._line(place)) is not None]
 
     def _line(self, place: Place) -> Line | None:
         key = line_key(place)
@@ -141,7 +145,7 @@ class Intake:
 
     def inbox(self, *, older_than: float = 0) -> list[str]:
         """Karton uids of accepted tasks that nobody has dealt with for *older_than* seconds."""
-        oldest = self._now() - older_than
+        oldest = redistime.now(self.redis) - older_than
         return cast("list[str]", self.redis.zrangebyscore(INBOX, "-inf", oldest))
 
     def adopt(self, task_uid: str) -> None:
@@ -197,7 +201,3 @@ class Intake:
             ],
             [uid, task_uid, root_uid, reason, crashed, self._ttl, self.identity],
         )
-
-    def _now(self) -> float:
-        seconds, microseconds = self.redis.time()
-        return seconds + microseconds / 1e6

@@ -30,6 +30,7 @@ from karton.core.backend import (
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from drakcelery import redistime
 from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import Superseded, UnderWay
 from drakcelery.fleet import Fleet
@@ -129,8 +130,7 @@ class Ledger:
 
     def now(self) -> float:
         """UNIX time by Redis' clock."""
-        seconds, microseconds = self.redis.time()
-        return seconds + microseconds / 1e6
+        return redistime.now(self.redis)
 
     # The life of an attempt
 

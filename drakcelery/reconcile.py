@@ -7,7 +7,6 @@ broker: a step is lost when it shows no life though nothing keeps it from being 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -16,8 +15,8 @@ from karton.core.backend import KARTON_TASK_NAMESPACE
 from karton.core.task import TaskState
 from redis.exceptions import WatchError
 
-from drakcelery.analysis import Failure, Fault, Place, Stage, State
-from drakcelery.attempts import end_attempt
+from drakcelery.analysis import Fault, Place, Stage, State
+from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
 from drakcelery.fleet import nobody_came
 from drakcelery.ledger import SILENCE, Ledger
@@ -169,15 +168,7 @@ class Reconciler:
     def _end(self, record: Record, reason: str, *, late: bool, final: bool = False) -> None:
         if not late:
             return
-        failure = Failure(
-            attempt=record.attempts,
-            stage=record.following or Stage.PUBLISH,
-            error=reason,
-            host=record.host,
-            slot=record.slot,
-            fault=Fault.GONE,
-            at=time.time(),
-        )
+        failure = failure_of(record, reason, Fault.GONE, host=record.host, slot=record.slot)
         end_attempt(self.ledger, record, failure, settings=self.settings, final=final)
         self._count("ended")
 

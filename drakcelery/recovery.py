@@ -6,14 +6,13 @@ a message that is still with the broker; the ledger lets one of the two in.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
 import structlog
 from kombu.exceptions import OperationalError
 
-from drakcelery.analysis import Failure, Fault, Outcome, Stage, Step
-from drakcelery.attempts import end_attempt
+from drakcelery.analysis import Fault, Outcome, Stage, Step
+from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics
@@ -105,15 +104,7 @@ def _go_on(site: Site, send: Send, record: Record) -> None:
 
 
 def _end(site: Site, record: Record, slot: str | None, reason: str, fault: Fault) -> None:
-    failure = Failure(
-        attempt=record.attempts,
-        stage=record.following or Stage.PUBLISH,
-        error=reason,
-        host=site.host,
-        slot=slot,
-        fault=fault,
-        at=time.time(),
-    )
+    failure = failure_of(record, reason, fault, host=site.host, slot=slot)
     with about(**record.context | {"slot": slot}):
         try:
             end_attempt(site.ledger, record, failure, settings=site.settings)

@@ -17,9 +17,9 @@ from karton.core import Task
 from redis.exceptions import RedisError
 
 from drakcelery import artifacts, contract
-from drakcelery.analysis import Analysis, Failure, Fault, Manifest, Outcome, Stage, Step
+from drakcelery.analysis import Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA
-from drakcelery.attempts import backoff, end_attempt
+from drakcelery.attempts import backoff, end_attempt, failure_of
 from drakcelery.durations import Durations
 from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import (
@@ -380,15 +380,7 @@ def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: D
     if record is None or record.attempt != step.attempt:
         return
     fault = _fault(stage, error)
-    failure = Failure(
-        attempt=record.attempts,
-        stage=stage,
-        error=str(error),
-        host=site.host,
-        slot=step.slot,
-        fault=fault,
-        at=time.time(),
-    )
+    failure = failure_of(record, str(error), fault, host=site.host, slot=step.slot, stage=stage)
     over = end_attempt(site.ledger, record, failure, final=isinstance(error, BadTask), settings=site.settings)
     if over and record.analysis is not None:
         _keep_log(site, record.analysis, workspace)

@@ -38,8 +38,8 @@ def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> list[str]:
     for queue in KartonBackendBase.get_queue_names(ledger.identity):
         suspects.difference_update(str(uid) for uid in ledger.redis.lrange(queue, 0, -1))
     suspects.difference_update(intake.inbox())
-    for line in intake.lines():
-        suspects.difference_update(intake.waiting(line.place))
+    for place in intake.places():
+        suspects.difference_update(intake.waiting(place))
     suspects.difference_update(intake.inbox())
     suspects.difference_update(record.task_uid for record in ledger.known_records())
     return sorted(suspects)

@@ -21,6 +21,8 @@ from kombu import connection
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 
+from drakcelery import redistime
+
 log = structlog.get_logger(__name__)
 
 SILENT_SECONDS = 20
@@ -54,7 +56,7 @@ class QoS(redis.QoS):
         origin = message.delivery_info
         raw = dumps([message._raw, origin["exchange"], origin["routing_key"]])  # noqa: SLF001 as kombu's own
         with self.channel.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.zadd(self.unacked_index_key, {delivery_tag: _now(client)})
+            pipe.zadd(self.unacked_index_key, {delivery_tag: redistime.now(client)})
             pipe.hset(self.unacked_key, delivery_tag, raw)
             pipe.execute()
         virtual.QoS.append(self, message, delivery_tag)
@@ -67,7 +69,7 @@ class QoS(redis.QoS):
         tags = list(self._delivered or ())
         if tags:
             with self.channel.conn_or_acquire() as client:
-                client.zadd(self.unacked_index_key, dict.fromkeys(tags, _now(client)), xx=True)
+                client.zadd(self.unacked_index_key, dict.fromkeys(tags, redistime.now(client)), xx=True)
         return len(tags)
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002 kombu's signature
@@ -77,18 +79,12 @@ class QoS(redis.QoS):
         would keep for minutes: each message is put back in a transaction.
         """
         with self.channel.conn_or_acquire() as client:
-            latest = _now(client) - self.visibility_timeout
+            latest = redistime.now(client) - self.visibility_timeout
             tags = client.zrange(self.unacked_index_key, latest, "-inf", desc=True, byscore=True)
             for tag in tags:
                 self.restore_by_tag(tag, client)
         if tags:
             log.warning("messages_restored", number=len(tags))
-
-
-def _now(client: Any) -> float:
-    """UNIX time by Redis' clock."""
-    seconds, microseconds = client.time()
-    return float(seconds + microseconds / 1e6)
 
 
 class _Fenced(virtual.Channel):

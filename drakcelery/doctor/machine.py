@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 from rich.filesize import decimal
 
+from drakcelery import redistime
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
@@ -33,9 +34,9 @@ SAMPLES = {"behaviour.exe": "PE32+ executable", "library.dll": "(DLL)"}
 
 def _clock(subject: Subject) -> Verdict:
     begun = time.time()
-    seconds, microseconds = subject.redis.time()
+    theirs = redistime.now(subject.redis)
     ended = time.time()
-    return clock_verdict((begun + ended) / 2, seconds + microseconds / 1e6, way=(ended - begun) / 2)
+    return clock_verdict((begun + ended) / 2, theirs, way=(ended - begun) / 2)
 
 
 def clock_verdict(ours: float, theirs: float, *, way: float) -> Verdict:

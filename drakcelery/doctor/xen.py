@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.engines import create
 from drakcelery.engines.drakvuf import commands
-from drakcelery.engines.drakvuf.tools import STANDARD_PATH, Tools
+from drakcelery.engines.drakvuf.tools import Tools, search_path
 
 ENGINE = "drakvuf"
 TOOL_SECONDS = 10.0
@@ -27,10 +26,7 @@ def _not_here(subject: Subject) -> Verdict | None:
 
 def _toolbox(subject: Subject) -> Tools:
     """The tools as the engine starts them: where the named ones lie, the others are looked for as well."""
-    section = subject.settings.drakvuf
-    named = [Path(program).parent for program in (section.drakrun, section.drakvuf, section.xl)]
-    places = [str(place) for place in named if place.is_absolute()]
-    return Tools(path=":".join(dict.fromkeys([*places, *STANDARD_PATH.split(":")])))
+    return Tools(path=search_path(subject.settings.drakvuf))
 
 
 def _tools(subject: Subject) -> Verdict:

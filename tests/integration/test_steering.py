@@ -344,9 +344,11 @@ def test_retry(fleet: Fleet) -> None:
     assert (
         old := _first_task(fleet, said.strip())
     ).status is TaskState.SPAWNED or old.status is TaskState.STARTED
-    record = wait_state(fleet, "again", State.RUNNING)
-    assert record.task_uid == said.strip()
-    assert record.attempts == 1
+    task_uid = said.strip()
+    wait_until(
+        lambda: (found := fleet.record("again")) and found.task_uid == task_uid, "ingress takes the new task"
+    )
+    assert wait_state(fleet, "again", State.RUNNING).attempts == 1
     status, said = type_in(fleet, "drakcelery", "retry", "again")
     assert (status, said) == (1, "Error: analysis again is RUNNING: retry it when it is over\n")
 

@@ -17,7 +17,7 @@ from drakcelery.engines.drakvuf.cell import Cell, Held
 from drakcelery.engines.drakvuf.guest import DESTROY_SECONDS, Guest
 from drakcelery.engines.drakvuf.installation import Installation
 from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
-from drakcelery.engines.drakvuf.tools import STANDARD_PATH, Tools
+from drakcelery.engines.drakvuf.tools import Tools, search_path
 from drakcelery.engines.drakvuf.verdict import End, judge
 from drakcelery.errors import EngineError, SettingsError, UnsupportedSample
 
@@ -44,7 +44,7 @@ class Drakvuf:
         self._state = settings.drakcelery.state_dir / "engine"
         drakrun = settings.drakrun
         self._tools = Tools(
-            path=_path_for(self._section.drakrun, self._section.drakvuf, self._section.xl),
+            path=search_path(self._section),
             environment=commands.network_environment(
                 net_enable=drakrun.net_enable,
                 out_interface=drakrun.out_interface,
@@ -191,12 +191,6 @@ class Drakvuf:
         if self._settings.drakrun.attach_apiscout_profile:
             profile = self._installation.apiscout_profile
             shutil.copyfile(profile, job.raw / profile.name)
-
-
-def _path_for(*programs: str) -> str:
-    """The search path: first where *programs* are that have a path; drakrun looks for some of them too."""
-    named = [str(Path(program).parent) for program in programs if Path(program).is_absolute()]
-    return ":".join(dict.fromkeys([*named, *STANDARD_PATH.split(":")]))
 
 
 def create(settings: Settings) -> Drakvuf:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import structlog
 
@@ -21,6 +21,9 @@ from drakcelery.engines.drakvuf import launch
 from drakcelery.engines.drakvuf.cell import Cell, kill_group
 from drakcelery.engines.drakvuf.commands import Command
 from drakcelery.errors import EngineError
+
+if TYPE_CHECKING:
+    from drakcelery.settings import DrakvufSection
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +34,13 @@ KEPT_LINES = 200
 LINE_LENGTH = 500
 ERROR_LINES = 3
 """How many lines of a tool's stderr go into the error that Karton shows."""
+
+
+def search_path(section: DrakvufSection) -> str:
+    """The search path: first where programs are that the settings name by a path; drakrun looks there too."""
+    programs = [Path(program) for program in (section.drakrun, section.drakvuf, section.xl)]
+    named = [str(program.parent) for program in programs if program.is_absolute()]
+    return ":".join(dict.fromkeys([*named, *STANDARD_PATH.split(":")]))
 
 
 @dataclass(frozen=True, kw_only=True)

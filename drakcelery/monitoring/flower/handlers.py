@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from drakcelery import steering
 from drakcelery.analysis import Value
 from drakcelery.errors import DrakceleryError
+from drakcelery.monitoring.flower.analysis_page import AnalysisView
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.monitoring.flower.rows import Row
 from drakcelery.monitoring.flower.safety import is_own_name
@@ -67,6 +68,14 @@ class _Fleet:
         """Where the pages get what they show."""
         reader: Reader = self.application.reader
         return reader
+
+    async def find(self, uid: str) -> AnalysisView:
+        """What is shown of an analysis; 404 where there is none."""
+        with sentences():
+            view = await self.reader.analysis(uid)
+        if view is None:
+            raise tornado.web.HTTPError(404, "The ledger has no analysis of this uid")
+        return view
 
     @property
     def has_login(self) -> bool:
@@ -130,10 +139,7 @@ class AnalysisPage(Page):
     @tornado.web.authenticated
     async def get(self, uid: str) -> None:
         """One analysis."""
-        with sentences():
-            view = await self.reader.analysis(uid)
-        if view is None:
-            raise tornado.web.HTTPError(404, "The ledger has no analysis of this uid")
+        view = await self.find(uid)
         if self.get_argument("json", default=False, type=bool):
             await self.send_json(view.linking(self.application.events.state.tasks.__contains__))
         else:
@@ -283,8 +289,4 @@ class AnalysisApi(Api):
     @tornado.web.authenticated
     async def get(self, uid: str) -> None:
         """What the Analysis page shows."""
-        with sentences():
-            view = await self.reader.analysis(uid)
-        if view is None:
-            raise tornado.web.HTTPError(404, "The ledger has no analysis of this uid")
-        await self.answer(view.model_dump_json())
+        await self.answer((await self.find(uid)).model_dump_json())
