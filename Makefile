@@ -74,6 +74,10 @@ chaos: $(STAMP) ## kill, freeze and cut off everything while samples are analyse
 	@DURATION="$${DURATION:-300}"; SEED="$${SEED:-}"; \
 	$(BIN)/python -m tests.faults.storm --duration "$$DURATION" $${SEED:+--seed "$$SEED"}
 
+.PHONY: bench
+bench: $(STAMP) ## measure everything, against peers and limits, into build/bench.json and docs (QUICK=1: five minutes)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
 .PHONY: lint
 lint: $(STAMP) ## check style
 	$(BIN)/ruff check .

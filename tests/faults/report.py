@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.pages import filled
 from drakcelery.analysis import State
 from drakcelery.faults import POINTS
 
@@ -68,20 +69,6 @@ def storm(totals: Mapping[str, object]) -> str:
     """A row for each figure of the long storm."""
     rows = (f"| `{name}` | {'-' if value is None else value} |" for name, value in totals.items())
     return "\n".join(["| Figure | Value |", "| --- | ---: |", *rows])
-
-
-def filled(page: str, name: str, text: str) -> str:
-    """*page* with *text* between the markers ``<!-- name -->`` and ``<!-- /name -->``.
-
-    Raises:
-        ValueError: a marker is missing.
-    """
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    head, _, rest = page.partition(begin)
-    _, found, tail = rest.partition(end)
-    if not found:
-        raise ValueError(f"expected {begin} and {end}")
-    return f"{head}{begin}\n\n{text}\n\n{end}{tail}"
 
 
 def main() -> None:

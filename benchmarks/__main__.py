@@ -1,0 +1,76 @@
+"""Run the benchmarks: ``python -m benchmarks [NAME …] [--quick]``; all of them: ``make bench``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import pages, pictures
+from benchmarks.measuring import Result
+
+NAMES = (
+    *("log_split", "dumps", "collect_memory", "upload"),
+    *("turnaround", "utilisation", "bridge", "redis_cost", "idle"),
+    *("recovery", "memory", "fleet"),
+)
+"""Modules of this package with a function ``measure``, in the order of the table."""
+
+
+def run(names: Sequence[str], *, quick: bool) -> list[Result]:
+    """Measure each of *names*, one after the other."""
+    console = Console(stderr=True)
+    results: list[Result] = []
+    for name in names:
+        begun = time.monotonic()
+        console.print(f"[bold]{name}[/bold] …")
+        results += importlib.import_module(f"benchmarks.{name}").measure(quick=quick)
+        console.print(f"[bold]{name}[/bold] took {time.monotonic() - begun:.0f} s")
+    return results
+
+
+def write(results: Sequence[Result], *, quick: bool, root: Path = pages.REPOSITORY) -> None:
+    """Write ``build/bench.json``, add to the history, fill the table in the docs, and draw the pictures."""
+    build, docs = root / "build", root / "docs"
+    build.mkdir(exist_ok=True)
+    (build / "bench.json").write_text(pages.as_json(results), encoding="utf-8")
+    run_ = pages.Run.of(results, quick=quick)
+    history = pages.remember(root / "benchmarks" / "history.jsonl", run_)
+    page = docs / "benchmarks.md"
+    command = f"make bench{' QUICK=1' if quick else ''}"
+    text = f"`{command}`, {run_.date}, commit `{run_.commit}`:\n\n{pages.table(results)}"
+    page.write_text(pages.filled(page.read_text(encoding="utf-8"), "results", text), encoding="utf-8")
+    pictures.draw_results(results, docs / "images" / "bench.svg")
+    pictures.draw_history(history, docs / "images" / "bench-history.svg")
+
+
+def show(results: Sequence[Result]) -> None:
+    """Print the table."""
+    table = Table(*pages.HEADS, box=None)
+    for row in pages.rows(results):
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def main() -> None:
+    """Run what was asked for; the documentation is written only where that is all there is."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"one or more of {', '.join(NAMES)}")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer runs: under five minutes")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(NAMES):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    results = run(arguments.names or NAMES, quick=arguments.quick)
+    show(results)
+    if not arguments.names:
+        write(results, quick=arguments.quick)
+
+
+if __name__ == "__main__":
+    main()

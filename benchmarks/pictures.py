@@ -1,0 +1,100 @@
+"""The benchmarks' pictures for the documentation, as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.measuring import Result
+from benchmarks.pages import Run, figure
+from benchmarks.targets import Target, target_of
+
+OURS, PEER, LIMIT, MISSED = "#2b6cb0", "#a0aec0", "#e2e8f0", "#c53030"
+COLUMNS = 3
+NEWEST = 30
+"""How many runs of the history are drawn."""
+
+
+def draw_results(results: Sequence[Result], path: Path) -> None:
+    """A panel for each thing that was measured: our bar, the peers', the limit's, a line for the target."""
+    panels = [list(rows) for _, rows in groupby(results, key=lambda one: (one.name, one.unit))]
+    lines = -(-len(panels) // COLUMNS)
+    picture = Figure(figsize=(4.2 * COLUMNS, 1.9 * lines), layout="constrained")
+    axes = picture.subplots(lines, COLUMNS, squeeze=False).flat
+    for panel, place in zip(panels, axes, strict=False):
+        _draw_panel(panel, place)
+    for place in list(axes)[len(panels) :]:
+        place.set_visible(False)
+    _save(picture, path)
+
+
+def _draw_panel(rows: Sequence[Result], place: Axes) -> None:
+    first = rows[0]
+    bars = [("drakcelery", first.ours, OURS)]
+    bars += [(one.peer_name or "peer", one.peer, PEER) for one in rows if one.peer is not None]
+    if first.limit is not None:
+        bars.append(("limit", first.limit, LIMIT))
+    names, values, colours = zip(*reversed(bars), strict=True)
+    drawn = place.barh(names, values, color=colours)
+    place.bar_label(drawn, [figure(value) for value in values], padding=3, fontsize=8)
+    place.margins(x=0.18)
+    better = "less is better" if first.less_is_better else "more is better"
+    place.set_title(f"{first.name} ({first.unit}, {better})", fontsize=9)
+    place.tick_params(labelsize=8)
+    place.spines[["top", "right"]].set_visible(False)
+    bound = _bound(rows)
+    if bound is not None:
+        place.axvline(bound, color=MISSED, linestyle=":", linewidth=1)
+
+
+def _bound(rows: Sequence[Result]) -> float | None:
+    """Where the target is on the axis."""
+    for one in rows:
+        target = target_of(one)
+        if target is not None:
+            return _bound_of(target, one)
+    return None
+
+
+def _bound_of(target: Target, result: Result) -> float | None:
+    bound = target.least if target.least is not None else target.most
+    if not target.of_ratio or bound is None:
+        return bound
+    if result.peer is None:
+        return None
+    return result.peer / bound if result.less_is_better else result.peer * bound
+
+
+def draw_history(runs: Sequence[Run], path: Path) -> None:
+    """Each ratio over the newest runs, so that a change for the worse is seen."""
+    shown = runs[-NEWEST:]
+    names = sorted({name for run in shown for name in run.ratios})
+    picture = Figure(figsize=(10, 6), layout="constrained")
+    place = picture.subplots()
+    for name in names:
+        points = [(at, run.ratios[name]) for at, run in enumerate(shown) if name in run.ratios]
+        place.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=name)
+    place.set_yscale("log")
+    place.axhline(1, color="black", linewidth=0.5)
+    place.set_xticks(range(len(shown)), [_label(run) for run in shown], rotation=60, fontsize=7)
+    place.set_title("ratio of ours to the peer's, run by run (more is better)", fontsize=9)
+    place.spines[["top", "right"]].set_visible(False)
+    if names:
+        place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _save(picture, path)
+
+
+def _label(run: Run) -> str:
+    return f"{run.commit}{' quick' if run.quick else ''}"
+
+
+def _save(picture: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # No date and no random ids: equal figures give an equal file
+    with mpl.rc_context({"svg.hashsalt": "drakcelery"}):
+        picture.savefig(path, format="svg", metadata={"Date": None})

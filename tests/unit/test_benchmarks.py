@@ -1,0 +1,140 @@
+"""The benchmarks' runner: what it writes, and that each benchmark is there. No test looks at a time."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as runner
+from benchmarks import pages, pictures
+from benchmarks.measuring import Result, in_turn, medians
+from benchmarks.pages import Run, filled, remember
+from benchmarks.targets import TARGETS, Target, target_of
+from tests.reference import ROOT
+
+RATE = Result(name="split", unit="MB/s", ours=300, peer=100, peer_name="json", limit=900, runs=5)
+TIME = Result(name="gap", unit="ms", ours=20, peer=60, peer_name="before", runs=7, less_is_better=True)
+ALONE = Result(name="idle", unit="%", ours=1.5, runs=5, less_is_better=True)
+
+
+def test_more_is_better_in_every_ratio() -> None:
+    """Three times the peer's rate and a third of its time are both a ratio of three."""
+    assert (RATE.ratio, TIME.ratio, ALONE.ratio) == (3, 3, None)
+
+
+def test_what_is_compared_is_measured_in_turn() -> None:
+    """A machine that is busy for a while is busy for all of them."""
+    calls: list[str] = []
+
+    def measure(name: str) -> float:
+        calls.append(name)
+        return len(calls)
+
+    found = in_turn({"a": lambda: measure("a"), "b": lambda: measure("b")}, runs=3)
+    assert calls == ["a", "b"] * 3
+    assert medians(found) == {"a": 3, "b": 4}
+
+
+def test_json_has_the_fields_that_scripts_read() -> None:
+    """build/bench.json is a list of objects of exactly these fields."""
+    rows = json.loads(pages.as_json([RATE, ALONE]))
+    fields = {"name", "unit", "ours", "peer", "peer_name", "limit", "ratio", "runs"}
+    assert [set(row) for row in rows] == [fields, fields]
+    assert (rows[0]["ratio"], rows[1]["ratio"], rows[1]["peer"]) == (3, None, None)
+
+
+@pytest.mark.parametrize("name", runner.NAMES)
+def test_every_benchmark_is_there(name: str) -> None:
+    """Each name that the runner offers is a module with a function that measures."""
+    measure = importlib.import_module(f"benchmarks.{name}").measure
+    assert list(inspect.signature(measure).parameters) == ["quick"]
+
+
+def test_every_benchmark_is_run() -> None:
+    """A module with a function that measures is among the runner's names."""
+    directory = ROOT / "benchmarks"
+    measuring = {path.stem for path in directory.glob("*.py") if "\ndef measure(" in path.read_text()}
+    assert measuring == set(runner.NAMES)
+
+
+def test_write(tmp_path: Path) -> None:
+    """JSON, history, table and pictures; the next run adds a line to the history and replaces the rest."""
+    for name in ("docs", "benchmarks"):
+        (tmp_path / name).mkdir()
+    page = tmp_path / "docs" / "benchmarks.md"
+    page.write_text("# Before\n<!-- results -->\nold\n<!-- /results -->\nAfter\n")
+    for results in ([RATE], [RATE, TIME, ALONE]):
+        runner.write(results, quick=True, root=tmp_path)
+    assert len(json.loads((tmp_path / "build" / "bench.json").read_text())) == 3
+    history = (tmp_path / "benchmarks" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["ratios"] for line in history] == [
+        {"split / json": 3},
+        {"split / json": 3, "gap / before": 3},
+    ]
+    text = page.read_text()
+    assert text.startswith("# Before\n")
+    assert text.endswith("After\n")
+    assert "make bench QUICK=1" in text
+    assert text.count("| split | 300 MB/s | 100 (json) | 3.00 | 900 |") == 1
+    for picture in ("bench.svg", "bench-history.svg"):
+        assert "<svg" in (tmp_path / "docs" / "images" / picture).read_text()
+
+
+def test_equal_figures_give_equal_pictures(tmp_path: Path) -> None:
+    """A picture in the repository changes only where a figure did."""
+    for name in ("a.svg", "b.svg"):
+        pictures.draw_results([RATE, TIME, ALONE], tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_history_is_kept(tmp_path: Path) -> None:
+    """What earlier runs wrote is read back as it was."""
+    first = Run(commit="abc", date="2026-01-01", quick=False, ratios={"split / json": 2.5})
+    second = Run.of([RATE], quick=True)
+    assert remember(tmp_path / "history.jsonl", first) == [first]
+    assert remember(tmp_path / "history.jsonl", second) == [first, second]
+
+
+def test_targets() -> None:
+    """A bound of a figure, or of a ratio; what is just at the bound has reached it."""
+    assert Target(least=300).is_reached(RATE)
+    assert not Target(least=301).is_reached(RATE)
+    assert Target(most=20).is_reached(TIME)
+    assert not Target(most=19).is_reached(TIME)
+    assert Target(least=3, of_ratio=True).is_reached(RATE)
+    assert not Target(least=0.1, of_ratio=True).is_reached(ALONE)
+    assert Target(least=0.5, of_ratio=True).words("MB/s") == "≥ 50 % of the peer"
+    assert target_of(ALONE) is None
+
+
+def test_page_without_a_marker_is_refused() -> None:
+    """A table that has no place is not lost silently."""
+    with pytest.raises(ValueError, match="expected <!-- results -->"):
+        filled("# nothing", "results", "table")
+
+
+def test_targets_are_of_things_that_are_measured() -> None:
+    """A target's name is one that some benchmark gives."""
+    sources = "".join(
+        path.read_text() for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "targets"
+    )
+    for name, peer in TARGETS:
+        assert f'"{name}"' in sources, name
+        assert peer is None or f'"{peer}"' in sources, peer
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs_from_the_command_line() -> None:
+    """`python -m benchmarks NAME --quick` measures and prints its table; a name that is none is refused."""
+    command = (sys.executable, "-m", "benchmarks", "--quick")
+    done = subprocess.run((*command, "log_split"), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "MB/s" in done.stdout
+    refused = subprocess.run((*command, "speed"), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "no benchmark speed; there are log_split" in refused.stderr
