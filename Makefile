@@ -66,7 +66,7 @@ $(DOWNSTREAM)/requirements.txt: tests/downstream/requirements.txt | check-python
 	cp $< $@
 
 .PHONY: screenshots
-screenshots: $(STAMP) ## photograph the pages in Flower for docs/images
+screenshots: $(STAMP) ## photograph the pages in Flower, and record top, for docs/images
 	SCREENSHOTS=docs/images $(BIN)/pytest tests/acceptance/test_flower.py
 
 .PHONY: chaos

@@ -19,10 +19,12 @@ from playwright.sync_api import Browser, Locator, expect
 from drakcelery import pipeline
 from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
+from tests.acceptance.deployment import PROGRAMS
 from tests.acceptance.flower_page import CHROMIUM, Tab, Web, chromium, flower, start, tab
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import start_server, stop_server, wait_free, wait_published, wait_state
+from tests.terminal import terminal
 from tests.waiting import wait_until
 
 HOSTS = ("rack-1", "rack-2")
@@ -234,6 +236,22 @@ def test_analysis_page(scene: None, web: Web, browser: Browser, width: int) -> N
         photograph(opened, f"analysis-{width}", whole=width == WIDE)
         page.get_by_role("link", name="Celery task run").last.click()
         expect(page.locator(".task-name-value")).to_have_text("drakcelery.run")
+
+
+def test_top_is_recorded(scene: None, fleet: Fleet) -> None:  # noqa: ARG001
+    """`drakcelery top` on a terminal shows the same fleet, and goes on by itself; kept for the docs."""
+    program = (PROGRAMS / "drakcelery", "top", "--config", fleet._config[HOSTS[0]])
+    with terminal(program, columns=100, lines=32) as top:
+        wait_until(lambda: top.shows(r"rack-2/vm-1 +win7-x64 +running .*agent\.bat"), "the slots")
+        push(fleet, "passing", name="passing.bat", timeout=2, profile="win7-x64")
+        wait_until(
+            lambda: top.shows(r"PUBLISHED +\d:\d\d +passing +passing\.bat"), "what has ended meanwhile"
+        )
+        top.type("q")
+        assert top.process.wait(30) == 0
+    directory = os.environ.get("SCREENSHOTS")
+    if directory:
+        top.keep(Path(directory) / "top.cast")
 
 
 def test_dark(scene: None, web: Web, browser: Browser) -> None:  # noqa: ARG001

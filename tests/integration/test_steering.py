@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -34,6 +29,7 @@ from drakcelery.slots import Slot, SlotTable
 from tests.acceptance.deployment import PROGRAMS
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state
+from tests.terminal import terminal
 from tests.waiting import wait_until
 
 HOST, OTHER = "rack-1", "rack-2"
@@ -465,33 +461,13 @@ def test_top_once(fleet: Fleet, app: Celery) -> None:
 
 def test_top_on_a_terminal(fleet: Fleet) -> None:
     """Eighty columns by twenty-four lines hold a frame; it changes by itself, and q ends it."""
-    program = [str(PROGRAMS / "drakcelery"), "top", "--config", str(fleet._config[HOST])]
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    with subprocess.Popen(
-        program, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}
-    ) as process:
-        os.close(theirs)
-        os.set_blocking(ours, False)
-        seen = bytearray()
-
-        def shows(pattern: str) -> bool:
-            with contextlib.suppress(BlockingIOError):  # nothing new
-                seen.extend(os.read(ours, 65536))
-            return re.search(pattern, _plain(seen)) is not None
-
-        wait_until(lambda: shows(rf"{HOST}/vm-1 +default +free"), "the first frame")
+    program = (PROGRAMS / "drakcelery", "top", "--config", fleet._config[HOST])
+    with terminal(program) as top:
+        wait_until(lambda: top.shows(rf"{HOST}/vm-1 +default +free"), "the first frame")
         running(fleet, "live-view")
-        wait_until(lambda: shows(r"running +\d:\d\d +10:00 +live-view.bat"), "the frame changes")
-        os.write(ours, b"xq")
-        assert process.wait(30) == 0
-    os.close(ours)
-
-
-def _plain(output: bytearray) -> str:
-    """Without what moves the cursor and colours."""
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode(errors="replace"))
+        wait_until(lambda: top.shows(r"running +\d:\d\d +10:00 +live-view.bat"), "the frame changes")
+        top.type("xq")
+        assert top.process.wait(30) == 0
 
 
 def test_completion(fleet: Fleet) -> None:
