@@ -17,7 +17,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: install
 install: $(STAMP) ## build .venv with all extras and the development tools
@@ -54,6 +54,10 @@ up: $(STAMP) ## keep the embedded stack running until Ctrl-C
 .PHONY: test
 test: $(STAMP) $(DOWNSTREAM)/requirements.txt ## run the whole test suite, servers included
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+
+.PHONY: test-failed
+test-failed: $(STAMP) ## run again, one after the other, the tests that failed last
+	$(BIN)/pytest --last-failed --last-failed-no-failures=none
 
 .PHONY: downstream
 downstream: $(DOWNSTREAM)/requirements.txt ## install the public Karton services that tests/downstream runs
