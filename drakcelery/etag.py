@@ -1,61 +1,17 @@
-"""The ETag that S3 gives to an upload, computed while the file is read for it."""
+"""The ETag that S3 gives to an upload: by it we know that what it has is what we sent."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-from typing import BinaryIO
+from collections.abc import Sequence
 
 
-class FileOnItsWay(io.RawIOBase):
-    """Reads a file for an upload in parts of *part_size* bytes, and computes the ETag of what was read.
+def of_object(data: bytes) -> str:
+    """Of an object that was put in one request."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
-    Never raises: minio's part threads would wait for ever for the end of a file that breaks off. What cannot
-    be read is sent as zeros, and :meth:`check` says so.
-    """
 
-    def __init__(self, file: BinaryIO, length: int, part_size: int) -> None:
-        self._file = file
-        self._left = length
-        self._part_size = part_size
-        self._parts = [hashlib.md5(usedforsecurity=False)]
-        self._in_part = 0
-        self._problem: OSError | None = None
-
-    def read(self, size: int = -1) -> bytes:
-        """The next *size* bytes, never fewer before the end."""
-        size = self._left if size < 0 else min(size, self._left)
-        data = b""
-        try:
-            data = self._file.read(size)
-        except OSError as error:
-            self._problem = error
-        if len(data) < size:
-            self._problem = self._problem or OSError("the file has become shorter")
-            data = data.ljust(size, b"\0")
-        self._left -= size
-        self._digest(data)
-        return data
-
-    def _digest(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            if self._in_part == self._part_size:
-                self._parts.append(hashlib.md5(usedforsecurity=False))
-                self._in_part = 0
-            piece = view[: self._part_size - self._in_part]
-            self._parts[-1].update(piece)
-            self._in_part += len(piece)
-            view = view[len(piece) :]
-
-    def check(self) -> None:
-        """Raise the :class:`OSError` that reading met."""
-        if self._problem is not None:
-            raise self._problem
-
-    def etag(self) -> str:
-        """MD5 of a single object; of a multipart upload: of the parts' MD5s, and how many they are."""
-        if len(self._parts) == 1:
-            return self._parts[0].hexdigest()
-        digests = b"".join(part.digest() for part in self._parts)
-        return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(self._parts)}"
+def of_parts(parts: Sequence[str]) -> str:
+    """Of a multipart upload; *parts* are the parts' own, in their order."""
+    digests = b"".join(bytes.fromhex(part) for part in parts)
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"

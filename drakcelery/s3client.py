@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 import urllib3
 from minio import Minio
+from minio.datatypes import Part
 from minio.error import S3Error
 from minio.time import to_amz_date
 from urllib3.connection import HTTPConnection
@@ -32,6 +33,8 @@ SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),
 )
 """The kernel gives up after 20 seconds what it cannot send: sooner than anyone takes a host for lost."""
+
+_PLAIN = "application/octet-stream"
 
 _check: ContextVar[Callable[[], None] | None] = ContextVar("_check", default=None)
 
@@ -57,10 +60,37 @@ class Retry(urllib3.Retry):
 
 
 class Client(Minio):
-    """minio's, which signs once more, with the server's time, what the server finds to be of another time."""
+    """minio's, which signs once more, with the server's time, what the server finds to be of another time.
+
+    minio's own ``put_object`` reads all parts of a file in one thread, and hands only whole objects on; so
+    the requests of an upload are offered one by one. All raise minio's and urllib3's errors.
+    """
 
     _ahead = timedelta()
     """How far this host's clock is known to be ahead of the server's."""
+
+    def put(self, bucket: str, key: str, data: bytes, headers: Mapping[str, str]) -> str:
+        """Put an object in one request; returns its ETag."""
+        result = self._put_object(bucket, key, data, {"Content-Type": _PLAIN, **headers})
+        return result.etag or ""
+
+    def begin(self, bucket: str, key: str, headers: Mapping[str, str]) -> str:
+        """Begin a multipart upload; returns its id."""
+        return self._create_multipart_upload(bucket, key, {"Content-Type": _PLAIN, **headers})
+
+    def put_part(self, bucket: str, key: str, upload: str, number: int, data: bytes) -> str:
+        """Put a part of a multipart upload, the first is 1; returns its ETag."""
+        return self._upload_part(bucket, key, data, None, upload, number)
+
+    def complete(self, bucket: str, key: str, upload: str, etags: Sequence[str]) -> str:
+        """Make an object of the parts with these ETags; returns its own."""
+        parts = [Part(number, etag) for number, etag in enumerate(etags, start=1)]
+        result = self._complete_multipart_upload(bucket, key, upload, parts)
+        return (result.etag or "").strip('"')
+
+    def abort(self, bucket: str, key: str, upload: str) -> None:
+        """Give a multipart upload up."""
+        self._abort_multipart_upload(bucket, key, upload)
 
     def _build_headers(self, *args: Any, **kwargs: Any) -> Any:
         headers, _ = super()._build_headers(*args, **kwargs)

@@ -44,7 +44,7 @@ def grant(user: str, apply: bool, as_json: bool, config: Path | None, data_dir: 
     """
     ours = read_settings(config, data_dir)
     storage, name = make_storage(ours), ours.drakcelery.bucket
-    software = storage.software()
+    software = storage.rights.software()
     if documents.is_minio(software):
         _grant_at_minio(name, user, apply=apply, quiet=as_json)
         return
@@ -112,9 +112,9 @@ def _grant_at_minio(name: str, user: str, *, apply: bool, quiet: bool) -> None:
 
 def _apply_policy(storage: Storage, name: str, reader: str) -> documents.Document:
     """Add *reader*, and return the policy that the server then has. Raises :class:`StorageError`."""
-    document = documents.with_readers(storage.bucket_policy(name), name, frozenset({reader}))
-    storage.set_bucket_policy(name, json.dumps(document))
-    stored = storage.bucket_policy(name)
+    document = documents.with_readers(storage.rights.bucket_policy(name), name, frozenset({reader}))
+    storage.rights.set_bucket_policy(name, json.dumps(document))
+    stored = storage.rights.bucket_policy(name)
     if stored is None or reader not in documents.readers(stored):
         raise StorageError(
             f"S3 took the policy of {name!r}, but {reader} is not in it; grant it at the server"
@@ -138,13 +138,13 @@ def _check_retention(ours: Settings, days: int) -> None:
 
 def _apply_retention(storage: Storage, name: str, days: int) -> None:
     """Raises :class:`StorageError`: the bucket has rules of others, or the rule did not stay."""
-    if others := set(storage.expirations(name)) - {documents.RETENTION_RULE}:
+    if others := set(storage.rights.expirations(name)) - {documents.RETENTION_RULE}:
         raise StorageError(
             f"{name!r} has lifecycle rules of its own ({', '.join(sorted(others))}), which would go: "
             "add the rule that `drakcelery bucket lifecycle` prints to them with your S3 server's own tools"
         )
-    storage.set_expiration(name, documents.RETENTION_RULE, days)
-    if storage.expirations(name) != {documents.RETENTION_RULE: days}:
+    storage.rights.set_expiration(name, documents.RETENTION_RULE, days)
+    if storage.rights.expirations(name) != {documents.RETENTION_RULE: days}:
         raise StorageError(
             f"S3 took the lifecycle rule of {name!r}, but does not have it; set it at the server"
         )

@@ -68,7 +68,7 @@ def _write(storage: Storage, bucket: str, key: str) -> Verdict:
     try:
         storage.remove(bucket, key)
     except StorageError as error:
-        storage.begin_and_abort(bucket, key)
+        storage.rights.begin_and_abort(bucket, key)
         return warning(
             f"{bucket!r} can be read and written; {error}, so no object was put there to try",
             "drakcelery itself removes nothing: grant s3:DeleteObject only if you want this tried in full.",

@@ -184,7 +184,7 @@ def over(watched: Watched) -> dict[str, Record]:
 def stored(fleet: Fleet) -> int:
     """Bytes in the bucket of the analyses."""
     sizes = fleet.storage.list("drakrun", "").values()
-    fleet.storage._pool.clear()  # SeaweedFS waits for connected clients before it stops
+    fleet.storage._server.pool.clear()  # SeaweedFS waits for connected clients before it stops
     return sum(sizes)
 
 

@@ -18,7 +18,6 @@ import pytest
 import urllib3
 from pydantic import SecretStr
 
-from drakcelery import storage as storage_module
 from drakcelery.analysis import ObjectRef
 from drakcelery.embedded.plan import WEED_PORTS
 from drakcelery.embedded.ports import LOOPBACK, assign
@@ -27,6 +26,7 @@ from drakcelery.embedded.supervision import Server
 from drakcelery.errors import BadTask, SettingsError, StorageError
 from drakcelery.settings import S3Section
 from drakcelery.storage import PART_SIZE, Storage
+from drakcelery.storage import server as storage_server
 
 MIB = 1024**2
 LIMIT = 256 * MIB
@@ -126,8 +126,8 @@ def storage(services: Services) -> Storage:
 @pytest.fixture
 def proxied(services: Services, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Storage:
     """A storage behind the proxy, that waits less between its tries than it would."""
-    quick = storage_module.RETRY.new(backoff_factor=0.01, backoff_jitter=0)
-    monkeypatch.setattr(storage_module, "RETRY", quick)
+    quick = storage_server.RETRY.new(backoff_factor=0.01, backoff_jitter=0)
+    monkeypatch.setattr(storage_server, "RETRY", quick)
     return connect(services.s3.model_copy(update={"address": proxy.address}))
 
 
@@ -172,7 +172,7 @@ def test_files_come_back_as_they_went(
     storage.upload_all(bucket, "uid", files)
     sizes = {f"uid/{name}": path.stat().st_size for name, path in files.items()}
     assert storage.list(bucket, "uid/") == sizes
-    assert str(storage._client.stat_object(bucket, "uid/dumps.zip").etag).endswith("-3")
+    assert str(storage._server.client.stat_object(bucket, "uid/dumps.zip").etag).endswith("-3")
     digest = sha256(files["dumps.zip"])
     size = sizes["uid/dumps.zip"]
     one = tmp_path / "one"

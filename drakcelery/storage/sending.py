@@ -1,0 +1,213 @@
+"""Files on their way to S3: in the background, in parallel, each read once and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import structlog
+import urllib3
+from minio.error import MinioException, S3Error
+
+from drakcelery import etag, s3client
+from drakcelery.errors import StorageAway
+from drakcelery.monitoring import metrics
+from drakcelery.storage.receiving import SHA256_HEADER, receive
+from drakcelery.storage.server import Server, WrongBytesError
+
+PART_SIZE = 16 * 1024**2
+"""Bytes of a part of a multipart upload; each thread of an upload holds one in memory."""
+
+_DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "RequestTimeout", "NoSuchUpload")
+"""What a server says of bytes that got lost or changed on their way. NoSuchUpload: the upload was completed,
+and the answer lost."""
+
+log = structlog.get_logger(__name__)
+
+
+class Sending:
+    """Objects below one prefix, put in the background while the block lasts; nothing runs on after it.
+
+    Small files go in parallel, large ones one by one with their parts in parallel, all over the same
+    connections and threads. After the first failure nothing more is begun, and :meth:`finish` raises it.
+    *check* is called before each object and before a request is repeated; what it raises is a failure.
+    Where one is not *patient*, no request is repeated.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        bucket: str,
+        prefix: str,
+        *,
+        check: Callable[[], None] | None = None,
+        patient: bool = True,
+    ) -> None:
+        self._server = server
+        self._bucket = bucket
+        self._prefix = prefix
+        self._check = check
+        self._patient = patient
+        self._context = contextvars.copy_context()  # put() may be called from a thread that knows nothing
+        self._requests = ThreadPoolExecutor(server.threads, thread_name_prefix="upload")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="upload-large")
+        self._jobs: list[Future[None]] = []
+        self._failed = False
+        self.done: set[str] = set()
+        """Names of the objects that are there, checked."""
+        self.size = 0
+        """Bytes of the files that were taken."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._failed = self._failed or error is not None
+        self._large.shutdown(cancel_futures=error is not None)
+        self._requests.shutdown(cancel_futures=error is not None)
+
+    def put(self, name: str, path: Path, *, sha256: str | None = None) -> None:
+        """Begin to put the file at *path*; one that grows meanwhile, as a log does, is cut off.
+
+        Its sha256 is stored with it; None: find it out. Raises :class:`StorageError` where there is no file.
+        """
+        with self._errors(name):
+            size = path.stat().st_size
+        self.size += size
+        pool = self._large if size > PART_SIZE else self._requests
+        self._jobs.append(
+            pool.submit(self._context.copy().run, self._put, name, path, size=size, sha256=sha256)
+        )
+
+    def finish(self) -> None:
+        """Wait for all that was begun. Raises the first failure."""
+        for job in self._jobs:
+            job.result()
+
+    def _put(self, name: str, path: Path, *, size: int, sha256: str | None) -> None:
+        if self._failed:
+            return
+        key = f"{self._prefix}/{name}"
+        try:
+            if self._check is not None:
+                self._check()
+            with s3client.fenced(self._before_a_repeat), self._errors(name), path.open("rb") as file:
+                if size > PART_SIZE:
+                    self._put_large(key, file, size, sha256 or _sha256(file, size))
+                else:
+                    put(self._server, self._bucket, key, _read(file, 0, size), sha256=sha256)
+        except BaseException:
+            self._failed = True
+            raise
+        self.done.add(name)
+
+    def _before_a_repeat(self) -> None:
+        if not self._patient:
+            raise StorageAway(f"S3 at {self._server.address} does not answer at once")
+        if self._check is not None:
+            self._check()
+
+    def _put_large(self, key: str, file: BinaryIO, size: int, sha256: str) -> None:
+        client, bucket = self._server.client, self._bucket
+
+        def transfer() -> None:
+            with _damages():
+                upload = client.begin(bucket, key, {SHA256_HEADER: sha256})
+                try:
+                    parts = self._put_parts(key, upload, file, size)
+                    stored = client.complete(bucket, key, upload, [given for given, _ in parts])
+                except BaseException:
+                    with contextlib.suppress(MinioException, urllib3.exceptions.HTTPError):
+                        client.abort(bucket, key, upload)
+                    raise
+            sent = etag.of_parts([computed for _, computed in parts])
+            _verify(self._server, bucket, key, stored=stored, sent=sent, size=size, sha256=sha256)
+
+        self._server.repeated(transfer, f"{bucket}/{key}")
+        metrics.uploaded(size)
+
+    def _put_parts(self, key: str, upload: str, file: BinaryIO, size: int) -> list[tuple[str, str]]:
+        """The ETag of each part, as the server gives it and as we compute it."""
+
+        def put_part(number: int, offset: int) -> tuple[str, str]:
+            data = _read(file, offset, min(PART_SIZE, size - offset))
+            given = self._server.client.put_part(self._bucket, key, upload, number, data)
+            return given, etag.of_object(data)
+
+        jobs = [
+            self._requests.submit(contextvars.copy_context().run, put_part, number, offset)
+            for number, offset in enumerate(range(0, size, PART_SIZE), start=1)
+        ]
+        try:
+            return [job.result() for job in jobs]
+        finally:
+            for job in jobs:
+                job.cancel()
+            wait(jobs)
+
+    def _errors(self, name: str) -> contextlib.AbstractContextManager[None]:
+        return self._server.errors(
+            f"write {self._bucket}/{self._prefix}/{name}", "s3:PutObject", self._bucket
+        )
+
+
+def put(server: Server, bucket: str, key: str, data: bytes, *, sha256: str | None = None) -> None:
+    """Put an object of one part that is not empty. Raises :class:`StorageError`."""
+    digest = sha256 or hashlib.sha256(data).hexdigest()
+
+    def transfer() -> None:
+        with _damages():
+            stored = server.client.put(bucket, key, data, {SHA256_HEADER: digest})
+        sent = etag.of_object(data)
+        _verify(server, bucket, key, stored=stored, sent=sent, size=len(data), sha256=digest)
+
+    with server.errors(f"write {bucket}/{key}", "s3:PutObject", bucket):
+        if not data:
+            raise ValueError("an empty object is never put")
+        server.repeated(transfer, f"{bucket}/{key}")
+    metrics.uploaded(len(data))
+
+
+def _verify(server: Server, bucket: str, key: str, *, stored: str, sent: str, size: int, sha256: str) -> None:
+    """Compare ETags. Where they differ the server encrypts, or the bytes are wrong: read them back."""
+    if stored != sent:
+        log.debug("etag_differs", bucket=bucket, key=key, etag=stored)
+        receive(server, bucket, key, None, size=size, sha256=sha256)
+
+
+@contextlib.contextmanager
+def _damages() -> Iterator[None]:
+    try:
+        yield
+    except S3Error as error:
+        if error.code in _DAMAGED:
+            raise WrongBytesError(f"the server says {error.code}") from None
+        raise
+
+
+def _read(file: BinaryIO, offset: int, length: int) -> bytes:
+    """These bytes of a file, whatever other threads read of it."""
+    data = os.pread(file.fileno(), length, offset)
+    if len(data) < length:
+        raise OSError("the file has become shorter")
+    return data
+
+
+def _sha256(file: BinaryIO, length: int) -> str:
+    digest = hashlib.sha256()
+    while length and (chunk := file.read(min(1024**2, length))):
+        digest.update(chunk)
+        length -= len(chunk)
+    return digest.hexdigest()
