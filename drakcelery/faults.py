@@ -39,6 +39,8 @@ POINTS = (
     "run.completed",
     "collect.entered",
     "collect.collected",
+    "collect.uploaded",
+    "collect.noted",
     "collect.saved",
     "collect.completed",
     "upload.entered",

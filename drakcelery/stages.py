@@ -17,7 +17,7 @@ from karton.core import Task
 from redis.exceptions import RedisError
 
 from drakcelery import artifacts, contract
-from drakcelery.analysis import Analysis, Fault, Manifest, Outcome, Stage, Step
+from drakcelery.analysis import Analysis, Artifact, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.attempts import backoff, end_attempt, failure_of
 from drakcelery.durations import Durations
@@ -33,6 +33,7 @@ from drakcelery.errors import (
     UnderWay,
 )
 from drakcelery.faults import reach
+from drakcelery.headstart import head_start, left
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
 from drakcelery.monitoring import metrics, tracing
@@ -245,6 +246,34 @@ def _slot(step: Step) -> str:
 
 
 def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+    bucket, check = _bucket(site, analysis), _still_wanted(site, step)
+    with head_start(site.storage, bucket, analysis.uid, workspace, check=check) as start:
+        # Of a test sample nothing may be in the bucket before its task is declared
+        ready = None if analysis.is_test else start.begin
+        manifest = _make_artifacts(site, step, analysis, workspace, ready)
+        reach("collect.collected", step.uid)
+        uploaded = start.finish()
+    reach("collect.uploaded", step.uid)
+    workspace.save(uploaded)
+    reach("collect.noted", step.uid)
+    workspace.save(manifest)
+    reach("collect.saved", step.uid)
+    log.info(
+        "collected",
+        artifacts=len(manifest.artifacts),
+        dumps=len(manifest.dumps_metadata),
+        uploaded=len(uploaded.objects),
+    )
+    return step
+
+
+def _make_artifacts(
+    site: Site,
+    step: Step,
+    analysis: Analysis,
+    workspace: Workspace,
+    ready: Callable[[Artifact], None] | None,
+) -> Manifest:
     ours = site.settings.drakcelery
     record = site.ledger.get(step.uid)
     prepared, outcome = workspace.load(Prepared), workspace.load(Outcome)
@@ -260,13 +289,10 @@ def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
         attempts=record.attempts if record else step.attempt,
         dumps_total_size=ours.dumps_total_size,
         dumps_single_size=ours.dumps_single_size,
+        ready=ready,
     )
     metrics.dumps_dropped(manifest.metadata["dumps_dropped"]["count"])
-    reach("collect.collected", step.uid)
-    workspace.save(manifest)
-    reach("collect.saved", step.uid)
-    log.info("collected", artifacts=len(manifest.artifacts), dumps=len(manifest.dumps_metadata))
-    return step
+    return manifest
 
 
 def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
@@ -276,11 +302,17 @@ def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
     if analysis.is_test:
         # Karton's collector removes from its own bucket what no task refers to: the task comes first
         site.ledger.declare(_analysis_task(site, step, analysis, manifest)[1])
-    files = {artifact.name: workspace.out / artifact.name for artifact in manifest.artifacts}
-    size = sum(artifact.size for artifact in manifest.artifacts)
-    log.info("uploading", bucket=bucket, files=len(files), bytes=size)
-    files |= {METADATA: workspace.out / METADATA, LOG_NAME: workspace.log}
-    site.storage.upload_all(bucket, analysis.uid, files, last=METADATA, check=_still_wanted(site, step))
+    missing = left(workspace, manifest, bucket)
+    log.info("uploading", bucket=bucket, files=len(missing), bytes=sum(one.size for one in missing))
+    files = {artifact.name: workspace.out / artifact.name for artifact in missing}
+    site.storage.upload_all(
+        bucket,
+        analysis.uid,
+        files | {METADATA: workspace.out / METADATA, LOG_NAME: workspace.log},
+        last=METADATA,
+        sha256={artifact.name: artifact.sha256 for artifact in missing},
+        check=_still_wanted(site, step),
+    )
     reach("upload.uploaded", step.uid)
     return step
 

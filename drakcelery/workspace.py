@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from drakcelery.analysis import Analysis, Manifest, Outcome, Value
+from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome, Value
 from drakcelery.engines import Detonation
 from drakcelery.errors import InfrastructureError
 
@@ -22,6 +22,13 @@ class Prepared(Value):
     start_command: str
     """``%f`` is the path in the guest."""
     sample_sha256: str
+
+
+class Uploaded(Value):
+    """What was put into S3, and checked, while collect was at work."""
+
+    bucket: str
+    objects: tuple[Artifact, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +108,12 @@ class Workspace:
             raise InfrastructureError(f"workspace {self.root}: {path.name} cannot be read: {error}") from None
 
     def _file(self, kind: type[Value]) -> Path:
-        names = {Prepared: "prepared.json", Outcome: "outcome.json", Manifest: "manifest.json"}
+        names = {
+            Prepared: "prepared.json",
+            Outcome: "outcome.json",
+            Uploaded: "uploaded.json",
+            Manifest: "manifest.json",
+        }
         return self.root / names[kind]
 
     def detonation(self, analysis: Analysis, slot: str, *, start_command: str) -> Detonation:

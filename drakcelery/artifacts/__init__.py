@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -37,11 +38,13 @@ def collect(
     attempts: int,
     dumps_total_size: int,
     dumps_single_size: int,
+    ready: Callable[[Artifact], None] | None = None,
 ) -> Manifest:
     """Turn the engine's output in *raw* into artifacts in *out*, and ``metadata.json`` beside them.
 
     *raw* is only read. *out* belongs to this function and is emptied first: running it again, also after an
     interruption, gives the same files. The manifest lists every file but ``metadata.json``; none is empty.
+    *ready* is told of each of them, once, when it is complete; maybe from another thread.
     For the other arguments see :func:`~drakcelery.artifacts.metadata.build_metadata` and
     :func:`~drakcelery.artifacts.dumps.pack_dumps`.
 
@@ -57,6 +60,9 @@ def collect(
     no_pcap = keep_pcap(raw / "dump.pcap", out / PCAP)
     pack_extras(raw, out)
     artifacts = tuple(_artifact(path) for path in sorted(out.iterdir()))
+    if ready is not None:
+        for artifact in artifacts:
+            ready(artifact)
     metadata = build_metadata(
         analysis,
         outcome,

@@ -93,6 +93,7 @@ class Sending:
 
     def finish(self) -> None:
         """Wait for all that was begun. Raises the first failure."""
+        wait(self._jobs)
         for job in self._jobs:
             job.result()
 

@@ -51,7 +51,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("monitoring.tracing", "monitoring.otlp"),
     ),
     "orchestration": (
-        *("attempts", "pulse", "stages", "recovery", "stopping", "handover", "janitor"),
+        *("attempts", "pulse", "headstart", "stages", "recovery", "stopping", "handover", "janitor"),
         *("outlook", "notifications"),
         *("chain", "stranded", "ingress", "reconcile"),
     ),
