@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
-import shutil
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -38,6 +36,7 @@ from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.records import Record
 from drakcelery.recovery import end_held, io_worker_begins, process_died, vm_worker_begins
 from drakcelery.slots import SlotState
+from drakcelery.spool import Spool
 from drakcelery.stages import Site
 
 log = structlog.get_logger(__name__)
@@ -121,9 +120,7 @@ class Gate(bootsteps.StartStopStep):
         self._consumer = parent
         self._host = site.host
         self._slots = site.slots
-        self._state_dir = site.settings.drakcelery.state_dir
-        self._min_free_space = site.settings.drakcelery.min_free_space
-        self._had_space = True
+        self._spool = Spool(site.settings.drakcelery)
         self._janitor = Janitor(site, type(self).send)
         self._janitor.start()
         self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.sync)
@@ -163,12 +160,7 @@ class Gate(bootsteps.StartStopStep):
 
     def _has_space(self) -> bool:
         """Whether the disk has room for another workspace; work in hand goes on in any case."""
-        free = shutil.disk_usage(self._state_dir).free
-        enough = free >= self._min_free_space
-        if enough != self._had_space:
-            log.log(logging.INFO if enough else logging.ERROR, "disk_space", free=free, enough=enough)
-            self._had_space = enough
-        return enough
+        return self._spool.has_room()
 
     def claim(self, step: Step) -> str | None:
         """A slot for a prepare message; closes the queues when it was the last one."""

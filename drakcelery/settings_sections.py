@@ -191,6 +191,7 @@ class DrakcelerySection(Section):
     quarantine_seconds: int = Field(default=600, ge=1, description="until a slot is tried again")
     stop_seconds: int = Field(default=1500, ge=0, description="how long SIGTERM lets guests finish")
     min_free_space: int = Field(default=2 * 1024**3, ge=0, description="bytes of state_dir's disk")
+    spool_limit: int = Field(default=64 * 1024**3, ge=0, description="bytes of all workspaces; 0: none")
     max_sample_size: int = Field(default=256 * 1024**2, ge=1, description="bytes")
     dumps_total_size: int = Field(default=500 * 1024**2, ge=1, description="bytes, before packing")
     dumps_single_size: int = Field(default=32 * 1024**2, ge=1, description="bytes")

@@ -30,6 +30,7 @@ RECOVERIES = ("process_died", "taken_up", "ended")
 RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten")
 PRIORITIES = ("none", "high", "normal", "low")
 """Of Karton's queues, in Karton's order; *none* is the queue of producers that know no priorities."""
+THROTTLES = ("disk", "spool")
 SLOT_STATES = ("free", "preparing", "ready", "running", "dirty", "quarantined", "draining", "drained")
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -186,6 +187,15 @@ QUARANTINES = Counter(
     ["profile"],
     registry=WORKER,
 )
+SPOOL = Gauge(
+    "drakcelery_spool_bytes", "Bytes of the disk that the workspaces of this host take", registry=WORKER
+)
+THROTTLED = Gauge(
+    "drakcelery_intake_throttled",
+    "1 while the host takes no new sample, for want of disk or since uploads fall behind, else 0",
+    ["reason"],
+    registry=WORKER,
+)
 RECOVERED = Counter(
     "drakcelery_recoveries",
     "Analyses taken up or ended after a process or worker died",
@@ -214,6 +224,7 @@ _WORDS: dict[Counter | Gauge | Histogram, Iterable[tuple[str, ...]]] = {
     CELERY_WAIT: product(Stage),
     INTERRUPTED: product(Stage, INTERRUPTIONS),
     ATTEMPTS_FAILED: product(Fault),
+    THROTTLED: product(THROTTLES),
     RECOVERED: product(RECOVERIES),
     RECONCILE_ACTIONS: product(RECONCILED),
 }
@@ -342,6 +353,16 @@ def slot_turned_around(profile: str, seconds: float) -> None:
 def slot_quarantined(profile: str) -> None:
     """A slot was taken out of use."""
     QUARANTINES.labels(profile).inc()
+
+
+def spool_measured(size: int) -> None:
+    """The workspaces take so many bytes."""
+    SPOOL.set(size)
+
+
+def intake_throttled(reason: str, is_throttled: bool) -> None:
+    """Whether the host takes no new sample; *reason* is one of :data:`THROTTLES`."""
+    THROTTLED.labels(reason).set(is_throttled)
 
 
 def lease_renewed() -> None:

@@ -145,3 +145,22 @@ def test_a_full_disk(server_programs: None, tmp_path: Path) -> None:  # noqa: AR
         assert waiting.host is None
         ballast.unlink()
         wait_published(fleet, "no-room")
+
+
+def test_io_that_falls_behind(server_programs: None, tmp_path: Path) -> None:  # noqa: ARG001 - a check
+    """While the spool is at its limit a host with free slots takes nothing; it does once io has caught up."""
+    limits = {"drakcelery": {"spool_limit": "1"}}
+    options = Options(hosts=("rack-9",), slots=2, run_seconds=LONG, more=limits)
+    log = tmp_path / "fleet" / "log" / "vm@rack-9.log"
+    with Services(tmp_path / "services") as services, Fleet(tmp_path / "fleet", services, options) as fleet:
+        fleet.signal("io@rack-9", signal.SIGSTOP, group=True)
+        fleet.push("first", host="rack-9", timeout=1)
+        wait_free(fleet, "rack-9")
+        wait_until(lambda: "enough=False" in log.read_text(), "the worker says that the spool is full")
+        fleet.push("second", host="rack-9", timeout=1)
+        waiting = wait_state(fleet, "second", State.QUEUED)
+        assert [slot.uid for slot in fleet.slots()["rack-9"]] == [None, None]
+        assert waiting.host is None
+        assert "reason=spool" in log.read_text()
+        fleet.signal("io@rack-9", signal.SIGCONT, group=True)
+        wait_published(fleet, "first", "second")

@@ -45,7 +45,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
             "faults",
             "redistime",
         ),
-        *("storage", "s3client", "engines", "artifacts", "workspace", "pipeline"),
+        *("storage", "s3client", "engines", "artifacts", "workspace", "spool", "pipeline"),
         *("durations", "notices"),
         *("monitoring.metrics", "monitoring.relay", "monitoring.slot_clock"),
         *("monitoring.tracing", "monitoring.otlp"),

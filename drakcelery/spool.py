@@ -1,0 +1,96 @@
+"""The spool: what all workspaces of this host take of its disk, and whether there is room for another.
+
+Slots fill it and the io worker empties it: where that falls behind, the host takes no new sample until it
+has caught up. Work in hand goes on in any case.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+
+import structlog
+
+from drakcelery.monitoring import metrics
+from drakcelery.settings_sections import DrakcelerySection
+from drakcelery.workspace import Workspace
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How often workspaces are measured: a run of many dumps has thousands of files."""
+BUDGET_SECONDS = 0.02
+"""How long that may take; the others wait for the next time. Only the first time all are measured."""
+_BLOCK = 512
+"""Bytes of a block in ``st_blocks``."""
+
+
+class Spool:
+    """The workspaces below ``state_dir``, for one thread that asks often."""
+
+    def __init__(self, settings: DrakcelerySection) -> None:
+        self._state_dir = settings.state_dir
+        self._min_free_space = settings.min_free_space
+        self._limit = settings.spool_limit
+        self._sizes: dict[Path, int] = {}
+        """In the order in which they were measured."""
+        self._looked: float | None = None
+        self._had: dict[str, bool] = {}
+
+    def has_room(self) -> bool:
+        """Whether the host may take another sample; tells the log and the metrics why not."""
+        self._look()
+        used, free = sum(self._sizes.values()), shutil.disk_usage(self._state_dir).free
+        metrics.spool_measured(used)
+        on_disk = self._tell("disk", free >= self._min_free_space, free=free)
+        in_spool = self._tell("spool", not self._limit or used < self._limit, used=used)
+        return on_disk and in_spool
+
+    def _tell(self, reason: str, enough: bool, **figures: int) -> bool:
+        if enough != self._had.get(reason, True):
+            log.log(
+                logging.INFO if enough else logging.ERROR,
+                "disk_space",
+                reason=reason,
+                enough=enough,
+                **figures,
+            )
+        self._had[reason] = enough
+        metrics.intake_throttled(reason, not enough)
+        return enough
+
+    def _look(self) -> None:
+        """Measure some workspaces: new ones first, then those whose size is known for longest."""
+        begin = time.monotonic()
+        if self._looked is not None and begin - self._looked < LOOK_SECONDS:
+            return
+        budget = BUDGET_SECONDS if self._looked is not None else float("inf")
+        self._looked = begin
+        there = [workspace.root for workspace, _, _ in Workspace.all(self._state_dir)]
+        known = [root for root in self._sizes if root in frozenset(there)]
+        new = [root for root in there if root not in self._sizes]
+        sizes = {root: self._sizes[root] for root in known}
+        for root in (*new, *known):
+            sizes.pop(root, None)
+            sizes[root] = _size(root)
+            if time.monotonic() - begin > budget:
+                break
+        self._sizes = sizes
+
+
+def _size(directory: Path) -> int:
+    """What a directory takes of the disk. Links are not followed; what is gone meanwhile takes nothing."""
+    size, directories = 0, [str(directory)]
+    while directories:
+        try:
+            with os.scandir(directories.pop()) as entries:
+                for entry in entries:
+                    size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(entry.path)
+        except FileNotFoundError:
+            continue
+    return size
