@@ -23,7 +23,7 @@ from drakcelery.embedded.plan import WEED_PORTS
 from drakcelery.embedded.ports import LOOPBACK, assign
 from drakcelery.embedded.services import Services, _remove_sockets, _weed_arguments, binary
 from drakcelery.embedded.supervision import Server
-from drakcelery.errors import BadTask, SettingsError, StorageError
+from drakcelery.errors import BadTask, SettingsError, StorageError, Superseded
 from drakcelery.settings import S3Section
 from drakcelery.storage import PART_SIZE, Storage
 from drakcelery.storage import server as storage_server
@@ -341,6 +341,51 @@ def test_a_bucket_is_created_once(storage: Storage) -> None:
     storage.put_bytes(name, "key", b"x")
     storage.ensure_bucket(name)
     assert storage.list(name, "") == {"key": 1}
+
+
+def test_a_bucket_is_looked_for_once(proxied: Storage, proxy: Proxy, storage: Storage) -> None:
+    """A process asks once for a bucket; it makes it anew when S3 has said that there is none."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    proxied.ensure_bucket(name)
+    asked = len(proxy.requests)
+    proxied.ensure_bucket(name)
+    assert len(proxy.requests) == asked
+    storage._server.client.remove_bucket(name)
+    with pytest.raises(StorageError, match=f"there is no bucket '{name}'"):
+        proxied.list(name, "")
+    proxied.ensure_bucket(name)
+    assert storage.has_bucket(name)
+
+
+def test_a_known_sha256_is_stored(storage: Storage, bucket: str, files: dict[str, Path]) -> None:
+    """Each object says its sha256, whether it was known beforehand, large or small, or had to be computed."""
+    digests = {name: sha256(path) for name, path in files.items()}
+    known = {name: digests[name] for name in ("dumps.zip", "procmon.log")}
+    for prefix, given in (("some", known), ("none", None)):
+        storage.upload_all(bucket, prefix, files, sha256=given)
+        stored = {
+            name: storage._server.client.stat_object(bucket, f"{prefix}/{name}").metadata for name in files
+        }
+        assert {
+            name: metadata["x-amz-meta-sha256"] for name, metadata in stored.items() if metadata
+        } == digests
+
+
+def test_a_stale_attempt_repeats_no_part(
+    proxied: Storage, proxy: Proxy, bucket: str, files: dict[str, Path]
+) -> None:
+    """The check comes before a part is sent again, too: who waited for a connection may be stale by then."""
+    proxy.drops = lambda request: "partNumber=2" in request
+
+    def check() -> None:
+        if any("partNumber=2" in request for request in proxy.requests):
+            raise Superseded("ended meanwhile")
+
+    wanted = {name: files[name] for name in ("dumps.zip", "metadata.json")}
+    with pytest.raises(Superseded, match="ended meanwhile"):
+        proxied.upload_all(bucket, "uid", wanted, check=check)
+    assert sum("partNumber=2" in request for request in proxy.requests) == 1
+    assert not any("metadata.json" in request for request in proxy.requests)
 
 
 @pytest.fixture
