@@ -14,13 +14,11 @@ from celery.app import amqp
 from kombu import Queue
 
 from drakcelery import visibility
-from drakcelery.lease import TRANSPORT_OPTIONS
+from drakcelery.lifesigns import Times
 
 POLL_SECONDS = 0.2
 """How long one BRPOP of a worker lasts (kombu's Redis transport: 1 s). A prepare queue that the gate opens is
 asked from the next one on, so this is what a free slot may have to wait for a sample that is there."""
-HEARTBEAT_SECONDS = 20
-"""RabbitMQ gives back what a host had from which it heard nothing for two of these."""
 DELIVERIES = 2**31 - 1
 """How often RabbitMQ may deliver a message: as often as hosts without a free slot send it back. An analysis
 that ends its workers is ended by the ledger, with the reason."""
@@ -50,16 +48,17 @@ class AMQP(amqp.AMQP):
     Connection = visibility.Connection
 
 
-def configuration(broker_url: str, *, sentinel_master: str | None = None) -> dict[str, Any]:
+def configuration(broker_url: str, times: Times, *, sentinel_master: str | None = None) -> dict[str, Any]:
     """Celery's settings for a broker; *sentinel_master* is the name of the master that Sentinel watches."""
     if not broker_url.startswith("amqp"):
-        options = {**TRANSPORT_OPTIONS, **visibility.OPTIONS, "polling_interval": POLL_SECONDS}
+        options = {**visibility.options(times), "polling_interval": POLL_SECONDS}
         master = {"master_name": sentinel_master} if sentinel_master else {}
         return {"broker_transport_options": {**options, **master}}
     return {
         # What was sent is on disk: else what the ledger notes as sent would not be so
         "broker_transport_options": {"confirm_publish": True},
-        "broker_heartbeat": HEARTBEAT_SECONDS,
+        # RabbitMQ gives back what a host had from which it heard nothing for two of these
+        "broker_heartbeat": int(times.connection),
         # py-amqp verifies the certificate in any case, but whose it is only where a name is expected: kombu's
         # host name, with None
         "broker_use_ssl": {"server_hostname": None} if broker_url.startswith("amqps:") else False,

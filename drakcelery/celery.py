@@ -87,9 +87,10 @@ def current_settings() -> settings.Settings:
 def make_ledger(config: settings.Settings, *, name: str | None = None, patient: bool = False) -> Ledger:
     """A ledger on Karton's Redis; *name* and *patient* as in :func:`drakcelery.ledger.connect`."""
     return Ledger(
-        connect(config.redis, name=name, patient=patient),
+        connect(config.redis, name=name, patient=patient, pause=config.drakcelery.times.retry),
         identity=config.drakrun.identity,
         record_ttl=config.drakcelery.record_ttl,
+        times=config.drakcelery.times,
     )
 
 
@@ -146,7 +147,9 @@ def configuration() -> dict[str, Any]:
         "broker_url": config.broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a broker that is away is waited for, however long
-        **brokers.configuration(config.broker_url, sentinel_master=config.sentinel_master),
+        **brokers.configuration(
+            config.broker_url, config.drakcelery.times, sentinel_master=config.sentinel_master
+        ),
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,
@@ -167,7 +170,7 @@ def configuration() -> dict[str, Any]:
         "beat_schedule": {
             "reconcile": {
                 "task": chain.RECONCILE,
-                "schedule": schedule(reconcile.INTERVAL, nowfun=_steady),
+                "schedule": schedule(config.drakcelery.times.reconcile, nowfun=_steady),
             }
         },
     }
@@ -185,6 +188,7 @@ gate.Ground.site = gate.Gate.site = staticmethod(site)
 gate.Ground.send = gate.Gate.send = staticmethod(lambda record: send(site().ledger, record))
 app.steps["worker"].add(gate.Ground)
 app.steps["consumer"].add(gate.Gate)
+lease.Lease.times = staticmethod(lambda: current_settings().drakcelery.times)
 app.steps["consumer"].add(lease.Lease)
 
 

@@ -12,15 +12,13 @@ from typing import cast
 
 import redis
 
-from drakcelery import redistime
+from drakcelery import lifesigns, redistime
 from drakcelery.analysis import Place
 from drakcelery.records import HostStatus
 
 FLEET = "drak:fleet"
 MEMORY = 7 * 24 * 3600
 """Seconds for which a host or profile that is not seen any more is still known."""
-HOST_TTL = 15
-"""Seconds after which a host that says nothing counts as gone."""
 
 
 class Fleet:
@@ -30,12 +28,12 @@ class Fleet:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
         self._redis = client
 
-    def report(self, status: HostStatus) -> None:
-        """Say that a host is alive, and what its slots do."""
+    def report(self, status: HostStatus, *, lasts: float = lifesigns.DEFAULT.host) -> None:
+        """Say that a host is alive, and what its slots do; after *lasts* seconds it counts as gone."""
         now = redistime.now(self._redis)
         seen = {str(Place(profile=slot.profile, host=status.host)): now for slot in status.slots}
         with self._redis.pipeline() as pipe:
-            pipe.set(f"drak:host:{status.host}", status.model_dump_json(), ex=HOST_TTL)
+            pipe.set(f"drak:host:{status.host}", status.model_dump_json(), px=int(lasts * 1000))
             if seen:
                 pipe.zadd(FLEET, seen)
                 pipe.expire(FLEET, MEMORY)
@@ -46,7 +44,7 @@ class Fleet:
         self._redis.delete(f"drak:host:{host}")
 
     def hosts(self) -> list[HostStatus]:
-        """Every host that was heard of within :data:`HOST_TTL` seconds, by name."""
+        """Every host that is not gone, by name."""
         keys = sorted(cast("Iterator[str]", self._redis.scan_iter(match="drak:host:*", count=1000)))
         texts = cast("list[str | None]", self._redis.mget(keys)) if keys else []
         return [HostStatus.model_validate_json(text) for text in texts if text is not None]
@@ -58,10 +56,10 @@ class Fleet:
         return {Place.parse(name): seen for name, seen in cast("list[tuple[str, float]]", members)}
 
     def offline(self, place: Place) -> float:
-        """For how many seconds nobody has had *place*; 0 while a host has it. At most :data:`MEMORY`."""
+        """For how many seconds nobody has had *place*; 0 while a host may have it. At most :data:`MEMORY`."""
         seen = max((at for other, at in self.places().items() if _is_within(other, place)), default=0.0)
         silent = redistime.now(self._redis) - seen
-        return min(silent, MEMORY) if silent > HOST_TTL else 0.0
+        return min(silent, MEMORY) if silent > lifesigns.DEFAULT.host else 0.0
 
 
 def _is_within(other: Place, place: Place) -> bool:

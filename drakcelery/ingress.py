@@ -35,12 +35,10 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
 """How soon a free place in the fleet is filled from Karton's queue."""
-CHECK_SECONDS = 5.0
-"""How often the bind, and the inbox of other ingresses that died, are looked at."""
+AWAY_SECONDS = 5.0
+"""Before the next try where Redis does not answer."""
 GIVE_UP_AT_ONCE = 100
 """How many tasks of a line are refused before other work is looked at."""
-ORPHAN_SECONDS = 20.0
-"""After that long in the inbox, the ingress that took a task is taken for dead."""
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -92,7 +90,7 @@ class Ingress:
         checked = 0.0
         while not stop.is_set():
             try:
-                if time.monotonic() - checked >= CHECK_SECONDS:
+                if time.monotonic() - checked >= self.ledger.times.check:
                     checked = time.monotonic()
                     if not self._bound(bind):
                         return
@@ -102,7 +100,7 @@ class Ingress:
                     stop.wait(POLL_SECONDS)
             except RedisError as error:
                 log.warning("redis_away", error=str(error))
-                stop.wait(CHECK_SECONDS)
+                stop.wait(AWAY_SECONDS)
 
     def take_one(self) -> bool:
         """Take the most urgent task, if the fleet has room. False where there was nothing to take."""
@@ -257,7 +255,7 @@ class Ingress:
 
     def _adopt(self) -> None:
         """Handle what an ingress that died has taken, and what was left while S3 was away."""
-        for task_uid in self.intake.inbox(older_than=ORPHAN_SECONDS):
+        for task_uid in self.intake.inbox(older_than=self.ledger.times.orphan):
             log.info("adopted", task=task_uid)
             self.handle(task_uid, self.rooms())
 

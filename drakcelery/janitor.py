@@ -24,7 +24,8 @@ log = structlog.get_logger(__name__)
 
 SYNC_SECONDS = 0.5
 """How soon a slot that was left dirty is looked at, and a change is reported."""
-REPORT_SECONDS = 5.0
+LOOK_SECONDS = 5.0
+"""How often it looks for what is not urgent, and tries again to end a guest. No sooner than it reports."""
 
 
 def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> list[Slot]:
@@ -65,7 +66,7 @@ class Janitor(threading.Thread):
         """End soon. The host is taken off the list, so that nobody counts on its slots."""
         self._over.set()
         self._woken.set()
-        self.join(timeout=REPORT_SECONDS)
+        self.join(timeout=LOOK_SECONDS)
 
     def wake(self) -> None:
         """Look now: an operator has changed something."""
@@ -74,19 +75,20 @@ class Janitor(threading.Thread):
     def run(self) -> None:
         """Until :meth:`stop`."""
         last: HostStatus | None = None
-        looked = reported = -REPORT_SECONDS
+        looked = reported = -LOOK_SECONDS
+        every = self._site.ledger.times.report
         while True:
             now = time.monotonic()
             try:
                 self._clean()
-                if now - looked >= REPORT_SECONDS:
+                if now - looked >= LOOK_SECONDS:
                     self._look_after()
                     looked = now
             except Exception:
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
             self._woken.clear()
             status = host_status(self._site)
-            if status != last or now - reported >= REPORT_SECONDS:
+            if status != last or now - reported >= every:
                 tell(functools.partial(_report, self._site, status))
                 last, reported = status, now
             self._woken.wait(SYNC_SECONDS)
@@ -111,7 +113,7 @@ class Janitor(threading.Thread):
             log.info("slot_cleaned", slot=name)
         else:
             self._site.slots.survived(name)
-            self._over.wait(REPORT_SECONDS)  # before the next try
+            self._over.wait(LOOK_SECONDS)  # before the next try
 
     def _look_after(self) -> None:
         """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""
@@ -146,7 +148,8 @@ class Janitor(threading.Thread):
 
 
 def _report(site: Site, status: HostStatus) -> None:
-    site.ledger.fleet.report(in_redis_time(site, status))
+    ledger = site.ledger
+    ledger.fleet.report(in_redis_time(site, status), lasts=ledger.times.host)
 
 
 def in_redis_time(site: Site, status: HostStatus) -> HostStatus:

@@ -2,7 +2,7 @@
 
 kombu's Redis transport gives a message that was not acknowledged to somebody else once its visibility timeout
 has passed since it was delivered, whether its worker lives or not. With a short timeout, this step keeps the
-messages of a live worker fresh by writing the time of their delivery anew. Measured with kombu 5.7 and a
+messages of a live worker fresh by writing anew until when they are its own. Measured with kombu 5.7 and a
 timeout of 6 s: a task of 14 s was not delivered again, and that of a killed worker came back in 7 s.
 
 RabbitMQ needs none of it: it gives back what a lost connection had.
@@ -11,6 +11,7 @@ RabbitMQ needs none of it: it gives back what a lost connection had.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -19,21 +20,10 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer, state
 from kombu.message import Message
 
+from drakcelery.lifesigns import Times
 from drakcelery.monitoring import metrics
 
 log = structlog.get_logger(__name__)
-
-VISIBILITY_SECONDS = 45
-"""After so long without a sign of its worker a message is delivered to somebody else."""
-RENEW_SECONDS = 5.0
-SWEEP_SECONDS = 5.0
-"""How often workers look for messages whose time has passed."""
-
-TRANSPORT_OPTIONS: dict[str, Any] = {
-    "visibility_timeout": VISIBILITY_SECONDS,
-    "unacked_restore_interval": SWEEP_SECONDS,
-}
-"""For the Redis transport of :mod:`drakcelery.visibility`."""
 
 
 class Consumer(consumer.Consumer):
@@ -93,6 +83,7 @@ class Lease(bootsteps.StartStopStep):
     """Consumer step of every worker."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
+    times: Callable[[], Times]
 
     def __init__(self, parent: Any, **_: Any) -> None:
         """*parent* is the consumer."""
@@ -105,7 +96,7 @@ class Lease(bootsteps.StartStopStep):
             return
         channel = parent.task_consumer.channel
         parent.hand_on(channel)
-        self._timer = parent.timer.call_repeatedly(RENEW_SECONDS, renew, (channel,))
+        self._timer = parent.timer.call_repeatedly(type(self).times().renew, renew, (channel,))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called when the connection is lost, and at the end."""

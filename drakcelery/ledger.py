@@ -30,10 +30,11 @@ from karton.core.backend import (
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from drakcelery import redistime
+from drakcelery import lifesigns, redistime
 from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import Superseded, UnderWay
 from drakcelery.fleet import Fleet
+from drakcelery.lifesigns import Times
 from drakcelery.records import STAGES, Record, parse
 from drakcelery.settings import RedisSection
 
@@ -46,13 +47,11 @@ NOTICES = "drak:notices"
 NOTICE_COUNTS = "drak:notices:counts"
 NOTICE_KEYS = (NOTICES_WANTED, NOTICES, NOTICE_COUNTS)
 """The last keys of each script that ends an analysis; ``lua/notify.lua`` says what they are."""
-SILENCE = 20
-"""Seconds after which a delivery that does not renew its claim counts as dead."""
 
 CONNECT_SECONDS = 5
 """A host that was cut off finds its way back that soon."""
 PATIENT_RETRIES = 2000
-"""Of ten seconds each at the most: some five hours."""
+"""Of ten seconds each at the most, by default: some five hours."""
 
 _STATES = {
     Stage.PREPARE: State.PREPARING,
@@ -72,11 +71,18 @@ NOTIFYING = frozenset({"cancel", "fail", "publish", "refuse"})
 """Scripts that end an analysis."""
 
 
-def connect(section: RedisSection, *, name: str | None = None, patient: bool = False) -> redis.Redis:
+def connect(
+    section: RedisSection,
+    *,
+    name: str | None = None,
+    patient: bool = False,
+    pause: float = lifesigns.DEFAULT.retry,
+) -> redis.Redis:
     """A client of Karton's Redis that answers in text.
 
-    *name* is how Redis lists its connections. A *patient* client waits for a Redis that is away, for hours;
-    the scripts may be sent again after a lost answer, since each does its work once.
+    *name* is how Redis lists its connections. A *patient* client waits for a Redis that is away, for hours,
+    with pauses of up to *pause* seconds between two tries; the scripts may be sent again after a lost answer,
+    since each does its work once.
     """
     return redis.Redis.from_url(
         section.address(),
@@ -85,7 +91,7 @@ def connect(section: RedisSection, *, name: str | None = None, patient: bool = F
         socket_connect_timeout=CONNECT_SECONDS,
         health_check_interval=30,
         client_name=name,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.2, cap=10), PATIENT_RETRIES if patient else 3),
+        retry=Retry(ExponentialWithJitterBackoff(base=0.2, cap=pause), PATIENT_RETRIES if patient else 3),
     )
 
 
@@ -117,10 +123,13 @@ def load_scripts(client: redis.Redis, *names: str) -> dict[str, Script]:
 class Ledger:
     """Every write is a script that compares the attempt inside Redis."""
 
-    def __init__(self, client: redis.Redis, *, identity: str, record_ttl: int) -> None:
-        """*record_ttl*: seconds that a finished analysis stays in the ledger."""
+    def __init__(
+        self, client: redis.Redis, *, identity: str, record_ttl: int, times: Times = lifesigns.DEFAULT
+    ) -> None:
+        """*record_ttl*: seconds that a finished analysis stays in the ledger. *times*: what claims go by."""
         self.redis = client
         self.identity = identity
+        self.times = times
         self.fleet = Fleet(client)
         self._ttl = record_ttl
         self._scripts = load_scripts(client, *SCRIPTS)
@@ -164,8 +173,8 @@ class Ledger:
             UnderWay: another delivery is at work on it.
             Superseded: the attempt is stale, the stage is done, or the analysis is over.
         """
-        args: list[str | int] = [attempt, _before(stage), _STATES[stage].value, host, slot, token, SILENCE]
-        answer = self._call("advance", [record_key(uid)], args)
+        args: list[str | int] = [attempt, _before(stage), _STATES[stage].value, host, slot, token]
+        answer = self._call("advance", [record_key(uid)], [*args, str(self.times.silence)])
         if answer == 2:
             raise UnderWay(
                 f"analysis {uid}: {stage.value} of attempt {attempt} is under way; delivered twice"

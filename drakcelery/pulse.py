@@ -13,9 +13,6 @@ from drakcelery.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 
-BEAT_SECONDS = 2.0
-"""A tenth of :data:`drakcelery.ledger.SILENCE`, and how soon a cancelled guest is gone."""
-
 
 class Pulse(threading.Thread):
     """Beats while a stage is at work.
@@ -52,7 +49,7 @@ class Pulse(threading.Thread):
 
     def _beat(self) -> None:
         uid, attempt, token = self._claim
-        while not self._over.wait(BEAT_SECONDS):
+        while not self._over.wait(self._ledger.times.beat):
             try:
                 alive = self._ledger.renew(uid, attempt, token=token)
             except RedisError as error:

@@ -19,23 +19,22 @@ from drakcelery.analysis import Fault, Place, Stage, State
 from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
 from drakcelery.fleet import nobody_came
-from drakcelery.ledger import SILENCE, Ledger
+from drakcelery.ledger import Ledger
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import HostStatus, Record
+from drakcelery.recovery import WITH_FILES
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-INTERVAL = 10.0
-"""Seconds between two runs."""
 TURN = "drak:reconciled"
 """Set in Redis by a run, for a while: what beat, or a second one, asked for meanwhile is done already."""
-TURN_SECONDS = 0.8 * INTERVAL
-UNSENT_SECONDS = 15
-"""After that long, whoever was to send an attempt has died, or the broker was away."""
-LOST_SECONDS = 30
-"""After that long without life, though it could be taken up, a step's message is lost, or its host."""
+TURN_SHARE = 0.8
+"""For how much of the time between two runs."""
+QUEUED_SECONDS = 30
+"""After that long in its host's queue a step's message is lost, or its host. It may as well wait for others,
+with a finished run that is not to be done anew: so this goes by no lease, and is longer with each resend."""
 MOST_RESENDS = 5
 """So often a step is sent again before its attempt is given up."""
 RENEWAL_SECONDS = 600
@@ -46,12 +45,12 @@ Send = Callable[[Record], None]
 
 
 def take_turn(ledger: Ledger) -> bool:
-    """Whether a run is due. False where one has begun within the last :data:`TURN_SECONDS`.
+    """Whether a run is due. False where one has begun just now.
 
     Requests pile up while nobody takes them. They do not expire: the worker's clock would be compared with
     beat's, so that a worker an hour ahead would do none at all.
     """
-    return bool(ledger.redis.set(TURN, 1, nx=True, px=int(TURN_SECONDS * 1000)))
+    return bool(ledger.redis.set(TURN, 1, nx=True, px=int(TURN_SHARE * ledger.times.reconcile * 1000)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ class Reconciler:
         try:
             if not self._cancel(record):
                 self._renew(record.task_uid, now)
-                self._revive(record, hosts, now - record.last_sign)
+                self._revive(record, hosts, now)
         except Superseded as error:
             log.info("nothing_amiss", reason=str(error))
 
@@ -110,21 +109,26 @@ class Reconciler:
         self._count("cancelled")
         return True
 
-    def _revive(self, record: Record, hosts: Iterable[HostStatus], silence: float) -> None:
+    def _revive(self, record: Record, hosts: Iterable[HostStatus], now: float) -> None:
         if record.analysis is None or self.ledger.is_due_later(record.uid):
             return
+        times = self.ledger.times
+        waits = not record.busy and record.following in WITH_FILES
         if record.is_unsent:
-            self._send_anew(record, lost=False, late=silence > UNSENT_SECONDS)
+            self._send_anew(record, lost=False, late=record.is_silent(now, after=times.unsent))
         elif record.state is State.QUEUED:
-            self._look_for(record, record.analysis.place, hosts, silence)
+            self._look_for(record, record.analysis.place, hosts, now)
         elif record.host not in {status.host for status in hosts}:
-            self._end(record, f"host {record.host} went away", late=silence > LOST_SECONDS)
+            gone = record.is_silent(now, after=QUEUED_SECONDS if waits else times.lost)
+            self._end(record, f"host {record.host} went away", late=gone)
         elif record.following is Stage.PREPARE:
-            self._end(record, f"its worker on {record.host} fell silent", late=silence > SILENCE)
+            silent = record.is_silent(now, after=times.silence)
+            self._end(record, f"its worker on {record.host} fell silent", late=silent)
         else:
-            self._resend(record, late=silence > LOST_SECONDS * (record.resends + 1))
+            after = times.lost if record.busy else QUEUED_SECONDS * (record.resends + 1)
+            self._resend(record, late=record.is_silent(now, after=after))
 
-    def _look_for(self, record: Record, place: Place, hosts: Iterable[HostStatus], silence: float) -> None:
+    def _look_for(self, record: Record, place: Place, hosts: Iterable[HostStatus], now: float) -> None:
         """An analysis that waits for a slot, as far as its message goes."""
         free = any(
             slot.profile == place.profile and (slot.state == "free" or slot.uid == record.uid)
@@ -136,8 +140,10 @@ class Reconciler:
         if free:
             # A free slot takes a waiting message within a second. One that was claimed for it, without its
             # prepare having begun, belongs to a message that its worker dropped with a lost connection
-            self._send_anew(record, lost=True, late=silence > LOST_SECONDS)
-        elif silence > patience and (offline := self.ledger.fleet.offline(place)) > patience:
+            self._send_anew(record, lost=True, late=record.is_silent(now, after=self.ledger.times.lost))
+        elif (
+            record.is_silent(now, after=patience) and (offline := self.ledger.fleet.offline(place)) > patience
+        ):
             self._end(record, nobody_came(place, offline), late=True, final=True)
 
     def _send_anew(self, record: Record, *, lost: bool, late: bool) -> None:

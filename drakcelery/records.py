@@ -43,6 +43,8 @@ class Record(Value):
     """The delivery that works, or worked, on the next stage."""
     beat: float | None = None
     """When it last showed life."""
+    silence: float = 0
+    """After how many seconds without that it may be held for dead; stays when the delivery is settled."""
     waiting: float | None = None
     """Since when the next stage is postponed."""
     postponed: int = 0
@@ -80,6 +82,10 @@ class Record(Value):
     def last_sign(self) -> float:
         """When anything about this analysis was last heard."""
         return max(self.updated, self.beat or 0)
+
+    def is_silent(self, now: float, *, after: float) -> bool:
+        """Whether nothing was heard for longer than *after* seconds, and than a claim on it may be silent."""
+        return now - self.last_sign > max(after, self.silence if self.busy else 0)
 
     @property
     def error(self) -> str | None:

@@ -22,8 +22,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from drakcelery import profiles
+from drakcelery import lifesigns, profiles
 from drakcelery.analysis import Name, State
+from drakcelery.lifesigns import Times
 from drakcelery.plugins import DEFAULT_PLUGINS
 from drakcelery.settings_values import (
     ADDRESS_PATTERN,
@@ -189,6 +190,12 @@ class DrakcelerySection(Section):
     storage_patience: int = Field(default=6 * 3600, ge=0, description="seconds to wait for S3 to come back")
     quarantine_after: int = Field(default=3, ge=1, description="failed restores in a row")
     quarantine_seconds: int = Field(default=600, ge=1, description="until a slot is tried again")
+    lease_seconds: int = Field(
+        default=lifesigns.LONGEST,
+        ge=lifesigns.SHORTEST,
+        le=lifesigns.LONGEST,
+        description="seconds without a sign of life, then work goes on elsewhere",
+    )
     stop_seconds: int = Field(default=1500, ge=0, description="how long SIGTERM lets guests finish")
     min_free_space: int = Field(default=2 * 1024**3, ge=0, description="bytes of state_dir's disk")
     spool_limit: int = Field(default=64 * 1024**3, ge=0, description="bytes of all workspaces; 0: none")
@@ -199,6 +206,11 @@ class DrakcelerySection(Section):
     record_ttl: int = Field(default=7 * 24 * 3600, ge=60, description="seconds a finished record stays")
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def times(self) -> Times:
+        """What follows from ``lease_seconds``."""
+        return lifesigns.times_of(self.lease_seconds)
 
 
 class DrakvufSection(Section):

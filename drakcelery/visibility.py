@@ -3,10 +3,11 @@
 kombu hides a message that was delivered from others by the time of its delivery, and gives back what is older
 than the visibility timeout (``kombu.transport.redis.QoS``, 5.7). It takes both times from the clock of
 whichever host is at it, so one that is an hour ahead takes away what all others work on, and one that is an
-hour behind loses its own at once. Here both are Redis' own time.
+hour behind loses its own at once. Here both are Redis' own time. And what is noted of a message is the time
+until which it is its worker's: by that worker's visibility timeout, not by that of whoever looks.
 
 A peer that is gone without a word (a cable, a firewall, a host without power) is noticed by the kernel, by
-redis-py and by kombu, each for the connections that wait in its hands; :data:`OPTIONS` says how soon.
+redis-py and by kombu, each for the connections that wait in its hands; :func:`options` says how soon.
 """
 
 from __future__ import annotations
@@ -22,28 +23,34 @@ from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 
 from drakcelery import redistime
+from drakcelery.lifesigns import Times
 
 log = structlog.get_logger(__name__)
 
-SILENT_SECONDS = 20
-"""After so long without a word from its peer a connection is given up, whatever it waits for."""
 
-OPTIONS: dict[str, Any] = {
-    # Acknowledging, sending, renewing. A BRPOP is not read before its answer is there
-    "socket_timeout": SILENT_SECONDS / 2,
-    "socket_connect_timeout": 5,
-    # What nobody waits for: the kernel asks an idle peer, and waits for a busy one, for so long
-    "socket_keepalive": True,
-    "socket_keepalive_options": {
-        socket.TCP_KEEPIDLE: SILENT_SECONDS // 2,
-        socket.TCP_KEEPINTVL: SILENT_SECONDS // 4,
-        socket.TCP_KEEPCNT: 2,
-        socket.TCP_USER_TIMEOUT: SILENT_SECONDS * 1000,
-    },
-    # kombu asks for an overdue BRPOP, and for an answer from the connection that remote control comes by
-    "health_check_interval": SILENT_SECONDS / 2,
-}
-"""For kombu's Redis transport, whose own are for ever and, for a BRPOP, 51 seconds."""
+def options(times: Times) -> dict[str, Any]:
+    """For kombu's Redis transport, whose own are for ever, for a BRPOP 51 seconds, for a message an hour.
+
+    A connection is given up after so long without a word from its peer, whatever it waits for.
+    """
+    silent = times.connection
+    return {
+        "visibility_timeout": times.visibility,
+        "unacked_restore_interval": times.renew,
+        # Acknowledging, sending, renewing. A BRPOP is not read before its answer is there
+        "socket_timeout": silent / 2,
+        "socket_connect_timeout": min(5, silent / 2),
+        # What nobody waits for: the kernel asks an idle peer, and waits for a busy one, for so long
+        "socket_keepalive": True,
+        "socket_keepalive_options": {
+            socket.TCP_KEEPIDLE: max(1, int(silent / 2)),
+            socket.TCP_KEEPINTVL: max(1, int(silent / 4)),
+            socket.TCP_KEEPCNT: 2,
+            socket.TCP_USER_TIMEOUT: int(silent * 1000),
+        },
+        # kombu asks for an overdue BRPOP, and for an answer from the connection that remote control comes by
+        "health_check_interval": silent / 2,
+    }
 
 
 class QoS(redis.QoS):
@@ -56,20 +63,24 @@ class QoS(redis.QoS):
         origin = message.delivery_info
         raw = dumps([message._raw, origin["exchange"], origin["routing_key"]])  # noqa: SLF001 as kombu's own
         with self.channel.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.zadd(self.unacked_index_key, {delivery_tag: redistime.now(client)})
+            pipe.zadd(self.unacked_index_key, {delivery_tag: self._until(client)})
             pipe.hset(self.unacked_key, delivery_tag, raw)
             pipe.execute()
         virtual.QoS.append(self, message, delivery_tag)
 
+    def _until(self, client: Any) -> float:
+        """The time until which a message is this worker's that is delivered, or renewed, now."""
+        return redistime.now(client) + float(self.visibility_timeout)
+
     def renew(self) -> int:
-        """Count what this worker holds as delivered just now; returns how much it holds.
+        """Keep what this worker holds for as long as if it were delivered just now; returns how much it is.
 
         Only what it still holds: a message that somebody else took over meanwhile stays theirs (``XX``).
         """
         tags = list(self._delivered or ())
         if tags:
             with self.channel.conn_or_acquire() as client:
-                client.zadd(self.unacked_index_key, dict.fromkeys(tags, redistime.now(client)), xx=True)
+                client.zadd(self.unacked_index_key, dict.fromkeys(tags, self._until(client)), xx=True)
         return len(tags)
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002 kombu's signature
@@ -79,8 +90,8 @@ class QoS(redis.QoS):
         would keep for minutes: each message is put back in a transaction.
         """
         with self.channel.conn_or_acquire() as client:
-            latest = redistime.now(client) - self.visibility_timeout
-            tags = client.zrange(self.unacked_index_key, latest, "-inf", desc=True, byscore=True)
+            now = redistime.now(client)
+            tags = client.zrange(self.unacked_index_key, now, "-inf", desc=True, byscore=True)
             for tag in tags:
                 self.restore_by_tag(tag, client)
         if tags:

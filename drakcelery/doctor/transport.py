@@ -27,7 +27,9 @@ def _app(settings: Settings) -> Celery:
     app.conf.update(
         broker_url=settings.broker_url,
         broker_connection_retry=False,
-        **brokers.configuration(settings.broker_url, sentinel_master=settings.sentinel_master),
+        **brokers.configuration(
+            settings.broker_url, settings.drakcelery.times, sentinel_master=settings.sentinel_master
+        ),
     )
     if not settings.broker_url.startswith("amqp"):
         limits = {"socket_timeout": SECONDS, "socket_connect_timeout": SECONDS}

@@ -2,10 +2,10 @@
 --
 -- KEYS[1] drak:analysis:{uid}  hash, the record
 -- ARGV    attempt, stage before this one ('' for the first), new state, host, slot, token of this delivery,
---         seconds after which a delivery that shows no life counts as dead
+--         seconds without a sign of life after which this delivery may be held for dead: noted with its claim
 -- returns 1; 0 where the attempt is stale; 2 where another delivery of this stage is under way
 local record = KEYS[1]
-local fields = redis.call('HMGET', record, 'attempt', 'done', 'state', 'busy', 'beat')
+local fields = redis.call('HMGET', record, 'attempt', 'done', 'state', 'busy', 'beat', 'silence')
 local state = fields[3]
 local over = not state or state == 'PUBLISHED' or state == 'FAILED' or state == 'CANCELLED'
 if over or fields[1] ~= ARGV[1] or (fields[2] or '') ~= ARGV[2] then
@@ -13,10 +13,10 @@ if over or fields[1] ~= ARGV[1] or (fields[2] or '') ~= ARGV[2] then
 end
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
-if fields[4] and fields[4] ~= ARGV[6] and tonumber(now) - tonumber(fields[5]) < tonumber(ARGV[7]) then
+if fields[4] and fields[4] ~= ARGV[6] and tonumber(now) - tonumber(fields[5]) < tonumber(fields[6]) then
   return 2
 end
 redis.call('HSET', record, 'state', ARGV[3], 'host', ARGV[4], 'slot', ARGV[5], 'busy', ARGV[6], 'beat', now,
-  'updated', now)
+  'silence', ARGV[7], 'updated', now)
 redis.call('HSETNX', record, 'at:' .. ARGV[3], now)
 return 1

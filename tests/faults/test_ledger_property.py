@@ -31,7 +31,7 @@ from drakcelery import contract
 from drakcelery.analysis import Failure, Fault, Stage, State
 from drakcelery.embedded.services import Services
 from drakcelery.errors import Superseded
-from drakcelery.ledger import DONE, DUE, LIVE, NOTICES, SILENCE, Ledger, record_key
+from drakcelery.ledger import DONE, DUE, LIVE, NOTICES, Ledger, record_key
 from drakcelery.notices import Notice, Notices
 from drakcelery.records import Record
 from tests.ledgers import intake_of
@@ -249,7 +249,7 @@ class Actors(RuleBasedStateMachine):
             self.ledger.advance(uid, attempt, stage, host="rack-1", slot="vm-1", token=token)
             assert before is not None
             assert (before.attempt, before.following) == (attempt, stage)
-            silent = before.beat is None or self.ledger.now() - before.beat > SILENCE
+            silent = before.beat is None or self.ledger.now() - before.beat > before.silence
             assert before.busy is None or silent
             self.deliveries.append(Delivery(uid, before.task_uid, attempt, stage, token))
 
@@ -366,7 +366,9 @@ class Actors(RuleBasedStateMachine):
     def fall_silent(self, uid: str) -> None:
         """The delivery at work has not been heard for long."""
         if self.client.hexists(record_key(uid), "beat"):
-            self.client.hset(record_key(uid), "beat", f"{self.ledger.now() - SILENCE - 1:.6f}")
+            self.client.hset(
+                record_key(uid), "beat", f"{self.ledger.now() - self.ledger.times.silence - 1:.6f}"
+            )
 
     # What must be true
 

@@ -11,9 +11,10 @@ from karton.core.task import TaskPriority, TaskState
 from drakcelery import contract
 from drakcelery.analysis import Place
 from drakcelery.errors import Superseded
-from drakcelery.fleet import FLEET, HOST_TTL
+from drakcelery.fleet import FLEET
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger
+from drakcelery.lifesigns import DEFAULT
 from drakcelery.records import HostStatus, SlotStatus
 from tests.ledgers import intake_of
 
@@ -118,6 +119,6 @@ def test_the_fleet_remembers(ledger: Ledger) -> None:
     on_rack = Place(profile="win7", host="rack-1")
     assert list(ledger.fleet.places()) == [on_rack]
     assert ledger.fleet.offline(WIN7) == ledger.fleet.offline(on_rack) == 0
-    ledger.redis.zincrby(FLEET, -100 - HOST_TTL, str(on_rack))
+    ledger.redis.zincrby(FLEET, -100 - DEFAULT.host, str(on_rack))
     assert 100 < ledger.fleet.offline(WIN7) < 200
     assert ledger.fleet.offline(Place(profile="win7", host="rack-2")) > 3600

@@ -14,8 +14,10 @@ from karton.core import Task
 from drakcelery import contract
 from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
-from drakcelery.fleet import HOST_TTL, MEMORY
+from drakcelery.fleet import MEMORY
 from drakcelery.ledger import Ledger, record_key
+from drakcelery.lifesigns import DEFAULT
+from drakcelery.reconcile import TURN_SHARE
 from tests import keys
 from tests.faults.fleet import Fleet, Options
 from tests.ledgers import intake_of
@@ -80,7 +82,8 @@ def test_scripts_name_the_keys_they_own() -> None:
 def test_stated_times_are_the_real_ones() -> None:
     """What the page says in numbers is what the code has."""
     stated = {key.pattern: key.ttl for key in keys.documented()}
-    assert stated["drak:host:<host>"] == f"{HOST_TTL} seconds"
+    assert stated["drak:host:<host>"] == f"{DEFAULT.host:.0f} seconds; half of `[drakcelery] lease_seconds`"
+    assert stated["drak:reconciled"].startswith(f"{TURN_SHARE * DEFAULT.reconcile:.0f} seconds;")
     assert stated["drak:fleet"].startswith(f"{MEMORY // 86400} days")
 
 
@@ -99,7 +102,7 @@ def test_a_fleet_leaves_documented_keys_only(fleet: Fleet) -> None:
                 rows = [one for one in keys.documented() if one.matches(key)]
                 assert rows, f"docs/keys.md lacks {key} ({kind}, TTL {ttl})"
                 assert any(kind in one.kind for one in rows), (key, kind)
-                assert ttl > 0 or not all(one.expires for one in rows), f"{key} should expire"
+                assert ttl != -1 or not all(one.expires for one in rows), f"{key} should expire"
             assert keys.leaked(client, found) == []
 
 

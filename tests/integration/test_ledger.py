@@ -14,7 +14,8 @@ from drakcelery import contract
 from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import Superseded, UnderWay
 from drakcelery.intake import INBOX
-from drakcelery.ledger import DONE, DUE, LIVE, SILENCE, Ledger, record_key
+from drakcelery.ledger import DONE, DUE, LIVE, Ledger, record_key
+from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
 from drakcelery.records import HostStatus
 from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis
@@ -166,13 +167,28 @@ def test_one_delivery_at_a_time(ledger: Ledger) -> None:
         enter(ledger, 1, Stage.PREPARE, "second")
     ledger.abandon("a-1", 1, Stage.PREPARE)
     enter(ledger, 1, Stage.PREPARE, "second")
-    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - SILENCE)
+    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence)
     enter(ledger, 1, Stage.PREPARE, "third")
     assert not ledger.renew("a-1", 1, token="second")
     with pytest.raises(Superseded):
         ledger.complete("a-1", 1, Stage.PREPARE, token="second")
     ledger.complete("a-1", 1, Stage.PREPARE, token="third")
     ledger.complete("a-1", 1, Stage.PREPARE, token="third")
+
+
+def test_a_claim_is_kept_by_its_own_lease(ledger: Ledger) -> None:
+    """A delivery to a host with a shorter lease takes nothing from one that shows life less often."""
+    opened(ledger)
+    ledger.begin_attempt("a-1", after=0)
+    enter(ledger, 1, Stage.PREPARE, "first")
+    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence + 5)
+    ledger.times = times_of(SHORTEST)
+    with pytest.raises(UnderWay):
+        enter(ledger, 1, Stage.PREPARE, "second")
+    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - DEFAULT.silence)
+    enter(ledger, 1, Stage.PREPARE, "second")
+    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence)
+    enter(ledger, 1, Stage.PREPARE, "third")
 
 
 def test_postponing(ledger: Ledger) -> None:

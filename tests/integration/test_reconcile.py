@@ -14,7 +14,8 @@ from drakcelery import contract
 from drakcelery.analysis import Fault, Stage, State
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger, record_key
-from drakcelery.reconcile import LOST_SECONDS, MOST_RESENDS, RENEWAL_SECONDS, Reconciler
+from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
+from drakcelery.reconcile import MOST_RESENDS, QUEUED_SECONDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import Settings
 from tests.ledgers import intake_of
@@ -116,7 +117,7 @@ def test_a_lost_prepare_message(fleet: Fleet) -> None:
     """A sample that waits though a slot is free has lost its message; while no slot is free it just waits."""
     fleet.ledger.begin_attempt(UID, after=0)
     fleet.ledger.sent(UID, 1)
-    fleet.age(LOST_SECONDS + 1)
+    fleet.age(DEFAULT.lost + 1)
     fleet.host("rack-1", "running")
     assert fleet.reconcile() == {}
     fleet.host("rack-1", "free")
@@ -129,7 +130,7 @@ def test_a_prepare_message_that_a_worker_dropped(fleet: Fleet) -> None:
     """A sample that a slot was claimed for, and whose prepare never began, has lost its message as well."""
     fleet.ledger.begin_attempt(UID, after=0)
     fleet.ledger.sent(UID, 1)
-    fleet.age(LOST_SECONDS + 1)
+    fleet.age(DEFAULT.lost + 1)
     fleet.host("rack-1", "preparing", holder=UID)
     assert fleet.reconcile() == {"sent": 1}
     assert fleet.sent == [(2, Stage.PREPARE)]
@@ -143,13 +144,57 @@ def test_a_lost_step_is_sent_again(fleet: Fleet, stages: int) -> None:
     fleet.walk(*tuple(Stage)[:stages])
     for resend in range(1, MOST_RESENDS + 1):
         fleet.host("rack-1", "running")
-        fleet.age(LOST_SECONDS * resend + 1)
+        fleet.age(QUEUED_SECONDS * resend + 1)
         assert fleet.reconcile() == {"resent": 1}
         assert fleet.reconcile() == {}
     assert fleet.sent == [(1, tuple(Stage)[stages])] * MOST_RESENDS
-    fleet.age(LOST_SECONDS * (MOST_RESENDS + 1) + 1)
+    fleet.age(QUEUED_SECONDS * (MOST_RESENDS + 1) + 1)
     assert fleet.reconcile() == {"ended": 1}
     assert "did not take up" in str(fleet.record.error)
+
+
+def test_a_claim_that_fell_silent(fleet: Fleet) -> None:
+    """A step is sent again a lease after the last sign of who works on it, later if it waits in a queue."""
+    shortest = times_of(SHORTEST)
+    fleet.ledger.times = shortest
+    fleet.ledger.begin_attempt(UID, after=0)
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(Stage.PREPARE)
+    fleet.host("rack-1", "running")
+    fleet.age(shortest.lost + 1)
+    assert fleet.reconcile() == {}
+    fleet.enter(Stage.RUN)
+    fleet.age(shortest.lost + 1)
+    assert fleet.reconcile() == {"resent": 1}
+    assert fleet.sent == [(1, Stage.RUN)]
+
+
+@pytest.mark.parametrize(("begun", "there"), [(Stage.PREPARE, True), (Stage.RUN, True), (Stage.RUN, False)])
+def test_a_claim_goes_by_its_own_lease(fleet: Fleet, begun: Stage, there: bool) -> None:
+    """A reconcile with a short lease waits for who has promised to show life less often."""
+    fleet.ledger.begin_attempt(UID, after=0)
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(*tuple(Stage)[: tuple(Stage).index(begun)])
+    fleet.enter(begun)
+    fleet.ledger.times = times_of(SHORTEST)
+    if there:
+        fleet.host("rack-1", "running")
+    fleet.age(DEFAULT.silence - 1)
+    assert fleet.reconcile() == {}
+    fleet.age(DEFAULT.silence + 1)
+    assert fleet.reconcile() != {}
+
+
+def test_a_finished_run_waits_for_its_host(fleet: Fleet) -> None:
+    """Where the host is gone, a run that is done and waits there has more time than one that is under way."""
+    fleet.ledger.times = times_of(SHORTEST)
+    fleet.ledger.begin_attempt(UID, after=0)
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(Stage.PREPARE, Stage.RUN)
+    fleet.age(fleet.ledger.times.lost + 1)
+    assert fleet.reconcile() == {}
+    fleet.age(QUEUED_SECONDS + 1)
+    assert fleet.reconcile() == {"ended": 1}
 
 
 def test_a_lost_host(fleet: Fleet) -> None:
@@ -160,7 +205,7 @@ def test_a_lost_host(fleet: Fleet) -> None:
     fleet.enter(Stage.RUN)
     fleet.host("rack-2", "free")
     assert fleet.reconcile() == {}
-    fleet.age(LOST_SECONDS + 1)
+    fleet.age(DEFAULT.lost + 1)
     assert fleet.reconcile() == {"ended": 1}
     record = fleet.record
     assert (record.attempt, record.state, record.failures[0].fault) == (2, State.QUEUED, Fault.GONE)
@@ -175,7 +220,7 @@ def test_poison(fleet: Fleet) -> None:
         fleet.ledger.redis.delete("drak:due")
         fleet.ledger.sent(UID, attempt)
         fleet.ledger.advance(UID, attempt, Stage.PREPARE, host="rack-2", slot="vm-1", token="t")
-        fleet.age(LOST_SECONDS + 1)
+        fleet.age(DEFAULT.lost + 1)
         assert fleet.reconcile() == {"ended": 1}
     task = fleet.ledger.karton_task(fleet.task.uid)
     assert task is not None

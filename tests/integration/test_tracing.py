@@ -14,8 +14,8 @@ from drakcelery.analysis import Stage, State
 from drakcelery.handover import hand_over
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger, task_key
+from drakcelery.lifesigns import DEFAULT
 from drakcelery.monitoring import tracing
-from drakcelery.reconcile import LOST_SECONDS
 from drakcelery.settings import Settings, TracingSection
 from tests.collector import Span, spans
 from tests.integration.test_reconcile import UID, Fleet
@@ -56,7 +56,7 @@ def sent() -> Iterator[Sent]:
 
 def test_a_message_that_is_lost(fleet: Fleet, sent: Sent) -> None:
     """The attempt that nobody took up is replaced, which is no failure; its trace goes on."""
-    fleet.age(LOST_SECONDS + 1)
+    fleet.age(DEFAULT.lost + 1)
     fleet.host("rack-1", "free")
     assert fleet.reconcile() == {"sent": 1}
     (attempt,) = sent()
@@ -69,7 +69,7 @@ def test_a_host_that_is_gone(fleet: Fleet, sent: Sent) -> None:
     """Whoever ends an attempt of a dead host says so; with the last one the analysis is over."""
     for attempt in (1, 2, 3):
         fleet.ledger.advance(UID, attempt, Stage.PREPARE, host="rack-1", slot="vm-1", token="t")
-        fleet.age(LOST_SECONDS + 1)
+        fleet.age(DEFAULT.lost + 1)
         fleet.host("rack-2", "running")
         assert fleet.reconcile() == {"ended": 1}
         fleet.ledger.sent(UID, attempt + 1)
@@ -105,7 +105,7 @@ def test_a_cancelled_analysis(fleet: Fleet, sent: Sent, by: str) -> None:
 def test_a_host_that_takes_nothing_any_more(fleet: Fleet, sent: Sent) -> None:
     """An attempt that goes from a drained host to another is replaced."""
     fleet.ledger.advance(UID, 1, Stage.PREPARE, host="rack-1", slot="vm-1", token="t")
-    fleet.age(LOST_SECONDS + 1)
+    fleet.age(DEFAULT.lost + 1)
     fleet.host("rack-2", "free")
     assert fleet.reconcile() == {"ended": 1}
     assert fleet.ledger.redis.zrem("drak:due", UID)

@@ -13,8 +13,7 @@ from celery.app import amqp
 from kombu import Connection, Queue
 from kombu.transport import pyamqp
 
-from drakcelery import brokers, visibility
-from drakcelery.lease import VISIBILITY_SECONDS
+from drakcelery import brokers, lifesigns, visibility
 from drakcelery.settings import Settings
 from tests.unit.settings.reading import complaint, read
 
@@ -24,7 +23,9 @@ def app_of(settings: Settings) -> Celery:
     app = Celery("test", amqp="drakcelery.brokers:AMQP", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker_url,
-        **brokers.configuration(settings.broker_url, sentinel_master=settings.sentinel_master),
+        **brokers.configuration(
+            settings.broker_url, settings.drakcelery.times, sentinel_master=settings.sentinel_master
+        ),
     )
     return app
 
@@ -44,7 +45,7 @@ def test_sentinel(tmp_path: Path) -> None:
     assert connection.password == "p@"
     assert connection.transport.driver_type == "redis"
     options = connection.transport_options or {}
-    assert (options["master_name"], options["visibility_timeout"]) == ("drak", VISIBILITY_SECONDS)
+    assert (options["master_name"], options["visibility_timeout"]) == ("drak", 45)
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_tls(tmp_path: Path) -> None:
     assert connection.ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": "/etc/ca.pem"}
     assert (connection.hostname, connection.port, connection.virtual_host) == ("h", 6380, "2")
     options = connection.transport_options or {}
-    assert options["visibility_timeout"] == VISIBILITY_SECONDS
+    assert options["visibility_timeout"] == 45
     assert "master_name" not in options
 
 
@@ -76,14 +77,22 @@ def test_transport(tmp_path: Path, url: str, transport: type) -> None:
         assert type(one.transport) is transport
 
 
-def test_silent_peers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lease", [lifesigns.SHORTEST, lifesigns.LONGEST])
+def test_silent_peers(tmp_path: Path, lease: int) -> None:
     """No connection to Redis waits for ever; none gives up on an answer that Redis takes its time for."""
-    options = connection_of(tmp_path, "redis://h/1").transport_options or {}
-    assert brokers.POLL_SECONDS < options["socket_timeout"] <= visibility.SILENT_SECONDS
-    assert options["socket_connect_timeout"] <= visibility.SILENT_SECONDS
+    url = "redis://h/1"
+    settings = read(tmp_path, f"[celery]\nbroker_url={url}\n[drakcelery]\nlease_seconds={lease}\n")
+    options = app_of(settings).connection_for_read().transport_options or {}
+    silent = settings.drakcelery.times.connection
+    assert brokers.POLL_SECONDS < options["socket_timeout"] <= silent
+    assert options["socket_connect_timeout"] <= silent
     # A BRPOP is looked at every interval, and given up when it is overdue by one
-    assert 2 * options["health_check_interval"] <= visibility.SILENT_SECONDS < VISIBILITY_SECONDS
-    assert options["socket_keepalive_options"][socket.TCP_USER_TIMEOUT] == 1000 * visibility.SILENT_SECONDS
+    assert 2 * options["health_check_interval"] <= silent < options["visibility_timeout"]
+    keepalive = options["socket_keepalive_options"]
+    assert keepalive[socket.TCP_USER_TIMEOUT] == int(1000 * silent)
+    asked = [keepalive[name] for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)]
+    assert all(isinstance(seconds, int) and seconds >= 1 for seconds in asked)
+    assert asked[0] + keepalive[socket.TCP_KEEPCNT] * asked[1] <= silent
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "contract",
         "errors",
         "estimates",
+        "lifesigns",
         "logvalues",
         "monitoring.spans",
         "overview",
