@@ -8,20 +8,21 @@ a higher priority that are still to come. The same scene and seed give the same 
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from drakcelery.analysis import Place, State, Value
 from drakcelery.records import Record
 
 ROUNDS = 200
-FEWEST_ROUNDS = 60
+FEWEST_ROUNDS = 20
 STEPS = 40_000
-"""How many starts are played in all; with many that wait there are fewer rounds."""
+"""How many analyses are played in all; with many that wait or are at work there are fewer rounds."""
 ENOUGH = 5
 """With fewer learned analyses than that, :data:`GUESSES` are taken for learned too."""
 
@@ -145,7 +146,7 @@ def learned_of(record: Record) -> Learned | None:
 
 def estimate(scene: Scene, *, seed: int = 0) -> dict[str, Estimate]:
     """Estimates by uid; none for what waits for a place of which no slot is in use or free."""
-    rounds = max(FEWEST_ROUNDS, min(ROUNDS, STEPS // max(1, len(scene.waiting))))
+    rounds = max(FEWEST_ROUNDS, min(ROUNDS, STEPS // max(1, len(scene.waiting) + len(scene.at_work))))
     play = _Play(scene, random.Random(seed))  # noqa: S311 a simulation, no secret
     for _ in range(rounds):
         play.round()
@@ -172,6 +173,41 @@ def lessons(learned: Mapping[str, Sequence[Learned]], profile: str) -> list[Lear
     """What a profile's durations are drawn from: its own, else those of all profiles, else guesses."""
     known = list(learned.get(profile, ())) or [one for many in learned.values() for one in many]
     return known if len(known) >= ENOUGH else [*known, *GUESSES]
+
+
+class _Slots:
+    """When each slot is free in one round. What is free first is kept in a heap: there may be thousands."""
+
+    def __init__(self, rooms: Sequence[Room], choices: Mapping[Place, Sequence[int]]) -> None:
+        """*choices*: the numbers of the slots of each place."""
+        self.free = [0.0] * len(rooms)
+        self._rooms = rooms
+        self._choices = choices
+        self._heaps: dict[Place, list[tuple[float, int]]] = {}
+
+    def first(self, place: Place) -> int:
+        """The slot of *place* that is free first."""
+        heap = self._heaps.get(place)
+        if heap is None:
+            heap = self._heaps[place] = [(self.free[number], number) for number in self._choices[place]]
+            heapq.heapify(heap)
+        while heap[0][0] != self.free[heap[0][1]]:
+            heapq.heappop(heap)  # it was taken since
+        return heap[0][1]
+
+    def take(self, number: int, until: float) -> None:
+        """A slot is free at another time."""
+        self.free[number] = until
+        place = self._rooms[number].place
+        for within in (place, Place(profile=place.profile)):
+            if within in self._heaps:
+                heapq.heappush(self._heaps[within], (until, number))
+
+    def take_all(self, until: Iterable[tuple[int, float]]) -> None:
+        """As :meth:`take`, for many."""
+        for number, at in until:
+            self.free[number] = at
+        self._heaps.clear()
 
 
 @dataclass
@@ -206,19 +242,19 @@ class _Play:
         self._pools = {
             name: self.chance.choices(known, k=len(known)) for name, known in self._lessons.items()
         }
-        free = [0.0] * len(self.scene.rooms)
+        slots = _Slots(self.scene.rooms, self._choices)
         for work, left in zip(self.scene.at_work, self._left, strict=True):
             leaves, ends = self._remaining(work, left)
             if work.uid in self._held:
-                free[self._held[work.uid]] = leaves
+                slots.take(self._held[work.uid], leaves)
             self.finishes[work.uid].append(ends)
         late = list(self._late)
         for wait in self._waiting:
-            while late and late[-1].not_before <= min(free[number] for number in self._choices[wait.place]):
-                self._place(late.pop(), free)
-            self._place(wait, free)
+            while late and late[-1].not_before <= slots.free[slots.first(wait.place)]:
+                self._place(late.pop(), slots)
+            self._place(wait, slots)
         while late:
-            self._place(late.pop(), free)
+            self._place(late.pop(), slots)
 
     def _left_of(self, work: Work) -> list[float]:
         """What its stage may still take, by the lessons that took longer than it has until now."""
@@ -243,28 +279,29 @@ class _Play:
             return first, first + following.rest
         return 0.0, first
 
-    def _place(self, wait: Wait, free: list[float]) -> None:
+    def _place(self, wait: Wait, slots: _Slots) -> None:
         """Give *wait* the slot that is free first; it may have claimed one already."""
-        pool, choices = self._pools[wait.place.profile], self._choices[wait.place]
+        pool = self._pools[wait.place.profile]
         if not wait.uid:
-            self._flood(wait, pool, free)
+            self._flood(wait, pool, slots)
             return
         number = self._held.get(wait.uid, -1)
         if number < 0:
-            number = min(choices, key=free.__getitem__)
-        start = max(free[number], wait.not_before)
+            number = slots.first(wait.place)
+        start = max(slots.free[number], wait.not_before)
         takes = self.chance.choice(pool)
         leaves = start + takes.prepare + takes.run_within(wait.timeout)
         self.starts[wait.uid].append(start)
         self.finishes[wait.uid].append(leaves + takes.rest)
         if not wait.is_probe:
-            free[number] = leaves
+            slots.take(number, leaves)
 
-    def _flood(self, wait: Wait, pool: Sequence[Learned], free: list[float]) -> None:
+    def _flood(self, wait: Wait, pool: Sequence[Learned], slots: _Slots) -> None:
         """Spread the work of many over the slots, which fill up as vessels do, from the lowest on."""
         takes = [one.prepare + one.run_within(wait.timeout) for one in pool]
         mean, deviation = statistics.fmean(takes), statistics.pstdev(takes)
         work = max(0.0, self.chance.gauss(wait.count * mean, math.sqrt(wait.count) * deviation))
+        free = slots.free
         order = sorted(self._choices[wait.place], key=free.__getitem__)
         level = used = 0.0
         for count, number in enumerate(order, 1):
@@ -272,6 +309,8 @@ class _Play:
             level = (used + work) / count
             if count == len(order) or level <= free[order[count]]:
                 break
-        for number in order[:count]:
-            # Slots do not all come free at one instant
-            free[number] = max(free[number], level + self.chance.uniform(-mean / 2, mean / 2))
+        # Slots do not all come free at one instant
+        slots.take_all(
+            (number, max(free[number], level + self.chance.uniform(-mean / 2, mean / 2)))
+            for number in order[:count]
+        )

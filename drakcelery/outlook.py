@@ -29,7 +29,8 @@ from drakcelery.settings import Settings
 
 LISTED = 200
 """So many tasks of a line, or of one of Karton's queues, get an estimate of their own."""
-WAITING_STATES = (State.RECEIVED, State.QUEUED)
+KINDS = 8
+"""So many kinds of samples, by place and timeout, are told apart among those that are only counted."""
 
 Read = Callable[[Task], Analysis]
 """What ingress would make of a Karton task. Raises :class:`BadTask` where it would refuse it."""
@@ -130,7 +131,7 @@ def _probes(hosts: Iterable[HostStatus], timeout: int) -> list[Wait]:
 
 
 def _work(record: Record, now: float) -> Work | None:
-    if record.analysis is None or record.state in WAITING_STATES:
+    if record.analysis is None or record.state is State.QUEUED:
         return None
     return Work(
         uid=record.uid,
@@ -148,7 +149,7 @@ def _phase(state: State) -> State:
 
 def _waiting(ledger: Ledger, records: Iterable[Record], now: float) -> list[Wait]:
     """Those of the ledger that have no slot yet, in the order of their messages."""
-    waiting = [one for one in records if one.analysis is not None and one.state in WAITING_STATES]
+    waiting = [one for one in records if one.analysis is not None and one.state is State.QUEUED]
     if not waiting:
         return []
     due = dict(cast("list[tuple[str, float]]", ledger.redis.zrange(DUE, 0, -1, withscores=True)))
@@ -236,8 +237,9 @@ def _of_place(usual: Counter[tuple[Place, int]], place: Place | None) -> Mapping
 
 def _bulk(count: int, usual: Mapping[tuple[Place, int], int]) -> list[Wait]:
     """So many that nobody has looked at: taken to be like those that stand before them."""
-    total = sum(usual.values())
-    shares = [(place, timeout, round(count * part / total)) for (place, timeout), part in usual.items()]
+    kinds = Counter(usual).most_common(KINDS)
+    total = sum(part for _, part in kinds)
+    shares = [(place, timeout, round(count * part / total)) for (place, timeout), part in kinds]
     return [
         Wait(uid="", place=place, timeout=timeout, count=share) for place, timeout, share in shares if share
     ]
