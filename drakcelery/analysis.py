@@ -42,7 +42,6 @@ class Stage(enum.StrEnum):
 class State(enum.StrEnum):
     """What the ledger says of an analysis."""
 
-    RECEIVED = "RECEIVED"
     QUEUED = "QUEUED"
     PREPARING = "PREPARING"
     RUNNING = "RUNNING"

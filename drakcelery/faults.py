@@ -20,9 +20,7 @@ from pathlib import Path
 
 POINTS = (
     "ingress.accepted",
-    "ingress.started",
     "ingress.opened",
-    "ingress.begun",
     "ingress.sent",
     "prepare.entered",
     "prepare.workspace_made",

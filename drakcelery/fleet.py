@@ -2,12 +2,14 @@
 
 Keys:
     ``drak:host:<host>``  string (JSON), what a host's vm worker last said of itself; expires
-    ``drak:fleet``        zset of places (``<profile>@<host>``) by when they were last seen; expires
+    ``drak:fleet``        zset of places (``<profile>@<host>``) by when they were last seen; expires. The
+                          hosts are found by it: nothing looks for them among all keys
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable
 from typing import cast
 
 import redis
@@ -15,10 +17,13 @@ import redis
 from drakcelery import lifesigns, redistime
 from drakcelery.analysis import Place
 from drakcelery.records import HostStatus
+from drakcelery.rooms import Rooms
 
 FLEET = "drak:fleet"
 MEMORY = 7 * 24 * 3600
 """Seconds for which a host or profile that is not seen any more is still known."""
+SIGHT_SECONDS = 1.0
+"""How old what an ingress knows of the slots may be; what is in flight it counts anew each time."""
 
 
 class Fleet:
@@ -33,37 +38,69 @@ class Fleet:
         now = redistime.now(self._redis)
         seen = {str(Place(profile=slot.profile, host=status.host)): now for slot in status.slots}
         with self._redis.pipeline() as pipe:
-            pipe.set(f"drak:host:{status.host}", status.model_dump_json(), px=int(lasts * 1000))
+            pipe.set(host_key(status.host), status.model_dump_json(), px=int(lasts * 1000))
             if seen:
                 pipe.zadd(FLEET, seen)
+                pipe.zremrangebyscore(FLEET, "-inf", now - MEMORY)
                 pipe.expire(FLEET, MEMORY)
             pipe.execute()
 
     def retire(self, host: str) -> None:
         """A host's vm worker stops."""
-        self._redis.delete(f"drak:host:{host}")
+        self._redis.delete(host_key(host))
 
     def hosts(self) -> list[HostStatus]:
-        """Every host that is not gone, by name."""
-        keys = sorted(cast("Iterator[str]", self._redis.scan_iter(match="drak:host:*", count=1000)))
-        texts = cast("list[str | None]", self._redis.mget(keys)) if keys else []
+        """Every host with slots that is not gone, by name."""
+        now = redistime.now(self._redis)
+        # Some more than those: whether a host is alive is for the key that expires to say
+        names = sorted({str(place.host) for place in self._seen(since=now - 2 * lifesigns.DEFAULT.host)})
+        texts = cast("list[str | None]", self._redis.mget(map(host_key, names))) if names else []
         return [HostStatus.model_validate_json(text) for text in texts if text is not None]
 
     def places(self) -> dict[Place, float]:
         """Every place of a host that the fleet has had lately, alive or not, and when it was last seen."""
-        oldest = redistime.now(self._redis) - MEMORY
-        members = self._redis.zrangebyscore(FLEET, oldest, "+inf", withscores=True)
+        return self._seen(since=redistime.now(self._redis) - MEMORY)
+
+    def _seen(self, *, since: float) -> dict[Place, float]:
+        members = self._redis.zrangebyscore(FLEET, since, "+inf", withscores=True)
         return {Place.parse(name): seen for name, seen in cast("list[tuple[str, float]]", members)}
 
     def offline(self, place: Place) -> float:
         """For how many seconds nobody has had *place*; 0 while a host may have it. At most :data:`MEMORY`."""
-        seen = max((at for other, at in self.places().items() if _is_within(other, place)), default=0.0)
-        silent = redistime.now(self._redis) - seen
-        return min(silent, MEMORY) if silent > lifesigns.DEFAULT.host else 0.0
+        return self.silences([place])[place]
+
+    def silences(self, wanted: Iterable[Place]) -> dict[Place, float]:
+        """As :meth:`offline`, for many places."""
+        seen: dict[Place, float] = {}
+        for place, at in self.places().items():
+            for within in (place, Place(profile=place.profile)):
+                seen[within] = max(at, seen.get(within, 0.0))
+        now = redistime.now(self._redis)
+        silent = {place: now - seen.get(place, 0.0) for place in wanted}
+        gone = lifesigns.DEFAULT.host
+        return {place: min(since, MEMORY) if since > gone else 0.0 for place, since in silent.items()}
 
 
-def _is_within(other: Place, place: Place) -> bool:
-    return other.profile == place.profile and place.host in (None, other.host)
+class Sight:
+    """The fleet as it was a moment ago: of hundreds of hosts there is too much to read at each poll."""
+
+    def __init__(self, fleet: Fleet, *, look_ahead: int) -> None:
+        self._fleet = fleet
+        self._look_ahead = look_ahead
+        self._looked = -SIGHT_SECONDS
+        self._rooms = Rooms.of([], {}, look_ahead=look_ahead)
+
+    def rooms(self) -> Rooms:
+        """The slots of the hosts that are alive, with nothing in flight."""
+        if time.monotonic() - self._looked >= SIGHT_SECONDS:
+            self._rooms = Rooms.of(self._fleet.hosts(), {}, look_ahead=self._look_ahead)
+            self._looked = time.monotonic()
+        return self._rooms
+
+
+def host_key(host: str) -> str:
+    """What a host last said of itself."""
+    return f"drak:host:{host}"
 
 
 def _words(seconds: float) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import structlog
 from karton.core import Task
@@ -18,10 +20,10 @@ from redis.exceptions import RedisError
 from drakcelery import __version__, contract, stranded
 from drakcelery.analysis import Analysis, Place, is_uid
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
-from drakcelery.errors import BadTask, StorageError, Superseded
+from drakcelery.errors import BadTask, StorageAway, StorageError, Superseded
 from drakcelery.faults import reach
 from drakcelery.filetype import describe
-from drakcelery.fleet import nobody_came
+from drakcelery.fleet import Sight, nobody_came
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger
 from drakcelery.logs import about
@@ -37,6 +39,8 @@ POLL_SECONDS = 0.2
 """How soon a free place in the fleet is filled from Karton's queue."""
 AWAY_SECONDS = 5.0
 """Before the next try where Redis does not answer."""
+BATCH = 16
+"""So many tasks are taken at once. Those of an ingress that dies wait until it counts as dead."""
 GIVE_UP_AT_ONCE = 100
 """How many tasks of a line are refused before other work is looked at."""
 
@@ -86,8 +90,7 @@ class Ingress:
         """Until *stop* is set, or another ingress with other filters takes over our identity."""
         bind = bind_of(self.settings)
         self._register(bind)
-        self._find_stranded()
-        checked = 0.0
+        search, searching, checked = self._find_stranded(), True, 0.0
         while not stop.is_set():
             try:
                 if time.monotonic() - checked >= self.ledger.times.check:
@@ -96,97 +99,112 @@ class Ingress:
                         return
                     self._adopt()
                     self._give_up()
-                if not (self.send_due() or self.take_one()):
+                searching = searching and next(search, False)
+                if not (self.work() or searching):
                     stop.wait(POLL_SECONDS)
             except RedisError as error:
                 log.warning("redis_away", error=str(error))
+                search = self._find_stranded()  # the error has ended that one
                 stop.wait(AWAY_SECONDS)
 
-    def take_one(self) -> bool:
-        """Take the most urgent task, if the fleet has room. False where there was nothing to take."""
-        rooms = self.rooms()
-        places = [place for place in self.intake.places() if rooms.free(place)]
-        task_uid = self.intake.accept(room=rooms.total(), places=places)
-        if task_uid is None:
+    def work(self) -> bool:
+        """Send what is due, or take what waits. False where there was nothing to do."""
+        return self.intake.has_work() and (self.send_due() or self.take())
+
+    def take(self) -> bool:
+        """Take the most urgent tasks, as far as the fleet has room. False where there was nothing to take."""
+        in_flight, places = self.intake.look()
+        rooms = self._sight.rooms().beside(in_flight)
+        if not rooms.total():
             return False
-        self.handle(task_uid, rooms)
-        return True
+        lines = {place: free for place in places if (free := rooms.free(place))}
+        taken = self.intake.accept(limit=rooms.most(), places=lines, most=BATCH)
+        self._handle(taken, rooms)
+        return bool(taken)
 
     def send_due(self) -> bool:
         """Send an attempt, or a postponed stage, whose time has come. False where there was none."""
         uid = self.ledger.due()
-        if uid is not None:
-            self._send(uid)
-        return uid is not None
+        if uid is None:
+            return False
+        record = self.ledger.get(uid)
+        if record is not None and not record.state.is_over:
+            self._send(record)
+        return True
 
-    def rooms(self) -> Rooms:
-        """How many more analyses the fleet takes, place by place."""
-        look_ahead = self.settings.drakcelery.look_ahead
-        return Rooms.of(self.ledger.fleet.hosts(), self.intake.in_flight(), look_ahead=look_ahead)
+    @cached_property
+    def _sight(self) -> Sight:
+        return Sight(self.ledger.fleet, look_ahead=self.settings.drakcelery.look_ahead)
 
-    def handle(self, task_uid: str, rooms: Rooms) -> None:
-        """Turn an accepted Karton task into an analysis, refuse it, or let it wait for its place.
+    def _handle(self, task_uids: Sequence[str], rooms: Rooms) -> None:
+        """Deal with accepted Karton tasks. They stay in the inbox while S3 is away."""
+        for task_uid, text in zip(task_uids, self.intake.tasks(task_uids), strict=True):
+            task = Task.unserialize(text) if text is not None else None
+            if task is None or task.status is TaskState.FINISHED:
+                log.warning("task_gone" if task is None else "task_cancelled", task=task_uid)
+                self.intake.drop(task_uid)
+                continue
+            with structlog.contextvars.bound_contextvars(task=task_uid):
+                try:
+                    rooms = self._admit(task, rooms)
+                except StorageAway as error:
+                    log.warning("sample_unreachable", error=str(error))
+                    self.intake.set_back(task_uid)
+                    return  # the others' samples would not be reached either; they are tried first next time
 
-        It stays in the inbox while S3 is away.
+    def _admit(self, task: Task, rooms: Rooms) -> Rooms:
+        """Turn an accepted task into an analysis, refuse it, or let it wait for its place.
+
+        Returns what is left of *rooms*. Raises :class:`StorageAway`.
         """
-        task = self.ledger.karton_task(task_uid)
-        if task is None or task.status is TaskState.FINISHED:
-            log.warning("task_gone" if task is None else "task_cancelled", task=task_uid)
-            self.intake.drop(task_uid)
-            return
-        with structlog.contextvars.bound_contextvars(task=task_uid):
-            try:
-                self._start(task, rooms)
-            except BadTask as error:
-                self._refuse(task, str(error))
-            except Superseded:
-                log.info("started_by_another")  # an ingress or reconcile that held this one for dead
-            except RedisError:
-                raise  # the loop waits for it; the task is in the inbox, or in the ledger
-            except StorageError as error:
-                log.warning("sample_unreachable", error=str(error))
-            except Exception as error:
-                log.exception("task_not_understood")
-                self._refuse(task, f"drakcelery could not read this task: {type(error).__name__}: {error}")
+        try:
+            return self._start(task, rooms)
+        except BadTask as error:
+            self._refuse(task, str(error))
+        except Superseded:
+            log.info("started_by_another")  # an ingress or reconcile that held this one for dead
+        except (RedisError, StorageAway):
+            raise  # they are waited for; the task is in the inbox, or in the ledger
+        except StorageError as error:
+            log.warning("sample_unreachable", error=str(error))
+        except Exception as error:
+            log.exception("task_not_understood")
+            self._refuse(task, f"drakcelery could not read this task: {type(error).__name__}: {error}")
+        return rooms
 
-    def _start(self, task: Task, rooms: Rooms) -> None:
+    def _start(self, task: Task, rooms: Rooms) -> Rooms:
         policy = policy_of(self.settings)
         reach("ingress.accepted", str(task.payload.get("override_uid")))
         analysis = contract.read_task(task, self._facts(task, policy), policy)
         with about(uid=analysis.uid):
-            self._open(task, analysis, rooms)
+            return self._open(task, analysis, rooms)
 
-    def _open(self, task: Task, analysis: Analysis, rooms: Rooms) -> None:
-        self._check_place(analysis.place)
-        if not rooms.free(analysis.place):
-            self.intake.wait(task, analysis.place)
-            log.info("waits_for_place", place=str(analysis.place))
-            return
+    def _open(self, task: Task, analysis: Analysis, rooms: Rooms) -> Rooms:
+        place = analysis.place
+        record = None
+        if rooms.free(place):
+            started = contract.started(copy.copy(task))  # its age counts, should others have filled the place
+            record = self.intake.open(analysis, started, limit=rooms.limit(place))
+        else:
+            self._check_place(place)
+        if record is None:
+            self.intake.wait(task, place)
+            log.info("waits_for_place", place=str(place))
+            return rooms
         waited = time.time() - (task.last_update or time.time())
-        self.intake.start(contract.started(task))
-        reach("ingress.started", analysis.uid)
-        attempts = self.intake.open(analysis)
-        if attempts is None:
-            raise BadTask(
-                f"another analysis is under way under the uid {analysis.uid}; wait for it, or choose another"
-            )
         metrics.analysis_received(analysis.profile, waited=waited)
         log.info("accepted", sample=analysis.sample_label, priority=analysis.priority.value)
         try:
-            self._begin(analysis.uid, after=attempts)
-            tracing.accepted(lambda: self.ledger.get(analysis.uid), self.ledger.now)
+            reach("ingress.opened", record.uid)
+            self._send(record)
+            reach("ingress.sent", record.uid)
+            tracing.accepted(lambda: record, self.ledger.now)
         except (Superseded, RedisError):
             raise
         except Exception:
             # Not the task's fault, and too late to refuse it: it is live, so reconcile sends it
             log.exception("not_sent")
-
-    def _begin(self, uid: str, *, after: int) -> None:
-        reach("ingress.opened", uid)
-        self.ledger.begin_attempt(uid, after=after)
-        reach("ingress.begun", uid)
-        self._send(uid)
-        reach("ingress.sent", uid)
+        return rooms.after(place)
 
     def _check_place(self, wanted: Place) -> None:
         """Refuse what no host could ever take: it would wait for ever."""
@@ -205,11 +223,8 @@ class Ingress:
                 f"host {wanted.host!r} has no VM of the profile {wanted.profile!r}; it has: {there}"
             )
 
-    def _send(self, uid: str) -> None:
+    def _send(self, record: Record) -> None:
         """What cannot be sent now stays unsent in the ledger, where reconcile finds it."""
-        record = self.ledger.get(uid)
-        if record is None or record.state.is_over:
-            return
         with about(**record.context):
             try:
                 self.send(record)
@@ -219,10 +234,10 @@ class Ingress:
     def _facts(self, task: Task, policy: Policy) -> SampleFacts:
         """Size and magic of the sample, from its first bytes."""
         sample = contract.sample_ref(task, policy)
-        size = self.storage.stat(sample.bucket, sample.key)
-        if size is None:
+        found = self.storage.peek(sample.bucket, sample.key, MAGIC_BYTES)
+        if found is None:
             raise BadTask(f"the sample {sample.name!r} is not in the bucket {sample.bucket!r} any more")
-        head = self.storage.head(sample.bucket, sample.key, MAGIC_BYTES) if size else b""
+        size, head = found
         return SampleFacts(size=size, magic=describe(head) if head else "empty")
 
     def _refuse(self, task: Task, reason: str) -> None:
@@ -241,29 +256,33 @@ class Ingress:
         )
         tracing.refused(task.uid, lambda: self.ledger.get(uid))
 
-    def _find_stranded(self) -> None:
-        """Adopt, or report, what a consumer before us left behind."""
+    def _find_stranded(self) -> Iterator[bool]:
+        """Adopt, or report, what a consumer before us left behind; bit by bit, True until it is done."""
         what = self.settings.drakcelery.stranded
         if what == "leave":
             return
-        for task_uid in stranded.find(
-            self.ledger, self.intake, hard_time_limit=self.settings.drakcelery.hard_time_limit
-        ):
-            log.warning("stranded_task", task=task_uid, adopted=what == "adopt")
-            if what == "adopt":
-                self.intake.adopt(task_uid)
+        limit = self.settings.drakcelery.hard_time_limit
+        for found in stranded.find(self.ledger, self.intake, hard_time_limit=limit):
+            for task_uid in found:
+                log.warning("stranded_task", task=task_uid, adopted=what == "adopt")
+                if what == "adopt":
+                    self.intake.adopt(task_uid)
+            yield True
 
     def _adopt(self) -> None:
         """Handle what an ingress that died has taken, and what was left while S3 was away."""
-        for task_uid in self.intake.inbox(older_than=self.ledger.times.orphan):
-            log.info("adopted", task=task_uid)
-            self.handle(task_uid, self.rooms())
+        left = self.intake.inbox(older_than=self.ledger.times.orphan)
+        for begin in range(0, len(left), BATCH):
+            some = left[begin : begin + BATCH]
+            for task_uid in some:
+                log.info("adopted", task=task_uid)
+            self._handle(some, self._sight.rooms().beside(self.intake.in_flight()))
 
     def _give_up(self) -> None:
         """Refuse what has waited for too long for a profile or host that is offline."""
         patience = self.settings.drakcelery.offline_patience
-        for place in self.intake.places():
-            offline = self.ledger.fleet.offline(place)
+        places = self.intake.places()
+        for place, offline in (self.ledger.fleet.silences(places) if places else {}).items():
             if offline <= patience:
                 continue
             before = self.ledger.now() - patience

@@ -16,9 +16,9 @@ Keys:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import redis
 from karton.core import Task
@@ -27,9 +27,19 @@ from karton.core.task import TaskPriority
 
 from drakcelery import redistime
 from drakcelery.analysis import Analysis, Place
-from drakcelery.errors import Superseded
-from drakcelery.ledger import DONE, INFLIGHT, LIVE, NOTICE_KEYS, Script, load_scripts, record_key, task_key
-from drakcelery.records import Line
+from drakcelery.errors import BadTask, Superseded
+from drakcelery.ledger import (
+    DONE,
+    DUE,
+    INFLIGHT,
+    LIVE,
+    NOTICE_KEYS,
+    Script,
+    load_scripts,
+    record_key,
+    task_key,
+)
+from drakcelery.records import Line, Record, parse
 
 INBOX = "drak:inbox"
 WAITING = "drak:waiting"
@@ -37,6 +47,9 @@ URGENCY = {TaskPriority.HIGH: 1, TaskPriority.NORMAL: 2, TaskPriority.LOW: 3}
 """Places of Karton's queues in their order; 0 is the queue of producers that know no priorities."""
 RANK = 1e13
 """Score of a line: urgency times this, and the time in ms."""
+_LOWS = tuple(urgency * RANK for urgency in URGENCY.values())
+NAMED = 2000
+"""So many tasks of all lines together are named, however many lines there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +78,36 @@ class Intake:
         self.redis = client
         self.identity = identity
         self._ttl = record_ttl
-        self._scripts: dict[str, Script] = load_scripts(
-            client, "accept", "wait", "open", "start", "refuse", "expire"
-        )
+        self._queues = KartonBackendBase.get_queue_names(identity)
+        self._scripts: dict[str, Script] = load_scripts(client, "accept", "wait", "open", "refuse", "expire")
 
-    def accept(self, *, room: int, places: Iterable[Place]) -> str | None:
-        """Move the most urgent waiting task into the inbox, if that holds fewer than *room*.
+    def has_work(self) -> bool:
+        """Whether anything waits, or is to be sent now or later. One command: ingress asks all the time."""
+        return bool(self.redis.exists(*self._queues, WAITING, DUE))
 
-        *places* are those that have room: the lines of others are left alone. Returns its Karton uid.
+    def look(self) -> tuple[dict[Place, int], list[Place]]:
+        """(how many live analyses each place has, the places that have a line)."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(INFLIGHT)
+            pipe.smembers(WAITING)
+            counts, places = pipe.execute()
+        return _counts(counts), _places(places)
+
+    def accept(self, *, limit: int, places: Mapping[Place, int], most: int) -> list[str]:
+        """Move the most urgent waiting tasks into the inbox, at most *most*; returns their Karton uids.
+
+        *limit*: how many analyses may be live or in the inbox. *places*: those that have a line, with how
+        many more each takes; the lines of others are left alone.
         """
-        queues = KartonBackendBase.get_queue_names(self.identity)
-        lines = [line_key(place) for place in places]
-        keys = [INBOX, WAITING, *queues, *lines]
-        return cast("str | None", self._scripts["accept"](keys, [room, len(queues), RANK]))
+        keys = [INBOX, WAITING, LIVE, *self._queues, *map(line_key, places)]
+        args = [limit, most, len(self._queues), RANK, *places.values()]
+        return cast("list[str]", self._scripts["accept"](keys, args))
+
+    def tasks(self, task_uids: Sequence[str]) -> list[str | None]:
+        """The Karton tasks as JSON; None where Karton has dropped one."""
+        if not task_uids:
+            return []
+        return cast("list[str | None]", self.redis.mget([task_key(uid) for uid in task_uids]))
 
     def wait(self, task: Task, place: Place) -> None:
         """Put an accepted task in line for *place*, by its priority and age."""
@@ -87,50 +117,60 @@ class Intake:
 
     def places(self) -> list[Place]:
         """Those that have a line."""
-        return [Place.parse(text) for text in sorted(cast("set[str]", self.redis.smembers(WAITING)))]
+        return _places(self.redis.smembers(WAITING))
 
     def lines(self) -> list[Line]:
         """Every line: how many wait, and since when the oldest does."""
-        return [line for place in self.places() if (line := self._line(place)) is not None]
-
-    def _line(self, place: Place) -> Line | None:
-        key = line_key(place)
-        oldest = [since for urgency in URGENCY.values() for _, since in self._aged(key, urgency, None, 1)]
-        return Line(place=place, length=self.redis.zcard(key), since=min(oldest)) if oldest else None
+        places = self.places()
+        with self.redis.pipeline(transaction=False) as pipe:
+            for key in map(line_key, places):
+                pipe.zcard(key)
+                for low in _LOWS:
+                    pipe.zrangebyscore(key, low, low + RANK - 1, start=0, num=1, withscores=True)
+            answers = pipe.execute()
+        step = 1 + len(_LOWS)
+        found = []
+        for number, place in enumerate(places):
+            length, *heads = answers[number * step : (number + 1) * step]
+            ages = [age for low, head in zip(_LOWS, heads, strict=True) for _, age in _aged(head, low)]
+            if ages:  # else it was emptied meanwhile
+                found.append(Line(place=place, length=length, since=min(ages)))
+        return found
 
     def waiting(self, place: Place, *, before: float | None = None, most: int = -1) -> list[str]:
         """Karton uids of the tasks in the line of *place*, all of them by default.
 
         *before*: those that Karton had before that time; *most*: no more than these of each urgency.
         """
-        key = line_key(place)
-        tasks = [task for urgency in URGENCY.values() for task in self._aged(key, urgency, before, most)]
-        return [uid for uid, _ in tasks]
-
-    def _aged(self, key: str, urgency: int, before: float | None, most: int) -> list[tuple[str, float]]:
-        """(Karton uid, since when it waits) of those of one urgency, the oldest first."""
-        low = urgency * RANK
-        high = low + before * 1000 if before is not None else low + RANK - 1
-        found = self.redis.zrangebyscore(key, low, high, start=0, num=most, withscores=True)
-        return [(uid, (score - low) / 1000) for uid, score in cast("list[tuple[str, float]]", found)]
+        found: list[Any] = []
+        for low in _LOWS:
+            high = low + before * 1000 if before is not None else low + RANK - 1
+            found += self.redis.zrangebyscore(line_key(place), low, high, start=0, num=most)
+        return cast("list[str]", found)
 
     def backlog(self, *, most: int) -> list[Stretch]:
         """All that waits outside the ledger, the most urgent first, and of the same urgency lines first.
 
-        Of each stretch it names *most* tasks, and counts the rest.
+        Of each stretch it names *most* tasks, and of all lines together :data:`NAMED`; it counts the rest.
         """
+        places = self.places()
+        few = max(1, min(most, NAMED // max(1, len(places))))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for urgency, queue in enumerate(self._queues):
+                low = urgency * RANK
+                for key in map(line_key, places):
+                    pipe.zcount(key, low, low + RANK - 1)
+                    pipe.zrangebyscore(key, low, low + RANK - 1, start=0, num=few)
+                pipe.llen(queue)
+                pipe.lrange(queue, 0, most - 1)
+            answers = iter(pipe.execute())
         found = []
-        places = sorted(cast("set[str]", self.redis.smembers(WAITING)))
-        for urgency, queue in enumerate(KartonBackendBase.get_queue_names(self.identity)):
-            for name in places:
-                place, low = Place.parse(name), urgency * RANK
-                length = int(self.redis.zcount(line_key(place), low, low + RANK - 1))
-                named = [uid for uid, _ in self._aged(line_key(place), urgency, None, most)] if length else []
-                found.append(Stretch(urgency=urgency, place=place, named=tuple(named), length=length))
-            named = cast("list[str]", self.redis.lrange(queue, 0, most - 1))
-            found.append(
-                Stretch(urgency=urgency, named=tuple(named), length=max(len(named), self.redis.llen(queue)))
-            )
+        for urgency in range(len(self._queues)):
+            for place in (*places, None):
+                length, named = next(answers), tuple(cast("list[str]", next(answers)))
+                # The two were asked for one after the other
+                length = max(length, len(named))
+                found.append(Stretch(urgency=urgency, place=place, named=named, length=length))
         return [stretch for stretch in found if stretch.length]
 
     def expire(self, task_uid: str, place: Place) -> bool:
@@ -140,8 +180,7 @@ class Intake:
 
     def in_flight(self) -> dict[Place, int]:
         """How many live analyses each place has."""
-        counts = cast("dict[str, str]", self.redis.hgetall(INFLIGHT))
-        return {Place.parse(name): int(count) for name, count in counts.items()}
+        return _counts(self.redis.hgetall(INFLIGHT))
 
     def inbox(self, *, older_than: float = 0) -> list[str]:
         """Karton uids of accepted tasks that nobody has dealt with for *older_than* seconds."""
@@ -152,37 +191,38 @@ class Intake:
         """Put a task that is in nobody's hands into the inbox, where it counts as left there long ago."""
         self.redis.zadd(INBOX, {task_uid: 0}, nx=True)
 
+    def set_back(self, task_uid: str) -> None:
+        """Look at a task in the inbox after all others there."""
+        self.redis.zadd(INBOX, {task_uid: redistime.now(self.redis)}, xx=True)
+
     def drop(self, task_uid: str) -> None:
         """Take a task out of the inbox that Karton no longer knows, or that nobody wants any more."""
         self.redis.zrem(INBOX, task_uid)
 
-    def start(self, task: Task) -> None:
-        """Store *task*, which says STARTED, unless Karton has dropped it or somebody cancelled it there.
+    def open(self, analysis: Analysis, started: Task, *, limit: int) -> Record | None:
+        """Begin a record and its first attempt; *started* is its Karton task, which says STARTED.
 
-        Raises :class:`Superseded` where somebody else opened it meanwhile, or nobody wants it any more.
+        *limit*: how many live analyses its place takes. Returns the record, whose attempt is to be sent; None
+        where others have filled the place, and it is to :meth:`wait`.
+
+        Raises:
+            BadTask: another live analysis has this uid.
+            Superseded: somebody else has opened this task and gone on with it, or nobody wants it any more.
         """
-        if not self._scripts["start"]([task_key(task.uid), INBOX], [task.uid, task.serialize()]):
-            raise Superseded(f"the Karton task {task.uid} is not in the inbox any more, or was cancelled")
-
-    def open(self, analysis: Analysis) -> int | None:
-        """Begin a record. None where another live analysis has this uid.
-
-        Returns the number of attempts that were begun under this uid, for ``Ledger.begin_attempt``.
-        Raises :class:`Superseded` where somebody else opened this task, and it is over.
-        """
+        uid, task_uid, place = analysis.uid, analysis.task_uid, str(analysis.place)
         answer = self._scripts["open"](
-            [record_key(analysis.uid), INBOX, LIVE, INFLIGHT],
-            [
-                analysis.uid,
-                analysis.task_uid,
-                analysis.root_uid,
-                analysis.model_dump_json(),
-                str(analysis.place),
-            ],
+            [record_key(uid), INBOX, LIVE, INFLIGHT, task_key(task_uid)],
+            [uid, task_uid, analysis.root_uid, analysis.model_dump_json(), place, started.serialize(), limit],
         )
-        if answer is None:
-            raise Superseded(f"the Karton task {analysis.task_uid} is not in the inbox any more")
-        return None if answer < 0 else int(answer)
+        if answer == "taken":
+            raise BadTask(
+                f"another analysis is under way under the uid {uid}; wait for it, or choose another"
+            )
+        if answer == "full":
+            return None
+        if not answer:
+            raise Superseded(f"the Karton task {task_uid} is not in the inbox any more, or was cancelled")
+        return parse(dict(zip(answer[::2], answer[1::2], strict=True)))
 
     def refuse(self, uid: str, *, task_uid: str, root_uid: str, reason: str, crashed: str) -> None:
         """End a task that cannot become an analysis; *crashed* is the Karton task as JSON.
@@ -201,3 +241,18 @@ class Intake:
             ],
             [uid, task_uid, root_uid, reason, crashed, self._ttl, self.identity],
         )
+
+
+def _places(names: Any) -> list[Place]:
+    """Of Redis' set of their names."""
+    return [Place.parse(text) for text in sorted(cast("set[str]", names))]
+
+
+def _counts(fields: Any) -> dict[Place, int]:
+    """Of Redis' hash."""
+    return {Place.parse(name): int(count) for name, count in cast("dict[str, str]", fields).items()}
+
+
+def _aged(head: Iterable[tuple[str, float]], low: float) -> list[tuple[str, float]]:
+    """(Karton uid, since when it waits) of those of one urgency."""
+    return [(uid, (score - low) / 1000) for uid, score in head]

@@ -71,7 +71,7 @@ class Record(Value):
     @property
     def is_unsent(self) -> bool:
         """Whether nobody knows the current attempt's chain to be with the broker."""
-        return self.state is State.RECEIVED or (self.state is State.QUEUED and self.sent != self.attempt)
+        return self.state is State.QUEUED and self.sent != self.attempt
 
     @property
     def following(self) -> Stage | None:

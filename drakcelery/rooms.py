@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from drakcelery.analysis import Place
 from drakcelery.records import HostStatus
@@ -28,32 +29,58 @@ class Rooms:
     @classmethod
     def of(cls, hosts: Iterable[HostStatus], in_flight: Mapping[Place, int], *, look_ahead: int) -> Rooms:
         """Count the slots of *hosts*."""
-        slots: Counter[Place] = Counter()
+        in_use: Counter[tuple[str, str]] = Counter()
         leaving: Counter[str] = Counter()
         for host in hosts:
             for slot in host.slots:
                 if slot.state not in OUT_OF_USE:
-                    slots[Place(profile=slot.profile)] += 1
-                    slots[Place(profile=slot.profile, host=host.host)] += 1
+                    in_use[slot.profile, host.host] += 1
                 elif slot.uid is not None:
                     leaving[slot.profile] += 1
+        slots: Counter[Place] = Counter()
+        for (profile, name), count in in_use.items():
+            slots[Place(profile=profile)] += count
+            slots[Place(profile=profile, host=name)] += count
         return cls(slots=slots, in_flight=in_flight, leaving=leaving, look_ahead=look_ahead)
+
+    def beside(self, in_flight: Mapping[Place, int]) -> Rooms:
+        """The same slots, with other analyses in flight."""
+        return replace(self, in_flight=in_flight)
+
+    def after(self, place: Place) -> Rooms:
+        """What is left once one more has begun that asked for *place*."""
+        return self.beside({**self.in_flight, place: self.in_flight.get(place, 0) + 1})
 
     def free(self, place: Place) -> int:
         """How many more analyses may begin that ask for *place*; none where nothing of it is online.
 
         Those that ask for a host count against its slots, and against those of their profile as well.
         """
-        mine = sum(count for other, count in self.in_flight.items() if other.profile == place.profile)
-        mine = max(0, mine - self.leaving.get(place.profile, 0))
+        mine = max(0, self._of_profile[place.profile] - self.leaving.get(place.profile, 0))
         room = self._left(Place(profile=place.profile), mine)
         if place.host is not None:
             room = min(room, self._left(place, self.in_flight.get(place, 0)))
         return room
 
+    def limit(self, place: Place) -> int:
+        """How many may be in flight that asked for just this place."""
+        return self.in_flight.get(place, 0) + self.free(place)
+
     def total(self) -> int:
         """How many more may begin in all, whatever they ask for."""
         return sum(self.free(place) for place in self.slots if place.host is None)
+
+    def most(self) -> int:
+        """How many may be in flight in all, those that are included."""
+        return self._of_profile.total() + self.total()
+
+    @cached_property
+    def _of_profile(self) -> Counter[str]:
+        """Analyses in flight of each profile."""
+        found: Counter[str] = Counter()
+        for place, count in self.in_flight.items():
+            found[place.profile] += count
+        return found
 
     def _left(self, place: Place, taken: int) -> int:
         slots = self.slots.get(place, 0)

@@ -3,53 +3,136 @@
 Karton's own consumers pop a task and say so afterwards (``karton.core.backend.consume_routed_task``), so one
 that dies in between leaves it SPAWNED for ever, and one that dies at work leaves it STARTED until Karton
 collects it a day later. Under our identity such a task is ours to do.
+
+There may be millions of tasks. They are looked through some at a time, and of those that wait no more is kept
+than eight bytes each.
 """
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
 
 import orjson
+from karton.core import Task
 from karton.core.backend import KARTON_TASK_NAMESPACE, KartonBackendBase
 from karton.core.task import TaskState
 
-from drakcelery.intake import Intake
-from drakcelery.ledger import Ledger
+from drakcelery.analysis import is_uid
+from drakcelery.intake import INBOX, WAITING, Intake
+from drakcelery.ledger import Ledger, record_key
 
 SPAWNED_SECONDS = 60
 """A SPAWNED task of this age that is on no queue was popped by somebody who did not begin."""
 TRIES = 4
 """v0.18 tried a sample three times; a STARTED task older than this many time limits is nobody's."""
+SOME = 500
+"""So many of Karton's tasks are looked at in one step."""
+STRETCH = 10_000
+"""So many places of a queue are read at once."""
 
 
-def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> list[str]:
-    """Karton uids of the tasks of our identity that are stranded.
+@dataclass(frozen=True, kw_only=True)
+class _Suspect:
+    """A task of ours that has not changed for long."""
+
+    uid: str
+    names: tuple[str, ...]
+    """The uids that its analysis may have."""
+
+
+def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> Iterator[list[str]]:
+    """Karton uids of the tasks of our identity that are stranded, step by step; a step may find none.
 
     *hard_time_limit*: seconds that one run may take.
 
     A task goes from the queue to the inbox, maybe into a line and back, and to the ledger, each atomically.
     It is looked for in that order: one that is on its way, in whichever ingress, is not taken for stranded.
+    The queues are read first of all. What is put there afterwards was routed after *now*, so it is young.
     """
     now = ledger.now()
-    oldest = {TaskState.SPAWNED: SPAWNED_SECONDS, TaskState.STARTED: TRIES * hard_time_limit}
-    suspects = {uid for uid, status, updated in _tasks(ledger) if now - updated > oldest.get(status, now)}
+    oldest = {TaskState.SPAWNED: now - SPAWNED_SECONDS, TaskState.STARTED: now - TRIES * hard_time_limit}
+    queued = _queued(ledger)
+    yield []
+    cursor = -1
+    while cursor:
+        cursor, keys = cast(
+            "tuple[int, list[str]]",
+            ledger.redis.scan(max(0, cursor), match=f"{KARTON_TASK_NAMESPACE}:*", count=SOME),
+        )
+        suspects = [
+            _suspect(task)
+            for task in _tasks(ledger, keys)
+            if float(task["last_update"] or 0) < oldest.get(TaskState(task["status"]), 0)
+            and not _is_among(queued, task["uid"])
+        ]
+        yield sorted(one.uid for one in _unknown(ledger, _untaken(intake, suspects)))
+
+
+def _tasks(ledger: Ledger, keys: list[str]) -> Iterator[dict[str, Any]]:
+    """Of the Karton tasks behind *keys*, those that were routed to our identity."""
+    for text in cast("list[str | None]", ledger.redis.mget(keys)) if keys else []:
+        if text is None or ledger.identity not in text:  # most are not ours, and need not be parsed
+            continue
+        task = orjson.loads(text)
+        if task.get("headers", {}).get("receiver") == ledger.identity:
+            yield task
+
+
+def _suspect(task: dict[str, Any]) -> _Suspect:
+    override = {**task.get("payload_persistent", {}), **task.get("payload", {})}.get("override_uid")
+    own = [Task.fquid_to_uid(task["uid"]), Task.fquid_to_uid(task["root_uid"])]
+    names = [name for name in (override, *own) if isinstance(name, str) and is_uid(name)]
+    return _Suspect(uid=task["uid"], names=tuple(names))
+
+
+def _queued(ledger: Ledger) -> array[int]:
+    """Hashes of what is on Karton's queues, sorted.
+
+    Read from the end: what is pushed or popped meanwhile moves the others to where they are read again, never
+    to where they were not.
+    """
+    found = array("q")
+    for queue in KartonBackendBase.get_queue_names(ledger.identity):
+        end = -1
+        while uids := cast("list[str]", ledger.redis.lrange(queue, end - STRETCH + 1, end)):
+            found.extend(map(hash, uids))
+            end -= STRETCH
+    return array("q", sorted(found))
+
+
+def _is_among(hashes: array[int], uid: str) -> bool:
+    place = bisect_left(hashes, hash(uid))
+    return place < len(hashes) and hashes[place] == hash(uid)
+
+
+def _untaken(intake: Intake, suspects: list[_Suspect]) -> list[_Suspect]:
+    """Those that were, at one and the same instant, neither in the inbox nor in a line."""
     if not suspects:
         return []
-    for queue in KartonBackendBase.get_queue_names(ledger.identity):
-        suspects.difference_update(str(uid) for uid in ledger.redis.lrange(queue, 0, -1))
-    suspects.difference_update(intake.inbox())
-    for place in intake.places():
-        suspects.difference_update(intake.waiting(place))
-    suspects.difference_update(intake.inbox())
-    suspects.difference_update(record.task_uid for record in ledger.known_records())
-    return sorted(suspects)
+    uids = [one.uid for one in suspects]
+    while True:
+        places = [str(place) for place in intake.places()]
+        with intake.redis.pipeline() as pipe:
+            for key in (INBOX, *(f"{WAITING}:{place}" for place in places)):
+                pipe.zmscore(key, uids)
+            pipe.smembers(WAITING)
+            *answers, lines = pipe.execute()
+        if lines <= set(places):  # else a line has begun meanwhile
+            break
+    return [
+        one for one, *scores in zip(suspects, *answers, strict=True) if all(score is None for score in scores)
+    ]
 
 
-def _tasks(ledger: Ledger) -> Iterator[tuple[str, TaskState, float]]:
-    """(uid, status, last update) of every Karton task that was routed to our identity."""
-    keys = ledger.redis.scan_iter(match=f"{KARTON_TASK_NAMESPACE}:*", count=1000)
-    for key in keys:
-        text = ledger.redis.get(key)
-        task = orjson.loads(text) if isinstance(text, str) else {}
-        if task.get("headers", {}).get("receiver") == ledger.identity:
-            yield task["uid"], TaskState(task["status"]), float(task["last_update"] or 0)
+def _unknown(ledger: Ledger, suspects: list[_Suspect]) -> list[_Suspect]:
+    """Those of which no record in the ledger tells, whether its analysis is live or over."""
+    with ledger.redis.pipeline(transaction=False) as pipe:
+        for one in suspects:
+            for name in one.names:
+                pipe.hget(record_key(name), "task_uid")
+        answers = iter(pipe.execute())
+    return [one for one in suspects if one.uid not in [next(answers) for _ in one.names]]

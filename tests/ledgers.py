@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from karton.core import Task
+
+from drakcelery import contract
+from drakcelery.analysis import Analysis
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger
+from drakcelery.records import Record
 
 
 def intake_of(ledger: Ledger, *, record_ttl: int = 600) -> Intake:
     """The intake beside *ledger*."""
     return Intake(ledger.redis, identity=ledger.identity, record_ttl=record_ttl)
+
+
+def open_analysis(ledger: Ledger, analysis: Analysis) -> Record:
+    """Begin an analysis, and its first attempt, whose Karton task is in the inbox."""
+    task = Task({"type": "sample"}, uid=analysis.task_uid, root_uid=analysis.root_uid)
+    record = intake_of(ledger).open(analysis, contract.started(task), limit=1000)
+    assert record is not None
+    return record

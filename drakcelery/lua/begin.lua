@@ -7,7 +7,7 @@
 local record = KEYS[1]
 local fields = redis.call('HMGET', record, 'attempt', 'state', 'sent')
 local unsent = fields[3] ~= fields[1] or ARGV[2] == '1'
-if fields[1] ~= ARGV[1] or not (fields[2] == 'RECEIVED' or (fields[2] == 'QUEUED' and unsent)) then
+if fields[1] ~= ARGV[1] or fields[2] ~= 'QUEUED' or not unsent then
   return nil
 end
 local time = redis.call('TIME')

@@ -1,34 +1,50 @@
--- Begin the record of an accepted analysis; the task leaves the inbox in the same instant.
+-- Begin an accepted analysis and its first attempt: the record is made, Karton's task is STARTED, and it leaves the
+-- inbox, all in the same instant.
 --
--- KEYS[1] drak:analysis:{uid}   hash, the record; owner: ledger; expires only once the analysis is over
--- KEYS[2] drak:inbox            zset; the task leaves it
--- KEYS[3] drak:live             zset, analysis uid -> time received; owner: ledger; no TTL, emptied by fail/publish
--- KEYS[4] drak:inflight         hash, place -> number of live analyses; owner: ledger; no TTL, emptied with drak:live
--- ARGV    uid, task uid, root uid, analysis (JSON), place
--- returns the number of attempts begun under this uid, also where this very task opened the record before;
---         -1 where another live task is using the uid; nil where the task has left the inbox: an ingress that was
---         held for dead (frozen, say) must not give it a second life
+-- KEYS[1] drak:analysis:{uid}     hash, the record; owner: ledger; expires only once the analysis is over
+-- KEYS[2] drak:inbox              zset; the task leaves it
+-- KEYS[3] drak:live               zset, analysis uid -> time received; owner: ledger; no TTL, emptied by fail/publish
+-- KEYS[4] drak:inflight           hash, place -> number of live analyses; owner: ledger; no TTL, emptied with drak:live
+-- KEYS[5] karton.task:<task uid>  Karton's; written only if it is still there
+-- ARGV    uid, task uid, root uid, analysis (JSON), place, STARTED task (JSON), how many live analyses the place takes
+-- returns the record's fields, also where this very task opened it before and nobody knows its first attempt to be
+--         sent (an answer may be lost, and the script sent again);
+--         'taken' where another live task is using the uid; 'full' where others have filled the place;
+--         nil where the task was cancelled, or has left the inbox: an ingress that was held for dead (frozen, say) must
+--         not give it a second life
 local record, inbox, live = KEYS[1], KEYS[2], KEYS[3]
-local uid, task = ARGV[1], ARGV[2]
-if redis.call('ZSCORE', live, uid) then
-  if redis.call('HGET', record, 'task_uid') ~= task then
-    return -1
-  end
+local uid, task, place = ARGV[1], ARGV[2], ARGV[5]
+local is_live = redis.call('ZSCORE', live, uid)
+local fields = redis.call('HMGET', record, 'task_uid', 'state', 'attempt', 'first_attempt', 'sent')
+if is_live and fields[1] == task then
   redis.call('ZREM', inbox, task)
-  return tonumber(redis.call('HGET', record, 'attempt'))
+  local unsent = fields[2] == 'QUEUED' and fields[3] == fields[4] and fields[3] ~= fields[5]
+  return unsent and redis.call('HGETALL', record)
 end
 if not redis.call('ZSCORE', inbox, task) then
   return nil
 end
+local known = redis.call('GET', KEYS[5])
+if known and cjson.decode(known)['status'] == 'Finished' then
+  redis.call('ZREM', inbox, task)  -- karton-dashboard's cancel
+  return nil
+end
+if is_live then
+  return 'taken'
+end
+if tonumber(redis.call('HGET', KEYS[4], place) or '0') >= tonumber(ARGV[7]) then
+  return 'full'
+end
 -- Attempts go on counting after an earlier life under this uid, so that its late messages stay stale (I2)
-local attempt = tonumber(redis.call('HGET', record, 'attempt') or '0')
+local attempt = tonumber(fields[3] or '0') + 1
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 redis.call('DEL', record)
-redis.call('HSET', record, 'uid', uid, 'task_uid', task, 'root_uid', ARGV[3], 'analysis', ARGV[4],
-  'place', ARGV[5], 'state', 'RECEIVED', 'attempt', attempt, 'first_attempt', attempt + 1, 'failures', '[]',
-  'received', now, 'updated', now)
+redis.call('HSET', record, 'uid', uid, 'task_uid', task, 'root_uid', ARGV[3], 'analysis', ARGV[4], 'place', place,
+  'state', 'QUEUED', 'attempt', attempt, 'first_attempt', attempt, 'failures', '[]',
+  'received', now, 'updated', now, 'at:QUEUED', now)
+redis.call('SET', KEYS[5], ARGV[6], 'XX')
 redis.call('ZADD', live, now, uid)
-redis.call('HINCRBY', KEYS[4], ARGV[5], 1)
+redis.call('HINCRBY', KEYS[4], place, 1)
 redis.call('ZREM', inbox, task)
-return attempt
+return redis.call('HGETALL', record)

@@ -108,6 +108,26 @@ class Storage:
             stack.callback(response.close)
             return bytes(response.read(length))
 
+    def peek(self, bucket: str, key: str, length: int) -> tuple[int, bytes] | None:
+        """(size in bytes, the first *length* of them) in one request; None if there is no such object.
+
+        Raises as :meth:`head` does.
+        """
+        with reading(self._server, bucket, key), contextlib.ExitStack() as stack:
+            try:
+                response = self._server.client.get_object(bucket, key, offset=0, length=length)
+            except S3Error as error:
+                if error.code in MISSING:
+                    return None
+                if error.code == "InvalidRange":  # the object is empty
+                    return 0, b""
+                raise
+            stack.callback(response.close)
+            head = bytes(response.read(length))
+            # A server that sends all of the object, instead of a range of it, says no more than its length
+            _, _, size = response.headers.get("Content-Range", "").rpartition("/")
+            return int(size or response.headers.get("Content-Length") or len(head)), head
+
     def download(self, ref: ObjectRef, target: Path, *, max_size: int) -> str:
         """Stream an object to *target*, which appears complete and checked, or not at all.
 

@@ -30,11 +30,11 @@ from karton.core.task import TaskPriority, TaskState
 from drakcelery import contract
 from drakcelery.analysis import Failure, Fault, Stage, State
 from drakcelery.embedded.services import Services
-from drakcelery.errors import Superseded
+from drakcelery.errors import BadTask, Superseded
 from drakcelery.ledger import DONE, DUE, LIVE, NOTICES, Ledger, record_key
 from drakcelery.notices import Notice, Notices
 from drakcelery.records import Record
-from tests.ledgers import intake_of
+from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-property"
@@ -152,12 +152,12 @@ class Actors(RuleBasedStateMachine):
     @rule()
     def accept(self) -> None:
         """An ingress takes the next task."""
-        self.intake.accept(room=10, places=())
+        self.intake.accept(limit=10, places={}, most=1)
 
     @rule()
     def take_from_line(self) -> None:
         """An ingress takes the next task while the place has room."""
-        self.intake.accept(room=10, places=[PLACE])
+        self.intake.accept(limit=10, places={PLACE: 10}, most=1)
 
     @rule(uid=uids, back=st.integers(0, 2))
     def wait(self, uid: str, back: int) -> None:
@@ -183,18 +183,18 @@ class Actors(RuleBasedStateMachine):
         if not tasks:
             return
         task = tasks[-1 - back % len(tasks)]
+        wanted = analysis().model_copy(update={"uid": uid, "task_uid": task.uid})
         try:
-            self.intake.start(contract.started(task))
-            opened = self.intake.open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
+            record = open_analysis(self.ledger, wanted)
         except Superseded:
             assert task.uid in self.owner.keys() | self.refused
-            return
-        if opened is None:
+        except BadTask:
             crashed = contract.crashed(task, ["taken\n"]).serialize()
             self.intake.refuse(uid, task_uid=task.uid, root_uid="r", reason="taken", crashed=crashed)
             self.refused.add(task.uid)
         else:
-            self.owner[task.uid] = uid
+            assert record.is_unsent
+            assert self.owner.setdefault(task.uid, uid) == uid
 
     @rule(uid=uids, lag=lags, lost=st.booleans())
     def begin(self, uid: str, lag: int, *, lost: bool) -> None:
@@ -225,7 +225,6 @@ class Actors(RuleBasedStateMachine):
                 self.accept()
                 self.open(uid, 0)
             elif record.is_unsent:
-                self.begin(uid, 0, lost=False)
                 self.sent(uid, 0)
             elif record.busy is None:
                 self.deliver(uid, 0, 0)

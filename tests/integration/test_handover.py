@@ -11,7 +11,7 @@ from drakcelery.handover import hand_over
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger
 from drakcelery.records import Record
-from tests.ledgers import intake_of
+from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
 
 
@@ -20,8 +20,8 @@ def begin(ledger: Ledger, uid: str, *, failed: bool = True, sent: bool = True, *
     task = Task({"type": "sample"}, uid=f"{{r}}:{uid}", root_uid="r")
     ledger.declare(contract.started(task))
     ledger.redis.zadd(INBOX, {task.uid: ledger.now()})
-    intake_of(ledger).open(analysis(**wishes).model_copy(update={"uid": uid, "task_uid": task.uid}))
-    attempt = ledger.begin_attempt(uid, after=0)
+    wanted = analysis(**wishes).model_copy(update={"uid": uid, "task_uid": task.uid})
+    attempt = open_analysis(ledger, wanted).attempt
     ledger.sent(uid, attempt)
     if failed:
         failure = Failure(attempt=1, stage=Stage.PREPARE, error="no restore", host="rack-1", at=0)

@@ -11,12 +11,13 @@ from karton.core.task import TaskPriority, TaskState
 from drakcelery import contract
 from drakcelery.analysis import Place
 from drakcelery.errors import Superseded
-from drakcelery.fleet import FLEET
+from drakcelery.fleet import FLEET, MEMORY
 from drakcelery.intake import Intake
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import DUE, Ledger
 from drakcelery.lifesigns import DEFAULT
 from drakcelery.records import HostStatus, SlotStatus
-from tests.ledgers import intake_of
+from tests.ledgers import intake_of, open_analysis
+from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-intake"
 WIN7, WIN10 = Place(profile="win7"), Place(profile="win10")
@@ -48,7 +49,7 @@ def in_line(
 ) -> None:
     """A task that was taken and put in line."""
     task = pushed(ledger, uid, priority, at=at)
-    assert intake.accept(room=10, places=()) == uid
+    assert intake.accept(limit=10, places={}, most=1) == [uid]
     intake.wait(task, place)
 
 
@@ -59,7 +60,7 @@ def test_a_line_keeps_priority_and_age(intake: Intake, ledger: Ledger) -> None:
     in_line(intake, ledger, WIN7, "older", TaskPriority.HIGH, at=20)
     [line] = intake.lines()
     assert (line.place, line.length, line.since) == (WIN7, 3, 10.0)
-    assert [intake.accept(room=10, places=[WIN7]) for _ in range(4)] == ["older", "newer", "low", None]
+    assert intake.accept(limit=10, places={WIN7: 10}, most=10) == ["older", "newer", "low"]
     assert intake.lines() == []
 
 
@@ -68,17 +69,42 @@ def test_urgent_tasks_on_the_queue_pass_a_line(intake: Intake, ledger: Ledger) -
     in_line(intake, ledger, WIN7, "line", TaskPriority.NORMAL, at=20)
     pushed(ledger, "queue", TaskPriority.NORMAL, at=10)
     pushed(ledger, "urgent", TaskPriority.HIGH, at=30)
-    assert [intake.accept(room=10, places=[WIN7]) for _ in range(3)] == ["urgent", "line", "queue"]
+    assert intake.accept(limit=10, places={WIN7: 10}, most=10) == ["urgent", "line", "queue"]
 
 
 def test_lines_of_full_places_are_left_alone(intake: Intake, ledger: Ledger) -> None:
     """Only the lines that were named are looked at; the oldest among them comes first."""
     in_line(intake, ledger, WIN7, "seven", TaskPriority.NORMAL, at=10)
     in_line(intake, ledger, WIN10, "ten", TaskPriority.NORMAL, at=20)
-    assert intake.accept(room=10, places=[WIN10]) == "ten"
-    assert intake.accept(room=10, places=[WIN10]) is None
+    assert intake.accept(limit=10, places={WIN10: 10}, most=1) == ["ten"]
+    assert intake.accept(limit=10, places={WIN10: 10}, most=1) == []
     assert [line.place for line in intake.lines()] == [WIN7]
-    assert intake.accept(room=10, places=[WIN7, WIN10]) == "seven"
+    assert intake.accept(limit=10, places={WIN7: 10, WIN10: 10}, most=1) == ["seven"]
+
+
+def test_a_line_gives_what_its_place_takes(intake: Intake, ledger: Ledger) -> None:
+    """However much room the fleet has, no more leave a line than its place has room for."""
+    for number in range(3):
+        in_line(intake, ledger, WIN7, f"seven-{number}", TaskPriority.NORMAL, at=10 + number)
+        in_line(intake, ledger, WIN10, f"ten-{number}", TaskPriority.LOW, at=10 + number)
+    pushed(ledger, "queue", TaskPriority.LOW, at=1)
+    accept = intake.accept(limit=10, places={WIN7: 1, WIN10: 2}, most=10)
+    assert accept == ["seven-0", "ten-0", "ten-1", "queue"]
+    assert [(line.place, line.length) for line in intake.lines()] == [(WIN10, 1), (WIN7, 2)]
+
+
+def test_one_question_tells_whether_there_is_work(intake: Intake, ledger: Ledger) -> None:
+    """What is on a queue, in a line or due later is seen; what is in the inbox is somebody's already."""
+    assert not intake.has_work()
+    in_line(intake, ledger, WIN7, "line", TaskPriority.LOW, at=10)
+    assert intake.has_work()
+    assert intake.accept(limit=10, places={WIN7: 1}, most=1) == ["line"]
+    assert not intake.has_work()
+    pushed(ledger, "queue", TaskPriority.HIGH, at=10)
+    assert intake.has_work()
+    assert intake.accept(limit=10, places={}, most=1) == ["queue"]
+    ledger.redis.zadd(DUE, {"a": ledger.now() + 60})
+    assert intake.has_work()
 
 
 def test_only_what_is_in_the_inbox_is_put_in_line(intake: Intake, ledger: Ledger) -> None:
@@ -102,10 +128,10 @@ def test_what_waited_too_long_can_be_taken_out(intake: Intake, ledger: Ledger) -
 def test_a_task_cancelled_in_karton_is_not_started(intake: Intake, ledger: Ledger) -> None:
     """Karton-dashboard's cancel counts up to the instant in which the task would become STARTED."""
     task = pushed(ledger, "t", TaskPriority.NORMAL, at=10)
-    assert intake.accept(room=1, places=()) == "t"
+    assert intake.accept(limit=1, places={}, most=1) == ["t"]
     ledger.declare(contract.finished(task))
     with pytest.raises(Superseded):
-        intake.start(contract.started(Task.unserialize(task.serialize())))
+        open_analysis(ledger, analysis().model_copy(update={"task_uid": "t"}))
     kept = ledger.karton_task("t")
     assert kept is not None
     assert kept.status is TaskState.FINISHED
@@ -122,3 +148,31 @@ def test_the_fleet_remembers(ledger: Ledger) -> None:
     ledger.redis.zincrby(FLEET, -100 - DEFAULT.host, str(on_rack))
     assert 100 < ledger.fleet.offline(WIN7) < 200
     assert ledger.fleet.offline(Place(profile="win7", host="rack-2")) > 3600
+
+
+def test_the_fleet_forgets(ledger: Ledger) -> None:
+    """A host that was not seen for a week leaves nothing behind while others go on reporting."""
+    slot = SlotStatus(name="vm-1", profile="win7", state="free", since=0)
+    for host in ("rack-1", "rack-2"):
+        ledger.fleet.report(HostStatus(host=host, engine="replay", slots=(slot,)))
+    ledger.redis.zincrby(FLEET, -MEMORY - 1, "win7@rack-1")
+    ledger.fleet.report(HostStatus(host="rack-2", engine="replay", slots=(slot,)))
+    assert ledger.redis.zrange(FLEET, 0, -1) == ["win7@rack-2"]
+
+
+def test_a_long_backlog_is_read_as_far_as_it_is_listed(
+    intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are many lines, fewer of each are named; all are counted."""
+    monkeypatch.setattr("drakcelery.intake.NAMED", 4)
+    for number in range(3):
+        in_line(intake, ledger, WIN7, f"seven-{number}", TaskPriority.NORMAL, at=10 + number)
+        in_line(intake, ledger, WIN10, f"ten-{number}", TaskPriority.NORMAL, at=10 + number)
+    for number in range(3):
+        pushed(ledger, f"high-{number}", TaskPriority.HIGH, at=10 + number)
+    found = [(one.place, one.named, one.length) for one in intake.backlog(most=3)]
+    assert found == [
+        (None, ("high-0", "high-1", "high-2"), 3),
+        (WIN10, ("ten-0", "ten-1"), 3),
+        (WIN7, ("seven-0", "seven-1"), 3),
+    ]

@@ -20,7 +20,7 @@ from drakcelery.lifesigns import DEFAULT
 from drakcelery.reconcile import TURN_SHARE
 from tests import keys
 from tests.faults.fleet import Fleet, Options
-from tests.ledgers import intake_of
+from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
 from tests.waiting import wait_until
 
@@ -112,7 +112,7 @@ def test_a_leak_is_noticed(redis_client: redis.Redis) -> None:
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
     redis_client.zadd("drak:inbox", {"{r}:t": 0})
-    intake_of(ledger).open(analysis())
+    open_analysis(ledger, analysis())
     uid = analysis().uid
     redis_client.set("drak:oops", "left")
     redis_client.set("drak:brief", "expires", ex=60)

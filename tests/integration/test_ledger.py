@@ -12,12 +12,12 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
 from drakcelery.analysis import Failure, Stage, State
-from drakcelery.errors import Superseded, UnderWay
+from drakcelery.errors import BadTask, Superseded, UnderWay
 from drakcelery.intake import INBOX
 from drakcelery.ledger import DONE, DUE, LIVE, Ledger, record_key
 from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
-from drakcelery.records import HostStatus
-from tests.ledgers import intake_of
+from drakcelery.records import HostStatus, SlotStatus
+from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-ledger"
@@ -41,13 +41,11 @@ def take(ledger: Ledger, uid: str) -> None:
 
 
 def opened(ledger: Ledger, uid: str = "a-1") -> Task:
-    """A live analysis with its Karton task, before its first attempt."""
+    """A live analysis with its Karton task, whose first attempt is to be sent."""
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
     take(ledger, task.uid)
-    assert (
-        intake_of(ledger).open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid})) is not None
-    )
+    open_analysis(ledger, analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
     return task
 
 
@@ -89,17 +87,20 @@ def test_accepts_by_priority(ledger: Ledger) -> None:
         for number in (1, 2):
             queue(ledger, priority, f"{priority.value}-{number}")
     ledger.redis.rpush(IDENTITY, "old")
-    taken = [intake_of(ledger).accept(room=100, places=()) for _ in range(8)]
-    assert taken == ["old", "high-1", "high-2", "normal-1", "normal-2", "low-1", "low-2", None]
-    assert set(intake_of(ledger).inbox()) == set(taken) - {None}
+    intake = intake_of(ledger)
+    taken = [intake.accept(limit=100, places={}, most=3) for _ in range(4)]
+    assert taken == [["old", "high-1", "high-2"], ["normal-1", "normal-2", "low-1"], ["low-2"], []]
+    assert set(intake.inbox()) == {uid for uids in taken for uid in uids}
 
 
 def test_accepts_as_long_as_there_is_room(ledger: Ledger) -> None:
-    """What is in the inbox counts against the room; the rest waits in Karton."""
-    for number in (1, 2, 3):
+    """What is live, and what is in the inbox, counts against the room; the rest waits in Karton."""
+    opened(ledger)
+    for number in (1, 2, 3, 4):
         queue(ledger, TaskPriority.NORMAL, f"t-{number}")
-    assert [intake_of(ledger).accept(room=1, places=()) for _ in range(2)] == ["t-1", None]
-    assert intake_of(ledger).accept(room=0, places=()) is None
+    accept = intake_of(ledger).accept
+    assert [accept(limit=3, places={}, most=10) for _ in range(2)] == [["t-1", "t-2"], []]
+    assert accept(limit=0, places={}, most=10) == []
     assert ledger.redis.llen(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL)) == 2
 
 
@@ -108,28 +109,48 @@ def test_racing_ingresses_share_the_tasks(ledger: Ledger) -> None:
     for number in range(200):
         queue(ledger, TaskPriority.NORMAL, f"t-{number}")
     with ThreadPoolExecutor(4) as pool:
-        taken = list(pool.map(lambda _: intake_of(ledger).accept(room=1000, places=()), range(220)))
-    assert sorted(filter(None, taken)) == sorted(f"t-{number}" for number in range(200))
+        taken = pool.map(lambda _: intake_of(ledger).accept(limit=1000, places={}, most=3), range(80))
+    assert sorted(uid for uids in taken for uid in uids) == sorted(f"t-{number}" for number in range(200))
 
 
 def test_opening_twice_does_no_harm(ledger: Ledger) -> None:
-    """The same task may open its record again, another task may not; the first attempt begins once."""
+    """The same task may open its record again until its attempt is sent; another task may not."""
     opened(ledger)
     opened(ledger)
     other = analysis().model_copy(update={"task_uid": "{r}:other"})
-    assert intake_of(ledger).open(other) is None
-    assert ledger.begin_attempt("a-1", after=0) == 1
-    with pytest.raises(Superseded):
-        ledger.begin_attempt("a-1", after=0)
+    take(ledger, other.task_uid)
+    with pytest.raises(BadTask, match="another analysis is under way"):
+        open_analysis(ledger, other)
+    record = ledger.get("a-1")
+    assert record is not None
+    assert (record.attempt, record.state, record.is_unsent) == (1, State.QUEUED, True)
     ledger.sent("a-1", 1)
     with pytest.raises(Superseded):
+        opened(ledger)
+    with pytest.raises(Superseded):
         ledger.begin_attempt("a-1", after=1)
+
+
+def test_a_place_is_not_overfilled(ledger: Ledger) -> None:
+    """Two ingresses that saw the same room fill it once; the second one's sample waits, as it came."""
+    opened(ledger)
+    task = Task({"type": "sample"}, uid="{r}:second", root_uid="r")
+    ledger.declare(task)
+    take(ledger, task.uid)
+    second = analysis().model_copy(update={"uid": "a-2", "task_uid": task.uid})
+    started = contract.started(Task.unserialize(task.serialize()))
+    assert intake_of(ledger).open(second, started, limit=1) is None
+    kept = ledger.karton_task(task.uid)
+    assert kept is not None
+    assert kept.status is task.status
+    assert intake_of(ledger).inbox() == [task.uid]
+    assert intake_of(ledger).open(second, started, limit=2) is not None
+    assert intake_of(ledger).in_flight() == {analysis().place: 2}
 
 
 def test_a_record_tells_its_story(ledger: Ledger) -> None:
     """What was written can be read: state, place and the times of the current attempt."""
     opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     enter(ledger, 1, Stage.PREPARE)
     record = ledger.get("a-1")
     assert record is not None
@@ -143,7 +164,6 @@ def test_a_record_tells_its_story(ledger: Ledger) -> None:
 def test_stages_are_entered_in_order(ledger: Ledger) -> None:
     """A stage may be entered once the one before it is done, and not once it is done itself."""
     opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     with pytest.raises(Superseded):
         enter(ledger, 1, Stage.RUN)
     walk(ledger, 1, Stage.PREPARE, Stage.RUN)
@@ -156,7 +176,6 @@ def test_stages_are_entered_in_order(ledger: Ledger) -> None:
 def test_one_delivery_at_a_time(ledger: Ledger) -> None:
     """A message delivered twice is worked on once; when its process is dead, or silent, again."""
     opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     enter(ledger, 1, Stage.PREPARE, "first")
     enter(ledger, 1, Stage.PREPARE, "first")
     with pytest.raises(UnderWay):
@@ -194,7 +213,6 @@ def test_a_claim_is_kept_by_its_own_lease(ledger: Ledger) -> None:
 def test_postponing(ledger: Ledger) -> None:
     """A stage that has to wait is due again later, may then be entered, and knows how long it has waited."""
     opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT)
     enter(ledger, 1, Stage.UPLOAD)
     assert ledger.postpone("a-1", 1, token="t", delay=0) == 0
@@ -212,7 +230,6 @@ def test_postponing(ledger: Ledger) -> None:
 def test_cancelling(ledger: Ledger) -> None:
     """A cancelled analysis is over: nobody may enter a stage, renew, fail or publish any more."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, *FILES_DONE)
     enter(ledger, 1, Stage.PUBLISH)
     record = ledger.get("a-1")
@@ -236,7 +253,6 @@ def test_cancelling(ledger: Ledger) -> None:
 def test_a_stale_attempt_changes_nothing(ledger: Ledger) -> None:
     """Once the next attempt has begun, the earlier one can neither advance, fail nor publish."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, *FILES_DONE)
     assert ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=False, crashed=None) == 2
     for stale in (
@@ -258,7 +274,6 @@ def test_a_stale_attempt_changes_nothing(ledger: Ledger) -> None:
 def test_publishing(ledger: Ledger) -> None:
     """Publishing declares and queues the analysis, finishes the sample and closes the record, once."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, *FILES_DONE)
     enter(ledger, 1, Stage.PUBLISH)
     publish(ledger, task, 1)
@@ -283,7 +298,6 @@ def test_publishing(ledger: Ledger) -> None:
 def test_only_the_state_before_publishing_may_publish(ledger: Ledger) -> None:
     """An attempt that has not come to upload cannot publish."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, Stage.PREPARE, Stage.RUN)
     with pytest.raises(Superseded):
         publish(ledger, task, 1)
@@ -292,7 +306,6 @@ def test_only_the_state_before_publishing_may_publish(ledger: Ledger) -> None:
 def test_failing_for_good(ledger: Ledger) -> None:
     """The last failure closes the record and crashes the Karton task with its reasons."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, Stage.PREPARE)
     crashed = contract.crashed(task, ["the VM did not start\n"]).serialize()
     assert ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=True, crashed=crashed) == 0
@@ -308,14 +321,11 @@ def test_failing_for_good(ledger: Ledger) -> None:
 def test_an_ingress_that_wakes_up_late_changes_nothing(ledger: Ledger) -> None:
     """A task that another ingress has opened, and that is over, gets no second life."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, *FILES_DONE)
     publish(ledger, task, 1)
     before = (ledger.get("a-1"), ledger.redis.get(f"karton.task:{task.uid}"))
     with pytest.raises(Superseded):
-        intake_of(ledger).start(contract.started(task))
-    with pytest.raises(Superseded):
-        intake_of(ledger).open(analysis().model_copy(update={"task_uid": task.uid}))
+        open_analysis(ledger, analysis().model_copy(update={"task_uid": task.uid}))
     intake_of(ledger).refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed="{}")
     assert (ledger.get("a-1"), ledger.redis.get(f"karton.task:{task.uid}")) == before
 
@@ -323,26 +333,22 @@ def test_an_ingress_that_wakes_up_late_changes_nothing(ledger: Ledger) -> None:
 def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
     """Writing to a task that Karton's collector has removed would leave it in Redis for ever."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     walk(ledger, 1, *FILES_DONE)
     ledger.redis.delete(f"karton.task:{task.uid}")
     publish(ledger, task, 1)
     take(ledger, task.uid)
-    intake_of(ledger).start(task)
+    open_analysis(ledger, analysis().model_copy(update={"task_uid": task.uid}))
     assert ledger.karton_task(task.uid) is None
 
 
 def test_a_uid_may_live_again(ledger: Ledger) -> None:
     """A retry under the same uid begins a new life whose attempts make the old life's messages stale."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=True, crashed=None)
     again = analysis().model_copy(update={"task_uid": "{r}:again"})
     take(ledger, again.task_uid)
-    assert intake_of(ledger).open(again) == 1
-    assert ledger.begin_attempt("a-1", after=1) == 2
-    record = ledger.get("a-1")
-    assert record is not None
+    record = open_analysis(ledger, again)
+    assert record == ledger.get("a-1")
     assert (record.attempt, record.attempts, record.failures) == (2, 1, ())
     assert ledger.redis.ttl(record_key("a-1")) == -1
     with pytest.raises(Superseded):
@@ -354,7 +360,7 @@ def test_refusing(ledger: Ledger) -> None:
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(task)
     queue(ledger, TaskPriority.NORMAL, task.uid)
-    assert intake_of(ledger).accept(room=5, places=()) == task.uid
+    assert intake_of(ledger).accept(limit=5, places={}, most=5) == [task.uid]
     crashed = contract.crashed(task, ["no\n"]).serialize()
     intake_of(ledger).refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed=crashed)
     record, karton_task = ledger.get("a-1"), ledger.karton_task(task.uid)
@@ -372,12 +378,13 @@ def test_a_refusal_leaves_others_alone(ledger: Ledger) -> None:
     intake_of(ledger).refuse("a-1", task_uid="{r}:other", root_uid="r", reason="taken", crashed="{}")
     record = ledger.get("a-1")
     assert record is not None
-    assert record.state is State.RECEIVED
+    assert record.state is State.QUEUED
 
 
 def test_hosts_report_and_expire(ledger: Ledger) -> None:
     """A host is listed while it reports, and not for ever after."""
-    status = HostStatus(host="rack-1", engine="replay", slots=())
+    slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
+    status = HostStatus(host="rack-1", engine="replay", slots=(slot,))
     ledger.fleet.report(status)
     assert ledger.fleet.hosts() == [status]
     assert 0 < ledger.redis.ttl("drak:host:rack-1") <= 15
@@ -388,7 +395,6 @@ def test_hosts_report_and_expire(ledger: Ledger) -> None:
 def test_nothing_is_left_behind(ledger: Ledger) -> None:
     """Once records have expired, reconcile forgets their uids, and no key without TTL remains."""
     task = opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=True, crashed=None)
     ledger.redis.zadd(DONE, {"a-1": ledger.now() - TTL - 1})
     assert ledger.forget() == 1

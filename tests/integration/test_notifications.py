@@ -24,7 +24,7 @@ from drakcelery.ledger import NOTICE_COUNTS, NOTICES, Ledger
 from drakcelery.notices import Notices
 from drakcelery.notifications import Notifier, Webhook
 from drakcelery.settings import NotificationsSection
-from tests.ledgers import intake_of
+from tests.ledgers import intake_of, open_analysis
 from tests.reference import ROOT
 from tests.unit.test_chain import analysis
 from tests.waiting import wait_until
@@ -108,11 +108,8 @@ def opened(ledger: Ledger, uid: str) -> Task:
     """A live analysis whose first attempt is under way, and its Karton task ``{r}:<uid>``."""
     task = Task({"type": "sample"}, uid=f"{{r}}:{uid}", root_uid="r")
     ledger.declare(contract.started(task))
-    intake = intake_of(ledger)
-    intake.adopt(task.uid)
-    after = intake.open(analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
-    assert after is not None
-    ledger.begin_attempt(uid, after=after)
+    intake_of(ledger).adopt(task.uid)
+    open_analysis(ledger, analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
     return task
 
 

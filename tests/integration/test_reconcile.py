@@ -18,7 +18,7 @@ from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
 from drakcelery.reconcile import MOST_RESENDS, QUEUED_SECONDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import Settings
-from tests.ledgers import intake_of
+from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
 
 UID = "a-1"
@@ -78,14 +78,12 @@ def fleet(redis_client: redis.Redis) -> Fleet:
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
     redis_client.zadd(INBOX, {task.uid: ledger.now()})
-    intake_of(ledger).open(analysis())
+    open_analysis(ledger, analysis())
     return Fleet(ledger=ledger, task=task)
 
 
 def test_nothing_amiss(fleet: Fleet) -> None:
     """A fresh analysis is left alone, at every stage."""
-    assert fleet.reconcile() == {}
-    fleet.ledger.begin_attempt(UID, after=0)
     assert fleet.reconcile() == {}
     fleet.ledger.sent(UID, 1)
     fleet.host("rack-1", "free")
@@ -103,7 +101,7 @@ def test_unsent_attempts_are_sent(fleet: Fleet) -> None:
     fleet.age(3600)
     assert fleet.reconcile() == {"sent": 1}
     assert fleet.reconcile() == {}
-    assert fleet.sent == [(1, Stage.PREPARE)]
+    assert fleet.sent == [(2, Stage.PREPARE)]
 
 
 def test_an_attempt_that_is_due_later_is_left_alone(fleet: Fleet) -> None:
@@ -115,7 +113,6 @@ def test_an_attempt_that_is_due_later_is_left_alone(fleet: Fleet) -> None:
 
 def test_a_lost_prepare_message(fleet: Fleet) -> None:
     """A sample that waits though a slot is free has lost its message; while no slot is free it just waits."""
-    fleet.ledger.begin_attempt(UID, after=0)
     fleet.ledger.sent(UID, 1)
     fleet.age(DEFAULT.lost + 1)
     fleet.host("rack-1", "running")
@@ -128,7 +125,6 @@ def test_a_lost_prepare_message(fleet: Fleet) -> None:
 
 def test_a_prepare_message_that_a_worker_dropped(fleet: Fleet) -> None:
     """A sample that a slot was claimed for, and whose prepare never began, has lost its message as well."""
-    fleet.ledger.begin_attempt(UID, after=0)
     fleet.ledger.sent(UID, 1)
     fleet.age(DEFAULT.lost + 1)
     fleet.host("rack-1", "preparing", holder=UID)
@@ -139,7 +135,6 @@ def test_a_prepare_message_that_a_worker_dropped(fleet: Fleet) -> None:
 @pytest.mark.parametrize("stages", [1, 2, 3, 4])
 def test_a_lost_step_is_sent_again(fleet: Fleet, stages: int) -> None:
     """A later step that shows no life goes to its host again, a few times; then the attempt is given up."""
-    fleet.ledger.begin_attempt(UID, after=0)
     fleet.ledger.sent(UID, 1)
     fleet.walk(*tuple(Stage)[:stages])
     for resend in range(1, MOST_RESENDS + 1):
@@ -199,7 +194,6 @@ def test_a_finished_run_waits_for_its_host(fleet: Fleet) -> None:
 
 def test_a_lost_host(fleet: Fleet) -> None:
     """The work of a host that went away goes on elsewhere as the next attempt."""
-    fleet.ledger.begin_attempt(UID, after=0)
     fleet.ledger.sent(UID, 1)
     fleet.walk(Stage.PREPARE)
     fleet.enter(Stage.RUN)
@@ -215,7 +209,6 @@ def test_a_lost_host(fleet: Fleet) -> None:
 
 def test_poison(fleet: Fleet) -> None:
     """The third attempt that goes with its host makes the sample poison: CRASHED, with the reason."""
-    fleet.ledger.begin_attempt(UID, after=0)
     for attempt in (1, 2, 3):
         fleet.ledger.redis.delete("drak:due")
         fleet.ledger.sent(UID, attempt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -287,6 +288,18 @@ def test_the_beginning_of_an_object(storage: Storage, bucket: str) -> None:
     assert storage.head(bucket, "key", 4) == b"0123"
     assert storage.head(bucket, "key", 400) == b"0123456789"
     assert storage.stat(bucket, "key") == 10
+
+
+def test_one_look_at_an_object(proxied: Storage, proxy: Proxy, storage: Storage, bucket: str) -> None:
+    """Size and head come in one request, of any object, an empty one too; None says that there is none."""
+    storage.put_bytes(bucket, "key", b"0123456789")
+    assert proxied.peek(bucket, "key", 4) == (10, b"0123")
+    assert proxied.peek(bucket, "key", 400) == (10, b"0123456789")
+    assert proxied.peek(bucket, "gone", 4) is None
+    asked = [request for request in proxy.requests if "location" not in request]
+    assert asked == [f"GET /{bucket}/key", f"GET /{bucket}/key", f"GET /{bucket}/gone"]
+    storage._client.put_object(bucket, "empty", io.BytesIO(), 0)  # ours puts none
+    assert storage.peek(bucket, "empty", 4) == (0, b"")
 
 
 @pytest.mark.parametrize("stated", [{}, {"size": 100}])

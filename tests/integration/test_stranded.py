@@ -10,7 +10,7 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import stranded
 from drakcelery.ledger import Ledger
-from tests.ledgers import intake_of
+from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-stranded"
@@ -33,7 +33,8 @@ def task(ledger: Ledger, name: str, status: TaskState, *, age: float, receiver: 
 
 
 def find(ledger: Ledger) -> list[str]:
-    return stranded.find(ledger, intake_of(ledger), hard_time_limit=LIMIT)
+    steps = stranded.find(ledger, intake_of(ledger), hard_time_limit=LIMIT)
+    return sorted(uid for found in steps for uid in found)
 
 
 def test_what_is_stranded(ledger: Ledger) -> None:
@@ -59,8 +60,23 @@ def test_what_is_on_its_way(ledger: Ledger) -> None:
     ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.LOW), queued)
     intake_of(ledger).adopt(taken)
     intake_of(ledger).adopt(opened)
-    intake_of(ledger).open(analysis().model_copy(update={"task_uid": opened}))
+    open_analysis(ledger, analysis().model_copy(update={"task_uid": opened}))
+    lined = task(ledger, "line", TaskState.SPAWNED, age=1e6)
+    intake_of(ledger).adopt(lined)
+    intake_of(ledger).wait(Task.unserialize(str(ledger.redis.get(f"karton.task:{lined}"))), analysis().place)
     assert find(ledger) == []
+
+
+def test_many_are_looked_through_bit_by_bit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long queue and keyspace are, each task is found, and none that waits is taken for stranded."""
+    monkeypatch.setattr(stranded, "SOME", 7)
+    monkeypatch.setattr(stranded, "STRETCH", 10)
+    waiting = [task(ledger, f"waits-{number}", TaskState.SPAWNED, age=1e6) for number in range(45)]
+    lost = [task(ledger, f"lost-{number}", TaskState.SPAWNED, age=1e6) for number in range(5)]
+    ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), *waiting)
+    steps = list(stranded.find(ledger, intake_of(ledger), hard_time_limit=LIMIT))
+    assert len(steps) > 3
+    assert {uid for found in steps for uid in found} == set(lost)
 
 
 def test_adopted_tasks_are_taken_up(ledger: Ledger) -> None:

@@ -19,7 +19,7 @@ from drakcelery.monitoring import tracing
 from drakcelery.settings import Settings, TracingSection
 from tests.collector import Span, spans
 from tests.integration.test_reconcile import UID, Fleet
-from tests.ledgers import intake_of
+from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
 from tests.webhook import receiving
 
@@ -33,8 +33,7 @@ def fleet(redis_client: redis.Redis) -> Fleet:
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))
     redis_client.zadd(INBOX, {task.uid: ledger.now()})
-    intake_of(ledger).open(analysis())
-    ledger.begin_attempt(UID, after=0)
+    open_analysis(ledger, analysis())
     ledger.sent(UID, 1)
     return Fleet(ledger=ledger, task=task)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from drakcelery.analysis import Place, State, Value
 from drakcelery.estimates import Range
-from drakcelery.monitoring.flower.rows import WAITING, Row, row, sample_name
+from drakcelery.monitoring.flower.rows import Row, row, sample_name
 from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews
 from drakcelery.records import HostStatus, Line, Record, SlotStatus
 from drakcelery.rooms import OUT_OF_USE
@@ -167,7 +167,7 @@ def likely_next(
         if slot.uid is not None and slot.state not in OUT_OF_USE
     ]
     found: dict[tuple[str, str], Next] = {}
-    queued = [record for record in live if record.state in WAITING]
+    queued = [record for record in live if record.state is State.QUEUED]
     for _, host, slot in sorted(busy, key=lambda one: (one[0], one[1], one[2].name)):
         place = Place(profile=slot.profile, host=host)
         record = next((one for one in queued if _fits(one, place)), None)
@@ -194,7 +194,7 @@ def _queue(one: ProfileOverview, live: Iterable[Record], newcomer: Range | None)
     queued = [
         record.received
         for record in live
-        if record.state in WAITING and record.analysis and record.analysis.profile == one.profile
+        if record.state is State.QUEUED and record.analysis and record.analysis.profile == one.profile
     ]
     in_line = [] if one.waiting_since is None else [one.waiting_since]
     return QueueView(

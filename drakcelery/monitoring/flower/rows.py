@@ -7,8 +7,6 @@ from drakcelery.analysis import State, Value
 from drakcelery.estimates import Range
 from drakcelery.records import Record
 
-WAITING = (State.RECEIVED, State.QUEUED)
-"""States of an analysis that is accepted and has no slot yet."""
 LABEL = 80
 """Characters of a sample's name that are shown."""
 SENTENCE = 2000
@@ -75,7 +73,7 @@ def row(record: Record, start: Range | None = None) -> Row:
         finished=record.finished,
         error=views.clean(error, SENTENCE) if error else None,
         spans=spans(record),
-        start=start if record.state in WAITING else None,  # an estimate may be older than the record
+        start=start if record.state is State.QUEUED else None,  # an estimate may be older than the record
     )
 
 

@@ -89,7 +89,6 @@ const STATE_BADGES = {
   PUBLISHED: "text-bg-success",
   FAILED: "text-bg-danger",
   CANCELLED: "text-bg-secondary",
-  RECEIVED: "fleet-badge-waiting",
   QUEUED: "fleet-badge-waiting",
 };
 

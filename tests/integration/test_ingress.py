@@ -1,0 +1,165 @@
+"""What ingress takes at once, and what it costs: on a real Valkey and a real SeaweedFS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+from karton.core import Task
+from karton.core.backend import KartonBackendBase
+from karton.core.resource import RemoteResource
+from karton.core.task import TaskPriority
+
+from drakcelery.analysis import Place, State
+from drakcelery.embedded.ports import LOOPBACK, assign
+from drakcelery.embedded.services import BUCKET, Services
+from drakcelery.ingress import BATCH, Ingress
+from drakcelery.ledger import DUE, Ledger
+from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.settings import DrakrunSection, S3Section, Settings
+from drakcelery.storage import Storage
+from tests.ledgers import intake_of
+from tests.waiting import wait_until
+
+IDENTITY = "karton.test-ingress"
+WIN10, WIN7 = Place(profile="win10"), Place(profile="win7")
+SAMPLE = "test-ingress-sample"
+
+
+@pytest.fixture
+def sent() -> list[Record]:
+    """What was given to the broker."""
+    return []
+
+
+@pytest.fixture
+def ingress(services: Services, redis_client: redis.Redis, sent: list[Record]) -> Ingress:
+    """An ingress of its own identity, whose messages are noted."""
+    ledger = Ledger(redis_client, identity=IDENTITY, record_ttl=600)
+
+    def send(record: Record) -> None:
+        ledger.sent(record.uid, record.attempt)
+        sent.append(record)
+
+    storage = Storage.connect(services.s3, threads=1)
+    storage.put_bytes(BUCKET, SAMPLE, b"MZ")
+    default = Settings().drakcelery.model_copy(update={"default_profile": "win10"})
+    return Ingress(
+        settings=Settings(drakrun=DrakrunSection(identity=IDENTITY), drakcelery=default, s3=services.s3),
+        ledger=ledger,
+        intake=intake_of(ledger),
+        storage=storage,
+        send=send,
+    )
+
+
+def report(ingress: Ingress, host: str, profile: str, slots: int) -> None:
+    """A host says that its slots are free."""
+    free = [
+        SlotStatus(name=f"vm-{number}", profile=profile, state="free", since=0) for number in range(slots)
+    ]
+    ingress.ledger.fleet.report(HostStatus(host=host, engine="replay", slots=tuple(free)))
+
+
+def push(ingress: Ingress, *uids: str, priority: TaskPriority = TaskPriority.NORMAL, **payload: str) -> None:
+    """Samples that karton-system has routed to us."""
+    for uid in uids:
+        task = Task({"type": "sample"}, uid=f"{{{uid}}}:{uid}", root_uid=uid, priority=priority)
+        task.add_payload("sample", RemoteResource("x.exe", bucket=BUCKET, uid=SAMPLE))
+        for name, value in payload.items():
+            task.add_payload(name, value)
+        ingress.ledger.declare(task)
+        ingress.ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), task.uid)
+
+
+def commands(client: redis.Redis, work: Callable[[], object]) -> int:
+    """How many commands Redis was given meanwhile, by anyone and in scripts too."""
+    before = client.info("stats")["total_commands_processed"]
+    work()
+    return int(client.info("stats")["total_commands_processed"] - before - 1)
+
+
+def test_takes_as_many_as_there_is_room_for(ingress: Ingress, sent: list[Record]) -> None:
+    """At one poll, the most urgent first: as many as slots and look-ahead; the others wait in Karton."""
+    report(ingress, "rack-1", "win10", 4)
+    push(ingress, *(f"n-{number}" for number in range(8)))
+    push(ingress, "urgent", priority=TaskPriority.HIGH)
+    assert ingress.work()
+    assert [record.uid for record in sent] == ["urgent", *(f"n-{number}" for number in range(5))]
+    assert all(record.state is State.QUEUED and record.attempt == 1 for record in sent)
+    assert not ingress.work()
+    assert [one.length for one in ingress.intake.backlog(most=1)] == [3]
+    assert ingress.intake.inbox() == []
+
+
+def test_a_full_profile_holds_up_no_other(ingress: Ingress) -> None:
+    """Of those that are taken together, each waits for its own place: for one more than it has room for."""
+    report(ingress, "rack-1", "win10", 2)
+    report(ingress, "rack-2", "win7", 3)
+    push(ingress, *(f"ten-{number}" for number in range(6)))
+    push(ingress, *(f"seven-{number}" for number in range(4)), vm_profile="win7")
+    while ingress.work():
+        pass
+    assert ingress.intake.in_flight() == {WIN10: 4, WIN7: 4}
+    assert [(line.place, line.length) for line in ingress.intake.lines()] == [(WIN10, 2)]
+
+
+def test_a_poll_costs_the_same_however_many_wait(ingress: Ingress, redis_client: redis.Redis) -> None:
+    """Nothing is looked for among all keys: an idle poll is one command, a full batch costs what it costs."""
+    report(ingress, "rack-1", "win10", 2 * BATCH)
+    assert commands(redis_client, ingress.work) == 1
+    push(ingress, *(f"few-{number}" for number in range(BATCH)))
+    few = commands(redis_client, ingress.work)
+    push(ingress, *(f"many-{number}" for number in range(600)))
+    many = commands(redis_client, ingress.work)
+    # The hosts are read again each second: three commands that may fall into either
+    assert abs(many - few) <= 3
+    used = redis_client.info("commandstats")
+    before = used.get("cmdstat_scan", {"calls": 0})["calls"]
+    assert ingress.ledger.fleet.hosts()
+    assert redis_client.info("commandstats").get("cmdstat_scan", {"calls": 0})["calls"] == before
+
+
+def test_a_host_that_has_just_come_is_known(ingress: Ingress, sent: list[Record]) -> None:
+    """What ingress knows of the slots may be a second old: a sample for a new host is not refused."""
+    report(ingress, "rack-1", "win10", 1)
+    push(ingress, "first")
+    assert ingress.work()
+    report(ingress, "rack-2", "win7", 1)
+    push(ingress, "second", vm_profile="win7", target_host="rack-2")
+    wait_until(lambda: ingress.work() and len(sent) == 2, "the new host is seen")
+    assert sent[1].place == Place(profile="win7", host="rack-2")
+
+
+def test_samples_wait_while_storage_is_away(ingress: Ingress, sent: list[Record]) -> None:
+    """All that was taken stays in the inbox, and goes on from there once S3 is back."""
+    nowhere = S3Section(
+        address=f"http://{LOOPBACK}:{assign(('nobody',), kept={})['nobody']}",
+        access_key="key",
+        secret_key=ingress.settings.s3.secret_key,
+    )
+    report(ingress, "rack-1", "win10", 4)
+    push(ingress, "a", "b", "c")
+    working = ingress.storage
+    object.__setattr__(ingress, "storage", Storage.connect(nowhere, threads=1, patience=1))
+    assert ingress.work()
+    ingress.intake.redis.zadd("drak:inbox", {"{b}:b": 1, "{c}:c": 2})
+    ingress._adopt()
+    # The others are tried before the one that was: it may be the only one that cannot be had
+    assert (ingress.intake.inbox(), sent) == (["{c}:c", "{a}:a", "{b}:b"], [])
+    object.__setattr__(ingress, "storage", working)
+    ingress.ledger.redis.zadd("drak:inbox", dict.fromkeys(ingress.intake.inbox(), 0))
+    ingress._adopt()
+    assert {record.uid for record in sent} == {"a", "b", "c"}
+
+
+def test_what_is_due_is_sent(ingress: Ingress, sent: list[Record]) -> None:
+    """An attempt whose time has come goes out though nothing waits."""
+    report(ingress, "rack-1", "win10", 1)
+    push(ingress, "late")
+    assert ingress.work()
+    ingress.ledger.redis.zadd(DUE, {"late": ingress.ledger.now()})
+    assert ingress.work()
+    assert [record.uid for record in sent] == ["late", "late"]
+    assert not ingress.work()
