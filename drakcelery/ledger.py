@@ -47,6 +47,8 @@ NOTICES = "drak:notices"
 NOTICE_COUNTS = "drak:notices:counts"
 NOTICE_KEYS = (NOTICES_WANTED, NOTICES, NOTICE_COUNTS)
 """The last keys of each script that ends an analysis; ``lua/notify.lua`` says what they are."""
+AT_ONCE = 100
+"""So many records are read in one round trip."""
 
 CONNECT_SECONDS = 5
 """A host that was cut off finds its way back that soon."""
@@ -329,24 +331,25 @@ class Ledger:
 
     def live(self) -> Iterator[Record]:
         """Records of all analyses that are not over, oldest first."""
-        return self._records(cast("list[str]", self.redis.zrange(LIVE, 0, -1)))
+        return self.records(cast("list[str]", self.redis.zrange(LIVE, 0, -1)))
 
     def done(self, *, newest: int) -> Iterator[Record]:
         """Records of the *newest* analyses that are over, newest first."""
-        return self._records(cast("list[str]", self.redis.zrevrange(DONE, 0, newest - 1)))
-
-    def known_records(self) -> Iterator[Record]:
-        """Every record there is, live or over."""
-        yield from self.live()
-        yield from self._records(cast("list[str]", self.redis.zrange(DONE, 0, -1)))
+        return self.records(cast("list[str]", self.redis.zrevrange(DONE, 0, newest - 1)))
 
     def forget(self) -> int:
         """Drop the uids of expired records from the list of finished analyses; returns how many."""
         now = self.now()
         return self.redis.zremrangebyscore(DONE, "-inf", now - self._ttl)
 
-    def _records(self, uids: list[str]) -> Iterator[Record]:
-        return (record for uid in uids if (record := self.get(uid)) is not None)
+    def records(self, uids: Sequence[str]) -> Iterator[Record]:
+        """The records of *uids*, as far as there are any; each is read a moment before it is given."""
+        for begin in range(0, len(uids), AT_ONCE):
+            with self.redis.pipeline(transaction=False) as pipe:
+                for uid in uids[begin : begin + AT_ONCE]:
+                    pipe.hgetall(record_key(uid))
+                found = cast("list[dict[str, str]]", pipe.execute())
+            yield from (parse(fields) for fields in found if fields)
 
 
 def _before(stage: Stage) -> str:

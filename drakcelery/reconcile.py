@@ -6,12 +6,14 @@ broker: a step is lost when it shows no life though nothing keeps it from being 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
+import orjson
 import structlog
-from karton.core.backend import KARTON_TASK_NAMESPACE
 from karton.core.task import TaskState
 from redis.exceptions import WatchError
 
@@ -19,7 +21,7 @@ from drakcelery.analysis import Fault, Place, Stage, State
 from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
 from drakcelery.fleet import nobody_came
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import AT_ONCE, DUE, Ledger, task_key
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import HostStatus, Record
@@ -54,6 +56,47 @@ def take_turn(ledger: Ledger) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What else is known of a live analysis."""
+
+    status: TaskState | None
+    """Of its Karton task; None where a collector has removed it."""
+    last_update: float
+    is_due_later: bool
+    """Whether it waits for its time to be sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alive:
+    """The hosts that are alive, for questions about thousands of analyses."""
+
+    hosts: frozenset[str]
+    free: frozenset[str]
+    """Places of which a slot is free."""
+    held: frozenset[tuple[str, str | None]]
+    """(place, uid of the analysis that has a slot of it)."""
+
+    @classmethod
+    def of(cls, hosts: Iterable[HostStatus]) -> Self:
+        """Index *hosts*."""
+        slots = [
+            (place, slot)
+            for status in hosts
+            for slot in status.slots
+            for place in (slot.profile, f"{slot.profile}@{status.host}")
+        ]
+        return cls(
+            hosts=frozenset(status.host for status in hosts),
+            free=frozenset(place for place, slot in slots if slot.state == "free"),
+            held=frozenset((place, slot.uid) for place, slot in slots),
+        )
+
+    def takes(self, place: Place, uid: str) -> bool:
+        """Whether a slot of *place* is free, or was claimed for the analysis *uid*."""
+        return str(place) in self.free or (str(place), uid) in self.held
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reconciler:
     """One run over the ledger; :meth:`run` says what it does."""
 
@@ -61,6 +104,8 @@ class Reconciler:
     settings: Settings
     send: Send
     done: dict[str, int] = field(default_factory=dict)
+    offline: dict[Place, float] = field(default_factory=dict)
+    """For how long nobody has had a place, of those that were asked for in this run."""
 
     def run(self) -> dict[str, int]:
         """Mend what is amiss; returns how often each thing was done.
@@ -73,21 +118,38 @@ class Reconciler:
         * *forgotten*: uids of expired records.
         """
         self._count("forgotten", self.ledger.forget())
-        hosts = self.ledger.fleet.hosts()
-        now = self.ledger.now()
-        for record in self.ledger.live():
-            with about(**record.context):
-                self._look_at(record, hosts, now)
+        alive, now = Alive.of(self.ledger.fleet.hosts()), self.ledger.now()
+        live = self.ledger.live()
+        while some := list(itertools.islice(live, AT_ONCE)):
+            for record, beside in zip(some, self._beside(some), strict=True):
+                with about(**record.context):
+                    self._look_at(record, beside, alive, now)
         metrics.reconcile_done()
         if self.done:
             log.info("reconciled", **self.done)
         return self.done
 
-    def _look_at(self, record: Record, hosts: Iterable[HostStatus], now: float) -> None:
+    def _beside(self, records: Sequence[Record]) -> Iterator[Beside]:
+        """Read for all of them at once: there may be thousands, most of which need nothing."""
+        with self.ledger.redis.pipeline(transaction=False) as pipe:
+            pipe.mget([task_key(record.task_uid) for record in records])
+            pipe.zmscore(DUE, [record.uid for record in records])
+            texts, due = pipe.execute()
+        for text, at in zip(texts, due, strict=True):
+            task = orjson.loads(text) if text else {}
+            yield Beside(
+                status=TaskState(task["status"]) if task else None,
+                last_update=task.get("last_update") or 0,
+                is_due_later=at is not None,
+            )
+
+    def _look_at(self, record: Record, beside: Beside, alive: Alive, now: float) -> None:
         try:
-            if not self._cancel(record):
-                self._renew(record.task_uid, now)
-                self._revive(record, hosts, now)
+            if not self._cancel(record, beside.status):
+                if beside.status is TaskState.STARTED and now - beside.last_update >= RENEWAL_SECONDS:
+                    self._renew(record.task_uid, now)
+                if not beside.is_due_later:
+                    self._revive(record, alive, now)
         except Superseded as error:
             log.info("nothing_amiss", reason=str(error))
 
@@ -96,12 +158,11 @@ class Reconciler:
             self.done[what] = self.done.get(what, 0) + number
             metrics.reconciled(what, number)
 
-    def _cancel(self, record: Record) -> bool:
+    def _cancel(self, record: Record, status: TaskState | None) -> bool:
         """Karton-dashboard's cancel writes FINISHED; a collector may have removed the task."""
-        task = self.ledger.karton_task(record.task_uid)
-        if task is not None and task.status in (TaskState.STARTED, TaskState.SPAWNED):
+        if status in (TaskState.STARTED, TaskState.SPAWNED):
             return False
-        reason = f"cancelled: its Karton task is {task.status.value if task else 'gone'}"
+        reason = f"cancelled: its Karton task is {status.value if status else 'gone'}"
         if not self.ledger.cancel(record, reason=reason, crashed=None):
             return False
         log.warning("cancelled", reason=reason)
@@ -109,16 +170,16 @@ class Reconciler:
         self._count("cancelled")
         return True
 
-    def _revive(self, record: Record, hosts: Iterable[HostStatus], now: float) -> None:
-        if record.analysis is None or self.ledger.is_due_later(record.uid):
+    def _revive(self, record: Record, alive: Alive, now: float) -> None:
+        if record.analysis is None:
             return
         times = self.ledger.times
         waits = not record.busy and record.following in WITH_FILES
         if record.is_unsent:
             self._send_anew(record, lost=False, late=record.is_silent(now, after=times.unsent))
         elif record.state is State.QUEUED:
-            self._look_for(record, record.analysis.place, hosts, now)
-        elif record.host not in {status.host for status in hosts}:
+            self._look_for(record, record.analysis.place, alive, now)
+        elif record.host not in alive.hosts:
             gone = record.is_silent(now, after=QUEUED_SECONDS if waits else times.lost)
             self._end(record, f"host {record.host} went away", late=gone)
         elif record.following is Stage.PREPARE:
@@ -128,23 +189,20 @@ class Reconciler:
             after = times.lost if record.busy else QUEUED_SECONDS * (record.resends + 1)
             self._resend(record, late=record.is_silent(now, after=after))
 
-    def _look_for(self, record: Record, place: Place, hosts: Iterable[HostStatus], now: float) -> None:
+    def _look_for(self, record: Record, place: Place, alive: Alive, now: float) -> None:
         """An analysis that waits for a slot, as far as its message goes."""
-        free = any(
-            slot.profile == place.profile and (slot.state == "free" or slot.uid == record.uid)
-            for status in hosts
-            if place.host in (None, status.host)
-            for slot in status.slots
-        )
         patience = self.settings.drakcelery.offline_patience
-        if free:
+        if alive.takes(place, record.uid):
             # A free slot takes a waiting message within a second. One that was claimed for it, without its
             # prepare having begun, belongs to a message that its worker dropped with a lost connection
             self._send_anew(record, lost=True, late=record.is_silent(now, after=self.ledger.times.lost))
-        elif (
-            record.is_silent(now, after=patience) and (offline := self.ledger.fleet.offline(place)) > patience
-        ):
+        elif record.is_silent(now, after=patience) and (offline := self._offline(place)) > patience:
             self._end(record, nobody_came(place, offline), late=True, final=True)
+
+    def _offline(self, place: Place) -> float:
+        if place not in self.offline:
+            self.offline[place] = self.ledger.fleet.offline(place)
+        return self.offline[place]
 
     def _send_anew(self, record: Record, *, lost: bool, late: bool) -> None:
         if late:
@@ -184,7 +242,7 @@ class Reconciler:
         ``set_task_status`` with the same status writes nothing (``karton.core.backend``), so the task's JSON
         is changed here; not in Lua, whose JSON library turns empty lists into objects.
         """
-        key = f"{KARTON_TASK_NAMESPACE}:{task_uid}"
+        key = task_key(task_uid)
         with self.ledger.redis.pipeline() as pipe:
             pipe.watch(key)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
             text = pipe.get(key)

@@ -79,11 +79,11 @@ class Census:
         ended = self._ledger.redis.zrangebyscore(
             DONE, f"({self._since!r}", "+inf", start=0, num=MOST_ENDS, withscores=True
         )
-        for uid, at in cast("list[tuple[str, float]]", ended):
-            record = self._ledger.get(uid)
-            if record is not None and record.state.is_over:
+        found = cast("list[tuple[str, float]]", ended)
+        for record in self._ledger.records([uid for uid, _ in found]):
+            if record.state.is_over:
                 _count_end(record)
-            self._since = at
+        self._since = found[-1][1] if found else self._since
 
     def _look(self) -> None:
         hosts = self._ledger.fleet.hosts()

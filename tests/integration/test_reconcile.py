@@ -250,3 +250,25 @@ def test_karton_is_kept_from_collecting(fleet: Fleet) -> None:
     renewed = json.loads(str(fleet.ledger.redis.get(key)))
     assert renewed["last_update"] >= stored["last_update"]
     assert {**renewed, "last_update": 0} == {**stored, "last_update": 0}
+
+
+def test_many_are_looked_at_together(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are live, the one that needs something is found; no other is asked for by itself."""
+    monkeypatch.setattr("drakcelery.ledger.AT_ONCE", 4)
+    monkeypatch.setattr("drakcelery.reconcile.AT_ONCE", 5)
+    client = fleet.ledger.redis
+    for number in range(11):
+        task = Task({"type": "sample"}, uid=f"{{r}}:{number}", root_uid="r")
+        fleet.ledger.declare(contract.started(task))
+        client.zadd(INBOX, {task.uid: fleet.ledger.now()})
+        open_analysis(
+            fleet.ledger, analysis().model_copy(update={"uid": f"b-{number}", "task_uid": task.uid})
+        )
+        fleet.ledger.sent(f"b-{number}", 1)
+    fleet.age(3600)
+    asked = client.info("commandstats")["cmdstat_get"]["calls"]
+    assert fleet.reconcile() == {"sent": 1}
+    assert fleet.sent == [(2, Stage.PREPARE)]
+    assert fleet.reconcile() == {}
+    # Karton's tasks were read together
+    assert client.info("commandstats")["cmdstat_get"]["calls"] == asked
