@@ -62,6 +62,8 @@ class Options:
     run_seconds: float = 0.3
     restore_seconds: float = 0.1
     stop_seconds: int = 5
+    lease_seconds: int = 10
+    """Shorter than by default, since most tests wait for it; not the shortest, for a busy machine."""
     redis: RedisSection | None = None
     """Where our processes are told to find Redis, if not where it is: a proxy, say. karton-system is told
     where it is: it takes tasks off its queue before it has routed them, and so may lose them."""
@@ -125,6 +127,7 @@ class Fleet:
                 "engine": "replay",
                 "min_free_space": 0,
                 "stop_seconds": wanted.stop_seconds,
+                "lease_seconds": wanted.lease_seconds,
             },
             "replay": {
                 "run_dir": self.directory / "run",

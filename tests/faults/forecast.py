@@ -33,8 +33,9 @@ class Plan:
     """How long a guest runs."""
     gap: tuple[float, float] = (2.0, 6.0)
     """Seconds between two faults."""
-    frozen: tuple[float, float] = (40.0, 60.0)
-    """Seconds for which a process is frozen: past the lease (45 s) and every silence, or nearly so."""
+    frozen: tuple[float, float] = (13.0, 20.0)
+    """Seconds for which a process is frozen: past the visibility of its messages (15 s) and every silence, or
+    nearly so."""
     patience: float = 240.0
     """Seconds after the storm until what has not ended counts as lost."""
 
