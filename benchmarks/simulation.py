@@ -36,11 +36,12 @@ from drakcelery.embedded.ports import LOOPBACK, assign, release
 from drakcelery.embedded.services import binary
 from drakcelery.embedded.supervision import Server
 from drakcelery.errors import Superseded
-from drakcelery.fleet import HOST_TTL, host_key
+from drakcelery.fleet import host_key
 from drakcelery.ingress import Ingress
 from drakcelery.intake import Intake
 from drakcelery.ledger import DUE, Ledger, record_key, task_key
-from drakcelery.reconcile import LOST_SECONDS, Reconciler
+from drakcelery.lifesigns import DEFAULT
+from drakcelery.reconcile import Reconciler
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, Settings
 from drakcelery.storage import Storage
@@ -299,7 +300,7 @@ class Fleet:
     def lose(self, names: Sequence[str]) -> list[Host]:
         """Hosts vanish with what they have in hand, as if half a minute ago; returns them."""
         lost = [self.hosts.pop(name) for name in names]
-        old = f"{self.ledger.now() - LOST_SECONDS - HOST_TTL:.6f}"
+        old = f"{self.ledger.now() - DEFAULT.lost - DEFAULT.host:.6f}"
         with self.client.pipeline(transaction=False) as pipe:
             for host in lost:
                 pipe.delete(host_key(host.name))

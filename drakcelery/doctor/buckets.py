@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, warning
 from drakcelery.doctor.subject import Subject
@@ -74,13 +76,15 @@ def _write(storage: Storage, bucket: str, key: str) -> Verdict:
             "drakcelery itself removes nothing: grant s3:DeleteObject only if you want this tried in full.",
         )
     data = (PROBE * (PART_SIZE // len(PROBE) + 1))[: PART_SIZE + 1]
-    with _removed(storage, bucket, key):
+    prefix, name = key.split("/")
+    with tempfile.NamedTemporaryFile() as file, _removed(storage, bucket, key):
+        file.write(data)
+        file.flush()
         begun = time.monotonic()
-        storage.put_bytes(bucket, key, data)
+        storage.upload_all(bucket, prefix, {name: Path(file.name)}, last=name)
         took = time.monotonic() - begun
-        end = storage.head(bucket, key, len(PROBE))
-        size = storage.stat(bucket, key)
-    if end != PROBE or size != len(data):
+        found = storage.peek(bucket, key, len(PROBE))
+    if found != (len(data), PROBE):
         return failed(
             f"{bucket!r} gives back something else than what was put there",
             "See what stands between here and S3, and S3's own log.",

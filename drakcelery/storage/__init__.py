@@ -19,7 +19,7 @@ from drakcelery.errors import BadTask, StorageError
 from drakcelery.settings import S3Section
 from drakcelery.storage.receiving import MISSING, fetch, reading, too_large
 from drakcelery.storage.rights import Rights
-from drakcelery.storage.sending import PART_SIZE, Sending, put
+from drakcelery.storage.sending import PART_SIZE, Sending
 from drakcelery.storage.server import Server
 
 __all__ = ("PART_SIZE", "Sending", "Storage")
@@ -82,7 +82,7 @@ class Storage:
             return self._server.client.bucket_exists(name)
 
     def stat(self, bucket: str, key: str) -> int | None:
-        """The object's size in bytes; None if there is none. Raises as :meth:`head` does."""
+        """The object's size in bytes; None if there is none. Raises as :meth:`peek` does."""
         with reading(self._server, bucket, key):
             try:
                 return self._server.client.stat_object(bucket, key).size
@@ -91,27 +91,12 @@ class Storage:
                     return None
                 raise
 
-    def head(self, bucket: str, key: str, length: int) -> bytes:
-        """The first *length* bytes of an object, fewer where it is shorter.
-
-        Raises:
-            BadTask: there is no such object, or can be none of this name.
-            StorageError: S3 failed or refused.
-        """
-        with reading(self._server, bucket, key), contextlib.ExitStack() as stack:
-            try:
-                response = self._server.client.get_object(bucket, key, offset=0, length=length)
-            except S3Error as error:
-                if error.code == "InvalidRange":  # the object is empty
-                    return b""
-                raise
-            stack.callback(response.close)
-            return bytes(response.read(length))
-
     def peek(self, bucket: str, key: str, length: int) -> tuple[int, bytes] | None:
         """(size in bytes, the first *length* of them) in one request; None if there is no such object.
 
-        Raises as :meth:`head` does.
+        Raises:
+            BadTask: no object can have this name.
+            StorageError: S3 failed or refused.
         """
         with reading(self._server, bucket, key), contextlib.ExitStack() as stack:
             try:
@@ -165,10 +150,6 @@ class Storage:
         with self._server.errors(f"list {bucket}/{prefix}", "s3:ListBucket", bucket):
             found = self._server.client.list_objects(bucket, prefix=prefix, recursive=True)
             return {entry.object_name: entry.size or 0 for entry in found if entry.object_name}
-
-    def put_bytes(self, bucket: str, key: str, data: bytes) -> None:
-        """Put a small object that is not empty. Raises :class:`StorageError`."""
-        put(self._server, bucket, key, data)
 
     def link(self, bucket: str, key: str, *, name: str, seconds: int) -> str:
         """An address from which anyone may download the object for *seconds*, as a file called *name*.

@@ -97,7 +97,7 @@ def everything(racks: Racks, uid: str) -> tuple[object, ...]:
     record = record_of(racks, uid)
     assert record.analysis_task_uid is not None
     tasks = [racks.ledger.karton_task(name) for name in (record.task_uid, record.analysis_task_uid)]
-    found = racks.storage._client.list_objects(
+    found = racks.storage._server.client.list_objects(
         racks.settings.drakcelery.bucket, prefix=f"{uid}/", recursive=True
     )
     objects = sorted((str(one.object_name), one.etag, one.last_modified) for one in found)

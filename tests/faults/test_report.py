@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.pages import filled
 from drakcelery.faults import POINTS
-from tests.faults.report import ACTIONS, PAGE, Outcome, filled, matrix
+from tests.faults.report import ACTIONS, PAGE, Outcome, matrix
 
 OUTCOMES = [
     Outcome(point=point, action=action, state="PUBLISHED", attempts=2, reason=None, seconds=3.81)

@@ -25,6 +25,7 @@ from drakcelery.reconcile import TURN, take_turn
 from drakcelery.storage import Storage
 from drakcelery.visibility import Connection
 from tests.faults.proxy import LOOPBACK, Proxy
+from tests.objects import put_bytes
 from tests.waiting import wait_until
 
 HOUR = 3600
@@ -124,17 +125,17 @@ def test_s3_takes_the_requests_of_a_wrong_clock(
     """Every kind of request is signed as of the server's time; a wrong secret is still refused."""
     monkeypatch.setattr(WrongClock, "ahead", timedelta(seconds=wrong))
     monkeypatch.setattr(s3client, "datetime", WrongClock)
-    Storage.connect(services.s3, threads=1).put_bytes(BUCKET, "clocks/x", b"x")
+    put_bytes(Storage.connect(services.s3, threads=1), BUCKET, "clocks/x", b"x")
     assert Storage.connect(services.s3, threads=1).stat(BUCKET, "clocks/x") == 1
     assert Storage.connect(services.s3, threads=1).list(BUCKET, "clocks/x") == {"clocks/x": 1}
     storage = Storage.connect(services.s3, threads=1)
     (tmp_path / "metadata.json").write_bytes(b"{}")
     storage.upload_all(BUCKET, "clocks", {"metadata.json": tmp_path / "metadata.json"})
     assert storage.stat(BUCKET, "clocks/metadata.json") == 2
-    assert storage.head(BUCKET, "clocks/metadata.json", 1) == b"{"
+    assert storage.peek(BUCKET, "clocks/metadata.json", 1) == (2, b"{")
     stranger = services.s3.model_copy(update={"secret_key": SecretStr("guessed")})
     with pytest.raises(StorageError):
-        Storage.connect(stranger, threads=1).put_bytes(BUCKET, "clocks/x", b"x")
+        put_bytes(Storage.connect(stranger, threads=1), BUCKET, "clocks/x", b"x")
 
 
 def test_reconcile_is_due_by_redis_clock(redis_client: redis.Redis) -> None:
@@ -164,7 +165,7 @@ def test_beat_runs_on_while_its_clock_is_set(wrong: int, monkeypatch: pytest.Mon
 def test_a_repeated_request_is_fenced(services: Services, tmp_path: Path, wanted: bool) -> None:
     """A host that is cut off while it writes, and comes back, writes on only what is still its own."""
     theirs, ours = Storage.connect(services.s3, threads=1), tmp_path / "metadata.json"
-    theirs.put_bytes(BUCKET, "late/metadata.json", b"theirs")
+    put_bytes(theirs, BUCKET, "late/metadata.json", b"theirs")
     ours.write_bytes(b"ours")
     asked: list[bool] = []
 
@@ -181,7 +182,7 @@ def test_a_repeated_request_is_fenced(services: Services, tmp_path: Path, wanted
                 refusal.enter_context(pytest.raises(Superseded))
             storage.upload_all(BUCKET, "late", {"metadata.json": ours}, check=check)
     assert len(asked) == 2
-    assert theirs.head(BUCKET, "late/metadata.json", 9) == (b"ours" if wanted else b"theirs")
+    assert theirs.peek(BUCKET, "late/metadata.json", 9) == ((4, b"ours") if wanted else (6, b"theirs"))
 
 
 @contextmanager

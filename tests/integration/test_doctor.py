@@ -256,7 +256,7 @@ def deny(settings: Settings, *actions: str) -> None:
         {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": resource},
     ]
     policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
-    Storage.connect(settings.s3, threads=1).set_bucket_policy(bucket, policy)
+    Storage.connect(settings.s3, threads=1).rights.set_bucket_policy(bucket, policy)
 
 
 def test_a_forbidden_bucket(settings: Settings) -> None:

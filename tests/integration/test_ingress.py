@@ -20,6 +20,7 @@ from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, S3Section, Settings
 from drakcelery.storage import Storage
 from tests.ledgers import intake_of
+from tests.objects import put_bytes
 from tests.waiting import wait_until
 
 IDENTITY = "karton.test-ingress"
@@ -43,7 +44,7 @@ def ingress(services: Services, redis_client: redis.Redis, sent: list[Record]) -
         sent.append(record)
 
     storage = Storage.connect(services.s3, threads=1)
-    storage.put_bytes(BUCKET, SAMPLE, b"MZ")
+    put_bytes(storage, BUCKET, SAMPLE, b"MZ")
     default = Settings().drakcelery.model_copy(update={"default_profile": "win10"})
     return Ingress(
         settings=Settings(drakrun=DrakrunSection(identity=IDENTITY), drakcelery=default, s3=services.s3),

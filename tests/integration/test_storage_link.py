@@ -12,6 +12,7 @@ import pytest
 from drakcelery.embedded.services import Services
 from drakcelery.errors import StorageError
 from drakcelery.storage import Storage
+from tests.objects import put_bytes
 from tests.waiting import wait_until
 
 PAGE = b"<script>alert('had')</script>"
@@ -28,7 +29,7 @@ def bucket(storage: Storage) -> str:
     """A bucket with one object that a browser would run."""
     name = f"links-{uuid.uuid4().hex[:8]}"
     storage.ensure_bucket(name)
-    storage.put_bytes(name, "a/page.html", PAGE)
+    put_bytes(storage, name, "a/page.html", PAGE)
     return name
 
 
