@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from drakcelery.artifacts.output import Output, Ready, nobody
 from drakcelery.artifacts.untrusted import (
     UntrustedFileError,
     open_untrusted,
@@ -42,7 +43,9 @@ class DumpsPacked:
     ``not_regular``."""
 
 
-def pack_dumps(dumps_dir: Path, target: Path, *, total_size: int, single_size: int) -> DumpsPacked:
+def pack_dumps(
+    dumps_dir: Path, target: Path, *, total_size: int, single_size: int, ready: Ready = nobody
+) -> DumpsPacked:
     """Pack *dumps_dir* into the zip *target*, which appears complete or not at all. Memory is bounded.
 
     The earliest dumps win (by modification time, then name): one that is larger than *single_size* bytes, or
@@ -53,13 +56,12 @@ def pack_dumps(dumps_dir: Path, target: Path, *, total_size: int, single_size: i
     Raises:
         UntrustedFileError: *dumps_dir* is a link or no directory.
     """
-    part = target.with_name(f".{target.name}.part")
-    with part.open("wb") as file:
-        packing = _Packing(ZipWriter(file), total_size=total_size, single_size=single_size)
+    with Output(target, ready) as file, ZipWriter(file) as archive:
+        packing = _Packing(archive, total_size=total_size, single_size=single_size)
         if os.path.lexists(dumps_dir):
             packing.pack(dumps_dir)
         result = packing.finish()
-    part.rename(target)
+        file.finish()
     return result
 
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import orjson
 
 from drakcelery.artifacts.log import LINE_LIMIT
+from drakcelery.artifacts.output import Output, Ready, nobody
 
 KEY_FILE = "wireshark_key_file.txt"
 REMEMBERED_KEYS = 100_000
@@ -29,7 +30,7 @@ class KeysWritten:
     """Lines whose values are no TLS client random (32 bytes) and master key (48 bytes) in hex."""
 
 
-def write_key_file(tlsmon_log: Path, target: Path) -> KeysWritten:
+def write_key_file(tlsmon_log: Path, target: Path, ready: Ready = nobody) -> KeysWritten:
     """Write ``CLIENT_RANDOM <client_random> <master_key>`` lines, the NSS key log format, to *target*.
 
     *tlsmon_log* is the split one, our own file. No file is written where there is no key.
@@ -38,7 +39,7 @@ def write_key_file(tlsmon_log: Path, target: Path) -> KeysWritten:
         return KeysWritten(keys=0, skipped=0)
     keys = skipped = 0
     seen: set[bytes] = set()
-    with tlsmon_log.open("rb") as source, target.open("xb") as out:
+    with tlsmon_log.open("rb") as source, Output(target, ready) as out:
         for key in _keys(source):
             if key is None:
                 skipped += 1
@@ -48,8 +49,8 @@ def write_key_file(tlsmon_log: Path, target: Path) -> KeysWritten:
                 seen.add(key)
                 out.write(key)
                 keys += 1
-    if not keys:
-        target.unlink()
+        if keys:
+            out.finish()
     return KeysWritten(keys=keys, skipped=skipped)
 
 

@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from drakcelery.artifacts.output import Output, Ready, nobody
 from drakcelery.artifacts.untrusted import open_untrusted
 
 PCAP = "dumps.pcap"
@@ -27,7 +28,7 @@ _BLOCKS_BEFORE_PACKETS = 1000
 _COPY = 1024**2
 
 
-def keep_pcap(source: Path, target: Path) -> str | None:
+def keep_pcap(source: Path, target: Path, ready: Ready = nobody) -> str | None:
     """Copy *source* to *target* if it is a capture that holds a packet.
 
     Returns:
@@ -44,8 +45,9 @@ def keep_pcap(source: Path, target: Path) -> str | None:
         if reason := _nothing_in(raw):
             return reason
         raw.seek(0)
-        with target.open("xb") as out:
+        with Output(target, ready) as out:
             shutil.copyfileobj(raw, out, _COPY)
+            out.finish()
     return None
 
 

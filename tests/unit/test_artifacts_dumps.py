@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import shutil
 import subprocess
+import threading
 import zipfile
 from pathlib import Path
 
@@ -12,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drakcelery.analysis import Artifact
+from drakcelery.artifacts import deflate, zipped
 from drakcelery.artifacts import dumps as dumps_module
-from drakcelery.artifacts import zipped
 from drakcelery.artifacts.dumps import DumpsPacked, pack_dumps
+from drakcelery.artifacts.output import Output
 from drakcelery.artifacts.untrusted import UntrustedFileError
 
 MIB = 1024**2
@@ -142,20 +147,91 @@ def test_equal_dumps_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "dumps.zip").read_bytes() == first
 
 
-@pytest.mark.skipif(shutil.which("unzip") is None, reason="Info-ZIP is not installed")
-def test_info_zip_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The zip passes Info-ZIP's own test, zip64 headers included."""
-    monkeypatch.setattr(zipped, "_ZIP64_FROM", 1000)
-    pack(write(tmp_path / "d", {name(0x1000): b"a" * 5000, name(0x2000): b"b", name(0x3000): b"c" * 999}))
-    unzip = shutil.which("unzip") or ""
-    done = subprocess.run([unzip, "-t", tmp_path / "dumps.zip"], capture_output=True, text=True, check=False)
-    assert (done.returncode, "No errors detected" in done.stdout) == (0, True), done.stdout + done.stderr
+@pytest.mark.parametrize("block", [300, 1000, MIB])
+@pytest.mark.parametrize(
+    ("program", "option", "said"), [("unzip", "-t", "No errors detected"), ("7z", "t", "Everything is Ok")]
+)
+def test_others_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, option: str, said: str, block: int
+) -> None:
+    """The zip passes Info-ZIP's and 7-Zip's own tests, zip64 headers and data descriptors included."""
+    if (found := shutil.which(program)) is None:
+        pytest.skip(f"{program} is not installed")
+    monkeypatch.setattr(zipped, "_ZIP64_FROM", 2000)
+    monkeypatch.setattr(deflate, "BLOCK", block)
+    sizes = (5000, 1, 0, 999, 1000, 1001, 2000, 1_000_000)
+    pack(write(tmp_path / "d", {name(0x1000 * size): os.urandom(size) for size in sizes}))
+    command = [found, option, tmp_path / "dumps.zip"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+def test_a_dump_in_many_blocks_is_hashed_on_the_way(tmp_path: Path) -> None:
+    """Whoever waits is told of the complete zip under its name, with the size and sha256 that it has."""
+    told: list[tuple[Artifact, bytes]] = []
+    target = tmp_path / "dumps.zip"
+    directory = write(tmp_path / "d", {name(0x1000): os.urandom(MIB) + bytes(9 * MIB), name(0x2000): b"x"})
+    pack_dumps(
+        directory,
+        target,
+        total_size=20 * MIB,
+        single_size=20 * MIB,
+        ready=lambda artifact: told.append((artifact, target.read_bytes())),
+    )
+    ((artifact, data),) = told
+    assert artifact == Artifact(name="dumps.zip", size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.slow
+def test_a_dump_beyond_four_gib(tmp_path: Path) -> None:
+    """A dump of more than 4 GiB is what it was when it is read again (it is sparse)."""
+    (tmp_path / "d").mkdir()
+    size = 2**32 + MIB + 5
+    with (tmp_path / "d" / name(0x1000)).open("wb") as dump:
+        dump.truncate(size)
+        dump.seek(size - 3)
+        dump.write(b"end")
+    pack_dumps(tmp_path / "d", tmp_path / "dumps.zip", total_size=2**33, single_size=2**33)
+    with zipfile.ZipFile(tmp_path / "dumps.zip") as archive:
+        assert archive.testzip() is None
+        assert archive.infolist()[0].file_size == size
+
+
+def test_a_dump_that_shrinks_or_grows_meanwhile(tmp_path: Path) -> None:
+    """What is in the zip is what was read: never more than was there at first, less where less was left."""
+    with (tmp_path / "zip").open("wb") as file, zipped.ZipWriter(file) as writer:
+        assert writer.add("grown", io.BytesIO(b"x" * 3 * MIB), 2 * MIB) == 2 * MIB
+        assert writer.add("shrunk", io.BytesIO(b"x" * 2 * MIB), 3 * MIB) == 2 * MIB
+        assert writer.add("emptied", io.BytesIO(), 5) == 0
+        writer.finish()
+    with zipfile.ZipFile(tmp_path / "zip") as archive:
+        assert archive.testzip() is None
+        assert [info.file_size for info in archive.infolist()] == [2 * MIB, 2 * MIB, 0]
+
+
+def test_nothing_is_left_of_a_zip_that_failed(tmp_path: Path) -> None:
+    """A dump that cannot be read stops it; neither half a zip nor a thread stays."""
+    before = set(threading.enumerate())
+
+    class Unreadable(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > MIB:
+                raise OSError("input/output error")
+            return super().read(size)
+
+    with (
+        pytest.raises(OSError, match="input/output"),
+        Output(tmp_path / "dumps.zip") as file,
+        zipped.ZipWriter(file) as writer,
+    ):
+        writer.add("x", Unreadable(bytes(9 * MIB)), 9 * MIB)
+    assert list(tmp_path.iterdir()) == []
+    assert set(threading.enumerate()) == before
 
 
 def test_more_members_than_a_plain_zip_holds(tmp_path: Path) -> None:
     """Beyond 65535 members the end of the zip is a zip64 one."""
-    with (tmp_path / "zip").open("wb") as file:
-        writer = zipped.ZipWriter(file)
+    with (tmp_path / "zip").open("wb") as file, zipped.ZipWriter(file) as writer:
         for number in range(70_000):
             writer.add_folder(f"{number}/")
         writer.finish()
@@ -169,9 +245,9 @@ def test_offsets_beyond_four_gib(tmp_path: Path) -> None:
         dump.write(b"hello")
         dump.seek(0)
         file.seek(2**32 + 7)
-        writer = zipped.ZipWriter(file)
-        writer.add("dumps/x", dump, 5)
-        writer.finish()
+        with zipped.ZipWriter(file) as writer:
+            writer.add("dumps/x", dump, 5)
+            writer.finish()
     with zipfile.ZipFile(tmp_path / "zip") as archive:
         assert archive.read("dumps/x") == b"hello"
 

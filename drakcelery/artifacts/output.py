@@ -1,0 +1,57 @@
+"""An artifact while it is written: hashed as it goes, so that no file is read again to say what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from drakcelery.analysis import Artifact
+
+Ready = Callable[[Artifact], None]
+"""Told of an artifact as soon as it is complete, under its final name."""
+
+_BUFFER = 64 * 1024
+
+
+def nobody(_: Artifact) -> None:
+    """Nobody is told."""
+
+
+class Output:
+    """A context: a new file that appears as *path* when it is complete, or not at all.
+
+    Leaving the context without a call of :meth:`finish` removes what was written.
+    """
+
+    def __init__(self, path: Path, ready: Ready = nobody) -> None:
+        self._path = path
+        self._ready = ready
+        self._part = path.with_name(f".{path.name}.part")
+        self._file = self._part.open("xb", _BUFFER)
+        self._sha256 = hashlib.sha256(usedforsecurity=False)
+        self._size = 0
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._file.closed:
+            self._file.close()
+            self._part.unlink()
+
+    def write(self, data: bytes | bytearray) -> int:
+        """Append *data*."""
+        self._sha256.update(data)
+        self._size += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        """How much was written."""
+        return self._size
+
+    def finish(self) -> None:
+        """Give the file its name, and tell of it."""
+        self._file.close()
+        self._part.rename(self._path)
+        self._ready(Artifact(name=self._path.name, size=self._size, sha256=self._sha256.hexdigest()))
