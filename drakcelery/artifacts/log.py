@@ -1,23 +1,23 @@
 """Splits DRAKVUF's log by plugin: bytes in, the same bytes out, each in exactly one file.
 
-Every line is parsed. Looking at a line's start and end alone is two or three times as fast, but cannot tell a
-line from half a line with another one glued to it, and consumers of ``<plugin>.log`` parse every line they
-get. What a parser does not accept goes to ``parse_errors.log`` (``benchmarks/artifacts.py`` has the figures).
+Every line is parsed. Looking at a line's start and end alone cannot tell a line from half a line with another
+one glued to it, and consumers of ``<plugin>.log`` parse every line they get. What a parser does not accept
+goes to ``parse_errors.log`` (``benchmarks/log_split.py`` has the figures).
 """
 
 from __future__ import annotations
 
 import io
-import re
-from collections import Counter
-from collections.abc import Container
+from collections import defaultdict
+from collections.abc import Callable, Container, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-import orjson
-
+from drakcelery.artifacts.lines import LineReader
+from drakcelery.artifacts.output import Output, Ready, nobody
 from drakcelery.artifacts.untrusted import open_untrusted
 
 PARSE_ERRORS = "parse_errors.log"
@@ -26,9 +26,10 @@ LINE_LIMIT = 1024**2
 FILE_LIMIT = 128
 """Plugins that get a file. DRAKVUF has fewer; it bounds the open files."""
 
-_PLUGIN = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_BUFFER = 1024**2
-_WRITE_BUFFER = 64 * 1024
+_BLOCK = 256 * 1024
+"""Lines are told apart this many bytes at a time: what a core's cache holds."""
+_BATCH = 4 * 1024**2
+"""So much is written at once, by another thread: each of its calls waits for the interpreter's lock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,12 @@ class LogSplit:
     """Lines in ``parse_errors.log``."""
 
 
-def split_log(log: Path, out: Path, plugins: Container[str]) -> LogSplit:
+def split_log(log: Path, out: Path, plugins: Container[str], ready: Ready = nobody) -> LogSplit:
     """Write each line of *log* to ``<plugin>.log`` below *out*, or to ``parse_errors.log``.
 
     A line belongs to a plugin if it is one JSON object in UTF-8 of at most :data:`LINE_LIMIT` bytes whose
-    ``Plugin`` is one of *plugins*. A missing log is an empty one. Memory is
-    bounded whatever the lines are.
+    ``Plugin`` is one of *plugins*. A missing log is an empty one. Memory is bounded whatever the lines are.
+    *ready* is told of the files at the end: before that, each may get another line.
 
     Raises:
         UntrustedFileError: *log* is not a regular file.
@@ -57,67 +58,108 @@ def split_log(log: Path, out: Path, plugins: Container[str]) -> LogSplit:
         raw = open_untrusted(log)
     except FileNotFoundError:
         return LogSplit()
-    with io.BufferedReader(raw, _BUFFER) as source, _Outputs(out) as outputs:
-        return _split(source, outputs, plugins)
+    with io.BufferedReader(raw, _BLOCK) as source, _Outputs(out, plugins, ready) as outputs:
+        _split(source, outputs)
+        return outputs.finish()
 
 
-def _split(source: BinaryIO, outputs: _Outputs, plugins: Container[str]) -> LogSplit:
-    lines: Counter[str] = Counter()
-    size = errors = 0
-    while line := source.readline(LINE_LIMIT):
-        size += len(line)
-        plugin = None if len(line) == LINE_LIMIT and not line.endswith(b"\n") else plugin_of(line)
-        if plugin is not None and plugin in plugins and outputs.write(plugin, line):
-            lines[plugin] += 1
-            continue
-        errors += 1
-        outputs.write_error(line)
-        while len(line) == LINE_LIMIT and not line.endswith(b"\n"):  # the rest of an overlong line
-            line = source.readline(LINE_LIMIT)
-            size += len(line)
-            outputs.write_error(line)
-    return LogSplit(lines=dict(lines), size=size, parse_errors=errors)
+def _split(source: BinaryIO, outputs: _Outputs) -> None:
+    reader = LineReader(LINE_LIMIT)
+    while block := source.read(_BLOCK):
+        if not block.endswith(b"\n"):
+            block += source.readline(LINE_LIMIT)
+        lines = io.BytesIO(block).readlines()
+        outputs.add(reader.plugins(block, lines), lines)
+        piece = block
+        while not piece.endswith(b"\n") and (piece := source.readline(LINE_LIMIT)):
+            outputs.add_rest(piece)  # of an overlong line
 
 
-def plugin_of(line: bytes) -> str | None:
-    """The plugin that wrote *line*; None if it is no JSON object or its plugin's name is no name."""
-    try:
-        entry = orjson.loads(line)
-    except orjson.JSONDecodeError:  # invalid UTF-8 and too deep nesting included
-        return None
-    plugin = entry.get("Plugin") if isinstance(entry, dict) else None
-    return plugin if isinstance(plugin, str) and _PLUGIN.fullmatch(plugin) else None
+class _Groups(dict[object, list[bytes]]):
+    """Lines by plugin, in their order; under None are those whose plugin is not *admitted*."""
+
+    def __init__(self, admitted: Callable[[object], bool]) -> None:
+        super().__init__()
+        self._admitted = admitted
+
+    def __missing__(self, plugin: object) -> list[bytes]:
+        return self.setdefault(plugin if self._admitted(plugin) else None, [])
 
 
 class _Outputs:
-    """The files of a split, each opened when it gets its first line."""
+    """The files of a split, each opened when it gets its first line; written and hashed by a thread."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, plugins: Container[str], ready: Ready) -> None:
         self._directory = directory
-        self._files: dict[str, BinaryIO] = {}
-        self._errors: BinaryIO | None = None
-        self._stack = ExitStack()
+        self._plugins = plugins
+        self._ready = ready
+        self._counts: dict[str | None, int] = {None: 0}
+        self._size = 0
+        self._pending: defaultdict[str | None, bytearray] = defaultdict(bytearray)
+        self._pending_size = 0
+        self._files: dict[str | None, Output] = {}
+        self._open_files = ExitStack()
+        self._thread = ThreadPoolExecutor(1, "log")
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> _Outputs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._thread.shutdown()
+        self._open_files.close()
 
-    def write(self, plugin: str, line: bytes) -> bool:
-        """Write a plugin's line. False, and nothing written, where there are too many plugins."""
-        file = self._files.get(plugin)
-        if file is None:
-            if len(self._files) == FILE_LIMIT:
-                return False
-            file = self._files[plugin] = self._open(f"{plugin}.log")
-        file.write(line)
+    def add(self, plugins: Sequence[object], lines: Sequence[bytes]) -> None:
+        """Add each of *lines* to the file of its plugin."""
+        groups = _Groups(self._admits)
+        for plugin, line in zip(plugins, lines, strict=True):
+            groups[plugin].append(line)
+        for name, group in groups.items():
+            key = name if isinstance(name, str) else None
+            self._counts[key] += len(group)
+            self._append(key, b"".join(group))
+
+    def _admits(self, plugin: object) -> bool:
+        """Whether *plugin* has a file, or gets one."""
+        if not isinstance(plugin, str) or plugin not in self._plugins:
+            return False
+        if plugin not in self._counts and len(self._counts) > FILE_LIMIT:
+            return False
+        self._counts.setdefault(plugin, 0)
         return True
 
-    def write_error(self, piece: bytes) -> None:
-        if self._errors is None:
-            self._errors = self._open(PARSE_ERRORS)
-        self._errors.write(piece)
+    def add_rest(self, piece: bytes) -> None:
+        """Add what belongs to the last line, which is an error."""
+        self._append(None, piece)
 
-    def _open(self, name: str) -> BinaryIO:
-        return self._stack.enter_context((self._directory / name).open("xb", _WRITE_BUFFER))
+    def _append(self, plugin: str | None, data: bytes) -> None:
+        self._pending[plugin] += data
+        self._pending_size += len(data)
+        if self._pending_size >= _BATCH:
+            self._write_pending()
+
+    def _write_pending(self) -> None:
+        self._wait()
+        self._writing = self._thread.submit(self._write, self._pending)
+        self._size += self._pending_size
+        self._pending, self._pending_size = defaultdict(bytearray), 0
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, pending: dict[str | None, bytearray]) -> None:
+        for plugin, data in pending.items():
+            if plugin not in self._files:
+                path = self._directory / (PARSE_ERRORS if plugin is None else f"{plugin}.log")
+                self._files[plugin] = self._open_files.enter_context(Output(path, self._ready))
+            self._files[plugin].write(data)
+
+    def finish(self) -> LogSplit:
+        """Write what is still on its way, and complete the files."""
+        self._write_pending()
+        self._wait()
+        for file in self._files.values():
+            file.finish()
+        lines = {plugin: count for plugin, count in self._counts.items() if plugin is not None}
+        return LogSplit(lines=lines, size=self._size, parse_errors=self._counts[None])

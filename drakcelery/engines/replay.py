@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import structlog
 
 from drakcelery.analysis import Execution, Outcome, Snapshot
-from drakcelery.artifacts.log import LINE_LIMIT, plugin_of
+from drakcelery.artifacts.lines import plugin_of
+from drakcelery.artifacts.log import LINE_LIMIT
 from drakcelery.engines import Detonation
 from drakcelery.errors import EngineError, SettingsError
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drakcelery.analysis import Artifact
 from drakcelery.artifacts import log as log_module
-from drakcelery.artifacts.log import PARSE_ERRORS, plugin_of, split_log
+from drakcelery.artifacts.lines import plugin_of
+from drakcelery.artifacts.log import PARSE_ERRORS, split_log
 from drakcelery.artifacts.untrusted import UntrustedFileError
 
 PLUGINS = frozenset({"filetracer", "procmon", "tlsmon"})
@@ -63,6 +67,14 @@ def test_lines_go_to_their_plugins_unchanged(tmp_path: Path) -> None:
         b'["Plugin", "filetracer"]\n',
         b'{"Plugin": "filetracer\\u0000"}\n',
         b'{"Plugin": "filetracer", "deep": ' + b"[" * 5000 + b"]" * 5000 + b"}\n",
+        b'{"Plugin": "filetracer", "x": 1e999}\n',
+        b'{"Plugin": "filetracer", "x": "\\ud800"}\n',
+        b'{"Plugin": "filetracer"}{"Plugin": "filetracer"}\n',
+        b'{"Plugin": "filetracer", "x":\n',
+        b'{"Plugin": "filetracer", "Plugin": "nobody"}\n',
+        b'{"Plugin": "filetracer", "\\u0050lugin": "nobody"}\n',
+        b'\xef\xbb\xbf{"Plugin": "filetracer"}\n',
+        b'{"Plugin": "filetracer"}\0\n',
         b"\n",
         b"\0\0\0",
     ],
@@ -124,6 +136,150 @@ def test_only_a_regular_file_is_read(tmp_path: Path, kind: str) -> None:
         log.mkdir()
     with pytest.raises(UntrustedFileError, match=r"drakmon\.log"):
         split_log(log, tmp_path, PLUGINS)
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        b'{"Plugin": "nobody", "Plugin": "filetracer"}\n',
+        b'{"Plugin": ["nobody"], "Plugin": "filetracer"}\n',
+        b'{"Plugin": "nobody", "\\u0050\\u006Cugin": "filetracer"}\n',
+        b'{"x": {"Plugin": "nobody"}, "Plugin": "filetracer"}\n',
+        b'{"x": 123456789012345678901234567890, "Plugin": "filetracer"}\n',
+        b'{"x": "\\u0061\xc5\xbc\x7f", "\\u0050lugin": "\\u0066iletracer"}\r\n',
+    ],
+)
+def test_unusual_lines_have_their_plugin(tmp_path: Path, unusual: bytes) -> None:
+    """The last of equal keys counts, however it is written; the lines around are not affected."""
+    good = line("procmon") * 3
+    files, result = split(tmp_path, good + unusual + good)
+    assert files == {"procmon.log": good * 2, "filetracer.log": unusual}
+    assert result.parse_errors == 0
+
+
+def test_a_plugin_that_is_a_list_hides_nothing(tmp_path: Path) -> None:
+    """Lines behind one whose plugin is a list or an object, also at a block's end, are told apart."""
+    bad = b'{"Plugin": ["x"]}\n{"Plugin": {"x": 1}}\n{"Plugin": 5}\n{"Plugin": null}\n{"Plugin": ["x"]}\n'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_module, "_BLOCK", len(bad))
+        files, result = split(tmp_path, bad + line("procmon") + bad + line("tlsmon"))
+    assert files == {"procmon.log": line("procmon"), "tlsmon.log": line("tlsmon"), PARSE_ERRORS: bad * 2}
+    assert result.parse_errors == 10
+
+
+def test_many_blocks_and_batches_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that lie across blocks stay whole, and those of a file, errors too, in their order."""
+    monkeypatch.setattr(log_module, "_BLOCK", 100)
+    monkeypatch.setattr(log_module, "_BATCH", 1000)
+    lines = [line("procmon", n=n) if n % 3 else b"bad %d\n" % n for n in range(500)]
+    files, result = split(tmp_path, b"".join(lines))
+    assert files == {
+        "procmon.log": b"".join(entry for entry in lines if entry.startswith(b"{")),
+        PARSE_ERRORS: b"".join(entry for entry in lines if entry.startswith(b"b")),
+    }
+    assert (result.lines, result.parse_errors) == ({"procmon": 333}, 167)
+
+
+def test_who_waits_is_told_of_each_complete_file(tmp_path: Path) -> None:
+    """Name, size and sha256 are those of the file that lies there when it is told of."""
+    told = []
+
+    def ready(artifact: Artifact) -> None:
+        data = (tmp_path / artifact.name).read_bytes()
+        assert (artifact.size, artifact.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        told.append(artifact.name)
+
+    (tmp_path / "drakmon.log").write_bytes(line("procmon") + b"bad\n" + line("tlsmon"))
+    split_log(tmp_path / "drakmon.log", tmp_path, PLUGINS, ready)
+    assert sorted(told) == [PARSE_ERRORS, "procmon.log", "tlsmon.log"]
+
+
+PIECES = [
+    *(
+        b'{"Plugin": "procmon"',
+        b"}",
+        b"\n",
+        b'"Plugin"',
+        b": ",
+        b", ",
+        b'"tlsmon"',
+        b'{"x": [',
+        b"]",
+        b"[",
+        b"{",
+    ),
+    *(b'"\\u0050lugin"', b'"', b"\\", b"\\ud800", b"\\udc00", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xc5\xbc"),
+    *(
+        b"\xff",
+        b"\0",
+        b"\t",
+        b"\r",
+        b"\x1f",
+        b"1",
+        b"-",
+        b"0",
+        b".",
+        b"e",
+        b"999",
+        b"null",
+        b"NaN",
+        b" ",
+        b'"x": ',
+    ),
+]
+
+
+def reference(data: bytes, limit: int) -> dict[str, bytes]:
+    """What a split must give: each line parsed by orjson, alone."""
+    files: defaultdict[str, bytes] = defaultdict(bytes)
+    for entry in lines_of(data):
+        name = PARSE_ERRORS
+        if len(entry.removesuffix(b"\n")) < limit:
+            try:
+                parsed = orjson.loads(entry)
+            except orjson.JSONDecodeError:
+                parsed = None
+            plugin = parsed.get("Plugin") if isinstance(parsed, dict) else None
+            if isinstance(plugin, str) and plugin in PLUGINS:
+                name = f"{plugin}.log"
+        files[name] += entry
+    return files
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.one_of(
+            st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join),
+            st.lists(st.sampled_from(PIECES), max_size=4).map(
+                lambda pieces: b'{"Plugin": "procmon", "x": ' + b"".join(pieces) + b"}\n"
+            ),
+            st.sampled_from([line("procmon"), line("tlsmon", x="\u017c"), line("nobody")]),
+        ),
+        max_size=12,
+    ),
+    st.integers(1, 200),
+    st.integers(20, 200),
+)
+def test_the_fast_way_gives_what_the_slow_one_gives(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], block: int, limit: int
+) -> None:
+    """Whatever the lines, the blocks' size and the limit: the files are those of a parser for each line."""
+    data = b"".join(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_module, "_BLOCK", block)
+        patch.setattr(log_module, "LINE_LIMIT", limit)
+        files, result = split(tmp_path_factory.mktemp("split"), data)
+    assert files == reference(data, limit)
+    assert result.parse_errors == len(lines_of(files.get(PARSE_ERRORS, b"")))
+
+
+@pytest.mark.parametrize("depth", range(1010, 1030))
+def test_nesting_is_as_deep_as_the_judge_allows(tmp_path: Path, depth: int) -> None:
+    """Where orjson's depth ends, ours does."""
+    data = b'{"Plugin": "procmon", "x": ' + b"[" * depth + b"]" * depth + b"}\n"
+    files, _ = split(tmp_path, data)
+    assert files == reference(data, log_module.LINE_LIMIT)
 
 
 hostile_lines = st.one_of(

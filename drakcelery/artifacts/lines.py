@@ -1,0 +1,83 @@
+"""Tells which plugin wrote each line of a log, most of them without building an object.
+
+Two parsers: simdjson validates a line and looks one key up without building the object, orjson is the judge
+of what a line is. Where simdjson accepts a line, so does orjson, and they name the same plugin, but for three
+things, which are looked for in many lines at once: a key that is there twice (simdjson takes the first,
+everyone else the last), the same in disguise (``\\u0050lugin``), and a byte order mark. These lines, and
+those that simdjson refuses (it knows no integers beyond 64 bits), are left to orjson.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from operator import itemgetter
+from typing import Any
+
+import orjson
+import simdjson
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_PLUGIN: Callable[[Any], object] = itemgetter("Plugin")
+_KEY = b'"Plugin"'
+_DISGUISED = re.compile(rb"\\u00[567]")
+"""A letter of ``Plugin`` as an escape."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NO_ANSWER = (ValueError, KeyError, TypeError, RuntimeError)
+"""simdjson's, for what is malformed, has no plugin, is no object, is too long."""
+
+
+def plugin_of(line: bytes) -> str | None:
+    """The plugin that wrote *line*; None if it is no JSON object or its plugin's name is no name."""
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:  # invalid UTF-8 and too deep nesting included
+        return None
+    plugin = entry.get("Plugin") if isinstance(entry, dict) else None
+    return plugin if isinstance(plugin, str) and _NAME.fullmatch(plugin) else None
+
+
+class LineReader:
+    """Says of many lines at once what :func:`plugin_of` says of one."""
+
+    def __init__(self, limit: int) -> None:
+        """Lines of *limit* bytes and more, their newline not counted, are no plugin's, and are not parsed."""
+        self._limit = limit
+        self._parser = simdjson.Parser(max_capacity=limit - 1)
+
+    def plugins(self, block: bytes, lines: Sequence[bytes]) -> list[object]:
+        """What is the plugin of each of *lines*, which together are *block*: a name, or anything else."""
+        found: list[object] = []
+        parsed = map(_PLUGIN, map(self._parser.parse, lines))
+        refused = 0
+        while len(found) < len(lines):
+            with suppress(*_NO_ANSWER):
+                found.extend(parsed)  # what came before an exception stays
+            if found and isinstance(found[-1], simdjson.Array | simdjson.Object):
+                found[-1] = None  # while it is there, the parser parses nothing else
+            if len(found) < len(lines):
+                found.append(self._judged(lines[len(found)]))
+                refused += 1
+        if self._may_mislead(block, len(lines) - refused):
+            return [
+                self._judged(line) if self._may_mislead(line, 1) else plugin
+                for plugin, line in zip(found, lines, strict=True)
+            ]
+        return found
+
+    def _judged(self, line: bytes) -> str | None:
+        return plugin_of(line) if len(line.removesuffix(b"\n")) < self._limit else None
+
+    @staticmethod
+    def _may_mislead(text: bytes, accepted: int) -> bool:
+        """Whether simdjson, which accepted *accepted* lines of *text*, may have named another plugin.
+
+        Each of these lines has the key. Where none is in disguise, there is one twice, or there are no more
+        keys than lines.
+        """
+        return (
+            text.count(_KEY) > accepted
+            or _DISGUISED.search(text) is not None
+            or (not text.isascii() and _BYTE_ORDER_MARK in text)
+        )
