@@ -17,7 +17,7 @@ from karton.core import Task
 from redis.exceptions import RedisError
 
 from drakcelery import artifacts, contract
-from drakcelery.analysis import Analysis, Artifact, Fault, Manifest, Outcome, Stage, Step
+from drakcelery.analysis import Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.attempts import backoff, end_attempt, failure_of
 from drakcelery.durations import Durations
@@ -249,7 +249,7 @@ def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     bucket, check = _bucket(site, analysis), _still_wanted(site, step)
     with head_start(site.storage, bucket, analysis.uid, workspace, check=check) as start:
         # Of a test sample nothing may be in the bucket before its task is declared
-        ready = None if analysis.is_test else start.begin
+        ready = artifacts.nobody if analysis.is_test else start.begin
         manifest = _make_artifacts(site, step, analysis, workspace, ready)
         reach("collect.collected", step.uid)
         uploaded = start.finish()
@@ -272,7 +272,7 @@ def _make_artifacts(
     step: Step,
     analysis: Analysis,
     workspace: Workspace,
-    ready: Callable[[Artifact], None] | None,
+    ready: artifacts.Ready,
 ) -> Manifest:
     ours = site.settings.drakcelery
     record = site.ledger.get(step.uid)

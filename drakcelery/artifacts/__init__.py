@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -16,6 +15,7 @@ from drakcelery.artifacts.extras import pack_extras
 from drakcelery.artifacts.keys import KEY_FILE, KeysWritten, write_key_file
 from drakcelery.artifacts.log import LogSplit, split_log
 from drakcelery.artifacts.metadata import METADATA, build_metadata
+from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.pcap import PCAP, keep_pcap
 from drakcelery.plugins import KNOWN_PLUGINS, LOG_NAMES
 
@@ -38,15 +38,15 @@ def collect(
     attempts: int,
     dumps_total_size: int,
     dumps_single_size: int,
-    ready: Callable[[Artifact], None] | None = None,
+    ready: Ready = nobody,
 ) -> Manifest:
     """Turn the engine's output in *raw* into artifacts in *out*, and ``metadata.json`` beside them.
 
     *raw* is only read. *out* belongs to this function and is emptied first: running it again, also after an
     interruption, gives the same files. The manifest lists every file but ``metadata.json``; none is empty.
-    *ready* is told of each of them, once, when it is complete; maybe from another thread.
-    For the other arguments see :func:`~drakcelery.artifacts.metadata.build_metadata` and
-    :func:`~drakcelery.artifacts.dumps.pack_dumps`.
+    *ready* is told of each of these as soon as it is complete, by two threads: the calling one, and one that
+    packs the dumps meanwhile. For the other arguments see
+    :func:`~drakcelery.artifacts.metadata.build_metadata` and :func:`~drakcelery.artifacts.dumps.pack_dumps`.
 
     Raises:
         UntrustedFileError: a file of the engine's is a link, or no regular file.
@@ -54,15 +54,20 @@ def collect(
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    lines = split_log(raw / "drakmon.log", out, LOGGED_PLUGINS)
-    dumps = pack_dumps(raw / "dumps", out / DUMPS, total_size=dumps_total_size, single_size=dumps_single_size)
-    keys = write_key_file(out / "tlsmon.log", out / KEY_FILE)
-    no_pcap = keep_pcap(raw / "dump.pcap", out / PCAP)
-    pack_extras(raw, out)
-    artifacts = tuple(_artifact(path) for path in sorted(out.iterdir()))
-    if ready is not None:
-        for artifact in artifacts:
-            ready(artifact)
+    artifacts: list[Artifact] = []
+
+    def done(artifact: Artifact) -> None:
+        artifacts.append(artifact)
+        ready(artifact)
+
+    caps = {"total_size": dumps_total_size, "single_size": dumps_single_size}
+    with ThreadPoolExecutor(1, "dumps") as thread:
+        packing = thread.submit(pack_dumps, raw / "dumps", out / DUMPS, **caps, ready=done)
+        no_pcap = keep_pcap(raw / "dump.pcap", out / PCAP, done)
+        lines = split_log(raw / "drakmon.log", out, LOGGED_PLUGINS, done)
+        keys = write_key_file(out / "tlsmon.log", out / KEY_FILE, done)
+        pack_extras(raw, out, done)
+        dumps = packing.result()
     metadata = build_metadata(
         analysis,
         outcome,
@@ -76,13 +81,8 @@ def collect(
     )
     (out / METADATA).write_bytes(orjson.dumps(metadata, option=orjson.OPT_INDENT_2))
     _report(analysis.uid, lines, dumps, keys, no_pcap)
-    return Manifest(artifacts=artifacts, dumps_metadata=dumps.metadata, metadata=metadata)
-
-
-def _artifact(path: Path) -> Artifact:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Artifact(name=path.name, size=path.stat().st_size, sha256=sha256)
+    by_name = tuple(sorted(artifacts, key=lambda artifact: artifact.name))
+    return Manifest(artifacts=by_name, dumps_metadata=dumps.metadata, metadata=metadata)
 
 
 def _report(uid: str, lines: LogSplit, dumps: DumpsPacked, keys: KeysWritten, no_pcap: str | None) -> None:

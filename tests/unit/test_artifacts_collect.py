@@ -11,6 +11,7 @@ import pytest
 
 from drakcelery.analysis import (
     Analysis,
+    Artifact,
     Execution,
     Manifest,
     ObjectRef,
@@ -19,6 +20,7 @@ from drakcelery.analysis import (
     Snapshot,
 )
 from drakcelery.artifacts import collect
+from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.untrusted import UntrustedFileError
 from drakcelery.plugins import LOG_NAMES
 
@@ -61,7 +63,7 @@ def recorded(raw: Path) -> Path:
     return raw
 
 
-def run(raw: Path, out: Path) -> Manifest:
+def run(raw: Path, out: Path, ready: Ready = nobody) -> Manifest:
     """Collect with small caps."""
     return collect(
         raw=raw,
@@ -75,6 +77,7 @@ def run(raw: Path, out: Path) -> Manifest:
         attempts=2,
         dumps_total_size=1000,
         dumps_single_size=100,
+        ready=ready,
     )
 
 
@@ -156,6 +159,37 @@ def test_collecting_again_gives_the_same(tmp_path: Path) -> None:
     assert run(raw, out) == first
     assert content(out) == files
     assert content(raw) == before
+
+
+def test_who_waits_is_told_of_each_artifact_once(tmp_path: Path) -> None:
+    """Each artifact is told of while it lies there complete; metadata.json is not one of them."""
+    raw, out = recorded(tmp_path / "raw"), tmp_path / "out"
+    (raw / "post_sample.raw_memdump").write_bytes(bytes(3_000_000))
+    (raw / "profiles").mkdir()
+    (raw / "profiles" / "x.json").write_text("{}")
+    (raw / "static_apiscout_profile.json").write_text("[]")
+    told: list[Artifact] = []
+
+    def ready(artifact: Artifact) -> None:
+        data = (out / artifact.name).read_bytes()
+        assert (artifact.size, artifact.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        told.append(artifact)
+
+    manifest = run(raw, out, ready)
+    assert sorted(told, key=lambda artifact: artifact.name) == list(manifest.artifacts)
+    assert len(told) == 10
+
+
+@pytest.mark.parametrize("name", ["dumps.zip", "procmon.log"])
+def test_who_waits_may_fail(tmp_path: Path, name: str) -> None:
+    """An error of the one who is told, in either thread, is collect's."""
+
+    def ready(artifact: Artifact) -> None:
+        if artifact.name == name:
+            raise ConnectionError(name)
+
+    with pytest.raises(ConnectionError, match=name):
+        run(recorded(tmp_path / "raw"), tmp_path / "out", ready)
 
 
 def test_a_hostile_input_stops_collect(tmp_path: Path) -> None:
