@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from drakcelery import artifacts, contract
 from drakcelery.analysis import Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA
+from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.attempts import backoff, end_attempt, failure_of
 from drakcelery.durations import Durations
 from drakcelery.engines import Engine, end_guest
@@ -249,7 +250,7 @@ def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     bucket, check = _bucket(site, analysis), _still_wanted(site, step)
     with head_start(site.storage, bucket, analysis.uid, workspace, check=check) as start:
         # Of a test sample nothing may be in the bucket before its task is declared
-        ready = artifacts.nobody if analysis.is_test else start.begin
+        ready = nobody if analysis.is_test else start.begin
         manifest = _make_artifacts(site, step, analysis, workspace, ready)
         reach("collect.collected", step.uid)
         uploaded = start.finish()
@@ -272,7 +273,7 @@ def _make_artifacts(
     step: Step,
     analysis: Analysis,
     workspace: Workspace,
-    ready: artifacts.Ready,
+    ready: Ready,
 ) -> Manifest:
     ours = site.settings.drakcelery
     record = site.ledger.get(step.uid)

@@ -21,8 +21,10 @@ from drakcelery.artifacts import dumps as dumps_module
 from drakcelery.artifacts.dumps import DumpsPacked, pack_dumps
 from drakcelery.artifacts.output import Output
 from drakcelery.artifacts.untrusted import UntrustedFileError
+from tests.conftest import require
 
 MIB = 1024**2
+PACKAGES = {"unzip": "apt-get install unzip", "7z": "apt-get install p7zip-full"}
 
 
 def name(base: int, digest: int = 0xABC) -> str:
@@ -155,13 +157,12 @@ def test_others_read_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, option: str, said: str, block: int
 ) -> None:
     """The zip passes Info-ZIP's and 7-Zip's own tests, zip64 headers and data descriptors included."""
-    if (found := shutil.which(program)) is None:
-        pytest.skip(f"{program} is not installed")
+    require(shutil.which(program) is not None, f"{program} is not installed (Debian: {PACKAGES[program]})")
     monkeypatch.setattr(zipped, "_ZIP64_FROM", 2000)
     monkeypatch.setattr(deflate, "BLOCK", block)
     sizes = (5000, 1, 0, 999, 1000, 1001, 2000, 1_000_000)
     pack(write(tmp_path / "d", {name(0x1000 * size): os.urandom(size) for size in sizes}))
-    command = [found, option, tmp_path / "dumps.zip"]
+    command = (program, option, str(tmp_path / "dumps.zip"))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, said in done.stdout) == (0, True), done.stdout + done.stderr
 
