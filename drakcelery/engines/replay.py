@@ -76,12 +76,17 @@ class ReplayEngine:
         return self._snapshot
 
     def run(self, job: Detonation) -> Outcome:
-        """Wait ``run_seconds``, more or less by ``run_spread``, at most the timeout, and play the record."""
+        """Play the record in ``run_seconds``, more or less by ``run_spread``, at most the timeout.
+
+        It is written at the beginning, since a guest's output is there when it ends; only where that takes
+        longer does the run.
+        """
         started = int(time.time())
-        factor = random.lognormvariate(0, self._run_spread)
-        self._wait(job, min(self._run_seconds * factor, job.timeout))
-        self._play(job)
+        seconds = self._run_seconds * random.lognormvariate(0, self._run_spread)
+        end = time.monotonic() + min(seconds, job.timeout)
         self._check(job)
+        self._play(job)
+        self._wait(job, end - time.monotonic())
         return Outcome(
             engine=self.version(),
             snapshot=self._snapshot,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -15,6 +16,7 @@ from drakcelery.engines import Detonation, create
 from drakcelery.engines.replay import ReplayEngine
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.settings import DrakcelerySection, ReplaySection, Settings
+from tests.waiting import wait_until
 
 DUMP = "1000_00000000000000aa"
 
@@ -136,6 +138,25 @@ def test_destroy_ends_a_run(tmp_path: Path) -> None:
     thread.join(timeout=30)
     assert not thread.is_alive()
     assert "is gone" in str(errors[0])
+
+
+def test_it_plays_while_the_guest_runs(tmp_path: Path) -> None:
+    """What is recorded is there long before a run of an hour is over, and costs it no time of its own."""
+    replay, one = engine(tmp_path, run_seconds=3600), job(tmp_path, timeout=3600)
+    replay.prepare(one)
+
+    def run() -> None:
+        with contextlib.suppress(EngineError):  # as its guest is destroyed
+            replay.run(one)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(one.pcap.exists, "all is played, the traffic last")
+    assert thread.is_alive()
+    assert one.log.read_text().count("procmon") == 2
+    replay.destroy("vm-1")
+    thread.join(timeout=30)
+    assert not thread.is_alive()
 
 
 def test_it_waits_as_told_but_not_beyond_the_timeout(tmp_path: Path) -> None:
