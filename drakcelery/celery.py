@@ -35,6 +35,7 @@ from drakcelery import (
     client,
     faults,
     gate,
+    ground,
     lease,
     logs,
     reconcile,
@@ -184,9 +185,9 @@ def _steady() -> datetime:
 app = Celery("drakcelery", amqp="drakcelery.brokers:AMQP", control="drakcelery.monitoring.mailbox:Control")
 app.add_defaults(configuration)
 
-gate.Ground.site = gate.Gate.site = staticmethod(site)
-gate.Ground.send = gate.Gate.send = staticmethod(lambda record: send(site().ledger, record))
-app.steps["worker"].add(gate.Ground)
+ground.Ground.site = gate.Gate.site = staticmethod(site)
+ground.Ground.send = gate.Gate.send = staticmethod(lambda record: send(site().ledger, record))
+app.steps["worker"].add(ground.Ground)
 app.steps["consumer"].add(gate.Gate)
 lease.Lease.times = staticmethod(lambda: current_settings().drakcelery.times)
 app.steps["consumer"].add(lease.Lease)
@@ -264,7 +265,7 @@ _stoppers: list[stopping.Stopper] = []
 @worker_shutting_down.connect
 def _stop_guests(sender: str, **_: Any) -> None:
     """Celery stops taking messages and waits for its tasks; the guests are ours to stop."""
-    if gate.is_vm_worker(sender):
+    if ground.is_vm_worker(sender):
         stopping.on_signal(site, _stoppers)
 
 
@@ -290,7 +291,7 @@ def _die_with_the_worker(**_: Any) -> None:
     """A pool process must not outlive its worker: it holds the host's lock and runs guests (I3)."""
     faults.arm(settings.fault_plan())
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    tracing.start(current_settings())  # its worker's own, gate.Ground began
+    tracing.start(current_settings())  # its worker's own, ground.Ground began
 
 
 @worker_process_shutdown.connect

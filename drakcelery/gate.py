@@ -11,11 +11,10 @@ replaces both; ``cancel_task_queue`` does not stop a BRPOP that is under way, so
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps
@@ -27,14 +26,12 @@ from redis.exceptions import RedisError
 
 from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import prepare_queue, task_name
-from drakcelery.errors import DrakceleryError
-from drakcelery.hostlock import sole_worker
-from drakcelery.janitor import Janitor, clear_host, tell
+from drakcelery.ground import is_vm_worker
+from drakcelery.janitor import Janitor, tell
 from drakcelery.logs import about
-from drakcelery.monitoring import exposition, tracing
 from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.records import Record
-from drakcelery.recovery import end_held, io_worker_begins, process_died, vm_worker_begins
+from drakcelery.recovery import end_held, process_died
 from drakcelery.slots import SlotState
 from drakcelery.spool import Spool
 from drakcelery.stages import Site
@@ -46,55 +43,6 @@ SLOT_HEADER = "drak_slot"
 SYNC_SECONDS = 0.5
 """How soon a slot that came free opens its queues, where nothing else told."""
 Settle = Callable[..., Any]
-
-
-def is_vm_worker(hostname: str) -> bool:
-    """Whether a Celery node name, ``vm@host``, is a vm worker's."""
-    return hostname.startswith("vm@")
-
-
-def is_io_worker(hostname: str) -> bool:
-    """Whether a Celery node name, ``io@host``, is an io worker's."""
-    return hostname.startswith("io@")
-
-
-class Ground(bootsteps.Step):
-    """Before the pool starts: the host's lock, its slot table, and what an earlier worker left undone."""
-
-    site: Callable[[], Site]
-    send: Callable[[Record], None]
-    """Send the current attempt of a record on its way."""
-
-    def __init__(self, parent: Any, **_: Any) -> None:
-        """*parent* is the worker."""
-        super().__init__(parent)
-        self.enabled = is_vm_worker(parent.hostname) or is_io_worker(parent.hostname)
-        if not self.enabled:
-            return
-        self._lock = contextlib.ExitStack()
-        try:
-            self._begin(parent.hostname)
-        except DrakceleryError as error:
-            raise SystemExit(f"drakcelery: {error}") from None
-        except RedisError as error:
-            raise SystemExit(f"drakcelery: Karton's Redis does not answer: {error}") from None
-
-    def _begin(self, hostname: str) -> None:
-        site = type(self).site()
-        role: Literal["vm", "io"] = "vm" if is_vm_worker(hostname) else "io"
-        self._lock.enter_context(sole_worker(site.settings.drakcelery.state_dir, site.host, role=role))
-        exposition.serve_worker(site.settings, role)
-        tracing.start(site.settings)
-        if role == "io":
-            io_worker_begins(site, type(self).send)
-            return
-        held = clear_host(site.slots, site.engine, dict(site.settings.slots))
-        vm_worker_begins(site, type(self).send, held)
-        for notice in site.settings.notices():
-            log.warning("setting_without_effect", notice=notice)
-        log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
-        for closure in site.slots.closed():
-            log.warning("still_closed", slot=closure.slot, closed=closure.kind.value, by=closure.by)
 
 
 class Gate(bootsteps.StartStopStep):

@@ -24,7 +24,8 @@ from drakcelery import client
 from drakcelery.analysis import NAME_PATTERN, is_uid
 from drakcelery.closures import Closed
 from drakcelery.errors import StackError
-from drakcelery.gate import Gate, is_io_worker, is_vm_worker
+from drakcelery.gate import Gate
+from drakcelery.ground import is_io_worker, is_vm_worker
 from drakcelery.janitor import host_status, in_redis_time
 from drakcelery.monitoring.mailbox import SILENT, Reply, answered_by
 from drakcelery.records import HostStatus, Record, SlotStatus

@@ -57,7 +57,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("chain", "stranded", "ingress", "reconcile"),
     ),
     "edges": (
-        *("celery", "brokers", "gate", "lease", "processes", "monitoring", "embedded", "doctor"),
+        *("celery", "brokers", "gate", "ground", "lease", "processes", "monitoring", "embedded", "doctor"),
         *("steering", "tail", "top"),
         *("visibility", "client", "views", "demo", "deploy", "cli", "__main__"),
     ),
