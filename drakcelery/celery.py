@@ -113,7 +113,11 @@ def site(*, patient: bool = False) -> Site:
     return Site(
         settings=config,
         ledger=ledger,
-        slots=SlotTable(config.drakcelery.state_dir, quarantine_after=config.drakcelery.quarantine_after),
+        slots=SlotTable(
+            config.drakcelery.state_dir,
+            quarantine_after=config.drakcelery.quarantine_after,
+            freed=ground.Ground.slot_freed,
+        ),
         storage=make_storage(config),
         engine=create(config.engine, config),
     )

@@ -2,11 +2,14 @@
 
 A vm worker always consumes its host's own queue, and each profile's prepare queues only while a slot of the
 profile is free. The slot is claimed in the worker's main process as the message arrives, by the
-:func:`strategy` of the prepare and run tasks, and given back when their messages are settled.
+:func:`strategy` of the prepare and run tasks. Whoever gives it back rings a bell, which wakes the event loop
+of that process: the next sample is on its way before the run that had the slot is settled.
 
 Facts (Celery 5.7, read in its source and measured): the strategy runs in the main process for every message;
 ``Request.on_success`` and ``execute_using_pool`` cannot be overridden, since Celery generates a class that
-replaces both; ``cancel_task_queue`` does not stop a BRPOP that is under way, so a message may still come.
+replaces both; ``cancel_task_queue`` does not stop a BRPOP that is under way, so a message may still come; nor
+does ``add_task_queue``, so what waits in a queue that was opened comes only after it. To open or to close
+a queue takes several round trips.
 """
 
 from __future__ import annotations
@@ -24,9 +27,10 @@ from kombu.message import Message
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from drakcelery import visibility
 from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import prepare_queue, task_name
-from drakcelery.ground import is_vm_worker
+from drakcelery.ground import Ground, is_vm_worker
 from drakcelery.janitor import Janitor, tell
 from drakcelery.logs import about
 from drakcelery.monitoring.slot_clock import SlotClock
@@ -69,11 +73,17 @@ class Gate(bootsteps.StartStopStep):
         self._host = site.host
         self._slots = site.slots
         self._spool = Spool(site.settings.drakcelery)
+        self._turn = 1
         self._janitor = Janitor(site, type(self).send)
         self._janitor.start()
-        self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.sync)
+        self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.look)
         # Once the event loop runs: RabbitMQ delivers at once, and before that nobody takes a message
-        parent.timer.call_after(0, self.sync)
+        parent.timer.call_after(0, self.look)
+
+    def register_with_event_loop(self, parent: Any, hub: Any) -> None:
+        """Called after each :meth:`start`."""
+        if Ground.bell is not None:
+            hub.add_reader(Ground.bell, parent.timer.call_after, 0, self.look)  # where errors are logged
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called when the connection is lost, and at the end."""
@@ -89,22 +99,52 @@ class Gate(bootsteps.StartStopStep):
     def steer(self) -> None:
         """An operator has opened or closed a slot: act on it at once, and tell the fleet."""
         if self._janitor is not None:  # else this happens as the worker (re)connects
-            self.sync()
+            self.look()
             self._janitor.wake()
+
+    def look(self) -> None:
+        """A slot may have come free: take at once what waits for it; where nothing does, open its queues."""
+        rung = Ground.bell is not None and Ground.bell.hush()
+        if self._janitor is None:
+            return  # the worker ends, or is about to reconnect
+        if rung:
+            self._take_waiting()
+        self.sync()
+
+    def _take_waiting(self) -> None:
+        """To open a queue, and to close it again, takes longer than to take a message from it."""
+        tasks = self._consumer.task_consumer
+        if not isinstance(tasks.channel, visibility.Prompt):
+            return  # RabbitMQ delivers as soon as a queue is open
+        for _ in self._slots.all():  # one each at the most: a message may turn out to be for no slot
+            free = [profile for profile, is_free in self._profiles().items() if is_free]
+            queues = [queue for profile in free for queue in self._queues(profile)]
+            self._turn = -self._turn  # neither what asks for this host nor what does not is always first
+            message = tasks.channel.get_waiting(queues[:: self._turn])
+            if message is None:
+                return
+            tasks._receive_callback(message)  # noqa: SLF001 what kombu does with what it has consumed
 
     def sync(self) -> None:
         """Consume each profile's queues just while one of its slots is free and open."""
+        for profile, is_free in self._profiles().items():
+            for queue in self._queues(profile):
+                consuming = self._consumer.task_consumer.consuming_from(queue)
+                if is_free and not consuming:
+                    self._consumer.add_task_queue(queue)
+                elif consuming and not is_free:
+                    self._consumer.cancel_task_queue(queue)
+
+    def _profiles(self) -> dict[str, bool]:
+        """This host's profiles, and whether each has a slot for another sample now."""
         slots = self._slots.all()
         self._clock.look(slots, now=time.time())
-        open_ = self._has_space()
-        free = {slot.profile for slot in slots if open_ and slot.is_open}
-        for profile in {slot.profile for slot in slots}:
-            for queue in (prepare_queue(profile), prepare_queue(profile, self._host)):
-                consuming = self._consumer.task_consumer.consuming_from(queue)
-                if profile in free and not consuming:
-                    self._consumer.add_task_queue(queue)
-                elif profile not in free and consuming:
-                    self._consumer.cancel_task_queue(queue)
+        has_space = self._has_space()
+        free = {slot.profile for slot in slots if has_space and slot.is_open}
+        return {slot.profile: slot.profile in free for slot in slots}
+
+    def _queues(self, profile: str) -> tuple[str, str]:
+        return prepare_queue(profile), prepare_queue(profile, self._host)
 
     def _has_space(self) -> bool:
         """Whether the disk has room for another workspace; work in hand goes on in any case."""

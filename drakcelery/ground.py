@@ -10,6 +10,7 @@ import structlog
 from celery import bootsteps
 from redis.exceptions import RedisError
 
+from drakcelery.bell import Bell
 from drakcelery.errors import DrakceleryError
 from drakcelery.hostlock import sole_worker
 from drakcelery.janitor import clear_host
@@ -37,6 +38,14 @@ class Ground(bootsteps.Step):
     site: Callable[[], Site]
     send: Callable[[Record], None]
     """Send the current attempt of a record on its way."""
+    bell: Bell | None = None
+    """Rung when a slot comes free. Made before the pool's processes are, which ring it."""
+
+    @classmethod
+    def slot_freed(cls) -> None:
+        """For the slot table of this process, or of one that it forked."""
+        if cls.bell is not None:
+            cls.bell.ring()
 
     def __init__(self, parent: Any, **_: Any) -> None:
         """*parent* is the worker."""
@@ -61,6 +70,7 @@ class Ground(bootsteps.Step):
         if role == "io":
             io_worker_begins(site, type(self).send)
             return
+        Ground.bell = Bell()
         held = clear_host(site.slots, site.engine, dict(site.settings.slots))
         vm_worker_begins(site, type(self).send, held)
         for notice in site.settings.notices():

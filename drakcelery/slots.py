@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,12 +112,17 @@ os.register_at_fork(
 class SlotTable:
     """The table at ``<state_dir>/slots.sqlite``. Cheap to make; keeps no connection between calls."""
 
-    def __init__(self, state_dir: Path, *, quarantine_after: int) -> None:
+    def __init__(
+        self, state_dir: Path, *, quarantine_after: int, freed: Callable[[], None] = lambda: None
+    ) -> None:
         """Open or create the table; a slot is QUARANTINED after so many failed restores in a row.
+
+        *freed* is called whenever a slot was given back here, in the process that did it.
 
         Raises :class:`SettingsError` where *state_dir* cannot be written.
         """
         self._limit = quarantine_after
+        self._freed = freed
         self._path = state_dir / "slots.sqlite"
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
@@ -299,7 +304,10 @@ class SlotTable:
                 f"uid = null, attempt = null, since = ? where {condition}",
                 (self._limit, SlotState.QUARANTINED.value, SlotState.FREE.value, time.time(), *values),
             )
-            return changed.rowcount > 0
+            freed = changed.rowcount > 0
+        if freed:
+            self._freed()
+        return freed
 
 
 def _natural(name: str) -> tuple[str, int, str]:

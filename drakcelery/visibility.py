@@ -13,14 +13,16 @@ redis-py and by kombu, each for the connections that wait in its hands; :func:`o
 from __future__ import annotations
 
 import socket
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import kombu
 import structlog
 from amqp.exceptions import RecoverableConnectionError
 from kombu import connection
 from kombu.transport import redis, virtual
-from kombu.utils.json import dumps
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps, loads
 
 from drakcelery import redistime
 from drakcelery.lifesigns import Times
@@ -51,6 +53,9 @@ def options(times: Times) -> dict[str, Any]:
         # kombu asks for an overdue BRPOP, and for an answer from the connection that remote control comes by
         "health_check_interval": silent / 2,
     }
+
+AT_ONCE = 0.001
+"""Seconds. A BRPOP with the timeout 0 would wait for ever."""
 
 
 class QoS(redis.QoS):
@@ -112,13 +117,35 @@ class _Fenced(virtual.Channel):
         return super().basic_publish(message, exchange, routing_key, **more)
 
 
-class Channel(_Fenced, redis.Channel):
+class Prompt(redis.Channel):
+    """A channel that can look into queues which it does not consume, and take from them."""
+
+    _q_for_pri: Callable[[str, int], str]
+
+    def get_waiting(self, queues: Sequence[str]) -> virtual.Message | None:
+        """Take a message that waits in one of *queues*, the first of them that has one; None where none has.
+
+        To be acknowledged, as :meth:`basic_get`'s, which takes a round trip for each priority of each queue.
+        """
+        if not queues or not self.qos.can_consume():
+            return None
+        keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
+        with self.conn_or_acquire() as client:
+            found = client.brpop(keys, timeout=AT_ONCE)
+        if found is None:
+            return None
+        message = self.Message(loads(bytes_to_str(found[1])), channel=self)
+        self.qos.append(message, cast("str", message.delivery_tag))
+        return message
+
+
+class Channel(_Fenced, Prompt, redis.Channel):
     """kombu's, with the above."""
 
     QoS = QoS
 
 
-class SentinelChannel(_Fenced, redis.SentinelChannel):
+class SentinelChannel(_Fenced, Prompt, redis.SentinelChannel):
     """As above, for a Redis behind Sentinel."""
 
     QoS = QoS

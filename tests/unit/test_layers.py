@@ -40,6 +40,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
             "intake",
             "slots",
             "closures",
+            "bell",
             "hostlock",
             "etag",
             "filetype",

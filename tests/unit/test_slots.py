@@ -43,6 +43,23 @@ def test_defining_again_names_what_is_gone(table: SlotTable) -> None:
     assert states(table) == {"vm-2": "dirty"}
 
 
+def test_whoever_gives_a_slot_back_says_so(tmp_path: Path) -> None:
+    """Also where it is cleaned; not where nobody had it, or its guest is still there."""
+    told: list[str] = []
+    slots = SlotTable(tmp_path, quarantine_after=2, freed=lambda: told.append("freed"))
+    slots.define({"vm-1": "win10"})
+    slots.cleaned("vm-1")
+    assert len(told) == 1
+    slots.claim("win10", "a", 1)
+    slots.release("vm-1", "a", 2)
+    assert len(told) == 1
+    slots.release("vm-1", "a", 1)
+    assert len(told) == 2
+    slots.claim("win10", "b", 1)
+    slots.soil("b", 1)
+    assert len(told) == 2
+
+
 def test_claims_go_by_profile_and_number(table: SlotTable) -> None:
     """Slots are given out by profile, lowest number first, until none is left."""
     assert [table.claim("win10", uid, 1) for uid in ("a", "b", "c")] == ["vm-1", "vm-2", None]

@@ -1,0 +1,28 @@
+"""A bell: one process tells another that there is something to look at, and wakes its event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+class Bell:
+    """Made in the process that listens; rung there, in any thread, and in the processes that it forks."""
+
+    def __init__(self) -> None:
+        self._listening, self._ringing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def ring(self) -> None:
+        """Never waits: a pipe that is full wakes its reader as well."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._ringing, b"\0")
+
+    def fileno(self) -> int:
+        """What an event loop watches: readable from a ring to the next :meth:`hush`."""
+        return self._listening
+
+    def hush(self) -> bool:
+        """Forget all rings so far; whether there were any."""
+        with contextlib.suppress(BlockingIOError):
+            return bool(os.read(self._listening, 65536))
+        return False

@@ -1,0 +1,133 @@
+"""A slot that comes free and the sample that waits for it, with real workers and a real broker."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from kombu import Queue
+from kombu.asynchronous import Hub
+
+from drakcelery.bell import Bell
+from drakcelery.chain import prepare_queue
+from drakcelery.embedded.services import Services
+from drakcelery.visibility import Connection
+from tests.faults.fleet import Fleet, Options
+from tests.faults.watch import wait_free
+
+FIRST, SECOND = (
+    Queue("test-gate-1", routing_key="test-gate-1"),
+    Queue("test-gate-2", routing_key="test-gate-2"),
+)
+HOST = "rack-1"
+SAMPLES = 6
+
+
+@pytest.fixture
+def broker(services: Services) -> Iterator[redis.Redis]:
+    """The broker's database, without what the test leaves there."""
+    with redis.Redis.from_url(services.redis.address(db_offset=8), decode_responses=True) as client:
+        yield client
+        client.delete(*client.keys(), "unacked")
+
+
+@contextmanager
+def channel(services: Services) -> Iterator[Any]:
+    """A worker's channel."""
+    with Connection(services.redis.address(db_offset=8)) as connection:
+        yield connection.default_channel
+
+
+def send(channel: Any, queue: Queue, name: str) -> None:
+    """Put a message into *queue*."""
+    producer = channel.connection.client.Producer()
+    producer.publish({"name": name}, routing_key=queue.name, declare=[FIRST, SECOND])
+
+
+def test_what_waits_is_taken_without_consuming(services: Services, broker: redis.Redis) -> None:
+    """The first queue that has a message gives it; it is this worker's until it is acknowledged."""
+    names = [FIRST.name, SECOND.name]
+    with channel(services) as ours:
+        assert ours.get_waiting(names) is None
+        assert ours.get_waiting([]) is None
+        send(ours, SECOND, "b")
+        send(ours, FIRST, "a")
+        first, second = ours.get_waiting(names), ours.get_waiting(names)
+        assert [message.payload["name"] for message in (first, second)] == ["a", "b"]
+        assert set(broker.zrange("unacked_index", 0, -1)) == {first.delivery_tag, second.delivery_tag}
+        first.ack()
+        second.requeue()
+        assert broker.zcard("unacked_index") == 0
+        assert broker.llen(SECOND.name) == 1
+
+
+def test_no_more_is_taken_than_a_worker_may_hold(services: Services, broker: redis.Redis) -> None:
+    """A worker whose hands are full leaves a message to others."""
+    with channel(services) as ours:
+        ours.basic_qos(0, 1, False)
+        for name in ("a", "b"):
+            send(ours, FIRST, name)
+        held = ours.get_waiting([FIRST.name])
+        assert ours.get_waiting([FIRST.name]) is None
+        assert broker.llen(FIRST.name) == 1
+        held.ack()
+        assert ours.get_waiting([FIRST.name]).payload == {"name": "b"}
+
+
+@pytest.mark.parametrize("where", ["thread", "process"])
+def test_a_bell_wakes_an_event_loop(where: str) -> None:
+    """Rung elsewhere, as often as one likes, it ends the loop's wait once."""
+    bell, hub = Bell(), Hub()
+    heard: list[bool] = []
+    hub.add_reader(bell, lambda: heard.append(bell.hush()))
+    assert not bell.hush()
+
+    def ring() -> None:
+        for _ in range(100_000):  # more than a pipe holds
+            bell.ring()
+
+    if where == "thread":
+        thread = threading.Thread(target=ring)
+        thread.start()
+        thread.join()
+    elif (child := os.fork()) == 0:
+        ring()
+        os._exit(0)
+    else:
+        os.waitpid(child, 0)
+    while not heard:
+        hub.run_once()
+    assert heard == [True]
+    assert not bell.hush()
+    hub.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+    """A host with one slot, whose runs take as long as their task says."""
+    directory = tmp_path_factory.mktemp("gate")
+    options = Options(hosts=(HOST,), slots=1, run_seconds=600)
+    with Services(directory / "services") as services, Fleet(directory / "fleet", services, options) as ours:
+        wait_free(ours, HOST)
+        yield ours
+
+
+def opened(fleet: Fleet) -> int:
+    """How often the host has opened its prepare queues."""
+    log = (fleet.directory / "log" / f"vm@{HOST}.log").read_text()
+    return log.count(f"Started consuming from {prepare_queue('default', HOST)}")
+
+
+def test_a_slot_goes_from_hand_to_hand(fleet: Fleet) -> None:
+    """While samples wait a freed slot takes the next by itself: no queue opens for it, and none closes."""
+    before, uids = opened(fleet), [f"next-{number}" for number in range(SAMPLES)]
+    for uid in uids:
+        fleet.push(uid, timeout=1)
+    fleet.wait_over(uids)
+    # After the last sample, and maybe where the next one was a moment late
+    assert opened(fleet) - before <= SAMPLES // 2
