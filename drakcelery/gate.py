@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -33,6 +33,7 @@ from drakcelery.chain import prepare_queue, task_name
 from drakcelery.ground import Ground, is_vm_worker
 from drakcelery.janitor import Janitor, tell
 from drakcelery.logs import about
+from drakcelery.lookahead import Lookahead
 from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.records import Record
 from drakcelery.recovery import end_held, process_died
@@ -64,6 +65,7 @@ class Gate(bootsteps.StartStopStep):
         parent.drak_gate = self
         self._timer: Any = None
         self._janitor: Janitor | None = None
+        self._lookahead: Lookahead | None = None
         self._clock = SlotClock()
 
     def start(self, parent: Any) -> None:
@@ -76,6 +78,10 @@ class Gate(bootsteps.StartStopStep):
         self._turn = 1
         self._janitor = Janitor(site, type(self).send)
         self._janitor.start()
+        channel = parent.task_consumer.channel
+        if isinstance(channel, visibility.Prompt):  # RabbitMQ shows nobody what waits
+            self._lookahead = Lookahead(site, functools.partial(self._waiting, channel))
+            self._lookahead.start()
         self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.look)
         # Once the event loop runs: RabbitMQ delivers at once, and before that nobody takes a message
         parent.timer.call_after(0, self.look)
@@ -90,6 +96,9 @@ class Gate(bootsteps.StartStopStep):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._lookahead is not None:
+            self._lookahead.stop()
+            self._lookahead = None
         if self._janitor is not None:
             self._janitor.stop()
             self._janitor = None
@@ -124,6 +133,12 @@ class Gate(bootsteps.StartStopStep):
             if message is None:
                 return
             tasks._receive_callback(message)  # noqa: SLF001 what kombu does with what it has consumed
+
+    def _waiting(self, channel: visibility.Prompt, profiles: Sequence[str]) -> list[Step]:
+        """What waits for slots of *profiles*, as far as this host may come to it. Called from any thread."""
+        queues = [queue for profile in profiles for queue in self._queues(profile)]
+        messages = channel.look_at(queues, most=len(self._slots.all()))
+        return [step for message in messages if (step := _step(message)) is not None]
 
     def sync(self) -> None:
         """Consume each profile's queues just while one of its slots is free and open."""

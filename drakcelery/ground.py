@@ -18,6 +18,7 @@ from drakcelery.monitoring import exposition, tracing
 from drakcelery.records import Record
 from drakcelery.recovery import io_worker_begins, vm_worker_begins
 from drakcelery.stages import Site
+from drakcelery.workspace import Ahead
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,7 @@ class Ground(bootsteps.Step):
             io_worker_begins(site, type(self).send)
             return
         Ground.bell = Bell()
+        Ahead.of(site.settings.drakcelery.state_dir).clear()
         held = clear_host(site.slots, site.engine, dict(site.settings.slots))
         vm_worker_begins(site, type(self).send, held)
         for notice in site.settings.notices():

@@ -43,7 +43,7 @@ from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
 from drakcelery.startup import start_command
 from drakcelery.storage import Storage
-from drakcelery.workspace import Prepared, Workspace
+from drakcelery.workspace import Ahead, Prepared, Workspace
 
 log = structlog.get_logger(__name__)
 
@@ -188,7 +188,8 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     slot = _slot(step)
     sample = workspace.sample(analysis)
     limit = site.settings.drakcelery.max_sample_size
-    sha256 = site.storage.download(analysis.sample, sample, max_size=limit)
+    ahead = Ahead.of(site.settings.drakcelery.state_dir).take(step.uid, step.attempt, sample)
+    sha256 = ahead or site.storage.download(analysis.sample, sample, max_size=limit)
     if analysis.custom_hooks is not None:
         site.storage.download(analysis.custom_hooks, workspace.hooks, max_size=limit)
     command = analysis.start_command or start_command(sample, analysis.extension)
@@ -196,7 +197,13 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
         log.warning("start_command_without_file", start_command=command)
     job = workspace.detonation(analysis, slot, start_command=command)
     site.engine.accept(job)
-    log.info("sample_fetched", sha256=sha256, magic=analysis.magic, start_command=command)
+    log.info(
+        "sample_fetched",
+        sha256=sha256,
+        ahead=ahead is not None,
+        magic=analysis.magic,
+        start_command=command,
+    )
     reach("prepare.sample_fetched", step.uid)
     try:
         snapshot = site.engine.prepare(job)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import uuid
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,9 @@ from drakcelery.engines import Detonation
 from drakcelery.errors import InfrastructureError
 
 ValueT = TypeVar("ValueT", bound=Value)
+
+_SHA256_LENGTH = 64
+"""In hex."""
 
 
 class Prepared(Value):
@@ -29,6 +33,62 @@ class Uploaded(Value):
 
     bucket: str
     objects: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """Samples that were fetched before their attempts begin (:mod:`drakcelery.lookahead`).
+
+    A file is called ``<uid>.<attempt>.<sha256>``. It gets that name when it is complete and checked, and
+    loses it as it moves into its attempt's workspace; both are atomic.
+    """
+
+    root: Path
+
+    @classmethod
+    def of(cls, state_dir: Path) -> Ahead:
+        """Where they are on this host."""
+        return cls(root=state_dir / "ahead")
+
+    def clear(self) -> None:
+        """Begin anew, without what a worker that died left here."""
+        if self.root.exists():
+            shutil.rmtree(self.root)
+        self.root.mkdir(mode=0o700)
+
+    def all(self) -> dict[tuple[str, int], Path]:
+        """The complete ones, by uid and attempt."""
+        found = {}
+        for path in self.root.iterdir() if self.root.is_dir() else ():
+            uid, attempt, sha256 = (*path.name.rsplit(".", 2), "", "")[:3]
+            if uid and attempt.isdecimal() and len(sha256) == _SHA256_LENGTH:
+                found[uid, int(attempt)] = path
+        return found
+
+    def part(self) -> Path:
+        """Where a sample is until it is complete and checked."""
+        return self.root / f"{uuid.uuid4().hex}.part"
+
+    def add(self, part: Path, uid: str, attempt: int, sha256: str) -> None:
+        """It is complete, and checked."""
+        part.replace(self.root / f"{uid}.{attempt}.{sha256}")
+
+    def remove(self, attempts: Collection[tuple[str, int]]) -> None:
+        """They are wanted no more."""
+        for attempt, path in self.all().items():
+            if attempt in attempts:
+                path.unlink(missing_ok=True)
+
+    def take(self, uid: str, attempt: int, target: Path) -> str | None:
+        """Move a sample to *target*; its sha256, or None where it is not here."""
+        path = self.all().get((uid, attempt))
+        if path is None:
+            return None
+        try:
+            path.rename(target)
+        except OSError:  # it was removed just now, or an operator gave the workspaces a disk of their own
+            return None
+        return path.name.rpartition(".")[2]
 
 
 @dataclass(frozen=True, kw_only=True)

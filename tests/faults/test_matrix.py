@@ -228,12 +228,12 @@ def test_nothing_is_left(fleet: Fleet) -> None:
 
 
 def _files(fleet: Fleet) -> list[str]:
-    """Guests and workspaces on all hosts."""
+    """Guests, workspaces and samples fetched ahead, on all hosts."""
     states = [fleet.state_dir(host) for host in fleet.options.hosts]
     return [
         str(path)
         for state in states
-        for kind in ("engine", "workspaces")
+        for kind in ("engine", "workspaces", "ahead")
         for path in (state / kind).iterdir()
     ]
 

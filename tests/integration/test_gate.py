@@ -13,12 +13,16 @@ import redis
 from kombu import Queue
 from kombu.asynchronous import Hub
 
+from drakcelery import client
+from drakcelery.analysis import State
 from drakcelery.bell import Bell
 from drakcelery.chain import prepare_queue
 from drakcelery.embedded.services import Services
 from drakcelery.visibility import Connection
+from drakcelery.workspace import Ahead
 from tests.faults.fleet import Fleet, Options
-from tests.faults.watch import wait_free
+from tests.faults.watch import wait_free, wait_published, wait_state
+from tests.waiting import wait_until
 
 FIRST, SECOND = (
     Queue("test-gate-1", routing_key="test-gate-1"),
@@ -64,6 +68,18 @@ def test_what_waits_is_taken_without_consuming(services: Services, broker: redis
         second.requeue()
         assert broker.zcard("unacked_index") == 0
         assert broker.llen(SECOND.name) == 1
+
+
+def test_a_look_takes_nothing(services: Services, broker: redis.Redis) -> None:
+    """What waits is seen in the order in which it will be taken, and stays."""
+    with channel(services) as ours:
+        for name in ("a", "b", "c"):
+            send(ours, FIRST, name)
+        send(ours, SECOND, "d")
+        seen = ours.look_at([FIRST.name, SECOND.name], most=2)
+        assert [message.payload["name"] for message in seen] == ["a", "b", "d"]
+        assert broker.llen(FIRST.name) == 3
+        assert ours.get_waiting([FIRST.name]).payload["name"] == "a"
 
 
 def test_no_more_is_taken_than_a_worker_may_hold(services: Services, broker: redis.Redis) -> None:
@@ -131,3 +147,39 @@ def test_a_slot_goes_from_hand_to_hand(fleet: Fleet) -> None:
     fleet.wait_over(uids)
     # After the last sample, and maybe where the next one was a moment late
     assert opened(fleet) - before <= SAMPLES // 2
+
+
+def test_the_next_sample_is_there_before_its_slot_is(fleet: Fleet) -> None:
+    """It is fetched while the guest before it runs, and its message stays with the broker (I4).
+
+    Nobody fetches it again: it has gone from S3 by then.
+    """
+    fleet.push("now", timeout=4)
+    wait_state(fleet, "now", State.RUNNING)
+    fleet.push("then", timeout=1)
+    ahead = Ahead.of(fleet.state_dir(HOST))
+    wait_until(lambda: ("then", 1) in ahead.all(), "the sample is fetched ahead", timeout=60)
+    waiting = fleet.record("then")
+    assert waiting is not None
+    assert waiting.analysis is not None
+    assert (waiting.state, waiting.host) == (State.QUEUED, None)
+    with redis.Redis.from_url(fleet.settings.broker_url) as broker:
+        assert broker.llen(prepare_queue("default")) == 1
+    sample = waiting.analysis.sample
+    fleet.storage.remove(sample.bucket, sample.key)
+    wait_published(fleet, "now", "then")
+    assert not list(ahead.root.iterdir())
+
+
+def test_what_is_no_longer_wanted_goes(fleet: Fleet) -> None:
+    """A sample that was fetched ahead and is then cancelled leaves nothing behind."""
+    fleet.push("runs", timeout=5)
+    wait_state(fleet, "runs", State.RUNNING)
+    fleet.push("vain", timeout=1)
+    ahead = Ahead.of(fleet.state_dir(HOST))
+    wait_until(lambda: ("vain", 1) in ahead.all(), "the sample is fetched ahead", timeout=60)
+    record = fleet.record("vain")
+    assert record is not None
+    client.cancel(fleet.ledger, record, by="a test")
+    wait_published(fleet, "runs")
+    wait_until(lambda: not list(ahead.root.iterdir()), "the sample is gone")

@@ -53,7 +53,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("monitoring.tracing", "monitoring.otlp"),
     ),
     "orchestration": (
-        *("attempts", "pulse", "headstart", "stages", "recovery", "stopping", "handover", "janitor"),
+        *("attempts", "pulse", "headstart", "stages", "recovery", "stopping", "handover", "janitor", "lookahead"),
         *("outlook", "notifications"),
         *("chain", "stranded", "ingress", "reconcile"),
     ),

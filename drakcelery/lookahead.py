@@ -1,0 +1,120 @@
+"""Looks ahead: the sample that a slot will probably get next is on the host before the slot is free.
+
+Nothing is taken from anybody (I4): what waits is only looked at, and where another host then takes it up, its
+sample was fetched in vain. So it is fetched late, and one for each guest at the most. What fails here costs
+nothing: prepare fetches what it does not find (:class:`drakcelery.workspace.Ahead`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from shutil import disk_usage
+
+import structlog
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from drakcelery.analysis import Step
+from drakcelery.errors import BadTask, StorageError
+from drakcelery.logs import about
+from drakcelery.slots import Slot, SlotState
+from drakcelery.stages import Site
+from drakcelery.workspace import Ahead
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.5
+LEAD_SECONDS = 10.0
+"""So long before a guest's time is over the next sample is fetched; earlier, others would rather take it."""
+
+Holder = tuple[str, int]
+
+
+class Lookahead(threading.Thread):
+    """Fetches samples ahead, one for each guest whose time is nearly over."""
+
+    def __init__(self, site: Site, waiting: Callable[[Sequence[str]], list[Step]]) -> None:
+        """*waiting* says which steps wait for slots of some profiles, the next one first."""
+        super().__init__(name="lookahead", daemon=True)
+        self._site = site
+        self._waiting = waiting
+        self._ahead = Ahead.of(site.settings.drakcelery.state_dir)
+        self._timeouts: dict[Holder, int] = {}
+        self._served: set[Holder] = set()
+        """Guests for whose slot a sample was fetched."""
+        self._missing: set[Holder] = set()
+        """Those of samples that nobody seems to want."""
+        self._over = threading.Event()
+
+    def stop(self) -> None:
+        """End soon; a sample that is on its way is nobody's."""
+        self._over.set()
+
+    def run(self) -> None:
+        """Until :meth:`stop`."""
+        while not self._over.wait(LOOK_SECONDS):
+            try:
+                self._look()
+            except (RedisError, OperationalError, StorageError, BadTask, OSError) as error:
+                log.debug("not_looked_ahead", error=str(error))
+            except Exception:
+                log.exception("lookahead_failed")
+
+    def _look(self) -> None:
+        slots = self._site.slots.all()
+        running = [slot for slot in slots if slot.state is SlotState.RUNNING and slot.closure is None]
+        self._forget({slot.holder for slot in running if slot.holder is not None})
+        ending = [slot for slot in running if slot.holder not in self._served and self._ends_soon(slot)]
+        if not ending and not self._ahead.all():
+            return
+        waiting = self._waiting(sorted({slot.profile for slot in slots}))
+        self._drop({(step.uid, step.attempt) for step in waiting})
+        for slot in ending:
+            step = next((one for one in waiting if self._is_missing(one, slot)), None)
+            if step is not None and slot.holder is not None and self._has_room(len(slots)):
+                self._served.add(slot.holder)
+                self._fetch(step)
+
+    def _drop(self, waiting: set[Holder]) -> None:
+        """Remove what others have taken up: what neither waited nor had a slot, twice in a row.
+
+        A message of ours is in neither place for a moment, between the broker and the slot table.
+        """
+        held = {slot.holder for slot in self._site.slots.all()}
+        missing = set(self._ahead.all()) - waiting - held
+        self._ahead.remove(missing & self._missing)
+        self._missing = missing
+
+    def _forget(self, holders: set[Holder]) -> None:
+        self._served &= holders
+        self._timeouts = {holder: seconds for holder, seconds in self._timeouts.items() if holder in holders}
+
+    def _ends_soon(self, slot: Slot) -> bool:
+        if slot.holder is None:
+            return False
+        if slot.holder not in self._timeouts:
+            record = self._site.ledger.get(slot.holder[0])
+            if record is None or record.analysis is None:
+                return False
+            self._timeouts[slot.holder] = record.analysis.timeout
+        return time.time() >= slot.since + self._timeouts[slot.holder] - LEAD_SECONDS
+
+    def _is_missing(self, step: Step, slot: Slot) -> bool:
+        return step.profile == slot.profile and (step.uid, step.attempt) not in self._ahead.all()
+
+    def _has_room(self, slots: int) -> bool:
+        ours = self._site.settings.drakcelery
+        return len(self._ahead.all()) < slots and disk_usage(ours.state_dir).free >= ours.min_free_space
+
+    def _fetch(self, step: Step) -> None:
+        record = self._site.ledger.get(step.uid)
+        if record is None or record.analysis is None or record.attempt != step.attempt:
+            return
+        with about(uid=step.uid, attempt=step.attempt):
+            part = self._ahead.part()
+            limit = self._site.settings.drakcelery.max_sample_size
+            sha256 = self._site.storage.download(record.analysis.sample, part, max_size=limit)
+            self._ahead.add(part, step.uid, step.attempt, sha256)
+            log.debug("sample_fetched_ahead", sha256=sha256)
