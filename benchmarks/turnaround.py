@@ -1,75 +1,70 @@
-"""How long a slot stands empty between two guests, with samples waiting: ``python benchmarks/turnaround.py``.
+"""How long a slot stands empty between two guests, with samples waiting.
 
-Replays a recorded run of nothing on two slots, so that all there is to measure is the road itself. Prints the
-time from the end of a guest to the moment the next sample is in the slot, and the samples an hour.
+Replays a recorded run of nothing on two slots, so that all there is to measure is the road itself: from the
+moment that a guest is gone until the next restore begins in the same slot, its sample fetched and checked.
+No peer can be installed here; docs/scaling.md names what was measured of DRAKVUF Sandbox itself.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import tempfile
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from drakcelery import client, pipeline, settings
-from drakcelery.embedded.background import background
-from drakcelery.ledger import Ledger, connect
-from drakcelery.storage import Storage
+from benchmarks.measuring import MB, Result
+from benchmarks.replaying import Guest, by_slot, guests, replaying
 
-SAMPLES = 40
-SLOTS = {"vm-1": "default", "vm-2": "default"}
-RUN_SECONDS = 0.2
+SLOTS = 2
+SPREAD = 0.2
+"""So that the two slots do not keep in step."""
 
 
-def main() -> None:
-    """Run the benchmark and print its figures."""
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch)
-        recorded = directory / "recorded"
-        recorded.mkdir()
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """Samples of one size; they must come faster than they are analysed."""
+
+    name: str
+    size: int
+    samples: int
+    run_seconds: float
+    timeout: int
+
+
+LOADS = (
+    Load(name="1 KB", size=1000, samples=120, run_seconds=0.8, timeout=1),
+    Load(name="50 MB", size=50 * MB, samples=24, run_seconds=3, timeout=4),
+)
+
+
+def measure(*, quick: bool) -> list[Result]:
+    """The middle and the slowest of a hundred turnarounds with small samples, of fewer with large ones."""
+    return [result for load in LOADS for result in _of(load, samples=load.samples // (3 if quick else 1))]
+
+
+def _of(load: Load, *, samples: int) -> list[Result]:
+    with tempfile.TemporaryDirectory() as directory:
+        recorded = Path(directory)
         (recorded / "drakmon.log").write_text('{"Plugin": "procmon", "TimeStamp": "1.0"}\n')
-        replay = {"run_dir": str(recorded), "run_seconds": str(RUN_SECONDS)}
-        overrides = {"drakcelery": {"engine": "replay"}, "replay": replay}
-        with background(directory / "stack", slots=SLOTS, overrides=overrides) as stack:
-            report(settings.load(stack.config), directory)
-
-
-def report(ours: settings.Settings, directory: Path) -> None:
-    """Push the samples, wait for the last, and print what their logs tell."""
-    ledger = Ledger(connect(ours.redis), identity=ours.drakrun.identity, record_ttl=600)
-    while not (ledger.fleet.hosts() and pipeline.is_bound(ledger.redis, ledger.identity)):
-        time.sleep(client.POLL_SECONDS)
-    sample = directory / "sample.bat"
-    sample.write_text("exit")
-    started = time.monotonic()
-    uids = [pipeline.push(ours, pipeline.sample_task(sample)) for _ in range(SAMPLES)]
-    while len(list(ledger.done(newest=SAMPLES))) < SAMPLES:
-        time.sleep(client.POLL_SECONDS)
-    seconds = time.monotonic() - started
-    gaps = sorted(turnarounds(Storage.connect(ours.s3, threads=4), uids, directory))
-    print(f"samples            {SAMPLES} on {len(SLOTS)} slots, {RUN_SECONDS} s each")
-    print(f"turnaround p50     {statistics.median(gaps) * 1000:7.0f} ms")
-    print(f"turnaround p90     {gaps[len(gaps) * 9 // 10] * 1000:7.0f} ms")
-    print(f"turnaround max     {gaps[-1] * 1000:7.0f} ms")
-    print(f"samples an hour    {SAMPLES / seconds * 3600:7.0f}")
-
-
-def turnarounds(storage: Storage, uids: list[str], directory: Path) -> list[float]:
-    """Seconds between a guest's end and the next sample in the same slot, for every such pair."""
-    lives = []
-    for uid in uids:
-        storage.download_all("drakrun", uid, directory / uid)
-        lines = [json.loads(line) for line in (directory / uid / "drakrun.log").read_text().splitlines()]
-        times = {line["message"]: float(line["created"]) for line in lines}
-        lives.append((lines[0]["slot"], times["sample_fetched"], times["guest_destroyed"]))
+        with replaying(recorded, slots=SLOTS, run=load.run_seconds, spread=SPREAD) as ours:
+            found = guests(ours, samples=samples, timeout=load.timeout, size=load.size)
+    gaps = sorted(turnarounds(found))
+    percentiles = {"p50": statistics.median(gaps), "p99": gaps[len(gaps) * 99 // 100]}
     return [
-        start - end
-        for _, slot in itertools.groupby(sorted(lives), key=lambda life: life[0])
-        for (_, _, end), (_, start, _) in itertools.pairwise(slot)
+        Result(
+            name=f"slot turnaround, samples of {load.name}, {name}",
+            unit="ms",
+            ours=1000 * value,
+            runs=len(gaps),
+            less_is_better=True,
+        )
+        for name, value in percentiles.items()
     ]
 
 
-if __name__ == "__main__":
-    main()
+def turnarounds(found: Sequence[Guest]) -> list[float]:
+    """Seconds from the end of a guest to the begin of the next, wherever that one's sample waited."""
+    pairs = (pair for inside in by_slot(found).values() for pair in itertools.pairwise(inside))
+    return [after.begun - before.gone for before, after in pairs if after.queued < before.gone]
