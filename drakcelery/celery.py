@@ -298,6 +298,12 @@ def _die_with_the_worker(**_: Any) -> None:
     tracing.start(current_settings())  # its worker's own, ground.Ground began
 
 
+@worker_process_init.connect
+def _make_ready(**_: Any) -> None:
+    """A slot need not wait for its first sample's process to read certificates and settings."""
+    site(patient=True)
+
+
 @worker_process_shutdown.connect
 @worker_shutdown.connect
 def _send_the_last_spans(**_: Any) -> None:
