@@ -79,7 +79,10 @@ def guests(ours: settings.Settings, *, samples: int, timeout: int, size: int = 1
 def _guest(ours: settings.Settings, record: Record, scratch: Path) -> Guest:
     log = scratch / record.uid
     key = f"{record.uid}/drakrun.log"
-    log.write_bytes(make_storage(ours).head(ours.drakcelery.bucket, key, 1_000_000))
+    found = make_storage(ours).peek(ours.drakcelery.bucket, key, 1_000_000)
+    if found is None:
+        raise SystemExit(f"{key} is gone; no figures")
+    log.write_bytes(found[1])
     times, slot = {}, ""
     for line in map(json.loads, log.read_text().splitlines()):
         times[line["message"]], slot = float(line["created"]), line["slot"]

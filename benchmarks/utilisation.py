@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.artifacts import write_dumps, write_log
+from benchmarks.dumps import write_dumps
+from benchmarks.log_split import write_log
 from benchmarks.measuring import MB, Result
 from benchmarks.replaying import Guest, by_slot, guests, replaying
 

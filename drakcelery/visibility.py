@@ -54,6 +54,7 @@ def options(times: Times) -> dict[str, Any]:
         "health_check_interval": silent / 2,
     }
 
+
 AT_ONCE = 0.001
 """Seconds. A BRPOP with the timeout 0 would wait for ever."""
 

@@ -53,7 +53,8 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("monitoring.tracing", "monitoring.otlp"),
     ),
     "orchestration": (
-        *("attempts", "pulse", "headstart", "stages", "recovery", "stopping", "handover", "janitor", "lookahead"),
+        *("attempts", "pulse", "headstart", "stages", "recovery", "stopping", "handover"),
+        *("janitor", "lookahead"),
         *("outlook", "notifications"),
         *("chain", "stranded", "ingress", "reconcile"),
     ),
