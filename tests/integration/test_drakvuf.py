@@ -492,8 +492,8 @@ def test_a_xen_that_does_not_answer_is_not_believed(host: XenHost, tmp_path: Pat
 
 
 def watching(host: XenHost) -> bool:
-    """Whether DRAKVUF and tcpdump run."""
-    return {"drakvuf", "tcpdump"} <= {process.tool for process in host.processes()}
+    """Whether DRAKVUF and tcpdump do what they were started for."""
+    return {"drakvuf", "tcpdump"} <= {process.tool for process in host.processes() if process.watches}
 
 
 def _prepare_and_run(given: Settings, job: Detonation) -> None:
