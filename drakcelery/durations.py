@@ -33,7 +33,7 @@ class Durations:
         if learned is None or record.analysis is None:
             return False
         key = _key(record.analysis.profile)
-        with self._redis.pipeline() as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             pipe.lpush(key, learned.model_dump_json())
             pipe.ltrim(key, 0, KEPT - 1)
             pipe.expire(key, MEMORY)

@@ -168,8 +168,12 @@ class Ledger:
         """Whether the analysis waits for its time to be sent."""
         return self.redis.zscore(DUE, uid) is not None
 
-    def advance(self, uid: str, attempt: int, stage: Stage, *, host: str, slot: str, token: str) -> None:
+    def advance(
+        self, uid: str, attempt: int, stage: Stage, *, host: str, slot: str, token: str
+    ) -> tuple[Record, float]:
         """Enter *stage*; *token* names this delivery of its message.
+
+        Returns the record as it was before, and when the stage was entered.
 
         Raises:
             UnderWay: another delivery is at work on it.
@@ -183,6 +187,8 @@ class Ledger:
             )
         if not answer:
             raise Superseded(f"analysis {uid}: attempt {attempt} may not enter {stage.value} any more")
+        entered, before = answer
+        return parse(_pairs(before)), float(entered)
 
     def renew(self, uid: str, attempt: int, *, token: str) -> bool:
         """Show that a delivery is alive. False where it is stale: it should stop what it does."""
@@ -283,8 +289,8 @@ class Ledger:
         finished: str,
         analysis_task: str,
         analysis_task_uid: str,
-    ) -> None:
-        """Publish in one transaction; the tasks are JSON. Raises :class:`Superseded`."""
+    ) -> Record:
+        """Publish in one transaction; the tasks are JSON. Returns the record. Raises :class:`Superseded`."""
         answer = self._call(
             "publish",
             [
@@ -304,6 +310,7 @@ class Ledger:
         )
         if not answer:
             raise Superseded(f"analysis {uid}: attempt {attempt} may not publish")
+        return parse(_pairs(answer))
 
     # Karton's own records
 
@@ -350,6 +357,11 @@ class Ledger:
                     pipe.hgetall(record_key(uid))
                 found = cast("list[dict[str, str]]", pipe.execute())
             yield from (parse(fields) for fields in found if fields)
+
+
+def _pairs(flat: Sequence[str]) -> dict[str, str]:
+    """A hash as scripts return it: field, value, field, value, …"""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _before(stage: Stage) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -14,7 +16,7 @@ from drakcelery.ledger import Ledger
 log = structlog.get_logger(__name__)
 
 
-class Pulse(threading.Thread):
+class Pulse:
     """Beats while a stage is at work.
 
     Once the ledger says that the delivery is stale (another attempt began, somebody cancelled), *stop* is
@@ -24,39 +26,97 @@ class Pulse(threading.Thread):
     def __init__(
         self, ledger: Ledger, uid: str, attempt: int, *, token: str, stop: Callable[[], None]
     ) -> None:
-        """*stop* ends what the stage does, from this thread."""
-        super().__init__(name=f"pulse-{uid}", daemon=True)
+        """*stop* ends what the stage does, from another thread."""
         self._ledger = ledger
         self._claim = (uid, attempt, token)
         self._stop_work = stop
-        self._over = threading.Event()
+        self._beating = threading.Lock()
+        self._over = False
         self._context = contextvars.copy_context()  # so that its lines say what they are about
         self.is_stale = False
 
+    @property
+    def pause(self) -> float:
+        """Seconds between two beats."""
+        return self._ledger.times.beat
+
     def __enter__(self) -> Pulse:
         """Start beating."""
-        self.start()
+        _heart.take(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop beating."""
-        self._over.set()
-        self.join()
+        """Stop beating; a beat that is under way is waited for."""
+        _heart.drop(self)
+        with self._beating:
+            self._over = True
 
-    def run(self) -> None:
-        """Until the stage is done, or stale."""
-        self._context.run(self._beat)
+    def beat(self) -> None:
+        """Show life, unless the stage is done or known to be stale."""
+        with self._beating:
+            if not (self._over or self.is_stale):
+                self._context.run(self._beat)
 
     def _beat(self) -> None:
         uid, attempt, token = self._claim
-        while not self._over.wait(self._ledger.times.beat):
-            try:
-                alive = self._ledger.renew(uid, attempt, token=token)
-            except RedisError as error:
-                log.warning("pulse_unheard", error=str(error))
-                continue
-            if not alive:
-                log.warning("work_is_stale")
-                self.is_stale = True
-                self._stop_work()
-                return
+        try:
+            alive = self._ledger.renew(uid, attempt, token=token)
+        except RedisError as error:
+            log.warning("pulse_unheard", error=str(error))
+            return
+        if not alive:
+            log.warning("work_is_stale")
+            self.is_stale = True
+            self._stop_work()
+
+
+class Heart:
+    """The one thread of a process that beats all its pulses: most stages are over before a thread has begun.
+
+    It starts with the first pulse, and ends when it finds none.
+    """
+
+    def __init__(self) -> None:
+        self._pulses: list[Pulse] = []
+        self._changing = threading.Lock()
+        self._runs = False
+
+    def take(self, pulse: Pulse) -> None:
+        """Beat it from now on, the first time within its own pause."""
+        with self._changing:
+            self._pulses.append(pulse)
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._run, args=(pulse.pause,), name="heart", daemon=True).start()
+
+    def drop(self, pulse: Pulse) -> None:
+        """Beat it no more."""
+        with self._changing:
+            self._pulses.remove(pulse)
+
+    def _run(self, pause: float) -> None:
+        """*pause* is the same for all pulses of a process: they follow from its settings."""
+        while True:
+            time.sleep(pause)
+            with self._changing:
+                pulses = list(self._pulses)
+                if not pulses:
+                    self._runs = False
+                    return
+            for pulse in pulses:
+                try:
+                    pulse.beat()
+                except Exception:
+                    log.exception("pulse_failed")  # the other stages, and those to come, need this thread
+
+
+_heart = Heart()
+
+
+def _begin_anew() -> None:
+    """A process that was forked has none of its parent's threads, and does none of its work."""
+    global _heart
+    _heart = Heart()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

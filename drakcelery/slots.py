@@ -232,7 +232,7 @@ class SlotTable:
     def worked(self, name: str) -> None:
         """A restore went well: earlier failures are forgotten."""
         with self._transaction() as database:
-            database.execute("update slots set failures = 0 where name = ?", (name,))
+            database.execute("update slots set failures = 0 where name = ? and failures > 0", (name,))
 
     def probe(self, *, seconds: float) -> list[str]:
         """Give slots another try that were in quarantine for *seconds*; one more failure puts them back."""

@@ -39,6 +39,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.pulse import Pulse
+from drakcelery.records import Record
 from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
 from drakcelery.startup import start_command
@@ -105,12 +106,10 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
 def _work(site: Site, stage: Stage, step: Step, workspace: Workspace, token: str) -> Step:
     """Enter the stage, do it, leave it; each is fenced by the ledger."""
     with _slot_given_back(site, stage, step):
-        record = site.ledger.get(step.uid)
-        if record is None or record.analysis is None:
-            raise Superseded(f"analysis {step.uid} is not in the ledger any more")
         started = time.monotonic()
-        site.ledger.advance(step.uid, step.attempt, stage, host=site.host, slot=step.slot or "", token=token)
-        now = site.ledger.now()
+        record, now = site.ledger.advance(
+            step.uid, step.attempt, stage, host=site.host, slot=step.slot or "", token=token
+        )
         metrics.stage_begun(stage, waited=now - record.updated)
         work = tracing.Work(record=record, stage=stage, step=step, host=site.host, token=token, begun=now)
         reach(f"{stage.value}.entered", step.uid)
@@ -119,7 +118,7 @@ def _work(site: Site, stage: Stage, step: Step, workspace: Workspace, token: str
             Pulse(site.ledger, step.uid, step.attempt, token=token, stop=_stopper(site, step)) as pulse,
         ):
             try:
-                following = _BODIES[stage](site, step, record.analysis, workspace)
+                following = _BODIES[stage](site, step, _analysis(record), workspace)
             except DrakceleryError:
                 if pulse.is_stale:
                     raise Superseded(
@@ -135,6 +134,12 @@ def _work(site: Site, stage: Stage, step: Step, workspace: Workspace, token: str
     metrics.stage_done(stage, step.profile, seconds=seconds)
     log.info("stage_done", seconds=round(seconds, 3))
     return following
+
+
+def _analysis(record: Record) -> Analysis:
+    if record.analysis is None:
+        raise InfrastructureError(f"the ledger's record of {record.uid} says nothing of the analysis")
+    return record.analysis
 
 
 def _stopper(site: Site, step: Step) -> Callable[[], None]:
@@ -211,7 +216,7 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
         site.slots.failed(slot)  # whatever the reason: too often in a row, and the slot is taken out of use
         raise
     reach("prepare.restored", step.uid)
-    workspace.save(Prepared(start_command=command, sample_sha256=sha256))
+    workspace.save(Prepared(start_command=command, sample_sha256=sha256), durable=False)
     reach("prepare.saved", step.uid)
     log.info("slot_restored", engine=site.engine.version(), snapshot=snapshot.sha256)
 
@@ -337,7 +342,7 @@ def _still_wanted(site: Site, step: Step) -> Callable[[], None]:
 
 def _publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     sample_task, task = _analysis_task(site, step, analysis, workspace.load(Manifest))
-    site.ledger.publish(
+    record = site.ledger.publish(
         analysis.uid,
         step.attempt,
         task_uid=analysis.task_uid,
@@ -349,16 +354,14 @@ def _publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     log.info("published", task=task.uid)
     workspace.remove()
     reach("publish.removed", step.uid)
-    _learn(site, step.uid)
+    _learn(site, record)
     return step
 
 
-def _learn(site: Site, uid: str) -> None:
+def _learn(site: Site, record: Record) -> None:
     """What is lost here costs the estimates a little of what they rest on, and the analysis nothing."""
     try:
-        record = site.ledger.get(uid)
-        if record is not None:
-            Durations(site.ledger.redis).learn(record)
+        Durations(site.ledger.redis).learn(record)
     except RedisError as error:
         log.warning("not_learned", error=str(error))
 

@@ -145,14 +145,19 @@ class Workspace:
         """The sample, under the name it has in the guest."""
         return self.root / "sample" / f"{analysis.file_name}.{analysis.extension}"
 
-    def save(self, value: Value) -> None:
-        """Keep *value* for a later stage, whole or not at all."""
+    def save(self, value: Value, *, durable: bool = True) -> None:
+        """Keep *value* for a later stage, whole or not at all; *durable*: also where the host goes down.
+
+        What only matters while a guest runs need not be durable: it goes down with the host. To wait for the
+        disk takes seconds on a host that writes dumps, and a slot is held meanwhile.
+        """
         target = self._file(type(value))
         temporary = target.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
             file.write(value.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(target)
 
     def has(self, kind: type[Value]) -> bool:

@@ -3,7 +3,8 @@
 -- KEYS[1] drak:analysis:{uid}  hash, the record
 -- ARGV    attempt, stage before this one ('' for the first), new state, host, slot, token of this delivery,
 --         seconds without a sign of life after which this delivery may be held for dead: noted with its claim
--- returns 1; 0 where the attempt is stale; 2 where another delivery of this stage is under way
+-- returns the time, and the record as it was before; 0 where the attempt is stale; 2 where another delivery of this
+--         stage is under way
 local record = KEYS[1]
 local fields = redis.call('HMGET', record, 'attempt', 'done', 'state', 'busy', 'beat', 'silence')
 local state = fields[3]
@@ -16,7 +17,8 @@ local now = string.format('%d.%06d', time[1], time[2])
 if fields[4] and fields[4] ~= ARGV[6] and tonumber(now) - tonumber(fields[5]) < tonumber(fields[6]) then
   return 2
 end
+local before = redis.call('HGETALL', record)
 redis.call('HSET', record, 'state', ARGV[3], 'host', ARGV[4], 'slot', ARGV[5], 'busy', ARGV[6], 'beat', now,
   'silence', ARGV[7], 'updated', now)
 redis.call('HSETNX', record, 'at:' .. ARGV[3], now)
-return 1
+return {now, before}

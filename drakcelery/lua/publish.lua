@@ -11,7 +11,7 @@
 -- KEYS[10] drak:inflight                   hash, place -> number of live analyses; one less
 -- KEYS[11..13] as notify.lua has them
 -- ARGV    uid, attempt, FINISHED sample task (JSON), analysis task (JSON), its uid, TTL in s, identity
--- returns 1, or 0 where the attempt is stale or the analysis is over
+-- returns the record, or 0 where the attempt is stale or the analysis is over
 local record = KEYS[1]
 local fields = redis.call('HMGET', record, 'attempt', 'state', 'done')
 if fields[1] ~= ARGV[2] or fields[2] ~= 'UPLOADING' or fields[3] ~= 'upload' then
@@ -36,5 +36,6 @@ redis.call('ZREM', KEYS[9], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('HINCRBY', KEYS[7], ARGV[7], 1)
 redis.call('HINCRBY', KEYS[8], ARGV[7], 1)
-notify(redis.call('HGETALL', record))
-return 1
+local fields = redis.call('HGETALL', record)
+notify(fields)
+return fields

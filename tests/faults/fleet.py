@@ -234,6 +234,18 @@ class Fleet:
         except psutil.NoSuchProcess:
             return []
 
+    def at_work(self, name: str) -> psutil.Process:
+        """The one pool process of a worker that is at work: it has a pulse.
+
+        That is a thread, which one that was at work before loses within two seconds.
+        """
+
+        def with_pulse() -> list[psutil.Process]:
+            return [one for one in self.pool(name) if one.num_threads() > 1]
+
+        wait_until(lambda: len(with_pulse()) == 1, f"one process of {name} is at work")
+        return with_pulse()[0]
+
     def stop(self) -> None:
         """End every process at once, whatever state it is in."""
         supervision.end_marked(str(self.directory), grace=0)

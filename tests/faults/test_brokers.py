@@ -96,8 +96,8 @@ def test_killed_in_mid_run(fleet: Fleet, victim: str) -> None:
     wait_state(fleet, uid, State.RUNNING)
     if victim == "worker":
         fleet.signal("vm@rack-2", signal.SIGKILL, group=True)
-    else:  # the process at work has a pulse: a thread that the others have not
-        max(fleet.pool("vm@rack-2"), key=lambda one: one.num_threads()).kill()
+    else:
+        fleet.at_work("vm@rack-2").kill()
     wait_published(fleet, uid)
     assert record_of(fleet, uid).attempts == 2
     wait_gone(fleet, uid)

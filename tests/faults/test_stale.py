@@ -42,16 +42,12 @@ def everything(fleet: Fleet, uid: str) -> tuple[object, ...]:
 
 
 def freeze_what_runs(fleet: Fleet, worker: str) -> psutil.Process:
-    """Freeze the one pool process that is at work: it has a pulse, a thread that the others have not.
-
-    Not while it writes to the host's slot table, whose lock it would keep.
-    """
+    """Freeze the one pool process that is at work; not while it writes to the slot table: it has a lock."""
     host = worker.partition("@")[2]
     wait_until(
         lambda: SlotState.RUNNING in {slot.state for slot in fleet.slots()[host]}, f"a guest runs on {host}"
     )
-    process = max(fleet.pool(worker), key=lambda one: one.num_threads())
-    assert process.num_threads() > 1
+    process = fleet.at_work(worker)
     process.suspend()
     return process
 
