@@ -51,7 +51,12 @@ class AMQP(amqp.AMQP):
 def configuration(broker_url: str, times: Times, *, sentinel_master: str | None = None) -> dict[str, Any]:
     """Celery's settings for a broker; *sentinel_master* is the name of the master that Sentinel watches."""
     if not broker_url.startswith("amqp"):
-        options = {**visibility.options(times), "polling_interval": POLL_SECONDS}
+        options = {
+            **visibility.options(times),
+            "polling_interval": POLL_SECONDS,
+            # kombu would ask four lists for each queue. What is urgent has come from Karton first
+            "priority_steps": [0],
+        }
         master = {"master_name": sentinel_master} if sentinel_master else {}
         return {"broker_transport_options": {**options, **master}}
     return {

@@ -10,6 +10,7 @@ RabbitMQ needs none of it: it gives back what a lost connection had.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,11 @@ from drakcelery.lifesigns import Times
 from drakcelery.monitoring import metrics
 
 log = structlog.get_logger(__name__)
+
+EVENT_SECONDS = 0.5
+"""How late Flower may hear of what became of a task."""
+IDLE_SECONDS = 2.0
+"""How long one BRPOP of an io worker lasts; :data:`drakcelery.brokers.POLL_SECONDS` of a vm worker."""
 
 
 class Consumer(consumer.Consumer):
@@ -46,11 +52,30 @@ class Consumer(consumer.Consumer):
 
     connection: Any
     task_consumer: Any
+    timer: Any
+    drak_gate: Any
+    _flush_events: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As Celery's."""
         self._held: dict[str, Message] = {}
+        self._events_go_at = 0.0
         super().__init__(*args, **kwargs)
+
+    def on_send_event_buffered(self) -> None:  # type: ignore[override] # the stubs have its body for a type
+        """Called for each event of a task: it goes out with those of the next :data:`EVENT_SECONDS`.
+
+        Celery sends what one turn of its event loop brings, often a message for each event.
+        """
+        now = time.monotonic()
+        if now >= self._events_go_at:  # by the time, for a lost connection takes what was planned with it
+            self._events_go_at = now + EVENT_SECONDS
+            self.timer.call_after(EVENT_SECONDS, self._flush_events)
+
+    def stop(self) -> None:
+        """The last events go out."""
+        self._flush_events()
+        super().stop()
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Close what is left of the connection; Celery then makes another."""
@@ -96,6 +121,9 @@ class Lease(bootsteps.StartStopStep):
             return
         channel = parent.task_consumer.channel
         parent.hand_on(channel)
+        if not parent.drak_gate.enabled:
+            # It opens no queues, which would be asked from the next BRPOP on; and a message ends one at once
+            channel.brpop_timeout = IDLE_SECONDS
         self._timer = parent.timer.call_repeatedly(type(self).times().renew, renew, (channel,))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature

@@ -41,7 +41,11 @@ FIRST = ("timestamp", "level", "action", "host", "uid", "attempt", "stage", "slo
 """How a JSON line begins; people read them too."""
 PROCESSES = "multiprocessing"
 """billiard's logger, which tells of pool processes that died; it does not propagate (billiard.util)."""
-CHATTY = ("botocore", "boto3", "urllib3", "kombu", "amqp", PROCESSES)
+CHATTY = (
+    *("botocore", "boto3", "urllib3", "kombu", "amqp", PROCESSES),
+    # Celery's lines on every task that came and went: ours say the same, and more
+    *("celery.app.trace", "celery.worker.strategy"),
+)
 FRAMES = 20
 """Of each exception in a JSON line; the outermost and the innermost are kept."""
 

@@ -25,7 +25,12 @@ from drakcelery.settings import Settings, environment_for, fault_plan
 
 log = structlog.get_logger(__name__)
 
-IO_PROCESSES = 2
+IO_PROCESSES = 4
+"""Collect and pack keep a core busy; upload and publish wait for S3 and Redis."""
+CELERY_OPTIONS = (
+    "--without-gossip",  # nobody listens to it, and it stumbles over a lost connection (Celery 5.7)
+    "--heartbeat-interval=5",  # for Flower, which takes a worker for gone after two of them
+)
 
 
 def vm_command(settings: Settings) -> list[str]:
@@ -36,7 +41,7 @@ def vm_command(settings: Settings) -> list[str]:
         f"--hostname=vm@{host}",
         f"--queues={chain.vm_queue(host)}",
         f"--concurrency={len(settings.slots) + 1}",
-        "--without-gossip",  # nobody listens to it, and it stumbles over a lost connection (Celery 5.7)
+        *CELERY_OPTIONS,
     ]
 
 
@@ -48,7 +53,7 @@ def io_command(settings: Settings) -> list[str]:
         f"--hostname=io@{host}",
         f"--queues={chain.io_queue(host)},{chain.RECONCILE_QUEUE}",
         f"--concurrency={IO_PROCESSES}",
-        "--without-gossip",
+        *CELERY_OPTIONS,
     ]
 
 

@@ -12,8 +12,9 @@ redis-py and by kombu, each for the connections that wait in its hands; :func:`o
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import kombu
@@ -55,6 +56,8 @@ def options(times: Times) -> dict[str, Any]:
     }
 
 
+CLOCK_SECONDS = 5.0
+"""How often Redis' clock is read."""
 AT_ONCE = 0.001
 """Seconds. A BRPOP with the timeout 0 would wait for ever."""
 
@@ -63,6 +66,11 @@ class QoS(redis.QoS):
     """kombu's, by Redis' clock."""
 
     channel: redis.Channel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As kombu's."""
+        super().__init__(*args, **kwargs)
+        self._clock = redistime.Clock(good_for=CLOCK_SECONDS)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """A message was delivered to this worker."""
@@ -76,7 +84,7 @@ class QoS(redis.QoS):
 
     def _until(self, client: Any) -> float:
         """The time until which a message is this worker's that is delivered, or renewed, now."""
-        return redistime.now(client) + float(self.visibility_timeout)
+        return self._clock.now(client) + float(self.visibility_timeout)
 
     def renew(self) -> int:
         """Keep what this worker holds for as long as if it were delivered just now; returns how much it is.
@@ -96,7 +104,7 @@ class QoS(redis.QoS):
         would keep for minutes: each message is put back in a transaction.
         """
         with self.channel.conn_or_acquire() as client:
-            now = redistime.now(client)
+            now = self._clock.now(client)
             tags = client.zrange(self.unacked_index_key, now, "-inf", desc=True, byscore=True)
             for tag in tags:
                 self.restore_by_tag(tag, client)
@@ -116,6 +124,21 @@ class _Fenced(virtual.Channel):
         if self.connection is None:
             raise RecoverableConnectionError("the channel was closed meanwhile")
         return super().basic_publish(message, exchange, routing_key, **more)
+
+
+class _Thrifty(redis.Channel):
+    """A channel that keeps its client: kombu makes one for everything it does."""
+
+    pool: Any
+    _kept: Any = None
+
+    @contextlib.contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """A client on the pool of the channel, which is another one after a lost connection."""
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            with super().conn_or_acquire() as made:
+                self._kept = made
+        yield client or self._kept
 
 
 class Prompt(redis.Channel):
@@ -153,13 +176,13 @@ class Prompt(redis.Channel):
         return [self.Message(loads(bytes_to_str(one)), channel=self) for one in raw]
 
 
-class Channel(_Fenced, Prompt, redis.Channel):
+class Channel(_Fenced, _Thrifty, Prompt, redis.Channel):
     """kombu's, with the above."""
 
     QoS = QoS
 
 
-class SentinelChannel(_Fenced, Prompt, redis.SentinelChannel):
+class SentinelChannel(_Fenced, _Thrifty, Prompt, redis.SentinelChannel):
     """As above, for a Redis behind Sentinel."""
 
     QoS = QoS

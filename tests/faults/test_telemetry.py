@@ -254,10 +254,5 @@ def test_lines_about_an_analysis_say_which(fleet: Fleet) -> None:
     for line in found:
         if line["action"] not in AT_NO_STAGE | {"library"}:
             assert {"uid", "attempt", "stage", "host", "slot"} <= set(line), line
-    received = [line for line in found if line.get("logger") == "celery.worker.strategy"]
-    assert received
-    assert all(
-        {"uid", "attempt", "stage"} <= set(line) for line in received if "reconcile" not in line["message"]
-    )
     ended = [line for line in found if line["action"] == "next_attempt" and line["uid"] == "twice-child"]
     assert [line["stage"] for line in ended] == ["run"]  # said by the worker, for its process that died

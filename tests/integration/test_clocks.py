@@ -17,7 +17,7 @@ import redis
 from kombu import Queue
 from pydantic import SecretStr
 
-from drakcelery import celery, lease, lifesigns, s3client
+from drakcelery import celery, lease, lifesigns, redistime, s3client
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.errors import StorageError, Superseded
 from drakcelery.ledger import Ledger
@@ -200,3 +200,21 @@ def cut_off_once(address: str) -> Iterator[str]:
         thread.start()
         yield f"http://{LOOPBACK}:{proxy.port}"
         thread.join()
+
+
+def test_redis_clock_is_read_now_and_then(redis_client: redis.Redis) -> None:
+    """Between two looks at Redis' clock it is known without asking, and the looks do come."""
+
+    def asked() -> int:
+        return int(redis_client.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"])
+
+    seldom, always = redistime.Clock(good_for=60), redistime.Clock(good_for=0)
+    before = asked()
+    told = [seldom.now(redis_client) for _ in range(10)]
+    assert asked() == before + 1
+    assert told == sorted(told)
+    assert redistime.now(redis_client) == pytest.approx(told[-1], abs=5)
+    before = asked()
+    for _ in range(3):
+        always.now(redis_client)
+    assert asked() == before + 3

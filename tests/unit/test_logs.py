@@ -140,13 +140,14 @@ def test_a_line_of_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its action is the same for all; Celery's lines about a stage say which analysis they are about."""
     stream = written("json", monkeypatch)
     task = {"id": chain.task_id("6f-2c", 3, Stage.UPLOAD), "name": "drakcelery.upload"}
-    logging.getLogger("celery.app.trace").info("Task %s", "x succeeded", extra={"data": task})
+    logging.getLogger("celery.app.trace").info("Task %s", "x succeeded", extra={"data": task})  # left out
+    logging.getLogger("celery.app.trace").error("Task %s", "x failed", extra={"data": task})
     logging.getLogger("somebody").warning("plain\nwords", extra={"data": {"id": "no/task/id"}})
     first, second = lines(stream)
     assert (first["action"], first["logger"], first["message"]) == (
         "library",
         "celery.app.trace",
-        "Task x succeeded",
+        "Task x failed",
     )
     assert (first["uid"], first["attempt"], first["stage"], first["host"]) == ("6f-2c", 3, "upload", "rack-1")
     assert (second["message"], second["level"]) == ("plain\nwords", "warning")
