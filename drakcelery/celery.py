@@ -160,12 +160,12 @@ def configuration() -> dict[str, Any]:
         "task_ignore_result": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_track_started": True,
         "task_routes": [chain.route],
         "task_default_queue": chain.RECONCILE_QUEUE,
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
-        "task_send_sent_event": True,
+        # Who sent a task nobody asks; that it was received, Flower hears from the worker
+        "task_send_sent_event": False,
         "worker_consumer": "drakcelery.lease:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # After a lost connection the slots say how much a worker takes, as before it

@@ -198,7 +198,6 @@ def test_one_delivery_at_a_time(ledger: Ledger) -> None:
 def test_a_claim_is_kept_by_its_own_lease(ledger: Ledger) -> None:
     """A delivery to a host with a shorter lease takes nothing from one that shows life less often."""
     opened(ledger)
-    ledger.begin_attempt("a-1", after=0)
     enter(ledger, 1, Stage.PREPARE, "first")
     ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence + 5)
     ledger.times = times_of(SHORTEST)
