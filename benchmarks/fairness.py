@@ -45,7 +45,7 @@ LOST_SHARE = 0.02
 
 def measure(*, quick: bool) -> list[Result]:
     """One run of so many samples on so many hosts."""
-    samples, hosts = (600, 10) if quick else (8_000, 100)
+    samples, hosts = (600, 10) if quick else (4_000, 50)
     scratch = tempfile.TemporaryDirectory()
     with scratch, quiet(), valkey(Path(scratch.name)) as port, connected(port) as client:
         return _fairness(client, samples, hosts)
@@ -70,7 +70,7 @@ def _fairness(client: redis.Redis, samples: int, hosts: int) -> list[Result]:
     ingress = _watching(ingress_on(client), seen, begin)
     while waiting(client) or client.exists(LIVE):
         fleet.report()
-        fill(ingress, samples)
+        fill(fleet, ingress, samples)
         fleet.claim()
         use, begun = fleet.in_use(), Counter(profile for profile, _, _ in seen.begun)
         for profile in wanted - begun:

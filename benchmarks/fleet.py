@@ -120,16 +120,17 @@ def _idle(client: redis.Redis, name: str) -> Result:
     return Result(name=name, unit="1/s", ours=cost.commands / IDLE_SECONDS, runs=1, less_is_better=True)
 
 
-def _rounds(client: redis.Redis, hosts: int, scale: Scale) -> dict[str, float]:
-    """Median costs of an analysis, and analyses a second, with so many hosts and what waits now."""
+def _rounds(client: redis.Redis, hosts: int, backlog: int, scale: Scale) -> dict[str, float]:
+    """Median costs of an analysis, and analyses a second, with so many hosts and samples waiting."""
     fleet, ingress = Fleet(client, hosts), ingress_on(client)
-    most = min(scale.at_once, hosts * SLOTS)
+    most = min(scale.at_once, hosts * SLOTS, backlog)
     found: list[dict[str, float]] = []
     for _ in range(scale.runs):
+        push(client, backlog - waiting(client), BALANCED)
         fleet.report()
         begin = time.perf_counter()
-        taking = _counted(client, lambda: fill(ingress, most))
-        many = fill(ingress, 0)
+        taking = _counted(client, lambda: fill(fleet, ingress, most))
+        many = fill(fleet, ingress, 0)
         working = _counted(client, lambda: drain(fleet))
         took = time.perf_counter() - begin
         both = {what: (getattr(taking, what) + getattr(working, what)) / many for what in _WORDS}
@@ -153,11 +154,11 @@ def _growth(client: redis.Redis, scale: Scale) -> list[Result]:
     for many in scale.waiting:
         missing = many - waiting(client)
         before = client.info("memory")["used_memory"]
-        push(client, missing, BALANCED, seed=many)
+        push(client, missing, BALANCED)
         memory = (client.info("memory")["used_memory"] - before) / missing
-        by_waiting[many] = _rounds(client, scale.hosts[1], scale)
+        by_waiting[many] = _rounds(client, scale.hosts[1], many, scale)
         if many == scale.waiting[1]:
-            by_hosts = {hosts: _rounds(client, hosts, scale) for hosts in scale.hosts}
+            by_hosts = {hosts: _rounds(client, hosts, many, scale) for hosts in scale.hosts}
     found = [
         Result(name="memory of Redis per waiting sample", unit="B", ours=memory, runs=1, less_is_better=True)
     ]
@@ -247,18 +248,19 @@ def _at_full_size(client: redis.Redis, scale: Scale) -> list[Result]:
     """A fleet whose every slot is at work, before the whole backlog."""
     fleet, ingress = Fleet(client, scale.hosts[2]), ingress_on(client)
     fleet.report()
-    fill(ingress, len(fleet.hosts) * SLOTS)
+    fill(fleet, ingress, len(fleet.hosts) * SLOTS)
     live = fleet.claim()
     fleet.report()
-    fill(ingress, 2 * len(fleet.hosts) * SLOTS)
+    fill(fleet, ingress, 2 * len(fleet.hosts) * SLOTS)
     costs = [
         *_each("a host's report", _counted(client, fleet.report), len(fleet.hosts)),
         *_each("a sign of life", _counted(client, fleet.renew), live),
     ]
     reconciles = [seconds(fleet.reconcile) for _ in range(scale.runs)]
     outlooks = [seconds(lambda: look_out(SETTINGS, fleet.ledger, ingress.intake)) for _ in range(scale.runs)]
-    steps = list(_steps(fleet.ledger, ingress.intake))
+    fleet.report()
     full = _idle(client, "Redis commands a second of an ingress before a full fleet")
+    steps = list(_steps(fleet.ledger, ingress.intake))
     return [
         *costs,
         _record_memory(client),
@@ -273,7 +275,7 @@ def _at_full_size(client: redis.Redis, scale: Scale) -> list[Result]:
 def _record_memory(client: redis.Redis) -> Result:
     """What a finished analysis takes until its record expires."""
     uids = cast("list[str]", client.zrange(DONE, 0, 99))
-    used = statistics.median(int(client.memory_usage(record_key(uid)) or 0) for uid in uids)
+    used = statistics.median(int(client.memory_usage(record_key(uid), samples=0) or 0) for uid in uids)
     name = "memory of Redis per finished record"
     return Result(name=name, unit="B", ours=used, runs=len(uids), less_is_better=True)
 

@@ -12,10 +12,12 @@ Valkey writes no files here. Its append-only file costs disk, and little of its 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +41,7 @@ from drakcelery.errors import Superseded
 from drakcelery.fleet import host_key
 from drakcelery.ingress import Ingress
 from drakcelery.intake import Intake
+from drakcelery.janitor import REPORT_SECONDS
 from drakcelery.ledger import DUE, Ledger, record_key, task_key
 from drakcelery.lifesigns import DEFAULT
 from drakcelery.reconcile import Reconciler
@@ -142,8 +145,12 @@ def ingress_on(client: redis.Redis) -> Ingress:
     )
 
 
-def push(client: redis.Redis, count: int, wanted: Mapping[str, int], *, seed: int = 1) -> Counter[str]:
+_seeds = itertools.count()
+
+
+def push(client: redis.Redis, count: int, wanted: Mapping[str, int]) -> Counter[str]:
     """Samples that karton-system has routed to us; returns how many want each profile."""
+    seed = next(_seeds)
     chance = random.Random(seed)  # noqa: S311 a load, no secret
     texts = {(profile, one): _template(profile, one) for profile in wanted for one in PRIORITIES}
     profiles = chance.choices(list(wanted), [*wanted.values()], k=count)
@@ -218,12 +225,19 @@ class Fleet:
     def __init__(self, client: redis.Redis, hosts: int) -> None:
         self.client = client
         self.ledger = Ledger(client, identity=IDENTITY, record_ttl=3600)
+        self._reported = 0.0
         self.hosts = {f"rack-{number:03}": Host(name=f"rack-{number:03}") for number in range(hosts)}
 
     def report(self) -> None:
         """Every host says that it is alive."""
         for host in self.hosts.values():
             self.ledger.fleet.report(host.status())
+        self._reported = time.monotonic()
+
+    def report_when_due(self) -> None:
+        """As hosts do, however long the benchmark is at something else."""
+        if time.monotonic() - self._reported > REPORT_SECONDS:
+            self.report()
 
     def renew(self) -> None:
         """Every analysis in a slot shows that it is alive, as it does every two seconds."""
@@ -327,10 +341,10 @@ class Fleet:
         )
 
 
-def fill(ingress: Ingress, most: int) -> int:
+def fill(fleet: Fleet, ingress: Ingress, most: int) -> int:
     """Let an ingress take samples until so many are in flight, or it can take no more; returns how many."""
     while (many := sum(ingress.intake.in_flight().values())) < most and ingress.work():
-        pass
+        fleet.report_when_due()
     return many
 
 

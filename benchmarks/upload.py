@@ -80,11 +80,11 @@ def measure(*, quick: bool) -> list[Result]:
 
 def make_loads(directory: Path, *, quick: bool) -> list[Load]:
     """What cannot be compressed, as most of an analysis is when it is uploaded."""
-    scale = 5 if quick else 1
+    scale = 6 if quick else 1
     chance = random.Random(SEED)  # noqa: S311 a load, no secret
     large = {"dumps.zip": 300 * MB // scale}
     small = {f"{number}.log": chance.randint(1, 100_000) for number in range(200)}
-    logs = {f"{number}.log": chance.randint(1, 2 * MB) for number in range(20)}
+    logs = {f"{number}.log": chance.randint(1, 2 * MB // scale) for number in range(20)}
     mix = {"dumps.zip": 90 * MB // scale} | logs
     return [
         make_load(directory / "large", "a large file", large, chance),

@@ -97,6 +97,10 @@ class Sight:
             self._looked = time.monotonic()
         return self._rooms
 
+    def look_again(self) -> None:
+        """Something is not as it was: read the hosts anew at the next question."""
+        self._looked = -SIGHT_SECONDS
+
 
 def host_key(host: str) -> str:
     """What a host last said of itself."""

@@ -185,6 +185,8 @@ class Ingress:
         if rooms.free(place):
             started = contract.started(copy.copy(task))  # its age counts, should others have filled the place
             record = self.intake.open(analysis, started, limit=rooms.limit(place))
+            if record is None:
+                self._sight.look_again()
         else:
             self._check_place(place)
         if record is None:

@@ -28,6 +28,7 @@ from karton.core.task import TaskPriority
 from drakcelery import redistime
 from drakcelery.analysis import Analysis, Place
 from drakcelery.errors import BadTask, Superseded
+from drakcelery.fleet import host_key
 from drakcelery.ledger import (
     DONE,
     DUE,
@@ -203,15 +204,23 @@ class Intake:
         """Begin a record and its first attempt; *started* is its Karton task, which says STARTED.
 
         *limit*: how many live analyses its place takes. Returns the record, whose attempt is to be sent; None
-        where others have filled the place, and it is to :meth:`wait`.
+        where others have filled the place, or its host has gone, and it is to :meth:`wait`.
 
         Raises:
             BadTask: another live analysis has this uid.
             Superseded: somebody else has opened this task and gone on with it, or nobody wants it any more.
         """
         uid, task_uid, place = analysis.uid, analysis.task_uid, str(analysis.place)
+        host = analysis.target_host
         answer = self._scripts["open"](
-            [record_key(uid), INBOX, LIVE, INFLIGHT, task_key(task_uid)],
+            [
+                record_key(uid),
+                INBOX,
+                LIVE,
+                INFLIGHT,
+                task_key(task_uid),
+                *map(host_key, [host] if host else ()),
+            ],
             [uid, task_uid, analysis.root_uid, analysis.model_dump_json(), place, started.serialize(), limit],
         )
         if answer == "taken":

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 def options(times: Times) -> dict[str, Any]:
     """For kombu's Redis transport, whose own are for ever, for a BRPOP 51 seconds, for a message an hour.
 
-    A connection is given up after so long without a word from its peer, whatever it waits for.
+    A connection is given up after ``times.connection`` without a word from its peer, whatever it waits for.
     """
     silent = times.connection
     return {

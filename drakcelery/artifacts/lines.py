@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 import simdjson
@@ -35,7 +35,12 @@ def plugin_of(line: bytes) -> str | None:
     except orjson.JSONDecodeError:  # invalid UTF-8 and too deep nesting included
         return None
     plugin = entry.get("Plugin") if isinstance(entry, dict) else None
-    return plugin if isinstance(plugin, str) and _NAME.fullmatch(plugin) else None
+    return plugin if is_name(plugin) else None
+
+
+def is_name(plugin: object) -> TypeGuard[str]:
+    """Whether *plugin* is one that a file may be called after."""
+    return isinstance(plugin, str) and _NAME.fullmatch(plugin) is not None
 
 
 class LineReader:

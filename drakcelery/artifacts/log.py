@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from drakcelery.artifacts.lines import LineReader
+from drakcelery.artifacts.lines import LineReader, is_name
 from drakcelery.artifacts.output import Output, Ready, nobody
 from drakcelery.artifacts.untrusted import open_untrusted
 
@@ -26,7 +26,7 @@ LINE_LIMIT = 1024**2
 FILE_LIMIT = 128
 """Plugins that get a file. DRAKVUF has fewer; it bounds the open files."""
 
-_BLOCK = 256 * 1024
+_BLOCK = 128 * 1024
 """Lines are told apart this many bytes at a time: what a core's cache holds."""
 _BATCH = 4 * 1024**2
 """So much is written at once, by another thread: each of its calls waits for the interpreter's lock."""
@@ -95,7 +95,7 @@ class _Outputs:
         self._ready = ready
         self._counts: dict[str | None, int] = {None: 0}
         self._size = 0
-        self._pending: defaultdict[str | None, bytearray] = defaultdict(bytearray)
+        self._pending: defaultdict[str | None, list[bytes]] = defaultdict(list)
         self._pending_size = 0
         self._files: dict[str | None, Output] = {}
         self._open_files = ExitStack()
@@ -121,7 +121,7 @@ class _Outputs:
 
     def _admits(self, plugin: object) -> bool:
         """Whether *plugin* has a file, or gets one."""
-        if not isinstance(plugin, str) or plugin not in self._plugins:
+        if not is_name(plugin) or plugin not in self._plugins:
             return False
         if plugin not in self._counts and len(self._counts) > FILE_LIMIT:
             return False
@@ -133,7 +133,7 @@ class _Outputs:
         self._append(None, piece)
 
     def _append(self, plugin: str | None, data: bytes) -> None:
-        self._pending[plugin] += data
+        self._pending[plugin].append(data)
         self._pending_size += len(data)
         if self._pending_size >= _BATCH:
             self._write_pending()
@@ -142,18 +142,18 @@ class _Outputs:
         self._wait()
         self._writing = self._thread.submit(self._write, self._pending)
         self._size += self._pending_size
-        self._pending, self._pending_size = defaultdict(bytearray), 0
+        self._pending, self._pending_size = defaultdict(list), 0
 
     def _wait(self) -> None:
         if self._writing is not None:
             self._writing.result()
 
-    def _write(self, pending: dict[str | None, bytearray]) -> None:
-        for plugin, data in pending.items():
+    def _write(self, pending: dict[str | None, list[bytes]]) -> None:
+        for plugin, pieces in pending.items():
             if plugin not in self._files:
                 path = self._directory / (PARSE_ERRORS if plugin is None else f"{plugin}.log")
                 self._files[plugin] = self._open_files.enter_context(Output(path, self._ready))
-            self._files[plugin].write(data)
+            self._files[plugin].write(b"".join(pieces))
 
     def finish(self) -> LogSplit:
         """Write what is still on its way, and complete the files."""

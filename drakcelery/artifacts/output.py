@@ -40,7 +40,7 @@ class Output:
             self._file.close()
             self._part.unlink()
 
-    def write(self, data: bytes | bytearray) -> int:
+    def write(self, data: bytes) -> int:
         """Append *data*."""
         self._sha256.update(data)
         self._size += len(data)

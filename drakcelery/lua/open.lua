@@ -6,10 +6,11 @@
 -- KEYS[3] drak:live               zset, analysis uid -> time received; owner: ledger; no TTL, emptied by fail/publish
 -- KEYS[4] drak:inflight           hash, place -> number of live analyses; owner: ledger; no TTL, emptied with drak:live
 -- KEYS[5] karton.task:<task uid>  Karton's; written only if it is still there
+-- KEYS[6] drak:host:<host>        string; of the host that the place names, if it names one
 -- ARGV    uid, task uid, root uid, analysis (JSON), place, STARTED task (JSON), how many live analyses the place takes
 -- returns the record's fields, also where this very task opened it before and nobody knows its first attempt to be
 --         sent (an answer may be lost, and the script sent again);
---         'taken' where another live task is using the uid; 'full' where others have filled the place;
+--         'taken' where another live task is using the uid; 'full' where others have filled the place, or its host has gone;
 --         nil where the task was cancelled, or has left the inbox: an ingress that was held for dead (frozen, say) must
 --         not give it a second life
 local record, inbox, live = KEYS[1], KEYS[2], KEYS[3]
@@ -32,7 +33,8 @@ end
 if is_live then
   return 'taken'
 end
-if tonumber(redis.call('HGET', KEYS[4], place) or '0') >= tonumber(ARGV[7]) then
+local is_gone = KEYS[6] and redis.call('EXISTS', KEYS[6]) == 0
+if is_gone or tonumber(redis.call('HGET', KEYS[4], place) or '0') >= tonumber(ARGV[7]) then
   return 'full'
 end
 -- Attempts go on counting after an earlier life under this uid, so that its late messages stay stale (I2)

@@ -75,8 +75,10 @@ class Sending:
         traceback: TracebackType | None,
     ) -> None:
         self._failed = self._failed or error is not None
+        if error is not None:
+            self._requests.shutdown(wait=False, cancel_futures=True)  # a large file loses its next parts
         self._large.shutdown(cancel_futures=error is not None)
-        self._requests.shutdown(cancel_futures=error is not None)
+        self._requests.shutdown()
 
     def put(self, name: str, path: Path, *, sha256: str | None = None) -> None:
         """Begin to put the file at *path*; one that grows meanwhile, as a log does, is cut off.

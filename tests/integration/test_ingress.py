@@ -133,6 +133,20 @@ def test_a_host_that_has_just_come_is_known(ingress: Ingress, sent: list[Record]
     assert sent[1].place == Place(profile="win7", host="rack-2")
 
 
+def test_a_host_that_has_just_gone_gets_nothing(ingress: Ingress, sent: list[Record]) -> None:
+    """A sample that asks for it waits in line, where all can see it, until the host is back."""
+    report(ingress, "rack-1", "win10", 3)
+    push(ingress, "first")
+    assert ingress.work()
+    ingress.ledger.fleet.retire("rack-1")
+    push(ingress, "second", target_host="rack-1")
+    assert ingress.work()
+    assert [line.place for line in ingress.intake.lines()] == [Place(profile="win10", host="rack-1")]
+    assert not ingress.work()
+    report(ingress, "rack-1", "win10", 3)
+    wait_until(lambda: ingress.work() and len(sent) == 2, "the host is seen again")
+
+
 def test_samples_wait_while_storage_is_away(ingress: Ingress, sent: list[Record]) -> None:
     """All that was taken stays in the inbox, and goes on from there once S3 is back."""
     nowhere = S3Section(
