@@ -41,7 +41,6 @@ from drakcelery.errors import Superseded
 from drakcelery.fleet import host_key
 from drakcelery.ingress import Ingress
 from drakcelery.intake import Intake
-from drakcelery.janitor import REPORT_SECONDS
 from drakcelery.ledger import DUE, Ledger, record_key, task_key
 from drakcelery.lifesigns import DEFAULT
 from drakcelery.reconcile import Reconciler
@@ -236,7 +235,7 @@ class Fleet:
 
     def report_when_due(self) -> None:
         """As hosts do, however long the benchmark is at something else."""
-        if time.monotonic() - self._reported > REPORT_SECONDS:
+        if time.monotonic() - self._reported > DEFAULT.report:
             self.report()
 
     def renew(self) -> None:
