@@ -18,7 +18,7 @@ from benchmarks.measuring import Result
 NAMES = (
     *("log_split", "dumps", "collect_memory", "upload"),
     *("turnaround", "utilisation", "bridge", "redis_cost", "idle"),
-    *("recovery", "memory", "fleet"),
+    *("recovery", "memory", "fleet", "fairness"),
 )
 """Modules of this package with a function ``measure``, in the order of the table."""
 

@@ -86,7 +86,7 @@ def _rates(roads: Mapping[str, Road], many: int) -> dict[str, Callable[[], float
 def _rate_rows(rates: Mapping[str, float], runs: int) -> list[Result]:
     return [
         Result(
-            name="bridge rate" if peer == "karton" else f"bridge rate beside {peer}",
+            name="bridge rate",
             unit="analyses/s",
             ours=rates["ours"],
             peer=rates[peer],
@@ -100,7 +100,7 @@ def _rate_rows(rates: Mapping[str, float], runs: int) -> list[Result]:
 def _latency_rows(alone: Mapping[str, float], runs: int) -> list[Result]:
     rows = [
         Result(
-            name="bridge latency p50" if peer == "karton" else f"bridge latency p50 beside {peer}",
+            name="bridge latency p50",
             unit="ms",
             ours=alone["ours"],
             peer=alone[peer],

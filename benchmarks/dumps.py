@@ -95,7 +95,7 @@ def measure(*, quick: bool) -> list[Result]:
         rate = medians(in_turn({name: speed(name, way) for name, way in ways.items()}, runs=runs))
     results = [
         Result(
-            name=f"dumps to zip, against {name}",
+            name="dumps to zip",
             unit="MB/s",
             ours=rate["ours"],
             peer=rate[name],

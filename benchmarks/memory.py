@@ -27,8 +27,6 @@ ANALYSES, WARM_UP = 500, 100
 QUICK_ANALYSES, QUICK_WARM_UP = 60, 20
 AHEAD = 20
 """How many samples wait in Karton at the most, so that no queue is part of what is measured."""
-LIMIT = 10.0
-"""MB that a process may grow."""
 KINDS = {"vm": "vm@", "io": "io@", "ingress": "ingress.py", "beat": "beat"}
 """The kinds of processes that work, and what the command of each holds. Flower keeps tasks, by intent."""
 FIGURES = ("rss", "uss")
@@ -57,7 +55,6 @@ def measure(*, quick: bool) -> list[Result]:
             name=f"memory growth of {kind} ({figure.upper()})",
             unit="MB",
             ours=round(most, 2),
-            limit=LIMIT,
             runs=last - first,
             less_is_better=True,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 
 from benchmarks.measuring import Result
@@ -12,6 +12,10 @@ from benchmarks.measuring import Result
 class Target:
     """A bound on our figure, or on its ratio to the peer's."""
 
+    name: str
+    """A pattern for the names of results."""
+    peer_name: str | None = None
+    """The peer that counts; None: any, or none."""
     least: float | None = None
     most: float | None = None
     of_ratio: bool = False
@@ -23,6 +27,10 @@ class Target:
             return f"{sign} {(bound or 0) * 100:.0f} % of the peer"
         return f"{sign} {bound:g} {unit}"
 
+    def is_for(self, result: Result) -> bool:
+        """Whether it says something of *result*."""
+        return self.peer_name in (None, result.peer_name) and bool(re.fullmatch(self.name, result.name))
+
     def is_reached(self, result: Result) -> bool:
         """Whether *result* is within the bound."""
         value = result.ratio if self.of_ratio else result.ours
@@ -31,10 +39,27 @@ class Target:
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
 
-TARGETS: Mapping[tuple[str, str | None], Target] = {}
-"""By a result's name and the peer that it is to be compared with; None: whatever the peer."""
+TARGETS = (
+    Target(name="log split", least=500),
+    Target(name="dumps to zip", least=700),
+    Target(name="dumps, size left", most=40),
+    Target(name="collect, more memory for .*", most=10),
+    Target(name="upload of .*", peer_name="boto3 transfer manager", least=0.9, of_ratio=True),
+    Target(name="upload of .*", peer_name="rclone", least=0.9, of_ratio=True),
+    Target(name="slot turnaround, .* p50", most=30),
+    Target(name="slot turnaround, .* p99", most=150),
+    Target(name="slot utilisation, 31 s .*", least=99),
+    Target(name="slot utilisation, 4 s .*", least=95),
+    Target(name="bridge rate", peer_name="trivial Karton consumer", least=0.5, of_ratio=True),
+    Target(name="bridge added latency p50", most=100),
+    Target(name="idle CPU, .*", most=2),
+    Target(name="idle Redis commands of a host", most=10),
+    Target(name="killed worker's analysis runs again, default", most=60),
+    Target(name="killed worker's analysis runs again, shortest lease", most=10),
+    Target(name="memory growth of .*", most=10),
+)
 
 
 def target_of(result: Result) -> Target | None:
     """What *result* should reach; None where nothing is asked."""
-    return TARGETS.get((result.name, result.peer_name)) or TARGETS.get((result.name, None))
+    return next((target for target in TARGETS if target.is_for(result)), None)

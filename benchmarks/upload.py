@@ -129,7 +129,7 @@ def compare(load: Load, own: Send, peers: Mapping[str, Send], limit: Send, *, ru
     found = medians(in_turn({name: functools.partial(rate, send) for name, send in sends.items()}, runs=runs))
     return [
         Result(
-            name=f"upload of {load.name}, beside {peer}",
+            name=f"upload of {load.name}",
             unit=load.unit,
             ours=found["ours"],
             peer=found[peer],
