@@ -178,3 +178,26 @@ def test_what_is_due_is_sent(ingress: Ingress, sent: list[Record]) -> None:
     assert ingress.work()
     assert [record.uid for record in sent] == ["late", "late"]
     assert not ingress.work()
+
+
+def test_what_cannot_be_analysed_is_refused(ingress: Ingress, sent: list[Record]) -> None:
+    """One bad task among those that are taken together ends with its reason, and holds up no other."""
+    report(ingress, "rack-1", "win10", 4)
+    push(ingress, "first", override_uid="taken")
+    push(ingress, "second", override_uid="taken")
+    push(ingress, "third", target_host="nowhere")
+    push(ingress, "fourth")
+    assert ingress.work()
+    assert [record.uid for record in sent] == ["taken", "fourth"]
+    errors = [record.error for uid in ("second", "third") if (record := ingress.ledger.get(uid)) is not None]
+    assert errors == [
+        "another analysis is under way under the uid taken; wait for it, or choose another",
+        "there is no host 'nowhere'; there are: rack-1",
+    ]
+    ingress.storage.remove(BUCKET, SAMPLE)
+    push(ingress, "fifth")
+    assert ingress.work()
+    gone = ingress.ledger.get("fifth")
+    assert gone is not None
+    assert gone.error == f"the sample 'x.exe' is not in the bucket '{BUCKET}' any more"
+    assert ingress.intake.inbox() == []
