@@ -33,20 +33,8 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "adapters": (
         *("settings", "settings_sections", "settings_values", "settings_wording"),
-        *(
-            "logs",
-            "ledger",
-            "fleet",
-            "intake",
-            "slots",
-            "closures",
-            "bell",
-            "hostlock",
-            "etag",
-            "filetype",
-            "faults",
-            "redistime",
-        ),
+        *("logs", "ledger", "fleet", "intake", "slots", "closures", "bell", "hostlock"),
+        *("etag", "filetype", "faults", "redistime"),
         *("storage", "s3client", "engines", "artifacts", "workspace", "spool", "pipeline"),
         *("durations", "notices"),
         *("monitoring.metrics", "monitoring.relay", "monitoring.slot_clock"),
@@ -59,9 +47,10 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("chain", "stranded", "ingress", "reconcile"),
     ),
     "edges": (
-        *("celery", "brokers", "gate", "ground", "lease", "processes", "monitoring", "embedded", "doctor"),
+        *("celery", "brokers", "gate", "ground", "lease", "visibility", "launch", "processes"),
+        *("monitoring", "embedded", "doctor"),
         *("steering", "tail", "top"),
-        *("visibility", "client", "views", "demo", "deploy", "cli", "__main__"),
+        *("client", "views", "demo", "deploy", "cli", "__main__"),
     ),
 }
 """Each layer imports from itself and from those before it. A name stands for a module or a subpackage."""

@@ -1,0 +1,80 @@
+"""Celery's processes: each is a plain ``celery`` command that anyone could type.
+
+Little is imported here: the process that is to become ``celery`` imports nothing in vain.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from drakcelery import chain
+from drakcelery.errors import SettingsError
+from drakcelery.settings import Settings, environment_for
+
+IO_PROCESSES = 4
+"""Collect and pack keep a core busy; upload and publish wait for S3 and Redis."""
+CELERY_OPTIONS = (
+    "--without-gossip",  # nobody listens to it, and it stumbles over a lost connection (Celery 5.7)
+    "--heartbeat-interval=5",  # for Flower, which takes a worker for gone after two of them
+)
+
+
+def vm_command(settings: Settings) -> list[str]:
+    """``celery worker`` for this host's slots: one pool process each, and one to spare."""
+    host = settings.drakcelery.host
+    return [
+        "worker",
+        f"--hostname=vm@{host}",
+        f"--queues={chain.vm_queue(host)}",
+        f"--concurrency={len(settings.slots) + 1}",
+        *CELERY_OPTIONS,
+    ]
+
+
+def io_command(settings: Settings) -> list[str]:
+    """``celery worker`` for the stages that need files only, and for reconcile."""
+    host = settings.drakcelery.host
+    return [
+        "worker",
+        f"--hostname=io@{host}",
+        f"--queues={chain.io_queue(host)},{chain.RECONCILE_QUEUE}",
+        f"--concurrency={IO_PROCESSES}",
+        *CELERY_OPTIONS,
+    ]
+
+
+def beat_command(settings: Settings) -> list[str]:  # noqa: ARG001 all commands are made alike
+    """``celery beat``."""
+    return ["beat", "--pidfile="]
+
+
+def flower_command(settings: Settings) -> list[str]:  # noqa: ARG001 all commands are made alike
+    """``celery flower``, which reads ``[flower]`` itself (:mod:`drakcelery.monitoring.flower.command`)."""
+    return ["flower"]
+
+
+COMMANDS: dict[str, Callable[[Settings], list[str]]] = {
+    "vm": vm_command,
+    "io": io_command,
+    "beat": beat_command,
+    "flower": flower_command,
+}
+
+
+def become_celery(role: str, settings: Settings) -> None:
+    """Replace this process by the ``celery`` command of *role*. Does not return.
+
+    Raises:
+        SettingsError: the state directory cannot be made.
+    """
+    state_dir = settings.drakcelery.state_dir
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"[drakcelery] state_dir = {state_dir}: cannot be made: {error.strerror}"
+        ) from None
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "drakcelery", *COMMANDS[role](settings)]
+    os.execve(sys.executable, command, environment_for(settings.source))  # noqa: S606 no shell is wanted
