@@ -282,6 +282,7 @@ def test_series_do_not_grow_with_samples(watched: Watched, over: dict[str, Recor
         "outcome": set(metrics.INTERRUPTIONS),
         "action": {*metrics.RECONCILED, *metrics.RECOVERIES},
         "priority": set(metrics.PRIORITIES),
+        "reason": set(metrics.THROTTLES),
         "quantile": {"0.1", "0.5", "0.9"},
     }
     for _, name, labels in before:
