@@ -36,7 +36,7 @@ from benchmarks.simulation import (
     waiting,
 )
 from drakcelery import stranded
-from drakcelery.ingress import POLL_SECONDS
+from drakcelery.ingress import POLL_SECONDS, Turn
 from drakcelery.intake import Intake
 from drakcelery.ledger import DONE, Ledger, record_key
 from drakcelery.outlook import look_out
@@ -207,7 +207,7 @@ def _take(port: int, most: int) -> tuple[float, float, int]:
 
         counting = replace(ingress, send=send)
         begin = time.monotonic()
-        while taken < most and counting.work():
+        while taken < most and counting.work() is Turn.WORKED:
             pass
         return begin, time.monotonic(), taken
 

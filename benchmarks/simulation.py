@@ -39,7 +39,7 @@ from drakcelery.embedded.services import binary
 from drakcelery.embedded.supervision import Server
 from drakcelery.errors import Superseded
 from drakcelery.fleet import host_key
-from drakcelery.ingress import Ingress
+from drakcelery.ingress import Ingress, Turn
 from drakcelery.intake import Intake
 from drakcelery.ledger import DUE, Ledger, record_key, task_key
 from drakcelery.lifesigns import DEFAULT
@@ -342,7 +342,7 @@ class Fleet:
 
 def fill(fleet: Fleet, ingress: Ingress, most: int) -> int:
     """Let an ingress take samples until so many are in flight, or it can take no more; returns how many."""
-    while (many := sum(ingress.intake.in_flight().values())) < most and ingress.work():
+    while (many := sum(ingress.intake.in_flight().values())) < most and ingress.work() is Turn.WORKED:
         fleet.report_when_due()
     return many
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,9 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
 """How soon a free place in the fleet is filled from Karton's queue."""
+EAGER_SECONDS = 0.02
+"""How soon a sample is seen that comes within :data:`EAGER_FOR` seconds of another; a look is one command."""
+EAGER_FOR = 10.0
 AWAY_SECONDS = 5.0
 """Before the next try where Redis does not answer."""
 BATCH = 16
@@ -75,6 +79,15 @@ def bind_of(settings: Settings) -> KartonBind:
     )
 
 
+class Turn(enum.Enum):
+    """What came of a look at what is to do."""
+
+    WORKED = enum.auto()
+    NO_ROOM = enum.auto()
+    """Something waits, but for a place that is full, or for a time that is to come."""
+    NOTHING = enum.auto()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ingress:
     """One ingress. Several may run: each task is taken by one of them."""
@@ -90,7 +103,7 @@ class Ingress:
         """Until *stop* is set, or another ingress with other filters takes over our identity."""
         bind = bind_of(self.settings)
         self._register(bind)
-        search, searching, checked = self._find_stranded(), True, 0.0
+        search, searching, checked, worked = self._find_stranded(), True, 0.0, 0.0
         while not stop.is_set():
             try:
                 if time.monotonic() - checked >= self.ledger.times.check:
@@ -100,16 +113,22 @@ class Ingress:
                     self._adopt()
                     self._give_up()
                 searching = searching and next(search, False)
-                if not (self.work() or searching):
-                    stop.wait(POLL_SECONDS)
+                turn = self.work()
+                if turn is Turn.WORKED:
+                    worked = time.monotonic()
+                elif not searching:
+                    is_eager = turn is Turn.NOTHING and time.monotonic() - worked < EAGER_FOR
+                    stop.wait(EAGER_SECONDS if is_eager else POLL_SECONDS)
             except RedisError as error:
                 log.warning("redis_away", error=str(error))
                 search = self._find_stranded()  # the error has ended that one
                 stop.wait(AWAY_SECONDS)
 
-    def work(self) -> bool:
-        """Send what is due, or take what waits. False where there was nothing to do."""
-        return self.intake.has_work() and (self.send_due() or self.take())
+    def work(self) -> Turn:
+        """Send what is due, or take what waits."""
+        if not self.intake.has_work():
+            return Turn.NOTHING
+        return Turn.WORKED if self.send_due() or self.take() else Turn.NO_ROOM
 
     def take(self) -> bool:
         """Take the most urgent tasks, as far as the fleet has room. False where there was nothing to take."""
