@@ -85,7 +85,8 @@ def broker_commands() -> tuple[Command, ...]:
     queue, bound, channel = RECONCILE_QUEUE, f"_kombu.binding.{RECONCILE_QUEUE}", "/0.celery.pidbox"
     return (
         *(("BRPOP", queue, "1"), ("RPOP", queue), ("LPUSH", queue, ""), ("RPUSH", queue, "")),
-        *(("LLEN", queue), ("DEL", queue), ("EXISTS", queue), ("PEXPIRE", queue, "60")),
+        *(("LLEN", queue), ("LRANGE", queue, "0", "0"), ("DEL", queue), ("EXISTS", queue)),
+        ("PEXPIRE", queue, "60"),
         *(("SADD", bound, NOBODY), ("SREM", bound, NOBODY), ("SMEMBERS", bound)),
         *(("HSET", "unacked", NOBODY, ""), ("HGET", "unacked", NOBODY), ("HDEL", "unacked", NOBODY)),
         *(("ZADD", "unacked_index", "1", NOBODY), ("ZREM", "unacked_index", NOBODY)),

@@ -10,7 +10,7 @@ from drakcelery.analysis import Failure, Stage, State
 from drakcelery.handover import hand_over
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger
-from drakcelery.records import Record
+from drakcelery.records import HostStatus, Record, SlotStatus
 from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
 
@@ -46,6 +46,8 @@ def handed_over(ledger: Ledger, *profiles: str) -> dict[str, int]:
 def test_only_what_may_be_stranded(redis_client: redis.Redis) -> None:
     """A later attempt that any host may take is sent anew; what cannot be in that queue stays where it is."""
     ledger = Ledger(redis_client, identity="karton.test-handover", record_ttl=600)
+    slot = SlotStatus(name="vm-1", profile="win10", state="running", since=0)
+    ledger.fleet.report(HostStatus(host="rack-1", engine="replay", slots=(slot,)))
     begin(ledger, "again")
     begin(ledger, "first", failed=False)
     begin(ledger, "asked-for", target_host="rack-1")

@@ -152,7 +152,6 @@ def test_a_claim_that_fell_silent(fleet: Fleet) -> None:
     """A step is sent again a lease after the last sign of who works on it, later if it waits in a queue."""
     shortest = times_of(SHORTEST)
     fleet.ledger.times = shortest
-    fleet.ledger.begin_attempt(UID, after=0)
     fleet.ledger.sent(UID, 1)
     fleet.walk(Stage.PREPARE)
     fleet.host("rack-1", "running")
@@ -167,7 +166,6 @@ def test_a_claim_that_fell_silent(fleet: Fleet) -> None:
 @pytest.mark.parametrize(("begun", "there"), [(Stage.PREPARE, True), (Stage.RUN, True), (Stage.RUN, False)])
 def test_a_claim_goes_by_its_own_lease(fleet: Fleet, begun: Stage, there: bool) -> None:
     """A reconcile with a short lease waits for who has promised to show life less often."""
-    fleet.ledger.begin_attempt(UID, after=0)
     fleet.ledger.sent(UID, 1)
     fleet.walk(*tuple(Stage)[: tuple(Stage).index(begun)])
     fleet.enter(begun)
@@ -183,7 +181,6 @@ def test_a_claim_goes_by_its_own_lease(fleet: Fleet, begun: Stage, there: bool) 
 def test_a_finished_run_waits_for_its_host(fleet: Fleet) -> None:
     """Where the host is gone, a run that is done and waits there has more time than one that is under way."""
     fleet.ledger.times = times_of(SHORTEST)
-    fleet.ledger.begin_attempt(UID, after=0)
     fleet.ledger.sent(UID, 1)
     fleet.walk(Stage.PREPARE, Stage.RUN)
     fleet.age(fleet.ledger.times.lost + 1)
