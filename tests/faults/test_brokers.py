@@ -47,7 +47,7 @@ def fleet(
     """Two hosts with two slots each; their broker is RabbitMQ."""
     directory = tmp_path_factory.mktemp("brokers")
     options = Options(
-        hosts=HOSTS, slots=SLOTS, run_seconds=3, more={"celery": {"broker_url": rabbit.url(proxy.port)}}
+        hosts=HOSTS, slots=SLOTS, run_seconds=6, more={"celery": {"broker_url": rabbit.url(proxy.port)}}
     )
     with (
         Services(directory / "services") as services,
