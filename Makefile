@@ -6,8 +6,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DOWNSTREAM := build/downstream
 
-# Most tests wait for something, so a few more of them than cores do no harm.
-WORKERS ?= 3
+# Most tests wait for something; with more files at a time than cores, what they wait for comes late.
+WORKERS ?= 2
 
 # The system's own packages, for Debian's python3, which comes without venv.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
