@@ -46,7 +46,7 @@ def write(results: Sequence[Result], *, quick: bool, root: Path = pages.REPOSITO
     history = pages.remember(root / "benchmarks" / "history.jsonl", run_)
     page = docs / "benchmarks.md"
     command = f"make bench{' QUICK=1' if quick else ''}"
-    text = f"`{command}`, {run_.date}, commit `{run_.commit}`:\n\n{pages.table(results)}"
+    text = f"`{command}`, {run_.date}, commit `{run_.commit}`:\n\n{pages.tables(results)}"
     page.write_text(pages.filled(page.read_text(encoding="utf-8"), "results", text), encoding="utf-8")
     pictures.draw_results(results, docs / "images" / "bench.svg")
     pictures.draw_history(history, docs / "images" / "bench-history.svg")

@@ -60,6 +60,15 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def tables(results: Sequence[Result]) -> str:
+    """As Markdown: what has a target, then the rest."""
+    aimed = [one for one in results if target_of(one)]
+    others = [one for one in results if not target_of(one)]
+    parts = [table(aimed)] if aimed else []
+    parts += ["Measured beside that:", table(others)] if others else []
+    return "\n\n".join(parts)
+
+
 def filled(page: str, name: str, text: str) -> str:
     """*page* with *text* between the markers ``<!-- name -->`` and ``<!-- /name -->``.
 

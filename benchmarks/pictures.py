@@ -16,15 +16,20 @@ from benchmarks.targets import Target, target_of
 
 OURS, PEER, LIMIT, MISSED = "#2b6cb0", "#a0aec0", "#e2e8f0", "#c53030"
 COLUMNS = 3
+SAME = "with "
+"""How a peer is called that is the same with fewer hosts, or fewer samples."""
+SPEEDS = ("ms", "s", "%")
+"""Units of what is drawn even where it has no peer."""
 NEWEST = 30
 """How many runs of the history are drawn."""
 
 
 def draw_results(results: Sequence[Result], path: Path) -> None:
     """A panel for each thing that was measured: our bar, the peers', the limit's, a line for the target."""
-    panels = [list(rows) for _, rows in groupby(results, key=lambda one: (one.name, one.unit))]
+    shown = filter(_is_drawn, results)
+    panels = [list(rows) for _, rows in groupby(shown, key=lambda one: (one.name, one.unit))]
     lines = -(-len(panels) // COLUMNS)
-    picture = Figure(figsize=(4.2 * COLUMNS, 1.9 * lines), layout="constrained")
+    picture = Figure(figsize=(4.2 * COLUMNS, 2.1 * lines), layout="constrained")
     axes = picture.subplots(lines, COLUMNS, squeeze=False).flat
     for panel, place in zip(panels, axes, strict=False):
         _draw_panel(panel, place)
@@ -33,9 +38,16 @@ def draw_results(results: Sequence[Result], path: Path) -> None:
     _save(picture, path)
 
 
+def _is_drawn(result: Result) -> bool:
+    """Not how a cost grows with the fleet, which is flat, nor what only has to stay below a bound."""
+    if result.peer_name is not None:
+        return not result.peer_name.startswith(SAME)
+    return target_of(result) is not None and result.unit in SPEEDS
+
+
 def _draw_panel(rows: Sequence[Result], place: Axes) -> None:
     first = rows[0]
-    bars = [("drakcelery", first.ours, OURS)]
+    bars: list[tuple[str, float, str]] = [("drakcelery", first.ours, OURS)]
     bars += [(one.peer_name or "peer", one.peer, PEER) for one in rows if one.peer is not None]
     if first.limit is not None:
         bars.append(("limit", first.limit, LIMIT))
@@ -44,7 +56,7 @@ def _draw_panel(rows: Sequence[Result], place: Axes) -> None:
     place.bar_label(drawn, [figure(value) for value in values], padding=3, fontsize=8)
     place.margins(x=0.18)
     better = "less is better" if first.less_is_better else "more is better"
-    place.set_title(f"{first.name} ({first.unit}, {better})", fontsize=9)
+    place.set_title(f"{first.name}\n{first.unit}, {better}", fontsize=9)
     place.tick_params(labelsize=8)
     place.spines[["top", "right"]].set_visible(False)
     bound = _bound(rows)
@@ -73,7 +85,7 @@ def _bound_of(target: Target, result: Result) -> float | None:
 def draw_history(runs: Sequence[Run], path: Path) -> None:
     """Each ratio over the newest runs, so that a change for the worse is seen."""
     shown = runs[-NEWEST:]
-    names = sorted({name for run in shown for name in run.ratios})
+    names = sorted({name for run in shown for name in run.ratios if f" / {SAME}" not in name})
     picture = Figure(figsize=(10, 6), layout="constrained")
     place = picture.subplots()
     for name in names:
