@@ -32,7 +32,7 @@ NAMES = {
 }
 SAMPLES = {"rq": 8}
 """In bulk, where not :data:`MANY`."""
-MANY = {True: 48, False: 200}
+MANY = {True: 32, False: 200}
 """By ``quick``."""
 RUNS = {True: 2, False: 5}
 ONES = {True: 10, False: 40}

@@ -57,7 +57,7 @@ class Scale:
 
 
 FULL = Scale(waiting=(100, 10_000, 1_000_000), hosts=(1, 50, 500), at_once=200, runs=5)
-QUICK = Scale(waiting=(100, 1_000, 10_000), hosts=(1, 10, 50), at_once=50, runs=2)
+QUICK = Scale(waiting=(100, 1_000, 10_000), hosts=(1, 10, 50), at_once=50, runs=1)
 
 
 def measure(*, quick: bool) -> list[Result]:

@@ -19,7 +19,7 @@ from drakcelery.artifacts.log import split_log
 
 SIZE = 400 * MB
 QUICK_SIZE = 100 * MB
-RUNS, QUICK_RUNS = 5, 3
+RUNS, QUICK_RUNS = 5, 1
 _LINES = 50_000
 _PLUGINS = ("apimon", "apimon", "procmon", "filetracer", "regmon", "syscall", "sysret", "exmon", "filedelete")
 _PROGRAM = "\\Device\\HarddiskVolume2\\Users\\user\\Desktop\\sample.exe"

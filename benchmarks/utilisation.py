@@ -45,7 +45,7 @@ class Load:
 
 LOADS = (
     Load(run_seconds=30, slots=2, samples=12, quick_samples=0),
-    Load(run_seconds=3, slots=1, samples=20, quick_samples=6),
+    Load(run_seconds=3, slots=1, samples=20, quick_samples=4),
 )
 
 
