@@ -38,9 +38,10 @@ from drakcelery.ledger import (
     Script,
     load_scripts,
     record_key,
+    record_of,
     task_key,
 )
-from drakcelery.records import Line, Record, parse
+from drakcelery.records import Line, Record
 
 INBOX = "drak:inbox"
 WAITING = "drak:waiting"
@@ -231,7 +232,7 @@ class Intake:
             return None
         if not answer:
             raise Superseded(f"the Karton task {task_uid} is not in the inbox any more, or was cancelled")
-        return parse(dict(zip(answer[::2], answer[1::2], strict=True)))
+        return record_of(answer)
 
     def refuse(self, uid: str, *, task_uid: str, root_uid: str, reason: str, crashed: str) -> None:
         """End a task that cannot become an analysis; *crashed* is the Karton task as JSON.

@@ -188,7 +188,7 @@ class Ledger:
         if not answer:
             raise Superseded(f"analysis {uid}: attempt {attempt} may not enter {stage.value} any more")
         entered, before = answer
-        return parse(_pairs(before)), float(entered)
+        return record_of(before), float(entered)
 
     def renew(self, uid: str, attempt: int, *, token: str) -> bool:
         """Show that a delivery is alive. False where it is stale: it should stop what it does."""
@@ -310,7 +310,7 @@ class Ledger:
         )
         if not answer:
             raise Superseded(f"analysis {uid}: attempt {attempt} may not publish")
-        return parse(_pairs(answer))
+        return record_of(answer)
 
     # Karton's own records
 
@@ -359,9 +359,9 @@ class Ledger:
             yield from (parse(fields) for fields in found if fields)
 
 
-def _pairs(flat: Sequence[str]) -> dict[str, str]:
-    """A hash as scripts return it: field, value, field, value, …"""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def record_of(flat: Sequence[str]) -> Record:
+    """A record as scripts return it: field, value, field, value, …"""
+    return parse(dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
 def _before(stage: Stage) -> str:
