@@ -43,8 +43,8 @@ from drakcelery.ingress import Ingress, Turn
 from drakcelery.intake import Intake
 from drakcelery.ledger import DUE, Ledger, record_key, task_key
 from drakcelery.lifesigns import DEFAULT
-from drakcelery.reconcile import Reconciler
 from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.settings import DrakrunSection, Settings
 from drakcelery.storage import Storage
 

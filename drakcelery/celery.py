@@ -38,7 +38,6 @@ from drakcelery import (
     ground,
     lease,
     logs,
-    reconcile,
     settings,
     stopping,
 )
@@ -50,6 +49,7 @@ from drakcelery.ledger import Ledger, connect
 from drakcelery.monitoring import control as _commands  # noqa: F401 registers them with Celery
 from drakcelery.monitoring import tracing
 from drakcelery.records import Record
+from drakcelery.recovery import reconcile
 from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage

@@ -36,7 +36,7 @@ from drakcelery.logs import about
 from drakcelery.lookahead import Lookahead
 from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.records import Record
-from drakcelery.recovery import end_held, process_died
+from drakcelery.recovery.takeover import end_held, process_died
 from drakcelery.slots import SlotState
 from drakcelery.spool import Spool
 from drakcelery.stages import Site

@@ -16,7 +16,7 @@ from drakcelery.hostlock import sole_worker
 from drakcelery.janitor import clear_host
 from drakcelery.monitoring import exposition, tracing
 from drakcelery.records import Record
-from drakcelery.recovery import io_worker_begins, vm_worker_begins
+from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
 from drakcelery.stages import Site
 from drakcelery.workspace import Ahead
 

@@ -12,9 +12,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.engines import Engine, end_guest
-from drakcelery.handover import hand_over
 from drakcelery.logs import about
 from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.recovery.reroute import hand_over
 from drakcelery.rooms import OUT_OF_USE
 from drakcelery.slots import Slot, SlotState, SlotTable
 from drakcelery.stages import Site

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from drakcelery.analysis import Fault
 from drakcelery.engines import end_guest
 from drakcelery.logs import about
-from drakcelery.recovery import end_held
+from drakcelery.recovery.takeover import end_held
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site
 

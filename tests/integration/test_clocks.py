@@ -21,7 +21,7 @@ from drakcelery import celery, lease, lifesigns, redistime, s3client
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.errors import StorageError, Superseded
 from drakcelery.ledger import Ledger
-from drakcelery.reconcile import TURN, take_turn
+from drakcelery.recovery.reconcile import TURN, take_turn
 from drakcelery.storage import Storage
 from drakcelery.visibility import Connection
 from tests.faults.proxy import LOOPBACK, Proxy

@@ -7,10 +7,10 @@ from karton.core import Task
 
 from drakcelery import contract
 from drakcelery.analysis import Failure, Stage, State
-from drakcelery.handover import hand_over
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger
 from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.recovery.reroute import hand_over
 from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
 

@@ -15,8 +15,8 @@ from drakcelery.analysis import Fault, Stage, State
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
-from drakcelery.reconcile import MOST_RESENDS, QUEUED_SECONDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.recovery.reconcile import MOST_RESENDS, QUEUED_SECONDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.settings import Settings
 from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
@@ -252,7 +252,7 @@ def test_karton_is_kept_from_collecting(fleet: Fleet) -> None:
 def test_many_are_looked_at_together(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are live, the one that needs something is found; no other is asked for by itself."""
     monkeypatch.setattr("drakcelery.ledger.AT_ONCE", 4)
-    monkeypatch.setattr("drakcelery.reconcile.AT_ONCE", 5)
+    monkeypatch.setattr("drakcelery.recovery.reconcile.AT_ONCE", 5)
     client = fleet.ledger.redis
     for number in range(11):
         task = Task({"type": "sample"}, uid=f"{{r}}:{number}", root_uid="r")

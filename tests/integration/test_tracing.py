@@ -11,11 +11,11 @@ from karton.core.task import TaskState
 
 from drakcelery import client, contract
 from drakcelery.analysis import Stage, State
-from drakcelery.handover import hand_over
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger, task_key
 from drakcelery.lifesigns import DEFAULT
 from drakcelery.monitoring import tracing
+from drakcelery.recovery.reroute import hand_over
 from drakcelery.settings import Settings, TracingSection
 from tests.collector import Span, spans
 from tests.integration.test_reconcile import UID, Fleet

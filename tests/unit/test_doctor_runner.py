@@ -159,7 +159,7 @@ def test_every_check_is_documented() -> None:
 
 def test_every_command_of_the_scripts_is_tried() -> None:
     """What a script does inside Redis is among the commands whose rights are checked."""
-    scripts = resources.files("drakcelery") / "lua"
+    scripts = resources.files("drakcelery.ledger") / "lua"
     called = {
         command
         for entry in scripts.iterdir()

@@ -41,10 +41,10 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("monitoring.tracing", "monitoring.otlp"),
     ),
     "orchestration": (
-        *("attempts", "pulse", "headstart", "stages", "recovery", "stopping", "handover"),
+        *("attempts", "pulse", "headstart", "stages", "recovery", "stopping"),
         *("janitor", "lookahead"),
         *("outlook", "notifications"),
-        *("chain", "stranded", "ingress", "reconcile"),
+        *("chain", "stranded", "ingress"),
     ),
     "edges": (
         *("celery", "brokers", "gate", "ground", "lease", "visibility", "launch", "processes"),

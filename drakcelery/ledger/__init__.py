@@ -113,7 +113,7 @@ Script = Callable[[Sequence[str], Sequence[str | int | float]], Any]
 
 def load_scripts(client: redis.Redis, *names: str) -> dict[str, Script]:
     """The scripts of ``lua/`` by their names; ``notify.lua`` stands before those that end an analysis."""
-    directory = resources.files("drakcelery") / "lua"
+    directory = resources.files("drakcelery.ledger") / "lua"
 
     def text(name: str) -> str:
         before = text("notify") if name in NOTIFYING else ""

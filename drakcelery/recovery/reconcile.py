@@ -25,7 +25,7 @@ from drakcelery.ledger import AT_ONCE, DUE, Ledger, task_key
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import HostStatus, Record
-from drakcelery.recovery import WITH_FILES
+from drakcelery.recovery.takeover import WITH_FILES
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)

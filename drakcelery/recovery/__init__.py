@@ -1,0 +1,1 @@
+"""What happens when something dies, or fails in a way of its own."""
