@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -196,6 +197,18 @@ class Snapshot(Value):
     sha256: str
 
 
+class RawFiles(Value):
+    """What a run left on disk: by it a later stage knows whether all of that is still there."""
+
+    count: int
+    size: int
+    """Bytes, of all together."""
+    digest: str
+    """sha256 over path and size of each."""
+    sizes: Mapping[str, int] = Field(default_factory=dict)
+    """Of the largest, by their path; others are in the digest only."""
+
+
 class Outcome(Value):
     """What an engine says of a finished run."""
 
@@ -209,6 +222,10 @@ class Outcome(Value):
     """What was started in the guest, its path filled in; None where the engine does not say."""
     reason: str | None = None
     """Why the run ended early or the sample did not execute; None where it simply ended."""
+    boot_id: str | None = None
+    """Of the machine while it ran: what was not synced may be lost where that is another now."""
+    raw: RawFiles | None = None
+    """What it left; the stage run notes it. None from an older version."""
 
 
 class Artifact(Value):

@@ -53,6 +53,10 @@ class StorageAway(StorageError):
     """S3 does not answer, or not as it should. It is waited for."""
 
 
+class EvidenceLost(InfrastructureError):
+    """A file that an earlier stage made is gone, or is not what that stage made. Never published so."""
+
+
 class Superseded(DrakceleryError):
     """The ledger says that this attempt is stale, or that the analysis is over."""
 

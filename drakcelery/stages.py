@@ -16,9 +16,9 @@ import structlog
 from karton.core import Task
 from redis.exceptions import RedisError
 
-from drakcelery import artifacts, contract
+from drakcelery import artifacts, contract, evidence
 from drakcelery.analysis import Analysis, Fault, Manifest, Outcome, Stage, Step
-from drakcelery.artifacts.metadata import METADATA
+from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.attempts import backoff, end_attempt, failure_of
 from drakcelery.durations import Durations
@@ -26,6 +26,7 @@ from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import (
     BadTask,
     DrakceleryError,
+    EvidenceLost,
     GuestLost,
     InfrastructureError,
     StorageAway,
@@ -223,6 +224,7 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
 
 def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     if workspace.has(Outcome):
+        _check_evidence(workspace)
         log.info("run_was_done")  # by a process that died before it could say so
         return step
     slot = _slot(step)
@@ -232,10 +234,17 @@ def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> St
     command = workspace.load(Prepared).start_command
     outcome = site.engine.run(workspace.detonation(analysis, slot, start_command=command))
     reach("run.detonated", step.uid)
-    workspace.save(outcome)
+    # Only their sizes: to sync them takes seconds, and the slot is held meanwhile
+    noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
+    workspace.save(outcome.model_copy(update=noted))
     reach("run.saved", step.uid)
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step
+
+
+def _check_evidence(workspace: Workspace) -> None:
+    if (lost := workspace.lost()) is not None:
+        raise EvidenceLost(lost)
 
 
 def _vacate(site: Site, step: Step) -> None:
@@ -259,6 +268,7 @@ def _slot(step: Step) -> str:
 
 
 def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+    _check_evidence(workspace)
     bucket, check = _bucket(site, analysis), _still_wanted(site, step)
     with head_start(site.storage, bucket, analysis.uid, workspace, check=check) as start:
         # Of a test sample nothing may be in the bucket before its task is declared
@@ -318,16 +328,24 @@ def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
     missing = left(workspace, manifest, bucket)
     log.info("uploading", bucket=bucket, files=len(missing), bytes=sum(one.size for one in missing))
     files = {artifact.name: workspace.out / artifact.name for artifact in missing}
+    write_metadata(workspace.out, manifest.metadata)  # which is synced, as no file of the artifacts is
+    if _has_log(workspace):
+        files[LOG_NAME] = workspace.log
     site.storage.upload_all(
         bucket,
         analysis.uid,
-        files | {METADATA: workspace.out / METADATA, LOG_NAME: workspace.log},
+        files | {METADATA: workspace.out / METADATA},
         last=METADATA,
         sha256={artifact.name: artifact.sha256 for artifact in missing},
         check=_still_wanted(site, step),
     )
     reach("upload.uploaded", step.uid)
     return step
+
+
+def _has_log(workspace: Workspace) -> bool:
+    """With a high log_level there may be nothing in it."""
+    return workspace.log.is_file() and workspace.log.stat().st_size > 0
 
 
 def _still_wanted(site: Site, step: Step) -> Callable[[], None]:
@@ -350,12 +368,20 @@ def _publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
         analysis_task=task.serialize(),
         analysis_task_uid=task.uid,
     )
-    reach("publish.published", step.uid)
     log.info("published", task=task.uid)
-    workspace.remove()
-    reach("publish.removed", step.uid)
-    _learn(site, record)
+    _clean_up(site, step, record, workspace)
     return step
+
+
+def _clean_up(site: Site, step: Step, record: Record, workspace: Workspace) -> None:
+    """After publish nothing is a failure any more: what is left undone here the janitor does."""
+    try:
+        reach("publish.published", step.uid)
+        _learn(site, record)
+        workspace.remove()
+        reach("publish.removed", step.uid)
+    except Exception as error:  # noqa: BLE001 whatever it is, the analysis is out
+        log.warning("not_cleaned_up", error=f"{type(error).__name__}: {error}")
 
 
 def _learn(site: Site, record: Record) -> None:
@@ -439,7 +465,7 @@ def _fault(stage: Stage, error: DrakceleryError) -> Fault:
 
 def _keep_log(site: Site, analysis: Analysis, workspace: Workspace) -> None:
     """Store what we logged, so that a failed analysis can be understood as well."""
-    if not workspace.log.is_file() or workspace.log.stat().st_size == 0:
+    if not _has_log(workspace):
         return
     bucket = _bucket(site, analysis)
     try:

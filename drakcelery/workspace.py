@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from drakcelery import evidence
 from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome, Value
 from drakcelery.engines import Detonation
 from drakcelery.errors import InfrastructureError
@@ -138,8 +140,10 @@ class Workspace:
             directory.mkdir(parents=True, mode=0o770)
 
     def remove(self) -> None:
-        """Delete everything; nothing there is fine."""
-        shutil.rmtree(self.root, ignore_errors=False) if self.root.exists() else None
+        """Delete everything; nothing there is fine, and so is somebody else who deletes it as well."""
+        while self.root.exists():
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.root)
 
     def sample(self, analysis: Analysis) -> Path:
         """The sample, under the name it has in the guest."""
@@ -171,6 +175,27 @@ class Workspace:
             return kind.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InfrastructureError(f"workspace {self.root}: {path.name} cannot be read: {error}") from None
+
+    def lost(self) -> str | None:
+        """What is missing of a run that was done here, in words; None where it is whole, or was not done."""
+        if not self.has(Outcome):
+            return None
+        try:
+            outcome = self.load(Outcome)
+            if outcome.raw is None:
+                return None
+            same_boot = outcome.boot_id == evidence.boot_id()
+            what = evidence.difference(outcome.raw, evidence.survey(self.raw), same_boot=same_boot)
+        except (InfrastructureError, OSError) as error:
+            return str(error)
+        if what is None:
+            return None
+        when = "since the run" if same_boot else "with the host, which went down after the run"
+        return f"what the run had recorded was lost {when}: {what}"
+
+    def run_is_whole(self) -> bool:
+        """Whether a run is done here, and all that it left is still there."""
+        return self.has(Outcome) and self.lost() is None
 
     def _file(self, kind: type[Value]) -> Path:
         names = {

@@ -6,7 +6,6 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import orjson
 import structlog
 
 from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome
@@ -14,7 +13,7 @@ from drakcelery.artifacts.dumps import DUMPS, DumpsPacked, pack_dumps
 from drakcelery.artifacts.extras import pack_extras
 from drakcelery.artifacts.keys import KEY_FILE, KeysWritten, write_key_file
 from drakcelery.artifacts.log import LogSplit, split_log
-from drakcelery.artifacts.metadata import METADATA, build_metadata
+from drakcelery.artifacts.metadata import build_metadata, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.pcap import PCAP, keep_pcap
 from drakcelery.plugins import KNOWN_PLUGINS, LOG_NAMES
@@ -79,7 +78,7 @@ def collect(
         dumps=dumps,
         parse_errors=lines.parse_errors,
     )
-    (out / METADATA).write_bytes(orjson.dumps(metadata, option=orjson.OPT_INDENT_2))
+    write_metadata(out, metadata)
     _report(analysis.uid, lines, dumps, keys, no_pcap)
     by_name = tuple(sorted(artifacts, key=lambda artifact: artifact.name))
     return Manifest(artifacts=by_name, dumps_metadata=dumps.metadata, metadata=metadata)

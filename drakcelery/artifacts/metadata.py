@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from drakcelery.analysis import Analysis, Outcome
 from drakcelery.artifacts.dumps import DumpsPacked
 
 METADATA = "metadata.json"
+
+
+def write_metadata(out: Path, metadata: Mapping[str, Any]) -> None:
+    """Write :data:`METADATA` into the directory *out*."""
+    (out / METADATA).write_bytes(orjson.dumps(metadata, option=orjson.OPT_INDENT_2))
 
 
 def build_metadata(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 from kombu.exceptions import OperationalError
 
-from drakcelery.analysis import Fault, Outcome, Stage, Step
+from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
 from drakcelery.logs import about
@@ -87,7 +87,11 @@ def _live_here(site: Site) -> list[Record]:
 
 
 def _has_run(site: Site, record: Record) -> bool:
-    return Workspace.of(site.settings.drakcelery.state_dir, record.uid, record.attempt).has(Outcome)
+    return _workspace(site, record).run_is_whole()
+
+
+def _workspace(site: Site, record: Record) -> Workspace:
+    return Workspace.of(site.settings.drakcelery.state_dir, record.uid, record.attempt)
 
 
 def _go_on(site: Site, send: Send, record: Record) -> None:
@@ -104,7 +108,8 @@ def _go_on(site: Site, send: Send, record: Record) -> None:
 
 
 def _end(site: Site, record: Record, slot: str | None, reason: str, fault: Fault) -> None:
-    failure = failure_of(record, reason, fault, host=site.host, slot=slot)
+    lost = _workspace(site, record).lost()
+    failure = failure_of(record, lost or reason, fault, host=site.host, slot=slot)
     with about(**record.context | {"slot": slot}):
         try:
             end_attempt(site.ledger, record, failure, settings=site.settings)

@@ -6,8 +6,9 @@ import contextlib
 import contextvars
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -17,13 +18,13 @@ import urllib3
 from minio.error import MinioException, S3Error
 
 from drakcelery import etag, s3client
-from drakcelery.errors import StorageAway
+from drakcelery.errors import EvidenceLost, StorageAway
 from drakcelery.monitoring import metrics
 from drakcelery.storage.receiving import SHA256_HEADER, receive
 from drakcelery.storage.server import Server, WrongBytesError
 
 PART_SIZE = 16 * 1024**2
-"""Bytes of a part of a multipart upload; each thread of an upload holds one in memory."""
+"""Bytes of a part of a multipart upload; each thread of an upload holds one in memory, and their reader."""
 
 _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "RequestTimeout", "NoSuchUpload")
 """What a server says of bytes that got lost or changed on their way. NoSuchUpload: the upload was completed,
@@ -83,10 +84,15 @@ class Sending:
     def put(self, name: str, path: Path, *, sha256: str | None = None) -> None:
         """Begin to put the file at *path*; one that grows meanwhile, as a log does, is cut off.
 
-        Its sha256 is stored with it; None: find it out. Raises :class:`StorageError` where there is no file.
+        Its sha256 is stored with it, and compared with what is sent; None: find it out.
+
+        Raises:
+            EvidenceLost: there is no file, or nothing in it.
         """
-        with self._errors(name):
+        with _local(name):
             size = path.stat().st_size
+        if not size:
+            raise EvidenceLost(f"{name} is empty: nothing of it would be stored")
         self.size += size
         pool = self._large if size > PART_SIZE else self._requests
         self._jobs.append(
@@ -106,11 +112,15 @@ class Sending:
         try:
             if self._check is not None:
                 self._check()
-            with s3client.fenced(self._before_a_repeat), self._errors(name), path.open("rb") as file:
+            with _local(name):
+                opened = path.open("rb")
+            with opened as file, s3client.fenced(self._before_a_repeat), self._errors(name):
                 if size > PART_SIZE:
-                    self._put_large(key, file, size, sha256 or _sha256(file, size))
+                    self._put_large(name, file, size, sha256 or _sha256(file, size))
                 else:
-                    put(self._server, self._bucket, key, _read(file, 0, size), sha256=sha256)
+                    data = _read(file, 0, size)
+                    _compare(name, hashlib.sha256(data).hexdigest(), sha256)
+                    put(self._server, self._bucket, key, data, sha256=sha256)
         except BaseException:
             self._failed = True
             raise
@@ -122,14 +132,17 @@ class Sending:
         if self._check is not None:
             self._check()
 
-    def _put_large(self, key: str, file: BinaryIO, size: int, sha256: str) -> None:
-        client, bucket = self._server.client, self._bucket
+    def _put_large(self, name: str, file: BinaryIO, size: int, sha256: str) -> None:
+        client, bucket, key = self._server.client, self._bucket, f"{self._prefix}/{name}"
 
         def transfer() -> None:
             with _damages():
                 upload = client.begin(bucket, key, {SHA256_HEADER: sha256})
                 try:
-                    parts = self._put_parts(key, upload, file, size)
+                    parts, read = self._put_parts(key, upload, file, size)
+                    _compare(name, read, sha256)
+                    if self._check is not None:
+                        self._check()  # the parts took a while, and nothing shows before they are complete
                     stored = client.complete(bucket, key, upload, [given for given, _ in parts])
                 except BaseException:
                     with contextlib.suppress(MinioException, urllib3.exceptions.HTTPError):
@@ -141,24 +154,34 @@ class Sending:
         self._server.repeated(transfer, f"{bucket}/{key}")
         metrics.uploaded(size)
 
-    def _put_parts(self, key: str, upload: str, file: BinaryIO, size: int) -> list[tuple[str, str]]:
-        """The ETag of each part, as the server gives it and as we compute it."""
+    def _put_parts(
+        self, key: str, upload: str, file: BinaryIO, size: int
+    ) -> tuple[list[tuple[str, str]], str]:
+        """The ETag of each part, as the server gives it and as we compute it; the sha256 of all of them."""
 
-        def put_part(number: int, offset: int) -> tuple[str, str]:
-            data = _read(file, offset, min(PART_SIZE, size - offset))
+        def put_part(number: int, data: bytes) -> tuple[str, str]:
             given = self._server.client.put_part(self._bucket, key, upload, number, data)
             return given, etag.of_object(data)
 
-        jobs = [
-            self._requests.submit(contextvars.copy_context().run, put_part, number, offset)
-            for number, offset in enumerate(range(0, size, PART_SIZE), start=1)
-        ]
+        digest, etags = hashlib.sha256(), list[tuple[str, str]]()
+        jobs: deque[Future[tuple[str, str]]] = deque()
         try:
-            return [job.result() for job in jobs]
+            for number, offset in enumerate(range(0, size, PART_SIZE), start=1):
+                if len(jobs) == self._server.threads:  # so many parts are in memory, and the next one
+                    etags.append(jobs.popleft().result())
+                data = _read(file, offset, min(PART_SIZE, size - offset))
+                digest.update(data)
+                job = self._requests.submit(contextvars.copy_context().run, put_part, number, data)
+                jobs.append(job)
+            while jobs:
+                etags.append(jobs.popleft().result())
+            return etags, digest.hexdigest()
         finally:
             for job in jobs:
                 job.cancel()
-            wait(jobs)
+            for job in jobs:  # what runs is waited for; wait() would wait for ever for what was cancelled
+                with contextlib.suppress(Exception, CancelledError):
+                    job.result()
 
     def _errors(self, name: str) -> contextlib.AbstractContextManager[None]:
         return self._server.errors(
@@ -191,6 +214,20 @@ def _verify(server: Server, bucket: str, key: str, *, stored: str, sent: str, si
 
 
 @contextlib.contextmanager
+def _local(name: str) -> Iterator[None]:
+    """A file of ours that cannot be read is no trouble of S3's, and not to be waited for."""
+    try:
+        yield
+    except OSError as error:
+        raise EvidenceLost(f"{name} cannot be read: {error}") from None
+
+
+def _compare(name: str, read: str, known: str | None) -> None:
+    if known is not None and read != known:
+        raise EvidenceLost(f"{name} is not what collect made: its sha256 is {read} instead of {known}")
+
+
+@contextlib.contextmanager
 def _damages() -> Iterator[None]:
     try:
         yield
@@ -202,15 +239,17 @@ def _damages() -> Iterator[None]:
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:
     """These bytes of a file, whatever other threads read of it."""
-    data = os.pread(file.fileno(), length, offset)
-    if len(data) < length:
-        raise OSError("the file has become shorter")
+    with _local(Path(file.name).name):
+        data = os.pread(file.fileno(), length, offset)
+        if len(data) < length:
+            raise OSError("the file has become shorter")
     return data
 
 
 def _sha256(file: BinaryIO, length: int) -> str:
-    digest = hashlib.sha256()
-    while length and (chunk := file.read(min(1024**2, length))):
+    digest, offset = hashlib.sha256(), 0
+    while offset < length:
+        chunk = _read(file, offset, min(1024**2, length - offset))
         digest.update(chunk)
-        length -= len(chunk)
+        offset += len(chunk)
     return digest.hexdigest()

@@ -24,7 +24,7 @@ from drakcelery.embedded.plan import WEED_PORTS
 from drakcelery.embedded.ports import LOOPBACK, assign
 from drakcelery.embedded.services import Services, _remove_sockets, _weed_arguments, binary
 from drakcelery.embedded.supervision import Server
-from drakcelery.errors import BadTask, SettingsError, StorageError, Superseded
+from drakcelery.errors import BadTask, EvidenceLost, SettingsError, StorageError, Superseded
 from drakcelery.settings import S3Section
 from drakcelery.storage import PART_SIZE, Storage
 from drakcelery.storage import server as storage_server
@@ -393,6 +393,40 @@ def test_a_stale_attempt_repeats_no_part(
     assert not any("metadata.json" in request for request in proxy.requests)
 
 
+def test_an_attempt_that_became_stale_completes_nothing(
+    proxied: Storage, proxy: Proxy, storage: Storage, bucket: str, files: dict[str, Path]
+) -> None:
+    """Frozen amid a large object, awake after another has published: nothing is overwritten (R15)."""
+    storage.upload_all(bucket, "uid", {**files, "dumps.zip": files["procmon.log"]})
+    published = storage.list(bucket, "uid/")
+
+    def check() -> None:
+        if any("partNumber=" in request for request in proxy.requests):
+            raise Superseded("ended meanwhile")
+
+    wanted = {name: files[name] for name in ("dumps.zip", "metadata.json")}
+    with pytest.raises(Superseded, match="ended meanwhile"):
+        proxied.upload_all(bucket, "uid", wanted, check=check)
+    writes = [request for request in proxy.requests if not request.startswith(("GET", "HEAD"))]
+    assert sum("partNumber=" in request for request in writes) == 3
+    assert writes[-1].startswith(f"DELETE /{bucket}/uid/dumps.zip?uploadId=")
+    assert storage.list(bucket, "uid/") == published
+
+
+@pytest.mark.parametrize("name", ["procmon.log", "dumps.zip"])
+def test_a_file_that_is_not_what_it_was(
+    storage: Storage, bucket: str, files: dict[str, Path], name: str
+) -> None:
+    """An object, small or large, whose bytes are not those of the manifest is never completed (R7)."""
+    known = {name: sha256(files[name])}
+    with files[name].open("r+b") as file:
+        file.write(b"?")
+    with pytest.raises(EvidenceLost, match=f"{name} is not what collect made"):
+        storage.upload_all(bucket, "uid", files, sha256=known)
+    assert f"uid/{name}" not in storage.list(bucket, "uid/")
+    assert storage.stat(bucket, "uid/metadata.json") is None
+
+
 @pytest.fixture
 def limited(server_programs: None, tmp_path: Path) -> Iterator[S3Section]:  # noqa: ARG001 - a check
     """A SeaweedFS of its own, whose only user may use the bucket 'drakrun', but not create it."""
@@ -451,10 +485,10 @@ def test_only_plain_names_are_fetched(storage: Storage, bucket: str, tmp_path: P
 def test_what_cannot_be_uploaded(storage: Storage, bucket: str, files: dict[str, Path]) -> None:
     """An empty file, a file that is gone, and an upload without its last file are refused with a sentence."""
     files["procmon.log"].write_bytes(b"")
-    with pytest.raises(StorageError, match=r"uid/procmon\.log: an empty object is never put"):
+    with pytest.raises(EvidenceLost, match=r"procmon\.log is empty"):
         storage.upload_all(bucket, "uid", files)
     files["procmon.log"].unlink()
-    with pytest.raises(StorageError, match=r"No such file .*procmon\.log"):
+    with pytest.raises(EvidenceLost, match=r"No such file .*procmon\.log"):
         storage.upload_all(bucket, "uid", files)
     with pytest.raises(ValueError, match=r"metadata\.json is not among the files"):
         storage.upload_all(bucket, "uid", {"tlsmon.log": files["tlsmon.log"]})

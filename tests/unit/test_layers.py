@@ -35,7 +35,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("settings", "settings_sections", "settings_values", "settings_wording"),
         *("logs", "ledger", "fleet", "intake", "slots", "closures", "bell", "hostlock"),
         *("etag", "filetype", "faults", "redistime"),
-        *("storage", "s3client", "engines", "artifacts", "workspace", "spool", "pipeline"),
+        *("storage", "s3client", "engines", "artifacts", "evidence", "workspace", "spool", "pipeline"),
         *("durations", "notices"),
         *("monitoring.metrics", "monitoring.relay", "monitoring.slot_clock"),
         *("monitoring.tracing", "monitoring.otlp"),

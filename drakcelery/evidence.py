@@ -1,0 +1,77 @@
+"""Whether what a run left on disk is still all there.
+
+A file that was written and not synced may be there with length 0 after a power failure. To sync gigabytes of
+dumps would hold the slot for seconds; so their sizes are noted in what is synced, and compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from drakcelery.analysis import RawFiles
+
+MOST_SIZES = 100
+"""So many files are listed with their sizes: the largest. The digest speaks for all."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """The kernel's name for the time since this machine was started."""
+    return _BOOT_ID.read_text(encoding="ascii").strip()
+
+
+def survey(directory: Path) -> RawFiles:
+    """Path and size of every file below *directory*, in a form that stays small. Links are not followed.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+    """
+    files = sorted(_files(os.fsencode(directory)))
+    digest = hashlib.sha256()
+    for path, size in files:
+        digest.update(b"%s\0%d\0" % (path, size))
+    largest = heapq.nlargest(MOST_SIZES, files, key=lambda file: file[1])
+    return RawFiles(
+        count=len(files),
+        size=sum(size for _, size in files),
+        digest=digest.hexdigest(),
+        # A name comes from the guest, and need not be UTF-8
+        sizes={path.decode("utf-8", "backslashreplace"): size for path, size in largest},
+    )
+
+
+def difference(noted: RawFiles, found: RawFiles, *, same_boot: bool) -> str | None:
+    """What of *noted* is not *found*, in words; None where nothing is amiss.
+
+    While a machine runs a file may only have grown, by the last words of a tool, say; after that it must be
+    as it was.
+    """
+    for path, size in noted.sizes.items():
+        now = found.sizes.get(path)
+        if now is None and found.count <= len(found.sizes):
+            return f"{path} is gone"
+        if now is not None and now < size:
+            return f"{path} has {now} bytes instead of {size}"
+    if found.count < noted.count:
+        return f"{noted.count - found.count} of {noted.count} files are gone"
+    if found.size < noted.size:
+        return f"there are {found.size} bytes instead of {noted.size}"
+    if not same_boot and found.digest != noted.digest:
+        return "its files are others"
+    return None
+
+
+def _files(top: bytes) -> Iterator[tuple[bytes, int]]:
+    directories = [top]
+    while directories:
+        with os.scandir(directories.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
+                else:
+                    yield os.path.relpath(entry.path, top), entry.stat(follow_symlinks=False).st_size

@@ -1,0 +1,131 @@
+"""The stages in this process: a real ledger, S3 and slot table, and the replay engine."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+from karton.core import Task
+
+from drakcelery import contract
+from drakcelery.analysis import Analysis, ObjectRef, Stage, Step
+from drakcelery.embedded.services import Services
+from drakcelery.engines import create
+from drakcelery.intake import INBOX
+from drakcelery.ledger import Ledger
+from drakcelery.records import Record
+from drakcelery.settings import Settings
+from drakcelery.settings_sections import DrakcelerySection, ReplaySection
+from drakcelery.slots import SlotTable
+from drakcelery.stages import Site, perform
+from drakcelery.storage import Storage
+from drakcelery.storage.sending import put
+from drakcelery.workspace import Workspace
+from tests.faults.fleet import record_run
+from tests.ledgers import intake_of
+from tests.unit.test_chain import analysis
+
+HOST = "rack-1"
+SLOT = "vm-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One host with one slot, of which a test does stage by stage."""
+
+    site: Site
+    bucket: str
+    """Where the artifacts go."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        return self.site.ledger
+
+    def open(self, uid: str = "a-1") -> Analysis:
+        """Begin an analysis of a sample that is in S3, and its first attempt."""
+        sample = ObjectRef(bucket=self.bucket, key=f"sample-{uid}", name="x.bat")
+        put(self.site.storage._server, sample.bucket, sample.key, b"rem")
+        task = Task({"type": "sample"}, uid=f"{{r}}:{uid}-{uuid.uuid4().hex[:8]}", root_uid="r")
+        ours = analysis().model_copy(
+            update={
+                "uid": uid,
+                "task_uid": task.uid,
+                "sample": sample,
+                "extension": "bat",
+                "plugins": ("procmon",),
+            }
+        )
+        self.ledger.declare(contract.started(task))
+        self.ledger.redis.zadd(INBOX, {task.uid: self.ledger.now()})
+        assert intake_of(self.ledger).open(ours, task, limit=1000) is not None
+        return ours
+
+    def record(self, uid: str = "a-1") -> Record:
+        """What the ledger says."""
+        record = self.ledger.get(uid)
+        assert record is not None
+        return record
+
+    def step(self, uid: str = "a-1", *, attempt: int | None = None) -> Step:
+        """The message of the current attempt."""
+        number = attempt or self.record(uid).attempt
+        return Step(uid=uid, attempt=number, profile="win10", host=HOST, slot=SLOT)
+
+    def do(self, *stages: Stage, uid: str = "a-1") -> None:
+        """Do stages of the current attempt, one after the other."""
+        for stage in stages:
+            step = self.step(uid)
+            if stage is Stage.PREPARE:
+                assert self.site.slots.claim("win10", uid, step.attempt) == SLOT
+            perform(self.site, stage, step)
+
+    def workspace(self, uid: str = "a-1") -> Workspace:
+        """Of the current attempt."""
+        return self.site.workspace(self.step(uid))
+
+    def objects(self, uid: str = "a-1") -> dict[str, int]:
+        """What is in S3 of an analysis, by name."""
+        found = self.site.storage.list(self.bucket, f"{uid}/")
+        return {key.removeprefix(f"{uid}/"): size for key, size in found.items()}
+
+    def forget(self, *uids: str) -> None:
+        """Let live analyses be over, since a test may leave none."""
+        for uid in uids:
+            record = self.ledger.get(uid)
+            if record is not None and not record.state.is_over:
+                self.ledger.cancel(record, reason="the test is over", crashed=None)
+
+
+@pytest.fixture
+def bench(services: Services, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Bench]:
+    """A host whose engine plays a log of one line and one dump."""
+    record_run(tmp_path / "run")
+    bucket = f"bench-{uuid.uuid4().hex[:8]}"
+    settings = Settings(
+        redis=services.redis,
+        s3=services.s3,
+        drakcelery=DrakcelerySection(host=HOST, state_dir=tmp_path / "state", engine="replay", bucket=bucket),
+        replay=ReplaySection(run_dir=tmp_path / "run"),
+    )
+    slots = SlotTable(settings.drakcelery.state_dir, quarantine_after=3)
+    slots.define({SLOT: "win10"})
+    slots.cleaned(SLOT)
+    storage = Storage.connect(services.s3, threads=2)
+    storage.ensure_bucket(bucket)
+    ours = Bench(
+        site=Site(
+            settings=settings,
+            ledger=Ledger(redis_client, identity="karton.test-bench", record_ttl=600),
+            slots=slots,
+            storage=storage,
+            engine=create("replay", settings),
+        ),
+        bucket=bucket,
+    )
+    yield ours
+    ours.forget(*(record.uid for record in ours.ledger.live()))
