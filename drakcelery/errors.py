@@ -61,5 +61,9 @@ class Superseded(DrakceleryError):
     """The ledger says that this attempt is stale, or that the analysis is over."""
 
 
+class NeedsSolitude(DrakceleryError):
+    """The stage has cost a process before; it may not begin while other work is under way on the host."""
+
+
 class UnderWay(Superseded):
     """The same message was delivered before, and is being worked on."""

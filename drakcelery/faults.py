@@ -2,7 +2,8 @@
 
 Each place between two side effects has a name (:data:`POINTS`) and calls :func:`reach`. A process is armed
 with a plan, the directory that ``DRAKCELERY_FAULTS`` names; the suite puts a file ``<uid>`` there that holds
-``<point> <action>``. The first process that reaches the point takes the file away and does what it says:
+``<point> <action>``. The first process that reaches the point takes the file away and does what it says; with
+``<point> <action> always`` each does, and adds a byte to ``<uid>.done``:
 
 =============  =============================================================
 ``child``      kill -9 of this process
@@ -69,10 +70,15 @@ def reach(point: str, uid: str) -> None:
         return
     file = _plan / uid
     try:
-        planned, action = file.read_text().split()
+        planned, action, *always = file.read_text().split()
         if planned != point:
             return
-        file.rename(file.with_suffix(".done"))
+        done = file.with_name(f"{uid}.done")
+        if always:
+            with done.open("a") as count:
+                count.write("x")
+        else:
+            file.rename(done)
     except FileNotFoundError:
         return
     # An ingress has no pool: it is the worker itself

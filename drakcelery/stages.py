@@ -7,6 +7,7 @@ write again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from karton.core import Task
 from redis.exceptions import RedisError
 
 from drakcelery import artifacts, contract, evidence
+from drakcelery.alone import alone, together
 from drakcelery.analysis import Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
@@ -29,6 +31,7 @@ from drakcelery.errors import (
     EvidenceLost,
     GuestLost,
     InfrastructureError,
+    NeedsSolitude,
     StorageAway,
     StorageError,
     Superseded,
@@ -99,18 +102,29 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
             raise
         except Exception as error:
             log.exception("stage_crashed")
-            wrapped = InfrastructureError(f"unexpected {type(error).__name__}: {error}")
+            wrapped = InfrastructureError(_unexpected(stage, error))
             _settle(site, stage, step, workspace, wrapped)
             raise wrapped from error
 
 
+def _unexpected(stage: Stage, error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"{stage.value} ran out of memory"
+    return f"unexpected {type(error).__name__}: {error}"
+
+
 def _work(site: Site, stage: Stage, step: Step, workspace: Workspace, token: str) -> Step:
     """Enter the stage, do it, leave it; each is fenced by the ledger."""
+    with contextlib.ExitStack() as company:
+        return _fenced(site, stage, step, workspace, token, company)
+
+
+def _fenced(
+    site: Site, stage: Stage, step: Step, workspace: Workspace, token: str, company: contextlib.ExitStack
+) -> Step:
     with _slot_given_back(site, stage, step):
+        record, now = _enter(site, stage, step, token, company)
         started = time.monotonic()
-        record, now = site.ledger.advance(
-            step.uid, step.attempt, stage, host=site.host, slot=step.slot or "", token=token
-        )
         metrics.stage_begun(stage, waited=now - record.updated)
         work = tracing.Work(record=record, stage=stage, step=step, host=site.host, token=token, begun=now)
         reach(f"{stage.value}.entered", step.uid)
@@ -135,6 +149,29 @@ def _work(site: Site, stage: Stage, step: Step, workspace: Workspace, token: str
     metrics.stage_done(stage, step.profile, seconds=seconds)
     log.info("stage_done", seconds=round(seconds, 3))
     return following
+
+
+def _enter(
+    site: Site, stage: Stage, step: Step, token: str, company: contextlib.ExitStack
+) -> tuple[Record, float]:
+    """Enter the stage: the record as it was before, and when.
+
+    As long as *company* lasts, work on files is under way beside other such, or alone where it has killed.
+    """
+    enter = functools.partial(
+        site.ledger.advance, step.uid, step.attempt, stage, host=site.host, slot=step.slot or "", token=token
+    )
+    if stage not in _NEED_FILES:
+        return enter()
+    state_dir = site.settings.drakcelery.state_dir
+    company.enter_context(together(state_dir))
+    try:
+        return enter(beside_others=True)
+    except NeedsSolitude:
+        company.close()
+        log.warning("waits_to_be_alone")
+        company.enter_context(alone(state_dir))
+        return enter()
 
 
 def _analysis(record: Record) -> Analysis:

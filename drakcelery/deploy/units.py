@@ -83,6 +83,14 @@ ROLES = {
 }
 """Every role, in the order in which they are listed."""
 
+_OUT_OF_MEMORY = dict.fromkeys(
+    ("vm", "io"),
+    (
+        "# A process that the kernel kills for its memory is one sample's; the others' go on",
+        "OOMPolicy=continue",
+    ),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -138,6 +146,7 @@ def unit(role: Role, machine: Machine) -> str:
             "RestartSec=5",
             "# SIGTERM to the main process only: it lets its pool processes finish",
             "KillMode=mixed",
+            *_OUT_OF_MEMORY.get(role.name, ()),
             f"TimeoutStopSec={stop_timeout(role, machine)}",
             "",
             *(_xen_confinement() if as_root else _confinement(role, machine)),

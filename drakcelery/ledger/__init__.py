@@ -32,7 +32,7 @@ from redis.retry import Retry
 
 from drakcelery import lifesigns, redistime
 from drakcelery.analysis import Failure, Stage, State
-from drakcelery.errors import Superseded, UnderWay
+from drakcelery.errors import NeedsSolitude, Superseded, UnderWay
 from drakcelery.fleet import Fleet
 from drakcelery.lifesigns import Times
 from drakcelery.records import STAGES, Record, parse
@@ -169,18 +169,31 @@ class Ledger:
         return self.redis.zscore(DUE, uid) is not None
 
     def advance(
-        self, uid: str, attempt: int, stage: Stage, *, host: str, slot: str, token: str
+        self,
+        uid: str,
+        attempt: int,
+        stage: Stage,
+        *,
+        host: str,
+        slot: str,
+        token: str,
+        beside_others: bool = False,
     ) -> tuple[Record, float]:
         """Enter *stage*; *token* names this delivery of its message.
 
+        *beside_others*: a process that dies may take other work down with it.
         Returns the record as it was before, and when the stage was entered.
 
         Raises:
             UnderWay: another delivery is at work on it.
+            NeedsSolitude: it may not be at work *beside_others*. Nothing was changed.
             Superseded: the attempt is stale, the stage is done, or the analysis is over.
         """
         args: list[str | int] = [attempt, _before(stage), _STATES[stage].value, host, slot, token]
-        answer = self._call("advance", [record_key(uid)], [*args, str(self.times.silence)])
+        args += [str(self.times.silence), stage.value, int(not beside_others)]
+        answer = self._call("advance", [record_key(uid)], args)
+        if answer == 3:
+            raise NeedsSolitude(f"analysis {uid}: {stage.value} has cost a process; it has to be alone")
         if answer == 2:
             raise UnderWay(
                 f"analysis {uid}: {stage.value} of attempt {attempt} is under way; delivered twice"
@@ -200,9 +213,12 @@ class Ledger:
         if not self._call("complete", [record_key(uid)], args):
             raise Superseded(f"analysis {uid}: attempt {attempt} was taken over during {stage.value}")
 
-    def abandon(self, uid: str, attempt: int, stage: Stage) -> None:
-        """The process that worked on *stage* is dead; its message may be taken up at once."""
-        self._call("abandon", [record_key(uid)], [attempt, _before(stage)])
+    def abandon(self, uid: str, attempt: int, stage: Stage) -> int:
+        """The process that worked on *stage* is dead; its message may be taken up at once.
+
+        Returns how many processes the stage has cost by now; 0 where nobody was at work on it.
+        """
+        return int(self._call("abandon", [record_key(uid)], [attempt, _before(stage), stage.value]))
 
     def postpone(self, uid: str, attempt: int, *, token: str, delay: float) -> float:
         """Have the current stage sent again in *delay* seconds; returns for how many it has been waiting.
@@ -220,6 +236,7 @@ class Ledger:
         Raises :class:`Superseded` where something has happened since.
         """
         seen = [record.done.value if record.done else "", record.updated_text, record.beat_text]
+        seen.append(record.following.value if record.following else "")
         answer = self._call("resend", [record_key(record.uid)], [record.attempt, *seen])
         if answer is None:
             raise Superseded(f"analysis {record.uid} is not lost")

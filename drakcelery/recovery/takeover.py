@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 from kombu.exceptions import OperationalError
 
+from drakcelery import attempts
 from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
@@ -40,8 +41,8 @@ def process_died(site: Site, send: Send, stage: Stage, step: Step) -> None:
     metrics.recovered("process_died")
     if record.done is stage:
         send(record)  # it had finished its stage, and maybe not sent the next one
-    else:
-        site.ledger.abandon(step.uid, step.attempt, stage)  # its message comes again, and may be taken
+    else:  # its message comes again, and may be taken
+        _count(site, record, stage, Fault.LOST)
 
 
 def vm_worker_begins(site: Site, send: Send, held: Iterable[Slot]) -> None:
@@ -95,9 +96,9 @@ def _workspace(site: Site, record: Record) -> Workspace:
 
 
 def _go_on(site: Site, send: Send, record: Record) -> None:
-    if record.following is not None:
-        site.ledger.abandon(record.uid, record.attempt, record.following)
     with about(**record.context):
+        if record.following is not None and _count(site, record, record.following, Fault.GONE):
+            return
         try:
             send(record)
         except OperationalError as error:
@@ -105,6 +106,17 @@ def _go_on(site: Site, send: Send, record: Record) -> None:
         else:
             metrics.recovered("taken_up")
             log.info("taken_up")
+
+
+def _count(site: Site, record: Record, stage: Stage, fault: Fault) -> bool:
+    """Count a death, if it was one. True where the analysis is over."""
+    try:
+        return attempts.process_died(
+            site.ledger, record, stage, fault, host=site.host, settings=site.settings
+        )
+    except Superseded as error:
+        log.info("superseded", reason=str(error))
+        return True
 
 
 def _end(site: Site, record: Record, slot: str | None, reason: str, fault: Fault) -> None:

@@ -306,9 +306,16 @@ class Fleet:
 
     # Faults
 
-    def plan(self, uid: str, point: str, action: str) -> None:
+    def plan(self, uid: str, point: str, action: str, *, always: bool = False) -> None:
         """Have *action* happen when the analysis *uid* comes to *point*; see :mod:`drakcelery.faults`."""
-        (self._plan / uid).write_text(f"{point} {action}")
+        (self._plan / uid).write_text(f"{point} {action} always" if always else f"{point} {action}")
+
+    def times_fired(self, uid: str) -> int:
+        """How often the fault of *uid* has happened that was planned to happen always."""
+        try:
+            return (self._plan / f"{uid}.done").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def fired(self, uid: str) -> float | None:
         """When the fault of *uid* happened (UNIX time), None where it has not."""

@@ -2,11 +2,12 @@
 --
 -- KEYS[1] drak:analysis:{uid}  hash, the record
 -- ARGV    attempt, stage before this one ('' for the first), new state, host, slot, token of this delivery,
---         seconds without a sign of life after which this delivery may be held for dead: noted with its claim
+--         seconds without a sign of life after which this delivery may be held for dead: noted with its claim,
+--         the stage, '1' where nothing else is at work on the host, or no matter if there is
 -- returns the time, and the record as it was before; 0 where the attempt is stale; 2 where another delivery of this
---         stage is under way
+--         stage is under way; 3 where the stage has cost a process before (abandon.lua), and has to be alone
 local record = KEYS[1]
-local fields = redis.call('HMGET', record, 'attempt', 'done', 'state', 'busy', 'beat', 'silence')
+local fields = redis.call('HMGET', record, 'attempt', 'done', 'state', 'busy', 'beat', 'silence', 'deaths:' .. ARGV[8])
 local state = fields[3]
 local over = not state or state == 'PUBLISHED' or state == 'FAILED' or state == 'CANCELLED'
 if over or fields[1] ~= ARGV[1] or (fields[2] or '') ~= ARGV[2] then
@@ -16,6 +17,9 @@ local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 if fields[4] and fields[4] ~= ARGV[6] and tonumber(now) - tonumber(fields[5]) < tonumber(fields[6]) then
   return 2
+end
+if fields[7] and ARGV[9] ~= '1' then
+  return 3
 end
 local before = redis.call('HGETALL', record)
 redis.call('HSET', record, 'state', ARGV[3], 'host', ARGV[4], 'slot', ARGV[5], 'busy', ARGV[6], 'beat', now,

@@ -1,0 +1,45 @@
+"""Who may be at work on files beside whom: all together, or one alone.
+
+A stage that killed its process once, by using up the memory for one, gets the host's io worker to itself the
+next time: if it kills again, it kills nobody else, and nobody else can have done it. Whoever waits here has
+not entered its stage, so it does not count as at work when the worker dies. The kernel drops a lock with the
+process that has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+_GATE = "io.gate"
+"""Held by who is about to begin: while somebody waits to be alone nobody else does."""
+_FLOOR = "io.floor"
+"""Shared by all who are at work."""
+
+
+@contextlib.contextmanager
+def together(state_dir: Path) -> Iterator[None]:
+    """Be at work beside others, but beside nobody who is :func:`alone`."""
+    with contextlib.ExitStack() as floor:
+        with _locked(state_dir / _GATE, fcntl.LOCK_EX):
+            floor.enter_context(_locked(state_dir / _FLOOR, fcntl.LOCK_SH))
+        yield
+
+
+@contextlib.contextmanager
+def alone(state_dir: Path) -> Iterator[None]:
+    """Wait until all others are done, and let nobody begin meanwhile."""
+    with _locked(state_dir / _GATE, fcntl.LOCK_EX), _locked(state_dir / _FLOOR, fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, how)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough where a fork has the file open as well

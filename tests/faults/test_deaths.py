@@ -1,0 +1,140 @@
+"""Samples that take down the process, or the worker, that deals with their files: each ends, alone."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from karton.core.task import TaskState
+
+from drakcelery.analysis import State
+from drakcelery.embedded.services import Services
+from drakcelery.storage import PART_SIZE
+from tests.faults.fleet import Fleet, Options
+from tests.faults.watch import detonations, sample_task, wait_free, wait_gone, wait_published
+from tests.waiting import wait_until
+
+HOST = "rack-1"
+IO = f"io@{HOST}"
+SPARE = 12 * 1024**2
+"""Bytes that are less than a part of a large object."""
+
+
+@pytest.fixture
+def fleet(server_programs: None, tmp_path: Path) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+    """One host; each run leaves a dump that is put in three parts."""
+    options = Options(hosts=(HOST,), slots=3, more={"drakcelery": {"max_attempts": "2"}})
+    with (
+        Services(tmp_path / "services") as services,
+        Fleet(tmp_path / "fleet", services, options) as ours,
+    ):
+        yield ours
+
+
+def crashed(fleet: Fleet, uid: str) -> str:
+    """The reason that Karton shows, once the analysis is over."""
+    record = fleet.wait_over([uid])[uid]
+    assert record.state is State.FAILED, record
+    task = sample_task(fleet, record)
+    assert task.status is TaskState.CRASHED
+    wait_gone(fleet, uid)
+    return str(task.error)
+
+
+def large_dump(fleet: Fleet) -> None:
+    """Let the next runs leave a dump that cannot be packed to less than two parts."""
+    (fleet.directory / "run" / "dumps" / "500000_0123456789abcdef").write_bytes(os.urandom(2 * PART_SIZE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("action", "deaths"), [("child", 2), ("worker", 3)])
+def test_collect_that_kills(fleet: Fleet, action: str, deaths: int) -> None:
+    """kill -9 of the pool process, or of the io worker, at each collect: an end; others get through (R4)."""
+    fleet.plan("culprit", "collect.entered", action, always=True)
+    innocents = ["innocent-1", "innocent-2"]
+    for uid in ("culprit", *innocents):
+        fleet.push(uid)
+    reason = crashed(fleet, "culprit")
+    assert f"poison: collect of this sample killed its process {deaths} times" in reason
+    assert fleet.times_fired("culprit") == deaths
+    wait_published(fleet, *innocents)
+    for uid in ("culprit", *innocents):
+        assert detonations(fleet, uid) == 1
+    wait_free(fleet, HOST)
+
+
+@pytest.mark.slow
+def test_collect_without_memory(fleet: Fleet) -> None:
+    """Pool processes that get no memory (RLIMIT_AS): the sample ends in words, the host goes on (R4)."""
+    fleet.push("before")
+    wait_published(fleet, "before")
+    large_dump(fleet)
+    pool = fleet.pool(IO)
+    assert len(pool) > 1
+    for process in pool:
+        limit = process.memory_info().vms + SPARE
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    fleet.push("large")
+    reason = crashed(fleet, "large")
+    assert "ran out of memory" in reason or "new thread" in reason or "poison: " in reason
+    for process in fleet.pool(IO):
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.prlimit(process.pid, resource.RLIMIT_AS, unlimited)
+    fleet.push("after")
+    wait_published(fleet, "after")
+
+
+class Group:
+    """A control group of its own with a limit of memory, below this process' one (cgroup v1 or v2)."""
+
+    def __init__(self, limit: int) -> None:
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        old = next((path for _, names, path in lines if "memory" in names.split(",")), None)
+        new = next((path for number, _, path in lines if number == "0"), "/")
+        is_old = old is not None
+        parent = Path(f"/sys/fs/cgroup/memory{old}" if is_old else f"/sys/fs/cgroup{new}")
+        self._path = parent / f"drakcelery-{os.getpid()}"
+        try:
+            self._path.mkdir()
+            (self._path / ("memory.limit_in_bytes" if is_old else "memory.max")).write_text(str(limit))
+        except OSError as error:
+            if self._path.is_dir():
+                self._path.rmdir()
+            pytest.skip(f"this machine gives no control group of its own: {error}")
+
+    def take(self, process: psutil.Process) -> None:
+        """Put a process in; what it has already does not count."""
+        (self._path / "cgroup.procs").write_text(str(process.pid))
+
+    def remove(self) -> None:
+        """Once nobody is in it."""
+        wait_until(lambda: not (self._path / "cgroup.procs").read_text(), "the group is empty")
+        self._path.rmdir()
+
+
+@pytest.mark.slow
+def test_collect_that_the_kernel_kills(fleet: Fleet) -> None:
+    """The kernel's own OOM killer at each collect: the sample is poison, and the host goes on (R4)."""
+    large_dump(fleet)
+    group = Group(PART_SIZE)
+    try:
+        fleet.push("large")
+
+        def over() -> bool:
+            for process in fleet.pool(IO):
+                group.take(process)
+            record = fleet.record("large")
+            return record is not None and record.state.is_over
+
+        wait_until(over, "the analysis is over", timeout=120)
+        assert "poison: collect of this sample killed its process 2 times" in crashed(fleet, "large")
+        fleet.signal(IO, signal.SIGKILL, group=True)
+        fleet.respawn()
+    finally:
+        fleet.stop()
+        group.remove()
