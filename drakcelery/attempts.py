@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import structlog
 
@@ -33,7 +32,10 @@ def failure_of(
     slot: str | None,
     stage: Stage | None = None,
 ) -> Failure:
-    """Why the current attempt of *record* ended just now; *stage*: by default the one that was to be next."""
+    """Why the current attempt of *record* ends; *stage*: by default the one that was to be next.
+
+    When, :func:`end_attempt` notes by Redis' clock.
+    """
     return Failure(
         attempt=record.attempts,
         stage=stage or record.following or Stage.PUBLISH,
@@ -41,7 +43,7 @@ def failure_of(
         host=host,
         slot=slot,
         fault=fault,
-        at=time.time(),
+        at=0,
     )
 
 
@@ -74,16 +76,24 @@ def process_died(
 
 
 def end_attempt(
-    ledger: Ledger, record: Record, failure: Failure, *, settings: Settings, final: bool = False
+    ledger: Ledger,
+    record: Record,
+    failure: Failure,
+    *,
+    settings: Settings,
+    final: bool = False,
+    token: str = "",
 ) -> bool:
     """Note a failure: the next attempt is due after a while, or the analysis is over. True where it is over.
 
     Over it is where *final* is set, where ``max_attempts`` have failed, where the sample is poison
-    (:data:`POISON`), or where S3 stayed away for longer than ``storage_patience``.
+    (:data:`POISON`), or where S3 stayed away for longer than ``storage_patience``. *token* names the delivery
+    that failed; without it somebody ends the attempt from outside.
 
     Raises:
         Superseded: the attempt is not the current one any more.
     """
+    failure = failure.model_copy(update={"at": ledger.now()})  # no host's clock decides
     failures = [*record.failures, failure]
     same = sum(one.fault is failure.fault for one in failures)
     counted = sum(one.fault in COUNTED for one in failures)
@@ -105,6 +115,7 @@ def end_attempt(
         final=final,
         crashed=crashed,
         delay=delay,
+        token=token,
     )
     metrics.attempt_failed(failure.fault)
     told = failure.model_copy(update={"error": reason})

@@ -97,9 +97,10 @@ class Janitor(threading.Thread):
         tell(functools.partial(self._site.ledger.fleet.retire, self._site.host))
 
     def _clean(self) -> None:
+        # Asked before the table is: what was DIRTY may be another's guest by the time its ender is over
+        busy = {name for name, ender in self._ending.items() if ender.is_alive()}
         for slot in self._site.slots.all():
-            busy = self._ending.get(slot.name)
-            if slot.state is not SlotState.DIRTY or (busy is not None and busy.is_alive()):
+            if slot.state is not SlotState.DIRTY or slot.name in busy:
                 continue
             # A Xen that does not answer takes minutes; neither the other slots nor the report wait for it
             self._ending[slot.name] = threading.Thread(target=self._end, args=(slot.name,), daemon=True)

@@ -224,15 +224,21 @@ class SlotTable:
         """Whether the attempt has this slot."""
         return any(slot.name == name and slot.holder == (uid, attempt) for slot in self.all())
 
-    def failed(self, name: str) -> None:
-        """Count a restore that failed."""
+    def failed(self, name: str, uid: str, attempt: int) -> None:
+        """Count a restore that failed, unless another attempt has the slot by now."""
         with self._transaction() as database:
-            database.execute("update slots set failures = failures + 1 where name = ?", (name,))
+            database.execute(
+                "update slots set failures = failures + 1 where name = ? and uid = ? and attempt = ?",
+                (name, uid, attempt),
+            )
 
-    def worked(self, name: str) -> None:
-        """A restore went well: earlier failures are forgotten."""
+    def worked(self, name: str, uid: str, attempt: int) -> None:
+        """A restore went well: earlier failures are forgotten, unless another attempt has the slot by now."""
         with self._transaction() as database:
-            database.execute("update slots set failures = 0 where name = ? and failures > 0", (name,))
+            database.execute(
+                "update slots set failures = 0 where name = ? and uid = ? and attempt = ?",
+                (name, uid, attempt),
+            )
 
     def probe(self, *, seconds: float) -> list[str]:
         """Give slots another try that were in quarantine for *seconds*; one more failure puts them back."""

@@ -95,15 +95,15 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
             raise
         except StorageError as error:
             if stage not in _NEED_FILES or not _postponed(site, stage, step, token, error):
-                _settle(site, stage, step, workspace, error)
+                _settle(site, stage, step, workspace, error, token)
             raise
         except DrakceleryError as error:
-            _settle(site, stage, step, workspace, error)
+            _settle(site, stage, step, workspace, error, token)
             raise
         except Exception as error:
             log.exception("stage_crashed")
             wrapped = InfrastructureError(_unexpected(stage, error))
-            _settle(site, stage, step, workspace, wrapped)
+            _settle(site, stage, step, workspace, wrapped, token)
             raise wrapped from error
 
 
@@ -219,7 +219,7 @@ def _prepare(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     workspace.create()
     reach("prepare.workspace_made", step.uid)
     _restore(site, step, analysis, workspace)
-    site.slots.worked(slot)
+    site.slots.worked(slot, step.uid, step.attempt)
     if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.PREPARING, to=SlotState.READY):
         raise GuestLost(f"slot {slot} was taken away while it was being restored")
     reach("prepare.ready", step.uid)
@@ -248,10 +248,14 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
         start_command=command,
     )
     reach("prepare.sample_fetched", step.uid)
+    # Whoever was frozen must not end another's guest
+    if not site.slots.holds(slot, step.uid, step.attempt):
+        raise GuestLost(f"slot {slot} was taken away before it was restored")
     try:
         snapshot = site.engine.prepare(job)
     except Exception:
-        site.slots.failed(slot)  # whatever the reason: too often in a row, and the slot is taken out of use
+        # Whatever the reason: too often in a row, and the slot is taken out of use
+        site.slots.failed(slot, step.uid, step.attempt)
         raise
     reach("prepare.restored", step.uid)
     workspace.save(Prepared(start_command=command, sample_sha256=sha256), durable=False)
@@ -470,14 +474,24 @@ def _postponed(site: Site, stage: Stage, step: Step, token: str, error: StorageE
     """Wait the storage out, with the workspace kept; False once patience is at its end."""
     record = site.ledger.get(step.uid)
     tries = record.postponed if record else 0
-    waited = site.ledger.postpone(step.uid, step.attempt, token=token, delay=backoff(tries))
+    patience = site.settings.drakcelery.storage_patience
+    waited = site.ledger.postpone(
+        step.uid, step.attempt, token=token, delay=backoff(tries), patience=patience
+    )
+    if waited >= patience:
+        return False
     log.warning("stage_postponed", waited=round(waited), error=str(error))
     metrics.stage_interrupted(stage, "postponed")
-    return waited < site.settings.drakcelery.storage_patience
+    return True
 
 
-def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: DrakceleryError) -> None:
-    """Begin the next attempt, or end the analysis as CRASHED."""
+def _settle(
+    site: Site, stage: Stage, step: Step, workspace: Workspace, error: DrakceleryError, token: str
+) -> None:
+    """Begin the next attempt, or end the analysis as CRASHED.
+
+    Raises :class:`Superseded` where another delivery has the stage by now: its work and its files stay.
+    """
     log.warning("stage_failed", error=str(error))
     metrics.stage_interrupted(stage, "refused" if isinstance(error, BadTask) else "failed")
     if stage in (Stage.PREPARE, Stage.RUN):
@@ -487,7 +501,8 @@ def _settle(site: Site, stage: Stage, step: Step, workspace: Workspace, error: D
         return
     fault = _fault(stage, error)
     failure = failure_of(record, str(error), fault, host=site.host, slot=step.slot, stage=stage)
-    over = end_attempt(site.ledger, record, failure, final=isinstance(error, BadTask), settings=site.settings)
+    final = isinstance(error, BadTask)
+    over = end_attempt(site.ledger, record, failure, final=final, settings=site.settings, token=token)
     if over and record.analysis is not None:
         _keep_log(site, record.analysis, workspace)
     workspace.remove()

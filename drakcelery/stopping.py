@@ -69,6 +69,7 @@ def give_up(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
             end_held(site, slot, reason, fault)
         except RedisError as error:
             log.warning("not_told", error=str(error))  # reconcile will find it silent
-        end_guest(site.engine, slot.name)
+        if slot.holder is not None and site.slots.holds(slot.name, *slot.holder):
+            end_guest(site.engine, slot.name)
     if slot.uid is not None and slot.attempt is not None:
         site.slots.soil(slot.uid, slot.attempt)

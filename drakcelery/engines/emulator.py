@@ -82,11 +82,12 @@ class Emulator:
         """
         guest_job = self._guest_job(job)
         begun = int(time.time())
-        guest = supervision.start(self._records / f"{job.slot}.json", guest_job)
+        record = self._records / f"{job.slot}.json"
+        guest = supervision.start(record, guest_job)
         try:
             timed_out = supervision.follow(guest, job.timeout)
         finally:
-            self.destroy(job.slot)
+            supervision.kill(record, slot=job.slot, only=guest)
             supervision.reap(guest)
         log.info(
             "emulation_ended",

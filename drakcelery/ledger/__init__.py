@@ -220,12 +220,14 @@ class Ledger:
         """
         return int(self._call("abandon", [record_key(uid)], [attempt, _before(stage), stage.value]))
 
-    def postpone(self, uid: str, attempt: int, *, token: str, delay: float) -> float:
+    def postpone(self, uid: str, attempt: int, *, token: str, delay: float, patience: float = 1e9) -> float:
         """Have the current stage sent again in *delay* seconds; returns for how many it has been waiting.
 
-        Raises :class:`Superseded` where the delivery is stale.
+        Where that is *patience* or more, nothing is changed. Raises :class:`Superseded` where the delivery is
+        stale.
         """
-        waiting = self._call("postpone", [record_key(uid), DUE], [uid, attempt, token, str(delay)])
+        args: list[str | int] = [uid, attempt, token, str(delay), str(patience)]
+        waiting = self._call("postpone", [record_key(uid), DUE], args)
         if waiting is None:
             raise Superseded(f"analysis {uid}: attempt {attempt} is stale")
         return float(waiting)
@@ -262,10 +264,12 @@ class Ledger:
         final: bool,
         crashed: str | None,
         delay: float = 0,
+        token: str = "",
     ) -> int:
         """Note the failure; where it is *final* the analysis is over and Karton's task becomes *crashed*.
 
-        *crashed* is the CRASHED task as JSON, None where Karton has dropped it.
+        *crashed* is the CRASHED task as JSON, None where Karton has dropped it. *token* names the delivery
+        that failed; without it somebody ends the attempt from outside.
         Returns the number of the attempt that is due in *delay* seconds, 0 where the analysis is over.
         Raises :class:`Superseded` where the attempt is stale.
         """
@@ -291,6 +295,7 @@ class Ledger:
                 self._ttl,
                 self.identity,
                 str(delay),
+                token,
             ],
         )
         if answer is None:

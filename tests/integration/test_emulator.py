@@ -27,6 +27,7 @@ from drakcelery.analysis import Execution, Outcome
 from drakcelery.engines import Detonation
 from drakcelery.engines.emulator import Emulator, create
 from drakcelery.engines.speakeasy_guest import supervision
+from drakcelery.engines.speakeasy_guest.supervision import Guest
 from drakcelery.errors import EngineError
 from drakcelery.plugins import DEFAULT_PLUGINS
 from drakcelery.settings import DrakcelerySection, EmulatorSection, Settings
@@ -460,6 +461,29 @@ def test_a_guest_is_destroyed_from_another_process(bench: Bench) -> None:
         bench.engine.destroy("vm-1")
         assert not is_alive(pid)
         assert starter.wait(30) == 0
+
+
+def test_who_got_the_slot_meanwhile_keeps_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was frozen, and whose slot went to another, ends no guest but its own (R17)."""
+    follow, late = supervision.follow, bench.job(SAMPLES / "endless.exe")
+    others: list[Guest] = []
+
+    def frozen(guest: Guest, timeout: int) -> bool:
+        monkeypatch.setattr(supervision, "follow", follow)
+        bench.engine.destroy("vm-1")
+        others.append(
+            supervision.start(bench.path / "state" / "engine" / "vm-1.json", bench.engine._guest_job(late))
+        )
+        return follow(guest, timeout)
+
+    monkeypatch.setattr(supervision, "follow", frozen)
+    with pytest.raises(EngineError):
+        bench.engine.run(bench.job(SAMPLES / "endless.exe"))
+    (other,) = others
+    assert is_alive(other.process.pid)
+    assert bench.guest() == other.process.pid
+    bench.engine.destroy("vm-1")
+    supervision.reap(other)
 
 
 def test_another_process_of_the_same_id_is_left_alone(bench: Bench) -> None:

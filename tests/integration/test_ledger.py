@@ -270,6 +270,38 @@ def test_a_stale_attempt_changes_nothing(ledger: Ledger) -> None:
     assert ledger.redis.llen(KARTON_TASKS_QUEUE) == 0
 
 
+def test_a_delivery_fails_for_itself_only(ledger: Ledger) -> None:
+    """A delivery that was taken over cannot end the attempt; the one at work, or just done, can (R17)."""
+    task = opened(ledger)
+
+    def fail(token: str) -> int:
+        return ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=False, crashed=None, token=token)
+
+    enter(ledger, 1, Stage.PREPARE, "frozen")
+    ledger.abandon("a-1", 1, Stage.PREPARE)
+    with pytest.raises(Superseded):
+        fail("frozen")
+    enter(ledger, 1, Stage.PREPARE, "at work")
+    with pytest.raises(Superseded):
+        fail("frozen")
+    ledger.complete("a-1", 1, Stage.PREPARE, token="at work")
+    with pytest.raises(Superseded):
+        fail("frozen")
+    assert fail("at work") == 2
+
+
+def test_patience_at_its_end(ledger: Ledger) -> None:
+    """A stage that has waited for all the patience there is keeps its claim, so that it can be failed."""
+    task = opened(ledger)
+    walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT)
+    enter(ledger, 1, Stage.UPLOAD)
+    ledger.redis.hset(record_key("a-1"), "waiting", int(ledger.now()) - 60)
+    assert ledger.postpone("a-1", 1, token="t", delay=3600, patience=60) >= 60
+    assert not ledger.is_due_later("a-1")
+    late = failure(1, Stage.UPLOAD)
+    assert ledger.fail("a-1", 1, late, task_uid=task.uid, final=True, crashed=None, token="t") == 0
+
+
 def test_publishing(ledger: Ledger) -> None:
     """Publishing declares and queues the analysis, finishes the sample and closes the record, once."""
     task = opened(ledger)

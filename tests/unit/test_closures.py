@@ -109,7 +109,7 @@ def test_an_operator_forgives(table: SlotTable) -> None:
     """A slot that failed too often is tried again at once, with all its tries; any other is left alone."""
     for _ in range(2):
         table.claim("win10", "a", 1)
-        table.failed("vm-1")
+        table.failed("vm-1", "a", 1)
         table.release("vm-1", "a", 1)
     assert shown(table) == ["quarantined", "free"]
     assert not table.forgive("vm-2")
@@ -117,7 +117,7 @@ def test_an_operator_forgives(table: SlotTable) -> None:
     assert shown(table) == ["dirty", "free"]
     assert table.cleaned("vm-1")
     table.claim("win10", "a", 2)
-    table.failed("vm-1")
+    table.failed("vm-1", "a", 2)
     table.release("vm-1", "a", 2)
     assert shown(table) == ["free", "free"]
 

@@ -103,7 +103,7 @@ def test_a_failing_slot_is_quarantined(table: SlotTable) -> None:
     """Restores that fail in a row take a slot out of use; it is tried again later, once."""
     for _ in range(2):
         assert table.claim("win7", "a", 1) == "vm-10"
-        table.failed("vm-10")
+        table.failed("vm-10", "a", 1)
         table.release("vm-10", "a", 1)
     assert states(table)["vm-10"] == "quarantined"
     assert table.claim("win7", "b", 1) is None
@@ -111,7 +111,7 @@ def test_a_failing_slot_is_quarantined(table: SlotTable) -> None:
     assert table.probe(seconds=0) == ["vm-10"]
     table.cleaned("vm-10")
     assert table.claim("win7", "c", 1) == "vm-10"
-    table.failed("vm-10")
+    table.failed("vm-10", "c", 1)
     table.release("vm-10", "c", 1)
     assert states(table)["vm-10"] == "quarantined"
 
@@ -120,10 +120,21 @@ def test_a_success_forgives(table: SlotTable) -> None:
     """Failures count only in a row."""
     for _ in range(3):
         table.claim("win7", "a", 1)
-        table.failed("vm-10")
-        table.worked("vm-10")
+        table.failed("vm-10", "a", 1)
+        table.worked("vm-10", "a", 1)
         table.release("vm-10", "a", 1)
     assert states(table)["vm-10"] == "free"
+
+
+def test_only_the_holder_counts(table: SlotTable) -> None:
+    """A restore that a stale attempt tells of late is none of the slot's, whose holder is another (R17)."""
+    table.claim("win7", "a", 2)
+    for _ in range(2):
+        table.failed("vm-10", "a", 1)
+    assert [slot.failures for slot in table.all() if slot.name == "vm-10"] == [0]
+    table.failed("vm-10", "a", 2)
+    table.worked("vm-10", "b", 2)
+    assert [slot.failures for slot in table.all() if slot.name == "vm-10"] == [1]
 
 
 def test_racing_claims(tmp_path: Path) -> None:

@@ -165,8 +165,10 @@ def _note(guest: Guest, state: State, detail: str) -> None:
         guest.detail = detail
 
 
-def kill(record: Path, *, slot: str) -> None:
+def kill(record: Path, *, slot: str, only: Guest | None = None) -> None:
     """End the process that *record* names, and its group; nothing to end is fine.
+
+    *only*: unless it is another guest than that: who got the slot after this one was ended keeps it.
 
     Raises:
         EngineError: it does not die, or *record* cannot be understood.
@@ -181,6 +183,8 @@ def kill(record: Path, *, slot: str) -> None:
             f"Slot {slot}: {record} is unreadable ({error}), so a guest may still run. "
             f"End it (python -m {PROGRAM}) and remove the file."
         ) from None
+    if only is not None and pid != only.process.pid:
+        return
     now = _start_ticks(pid)
     if now is None or now == ticks:  # where it is gone, what it may have left in its group goes too
         _kill_group(pid)

@@ -18,6 +18,6 @@ end
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 redis.call('HDEL', record, 'busy', 'beat', 'waiting', 'postponed', 'resends')
-redis.call('HSET', record, 'done', ARGV[3], 'state', ARGV[4], 'updated', now)
+redis.call('HSET', record, 'done', ARGV[3], 'done_by', ARGV[2], 'state', ARGV[4], 'updated', now)
 redis.call('HSETNX', record, 'at:' .. ARGV[4], now)  -- COLLECTING begins when its slot is free
 return 1
