@@ -35,12 +35,11 @@ from drakcelery.ledger import (
     INFLIGHT,
     LIVE,
     NOTICE_KEYS,
-    Script,
-    load_scripts,
     record_key,
     record_of,
     task_key,
 )
+from drakcelery.ledger.scripts import Script, load_scripts
 from drakcelery.records import Line, Record
 
 INBOX = "drak:inbox"

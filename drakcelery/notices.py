@@ -20,7 +20,8 @@ import redis
 from pydantic import ValidationError
 
 from drakcelery.analysis import State, Value
-from drakcelery.ledger import NOTICE_COUNTS, NOTICES, NOTICES_WANTED, load_scripts
+from drakcelery.ledger import NOTICE_COUNTS, NOTICES, NOTICES_WANTED
+from drakcelery.ledger.scripts import load_scripts
 from drakcelery.records import Record, parse
 
 DEAD = "drak:notices:dead"

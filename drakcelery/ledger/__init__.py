@@ -16,8 +16,7 @@ Whatever ends an analysis queues a notice in the same script, where an ingress w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import redis
@@ -34,6 +33,8 @@ from drakcelery import lifesigns, redistime
 from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import NeedsSolitude, Superseded, UnderWay
 from drakcelery.fleet import Fleet
+from drakcelery.ledger.quarantine import Quarantine
+from drakcelery.ledger.scripts import load_scripts
 from drakcelery.lifesigns import Times
 from drakcelery.records import STAGES, Record, parse
 from drakcelery.settings import RedisSection
@@ -69,8 +70,6 @@ SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "abandon", "postpone", "resend"),
     *("cancel", "fail", "publish"),
 )
-NOTIFYING = frozenset({"cancel", "fail", "publish", "refuse"})
-"""Scripts that end an analysis."""
 
 
 def connect(
@@ -89,6 +88,7 @@ def connect(
     return redis.Redis.from_url(
         section.address(),
         decode_responses=True,
+        encoding_errors="surrogateescape",  # what others put there need not be UTF-8, and is theirs
         socket_timeout=section.socket_timeout or None,
         socket_connect_timeout=CONNECT_SECONDS,
         health_check_interval=30,
@@ -107,21 +107,6 @@ def task_key(task_uid: str) -> str:
     return f"{KARTON_TASK_NAMESPACE}:{task_uid}"
 
 
-Script = Callable[[Sequence[str], Sequence[str | int | float]], Any]
-"""Keys and arguments of a Lua script."""
-
-
-def load_scripts(client: redis.Redis, *names: str) -> dict[str, Script]:
-    """The scripts of ``lua/`` by their names; ``notify.lua`` stands before those that end an analysis."""
-    directory = resources.files("drakcelery.ledger") / "lua"
-
-    def text(name: str) -> str:
-        before = text("notify") if name in NOTIFYING else ""
-        return before + (directory / f"{name}.lua").read_text()
-
-    return {name: client.register_script(text(name)) for name in names}
-
-
 class Ledger:
     """Every write is a script that compares the attempt inside Redis."""
 
@@ -133,6 +118,7 @@ class Ledger:
         self.identity = identity
         self.times = times
         self.fleet = Fleet(client)
+        self.quarantine = Quarantine(client)
         self._ttl = record_ttl
         self._scripts = load_scripts(client, *SCRIPTS)
 

@@ -1,0 +1,129 @@
+"""The quarantine: items that could not be dealt with, each with its error and when it is tried again.
+
+Keys:
+    ``drak:quarantine``                zset, ``<where> <uid>`` by when to try again
+    ``drak:quarantine:<where>:<uid>``  hash, what is known of one; expires a week after its last error
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+
+from drakcelery import redistime
+from drakcelery.ledger.scripts import load_scripts
+
+QUARANTINE = "drak:quarantine"
+MOST_DELAY = 300
+"""Seconds between two tries, at the most; the first are 1, 2, 4, … apart."""
+MEMORY = 7 * 24 * 3600
+"""Seconds for which an item is kept that nobody tries any more."""
+MOST_TEXT = 500
+"""Characters of an error that are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An item in quarantine. Times are UNIX times by Redis' clock."""
+
+    where: str
+    """The loop that could not deal with it: ``inbox``, ``reconcile``, …"""
+    uid: str
+    """Of the analysis, or of the Karton task where there is no analysis."""
+    error: str
+    count: int
+    """How often it was tried in vain."""
+    first: float
+    next: float
+    """When it is tried again."""
+
+
+class Quarantine:
+    """What stands in Redis; :class:`drakcelery.recovery.isolation.Isolation` is how loops use it."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
+        self._redis = client
+        self._put = load_scripts(client, "quarantine")["quarantine"]
+
+    def put(self, where: str, uid: str, error: str) -> int:
+        """Note that *uid* could not be dealt with; returns how often that was so."""
+        keys = [QUARANTINE, _key(where, uid)]
+        text = error.encode("utf-8", "replace").decode()[:MOST_TEXT]
+        return int(self._put(keys, [where, uid, text, MOST_DELAY, MEMORY]))
+
+    def uids(self, where: str) -> tuple[frozenset[str], frozenset[str]]:
+        """(all that *where* has in quarantine, those of them whose time has not come)."""
+        entries = cast("list[tuple[str, float]]", self._redis.zrange(QUARANTINE, 0, -1, withscores=True))
+        if not entries:  # as nearly always
+            return frozenset(), frozenset()
+        now, prefix = redistime.now(self._redis), f"{where} "
+        ours = {name.removeprefix(prefix): at for name, at in entries if name.startswith(prefix)}
+        return frozenset(ours), frozenset(uid for uid, at in ours.items() if at > now)
+
+    def all(self) -> list[Entry]:
+        """Everything in quarantine, the longest there first. What has expired leaves it."""
+        members = cast("list[tuple[str, float]]", self._redis.zrange(QUARANTINE, 0, -1, withscores=True))
+        names = [(name, *_parts(name), at) for name, at in members]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for _, where, uid, _ in names:
+                pipe.hgetall(_key(where, uid))
+            found = cast("list[dict[str, str]]", pipe.execute())
+        entries: list[Entry] = []
+        expired: list[str] = []
+        for (name, where, uid, at), fields in zip(names, found, strict=True):
+            if not fields:
+                expired.append(name)
+                continue
+            entries.append(
+                Entry(
+                    where=where,
+                    uid=uid,
+                    error=fields.get("error", ""),
+                    count=int(fields.get("count", 0)),
+                    first=float(fields.get("first", 0)),
+                    next=at,
+                )
+            )
+        if expired:
+            self._redis.zrem(QUARANTINE, *expired)
+        return sorted(entries, key=lambda entry: entry.first)
+
+    def counts(self) -> dict[str, int]:
+        """How many items each loop has in quarantine."""
+        found: dict[str, int] = {}
+        for name in cast("list[str]", self._redis.zrange(QUARANTINE, 0, -1)):
+            where = name.partition(" ")[0]
+            found[where] = found.get(where, 0) + 1
+        return found
+
+    def release(self, uid: str) -> int:
+        """Have *uid* tried again at once, wherever it is; returns in how many places it was."""
+        names = self._named([uid])
+        if names:
+            self._redis.zadd(QUARANTINE, dict.fromkeys(names, 0.0), xx=True)
+        return len(names)
+
+    def remove(self, uid: str, *, where: str | None = None) -> int:
+        """Take *uid* out of quarantine (of the loop *where* only); returns of how many places."""
+        names = [name for name in self._named([uid]) if where in (None, name.partition(" ")[0])]
+        if names:
+            self._redis.zrem(QUARANTINE, *names)
+            self._redis.delete(*(_key(*_parts(name)) for name in names))
+        return len(names)
+
+    def _named(self, uids: Collection[str]) -> list[str]:
+        names = cast("list[str]", self._redis.zrange(QUARANTINE, 0, -1))
+        return [name for name in names if name.partition(" ")[2] in uids]
+
+
+def _parts(name: str) -> tuple[str, str]:
+    where, _, uid = name.partition(" ")
+    return where, uid
+
+
+def _key(where: str, uid: str) -> str:
+    return f"{QUARANTINE}:{where}:{uid}"
