@@ -29,6 +29,10 @@ class BadTask(DrakceleryError):
     """The sample task cannot be analysed, however often it is tried."""
 
 
+class AlreadyFinished(BadTask):
+    """The analysis that the task asks for is there: another task's, complete."""
+
+
 class UnsupportedSample(BadTask):
     """The engine cannot detonate this kind of file."""
 

@@ -7,12 +7,13 @@ in the workspace as there, and ``metadata.json`` last.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import structlog
 
 from drakcelery.analysis import Artifact, Manifest
+from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import StorageError
 from drakcelery.storage import Sending, Storage
 from drakcelery.workspace import Uploaded, Workspace
@@ -23,7 +24,9 @@ log = structlog.get_logger(__name__)
 class HeadStart:
     """The uploads of one collect."""
 
-    def __init__(self, sending: Sending, bucket: str, out: Path) -> None:
+    def __init__(self, sending: Sending, bucket: str, out: Path, *, is_open: bool) -> None:
+        """Unless it *is_open*, nothing is put."""
+        self._is_open = is_open
         self._sending = sending
         self._bucket = bucket
         self._out = out
@@ -31,6 +34,8 @@ class HeadStart:
 
     def begin(self, artifact: Artifact) -> None:
         """Begin to put a file that is complete; from any thread."""
+        if not self._is_open:
+            return
         with self._left_to_upload():
             self._sending.put(artifact.name, self._out / artifact.name, sha256=artifact.sha256)
             self._begun.append(artifact)
@@ -47,20 +52,73 @@ class HeadStart:
         try:
             yield
         except StorageError as error:
-            log.info("left_to_upload", error=str(error))
+            _left_to_upload(error)
+
+
+def _left_to_upload(error: StorageError) -> None:
+    log.info("left_to_upload", error=str(error))
 
 
 @contextlib.contextmanager
 def head_start(
     storage: Storage, bucket: str, uid: str, workspace: Workspace, *, check: Callable[[], None]
 ) -> Iterator[HeadStart]:
-    """For the time of a collect; *check* is called before each object."""
+    """For the time of a collect; *check* is called before each object.
+
+    Where an earlier run has left its ``metadata.json``, that goes first: nothing may look complete that is of
+    two runs.
+    """
+    is_open = True
+    try:
+        if storage.holds(bucket, f"{uid}/{METADATA}"):
+            _remove(storage, bucket, uid, METADATA, check)
+    except StorageError as error:
+        _left_to_upload(error)
+        is_open = False
     with storage.sending(bucket, uid, check=check, patient=False) as sending:
-        yield HeadStart(sending, bucket, workspace.out)
+        yield HeadStart(sending, bucket, workspace.out, is_open=is_open)
 
 
-def left(workspace: Workspace, manifest: Manifest, bucket: str) -> tuple[Artifact, ...]:
-    """The artifacts that are still to be put: there is what has the same name, size and sha256."""
+def clear(
+    storage: Storage, bucket: str, uid: str, *, keep: Collection[str], out: Path, check: Callable[[], None]
+) -> dict[str, int]:
+    """Remove what an earlier attempt, or an earlier life of the uid, has left; ``metadata.json`` first.
+
+    What is called as in *keep* stays, as it will be written over. Returns the sizes of what stays, by name.
+    Raises :class:`StorageError`.
+    """
+    listed = storage.list(bucket, f"{uid}/")
+    there = {key.removeprefix(f"{uid}/"): size for key, size in listed.items()}
+    stays = set(keep)
+    if METADATA in there and _is_ours(storage, bucket, uid, out / METADATA):
+        stays.add(METADATA)  # of this very run, whose upload was interrupted at its end
+    for name in sorted(there.keys() - stays, key=lambda name: (name != METADATA, name)):
+        _remove(storage, bucket, uid, name, check)
+    return {name: size for name, size in there.items() if name in stays}
+
+
+def _is_ours(storage: Storage, bucket: str, uid: str, metadata: Path) -> bool:
+    ours = metadata.read_bytes()
+    return storage.peek(bucket, f"{uid}/{METADATA}", len(ours)) == (len(ours), ours)
+
+
+def _remove(storage: Storage, bucket: str, uid: str, name: str, check: Callable[[], None]) -> None:
+    check()
+    storage.remove(bucket, f"{uid}/{name}")
+    log.warning("object_of_another_run_removed", bucket=bucket, object=name)
+
+
+def left(
+    workspace: Workspace, manifest: Manifest, bucket: str, there: Mapping[str, int]
+) -> tuple[Artifact, ...]:
+    """The artifacts that are still to be put, where *there* are the sizes of what is in S3.
+
+    Not to be put is what collect has noted with the same name, size and sha256, and is *there*.
+    """
     noted = workspace.load(Uploaded) if workspace.has(Uploaded) else None
-    there = frozenset(noted.objects) if noted is not None and noted.bucket == bucket else frozenset()
-    return tuple(artifact for artifact in manifest.artifacts if artifact not in there)
+    put = frozenset(noted.objects) if noted is not None and noted.bucket == bucket else frozenset()
+    return tuple(
+        artifact
+        for artifact in manifest.artifacts
+        if artifact not in put or there.get(artifact.name) != artifact.size
+    )

@@ -20,8 +20,9 @@ from redis.exceptions import RedisError
 
 from drakcelery import __version__, contract, stranded
 from drakcelery.analysis import Analysis, Place, is_uid
+from drakcelery.artifacts.metadata import METADATA
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
-from drakcelery.errors import BadTask, StorageAway, StorageError, Superseded
+from drakcelery.errors import AlreadyFinished, BadTask, StorageAway, StorageError, Superseded
 from drakcelery.faults import reach
 from drakcelery.filetype import describe
 from drakcelery.fleet import Sight, nobody_came
@@ -178,6 +179,8 @@ class Ingress:
         """
         try:
             return self._start(task, rooms)
+        except AlreadyFinished as error:
+            self._refuse(task, str(error), uid=task.task_uid)  # the other uid is that of an analysis
         except BadTask as error:
             self._refuse(task, str(error))
         except Superseded:
@@ -202,6 +205,7 @@ class Ingress:
         place = analysis.place
         record = None
         if rooms.free(place):
+            self._spare_finished(task, analysis)
             started = contract.started(copy.copy(task))  # its age counts, should others have filled the place
             record = self.intake.open(analysis, started, limit=rooms.limit(place))
             if record is None:
@@ -226,6 +230,18 @@ class Ingress:
             # Not the task's fault, and too late to refuse it: it is live, so reconcile sends it
             log.exception("not_sent")
         return rooms.after(place)
+
+    def _spare_finished(self, task: Task, analysis: Analysis) -> None:
+        """Refuse to replace what is complete, unless the settings say otherwise."""
+        ours = self.settings.drakcelery
+        if ours.override_finished == "replace" or analysis.uid == task.task_uid:
+            return
+        bucket = self.settings.s3.bucket if analysis.is_test else ours.bucket
+        if self.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
+            raise AlreadyFinished(
+                f"analysis {analysis.uid} is complete, and another task's: ask for another uid (payload "
+                "'override_uid'), remove its objects, or set [drakcelery] override_finished = replace"
+            )
 
     def _check_place(self, wanted: Place) -> None:
         """Refuse what no host could ever take: it would wait for ever."""
@@ -261,9 +277,9 @@ class Ingress:
         size, head = found
         return SampleFacts(size=size, magic=describe(head) if head else "empty")
 
-    def _refuse(self, task: Task, reason: str) -> None:
+    def _refuse(self, task: Task, reason: str, *, uid: str | None = None) -> None:
         override = task.payload.get("override_uid")
-        uid = override if isinstance(override, str) and is_uid(override) else task.task_uid
+        uid = uid or (override if isinstance(override, str) and is_uid(override) else task.task_uid)
         record = self.ledger.get(uid)
         if record is not None and record.task_uid != task.uid:
             uid = task.task_uid  # that record is another task's

@@ -185,6 +185,9 @@ class DrakcelerySection(Section):
     )
     look_ahead: int = Field(default=2, ge=0, description="analyses in flight beyond the slots")
     stranded: Literal["adopt", "report", "leave"] = "adopt"
+    override_finished: Literal["refuse", "replace"] = Field(
+        default="refuse", description="what a task gets that names the uid of a complete analysis"
+    )
     max_attempts: int = Field(default=3, ge=1)
     hard_time_limit: int = Field(default=1200, ge=1, description="largest timeout of a task, seconds")
     storage_patience: int = Field(default=6 * 3600, ge=0, description="seconds to wait for S3 to come back")

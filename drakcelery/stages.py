@@ -38,7 +38,7 @@ from drakcelery.errors import (
     UnderWay,
 )
 from drakcelery.faults import reach
-from drakcelery.headstart import head_start, left
+from drakcelery.headstart import clear, head_start, left
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
 from drakcelery.monitoring import metrics, tracing
@@ -48,11 +48,10 @@ from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
 from drakcelery.startup import start_command
 from drakcelery.storage import Storage
-from drakcelery.workspace import Ahead, Prepared, Workspace
+from drakcelery.workspace import LOG_NAME, Ahead, Prepared, Workspace
 
 log = structlog.get_logger(__name__)
 
-LOG_NAME = "drakrun.log"
 _NEED_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
 
 
@@ -366,19 +365,21 @@ def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
     if analysis.is_test:
         # Karton's collector removes from its own bucket what no task refers to: the task comes first
         site.ledger.declare(_analysis_task(site, step, analysis, manifest)[1])
-    missing = left(workspace, manifest, bucket)
+    write_metadata(workspace.out, manifest.metadata)  # which is synced, as no file of the artifacts is
+    log_files = {LOG_NAME: workspace.log} if _has_log(workspace) else {}
+    keep = {artifact.name for artifact in manifest.artifacts} | set(log_files)
+    check = _still_wanted(site, step)
+    there = clear(site.storage, bucket, analysis.uid, keep=keep, out=workspace.out, check=check)
+    missing = left(workspace, manifest, bucket, there)
     log.info("uploading", bucket=bucket, files=len(missing), bytes=sum(one.size for one in missing))
     files = {artifact.name: workspace.out / artifact.name for artifact in missing}
-    write_metadata(workspace.out, manifest.metadata)  # which is synced, as no file of the artifacts is
-    if _has_log(workspace):
-        files[LOG_NAME] = workspace.log
     site.storage.upload_all(
         bucket,
         analysis.uid,
-        files | {METADATA: workspace.out / METADATA},
+        files | log_files | {METADATA: workspace.out / METADATA},
         last=METADATA,
         sha256={artifact.name: artifact.sha256 for artifact in missing},
-        check=_still_wanted(site, step),
+        check=check,
     )
     reach("upload.uploaded", step.uid)
     return step
@@ -522,6 +523,9 @@ def _keep_log(site: Site, analysis: Analysis, workspace: Workspace) -> None:
     bucket = _bucket(site, analysis)
     try:
         site.storage.ensure_bucket(bucket)
+        if site.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
+            log.warning("log_not_kept", error="there is a complete analysis of this uid, which is spared")
+            return
         site.storage.upload_all(bucket, analysis.uid, {LOG_NAME: workspace.log}, last=LOG_NAME)
     except StorageError as error:
         log.warning("log_not_kept", error=str(error))

@@ -45,7 +45,8 @@ def retry(settings: Settings, ledger: Ledger, uid: str, *, by: str) -> str:
     """Analyse a sample again whose analysis is over; returns the uid of the new Karton task.
 
     As karton-dashboard's retry: the task is queued for us once more under a new uid and its old ``orig_uid``,
-    and the old one is FINISHED (``KartonBackend.restart_task``).
+    and the old one is FINISHED (``KartonBackend.restart_task``). What was published keeps its uid, and the
+    new analysis gets one of its own.
 
     Raises:
         StackError: there is no such analysis, it is not over, it was retried before, or Karton has dropped
@@ -63,6 +64,8 @@ def retry(settings: Settings, ledger: Ledger, uid: str, *, by: str) -> str:
             )
         if record.state is State.FAILED and task.status is TaskState.FINISHED:
             raise StackError(f"analysis {record.uid} was retried before: its Karton task is Finished")
+        if record.state is State.PUBLISHED:
+            task.payload.pop("override_uid", None)  # its analysis stays as it is
         again = backend.restart_task(task)
     log.info("retried", uid=record.uid, task=again.uid, by=by)
     return str(again.uid)

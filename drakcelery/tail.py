@@ -22,8 +22,8 @@ from drakcelery.errors import BadTask
 from drakcelery.ledger import Ledger
 from drakcelery.records import Record
 from drakcelery.settings import Settings
-from drakcelery.stages import LOG_NAME
 from drakcelery.storage import Storage
+from drakcelery.workspace import LOG_NAME
 
 POLL_SECONDS = 1.0
 ANSWER_SECONDS = 2

@@ -18,6 +18,8 @@ from drakcelery.errors import InfrastructureError
 
 ValueT = TypeVar("ValueT", bound=Value)
 
+LOG_NAME = "drakrun.log"
+"""What our own code logged about an attempt."""
 _SHA256_LENGTH = 64
 """In hex."""
 
@@ -126,7 +128,7 @@ class Workspace:
     @property
     def log(self) -> Path:
         """What our own code logged about this attempt."""
-        return self.root / "drakrun.log"
+        return self.root / LOG_NAME
 
     @property
     def hooks(self) -> Path:

@@ -73,7 +73,8 @@ def _write(storage: Storage, bucket: str, key: str) -> Verdict:
         storage.rights.begin_and_abort(bucket, key)
         return warning(
             f"{bucket!r} can be read and written; {error}, so no object was put there to try",
-            "drakcelery itself removes nothing: grant s3:DeleteObject only if you want this tried in full.",
+            "Grant s3:DeleteObject: what an earlier attempt has left beside an analysis has to go, or that "
+            "analysis waits.",
         )
     data = (PROBE * (PART_SIZE // len(PROBE) + 1))[: PART_SIZE + 1]
     prefix, name = key.split("/")
@@ -130,8 +131,8 @@ CHECKS = (
     Check(
         name="s3.analyses",
         what="the bucket of the analyses is there, is not Karton's, and takes, gives and drops objects",
-        remedy="Grant s3:ListBucket, s3:GetObject, s3:PutObject and s3:AbortMultipartUpload on [drakcelery] "
-        "bucket to our key.",
+        remedy="Grant s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload "
+        "on [drakcelery] bucket to our key.",
         look=_analyses,
         needs=("s3.reachable",),
         seconds=60,

@@ -91,6 +91,17 @@ class Storage:
                     return None
                 raise
 
+    def holds(self, bucket: str, key: str) -> bool:
+        """Whether there is such an object; in no bucket there is none. Raises as :meth:`peek` does."""
+        with reading(self._server, bucket, key):
+            try:
+                self._server.client.stat_object(bucket, key)
+            except S3Error as error:
+                if error.code in (*MISSING, "NoSuchBucket"):
+                    return False
+                raise
+            return True
+
     def peek(self, bucket: str, key: str, length: int) -> tuple[int, bytes] | None:
         """(size in bytes, the first *length* of them) in one request; None if there is no such object.
 

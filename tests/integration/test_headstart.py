@@ -52,6 +52,11 @@ def artifact(workspace: Workspace, name: str, data: bytes) -> Artifact:
     return Artifact(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
+def storage_sizes(storage: Storage, bucket: str) -> dict[str, int]:
+    """What is in S3, by name."""
+    return {key.removeprefix("uid/"): size for key, size in storage.list(bucket, "uid/").items()}
+
+
 def manifest(*artifacts: Artifact) -> Manifest:
     """What collect found."""
     return Manifest(artifacts=artifacts, dumps_metadata=(), metadata={})
@@ -72,19 +77,22 @@ def test_what_is_ready_goes_at_once(storage: Storage, bucket: str, workspace: Wo
         noted = start.finish()
     assert set(noted.objects) == {small, large}
     workspace.save(noted)
-    assert left(workspace, manifest(small, large, later), bucket) == (later,)
+    assert left(workspace, manifest(small, large, later), bucket, storage_sizes(storage, bucket)) == (later,)
 
 
 def test_what_is_noted_must_agree(workspace: Workspace) -> None:
     """What an earlier collect noted counts for the same name, size, sha256 and bucket only."""
     one = artifact(workspace, "procmon.log", b"x")
-    assert left(workspace, manifest(one), "drakrun") == (one,)
+    there = {"procmon.log": 1, "other.log": 1}
+    assert left(workspace, manifest(one), "drakrun", there) == (one,)
     workspace.save(Uploaded(bucket="drakrun", objects=(one,)))
-    assert left(workspace, manifest(one), "drakrun") == ()
-    assert left(workspace, manifest(one), "other") == (one,)
+    assert left(workspace, manifest(one), "drakrun", there) == ()
+    assert left(workspace, manifest(one), "other", there) == (one,)
+    for gone in ({}, {"procmon.log": 2}):  # somebody has removed or replaced it since
+        assert left(workspace, manifest(one), "drakrun", gone) == (one,)
     for change in ({"name": "other.log"}, {"size": 2}, {"sha256": "0" * 64}):
         changed = one.model_copy(update=change)
-        assert left(workspace, manifest(changed), "drakrun") == (changed,)
+        assert left(workspace, manifest(changed), "drakrun", there) == (changed,)
 
 
 def test_storage_away_is_no_failure(services: Services, workspace: Workspace, bucket: str) -> None:

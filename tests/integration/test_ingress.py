@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import uuid
 from collections.abc import Callable
 
 import pytest
@@ -201,3 +203,28 @@ def test_what_cannot_be_analysed_is_refused(ingress: Ingress, sent: list[Record]
     assert gone is not None
     assert gone.error == f"the sample 'x.exe' is not in the bucket '{BUCKET}' any more"
     assert ingress.intake.inbox() == []
+
+
+@pytest.mark.parametrize(("override", "answer"), [("replace", State.QUEUED), ("refuse", State.FAILED)])
+def test_a_complete_analysis_is_spared(ingress: Ingress, override: str, answer: State) -> None:
+    """A task that names the uid of a complete analysis is refused, unless the settings say: replace (S8)."""
+    report(ingress, "rack-1", "win10", 1)
+    bucket = f"ingress-{uuid.uuid4().hex[:8]}"
+    ingress.storage.ensure_bucket(bucket)
+    put_bytes(ingress.storage, bucket, "done/metadata.json", b"{}")
+    put_bytes(ingress.storage, bucket, "failed/drakrun.log", b"x")
+    ours = ingress.settings.drakcelery.model_copy(update={"bucket": bucket, "override_finished": override})
+    strict = dataclasses.replace(ingress, settings=ingress.settings.model_copy(update={"drakcelery": ours}))
+    push(strict, "task-1", override_uid="done")
+    push(strict, "task-2", override_uid="failed")
+    while strict.work() is Turn.WORKED:
+        pass
+    first = strict.ledger.get("task-1" if override == "refuse" else "done")
+    taken = strict.ledger.get("failed")
+    assert first is not None
+    assert first.state is answer
+    assert taken is not None
+    assert taken.state is State.QUEUED
+    if override == "refuse":
+        assert "analysis done is complete" in str(first.error)
+        assert strict.ledger.get("done") is None

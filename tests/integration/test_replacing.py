@@ -1,0 +1,115 @@
+"""An analysis never mixes the artifacts of two runs, and one that is complete is spared."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakcelery.analysis import Stage, State
+from drakcelery.errors import InfrastructureError, StorageError
+from drakcelery.storage import Storage
+from tests.bench import Bench, bench
+from tests.objects import put_bytes
+
+__all__ = ("bench",)
+
+UP_TO_COLLECT = (Stage.PREPARE, Stage.RUN, Stage.COLLECT)
+
+
+def leave(bench: Bench, *names: str) -> None:
+    """What another run has left in the bucket."""
+    for name in names:
+        put_bytes(bench.site.storage, bench.bucket, f"a-1/{name}", b"of another run")
+
+
+def test_an_earlier_analysis_is_replaced_as_a_whole(bench: Bench) -> None:
+    """Of a complete analysis metadata.json goes first, and the rest before the new one comes (S8)."""
+    leave(bench, "metadata.json", "dumps.pcap", "tlsmon.log", "procmon.log", "inner/file")
+    bench.open()
+    bench.do(*UP_TO_COLLECT)
+    assert "metadata.json" not in bench.objects()
+    bench.do(Stage.UPLOAD, Stage.PUBLISH)
+    assert set(bench.objects()) == {"metadata.json", "dumps.zip", "procmon.log"}
+    for name in bench.objects():
+        found = bench.site.storage.peek(bench.bucket, f"a-1/{name}", 100)
+        assert found is not None
+        assert b"of another run" not in found[1]
+
+
+def test_a_second_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a first attempt had uploaded before it failed is not beside what the second one made (S8)."""
+    bench.open()
+    bench.do(*UP_TO_COLLECT)
+    upload_all = Storage.upload_all
+
+    def breaks(self: Storage, *args: object, **more: object) -> None:
+        upload_all(self, *args, **more)  # type: ignore[arg-type] # as it was called
+        leave(bench, "dumps.pcap")
+        raise ValueError("after the last object")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "upload_all", breaks)
+        with pytest.raises(InfrastructureError):
+            bench.do(Stage.UPLOAD)
+    assert {"metadata.json", "dumps.pcap"} <= set(bench.objects())
+    bench.do(*UP_TO_COLLECT)
+    assert "metadata.json" not in bench.objects()
+    bench.do(Stage.UPLOAD, Stage.PUBLISH)
+    assert set(bench.objects()) == {"metadata.json", "dumps.zip", "procmon.log"}
+    assert bench.record().attempts == 2
+
+
+def test_an_upload_that_is_done_again(bench: Bench) -> None:
+    """Delivered again after its last object, upload removes nothing and is done."""
+    bench.open()
+    bench.do(*UP_TO_COLLECT, Stage.UPLOAD)
+    before = bench.objects()
+    redis = bench.ledger.redis  # back to the moment before the ledger was told
+    redis.hset("drak:analysis:{a-1}", mapping={"done": "collect", "state": "UPLOADING"})
+
+    def remove(*_: object) -> None:
+        raise AssertionError("removed something")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Storage, "remove", remove)
+        bench.do(Stage.UPLOAD, Stage.PUBLISH)
+    assert bench.objects().keys() == before.keys()
+
+
+def test_what_may_not_be_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the right to remove nothing new is put beside the old: the analysis waits and says why."""
+    leave(bench, "metadata.json", "dumps.pcap")
+    bench.open()
+
+    def forbidden(_: Storage, bucket: str, key: str) -> None:
+        raise StorageError(f"may not remove {bucket}/{key}: grant s3:DeleteObject")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "remove", forbidden)
+        bench.do(*UP_TO_COLLECT)
+        assert set(bench.objects()) == {"metadata.json", "dumps.pcap"}
+        with pytest.raises(StorageError, match="grant s3:DeleteObject"):
+            bench.do(Stage.UPLOAD)
+    assert set(bench.objects()) == {"metadata.json", "dumps.pcap"}
+    assert bench.ledger.due() is None
+    bench.do(Stage.UPLOAD, Stage.PUBLISH)
+    assert bench.record().state is State.PUBLISHED
+    assert "dumps.pcap" not in bench.objects()
+
+
+def test_a_failure_leaves_a_complete_analysis_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of a later life that failed early is not put into an earlier, complete analysis (S8)."""
+    leave(bench, "metadata.json", "drakrun.log")
+    bench.open()
+
+    def fails(*_: object) -> None:
+        bench.workspace().log.write_text("of this run")
+        raise ValueError("no restore")
+
+    monkeypatch.setattr(type(bench.site.engine), "prepare", fails)
+    for _ in range(3):
+        with pytest.raises(InfrastructureError):
+            bench.do(Stage.PREPARE)
+    assert bench.record().state is State.FAILED
+    found = bench.site.storage.peek(bench.bucket, "a-1/drakrun.log", 100)
+    assert found is not None
+    assert found[1] == b"of another run"
