@@ -20,18 +20,21 @@ _FLOOR = "io.floor"
 
 
 @contextlib.contextmanager
-def together(state_dir: Path) -> Iterator[None]:
-    """Be at work beside others, but beside nobody who is :func:`alone`."""
+def together(place: Path) -> Iterator[None]:
+    """Be at work beside others, but beside nobody who is :func:`alone`.
+
+    *place* is the directory of the io worker, which it alone may change.
+    """
     with contextlib.ExitStack() as floor:
-        with _locked(state_dir / _GATE, fcntl.LOCK_EX):
-            floor.enter_context(_locked(state_dir / _FLOOR, fcntl.LOCK_SH))
+        with _locked(place / _GATE, fcntl.LOCK_EX):
+            floor.enter_context(_locked(place / _FLOOR, fcntl.LOCK_SH))
         yield
 
 
 @contextlib.contextmanager
-def alone(state_dir: Path) -> Iterator[None]:
+def alone(place: Path) -> Iterator[None]:
     """Wait until all others are done, and let nobody begin meanwhile."""
-    with _locked(state_dir / _GATE, fcntl.LOCK_EX), _locked(state_dir / _FLOOR, fcntl.LOCK_EX):
+    with _locked(place / _GATE, fcntl.LOCK_EX), _locked(place / _FLOOR, fcntl.LOCK_EX):
         yield
 
 

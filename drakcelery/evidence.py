@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import heapq
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from drakcelery.analysis import RawFiles
+from drakcelery.host import safe_files
 
 MOST_SIZES = 100
 """So many files are listed with their sizes: the largest. The digest speaks for all."""
@@ -31,7 +31,7 @@ def survey(directory: Path) -> RawFiles:
     Raises:
         OSError: it is not there, or cannot be read.
     """
-    files = sorted(_files(os.fsencode(directory)))
+    files = sorted((os.fsencode(path), status.st_size) for path, status in safe_files.walk(directory))
     digest = hashlib.sha256()
     for path, size in files:
         digest.update(b"%s\0%d\0" % (path, size))
@@ -64,14 +64,3 @@ def difference(noted: RawFiles, found: RawFiles, *, same_boot: bool) -> str | No
     if not same_boot and found.digest != noted.digest:
         return "its files are others"
     return None
-
-
-def _files(top: bytes) -> Iterator[tuple[bytes, int]]:
-    directories = [top]
-    while directories:
-        with os.scandir(directories.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    directories.append(entry.path)
-                else:
-                    yield os.path.relpath(entry.path, top), entry.stat(follow_symlinks=False).st_size

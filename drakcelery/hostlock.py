@@ -7,8 +7,11 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from drakcelery.errors import SettingsError
+from drakcelery.host import safe_files
+from drakcelery.host import state_dir as directories
 
 
 @contextlib.contextmanager
@@ -21,19 +24,29 @@ def sole_worker(state_dir: Path, host: str, *, role: str = "vm") -> Iterator[Non
     The kernel drops the lock with the process that holds it, however that ends.
 
     Raises:
-        SettingsError: another such worker runs on this *state_dir*.
+        SettingsError: another such worker runs on this *state_dir*, or others than its user may change what
+            only that user may (:mod:`drakcelery.host.state_dir`).
     """
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / f"{role}-worker.lock").open("a+") as file:
+    if role == "vm":
+        directories.own(state_dir)
+    path = (state_dir if role == "vm" else directories.own_io(state_dir)) / f"{role}-worker.lock"
+    with _opened(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise SettingsError(
                 f"{role} worker for host {host} is running already (pid {file.read().strip() or 'unknown'}, "
-                f"lock {file.name}): stop it first"
+                f"lock {path}): stop it first"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return os.fdopen(safe_files.open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be locked: {error.strerror}") from None

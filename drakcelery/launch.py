@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 
 from drakcelery import chain
-from drakcelery.errors import SettingsError
 from drakcelery.settings import Settings, environment_for
 
 IO_PROCESSES = 4
@@ -64,17 +63,6 @@ COMMANDS: dict[str, Callable[[Settings], list[str]]] = {
 
 
 def become_celery(role: str, settings: Settings) -> None:
-    """Replace this process by the ``celery`` command of *role*. Does not return.
-
-    Raises:
-        SettingsError: the state directory cannot be made.
-    """
-    state_dir = settings.drakcelery.state_dir
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"[drakcelery] state_dir = {state_dir}: cannot be made: {error.strerror}"
-        ) from None
+    """Replace this process by the ``celery`` command of *role*. Does not return."""
     command = [sys.executable, "-m", "celery", "--quiet", "-A", "drakcelery", *COMMANDS[role](settings)]
     os.execve(sys.executable, command, environment_for(settings.source))  # noqa: S606 no shell is wanted

@@ -22,6 +22,8 @@ from pathlib import Path
 from drakcelery import closures
 from drakcelery.closures import Closed, Closure
 from drakcelery.errors import SettingsError
+from drakcelery.host import safe_files
+from drakcelery.host import state_dir as directories
 
 
 class SlotState(enum.StrEnum):
@@ -110,32 +112,56 @@ os.register_at_fork(
 
 
 class SlotTable:
-    """The table at ``<state_dir>/slots.sqlite``. Cheap to make; keeps no connection between calls."""
+    """The table at ``<state_dir>/slots.sqlite``. Keeps no connection between calls.
+
+    The file is the vm worker's alone, and is made when it is first asked for: the other processes of a host
+    have such an object as well, and never ask.
+    """
 
     def __init__(
         self, state_dir: Path, *, quarantine_after: int, freed: Callable[[], None] = lambda: None
     ) -> None:
-        """Open or create the table; a slot is QUARANTINED after so many failed restores in a row.
+        """A slot is QUARANTINED after so many failed restores in a row.
 
         *freed* is called whenever a slot was given back here, in the process that did it.
-
-        Raises :class:`SettingsError` where *state_dir* cannot be written.
         """
         self._limit = quarantine_after
         self._freed = freed
+        self._state_dir = state_dir
         self._path = state_dir / "slots.sqlite"
+        self._made = False
+
+    def make(self) -> None:
+        """Make the file where it is not there; any other call does it as well.
+
+        Raises :class:`SettingsError` where *state_dir* cannot be written, or others may change it.
+        """
+        directories.own(self._state_dir)
         try:
-            state_dir.mkdir(parents=True, exist_ok=True)
-            # SQLite would make it 0644 at most, whatever the umask: the group could not write it
-            self._path.touch(mode=0o666)
-            with self._transaction() as database:
+            # SQLite follows links, and gives what it makes a mode by the umask
+            descriptor = safe_files.open_regular(self._path, os.O_RDWR | os.O_CREAT)
+            try:
+                os.fchmod(descriptor, 0o600)
+            finally:
+                os.close(descriptor)
+            with self._opened() as database:
                 database.execute(_SCHEMA)
                 database.execute(closures.SCHEMA)
         except (OSError, sqlite3.OperationalError) as error:
-            raise SettingsError(f"[drakcelery] state_dir = {state_dir}: cannot be written: {error}") from None
+            raise SettingsError(
+                f"[drakcelery] state_dir = {self._state_dir}: cannot be written: {error}"
+            ) from None
+        self._made = True
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if not self._made:
+            self.make()
+        with self._opened() as database:
+            yield database
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
         with (
             _in_transaction,
             contextlib.closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as database,

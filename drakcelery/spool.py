@@ -7,13 +7,13 @@ has caught up. Work in hand goes on in any case.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from pathlib import Path
 
 import structlog
 
+from drakcelery.host import safe_files
 from drakcelery.monitoring import metrics
 from drakcelery.settings_sections import DrakcelerySection
 from drakcelery.workspace import Workspace
@@ -82,15 +82,8 @@ class Spool:
 
 
 def _size(directory: Path) -> int:
-    """What a directory takes of the disk. Links are not followed; what is gone meanwhile takes nothing."""
-    size, directories = 0, [str(directory)]
-    while directories:
-        try:
-            with os.scandir(directories.pop()) as entries:
-                for entry in entries:
-                    size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
-                    if entry.is_dir(follow_symlinks=False):
-                        directories.append(entry.path)
-        except FileNotFoundError:
-            continue
-    return size
+    """What the files of a directory take of the disk; what is gone meanwhile takes nothing."""
+    try:
+        return sum(status.st_blocks for _, status in safe_files.walk(directory)) * _BLOCK
+    except OSError:  # it was removed, or is not what its name says
+        return 0

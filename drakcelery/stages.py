@@ -39,6 +39,8 @@ from drakcelery.errors import (
 )
 from drakcelery.faults import reach
 from drakcelery.headstart import clear, head_start, left
+from drakcelery.host import safe_files
+from drakcelery.host import state_dir as directories
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
 from drakcelery.monitoring import metrics, tracing
@@ -129,7 +131,9 @@ def _fenced(
         reach(f"{stage.value}.entered", step.uid)
         with (
             tracing.stage(work),
-            Pulse(site.ledger, step.uid, step.attempt, token=token, stop=_stopper(site, step)) as pulse,
+            Pulse(
+                site.ledger, step.uid, step.attempt, token=token, stop=_stopper(site, stage, step)
+            ) as pulse,
         ):
             try:
                 following = _BODIES[stage](site, step, _analysis(record), workspace)
@@ -162,14 +166,14 @@ def _enter(
     )
     if stage not in _NEED_FILES:
         return enter()
-    state_dir = site.settings.drakcelery.state_dir
-    company.enter_context(together(state_dir))
+    place = directories.own_io(site.settings.drakcelery.state_dir)
+    company.enter_context(together(place))
     try:
         return enter(beside_others=True)
     except NeedsSolitude:
         company.close()
         log.warning("waits_to_be_alone")
-        company.enter_context(alone(state_dir))
+        company.enter_context(alone(place))
         return enter()
 
 
@@ -179,11 +183,18 @@ def _analysis(record: Record) -> Analysis:
     return record.analysis
 
 
-def _stopper(site: Site, step: Step) -> Callable[[], None]:
-    """What ends the work of a stale delivery: its guest is destroyed, which ends prepare and run."""
+def _stopper(site: Site, stage: Stage, step: Step) -> Callable[[], None]:
+    """What ends the work of a stale delivery: its guest is destroyed, which ends prepare and run.
+
+    The other stages have none, and may not look into the slot table.
+    """
 
     def stop() -> None:
-        if step.slot is not None and site.slots.holds(step.slot, step.uid, step.attempt):
+        if (
+            stage not in _NEED_FILES
+            and step.slot is not None
+            and site.slots.holds(step.slot, step.uid, step.attempt)
+        ):
             end_guest(site.engine, step.slot)
 
     return stop
@@ -265,6 +276,7 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
 def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     if workspace.has(Outcome):
         _check_evidence(workspace)
+        workspace.hand_over()
         log.info("run_was_done")  # by a process that died before it could say so
         return step
     slot = _slot(step)
@@ -278,6 +290,7 @@ def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> St
     noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
     workspace.save(outcome.model_copy(update=noted))
     reach("run.saved", step.uid)
+    workspace.hand_over()
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step
 
@@ -387,7 +400,7 @@ def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
 
 def _has_log(workspace: Workspace) -> bool:
     """With a high log_level there may be nothing in it."""
-    return workspace.log.is_file() and workspace.log.stat().st_size > 0
+    return safe_files.is_regular(workspace.log) and workspace.log.lstat().st_size > 0
 
 
 def _still_wanted(site: Site, step: Step) -> Callable[[], None]:

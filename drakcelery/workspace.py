@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -15,6 +12,8 @@ from drakcelery import evidence
 from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome, Value
 from drakcelery.engines import Detonation
 from drakcelery.errors import InfrastructureError
+from drakcelery.host import safe_files
+from drakcelery.host import state_dir as directories
 
 ValueT = TypeVar("ValueT", bound=Value)
 
@@ -22,6 +21,8 @@ LOG_NAME = "drakrun.log"
 """What our own code logged about an attempt."""
 _SHA256_LENGTH = 64
 """In hex."""
+MOST_SAVED = 256 * 1024**2
+"""Bytes of a value that is kept for a later stage; the manifest of 100,000 dumps has a tenth of it."""
 
 
 class Prepared(Value):
@@ -56,9 +57,8 @@ class Ahead:
 
     def clear(self) -> None:
         """Begin anew, without what a worker that died left here."""
-        if self.root.exists():
-            shutil.rmtree(self.root)
-        self.root.mkdir(mode=0o700)
+        safe_files.remove_tree(self.root)
+        self.root.mkdir(mode=directories.PRIVATE)
 
     def all(self) -> dict[tuple[str, int], Path]:
         """The complete ones, by uid and attempt."""
@@ -97,19 +97,23 @@ class Ahead:
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """Paths of one attempt, all below *root*. The engine writes to ``raw``, collect to ``out``."""
+    """Paths of one attempt, all below *root*. The engine writes to ``raw``, collect to ``out``.
+
+    Until the run is over it is closed to all but the vm worker's user; :meth:`hand_over` opens it to the io
+    worker's group, and from then on the vm worker trusts nothing in it (:mod:`drakcelery.host.state_dir`).
+    """
 
     root: Path
 
     @classmethod
     def of(cls, state_dir: Path, uid: str, attempt: int) -> Workspace:
         """Where an attempt's files are. *uid* was checked at ingress: it is a plain name."""
-        return cls(root=state_dir / "workspaces" / f"{uid}.{attempt}")
+        return cls(root=directories.workspaces(state_dir) / f"{uid}.{attempt}")
 
     @classmethod
     def all(cls, state_dir: Path) -> Iterator[tuple[Workspace, str, int]]:
         """Every workspace there is, with the uid and attempt that it belongs to."""
-        parent = state_dir / "workspaces"
+        parent = directories.workspaces(state_dir)
         for path in sorted(parent.iterdir()) if parent.is_dir() else ():
             uid, _, attempt = path.name.rpartition(".")
             if uid and attempt.isdecimal():
@@ -139,13 +143,21 @@ class Workspace:
         """Begin anew, whatever an earlier delivery of the same message left here."""
         self.remove()
         for directory in (self.root, self.root / "sample", self.raw, self.out):
-            directory.mkdir(parents=True, mode=0o770)
+            directory.mkdir(parents=True, mode=directories.PRIVATE)
+
+    def hand_over(self) -> None:
+        """The run is over: from now on the files are the io worker's as well. To be done again does no harm.
+
+        Raises :class:`InfrastructureError` where the disk does not do as told.
+        """
+        try:
+            safe_files.share(self.root)
+        except OSError as error:
+            raise InfrastructureError(f"workspace {self.root}: cannot be handed over: {error}") from None
 
     def remove(self) -> None:
         """Delete everything; nothing there is fine, and so is somebody else who deletes it as well."""
-        while self.root.exists():
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(self.root)
+        safe_files.remove_tree(self.root)
 
     def sample(self, analysis: Analysis) -> Path:
         """The sample, under the name it has in the guest."""
@@ -157,24 +169,17 @@ class Workspace:
         What only matters while a guest runs need not be durable: it goes down with the host. To wait for the
         disk takes seconds on a host that writes dumps, and a slot is held meanwhile.
         """
-        target = self._file(type(value))
-        temporary = target.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(value.model_dump_json())
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(target)
+        safe_files.replace(self._file(type(value)), value.model_dump_json().encode(), durable=durable)
 
     def has(self, kind: type[Value]) -> bool:
         """Whether an earlier stage has saved a value of this kind."""
-        return self._file(kind).is_file()
+        return safe_files.is_regular(self._file(kind))
 
     def load(self, kind: type[ValueT]) -> ValueT:
         """What an earlier stage saved. Raises :class:`InfrastructureError` where it is gone."""
         path = self._file(kind)
         try:
-            return kind.model_validate_json(path.read_text(encoding="utf-8"))
+            return kind.model_validate_json(safe_files.read(path, most=MOST_SAVED))
         except (OSError, ValueError) as error:
             raise InfrastructureError(f"workspace {self.root}: {path.name} cannot be read: {error}") from None
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import stat
 from pathlib import Path
 
 from drakcelery.errors import EngineError
-
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""O_NONBLOCK: opening a FIFO that nobody writes to must not wait for ever."""
+from drakcelery.host import safe_files
 
 
 class UntrustedFileError(EngineError):
@@ -27,20 +23,13 @@ def open_untrusted(name: Path | str, *, directory: int | None = None) -> io.File
         FileNotFoundError: there is nothing of this name.
     """
     try:
-        descriptor = os.open(name, _FLAGS, dir_fd=directory)
+        return io.FileIO(safe_files.open_regular(name, directory=directory), "rb")
+    except safe_files.UnsafeFile:
+        raise UntrustedFileError(_sentence(name)) from None
     except PermissionError:
         raise EngineError(
             f"{os.fspath(name)!r} of the engine's output may not be read by this user (uid {os.getuid()})"
         ) from None
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link; a socket
-            raise UntrustedFileError(_sentence(name)) from None
-        raise
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(descriptor)
-        raise UntrustedFileError(_sentence(name))
-    return io.FileIO(descriptor, "rb")
 
 
 def open_untrusted_directory(path: Path) -> int:
@@ -51,11 +40,9 @@ def open_untrusted_directory(path: Path) -> int:
         FileNotFoundError: there is nothing of this name.
     """
     try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise UntrustedFileError(f"{str(path)!r} of the engine's output is not a directory") from None
-        raise
+        return safe_files.open_directory(path)
+    except safe_files.UnsafeFile:
+        raise UntrustedFileError(f"{str(path)!r} of the engine's output is not a directory") from None
 
 
 def _sentence(name: Path | str) -> str:

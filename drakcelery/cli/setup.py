@@ -12,7 +12,7 @@ import click
 
 from drakcelery.deploy import configuration, plan, writing
 from drakcelery.deploy.plan import CONFIG, Plan, Status, Wish
-from drakcelery.deploy.units import ROLES, unit_name
+from drakcelery.deploy.units import ROLES, operators, unit_name
 
 
 @click.command()
@@ -67,7 +67,7 @@ def init(
     )
     made = plan.make(wish)
     if not dry_run:
-        writing.write(made, root, group=user)
+        writing.write(made, root, group=operators(user))
     click.echo("\n".join(_report(made, dry_run=dry_run)))
     if dry_run:
         for target in (one for one in made.targets if one.status in (Status.NEW, Status.REPLACED)):

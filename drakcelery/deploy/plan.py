@@ -34,7 +34,8 @@ INSTALL_INFO = PurePosixPath("/etc/drakrun/install.json")
 """DRAKVUF Sandbox of any release writes it once its VM is installed."""
 
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+@-]+")
-PLAIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+PLAIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,20}")
+"""Short enough for the name of the people's group, which is made of it."""
 
 
 class Status(enum.StrEnum):
@@ -123,8 +124,8 @@ def make(wish: Wish) -> Plan:
 def _check(wish: Wish) -> None:
     if not PLAIN_USER.fullmatch(wish.user) or wish.user == "root":
         raise SettingsError(
-            f"--user {wish.user}: expected a user name other than root: small letters, digits, '_', '-'; "
-            "the vm worker of a Xen host is root's in any case"
+            f"--user {wish.user}: expected a user name other than root: up to 21 small letters, digits, '_', "
+            "'-'; the vm worker of a Xen host is root's in any case"
         )
     if not PLAIN_PATH.fullmatch(str(wish.program)):
         raise SettingsError(

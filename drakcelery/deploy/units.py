@@ -104,7 +104,7 @@ class Machine:
     config: PurePosixPath
     state_dir: PurePosixPath
     user: str
-    """Name of the user, and of its group."""
+    """Name of the user, and of its group, which is the services' alone."""
     engine: str
     """``drakvuf`` needs root for its vm worker; the others run as *user*."""
     drakrun_dir: PurePosixPath
@@ -113,6 +113,21 @@ class Machine:
     """``[drakcelery] stop_seconds``: how long running guests may go on after SIGTERM."""
     longest_run: int
     """Seconds that the longest analysis may run, grace included."""
+
+    @property
+    def operators(self) -> str:
+        """The group of the people who use the command line: it may read the configuration file."""
+        return operators(self.user)
+
+    @property
+    def is_roots(self) -> bool:
+        """Whether the vm worker is root."""
+        return self.engine == "drakvuf"
+
+
+def operators(user: str) -> str:
+    """Name of the people's group, beside the services' user."""
+    return f"{user}-operators"
 
 
 def unit_name(role: str) -> str:
@@ -129,7 +144,7 @@ def stop_timeout(role: Role, machine: Machine) -> int:
 
 def unit(role: Role, machine: Machine) -> str:
     """The text of a role's unit."""
-    as_root = role.name == "vm" and machine.engine == "drakvuf"
+    as_root = role.name == "vm" and machine.is_roots
     sections = {
         "Unit": [
             f"Description=drakcelery {role.name}: {role.description}",
@@ -164,7 +179,7 @@ def _identity(machine: Machine, *, as_root: bool) -> list[str]:
         *(["# The hypervisor is root's"] if as_root else []),
         f"User={'root' if as_root else machine.user}",
         f"Group={machine.user}",
-        "# What one worker of the host writes, the other reads and removes: through the group",
+        "# What the io worker is given when a run is over it reads and removes through the group",
         "UMask=0007",
     ]
 
@@ -234,25 +249,29 @@ def _xen_confinement() -> list[str]:
 
 
 def sysusers(machine: Machine) -> str:
-    """sysusers.d(5): the user that all but a Xen host's vm worker run as, and its group."""
+    """sysusers.d(5): the user that all but a Xen host's vm worker run as, its group, and the people's."""
     return (
         "# Written by drakcelery init.\n"
+        "# People are put into this group, never into the services' one:\n"
+        f"g {machine.operators} -\n"
         f'u {machine.user} - "drakcelery" {machine.state_dir} /usr/sbin/nologin\n'
+        f"m {machine.user} {machine.operators}\n"
     )
 
 
 def tmpfiles(machine: Machine) -> str:
-    """tmpfiles.d(5): what both workers of a host share, root's and the user's, and the file with secrets.
+    """tmpfiles.d(5): the directories of :mod:`drakcelery.host.state_dir`, and the file with secrets.
 
-    The directory is root's, so that no other user can put a link in its place; its group is inherited by all
-    that is made in it. The slot table is made here because SQLite would give it a mode that its group cannot
-    write, whatever the umask.
+    What root's vm worker opens only root may change; the group may look. The group of ``workspaces`` is
+    inherited by what is made in it.
     """
     state_dir, user = machine.state_dir, machine.user
+    owner = "root" if machine.is_roots else user
     lines = [
-        f"d {state_dir} 2770 root {user} -",
-        f"d {state_dir}/workspaces 2770 root {user} -",
-        f"f {state_dir}/slots.sqlite 0660 root {user} -",
-        f"z {machine.config} 0640 root {user} -",
+        f"d {state_dir} 0750 {owner} {user} -",
+        f"d {state_dir}/workspaces 2750 {owner} {user} -",
+        f"d {state_dir}/engine 0700 {owner} {user} -",
+        f"d {state_dir}/io 0700 {user} {user} -",
+        f"z {machine.config} 0640 root {machine.operators} -",
     ]
     return "\n".join(["# Written by drakcelery init.", *lines, ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import shutil
 import stat
@@ -15,10 +16,12 @@ import psutil
 from rich.filesize import decimal
 
 from drakcelery import redistime
+from drakcelery.deploy.units import operators
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
 from drakcelery.filetype import describe_file
+from drakcelery.host import state_dir as directories
 from drakcelery.settings import DrakcelerySection
 
 CLOCK_SECONDS = 5.0
@@ -130,20 +133,13 @@ def _owners(subject: Subject) -> Verdict:
                 f"{worker.node} runs as the user {worker.uid}; Xen's tools need root",
                 "Start the vm worker as root; the units of drakcelery init do.",
             )
-    shared = [path for path in (ours.state_dir, ours.state_dir / "workspaces") if path.is_dir()]
-    files = [path for path in (ours.state_dir / "slots.sqlite",) if path.is_file()]
-    for worker in workers:
-        for path in (*shared, *files):
-            found = path.stat()
-            if not may_write(found, worker):
-                mode = f"owner {found.st_uid}, group {found.st_gid}, mode {stat.S_IMODE(found.st_mode):04o}"
-                return failed(f"{worker.node}, user {worker.uid}, may not write {path} ({mode})")
-    if len({worker.uid for worker in workers}) > 1:
-        loose = [path for path in shared if not path.stat().st_mode & stat.S_ISGID]
-        if loose:
-            return failed(
-                f"the workers have different users, and what one makes in {loose[0]} does not get its group"
-            )
+    try:
+        if (trouble := _trouble(ours.state_dir, workers)) is not None:
+            return failed(trouble)
+    except PermissionError as error:
+        return skipped(
+            f"{error.filename} may not be looked at by the user {os.geteuid()}; run doctor as root"
+        )
     needless = [worker.node for worker in workers if worker.uid == 0 and worker.node.startswith("io@")]
     if needless:
         return warning(
@@ -151,6 +147,70 @@ def _owners(subject: Subject) -> Verdict:
             "Start the io worker as a user of its own; the units of drakcelery init do.",
         )
     return ok(", ".join(f"{worker.node} runs as the user {worker.uid}" for worker in workers))
+
+
+def _trouble(state_dir: Path, workers: Sequence[Worker]) -> str | None:
+    """What is wrong with the directories of *workers*."""
+    for worker in workers:
+        for path in own_places(state_dir, worker):
+            found = path.stat()
+            if not may_write(found, worker):
+                return f"{worker.node}, user {worker.uid}, may not write {path} ({_mode(found)})"
+    owner = next((worker.uid for worker in workers if worker.node.startswith("vm@")), None)
+    if owner is not None and (loose := loose_place(state_dir, owner)) is not None:
+        return f"{loose}, and {workers[0].node} trusts what is there"
+    return None
+
+
+def own_places(state_dir: Path, worker: Worker) -> list[Path]:
+    """The directories and files, of those that are there, that a worker writes to."""
+    if worker.node.startswith("io@"):
+        places = [directories.of_io_worker(state_dir)]
+    else:
+        places = [state_dir, directories.workspaces(state_dir), directories.engine(state_dir)]
+        places.append(state_dir / "slots.sqlite")
+    return [path for path in places if path.exists()]
+
+
+def loose_place(state_dir: Path, owner: int) -> str | None:
+    """What of the vm worker's directories another user than *owner* and root may change, or lead away."""
+    for path in (*reversed(state_dir.resolve().parents), state_dir, directories.workspaces(state_dir)):
+        if not path.exists():
+            continue
+        found = path.stat()
+        is_above = path in state_dir.resolve().parents
+        by_others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if is_above and found.st_mode & stat.S_ISVTX:
+            by_others = 0  # as in /tmp: nobody can move what is another's
+        if found.st_uid not in (0, owner) or by_others:
+            return f"{path} may be changed by others than the user {owner} ({_mode(found)})"
+    for path in (directories.engine(state_dir), state_dir / "ahead"):
+        if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return f"{path} is open to others than the user {owner} ({_mode(path.stat())})"
+    return None
+
+
+def _mode(found: os.stat_result) -> str:
+    return f"owner {found.st_uid}, group {found.st_gid}, mode {stat.S_IMODE(found.st_mode):04o}"
+
+
+def _people(subject: Subject) -> Verdict:
+    """Who of the people is in the group of the services, by the group of the directories."""
+    state_dir = subject.settings.drakcelery.state_dir
+    if not state_dir.is_dir():
+        return skipped(f"{state_dir} is not there")
+    try:
+        group = grp.getgrgid(state_dir.stat().st_gid)
+    except KeyError:
+        return skipped("the group of state_dir has no name here")
+    people = [name for name in group.gr_mem if name != group.gr_name]
+    if group.gr_gid == 0 or not people:
+        return ok(f"nobody but the services is in the group {group.gr_name}")
+    return warning(
+        f"{', '.join(people)} in the group {group.gr_name} can read samples and change what is published",
+        f"gpasswd --delete {people[0]} {group.gr_name}, and, to use the command line: "
+        f"gpasswd --add {people[0]} {operators(group.gr_name)}",
+    )
 
 
 def _running(host: str) -> Iterator[Worker]:
@@ -201,8 +261,8 @@ CHECKS: Sequence[Check] = (
     Check(
         name="host.state_dir",
         what="[drakcelery] state_dir is a local directory that can be written",
-        remedy="install -d -m 2770 -o root -g drakcelery STATE_DIR, or run doctor as the user of the "
-        "workers.",
+        remedy="drakcelery init --force, then systemd-tmpfiles --create /etc/tmpfiles.d/drakcelery.conf; or "
+        "run doctor as the user of the vm worker.",
         look=_state_dir,
         needs=("settings.load",),
     ),
@@ -215,11 +275,18 @@ CHECKS: Sequence[Check] = (
     ),
     Check(
         name="host.owners",
-        what="both workers may write there, vm as root for Xen, io without",
-        remedy="install -d -m 2770 -o root -g drakcelery STATE_DIR STATE_DIR/workspaces, chgrp drakcelery "
-        "and chmod g+rw what is in them, the io worker in that group, and UMask=0007 for both.",
+        what="each worker may write its own directories, and nobody else the vm worker's",
+        remedy="drakcelery init --force writes the units and the directories' owners and modes; "
+        "systemd-tmpfiles --create /etc/tmpfiles.d/drakcelery.conf sets them.",
         look=_owners,
-        needs=("host.state_dir",),
+        needs=("settings.load",),
+    ),
+    Check(
+        name="host.people",
+        what="only services are in the group of the services",
+        remedy="Put people into the group drakcelery-operators: it may read the configuration file.",
+        look=_people,
+        needs=("settings.load",),
     ),
 )
 """In their order."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from drakcelery.closures import Closed
 from drakcelery.errors import StackError
 from drakcelery.gate import Gate
 from drakcelery.ground import is_io_worker, is_vm_worker
+from drakcelery.host import safe_files
 from drakcelery.janitor import host_status, in_redis_time
 from drakcelery.monitoring.mailbox import SILENT, Reply, answered_by
 from drakcelery.records import HostStatus, Record, SlotStatus
@@ -254,11 +254,11 @@ def read_log(path: Path, offset: int, most: int) -> tuple[list[str], int]:
     A line longer than that comes in pieces. There are none where the file is not there (yet, or any more).
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = safe_files.open_regular(path)
     except OSError:
         return [], offset
     try:
-        data = os.pread(descriptor, most, offset) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        data = os.pread(descriptor, most, offset)
     finally:
         os.close(descriptor)
     end = data.rfind(b"\n") + 1

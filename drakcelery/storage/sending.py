@@ -19,6 +19,7 @@ from minio.error import MinioException, S3Error
 
 from drakcelery import etag, s3client
 from drakcelery.errors import EvidenceLost, StorageAway
+from drakcelery.host import safe_files
 from drakcelery.monitoring import metrics
 from drakcelery.storage.receiving import SHA256_HEADER, receive
 from drakcelery.storage.server import Server, WrongBytesError
@@ -90,7 +91,7 @@ class Sending:
             EvidenceLost: there is no file, or nothing in it.
         """
         with _local(name):
-            size = path.stat().st_size
+            size = path.lstat().st_size
         if not size:
             raise EvidenceLost(f"{name} is empty: nothing of it would be stored")
         self.size += size
@@ -113,7 +114,7 @@ class Sending:
             if self._check is not None:
                 self._check()
             with _local(name):
-                opened = path.open("rb")
+                opened = safe_files.opened(path)
             with opened as file, s3client.fenced(self._before_a_repeat), self._errors(name):
                 if size > PART_SIZE:
                     self._put_large(name, file, size, sha256 or _sha256(file, size))

@@ -191,10 +191,11 @@ def apart(directories: Sequence[Path], hold: Path) -> Callable[[], None]:
     return child
 
 
-def become(unit: Path, ids: Mapping[str, int], hold: Path) -> Callable[[], None]:
+def become(unit: Path, ids: Mapping[str, int], hold: Path, *, also: Sequence[int] = ()) -> Callable[[], None]:
     """What to call in a child of root before its program begins, to be what the unit says.
 
-    *ids* has the number of each user and group by name; *hold* is an empty directory.
+    *ids* has the number of each user and group by name; *hold* is an empty directory; *also* are the further
+    groups that the system has the services' user in.
     """
     service = read(unit)
     uid, gid = ids[service["User"][0]], ids[service["Group"][0]]
@@ -207,7 +208,7 @@ def become(unit: Path, ids: Mapping[str, int], hold: Path) -> Callable[[], None]
             _open_the_way(closed, hold)
         for number in unwanted:
             _call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
-        os.setgroups([])
+        os.setgroups(also if uid else [])
         os.setgid(gid)
         os.setuid(uid)
         os.umask(mask)

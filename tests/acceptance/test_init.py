@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from drakcelery.celery import make_ledger
 from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import MARK, end_marked
+from drakcelery.host import state_dir as directories
 from drakcelery.ledger import Ledger
 from drakcelery.records import Record
 from tests.acceptance import sandboxed
@@ -63,6 +65,8 @@ class Machine:
     said: str
     ids: Mapping[str, int]
     """Number of each user, which is that of its group, by name."""
+    groups: Mapping[str, int]
+    """Number of each group by name."""
     secret: str
 
     @property
@@ -128,7 +132,12 @@ def machine(services: Services, root: Path) -> Machine:
         subprocess.run([*program.split(), f"--root={root}"], check=True, capture_output=True)
     users = [line.split(":") for line in (root / "etc/passwd").read_text().splitlines()]
     ids = {name: int(uid) for name, _, uid, *_ in users}
-    return Machine(root=root, said=done.stdout + done.stderr, ids={"root": 0, **ids}, secret=secret)
+    lines = [line.split(":") for line in (root / "etc/group").read_text().splitlines()]
+    groups = {name: int(gid) for name, _, gid, _ in lines}
+    assert [line[3] for line in lines if line[0] == "drakcelery-operators"] == ["drakcelery"]
+    return Machine(
+        root=root, said=done.stdout + done.stderr, ids={"root": 0, **ids}, groups=groups, secret=secret
+    )
 
 
 def test_old_settings_are_taken_over(machine: Machine, services: Services) -> None:
@@ -158,7 +167,9 @@ def test_secrets_are_not_printed(machine: Machine, tmp_path: Path) -> None:
     assert "secret_key = ***" in shown.stdout
     assert machine.secret not in machine.said + shown.stdout + shown.stderr
     status = machine.config.stat()
-    assert (oct(status.st_mode)[-4:], status.st_uid, status.st_gid) == ("0640", 0, machine.ids["drakcelery"])
+    people = machine.groups["drakcelery-operators"]
+    assert (oct(status.st_mode)[-4:], status.st_uid, status.st_gid) == ("0640", 0, people)
+    assert people != machine.ids["drakcelery"]
 
 
 def test_nothing_is_enabled_unasked(machine: Machine, tmp_path: Path) -> None:
@@ -221,7 +232,8 @@ def joined(machine: Machine) -> Iterator[Joined]:
     """The units' processes on a Karton of their own."""
     hold = machine.root / "hold"
     hold.mkdir(exist_ok=True)
-    children = {role: sandboxed.become(machine.unit(role), machine.ids, hold) for role in ROLES}
+    also = [machine.groups["drakcelery-operators"]]
+    children = {role: sandboxed.become(machine.unit(role), machine.ids, hold, also=also) for role in ROLES}
     can = subprocess.run(
         [sys.executable, "-c", ""], preexec_fn=children["io"], check=False, capture_output=True
     )
@@ -327,8 +339,8 @@ def test_sandbox_refuses_what_units_do(machine: Machine, role: str, program: str
     assert (done.returncode == 0) is allowed, done.stderr
 
 
-def test_state_belongs_to_the_group(joined: Joined) -> None:
-    """Whatever the services leave behind is open to their group, and closed to everyone else."""
+def test_state_belongs_to_its_worker(joined: Joined) -> None:
+    """What the services leave is closed to everyone else, and the group may change no directory of root's."""
     group = joined.machine.ids["drakcelery"]
     left = [joined.machine.state_dir, *joined.machine.state_dir.rglob("*")]
     assert {path.name for path in left} >= {"slots.sqlite", "vm-worker.lock", "io-worker.lock", "workspaces"}
@@ -336,7 +348,11 @@ def test_state_belongs_to_the_group(joined: Joined) -> None:
         status = path.stat()
         assert status.st_gid == group, path
         assert oct(status.st_mode)[-1] == "0", path
-    assert oct((joined.machine.state_dir / "slots.sqlite").stat().st_mode)[-3:] == "660"
+        if path.is_dir():
+            io_s = path.is_relative_to(directories.of_io_worker(joined.machine.state_dir))
+            assert status.st_uid == (joined.machine.ids["drakcelery"] if io_s else 0), path
+            assert not status.st_mode & stat.S_IWGRP, path
+    assert oct((joined.machine.state_dir / "slots.sqlite").stat().st_mode)[-3:] == "600"
 
 
 def test_sigterm_to_the_main_process_ends_a_service(joined: Joined) -> None:
@@ -394,11 +410,13 @@ def test_pages_commands_run(page: str, root: Path) -> None:
     assert (ours.redis.host, ours.slots) == ("karton", {"vm-1": "default"})
     group = next(line for line in (etc / "group").read_text().splitlines() if line.startswith("drakcelery:"))
     gid = int(group.split(":")[2])
-    for path, mode in (
-        (etc / "drakcelery/config.ini", "640"),
-        (state, "2770"),
-        (state / "slots.sqlite", "660"),
+    people = next(line for line in (etc / "group").read_text().splitlines() if "-operators:" in line)
+    for path, mode, of in (
+        (etc / "drakcelery/config.ini", "640", int(people.split(":")[2])),
+        (state, "750", gid),
+        (state / "workspaces", "2750", gid),
+        (state / "engine", "700", gid),
     ):
         status = path.stat()
-        assert (f"{status.st_mode & 0o7777:o}", status.st_uid, status.st_gid) == (mode, 0, gid), path
+        assert (f"{status.st_mode & 0o7777:o}", status.st_uid, status.st_gid) == (mode, 0, of), path
     assert not (etc / "systemd/system/multi-user.target.wants/drakcelery-io.service").exists()

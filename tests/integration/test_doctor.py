@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import grp
 import json
 import os
 import shutil
@@ -465,39 +466,77 @@ def test_a_full_disk(settings: Settings, tmp_path: Path) -> None:
         assert "No space left on device" in failure(small, "host.state_dir")
 
 
-def test_a_worker_that_may_not_write(settings: Settings) -> None:
-    """An io worker of another user is found by its command line, and needs the group of the directory."""
-    require(os.geteuid() == 0, "only root starts a process of another user")
-    path = settings.drakcelery.state_dir
-    (path / "workspaces").mkdir(parents=True)
-    path.chmod(0o755)
-    node = f"io@{settings.drakcelery.host}"
+@contextlib.contextmanager
+def worker_of(node: str, uid: int) -> Iterator[None]:
+    """A process that looks like a worker's main process."""
     code = "import sys; print('up', flush=True); sys.stdin.read()"
-    worker = subprocess.Popen(
+    with subprocess.Popen(
         ["/usr/bin/env", "python3", "-c", code, f"--hostname={node}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        user=65534,
-        group=65534,
+        user=uid,
+        group=uid,
         extra_groups=[],
         cwd="/",
         env={"PATH": "/usr/bin:/bin"},
-    )
-    assert worker.stdout is not None
-    with worker:
-        assert worker.stdout.readline() == b"up\n"
-        said = failure(settings, "host.owners")
-        for directory in (path, path / "workspaces"):
-            os.chown(directory, 0, 65534)
-            directory.chmod(0o2770)
-        assert look(settings, "host.owners")["host.owners"].status is Status.OK
-        (path / "slots.sqlite").touch(mode=0o644)
-        table = failure(settings, "host.owners")
+    ) as worker:
         assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"up\n"
+        yield
         worker.stdin.close()
-    assert f"{node}, user 65534, may not write {path} " in said
-    assert "2770" in said
-    assert "slots.sqlite" in table
+
+
+def test_a_worker_that_may_not_write(settings: Settings) -> None:
+    """An io worker of another user is found by its command line, and needs its own directory."""
+    require(os.geteuid() == 0, "only root starts a process of another user")
+    own = settings.drakcelery.state_dir / "io"
+    own.mkdir(parents=True)
+    node = f"io@{settings.drakcelery.host}"
+    with worker_of(node, 65534):
+        assert f"{node}, user 65534, may not write {own} " in failure(settings, "host.owners")
+        os.chown(own, 65534, 65534)
+        assert look(settings, "host.owners")["host.owners"].status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("place", "mode"),
+    [(".", 0o2770), ("workspaces", 0o2770), ("workspaces", 0o757), ("engine", 0o750), ("ahead", 0o755)],
+)
+def test_directories_that_others_may_change(settings: Settings, place: str, mode: int) -> None:
+    """Where a group may change what root's vm worker opens, the doctor names it, and the mend (S4)."""
+    require(os.geteuid() == 0, "only root starts a process of another user")
+    state_dir = settings.drakcelery.state_dir
+    for name in ("workspaces", "engine", "ahead"):
+        (state_dir / name).mkdir(parents=True, mode=0o700)
+    with worker_of(f"vm@{settings.drakcelery.host}", 0):
+        assert look(settings, "host.owners")["host.owners"].status is Status.OK
+        (state_dir / place).chmod(mode)
+        said = failure(settings, "host.owners")
+    assert f"{state_dir / place} " in said
+    assert "systemd-tmpfiles --create" in said
+
+
+def test_a_directory_above_that_others_may_change(settings: Settings) -> None:
+    """Who may rename a directory above can lead root elsewhere (S4)."""
+    require(os.geteuid() == 0, "only root starts a process of another user")
+    state_dir = settings.drakcelery.state_dir
+    state_dir.mkdir(parents=True, mode=0o700)
+    state_dir.parent.chmod(0o777)
+    with worker_of(f"vm@{settings.drakcelery.host}", 0):
+        assert f"{state_dir.parent} may be changed by others" in failure(settings, "host.owners")
+
+
+def test_people_in_the_group_of_the_services(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who is in that group needs no more than the other one, and the doctor says which (S4)."""
+    settings.drakcelery.state_dir.mkdir(parents=True)
+    assert look(settings, "host.people")["host.people"].status is Status.OK
+    group = grp.struct_group(("drakcelery", "x", 987, ["drakcelery", "ann"]))
+    monkeypatch.setattr(grp, "getgrgid", lambda _: group)
+    finding = look(settings, "host.people")["host.people"]
+    assert finding.status is Status.WARNING
+    assert "ann in the group drakcelery" in finding.said
+    assert "gpasswd --add ann drakcelery-operators" in (finding.remedy or "")
 
 
 # Engines

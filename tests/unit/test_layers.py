@@ -36,7 +36,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("logs", "ledger", "fleet", "intake", "slots", "closures", "bell", "hostlock"),
         *("etag", "filetype", "faults", "redistime"),
         *("storage", "s3client", "engines", "artifacts", "evidence", "workspace", "spool", "pipeline"),
-        "alone",
+        *("alone", "host"),
         *("durations", "notices"),
         *("monitoring.metrics", "monitoring.relay", "monitoring.slot_clock"),
         *("monitoring.tracing", "monitoring.otlp"),

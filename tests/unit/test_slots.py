@@ -159,7 +159,7 @@ def test_unwritable_state_dir(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(SettingsError, match="state_dir"):
-        SlotTable(blocked, quarantine_after=2)
+        SlotTable(blocked, quarantine_after=2).make()
 
 
 FORK = """

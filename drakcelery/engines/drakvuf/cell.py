@@ -21,11 +21,15 @@ from pathlib import Path
 import structlog
 
 from drakcelery.errors import EngineError
+from drakcelery.host import safe_files
 
 log = structlog.get_logger(__name__)
 
 DEATH_LIMIT = 10.0
 """Seconds for killed processes to be gone."""
+
+MOST_NOTED = 64 * 1024
+"""Bytes of a file in a slot's directory."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -55,9 +59,10 @@ class Cell:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep everybody else from starting or ending anything. Raises :class:`EngineError` after a while."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._make()
         deadline = time.monotonic() + self._lock_limit
-        with (self._directory / "lock").open("a") as file:
+        descriptor = safe_files.open_regular(self._directory / "lock", os.O_RDWR | os.O_CREAT)
+        with os.fdopen(descriptor, "a") as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,17 +85,15 @@ class Cell:
         with self.locked():
             if self.held() is not None:
                 raise EngineError(f"slot {self.slot} holds a guest already; it must be destroyed first")
-            partial = self._guest.with_suffix(".partial")
-            partial.write_text(json.dumps(asdict(held)), encoding="utf-8")
-            partial.replace(self._guest)
+            safe_files.replace(self._guest, json.dumps(asdict(held)).encode(), durable=False)
 
     def held(self) -> Held | None:
         """Who holds the guest; None where nobody does."""
         try:
-            return Held(**json.loads(self._guest.read_bytes()))
+            return Held(**json.loads(safe_files.read(self._guest, most=MOST_NOTED)))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, safe_files.UnsafeFile):
             return Held(holder="", snapshot_version=0, snapshot_sha256="")
 
     def check(self, holder: str) -> Held:
@@ -109,9 +112,8 @@ class Cell:
                 stack.enter_context(self.locked())
                 self.check(holder)
             process = launch()
-            (self._directory / f"{process.pid}.process").write_text(
-                f"{_start_ticks(process.pid)} {_boot_id()}", encoding="ascii"
-            )
+            note = f"{_start_ticks(process.pid)} {_boot_id()}".encode()
+            safe_files.replace(self._directory / f"{process.pid}.process", note, durable=False)
             return process
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:
@@ -134,17 +136,39 @@ class Cell:
     def _guest(self) -> Path:
         return self._directory / "guest.json"
 
+    def _make(self) -> None:
+        """The directory, which nobody else may enter: by what is in it, root kills."""
+        for path in (self._directory.parent, self._directory):
+            try:
+                safe_files.close_directory(path)
+            except safe_files.UnsafeFile as error:
+                raise EngineError(f"{path} {error.strerror}: remove it, and see who made it") from None
+
     def _kill(self, record: Path) -> None:
-        group = int(record.stem)
-        try:
-            ticks, boot = record.read_text(encoding="ascii").split()
-        except ValueError:  # written by half when the machine went down
-            ticks, boot = "", ""
-        now = _start_ticks(group)
+        group, ticks, boot = _noted(record)
+        now = _start_ticks(group) if group else None
         # Where the leader is gone, what it left in its group goes too; another process with its id stays
-        if boot == _boot_id() and (now is None or str(now) == ticks):
+        if group and boot == _boot_id() and (now is None or str(now) == ticks):
             kill_group(group, slot=self.slot)
         record.unlink(missing_ok=True)
+
+
+def _noted(record: Path) -> tuple[int, str, str]:
+    """Process group, start and boot that a note names; group 0 where it is none of ours.
+
+    0 and 1 are no groups of ours, and what another user has put there kills nobody.
+    """
+    try:
+        with os.fdopen(safe_files.open_regular(record), "rb") as file:
+            status, text = os.fstat(file.fileno()), file.read(MOST_NOTED)
+        if status.st_uid != os.geteuid():
+            raise safe_files.unsafe(record, f"belongs to the user {status.st_uid}")
+        ticks, boot = text.decode("ascii").split()
+        group = int(record.stem)
+    except (OSError, ValueError) as error:  # not ours, or written by half when the machine went down
+        log.warning("process_note_ignored", file=str(record), error=str(error))
+        return 0, "", ""
+    return (group if group > 1 else 0), ticks, boot
 
 
 def kill_group(group: int, *, slot: str) -> None:

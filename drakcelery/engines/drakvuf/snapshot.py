@@ -5,18 +5,22 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import structlog
 
 from drakcelery.analysis import Snapshot
 from drakcelery.errors import EngineError
+from drakcelery.host import safe_files
 
 log = structlog.get_logger(__name__)
 
 MEMORY = "snapshot.sav"
 DISK = "vm-0.img"
 """Both in ``snapshot_dir``; the disk only with the storage backend qcow2."""
+MOST_KEPT = 64 * 1024
+"""Bytes of the file with the hash."""
 
 
 def directory(etc_dir: Path, lib_dir: Path) -> Path:
@@ -44,8 +48,9 @@ def identify(volumes: Path, cache: Path) -> Snapshot:
     """
     memory = volumes / MEMORY
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with cache.with_suffix(".lock").open("a") as lock:
+        safe_files.close_directory(cache.parent)
+        descriptor = safe_files.open_regular(cache.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+        with os.fdopen(descriptor, "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 status = memory.stat()
@@ -62,7 +67,7 @@ def identify(volumes: Path, cache: Path) -> Snapshot:
 
 def _recall(cache: Path, known: list[str | int]) -> str | None:
     try:
-        kept = json.loads(cache.read_bytes())
+        kept = json.loads(safe_files.read(cache, most=MOST_KEPT))
     except (FileNotFoundError, ValueError):
         return None
     if isinstance(kept, dict) and kept.get("file") == known and isinstance(kept.get("sha256"), str):
@@ -74,7 +79,5 @@ def _hash(memory: Path, cache: Path, known: list[str | int]) -> str:
     log.info("snapshot_hashing", file=str(memory), size=known[2])
     with memory.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    partial = cache.with_suffix(".partial")
-    partial.write_text(json.dumps({"file": known, "sha256": sha256}), encoding="utf-8")
-    partial.replace(cache)
+    safe_files.replace(cache, json.dumps({"file": known, "sha256": sha256}).encode(), durable=False)
     return sha256

@@ -22,6 +22,7 @@ import structlog
 
 from drakcelery.engines.speakeasy_guest.job import MAX_STATE, GuestJob, State, parse_state
 from drakcelery.errors import EngineError
+from drakcelery.host import safe_files
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +69,7 @@ def start(record: Path, guest_job: GuestJob) -> Guest:
         EngineError: it cannot be started.
     """
     try:
-        record.parent.mkdir(parents=True, exist_ok=True)
+        safe_files.close_directory(record.parent)
         process = subprocess.Popen(
             [sys.executable, "-I", "-m", PROGRAM],
             stdin=subprocess.PIPE,
@@ -81,9 +82,8 @@ def start(record: Path, guest_job: GuestJob) -> Guest:
     except OSError as error:
         raise EngineError(f"The emulator cannot be started: {error}.") from error
     try:
-        partial = record.with_suffix(".partial")
-        partial.write_text(json.dumps({"pid": process.pid, "start": _start_ticks(process.pid)}))
-        partial.replace(record)
+        note = json.dumps({"pid": process.pid, "start": _start_ticks(process.pid)}).encode()
+        safe_files.replace(record, note, durable=False)
     except OSError as error:
         _kill_group(process.pid)
         process.wait(DEATH_LIMIT)
@@ -174,11 +174,13 @@ def kill(record: Path, *, slot: str, only: Guest | None = None) -> None:
         EngineError: it does not die, or *record* cannot be understood.
     """
     try:
-        known = json.loads(record.read_bytes())
+        known = json.loads(_recorded(record))
         pid, ticks = int(known["pid"]), int(known["start"])
+        if pid <= 1:
+            raise ValueError(f"process {pid}")
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, safe_files.UnsafeFile) as error:
         raise EngineError(
             f"Slot {slot}: {record} is unreadable ({error}), so a guest may still run. "
             f"End it (python -m {PROGRAM}) and remove the file."
@@ -196,6 +198,14 @@ def kill(record: Path, *, slot: str, only: Guest | None = None) -> None:
         if now is not None:
             log.info("guest_killed", slot=slot, pid=pid)
     record.unlink(missing_ok=True)
+
+
+def _recorded(record: Path) -> bytes:
+    """What a record says; one that another user has put there kills nobody."""
+    with os.fdopen(safe_files.open_regular(record), "rb") as file:
+        if (owner := os.fstat(file.fileno()).st_uid) != os.geteuid():
+            raise safe_files.unsafe(record, f"belongs to the user {owner}")
+        return file.read(MAX_STATE)
 
 
 def reap(guest: Guest) -> None:
