@@ -133,4 +133,4 @@ def _crashed(ledger: Ledger, record: Record, reason: str, failures: list[Failure
     if task is None:
         return None
     lines = [f"{reason}\n", *(f"  {failure.sentence()}\n" for failure in failures)]
-    return contract.crashed(task, lines).serialize()
+    return contract.crashed(task, lines, now=ledger.now()).serialize()

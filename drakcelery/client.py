@@ -80,7 +80,7 @@ def cancel(ledger: Ledger, record: Record, *, by: str) -> None:
     """End an analysis. A guest that runs is destroyed within seconds. Raises :class:`StackError`."""
     reason = cancellation(by)
     task = ledger.karton_task(record.task_uid)
-    crashed = contract.crashed(task, [f"{reason}\n"]).serialize() if task else None
+    crashed = contract.crashed(task, [f"{reason}\n"], now=ledger.now()).serialize() if task else None
     if not ledger.cancel(record, reason=reason, crashed=crashed):
         raise StackError(f"analysis {record.uid} is over already: {record.state.value}")
     tracing.cancelled(record, reason, lambda: ledger.get(record.uid))

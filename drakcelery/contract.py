@@ -323,11 +323,12 @@ def build_analysis_task(
     headers: Mapping[str, Any],
     bucket: str,
     identity: str,
+    now: float | None = None,
 ) -> Task:
     """The analysis task of CONTRACT: *Out*, as ``Producer.send_task`` would have completed it.
 
     Parent, root uid, priority, persistent headers and persistent payload come from *sample_task*, as in
-    ``karton.core.karton.Producer.send_task``.
+    ``karton.core.karton.Producer.send_task``; *now* is as in :func:`finished`.
     """
     task = Task(
         headers={**headers, "quality": analysis.quality},
@@ -339,7 +340,7 @@ def build_analysis_task(
     task.set_task_parent(sample_task)
     task.merge_persistent_payload(sample_task)
     task.merge_persistent_headers(sample_task)
-    task.last_update = time.time()
+    task.last_update = _time(now)
     task.headers.update({"origin": identity})
     return task
 
@@ -362,23 +363,31 @@ def _payload(sample_task: Task, analysis: Analysis, manifest: Manifest, *, bucke
     return payload
 
 
-def finished(task: Task) -> Task:
-    """*task* as FINISHED. Changes and returns it, as Karton's own ``set_task_status`` does."""
+def _time(now: float | None) -> float:
+    return time.time() if now is None else now
+
+
+def finished(task: Task, *, now: float | None = None) -> Task:
+    """*task* as FINISHED. Changes and returns it, as Karton's own ``set_task_status`` does.
+
+    *now*: Redis' time. By this machine's, which is what None means, Karton's collector might find the task
+    to be a day old, and remove it.
+    """
     task.status = TaskState.FINISHED
-    task.last_update = time.time()
+    task.last_update = _time(now)
     return task
 
 
-def started(task: Task) -> Task:
-    """*task* as STARTED."""
+def started(task: Task, *, now: float | None = None) -> Task:
+    """*task* as STARTED; *now* as in :func:`finished`."""
     task.status = TaskState.STARTED
-    task.last_update = time.time()
+    task.last_update = _time(now)
     return task
 
 
-def crashed(task: Task, reasons: Sequence[str]) -> Task:
-    """*task* as CRASHED, with the lines that karton-dashboard shows."""
+def crashed(task: Task, reasons: Sequence[str], *, now: float | None = None) -> Task:
+    """*task* as CRASHED, with the lines that karton-dashboard shows; *now* as in :func:`finished`."""
     task.status = TaskState.CRASHED
     task.error = list(reasons)
-    task.last_update = time.time()
+    task.last_update = _time(now)
     return task

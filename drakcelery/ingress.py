@@ -206,7 +206,8 @@ class Ingress:
         record = None
         if rooms.free(place):
             self._spare_finished(task, analysis)
-            started = contract.started(copy.copy(task))  # its age counts, should others have filled the place
+            # A copy: the task's age counts, should others have filled the place
+            started = contract.started(copy.copy(task), now=self.ledger.now())
             record = self.intake.open(analysis, started, limit=rooms.limit(place))
             if record is None:
                 self._sight.look_again()
@@ -289,7 +290,7 @@ class Ingress:
             task_uid=task.uid,
             root_uid=task.root_uid,
             reason=reason,
-            crashed=contract.crashed(task, [f"{reason}\n"]).serialize(),
+            crashed=contract.crashed(task, [f"{reason}\n"], now=self.ledger.now()).serialize(),
         )
         tracing.refused(task.uid, lambda: self.ledger.get(uid))
 

@@ -419,7 +419,7 @@ def _publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
         analysis.uid,
         step.attempt,
         task_uid=analysis.task_uid,
-        finished=contract.finished(sample_task).serialize(),
+        finished=contract.finished(sample_task, now=task.last_update).serialize(),
         analysis_task=task.serialize(),
         analysis_task_uid=task.uid,
     )
@@ -463,6 +463,7 @@ def _analysis_task(site: Site, step: Step, analysis: Analysis, manifest: Manifes
         headers=drakrun.test_headers if analysis.is_test else drakrun.headers,
         bucket=_bucket(site, analysis),
         identity=drakrun.identity,
+        now=site.ledger.now(),
     )
     return sample_task, task
 

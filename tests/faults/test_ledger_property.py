@@ -332,6 +332,29 @@ class Actors(RuleBasedStateMachine):
             )
             assert following == (0 if final else attempt + 1)
 
+    @precondition(lambda self: self.deliveries)
+    @rule(age=ages)
+    def fails_itself(self, age: int) -> None:
+        """A delivery fails: only the one at work, or that has just done the stage, ends the attempt."""
+        one = self.delivery(age)
+        record = self.record(one.uid)
+        if record is None or record.analysis is None:
+            return
+        claim = self.client.hmget(record_key(one.uid), ["busy", "done_by"])
+        may = (claim[0] or claim[1]) == one.token
+        failure = Failure(attempt=one.attempt, stage=one.stage, error="broke", fault=Fault.FAILED, at=0)
+        with contextlib.suppress(Superseded):
+            self.ledger.fail(
+                one.uid,
+                one.attempt,
+                failure,
+                task_uid=record.task_uid,
+                final=False,
+                crashed=None,
+                token=one.token,
+            )
+            assert may
+
     # Those who look on
 
     @rule(uid=uids)

@@ -21,6 +21,9 @@ from tests.bench import SLOT, Bench, bench
 __all__ = ("bench",)
 
 
+FILES_MADE = (Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD)
+
+
 def hand_slot_on(bench: Bench) -> None:
     """The slot of the first attempt goes to another analysis, whose guest is restored."""
     bench.site.slots.soil("a-1", 1)
@@ -155,3 +158,16 @@ def test_an_error_that_nobody_expected(
     assert not bench.site.workspace(bench.step(attempt=1)).root.exists()
     bench.do(*Stage)
     assert bench.record().state is State.PUBLISHED
+
+
+def test_a_machine_without_a_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host in 1970 publishes a task that Karton's collector does not take for an old one (R12)."""
+    ours = bench.open()
+    bench.do(*FILES_MADE)
+    monkeypatch.setattr(time, "time", lambda: 3600.0)
+    bench.do(Stage.PUBLISH)
+    record = bench.record()
+    for uid in (ours.task_uid, record.analysis_task_uid):
+        task = bench.ledger.karton_task(str(uid))
+        assert task is not None
+        assert abs((task.last_update or 0) - bench.ledger.now()) < 600

@@ -11,7 +11,7 @@ import redis
 from karton.core import Task
 from karton.core.backend import KartonBackendBase
 from karton.core.resource import RemoteResource
-from karton.core.task import TaskPriority
+from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.analysis import Place, State
 from drakcelery.embedded.ports import LOOPBACK, assign
@@ -228,3 +228,19 @@ def test_a_complete_analysis_is_spared(ingress: Ingress, override: str, answer: 
     if override == "refuse":
         assert "analysis done is complete" in str(first.error)
         assert strict.ledger.get("done") is None
+
+
+def test_an_ingress_without_a_clock(ingress: Ingress, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Karton's collector drops STARTED tasks of a day ago: an ingress in 1970 writes Redis' time (R12)."""
+    report(ingress, "rack-1", "win10", 1)
+    push(ingress, "fresh")
+    push(ingress, "refused", target_host="nowhere")
+    with monkeypatch.context() as patched:
+        patched.setattr("drakcelery.contract.time.time", lambda: 3600.0)
+        while ingress.work() is Turn.WORKED:
+            pass
+    for uid, state in (("fresh", TaskState.STARTED), ("refused", TaskState.CRASHED)):
+        task = ingress.ledger.karton_task(f"{{{uid}}}:{uid}")
+        assert task is not None
+        assert task.status is state
+        assert abs((task.last_update or 0) - ingress.ledger.now()) < 600
