@@ -78,6 +78,11 @@ chaos: $(STAMP) ## kill, freeze and cut off everything while samples are analyse
 	@DURATION="$${DURATION:-300}"; SEED="$${SEED:-}"; \
 	$(BIN)/python -m tests.faults.storm --duration "$$DURATION" $${SEED:+--seed "$$SEED"}
 
+.PHONY: simulate
+simulate: $(STAMP) ## simulate a fleet and its faults from a seed (SEED=, SCHEDULES=, STEPS=, FILE=, TRACE=1)
+	@$(BIN)/python -m tests.simulation --seed "$${SEED:-1}" --schedules "$${SCHEDULES:-1}" --steps "$${STEPS:-600}" \
+	  --keep build/simulation $${FILE:+--file "$$FILE"} $(if $(TRACE),--trace)
+
 .PHONY: bench
 bench: $(STAMP) ## measure everything, against peers and limits, into build/bench.json and docs (QUICK=1: five minutes)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

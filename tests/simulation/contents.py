@@ -1,0 +1,111 @@
+"""Sample tasks with something odd in them, as a hostile or careless neighbour in Karton would write them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from karton.core import Task
+from karton.core.resource import RemoteResource
+from karton.core.task import TaskState
+
+Fields = dict[str, Any]
+
+BUCKET = "karton"
+MISSING_BUCKET = "no-such-bucket"
+FORBIDDEN_BUCKET = "forbidden"
+
+
+def _payload(name: str, value: object) -> Callable[[Fields], None]:
+    def change(task: Fields) -> None:
+        task["payload"][name] = value
+
+    return change
+
+
+def _field(name: str, value: object) -> Callable[[Fields], None]:
+    def change(task: Fields) -> None:
+        task[name] = value
+
+    return change
+
+
+def _sample(name: str, value: object) -> Callable[[Fields], None]:
+    def change(task: Fields) -> None:
+        task["payload"]["sample"]["__karton_resource__"][name] = value
+
+    return change
+
+
+def _without(*path: str) -> Callable[[Fields], None]:
+    def change(task: Fields) -> None:
+        *parents, last = path
+        within = task
+        for parent in parents:
+            within = within[parent]
+        del within[last]
+
+    return change
+
+
+def _in_header(task: Fields) -> None:
+    task["headers"]["x"] = "\udc83"
+
+
+def _in_persistent(task: Fields) -> None:
+    task["payload_persistent"]["x"] = "\udc83"
+
+
+ODD: dict[str, Callable[[Fields], None]] = {
+    "plain": lambda _: None,
+    "surrogate": _payload("x", "\udc83"),
+    "surrogate in a header": _in_header,
+    "surrogate in payload_persistent": _in_persistent,
+    "surrogate in the sample's name": _sample("name", "\udc83.exe"),
+    "NaN": _payload("score", float("nan")),
+    "Infinity": _payload("score", float("-inf")),
+    "huge number": _payload("score", 10**400),
+    "NUL": _payload("x", "a\0b"),
+    "deep": _payload("x", json.loads("[" * 200 + "]" * 200)),
+    "no sample": _without("payload", "sample"),
+    "sample is a number": _payload("sample", 7),
+    "resource without fields": _payload("sample", {"__karton_resource__": {"name": "a"}}),
+    "missing object": _sample("uid", "gone"),
+    "missing bucket": _sample("bucket", MISSING_BUCKET),
+    "forbidden bucket": _sample("bucket", FORBIDDEN_BUCKET),
+    "dots in the key": _sample("uid", "../x"),
+    "no bucket": _sample("bucket", None),
+    "root_uid is true": _field("root_uid", True),
+    "root_uid is a list": _field("root_uid", ["a"]),
+    "parent_uid is a number": _field("parent_uid", 5),
+    "payload is a list": _field("payload", []),
+    "headers are a text": _field("headers", "x"),
+    "no payload": _without("payload"),
+    "status is a number": _field("status", 3),
+    "last_update is a text": _field("last_update", "yesterday"),
+    "last_update is NaN": _field("last_update", float("nan")),
+    "priority is odd": _field("priority", "utmost"),
+    "profile that nobody has": _payload("vm_profile", "vista"),
+    "timeout is huge": _payload("timeout", 10**30),
+    "no JSON": lambda _: None,
+}
+"""Name -> what it does to the fields of a task."""
+
+
+def task_text(uid: str, content: str, *, profile: str | None) -> str:
+    """The Karton task *uid* as Karton's Redis has it, with something odd in it."""
+    task = Task(
+        {"type": "sample", "stage": "recognized", "platform": "win32"}, uid=f"{{{uid}}}:{uid}", root_uid=uid
+    )
+    task.add_payload("sample", RemoteResource("x.exe", bucket=BUCKET, uid="sample", sha256=None))
+    if profile is not None:
+        task.add_payload("vm_profile", profile)
+    task.headers["receiver"] = IDENTITY
+    task.status = TaskState.SPAWNED
+    fields = json.loads(task.serialize())
+    ODD[content](fields)
+    return "{" if content == "no JSON" else json.dumps(fields, sort_keys=True)
+
+
+IDENTITY = "karton.simulated"

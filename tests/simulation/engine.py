@@ -1,0 +1,114 @@
+"""A small engine: its guests are the simulation's to count, its output tells which attempt made it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from drakcelery.analysis import Execution, Outcome, Snapshot
+from drakcelery.engines import Detonation
+from drakcelery.errors import EngineError
+from tests.simulation.theatre import Theatre
+
+
+@dataclass(eq=False)
+class Guest:
+    """A VM that runs."""
+
+    host: str
+    slot: str
+    uid: str
+    workspace: str
+    """Name of the directory that its attempt has."""
+
+
+@dataclass(eq=False)
+class Guests:
+    """Those of all hosts; they outlive whoever watches them."""
+
+    running: dict[tuple[str, str], Guest] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    """What may never happen, and did."""
+    detonations: list[tuple[str, str]] = field(default_factory=list)
+    """(uid, workspace) of each run that began."""
+
+    def lose_power(self, host: str) -> None:
+        """Those of a host are gone."""
+        for key in [key for key in self.running if key[0] == host]:
+            del self.running[key]
+
+
+class SimulatedEngine:
+    """The engine of one host."""
+
+    def __init__(
+        self,
+        theatre: Theatre,
+        guests: Guests,
+        host: str,
+        chance: random.Random,
+        seconds: Callable[[str], float],
+    ) -> None:
+        """*seconds* that the run of a sample takes."""
+        self._theatre = theatre
+        self._guests = guests
+        self._host = host
+        self._chance = chance
+        self._seconds = seconds
+
+    def version(self) -> str:
+        """As every engine's."""
+        return "simulated 1"
+
+    def accept(self, job: Detonation) -> None:
+        """Anything goes."""
+
+    def prepare(self, job: Detonation) -> Snapshot:
+        """Start the slot's guest."""
+        self._theatre.cut("engine.prepare")
+        key = (self._host, job.slot)
+        if key in self._guests.running:
+            raise EngineError(f"slot {job.slot} holds a guest already; it must be destroyed first")
+        self._guests.running[key] = Guest(self._host, job.slot, job.uid, job.raw.parent.name)
+        self._theatre.sleep(self._chance.uniform(0.2, 3))
+        self._own(job)
+        return Snapshot(version=1, sha256="0" * 64)
+
+    def run(self, job: Detonation) -> Outcome:
+        """Let the guest run; its output is written as it ends, and not synced."""
+        guest = self._own(job)
+        self._theatre.cut("engine.run")
+        self._guests.detonations.append((job.uid, guest.workspace))
+        started = self._theatre.wall_clock()
+        gone = self._theatre.wait(
+            lambda: self._guests.running.get((self._host, job.slot)) is not guest, self._seconds(job.uid)
+        )
+        if gone:
+            raise EngineError(f"the guest in slot {job.slot} is gone")
+        line = json.dumps({"Plugin": "procmon", "Attempt": guest.workspace})
+        job.raw.mkdir(parents=True, exist_ok=True)
+        job.log.write_text(f"{line}\n" * 3)
+        job.dumps.mkdir(exist_ok=True)
+        (job.dumps / "400000_0123456789abcdef").write_text(guest.workspace)
+        self._theatre.cut("engine.ran")
+        return Outcome(
+            engine=self.version(),
+            snapshot=Snapshot(version=1, sha256="0" * 64),
+            started=int(started),
+            finished=int(self._theatre.wall_clock()),
+            execution=Execution.EXECUTED,
+        )
+
+    def destroy(self, slot: str) -> None:
+        """End the slot's guest."""
+        self._theatre.cut("engine.destroy")
+        if self._guests.running.pop((self._host, slot), None) is not None:
+            self._theatre.sleep(self._chance.uniform(0.05, 1))
+
+    def _own(self, job: Detonation) -> Guest:
+        guest = self._guests.running.get((self._host, job.slot))
+        if guest is None or guest.workspace != job.raw.parent.name:
+            raise EngineError(f"the guest in slot {job.slot} is gone")
+        return guest

@@ -1,0 +1,216 @@
+"""What can go wrong, and how a seed becomes a schedule."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from drakcelery.faults import POINTS
+from tests.simulation.contents import ODD
+from tests.simulation.schedule import Fault, Sample, Schedule
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+SERVICES = ("redis", "broker", "s3")
+DEADLY = tuple(point for point in POINTS if point.startswith(("run.", "collect.", "upload.")))
+
+
+def _kill(world: World, fault: Fault) -> bool:
+    """One process, main or of a pool, or the *target*."""
+    alive = [one for one in world.processes() if one.name == fault.target or not fault.target]
+    if not alive:
+        return False
+    world.kill(alive[int(fault.pick * len(alive))])
+    return True
+
+
+def _trap(world: World, fault: Fault) -> bool:
+    """Whoever reaches a fault point first dies there, as *target* says: ``collect.entered worker``."""
+    point, action = fault.target.split()
+    world.traps[point] = action
+    return True
+
+
+def _freeze(world: World, fault: Fault) -> bool:
+    """A process tree gets no processor time."""
+    roots = [one for one in world.processes() if one.parent is None and fault.target in ("", one.name)]
+    if not roots:
+        return False
+    world.freeze(roots[int(fault.pick * len(roots))], fault.seconds)
+    return True
+
+
+def _unit_down(world: World, fault: Fault) -> bool:
+    """A unit is dead and stays so; there is another host."""
+    units = [unit for unit in world.units if unit.name == fault.target and len(world.hosts) > 1]
+    for unit in units:
+        unit.is_down = True
+        if unit.process is not None:
+            world.kill(unit.process)
+    return bool(units)
+
+
+def _power(world: World, fault: Fault) -> bool:
+    """A host has no power for a while; for ever where *seconds* is 0."""
+    hosts = [host for host in world.hosts.values() if fault.target in ("", host.name)]
+    world.power_off(hosts[int(fault.pick * len(hosts))], fault.seconds)
+    return True
+
+
+def _site(world: World, fault: Fault) -> bool:
+    """Everything has no power for a while; who is back first the schedule decides."""
+    world.power_off_everything(fault.seconds)
+    return True
+
+
+def _outage(world: World, fault: Fault) -> bool:
+    """A service is away for all."""
+    for service in fault.target.split("+"):
+        world.cut("*", service, fault.seconds)
+    return True
+
+
+def _edge(world: World, fault: Fault) -> bool:
+    """A service is away for one machine."""
+    machines = [*world.hosts, *(unit.name for unit in world.units if unit.host is None)]
+    machine = machines[int(fault.pick * len(machines))]
+    for service in SERVICES if fault.target == "all" else (fault.target,):
+        world.cut(machine, service, fault.seconds)
+    world.harm(machine)
+    return True
+
+
+def _slow(world: World, fault: Fault) -> bool:
+    """Each request to S3 takes long."""
+    world.slow(fault.seconds, each=10.0)
+    return True
+
+
+def _flush(world: World, fault: Fault) -> bool:  # noqa: ARG001 all of them have the same arguments
+    """The broker forgets all messages."""
+    world.broker.flush()
+    return True
+
+
+def _lose(world: World, fault: Fault) -> bool:
+    """A message is lost."""
+    return world.broker.lose(int(fault.pick * 1000))
+
+
+def _duplicate(world: World, fault: Fault) -> bool:
+    """A message is there twice."""
+    return world.broker.duplicate(int(fault.pick * 1000))
+
+
+def _lose_answer(world: World, fault: Fault) -> bool:
+    """What somebody asks Redis next is done, and the answer lost."""
+    actors = [actor for actor in world.theatre.actors if actor.process.alive]
+    actors[int(fault.pick * len(actors))].lose_answer = True
+    return True
+
+
+def _clock(world: World, fault: Fault) -> bool:
+    """A host's clock jumps by *seconds*."""
+    names = list(world.hosts)
+    name = names[int(fault.pick * len(names))]
+    world.theatre.offsets[name] = world.theatre.offsets.get(name, 0.0) + fault.seconds
+    return True
+
+
+def _failover(world: World, fault: Fault) -> bool:  # noqa: ARG001
+    """Redis is back at the state of a while ago: a replica that was behind has taken over."""
+    world.fail_over()
+    return True
+
+
+def _cancel(world: World, fault: Fault) -> bool:
+    """karton-dashboard cancels a task."""
+    return bool(world.uids) and world.cancel(world.uids[int(fault.pick * len(world.uids))])
+
+
+FAULTS: dict[str, Callable[[World, Fault], bool]] = {
+    "kill": _kill,
+    "trap": _trap,
+    "freeze": _freeze,
+    "unit down": _unit_down,
+    "power": _power,
+    "site": _site,
+    "outage": _outage,
+    "edge": _edge,
+    "slow s3": _slow,
+    "flush": _flush,
+    "lose": _lose,
+    "duplicate": _duplicate,
+    "lose answer": _lose_answer,
+    "clock": _clock,
+    "failover": _failover,
+    "cancel": _cancel,
+}
+"""Each says whether there was anything to hit."""
+COMMON = ("kill", "trap", "trap", "freeze", "power", "edge", "outage", "lose", "duplicate", "lose answer")
+RARE = ("site", "slow s3", "flush", "clock", "failover", "cancel", "unit down")
+ACTIONS = ("child", "worker", "power")
+
+
+def schedule_of(
+    seed: int, *, steps: int = 600, without: frozenset[str] = frozenset(), contents: bool = True
+) -> Schedule:
+    """The schedule of a seed; *without*: kinds of faults that are left out."""
+    chance = random.Random(seed)  # noqa: S311 it guards nothing
+    hosts = chance.choice((1, 2, 2, 3))
+    samples = tuple(_sample(chance, steps, contents=contents) for _ in range(chance.randint(1, 6)))
+    kinds = [kind for kind in COMMON * 2 + RARE if kind not in without]
+    faults = tuple(_fault(chance, steps, chance.choice(kinds), hosts) for _ in range(chance.randint(0, 6)))
+    if hosts > 1 and "slow s3" not in without and chance.random() < 0.05:
+        faults = _slow_beside_dead(chance)
+    return Schedule(
+        seed=seed,
+        steps=steps,
+        hosts=hosts,
+        slots=chance.randint(1, 2),
+        ingresses=chance.choice((1, 1, 2)),
+        samples=tuple(sorted(samples, key=lambda one: one.at)),
+        faults=tuple(sorted(faults, key=lambda one: one.at)),
+    )
+
+
+def _slow_beside_dead(chance: random.Random) -> tuple[Fault, ...]:
+    """Storage is slow for long, and then a host dies: two things that seldom meet by chance."""
+    at = chance.randint(100, 500)
+    power = Fault(at=at, kind="power", target="rack-1")
+    return Fault(at=at - 50, kind="slow s3", seconds=300.0), power
+
+
+def _sample(chance: random.Random, steps: int, *, contents: bool) -> Sample:
+    odd = contents and chance.random() < 0.2
+    deadly = contents and chance.random() < 0.05
+    return Sample(
+        at=int(chance.random() ** 2 * steps * 0.8),
+        seconds=round(chance.uniform(1, 60) if chance.random() < 0.3 else chance.uniform(1, 15), 1),
+        content=chance.choice(list(ODD)) if odd else "plain",
+        kills_at=chance.choice(DEADLY) if deadly else None,
+    )
+
+
+def _fault(chance: random.Random, steps: int, kind: str, hosts: int) -> Fault:
+    target, seconds = "", round(chance.choice((3.0, 30.0, 100.0)) * chance.random(), 1)
+    if kind in ("outage", "edge"):
+        target = chance.choice((*SERVICES, "redis+broker" if kind == "outage" else "all"))
+    if kind == "trap":
+        target = f"{chance.choice(POINTS)} {chance.choice(ACTIONS)}"
+    if kind == "unit down":
+        # One host stays whole
+        target = f"{chance.choice(('vm', 'io'))}@rack-{chance.randint(1, hosts - 1)}" if hosts > 1 else ""
+    if kind == "power" and chance.random() < 0.2:
+        seconds = 0.0
+    if kind == "clock":
+        seconds = chance.choice((-36000.0, -60.0, 60.0, 36000.0))
+    return Fault(
+        at=int(chance.random() * steps),
+        kind=kind,
+        target=target,
+        pick=round(chance.random(), 4),
+        seconds=seconds,
+    )

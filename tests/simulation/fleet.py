@@ -1,0 +1,230 @@
+"""A fleet in one process: its machines, what runs on them, and what that works with."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from kombu.exceptions import OperationalError
+from pydantic import SecretStr
+from redis.exceptions import RedisError
+
+import drakcelery.celery as app_module
+from drakcelery import chain
+from drakcelery.analysis import Analysis, Stage, Step
+from drakcelery.ingress import Ingress
+from drakcelery.intake import Intake
+from drakcelery.launch import IO_PROCESSES
+from drakcelery.ledger import Ledger
+from drakcelery.lifesigns import times_of
+from drakcelery.records import Record
+from drakcelery.recovery import reconcile
+from drakcelery.settings import Settings
+from drakcelery.settings_sections import DrakcelerySection, DrakrunSection, S3Section
+from drakcelery.stages import Site
+from tests.simulation import contents
+from tests.simulation.broker import Broker, Letter
+from tests.simulation.client import Client, Network
+from tests.simulation.disk import Disk
+from tests.simulation.engine import Guests, SimulatedEngine
+from tests.simulation.machines import Cuts, Host, QuietSlots, Unit, Wire
+from tests.simulation.objects import Objects, Stored, storage_on
+from tests.simulation.schedule import Sample, Schedule
+from tests.simulation.theatre import EPOCH, Process, Theatre
+from tests.simulation.threads import Event
+from tests.simulation.valkey import Valkey
+from tests.simulation.workers import Worker, letter_for
+
+LEASE = 30
+"""Seconds; ``[drakcelery] lease_seconds``."""
+
+
+class Fleet:
+    """What there is, before anything happens to it."""
+
+    def __init__(self, schedule: Schedule, valkey: Valkey, *, trace: bool = False) -> None:
+        self.schedule = schedule
+        self.valkey = valkey
+        self.identity = contents.IDENTITY
+        self.theatre = Theatre()
+        self.network = Network(self.theatre, valkey)
+        self.broker = Broker(lambda: self.theatre.now)
+        self.objects = Objects()
+        self.objects.buckets = {"karton": {"sample": Stored(b"MZ" + b"\0" * 100, {})}, "drakrun": {}}
+        self.objects.forbidden = {contents.FORBIDDEN_BUCKET}
+        self.disk = Disk()
+        self.guests = Guests()
+        self.cuts = Cuts(self.theatre)
+        self.broken: list[str] = []
+        """What was found that may not be."""
+        self.uids: list[str] = []
+        self.samples: dict[str, Sample] = {}
+        self.chance = random.Random(schedule.seed)  # noqa: S311 it guards nothing
+        self.trace: list[str] | None = [] if trace else None
+        self.times = times_of(LEASE)
+        self.fleet_queues = (chain.RECONCILE_QUEUE,) if hasattr(chain, "RECONCILE_QUEUE") else ()
+        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 a directory in memory
+        self.directory = Path(tempfile.mkdtemp(prefix="drak-sim-", dir=base))
+        self.pool = redis.ConnectionPool(
+            connection_class=redis.UnixDomainSocketConnection, path=valkey.socket, decode_responses=True
+        )
+        self.hosts = {name: self._host(name) for name in (f"rack-{n + 1}" for n in range(schedule.hosts))}
+        self.units = list(self._units())
+
+    def _host(self, name: str) -> Host:
+        state_dir = self.directory / name
+        state_dir.mkdir()
+        return Host(name=name, state_dir=state_dir, settings=self._settings(name, state_dir))
+
+    def _settings(self, name: str, state_dir: Path) -> Settings:
+        options = {"min_free_space": 0, "lease_seconds": LEASE, **self.schedule.options}
+        return Settings(
+            s3=S3Section(address="http://s3.simulated", access_key="key", secret_key=SecretStr("secret")),
+            drakrun=DrakrunSection(identity=self.identity),
+            drakcelery=DrakcelerySection(host=name, state_dir=state_dir, engine="replay", **options),
+            slots={f"vm-{number + 1}": "default" for number in range(self.schedule.slots)},
+        )
+
+    def _units(self) -> Iterator[Unit]:
+        for number in range(self.schedule.ingresses):
+            yield Unit(name=f"ingress-{number + 1}", host=None, role="ingress", start=self._ingress)
+        for host in self.hosts.values():
+            slots = self.schedule.slots
+            yield Unit(f"vm@{host.name}", host, "vm", functools.partial(self._worker, host, "vm", slots + 1))
+            yield Unit(
+                f"io@{host.name}", host, "io", functools.partial(self._worker, host, "io", IO_PROCESSES)
+            )
+        if self.fleet_queues:
+            yield Unit(name="beat", host=None, role="beat", start=self._beat)
+
+    # What the units do
+
+    def _ingress(self, process: Process) -> Callable[[], None]:
+        settings = self._settings(process.name, self.directory / process.name)
+        ledger = self._ledger(process.name, settings, patient=False)
+        intake = Intake(ledger.redis, identity=self.identity, record_ttl=settings.drakcelery.record_ttl)
+        ingress = Ingress(
+            settings=settings,
+            ledger=ledger,
+            intake=intake,
+            storage=storage_on(self.theatre, self.objects, self.wire(process.name, "s3")),
+            send=functools.partial(app_module.send, ledger),
+        )
+        stop: Any = Event(self.theatre)
+        return lambda: ingress.run(stop)
+
+    def _worker(self, host: Host, role: str, concurrency: int, process: Process) -> Callable[[], None]:
+        worker = Worker(self, process, host.name, role=role, concurrency=concurrency)
+        process.context = {"worker": worker}
+        process.context["site"] = self.site(host.name, patient=False, worker=worker)
+        return worker.main
+
+    def _beat(self, process: Process) -> Callable[[], None]:
+        wire = self.wire(process.name, "broker")
+
+        def beat() -> None:
+            number = 0
+            while True:
+                self.theatre.cut("broker.publish")
+                if not wire.is_cut():
+                    number += 1
+                    letter = Letter(id=f"reconcile-{number}", name=chain.RECONCILE, step=None)
+                    self.broker.publish(chain.RECONCILE_QUEUE, letter)
+                self.theatre.sleep(self.times.reconcile)
+
+        return beat
+
+    def run_fleet_task(self, name: str, site: Site) -> None:
+        """A task that any io worker takes."""
+        ledger = self._ledger(site.host, site.settings, patient=False)
+        if name == getattr(chain, "RECONCILE", None) and reconcile.take_turn(ledger):
+            send = functools.partial(app_module.send, ledger)
+            reconcile.Reconciler(ledger=ledger, settings=site.settings, send=send).run()
+
+    # What they work with
+
+    def wire(self, machine: str, service: str) -> Wire:
+        """The way from *machine* to *service*."""
+        return Wire(self.cuts, machine, service)
+
+    def _ledger(self, machine: str, settings: Settings, *, patient: bool) -> Ledger:
+        client = Client.on(self.network, self.wire(machine, "redis"), self.pool, patient=patient)
+        return Ledger(
+            client,
+            identity=self.identity,
+            record_ttl=settings.drakcelery.record_ttl,
+            times=settings.drakcelery.times,
+        )
+
+    def site(self, host: str, *, patient: bool, worker: Worker) -> Site:
+        """What the stages work with on *host*."""
+        machine = self.hosts[host]
+
+        def freed() -> None:
+            worker.look_now = True
+
+        slots = QuietSlots(
+            machine.state_dir, quarantine_after=machine.settings.drakcelery.quarantine_after, freed=freed
+        )
+        slots.theatre = self.theatre
+        return Site(
+            settings=machine.settings,
+            ledger=self._ledger(host, machine.settings, patient=patient),
+            slots=slots,
+            storage=storage_on(self.theatre, self.objects, self.wire(host, "s3")),
+            engine=SimulatedEngine(self.theatre, self.guests, host, self.chance, self._seconds),
+        )
+
+    def _seconds(self, uid: str) -> float:
+        return self.samples[uid].seconds
+
+    def send(self, record: Record) -> None:
+        """Send the current attempt of a record, by the worker whose code runs."""
+        site: Any = self.theatre.process.context["site"]
+        app_module.send(site.ledger, record)
+
+    def send_chain(
+        self, _app: object, _analysis: Analysis, step: Step, *, first: Stage = Stage.PREPARE
+    ) -> None:
+        """Stands for :func:`drakcelery.chain.send`."""
+        self.send_step(first, step)
+
+    def send_step(self, stage: Stage, step: Step) -> None:
+        """Give the message of a stage to the broker, from the current actor's machine."""
+        process = self.theatre.process
+        machine = process.host or process.root.name
+        wire = self.wire(machine, "broker")
+        for _ in range(3):
+            self.theatre.cut("broker.publish")
+            if not wire.is_cut():
+                self.broker.publish(*letter_for(stage, step))
+                return
+            self.theatre.sleep(0.3)
+        raise OperationalError("the broker is away")
+
+    def boot_id(self) -> str:
+        """Stands for :func:`drakcelery.evidence.boot_id`."""
+        host = self.theatre.process.host or ""
+        return f"{host}-{self.hosts[host].boots}" if host in self.hosts else "elsewhere"
+
+    def failed(self, what: str, error: Exception) -> None:
+        """A task of the fleet ended by an error, which its worker only logs."""
+        self.note(f"{what} failed: {error!r}")
+        if not isinstance(error, RedisError):
+            self.broken.append(f"{what} failed: {error!r}")
+
+    def note(self, line: str) -> None:
+        """For who reads the trace."""
+        if self.trace is not None:
+            self.trace.append(f"{self.theatre.now - EPOCH:9.3f} {line}")
+
+    @staticmethod
+    def task_uid(uid: str) -> str:
+        """The Karton uid of a sample's task."""
+        return f"{{{uid}}}:{uid}"

@@ -1,0 +1,189 @@
+"""What has to hold after each step, and what at the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from drakcelery.analysis import Fault
+from drakcelery.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_CENSUS = """
+local identity, count = ARGV[1], tonumber(ARGV[2])
+local queued, lines, quarantined = {}, {}, {}
+for _, name in ipairs(redis.call('ZRANGE', 'drak:quarantine', 0, -1)) do
+  quarantined[string.match(name, ' (.*)')] = true
+end
+for _, prefix in ipairs({'', 'karton.queue.high:', 'karton.queue.normal:', 'karton.queue.low:'}) do
+  local queue = prefix .. identity
+  for _, uid in ipairs(redis.call('LRANGE', queue, 0, -1)) do queued[uid] = (queued[uid] or 0) + 1 end
+end
+for _, place in ipairs(redis.call('SMEMBERS', 'drak:waiting')) do
+  for _, uid in ipairs(redis.call('ZRANGE', 'drak:waiting:' .. place, 0, -1)) do
+    lines[uid] = (lines[uid] or 0) + 1
+  end
+end
+local found = {}
+for number = 1, count do
+  local task, uid = ARGV[2 + 2 * number - 1], ARGV[2 + 2 * number]
+  local record = redis.call('HMGET', 'drak:analysis:{' .. uid .. '}',
+    'task_uid', 'state', 'attempt', 'failures', 'host')
+  local text = redis.call('GET', 'karton.task:' .. task)
+  local status = text and (string.match(text, '"status": "(%w+)"') or '?') or ''
+  found[number] = {queued[task] or 0, redis.call('ZSCORE', 'drak:inbox', task) and 1 or 0, lines[task] or 0,
+    redis.call('ZSCORE', 'drak:live', uid) and record[1] == task and 1 or 0,
+    record[1] == task and (record[2] or '') or '', record[3] or '', record[4] or '[]',
+    record[5] or '', status, (quarantined[task] or quarantined[uid]) and 1 or 0}
+end
+return {found, redis.call('LRANGE', 'karton.tasks', 0, -1)}
+"""
+OVER = ("PUBLISHED", "FAILED", "CANCELLED")
+BLAMES = (Fault.GONE.value, Fault.LOST.value)
+"""Failures that say that a process or host died."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a task is."""
+
+    task: str
+    uid: str
+    queued: int
+    inbox: int
+    lines: int
+    live: int
+    state: str
+    """Of its record."""
+    attempt: int
+    failures: tuple[dict[str, object], ...]
+    host: str
+    """That has its current attempt."""
+    status: str
+    """Of its Karton task; empty where that is gone."""
+    quarantined: bool
+
+    @property
+    def places(self) -> int:
+        """In how many it waits or is at work."""
+        return self.queued + self.inbox + self.lines + self.live
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will happen any more."""
+        return self.places == 0 and (self.state in OVER or self.status in ("Finished", "Crashed", ""))
+
+
+@dataclass
+class Invariants:
+    """Compares what is with what may be."""
+
+    world: World
+    published: dict[str, str] = field(default_factory=dict)
+    """Analysis task -> uid of its analysis."""
+    _blamed: set[tuple[str, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._census = self.world.valkey.client.register_script(_CENSUS)
+
+    def standings(self) -> list[Standing]:
+        """Where each task is now."""
+        world = self.world
+        pairs = [text for uid in world.uids for text in (world.task_uid(uid), uid)]
+        rows, tasks = self._census(args=[world.identity, len(world.uids), *pairs])
+        self._note_publications(tasks)
+        return [
+            Standing(
+                task=world.task_uid(uid),
+                uid=uid,
+                queued=row[0],
+                inbox=row[1],
+                lines=row[2],
+                live=row[3],
+                state=row[4],
+                attempt=int(row[5] or 0),
+                failures=tuple(json.loads(row[6])),
+                host=row[7],
+                status=row[8],
+                quarantined=bool(row[9]),
+            )
+            for uid, row in zip(world.uids, rows, strict=True)
+        ]
+
+    def after_a_step(self) -> None:
+        """A task is in one place, is published once or crashed, and nobody is blamed without a reason."""
+        for one in self.standings():
+            duplicated = one.uid in self.world.duplicated
+            if one.places > 1 and not duplicated:
+                self._break(
+                    f"{one.uid} is in {one.places} places (queue {one.queued}, inbox {one.inbox}, "
+                    f"lines {one.lines}, live {one.live})"
+                )
+            if one.places == 0 and not one.is_over:
+                self._break(f"{one.uid} is nowhere (record {one.state or 'none'}, Karton says {one.status})")
+            lives = sum(uid == one.uid for uid in self.published.values())
+            if lives > 1:
+                self._break(f"{one.uid} was published {lives} times")
+            if lives and (one.status == "Crashed" or one.state == "FAILED"):
+                self._break(f"{one.uid} is published and crashed")
+            self._judge_blame(one)
+            if one.live and one.host in self.world.hosts and self.world.is_found_dead_late(one.host):
+                self._break(f"{one.uid} is still {one.host}'s, which has been dead for long")
+        if self.world.guests.broken:
+            self._break(self.world.guests.broken[0])
+
+    def _judge_blame(self, one: Standing) -> None:
+        for failure in one.failures:
+            key = (one.uid, int(str(failure["attempt"])))
+            if failure["fault"] not in BLAMES or key in self._blamed:
+                continue
+            self._blamed.add(key)
+            host = str(failure.get("host"))
+            if not self.world.was_harmed(host):
+                self._break(f"{one.uid}: {failure['error']}: nothing ever happened to {host}")
+
+    def _note_publications(self, tasks: list[str]) -> None:
+        known = {task: self.published[task] for task in tasks if task in self.published}
+        for task in tasks:
+            if task not in known:
+                text = self.world.valkey.client.get(f"karton.task:{task}")
+                fields = json.loads(str(text))
+                known[task] = fields["payload"]["analysis_uid"]
+                self._check_evidence(known[task], fields["payload"])
+        self.published = known
+
+    def _check_evidence(self, uid: str, payload: dict[str, object]) -> None:
+        """What is published is there, and is whole, and is of one attempt."""
+        objects = self.world.objects.buckets.get("drakrun", {})
+        if "procmon.log" not in payload:
+            self._break(f"{uid} is published without the log of its run")
+            return
+        log = objects.get(f"{uid}/procmon.log")
+        lines = log.data.decode().splitlines() if log is not None else []
+        attempts = {json.loads(line)["Attempt"] for line in lines}
+        if len(lines) != 3 or len(attempts) != 1:
+            self._break(f"{uid} is published with a log that is not whole")
+
+    def at_rest(self) -> list[str]:
+        """What is left though nothing is at work; empty where all is as it should be."""
+        left, world = [], self.world
+        keys = ("drak:inbox", "drak:live", "drak:due", "drak:inflight", "drak:waiting")
+        left += [f"the key {key}" for key in keys if world.valkey.client.exists(key)]
+        for host in world.hosts.values():
+            if host.is_lost:
+                continue
+            left += [
+                f"a guest in {key[1]} of {host.name}" for key in world.guests.running if key[0] == host.name
+            ]
+            left += [
+                f"the workspace {workspace.root.name} on {host.name}"
+                for workspace, _, _ in Workspace.all(host.state_dir)
+            ]
+        return left
+
+    def _break(self, what: str) -> None:
+        if what not in self.world.broken:
+            self.world.broken.append(what)

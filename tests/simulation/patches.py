@@ -1,0 +1,166 @@
+"""The seams: what the product takes from the outside is taken from the simulation while one runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import time
+import uuid
+from collections.abc import Iterator, MutableMapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from drakcelery import alone, chain, evidence, faults, gate, ground, ingress, janitor, logs, pulse
+from drakcelery.artifacts import deflate
+from drakcelery.artifacts import log as split_log
+from drakcelery.storage import sending
+from tests.simulation.threads import FileLocks, Inline, Thread, threading_for
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+POLL = 1.0
+"""Seconds between two looks of whoever looks all the time: each is a step."""
+_REAL_SLEEP = time.sleep
+
+
+class _Heart:
+    """Beats each pulse by an actor of its process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._beating: set[pulse.Pulse] = set()
+
+    def take(self, one: pulse.Pulse) -> None:
+        """Beat it from now on."""
+        self._beating.add(one)
+
+        def beat() -> None:
+            while one in self._beating:
+                self._world.theatre.sleep(one.pause)
+                if one in self._beating:
+                    one.beat()
+
+        Thread(self._world.theatre, beat, name="heart").start()
+
+    def drop(self, one: pulse.Pulse) -> None:
+        """Beat it no more."""
+        self._beating.discard(one)
+
+
+def _janitor_class(world: World) -> type[janitor.Janitor]:
+    """The janitor as an actor of the process that starts it."""
+
+    class SimulatedJanitor(janitor.Janitor):
+        """The product's."""
+
+        def start(self) -> None:
+            process = world.theatre.process
+            world.theatre.spawn(f"{process.name}/janitor", process, self.run)
+
+        def join(self, timeout: float | None = None) -> None:  # noqa: ARG002 as the original's
+            world.theatre.sleep(0.1)
+
+    return SimulatedJanitor
+
+
+def _product_modules() -> list[Any]:
+    return [
+        module
+        for name, module in sorted(sys.modules.items())
+        if name == "drakcelery" or name.startswith("drakcelery.")
+    ]
+
+
+def _log_to(world: World, stack: contextlib.ExitStack) -> None:
+    """Lines go to the workspaces, as in production, and otherwise to the trace."""
+
+    def last(_logger: Any, method: str, given: MutableMapping[str, Any]) -> Any:
+        event = dict(logs._to_analysis_log(_logger, method, given))
+        if world.trace is not None:
+            error = sys.exc_info()[1]
+            world.note(f"    log: {event.pop('action')} {dict(sorted(event.items()))} {error or ''}")
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.EventRenamer("action"),
+            last,
+        ]
+    )
+    stack.callback(structlog.reset_defaults)
+
+
+class _State:
+    """``celery.worker.state`` of the worker whose code runs."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def active_requests(self) -> list[Any]:
+        """What its pool is at work on."""
+        worker = self._world.theatre.process.context["worker"]
+        return [job for job in worker.jobs if job.process is not None and job.process.alive]  # type: ignore[attr-defined]
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Does nothing."""
+
+
+@contextlib.contextmanager
+def _nobody_else(*_: object, **__: object) -> Iterator[None]:
+    """The model starts one worker of a kind on a machine."""
+    yield
+
+
+@contextlib.contextmanager
+def installed(world: World) -> Iterator[None]:
+    """As long as the block lasts the product lives in *world*."""
+    theatre, ids = world.theatre, random.Random(world.schedule.seed)  # noqa: S311 it guards nothing
+    threads = threading_for(theatre)
+    with contextlib.ExitStack() as stack:
+
+        def put(owner: Any, name: str, value: Any) -> None:
+            before = owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
+            stack.callback(setattr, owner, name, before)
+            setattr(owner, name, value)
+
+        _log_to(world, stack)
+        put(time, "time", theatre.wall_clock)
+        put(time, "monotonic", lambda: theatre.now)
+        put(
+            time, "sleep", lambda seconds: theatre.sleep(seconds) if theatre.current else _REAL_SLEEP(seconds)
+        )
+        put(uuid, "uuid4", lambda: uuid.UUID(int=ids.getrandbits(128), version=4))
+        put(os, "fsync", world.disk.fsync)
+        for module in _product_modules():
+            if getattr(module, "reach", None) is faults.reach and module is not faults:
+                put(module, "reach", world.reach)
+        for module in (janitor, pulse):
+            put(module, "threading", threads)
+        for module in (sending, split_log, deflate, sys.modules["drakcelery.artifacts"]):
+            put(module, "ThreadPoolExecutor", Inline)
+        put(alone, "_locked", FileLocks(theatre).held)
+        put(evidence, "boot_id", world.boot_id)
+        put(pulse, "_heart", _Heart(world))
+        put(gate, "Janitor", _janitor_class(world))
+        put(gate, "default", lambda _task, _app, consumer, **_: consumer.handle)
+        put(gate, "state", _State(world))
+        put(ground, "sole_worker", _nobody_else)
+        put(ground, "exposition", SimpleNamespace(serve_worker=_nothing))
+        put(ground, "Bell", _nothing)
+        for owner in (gate.Gate, ground.Ground):
+            put(owner, "site", staticmethod(lambda: theatre.process.context["site"]))
+            put(owner, "send", staticmethod(world.send))
+        put(chain, "send", world.send_chain)
+        put(ingress, "POLL_SECONDS", POLL)
+        put(ingress, "EAGER_SECONDS", POLL / 4)
+        put(janitor, "SYNC_SECONDS", POLL)
+        put(gate, "SYNC_SECONDS", POLL)
+        yield

