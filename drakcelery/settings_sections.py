@@ -34,6 +34,7 @@ from drakcelery.settings_values import (
     BrokerUrl,
     Filters,
     Headers,
+    HostNames,
     PluginList,
     ProfileRuleText,
     Program,
@@ -44,6 +45,7 @@ from drakcelery.settings_values import (
     WebhookUrl,
     database_of,
     headers_of,
+    host_names,
     sentinel_master_of,
 )
 
@@ -260,6 +262,12 @@ class FlowerSection(Section):
     address: str = "127.0.0.1"
     port: int = Field(default=5555, ge=1, le=65535)
     allow_unauthenticated: bool = Field(default=False, description="1: whoever reaches it may do everything")
+    allowed_hosts: HostNames = Field(default="", description="names under which it answers, comma-separated")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those in ``allowed_hosts``, in small letters."""
+        return host_names(self.allowed_hosts)
 
 
 class MetricsSection(Section):

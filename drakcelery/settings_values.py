@@ -23,6 +23,9 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token, as RFC 9110 has it."""
 BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"({_LABEL}\.)*{_LABEL}")
+
 
 def _json(value: object) -> object:
     """Decode a JSON string, as the ``filters`` and ``headers`` of v0.18 are written."""
@@ -54,6 +57,19 @@ def _known_plugins(names: tuple[str, ...]) -> tuple[str, ...]:
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise ValueError(f"names of DRAKVUF plugins, and {name} is none{hint}")
     return tuple(dict.fromkeys(names))
+
+
+def host_names(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated list, in small letters. Raises ValueError where one is none."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(f"names of hosts, without scheme and port, and {name!r} is none")
+    return tuple(dict.fromkeys(name.lower() for name in names))
+
+
+def _host_names(text: str) -> str:
+    return ", ".join(host_names(text))
 
 
 def _profile_rule(value: object) -> object:
@@ -192,6 +208,7 @@ ProfileRuleText = Annotated[ProfileRule, BeforeValidator(_profile_rule)]
 Headers = Annotated[dict[str, Any], BeforeValidator(_one_dict), Field(min_length=1)]
 Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(min_length=1)]
 PluginList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_known_plugins)]
+HostNames = Annotated[str, AfterValidator(_host_names)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 WebhookUrl = Annotated[SecretStr, AfterValidator(_webhook_url)]

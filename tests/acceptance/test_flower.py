@@ -501,15 +501,80 @@ def test_who_it_was(fleet: Fleet, guarded: Web, clear: None) -> None:  # noqa: A
     assert again.json()["message"] == "analysis signed is over already: CANCELLED"
 
 
+EVERY_KIND = (
+    *("/fleet", "/fleet?json=1", "/analysis/guarded", "/api/fleet", "/fleet/static/page.js"),
+    *("/", "/workers", "/tasks", "/tasks/datatable", "/broker", "/api/workers", "/metrics", "/healthcheck"),
+    *("/static/favicon.ico", "/nothing"),
+)
+"""Ours and Flower's own."""
+
+
 def test_no_other_name(web: Web, guarded: Web) -> None:
     """Without a login, a domain that somebody else points to this machine gets nothing (DNS rebinding)."""
-    for path in ("/fleet", "/fleet?json=1", "/analysis/guarded"):
-        assert web.ask(path, headers={"Host": "evil.example"}).status == 403
+    for path in EVERY_KIND:
+        answer = web.ask(path, headers={"Host": "evil.example"})
+        assert (answer.status, b"allowed_hosts" in answer.body) == (403, True), path
     stranger = {**web.token(), "Host": "evil.example"}
     answer = web.ask("/fleet/host/rack-2/drain", method="POST", headers=stranger)
     assert answer.status == 403
     assert "allow_unauthenticated" in answer.json()["message"]
     assert guarded.ask("/fleet", headers={**LOGIN, "Host": "flower.example"}).status == 200
+
+
+FOREIGN = (
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": "http://127.0.0.1:1"},
+)
+"""What browsers say of pages that are not Flower's."""
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("path", CHANGES)
+def test_no_change_by_another_page(
+    fleet: Fleet,
+    victim: None,  # noqa: ARG001 it runs
+    web: Web,
+    guarded: Web,
+    path: str,
+    foreign: dict[str, str],
+) -> None:
+    """A page that could plant a cookie to match its token is refused, with a login or without (S9)."""
+    planted = {"Cookie": f"_xsrf={'a' * 32}", "X-XSRFToken": "a" * 32}
+    for token in (planted, web.token()):
+        answer = web.ask(path, method="POST", headers={**token, **foreign})
+        assert answer.status == 403
+        assert "own pages" in answer.json()["message"]
+    assert guarded.ask(path, method="POST", headers={**guarded.token(**LOGIN), **foreign}).status == 403
+    assert_nothing_happened(fleet)
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_no_change_of_flower_s_own_by_another_page(
+    fleet: Fleet, read_only: Web, foreign: dict[str, str]
+) -> None:
+    """Flower's API, open to programs without a login, is not open to other people's web pages (S9)."""
+    for path in ("/api/worker/shutdown/vm@rack-2", "/api/task/revoke/guarded", "/api/task/send-task/x"):
+        answer = read_only.ask(path, method="POST", headers=foreign)
+        assert (answer.status, "own pages" in answer.json().get("message", "")) == (403, True), path
+    assert {status.host for status in fleet.ledger.fleet.hosts()} == set(HOSTS)
+
+
+def test_names_that_are_allowed(fleet: Fleet) -> None:
+    """Behind a proxy Flower answers to the proxy's name, and its pages may ask for changes (S9)."""
+    command = ("celery", "-A", "drakcelery", "flower")
+    names = {"DRAKCELERY_FLOWER_ALLOWED_HOSTS": "flower.example, other.example"}
+    with flower(fleet, "named", *command, **names) as named:
+        for path in ("/fleet", "/workers"):
+            assert named.ask(path, headers={"Host": "Flower.example"}).status == 200
+            assert named.ask(path, headers={"Host": "evil.example"}).status == 403
+        own = {**named.token(), "Host": "flower.example"}
+        for sign in ({"Origin": "https://flower.example"}, {"Sec-Fetch-Site": "same-origin"}):
+            asked = {**own, **sign}
+            answer = named.ask("/fleet/host/rack-9/drain", method="POST", headers=asked)
+            assert answer.status in (404, 409, 503), answer.body
+        stranger = {**own, "Origin": "https://evil.example"}
+        assert named.ask("/fleet/host/rack-2/drain", method="POST", headers=stranger).status == 403
 
 
 def test_it_says_where_it_listens(web: Web) -> None:

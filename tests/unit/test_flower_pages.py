@@ -18,7 +18,7 @@ from drakcelery.monitoring.flower.application import templates
 from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view, likely_next
 from drakcelery.monitoring.flower.reading import Reading
 from drakcelery.monitoring.flower.rows import row, spans
-from drakcelery.monitoring.flower.safety import is_loopback, is_own_name, require_safe
+from drakcelery.monitoring.flower.safety import Asked, is_loopback, is_own_name, refusal, require_safe
 from drakcelery.records import HostStatus, Line, Record, SlotStatus
 
 WIN10 = Place(profile="win10")
@@ -408,3 +408,47 @@ def test_what_makes_it_safe(given: dict[str, Any]) -> None:
 def test_own_names(name: str, own: bool) -> None:
     """A Host header with a domain may come from a page whose domain points here."""
     assert is_own_name(name) is own
+
+
+@pytest.mark.parametrize(
+    ("host", "names", "any_name", "refused"),
+    [
+        ("127.0.0.1:5555", (), False, False),
+        ("evil.example:5555", (), False, True),
+        ("evil.example", ("flower.example",), True, True),
+        ("Flower.Example:443", ("flower.example",), False, False),
+        ("flower.example.evil.example", ("flower.example",), False, True),
+        ("anything.example", (), True, False),
+        ("localhost.", (), False, True),
+        ("[::1", (), False, True),
+    ],
+)
+def test_names_it_answers_to(host: str, names: tuple[str, ...], any_name: bool, refused: bool) -> None:
+    """Only its own names, those allowed, or any behind a login that allows none in particular (S9)."""
+    asked = Asked(method="GET", host=host, site="same-origin", origin=None)
+    assert (refusal(asked, names=names, any_name=any_name) is not None) is refused
+
+
+@pytest.mark.parametrize(
+    ("site", "origin", "refused"),
+    [
+        ("same-origin", "http://evil.example", False),
+        ("same-site", "http://localhost:5555", True),
+        ("cross-site", None, True),
+        ("none", None, True),
+        ("", None, True),
+        (None, "http://localhost:5555", False),
+        (None, "https://flower.example", False),
+        (None, "http://localhost:8000", True),
+        (None, "null", True),
+        (None, "http://[::1", True),
+        (None, "", True),
+        (None, None, False),
+    ],
+)
+def test_pages_that_may_ask_for_a_change(site: str | None, origin: str | None, refused: bool) -> None:
+    """Another page's request is refused, also of another port of this machine; to look changes nothing."""
+    asked = Asked(method="POST", host="localhost:5555", site=site, origin=origin)
+    assert (refusal(asked, names=("flower.example",), any_name=False) is not None) is refused
+    looking = Asked(method="GET", host="localhost:5555", site=site, origin=origin)
+    assert refusal(looking, names=("flower.example",), any_name=False) is None

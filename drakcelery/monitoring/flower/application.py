@@ -12,11 +12,12 @@ from typing import Any
 
 import flower
 from flower.app import Flower, rewrite_handler
+from tornado.httputil import HTTPServerRequest
 from tornado.template import DictLoader
 from tornado.web import StaticFileHandler, url
 
 from drakcelery.errors import StackError
-from drakcelery.monitoring.flower import handlers
+from drakcelery.monitoring.flower import handlers, safety
 from drakcelery.monitoring.flower.reading import Reader
 
 HERE = Path(str(resources.files(__package__)))
@@ -76,3 +77,19 @@ class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type informatio
         prefix = options.url_prefix
         # Asked before Flower's own, whose last one answers everything
         self.add_handlers(r".*", [rewrite_handler(one, prefix) if prefix else one for one in HANDLERS])
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """The handler of a request: Flower's or ours, unless a foreign page or name sends it."""
+        asked = safety.Asked(
+            method=request.method or "",
+            host=request.host,
+            site=request.headers.get("Sec-Fetch-Site"),
+            origin=request.headers.get("Origin"),
+        )
+        ours = self.reader.settings.flower
+        has_login = bool(self.options.basic_auth or self.options.auth)
+        any_name = has_login or ours.allow_unauthenticated
+        reason = safety.refusal(asked, names=ours.names, any_name=any_name)
+        if reason is not None:
+            return self.get_handler_delegate(request, handlers.Refused, {"reason": reason})
+        return super().find_handler(request, **kwargs)

@@ -28,7 +28,7 @@ from drakcelery.errors import DrakceleryError
 from drakcelery.monitoring.flower.analysis_page import AnalysisView
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.monitoring.flower.rows import Row
-from drakcelery.monitoring.flower.safety import is_own_name
+from drakcelery.monitoring.flower.safety import LOOKING
 
 T = TypeVar("T")
 
@@ -77,15 +77,32 @@ class _Fleet:
             raise tornado.web.HTTPError(404, "The ledger has no analysis of this uid")
         return view
 
-    @property
-    def has_login(self) -> bool:
-        """Whether Flower asks who it is."""
-        options = self.application.options
-        return bool(options.basic_auth or options.auth)
-
     async def blocking(self, call: Callable[[], T]) -> T:
         """The answer of *call*, which would keep Tornado's loop waiting."""
         return await asyncio.get_running_loop().run_in_executor(self.application.executor, call)
+
+
+class Refused(tornado.web.RequestHandler):
+    """Answers in the place of any other handler, Flower's too, where a request may not be dealt with."""
+
+    reason = ""
+
+    def initialize(self, reason: str) -> None:
+        """*reason* is a sentence."""
+        self.reason = reason
+
+    def check_xsrf_cookie(self) -> None:
+        """Nothing is changed."""
+
+    def prepare(self) -> None:
+        """For a script, or for people."""
+        log.info("refused_in_flower", by="nobody", reason=self.reason)
+        self.set_status(403)
+        if self.request.method in LOOKING:
+            self.set_header("Content-Type", "text/plain; charset=UTF-8")
+            self.finish(self.reason)
+        else:
+            self.finish({"message": self.reason})
 
 
 class Page(_Fleet, BaseHandler):  # type: ignore[misc] # Flower has no type information
@@ -97,16 +114,6 @@ class Page(_Fleet, BaseHandler):  # type: ignore[misc] # Flower has no type info
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "same-origin")
-
-    def prepare(self) -> None:
-        """Without a login, only whoever names no domain is let in (:func:`.safety.is_own_name`)."""
-        allowed = self.has_login or self.reader.settings.flower.allow_unauthenticated
-        if not allowed and not is_own_name(self.request.host):
-            raise tornado.web.HTTPError(
-                403,
-                "Flower has no login, so it answers under the names 127.0.0.1 and localhost only; give it a "
-                "login, or set [flower] allow_unauthenticated = 1",
-            )
 
     async def send_json(self, value: Value) -> None:
         """Answer with *value*."""

@@ -1,11 +1,16 @@
-"""Who may reach Flower: nobody beyond this machine, unless it asks who they are. Pure."""
+"""Who may reach Flower: nobody beyond this machine, unless it asks who they are; from which page. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from drakcelery.errors import SettingsError
+
+LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 
 
 def is_loopback(address: str) -> bool:
@@ -31,16 +36,55 @@ def require_safe(*, address: str, unix_socket: str, has_login: bool, allow_unaut
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a browser says of a request, which a web page cannot change."""
+
+    method: str
+    host: str
+    """The ``Host`` header."""
+    site: str | None
+    """``Sec-Fetch-Site``; None: an old browser, or none."""
+    origin: str | None
+    """``Origin``; None: likewise, or the request only looks."""
+
+
+def refusal(asked: Asked, *, names: Collection[str], any_name: bool) -> str | None:
+    """Why a request is refused, in a sentence; None where it is not.
+
+    *names* are those of ``[flower] allowed_hosts``; *any_name*: where there are none, any will do.
+    """
+    if not (is_own_name(asked.host) or _name(asked.host) in names or (any_name and not names)):
+        return (
+            "Flower answers under the names 127.0.0.1 and localhost, and those in [flower] allowed_hosts, "
+            "only; without these, a login or [flower] allow_unauthenticated = 1 lets it answer under any"
+        )
+    if asked.method in LOOKING:
+        return None
+    if asked.site is not None:
+        is_ours = asked.site == "same-origin"
+    elif asked.origin is not None:
+        is_ours = _origin_of(asked.origin) in {asked.host.lower(), *names}
+    else:
+        is_ours = True  # a program, which has no login or cookie of somebody else's
+    return None if is_ours else "Only Flower's own pages may ask for a change, and this is another's request"
+
+
+def _origin_of(origin: str) -> str:
+    """The part of an origin that a ``Host`` header has, or the name alone; ``""`` of what is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
 def is_own_name(host: str) -> bool:
     """Whether a request's ``Host`` names no domain: an IP address, or ``localhost``.
 
     A web page of somebody else can have its own domain point to a loopback address, and then ask Flower in
     the name of who is looking at that page (DNS rebinding). Such a request names that domain.
     """
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
+    name = _name(host)
     if name == "localhost":
         return True
     try:
@@ -48,3 +92,11 @@ def is_own_name(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _name(host: str) -> str:
+    """A ``Host`` without its port, in small letters; ``""`` where it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
