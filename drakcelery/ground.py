@@ -77,6 +77,8 @@ class Ground(bootsteps.Step):
         vm_worker_begins(site, type(self).send, held)
         for notice in site.settings.notices():
             log.warning("setting_without_effect", notice=notice)
+        for lack in site.engine.lacks():
+            log.warning("engine_lacks", lack=lack)
         log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
         for closure in site.slots.closed():
             log.warning("still_closed", slot=closure.slot, closed=closure.kind.value, by=closure.by)

@@ -24,6 +24,9 @@ STOP_SPARE = 300
 IO_STOP = 900
 """Seconds an io worker has to pack and upload what it is at; the next one does again what is not done."""
 
+CONFINING = "capset landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp"
+"""System calls by which the emulator gives up its rights; systemd 252 has them in no group for services."""
+
 CAPABILITIES = {
     "CAP_CHOWN": "QEMU's sockets, LVM's and ZFS' device nodes",
     "CAP_DAC_OVERRIDE": "files of programs that gave up root",
@@ -230,6 +233,7 @@ def _confinement(role: Role, machine: Machine) -> list[str]:
         "SystemCallErrorNumber=EPERM",
         "SystemCallFilter=@system-service",
         "SystemCallFilter=~@privileged @resources",
+        *([f"SystemCallFilter={CONFINING}"] if emulates else []),
     ]
 
 

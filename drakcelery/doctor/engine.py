@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 from drakcelery.analysis import Execution
-from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
+from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
-from drakcelery.engines import Detonation, create
+from drakcelery.engines import Detonation, confinement, create
 from drakcelery.settings import Settings
 
 TRIAL_SECONDS = 10
@@ -37,6 +37,18 @@ def _emulator(subject: Subject) -> Verdict:
         return failed(f"the emulator is not installed: {error}")
     with tempfile.TemporaryDirectory(prefix="drakcelery-doctor-") as directory:
         return _trial(_elsewhere(subject.settings, Path(directory)), Path(directory), version)
+
+
+def _confinement(subject: Subject) -> Verdict:
+    if (skip := _other_than("emulator", subject)) is not None:
+        return skip
+    lacks = confinement.look()
+    if not lacks:
+        return ok("another network, user and seccomp filter, no capability, and no file but its output")
+    said, remedy = (
+        "; ".join(parts) for parts in zip(*((one.said(), one.remedy()) for one in lacks), strict=True)
+    )
+    return warning(said, f"{remedy[0].upper()}{remedy[1:]}.")
 
 
 def _elsewhere(settings: Settings, directory: Path) -> Settings:
@@ -99,6 +111,14 @@ CHECKS = (
         look=_emulator,
         needs=("engine.choice",),
         seconds=90,
+    ),
+    Check(
+        name="engine.confinement",
+        what="the emulator is confined by all that it knows of",
+        remedy="See docs/security.md: what the emulator is confined by.",
+        look=_confinement,
+        needs=("engine.emulator",),
+        seconds=40,
     ),
     Check(
         name="engine.replay",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -67,6 +67,13 @@ class Engine(Protocol):
 
     def version(self) -> str:
         """Name and version, as it goes into ``metadata.engine``: ``emulator speakeasy-1.5.11``."""
+
+    def lacks(self) -> Sequence[str]:
+        """What this machine lacks to hold a guest as safely as the engine can; said once, as a worker starts.
+
+        Each is a sentence without its full stop that also says what to do.
+        Raises :class:`~drakcelery.errors.EngineError` where that cannot be found out.
+        """
 
     def accept(self, job: Detonation) -> None:
         """Refuse what can never run here. Raises :class:`~drakcelery.errors.UnsupportedSample`."""

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import pefile
 import structlog
 
 from drakcelery.analysis import Execution, Outcome, Snapshot
-from drakcelery.engines import Detonation
+from drakcelery.engines import Detonation, confinement, privileges
 from drakcelery.engines.speakeasy_guest import configuration, launch, supervision
 from drakcelery.engines.speakeasy_guest.job import GuestJob, State
 from drakcelery.engines.speakeasy_guest.supervision import Guest
@@ -89,12 +90,13 @@ class Emulator:
         finally:
             supervision.kill(record, slot=job.slot, only=guest)
             supervision.reap(guest)
+            _take_back(job.raw)
         log.info(
             "emulation_ended",
             uid=job.uid,
             state=guest.state,
             detail=guest.detail,
-            confinement=guest.held,
+            unconfined=guest.lacks or None,
             exit_code=guest.process.returncode,
             timed_out=timed_out,
             errors=list(guest.errors)[-3:],
@@ -113,6 +115,10 @@ class Emulator:
     def destroy(self, slot: str) -> None:
         """Kill what runs in *slot*; fine if nothing does. Raises :class:`~drakcelery.errors.EngineError`."""
         supervision.kill(self._records / f"{slot}.json", slot=slot)
+
+    def lacks(self) -> Sequence[str]:
+        """What this machine lacks to confine a guest. Raises :class:`~drakcelery.errors.EngineError`."""
+        return [f"{lack.said()}; to better it, {lack.remedy()}" for lack in confinement.look()]
 
     def _guest_job(self, job: Detonation) -> GuestJob:
         is_dll = _inspect(job.sample, job.magic)
@@ -135,6 +141,13 @@ class Emulator:
             dump_limit=min(self._dump_limit, self._limits.file_limit),
             dumps_limit=self._dumps_limit,
         )
+
+
+def _take_back(raw: Path) -> None:
+    try:
+        privileges.take_back(raw)
+    except OSError as error:
+        raise EngineError(f"The emulator's output cannot be taken over: {error}.") from error
 
 
 _ELSEWHERE = "Use a host with the drakvuf engine for it."

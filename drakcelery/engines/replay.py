@@ -12,7 +12,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -61,6 +61,10 @@ class ReplayEngine:
     def version(self) -> str:
         """``replay`` and the beginning of the recorded log's sha256."""
         return f"replay {self._snapshot.sha256[:12]}"
+
+    def lacks(self) -> Sequence[str]:
+        """Nothing: nothing is detonated."""
+        return ()
 
     def accept(self, job: Detonation) -> None:
         """Anything can be played to."""

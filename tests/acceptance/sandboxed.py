@@ -86,12 +86,14 @@ def _filters(unit: Mapping[str, list[str]]) -> tuple[set[str], set[str]]:
     """(allowed, denied) system calls; nothing allowed by name: all but the denied."""
     allowed, denied = set[str](), set[str]()
     for value in unit.get("SystemCallFilter", []):
-        named = set[str]().union(*(system_calls(name) for name in value.lstrip("~").split()))
+        names = value.lstrip("~").split()
+        named = set[str]().union(*(system_calls(name) if name[0] == "@" else {name} for name in names))
         if value.startswith("~"):
             denied |= named
+            allowed -= named
         else:
-            allowed |= named | system_calls("@default")
-    return allowed - denied, denied
+            allowed |= named | (system_calls("@default") if not allowed else set())
+    return allowed, denied
 
 
 def _load(default: int, rules: list[tuple[int, str, list[_Comparison]]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from drakcelery.analysis import Execution, Outcome, Snapshot
@@ -61,6 +61,10 @@ class SimulatedEngine:
     def version(self) -> str:
         """As every engine's."""
         return "simulated 1"
+
+    def lacks(self) -> Sequence[str]:
+        """Nothing."""
+        return ()
 
     def accept(self, job: Detonation) -> None:
         """Anything goes."""

@@ -89,6 +89,7 @@ def test_emulator_may_translate_code_and_leave_the_network() -> None:
     emulator = service("vm", replace(MACHINE, engine="emulator"))
     assert "MemoryDenyWriteExecute" not in emulator
     assert emulator["RestrictNamespaces"] == "user net"
+    assert "landlock_restrict_self" in emulator["SystemCallFilter"].split()
     replay = service("vm", replace(MACHINE, engine="replay"))
     assert (replay["MemoryDenyWriteExecute"], replay["RestrictNamespaces"]) == ("yes", "yes")
 

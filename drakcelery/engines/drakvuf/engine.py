@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,10 @@ class Drakvuf:
     def _version(self) -> str:
         self._installation.check()
         return f"drakvuf {self._installation.abilities.drakvuf}"
+
+    def lacks(self) -> Sequence[str]:
+        """Nothing: the hypervisor holds the guest; the doctor looks at it."""
+        return ()
 
     def accept(self, job: Detonation) -> None:
         """Refuse a start command that cannot be passed on. Raises :class:`UnsupportedSample`."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drakcelery.engines.speakeasy_guest import confinement
+from drakcelery.engines import confinement, privileges
+from drakcelery.engines.confinement import Lack
 from drakcelery.engines.speakeasy_guest.calls import hooked_functions
 from drakcelery.engines.speakeasy_guest.configuration import build, for_container
 from drakcelery.engines.speakeasy_guest.dumps import Dumps
@@ -30,43 +33,80 @@ STOP_AGAIN = 0.05
 """Seconds between two tries to stop the emulator: one between two instructions may be lost."""
 
 
-class Guest:
-    """The emulated Windows of one job, and what it writes."""
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a guest takes along when it is locked in: files that it cannot reach from there."""
 
-    def __init__(self, job: GuestJob) -> None:
-        # Speakeasy comes in only now, after the limits are set.
+    sample: bytes
+    hooked: frozenset[str] | None
+    """The functions on the job's hook list; None where it has none."""
+    memory: int
+    """What of the memory limit the program may have: half of what is left. Beyond, its calls fail."""
+
+
+def enter(job: GuestJob) -> tuple[Inputs, list[Lack]]:
+    """Go to where the output goes, and give up all that is not needed from there.
+
+    Speakeasy comes in after the limits are set, and before Python's own files can be read only.
+
+    Returns:
+        what was read before, and what this machine lacks to confine us.
+
+    Raises:
+        OSError: a file cannot be read, or what every kernel can do failed.
+    """
+    privileges.die_with(job.parent)
+    lacks = confinement.limit(memory=job.memory_limit, file=job.file_limit, cpu=job.cpu_limit)
+    importlib.import_module("drakcelery.engines.speakeasy_guest.windows")
+    os.chdir(Path(job.log).parent)
+    inputs = Inputs(
+        sample=Path(job.sample).read_bytes(),
+        hooked=_hooked(job.hooks),
+        memory=max(job.memory_limit - confinement.address_space(), 0) // 2,
+    )
+    return inputs, lacks + confinement.lock_down(job.parent)
+
+
+class Guest:
+    """The emulated Windows of one job, and what it writes into the working directory."""
+
+    def __init__(self, job: GuestJob, inputs: Inputs) -> None:
         from drakcelery.engines.speakeasy_guest.windows import Windows
 
         self._job = job
+        self._sample = inputs.sample
         self.journal = Journal(
-            Path(job.log),
+            Path(Path(job.log).name),
             plugins=job.plugins,
             limit=job.file_limit,
             context=lambda: self.windows.identity(),
             on_trouble=lambda: self.windows.halt(),
         )
-        self.capture = Capture(Path(job.pcap), limit=job.file_limit)
+        self.capture = Capture(Path(Path(job.pcap).name), limit=job.file_limit)
         self.dumps = Dumps(
-            Path(job.dumps), journal=self.journal, single_limit=job.dump_limit, total_limit=job.dumps_limit
+            Path(Path(job.dumps).name),
+            journal=self.journal,
+            single_limit=job.dump_limit,
+            total_limit=job.dumps_limit,
         )
         recorder = Recorder(
             journal=self.journal,
             traffic=Traffic(journal=self.journal, capture=self.capture),
             dumps=self.dumps,
-            hooked=_hooked(job.hooks),
+            hooked=inputs.hooked,
         )
         config = build()
         if job.container:
             config = for_container(config, job.container, job.command_line())
         config["max_instructions"] = job.max_instructions
         self.windows: Windows = Windows(
-            config, recorder=recorder, memory_limit=_share(job.memory_limit), arguments=job.arguments
+            config, recorder=recorder, memory_limit=inputs.memory, arguments=job.arguments
         )
         self.windows.export = job.export
 
     def run(self) -> str:
         """Load and run the sample, and dump its memory. Returns why it ended early, or nothing."""
-        module = self.windows.load(self._job.sample, self._job.command_line())
+        module = self.windows.load(Path(self._job.sample).name, self._sample, self._job.command_line())
         over = threading.Event()
         watch = threading.Thread(target=_stop_on_signal, args=(self.windows, over), daemon=True)
         watch.start()
@@ -102,12 +142,11 @@ def main() -> int:
     """Run the job that stdin holds. Exit code 0: the states on stdout tell the rest."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     job = GuestJob.from_json(sys.stdin.buffer.readline())
-    held = confinement.confine(memory=job.memory_limit, file=job.file_limit, cpu=job.cpu_limit)
-    confinement.die_with(job.parent)
     guest = None
     try:
-        guest = Guest(job)
-        _say(State.READY, held)
+        inputs, lacks = enter(job)
+        guest = Guest(job, inputs)
+        _say(State.READY, "; ".join(f"{lack.measure}: {lack.why}" for lack in lacks))
         detail = guest.run()
     except MemoryError:
         del guest
@@ -131,11 +170,6 @@ def _stop_on_signal(windows: Windows, over: threading.Event) -> None:
     signal.sigwait({signal.SIGTERM})
     while not over.wait(STOP_AGAIN):
         windows.halt()
-
-
-def _share(limit: int) -> int:
-    """What of the memory limit the program may have: half of what is left. Beyond, its calls fail."""
-    return max(limit - confinement.address_space(), 0) // 2
 
 
 def _hooked(path: str | None) -> frozenset[str] | None:

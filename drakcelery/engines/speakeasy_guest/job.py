@@ -65,7 +65,7 @@ class State(enum.StrEnum):
     """How far the guest program is; each line is ``{"state": …, "detail": …}``."""
 
     READY = "ready"
-    """Confined, Speakeasy imported; detail: what confines it."""
+    """Confined, Speakeasy imported; detail: what this machine lacks to confine it, or empty."""
     STARTED = "started"
     """The sample is loaded and its first instruction is next: the timeout counts from here."""
     FINISHED = "finished"

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from drakcelery.engines import confinement
 from drakcelery.engines.speakeasy_guest.job import MAX_STATE, GuestJob, State, parse_state
 from drakcelery.errors import EngineError
 from drakcelery.host import safe_files
@@ -41,12 +42,6 @@ EXIT_LIMIT = 2.0
 MAX_ERRORS = 200
 """Lines of the guest program's stderr that are kept."""
 
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
-"""All that the guest program gets of the environment: secrets live there.
-
-One malloc arena: glibc reserves 64 MB of address space, which is limited, for each further one.
-"""
-
 PROGRAM = "drakcelery.engines.speakeasy_guest"
 
 
@@ -57,7 +52,8 @@ class Guest:
     process: subprocess.Popen[bytes]
     state: State | None = None
     detail: str = ""
-    held: str = ""
+    lacks: str = ""
+    """What this machine lacks to confine it."""
     started: float | None = None
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ERRORS))
 
@@ -75,7 +71,7 @@ def start(record: Path, guest_job: GuestJob) -> Guest:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
+            env=confinement.ENVIRONMENT,
             cwd="/",
             start_new_session=True,
         )
@@ -158,7 +154,7 @@ def _read(guest: Guest, key: selectors.SelectorKey) -> bool:
 def _note(guest: Guest, state: State, detail: str) -> None:
     guest.state = state
     if state is State.READY:
-        guest.held = detail
+        guest.lacks = detail
     elif state is State.STARTED:
         guest.started = guest.started or time.time()
     else:

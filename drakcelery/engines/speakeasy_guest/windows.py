@@ -56,9 +56,11 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
 
     # Before the run.
 
-    def load(self, path: str, command_line: str) -> Any:
-        """Load the sample from *path* and set what it sees as its command line."""
-        module = self.load_module(path)
+    def load(self, name: str, sample: bytes, command_line: str) -> Any:
+        """Load *sample*, as a file called *name*, and set what it sees as its command line."""
+        if not sample:
+            raise ValueError("the file is empty")
+        module = self.load_module(name, sample)
         self.recorder.bits = self.get_ptr_size() * 8
         self.command_line = command_line
         return module
@@ -71,6 +73,16 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
             self.dump_all()
         self._image = super().load_module(path, data, first_time_setup)
         return self._image
+
+    def load_pe(self, path: str | None = None, data: bytes | None = None, **more: Any) -> Any:
+        """Parse a program. Where there are a name and data, nothing is looked for under the name."""
+        pe = super().load_pe(None if data else path, data, **more)
+        pe.path = path or ""
+        return pe
+
+    def _init_name(self, path: str | None, data: bytes | None = None) -> None:
+        """Call the program as its file is called; only one without a name is called after its hash."""
+        super()._init_name(path, None if path else data)
 
     def get_module_data_from_emu_file(self, file_path: str) -> bytes | None:
         """The content of an emulated file; Speakeasy's own fails for a file without any."""
