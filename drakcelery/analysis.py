@@ -30,7 +30,28 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Stage(enum.StrEnum):
+class Word(enum.StrEnum):
+    """One of several words, as another version of us may have written it: a fleet is upgraded host by host.
+
+    A word that this version does not know is carried and shown as it is. It is not among those of the class,
+    and equal to none of them.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        unknown = str.__new__(cls, value)
+        unknown._name_ = unknown._value_ = value
+        return unknown
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version knows what it means."""
+        return self._name_ in type(self).__members__
+
+
+class Stage(Word):
     """The five Celery tasks of an attempt, in their order."""
 
     PREPARE = "prepare"
@@ -40,7 +61,7 @@ class Stage(enum.StrEnum):
     PUBLISH = "publish"
 
 
-class State(enum.StrEnum):
+class State(Word):
     """What the ledger says of an analysis."""
 
     QUEUED = "QUEUED"
@@ -66,7 +87,7 @@ class Priority(enum.StrEnum):
     LOW = "low"
 
 
-class Execution(enum.StrEnum):
+class Execution(Word):
     """Whether the sample ran at all (DRAKVUF exit code 4: injection unsuccessful)."""
 
     EXECUTED = "executed"
@@ -156,7 +177,7 @@ class Step(Value):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-class Fault(enum.StrEnum):
+class Fault(Word):
     """Whose fault a failed attempt was, which decides what follows."""
 
     FAILED = "failed"

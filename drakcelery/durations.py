@@ -52,9 +52,17 @@ class Durations:
                 pipe.lrange(_key(name), 0, -1)
             answers = cast("list[list[str]]", pipe.execute())
         return {
-            name: [Learned.model_validate_json(text) for text in texts]
+            name: [one for text in texts if (one := _read(text)) is not None]
             for name, texts in zip(names, answers, strict=True)
         }
+
+
+def _read(text: str) -> Learned | None:
+    """What an analysis taught; None where another version wrote what this one cannot read."""
+    try:
+        return Learned.model_validate_json(text)
+    except ValueError:
+        return None
 
 
 def _key(profile: str) -> str:

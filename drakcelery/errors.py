@@ -25,6 +25,10 @@ class StackError(DrakceleryError):
     """The embedded stack cannot start, is not running, or was asked for something it cannot do."""
 
 
+class UnreadableRecord(DrakceleryError):
+    """The ledger's record of an analysis is none that this version can read."""
+
+
 class BadTask(DrakceleryError):
     """The sample task cannot be analysed, however often it is tried."""
 

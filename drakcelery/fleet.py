@@ -8,8 +8,9 @@ Keys:
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import redis
@@ -29,9 +30,13 @@ SIGHT_SECONDS = 1.0
 class Fleet:
     """What vm workers report, in Karton's Redis. Times are UNIX times by Redis' clock."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
+    def __init__(self, client: redis.Redis, *, odd: Callable[[str, Exception], None] | None = None) -> None:
+        """*client* answers in text (:func:`drakcelery.ledger.connect`).
+
+        *odd* is told of each host whose report cannot be read.
+        """
         self._redis = client
+        self._odd = odd
 
     def report(self, status: HostStatus, *, lasts: float = lifesigns.DEFAULT.host) -> None:
         """Say that a host is alive, and what its slots do; after *lasts* seconds it counts as gone."""
@@ -55,7 +60,14 @@ class Fleet:
         # Some more than those: whether a host is alive is for the key that expires to say
         names = sorted({str(place.host) for place in self._seen(since=now - 2 * lifesigns.DEFAULT.host)})
         texts = cast("list[str | None]", self._redis.mget(map(host_key, names))) if names else []
-        return [HostStatus.model_validate_json(text) for text in texts if text is not None]
+        statuses = []
+        for name, text in zip(names, texts, strict=True):
+            try:
+                statuses += [HostStatus.model_validate_json(text)] if text is not None else []
+            except ValueError as error:  # another version's, for one; the other hosts are alive all the same
+                if self._odd is not None:
+                    self._odd(name, error)
+        return statuses
 
     def places(self) -> dict[Place, float]:
         """Every place of a host that the fleet has had lately, alive or not, and when it was last seen."""
@@ -63,7 +75,11 @@ class Fleet:
 
     def _seen(self, *, since: float) -> dict[Place, float]:
         members = self._redis.zrangebyscore(FLEET, since, "+inf", withscores=True)
-        return {Place.parse(name): seen for name, seen in cast("list[tuple[str, float]]", members)}
+        places = {}
+        for name, seen in cast("list[tuple[str, float]]", members):
+            with contextlib.suppress(ValueError):
+                places[Place.parse(name)] = seen
+        return places
 
     def offline(self, place: Place) -> float:
         """For how many seconds nobody has had *place*; 0 while a host may have it. At most :data:`MEMORY`."""

@@ -23,8 +23,8 @@ import structlog
 from celery import Celery, Task, bootsteps
 from celery.worker import request, state
 from celery.worker.strategy import default
+from kombu.exceptions import KombuError
 from kombu.message import Message
-from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from drakcelery import visibility
@@ -283,5 +283,5 @@ def _step(message: Message) -> Step | None:
     """The step in a Celery message (protocol 2: args, kwargs, embed); None where there is none in it."""
     try:
         return Step.parse(message.payload[0][0])
-    except (ValidationError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, KombuError):  # another program's, or another version's
         return None

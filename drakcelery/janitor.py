@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from drakcelery.engines import Engine, end_guest
 from drakcelery.logs import about
 from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.rooms import OUT_OF_USE
 from drakcelery.slots import Slot, SlotState, SlotTable
@@ -61,6 +62,7 @@ class Janitor(threading.Thread):
         self._over = threading.Event()
         self._woken = threading.Event()
         self._ending: dict[str, threading.Thread] = {}
+        self._isolation = Isolation(site.ledger.quarantine, where="janitor")
 
     def stop(self) -> None:
         """End soon. The host is taken off the list, so that nobody counts on its slots."""
@@ -87,10 +89,13 @@ class Janitor(threading.Thread):
             except Exception:
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
             self._woken.clear()
-            status = host_status(self._site)
-            if status != last or now - reported >= every:
-                tell(functools.partial(_report, self._site, status))
-                last, reported = status, now
+            try:
+                status = host_status(self._site)
+                if status != last or now - reported >= every:
+                    tell(functools.partial(_report, self._site, status))
+                    last, reported = status, now
+            except Exception:
+                log.exception("host_not_reported")
             self._woken.wait(SYNC_SECONDS)
             if self._over.is_set():
                 break
@@ -103,18 +108,26 @@ class Janitor(threading.Thread):
             if slot.state is not SlotState.DIRTY or slot.name in busy:
                 continue
             # A Xen that does not answer takes minutes; neither the other slots nor the report wait for it
-            self._ending[slot.name] = threading.Thread(target=self._end, args=(slot.name,), daemon=True)
-            self._ending[slot.name].start()
+            ender = threading.Thread(target=self._end, args=(slot.name,), daemon=True)
+            try:
+                ender.start()
+            except RuntimeError as error:  # no room for another thread: the others may have theirs
+                log.warning("slot_not_cleaned", slot=slot.name, error=str(error))
+            else:
+                self._ending[slot.name] = ender
 
     def _end(self, name: str) -> None:
-        with about(slot=name):
-            ended = end_guest(self._site.engine, name)
-        if ended:
-            self._site.slots.cleaned(name)
-            log.info("slot_cleaned", slot=name)
-        else:
+        try:
+            with about(slot=name):
+                ended = end_guest(self._site.engine, name)
+            if ended:
+                self._site.slots.cleaned(name)
+                log.info("slot_cleaned", slot=name)
+                return
             self._site.slots.survived(name)
-            self._over.wait(LOOK_SECONDS)  # before the next try
+        except Exception:
+            log.exception("slot_not_cleaned", slot=name)
+        self._over.wait(LOOK_SECONDS)  # before the next try
 
     def _look_after(self) -> None:
         """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""
@@ -122,17 +135,28 @@ class Janitor(threading.Thread):
         for name in self._site.slots.probe(seconds=ours.quarantine_seconds):
             log.info("slot_probed", slot=name)
         try:
+            self._isolation.begin()
             for slot in self._site.slots.all():
-                if slot.holder is not None and not self._site.ledger.is_current(*slot.holder):
-                    log.warning("stale_holder", slot=slot.name, uid=slot.uid, attempt=slot.attempt)
-                    self._site.slots.soil(*slot.holder)
+                if slot.holder is not None and not self._isolation.skips(slot.holder[0]):
+                    with self._isolation.item(slot.holder[0]):
+                        self._look_at_slot(slot, slot.holder)
             for workspace, uid, attempt in Workspace.all(ours.state_dir):
-                if not self._site.ledger.is_current(uid, attempt):
-                    workspace.remove()
-                    log.info("workspace_removed", uid=uid, attempt=attempt)
+                if not self._isolation.skips(uid):
+                    with self._isolation.item(uid):
+                        self._look_at_workspace(workspace, uid, attempt)
             self._hand_over()
         except (RedisError, OperationalError, OSError) as error:
             log.warning("not_looked_after", error=str(error))
+
+    def _look_at_slot(self, slot: Slot, holder: tuple[str, int]) -> None:
+        if not self._site.ledger.is_current(*holder):
+            log.warning("stale_holder", slot=slot.name, uid=slot.uid, attempt=slot.attempt)
+            self._site.slots.soil(*holder)
+
+    def _look_at_workspace(self, workspace: Workspace, uid: str, attempt: int) -> None:
+        if not self._site.ledger.is_current(uid, attempt):
+            workspace.remove()
+            log.info("workspace_removed", uid=uid, attempt=attempt)
 
     def _hand_over(self) -> None:
         """What was sent here by preference goes elsewhere, once all who send know that we take nothing."""

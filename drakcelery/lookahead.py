@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from drakcelery.analysis import Step
 from drakcelery.errors import BadTask, StorageError
 from drakcelery.logs import about
+from drakcelery.recovery.isolation import Isolation
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site
 from drakcelery.workspace import Ahead
@@ -46,6 +47,7 @@ class Lookahead(threading.Thread):
         """Guests for whose slot a sample was fetched."""
         self._missing: set[Holder] = set()
         """Those of samples that nobody seems to want."""
+        self._isolation = Isolation(site.ledger.quarantine, where="lookahead")
         self._over = threading.Event()
 
     def stop(self) -> None:
@@ -66,7 +68,7 @@ class Lookahead(threading.Thread):
         slots = self._site.slots.all()
         running = [slot for slot in slots if slot.state is SlotState.RUNNING and slot.closure is None]
         self._forget({slot.holder for slot in running if slot.holder is not None})
-        ending = [slot for slot in running if slot.holder not in self._served and self._ends_soon(slot)]
+        ending = self._ending([slot for slot in running if slot.holder not in self._served])
         if not ending and not self._ahead.all():
             return
         waiting = self._waiting(sorted({slot.profile for slot in slots}))
@@ -75,7 +77,19 @@ class Lookahead(threading.Thread):
             step = next((one for one in waiting if self._is_missing(one, slot)), None)
             if step is not None and slot.holder is not None and self._has_room(len(slots)):
                 self._served.add(slot.holder)
-                self._fetch(step)
+                with self._isolation.item(step.uid):
+                    self._fetch(step)
+
+    def _ending(self, slots: Sequence[Slot]) -> list[Slot]:
+        """Those of *slots* whose guest's time is nearly over."""
+        ending: list[Slot] = []
+        if slots:
+            self._isolation.begin()
+        for slot in slots:
+            if slot.uid is not None and not self._isolation.skips(slot.uid):
+                with self._isolation.item(slot.uid):
+                    ending += [slot] if self._ends_soon(slot) else []
+        return ending
 
     def _drop(self, waiting: set[Holder]) -> None:
         """Remove what others have taken up: what neither waited nor had a slot, twice in a row.
@@ -115,6 +129,14 @@ class Lookahead(threading.Thread):
         with about(uid=step.uid, attempt=step.attempt):
             part = self._ahead.part()
             limit = self._site.settings.drakcelery.max_sample_size
-            sha256 = self._site.storage.download(record.analysis.sample, part, max_size=limit)
-            self._ahead.add(part, step.uid, step.attempt, sha256)
-            log.debug("sample_fetched_ahead", sha256=sha256)
+            try:
+                sha256 = self._site.storage.download(record.analysis.sample, part, max_size=limit)
+                self._ahead.add(part, step.uid, step.attempt, sha256)
+            except (
+                StorageError,
+                BadTask,
+                OSError,
+            ) as error:  # prepare says more of it
+                log.debug("not_looked_ahead", error=str(error))
+            else:
+                log.debug("sample_fetched_ahead", sha256=sha256)

@@ -12,6 +12,7 @@ Keys:
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from typing import Self, cast
@@ -44,7 +45,7 @@ class Notice(Value):
         try:
             content = json.loads(text)
             return cls(record=parse(content["fields"]), tries=content["tries"], text=text)
-        except (ValidationError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ValueError(f"a notice of another version: {type(error).__name__}") from None
 
     def again(self) -> str:
@@ -123,4 +124,8 @@ class Notices:
     def dead(self, *, newest: int) -> list[Dead]:
         """The notices that were given up last."""
         texts = cast("list[str]", self._redis.lrange(DEAD, 0, newest - 1))
-        return [Dead.model_validate_json(text) for text in texts]
+        found = []
+        for text in texts:
+            with contextlib.suppress(ValidationError):  # another version's
+                found.append(Dead.model_validate_json(text))
+        return found

@@ -192,7 +192,13 @@ class Notifier(threading.Thread):
             dead = Dead(uid="?", task_uid="?", state="?", tries=0, error=str(error), at=time.time())
             self._bury(text, dead)
             return True
-        refused = self._webhook.post(content(notice.record))
+        try:
+            refused = self._webhook.post(content(notice.record))
+        except Exception as error:
+            # That notice's fault, not the server's: it is tried again as if it had not been taken
+            log.warning("notice_odd", uid=notice.record.uid, error=str(error), exc_info=True)
+            self._failed(notice, f"was not asked: {type(error).__name__}: {error}"[:MOST_ERROR])
+            return True
         self._failures = self._failures + 1 if refused else 0
         if refused is None:
             self._notices.sent(text)

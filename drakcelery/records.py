@@ -64,6 +64,11 @@ class Record(Value):
         return {"uid": self.uid, "attempt": self.attempt, "stage": self.following, **where}
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether a newer version has brought it to where this one does not know its way: hands off."""
+        return not self.state.is_known or (self.done is not None and not self.done.is_known)
+
+    @property
     def attempts(self) -> int:
         """How many attempts this analysis has had, the current one included."""
         return max(0, self.attempt - self.first_attempt + 1)
@@ -129,16 +134,21 @@ class Line(Value):
 
 
 def _place(done: Stage | None) -> int:
-    """Where in the order of the stages an attempt is that has finished *done*."""
-    return 0 if done is None else STAGES.index(done) + 1
+    """Where in the order of the stages an attempt is that has finished *done*; at its end if nobody knows."""
+    if done is None:
+        return 0
+    return STAGES.index(done) + 1 if done in STAGES else len(STAGES)
 
 
 def parse(fields: Mapping[str, str]) -> Record:
-    """The hash in Redis as a value; ``at:<STATE>`` fields are the times of the current attempt."""
+    """The hash in Redis as a value; ``at:<STATE>`` fields are the times of the current attempt.
+
+    Fields and words of a newer version do no harm. Raises ValueError or LookupError for what is no record.
+    """
     values: dict[str, Any] = {
         key: value for key, value in fields.items() if value != "" and not key.startswith("at:")
     }
-    values["failures"] = _FAILURES.validate_json(fields["failures"])
+    values["failures"] = _FAILURES.validate_json(fields.get("failures") or "[]")
     if "analysis" in fields:
         values["analysis"] = json.loads(fields["analysis"])
     prefix = "at:"

@@ -173,7 +173,11 @@ class Prompt(redis.Channel):
                     pipe.lrange(self._q_for_pri(queue, priority), -most, -1)
             found = pipe.execute()
         raw = [one for part in found for one in reversed(part)]
-        return [self.Message(loads(bytes_to_str(one)), channel=self) for one in raw]
+        messages = []
+        for one in raw:
+            with contextlib.suppress(Exception):  # somebody else's: whoever takes it up says what it is
+                messages.append(self.Message(loads(bytes_to_str(one)), channel=self))
+        return messages
 
 
 class Channel(_Fenced, _Thrifty, Prompt, redis.Channel):

@@ -31,8 +31,9 @@ from redis.retry import Retry
 
 from drakcelery import lifesigns, redistime
 from drakcelery.analysis import Failure, Stage, State
-from drakcelery.errors import NeedsSolitude, Superseded, UnderWay
+from drakcelery.errors import NeedsSolitude, Superseded, UnderWay, UnreadableRecord
 from drakcelery.fleet import Fleet
+from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.lifesigns import Times
@@ -48,6 +49,10 @@ NOTICES = "drak:notices"
 NOTICE_COUNTS = "drak:notices:counts"
 NOTICE_KEYS = (NOTICES_WANTED, NOTICES, NOTICE_COUNTS)
 """The last keys of each script that ends an analysis; ``lua/notify.lua`` says what they are."""
+UNREAD = "ledger"
+"""Where in the quarantine records stand that cannot be read."""
+UNREADABLE = (ValueError, LookupError, TypeError, RecursionError)
+"""What reading raises of what another version, or somebody else, wrote."""
 AT_ONCE = 100
 """So many records are read in one round trip."""
 
@@ -117,7 +122,7 @@ class Ledger:
         self.redis = client
         self.identity = identity
         self.times = times
-        self.fleet = Fleet(client)
+        self.fleet = Fleet(client, odd=self._odd_host)
         self.quarantine = Quarantine(client)
         self._ttl = record_ttl
         self._scripts = load_scripts(client, *SCRIPTS)
@@ -334,9 +339,18 @@ class Ledger:
     # Reading
 
     def get(self, uid: str) -> Record | None:
-        """The record of *uid*, if there is one."""
-        fields = cast("dict[str, str]", self.redis.hgetall(record_key(uid)))
-        return parse(fields) if fields else None
+        """The record of *uid*, if there is one. Raises :class:`UnreadableRecord`."""
+        try:
+            fields = cast("dict[str, str]", self.redis.hgetall(record_key(uid)))
+            return parse(fields) if fields else None
+        except (redis.RedisError, *UNREADABLE) as error:
+            if concerns_all(error):
+                raise
+            self.quarantine.saw(UNREAD, uid, error)
+            raise UnreadableRecord(
+                f"this version cannot read the record of analysis {uid}: {type(error).__name__}; see "
+                "`drakcelery quarantine list`"
+            ) from None
 
     def is_current(self, uid: str, attempt: int) -> bool:
         """Whether *attempt* is what the analysis is at, and the analysis is not over."""
@@ -358,13 +372,37 @@ class Ledger:
         return self.redis.zremrangebyscore(DONE, "-inf", now - self._ttl)
 
     def records(self, uids: Sequence[str]) -> Iterator[Record]:
-        """The records of *uids*, as far as there are any; each is read a moment before it is given."""
+        """The records of *uids*, as far as there are any; each is read a moment before it is given.
+
+        One that cannot be read is left out, and is in quarantine.
+        """
+        odd, _ = self.quarantine.uids(UNREAD) if uids else ((), ())
         for begin in range(0, len(uids), AT_ONCE):
             with self.redis.pipeline(transaction=False) as pipe:
                 for uid in uids[begin : begin + AT_ONCE]:
                     pipe.hgetall(record_key(uid))
-                found = cast("list[dict[str, str]]", pipe.execute())
-            yield from (parse(fields) for fields in found if fields)
+                found = pipe.execute(raise_on_error=False)
+            for uid, fields in zip(uids[begin : begin + AT_ONCE], found, strict=True):
+                record = self._read(uid, fields)
+                if record is not None:
+                    yield record
+                if uid in odd and (record is not None or not fields):
+                    self.quarantine.remove(uid, where=UNREAD)
+
+    def _read(self, uid: str, fields: dict[str, str] | Exception) -> Record | None:
+        """What Redis answered as a record; None where there is none, or none that can be read."""
+        try:
+            if isinstance(fields, Exception):
+                raise fields
+            return parse(fields) if fields else None
+        except (redis.RedisError, *UNREADABLE) as error:
+            if concerns_all(error):
+                raise
+            self.quarantine.saw(UNREAD, uid, error)
+            return None
+
+    def _odd_host(self, host: str, error: Exception) -> None:
+        self.quarantine.saw("hosts", host, error)
 
 
 def record_of(flat: Sequence[str]) -> Record:

@@ -2,25 +2,29 @@
 
 Keys:
     ``drak:quarantine``                zset, ``<where> <uid>`` by when to try again
-    ``drak:quarantine:<where>:<uid>``  hash, what is known of one; expires a week after its last error
+    ``drak:quarantine:<where>:<uid>``  hash, what is known of one; expires
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import cast
 
 import redis
+import structlog
 
 from drakcelery import redistime
 from drakcelery.ledger.scripts import load_scripts
 
+log = structlog.get_logger(__name__)
+
 QUARANTINE = "drak:quarantine"
 MOST_DELAY = 300
 """Seconds between two tries, at the most; the first are 1, 2, 4, … apart."""
-MEMORY = 7 * 24 * 3600
-"""Seconds for which an item is kept that nobody tries any more."""
+MEMORY = 3 * MOST_DELAY
+"""Seconds for which an item stays that nobody tries at its time: somebody else has dealt with it."""
 MOST_TEXT = 500
 """Characters of an error that are kept."""
 
@@ -54,6 +58,14 @@ class Quarantine:
         keys = [QUARANTINE, _key(where, uid)]
         text = error.encode("utf-8", "replace").decode()[:MOST_TEXT]
         return int(self._put(keys, [where, uid, text, MOST_DELAY, MEMORY]))
+
+    def saw(self, where: str, uid: str, error: BaseException) -> None:
+        """Note that *uid* cannot be read, as :meth:`put` does; no sooner than its time to be tried again."""
+        _, waiting = self.uids(where)
+        if uid not in waiting:
+            text = f"{type(error).__name__}: {error}"
+            count = self.put(where, uid, text)
+            log.warning("quarantined", uid=uid, where=where, count=count, error=text)
 
     def uids(self, where: str) -> tuple[frozenset[str], frozenset[str]]:
         """(all that *where* has in quarantine, those of them whose time has not come)."""
@@ -94,11 +106,7 @@ class Quarantine:
 
     def counts(self) -> dict[str, int]:
         """How many items each loop has in quarantine."""
-        found: dict[str, int] = {}
-        for name in cast("list[str]", self._redis.zrange(QUARANTINE, 0, -1)):
-            where = name.partition(" ")[0]
-            found[where] = found.get(where, 0) + 1
-        return found
+        return dict(Counter(entry.where for entry in self.all()))
 
     def release(self, uid: str) -> int:
         """Have *uid* tried again at once, wherever it is; returns in how many places it was."""

@@ -130,7 +130,8 @@ def _count_end(record: Record) -> None:
     elif record.state is State.CANCELLED:
         metrics.analysis_failed("cancelled")
     else:
-        metrics.analysis_failed(record.failures[-1].fault.value if record.failures else "refused")
+        last = record.failures[-1].fault if record.failures else None
+        metrics.analysis_failed("refused" if last is None else last.value if last.is_known else "failed")
 
 
 def _set_slots(status: HostStatus) -> None:

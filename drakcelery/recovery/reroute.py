@@ -12,6 +12,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.logs import about
 from drakcelery.monitoring import tracing
 from drakcelery.records import Record
+from drakcelery.recovery.isolation import Isolation
 
 log = structlog.get_logger(__name__)
 
@@ -27,21 +28,28 @@ def hand_over(ledger: Ledger, send: Callable[[Record], None], profiles: Collecti
     Returns how many were sent. Raises :class:`kombu.exceptions.OperationalError` where the broker is away.
     """
     sent = 0
+    isolation = Isolation(ledger.quarantine, where="reroute")
+    isolation.begin()
     for record in ledger.live():
-        if not _is_stranded(ledger, record, profiles):
-            continue
-        try:
-            ledger.begin_attempt(record.uid, after=record.attempt, lost=True)
-        except Superseded:
-            continue  # somebody has taken it up
-        again = ledger.get(record.uid)
-        tracing.attempt_replaced(record, "its host takes nothing any more", lambda: again)  # noqa: B023 called at once
-        if again is not None:
-            with about(**again.context):
-                log.info("handed_over")
-                send(again)
-            sent += 1
+        if not isolation.skips(record.uid):
+            with isolation.item(record.uid):
+                sent += _is_stranded(ledger, record, profiles) and _send_on(ledger, send, record)
     return sent
+
+
+def _send_on(ledger: Ledger, send: Callable[[Record], None], record: Record) -> bool:
+    """Follow the attempt of *record* by another. False where somebody has taken it up."""
+    try:
+        ledger.begin_attempt(record.uid, after=record.attempt, lost=True)
+    except Superseded:
+        return False
+    again = ledger.get(record.uid)
+    tracing.attempt_replaced(record, "its host takes nothing any more", lambda: again)
+    if again is not None:
+        with about(**again.context):
+            log.info("handed_over")
+            send(again)
+    return True
 
 
 def _is_stranded(ledger: Ledger, record: Record, profiles: Collection[str]) -> bool:

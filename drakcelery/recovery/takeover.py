@@ -18,6 +18,7 @@ from drakcelery.errors import Superseded
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics
 from drakcelery.records import Record
+from drakcelery.recovery.isolation import Isolation
 from drakcelery.slots import Slot
 from drakcelery.stages import Site
 from drakcelery.workspace import Workspace
@@ -36,7 +37,7 @@ Send = Callable[[Record], None]
 def process_died(site: Site, send: Send, stage: Stage, step: Step) -> None:
     """A pool process died at *stage*; the broker gives its message to another."""
     record = site.ledger.get(step.uid)
-    if record is None or record.attempt != step.attempt or record.state.is_over:
+    if record is None or record.attempt != step.attempt or record.state.is_over or record.is_foreign:
         return
     metrics.recovered("process_died")
     if record.done is stage:
@@ -48,22 +49,31 @@ def process_died(site: Site, send: Send, stage: Stage, step: Step) -> None:
 def vm_worker_begins(site: Site, send: Send, held: Iterable[Slot]) -> None:
     """Every guest and process of the vm worker before this one is gone; *held* are the slots that had one."""
     reason = "the vm worker that watched the guest ended"
+    isolation = _isolation(site)
     for slot in held:
-        with about(**slot.context):
+        with about(**slot.context), isolation.item(slot.uid or slot.name):
             end_held(site, slot, reason, Fault.GONE)
-    for record in _live_here(site):
-        stage = record.following
-        if stage in WITH_GUEST and not _has_run(site, record):
-            _end(site, record, record.slot, reason, Fault.GONE)
-        elif stage in WITH_GUEST or (stage is Stage.COLLECT and record.busy is None):
-            _go_on(site, send, record)  # its run is done; what was left is to say so, or to send collect
+    for record in _here(site):
+        with isolation.item(record.uid):
+            if _waits_for_worker(site, record):
+                _take_up_guest(site, send, record, reason)
+
+
+def _take_up_guest(site: Site, send: Send, record: Record, reason: str) -> None:
+    stage = record.following
+    if stage in WITH_GUEST and not _has_run(site, record):
+        _end(site, record, record.slot, reason, Fault.GONE)
+    elif stage in WITH_GUEST or (stage is Stage.COLLECT and record.busy is None):
+        _go_on(site, send, record)  # its run is done; what was left is to say so, or to send collect
 
 
 def io_worker_begins(site: Site, send: Send) -> None:
     """Every process of the io worker before this one is gone; the files are still there."""
-    for record in _live_here(site):
-        if record.following in WITH_FILES:
-            _go_on(site, send, record)
+    isolation = _isolation(site)
+    for record in _here(site):
+        with isolation.item(record.uid):
+            if record.following in WITH_FILES and _waits_for_worker(site, record):
+                _go_on(site, send, record)
 
 
 def end_held(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
@@ -78,13 +88,19 @@ def end_held(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
         _end(site, record, slot.name, reason, fault)
 
 
-def _live_here(site: Site) -> list[Record]:
-    """Analyses that this host has begun and that wait for nothing but a worker."""
-    return [
-        record
-        for record in site.ledger.live()
-        if record.host == site.host and not site.ledger.is_due_later(record.uid)
-    ]
+def _isolation(site: Site) -> Isolation:
+    """Reconcile's: what cannot be taken up here is tried again there."""
+    return Isolation(site.ledger.quarantine, where="reconcile")
+
+
+def _here(site: Site) -> list[Record]:
+    """Analyses that this host has begun, as far as this version knows its way with them."""
+    return [record for record in site.ledger.live() if record.host == site.host and not record.is_foreign]
+
+
+def _waits_for_worker(site: Site, record: Record) -> bool:
+    """Whether it waits for nothing else."""
+    return not site.ledger.is_due_later(record.uid)
 
 
 def _has_run(site: Site, record: Record) -> bool:

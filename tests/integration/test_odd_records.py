@@ -1,0 +1,196 @@
+"""What another version of us wrote, or nobody can read, reaches nothing else that stands in Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import pytest
+from redis import exceptions
+
+from drakcelery import client
+from drakcelery.analysis import Execution, Fault, Stage, State
+from drakcelery.durations import Durations
+from drakcelery.errors import UnreadableRecord
+from drakcelery.estimates import Learned
+from drakcelery.fleet import FLEET, host_key
+from drakcelery.ledger import DONE, Ledger, record_key
+from drakcelery.monitoring.census import Census
+from drakcelery.monitoring.flower.reading import Reader
+from drakcelery.notices import DEAD, Dead, Notices
+from drakcelery.outlook import look_out
+from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.recovery.reroute import hand_over
+from drakcelery.recovery.takeover import io_worker_begins, process_died, vm_worker_begins
+from drakcelery.top import Watch
+from tests.bench import HOST, Bench, bench
+from tests.ledgers import intake_of
+
+__all__ = ("bench",)
+
+Spoil = Callable[[Ledger, str], object]
+
+
+def _no_state(ledger: Ledger, uid: str) -> None:
+    ledger.redis.hdel(record_key(uid), "state")
+
+
+def _odd_number(ledger: Ledger, uid: str) -> None:
+    ledger.redis.hset(record_key(uid), "attempt", "several")
+
+
+def _odd_analysis(ledger: Ledger, uid: str) -> None:
+    ledger.redis.hset(record_key(uid), "analysis", '{"uid": NaN, "sample": []}')
+
+
+def _no_json(ledger: Ledger, uid: str) -> None:
+    ledger.redis.hset(record_key(uid), "failures", "[" * 100_000)
+
+
+def _odd_type(ledger: Ledger, uid: str) -> None:
+    ledger.redis.delete(record_key(uid))
+    ledger.redis.set(record_key(uid), "not even a hash", ex=600)
+
+
+UNREADABLE: dict[str, Spoil] = {
+    one.__name__.strip("_"): one for one in (_no_state, _odd_number, _odd_analysis, _no_json, _odd_type)
+}
+
+
+def newer(ledger: Ledger, uid: str) -> None:
+    """Make a record of one that a newer version might have written."""
+    failure = {"attempt": 1, "stage": "dig", "error": "e", "fault": "tired", "at": 1.0, "moon": "full"}
+    ledger.redis.hset(record_key(uid), "failures", json.dumps([failure]))
+    for name, value in {"state": "PAUSED", "done": "dig", "moon": "full", "at:PAUSED": "12.5"}.items():
+        ledger.redis.hset(record_key(uid), name, value)
+
+
+def everything(bench: Bench) -> dict[str, set[str]]:
+    """The uids that each reader of many records finds."""
+    ledger, intake, settings = bench.ledger, intake_of(bench.ledger), bench.site.settings
+    outlook = look_out(settings, ledger, intake)
+    Census(settings, ledger, intake).take()
+    with ThreadPoolExecutor() as executor:
+        reader = Reader(settings=settings, ledger=ledger, intake=intake, executor=executor)
+        fleet = reader._read_fleet()
+        rows = reader.analyses(50)
+    return {
+        "status": {record.uid for record in client.overview(ledger)},
+        "outlook": set(outlook.estimates),
+        "top": set(Watch(ledger, intake).look().live),
+        "Fleet page": {row.uid for row in fleet.analyses},
+        "Flower": {row.uid for row in rows},
+    }
+
+
+@pytest.mark.parametrize("spoil", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_record_that_nobody_can_read(bench: Bench, spoil: Spoil) -> None:
+    """It is in quarantine, and every page, command and loop has all others (R2)."""
+    ledger, uids = bench.ledger, ("before", "odd", "after")
+    for uid in uids:
+        bench.open(uid)
+    slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
+    ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=(slot,)))
+    ledger.redis.copy(record_key("odd"), record_key("kept"))
+    spoil(ledger, "odd")
+    assert all(found == {"before", "after"} for found in everything(bench).values())
+    (entry,) = ledger.quarantine.all()
+    assert (entry.where, entry.uid, entry.count) == ("ledger", "odd", 1)
+    vm_worker_begins(bench.site, lambda _: None, [])
+    io_worker_begins(bench.site, lambda _: None)
+    hand_over(ledger, lambda _: None, ["win10"])
+    with pytest.raises(UnreadableRecord, match="cannot read the record of analysis odd"):
+        ledger.get("odd")
+    ledger.redis.delete(record_key("odd"))
+    ledger.redis.rename(record_key("kept"), record_key("odd"))
+    assert [record.uid for record in ledger.live()] == ["before", "odd", "after"]
+    assert ledger.quarantine.all() == []
+
+
+def test_a_record_of_a_newer_version(bench: Bench) -> None:
+    """A state, stage and fault that this version does not know are shown as they are, and left alone (R2)."""
+    ledger = bench.ledger
+    for uid in ("newer", "ours"):
+        bench.open(uid)
+        ledger.advance(uid, 1, Stage.PREPARE, host=HOST, slot="vm-1", token="t")
+    newer(ledger, "newer")
+    before = ledger.redis.hgetall(record_key("newer"))
+    assert all("newer" in found for what, found in everything(bench).items() if what != "outlook")
+    record = bench.record("newer")
+    assert (record.state.value, record.state.is_over, record.is_foreign) == ("PAUSED", False, True)
+    assert record.failures[0].sentence() == "attempt 1: dig: e"
+    vm_worker_begins(bench.site, lambda _: None, [])
+    io_worker_begins(bench.site, lambda _: None)
+    process_died(bench.site, lambda _: None, Stage.PREPARE, bench.step("newer", attempt=1))
+    hand_over(ledger, lambda _: None, ["win10"])
+    assert ledger.redis.hgetall(record_key("newer")) == before
+    assert ledger.is_due_later("ours")
+    assert ledger.quarantine.all() == []
+
+
+@pytest.mark.parametrize("word", [State, Stage, Fault, Execution])
+def test_words_of_a_newer_version(word: type[State | Stage | Fault | Execution]) -> None:
+    """They keep their text, are equal to no known word, and are not listed as known."""
+    known = list(word)
+    unknown = word("of tomorrow")
+    assert (unknown.value, str(unknown), unknown.is_known) == ("of tomorrow", "of tomorrow", False)
+    assert unknown == word("of tomorrow")
+    assert unknown not in known
+    assert list(word) == known
+    assert all(one.is_known for one in known)
+    with pytest.raises(ValueError, match="12"):
+        word(cast("str", 12))
+
+
+def test_hosts_that_cannot_be_read(bench: Bench) -> None:
+    """A host of another version whose report says nothing to us hides no other host."""
+    ledger = bench.ledger
+    slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
+    for host in ("a", "odd", "z"):
+        ledger.fleet.report(HostStatus(host=host, engine="replay", slots=(slot,)))
+    ledger.redis.set(host_key("odd"), '{"host": "odd", "slots": 3}', px=60_000)
+    ledger.redis.zadd(FLEET, {"no place at all": ledger.now()})
+    assert [status.host for status in ledger.fleet.hosts()] == ["a", "z"]
+    assert {place.host for place in ledger.fleet.places()} == {"a", "odd", "z"}
+    assert [(one.where, one.uid) for one in ledger.quarantine.all()] == [("hosts", "odd")]
+
+
+def test_durations_and_notices_that_cannot_be_read(bench: Bench) -> None:
+    """What another version has learned, or has given up, is passed over."""
+    client, known = bench.ledger.redis, Learned(timeout=60, prepare=1.0, run=60.0, rest=9.0)
+    for text in ('{"moon": "full"}', "no JSON", known.model_dump_json()):
+        client.rpush("drak:durations:odd", text)
+    client.expire("drak:durations:odd", 60)
+    assert Durations(client).of("odd") == [known]
+    dead = Dead(uid="a", task_uid="t", state="MOVED", tries=1, error="e", at=1.0)
+    client.rpush(DEAD, "no JSON", dead.model_dump_json())
+    client.expire(DEAD, 60)
+    assert Notices(client).dead(newest=5) == [dead]
+
+
+def test_what_meets_all_is_no_records_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis that is away while records are read ends the reading; nothing is in quarantine for it."""
+    bench.open("a")
+
+    def away(*_: object, **__: object) -> None:
+        raise exceptions.ConnectionError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.ledger.redis, "execute_command", away)
+        with pytest.raises(exceptions.ConnectionError):
+            bench.ledger.get("a")
+    assert bench.ledger.quarantine.all() == []
+
+
+def test_done_records_too(bench: Bench) -> None:
+    """What is over and cannot be read hides nothing else that is over."""
+    ledger = bench.ledger
+    for uid in ("before", "odd", "after"):
+        bench.open(uid)
+    bench.forget("before", "odd", "after")
+    _no_state(ledger, "odd")
+    found: list[Record] = list(ledger.done(newest=10))
+    assert [record.uid for record in found] == ["after", "before"]
+    ledger.redis.zrem(DONE, "odd")
