@@ -269,6 +269,8 @@ _stoppers: list[stopping.Stopper] = []
 @worker_shutting_down.connect
 def _stop_guests(sender: str, **_: Any) -> None:
     """Celery stops taking messages and waits for its tasks; the guests are ours to stop."""
+    if ground.Ground.presence is not None:
+        ground.Ground.presence.leave()
     if ground.is_vm_worker(sender):
         stopping.on_signal(site, _stoppers)
 

@@ -2,6 +2,7 @@
 
 Keys:
     ``drak:host:<host>``  string (JSON), what a host's vm worker last said of itself; expires
+    ``drak:io:<host>``    string, a sign of life of a host's io worker; expires
     ``drak:fleet``        zset of places (``<profile>@<host>``) by when they were last seen; expires. The
                           hosts are found by it: nothing looks for them among all keys
 """
@@ -53,6 +54,28 @@ class Fleet:
     def retire(self, host: str) -> None:
         """A host's vm worker stops."""
         self._redis.delete(host_key(host))
+
+    def show_io(self, host: str, *, lasts: float = lifesigns.DEFAULT.host) -> None:
+        """A host's io worker is alive; after *lasts* seconds without another sign it counts as dead."""
+        self._redis.set(io_key(host), 1, px=int(lasts * 1000))
+
+    def retire_io(self, host: str) -> None:
+        """A host's io worker stops."""
+        self._redis.delete(io_key(host))
+
+    def io_shows_life(self, host: str) -> bool:
+        """Whether the io worker of *host* is alive."""
+        return self._redis.exists(io_key(host)) == 1
+
+    def io_hosts(self) -> frozenset[str]:
+        """The hosts whose io worker is alive, with or without their vm worker.
+
+        Where the vm worker is of a version that does not look for it, the io worker counts as alive with it.
+        """
+        names = sorted({str(place.host) for place in self.places()})
+        signs = cast("list[str | None]", self._redis.mget(map(io_key, names))) if names else []
+        unknowing = {status.host for status in self.hosts() if status.io_alive is None}
+        return frozenset({name for name, sign in zip(names, signs, strict=True) if sign} | unknowing)
 
     def hosts(self) -> list[HostStatus]:
         """Every host with slots that is not gone, by name."""
@@ -121,6 +144,11 @@ class Sight:
 def host_key(host: str) -> str:
     """What a host last said of itself."""
     return f"drak:host:{host}"
+
+
+def io_key(host: str) -> str:
+    """That a host's io worker is alive."""
+    return f"drak:io:{host}"
 
 
 def _words(seconds: float) -> str:

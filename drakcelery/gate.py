@@ -38,7 +38,6 @@ from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.records import Record
 from drakcelery.recovery.takeover import end_held, process_died
 from drakcelery.slots import SlotState
-from drakcelery.spool import Spool
 from drakcelery.stages import Site
 
 log = structlog.get_logger(__name__)
@@ -74,7 +73,7 @@ class Gate(bootsteps.StartStopStep):
         self._consumer = parent
         self._host = site.host
         self._slots = site.slots
-        self._spool = Spool(site.settings.drakcelery)
+        self._readiness = site.readiness
         self._turn = 1
         self._janitor = Janitor(site, type(self).send)
         self._janitor.start()
@@ -154,20 +153,20 @@ class Gate(bootsteps.StartStopStep):
         """This host's profiles, and whether each has a slot for another sample now."""
         slots = self._slots.all()
         self._clock.look(slots, now=time.time())
-        has_space = self._has_space()
-        free = {slot.profile for slot in slots if has_space and slot.is_open}
+        takes = self._takes_samples()
+        free = {slot.profile for slot in slots if takes and slot.is_open}
         return {slot.profile: slot.profile in free for slot in slots}
 
     def _queues(self, profile: str) -> tuple[str, str]:
         return prepare_queue(profile), prepare_queue(profile, self._host)
 
-    def _has_space(self) -> bool:
-        """Whether the disk has room for another workspace; work in hand goes on in any case."""
-        return self._spool.has_room()
+    def _takes_samples(self) -> bool:
+        """Whether the host may begin anything at all; work in hand goes on in any case."""
+        return self._readiness.halted() is None
 
     def claim(self, step: Step) -> str | None:
         """A slot for a prepare message; closes the queues when it was the last one."""
-        slot = self._slots.claim(step.profile, step.uid, step.attempt)
+        slot = self._slots.claim(step.profile, step.uid, step.attempt) if self._takes_samples() else None
         self.sync()
         return slot
 

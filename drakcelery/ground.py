@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from drakcelery.bell import Bell
 from drakcelery.errors import DrakceleryError
+from drakcelery.host.presence import Presence
 from drakcelery.hostlock import sole_worker
 from drakcelery.janitor import clear_host
 from drakcelery.monitoring import exposition, tracing
@@ -42,6 +43,9 @@ class Ground(bootsteps.Step):
     bell: Bell | None = None
     """Rung when a slot comes free. Made before the pool's processes are, which ring it."""
 
+    presence: Presence | None = None
+    """Tells of this worker, and looks for the other one of its host."""
+
     @classmethod
     def slot_freed(cls) -> None:
         """For the slot table of this process, or of one that it forked."""
@@ -68,8 +72,10 @@ class Ground(bootsteps.Step):
         self._lock.enter_context(sole_worker(site.settings.drakcelery.state_dir, site.host, role=role))
         exposition.serve_worker(site.settings, role)
         tracing.start(site.settings)
+        Ground.presence = Presence(site.settings, site.readiness, role)
         if role == "io":
             io_worker_begins(site, type(self).send)
+            Ground.presence.start()
             return
         Ground.bell = Bell()
         Ahead.of(site.settings.drakcelery.state_dir).clear()
@@ -79,6 +85,7 @@ class Ground(bootsteps.Step):
             log.warning("setting_without_effect", notice=notice)
         for lack in site.engine.lacks():
             log.warning("engine_lacks", lack=lack)
+        Ground.presence.start()
         log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
         for closure in site.slots.closed():
             log.warning("still_closed", slot=closure.slot, closed=closure.kind.value, by=closure.by)

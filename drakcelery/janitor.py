@@ -162,7 +162,8 @@ class Janitor(threading.Thread):
         """What was sent here by preference goes elsewhere, once all who send know that we take nothing."""
         slots = self._site.slots.all()
         profiles = {slot.profile for slot in slots}
-        in_use = {slot.profile for slot in slots if slot.status not in OUT_OF_USE}
+        halted = self._site.readiness.halted() is not None
+        in_use = {slot.profile for slot in slots if not halted and slot.status not in OUT_OF_USE}
         shut = frozenset(profiles - in_use)
         late = (shut & self._shut) - self._handed_over  # since the last look, so it was reported meanwhile
         self._shut = shut
@@ -186,6 +187,7 @@ def in_redis_time(site: Site, status: HostStatus) -> HostStatus:
 
 def host_status(site: Site) -> HostStatus:
     """This host as it is, by its own clock."""
+    halted = site.readiness.halted()
     return HostStatus(
         host=site.host,
         engine=site.engine.version(),
@@ -193,7 +195,7 @@ def host_status(site: Site) -> HostStatus:
             SlotStatus(
                 name=slot.name,
                 profile=slot.profile,
-                state=slot.status,
+                state="halted" if halted and slot.is_open else slot.status,
                 uid=slot.uid,
                 attempt=slot.attempt,
                 since=slot.status_since,
@@ -202,4 +204,6 @@ def host_status(site: Site) -> HostStatus:
             for slot in site.slots.all()
         ),
         draining=any(closure.slot is None for closure in site.slots.closed()),
+        halted=halted,
+        io_alive=site.readiness.io_alive,
     )

@@ -118,7 +118,7 @@ def _rooms(hosts: Iterable[HostStatus]) -> list[Room]:
         Room(place=Place(profile=slot.profile, host=status.host), uid=slot.uid)
         for status in hosts
         for slot in status.slots
-        if slot.state not in OUT_OF_USE
+        if status.halted is None and slot.state not in OUT_OF_USE
     ]
 
 

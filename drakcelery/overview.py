@@ -17,6 +17,8 @@ class HostOverview(Value):
     online: bool
     draining: bool
     """Whether an operator has drained it; it finishes what it has."""
+    halted: str | None
+    """Why it takes nothing now, though no operator has drained it; None where it does, or is offline."""
     engine: str | None
     """None while it is offline."""
     profiles: tuple[str, ...]
@@ -39,7 +41,7 @@ class ProfileOverview(Value):
     """Of the hosts that are online."""
     free: int
     out_of_use: int
-    """Drained, or quarantined; or about to be, once their last guest has finished."""
+    """Drained, quarantined or halted; or about to be, once their last guest has finished."""
     in_flight: int
     """Live analyses that asked for it, or were given it."""
     waiting: int
@@ -70,6 +72,7 @@ def host_overviews(
             host=name,
             online=name in alive,
             draining=name in alive and alive[name].draining,
+            halted=alive[name].halted if name in alive else None,
             engine=alive[name].engine if name in alive else None,
             profiles=tuple(sorted({slot.profile for slot in alive[name].slots}))
             if name in alive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -105,13 +106,39 @@ class SlotStatus(Value):
     profile: str
     state: str
     """``free``, ``preparing``, ``ready``, ``running``, ``dirty`` or ``quarantined``; ``draining`` where an
-    operator closed it and its last guest has yet to finish, then ``drained`` (or ``quarantined``)."""
+    operator closed it and its last guest has yet to finish, then ``drained`` (or ``quarantined``); ``halted``
+    where it would be free, and its host takes nothing (:attr:`HostStatus.halted`)."""
     uid: str | None = None
     attempt: int | None = None
     since: float
     """UNIX time of the last change; while something holds a closed slot, since when that does."""
     closed_by: str | None = None
     """The operator who keeps it out of use."""
+
+
+class Halt(enum.StrEnum):
+    """Why a host takes no sample though slots of it may be free."""
+
+    NO_IO_WORKER = "no_io_worker"
+    """Nobody would collect what its guests leave."""
+    NO_SPACE = "no_space"
+    """Its disk, or its spool, is full."""
+
+    @property
+    def words(self) -> str:
+        """For people, after the name of the host."""
+        return _HALTED[self]
+
+
+_HALTED: Mapping[str, str] = {
+    Halt.NO_IO_WORKER: "its io worker shows no life",
+    Halt.NO_SPACE: "its disk has no room for another analysis",
+}
+
+
+def halted_words(reason: str) -> str:
+    """What :attr:`HostStatus.halted` says, for people; a newer version may have reasons unknown here."""
+    return _HALTED.get(reason, reason)
 
 
 class HostStatus(Value):
@@ -122,6 +149,10 @@ class HostStatus(Value):
     slots: tuple[SlotStatus, ...]
     draining: bool = False
     """Whether an operator has drained the whole host."""
+    halted: str | None = None
+    """Why it takes nothing now, whatever its slots say: a :class:`Halt`; None where it takes samples."""
+    io_alive: bool | None = None
+    """Whether its io worker shows life; None where the vm worker is of a version that does not look."""
 
 
 class Line(Value):

@@ -10,7 +10,7 @@ from functools import cached_property
 from drakcelery.analysis import Place
 from drakcelery.records import HostStatus
 
-OUT_OF_USE = frozenset({"quarantined", "draining", "drained"})
+OUT_OF_USE = frozenset({"quarantined", "draining", "drained", "halted"})
 """States of slots that nobody should count on."""
 
 
@@ -33,7 +33,7 @@ class Rooms:
         leaving: Counter[str] = Counter()
         for host in hosts:
             for slot in host.slots:
-                if slot.state not in OUT_OF_USE:
+                if host.halted is None and slot.state not in OUT_OF_USE:
                     in_use[slot.profile, host.host] += 1
                 elif slot.uid is not None:
                     leaving[slot.profile] += 1

@@ -41,6 +41,7 @@ from drakcelery.faults import reach
 from drakcelery.headstart import clear, head_start, left
 from drakcelery.host import safe_files
 from drakcelery.host import state_dir as directories
+from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
 from drakcelery.monitoring import metrics, tracing
@@ -71,6 +72,11 @@ class Site:
     def host(self) -> str:
         """This host's name."""
         return self.settings.drakcelery.host
+
+    @functools.cached_property
+    def readiness(self) -> Readiness:
+        """Whether this host takes samples at all, for its vm worker."""
+        return Readiness(self.settings.drakcelery)
 
     def workspace(self, step: Step) -> Workspace:
         """Where the attempt's files are on this host."""

@@ -19,7 +19,7 @@ from drakcelery.estimates import Estimate, Range
 from drakcelery.notices import Dead, NoticeCounts
 from drakcelery.outlook import Outlook, Queued
 from drakcelery.overview import HostOverview, ProfileOverview
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.records import HostStatus, Record, SlotStatus, halted_words
 
 _STYLES = {
     State.PUBLISHED: "green",
@@ -27,9 +27,13 @@ _STYLES = {
     State.CANCELLED: "magenta",
     State.RUNNING: "yellow",
 }
-_SLOT_STYLES = {"free": "green", "running": "yellow", "dirty": "red", "quarantined": "red"} | dict.fromkeys(
-    ("draining", "drained"), "magenta"
-)
+_SLOT_STYLES = {
+    "free": "green",
+    "running": "yellow",
+    "dirty": "red",
+    "quarantined": "red",
+    "halted": "red",
+} | dict.fromkeys(("draining", "drained"), "magenta")
 _PROGRESS = (State.QUEUED, State.PREPARING, State.RUNNING, State.COLLECTING, State.UPLOADING, State.PUBLISHED)
 
 
@@ -215,7 +219,7 @@ def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Tab
                 host.host,
                 slot.name,
                 slot.profile,
-                slot_text(slot),
+                slot_text(slot, host.halted),
                 duration(now - slot.since),
                 slot.uid or "-",
                 host.engine,
@@ -223,14 +227,24 @@ def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Tab
     return table
 
 
-def slot_text(slot: SlotStatus) -> Text:
-    """What a slot does, coloured, and who keeps it out of use."""
+def slot_text(slot: SlotStatus, halted: str | None = None) -> Text:
+    """What a slot does, coloured, and who, or what (*halted*), keeps it out of use."""
     by = f" by {clean(slot.closed_by, 40)}" if slot.closed_by else ""
+    if halted and slot.state == "halted":
+        by = f": {clean(halted_words(halted), 60)}"
     return Text(f"{slot.state}{by}", style=_SLOT_STYLES.get(slot.state, "cyan"))
 
 
 def _presence(online: bool, seen: float, now: float) -> Text:
     return Text("online", style="green") if online else Text(f"offline {duration(now - seen)}", style="red")
+
+
+def _host_state(host: HostOverview, now: float) -> Text:
+    if host.draining:
+        return _drained(host)
+    if host.halted:
+        return Text(f"halted: {clean(halted_words(host.halted), 60)}", style="red")
+    return _presence(host.online, host.seen, now)
 
 
 def _drained(host: HostOverview) -> Text:
@@ -246,7 +260,7 @@ def host_overviews_table(hosts: Iterable[HostOverview], *, now: float) -> Table:
         states = ", ".join(f"{count} {state}" for state, count in sorted(host.slots.items()))
         table.add_row(
             host.host,
-            _presence(host.online, host.seen, now) if not host.draining else _drained(host),
+            _host_state(host, now),
             ", ".join(host.profiles),
             states or "-",
             str(host.waiting),

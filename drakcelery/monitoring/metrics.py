@@ -30,8 +30,18 @@ RECOVERIES = ("process_died", "taken_up", "ended")
 RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten")
 PRIORITIES = ("none", "high", "normal", "low")
 """Of Karton's queues, in Karton's order; *none* is the queue of producers that know no priorities."""
-THROTTLES = ("disk", "spool")
-SLOT_STATES = ("free", "preparing", "ready", "running", "dirty", "quarantined", "draining", "drained")
+THROTTLES = ("disk", "spool", "io")
+SLOT_STATES = (
+    "free",
+    "preparing",
+    "ready",
+    "running",
+    "dirty",
+    "quarantined",
+    "draining",
+    "drained",
+    "halted",
+)
 
 MINUTE, HOUR = 60.0, 3600.0
 WORK = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, MINUTE, 120, 300, 600, 900, 1200, 1800, HOUR)
@@ -192,7 +202,7 @@ SPOOL = Gauge(
 )
 THROTTLED = Gauge(
     "drakcelery_intake_throttled",
-    "1 while the host takes no new sample, for want of disk or since uploads fall behind, else 0",
+    "1 while the host takes no new sample: no disk, uploads that fall behind, no io worker; else 0",
     ["reason"],
     registry=WORKER,
 )

@@ -13,6 +13,7 @@ import pytest
 from drakcelery import client
 from drakcelery.analysis import Stage, State
 from drakcelery.embedded.services import Services
+from drakcelery.records import Halt
 from drakcelery.workspace import Workspace
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (
@@ -20,7 +21,9 @@ from tests.faults.watch import (
     start_server,
     stop_server,
     wait_free,
+    wait_halted,
     wait_published,
+    wait_silent,
     wait_state,
 )
 from tests.waiting import wait_until
@@ -125,24 +128,32 @@ def test_redis_restarts(fleet: Fleet, services: Services, number: signal.Signals
 
 
 def test_a_full_disk(server_programs: None, tmp_path: Path) -> None:  # noqa: ARG001 - a check
-    """With too little space a host takes nothing and says so; what it has in hand goes on."""
+    """With too little space a host takes nothing and says so; what it has in hand goes on.
+
+    What was on its way to a slot waits: nobody takes its message for lost since slots are empty (R13).
+    """
     free = shutil.disk_usage(tmp_path).free
     if free < 4 * GIB:
         pytest.skip("this disk is nearly full already")
     limits = {"drakcelery": {"min_free_space": str(free - GIB)}}
-    options = Options(hosts=("rack-9",), slots=2, run_seconds=LONG, more=limits)
+    options = Options(hosts=("rack-9",), slots=2, run_seconds=LONG, lease_seconds=5, more=limits)
     ballast, log = tmp_path / "ballast", tmp_path / "fleet" / "log" / "vm@rack-9.log"
     with Services(tmp_path / "services") as services, Fleet(tmp_path / "fleet", services, options) as fleet:
-        fleet.push("in-hand", host="rack-9", timeout=4)
-        wait_state(fleet, "in-hand", State.RUNNING)
+        in_hand = ("in-hand-1", "in-hand-2")
+        for uid in in_hand:
+            fleet.push(uid, timeout=4)
+        for uid in in_hand:
+            wait_state(fleet, uid, State.RUNNING)
+        fleet.push("no-room", timeout=1)
+        wait_state(fleet, "no-room", State.QUEUED)
         with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, 2 * GIB)
         wait_until(lambda: "enough=False" in log.read_text(), "the worker says that the disk is full")
-        fleet.push("no-room", host="rack-9", timeout=1)
-        wait_published(fleet, "in-hand")
-        waiting = wait_state(fleet, "no-room", State.QUEUED)
+        wait_published(fleet, *in_hand)
+        wait_halted(fleet, "rack-9", Halt.NO_SPACE)
+        waiting = wait_silent(fleet, "no-room", seconds=3 * fleet.ledger.times.lost)
         assert [slot.uid for slot in fleet.slots()["rack-9"]] == [None, None]
-        assert waiting.host is None
+        assert (waiting.state, waiting.attempt, waiting.host) == (State.QUEUED, 1, None)
         ballast.unlink()
         wait_published(fleet, "no-room")
 
@@ -157,10 +168,12 @@ def test_io_that_falls_behind(server_programs: None, tmp_path: Path) -> None:  #
         fleet.push("first", host="rack-9", timeout=1)
         wait_free(fleet, "rack-9")
         wait_until(lambda: "enough=False" in log.read_text(), "the worker says that the spool is full")
+        wait_halted(fleet, "rack-9", Halt.NO_SPACE, Halt.NO_IO_WORKER)
         fleet.push("second", host="rack-9", timeout=1)
-        waiting = wait_state(fleet, "second", State.QUEUED)
+        queue = f"karton.queue.normal:{fleet.ledger.identity}"
+        wait_until(lambda: fleet.ledger.redis.llen(queue), "the sample waits in Karton")
         assert [slot.uid for slot in fleet.slots()["rack-9"]] == [None, None]
-        assert waiting.host is None
+        assert fleet.record("second") is None
         assert "reason=spool" in log.read_text()
         fleet.signal("io@rack-9", signal.SIGCONT, group=True)
         wait_published(fleet, "first", "second")

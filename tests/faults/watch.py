@@ -58,6 +58,25 @@ def wait_gone(fleet: Fleet, uid: str) -> None:
         assert fleet.ledger.redis.zscore(key, uid) is None
 
 
+def wait_halted(fleet: Fleet, host: str, *reasons: str) -> None:
+    """Return once *host* says that it takes nothing, for one of *reasons*."""
+    wait_until(
+        lambda: any(one.host == host and one.halted in reasons for one in fleet.ledger.fleet.hosts()),
+        f"{host} is halted: {' or '.join(reasons)}",
+        timeout=60,
+    )
+
+
+def wait_silent(fleet: Fleet, uid: str, *, seconds: float) -> Record:
+    """The record of an analysis of which nothing was heard for so long; fails where that never comes."""
+
+    def silent() -> Record | None:
+        record = fleet.record(uid)
+        return record if record and fleet.ledger.now() - record.last_sign > seconds else None
+
+    return wait_until(silent, f"nothing is heard of {uid}", timeout=60 + seconds)
+
+
 def wait_free(fleet: Fleet, host: str) -> None:
     """Return once every slot of *host* is free."""
     wait_until(

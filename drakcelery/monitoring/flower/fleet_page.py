@@ -8,7 +8,7 @@ from drakcelery.analysis import Place, State, Value
 from drakcelery.estimates import Range
 from drakcelery.monitoring.flower.rows import Row, row, sample_name
 from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews
-from drakcelery.records import HostStatus, Line, Record, SlotStatus
+from drakcelery.records import HostStatus, Line, Record, SlotStatus, halted_words
 from drakcelery.rooms import OUT_OF_USE
 
 
@@ -46,6 +46,8 @@ class HostView(Value):
     host: str
     online: bool
     draining: bool
+    halted: str | None
+    """Why it takes nothing now, in words."""
     engine: str | None
     profiles: tuple[str, ...]
     seen: float
@@ -115,6 +117,7 @@ def fleet_view(
                 host=one.host,
                 online=one.online,
                 draining=one.online and alive[one.host].draining,
+                halted=halted_words(one.halted) if one.halted else None,
                 engine=one.engine,
                 profiles=one.profiles,
                 seen=one.seen,
@@ -164,7 +167,7 @@ def likely_next(
         (ends.get(slot.uid, float("inf")), host.host, slot)
         for host in hosts
         for slot in host.slots
-        if slot.uid is not None and slot.state not in OUT_OF_USE
+        if slot.uid is not None and slot.state not in OUT_OF_USE and host.halted is None
     ]
     found: dict[tuple[str, str], Next] = {}
     queued = [record for record in live if record.state is State.QUEUED]

@@ -8,7 +8,7 @@ const mayAct = page.dataset.mayAct === "1";
 const get = (id) => document.getElementById(id);
 const part = (element, name) => element.querySelector(`[data-part="${name}"]`);
 const makePart = (tag, name, classes = "") => make(tag, classes, [], { "data-part": name });
-const OUT = ["quarantined", "draining", "drained"];
+const OUT = ["quarantined", "draining", "drained", "halted"];
 const dash = "—";
 
 // Hosts and their slots
@@ -27,10 +27,12 @@ function makeHost(host) {
 
 function showHost(card, host, now) {
   const presence = part(card, "presence");
-  say(presence, host.online ? (host.draining ? "Draining" : "Online") : `Offline ${duration(now - host.seen)}`);
-  presence.className = `badge ${host.online ? (host.draining ? "text-bg-warning" : "bg-success") : "bg-secondary"}`;
+  const closed = host.draining ? "Draining" : host.halted ? "Halted" : null;
+  say(presence, host.online ? closed ?? "Online" : `Offline ${duration(now - host.seen)}`);
+  presence.className = `badge ${host.online ? (closed ? "text-bg-warning" : "bg-success") : "bg-secondary"}`;
+  const halted = host.halted ? ` · takes nothing: ${host.halted}` : "";
   const waiting = host.waiting ? ` · ${host.waiting} waiting for this host` : "";
-  say(part(card, "engine"), `${host.engine ?? host.profiles.join(", ")}${waiting}`);
+  say(part(card, "engine"), `${host.engine ?? host.profiles.join(", ")}${waiting}${halted}`);
   card.classList.toggle("is-offline", !host.online);
   const button = part(card, "drain");
   button.hidden = !mayAct || !host.online;

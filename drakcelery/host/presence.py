@@ -1,0 +1,91 @@
+"""A worker's presence on its host, told and looked for in Redis: a thread of its main process.
+
+It lives as long as the worker, with or without a broker, and stands still with a process that is frozen. The
+io worker shows life; the vm worker looks whether it does, since nobody else collects what guests leave.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Literal
+
+import structlog
+from redis.exceptions import RedisError
+
+from drakcelery.fleet import Fleet
+from drakcelery.host.readiness import Readiness
+from drakcelery.ledger import CONNECT_SECONDS, connect
+from drakcelery.lifesigns import Times
+from drakcelery.records import Halt
+from drakcelery.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.5
+"""How soon the vm worker sees an io worker that has just come."""
+PATIENCE_SECONDS = 5.0
+"""Workers that are started together come one after the other: a host that is shut for less is no news."""
+
+Role = Literal["vm", "io"]
+
+
+class Presence(threading.Thread):
+    """Shows that this worker is there, and looks for the other one of its host."""
+
+    def __init__(self, settings: Settings, readiness: Readiness, role: Role) -> None:
+        """*readiness* is this process'; *role* is what the worker does."""
+        super().__init__(name="presence", daemon=True)
+        self._host = settings.drakcelery.host
+        self._times: Times = settings.drakcelery.times
+        # A connection that hangs must not outlast the sign of life
+        brief = settings.redis.model_copy(update={"socket_timeout": CONNECT_SECONDS})
+        self._redis = connect(brief, pause=1.0)
+        self._fleet = Fleet(self._redis)
+        self._readiness = readiness
+        self._role = role
+        self._over = threading.Event()
+        self._told: Halt | None = None
+        self._halted_since: float | None = None
+
+    def leave(self) -> None:
+        """The worker shuts down: nobody is to count on it. Returns at once; for a signal handler, too."""
+        self._over.set()
+
+    def run(self) -> None:
+        """Until :meth:`leave`."""
+        while not self._over.wait(self.step()):
+            pass
+        try:
+            if self._role == "io":
+                self._fleet.retire_io(self._host)
+        except RedisError as error:
+            log.warning("not_told", error=str(error))  # it expires
+        self._redis.close()
+
+    def step(self) -> float:
+        """Tell, and look, once; returns the seconds until the next time."""
+        try:
+            if self._role == "io":
+                self._fleet.show_io(self._host, lasts=self._times.host)
+                return self._times.report
+            self._readiness.note_io(alive=self._fleet.io_shows_life(self._host))
+        except RedisError as error:
+            log.warning("presence_unheard", error=str(error))  # what was known stays so
+            return min(LOOK_SECONDS, self._times.report)
+        self._tell()
+        return self._times.report if self._readiness.io_alive else LOOK_SECONDS
+
+    def _tell(self) -> None:
+        """Say in the log why the host takes nothing, and that it does again."""
+        halted, now = self._readiness.halted(), time.monotonic()
+        if halted is None:
+            self._halted_since = None
+            if self._told is not None:
+                log.info("takes_samples")
+                self._told = None
+            return
+        self._halted_since = now if self._halted_since is None else self._halted_since
+        if halted is not self._told and now - self._halted_since >= PATIENCE_SECONDS:
+            log.warning("takes_nothing", reason=halted.value, why=halted.words)
+            self._told = halted

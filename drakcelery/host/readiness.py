@@ -1,0 +1,37 @@
+"""Whether this host may take another sample at all, whatever its slots say, and why not."""
+
+from __future__ import annotations
+
+import threading
+
+from drakcelery.monitoring import metrics
+from drakcelery.records import Halt
+from drakcelery.settings_sections import DrakcelerySection
+from drakcelery.spool import Spool
+
+
+class Readiness:
+    """What the vm worker knows of its host beside the slots. For any thread of its main process."""
+
+    def __init__(self, settings: DrakcelerySection) -> None:
+        self._spool = Spool(settings)
+        self._lock = threading.Lock()
+        self._io_alive: bool | None = None
+
+    @property
+    def io_alive(self) -> bool | None:
+        """Whether the host's io worker shows life; None where nobody has looked yet."""
+        return self._io_alive
+
+    def note_io(self, *, alive: bool) -> None:
+        """Whether the io worker shows life just now."""
+        self._io_alive = alive
+        metrics.intake_throttled("io", not alive)
+
+    def halted(self) -> Halt | None:
+        """Why the host takes no sample now; None where it takes some. What is at work goes on in any case."""
+        with self._lock:  # the disk is measured by one thread at a time
+            has_room = self._spool.has_room()
+        if not self._io_alive:
+            return Halt.NO_IO_WORKER
+        return None if has_room else Halt.NO_SPACE

@@ -1,0 +1,55 @@
+"""A host whose vm worker lives and which cannot take a sample: it says so, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from drakcelery.embedded.services import Services
+from tests.faults.fleet import Fleet, Options
+from tests.faults.watch import type_in, wait_free, wait_published
+from tests.waiting import wait_until
+
+HOST = "rack-1"
+
+
+@pytest.fixture(scope="module")
+def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+    """One host with two slots."""
+    directory = tmp_path_factory.mktemp("halted")
+    options = Options(hosts=(HOST,), slots=2)
+    with (
+        Services(directory / "services") as services,
+        Fleet(directory / "fleet", services, options) as ours,
+    ):
+        wait_free(ours, HOST)
+        yield ours
+
+
+def shown(fleet: Fleet) -> tuple[str | None, set[str]]:
+    """Why the host takes nothing, and the states of its slots, as operators see it."""
+    status, text = type_in(fleet, "drakcelery", "slots", "--json")
+    assert status == 0, text
+    (host,) = json.loads(text)
+    return host["halted"], {slot["state"] for slot in host["slots"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_nothing_is_taken_while_nobody_could_collect_it(fleet: Fleet, number: signal.Signals) -> None:
+    """An io worker that is dead, or frozen, closes its host until it is back (R8)."""
+    wait_until(lambda: shown(fleet) == (None, {"free"}), "the host is open", timeout=60)
+    fleet.signal(f"io@{HOST}", number, group=True)
+    wait_until(lambda: shown(fleet) == ("no_io_worker", {"halted"}), "the host is halted", timeout=60)
+    uid = f"waits-{number.name.lower()}"
+    fleet.push(uid)
+    wait_until(lambda: fleet.backend.redis.llen(f"karton.queue.normal:{fleet.ledger.identity}"), "it waits")
+    assert fleet.record(uid) is None
+    fleet.signal(f"io@{HOST}", signal.SIGCONT, group=True)
+    wait_published(fleet, uid)  # which starts again what has ended
+    record = fleet.record(uid)
+    assert record is not None
+    assert record.attempts == 1

@@ -1,0 +1,75 @@
+"""Whether a host takes samples at all, and what those who count its slots make of that."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from drakcelery import views
+from drakcelery.analysis import Place
+from drakcelery.host.readiness import Readiness
+from drakcelery.overview import host_overviews, profile_overviews
+from drakcelery.records import Halt, HostStatus, SlotStatus, halted_words
+from drakcelery.recovery.reconcile import Alive
+from drakcelery.rooms import Rooms
+from drakcelery.settings_sections import DrakcelerySection
+from tests.unit.test_chain import analysis
+
+PLACE = Place(profile="win10")
+
+
+def halted(reason: str | None) -> HostStatus:
+    """A host with a slot that has a guest and one that has none."""
+    rest = "halted" if reason else "free"
+    return HostStatus(
+        host="rack-1",
+        engine="replay",
+        slots=(
+            SlotStatus(name="vm-1", profile="win10", state="running", uid="a", attempt=1, since=0),
+            SlotStatus(name="vm-2", profile="win10", state=rest, since=0),
+        ),
+        halted=reason,
+    )
+
+
+def test_a_host_opens_once_its_io_worker_is_there(tmp_path: Path) -> None:
+    """Whichever of the two workers is first: nothing is taken before somebody could collect it (R8)."""
+    ours = Readiness(DrakcelerySection(state_dir=tmp_path, min_free_space=0))
+    assert (ours.io_alive, ours.halted()) == (None, Halt.NO_IO_WORKER)
+    ours.note_io(alive=True)
+    assert (ours.io_alive, ours.halted()) == (True, None)
+    ours.note_io(alive=False)
+    assert ours.halted() is Halt.NO_IO_WORKER
+
+
+def test_a_full_disk_halts_the_host(tmp_path: Path) -> None:
+    """What has no room for another workspace is not free (R13)."""
+    ours = Readiness(DrakcelerySection(state_dir=tmp_path, min_free_space=shutil.disk_usage(tmp_path).total))
+    ours.note_io(alive=True)
+    assert ours.halted() is Halt.NO_SPACE
+
+
+@pytest.mark.parametrize("reason", [*Halt, "of_a_newer_version"])
+def test_nobody_counts_on_the_slots_of_a_halted_host(reason: str) -> None:
+    """Neither ingress nor reconcile, and people see why (R8, R13)."""
+    status = halted(reason)
+    assert Rooms.of([status], {}, look_ahead=2).free(PLACE) == 0
+    alive = Alive.of([status])
+    assert not alive.takes(PLACE, "waits")
+    assert alive.takes(PLACE, "a")  # its slot was claimed for it
+    assert "rack-1" in alive.hosts
+    (profile,) = profile_overviews([status], {}, [], {})
+    assert (profile.online, profile.slots, profile.free, profile.out_of_use) == (True, 2, 0, 1)
+    (host,) = host_overviews([status], {}, [])
+    assert (host.online, host.halted) == (True, reason)
+    shown = views.slot_text(status.slots[1], status.halted).plain
+    assert shown == f"halted: {halted_words(reason)}"
+
+
+def test_an_open_host_is_counted() -> None:
+    """The same host, without a reason not to."""
+    assert Rooms.of([halted(None)], {}, look_ahead=2).free(PLACE) == 4
+    assert Alive.of([halted(None)]).takes(PLACE, "waits")
+    assert analysis().place == PLACE
