@@ -131,7 +131,7 @@ def _probes(hosts: Iterable[HostStatus], timeout: int) -> list[Wait]:
 
 
 def _work(record: Record, now: float) -> Work | None:
-    if record.analysis is None or record.state is State.QUEUED:
+    if record.analysis is None or record.state is State.QUEUED or record.is_foreign:
         return None
     return Work(
         uid=record.uid,

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from drakcelery.analysis import State
 from drakcelery.estimates import Estimate, Range
+from drakcelery.ledger.quarantine import Entry
 from drakcelery.notices import Dead, NoticeCounts
 from drakcelery.outlook import Outlook, Queued
 from drakcelery.overview import HostOverview, ProfileOverview
@@ -297,6 +298,36 @@ def profiles_table(profiles: Iterable[ProfileOverview], *, now: float) -> Table:
             "-" if one.waiting_since is None else duration(now - one.waiting_since),
         )
     return table
+
+
+def quarantine_table(entries: Iterable[Entry], *, now: float) -> Table:
+    """What could not be dealt with; nothing in it is trusted."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("UID", overflow="fold")
+    table.add_column("WHERE", no_wrap=True)
+    table.add_column("TRIES", justify="right")
+    table.add_column("SINCE", justify="right", no_wrap=True)
+    table.add_column("NEXT", justify="right", no_wrap=True)
+    table.add_column("ERROR", overflow="fold")
+    for one in entries:
+        following = duration(one.next - now) if one.next > now else "now"
+        table.add_row(
+            escape(clean(one.uid)),
+            escape(clean(one.where)),
+            str(one.count),
+            duration(now - one.first),
+            following,
+            escape(clean(one.error, 300)),
+        )
+    return table
+
+
+def quarantine_lines(counts: Mapping[str, int]) -> list[str]:
+    """What stands below the analyses while anything could not be dealt with."""
+    if not counts:
+        return []
+    places = ", ".join(f"{clean(where)} {count}" for where, count in sorted(counts.items()))
+    return [f"In quarantine: {sum(counts.values())} ({places}); see `drakcelery isolated list`."]
 
 
 def files_table(files: Iterable[Path]) -> Table:

@@ -6,12 +6,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
 from drakcelery.embedded.services import Services, binary
 from drakcelery.errors import StackError
 from tests.keys import leaked
+
+# A busy machine is no fault of the code: no example is gated by time
+hypothesis.settings.register_profile(
+    "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("ours")
 
 
 def require(is_there: bool, reason: str) -> None:

@@ -20,6 +20,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "fetch": "analysts:fetch",
         "cancel": "analysts:cancel",
         "retry": "steer:retry",
+        "isolated": "isolated:isolated",
     },
     "Hosts and slots": {
         "top": "steer:top_command",

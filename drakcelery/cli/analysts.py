@@ -150,6 +150,7 @@ def show_all(ours: settings.Settings, ledger: Ledger, *, as_json: bool) -> None:
     notices = Notices(ledger.redis)
     for line in (
         *views.outlook_lines(outlook),
+        *views.quarantine_lines(ledger.quarantine.counts()),
         *views.notices_lines(notices.counts(), notices.dead(newest=1)),
     ):
         click.echo(line)

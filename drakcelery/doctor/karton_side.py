@@ -14,6 +14,7 @@ from drakcelery import __version__
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.ingress import bind_of
+from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.views import clean
 
 SYSTEM = "karton.system"
@@ -119,6 +120,17 @@ def _system(subject: Subject) -> Verdict:
     )
 
 
+def _quarantine(subject: Subject) -> Verdict:
+    entries = Quarantine(subject.redis).all()
+    if not entries:
+        return ok("every task and analysis can be dealt with")
+    first = entries[0]
+    return warning(
+        f"tasks and analyses that could not be dealt with: {len(entries)}; the one there for longest is "
+        f"{clean(first.uid, 140)} ({clean(first.where, 40)}): {clean(first.error, 300)}"
+    )
+
+
 def _unrouted(subject: Subject) -> list[str]:
     return cast("list[str]", subject.redis.lrange(KARTON_TASKS_QUEUE, 0, 99))
 
@@ -158,6 +170,14 @@ CHECKS = (
         remedy=f"Stop the other consumers; for DRAKVUF Sandbox v0.18, on each host: {OLD_UNITS}. Or set "
         "another [drakrun] identity.",
         look=_consumers,
+        needs=("redis.reachable",),
+    ),
+    Check(
+        name="karton.quarantine",
+        what="no task or analysis is in quarantine",
+        remedy="drakcelery isolated list shows them; after the mend: drakcelery isolated retry UID. What "
+        "nobody can mend: drakcelery isolated remove UID.",
+        look=_quarantine,
         needs=("redis.reachable",),
     ),
 )

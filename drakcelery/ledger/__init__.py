@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import redis
+import structlog
 from karton.core import Task
 from karton.core.backend import (
     KARTON_TASK_NAMESPACE,
@@ -39,6 +40,8 @@ from drakcelery.ledger.scripts import load_scripts
 from drakcelery.lifesigns import Times
 from drakcelery.records import STAGES, Record, parse
 from drakcelery.settings import RedisSection
+
+log = structlog.get_logger(__name__)
 
 LIVE = "drak:live"
 DONE = "drak:done"
@@ -336,6 +339,21 @@ class Ledger:
         """Let Karton know of *task* without sending it: its collector spares what the task refers to."""
         self.redis.set(task_key(task.uid), task.serialize())
 
+    def remove(self, uid: str, *, reason: str) -> bool:
+        """End an analysis whose record nobody can read. False where it is not live.
+
+        Its Karton task is left as it is: who it belongs to is not known.
+        """
+        if self.redis.type(record_key(uid)) not in ("hash", "none"):
+            self.redis.delete(record_key(uid))
+        keys = [record_key(uid), LIVE, DONE, DUE, task_key(""), INFLIGHT, *NOTICE_KEYS]
+        ended = bool(self._call("cancel", keys, [uid, reason, "", self._ttl]))
+        with self.redis.pipeline() as pipe:
+            pipe.delete(record_key(uid))
+            pipe.zrem(DONE, uid)
+            pipe.execute()
+        return ended
+
     # Reading
 
     def get(self, uid: str) -> Record | None:
@@ -349,7 +367,7 @@ class Ledger:
             self.quarantine.saw(UNREAD, uid, error)
             raise UnreadableRecord(
                 f"this version cannot read the record of analysis {uid}: {type(error).__name__}; see "
-                "`drakcelery quarantine list`"
+                "`drakcelery isolated list`"
             ) from None
 
     def is_current(self, uid: str, attempt: int) -> bool:

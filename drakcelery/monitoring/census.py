@@ -33,7 +33,7 @@ REDIS_SECONDS = 1
 """How long one answer of Redis may take; all of them together are a matter of milliseconds."""
 _GAUGES = (
     *(metrics.KARTON_QUEUE, metrics.KARTON_OLDEST, metrics.LINE, metrics.LINE_OLDEST),
-    *(metrics.IN_FLIGHT, metrics.SLOTS, metrics.HOST_UP, metrics.EXPECTED_WAIT),
+    *(metrics.QUARANTINED, metrics.IN_FLIGHT, metrics.SLOTS, metrics.HOST_UP, metrics.EXPECTED_WAIT),
 )
 
 
@@ -107,6 +107,8 @@ class Census:
             metrics.KARTON_OLDEST.labels(priority).set(max(0.0, now - since) if since else 0)
         for name, newcomer in outlook.newcomers.items():
             _set_expected(name, newcomer, now)
+        for where, count in self._ledger.quarantine.counts().items():
+            metrics.QUARANTINED.labels(where).set(count)
         metrics.NOTICES_WAITING.set(notices.waiting)
         metrics.NOTICES_LOST.set(notices.given_up + notices.dropped)
 

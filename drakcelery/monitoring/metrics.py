@@ -132,6 +132,12 @@ NOTICES_LOST = Gauge(
     "Notifications of the fleet that were given up, or never queued because too many waited",
     registry=INGRESS,
 )
+QUARANTINED = Gauge(
+    "drakcelery_quarantined",
+    "Tasks and analyses that could not be dealt with, and are tried again or wait for somebody",
+    ["where"],
+    registry=INGRESS,
+)
 IN_FLIGHT = Gauge(
     "drakcelery_in_flight_analyses",
     "Analyses that are neither waiting in Karton nor over",

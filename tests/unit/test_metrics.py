@@ -31,7 +31,7 @@ DASHBOARD = json.loads(
 OURS = re.compile(r"drakcelery_[a-z_]+")
 FLEETS_OWN = {"host", "profile"}
 """Labels whose values are names that the fleet's operators gave."""
-FEW_WORDS = {"state", "stage", "cause", "outcome", "action", "priority", "quantile", "reason"}
+FEW_WORDS = {"state", "stage", "cause", "outcome", "action", "priority", "quantile", "reason", "where"}
 
 
 def declared() -> dict[str, Counter | Gauge | Histogram]:

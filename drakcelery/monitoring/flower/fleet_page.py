@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from drakcelery.analysis import Place, State, Value
 from drakcelery.estimates import Range
+from drakcelery.ledger.quarantine import Entry
 from drakcelery.monitoring.flower.rows import Row, row, sample_name
 from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews
 from drakcelery.records import HostStatus, Line, Record, SlotStatus, halted_words
 from drakcelery.rooms import OUT_OF_USE
+from drakcelery.views import clean
 
 
 class Next(Value):
@@ -76,6 +78,17 @@ class QueueView(Value):
     """When a sample of normal priority is expected to start that came now."""
 
 
+class QuarantinedView(Value):
+    """A task or analysis that could not be dealt with. Times are UNIX times."""
+
+    uid: str
+    where: str
+    error: str
+    count: int
+    first: float
+    next: float
+
+
 class FleetView(Value):
     """The whole page."""
 
@@ -85,6 +98,8 @@ class FleetView(Value):
     """Tasks on Karton's own queue, which nobody has looked at yet."""
     hosts: tuple[HostView, ...]
     queues: tuple[QueueView, ...]
+    quarantined: tuple[QuarantinedView, ...] = ()
+    """What could not be dealt with, the longest there first."""
     analyses: tuple[Row, ...]
     """All that are under way, the newest first, then the newest that are over."""
 
@@ -101,6 +116,7 @@ def fleet_view(
     done: Sequence[Record],
     starts: Mapping[str, Range],
     newcomers: Mapping[str, Range],
+    quarantined: Iterable[Entry] = (),
 ) -> FleetView:
     """Put the page together. *live* is in the order of acceptance, *done* has the newest first.
 
@@ -112,6 +128,7 @@ def fleet_view(
     return FleetView(
         now=now,
         unread=unread,
+        quarantined=tuple(_quarantined(entry) for entry in quarantined),
         hosts=tuple(
             HostView(
                 host=one.host,
@@ -151,6 +168,17 @@ def _slot(slot: SlotStatus, record: Record | None, following: Next | None) -> Sl
         running_since=held.entered.get(State.RUNNING) if held else None,
         timeout=held.analysis.timeout if held and held.analysis else None,
         next=following,
+    )
+
+
+def _quarantined(entry: Entry) -> QuarantinedView:
+    return QuarantinedView(
+        uid=clean(entry.uid),
+        where=clean(entry.where),
+        error=clean(entry.error),
+        count=entry.count,
+        first=entry.first,
+        next=entry.next,
     )
 
 

@@ -145,6 +145,7 @@ class Reader:
             done=list(self.ledger.done(newest=client.RECENT)),
             starts=_starts(outlook.estimates),
             newcomers=_starts(outlook.newcomers),
+            quarantined=self.ledger.quarantine.all(),
         )
 
     def _read_analysis(self, uid: str) -> AnalysisView | None:

@@ -120,6 +120,24 @@ function showQueue(line, queue, now, estimates) {
   say(part(line, "newcomer"), queue.newcomer ? expected(queue.newcomer, now) : dash);
 }
 
+// What could not be dealt with
+
+const PARTS = ["where", "count", "first", "next", "error"];
+
+function makeQuarantined(one) {
+  const classes = { count: "text-end", first: "text-end broker-secondary-column", next: "text-end" };
+  const name = make("th", "", one.uid, { scope: "row" });
+  return make("tr", "", [name, ...PARTS.map((cell) => makePart("td", cell, classes[cell] ?? ""))]);
+}
+
+function showQuarantined(line, one, now) {
+  say(part(line, "where"), one.where);
+  say(part(line, "count"), String(one.count));
+  say(part(line, "first"), duration(now - one.first));
+  say(part(line, "next"), one.next > now ? `in ${duration(one.next - now)}` : "now");
+  say(part(line, "error"), one.error);
+}
+
 // Analyses
 
 function makeRow(row) {
@@ -168,6 +186,9 @@ function show(view) {
   sync(get("queues"), view.queues, (queue) => queue.profile, makeQueue, (line, queue) => showQueue(line, queue, now, estimates));
   get("unread").hidden = view.unread === 0;
   say(get("unread"), `${view.unread} on Karton's own queue, which nobody has looked at yet`);
+  get("quarantine-section").hidden = view.quarantined.length === 0;
+  const place = (one) => `${one.where} ${one.uid}`;
+  sync(get("quarantine"), view.quarantined, place, makeQuarantined, (line, one) => showQuarantined(line, one, now));
   get("analyses-empty").hidden = view.analyses.length > 0;
   sync(get("analyses"), view.analyses, (row) => `${row.uid} ${row.received}`, makeRow, (line, row) => showRow(line, row, now));
 }

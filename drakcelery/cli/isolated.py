@@ -1,0 +1,81 @@
+"""Commands for what could not be dealt with: the quarantine of tasks and analyses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from redis.exceptions import RedisError
+
+from drakcelery import views
+from drakcelery.celery import make_intake, make_ledger
+from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.cli.steer import asker
+from drakcelery.errors import DrakceleryError, StackError
+from drakcelery.ledger import UNREAD
+
+
+def _uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """What the shell offers. Whatever goes wrong, it offers nothing."""
+    try:
+        ours = read_settings(context.params.get("config"), context.params.get("data_dir"))
+        entries = make_ledger(ours).quarantine.all()
+    except (DrakceleryError, RedisError):
+        return []
+    return sorted({entry.uid for entry in entries if entry.uid.startswith(incomplete)})
+
+
+@click.group()
+def isolated() -> None:
+    """Tasks and analyses that could not be dealt with.
+
+    An error that only one task or analysis brings about reaches no other. It is tried again, later and later,
+    and ends as CRASHED after eight tries. What cannot even be ended stays here until somebody removes it.
+    """
+
+
+@isolated.command(name="list")
+@json_option
+@with_settings
+def list_command(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Show what could not be dealt with: where, how often, why, and when it is tried again."""
+    ledger = make_ledger(read_settings(config, data_dir))
+    entries = ledger.quarantine.all()
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+    elif entries:
+        views.console().print(views.quarantine_table(entries, now=ledger.now()))
+    else:
+        click.echo("Nothing is in quarantine.")
+
+
+@isolated.command()
+@click.argument("uid", shell_complete=_uids)
+@with_settings
+def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
+    """Have UID tried again now, not only when its time has come."""
+    if not make_ledger(read_settings(config, data_dir)).quarantine.release(uid):
+        raise StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
+    click.echo(f"{uid} is tried again now.")
+
+
+@isolated.command()
+@click.argument("uid", shell_complete=_uids)
+@with_settings
+def remove(uid: str, config: Path | None, data_dir: Path | None) -> None:
+    """Drop UID for good: out of quarantine, and out of the inbox or the ledger.
+
+    Its Karton task stays as it is. Try `isolated retry` first: what is removed here is not analysed.
+    """
+    ours = read_settings(config, data_dir)
+    ledger = make_ledger(ours)
+    entries = [entry for entry in ledger.quarantine.all() if entry.uid == uid]
+    if not entries:
+        raise StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
+    make_intake(ours, ledger).drop(uid)
+    if any(entry.where == UNREAD for entry in entries):
+        ledger.remove(uid, reason=f"removed by {asker()}: its record could not be read")
+    ledger.quarantine.remove(uid)
+    click.echo(f"{uid} is removed. Its Karton task, if there is one, is as it was.")
