@@ -6,7 +6,6 @@ import random
 
 import structlog
 
-from drakcelery import contract
 from drakcelery.analysis import Failure, Fault, Stage
 from drakcelery.ledger import Ledger
 from drakcelery.monitoring import metrics, tracing
@@ -104,7 +103,8 @@ def end_attempt(
     if poison:
         reason = f"poison: this sample took down its worker {same} times; last: {failure.error}"
     final = final or poison or given_up or counted >= settings.drakcelery.max_attempts
-    crashed = _crashed(ledger, record, reason, failures) if final else None
+    lines = [f"{reason}\n", *(f"  {one.sentence()}\n" for one in failures)]
+    crashed = ledger.last_word(record.task_uid, lines) if final else None
     delays = {Fault.AWAY: len(away), Fault.FAILED: counted, Fault.LOST: counted}
     delay = backoff(delays[failure.fault] - 1) if failure.fault in delays else 0.0
     following = ledger.fail(
@@ -126,11 +126,3 @@ def end_attempt(
     else:
         log.info("next_attempt", **about, error=reason, next=following, delay=round(delay, 1))
     return final
-
-
-def _crashed(ledger: Ledger, record: Record, reason: str, failures: list[Failure]) -> str | None:
-    task = ledger.karton_task(record.task_uid)
-    if task is None:
-        return None
-    lines = [f"{reason}\n", *(f"  {failure.sentence()}\n" for failure in failures)]
-    return contract.crashed(task, lines, now=ledger.now()).serialize()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from karton.core import Task
 
-from drakcelery import contract
 from drakcelery.analysis import State
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.ledger import Ledger
@@ -79,8 +78,7 @@ def cancellation(by: str) -> str:
 def cancel(ledger: Ledger, record: Record, *, by: str) -> None:
     """End an analysis. A guest that runs is destroyed within seconds. Raises :class:`StackError`."""
     reason = cancellation(by)
-    task = ledger.karton_task(record.task_uid)
-    crashed = contract.crashed(task, [f"{reason}\n"], now=ledger.now()).serialize() if task else None
+    crashed = ledger.last_word(record.task_uid, [f"{reason}\n"])
     if not ledger.cancel(record, reason=reason, crashed=crashed):
         raise StackError(f"analysis {record.uid} is over already: {record.state.value}")
     tracing.cancelled(record, reason, lambda: ledger.get(record.uid))

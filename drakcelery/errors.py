@@ -37,6 +37,10 @@ class AlreadyFinished(BadTask):
     """The analysis that the task asks for is there: another task's, complete."""
 
 
+class Unreadable(BadTask):
+    """What Karton has of the task is no task: neither we nor Karton's own programs can read it."""
+
+
 class UnsupportedSample(BadTask):
     """The engine cannot detonate this kind of file."""
 
@@ -67,6 +71,10 @@ class EvidenceLost(InfrastructureError):
 
 class Superseded(DrakceleryError):
     """The ledger says that this attempt is stale, or that the analysis is over."""
+
+
+class Changed(Superseded):
+    """Karton's task is not what it was when it was read. It is to be read again."""
 
 
 class NeedsSolitude(DrakceleryError):

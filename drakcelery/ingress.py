@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import enum
+import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 import structlog
 from karton.core import Task
@@ -22,18 +26,32 @@ from drakcelery import __version__, contract, stranded
 from drakcelery.analysis import Analysis, Place, is_uid
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
-from drakcelery.errors import AlreadyFinished, BadTask, StorageAway, StorageError, Superseded
+from drakcelery.errors import (
+    AlreadyFinished,
+    BadTask,
+    Changed,
+    StorageAway,
+    StorageError,
+    Superseded,
+    Unreadable,
+)
 from drakcelery.faults import reach
 from drakcelery.filetype import describe
 from drakcelery.fleet import Sight, nobody_came
-from drakcelery.intake import Intake
-from drakcelery.ledger import Ledger
+from drakcelery.intake import Intake, Stretch
+from drakcelery.karton import reading
+from drakcelery.karton.text import storable
+from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger.away import concerns_all
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import Record
+from drakcelery.recovery.isolation import Isolation
 from drakcelery.rooms import Rooms
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +66,11 @@ BATCH = 16
 """So many tasks are taken at once. Those of an ingress that dies wait until it counts as dead."""
 GIVE_UP_AT_ONCE = 100
 """How many tasks of a line are refused before other work is looked at."""
+LOOKED_THROUGH = 200
+"""So many tasks of each line and queue are looked through for what was cancelled."""
+RE_READS = 3
+"""So often a task is read again that changes in between."""
+_OVER = re.compile(f'"(?:{TaskState.FINISHED.value}|{TaskState.CRASHED.value})"')
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -87,6 +110,7 @@ class Turn(enum.Enum):
     NO_ROOM = enum.auto()
     """Something waits, but for a place that is full, or for a time that is to come."""
     NOTHING = enum.auto()
+    FAILED = enum.auto()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +125,23 @@ class Ingress:
     """Send the current attempt of a record on its way."""
 
     def run(self, stop: threading.Event) -> None:
-        """Until *stop* is set, or another ingress with other filters takes over our identity."""
+        """Until *stop* is set, or another ingress with other filters takes over our identity.
+
+        No task, and no record, ends it: what goes wrong with one is told and passed over.
+        """
         bind = bind_of(self.settings)
         self._register(bind)
-        search, searching, checked, worked = self._find_stranded(), True, 0.0, 0.0
+        search, checked, worked = self._find_stranded(), 0.0, 0.0
         while not stop.is_set():
             try:
                 if time.monotonic() - checked >= self.ledger.times.check:
                     checked = time.monotonic()
                     if not self._bound(bind):
                         return
-                    self._adopt()
-                    self._give_up()
-                searching = searching and next(search, False)
-                turn = self.work()
+                    for part in (self._adopt, self._try_again, self._give_up, self._withdraw):
+                        self._safely(part)
+                searching = self._safely(partial(next, search, False))
+                turn = self._safely(self.work) or Turn.FAILED
                 if turn is Turn.WORKED:
                     worked = time.monotonic()
                 elif not searching:
@@ -124,6 +151,21 @@ class Ingress:
                 log.warning("redis_away", error=str(error))
                 search = self._find_stranded()  # the error has ended that one
                 stop.wait(AWAY_SECONDS)
+
+    @staticmethod
+    def _safely(part: Callable[[], T]) -> T | None:
+        """Do one part of the work; what fails in it keeps no other part from being done.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away, or refuses everything.
+        """
+        try:
+            return part()
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            log.exception("part_failed", part=getattr(part, "__name__", "?"))
+            return None
 
     def work(self) -> Turn:
         """Send what is due, or take what waits."""
@@ -147,68 +189,138 @@ class Ingress:
         uid = self.ledger.due()
         if uid is None:
             return False
-        record = self.ledger.get(uid)
-        if record is not None and not record.state.is_over:
-            self._send(record)
+        self._due.begin()
+        with self._due.item(uid):
+            record = self.ledger.get(uid)
+            if record is not None and not record.state.is_over:
+                self._send(record)
         return True
 
     @cached_property
     def _sight(self) -> Sight:
         return Sight(self.ledger.fleet, look_ahead=self.settings.drakcelery.look_ahead)
 
+    @cached_property
+    def _inbox(self) -> Isolation:
+        return Isolation(self.ledger.quarantine, where="inbox", give_up=self._end_odd)
+
+    @cached_property
+    def _due(self) -> Isolation:
+        return Isolation(self.ledger.quarantine, where="due")
+
+    @cached_property
+    def _lines(self) -> Isolation:
+        return Isolation(self.ledger.quarantine, where="line")
+
     def _handle(self, task_uids: Sequence[str], rooms: Rooms) -> None:
-        """Deal with accepted Karton tasks. They stay in the inbox while S3 is away."""
+        """Deal with accepted Karton tasks, one by one. They stay in the inbox while S3 is away.
+
+        One that cannot be dealt with leaves the inbox until its next try, so that it takes up no room there.
+        """
+        if task_uids:
+            self._inbox.begin()
         for task_uid, text in zip(task_uids, self.intake.tasks(task_uids), strict=True):
-            task = Task.unserialize(text) if text is not None else None
-            if task is None or task.status is TaskState.FINISHED:
-                log.warning("task_gone" if task is None else "task_cancelled", task=task_uid)
-                self.intake.drop(task_uid)
-                continue
+            is_dealt_with = False
             with structlog.contextvars.bound_contextvars(task=task_uid):
                 try:
-                    rooms = self._admit(task, rooms)
+                    with self._inbox.item(task_uid):
+                        rooms = self._deal_with(task_uid, text, rooms)
+                        is_dealt_with = True
                 except StorageAway as error:
                     log.warning("sample_unreachable", error=str(error))
                     self.intake.set_back(task_uid)
                     return  # the others' samples would not be reached either; they are tried first next time
+                except Superseded:
+                    log.info("started_by_another")  # an ingress or reconcile that held this one for dead
+                    is_dealt_with = True
+                if not is_dealt_with:
+                    self.intake.set_aside(task_uid)
 
-    def _admit(self, task: Task, rooms: Rooms) -> Rooms:
+    def _deal_with(self, task_uid: str, text: str | None, rooms: Rooms) -> Rooms:
+        """One accepted task, whose JSON is *text*.
+
+        Raises:
+            StorageAway, Superseded: as :meth:`_admit`.
+            StorageError: S3 has something against this sample.
+            Unreadable: there is no JSON object where the task should be.
+        """
+        for _ in range(RE_READS):
+            if text is None:
+                self._drop(task_uid, None, "Karton has dropped its task")
+                return rooms
+            try:
+                task = reading.read_task(text, task_uid)
+            except Unreadable as error:
+                if not reading.is_readable(text):
+                    raise
+                self._refuse(task_uid, None, str(error))
+                return rooms
+            if task.status in (TaskState.FINISHED, TaskState.CRASHED):
+                self._drop(task_uid, task, f"its Karton task is {task.status.value}")
+                return rooms
+            try:
+                return self._admit(task, text, rooms)
+            except Changed:
+                [text] = self.intake.tasks([task_uid])
+        return rooms  # somebody writes it all the time: it is looked at again with the next that are left
+
+    def _drop(self, task_uid: str, task: Task | None, why: str) -> None:
+        """Take a task out of the inbox that is over: cancelled, or here for a second time."""
+        log.warning("task_gone" if task is None else "task_over", task=task_uid, reason=why)
+        if task is not None and task.status is TaskState.CRASHED:
+            self.intake.drop(task_uid)
+            return
+        root = task.root_uid if task is not None else reading.root_of(task_uid)
+        self.intake.withdraw(
+            self._uid_of(task_uid, task), task_uid=task_uid, root_uid=root, reason=f"cancelled: {why}"
+        )
+
+    def _admit(self, task: Task, text: str, rooms: Rooms) -> Rooms:
         """Turn an accepted task into an analysis, refuse it, or let it wait for its place.
 
-        Returns what is left of *rooms*. Raises :class:`StorageAway`.
+        Returns what is left of *rooms*.
+
+        Raises:
+            Changed: the task is another than was read.
+            Superseded: somebody else has it.
+            StorageAway: S3 is away, for all samples.
+            StorageError: S3 has something against this one.
         """
         try:
-            return self._start(task, rooms)
+            return self._start(task, text, rooms)
         except AlreadyFinished as error:
-            self._refuse(task, str(error), uid=task.task_uid)  # the other uid is that of an analysis
+            self._refuse(
+                task.uid, task, str(error), uid=task.task_uid
+            )  # the other uid is that of an analysis
         except BadTask as error:
-            self._refuse(task, str(error))
-        except Superseded:
-            log.info("started_by_another")  # an ingress or reconcile that held this one for dead
-        except (RedisError, StorageAway):
-            raise  # they are waited for; the task is in the inbox, or in the ledger
-        except StorageError as error:
-            log.warning("sample_unreachable", error=str(error))
+            self._refuse(task.uid, task, str(error))
+        except StorageAway as error:
+            if self.storage.answers(self.settings.s3.bucket):
+                raise StorageError(str(error)) from None
+            raise
+        except (RedisError, StorageError, Superseded):
+            raise  # the task is in the inbox, or in the ledger
         except Exception as error:
             log.exception("task_not_understood")
-            self._refuse(task, f"drakcelery could not read this task: {type(error).__name__}: {error}")
+            reason = f"drakcelery could not read this task: {type(error).__name__}: {error}"
+            self._refuse(task.uid, task, reason)
         return rooms
 
-    def _start(self, task: Task, rooms: Rooms) -> Rooms:
+    def _start(self, task: Task, text: str, rooms: Rooms) -> Rooms:
         policy = policy_of(self.settings)
         reach("ingress.accepted", str(task.payload.get("override_uid")))
         analysis = contract.read_task(task, self._facts(task, policy), policy)
         with about(uid=analysis.uid):
-            return self._open(task, analysis, rooms)
+            return self._open(task, text, analysis, rooms)
 
-    def _open(self, task: Task, analysis: Analysis, rooms: Rooms) -> Rooms:
+    def _open(self, task: Task, text: str, analysis: Analysis, rooms: Rooms) -> Rooms:
         place = analysis.place
         record = None
         if rooms.free(place):
             self._spare_finished(task, analysis)
             # A copy: the task's age counts, should others have filled the place
             started = contract.started(copy.copy(task), now=self.ledger.now())
-            record = self.intake.open(analysis, started, limit=rooms.limit(place))
+            record = self.intake.open(analysis, started, limit=rooms.limit(place), read=text)
             if record is None:
                 self._sight.look_again()
         else:
@@ -278,21 +390,37 @@ class Ingress:
         size, head = found
         return SampleFacts(size=size, magic=describe(head) if head else "empty")
 
-    def _refuse(self, task: Task, reason: str, *, uid: str | None = None) -> None:
-        override = task.payload.get("override_uid")
-        uid = uid or (override if isinstance(override, str) and is_uid(override) else task.task_uid)
-        record = self.ledger.get(uid)
-        if record is not None and record.task_uid != task.uid:
-            uid = task.task_uid  # that record is another task's
-        log.warning("refused", uid=uid, reason=reason)
+    def _end_odd(self, task_uid: str, reason: str) -> bool:
+        """The last resort for what could not be dealt with, however often it was tried."""
+        task = None
+        with contextlib.suppress(Unreadable):
+            task = self.ledger.karton_task(task_uid)
+        self._refuse(task_uid, task, reason)
+        return True
+
+    def _uid_of(self, task_uid: str, task: Task | None) -> str:
+        """What the record of a task is called that does not become an analysis."""
+        override = task.payload.get("override_uid") if task is not None else None
+        own = Task.fquid_to_uid(task_uid)
+        if not is_uid(own):  # it becomes a key, a page's address, a directory's name
+            own = str(uuid.uuid5(uuid.NAMESPACE_URL, f"drakcelery:{storable(task_uid)}"))
+        if not isinstance(override, str) or not is_uid(override):
+            return own
+        owner = self.ledger.redis.hget(record_key(override), "task_uid")
+        return override if owner in (None, task_uid) else own  # that record is another task's
+
+    def _refuse(self, task_uid: str, task: Task | None, reason: str, *, uid: str | None = None) -> None:
+        """End a task that cannot become an analysis; *task* is None where it cannot be read."""
+        uid, told = uid or self._uid_of(task_uid, task), storable(reason)
+        log.warning("refused", uid=uid, reason=told)
         self.intake.refuse(
             uid,
-            task_uid=task.uid,
-            root_uid=task.root_uid,
-            reason=reason,
-            crashed=contract.crashed(task, [f"{reason}\n"], now=self.ledger.now()).serialize(),
+            task_uid=task_uid,
+            root_uid=task.root_uid if task is not None else reading.root_of(task_uid),
+            reason=told,
+            crashed=self.ledger.last_word(task_uid, [f"{told}\n"]) or "",
         )
-        tracing.refused(task.uid, lambda: self.ledger.get(uid))
+        tracing.refused(task_uid, lambda: self.ledger.get(uid))
 
     def _find_stranded(self) -> Iterator[bool]:
         """Adopt, or report, what a consumer before us left behind; bit by bit, True until it is done."""
@@ -316,18 +444,60 @@ class Ingress:
                 log.info("adopted", task=task_uid)
             self._handle(some, self._sight.rooms().beside(self.intake.in_flight()))
 
+    def _try_again(self) -> None:
+        """Look once more at what was set aside, as far as its time has come."""
+        waiting = self.intake.aside()
+        if not waiting:
+            return
+        self._inbox.begin()
+        due = [task_uid for task_uid in waiting if not self._inbox.skips(task_uid)][:BATCH]
+        ours = [task_uid for task_uid in due if self.intake.take_back(task_uid)]
+        self._handle(ours, self._sight.rooms().beside(self.intake.in_flight()))
+
     def _give_up(self) -> None:
         """Refuse what has waited for too long for a profile or host that is offline."""
         patience = self.settings.drakcelery.offline_patience
         places = self.intake.places()
+        self._lines.begin()
         for place, offline in (self.ledger.fleet.silences(places) if places else {}).items():
             if offline <= patience:
                 continue
             before = self.ledger.now() - patience
             for task_uid in self.intake.waiting(place, before=before, most=GIVE_UP_AT_ONCE):
-                task = self.ledger.karton_task(task_uid)
-                if self.intake.expire(task_uid, place) and task is not None:
-                    self._refuse(task, nobody_came(place, offline))
+                if not self._lines.skips(task_uid):
+                    with self._lines.item(task_uid):
+                        self._give_up_one(task_uid, place, nobody_came(place, offline))
+
+    def _give_up_one(self, task_uid: str, place: Place, reason: str) -> None:
+        if self.intake.expire(task_uid, place):
+            self._end_odd(task_uid, reason)
+
+    def _withdraw(self) -> None:
+        """Take out of lines and queues what was cancelled in Karton meanwhile: nobody waits for it.
+
+        Of each line and queue the first are looked at; those behind are seen when they come to the front.
+        """
+        self._lines.begin()
+        for stretch in self.intake.backlog(most=LOOKED_THROUGH):
+            for task_uid, text in zip(stretch.named, self.intake.tasks(stretch.named), strict=True):
+                if text is not None and not _OVER.search(text):  # as nearly always: it need not be parsed
+                    continue
+                if not self._lines.skips(task_uid):
+                    with self._lines.item(task_uid):
+                        self._withdraw_one(task_uid, text, stretch)
+
+    def _withdraw_one(self, task_uid: str, text: str | None, stretch: Stretch) -> None:
+        task = None
+        if text is not None:
+            try:
+                task = reading.read_task(text, task_uid)
+            except Unreadable:
+                return  # its turn tells
+            if task.status not in (TaskState.FINISHED, TaskState.CRASHED):
+                return
+        if self.intake.pull(task_uid, stretch):
+            why = f"its Karton task is {task.status.value}" if task else "Karton has dropped its task"
+            self._drop(task_uid, task, why)
 
     def _register(self, bind: KartonBind) -> None:
         serialized = KartonBackendBase.serialize_bind(bind)

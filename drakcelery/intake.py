@@ -9,6 +9,7 @@ SPAWNED there too: karton-dashboard shows it among those that wait.
 
 Keys:
     ``drak:inbox``           zset of Karton task uids that an ingress has taken and not yet dealt with
+    ``drak:aside``           zset of those that could not be dealt with, until their next try
     ``drak:waiting``         set of the places that have a line
     ``drak:waiting:<place>`` zset, the line: Karton task uids, the most urgent and the oldest first
     ``drak:inflight``        hash, place -> number of live analyses
@@ -26,8 +27,8 @@ from karton.core.backend import KartonBackendBase, KartonMetrics
 from karton.core.task import TaskPriority
 
 from drakcelery import redistime
-from drakcelery.analysis import Analysis, Place
-from drakcelery.errors import BadTask, Superseded
+from drakcelery.analysis import Analysis, Place, State
+from drakcelery.errors import BadTask, Changed, Superseded
 from drakcelery.fleet import host_key
 from drakcelery.ledger import (
     DONE,
@@ -43,7 +44,9 @@ from drakcelery.ledger.scripts import Script, load_scripts
 from drakcelery.records import Line, Record
 
 INBOX = "drak:inbox"
+ASIDE = "drak:aside"
 WAITING = "drak:waiting"
+SCRIPTS = ("accept", "wait", "open", "refuse", "expire", "move", "pull")
 URGENCY = {TaskPriority.HIGH: 1, TaskPriority.NORMAL: 2, TaskPriority.LOW: 3}
 """Places of Karton's queues in their order; 0 is the queue of producers that know no priorities."""
 RANK = 1e13
@@ -80,7 +83,7 @@ class Intake:
         self.identity = identity
         self._ttl = record_ttl
         self._queues = KartonBackendBase.get_queue_names(identity)
-        self._scripts: dict[str, Script] = load_scripts(client, "accept", "wait", "open", "refuse", "expire")
+        self._scripts: dict[str, Script] = load_scripts(client, *SCRIPTS)
 
     def has_work(self) -> bool:
         """Whether anything waits, or is to be sent now or later. One command: ingress asks all the time."""
@@ -200,15 +203,35 @@ class Intake:
         """Take a task out of the inbox that Karton no longer knows, or that nobody wants any more."""
         self.redis.zrem(INBOX, task_uid)
 
-    def open(self, analysis: Analysis, started: Task, *, limit: int) -> Record | None:
+    def set_aside(self, task_uid: str) -> bool:
+        """Take a task out of the inbox until it is tried again. False where it has left it."""
+        return bool(self._scripts["move"]([INBOX, ASIDE], [task_uid]))
+
+    def take_back(self, task_uid: str) -> bool:
+        """Put a task that was set aside into the inbox. False where somebody else did."""
+        return bool(self._scripts["move"]([ASIDE, INBOX], [task_uid]))
+
+    def aside(self) -> list[str]:
+        """Karton uids of the tasks that were set aside, the longest there first."""
+        return cast("list[str]", self.redis.zrange(ASIDE, 0, -1))
+
+    def pull(self, task_uid: str, stretch: Stretch) -> bool:
+        """Take a task that waits out of its line or queue, and into the inbox. False where it has left it."""
+        if stretch.place is not None:
+            return self.expire(task_uid, stretch.place)
+        return bool(self._scripts["pull"]([INBOX, self._queues[stretch.urgency]], [task_uid]))
+
+    def open(self, analysis: Analysis, started: Task, *, limit: int, read: str = "") -> Record | None:
         """Begin a record and its first attempt; *started* is its Karton task, which says STARTED.
 
-        *limit*: how many live analyses its place takes. Returns the record, whose attempt is to be sent; None
-        where others have filled the place, or its host has gone, and it is to :meth:`wait`.
+        *limit*: how many live analyses its place takes. *read*: the task's JSON as it was read; "" where
+        Karton had none. Returns the record, whose attempt is to be sent; None where others have filled the
+        place, or its host has gone, and it is to :meth:`wait`.
 
         Raises:
             BadTask: another live analysis has this uid.
-            Superseded: somebody else has opened this task and gone on with it, or nobody wants it any more.
+            Changed: Karton's task is not what was *read* any more.
+            Superseded: somebody else has opened this task and gone on with it, or its analysis is over.
         """
         uid, task_uid, place = analysis.uid, analysis.task_uid, str(analysis.place)
         host = analysis.target_host
@@ -221,8 +244,13 @@ class Intake:
                 task_key(task_uid),
                 *map(host_key, [host] if host else ()),
             ],
-            [uid, task_uid, analysis.root_uid, analysis.model_dump_json(), place, started.serialize(), limit],
+            [
+                *(uid, task_uid, analysis.root_uid, analysis.model_dump_json(), place),
+                *(started.serialize(), limit, read),
+            ],
         )
+        if answer == "changed":
+            raise Changed(f"the Karton task {task_uid} has changed since it was read")
         if answer == "taken":
             raise BadTask(
                 f"another analysis is under way under the uid {uid}; wait for it, or choose another"
@@ -230,7 +258,7 @@ class Intake:
         if answer == "full":
             return None
         if not answer:
-            raise Superseded(f"the Karton task {task_uid} is not in the inbox any more, or was cancelled")
+            raise Superseded(f"the Karton task {task_uid} is not in the inbox any more, or is over")
         return record_of(answer)
 
     def refuse(self, uid: str, *, task_uid: str, root_uid: str, reason: str, crashed: str) -> None:
@@ -238,6 +266,13 @@ class Intake:
 
         A task that somebody else has opened or refused meanwhile is left alone.
         """
+        self._end(uid, task_uid, root_uid, reason, State.FAILED, crashed)
+
+    def withdraw(self, uid: str, *, task_uid: str, root_uid: str, reason: str) -> None:
+        """Have the ledger say that a task was cancelled before it became an analysis."""
+        self._end(uid, task_uid, root_uid, reason, State.CANCELLED, "")
+
+    def _end(self, uid: str, task_uid: str, root_uid: str, reason: str, state: State, crashed: str) -> None:
         self._scripts["refuse"](
             [
                 record_key(uid),
@@ -248,7 +283,7 @@ class Intake:
                 KartonMetrics.TASK_CRASHED.value,
                 *NOTICE_KEYS,
             ],
-            [uid, task_uid, root_uid, reason, crashed, self._ttl, self.identity],
+            [uid, task_uid, root_uid, reason, crashed, self._ttl, self.identity, state.value],
         )
 
 

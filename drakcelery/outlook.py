@@ -22,6 +22,7 @@ from drakcelery.errors import BadTask
 from drakcelery.estimates import Estimate, Room, Scene, Wait, Work, estimate
 from drakcelery.ingress import policy_of
 from drakcelery.intake import URGENCY, Intake, Stretch
+from drakcelery.karton.reading import read_task as read_karton_task
 from drakcelery.ledger import DUE, Ledger, task_key
 from drakcelery.records import HostStatus, Record
 from drakcelery.rooms import OUT_OF_USE
@@ -180,8 +181,8 @@ class _Crowd:
         tasks = {}
         for uid, text in zip(named, texts, strict=True):
             if text is not None:
-                task = Task.unserialize(text)
                 try:
+                    task = read_karton_task(text, uid)
                     tasks[uid] = (task, read(task))
                 except BadTask:
                     continue  # its turn will be short

@@ -14,16 +14,20 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
-import orjson
+import structlog
 from karton.core import Task
 from karton.core.backend import KARTON_TASK_NAMESPACE, KartonBackendBase
 from karton.core.task import TaskState
 
 from drakcelery.analysis import is_uid
-from drakcelery.intake import INBOX, WAITING, Intake
+from drakcelery.errors import Unreadable
+from drakcelery.intake import ASIDE, INBOX, WAITING, Intake
+from drakcelery.karton import reading
 from drakcelery.ledger import Ledger, record_key
+
+log = structlog.get_logger(__name__)
 
 SPAWNED_SECONDS = 60
 """A SPAWNED task of this age that is on no queue was popped by somebody who did not begin."""
@@ -66,27 +70,35 @@ def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> Iterator[li
         suspects = [
             _suspect(task)
             for task in _tasks(ledger, keys)
-            if float(task["last_update"] or 0) < oldest.get(TaskState(task["status"]), 0)
-            and not _is_among(queued, task["uid"])
+            if task.last_update < oldest.get(task.status, 0) and not _is_among(queued, task.uid)
         ]
         yield sorted(one.uid for one in _unknown(ledger, _untaken(intake, suspects)))
 
 
-def _tasks(ledger: Ledger, keys: list[str]) -> Iterator[dict[str, Any]]:
-    """Of the Karton tasks behind *keys*, those that were routed to our identity."""
-    for text in cast("list[str | None]", ledger.redis.mget(keys)) if keys else []:
+def _tasks(ledger: Ledger, keys: list[str]) -> Iterator[Task]:
+    """Of the Karton tasks behind *keys*, those that were routed to our identity.
+
+    What cannot be read was routed by nobody: Karton's own router reads what it routes.
+    """
+    for key, text in zip(
+        keys, cast("list[str | None]", ledger.redis.mget(keys)) if keys else [], strict=True
+    ):
         if text is None or ledger.identity not in text:  # most are not ours, and need not be parsed
             continue
-        task = orjson.loads(text)
-        if task.get("headers", {}).get("receiver") == ledger.identity:
+        try:
+            task = reading.read_task(text, key.removeprefix(f"{KARTON_TASK_NAMESPACE}:"))
+        except Unreadable as error:
+            log.warning("karton_task_unreadable", key=key, error=str(error))
+            continue
+        if task.headers.get("receiver") == ledger.identity:
             yield task
 
 
-def _suspect(task: dict[str, Any]) -> _Suspect:
-    override = {**task.get("payload_persistent", {}), **task.get("payload", {})}.get("override_uid")
-    own = [Task.fquid_to_uid(task["uid"]), Task.fquid_to_uid(task["root_uid"])]
+def _suspect(task: Task) -> _Suspect:
+    override = {**task.payload_persistent, **task.payload}.get("override_uid")
+    own = [task.task_uid, Task.fquid_to_uid(task.root_uid)]
     names = [name for name in (override, *own) if isinstance(name, str) and is_uid(name)]
-    return _Suspect(uid=task["uid"], names=tuple(names))
+    return _Suspect(uid=task.uid, names=tuple(names))
 
 
 def _queued(ledger: Ledger) -> array[int]:
@@ -110,14 +122,14 @@ def _is_among(hashes: array[int], uid: str) -> bool:
 
 
 def _untaken(intake: Intake, suspects: list[_Suspect]) -> list[_Suspect]:
-    """Those that were, at one and the same instant, neither in the inbox nor in a line."""
+    """Those that were, at one and the same instant, neither in the inbox, nor set aside, nor in a line."""
     if not suspects:
         return []
     uids = [one.uid for one in suspects]
     while True:
         places = [str(place) for place in intake.places()]
         with intake.redis.pipeline() as pipe:
-            for key in (INBOX, *(f"{WAITING}:{place}" for place in places)):
+            for key in (INBOX, ASIDE, *(f"{WAITING}:{place}" for place in places)):
                 pipe.zmscore(key, uids)
             pipe.smembers(WAITING)
             *answers, lines = pipe.execute()

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from drakcelery import overview, views
 from drakcelery.analysis import State
+from drakcelery.errors import Unreadable
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger
 from drakcelery.overview import ProfileOverview
@@ -83,14 +84,14 @@ class Watch:
             hosts, ledger.fleet.places(), intake.lines(), intake.in_flight()
         )
         unread = [stretch for stretch in intake.backlog(most=1) if stretch.place is None]
-        first = [ledger.karton_task(uid) for stretch in unread for uid in stretch.named]
+        first = [_since_when(ledger, uid) for stretch in unread for uid in stretch.named]
         self._ended = self._newest(since=now - WINDOW)
         return Snapshot(
             now=now,
             hosts=hosts,
             profiles=profiles,
             queued=sum(stretch.length for stretch in unread),
-            queued_since=min((task.last_update for task in first if task), default=None),
+            queued_since=min(filter(None, first), default=None),
             live={record.uid: record for record in ledger.live()},
             ended=self._ended,
         )
@@ -107,6 +108,15 @@ class Watch:
         return [
             record for place, record in enumerate(ended) if place < RECENT or (record.finished or 0) >= since
         ]
+
+
+def _since_when(ledger: Ledger, task_uid: str) -> float | None:
+    """When Karton routed a task; None where it does not say so."""
+    try:
+        task = ledger.karton_task(task_uid)
+    except Unreadable:
+        return None
+    return task.last_update if task else None
 
 
 def frame(snapshot: Snapshot, *, width: int, height: int | None) -> RenderableType:

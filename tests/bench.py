@@ -62,7 +62,7 @@ class Bench:
         )
         self.ledger.declare(contract.started(task))
         self.ledger.redis.zadd(INBOX, {task.uid: self.ledger.now()})
-        assert intake_of(self.ledger).open(ours, task, limit=1000) is not None
+        assert intake_of(self.ledger).open(ours, task, limit=1000, read=task.serialize()) is not None
         return ours
 
     def record(self, uid: str = "a-1") -> Record:

@@ -7,7 +7,7 @@ from karton.core import Task
 from drakcelery import contract
 from drakcelery.analysis import Analysis
 from drakcelery.intake import Intake
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import Ledger, task_key
 from drakcelery.records import Record
 
 
@@ -19,6 +19,8 @@ def intake_of(ledger: Ledger, *, record_ttl: int = 600) -> Intake:
 def open_analysis(ledger: Ledger, analysis: Analysis) -> Record:
     """Begin an analysis, and its first attempt, whose Karton task is in the inbox."""
     task = Task({"type": "sample"}, uid=analysis.task_uid, root_uid=analysis.root_uid)
-    record = intake_of(ledger).open(analysis, contract.started(task), limit=1000)
+    read = ledger.redis.get(task_key(analysis.task_uid))
+    started = contract.started(task)
+    record = intake_of(ledger).open(analysis, started, limit=1000, read=str(read or ""))
     assert record is not None
     return record

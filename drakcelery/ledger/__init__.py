@@ -34,6 +34,7 @@ from drakcelery import lifesigns, redistime
 from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import NeedsSolitude, Superseded, UnderWay, UnreadableRecord
 from drakcelery.fleet import Fleet
+from drakcelery.karton import reading
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.ledger.scripts import load_scripts
@@ -331,9 +332,20 @@ class Ledger:
     # Karton's own records
 
     def karton_task(self, task_uid: str) -> Task | None:
-        """The Karton task, if Karton still has it. Its resources are not bound to any storage."""
-        text = self.redis.get(task_key(task_uid))
-        return Task.unserialize(cast("str", text)) if text else None
+        """The Karton task, if Karton still has it. Its resources are not bound to any storage.
+
+        Raises :class:`~drakcelery.errors.Unreadable` for what is no task.
+        """
+        text = cast("str | None", self.redis.get(task_key(task_uid)))
+        return None if text is None else reading.read_task(text, task_uid)
+
+    def last_word(self, task_uid: str, reasons: Sequence[str]) -> str | None:
+        """The Karton task as CRASHED with *reasons*, as JSON, whatever it was.
+
+        None where Karton has dropped it.
+        """
+        text = cast("str | None", self.redis.get(task_key(task_uid)))
+        return reading.last_word(text, task_uid, reasons, now=self.now())
 
     def declare(self, task: Task) -> None:
         """Let Karton know of *task* without sending it: its collector spares what the task refers to."""

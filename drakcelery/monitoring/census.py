@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from drakcelery.analysis import State
 from drakcelery.celery import make_intake, make_ledger
+from drakcelery.errors import Unreadable
 from drakcelery.estimates import Estimate
 from drakcelery.intake import Intake
 from drakcelery.ledger import DONE, Ledger
@@ -118,10 +119,17 @@ class Census:
         found = {}
         for priority, name in zip(metrics.PRIORITIES, names, strict=True):
             first = cast("str | None", self._ledger.redis.lindex(name, 0))
-            task = self._ledger.karton_task(first) if first else None
             length = self._ledger.redis.llen(name)
-            found[priority] = (length, task.last_update if task is not None else None)
+            found[priority] = (length, self._routed(first) if first else None)
         return found
+
+    def _routed(self, task_uid: str) -> float | None:
+        """When Karton routed a task; None where it does not say so."""
+        try:
+            task = self._ledger.karton_task(task_uid)
+        except Unreadable:
+            return None
+        return task.last_update if task else None
 
 
 def _count_end(record: Record) -> None:

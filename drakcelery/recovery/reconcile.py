@@ -7,20 +7,20 @@ broker: a step is lost when it shows no life though nothing keeps it from being 
 from __future__ import annotations
 
 import itertools
-import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-import orjson
 import structlog
 from karton.core.task import TaskState
 from redis.exceptions import WatchError
 
 from drakcelery.analysis import Fault, Place, Stage, State
 from drakcelery.attempts import end_attempt, failure_of
-from drakcelery.errors import Superseded
+from drakcelery.errors import Superseded, Unreadable
 from drakcelery.fleet import nobody_came
+from drakcelery.karton import reading
 from drakcelery.ledger import AT_ONCE, DUE, Ledger, task_key
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics, tracing
@@ -135,13 +135,9 @@ class Reconciler:
             pipe.mget([task_key(record.task_uid) for record in records])
             pipe.zmscore(DUE, [record.uid for record in records])
             texts, due = pipe.execute()
-        for text, at in zip(texts, due, strict=True):
-            task = orjson.loads(text) if text else {}
-            yield Beside(
-                status=TaskState(task["status"]) if task else None,
-                last_update=task.get("last_update") or 0,
-                is_due_later=at is not None,
-            )
+        for record, text, at in zip(records, texts, due, strict=True):
+            status, last_update = _karton_side(record, text)
+            yield Beside(status=status, last_update=last_update, is_due_later=at is not None)
 
     def _look_at(self, record: Record, beside: Beside, alive: Alive, now: float) -> None:
         try:
@@ -246,15 +242,30 @@ class Reconciler:
         with self.ledger.redis.pipeline() as pipe:
             pipe.watch(key)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
             text = pipe.get(key)
-            task = json.loads(str(text)) if text else None
-            if task is None or task["status"] != TaskState.STARTED.value:
+            task = reading.read_task(str(text), task_uid) if text else None
+            if task is None or task.status is not TaskState.STARTED:
                 return
-            if now - task["last_update"] < RENEWAL_SECONDS:
+            if now - task.last_update < RENEWAL_SECONDS:
                 return
             pipe.multi()
-            pipe.set(key, json.dumps({**task, "last_update": now}, sort_keys=True))
+            pipe.set(key, reading.renewed(str(text), now))
             try:
                 pipe.execute()
             except WatchError:
                 return  # someone else wrote it: fresh enough, or over
         self._count("renewed")
+
+
+def _karton_side(record: Record, text: str | None) -> tuple[TaskState | None, float]:
+    """(status, last update) of a live analysis' Karton task, whose JSON is *text*.
+
+    One that nobody can read any more is left alone: its analysis goes on, and ends by itself.
+    """
+    if text is None:
+        return None, 0
+    try:
+        task = reading.read_task(text, record.task_uid)
+    except Unreadable as error:
+        log.warning("karton_task_unreadable", uid=record.uid, task=record.task_uid, error=str(error))
+        return TaskState.STARTED, math.inf
+    return task.status, task.last_update

@@ -15,7 +15,7 @@ import structlog
 from minio.error import S3Error
 
 from drakcelery.analysis import ObjectRef
-from drakcelery.errors import BadTask, StorageError
+from drakcelery.errors import BadTask, StorageAway, StorageError
 from drakcelery.settings import S3Section
 from drakcelery.storage.receiving import MISSING, fetch, reading, too_large
 from drakcelery.storage.rights import Rights
@@ -25,6 +25,9 @@ from drakcelery.storage.server import Server
 __all__ = ("PART_SIZE", "Sending", "Storage")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+PROBE = "drakcelery-probe"
+"""The key of no object: S3 is asked for it to see whether it answers."""
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +83,16 @@ class Storage:
         """Whether there is such a bucket. Raises :class:`StorageError`."""
         with self._server.errors(f"look for bucket {name!r}", "s3:ListBucket and s3:GetBucketLocation", name):
             return self._server.client.bucket_exists(name)
+
+    def answers(self, bucket: str) -> bool:
+        """Whether S3 is there at all: it says something of *bucket*, were it a refusal."""
+        try:
+            self.peek(bucket, PROBE, 1)
+        except StorageAway:
+            return False
+        except (BadTask, StorageError):
+            return True
+        return True
 
     def stat(self, bucket: str, key: str) -> int | None:
         """The object's size in bytes; None if there is none. Raises as :meth:`peek` does."""

@@ -14,6 +14,7 @@ import urllib3
 from minio.error import S3Error
 
 from drakcelery.errors import BadTask
+from drakcelery.karton.text import is_storable
 from drakcelery.storage.server import Server, WrongBytesError
 
 SHA256_HEADER = "x-amz-meta-sha256"
@@ -92,7 +93,7 @@ def receive(
 @contextlib.contextmanager
 def reading(server: Server, bucket: str, key: str) -> Iterator[None]:
     """Turn failures to read an object into sentences; one that is not there is a :class:`BadTask`."""
-    if not (_BUCKET.fullmatch(bucket) and key.strip()):
+    if not (_BUCKET.fullmatch(bucket) and _is_key(key)):
         raise BadTask(f"bucket {bucket!r}, key {key!r}: no object can have this name")
     with server.errors(f"read {bucket}/{key}", "s3:GetObject and s3:ListBucket", bucket):
         try:
@@ -101,6 +102,13 @@ def reading(server: Server, bucket: str, key: str) -> Iterator[None]:
             if error.code in MISSING:
                 raise BadTask(f"sample {key!r} is not in bucket {bucket!r} any more") from None
             raise
+
+
+def _is_key(key: str) -> bool:
+    """Whether an object can have this key: S3 has 1024 bytes of UTF-8 for it, clients resolve dots."""
+    if not key.strip() or not is_storable(key) or len(key.encode()) > 1024:
+        return False
+    return not any(part in (".", "..") for part in key.split("/"))
 
 
 def too_large(bucket: str, key: str, max_size: int) -> str:

@@ -42,6 +42,7 @@ TIMEOUT = urllib3.Timeout(connect=10, read=120)
 
 _UNSUPPORTED = ("NotImplemented", "MethodNotAllowed")
 _BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken")
+_OUT_OF_ORDER = ("RequestTimeTooSkewed", "SlowDown", "ServiceUnavailable", "InternalError")
 
 log = structlog.get_logger(__name__)
 
@@ -114,7 +115,8 @@ class Server:
         except S3Error as error:
             if error.code == "NoSuchBucket":
                 self.buckets.discard(bucket)
-            raise StorageError(self._refusal(error, action, grant, bucket)) from None
+            kind = StorageAway if self._concerns_all(error) else StorageError
+            raise kind(self._refusal(error, action, grant, bucket)) from None
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             reason = getattr(error, "reason", None) or error
             raise StorageAway(
@@ -123,6 +125,12 @@ class Server:
             ) from None
         except (OSError, ValueError) as error:  # a local file; a bucket's name, or no IAM role
             raise StorageError(f"cannot {action}: {error}") from None
+
+    @staticmethod
+    def _concerns_all(error: S3Error) -> bool:
+        """Whether S3 would answer so to any request: that says nothing of the object that was asked for."""
+        code, status = error.code, error.response.status
+        return code in (*_BAD_CREDENTIALS, *_OUT_OF_ORDER) or status in RETRY.status_forcelist
 
     def _refusal(self, error: S3Error, action: str, grant: str, bucket: str) -> str:
         if error.code in _BAD_CREDENTIALS:

@@ -10,13 +10,13 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
 from drakcelery.analysis import Place
-from drakcelery.errors import Superseded
+from drakcelery.errors import Changed
 from drakcelery.fleet import FLEET, MEMORY
 from drakcelery.intake import Intake
 from drakcelery.ledger import DUE, Ledger
 from drakcelery.lifesigns import DEFAULT
 from drakcelery.records import HostStatus, SlotStatus
-from tests.ledgers import intake_of, open_analysis
+from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-intake"
@@ -126,16 +126,21 @@ def test_what_waited_too_long_can_be_taken_out(intake: Intake, ledger: Ledger) -
 
 
 def test_a_task_cancelled_in_karton_is_not_started(intake: Intake, ledger: Ledger) -> None:
-    """Karton-dashboard's cancel counts up to the instant in which the task would become STARTED."""
+    """Karton-dashboard's cancel counts up to the instant in which the task would become STARTED.
+
+    What was read is compared with what is there by then, and is to be read again.
+    """
     task = pushed(ledger, "t", TaskPriority.NORMAL, at=10)
     assert intake.accept(limit=1, places={}, most=1) == ["t"]
+    read, started = task.serialize(), contract.started(Task.unserialize(task.serialize()))
     ledger.declare(contract.finished(task))
-    with pytest.raises(Superseded):
-        open_analysis(ledger, analysis().model_copy(update={"task_uid": "t"}))
+    with pytest.raises(Changed):
+        intake.open(analysis().model_copy(update={"task_uid": "t"}), started, limit=1, read=read)
     kept = ledger.karton_task("t")
     assert kept is not None
     assert kept.status is TaskState.FINISHED
-    assert intake.inbox() == []
+    assert intake.inbox() == ["t"]
+    assert ledger.get(analysis().uid) is None
 
 
 def test_the_fleet_remembers(ledger: Ledger) -> None:

@@ -139,12 +139,13 @@ def test_a_place_is_not_overfilled(ledger: Ledger) -> None:
     take(ledger, task.uid)
     second = analysis().model_copy(update={"uid": "a-2", "task_uid": task.uid})
     started = contract.started(Task.unserialize(task.serialize()))
-    assert intake_of(ledger).open(second, started, limit=1) is None
+    read = task.serialize()
+    assert intake_of(ledger).open(second, started, limit=1, read=read) is None
     kept = ledger.karton_task(task.uid)
     assert kept is not None
     assert kept.status is task.status
     assert intake_of(ledger).inbox() == [task.uid]
-    assert intake_of(ledger).open(second, started, limit=2) is not None
+    assert intake_of(ledger).open(second, started, limit=2, read=read) is not None
     assert intake_of(ledger).in_flight() == {analysis().place: 2}
 
 
@@ -362,14 +363,19 @@ def test_an_ingress_that_wakes_up_late_changes_nothing(ledger: Ledger) -> None:
 
 
 def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
-    """Writing to a task that Karton's collector has removed would leave it in Redis for ever."""
+    """Writing to a task that Karton's collector has removed would leave it in Redis for ever.
+
+    Nor does it get a second life where its uid comes into the inbox again.
+    """
     task = opened(ledger)
     walk(ledger, 1, *FILES_DONE)
     ledger.redis.delete(f"karton.task:{task.uid}")
     publish(ledger, task, 1)
     take(ledger, task.uid)
-    open_analysis(ledger, analysis().model_copy(update={"task_uid": task.uid}))
+    with pytest.raises(Superseded):
+        open_analysis(ledger, analysis().model_copy(update={"task_uid": task.uid}))
     assert ledger.karton_task(task.uid) is None
+    assert intake_of(ledger).inbox() == []
 
 
 def test_a_uid_may_live_again(ledger: Ledger) -> None:

@@ -34,7 +34,8 @@ for number = 1, count do
     'task_uid', 'state', 'attempt', 'failures', 'host')
   local text = redis.call('GET', 'karton.task:' .. task)
   local status = text and (string.match(text, '"status": "(%w+)"') or '?') or ''
-  found[number] = {queued[task] or 0, redis.call('ZSCORE', 'drak:inbox', task) and 1 or 0, lines[task] or 0,
+  local taken = redis.call('ZSCORE', 'drak:inbox', task) or redis.call('ZSCORE', 'drak:aside', task)
+  found[number] = {queued[task] or 0, taken and 1 or 0, lines[task] or 0,
     redis.call('ZSCORE', 'drak:live', uid) and record[1] == task and 1 or 0,
     record[1] == task and (record[2] or '') or '', record[3] or '', record[4] or '[]',
     record[5] or '', status, (quarantined[task] or quarantined[uid]) and 1 or 0}
@@ -170,7 +171,7 @@ class Invariants:
     def at_rest(self) -> list[str]:
         """What is left though nothing is at work; empty where all is as it should be."""
         left, world = [], self.world
-        keys = ("drak:inbox", "drak:live", "drak:due", "drak:inflight", "drak:waiting")
+        keys = ("drak:inbox", "drak:aside", "drak:live", "drak:due", "drak:inflight", "drak:waiting")
         left += [f"the key {key}" for key in keys if world.valkey.client.exists(key)]
         for host in world.hosts.values():
             if host.is_lost:

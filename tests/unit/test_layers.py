@@ -21,6 +21,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "contract",
         "errors",
         "estimates",
+        "karton",
         "lifesigns",
         "logvalues",
         "monitoring.spans",

@@ -7,12 +7,14 @@
 -- KEYS[4] drak:inflight           hash, place -> number of live analyses; owner: ledger; no TTL, emptied with drak:live
 -- KEYS[5] karton.task:<task uid>  Karton's; written only if it is still there
 -- KEYS[6] drak:host:<host>        string; of the host that the place names, if it names one
--- ARGV    uid, task uid, root uid, analysis (JSON), place, STARTED task (JSON), how many live analyses the place takes
+-- ARGV    uid, task uid, root uid, analysis (JSON), place, STARTED task (JSON), how many live analyses the place takes,
+--         Karton's task as the caller read it: its JSON is compared, and read by no script
 -- returns the record's fields, also where this very task opened it before and nobody knows its first attempt to be
 --         sent (an answer may be lost, and the script sent again);
 --         'taken' where another live task is using the uid; 'full' where others have filled the place, or its host has gone;
---         nil where the task was cancelled, or has left the inbox: an ingress that was held for dead (frozen, say) must
---         not give it a second life
+--         'changed' where Karton's task is another by now, a cancelled one for example;
+--         nil where the task has left the inbox, or its analysis is over: an ingress that was held for dead (frozen, say)
+--         must not give it a second life
 local record, inbox, live = KEYS[1], KEYS[2], KEYS[3]
 local uid, task, place = ARGV[1], ARGV[2], ARGV[5]
 local is_live = redis.call('ZSCORE', live, uid)
@@ -25,10 +27,13 @@ end
 if not redis.call('ZSCORE', inbox, task) then
   return nil
 end
-local known = redis.call('GET', KEYS[5])
-if known and cjson.decode(known)['status'] == 'Finished' then
-  redis.call('ZREM', inbox, task)  -- karton-dashboard's cancel
+if fields[1] == task and not is_live then
+  redis.call('ZREM', inbox, task)
   return nil
+end
+local known = redis.call('GET', KEYS[5])
+if known and known ~= ARGV[8] then
+  return 'changed'
 end
 if is_live then
   return 'taken'

@@ -1,0 +1,189 @@
+"""The only reader of Karton's tasks as they are in Redis: with Karton's own parser, one by one. Pure.
+
+Karton writes JSON with Python's ``json`` (``karton.core.task.Task.serialize``), which knows lone surrogates,
+NaN, Infinity and integers of any length. Stricter parsers, such as Redis' cjson and orjson, refuse them, so
+no other parser and no Lua script reads a task. Whoever may push a task decides what is in it: each field that
+we rely on is checked for its type here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from karton.core import Task
+from karton.core.task import TaskPriority, TaskState
+
+from drakcelery import contract
+from drakcelery.errors import Unreadable
+from drakcelery.karton.text import clean, is_storable, storable
+
+DEEPEST = 200
+"""Levels of lists and objects in each other. Karton's own writer gives up at some 450."""
+LATEST = 1e11
+"""No time that a task says is later: some year of the 52nd century."""
+NO_OBJECT = "its record in Karton is no JSON object"
+UID_CHARACTERS = 512
+"""Of a uid that Karton has for a task: two UUIDs are 75."""
+_BRACKETS = ("[", "{")
+_BRACKET = re.compile(r"[\[{\]}]")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+
+
+def read_task(text: str, uid: str) -> Task:
+    """The Karton task *uid*, whose record in Redis is *text*. Its resources are bound to no storage.
+
+    ``last_update`` is 0 where the record says no sensible time.
+
+    Raises:
+        Unreadable: Karton itself could not read, or not write, such a task, or it says to be another one.
+    """
+    fields = _fields(text)
+    _check(fields, uid)
+    try:
+        task = Task.unserialize(text)
+        task.last_update = _time(fields.get("last_update"))
+        task.serialize()  # what cannot be written could be neither started nor ended
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise Unreadable(f"its record in Karton is no task: {_reason(error)}") from None
+    return task
+
+
+def last_word(text: str | None, uid: str, reasons: Sequence[str], *, now: float) -> str | None:
+    """The task *uid* as CRASHED, with the lines that karton-dashboard shows, whatever *text* is.
+
+    What of it is no task is replaced, so that Karton can read the outcome. None where there is no *text*, or
+    Karton can have no task of this uid.
+    """
+    if text is None or not _is_uid(uid):
+        return None
+    lines = [storable(line) for line in reasons]
+    try:
+        task = read_task(text, uid)
+    except Unreadable:
+        task = _salvaged(text, uid)
+    return contract.crashed(task, lines, now=now).serialize()
+
+
+def renewed(text: str, now: float) -> str:
+    """The task *text* with another ``last_update``, all else in it as it was. Raises :class:`Unreadable`."""
+    return json.dumps({**_fields(text), "last_update": now}, sort_keys=True)
+
+
+def is_readable(text: str) -> bool:
+    """Whether *text* is a JSON object at all, whatever its fields are."""
+    try:
+        _fields(text)
+    except Unreadable:
+        return False
+    return True
+
+
+def root_of(uid: str) -> str:
+    """The root's uid within that of a task, ``{root}:own``; of an older one its own."""
+    root, closed, _ = uid.removeprefix("{").partition("}")
+    return root if closed and uid.startswith("{") else uid
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """The outermost object. Raises :class:`Unreadable`."""
+    if sum(map(text.count, _BRACKETS)) > DEEPEST and _depth(text) > DEEPEST:
+        raise Unreadable(f"its record in Karton is nested deeper than {DEEPEST} levels")
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{NO_OBJECT}: {_reason(error)}") from None
+    if not isinstance(fields, dict):
+        raise Unreadable(f"{NO_OBJECT}, but {clean(text, 40)}")
+    return cast("dict[str, Any]", fields)
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested at most; those within strings do not count."""
+    steps = (1 if bracket in _BRACKETS else -1 for bracket in _BRACKET.findall(_STRING.sub("", text)))
+    return max(itertools.accumulate(steps), default=0)
+
+
+def _check(fields: Mapping[str, Any], uid: str) -> None:
+    """The types that Karton's own reader takes for granted. Raises :class:`Unreadable`."""
+    for name in ("uid", "root_uid", "parent_uid", "orig_uid"):
+        value = fields.get(name)
+        if value is None and name in ("parent_uid", "orig_uid"):
+            continue
+        if not _is_uid(value):
+            raise _wrong(fields, name, "a uid")
+    if fields["uid"] != uid:
+        raise Unreadable(f"its record in Karton is that of another task, {clean(fields['uid'], 80)}")
+    for name in ("headers", "payload", "payload_persistent"):
+        if not isinstance(fields.get(name), dict):
+            raise _wrong(fields, name, "an object")
+    if not isinstance(fields.get("headers_persistent", {}), dict | None):
+        raise _wrong(fields, "headers_persistent", "an object")
+    if fields.get("status") not in [one.value for one in TaskState]:
+        raise _wrong(fields, "status", "a state that Karton knows")
+    if "priority" in fields and fields["priority"] not in [one.value for one in TaskPriority]:
+        raise _wrong(fields, "priority", "high, normal or low")
+
+
+def _is_uid(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= UID_CHARACTERS and is_storable(value)
+
+
+def _wrong(fields: Mapping[str, Any], name: str, expected: str) -> Unreadable:
+    if name not in fields:
+        return Unreadable(f"its record in Karton has no {name!r}; expected {expected}")
+    return Unreadable(f"its record in Karton says {name} = {_shown(fields[name])}; expected {expected}")
+
+
+def _shown(value: object) -> str:
+    return clean(json.dumps(value), 80)
+
+
+def _time(value: object) -> float:
+    """A UNIX time, or 0 where *value* is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return float(value) if 0 < value < LATEST and math.isfinite(value) else 0.0
+
+
+def _salvaged(text: str, uid: str) -> Task:
+    """A task that Karton can read, with whatever in *text* fits."""
+    try:
+        fields = _fields(text)
+    except Unreadable:
+        fields = {}
+    root = fields.get("root_uid")
+    bare: dict[str, Any] = {
+        "uid": uid,
+        "root_uid": root if _is_uid(root) else root_of(uid),
+        "parent_uid": None,
+        "status": TaskState.CRASHED.value,
+        "headers": {},
+        "payload": {},
+        "payload_persistent": {},
+    }
+    kept = bare
+    for name in ("parent_uid", "orig_uid", "priority", "headers", "headers_persistent", *_PAYLOADS):
+        if name in fields:
+            tried = {**kept, name: fields[name]}
+            kept = tried if _reads(tried, uid) else kept
+    return read_task(json.dumps(kept), uid)
+
+
+_PAYLOADS = ("payload", "payload_persistent")
+
+
+def _reads(fields: Mapping[str, Any], uid: str) -> bool:
+    try:
+        read_task(json.dumps(fields), uid)
+    except Unreadable:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    return clean(f"{type(error).__name__}: {error}", 120)

@@ -1,0 +1,35 @@
+"""Text that others wrote, made fit to be stored and shown. Pure.
+
+A name is for show only (I7): whatever it holds, the sample runs. Python makes a lone surrogate of each byte
+of a file name that is not UTF-8; neither Redis, S3 nor a terminal takes one.
+"""
+
+from __future__ import annotations
+
+import re
+
+REPLACEMENT = "\ufffd"
+SHOWN = 400
+"""Characters of one value that a person is shown, unless more are asked for."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """*text* as UTF-8 can hold it: each lone surrogate is replaced."""
+    return _SURROGATE.sub(REPLACEMENT, text)
+
+
+def is_storable(text: str) -> bool:
+    """Whether UTF-8 can hold *text* as it is."""
+    return _SURROGATE.search(text) is None
+
+
+def clean(text: object, limit: int = SHOWN) -> str:
+    """*text* for a terminal or a page: bounded, and what is not printable is replaced.
+
+    Control characters, line ends, escape sequences and lone surrogates are not printable. It is no markup
+    yet: what reads markup gets it escaped.
+    """
+    given = text if isinstance(text, str) else str(text)
+    shown = "".join(char if char.isprintable() else REPLACEMENT for char in given[:limit])
+    return shown + ("…" if len(given) > limit else "")
