@@ -222,7 +222,8 @@ def weed(services: Services) -> Send:
     def send(load: Load, prefix: str) -> None:
         to = f"{filer}/buckets/{BUCKET}/{prefix}/"
         arguments = (str(program), "filer.copy", f"-c={THREADS}", *map(str, load.files.values()), to)
-        subprocess.run(arguments, check=True, capture_output=True)
+        environment = {**os.environ, **services.weed_keys}
+        subprocess.run(arguments, check=True, capture_output=True, env=environment)
 
     return send
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -15,6 +17,7 @@ from minio import Minio
 from minio.error import MinioException
 from pydantic import SecretStr
 
+from drakcelery.embedded import certificate as certificates
 from drakcelery.embedded import plan as plans
 from drakcelery.embedded.ports import LOOPBACK, release
 from drakcelery.embedded.supervision import Server
@@ -30,6 +33,9 @@ _READY_TIMEOUT = 60.0
 _VALKEY_GRACE = 20.0
 _SEAWEEDFS_GRACE = 20.0
 _ATTEMPTS = 3
+_SIGNED = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
+_GRPC = ("MASTER", "VOLUME", "FILER", "S3", "ADMIN", "WORKER", "CLIENT")
+"""Sections of weed's ``security.toml``, as its variables have them."""
 _SOCKET_NAMES = ("s3", "s3-grpc", "filer", "filer-grpc", "master-grpc", "volume-grpc", "admin-grpc")
 
 
@@ -56,13 +62,14 @@ class Services:
     """Valkey and SeaweedFS with their data, logs, ports and credentials below one directory.
 
     Ports and credentials stay the same from one start to the next; a port that is taken meanwhile is
-    replaced. Both listen on loopback only, and die with this process.
+    replaced. Both listen on loopback only, let in who has the credentials, and die with this process.
     """
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir.absolute()
         self._servers: list[Server] = []
         self._plan: plans.Plan | None = None
+        self._keys: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         self.start()
@@ -100,7 +107,7 @@ class Services:
         Raises:
             StackError: what an earlier start left there is damaged.
         """
-        for path in (self.data_dir, *map(self._path, ("valkey", "seaweedfs", "log"))):
+        for path in (self.data_dir, *map(self._path, ("valkey", "seaweedfs", "keys", "log"))):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._plan = plans.renew(self._path("services.json"))
 
@@ -136,6 +143,11 @@ class Services:
         )
 
     @property
+    def weed_keys(self) -> dict[str, str]:
+        """The variables that let ``weed`` into SeaweedFS' own ports. They are other ones after each start."""
+        return dict(self._keys)
+
+    @property
     def pids(self) -> dict[str, int]:
         """The running servers' process ids by name."""
         return {server.name: server.pid for server in self._servers if server.is_running}
@@ -164,12 +176,14 @@ class Services:
         # weed writes its options there and reads them again: ports of the last start would come back.
         (directory / "mini.options").unlink(missing_ok=True)
         _remove_sockets(self.plan.ports)
+        self._keys = _weed_keys(self._path("keys"))
         server = Server.start(
             "SeaweedFS",
             (str(program), *_weed_arguments(self.plan.ports, directory)),
             log=self._path("log") / "seaweedfs.log",
             environment={
                 **os.environ,
+                **self._keys,
                 "AWS_ACCESS_KEY_ID": self.plan.s3_access_key,
                 "AWS_SECRET_ACCESS_KEY": self.plan.s3_secret_key.get_secret_value(),
             },
@@ -210,6 +224,26 @@ def _weed_arguments(ports: Mapping[str, int], directory: Path) -> tuple[str, ...
         "-s3.port.lance=0",
         *(f"-{option}={ports[option]}" for option in plans.WEED_PORTS),
     )
+
+
+def _weed_keys(directory: Path) -> dict[str, str]:
+    """Close all ports but S3's to who does not have these (``weed scaffold -config=security``).
+
+    S3 asks for its credentials. Filer and volume server take what is signed with a key; the master, which
+    would delete a bucket's files for anybody, and all of gRPC, take who has the certificate's key.
+    """
+    certificate, key = directory / "weed.crt", directory / "weed.key"
+    for path, text in zip((certificate, key), certificates.make("drakcelery", now=_now()), strict=True):
+        plans.write_private(path, text)
+    found = {f"WEED_JWT_{what}_KEY": secrets.token_urlsafe(32) for what in _SIGNED}
+    found |= {"WEED_GRPC_CA": str(certificate), "WEED_HTTPS_MASTER_CA": str(certificate)}
+    for what in (*(f"GRPC_{one}" for one in _GRPC), "HTTPS_MASTER"):
+        found |= {f"WEED_{what}_CERT": str(certificate), f"WEED_{what}_KEY": str(key)}
+    return found
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(tz=datetime.UTC)
 
 
 def _remove_sockets(ports: Mapping[str, int]) -> None:

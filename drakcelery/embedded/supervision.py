@@ -54,6 +54,7 @@ class Server:
                 env=dict(environment),
                 cwd=log.parent,
                 start_new_session=True,
+                umask=0o077,  # its sockets and files are for this user
                 preexec_fn=_die_with(os.getpid()),
             )
         return cls(name, process, log)
