@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _GATE = "io.gate"
@@ -19,29 +20,45 @@ _FLOOR = "io.floor"
 """Shared by all who are at work."""
 
 
+POLL_SECONDS = 0.02
+"""Between two looks of who waits."""
+
+Waiting = Callable[[], None]
+"""Called again and again by who waits; what it raises ends that."""
+
+
 @contextlib.contextmanager
-def together(place: Path) -> Iterator[None]:
+def together(place: Path, waiting: Waiting) -> Iterator[None]:
     """Be at work beside others, but beside nobody who is :func:`alone`.
 
     *place* is the directory of the io worker, which it alone may change.
     """
     with contextlib.ExitStack() as floor:
-        with _locked(place / _GATE, fcntl.LOCK_EX):
-            floor.enter_context(_locked(place / _FLOOR, fcntl.LOCK_SH))
+        with _locked(place / _GATE, fcntl.LOCK_EX, waiting):
+            floor.enter_context(_locked(place / _FLOOR, fcntl.LOCK_SH, waiting))
         yield
 
 
 @contextlib.contextmanager
-def alone(place: Path) -> Iterator[None]:
+def alone(place: Path, waiting: Waiting) -> Iterator[None]:
     """Wait until all others are done, and let nobody begin meanwhile."""
-    with _locked(place / _GATE, fcntl.LOCK_EX), _locked(place / _FLOOR, fcntl.LOCK_EX):
+    with (
+        _locked(place / _GATE, fcntl.LOCK_EX, waiting),
+        _locked(place / _FLOOR, fcntl.LOCK_EX, waiting),
+    ):
         yield
 
 
 @contextlib.contextmanager
-def _locked(path: Path, how: int) -> Iterator[None]:
+def _locked(path: Path, how: int, waiting: Waiting) -> Iterator[None]:
     with path.open("a") as file:
-        fcntl.flock(file, how)
+        while True:
+            try:
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(POLL_SECONDS)
         try:
             yield
         finally:

@@ -173,14 +173,28 @@ def _enter(
     if stage not in _NEED_FILES:
         return enter()
     place = directories.own_io(site.settings.drakcelery.state_dir)
-    company.enter_context(together(place))
+    waiting = _lingering(site, stage, step)
+    company.enter_context(together(place, waiting))
     try:
         return enter(beside_others=True)
     except NeedsSolitude:
         company.close()
         log.warning("waits_to_be_alone")
-        company.enter_context(alone(place))
+        company.enter_context(alone(place, waiting))
         return enter()
+
+
+def _lingering(site: Site, stage: Stage, step: Step) -> Callable[[], None]:
+    """For who waits to begin: show life now and then, so that reconcile does not send the step again."""
+    due = 0.0
+
+    def linger() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + site.ledger.times.beat
+            site.ledger.linger(step.uid, step.attempt, stage)
+
+    return linger
 
 
 def _analysis(record: Record) -> Analysis:

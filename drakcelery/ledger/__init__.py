@@ -77,7 +77,7 @@ _AFTER = {**_STATES, Stage.RUN: State.COLLECTING}
 """The state of an analysis whose stage is done. After run no guest runs, whoever else may be waited for."""
 SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "abandon", "postpone", "resend"),
-    *("cancel", "fail", "publish"),
+    *("cancel", "fail", "publish", "linger"),
 )
 
 
@@ -201,6 +201,11 @@ class Ledger:
     def renew(self, uid: str, attempt: int, *, token: str) -> bool:
         """Show that a delivery is alive. False where it is stale: it should stop what it does."""
         return bool(self._call("renew", [record_key(uid)], [attempt, token]))
+
+    def linger(self, uid: str, attempt: int, stage: Stage) -> None:
+        """Show that a delivery waits to begin *stage*. Raises :class:`Superseded` where that is in vain."""
+        if not self._call("linger", [record_key(uid)], [attempt, _before(stage)]):
+            raise Superseded(f"analysis {uid}: attempt {attempt} need not wait for {stage.value} any more")
 
     def complete(self, uid: str, attempt: int, stage: Stage, *, token: str) -> None:
         """The stage is done. Raises :class:`Superseded` where the delivery is stale."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from karton.core.task import TaskState
 
 from drakcelery import stages
+from drakcelery.alone import alone
 from drakcelery.analysis import Fault, Stage, State
 from drakcelery.errors import InfrastructureError, NeedsSolitude, Superseded
+from drakcelery.host import state_dir as directories
 from drakcelery.recovery.takeover import io_worker_begins, process_died
 from tests.bench import HOST, SLOT, Bench, bench
+from tests.waiting import wait_until
 
 __all__ = ("bench",)
 
@@ -148,7 +153,30 @@ def test_a_suspect_is_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
     assert entered == ["together", "alone", "together", "together"]
 
 
-def _noted(ours: object, name: str, entered: list[str], state_dir: object) -> object:
+def _noted(ours: object, name: str, entered: list[str], *args: object) -> object:
     entered.append(name)
     assert callable(ours)
-    return ours(state_dir)
+    return ours(*args)
+
+
+def test_who_waits_shows_life(bench: Bench) -> None:
+    """A stage that waits for a suspect is not taken for lost, however long that takes (R4)."""
+    for uid in ("a-1", "stale"):
+        bench.open(uid)
+        bench.do(Stage.PREPARE, Stage.RUN, uid=uid)
+    place = directories.own_io(bench.site.settings.drakcelery.state_dir)
+    with ThreadPoolExecutor(2) as pool, contextlib.ExitStack() as suspect:
+        suspect.enter_context(alone(place, lambda: None))
+        waits = pool.submit(bench.do, Stage.COLLECT)
+        wait_until(lambda: bench.record().beat, "it shows life")
+        assert bench.record().busy is None
+        stale = pool.submit(bench.do, Stage.COLLECT, uid="stale")
+        wait_until(lambda: bench.record("stale").beat, "the other does as well")
+        bench.forget("stale")
+        with pytest.raises(Superseded, match="need not wait"):
+            stale.result(timeout=60)
+        assert not waits.done()
+        suspect.close()
+        waits.result(timeout=60)
+    assert bench.record().done is Stage.COLLECT
+    bench.do(Stage.UPLOAD, Stage.PUBLISH)

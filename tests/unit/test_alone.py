@@ -11,19 +11,21 @@ from pathlib import Path
 from drakcelery.alone import alone, together
 from tests.waiting import wait_until
 
+Enter = Callable[[Path, Callable[[], None]], AbstractContextManager[None]]
+
 
 class Worker(threading.Thread):
     """Enters, and stays until it is told to leave."""
 
-    def __init__(self, enter: Callable[[Path], AbstractContextManager[None]], state_dir: Path) -> None:
+    def __init__(self, enter: Enter, state_dir: Path) -> None:
         super().__init__(daemon=True)
-        self._context = enter(state_dir)
-        self.begins, self.inside, self.leaves = threading.Event(), threading.Event(), threading.Event()
+        self.waited = threading.Event()
+        self._context = enter(state_dir, self.waited.set)
+        self.inside, self.leaves = threading.Event(), threading.Event()
         self.start()
 
     def run(self) -> None:
         """Until :attr:`leaves` is set."""
-        self.begins.set()
         with self._context:
             self.inside.set()
             self.leaves.wait()
@@ -53,7 +55,9 @@ def test_one_alone(tmp_path: Path) -> None:
     suspect = Worker(alone, tmp_path)
     wait_until(lambda: is_held(tmp_path), "the suspect waits")
     late = Worker(together, tmp_path)
-    assert late.begins.wait(30)
+    assert late.waited.wait(30)
+    assert suspect.waited.is_set()
+    assert not first.waited.is_set()
     first.leave()
     assert not suspect.inside.is_set()
     second.leave()
