@@ -21,6 +21,10 @@ class SettingsError(DrakceleryError):
     """A setting is missing or wrong. Names the file, section, key, value and what was expected."""
 
 
+class NameTaken(SettingsError):
+    """Another machine has this host's name."""
+
+
 class StackError(DrakceleryError):
     """The embedded stack cannot start, is not running, or was asked for something it cannot do."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -32,6 +34,11 @@ def is_vm_worker(hostname: str) -> bool:
 def is_io_worker(hostname: str) -> bool:
     """Whether a Celery node name, ``io@host``, is an io worker's."""
     return hostname.startswith("io@")
+
+
+def _shut_down() -> None:
+    """End this worker as an operator would: what it has in hand may finish."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Ground(bootsteps.Step):
@@ -70,9 +77,12 @@ class Ground(bootsteps.Step):
         site = type(self).site()
         role: Literal["vm", "io"] = "vm" if is_vm_worker(hostname) else "io"
         self._lock.enter_context(sole_worker(site.settings.drakcelery.state_dir, site.host, role=role))
+        Ground.presence = Presence(
+            site.settings, site.readiness, role, machine=site.machine, give_up=_shut_down
+        )
+        Ground.presence.arrive()
         exposition.serve_worker(site.settings, role)
         tracing.start(site.settings)
-        Ground.presence = Presence(site.settings, site.readiness, role)
         if role == "io":
             io_worker_begins(site, type(self).send)
             Ground.presence.start()

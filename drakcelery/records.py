@@ -30,6 +30,8 @@ class Record(Value):
     """None where the task was refused before it became an analysis."""
     refusal: str | None = None
     host: str | None = None
+    machine: str | None = None
+    """Which machine of that name: a :attr:`drakcelery.host.identity.Machine.key`."""
     slot: str | None = None
     failures: tuple[Failure, ...] = ()
     received: float
@@ -119,6 +121,8 @@ class SlotStatus(Value):
 class Halt(enum.StrEnum):
     """Why a host takes no sample though slots of it may be free."""
 
+    NO_NAME = "no_name"
+    """Another machine may have its name: its own claim was not renewed."""
     NO_IO_WORKER = "no_io_worker"
     """Nobody would collect what its guests leave."""
     NO_SPACE = "no_space"
@@ -131,6 +135,7 @@ class Halt(enum.StrEnum):
 
 
 _HALTED: Mapping[str, str] = {
+    Halt.NO_NAME: "another machine has its name, or may have it",
     Halt.NO_IO_WORKER: "its io worker shows no life",
     Halt.NO_SPACE: "its disk has no room for another analysis",
 }

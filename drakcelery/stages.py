@@ -41,6 +41,7 @@ from drakcelery.faults import reach
 from drakcelery.headstart import clear, head_start, left
 from drakcelery.host import safe_files
 from drakcelery.host import state_dir as directories
+from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
@@ -72,6 +73,11 @@ class Site:
     def host(self) -> str:
         """This host's name."""
         return self.settings.drakcelery.host
+
+    @functools.cached_property
+    def machine(self) -> Machine:
+        """This machine. Raises :class:`~drakcelery.errors.SettingsError` where its state_dir is not there."""
+        return Machine.of(self.settings.drakcelery.state_dir)
 
     @functools.cached_property
     def readiness(self) -> Readiness:
@@ -130,7 +136,7 @@ def _fenced(
     site: Site, stage: Stage, step: Step, workspace: Workspace, token: str, company: contextlib.ExitStack
 ) -> Step:
     with _slot_given_back(site, stage, step):
-        record, now = _enter(site, stage, step, token, company)
+        record, now = _enter(site, stage, step, workspace, token, company)
         started = time.monotonic()
         metrics.stage_begun(stage, waited=now - record.updated)
         work = tracing.Work(record=record, stage=stage, step=step, host=site.host, token=token, begun=now)
@@ -161,14 +167,22 @@ def _fenced(
 
 
 def _enter(
-    site: Site, stage: Stage, step: Step, token: str, company: contextlib.ExitStack
+    site: Site, stage: Stage, step: Step, workspace: Workspace, token: str, company: contextlib.ExitStack
 ) -> tuple[Record, float]:
     """Enter the stage: the record as it was before, and when.
 
     As long as *company* lasts, work on files is under way beside other such, or alone where it has killed.
     """
     enter = functools.partial(
-        site.ledger.advance, step.uid, step.attempt, stage, host=site.host, slot=step.slot or "", token=token
+        site.ledger.advance,
+        step.uid,
+        step.attempt,
+        stage,
+        host=site.host,
+        slot=step.slot or "",
+        token=token,
+        machine=site.machine.key,
+        has_files=workspace.root.is_dir(),  # also after the machine was started anew
     )
     if stage not in _NEED_FILES:
         return enter()

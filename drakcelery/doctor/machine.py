@@ -22,6 +22,8 @@ from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
 from drakcelery.filetype import describe_file
 from drakcelery.host import state_dir as directories
+from drakcelery.host.identity import Machine
+from drakcelery.ledger.names import HostNames
 from drakcelery.settings import DrakcelerySection
 
 CLOCK_SECONDS = 5.0
@@ -51,6 +53,19 @@ def clock_verdict(ours: float, theirs: float, *, way: float) -> Verdict:
     if abs(apart) > S3_SECONDS:
         return warning(f"{says}: times in metadata and logs are wrong, and other S3 clients may be refused")
     return warning(f"{says}: times in Karton, metadata and logs are wrong by as much")
+
+
+def _name(subject: Subject) -> Verdict:
+    ours = subject.settings.drakcelery
+    holder = HostNames(subject.redis).holder(ours.host)
+    if holder is None:
+        return ok(f"no machine is at work as {ours.host}")
+    if not ours.state_dir.is_dir():
+        return warning(f"{ours.host} is the name of {holder.machine.words}, and nothing was started here yet")
+    here = Machine.of(ours.state_dir)
+    if holder.machine.key != here.key:
+        return failed(f"{ours.host} is the name of {holder.machine.words}; this is {here.words}")
+    return ok(f"{ours.host} is this machine: {here.words}")
 
 
 def _libmagic(_subject: Subject) -> Verdict:
@@ -249,6 +264,13 @@ CHECKS: Sequence[Check] = (
         what="this machine's clock is within 5 s of Redis'",
         remedy="Keep both clocks right: timedatectl set-ntp true, on both machines.",
         look=_clock,
+        needs=("redis.reachable",),
+    ),
+    Check(
+        name="host.name",
+        what="no other machine has this host's name",
+        remedy="Give each machine a name of its own: [drakcelery] host. Copies of an image have one name.",
+        look=_name,
         needs=("redis.reachable",),
     ),
     Check(

@@ -22,7 +22,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from drakcelery.chain import RECONCILE_QUEUE
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
 from drakcelery.doctor.subject import Subject, redis_client
-from drakcelery.fleet import FLEET
+from drakcelery.fleet import FLEET, io_key
 from drakcelery.intake import INBOX, WAITING
 from drakcelery.ledger import (
     DONE,
@@ -35,6 +35,7 @@ from drakcelery.ledger import (
     record_key,
     task_key,
 )
+from drakcelery.ledger.names import lease_key
 from drakcelery.notices import DEAD
 
 NOBODY = "drakcelery-doctor"
@@ -60,6 +61,7 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
         *(("ZRANGEBYSCORE", DUE, "0", "0"), ("ZRANGEBYSCORE", FLEET, "0", "0")),
         *(("SADD", WAITING, NOBODY), ("SREM", WAITING, NOBODY), ("SMEMBERS", WAITING)),
         *(("SET", host, "", "EX", "60"), ("MGET", host), ("DEL", host)),
+        *(("HKEYS", _NAME), ("PEXPIRE", _NAME, "60"), ("EXISTS", io_key(NOBODY))),
         *(("ZREMRANGEBYSCORE", FLEET, "0", "0"), ("ZMSCORE", DUE, NOBODY), ("ZMSCORE", INBOX, NOBODY)),
         *(("GET", task), ("MGET", task), ("SET", task, "", "XX"), ("EXISTS", task), ("EXPIRE", FLEET, "60")),
         *(("EXISTS", queue), ("EXISTS", WAITING)),
@@ -76,6 +78,7 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
 
 
 _LINE = f"{WAITING}:{NOBODY}"
+_NAME = lease_key(NOBODY)
 _LESSONS = f"drak:durations:{NOBODY}"
 _METRICS = (KartonMetrics.TASK_CONSUMED, KartonMetrics.TASK_CRASHED, KartonMetrics.TASK_PRODUCED)
 

@@ -1,21 +1,26 @@
 """A worker's presence on its host, told and looked for in Redis: a thread of its main process.
 
-It lives as long as the worker, with or without a broker, and stands still with a process that is frozen. The
-io worker shows life; the vm worker looks whether it does, since nobody else collects what guests leave.
+It keeps the host's name for this machine: no other may work under it meanwhile. The io worker shows life; the
+vm worker looks whether it does, since nobody else collects what guests leave. The thread lives as long as the
+worker, with or without a broker, and stands still with a process that is frozen.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import structlog
 from redis.exceptions import RedisError
 
+from drakcelery.errors import NameTaken
 from drakcelery.fleet import Fleet
+from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import CONNECT_SECONDS, connect
+from drakcelery.ledger.names import Holder, HostNames
 from drakcelery.lifesigns import Times
 from drakcelery.records import Halt
 from drakcelery.settings import Settings
@@ -24,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
 """How soon the vm worker sees an io worker that has just come."""
+NAME_SECONDS = 0.2
+"""Between two tries to get the host's name at the start."""
 PATIENCE_SECONDS = 5.0
 """Workers that are started together come one after the other: a host that is shut for less is no news."""
 
@@ -33,8 +40,19 @@ Role = Literal["vm", "io"]
 class Presence(threading.Thread):
     """Shows that this worker is there, and looks for the other one of its host."""
 
-    def __init__(self, settings: Settings, readiness: Readiness, role: Role) -> None:
-        """*readiness* is this process'; *role* is what the worker does."""
+    def __init__(
+        self,
+        settings: Settings,
+        readiness: Readiness,
+        role: Role,
+        *,
+        machine: Machine,
+        give_up: Callable[[], None],
+    ) -> None:
+        """*readiness* is this process'; *role* is what the worker does.
+
+        *give_up* is called where another machine has taken the name; the worker has to end then.
+        """
         super().__init__(name="presence", daemon=True)
         self._host = settings.drakcelery.host
         self._times: Times = settings.drakcelery.times
@@ -42,11 +60,43 @@ class Presence(threading.Thread):
         brief = settings.redis.model_copy(update={"socket_timeout": CONNECT_SECONDS})
         self._redis = connect(brief, pause=1.0)
         self._fleet = Fleet(self._redis)
+        self._names = HostNames(self._redis)
+        self._machine = machine
+        self._give_up = give_up
+        self._name_until = 0.0
+        self._lost = False
         self._readiness = readiness
         self._role = role
         self._over = threading.Event()
         self._told: Halt | None = None
         self._halted_since: float | None = None
+
+    def arrive(self) -> None:
+        """Get the host's name, before anything is done under it.
+
+        A machine that was started anew, or that takes the place of one that died, gets it once the claim of
+        before is over, which is a matter of seconds.
+
+        Raises:
+            NameTaken: another machine has it, and is alive.
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        first: Holder | None = None
+        while (holder := self._claim()) is not None:
+            if first is None:
+                log.info("waits_for_name", holder=holder.machine.words)
+                first = holder
+            elif holder.renewed != first.renewed:
+                raise NameTaken(_taken(self._host, ours=self._machine, theirs=holder.machine))
+            time.sleep(NAME_SECONDS)
+
+    def _claim(self) -> Holder | None:
+        lasts = self._times.host
+        begun = time.monotonic()
+        holder = self._names.claim(self._host, self._machine, role=self._role, lasts=lasts)
+        if holder is None:
+            self._name_until = begun + lasts
+        return holder
 
     def leave(self) -> None:
         """The worker shuts down: nobody is to count on it. Returns at once; for a signal handler, too."""
@@ -57,8 +107,9 @@ class Presence(threading.Thread):
         while not self._over.wait(self.step()):
             pass
         try:
-            if self._role == "io":
+            if self._role == "io" and not self._lost:
                 self._fleet.retire_io(self._host)
+            self._names.release(self._host, self._machine, role=self._role)
         except RedisError as error:
             log.warning("not_told", error=str(error))  # it expires
         self._redis.close()
@@ -66,15 +117,28 @@ class Presence(threading.Thread):
     def step(self) -> float:
         """Tell, and look, once; returns the seconds until the next time."""
         try:
+            if (holder := self._claim()) is not None:
+                self._lose(holder)
+                return self._times.report
+            self._readiness.note_name(ours=True)
             if self._role == "io":
                 self._fleet.show_io(self._host, lasts=self._times.host)
                 return self._times.report
             self._readiness.note_io(alive=self._fleet.io_shows_life(self._host))
         except RedisError as error:
-            log.warning("presence_unheard", error=str(error))  # what was known stays so
+            log.warning("presence_unheard", error=str(error))  # what was known holds, for a while
+            self._readiness.note_name(ours=time.monotonic() < self._name_until)
             return min(LOOK_SECONDS, self._times.report)
         self._tell()
         return self._times.report if self._readiness.io_alive else LOOK_SECONDS
+
+    def _lose(self, holder: Holder) -> None:
+        """This machine was cut off, or Redis was emptied, and another one is at work under the name."""
+        self._readiness.note_name(ours=False)
+        log.error("name_lost", why=_taken(self._host, ours=self._machine, theirs=holder.machine))
+        self._lost = True
+        self._over.set()
+        self._give_up()
 
     def _tell(self) -> None:
         """Say in the log why the host takes nothing, and that it does again."""
@@ -89,3 +153,10 @@ class Presence(threading.Thread):
         if halted is not self._told and now - self._halted_since >= PATIENCE_SECONDS:
             log.warning("takes_nothing", reason=halted.value, why=halted.words)
             self._told = halted
+
+
+def _taken(host: str, *, ours: Machine, theirs: Machine) -> str:
+    return (
+        f"the host name {host} is another machine's: {theirs.words}. This machine is {ours.words}. Give each "
+        "machine a name of its own, [drakcelery] host; copies of an image have one name"
+    )

@@ -17,6 +17,7 @@ class Readiness:
         self._spool = Spool(settings)
         self._lock = threading.Lock()
         self._io_alive: bool | None = None
+        self._has_name = True
 
     @property
     def io_alive(self) -> bool | None:
@@ -28,10 +29,17 @@ class Readiness:
         self._io_alive = alive
         metrics.intake_throttled("io", not alive)
 
+    def note_name(self, *, ours: bool) -> None:
+        """Whether the host's name is this machine's, as far as that is known."""
+        self._has_name = ours
+        metrics.intake_throttled("name", not ours)
+
     def halted(self) -> Halt | None:
         """Why the host takes no sample now; None where it takes some. What is at work goes on in any case."""
         with self._lock:  # the disk is measured by one thread at a time
             has_room = self._spool.has_room()
+        if not self._has_name:
+            return Halt.NO_NAME
         if not self._io_alive:
             return Halt.NO_IO_WORKER
         return None if has_room else Halt.NO_SPACE

@@ -173,20 +173,28 @@ class Ledger:
         slot: str,
         token: str,
         beside_others: bool = False,
+        machine: str = "",
+        has_files: bool = False,
     ) -> tuple[Record, float]:
         """Enter *stage*; *token* names this delivery of its message.
 
         *beside_others*: a process that dies may take other work down with it.
+        *machine*: the key of this machine; *has_files*: whether what the attempt has made so far is here.
         Returns the record as it was before, and when the stage was entered.
 
         Raises:
             UnderWay: another delivery is at work on it.
             NeedsSolitude: it may not be at work *beside_others*. Nothing was changed.
-            Superseded: the attempt is stale, the stage is done, or the analysis is over.
+            Superseded: the attempt is stale, the stage is done, or the analysis is over; or the attempt is
+                on another machine with this host name.
         """
         args: list[str | int] = [attempt, _before(stage), _STATES[stage].value, host, slot, token]
-        args += [str(self.times.silence), stage.value, int(not beside_others)]
+        args += [str(self.times.silence), stage.value, int(not beside_others), machine, int(has_files)]
         answer = self._call("advance", [record_key(uid)], args)
+        if answer == 4:
+            raise Superseded(
+                f"analysis {uid}: attempt {attempt} is on another machine that has, or had, the name {host}"
+            )
         if answer == 3:
             raise NeedsSolitude(f"analysis {uid}: {stage.value} has cost a process; it has to be alone")
         if answer == 2:

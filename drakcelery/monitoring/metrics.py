@@ -30,7 +30,7 @@ RECOVERIES = ("process_died", "taken_up", "ended")
 RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten")
 PRIORITIES = ("none", "high", "normal", "low")
 """Of Karton's queues, in Karton's order; *none* is the queue of producers that know no priorities."""
-THROTTLES = ("disk", "spool", "io")
+THROTTLES = ("disk", "spool", "io", "name")
 SLOT_STATES = (
     "free",
     "preparing",
@@ -208,7 +208,7 @@ SPOOL = Gauge(
 )
 THROTTLED = Gauge(
     "drakcelery_intake_throttled",
-    "1 while the host takes no new sample: no disk, uploads that fall behind, no io worker; else 0",
+    "1 while the host takes no new sample: no disk, uploads that fall behind, no io worker, no name; else 0",
     ["reason"],
     registry=WORKER,
 )

@@ -8,6 +8,7 @@ import redis
 
 from drakcelery.embedded.services import Services
 from drakcelery.fleet import Fleet, io_key
+from drakcelery.host.identity import Machine
 from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
 from drakcelery.records import HostStatus, SlotStatus
@@ -27,7 +28,8 @@ def settings_of(services: Services, state_dir: Path) -> Settings:
 def presence(settings: Settings, role: Role) -> tuple[Presence, Readiness]:
     """A worker's."""
     readiness = Readiness(settings.drakcelery)
-    return Presence(settings, readiness, role), readiness
+    machine = Machine.of(settings.drakcelery.state_dir)
+    return Presence(settings, readiness, role, machine=machine, give_up=lambda: None), readiness
 
 
 def test_an_io_worker_comes_and_goes(services: Services, redis_client: redis.Redis, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def throttled() -> dict[str, float]:
         sample.labels["reason"]: sample.value
         for family in metrics.THROTTLED.collect()
         for sample in family.samples
-        if sample.labels["reason"] != "io"
+        if sample.labels["reason"] in ("disk", "spool")
     }
 
 

@@ -1,0 +1,63 @@
+"""Host names: each belongs to one machine at a time, as long as a worker of it renews the claim.
+
+Keys:
+    ``drak:lease:<host>``  hash, the machine that has the name; expires
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self, cast
+
+import redis
+
+from drakcelery.host.identity import Machine
+from drakcelery.ledger.scripts import load_scripts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A machine that has a host name."""
+
+    machine: Machine
+    renewed: str
+    """When it last said so, by Redis' clock; another text after each time."""
+
+    @classmethod
+    def parse(cls, fields: dict[str, str]) -> Self:
+        """What Redis has; a field that a newer or older version does not write is empty."""
+        said = {name: fields.get(name, "") for name in ("key", "node", "machine_id", "boot_id", "state_dir")}
+        return cls(machine=Machine(**said), renewed=fields.get("renewed", ""))
+
+
+class HostNames:
+    """Who has which host name, in Karton's Redis."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """*client* answers in text."""
+        self._redis = client
+        self._scripts = load_scripts(client, "claim_name", "release_name")
+
+    def claim(self, host: str, machine: Machine, *, role: str, lasts: float) -> Holder | None:
+        """Claim *host* for *machine*, or renew that, for *lasts* seconds; the other machine that has it."""
+        told = [
+            *("node", machine.node, "machine_id", machine.machine_id),
+            *("boot_id", machine.boot_id, "state_dir", machine.state_dir),
+        ]
+        args: list[str | int | float] = [machine.key, role, int(lasts * 1000), *told]
+        flat = self._scripts["claim_name"]([lease_key(host)], args)
+        return Holder.parse(dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
+
+    def release(self, host: str, machine: Machine, *, role: str) -> None:
+        """The worker *role* of *machine* stops; the last one gives the name back."""
+        self._scripts["release_name"]([lease_key(host)], [machine.key, role])
+
+    def holder(self, host: str) -> Holder | None:
+        """The machine that has *host* now."""
+        fields = cast("dict[str, str]", self._redis.hgetall(lease_key(host)))
+        return Holder.parse(fields) if fields else None
+
+
+def lease_key(host: str) -> str:
+    """Which machine has a host name."""
+    return f"drak:lease:{host}"

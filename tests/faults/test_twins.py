@@ -1,0 +1,76 @@
+"""Two machines of one name, as cloned images are: the second refuses to start, and nothing ends for it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from drakcelery.embedded.services import Services
+from drakcelery.ledger.names import HostNames
+from tests.faults.fleet import Fleet, Options
+from tests.faults.watch import wait_free, wait_published
+from tests.waiting import wait_until
+
+HOST, TWIN = "rack-1", "twin"
+
+
+@pytest.fixture(scope="module")
+def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+    """One host, and the configuration of another machine that has its name."""
+    directory = tmp_path_factory.mktemp("twins")
+    options = Options(hosts=(HOST,), slots=2, of_host={TWIN: {"drakcelery": {"host": HOST}}})
+    with (
+        Services(directory / "services") as services,
+        Fleet(directory / "fleet", services, options) as ours,
+    ):
+        ours._config[TWIN] = ours._configure(TWIN, services.redis, services.s3)
+        wait_free(ours, HOST)
+        yield ours
+
+
+def start(fleet: Fleet, machine: str, role: str) -> str:
+    """Start a worker of a machine; its name."""
+    fleet._spawn(f"{role}@{machine}", machine, ("worker", role))
+    return f"{role}@{machine}"
+
+
+def refused(fleet: Fleet, machine: str, role: str) -> str:
+    """What a worker says that refuses to start."""
+    name = start(fleet, machine, role)
+    process = fleet.processes.pop(name).running
+    wait_until(lambda: process.poll() is not None, f"{name} ends", timeout=60)
+    assert process.returncode != 0
+    return (fleet.directory / "log" / f"{name}.log").read_text()
+
+
+def named(fleet: Fleet) -> str | None:
+    """The state directory of the machine that has the name."""
+    holder = HostNames(fleet.ledger.redis).holder(HOST)
+    return holder.machine.state_dir if holder else None
+
+
+@pytest.mark.slow
+def test_two_machines_of_one_name(fleet: Fleet) -> None:
+    """Each sample is published at its first attempt, by the machine that has the name (R5)."""
+    uids = [f"twins-{number}" for number in range(6)]
+    for uid in uids:
+        fleet.push(uid)
+    for role in ("vm", "io"):
+        said = refused(fleet, TWIN, role)
+        assert f"the host name {HOST} is another machine's" in said
+        assert str(fleet.state_dir(HOST)) in said
+        assert str(fleet.state_dir(TWIN)) in said
+    wait_published(fleet, *uids)
+    assert [fleet.ledger.get(uid).attempts for uid in uids] == [1] * len(uids)  # type: ignore[union-attr] # published
+
+    for role in ("vm", "io"):
+        fleet.signal(f"{role}@{HOST}", signal.SIGKILL, group=True)
+        fleet.processes.pop(f"{role}@{HOST}").running.wait()
+    for role in ("vm", "io"):
+        start(fleet, TWIN, role)
+    wait_until(lambda: named(fleet) == str(fleet.state_dir(TWIN)), "the twin has the name", timeout=60)
+    fleet.push("after")
+    wait_published(fleet, "after")
+    assert f"the host name {HOST} is another machine's" in refused(fleet, HOST, "vm")
