@@ -191,7 +191,7 @@ app.add_defaults(configuration)
 
 ground.Ground.site = gate.Gate.site = staticmethod(site)
 ground.Ground.send = gate.Gate.send = staticmethod(lambda record: send(site().ledger, record))
-app.steps["worker"].add(ground.Ground)
+app.steps["worker"].update((ground.Ground, ground.Household))
 app.steps["consumer"].add(gate.Gate)
 lease.Lease.times = staticmethod(lambda: current_settings().drakcelery.times)
 app.steps["consumer"].add(lease.Lease)

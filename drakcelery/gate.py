@@ -30,8 +30,8 @@ from redis.exceptions import RedisError
 from drakcelery import visibility
 from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import prepare_queue, task_name
-from drakcelery.ground import Ground, is_vm_worker
-from drakcelery.janitor import Janitor, tell
+from drakcelery.ground import Ground, Household, is_vm_worker
+from drakcelery.janitor import tell
 from drakcelery.logs import about
 from drakcelery.lookahead import Lookahead
 from drakcelery.monitoring.slot_clock import SlotClock
@@ -63,7 +63,6 @@ class Gate(bootsteps.StartStopStep):
         self.enabled = is_vm_worker(parent.hostname)
         parent.drak_gate = self
         self._timer: Any = None
-        self._janitor: Janitor | None = None
         self._lookahead: Lookahead | None = None
         self._clock = SlotClock()
 
@@ -75,8 +74,6 @@ class Gate(bootsteps.StartStopStep):
         self._slots = site.slots
         self._readiness = site.readiness
         self._turn = 1
-        self._janitor = Janitor(site, type(self).send)
-        self._janitor.start()
         channel = parent.task_consumer.channel
         if isinstance(channel, visibility.Prompt):  # RabbitMQ shows nobody what waits
             self._lookahead = Lookahead(site, functools.partial(self._waiting, channel))
@@ -98,23 +95,19 @@ class Gate(bootsteps.StartStopStep):
         if self._lookahead is not None:
             self._lookahead.stop()
             self._lookahead = None
-        if self._janitor is not None:
-            self._janitor.stop()
-            self._janitor = None
 
     shutdown = stop
 
     def steer(self) -> None:
         """An operator has opened or closed a slot: act on it at once, and tell the fleet."""
-        if self._janitor is not None:  # else this happens as the worker (re)connects
-            self.look()
-            self._janitor.wake()
+        self.look()
+        Household.wake()
 
     def look(self) -> None:
         """A slot may have come free: take at once what waits for it; where nothing does, open its queues."""
         rung = Ground.bell is not None and Ground.bell.hush()
-        if self._janitor is None:
-            return  # the worker ends, or is about to reconnect
+        if self._timer is None:
+            return  # the worker ends, or is about to reconnect, and looks then
         if rung:
             self._take_waiting()
         self.sync()

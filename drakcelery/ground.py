@@ -16,7 +16,7 @@ from drakcelery.bell import Bell
 from drakcelery.errors import DrakceleryError
 from drakcelery.host.presence import Presence
 from drakcelery.hostlock import sole_worker
-from drakcelery.janitor import clear_host
+from drakcelery.janitor import Janitor, clear_host
 from drakcelery.monitoring import exposition, tracing
 from drakcelery.records import Record
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
@@ -99,3 +99,38 @@ class Ground(bootsteps.Step):
         log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
         for closure in site.slots.closed():
             log.warning("still_closed", slot=closure.slot, closed=closure.kind.value, by=closure.by)
+
+
+class Household(bootsteps.StartStopStep):
+    """The threads of a vm worker that live as long as it does, whatever becomes of its broker.
+
+    A host whose broker is away still runs its guests and finishes their files: it says so all the time, or
+    others would take its work for lost.
+    """
+
+    requires = ("celery.worker.components:Pool",)  # its processes are forked before there are threads
+    _janitor: Janitor | None = None
+
+    def __init__(self, parent: Any, **_: Any) -> None:
+        """*parent* is the worker."""
+        super().__init__(parent)
+        self.enabled = is_vm_worker(parent.hostname)
+
+    @classmethod
+    def wake(cls) -> None:
+        """An operator has changed something: report it now."""
+        if cls._janitor is not None:
+            cls._janitor.wake()
+
+    def start(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
+        """Called once, before the worker asks its broker for the first time."""
+        Household._janitor = Janitor(Ground.site(), Ground.send)
+        Household._janitor.start()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
+        """Called when the worker ends: its guests may finish, but nobody is to count on its slots."""
+        if self._janitor is not None:
+            self._janitor.stop()
+            Household._janitor = None
+
+    terminate = stop
