@@ -161,7 +161,7 @@ class Step(Value):
     """The message of a stage: ids only, never content (I6). Travels as JSON through Celery."""
 
     uid: Uid
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, lt=2**31)
     profile: Name
     host: Name | None = None
     """Set by prepare; from then on the chain is pinned to it. Before: the host that was asked for."""

@@ -23,7 +23,6 @@ import structlog
 from celery import Celery, Task, bootsteps
 from celery.worker import request, state
 from celery.worker.strategy import default
-from kombu.exceptions import KombuError
 from kombu.message import Message
 from redis.exceptions import RedisError
 
@@ -34,6 +33,7 @@ from drakcelery.ground import Ground, Household, is_vm_worker
 from drakcelery.janitor import tell
 from drakcelery.logs import about
 from drakcelery.lookahead import Lookahead
+from drakcelery.misfits import drop, misfit, step_of
 from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.records import Record
 from drakcelery.recovery.takeover import end_held, process_died
@@ -130,7 +130,7 @@ class Gate(bootsteps.StartStopStep):
         """What waits for slots of *profiles*, as far as this host may come to it. Called from any thread."""
         queues = [queue for profile in profiles for queue in self._queues(profile)]
         messages = channel.look_at(queues, most=len(self._slots.all()))
-        return [step for message in messages if (step := _step(message)) is not None]
+        return [step for message in messages if (step := step_of(message)) is not None]
 
     def sync(self) -> None:
         """Consume each profile's queues just while one of its slots is free and open."""
@@ -141,6 +141,15 @@ class Gate(bootsteps.StartStopStep):
                     self._consumer.add_task_queue(queue)
                 elif consuming and not is_free:
                     self._consumer.cancel_task_queue(queue)
+
+    @property
+    def host(self) -> str:
+        """The host that this worker is of."""
+        return type(self).site().host
+
+    def profiles(self) -> frozenset[str] | None:
+        """Those that this host has slots of; None where this is no vm worker."""
+        return frozenset(type(self).site().settings.slots.values()) if self.enabled else None
 
     def _profiles(self) -> dict[str, bool]:
         """This host's profiles, and whether each has a slot for another sample now."""
@@ -208,9 +217,12 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
         message: Message, body: Any, ack: Settle, reject: Settle, callbacks: Any, **more: Any
     ) -> Any:
         gate: Gate = consumer.drak_gate
-        step = _step(message)
-        if step is None:
-            return handle(message, body, ack, reject, callbacks, **more)
+        step = step_of(message)
+        why = misfit(stage, step, message, host=gate.host, profiles=gate.profiles())
+        if step is None or why is not None:
+            with about(stage=stage.value, uid=step and step.uid):
+                drop(message, why or "")
+            return None
         context = {"uid": step.uid, "attempt": step.attempt, "stage": stage.value, "slot": step.slot}
         holds_slot = gate.enabled and stage in (Stage.PREPARE, Stage.RUN)
         with about(**context):
@@ -269,11 +281,3 @@ def _admit(gate: Gate, step: Step, message: Message) -> bool:
         return False
     message.headers[SLOT_HEADER] = slot
     return True
-
-
-def _step(message: Message) -> Step | None:
-    """The step in a Celery message (protocol 2: args, kwargs, embed); None where there is none in it."""
-    try:
-        return Step.parse(message.payload[0][0])
-    except (ValueError, LookupError, TypeError, KombuError):  # another program's, or another version's
-        return None

@@ -22,11 +22,11 @@ import structlog
 from amqp.exceptions import RecoverableConnectionError
 from kombu import connection
 from kombu.transport import redis, virtual
-from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 
 from drakcelery import redistime
 from drakcelery.lifesigns import Times
+from drakcelery.misfits import Tolerant
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +141,7 @@ class _Thrifty(redis.Channel):
         yield client or self._kept
 
 
-class Prompt(redis.Channel):
+class Prompt(Tolerant):
     """A channel that can look into queues which it does not consume, and take from them."""
 
     _q_for_pri: Callable[[str, int], str]
@@ -158,9 +158,7 @@ class Prompt(redis.Channel):
             found = client.brpop(keys, timeout=AT_ONCE)
         if found is None:
             return None
-        message = self.Message(loads(bytes_to_str(found[1])), channel=self)
-        self.qos.append(message, cast("str", message.delivery_tag))
-        return message
+        return cast("virtual.Message | None", self.take(found[1]))
 
     def look_at(self, queues: Sequence[str], *, most: int) -> list[virtual.Message]:
         """What waits in *queues*, at most so many of each, the next one first. It stays where it is.
@@ -173,11 +171,7 @@ class Prompt(redis.Channel):
                     pipe.lrange(self._q_for_pri(queue, priority), -most, -1)
             found = pipe.execute()
         raw = [one for part in found for one in reversed(part)]
-        messages = []
-        for one in raw:
-            with contextlib.suppress(Exception):  # somebody else's: whoever takes it up says what it is
-                messages.append(self.Message(loads(bytes_to_str(one)), channel=self))
-        return messages
+        return [message for one in raw if (message := self.show(one)) is not None]
 
 
 class Channel(_Fenced, _Thrifty, Prompt, redis.Channel):

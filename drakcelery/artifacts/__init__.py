@@ -77,6 +77,7 @@ def collect(
         attempts=attempts,
         dumps=dumps,
         parse_errors=lines.parse_errors,
+        log_dropped=lines.dropped,
     )
     write_metadata(out, metadata)
     _report(analysis.uid, lines, dumps, keys, no_pcap)
@@ -91,6 +92,8 @@ def _report(uid: str, lines: LogSplit, dumps: DumpsPacked, keys: KeysWritten, no
     logger.info("network_collected", uid=uid, keys=keys.keys, no_pcap=no_pcap)
     if lines.parse_errors:
         logger.warning("log_lines_unreadable", uid=uid, lines=lines.parse_errors)
+    if lines.dropped:
+        logger.warning("log_cut", uid=uid, bytes=lines.dropped)
     if dumps.dropped_count:
         logger.warning(
             "dumps_dropped",

@@ -7,7 +7,9 @@ goes to ``parse_errors.log`` (``benchmarks/log_split.py`` has the figures).
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import os
 from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +25,9 @@ from drakcelery.artifacts.untrusted import open_untrusted
 PARSE_ERRORS = "parse_errors.log"
 LINE_LIMIT = 1024**2
 """Bytes. A parsed line takes up to thirty times its size in memory; a longer one is not parsed."""
+BROKEN_LIMIT = 1_000_000
+"""Lines that are empty or name no plugin. What follows on more is left out: each costs 5 µs, and a log has
+room for so many that it could take a core for an hour."""
 FILE_LIMIT = 128
 """Plugins that get a file. DRAKVUF has fewer; it bounds the open files."""
 
@@ -40,6 +45,8 @@ class LogSplit:
     """Lines by plugin, for those that wrote something."""
     size: int = 0
     """Bytes read, which are the bytes written."""
+    dropped: int = 0
+    """Bytes that were left out, beyond :data:`BROKEN_LIMIT`."""
     parse_errors: int = 0
     """Lines in ``parse_errors.log``."""
 
@@ -48,7 +55,8 @@ def split_log(log: Path, out: Path, plugins: Container[str], ready: Ready = nobo
     """Write each line of *log* to ``<plugin>.log`` below *out*, or to ``parse_errors.log``.
 
     A line belongs to a plugin if it is one JSON object in UTF-8 of at most :data:`LINE_LIMIT` bytes whose
-    ``Plugin`` is one of *plugins*. A missing log is an empty one. Memory is bounded whatever the lines are.
+    ``Plugin`` is one of *plugins*. A missing log is an empty one. Memory is bounded whatever the lines are,
+    and so is the time: after :data:`BROKEN_LIMIT` broken lines the rest is left out.
     *ready* is told of the files at the end: before that, each may get another line.
 
     Raises:
@@ -59,11 +67,12 @@ def split_log(log: Path, out: Path, plugins: Container[str], ready: Ready = nobo
     except FileNotFoundError:
         return LogSplit()
     with io.BufferedReader(raw, _BLOCK) as source, _Outputs(out, plugins, ready) as outputs:
-        _split(source, outputs)
-        return outputs.finish()
+        dropped = _split(source, outputs)
+        return dataclasses.replace(outputs.finish(), dropped=dropped)
 
 
-def _split(source: BinaryIO, outputs: _Outputs) -> None:
+def _split(source: BinaryIO, outputs: _Outputs) -> int:
+    """Give each line to *outputs*; returns how many bytes are left out."""
     reader = LineReader(LINE_LIMIT)
     while block := source.read(_BLOCK):
         if not block.endswith(b"\n"):
@@ -73,6 +82,9 @@ def _split(source: BinaryIO, outputs: _Outputs) -> None:
         piece = block
         while not piece.endswith(b"\n") and (piece := source.readline(LINE_LIMIT)):
             outputs.add_rest(piece)  # of an overlong line
+        if reader.broken > BROKEN_LIMIT:
+            return max(os.fstat(source.fileno()).st_size - source.tell(), 0)
+    return 0
 
 
 class _Groups(dict[object, list[bytes]]):

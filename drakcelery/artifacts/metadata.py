@@ -30,6 +30,7 @@ def build_metadata(
     attempts: int,
     dumps: DumpsPacked,
     parse_errors: int,
+    log_dropped: int,
 ) -> dict[str, Any]:
     """The documented keys, those that v0.18.1 added, and ours. Times are int, UNIX time.
 
@@ -38,6 +39,7 @@ def build_metadata(
         start_command: as it was run, the path in the guest filled in.
         attempts: how many it took, this one included.
         parse_errors: lines of the log that no plugin's file got.
+        log_dropped: bytes of the log that were left out, since so much before them was broken.
     """
     return {
         "sample_sha256": sample_sha256,
@@ -57,4 +59,5 @@ def build_metadata(
         "reason": outcome.reason,
         "dumps_dropped": {"count": dumps.dropped_count, "bytes": dumps.dropped_bytes},
         "parse_errors": parse_errors,
+        "log_dropped": {"bytes": log_dropped},
     }

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from kombu import Queue
 from kombu.asynchronous import Hub
 
 from drakcelery import client
 from drakcelery.analysis import State
 from drakcelery.bell import Bell
-from drakcelery.chain import prepare_queue
+from drakcelery.chain import io_queue, prepare_queue, vm_queue
 from drakcelery.embedded.services import Services
 from drakcelery.visibility import Connection
 from drakcelery.workspace import Ahead
@@ -137,6 +138,73 @@ def opened(fleet: Fleet) -> int:
     """How often the host has opened its prepare queues."""
     log = (fleet.directory / "log" / f"vm@{HOST}.log").read_text()
     return log.count(f"Started consuming from {prepare_queue('default', HOST)}")
+
+
+def said(fleet: Fleet, action: str) -> int:
+    """How often the host's workers have said *action*."""
+    return sum(path.read_text().count(action) for path in (fleet.directory / "log").glob(f"*@{HOST}.log"))
+
+
+def forge(fleet: Fleet, task: str, queue: str, message: object, **options: Any) -> None:
+    """Put a message that none of us would send into a queue of the fleet."""
+    with Celery(broker=fleet.settings.broker_url) as app:
+        app.send_task(task, args=(message,), queue=queue, **options)
+
+
+GENUINE = {"uid": "forged", "attempt": 1, "profile": "default"}
+PREPARE, ONLY_HERE = prepare_queue("default"), prepare_queue("default", HOST)
+FORGED: tuple[tuple[str, str, object, dict[str, Any]], ...] = (
+    ("drakcelery.prepare", PREPARE, GENUINE | {"profile": "unknown"}, {}),
+    ("drakcelery.prepare", PREPARE, GENUINE | {"host": "rack-9"}, {}),
+    ("drakcelery.prepare", ONLY_HERE, GENUINE | {"host": "../x"}, {}),
+    ("drakcelery.prepare", ONLY_HERE, GENUINE | {"attempt": 2**70}, {}),
+    ("drakcelery.prepare", PREPARE, GENUINE | {"attempt": 0}, {}),
+    ("drakcelery.prepare", PREPARE, GENUINE | {"slot": ["vm-1"]}, {}),
+    ("drakcelery.prepare", PREPARE, "no step", {}),
+    ("drakcelery.prepare", PREPARE, GENUINE, {"countdown": 10**6}),
+    ("drakcelery.collect", vm_queue(HOST), GENUINE | {"host": HOST}, {}),
+    ("drakcelery.run", vm_queue(HOST), GENUINE | {"host": "rack-9", "slot": "vm-1"}, {}),
+    ("drakcelery.run", vm_queue(HOST), GENUINE, {}),
+    ("drakcelery.prepare", io_queue(HOST), GENUINE, {}),
+    ("drakcelery.collect", io_queue(HOST), GENUINE | {"host": "rack-9"}, {}),
+    ("drakcelery.upload", io_queue(HOST), None, {}),
+    ("drakcelery.publish", io_queue(HOST), GENUINE | {"uid": "../../x", "host": HOST}, {}),
+)
+GARBAGE = (
+    b"",
+    b"\xff",
+    b"garbage",
+    b"1",
+    b"[]",
+    b"{}",
+    b'{"properties": {}}',
+    b'{"properties": {"delivery_tag": 1}}',
+)
+
+
+def test_what_none_of_us_sent_is_dropped(fleet: Fleet) -> None:
+    """A message with an unknown profile, or otherwise not for its queue, goes with one warning each (S10)."""
+    for task, queue, message, options in FORGED:
+        forge(fleet, task, queue, message, **options)
+    wait_until(lambda: said(fleet, "message_dropped") >= len(FORGED), "all are dropped", timeout=60)
+    fleet.push("after-forged", timeout=1)
+    wait_published(fleet, "after-forged")
+    assert said(fleet, "message_dropped") == len(FORGED)
+    with redis.Redis.from_url(fleet.settings.broker_url) as broker:
+        assert not broker.exists(*{queue for _, queue, _, _ in FORGED})
+        wait_until(lambda: broker.hlen("unacked") == 0, "everything is acknowledged")
+
+
+def test_what_is_no_message_is_passed_over(fleet: Fleet) -> None:
+    """What is no message at all, in whichever queue, ends no worker (S10)."""
+    queues = (PREPARE, ONLY_HERE, vm_queue(HOST), io_queue(HOST))
+    with redis.Redis.from_url(fleet.settings.broker_url) as broker:
+        for queue in queues:
+            broker.lpush(queue, *GARBAGE)
+        wait_until(lambda: not broker.exists(*queues), "the queues are empty", timeout=60)
+    fleet.push("after-garbage", timeout=1)
+    wait_published(fleet, "after-garbage")
+    assert said(fleet, "message_unreadable") == len(queues) * len(GARBAGE)
 
 
 def test_a_slot_goes_from_hand_to_hand(fleet: Fleet) -> None:

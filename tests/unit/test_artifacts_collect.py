@@ -125,6 +125,7 @@ def test_the_files_of_the_contract(tmp_path: Path) -> None:
         "reason": None,
         "dumps_dropped": {"count": 1, "bytes": 101},
         "parse_errors": 2,
+        "log_dropped": {"bytes": 0},
     }
 
 

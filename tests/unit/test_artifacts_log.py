@@ -115,6 +115,40 @@ def test_open_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     }
 
 
+@pytest.mark.parametrize("bad", [b"\n", b"x\n", b"{}\n", b'{"Plugin": ["x"]\n'])
+@pytest.mark.parametrize("number", [9, 10, 500])
+def test_broken_lines_are_bounded_by_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes, number: int
+) -> None:
+    """After so many empty or broken lines the rest of a log is left out, and it says how much (S10)."""
+    monkeypatch.setattr(log_module, "BROKEN_LIMIT", 10)
+    monkeypatch.setattr(log_module, "_BLOCK", 5 * len(bad))
+    good = line("procmon")
+    files, result = split(tmp_path, good + bad * number + good)
+    kept = result.parse_errors
+    assert kept == number if number <= 10 else 10 < kept <= 20  # the block that goes beyond it is the last
+    assert files[PARSE_ERRORS] == bad * kept
+    assert files["procmon.log"] == good * (2 if number <= 10 else 1)
+    assert result.size + result.dropped == len(good + bad * number + good)
+
+
+def test_a_plugin_of_another_name_is_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that we do not know may write as much as it likes: nothing else is left out for it."""
+    monkeypatch.setattr(log_module, "BROKEN_LIMIT", 10)
+    other = line("newer") * 100
+    files, result = split(tmp_path, other + line("procmon"))
+    assert files == {PARSE_ERRORS: other, "procmon.log": line("procmon")}
+    assert (result.parse_errors, result.dropped) == (100, 0)
+
+
+def test_empty_lines_are_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No parser is asked about an empty line (S10)."""
+    monkeypatch.setattr("drakcelery.artifacts.lines.plugin_of", lambda one: pytest.fail(f"asked: {one!r}"))
+    files, result = split(tmp_path, b"\n" * 5 + line("procmon") + b"\n\n" + line("procmon"))
+    assert files == {PARSE_ERRORS: b"\n" * 7, "procmon.log": line("procmon") * 2}
+    assert result.parse_errors == 7
+
+
 def test_a_missing_log_is_an_empty_one(tmp_path: Path) -> None:
     """No log gives no files."""
     assert split_log(tmp_path / "none", tmp_path, PLUGINS) == log_module.LogSplit()

@@ -49,7 +49,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("chain", "stranded", "ingress"),
     ),
     "edges": (
-        *("celery", "brokers", "gate", "ground", "lease", "visibility", "launch", "processes"),
+        *("celery", "brokers", "gate", "misfits", "ground", "lease", "visibility", "launch", "processes"),
         *("monitoring", "embedded", "doctor"),
         *("steering", "tail", "top"),
         *("client", "views", "demo", "deploy", "cli", "__main__"),

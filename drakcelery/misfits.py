@@ -1,0 +1,95 @@
+"""Messages that none of us sent, or not to here: dropped with one warning, and never sent back.
+
+Whoever may write to the broker can put anything into our queues. What is genuine is never lost by that: the
+ledger knows each analysis, and sends an attempt again whose message does not come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from queue import Empty
+from typing import Any
+
+import structlog
+from kombu.exceptions import KombuError
+from kombu.message import Message
+from kombu.transport import redis
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+from pydantic import ValidationError
+
+from drakcelery.analysis import Stage, Step
+
+log = structlog.get_logger(__name__)
+
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, KombuError)
+"""What a message raises that is not as kombu makes them."""
+_ON_GUESTS = (Stage.PREPARE, Stage.RUN)
+
+
+def step_of(message: Message) -> Step | None:
+    """The step in a Celery message (protocol 2: args, kwargs, embed); None where there is none in it."""
+    try:
+        return Step.parse(message.payload[0][0])
+    except (ValidationError, *UNREADABLE):
+        return None
+
+
+def misfit(
+    stage: Stage, step: Step | None, message: Message, *, host: str, profiles: Collection[str] | None
+) -> str | None:
+    """Why a message is not for this worker, as a sentence; None where it is.
+
+    Args:
+        profiles: those that a vm worker has slots of; None for an io worker.
+    """
+    if step is None:
+        return "there is no step of an analysis in it"
+    if (message.headers or {}).get("eta") is not None:
+        return "it is to be held back, which ours never are"
+    if (stage in _ON_GUESTS) != (profiles is not None):
+        return f"{stage.value} is not done by this worker"
+    if stage is Stage.PREPARE and step.profile not in (profiles or ()):
+        return f"no slot here has the profile {step.profile}"
+    if step.host != host and not (stage is Stage.PREPARE and step.host is None):
+        return f"it is for the host {step.host}"
+    return None
+
+
+def drop(message: Message, why: str) -> None:
+    """Have the broker forget *message*."""
+    log.warning("message_dropped", reason=why)
+    message.reject()
+
+
+class Tolerant(redis.Channel):
+    """A channel that passes over what is no message; in Redis, anything may be in a queue."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        """As kombu's, whose worker ends over such a message."""
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc] # the stubs lack it
+        except UNREADABLE as error:
+            self._pass_over(error)
+            raise Empty from None
+
+    def take(self, raw: bytes) -> Any:
+        """A message that is no longer in Redis; None, with a warning, where it is none."""
+        try:
+            message = self.Message(loads(bytes_to_str(raw)), channel=self)
+            self.qos.append(message, str(message.delivery_tag))
+        except UNREADABLE as error:
+            self._pass_over(error)
+            return None
+        return message
+
+    def show(self, raw: bytes) -> Any:
+        """A message that stays in Redis; None where it is none."""
+        try:
+            return self.Message(loads(bytes_to_str(raw)), channel=self)
+        except UNREADABLE:
+            return None
+
+    @staticmethod
+    def _pass_over(error: Exception) -> None:
+        log.warning("message_unreadable", error=f"{type(error).__name__}: {error}")
