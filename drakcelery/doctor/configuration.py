@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
-from drakcelery.doctor.finding import Check, Verdict, ok, skipped, warning
+from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 
 
@@ -22,7 +23,15 @@ def _private(subject: Subject) -> Verdict:
     source = subject.settings.source
     if source is None:
         return skipped("there is no file")
-    mode = stat.S_IMODE(source.stat().st_mode)
+    found = source.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) or found.st_uid not in (0, os.geteuid()):
+        verdict = failed if subject.settings.engine == "drakvuf" else warning
+        return verdict(
+            f"{source} (owner {found.st_uid}, mode {mode:04o}) can be changed by others, and names programs that "
+            "the vm worker runs, on a Xen host as root",
+            f"chown root {source} && chmod g-w,o= {source}",
+        )
     if mode & stat.S_IRWXO:
         return warning(
             f"{source} has mode {mode:04o}: everybody on this machine can read its credentials",
@@ -48,8 +57,8 @@ CHECKS = (
     ),
     Check(
         name="settings.private",
-        what="only its users can read the file with the credentials",
-        remedy="chmod o= FILE, with the workers' users in its group.",
+        what="only its users can read the file with the credentials, and only its owner can change it",
+        remedy="chmod g-w,o= FILE, with the services' user and the people who use it in its group.",
         look=_private,
         needs=("settings.load",),
     ),

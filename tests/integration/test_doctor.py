@@ -527,6 +527,19 @@ def test_a_directory_above_that_others_may_change(settings: Settings) -> None:
         assert f"{state_dir.parent} may be changed by others" in failure(settings, "host.owners")
 
 
+@pytest.mark.parametrize("mode", [0o660, 0o646, 0o606])
+def test_a_file_that_others_may_change(settings: Settings, tmp_path: Path, mode: int) -> None:
+    """The file names programs that root's vm worker runs: who may write it is root in effect (S4)."""
+    path = tmp_path / "config.ini"
+    path.touch()
+    on_xen = changed(settings, "drakcelery", engine="drakvuf")
+    named = on_xen.model_copy(update={"source": path})
+    path.chmod(0o640)
+    assert look(named, "settings.private")["settings.private"].status is Status.OK
+    path.chmod(mode)
+    assert "can be changed by others" in failure(named, "settings.private")
+
+
 def test_people_in_the_group_of_the_services(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who is in that group needs no more than the other one, and the doctor says which (S4)."""
     settings.drakcelery.state_dir.mkdir(parents=True)
