@@ -28,8 +28,8 @@ def _private(subject: Subject) -> Verdict:
     if mode & (stat.S_IWGRP | stat.S_IWOTH) or found.st_uid not in (0, os.geteuid()):
         verdict = failed if subject.settings.engine == "drakvuf" else warning
         return verdict(
-            f"{source} (owner {found.st_uid}, mode {mode:04o}) can be changed by others, and names programs that "
-            "the vm worker runs, on a Xen host as root",
+            f"{source} (owner {found.st_uid}, mode {mode:04o}) can be changed by others, and names programs "
+            "that the vm worker runs, on a Xen host as root",
             f"chown root {source} && chmod g-w,o= {source}",
         )
     if mode & stat.S_IRWXO:
