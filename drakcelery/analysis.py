@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from drakcelery.karton.text import storable
 
 UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 """An analysis uid becomes a directory name, an S3 prefix and a Redis key; nothing else may be in it."""
@@ -17,6 +19,14 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Uid = Annotated[str, StringConstraints(pattern=UID_PATTERN)]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+def _storable(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_storable)]
+"""What others wrote, for people only: anything is taken, and what UTF-8 cannot hold is replaced."""
 
 
 def is_uid(text: str) -> bool:
@@ -99,7 +109,8 @@ class ObjectRef(Value):
 
     bucket: str
     key: str
-    name: str
+    name: Text
+    """What others call it; for show."""
     sha256: str | None = None
     size: int | None = None
 
@@ -197,7 +208,7 @@ class Failure(Value):
 
     attempt: int
     stage: Stage
-    error: str
+    error: Text
     host: str | None = None
     slot: str | None = None
     fault: Fault = Fault.FAILED

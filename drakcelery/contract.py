@@ -31,6 +31,9 @@ from drakcelery.plugins import KNOWN_PLUGINS
 from drakcelery.startup import EXTENSIONS
 
 FILE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,128}")
+SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+LARGEST = 2**50
+"""Bytes. No object in S3 is that large."""
 DEFAULT_FILE_NAME = "malwar"
 DEFAULT_EXTENSION = "exe"
 DEFAULT_QUALITY = "high"
@@ -158,13 +161,19 @@ def _wrong(name: str, value: object, expected: str) -> BadTask:
 def _object(value: object, name: str, policy: Policy) -> ObjectRef:
     if not isinstance(value, ResourceBase):
         raise _wrong(f"payload '{name}'", value, "a Karton resource")
+    size = value._size  # noqa: SLF001 the public property reads the content where the size is unknown
+    if size is not None and (type(size) is not int or not 0 <= size < LARGEST):
+        raise _wrong(f"the size of payload '{name}'", size, "a number of bytes")
+    sha256: Any = value.sha256
+    if sha256 is not None and (not isinstance(sha256, str) or not SHA256.fullmatch(sha256)):
+        raise _wrong(f"the sha256 of payload '{name}'", sha256, "64 hexadecimal digits")
     try:
         return ObjectRef(
             bucket=value.bucket or policy.default_bucket,
             key=value.uid,
             name=str(value.name)[:255],
-            sha256=value.sha256,
-            size=value._size,  # noqa: SLF001 the public property reads the content where the size is unknown
+            sha256=sha256,
+            size=size,
         )
     except ValueError:
         raise _wrong(f"payload '{name}'", value.to_dict(), "a Karton resource") from None
@@ -212,8 +221,8 @@ def _timeout(fields: _Fields, policy: Policy) -> int:
         raise _wrong("payload 'timeout'", timeout, "a whole number of seconds, at least 1")
     if timeout > policy.hard_time_limit:
         raise BadTask(
-            f"payload 'timeout' is {timeout} s; the limit is {policy.hard_time_limit} s: ask for less, "
-            "or raise [drakcelery] hard_time_limit"
+            f"payload 'timeout' is {str(timeout)[:20]} s; the limit is {policy.hard_time_limit} s: "
+            "ask for less, or raise [drakcelery] hard_time_limit"
         )
     return timeout
 

@@ -17,6 +17,7 @@ from drakcelery import client, pipeline, settings, views
 from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.errors import StackError
+from drakcelery.karton.text import clean
 from drakcelery.ledger import Ledger, connect
 
 BEHAVIOUR_LOGS = ("procmon.log", "filetracer.log", "regmon.log", "socketmon.log", "memdump.log", "apimon.log")
@@ -128,7 +129,7 @@ def show(console: Console, task: Task, directory: Path) -> None:
     console.print(f"[bold]Received[/] from Karton: {task.headers['type']}/{task.headers['kind']} {task.uid}")
     metadata = Table.grid(padding=(0, 2))
     for key, value in task.payload["metadata"].items():
-        metadata.add_row(f"  {key}", views.clean(value if isinstance(value, str) else json.dumps(value)))
+        metadata.add_row(f"  {key}", clean(value if isinstance(value, str) else json.dumps(value)))
     console.print(metadata)
     console.print(views.files_table(directory.iterdir()))
     for name in BEHAVIOUR_LOGS:
@@ -149,7 +150,7 @@ def first_events(log: Path) -> Iterator[str]:
             try:
                 event = json.loads(line)
             except ValueError:
-                yield views.clean(line.decode("utf-8", "replace").rstrip("\n"))
+                yield clean(line.decode("utf-8", "replace").rstrip("\n"))
                 continue
             special = (f"{key}={value}" for key, value in event.items() if key not in COMMON_FIELDS)
-            yield views.clean(f"{event.get('Method', '?'):28} {' '.join(special)}")
+            yield clean(f"{event.get('Method', '?'):28} {' '.join(special)}")

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import structlog
 from karton.core import Task
-from karton.core.task import TaskPriority
+from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
 from drakcelery.analysis import Analysis, Place, State, Value
@@ -28,10 +29,15 @@ from drakcelery.records import HostStatus, Record
 from drakcelery.rooms import OUT_OF_USE
 from drakcelery.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 LISTED = 200
 """So many tasks of a line, or of one of Karton's queues, get an estimate of their own."""
 KINDS = 8
 """So many kinds of samples, by place and timeout, are told apart among those that are only counted."""
+
+OVER = (TaskState.FINISHED, TaskState.CRASHED)
+"""Karton tasks that wait for nothing: they were cancelled, say."""
 
 Read = Callable[[Task], Analysis]
 """What ingress would make of a Karton task. Raises :class:`BadTask` where it would refuse it."""
@@ -172,21 +178,30 @@ class _Crowd:
 
     stretches: Sequence[Stretch]
     tasks: Mapping[str, tuple[Task, Analysis]]
-    """By Karton uid; without those that ingress will refuse, or that Karton has dropped."""
+    """By Karton uid; without those that ingress will refuse, and of :attr:`over`."""
+    over: frozenset[str]
+    """Karton uids of tasks that wait for nothing any more: cancelled, or dropped by Karton."""
 
     @classmethod
     def of(cls, ledger: Ledger, stretches: Sequence[Stretch], read: Read) -> _Crowd:
         named = [uid for stretch in stretches for uid in stretch.named]
         texts = cast("list[str | None]", ledger.redis.mget(map(task_key, named))) if named else []
-        tasks = {}
+        tasks, over = {}, set()
         for uid, text in zip(named, texts, strict=True):
-            if text is not None:
+            if text is None:
+                over.add(uid)
+            else:
                 try:
                     task = read_karton_task(text, uid)
-                    tasks[uid] = (task, read(task))
+                    if task.status in OVER:
+                        over.add(uid)
+                    else:
+                        tasks[uid] = (task, read(task))
                 except BadTask:
                     continue  # its turn will be short
-        return cls(stretches=stretches, tasks=tasks)
+                except Exception as error:  # noqa: BLE001 one odd task hides no other's estimate
+                    log.warning("task_not_estimated", task=uid, error=str(error))
+        return cls(stretches=stretches, tasks=tasks, over=frozenset(over))
 
     @property
     def behind(self) -> int:
@@ -213,20 +228,22 @@ class _Crowd:
         """Those that are listed, with what was *found* for them."""
         listed, ahead = [], 0
         for stretch in self.stretches:
-            for number, uid in enumerate(stretch.named, ahead + 1):
-                if uid in self.tasks:
-                    task, analysis = self.tasks[uid]
-                    listed.append(
-                        Queued(
-                            uid=analysis.uid,
-                            task_uid=task.uid,
-                            root_uid=task.root_uid,
-                            position=number,
-                            place=str(stretch.place or analysis.place),
-                            estimate=found.get(uid),
-                        )
+            waiting = [uid for uid in stretch.named if uid not in self.over]
+            for number, uid in enumerate(waiting, ahead + 1):
+                if uid not in self.tasks:
+                    continue
+                task, analysis = self.tasks[uid]
+                listed.append(
+                    Queued(
+                        uid=analysis.uid,
+                        task_uid=task.uid,
+                        root_uid=task.root_uid,
+                        position=number,
+                        place=str(stretch.place or analysis.place),
+                        estimate=found.get(uid),
                     )
-            ahead += stretch.length
+                )
+            ahead += stretch.length - len(stretch.named) + len(waiting)
         return tuple(listed)
 
 

@@ -22,6 +22,7 @@ from drakcelery import overview, views
 from drakcelery.analysis import State
 from drakcelery.errors import Unreadable
 from drakcelery.intake import Intake
+from drakcelery.karton.text import clean
 from drakcelery.ledger import Ledger
 from drakcelery.overview import ProfileOverview
 from drakcelery.records import HostStatus, Record, SlotStatus
@@ -173,9 +174,9 @@ def _slots(snapshot: Snapshot, room: int | None, width: int) -> Table:
 
 def _sample(slot: SlotStatus, record: Record | None) -> str:
     if record is None or record.analysis is None:
-        return f"({views.clean(slot.closed_by, 40)})" if slot.closed_by else "-"
+        return f"({clean(slot.closed_by, 40)})" if slot.closed_by else "-"
     again = f" (attempt {record.attempts})" if record.attempts > 1 else ""
-    return escape(views.clean(record.analysis.sample.name, 60) + again)
+    return escape(clean(record.analysis.sample.name, 60) + again)
 
 
 def _profiles(snapshot: Snapshot) -> Table:
@@ -222,8 +223,8 @@ def _recent(snapshot: Snapshot, width: int) -> Table:
             views.duration(snapshot.now - ended),
             views.state_text(record.state),
             views.duration(ended - record.received),
-            record.uid,
-            escape(views.clean(record.error or sample, 200 if record.error else 60)),
+            views.safe(record.uid),
+            escape(clean(record.error or sample, 200 if record.error else 60)),
         )
     return table
 
@@ -246,7 +247,7 @@ def show(watch: Watch, console: Console) -> None:
             try:
                 snapshot, trouble = watch.look(), ""
             except RedisError as error:
-                trouble = f"Karton's Redis does not answer: {views.clean(str(error), 60)}"
+                trouble = f"Karton's Redis does not answer: {clean(str(error), 60)}"
 
 
 def _keys(seconds: float) -> bytes:

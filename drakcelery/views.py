@@ -16,6 +16,7 @@ from rich.text import Text
 
 from drakcelery.analysis import State
 from drakcelery.estimates import Estimate, Range
+from drakcelery.karton.text import SHOWN, clean
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.notices import Dead, NoticeCounts
 from drakcelery.outlook import Outlook, Queued
@@ -52,10 +53,9 @@ def state_text(state: State) -> Text:
     return Text(state.value, style=_STYLES.get(state, "cyan"))
 
 
-def clean(text: str, limit: int = 400) -> str:
-    """Text that may come from a sample, made harmless for a terminal: no control characters, bounded."""
-    shown = "".join(char if char.isprintable() else "\ufffd" for char in text[:limit])
-    return shown + ("…" if len(text) > limit else "")
+def safe(text: str, limit: int = SHOWN) -> str:
+    """Any text for a table, which reads markup: cleaned, bounded, and shown as it is."""
+    return escape(clean(text, limit))
 
 
 def moment(seconds: float) -> str:
@@ -88,7 +88,7 @@ def records_table(
     for record in records:
         took = (record.finished or now) - record.received
         table.add_row(
-            record.uid,
+            safe(record.uid),
             state_text(record.state),
             duration(took),
             expected((estimates or {}).get(record.uid), now),
@@ -127,10 +127,10 @@ def queued_view(queued: Queued, *, now: float) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("analysis", escape(clean(queued.uid)))
+    table.add_row("analysis", safe(queued.uid))
     table.add_row("state", "waits in Karton")
-    table.add_row("Karton task", escape(clean(queued.task_uid)))
-    table.add_row("root", escape(clean(queued.root_uid)))
+    table.add_row("Karton task", safe(queued.task_uid))
+    table.add_row("root", safe(queued.root_uid))
     table.add_row("position", str(queued.position))
     table.add_row("waits for", queued.place)
     if queued.estimate is not None:
@@ -176,15 +176,15 @@ def record_view(
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("analysis", record.uid)
+    table.add_row("analysis", safe(record.uid))
     table.add_row("state", state_text(record.state))
-    table.add_row("Karton task", record.task_uid)
-    table.add_row("root", record.root_uid)
+    table.add_row("Karton task", safe(record.task_uid))
+    table.add_row("root", safe(record.root_uid))
     if record.analysis is not None:
         ours = record.analysis
         table.add_row("sample", escape(f"{clean(ours.sample.name, 80)} ({decimal(ours.sample.size or 0)})"))
-        table.add_row("sha256", ours.sample.sha256 or "-")
-        table.add_row("magic", escape(clean(ours.magic)))
+        table.add_row("sha256", safe(ours.sample.sha256 or "-"))
+        table.add_row("magic", safe(ours.magic))
         table.add_row("runs as", escape(f"{ours.file_name}.{ours.extension} for at most {ours.timeout} s"))
         table.add_row("priority", ours.priority.value)
         table.add_row("plugins", ", ".join(ours.plugins) or "none")
@@ -204,7 +204,7 @@ def record_view(
     for failure in record.failures:
         table.add_row("failed", Text(clean(failure.sentence()), style="red"))
     if record.analysis_task_uid:
-        table.add_row("published as", record.analysis_task_uid)
+        table.add_row("published as", safe(record.analysis_task_uid))
     return table
 
 
@@ -312,12 +312,12 @@ def quarantine_table(entries: Iterable[Entry], *, now: float) -> Table:
     for one in entries:
         following = duration(one.next - now) if one.next > now else "now"
         table.add_row(
-            escape(clean(one.uid)),
-            escape(clean(one.where)),
+            safe(one.uid),
+            safe(one.where),
             str(one.count),
             duration(now - one.first),
             following,
-            escape(clean(one.error, 300)),
+            safe(one.error, 300),
         )
     return table
 

@@ -19,6 +19,7 @@ from drakcelery.analysis import NAME_PATTERN, is_uid
 from drakcelery.celery import app, make_intake, make_ledger, make_storage, use
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.karton.text import clean
 from drakcelery.logs import configure
 from drakcelery.records import HostStatus
 from drakcelery.tail import Event, Tail
@@ -157,7 +158,7 @@ def _line(event: Event) -> Text:
     left_out = _SAID | _WHERE if stage else _SAID
     more = " ".join(f"{name}={value}" for name, value in event.items() if name not in left_out)
     return Text.assemble(
-        (f"{at:8} {views.clean(str(stage or ''), 12):8} ", "dim"),
-        (views.clean(str(event.get("action"))), _LEVELS.get(level, "bold")),
-        f" {views.clean(more, 2000)}",
+        (f"{at:8} {clean(str(stage or ''), 12):8} ", "dim"),
+        (clean(str(event.get("action"))), _LEVELS.get(level, "bold")),
+        f" {clean(more, 2000)}",
     )

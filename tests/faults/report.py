@@ -14,6 +14,7 @@ from drakcelery.faults import POINTS
 
 REPOSITORY = Path(__file__).parents[2]
 FAULTS = REPOSITORY / "build" / "faults.json"
+CONTENTS = REPOSITORY / "build" / "contents.json"
 CHAOS = REPOSITORY / "build" / "chaos.json"
 PAGE = REPOSITORY / "docs" / "guarantees.md"
 ACTIONS = {
@@ -55,6 +56,26 @@ def matrix(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What became of a task with an odd content at one place."""
+
+    place: str
+    content: str
+    outcome: str
+
+
+def contents(found: Sequence[Content]) -> str:
+    """A row for each place: its outcomes, and which contents had each."""
+    table = [_row(["Place", "Outcome", "Contents"]), _row(["---"] * 3)]
+    for place in dict.fromkeys(one.place for one in found):
+        here = [one for one in found if one.place == place]
+        for outcome in sorted({one.outcome for one in here}):
+            named = [one.content for one in here if one.outcome == outcome]
+            table.append(_row([place, outcome, ", ".join(named)]))
+    return "\n".join([*table, "", f"{len(found)} cases; the samples before and after each started."])
+
+
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -78,6 +99,10 @@ def main() -> None:
         page = filled(page, "matrix", matrix([Outcome(**one) for one in json.loads(FAULTS.read_text())]))
     if CHAOS.exists():
         page = filled(page, "storm", storm(json.loads(CHAOS.read_text())))
+    if CONTENTS.exists():
+        page = filled(
+            page, "contents", contents([Content(**one) for one in json.loads(CONTENTS.read_text())])
+        )
     PAGE.write_text(page)
     sys.stdout.write(f"{PAGE}\n")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
-from drakcelery import chain, views
+from drakcelery import chain
 from drakcelery.analysis import Stage, State, Value
 from drakcelery.estimates import Range
+from drakcelery.karton.text import clean
 from drakcelery.monitoring.flower.rows import SENTENCE, Row, row
 from drakcelery.records import STAGES, Record
 
@@ -103,13 +104,13 @@ def analysis_view(
         task_uid=record.task_uid,
         root_uid=record.root_uid,
         analysis_task_uid=record.analysis_task_uid,
-        magic=views.clean(analysis.magic) if analysis else None,
+        magic=clean(analysis.magic) if analysis else None,
         size=analysis.sample.size if analysis else None,
         runs_as=f"{analysis.file_name}.{analysis.extension}" if analysis else None,
-        start_command=views.clean(analysis.start_command) if analysis and analysis.start_command else None,
+        start_command=clean(analysis.start_command) if analysis and analysis.start_command else None,
         timeout=analysis.timeout if analysis else None,
         priority=analysis.priority.value if analysis else None,
-        quality=views.clean(analysis.quality) if analysis else None,
+        quality=clean(analysis.quality) if analysis else None,
         plugins=analysis.plugins if analysis else (),
         timeline=tuple(sorted(_events(record), key=_when)),
         artifacts=tuple(Stored(name=name, size=size) for name, size in sorted(artifacts.items())),
@@ -138,7 +139,7 @@ def _events(record: Record) -> Iterator[Event]:
             slot=failure.slot,
             stage=failure.stage,
             task=chain.task_id(record.uid, failure.attempt, failure.stage),
-            error=views.clean(failure.error, SENTENCE),
+            error=clean(failure.error, SENTENCE),
             fault=failure.fault.value,
         )
     for state, at in record.entered.items():
@@ -153,7 +154,7 @@ def _events(record: Record) -> Iterator[Event]:
             task=chain.task_id(record.uid, record.attempt, stage) if stage else None,
         )
     if record.finished is not None:
-        refusal = views.clean(record.refusal, SENTENCE) if record.refusal else None
+        refusal = clean(record.refusal, SENTENCE) if record.refusal else None
         published = record.state is State.PUBLISHED
         yield Event(
             at=record.finished,

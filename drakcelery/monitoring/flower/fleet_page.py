@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from drakcelery.analysis import Place, State, Value
 from drakcelery.estimates import Range
+from drakcelery.karton.text import clean
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.monitoring.flower.rows import Row, row, sample_name
 from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews
 from drakcelery.records import HostStatus, Line, Record, SlotStatus, halted_words
 from drakcelery.rooms import OUT_OF_USE
-from drakcelery.views import clean
 
 
 class Next(Value):

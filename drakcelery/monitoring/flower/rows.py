@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from drakcelery import views
 from drakcelery.analysis import State, Value
 from drakcelery.estimates import Range
+from drakcelery.karton.text import clean
 from drakcelery.records import Record
 
 LABEL = 80
@@ -53,7 +53,7 @@ class Row(Value):
 
 def sample_name(record: Record) -> str:
     """What the sample is called, bounded and without control characters."""
-    return views.clean(record.analysis.sample.name, LABEL) if record.analysis else "(refused)"
+    return clean(record.analysis.sample.name, LABEL) if record.analysis else "(refused)"
 
 
 def row(record: Record, start: Range | None = None) -> Row:
@@ -71,7 +71,7 @@ def row(record: Record, start: Range | None = None) -> Row:
         attempts=record.attempts,
         received=record.received,
         finished=record.finished,
-        error=views.clean(error, SENTENCE) if error else None,
+        error=clean(error, SENTENCE) if error else None,
         spans=spans(record),
         start=start if record.state is State.QUEUED else None,  # an estimate may be older than the record
     )
