@@ -23,7 +23,7 @@ from drakcelery.chain import RECONCILE_QUEUE
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
 from drakcelery.doctor.subject import Subject, redis_client
 from drakcelery.fleet import FLEET, io_key
-from drakcelery.intake import INBOX, WAITING
+from drakcelery.intake import ASIDE, INBOX, WAITING
 from drakcelery.ledger import (
     DONE,
     DUE,
@@ -54,8 +54,8 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
         *(("HSET", record, "state", ""), ("HSETNX", record, "state", ""), ("HDEL", record, "state")),
         *(("HINCRBY", record, "resends", "1"), ("EXPIRE", record, "60"), ("DEL", record)),
         *(("HINCRBY", INFLIGHT, NOBODY, "1"), ("HGETALL", INFLIGHT), ("HDEL", INFLIGHT, NOBODY)),
-        *(("ZADD", key, "1", NOBODY) for key in (INBOX, LIVE, DONE, DUE, FLEET, _LINE)),
-        *(("ZREM", key, NOBODY) for key in (INBOX, LIVE, DUE, _LINE)),
+        *(("ZADD", key, "1", NOBODY) for key in (INBOX, ASIDE, LIVE, DONE, DUE, FLEET, _LINE)),
+        *(("ZREM", key, NOBODY) for key in (INBOX, ASIDE, LIVE, DUE, _LINE)),
         *(("ZSCORE", LIVE, NOBODY), ("ZCARD", INBOX), ("ZCARD", _LINE), ("ZRANGE", LIVE, "0", "0")),
         *(("ZREVRANGE", DONE, "0", "0"), ("ZREMRANGEBYSCORE", DONE, "0", "0"), ("ZPOPMIN", DUE)),
         *(("ZRANGEBYSCORE", DUE, "0", "0"), ("ZRANGEBYSCORE", FLEET, "0", "0")),
@@ -66,6 +66,7 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
         *(("GET", task), ("MGET", task), ("SET", task, "", "XX"), ("EXISTS", task), ("EXPIRE", FLEET, "60")),
         *(("EXISTS", queue), ("EXISTS", WAITING)),
         *(("LPOP", name) for name in (queue, identity)),
+        *(("LREM", queue, "1", NOBODY), ("ZRANGE", ASIDE, "0", "0"), ("ZMSCORE", ASIDE, NOBODY)),
         *(("LRANGE", queue, "0", "0"), ("RPUSH", KARTON_TASKS_QUEUE, NOBODY)),
         *(("HINCRBY", metric.value, identity, "1") for metric in _METRICS),
         *(("LPUSH", _LESSONS, ""), ("LTRIM", _LESSONS, "0", "0"), ("LRANGE", _LESSONS, "0", "0")),
