@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -90,15 +92,23 @@ def send(app: Celery, analysis: Analysis, step: Step, *, first: Stage = ORDER[0]
 def place(analysis: Analysis, *, hosts: Iterable[HostStatus] = (), failed: Iterable[str] = ()) -> Place:
     """Where the next attempt goes.
 
-    After a failure another host that has a free slot of the profile right now is preferred.
+    After a failure another host that has a free slot of the profile right now is preferred. Which of them
+    depends on the analysis, and on how many slots each has free: after a burst of failures not all go to one.
     """
     wanted, avoided = analysis.place, set(failed)
     if wanted.host is not None or not avoided:
         return wanted
-    elsewhere = (
-        status.host
+    free = {
+        status.host: sum(slot.profile == wanted.profile and slot.state == "free" for slot in status.slots)
         for status in hosts
         if status.host not in avoided
-        and any(slot.profile == wanted.profile and slot.state == "free" for slot in status.slots)
-    )
-    return Place(profile=wanted.profile, host=next(iter(elsewhere), None))
+    }
+    elsewhere = [host for host, slots in free.items() if slots]
+    chosen = min(elsewhere, key=lambda host: _distance(analysis.uid, host) / free[host], default=None)
+    return Place(profile=wanted.profile, host=chosen)
+
+
+def _distance(uid: str, host: str) -> float:
+    """Rendezvous hashing: the nearest host gets the analysis, each with a chance by its number of slots."""
+    digest = hashlib.sha256(f"{uid} {host}".encode()).digest()
+    return -math.log((int.from_bytes(digest[:8], "big") + 1) / (2**64 + 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from drakcelery import chain
@@ -91,3 +93,24 @@ def test_next_attempt_goes_elsewhere_if_it_can() -> None:
     spare = host("rack-3", ("win10", "free"))
     assert str(chain.place(analysis(), hosts=hosts, failed=("rack-1",))) == "win10"
     assert str(chain.place(analysis(), hosts=[*hosts, spare], failed=("rack-1",))) == "win10@rack-3"
+
+
+def test_a_burst_of_failures_is_spread() -> None:
+    """By free slots, and always alike for one analysis; whatever the hosts are called (R20)."""
+    hosts = [
+        host("rack-1", ("win10", "free")),
+        host("rack-2", ("win10", "free")),
+        host("rack-3", *[("win10", "free")] * 3),
+        host("rack-4", ("win10", "halted")),
+        host("rack-5", ("win10", "free")),
+    ]
+
+    def chosen(number: int, among: list[HostStatus]) -> str | None:
+        ours = analysis().model_copy(update={"uid": f"burst-{number}"})
+        return chain.place(ours, hosts=among, failed=("rack-1",)).host
+
+    counts = Counter(chosen(number, hosts) for number in range(1000))
+    assert set(counts) == {"rack-2", "rack-3", "rack-5"}
+    assert 500 < counts["rack-3"] < 700
+    assert 130 < counts["rack-2"] < 270
+    assert all(chosen(number, hosts) == chosen(number, hosts[::-1]) for number in range(20))
