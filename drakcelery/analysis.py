@@ -156,6 +156,12 @@ class Analysis(Value):
     profile: Name
     """The VM profile: asked for, or picked by a rule, or the default one."""
     target_host: Name | None = None
+    identity: str | None = None
+    """Of the deployment that took it; None, as the two below, where an older ingress did."""
+    headers: Mapping[str, str] | None = None
+    """Of the analysis task."""
+    bucket: str | None = None
+    """Of the artifacts."""
 
     @property
     def place(self) -> Place:

@@ -9,6 +9,7 @@ from pathlib import Path
 from karton.core import Task
 
 from drakcelery.analysis import State
+from drakcelery.destination import destination
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.ledger import Ledger
 from drakcelery.monitoring import tracing
@@ -88,7 +89,7 @@ def bucket_of(settings: Settings, record: Record) -> str | None:
     """Where the artifacts of an analysis are, or will be; None where it was refused and has none."""
     if record.analysis is None:
         return None
-    return settings.s3.bucket if record.analysis.is_test else settings.drakcelery.bucket
+    return destination(settings, record.analysis).bucket
 
 
 def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> list[Path]:

@@ -26,10 +26,12 @@ from drakcelery import __version__, contract, stranded
 from drakcelery.analysis import Analysis, Place, is_uid
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
+from drakcelery.destination import fixed
 from drakcelery.errors import (
     AlreadyFinished,
     BadTask,
     Changed,
+    SettingsError,
     StorageAway,
     StorageError,
     Superseded,
@@ -43,6 +45,7 @@ from drakcelery.karton import reading
 from drakcelery.karton.text import storable
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import concerns_all
+from drakcelery.ledger.deployment import Deployment
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import Record
@@ -309,7 +312,7 @@ class Ingress:
     def _start(self, task: Task, text: str, rooms: Rooms) -> Rooms:
         policy = policy_of(self.settings)
         reach("ingress.accepted", str(task.payload.get("override_uid")))
-        analysis = contract.read_task(task, self._facts(task, policy), policy)
+        analysis = fixed(self.settings, contract.read_task(task, self._facts(task, policy), policy))
         with about(uid=analysis.uid):
             return self._open(task, text, analysis, rooms)
 
@@ -506,10 +509,19 @@ class Ingress:
         for notice in self.settings.notices():
             log.warning("setting_without_effect", notice=notice)
 
+    def _is_the_deployment(self) -> bool:
+        """Show life; False where a deployment of another identity is at work on this Redis by now."""
+        try:
+            Deployment(self.ledger.redis, self.ledger.identity).claim()
+        except SettingsError as error:
+            log.error("other_deployment", why=str(error))
+            return False
+        return True
+
     def _bound(self, bind: KartonBind) -> bool:
         """Karton's rule: an instance whose bind was replaced exits, since it would take the wrong tasks."""
         now = self.ledger.redis.hget(KARTON_BINDS_HSET, bind.identity)
         if now == KartonBackendBase.serialize_bind(bind):
-            return True
+            return self._is_the_deployment()
         log.error("bind_replaced", identity=bind.identity, now=now)
         return False

@@ -14,6 +14,7 @@ from drakcelery import faults, logs
 from drakcelery.celery import make_intake, make_ledger, make_storage, send, use
 from drakcelery.errors import SettingsError
 from drakcelery.ingress import Ingress
+from drakcelery.ledger.deployment import Deployment
 from drakcelery.monitoring import census, tracing
 from drakcelery.notices import Notices
 from drakcelery.notifications import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
@@ -35,6 +36,7 @@ def run_ingress(settings: Settings) -> None:
     tracing.start(settings)
     # Karton and its dashboard know who is online by the names of Redis connections
     ledger = make_ledger(settings, name=settings.drakrun.identity)
+    Deployment(ledger.redis, ledger.identity).claim()
     notifier = _notifier(settings, Notices(ledger.redis), stop)
     Ingress(
         settings=settings,

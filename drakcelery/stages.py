@@ -23,6 +23,7 @@ from drakcelery.analysis import Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.attempts import backoff, end_attempt, failure_of
+from drakcelery.destination import destination
 from drakcelery.durations import Durations
 from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import (
@@ -488,23 +489,22 @@ def _analysis_task(site: Site, step: Step, analysis: Analysis, manifest: Manifes
         raise BadTask(
             f"Karton has dropped the sample task {analysis.task_uid}: nobody waits for the analysis"
         )
-    drakrun = site.settings.drakrun
+    ours = destination(site.settings, analysis)
     task = contract.build_analysis_task(
         sample_task,
         analysis,
         manifest,
         attempt=step.attempt,
-        headers=drakrun.test_headers if analysis.is_test else drakrun.headers,
-        bucket=_bucket(site, analysis),
-        identity=drakrun.identity,
+        headers=ours.headers,
+        bucket=ours.bucket,
+        identity=ours.identity,
         now=site.ledger.now(),
     )
     return sample_task, task
 
 
 def _bucket(site: Site, analysis: Analysis) -> str:
-    """Test samples go to Karton's own bucket, so that they go when their tasks go."""
-    return site.settings.s3.bucket if analysis.is_test else site.settings.drakcelery.bucket
+    return destination(site.settings, analysis).bucket
 
 
 _BODIES: dict[Stage, Callable[[Site, Step, Analysis, Workspace], Step]] = {

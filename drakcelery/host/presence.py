@@ -15,11 +15,12 @@ from typing import Literal
 import structlog
 from redis.exceptions import RedisError
 
-from drakcelery.errors import NameTaken
+from drakcelery.errors import NameTaken, SettingsError
 from drakcelery.fleet import Fleet
 from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import CONNECT_SECONDS, connect
+from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.names import Holder, HostNames
 from drakcelery.lifesigns import Times
 from drakcelery.records import Halt
@@ -63,6 +64,7 @@ class Presence(threading.Thread):
         self._names = HostNames(self._redis)
         self._machine = machine
         self._give_up = give_up
+        self._deployment = Deployment(self._redis, settings.drakrun.identity)
         self._name_until = 0.0
         self._lost = False
         self._readiness = readiness
@@ -79,8 +81,10 @@ class Presence(threading.Thread):
 
         Raises:
             NameTaken: another machine has it, and is alive.
+            SettingsError: another deployment is at work on this Redis.
             redis.exceptions.RedisError: Redis does not answer.
         """
+        self._deployment.claim()
         first: Holder | None = None
         while (holder := self._claim()) is not None:
             if first is None:
@@ -118,13 +122,17 @@ class Presence(threading.Thread):
         """Tell, and look, once; returns the seconds until the next time."""
         try:
             if (holder := self._claim()) is not None:
-                self._lose(holder)
+                self._lose(_taken(self._host, ours=self._machine, theirs=holder.machine))
                 return self._times.report
+            self._deployment.claim()
             self._readiness.note_name(ours=True)
             if self._role == "io":
                 self._fleet.show_io(self._host, lasts=self._times.host)
                 return self._times.report
             self._readiness.note_io(alive=self._fleet.io_shows_life(self._host))
+        except SettingsError as error:
+            self._lose(str(error))
+            return self._times.report
         except RedisError as error:
             log.warning("presence_unheard", error=str(error))  # what was known holds, for a while
             self._readiness.note_name(ours=time.monotonic() < self._name_until)
@@ -132,10 +140,10 @@ class Presence(threading.Thread):
         self._tell()
         return self._times.report if self._readiness.io_alive else LOOK_SECONDS
 
-    def _lose(self, holder: Holder) -> None:
-        """This machine was cut off, or Redis was emptied, and another one is at work under the name."""
+    def _lose(self, why: str) -> None:
+        """This worker was cut off, or Redis was emptied, and another machine, or deployment, is at work."""
         self._readiness.note_name(ours=False)
-        log.error("name_lost", why=_taken(self._host, ours=self._machine, theirs=holder.machine))
+        log.error("worker_ousted", why=why)
         self._lost = True
         self._over.set()
         self._give_up()

@@ -13,26 +13,32 @@ from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_free, wait_published
 from tests.waiting import wait_until
 
-HOST, TWIN = "rack-1", "twin"
+HOST, TWIN, OTHER = "rack-1", "twin", "rack-2"
+OTHERS = "karton.drakrun-other"
 
 
 @pytest.fixture(scope="module")
 def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
-    """One host, and the configuration of another machine that has its name."""
+    """One host; the configurations of a machine that has its name, and of one of another deployment."""
     directory = tmp_path_factory.mktemp("twins")
-    options = Options(hosts=(HOST,), slots=2, of_host={TWIN: {"drakcelery": {"host": HOST}}})
+    options = Options(
+        hosts=(HOST,),
+        slots=2,
+        of_host={TWIN: {"drakcelery": {"host": HOST}}, OTHER: {"drakrun": {"identity": OTHERS}}},
+    )
     with (
         Services(directory / "services") as services,
         Fleet(directory / "fleet", services, options) as ours,
     ):
-        ours._config[TWIN] = ours._configure(TWIN, services.redis, services.s3)
+        for machine in (TWIN, OTHER):
+            ours._config[machine] = ours._configure(machine, services.redis, services.s3)
         wait_free(ours, HOST)
         yield ours
 
 
 def start(fleet: Fleet, machine: str, role: str) -> str:
     """Start a worker of a machine; its name."""
-    fleet._spawn(f"{role}@{machine}", machine, ("worker", role))
+    fleet._spawn(f"{role}@{machine}", machine, ("ingress",) if role == "ingress" else ("worker", role))
     return f"{role}@{machine}"
 
 
@@ -49,6 +55,21 @@ def named(fleet: Fleet) -> str | None:
     """The state directory of the machine that has the name."""
     holder = HostNames(fleet.ledger.redis).holder(HOST)
     return holder.machine.state_dir if holder else None
+
+
+@pytest.mark.slow
+def test_two_deployments_on_one_redis(fleet: Fleet) -> None:
+    """Neither host nor ingress of another identity starts; the samples are published as they should (R10)."""
+    for role in ("ingress", "vm", "io"):
+        said = refused(fleet, OTHER, role)
+        assert f"identity = {fleet.ledger.identity}" in said
+        assert f"this one is {OTHERS}" in said
+    fleet.push("ours")
+    wait_published(fleet, "ours")
+    record = fleet.record("ours")
+    assert record is not None
+    assert record.analysis is not None
+    assert (record.host, record.analysis.identity) == (HOST, fleet.ledger.identity)
 
 
 @pytest.mark.slow

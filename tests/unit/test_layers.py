@@ -38,7 +38,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("etag", "filetype", "faults", "redistime"),
         *("storage", "s3client", "engines", "artifacts", "evidence", "workspace", "spool", "pipeline"),
         *("alone", "host"),
-        *("durations", "notices"),
+        *("durations", "notices", "destination"),
         *("monitoring.metrics", "monitoring.relay", "monitoring.slot_clock"),
         *("monitoring.tracing", "monitoring.otlp"),
     ),

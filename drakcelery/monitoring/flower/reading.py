@@ -14,6 +14,7 @@ from karton.core.backend import KartonBackendBase
 
 from drakcelery import client
 from drakcelery.analysis import State
+from drakcelery.destination import destination
 from drakcelery.errors import SettingsError, StorageError
 from drakcelery.estimates import Estimate, Range
 from drakcelery.intake import Intake
@@ -120,7 +121,7 @@ class Reader:
     def _bucket(self, record: Record) -> str | None:
         if record.analysis is None:
             return None
-        return self.settings.s3.bucket if record.analysis.is_test else self.settings.drakcelery.bucket
+        return destination(self.settings, record.analysis).bucket
 
     def _outlook(self) -> Outlook:
         """The outlook, not older than :data:`OUTLOOK_AGE`."""
