@@ -17,9 +17,9 @@ SECONDS = {True: 10.0, False: 60.0}
 """By ``quick``."""
 SETTLE_SECONDS = 5.0
 """A stack that has just started has things to do."""
-OURS = ("vm", "io", "ingress", "beat")
+OURS = ("vm", "io", "ingress")
 HOST = ("vm", "io")
-"""What each host has; ingress and beat are there once, or a few times."""
+"""What each host has; ingress is there once, or a few times."""
 
 
 def measure(*, quick: bool) -> list[Result]:

@@ -27,7 +27,7 @@ ANALYSES, WARM_UP = 500, 100
 QUICK_ANALYSES, QUICK_WARM_UP = 60, 20
 AHEAD = 20
 """How many samples wait in Karton at the most, so that no queue is part of what is measured."""
-KINDS = {"vm": "vm@", "io": "io@", "ingress": "ingress.py", "beat": "beat"}
+KINDS = {"vm": "vm@", "io": "io@", "ingress": "ingress.py"}
 """The kinds of processes that work, and what the command of each holds. Flower keeps tasks, by intent."""
 FIGURES = ("rss", "uss")
 

@@ -76,7 +76,7 @@ class Rack:
             self._settings = self._configure(services)
             self._ledger = make_ledger(self._settings)
             opened.callback(self._stop)
-            for role in ("system", "ingress", "beat"):
+            for role in ("system", "ingress"):
                 self._start(role, HOSTS[0])
             for host in HOSTS:
                 self._start("vm", host)

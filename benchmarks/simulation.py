@@ -42,6 +42,7 @@ from drakcelery.fleet import host_key
 from drakcelery.ingress import Ingress, Turn
 from drakcelery.intake import Intake
 from drakcelery.ledger import DUE, Ledger, record_key, task_key
+from drakcelery.ledger.watch import ServerId
 from drakcelery.lifesigns import DEFAULT
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reconcile import Reconciler
@@ -324,7 +325,9 @@ class Fleet:
 
     def reconcile(self) -> dict[str, int]:
         """One run of reconcile; what it postpones is due at once."""
-        done = Reconciler(ledger=self.ledger, settings=SETTINGS, send=ingress_on(self.client).send).run()
+        done = Reconciler(
+            ledger=self.ledger, settings=SETTINGS, send=ingress_on(self.client).send, ask_broker=ServerId
+        ).run()
         due = cast("list[str]", self.client.zrange(DUE, 0, -1))
         if due:
             self.client.zadd(DUE, dict.fromkeys(due, 0), xx=True)

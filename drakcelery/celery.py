@@ -9,14 +9,11 @@ import ctypes
 import functools
 import signal
 import sys
-import time
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 import structlog
 from celery import Celery, Task
-from celery.schedules import schedule
 from celery.signals import (
     setup_logging,
     task_revoked,
@@ -46,13 +43,14 @@ from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger, connect
+from drakcelery.ledger.watch import ServerId
 from drakcelery.monitoring import control as _commands  # noqa: F401 registers them with Celery
 from drakcelery.monitoring import tracing
 from drakcelery.records import Record
-from drakcelery.recovery import reconcile
 from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage
+from drakcelery.visibility import broker_of
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +58,8 @@ PR_SET_PDEATHSIG = 1
 """``prctl(2)``: the signal that a process gets when its parent dies."""
 
 
+BROKER_SECONDS = 5
+"""How long a broker has to give a sign of life."""
 EXPECTED = (DrakceleryError,)
 """Errors that Celery logs as one line, without traceback: their sentence says it all."""
 OF_STAGES: dict[str, Any] = {
@@ -145,6 +145,17 @@ def send(ledger: Ledger, record: Record) -> None:
     ledger.sent(record.uid, record.attempt)
 
 
+def ask_broker() -> ServerId:
+    """Ask the broker for a sign of life.
+
+    Raises:
+        kombu.exceptions.OperationalError: it is away, or does not take what is sent.
+    """
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_SECONDS)
+        return broker_of(connection)
+
+
 def configuration() -> dict[str, Any]:
     """Celery's configuration. Ids, not content, travel; results are not kept: the ledger is the truth."""
     config = current_settings()
@@ -161,7 +172,7 @@ def configuration() -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_routes": [chain.route],
-        "task_default_queue": chain.RECONCILE_QUEUE,
+        "task_default_queue": chain.NO_QUEUE,
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
         # Who sent a task nobody asks; that it was received, Flower hears from the worker
@@ -170,25 +181,13 @@ def configuration() -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # After a lost connection the slots say how much a worker takes, as before it
         "worker_enable_prefetch_count_reduction": False,
-        # In memory: what beat would keep in a file is a time by this host's clock
-        "beat_scheduler": "celery.beat:Scheduler",
-        "beat_schedule": {
-            "reconcile": {
-                "task": chain.RECONCILE,
-                "schedule": schedule(config.drakcelery.times.reconcile, nowfun=_steady),
-            }
-        },
     }
-
-
-def _steady() -> datetime:
-    """A time that runs on evenly while somebody sets this host's clock right."""
-    return datetime.fromtimestamp(time.monotonic(), tz=UTC)
 
 
 app = Celery("drakcelery", amqp="drakcelery.brokers:AMQP", control="drakcelery.monitoring.mailbox:Control")
 app.add_defaults(configuration)
 
+ground.Household.ask_broker = staticmethod(ask_broker)
 ground.Ground.site = gate.Gate.site = staticmethod(site)
 ground.Ground.send = gate.Gate.send = staticmethod(lambda record: send(site().ledger, record))
 app.steps["worker"].update((ground.Ground, ground.Household))
@@ -237,16 +236,6 @@ def upload(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | No
 def publish(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """The analysis task goes out and the sample task is finished, in one transaction."""
     return _perform(self, Stage.PUBLISH, message)
-
-
-@app.task(name=chain.RECONCILE)
-def reconcile_now() -> dict[str, int]:
-    """Compare the ledger with Karton and mend what is amiss; beat sends it."""
-    config = current_settings()
-    ledger = make_ledger(config)
-    if not reconcile.take_turn(ledger):
-        return {}
-    return reconcile.Reconciler(ledger=ledger, settings=config, send=functools.partial(send, ledger)).run()
 
 
 @setup_logging.connect

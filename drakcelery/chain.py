@@ -13,8 +13,10 @@ from drakcelery.analysis import Analysis, Place, Stage, Step
 from drakcelery.records import HostStatus
 
 ORDER = tuple(Stage)
-RECONCILE = "drakcelery.reconcile"
-RECONCILE_QUEUE = "drak.reconcile"
+NO_QUEUE = "drak.none"
+"""Celery's default queue, to which nothing is sent: each message has a stage, and each stage a queue."""
+LEFT_OVER_QUEUE = "drak.reconcile"
+"""What the ``drakcelery beat`` of earlier versions sends to; nobody consumes it any more."""
 
 
 def task_name(stage: Stage) -> str:
@@ -62,7 +64,7 @@ def route(
     """Celery's router: the queue follows from the message, so a re-sent step finds its way as well."""
     stage = next((stage for stage in ORDER if task_name(stage) == name), None)
     if stage is None:
-        return {"queue": RECONCILE_QUEUE} if name == RECONCILE else None
+        return None
     return {"queue": queue_of(stage, Step.parse(dict(args[0])))}
 
 

@@ -82,7 +82,7 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
         DrakceleryError: the stack did not come up, or the analysis was not published; says why.
     """
     sample = sample or default_sample()
-    console.print("[bold]Starting[/] Valkey, SeaweedFS, karton-system, ingress, workers, beat and Flower …")
+    console.print("[bold]Starting[/] Valkey, SeaweedFS, karton-system, ingress, workers and Flower …")
     with (
         tempfile.TemporaryDirectory(prefix="drakcelery-demo-") as data_dir,
         background(Path(data_dir), overrides={"drakcelery": {"log_format": "json"}}) as stack,

@@ -18,6 +18,7 @@ import redis
 
 from drakcelery import lifesigns, redistime
 from drakcelery.analysis import Place
+from drakcelery.lifesigns import Watch
 from drakcelery.records import HostStatus
 from drakcelery.rooms import Rooms
 
@@ -104,19 +105,23 @@ class Fleet:
                 places[Place.parse(name)] = seen
         return places
 
-    def offline(self, place: Place) -> float:
-        """For how many seconds nobody has had *place*; 0 while a host may have it. At most :data:`MEMORY`."""
-        return self.silences([place])[place]
+    def offline(self, place: Place, watch: Watch) -> float:
+        """For how many seconds of *watch* nobody has had *place*; 0 while a host may have it.
 
-    def silences(self, wanted: Iterable[Place]) -> dict[Place, float]:
+        At most :data:`MEMORY`. What nobody watched counts as little as what no host could say meanwhile.
+        """
+        return self.silences([place], watch)[place]
+
+    def silences(self, wanted: Iterable[Place], watch: Watch) -> dict[Place, float]:
         """As :meth:`offline`, for many places."""
+        gone = lifesigns.DEFAULT.host
+        if watch.lasts <= gone:  # a host that was cut off with us may be about to say that it is there
+            return dict.fromkeys(wanted, 0.0)
         seen: dict[Place, float] = {}
         for place, at in self.places().items():
             for within in (place, Place(profile=place.profile)):
                 seen[within] = max(at, seen.get(within, 0.0))
-        now = redistime.now(self._redis)
-        silent = {place: now - seen.get(place, 0.0) for place in wanted}
-        gone = lifesigns.DEFAULT.host
+        silent = {place: watch.watched(seen.get(place, 0.0)) for place in wanted}
         return {place: min(since, MEMORY) if since > gone else 0.0 for place, since in silent.items()}
 
 

@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 
 from drakcelery import visibility
 from drakcelery.analysis import Fault, Stage, Step
-from drakcelery.chain import prepare_queue, task_name
+from drakcelery.chain import LEFT_OVER_QUEUE, prepare_queue, task_name
 from drakcelery.ground import Ground, Household, is_vm_worker
 from drakcelery.janitor import tell
 from drakcelery.logs import about
@@ -46,6 +46,8 @@ SLOT_HEADER = "drak_slot"
 """Message header that tells the pool process which slot was claimed for it."""
 SYNC_SECONDS = 0.5
 """How soon a slot that came free opens its queues, where nothing else told."""
+SWEEP_SECONDS = 3600.0
+"""How often what a ``beat`` of an earlier version has sent is thrown away: some 360 messages."""
 Settle = Callable[..., Any]
 
 
@@ -63,6 +65,7 @@ class Gate(bootsteps.StartStopStep):
         self.enabled = is_vm_worker(parent.hostname)
         parent.drak_gate = self
         self._timer: Any = None
+        self._sweeper: Any = None
         self._lookahead: Lookahead | None = None
         self._clock = SlotClock()
 
@@ -79,6 +82,8 @@ class Gate(bootsteps.StartStopStep):
             self._lookahead = Lookahead(site, functools.partial(self._waiting, channel))
             self._lookahead.start()
         self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.look)
+        self._sweeper = parent.timer.call_repeatedly(SWEEP_SECONDS, drop_left_over, (parent.connection,))
+        parent.timer.call_after(0, drop_left_over, (parent.connection,))
         # Once the event loop runs: RabbitMQ delivers at once, and before that nobody takes a message
         parent.timer.call_after(0, self.look)
 
@@ -92,6 +97,7 @@ class Gate(bootsteps.StartStopStep):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._sweeper.cancel()
         if self._lookahead is not None:
             self._lookahead.stop()
             self._lookahead = None
@@ -198,6 +204,21 @@ class Gate(bootsteps.StartStopStep):
                     )
                 )
         self.sync()
+
+
+def drop_left_over(connection: Any) -> None:
+    """Throw away what a ``drakcelery beat`` that still runs has sent, or it would grow for ever.
+
+    Workers of its version do without it while others reconcile; with RabbitMQ, their queue is left to them.
+    """
+    try:
+        with connection.channel() as channel:
+            if isinstance(channel, visibility.Prompt):
+                channel.queue_purge(LEFT_OVER_QUEUE)
+            else:
+                channel.queue_delete(LEFT_OVER_QUEUE, if_unused=True)
+    except (*connection.connection_errors, *connection.channel_errors) as error:
+        log.debug("left_over_queue_kept", error=str(error))
 
 
 class Request(request.Request):

@@ -19,6 +19,8 @@ from drakcelery.hostlock import sole_worker
 from drakcelery.janitor import Janitor, clear_host
 from drakcelery.monitoring import exposition, tracing
 from drakcelery.records import Record
+from drakcelery.recovery.duty import Duty
+from drakcelery.recovery.reconcile import AskBroker
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
 from drakcelery.stages import Site
 from drakcelery.workspace import Ahead
@@ -109,7 +111,9 @@ class Household(bootsteps.StartStopStep):
     """
 
     requires = ("celery.worker.components:Pool",)  # its processes are forked before there are threads
+    ask_broker: AskBroker
     _janitor: Janitor | None = None
+    _duty: Duty | None = None
 
     def __init__(self, parent: Any, **_: Any) -> None:
         """*parent* is the worker."""
@@ -124,11 +128,17 @@ class Household(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called once, before the worker asks its broker for the first time."""
-        Household._janitor = Janitor(Ground.site(), Ground.send)
+        site = Ground.site()
+        Household._janitor = Janitor(site, Ground.send)
         Household._janitor.start()
+        Household._duty = Duty(site.ledger, site.settings, send=Ground.send, ask_broker=type(self).ask_broker)
+        Household._duty.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called when the worker ends: its guests may finish, but nobody is to count on its slots."""
+        if self._duty is not None:
+            self._duty.stop()
+            Household._duty = None
         if self._janitor is not None:
             self._janitor.stop()
             Household._janitor = None

@@ -40,12 +40,13 @@ from drakcelery.errors import (
 from drakcelery.faults import reach
 from drakcelery.filetype import describe
 from drakcelery.fleet import Sight, nobody_came
-from drakcelery.intake import Intake, Stretch
+from drakcelery.intake import NOBODYS, Intake, Stretch
 from drakcelery.karton import reading
 from drakcelery.karton.text import storable
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment
+from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import Record
@@ -141,7 +142,9 @@ class Ingress:
                     checked = time.monotonic()
                     if not self._bound(bind):
                         return
-                    for part in (self._adopt, self._try_again, self._give_up, self._withdraw):
+                    watch = self.ledger.watch()
+                    adopt, give_up = partial(self._adopt, watch), partial(self._give_up, watch)
+                    for part in (adopt, self._try_again, give_up, self._withdraw):
                         self._safely(part)
                 searching = self._safely(partial(next, search, False))
                 turn = self._safely(self.work) or Turn.FAILED
@@ -167,7 +170,8 @@ class Ingress:
         except Exception as error:
             if concerns_all(error):
                 raise
-            log.exception("part_failed", part=getattr(part, "__name__", "?"))
+            name = getattr(getattr(part, "func", part), "__name__", "?")
+            log.exception("part_failed", part=name)
             return None
 
     def work(self) -> Turn:
@@ -438,9 +442,13 @@ class Ingress:
                     self.intake.adopt(task_uid)
             yield True
 
-    def _adopt(self) -> None:
-        """Handle what an ingress that died has taken, and what was left while S3 was away."""
-        left = self.intake.inbox(older_than=self.ledger.times.orphan)
+    def _adopt(self, watch: Watch) -> None:
+        """Handle what an ingress that died has taken, and what was left while S3 was away.
+
+        Who took something just before Redis went away has as long as ever to go on with it.
+        """
+        patience = self.ledger.times.orphan
+        left = self.intake.inbox(before=watch.now - patience if watch.lasts > patience else NOBODYS)
         for begin in range(0, len(left), BATCH):
             some = left[begin : begin + BATCH]
             for task_uid in some:
@@ -457,15 +465,15 @@ class Ingress:
         ours = [task_uid for task_uid in due if self.intake.take_back(task_uid)]
         self._handle(ours, self._sight.rooms().beside(self.intake.in_flight()))
 
-    def _give_up(self) -> None:
-        """Refuse what has waited for too long for a profile or host that is offline."""
+    def _give_up(self, watch: Watch) -> None:
+        """Refuse what has waited, while somebody watched, for too long for what is offline."""
         patience = self.settings.drakcelery.offline_patience
         places = self.intake.places()
         self._lines.begin()
-        for place, offline in (self.ledger.fleet.silences(places) if places else {}).items():
+        for place, offline in (self.ledger.fleet.silences(places, watch) if places else {}).items():
             if offline <= patience:
                 continue
-            before = self.ledger.now() - patience
+            before = watch.ago(patience)
             for task_uid in self.intake.waiting(place, before=before, most=GIVE_UP_AT_ONCE):
                 if not self._lines.skips(task_uid):
                     with self._lines.item(task_uid):

@@ -17,6 +17,7 @@ Keys:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -52,6 +53,8 @@ URGENCY = {TaskPriority.HIGH: 1, TaskPriority.NORMAL: 2, TaskPriority.LOW: 3}
 RANK = 1e13
 """Score of a line: urgency times this, and the time in ms."""
 _LOWS = tuple(urgency * RANK for urgency in URGENCY.values())
+NOBODYS = 0.0
+"""Since when a task is in the inbox that no ingress has put there."""
 NAMED = 2000
 """So many tasks of all lines together are named, however many lines there are."""
 
@@ -186,14 +189,13 @@ class Intake:
         """How many live analyses each place has."""
         return _counts(self.redis.hgetall(INFLIGHT))
 
-    def inbox(self, *, older_than: float = 0) -> list[str]:
-        """Karton uids of accepted tasks that nobody has dealt with for *older_than* seconds."""
-        oldest = redistime.now(self.redis) - older_than
-        return cast("list[str]", self.redis.zrangebyscore(INBOX, "-inf", oldest))
+    def inbox(self, *, before: float = math.inf) -> list[str]:
+        """Karton uids of accepted tasks that nobody has dealt with since *before* (by Redis' clock)."""
+        return cast("list[str]", self.redis.zrangebyscore(INBOX, "-inf", before))
 
     def adopt(self, task_uid: str) -> None:
         """Put a task that is in nobody's hands into the inbox, where it counts as left there long ago."""
-        self.redis.zadd(INBOX, {task_uid: 0}, nx=True)
+        self.redis.zadd(INBOX, {task_uid: NOBODYS}, nx=True)
 
     def set_back(self, task_uid: str) -> None:
         """Look at a task in the inbox after all others there."""

@@ -12,6 +12,8 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.engines import Engine, end_guest
+from drakcelery.ledger import Standing
+from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.isolation import Isolation
@@ -25,8 +27,34 @@ log = structlog.get_logger(__name__)
 
 SYNC_SECONDS = 0.5
 """How soon a slot that was left dirty is looked at, and a change is reported."""
+ABSENT_SECONDS = 24 * 3600.0
+"""For so long files are kept whose analysis the ledger does not know."""
+Holder = tuple[str, int]
+"""An attempt: uid and number."""
 LOOK_SECONDS = 5.0
 """How often it looks for what is not urgent, and tries again to end a guest. No sooner than it reports."""
+
+
+class Absent:
+    """Attempts that have files or a guest here and no record in Redis, and for how long that was watched.
+
+    An empty Redis, or another one than yesterday's, must not cost what the hosts still have: who restores its
+    data finds it all there. Where the watch has a break, the time counts anew.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[Holder, float] = {}
+
+    def lasts(self, holder: Holder, watch: Watch) -> float:
+        """For how many seconds of an uninterrupted *watch* there was no record of it."""
+        if holder not in self._since:
+            log.warning("record_absent", uid=holder[0], attempt=holder[1], kept=ABSENT_SECONDS)
+        self._since[holder] = max(self._since.get(holder, watch.now), watch.since)
+        return watch.now - self._since[holder]
+
+    def forget(self, holder: Holder) -> None:
+        """It has one."""
+        self._since.pop(holder, None)
 
 
 def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> list[Slot]:
@@ -63,6 +91,7 @@ class Janitor(threading.Thread):
         self._woken = threading.Event()
         self._ending: dict[str, threading.Thread] = {}
         self._isolation = Isolation(site.ledger.quarantine, where="janitor")
+        self._absent = Absent()
 
     def stop(self) -> None:
         """End soon. The host is taken off the list, so that nobody counts on its slots."""
@@ -148,15 +177,27 @@ class Janitor(threading.Thread):
         except (RedisError, OperationalError, OSError) as error:
             log.warning("not_looked_after", error=str(error))
 
-    def _look_at_slot(self, slot: Slot, holder: tuple[str, int]) -> None:
-        if not self._site.ledger.is_current(*holder):
+    def _look_at_slot(self, slot: Slot, holder: Holder) -> None:
+        if self._is_stale(holder, is_idle=slot.state is SlotState.READY):
             log.warning("stale_holder", slot=slot.name, uid=slot.uid, attempt=slot.attempt)
             self._site.slots.soil(*holder)
 
     def _look_at_workspace(self, workspace: Workspace, uid: str, attempt: int) -> None:
-        if not self._site.ledger.is_current(uid, attempt):
+        if self._is_stale((uid, attempt)):
             workspace.remove()
             log.info("workspace_removed", uid=uid, attempt=attempt)
+
+    def _is_stale(self, holder: Holder, *, is_idle: bool = False) -> bool:
+        """Whether an attempt is not the current one, or was absent for so long that it will not come back.
+
+        *is_idle*: it is a restored guest that nobody works with, which costs a slot and little to do anew.
+        """
+        standing = self._site.ledger.standing(*holder)
+        if standing is not Standing.UNKNOWN:
+            self._absent.forget(holder)
+            return standing is Standing.STALE
+        patience = self._site.ledger.times.lost if is_idle else ABSENT_SECONDS
+        return self._absent.lasts(holder, self._site.ledger.watch()) > patience
 
     def _hand_over(self) -> None:
         """What was sent here by preference goes elsewhere, once all who send know that we take nothing."""

@@ -33,20 +33,15 @@ def vm_command(settings: Settings) -> list[str]:
 
 
 def io_command(settings: Settings) -> list[str]:
-    """``celery worker`` for the stages that need files only, and for reconcile."""
+    """``celery worker`` for the stages that need files only."""
     host = settings.drakcelery.host
     return [
         "worker",
         f"--hostname=io@{host}",
-        f"--queues={chain.io_queue(host)},{chain.RECONCILE_QUEUE}",
+        f"--queues={chain.io_queue(host)}",
         f"--concurrency={IO_PROCESSES}",
         *CELERY_OPTIONS,
     ]
-
-
-def beat_command(settings: Settings) -> list[str]:  # noqa: ARG001 all commands are made alike
-    """``celery beat``."""
-    return ["beat", "--pidfile="]
 
 
 def flower_command(settings: Settings) -> list[str]:  # noqa: ARG001 all commands are made alike
@@ -57,7 +52,6 @@ def flower_command(settings: Settings) -> list[str]:  # noqa: ARG001 all command
 COMMANDS: dict[str, Callable[[Settings], list[str]]] = {
     "vm": vm_command,
     "io": io_command,
-    "beat": beat_command,
     "flower": flower_command,
 }
 

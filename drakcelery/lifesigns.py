@@ -7,6 +7,8 @@ between them holds for every lease, and a shorter one buys a sooner recovery wit
   counts as gone, messages are renewed nine times before they are delivered to somebody else.
 * A connection that hangs is given up while there is time left to renew the messages by another one.
 * A message comes back when its claim counts as silent: earlier, the ledger would send it away.
+* Who judges hears all the time: he notes it twice before his watch counts as interrupted; and an outage that
+  goes unnoticed is over, with all who were cut off back, before anybody counts as lost.
 * Whoever judges a host, a claim or a message goes by Redis' clock, and by the silence that its worker has
   promised to keep within, which is in Redis beside it. So hosts with different leases do each other no harm.
 
@@ -54,6 +56,8 @@ class Times:
     """Until a connection to the broker that hangs is given up (20; 3.3)."""
     retry: float
     """The longest pause before a patient client tries Redis again (10; 1.7)."""
+    pause: float
+    """Longest between two notes of a watch that has no break (15; 2.5)."""
 
 
 def times_of(lease: float) -> Times:
@@ -72,7 +76,39 @@ def times_of(lease: float) -> Times:
         visibility=lease * 3 / 2,
         connection=lease * 2 / 3,
         retry=lease / 3,
+        pause=lease / 2,
     )
 
 
 DEFAULT = times_of(LONGEST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What can be said of silence now. Times are UNIX times by Redis' clock."""
+
+    now: float
+    since: float
+    """When the watch began that has had no break."""
+    gaps: tuple[tuple[float, float], ...] = ()
+    """(from, to) of the stretches in which nobody watched, oldest first."""
+
+    @property
+    def lasts(self) -> float:
+        """For how many seconds it has had no break."""
+        return self.now - self.since
+
+    def watched(self, sign: float) -> float:
+        """For how many seconds there was nothing since *sign*, those left out in which nobody watched."""
+        missed = sum(end - max(begin, sign) for begin, end in self.gaps if end > sign)
+        return max(0.0, self.now - sign - missed)
+
+    def ago(self, seconds: float) -> float:
+        """The time since which nobody has watched for more than *seconds*."""
+        at = self.now
+        for begin, end in reversed(self.gaps):
+            if at - end >= seconds:
+                break
+            seconds -= max(0.0, at - end)
+            at = begin
+        return at - seconds

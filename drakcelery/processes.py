@@ -11,7 +11,7 @@ import structlog
 from karton.system import SystemService
 
 from drakcelery import faults, logs
-from drakcelery.celery import make_intake, make_ledger, make_storage, send, use
+from drakcelery.celery import ask_broker, make_intake, make_ledger, make_storage, send, use
 from drakcelery.errors import SettingsError
 from drakcelery.ingress import Ingress
 from drakcelery.ledger.deployment import Deployment
@@ -19,6 +19,7 @@ from drakcelery.monitoring import census, tracing
 from drakcelery.notices import Notices
 from drakcelery.notifications import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
 from drakcelery.pipeline import karton_config
+from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings, fault_plan
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,10 @@ def run_ingress(settings: Settings) -> None:
     ledger = make_ledger(settings, name=settings.drakrun.identity)
     Deployment(ledger.redis, ledger.identity).claim()
     notifier = _notifier(settings, Notices(ledger.redis), stop)
+    # On connections of its own, without Karton's name
+    mender = make_ledger(settings)
+    duty = Duty(mender, settings, send=functools.partial(send, mender), ask_broker=ask_broker)
+    duty.start()
     Ingress(
         settings=settings,
         ledger=ledger,
@@ -45,6 +50,7 @@ def run_ingress(settings: Settings) -> None:
         storage=make_storage(settings),
         send=functools.partial(send, ledger),
     ).run(stop)
+    duty.stop()
     tracing.stop()
     if notifier is not None:
         stop.set()

@@ -91,9 +91,13 @@ class Record(Value):
         """When anything about this analysis was last heard."""
         return max(self.updated, self.beat or 0)
 
-    def is_silent(self, now: float, *, after: float) -> bool:
-        """Whether nothing was heard for longer than *after* seconds, and than a claim on it may be silent."""
-        return now - self.last_sign > max(after, self.silence if self.busy else 0)
+    def is_silent(self, now: float, *, after: float, heard_since: float) -> bool:
+        """Whether nothing was heard for longer than *after* seconds, and than a claim on it may be silent.
+
+        What somebody could have heard, that is: nobody listened before *heard_since*.
+        """
+        silent = now - max(self.last_sign, heard_since)
+        return silent > max(after, self.silence if self.busy else 0)
 
     @property
     def error(self) -> str | None:

@@ -6,6 +6,12 @@ whichever host is at it, so one that is an hour ahead takes away what all others
 hour behind loses its own at once. Here both are Redis' own time. And what is noted of a message is the time
 until which it is its worker's: by that worker's visibility timeout, not by that of whoever looks.
 
+What nobody renewed is given back only by who has heard the broker without a break for as long as a worker
+has to renew it (:class:`Listening`): after an outage, whoever is back first would take it for others' end.
+
+A broker that is demoted to a replica takes no messages until it is promoted: it counts as away. That is how a
+failover looks from here: ``UNBLOCKED`` for who waits, ``READONLY`` for who sends.
+
 A peer that is gone without a word (a cable, a firewall, a host without power) is noticed by the kernel, by
 redis-py and by kombu, each for the connections that wait in its hands; :func:`options` says how soon.
 """
@@ -13,7 +19,9 @@ redis-py and by kombu, each for the connections that wait in its hands; :func:`o
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -21,10 +29,14 @@ import kombu
 import structlog
 from amqp.exceptions import RecoverableConnectionError
 from kombu import connection
+from kombu.exceptions import OperationalError
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
+from redis.exceptions import ConnectionError as LostConnection
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from drakcelery import redistime
+from drakcelery.ledger.watch import ServerId
 from drakcelery.lifesigns import Times
 from drakcelery.misfits import Tolerant
 
@@ -58,8 +70,40 @@ def options(times: Times) -> dict[str, Any]:
 
 CLOCK_SECONDS = 5.0
 """How often Redis' clock is read."""
+RETRY_SECONDS = 3
+"""The longest pause before a lost broker is tried again (kombu: 30 s, when others count as dead already)."""
+REPLICA = "slave"
+"""What INFO calls it."""
 AT_ONCE = 0.001
 """Seconds. A BRPOP with the timeout 0 would wait for ever."""
+
+
+class Listening:
+    """Since when this process has heard the broker without a break, whatever became of its connections."""
+
+    def __init__(self) -> None:
+        self._server = ServerId()
+        self._heard = -float("inf")
+        self._told = 0.0
+        self._since = 0.0
+
+    def note(self, client: Any, *, told: float, pause: float) -> float:
+        """Note that the broker is heard, whose clock says *told*; returns for how many seconds it has been.
+
+        A break is a longer *pause*, another server (or its role), and a clock that was set.
+        """
+        server, now = ServerId.of(client), time.monotonic()
+        passed = now - self._heard
+        if passed > pause or abs(told - self._told - passed) > pause or server != self._server:
+            self._since = now
+        self._server, self._heard, self._told = server, now, told
+        return now - self._since
+
+
+@functools.cache
+def listening_to(address: str) -> Listening:  # noqa: ARG001 there is one for each
+    """That of this process to the broker at *address*."""
+    return Listening()
 
 
 class QoS(redis.QoS):
@@ -98,13 +142,17 @@ class QoS(redis.QoS):
         return len(tags)
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002 kombu's signature
-        """Put back into its queue what nobody renewed in time.
+        """Put back into its queue what nobody renewed in time, though they could.
 
         Two who do it at once do no harm, and so nobody has to hold kombu's lock, which one who is cut off
         would keep for minutes: each message is put back in a transaction.
         """
         with self.channel.conn_or_acquire() as client:
             now = self._clock.now(client)
+            patience = float(self.visibility_timeout)
+            address = self.channel.connection.client.as_uri()  # type: ignore[union-attr] # it is connected
+            if listening_to(address).note(client, told=now, pause=patience / 3) < patience:
+                return
             tags = client.zrange(self.unacked_index_key, now, "-inf", desc=True, byscore=True)
             for tag in tags:
                 self.restore_by_tag(tag, client)
@@ -124,6 +172,30 @@ class _Fenced(virtual.Channel):
         if self.connection is None:
             raise RecoverableConnectionError("the channel was closed meanwhile")
         return super().basic_publish(message, exchange, routing_key, **more)
+
+
+class _Writable(redis.Channel):
+    """A channel to a Redis that takes what is sent."""
+
+    _disconnect_pools: Callable[[], None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As kombu's. Raises :class:`redis.exceptions.ConnectionError` where the server is a replica."""
+        super().__init__(*args, **kwargs)
+        if ServerId.of(self.client).role == REPLICA:
+            self.connection.cycle.discard(self)  # type: ignore[union-attr] # the stubs have virtual's in mind
+            self._disconnect_pools()
+            raise LostConnection("this Redis is a replica: it takes no messages until it is promoted")
+
+    def _brpop_read(self, **options: Any) -> Any:
+        """As kombu's. A server that is demoted meanwhile ends it by an error of its own."""
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc] # the stubs lack it
+        except ResponseError as error:
+            if not str(error).startswith("UNBLOCKED"):
+                raise
+            self.client.connection.disconnect()
+            raise LostConnection(str(error)) from error
 
 
 class _Thrifty(redis.Channel):
@@ -174,13 +246,13 @@ class Prompt(Tolerant):
         return [message for one in raw if (message := self.show(one)) is not None]
 
 
-class Channel(_Fenced, _Thrifty, Prompt, redis.Channel):
+class Channel(_Fenced, _Writable, _Thrifty, Prompt, redis.Channel):
     """kombu's, with the above."""
 
     QoS = QoS
 
 
-class SentinelChannel(_Fenced, _Thrifty, Prompt, redis.SentinelChannel):
+class SentinelChannel(_Fenced, _Writable, _Thrifty, Prompt, redis.SentinelChannel):
     """As above, for a Redis behind Sentinel."""
 
     QoS = QoS
@@ -190,12 +262,14 @@ class Transport(redis.Transport):
     """kombu's, with the above."""
 
     Channel = Channel
+    connection_errors = (*redis.Transport.connection_errors, ReadOnlyError)
 
 
 class SentinelTransport(redis.SentinelTransport):
     """As above, for a Redis behind Sentinel."""
 
     Channel = SentinelChannel
+    connection_errors = Transport.connection_errors
 
 
 class Connection(kombu.Connection):
@@ -209,6 +283,10 @@ class Connection(kombu.Connection):
         """The class of the transport."""
         ours = {"redis": Transport, "rediss": Transport, "sentinel": SentinelTransport}
         return ours.get(self.transport_cls) or super().get_transport_cls()
+
+    def ensure_connection(self, *args: Any, **more: Any) -> Any:
+        """As kombu's, with shorter pauses."""
+        return super().ensure_connection(*args, **{"interval_max": RETRY_SECONDS, **more})
 
     def Pool(self, limit: int | None = None, **_: Any) -> ConnectionPool:  # noqa: N802 kombu's name
         """A pool of such connections."""
@@ -226,3 +304,19 @@ class ConnectionPool(connection.ConnectionPool):
         """One more connection."""
         parameters = dict(self.connection._info(resolve=False))  # noqa: SLF001 as kombu's own
         return PooledConnection(self, **parameters)  # type: ignore[arg-type] # the stubs do not know its own
+
+
+def broker_of(connection: kombu.Connection) -> ServerId:
+    """Which broker answers; no more is known of one that is not Redis.
+
+    Raises:
+        kombu.exceptions.OperationalError: it does not.
+    """
+    channel = connection.default_channel
+    if not isinstance(channel, Prompt):
+        return ServerId()
+    try:
+        with channel.conn_or_acquire() as client:
+            return ServerId.of(client)
+    except connection.connection_errors as error:
+        raise OperationalError(str(error)) from error

@@ -8,6 +8,7 @@ from drakcelery import contract
 from drakcelery.analysis import Analysis
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger, task_key
+from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.records import Record
 
 
@@ -24,3 +25,14 @@ def open_analysis(ledger: Ledger, analysis: Analysis) -> Record:
     record = intake_of(ledger).open(analysis, started, limit=1000, read=str(read or ""))
     assert record is not None
     return record
+
+
+def watched(ledger: Ledger, *, seconds: float) -> None:
+    """Let Redis and the broker have been heard for so long without a break."""
+    for key in (WATCH, BROKER_WATCH):
+        ledger.redis.delete(key, f"{key}:gaps")
+    ledger.watch()
+    ledger.watch_broker(ServerId())
+    for key in (WATCH, BROKER_WATCH):
+        ledger.redis.hset(key, "since", f"{ledger.now() - seconds:.6f}")
+        ledger.redis.delete(f"{key}:gaps")

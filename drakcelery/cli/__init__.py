@@ -36,7 +36,6 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Processes": {
         "ingress": "karton_roles:ingress",
         "worker": "roles:worker",
-        "beat": "roles:beat",
         "flower": "roles:flower",
         "system": "karton_roles:system",
     },

@@ -31,13 +31,6 @@ def worker_io(config: Path | None, data_dir: Path | None) -> None:
 
 @click.command()
 @with_settings
-def beat(config: Path | None, data_dir: Path | None) -> None:
-    """Send reconcile every ten seconds."""
-    launch.become_celery("beat", read_settings(config, data_dir))
-
-
-@click.command()
-@with_settings
 def flower(config: Path | None, data_dir: Path | None) -> None:
     """Serve Flower, where [flower] says."""
     launch.become_celery("flower", read_settings(config, data_dir))

@@ -194,7 +194,7 @@ def _engine(root: Path, ours: Settings, services: Iterable[str]) -> str:
 def _roles(wish: Wish, ours: Settings, *, hosts_vms: bool, runs_system: bool) -> list[str]:
     if wish.only:
         return [role for role in ROLES if role in wish.only]
-    wanted = {"ingress", "beat", "flower"}
+    wanted = {"ingress", "flower"}
     wanted |= {"vm", "io"} if hosts_vms and ours.slots else set()
     wanted |= {"system"} if runs_system else set()
     return [role for role in ROLES if role in wanted]

@@ -79,7 +79,6 @@ ROLES = {
             stop_seconds=IO_STOP,
             keeps_state=True,
         ),
-        Role(name="beat", description="reconcile's clock", command="beat", stop_seconds=30, keeps_state=True),
         Role(name="flower", description="Flower, Celery's web page", command="flower", stop_seconds=30),
         Role(name="system", description="karton-system", command="system", stop_seconds=60),
     )

@@ -137,7 +137,7 @@ def _setting(subject: Subject, name: str) -> str | None:
 
 
 def _may_not_ask(command: str) -> Verdict:
-    return skipped(f"this user of Redis may not use {command}, which drakcelery itself does not need")
+    return skipped(f"this user of Redis may not use {command}: see redis.rights")
 
 
 CHECKS = (

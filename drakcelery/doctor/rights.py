@@ -19,7 +19,7 @@ from karton.core.backend import (
 from karton.core.task import TaskPriority
 from redis.exceptions import NoPermissionError, ResponseError
 
-from drakcelery.chain import RECONCILE_QUEUE
+from drakcelery.chain import io_queue
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
 from drakcelery.doctor.subject import Subject, redis_client
 from drakcelery.fleet import FLEET, io_key
@@ -36,7 +36,9 @@ from drakcelery.ledger import (
     task_key,
 )
 from drakcelery.ledger.names import lease_key
+from drakcelery.ledger.watch import WATCH
 from drakcelery.notices import DEAD
+from drakcelery.recovery.duty import TURN
 
 NOBODY = "drakcelery-doctor"
 """Stands for any uid; there is no task, analysis or worker of this name."""
@@ -72,7 +74,11 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
         *(("LPUSH", _LESSONS, ""), ("LTRIM", _LESSONS, "0", "0"), ("LRANGE", _LESSONS, "0", "0")),
         *(("SISMEMBER", NOTICES_WANTED, "FAILED"), ("SADD", NOTICES_WANTED, "FAILED")),
         *(("ZADD", NOTICES, "1", NOBODY), ("HINCRBY", NOTICE_COUNTS, "sent", "1"), ("LPUSH", DEAD, "")),
-        *(("ZCOUNT", _LINE, "0", "1"), ("LLEN", queue)),
+        *(("ZCOUNT", _LINE, "0", "1"), ("LLEN", queue), ("LREM", queue, "1", NOBODY)),
+        *(("INFO", "server"), ("HMGET", WATCH, "since"), ("HSET", WATCH, "since", "")),
+        *(("EXPIRE", WATCH, "60"), ("GET", TURN), ("SET", TURN, "", "NX"), ("PEXPIRE", TURN, "60")),
+        *(("ZADD", _GAPS, "1", NOBODY), ("ZREMRANGEBYSCORE", _GAPS, "0", "0")),
+        *(("ZREMRANGEBYRANK", _GAPS, "0", "0"), ("ZRANGE", _GAPS, "0", "0")),
         *(("HGET", KARTON_BINDS_HSET, identity), ("HSET", KARTON_BINDS_HSET, identity, "")),
         *(("HEXISTS", KARTON_BINDS_HSET, identity), ("HGETALL", KARTON_BINDS_HSET)),
     )
@@ -80,13 +86,15 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
 
 _LINE = f"{WAITING}:{NOBODY}"
 _NAME = lease_key(NOBODY)
+_GAPS = f"{WATCH}:gaps"
 _LESSONS = f"drak:durations:{NOBODY}"
 _METRICS = (KartonMetrics.TASK_CONSUMED, KartonMetrics.TASK_CRASHED, KartonMetrics.TASK_PRODUCED)
 
 
 def broker_commands() -> tuple[Command, ...]:
     """What kombu 5.7 does in the broker's database (read in ``kombu.transport.redis``)."""
-    queue, bound, channel = RECONCILE_QUEUE, f"_kombu.binding.{RECONCILE_QUEUE}", "/0.celery.pidbox"
+    queue, channel = io_queue(NOBODY), "/0.celery.pidbox"
+    bound = f"_kombu.binding.{queue}"
     return (
         *(("BRPOP", queue, "1"), ("RPOP", queue), ("LPUSH", queue, ""), ("RPUSH", queue, "")),
         *(("LLEN", queue), ("LRANGE", queue, "0", "0"), ("DEL", queue), ("EXISTS", queue)),
@@ -94,7 +102,7 @@ def broker_commands() -> tuple[Command, ...]:
         *(("SADD", bound, NOBODY), ("SREM", bound, NOBODY), ("SMEMBERS", bound)),
         *(("HSET", "unacked", NOBODY, ""), ("HGET", "unacked", NOBODY), ("HDEL", "unacked", NOBODY)),
         *(("ZADD", "unacked_index", "1", NOBODY), ("ZREM", "unacked_index", NOBODY)),
-        *(("ZRANGE", "unacked_index", "1", "-inf", "BYSCORE", "REV"), ("TIME",)),
+        *(("ZRANGE", "unacked_index", "1", "-inf", "BYSCORE", "REV"), ("TIME",), ("INFO", "server")),
         ("EVALSHA", "0" * 40, "1", bound),
         ("PUBLISH", channel, ""),
     )
@@ -127,7 +135,7 @@ def sentence(commands: Sequence[Command]) -> str:
     by_key: dict[str, list[str]] = {}
     for name, *words in commands:
         place = 2 if name == "EVALSHA" else 0
-        key = "" if name in ("SCRIPT", "SCAN") or len(words) <= place else words[place]
+        key = "" if name in ("SCRIPT", "SCAN", "INFO") or len(words) <= place else words[place]
         by_key.setdefault(key, []).append(name)
     return "; ".join(", ".join(names) + (f" on {key}" if key else "") for key, names in by_key.items())
 
@@ -171,8 +179,8 @@ CHECKS = (
     Check(
         name="redis.rights",
         what="this user of Redis may do what drakcelery does with Karton's keys and its own",
-        remedy="redis-cli ACL SETUSER NAME ~karton.* ~drak:* ~IDENTITY +@all -@admin -@dangerous, for the "
-        "user of [redis] username.",
+        remedy="redis-cli ACL SETUSER NAME ~karton.* ~drak:* ~IDENTITY +@all -@admin -@dangerous +info, for "
+        "the user of [redis] username.",
         look=_ledger,
         needs=("redis.reachable",),
     ),
@@ -180,7 +188,7 @@ CHECKS = (
         name="celery.rights",
         what="this user of Redis may do what Celery does in the broker's database",
         remedy="redis-cli ACL SETUSER NAME ~drak.* ~_kombu.* ~unacked* ~*.pidbox ~celeryev.* &* +@all "
-        "-@admin -@dangerous, for the user of the broker.",
+        "-@admin -@dangerous +info, for the user of the broker.",
         look=_broker,
         needs=("celery.broker",),
     ),

@@ -16,6 +16,7 @@ Whatever ends an analysis queues a notice in the same script, where an ingress w
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -38,7 +39,8 @@ from drakcelery.karton import reading
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.ledger.scripts import load_scripts
-from drakcelery.lifesigns import Times
+from drakcelery.ledger.watch import BROKER_WATCH, MEMORY, MOST_GAPS, WATCH, ServerId, watch_of
+from drakcelery.lifesigns import Times, Watch
 from drakcelery.records import STAGES, Record, parse
 from drakcelery.settings import RedisSection
 
@@ -77,7 +79,7 @@ _AFTER = {**_STATES, Stage.RUN: State.COLLECTING}
 """The state of an analysis whose stage is done. After run no guest runs, whoever else may be waited for."""
 SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "abandon", "postpone", "resend"),
-    *("cancel", "fail", "publish", "linger"),
+    *("cancel", "fail", "publish", "linger", "watch"),
 )
 
 
@@ -116,6 +118,16 @@ def task_key(task_uid: str) -> str:
     return f"{KARTON_TASK_NAMESPACE}:{task_uid}"
 
 
+class Standing(enum.Enum):
+    """What the ledger knows of an attempt."""
+
+    CURRENT = enum.auto()
+    STALE = enum.auto()
+    """The analysis is over, or at another attempt."""
+    UNKNOWN = enum.auto()
+    """There is no record: Redis lost its data, or is another, or the analysis was over long ago."""
+
+
 class Ledger:
     """Every write is a script that compares the attempt inside Redis."""
 
@@ -137,6 +149,18 @@ class Ledger:
     def now(self) -> float:
         """UNIX time by Redis' clock."""
         return redistime.now(self.redis)
+
+    def watch(self) -> Watch:
+        """Note that Redis is heard, and since when; to be called by all who judge by silence."""
+        return self._watch(WATCH, ServerId.of(self.redis))
+
+    def watch_broker(self, server: ServerId) -> Watch:
+        """Note that the broker, which is *server*, answers; to be called by who reconciles."""
+        return self._watch(BROKER_WATCH, server)
+
+    def _watch(self, key: str, server: ServerId) -> Watch:
+        args: list[str | int] = [str(self.times.pause), server.run_id, server.role, MEMORY, MOST_GAPS]
+        return watch_of(self._call("watch", [key, f"{key}:gaps"], args))
 
     # The life of an attempt
 
@@ -207,7 +231,10 @@ class Ledger:
         return record_of(before), float(entered)
 
     def renew(self, uid: str, attempt: int, *, token: str) -> bool:
-        """Show that a delivery is alive. False where it is stale: it should stop what it does."""
+        """Show that a delivery is alive. False where it is stale: it should stop what it does.
+
+        Where there is no record, nothing is known: a Redis that lost its data may get it back.
+        """
         return bool(self._call("renew", [record_key(uid)], [attempt, token]))
 
     def linger(self, uid: str, attempt: int, stage: Stage) -> None:
@@ -397,9 +424,19 @@ class Ledger:
 
     def is_current(self, uid: str, attempt: int) -> bool:
         """Whether *attempt* is what the analysis is at, and the analysis is not over."""
+        return self.standing(uid, attempt) is Standing.CURRENT
+
+    def standing(self, uid: str, attempt: int) -> Standing:
+        """As :meth:`is_current`, but a record that is not there says nothing."""
+        number, state = self._number_and_state(uid)
+        if number is None or state is None:
+            return Standing.UNKNOWN
+        is_current = number == str(attempt) and not State(state).is_over
+        return Standing.CURRENT if is_current else Standing.STALE
+
+    def _number_and_state(self, uid: str) -> tuple[str | None, str | None]:
         values = self.redis.hmget(record_key(uid), ["attempt", "state"])
-        number, state = cast("tuple[str | None, str | None]", tuple(values))
-        return number == str(attempt) and state is not None and not State(state).is_over
+        return cast("tuple[str | None, str | None]", tuple(values))
 
     def live(self) -> Iterator[Record]:
         """Records of all analyses that are not over, oldest first."""

@@ -224,6 +224,8 @@ RECONCILE_RUNS = Counter(
 RECONCILE_ACTIONS = Counter(
     "drakcelery_reconcile_actions", "What reconcile mended", ["action"], registry=WORKER
 )
+for _counted in (ATTEMPTS_FAILED, RECONCILE_RUNS, RECONCILE_ACTIONS):
+    INGRESS.register(_counted)  # which reconciles as well, when it is its turn
 LEASE_AGE = Gauge(
     "drakcelery_lease_age_seconds",
     "Seconds since this worker's messages were renewed with the broker; 0 where that is not needed",

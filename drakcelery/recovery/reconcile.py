@@ -1,19 +1,23 @@
-"""What beat has done every few seconds: the ledger compared with Karton and with what shows life.
+"""What is done every few seconds: the ledger compared with Karton and with what shows life.
 
 Idempotent, and safe in two places at once: whatever it does is claimed in the ledger first. It asks no
-broker: a step is lost when it shows no life though nothing keeps it from being taken up.
+broker what it holds: a step is lost when it shows no life though nothing keeps it from being taken up.
+
+Silence is what was heard while somebody listened (:mod:`drakcelery.ledger.watch`): that of a host or a claim
+counts from when Redis was last away or replaced, that of a message from when the broker was, too.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 import structlog
 from karton.core.task import TaskState
+from kombu.exceptions import OperationalError
 from redis.exceptions import WatchError
 
 from drakcelery.analysis import Fault, Place, Stage, State
@@ -22,21 +26,23 @@ from drakcelery.errors import Superseded, Unreadable
 from drakcelery.fleet import nobody_came
 from drakcelery.karton import reading
 from drakcelery.ledger import AT_ONCE, DUE, Ledger, task_key
+from drakcelery.ledger.watch import ServerId
+from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics, tracing
-from drakcelery.records import HostStatus, Record
+from drakcelery.records import Record
+from drakcelery.recovery.alive import Alive
+from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.takeover import WITH_FILES
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-TURN = "drak:reconciled"
-"""Set in Redis by a run, for a while: what beat, or a second one, asked for meanwhile is done already."""
-TURN_SHARE = 0.8
-"""For how much of the time between two runs."""
 QUEUED_SECONDS = 30
 """After that long in its host's queue a step's message is lost, or its host. It may as well wait for others,
 with a finished run that is not to be done anew: so this goes by no lease, and is longer with each resend."""
+LEASE_OF_SILENCE = 1.5
+"""The lease of who made a claim, by the silence that he promised to keep within."""
 MOST_RESENDS = 5
 """So often a step is sent again before its attempt is given up."""
 RENEWAL_SECONDS = 600
@@ -46,13 +52,8 @@ Send = Callable[[Record], None]
 """Send the current attempt of a record on its way, from the stage that comes next."""
 
 
-def take_turn(ledger: Ledger) -> bool:
-    """Whether a run is due. False where one has begun just now.
-
-    Requests pile up while nobody takes them. They do not expire: the worker's clock would be compared with
-    beat's, so that a worker an hour ahead would do none at all.
-    """
-    return bool(ledger.redis.set(TURN, 1, nx=True, px=int(TURN_SHARE * ledger.times.reconcile * 1000)))
+AskBroker = Callable[[], ServerId]
+"""Ask the broker for a sign of life. Raises :class:`kombu.exceptions.OperationalError` where it is away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,44 +66,27 @@ class Beside:
     is_due_later: bool
     """Whether it waits for its time to be sent."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Alive:
-    """The hosts that are alive, for questions about thousands of analyses."""
-
-    hosts: frozenset[str]
-    free: frozenset[str]
-    """Places of which a slot is free."""
-    held: frozenset[tuple[str, str | None]]
-    """(place, uid of the analysis that has a slot of it)."""
-
     @classmethod
-    def of(cls, hosts: Iterable[HostStatus]) -> Self:
-        """Index *hosts*."""
-        slots = [
-            (place, slot)
-            for status in hosts
-            for slot in status.slots
-            for place in (slot.profile, f"{slot.profile}@{status.host}")
-        ]
-        return cls(
-            hosts=frozenset(status.host for status in hosts),
-            free=frozenset(place for place, slot in slots if slot.state == "free"),
-            held=frozenset((place, slot.uid) for place, slot in slots),
-        )
-
-    def takes(self, place: Place, uid: str) -> bool:
-        """Whether a slot of *place* is free, or was claimed for the analysis *uid*."""
-        return str(place) in self.free or (str(place), uid) in self.held
+    def of(cls, record: Record, text: str | None, due: float | None) -> Self:
+        """Of the Karton task of *record*, as Redis has it, and its time to be sent."""
+        status, last_update = _karton_side(record, text)
+        return cls(status=status, last_update=last_update, is_due_later=due is not None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Reconciler:
     """One run over the ledger; :meth:`run` says what it does."""
 
     ledger: Ledger
     settings: Settings
     send: Send
+    ask_broker: AskBroker
+    keep_turn: Callable[[], bool] = lambda: True
+    """Asked again and again: False ends the run."""
+    watch: Watch = field(default_factory=lambda: Watch(now=0, since=math.inf))
+    """Of Redis."""
+    broker_since: float = math.inf
+    """When the watch of the broker began; infinite while it is away."""
     done: dict[str, int] = field(default_factory=dict)
     offline: dict[Place, float] = field(default_factory=dict)
     """For how long nobody has had a place, of those that were asked for in this run."""
@@ -118,34 +102,59 @@ class Reconciler:
         * *forgotten*: uids of expired records.
         """
         self._count("forgotten", self.ledger.forget())
-        alive, now = Alive.of(self.ledger.fleet.hosts()), self.ledger.now()
+        self._listen()
+        isolation = Isolation(self.ledger.quarantine, where="reconcile", give_up=self._give_up)
+        isolation.begin()
         live = self.ledger.live()
-        while some := list(itertools.islice(live, AT_ONCE)):
-            for record, beside in zip(some, self._beside(some), strict=True):
-                with about(**record.context):
-                    self._look_at(record, beside, alive, now)
+        while (some := list(itertools.islice(live, AT_ONCE))) and self.keep_turn():
+            self.watch = self.ledger.watch()
+            alive = Alive.of(self.ledger.fleet.hosts())
+            for record, (text, due) in zip(some, self._beside(some), strict=True):
+                if not isolation.skips(record.uid):
+                    with about(**record.context), isolation.item(record.uid):
+                        self._look_at(record, Beside.of(record, text, due), alive)
         metrics.reconcile_done()
         if self.done:
             log.info("reconciled", **self.done)
         return self.done
 
-    def _beside(self, records: Sequence[Record]) -> Iterator[Beside]:
-        """Read for all of them at once: there may be thousands, most of which need nothing."""
+    def _beside(self, records: Sequence[Record]) -> Iterator[tuple[str | None, float | None]]:
+        """What :meth:`Beside.of` takes, for all at once: there may be thousands, and most need nothing."""
         with self.ledger.redis.pipeline(transaction=False) as pipe:
             pipe.mget([task_key(record.task_uid) for record in records])
             pipe.zmscore(DUE, [record.uid for record in records])
             texts, due = pipe.execute()
-        for record, text, at in zip(records, texts, due, strict=True):
-            status, last_update = _karton_side(record, text)
-            yield Beside(status=status, last_update=last_update, is_due_later=at is not None)
+        return zip(texts, due, strict=True)
 
-    def _look_at(self, record: Record, beside: Beside, alive: Alive, now: float) -> None:
+    def _give_up(self, uid: str, reason: str) -> bool:
+        """End an analysis that cannot be looked after. False where it is over already."""
+        record = self.ledger.get(uid)
+        if record is None or record.state.is_over:
+            return False
+        self._end(record, reason, late=True, final=True)
+        return True
+
+    def _listen(self) -> None:
+        self.watch = self.ledger.watch()
+        try:
+            self.broker_since = self.ledger.watch_broker(self.ask_broker()).since
+        except OperationalError as error:
+            self._broker_away(error)
+
+    def _broker_away(self, error: OperationalError) -> None:
+        """Nothing is sent in this run any more, nor taken for lost for want of being sent."""
+        if self.broker_since < math.inf:
+            log.warning("broker_away", error=str(error))
+        self.broker_since = math.inf
+
+    def _look_at(self, record: Record, beside: Beside, alive: Alive) -> None:
+        now = self.watch.now
         try:
             if not self._cancel(record, beside.status):
                 if beside.status is TaskState.STARTED and now - beside.last_update >= RENEWAL_SECONDS:
                     self._renew(record.task_uid, now)
                 if not beside.is_due_later:
-                    self._revive(record, alive, now)
+                    self._revive(record, alive)
         except Superseded as error:
             log.info("nothing_amiss", reason=str(error))
 
@@ -166,64 +175,95 @@ class Reconciler:
         self._count("cancelled")
         return True
 
-    def _revive(self, record: Record, alive: Alive, now: float) -> None:
+    def _revive(self, record: Record, alive: Alive) -> None:
         if record.analysis is None:
             return
         times = self.ledger.times
-        waits = not record.busy and record.following in WITH_FILES
         if record.is_unsent:
-            self._send_anew(record, lost=False, late=record.is_silent(now, after=times.unsent))
+            self._send_anew(record, lost=False, late=self._is_silent(record, after=times.unsent))
         elif record.state is State.QUEUED:
-            self._look_for(record, record.analysis.place, alive, now)
+            self._look_for(record, record.analysis.place, alive)
         elif record.host not in alive.hosts:
-            gone = record.is_silent(now, after=QUEUED_SECONDS if waits else times.lost)
-            self._end(record, f"host {record.host} went away", late=gone)
+            late = self._is_left(record, record.analysis.place, alive)
+            self._end(record, f"host {record.host} went away", late=late)
         elif record.following is Stage.PREPARE:
-            silent = record.is_silent(now, after=times.silence)
+            silent = self._is_silent(record, after=times.silence, message=not record.busy)
             self._end(record, f"its worker on {record.host} fell silent", late=silent)
         else:
             after = times.lost if record.busy else QUEUED_SECONDS * (record.resends + 1)
-            self._resend(record, late=record.is_silent(now, after=after))
+            self._resend(record, late=self._is_silent(record, after=after, message=not record.busy))
 
-    def _look_for(self, record: Record, place: Place, alive: Alive, now: float) -> None:
+    def _is_silent(self, record: Record, *, after: float, message: bool = False) -> bool:
+        """Whether nothing was heard for that long, while it could have been.
+
+        *message*: it is the broker whose turn it is to say something, by delivering a message.
+        """
+        since = max(self.watch.since, self.broker_since) if message else self.watch.since
+        return record.is_silent(self.watch.now, after=after, heard_since=since)
+
+    def _is_left(self, record: Record, place: Place, alive: Alive) -> bool:
+        """Whether to wait no longer for a host that is gone.
+
+        Not before that can be known by its own lease. Where nobody else could do the work, it waits for the
+        host, which may still have a finished run, for as long as a sample does that was not begun.
+        """
+        if str(place) not in alive.places:
+            patience = self.settings.drakcelery.offline_patience
+            return self.watch.watched(record.last_sign) > max(patience, self.ledger.times.lost)
+        waits = not record.busy and record.following in WITH_FILES
+        after = QUEUED_SECONDS if waits else self.ledger.times.lost
+        is_known = self.watch.lasts > record.silence * LEASE_OF_SILENCE
+        return is_known and self._is_silent(record, after=after)
+
+    def _look_for(self, record: Record, place: Place, alive: Alive) -> None:
         """An analysis that waits for a slot, as far as its message goes."""
         patience = self.settings.drakcelery.offline_patience
         if alive.takes(place, record.uid):
             # A free slot takes a waiting message within a second. One that was claimed for it, without its
             # prepare having begun, belongs to a message that its worker dropped with a lost connection
-            self._send_anew(record, lost=True, late=record.is_silent(now, after=self.ledger.times.lost))
-        elif record.is_silent(now, after=patience) and (offline := self._offline(place)) > patience:
+            late = self._is_silent(record, after=self.ledger.times.lost, message=True)
+            self._send_anew(record, lost=True, late=late)
+        elif record.last_sign < self.watch.ago(patience) and (offline := self._offline(place)) > patience:
             self._end(record, nobody_came(place, offline), late=True, final=True)
 
     def _offline(self, place: Place) -> float:
         if place not in self.offline:
-            self.offline[place] = self.ledger.fleet.offline(place)
+            self.offline[place] = self.ledger.fleet.offline(place, self.watch)
         return self.offline[place]
 
     def _send_anew(self, record: Record, *, lost: bool, late: bool) -> None:
-        if late:
+        if late and self._can_send():
             self.ledger.begin_attempt(record.uid, after=record.attempt, lost=lost)
             why = "its message was lost" if lost else "it was not sent"
             tracing.attempt_replaced(record, why, lambda: self.ledger.get(record.uid))
-            self._send(record.uid)
-            self._count("sent")
+            self._send(record.uid, "sent")
 
     def _resend(self, record: Record, *, late: bool) -> None:
         """Send a step to its host again. The host knows whether it can still be done there."""
-        if not late:
+        if not late or not self._can_send():
             return
         if record.resends >= MOST_RESENDS:
             self._end(record, f"{record.host} did not take up its next step", late=True)
             return
         self.ledger.resend(record)
-        self._send(record.uid)
-        self._count("resent")
+        self._send(record.uid, "resent")
 
-    def _send(self, uid: str) -> None:
+    def _can_send(self) -> bool:
+        """Whether the broker was there a moment ago: if not, no attempt and no resend is used up."""
+        return self.broker_since < math.inf
+
+    def _send(self, uid: str, what: str) -> None:
+        """Only the sending fails where the broker is away; another run does it again."""
         record = self.ledger.get(uid)
-        if record is not None:
-            log.warning("sent_late", uid=uid, attempt=record.attempt, stage=record.following)
+        if record is None:
+            return
+        log.warning("sent_late", uid=uid, attempt=record.attempt, stage=record.following)
+        try:
             self.send(record)
+        except OperationalError as error:
+            self._broker_away(error)
+        else:
+            self._count(what)
 
     def _end(self, record: Record, reason: str, *, late: bool, final: bool = False) -> None:
         if not late:

@@ -40,7 +40,7 @@ from tests.waiting import wait_until
 DRAKCELERY = Path(sys.executable).parent / "drakcelery"
 DATABASE = 12
 """Of the session's Valkey; the broker's is the next one. Nobody else uses them."""
-ROLES = ("ingress", "vm", "io", "beat", "flower", "system")
+ROLES = ("ingress", "vm", "io", "flower", "system")
 BUCKET = "joined"
 
 
@@ -178,23 +178,23 @@ def test_nothing_is_enabled_unasked(machine: Machine, tmp_path: Path) -> None:
     wants = "etc/systemd/system/multi-user.target.wants"
     assert not (machine.root / wants).exists()
     assert "systemctl enable --now drakcelery-ingress.service" in machine.said
-    done = init("--root", tmp_path, "--only", "io", "--only", "beat", "--enable")
+    done = init("--root", tmp_path, "--only", "io", "--only", "ingress", "--enable")
     assert done.returncode == 0, done.stderr
     enabled = sorted(path.name for path in (tmp_path / wants).iterdir())
-    assert enabled == ["drakcelery-beat.service", "drakcelery-io.service"]
+    assert enabled == ["drakcelery-ingress.service", "drakcelery-io.service"]
 
 
 def test_file_in_the_way(tmp_path: Path) -> None:
     """What is there is not overwritten, and the refusal says what to do."""
-    put(tmp_path / "etc/systemd/system/drakcelery-beat.service", "mine\n")
+    put(tmp_path / "etc/systemd/system/drakcelery-flower.service", "mine\n")
     refused = init("--root", tmp_path)
     assert refused.returncode == 1
     assert refused.stderr.startswith(
-        f"Error: {tmp_path}/etc/systemd/system/drakcelery-beat.service: there already"
+        f"Error: {tmp_path}/etc/systemd/system/drakcelery-flower.service: there already"
     )
     assert not (tmp_path / "etc/drakcelery").exists()
     assert init("--root", tmp_path, "--force").returncode == 0
-    assert (tmp_path / "etc/systemd/system/drakcelery-beat.service.old").read_text() == "mine\n"
+    assert (tmp_path / "etc/systemd/system/drakcelery-flower.service.old").read_text() == "mine\n"
 
 
 @dataclass(frozen=True, kw_only=True)

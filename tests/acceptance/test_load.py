@@ -49,7 +49,7 @@ def config(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     directory = tmp_path_factory.mktemp("load")
     lines = Path("Procfile").read_text().splitlines()
     procfile = directory / "Procfile"
-    wanted = ("system:", "vm:", "io:", "beat:")
+    wanted = ("system:", "vm:", "io:")
     procfile.write_text("\n".join(line for line in lines if line.startswith(wanted)) + "\n")
     overrides = {
         "drakcelery": {"engine": "replay"},

@@ -79,7 +79,7 @@ class Fleet:
 
     To be used from the main thread: its processes die with the thread that started them.
 
-    Names of processes: ``system``, ``ingress``, ``beat``, ``vm@<host>``, ``io@<host>``.
+    Names of processes: ``system``, ``ingress``, ``vm@<host>``, ``io@<host>``.
     """
 
     def __init__(self, directory: Path, services: Services, options: Options | None = None) -> None:
@@ -167,8 +167,7 @@ class Fleet:
         """Start every process; returns when samples are taken and each host has reported its slots."""
         first = self.options.hosts[0]
         self._spawn("system", KARTON, ("system",))
-        for role in ("ingress", "beat"):
-            self._spawn(role, first, (role,))
+        self._spawn("ingress", first, ("ingress",))
         for host in self.options.hosts:
             self._spawn(f"vm@{host}", host, ("worker", "vm"))
             self._spawn(f"io@{host}", host, ("worker", "io"))

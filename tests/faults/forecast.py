@@ -9,11 +9,10 @@ HOSTS = ("rack-1", "rack-2")
 VM_WORKERS = tuple(f"vm@{host}" for host in HOSTS)
 IO_WORKERS = tuple(f"io@{host}" for host in HOSTS)
 INGRESSES = ("ingress", "ingress@rack-2")
-BEAT = ("beat",)
 KINDS = {
-    "kill": (6, (*VM_WORKERS, *IO_WORKERS, *INGRESSES, *BEAT)),
+    "kill": (6, (*VM_WORKERS, *IO_WORKERS, *INGRESSES)),
     "kill_child": (4, (*VM_WORKERS, *IO_WORKERS)),
-    "freeze": (2, (*VM_WORKERS, *IO_WORKERS, *INGRESSES, *BEAT)),
+    "freeze": (2, (*VM_WORKERS, *IO_WORKERS, *INGRESSES)),
     "freeze_child": (1, (*VM_WORKERS, *IO_WORKERS)),
     "restart": (2, ("valkey", "seaweedfs")),
     "drop": (3, ("valkey", "seaweedfs")),

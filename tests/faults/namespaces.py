@@ -211,7 +211,7 @@ def build_wrong_clock(to: Path) -> None:
 
 
 class Racks(Fleet):
-    """A fleet at a switch; the first two hosts have an ingress and a beat each.
+    """A fleet at a switch; the first two hosts have an ingress each.
 
     *ahead* says by how many seconds the clock of a host is wrong, which takes *wrong_clock*, the library of
     :func:`build_wrong_clock`; without it all clocks are right.
@@ -234,8 +234,7 @@ class Racks(Fleet):
     def start(self) -> None:
         """As any fleet does."""
         second = self.options.hosts[1]
-        for role in ("ingress", "beat"):
-            self._spawn(f"{role}@{second}", second, (role,))
+        self._spawn(f"ingress@{second}", second, ("ingress",))
         super().start()
 
     def _launcher(self, host: str) -> tuple[str, ...]:

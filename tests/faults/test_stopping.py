@@ -113,7 +113,7 @@ def test_a_restored_guest_is_given_up(fleet: Fleet) -> None:
     wait_published(fleet, "ready")
 
 
-@pytest.mark.parametrize("role", ["io@rack-1", "ingress", "beat", "system"])
+@pytest.mark.parametrize("role", ["io@rack-1", "ingress", "system"])
 def test_the_others_lose_nothing(fleet: Fleet, role: str) -> None:
     """Stopped in the middle of the work and started again: every sample is published once."""
     uids = [f"{role.split('@')[0]}-{number}" for number in range(6)]

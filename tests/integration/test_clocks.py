@@ -17,11 +17,11 @@ import redis
 from kombu import Queue
 from pydantic import SecretStr
 
-from drakcelery import celery, lease, lifesigns, redistime, s3client
+from drakcelery import lease, redistime, s3client
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.errors import StorageError, Superseded
 from drakcelery.ledger import Ledger
-from drakcelery.recovery.reconcile import TURN, take_turn
+from drakcelery.recovery.duty import TURN, Turn
 from drakcelery.storage import Storage
 from drakcelery.visibility import Connection
 from tests.faults.proxy import LOOPBACK, Proxy
@@ -139,26 +139,16 @@ def test_s3_takes_the_requests_of_a_wrong_clock(
 
 
 def test_reconcile_is_due_by_redis_clock(redis_client: redis.Redis) -> None:
-    """Of requests that piled up the first is done, and later ones when it is time by Redis' clock."""
+    """One of all who ask has the turn, and loses it to another when it is over by Redis' clock."""
     ledger = Ledger(redis_client, identity="karton.test-clocks", record_ttl=600)
-    assert [take_turn(ledger) for _ in range(3)] == [True, False, False]
+    turns = [Turn(ledger) for _ in range(3)]
+    assert [turn.take() for turn in turns] == [True, False, False]
+    assert [turn.keep() for turn in turns] == [True, False, False]
     assert 0 < redis_client.pttl(TURN) < ledger.times.reconcile * 1000
     redis_client.delete(TURN)  # as Redis does
-    assert take_turn(ledger)
-
-
-def test_beat_runs_on_while_its_clock_is_set(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reconcile is sent as often as before, and nothing that beat sends expires by a worker's clock."""
-    entry = celery.configuration()["beat_schedule"]["reconcile"]
-    last = entry["schedule"].now()
-    real = datetime.now(tz=UTC).timestamp()
-    monkeypatch.setattr("time.time", lambda: real + wrong)
-    interval = lifesigns.DEFAULT.reconcile
-    due, seconds = entry["schedule"].is_due(last)
-    assert not due
-    assert seconds == pytest.approx(interval, abs=2)
-    assert entry["schedule"].is_due(last - timedelta(seconds=interval))[0]
-    assert set(entry) == {"task", "schedule"}
+    assert not turns[0].keep()
+    assert turns[1].take()
+    assert [turn.keep() for turn in turns] == [False, True, False]
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -314,7 +314,7 @@ def test_a_task_that_is_over_gets_no_second_life(ingress: Ingress, sent: list[Re
     ingress.intake.adopt(task_uid)
     while ingress.work().name == "WORKED":
         pass
-    ingress._adopt()
+    ingress._adopt(ingress.ledger.watch())
     assert (sent, ingress.intake.inbox()) == ([], [])
     record = ingress.ledger.get("twice")
     assert record is not None

@@ -21,7 +21,7 @@ from drakcelery.ledger import DUE, Ledger
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, S3Section, Settings
 from drakcelery.storage import Storage
-from tests.ledgers import intake_of
+from tests.ledgers import intake_of, watched
 from tests.objects import put_bytes
 from tests.waiting import wait_until
 
@@ -156,18 +156,19 @@ def test_samples_wait_while_storage_is_away(ingress: Ingress, sent: list[Record]
         access_key="key",
         secret_key=ingress.settings.s3.secret_key,
     )
+    watched(ingress.ledger, seconds=3600)
     report(ingress, "rack-1", "win10", 4)
     push(ingress, "a", "b", "c")
     working = ingress.storage
     object.__setattr__(ingress, "storage", Storage.connect(nowhere, threads=1, patience=1))
     assert ingress.work() is Turn.WORKED
     ingress.intake.redis.zadd("drak:inbox", {"{b}:b": 1, "{c}:c": 2})
-    ingress._adopt()
+    ingress._adopt(ingress.ledger.watch())
     # The others are tried before the one that was: it may be the only one that cannot be had
     assert (ingress.intake.inbox(), sent) == (["{c}:c", "{a}:a", "{b}:b"], [])
     object.__setattr__(ingress, "storage", working)
     ingress.ledger.redis.zadd("drak:inbox", dict.fromkeys(ingress.intake.inbox(), 0))
-    ingress._adopt()
+    ingress._adopt(ingress.ledger.watch())
     assert {record.uid for record in sent} == {"a", "b", "c"}
 
 

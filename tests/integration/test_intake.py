@@ -16,7 +16,7 @@ from drakcelery.intake import Intake
 from drakcelery.ledger import DUE, Ledger
 from drakcelery.lifesigns import DEFAULT
 from drakcelery.records import HostStatus, SlotStatus
-from tests.ledgers import intake_of
+from tests.ledgers import intake_of, watched
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-intake"
@@ -149,10 +149,12 @@ def test_the_fleet_remembers(ledger: Ledger) -> None:
     ledger.fleet.report(HostStatus(host="rack-1", engine="replay", slots=(slot,)))
     on_rack = Place(profile="win7", host="rack-1")
     assert list(ledger.fleet.places()) == [on_rack]
-    assert ledger.fleet.offline(WIN7) == ledger.fleet.offline(on_rack) == 0
+    watched(ledger, seconds=3600)
+    watch = ledger.watch()
+    assert ledger.fleet.offline(WIN7, watch) == ledger.fleet.offline(on_rack, watch) == 0
     ledger.redis.zincrby(FLEET, -100 - DEFAULT.host, str(on_rack))
-    assert 100 < ledger.fleet.offline(WIN7) < 200
-    assert ledger.fleet.offline(Place(profile="win7", host="rack-2")) > 3600
+    assert 100 < ledger.fleet.offline(WIN7, watch) < 200
+    assert ledger.fleet.offline(Place(profile="win7", host="rack-2"), watch) > 3600
 
 
 def test_the_fleet_forgets(ledger: Ledger) -> None:

@@ -17,7 +17,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.fleet import MEMORY
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.lifesigns import DEFAULT
-from drakcelery.recovery.reconcile import TURN_SHARE
+from drakcelery.recovery.duty import TURN_SHARE
 from tests import keys
 from tests.faults.fleet import Fleet, Options
 from tests.ledgers import open_analysis

@@ -9,19 +9,22 @@ import pytest
 import redis
 from karton.core import Task
 from karton.core.task import TaskState
+from kombu.exceptions import OperationalError
 
 from drakcelery import contract
 from drakcelery.analysis import Fault, Stage, State
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reconcile import MOST_RESENDS, QUEUED_SECONDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.settings import Settings
-from tests.ledgers import open_analysis
+from tests.ledgers import open_analysis, watched
 from tests.unit.test_chain import analysis
 
 UID = "a-1"
+HOUR = 3600
 
 
 @dataclass
@@ -31,13 +34,24 @@ class Fleet:
     ledger: Ledger
     task: Task
     sent: list[tuple[int, Stage | None]] = field(default_factory=list)
+    broker_is_away: bool = False
+    broker_goes_away: bool = False
+    """Whether it answers and then takes nothing."""
 
     def reconcile(self) -> dict[str, int]:
         """One run; what it sends is noted, as the broker would have it."""
-        settings = Settings()
-        return Reconciler(ledger=self.ledger, settings=settings, send=self._send, done={}).run()
+        return Reconciler(
+            ledger=self.ledger, settings=Settings(), send=self._send, ask_broker=self._ask_broker
+        ).run()
+
+    def _ask_broker(self) -> ServerId:
+        if self.broker_is_away:
+            raise OperationalError("away")
+        return ServerId()
 
     def _send(self, record: Record) -> None:
+        if self.broker_is_away or self.broker_goes_away:
+            raise OperationalError("away")
         self.sent.append((record.attempt, record.following))
         self.ledger.sent(record.uid, record.attempt)
 
@@ -79,6 +93,7 @@ def fleet(redis_client: redis.Redis) -> Fleet:
     ledger.declare(contract.started(task))
     redis_client.zadd(INBOX, {task.uid: ledger.now()})
     open_analysis(ledger, analysis())
+    watched(ledger, seconds=HOUR)
     return Fleet(ledger=ledger, task=task)
 
 
@@ -170,8 +185,7 @@ def test_a_claim_goes_by_its_own_lease(fleet: Fleet, begun: Stage, there: bool) 
     fleet.walk(*tuple(Stage)[: tuple(Stage).index(begun)])
     fleet.enter(begun)
     fleet.ledger.times = times_of(SHORTEST)
-    if there:
-        fleet.host("rack-1", "running")
+    fleet.host("rack-1" if there else "rack-2", "running")
     fleet.age(DEFAULT.silence - 1)
     assert fleet.reconcile() == {}
     fleet.age(DEFAULT.silence + 1)
@@ -183,6 +197,7 @@ def test_a_finished_run_waits_for_its_host(fleet: Fleet) -> None:
     fleet.ledger.times = times_of(SHORTEST)
     fleet.ledger.sent(UID, 1)
     fleet.walk(Stage.PREPARE, Stage.RUN)
+    fleet.host("rack-2", "free")
     fleet.age(fleet.ledger.times.lost + 1)
     assert fleet.reconcile() == {}
     fleet.age(QUEUED_SECONDS + 1)
@@ -206,6 +221,7 @@ def test_a_lost_host(fleet: Fleet) -> None:
 
 def test_poison(fleet: Fleet) -> None:
     """The third attempt that goes with its host makes the sample poison: CRASHED, with the reason."""
+    fleet.host("rack-1", "running")
     for attempt in (1, 2, 3):
         fleet.ledger.redis.delete("drak:due")
         fleet.ledger.sent(UID, attempt)
@@ -269,3 +285,163 @@ def test_many_are_looked_at_together(fleet: Fleet, monkeypatch: pytest.MonkeyPat
     assert fleet.reconcile() == {}
     # Karton's tasks were read together
     assert client.info("commandstats")["cmdstat_get"]["calls"] == asked
+
+
+# Silence counts only as far as somebody listened
+
+
+def begun(fleet: Fleet, *done: Stage, at_work: Stage | None = None) -> None:
+    """Let rack-1 have done some stages, and maybe be at work on one; another host is there as well."""
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(*done)
+    if at_work is not None:
+        fleet.enter(at_work)
+    fleet.host("rack-2", "free")
+
+
+@pytest.mark.parametrize("done", [(), (Stage.PREPARE,), (Stage.PREPARE, Stage.RUN)])
+@pytest.mark.parametrize("leases", [1, 10])
+def test_who_is_back_first_judges_nobody(fleet: Fleet, done: tuple[Stage, ...], leases: int) -> None:
+    """After an outage of Redis nobody counts as silent before he had a lease to be heard; then he does."""
+    following = tuple(Stage)[len(done)]
+    begun(fleet, *done, at_work=following if following in (Stage.PREPARE, Stage.RUN) else None)
+    fleet.age(leases * DEFAULT.lost)
+    fleet.ledger.redis.hset(WATCH, "last", fleet.ledger.now() - leases * DEFAULT.lost)
+    for _ in range(2):
+        assert fleet.reconcile() == {}
+    watched(fleet.ledger, seconds=DEFAULT.lost - 1)
+    assert fleet.reconcile() == {}
+    watched(fleet.ledger, seconds=DEFAULT.lost + 1)
+    assert fleet.reconcile() == {"ended": 1}
+
+
+def test_three_outages_make_no_poison(fleet: Fleet) -> None:
+    """However often Redis is away, the sample that runs meanwhile has failed never."""
+    begun(fleet, Stage.PREPARE, at_work=Stage.RUN)
+    for _ in range(4):
+        fleet.age(100)
+        fleet.ledger.redis.hset(WATCH, "run_id", "another")  # it was started again
+        assert fleet.reconcile() == {}
+        assert fleet.ledger.renew(UID, 1, token="t")
+    assert (fleet.record.attempt, fleet.record.failures) == (1, ())
+
+
+def test_a_longer_lease_has_longer_to_be_heard(fleet: Fleet) -> None:
+    """A reconcile of the shortest lease waits for a host that reports less often, after an outage too."""
+    begun(fleet, Stage.PREPARE)
+    fleet.ledger.times = times_of(SHORTEST)
+    fleet.age(HOUR)
+    watched(fleet.ledger, seconds=DEFAULT.lost - 1)
+    assert fleet.reconcile() == {}
+    watched(fleet.ledger, seconds=DEFAULT.lost + 1)
+    assert fleet.reconcile() == {"ended": 1}
+
+
+def test_a_host_that_nobody_can_replace(fleet: Fleet) -> None:
+    """What nobody else could do waits for its host, which may have it finished, for offline_patience."""
+    begun(fleet, Stage.PREPARE, Stage.RUN)
+    fleet.ledger.fleet.retire("rack-2")
+    fleet.age(HOUR)
+    assert fleet.reconcile() == {}
+    patience = Settings().drakcelery.offline_patience
+    watched_with_gap(fleet.ledger, hours=1, gap=patience)
+    fleet.age(patience + 2)
+    assert fleet.reconcile() == {}
+    watched(fleet.ledger, seconds=patience + 1)
+    fleet.age(patience + 2)
+    assert fleet.reconcile() == {"ended": 1}
+
+
+def test_a_power_cut_longer_than_offline_patience(fleet: Fleet) -> None:
+    """A sample that waits is given up after a day that somebody watched, not after one without power."""
+    patience = Settings().drakcelery.offline_patience
+    fleet.ledger.sent(UID, 1)
+    fleet.host("rack-1", "free")
+    fleet.ledger.fleet.retire("rack-1")
+    fleet.ledger.redis.zadd("drak:fleet", dict.fromkeys(map(str, fleet.ledger.fleet.places()), 1.0))
+    fleet.ledger.redis.zadd("drak:fleet", {f"{analysis().profile}@rack-1": fleet.ledger.now() - 2 * patience})
+    fleet.age(2 * patience)
+    fleet.ledger.redis.hset(WATCH, "last", fleet.ledger.now() - 2 * patience + 60)
+    assert fleet.reconcile() == {}
+    # An hour after power is back nobody has come, and a minute before it went: still not a day
+    watched_with_gap(fleet.ledger, hours=1, gap=2 * patience - HOUR - 60)
+    assert fleet.reconcile() == {}
+    watched(fleet.ledger, seconds=2 * patience)
+    assert fleet.reconcile() == {"ended": 1}
+    assert fleet.record.state is State.FAILED
+
+
+def watched_with_gap(ledger: Ledger, *, hours: float, gap: float) -> None:
+    """A watch of some hours, and before it a stretch in which nobody watched."""
+    watched(ledger, seconds=hours * HOUR)
+    end = ledger.now() - hours * HOUR
+    ledger.redis.zadd(f"{WATCH}:gaps", {f"{end - gap:.6f} {end:.6f}": end})
+
+
+@pytest.mark.parametrize("done", [(), (Stage.PREPARE, Stage.RUN)])
+def test_a_broker_that_is_away(fleet: Fleet, done: tuple[Stage, ...]) -> None:
+    """Only the sending waits for it: no attempt and no resend is used up, and no step counts as lost."""
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(*done)
+    fleet.host("rack-1", "free")
+    fleet.broker_is_away = True
+    for resends in range(MOST_RESENDS + 2):
+        fleet.age(QUEUED_SECONDS * (resends + 1) + 1)
+        assert fleet.reconcile() == {}
+    # It is back: messages that it still has are not late before it had as long as ever to deliver them
+    fleet.broker_is_away = False
+    fleet.ledger.redis.hset(BROKER_WATCH, "last", fleet.ledger.now() - 60)
+    assert fleet.reconcile() == {}
+    assert (fleet.record.attempt, fleet.record.resends, fleet.sent) == (1, 0, [])
+    watched(fleet.ledger, seconds=HOUR)
+    assert sum(fleet.reconcile().values()) == 1
+    assert len(fleet.sent) == 1
+
+
+def test_a_broker_that_goes_away_while_something_is_sent(fleet: Fleet) -> None:
+    """The one that could not be sent is sent by a later run; no other is begun in vain meanwhile."""
+    fleet.broker_goes_away = True
+    fleet.age(DEFAULT.unsent + 1)
+    assert fleet.reconcile() == {}
+    assert fleet.record.attempt == 2
+    fleet.broker_goes_away = False
+    fleet.age(DEFAULT.unsent + 1)
+    assert fleet.reconcile() == {"sent": 1}
+    assert fleet.sent == [(3, Stage.PREPARE)]
+
+
+@pytest.fixture
+def two(fleet: Fleet) -> Fleet:
+    """Another analysis beside the one, and both are unsent for long."""
+    other = Task({"type": "sample"}, uid="{r}:other", root_uid="r")
+    fleet.ledger.declare(contract.started(other))
+    fleet.ledger.redis.zadd(INBOX, {other.uid: fleet.ledger.now()})
+    open_analysis(fleet.ledger, analysis().model_copy(update={"uid": "other", "task_uid": other.uid}))
+    for uid in (UID, "other"):
+        fleet.ledger.redis.hset(record_key(uid), "updated", f"{fleet.ledger.now() - HOUR:.6f}")
+    return fleet
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ['{"payload": {"score": NaN}, "status": "Started", "last_update": 1}', "{", "[]", '{"status": "Odd"}'],
+)
+def test_an_odd_task_stops_nobody(two: Fleet, odd: str) -> None:
+    """A Karton task with NaN, or one that cannot be read: its analysis goes on, and all others do (R2)."""
+    two.ledger.redis.set(f"karton.task:{two.task.uid}", odd)
+    assert two.reconcile()["sent"] == 2
+
+
+def test_an_analysis_that_cannot_be_dealt_with(two: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own error reaches no other analysis, and is there for people to see (R2)."""
+    sending = two._send
+
+    def send(record: Record) -> None:
+        if record.uid == UID:
+            raise ValueError("nobody expected that")
+        sending(record)
+
+    monkeypatch.setattr(two, "_send", send)
+    assert two.reconcile() == {"sent": 1}
+    assert [(one.where, one.uid) for one in two.ledger.quarantine.all()] == [("reconcile", UID)]
+    two.ledger.quarantine.remove(UID, where="reconcile")

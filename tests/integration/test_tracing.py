@@ -18,8 +18,8 @@ from drakcelery.monitoring import tracing
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.settings import Settings, TracingSection
 from tests.collector import Span, spans
-from tests.integration.test_reconcile import UID, Fleet
-from tests.ledgers import open_analysis
+from tests.integration.test_reconcile import HOUR, UID, Fleet
+from tests.ledgers import open_analysis, watched
 from tests.unit.test_chain import analysis
 from tests.webhook import receiving
 
@@ -35,6 +35,7 @@ def fleet(redis_client: redis.Redis) -> Fleet:
     redis_client.zadd(INBOX, {task.uid: ledger.now()})
     open_analysis(ledger, analysis())
     ledger.sent(UID, 1)
+    watched(ledger, seconds=HOUR)
     return Fleet(ledger=ledger, task=task)
 
 

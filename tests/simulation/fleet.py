@@ -13,28 +13,28 @@ from typing import Any
 import redis
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
-from redis.exceptions import RedisError
 
 import drakcelery.celery as app_module
-from drakcelery import chain
 from drakcelery.analysis import Analysis, Stage, Step
 from drakcelery.ingress import Ingress
 from drakcelery.intake import Intake
 from drakcelery.launch import IO_PROCESSES
 from drakcelery.ledger import Ledger
+from drakcelery.ledger.watch import ServerId
 from drakcelery.lifesigns import times_of
 from drakcelery.records import Record
-from drakcelery.recovery import reconcile
+from drakcelery.recovery import duty
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import DrakcelerySection, DrakrunSection, S3Section
 from drakcelery.stages import Site
 from tests.simulation import contents
-from tests.simulation.broker import Broker, Letter
+from tests.simulation.broker import Broker
 from tests.simulation.client import Client, Network
 from tests.simulation.disk import Disk
 from tests.simulation.engine import Guests, SimulatedEngine
 from tests.simulation.machines import Cuts, Host, QuietSlots, Unit, Wire
 from tests.simulation.objects import Objects, Stored, storage_on
+from tests.simulation.patches import actor_class
 from tests.simulation.schedule import Sample, Schedule
 from tests.simulation.theatre import EPOCH, Process, Theatre
 from tests.simulation.threads import Event
@@ -68,7 +68,6 @@ class Fleet:
         self.chance = random.Random(schedule.seed)  # noqa: S311 it guards nothing
         self.trace: list[str] | None = [] if trace else None
         self.times = times_of(LEASE)
-        self.fleet_queues = (chain.RECONCILE_QUEUE,) if hasattr(chain, "RECONCILE_QUEUE") else ()
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 a directory in memory
         self.directory = Path(tempfile.mkdtemp(prefix="drak-sim-", dir=base))
         self.pool = redis.ConnectionPool(
@@ -100,8 +99,6 @@ class Fleet:
             yield Unit(
                 f"io@{host.name}", host, "io", functools.partial(self._worker, host, "io", IO_PROCESSES)
             )
-        if self.fleet_queues:
-            yield Unit(name="beat", host=None, role="beat", start=self._beat)
 
     # What the units do
 
@@ -117,35 +114,22 @@ class Fleet:
             send=functools.partial(app_module.send, ledger),
         )
         stop: Any = Event(self.theatre)
-        return lambda: ingress.run(stop)
+        mender = self._ledger(process.name, settings, patient=False)
+        reconciles = actor_class(self, duty.Duty, "reconcile")(
+            mender, settings, send=functools.partial(app_module.send, mender), ask_broker=self.ask_broker
+        )
+
+        def run() -> None:
+            reconciles.start()
+            ingress.run(stop)
+
+        return run
 
     def _worker(self, host: Host, role: str, concurrency: int, process: Process) -> Callable[[], None]:
         worker = Worker(self, process, host.name, role=role, concurrency=concurrency)
         process.context = {"worker": worker}
         process.context["site"] = self.site(host.name, patient=False, worker=worker)
         return worker.main
-
-    def _beat(self, process: Process) -> Callable[[], None]:
-        wire = self.wire(process.name, "broker")
-
-        def beat() -> None:
-            number = 0
-            while True:
-                self.theatre.cut("broker.publish")
-                if not wire.is_cut():
-                    number += 1
-                    letter = Letter(id=f"reconcile-{number}", name=chain.RECONCILE, step=None)
-                    self.broker.publish(chain.RECONCILE_QUEUE, letter)
-                self.theatre.sleep(self.times.reconcile)
-
-        return beat
-
-    def run_fleet_task(self, name: str, site: Site) -> None:
-        """A task that any io worker takes."""
-        ledger = self._ledger(site.host, site.settings, patient=False)
-        if name == getattr(chain, "RECONCILE", None) and reconcile.take_turn(ledger):
-            send = functools.partial(app_module.send, ledger)
-            reconcile.Reconciler(ledger=ledger, settings=site.settings, send=send).run()
 
     # What they work with
 
@@ -213,11 +197,14 @@ class Fleet:
         host = self.theatre.process.host or ""
         return f"{host}-{self.hosts[host].boots}" if host in self.hosts else "elsewhere"
 
-    def failed(self, what: str, error: Exception) -> None:
-        """A task of the fleet ended by an error, which its worker only logs."""
-        self.note(f"{what} failed: {error!r}")
-        if not isinstance(error, RedisError):
-            self.broken.append(f"{what} failed: {error!r}")
+    def ask_broker(self) -> ServerId:
+        """Stands for :func:`drakcelery.celery.ask_broker`."""
+        process = self.theatre.process
+        wire = self.wire(process.host or process.root.name, "broker")
+        self.theatre.cut("broker.ping")
+        if wire.is_cut():
+            raise OperationalError("the broker is away")
+        return ServerId()
 
     def note(self, line: str) -> None:
         """For who reads the trace."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drakcelery.analysis import Fault
+from drakcelery.ledger import record_key
 from drakcelery.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ class Invariants:
             ]
             left += [
                 f"the workspace {workspace.root.name} on {host.name}"
-                for workspace, _, _ in Workspace.all(host.state_dir)
+                for workspace, uid, _ in Workspace.all(host.state_dir)
+                if world.valkey.client.exists(record_key(uid))  # else Redis lost it, and may get it back
             ]
         return left
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, MutableMapping
@@ -17,10 +18,12 @@ import structlog
 from drakcelery import alone, chain, evidence, faults, gate, ground, ingress, janitor, logs, pulse
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
+from drakcelery.recovery import duty
 from drakcelery.storage import sending
 from tests.simulation.threads import FileLocks, Inline, Thread, threading_for
 
 if TYPE_CHECKING:
+    from tests.simulation.fleet import Fleet
     from tests.simulation.world import World
 
 POLL = 1.0
@@ -52,20 +55,20 @@ class _Heart:
         self._beating.discard(one)
 
 
-def _janitor_class(world: World) -> type[janitor.Janitor]:
-    """The janitor as an actor of the process that starts it."""
+def actor_class(world: Fleet, kind: type[threading.Thread], name: str) -> type[Any]:
+    """A thread of the product as an actor of the process that starts it."""
 
-    class SimulatedJanitor(janitor.Janitor):
+    class Actor(kind):  # type: ignore[misc,valid-type] # whichever it is
         """The product's."""
 
         def start(self) -> None:
             process = world.theatre.process
-            world.theatre.spawn(f"{process.name}/janitor", process, self.run)
+            world.theatre.spawn(f"{process.name}/{name}", process, self.run)
 
         def join(self, timeout: float | None = None) -> None:  # noqa: ARG002 as the original's
             world.theatre.sleep(0.1)
 
-    return SimulatedJanitor
+    return Actor
 
 
 def _product_modules() -> list[Any]:
@@ -142,14 +145,17 @@ def installed(world: World) -> Iterator[None]:
         for module in _product_modules():
             if getattr(module, "reach", None) is faults.reach and module is not faults:
                 put(module, "reach", world.reach)
-        for module in (janitor, pulse):
+        for module in (janitor, duty, pulse):
             put(module, "threading", threads)
         for module in (sending, split_log, deflate, sys.modules["drakcelery.artifacts"]):
             put(module, "ThreadPoolExecutor", Inline)
         put(alone, "_locked", FileLocks(theatre).held)
         put(evidence, "boot_id", world.boot_id)
         put(pulse, "_heart", _Heart(world))
-        put(gate, "Janitor", _janitor_class(world))
+        put(ground, "Janitor", actor_class(world, janitor.Janitor, "janitor"))
+        put(ground, "Duty", actor_class(world, duty.Duty, "reconcile"))
+        put(ground.Household, "ask_broker", staticmethod(world.ask_broker))
+        put(gate, "drop_left_over", _nothing)
         put(gate, "default", lambda _task, _app, consumer, **_: consumer.handle)
         put(gate, "state", _State(world))
         put(ground, "sole_worker", _nobody_else)

@@ -27,7 +27,7 @@ class Process:
     name: str
     host: str | None
     role: str
-    """``vm``, ``io``, ``ingress``, ``beat``; ``child`` in a worker's pool."""
+    """``vm``, ``io``, ``ingress``; ``child`` in a worker's pool."""
     parent: Process | None = None
     alive: bool = True
     frozen_until: float = 0.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
-from drakcelery import chain, gate, ground
+from drakcelery import chain, gate, ground, visibility
 from drakcelery.analysis import Stage, Step
 from drakcelery.errors import Superseded
 from drakcelery.stages import Site, perform
@@ -21,6 +21,8 @@ from tests.simulation.theatre import Process
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
 
+_NAMELESS = SimpleNamespace(info=lambda _section: {})
+"""A broker that says nothing of itself."""
 STAGES = {chain.task_name(stage): stage for stage in Stage}
 
 
@@ -107,6 +109,8 @@ class Worker:
         self.ended: deque[Job] = deque()
         self.wire = world.wire(host, "broker")
         self.look_now = False
+        self.listening = visibility.Listening()
+        self.connection = self
         # What the gate takes for Celery's consumer
         self.timer = Timer(self)
         self.task_consumer = self
@@ -137,6 +141,9 @@ class Worker:
     def main(self) -> None:
         """Until it is killed, or its start fails."""
         ground.Ground(self)
+        household = ground.Household(self)
+        if household.enabled:
+            household.start(self)
         self.drak_gate = gate.Gate(self)
         strategies = {
             name: gate.strategy(SimpleNamespace(name=name), None, self)  # type: ignore[arg-type] # of its task only the name counts
@@ -151,7 +158,7 @@ class Worker:
 
     def _connect(self) -> None:
         always = chain.vm_queue if self.role == "vm" else chain.io_queue
-        self.queues = [always(self.host), *(self.world.fleet_queues if self.role == "io" else ())]
+        self.queues = [always(self.host)]
         renew = self.world.times.renew
         self.timer.call_repeatedly(renew, self._renew)
         if self.drak_gate.enabled:
@@ -216,7 +223,10 @@ class Worker:
     def _renew(self) -> None:
         if not self.reaches_broker("broker.renew"):
             return
-        self.world.broker.renew(self, self.world.times.visibility)
+        patience = self.world.times.visibility
+        self.world.broker.renew(self, patience)
+        if self.listening.note(_NAMELESS, told=self.world.theatre.now, pause=patience / 3) < patience:
+            return
         for tag in self.world.broker.overdue():
             if self.reaches_broker("broker.restore"):
                 self.world.broker.give_back(tag)
@@ -228,11 +238,7 @@ class Worker:
         if held is None:
             return
         message = Message(self, held)
-        strategy = strategies.get(held.letter.name)
-        if strategy is None:
-            self.handle(message, None, message.ack, message.reject, ())
-        else:
-            strategy(message, None, message.ack, message.reject, ())
+        strategies[held.letter.name](message, None, message.ack, message.reject, ())
 
     def handle(
         self,
@@ -269,14 +275,7 @@ class Worker:
         letter = job.message.letter
         site = child.context["site"]
         assert isinstance(site, Site)
-        stage = STAGES.get(letter.name)
-        if stage is None:
-            try:
-                self.world.run_fleet_task(letter.name, site)
-            except Exception as error:  # noqa: BLE001 as in Celery, which logs it
-                self.world.failed(child.name, error)
-        else:
-            self._perform(site, stage, job.message)
+        self._perform(site, STAGES[letter.name], job.message)
         job.is_done = True
         child.on_death = None
         child.alive = False

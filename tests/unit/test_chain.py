@@ -62,9 +62,8 @@ def test_queues_follow_from_the_message(stage: Stage, step: Step, queue: str) ->
     assert chain.route(chain.task_name(stage), [step.message()], {}, {}) == {"queue": queue}
 
 
-def test_other_tasks_are_routed_too() -> None:
-    """Reconcile has a queue of its own, and other people's tasks are none of our business."""
-    assert chain.route(chain.RECONCILE, [], {}, {}) == {"queue": chain.RECONCILE_QUEUE}
+def test_other_tasks_are_not_routed() -> None:
+    """Other people's tasks are none of our business."""
     assert chain.route("celery.ping", [], {}, {}) is None
 
 

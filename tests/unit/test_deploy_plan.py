@@ -16,7 +16,7 @@ from tests import reference
 
 PROGRAM = PurePosixPath("/usr/bin/drakcelery")
 KARTON = "[redis]\nhost=karton.example.org\npassword=hunter2%%x\n[s3]\naddress=http://s3:9000\naccess_key=a\nsecret_key=hunter2\n"
-ALWAYS = ["ingress", "beat", "flower"]
+ALWAYS = ["ingress", "flower"]
 
 
 def put(root: Path, path: str, text: str = "") -> Path:
@@ -70,7 +70,7 @@ def test_host_of_v018(tmp_path: Path) -> None:
     for name in ("drakrun@1", "drakrun@2", "drak-postprocess@1", "drak-system", "drak-minio"):
         put(tmp_path, f"etc/systemd/system/default.target.wants/{name}.service")
     made = init(tmp_path)
-    assert made.roles == ["ingress", "vm", "io", "beat", "flower", "system"]
+    assert made.roles == ["ingress", "vm", "io", "flower", "system"]
     assert config(tmp_path).slots == {"vm-1": "default", "vm-2": "default"}
     assert config(tmp_path).drakrun.use_root_uid
     assert "User=root" in (tmp_path / "etc/systemd/system/drakcelery-vm.service").read_text()
@@ -131,15 +131,15 @@ def test_second_time_changes_nothing(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
     """A file in the way stops everything, before anything was written."""
-    mine = put(tmp_path, "etc/systemd/system/drakcelery-beat.service", "mine\n")
-    with pytest.raises(SettingsError, match=r"drakcelery-beat\.service: there already, and different"):
+    mine = put(tmp_path, "etc/systemd/system/drakcelery-flower.service", "mine\n")
+    with pytest.raises(SettingsError, match=r"drakcelery-flower\.service: there already, and different"):
         init(tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
 
 
 def test_force_keeps_what_was(tmp_path: Path) -> None:
     """--force replaces, keeps the old file beside the new one, and loses no setting of ours."""
-    put(tmp_path, "etc/systemd/system/drakcelery-beat.service", "mine\n")
+    put(tmp_path, "etc/systemd/system/drakcelery-flower.service", "mine\n")
     put(tmp_path, "etc/drakrun/config.ini", "[redis]\nhost=elsewhere\n")
     put(tmp_path, "etc/drakcelery/config.ini", KARTON + "[slots]\nvm-3=win7\n[drakcelery]\nlook_ahead=7\n")
     made = init(tmp_path, force=True)
@@ -150,7 +150,7 @@ def test_force_keeps_what_was(tmp_path: Path) -> None:
         7,
     )
     assert {"vm", "io"} <= set(made.roles)
-    assert (tmp_path / "etc/systemd/system/drakcelery-beat.service.old").read_text() == "mine\n"
+    assert (tmp_path / "etc/systemd/system/drakcelery-flower.service.old").read_text() == "mine\n"
     assert "look_ahead=7" in (tmp_path / "etc/drakcelery/config.ini.old").read_text()
 
 

@@ -95,9 +95,9 @@ def test_emulator_may_translate_code_and_leave_the_network() -> None:
 
 
 def test_state_is_written_by_those_who_keep_it() -> None:
-    """Both workers and beat may write to the state directory; nobody else may write anywhere."""
+    """Both workers may write to the state directory; nobody else may write anywhere."""
     writers = {role for role in ROLES if "/var/lib/drakcelery" in service(role).get("ReadWritePaths", "")}
-    assert writers == {"vm", "io", "beat"}
+    assert writers == {"vm", "io"}
     assert all(service(role)["ProtectSystem"] == "strict" for role in ROLES)
 
 

@@ -166,7 +166,7 @@ def test_environment_cannot_name_another_server(planned: Services, monkeypatch: 
 def test_procfile_starts_what_is_there() -> None:
     """Every process of the Procfile runs a script that exists."""
     commands = read_procfile(home() / "Procfile")
-    assert list(commands) == ["system", "ingress", "vm", "io", "beat", "flower"]
+    assert list(commands) == ["system", "ingress", "vm", "io", "flower"]
     for command in commands.values():
         program, script = command.split()
         assert program == "python"

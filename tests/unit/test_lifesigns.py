@@ -40,6 +40,15 @@ def test_a_host_is_gone_when_its_analyses_are_ended(lease: int) -> None:
     assert times.silence < times.lost
 
 
+@pytest.mark.parametrize("lease", LEASES)
+def test_an_outage_that_goes_unnoticed_is_survived(lease: int) -> None:
+    """Who could not be heard for as long as a watch may pause is back before he counts as lost."""
+    times = times_of(lease)
+    assert times.pause + times.retry + times.beat < times.lost
+    assert times.check * 2 < times.pause
+    assert times.reconcile < times.pause
+
+
 def longest_way(lease: int) -> float:
     """Seconds until the work of a dead host is sent, or its message is back, at worst."""
     times = times_of(lease)
@@ -68,6 +77,7 @@ def test_todays_times() -> None:
         "visibility": 45,
         "connection": 20,
         "retry": 10,
+        "pause": 15,
     }
 
 

@@ -12,7 +12,7 @@ from drakcelery.analysis import Place
 from drakcelery.host.readiness import Readiness
 from drakcelery.overview import host_overviews, profile_overviews
 from drakcelery.records import Halt, HostStatus, SlotStatus, halted_words
-from drakcelery.recovery.reconcile import Alive
+from drakcelery.recovery.alive import Alive
 from drakcelery.rooms import Rooms
 from drakcelery.settings_sections import DrakcelerySection
 from tests.unit.test_chain import analysis

@@ -1,0 +1,66 @@
+"""The watch: since when somebody has heard Redis without a break. Silence counts from there on only.
+
+Who comes back first after an outage finds everybody else silent. Nobody is dead for that: he could not be
+heard. So whoever judges by silence notes on record that he hears, every few seconds. Where the last note is
+older than a bound, or Redis is another than it was (its run id, its role), the watch begins anew, and with it
+the time for which anybody may have been silent.
+
+Keys:
+    ``drak:watch``             hash: since when Redis is heard, when it was last, its run id and its role
+    ``drak:watch:gaps``        zset, the stretches in which nobody listened, by their ends
+    ``drak:watch:broker``      hash, the same of the broker; whoever reconciles asks it
+    ``drak:watch:broker:gaps`` zset, likewise
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import structlog
+from redis.exceptions import NoPermissionError
+
+from drakcelery.lifesigns import Watch
+
+log = structlog.get_logger(__name__)
+
+WATCH = "drak:watch"
+BROKER_WATCH = "drak:watch:broker"
+MEMORY = 7 * 24 * 3600
+"""Seconds for which the watch and its gaps are remembered."""
+MOST_GAPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerId:
+    """Which server it is that answers. Where one of the two changes, what was heard before is of another."""
+
+    run_id: str = ""
+    """A new one with each start; empty where it is not known."""
+    role: str = ""
+
+    @classmethod
+    def of(cls, client: Any) -> Self:
+        """The server of *client*, which is redis-py's, decoding or not.
+
+        A user who may not use INFO learns nothing; then only the time between two notes tells of an outage.
+        """
+        try:
+            return cls(run_id=_info(client, "server", "run_id"), role=_info(client, "replication", "role"))
+        except NoPermissionError as error:
+            log.debug("server_not_known", error=str(error))
+            return cls()
+
+
+def _info(client: Any, section: str, name: str) -> str:
+    return str(client.info(section).get(name, ""))
+
+
+def watch_of(answer: Sequence[str]) -> Watch:
+    """What ``watch.lua`` returned."""
+    now, since, *gaps = answer
+    ends = (gap.split() for gap in gaps)
+    return Watch(
+        now=float(now), since=float(since), gaps=tuple((float(begin), float(end)) for begin, end in ends)
+    )

@@ -1,0 +1,44 @@
+"""The hosts that are alive, as reconcile asks for them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from drakcelery.analysis import Place
+from drakcelery.records import HostStatus
+from drakcelery.rooms import OUT_OF_USE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alive:
+    """The hosts that are alive, for questions about thousands of analyses."""
+
+    hosts: frozenset[str]
+    places: frozenset[str]
+    """Places that take samples, now or when their guests are done."""
+    free: frozenset[str]
+    """Places of which a slot is free."""
+    held: frozenset[tuple[str, str | None]]
+    """(place, uid of the analysis that has a slot of it)."""
+
+    @classmethod
+    def of(cls, hosts: Iterable[HostStatus]) -> Self:
+        """Index *hosts*."""
+        slots = [
+            (place, slot)
+            for status in hosts
+            for slot in status.slots
+            for place in (slot.profile, f"{slot.profile}@{status.host}")
+        ]
+        return cls(
+            hosts=frozenset(status.host for status in hosts),
+            places=frozenset(place for place, slot in slots if slot.state not in OUT_OF_USE),
+            free=frozenset(place for place, slot in slots if slot.state == "free"),
+            held=frozenset((place, slot.uid) for place, slot in slots),
+        )
+
+    def takes(self, place: Place, uid: str) -> bool:
+        """Whether a slot of *place* is free, or was claimed for the analysis *uid*."""
+        return str(place) in self.free or (str(place), uid) in self.held

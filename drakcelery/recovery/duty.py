@@ -1,0 +1,84 @@
+"""Who reconciles: each ingress and each vm worker, one of them at a time.
+
+So it needs no process of its own, no broker and no free io process: while anybody is there for whom work
+could go on, somebody sees to it that it does. It has a thread of its own, so that neither a Redis that
+answers slowly nor a broker that does not keeps an ingress from its samples or a host from its report.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import structlog
+
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.away import concerns_all
+from drakcelery.recovery.reconcile import AskBroker, Reconciler, Send
+from drakcelery.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TURN = "drak:reconciled"
+"""Set in Redis by a run, for a while: nobody else does meanwhile what is done already."""
+TURN_SHARE = 0.8
+"""For how much of the time between two runs."""
+PARTING_SECONDS = 2.0
+"""How long the end of a run is waited for where the process ends: another one does the rest."""
+
+
+class Turn:
+    """The right to reconcile, which one of all who could has for a while. By Redis' clock."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._redis = ledger.redis
+        self._name = uuid.uuid4().hex
+        self._lasts = int(TURN_SHARE * ledger.times.reconcile * 1000)
+
+    def take(self) -> bool:
+        """Whether a run is due, and ours. False where one has begun just now."""
+        return bool(self._redis.set(TURN, self._name, nx=True, px=self._lasts))
+
+    def keep(self) -> bool:
+        """Have it for longer. False where it is somebody else's by now."""
+        return self._redis.get(TURN) == self._name and bool(self._redis.pexpire(TURN, self._lasts))
+
+
+class Duty(threading.Thread):
+    """Reconciles when it is this process' turn, for as long as the process lives."""
+
+    def __init__(self, ledger: Ledger, settings: Settings, *, send: Send, ask_broker: AskBroker) -> None:
+        """*send* and *ask_broker* are :class:`drakcelery.recovery.reconcile.Reconciler`'s."""
+        super().__init__(name="reconcile", daemon=True)
+        self._ledger = ledger
+        self._settings = settings
+        self._send = send
+        self._ask_broker = ask_broker
+        self._turn = Turn(ledger)
+        self._over = threading.Event()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._over.set()
+        self.join(timeout=PARTING_SECONDS)
+
+    def run(self) -> None:
+        """Until :meth:`stop`."""
+        while not self._over.wait(self._ledger.times.check):
+            try:
+                if self._turn.take():
+                    self._reconcile()
+            except Exception as error:
+                if concerns_all(error):
+                    log.warning("not_reconciled", error=str(error))
+                else:
+                    log.exception("reconcile_failed")
+
+    def _reconcile(self) -> None:
+        Reconciler(
+            ledger=self._ledger,
+            settings=self._settings,
+            send=self._send,
+            ask_broker=self._ask_broker,
+            keep_turn=lambda: not self._over.is_set() and self._turn.keep(),
+        ).run()
