@@ -79,15 +79,15 @@ class Ground(bootsteps.Step):
         site = type(self).site()
         role: Literal["vm", "io"] = "vm" if is_vm_worker(hostname) else "io"
         self._lock.enter_context(sole_worker(site.settings.drakcelery.state_dir, site.host, role=role))
-        Ground.presence = Presence(
+        presence = Ground.presence = Presence(
             site.settings, site.readiness, role, machine=site.machine, give_up=_shut_down
         )
-        Ground.presence.arrive()
+        presence.arrive()
         exposition.serve_worker(site.settings, role)
         tracing.start(site.settings)
         if role == "io":
             io_worker_begins(site, type(self).send)
-            Ground.presence.start()
+            presence.start()
             return
         Ground.bell = Bell()
         Ahead.of(site.settings.drakcelery.state_dir).clear()
@@ -97,7 +97,7 @@ class Ground(bootsteps.Step):
             log.warning("setting_without_effect", notice=notice)
         for lack in site.engine.lacks():
             log.warning("engine_lacks", lack=lack)
-        Ground.presence.start()
+        presence.start()
         log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
         for closure in site.slots.closed():
             log.warning("still_closed", slot=closure.slot, closed=closure.kind.value, by=closure.by)

@@ -197,6 +197,12 @@ class Fleet:
         host = self.theatre.process.host or ""
         return f"{host}-{self.hosts[host].boots}" if host in self.hosts else "elsewhere"
 
+    def redis_here(self) -> redis.Redis:
+        """The client of the worker whose code runs."""
+        site: Any = self.theatre.process.context["site"]
+        client: redis.Redis = site.ledger.redis
+        return client
+
     def ask_broker(self) -> ServerId:
         """Stands for :func:`drakcelery.celery.ask_broker`."""
         process = self.theatre.process

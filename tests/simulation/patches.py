@@ -18,6 +18,7 @@ import structlog
 from drakcelery import alone, chain, evidence, faults, gate, ground, ingress, janitor, logs, pulse
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
+from drakcelery.host import presence, readiness
 from drakcelery.recovery import duty
 from drakcelery.storage import sending
 from tests.simulation.threads import FileLocks, Inline, Thread, threading_for
@@ -145,7 +146,7 @@ def installed(world: World) -> Iterator[None]:
         for module in _product_modules():
             if getattr(module, "reach", None) is faults.reach and module is not faults:
                 put(module, "reach", world.reach)
-        for module in (janitor, duty, pulse):
+        for module in (janitor, duty, pulse, presence, readiness):
             put(module, "threading", threads)
         for module in (sending, split_log, deflate, sys.modules["drakcelery.artifacts"]):
             put(module, "ThreadPoolExecutor", Inline)
@@ -153,6 +154,8 @@ def installed(world: World) -> Iterator[None]:
         put(evidence, "boot_id", world.boot_id)
         put(pulse, "_heart", _Heart(world))
         put(ground, "Janitor", actor_class(world, janitor.Janitor, "janitor"))
+        put(ground, "Presence", actor_class(world, presence.Presence, "presence"))
+        put(presence, "connect", lambda *_, **__: world.redis_here())
         put(ground, "Duty", actor_class(world, duty.Duty, "reconcile"))
         put(ground.Household, "ask_broker", staticmethod(world.ask_broker))
         put(gate, "drop_left_over", _nothing)
