@@ -257,7 +257,7 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
         @about(**context)
         def acknowledged(*args: Any, **kwargs: Any) -> None:
             ack(*args, **kwargs)
-            if holds_slot:
+            if holds_slot and not _is_at_work(message, beside=True):
                 gate.settle(stage, step, acknowledged=True)
 
         @about(**context)
@@ -272,12 +272,16 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
     return on_message
 
 
-def _is_at_work(message: Message) -> bool:
-    """Whether a process of this worker is at work on a delivery of it.
+def _is_at_work(message: Message, *, beside: bool = False) -> bool:
+    """Whether a process of this worker is at work on a delivery of it; *beside*: on another one.
 
-    RabbitMQ gives back all that a lost connection had; the work goes on, and so does its settlement.
+    RabbitMQ gives back all that a lost connection had; the work goes on, and so does its settlement, which is
+    no matter of a second delivery.
     """
-    return any(request.id == message.headers.get("id") for request in state.active_requests)
+    return any(
+        request.id == message.headers.get("id") and not (beside and request.message is message)
+        for request in state.active_requests
+    )
 
 
 def _shows_life(step: Step) -> bool:
