@@ -18,7 +18,7 @@ import structlog
 from drakcelery import alone, chain, evidence, faults, gate, ground, ingress, janitor, logs, pulse
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
-from drakcelery.host import presence, readiness
+from drakcelery.host import identity, presence, readiness
 from drakcelery.recovery import duty
 from drakcelery.storage import sending
 from tests.simulation.threads import FileLocks, Inline, Thread, threading_for
@@ -151,7 +151,9 @@ def installed(world: World) -> Iterator[None]:
         for module in (sending, split_log, deflate, sys.modules["drakcelery.artifacts"]):
             put(module, "ThreadPoolExecutor", Inline)
         put(alone, "_locked", FileLocks(theatre).held)
-        put(evidence, "boot_id", world.boot_id)
+        for module in (evidence, identity):
+            put(module, "boot_id", world.boot_id)
+        put(ground, "_shut_down", _nothing)
         put(pulse, "_heart", _Heart(world))
         put(ground, "Janitor", actor_class(world, janitor.Janitor, "janitor"))
         put(ground, "Presence", actor_class(world, presence.Presence, "presence"))

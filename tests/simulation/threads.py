@@ -120,11 +120,12 @@ class FileLocks:
         self._held: dict[Path, list[tuple[Process, int]]] = {}
 
     @contextlib.contextmanager
-    def held(self, path: Path, how: int) -> Iterator[None]:
+    def held(self, path: Path, how: int, waiting: Callable[[], None]) -> Iterator[None]:
         """Stands for :func:`drakcelery.alone._locked`."""
         mine = (self._theatre.process, how)
         while not self._is_free(path, how):
-            self._theatre.wait(lambda: self._is_free(path, how), None)
+            waiting()
+            self._theatre.wait(lambda: self._is_free(path, how), 1.0)
         self._held.setdefault(path, []).append(mine)
         try:
             yield
