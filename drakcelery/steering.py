@@ -51,13 +51,14 @@ def retry(settings: Settings, ledger: Ledger, uid: str, *, by: str) -> str:
     Raises:
         StackError: there is no such analysis, it is not over, it was retried before, or Karton has dropped
             its task, and with that the sample.
+        Unreadable: what Karton has of the task is no task.
     """
     record = client.find_record(ledger, uid)
     if not record.state.is_over:
         raise StackError(f"analysis {record.uid} is {record.state.value}: retry it when it is over")
     backend = KartonBackend(karton_config(settings), identity=RETRIER)
     with contextlib.closing(backend.redis), contextlib.closing(backend.s3):
-        task = backend.get_task(record.task_uid)
+        task = ledger.karton_task(record.task_uid)
         if task is None:
             raise StackError(
                 f"Karton has dropped the task {record.task_uid}, and the sample with it: submit it again"

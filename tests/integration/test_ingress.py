@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import uuid
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from karton.core import Task
 from karton.core.backend import KartonBackendBase
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
+from redis.exceptions import ResponseError
 
 from drakcelery.analysis import Place, State
 from drakcelery.embedded.ports import LOOPBACK, assign
@@ -245,3 +247,25 @@ def test_an_ingress_without_a_clock(ingress: Ingress, monkeypatch: pytest.Monkey
         assert task is not None
         assert task.status is state
         assert abs((task.last_update or 0) - ingress.ledger.now()) < 600
+
+
+def test_no_part_of_the_work_keeps_the_others_from_being_done(
+    ingress: Ingress, sent: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails in one part, each time, is told and passed over: samples go on to be taken (R1, S2)."""
+
+    def broken(_: Ingress) -> None:
+        raise ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+    for part in ("_adopt", "_try_again", "_give_up", "_withdraw"):
+        monkeypatch.setattr(Ingress, part, broken)
+    stop = threading.Event()
+    thread = threading.Thread(target=ingress.run, args=(stop,))
+    thread.start()
+    try:
+        report(ingress, "rack-1", "win10", 4)
+        push(ingress, "goes-on")
+        wait_until(lambda: [record.uid for record in sent] == ["goes-on"], "the sample is sent")
+    finally:
+        stop.set()
+        thread.join()
