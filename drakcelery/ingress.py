@@ -199,7 +199,7 @@ class Ingress:
         self._due.begin()
         with self._due.item(uid):
             record = self.ledger.get(uid)
-            if record is not None and not record.state.is_over:
+            if record is not None and not record.state.is_over and not record.is_foreign:
                 self._send(record)
         return True
 
@@ -462,7 +462,10 @@ class Ingress:
             return
         self._inbox.begin()
         due = [task_uid for task_uid in waiting if not self._inbox.skips(task_uid)][:BATCH]
-        ours = [task_uid for task_uid in due if self.intake.take_back(task_uid)]
+        ours = []
+        for task_uid in due:
+            with self._lines.item(task_uid):
+                ours += [task_uid] if self.intake.take_back(task_uid) else []
         self._handle(ours, self._sight.rooms().beside(self.intake.in_flight()))
 
     def _give_up(self, watch: Watch) -> None:

@@ -116,7 +116,11 @@ class Lookahead(threading.Thread):
         return time.time() >= slot.since + self._timeouts[slot.holder] - LEAD_SECONDS
 
     def _is_missing(self, step: Step, slot: Slot) -> bool:
-        return step.profile == slot.profile and (step.uid, step.attempt) not in self._ahead.all()
+        return (
+            step.profile == slot.profile
+            and (step.uid, step.attempt) not in self._ahead.all()
+            and not self._isolation.skips(step.uid)
+        )
 
     def _has_room(self, slots: int) -> bool:
         ours = self._site.settings.drakcelery

@@ -25,6 +25,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from drakcelery import __version__
 from drakcelery.analysis import State
 from drakcelery.errors import SettingsError
+from drakcelery.ledger.away import concerns_all
 from drakcelery.notices import Dead, Notice, Notices
 from drakcelery.records import Record
 from drakcelery.settings import NotificationsSection
@@ -187,25 +188,32 @@ class Notifier(threading.Thread):
         if text is None:
             return False
         try:
+            self._send(text)
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            # That notice's fault: it is claimed for a while, then it comes again, behind the others
+            log.warning("notice_odd", error=str(error), exc_info=True)
+        return True
+
+    def _send(self, text: str) -> None:
+        try:
             notice = Notice.parse(text)
         except ValueError as error:
             dead = Dead(uid="?", task_uid="?", state="?", tries=0, error=str(error), at=time.time())
             self._bury(text, dead)
-            return True
+            return
         try:
             refused = self._webhook.post(content(notice.record))
-        except Exception as error:
-            # That notice's fault, not the server's: it is tried again as if it had not been taken
-            log.warning("notice_odd", uid=notice.record.uid, error=str(error), exc_info=True)
+        except Exception as error:  # noqa: BLE001 our mistake, not the server's: it counts as a try
             self._failed(notice, f"was not asked: {type(error).__name__}: {error}"[:MOST_ERROR])
-            return True
+            return
         self._failures = self._failures + 1 if refused else 0
         if refused is None:
             self._notices.sent(text)
             log.info("notice_sent", uid=notice.record.uid, event_type=event_of(notice.record.state))
         else:
             self._failed(notice, refused)
-        return True
 
     def _failed(self, notice: Notice, error: str) -> None:
         tries, record = notice.tries + 1, notice.record

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 import structlog
-from redis.exceptions import RedisError
 
 from drakcelery.analysis import Fault
 from drakcelery.engines import end_guest
@@ -67,7 +66,7 @@ def give_up(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
     with about(**slot.context):
         try:
             end_held(site, slot, reason, fault)
-        except RedisError as error:
+        except Exception as error:  # noqa: BLE001 the guest, and the other slots', must be ended whatever it was
             log.warning("not_told", error=str(error))  # reconcile will find it silent
         if slot.holder is not None and site.slots.holds(slot.name, *slot.holder):
             end_guest(site.engine, slot.name)
