@@ -83,11 +83,11 @@ class Ground(bootsteps.Step):
             site.settings, site.readiness, role, machine=site.machine, give_up=_shut_down
         )
         presence.arrive()
+        presence.start()  # what follows may take longer than the name lasts
         exposition.serve_worker(site.settings, role)
         tracing.start(site.settings)
         if role == "io":
             io_worker_begins(site, type(self).send)
-            presence.start()
             return
         Ground.bell = Bell()
         Ahead.of(site.settings.drakcelery.state_dir).clear()
@@ -97,7 +97,6 @@ class Ground(bootsteps.Step):
             log.warning("setting_without_effect", notice=notice)
         for lack in site.engine.lacks():
             log.warning("engine_lacks", lack=lack)
-        presence.start()
         log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
         for closure in site.slots.closed():
             log.warning("still_closed", slot=closure.slot, closed=closure.kind.value, by=closure.by)

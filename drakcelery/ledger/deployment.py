@@ -13,7 +13,7 @@ import redis
 
 from drakcelery import lifesigns
 from drakcelery.errors import SettingsError
-from drakcelery.intake import INBOX, WAITING
+from drakcelery.intake import ASIDE, INBOX, WAITING
 from drakcelery.ledger import LIVE
 from drakcelery.ledger.scripts import load_scripts
 
@@ -36,7 +36,7 @@ class Deployment:
         Raises:
             SettingsError: another one is, and lives or has samples that are not over.
         """
-        other = self._claim([DEPLOYMENT, LIVE, INBOX, WAITING], [self._identity, SILENCE])
+        other = self._claim([DEPLOYMENT, LIVE, INBOX, WAITING, ASIDE], [self._identity, SILENCE])
         if not other:
             return
         identity, silent, samples = other
