@@ -202,8 +202,11 @@ class Intake:
         self.redis.zadd(INBOX, {task_uid: redistime.now(self.redis)}, xx=True)
 
     def drop(self, task_uid: str) -> None:
-        """Take a task out of the inbox that Karton no longer knows, or that nobody wants any more."""
-        self.redis.zrem(INBOX, task_uid)
+        """Take a task out of the inbox, or from where it is aside, that nobody wants any more."""
+        with self.redis.pipeline() as pipe:
+            pipe.zrem(INBOX, task_uid)
+            pipe.zrem(ASIDE, task_uid)
+            pipe.execute()
 
     def set_aside(self, task_uid: str) -> bool:
         """Take a task out of the inbox until it is tried again. False where it has left it."""

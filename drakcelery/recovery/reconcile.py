@@ -110,7 +110,7 @@ class Reconciler:
             self.watch = self.ledger.watch()
             alive = Alive.of(self.ledger.fleet.hosts())
             for record, (text, due) in zip(some, self._beside(some), strict=True):
-                if not isolation.skips(record.uid):
+                if not isolation.skips(record.uid) and not record.is_foreign:
                     with about(**record.context), isolation.item(record.uid):
                         self._look_at(record, Beside.of(record, text, due), alive)
         metrics.reconcile_done()

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import pytest
+from kombu.exceptions import OperationalError
 from redis import exceptions
 
 from drakcelery import client
@@ -17,11 +18,13 @@ from drakcelery.errors import UnreadableRecord
 from drakcelery.estimates import Learned
 from drakcelery.fleet import FLEET, host_key
 from drakcelery.ledger import DONE, Ledger, record_key
+from drakcelery.ledger.watch import ServerId
 from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.notices import DEAD, Dead, Notices
 from drakcelery.outlook import look_out
 from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, process_died, vm_worker_begins
 from drakcelery.top import Watch
@@ -65,6 +68,11 @@ def newer(ledger: Ledger, uid: str) -> None:
     ledger.redis.hset(record_key(uid), "failures", json.dumps([failure]))
     for name, value in {"state": "PAUSED", "done": "dig", "moon": "full", "at:PAUSED": "12.5"}.items():
         ledger.redis.hset(record_key(uid), name, value)
+
+
+def no_broker() -> ServerId:
+    """A broker that is away."""
+    raise OperationalError
 
 
 def everything(bench: Bench) -> dict[str, set[str]]:
@@ -125,6 +133,7 @@ def test_a_record_of_a_newer_version(bench: Bench) -> None:
     io_worker_begins(bench.site, lambda _: None)
     process_died(bench.site, lambda _: None, Stage.PREPARE, bench.step("newer", attempt=1))
     hand_over(ledger, lambda _: None, ["win10"])
+    Reconciler(ledger=ledger, settings=bench.site.settings, send=lambda _: None, ask_broker=no_broker).run()
     assert ledger.redis.hgetall(record_key("newer")) == before
     assert ledger.is_due_later("ours")
     assert ledger.quarantine.all() == []
