@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from karton.core import Task
-from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackend
+from karton.core.backend import KARTON_TASK_NAMESPACE, KARTON_TASKS_QUEUE, KartonBackend
 from karton.core.task import TaskState
 
 
@@ -47,20 +48,32 @@ class Observer:
         queues = self._backend.get_queue_names(self._receiver)
         arrived = [uid for queue in queues for uid in self._backend.get_task_ids_from_queue(queue)]
         on_their_way = len(self._backend.get_task_ids_from_queue(KARTON_TASKS_QUEUE))
-        tasks = {task.uid: task for task in self._backend.iter_all_tasks(parse_resources=False)}
+        tasks = self._tasks()
         return Seen(
-            published=Counter(str(tasks[uid].payload["analysis_uid"]) for uid in arrived),
+            published=Counter(str(tasks[uid]["payload"]["analysis_uid"]) for uid in arrived),
             crashed={
-                str(task.payload["override_uid"]): "".join(task.error or ())
+                str(task["payload"]["override_uid"]): "".join(task.get("error") or ())
                 for task in tasks.values()
-                if task.status is TaskState.CRASHED and _is_sample(task)
+                if task["status"] == TaskState.CRASHED.value and _is_sample(task)
             },
             on_their_way=on_their_way,
         )
 
+    def _tasks(self) -> dict[str, dict[str, Any]]:
+        """Karton's tasks by uid, read one by one: some storms send what Karton's own reader ends at."""
+        keys = list(self._backend.redis.scan_iter(match=f"{KARTON_TASK_NAMESPACE}:*", count=1000))
+        texts = cast("list[bytes | None]", self._backend.redis.mget(keys)) if keys else []
+        found = {}
+        for key, text in zip(keys, texts, strict=True):
+            with contextlib.suppress(ValueError):  # one that is no JSON ends in no way that counts here
+                name = key.decode() if isinstance(key, bytes) else str(key)
+                found[name.partition(":")[2]] = json.loads(text or "")
+        return found
 
-def _is_sample(task: Task) -> bool:
-    return task.headers.get("type") == "sample" and "override_uid" in task.payload
+
+def _is_sample(task: Mapping[str, Any]) -> bool:
+    payload = task["payload"]
+    return task["headers"].get("type") == "sample" and isinstance(payload, dict) and "override_uid" in payload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +88,13 @@ class Totals:
     lost: int
     published_twice: int
     kills: int
+    odd: int
+    """Sample tasks with odd contents, beside those received."""
+    odd_open: int
+    """Odd ones that ended in no way that people could see."""
+    intruders: int
+    """Machines and deployments that came under a name or to a Redis that was another's."""
+    intruders_admitted: int
     recovery_p50_s: float | None
     """From the kill of a process to the end of an analysis that it had at work: the median; None: no such."""
     recovery_max_s: float | None
@@ -89,8 +109,13 @@ class Totals:
         seconds: float,
         kills: int,
         recoveries: Iterable[float],
+        odd: Collection[str] = (),
+        refused: Collection[bool] = (),
     ) -> Totals:
-        """Count what *seen* says of the samples *uids*."""
+        """Count what *seen* says of the samples *uids*.
+
+        *odd*: how each odd task has ended; *refused*: whether each intruder was.
+        """
         times = sorted(recoveries)
         return cls(
             seed=seed,
@@ -101,19 +126,27 @@ class Totals:
             lost=len(seen.open(uids)),
             published_twice=len(seen.doubled(uids)),
             kills=kills,
+            odd=len(odd),
+            odd_open=sum(1 for end in odd if end == "open"),
+            intruders=len(refused),
+            intruders_admitted=sum(1 for one in refused if not one),
             recovery_p50_s=round(statistics.median(times), 1) if times else None,
             recovery_max_s=round(times[-1], 1) if times else None,
         )
 
     @property
     def promise_is_kept(self) -> bool:
-        """Nothing lost, nothing twice."""
-        return self.lost == 0 and self.published_twice == 0 and self.received == self.published + self.crashed
+        """Nothing lost, nothing twice, nothing odd that is stuck, nobody let in who does not belong here."""
+        return (
+            not (self.lost or self.published_twice or self.odd_open or self.intruders_admitted)
+            and self.received == self.published + self.crashed
+        )
 
-    def write(self, path: Path) -> None:
-        """As JSON."""
+    def write(self, path: Path, *, contents: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """As JSON, with how many odd tasks of which *contents* ended in which way."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        more = {} if contents is None else {"contents": contents}
+        path.write_text(json.dumps(asdict(self) | more, indent=2) + "\n")
 
     def table(self) -> str:
         """For people: one line a figure."""

