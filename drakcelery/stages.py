@@ -150,8 +150,8 @@ def _fenced(
         ):
             try:
                 following = _BODIES[stage](site, step, _analysis(record), workspace)
-            except DrakceleryError:
-                if pulse.is_stale:
+            except Exception:
+                if pulse.is_stale:  # whatever it is: its guest and its files may have gone meanwhile
                     raise Superseded(
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
                     ) from None

@@ -34,7 +34,7 @@ def _schedules(given: argparse.Namespace) -> list[Schedule]:
         return [replace(kept, seed=kept.seed + number) for number in range(given.schedules)]
     without = frozenset(filter(None, given.without.split(",")))
     return [
-        schedule_of(given.seed + number, steps=given.steps, without=without, contents=not given.plain)
+        schedule_of(given.seed + number, steps=given.steps, without=without, odd=not given.plain)
         for number in range(given.schedules)
     ]
 

@@ -39,8 +39,14 @@ class Broker:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._tags = itertools.count(1)
+        self.starts = 1
+        """How often it was started."""
         self.queues: dict[str, deque[Letter]] = {}
         self.held: dict[int, Held] = {}
+
+    def info(self, _section: str) -> dict[str, str]:
+        """As redis-py's clients tell it: which server it is."""
+        return {"run_id": f"broker-{self.starts}", "role": "master"}
 
     def publish(self, queue: str, letter: Letter) -> None:
         """Put a message at the end."""
@@ -85,6 +91,7 @@ class Broker:
 
     def flush(self) -> None:
         """Everything is gone."""
+        self.starts += 1
         self.queues.clear()
         self.held.clear()
 

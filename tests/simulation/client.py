@@ -41,7 +41,8 @@ class Network:
         self.valkey = valkey
         self.written = False
         """Whether something has changed since the simulation last looked."""
-        self.commands = 0
+        self.starts = 1
+        """How often this Redis was started, or another took its place."""
         self._told: float | None = None
 
     def through(self, wire: Wire, label: str, command: Callable[[], Any], *, patient: bool) -> Any:
@@ -64,7 +65,6 @@ class Network:
         if self._told != self.theatre.now:
             self._told = self.theatre.now
             self.valkey.advance(self.theatre.now)
-        self.commands += 1
         self.written = self.written or label not in READ_ONLY
         return command()
 
@@ -113,7 +113,8 @@ class Client(redis.Redis):
             return self.network.through(self.wire, name, self.network.time, patient=self.patient)
         given = self.network.translated(args)
         once: Callable[..., Any] = super().execute_command
-        return self.network.through(self.wire, name, lambda: once(*given, **options), patient=self.patient)
+        answer = self.network.through(self.wire, name, lambda: once(*given, **options), patient=self.patient)
+        return {**answer, "run_id": f"redis-{self.network.starts}"} if name == "INFO" else answer
 
     def register_script(self, script: Any) -> Script:
         """A script in virtual time; that the server knows it already saves steps that matter to nothing."""

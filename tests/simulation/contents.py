@@ -109,3 +109,32 @@ def task_text(uid: str, content: str, *, profile: str | None) -> str:
 
 
 IDENTITY = "karton.simulated"
+
+
+def foreign_record(number: int, now: float) -> tuple[str, dict[str, str]]:
+    """(uid, fields) of a live record that a newer version wrote, or that is damaged."""
+    uid, at = f"foreign-{number}", f"{now:.6f}"
+    fields = {
+        "uid": uid,
+        "task_uid": f"{{{uid}}}:{uid}",
+        "root_uid": uid,
+        "place": "default",
+        "attempt": "1",
+        "first_attempt": "1",
+        "state": "QUEUED",
+        "failures": "[]",
+        "received": at,
+        "updated": at,
+    }
+    oddities: tuple[dict[str, str], ...] = (
+        {"state": "ARCHIVING"},
+        {"done": "archive"},
+        {"failures": "{"},
+        {"analysis": "{"},
+        {"analysis": '{"uid": 5}'},
+        {"updated": "yesterday"},
+        {"attempt": "first"},
+        {"failures": '[{"attempt": 1, "stage": "archive", "error": "x", "fault": "tired", "at": 1}]'},
+        {"place": "@"},
+    )
+    return uid, fields | oddities[number % len(oddities)]

@@ -75,8 +75,11 @@ class SimulatedEngine:
         key = (self._host, job.slot)
         if key in self._guests.running:
             raise EngineError(f"slot {job.slot} holds a guest already; it must be destroyed first")
+        self._theatre.sleep(self._chance.choice((0.01, 1.5)) * self._chance.random())
+        if key in self._guests.running:
+            self._guests.broken.append(f"two guests in {job.slot} of {self._host}")
         self._guests.running[key] = Guest(self._host, job.slot, job.uid, job.raw.parent.name)
-        self._theatre.sleep(self._chance.uniform(0.2, 3))
+        self._theatre.sleep(self._chance.uniform(0.2, 2))
         self._own(job)
         return Snapshot(version=1, sha256="0" * 64)
 

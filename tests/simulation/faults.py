@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from drakcelery.faults import POINTS
+from tests.simulation import contents
 from tests.simulation.contents import ODD
 from tests.simulation.schedule import Fault, Sample, Schedule
 
@@ -130,6 +131,43 @@ def _cancel(world: World, fault: Fault) -> bool:
     return bool(world.uids) and world.cancel(world.uids[int(fault.pick * len(world.uids))])
 
 
+def _foreign(world: World, fault: Fault) -> bool:
+    """A live record that a newer version wrote, or that nobody can read."""
+    uid, fields = contents.foreign_record(int(fault.pick * 1000), world.theatre.now)
+    world.foreign.add(uid)
+    for name, value in fields.items():
+        world.valkey.client.hset(f"drak:analysis:{{{uid}}}", name, value)
+    world.valkey.client.zadd("drak:live", {uid: world.theatre.now})
+    return True
+
+
+def _strange_host(world: World, fault: Fault) -> bool:
+    """A host reports itself in a way that nobody understands."""
+    texts = ("{", "[]", '{"host": 5}', '{"host": "odd", "engine": "x", "slots": [{"name": "vm-1"}]}')
+    world.valkey.client.set("drak:host:odd", texts[int(fault.pick * len(texts))])
+    world.valkey.client.zadd("drak:fleet", {"default@odd": world.theatre.now})
+    return True
+
+
+def _twice(world: World, fault: Fault) -> bool:
+    """A task is on Karton's queue once more."""
+    if not world.uids:
+        return False
+    uid = world.uids[int(fault.pick * len(world.uids))]
+    world.duplicated.add(uid)
+    world.queue(uid)
+    return True
+
+
+def _no_object(world: World, fault: Fault) -> bool:
+    """Somebody removes a sample, or the bucket of the artifacts."""
+    if fault.pick < 0.5:
+        world.objects.buckets["karton"].pop("sample", None)
+    else:
+        world.objects.buckets.pop("drakrun", None)
+    return True
+
+
 FAULTS: dict[str, Callable[[World, Fault], bool]] = {
     "kill": _kill,
     "trap": _trap,
@@ -147,20 +185,27 @@ FAULTS: dict[str, Callable[[World, Fault], bool]] = {
     "clock": _clock,
     "failover": _failover,
     "cancel": _cancel,
+    "foreign record": _foreign,
+    "strange host": _strange_host,
+    "twice": _twice,
+    "no object": _no_object,
 }
 """Each says whether there was anything to hit."""
 COMMON = ("kill", "trap", "trap", "freeze", "power", "edge", "outage", "lose", "duplicate", "lose answer")
-RARE = ("site", "slow s3", "flush", "clock", "failover", "cancel", "unit down")
+RARE = (
+    *("site", "slow s3", "flush", "clock", "failover", "cancel", "unit down"),
+    *("foreign record", "strange host", "twice", "no object"),
+)
 ACTIONS = ("child", "worker", "power")
 
 
 def schedule_of(
-    seed: int, *, steps: int = 600, without: frozenset[str] = frozenset(), contents: bool = True
+    seed: int, *, steps: int = 600, without: frozenset[str] = frozenset(), odd: bool = True
 ) -> Schedule:
     """The schedule of a seed; *without*: kinds of faults that are left out."""
     chance = random.Random(seed)  # noqa: S311 it guards nothing
     hosts = chance.choice((1, 2, 2, 3))
-    samples = tuple(_sample(chance, steps, contents=contents) for _ in range(chance.randint(1, 6)))
+    samples = tuple(_sample(chance, steps, odd=odd) for _ in range(chance.randint(1, 6)))
     kinds = [kind for kind in COMMON * 2 + RARE if kind not in without]
     faults = tuple(_fault(chance, steps, chance.choice(kinds), hosts) for _ in range(chance.randint(0, 6)))
     if hosts > 1 and "slow s3" not in without and chance.random() < 0.05:
@@ -183,13 +228,13 @@ def _slow_beside_dead(chance: random.Random) -> tuple[Fault, ...]:
     return Fault(at=at - 50, kind="slow s3", seconds=300.0), power
 
 
-def _sample(chance: random.Random, steps: int, *, contents: bool) -> Sample:
-    odd = contents and chance.random() < 0.2
-    deadly = contents and chance.random() < 0.05
+def _sample(chance: random.Random, steps: int, *, odd: bool) -> Sample:
+    is_odd = odd and chance.random() < 0.2
+    deadly = odd and chance.random() < 0.05
     return Sample(
         at=int(chance.random() ** 2 * steps * 0.8),
         seconds=round(chance.uniform(1, 60) if chance.random() < 0.3 else chance.uniform(1, 15), 1),
-        content=chance.choice(list(ODD)) if odd else "plain",
+        content=chance.choice(list(ODD)) if is_odd else "plain",
         kills_at=chance.choice(DEADLY) if deadly else None,
     )
 

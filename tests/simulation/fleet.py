@@ -23,7 +23,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.watch import ServerId
 from drakcelery.lifesigns import times_of
 from drakcelery.records import Record
-from drakcelery.recovery import duty
+from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import DrakcelerySection, DrakrunSection, S3Section
 from drakcelery.stages import Site
@@ -34,7 +34,6 @@ from tests.simulation.disk import Disk
 from tests.simulation.engine import Guests, SimulatedEngine
 from tests.simulation.machines import Cuts, Host, QuietSlots, Unit, Wire
 from tests.simulation.objects import Objects, Stored, storage_on
-from tests.simulation.patches import actor_class
 from tests.simulation.schedule import Sample, Schedule
 from tests.simulation.theatre import EPOCH, Process, Theatre
 from tests.simulation.threads import Event
@@ -113,14 +112,14 @@ class Fleet:
             storage=storage_on(self.theatre, self.objects, self.wire(process.name, "s3")),
             send=functools.partial(app_module.send, ledger),
         )
-        stop: Any = Event(self.theatre)
         mender = self._ledger(process.name, settings, patient=False)
-        reconciles = actor_class(self, duty.Duty, "reconcile")(
+        duty = Duty(
             mender, settings, send=functools.partial(app_module.send, mender), ask_broker=self.ask_broker
         )
+        stop: Any = Event(self.theatre)
 
         def run() -> None:
-            reconciles.start()
+            duty.start()
             ingress.run(stop)
 
         return run
@@ -138,13 +137,20 @@ class Fleet:
         return Wire(self.cuts, machine, service)
 
     def _ledger(self, machine: str, settings: Settings, *, patient: bool) -> Ledger:
-        client = Client.on(self.network, self.wire(machine, "redis"), self.pool, patient=patient)
         return Ledger(
-            client,
+            self._client(machine, patient=patient),
             identity=self.identity,
             record_ttl=settings.drakcelery.record_ttl,
             times=settings.drakcelery.times,
         )
+
+    def _client(self, machine: str, *, patient: bool) -> Client:
+        return Client.on(self.network, self.wire(machine, "redis"), self.pool, patient=patient)
+
+    def connect(self, *_: object, **__: object) -> Client:
+        """Stands for :func:`drakcelery.ledger.connect`, for the process whose code runs."""
+        process = self.theatre.process
+        return self._client(process.host or process.root.name, patient=False)
 
     def site(self, host: str, *, patient: bool, worker: Worker) -> Site:
         """What the stages work with on *host*."""
@@ -173,6 +179,14 @@ class Fleet:
         site: Any = self.theatre.process.context["site"]
         app_module.send(site.ledger, record)
 
+    def ask_broker(self) -> ServerId:
+        """Stands for :func:`drakcelery.celery.ask_broker`."""
+        process = self.theatre.process
+        self.theatre.cut("broker.info")
+        if self.wire(process.host or process.root.name, "broker").is_cut():
+            raise OperationalError("the broker is away")
+        return ServerId.of(self.broker)
+
     def send_chain(
         self, _app: object, _analysis: Analysis, step: Step, *, first: Stage = Stage.PREPARE
     ) -> None:
@@ -196,21 +210,6 @@ class Fleet:
         """Stands for :func:`drakcelery.evidence.boot_id`."""
         host = self.theatre.process.host or ""
         return f"{host}-{self.hosts[host].boots}" if host in self.hosts else "elsewhere"
-
-    def redis_here(self) -> redis.Redis:
-        """The client of the worker whose code runs."""
-        site: Any = self.theatre.process.context["site"]
-        client: redis.Redis = site.ledger.redis
-        return client
-
-    def ask_broker(self) -> ServerId:
-        """Stands for :func:`drakcelery.celery.ask_broker`."""
-        process = self.theatre.process
-        wire = self.wire(process.host or process.root.name, "broker")
-        self.theatre.cut("broker.ping")
-        if wire.is_cut():
-            raise OperationalError("the broker is away")
-        return ServerId()
 
     def note(self, line: str) -> None:
         """For who reads the trace."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drakcelery.analysis import Fault
-from drakcelery.ledger import record_key
 from drakcelery.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -172,20 +171,29 @@ class Invariants:
     def at_rest(self) -> list[str]:
         """What is left though nothing is at work; empty where all is as it should be."""
         left, world = [], self.world
-        keys = ("drak:inbox", "drak:aside", "drak:live", "drak:due", "drak:inflight", "drak:waiting")
+        # What is set aside in quarantine may stay so for minutes
+        keys = ("drak:inbox", "drak:live", "drak:due", "drak:inflight", "drak:waiting")
         left += [f"the key {key}" for key in keys if world.valkey.client.exists(key)]
+        if set(world.valkey.client.zrange("drak:live", 0, -1)) == world.foreign != set():
+            left.remove("the key drak:live")
         for host in world.hosts.values():
-            if host.is_lost:
-                continue
+            if host.is_lost or any(unit.is_down and unit.host is host for unit in world.units):
+                continue  # nobody is there who could clear up
             left += [
-                f"a guest in {key[1]} of {host.name}" for key in world.guests.running if key[0] == host.name
+                f"a guest in {key[1]} of {host.name}"
+                for key, guest in world.guests.running.items()
+                if key[0] == host.name and not self._is_kept(guest.uid)
             ]
             left += [
                 f"the workspace {workspace.root.name} on {host.name}"
                 for workspace, uid, _ in Workspace.all(host.state_dir)
-                if world.valkey.client.exists(record_key(uid))  # else Redis lost it, and may get it back
+                if not self._is_kept(uid)
             ]
         return left
+
+    def _is_kept(self, uid: str) -> bool:
+        """What a Redis that fell back knows nothing of is kept for a day, should its data come back."""
+        return self.world.fell_back and not self.world.valkey.client.exists(f"drak:analysis:{{{uid}}}")
 
     def _break(self, what: str) -> None:
         if what not in self.world.broken:

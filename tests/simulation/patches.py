@@ -9,24 +9,28 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from drakcelery import alone, chain, evidence, faults, gate, ground, ingress, janitor, logs, pulse
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
-from drakcelery.host import identity, presence, readiness
-from drakcelery.recovery import duty
+from drakcelery.host import identity, presence
 from drakcelery.storage import sending
-from tests.simulation.threads import FileLocks, Inline, Thread, threading_for
+from tests.simulation.threads import FileLocks, Inline, Threading, Threads
 
 if TYPE_CHECKING:
-    from tests.simulation.fleet import Fleet
     from tests.simulation.world import World
 
+UNEXPECTED = frozenset(
+    {"reconcile_failed", "janitor_failed", "pulse_failed", "stage_crashed", "not_sent", "thread_crashed"}
+)
+"""What the product says of errors that it knows nothing of. Where it is no absence, something is wrong."""
 POLL = 1.0
 """Seconds between two looks of whoever looks all the time: each is a step."""
 _REAL_SLEEP = time.sleep
@@ -49,27 +53,11 @@ class _Heart:
                 if one in self._beating:
                     one.beat()
 
-        Thread(self._world.theatre, beat, name="heart").start()
+        threading.Thread(target=beat, name="heart").start()
 
     def drop(self, one: pulse.Pulse) -> None:
         """Beat it no more."""
         self._beating.discard(one)
-
-
-def actor_class(world: Fleet, kind: type[threading.Thread], name: str) -> type[Any]:
-    """A thread of the product as an actor of the process that starts it."""
-
-    class Actor(kind):  # type: ignore[misc,valid-type] # whichever it is
-        """The product's."""
-
-        def start(self) -> None:
-            process = world.theatre.process
-            world.theatre.spawn(f"{process.name}/{name}", process, self.run)
-
-        def join(self, timeout: float | None = None) -> None:  # noqa: ARG002 as the original's
-            world.theatre.sleep(0.1)
-
-    return Actor
 
 
 def _product_modules() -> list[Any]:
@@ -85,9 +73,11 @@ def _log_to(world: World, stack: contextlib.ExitStack) -> None:
 
     def last(_logger: Any, method: str, given: MutableMapping[str, Any]) -> Any:
         event = dict(logs._to_analysis_log(_logger, method, given))
+        action, error = event.pop("action"), sys.exc_info()[1]
         if world.trace is not None:
-            error = sys.exc_info()[1]
-            world.note(f"    log: {event.pop('action')} {dict(sorted(event.items()))} {error or ''}")
+            world.note(f"    log: {action} {dict(sorted(event.items()))} {error or ''}")
+        if action in UNEXPECTED and not isinstance(error, RedisError | OperationalError):
+            world.broken.append(f"{action}: {error!r}")
         raise structlog.DropEvent
 
     structlog.configure(
@@ -98,6 +88,17 @@ def _log_to(world: World, stack: contextlib.ExitStack) -> None:
         ]
     )
     stack.callback(structlog.reset_defaults)
+
+
+def _as_method(
+    ours: Callable[..., Any], theirs: Callable[..., Any], is_acting: Callable[[], bool]
+) -> Callable[..., Any]:
+    """A method of threads: *ours* where an actor calls it."""
+
+    def call(thread: threading.Thread, *args: Any, **more: Any) -> Any:
+        return (ours if is_acting() else theirs)(thread, *args, **more)
+
+    return call
 
 
 class _State:
@@ -127,7 +128,6 @@ def _nobody_else(*_: object, **__: object) -> Iterator[None]:
 def installed(world: World) -> Iterator[None]:
     """As long as the block lasts the product lives in *world*."""
     theatre, ids = world.theatre, random.Random(world.schedule.seed)  # noqa: S311 it guards nothing
-    threads = threading_for(theatre)
     with contextlib.ExitStack() as stack:
 
         def put(owner: Any, name: str, value: Any) -> None:
@@ -143,11 +143,18 @@ def installed(world: World) -> Iterator[None]:
         )
         put(uuid, "uuid4", lambda: uuid.UUID(int=ids.getrandbits(128), version=4))
         put(os, "fsync", world.disk.fsync)
+        threads, acting = Threads(theatre), lambda: theatre.current is not None
+        for name in ("start", "join", "is_alive"):
+            put(
+                threading.Thread,
+                name,
+                _as_method(getattr(threads, name), getattr(threading.Thread, name), acting),
+            )
         for module in _product_modules():
+            if getattr(module, "threading", None) is threading:
+                put(module, "threading", Threading(theatre))
             if getattr(module, "reach", None) is faults.reach and module is not faults:
                 put(module, "reach", world.reach)
-        for module in (janitor, duty, pulse, presence, readiness):
-            put(module, "threading", threads)
         for module in (sending, split_log, deflate, sys.modules["drakcelery.artifacts"]):
             put(module, "ThreadPoolExecutor", Inline)
         put(alone, "_locked", FileLocks(theatre).held)
@@ -155,12 +162,6 @@ def installed(world: World) -> Iterator[None]:
             put(module, "boot_id", world.boot_id)
         put(ground, "_shut_down", _nothing)
         put(pulse, "_heart", _Heart(world))
-        put(ground, "Janitor", actor_class(world, janitor.Janitor, "janitor"))
-        put(ground, "Presence", actor_class(world, presence.Presence, "presence"))
-        put(presence, "connect", lambda *_, **__: world.redis_here())
-        put(ground, "Duty", actor_class(world, duty.Duty, "reconcile"))
-        put(ground.Household, "ask_broker", staticmethod(world.ask_broker))
-        put(gate, "drop_left_over", _nothing)
         put(gate, "default", lambda _task, _app, consumer, **_: consumer.handle)
         put(gate, "state", _State(world))
         put(ground, "sole_worker", _nobody_else)
@@ -169,7 +170,10 @@ def installed(world: World) -> Iterator[None]:
         for owner in (gate.Gate, ground.Ground):
             put(owner, "site", staticmethod(lambda: theatre.process.context["site"]))
             put(owner, "send", staticmethod(world.send))
+        put(presence, "connect", world.connect)
+        put(ground.Household, "ask_broker", staticmethod(world.ask_broker))
         put(chain, "send", world.send_chain)
+        put(ingress, "describe", lambda head: "PE32 executable" if head.startswith(b"MZ") else "data")
         put(ingress, "POLL_SECONDS", POLL)
         put(ingress, "EAGER_SECONDS", POLL / 4)
         put(janitor, "SYNC_SECONDS", POLL)

@@ -25,7 +25,7 @@ RESTART = 2.0
 """Seconds until a unit that ended is started again, as systemd does."""
 AT_ONCE = 20
 """So many steps are taken before it is looked at whether all is over."""
-KEEP = 0.02
+KEEP = 0.1
 """How often, for each step that writes, a replica of Redis has caught up."""
 
 

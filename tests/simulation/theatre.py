@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _thread
 import contextvars
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -63,8 +62,7 @@ class Actor:
         self.turn = _thread.allocate_lock()
         self.turn.acquire()
         self._body = body
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        _thread.start_new_thread(self._run, ())  # below threading.Thread, which stands for actors
 
     def _run(self) -> None:
         self.turn.acquire()

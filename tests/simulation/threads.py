@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from tests.simulation.theatre import Process, Theatre
@@ -64,52 +63,52 @@ class Lock:
         self.release()
 
 
-class Thread:
-    """``threading.Thread`` as an actor of the process that starts it."""
+class Threads:
+    """What ``threading.Thread`` does, as an actor of the process that starts it."""
 
-    def __init__(
-        self,
-        theatre: Theatre,
-        target: Callable[..., object],
-        args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        name: str | None = None,
-        daemon: bool = True,  # noqa: ARG002 as the original's
-    ) -> None:
+    def __init__(self, theatre: Theatre) -> None:
         self._theatre = theatre
-        self._name = name or "thread"
-        self._work = functools.partial(target, *args, **(kwargs or {}))
-        self._over = False
+        self._over: dict[threading.Thread, bool] = {}
 
-    def start(self) -> None:
+    def start(self, thread: threading.Thread) -> None:
         """As the original's."""
         process = self._theatre.process
-        self._theatre.spawn(f"{process.name}/{self._name}", process, self._body)
+        self._over[thread] = False
 
-    def _body(self) -> None:
-        try:
-            self._work()
-        finally:
-            self._over = True
+        def body() -> None:
+            try:
+                thread.run()
+            finally:
+                self._over[thread] = True
 
-    def is_alive(self) -> bool:
+        self._theatre.spawn(f"{process.name}/{thread.name}", process, body)
+
+    def is_alive(self, thread: threading.Thread) -> bool:
         """As the original's."""
-        return not self._over
+        return not self._over.get(thread, True)
 
-    def join(self, timeout: float | None = None) -> None:
+    def join(self, thread: threading.Thread, timeout: float | None = None) -> None:
         """As the original's."""
-        self._theatre.wait(lambda: self._over, timeout)
+        self._theatre.wait(lambda: not self.is_alive(thread), timeout)
 
 
-def threading_for(theatre: Theatre) -> SimpleNamespace:
+class Threading:
     """Stands for the module ``threading`` in modules of the product."""
-    return SimpleNamespace(
-        Event=lambda: Event(theatre),
-        Lock=lambda: Lock(theatre),
-        Thread=lambda **given: Thread(theatre, **given),
-        RLock=threading.RLock,
-        get_ident=threading.get_ident,
-    )
+
+    def __init__(self, theatre: Theatre) -> None:
+        self._theatre = theatre
+
+    def Event(self) -> Event:  # noqa: N802 the original's name
+        """In virtual time."""
+        return Event(self._theatre)
+
+    def Lock(self) -> Lock:  # noqa: N802 the original's name
+        """For actors."""
+        return Lock(self._theatre)
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else there is."""
+        return getattr(threading, name)
 
 
 class FileLocks:

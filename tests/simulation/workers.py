@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
-from drakcelery import chain, gate, ground, visibility
+from drakcelery import chain, gate, ground
 from drakcelery.analysis import Stage, Step
 from drakcelery.errors import Superseded
 from drakcelery.stages import Site, perform
+from drakcelery.visibility import Listening
 from tests.simulation.broker import Held, Letter
 from tests.simulation.theatre import Process
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
 
-_NAMELESS = SimpleNamespace(info=lambda _section: {})
-"""A broker that says nothing of itself."""
 STAGES = {chain.task_name(stage): stage for stage in Stage}
 
 
@@ -70,6 +69,17 @@ class Job:
         return self.message.letter.id
 
 
+class NoChannels:
+    """A connection on which nobody can look at queues of earlier versions."""
+
+    connection_errors = (OperationalError,)
+    channel_errors = ()
+
+    def channel(self) -> Any:
+        """There is none."""
+        raise OperationalError("the model has none")
+
+
 class Timer:
     """Celery's timer, as far as it is used."""
 
@@ -109,12 +119,12 @@ class Worker:
         self.ended: deque[Job] = deque()
         self.wire = world.wire(host, "broker")
         self.look_now = False
-        self.listening = visibility.Listening()
-        self.connection = self
+        self._listening = Listening()
         # What the gate takes for Celery's consumer
         self.timer = Timer(self)
         self.task_consumer = self
         self.channel = object()
+        self.connection = NoChannels()
         self.drak_gate: Any = None
 
     # What the gate asks of a consumer
@@ -141,9 +151,8 @@ class Worker:
     def main(self) -> None:
         """Until it is killed, or its start fails."""
         ground.Ground(self)
-        household = ground.Household(self)
-        if household.enabled:
-            household.start(self)
+        if self.role == "vm":
+            ground.Household(self).start(self)
         self.drak_gate = gate.Gate(self)
         strategies = {
             name: gate.strategy(SimpleNamespace(name=name), None, self)  # type: ignore[arg-type] # of its task only the name counts
@@ -225,8 +234,9 @@ class Worker:
             return
         patience = self.world.times.visibility
         self.world.broker.renew(self, patience)
-        if self.listening.note(_NAMELESS, told=self.world.theatre.now, pause=patience / 3) < patience:
-            return
+        heard = self._listening.note(self.world.broker, told=self.world.theatre.now, pause=patience / 3)
+        if heard < patience:
+            return  # as drakcelery.visibility.QoS
         for tag in self.world.broker.overdue():
             if self.reaches_broker("broker.restore"):
                 self.world.broker.give_back(tag)

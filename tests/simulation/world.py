@@ -28,10 +28,12 @@ class World(Fleet):
         self.disturbed = self.theatre.now
         """When something last went wrong that may keep the dead from being found."""
         self.duplicated: set[str] = set()
+        self.foreign: set[str] = set()
+        """uids of records that are none of ours."""
         self.cancelled: set[str] = set()
         self.traps: dict[str, str] = {}
         """Fault point -> what is to die with whoever reaches it first."""
-        self.kept = False
+        self.kept = self.fell_back = False
         """Whether there is a state of Redis to go back to."""
 
     def reach(self, point: str, uid: str) -> None:
@@ -95,12 +97,16 @@ class World(Fleet):
             if unit.host is None and unit.process is not None:
                 self.theatre.kill(unit.process)
                 unit.restart_at = self.theatre.now + self.chance.uniform(1, seconds + 1)
+        self.network.starts += 1
+        self.broker.starts += 1
         for service in SERVICES:
             self.cut("*", service, self.chance.uniform(1, seconds + 1))
 
     def fail_over(self) -> None:
         """Redis goes back to what its replica has."""
         if self.kept:
+            self.network.starts += 1
+            self.fell_back = True
             self.valkey.go_back()
             for host in self.hosts:
                 self.harm(host)
@@ -131,8 +137,14 @@ class World(Fleet):
         uid = f"s-{number}"
         self.uids.append(uid)
         self.samples[uid] = sample
+        if sample.content.startswith("last_update"):
+            self.duplicated.add(uid)  # it looks stranded, and may be adopted from under its queue
         text = contents.task_text(uid, sample.content, profile=sample.profile)
         self.valkey.client.set(f"karton.task:{self.task_uid(uid)}", text)
+        self.queue(uid)
+
+    def queue(self, uid: str) -> None:
+        """Put a task on Karton's queue."""
         queue = KartonBackendBase.get_queue_name(self.identity, TaskPriority.NORMAL)
         self.valkey.client.rpush(queue, self.task_uid(uid))
 
@@ -153,12 +165,10 @@ class World(Fleet):
         host, now = self.hosts[name], self.theatre.now
         if host.off_until <= now:
             return False
-        others = [
-            unit
-            for unit in self.units
-            if unit.host is not host and (unit.process is None or not unit.process.alive)
-        ]
-        return not others and now - max(host.off_since, self.disturbed) > RECOVERY
+        others = [unit for unit in self.units if unit.host is not host]
+        all_there = all(unit.process is not None and unit.process.alive for unit in others)
+        # Where no other host could go on with it, the work waits for this one
+        return all_there and len(self.hosts) > 1 and now - max(host.off_since, self.disturbed) > RECOVERY
 
     def is_disturbed(self) -> bool:
         """Whether something is wrong that will end by itself."""
