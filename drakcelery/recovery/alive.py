@@ -16,6 +16,9 @@ class Alive:
     """The hosts that are alive, for questions about thousands of analyses."""
 
     hosts: frozenset[str]
+    """By their vm worker."""
+    io_hosts: frozenset[str]
+    """By their io worker, with or without the vm worker."""
     places: frozenset[str]
     """Places that take samples, now or when their guests are done."""
     free: frozenset[str]
@@ -24,8 +27,8 @@ class Alive:
     """(place, uid of the analysis that has a slot of it)."""
 
     @classmethod
-    def of(cls, hosts: Iterable[HostStatus]) -> Self:
-        """Index *hosts*."""
+    def of(cls, hosts: Iterable[HostStatus], *, io_hosts: frozenset[str]) -> Self:
+        """Index *hosts*; *io_hosts* are those whose io worker is alive."""
         slots = [
             (place, slot)
             for status in hosts
@@ -34,6 +37,7 @@ class Alive:
         ]
         return cls(
             hosts=frozenset(status.host for status in hosts),
+            io_hosts=io_hosts,
             places=frozenset(place for place, slot in slots if slot.state not in OUT_OF_USE),
             free=frozenset(place for place, slot in slots if slot.state == "free"),
             held=frozenset((place, slot.uid) for place, slot in slots),

@@ -108,7 +108,8 @@ class Reconciler:
         live = self.ledger.live()
         while (some := list(itertools.islice(live, AT_ONCE))) and self.keep_turn():
             self.watch = self.ledger.watch()
-            alive = Alive.of(self.ledger.fleet.hosts())
+            fleet = self.ledger.fleet
+            alive = Alive.of(fleet.hosts(), io_hosts=fleet.io_hosts())
             for record, (text, due) in zip(some, self._beside(some), strict=True):
                 if not isolation.skips(record.uid) and not record.is_foreign:
                     with about(**record.context), isolation.item(record.uid):
@@ -183,9 +184,11 @@ class Reconciler:
             self._send_anew(record, lost=False, late=self._is_silent(record, after=times.unsent))
         elif record.state is State.QUEUED:
             self._look_for(record, record.analysis.place, alive)
-        elif record.host not in alive.hosts:
+        elif record.host not in (alive.io_hosts if record.following in WITH_FILES else alive.hosts):
             late = self._is_left(record, record.analysis.place, alive)
-            self._end(record, f"host {record.host} went away", late=late)
+            is_there = record.host in alive.hosts  # and only its io worker is gone
+            gone = f"the io worker of {record.host}" if is_there else f"host {record.host}"
+            self._end(record, f"{gone} went away", late=late)
         elif record.following is Stage.PREPARE:
             silent = self._is_silent(record, after=times.silence, message=not record.busy)
             self._end(record, f"its worker on {record.host} fell silent", late=silent)

@@ -79,10 +79,10 @@ class Fleet:
             if self.ledger.redis.hexists(key, name):
                 self.ledger.redis.hset(key, name, f"{self.ledger.now() - seconds:.6f}")
 
-    def host(self, name: str, state: str, *, holder: str | None = None) -> None:
-        """A host with one slot is alive."""
+    def host(self, name: str, state: str, *, holder: str | None = None, io_alive: bool | None = None) -> None:
+        """A host with one slot is alive; by default its version looks for no io worker."""
         slot = SlotStatus(name="vm-1", profile=analysis().profile, state=state, uid=holder, since=0)
-        self.ledger.fleet.report(HostStatus(host=name, engine="replay", slots=(slot,)))
+        self.ledger.fleet.report(HostStatus(host=name, engine="replay", slots=(slot,), io_alive=io_alive))
 
 
 @pytest.fixture
@@ -217,6 +217,31 @@ def test_a_lost_host(fleet: Fleet) -> None:
     assert (record.attempt, record.state, record.failures[0].fault) == (2, State.QUEUED, Fault.GONE)
     assert "rack-1 went away" in str(record.error)
     assert fleet.ledger.due() in (UID, None)
+
+
+def test_a_lost_io_worker(fleet: Fleet) -> None:
+    """What waits for the io worker of a host goes by that one's life, whatever the vm worker says (R8)."""
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(Stage.PREPARE, Stage.RUN)
+    fleet.host("rack-2", "free")
+    fleet.host("rack-1", "halted", io_alive=False)
+    assert fleet.reconcile() == {}
+    fleet.age(QUEUED_SECONDS + 1)
+    assert fleet.reconcile() == {"ended": 1}
+    assert "io worker of rack-1 went away" in str(fleet.record.error)
+
+
+def test_an_io_worker_without_its_vm_worker(fleet: Fleet) -> None:
+    """A finished run is not thrown away while somebody is there who can collect it."""
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(Stage.PREPARE, Stage.RUN)
+    fleet.host("rack-2", "free")
+    fleet.host("rack-1", "free", io_alive=True)
+    fleet.ledger.fleet.retire("rack-1")
+    fleet.ledger.fleet.show_io("rack-1")
+    fleet.age(QUEUED_SECONDS + 1)
+    assert fleet.reconcile() == {"resent": 1}
+    assert fleet.sent == [(1, Stage.COLLECT)]
 
 
 def test_poison(fleet: Fleet) -> None:

@@ -31,7 +31,7 @@ UNEXPECTED = frozenset(
     {"reconcile_failed", "janitor_failed", "pulse_failed", "stage_crashed", "not_sent", "thread_crashed"}
 )
 """What the product says of errors that it knows nothing of. Where it is no absence, something is wrong."""
-POLL = 1.0
+POLL = 2.0
 """Seconds between two looks of whoever looks all the time: each is a step."""
 _REAL_SLEEP = time.sleep
 
@@ -175,7 +175,7 @@ def installed(world: World) -> Iterator[None]:
         put(chain, "send", world.send_chain)
         put(ingress, "describe", lambda head: "PE32 executable" if head.startswith(b"MZ") else "data")
         put(ingress, "POLL_SECONDS", POLL)
-        put(ingress, "EAGER_SECONDS", POLL / 4)
+        put(ingress, "EAGER_SECONDS", POLL / 2)
         put(janitor, "SYNC_SECONDS", POLL)
         put(gate, "SYNC_SECONDS", POLL)
         yield

@@ -16,8 +16,6 @@ from tests.simulation.valkey import Valkey, in_virtual_time
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
 SEEDS = range(1, 21)
-NOT_YET = frozenset({"unit down"})
-"""Kinds of faults with which schedules fail for reasons that are known: tests/simulation/README.md."""
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +29,7 @@ def valkey(server_programs: None) -> Iterator[Valkey]:  # noqa: ARG001 - a check
 def test_schedules_pass(valkey: Valkey, begin: int) -> None:
     """Whatever a seed brings, nothing is lost or done twice, and all comes to an end."""
     for seed in range(begin, begin + 10):
-        schedule = schedule_of(seed, without=NOT_YET)
-        assert (seed, simulate(schedule, valkey).broken) == (seed, ())
+        assert (seed, simulate(schedule_of(seed), valkey).broken) == (seed, ())
 
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)

@@ -56,7 +56,7 @@ def test_nobody_counts_on_the_slots_of_a_halted_host(reason: str) -> None:
     """Neither ingress nor reconcile, and people see why (R8, R13)."""
     status = halted(reason)
     assert Rooms.of([status], {}, look_ahead=2).free(PLACE) == 0
-    alive = Alive.of([status])
+    alive = Alive.of([status], io_hosts=frozenset())
     assert not alive.takes(PLACE, "waits")
     assert alive.takes(PLACE, "a")  # its slot was claimed for it
     assert "rack-1" in alive.hosts
@@ -71,5 +71,5 @@ def test_nobody_counts_on_the_slots_of_a_halted_host(reason: str) -> None:
 def test_an_open_host_is_counted() -> None:
     """The same host, without a reason not to."""
     assert Rooms.of([halted(None)], {}, look_ahead=2).free(PLACE) == 4
-    assert Alive.of([halted(None)]).takes(PLACE, "waits")
+    assert Alive.of([halted(None)], io_hosts=frozenset()).takes(PLACE, "waits")
     assert analysis().place == PLACE
