@@ -174,6 +174,7 @@ class Scheduler:
         world, now = self._world, self._theatre.now
         world.note("HEALED")
         world.cuts.mend()
+        world.traps.clear()
         for host in world.hosts.values():
             if not host.is_lost:
                 host.off_until = min(host.off_until, now)
