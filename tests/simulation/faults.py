@@ -216,6 +216,7 @@ def schedule_of(
         hosts=hosts,
         slots=chance.randint(1, 2),
         ingresses=chance.choice((1, 1, 2)),
+        twin=chance.random() < 0.1,
         samples=tuple(sorted(samples, key=lambda one: one.at)),
         faults=tuple(sorted(faults, key=lambda one: one.at)),
     )

@@ -73,12 +73,14 @@ class Fleet:
             connection_class=redis.UnixDomainSocketConnection, path=valkey.socket, decode_responses=True
         )
         self.hosts = {name: self._host(name) for name in (f"rack-{n + 1}" for n in range(schedule.hosts))}
+        if schedule.twin:
+            self.hosts["twin"] = self._host("twin", called="rack-1")
         self.units = list(self._units())
 
-    def _host(self, name: str) -> Host:
+    def _host(self, name: str, *, called: str | None = None) -> Host:
         state_dir = self.directory / name
         state_dir.mkdir()
-        return Host(name=name, state_dir=state_dir, settings=self._settings(name, state_dir))
+        return Host(name=name, state_dir=state_dir, settings=self._settings(called or name, state_dir))
 
     def _settings(self, name: str, state_dir: Path) -> Settings:
         options = {"min_free_space": 0, "lease_seconds": LEASE, **self.schedule.options}
@@ -210,6 +212,11 @@ class Fleet:
         """Stands for :func:`drakcelery.evidence.boot_id`."""
         host = self.theatre.process.host or ""
         return f"{host}-{self.hosts[host].boots}" if host in self.hosts else "elsewhere"
+
+    def end_here(self) -> None:
+        """Stands for the SIGTERM that a worker gives itself: it ends, without finishing anything."""
+        self.theatre.kill(self.theatre.process.root)
+        self.theatre.cut("ended")
 
     def note(self, line: str) -> None:
         """For who reads the trace."""

@@ -60,11 +60,17 @@ class Host:
     """A machine with slots."""
 
     name: str
+    """In the simulation."""
     state_dir: Path
     settings: Settings
     off_until: float = 0.0
     off_since: float = 0.0
     boots: int = 1
+
+    @property
+    def called(self) -> str:
+        """The host name in its settings: another's, where somebody has copied an image."""
+        return self.settings.drakcelery.host
 
     @property
     def is_lost(self) -> bool:

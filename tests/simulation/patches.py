@@ -160,7 +160,7 @@ def installed(world: World) -> Iterator[None]:
         put(alone, "_locked", FileLocks(theatre).held)
         for module in (evidence, identity):
             put(module, "boot_id", world.boot_id)
-        put(ground, "_shut_down", _nothing)
+        put(ground, "_shut_down", world.end_here)
         put(pulse, "_heart", _Heart(world))
         put(gate, "default", lambda _task, _app, consumer, **_: consumer.handle)
         put(gate, "state", _State(world))

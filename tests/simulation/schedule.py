@@ -49,6 +49,8 @@ class Schedule:
     hosts: int = 2
     slots: int = 2
     ingresses: int = 1
+    twin: bool = False
+    """Whether one more machine has the name of the first."""
     samples: tuple[Sample, ...] = ()
     faults: tuple[Fault, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)

@@ -52,6 +52,8 @@ def _less_is_there(schedule: Schedule) -> Iterator[Schedule]:
         yield replace(schedule, hosts=schedule.hosts - 1)
     if schedule.slots > 1:
         yield replace(schedule, slots=1)
+    if schedule.twin:
+        yield replace(schedule, twin=False)
     if schedule.ingresses > 1:
         yield replace(schedule, ingresses=1)
 

@@ -110,7 +110,8 @@ class Worker:
         self.world = world
         self.process = process
         self.host = host
-        self.hostname = f"{role}@{host}"
+        self.called = world.hosts[host].called
+        self.hostname = f"{role}@{self.called}"
         self.role = role
         self.concurrency = concurrency
         self.queues: list[str] = []
@@ -167,7 +168,7 @@ class Worker:
 
     def _connect(self) -> None:
         always = chain.vm_queue if self.role == "vm" else chain.io_queue
-        self.queues = [always(self.host)]
+        self.queues = [always(self.called)]
         renew = self.world.times.renew
         self.timer.call_repeatedly(renew, self._renew)
         if self.drak_gate.enabled:
@@ -269,7 +270,7 @@ class Worker:
                 self._begin(job)
 
     def _begin(self, job: Job) -> None:
-        name = f"{self.hostname}/{job.id}"
+        name = f"{self.process.name}/{job.id}"
         child = Process(name=name, host=self.host, role="child", parent=self.process)
         child.context = {
             **self.process.context,

@@ -114,6 +114,8 @@ class World(Fleet):
     def harm(self, machine: str) -> None:
         """Note that what runs on *machine* may rightly be held for dead."""
         self.harms[machine] = self.theatre.now
+        if machine in self.hosts:
+            self.harms[self.hosts[machine].called] = self.theatre.now
 
     def was_harmed(self, machine: str) -> bool:
         """Whether anything ever happened to it."""
@@ -163,7 +165,7 @@ class World(Fleet):
     def is_found_dead_late(self, name: str) -> bool:
         """Whether a host has been dead for longer than it may take to find out, and nothing hid it."""
         host, now = self.hosts[name], self.theatre.now
-        if host.off_until <= now:
+        if host.off_until <= now or self.schedule.twin:
             return False
         others = [unit for unit in self.units if unit.host is not host]
         all_there = all(unit.process is not None and unit.process.alive for unit in others)
