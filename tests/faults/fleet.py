@@ -192,6 +192,7 @@ class Fleet:
             "DRAKCELERY_CONFIG": str(self._config[host]),
             "DRAKCELERY_FAULTS": str(self._plan),
             supervision.MARK: str(self.directory),
+            **self.environment(name),
         }
         with (self._log / f"{name}.log").open("ab") as log:
             running = subprocess.Popen(
@@ -239,6 +240,10 @@ class Fleet:
                 start_new_session=True,
                 preexec_fn=supervision._die_with(os.getpid()),
             )
+
+    def environment(self, name: str) -> dict[str, str]:  # noqa: ARG002 one process is like the other here
+        """Further variables of a process."""
+        return {}
 
     def _launcher(self, host: str) -> tuple[str, ...]:  # noqa: ARG002 one machine is like the other here
         """A command that runs another one where the processes of *host* belong."""

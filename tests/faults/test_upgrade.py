@@ -1,0 +1,194 @@
+"""A rolling upgrade: this version beside the last one, host by host, with samples in flight."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+
+from drakcelery.analysis import State
+from drakcelery.embedded.services import Services
+from tests.conftest import require
+from tests.faults.fleet import Fleet, Options
+from tests.faults.watch import wait_gone, wait_published, wait_state
+from tests.reference import ROOT
+from tests.waiting import wait_until
+
+LAST = "d3c9938ff"
+"""The commit of the last landed version."""
+HOSTS = ("rack-1", "rack-2")
+NEWER, OLDER = HOSTS
+pytestmark = pytest.mark.slow
+RUN_SECONDS = 2
+LONG = 15
+"""Seconds that a run takes whose host dies meanwhile."""
+
+
+@pytest.fixture(scope="session")
+def last_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last version as its wheel installs it, built from its commit."""
+    directory = tmp_path_factory.mktemp("last")
+    git = shutil.which("git")
+    require(git is not None, "git is not installed")
+    archived = subprocess.run(
+        [str(git), "-C", str(ROOT), "archive", "--output", str(directory / "last.tar"), LAST],
+        check=False,
+        capture_output=True,
+    )
+    require(archived.returncode == 0, f"the commit {LAST} is not here: {archived.stderr.decode()}")
+    with tarfile.open(directory / "last.tar") as archive:
+        archive.extractall(directory / "source", filter="data")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)],
+        cwd=directory / "source",
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = directory.glob("*.whl")
+    with zipfile.ZipFile(wheel) as contents:
+        contents.extractall(directory / "site")  # noqa: S202  # our own wheel
+    return directory / "site"
+
+
+class MixedFleet(Fleet):
+    """A fleet whose processes run one of two versions each."""
+
+    def __init__(self, directory: Path, services: Services, last: Path) -> None:
+        """*last* is where the last version is installed; every process begins with it."""
+        self._last = last
+        self.upgraded: set[str] = set()
+        super().__init__(directory, services, Options(hosts=HOSTS, slots=2, run_seconds=LONG))
+
+    def start(self) -> None:
+        """Start every process, and the one that the last version has besides."""
+        super().start()
+        if "beat" not in self.processes:
+            self._spawn("beat", HOSTS[0], ("beat",))
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The last version lies before ours, which the environment of the tests has."""
+        return {} if name in self.upgraded or name == "system" else {"PYTHONPATH": str(self._last)}
+
+    def code(self, name: str) -> Path:
+        """The package that a process runs."""
+        found = subprocess.run(
+            [sys.executable, "-c", "import drakcelery; print(drakcelery.__file__)"],
+            env=os.environ | self.environment(name),
+            cwd=self.directory,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        own = Path(f"/proc/{self.processes[name].running.pid}/environ").read_bytes().split(b"\0")
+        assert (f"PYTHONPATH={self._last}".encode() in own) == (name not in self.upgraded)
+        return Path(found.stdout.strip()).parent
+
+    def end(self, *names: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """End processes; with SIGKILL those of their pools as well."""
+        for name in names:
+            self.signal(name, number, group=number is signal.SIGKILL)
+        for name in names:
+            process = self.processes[name].running
+            wait_until(lambda process=process: process.poll() is not None, f"{name} ends", timeout=60)  # type: ignore[misc] # mypy cannot type a lambda with a default
+
+    def upgrade(self, *names: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """End processes and start them again with this version; ingress together with the last one's beat."""
+        if "ingress" in names:
+            self.end("beat")
+            del self.processes["beat"]
+        self.upgraded.update(names)
+        self.end(*names, number=number)
+        self.respawn()
+        self.wait_ready()
+        for name in names:
+            assert self.code(name) == ROOT / "drakcelery"
+
+
+@pytest.fixture
+def fleet(
+    server_programs: None,  # noqa: ARG001 - a check
+    tmp_path: Path,
+    last_version: Path,
+) -> Iterator[MixedFleet]:
+    """All of the last version."""
+    with (
+        Services(tmp_path / "services") as services,
+        MixedFleet(tmp_path / "fleet", services, last_version) as ours,
+    ):
+        for name in set(ours.processes) - {"system"}:
+            assert ours.code(name) == last_version / "drakcelery"
+        yield ours
+
+
+def in_flight(fleet: MixedFleet, when: str) -> list[str]:
+    """Samples for each host and for any; one runs on each host, or did, when this returns."""
+    uids = [f"{when}-{number}" for number in range(6)]
+    for uid, host in zip_longest(uids, HOSTS):
+        fleet.push(uid, host=host, timeout=RUN_SECONDS)
+    for uid in uids[: len(HOSTS)]:
+        wait_state(fleet, uid, State.RUNNING, State.COLLECTING, State.UPLOADING, State.PUBLISHED)
+    return uids
+
+
+def of(host: str) -> tuple[str, str]:
+    """The workers of a host."""
+    return f"vm@{host}", f"io@{host}"
+
+
+@pytest.mark.parametrize(
+    ("order", "number"),
+    [
+        pytest.param((of(NEWER), ("ingress",), of(OLDER)), signal.SIGTERM, id="hosts-first"),
+        pytest.param((("ingress",), of(NEWER), of(OLDER)), signal.SIGKILL, id="ingress-first-and-killed"),
+    ],
+)
+def test_a_rolling_upgrade(
+    fleet: MixedFleet, order: tuple[tuple[str, ...], ...], number: signal.Signals
+) -> None:
+    """Whoever is upgraded first, in an orderly way or not, each sample is published exactly once."""
+    uids = in_flight(fleet, "before")
+    for step, names in enumerate(order):
+        fleet.upgrade(*names, number=number)
+        uids += in_flight(fleet, f"after-{step}")
+    wait_published(fleet, *uids)
+    for uid in uids:
+        wait_gone(fleet, uid)
+
+
+@pytest.mark.parametrize(
+    ("upgraded", "dead"),
+    [
+        pytest.param((*of(NEWER), "ingress"), OLDER, id="newer-finds-older"),
+        pytest.param(of(NEWER), NEWER, id="older-finds-newer"),
+    ],
+)
+def test_a_dead_host_of_the_other_version(fleet: MixedFleet, upgraded: tuple[str, ...], dead: str) -> None:
+    """What ran on a host that dies for good goes on at one of the other version, exactly once."""
+    fleet.upgrade(*upgraded)
+    uids = ["dead-1", "dead-2", "dead-3", "dead-4"]
+    for uid in uids:
+        fleet.push(uid, timeout=LONG)
+    for uid in uids:
+        wait_state(fleet, uid, State.RUNNING)
+    fleet.end(*of(dead), number=signal.SIGKILL)
+    lost = {record.uid for record in fleet.ledger.live() if record.host == dead}
+    assert len(lost) == 2
+
+    def ended() -> bool:
+        return all((record := fleet.record(uid)) is not None and record.state.is_over for uid in uids)
+
+    wait_until(ended, "the samples are over, without their host", timeout=120)
+    wait_published(fleet, *uids)
+    for uid in uids:
+        record = fleet.record(uid)
+        assert record is not None
+        assert record.attempts == (2 if uid in lost else 1)
