@@ -36,7 +36,7 @@ from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import NeedsSolitude, Superseded, UnderWay, UnreadableRecord
 from drakcelery.fleet import Fleet
 from drakcelery.karton import reading
-from drakcelery.ledger.away import concerns_all
+from drakcelery.ledger.away import ANSWERED, concerns_all
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.ledger.watch import BROKER_WATCH, MEMORY, MOST_GAPS, WATCH, ServerId, watch_of
@@ -105,6 +105,7 @@ def connect(
         health_check_interval=30,
         client_name=name,
         retry=Retry(ExponentialWithJitterBackoff(base=0.2, cap=pause), PATIENT_RETRIES if patient else 3),
+        retry_on_error=list(ANSWERED),
     )
 
 

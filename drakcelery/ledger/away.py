@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from redis import exceptions as redis
 
-_AWAY = (
-    redis.ConnectionError,  # BusyLoadingError is one
-    redis.TimeoutError,
+ANSWERED = (
     redis.ReadOnlyError,
     redis.ClusterDownError,  # MasterDownError is one
     redis.TryAgainError,
+)
+"""What a Redis answers in a failover: tried again, as a lost connection is."""
+_AWAY = (
+    redis.ConnectionError,  # BusyLoadingError is one
+    redis.TimeoutError,
+    *ANSWERED,
 )
 _FOR_ALL = (redis.NoPermissionError, redis.OutOfMemoryError)
 

@@ -10,6 +10,7 @@ from redis.client import Pipeline
 from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisAway
 
+from drakcelery.ledger.away import ANSWERED
 from tests.simulation.theatre import Theatre
 from tests.simulation.valkey import Valkey, in_virtual_time
 
@@ -43,6 +44,9 @@ class Network:
         """Whether something has changed since the simulation last looked."""
         self.starts = 1
         """How often this Redis was started, or another took its place."""
+        self.refuses: redis.RedisError | None = None
+        """What this Redis answers to who writes, for a while."""
+        self.refuses_until = 0.0
         self._told: float | None = None
 
     def through(self, wire: Wire, label: str, command: Callable[[], Any], *, patient: bool) -> Any:
@@ -50,21 +54,28 @@ class Network:
         theatre, tries = self.theatre, 0
         while True:
             theatre.cut(label)
+            error: redis.RedisError = RedisAway("Error 111 connecting to Redis. Connection refused.")
             if not wire.is_cut():
-                answer = self._execute(label, command)
-                actor = theatre.current
-                if actor is None or not actor.lose_answer:
-                    return answer
-                actor.lose_answer = False  # it was done, and is done once more
+                try:
+                    answer = self._execute(label, command)
+                except (RedisAway, *ANSWERED) as refused:
+                    error = refused
+                else:
+                    actor = theatre.current
+                    if actor is None or not actor.lose_answer:
+                        return answer
+                    actor.lose_answer = False  # it was done, and is done once more
             tries += 1
             if tries >= TRIES and not patient:
-                raise RedisAway("Error 111 connecting to Redis. Connection refused.")
+                raise error
             theatre.sleep(min(PAUSE, 0.2 * 2**tries))
 
     def _execute(self, label: str, command: Callable[[], Any]) -> Any:
         if self._told != self.theatre.now:
             self._told = self.theatre.now
             self.valkey.advance(self.theatre.now)
+        if self.refuses is not None and label not in READ_ONLY and self.theatre.now < self.refuses_until:
+            raise self.refuses
         self.written = self.written or label not in READ_ONLY
         return command()
 
@@ -125,14 +136,15 @@ class Client(redis.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """As redis-py's."""
         made = Batch(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        made.made_by = self
+        made.made_by, made.is_atomic = self, transaction
         return made
 
 
 class Batch(Pipeline):
-    """redis-py's pipeline: what it holds is one side effect."""
+    """redis-py's pipeline: one side effect, or where it is no transaction as many as it has commands."""
 
     made_by: Client
+    is_atomic: bool
 
     def pipeline_execute_command(self, *args: Any, **options: Any) -> Any:
         """One more of its commands."""
@@ -159,4 +171,18 @@ class Batch(Pipeline):
             self.command_stack = list(commands)
             return super(Batch, self).execute(raise_on_error)
 
-        return self.made_by.network.through(self.made_by.wire, label, once, patient=self.made_by.patient)
+        if self.is_atomic or self.explicit_transaction or len(commands) < 2:
+            return self._through(label, once)
+        answers: list[Any] = []
+        for command in list(commands):  # others may come in between
+
+            def one(command: Any = command) -> Any:
+                self.command_stack = [command]
+                return super(Batch, self).execute(raise_on_error)
+
+            answers += self._through(label, one)
+        return answers
+
+    def _through(self, label: str, command: Callable[[], Any]) -> Any:
+        client = self.made_by
+        return client.network.through(client.wire, label, command, patient=client.patient)

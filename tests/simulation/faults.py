@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from redis.exceptions import BusyLoadingError, ReadOnlyError
+
 from drakcelery.faults import POINTS
 from tests.simulation import contents
 from tests.simulation.contents import ODD
@@ -168,6 +170,17 @@ def _no_object(world: World, fault: Fault) -> bool:
     return True
 
 
+def _refuse_writes(world: World, fault: Fault) -> bool:
+    """Redis takes no writes: it was demoted to a replica, or loads its data."""
+    errors = (
+        ReadOnlyError("You can't write against a read only replica."),
+        BusyLoadingError("Redis is loading the dataset in memory"),
+    )
+    world.network.refuses = errors[int(fault.pick * len(errors))]
+    world.network.refuses_until = world.theatre.now + fault.seconds
+    return True
+
+
 FAULTS: dict[str, Callable[[World, Fault], bool]] = {
     "kill": _kill,
     "trap": _trap,
@@ -189,12 +202,13 @@ FAULTS: dict[str, Callable[[World, Fault], bool]] = {
     "strange host": _strange_host,
     "twice": _twice,
     "no object": _no_object,
+    "no writes": _refuse_writes,
 }
 """Each says whether there was anything to hit."""
 COMMON = ("kill", "trap", "trap", "freeze", "power", "edge", "outage", "lose", "duplicate", "lose answer")
 RARE = (
     *("site", "slow s3", "flush", "clock", "failover", "cancel", "unit down"),
-    *("foreign record", "strange host", "twice", "no object"),
+    *("foreign record", "strange host", "twice", "no object", "no writes"),
 )
 ACTIONS = ("child", "worker", "power")
 

@@ -70,7 +70,10 @@ class Fleet:
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 a directory in memory
         self.directory = Path(tempfile.mkdtemp(prefix="drak-sim-", dir=base))
         self.pool = redis.ConnectionPool(
-            connection_class=redis.UnixDomainSocketConnection, path=valkey.socket, decode_responses=True
+            connection_class=redis.UnixDomainSocketConnection,
+            path=valkey.socket,
+            decode_responses=True,
+            encoding_errors="surrogateescape",  # as drakcelery.ledger.connect
         )
         self.hosts = {name: self._host(name) for name in (f"rack-{n + 1}" for n in range(schedule.hosts))}
         if schedule.twin:

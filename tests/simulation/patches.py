@@ -33,6 +33,8 @@ UNEXPECTED = frozenset(
 """What the product says of errors that it knows nothing of. Where it is no absence, something is wrong."""
 POLL = 2.0
 """Seconds between two looks of whoever looks all the time: each is a step."""
+PART_SIZE = 64
+"""Bytes: most of what is uploaded is large, and goes in parts."""
 _REAL_SLEEP = time.sleep
 
 
@@ -157,6 +159,7 @@ def installed(world: World) -> Iterator[None]:
                 put(module, "reach", world.reach)
         for module in (sending, split_log, deflate, sys.modules["drakcelery.artifacts"]):
             put(module, "ThreadPoolExecutor", Inline)
+        put(sending, "PART_SIZE", PART_SIZE)
         put(alone, "_locked", FileLocks(theatre).held)
         for module in (evidence, identity):
             put(module, "boot_id", world.boot_id)

@@ -148,7 +148,8 @@ class Scheduler:
         """Nothing goes wrong any more: all has to be over in time, and then nothing may be left."""
         world = self._world
         self._heal()
-        runs = sum(sample.seconds for sample in world.samples.values())
+        # A run may have to be done once more, on another host
+        runs = 2 * sum(sample.seconds for sample in world.samples.values())
         healed, first = self._theatre.now, self._steps
         while not world.broken and (waiting := self._waiting()):
             seconds = self._theatre.now - healed
@@ -175,6 +176,7 @@ class Scheduler:
         world.note("HEALED")
         world.cuts.mend()
         world.traps.clear()
+        world.network.refuses = None
         for host in world.hosts.values():
             if not host.is_lost:
                 host.off_until = min(host.off_until, now)
