@@ -14,6 +14,9 @@ from tests.simulation.schedule import Schedule
 from tests.simulation.scheduler import simulate, smallest
 from tests.simulation.valkey import Valkey
 
+TOLD_EVERY = 250
+"""Schedules between two lines that say how far it is."""
+
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
@@ -52,7 +55,9 @@ def main() -> int:
     failed = steps = 0
     with Valkey() as valkey:
         begun, schedules = time.perf_counter(), _schedules(given)
-        for schedule in schedules:
+        for number, schedule in enumerate(schedules):
+            if number and number % TOLD_EVERY == 0:
+                print(f"{number} schedules, {failed} failed so far", flush=True)  # noqa: T201
             result = simulate(schedule, valkey, trace=given.trace)
             steps += result.steps
             for line in result.trace:

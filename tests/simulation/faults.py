@@ -167,6 +167,7 @@ def _no_object(world: World, fault: Fault) -> bool:
         world.objects.buckets["karton"].pop("sample", None)
     else:
         world.objects.buckets.pop("drakrun", None)
+        world.objects.were_removed = True
     return True
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from drakcelery.analysis import Fault
 from drakcelery.workspace import Workspace
 
 if TYPE_CHECKING:
+    from tests.simulation.objects import Stored
     from tests.simulation.world import World
 
 _CENSUS = """
@@ -85,6 +88,7 @@ class Invariants:
     world: World
     published: dict[str, str] = field(default_factory=dict)
     """Analysis task -> uid of its analysis."""
+    _payloads: dict[str, dict[str, object]] = field(default_factory=dict)
     _blamed: set[tuple[str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -153,6 +157,7 @@ class Invariants:
                 text = self.world.valkey.client.get(f"karton.task:{task}")
                 fields = json.loads(str(text))
                 known[task] = fields["payload"]["analysis_uid"]
+                self._payloads[known[task]] = fields["payload"]
                 self._check_evidence(known[task], fields["payload"])
         self.published = known
 
@@ -167,10 +172,27 @@ class Invariants:
         attempts = {json.loads(line)["Attempt"] for line in lines}
         if len(lines) != 3 or len(attempts) != 1:
             self._break(f"{uid} is published with a log that is not whole")
+        self._check_dumps(uid, objects, attempts)
+
+    def _check_dumps(self, uid: str, objects: dict[str, Stored], attempts: set[str]) -> None:
+        """The dumps are those of the run that the log is of."""
+        dumps = objects.get(f"{uid}/dumps.zip")
+        if dumps is None:
+            self._break(f"{uid} is published without its dumps")
+            return
+        with zipfile.ZipFile(io.BytesIO(dumps.data)) as archive:
+            made_by = {archive.read(name).decode() for name in archive.namelist()}
+        if made_by != attempts:
+            self._break(
+                f"{uid} is published with the log of {sorted(attempts)} and dumps of {sorted(made_by)}"
+            )
 
     def at_rest(self) -> list[str]:
         """What is left though nothing is at work; empty where all is as it should be."""
         left, world = [], self.world
+        if not world.objects.were_removed:
+            for uid in self.published.values():
+                self._check_evidence(uid, self._payloads[uid])  # nobody has changed it since
         # What is set aside in quarantine may stay so for minutes
         keys = ("drak:inbox", "drak:live", "drak:due", "drak:inflight", "drak:waiting")
         left += [f"the key {key}" for key in keys if world.valkey.client.exists(key)]

@@ -37,6 +37,8 @@ class Objects:
         self.buckets: dict[str, dict[str, Stored]] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.numbers = itertools.count(1)
+        self.were_removed = False
+        """Whether somebody has removed artifacts."""
         self.forbidden: set[str] = set()
         """Buckets to which access is refused."""
 
