@@ -18,6 +18,7 @@ Keys:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -55,6 +56,7 @@ RANK = 1e13
 _LOWS = tuple(urgency * RANK for urgency in URGENCY.values())
 NOBODYS = 0.0
 """Since when a task is in the inbox that no ingress has put there."""
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 NAMED = 2000
 """So many tasks of all lines together are named, however many lines there are."""
 
@@ -299,8 +301,12 @@ def _places(names: Any) -> list[Place]:
 
 def _counts(fields: Any) -> dict[Place, int]:
     """Of Redis' hash."""
-    found = {_place(name): int(count) for name, count in cast("dict[str, str]", fields).items()}
-    return {place: count for place, count in found.items() if place is not None}
+    found: dict[Place, int] = {}
+    for name, count in cast("dict[str, str]", fields).items():
+        place = _place(name)
+        if place is not None and _NUMBER.fullmatch(count):
+            found[place] = int(count)
+    return found
 
 
 def _place(name: str) -> Place | None:

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from kombu.exceptions import KombuError
 from kombu.message import Message
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ from drakcelery.analysis import Stage, Step
 
 log = structlog.get_logger(__name__)
 
-UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, KombuError)
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, KombuError)
 """What a message raises that is not as kombu makes them."""
 _ON_GUESTS = (Stage.PREPARE, Stage.RUN)
 
@@ -62,13 +62,55 @@ def drop(message: Message, why: str) -> None:
     message.reject()
 
 
+class Shaped(virtual.Message):
+    """A message of which kombu and Celery can be sure to find what they take for granted."""
+
+    def __init__(self, payload: Any, channel: Any = None, **more: Any) -> None:
+        """As kombu's. Raises ValueError, or another of :data:`UNREADABLE`, where it is no message.
+
+        Once a message counts as delivered, what is odd in it ends the worker, or the look at all others.
+        """
+        if (wrong := _wrong(payload)) is not None:
+            raise ValueError(wrong)
+        super().__init__(payload, channel=channel, **more)
+
+
+def _wrong(payload: Any) -> str | None:
+    """What is odd about a message of kombu's, whatever is sent by it: a step, or remote control."""
+    if not isinstance(payload, dict):
+        return "it is no object"
+    properties, headers = payload.get("properties"), payload.get("headers")
+    if not isinstance(properties, dict) or not isinstance(headers, dict):
+        return "it has no properties, or no headers"
+    origin, tag = properties.get("delivery_info"), properties.get("delivery_tag")
+    if not isinstance(tag, str) or not tag:
+        return "it has no delivery tag"
+    if not isinstance(origin, dict) or not all(
+        isinstance(origin.get(name), str) for name in ("exchange", "routing_key")
+    ):
+        return "it says not where it was sent"
+    if not all(isinstance(headers.get(name, ""), str) for name in ("task", "id")):
+        return "its task, or its id, is no text"
+    return None
+
+
 class Tolerant(redis.Channel):
     """A channel that passes over what is no message; in Redis, anything may be in a queue."""
+
+    Message = Shaped
 
     def _brpop_read(self, **options: Any) -> Any:
         """As kombu's, whose worker ends over such a message."""
         try:
             return super()._brpop_read(**options)  # type: ignore[misc] # the stubs lack it
+        except UNREADABLE as error:
+            self._pass_over(error)
+            raise Empty from None
+
+    def _receive_one(self, c: Any) -> Any:
+        """As kombu's, of what was published to all: remote control, say."""
+        try:
+            return super()._receive_one(c)  # type: ignore[misc] # the stubs lack it
         except UNREADABLE as error:
             self._pass_over(error)
             raise Empty from None

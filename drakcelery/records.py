@@ -9,9 +9,11 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
-from drakcelery.analysis import Analysis, Failure, Place, Stage, State, Value
+from drakcelery.analysis import Analysis, Failure, Name, Place, Stage, State, Value
 
 STAGES = tuple(Stage)
+_GIVEN = ("uid", "task_uid", "root_uid")
+"""Fields that each record has, whatever is in them."""
 _FAILURES = TypeAdapter(tuple[Failure, ...])
 
 
@@ -109,7 +111,7 @@ class SlotStatus(Value):
     """One slot, as its host's vm worker reports it."""
 
     name: str
-    profile: str
+    profile: Name
     state: str
     """``free``, ``preparing``, ``ready``, ``running``, ``dirty`` or ``quarantined``; ``draining`` where an
     operator closed it and its last guest has yet to finish, then ``drained`` (or ``quarantined``); ``halted``
@@ -153,7 +155,7 @@ def halted_words(reason: str) -> str:
 class HostStatus(Value):
     """What a vm worker says of its host, every few seconds."""
 
-    host: str
+    host: Name
     engine: str
     slots: tuple[SlotStatus, ...]
     draining: bool = False
@@ -188,6 +190,7 @@ def parse(fields: Mapping[str, str]) -> Record:
     values: dict[str, Any] = {
         key: value for key, value in fields.items() if value != "" and not key.startswith("at:")
     }
+    values |= {key: fields[key] for key in _GIVEN if key in fields}  # of a task whose uid was empty, say
     values["failures"] = _FAILURES.validate_json(fields.get("failures") or "[]")
     if "analysis" in fields:
         values["analysis"] = json.loads(fields["analysis"])

@@ -10,7 +10,8 @@ What nobody renewed is given back only by who has heard the broker without a bre
 has to renew it (:class:`Listening`): after an outage, whoever is back first would take it for others' end.
 
 A broker that is demoted to a replica takes no messages until it is promoted: it counts as away. That is how a
-failover looks from here: ``UNBLOCKED`` for who waits, ``READONLY`` for who sends.
+failover looks from here: ``UNBLOCKED`` for who waits, ``READONLY`` for who sends. One that is full, or takes
+no writes for another reason (:class:`drakcelery.ledger.away.WritesRefused`), is away as well.
 
 A peer that is gone without a word (a cable, a firewall, a host without power) is noticed by the kernel, by
 redis-py and by kombu, each for the connections that wait in its hands; :func:`options` says how soon.
@@ -33,12 +34,12 @@ from kombu.exceptions import OperationalError
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from drakcelery import redistime
 from drakcelery.ledger.watch import ServerId
 from drakcelery.lifesigns import Times
-from drakcelery.misfits import Tolerant
+from drakcelery.misfits import UNREADABLE, Tolerant
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,8 @@ RETRY_SECONDS = 3
 """The longest pause before a lost broker is tried again (kombu: 30 s, when others count as dead already)."""
 REPLICA = "slave"
 """What INFO calls it."""
+NOTHING = "drak.none"
+"""A queue to which nothing is sent."""
 AT_ONCE = 0.001
 """Seconds. A BRPOP with the timeout 0 would wait for ever."""
 
@@ -155,9 +158,18 @@ class QoS(redis.QoS):
                 return
             tags = client.zrange(self.unacked_index_key, now, "-inf", desc=True, byscore=True)
             for tag in tags:
-                self.restore_by_tag(tag, client)
+                self._put_back(tag, client)
         if tags:
             log.warning("messages_restored", number=len(tags))
+
+    def _put_back(self, tag: Any, client: Any) -> None:
+        """Put one message back. What nobody can read would keep all others from it, each time: it goes."""
+        try:
+            self.restore_by_tag(tag, client)
+        except UNREADABLE as error:
+            log.warning("message_unreadable", error=f"{type(error).__name__}: {error}")
+            client.zrem(self.unacked_index_key, tag)
+            client.hdel(self.unacked_key, tag)
 
 
 class _Fenced(virtual.Channel):
@@ -180,12 +192,20 @@ class _Writable(redis.Channel):
     _disconnect_pools: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As kombu's. Raises :class:`redis.exceptions.ConnectionError` where the server is a replica."""
+        """As kombu's. Raises :class:`redis.exceptions.ConnectionError` where the server takes no messages."""
         super().__init__(*args, **kwargs)
-        if ServerId.of(self.client).role == REPLICA:
+        try:
+            self._try()
+        except LostConnection:
             self.connection.cycle.discard(self)  # type: ignore[union-attr] # the stubs have virtual's in mind
             self._disconnect_pools()
+            raise
+
+    def _try(self) -> None:
+        if ServerId.of(self.client).role == REPLICA:
             raise LostConnection("this Redis is a replica: it takes no messages until it is promoted")
+        with contextlib.suppress(NoPermissionError):
+            self.client.delete(NOTHING)  # refused as any write, where none is taken
 
     def _brpop_read(self, **options: Any) -> Any:
         """As kombu's. A server that is demoted meanwhile ends it by an error of its own."""
@@ -262,7 +282,7 @@ class Transport(redis.Transport):
     """kombu's, with the above."""
 
     Channel = Channel
-    connection_errors = (*redis.Transport.connection_errors, ReadOnlyError)
+    connection_errors = (*redis.Transport.connection_errors, ReadOnlyError, OutOfMemoryError)
 
 
 class SentinelTransport(redis.SentinelTransport):

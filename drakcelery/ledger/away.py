@@ -7,6 +7,16 @@ time the same is asked: who takes it for an absence asks for ever.
 from __future__ import annotations
 
 from redis import exceptions as redis
+from redis._parsers.base import BaseParser
+
+
+class WritesRefused(redis.ConnectionError):
+    """Redis answers and takes nothing: its own disk is full, or too few replicas follow it."""
+
+
+# redis-py knows these answers by no class of their own. A lost connection is what they come to: whoever can
+# wait waits, and a worker ends over no other error of its broker's
+BaseParser.EXCEPTION_CLASSES.update(dict.fromkeys(("MISCONF", "NOREPLICAS"), WritesRefused))
 
 ANSWERED = (
     redis.ReadOnlyError,
@@ -15,18 +25,22 @@ ANSWERED = (
 )
 """What a Redis answers in a failover: tried again, as a lost connection is."""
 _AWAY = (
-    redis.ConnectionError,  # BusyLoadingError is one
+    redis.ConnectionError,  # BusyLoadingError and WritesRefused are some
     redis.TimeoutError,
     *ANSWERED,
 )
 _FOR_ALL = (redis.NoPermissionError, redis.OutOfMemoryError)
+_DENIED_TO_SCRIPTS = "ACL failure in script"
+"""What Redis says, without a code, where a script may be called and a command in it may not."""
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether Redis cannot be asked now: no connection or answer, loading, read-only, cluster down."""
+    """Whether Redis cannot be asked now: no connection or answer, loading, no writes, cluster down."""
     return isinstance(error, _AWAY)
 
 
 def concerns_all(error: BaseException) -> bool:
     """Whether *error* would meet whatever else is asked: Redis is away, is full, or grants too few rights."""
+    if isinstance(error, redis.ResponseError) and _DENIED_TO_SCRIPTS in str(error):
+        return True
     return is_away(error) or isinstance(error, _FOR_ALL)

@@ -7,6 +7,7 @@ Keys:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import redis
 import structlog
 
 from drakcelery import redistime
+from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.scripts import load_scripts
 
 log = structlog.get_logger(__name__)
@@ -83,10 +85,14 @@ class Quarantine:
         with self._redis.pipeline(transaction=False) as pipe:
             for _, where, uid, _ in names:
                 pipe.hgetall(_key(where, uid))
-            found = cast("list[dict[str, str]]", pipe.execute())
+            found = cast("list[dict[str, str] | Exception]", pipe.execute(raise_on_error=False))
         entries: list[Entry] = []
         expired: list[str] = []
         for (name, where, uid, at), fields in zip(names, found, strict=True):
+            if isinstance(fields, Exception):
+                if concerns_all(fields):
+                    raise fields
+                fields = {"error": f"what is known of it cannot be read: {fields}"}
             if not fields:
                 expired.append(name)
                 continue
@@ -95,8 +101,8 @@ class Quarantine:
                     where=where,
                     uid=uid,
                     error=fields.get("error", ""),
-                    count=int(fields.get("count", 0)),
-                    first=float(fields.get("first", 0)),
+                    count=int(_number(fields.get("count", "0"))),
+                    first=_number(fields.get("first", "0")),
                     next=at,
                 )
             )
@@ -126,6 +132,15 @@ class Quarantine:
     def _named(self, uids: Collection[str]) -> list[str]:
         names = cast("list[str]", self._redis.zrange(QUARANTINE, 0, -1))
         return [name for name in names if name.partition(" ")[2] in uids]
+
+
+def _number(text: str) -> float:
+    """0 for what is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from tests.waiting import wait_until
 
 HOSTS = ("rack-1", "rack-2")
 OURS = ("ingress", *(f"{role}@{host}" for host in HOSTS for role in ("vm", "io")))
+WORKERS = tuple(name for name in OURS if name != "ingress")
 RUN_SECONDS = 20
 """Longer than an outage, so that a guest outlives it."""
 OUTAGE_SECONDS = 2.0 * SHORTEST
@@ -62,6 +63,33 @@ def test_a_broker_that_is_demoted_and_promoted(stack: tuple[Services, Fleet]) ->
     wait_published(fleet, "failover")
     innocent(fleet, "failover")
     assert starts(fleet) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [("min-replicas-to-write", "not enough good replicas"), ("maxmemory", "when used memory")],
+)
+def test_a_redis_that_takes_no_writes(stack: tuple[Services, Fleet], setting: str, told: str) -> None:
+    """Too few replicas, or no memory, is an outage: no worker ends, and nobody is blamed for it (R11)."""
+    _, fleet = stack
+    before, redis = starts(fleet), fleet.ledger.redis
+    uid = f"no-writes-{setting}"
+    fleet.push(uid)
+    wait_state(fleet, uid, State.RUNNING)
+    redis.config_set(setting, 1)
+    try:
+        wait_until(lambda: all(told in log_of(fleet, name) for name in WORKERS), "each worker has noticed")
+    finally:
+        redis.config_set(setting, 0)
+    wait_published(fleet, uid)
+    innocent(fleet, uid)
+    assert starts(fleet) == before
+    assert fleet.ledger.quarantine.all() == []
+
+
+def log_of(fleet: Fleet, name: str) -> str:
+    """What a process has logged."""
+    return (fleet.directory / "log" / f"{name}.log").read_text().lower()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -170,6 +171,34 @@ FORGED: tuple[tuple[str, str, object, dict[str, Any]], ...] = (
     ("drakcelery.upload", io_queue(HOST), None, {}),
     ("drakcelery.publish", io_queue(HOST), GENUINE | {"uid": "../../x", "host": HOST}, {}),
 )
+ODD_ENVELOPES: tuple[dict[str, Any], ...] = (
+    {"properties": {}},
+    {"properties": None},
+    {"headers": None},
+    {"headers": {"task": ["drakcelery.prepare"], "id": "x"}},
+    {"headers": {"task": "drakcelery.prepare", "id": {}}},
+    {"properties": {"delivery_tag": None}},
+    {"properties": {"delivery_tag": [1]}},
+    {"properties": {"delivery_tag": ""}},
+    {"properties": {"delivery_tag": "t", "delivery_info": None}},
+    {"properties": {"delivery_tag": "t", "delivery_info": {"exchange": "", "routing_key": 5}}},
+)
+
+
+def envelope(**odd: Any) -> bytes:
+    """A message as kombu writes them, but for what is *odd*."""
+    origin = {"exchange": "", "routing_key": PREPARE}
+    properties = {
+        "delivery_tag": "garbage",
+        "delivery_info": origin,
+        "body_encoding": "base64",
+        "priority": 0,
+    }
+    headers = {"lang": "py", "task": "drakcelery.prepare", "id": "x/1/prepare"}
+    fields = {"content-type": "application/json", "content-encoding": "utf-8", "body": "W10="}
+    return json.dumps({**fields, "properties": properties, "headers": headers, **odd}).encode()
+
+
 GARBAGE = (
     b"",
     b"\xff",
@@ -179,6 +208,9 @@ GARBAGE = (
     b"{}",
     b'{"properties": {}}',
     b'{"properties": {"delivery_tag": 1}}',
+    b"[" * 100_000,
+    b'{"a":' * 5_000,
+    *(envelope(**odd) for odd in ODD_ENVELOPES),
 )
 
 
@@ -205,6 +237,28 @@ def test_what_is_no_message_is_passed_over(fleet: Fleet) -> None:
     fleet.push("after-garbage", timeout=1)
     wait_published(fleet, "after-garbage")
     assert said(fleet, "message_unreadable") == len(queues) * len(GARBAGE)
+    assert {process.starts for process in fleet.processes.values()} == {1}
+
+
+UNACKED = (b"", b"garbage", b"null", b"[]", b"[1, 2, 3]", b"[" * 100_000, b'[{}, "", "test-gate-1"]')
+
+
+def test_what_nobody_can_give_back_keeps_nothing_else(services: Services, broker: redis.Redis) -> None:
+    """Garbage among what was delivered goes, and what a dead worker had is put back all the same."""
+    with channel(services) as ours, channel(services) as heir:
+        send(ours, FIRST, "lost with its worker")
+        taken = ours.get_waiting([FIRST.name])
+        for number, garbage in enumerate(UNACKED):
+            broker.hset("unacked", f"garbage-{number}", garbage)
+            broker.zadd("unacked_index", {f"garbage-{number}": number + 1})
+        broker.zadd("unacked_index", {taken.delivery_tag: 0.5, "nothing there": 0.7})
+        heir.qos.visibility_timeout = 0
+        wait_until(
+            lambda: heir.qos.restore_visible() or not broker.zcard("unacked_index"), "all of it has gone"
+        )
+        assert broker.hlen("unacked") == 0
+        names = [message.payload for message in heir.look_at([FIRST.name], most=9)]
+        assert names == [{"name": "lost with its worker"}]
 
 
 def test_a_slot_goes_from_hand_to_hand(fleet: Fleet) -> None:

@@ -9,13 +9,13 @@ from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import Place
+from drakcelery.analysis import Analysis, Place
 from drakcelery.errors import Changed
 from drakcelery.fleet import FLEET, MEMORY
 from drakcelery.intake import Intake
-from drakcelery.ledger import DUE, Ledger
+from drakcelery.ledger import DUE, INFLIGHT, Ledger
 from drakcelery.lifesigns import DEFAULT
-from drakcelery.records import HostStatus, SlotStatus
+from drakcelery.records import HostStatus, Record, SlotStatus
 from tests.ledgers import intake_of, watched
 from tests.unit.test_chain import analysis
 
@@ -141,6 +141,37 @@ def test_a_task_cancelled_in_karton_is_not_started(intake: Intake, ledger: Ledge
     assert kept.status is TaskState.FINISHED
     assert intake.inbox() == ["t"]
     assert ledger.get(analysis().uid) is None
+
+
+def test_a_count_that_is_none_stops_no_intake(intake: Intake, ledger: Ledger) -> None:
+    """What is no number among the analyses in flight counts as none, and is put right by the next."""
+    for count in ("garbage", "1.5", "nan", "9" * 400):
+        ledger.redis.hset(INFLIGHT, mapping={"win10": count, "gone@rack-9": count, "win7": 2})
+        assert intake.look()[0] == {WIN7: 2}
+        assert intake.in_flight() == {WIN7: 2}
+    ledger.redis.hset(INFLIGHT, "win10", "garbage")
+    one = analysis()
+    record = open_analysis_in(intake, ledger, one)
+    assert record is not None
+    assert intake.in_flight()[one.place] == 1
+
+
+def open_analysis_in(intake: Intake, ledger: Ledger, one: Analysis) -> Record | None:
+    """Begin *one* where there is room for it alone."""
+    task = Task({"type": "sample"}, uid=one.task_uid, root_uid=one.root_uid)
+    intake.adopt(one.task_uid)
+    ledger.declare(task)
+    read = ledger.redis.get(f"karton.task:{one.task_uid}")
+    return intake.open(one, contract.started(task), limit=1, read=str(read))
+
+
+def test_a_task_without_a_name_leaves_a_record_that_can_be_read(intake: Intake, ledger: Ledger) -> None:
+    """An empty uid on Karton's queue is refused, and its record read like any other."""
+    intake.adopt("")
+    intake.withdraw("of-no-name", task_uid="", root_uid="", reason="Karton has dropped its task")
+    record = ledger.get("of-no-name")
+    assert record is not None
+    assert (record.task_uid, record.root_uid) == ("", "")
 
 
 def test_the_fleet_remembers(ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ from redis import exceptions
 
 from drakcelery import redistime
 from drakcelery.errors import StorageAway, Superseded
-from drakcelery.ledger.away import concerns_all, is_away
+from drakcelery.ledger.away import WritesRefused, concerns_all, is_away
 from drakcelery.ledger.quarantine import MOST_DELAY, QUARANTINE, Quarantine
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
 
@@ -67,6 +67,8 @@ def test_an_error_reaches_no_other_item(quarantine: Quarantine, error: Exception
         exceptions.MasterDownError("MASTERDOWN"),
         exceptions.NoPermissionError("NOPERM"),
         exceptions.OutOfMemoryError("OOM"),
+        WritesRefused("MISCONF"),
+        exceptions.ResponseError("ERR ACL failure in script: User drak has no permissions to run 'zadd'"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -76,7 +78,65 @@ def test_what_meets_everybody_is_no_items_fault(quarantine: Quarantine, error: E
         work(Isolation(quarantine, where="inbox"), ["bad", "after"], error)
     assert quarantine.all() == []
     assert concerns_all(error)
-    assert is_away(error) is not isinstance(error, exceptions.NoPermissionError | exceptions.OutOfMemoryError)
+    assert is_away(error) is isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | GONE)
+
+
+GONE = exceptions.ReadOnlyError | exceptions.MasterDownError
+
+
+def test_a_redis_that_takes_no_writes_is_away(quarantine: Quarantine, redis_client: redis.Redis) -> None:
+    """Too few replicas, or a full disk of its own: no item's fault, whether or not a script writes."""
+    redis_client.config_set("min-replicas-to-write", 1)
+    try:
+        for refused in (
+            lambda: redis_client.set("drak:test", 1),
+            lambda: redis_client.mset({"drak:test": 1}),
+            lambda: quarantine.put("inbox", "bad", "odd"),
+        ):
+            with pytest.raises(WritesRefused) as caught:
+                refused()
+            assert is_away(caught.value)
+    finally:
+        redis_client.config_set("min-replicas-to-write", 0)
+
+
+def test_a_script_that_may_not_do_its_work_is_no_items_fault(redis_client: redis.Redis) -> None:
+    """Rights that let a script be called, and not what is in it, are missing for every item."""
+    redis_client.acl_setuser(
+        "narrow",
+        enabled=True,
+        nopass=True,
+        keys=["*"],
+        commands=["+@all", "-hsetnx"],
+        reset=True,
+    )
+    options = redis_client.connection_pool.connection_kwargs
+    with redis.Redis(
+        host=options["host"], port=options["port"], username="narrow", password="x", decode_responses=True
+    ) as narrow:
+        try:
+            with pytest.raises(exceptions.ResponseError) as caught:
+                Quarantine(narrow).put("inbox", "bad", "odd")
+            assert concerns_all(caught.value)
+        finally:
+            redis_client.acl_deluser("narrow")
+            redis_client.delete(f"{QUARANTINE}:inbox:bad")
+
+
+def test_an_odd_entry_hides_no_other(quarantine: Quarantine, redis_client: redis.Redis) -> None:
+    """What somebody else wrote among the entries is shown as odd, and written over when its item fails."""
+    for uid in ("type", "number", "fine"):
+        quarantine.put("inbox", uid, "was odd")
+    redis_client.delete(f"{QUARANTINE}:inbox:type")
+    redis_client.set(f"{QUARANTINE}:inbox:type", "no hash", ex=600)
+    redis_client.hset(f"{QUARANTINE}:inbox:number", mapping={"count": "many", "first": "nan"})
+    redis_client.zadd(QUARANTINE, {"nospace": 1, "": 2})
+    entries = {entry.uid: entry for entry in quarantine.all()}
+    assert entries.keys() == {"type", "number", "fine"}
+    assert "cannot be read" in entries["type"].error
+    assert (entries["number"].count, entries["number"].first) == (0, 0)
+    assert [quarantine.put("inbox", uid, "odd") for uid in ("type", "number", "fine")] == [1, 1, 2]
+    assert sum(quarantine.remove(uid) for uid in ("type", "number", "fine")) == 3
 
 
 @pytest.mark.parametrize("error", [Superseded("over"), StorageAway("gone"), KeyboardInterrupt()])

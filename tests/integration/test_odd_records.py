@@ -27,6 +27,7 @@ from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, process_died, vm_worker_begins
+from drakcelery.rooms import Rooms
 from drakcelery.top import Watch
 from tests.bench import HOST, Bench, bench
 from tests.ledgers import intake_of
@@ -153,15 +154,26 @@ def test_words_of_a_newer_version(word: type[State | Stage | Fault | Execution])
         word(cast("str", 12))
 
 
+_ODD_SLOT = {"name": "vm-1", "profile": "no name", "state": "free", "since": 0}
+ODD_REPORTS = (
+    '{"host": "odd", "slots": 3}',
+    json.dumps({"host": "odd", "engine": "replay", "slots": [_ODD_SLOT]}),
+    json.dumps({"host": "o@d", "engine": "replay", "slots": [_ODD_SLOT | {"profile": "win10"}]}),
+)
+
+
 def test_hosts_that_cannot_be_read(bench: Bench) -> None:
     """A host of another version whose report says nothing to us hides no other host."""
     ledger = bench.ledger
     slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
     for host in ("a", "odd", "z"):
         ledger.fleet.report(HostStatus(host=host, engine="replay", slots=(slot,)))
-    ledger.redis.set(host_key("odd"), '{"host": "odd", "slots": 3}', px=60_000)
-    ledger.redis.zadd(FLEET, {"no place at all": ledger.now()})
-    assert [status.host for status in ledger.fleet.hosts()] == ["a", "z"]
+    for report in ODD_REPORTS:
+        ledger.redis.set(host_key("odd"), report, px=60_000)
+        ledger.redis.zadd(FLEET, {"no place at all": ledger.now()})
+        hosts = ledger.fleet.hosts()
+        assert [status.host for status in hosts] == ["a", "z"]
+        assert Rooms.of(hosts, {}, look_ahead=0).total() == 2
     assert {place.host for place in ledger.fleet.places()} == {"a", "odd", "z"}
     assert [(one.where, one.uid) for one in ledger.quarantine.all()] == [("hosts", "odd")]
 

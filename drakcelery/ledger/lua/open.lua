@@ -39,7 +39,12 @@ if is_live then
   return 'taken'
 end
 local is_gone = KEYS[6] and redis.call('EXISTS', KEYS[6]) == 0
-if is_gone or tonumber(redis.call('HGET', KEYS[4], place) or '0') >= tonumber(ARGV[7]) then
+local taken = tonumber(redis.call('HGET', KEYS[4], place) or '0')
+if not taken then -- what is no number would end nobody's wait
+  redis.call('HDEL', KEYS[4], place)
+  taken = 0
+end
+if is_gone or taken >= tonumber(ARGV[7]) then
   return 'full'
 end
 -- Attempts go on counting after an earlier life under this uid, so that its late messages stay stale (I2)

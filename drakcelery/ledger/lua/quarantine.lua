@@ -7,7 +7,11 @@
 -- returns how often it could not
 local time = redis.call('TIME')
 local now = tonumber(string.format('%d.%06d', time[1], time[2]))
-local count = redis.call('HINCRBY', KEYS[2], 'count', 1)
+local count = redis.pcall('HINCRBY', KEYS[2], 'count', 1)
+if type(count) ~= 'number' then -- somebody else has written it
+  redis.call('DEL', KEYS[2])
+  count = redis.call('HINCRBY', KEYS[2], 'count', 1)
+end
 redis.call('HSETNX', KEYS[2], 'first', string.format('%.6f', now))
 redis.call('HSET', KEYS[2], 'error', ARGV[3])
 local delay = math.min(tonumber(ARGV[4]), 2 ^ math.min(count - 1, 30))
