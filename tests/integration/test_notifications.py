@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from drakcelery import contract, notifications, views
 from drakcelery.analysis import Failure, Stage, State
 from drakcelery.doctor import rights
-from drakcelery.errors import SettingsError
+from drakcelery.errors import SettingsError, Superseded
 from drakcelery.ledger import NOTICE_COUNTS, NOTICES, Ledger
 from drakcelery.notices import Notices
 from drakcelery.notifications import Notifier, Webhook
@@ -104,17 +104,17 @@ def verify() -> Verify:
 # What ends analyses
 
 
-def opened(ledger: Ledger, uid: str) -> Task:
-    """A live analysis whose first attempt is under way, and its Karton task ``{r}:<uid>``."""
-    task = Task({"type": "sample"}, uid=f"{{r}}:{uid}", root_uid="r")
+def opened(ledger: Ledger, uid: str, *, task_name: str = "") -> Task:
+    """A live analysis whose attempt is under way, and its Karton task ``{r}:<uid>``, or of another name."""
+    task = Task({"type": "sample"}, uid=f"{{r}}:{task_name or uid}", root_uid="r")
     ledger.declare(contract.started(task))
     intake_of(ledger).adopt(task.uid)
     open_analysis(ledger, analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
     return task
 
 
-def publish(ledger: Ledger, uid: str) -> None:
-    task = opened(ledger, uid)
+def publish(ledger: Ledger, uid: str, *, task_name: str = "") -> None:
+    task = opened(ledger, uid, task_name=task_name)
     record = ledger.get(uid)
     assert record is not None
     for stage in Stage:
@@ -221,9 +221,12 @@ def test_a_notice_tells_of_its_own_life(ledger: Ledger, receiver: Receiver) -> N
     receiver.plan += [500]
     fail(ledger, "a")
     wait_until(lambda: receiver.posts, "a first try failed")
-    publish(ledger, "a")
+    with pytest.raises(Superseded):
+        publish(ledger, "a")  # the Karton task that has crashed lives no second time
+    publish(ledger, "a", task_name="again")
     told = [json.loads(post.body) for post in wait_taken(receiver, 2)]
-    assert sorted(one["state"] for one in told) == ["FAILED", "PUBLISHED"]
+    ends = {one["karton"]["sample_task"]: (one["uid"], one["state"]) for one in told}
+    assert ends == {"{r}:a": ("a", "FAILED"), "{r}:again": ("a", "PUBLISHED")}
 
 
 @pytest.mark.usefixtures("running")
