@@ -96,10 +96,19 @@ def open_way(places: Iterable[Path]) -> None:
     for closed in sorted(set(ways.values())):
         _check(libc.mount(b"none", bytes(closed), b"tmpfs", 0, b"mode=755"), f"mount {closed}")
     for place, handle in handles.items():
-        place.mkdir(parents=True, exist_ok=True)
+        _make_way(place)
         source = f"/proc/self/fd/{handle}".encode()
         _check(libc.mount(source, bytes(place), None, MS_BIND | MS_REC, None), f"mount {place}")
         os.close(handle)
+
+
+def _make_way(place: Path) -> None:
+    """Make a directory that others come to, whatever the umask, with all those above it."""
+    before = os.umask(0o022)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    finally:
+        os.umask(before)
 
 
 def _closed_to_others(path: Path) -> Path | None:

@@ -186,6 +186,28 @@ def test_the_doctor_looks_at_the_confinement(
         assert "kernel with Landlock" in (verdict.remedy or "")
 
 
+SPEAKS_UTF_16 = """
+import os
+from pathlib import Path
+from drakcelery.engines import confinement
+
+os.umask(0o077)
+lacks = confinement.limit(memory=2**30, file=2**20, cpu=60) + confinement.lock_down(os.getppid())
+Path("said").write_bytes("said".encode("utf-16le"))
+"""
+
+
+def test_a_narrow_umask_closes_nothing(tmp_path: Path) -> None:
+    """Python's own files can be read in there, also where its starter lets nobody else into what it makes.
+
+    The stack's processes have such a umask: real programs broke off at the first name in UTF-16.
+    """
+    command = [sys.executable, "-I", "-c", SPEAKS_UTF_16]
+    subprocess.run(command, cwd=tmp_path, env=confinement.ENVIRONMENT, check=True)
+    privileges.take_back(tmp_path)
+    assert (tmp_path / "said").read_text("utf-16le") == "said"
+
+
 def test_this_machine_lacks_nothing() -> None:
     """The trial in a process of its own finds here what there is; so do the tests above."""
     require(landlock.version() > 0, "this kernel has no Landlock")
