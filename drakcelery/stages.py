@@ -151,7 +151,8 @@ def _fenced(
             try:
                 following = _BODIES[stage](site, step, _analysis(record), workspace)
             except Exception:
-                if pulse.is_stale:  # whatever it is: its guest and its files may have gone meanwhile
+                pulse.beat()  # its guest or its files may have gone because it is stale
+                if pulse.is_stale:
                     raise Superseded(
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
                     ) from None
