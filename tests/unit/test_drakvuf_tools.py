@@ -23,6 +23,7 @@ from drakcelery.engines.drakvuf.engine import create
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.tools import KEPT_LINES, LINE_LENGTH, Tools, called, printable
 from drakcelery.errors import EngineError, SettingsError
+from drakcelery.evidence import boot_id
 from drakcelery.settings import DrakrunSection, DrakvufSection, Settings
 from tests.waiting import wait_until
 
@@ -198,13 +199,13 @@ def test_a_process_that_has_got_the_number_is_left_alone(cell: Cell) -> None:
     try:
         record = cell._directory / f"{process.pid}.process"
         ticks = cell_module._start_ticks(process.pid)
-        for text in (f"1 {cell_module._boot_id()}", f"{ticks} another-boot", ""):
+        for text in (f"1 {boot_id()}", f"{ticks} another-boot", ""):
             record.write_text(text)
             with cell.locked():
                 cell.vacate()
             assert process.poll() is None
             assert not record.exists()
-        record.write_text(f"{ticks} {cell_module._boot_id()}")
+        record.write_text(f"{ticks} {boot_id()}")
         with cell.locked():
             cell.vacate()
         assert process.wait(10) == -9

@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 
 from drakcelery.errors import EngineError
+from drakcelery.evidence import boot_id
 from drakcelery.host import safe_files
 
 log = structlog.get_logger(__name__)
@@ -30,8 +31,6 @@ DEATH_LIMIT = 10.0
 
 MOST_NOTED = 64 * 1024
 """Bytes of a file in a slot's directory."""
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ class Cell:
                 stack.enter_context(self.locked())
                 self.check(holder)
             process = launch()
-            note = f"{_start_ticks(process.pid)} {_boot_id()}".encode()
+            note = f"{_start_ticks(process.pid)} {boot_id()}".encode()
             safe_files.replace(self._directory / f"{process.pid}.process", note, durable=False)
             return process
 
@@ -148,7 +147,7 @@ class Cell:
         group, ticks, boot = _noted(record)
         now = _start_ticks(group) if group else None
         # Where the leader is gone, what it left in its group goes too; another process with its id stays
-        if group and boot == _boot_id() and (now is None or str(now) == ticks):
+        if group and boot == boot_id() and (now is None or str(now) == ticks):
             kill_group(group, slot=self.slot)
         record.unlink(missing_ok=True)
 
@@ -208,7 +207,3 @@ def _stat(pid: int) -> list[bytes] | None:
         return None
     fields = stat.rpartition(b")")[2].split()
     return None if fields[0] in (b"Z", b"X") else fields
-
-
-def _boot_id() -> str:
-    return _BOOT_ID.read_text(encoding="ascii").strip()
