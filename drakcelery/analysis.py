@@ -37,7 +37,7 @@ def is_uid(text: str) -> bool:
 class Value(BaseModel):
     """A frozen record. Unknown fields are passed over: a fleet is upgraded host by host."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Word(enum.StrEnum):

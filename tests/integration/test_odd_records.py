@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -53,13 +54,18 @@ def _no_json(ledger: Ledger, uid: str) -> None:
     ledger.redis.hset(record_key(uid), "failures", "[" * 100_000)
 
 
+def _no_time(ledger: Ledger, uid: str) -> None:
+    ledger.redis.hset(record_key(uid), mapping={"received": "nan", "at:QUEUED": "inf"})
+
+
 def _odd_type(ledger: Ledger, uid: str) -> None:
     ledger.redis.delete(record_key(uid))
     ledger.redis.set(record_key(uid), "not even a hash", ex=600)
 
 
 UNREADABLE: dict[str, Spoil] = {
-    one.__name__.strip("_"): one for one in (_no_state, _odd_number, _odd_analysis, _no_json, _odd_type)
+    one.__name__.strip("_"): one
+    for one in (_no_state, _odd_number, _odd_analysis, _no_json, _no_time, _odd_type)
 }
 
 
@@ -156,6 +162,9 @@ def test_words_of_a_newer_version(word: type[State | Stage | Fault | Execution])
 
 _ODD_SLOT = {"name": "vm-1", "profile": "no name", "state": "free", "since": 0}
 ODD_REPORTS = (
+    json.dumps(
+        {"host": "odd", "engine": "replay", "slots": [_ODD_SLOT | {"profile": "win10", "since": math.nan}]}
+    ),
     '{"host": "odd", "slots": 3}',
     json.dumps({"host": "odd", "engine": "replay", "slots": [_ODD_SLOT]}),
     json.dumps({"host": "o@d", "engine": "replay", "slots": [_ODD_SLOT | {"profile": "win10"}]}),
