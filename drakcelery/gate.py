@@ -85,7 +85,7 @@ class Gate(bootsteps.StartStopStep):
         self._sweeper = parent.timer.call_repeatedly(SWEEP_SECONDS, drop_left_over, (parent.connection,))
         parent.timer.call_after(0, drop_left_over, (parent.connection,))
         # Once the event loop runs: RabbitMQ delivers at once, and before that nobody takes a message
-        parent.timer.call_after(0, self.look)
+        parent.timer.call_after(0, self.open)
 
     def register_with_event_loop(self, parent: Any, hub: Any) -> None:
         """Called after each :meth:`start`."""
@@ -94,6 +94,7 @@ class Gate(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called when the connection is lost, and at the end."""
+        type(self).site().readiness.note_broker(connected=False)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -108,6 +109,14 @@ class Gate(bootsteps.StartStopStep):
         """An operator has opened or closed a slot: act on it at once, and tell the fleet."""
         self.look()
         Household.wake()
+
+    def open(self) -> None:
+        """The broker is there: the host takes samples, beginning with what waited for it meanwhile."""
+        if self._timer is None:
+            return  # it is gone again
+        self._readiness.note_broker(connected=True)
+        self._take_waiting()
+        self.sync()
 
     def look(self) -> None:
         """A slot may have come free: take at once what waits for it; where nothing does, open its queues."""

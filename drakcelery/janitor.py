@@ -15,7 +15,7 @@ from drakcelery.engines import Engine, end_guest
 from drakcelery.ledger import Standing
 from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.records import Halt, HostStatus, Record, SlotStatus
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.rooms import OUT_OF_USE
@@ -201,10 +201,12 @@ class Janitor(threading.Thread):
 
     def _hand_over(self) -> None:
         """What was sent here by preference goes elsewhere, once all who send know that we take nothing."""
+        why = self._site.readiness.halted()
+        if why is Halt.NO_BROKER:
+            return  # nothing could be sent, so no attempt is used up for it; where others can, reconcile does
         slots = self._site.slots.all()
         profiles = {slot.profile for slot in slots}
-        halted = self._site.readiness.halted() is not None
-        in_use = {slot.profile for slot in slots if not halted and slot.status not in OUT_OF_USE}
+        in_use = {slot.profile for slot in slots if why is None and slot.status not in OUT_OF_USE}
         shut = frozenset(profiles - in_use)
         late = (shut & self._shut) - self._handed_over  # since the last look, so it was reported meanwhile
         self._shut = shut

@@ -129,6 +129,8 @@ class Halt(enum.StrEnum):
 
     NO_NAME = "no_name"
     """Another machine may have its name: its own claim was not renewed."""
+    NO_BROKER = "no_broker"
+    """No sample could come to it: its vm worker has lost its broker, or has yet to reach it."""
     NO_IO_WORKER = "no_io_worker"
     """Nobody would collect what its guests leave."""
     NO_SPACE = "no_space"
@@ -142,6 +144,7 @@ class Halt(enum.StrEnum):
 
 _HALTED: Mapping[str, str] = {
     Halt.NO_NAME: "another machine has its name, or may have it",
+    Halt.NO_BROKER: "its vm worker does not reach the broker",
     Halt.NO_IO_WORKER: "its io worker shows no life",
     Halt.NO_SPACE: "its disk has no room for another analysis",
 }

@@ -18,6 +18,7 @@ class Readiness:
         self._lock = threading.Lock()
         self._io_alive: bool | None = None
         self._has_name = True
+        self._has_broker = False
 
     @property
     def io_alive(self) -> bool | None:
@@ -34,12 +35,19 @@ class Readiness:
         self._has_name = ours
         metrics.intake_throttled("name", not ours)
 
+    def note_broker(self, *, connected: bool) -> None:
+        """Whether this worker hears its broker, by which samples come; it does not before it is connected."""
+        self._has_broker = connected
+        metrics.intake_throttled("broker", not connected)
+
     def halted(self) -> Halt | None:
         """Why the host takes no sample now; None where it takes some. What is at work goes on in any case."""
         with self._lock:  # the disk is measured by one thread at a time
             has_room = self._spool.has_room()
         if not self._has_name:
             return Halt.NO_NAME
+        if not self._has_broker:
+            return Halt.NO_BROKER
         if not self._io_alive:
             return Halt.NO_IO_WORKER
         return None if has_room else Halt.NO_SPACE

@@ -7,11 +7,14 @@ import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 LOOPBACK = "127.0.0.1"
 CHUNK = 64 * 1024
+NOWHERE = 1
+"""A port on which nothing listens."""
 
 
 class Proxy:
@@ -46,6 +49,16 @@ class Proxy:
     def drop(self) -> int:
         """Cut every connection at once, whatever is on its way; returns how many there were."""
         return asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result(10)
+
+    @contextlib.contextmanager
+    def cut(self) -> Iterator[None]:
+        """Nobody comes through: every connection is cut, and each new one at once."""
+        target, self._target = self._target, NOWHERE
+        self.drop()
+        try:
+            yield
+        finally:
+            self._target = target
 
     async def _drop(self) -> int:
         cut = len(self._open) // 2  # each connection has two ends

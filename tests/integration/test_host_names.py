@@ -53,6 +53,7 @@ class Machines:
         ours = DrakcelerySection(host=HOST, state_dir=state_dir, min_free_space=0, lease_seconds=5)
         settings = Settings(redis=self.services.redis, drakcelery=ours)
         readiness, gave_up = Readiness(ours), list[bool]()
+        readiness.note_broker(connected=True)
         presence = Presence(
             settings,
             readiness,

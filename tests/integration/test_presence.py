@@ -28,6 +28,7 @@ def settings_of(services: Services, state_dir: Path) -> Settings:
 def presence(settings: Settings, role: Role) -> tuple[Presence, Readiness]:
     """A worker's."""
     readiness = Readiness(settings.drakcelery)
+    readiness.note_broker(connected=True)
     machine = Machine.of(settings.drakcelery.state_dir)
     return Presence(settings, readiness, role, machine=machine, give_up=lambda: None), readiness
 

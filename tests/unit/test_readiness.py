@@ -10,6 +10,7 @@ import pytest
 from drakcelery import views
 from drakcelery.analysis import Place
 from drakcelery.host.readiness import Readiness
+from drakcelery.monitoring import metrics
 from drakcelery.overview import host_overviews, profile_overviews
 from drakcelery.records import Halt, HostStatus, SlotStatus, halted_words
 from drakcelery.recovery.alive import Alive
@@ -37,6 +38,7 @@ def halted(reason: str | None) -> HostStatus:
 def test_a_host_opens_once_its_io_worker_is_there(tmp_path: Path) -> None:
     """Whichever of the two workers is first: nothing is taken before somebody could collect it (R8)."""
     ours = Readiness(DrakcelerySection(state_dir=tmp_path, min_free_space=0))
+    ours.note_broker(connected=True)
     assert (ours.io_alive, ours.halted()) == (None, Halt.NO_IO_WORKER)
     ours.note_io(alive=True)
     assert (ours.io_alive, ours.halted()) == (True, None)
@@ -48,7 +50,20 @@ def test_a_full_disk_halts_the_host(tmp_path: Path) -> None:
     """What has no room for another workspace is not free (R13)."""
     ours = Readiness(DrakcelerySection(state_dir=tmp_path, min_free_space=shutil.disk_usage(tmp_path).total))
     ours.note_io(alive=True)
+    ours.note_broker(connected=True)
     assert ours.halted() is Halt.NO_SPACE
+
+
+def test_a_host_is_open_just_while_it_has_its_broker(tmp_path: Path) -> None:
+    """No sample could come to it before, or meanwhile: no slot of it is waited for (R6)."""
+    ours = Readiness(DrakcelerySection(state_dir=tmp_path, min_free_space=0))
+    ours.note_io(alive=True)
+    throttled = metrics.THROTTLED.labels("broker")._value
+    assert ours.halted() is Halt.NO_BROKER
+    ours.note_broker(connected=True)
+    assert (ours.halted(), throttled.get()) == (None, 0)
+    ours.note_broker(connected=False)
+    assert (ours.halted(), throttled.get()) == (Halt.NO_BROKER, 1)
 
 
 @pytest.mark.parametrize("reason", [*Halt, "of_a_newer_version"])
