@@ -487,20 +487,6 @@ def test_api(fleet: Fleet, victim: None, web: Web, guarded: Web, read_only: Web)
     assert fleet_secret.get_secret_value() not in str(one)
 
 
-def test_who_it_was(fleet: Fleet, guarded: Web, clear: None) -> None:  # noqa: ARG001
-    """The login's name stands where the deed is seen later."""
-    push(fleet, "signed", profile="win7-x64")
-    wait_state(fleet, "signed", State.RUNNING)
-    answer = guarded.ask("/analysis/signed/cancel", method="POST", headers=guarded.token(**LOGIN))
-    assert answer.json() == {"message": "analysis signed is cancelled"}
-    record = fleet.record("signed")
-    assert record is not None
-    assert record.error == "cancelled by flower:alice"
-    again = guarded.ask("/analysis/signed/cancel", method="POST", headers=guarded.token(**LOGIN))
-    assert again.status == 409
-    assert again.json()["message"] == "analysis signed is over already: CANCELLED"
-
-
 EVERY_KIND = (
     *("/fleet", "/fleet?json=1", "/analysis/guarded", "/api/fleet", "/fleet/static/page.js"),
     *("/", "/workers", "/tasks", "/tasks/datatable", "/broker", "/api/workers", "/metrics", "/healthcheck"),
@@ -558,6 +544,20 @@ def test_no_change_of_flower_s_own_by_another_page(
         answer = read_only.ask(path, method="POST", headers=foreign)
         assert (answer.status, "own pages" in answer.json().get("message", "")) == (403, True), path
     assert {status.host for status in fleet.ledger.fleet.hosts()} == set(HOSTS)
+
+
+def test_who_it_was(fleet: Fleet, guarded: Web, clear: None) -> None:  # noqa: ARG001
+    """The login's name stands where the deed is seen later."""
+    push(fleet, "signed", profile="win7-x64")
+    wait_state(fleet, "signed", State.RUNNING)
+    answer = guarded.ask("/analysis/signed/cancel", method="POST", headers=guarded.token(**LOGIN))
+    assert answer.json() == {"message": "analysis signed is cancelled"}
+    record = fleet.record("signed")
+    assert record is not None
+    assert record.error == "cancelled by flower:alice"
+    again = guarded.ask("/analysis/signed/cancel", method="POST", headers=guarded.token(**LOGIN))
+    assert again.status == 409
+    assert again.json()["message"] == "analysis signed is over already: CANCELLED"
 
 
 def test_names_that_are_allowed(fleet: Fleet) -> None:
