@@ -23,6 +23,8 @@ TURN = "drak:reconciled"
 """Set in Redis by a run, for a while: nobody else does meanwhile what is done already."""
 TURN_SHARE = 0.8
 """For how much of the time between two runs."""
+SITTING_OUT = 2
+"""So many chances are left to others by who could not reach the broker: enough for each of them to look."""
 PARTING_SECONDS = 2.0
 """How long the end of a run is waited for where the process ends: another one does the rest."""
 
@@ -56,6 +58,7 @@ class Duty(threading.Thread):
         self._ask_broker = ask_broker
         self._turn = Turn(ledger)
         self._over = threading.Event()
+        self._sits_out = 0
 
     def stop(self) -> None:
         """End soon."""
@@ -66,19 +69,28 @@ class Duty(threading.Thread):
         """Until :meth:`stop`."""
         while not self._over.wait(self._ledger.times.check):
             try:
-                if self._turn.take():
-                    self._reconcile()
+                self._look()
             except Exception as error:
                 if concerns_all(error):
                     log.warning("not_reconciled", error=str(error))
                 else:
                     log.exception("reconcile_failed")
 
-    def _reconcile(self) -> None:
-        Reconciler(
+    def _look(self) -> None:
+        if self._sits_out:
+            self._sits_out -= 1
+            self._ledger.watch()  # it hears all the same
+        elif self._turn.take() and not self._reconcile():
+            self._sits_out = SITTING_OUT  # all look equally often: it might have the next turn as well
+
+    def _reconcile(self) -> bool:
+        """False where the broker was away, so that nothing could be sent; another may reach it."""
+        reconciler = Reconciler(
             ledger=self._ledger,
             settings=self._settings,
             send=self._send,
             ask_broker=self._ask_broker,
             keep_turn=lambda: not self._over.is_set() and self._turn.keep(),
-        ).run()
+        )
+        reconciler.run()
+        return not reconciler.is_cut_off

@@ -91,6 +91,11 @@ class Reconciler:
     offline: dict[Place, float] = field(default_factory=dict)
     """For how long nobody has had a place, of those that were asked for in this run."""
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the broker was away when it was needed last."""
+        return self.broker_since == math.inf
+
     def run(self) -> dict[str, int]:
         """Mend what is amiss; returns how often each thing was done.
 
