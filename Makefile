@@ -78,6 +78,11 @@ chaos: $(STAMP) ## kill, freeze and cut off everything while samples are analyse
 	@DURATION="$${DURATION:-300}"; SEED="$${SEED:-}"; \
 	$(BIN)/python -m tests.faults.storm --duration "$$DURATION" $${SEED:+--seed "$$SEED"}
 
+.PHONY: outages
+outages: $(STAMP) ## force each order of return after each outage, into build/outages.json and docs (25 minutes)
+	OUTAGES=1 $(BIN)/pytest --timeout=0 --numprocesses=0 tests/faults/test_outages.py
+	$(BIN)/python -m tests.faults.report
+
 .PHONY: simulate
 simulate: $(STAMP) ## simulate a fleet and its faults from a seed (SEED=, SCHEDULES=, STEPS=, FILE=, TRACE=1)
 	@$(BIN)/python -m tests.simulation --seed "$${SEED:-1}" --schedules "$${SCHEDULES:-1}" --steps "$${STEPS:-600}" \

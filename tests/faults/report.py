@@ -15,6 +15,7 @@ from drakcelery.faults import POINTS
 REPOSITORY = Path(__file__).parents[2]
 FAULTS = REPOSITORY / "build" / "faults.json"
 CONTENTS = REPOSITORY / "build" / "contents.json"
+OUTAGES = REPOSITORY / "build" / "outages.json"
 CHAOS = REPOSITORY / "build" / "chaos.json"
 PAGE = REPOSITORY / "docs" / "guarantees.md"
 ACTIONS = {
@@ -24,6 +25,14 @@ ACTIONS = {
     "sigterm": "SIGTERM to the worker",
 }
 """Faults, and the words for them at the head of their column."""
+AWAY = {
+    "redis": "Redis with the broker on it",
+    "broker": "a broker apart",
+    "both": "Redis and a broker apart",
+    "power": "power, everywhere",
+}
+"""Outages, and the words for them."""
+FIRST = ("ingress", "vm", "io")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +85,69 @@ def contents(found: Sequence[Content]) -> str:
     return "\n".join([*table, "", f"{len(found)} cases; the samples before and after each started."])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outage:
+    """An outage, who is back first, and how that ended where it was run."""
+
+    what: str
+    """One of :data:`AWAY`."""
+    leases: int
+    """How long it lasts."""
+    first: str
+    """``ingress``, ``vm`` or ``io``."""
+    guest_attempts: int | None = None
+    innocent_ended: int | None = None
+    """Attempts that ended though nothing had happened to them."""
+    detonated_again: int | None = None
+    found_seconds: float | None = None
+    """How soon a vm worker that died afterwards, and stayed away, was found to be gone."""
+
+    @property
+    def name(self) -> str:
+        """Of the case."""
+        return f"{self.what}-{self.leases}-{self.first}"
+
+
+CASES = (
+    *(
+        Outage(what=what, leases=leases, first=first)
+        for what in ("redis", "power", "broker", "both")
+        for leases in (1, 3)
+        for first in FIRST
+    ),
+    Outage(what="power", leases=10, first="ingress"),
+)
+"""The whole matrix *outage x order of return*."""
+
+
+def outages(found: Sequence[Outage]) -> str:
+    """A row for each outage, a column for who is back first."""
+    cells = {(one.what, one.leases, one.first): one for one in found}
+    table = [_row(["Away", "Leases", *(f"first back: {one}" for one in FIRST)]), _row(["---"] * 5)]
+    for what, words in AWAY.items():
+        for leases in sorted({one.leases for one in found if one.what == what}):
+            shown = [_after_outage(cells.get((what, leases, first))) for first in FIRST]
+            table.append(_row([words, str(leases), *shown]))
+    worst = max(one.found_seconds or 0.0 for one in found)
+    return "\n".join(
+        [
+            *table,
+            "",
+            f"{len(found)} of {len(CASES)} cases were run; the real death was found within {worst:.0f} s.",
+        ]
+    )
+
+
+def _after_outage(case: Outage | None) -> str:
+    if case is None:
+        return "-"
+    wrong = f", {case.innocent_ended} ended" if case.innocent_ended else ""
+    wrong += f", {case.detonated_again} detonated again" if case.detonated_again else ""
+    return (
+        f"all published, guest in attempt {case.guest_attempts}{wrong}; death found in {case.found_seconds} s"
+    )
+
+
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -113,6 +185,9 @@ def main() -> None:
         page = filled(
             page, "contents", contents([Content(**one) for one in json.loads(CONTENTS.read_text())])
         )
+    if OUTAGES.exists():
+        run = [Outage(**one) for one in json.loads(OUTAGES.read_text())]
+        page = filled(page, "outages", outages(run))
     PAGE.write_text(page)
     sys.stdout.write(f"{PAGE}\n")
 

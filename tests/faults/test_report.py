@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.pages import filled
 from drakcelery.faults import POINTS
-from tests.faults.report import ACTIONS, PAGE, Outcome, matrix
+from tests.faults.report import ACTIONS, CASES, PAGE, Outage, Outcome, matrix, outages
 
 OUTCOMES = [
     Outcome(point=point, action=action, state="PUBLISHED", attempts=2, reason=None, seconds=3.81)
@@ -39,3 +39,22 @@ def test_tables_are_replaced() -> None:
     assert once.endswith("\nafter\n")
     with pytest.raises(ValueError, match="storm"):
         filled(page, "storm", "")
+
+
+def test_outages_are_shown() -> None:
+    """What went wrong is said, what was not run is left open, and how many were run is counted."""
+    run = Outage(
+        what="power",
+        leases=3,
+        first="vm",
+        guest_attempts=2,
+        innocent_ended=1,
+        detonated_again=0,
+        found_seconds=6.4,
+    )
+    text = outages([run])
+    assert (
+        "| power, everywhere | 3 | - | all published, guest in attempt 2, 1 ended; death found in 6.4 s | - |"
+        in text
+    )
+    assert f"1 of {len(CASES)} cases were run; the real death was found within 6 s." in text
