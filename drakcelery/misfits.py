@@ -6,7 +6,7 @@ ledger knows each analysis, and sends an attempt again whose message does not co
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from queue import Empty
 from typing import Any
 
@@ -24,6 +24,16 @@ log = structlog.get_logger(__name__)
 
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, KombuError)
 """What a message raises that is not as kombu makes them."""
+_USUAL: Mapping[str, Collection[Any]] = {
+    "expires": (None,),
+    "timelimit": (None, [None, None]),
+    "retries": (None, 0),
+    "group": (None,),
+    "stamped_headers": (None, []),
+    "stamps": (None, {}),
+}
+"""Headers by which Celery's worker, or its pool, fails for good where they are not what they should be; what
+ours have. By then the message counts as taken, and has a slot."""
 _ON_GUESTS = (Stage.PREPARE, Stage.RUN)
 
 
@@ -47,6 +57,9 @@ def misfit(
         return "there is no step of an analysis in it"
     if (message.headers or {}).get("eta") is not None:
         return "it is to be held back, which ours never are"
+    odd = [name for name, usual in _USUAL.items() if (message.headers or {}).get(name) not in usual]
+    if odd:
+        return f"ours never say so of {', '.join(odd)}"
     if (stage in _ON_GUESTS) != (profiles is not None):
         return f"{stage.value} is not done by this worker"
     if stage is Stage.PREPARE and step.profile not in (profiles or ()):

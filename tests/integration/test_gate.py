@@ -240,6 +240,41 @@ def test_what_is_no_message_is_passed_over(fleet: Fleet) -> None:
     assert {process.starts for process in fleet.processes.values()} == {1}
 
 
+def test_what_celery_cannot_read_keeps_no_slot(fleet: Fleet) -> None:
+    """A step with odd headers goes: it stays with no worker, and its slot is free again (S10)."""
+    odd: tuple[dict[str, Any], ...] = (
+        {"timelimit": "x"},
+        {"timelimit": 5},
+        {"expires": "garbage"},
+        {"stamped_headers": 5, "stamps": 7},
+    )
+    work = ((PREPARE, "prepare"), (vm_queue(HOST), "run"), (io_queue(HOST), "collect"))
+    with redis.Redis.from_url(fleet.settings.broker_url) as broker:
+        for number, headers in enumerate(odd * 5):
+            for queue, stage in work:
+                step = GENUINE | {"uid": f"odd-{number}"}
+                step |= {} if stage == "prepare" else {"host": HOST, "slot": "vm-1"}
+                body = json.dumps(
+                    [[step], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+                )
+                named = {"lang": "py", "task": f"drakcelery.{stage}", "id": f"odd-{number}/1/{stage}"}
+                origin = {"exchange": "", "routing_key": queue}
+                properties = {
+                    "delivery_tag": f"{number}-{stage}",
+                    "delivery_info": origin,
+                    "body_encoding": "",
+                }
+                broker.lpush(queue, envelope(body=body, headers=named | headers, properties=properties))
+        wait_until(
+            lambda: not broker.exists(PREPARE, vm_queue(HOST), io_queue(HOST)) and not broker.hlen("unacked"),
+            "nothing is left of it",
+            timeout=90,
+        )
+    fleet.push("after-odd-headers", timeout=1)
+    wait_published(fleet, "after-odd-headers")
+    wait_free(fleet, HOST)
+
+
 UNACKED = (b"", b"garbage", b"null", b"[]", b"[1, 2, 3]", b"[" * 100_000, b'[{}, "", "test-gate-1"]')
 
 
