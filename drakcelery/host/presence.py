@@ -32,6 +32,8 @@ LOOK_SECONDS = 0.5
 """How soon the vm worker sees an io worker that has just come."""
 NAME_SECONDS = 0.2
 """Between two tries to get the host's name at the start."""
+DEAF_SECONDS = 1.0
+"""Longer between two answers of Redis is no listening."""
 PATIENCE_SECONDS = 5.0
 """Workers that are started together come one after the other: a host that is shut for less is no news."""
 
@@ -76,8 +78,8 @@ class Presence(threading.Thread):
     def arrive(self) -> None:
         """Get the host's name, before anything is done under it.
 
-        A machine that was started anew, or that takes the place of one that died, gets it once the claim of
-        before is over, which is a matter of seconds.
+        A machine that was started anew, or that takes the place of one that died, gets it once it has
+        listened for as long as the claim of before lasts, which is a matter of seconds, and heard nothing.
 
         Raises:
             NameTaken: another machine has it, and is alive.
@@ -86,18 +88,25 @@ class Presence(threading.Thread):
         """
         self._deployment.claim()
         first: Holder | None = None
-        while (holder := self._claim()) is not None:
+        silent: Holder | None = None
+        since = heard = time.monotonic()
+        while (holder := self._claim(silent)) is not None:
+            now = time.monotonic()
             if first is None:
                 log.info("waits_for_name", holder=holder.machine.words)
                 first = holder
             elif holder.renewed != first.renewed:
                 raise NameTaken(_taken(self._host, ours=self._machine, theirs=holder.machine))
+            if now - heard > DEAF_SECONDS:
+                since = now  # Redis was away: nobody could renew anything either
+            heard = now
+            silent = first if now - since > holder.lasts else None
             time.sleep(NAME_SECONDS)
 
-    def _claim(self) -> Holder | None:
+    def _claim(self, silent: Holder | None = None) -> Holder | None:
         lasts = self._times.host
         begun = time.monotonic()
-        holder = self._names.claim(self._host, self._machine, role=self._role, lasts=lasts)
+        holder = self._names.claim(self._host, self._machine, role=self._role, lasts=lasts, silent=silent)
         if holder is None:
             self._name_until = begun + lasts
         return holder

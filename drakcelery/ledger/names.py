@@ -1,7 +1,11 @@
 """Host names: each belongs to one machine at a time, as long as a worker of it renews the claim.
 
+A claim does not run out by itself: while Redis is away nobody can renew it, and whoever is back first would
+take the name of a machine that lives. It passes to who has listened for as long as it lasts, and heard
+nothing.
+
 Keys:
-    ``drak:lease:<host>``  hash, the machine that has the name; expires
+    ``drak:lease:<host>``  hash, the machine that has the name; expires a week after it was renewed last
 """
 
 from __future__ import annotations
@@ -11,8 +15,12 @@ from typing import Self, cast
 
 import redis
 
+from drakcelery import lifesigns
 from drakcelery.host.identity import Machine
 from drakcelery.ledger.scripts import load_scripts
+
+MEMORY = 7 * 24 * 3600
+"""Seconds for which a name is kept that nobody renews, and that nobody else wants."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +30,19 @@ class Holder:
     machine: Machine
     renewed: str
     """When it last said so, by Redis' clock; another text after each time."""
+    lasts: float
+    """After so many seconds of silence, to who listens, another machine may have the name."""
 
     @classmethod
     def parse(cls, fields: dict[str, str]) -> Self:
         """What Redis has; a field that a newer or older version does not write is empty."""
         said = {name: fields.get(name, "") for name in ("key", "node", "machine_id", "boot_id", "state_dir")}
-        return cls(machine=Machine(**said), renewed=fields.get("renewed", ""))
+        renewed, lasts = fields.get("renewed", ""), fields.get("lasts", "")
+        return cls(
+            machine=Machine(**said),
+            renewed=renewed,
+            lasts=int(lasts) / 1000 if lasts.isdecimal() else lifesigns.DEFAULT.host,
+        )
 
 
 class HostNames:
@@ -38,13 +53,19 @@ class HostNames:
         self._redis = client
         self._scripts = load_scripts(client, "claim_name", "release_name")
 
-    def claim(self, host: str, machine: Machine, *, role: str, lasts: float) -> Holder | None:
-        """Claim *host* for *machine*, or renew that, for *lasts* seconds; the other machine that has it."""
+    def claim(
+        self, host: str, machine: Machine, *, role: str, lasts: float, silent: Holder | None = None
+    ) -> Holder | None:
+        """Claim *host* for *machine*, or renew that, for *lasts* seconds; the other machine that has it.
+
+        *silent* is one that had it, and of which nothing was heard for as long as its claim lasts.
+        """
         told = [
             *("node", machine.node, "machine_id", machine.machine_id),
             *("boot_id", machine.boot_id, "state_dir", machine.state_dir),
         ]
-        args: list[str | int | float] = [machine.key, role, int(lasts * 1000), *told]
+        given_up = silent.renewed if silent is not None else ""
+        args: list[str | int | float] = [machine.key, role, MEMORY, int(lasts * 1000), given_up, *told]
         flat = self._scripts["claim_name"]([lease_key(host)], args)
         return Holder.parse(dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
 

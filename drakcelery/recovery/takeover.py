@@ -94,7 +94,11 @@ def _isolation(site: Site) -> Isolation:
 
 
 def _here(site: Site) -> list[Record]:
-    """Analyses that this host has begun, as far as this version knows its way with them."""
+    """Analyses that this host has begun, as far as this version knows its way with them.
+
+    By another machine of this name, too: who has the name has heard nothing of it for as long as its claim
+    lasts.
+    """
     return [record for record in site.ledger.live() if record.host == site.host and not record.is_foreign]
 
 

@@ -17,7 +17,7 @@ from drakcelery.host.identity import Machine
 from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger, record_key
-from drakcelery.ledger.names import HostNames, lease_key
+from drakcelery.ledger.names import Holder, HostNames, lease_key
 from drakcelery.records import Halt
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import DrakcelerySection
@@ -89,12 +89,45 @@ def test_the_second_machine_of_a_name_does_not_start(machines: Machines) -> None
 
 
 def test_who_comes_after_a_dead_machine_need_not_wait_long(machines: Machines) -> None:
-    """A reboot, or a new machine in its place, has the name when the last claim is over."""
+    """A reboot, or a new machine in its place, has the name once it has listened for a while."""
     first, second = machines.worker("first"), machines.worker("second")
     first.presence.arrive()  # and says nothing more
     second.presence.arrive()
     second.presence.step()
     assert second.readiness.halted() is None
+
+
+def test_whoever_is_back_first_takes_no_name(
+    machines: Machines, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Redis is away nobody can renew: a copy that waits for the name begins to listen anew (R5, R6)."""
+    first, second = machines.worker("first"), machines.worker("second")
+    first.presence.arrive()
+    steady, asked = 0.0, 0
+    claim = second.presence._claim
+
+    def sleep(seconds: float) -> None:
+        nonlocal steady
+        steady += seconds
+
+    def claim_across_an_outage(silent: Holder | None = None) -> Holder | None:
+        nonlocal steady, asked
+        asked += 1
+        if asked == 3:
+            steady += 60  # far longer than the claim lasts, and for both of them
+        if asked == 8:
+            first.presence.step()  # a second later than the copy it is back as well
+        return claim(silent)
+
+    monkeypatch.setattr("drakcelery.host.presence.time.monotonic", lambda: steady)
+    monkeypatch.setattr("drakcelery.host.presence.time.sleep", sleep)
+    monkeypatch.setattr(second.presence, "_claim", claim_across_an_outage)
+    with pytest.raises(NameTaken):
+        second.presence.arrive()
+    assert asked == 8
+    holder = HostNames(redis_client).holder(HOST)
+    assert holder is not None
+    assert holder.machine == first.machine
 
 
 def test_a_clean_stop_gives_the_name_back(machines: Machines, redis_client: redis.Redis) -> None:
