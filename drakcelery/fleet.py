@@ -71,7 +71,7 @@ class Fleet:
     def io_hosts(self) -> frozenset[str]:
         """The hosts whose io worker is alive, with or without their vm worker.
 
-        Where the vm worker is of a version that does not look for it, the io worker counts as alive with it.
+        Where one of the two is of a version without that sign, the io worker is alive with the other.
         """
         names = sorted({str(place.host) for place in self.places()})
         signs = cast("list[str | None]", self._redis.mget(map(io_key, names))) if names else []

@@ -45,6 +45,23 @@ def sole_worker(state_dir: Path, host: str, *, role: str = "vm") -> Iterator[Non
         yield
 
 
+def has_older_io_worker(state_dir: Path) -> bool:
+    """Whether an io worker of an earlier version runs here: its lock lay beside the vm worker's.
+
+    The kernel says that its process is there, not whether it is at work.
+    """
+    try:
+        descriptor = safe_files.open_regular(state_dir / "io-worker.lock")
+    except OSError:
+        return False
+    with os.fdopen(descriptor) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _opened(path: Path) -> TextIO:
     try:
         return os.fdopen(safe_files.open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")

@@ -166,7 +166,7 @@ class HostStatus(Value):
     halted: str | None = None
     """Why it takes nothing now, whatever its slots say: a :class:`Halt`; None where it takes samples."""
     io_alive: bool | None = None
-    """Whether its io worker shows life; None where the vm worker is of a version that does not look."""
+    """Whether its io worker shows life in Redis; None where one of the two has an older version."""
 
 
 class Line(Value):

@@ -19,6 +19,7 @@ from drakcelery.errors import NameTaken, SettingsError
 from drakcelery.fleet import Fleet
 from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
+from drakcelery.hostlock import has_older_io_worker
 from drakcelery.ledger import CONNECT_SECONDS, connect
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.names import Holder, HostNames
@@ -58,6 +59,7 @@ class Presence(threading.Thread):
         """
         super().__init__(name="presence", daemon=True)
         self._host = settings.drakcelery.host
+        self._state_dir = settings.drakcelery.state_dir
         self._times: Times = settings.drakcelery.times
         # A connection that hangs must not outlast the sign of life
         brief = settings.redis.model_copy(update={"socket_timeout": CONNECT_SECONDS})
@@ -73,6 +75,7 @@ class Presence(threading.Thread):
         self._role = role
         self._over = threading.Event()
         self._told: Halt | None = None
+        self._told_older = False
         self._halted_since: float | None = None
 
     def arrive(self) -> None:
@@ -138,7 +141,7 @@ class Presence(threading.Thread):
             if self._role == "io":
                 self._fleet.show_io(self._host, lasts=self._times.host)
                 return self._times.report
-            self._readiness.note_io(alive=self._fleet.io_shows_life(self._host))
+            self._look_for_io()
         except SettingsError as error:
             self._lose(str(error))
             return self._times.report
@@ -148,6 +151,15 @@ class Presence(threading.Thread):
             return min(LOOK_SECONDS, self._times.report)
         self._tell()
         return self._times.report if self._readiness.io_alive else LOOK_SECONDS
+
+    def _look_for_io(self) -> None:
+        """See whether the io worker is there: by Redis, or where it was not updated yet, by its lock."""
+        shows_life = self._fleet.io_shows_life(self._host)
+        is_older = not shows_life and has_older_io_worker(self._state_dir)
+        if is_older and not self._told_older:
+            log.warning("io_worker_is_older", state_dir=str(self._state_dir))
+            self._told_older = True
+        self._readiness.note_io(alive=shows_life or is_older, tells=not is_older)
 
     def _lose(self, why: str) -> None:
         """This worker was cut off, or Redis was emptied, and another machine, or deployment, is at work."""

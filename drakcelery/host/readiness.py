@@ -17,17 +17,21 @@ class Readiness:
         self._spool = Spool(settings)
         self._lock = threading.Lock()
         self._io_alive: bool | None = None
+        self._io_tells = True
         self._has_name = True
         self._has_broker = False
 
     @property
     def io_alive(self) -> bool | None:
-        """Whether the host's io worker shows life; None where nobody has looked yet."""
-        return self._io_alive
+        """Whether the host's io worker shows life in Redis.
 
-    def note_io(self, *, alive: bool) -> None:
-        """Whether the io worker shows life just now."""
-        self._io_alive = alive
+        None where nobody has looked yet, and where it is of an earlier version, that never does.
+        """
+        return self._io_alive if self._io_tells else None
+
+    def note_io(self, *, alive: bool, tells: bool = True) -> None:
+        """Whether the io worker is alive just now; *tells*: whether by what Redis has of it."""
+        self._io_alive, self._io_tells = alive, tells
         metrics.intake_throttled("io", not alive)
 
     def note_name(self, *, ours: bool) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import redis
+from structlog.testing import capture_logs
 
 from drakcelery.embedded.services import Services
 from drakcelery.fleet import Fleet, io_key
 from drakcelery.host.identity import Machine
 from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
-from drakcelery.records import HostStatus, SlotStatus
+from drakcelery.records import Halt, HostStatus, SlotStatus
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import DrakcelerySection
 from tests.waiting import wait_until
@@ -62,6 +64,52 @@ def test_a_frozen_io_worker_shows_no_life(
     wait_until(lambda: not redis_client.exists(io_key(HOST)), "its last sign is over")
     vm.step()
     assert readiness.io_alive is False
+
+
+def seen(readiness: Readiness) -> tuple[bool | None, Halt | None]:
+    """What a vm worker knows of its io worker, and why it takes nothing."""
+    return readiness.io_alive, readiness.halted()
+
+
+def test_an_io_worker_of_an_earlier_version(
+    services: Services, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """A rolling upgrade halts no host: the older one's lock is its sign of life, until it is over (R8)."""
+    settings = settings_of(services, tmp_path)
+    vm, readiness = presence(settings, "vm")
+    slot = SlotStatus(name="vm-1", profile="presence", state="free", since=0)
+    fleet = Fleet(redis_client)
+    with (tmp_path / "io-worker.lock").open("a+") as older, capture_logs() as logs:
+        fcntl.flock(older, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        vm.step()
+        vm.step()
+        assert [(one["event"], one["log_level"]) for one in logs] == [("io_worker_is_older", "warning")]
+        # reconcile goes by the vm worker, as with hosts that are older as a whole
+        assert seen(readiness) == (None, None)
+        fleet.report(HostStatus(host=HOST, engine="replay", slots=(slot,), io_alive=readiness.io_alive))
+        assert HOST in fleet.io_hosts()
+    vm.step()
+    assert seen(readiness) == (False, Halt.NO_IO_WORKER)
+    io, _ = presence(settings, "io")
+    io.step()
+    vm.step()
+    assert seen(readiness) == (True, None)
+    fleet.retire(HOST)
+    fleet.retire_io(HOST)
+
+
+def test_a_lock_file_that_is_none(services: Services, redis_client: redis.Redis, tmp_path: Path) -> None:
+    """What lies in the older lock's place, and is not held or no file, opens no host (R8)."""
+    redis_client.delete(io_key(HOST))
+    vm, readiness = presence(settings_of(services, tmp_path), "vm")
+    lock = tmp_path / "io-worker.lock"
+    lock.touch()
+    vm.step()
+    assert readiness.halted() is Halt.NO_IO_WORKER
+    lock.unlink()
+    lock.symlink_to(tmp_path / "elsewhere")
+    vm.step()
+    assert readiness.halted() is Halt.NO_IO_WORKER
 
 
 def test_io_workers_are_known_without_their_vm_workers(redis_client: redis.Redis) -> None:
