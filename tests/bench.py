@@ -129,3 +129,7 @@ def bench(services: Services, redis_client: redis.Redis, tmp_path: Path) -> Iter
     )
     yield ours
     ours.forget(*(record.uid for record in ours.ledger.live()))
+    # Each bucket takes volumes of the session's server, which has not many
+    for key in storage.list(bucket, ""):
+        storage.remove(bucket, key)
+    storage._server.client.remove_bucket(bucket)

@@ -252,7 +252,8 @@ def _left(fleet: Fleet) -> list[str]:
         key
         for key in redis.scan_iter(count=1000)
         if not key.startswith(("karton.", "_kombu.binding."))
-        and key != "drak:done"  # expired records are dropped from it by reconcile
+        # Expired records are dropped from the one by reconcile; the other says whose this Redis is
+        and key not in ("drak:done", "drak:deployment")
         and redis.ttl(key) == -1
     )
 

@@ -31,6 +31,8 @@ AT_NO_STAGE = frozenset(
     (
         *("vm_worker_ready", "stopping", "stopped", "reconciled", "traces_not_sent", "traces_sent_again"),
         *("slot_cleaned", "slot_probed", "stale_holder", "workspace_removed"),  # the janitor's
+        *("takes_nothing", "takes_samples", "waits_for_name", "worker_ousted"),  # of the host as a whole
+        *("io_worker_is_older", "engine_lacks"),
     )
 )
 PAST_THE_LOG = (
