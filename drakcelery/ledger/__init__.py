@@ -269,7 +269,10 @@ class Ledger:
         return float(waiting)
 
     def resend(self, record: Record) -> int:
-        """Claim to send the next stage again, as *record* shows it; returns how often that was done.
+        """Claim to send the next stage again, as *record* shows it.
+
+        Returns how many processes the stage has cost by now, with the one that fell silent; 0 where nobody
+        was at work on it.
 
         Raises :class:`Superseded` where something has happened since.
         """
@@ -278,7 +281,8 @@ class Ledger:
         answer = self._call("resend", [record_key(record.uid)], [record.attempt, *seen])
         if answer is None:
             raise Superseded(f"analysis {record.uid} is not lost")
-        return int(answer)
+        _, deaths = answer
+        return int(deaths)
 
     def cancel(self, record: Record, *, reason: str, crashed: str | None) -> bool:
         """End a live analysis. False where it is over already.

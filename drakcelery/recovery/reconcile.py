@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import WatchError
 
 from drakcelery.analysis import Fault, Place, Stage, State
-from drakcelery.attempts import end_attempt, failure_of
+from drakcelery.attempts import died, end_attempt, failure_of
 from drakcelery.errors import Superseded, Unreadable
 from drakcelery.fleet import nobody_came
 from drakcelery.karton import reading
@@ -253,8 +253,26 @@ class Reconciler:
         if record.resends >= MOST_RESENDS:
             self._end(record, f"{record.host} did not take up its next step", late=True)
             return
-        self.ledger.resend(record)
-        self._send(record.uid, "resent")
+        deaths = self.ledger.resend(record)
+        if not self._is_poison(record, deaths):
+            self._send(record.uid, "resent")
+
+    def _is_poison(self, record: Record, deaths: int) -> bool:
+        """Whether the step that fell silent has cost so many processes that the analysis ends here."""
+        stage = record.following
+        if stage is None or not died(
+            self.ledger,
+            record,
+            stage,
+            Fault.GONE,
+            deaths=deaths,
+            last=f"its worker on {record.host} fell silent",
+            host=record.host,
+            settings=self.settings,
+        ):
+            return False
+        self._count("ended")
+        return True
 
     def _can_send(self) -> bool:
         """Whether the broker was there a moment ago: if not, no attempt and no resend is used up."""

@@ -261,6 +261,25 @@ def test_poison(fleet: Fleet) -> None:
     assert fleet.record.state is State.FAILED
 
 
+@pytest.mark.parametrize("stage", [Stage.COLLECT, Stage.UPLOAD])
+def test_a_step_that_silences_its_workers(fleet: Fleet, stage: Stage) -> None:
+    """The third time a step falls silent at work the analysis is over, in words, and not sent again (R4)."""
+    fleet.host("rack-1", "running")
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(*tuple(Stage)[: tuple(Stage).index(stage)])
+    for deaths in (1, 2, 3):
+        fleet.enter(stage)
+        fleet.age(DEFAULT.lost + 1)
+        assert fleet.reconcile() == ({"ended": 1} if deaths == 3 else {"resent": 1})
+    assert fleet.sent == [(1, stage)] * 2
+    assert (fleet.record.state, fleet.record.attempts) == (State.FAILED, 1)
+    sentence = f"poison: {stage.value} of this sample killed its process 3 times; last: its worker on rack-1"
+    task = fleet.ledger.karton_task(fleet.task.uid)
+    assert task is not None
+    assert task.status is TaskState.CRASHED
+    assert sentence in str(task.error)
+
+
 @pytest.mark.parametrize("status", [TaskState.FINISHED, TaskState.CRASHED, None])
 def test_karton_cancels(fleet: Fleet, status: TaskState | None) -> None:
     """karton-dashboard's cancel writes FINISHED, a collector removes the task: either ends the analysis."""
