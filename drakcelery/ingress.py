@@ -26,7 +26,7 @@ from drakcelery import __version__, contract, stranded
 from drakcelery.analysis import Analysis, Place, is_uid
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
-from drakcelery.destination import fixed
+from drakcelery.destination import destination, fixed
 from drakcelery.errors import (
     AlreadyFinished,
     BadTask,
@@ -356,7 +356,7 @@ class Ingress:
         ours = self.settings.drakcelery
         if ours.override_finished == "replace" or analysis.uid == task.task_uid:
             return
-        bucket = self.settings.s3.bucket if analysis.is_test else ours.bucket
+        bucket = destination(self.settings, analysis).bucket
         if self.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
             raise AlreadyFinished(
                 f"analysis {analysis.uid} is complete, and another task's: ask for another uid (payload "
