@@ -15,6 +15,7 @@ from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warni
 from drakcelery.doctor.subject import Subject
 from drakcelery.ingress import bind_of
 from drakcelery.karton.text import clean
+from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.quarantine import Quarantine
 
 SYSTEM = "karton.system"
@@ -120,6 +121,23 @@ def _system(subject: Subject) -> Verdict:
     )
 
 
+def _deployment(subject: Subject) -> Verdict:
+    ours = subject.settings.drakrun.identity
+    found = Deployment(subject.redis, ours).found()
+    if found is None:
+        return ok("no deployment was at work on this Redis yet")
+    if found.identity == ours:
+        return ok(f"{ours} is the deployment of this Redis; it showed life {found.silent:.0f} s ago")
+    if found.is_at_work:
+        return failed(
+            f"{found.refuses(clean(ours, 140))}; every process with these settings ends at its start"
+        )
+    return warning(
+        f"the deployment of this Redis was {clean(found.identity, 140)}, and nothing of it has shown "
+        f"life for {found.silent:.0f} s; the first process of {ours} that starts takes its place"
+    )
+
+
 def _quarantine(subject: Subject) -> Verdict:
     entries = Quarantine(subject.redis).all()
     if not entries:
@@ -170,6 +188,14 @@ CHECKS = (
         remedy=f"Stop the other consumers; for DRAKVUF Sandbox v0.18, on each host: {OLD_UNITS}. Or set "
         "another [drakrun] identity.",
         look=_consumers,
+        needs=("redis.reachable",),
+    ),
+    Check(
+        name="karton.deployment",
+        what="no deployment of another identity is at work on this Redis",
+        remedy="Make [drakrun] identity the same on all machines of a deployment, and give each deployment a "
+        "Redis of its own.",
+        look=_deployment,
         needs=("redis.reachable",),
     ),
     Check(

@@ -21,6 +21,7 @@ from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warni
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
 from drakcelery.filetype import describe_file
+from drakcelery.fleet import Fleet
 from drakcelery.host import state_dir as directories
 from drakcelery.host.identity import Machine
 from drakcelery.ledger.names import HostNames
@@ -33,6 +34,8 @@ S3_SECONDS = 15 * 60
 NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
 )
+MOST_NAMES = 10
+"""So many other hosts are named."""
 SAMPLES = {"behaviour.exe": "PE32+ executable", "library.dll": "(DLL)"}
 """What libmagic has to say of samples that come with drakcelery: the contract goes by these words."""
 
@@ -57,15 +60,33 @@ def clock_verdict(ours: float, theirs: float, *, way: float) -> Verdict:
 
 def _name(subject: Subject) -> Verdict:
     ours = subject.settings.drakcelery
-    holder = HostNames(subject.redis).holder(ours.host)
+    known = {str(place.host) for place in Fleet(subject.redis).places()}
+    holders = HostNames(subject.redis).holders(sorted(known | {ours.host}))
+    others = _others([f"{host} ({one.machine.node})" for host, one in holders.items() if host != ours.host])
+    holder = holders.get(ours.host)
     if holder is None:
-        return ok(f"no machine is at work as {ours.host}")
+        return ok(f"no machine is at work as {ours.host}; {others}")
+    silent = max(0.0, redistime.now(subject.redis) - holder.renewed_at)
+    held = f"{holder.machine.words}, which said so {silent:.0f} s ago"
     if not ours.state_dir.is_dir():
-        return warning(f"{ours.host} is the name of {holder.machine.words}, and nothing was started here yet")
+        return warning(f"{ours.host} is the name of {held}, and nothing was started here yet; {others}")
     here = Machine.of(ours.state_dir)
-    if holder.machine.key != here.key:
-        return failed(f"{ours.host} is the name of {holder.machine.words}; this is {here.words}")
-    return ok(f"{ours.host} is this machine: {here.words}")
+    if holder.machine.key == here.key:
+        return ok(f"{ours.host} is this machine: {held}; {others}")
+    if silent > holder.lasts:  # as after a restart of this machine, before its workers are up
+        return warning(
+            f"{ours.host} was the name of {held}; a worker that starts here takes it; {others}",
+            "Start this host's workers, if they do not run.",
+        )
+    return failed(f"{ours.host} is the name of {held}; this is {here.words}; {others}")
+
+
+def _others(names: Sequence[str]) -> str:
+    """Which other names are held, for who looks for the machine that has his."""
+    if not names:
+        return "no other host name is held"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"others: {', '.join(names[:MOST_NAMES])}{more}"
 
 
 def _libmagic(_subject: Subject) -> Verdict:

@@ -9,9 +9,12 @@ Keys:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import cast
+
 import redis
 
-from drakcelery import lifesigns
+from drakcelery import lifesigns, redistime
 from drakcelery.errors import SettingsError
 from drakcelery.intake import ASIDE, INBOX, WAITING
 from drakcelery.ledger import LIVE
@@ -22,11 +25,37 @@ SILENCE = 2 * lifesigns.DEFAULT.host
 """Seconds without a sign after which no process of a deployment is alive."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The deployment that a Redis has."""
+
+    identity: str
+    silent: float
+    """Seconds since its last sign of life."""
+    samples: int
+    """More than 0 where samples of its are not over."""
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether no other deployment may begin here."""
+        return self.silent < SILENCE or self.samples > 0
+
+    def refuses(self, ours: str) -> str:
+        """Why a process of the identity *ours* may not be at work beside it."""
+        left = "has samples that are not over" if self.samples else f"showed life {self.silent:.0f} s ago"
+        return (
+            f"another deployment is at work on this Redis: [drakrun] identity = {self.identity}, which "
+            f"{left}; this one is {ours}. Two deployments would take each other's samples: give this one a "
+            "Redis of its own, or stop the other and let its samples end"
+        )
+
+
 class Deployment:
     """An identity, and its claim on Karton's Redis."""
 
     def __init__(self, client: redis.Redis, identity: str) -> None:
         """*client* answers in text."""
+        self._redis = client
         self._identity = identity
         self._claim = load_scripts(client, "claim_deployment")["claim_deployment"]
 
@@ -40,9 +69,15 @@ class Deployment:
         if not other:
             return
         identity, silent, samples = other
-        left = "has samples that are not over" if samples else f"showed life {silent} s ago"
-        raise SettingsError(
-            f"another deployment is at work on this Redis: [drakrun] identity = {identity}, which {left}; "
-            f"this one is {self._identity}. Two deployments would take each other's samples: give this one a "
-            "Redis of its own, or stop the other and let its samples end"
-        )
+        found = Found(identity=identity, silent=float(silent), samples=samples)
+        raise SettingsError(found.refuses(self._identity))
+
+    def found(self) -> Found | None:
+        """Which deployment this Redis has, without a claim to it; None where there was none yet."""
+        fields = cast("dict[str, str]", self._redis.hgetall(DEPLOYMENT))
+        if "identity" not in fields:
+            return None
+        samples = int(self._redis.zcard(LIVE)) + int(self._redis.zcard(INBOX))
+        samples += int(self._redis.exists(WAITING, ASIDE))
+        silent = max(0.0, redistime.now(self._redis) - float(fields.get("renewed", "0")))
+        return Found(identity=fields["identity"], silent=silent, samples=samples)

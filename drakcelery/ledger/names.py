@@ -10,6 +10,7 @@ Keys:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -32,6 +33,14 @@ class Holder:
     """When it last said so, by Redis' clock; another text after each time."""
     lasts: float
     """After so many seconds of silence, to who listens, another machine may have the name."""
+
+    @property
+    def renewed_at(self) -> float:
+        """UNIX time of *renewed*; 0 where it is no time."""
+        try:
+            return float(self.renewed)
+        except ValueError:
+            return 0.0
 
     @classmethod
     def parse(cls, fields: dict[str, str]) -> Self:
@@ -77,6 +86,11 @@ class HostNames:
         """The machine that has *host* now."""
         fields = cast("dict[str, str]", self._redis.hgetall(lease_key(host)))
         return Holder.parse(fields) if fields else None
+
+    def holders(self, hosts: Iterable[str]) -> dict[str, Holder]:
+        """Those of *hosts* that are the name of a machine, with that machine."""
+        found = {host: self.holder(host) for host in hosts}
+        return {host: holder for host, holder in found.items() if holder is not None}
 
 
 def lease_key(host: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import grp
 import json
 import os
@@ -29,8 +30,14 @@ from drakcelery.doctor.runner import chosen, examine
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.ports import LOOPBACK
 from drakcelery.embedded.services import Services
+from drakcelery.errors import SettingsError
+from drakcelery.fleet import FLEET, Fleet
+from drakcelery.host.identity import Machine
 from drakcelery.ingress import bind_of
+from drakcelery.ledger.deployment import DEPLOYMENT, SILENCE, Deployment
+from drakcelery.ledger.names import HostNames, lease_key
 from drakcelery.pipeline import karton_config
+from drakcelery.records import HostStatus, SlotStatus
 from drakcelery.settings import (
     CelerySection,
     DrakrunSection,
@@ -306,6 +313,56 @@ def test_binds(settings: Settings, redis_client: redis.Redis) -> None:
     assert "other filters, by 'another'" in said
     assert '"kind": "raw"' in said
     assert redis_client.hexists(KARTON_BINDS_HSET, ours.identity)
+
+
+def test_the_deployment_of_a_redis(settings: Settings, redis_client: redis.Redis) -> None:
+    """Another identity is named as a refused process names it, and not once nothing of it is left (R10)."""
+    name = "karton.deployment"
+    redis_client.delete(DEPLOYMENT)
+    assert look(settings, name)[name].status is Status.OK
+    theirs = Deployment(redis_client, "karton.drakrun-theirs")
+    theirs.claim()
+    with pytest.raises(SettingsError) as refused:
+        Deployment(redis_client, settings.drakrun.identity).claim()
+    said = failure(settings, name)
+    assert said.startswith(str(refused.value).partition(", which")[0])
+    assert "every process with these settings ends at its start" in said
+    redis_client.hset(DEPLOYMENT, "renewed", redis_client.time()[0] - SILENCE - 1)
+    finding = look(settings, name)[name]
+    assert finding.status is Status.WARNING
+    assert "was karton.drakrun-theirs" in finding.said
+    Deployment(redis_client, settings.drakrun.identity).claim()
+    assert look(settings, name)[name].status is Status.OK
+    redis_client.delete(DEPLOYMENT)
+
+
+def test_who_has_the_names_of_hosts(settings: Settings, redis_client: redis.Redis) -> None:
+    """Whoever has this host's name is named, with when it said so; other hosts' machines, too (R5)."""
+    ours, name = settings.drakcelery, "host.name"
+    ours.state_dir.mkdir()
+    here = Machine.of(ours.state_dir)
+    there = dataclasses.replace(here, key="k" * 32, node="clone-2", boot_id="b" * 36)
+    names, fleet = HostNames(redis_client), Fleet(redis_client)
+    other = f"other-{uuid.uuid4().hex[:8]}"
+    fleet.report(HostStatus(host=other, engine="replay", slots=(_slot(),)))
+    names.claim(other, dataclasses.replace(here, key="o" * 32, node="rack-b"), role="vm", lasts=60)
+    assert f"{other} (rack-b)" in look(settings, name)[name].said
+    names.claim(ours.host, here, role="vm", lasts=60)
+    finding = look(settings, name)[name]
+    assert finding.status is Status.OK
+    assert f"{ours.host} is this machine: {here.words}, which said so 0 s ago" in finding.said
+    names.release(ours.host, here, role="vm")
+    names.claim(ours.host, there, role="vm", lasts=60)
+    assert f"is the name of {there.words}, which said so" in failure(settings, name)
+    redis_client.hset(lease_key(ours.host), "renewed", redis_client.time()[0] - 61)
+    finding = look(settings, name)[name]
+    assert finding.status is Status.WARNING
+    assert "a worker that starts here takes it" in finding.said
+    redis_client.delete(FLEET, lease_key(other), lease_key(ours.host), f"drak:host:{other}")
+
+
+def _slot() -> SlotStatus:
+    return SlotStatus(name="vm-1", profile="default", state="free", since=0)
 
 
 def test_another_consumer(settings: Settings) -> None:
