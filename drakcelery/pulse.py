@@ -46,10 +46,15 @@ class Pulse:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop beating; a beat that is under way is waited for."""
-        _heart.drop(self)
-        with self._beating:
-            self._over = True
+        """Stop beating."""
+        self.end()
+
+    def end(self) -> None:
+        """Stop beating, before the block is left; a beat that is under way is waited for."""
+        if not self._over:
+            _heart.drop(self)
+            with self._beating:
+                self._over = True
 
     def beat(self) -> None:
         """Show life, unless the stage is done or known to be stale."""

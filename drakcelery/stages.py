@@ -99,25 +99,27 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
     """
     workspace = site.workspace(step)
     context = {"uid": step.uid, "attempt": step.attempt, "stage": stage.value, "host": site.host}
-    with analysis_log(workspace.log, slot=step.slot, **context):
+    with analysis_log(workspace.log, slot=step.slot, **context), contextlib.ExitStack() as company:
         token = uuid.uuid4().hex
         try:
-            return _work(site, stage, step, workspace, token)
+            return _work(site, stage, step, workspace, token, company)
         except Superseded as error:
             log.info("superseded", reason=str(error))
             metrics.stage_interrupted(stage, "superseded")
             raise
         except StorageError as error:
+            if stage in _NEED_FILES:
+                company.close()  # it gives the claim back, and is not to take that for a loss
             if stage not in _NEED_FILES or not _postponed(site, stage, step, token, error):
-                _settle(site, stage, step, workspace, error, token)
+                _settle(site, stage, step, workspace, error, token, company)
             raise
         except DrakceleryError as error:
-            _settle(site, stage, step, workspace, error, token)
+            _settle(site, stage, step, workspace, error, token, company)
             raise
         except Exception as error:
             log.exception("stage_crashed")
             wrapped = InfrastructureError(_unexpected(stage, error))
-            _settle(site, stage, step, workspace, wrapped, token)
+            _settle(site, stage, step, workspace, wrapped, token, company)
             raise wrapped from error
 
 
@@ -127,27 +129,23 @@ def _unexpected(stage: Stage, error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error}"
 
 
-def _work(site: Site, stage: Stage, step: Step, workspace: Workspace, token: str) -> Step:
-    """Enter the stage, do it, leave it; each is fenced by the ledger."""
-    with contextlib.ExitStack() as company:
-        return _fenced(site, stage, step, workspace, token, company)
-
-
-def _fenced(
+def _work(
     site: Site, stage: Stage, step: Step, workspace: Workspace, token: str, company: contextlib.ExitStack
 ) -> Step:
+    """Enter the stage, do it, leave it; each is fenced by the ledger.
+
+    The claim is renewed until the guest is gone, and where the stage fails until *company* is dismissed, with
+    the reason noted: a guest that dies slowly is no silence.
+    """
     with _slot_given_back(site, stage, step):
         record, now = _enter(site, stage, step, workspace, token, company)
         started = time.monotonic()
         metrics.stage_begun(stage, waited=now - record.updated)
         work = tracing.Work(record=record, stage=stage, step=step, host=site.host, token=token, begun=now)
         reach(f"{stage.value}.entered", step.uid)
-        with (
-            tracing.stage(work),
-            Pulse(
-                site.ledger, step.uid, step.attempt, token=token, stop=_stopper(site, stage, step)
-            ) as pulse,
-        ):
+        with tracing.stage(work):
+            stop = _stopper(site, stage, step)
+            pulse = company.enter_context(Pulse(site.ledger, step.uid, step.attempt, token=token, stop=stop))
             try:
                 following = _BODIES[stage](site, step, _analysis(record), workspace)
             except Exception:
@@ -157,6 +155,7 @@ def _fenced(
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
                     ) from None
                 raise
+    pulse.end()
     if stage is Stage.PUBLISH:  # which closes the record itself
         tracing.published(work)
     else:
@@ -536,9 +535,15 @@ def _postponed(site: Site, stage: Stage, step: Step, token: str, error: StorageE
 
 
 def _settle(
-    site: Site, stage: Stage, step: Step, workspace: Workspace, error: DrakceleryError, token: str
+    site: Site,
+    stage: Stage,
+    step: Step,
+    workspace: Workspace,
+    error: DrakceleryError,
+    token: str,
+    company: contextlib.ExitStack,
 ) -> None:
-    """Begin the next attempt, or end the analysis as CRASHED.
+    """Begin the next attempt, or end the analysis as CRASHED; *company* is dismissed once that is noted.
 
     Raises :class:`Superseded` where another delivery has the stage by now: its work and its files stay.
     """
@@ -553,6 +558,7 @@ def _settle(
     failure = failure_of(record, str(error), fault, host=site.host, slot=step.slot, stage=stage)
     final = isinstance(error, BadTask)
     over = end_attempt(site.ledger, record, failure, final=final, settings=site.settings, token=token)
+    company.close()
     if over and record.analysis is not None:
         _keep_log(site, record.analysis, workspace)
     workspace.remove()

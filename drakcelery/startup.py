@@ -41,18 +41,14 @@ def start_command(sample: Path, extension: str) -> str:
 def dll_command(exports: list[tuple[int, str | None]]) -> str:
     """``regsvr32`` for a DLL that registers itself, else ``rundll32`` with its most promising export.
 
-    That is an export like DllMain, else the first that has a name, else the first ordinal.
+    That is an export like DllMain, else the first that has a name, else the first ordinal. A name is passed
+    as the DLL has it: ``@12`` is part of ``_DllMain@12``, and to rundll32 only a comma and a blank end a name.
     """
     names = [name for _, name in exports if name]
     if "DllRegisterServer" in names or not exports:
         return _REGISTER
     chosen = next((name for name in names if "DllMain" in name), names[0] if names else None)
-    return f"rundll32 %f,{_bare(chosen)}" if chosen else f"rundll32 %f,#{exports[0][0]}"
-
-
-def _bare(name: str) -> str:
-    """Without the ``@4`` of a stdcall name; ``?mangled@@names`` stay whole."""
-    return name if name.startswith("?") else name.split("@")[0]
+    return f"rundll32 %f,{chosen}" if chosen else f"rundll32 %f,#{exports[0][0]}"
 
 
 def _exports(sample: Path) -> list[tuple[int, str | None]]:

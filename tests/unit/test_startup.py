@@ -44,13 +44,14 @@ def test_every_extension_has_a_command(tmp_path: Path) -> None:
         ([], "regsvr32 /s %f"),
         ([(1, "Alpha"), (2, "DllRegisterServer")], "regsvr32 /s %f"),
         ([(1, "Alpha"), (2, "MyDllMain")], "rundll32 %f,MyDllMain"),
-        ([(1, None), (2, "Beta@8")], "rundll32 %f,Beta"),
+        ([(1, None), (2, "Beta@8")], "rundll32 %f,Beta@8"),
+        ([(1, "_Other@4"), (2, "_DllMain@12")], "rundll32 %f,_DllMain@12"),
         ([(7, None), (8, None)], "rundll32 %f,#7"),
         ([(1, "?run@@YAXXZ")], "rundll32 %f,?run@@YAXXZ"),
     ],
 )
 def test_dll_by_exports(exports: list[tuple[int, str | None]], command: str) -> None:
-    """A DLL registers itself if it can, else its most promising export is called."""
+    """A DLL registers itself if it can, else its most promising export is called, by its whole name (H8)."""
     assert dll_command(exports) == command
 
 
