@@ -42,7 +42,7 @@ def dll_command(exports: list[tuple[int, str | None]]) -> str:
     """``regsvr32`` for a DLL that registers itself, else ``rundll32`` with its most promising export.
 
     That is an export like DllMain, else the first that has a name, else the first ordinal. A name is passed
-    as the DLL has it: ``@12`` is part of ``_DllMain@12``, and to rundll32 only a comma and a blank end a name.
+    as the DLL has it: ``@12`` is part of ``_DllMain@12``; to rundll32 only a comma or a blank ends one.
     """
     names = [name for _, name in exports if name]
     if "DllRegisterServer" in names or not exports:

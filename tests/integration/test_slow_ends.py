@@ -40,7 +40,12 @@ class Slow:
 
     def destroy(self, slot: str) -> None:
         seen: set[float | None] = {None}
-        wait_until(lambda: seen.add(self._beat()) or len(seen) > 3, "signs of life while the guest dies")
+
+        def lives() -> bool:
+            seen.add(self._beat())
+            return len(seen) > 3
+
+        wait_until(lives, "signs of life while the guest dies")
         self._engine.destroy(slot)
 
 
