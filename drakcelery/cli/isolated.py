@@ -13,8 +13,8 @@ from drakcelery import views
 from drakcelery.celery import make_intake, make_ledger
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.steer import asker
-from drakcelery.errors import DrakceleryError, StackError
-from drakcelery.ledger import UNREAD
+from drakcelery.errors import DrakceleryError, StackError, UnreadableRecord
+from drakcelery.ledger import Ledger
 
 
 def _uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -61,6 +61,17 @@ def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
     click.echo(f"{uid} is tried again now.")
 
 
+def _end(ledger: Ledger, uid: str) -> None:
+    """Have the ledger's record of *uid*, if there is one, be over."""
+    try:
+        record = ledger.get(uid)
+    except UnreadableRecord:
+        ledger.remove(uid, reason=f"removed by {asker()}: its record could not be read")
+        return
+    if record is not None:
+        ledger.cancel(record, reason=f"removed by {asker()}: it could not be dealt with", crashed=None)
+
+
 @isolated.command()
 @click.argument("uid", shell_complete=_uids)
 @with_settings
@@ -75,7 +86,6 @@ def remove(uid: str, config: Path | None, data_dir: Path | None) -> None:
     if not entries:
         raise StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
     make_intake(ours, ledger).drop(uid)
-    if any(entry.where == UNREAD for entry in entries):
-        ledger.remove(uid, reason=f"removed by {asker()}: its record could not be read")
+    _end(ledger, uid)
     ledger.quarantine.remove(uid)
     click.echo(f"{uid} is removed. Its Karton task, if there is one, is as it was.")

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from click.testing import CliRunner
+from karton.core import Task
 
-from drakcelery import cli
+from drakcelery import cli, contract
+from drakcelery.doctor import CHECKS
 from drakcelery.embedded.services import Services
 from drakcelery.ledger import DONE, INFLIGHT, LIVE, Ledger, record_key
-from tests.ledgers import open_analysis
+from drakcelery.ledger.deployment import DEPLOYMENT
+from drakcelery.ledger.watch import ServerId
+from drakcelery.lifesigns import DEFAULT
+from drakcelery.records import Record
+from drakcelery.recovery.isolation import MOST_TRIES
+from drakcelery.recovery.reconcile import Reconciler
+from drakcelery.settings import Settings
+from tests.ledgers import open_analysis, watched
 from tests.unit.test_chain import analysis
+
+IDENTITY = "karton.test-foreign"
+TypeIn = Callable[..., str]
 
 
 @pytest.mark.parametrize("is_hash", [True, False])
 def test_an_unreadable_analysis_is_removed(redis_client: redis.Redis, is_hash: bool) -> None:
     """It is neither live nor over any more, and takes nobody's room; others stay."""
-    ledger = Ledger(redis_client, identity="karton.test-foreign", record_ttl=600)
+    ledger = Ledger(redis_client, identity=IDENTITY, record_ttl=600)
     redis_client.zadd("drak:inbox", {"{r}:t": 0})
     open_analysis(ledger, analysis())
     uid = analysis().uid
@@ -38,10 +51,11 @@ def test_an_unreadable_analysis_is_removed(redis_client: redis.Redis, is_hash: b
     redis_client.delete(INFLIGHT)
 
 
-def test_commands(
+@pytest.fixture
+def type_in(
     services: Services, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """``status`` says that something cannot be read; ``isolated`` lists, retries and removes it."""
+) -> Iterator[TypeIn]:
+    """The command line on the session's Redis."""
     section = services.redis
     assert section.password is not None
     for name, value in {
@@ -49,7 +63,7 @@ def test_commands(
         "REDIS_HOST": section.host,
         "REDIS_PORT": section.port,
         "REDIS_PASSWORD": section.password.get_secret_value(),
-        "DRAKRUN_IDENTITY": "karton.test-foreign",
+        "DRAKRUN_IDENTITY": IDENTITY,
     }.items():
         monkeypatch.setenv(f"DRAKCELERY_{name}", str(value))
 
@@ -58,7 +72,13 @@ def test_commands(
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    ledger = Ledger(redis_client, identity="karton.test-foreign", record_ttl=600)
+    yield type_in
+    redis_client.delete(DEPLOYMENT)
+
+
+def test_commands(type_in: TypeIn, redis_client: redis.Redis) -> None:
+    """``status`` says that something cannot be read; ``isolated`` lists, retries and removes it."""
+    ledger = Ledger(redis_client, identity=IDENTITY, record_ttl=600)
     assert type_in("isolated", "list") == "Nothing is in quarantine.\n"
     for uid in ("fine", "odd"):
         redis_client.zadd(DONE, {uid: ledger.now()})
@@ -84,3 +104,42 @@ def test_commands(
     done = CliRunner().invoke(cli.cli, ["isolated", "remove", "odd"])
     assert (done.exit_code, "is not in quarantine" in done.output) == (1, True)
     redis_client.zrem(DONE, "fine")
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_what_cannot_be_written_stays_until_it_is_removed(
+    type_in: TypeIn, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, is_readable: bool
+) -> None:
+    """An analysis that reconcile can neither mend nor end is shown with the command that removes it."""
+    ledger = Ledger(redis_client, identity=IDENTITY, record_ttl=600)
+    task = Task({"type": "sample"}, uid=analysis().task_uid, root_uid="r")
+    ledger.declare(contract.started(task))
+    redis_client.zadd("drak:inbox", {task.uid: ledger.now()})
+    open_analysis(ledger, analysis())
+    uid, key = analysis().uid, record_key(analysis().uid)
+    watched(ledger, seconds=3600)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise redis.ResponseError("no room for another field")
+
+    def send(record: Record) -> None:
+        raise ValueError(f"nobody expected {record.uid}")
+
+    if is_readable:
+        monkeypatch.setattr(ledger, "fail", refuse)
+    else:
+        redis_client.hset(key, "failures", "{")
+    for _ in range(MOST_TRIES + 2):
+        redis_client.hset(key, "updated", f"{ledger.now() - DEFAULT.unsent - 1:.6f}")
+        Reconciler(ledger=ledger, settings=Settings(), send=send, ask_broker=ServerId).run()
+        ledger.quarantine.release(uid)
+    [entry] = ledger.quarantine.all()
+    assert (entry.uid, entry.count) == (uid, MOST_TRIES + 2)
+    assert "In quarantine: 1" in type_in("status")
+    assert uid in type_in("isolated", "list")
+    [check] = [check for check in CHECKS if check.name == "karton.quarantine"]
+    assert "drakcelery isolated remove UID" in check.remedy
+    type_in("isolated", "remove", uid)
+    assert redis_client.zscore(LIVE, uid) is None
+    assert type_in("isolated", "list") == "Nothing is in quarantine.\n"
+    redis_client.delete(INFLIGHT)

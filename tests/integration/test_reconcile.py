@@ -18,6 +18,7 @@ from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
 from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.recovery.reconcile import MOST_RESENDS, QUEUED_SECONDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.settings import Settings
 from tests.ledgers import open_analysis, watched
@@ -489,3 +490,31 @@ def test_an_analysis_that_cannot_be_dealt_with(two: Fleet, monkeypatch: pytest.M
     assert two.reconcile() == {"sent": 1}
     assert [(one.where, one.uid) for one in two.ledger.quarantine.all()] == [("reconcile", UID)]
     two.ledger.quarantine.remove(UID, where="reconcile")
+
+
+def wait_out(fleet: Fleet, tries: int) -> None:
+    """Reconcile until the one was tried so often; its waits are cut short."""
+    for _ in range(tries):
+        fleet.host("rack-1", "running")
+        fleet.age(HOUR)
+        fleet.reconcile()
+        fleet.ledger.quarantine.release(UID)
+
+
+def test_what_cannot_be_dealt_with_ends_in_words(fleet: Fleet) -> None:
+    """After the last try of reconcile itself the analysis is over, and its task CRASHED with what it was."""
+    fleet.ledger.sent(UID, 1)
+    fleet.walk(Stage.PREPARE, Stage.RUN)
+    fleet.enter(Stage.COLLECT)
+    fleet.ledger.redis.hset(record_key(UID), "deaths:collect", "many")
+    wait_out(fleet, MOST_TRIES - 1)
+    [entry] = fleet.ledger.quarantine.all()
+    assert (entry.where, entry.count) == ("reconcile", MOST_TRIES - 1)
+    assert not fleet.record.state.is_over
+    wait_out(fleet, 1)
+    assert fleet.ledger.quarantine.all() == []
+    assert fleet.record.state is State.FAILED
+    task = fleet.ledger.karton_task(fleet.task.uid)
+    assert task is not None
+    assert task.status is TaskState.CRASHED
+    assert "drakcelery could not deal with this task (reconcile): ResponseError" in str(task.error)
