@@ -93,18 +93,33 @@ def bucket_of(settings: Settings, record: Record) -> str | None:
 
 
 def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> list[Path]:
-    """Download an analysis' artifacts into *to*, which is made. Returns the files.
+    """Download an analysis' artifacts into *to*, which is made: all of them, or none. Returns the files.
 
     Raises:
-        StackError: there is nothing to download (yet).
+        StackError: there is nothing to download (yet), or *to* has something in it already.
     """
     bucket = bucket_of(settings, record)
     if bucket is None:
         raise StackError(f"analysis {record.uid} was refused and has no artifacts: {record.error}")
-    files = storage.download_all(bucket, record.uid, to)
+    if to.is_dir() and any(to.iterdir()):
+        raise StackError(
+            f"{to} is not empty: what is there would be taken for evidence of analysis {record.uid}. Name a "
+            "directory that is not there yet, or remove that one"
+        )
+    try:
+        files = storage.download_all(bucket, record.uid, to)
+    except BaseException:
+        _empty(to)
+        raise
     if not files:
         raise StackError(f"analysis {record.uid} is {record.state.value} and has no artifacts in {bucket!r}")
     return files
+
+
+def _empty(directory: Path) -> None:
+    """Remove what a download that broke off has left."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        path.unlink(missing_ok=True)
 
 
 def require_published(record: Record) -> None:

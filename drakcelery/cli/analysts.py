@@ -6,6 +6,7 @@ import getpass
 import json
 import socket
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -139,7 +140,11 @@ def show_all(ours: settings.Settings, ledger: Ledger, *, as_json: bool) -> None:
     live = [record for record in records if not record.state.is_over]
     outlook = look_out(ours, ledger, make_intake(ours, ledger), live=live)
     if as_json:
-        shown = [as_dict(record, outlook.estimates.get(record.uid)) for record in records]
+        shown = {
+            "analyses": [as_dict(record, outlook.estimates.get(record.uid)) for record in records],
+            "waiting": len(outlook.queued) + outlook.behind,
+            "quarantine": [asdict(entry) for entry in ledger.quarantine.all()],
+        }
         click.echo(json.dumps(shown, indent=2))
         return
     if records:
@@ -167,11 +172,15 @@ def as_dict(record: Record, estimate: Estimate | None) -> dict[str, object]:
 @click.command()
 @click.argument("uid", shell_complete=uids)
 @click.option(
-    "--to", "to", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory."
+    "--to",
+    "to",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory, empty or not there yet.",
 )
 @with_settings
 def fetch(uid: str, to: Path, config: Path | None, data_dir: Path | None) -> None:
-    """Download the artifacts of the analysis UID."""
+    """Download the artifacts of the analysis UID, all or none."""
     ours = read_settings(config, data_dir)
     record = client.find_record(make_ledger(ours), uid)
     files = client.fetch(ours, make_storage(ours), record, to)

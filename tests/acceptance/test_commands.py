@@ -64,7 +64,9 @@ def test_status(submitted: tuple[str, str], deployment: Deployment) -> None:
     uid, _ = submitted
     table = deployment.drakcelery("status").stdout.splitlines()
     assert [line.split()[1] for line in table if line.startswith(uid)] == ["PUBLISHED"]
-    assert uid in {one["uid"] for one in json.loads(deployment.drakcelery("status", "--json").stdout)}
+    assert uid in {
+        one["uid"] for one in json.loads(deployment.drakcelery("status", "--json").stdout)["analyses"]
+    }
     one = json.loads(deployment.drakcelery("status", uid, "--json").stdout)
     assert (one["uid"], one["state"], one["attempt"]) == (uid, "PUBLISHED", 1)
     shown = deployment.drakcelery("status", uid).stdout

@@ -253,7 +253,8 @@ def test_status_shows_what_to_expect(ledger: Ledger, status: Any) -> None:
     queued = status("root-later")
     assert "waits in Karton" in queued
     assert json.loads(status("later", "--json"))["position"] == 1
-    found = {one["uid"]: one for one in json.loads(status("--json"))}
+    assert json.loads(status("--json"))["waiting"] == 1
+    found = {one["uid"]: one for one in json.loads(status("--json"))["analyses"]}
     assert found["runs"]["estimate"]["start"] is None
     assert found["queued"]["estimate"]["start"]["low"] < found["queued"]["estimate"]["finish"]["low"]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from drakcelery import client
 from drakcelery.analysis import Stage, State
-from drakcelery.errors import InfrastructureError, StorageError
+from drakcelery.errors import InfrastructureError, StackError, StorageError
 from drakcelery.storage import Storage
 from tests.bench import Bench, bench
 from tests.objects import put_bytes
@@ -113,3 +116,32 @@ def test_a_failure_leaves_a_complete_analysis_alone(bench: Bench, monkeypatch: p
     found = bench.site.storage.peek(bench.bucket, "a-1/drakrun.log", 100)
     assert found is not None
     assert found[1] == b"of another run"
+
+
+def test_a_fetch_beside_an_earlier_one(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier fetch has left is never taken for this analysis'; a fetch is whole or nothing (S8)."""
+    bench.open()
+    bench.do(*Stage)
+    record, storage, to = bench.record(), bench.site.storage, tmp_path / "to"
+
+    def fetch() -> set[str]:
+        return {path.name for path in client.fetch(bench.site.settings, storage, record, to)}
+
+    to.mkdir()
+    (to / "dumps.pcap").write_bytes(b"of another run")
+    with pytest.raises(StackError, match="is not empty"):
+        fetch()
+    assert [path.read_bytes() for path in to.iterdir()] == [b"of another run"]
+    (to / "dumps.pcap").unlink()
+    download_all = Storage.download_all
+
+    def breaks(self: Storage, *args: str) -> list[Path]:
+        download_all(self, args[0], args[1], to)
+        raise StorageError("away after the last object")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "download_all", breaks)
+        with pytest.raises(StorageError):
+            fetch()
+    assert list(to.iterdir()) == []
+    assert fetch() == {path.name for path in to.iterdir()} == set(bench.objects())
