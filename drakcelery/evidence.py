@@ -45,22 +45,23 @@ def survey(directory: Path) -> RawFiles:
     )
 
 
-def difference(noted: RawFiles, found: RawFiles, *, same_boot: bool) -> str | None:
-    """What of *noted* is not *found*, in words; None where nothing is amiss.
+def difference(noted: RawFiles, found: RawFiles) -> str | None:
+    """How what was *found* differs from what was *noted*, in words; None where nothing does.
 
-    While a machine runs a file may only have grown, by the last words of a tool, say; after that it must be
-    as it was.
+    A file that grew counts as well. Every tool of a run has ended, and was waited for, before its files are
+    noted (:meth:`drakcelery.engines.Engine.run`), so nothing of ours writes to them after that: who does is
+    not the run.
     """
+    if found.digest == noted.digest:
+        return None
     for path, size in noted.sizes.items():
         now = found.sizes.get(path)
         if now is None and found.count <= len(found.sizes):
             return f"{path} is gone"
-        if now is not None and now < size:
+        if now is not None and now != size:
             return f"{path} has {now} bytes instead of {size}"
-    if found.count < noted.count:
-        return f"{noted.count - found.count} of {noted.count} files are gone"
-    if found.size < noted.size:
+    if found.count != noted.count:
+        return f"there are {found.count} files instead of {noted.count}"
+    if found.size != noted.size:
         return f"there are {found.size} bytes instead of {noted.size}"
-    if not same_boot and found.digest != noted.digest:
-        return "its files are others"
-    return None
+    return "its files are others"

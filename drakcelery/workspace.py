@@ -184,21 +184,21 @@ class Workspace:
             raise InfrastructureError(f"workspace {self.root}: {path.name} cannot be read: {error}") from None
 
     def lost(self) -> str | None:
-        """What is missing of a run that was done here, in words; None where it is whole, or was not done."""
+        """What is amiss with a run that was done here, in words; None where it is whole, or was not done."""
         if not self.has(Outcome):
             return None
         try:
             outcome = self.load(Outcome)
             if outcome.raw is None:
                 return None
-            same_boot = outcome.boot_id == evidence.boot_id()
-            what = evidence.difference(outcome.raw, evidence.survey(self.raw), same_boot=same_boot)
+            what = evidence.difference(outcome.raw, evidence.survey(self.raw))
         except (InfrastructureError, OSError) as error:
             return str(error)
         if what is None:
             return None
-        when = "since the run" if same_boot else "with the host, which went down after the run"
-        return f"what the run had recorded was lost {when}: {what}"
+        if outcome.boot_id == evidence.boot_id():
+            return f"what the run had recorded is not what it was: {what}"
+        return f"what the run had recorded was lost with the host, which went down after the run: {what}"
 
     def run_is_whole(self) -> bool:
         """Whether a run is done here, and all that it left is still there."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from drakcelery import evidence
-from drakcelery.analysis import Outcome
 from drakcelery.workspace import Workspace
 from tests.unit.test_artifacts_collect import OUTCOME, recorded
 
@@ -51,14 +50,21 @@ def test_what_a_power_failure_took(workspace: Workspace, boot: str, name: str, c
     assert ("which went down" in lost) is (boot == "another")
 
 
-def test_growth(workspace: Workspace) -> None:
-    """A tool's last words are no loss while the machine runs; after it went down nothing may differ."""
+@pytest.mark.parametrize("boot", ["this", "another"])
+def test_growth(workspace: Workspace, boot: str) -> None:
+    """Every tool has ended before a run is noted: what was written after that is not the run's (R7)."""
+    note(workspace, evidence.boot_id() if boot == "this" else "another")
+    size = (workspace.raw / "drakmon.log").stat().st_size
     with (workspace.raw / "drakmon.log").open("a") as file:
         file.write("more")
-    assert workspace.run_is_whole()
-    grown = workspace.load(Outcome)
-    workspace.save(grown.model_copy(update={"boot_id": "another"}))
     assert not workspace.run_is_whole()
+    assert f"drakmon.log has {size + 4} bytes instead of {size}" in str(workspace.lost())
+
+
+def test_a_file_that_came_later(workspace: Workspace) -> None:
+    """A dump that was not there when the run ended is nobody's evidence (R7)."""
+    (workspace.raw / "dumps" / "3000_00000000000000cc").write_bytes(b"")
+    assert "files instead of" in str(workspace.lost())
 
 
 def test_thousands_of_dumps(workspace: Workspace) -> None:
