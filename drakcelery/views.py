@@ -92,7 +92,7 @@ def records_table(
             state_text(record.state),
             duration(took),
             expected((estimates or {}).get(record.uid), now),
-            _where(record),
+            safe(_where(record)),
             escape(_sample(record)),
         )
     return table
@@ -132,11 +132,11 @@ def queued_view(queued: Queued, *, now: float) -> RenderableType:
     table.add_row("Karton task", safe(queued.task_uid))
     table.add_row("root", safe(queued.root_uid))
     table.add_row("position", str(queued.position))
-    table.add_row("waits for", queued.place)
+    table.add_row("waits for", safe(queued.place))
     if queued.estimate is not None:
         _add_estimate(table, queued.estimate, now)
     else:
-        table.add_row("should start", f"once {queued.place} is online")
+        table.add_row("should start", safe(f"once {queued.place} is online"))
     return table
 
 
@@ -185,11 +185,11 @@ def record_view(
         table.add_row("sample", escape(f"{clean(ours.sample.name, 80)} ({decimal(ours.sample.size or 0)})"))
         table.add_row("sha256", safe(ours.sample.sha256 or "-"))
         table.add_row("magic", safe(ours.magic))
-        table.add_row("runs as", escape(f"{ours.file_name}.{ours.extension} for at most {ours.timeout} s"))
+        table.add_row("runs as", safe(f"{ours.file_name}.{ours.extension} for at most {ours.timeout} s"))
         table.add_row("priority", ours.priority.value)
-        table.add_row("plugins", ", ".join(ours.plugins) or "none")
+        table.add_row("plugins", safe(", ".join(ours.plugins)) or "none")
     table.add_row("attempts", str(record.attempts))
-    table.add_row("where", _where(record))
+    table.add_row("where", safe(_where(record)))
     table.add_row("received", f"{moment(record.received)} UTC")
     for state, entered in sorted(record.entered.items(), key=lambda item: item[1]):
         table.add_row(state.value.lower(), f"{moment(entered)} UTC")
@@ -217,13 +217,13 @@ def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Tab
     for host in hosts:
         for slot in host.slots:
             table.add_row(
-                host.host,
-                slot.name,
-                slot.profile,
+                safe(host.host),
+                safe(slot.name),
+                safe(slot.profile),
                 slot_text(slot, host.halted),
                 duration(now - slot.since),
-                slot.uid or "-",
-                host.engine,
+                safe(slot.uid or "-"),
+                safe(host.engine),
             )
     return table
 
@@ -233,7 +233,7 @@ def slot_text(slot: SlotStatus, halted: str | None = None) -> Text:
     by = f" by {clean(slot.closed_by, 40)}" if slot.closed_by else ""
     if halted and slot.state == "halted":
         by = f": {clean(halted_words(halted), 60)}"
-    return Text(f"{slot.state}{by}", style=_SLOT_STYLES.get(slot.state, "cyan"))
+    return Text(f"{clean(slot.state, 40)}{by}", style=_SLOT_STYLES.get(slot.state, "cyan"))
 
 
 def _presence(online: bool, seen: float, now: float) -> Text:
@@ -260,12 +260,12 @@ def host_overviews_table(hosts: Iterable[HostOverview], *, now: float) -> Table:
     for host in hosts:
         states = ", ".join(f"{count} {state}" for state, count in sorted(host.slots.items()))
         table.add_row(
-            host.host,
+            safe(host.host),
             _host_state(host, now),
-            ", ".join(host.profiles),
-            states or "-",
+            safe(", ".join(host.profiles)),
+            safe(states or "-"),
             str(host.waiting),
-            host.engine or "-",
+            safe(host.engine or "-"),
         )
     return table
 
@@ -287,12 +287,12 @@ def profiles_table(profiles: Iterable[ProfileOverview], *, now: float) -> Table:
         table.add_column(column)
     for one in profiles:
         table.add_row(
-            one.profile,
+            safe(one.profile),
             _presence(one.online, one.seen, now),
             str(one.free),
             str(one.slots),
             str(one.out_of_use),
-            ", ".join(one.hosts) or "-",
+            safe(", ".join(one.hosts) or "-"),
             str(one.in_flight),
             str(one.waiting),
             "-" if one.waiting_since is None else duration(now - one.waiting_since),

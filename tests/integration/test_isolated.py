@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from karton.core import Task
 
 from drakcelery import cli, contract
+from drakcelery.analysis import Fault
+from drakcelery.attempts import failure_of
 from drakcelery.doctor import CHECKS
 from drakcelery.embedded.services import Services
 from drakcelery.ledger import DONE, INFLIGHT, LIVE, Ledger, record_key
@@ -90,6 +92,11 @@ def test_commands(type_in: TypeIn, redis_client: redis.Redis) -> None:
     redis_client.hset(record_key("odd"), "failures", "{")
     assert '"fine"' in type_in("status", "--json")
     ledger.quarantine.put("inbox", "{r}:x", "ValueError: \x1b[2Jodd [/bold]")
+    isolated = json.loads(type_in("status", "--json"))["quarantine"]
+    assert [(one["uid"], one["where"], one["count"]) for one in isolated] == [
+        ("odd", "ledger", 1),
+        ("{r}:x", "inbox", 1),
+    ]
     assert "In quarantine: 2 (inbox 1, ledger 1)" in type_in("status")
     shown = type_in("isolated", "list")
     assert "{r}:x" in shown
@@ -142,4 +149,46 @@ def test_what_cannot_be_written_stays_until_it_is_removed(
     type_in("isolated", "remove", uid)
     assert redis_client.zscore(LIVE, uid) is None
     assert type_in("isolated", "list") == "Nothing is in quarantine.\n"
+    redis_client.delete(INFLIGHT)
+
+
+ODD = "[/x][bold]\x1b[2J\x9b31m\u202etxt"
+
+
+def test_a_record_may_say_anything(type_in: TypeIn, redis_client: redis.Redis) -> None:
+    """Markup and escape sequences in what a task, a sample or an engine said are shown as text (S5)."""
+    ledger = Ledger(redis_client, identity=IDENTITY, record_ttl=600)
+    odd = analysis().model_copy(
+        update={
+            "root_uid": f"r{ODD}",
+            "magic": f"m{ODD}",
+            "file_name": f"f{ODD}",
+            "plugins": (f"p{ODD}",),
+            "sample": analysis().sample.model_copy(update={"name": f"n{ODD}", "sha256": f"s{ODD}"}),
+        }
+    )
+    ledger.declare(contract.started(Task({"type": "sample"}, uid=odd.task_uid, root_uid="r")))
+    redis_client.zadd("drak:inbox", {odd.task_uid: ledger.now()})
+    open_analysis(ledger, odd)
+    key = record_key(odd.uid)
+    record = ledger.get(odd.uid)
+    assert record is not None
+    failure = failure_of(record, ODD, Fault.FAILED, host=ODD, slot=ODD)
+    more = {
+        "root_uid": f"r{ODD}",
+        "host": f"h{ODD}",
+        "slot": ODD,
+        "failures": f"[{failure.model_dump_json()}]",
+    }
+    redis_client.hset(key, mapping=more)  # type: ignore[arg-type] # the stubs' invariance
+    for shown in (type_in("status"), type_in("status", odd.uid)):
+        assert not set(shown) & set("\x1b\x9b\u202e")
+        assert "[/x][bold]" in shown
+    for letter in "rmfpnsh":
+        assert f"{letter}[/x][bold]" in shown
+    refused = {"state": "FAILED", "refusal": ODD, "analysis_task_uid": ODD}
+    redis_client.hset(key, mapping=refused)  # type: ignore[arg-type] # the stubs' invariance
+    shown = type_in("status", odd.uid)
+    assert not set(shown) & set("\x1b\x9b\u202e")
+    ledger.remove(odd.uid, reason="the test is over")
     redis_client.delete(INFLIGHT)
