@@ -1,0 +1,102 @@
+"""Files and guests of which Redis has no record: what the janitor does, on a real ledger and slot table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+
+from drakcelery.analysis import Stage
+from drakcelery.janitor import ABSENT_SECONDS, Janitor
+from drakcelery.ledger import record_key
+from drakcelery.lifesigns import Watch
+from drakcelery.slots import SlotState
+from tests.bench import Bench, bench
+
+__all__ = ("bench",)
+
+
+@dataclass
+class Clock:
+    """An uninterrupted watch of Redis, whose time is made here."""
+
+    now: float = 0.0
+
+    def watch(self) -> Watch:
+        """As :meth:`drakcelery.ledger.Ledger.watch` tells it."""
+        return Watch(now=self.now, since=0.0, gaps=())
+
+
+@pytest.fixture
+def clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time by which the janitor of *bench* goes."""
+    made = Clock()
+    monkeypatch.setattr(bench.ledger, "watch", made.watch)
+    return made
+
+
+def lose_records(bench: Bench) -> dict[str, str]:
+    """Let Redis have lost its data; returns what it had of the analysis."""
+    fields = cast("dict[str, str]", bench.ledger.redis.hgetall(record_key("a-1")))
+    bench.ledger.redis.delete(record_key("a-1"))
+    return fields
+
+
+def test_an_idle_guest_without_a_record(bench: Bench, clock: Clock) -> None:
+    """It keeps its slot as long as its message may come, no longer; its files stay for a day (R17)."""
+    bench.open()
+    bench.do(Stage.PREPARE)
+    janitor, files = Janitor(bench.site, lambda _: None), bench.workspace()
+    fields = lose_records(bench)
+    janitor._look_after()
+    clock.now = bench.ledger.times.lost
+    janitor._look_after()
+    assert [slot.state for slot in bench.site.slots.all()] == [SlotState.READY]
+    clock.now += 1
+    janitor._look_after()
+    assert [slot.state for slot in bench.site.slots.all()] == [SlotState.DIRTY]
+    clock.now = ABSENT_SECONDS
+    janitor._look_after()
+    assert files.root.is_dir()
+    clock.now += 1
+    janitor._look_after()
+    assert not files.root.exists()
+    bench.ledger.redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
+    bench.forget("a-1")
+
+
+def test_a_run_without_a_record(bench: Bench, clock: Clock) -> None:
+    """A guest at work is no idle one: it goes on for a day, and its record may come back (R17)."""
+    bench.open()
+    bench.do(Stage.PREPARE)
+    slots, janitor = bench.site.slots, Janitor(bench.site, lambda _: None)
+    assert slots.move("vm-1", "a-1", 1, origin=SlotState.READY, to=SlotState.RUNNING)
+    fields = lose_records(bench)
+    janitor._look_after()
+    clock.now = ABSENT_SECONDS
+    janitor._look_after()
+    bench.ledger.redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
+    clock.now *= 2
+    janitor._look_after()
+    assert [slot.state for slot in slots.all()] == [SlotState.RUNNING]
+    lose_records(bench)
+    janitor._look_after()  # the time counts anew
+    assert [slot.state for slot in slots.all()] == [SlotState.RUNNING]
+    clock.now += ABSENT_SECONDS + 1
+    janitor._look_after()
+    assert [slot.state for slot in slots.all()] == [SlotState.DIRTY]
+    bench.ledger.redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
+    bench.forget("a-1")
+
+
+def test_a_record_says_at_once(bench: Bench, clock: Clock) -> None:
+    """What is at another attempt by its record goes without any wait, whatever the watch says (R17)."""
+    bench.open()
+    bench.do(Stage.PREPARE)
+    files = bench.workspace()
+    bench.ledger.redis.hset(record_key("a-1"), "attempt", "2")
+    Janitor(bench.site, lambda _: None)._look_after()
+    assert clock.now == 0
+    assert [slot.state for slot in bench.site.slots.all()] == [SlotState.DIRTY]
+    assert not files.root.exists()
