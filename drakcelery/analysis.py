@@ -218,6 +218,8 @@ class Failure(Value):
     host: str | None = None
     slot: str | None = None
     fault: Fault = Fault.FAILED
+    charged: str | None = None
+    """What it is put down to so far: a :class:`~drakcelery.errors.Blame`; None where nobody is to blame."""
     at: float
 
     def sentence(self) -> str:

@@ -12,6 +12,8 @@ them take their message as the only argument, so that they survive pickling betw
 
 from __future__ import annotations
 
+import enum
+
 
 class DrakceleryError(Exception):
     """An error that drakcelery raises on purpose; its text is meant for people."""
@@ -53,8 +55,26 @@ class InfrastructureError(DrakceleryError):
     """This attempt failed for a reason that lies with us: worth another attempt."""
 
 
+class Blame(enum.StrEnum):
+    """What an engine takes for broken when an attempt fails in it."""
+
+    SLOT = "slot"
+    """The slot, as long as the sample fails in no other."""
+    SAMPLE = "sample"
+    """The sample: it would fail anywhere."""
+    SNAPSHOT = "snapshot"
+    """What the slot's VM is restored from."""
+    HOST = "host"
+    """Something that all slots of the host need: its network, say."""
+
+
 class EngineError(InfrastructureError):
     """The engine could not restore, run or destroy a guest."""
+
+    def __init__(self, *sentence: str, blames: Blame = Blame.SLOT) -> None:
+        """*blames* is what the engine takes for broken; most errors cannot tell."""
+        super().__init__(*sentence)
+        self.blames = blames
 
 
 class StorageError(InfrastructureError):
