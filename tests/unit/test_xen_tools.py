@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -181,6 +182,7 @@ def test_memory_is_bounded(host: XenHost) -> None:
 def test_many_at_once(tmp_path: Path) -> None:
     """Programs that run side by side share no domain id and use an order up exactly as often as it says."""
     with XenHost.create(tmp_path / "xen", slots=8) as host:
+        start(host)  # the first makes the chains, which several at once do not
         host.fail("drakrun vm-start", "fails", times=3)
         started = [popen(host, "drakrun", "vm-start", "--vm-id", str(vm_id)) for vm_id in range(1, 9)]
         for process in started:
@@ -188,6 +190,84 @@ def test_many_at_once(tmp_path: Path) -> None:
         assert sorted(process.returncode for process in started) == [0] * 5 + [1] * 3
         assert len({guest.domid for guest in host.guests()}) == 5
         assert host.orders() == ()
+
+
+def linked(host: XenHost) -> list[str]:
+    """The chains of drakrun that are linked into those of iptables."""
+    return [line.rpartition(" ")[2] for line in host.rules().splitlines() if "-j DRAKRUN_" in line]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_first_start_makes_the_chains(tmp_path: Path, version: str) -> None:
+    """They stand after the first vm-start; v0.21 keeps guests from each other, and asks for conntrack."""
+    with XenHost.create(tmp_path / "xen", version=version) as host:
+        start(host)
+        assert linked(host) == ["DRAKRUN_INP", "DRAKRUN_FWD", "DRAKRUN_PRT"]
+        assert "-A DRAKRUN_INP -i drak1 -j DROP" in host.rules()
+        newest = version == "0.21.0"
+        assert ("-A DRAKRUN_FWD -i drak+ -o drak+ -j DROP" in host.rules()) == newest
+        host.tool("conntrack").unlink()
+        assert call(host, "drakrun", "vm-stop").returncode == newest
+        assert host.guests() == ()
+        assert (host.run / "vmnet-1.json").exists() == newest
+        assert "-i drak1" not in host.rules()
+
+
+def test_two_first_starts_race(tmp_path: Path) -> None:
+    """Two first vm-start at once: one takes back what both have made, so that guests run open, or none do."""
+    with XenHost.create(tmp_path / "xen", iptables_seconds=0.3) as host:
+        started = [popen(host, "drakrun", "vm-start", "--vm-id", str(vm_id)) for vm_id in (1, 2)]
+        for process in started:
+            process.communicate()
+        assert [process.returncode for process in started] != [0, 0] or len(linked(host)) < 3
+
+
+def test_chains_that_are_missing_in_part(host: XenHost) -> None:
+    """No vm-start makes them whole."""
+    start(host)
+    assert host.iptables("-D INPUT -j DRAKRUN_INP") == 0
+    done = call(host, "drakrun", "vm-start", "--vm-id", "2")
+    assert done.returncode == 1
+    assert "RuntimeError: Some iptables chains are missing, cleanup might be needed." in done.stderr
+
+
+def test_iptables(host: XenHost) -> None:
+    """The exit statuses of iptables 1.8.9, and rules as iptables-save writes them."""
+    said = [
+        call(host, "iptables", *command.split()).returncode
+        for command in (
+            "-N A",
+            "-N A",
+            "-A INPUT -j A",
+            "-C INPUT -j A",
+            "-C FORWARD -j A",
+            "-C INPUT -j B",
+            "-D INPUT -j B",
+            "-X A",
+            "-F A",
+            "-F B",
+            "-A A -i x -d 0.0.0.0/0 -j DROP",
+        )
+    ]
+    assert said == [0, 1, 0, 0, 1, 2, 2, 4, 0, 1, 0]
+    lines = call(host, "iptables-save").stdout.splitlines()
+    assert {"*filter", ":A - [0:0]", "-A INPUT -j A", "-A A -i x -j DROP", "*nat"} <= set(lines)
+
+
+def test_a_drakrun_that_imports_much(tmp_path: Path) -> None:
+    """Each start of drakrun costs its imports' processor time, no other program does."""
+    with XenHost.create(tmp_path / "xen", import_seconds=0.5) as host:
+        spent = [children_time()]
+        for words in (("xl", "info"), ("drakrun", "vm-start", "--help")):
+            call(host, *words)
+            spent.append(children_time())
+    assert spent[1] - spent[0] < 0.5 <= spent[2] - spent[1]
+
+
+def children_time() -> float:
+    """Processor time of all programs that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def test_a_killed_start_leaves_what_a_stop_removes(tmp_path: Path) -> None:
@@ -553,6 +633,7 @@ def commands(host: XenHost, tool: str) -> list[str]:
         "xl destroy": ["xl", "destroy", "vm-1"],
         "xl restore": ["drakrun", "vm-start"],
         "vmi-dump-memory": ["vmi-dump-memory", "vm-1", str(host.root / "a")],
+        "iptables-save": ["iptables-save"],
         "tcpdump": ["tcpdump", "-i", "drak1", "-w", str(host.root / "a")],
     }[tool]
 
@@ -565,7 +646,7 @@ def test_each_failure_is_used_by_its_tool(host: XenHost, tool: str, how: str) ->
     start(host)
     words = commands(host, tool)
     details = {"size": 4096} if how.startswith("huge") else {}
-    host.fail(tool, how, vm=None if tool == "xl info" else "vm-1", **details)
+    host.fail(tool, how, vm=None if tool in ("xl info", "iptables-save") else "vm-1", **details)
     process = popen(host, *words, stdout=subprocess.DEVNULL)
     wait_until(lambda: not host.orders() or process.poll() is not None, "the order is taken")
     host.close()

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from tests.waiting import wait_until
 from tests.xen import layout
+from tests.xen.tools import iptables
 from tests.xen.tools.drakrun_vm import start_network
 from tests.xen.tools.drakvuf_log import encode
 from tests.xen.tools.machine import Machine, Order, started_ticks
@@ -46,6 +47,7 @@ FAILURES = {
     "xl destroy": {"hangs", "fails"},
     "xl restore": {"hangs", "hangs_with_guest", "fails"},
     "vmi-dump-memory": {"fails", "hangs"},
+    "iptables-save": {"fails"},
     "tcpdump": {"fails", "denied", "hangs", "crashes"},
 }
 """What can be ordered."""
@@ -105,15 +107,27 @@ class XenHost:
         version: str = "0.21.0",
         restore_seconds: float = 0.1,
         second: float = 1,
+        import_seconds: float = 0,
+        iptables_seconds: float = 0,
     ) -> Self:
         """Make a host below *directory*, with memory for *slots* guests.
 
         *second* is how long a second of DRAKVUF's own timeouts takes: less makes tests faster.
+        *import_seconds* is the processor time that each start of drakrun costs (1.25 for the real one), and
+        *iptables_seconds* how long it takes from one call of iptables to the next while it makes its chains.
         """
         if version not in VERSIONS:
             raise ValueError(f"{version}: there are {', '.join(VERSIONS)}")
         root = directory.resolve()
-        layout.build(root, slots=slots, version=version, restore_seconds=restore_seconds, second=second)
+        layout.build(
+            root,
+            slots=slots,
+            version=version,
+            restore_seconds=restore_seconds,
+            second=second,
+            import_seconds=import_seconds,
+            iptables_seconds=iptables_seconds,
+        )
         return cls(root)
 
     def __enter__(self) -> Self:
@@ -221,6 +235,14 @@ class XenHost:
     def boot(self, xen_command_line: str) -> None:
         """Say what Xen was started with; the default is what DRAKVUF Sandbox recommends."""
         self._machine.write("xen_commandline.json", xen_command_line)
+
+    def iptables(self, command: str) -> int:
+        """Do what ``iptables`` does; the exit status."""
+        return iptables.call(self._machine, *command.split())
+
+    def rules(self) -> str:
+        """What ``iptables-save`` prints."""
+        return iptables.save(self._machine)
 
     def start(self, vm: str) -> None:
         """A guest and its bridge that nobody here asked for, as a worker that died leaves them."""

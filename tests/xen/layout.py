@@ -6,7 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-PROGRAMS = ("drakrun", "drakvuf", "injector", "tcpdump", "vmi-dump-memory", "xen-detect", "xl")
+PROGRAMS = (
+    *("brctl", "conntrack", "dnsmasq", "drakrun", "drakvuf", "injector", "iptables", "iptables-save"),
+    *("qemu-img", "tcpdump", "vmi-dump-memory", "xen-detect", "xl"),
+)
 REPOSITORY = Path(__file__).parent.parent.parent
 
 _SCRIPT = """\
@@ -78,13 +81,13 @@ _PROFILES = (
 )
 
 
-def build(root: Path, *, slots: int, version: str, restore_seconds: float, second: float) -> None:
-    """Make the host below *root*, which must not exist."""
+def build(root: Path, *, slots: int, version: str, **settings: float) -> None:
+    """Make the host below *root*, which must not exist; *settings* are those of :class:`Machine`."""
     for name in ("guests", "processes", "bridges", "monitors", "recordings"):
         (root / "state" / name).mkdir(parents=True)
     (root / "state" / "lock").touch()
-    settings = {"slots": slots, "version": version, "restore_seconds": restore_seconds, "second": second}
-    (root / "state" / "host.json").write_text(json.dumps(settings))
+    host = {"slots": slots, "version": version, **settings}
+    (root / "state" / "host.json").write_text(json.dumps(host))
     (root / "state" / "xen_commandline.json").write_text(json.dumps(XEN_COMMAND_LINE))
     _programs(root)
     _files(root)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 import tomllib
 from collections.abc import Callable
 from typing import Any
 
+from tests.xen.tools import iptables
 from tests.xen.tools.machine import CALLER, Machine
 
 Log = Callable[[str, str], None]
@@ -71,12 +73,16 @@ def _xl(machine: Machine, caller: str, *words: str) -> int:
 
 def start_network(machine: Machine, vm_id: int, network: dict[str, Any], log: Log) -> str:
     """Make the bridge; its name. Raises RuntimeError where one is left that nobody knows of."""
+    make_chains(machine)
     bridge, gateway = f"drak{vm_id}", f"10.13.{vm_id}.1"
     dns, out = network["dns_server"], network["out_interface"]
     if machine.bridge(bridge).exists():
         raise RuntimeError(f"Failed to create bridge {bridge}.")
     machine.bridge(bridge).touch()
     log("INFO", f"Created bridge {bridge}")
+    for rule in _own_rules(vm_id):
+        if iptables.call(machine, "-C", *rule.split()):
+            _must(machine, f"-A {rule}")
     info = {
         "out_interface": "eth0" if out == "default" else out,
         "dns_server": gateway if dns == "use-gateway-address" else dns,
@@ -91,6 +97,55 @@ def start_network(machine: Machine, vm_id: int, network: dict[str, Any], log: Lo
     return bridge
 
 
+JUMPS = (
+    ("DRAKRUN_INP", "INPUT", "filter"),
+    ("DRAKRUN_FWD", "FORWARD", "filter"),
+    ("DRAKRUN_PRT", "POSTROUTING", "nat"),
+)
+"""Chain, the chain that it is linked into, and their table."""
+
+
+def make_chains(machine: Machine) -> None:
+    """Make the chains where there is none of them, call by call and without a lock, as there.
+
+    Raises RuntimeError where some are missing. Where a call fails what was made goes again, in silence.
+    """
+    linked = [
+        iptables.call(machine, "-C", parent, "-j", chain, "-t", table) == 0 for chain, parent, table in JUMPS
+    ]
+    if all(linked):
+        return
+    if any(linked):
+        raise RuntimeError("Some iptables chains are missing, cleanup might be needed.")
+    steps = [
+        step
+        for chain, parent, table in JUMPS
+        for step in (f"-N {chain} -t {table}", f"-A {parent} -j {chain} -t {table}")
+    ]
+    if machine.newest:
+        steps.append("-A DRAKRUN_FWD -i drak+ -o drak+ -j DROP")
+    try:
+        for step in steps:
+            time.sleep(machine.iptables_seconds)
+            _must(machine, step)
+    except subprocess.CalledProcessError:
+        for chain, parent, table in JUMPS:
+            iptables.call(machine, "-D", parent, "-j", chain, "-t", table)
+        for chain, _, table in JUMPS:
+            iptables.call(machine, "-X", chain, "-t", table)
+
+
+def _must(machine: Machine, step: str) -> None:
+    if status := iptables.call(machine, *step.split()):
+        raise subprocess.CalledProcessError(status, f"iptables {step}")
+
+
+def _own_rules(vm_id: int) -> tuple[str, ...]:
+    """What keeps a VM from the host, but for its address."""
+    inside = f"DRAKRUN_INP -i drak{vm_id}"
+    return f"{inside} -p udp --dport 67:68 --sport 67:68 -j ACCEPT", f"{inside} -d 0.0.0.0/0 -j DROP"
+
+
 def stop_network(machine: Machine, vm_id: int, log: Log) -> None:
     """Take the bridge down; nothing there is fine."""
     info = machine.run / f"vmnet-{vm_id}.json"
@@ -99,4 +154,9 @@ def stop_network(machine: Machine, vm_id: int, log: Log) -> None:
         return
     machine.bridge(f"drak{vm_id}").unlink(missing_ok=True)
     log("INFO", f"Deleted drak{vm_id} bridge")
+    for rule in _own_rules(vm_id):
+        while iptables.call(machine, "-C", *rule.split()) == 0:
+            _must(machine, f"-D {rule}")
+    if machine.newest and not (machine.bin / "conntrack").exists():
+        raise FileNotFoundError(2, "No such file or directory: 'conntrack'")
     info.unlink(missing_ok=True)

@@ -69,6 +69,10 @@ class Machine:
         self._mark: dict[str, Any] = {}
         self.second: float = settings["second"]
         """How long a second of DRAKVUF's ``-t`` and ``-j`` takes."""
+        self.import_seconds: float = settings.get("import_seconds", 0)
+        """Processor time that each start of drakrun costs."""
+        self.iptables_seconds: float = settings.get("iptables_seconds", 0)
+        """How long drakrun takes from one call of iptables to the next, while it makes its chains."""
 
     @property
     def newest(self) -> bool:
