@@ -41,6 +41,13 @@ def test_a_host_is_gone_when_its_analyses_are_ended(lease: int) -> None:
 
 
 @pytest.mark.parametrize("lease", LEASES)
+def test_a_link_that_hangs_costs_no_attempt(lease: int) -> None:
+    """A new link is there, and its messages renewed, before a free slot's message counts as lost."""
+    times = times_of(lease)
+    assert times.connection + times.renew < times.lost < times.visibility
+
+
+@pytest.mark.parametrize("lease", LEASES)
 def test_an_outage_that_goes_unnoticed_is_survived(lease: int) -> None:
     """Who could not be heard for as long as a watch may pause is back before he counts as lost."""
     times = times_of(lease)
