@@ -17,7 +17,7 @@ from drakcelery.lifesigns import SHORTEST
 from drakcelery.records import Record
 from tests.faults.apart import valkey_apart
 from tests.faults.fleet import Fleet, Options
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import NOWHERE, Proxy
 from tests.faults.report import OUTAGES, Outage
 from tests.faults.watch import detonations, start_server, stop_server, wait_published, wait_state
 from tests.waiting import wait_until
@@ -26,20 +26,23 @@ HOSTS = ("rack-1", "rack-2")
 OURS = ("ingress", *(f"{role}@{host}" for host in HOSTS for role in ("vm", "io")))
 PATIENCE = 14
 """``offline_patience``: shorter than an outage of three leases."""
-CLOSED_PORT = 1
-"""Nobody listens there."""
 
 
 class Door(Proxy):
     """A process' way to a server, which can be shut."""
 
+    def __init__(self, target: int) -> None:
+        """It is open."""
+        super().__init__(target)
+        self._open_to = target
+
     def shut(self) -> None:
         """Cut what is connected, and refuse what comes."""
-        self._open_to, self._target = self._target, CLOSED_PORT
+        self._target = NOWHERE
         self.drop()
 
     def open(self) -> None:
-        """Let through again."""
+        """Let through again, where it was shut."""
         self._target = self._open_to
 
 
@@ -72,6 +75,16 @@ class Doors(Fleet):
             section = self.broker.redis.model_copy(update={"port": doors["broker"].port})
             ways["DRAKCELERY_CELERY_BROKER_URL"] = section.address()
         return ways
+
+    def mend(self) -> None:
+        """Undo whatever outage there is, where a case ended in the midst of it."""
+        for doors in self.doors.values():
+            for door in doors.values():
+                door.open()
+        for server in (self.servers, self.broker):
+            if server is not None and not any(one.name == "Valkey" for one in server._servers):
+                start_server(server, "Valkey")
+        self.respawn()
 
     def stop(self) -> None:
         """As the fleet's; the doors go too."""

@@ -25,17 +25,31 @@ WORKERS = tuple(name for name in OURS if name != "ingress")
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:  # noqa: ARG001 - a check
+def doors(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:  # noqa: ARG001 - a check
     """Two hosts; their broker is on Karton's Redis."""
     with stack(tmp_path_factory.mktemp("outages"), apart=False) as ours:
         yield ours
 
 
 @pytest.fixture(scope="module")
-def fleet_apart(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:  # noqa: ARG001 - a check
+def doors_apart(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:  # noqa: ARG001 - a check
     """Two hosts; their broker is a Valkey of its own."""
     with stack(tmp_path_factory.mktemp("apart"), apart=True) as ours:
         yield ours
+
+
+@pytest.fixture
+def fleet(doors: Doors) -> Iterator[Doors]:
+    """The fleet of one case: whatever that leaves shut is no matter of the next one."""
+    yield doors
+    doors.mend()
+
+
+@pytest.fixture
+def fleet_apart(doors_apart: Doors) -> Iterator[Doors]:
+    """As above, with a broker apart."""
+    yield doors_apart
+    doors_apart.mend()
 
 
 def starts(fleet: Doors) -> dict[str, int]:
