@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +15,9 @@ LOOPBACK = "127.0.0.1"
 CHUNK = 64 * 1024
 NOWHERE = 1
 """A port on which nothing listens."""
+UPLOAD = b"PUT "
+"""How an upload begins."""
+BYTE_SECONDS = 0.2
 
 
 class Proxy:
@@ -85,11 +88,35 @@ class Proxy:
         ends = {writer, far_writer}
         self._open |= ends
         try:
-            await asyncio.gather(_pass_on(reader, far_writer), _pass_on(far_reader, writer))
+            await asyncio.gather(self._pass_up(reader, far_writer), _pass_on(far_reader, writer))
         finally:
             self._open -= ends
             for end in ends:
                 end.transport.abort()
+
+    async def _pass_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """From a client to the server."""
+        await _pass_on(reader, writer)
+
+
+class Uplink(Proxy):
+    """A way to an HTTP server on which uploads crawl while it is :attr:`slow`, and nothing else does."""
+
+    slow = False
+
+    async def _pass_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _pass_on(reader, writer, self._crawl)
+
+    async def _crawl(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        """Write *data*; of an upload a byte at a time."""
+        sent = 0
+        while self.slow and sent < len(data) and data.startswith(UPLOAD):
+            writer.write(data[sent : sent + 1])
+            sent += 1
+            await writer.drain()
+            await asyncio.sleep(BYTE_SECONDS)
+        writer.write(data[sent:])
+        await writer.drain()
 
 
 def _reset(end: asyncio.StreamWriter) -> None:
@@ -98,10 +125,18 @@ def _reset(end: asyncio.StreamWriter) -> None:
     end.transport.abort()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _write(data: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(data)
+    await writer.drain()
+
+
+async def _pass_on(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    write: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]] = _write,
+) -> None:
     """One direction, until its sender says that it is done."""
     with contextlib.suppress(OSError):  # the connection is gone: so the other direction ends as well
         while data := await reader.read(CHUNK):
-            writer.write(data)
-            await writer.drain()
+            await write(data, writer)
     writer.close()
