@@ -213,6 +213,9 @@ class Failure(Value):
     """Why one attempt ended; the ledger keeps one for each."""
 
     attempt: int
+    """Which try of this analysis it was, from 1."""
+    number: int | None = None
+    """What the ledger's fences, logs and the ids of Celery's tasks call it; see :attr:`Record.attempt`."""
     stage: Stage
     error: Text
     host: str | None = None

@@ -37,6 +37,7 @@ def failure_of(
     """
     return Failure(
         attempt=record.attempts,
+        number=record.attempt,
         stage=stage or record.following or Stage.PUBLISH,
         error=error,
         host=host,

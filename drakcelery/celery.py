@@ -141,7 +141,7 @@ def send(ledger: Ledger, record: Record) -> None:
     step = Step(
         uid=record.uid, attempt=record.attempt, profile=place.profile, host=place.host, slot=record.slot
     )
-    chain.send(app, analysis, step, first=stage)
+    chain.send(app, analysis, step, attempt=record.attempts, first=stage)
     ledger.sent(record.uid, record.attempt)
 
 

@@ -68,15 +68,15 @@ def route(
     return {"queue": queue_of(stage, Step.parse(dict(args[0])))}
 
 
-def send(app: Celery, analysis: Analysis, step: Step, *, first: Stage = ORDER[0]) -> None:
+def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: Stage = ORDER[0]) -> None:
     """Send the chain of an attempt, or what is left of it from the stage *first* on.
 
-    Each task has a readable id, and names the sample in Flower.
+    Each task has a readable id, and names the sample in Flower, and which *attempt* of it this is for people.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
     """
-    label = f"({analysis.sample_label}, attempt {step.attempt})"
+    label = f"({analysis.sample_label}, attempt {attempt})"
     links = [
         signature(
             task_name(stage),

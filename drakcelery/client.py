@@ -62,7 +62,7 @@ def follow(
     last: tuple[object, ...] | None = ()
     while True:
         record = ledger.get(uid)
-        seen = None if record is None else (record.state, record.attempt, record.slot)
+        seen = None if record is None else (record.state, record.attempts, record.slot)
         if seen != last:
             yield record
             last = seen

@@ -27,7 +27,12 @@ class Record(Value):
     """What it waits, or waited, for."""
     state: State
     attempt: int
+    """The number of the current attempt, which makes every earlier one stale.
+
+    It goes on over all lives of the uid, and where one is replaced that nobody had taken up. People are shown
+    :attr:`attempts`."""
     first_attempt: int
+    """The number of the first attempt of this life."""
     analysis: Analysis | None = None
     """None where the task was refused before it became an analysis."""
     refusal: str | None = None
@@ -75,8 +80,13 @@ class Record(Value):
 
     @property
     def attempts(self) -> int:
-        """How many attempts this analysis has had, the current one included."""
-        return max(0, self.attempt - self.first_attempt + 1)
+        """How many attempts this analysis has had, the current one included: those that failed, and it.
+
+        One whose message was lost, or that waited for a slot or a host which takes nothing any more, is
+        replaced by another, and is none.
+        """
+        is_begun = self.attempt >= self.first_attempt and self.state is not State.FAILED
+        return len(self.failures) + is_begun
 
     @property
     def is_unsent(self) -> bool:
@@ -185,6 +195,16 @@ def _place(done: Stage | None) -> int:
     return STAGES.index(done) + 1 if done in STAGES else len(STAGES)
 
 
+def _counted(fields: Mapping[str, str]) -> tuple[Failure, ...]:
+    """The failures, numbered by their order; older versions counted also what nobody took up."""
+    failures = _FAILURES.validate_json(fields.get("failures") or "[]")
+    before = int(fields["first_attempt"]) - 1
+    return tuple(
+        one.model_copy(update={"attempt": attempt, "number": one.number or before + one.attempt})
+        for attempt, one in enumerate(failures, 1)
+    )
+
+
 def parse(fields: Mapping[str, str]) -> Record:
     """The hash in Redis as a value; ``at:<STATE>`` fields are the times of the current attempt.
 
@@ -194,7 +214,7 @@ def parse(fields: Mapping[str, str]) -> Record:
         key: value for key, value in fields.items() if value != "" and not key.startswith("at:")
     }
     values |= {key: fields[key] for key in _GIVEN if key in fields}  # of a task whose uid was empty, say
-    values["failures"] = _FAILURES.validate_json(fields.get("failures") or "[]")
+    values["failures"] = _counted(fields)
     if "analysis" in fields:
         values["analysis"] = json.loads(fields["analysis"])
     prefix = "at:"

@@ -76,7 +76,7 @@ class Tail:
 
     def _changes(self, record: Record | None) -> Iterator[Event]:
         """What the ledger says that it did not say before."""
-        state = (record.state, record.attempt, record.host) if record else (None, 0, None)
+        state = (record.state, record.attempts, record.host) if record else (None, 0, None)
         if state == self._state:
             return
         self._state = state

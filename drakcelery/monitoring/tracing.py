@@ -196,7 +196,8 @@ def _stage_over(work: Work, outcome: str, error: str | None) -> None:
             start=work.begun,
             end=work.end,
             failed=outcome == "failed",
-            attempt=work.record.attempt,
+            attempt=work.record.attempts,
+            number=work.record.attempt,
             stage=name,
             host=work.host,
             slot=work.step.slot,
@@ -221,9 +222,9 @@ def _over(
     failed, number = outcome == "failed", record.attempt
     if record.attempts:
         start = record.entered.get(State.QUEUED, record.received)
-        key, more = attempt_key(number), {"attempt": number, **how}
+        key, more = attempt_key(number), {"attempt": record.attempts, "number": number, **how}
         span = of_record(record, "attempt", key, ROOT, start=start, end=end, failed=failed, **more)
-        _send(replace(span, links=(attempt_key(number - 1),) if record.attempts > 1 else ()))
+        _send(replace(span, links=(attempt_key(number - 1),) if number > record.first_attempt else ()))
     if final:
         start, more = record.received, {"attempts": record.attempts, **how}
         _send(of_record(record, "analysis", ROOT, None, start=start, end=end, failed=failed, **more))

@@ -6,11 +6,13 @@ import redis
 from karton.core import Task
 
 from drakcelery import contract
-from drakcelery.analysis import Failure, Stage, State
+from drakcelery.analysis import Failure, Fault, Stage, State
+from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reroute import hand_over
+from drakcelery.settings import Settings
 from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
 
@@ -61,3 +63,29 @@ def test_only_what_may_be_stranded(redis_client: redis.Redis) -> None:
     assert record is not None
     assert (record.state, record.sent) == (State.QUEUED, 3)
     assert handed_over(ledger, "win7") == {"other": 3}
+
+
+def test_an_attempt_that_nobody_took_up_is_none(redis_client: redis.Redis) -> None:
+    """What met a host that takes nothing any more uses up no attempt, and has no number (R20)."""
+    ledger = Ledger(redis_client, identity="karton.test-handover", record_ttl=600)
+    begin(ledger, "again", failed=False)
+    for tries in (1, 2, 3):
+        if tries > 1:
+            assert handed_over(ledger, "win10") == {"again": 3 * tries - 3}
+            assert handed_over(ledger, "win10") == {"again": 3 * tries - 2}
+        record = ledger.get("again")
+        assert record is not None
+        assert record.attempts == tries
+        failure = failure_of(record, "no restore", Fault.FAILED, host="rack-1", slot="vm-1")
+        assert end_attempt(ledger, record, failure, settings=Settings()) == (tries == 3)
+        if tries < 3:
+            ledger.redis.zrem("drak:due", "again")
+            ledger.sent("again", record.attempt + 1)
+    over, task = ledger.get("again"), ledger.karton_task("{r}:again")
+    assert over is not None
+    assert task is not None
+    assert (over.state, over.attempts) == (State.FAILED, 3)
+    assert [(one.attempt, one.number) for one in over.failures] == [(1, 1), (2, 4), (3, 7)]
+    assert [line.split(":")[0].strip() for line in task.error or ()] == [
+        *("no restore", "attempt 1", "attempt 2", "attempt 3")
+    ]

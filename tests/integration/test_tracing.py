@@ -62,6 +62,7 @@ def test_a_message_that_is_lost(fleet: Fleet, sent: Sent) -> None:
     (attempt,) = sent()
     assert (attempt.name, attempt["attempt"], attempt["outcome"]) == ("attempt", 1, "replaced")
     assert (attempt["error"], attempt.failed) == ("its message was lost", False)
+    assert fleet.record.attempts == 1
     assert attempt.end == pytest.approx(fleet.record.entered[State.QUEUED], abs=1e-5)
 
 

@@ -193,7 +193,13 @@ class Fleet:
         return ServerId.of(self.broker)
 
     def send_chain(
-        self, _app: object, _analysis: Analysis, step: Step, *, first: Stage = Stage.PREPARE
+        self,
+        _app: object,
+        _analysis: Analysis,
+        step: Step,
+        *,
+        attempt: int,  # noqa: ARG002 for people
+        first: Stage = Stage.PREPARE,
     ) -> None:
         """Stands for :func:`drakcelery.chain.send`."""
         self.send_step(first, step)

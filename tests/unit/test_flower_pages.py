@@ -122,10 +122,11 @@ def test_bars_without_gaps() -> None:
     assert found[-1].end == 995.0
 
 
-def failure(attempt: int, at: float) -> Failure:
+def failure(attempt: int, at: float, *, number: int | None = None) -> Failure:
     """Why an attempt ended."""
     return Failure(
         attempt=attempt,
+        number=number or attempt,
         stage=Stage.RUN,
         error="gone",
         host="rack-1",
@@ -146,9 +147,12 @@ def test_bars_of_a_second_attempt() -> None:
     ]
 
 
-def test_bars_of_an_attempt_that_failed_for_good() -> None:
-    """The stages of the last attempt are shown, though it failed."""
-    over = record(state=State.FAILED, failures=(failure(1, 985.0),), finished=985.0)
+@pytest.mark.parametrize("number", [1, 6])
+def test_bars_of_an_attempt_that_failed_for_good(number: int) -> None:
+    """The stages of the last attempt are shown, though it failed; also in a later life of the uid."""
+    failures = (failure(1, 985.0, number=number),)
+    counts: dict[str, Any] = {"attempt": number, "first_attempt": number}
+    over = record(state=State.FAILED, failures=failures, finished=985.0, **counts)
     assert [(one.name, one.end) for one in spans(over)] == [
         ("waiting", 975.0),
         ("prepare", 980.0),
@@ -270,8 +274,12 @@ def test_next_fits() -> None:
 
 
 def test_timeline() -> None:
-    """Attempts in their order, numbered from 1 whatever an earlier life of the uid has counted."""
-    again = record(attempt=7, first_attempt=6, failures=(failure(6, 970.6),), host="rack-1", slot="vm-1")
+    """Attempts in their order, numbered from 1 whatever an earlier life of the uid has counted.
+
+    The links are to the tasks of this life, and past an attempt that nobody had taken up (R20).
+    """
+    failures = (failure(1, 970.6, number=6),)
+    again = record(attempt=8, first_attempt=6, failures=failures, host="rack-1", slot="vm-1")
     events = analysis_view(again, {}, now=1000.0).timeline
     assert [(one.what, one.attempt) for one in events] == [
         ("received", None),
@@ -280,7 +288,7 @@ def test_timeline() -> None:
         ("preparing", 2),
         ("running", 2),
     ]
-    assert [one.task for one in events] == [None, "a/6/run", None, "a/7/prepare", "a/7/run"]
+    assert [one.task for one in events] == [None, "a/6/run", None, "a/8/prepare", "a/8/run"]
 
 
 def test_only_tasks_that_flower_knows_are_links() -> None:

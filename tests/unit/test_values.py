@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from drakcelery.analysis import Analysis, Step
-from drakcelery.records import HostStatus
+from drakcelery.records import HostStatus, parse
 from tests.unit.test_chain import analysis
 
 
@@ -15,3 +17,23 @@ def test_what_a_newer_version_wrote_is_read() -> None:
     assert HostStatus.model_validate({**status.model_dump(), "invented_later": 1}) == status
     step = Step(uid="a", attempt=1, profile="win10")
     assert Step.parse({**step.message(), "invented_later": 1}) == step
+
+
+def test_the_failures_of_an_older_version_are_counted_as_ours() -> None:
+    """It counted attempts that nobody had taken up: five for two failures and the one at work (R20)."""
+    failure = {"stage": "run", "error": "gone", "at": 1.0}
+    fields = {
+        "uid": "a",
+        "task_uid": "t",
+        "root_uid": "r",
+        "state": "QUEUED",
+        "received": "1",
+        "updated": "1",
+        "attempt": "15",
+        "first_attempt": "11",
+        "invented_later": "1",
+        "failures": json.dumps([{**failure, "attempt": 2}, {**failure, "attempt": 4, "invented_later": 1}]),
+    }
+    record = parse(fields)
+    assert record.attempts == 3
+    assert [(one.attempt, one.number) for one in record.failures] == [(1, 12), (2, 14)]

@@ -134,11 +134,11 @@ def _events(record: Record) -> Iterator[Event]:
         yield Event(
             at=failure.at,
             what="attempt failed",
-            attempt=failure.attempt - record.first_attempt + 1,
+            attempt=failure.attempt,
             host=failure.host,
             slot=failure.slot,
             stage=failure.stage,
-            task=chain.task_id(record.uid, failure.attempt, failure.stage),
+            task=chain.task_id(record.uid, failure.number, failure.stage) if failure.number else None,
             error=clean(failure.error, SENTENCE),
             fault=failure.fault.value,
         )

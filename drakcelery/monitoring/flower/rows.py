@@ -84,7 +84,7 @@ def spans(record: Record) -> tuple[Span, ...]:
     """
     entered = [(name, record.entered[state]) for name, state in BARS if state in record.entered]
     # A final failure ends the attempt whose stages are there; earlier ones have left nothing but their end
-    over = [failure for failure in record.failures if failure.attempt != record.attempt]
+    over = record.failures[:-1] if record.state is State.FAILED else record.failures
     begun = over[-1].at if over else record.received
     starts = [("earlier", record.received)] if over else []
     starts += [("waiting", begun), *entered]
