@@ -83,7 +83,7 @@ class Site:
     @functools.cached_property
     def readiness(self) -> Readiness:
         """Whether this host takes samples at all, for its vm worker."""
-        return Readiness(self.settings.drakcelery)
+        return Readiness(self.settings.drakcelery, obstacle=self.engine.obstacle)
 
     def workspace(self, step: Step) -> Workspace:
         """Where the attempt's files are on this host."""

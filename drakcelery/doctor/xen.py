@@ -9,6 +9,8 @@ from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warni
 from drakcelery.doctor.subject import Subject
 from drakcelery.engines import create
 from drakcelery.engines.drakvuf import commands
+from drakcelery.engines.drakvuf.installation import Installation, missing_words
+from drakcelery.engines.drakvuf.network import Rules, Standing, read_rules
 from drakcelery.engines.drakvuf.tools import Tools, search_path
 
 ENGINE = "drakvuf"
@@ -77,6 +79,36 @@ def _installation(subject: Subject) -> Verdict:
     return ok(f"{engine.version()} has a snapshot, its profiles and a hook list")
 
 
+def _programs(subject: Subject) -> Verdict:
+    if (skip := _not_here(subject)) is not None:
+        return skip
+    missing = Installation(subject.settings, _toolbox(subject)).missing_programs()
+    if missing:
+        packages = " ".join(sorted(set(missing.values())))
+        return failed(missing_words(missing), f"apt-get install {packages}")
+    return ok("what makes a guest's network and its disk is there")
+
+
+def _network(subject: Subject) -> Verdict:
+    tools = _toolbox(subject)
+    between = Installation(subject.settings, tools).abilities.keeps_apart
+    return network_verdict(read_rules(tools), between=between)
+
+
+def network_verdict(rules: Rules, *, between: bool) -> Verdict:
+    """What keeps guests in; *between*: whether this drakrun keeps them from each other."""
+    standing = rules.standing(between=between)
+    if standing is Standing.BROKEN:
+        missing = ", ".join(rules.missing(between=between))
+        return failed(f"no sample runs here: iptables has no {missing}", rules.mend(between=between))
+    if standing is Standing.UNMADE:
+        return ok("no guest was started since the boot: the first vm-start makes what keeps guests in")
+    apart = (
+        "from this host and from each other" if between else "from this host (v0.21: from each other, too)"
+    )
+    return ok(f"guests are kept {apart}")
+
+
 def _hypervisor(subject: Subject) -> Verdict:
     xl = subject.settings.drakvuf.xl
     for word in ("info", "list"):
@@ -133,6 +165,22 @@ CHECKS = (
         look=_installation,
         needs=("xen.tools",),
         seconds=90,
+    ),
+    Check(
+        name="xen.programs",
+        what="the programs with which drakrun makes a guest's network and disk are there",
+        remedy="apt-get install the packages that the sentence names.",
+        look=_programs,
+        needs=("xen.tools",),
+        seconds=60,
+    ),
+    Check(
+        name="xen.network",
+        what="drakrun's chains of iptables keep guests from this host, and from v0.21 from each other",
+        remedy="As root: iptables-save, to see that it answers.",
+        look=_network,
+        needs=("xen.programs",),
+        seconds=60,
     ),
     Check(
         name="xen.hypervisor",

@@ -56,6 +56,10 @@ class Emulator:
         """``emulator speakeasy-1.5.11``."""
         return f"emulator speakeasy-{importlib.metadata.version('speakeasy-emulator')}"
 
+    def obstacle(self, *, look: bool = False) -> str | None:  # noqa: ARG002 the protocol's
+        """Nothing: its guests share no network."""
+        return None
+
     def accept(self, job: Detonation) -> None:
         """Refuse anything but a Windows program, and what cannot be started as asked.
 

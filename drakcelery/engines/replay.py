@@ -66,6 +66,10 @@ class ReplayEngine:
         """Nothing: nothing is detonated."""
         return ()
 
+    def obstacle(self, *, look: bool = False) -> str | None:  # noqa: ARG002 the protocol's
+        """Nothing: its guests share no network."""
+        return None
+
     def accept(self, job: Detonation) -> None:
         """Anything can be played to."""
 

@@ -142,6 +142,7 @@ class Presence(threading.Thread):
                 self._fleet.show_io(self._host, lasts=self._times.host)
                 return self._times.report
             self._look_for_io()
+            self._readiness.look()
         except SettingsError as error:
             self._lose(str(error))
             return self._times.report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
 from drakcelery.monitoring import metrics
 from drakcelery.records import Halt
@@ -10,11 +11,24 @@ from drakcelery.settings_sections import DrakcelerySection
 from drakcelery.spool import Spool
 
 
+class Obstacle(Protocol):
+    """:meth:`drakcelery.engines.Engine.obstacle`."""
+
+    def __call__(self, *, look: bool = False) -> str | None:
+        """Why no guest may run on this host."""
+
+
+def _no_obstacle(*, look: bool = False) -> None:
+    """What is asked where there is no engine."""
+
+
 class Readiness:
     """What the vm worker knows of its host beside the slots. For any thread of its main process."""
 
-    def __init__(self, settings: DrakcelerySection) -> None:
+    def __init__(self, settings: DrakcelerySection, *, obstacle: Obstacle = _no_obstacle) -> None:
+        """*obstacle* tells what keeps the engine from running guests."""
         self._spool = Spool(settings)
+        self._obstacle = obstacle
         self._lock = threading.Lock()
         self._io_alive: bool | None = None
         self._io_tells = True
@@ -44,6 +58,10 @@ class Readiness:
         self._has_broker = connected
         metrics.intake_throttled("broker", not connected)
 
+    def look(self) -> None:
+        """Find out whether guests may run; to be called every few seconds."""
+        metrics.intake_throttled("network", self._obstacle(look=True) is not None)
+
     def halted(self) -> Halt | None:
         """Why the host takes no sample now; None where it takes some. What is at work goes on in any case."""
         with self._lock:  # the disk is measured by one thread at a time
@@ -54,4 +72,6 @@ class Readiness:
             return Halt.NO_BROKER
         if not self._io_alive:
             return Halt.NO_IO_WORKER
+        if self._obstacle() is not None:
+            return Halt.NOT_ISOLATED
         return None if has_room else Halt.NO_SPACE

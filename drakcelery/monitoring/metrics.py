@@ -208,7 +208,7 @@ SPOOL = Gauge(
 )
 THROTTLED = Gauge(
     "drakcelery_intake_throttled",
-    "1 while the host takes no new sample: no disk, uploads behind, no io worker, name or broker; else 0",
+    "1 while the host takes no sample: no disk, uploads behind, no io worker, name, broker, firewall; else 0",
     ["reason"],
     registry=WORKER,
 )

@@ -66,6 +66,10 @@ class SimulatedEngine:
         """Nothing."""
         return ()
 
+    def obstacle(self, *, look: bool = False) -> str | None:  # noqa: ARG002 the protocol's
+        """Nothing: its guests share no network."""
+        return None
+
     def accept(self, job: Detonation) -> None:
         """Anything goes."""
 

@@ -21,6 +21,7 @@ from drakcelery.engines.drakvuf import launch, snapshot
 from drakcelery.engines.drakvuf.cell import Cell, Held
 from drakcelery.engines.drakvuf.engine import create
 from drakcelery.engines.drakvuf.guest import Guest
+from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.tools import KEPT_LINES, LINE_LENGTH, Tools, called, printable
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.evidence import boot_id
@@ -313,7 +314,9 @@ def guest_of(tmp_path: Path) -> Guest:
     """A guest on a host whose programs and directories are below *tmp_path*."""
     section = DrakvufSection(run_dir=tmp_path, xl=str(tmp_path / "xl"), drakrun=str(tmp_path / "drakrun"))
     cell = Cell(tmp_path / "engine" / "vm-3", lock_limit=5)
-    return Guest(number=3, cell=cell, tools=Tools(path=f"{tmp_path}:/usr/bin:/bin"), section=section)
+    tools = Tools(path=f"{tmp_path}:/usr/bin:/bin")
+    network = Network(tools, tmp_path / "engine", between=lambda: True, wait=1)
+    return Guest(number=3, cell=cell, tools=tools, section=section, network=network)
 
 
 def program(path: Path, script: str) -> None:
@@ -332,7 +335,8 @@ def test_a_bridge_that_nobody_noted_is_removed(tmp_path: Path, monkeypatch: pyte
     guest = guest_of(tmp_path)
     guest.cell.take(HELD)
     (tmp_path / "vmnet-3.json").touch()
-    guest.destroy()
+    with pytest.raises(EngineError, match=r"vmnet-3.json says that its network is not, after 3 times"):
+        guest.destroy()
     assert not (tmp_path / "asked").exists()
     (tmp_path / "vmnet-3.json").unlink()
     guest.cell.take(HELD)

@@ -633,6 +633,7 @@ def commands(host: XenHost, tool: str) -> list[str]:
         "xl destroy": ["xl", "destroy", "vm-1"],
         "xl restore": ["drakrun", "vm-start"],
         "vmi-dump-memory": ["vmi-dump-memory", "vm-1", str(host.root / "a")],
+        "iptables": ["drakrun", "vm-start"],
         "iptables-save": ["iptables-save"],
         "tcpdump": ["tcpdump", "-i", "drak1", "-w", str(host.root / "a")],
     }[tool]

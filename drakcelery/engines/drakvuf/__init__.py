@@ -6,6 +6,7 @@
 :mod:`.cell`          a slot's directory: who holds its guest, which processes belong to it
 :mod:`.tools`         runs one tool within bounds, keeps what it says
 :mod:`.guest`         restore, make ready, copy a file in, destroy
+:mod:`.network`       what keeps a guest in: looked at before and while a sample runs
 :mod:`.run`           DRAKVUF and tcpdump beside each other, watched
 :mod:`.verdict`       what became of a run
 :mod:`.snapshot`      which snapshot it is

@@ -17,6 +17,7 @@ from drakcelery.engines.drakvuf import commands, snapshot
 from drakcelery.engines.drakvuf.cell import Cell, Held
 from drakcelery.engines.drakvuf.guest import DESTROY_SECONDS, Guest
 from drakcelery.engines.drakvuf.installation import Installation
+from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
 from drakcelery.engines.drakvuf.tools import Tools, search_path
 from drakcelery.engines.drakvuf.verdict import End, judge
@@ -53,6 +54,12 @@ class Drakvuf:
             ),
         )
         self._installation = Installation(settings, self._tools)
+        self._network = Network(
+            self._tools,
+            self._state,
+            between=lambda: self._installation.abilities.keeps_apart,
+            wait=2.0 * self._section.restore_timeout,
+        )
 
     def version(self) -> str:
         """``drakvuf 1.1-8107f11``. The first call of a process checks the host.
@@ -71,6 +78,10 @@ class Drakvuf:
     def lacks(self) -> Sequence[str]:
         """Nothing: the hypervisor holds the guest; the doctor looks at it."""
         return ()
+
+    def obstacle(self, *, look: bool = False) -> str | None:
+        """What the network of this host's guests lacks to keep them in; see :mod:`.network`."""
+        return self._network.look() if look else self._network.obstacle()
 
     def accept(self, job: Detonation) -> None:
         """Refuse a start command that cannot be passed on. Raises :class:`UnsupportedSample`."""
@@ -142,7 +153,9 @@ class Drakvuf:
         if number is None:
             raise EngineError(f"slot {slot}: the engine drakvuf has the slots vm-1, vm-2, …")
         cell = Cell(self._state / slot, lock_limit=DESTROY_SECONDS)
-        return Guest(number=number, cell=cell, tools=self._tools, section=self._section)
+        return Guest(
+            number=number, cell=cell, tools=self._tools, section=self._section, network=self._network
+        )
 
     def _drakvuf_command(
         self, guest: Guest, holder: str, job: Detonation, path: str, start_command: str

@@ -14,6 +14,7 @@ import structlog
 
 from drakcelery.engines.drakvuf import commands
 from drakcelery.engines.drakvuf.cell import Cell
+from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.tools import Finished, Tools, printable, quoted
 from drakcelery.errors import EngineError
 
@@ -55,6 +56,7 @@ class Guest:
     cell: Cell
     tools: Tools
     section: DrakvufSection
+    network: Network
 
     @property
     def name(self) -> str:
@@ -62,13 +64,25 @@ class Guest:
         return f"vm-{self.number}"
 
     def restore(self, holder: str) -> None:
-        """Restore the VM from its snapshot. Raises :class:`EngineError`."""
+        """Restore the VM from its snapshot, where its network keeps it in. Raises :class:`EngineError`."""
         command = commands.vm_start(self.section.drakrun, self.number)
-        done = self._run(command, holder, seconds=self.section.restore_timeout)
+        with self.network.entrance(lambda: self.cell.check(holder)):
+            done = self._run(command, holder, seconds=self.section.restore_timeout)
         if done.code != 0:
-            raise done.trouble(f"{self.name} could not be restored")
+            trouble = done.trouble(f"{self.name} could not be restored")
+            self.network.suspect(str(trouble))
+            raise trouble
         if self.is_alive() is False:
             raise EngineError(f"{self.name} is not there after {done.name}{quoted(done.errors)}")
+        self.check_isolation(holder)
+
+    def check_isolation(self, holder: str) -> None:
+        """Raises :class:`EngineError` where this guest is not kept from the host and from other guests."""
+        try:
+            self.network.verify(commands.bridge(self.number))
+        except EngineError:
+            self.cell.check(holder)  # whoever ended the guest took its rules away
+            raise
 
     def check_network(self, drakrun: DrakrunSection) -> None:
         """Compare the network that the guest got with the one that the settings ask for.
@@ -79,11 +93,11 @@ class Guest:
             EngineError: they differ; names file and key.
         """
         try:
-            network = json.loads(self._network.read_bytes())
+            network = json.loads(self._noted_network.read_bytes())
             got = {key: network[key] for key in NETWORK_KEYS}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EngineError(
-                f"{self._network}: cannot tell which network {self.name} got: {error}"
+                f"{self._noted_network}: cannot tell which network {self.name} got: {error}"
             ) from None
         dns = got["gateway_address"] if drakrun.dns_server == "use-gateway-address" else drakrun.dns_server
         wanted: dict[str, object] = {"net_enable": drakrun.net_enable}
@@ -170,13 +184,15 @@ class Guest:
     def destroy(self) -> None:
         """Kill what was started for the guest, end it, and see that it is gone. Nothing to end is cheap.
 
+        A network that stays would fail the next vm-start: it goes, too, or the slot is not clean.
+
         Raises:
-            EngineError: it lives on, or Xen does not say that it is gone.
+            EngineError: guest or network live on, or Xen does not say that the guest is gone.
         """
         with self.cell.locked():
             was_held = self.cell.vacate()
             alive = self.is_alive()
-            if alive is False and not was_held:
+            if alive is False and not was_held and not self._noted_network.exists():
                 return
             trouble = ""
             for attempt in range(STOP_TRIES):
@@ -184,10 +200,15 @@ class Guest:
                     time.sleep(STOP_PAUSE)
                 trouble = self._stop()
                 alive = self.is_alive()
-                if alive is False:
+                if alive is False and not self._noted_network.exists():
                     self._drop_bridge()
                     log.info("guest_ended", slot=self.name, tries=attempt + 1, trouble=trouble or None)
                     return
+            if alive is False:
+                raise EngineError(
+                    f"{self.name} is gone, and {self._noted_network} says that its network is not, after "
+                    f"{STOP_TRIES} times drakrun vm-stop{trouble}"
+                )
             what = "lives on" if alive else "may live on, since Xen does not answer,"
             raise EngineError(
                 f"{self.name} {what} after {STOP_TRIES} times drakrun vm-stop{trouble}; "
@@ -211,14 +232,14 @@ class Guest:
         A ``vm-start`` that is killed before it noted the network leaves one; ``vm-stop`` then does nothing.
         """
         bridge = commands.bridge(self.number)
-        if not (INTERFACES / bridge).exists() or self._network.exists():
+        if not (INTERFACES / bridge).exists() or self._noted_network.exists():
             return
         done = self.tools.run(["ip", "link", "delete", bridge], seconds=XL_SECONDS)
         if done.code != 0:
             log.warning("bridge_stays", error=str(done.trouble(bridge)))
 
     @property
-    def _network(self) -> Path:
+    def _noted_network(self) -> Path:
         """Where DRAKVUF Sandbox notes which network it made for the VM."""
         return self.section.run_dir / f"vmnet-{self.number}.json"
 

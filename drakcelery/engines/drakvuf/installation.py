@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,26 @@ OF_THE_KERNEL = frozenset({"kernel.json", "runtime.json"})
 """What is in ``lib_dir/profiles`` beside the profiles of DLLs."""
 
 
+NETWORK_PROGRAMS = {
+    "brctl": "bridge-utils",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "iptables-save": "iptables",
+    "dnsmasq": "dnsmasq",
+}
+"""What drakrun makes a guest's network with, and the engine looks at it: Debian's package of each program."""
+
+NEWER_PROGRAMS = {"conntrack": "conntrack"}
+"""From v0.21: without it a guest ends, and its network stays, so that no later vm-start works."""
+
+STORAGE_PROGRAMS: Mapping[str, Mapping[str, str]] = {
+    "qcow2": {"qemu-img": "qemu-utils"},
+    "zfs": {"zfs": "zfsutils-linux"},
+    "lvm": dict.fromkeys(("vgs", "lvcreate", "lvremove"), "lvm2"),
+}
+"""By ``storage_backend`` of ``install.json``: what gives each VM its disk."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Abilities:
     """What the installed versions can do."""
@@ -33,6 +54,8 @@ class Abilities:
     """Version."""
     method: str | None
     """How a plain program is started; None: this drakrun cannot be told (before v0.21)."""
+    keeps_apart: bool
+    """Whether this drakrun keeps guests from each other, and forgets their connections (v0.21)."""
 
 
 class Installation:
@@ -55,7 +78,8 @@ class Installation:
             raise options.trouble("DRAKVUF Sandbox does not answer (v0.19 to v0.21 are supported)")
         # v0.21 chooses so too: ShellExecute, where DRAKVUF can, elevates a program that asks for it
         method = "shellexec" if "-V <shellexec verb>" in usage.said else "createproc"
-        return Abilities(drakvuf=version, method=method if "--method" in options.output else None)
+        newest = "--method" in options.output
+        return Abilities(drakvuf=version, method=method if newest else None, keeps_apart=newest)
 
     def check(self) -> None:
         """Refuse a host on which no analysis could succeed, or not as the settings say.
@@ -74,6 +98,8 @@ class Installation:
             volumes = snapshot.directory(self._section.etc_dir, self._section.lib_dir)
         except EngineError as error:
             raise SettingsError(f"[drakvuf] etc_dir: {error}") from None
+        if missing := self.missing_programs():
+            raise SettingsError(f"{missing_words(missing)} (looked in {self._tools.path})")
         for path in (volumes / snapshot.MEMORY, *(self.profiles / name for name in sorted(OF_THE_KERNEL))):
             _must_be_file("[drakvuf] lib_dir", path, "finish the installation: drakrun postinstall")
         self._check_lists()
@@ -85,6 +111,20 @@ class Installation:
             )
         if drakrun.xen_cmdline_check == "fail":
             self._check_xen()
+
+    def missing_programs(self) -> dict[str, str]:
+        """What this drakrun needs and does not find, with this storage backend; Debian's package of each.
+
+        Raises:
+            EngineError: ``install.json`` cannot be read, or drakrun does not answer.
+        """
+        needed = {**NETWORK_PROGRAMS, **STORAGE_PROGRAMS.get(self._storage_backend(), {})}
+        if self.abilities.keeps_apart:
+            needed |= NEWER_PROGRAMS
+        return {name: package for name, package in needed.items() if self._tools.find(name) is None}
+
+    def _storage_backend(self) -> str:
+        return str(snapshot.install_info(self._section.etc_dir).get("storage_backend"))
 
     def _check_lists(self) -> None:
         hooks_at = "put a hook list there, such as drakrun/data/hooks.txt of DRAKVUF Sandbox's package"
@@ -159,6 +199,12 @@ class Installation:
 
     def _ask(self, command: commands.Command) -> Finished:
         return self._tools.run(command, seconds=ASK_SECONDS, quiet=True)
+
+
+def missing_words(missing: Mapping[str, str]) -> str:
+    """What is missing, and how to get it."""
+    packages = " ".join(sorted(set(missing.values())))
+    return f"drakrun needs {', '.join(missing)}: apt-get install {packages}"
 
 
 def _must_be_file(setting: str, path: Path, advice: str) -> None:

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.1
 SIZE_SECONDS = 1.0
 """How often what the run has written is measured."""
 GUEST_SECONDS = 5.0
-"""How often Xen is asked whether the guest is there."""
+"""How often it is seen whether the guest is there, and is kept in."""
 GONE_SECONDS = 5.0
 """How long DRAKVUF may take to notice that its guest has gone."""
 STOP_SECONDS = 10.0
@@ -89,7 +89,7 @@ def watched(guest: Guest, job: Detonation, holder: str, command: commands.Comman
     """Run DRAKVUF by *command* until it ends or must, with its log in ``job.log``.
 
     Raises:
-        EngineError: the guest was destroyed meanwhile, or DRAKVUF does not die.
+        EngineError: the guest was destroyed or is not kept in any more, or DRAKVUF does not die.
     """
     begun = time.monotonic()
     with job.log.open("wb") as out, _errors(job).open("w+b") as errors:
@@ -98,7 +98,7 @@ def watched(guest: Guest, job: Detonation, holder: str, command: commands.Comman
         )
         killed = False
         try:
-            end = _follow(guest, job, process, limits)
+            end = _follow(guest, job, holder, process, limits)
             seconds = int(time.monotonic() - begun)
             killed = end is not End.ITSELF and not stop(process, seconds=STOP_SECONDS, slot=guest.name)
         finally:
@@ -129,9 +129,12 @@ def _words(end: End, job: Detonation, limits: Limits) -> str:
     return f"{job.timeout} s and {limits.grace} s of grace"
 
 
-def _follow(guest: Guest, job: Detonation, process: subprocess.Popen[bytes], limits: Limits) -> End:
+def _follow(
+    guest: Guest, job: Detonation, holder: str, process: subprocess.Popen[bytes], limits: Limits
+) -> End:
     """Wait until DRAKVUF ends, or there is a reason to end it."""
     begun = asked = measured = time.monotonic()
+    guest.check_isolation(holder)
     deadline = begun + job.timeout + limits.grace
     gone: float | None = None
     while True:
@@ -146,6 +149,7 @@ def _follow(guest: Guest, job: Detonation, process: subprocess.Popen[bytes], lim
                 return End.GUEST_GONE
         elif now - asked >= GUEST_SECONDS:
             asked = now
+            guest.check_isolation(holder)
             gone = now if guest.is_alive() is False else None
         if now - measured >= SIZE_SECONDS:
             measured = now

@@ -23,17 +23,29 @@ MOST_KEPT = 64 * 1024
 """Bytes of the file with the hash."""
 
 
+def install_info(etc_dir: Path) -> dict[str, object]:
+    """What ``drakrun install`` noted of this host.
+
+    Raises:
+        EngineError: it cannot be read: DRAKVUF Sandbox is not installed here, or not for us.
+    """
+    path = etc_dir / "install.json"
+    try:
+        info = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path}: no installation of DRAKVUF Sandbox: {error}") from None
+    if not isinstance(info, dict):
+        raise EngineError(f"{path}: no installation of DRAKVUF Sandbox: expected an object")
+    return info
+
+
 def directory(etc_dir: Path, lib_dir: Path) -> Path:
     """Where the snapshot is: what ``install.json`` says, else ``volumes``.
 
     Raises:
         EngineError: ``install.json`` cannot be read: DRAKVUF Sandbox is not installed here, or not for us.
     """
-    path = etc_dir / "install.json"
-    try:
-        named = json.loads(path.read_bytes()).get("snapshot_dir")
-    except (OSError, ValueError, AttributeError) as error:
-        raise EngineError(f"{path}: no installation of DRAKVUF Sandbox: {error}") from None
+    named = install_info(etc_dir).get("snapshot_dir")
     return Path(named) if isinstance(named, str) and named else lib_dir / "volumes"
 
 

@@ -94,6 +94,9 @@ def start_network(machine: Machine, vm_id: int, network: dict[str, Any], log: Lo
         "dnsmasq_pidfile": str(machine.run / f"dnsmasq-vm{vm_id}.pid"),
     }
     (machine.run / f"vmnet-{vm_id}.json").write_text(json.dumps(info, indent=4))
+    if machine.take("iptables", vm=f"vm-{vm_id}") is not None:
+        for chain, parent, table in JUMPS[:2]:
+            iptables.call(machine, "-D", parent, "-j", chain, "-t", table)
     return bridge
 
 

@@ -1,0 +1,296 @@
+"""What keeps a guest in, from this host and from other guests: drakrun's chains of iptables.
+
+drakrun makes them on the first vm-start after boot, without a lock, and takes a failure back without a word.
+So vm-start runs alone until they stand, and its word is not enough: what must be there is looked for, and
+without it no sample runs. Where a piece is missing nobody here touches the firewall; the sentence says how.
+
+Facts: ``drakrun/lib/networking.py`` of v0.19.0 to v0.21.0, ``iptables-save(8)``, which takes no lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from drakcelery.engines.drakvuf.tools import Tools, printable
+from drakcelery.errors import Blame, EngineError
+from drakcelery.host import safe_files
+
+log = structlog.get_logger(__name__)
+
+SAVE = "iptables-save"
+SAVE_SECONDS = 10.0
+SAVE_TRIES = 3
+SAVE_PAUSE = 0.2
+"""The kernel refuses a listing that another program's change cuts in two."""
+
+POLL_SECONDS = 0.1
+"""How often one that waits for its turn looks whether it has come."""
+
+UNMADE_SECONDS = 60.0
+"""After a vm-start that left no chain at all, for so long no other is tried: only a vm-start makes them."""
+
+MOST_NOTED = 64 * 1024
+"""Bytes of the note."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jump:
+    """A chain of drakrun's, and the chain of iptables from which it is reached."""
+
+    table: str
+    parent: str
+    chain: str
+
+    @property
+    def rule(self) -> str:
+        """As iptables-save writes it."""
+        return f"-A {self.parent} -j {self.chain}"
+
+    def mend(self, rules: Rules) -> list[str]:
+        """The commands that bring it back."""
+        iptables = "iptables" if self.table == "filter" else f"iptables -t {self.table}"
+        there = any(line.startswith(f":{self.chain} ") for line in rules.of(self.table))
+        make = [] if there else [f"{iptables} -N {self.chain}"]
+        return [*make, f"{iptables} -I {self.parent} -j {self.chain}"]
+
+
+JUMPS = (
+    Jump(table="filter", parent="INPUT", chain="DRAKRUN_INP"),
+    Jump(table="filter", parent="FORWARD", chain="DRAKRUN_FWD"),
+    Jump(table="nat", parent="POSTROUTING", chain="DRAKRUN_PRT"),
+)
+
+BETWEEN = "DRAKRUN_FWD -i drak+ -o drak+ -j DROP"
+"""What keeps guests from each other, from v0.21 on; it never comes into chains that v0.20 has made."""
+
+
+class Standing(enum.Enum):
+    """What there is of drakrun's chains."""
+
+    STANDS = "stands"
+    UNMADE = "unmade"
+    """None is linked: the next vm-start makes them."""
+    BROKEN = "broken"
+    """Some are: no vm-start makes them whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What iptables-save printed: table -> its lines."""
+
+    tables: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def parse(cls, text: str) -> Rules:
+        """Chains (``:INPUT ACCEPT [0:0]``) and rules (``-A INPUT -j DRAKRUN_INP``) of each table."""
+        tables: dict[str, list[str]] = {}
+        lines: list[str] = []
+        for line in text.splitlines():
+            if line.startswith("*"):
+                lines = tables.setdefault(line[1:].strip(), [])
+            elif line.startswith((":", "-A ")):
+                lines.append(line.strip())
+        return cls(tables={table: tuple(lines) for table, lines in tables.items()})
+
+    def of(self, table: str) -> tuple[str, ...]:
+        """The lines of a table; there are none where it was never used."""
+        return self.tables.get(table, ())
+
+    def reaches(self, jump: Jump) -> bool:
+        """Whether what comes to the jump's parent comes to drakrun's chain, and is not let in before."""
+        lines = self.of(jump.table)
+        open_door = f"-A {jump.parent} -j ACCEPT"
+        before = lines[: lines.index(jump.rule)] if jump.rule in lines else lines
+        return jump.rule in lines and open_door not in before
+
+    def standing(self, *, between: bool) -> Standing:
+        """*between*: whether this drakrun has the rule :data:`BETWEEN`."""
+        if not any(jump.rule in self.of(jump.table) for jump in JUMPS):
+            return Standing.UNMADE
+        return Standing.BROKEN if self.missing(between=between) else Standing.STANDS
+
+    def missing(self, *, between: bool) -> list[str]:
+        """The rules that are missing."""
+        jumps = [jump.rule.removeprefix("-A ") for jump in JUMPS if not self.reaches(jump)]
+        return [*jumps, *([BETWEEN] if between and not self._keeps_apart else [])]
+
+    def mend(self, *, between: bool) -> str:
+        """The command line that brings back what is missing."""
+        commands = [word for jump in JUMPS if not self.reaches(jump) for word in jump.mend(self)]
+        if between and not self._keeps_apart:
+            commands.append(f"iptables -I {BETWEEN}")
+        return " && ".join(commands)
+
+    @property
+    def _keeps_apart(self) -> bool:
+        return f"-A {BETWEEN}" in self.of("filter")
+
+    def keeps(self, bridge: str) -> bool:
+        """Whether what comes from a guest's bridge is kept from this host."""
+        return f"-A DRAKRUN_INP -i {bridge} -j DROP" in self.of("filter")
+
+
+def read_rules(tools: Tools) -> Rules:
+    """What there is now. Raises :class:`EngineError` where iptables does not say."""
+    for _ in range(SAVE_TRIES):
+        done = tools.run([SAVE], seconds=SAVE_SECONDS, quiet=True)
+        if done.code == 0:
+            return Rules.parse(done.output)
+        time.sleep(SAVE_PAUSE)
+    trouble = done.trouble("nobody can tell what keeps guests in")
+    raise EngineError(str(trouble), blames=Blame.HOST)
+
+
+class Network:
+    """The network of this host's guests, for any process. Keeps nothing in memory."""
+
+    def __init__(self, tools: Tools, directory: Path, *, between: Callable[[], bool], wait: float) -> None:
+        """*directory* is this worker's alone: the lock is there, and a note of why no sample may run.
+
+        *between* says whether this drakrun keeps guests from each other; *wait*: seconds that one may wait
+        for its turn to start a guest.
+        """
+        self._tools = tools
+        self._directory = directory
+        self._between = between
+        self._wait = wait
+
+    @property
+    def _note(self) -> Path:
+        return self._directory / "network.broken"
+
+    def rules(self) -> Rules:
+        """What there is now. Raises :class:`EngineError` where iptables does not say."""
+        return read_rules(self._tools)
+
+    @contextlib.contextmanager
+    def entrance(self, check: Callable[[], object]) -> Iterator[None]:
+        """A guest may be started inside the block: beside others where the network stands, else alone.
+
+        *check* is called again and again while others are waited for, and may raise.
+
+        Raises:
+            EngineError: no vm-start could make the network whole; or it takes too long.
+        """
+        with contextlib.ExitStack() as turn:
+            if not self._stands():
+                turn.enter_context(self._alone(check))
+                if self._stands():
+                    turn.close()
+            yield
+
+    def _stands(self) -> bool:
+        rules = self.rules()
+        standing = rules.standing(between=self._between())
+        if standing is Standing.BROKEN:
+            raise self._refuse(rules)
+        return standing is Standing.STANDS
+
+    def verify(self, bridge: str) -> None:
+        """Make sure that the guest on *bridge* is kept from this host, and all guests from each other.
+
+        Raises:
+            EngineError: they are not, whatever vm-start has said.
+        """
+        rules = self.rules()
+        if rules.standing(between=self._between()) is not Standing.STANDS:
+            raise self._refuse(rules)
+        if not rules.keeps(bridge):
+            raise EngineError(
+                f"nothing keeps the guest from this host: iptables has no DRAKRUN_INP -i {bridge} -j DROP, "
+                "which vm-start makes",
+                blames=Blame.HOST,
+            )
+
+    def suspect(self, trouble: str) -> None:
+        """See whether it was the network that a vm-start failed of, which says *trouble*.
+
+        Raises:
+            EngineError: it was.
+        """
+        rules = self.rules()
+        standing = rules.standing(between=self._between())
+        if standing is Standing.BROKEN or (standing is Standing.UNMADE and "iptables" in trouble):
+            raise self._refuse(rules, f"; {trouble}")
+
+    def _refuse(self, rules: Rules, more: str = "") -> EngineError:
+        sentence = f"{self._sentence(rules)}{more}"
+        self._take_note(sentence)
+        return EngineError(sentence, blames=Blame.HOST)
+
+    def _sentence(self, rules: Rules) -> str:
+        between = self._between()
+        missing = ", ".join(rules.missing(between=between))
+        return (
+            f"no sample runs on this host, since nothing would keep its guest in: iptables has no {missing}; "
+            f"mend it: {rules.mend(between=between)}"
+        )
+
+    def look(self) -> str | None:
+        """Find out whether the network stands, and note why not. None where it does, or is yet to be made."""
+        try:
+            rules = self.rules()
+        except EngineError as error:
+            self._take_note(str(error))
+            return self.obstacle()
+        standing = rules.standing(between=self._between())
+        if standing is Standing.BROKEN:
+            self._take_note(self._sentence(rules))
+        elif standing is Standing.STANDS or self._is_old():
+            self._note.unlink(missing_ok=True)
+        return self.obstacle()
+
+    def obstacle(self) -> str | None:
+        """Why no sample may run on this host, by the last look of any process."""
+        try:
+            return printable(safe_files.read(self._note, most=MOST_NOTED).decode("utf-8", "replace"))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return f"{self._note}: {error}"
+
+    def _take_note(self, sentence: str) -> None:
+        if self.obstacle() != sentence:
+            log.error("guests_not_isolated", error=sentence)
+        safe_files.close_directory(self._directory)
+        safe_files.replace(self._note, sentence.encode(), durable=False)
+
+    def _is_old(self) -> bool:
+        try:
+            return time.time() - self._note.lstat().st_mtime > UNMADE_SECONDS
+        except FileNotFoundError:
+            return True
+
+    @contextlib.contextmanager
+    def _alone(self, check: Callable[[], object]) -> Iterator[None]:
+        """Nobody else on this host starts a guest meanwhile. The kernel frees it with a process that dies."""
+        safe_files.close_directory(self._directory)
+        deadline = time.monotonic() + self._wait
+        descriptor = safe_files.open_regular(self._directory / "network.lock", os.O_RDWR | os.O_CREAT)
+        with os.fdopen(descriptor, "a") as file:
+            while True:
+                check()
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise EngineError(
+                            "the network of this host's guests is being made for the first time since its "
+                            f"boot, and was not within {self._wait:.0f} s",
+                            blames=Blame.HOST,
+                        ) from None
+                    time.sleep(POLL_SECONDS)
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open as well
