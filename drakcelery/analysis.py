@@ -223,6 +223,8 @@ class Failure(Value):
     fault: Fault = Fault.FAILED
     charged: str | None = None
     """What it is put down to so far: a :class:`~drakcelery.errors.Blame`; None where nobody is to blame."""
+    code: int | None = None
+    """What Windows in the guest answered, where that is why."""
     at: float
 
     def sentence(self) -> str:
@@ -265,6 +267,8 @@ class Outcome(Value):
     """What was started in the guest, its path filled in; None where the engine does not say."""
     reason: str | None = None
     """Why the run ended early or the sample did not execute; None where it simply ended."""
+    windows_error: int | None = None
+    """What Windows answered where it did not start the sample."""
     boot_id: str | None = None
     """Of the machine while it ran: what was not synced may be lost where that is another now."""
     raw: RawFiles | None = None

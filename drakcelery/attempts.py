@@ -30,8 +30,11 @@ def failure_of(
     host: str | None,
     slot: str | None,
     stage: Stage | None = None,
+    code: int | None = None,
 ) -> Failure:
     """Why the current attempt of *record* ends; *stage*: by default the one that was to be next.
+
+    *code* is what Windows in the guest answered, where that is why.
 
     When, :func:`end_attempt` notes by Redis' clock.
     """
@@ -43,6 +46,7 @@ def failure_of(
         host=host,
         slot=slot,
         fault=fault,
+        code=code,
         at=0,
     )
 

@@ -71,10 +71,11 @@ class Blame(enum.StrEnum):
 class EngineError(InfrastructureError):
     """The engine could not restore, run or destroy a guest."""
 
-    def __init__(self, *sentence: str, blames: Blame = Blame.SLOT) -> None:
-        """*blames* is what the engine takes for broken; most errors cannot tell."""
+    def __init__(self, *sentence: str, blames: Blame = Blame.SLOT, code: int | None = None) -> None:
+        """*blames* is what the engine takes for broken; most errors cannot tell. *code* is Windows' own."""
         super().__init__(*sentence)
         self.blames = blames
+        self.code = code
 
 
 class StorageError(InfrastructureError):

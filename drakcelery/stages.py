@@ -29,6 +29,7 @@ from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import (
     BadTask,
     DrakceleryError,
+    EngineError,
     EvidenceLost,
     GuestLost,
     InfrastructureError,
@@ -555,7 +556,8 @@ def _settle(
     if record is None or record.attempt != step.attempt:
         return
     fault = _fault(stage, error)
-    failure = failure_of(record, str(error), fault, host=site.host, slot=step.slot, stage=stage)
+    code = error.code if isinstance(error, EngineError) else None
+    failure = failure_of(record, str(error), fault, host=site.host, slot=step.slot, stage=stage, code=code)
     final = isinstance(error, BadTask)
     over = end_attempt(site.ledger, record, failure, final=final, settings=site.settings, token=token)
     company.close()

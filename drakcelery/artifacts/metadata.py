@@ -57,6 +57,7 @@ def build_metadata(
         "attempts": attempts,
         "execution": outcome.execution.value,
         "reason": outcome.reason,
+        "windows_error": outcome.windows_error,
         "dumps_dropped": {"count": dumps.dropped_count, "bytes": dumps.dropped_bytes},
         "parse_errors": parse_errors,
         "log_dropped": {"bytes": log_dropped},

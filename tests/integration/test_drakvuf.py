@@ -22,7 +22,7 @@ from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import guest as guest_module
 from drakcelery.engines.drakvuf import run as run_module
 from drakcelery.engines.drakvuf.engine import Drakvuf, create
-from drakcelery.errors import EngineError, SettingsError
+from drakcelery.errors import Blame, EngineError, SettingsError
 from drakcelery.logs import analysis_log, configure
 from drakcelery.settings import Settings, load
 from tests.waiting import wait_until
@@ -288,7 +288,19 @@ def test_a_sample_that_does_not_start(host: XenHost, tmp_path: Path) -> None:
     drakvuf = engine(host, tmp_path)
     outcome = detonate(drakvuf, make_job(tmp_path))
     assert outcome.execution is Execution.NOT_EXECUTED
-    assert "(error 193)" in (outcome.reason or "")
+    assert "(error 193: it is no program for this Windows)" in (outcome.reason or "")
+    assert outcome.windows_error == 193
+    drakvuf.destroy("vm-1")
+
+
+@pytest.mark.parametrize(("code", "error"), [(225, "ERROR_VIRUS_INFECTED"), (2, "ERROR_FILE_NOT_FOUND")])
+def test_a_snapshot_whose_defender_is_at_work(host: XenHost, tmp_path: Path, code: int, error: str) -> None:
+    """A sample that Windows Defender refuses, or removed, shows nothing of itself: the snapshot is ill."""
+    host.fail("drakvuf", "not_executed", code=code, error=error)
+    drakvuf = engine(host, tmp_path)
+    with pytest.raises(EngineError, match=rf"{error} \(error {code}: .*make the snapshot anew") as failed:
+        detonate(drakvuf, make_job(tmp_path))
+    assert (failed.value.blames, failed.value.code) == (Blame.SNAPSHOT, code)
     drakvuf.destroy("vm-1")
 
 

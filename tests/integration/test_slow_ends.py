@@ -36,7 +36,7 @@ class Slow:
         return self._fail() if self.fails is Stage.RUN else self._engine.run(job)
 
     def _fail(self) -> NoReturn:
-        raise EngineError("the true reason")
+        raise EngineError("the true reason", code=225)
 
     def destroy(self, slot: str) -> None:
         seen: set[float | None] = {None}
@@ -70,8 +70,8 @@ def test_a_failure_is_noted_with_its_reason(slow: tuple[Bench, Slow], stage: Sta
         bench.do(stage)
     record = bench.record()
     assert (record.attempt, record.state, record.beat) == (2, State.QUEUED, None)
-    assert [(one.error, one.fault, one.stage) for one in record.failures] == [
-        ("the true reason", Fault.FAILED, stage)
+    assert [(one.error, one.code, one.fault, one.stage) for one in record.failures] == [
+        ("the true reason", 225, Fault.FAILED, stage)
     ]
     assert not bench.site.slots.holds("vm-1", "a-1", 1)
 

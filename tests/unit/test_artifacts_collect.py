@@ -123,6 +123,7 @@ def test_the_files_of_the_contract(tmp_path: Path) -> None:
         "attempts": 2,
         "execution": "executed",
         "reason": None,
+        "windows_error": None,
         "dumps_dropped": {"count": 1, "bytes": 101},
         "parse_errors": 2,
         "log_dropped": {"bytes": 0},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from drakcelery.analysis import Execution
-from drakcelery.engines.drakvuf.verdict import End, Ended, judge
-from drakcelery.errors import EngineError
+from drakcelery.engines.drakvuf.verdict import End, Ended, judge, windows_error
+from drakcelery.errors import Blame, EngineError
 
 STARTED = {"Plugin": "inject", "Status": "Success"}
 REFUSED = {"Plugin": "inject", "Status": "Error", "ErrorCode": 740, "Error": "ERROR_ELEVATION_REQUIRED"}
@@ -60,11 +60,42 @@ def test_windows_may_refuse_the_sample() -> None:
     """Exit code 4 is a result, with what Windows said; what a guest says is shown escaped."""
     execution, reason = judge(ended(code=4, injection=REFUSED))
     assert execution is Execution.NOT_EXECUTED
-    assert reason == "the guest did not start the sample: ERROR_ELEVATION_REQUIRED (error 740)"
+    assert reason == (
+        "the guest did not start the sample: ERROR_ELEVATION_REQUIRED (error 740: it asks for more rights "
+        "than it was given)"
+    )
     _, reason = judge(ended(code=4, injection={"Status": "Error", "Error": "\x1b[2J", "ErrorCode": 1}))
     assert reason == "the guest did not start the sample: \\x1b[2J (error 1)"
     _, reason = judge(ended(code=4, injection=None))
     assert reason == "the guest did not start the sample: no reason was given"
+
+
+def refused(code: object) -> Ended:
+    return ended(
+        code=4, injection={"Plugin": "inject", "Status": "Error", "ErrorCode": code, "Error": "ERROR_X"}
+    )
+
+
+@pytest.mark.parametrize(("code", "by_itself"), [(225, True), (225, False), (226, False), (2, True)])
+def test_a_snapshot_that_lets_nothing_start(code: int, by_itself: bool) -> None:
+    """Where Defender removes samples the snapshot is to blame, with the code as a field (R19)."""
+    with pytest.raises(EngineError, match=rf"does not let samples start: ERROR_X \(error {code}: ") as error:
+        judge(refused(code), by_itself=by_itself)
+    assert (error.value.blames, error.value.code) == (Blame.SNAPSHOT, code)
+
+
+@pytest.mark.parametrize(("code", "by_itself"), [(193, True), (740, True), (126, False), (2, False)])
+def test_a_sample_that_is_none_for_this_windows(code: int, by_itself: bool) -> None:
+    """What Windows says of the sample itself is a result."""
+    assert judge(refused(code), by_itself=by_itself)[0] is Execution.NOT_EXECUTED
+    assert windows_error(refused(code).injection) == code
+
+
+@pytest.mark.parametrize("code", [None, "225", 225.0, True, 0, -1, 2**32, [225]])
+def test_what_is_no_error_code(code: object) -> None:
+    """A guest may say anything: only a number that Windows could have said is one."""
+    assert windows_error(refused(code).injection) is None
+    assert judge(refused(code))[0] is Execution.NOT_EXECUTED
 
 
 @pytest.mark.parametrize(

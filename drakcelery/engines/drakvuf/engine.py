@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from drakcelery.analysis import Outcome, Snapshot
+from drakcelery.analysis import Execution, Outcome, Snapshot
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import commands, snapshot
 from drakcelery.engines.drakvuf.cell import Cell, Held
@@ -20,7 +20,7 @@ from drakcelery.engines.drakvuf.installation import Installation
 from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
 from drakcelery.engines.drakvuf.tools import Tools, search_path
-from drakcelery.engines.drakvuf.verdict import End, judge
+from drakcelery.engines.drakvuf.verdict import End, judge, windows_error
 from drakcelery.errors import EngineError, SettingsError, UnsupportedSample
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ class Drakvuf:
         limits = Limits(grace=self._section.grace, output=self._section.output_limit)
         with recorded(guest, job, holder) as traffic:
             ended = watched(guest, job, holder, command, limits)
-        execution, reason = judge(ended)
+        by_itself = commands.is_plain(job.start_command, job.extension)
+        execution, reason = judge(ended, by_itself=by_itself)
         reasons = [reason, traffic.trouble]
         if self._settings.drakrun.raw_memory_dump and ended.end is not End.GUEST_GONE:
             reasons.append(self._dump_memory(guest, holder, job))
@@ -135,6 +136,7 @@ class Drakvuf:
             execution=execution,
             start_command=start_command,
             reason="; ".join(filter(None, reasons)) or None,
+            windows_error=windows_error(ended.injection) if execution is Execution.NOT_EXECUTED else None,
         )
 
     def destroy(self, slot: str) -> None:

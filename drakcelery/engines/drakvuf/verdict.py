@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from drakcelery.analysis import Execution
 from drakcelery.engines.drakvuf.tools import ending, printable, quoted
-from drakcelery.errors import EngineError
+from drakcelery.errors import Blame, EngineError
 
 NOT_EXECUTED = 4
 """``INJECTION_UNSUCCESSFUL`` (``src/exitcodes.h``): the guest refused to start the sample."""
@@ -28,6 +28,23 @@ BROKEN = {
     5: "writing a file into the guest took too long",
     6: "writing a file into the guest failed",
 }
+
+
+WINDOWS = {
+    2: "the file is not there",
+    126: "a DLL that it needs is not there",
+    193: "it is no program for this Windows",
+    225: "Windows Defender took it for malware",
+    226: "Windows Defender has removed it",
+    740: "it asks for more rights than it was given",
+}
+"""What error codes of Windows mean for a sample (``winerror.h``)."""
+
+DEFENDED = frozenset({225, 226})
+"""A snapshot whose Defender is at work refuses every sample that it knows."""
+
+REMOVED = 2
+"""A sample that was copied in, is started by itself, and is not there: somebody in the guest removed it."""
 
 
 class End(enum.Enum):
@@ -58,8 +75,10 @@ class Ended:
     errors: tuple[str, ...]
 
 
-def judge(ended: Ended) -> tuple[Execution, str | None]:
+def judge(ended: Ended, *, by_itself: bool = False) -> tuple[Execution, str | None]:
     """Whether the sample was executed, and why the run was not an ordinary one.
+
+    *by_itself*: the sample's own file was started, and no program that was given it.
 
     A guest that goes away by itself, once the sample runs, is the sample's doing: it may switch the machine
     off, restart or crash it, each of which ends a VM.
@@ -68,6 +87,14 @@ def judge(ended: Ended) -> tuple[Execution, str | None]:
         EngineError: the run shows nothing of the sample, for a reason that is not its own.
     """
     if ended.code == NOT_EXECUTED:
+        code = windows_error(ended.injection)
+        if code in DEFENDED or (by_itself and code == REMOVED):
+            raise EngineError(
+                f"the snapshot does not let samples start: {_said(ended.injection)}; switch Windows Defender "
+                "off in the VM, and make the snapshot anew",
+                blames=Blame.SNAPSHOT,
+                code=code,
+            )
         return Execution.NOT_EXECUTED, f"the guest did not start the sample: {_said(ended.injection)}"
     if ended.end is End.DEADLINE and ended.killed:
         raise EngineError(
@@ -77,7 +104,10 @@ def judge(ended: Ended) -> tuple[Execution, str | None]:
         what = BROKEN.get(ended.code, "DRAKVUF crashed" if ended.code < 0 else "DRAKVUF failed")
         injected = ended.injection and ended.injection.get("Status") == "Success"
         said = "" if injected or not ended.injection else f" ({_said(ended.injection)})"
-        raise EngineError(f"{what}{said}: drakvuf {ending(ended.code)}{quoted(ended.errors)}")
+        raise EngineError(
+            f"{what}{said}: drakvuf {ending(ended.code)}{quoted(ended.errors)}",
+            code=None if injected else windows_error(ended.injection),
+        )
     if not ended.injection or ended.injection.get("Status") != "Success":
         why = {End.GUEST_GONE: "the guest went away", End.DEADLINE: f"nothing happened in {ended.limit}"}
         reason = why.get(ended.end, "DRAKVUF says nothing of it")
@@ -95,6 +125,12 @@ def _early(ended: Ended) -> str | None:
     return f"DRAKVUF ended after {ended.seconds} s already" if ended.seconds < ended.timeout else None
 
 
+def windows_error(injection: Mapping[str, object] | None) -> int | None:
+    """The error code of Windows in the injector's record; None where it has none."""
+    code = injection.get("ErrorCode") if injection else None
+    return code if type(code) is int and 0 < code < 2**32 else None
+
+
 def _said(injection: Mapping[str, object] | None) -> str:
     """What Windows answered; text of the guest's."""
     if not injection:
@@ -102,4 +138,6 @@ def _said(injection: Mapping[str, object] | None) -> str:
     error, code = injection.get("Error"), injection.get("ErrorCode")
     if error is None and code is None:
         return printable(str(injection.get("Status")))[:100]
-    return f"{printable(str(error))[:100]} (error {printable(str(code))[:20]})"
+    known = WINDOWS.get(windows_error(injection) or 0)
+    meaning = f": {known}" if known else ""
+    return f"{printable(str(error))[:100]} (error {printable(str(code))[:20]}{meaning})"
