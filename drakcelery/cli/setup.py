@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
@@ -41,6 +42,11 @@ from drakcelery.deploy.units import ROLES, operators, unit_name
 @click.option(
     "--program", metavar="PATH", help="The drakcelery command that the units start.  [default: this one]"
 )
+@click.option(
+    "--drakrun",
+    metavar="PATH",
+    help="The drakrun command of DRAKVUF Sandbox.  [default: found on this machine, else asked for]",
+)
 @click.option("--user", default="drakcelery", show_default=True, help="User and group of the services.")
 @click.option("--force", is_flag=True, help="Replace files that are there; they stay as *.old.")
 @click.option("--enable", is_flag=True, help="Make the user and the directory, and enable the units.")
@@ -50,6 +56,7 @@ def init(
     sources: Sequence[Path],
     root: Path,
     program: str | None,
+    drakrun: str | None,
     user: str,
     force: bool,
     enable: bool,
@@ -63,9 +70,12 @@ def init(
         sources=tuple(sources),
         user=user,
         program=PurePosixPath(program or Path(sys.executable).with_name("drakcelery")),
+        drakrun=PurePosixPath(drakrun) if drakrun else None,
         force=force,
     )
     made = plan.make(wish)
+    if plan.DRAKRUN in made.todo and sys.stdin.isatty():
+        made = _ask(wish, made)
     if not dry_run:
         writing.write(made, root, group=operators(user))
     click.echo("\n".join(_report(made, dry_run=dry_run)))
@@ -78,6 +88,12 @@ def init(
         said = writing.run(command)
         click.echo(f"\n$ {shlex.join(command)}" + (f"\n{said}" if said else ""))
     click.echo("\n".join(["", *_next(made, root, enabled=enable)]))
+
+
+def _ask(wish: Wish, made: Plan) -> Plan:
+    """Ask where ``drakrun`` is; the plan with the answer, or as it was where there is none."""
+    where = click.prompt("drakrun of DRAKVUF Sandbox (a path; empty: later)", default="", show_default=False)
+    return plan.make(replace(wish, drakrun=PurePosixPath(where))) if where else made
 
 
 def _report(made: Plan, *, dry_run: bool) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from drakcelery import settings
-from drakcelery.deploy import configuration, importing, units
+from drakcelery.deploy import configuration, importing, sandbox, units
 from drakcelery.deploy.importing import Finding, Imported, Sections
 from drakcelery.deploy.oldkeys import Verdict
 from drakcelery.deploy.units import ROLES, Machine, unit_name
@@ -32,6 +32,9 @@ OLD_FILES = (
 MINIO_ENVIRONMENT = PurePosixPath("/etc/drakcore/minio.env")
 INSTALL_INFO = PurePosixPath("/etc/drakrun/install.json")
 """DRAKVUF Sandbox of any release writes it once its VM is installed."""
+
+DRAKRUN = "[drakvuf] drakrun"
+"""What is to be filled in where DRAKVUF Sandbox's command was not found."""
 
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+@-]+")
 PLAIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,20}")
@@ -70,6 +73,8 @@ class Wish:
     """Files with settings to take over; none: the well-known ones."""
     user: str = "drakcelery"
     program: PurePosixPath
+    drakrun: PurePosixPath | None = None
+    """DRAKVUF Sandbox's command; None: look for it."""
     force: bool = False
 
 
@@ -103,16 +108,27 @@ def make(wish: Wish) -> Plan:
         plan.remarks.append(f"{CONFIG} is kept as it is, and no old settings are looked for")
         there = _exists(wish.root, UNITS / unit_name("system"))
         plan.roles = _roles(wish, ours, hosts_vms=bool(ours.slots), runs_system=there)
+        named = ours.drakvuf.drakrun
+        if wish.drakrun is not None and str(wish.drakrun) != named:
+            plan.remarks.append(
+                f"--drakrun is not taken: set {DRAKRUN} in {CONFIG}, or write it anew: --force"
+            )
+        if _drives_drakvuf(wish, ours, services, plan) and not sandbox.is_there(wish.root, named):
+            plan.remarks.append(
+                f"{DRAKRUN} = {named} is not there; {sandbox.remark(sandbox.find(wish.root))}"
+            )
     else:
         imported = importing.read(_sources(wish), minio_environment=_below(wish.root, MINIO_ENVIRONMENT))
         hosts_vms = _complete(wish, imported, services, plan)
         ours = Settings.model_validate(imported.values)
-        text = configuration.render(imported.values, text=configuration.example())
-        config = _target(wish, CONFIG, text, mode=0o640)
-        plan.findings = imported.findings
         runs_system = imported.values["drakmon"]["system_disable"] in ("0", "false", "no", "off")
         plan.roles = _roles(wish, ours, hosts_vms=hosts_vms, runs_system=runs_system)
+        plan.findings = imported.findings
         plan.todo = configuration.missing(imported.values)
+        if _drives_drakvuf(wish, ours, services, plan):
+            ours = _with_drakrun(wish, ours, imported.values, plan)
+        text = configuration.render(imported.values, text=configuration.example())
+        config = _target(wish, CONFIG, text, mode=0o640)
     _honour_system_disable(wish, ours, plan)
     machine = _machine(wish, ours, engine=_engine(wish.root, ours, services))
     plan.targets = [config, *_system_files(wish, machine, plan.roles)]
@@ -131,6 +147,14 @@ def _check(wish: Wish) -> None:
         raise SettingsError(
             f"--program {wish.program}: expected an absolute path of letters, digits and ._/+@-"
         )
+    if wish.drakrun is None:
+        return
+    if not PLAIN_PATH.fullmatch(str(wish.drakrun)):
+        raise SettingsError(
+            f"--drakrun {wish.drakrun}: expected an absolute path of letters, digits and ._/+@-"
+        )
+    if wish.root == Path("/") and not sandbox.is_there(wish.root, str(wish.drakrun)):
+        raise SettingsError(f"--drakrun {wish.drakrun}: there is no such program, or you may not execute it")
 
 
 def _below(root: Path, path: PurePosixPath) -> Path:
@@ -191,6 +215,10 @@ def _engine(root: Path, ours: Settings, services: Iterable[str]) -> str:
     return "drakvuf" if _is_xen(root) or dict(importing.instances(services)) else "emulator"
 
 
+def _drives_drakvuf(wish: Wish, ours: Settings, services: Iterable[str], plan: Plan) -> bool:
+    return "vm" in plan.roles and _engine(wish.root, ours, services) == "drakvuf"
+
+
 def _roles(wish: Wish, ours: Settings, *, hosts_vms: bool, runs_system: bool) -> list[str]:
     if wish.only:
         return [role for role in ROLES if role in wish.only]
@@ -215,9 +243,30 @@ def _honour_system_disable(wish: Wish, ours: Settings, plan: Plan) -> None:
         )
 
 
+def _with_drakrun(wish: Wish, ours: Settings, values: Sections, plan: Plan) -> Settings:
+    """Set where ``drakrun`` is, unless the vm worker finds what is set; or say that it is to be filled in."""
+    if wish.drakrun is not None:
+        named = str(wish.drakrun)
+    elif sandbox.is_there(wish.root, ours.drakvuf.drakrun):
+        return ours
+    else:
+        found = sandbox.find(wish.root)
+        plan.remarks.append(sandbox.remark(found))
+        if not found:
+            plan.todo.append(DRAKRUN)
+            return ours
+        named = str(found[0])
+    values.setdefault("drakvuf", {})["drakrun"] = named
+    return Settings.model_validate(values)
+
+
 def _machine(wish: Wish, ours: Settings, *, engine: str) -> Machine:
-    state_dir, drakrun_dir = PurePosixPath(ours.drakcelery.state_dir), PurePosixPath(ours.drakvuf.lib_dir)
-    for name, path in (("[drakcelery] state_dir", state_dir), ("[drakvuf] lib_dir", drakrun_dir)):
+    state_dir, writes = PurePosixPath(ours.drakcelery.state_dir), sandbox.written(wish.root, ours)
+    named = [
+        ("[drakcelery] state_dir", state_dir),
+        *(("a directory of DRAKVUF Sandbox", one) for one in writes),
+    ]
+    for name, path in named:
         if not PLAIN_PATH.fullmatch(str(path)):
             raise SettingsError(f"{name} = {path}: for a unit, expected letters, digits and ._/+@- only")
     return Machine(
@@ -228,7 +277,9 @@ def _machine(wish: Wish, ours: Settings, *, engine: str) -> Machine:
         engine=engine,
         stop_seconds=ours.drakcelery.stop_seconds,
         longest_run=ours.drakcelery.hard_time_limit + ours.drakvuf.grace,
-        drakrun_dir=drakrun_dir,
+        writes=tuple(writes),
+        reads=tuple(sandbox.read(wish.root, ours)),
+        behind=tuple(sandbox.behind(wish.root, [wish.program])),
     )
 
 
@@ -260,7 +311,7 @@ def _target(wish: Wish, path: PurePosixPath, text: str, *, mode: int) -> Target:
 
 def _retired(services: Iterable[str], roles: Sequence[str]) -> list[str]:
     """Old services that would do the same work a second time. MinIO and the web page do none of it."""
-    stems = {"drakrun", "drak-postprocess", *(["drak-system"] if "system" in roles else [])}
+    stems = {"drakrun", "drakrun-worker", "drak-postprocess", *(["drak-system"] if "system" in roles else [])}
     return [name for name in services if name.removesuffix(".service").partition("@")[0] in stems]
 
 
@@ -271,6 +322,4 @@ def _remark(ours: Settings, machine: Machine, plan: Plan) -> None:
         plan.remarks.append("no workers: no VMs were found here; --only vm --only io writes their units")
     elif len({"vm", "io"} & set(plan.roles)) == 1:
         plan.remarks.append("a host with VMs needs both workers, vm and io, on one state_dir")
-    for private in ("/home", "/root"):
-        if machine.program.is_relative_to(private):
-            plan.remarks.append(f"{machine.program} must be readable by the user {machine.user}")
+    plan.remarks += sandbox.hidden([ROLES[name] for name in plan.roles], machine)

@@ -16,6 +16,7 @@ Facts (systemd.exec(5), systemd.kill(5), tmpfiles.d(5), systemd 252; Celery 5.7,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -42,6 +43,11 @@ CAPABILITIES = {
     "CAP_SYS_RESOURCE": "limits of QEMU",
 }
 """What the Xen tools need of root, each with its reason; a unit with root has these and no others."""
+
+HOMES = ("/home", "/root", "/run/user")
+"""What ``ProtectHome`` is about."""
+TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - named, not written to
+"""What a unit has of its own (``PrivateTmp``)."""
 
 XEN_PATHS = ("/run", "/var/lib/xen", "/var/log/xen", "/etc/lvm")
 """Where xl and its helpers write; those that are missing are passed over."""
@@ -109,12 +115,16 @@ class Machine:
     """Name of the user, and of its group, which is the services' alone."""
     engine: str
     """``drakvuf`` needs root for its vm worker; the others run as *user*."""
-    drakrun_dir: PurePosixPath
-    """``[drakvuf] lib_dir``: the guests' disks and profiles."""
+    writes: tuple[PurePosixPath, ...]
+    """Where the tools of a Xen host's engine write: the guests' disks and profiles."""
     stop_seconds: int
     """``[drakcelery] stop_seconds``: how long running guests may go on after SIGTERM."""
     longest_run: int
     """Seconds that the longest analysis may run, grace included."""
+    reads: tuple[PurePosixPath, ...] = ()
+    """What else a Xen host's engine needs to see: its tools, where they are named by a path."""
+    behind: tuple[PurePosixPath, ...] = ()
+    """What :attr:`program` really is, and the Python that runs it."""
 
     @property
     def operators(self) -> str:
@@ -144,9 +154,25 @@ def stop_timeout(role: Role, machine: Machine) -> int:
     return max(machine.stop_seconds, machine.longest_run) + STOP_SPARE
 
 
+def is_below(path: PurePosixPath, tops: Iterable[str]) -> bool:
+    """Whether *path* lies in one of the directories *tops*."""
+    return any(path.is_relative_to(top) for top in tops)
+
+
+def needed(role: Role, machine: Machine) -> list[PurePosixPath]:
+    """Every path that the role's unit must see and that may lie anywhere."""
+    paths = [machine.program, *machine.behind, *([machine.state_dir] if role.keeps_state else [])]
+    return [*paths, *machine.writes, *machine.reads] if is_roots(role, machine) else paths
+
+
+def is_roots(role: Role, machine: Machine) -> bool:
+    """Whether the role's process is root."""
+    return role.name == "vm" and machine.is_roots
+
+
 def unit(role: Role, machine: Machine) -> str:
     """The text of a role's unit."""
-    as_root = role.name == "vm" and machine.is_roots
+    as_root = is_roots(role, machine)
     sections = {
         "Unit": [
             f"Description=drakcelery {role.name}: {role.description}",
@@ -189,14 +215,14 @@ def _identity(machine: Machine, *, as_root: bool) -> list[str]:
 def _common_confinement(role: Role, machine: Machine, *, as_root: bool) -> list[str]:
     writable = [str(machine.state_dir)] if role.keeps_state else []
     if as_root:
-        writable += [f"-{path}" for path in (machine.drakrun_dir, *XEN_PATHS)]
-    own = next((top for top in ("/home", "/root") if machine.program.is_relative_to(top)), None)
+        writable += [f"-{path}" for path in dict.fromkeys([*map(str, machine.writes), *XEN_PATHS])]
+    at_home = any(is_below(path, HOMES) for path in needed(role, machine))
     return [
         "NoNewPrivileges=yes",
         "PrivateTmp=yes",
         "ProtectSystem=strict",
         *([f"ReadWritePaths={' '.join(writable)}"] if writable else []),
-        f"ProtectHome={'read-only' if own else 'yes'}",
+        f"ProtectHome={'read-only' if at_home else 'yes'}",
         "ProtectControlGroups=yes",
         "ProtectHostname=yes",
         "ProtectKernelLogs=yes",

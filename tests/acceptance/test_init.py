@@ -35,6 +35,7 @@ from tests.acceptance import sandboxed
 from tests.commands import extract
 from tests.conftest import require
 from tests.reference import ROOT
+from tests.terminal import terminal
 from tests.waiting import wait_until
 
 DRAKCELERY = Path(sys.executable).parent / "drakcelery"
@@ -182,6 +183,21 @@ def test_nothing_is_enabled_unasked(machine: Machine, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     enabled = sorted(path.name for path in (tmp_path / wants).iterdir())
     assert enabled == ["drakcelery-ingress.service", "drakcelery-io.service"]
+
+
+def test_drakrun_is_asked_for(tmp_path: Path) -> None:
+    """On a terminal init asks for the drakrun that it does not find, and its unit sees it (H5)."""
+    put(tmp_path / "etc/drakrun/install.json", "{}")
+    command: list[str | Path] = [DRAKCELERY, "init", "--root", tmp_path, "--only", "vm", "--only", "io"]
+    with terminal(command, columns=200) as screen:
+        wait_until(lambda: screen.shows("drakrun of DRAKVUF Sandbox .*later"), "init asks")
+        screen.type("/root/sandbox/bin/drakrun\n")
+        wait_until(lambda: screen.shows("Next, on the machine"), "init is done")
+        assert screen.process.wait(30) == 0
+    ours = settings.load(tmp_path / "etc/drakcelery/config.ini", environment={})
+    assert ours.drakvuf.drakrun == "/root/sandbox/bin/drakrun"
+    unit = (tmp_path / "etc/systemd/system/drakcelery-vm.service").read_text()
+    assert "ProtectHome=read-only" in unit
 
 
 def test_file_in_the_way(tmp_path: Path) -> None:

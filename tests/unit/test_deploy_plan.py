@@ -89,6 +89,101 @@ def test_host_of_v021(tmp_path: Path) -> None:
     assert config(tmp_path).slots == {"vm-1": "default"}
 
 
+def put_program(root: Path, path: str) -> None:
+    """A command below *root*."""
+    put(root, path, "#!/opt/venv/bin/python3\n").chmod(0o755)
+
+
+def unit(root: Path, role: str) -> str:
+    """A unit that was written."""
+    return (root / f"etc/systemd/system/drakcelery-{role}.service").read_text()
+
+
+@pytest.mark.parametrize(
+    "place", ["opt/venv/bin", "opt/drakvuf-sandbox/venv/bin", "root/venv/bin", "home/ann/sandbox/.venv/bin"]
+)
+def test_drakrun_in_a_virtual_environment_is_found(tmp_path: Path, place: str) -> None:
+    """The drakrun of DRAKVUF Sandbox's guide is in no standard place: it is looked for, and set (H5)."""
+    put(tmp_path, "etc/drakrun/install.json", "{}")
+    put_program(tmp_path, f"{place}/drakrun")
+    made = init(tmp_path)
+    assert config(tmp_path).drakvuf.drakrun == f"/{place}/drakrun"
+    assert f"drakrun of DRAKVUF Sandbox was found: /{place}/drakrun" in made.remarks
+    assert plan.DRAKRUN not in made.todo
+    at_home = not place.startswith("opt")
+    # Only the unit that runs it may look into home directories, and it is said
+    assert ("ProtectHome=read-only" in unit(tmp_path, "vm")) == at_home
+    assert "ProtectHome=yes" in unit(tmp_path, "io")
+    assert any(f"/{place}/drakrun must be readable by root" in one for one in made.remarks) == at_home
+
+
+def test_drakrun_that_a_unit_of_its_own_starts_comes_first(tmp_path: Path) -> None:
+    """The worker's unit of DRAKVUF Sandbox names the drakrun in use; the worker itself has to go."""
+    started = "[Service]\nExecStart=/data/sandbox/bin/drakrun worker --vm-id %i\n"
+    put(tmp_path, "etc/systemd/system/drakrun-worker@.service", started)
+    put(tmp_path, "etc/systemd/system/default.target.wants/drakrun-worker@2.service")
+    put_program(tmp_path, "data/sandbox/bin/drakrun")
+    put_program(tmp_path, "opt/venv/bin/drakrun")
+    made = init(tmp_path)
+    assert config(tmp_path).drakvuf.drakrun == "/data/sandbox/bin/drakrun"
+    assert any("there are others: /opt/venv/bin/drakrun" in remark for remark in made.remarks)
+    assert made.retire == ["drakrun-worker@2.service"]
+    assert config(tmp_path).slots == {"vm-2": "default"}
+
+
+def test_drakrun_on_the_search_path_needs_no_setting(tmp_path: Path) -> None:
+    """One that the vm worker finds by its name stays a name."""
+    put(tmp_path, "etc/drakrun/install.json", "{}")
+    put_program(tmp_path, "usr/local/bin/drakrun")
+    put_program(tmp_path, "opt/venv/bin/drakrun")
+    assert plan.DRAKRUN not in init(tmp_path).todo
+    assert config(tmp_path).drakvuf.drakrun == "drakrun"
+
+
+def test_drakrun_that_is_nowhere_is_asked_for(tmp_path: Path) -> None:
+    """Where none is found it is to be filled in; --drakrun names it; a file that is kept is looked at too."""
+    put(tmp_path, "etc/drakrun/install.json", "{}")
+    made = make(tmp_path)
+    assert plan.DRAKRUN in made.todo
+    assert any("no drakrun was found" in remark for remark in made.remarks)
+    named = init(tmp_path, drakrun=PurePosixPath("/srv/x/bin/drakrun"))
+    assert plan.DRAKRUN not in named.todo
+    assert config(tmp_path).drakvuf.drakrun == "/srv/x/bin/drakrun"
+    put_program(tmp_path, "opt/venv/bin/drakrun")
+    kept = make(tmp_path, drakrun=PurePosixPath("/opt/venv/bin/drakrun"))
+    assert any("/srv/x/bin/drakrun is not there; drakrun of DRAKV" in remark for remark in kept.remarks)
+    assert any("--drakrun is not taken" in remark for remark in kept.remarks)
+    with pytest.raises(SettingsError, match="expected an absolute path"):
+        make(tmp_path, drakrun=PurePosixPath("drakrun"))
+    assert plan.DRAKRUN not in make(tmp_path / "other", only=("ingress",)).todo
+
+
+def test_guests_disks_outside_of_its_directory_are_writable(tmp_path: Path) -> None:
+    """``snapshot_dir`` of install.json is where the guests' disks are made: the unit may write there (H5)."""
+    put(tmp_path, "etc/drakrun/install.json", '{"snapshot_dir": "/data/volumes"}')
+    init(tmp_path, only=("vm", "io"))
+    lines = [line for line in unit(tmp_path, "vm").splitlines() if line.startswith("ReadWritePaths=")]
+    assert {"-/var/lib/drakrun", "-/data/volumes"} <= set(lines[0].removeprefix("ReadWritePaths=").split())
+    assert "/data/volumes" not in unit(tmp_path, "io")
+    put(tmp_path, "etc/drakrun/install.json", '{"snapshot_dir": "/data/my volumes"}')
+    with pytest.raises(SettingsError, match="/data/my volumes: for a unit, expected letters"):
+        make(tmp_path)
+
+
+def test_what_a_unit_cannot_see_is_said(tmp_path: Path) -> None:
+    """A unit has a /tmp of its own; a state directory or a disk at home opens the homes for reading."""
+    put(tmp_path, "etc/drakrun/install.json", '{"snapshot_dir": "/home/vms"}')
+    put(
+        tmp_path,
+        "etc/drakcelery/config.ini",
+        KARTON + "[slots]\nvm-1=a\n[drakvuf]\ndrakrun=/tmp/venv/bin/drakrun\n",
+    )
+    made = init(tmp_path)
+    assert any("venv/bin/drakrun: each unit has a /tmp of its own" in one for one in made.remarks)
+    assert "ProtectHome=read-only" in unit(tmp_path, "vm")
+    assert "ProtectHome=yes" in unit(tmp_path, "io")
+
+
 def test_system_disable_is_honoured(tmp_path: Path) -> None:
     """Where a karton-system runs elsewhere none gets a unit, and that is said."""
     source = put(tmp_path, "old.ini", "[drakmon]\nsystem_disable=1\n")

@@ -23,7 +23,7 @@ MACHINE = Machine(
     engine="drakvuf",
     stop_seconds=1500,
     longest_run=1290,
-    drakrun_dir=PurePosixPath("/var/lib/drakrun"),
+    writes=(PurePosixPath("/var/lib/drakrun"),),
 )
 ENGINES = ("drakvuf", "emulator", "replay")
 EXPOSURE = {True: 5.1, False: 1.8}

@@ -1,0 +1,148 @@
+"""DRAKVUF Sandbox on the machine that init writes for: where ``drakrun`` is, and what the units must see."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from drakcelery.deploy import units
+from drakcelery.deploy.units import Machine, Role
+from drakcelery.engines.drakvuf import snapshot
+from drakcelery.engines.drakvuf.tools import STANDARD_PATH
+from drakcelery.errors import EngineError, SettingsError
+from drakcelery.settings import Settings
+
+DRAKRUN = "drakrun"
+TOOLS = ("drakrun", "drakvuf", "injector", "xl", "tcpdump", "vmi_dump_memory")
+"""Settings of ``[drakvuf]`` that name a program."""
+
+VENVS = (
+    *("opt/*/bin", "opt/*/venv/bin", "opt/*/.venv/bin", "srv/*/bin", "srv/*/venv/bin", "usr/local/*/bin"),
+    *("root/*/bin", "root/*/venv/bin", "root/*/.venv/bin", "root/.local/bin"),
+    *("home/*/*/bin", "home/*/*/venv/bin", "home/*/*/.venv/bin", "home/*/.local/bin"),
+)
+"""Where virtual environments are; its guide has ``/opt/venv``."""
+
+WORKER_UNITS = ("drakrun-worker@.service", "drakrun-worker.service", "drakrun@.service")
+"""Units of its own that name the program; the guide has the first."""
+
+_STARTED = re.compile(r"^ExecStart=\W*(/\S*/drakrun)\s", re.MULTILINE)
+_SHEBANG = 256
+"""Bytes of a script in which its interpreter stands."""
+
+
+def is_there(root: Path, program: str) -> bool:
+    """Whether the vm worker finds *program*, a path or a name."""
+    places = ["/"] if program.startswith("/") else STANDARD_PATH.split(":")
+    return any(_runs(root, PurePosixPath(place) / program) for place in places)
+
+
+def find(root: Path) -> list[PurePosixPath]:
+    """Every ``drakrun`` in a place where one may be, the likeliest first.
+
+    On the machine itself the caller's search path is one, which an activated virtual environment begins.
+    """
+    candidates = [
+        *(PurePosixPath(place) / DRAKRUN for place in STANDARD_PATH.split(":")),
+        *_of_units(root),
+        *([PurePosixPath(mine)] if root == Path("/") and (mine := shutil.which(DRAKRUN)) else []),
+        *(
+            PurePosixPath("/") / place.relative_to(root)
+            for pattern in VENVS
+            for place in sorted(root.glob(f"{pattern}/{DRAKRUN}"))
+        ),
+    ]
+    return list(dict.fromkeys(one for one in candidates if _runs(root, one)))
+
+
+def _of_units(root: Path) -> Iterator[PurePosixPath]:
+    for name in WORKER_UNITS:
+        try:
+            text = (root / "etc/systemd/system" / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:  # there is no such unit, or it is none of ours to read
+            continue
+        yield from (PurePosixPath(program) for program in _STARTED.findall(text))
+
+
+def _runs(root: Path, program: PurePosixPath) -> bool:
+    place = root / program.relative_to("/")
+    try:
+        return place.is_file() and os.access(place, os.X_OK)
+    except OSError:  # another user's directory
+        return False
+
+
+def remark(found: Sequence[PurePosixPath]) -> str:
+    """What to say of what :func:`find` has found."""
+    if not found:
+        return (
+            "no drakrun was found: [drakvuf] drakrun is the one in DRAKVUF Sandbox's virtual environment, "
+            "such as /opt/venv/bin/drakrun; --drakrun PATH names it"
+        )
+    others = f" (there are others: {', '.join(map(str, found[1:]))})" if found[1:] else ""
+    return f"drakrun of DRAKVUF Sandbox was found: {found[0]}{others}"
+
+
+def hidden(roles: Sequence[Role], machine: Machine) -> Iterator[str]:
+    """What a unit needs and would not see, or sees in a place that may be closed to its user."""
+    paths = dict.fromkeys(path for role in roles for path in units.needed(role, machine))
+    of_the_user = {
+        path for role in roles if not units.is_roots(role, machine) for path in units.needed(role, machine)
+    }
+    for path in paths:
+        if units.is_below(path, units.TEMPORARY):
+            yield f"{path}: each unit has a /tmp of its own and does not see it; it must lie elsewhere"
+        elif units.is_below(path, units.HOMES):
+            reader = f"the user {machine.user}" if path in of_the_user else "root"
+            yield f"{path} must be readable by {reader}; units that need it may look into home directories"
+
+
+def written(root: Path, ours: Settings) -> list[PurePosixPath]:
+    """The directories that its tools write to: its own, and those of the guests' disks.
+
+    Raises:
+        SettingsError: ``install.json`` cannot be read.
+    """
+    section = ours.drakvuf
+    paths = [section.lib_dir]
+    etc_dir = root / section.etc_dir.relative_to("/")
+    if (etc_dir / "install.json").exists():
+        try:
+            paths.append(snapshot.directory(etc_dir, section.lib_dir))
+        except EngineError as error:
+            raise SettingsError(str(error)) from None
+    paths.append(section.run_dir)
+    return [PurePosixPath(path) for path in dict.fromkeys(paths)]
+
+
+def read(root: Path, ours: Settings) -> list[PurePosixPath]:
+    """What else the vm worker must see: tools that are named by a path, and what runs them."""
+    named = [PurePosixPath(getattr(ours.drakvuf, key)) for key in TOOLS]
+    programs = [program for program in named if program.is_absolute()]
+    return [PurePosixPath(ours.drakvuf.etc_dir), *behind(root, programs)]
+
+
+def behind(root: Path, programs: Iterable[PurePosixPath]) -> Iterator[PurePosixPath]:
+    """*programs*, and what they really are: a virtual environment's Python often lies elsewhere."""
+    for program in programs:
+        yield program
+        if root != Path("/"):  # the links of an image lead into this machine
+            continue
+        place = Path(program)
+        yield PurePosixPath(os.path.realpath(place))
+        if interpreter := _interpreter(place):
+            yield PurePosixPath(os.path.realpath(interpreter))
+
+
+def _interpreter(program: Path) -> Path | None:
+    """What a script begins with; None for anything else."""
+    try:
+        with program.open("rb") as file:
+            head = file.read(_SHEBANG)
+    except OSError:
+        return None
+    words = head.partition(b"\n")[0].removeprefix(b"#!").split() if head.startswith(b"#!") else []
+    return Path(os.fsdecode(words[0])) if words else None
