@@ -22,7 +22,15 @@ from drakcelery.engines.drakvuf.cell import Cell, Held
 from drakcelery.engines.drakvuf.engine import create
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.network import Network
-from drakcelery.engines.drakvuf.tools import KEPT_LINES, LINE_LENGTH, Tools, called, printable
+from drakcelery.engines.drakvuf.tools import (
+    KEPT_LINES,
+    LINE_LENGTH,
+    Tools,
+    called,
+    printable,
+    quoted,
+    readable,
+)
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.evidence import boot_id
 from drakcelery.settings import DrakrunSection, DrakvufSection, Settings
@@ -73,6 +81,67 @@ def test_what_a_tool_says_is_bounded() -> None:
         len(Tools().run(sh("head -c 100000 /dev/zero | tr '\\0' a >&2"), seconds=30).errors[0]) == LINE_LENGTH
     )
     assert str(done.trouble("It broke")).startswith("It broke: sh ended with exit code 3; it said: a line | ")
+
+
+RESTORE_FAILED = """\
+[2026-11-28 19:00:00,123][INFO] Restoring VM vm-1
+Loading new save file /var/lib/drakrun/volumes/snapshot.sav (new xl fmt info 0x3/0x0/1579)
+xc: info: Restoring domain
+libxl: error: libxl_exec.c:118: device model: failed to create the network device
+Traceback (most recent call last):
+  File "/opt/venv/lib/python3.11/site-packages/drakrun/lib/xen.py", line 66, in xen_restore_vm
+    subprocess.run(
+  File "/usr/lib/python3.11/subprocess.py", line 571, in run
+    raise CalledProcessError(retcode, process.args,
+subprocess.CalledProcessError: Command '['xl', 'restore', 'a', 'b']' returned non-zero exit status 1.
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/opt/venv/bin/drakrun", line 8, in <module>
+    sys.exit(main())
+             ^^^^^^
+RuntimeError: Failed to restore VM vm-1
+"""
+CHAINS_FAILED = """\
+[2026-11-28 19:00:00,123][INFO] Destroying vm-1
+iptables: No chain/target/match by that name.
+Traceback (most recent call last):
+  File "/usr/lib/python3.11/subprocess.py", line 466, in check_output
+    return run(*popenargs, stdout=PIPE, timeout=timeout, check=True,
+subprocess.CalledProcessError: Command 'iptables -A DRAKRUN_INP -i drak1' returned non-zero exit status 1.
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ""),
+        ("one\n\ntwo\n", "; it said: one | two"),
+        ("1\n2\n3\n4\n5\n", "; it said: 2 | 3 | 4 | 5"),
+        (
+            RESTORE_FAILED,
+            (
+                "; it said: Loading new save file /var/lib/drakrun/volumes/snapshot.sav (new xl fmt info "
+                "0x3/0x0/1579) | libxl: error: libxl_exec.c:118: device model: failed to create the network "
+                "device | RuntimeError: Failed to restore VM vm-1"
+            ),
+        ),
+        (
+            CHAINS_FAILED,
+            (
+                "; it said: iptables: No chain/target/match by that name. | subprocess.CalledProcessError: "
+                "Command 'iptables -A DRAKRUN_INP -i drak1' returned non-zero exit status 1."
+            ),
+        ),
+        ("[2026-11-28 19:00:00,123][INFO] Destroying vm-1\n", "; it said: [2026-11-28 19:00:00,123][INFO] "),
+        ("Traceback (most recent call last):\n  File\n    cut of", ""),
+    ],
+)
+def test_the_useful_line_of_a_traceback_is_told(text: str, said: str) -> None:
+    """Not its last lines: the exception, and what the program that failed had complained of above (H6)."""
+    assert quoted(readable(text)).startswith(said)
+    assert bool(said) == bool(quoted(readable(text)))
 
 
 def test_a_tool_that_takes_too_long_is_killed_with_its_children(tmp_path: Path, cell: Cell) -> None:

@@ -15,7 +15,7 @@ import structlog
 from drakcelery.engines.drakvuf import commands
 from drakcelery.engines.drakvuf.cell import Cell
 from drakcelery.engines.drakvuf.network import Network
-from drakcelery.engines.drakvuf.tools import Finished, Tools, printable, quoted
+from drakcelery.engines.drakvuf.tools import Finished, Overdue, Tools, printable, quoted
 from drakcelery.errors import EngineError
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ READY_TRIES = 2
 
 NETWORK_KEYS = ("net_enable", "out_interface", "dns_server", "gateway_address")
 """What matters in ``vmnet-N.json``, where DRAKVUF Sandbox writes which network it made."""
+
+OLD_POWERSHELL = (
+    "PowerShell 2.0, as Windows 7 has it, may hang so: update it, or set [drakvuf] post_restore = 0"
+)
 
 HELP = "put one there, or set [drakvuf] post_restore = 0"
 
@@ -127,7 +131,10 @@ class Guest:
             raise EngineError(f"{script}: {error}") from None
         line = commands.drakshell(self.section.drakrun, self.number, command)
         for _ in range(READY_TRIES):
-            done = self._run(line, holder, held_open=True)
+            try:
+                done = self._run(line, holder, held_open=True)
+            except Overdue as error:
+                raise EngineError(f"{error}; {OLD_POWERSHELL}") from None
             if done.code == 0:
                 break
         if done.code != 0:

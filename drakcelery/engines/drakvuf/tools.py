@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -32,8 +33,18 @@ KEPT_BYTES = 64 * 1024
 """How much of what a tool prints is read: the end of it."""
 KEPT_LINES = 200
 LINE_LENGTH = 500
-ERROR_LINES = 3
+ERROR_LINES = 4
 """How many lines of a tool's stderr go into the error that Karton shows."""
+CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+"""What Python says between two tracebacks."""
+CALLED = "CalledProcessError: "
+"""The exception of a program that failed; the program itself has said why."""
+_REPORTS = re.compile(r"\]\[(?:INFO|DEBUG)\] |^\w+: info: ")
+"""Lines of drakrun's log, and of xl, that tell of no trouble."""
+
+
+class Overdue(EngineError):
+    """A tool took longer than it may."""
 
 
 def search_path(section: DrakvufSection) -> str:
@@ -118,7 +129,8 @@ class Tools:
         log how it ended.
 
         Raises:
-            EngineError: it takes longer than *seconds*, or *holder* has lost the guest.
+            Overdue: it takes longer than *seconds*.
+            EngineError: *holder* has lost the guest.
         """
         name = called(command)
         begun = time.monotonic()
@@ -136,7 +148,7 @@ class Tools:
                 process.wait()
                 said = readable(end_of(errors))
                 _report(name, None, begun, said)
-                raise EngineError(f"{name} did not end within {seconds:.0f} s{quoted(said)}") from None
+                raise Overdue(f"{name} did not end within {seconds:.0f} s{quoted(said)}") from None
             finally:
                 if process.stdin:
                     process.stdin.close()
@@ -175,9 +187,30 @@ def ending(code: int) -> str:
 
 
 def quoted(errors: tuple[str, ...]) -> str:
-    """The last of a tool's lines, as the end of a sentence."""
-    said = [line for line in errors if line.strip()][-ERROR_LINES:]
+    """The most telling of a tool's lines, as the end of a sentence."""
+    said = telling(errors)[-ERROR_LINES:]
     return f"; it said: {' | '.join(said)}" if said else ""
+
+
+def telling(errors: tuple[str, ...]) -> list[str]:
+    """The lines that say what went wrong: without the frames of tracebacks, and what tells of no trouble.
+
+    Of a Python program that ran another, such as drakrun, the last line is the exception, and what the other
+    complained of stands above the traceback.
+    """
+    lines = [line for line in _without_frames(errors) if line.strip() and not line.startswith(CHAINED)]
+    troubles = [line for line in lines if not _REPORTS.search(line)] or lines
+    return [line for line in troubles[:-1] if CALLED not in line] + troubles[-1:]
+
+
+def _without_frames(errors: tuple[str, ...]) -> Iterator[str]:
+    in_traceback = False
+    for line in errors:
+        if line.startswith("Traceback (most recent call last)"):
+            in_traceback = True
+        elif not in_traceback or (line.strip() and not line.startswith((" ", "\t"))):
+            in_traceback = False
+            yield line
 
 
 def readable(text: str) -> tuple[str, ...]:
