@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -97,6 +97,10 @@ class Priority(enum.StrEnum):
     LOW = "low"
 
 
+StartMethod = Literal["createproc", "shellexec", "runas"]
+"""How Windows starts a sample: CreateProcess, ShellExecute, or ShellExecute's verb runas (administrator)."""
+
+
 class Execution(Word):
     """Whether the sample ran at all (DRAKVUF exit code 4: injection unsuccessful)."""
 
@@ -150,6 +154,12 @@ class Analysis(Value):
     """Seconds that the engine watches."""
     start_command: str | None = None
     """As the task asked; ``%f`` is the path in the guest. None: by extension."""
+    start_method: StartMethod | None = None
+    """As the task asked, like the next two. None: as the engine chooses."""
+    guest_working_directory: str | None = None
+    """None: where the sample lies."""
+    net_enable: bool | None = None
+    """None: as the host's settings say."""
     plugins: tuple[str, ...]
     custom_hooks: ObjectRef | None = None
     is_test: bool = False
@@ -269,6 +279,12 @@ class Outcome(Value):
     """Why the run ended early or the sample did not execute; None where it simply ended."""
     windows_error: int | None = None
     """What Windows answered where it did not start the sample."""
+    start_method: str | None = None
+    """How it was started; None where the engine does not say."""
+    guest_working_directory: str | None = None
+    """Where it was started; None likewise."""
+    net_enable: bool = False
+    """Whether the guest could reach the Internet."""
     boot_id: str | None = None
     """Of the machine while it ran: what was not synced may be lost where that is another now."""
     raw: RawFiles | None = None

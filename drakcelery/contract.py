@@ -27,6 +27,7 @@ from drakcelery.analysis import (
     is_uid,
 )
 from drakcelery.errors import BadTask
+from drakcelery.karton import startup_fields
 from drakcelery.plugins import KNOWN_PLUGINS
 from drakcelery.startup import EXTENSIONS
 
@@ -46,6 +47,9 @@ PAYLOAD_FIELDS = frozenset(
         "timeout",
         "file_name",
         "start_command",
+        "start_method",
+        "guest_working_directory",
+        "net_enable",
         "plugins",
         "custom_hooks",
         "override_uid",
@@ -71,7 +75,9 @@ class Policy:
     """Karton's own bucket: where a resource lies that names none."""
     use_root_uid: bool
     plugins_of: Callable[[str], Sequence[str]]
-    """The plugins of a quality."""
+    """The plugins that a task of a quality may ask for."""
+    default_plugins_of: Callable[[str], Sequence[str]]
+    """Those that run where it does not ask."""
     profile_of: Callable[[Mapping[str, str]], str]
     """The VM profile of a sample that asks for none, by its :data:`~drakcelery.profiles.FACTS`."""
     test_filters: Sequence[Mapping[str, Any]] = ()
@@ -123,6 +129,9 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
         file_name=_file_name(fields),
         timeout=_timeout(fields, policy),
         start_command=_start_command(fields),
+        start_method=startup_fields.start_method(fields.payload),
+        guest_working_directory=startup_fields.guest_working_directory(fields.payload),
+        net_enable=startup_fields.net_enable(fields.payload),
         plugins=_plugins(fields, quality, policy),
         custom_hooks=None if hooks is None else _object(hooks, "custom_hooks", policy),
         is_test=bool(policy.test_filters) and task.matches_filters([dict(f) for f in policy.test_filters]),
@@ -243,10 +252,10 @@ def _start_command(fields: _Fields) -> str | None:
 
 
 def _plugins(fields: _Fields, quality: str, policy: Policy) -> tuple[str, ...]:
-    allowed = tuple(policy.plugins_of(quality))
     wanted = fields.payload("plugins")
     if wanted is None:
-        return _with_codemon(allowed)
+        return _with_codemon(tuple(policy.default_plugins_of(quality)))
+    allowed = tuple(policy.plugins_of(quality))
     if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
         raise _wrong("payload 'plugins'", wanted, "a list of plugin names")
     unknown = [name for name in wanted if name not in KNOWN_PLUGINS]

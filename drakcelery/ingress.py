@@ -87,6 +87,7 @@ def policy_of(settings: Settings) -> Policy:
         default_bucket=settings.s3.bucket,
         use_root_uid=drakrun.use_root_uid,
         plugins_of=settings.plugins_of,
+        default_plugins_of=settings.default_plugins_of,
         profile_of=settings.profile_of,
         test_filters=drakrun.test_filters if drakrun.sample_testing else (),
     )

@@ -4,6 +4,20 @@ from __future__ import annotations
 
 DEFAULT_PLUGINS = (
     "apimon",
+    "clipboardmon",
+    "exmon",
+    "filetracer",
+    "memdump",
+    "procmon",
+    "regmon",
+    "socketmon",
+    "tlsmon",
+)
+"""What runs where no list is set and no task asks for others: the default of DRAKVUF Sandbox v0.19 to v0.21
+(``drakrun/data/config.toml``)."""
+
+OFFERED_PLUGINS = (
+    "apimon",
     "bsodmon",
     "clipboardmon",
     "cpuidmon",
@@ -26,9 +40,9 @@ DEFAULT_PLUGINS = (
     "windowmon",
     "wmimon",
 )
-"""What runs where no list is set: v0.18's default, and socketmon."""
+"""What a task may ask for where no list is set: v0.18's default, and socketmon. All at once are heavy."""
 
-KNOWN_PLUGINS = frozenset(DEFAULT_PLUGINS) | {
+KNOWN_PLUGINS = frozenset(OFFERED_PLUGINS) | {
     "callbackmon",
     "codemon",
     "dkommon",

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from drakcelery import lifesigns, profiles
 from drakcelery.analysis import Name, State
 from drakcelery.lifesigns import Times
-from drakcelery.plugins import DEFAULT_PLUGINS
+from drakcelery.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
 from drakcelery.settings_values import (
     ADDRESS_PATTERN,
     BUCKET_PATTERN,
@@ -394,9 +394,16 @@ class Settings(Section):
         return sentinel_master_of(given.get_secret_value()) if given else None
 
     def plugins_of(self, quality: str) -> tuple[str, ...]:
-        """The plugins of a quality: its own list, else ``_all_``, else the default."""
+        """The plugins that a quality may have: its own list, else ``_all_``, else all that are on offer."""
+        return self._listed(quality, OFFERED_PLUGINS)
+
+    def default_plugins_of(self, quality: str) -> tuple[str, ...]:
+        """The plugins that run where a task names none: the same lists, else the default."""
+        return self._listed(quality, DEFAULT_PLUGINS)
+
+    def _listed(self, quality: str, without: tuple[str, ...]) -> tuple[str, ...]:
         lists = self.drakvuf_plugins
-        return lists.get(quality, lists.get("_all_", DEFAULT_PLUGINS))
+        return lists.get(quality, lists.get("_all_", without))
 
     def profile_of(self, facts: Mapping[str, str]) -> str:
         """The VM profile of a sample that asks for none: by the first rule that matches, else the default."""

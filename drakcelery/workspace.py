@@ -226,4 +226,7 @@ class Workspace:
             timeout=analysis.timeout,
             raw=self.raw,
             hooks=self.hooks if analysis.custom_hooks else None,
+            start_method=analysis.start_method,
+            guest_working_directory=analysis.guest_working_directory,
+            net_enable=analysis.net_enable,
         )

@@ -1,8 +1,15 @@
-"""The ``metadata`` of an analysis: what is in the payload and, beside the artifacts, in ``metadata.json``."""
+"""The ``metadata`` of an analysis: what is in the payload and, beside the artifacts, in ``metadata.json``.
+
+What DRAKVUF Sandbox v0.21 reads of a ``metadata.json`` is in both (``drakrun/analyzer/analysis_metadata.py``
+and ``analysis_options.py``). It wants text for the times, where Karton's consumers have always had numbers:
+so the file has them as ISO 8601, as v0.21 writes them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +19,18 @@ from drakcelery.analysis import Analysis, Outcome
 from drakcelery.artifacts.dumps import DumpsPacked
 
 METADATA = "metadata.json"
+TIMES = ("time_started", "time_finished")
+_VM = re.compile(r"vm-([0-9]{1,3})")
 
 
 def write_metadata(out: Path, metadata: Mapping[str, Any]) -> None:
     """Write :data:`METADATA` into the directory *out*."""
-    (out / METADATA).write_bytes(orjson.dumps(metadata, option=orjson.OPT_INDENT_2))
+    times = {name: _iso(metadata[name]) for name in TIMES if name in metadata}
+    (out / METADATA).write_bytes(orjson.dumps({**metadata, **times}, option=orjson.OPT_INDENT_2))
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat()
 
 
 def build_metadata(
@@ -32,7 +46,7 @@ def build_metadata(
     parse_errors: int,
     log_dropped: int,
 ) -> dict[str, Any]:
-    """The documented keys, those that v0.18.1 added, and ours. Times are int, UNIX time.
+    """The documented keys, those that v0.18.1 added, those of v0.21, and ours. Times are int, UNIX time.
 
     Args:
         sample_sha256: hex; from the sample itself where the task did not say.
@@ -61,4 +75,27 @@ def build_metadata(
         "dumps_dropped": {"count": dumps.dropped_count, "bytes": dumps.dropped_bytes},
         "parse_errors": parse_errors,
         "log_dropped": {"bytes": log_dropped},
+        "id": analysis.uid,
+        "status": "finished",
+        "file": {
+            "name": f"{analysis.file_name}.{analysis.extension}",
+            "type": analysis.magic,
+            "sha256": sample_sha256,
+        },
+        "options": _options(analysis, outcome, start_command),
+        **({"vm_id": int(vm[1])} if (vm := _VM.fullmatch(slot)) else {}),
     }
+
+
+def _options(analysis: Analysis, outcome: Outcome, start_command: str) -> dict[str, Any]:
+    """How it was run, under the names of v0.21's options."""
+    options = {
+        "plugins": list(analysis.plugins),
+        "net_enable": outcome.net_enable,
+        "timeout": analysis.timeout,
+        "start_command": start_command,
+        "start_method": outcome.start_method,
+        "guest_working_directory": outcome.guest_working_directory,
+        "sample_filename": f"{analysis.file_name}.{analysis.extension}",
+    }
+    return {name: value for name, value in options.items() if value is not None}

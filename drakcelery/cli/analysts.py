@@ -18,6 +18,7 @@ from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.estimates import Estimate
+from drakcelery.karton.startup_fields import START_METHODS
 from drakcelery.ledger import Ledger
 from drakcelery.monitoring import tracing
 from drakcelery.notices import Notices
@@ -46,6 +47,23 @@ from drakcelery.records import Record
 )
 @click.option("--start-command", help="Command in the guest; %f is the sample's path.  [default: by type]")
 @click.option(
+    "--start-method",
+    type=click.Choice(START_METHODS),
+    help="How Windows starts it; runas: as administrator. DRAKVUF only.  [default: the engine's choice]",
+)
+@click.option(
+    "--guest-working-directory",
+    "working_directory",
+    metavar="DIR",
+    help="Directory in the guest to start it in. DRAKVUF only.  [default: the sample's]",
+)
+@click.option(
+    "--net-enable/--net-disable",
+    "net_enable",
+    default=None,
+    help="Let the guest reach the Internet, where the host allows it, or not.  [default: as the host]",
+)
+@click.option(
     "--priority",
     type=click.Choice([one.value for one in Priority]),
     default=Priority.NORMAL.value,
@@ -62,6 +80,9 @@ def submit(
     timeout: int | None,
     plugins: Sequence[str],
     start_command: str | None,
+    start_method: str | None,
+    working_directory: str | None,
+    net_enable: bool | None,
     priority: str,
     profile: str | None,
     host: str | None,
@@ -77,6 +98,9 @@ def submit(
         timeout=timeout,
         plugins=plugins,
         start_command=start_command,
+        start_method=start_method,
+        working_directory=working_directory,
+        net_enable=net_enable,
         priority=Priority(priority),
         profile=profile,
         host=host,

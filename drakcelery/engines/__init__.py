@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
 
-from drakcelery.analysis import Outcome, Snapshot
+from drakcelery.analysis import Outcome, Snapshot, StartMethod
 from drakcelery.errors import EngineError, SettingsError
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ class Detonation:
     """Directory for the engine's output; exists."""
     hooks: Path | None
     """Hook list that replaces the engine's own."""
+    start_method: StartMethod | None = None
+    """As the task asked, like the next two; None: as the engine chooses."""
+    guest_working_directory: str | None = None
+    net_enable: bool | None = None
 
     @property
     def log(self) -> Path:

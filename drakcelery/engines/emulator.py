@@ -72,6 +72,7 @@ class Emulator:
             launch.parse(job.start_command, is_dll=is_dll)
         except ValueError as error:
             raise UnsupportedSample(f"Start command: {error}. {_ELSEWHERE}") from None
+        _check_wishes(job)
 
     def prepare(self, job: Detonation) -> Snapshot:
         """Clear the slot; there is no VM to restore. Raises :class:`~drakcelery.errors.EngineError`."""
@@ -145,6 +146,16 @@ class Emulator:
             dump_limit=min(self._dump_limit, self._limits.file_limit),
             dumps_limit=self._dumps_limit,
         )
+
+
+def _check_wishes(job: Detonation) -> None:
+    """Refuse what only Windows itself could do. Raises :class:`UnsupportedSample`."""
+    if job.start_method not in (None, "createproc"):
+        raise UnsupportedSample(f"Start method: {job.start_method} needs a Windows guest. {_ELSEWHERE}")
+    if job.guest_working_directory is not None:
+        raise UnsupportedSample(f"Working directory: an emulated program has none. {_ELSEWHERE}")
+    if job.net_enable:
+        raise UnsupportedSample(f"Network: an emulated guest reaches none. {_ELSEWHERE}")
 
 
 def _take_back(raw: Path) -> None:

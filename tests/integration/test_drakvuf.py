@@ -17,12 +17,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from drakcelery.analysis import Execution, Outcome
+from drakcelery.analysis import Execution, Outcome, StartMethod
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import guest as guest_module
 from drakcelery.engines.drakvuf import run as run_module
 from drakcelery.engines.drakvuf.engine import Drakvuf, create
-from drakcelery.errors import Blame, EngineError, SettingsError
+from drakcelery.errors import Blame, EngineError, SettingsError, UnsupportedSample
 from drakcelery.logs import analysis_log, configure
 from drakcelery.settings import Settings, load
 from tests.waiting import wait_until
@@ -176,6 +176,81 @@ def test_the_analysis_says_how_to_watch(host: XenHost, tmp_path: Path) -> None:
     assert option(words, "--syscall-hooks-list") == [str(tmp_path / "calls.txt")]
     assert (option(words, "--traps-ttl"), option(words, "-t")) == (["7"], [str(TIMEOUT)])
     drakvuf.destroy("vm-1")
+
+
+@pytest.mark.parametrize("method", ["createproc", "shellexec", "runas"])
+def test_the_task_says_how_it_is_started(host: XenHost, tmp_path: Path, method: StartMethod) -> None:
+    """Start method and working directory of a task reach DRAKVUF, in v0.21's own words (H7)."""
+    drakvuf = engine(host, tmp_path)
+    place = "C:\\Users\\Public"
+    job = make_job(tmp_path, start_method=method, guest_working_directory=place)
+    outcome = detonate(drakvuf, job)
+    words = drakvuf_call(host)
+    assert option(words, "-m") == ["createproc" if method == "createproc" else "shellexec"]
+    assert option(words, "-V") == (["runas"] if method == "runas" else [])
+    assert option(words, "-c") == [place]
+    assert option(words, "-e") == [next(iter(host.guests()[0].files))]
+    assert (outcome.start_method, outcome.guest_working_directory) == (method, place)
+    drakvuf.destroy("vm-1")
+
+
+def test_a_command_as_administrator(host: XenHost, tmp_path: Path) -> None:
+    """A start command of its own is split into program and arguments (H7)."""
+    drakvuf = engine(host, tmp_path)
+    job = make_job(tmp_path, start_command="rundll32.exe %f,Start", extension="dll", start_method="runas")
+    detonate(drakvuf, job)
+    words, path = drakvuf_call(host), next(iter(host.guests()[0].files))
+    assert (option(words, "-V"), option(words, "-e")) == (["runas"], ["rundll32.exe"])
+    assert option(words, "-f") == [f"{path},Start"]
+    drakvuf.destroy("vm-1")
+
+
+@pytest.mark.parametrize("version", ["0.19.0", "0.20.0"])
+def test_what_an_older_sandbox_cannot_do(tmp_path: Path, version: str) -> None:
+    """It is refused with a sentence, not done in another way; the working directory all can do (H7)."""
+    with XenHost.create(tmp_path / "xen", version=version) as host:
+        drakvuf = engine(host, tmp_path, drakrun__net_enable=1)
+        with pytest.raises(UnsupportedSample, match=r"runas needs DRAKVUF Sandbox v0\.21"):
+            drakvuf.accept(make_job(tmp_path, start_method="runas"))
+        with pytest.raises(UnsupportedSample, match=r"switch it off for one sample needs .* v0\.21"):
+            drakvuf.accept(make_job(tmp_path, attempt=2, net_enable=False))
+        plain = engine(host, tmp_path)
+        place = "C:\\Users\\Public"
+        job = make_job(tmp_path, attempt=3, start_method="createproc", guest_working_directory=place)
+        outcome = detonate(plain, job)
+        assert option(drakvuf_call(host), "-c") == [place]
+        assert (outcome.start_method, outcome.guest_working_directory) == (None, place)
+        plain.destroy("vm-1")
+
+
+def test_the_network_of_one_task(host: XenHost, tmp_path: Path) -> None:
+    """A task switches it off for itself alone; what the host keeps off the network stays off it (H7)."""
+    drakvuf = engine(host, tmp_path, drakrun__net_enable=1)
+
+    def network(number: int) -> bool:
+        return bool(json.loads((host.run / f"vmnet-{number}.json").read_bytes())["net_enable"])
+
+    off, on = (
+        make_job(tmp_path, slot=slot, net_enable=wish) for slot, wish in (("vm-1", False), ("vm-2", True))
+    )
+    assert (detonate(drakvuf, off).net_enable, network(1)) == (False, False)
+    assert (detonate(drakvuf, on).net_enable, network(2)) == (True, True)
+    for slot in ("vm-1", "vm-2"):
+        drakvuf.destroy(slot)
+    with pytest.raises(UnsupportedSample, match=r"\[drakrun\] net_enable = 0"):
+        engine(host, tmp_path).accept(on)
+
+
+def test_system_calls_as_the_sandbox_has_them(host: XenHost, tmp_path: Path) -> None:
+    """Without a setting the list of /etc/drakrun counts, then the package's; ``all`` means no list (H6)."""
+    lists = {}
+    for attempt, chosen in enumerate(("", "all"), start=1):
+        drakvuf = engine(host, tmp_path, **({"drakrun__syscall_filter": chosen} if chosen else {}))
+        drakvuf.version()
+        detonate(drakvuf, make_job(tmp_path, attempt=attempt))
+        lists[chosen] = option(drakvuf_call(host), "--syscall-hooks-list")
+        drakvuf.destroy("vm-1")
+    assert lists == {"": [str(host.etc / "syscalls.txt")], "all": []}
 
 
 def test_no_plugin_means_none(host: XenHost, tmp_path: Path) -> None:

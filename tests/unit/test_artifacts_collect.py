@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from pathlib import Path
+from datetime import datetime
+from pathlib import Path, PureWindowsPath
+from typing import Literal
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from drakcelery.analysis import (
     Analysis,
@@ -63,13 +66,13 @@ def recorded(raw: Path) -> Path:
     return raw
 
 
-def run(raw: Path, out: Path, ready: Ready = nobody) -> Manifest:
+def run(raw: Path, out: Path, ready: Ready = nobody, *, outcome: Outcome = OUTCOME) -> Manifest:
     """Collect with small caps."""
     return collect(
         raw=raw,
         out=out,
         analysis=ANALYSIS,
-        outcome=OUTCOME,
+        outcome=outcome,
         sample_sha256="9" * 64,
         start_command="C:\\malwar.exe",
         host="host-1",
@@ -106,7 +109,10 @@ def test_the_files_of_the_contract(tmp_path: Path) -> None:
         assert (artifact.size, artifact.sha256) == (len(data), hashlib.sha256(data).hexdigest())
         assert data
     assert manifest.dumps_metadata == ({"filename": "dumps/1000_00000000000000aa", "base_address": "0x1000"},)
-    assert json.loads((out / "metadata.json").read_bytes()) == manifest.metadata
+    assert json.loads((out / "metadata.json").read_bytes()) == manifest.metadata | {
+        "time_started": "2023-11-14T22:13:21+00:00",
+        "time_finished": "2023-11-14T22:14:21+00:00",
+    }
     assert manifest.metadata == {
         "sample_sha256": "9" * 64,
         "magic_output": "PE32 executable",
@@ -127,7 +133,74 @@ def test_the_files_of_the_contract(tmp_path: Path) -> None:
         "dumps_dropped": {"count": 1, "bytes": 101},
         "parse_errors": 2,
         "log_dropped": {"bytes": 0},
+        "id": "uid-1",
+        "status": "finished",
+        "file": {"name": "malwar.exe", "type": "PE32 executable", "sha256": "9" * 64},
+        "options": {
+            "plugins": ["procmon", "tlsmon"],
+            "net_enable": False,
+            "timeout": 60,
+            "start_command": "C:\\malwar.exe",
+            "sample_filename": "malwar.exe",
+        },
+        "vm_id": 1,
     }
+
+
+class FileOf21(BaseModel):
+    """``FileMetadata`` of DRAKVUF Sandbox v0.21, field by field."""
+
+    name: str
+    type: str
+    sha256: str
+
+
+class OptionsOf21(BaseModel):
+    """The fields of its ``AnalysisOptions`` that we write, and those that have to be there."""
+
+    sample_filename: str | None = None
+    guest_working_directory: PureWindowsPath | None = None
+    start_command: list[str] | str | None = None
+    start_method: Literal["createproc", "shellexec", "runas"] | None = None
+    plugins: list[str]
+    timeout: int | None = None
+    net_enable: bool
+
+
+class MetadataOf21(BaseModel):
+    """Its ``AnalysisMetadata``: as what its web application and ``postprocess`` read ``metadata.json``."""
+
+    model_config = ConfigDict(extra="allow")
+    id: str
+    options: OptionsOf21
+    time_started: str | None = None
+    time_finished: str | None = None
+    time_execution_started: str | None = None
+    status: str | None = None
+    substatus: str | None = None
+    vm_id: int | None = None
+    file: FileOf21 | None = None
+
+
+def test_drakvuf_sandbox_reads_our_metadata(tmp_path: Path) -> None:
+    """v0.21 opens what we publish: its own fields are there, each of the type that it demands (H7)."""
+    outcome = OUTCOME.model_copy(
+        update={"start_method": "runas", "guest_working_directory": "C:\\Users\\Public", "net_enable": True}
+    )
+    run(recorded(tmp_path / "raw"), tmp_path / "out", outcome=outcome)
+    read = MetadataOf21.model_validate_json((tmp_path / "out" / "metadata.json").read_bytes())
+    assert (read.id, read.status, read.vm_id) == ("uid-1", "finished", 1)
+    assert read.options == OptionsOf21(
+        sample_filename="malwar.exe",
+        guest_working_directory=PureWindowsPath("C:\\Users\\Public"),
+        start_command="C:\\malwar.exe",
+        start_method="runas",
+        plugins=["procmon", "tlsmon"],
+        timeout=60,
+        net_enable=True,
+    )
+    assert read.file == FileOf21(name="malwar.exe", type="PE32 executable", sha256="9" * 64)
+    assert datetime.fromisoformat(str(read.time_started)).timestamp() == OUTCOME.started
 
 
 def test_nothing_recorded_still_gives_dumps_zip(tmp_path: Path) -> None:

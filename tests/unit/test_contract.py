@@ -16,7 +16,7 @@ from drakcelery import contract
 from drakcelery.analysis import Artifact, Manifest, Priority, is_uid
 from drakcelery.contract import Policy, SampleFacts
 from drakcelery.errors import BadTask
-from drakcelery.plugins import DEFAULT_PLUGINS
+from drakcelery.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
 
 FACTS = SampleFacts(size=1234, magic="PE32+ executable (console) x86-64, for MS Windows")
 SHA256 = "ab" * 32
@@ -30,7 +30,8 @@ def policy(**changes: Any) -> Policy:
         "max_sample_size": 10_000,
         "default_bucket": "karton",
         "use_root_uid": False,
-        "plugins_of": lambda quality: ("apimon", "memdump") if quality == "low" else DEFAULT_PLUGINS,
+        "plugins_of": lambda quality: ("apimon", "memdump") if quality == "low" else OFFERED_PLUGINS,
+        "default_plugins_of": lambda quality: ("apimon", "memdump") if quality == "low" else DEFAULT_PLUGINS,
         "profile_of": lambda facts: "win7-x86" if facts["platform"] == "win32" else "default",
     }
     return Policy(**{**values, **changes})
@@ -58,6 +59,7 @@ def test_defaults() -> None:
     assert analysis.root_uid == task.root_uid
     assert (analysis.extension, analysis.quality, analysis.file_name) == ("exe", "high", "malwar")
     assert (analysis.timeout, analysis.start_command) == (600, None)
+    assert (analysis.start_method, analysis.guest_working_directory, analysis.net_enable) == (None,) * 3
     assert analysis.plugins == DEFAULT_PLUGINS
     assert analysis.sample.key == "c0ffee"
     assert analysis.sample.bucket == "karton"
@@ -73,6 +75,9 @@ def test_every_field_is_honoured() -> None:
             "timeout": 42,
             "file_name": "invoice-1.0",
             "start_command": "%f /quiet",
+            "start_method": "runas",
+            "guest_working_directory": "C:\\Program Files (x86)\\a b",
+            "net_enable": False,
             "plugins": ["memdump", "syscalls"],
             "custom_hooks": hooks,
             "override_uid": "my-uid",
@@ -87,6 +92,8 @@ def test_every_field_is_honoured() -> None:
     assert analysis.timeout == 42
     assert analysis.file_name == "invoice-1.0"
     assert analysis.start_command == "%f /quiet"
+    assert (analysis.start_method, analysis.net_enable) == ("runas", False)
+    assert analysis.guest_working_directory == "C:\\Program Files (x86)\\a b"
     assert analysis.plugins == ("memdump",)
     assert analysis.custom_hooks is not None
     assert analysis.custom_hooks.key == "hooks-key"
@@ -113,9 +120,16 @@ def test_dll_by_magic() -> None:
     assert contract.read_task(sample_task(extension="exe"), facts, policy()).extension == "dll"
 
 
+def test_a_task_may_ask_for_what_does_not_run_by_default() -> None:
+    """Without a list of its own a quality runs v0.21's plugins, and may have those that are on offer (H6)."""
+    assert "syscalls" not in contract.read_task(sample_task(), FACTS, policy()).plugins
+    asked = sample_task({"plugins": ["syscalls", "procmon"]})
+    assert contract.read_task(asked, FACTS, policy()).plugins == ("procmon", "syscalls")
+
+
 def test_ipt_brings_codemon() -> None:
     """The plugin ipt needs codemon, which is added."""
-    chosen = contract.read_task(sample_task(), FACTS, policy(plugins_of=lambda _: ("ipt", "apimon")))
+    chosen = contract.read_task(sample_task(), FACTS, policy(default_plugins_of=lambda _: ("ipt", "apimon")))
     assert chosen.plugins == ("ipt", "apimon", "codemon")
 
 
@@ -142,6 +156,15 @@ def test_test_samples() -> None:
         ({"file_name": 5}, {}, ["file_name", "5"]),
         ({"start_command": "a\nb"}, {}, ["start_command", "printable"]),
         ({"start_command": ["%f"]}, {}, ["start_command"]),
+        ({"start_method": "sudo"}, {}, ["start_method", "'sudo'", "createproc, shellexec, runas"]),
+        ({"start_method": ["runas"]}, {}, ["start_method"]),
+        ({"guest_working_directory": "%TEMP%"}, {}, ["guest_working_directory", "without variables"]),
+        ({"guest_working_directory": "C:/x"}, {}, ["guest_working_directory"]),
+        ({"guest_working_directory": 'C:\\x" -x "'}, {}, ["guest_working_directory"]),
+        ({"guest_working_directory": "C:\\x\n"}, {}, ["guest_working_directory"]),
+        ({"guest_working_directory": "C:\\" + "x" * 258}, {}, ["guest_working_directory", "at most 260"]),
+        ({"net_enable": 1}, {}, ["net_enable", "true or false"]),
+        ({"net_enable": "false"}, {}, ["net_enable", "'false'"]),
         ({"plugins": "apimon"}, {}, ["plugins", "list"]),
         ({"plugins": ["apimon", "nonsense"]}, {}, ["plugins", "'nonsense'", "no DRAKVUF plugin"]),
         ({"plugins": ["procmon"]}, {"quality": "low"}, ["procmon", "quality 'low'"]),

@@ -441,10 +441,10 @@ def test_the_guests_network_is_compared(
     (tmp_path / "vmnet-3.json").write_text(json.dumps(NETWORK))
     wanted, guest = DrakrunSection.model_validate(asked), guest_of(tmp_path)
     if message is None:
-        guest.check_network(wanted)
+        guest.check_network(wanted, net_enable=wanted.net_enable)
         return
     with pytest.raises(EngineError, match=message):
-        guest.check_network(wanted)
+        guest.check_network(wanted, net_enable=wanted.net_enable)
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", '{"net_enable": true}'])
@@ -453,7 +453,7 @@ def test_a_network_that_cannot_be_told_is_refused(tmp_path: Path, text: str | No
     if text is not None:
         (tmp_path / "vmnet-3.json").write_text(text)
     with pytest.raises(EngineError, match="cannot tell which network vm-3 got"):
-        guest_of(tmp_path).check_network(DrakrunSection())
+        guest_of(tmp_path).check_network(DrakrunSection(), net_enable=False)
 
 
 # The engine's slots

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]  # comes with Speakeasy, without types
 import pefile
@@ -128,6 +129,23 @@ def test_a_start_command_that_cannot_be_kept_is_refused(engine: Emulator, name: 
     with pytest.raises(UnsupportedSample, match="Start command: the emulator starts") as caught:
         engine.accept(job(SAMPLES / name, command=command))
     assert repr(command) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"start_method": "runas"}, "Start method: runas needs a Windows guest"),
+        ({"start_method": "shellexec"}, "Start method: shellexec"),
+        ({"guest_working_directory": "C:\\Users"}, "Working directory"),
+        ({"net_enable": True}, "Network"),
+    ],
+)
+def test_what_needs_a_windows_guest_is_refused(engine: Emulator, wish: dict[str, Any], says: str) -> None:
+    """A wish that only DRAKVUF can grant is refused with a sentence, never left out (H7, I8)."""
+    plain = job(SAMPLES / "behaviour.exe")
+    with pytest.raises(UnsupportedSample, match=says):
+        engine.accept(dataclasses.replace(plain, **wish))
+    engine.accept(dataclasses.replace(plain, start_method="createproc", net_enable=False))
 
 
 def test_the_sample_is_not_kept_open(engine: Emulator, tmp_path: Path) -> None:

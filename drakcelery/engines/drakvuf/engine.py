@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import shutil
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from drakcelery.analysis import Execution, Outcome, Snapshot
+from drakcelery.analysis import Execution, Outcome, Snapshot, StartMethod
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import commands, snapshot
 from drakcelery.engines.drakvuf.cell import Cell, Held
@@ -24,7 +24,7 @@ from drakcelery.engines.drakvuf.verdict import End, judge, windows_error
 from drakcelery.errors import EngineError, SettingsError, UnsupportedSample
 
 if TYPE_CHECKING:
-    from drakcelery.settings import Settings
+    from drakcelery.settings import DrakrunSection, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -46,12 +46,7 @@ class Drakvuf:
         self._state = settings.drakcelery.state_dir / "engine"
         drakrun = settings.drakrun
         self._tools = Tools(
-            path=search_path(self._section),
-            environment=commands.network_environment(
-                net_enable=drakrun.net_enable,
-                out_interface=drakrun.out_interface,
-                dns_server=drakrun.dns_server,
-            ),
+            path=search_path(self._section), environment=_network(drakrun, net_enable=drakrun.net_enable)
         )
         self._installation = Installation(settings, self._tools)
         self._network = Network(
@@ -84,23 +79,46 @@ class Drakvuf:
         return self._network.look() if look else self._network.obstacle()
 
     def accept(self, job: Detonation) -> None:
-        """Refuse a start command that cannot be passed on. Raises :class:`UnsupportedSample`."""
+        """Refuse what cannot be passed on to this host's DRAKVUF Sandbox.
+
+        Raises:
+            UnsupportedSample: a sentence that says what it cannot do.
+            EngineError: the tools do not answer.
+        """
         if not job.start_command.isprintable():
             raise UnsupportedSample("Start command: there are characters in it that are not printable.")
+        if job.start_method is None and job.net_enable is None:
+            return
+        abilities, drakrun = self._installation.abilities, self._settings.drakrun
+        if not abilities.can_start(job.start_method):
+            raise UnsupportedSample(
+                f"Start method: {job.start_method} needs DRAKVUF Sandbox v0.21 or newer and a DRAKVUF that "
+                f"knows verbs (-V); this host has DRAKVUF {abilities.drakvuf}"
+            )
+        if job.net_enable and not drakrun.net_enable:
+            raise UnsupportedSample(
+                "Network: net_enable is asked for, and [drakrun] net_enable = 0 keeps this host's guests off "
+                "the Internet"
+            )
+        if job.net_enable is False and drakrun.net_enable and not abilities.is_told:
+            raise UnsupportedSample(
+                "Network: to switch it off for one sample needs DRAKVUF Sandbox v0.21 or newer"
+            )
 
     def prepare(self, job: Detonation) -> Snapshot:
         """Restore the slot's VM and make it ready. Raises :class:`~drakcelery.errors.EngineError`."""
-        guest, holder = self._guest(job.slot), str(job.raw)
+        net_enable = self._net_enable(job)
+        guest, holder = self._guest(job.slot, net_enable=net_enable), str(job.raw)
         volumes = snapshot.directory(self._section.etc_dir, self._section.lib_dir)
         restored = snapshot.identify(volumes, self._state / "snapshot.json")
         guest.cell.take(
             Held(holder=holder, snapshot_version=restored.version, snapshot_sha256=restored.sha256)
         )
         guest.restore(holder)
-        guest.check_network(self._settings.drakrun)
+        guest.check_network(self._settings.drakrun, net_enable=net_enable)
         if self._section.post_restore:
             script = self._installation.post_restore
-            guest.make_ready(holder, script, net_enable=self._settings.drakrun.net_enable)
+            guest.make_ready(holder, script, net_enable=net_enable)
         return restored
 
     def run(self, job: Detonation) -> Outcome:
@@ -135,6 +153,9 @@ class Drakvuf:
             finished=int(time.time()),
             execution=execution,
             start_command=start_command,
+            start_method=self._start_method(job),
+            guest_working_directory=job.guest_working_directory or commands.directory_of(path),
+            net_enable=self._net_enable(job),
             reason="; ".join(filter(None, reasons)) or None,
             windows_error=windows_error(ended.injection) if execution is Execution.NOT_EXECUTED else None,
         )
@@ -150,23 +171,35 @@ class Drakvuf:
         if commands.vm_id(slot) is not None:
             self._guest(slot).destroy()
 
-    def _guest(self, slot: str) -> Guest:
+    def _net_enable(self, job: Detonation) -> bool:
+        """Whether the guest reaches the Internet; a task can only switch it off."""
+        return self._settings.drakrun.net_enable and job.net_enable is not False
+
+    def _start_method(self, job: Detonation) -> StartMethod | None:
+        """How the sample is started; None where this drakrun cannot be told."""
+        chosen = self._installation.abilities.method
+        if chosen is None or job.start_method is not None:
+            return None if chosen is None else job.start_method
+        return chosen if commands.is_plain(job.start_command, job.extension) else "createproc"
+
+    def _guest(self, slot: str, *, net_enable: bool | None = None) -> Guest:
+        """The guest of *slot*; *net_enable*: what it is restored with."""
         number = commands.vm_id(slot)
         if number is None:
             raise EngineError(f"slot {slot}: the engine drakvuf has the slots vm-1, vm-2, …")
         cell = Cell(self._state / slot, lock_limit=DESTROY_SECONDS)
-        return Guest(
-            number=number, cell=cell, tools=self._tools, section=self._section, network=self._network
-        )
+        tools = self._tools
+        if net_enable is not None:
+            environment = _network(self._settings.drakrun, net_enable=net_enable)
+            tools = dataclasses.replace(tools, environment=environment)
+        return Guest(number=number, cell=cell, tools=tools, section=self._section, network=self._network)
 
     def _drakvuf_command(
         self, guest: Guest, holder: str, job: Detonation, path: str, start_command: str
     ) -> commands.Command:
-        method = self._installation.abilities.method
-        directory = commands.directory_of(path)
-        if method and not commands.is_plain(job.start_command, job.extension):
-            method = "createproc"
-        if method == "shellexec":
+        method = self._start_method(job)
+        directory = job.guest_working_directory or commands.directory_of(path)
+        if method not in (None, "createproc") and job.start_command.strip() == "%f":
             start_command = f'"{path}"'  # it is split into program and arguments, at its blanks
         base = guest.base_command_line(
             holder, start_command, method=method, directory=directory if method else None
@@ -178,7 +211,7 @@ class Drakvuf:
             dumps=job.dumps,
             traces=traces(job),
             hooks=job.hooks or self._installation.hooks,
-            syscalls=Path(drakrun.syscall_filter) if drakrun.syscall_filter else None,
+            syscalls=self._installation.syscalls,
             traps_ttl=drakrun.anti_hammering_threshold,
         )
         command = commands.drakvuf(self._section.drakvuf, base, watch, directory=directory)
@@ -211,6 +244,12 @@ class Drakvuf:
         if self._settings.drakrun.attach_apiscout_profile:
             profile = self._installation.apiscout_profile
             shutil.copyfile(profile, job.raw / profile.name)
+
+
+def _network(drakrun: DrakrunSection, *, net_enable: bool) -> dict[str, str]:
+    return commands.network_environment(
+        net_enable=net_enable, out_interface=drakrun.out_interface, dns_server=drakrun.dns_server
+    )
 
 
 def create(settings: Settings) -> Drakvuf:

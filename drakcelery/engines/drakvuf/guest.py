@@ -88,8 +88,8 @@ class Guest:
             self.cell.check(holder)  # whoever ended the guest took its rules away
             raise
 
-    def check_network(self, drakrun: DrakrunSection) -> None:
-        """Compare the network that the guest got with the one that the settings ask for.
+    def check_network(self, drakrun: DrakrunSection, *, net_enable: bool) -> None:
+        """Compare the network that the guest got with the one that the settings and the task ask for.
 
         A sample must not reach the Internet because two files disagree.
 
@@ -104,8 +104,8 @@ class Guest:
                 f"{self._noted_network}: cannot tell which network {self.name} got: {error}"
             ) from None
         dns = got["gateway_address"] if drakrun.dns_server == "use-gateway-address" else drakrun.dns_server
-        wanted: dict[str, object] = {"net_enable": drakrun.net_enable}
-        if drakrun.net_enable:
+        wanted: dict[str, object] = {"net_enable": net_enable}
+        if net_enable:
             wanted |= {"dns_server": dns}
             wanted |= {"out_interface": drakrun.out_interface} if drakrun.out_interface else {}
         for key, value in wanted.items():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drakcelery.analysis import StartMethod
 from drakcelery.engines.drakvuf import commands, snapshot
 from drakcelery.engines.drakvuf.tools import Finished, Tools
 from drakcelery.errors import EngineError, SettingsError
@@ -21,6 +22,9 @@ ASK_SECONDS = 60.0
 
 APISCOUT = Path("apiscout_profile") / "static_apiscout_profile.json"
 """Below ``lib_dir``; v0.18 made it, later ones do not."""
+
+EVERY_SYSCALL = "all"
+"""As ``[drakrun] syscall_filter``: no list."""
 
 OF_THE_KERNEL = frozenset({"kernel.json", "runtime.json"})
 """What is in ``lib_dir/profiles`` beside the profiles of DLLs."""
@@ -52,10 +56,19 @@ class Abilities:
 
     drakvuf: str
     """Version."""
-    method: str | None
+    method: StartMethod | None
     """How a plain program is started; None: this drakrun cannot be told (before v0.21)."""
     keeps_apart: bool
     """Whether this drakrun keeps guests from each other, and forgets their connections (v0.21)."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether this drakrun is told the start method, and by its environment the network."""
+        return self.method is not None
+
+    def can_start(self, method: StartMethod | None) -> bool:
+        """Whether a sample can be started by *method*."""
+        return method in (None, "createproc") or self.method == "shellexec"
 
 
 class Installation:
@@ -77,7 +90,7 @@ class Installation:
         if options.code != 0:
             raise options.trouble("DRAKVUF Sandbox does not answer (v0.19 to v0.21 are supported)")
         # v0.21 chooses so too: ShellExecute, where DRAKVUF can, elevates a program that asks for it
-        method = "shellexec" if "-V <shellexec verb>" in usage.said else "createproc"
+        method: StartMethod = "shellexec" if "-V <shellexec verb>" in usage.said else "createproc"
         newest = "--method" in options.output
         return Abilities(drakvuf=version, method=method if newest else None, keeps_apart=newest)
 
@@ -133,10 +146,9 @@ class Installation:
         if self._section.post_restore and self.post_restore is None:
             path = self._section.etc_dir / "vm-post-restore.ps1"
             raise SettingsError(f"[drakvuf] post_restore: {path}: put one there, or set post_restore = 0")
-        if self._settings.drakrun.syscall_filter:
-            _must_be_file(
-                "[drakrun] syscall_filter", Path(self._settings.drakrun.syscall_filter), "expected a list"
-            )
+        chosen = self._settings.drakrun.syscall_filter
+        if chosen and chosen != EVERY_SYSCALL:
+            _must_be_file("[drakrun] syscall_filter", Path(chosen), "expected a list")
 
     def _check_xen(self) -> None:
         try:
@@ -169,6 +181,14 @@ class Installation:
     def hooks(self) -> Path | None:
         """The hook list of this host, else the one that DRAKVUF Sandbox comes with."""
         return self._configured("hooks.txt")
+
+    @property
+    def syscalls(self) -> Path | None:
+        """The system calls that the plugin syscalls reports, likewise; None: all of them."""
+        chosen = self._settings.drakrun.syscall_filter
+        if chosen == EVERY_SYSCALL:
+            return None
+        return Path(chosen) if chosen else self._configured("syscalls.txt")
 
     @property
     def post_restore(self) -> Path | None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from drakcelery import settings_sections
-from drakcelery.plugins import DEFAULT_PLUGINS, KNOWN_PLUGINS
+from drakcelery.plugins import DEFAULT_PLUGINS, KNOWN_PLUGINS, OFFERED_PLUGINS
 from drakcelery.settings import RedisSection, load
 from tests.unit.settings.reading import read
 
@@ -44,17 +44,21 @@ def test_setting_without_effect_is_said(tmp_path: Path, engine: str, key: str, v
 
 
 def test_plugins_by_quality(tmp_path: Path) -> None:
-    """A quality has its own list, else _all_, else the default; a blank list runs no plugin, as in v0.18."""
-    assert load(environment={}).plugins_of("high") == DEFAULT_PLUGINS
+    """A quality has its own list, else _all_, else v0.21's (H6); a blank list runs no plugin, as in v0.18."""
+    defaults = load(environment={})
+    assert defaults.plugins_of("high") == OFFERED_PLUGINS
+    assert defaults.default_plugins_of("high") == DEFAULT_PLUGINS
     settings = read(tmp_path, "[drakvuf_plugins]\n_all_=procmon,apimon,procmon\nlow=\n")
-    assert settings.plugins_of("high") == ("procmon", "apimon")
+    assert settings.plugins_of("high") == settings.default_plugins_of("high") == ("procmon", "apimon")
     assert settings.plugins_of("low") == ()
-    assert read(tmp_path, "[drakvuf_plugins]\nlow=apimon\n").plugins_of("high") == DEFAULT_PLUGINS
+    other = read(tmp_path, "[drakvuf_plugins]\nlow=apimon\n")
+    assert other.plugins_of("high") == OFFERED_PLUGINS
+    assert other.default_plugins_of("high") == DEFAULT_PLUGINS
 
 
 def test_default_plugins_are_known() -> None:
     """What runs by default may also be named in a setting."""
-    assert set(DEFAULT_PLUGINS) <= KNOWN_PLUGINS
+    assert set(DEFAULT_PLUGINS) <= set(OFFERED_PLUGINS) <= KNOWN_PLUGINS
     assert list(DEFAULT_PLUGINS) == sorted(set(DEFAULT_PLUGINS))
 
 

@@ -1,0 +1,67 @@
+"""How a task wants its sample started: what DRAKVUF Sandbox v0.21 offers, under the names of its options.
+
+Facts: ``drakrun/analyzer/analysis_options.py`` and ``drakrun/analyzer/startup_command.py`` of v0.21.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import get_args
+
+from drakcelery.analysis import StartMethod
+from drakcelery.errors import BadTask
+
+START_METHODS: tuple[StartMethod, ...] = get_args(StartMethod)
+LONGEST_DIRECTORY = 260
+"""``MAX_PATH``: CreateProcess takes no longer one as the current directory."""
+_DIRECTORY = re.compile(r"[A-Za-z]:\\[^<>:\"|?*%]*")
+
+Get = Callable[[str], object]
+"""A field of the payload by its name; None where the task has none."""
+
+
+def start_method(get: Get) -> StartMethod | None:
+    """How Windows is to start the sample. Raises :class:`BadTask`."""
+    wanted = get("start_method")
+    if wanted is None:
+        return None
+    for method in START_METHODS:
+        if wanted == method:
+            return method
+    raise _wrong("start_method", wanted, f"one of {', '.join(START_METHODS)}")
+
+
+def guest_working_directory(get: Get) -> str | None:
+    """The directory in the guest that it is started in. Raises :class:`BadTask`.
+
+    A variable such as ``%TEMP%`` is refused: nobody would expand it.
+    """
+    wanted = get("guest_working_directory")
+    if wanted is None:
+        return None
+    if (
+        not isinstance(wanted, str)
+        or len(wanted) > LONGEST_DIRECTORY
+        or not wanted.isprintable()
+        or not _DIRECTORY.fullmatch(wanted)
+    ):
+        raise _wrong(
+            "guest_working_directory",
+            wanted,
+            rf"one such as 'C:\Users\Public', without variables, at most {LONGEST_DIRECTORY} characters",
+        )
+    return wanted
+
+
+def net_enable(get: Get) -> bool | None:
+    """Whether the guest may reach the Internet. Raises :class:`BadTask`."""
+    wanted = get("net_enable")
+    if wanted is None or isinstance(wanted, bool):
+        return wanted
+    raise _wrong("net_enable", wanted, "true or false")
+
+
+def _wrong(name: str, value: object, expected: str) -> BadTask:
+    shown = repr(value)
+    return BadTask(f"payload '{name}' is {shown[:80]}{'…' if len(shown) > 80 else ''}; expected {expected}")
