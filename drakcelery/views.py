@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from drakcelery.analysis import State
+from drakcelery.analysis import Analysis, State
 from drakcelery.estimates import Estimate, Range
 from drakcelery.karton.text import SHOWN, clean
 from drakcelery.ledger.quarantine import Entry
@@ -186,6 +186,8 @@ def record_view(
         table.add_row("sha256", safe(ours.sample.sha256 or "-"))
         table.add_row("magic", safe(ours.magic))
         table.add_row("runs as", safe(f"{ours.file_name}.{ours.extension} for at most {ours.timeout} s"))
+        if wishes := _wishes(ours):
+            table.add_row("asked for", safe("; ".join(wishes)))
         table.add_row("priority", ours.priority.value)
         table.add_row("plugins", safe(", ".join(ours.plugins)) or "none")
     table.add_row("attempts", str(record.attempts))
@@ -206,6 +208,18 @@ def record_view(
     if record.analysis_task_uid:
         table.add_row("published as", safe(record.analysis_task_uid))
     return table
+
+
+def _wishes(analysis: Analysis) -> list[str]:
+    """How the task wants it run, where it says so."""
+    network = {True: "a guest that reaches the Internet", False: "a guest off the Internet", None: None}
+    wishes = (
+        analysis.start_command and f"command {analysis.start_command}",
+        analysis.start_method and f"start method {analysis.start_method}",
+        analysis.guest_working_directory and f"working directory {analysis.guest_working_directory}",
+        network[analysis.net_enable],
+    )
+    return [wish for wish in wishes if wish]
 
 
 def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Table:

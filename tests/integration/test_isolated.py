@@ -161,6 +161,9 @@ def test_a_record_may_say_anything(type_in: TypeIn, redis_client: redis.Redis) -
     odd = analysis().model_copy(
         update={
             "root_uid": f"r{ODD}",
+            "start_command": f"c{ODD}",
+            "start_method": "runas",
+            "net_enable": False,
             "magic": f"m{ODD}",
             "file_name": f"f{ODD}",
             "plugins": (f"p{ODD}",),
@@ -184,8 +187,9 @@ def test_a_record_may_say_anything(type_in: TypeIn, redis_client: redis.Redis) -
     for shown in (type_in("status"), type_in("status", odd.uid)):
         assert not set(shown) & set("\x1b\x9b\u202e")
         assert "[/x][bold]" in shown
-    for letter in "rmfpnsh":
+    for letter in "rcmfpnsh":
         assert f"{letter}[/x][bold]" in shown
+    assert "start method runas; a guest off the Internet" in " ".join(shown.split())
     refused = {"state": "FAILED", "refusal": ODD, "analysis_task_uid": ODD}
     redis_client.hset(key, mapping=refused)  # type: ignore[arg-type] # the stubs' invariance
     shown = type_in("status", odd.uid)
