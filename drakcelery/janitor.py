@@ -112,6 +112,7 @@ class Janitor(threading.Thread):
             now = time.monotonic()
             try:
                 self._clean()
+                self._site.snapshots.look()
                 if now - looked >= LOOK_SECONDS:
                     self._look_after()
                     looked = now
@@ -248,5 +249,7 @@ def host_status(site: Site) -> HostStatus:
         ),
         draining=any(closure.slot is None for closure in site.slots.closed()),
         halted=halted,
+        snapshot=site.snapshots.current,
+        snapshot_changed=site.snapshots.has_changed,
         io_alive=site.readiness.io_alive,
     )

@@ -52,6 +52,31 @@ class ProfileOverview(Value):
     """UNIX time at which a host with it was last heard of, by Redis' clock."""
 
 
+def snapshots(hosts: Iterable[HostStatus]) -> dict[str, dict[str, list[str]]]:
+    """For each profile: what its hosts restore its VMs from, and which hosts. More than one is a drift."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for status in hosts:
+        for profile in sorted({slot.profile for slot in status.slots}):
+            if status.snapshot is not None:
+                found.setdefault(profile, {}).setdefault(status.snapshot, []).append(status.host)
+    return found
+
+
+def drift(hosts: Iterable[HostStatus]) -> list[str]:
+    """What is wrong with the snapshots of the fleet, as sentences without their full stops."""
+    hosts = list(hosts)
+    said = [
+        f"the snapshot of {status.host} has changed since its vm worker started"
+        for status in hosts
+        if status.snapshot_changed
+    ]
+    for profile, marks in sorted(snapshots(hosts).items()):
+        if len(marks) > 1:
+            groups = "; ".join(f"{mark} on {', '.join(names)}" for mark, names in sorted(marks.items()))
+            said.append(f"{len(marks)} snapshots go by the name of the profile {profile}: {groups}")
+    return said
+
+
 def host_overviews(
     hosts: Iterable[HostStatus], places: Mapping[Place, float], lines: Iterable[Line]
 ) -> list[HostOverview]:

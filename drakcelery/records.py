@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
-from drakcelery.analysis import Analysis, Failure, Name, Place, Stage, State, Value
+from drakcelery.analysis import Analysis, Failure, Name, Place, Stage, State, Text, Value
 
 STAGES = tuple(Stage)
 _GIVEN = ("uid", "task_uid", "root_uid")
@@ -132,6 +132,10 @@ class SlotStatus(Value):
     """UNIX time of the last change; while something holds a closed slot, since when that does."""
     closed_by: str | None = None
     """The operator who keeps it out of use."""
+    score: float | None = None
+    """How well it is, from 0 to 1 (:mod:`drakcelery.host.health`); None where its host does not say so."""
+    reasons: tuple[Text, ...] = ()
+    """Why that is not 1, as can be said after the name of the slot."""
 
 
 class Halt(enum.StrEnum):
@@ -178,6 +182,10 @@ class HostStatus(Value):
     """Whether an operator has drained the whole host."""
     halted: str | None = None
     """Why it takes nothing now, whatever its slots say: a :class:`Halt`; None where it takes samples."""
+    snapshot: str | None = None
+    """What tells the snapshot of its VMs from that of another host; None where that is not known."""
+    snapshot_changed: bool = False
+    """Whether it is another one than when its vm worker started."""
     io_alive: bool | None = None
     """Whether its io worker shows life in Redis; None where one of the two has an older version."""
 

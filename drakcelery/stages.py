@@ -43,6 +43,7 @@ from drakcelery.faults import reach
 from drakcelery.headstart import clear, head_start, left
 from drakcelery.host import safe_files
 from drakcelery.host import state_dir as directories
+from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
@@ -85,6 +86,11 @@ class Site:
     def readiness(self) -> Readiness:
         """Whether this host takes samples at all, for its vm worker."""
         return Readiness(self.settings.drakcelery, obstacle=self.engine.obstacle)
+
+    @functools.cached_property
+    def snapshots(self) -> SnapshotWatch:
+        """Whether the snapshot of this host's VMs is still the same, for its vm worker."""
+        return SnapshotWatch(self.engine.snapshot_id)
 
     def workspace(self, step: Step) -> Workspace:
         """Where the attempt's files are on this host."""

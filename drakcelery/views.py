@@ -16,6 +16,7 @@ from rich.text import Text
 
 from drakcelery.analysis import Analysis, State
 from drakcelery.estimates import Estimate, Range
+from drakcelery.host.health import UNWELL
 from drakcelery.karton.text import SHOWN, clean
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.notices import Dead, NoticeCounts
@@ -226,7 +227,7 @@ def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Tab
     """A line for each slot of each host that is alive."""
     now = time.time() if now is None else now
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("HOST", "SLOT", "PROFILE", "STATE", "SINCE", "ANALYSIS", "ENGINE"):
+    for column in ("HOST", "SLOT", "PROFILE", "STATE", "SINCE", "SCORE", "ANALYSIS", "ENGINE"):
         table.add_column(column)
     for host in hosts:
         for slot in host.slots:
@@ -236,6 +237,7 @@ def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Tab
                 safe(slot.profile),
                 slot_text(slot, host.halted),
                 duration(now - slot.since),
+                score_text(slot),
                 safe(slot.uid or "-"),
                 safe(host.engine),
             )
@@ -248,6 +250,16 @@ def slot_text(slot: SlotStatus, halted: str | None = None) -> Text:
     if halted and slot.state == "halted":
         by = f": {clean(halted_words(halted), 60)}"
     return Text(f"{clean(slot.state, 40)}{by}", style=_SLOT_STYLES.get(slot.state, "cyan"))
+
+
+def score_text(slot: SlotStatus) -> Text:
+    """How well a slot is, and why it is not well."""
+    if slot.score is None:
+        return Text("-")
+    if not slot.reasons:
+        return Text(f"{slot.score:.2f}")
+    style = "red" if slot.score <= UNWELL else "yellow"
+    return Text(f"{slot.score:.2f}: {clean('; '.join(slot.reasons), 200)}", style=style)
 
 
 def _presence(online: bool, seen: float, now: float) -> Text:

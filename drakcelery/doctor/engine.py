@@ -10,6 +10,8 @@ from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warni
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
 from drakcelery.engines import Detonation, confinement, create
+from drakcelery.fleet import Fleet
+from drakcelery.overview import drift
 from drakcelery.settings import Settings
 
 TRIAL_SECONDS = 10
@@ -96,6 +98,18 @@ def _replay(subject: Subject) -> Verdict:
     return ok(f"{run_dir} has {', '.join(there)}")
 
 
+def _snapshots(subject: Subject) -> Verdict:
+    hosts = Fleet(subject.redis).hosts()
+    if said := drift(hosts):
+        return warning("; ".join(said))
+    known = sum(status.snapshot is not None for status in hosts)
+    return (
+        ok(f"{known} hosts say what they restore their VMs from, and agree")
+        if known
+        else skipped("no host that is online has a snapshot to compare")
+    )
+
+
 CHECKS = (
     Check(
         name="engine.choice",
@@ -126,6 +140,14 @@ CHECKS = (
         remedy="Set [replay] run_dir to the directory of a run: drakmon.log, dumps, dump.pcap.",
         look=_replay,
         needs=("engine.choice",),
+    ),
+    Check(
+        name="engine.snapshots",
+        what="all hosts with a VM profile have the same snapshot, and none has changed under its vm worker",
+        remedy="Give each snapshot a profile of its own, or copy one to all hosts (docs/xen.md); where a "
+        "change was meant, restart the vm worker of the host.",
+        look=_snapshots,
+        needs=("redis.reachable",),
     ),
 )
 """In their order."""

@@ -86,6 +86,16 @@ class Engine(Protocol):
         few seconds by a thread of the vm worker's main process. Never raises.
         """
 
+    def snapshot_id(self) -> str | None:
+        """What tells the snapshot of this host's VMs from another, found out cheaply.
+
+        None where there is none.
+
+        Raises:
+            EngineError: it cannot be read.
+            OSError: likewise.
+        """
+
     def accept(self, job: Detonation) -> None:
         """Refuse what can never run here. Raises :class:`~drakcelery.errors.UnsupportedSample`."""
 

@@ -60,6 +60,10 @@ class Emulator:
         """Nothing: its guests share no network."""
         return None
 
+    def snapshot_id(self) -> str | None:
+        """None: its guests are restored from nothing that a host could have another one of."""
+        return None
+
     def accept(self, job: Detonation) -> None:
         """Refuse anything but a Windows program, and what cannot be started as asked.
 

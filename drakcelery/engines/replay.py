@@ -70,6 +70,10 @@ class ReplayEngine:
         """Nothing: its guests share no network."""
         return None
 
+    def snapshot_id(self) -> str | None:
+        """None: its guests are restored from nothing that a host could have another one of."""
+        return None
+
     def accept(self, job: Detonation) -> None:
         """Anything can be played to."""
 

@@ -22,7 +22,7 @@ from drakcelery.ledger import DONE, Ledger
 from drakcelery.monitoring import exposition, metrics
 from drakcelery.notices import Notices
 from drakcelery.outlook import look_out
-from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews
+from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
 from drakcelery.records import HostStatus, Record
 from drakcelery.settings import Settings
 
@@ -35,6 +35,7 @@ REDIS_SECONDS = 1
 _GAUGES = (
     *(metrics.KARTON_QUEUE, metrics.KARTON_OLDEST, metrics.LINE, metrics.LINE_OLDEST),
     *(metrics.QUARANTINED, metrics.IN_FLIGHT, metrics.SLOTS, metrics.HOST_UP, metrics.EXPECTED_WAIT),
+    *(metrics.SLOT_SCORE, metrics.SNAPSHOTS, metrics.SNAPSHOT_CHANGED),
 )
 
 
@@ -101,6 +102,9 @@ class Census:
             metrics.HOST_UP.labels(host.host).set(host.online)
         for status in hosts:
             _set_slots(status)
+            metrics.SNAPSHOT_CHANGED.labels(status.host).set(status.snapshot_changed)
+        for name, marks in snapshots(hosts).items():
+            metrics.SNAPSHOTS.labels(name).set(len(marks))
         for profile in profiles:
             _set_profile(profile, now)
         for priority, (length, since) in queues.items():
@@ -150,6 +154,9 @@ def _set_slots(status: HostStatus) -> None:
         states = Counter(slot.state for slot in status.slots if slot.profile == profile)
         for state in metrics.SLOT_STATES:
             metrics.SLOTS.labels(status.host, profile, state).set(states[state])
+    for slot in status.slots:
+        if slot.score is not None:
+            metrics.SLOT_SCORE.labels(status.host, slot.name, slot.profile).set(slot.score)
 
 
 def _set_expected(profile: str, newcomer: Estimate, now: float) -> None:

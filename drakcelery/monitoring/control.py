@@ -245,6 +245,8 @@ def _slot_row(site: Site, slot: SlotStatus) -> dict[str, Any]:
         "attempt": record.attempts if record else None,
         "since": _moment(slot.since),
         "closed_by": slot.closed_by,
+        "score": slot.score,
+        "reasons": list(slot.reasons),
     }
 
 

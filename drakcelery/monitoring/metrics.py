@@ -147,6 +147,24 @@ IN_FLIGHT = Gauge(
 SLOTS = Gauge(
     "drakcelery_slots", "Slots of the hosts that are alive", ["host", "profile", "state"], registry=INGRESS
 )
+SLOT_SCORE = Gauge(
+    "drakcelery_slot_score",
+    "How well a slot is, from 0 (broken) to 1, by its last runs and those of its peers",
+    ["host", "slot", "profile"],
+    registry=INGRESS,
+)
+SNAPSHOTS = Gauge(
+    "drakcelery_snapshots",
+    "Different snapshots that hosts restore VMs of the profile from",
+    ["profile"],
+    registry=INGRESS,
+)
+SNAPSHOT_CHANGED = Gauge(
+    "drakcelery_snapshot_changed",
+    "1 where a host's snapshot is another one than when its vm worker started, else 0",
+    ["host"],
+    registry=INGRESS,
+)
 HOST_UP = Gauge(
     "drakcelery_host_up",
     "1 for a host that is alive, 0 for one that was seen in the last 7 days",

@@ -336,6 +336,27 @@ def test_the_deployment_of_a_redis(settings: Settings, redis_client: redis.Redis
     redis_client.delete(DEPLOYMENT)
 
 
+def test_hosts_with_two_snapshots_of_one_profile(settings: Settings, redis_client: redis.Redis) -> None:
+    """Two snapshots under one name, or one that changed, are named with their hosts (R19)."""
+    name, profile = "engine.snapshots", f"win-{uuid.uuid4().hex[:8]}"
+    slot = SlotStatus(name="vm-1", profile=profile, state="free", since=0)
+
+    def report(host: str, snapshot: str | None, *, changed: bool = False) -> None:
+        status = HostStatus(
+            host=f"{host}-{profile}", engine="e", slots=(slot,), snapshot=snapshot, snapshot_changed=changed
+        )
+        Fleet(redis_client).report(status)
+
+    report("a", "1")
+    report("b", "1")
+    assert profile not in look(settings, name)[name].said
+    report("c", "2", changed=True)
+    finding = look(settings, name)[name]
+    assert finding.status is Status.WARNING
+    assert f"the profile {profile}: 1 on a-{profile}, b-{profile}; 2 on c-{profile}" in finding.said
+    assert f"the snapshot of c-{profile} has changed" in finding.said
+
+
 def test_who_has_the_names_of_hosts(settings: Settings, redis_client: redis.Redis) -> None:
     """Whoever has this host's name is named, with when it said so; other hosts' machines, too (R5)."""
     ours, name = settings.drakcelery, "host.name"

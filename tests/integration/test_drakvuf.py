@@ -106,6 +106,20 @@ def detonate(drakvuf: Drakvuf, job: Detonation) -> Outcome:
     return drakvuf.run(job)
 
 
+def test_a_snapshot_is_told_from_another(host: XenHost, tmp_path: Path) -> None:
+    """By what it holds, without a hash of it all; a snapshot that cannot be read is an error."""
+    drakvuf = engine(host, tmp_path)
+    first = drakvuf.snapshot_id()
+    os.utime(host.snapshot, (1, 1))
+    assert first is not None
+    assert drakvuf.snapshot_id() == engine(host, tmp_path).snapshot_id() == first
+    host.snapshot.write_bytes(b"another memory")
+    assert drakvuf.snapshot_id() != first
+    host.snapshot.unlink()
+    with pytest.raises(OSError, match="No such file"):
+        drakvuf.snapshot_id()
+
+
 def option(words: tuple[str, ...], name: str) -> list[str]:
     """The values of an option."""
     return [words[at + 1] for at, word in enumerate(words) if word == name]

@@ -66,6 +66,10 @@ class SimulatedEngine:
         """Nothing."""
         return ()
 
+    def snapshot_id(self) -> str | None:
+        """None."""
+        return None
+
     def obstacle(self, *, look: bool = False) -> str | None:  # noqa: ARG002 the protocol's
         """Nothing: its guests share no network."""
         return None

@@ -20,6 +20,7 @@ from drakcelery.monitoring.flower.reading import Reading
 from drakcelery.monitoring.flower.rows import row, spans
 from drakcelery.monitoring.flower.safety import Asked, is_loopback, is_own_name, refusal, require_safe
 from drakcelery.records import HostStatus, Line, Record, SlotStatus
+from drakcelery.views import score_text
 
 WIN10 = Place(profile="win10")
 SOON = Range(low=1_010.0, middle=1_020.0, high=1_030.0)
@@ -200,6 +201,18 @@ def test_a_slot_shows_what_it_runs() -> None:
     """Sample, since when it runs, and how long it may."""
     (shown,) = view(host("rack-1", busy("vm-1", "a")), live=[record("a")]).hosts[0].slots
     assert (shown.sample, shown.running_since, shown.timeout, shown.attempt) == ("a.exe", 980.0, 60, 1)
+
+
+def test_a_slot_shows_how_well_it_is() -> None:
+    """The score and its reasons, as far as the host tells them; and what is wrong with the snapshots."""
+    ill = free("vm-1").model_copy(update={"score": 0.33, "reasons": ("failed 2 of its last 2 runs",)})
+    (first, second) = view(host("rack-1", ill, free("vm-2"))).hosts[0].slots
+    assert (first.score, first.reasons) == (0.33, ("failed 2 of its last 2 runs",))
+    assert (second.score, second.reasons) == (None, ())
+    assert score_text(ill).plain == "0.33: failed 2 of its last 2 runs"
+    assert score_text(free("vm-2")).plain == "-"
+    changed = host("rack-1", free("vm-1")).model_copy(update={"snapshot_changed": True})
+    assert view(changed).drift == ("the snapshot of rack-1 has changed since its vm worker started",)
 
 
 def test_a_slot_ahead_of_the_ledger() -> None:

@@ -49,6 +49,7 @@ class Drakvuf:
             path=search_path(self._section), environment=_network(drakrun, net_enable=drakrun.net_enable)
         )
         self._installation = Installation(settings, self._tools)
+        self._mark: tuple[snapshot.Status, str] | None = None
         self._network = Network(
             self._tools,
             self._state,
@@ -77,6 +78,14 @@ class Drakvuf:
     def obstacle(self, *, look: bool = False) -> str | None:
         """What the network of this host's guests lacks to keep them in; see :mod:`.network`."""
         return self._network.look() if look else self._network.obstacle()
+
+    def snapshot_id(self) -> str | None:
+        """By its sizes and pieces of it: :func:`.snapshot.mark`. Read anew where its files have changed."""
+        volumes = snapshot.directory(self._section.etc_dir, self._section.lib_dir)
+        seen = snapshot.status(volumes)
+        if self._mark is None or self._mark[0] != seen:
+            self._mark = (seen, snapshot.mark(volumes))
+        return self._mark[1]
 
     def accept(self, job: Detonation) -> None:
         """Refuse what cannot be passed on to this host's DRAKVUF Sandbox.

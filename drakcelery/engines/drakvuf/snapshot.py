@@ -19,6 +19,10 @@ log = structlog.get_logger(__name__)
 MEMORY = "snapshot.sav"
 DISK = "vm-0.img"
 """Both in ``snapshot_dir``; the disk only with the storage backend qcow2."""
+PIECES, PIECE = 16, 64 * 1024
+"""So many pieces of so many bytes of a file tell a snapshot from another."""
+MARK = 16
+"""Characters of such a mark."""
 MOST_KEPT = 64 * 1024
 """Bytes of the file with the hash."""
 
@@ -37,6 +41,10 @@ def install_info(etc_dir: Path) -> dict[str, object]:
     if not isinstance(info, dict):
         raise EngineError(f"{path}: no installation of DRAKVUF Sandbox: expected an object")
     return info
+
+
+Status = tuple[tuple[int, int, int, int], ...]
+"""Device, inode, size and time of each file of a snapshot."""
 
 
 def directory(etc_dir: Path, lib_dir: Path) -> Path:
@@ -75,6 +83,36 @@ def identify(volumes: Path, cache: Path) -> Snapshot:
     except OSError as error:
         raise EngineError(f"the snapshot cannot be read: {error}") from None
     return Snapshot(version=int(made), sha256=sha256)
+
+
+def status(volumes: Path) -> Status:
+    """What changes when somebody writes to the snapshot in *volumes*. Raises OSError."""
+    disk = volumes / DISK
+    found = [path.stat() for path in (volumes / MEMORY, *([disk] if disk.is_file() else []))]
+    return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+
+
+def mark(volumes: Path) -> str:
+    """What tells the snapshot in *volumes* from another, without reading all of it.
+
+    A digest of the sizes of memory and disk, and of pieces of both: their ends and some in between. The end
+    of a saved memory holds the processors' registers and clocks, which no two savings have alike. Times of
+    files are left out: a copy on another host is the same snapshot.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in (volumes / MEMORY, volumes / DISK):
+        if path.name == DISK and not path.is_file():  # another storage backend has its disks elsewhere
+            continue
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(f"{path.name} {size} ".encode())
+            for number in range(PIECES):
+                file.seek(max(0, size - PIECE) * number // (PIECES - 1))
+                digest.update(file.read(PIECE))
+    return digest.hexdigest()[:MARK]
 
 
 def _recall(cache: Path, known: list[str | int]) -> str | None:

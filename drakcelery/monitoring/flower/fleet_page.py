@@ -8,10 +8,13 @@ from drakcelery.analysis import Place, State, Value
 from drakcelery.estimates import Range
 from drakcelery.karton.text import clean
 from drakcelery.ledger.quarantine import Entry
-from drakcelery.monitoring.flower.rows import Row, row, sample_name
-from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews
+from drakcelery.monitoring.flower.rows import SENTENCE, Row, row, sample_name
+from drakcelery.overview import ProfileOverview, drift, host_overviews, profile_overviews
 from drakcelery.records import HostStatus, Line, Record, SlotStatus, halted_words
 from drakcelery.rooms import OUT_OF_USE
+
+REASON = 200
+"""Characters of one reason that are shown."""
 
 
 class Next(Value):
@@ -39,6 +42,10 @@ class SlotView(Value):
     """When its guest began to run, by Redis' clock."""
     timeout: int | None
     """Seconds that the guest may run."""
+    score: float | None
+    """How well it is, from 0 to 1."""
+    reasons: tuple[str, ...]
+    """Why that is not 1."""
     next: Next | None
 
 
@@ -100,6 +107,8 @@ class FleetView(Value):
     queues: tuple[QueueView, ...]
     quarantined: tuple[QuarantinedView, ...] = ()
     """What could not be dealt with, the longest there first."""
+    drift: tuple[str, ...] = ()
+    """What is wrong with the snapshots of the hosts."""
     analyses: tuple[Row, ...]
     """All that are under way, the newest first, then the newest that are over."""
 
@@ -129,6 +138,7 @@ def fleet_view(
         now=now,
         unread=unread,
         quarantined=tuple(_quarantined(entry) for entry in quarantined),
+        drift=tuple(clean(sentence, SENTENCE) for sentence in drift(hosts)),
         hosts=tuple(
             HostView(
                 host=one.host,
@@ -167,6 +177,8 @@ def _slot(slot: SlotStatus, record: Record | None, following: Next | None) -> Sl
         sample=sample_name(held) if held else None,
         running_since=held.entered.get(State.RUNNING) if held else None,
         timeout=held.analysis.timeout if held and held.analysis else None,
+        score=slot.score,
+        reasons=tuple(clean(reason, REASON) for reason in slot.reasons),
         next=following,
     )
 

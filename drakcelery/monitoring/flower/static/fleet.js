@@ -62,6 +62,7 @@ function makeSlot(slot) {
     makePart("a", "sample", "fleet-slot-sample"),
     progress,
     makePart("p", "time", "fleet-slot-time"),
+    makePart("p", "health", "fleet-slot-health"),
     makePart("p", "next", "fleet-muted fleet-slot-next"),
   ]);
 }
@@ -83,6 +84,9 @@ function showSlot(tile, slot, now) {
   part(tile, "progress").parentElement.hidden = !runs;
   const attempt = slot.attempt > 1 ? ` · attempt ${slot.attempt}` : "";
   say(part(tile, "time"), (runs ? `${duration(elapsed)} / ${duration(slot.timeout)}` : `for ${duration(elapsed)}`) + attempt);
+  const health = part(tile, "health");
+  health.hidden = slot.reasons.length === 0;
+  say(health, slot.reasons.length ? `score ${slot.score.toFixed(2)}: ${slot.reasons.join("; ")}` : "");
   showNext(part(tile, "next"), slot.next, now);
 }
 
@@ -186,6 +190,8 @@ function show(view) {
   sync(get("queues"), view.queues, (queue) => queue.profile, makeQueue, (line, queue) => showQueue(line, queue, now, estimates));
   get("unread").hidden = view.unread === 0;
   say(get("unread"), `${view.unread} on Karton's own queue, which nobody has looked at yet`);
+  get("drift").hidden = view.drift.length === 0;
+  say(get("drift"), view.drift.join(" · "));
   get("quarantine-section").hidden = view.quarantined.length === 0;
   const place = (one) => `${one.where} ${one.uid}`;
   sync(get("quarantine"), view.quarantined, place, makeQuarantined, (line, one) => showQuarantined(line, one, now));
