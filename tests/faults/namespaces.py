@@ -70,7 +70,7 @@ class Network:
     def _build(self) -> None:
         self._net = _free_net()
         for name in (SWITCH, *self._hosts):
-            self._holders[name] = _hold_namespace()
+            self._holders[name] = hold_namespace()
         switch = self._holders[SWITCH].pid
         _succeeds(
             "ip", "link", "add", self._cable, "type", "veth", "peer", "name", "test", "netns", str(switch)
@@ -131,7 +131,7 @@ def _free_net() -> str:
     return next(net for net in nets if f"{net}.254" not in taken)
 
 
-def _hold_namespace() -> subprocess.Popen[bytes]:
+def hold_namespace() -> subprocess.Popen[bytes]:
     """A process in a network namespace of its own, which is there once this returns."""
     command = ("unshare", "--net", "sleep", "infinity")
     holder = subprocess.Popen(

@@ -686,9 +686,29 @@ def test_a_xen_host(settings: Settings, host: XenHost) -> None:
     assert f"DRAKVUF Sandbox {sandbox}, DRAKVUF 1.1-" in found["xen.tools"].said
     assert "tcpdump version 4.99.3" in found["xen.tools"].said
     assert found["xen.installation"].status is Status.OK, found["xen.installation"]
+    assert found["xen.programs"].status is Status.OK, found["xen.programs"]
+    assert found["xen.network"].status is Status.OK, found["xen.network"]
+    assert "no guest was started since the boot" in found["xen.network"].said
     assert found["xen.hypervisor"].status is Status.OK, found["xen.hypervisor"]
     assert "force-ept=1" in found["xen.commandline"].said
     assert host.guests() == ()
+
+
+def test_a_xen_host_that_lets_guests_out(settings: Settings, host: XenHost) -> None:
+    """The chains that are there in part, and the programs that drakrun misses, have their remedy (H1, H2)."""
+    ours = on(host, settings)
+    host.start("vm-1")
+    assert "guests are kept from this host" in look(ours, "xen.network")["xen.network"].said
+    host.iptables("-D INPUT -j DRAKRUN_INP")
+    found = look(ours, "xen.network")["xen.network"]
+    assert (found.status, found.remedy) == (Status.FAILED, "iptables -I INPUT -j DRAKRUN_INP")
+    assert "no sample runs here: iptables has no INPUT -j DRAKRUN_INP" in found.said
+    host.iptables("-I INPUT -j DRAKRUN_INP")
+    host.tool("dnsmasq").unlink()
+    missing = look(ours, "xen.programs")["xen.programs"]
+    if missing.status is Status.FAILED:  # this machine may have one of its own
+        assert missing.remedy == "apt-get install dnsmasq"
+        assert "drakrun needs dnsmasq" in failure(ours, "xen.installation")
 
 
 def test_faults_of_a_xen_host(settings: Settings, host: XenHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,30 @@ def test_a_host_opens_once_its_io_worker_is_there(tmp_path: Path) -> None:
     assert ours.halted() is Halt.NO_IO_WORKER
 
 
+def test_an_engine_that_cannot_keep_guests_in_halts_the_host(tmp_path: Path) -> None:
+    """No sample is taken for a host whose firewall lets guests out, and the attempts go elsewhere (H1)."""
+    why: list[str] = []
+
+    def obstacle(*, look: bool = False) -> str | None:
+        looks.append(look)
+        return why[0] if why else None
+
+    looks: list[bool] = []
+    ours = Readiness(DrakcelerySection(state_dir=tmp_path, min_free_space=0), obstacle=obstacle)
+    ours.note_broker(connected=True)
+    ours.note_io(alive=True)
+    assert ours.halted() is None
+    why.append("iptables has no INPUT -j DRAKRUN_INP")
+    assert ours.halted() is Halt.NOT_ISOLATED
+    assert True not in looks
+    ours.look()
+    assert looks[-1]
+    assert metrics.THROTTLED.labels("network")._value.get() == 1
+    why.clear()
+    ours.look()
+    assert (ours.halted(), metrics.THROTTLED.labels("network")._value.get()) == (None, 0)
+
+
 def test_a_full_disk_halts_the_host(tmp_path: Path) -> None:
     """What has no room for another workspace is not free (R13)."""
     ours = Readiness(DrakcelerySection(state_dir=tmp_path, min_free_space=shutil.disk_usage(tmp_path).total))
