@@ -243,6 +243,27 @@ def test_what_fails_for_good(rack: Rack) -> None:
     assert "PrematureBreak" in "".join(task.error or ())
 
 
+def test_a_host_whose_firewall_lets_guests_out(rack: Rack) -> None:
+    """It takes nothing, says so, costs no sample an attempt, and goes on by itself once it is mended (H1)."""
+    host = rack.hosts["rack-3"]
+    pushed(rack, "kept-in", vm_profile="win7")
+    wait_published(rack.fleet, "kept-in")
+    assert host.iptables("-D INPUT -j DRAKRUN_INP") == 0
+
+    def halted() -> bool:
+        return "firewall lets its guests out" in type_in(rack.fleet, "drakcelery", "hosts")[1]
+
+    wait_until(halted, "the host is halted")
+    begun = len(host.calls("drakrun vm-start"))
+    pushed(rack, "waits", vm_profile="win7")
+    pushed(rack, "elsewhere")
+    wait_published(rack.fleet, "elsewhere")
+    assert len(host.calls("drakrun vm-start")) == begun
+    assert host.iptables("-I INPUT -j DRAKRUN_INP") == 0
+    wait_published(rack.fleet, "waits")
+    assert record_of(rack, "waits").failures == ()
+
+
 def test_cancel_ends_a_guest(rack: Rack) -> None:
     """A running DRAKVUF and its guest are gone within seconds of a cancel."""
     rack.hosts["rack-3"].fail("drakvuf", "hangs")

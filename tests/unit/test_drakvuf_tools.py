@@ -472,3 +472,13 @@ def test_one_host_has_one_profile() -> None:
         create(Settings(slots={"vm-1": "win7", "vm-2": "win10"}))
     create(Settings(slots={"vm-1": "win7", "vm-2": "win7"}))
     create(Settings(slots={}))
+
+
+def test_a_tool_that_is_only_asked() -> None:
+    """What it said, how it ended, that it hangs or is not there: as of one that is run."""
+    tools = Tools()
+    done = tools.ask(sh("echo out; echo err >&2; exit 3"), seconds=10)
+    assert (done.code, done.output, done.errors) == (3, "out\n", ("err",))
+    with pytest.raises(EngineError, match="sleep did not end within 0 s"):
+        tools.ask(["sleep", "60"], seconds=0.01)
+    assert tools.ask(["/nowhere/iptables-save"], seconds=1).code == launch.NOT_STARTED

@@ -142,7 +142,7 @@ class Rules:
 def read_rules(tools: Tools) -> Rules:
     """What there is now. Raises :class:`EngineError` where iptables does not say."""
     for _ in range(SAVE_TRIES):
-        done = tools.run([SAVE], seconds=SAVE_SECONDS, quiet=True)
+        done = tools.ask([SAVE], seconds=SAVE_SECONDS)
         if done.code == 0:
             return Rules.parse(done.output)
         time.sleep(SAVE_PAUSE)

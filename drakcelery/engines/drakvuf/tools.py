@@ -93,6 +93,32 @@ class Tools:
         found = shutil.which(program, path=self.path)
         return Path(found) if found else None
 
+    def ask(self, command: Command, *, seconds: float) -> Finished:
+        """Run what only looks and ends at once: with a tenth of what :meth:`run` costs, and unbound to us.
+
+        Raises:
+            Overdue: it takes longer than *seconds*.
+        """
+        name = called(command)
+        program = self.find(command[0])
+        try:
+            done = subprocess.run(
+                [program or command[0], *command[1:]],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=self.environment,
+                cwd="/",
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Overdue(f"{name} did not end within {seconds:.0f} s") from None
+        except OSError as error:
+            said = f"{command[0]}: {error.strerror}\n"
+            return Finished(name=name, code=launch.NOT_STARTED, output="", said=said)
+        output, said = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
+        return Finished(name=name, code=done.returncode, output=output, said=said)
+
     def spawn(
         self,
         command: Command,
