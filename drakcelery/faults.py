@@ -10,6 +10,7 @@ with a plan, the directory that ``DRAKCELERY_FAULTS`` names; the suite puts a fi
 ``worker``     kill -9 of the worker that this process belongs to, and of itself
 ``exception``  an error that nobody expects
 ``sigterm``    SIGTERM to the worker; the stage goes on
+``hold``       nothing goes on until the suite puts a file ``<uid>.go`` there
 =============  =============================================================
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 POINTS = (
@@ -51,6 +53,9 @@ POINTS = (
 )
 """Every fault point, in the order of the road."""
 
+HELD_SECONDS = 0.05
+"""How soon a process that is held notices that it may go on."""
+
 _plan: Path | None = None
 
 
@@ -80,6 +85,10 @@ def reach(point: str, uid: str) -> None:
         else:
             file.rename(done)
     except FileNotFoundError:
+        return
+    if action == "hold":
+        while not file.with_name(f"{uid}.go").exists():
+            time.sleep(HELD_SECONDS)
         return
     # An ingress has no pool: it is the worker itself
     _act(action, worker=os.getpid() if point.startswith("ingress.") else os.getppid())

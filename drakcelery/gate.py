@@ -123,6 +123,7 @@ class Gate(bootsteps.StartStopStep):
         rung = Ground.bell is not None and Ground.bell.hush()
         if self._timer is None:
             return  # the worker ends, or is about to reconnect, and looks then
+        self._readiness.note_turn()
         if rung:
             self._take_waiting()
         self.sync()
@@ -183,6 +184,7 @@ class Gate(bootsteps.StartStopStep):
 
     def claim(self, step: Step) -> str | None:
         """A slot for a prepare message; closes the queues when it was the last one."""
+        self._readiness.note_turn()
         slot = self._slots.claim(step.profile, step.uid, step.attempt) if self._takes_samples() else None
         self.sync()
         return slot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Protocol
 
 from drakcelery.monitoring import metrics
@@ -34,6 +35,8 @@ class Readiness:
         self._io_tells = True
         self._has_name = True
         self._has_broker = False
+        self._turned = 0.0
+        self._patience = settings.times.retry
 
     @property
     def io_alive(self) -> bool | None:
@@ -56,7 +59,15 @@ class Readiness:
     def note_broker(self, *, connected: bool) -> None:
         """Whether this worker hears its broker, by which samples come; it does not before it is connected."""
         self._has_broker = connected
-        metrics.intake_throttled("broker", not connected)
+        self.note_turn()
+        self._takes_messages()
+
+    def note_turn(self) -> None:
+        """The worker's event loop turns, which takes the samples. It may be stuck in trying the broker.
+
+        Celery waits there for a broker that a heartbeat for Flower could not be sent to, and calls no step.
+        """
+        self._turned = time.monotonic()
 
     def look(self) -> None:
         """Find out whether guests may run; to be called every few seconds."""
@@ -68,10 +79,16 @@ class Readiness:
             has_room = self._spool.has_room()
         if not self._has_name:
             return Halt.NO_NAME
-        if not self._has_broker:
+        if not self._takes_messages():
             return Halt.NO_BROKER
         if not self._io_alive:
             return Halt.NO_IO_WORKER
         if self._obstacle() is not None:
             return Halt.NOT_ISOLATED
         return None if has_room else Halt.NO_SPACE
+
+    def _takes_messages(self) -> bool:
+        """Whether a message would come to this worker now."""
+        takes = self._has_broker and time.monotonic() - self._turned <= self._patience
+        metrics.intake_throttled("broker", not takes)
+        return takes

@@ -345,6 +345,15 @@ class Fleet:
         """Have *action* happen when the analysis *uid* comes to *point*; see :mod:`drakcelery.faults`."""
         (self._plan / uid).write_text(f"{point} {action} always" if always else f"{point} {action}")
 
+    def hold(self, uid: str) -> None:
+        """Let the guest of *uid* run on until :meth:`let_go`, and then for as long as it does elsewhere."""
+        self.plan(uid, "run.running", "hold")
+
+    def let_go(self, *uids: str) -> None:
+        """Undo :meth:`hold`."""
+        for uid in uids:
+            (self._plan / f"{uid}.go").touch()
+
     def times_fired(self, uid: str) -> int:
         """How often the fault of *uid* has happened that was planned to happen always."""
         try:

@@ -77,9 +77,10 @@ def record_of(racks: Racks, uid: str) -> Record:
 
 
 def fill(racks: Racks, prefix: str) -> list[str]:
-    """Push a sample for each slot; the uids, once every slot has a guest."""
+    """Push a sample for each slot; the uids, once every slot has a guest, which runs until it is let go."""
     uids = [f"{prefix}-{number}" for number in range(len(HOSTS) * SLOTS)]
     for uid in uids:
+        racks.hold(uid)
         racks.push(uid)
 
     wait_until(lambda: len(guests(racks, uids)) == len(HOSTS) * SLOTS, "every slot has a guest", timeout=60)
@@ -108,6 +109,7 @@ def test_share_the_work(racks: Racks) -> None:
     """Free slots take the samples, on whichever host."""
     uids = fill(racks, "shared")
     assert Counter(guests(racks, uids).values()) == dict.fromkeys(HOSTS, SLOTS)
+    racks.let_go(*uids)
     wait_published(racks, *uids)
 
 
@@ -118,6 +120,7 @@ def test_clocks_hours_apart(racks: Racks, wrong_clock: Path | None) -> None:
     assert [round((racks.time_on(host) - now) / HOUR) for host in HOSTS] == [0, 1, -1]
 
     uids = fill(racks, "clocks")
+    racks.let_go(*uids)
     wait_published(racks, *uids)
     assert {uid: (record_of(racks, uid).attempts, detonations(racks, uid)) for uid in uids} == dict.fromkeys(
         uids, (1, 1)
@@ -136,6 +139,7 @@ def test_cut_off(racks: Racks) -> None:
     lost = [uid for uid, host in guests(racks, uids).items() if host == "rack-1"]
     assert len(lost) == SLOTS
     racks.network.unplug("rack-1")
+    racks.let_go(*uids)
 
     wait_published(racks, *uids)
     for uid in lost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,19 @@ def test_a_host_is_open_just_while_it_has_its_broker(tmp_path: Path) -> None:
     assert (ours.halted(), throttled.get()) == (None, 0)
     ours.note_broker(connected=False)
     assert (ours.halted(), throttled.get()) == (Halt.NO_BROKER, 1)
+
+
+def test_a_worker_that_is_stuck_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its janitor lives, its event loop tries a broker that is away: no slot of it is free (R21)."""
+    section = DrakcelerySection(state_dir=tmp_path, min_free_space=0)
+    ours = Readiness(section)
+    ours.note_io(alive=True)
+    ours.note_broker(connected=True)
+    later = time.monotonic() + section.times.retry + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert ours.halted() is Halt.NO_BROKER
+    ours.note_turn()
+    assert ours.halted() is None
 
 
 @pytest.mark.parametrize("reason", [*Halt, "of_a_newer_version"])
