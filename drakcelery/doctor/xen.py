@@ -10,7 +10,7 @@ from drakcelery.doctor.subject import Subject
 from drakcelery.engines import create
 from drakcelery.engines.drakvuf import commands
 from drakcelery.engines.drakvuf.installation import Installation, missing_words
-from drakcelery.engines.drakvuf.network import Rules, Standing, read_rules
+from drakcelery.engines.drakvuf.network import Rules, Standing, forwards, read_rules
 from drakcelery.engines.drakvuf.tools import Tools, search_path
 
 ENGINE = "drakvuf"
@@ -92,15 +92,21 @@ def _programs(subject: Subject) -> Verdict:
 def _network(subject: Subject) -> Verdict:
     tools = _toolbox(subject)
     between = Installation(subject.settings, tools).abilities.keeps_apart
-    return network_verdict(read_rules(tools), between=between)
+    closed = not subject.settings.drakrun.net_enable
+    return network_verdict(read_rules(tools), between=between, shut=closed and forwards())
 
 
-def network_verdict(rules: Rules, *, between: bool) -> Verdict:
-    """What keeps guests in; *between*: whether this drakrun keeps them from each other."""
-    standing = rules.standing(between=between)
+def network_verdict(rules: Rules, *, between: bool, shut: bool = False) -> Verdict:
+    """What keeps guests in; *between*: whether this drakrun keeps them from each other.
+
+    *shut*: guests have no network, and the kernel forwards.
+    """
+    standing = rules.standing(between=between, shut=shut)
     if standing is Standing.BROKEN:
-        missing = ", ".join(rules.missing(between=between))
-        return failed(f"no sample runs here: iptables has no {missing}", rules.mend(between=between))
+        missing = ", ".join(rules.missing(between=between, shut=shut))
+        return failed(
+            f"no sample runs here: iptables has no {missing}", rules.mend(between=between, shut=shut)
+        )
     if standing is Standing.UNMADE:
         return ok("no guest was started since the boot: the first vm-start makes what keeps guests in")
     apart = (

@@ -157,6 +157,38 @@ def test_a_start_that_ends_well_is_not_believed(host: XenHost, tmp_path: Path) -
     assert ours.obstacle() is not None
 
 
+@pytest.fixture
+def forwarding(host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that forwards, and a firewall that leaves it to that."""
+    (tmp_path / "ip_forward").write_text("1\n")
+    monkeypatch.setattr(network, "FORWARDING", tmp_path / "ip_forward")
+    host.iptables("-P FORWARD ACCEPT")
+
+
+@pytest.mark.usefixtures("forwarding")
+def test_a_guest_without_network_is_forwarded_to_nobody(host: XenHost, tmp_path: Path) -> None:
+    """Where no guest has a network and the kernel forwards, drakrun's chains are not enough."""
+    ours = engine(host, tmp_path)
+    with pytest.raises(EngineError, match=r"iptables has no FORWARD -i drak\+ -j DROP") as refused:
+        ours.prepare(make_job(tmp_path))
+    assert refused.value.blames is Blame.HOST
+    assert ours.obstacle(look=True) is not None
+    ours.destroy("vm-1")
+    mend(host, str(refused.value))
+    assert ours.obstacle(look=True) is None
+    ours.prepare(make_job(tmp_path, attempt=2))
+
+
+@pytest.mark.usefixtures("forwarding")
+def test_one_guest_without_network_among_others(host: XenHost, tmp_path: Path) -> None:
+    """A task may switch its network off: only its own guest is refused, and the host goes on."""
+    ours = engine(host, tmp_path, drakrun__net_enable="1", drakrun__out_interface="eth0")
+    ours.prepare(make_job(tmp_path))
+    with pytest.raises(EngineError, match=r"iptables has no FORWARD -i drak\+ -j DROP"):
+        ours.prepare(make_job(tmp_path, slot="vm-2", net_enable=False))
+    assert ours.obstacle(look=True) is None
+
+
 def test_a_network_that_goes_away_under_a_run(host: XenHost, tmp_path: Path) -> None:
     """A firewall that is loaded anew under a running sample ends the run."""
     ours, job = engine(host, tmp_path), make_job(tmp_path, timeout=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +39,16 @@ GUEST = (
 class Firewall:
     """The iptables of an empty network."""
 
-    inside: tuple[str, ...]
+    pid: int
+    """A process in its namespace."""
     kind: str
     directory: Path
     """With an ``iptables-save`` that works on it."""
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """A command that runs another one there."""
+        return "nsenter", f"--net=/proc/{self.pid}/ns/net", "--"
 
     def call(self, command: str) -> int:
         """``iptables``; the exit status."""
@@ -53,17 +60,17 @@ class Firewall:
         for command in commands:
             assert self.call(command) == 0, command
 
-    def network(self, between: bool = True) -> Network:
+    def network(self, *, between: bool = True, closed: bool = False) -> Network:
         """As the engine looks at it."""
         tools = Tools(path=f"{self.directory}:/usr/bin:/bin")
-        return Network(tools, self.directory / "engine", between=lambda: between, wait=10)
+        return Network(tools, self.directory / "engine", between=lambda: between, closed=closed, wait=10)
 
 
 @pytest.fixture(params=["-nft", "-legacy"])
 def firewall(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Firewall]:
     """A namespace with no rule; a skip where that is not permitted, in CI as well."""
     kind = str(request.param)
-    for program in ("iptables", "nsenter", "unshare"):
+    for program in ("ip", "iptables", "nsenter", "unshare"):
         require(shutil.which(program) is not None, f"{program} is missing (Debian: iptables, util-linux)")
     if shutil.which(f"iptables{kind}-save") is None:
         pytest.skip(f"this machine's iptables has no iptables{kind}")
@@ -73,13 +80,12 @@ def firewall(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Firewal
         pytest.skip(f"no network namespaces here: {error}")
     with holder:
         try:
-            inside = ("nsenter", f"--net=/proc/{holder.pid}/ns/net", "--")
+            made = Firewall(pid=holder.pid, kind=kind, directory=tmp_path)
             save = tmp_path / "iptables-save"
             save.write_text(
-                f'#!/bin/sh\nexec {" ".join(inside)} {shutil.which(f"iptables{kind}-save")} "$@"\n'
+                f'#!/bin/sh\nexec {" ".join(made.inside)} {shutil.which(f"iptables{kind}-save")} "$@"\n'
             )
             save.chmod(0o755)
-            made = Firewall(inside=inside, kind=kind, directory=tmp_path)
             for table in ("filter", "nat"):
                 if made.call(f"-t {table} -S"):
                     pytest.skip(f"this kernel has no table {table} for iptables{kind}")
@@ -98,9 +104,9 @@ def test_what_drakrun_makes_stands(firewall: Firewall) -> None:
         expected = Standing.STANDS if number == len(DRAKRUN) - 1 else Standing.BROKEN
         assert network.rules().standing(between=True) is (expected if linked else Standing.UNMADE)
     with pytest.raises(EngineError, match="DRAKRUN_INP -i drak1 -j DROP"):
-        network.verify("drak1")
+        network.verify("drak1", closed=False)
     firewall.do(*GUEST)
-    network.verify("drak1")
+    network.verify("drak1", closed=False)
     with network.entrance(lambda: None):
         pass
     assert network.look() is None
@@ -123,7 +129,7 @@ def test_the_command_of_the_sentence_mends(firewall: Firewall, commands: list[st
     network = firewall.network()
     firewall.do(*commands)
     with pytest.raises(EngineError, match="no sample runs on this host") as refused:
-        network.verify("drak1")
+        network.verify("drak1", closed=False)
     assert refused.value.blames is Blame.HOST
     for command in str(refused.value).partition("mend it: ")[2].split(" && "):
         firewall.do(command.removeprefix("iptables "))
@@ -161,3 +167,76 @@ def test_the_simulated_iptables_is_like_the_real_one(firewall: Firewall, tmp_pat
         assert {line for line in ours.of(table) if "DRAK" in line} == {
             line for line in real.of(table) if "DRAK" in line
         }
+
+
+LISTENER = """
+import socket, sys
+ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+ours.bind(("10.99.0.2", 999))
+print("ready", flush=True)
+while True:
+    print(ours.recv(99).decode(), flush=True)
+"""
+SENDER = """
+import socket, sys
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(sys.argv[1].encode(), ("10.99.0.2", 999))
+"""
+
+
+def test_what_a_guest_without_network_sends(firewall: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """drakrun's chains alone let it send wherever the kernel forwards: that is found, and mended."""
+    monkeypatch.setattr("drakcelery.engines.drakvuf.network.forwards", lambda: True)
+    with hold_namespace() as guest, hold_namespace() as outside:
+        try:
+            of_guest, of_outside = (
+                ("nsenter", f"--net=/proc/{one.pid}/ns/net", "--") for one in (guest, outside)
+            )
+            wire(firewall, guest.pid, outside.pid)
+            firewall.do(*DRAKRUN, *GUEST)
+            command = (*of_outside, sys.executable, "-c", LISTENER)
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
+                try:
+                    assert listener.stdout is not None
+                    assert listener.stdout.readline() == "ready\n"
+                    send(of_guest, "guest")
+                    assert listener.stdout.readline() == "guest\n"  # it was forwarded
+                    with pytest.raises(EngineError, match="FORWARD -i drak") as refused:
+                        firewall.network(closed=True).verify("drak1", closed=True)
+                    firewall.do(str(refused.value).partition("mend it: iptables ")[2])
+                    firewall.network(closed=True).verify("drak1", closed=True)
+                    send(of_guest, "guest")
+                    send(firewall.inside, "host")
+                    assert listener.stdout.readline() == "host\n"
+                finally:
+                    listener.kill()
+        finally:
+            guest.kill()
+            outside.kill()
+
+
+def send(inside: tuple[str, ...], text: str) -> None:
+    """A datagram to the machine outside."""
+    subprocess.run((*inside, sys.executable, "-c", SENDER, text), check=True)
+
+
+def wire(firewall: Firewall, guest: int, outside: int) -> None:
+    """A guest behind drak1, a machine behind another interface, and a kernel that forwards."""
+    host, of_guest, of_outside = (
+        f"nsenter --net=/proc/{pid}/ns/net --" for pid in (firewall.pid, guest, outside)
+    )
+    commands = (
+        f"{host} ip link add drak1 type veth peer name eth0 netns {guest}",
+        f"{host} ip link add out type veth peer name eth0 netns {outside}",
+        f"{host} ip address add 10.13.1.1/24 dev drak1",
+        f"{host} ip address add 10.99.0.1/24 dev out",
+        f"{host} ip link set drak1 up",
+        f"{host} ip link set out up",
+        f"{of_guest} ip address add 10.13.1.2/24 dev eth0",
+        f"{of_guest} ip link set eth0 up",
+        f"{of_guest} ip route add default via 10.13.1.1",
+        f"{of_outside} ip address add 10.99.0.2/24 dev eth0",
+        f"{of_outside} ip link set eth0 up",
+        f"{host} tee /proc/sys/net/ipv4/ip_forward",
+    )
+    for command in commands:
+        subprocess.run(command.split(), input=b"1", stdout=subprocess.DEVNULL, check=True)

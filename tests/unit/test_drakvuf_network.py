@@ -88,6 +88,18 @@ def test_chains_of_an_older_drakrun() -> None:
     assert rules.mend(between=True) == "iptables -I DRAKRUN_FWD -i drak+ -o drak+ -j DROP"
 
 
+@pytest.mark.parametrize(
+    "line", [":FORWARD DROP [0:0]", "-A FORWARD -i drak+ -j DROP", "-A FORWARD -j REJECT --reject-with x"]
+)
+def test_a_guest_without_network_is_forwarded_to_nobody(line: str) -> None:
+    """Where the kernel forwards, drakrun's chains alone let such a guest send; several rules stop it."""
+    rules = Rules.parse(WHOLE)
+    assert rules.standing(between=True, shut=True) is Standing.BROKEN
+    assert rules.mend(between=True, shut=True) == "iptables -A FORWARD -i drak+ -j DROP"
+    stopped = Rules.parse(WHOLE.replace(":FORWARD ACCEPT [0:0]", line))
+    assert stopped.standing(between=True, shut=True) is Standing.STANDS
+
+
 def test_what_the_doctor_says() -> None:
     """Broken is a failure with the command as its remedy; chains that are yet to be made are none."""
     broken = network_verdict(without("-A FORWARD -j DRAKRUN_FWD"), between=True)

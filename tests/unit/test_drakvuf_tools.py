@@ -384,7 +384,7 @@ def guest_of(tmp_path: Path) -> Guest:
     section = DrakvufSection(run_dir=tmp_path, xl=str(tmp_path / "xl"), drakrun=str(tmp_path / "drakrun"))
     cell = Cell(tmp_path / "engine" / "vm-3", lock_limit=5)
     tools = Tools(path=f"{tmp_path}:/usr/bin:/bin")
-    network = Network(tools, tmp_path / "engine", between=lambda: True, wait=1)
+    network = Network(tools, tmp_path / "engine", between=lambda: True, closed=True, wait=1)
     return Guest(number=3, cell=cell, tools=tools, section=section, network=network)
 
 

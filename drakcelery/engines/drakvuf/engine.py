@@ -54,6 +54,7 @@ class Drakvuf:
             self._tools,
             self._state,
             between=lambda: self._installation.abilities.keeps_apart,
+            closed=not drakrun.net_enable,
             wait=2.0 * self._section.restore_timeout,
         )
 

@@ -83,10 +83,16 @@ class Guest:
     def check_isolation(self, holder: str) -> None:
         """Raises :class:`EngineError` where this guest is not kept from the host and from other guests."""
         try:
-            self.network.verify(commands.bridge(self.number))
+            self.network.verify(commands.bridge(self.number), closed=not self._has_network())
         except EngineError:
             self.cell.check(holder)  # whoever ended the guest took its rules away
             raise
+
+    def _has_network(self) -> bool:
+        try:
+            return json.loads(self._noted_network.read_bytes())["net_enable"] is True
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def check_network(self, drakrun: DrakrunSection, *, net_enable: bool) -> None:
         """Compare the network that the guest got with the one that the settings and the task ask for.

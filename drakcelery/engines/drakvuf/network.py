@@ -73,6 +73,17 @@ BETWEEN = "DRAKRUN_FWD -i drak+ -o drak+ -j DROP"
 """What keeps guests from each other, from v0.21 on; it never comes into chains that v0.20 has made."""
 
 
+SHUT = "FORWARD -i drak+ -j DROP"
+"""What keeps a guest without network from sending where the kernel forwards: drakrun has no rule for it, and
+lets the kernel forward from the first guest with network on."""
+
+SHUT_OTHERWISE = (":FORWARD DROP ", f"-A {SHUT}", "-A FORWARD -j DROP", "-A FORWARD -j REJECT")
+"""How lines begin that do as much."""
+
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+"""Whether the kernel forwards: 1."""
+
+
 class Standing(enum.Enum):
     """What there is of drakrun's chains."""
 
@@ -112,23 +123,34 @@ class Rules:
         before = lines[: lines.index(jump.rule)] if jump.rule in lines else lines
         return jump.rule in lines and open_door not in before
 
-    def standing(self, *, between: bool) -> Standing:
-        """*between*: whether this drakrun has the rule :data:`BETWEEN`."""
+    def standing(self, *, between: bool, shut: bool = False) -> Standing:
+        """*between*: this drakrun has the rule :data:`BETWEEN`; *shut*: one like :data:`SHUT` is needed."""
         if not any(jump.rule in self.of(jump.table) for jump in JUMPS):
             return Standing.UNMADE
-        return Standing.BROKEN if self.missing(between=between) else Standing.STANDS
+        return Standing.BROKEN if self.missing(between=between, shut=shut) else Standing.STANDS
 
-    def missing(self, *, between: bool) -> list[str]:
+    def missing(self, *, between: bool, shut: bool = False) -> list[str]:
         """The rules that are missing."""
-        jumps = [jump.rule.removeprefix("-A ") for jump in JUMPS if not self.reaches(jump)]
-        return [*jumps, *([BETWEEN] if between and not self._keeps_apart else [])]
+        missing = [jump.rule.removeprefix("-A ") for jump in JUMPS if not self.reaches(jump)]
+        if between and not self._keeps_apart:
+            missing.append(BETWEEN)
+        if shut and not self.is_shut:
+            missing.append(SHUT)
+        return missing
 
-    def mend(self, *, between: bool) -> str:
+    def mend(self, *, between: bool, shut: bool = False) -> str:
         """The command line that brings back what is missing."""
         commands = [word for jump in JUMPS if not self.reaches(jump) for word in jump.mend(self)]
         if between and not self._keeps_apart:
             commands.append(f"iptables -I {BETWEEN}")
+        if shut and not self.is_shut:
+            commands.append(f"iptables -A {SHUT}")
         return " && ".join(commands)
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether what a guest without network sends is forwarded to nobody."""
+        return any(line.startswith(SHUT_OTHERWISE) for line in self.of("filter"))
 
     @property
     def _keeps_apart(self) -> bool:
@@ -137,6 +159,23 @@ class Rules:
     def keeps(self, bridge: str) -> bool:
         """Whether what comes from a guest's bridge is kept from this host."""
         return f"-A DRAKRUN_INP -i {bridge} -j DROP" in self.of("filter")
+
+
+def forwards() -> bool:
+    """Whether the kernel sends on what is not for this host."""
+    try:
+        return FORWARDING.read_text().strip() != "0"
+    except OSError:
+        return True
+
+
+def lacking(rules: Rules, *, between: bool, shut: bool) -> str:
+    """Why no sample runs, in a sentence that ends with the mend."""
+    missing = ", ".join(rules.missing(between=between, shut=shut))
+    return (
+        f"no sample runs on this host, since nothing would keep its guest in: iptables has no {missing}; "
+        f"mend it: {rules.mend(between=between, shut=shut)}"
+    )
 
 
 def read_rules(tools: Tools) -> Rules:
@@ -153,20 +192,26 @@ def read_rules(tools: Tools) -> Rules:
 class Network:
     """The network of this host's guests, for any process. Keeps nothing in memory."""
 
-    def __init__(self, tools: Tools, directory: Path, *, between: Callable[[], bool], wait: float) -> None:
+    def __init__(
+        self, tools: Tools, directory: Path, *, between: Callable[[], bool], closed: bool, wait: float
+    ) -> None:
         """*directory* is this worker's alone: the lock is there, and a note of why no sample may run.
 
-        *between* says whether this drakrun keeps guests from each other; *wait*: seconds that one may wait
-        for its turn to start a guest.
+        *between* says whether this drakrun keeps guests from each other, *closed* whether no guest has a
+        network; *wait*: seconds that one may wait for its turn to start a guest.
         """
         self._tools = tools
         self._directory = directory
         self._between = between
+        self._closed = closed
         self._wait = wait
 
     @property
     def _note(self) -> Path:
         return self._directory / "network.broken"
+
+    def _standing(self, rules: Rules) -> Standing:
+        return rules.standing(between=self._between(), shut=self._closed and forwards())
 
     def rules(self) -> Rules:
         """What there is now. Raises :class:`EngineError` where iptables does not say."""
@@ -190,19 +235,21 @@ class Network:
 
     def _stands(self) -> bool:
         rules = self.rules()
-        standing = rules.standing(between=self._between())
+        standing = self._standing(rules)
         if standing is Standing.BROKEN:
             raise self._refuse(rules)
         return standing is Standing.STANDS
 
-    def verify(self, bridge: str) -> None:
+    def verify(self, bridge: str, *, closed: bool) -> None:
         """Make sure that the guest on *bridge* is kept from this host, and all guests from each other.
+
+        *closed*: this guest has no network, and must be forwarded to nobody.
 
         Raises:
             EngineError: they are not, whatever vm-start has said.
         """
         rules = self.rules()
-        if rules.standing(between=self._between()) is not Standing.STANDS:
+        if self._standing(rules) is not Standing.STANDS:
             raise self._refuse(rules)
         if not rules.keeps(bridge):
             raise EngineError(
@@ -210,6 +257,8 @@ class Network:
                 "which vm-start makes",
                 blames=Blame.HOST,
             )
+        if closed and forwards() and not rules.is_shut:
+            raise EngineError(lacking(rules, between=False, shut=True), blames=Blame.HOST)
 
     def suspect(self, trouble: str) -> None:
         """See whether it was the network that a vm-start failed of, which says *trouble*.
@@ -218,7 +267,7 @@ class Network:
             EngineError: it was.
         """
         rules = self.rules()
-        standing = rules.standing(between=self._between())
+        standing = self._standing(rules)
         if standing is Standing.BROKEN or (standing is Standing.UNMADE and "iptables" in trouble):
             raise self._refuse(rules, f"; {trouble}")
 
@@ -228,12 +277,7 @@ class Network:
         return EngineError(sentence, blames=Blame.HOST)
 
     def _sentence(self, rules: Rules) -> str:
-        between = self._between()
-        missing = ", ".join(rules.missing(between=between))
-        return (
-            f"no sample runs on this host, since nothing would keep its guest in: iptables has no {missing}; "
-            f"mend it: {rules.mend(between=between)}"
-        )
+        return lacking(rules, between=self._between(), shut=self._closed and forwards())
 
     def look(self) -> str | None:
         """Find out whether the network stands, and note why not. None where it does, or is yet to be made."""
@@ -242,7 +286,7 @@ class Network:
         except EngineError as error:
             self._take_note(str(error))
             return self.obstacle()
-        standing = rules.standing(between=self._between())
+        standing = self._standing(rules)
         if standing is Standing.BROKEN:
             self._take_note(self._sentence(rules))
         elif standing is Standing.STANDS or self._is_old():

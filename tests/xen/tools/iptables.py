@@ -16,6 +16,9 @@ BUILT_IN = {
 TARGETS = frozenset({"ACCEPT", "DROP", "MASQUERADE"})
 ORDER = ("-s", "-d", "-i", "-o", "-p", "--sport", "--dport", "-j")
 FILE = "iptables.json"
+POLICIES = "policies.json"
+"""Chain -> what becomes of what no rule decides. That of FORWARD is DROP at first, as where Docker runs:
+whether the kernel of the machine that this runs on forwards makes no difference then."""
 
 
 def main(machine: Machine, argv: list[str]) -> int:
@@ -38,12 +41,16 @@ def call(machine: Machine, *words: str) -> int:
         at = rest.index("-t")
         table = rest[at + 1]
         del rest[at : at + 2]
-    action, chain, rule = rest[0], rest[1] if len(rest) > 1 else None, _canonical(rest[2:])
+    action, chain = rest[0], rest[1] if len(rest) > 1 else None
     if action not in ("-N", "-A", "-I", "-C", "-D", "-F", "-X", "-P"):
         return not_simulated(f"iptables {' '.join(words)}")
+    if action == "-P":
+        with machine.locked():
+            machine.write(POLICIES, {**machine.read(POLICIES, {}), chain: rest[2]})
+        return 0
     with machine.locked():
         now = tables(machine)
-        status, complaint = _do(now[table], table, action, chain, rule)
+        status, complaint = _do(now[table], table, action, chain, _canonical(rest[2:]))
         if status == 0 and action != "-C":
             machine.write(FILE, now)
     if complaint:
@@ -120,9 +127,13 @@ def _all(chains: dict[str, list[str]], table: str, action: str) -> int:
 def save(machine: Machine) -> str:
     """What ``iptables-save`` prints."""
     lines = []
+    policies = machine.read(POLICIES, {"FORWARD": "DROP"})
     for table, chains in tables(machine).items():
         lines.append(f"*{table}")
-        lines += [f":{chain} {'ACCEPT' if chain in BUILT_IN[table] else '-'} [0:0]" for chain in chains]
+        lines += [
+            f":{chain} {policies.get(chain, 'ACCEPT') if chain in BUILT_IN[table] else '-'} [0:0]"
+            for chain in chains
+        ]
         lines += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
         lines.append("COMMIT")
     return "\n".join(lines) + "\n"
