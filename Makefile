@@ -86,7 +86,7 @@ outages: $(STAMP) ## force each order of return after each outage, into build/ou
 .PHONY: simulate
 simulate: $(STAMP) ## simulate a fleet and its faults from a seed (SEED=, SCHEDULES=, STEPS=, FILE=, TRACE=1)
 	@$(BIN)/python -m tests.simulation --seed "$${SEED:-1}" --schedules "$${SCHEDULES:-1}" --steps "$${STEPS:-600}" \
-	  --keep build/simulation $${FILE:+--file "$$FILE"} $(if $(TRACE),--trace)
+	  --keep build/simulation --report build/simulation.json $${FILE:+--file "$$FILE"} $(if $(TRACE),--trace)
 
 .PHONY: bench
 bench: $(STAMP) ## measure everything, against peers and limits, into build/bench.json and docs (QUICK=1: five minutes)

@@ -98,6 +98,10 @@ class Superseded(DrakceleryError):
     """The ledger says that this attempt is stale, or that the analysis is over."""
 
 
+class Astray(Superseded):
+    """The attempt is on another machine, which has lost this host's name for good."""
+
+
 class Changed(Superseded):
     """Karton's task is not what it was when it was read. It is to be read again."""
 

@@ -27,6 +27,7 @@ from drakcelery.destination import destination
 from drakcelery.durations import Durations
 from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import (
+    Astray,
     BadTask,
     DrakceleryError,
     EngineError,
@@ -113,6 +114,8 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
         except Superseded as error:
             log.info("superseded", reason=str(error))
             metrics.stage_interrupted(stage, "superseded")
+            if isinstance(error, Astray):
+                _end_astray(site, step)
             raise
         except StorageError as error:
             if stage in _NEED_FILES:
@@ -128,6 +131,17 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
             wrapped = InfrastructureError(_unexpected(stage, error))
             _settle(site, stage, step, workspace, wrapped, token, company)
             raise wrapped from error
+
+
+def _end_astray(site: Site, step: Step) -> None:
+    """End an attempt whose machine has lost its name to this one: nobody else would ever take it up."""
+    record = site.ledger.get(step.uid)
+    if record is None or record.attempt != step.attempt:
+        return
+    reason = f"the machine that was at work on it has lost its name, {site.host}, to another"
+    failure = failure_of(record, reason, Fault.GONE, host=site.host, slot=step.slot)
+    with contextlib.suppress(Superseded):  # somebody else was first
+        end_attempt(site.ledger, record, failure, settings=site.settings)
 
 
 def _unexpected(stage: Stage, error: Exception) -> str:

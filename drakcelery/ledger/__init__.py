@@ -33,7 +33,7 @@ from redis.retry import Retry
 
 from drakcelery import lifesigns, redistime
 from drakcelery.analysis import Failure, Stage, State
-from drakcelery.errors import NeedsSolitude, Superseded, UnderWay, UnreadableRecord
+from drakcelery.errors import Astray, NeedsSolitude, Superseded, UnderWay, UnreadableRecord
 from drakcelery.fleet import Fleet
 from drakcelery.karton import reading
 from drakcelery.ledger.away import ANSWERED, concerns_all
@@ -212,12 +212,14 @@ class Ledger:
             NeedsSolitude: it may not be at work *beside_others*. Nothing was changed.
             Superseded: the attempt is stale, the stage is done, or the analysis is over; or the attempt is
                 on another machine with this host name.
+            Astray: it is on such a machine, and its message has come here once more since.
         """
         args: list[str | int] = [attempt, _before(stage), _STATES[stage].value, host, slot, token]
         args += [str(self.times.silence), stage.value, int(not beside_others), machine, int(has_files)]
         answer = self._call("advance", [record_key(uid)], args)
-        if answer == 4:
-            raise Superseded(
+        if answer in (4, 5):
+            error = Superseded if answer == 4 else Astray
+            raise error(
                 f"analysis {uid}: attempt {attempt} is on another machine that has, or had, the name {host}"
             )
         if answer == 3:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.pages import filled
 from drakcelery.analysis import State
@@ -16,6 +17,7 @@ REPOSITORY = Path(__file__).parents[2]
 FAULTS = REPOSITORY / "build" / "faults.json"
 CONTENTS = REPOSITORY / "build" / "contents.json"
 OUTAGES = REPOSITORY / "build" / "outages.json"
+SIMULATION = REPOSITORY / "build" / "simulation.json"
 CHAOS = REPOSITORY / "build" / "chaos.json"
 PAGE = REPOSITORY / "docs" / "guarantees.md"
 ACTIONS = {
@@ -170,6 +172,24 @@ def storm(totals: Mapping[str, object]) -> str:
     return "\n".join(lines)
 
 
+def simulation(tally: Mapping[str, Any]) -> str:
+    """A row for each figure of a batch of schedules, and how often each thing went wrong in it."""
+    first, count, seconds = tally["first_seed"], tally["schedules"], tally["seconds"]
+    failed = ", ".join(map(str, tally["failed"])) or "none"
+    rows = {
+        "schedules": f"{count:,}",
+        "seeds": f"{first} to {first + count - 1}, `STEPS={tally['steps_each']}`",
+        "failed": failed,
+        "steps": f"{tally['steps']:,}",
+        "virtual time": f"{tally['virtual_seconds'] / 3600:,.0f} hours",
+        "speed": f"{tally['steps'] / seconds:,.0f} steps/s, {count / seconds:.1f} schedules/s",
+    }
+    lines = ["| Figure | Value |", "| --- | ---: |", *(_row([name, rows[name]]) for name in rows)]
+    drawn = sorted(tally["drawn"].items(), key=lambda one: (-one[1], one[0]))
+    said = ", ".join(f"{name} {times:,}" for name, times in drawn)
+    return "\n".join([*lines, "", f"What went wrong, and how often: {said}."])
+
+
 def _counted(ends: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
 
@@ -185,6 +205,8 @@ def main() -> None:
         page = filled(
             page, "contents", contents([Content(**one) for one in json.loads(CONTENTS.read_text())])
         )
+    if SIMULATION.exists():
+        page = filled(page, "simulation", simulation(json.loads(SIMULATION.read_text())))
     if OUTAGES.exists():
         run = [Outage(**one) for one in json.loads(OUTAGES.read_text())]
         page = filled(page, "outages", outages(run))

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.pages import filled
 from drakcelery.faults import POINTS
-from tests.faults.report import ACTIONS, CASES, PAGE, Outage, Outcome, matrix, outages
+from tests.faults.report import ACTIONS, CASES, PAGE, Outage, Outcome, matrix, outages, simulation
 
 OUTCOMES = [
     Outcome(point=point, action=action, state="PUBLISHED", attempts=2, reason=None, seconds=3.81)
@@ -58,3 +58,23 @@ def test_outages_are_shown() -> None:
         in text
     )
     assert f"1 of {len(CASES)} cases were run; the real death was found within 6 s." in text
+
+
+def test_a_batch_of_schedules_is_shown() -> None:
+    """Those that failed are named, and what went wrong most often comes first."""
+    tally = {
+        "first_seed": 7,
+        "steps_each": 300,
+        "schedules": 1000,
+        "failed": [9],
+        "steps": 2_000_000,
+        "virtual_seconds": 7200,
+        "seconds": 500,
+        "drawn": {"NaN": 3, "kill": 1200},
+    }
+    table = simulation(tally)
+    assert "| seeds | 7 to 1006, `STEPS=300` |" in table
+    assert "| failed | 9 |" in table
+    assert "| speed | 4,000 steps/s, 2.0 schedules/s |" in table
+    assert table.endswith("kill 1,200, NaN 3.")
+    assert "| failed | none |" in simulation(tally | {"failed": []})

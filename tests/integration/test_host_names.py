@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from drakcelery.analysis import Stage
+from drakcelery.analysis import Fault, Stage, State
 from drakcelery.embedded.services import Services
 from drakcelery.errors import NameTaken, Superseded
 from drakcelery.fleet import Fleet, io_key
@@ -199,3 +200,21 @@ def test_a_step_is_not_done_on_another_machine_of_that_name(bench: Bench) -> Non
     record = ledger.get("a-1")
     assert record is not None
     assert record.machine == here
+
+
+def test_a_step_whose_machine_lost_its_name(bench: Bench) -> None:
+    """A step that comes here twice is nobody's any more: its attempt ends, and another one begins."""
+    bench.open()
+    bench.do(Stage.PREPARE)
+    ledger = bench.ledger
+    ledger.redis.hset(record_key("a-1"), "machine", "a machine that lost its name")
+    shutil.rmtree(bench.workspace().root)
+    with pytest.raises(Superseded):
+        bench.do(Stage.RUN)
+    assert bench.record().failures == ()
+    ledger.resend(bench.record())
+    with pytest.raises(Superseded):
+        bench.do(Stage.RUN)
+    record = bench.record()
+    assert (record.attempt, record.state, record.failures[0].fault) == (2, State.QUEUED, Fault.GONE)
+    assert "has lost its name, rack-1, to another" in str(record.error)

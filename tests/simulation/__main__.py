@@ -6,16 +6,47 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, replace
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tests.simulation.faults import schedule_of
 from tests.simulation.schedule import Schedule
-from tests.simulation.scheduler import simulate, smallest
+from tests.simulation.scheduler import Result, simulate, smallest
 from tests.simulation.valkey import Valkey
 
 TOLD_EVERY = 250
 """Schedules between two lines that say how far it is."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What came of a number of schedules."""
+
+    first_seed: int
+    steps_each: int
+    schedules: int = 0
+    failed: list[int] = field(default_factory=list)
+    """Their seeds."""
+    steps: int = 0
+    virtual_seconds: float = 0.0
+    seconds: float = 0.0
+    drawn: Counter[str] = field(default_factory=Counter)
+
+    def add(self, schedule: Schedule, result: Result) -> None:
+        """One more."""
+        self.schedules += 1
+        self.steps += result.steps
+        self.virtual_seconds += result.seconds
+        self.drawn.update(kind for kind in result.drawn if kind != "plain")
+        if result.broken:
+            self.failed.append(schedule.seed)
+
+    def __str__(self) -> str:
+        drawn = ", ".join(f"{kind} {count}" for kind, count in self.drawn.most_common())
+        speed = f"{self.steps / self.seconds:.0f} steps/s, {self.schedules / self.seconds:.1f} schedules/s"
+        ended = f"{self.schedules} schedules, {len(self.failed)} failed"
+        return f"{drawn}\n{ended}, {self.steps} steps in {self.seconds:.1f} s: {speed}"
 
 
 def _arguments() -> argparse.Namespace:
@@ -24,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=600, help="of each, while things go wrong")
     parser.add_argument("--schedules", type=int, default=1, help="how many, one seed after the other")
     parser.add_argument("--file", type=Path, help="a schedule that was kept, in place of those of seeds")
+    parser.add_argument("--report", type=Path, help="file for the figures, as JSON")
     parser.add_argument("--keep", type=Path, help="directory for those that fail, cut down")
     parser.add_argument("--without", default="", help="kinds of faults to leave out, with commas between")
     parser.add_argument("--plain", action="store_true", help="nothing odd in the samples")
@@ -52,27 +84,25 @@ def _keep(schedule: Schedule, broken: str, valkey: Valkey, directory: Path) -> N
 def main() -> int:
     """Run what the command line says; 1 where a schedule failed."""
     given = _arguments()
-    failed = steps = 0
     with Valkey() as valkey:
         begun, schedules = time.perf_counter(), _schedules(given)
-        for number, schedule in enumerate(schedules):
-            if number and number % TOLD_EVERY == 0:
-                print(f"{number} schedules, {failed} failed so far", flush=True)  # noqa: T201
+        tally = Tally(first_seed=schedules[0].seed, steps_each=schedules[0].steps)
+        for schedule in schedules:
             result = simulate(schedule, valkey, trace=given.trace)
-            steps += result.steps
+            tally.add(schedule, result)
             for line in result.trace:
                 print(line)  # noqa: T201 it is a command
             if result.broken:
-                failed += 1
                 print(f"seed {schedule.seed}: {result.broken[0]}", flush=True)  # noqa: T201
                 if given.keep:
                     _keep(schedule, result.broken[0], valkey, given.keep)
-        seconds = time.perf_counter() - begun
-    print(  # noqa: T201
-        f"{len(schedules)} schedules, {failed} failed, {steps} steps in {seconds:.1f} s: "
-        f"{steps / seconds:.0f} steps/s, {len(schedules) / seconds:.1f} schedules/s"
-    )
-    return 1 if failed else 0
+            if tally.schedules % TOLD_EVERY == 0:
+                print(f"{tally.schedules} schedules, {len(tally.failed)} failed so far", flush=True)  # noqa: T201
+        tally.seconds = time.perf_counter() - begun
+    print(tally)  # noqa: T201
+    if given.report:
+        given.report.write_text(json.dumps(asdict(tally), indent=1) + "\n", encoding="utf-8")
+    return 1 if tally.failed else 0
 
 
 if __name__ == "__main__":

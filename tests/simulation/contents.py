@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from karton.core import Task
@@ -49,6 +49,11 @@ def _without(*path: str) -> Callable[[Fields], None]:
     return change
 
 
+def _behind(task: Fields) -> None:
+    """As a karton-system whose clock is behind would write it: the task looks stranded."""
+    task["last_update"] -= 600
+
+
 def _in_header(task: Fields) -> None:
     task["headers"]["x"] = "\udc83"
 
@@ -85,6 +90,7 @@ ODD: dict[str, Callable[[Fields], None]] = {
     "status is a number": _field("status", 3),
     "last_update is a text": _field("last_update", "yesterday"),
     "last_update is NaN": _field("last_update", float("nan")),
+    "last_update is 10 minutes behind": _behind,
     "priority is odd": _field("priority", "utmost"),
     "profile that nobody has": _payload("vm_profile", "vista"),
     "timeout is huge": _payload("timeout", 10**30),
@@ -109,6 +115,28 @@ def task_text(uid: str, content: str, *, profile: str | None) -> str:
 
 
 IDENTITY = "karton.simulated"
+
+
+NEWER_FIELDS = ("machine", "done_by")
+NEWER_IN_ANALYSIS = (
+    *("identity", "headers", "bucket", "start_method", "guest_working_directory", "net_enable"),
+)
+NEWER_IN_FAILURES = ("number", "charged", "code")
+"""What the first landed version with a ledger did not write."""
+
+
+def older_record(fields: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(fields to set, fields to delete) that make a live record one of the first version's."""
+    changed = {}
+    for name, newer in (("analysis", NEWER_IN_ANALYSIS), ("failures", NEWER_IN_FAILURES)):
+        if name in fields:
+            value = json.loads(fields[name])
+            for one in value if isinstance(value, list) else [value]:
+                for key in newer:
+                    one.pop(key, None)
+            changed[name] = json.dumps(value)
+    gone = [name for name in fields if name in NEWER_FIELDS or name.startswith("deaths:")]
+    return changed, tuple(gone)
 
 
 def foreign_record(number: int, now: float) -> tuple[str, dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from redis.exceptions import BusyLoadingError, ReadOnlyError
 
@@ -47,7 +47,9 @@ def _freeze(world: World, fault: Fault) -> bool:
 
 def _unit_down(world: World, fault: Fault) -> bool:
     """A unit is dead and stays so; there is another host."""
-    units = [unit for unit in world.units if unit.name == fault.target and len(world.hosts) > 1]
+    units = [
+        unit for unit in world.units if unit.name == fault.target and world.is_any_whole(beside=unit.host)
+    ]
     for unit in units:
         unit.is_down = True
         if unit.process is not None:
@@ -110,6 +112,8 @@ def _duplicate(world: World, fault: Fault) -> bool:
 def _lose_answer(world: World, fault: Fault) -> bool:
     """What somebody asks Redis next is done, and the answer lost."""
     actors = [actor for actor in world.theatre.actors if actor.process.alive]
+    if not actors:
+        return False
     actors[int(fault.pick * len(actors))].lose_answer = True
     return True
 
@@ -140,6 +144,21 @@ def _foreign(world: World, fault: Fault) -> bool:
     for name, value in fields.items():
         world.valkey.client.hset(f"drak:analysis:{{{uid}}}", name, value)
     world.valkey.client.zadd("drak:live", {uid: world.theatre.now})
+    return True
+
+
+def _older_record(world: World, fault: Fault) -> bool:
+    """A live record becomes what the first version would have written: half the fleet was of it until now."""
+    client = world.valkey.client
+    live = [uid for uid in world.uids if client.zscore("drak:live", uid) is not None]
+    if not live or world.schedule.twin:  # whose machine it is, that version did not note
+        return False
+    key = f"drak:analysis:{{{live[int(fault.pick * len(live))]}}}"
+    changed, gone = contents.older_record(cast("dict[str, str]", client.hgetall(key)))
+    for name, value in changed.items():
+        client.hset(key, name, value)
+    for name in gone:
+        client.hdel(key, name)
     return True
 
 
@@ -200,6 +219,7 @@ FAULTS: dict[str, Callable[[World, Fault], bool]] = {
     "failover": _failover,
     "cancel": _cancel,
     "foreign record": _foreign,
+    "older record": _older_record,
     "strange host": _strange_host,
     "twice": _twice,
     "no object": _no_object,
@@ -209,7 +229,7 @@ FAULTS: dict[str, Callable[[World, Fault], bool]] = {
 COMMON = ("kill", "trap", "trap", "freeze", "power", "edge", "outage", "lose", "duplicate", "lose answer")
 RARE = (
     *("site", "slow s3", "flush", "clock", "failover", "cancel", "unit down"),
-    *("foreign record", "strange host", "twice", "no object", "no writes"),
+    *("foreign record", "older record", "strange host", "twice", "no object", "no writes"),
 )
 ACTIONS = ("child", "worker", "power")
 

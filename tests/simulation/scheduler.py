@@ -41,6 +41,8 @@ class Result:
     states: dict[str, str]
     """Of the samples at the end."""
     trace: tuple[str, ...]
+    drawn: tuple[str, ...]
+    """Kinds of the faults that hit somebody, and what was odd about the samples."""
 
 
 class Scheduler:
@@ -53,6 +55,7 @@ class Scheduler:
         self._chance = world.chance
         self._invariants = Invariants(world)
         self._steps = 0
+        self._drawn: list[str] = []
 
     def run(self) -> Result:
         """All of it."""
@@ -76,6 +79,7 @@ class Scheduler:
             seconds=self._theatre.now - began,
             states=states,
             trace=tuple(world.trace or ()),
+            drawn=(*self._drawn, *(sample.content for sample in self._schedule.samples)),
         )
 
     def _go_wrong(self) -> None:
@@ -90,6 +94,7 @@ class Scheduler:
                 hit = FAULTS[fault.kind](world, fault)
                 if fault.kind != "slow s3":
                     world.disturbed = self._theatre.now + fault.seconds * (fault.kind != "power")
+                self._drawn += [fault.kind] * hit
                 world.note(f"FAULT {fault} {'' if hit else '(nothing to hit)'}")
             self._step()
         for sample in samples:

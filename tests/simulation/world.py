@@ -81,13 +81,19 @@ class World(Fleet):
         host.off_since = self.theatre.now
         host.boots += 1
         host.off_until = max(host.off_until, self.theatre.now + seconds if seconds else float("inf"))
-        if all(one.is_lost for one in self.hosts.values()):
+        if not self.is_any_whole():
             host.off_until = self.theatre.now + 30
         for unit in self.units:
             if unit.host is host and unit.process is not None:
                 self.theatre.kill(unit.process)
         self.guests.lose_power(host.name)
         self.disk.lose_power(host.state_dir, self.chance)
+
+    def is_any_whole(self, *, beside: Host | None = None) -> bool:
+        """Whether a host, *beside* that one, can do all the work once nothing goes wrong any more."""
+        maimed = {unit.host.name for unit in self.units if unit.host is not None and unit.is_down}
+        others = [host for host in self.hosts.values() if host is not beside]
+        return any(not host.is_lost and host.name not in maimed for host in others)
 
     def power_off_everything(self, seconds: float) -> None:
         """A site without power; its parts come back one after the other, in an order of chance."""

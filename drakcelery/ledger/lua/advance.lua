@@ -7,10 +7,11 @@
 --         the machine ('' where that is no matter), '1' where the attempt's files are on it
 -- returns the time, and the record as it was before; 0 where the attempt is stale; 2 where another delivery of this
 --         stage is under way; 3 where the stage has cost a process before (abandon.lua), and has to be alone;
---         4 where the attempt is on another machine, which has, or had, the same host name
+--         4 where the attempt is on another machine, which has, or had, the same host name; 5 where that was so
+--         long ago that its message was sent again (resend.lua)
 local record = KEYS[1]
 local fields = redis.call('HMGET', record, 'attempt', 'done', 'state', 'busy', 'beat', 'silence', 'deaths:' .. ARGV[8],
-  'machine')
+  'machine', 'resends')
 local state = fields[3]
 local over = not state or state == 'PUBLISHED' or state == 'FAILED' or state == 'CANCELLED'
 if over or fields[1] ~= ARGV[1] or (fields[2] or '') ~= ARGV[2] then
@@ -25,7 +26,7 @@ if fields[7] and ARGV[9] ~= '1' then
   return 3
 end
 if ARGV[2] ~= '' and ARGV[10] ~= '' and fields[8] and fields[8] ~= ARGV[10] and ARGV[11] ~= '1' then
-  return 4
+  return fields[9] and 5 or 4
 end
 local before = redis.call('HGETALL', record)
 redis.call('HSET', record, 'state', ARGV[3], 'host', ARGV[4], 'slot', ARGV[5], 'busy', ARGV[6], 'beat', now,
