@@ -725,6 +725,10 @@ def test_the_version_is_drakvufs(host: XenHost, tmp_path: Path) -> None:
             {"drakvuf__drakrun": "/nowhere/drakrun"},
             r"\[drakvuf\] drakrun = /nowhere/drakrun: there is no such program",
         ),
+        (
+            {"drakvuf__injector": "/nowhere/injector"},
+            r"\[drakvuf\] injector = /nowhere/injector: there is no",
+        ),
         ({"drakvuf__etc_dir": "/nowhere"}, r"\[drakvuf\] etc_dir: /nowhere/install\.json: no installation"),
         (
             {"drakvuf__lib_dir": "/nowhere"},

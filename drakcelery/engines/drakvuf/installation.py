@@ -100,10 +100,8 @@ class Installation:
         Raises:
             SettingsError: names what is missing, and what to do.
         """
-        for key in ("drakrun", "drakvuf", "xl", "tcpdump"):
+        for key in ("drakrun", "drakvuf", "injector", "xl", "tcpdump"):
             self._must_find(key)
-        if any(int(slot.removeprefix("vm-")) > 9 for slot in self._settings.slots):
-            self._must_find("injector")
         drakrun = self._settings.drakrun
         if drakrun.raw_memory_dump:
             self._must_find("vmi_dump_memory")
