@@ -132,6 +132,7 @@ class Household(bootsteps.StartStopStep):
         Household._janitor.start()
         Household._duty = Duty(site.ledger, site.settings, send=Ground.send, ask_broker=type(self).ask_broker)
         Household._duty.start()
+        site.engine.attend()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called when the worker ends: its guests may finish, but nobody is to count on its slots."""

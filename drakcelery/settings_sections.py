@@ -230,6 +230,8 @@ class DrakvufSection(Section):
     etc_dir: AbsolutePath = Path("/etc/drakrun")
     lib_dir: AbsolutePath = Path("/var/lib/drakrun")
     run_dir: AbsolutePath = Path("/var/run/drakrun")
+    library: bool = Field(default=True, description="0: start drakrun anew for each call")
+    screenshots: bool = False
     post_restore: bool = True
     restore_timeout: int = Field(default=300, ge=1, description="seconds")
     tool_timeout: int = Field(default=150, ge=1, description="seconds for each other call of a tool")

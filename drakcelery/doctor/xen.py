@@ -10,6 +10,7 @@ from drakcelery.doctor.subject import Subject
 from drakcelery.engines import create
 from drakcelery.engines.drakvuf import commands
 from drakcelery.engines.drakvuf.installation import Installation, missing_words
+from drakcelery.engines.drakvuf.keeper import NoLibrary, Residence
 from drakcelery.engines.drakvuf.network import Rules, Standing, forwards, read_rules
 from drakcelery.engines.drakvuf.tools import Tools, search_path
 
@@ -115,6 +116,21 @@ def network_verdict(rules: Rules, *, between: bool, shut: bool = False) -> Verdi
     return ok(f"guests are kept {apart}")
 
 
+def _library(subject: Subject) -> Verdict:
+    if (skip := _not_here(subject)) is not None:
+        return skip
+    if not subject.settings.drakvuf.library:
+        return skipped("[drakvuf] library = 0: drakrun is started for each call")
+    residence = Residence(subject.settings.drakvuf, _toolbox(subject))
+    try:
+        hello = residence.check()
+    except NoLibrary as error:
+        return warning(f"drakrun is started for each call, which takes a second of processor time: {error}")
+    if hello.lacks:
+        return warning(f"drakrun {hello.version}; there will be no screenshots: {hello.lacks}")
+    return ok(f"drakrun {hello.version}, imported in {hello.seconds:.1f} s")
+
+
 def _hypervisor(subject: Subject) -> Verdict:
     xl = subject.settings.drakvuf.xl
     for word in ("info", "list"):
@@ -187,6 +203,15 @@ CHECKS = (
         look=_network,
         needs=("xen.programs",),
         seconds=60,
+    ),
+    Check(
+        name="xen.library",
+        what="drakrun's library can be used without starting drakrun anew for each call",
+        remedy="Let [drakvuf] drakrun name the script that pip installed, of a version from 0.19 to 0.21; or "
+        "set [drakvuf] library = 0, and the commands are used without asking.",
+        look=_library,
+        needs=("xen.tools",),
+        seconds=90,
     ),
     Check(
         name="xen.hypervisor",

@@ -96,6 +96,9 @@ class Engine(Protocol):
             OSError: likewise.
         """
 
+    def attend(self) -> None:
+        """Begin what is to live as long as a vm worker: called once, in its main process; returns at once."""
+
     def accept(self, job: Detonation) -> None:
         """Refuse what can never run here. Raises :class:`~drakcelery.errors.UnsupportedSample`."""
 

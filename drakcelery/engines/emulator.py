@@ -129,6 +129,9 @@ class Emulator:
         """What this machine lacks to confine a guest. Raises :class:`~drakcelery.errors.EngineError`."""
         return [f"{lack.said()}; to better it, {lack.remedy()}" for lack in confinement.look()]
 
+    def attend(self) -> None:
+        """Nothing."""
+
     def _guest_job(self, job: Detonation) -> GuestJob:
         is_dll = _inspect(job.sample, job.magic)
         how = launch.parse(job.start_command, is_dll=is_dll)

@@ -74,6 +74,9 @@ class ReplayEngine:
         """None: its guests are restored from nothing that a host could have another one of."""
         return None
 
+    def attend(self) -> None:
+        """Nothing."""
+
     def accept(self, job: Detonation) -> None:
         """Anything can be played to."""
 

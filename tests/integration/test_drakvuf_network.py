@@ -16,11 +16,9 @@ import pytest
 
 from drakcelery.engines.drakvuf import network
 from drakcelery.errors import Blame, EngineError, SettingsError
+from tests.drakvuf import detonate, engine, make_job
 from tests.integration.test_drakvuf import (
-    detonate,
-    engine,
     host,
-    make_job,
     short_waits,
 )
 from tests.waiting import wait_until

@@ -74,6 +74,9 @@ class SimulatedEngine:
         """Nothing: its guests share no network."""
         return None
 
+    def attend(self) -> None:
+        """Nothing."""
+
     def accept(self, job: Detonation) -> None:
         """Anything goes."""
 

@@ -75,6 +75,7 @@ DOORS: Mapping[str, Mapping[str, str]] = {
     "os.environ": {
         "settings": "reads the variables",
         "embedded": "hands the environment on to the servers and processes that it starts",
+        "engines.drakvuf.resident": "puts a call's environment in place of its own, in another interpreter",
     },
 }
 """What only these modules may touch, and why they do. A name stands for a module or a subpackage."""

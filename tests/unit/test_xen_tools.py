@@ -615,6 +615,15 @@ def test_tcpdump_needs_the_bridge(host: XenHost, tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_size == 24
 
 
+SCREENSHOTS = """\
+import pathlib, sys
+from drakrun.analyzer.screenshotter import Screenshotter
+made = Screenshotter(pathlib.Path(sys.argv[1]), "localhost", 5901, "")
+made.start()
+made.stop()
+"""
+
+
 def commands(host: XenHost, tool: str) -> list[str]:
     """A command line that uses *tool* on vm-1."""
     drakvuf = cmdline(host, "--cmd", "cmd.exe")
@@ -626,6 +635,7 @@ def commands(host: XenHost, tool: str) -> list[str]:
         "drakrun injector copy": ["drakrun", "injector", "copy", str(README), r"vm-1:C:\a.md"],
         "drakrun drakvuf-cmdline": ["drakrun", "drakvuf-cmdline"],
         "drakrun drakshell": ["drakrun", "drakshell", "cmd.exe"],
+        "drakrun screenshots": [str(host.interpreter), "-I", "-c", SCREENSHOTS, str(host.root)],
         "drakvuf": [*drakvuf, "-a", "procmon", "-a", "memdump", "-t", "1", "--memdump-dir", str(host.root)],
         "injector": ["injector", *injector, "-e", "cmd.exe"],
         "xl list": ["xl", "list", "vm-1"],

@@ -24,6 +24,7 @@ FAILURES = {
     "drakrun injector copy": {"no_json", "fails", "times_out", "hangs", "garbage"},
     "drakrun drakvuf-cmdline": {"fails", "hangs"},
     "drakrun drakshell": {"fails", "exit_code", "hangs"},
+    "drakrun screenshots": {"huge", "hangs"},
     "drakvuf": {
         "not_executed",
         "injection_error",
@@ -166,6 +167,11 @@ class XenHost:
     def disk(self) -> Path:
         """The disk of the snapshot."""
         return self.lib / "volumes" / "vm-0.img"
+
+    @property
+    def interpreter(self) -> Path:
+        """Python of the environment that ``drakrun`` is installed in."""
+        return self.root / layout.ENVIRONMENT / "bin" / "python3"
 
     def tool(self, name: str) -> Path:
         """A program's absolute path."""

@@ -12,8 +12,12 @@ PROGRAMS = (
 )
 REPOSITORY = Path(__file__).parent.parent.parent
 
+ENVIRONMENT = "environment"
+"""Python's, below the root: the package ``drakrun`` is in it, and the script runs in it."""
+LIBRARY = Path(__file__).parent / "library"
+
 _SCRIPT = """\
-#!{python} -IS
+#!{python}
 import sys
 sys.path.insert(0, {repository!r})
 from tests.xen.tools.launch import run
@@ -94,14 +98,35 @@ def build(root: Path, *, slots: int, version: str, **settings: float) -> None:
 
 
 def _programs(root: Path) -> None:
-    directory = root / "bin"
+    directory, python = root / "bin", _environment(root)
     directory.mkdir()
     for tool in PROGRAMS:
         script = directory / tool
         script.write_text(
-            _SCRIPT.format(python=sys.executable, repository=str(REPOSITORY), tool=tool, root=str(root))
+            _SCRIPT.format(
+                python=f"{python} -I" if tool == "drakrun" else f"{sys.executable} -IS",
+                repository=str(REPOSITORY),
+                tool=tool,
+                root=str(root),
+            )
         )
         script.chmod(0o755)
+
+
+def _environment(root: Path) -> Path:
+    """Make the Python environment of DRAKVUF Sandbox; its interpreter."""
+    home = Path(sys._base_executable).resolve()  # type: ignore[attr-defined] # what venv itself uses
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    environment = root / ENVIRONMENT
+    packages = environment / "lib" / version / "site-packages"
+    packages.mkdir(parents=True)
+    (environment / "bin").mkdir()
+    (environment / "pyvenv.cfg").write_text(f"home = {home.parent}\ninclude-system-site-packages = false\n")
+    (packages / "simulated.pth").write_text(f"{REPOSITORY}\n{LIBRARY}\n")
+    (packages / "drakrun_host.py").write_text(f"ROOT = {str(root)!r}\n")
+    python = environment / "bin" / "python3"
+    python.symlink_to(home)
+    return python
 
 
 def _files(root: Path) -> None:

@@ -12,11 +12,11 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -40,6 +40,17 @@ class Held:
     holder: str
     snapshot_version: int
     snapshot_sha256: str
+
+
+class Leader(Protocol):
+    """A process that leads a group of its own."""
+
+    @property
+    def pid(self) -> int:
+        """Its number, and its group's."""
+
+
+Started = TypeVar("Started", bound="Leader | None")
 
 
 class Cell:
@@ -102,20 +113,23 @@ class Cell:
             raise EngineError(f"the guest in slot {self.slot} was destroyed meanwhile")
         return held
 
-    def start(
-        self, holder: str | None, launch: Callable[[], subprocess.Popen[bytes]]
-    ) -> subprocess.Popen[bytes]:
-        """Start a process for *holder*; None: for whoever has :meth:`locked` the slot to end its guest."""
+    def start(self, holder: str | None, launch: Callable[[], Started]) -> Started:
+        """Start a process for *holder*; None: for whoever has :meth:`locked` the slot to end its guest.
+
+        *launch* may have nothing to start and return None.
+        """
         with contextlib.ExitStack() as stack:
             if holder is not None:
                 stack.enter_context(self.locked())
                 self.check(holder)
             process = launch()
+            if process is None:
+                return process
             note = f"{_start_ticks(process.pid)} {boot_id()}".encode()
             safe_files.replace(self._directory / f"{process.pid}.process", note, durable=False)
             return process
 
-    def forget(self, process: subprocess.Popen[bytes]) -> None:
+    def forget(self, process: Leader) -> None:
         """*process* is over, and nothing that it left behind is ours to end."""
         (self._directory / f"{process.pid}.process").unlink(missing_ok=True)
 

@@ -115,6 +115,12 @@ def base_command_line(
     ]
 
 
+def screenshots(drakrun: str, number: int, target: Path, files: int, size: int) -> Command:
+    """Take screenshots until SIGTERM: done by the library only, drakrun has no such command."""
+    bounds = ("--most-files", str(files), "--most-bytes", str(size))
+    return [drakrun, "screenshots", "--vm-id", str(number), "--directory", str(target), *bounds]
+
+
 def network_environment(*, net_enable: bool, out_interface: str | None, dns_server: str) -> dict[str, str]:
     """v0.21 takes settings from the environment before its ``config.toml``; earlier ones do not look."""
     values = {

@@ -14,11 +14,15 @@ import structlog
 from drakcelery.analysis import Execution, Outcome, Snapshot, StartMethod
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import commands, snapshot
+from drakcelery.engines.drakvuf.base_lines import BaseLines
 from drakcelery.engines.drakvuf.cell import Cell, Held
 from drakcelery.engines.drakvuf.guest import DESTROY_SECONDS, Guest
 from drakcelery.engines.drakvuf.installation import Installation
+from drakcelery.engines.drakvuf.keeper import Keeper
+from drakcelery.engines.drakvuf.library import Library
 from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
+from drakcelery.engines.drakvuf.screenshots import photographed
 from drakcelery.engines.drakvuf.tools import Tools, search_path
 from drakcelery.engines.drakvuf.verdict import End, judge, windows_error
 from drakcelery.errors import EngineError, SettingsError, UnsupportedSample
@@ -46,7 +50,9 @@ class Drakvuf:
         self._state = settings.drakcelery.state_dir / "engine"
         drakrun = settings.drakrun
         self._tools = Tools(
-            path=search_path(self._section), environment=_network(drakrun, net_enable=drakrun.net_enable)
+            path=search_path(self._section),
+            environment=_network(drakrun, net_enable=drakrun.net_enable),
+            library=Library(self._state) if self._section.library else None,
         )
         self._installation = Installation(settings, self._tools)
         self._mark: tuple[snapshot.Status, str] | None = None
@@ -57,6 +63,7 @@ class Drakvuf:
             closed=not drakrun.net_enable,
             wait=2.0 * self._section.restore_timeout,
         )
+        self._base_lines = BaseLines(self._section, self._tools.find)
 
     def version(self) -> str:
         """``drakvuf 1.1-8107f11``. The first call of a process checks the host.
@@ -87,6 +94,11 @@ class Drakvuf:
         if self._mark is None or self._mark[0] != seen:
             self._mark = (seen, snapshot.mark(volumes))
         return self._mark[1]
+
+    def attend(self) -> None:
+        """Keep drakrun's library imported in a process beside this one."""
+        if self._section.library:
+            Keeper(self._section, self._tools, self._state).start()
 
     def accept(self, job: Detonation) -> None:
         """Refuse what cannot be passed on to this host's DRAKVUF Sandbox.
@@ -148,11 +160,13 @@ class Drakvuf:
         if commands.TRACED & set(job.plugins):
             traces(job).mkdir(exist_ok=True)
         limits = Limits(grace=self._section.grace, output=self._section.output_limit)
-        with recorded(guest, job, holder) as traffic:
+        with recorded(guest, job, holder) as traffic, photographed(guest, job, holder) as screenshots:
             ended = watched(guest, job, holder, command, limits)
         by_itself = commands.is_plain(job.start_command, job.extension)
         execution, reason = judge(ended, by_itself=by_itself)
         reasons = [reason, traffic.trouble]
+        if screenshots.trouble:
+            reasons.append(f"there are no screenshots: {screenshots.trouble}")
         if self._settings.drakrun.raw_memory_dump and ended.end is not End.GUEST_GONE:
             reasons.append(self._dump_memory(guest, holder, job))
         self._attach(job)
@@ -202,7 +216,14 @@ class Drakvuf:
         if net_enable is not None:
             environment = _network(self._settings.drakrun, net_enable=net_enable)
             tools = dataclasses.replace(tools, environment=environment)
-        return Guest(number=number, cell=cell, tools=tools, section=self._section, network=self._network)
+        return Guest(
+            number=number,
+            cell=cell,
+            tools=tools,
+            section=self._section,
+            network=self._network,
+            base_lines=self._base_lines,
+        )
 
     def _drakvuf_command(
         self, guest: Guest, holder: str, job: Detonation, path: str, start_command: str

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from drakcelery.engines.drakvuf import commands
+from drakcelery.engines.drakvuf.base_lines import BaseLines
 from drakcelery.engines.drakvuf.cell import Cell
 from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.tools import Finished, Overdue, Tools, printable, quoted
@@ -61,6 +62,8 @@ class Guest:
     tools: Tools
     section: DrakvufSection
     network: Network
+    base_lines: BaseLines | None = None
+    """Where those lie that were asked for."""
 
     @property
     def name(self) -> str:
@@ -170,6 +173,17 @@ class Guest:
         self, holder: str, command: str, *, method: str | None = None, directory: str | None = None
     ) -> Sequence[str]:
         """DRAKVUF's command line that starts *command* in the guest. Raises :class:`EngineError`."""
+
+        def ask(asked: str, of: str | None) -> Sequence[str]:
+            return self._ask_base_command_line(holder, asked, method=method, directory=of)
+
+        if self.base_lines is None:
+            return ask(command, directory)
+        return self.base_lines.line(ask, self.name, command, method=method, directory=directory)
+
+    def _ask_base_command_line(
+        self, holder: str, command: str, *, method: str | None, directory: str | None
+    ) -> Sequence[str]:
         drakrun = self.section.drakrun
         line = commands.base_command_line(drakrun, self.number, command, method=method, directory=directory)
         done = self._run(line, holder)

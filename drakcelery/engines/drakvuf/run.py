@@ -15,7 +15,7 @@ from typing import IO
 import structlog
 
 from drakcelery.engines import Detonation
-from drakcelery.engines.drakvuf import commands
+from drakcelery.engines.drakvuf import commands, screenshots
 from drakcelery.engines.drakvuf.cell import kill_group
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.tools import end_of, ending, quoted, readable, stop
@@ -161,7 +161,7 @@ def written(job: Detonation) -> int:
     """Bytes that the run has written so far; links are not followed."""
     files = [path for path in (job.log, job.pcap, _errors(job)) if path.exists()]
     size = sum(path.lstat().st_size for path in files)
-    for directory in (job.dumps, traces(job)):
+    for directory in (job.dumps, traces(job), screenshots.directory(job.raw)):
         if directory.is_dir():
             with (
                 os.scandir(directory) as entries,

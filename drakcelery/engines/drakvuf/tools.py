@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ import structlog
 from drakcelery.engines.drakvuf import launch
 from drakcelery.engines.drakvuf.cell import Cell, kill_group
 from drakcelery.engines.drakvuf.commands import Command
+from drakcelery.engines.drakvuf.library import Call, Library
 from drakcelery.errors import EngineError
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ class Tools:
 
     path: str = STANDARD_PATH
     environment: Mapping[str, str] = field(default_factory=dict)
+    library: Library | None = None
+    """Does what :meth:`run` is asked for without a new interpreter, where it is served."""
 
     def __post_init__(self) -> None:
         """The environment is all that a tool gets: ours holds secrets."""
@@ -152,7 +156,7 @@ class Tools:
         """Run *command* to its end, for *holder* of *cell* if there is one, and log what it said.
 
         *held_open*: it gets a pipe as stdin that nobody writes to, instead of ``/dev/null``. *quiet*: do not
-        log how it ended.
+        log how it ended. A command that was lost with the library's process is run again, as a program.
 
         Raises:
             Overdue: it takes longer than *seconds*.
@@ -160,30 +164,49 @@ class Tools:
         """
         name = called(command)
         begun = time.monotonic()
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-
-            def start() -> subprocess.Popen[bytes]:
-                stdin = subprocess.PIPE if held_open else subprocess.DEVNULL
-                return self.spawn(command, stdout=output, stderr=errors, stdin=stdin)
-
-            process = cell.start(holder, start) if cell else start()
-            try:
-                code = process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                kill_group(process.pid, slot=cell.slot if cell else "none")
-                process.wait()
-                said = readable(end_of(errors))
-                _report(name, None, begun, said)
-                raise Overdue(f"{name} did not end within {seconds:.0f} s{quoted(said)}") from None
-            finally:
-                if process.stdin:
-                    process.stdin.close()
-                if cell and process.returncode is not None:
-                    cell.forget(process)
-            finished = Finished(name=name, code=code, output=end_of(output), said=end_of(errors))
+        for library in (self.library, None) if self.library else (None,):
+            left = begun + seconds - time.monotonic()
+            with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+                start = functools.partial(self._start, command, library, output, errors, held_open=held_open)
+                process = cell.start(holder, start) if cell else start()
+                try:
+                    code = process.wait(max(0.0, left))
+                except subprocess.TimeoutExpired:
+                    kill_group(process.pid, slot=cell.slot if cell else "none")
+                    process.wait()
+                    said = readable(end_of(errors))
+                    _report(name, None, begun, said)
+                    raise Overdue(f"{name} did not end within {seconds:.0f} s{quoted(said)}") from None
+                finally:
+                    if isinstance(process, Call):
+                        process.leave()
+                    elif process.stdin:
+                        process.stdin.close()
+                    if cell and process.returncode is not None:
+                        cell.forget(process)
+                finished = Finished(name=name, code=code, output=end_of(output), said=end_of(errors))
+            if not (isinstance(process, Call) and process.is_lost):
+                break
         if not quiet:
             _report(name, code, begun, finished.errors)
         return finished
+
+    def _start(
+        self,
+        command: Command,
+        library: Library | None,
+        output: IO[bytes],
+        errors: IO[bytes],
+        *,
+        held_open: bool,
+    ) -> subprocess.Popen[bytes] | Call:
+        """Start *command* through the *library*, or as a program where that does not do it."""
+        if library is not None:
+            call = library.start(command, environment=self.environment, stdout=output, stderr=errors)
+            if call is not None:
+                return call
+        stdin = subprocess.PIPE if held_open else subprocess.DEVNULL
+        return self.spawn(command, stdout=output, stderr=errors, stdin=stdin)
 
 
 def stop(process: subprocess.Popen[bytes], *, seconds: float, slot: str) -> bool:

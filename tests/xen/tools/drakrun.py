@@ -132,12 +132,19 @@ def _injector_copy(machine: Machine, _: dict[str, str], arguments: list[str]) ->
     guest_path = PureWindowsPath(target[1])
     if arguments[1].endswith(("/", "\\", "%", ".")):
         guest_path /= path.name
-    output = _run_injector(machine, vm, str(path), str(guest_path))
-    sys.stdout.write(output.decode(errors="ignore") + "\n")
+    try:
+        done = inject(machine, vm, str(path), str(guest_path))
+    except subprocess.CalledProcessError as error:
+        say(f"Injector stopped with error code {error.returncode}")
+        say(error.stdout.decode(errors="ignore"))
+        say(error.stderr.decode(errors="ignore"))
+        raise Abort from None
+    sys.stdout.write(done.stdout.decode(errors="ignore") + "\n")
     return 0
 
 
-def _run_injector(machine: Machine, vm: str, local: str, remote: str) -> bytes:
+def inject(machine: Machine, vm: str, local: str, remote: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the injector to write a file. Raises CalledProcessError."""
     info = vmi_info(machine)
     words = [str(machine.bin / "injector"), "-o", "json", "-d", vm]
     words += ["-r", str(machine.lib / "profiles" / "kernel.json"), "-i", str(info["inject_pid"])]
@@ -157,24 +164,26 @@ def _run_injector(machine: Machine, vm: str, local: str, remote: str) -> bytes:
             if process.poll() is None:
                 process.kill()
     if process.returncode:
-        say(f"Injector stopped with error code {process.returncode}")
-        say(output.decode(errors="ignore"))
-        say(errors.decode(errors="ignore"))
-        raise Abort
-    return output
+        raise subprocess.CalledProcessError(process.returncode, words, output, errors)
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
 def _drakvuf_cmdline(machine: Machine, values: dict[str, str], _: list[str]) -> int:
     vm = f"vm-{integer(values, 'vm-id', 1)}"
     drakrun_vm.load(machine)
+    told(machine, vm)
+    method, directory = values.get("method", "createproc"), values.get("working-dir")
+    sys.stdout.write(shlex.join(base_cmdline(machine, vm, values.get("cmd"), method, directory)) + "\n")
+    return 0
+
+
+def told(machine: Machine, vm: str) -> None:
+    """Fail at the base command line as ordered."""
     order = machine.take("drakrun drakvuf-cmdline", vm=vm)
     if order is not None and order["how"] == "hangs":
         hang()
     if order is not None:
         raise RuntimeError("Failed to extract Drakvuf version from 'drakvuf -h' command.")
-    method, directory = values.get("method", "createproc"), values.get("working-dir")
-    sys.stdout.write(shlex.join(base_cmdline(machine, vm, values.get("cmd"), method, directory)) + "\n")
-    return 0
 
 
 def _drakshell(machine: Machine, values: dict[str, str], arguments: list[str]) -> int:
@@ -183,6 +192,12 @@ def _drakshell(machine: Machine, values: dict[str, str], arguments: list[str]) -
     if machine.guest(vm) is None:
         say("VM is not running")
         raise Abort
+    log("INFO", f"Process terminated with exit code {shell(machine, vm, arguments, has_stdin=True)}")
+    return 0
+
+
+def shell(machine: Machine, vm: str, arguments: list[str], *, has_stdin: bool) -> int:
+    """Run a command in the guest; its exit code. *has_stdin*: it gets what this process has."""
     order = machine.take("drakrun drakshell", vm=vm)
     how = order["how"] if order else None
     if how == "fails":
@@ -193,7 +208,7 @@ def _drakshell(machine: Machine, values: dict[str, str], arguments: list[str]) -
     command = subprocess.list2cmdline(arguments)
     if len(command.encode("utf-16le")) + 2 > UTF16_LIMIT:
         raise RuntimeError("Command line too long")
-    if select.select([0], [], [], 0)[0] and not os.read(0, 1):
+    if has_stdin and select.select([0], [], [], 0)[0] and not os.read(0, 1):
         machine.warn("drakrun drakshell: stdin is at its end, and floods the guest with empty messages")
     if how == "hangs":
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it asks the guest to end the process, and waits on
@@ -202,9 +217,7 @@ def _drakshell(machine: Machine, values: dict[str, str], arguments: list[str]) -
         guest = machine.guest(vm)
         if guest is not None:
             machine.save_guest({**guest, "commands": [*guest["commands"], command]})
-    code = int(order["details"].get("code", 1)) if order else 0
-    log("INFO", f"Process terminated with exit code {code}")
-    return 0
+    return int(order["details"].get("code", 1)) if order else 0
 
 
 def _version(machine: Machine, _values: dict[str, str], _arguments: list[str]) -> int:

@@ -1,0 +1,5 @@
+"""Which version it is."""
+
+from drakrun.simulated import MACHINE
+
+__version__ = MACHINE.version
