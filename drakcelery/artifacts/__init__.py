@@ -65,7 +65,7 @@ def collect(
         no_pcap = keep_pcap(raw / "dump.pcap", out / PCAP, done)
         lines = split_log(raw / "drakmon.log", out, LOGGED_PLUGINS, done)
         keys = write_key_file(out / "tlsmon.log", out / KEY_FILE, done)
-        pack_extras(raw, out, done)
+        extras = pack_extras(raw, out, done)
         dumps = packing.result()
     metadata = build_metadata(
         analysis,
@@ -78,6 +78,7 @@ def collect(
         dumps=dumps,
         parse_errors=lines.parse_errors,
         log_dropped=lines.dropped,
+        screenshots=extras.screenshots,
     )
     write_metadata(out, metadata)
     _report(analysis.uid, lines, dumps, keys, no_pcap)

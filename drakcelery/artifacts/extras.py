@@ -1,11 +1,13 @@
-"""What only DRAKVUF leaves, where settings or plugins ask for it: memory, profiles, processor traces."""
+"""What only DRAKVUF leaves, where settings or plugins ask for it: memory, profiles, traces, screenshots."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -23,14 +25,29 @@ PROFILES = "profiles"
 APISCOUT = "static_apiscout_profile.json"
 TRACES = "ipt"
 """What the plugins ipt and codemon write, as ``ipt.zip``."""
+SCREENSHOTS = "screenshots"
+"""What DRAKVUF Sandbox's screenshotter writes: ``screenshots.zip``, which unpacks to where v0.21 has them,
+and ``screenshots.json``, a line for each."""
+MOST_SCREENSHOTS = 100
+MOST_SCREENSHOT_BYTES = 128 * 1024**2
+"""What shows a guest's screen is the guest's doing; this is more than an engine leaves."""
 _CHUNK = 1024**2
 _GZIP_HEADER = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
 """Deflated; no flags, no time, an unknown system."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
-def pack_extras(raw: Path, out: Path, ready: Ready = nobody) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ExtrasPacked:
+    """What there was of it."""
+
+    screenshots: int
+
+
+def pack_extras(raw: Path, out: Path, ready: Ready = nobody) -> ExtrasPacked:
     """Pack what there is of it in *raw*, under the names of v0.18: memory deflated, the rest in a zip each.
+
+    Screenshots, which v0.18 had not, have v0.21's names.
 
     Raises:
         UntrustedFileError: something of it is a link, or no regular file.
@@ -44,9 +61,28 @@ def pack_extras(raw: Path, out: Path, ready: Ready = nobody) -> None:
     if os.path.lexists(raw / TRACES):
         _pack(raw / TRACES, out / f"{TRACES}.zip", ready, folder=f"{TRACES}/")
     if os.path.lexists(raw / APISCOUT):
-        with open_untrusted(raw / APISCOUT) as source, Output(out / APISCOUT, ready) as target:
-            shutil.copyfileobj(source, target, _CHUNK)
-            target.finish()
+        _copy(raw / APISCOUT, out / APISCOUT, ready)
+    screenshots = 0
+    if os.path.lexists(raw / SCREENSHOTS):
+        screenshots = _pack(
+            raw / SCREENSHOTS,
+            out / f"{SCREENSHOTS}.zip",
+            ready,
+            folder=f"{SCREENSHOTS}/",
+            most=(MOST_SCREENSHOTS, MOST_SCREENSHOT_BYTES),
+        )
+    if screenshots and os.path.lexists(raw / f"{SCREENSHOTS}.json"):
+        _copy(raw / f"{SCREENSHOTS}.json", out / f"{SCREENSHOTS}.json", ready)
+    return ExtrasPacked(screenshots=screenshots)
+
+
+def _copy(source: Path, target: Path, ready: Ready) -> None:
+    """As it is; nothing of an empty file."""
+    with open_untrusted(source) as given:
+        if os.fstat(given.fileno()).st_size:
+            with Output(target, ready) as file:
+                shutil.copyfileobj(given, file, _CHUNK)
+                file.finish()
 
 
 def _gzip(source: Source, size: int, target: Output) -> None:
@@ -64,25 +100,33 @@ def _gzip(source: Source, size: int, target: Output) -> None:
         deflater.drain()
 
 
-def _pack(source: Path, target: Path, ready: Ready, *, folder: str = "") -> None:
-    """The files of *source* as a zip, each below *folder*; no zip where there are none.
+def _pack(
+    source: Path, target: Path, ready: Ready, *, folder: str = "", most: tuple[int, int] | None = None
+) -> int:
+    """The files of *source* as a zip, each below *folder*; no zip where there are none. Returns how many.
 
-    A name that holds anything but letters, digits, ``.``, ``_`` and ``-`` is the guest's doing, and left out.
+    A name that holds anything but letters, digits, ``.``, ``_`` and ``-`` is the guest's doing, and left out;
+    so is what would be more than *most* files and bytes.
     """
     directory = open_untrusted_directory(source)
     try:
         with os.scandir(directory) as entries:
-            found = sorted(entry.name for entry in entries)
+            sizes = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in entries}
+        found = sorted(sizes, key=lambda name: (len(name), name) if most else (0, name))
         names = [name for name in found if _NAME.fullmatch(name)]
+        if most is not None:
+            sums = itertools.accumulate(sizes[name] for name in names[: most[0]])
+            names = [name for name, size in zip(names, sums, strict=False) if size <= most[1]]
         if len(names) < len(found):
             log.warning("files_left_out", directory=source.name, count=len(found) - len(names))
         if not names:
-            return
+            return 0
         with Output(target, ready) as file, ZipWriter(file) as archive:
             for name in names:
                 with open_untrusted(name, directory=directory) as member:
                     archive.add(f"{folder}{name}", member, os.fstat(member.fileno()).st_size)
             archive.finish()
             file.finish()
+        return len(names)
     finally:
         os.close(directory)

@@ -45,6 +45,7 @@ def build_metadata(
     dumps: DumpsPacked,
     parse_errors: int,
     log_dropped: int,
+    screenshots: int,
 ) -> dict[str, Any]:
     """The documented keys, those that v0.18.1 added, those of v0.21, and ours. Times are int, UNIX time.
 
@@ -54,6 +55,7 @@ def build_metadata(
         attempts: how many it took, this one included.
         parse_errors: lines of the log that no plugin's file got.
         log_dropped: bytes of the log that were left out, since so much before them was broken.
+        screenshots: how many there are.
     """
     return {
         "sample_sha256": sample_sha256,
@@ -83,6 +85,7 @@ def build_metadata(
             "sha256": sample_sha256,
         },
         "options": _options(analysis, outcome, start_command),
+        **({"screenshots": screenshots} if screenshots else {}),
         **({"vm_id": int(vm[1])} if (vm := _VM.fullmatch(slot)) else {}),
     }
 

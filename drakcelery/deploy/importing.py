@@ -26,6 +26,8 @@ Sections = dict[str, dict[str, str]]
 
 CONNECTIONS = ("redis", "s3")
 """Taken from one file as a whole: half of one server's credentials are of no use with another's."""
+TURNED_ROUND = frozenset({"no_post_restore", "no_screenshotter"})
+"""What is asked for by its contrary here."""
 INTERNAL_KIND = "drakrun-internal"
 """What v0.18's drakrun called the tasks that only its own drak-postprocess took."""
 
@@ -148,7 +150,7 @@ class _File:
                 elif (section, key, value) == ("network", "out_interface", "default"):
                     self._say(section, key, Verdict.DROPPED, "default: drakrun finds the interface by itself")
                 else:
-                    value = not value if key == "no_post_restore" else value
+                    value = not value if key in TURNED_ROUND else value
                     self._take(_Key(section=section, key=key), known.target, _text(value), known.why)
 
     def _by_table(self, section: str, key: str) -> None:

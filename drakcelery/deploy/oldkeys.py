@@ -107,7 +107,7 @@ TOML: Mapping[tuple[str, str], Fate] = {
     ("drakrun", "extra_output_subdirs"): _dropped("what is stored is the contract's, in docs/karton.md"),
     ("drakrun", "job_timeout_leeway"): _dropped("no job has a limit of its own: every wait is bounded"),
     ("drakrun", "no_post_restore"): _same("drakvuf", "post_restore", "turned round: 1 there is 0 here"),
-    ("drakrun", "no_screenshotter"): _dropped("screenshots are left to drakrun's own tool"),
+    ("drakrun", "no_screenshotter"): _same("drakvuf", "screenshots", "turned round: 1 there is 0 here"),
     ("drakrun", "no_shellexec"): _decide(
         "how a sample is started belongs to the engine: see docs/engines.md"
     ),

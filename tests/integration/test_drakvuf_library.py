@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from drakcelery.analysis import Execution
+from drakcelery.artifacts.extras import pack_extras
 from drakcelery.engines.drakvuf import keeper as keeper_module
 from drakcelery.engines.drakvuf import library as library_module
 from drakcelery.engines.drakvuf import screenshots
@@ -400,6 +401,9 @@ def test_screenshots_are_taken_beside_drakvuf(host: XenHost, tmp_path: Path) -> 
         names = sorted(path.name for path in (job.raw / "screenshots").iterdir())
         assert names == sorted(f"screenshot_{line['index']}.png" for line in lines)
         assert names
+        (tmp_path / "out").mkdir()
+        assert pack_extras(job.raw, tmp_path / "out").screenshots == len(names)
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"screenshots.zip", "screenshots.json"}
         drakvuf.destroy("vm-1")
 
 

@@ -182,6 +182,19 @@ class MetadataOf21(BaseModel):
     file: FileOf21 | None = None
 
 
+def test_screenshots_are_counted(tmp_path: Path) -> None:
+    """As v0.21's postprocess counts them; where there are none nothing is said (H7)."""
+    raw = recorded(tmp_path / "raw")
+    assert "screenshots" not in run(raw, tmp_path / "out").metadata
+    (raw / "screenshots").mkdir()
+    for number in (1, 2):
+        (raw / "screenshots" / f"screenshot_{number}.png").write_bytes(b"png")
+    (raw / "screenshots.json").write_text("{}\n")
+    manifest = run(raw, tmp_path / "out")
+    assert manifest.metadata["screenshots"] == 2
+    assert {"screenshots.zip", "screenshots.json"} <= {artifact.name for artifact in manifest.artifacts}
+
+
 def test_drakvuf_sandbox_reads_our_metadata(tmp_path: Path) -> None:
     """v0.21 opens what we publish: its own fields are there, each of the type that it demands (H7)."""
     outcome = OUTCOME.model_copy(

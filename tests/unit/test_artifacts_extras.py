@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drakcelery.analysis import Artifact
+from drakcelery.artifacts import extras
 from drakcelery.artifacts.extras import pack_extras
 from drakcelery.artifacts.untrusted import UntrustedFileError
 from drakcelery.contract import artifact_resource
@@ -59,8 +60,40 @@ def test_traces_are_packed(raw: Path) -> None:
         assert {name: archive.read(name) for name in archive.namelist()} == {"ipt/ipt_stream_vcpu0": b"trace"}
 
 
+def test_screenshots_are_packed(raw: Path) -> None:
+    """The zip unpacks to where v0.21's web application has them, beside the list of them (H6, H7)."""
+    (raw / "screenshots").mkdir()
+    (raw / "screenshots.json").write_text("")
+    assert pack_extras(raw, raw.parent / "out").screenshots == 0
+    assert list((raw.parent / "out").iterdir()) == []
+    for number in (1, 2, 10):
+        (raw / "screenshots" / f"screenshot_{number}.png").write_bytes(b"\x89PNG%d" % number)
+    (raw / "screenshots" / "a b.png").write_bytes(b"x")
+    lines = '{"timestamp": 1.5, "image_hash": "ab", "index": 1}\n'
+    (raw / "screenshots.json").write_text(lines)
+    assert pack_extras(raw, raw.parent / "out").screenshots == 3
+    with zipfile.ZipFile(raw.parent / "out" / "screenshots.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            f"screenshots/screenshot_{number}.png": b"\x89PNG%d" % number for number in (1, 2, 10)
+        }
+    assert (raw.parent / "out" / "screenshots.json").read_text() == lines
+
+
+def test_screenshots_are_bounded(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first are kept, as far as number and bytes allow, whatever was left there (I6)."""
+    monkeypatch.setattr(extras, "MOST_SCREENSHOTS", 4)
+    monkeypatch.setattr(extras, "MOST_SCREENSHOT_BYTES", 100)
+    (raw / "screenshots").mkdir()
+    for number in (1, 2, 10, 11, 12):
+        (raw / "screenshots" / f"screenshot_{number}.png").write_bytes(bytes(30))
+    assert pack_extras(raw, raw.parent / "out").screenshots == 3
+    with zipfile.ZipFile(raw.parent / "out" / "screenshots.zip") as archive:
+        assert archive.namelist() == [f"screenshots/screenshot_{number}.png" for number in (1, 2, 10)]
+
+
 @pytest.mark.parametrize(
-    "name", ["profiles", "ipt", "post_sample.raw_memdump", "static_apiscout_profile.json"]
+    "name",
+    ["profiles", "ipt", "post_sample.raw_memdump", "static_apiscout_profile.json", "screenshots"],
 )
 def test_a_link_is_not_followed(raw: Path, name: str) -> None:
     """Whoever can write to the output must not choose what is uploaded."""

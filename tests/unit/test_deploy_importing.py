@@ -185,7 +185,7 @@ def test_v021_gives_what_is_not_its_own(tmp_path: Path) -> None:
             "syscall_filter": "/etc/drakrun/syscalls.txt",
         },
         "drakvuf_plugins": {"_all_": "apimon,memdump"},
-        "drakvuf": {"post_restore": "0"},
+        "drakvuf": {"post_restore": "0", "screenshots": "0"},
         "drakcelery": {"host": "rack-1", "dumps_total_size": "1000", "dumps_single_size": "100"},
     }
     Settings.model_validate(imported.values)
