@@ -104,6 +104,29 @@ def test_the_library_does_all_calls(tmp_path: Path, version: str) -> None:
         assert host.warnings() == ()
 
 
+def test_a_task_is_run_as_it_asks(host: XenHost, tmp_path: Path) -> None:
+    """The library hears of one task's network, start method and directory as the command would (H7)."""
+    drakvuf = engine(host, tmp_path, drakrun__net_enable=1)
+    drakvuf.version()
+    refuse_commands(host)
+    place = "C:\\Users\\Public"
+    asked = make_job(tmp_path, net_enable=False, start_method="runas", guest_working_directory=place)
+    network: list[object] = []
+    with kept(drakvuf):
+        for job in (asked, make_job(tmp_path, attempt=2)):
+            outcome = detonate(drakvuf, job)
+            network += [
+                json.loads((host.run / "vmnet-1.json").read_bytes())["net_enable"],
+                outcome.net_enable,
+            ]
+            drakvuf.destroy("vm-1")
+    assert network == [False, False, True, True]
+    lines = [call.argv for call in host.calls("drakvuf") if "-t" in call.argv]
+    options = [[words[words.index(name) + 1] for name in ("-V", "-c") if name in words] for words in lines]
+    assert options[0] == ["runas", place]
+    assert "runas" not in options[1]
+
+
 def test_the_command_line_is_the_commands(host: XenHost, tmp_path: Path) -> None:
     """Word by word, for each way of starting."""
     plain, through = engine(host, tmp_path, drakvuf__library=0), engine(host, tmp_path)
