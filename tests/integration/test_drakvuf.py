@@ -326,6 +326,17 @@ def test_a_sample_that_does_not_start(host: XenHost, tmp_path: Path) -> None:
     drakvuf.destroy("vm-1")
 
 
+@pytest.mark.parametrize(("code", "blamed"), [(225, Blame.SNAPSHOT), (112, Blame.SLOT)])
+def test_what_windows_says_of_the_copy(host: XenHost, tmp_path: Path, code: int, blamed: Blame) -> None:
+    """A sample that Windows Defender does not even let in: the snapshot is ill. A full disk: perhaps the slot."""
+    host.fail("drakrun injector copy", "fails", code=code)
+    drakvuf = engine(host, tmp_path)
+    with pytest.raises(EngineError, match=f'could not be copied into vm-1.*"ErrorCode": {code}') as failed:
+        detonate(drakvuf, make_job(tmp_path))
+    assert (failed.value.blames, failed.value.code) == (blamed, code)
+    drakvuf.destroy("vm-1")
+
+
 @pytest.mark.parametrize(("code", "error"), [(225, "ERROR_VIRUS_INFECTED"), (2, "ERROR_FILE_NOT_FOUND")])
 def test_a_snapshot_whose_defender_is_at_work(host: XenHost, tmp_path: Path, code: int, error: str) -> None:
     """A sample that Windows Defender refuses, or removed, shows nothing of itself: the snapshot is ill."""

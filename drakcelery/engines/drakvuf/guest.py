@@ -17,7 +17,8 @@ from drakcelery.engines.drakvuf.base_lines import BaseLines
 from drakcelery.engines.drakvuf.cell import Cell
 from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.tools import Finished, Overdue, Tools, printable, quoted
-from drakcelery.errors import EngineError
+from drakcelery.engines.drakvuf.verdict import DEFENDED, windows_error
+from drakcelery.errors import Blame, EngineError
 
 if TYPE_CHECKING:
     from drakcelery.settings import DrakrunSection, DrakvufSection
@@ -166,7 +167,9 @@ class Guest:
             said = printable(done.output.strip())[:300]
             answer = f"; its answer: {said}" if said else "; it printed no record"
             what = f"{sample.name} could not be copied into {self.name}"
-            raise EngineError(f"{done.trouble(what)}{answer}")
+            code = windows_error(commands.parse_record(f"{done.output}\n{done.said}"))
+            blames = Blame.SNAPSHOT if code in DEFENDED else Blame.SLOT
+            raise EngineError(f"{done.trouble(what)}{answer}", blames=blames, code=code)
         return path
 
     def base_command_line(

@@ -81,7 +81,7 @@ def start_network(machine: Machine, vm_id: int, network: dict[str, Any], log: Lo
     machine.bridge(bridge).touch()
     log("INFO", f"Created bridge {bridge}")
     for rule in _own_rules(vm_id):
-        if iptables.call(machine, "-C", *rule.split()):
+        if not _is_there(machine, rule):
             _must(machine, f"-A {rule}")
     info = {
         "out_interface": "eth0" if out == "default" else out,
@@ -113,9 +113,7 @@ def make_chains(machine: Machine) -> None:
 
     Raises RuntimeError where some are missing. Where a call fails what was made goes again, in silence.
     """
-    linked = [
-        iptables.call(machine, "-C", parent, "-j", chain, "-t", table) == 0 for chain, parent, table in JUMPS
-    ]
+    linked = [_is_there(machine, f"{parent} -j {chain} -t {table}") for chain, parent, table in JUMPS]
     if all(linked):
         return
     if any(linked):
@@ -138,6 +136,10 @@ def make_chains(machine: Machine) -> None:
             iptables.call(machine, "-X", chain, "-t", table)
 
 
+def _is_there(machine: Machine, rule: str) -> bool:
+    return iptables.call(machine, "-C", *rule.split(), quiet=True) == 0
+
+
 def _must(machine: Machine, step: str) -> None:
     if status := iptables.call(machine, *step.split()):
         raise subprocess.CalledProcessError(status, f"iptables {step}")
@@ -158,7 +160,7 @@ def stop_network(machine: Machine, vm_id: int, log: Log) -> None:
     machine.bridge(f"drak{vm_id}").unlink(missing_ok=True)
     log("INFO", f"Deleted drak{vm_id} bridge")
     for rule in _own_rules(vm_id):
-        while iptables.call(machine, "-C", *rule.split()) == 0:
+        while _is_there(machine, rule):
             _must(machine, f"-D {rule}")
     if machine.newest and not (machine.bin / "conntrack").exists():
         raise FileNotFoundError(2, "No such file or directory: 'conntrack'")

@@ -86,6 +86,9 @@ def _told(order: Order, method: str) -> int:
     if how == "times_out":
         os.write(1, record(method, "Timeout"))
         return TIMEOUT
+    if "code" in order["details"]:
+        os.write(1, record(method, "Error", ErrorCode=order["details"]["code"], Error="ERROR_X"))
+        return FAIL
     os.write(1, record(method, "PrematureBreak"))
     return FAIL
 

@@ -33,8 +33,11 @@ def tables(machine: Machine) -> Tables:
     return found
 
 
-def call(machine: Machine, *words: str) -> int:
-    """One command, as a process of its own would do it; the exit status. What is wrong goes to stderr."""
+def call(machine: Machine, *words: str, quiet: bool = False) -> int:
+    """One command, as a process of its own would do it; the exit status. What is wrong goes to stderr.
+
+    *quiet*: nobody reads that.
+    """
     rest = list(words)
     table = "filter"
     if "-t" in rest:
@@ -53,7 +56,7 @@ def call(machine: Machine, *words: str) -> int:
         status, complaint = _do(now[table], table, action, chain, _canonical(rest[2:]))
         if status == 0 and action != "-C":
             machine.write(FILE, now)
-    if complaint:
+    if complaint and not quiet:
         say(f"iptables: {complaint}")
     return status
 
