@@ -328,7 +328,7 @@ def test_a_sample_that_does_not_start(host: XenHost, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "blamed"), [(225, Blame.SNAPSHOT), (112, Blame.SLOT)])
 def test_what_windows_says_of_the_copy(host: XenHost, tmp_path: Path, code: int, blamed: Blame) -> None:
-    """A sample that Windows Defender does not even let in: the snapshot is ill. A full disk: perhaps the slot."""
+    """A sample that Windows Defender does not even let in blames the snapshot, and a full disk does not."""
     host.fail("drakrun injector copy", "fails", code=code)
     drakvuf = engine(host, tmp_path)
     with pytest.raises(EngineError, match=f'could not be copied into vm-1.*"ErrorCode": {code}') as failed:
