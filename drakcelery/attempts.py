@@ -7,6 +7,7 @@ import random
 import structlog
 
 from drakcelery.analysis import Failure, Fault, Stage
+from drakcelery.errors import Blame
 from drakcelery.ledger import Ledger
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import Record
@@ -31,10 +32,12 @@ def failure_of(
     slot: str | None,
     stage: Stage | None = None,
     code: int | None = None,
+    charged: Blame | None = None,
 ) -> Failure:
     """Why the current attempt of *record* ends; *stage*: by default the one that was to be next.
 
-    *code* is what Windows in the guest answered, where that is why.
+    *code* is what Windows in the guest answered, where that is why; *charged* is what it is put down to, by
+    default nobody.
 
     When, :func:`end_attempt` notes by Redis' clock.
     """
@@ -47,6 +50,7 @@ def failure_of(
         slot=slot,
         fault=fault,
         code=code,
+        charged=charged,
         at=0,
     )
 

@@ -12,6 +12,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.engines import Engine, end_guest
+from drakcelery.errors import Blame
+from drakcelery.host import charges
+from drakcelery.host.history import Run
 from drakcelery.ledger import Standing
 from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
@@ -166,6 +169,10 @@ class Janitor(threading.Thread):
             log.info("slot_probed", slot=name)
         try:
             self._isolation.begin()
+            for run in self._site.slots.open_charges():
+                if not self._isolation.skips(run.uid):
+                    with self._isolation.item(run.uid):
+                        self._judge(run)
             for slot in self._site.slots.all():
                 if slot.holder is not None and not self._isolation.skips(slot.holder[0]):
                     with self._isolation.item(slot.holder[0]):
@@ -177,6 +184,20 @@ class Janitor(threading.Thread):
             self._hand_over()
         except (RedisError, OperationalError, OSError) as error:
             log.warning("not_looked_after", error=str(error))
+
+    def _judge(self, run: Run) -> None:
+        """Ask the record whether a failed run is still put down to its slot."""
+        found = charges.verdict(
+            self._site.ledger.get(run.uid),
+            run.attempt,
+            blame=run.blame or Blame.SLOT,
+            charged=run.charged,
+            site=(self._site.host, run.slot),
+        )
+        if found.charged != run.charged:
+            log.info("charge_moved", slot=run.slot, uid=run.uid, attempt=run.attempt, charged=found.charged)
+        if (found.charged, found.settled) != (run.charged, False):
+            self._site.slots.judge(run, charged=found.charged, settled=found.settled)
 
     def _look_at_slot(self, slot: Slot, holder: Holder) -> None:
         if self._is_stale(holder, is_idle=slot.state is SlotState.READY):

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from drakcelery import closures
 from drakcelery.closures import Closed, Closure
-from drakcelery.errors import SettingsError
-from drakcelery.host import safe_files
+from drakcelery.errors import Blame, SettingsError
+from drakcelery.host import history, safe_files
 from drakcelery.host import state_dir as directories
+from drakcelery.host.history import Facts, Kind, Run
 
 
 class SlotState(enum.StrEnum):
@@ -52,7 +53,7 @@ class Slot:
     since: float
     """UNIX time of the last change, by this host's clock."""
     failures: int
-    """Restores that failed in a row."""
+    """Runs in a row that failed and are put down to it, and ends of guests that failed."""
     closure: Closure | None = None
     """Set where an operator keeps it out of use; it still finishes what it holds."""
 
@@ -121,7 +122,7 @@ class SlotTable:
     def __init__(
         self, state_dir: Path, *, quarantine_after: int, freed: Callable[[], None] = lambda: None
     ) -> None:
-        """A slot is QUARANTINED after so many failed restores in a row.
+        """A slot is QUARANTINED after so many failed runs in a row, as far as they are put down to it.
 
         *freed* is called whenever a slot was given back here, in the process that did it.
         """
@@ -147,6 +148,7 @@ class SlotTable:
             with self._opened() as database:
                 database.execute(_SCHEMA)
                 database.execute(closures.SCHEMA)
+                database.execute(history.SCHEMA)
         except (OSError, sqlite3.OperationalError) as error:
             raise SettingsError(
                 f"[drakcelery] state_dir = {self._state_dir}: cannot be written: {error}"
@@ -189,6 +191,7 @@ class SlotTable:
                 [(name, profile, SlotState.DIRTY.value, now) for name, profile in slots.items()],
             )
             closures.forget(database, known - set(slots))
+            history.begin(database, slots)
         return sorted(known - set(slots))
 
     def all(self) -> list[Slot]:
@@ -250,20 +253,76 @@ class SlotTable:
         """Whether the attempt has this slot."""
         return any(slot.name == name and slot.holder == (uid, attempt) for slot in self.all())
 
-    def failed(self, name: str, uid: str, attempt: int) -> None:
-        """Count a restore that failed, unless another attempt has the slot by now."""
-        with self._transaction() as database:
-            database.execute(
-                "update slots set failures = failures + 1 where name = ? and uid = ? and attempt = ?",
-                (name, uid, attempt),
-            )
+    def failed(
+        self,
+        name: str,
+        uid: str,
+        attempt: int,
+        *,
+        blame: Blame = Blame.SLOT,
+        charged: bool = True,
+        facts: Facts = history.UNKNOWN,
+        error: str | None = None,
+    ) -> None:
+        """Note a run that failed, unless another attempt has the slot by now.
 
-    def worked(self, name: str, uid: str, attempt: int) -> None:
-        """A restore went well: earlier failures are forgotten, unless another attempt has the slot by now."""
+        *charged*: it is put down to the slot, until :meth:`judge` finds otherwise.
+        """
         with self._transaction() as database:
-            database.execute(
+            counted = database.execute(
+                "update slots set failures = failures + ? where name = ? and uid = ? and attempt = ?",
+                (charged, name, uid, attempt),
+            )
+            if counted.rowcount:
+                history.add(
+                    database,
+                    (name, uid, attempt),
+                    Kind.FAILED,
+                    facts,
+                    blame=blame,
+                    charged=charged,
+                    is_open=True,
+                    error=error,
+                )
+
+    def worked(self, name: str, uid: str, attempt: int, *, facts: Facts = history.UNKNOWN) -> None:
+        """A run went well: earlier failures are forgotten, unless another attempt has the slot by now."""
+        with self._transaction() as database:
+            held = database.execute(
                 "update slots set failures = 0 where name = ? and uid = ? and attempt = ?",
                 (name, uid, attempt),
+            )
+            if held.rowcount:
+                history.forgive(database, name)
+                history.add(database, (name, uid, attempt), Kind.WORKED, facts)
+
+    def open_charges(self) -> list[Run]:
+        """Failed runs of which it is not settled yet whom they are put down to."""
+        with self._transaction() as database:
+            return history.read(database, only_open=True)
+
+    def history(self) -> list[Run]:
+        """The last runs of each slot, oldest first."""
+        with self._transaction() as database:
+            return history.read(database)
+
+    def judge(self, run: Run, *, charged: bool, settled: bool) -> None:
+        """Say whom a failed run is put down to: its slot may come back for it, or be put aside."""
+        now = time.time()
+        with self._transaction() as database:
+            change = history.settle(database, run.number, charged=charged, is_open=not settled)
+            if not change:
+                return
+            database.execute(
+                "update slots set failures = max(0, failures + ?) where name = ?", (change, run.slot)
+            )
+            database.execute(
+                "update slots set state = ?, since = ? where name = ? and state = ? and failures < ?",
+                (SlotState.DIRTY.value, now, run.slot, SlotState.QUARANTINED.value, self._limit),
+            )
+            database.execute(
+                "update slots set state = ?, since = ? where name = ? and state = ? and failures >= ?",
+                (SlotState.QUARANTINED.value, now, run.slot, SlotState.FREE.value, self._limit),
             )
 
     def probe(self, *, seconds: float) -> list[str]:

@@ -29,6 +29,7 @@ from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import (
     Astray,
     BadTask,
+    Blame,
     DrakceleryError,
     EngineError,
     EvidenceLost,
@@ -42,9 +43,10 @@ from drakcelery.errors import (
 )
 from drakcelery.faults import reach
 from drakcelery.headstart import clear, head_start, left
-from drakcelery.host import safe_files
+from drakcelery.host import charges, safe_files
 from drakcelery.host import state_dir as directories
 from drakcelery.host.drift import SnapshotWatch
+from drakcelery.host.history import Facts, facts_of
 from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
@@ -169,12 +171,13 @@ def _work(
             pulse = company.enter_context(Pulse(site.ledger, step.uid, step.attempt, token=token, stop=stop))
             try:
                 following = _BODIES[stage](site, step, _analysis(record), workspace)
-            except Exception:
+            except Exception as error:
                 pulse.beat()  # its guest or its files may have gone because it is stale
                 if pulse.is_stale:
                     raise Superseded(
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
                     ) from None
+                _charge_slot(site, stage, step, record, error, seconds=time.monotonic() - started)
                 raise
     pulse.end()
     if stage is Stage.PUBLISH:  # which closes the record itself
@@ -285,7 +288,6 @@ def _prepare(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     workspace.create()
     reach("prepare.workspace_made", step.uid)
     _restore(site, step, analysis, workspace)
-    site.slots.worked(slot, step.uid, step.attempt)
     if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.PREPARING, to=SlotState.READY):
         raise GuestLost(f"slot {slot} was taken away while it was being restored")
     reach("prepare.ready", step.uid)
@@ -317,12 +319,8 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     # Whoever was frozen must not end another's guest
     if not site.slots.holds(slot, step.uid, step.attempt):
         raise GuestLost(f"slot {slot} was taken away before it was restored")
-    try:
+    with _of_the_engine(Stage.PREPARE):
         snapshot = site.engine.prepare(job)
-    except Exception:
-        # Whatever the reason: too often in a row, and the slot is taken out of use
-        site.slots.failed(slot, step.uid, step.attempt)
-        raise
     reach("prepare.restored", step.uid)
     workspace.save(Prepared(start_command=command, sample_sha256=sha256), durable=False)
     reach("prepare.saved", step.uid)
@@ -339,16 +337,51 @@ def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> St
     if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.READY, to=SlotState.RUNNING):
         raise GuestLost(f"the guest in slot {slot} was lost with the process that watched it")
     reach("run.running", step.uid)
-    command = workspace.load(Prepared).start_command
-    outcome = site.engine.run(workspace.detonation(analysis, slot, start_command=command))
+    job = workspace.detonation(analysis, slot, start_command=workspace.load(Prepared).start_command)
+    started = time.monotonic()
+    with _of_the_engine(Stage.RUN):
+        outcome = site.engine.run(job)
+    seconds = time.monotonic() - started
     reach("run.detonated", step.uid)
     # Only their sizes: to sync them takes seconds, and the slot is held meanwhile
     noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
     workspace.save(outcome.model_copy(update=noted))
     reach("run.saved", step.uid)
+    site.slots.worked(slot, step.uid, step.attempt, facts=facts_of(job, outcome, seconds=seconds))
     workspace.hand_over()
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step
+
+
+@contextlib.contextmanager
+def _of_the_engine(stage: Stage) -> Iterator[None]:
+    """Whatever the engine raises is its error, and may be its slot's."""
+    try:
+        yield
+    except (DrakceleryError, MemoryError):
+        raise
+    except Exception as error:
+        log.exception("stage_crashed")
+        raise EngineError(_unexpected(stage, error)) from error
+
+
+def _charge_slot(
+    site: Site, stage: Stage, step: Step, record: Record, error: Exception, *, seconds: float
+) -> None:
+    """Note a run that failed, before its slot is given back: after too many it is put aside."""
+    blame = charges.blame_of(stage, error)
+    if blame is None or step.slot is None:
+        return
+    put_down_to = charges.charge(record.failures, blame, site=(site.host, step.slot))
+    site.slots.failed(
+        step.slot,
+        step.uid,
+        step.attempt,
+        blame=blame,
+        charged=put_down_to in (Blame.SLOT, Blame.SNAPSHOT),
+        facts=Facts(seconds=seconds),
+        error=str(error),
+    )
 
 
 def _check_evidence(workspace: Workspace) -> None:
@@ -577,7 +610,10 @@ def _settle(
         return
     fault = _fault(stage, error)
     code = error.code if isinstance(error, EngineError) else None
-    failure = failure_of(record, str(error), fault, host=site.host, slot=step.slot, stage=stage, code=code)
+    blame = charges.charge(record.failures, charges.blame_of(stage, error), site=(site.host, step.slot))
+    failure = failure_of(
+        record, str(error), fault, host=site.host, slot=step.slot, stage=stage, code=code, charged=blame
+    )
     final = isinstance(error, BadTask)
     over = end_attempt(site.ledger, record, failure, final=final, settings=site.settings, token=token)
     company.close()

@@ -1,0 +1,73 @@
+"""Whom a failed attempt is put down to. Pure.
+
+A run that fails charges its slot at once: a slot that fails each run must not have many. Where the same
+sample fails in a second slot the charge is the sample's, and the first slot's is taken back; where it is
+published in the end, it was sound, and each slot that it failed in has its charge for good. The record says
+all of it, so that no host need tell another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from drakcelery.analysis import Failure, Stage, State
+from drakcelery.errors import Blame, EngineError, GuestLost
+from drakcelery.records import Record
+
+WITH_GUEST = (Stage.PREPARE, Stage.RUN)
+"""The stages that have a slot."""
+Site = tuple[str | None, str | None]
+"""A host, and a slot of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What becomes of a slot's charge."""
+
+    charged: bool
+    settled: bool
+    """Whether nothing can change it any more."""
+
+
+def blame_of(stage: Stage, error: BaseException) -> Blame | None:
+    """What *error* itself blames; None where no slot has to do with it.
+
+    Nor has it where a process died: the sample may have killed it, and counts as poison the second time.
+    """
+    if stage not in WITH_GUEST or not isinstance(error, EngineError) or isinstance(error, GuestLost):
+        return None
+    return error.blames
+
+
+def charge(failures: Iterable[Failure], blame: Blame | None, *, site: Site) -> Blame | None:
+    """What a failure at *site* is put down to, by what it blames and the *failures* before it."""
+    if blame is Blame.SLOT and failed_in(failures) - {site}:
+        return Blame.SAMPLE
+    return blame
+
+
+def failed_in(failures: Iterable[Failure]) -> frozenset[Site]:
+    """The slots in which an analysis failed so that either they or the sample are to blame."""
+    either = (Blame.SLOT, Blame.SAMPLE)
+    return frozenset((one.host, one.slot) for one in failures if one.slot and one.charged in either)
+
+
+def verdict(record: Record | None, attempt: int, *, blame: Blame, charged: bool, site: Site) -> Verdict:
+    """What becomes of the charge of the slot at *site*, in which *attempt* of *record* failed.
+
+    Args:
+        record: as it is now; None where the ledger has forgotten it.
+        blame: what the error itself blamed.
+        charged: whether the slot is charged so far.
+    """
+    if record is None or blame is not Blame.SLOT:
+        return Verdict(charged=charged, settled=True)
+    if record.attempt == attempt and not record.state.is_over:
+        return Verdict(charged=charged, settled=False)  # the failure is not yet on record
+    found = failed_in(record.failures)
+    if site not in found:  # it was cancelled, stopped or given up meanwhile: that is nobody's fault
+        return Verdict(charged=False, settled=True)
+    if record.state is State.PUBLISHED:
+        return Verdict(charged=True, settled=True)
+    return Verdict(charged=len(found) < 2, settled=record.state.is_over)

@@ -1,0 +1,193 @@
+"""What became of the runs in each slot: a table in the file of :mod:`drakcelery.slots`.
+
+It outlives the worker, so that a slot is known for what it did. Each function works within the caller's
+transaction. A failed run is *open* until nothing can change whom it is put down to
+(:mod:`drakcelery.host.charges`); it is *recent* until its slot has worked again: those that are charged and
+recent are the failures in a row that put a slot aside.
+"""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drakcelery.analysis import Outcome
+from drakcelery.engines import Detonation
+from drakcelery.errors import Blame
+
+KEPT = 50
+"""Runs of each slot."""
+SCHEMA = """
+create table if not exists runs (
+    id integer primary key,
+    slot text not null,
+    uid text not null,
+    attempt integer not null,
+    at real not null,
+    kind text not null,
+    seconds real not null,
+    blame text,
+    charged integer not null,
+    recent integer not null,
+    open integer not null,
+    snapshot text,
+    log_size integer,
+    pcap_size integer,
+    error text
+) strict
+"""
+_COLUMNS = (
+    "id, slot, uid, attempt, at, kind, seconds, blame, charged, open, snapshot, log_size, pcap_size, error"
+)
+
+
+class Kind(enum.StrEnum):
+    """What became of a run."""
+
+    WORKED = "worked"
+    FAILED = "failed"
+    CANARY_WORKED = "canary_worked"
+    CANARY_FAILED = "canary_failed"
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether it was none of a sample's."""
+        return self in (Kind.CANARY_WORKED, Kind.CANARY_FAILED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a run left, as far as it came."""
+
+    seconds: float = 0.0
+    """From its begin to its end."""
+    snapshot: str | None = None
+    """sha256 of what the VM was restored from."""
+    log_size: int | None = None
+    """Bytes of DRAKVUF's log."""
+    pcap_size: int | None = None
+    """Bytes of the recorded traffic; None where there is no such file."""
+
+
+UNKNOWN = Facts()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run of a slot that is over."""
+
+    number: int
+    slot: str
+    uid: str
+    attempt: int
+    at: float
+    """When it ended: UNIX time, by this host's clock."""
+    kind: Kind
+    blame: Blame | None
+    """What its error blamed."""
+    charged: bool
+    """Whether the slot is charged with it so far."""
+    open: bool
+    """Whether that may change."""
+    facts: Facts
+    error: str | None
+    """Why it failed."""
+
+
+def facts_of(job: Detonation, outcome: Outcome, *, seconds: float) -> Facts:
+    """What a run left that is over; what is no plain file counts as not there."""
+    return Facts(
+        seconds=seconds,
+        snapshot=outcome.snapshot.sha256,
+        log_size=_size(job.log),
+        pcap_size=_size(job.pcap),
+    )
+
+
+def _size(path: Path) -> int | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def add(
+    database: sqlite3.Connection,
+    holder: tuple[str, str, int],
+    kind: Kind,
+    facts: Facts,
+    *,
+    blame: Blame | None = None,
+    charged: bool = False,
+    is_open: bool = False,
+    error: str | None = None,
+) -> None:
+    """Note a run of *holder*: slot, uid and attempt. The oldest are forgotten."""
+    values = (kind.value, facts.seconds, blame and blame.value, charged, True, is_open)
+    files = (facts.snapshot, facts.log_size, facts.pcap_size, error)
+    database.execute(
+        "insert into runs values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*holder, time.time(), *values, *files),
+    )
+    database.execute(
+        "delete from runs where slot = ? and id not in "
+        "(select id from runs where slot = ? order by id desc limit ?)",
+        (holder[0], holder[0], KEPT),
+    )
+
+
+def read(database: sqlite3.Connection, *, only_open: bool = False) -> list[Run]:
+    """All of them, or the open ones, oldest first."""
+    condition = "where open" if only_open else ""
+    rows = database.execute(f"select {_COLUMNS} from runs {condition} order by id")  # noqa: S608 fixed words
+    return [_run(row) for row in rows]
+
+
+def settle(database: sqlite3.Connection, number: int, *, charged: bool, is_open: bool) -> int:
+    """Note what became of a charge; returns by how much the failures in a row of its slot change."""
+    row = database.execute("select charged, recent from runs where id = ?", (number,)).fetchone()
+    if row is None:
+        return 0
+    was_charged, is_recent = row
+    database.execute("update runs set charged = ?, open = ? where id = ?", (charged, is_open, number))
+    return charged - was_charged if is_recent else 0
+
+
+def forgive(database: sqlite3.Connection, slot: str) -> None:
+    """It has worked: no failure of *slot* so far is recent any more."""
+    database.execute("update runs set recent = 0 where slot = ?", (slot,))
+
+
+def begin(database: sqlite3.Connection, slots: Iterable[str]) -> None:
+    """A worker starts with *slots*: each has a clean record, and others are forgotten."""
+    database.execute("update runs set recent = 0")
+    names = list(slots)
+    database.execute(
+        f"delete from runs where slot not in ({', '.join('?' * len(names))})",  # noqa: S608 only question marks
+        names,
+    )
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    number, slot, uid, attempt, at, kind, seconds, blame, charged, is_open, *files, error = row
+    snapshot, log_size, pcap_size = files
+    return Run(
+        number=number,
+        slot=slot,
+        uid=uid,
+        attempt=attempt,
+        at=at,
+        kind=Kind(kind),
+        blame=Blame(blame) if blame else None,
+        charged=bool(charged),
+        open=bool(is_open),
+        facts=Facts(seconds=seconds, snapshot=snapshot, log_size=log_size, pcap_size=pcap_size),
+        error=error,
+    )

@@ -1,0 +1,174 @@
+"""Whom a failed attempt is put down to: a slot at once, the sample once it fails in a second one (R19)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drakcelery.analysis import Failure, Fault, Stage, State
+from drakcelery.errors import BadTask, Blame, EngineError, GuestLost, StorageError
+from drakcelery.host import charges, history
+from drakcelery.host.charges import Verdict
+from drakcelery.host.history import Facts, Kind
+from drakcelery.records import Record
+from drakcelery.slots import SlotState, SlotTable
+
+HERE = ("rack-1", "vm-1")
+THERE = ("rack-2", "vm-1")
+
+
+def failure(site: tuple[str, str], charged: str | None = "slot", fault: Fault = Fault.FAILED) -> Failure:
+    return Failure(
+        attempt=1, stage=Stage.RUN, error="no", host=site[0], slot=site[1], fault=fault, charged=charged, at=0
+    )
+
+
+def record(*failures: Failure, state: State = State.QUEUED, attempt: int = 9) -> Record:
+    return Record(
+        uid="a",
+        task_uid="t",
+        root_uid="r",
+        state=state,
+        attempt=attempt,
+        first_attempt=1,
+        failures=failures,
+        received=0,
+        updated=0,
+        updated_text="0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "blame"),
+    [
+        (Stage.RUN, EngineError("no"), Blame.SLOT),
+        (Stage.PREPARE, EngineError("no", blames=Blame.HOST), Blame.HOST),
+        (Stage.COLLECT, EngineError("no"), None),
+        (Stage.RUN, GuestLost("its process died"), None),
+        (Stage.PREPARE, StorageError("S3 is away"), None),
+        (Stage.PREPARE, BadTask("no sample"), None),
+    ],
+)
+def test_what_an_error_blames(stage: Stage, error: Exception, blame: Blame | None) -> None:
+    """Only what the engine says of a guest; neither storage, nor a bad task, nor a process that died."""
+    assert charges.blame_of(stage, error) is blame
+
+
+def test_the_charge_moves_to_the_sample() -> None:
+    """The first slot is charged; a second one is not, for the sample failed elsewhere too."""
+    assert charges.charge((), Blame.SLOT, site=HERE) is Blame.SLOT
+    assert charges.charge([failure(HERE)], Blame.SLOT, site=HERE) is Blame.SLOT
+    assert charges.charge([failure(HERE)], Blame.SLOT, site=THERE) is Blame.SAMPLE
+    assert charges.charge([failure(HERE)], Blame.SNAPSHOT, site=THERE) is Blame.SNAPSHOT
+    assert charges.charge([failure(HERE, charged="host")], Blame.SLOT, site=THERE) is Blame.SLOT
+    assert charges.charge([failure(HERE, charged=None)], Blame.SLOT, site=THERE) is Blame.SLOT
+    assert charges.charge([failure(HERE)], None, site=THERE) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "charged", "settled"),
+    [
+        (None, True, True),  # the ledger knows nothing of it any more
+        (record(state=State.RUNNING, attempt=1), True, False),  # not yet on record
+        (record(failure(HERE)), True, False),  # a second attempt may fail elsewhere
+        (record(failure(HERE), failure(THERE, "sample")), False, False),  # it does
+        (record(failure(HERE), failure(THERE, "sample"), state=State.FAILED), False, True),
+        (record(failure(HERE), failure(THERE, "sample"), state=State.PUBLISHED), True, True),  # it was sound
+        (record(failure(HERE), state=State.PUBLISHED), True, True),
+        (record(failure(HERE), state=State.FAILED), True, True),  # it never had another slot
+        (record(failure(HERE), state=State.CANCELLED), True, True),
+        (record(state=State.CANCELLED, attempt=1), False, True),  # in the very run that failed
+        (record(failure(HERE, None, Fault.STOPPED)), False, True),
+        (record(failure(HERE), failure(("rack-2", "vm-2"), None, Fault.LOST)), True, False),
+    ],
+)
+def test_the_record_decides(found: Record | None, charged: bool, settled: bool) -> None:
+    """What became of the sample since; cancelled, stopped and lost attempts charge nobody."""
+    verdict = charges.verdict(found, 1, blame=Blame.SLOT, charged=True, site=HERE)
+    assert verdict == Verdict(charged=charged, settled=settled)
+
+
+def test_what_the_snapshot_is_blamed_for_stays() -> None:
+    """An error that names the snapshot is certain, wherever else the sample fails."""
+    found = record(failure(HERE, "snapshot"), failure(THERE, "snapshot"))
+    verdict = charges.verdict(found, 1, blame=Blame.SNAPSHOT, charged=True, site=HERE)
+    assert verdict == Verdict(charged=True, settled=True)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> SlotTable:
+    """A host with one free slot."""
+    slots = SlotTable(tmp_path, quarantine_after=2)
+    slots.define({"vm-1": "win10"})
+    slots.cleaned("vm-1")
+    return slots
+
+
+def run(table: SlotTable, uid: str, *, fails: bool, charged: bool = True) -> None:
+    assert table.claim("win10", uid, 1) == "vm-1"
+    if fails:
+        table.failed("vm-1", uid, 1, charged=charged, facts=Facts(seconds=1.0), error="no")
+    else:
+        table.worked("vm-1", uid, 1, facts=Facts(seconds=2.0, snapshot="aa", log_size=3))
+    table.release("vm-1", uid, 1)
+
+
+def state(table: SlotTable) -> tuple[SlotState, int]:
+    (slot,) = table.all()
+    return slot.state, slot.failures
+
+
+def test_a_charge_that_is_taken_back_gives_the_slot_back(table: SlotTable) -> None:
+    """A slot that is aside for what samples did comes back without a canary."""
+    run(table, "bad-1", fails=True)
+    run(table, "bad-2", fails=True)
+    assert state(table) == (SlotState.QUARANTINED, 2)
+    first, second = table.open_charges()
+    table.judge(first, charged=False, settled=True)
+    assert state(table) == (SlotState.DIRTY, 1)
+    assert table.open_charges() == [second]
+    table.judge(second, charged=False, settled=True)
+    assert state(table)[1] == 0
+
+
+def test_a_charge_may_come_back(table: SlotTable) -> None:
+    """A sample that failed in two slots and is published from a third: both were to blame."""
+    run(table, "a", fails=True)
+    run(table, "b", fails=True, charged=False)
+    assert state(table) == (SlotState.FREE, 1)
+    table.judge(table.open_charges()[1], charged=True, settled=True)
+    assert state(table) == (SlotState.QUARANTINED, 2)
+
+
+def test_what_is_past_is_past(table: SlotTable) -> None:
+    """A slot that has worked since is not put aside, nor its count lowered, for what it did before."""
+    run(table, "a", fails=True)
+    run(table, "b", fails=True, charged=False)
+    run(table, "c", fails=False)
+    run(table, "d", fails=True)
+    first, second, third = table.open_charges()
+    table.judge(first, charged=False, settled=True)
+    table.judge(second, charged=True, settled=True)
+    assert state(table) == (SlotState.FREE, 1)
+    table.judge(third, charged=False, settled=False)
+    assert state(table) == (SlotState.FREE, 0)
+
+
+def test_the_history_of_a_slot(table: SlotTable, tmp_path: Path) -> None:
+    """Oldest first, with what each run left; it outlives the worker, and only the last are kept."""
+    run(table, "a", fails=True)
+    run(table, "b", fails=False)
+    table.define({"vm-1": "win10"})
+    again = SlotTable(tmp_path, quarantine_after=2)
+    assert [(one.uid, one.kind, one.error) for one in again.history()] == [
+        ("a", Kind.FAILED, "no"),
+        ("b", Kind.WORKED, None),
+    ]
+    assert again.history()[1].facts == Facts(seconds=2.0, snapshot="aa", log_size=3)
+    table.cleaned("vm-1")
+    for number in range(history.KEPT + 5):
+        run(table, str(number), fails=False)
+    assert len(table.history()) == history.KEPT
+    table.define({"vm-2": "win10"})
+    assert table.history() == []
