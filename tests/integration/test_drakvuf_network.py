@@ -232,6 +232,19 @@ def test_without_an_answer_of_iptables(
     assert ours.obstacle(look=True) is None
 
 
+def test_a_look_never_raises(host: XenHost, tmp_path: Path) -> None:
+    """The thread that looks looks after more than this: whatever is wrong is an obstacle, and told."""
+    ours = engine(host, tmp_path)
+    host.start("vm-1")
+    host.tool("drakvuf").unlink()  # its version cannot be asked for
+    assert "DRAKVUF does not say its version" in str(ours.obstacle(look=True))
+    directory = tmp_path / "state" / "engine"
+    (directory / "network.broken").unlink()
+    (directory / "network.broken").mkdir()
+    assert "network.broken" in str(ours.obstacle())
+    assert ours.obstacle(look=True) is not None
+
+
 def test_a_network_that_stays_is_trouble(host: XenHost, tmp_path: Path) -> None:
     """v0.21 without conntrack: the guest is gone, its network is not, and the slot is not clean (H1, H2)."""
     ours, job = engine(host, tmp_path), make_job(tmp_path)

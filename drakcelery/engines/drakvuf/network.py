@@ -282,16 +282,22 @@ class Network:
     def look(self) -> str | None:
         """Find out whether the network stands, and note why not. None where it does, or is yet to be made."""
         try:
-            rules = self.rules()
+            self._look()
         except EngineError as error:
-            self._take_note(str(error))
-            return self.obstacle()
+            with contextlib.suppress(OSError):  # the note cannot be written: it is told all the same
+                self._take_note(str(error))
+            return str(error)
+        except OSError as error:
+            return f"{self._note}: {error}"
+        return self.obstacle()
+
+    def _look(self) -> None:
+        rules = self.rules()
         standing = self._standing(rules)
         if standing is Standing.BROKEN:
             self._take_note(self._sentence(rules))
         elif standing is Standing.STANDS or self._is_old():
             self._note.unlink(missing_ok=True)
-        return self.obstacle()
 
     def obstacle(self) -> str | None:
         """Why no sample may run on this host, by the last look of any process."""
