@@ -205,6 +205,17 @@ def test_a_network_that_goes_away_under_a_run(host: XenHost, tmp_path: Path) -> 
     ours.destroy("vm-1")
 
 
+def test_a_network_that_goes_away_before_a_run(host: XenHost, tmp_path: Path) -> None:
+    """Between prepare and run: DRAKVUF is not even started."""
+    ours, job = engine(host, tmp_path), make_job(tmp_path)
+    ours.prepare(job)
+    host.iptables("-F")
+    with pytest.raises(EngineError, match="no sample runs on this host"):
+        ours.run(job)
+    assert [call for call in host.calls("drakvuf") if "-d" in call.argv] == []
+    ours.destroy("vm-1")
+
+
 def test_a_start_of_another_that_breaks_it(host: XenHost, tmp_path: Path) -> None:
     """A vm-start that fails of the chains blames the host, and any other failure does not."""
     ours = engine(host, tmp_path)

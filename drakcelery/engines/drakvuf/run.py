@@ -91,6 +91,7 @@ def watched(guest: Guest, job: Detonation, holder: str, command: commands.Comman
     Raises:
         EngineError: the guest was destroyed or is not kept in any more, or DRAKVUF does not die.
     """
+    guest.check_isolation(holder)
     begun = time.monotonic()
     with job.log.open("wb") as out, _errors(job).open("w+b") as errors:
         process = guest.cell.start(
@@ -134,7 +135,6 @@ def _follow(
 ) -> End:
     """Wait until DRAKVUF ends, or there is a reason to end it."""
     begun = asked = measured = time.monotonic()
-    guest.check_isolation(holder)
     deadline = begun + job.timeout + limits.grace
     gone: float | None = None
     while True:
