@@ -21,6 +21,8 @@ POISON = {Fault.LOST: 2, Fault.GONE: 3}
 """So many attempts that ended like that make a sample poison."""
 COUNTED = (Fault.FAILED, Fault.LOST)
 """What counts against ``max_attempts``."""
+MOST_SPARED = 10
+"""So many attempts that the host alone is to blame for do not: it takes nothing more until it is mended."""
 
 
 def failure_of(
@@ -115,7 +117,7 @@ def end_attempt(
 ) -> bool:
     """Note a failure: the next attempt is due after a while, or the analysis is over. True where it is over.
 
-    Over it is where *final* is set, where ``max_attempts`` have failed, where the sample is poison
+    Over it is where *final* is set, where ``max_attempts`` have failed that count, where the sample is poison
     (:data:`POISON`), or where S3 stayed away for longer than ``storage_patience``. *token* names the delivery
     that failed; without it somebody ends the attempt from outside.
 
@@ -125,7 +127,9 @@ def end_attempt(
     failure = failure.model_copy(update={"at": ledger.now()})  # no host's clock decides
     failures = [*record.failures, failure]
     same = sum(one.fault is failure.fault for one in failures)
-    counted = sum(one.fault in COUNTED for one in failures)
+    tries = sum(one.fault in COUNTED for one in failures)
+    spared = sum(one.fault in COUNTED and one.charged == Blame.HOST for one in failures)
+    counted = tries - min(spared, MOST_SPARED)
     away = [one.at for one in failures if one.fault is Fault.AWAY]
     given_up = failure.fault is Fault.AWAY and away[-1] - away[0] > settings.drakcelery.storage_patience
     poison = failure.fault in POISON and same >= POISON[failure.fault]
@@ -135,7 +139,7 @@ def end_attempt(
     final = final or poison or given_up or counted >= settings.drakcelery.max_attempts
     lines = [f"{reason}\n", *(f"  {one.sentence()}\n" for one in failures)]
     crashed = ledger.last_word(record.task_uid, lines) if final else None
-    delays = {Fault.AWAY: len(away), Fault.FAILED: counted, Fault.LOST: counted}
+    delays = {Fault.AWAY: len(away), Fault.FAILED: tries, Fault.LOST: tries}
     delay = backoff(delays[failure.fault] - 1) if failure.fault in delays else 0.0
     following = ledger.fail(
         record.uid,

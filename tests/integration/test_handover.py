@@ -7,7 +7,8 @@ from karton.core import Task
 
 from drakcelery import contract
 from drakcelery.analysis import Failure, Fault, Stage, State
-from drakcelery.attempts import end_attempt, failure_of
+from drakcelery.attempts import MOST_SPARED, end_attempt, failure_of
+from drakcelery.errors import Blame
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger
 from drakcelery.records import HostStatus, Record, SlotStatus
@@ -89,3 +90,23 @@ def test_an_attempt_that_nobody_took_up_is_none(redis_client: redis.Redis) -> No
     assert [line.split(":")[0].strip() for line in task.error or ()] == [
         *("no restore", "attempt 1", "attempt 2", "attempt 3")
     ]
+
+
+def test_what_a_host_alone_is_to_blame_for(redis_client: redis.Redis) -> None:
+    """An attempt on a host whose network lets guests out uses up none of the sample's, within bounds (H1)."""
+    ledger = Ledger(redis_client, identity="karton.test-handover", record_ttl=600)
+    begin(ledger, "again", failed=False)
+    last = MOST_SPARED + Settings().drakcelery.max_attempts
+    for tries in range(1, last + 1):
+        record = ledger.get("again")
+        assert record is not None
+        failure = failure_of(
+            record, "not isolated", Fault.FAILED, host="rack-1", slot="vm-1", charged=Blame.HOST
+        )
+        assert end_attempt(ledger, record, failure, settings=Settings()) == (tries == last)
+        if tries < last:
+            ledger.redis.zrem("drak:due", "again")
+            ledger.sent("again", record.attempt + 1)
+    over = ledger.get("again")
+    assert over is not None
+    assert (over.state, over.attempts) == (State.FAILED, last)
