@@ -21,6 +21,7 @@ NAMES = (
     *("log_split", "dumps", "collect_memory", "upload"),
     *("turnaround", "utilisation", "bridge", "redis_cost", "idle"),
     *("recovery", "memory", "fleet", "fairness"),
+    "broken_slots",
 )
 """Modules of this package with a function ``measure``, in the order of the table."""
 

@@ -30,6 +30,7 @@ from drakcelery import visibility
 from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import LEFT_OVER_QUEUE, prepare_queue, task_name
 from drakcelery.ground import Ground, Household, is_vm_worker
+from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.janitor import tell
 from drakcelery.logs import about
 from drakcelery.lookahead import Lookahead
@@ -46,9 +47,15 @@ SLOT_HEADER = "drak_slot"
 """Message header that tells the pool process which slot was claimed for it."""
 SYNC_SECONDS = 0.5
 """How soon a slot that came free opens its queues, where nothing else told."""
+DEFER_SECONDS = 5.0
+"""How soon an attempt is sent again that came to a slot, or host, in which it has failed before."""
 SWEEP_SECONDS = 3600.0
 """How often what a ``beat`` of an earlier version has sent is thrown away: some 360 messages."""
 Settle = Callable[..., Any]
+
+
+class Elsewhere(Exception):
+    """An analysis has failed in each slot that is free here, and others have its profile."""
 
 
 class Gate(bootsteps.StartStopStep):
@@ -183,11 +190,32 @@ class Gate(bootsteps.StartStopStep):
         return self._readiness.halted() is None
 
     def claim(self, step: Step) -> str | None:
-        """A slot for a prepare message; closes the queues when it was the last one."""
+        """A slot for a prepare message; closes the queues when it was the last one.
+
+        Raises :class:`Elsewhere` where the analysis has failed here, and is to go to another slot or host.
+        """
         self._readiness.note_turn()
-        slot = self._slots.claim(step.profile, step.uid, step.attempt) if self._takes_samples() else None
+        slot = None
+        if self._takes_samples():
+            among = self._may_have(step)
+            slot = self._slots.claim(step.profile, step.uid, step.attempt, among=among)
+            if slot is None and among is not None and self._profiles().get(step.profile):
+                raise Elsewhere
         self.sync()
         return slot
+
+    def _may_have(self, step: Step) -> frozenset[str] | None:
+        """The slots that an analysis may have which has failed here; None where it may have any."""
+        failed = self._slots.failed_in(step.uid)
+        if not failed:
+            return None
+        ledger = type(self).site().ledger
+        try:
+            elsewhere = is_elsewhere(ledger.get(step.uid), ledger.fleet.hosts(), host=self._host)
+        except RedisError as error:
+            log.warning("not_asked", error=str(error))
+            elsewhere = False
+        return may_have(step.profile, self._slots.all(), failed, elsewhere=elsewhere)
 
     def holds(self, step: Step) -> bool:
         """Whether the attempt has a slot here already."""
@@ -305,13 +333,29 @@ def _shows_life(step: Step) -> bool:
     return record is not None and record.attempt == step.attempt and record.beat is not None
 
 
+def _defer(step: Step, message: Message) -> None:
+    """Send an attempt again a little later, when another slot may be free, or another host take it."""
+    try:
+        Gate.site().ledger.defer(step.uid, step.attempt, delay=DEFER_SECONDS)
+    except RedisError as error:
+        log.warning("not_deferred", error=str(error))
+        message.requeue()
+    else:
+        log.info("deferred", delay=DEFER_SECONDS)
+        message.ack()
+
+
 def _admit(gate: Gate, step: Step, message: Message) -> bool:
     """Claim a slot and write it on the message; send the message back where there is none."""
     if gate.holds(step):
         log.info("delivered_twice")
         message.ack()
         return False
-    slot = gate.claim(step)
+    try:
+        slot = gate.claim(step)
+    except Elsewhere:
+        _defer(step, message)
+        return False
     if slot is None:
         message.requeue()
         return False

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import Blame
 from drakcelery.host import charges
+from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Run
 from drakcelery.ledger import Standing
 from drakcelery.lifesigns import Watch
@@ -253,6 +254,8 @@ def in_redis_time(site: Site, status: HostStatus) -> HostStatus:
 def host_status(site: Site) -> HostStatus:
     """This host as it is, by its own clock."""
     halted = site.readiness.halted()
+    slots = site.slots.all()
+    healths = checkups({slot.name: slot.profile for slot in slots}, site.slots.history())
     return HostStatus(
         host=site.host,
         engine=site.engine.version(),
@@ -265,8 +268,10 @@ def host_status(site: Site) -> HostStatus:
                 attempt=slot.attempt,
                 since=slot.status_since,
                 closed_by=slot.closure.by if slot.closure else None,
+                score=healths[slot.name].score,
+                reasons=healths[slot.name].reasons,
             )
-            for slot in site.slots.all()
+            for slot in slots
         ),
         draining=any(closure.slot is None for closure in site.slots.closed()),
         halted=halted,

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,10 +216,17 @@ class SlotTable:
         ]
         return sorted(slots, key=lambda slot: _natural(slot.name))
 
-    def claim(self, profile: str, uid: str, attempt: int) -> str | None:
+    def failed_in(self, uid: str) -> frozenset[str]:
+        """The slots in which an analysis has failed."""
+        with self._transaction() as database:
+            return history.failed(database, uid)
+
+    def claim(
+        self, profile: str, uid: str, attempt: int, *, among: Collection[str] | None = None
+    ) -> str | None:
         """Take an open slot of *profile* for an attempt; the name, or None where there is none.
 
-        An attempt that holds a slot already (a message delivered again) gets none.
+        *among*: only one of these. An attempt that holds one already (a message delivered again) gets none.
         """
         with self._transaction() as database:
             held = database.execute("select 1 from slots where uid = ? and attempt = ?", (uid, attempt))
@@ -230,9 +237,10 @@ class SlotTable:
                 "and not exists (select 1 from closures where slot in (slots.name, ?))",
                 (profile, SlotState.FREE.value, closures.WHOLE_HOST),
             ).fetchall()
-            if not free:
+            names = [str(row[0]) for row in free if among is None or row[0] in among]
+            if not names:
                 return None
-            name = min((str(row[0]) for row in free), key=_natural)
+            name = min(names, key=_natural)
             database.execute(
                 "update slots set state = ?, uid = ?, attempt = ?, since = ? where name = ?",
                 (SlotState.PREPARING.value, uid, attempt, time.time(), name),
@@ -295,6 +303,14 @@ class SlotTable:
             if held.rowcount:
                 history.forgive(database, name)
                 history.add(database, (name, uid, attempt), Kind.WORKED, facts)
+
+    def put_aside(self, name: str, uid: str, attempt: int) -> None:
+        """Whatever its next runs would say: once it is given back, the slot is QUARANTINED."""
+        with self._transaction() as database:
+            database.execute(
+                "update slots set failures = max(failures, ?) where name = ? and uid = ? and attempt = ?",
+                (self._limit, name, uid, attempt),
+            )
 
     def open_charges(self) -> list[Run]:
         """Failed runs of which it is not settled yet whom they are put down to."""

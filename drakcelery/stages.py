@@ -48,6 +48,7 @@ from drakcelery.host import state_dir as directories
 from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.history import Facts, facts_of
 from drakcelery.host.identity import Machine
+from drakcelery.host.judgement import judge
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
@@ -319,10 +320,13 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     # Whoever was frozen must not end another's guest
     if not site.slots.holds(slot, step.uid, step.attempt):
         raise GuestLost(f"slot {slot} was taken away before it was restored")
+    started = time.monotonic()
     with _of_the_engine(Stage.PREPARE):
         snapshot = site.engine.prepare(job)
+    seconds = time.monotonic() - started
     reach("prepare.restored", step.uid)
-    workspace.save(Prepared(start_command=command, sample_sha256=sha256), durable=False)
+    prepared = Prepared(start_command=command, sample_sha256=sha256, restore_seconds=seconds)
+    workspace.save(prepared, durable=False)
     reach("prepare.saved", step.uid)
     log.info("slot_restored", engine=site.engine.version(), snapshot=snapshot.sha256)
 
@@ -337,7 +341,8 @@ def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> St
     if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.READY, to=SlotState.RUNNING):
         raise GuestLost(f"the guest in slot {slot} was lost with the process that watched it")
     reach("run.running", step.uid)
-    job = workspace.detonation(analysis, slot, start_command=workspace.load(Prepared).start_command)
+    prepared = workspace.load(Prepared)
+    job = workspace.detonation(analysis, slot, start_command=prepared.start_command)
     started = time.monotonic()
     with _of_the_engine(Stage.RUN):
         outcome = site.engine.run(job)
@@ -347,7 +352,9 @@ def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> St
     noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
     workspace.save(outcome.model_copy(update=noted))
     reach("run.saved", step.uid)
-    site.slots.worked(slot, step.uid, step.attempt, facts=facts_of(job, outcome, seconds=seconds))
+    facts = facts_of(job, outcome, seconds=seconds, restore_seconds=prepared.restore_seconds)
+    site.slots.worked(slot, step.uid, step.attempt, facts=facts)
+    _judge_slot(site, step)
     workspace.hand_over()
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step
@@ -382,6 +389,14 @@ def _charge_slot(
         facts=Facts(seconds=seconds),
         error=str(error),
     )
+    _judge_slot(site, step)
+
+
+def _judge_slot(site: Site, step: Step) -> None:
+    """Put the slot aside where its last runs say so: once it is given back, no sample gets it."""
+    slot = _slot(step)
+    if judge(site.slots, site.ledger.fleet, host=site.host, name=slot):
+        site.slots.put_aside(slot, step.uid, step.attempt)
 
 
 def _check_evidence(workspace: Workspace) -> None:

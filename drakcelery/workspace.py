@@ -31,6 +31,8 @@ class Prepared(Value):
     start_command: str
     """``%f`` is the path in the guest."""
     sample_sha256: str
+    restore_seconds: float | None = None
+    """What the engine took to restore the VM."""
 
 
 class Uploaded(Value):

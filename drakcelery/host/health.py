@@ -34,6 +34,8 @@ class Trial:
     """The engine wrote no line."""
     no_pcap: bool = False
     """No traffic was recorded though it was to be."""
+    other_snapshot: bool = False
+    """Its VM was restored from another snapshot than those of most runs."""
     seconds: float | None = None
     """What the restore took."""
     canary: bool = False
@@ -66,6 +68,7 @@ _SYMPTOMS: Mapping[str, Callable[[Trial, float | None], bool]] = {
     "failed": lambda trial, _: trial.failed,
     "left an empty log in": lambda trial, _: trial.empty_log,
     "recorded no traffic in": lambda trial, _: trial.no_pcap,
+    "was restored from another snapshot than its peers in": lambda trial, _: trial.other_snapshot,
     "was far slower than its peers to restore in": lambda trial, usual: _is_slow(trial, usual),
 }
 

@@ -32,6 +32,7 @@ create table if not exists runs (
     at real not null,
     kind text not null,
     seconds real not null,
+    restore_seconds real,
     blame text,
     charged integer not null,
     recent integer not null,
@@ -43,7 +44,8 @@ create table if not exists runs (
 ) strict
 """
 _COLUMNS = (
-    "id, slot, uid, attempt, at, kind, seconds, blame, charged, open, snapshot, log_size, pcap_size, error"
+    "id, slot, uid, attempt, at, kind, seconds, restore_seconds, blame, charged, open, snapshot, log_size, "
+    "pcap_size, error"
 )
 
 
@@ -67,6 +69,8 @@ class Facts:
 
     seconds: float = 0.0
     """From its begin to its end."""
+    restore_seconds: float | None = None
+    """What the engine took to restore its VM."""
     snapshot: str | None = None
     """sha256 of what the VM was restored from."""
     log_size: int | None = None
@@ -100,10 +104,13 @@ class Run:
     """Why it failed."""
 
 
-def facts_of(job: Detonation, outcome: Outcome, *, seconds: float) -> Facts:
+def facts_of(
+    job: Detonation, outcome: Outcome, *, seconds: float, restore_seconds: float | None = None
+) -> Facts:
     """What a run left that is over; what is no plain file counts as not there."""
     return Facts(
         seconds=seconds,
+        restore_seconds=restore_seconds,
         snapshot=outcome.snapshot.sha256,
         log_size=_size(job.log),
         pcap_size=_size(job.pcap),
@@ -130,10 +137,10 @@ def add(
     error: str | None = None,
 ) -> None:
     """Note a run of *holder*: slot, uid and attempt. The oldest are forgotten."""
-    values = (kind.value, facts.seconds, blame and blame.value, charged, True, is_open)
+    values = (kind.value, facts.seconds, facts.restore_seconds, blame and blame.value, charged, True, is_open)
     files = (facts.snapshot, facts.log_size, facts.pcap_size, error)
     database.execute(
-        "insert into runs values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into runs values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*holder, time.time(), *values, *files),
     )
     database.execute(
@@ -148,6 +155,14 @@ def read(database: sqlite3.Connection, *, only_open: bool = False) -> list[Run]:
     condition = "where open" if only_open else ""
     rows = database.execute(f"select {_COLUMNS} from runs {condition} order by id")  # noqa: S608 fixed words
     return [_run(row) for row in rows]
+
+
+def failed(database: sqlite3.Connection, uid: str) -> frozenset[str]:
+    """The slots in which runs of an analysis have failed."""
+    rows = database.execute(
+        "select distinct slot from runs where uid = ? and kind = ?", (uid, Kind.FAILED.value)
+    )
+    return frozenset(str(name) for (name,) in rows)
 
 
 def settle(database: sqlite3.Connection, number: int, *, charged: bool, is_open: bool) -> int:
@@ -176,7 +191,9 @@ def begin(database: sqlite3.Connection, slots: Iterable[str]) -> None:
 
 
 def _run(row: tuple[Any, ...]) -> Run:
-    number, slot, uid, attempt, at, kind, seconds, blame, charged, is_open, *files, error = row
+    number, slot, uid, attempt, at, kind, seconds, restore_seconds, blame, charged, is_open, *files, error = (
+        row
+    )
     snapshot, log_size, pcap_size = files
     return Run(
         number=number,
@@ -188,6 +205,12 @@ def _run(row: tuple[Any, ...]) -> Run:
         blame=Blame(blame) if blame else None,
         charged=bool(charged),
         open=bool(is_open),
-        facts=Facts(seconds=seconds, snapshot=snapshot, log_size=log_size, pcap_size=pcap_size),
+        facts=Facts(
+            seconds=seconds,
+            restore_seconds=restore_seconds,
+            snapshot=snapshot,
+            log_size=log_size,
+            pcap_size=pcap_size,
+        ),
         error=error,
     )

@@ -79,6 +79,7 @@ _AFTER = {**_STATES, Stage.RUN: State.COLLECTING}
 """The state of an analysis whose stage is done. After run no guest runs, whoever else may be waited for."""
 SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "abandon", "postpone", "resend"),
+    "defer",
     *("cancel", "fail", "publish", "linger", "watch"),
 )
 
@@ -257,6 +258,10 @@ class Ledger:
         Returns how many processes the stage has cost by now; 0 where nobody was at work on it.
         """
         return int(self._call("abandon", [record_key(uid)], [attempt, _before(stage), stage.value]))
+
+    def defer(self, uid: str, attempt: int, *, delay: float) -> bool:
+        """Send an attempt again in *delay* seconds. False where it is stale, or somebody has begun it."""
+        return bool(self._call("defer", [record_key(uid), DUE], [uid, attempt, str(delay)]))
 
     def postpone(self, uid: str, attempt: int, *, token: str, delay: float, patience: float = 1e9) -> float:
         """Have the current stage sent again in *delay* seconds; returns for how many it has been waiting.

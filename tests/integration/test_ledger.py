@@ -271,6 +271,19 @@ def test_a_stale_attempt_changes_nothing(ledger: Ledger) -> None:
     assert ledger.redis.llen(KARTON_TASKS_QUEUE) == 0
 
 
+def test_an_attempt_is_sent_again_later(ledger: Ledger) -> None:
+    """As long as nobody has begun it: it came to a slot in which it had failed before (R19)."""
+    opened(ledger)
+    assert ledger.defer("a-1", 1, delay=3600)
+    assert ledger.is_due_later("a-1")
+    assert ledger.defer("a-1", 1, delay=0)
+    assert ledger.due() == "a-1"
+    assert not ledger.defer("a-1", 2, delay=0)
+    enter(ledger, 1, Stage.PREPARE)
+    assert not ledger.defer("a-1", 1, delay=0)
+    assert ledger.due() is None
+
+
 def test_a_delivery_fails_for_itself_only(ledger: Ledger) -> None:
     """A delivery that was taken over cannot end the attempt; the one at work, or just done, can (R17)."""
     task = opened(ledger)

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import pages, pictures
+from benchmarks import broken_slots, pages, pictures
 from benchmarks.measuring import Result, in_turn, medians
 from benchmarks.pages import Run, filled, remember
 from benchmarks.targets import TARGETS, Target, target_of
+from benchmarks.ward import Break, Guest, Ward
 from tests.reference import ROOT
 
 RATE = Result(name="split", unit="MB/s", ours=300, peer=100, peer_name="json", limit=900, runs=5)
@@ -149,3 +150,26 @@ def test_a_benchmark_runs_from_the_command_line() -> None:
     refused = subprocess.run((*command, "speed"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "no benchmark speed; there are log_split" in refused.stderr
+
+
+def test_what_a_broken_slot_did_is_counted() -> None:
+    """Published by a broken slot is not published; canaries are no samples; what is mended is innocent."""
+    ill, well = broken_slots.ILL, ("rack-1", "vm-2")
+    guests = [(1, ill, "s-0"), (2, ill, "s-1"), (3, well, "s-2"), (20, ill, "canary-1"), (30, ill, "s-3")]
+    found = Ward(
+        ill={},
+        bad=frozenset({"s-4"}),
+        guests=[Guest(at=at, place=place, uid=uid) for at, place, uid in guests],
+        spoiled={"s-0": True, "s-1": False, "s-2": False, "s-3": False},
+        put_aside=[(2.5, ill), (5, well), (25, ill)],
+        mended=15,
+    )
+    states = {f"s-{number}": "PUBLISHED" for number in range(4)} | {"s-4": "FAILED"}
+    cell = broken_slots.seen(Break.EMPTY_LOG, 2, found, states)
+    assert (cell.good, cell.published, cell.spoiled, cell.share) == (4, 3, 1, 75)
+    assert (cell.until_aside, cell.in_all, cell.runs, cell.innocent) == (2, 2, 4, 2)
+    assert (cell.canaries, cell.back) == (1, 15)
+    healthy = broken_slots.seen(None, 2, found, states)
+    assert healthy.innocent == 3
+    text = broken_slots.table([cell], healthy)
+    assert "| log stays empty | 2 | 3 of 4 (75.0 %) | 1 | 2 | 2 | 1 canaries, 15 s | 2 in 4 runs |" in text

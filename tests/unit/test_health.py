@@ -17,6 +17,7 @@ PEERS = [GOOD] * 20
         (Trial(empty_log=True, seconds=2.0), "empty log"),
         (Trial(no_pcap=True, seconds=2.0), "no traffic"),
         (Trial(seconds=10.0), "slower"),
+        (Trial(other_snapshot=True), "another snapshot"),
     ],
 )
 def test_a_broken_slot_is_sick_after_three_runs(bad: Trial, word: str) -> None:

@@ -1,0 +1,39 @@
+"""Where an analysis may run that has failed before: not where it failed, if it can. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from drakcelery.records import HostStatus, Record
+from drakcelery.rooms import OUT_OF_USE
+from drakcelery.slots import Slot
+
+
+def may_have(
+    profile: str, slots: Sequence[Slot], failed: Collection[str], *, elsewhere: bool
+) -> frozenset[str]:
+    """The slots of this host for an analysis that has *failed* in some of them.
+
+    None of them where others have a slot of its profile (*elsewhere*), or where another of this host has work
+    yet: then it waits. Where all have failed it, one more try in any of them is all there is.
+    """
+    if failed and elsewhere:
+        return frozenset()
+    mine = {slot.name for slot in slots if slot.profile == profile}
+    others = {slot.name for slot in slots if slot.name in mine and slot.status not in OUT_OF_USE} - {*failed}
+    return frozenset(others or mine)
+
+
+def is_elsewhere(record: Record | None, hosts: Iterable[HostStatus], *, host: str) -> bool:
+    """Whether a host other than *host*, on which *record* has not failed, has a slot for it in use."""
+    if record is None or record.place is None or record.place.host is not None:
+        return False
+    avoided = {host, *(failure.host for failure in record.failures)}
+    return any(
+        status.host not in avoided
+        and status.halted is None
+        and any(
+            slot.profile == record.place.profile and slot.state not in OUT_OF_USE for slot in status.slots
+        )
+        for status in hosts
+    )

@@ -1,0 +1,71 @@
+"""How well the slots of this host are, by what became of their last runs (:mod:`drakcelery.host.history`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from drakcelery.host.health import WINDOW, SlotHealth, Trial, health
+from drakcelery.host.history import Kind, Run
+
+NO_TRAFFIC = 40
+"""Bytes of a recording without a packet: pcap's own header, and that of a record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Usual:
+    """What runs of a profile leave, as far as this host has seen."""
+
+    log: bool
+    traffic: bool
+    snapshot: str | None
+    """That of most runs."""
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> _Usual:
+        snapshots = Counter(run.facts.snapshot for run in runs if run.facts.snapshot)
+        most = snapshots.most_common(1)
+        return cls(
+            log=any(run.facts.log_size for run in runs),
+            traffic=any(_has_traffic(run) for run in runs),
+            snapshot=most[0][0] if most and 2 * most[0][1] > snapshots.total() else None,
+        )
+
+    def trial(self, run: Run) -> Trial:
+        """What *run* says of its slot."""
+        is_canary = run.kind in (Kind.CANARY_WORKED, Kind.CANARY_FAILED)
+        if run.kind in (Kind.FAILED, Kind.CANARY_FAILED):
+            return Trial(failed=True, canary=is_canary)
+        return Trial(
+            empty_log=self.log and not run.facts.log_size,
+            no_pcap=self.traffic and not _has_traffic(run),
+            other_snapshot=self.snapshot is not None and run.facts.snapshot not in (None, self.snapshot),
+            seconds=run.facts.restore_seconds,
+            canary=is_canary,
+        )
+
+
+def checkups(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, SlotHealth]:
+    """How well each slot is. *profiles*: that of each slot; *runs*: theirs, oldest first."""
+    found: dict[str, list[Run]] = {name: [] for name in profiles}
+    for run in runs:
+        if run.slot in found and _tells(run):
+            found[run.slot].append(run)
+    return {name: _checkup(name, profiles, found) for name in profiles}
+
+
+def _checkup(name: str, profiles: Mapping[str, str], runs: Mapping[str, Sequence[Run]]) -> SlotHealth:
+    alike = {slot: runs[slot][-WINDOW:] for slot, profile in profiles.items() if profile == profiles[name]}
+    usual = _Usual.of([run for last in alike.values() for run in last])
+    trials = {slot: [usual.trial(run) for run in last] for slot, last in alike.items()}
+    return health(trials.pop(name), [trial for others in trials.values() for trial in others])
+
+
+def _tells(run: Run) -> bool:
+    """Whether it says anything of its slot: what is put down to the sample does not."""
+    return run.kind is not Kind.FAILED or run.charged
+
+
+def _has_traffic(run: Run) -> bool:
+    return (run.facts.pcap_size or 0) > NO_TRAFFIC

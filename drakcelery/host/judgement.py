@@ -1,0 +1,50 @@
+"""Puts a slot aside whose score says that it is broken, while enough of its profile stay in use."""
+
+from __future__ import annotations
+
+import structlog
+from redis.exceptions import RedisError
+
+from drakcelery.fleet import Fleet
+from drakcelery.host.checkup import checkups
+from drakcelery.host.health import may_put_aside
+from drakcelery.records import HostStatus
+from drakcelery.slots import Slot, SlotState, SlotTable
+
+log = structlog.get_logger(__name__)
+
+
+def judge(slots: SlotTable, fleet: Fleet, *, host: str, name: str) -> bool:
+    """Look at a slot whose run is over, before another sample gets it; whether it is to be put aside.
+
+    Of other hosts the fleet's word is taken, and none where Redis is away.
+    """
+    mine = slots.all()
+    health = checkups({slot.name: slot.profile for slot in mine}, slots.history())[name]
+    if not health.is_sick:
+        return False
+    try:
+        hosts = fleet.hosts()
+    except RedisError as error:
+        log.warning("not_asked", error=str(error))
+        hosts = []
+    reasons = "; ".join(health.reasons)
+    if not is_allowed(mine, hosts, host=host, name=name):
+        log.warning("slot_sick", slot=name, score=health.score, reasons=reasons)
+        return False
+    log.error("slot_put_aside", slot=name, score=health.score, reasons=reasons)
+    return True
+
+
+def is_allowed(mine: list[Slot], hosts: list[HostStatus], *, host: str, name: str) -> bool:
+    """Whether one more slot of that profile may be put aside: *mine* are this host's, and fresher."""
+    profile = next(slot.profile for slot in mine if slot.name == name)
+    states = [slot.state.value for slot in mine if slot.profile == profile and slot.name != name]
+    states += [
+        slot.state
+        for status in hosts
+        if status.host != host
+        for slot in status.slots
+        if slot.profile == profile
+    ]
+    return may_put_aside(slots=len(states) + 1, aside=states.count(SlotState.QUARANTINED.value))
