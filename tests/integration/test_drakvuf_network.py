@@ -27,6 +27,18 @@ from tests.xen.host import XenHost
 __all__ = ("host", "short_waits")
 
 
+MADE = (
+    "-N DRAKRUN_INP",
+    "-A INPUT -j DRAKRUN_INP",
+    "-N DRAKRUN_FWD",
+    "-A FORWARD -j DRAKRUN_FWD",
+    "-t nat -N DRAKRUN_PRT",
+    "-t nat -A POSTROUTING -j DRAKRUN_PRT",
+    "-A DRAKRUN_FWD -i drak+ -o drak+ -j DROP",
+)
+"""What drakrun makes, call by call."""
+
+
 def command_in(sentence: str) -> list[str]:
     """The commands that a sentence names."""
     return [one.removeprefix("iptables ") for one in sentence.partition("mend it: ")[2].split(" && ")]
@@ -60,6 +72,25 @@ def test_two_first_guests_at_once(fresh: XenHost, tmp_path: Path) -> None:
         assert f"-A {rule}\n" in fresh.rules()
     assert ours.obstacle(look=True) is None
     assert len(fresh.guests()) == 2
+
+
+def test_a_network_that_is_being_made_is_not_broken(host: XenHost, tmp_path: Path) -> None:
+    """Who comes while another makes the chains waits for it, and a look in between finds nothing amiss."""
+    ours, lock = engine(host, tmp_path), tmp_path / "state" / "engine" / "network.lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as file, ThreadPoolExecutor() as pool:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for command in ("-N DRAKRUN_INP", "-A INPUT -j DRAKRUN_INP"):
+            assert host.iptables(command) == 0
+        waiting = pool.submit(ours.prepare, make_job(tmp_path))
+        wait_until(lambda: len(host.calls("iptables-save")) > 0, "it has seen a part of the chains")
+        assert ours.obstacle(look=True) is None
+        assert (starts(host), waiting.done()) == (0, False)
+        for command in MADE[2:]:
+            assert host.iptables(command) == 0
+        fcntl.flock(file, fcntl.LOCK_UN)
+        waiting.result()
+    assert ours.obstacle(look=True) is None
 
 
 def test_guests_start_beside_each_other_once_it_stands(host: XenHost, tmp_path: Path) -> None:

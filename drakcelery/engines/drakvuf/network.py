@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import structlog
 
@@ -227,18 +228,15 @@ class Network:
             EngineError: no vm-start could make the network whole; or it takes too long.
         """
         with contextlib.ExitStack() as turn:
-            if not self._stands():
+            if self._standing(self.rules()) is not Standing.STANDS:  # or it is being made
                 turn.enter_context(self._alone(check))
-                if self._stands():
+                rules = self.rules()
+                standing = self._standing(rules)
+                if standing is Standing.BROKEN:
+                    raise self._refuse(rules)
+                if standing is Standing.STANDS:
                     turn.close()
             yield
-
-    def _stands(self) -> bool:
-        rules = self.rules()
-        standing = self._standing(rules)
-        if standing is Standing.BROKEN:
-            raise self._refuse(rules)
-        return standing is Standing.STANDS
 
     def verify(self, bridge: str, *, closed: bool) -> None:
         """Make sure that the guest on *bridge* is kept from this host, and all guests from each other.
@@ -295,6 +293,12 @@ class Network:
         rules = self.rules()
         standing = self._standing(rules)
         if standing is Standing.BROKEN:
+            with self._lock_file() as file:
+                if not _locked(file):
+                    return  # it is being made
+                rules = self.rules()
+                standing = self._standing(rules)
+        if standing is Standing.BROKEN:
             self._take_note(self._sentence(rules))
         elif standing is Standing.STANDS or self._is_old():
             self._note.unlink(missing_ok=True)
@@ -323,24 +327,35 @@ class Network:
     @contextlib.contextmanager
     def _alone(self, check: Callable[[], object]) -> Iterator[None]:
         """Nobody else on this host starts a guest meanwhile. The kernel frees it with a process that dies."""
-        safe_files.close_directory(self._directory)
         deadline = time.monotonic() + self._wait
+        with self._lock_file() as file:
+            check()
+            while not _locked(file):
+                if time.monotonic() > deadline:
+                    raise EngineError(
+                        "the network of this host's guests is being made for the first time since its "
+                        f"boot, and was not within {self._wait:.0f} s",
+                        blames=Blame.HOST,
+                    )
+                time.sleep(POLL_SECONDS)
+                check()
+            yield
+
+    @contextlib.contextmanager
+    def _lock_file(self) -> Iterator[IO[str]]:
+        safe_files.close_directory(self._directory)
         descriptor = safe_files.open_regular(self._directory / "network.lock", os.O_RDWR | os.O_CREAT)
         with os.fdopen(descriptor, "a") as file:
-            while True:
-                check()
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise EngineError(
-                            "the network of this host's guests is being made for the first time since its "
-                            f"boot, and was not within {self._wait:.0f} s",
-                            blames=Blame.HOST,
-                        ) from None
-                    time.sleep(POLL_SECONDS)
             try:
-                yield
+                yield file
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open as well
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the lock is ours now; False where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
