@@ -20,7 +20,7 @@ from tests.simulation.valkey import Valkey
 
 FLEETS = {2: (1, 2), 8: (2, 4)}
 """Slots in all: hosts, and slots of each."""
-SAMPLES = {2: 200, 8: 400}
+SAMPLES = {2: 120, 8: 320}
 BAD = 0.05
 """Of the samples, which fail in every slot."""
 ILL: Place = ("rack-1", "vm-1")

@@ -30,7 +30,7 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.valkey import Valkey
 from tests.simulation.world import World
 
-RUN_SECONDS = (20.0, 60.0)
+RUN_SECONDS = (8.0, 16.0)
 """How long the runs of samples take, at least and at most."""
 RESTORE_SECONDS = (2.5, 3.5)
 """How long a healthy restore takes, beside what the simulated engine adds."""

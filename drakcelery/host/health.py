@@ -20,6 +20,8 @@ DOUBT = 5
 """A symptom counts as rare until so many runs of peers were seen."""
 UNWELL = 0.5
 """At this score and below a slot is looked into, by a canary."""
+RECOVERING = 0.7
+"""What the share of a symptom counts where the last run did not show it."""
 SICK = 0.25
 """At this score and below a slot may be put aside by its score alone."""
 
@@ -77,9 +79,10 @@ def health(trials: Sequence[Trial], peers: Sequence[Trial]) -> SlotHealth:
     """Judge a slot by its *trials*, oldest first, and those of the other slots of its profile.
 
     A symptom counts in a row, or for its share of the last runs, and the less the more of its peers show it:
-    what most slots do is no slot's fault.
+    what most slots do is no slot's fault. What was before a canary that worked does not count, and a slot
+    whose last run was good is not sick: so one that was mended comes back, and stays.
     """
-    recent = trials[-WINDOW:]
+    recent = _since_canary(trials)[-WINDOW:]
     if recent and recent[-1].canary and recent[-1].failed:
         return SlotHealth(score=0.0, reasons=("its canary did not behave as it should",), runs=len(recent))
     usual = _usual(peers)
@@ -110,7 +113,14 @@ def _suspicion(here: Sequence[bool], elsewhere: Sequence[bool]) -> float:
     """From 0 to 1, of one symptom."""
     streak = next((count for count, shown in enumerate(reversed(here)) if not shown), len(here))
     common = sum(elsewhere) / (len(elsewhere) + DOUBT)
-    return max(min(1.0, streak / STREAK), min(1.0, 2 * sum(here) / WINDOW)) * max(0.0, 1 - 2 * common)
+    share = min(1.0, 2 * sum(here) / WINDOW) * (1.0 if streak else RECOVERING)
+    return max(min(1.0, streak / STREAK), share) * max(0.0, 1 - 2 * common)
+
+
+def _since_canary(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """From the last canary on that worked."""
+    good = [number for number, trial in enumerate(trials) if trial.canary and not trial.failed]
+    return trials[good[-1] :] if good else trials
 
 
 def _usual(peers: Sequence[Trial]) -> float | None:

@@ -50,11 +50,16 @@ def test_what_all_show_is_no_slots_fault() -> None:
 
 
 def test_a_canary_says_at_once() -> None:
-    """One that fails makes its slot sick; one that works ends a row of failures."""
+    """One that fails makes its slot sick; what was before one that works does not count."""
     assert health([GOOD] * 9 + [Trial(failed=True, canary=True)], PEERS).is_sick
-    failed = [Trial(failed=True)] * 2
-    assert health([*failed, *failed[:1]], PEERS).is_sick
-    assert not health([*failed, Trial(canary=True), *failed[:1]], PEERS).is_sick
+    failed = Trial(failed=True)
+    found = health([failed] * 9 + [Trial(canary=True), failed], PEERS)
+    assert (found.is_unwell, found.runs) == (False, 2)
+
+
+def test_a_slot_that_was_mended_stays() -> None:
+    """Its first good run ends what put it aside, also where no canary ran."""
+    assert not health([Trial(empty_log=True)] * 9 + [GOOD], PEERS).is_sick
 
 
 def test_a_small_difference_is_not_slow() -> None:
