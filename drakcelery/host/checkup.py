@@ -39,7 +39,7 @@ class _Usual:
             return Trial(failed=True, canary=is_canary)
         return Trial(
             empty_log=self.log and not run.facts.log_size,
-            no_pcap=self.traffic and not _has_traffic(run),
+            no_pcap=self.traffic and run.facts.traffic_due and not _has_traffic(run),
             other_snapshot=self.snapshot is not None and run.facts.snapshot not in (None, self.snapshot),
             seconds=run.facts.restore_seconds,
             canary=is_canary,

@@ -40,12 +40,13 @@ create table if not exists runs (
     snapshot text,
     log_size integer,
     pcap_size integer,
+    traffic_due integer not null,
     error text
 ) strict
 """
 _COLUMNS = (
     "id, slot, uid, attempt, at, kind, seconds, restore_seconds, blame, charged, open, snapshot, log_size, "
-    "pcap_size, error"
+    "pcap_size, traffic_due, error"
 )
 
 
@@ -77,6 +78,8 @@ class Facts:
     """Bytes of DRAKVUF's log."""
     pcap_size: int | None = None
     """Bytes of the recorded traffic; None where there is no such file."""
+    traffic_due: bool = True
+    """Whether there was to be some: the task did not ask for a guest without network."""
 
 
 UNKNOWN = Facts()
@@ -114,6 +117,7 @@ def facts_of(
         snapshot=outcome.snapshot.sha256,
         log_size=_size(job.log),
         pcap_size=_size(job.pcap),
+        traffic_due=job.net_enable is not False,
     )
 
 
@@ -138,9 +142,9 @@ def add(
 ) -> None:
     """Note a run of *holder*: slot, uid and attempt. The oldest are forgotten."""
     values = (kind.value, facts.seconds, facts.restore_seconds, blame and blame.value, charged, True, is_open)
-    files = (facts.snapshot, facts.log_size, facts.pcap_size, error)
+    files = (facts.snapshot, facts.log_size, facts.pcap_size, facts.traffic_due, error)
     database.execute(
-        "insert into runs values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into runs values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*holder, time.time(), *values, *files),
     )
     database.execute(
@@ -194,7 +198,7 @@ def _run(row: tuple[Any, ...]) -> Run:
     number, slot, uid, attempt, at, kind, seconds, restore_seconds, blame, charged, is_open, *files, error = (
         row
     )
-    snapshot, log_size, pcap_size = files
+    snapshot, log_size, pcap_size, traffic_due = files
     return Run(
         number=number,
         slot=slot,
@@ -211,6 +215,7 @@ def _run(row: tuple[Any, ...]) -> Run:
             snapshot=snapshot,
             log_size=log_size,
             pcap_size=pcap_size,
+            traffic_due=bool(traffic_due),
         ),
         error=error,
     )

@@ -139,6 +139,8 @@ def test_what_says_nothing_of_a_slot() -> None:
     assert checkups(PROFILES, [run("vm-1", Kind.FAILED, charged=False)] * 5)["vm-1"].runs == 0
     bare = [run(name, pcap_size=None, log_size=0) for name in ("vm-1", "vm-2") for _ in range(5)]
     assert checkups(PROFILES, bare)["vm-1"].score == 1
+    apart = run("vm-1", pcap_size=None, traffic_due=False)
+    assert checkups(PROFILES, [*GOOD, *[apart] * 5])["vm-1"].score == 1
     assert checkups(PROFILES, [*GOOD, run("vm-1", Kind.CANARY_FAILED)])["vm-1"].is_sick
 
 
