@@ -103,6 +103,22 @@ Traceback (most recent call last):
              ^^^^^^
 RuntimeError: Failed to restore VM vm-1
 """
+CUT_OFF = """\
+Loading new save file /var/lib/drakrun/volumes/snapshot.sav (new xl fmt info 0x3/0x0/725)
+ Savefile contains xl domain config in JSON format
+Parsing config from /var/lib/drakrun/configs/vm-1.cfg
+xc: info: Restoring domain
+xc: error: Failed to read 4202504 bytes of data for record (0x00000001, Page data): Internal error
+xc: error: Restore failed (0 = Success): Internal error
+libxl: error: libxl_stream_read.c:850:libxl__xc_domain_restore_done: restoring domain: Success
+libxl: error: libxl_create.c:1640:domcreate_rebuild_done: Domain 16:cannot (re-)build domain: -3
+libxl: error: libxl_domain.c:1183:libxl__destroy_domid: Domain 16:Non-existant domain
+libxl: error: libxl_domain.c:1137:domain_destroy_callback: Domain 16:Unable to destroy guest
+Traceback (most recent call last):
+  File "/opt/venv/bin/drakrun", line 8, in <module>
+RuntimeError: Failed to restore VM vm-1
+"""
+"""What Xen's own xl says of a snapshot whose end is missing: the reason first, then how it clears up."""
 CHAINS_FAILED = """\
 [2026-11-28 19:00:00,123][INFO] Destroying vm-1
 iptables: No chain/target/match by that name.
@@ -122,9 +138,16 @@ subprocess.CalledProcessError: Command 'iptables -A DRAKRUN_INP -i drak1' return
         (
             RESTORE_FAILED,
             (
-                "; it said: Loading new save file /var/lib/drakrun/volumes/snapshot.sav (new xl fmt info "
-                "0x3/0x0/1579) | libxl: error: libxl_exec.c:118: device model: failed to create the network "
+                "; it said: libxl: error: libxl_exec.c:118: device model: failed to create the network "
                 "device | RuntimeError: Failed to restore VM vm-1"
+            ),
+        ),
+        (
+            CUT_OFF,
+            (
+                "; it said: xc: error: Failed to read 4202504 bytes of data for record (0x00000001, Page "
+                "data): Internal error | xc: error: Restore failed (0 = Success): Internal error | "
+                "RuntimeError: Failed to restore VM vm-1"
             ),
         ),
         (

@@ -41,8 +41,15 @@ CHAINED = ("During handling of the above exception", "The above exception was th
 """What Python says between two tracebacks."""
 CALLED = "CalledProcessError: "
 """The exception of a program that failed; the program itself has said why."""
-_REPORTS = re.compile(r"\]\[(?:INFO|DEBUG)\] |^\w+: info: ")
+_REPORTS = re.compile(
+    r"\]\[(?:INFO|DEBUG)\] |^\w+: (?:info|progress): |^Loading new save file |^ Savefile contains |"
+    r"^Parsing config from "
+)
 """Lines of drakrun's log, and of xl, that tell of no trouble."""
+
+_OF_XL = re.compile(r"^(?:libxl|xc): error: ")
+XL_LINES = 2
+"""The first errors of a failing xl say why; those after them tell how it clears up."""
 
 
 class Overdue(EngineError):
@@ -249,6 +256,8 @@ def telling(errors: tuple[str, ...]) -> list[str]:
     """
     lines = [line for line in _without_frames(errors) if line.strip() and not line.startswith(CHAINED)]
     troubles = [line for line in lines if not _REPORTS.search(line)] or lines
+    clearing_up = [line for line in troubles if _OF_XL.match(line)][XL_LINES:]
+    troubles = [line for line in troubles if line not in clearing_up]
     return [line for line in troubles[:-1] if CALLED not in line] + troubles[-1:]
 
 

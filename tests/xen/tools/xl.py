@@ -35,15 +35,15 @@ def main(machine: Machine, argv: list[str]) -> int:
         return 1
     name, *words = scan.rest
     if name not in COMMANDS:
-        return not_simulated(f"xl {name}") if name in REAL else _not_implemented(name)
+        return not_simulated(f"xl {name}") if name in REAL else _not_implemented()
     try:
         return COMMANDS[name](machine, words)
     except Exit as end:
         return int(str(end))
 
 
-def _not_implemented(name: str) -> int:
-    say(f'command "{name}" not implemented')
+def _not_implemented() -> int:
+    say("command not implemented")
     return 1
 
 
@@ -166,7 +166,8 @@ def _destroy(machine: Machine, words: list[str]) -> int:
     if how == "hangs":
         hang()
     if how in ("fails", "survives"):
-        say(f"libxl: error: libxl_domain.c:1137: Domain {guest['domid']}:Unable to destroy guest")
+        said = f"domain_destroy_callback: Domain {guest['domid']}:Unable to destroy guest"
+        say(f"libxl: error: libxl_domain.c:1137:{said}")
         say("destroy failed (rc=-3)")
         return 1
     if how == "survives_quietly":
@@ -185,10 +186,15 @@ def _restore(machine: Machine, words: list[str]) -> int:
     config, snapshot = (rest[0], rest[1]) if len(rest) > 1 else (None, rest[0])
     if config is None:
         return not_simulated("xl restore without a configuration file")
-    for path in (config, snapshot):
-        if not Path(path).is_file():
-            say(f"cannot open {path}: No such file or directory")
-            return 1
+    if not Path(snapshot).is_file():
+        say("Can't open restore file: No such file or directory")
+        return 1
+    say(f"Loading new save file {snapshot} (new xl fmt info 0x3/0x0/1579)")
+    say(" Savefile contains xl domain config in JSON format")
+    if not Path(config).is_file():
+        say(f"Failed to read config file: {config}: No such file or directory")
+        return 1
+    say(f"Parsing config from {config}")
     text = Path(config).read_text()
     name, memory = _value(text, "name"), int(_value(text, "memory") or 4096)
     if name is None:
@@ -200,7 +206,6 @@ def _restore(machine: Machine, words: list[str]) -> int:
     guest = _make(machine, name, memory)
     if guest is None:
         return 1
-    say(f"Loading new save file {snapshot} (new xl fmt info 0x3/0x0/1579)")
     say("xc: info: Restoring domain")
     time.sleep(machine.restore_seconds)
     if how == "hangs_with_guest":
@@ -218,7 +223,13 @@ def _make(machine: Machine, name: str, memory: int) -> Guest | None:
     """The domain, still without its memory; None, and said why, where it cannot be made."""
     with machine.locked():
         if machine.guest(name):
-            say(f'libxl: error: libxl_dom.c:763: Domain with name "{name}" already exists.')
+            domid = machine.read("domid.json", 0) + 1
+            machine.write("domid.json", domid)
+            said = f'libxl_domain.c:81:libxl__domain_rename: Domain {domid}:Domain with name "{name}"'
+            say(f"libxl: error: {said} already exists.")
+            said = f"initiate_domain_create: Domain {domid}:cannot make domain: -6"
+            say(f"libxl: error: libxl_create.c:1296:{said}")
+            _clear_up(domid)
             return None
         if len(machine.guests()) >= machine.slots:
             say("xc: error: panic: xc_dom_boot.c:122: can't allocate low memory for domain: Out of memory")
@@ -226,15 +237,31 @@ def _make(machine: Machine, name: str, memory: int) -> Guest | None:
         return machine.new_guest(name, memory, restoring=True)
 
 
+def _clear_up(domid: int) -> None:
+    """What xl says after the reason, while it takes away a domain that did not come to be."""
+    for place, said in (
+        ("libxl_domain.c:1183:libxl__destroy_domid", "Non-existant domain"),
+        ("libxl_domain.c:1137:domain_destroy_callback", "Unable to destroy guest"),
+        ("libxl_domain.c:1064:domain_destroy_cb", "Destruction of domain failed"),
+    ):
+        say(f"libxl: error: {place}: Domain {domid}:{said}")
+
+
 def _finish(machine: Machine, guest: Guest, *, failed: bool, paused: bool) -> int:
     with machine.locked():
         if failed:
             machine.end_guest(guest)
+            domid = guest["domid"]
             say("xc: error: Failed to read Record Header from stream (0 = Success): Internal error")
-            say(f"libxl: error: libxl_create.c:1833: Domain {guest['domid']}:cannot (re-)build domain: -3")
+            say("xc: error: Restore failed (0 = Success): Internal error")
+            said = "libxl__xc_domain_restore_done: restoring domain: Success"
+            say(f"libxl: error: libxl_stream_read.c:850:{said}")
+            said = f"domcreate_rebuild_done: Domain {domid}:cannot (re-)build domain: -3"
+            say(f"libxl: error: libxl_create.c:1640:{said}")
+            _clear_up(domid)
             return 1
         if machine.guest(guest["name"]) is None:
-            say(f"libxl: error: Domain {guest['domid']}:Non-existent domain")
+            _clear_up(guest["domid"])
             return 1
         machine.save_guest({**guest, "restoring": paused})
     say("xc: info: Restore successful")
