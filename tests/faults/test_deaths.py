@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -108,8 +109,9 @@ class Group:
             pytest.skip(f"this machine gives no control group of its own: {error}")
 
     def take(self, process: psutil.Process) -> None:
-        """Put a process in; what it has already does not count."""
-        (self._path / "cgroup.procs").write_text(str(process.pid))
+        """Put a process in, if it is there still; what it has already does not count."""
+        with contextlib.suppress(ProcessLookupError):
+            (self._path / "cgroup.procs").write_text(str(process.pid))
 
     def remove(self) -> None:
         """Once nobody is in it."""
