@@ -116,7 +116,7 @@ def play(fleet: Doors, case: Outage) -> Outage:
     """
     guest, done, waiting, victim = (f"{case.name}-{what}" for what in ("guest", "done", "waiting", "victim"))
     forget(case)
-    _set_out(fleet, case, guest, done, waiting)
+    _set_out(fleet, guest, done, waiting)
     since = _heard(fleet, case)
     servers = _begin(fleet, case)
     until = time.monotonic() + case.leases * SHORTEST
@@ -133,6 +133,7 @@ def play(fleet: Doors, case: Outage) -> Outage:
         if name != first:
             _return(fleet, case, name)
     fleet.respawn()
+    fleet.let_go(guest)
     wait_published(fleet, done)
     found = _die(fleet, victim)
     wait_published(fleet, guest, waiting, victim)
@@ -148,15 +149,18 @@ def play(fleet: Doors, case: Outage) -> Outage:
     return ended
 
 
-def _set_out(fleet: Doors, case: Outage, guest: str, done: str, waiting: str) -> None:
+def _set_out(fleet: Doors, guest: str, done: str, waiting: str) -> None:
     """A guest on rack-2, a finished run on rack-1 that nobody collects, a sample that waits for rack-2."""
-    fleet.push(guest, host="rack-2", timeout=case.leases * SHORTEST + 12)
+    for uid in (guest, done):
+        fleet.hold(uid)
+    fleet.push(guest, host="rack-2", timeout=1)
     wait_state(fleet, guest, State.RUNNING)
-    fleet.push(waiting, host="rack-2", timeout=5)
-    fleet.push(done, timeout=3)
+    fleet.push(waiting, host="rack-2", timeout=1)
+    fleet.push(done, timeout=1)
     wait_state(fleet, done, State.RUNNING)
     wait_state(fleet, waiting, State.QUEUED)
     fleet.signal("io@rack-1", signal.SIGKILL, group=True)
+    fleet.let_go(done)
     wait_until(lambda: _record(fleet, done).following is Stage.COLLECT, f"{done} has run")
 
 
@@ -205,7 +209,8 @@ def _moved(fleet: Doors, uid: str) -> bool:
 
 def _die(fleet: Doors, uid: str) -> float:
     """Kill the vm worker that runs a new sample, and keep it away; after how many seconds that was found."""
-    fleet.push(uid, timeout=8)
+    fleet.hold(uid)
+    fleet.push(uid, timeout=1)
     host = wait_state(fleet, uid, State.RUNNING).host
     fleet.signal(f"vm@{host}", signal.SIGKILL, group=True)
     killed = time.monotonic()

@@ -67,7 +67,8 @@ def innocent(fleet: Doors, uid: str) -> None:
 def test_a_broker_that_is_demoted_and_promoted(fleet: Doors) -> None:
     """UNBLOCKED and READONLY are a lost connection: workers live on, and so does what they do (R11)."""
     before, redis = starts(fleet), fleet.ledger.redis
-    fleet.push("failover", timeout=20)
+    fleet.hold("failover")
+    fleet.push("failover", timeout=1)
     wait_state(fleet, "failover", State.RUNNING)
     redis.replicaof("127.0.0.1", 1)
     try:
@@ -75,6 +76,7 @@ def test_a_broker_that_is_demoted_and_promoted(fleet: Doors) -> None:
         wait_until(lambda: all("replica" in log.read_text() for log in logs), "each worker has noticed")
     finally:
         redis.replicaof("NO", "ONE")
+    fleet.let_go("failover")
     wait_published(fleet, "failover")
     innocent(fleet, "failover")
     assert starts(fleet) == before
@@ -88,13 +90,15 @@ def test_a_redis_that_takes_no_writes(fleet: Doors, setting: str, told: str) -> 
     """Too few replicas, or no memory, is an outage: no worker ends, and nobody is blamed for it (R11)."""
     before, redis = starts(fleet), fleet.ledger.redis
     uid = f"no-writes-{setting}"
-    fleet.push(uid, timeout=20)
+    fleet.hold(uid)
+    fleet.push(uid, timeout=1)
     wait_state(fleet, uid, State.RUNNING)
     redis.config_set(setting, 1)
     try:
         wait_until(lambda: all(told in log_of(fleet, name) for name in WORKERS), "each worker has noticed")
     finally:
         redis.config_set(setting, 0)
+    fleet.let_go(uid)
     wait_published(fleet, uid)
     innocent(fleet, uid)
     assert starts(fleet) == before
