@@ -87,6 +87,7 @@ class Fleet:
         self.options = options or Options()
         self.directory = directory.absolute()
         self.processes: dict[str, Process] = {}
+        self._held: set[str] = set()
         self._plan = self.directory / "plan"
         self._log = self.directory / "log"
         for path in (self._plan, self._log):
@@ -346,13 +347,15 @@ class Fleet:
         (self._plan / uid).write_text(f"{point} {action} always" if always else f"{point} {action}")
 
     def hold(self, uid: str) -> None:
-        """Let the guest of *uid* run on until :meth:`let_go`, and then for as long as it does elsewhere."""
+        """Let a guest of *uid* run on until :meth:`let_go`, and then for as long as it does elsewhere."""
         self.plan(uid, "run.running", "hold")
+        self._held.add(uid)
 
     def let_go(self, *uids: str) -> None:
-        """Undo :meth:`hold`."""
-        for uid in uids:
+        """Undo :meth:`hold`; of all that is held where none is named."""
+        for uid in uids or tuple(self._held):
             (self._plan / f"{uid}.go").touch()
+            self._held.discard(uid)
 
     def times_fired(self, uid: str) -> int:
         """How often the fault of *uid* has happened that was planned to happen always."""

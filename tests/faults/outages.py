@@ -78,6 +78,7 @@ class Doors(Fleet):
 
     def mend(self) -> None:
         """Undo whatever outage there is, where a case ended in the midst of it."""
+        self.let_go()
         for doors in self.doors.values():
             for door in doors.values():
                 door.open()
@@ -213,6 +214,7 @@ def _die(fleet: Doors, uid: str) -> float:
     fleet.push(uid, timeout=1)
     host = wait_state(fleet, uid, State.RUNNING).host
     fleet.signal(f"vm@{host}", signal.SIGKILL, group=True)
+    fleet.let_go(uid)  # elsewhere
     killed = time.monotonic()
     wait_until(lambda: _record(fleet, uid).failures, f"the death of vm@{host} is found", timeout=120)
     return time.monotonic() - killed

@@ -22,8 +22,6 @@ from tests.waiting import wait_until
 
 NEAR, FAR = "rack-1", "rack-2"
 OUTAGE_SECONDS = 4.0 * SHORTEST
-ENDS_SECONDS, RUNS_SECONDS = 8, 40
-"""A run that ends during the outage, and one that outlives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +89,9 @@ def test_nothing_is_sent_anew_while_nobody_could_take_it(stack: Stack, whose: st
     """What waits, runs or is finished as the broker goes is published in the attempt that it is in (R6)."""
     fleet, key = stack.fleet, whose.partition("'")[0].replace(" ", "-")
     ends, runs, waits = (f"{what}-{key}" for what in ("ends", "runs", "waits"))
-    fleet.push(ends, host=FAR, timeout=ENDS_SECONDS)
-    fleet.push(runs, host=FAR, timeout=RUNS_SECONDS)
+    for uid in (ends, runs):
+        fleet.hold(uid)
+        fleet.push(uid, host=FAR, timeout=1)
     for uid in (ends, runs):
         wait_state(fleet, uid, State.RUNNING)
     fleet.push(waits, host=FAR, timeout=1)
@@ -103,6 +102,7 @@ def test_nothing_is_sent_anew_while_nobody_could_take_it(stack: Stack, whose: st
     with stack.outage(whose):
         until = time.monotonic() + OUTAGE_SECONDS
         wait_halted(fleet, FAR, Halt.NO_BROKER)
+        fleet.let_go(ends)
         wait_until(lambda: waits_for_collect(fleet, ends), f"{ends} is finished", timeout=60)
         wait_until(
             lambda: {slot.state for slot in far(fleet).slots} == {"halted", "running"}, "one is halted"
@@ -110,6 +110,7 @@ def test_nothing_is_sent_anew_while_nobody_could_take_it(stack: Stack, whose: st
         wait_until(lambda: time.monotonic() > until, "the broker was away for four leases", timeout=60)
         assert far(fleet).halted == Halt.NO_BROKER
     wait_until(lambda: far(fleet).halted is None, "the host is open again", timeout=60)
+    fleet.let_go(runs)
     wait_published(fleet, ends, runs, waits)
     for uid in (ends, runs, waits):
         record = fleet.record(uid)

@@ -23,7 +23,7 @@ def proxied(server_programs: None, tmp_path: Path) -> Iterator[tuple[Fleet, Prox
     """One host with one slot, which reaches Redis through a proxy."""
     with Services(tmp_path / "services") as services, Proxy(services.redis.port) as proxy:
         section = services.redis.model_copy(update={"port": proxy.port})
-        options = Options(hosts=(HOST,), slots=1, run_seconds=3, redis=section)
+        options = Options(hosts=(HOST,), slots=1, run_seconds=1, redis=section)
         with Fleet(tmp_path / "fleet", services, options) as fleet:
             yield fleet, proxy
 
@@ -31,9 +31,11 @@ def proxied(server_programs: None, tmp_path: Path) -> Iterator[tuple[Fleet, Prox
 def test_a_guest_outlives_the_connection(proxied: tuple[Fleet, Proxy]) -> None:
     """The guest runs on, its worker lives on, and the message is acknowledged by the next connection."""
     fleet, proxy = proxied
+    fleet.hold("cut-off")
     fleet.push("cut-off")
     wait_state(fleet, "cut-off", State.RUNNING)
     assert proxy.drop() > 0
+    fleet.let_go("cut-off")
     wait_published(fleet, "cut-off")
     record = fleet.record("cut-off")
     assert record is not None

@@ -26,14 +26,28 @@ SPARE = 12 * 1024**2
 """Bytes that are less than a part of a large object."""
 
 
-@pytest.fixture
-def fleet(server_programs: None, tmp_path: Path) -> Iterator[Fleet]:  # noqa: ARG001 - a check
-    """One host; each run leaves a dump that is put in three parts."""
+@contextlib.contextmanager
+def one_host(directory: Path) -> Iterator[Fleet]:
+    """One host of three slots."""
     options = Options(hosts=(HOST,), slots=3, more={"drakcelery": {"max_attempts": "2"}})
     with (
-        Services(tmp_path / "services") as services,
-        Fleet(tmp_path / "fleet", services, options) as ours,
+        Services(directory / "services") as services,
+        Fleet(directory / "fleet", services, options) as ours,
     ):
+        yield ours
+
+
+@pytest.fixture(scope="module")
+def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+    """The host of most tests."""
+    with one_host(tmp_path_factory.mktemp("deaths")) as ours:
+        yield ours
+
+
+@pytest.fixture
+def doomed(server_programs: None, tmp_path: Path) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+    """A host whose processes the test ends."""
+    with one_host(tmp_path) as ours:
         yield ours
 
 
@@ -56,15 +70,16 @@ def large_dump(fleet: Fleet) -> None:
 @pytest.mark.parametrize(("action", "deaths"), [("child", 2), ("worker", 3)])
 def test_collect_that_kills(fleet: Fleet, action: str, deaths: int) -> None:
     """kill -9 of the pool process, or of the io worker, at each collect: an end; others get through (R4)."""
-    fleet.plan("culprit", "collect.entered", action, always=True)
-    innocents = ["innocent-1", "innocent-2"]
-    for uid in ("culprit", *innocents):
+    culprit = f"culprit-{action}"
+    fleet.plan(culprit, "collect.entered", action, always=True)
+    innocents = [f"innocent-{action}-1", f"innocent-{action}-2"]
+    for uid in (culprit, *innocents):
         fleet.push(uid)
-    reason = crashed(fleet, "culprit")
+    reason = crashed(fleet, culprit)
     assert f"poison: collect of this sample killed its process {deaths} times" in reason
-    assert fleet.times_fired("culprit") == deaths
+    assert fleet.times_fired(culprit) == deaths
     wait_published(fleet, *innocents)
-    for uid in ("culprit", *innocents):
+    for uid in (culprit, *innocents):
         assert detonations(fleet, uid) == 1
     wait_free(fleet, HOST)
 
@@ -120,23 +135,23 @@ class Group:
 
 
 @pytest.mark.slow
-def test_collect_that_the_kernel_kills(fleet: Fleet) -> None:
+def test_collect_that_the_kernel_kills(doomed: Fleet) -> None:
     """The kernel's OOM killer at each collect or upload: the sample is poison, the host goes on (R4)."""
-    large_dump(fleet)
+    large_dump(doomed)
     group = Group(PART_SIZE)
     try:
-        fleet.push("large")
+        doomed.push("large")
 
         def over() -> bool:
-            for process in fleet.pool(IO):
+            for process in doomed.pool(IO):
                 group.take(process)
-            record = fleet.record("large")
+            record = doomed.record("large")
             return record is not None and record.state.is_over
 
         wait_until(over, "the analysis is over", timeout=120)
-        assert "of this sample killed its process 2 times" in crashed(fleet, "large")
-        fleet.signal(IO, signal.SIGKILL, group=True)
-        fleet.respawn()
+        assert "of this sample killed its process 2 times" in crashed(doomed, "large")
+        doomed.signal(IO, signal.SIGKILL, group=True)
+        doomed.respawn()
     finally:
-        fleet.stop()
+        doomed.stop()
         group.remove()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,13 +16,14 @@ from tests.waiting import wait_until
 HOST = "rack-1"
 
 
-@pytest.fixture
-def fleet(server_programs: None, tmp_path: Path) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+@pytest.fixture(scope="module")
+def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
     """One host with one slot."""
+    directory = tmp_path_factory.mktemp("evidence")
     options = Options(hosts=(HOST,), slots=1)
     with (
-        Services(tmp_path / "services") as services,
-        Fleet(tmp_path / "fleet", services, options) as ours,
+        Services(directory / "services") as services,
+        Fleet(directory / "fleet", services, options) as ours,
     ):
         yield ours
 
@@ -32,26 +32,27 @@ def fleet(server_programs: None, tmp_path: Path) -> Iterator[Fleet]:  # noqa: AR
 @pytest.mark.parametrize("point", ["run.saved", "collect.entered", "collect.saved"])
 def test_power_loss_after_a_run(fleet: Fleet, point: str) -> None:
     """The outcome is synced, log and dumps are not: the sample runs again, and is published whole (R7)."""
+    uid = f"cut-{point.replace('.', '-')}"
     worker = f"vm@{HOST}" if point.startswith("run.") else f"io@{HOST}"
-    fleet.plan("cut", point, "worker")
-    fleet.push("cut")
-    wait_until(lambda: fleet.fired("cut"), f"the fault at {point}")
+    fleet.plan(uid, point, "worker")
+    fleet.push(uid)
+    wait_until(lambda: fleet.fired(uid), f"the fault at {point}")
     wait_until(lambda: fleet.processes[worker].running.poll() is not None, f"{worker} is gone")
-    (workspace,) = (fleet.state_dir(HOST) / "workspaces").glob("cut.1")
+    (workspace,) = (fleet.state_dir(HOST) / "workspaces").glob(f"{uid}.1")
     for path in [*(workspace / "raw").rglob("*"), *(workspace / "out").rglob("*")]:
         if path.is_file():
             os.truncate(path, 0)
     outcome = workspace / "outcome.json"
     outcome.write_text(json.dumps({**json.loads(outcome.read_text()), "boot_id": "before"}))
 
-    wait_published(fleet, "cut")
-    record = fleet.record("cut")
+    wait_published(fleet, uid)
+    record = fleet.record(uid)
     assert record is not None
     assert record.attempts == 2
-    assert detonations(fleet, "cut") == 2
+    assert detonations(fleet, uid) == 2
     assert "went down after the run" in record.failures[0].error
-    found = fleet.storage.list(fleet.settings.drakcelery.bucket, "cut/")
-    assert found["cut/procmon.log"] > 0
-    assert found["cut/dumps.zip"] > 200
-    wait_gone(fleet, "cut")
+    found = fleet.storage.list(fleet.settings.drakcelery.bucket, f"{uid}/")
+    assert found[f"{uid}/procmon.log"] > 0
+    assert found[f"{uid}/dumps.zip"] > 200
+    wait_gone(fleet, uid)
     wait_free(fleet, HOST)

@@ -72,11 +72,13 @@ def wait_stopping(fleet: Fleet, host: str) -> None:
 
 def test_guests_may_finish(fleet: Fleet) -> None:
     """A guest that runs is waited for; a sample that comes meanwhile goes to the other host."""
-    record = running(fleet, "finishes", timeout=6)
+    fleet.hold("finishes")
+    record = running(fleet, "finishes", timeout=1)
     stopping, other = str(record.host), next(host for host in HOSTS if host != record.host)
     wait_stopping(fleet, stopping)
     for uid in ("late-1", "late-2"):  # as many as the other host has slots
         fleet.push(uid, timeout=1)
+    fleet.let_go("finishes")
     assert exit_status(fleet, f"vm@{stopping}") == 0
     wait_published(fleet, "finishes", "late-1", "late-2")
     for uid, host in {"finishes": stopping, "late-1": other, "late-2": other}.items():
