@@ -19,7 +19,7 @@ from benchmarks.measuring import Result
 
 NAMES = (
     *("log_split", "dumps", "collect_memory", "upload"),
-    *("turnaround", "utilisation", "bridge", "redis_cost", "idle"),
+    *("turnaround", "utilisation", "toolchain", "bridge", "redis_cost", "idle"),
     *("recovery", "memory", "fleet", "fairness"),
     "broken_slots",
 )

@@ -78,6 +78,16 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True)
+class End:
+    """A call that ended: UNIX times, and the processor time between, without its interpreter's start."""
+
+    words: tuple[str, ...]
+    begun: float
+    ended: float
+    processor: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Process:
     """A program that runs now."""
 
@@ -280,6 +290,18 @@ class XenHost:
                 )
                 found.append(call)
         return tuple(found)
+
+    def ends(self) -> tuple[End, ...]:
+        """The calls that ended, in their order; none that was killed, and none that the library did."""
+        return tuple(
+            End(
+                words=(entry["tool"], *entry["argv"]),
+                begun=entry["time"],
+                ended=entry["ended"],
+                processor=entry["processor"],
+            )
+            for entry in self._journal("ends.jsonl")
+        )
 
     def warnings(self) -> tuple[str, ...]:
         """What the real tools would have passed over in silence."""

@@ -164,7 +164,13 @@ class Machine:
         self._append("calls.jsonl", call)
         self._mark = {"tool": tool, "argv": argv, "ticks": started_ticks(os.getpid()), "watches": None}
         self.write(f"processes/{os.getpid()}.json", self._mark)
-        atexit.register((self.state / "processes" / f"{os.getpid()}.json").unlink, missing_ok=True)
+        atexit.register(self._leave, call, time.process_time())
+
+    def _leave(self, call: dict[str, Any], before: float) -> None:
+        """Note when the call ended and what it took, but for a call that was killed."""
+        (self.state / "processes" / f"{os.getpid()}.json").unlink(missing_ok=True)
+        took = {"ended": time.time(), "processor": time.process_time() - before}
+        self._append("ends.jsonl", {**call, **took})
 
     def watches(self, what: str) -> None:
         """Note that this process has begun to watch the guest or the bridge *what*."""
