@@ -401,6 +401,26 @@ def test_another_users_socket_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
         assert begun(tmp_path, "say") is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_users_call_is_refused(tmp_path: Path) -> None:
+    """Even where the directory's rights would let it in."""
+    with serving(tmp_path):
+        for directory in (tmp_path, *tmp_path.parents[:2]):
+            directory.chmod(0o755)
+        (tmp_path / SOCKET).chmod(0o666)
+        asks = (
+            "import os, socket, sys\nos.setuid(65534)\n"
+            "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+            "s.connect(sys.argv[1])\ntry: s.send(b'ping'); print(s.recv(100))\nexcept OSError as e: print(e)"
+        )
+        here = os.path.relpath(tmp_path / SOCKET, tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-c", asks, here], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert "pong" not in done.stdout
+        assert Library(tmp_path).answers()
+
+
 def test_a_link_in_place_of_the_directory_is_not_followed(tmp_path: Path) -> None:
     """Nor is one in place of the socket's directory."""
     (tmp_path / "real").mkdir()

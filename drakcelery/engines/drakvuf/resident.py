@@ -40,6 +40,7 @@ import select
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -64,6 +65,7 @@ NOT_STARTED = 127
 SCREENSHOT_PORT = 5900
 """VNC of ``vm-N`` is at this and N."""
 SCREENSHOT_STOP_SECONDS = 5.0
+CREDENTIALS = struct.Struct("3i")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -407,6 +409,9 @@ class Server:
                 os.close(descriptor)
 
     def _begin(self, connection: socket.socket, descriptors: list[int]) -> None:
+        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        if CREDENTIALS.unpack(found)[1] != os.geteuid():
+            raise Refused("another user")
         data, ancillary, flags, _ = connection.recvmsg(MOST_BYTES, socket.CMSG_SPACE(4 * 8))
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
