@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drakcelery.analysis import Fault
 from drakcelery.workspace import Workspace
@@ -43,7 +44,7 @@ for number = 1, count do
     record[1] == task and (record[2] or '') or '', record[3] or '', record[4] or '[]',
     record[5] or '', status, (quarantined[task] or quarantined[uid]) and 1 or 0}
 end
-return {found, redis.call('LRANGE', 'karton.tasks', 0, -1)}
+return cjson.encode({found, redis.call('LRANGE', 'karton.tasks', 0, -1)})
 """
 OVER = ("PUBLISHED", "FAILED", "CANCELLED")
 BLAMES = (Fault.GONE.value, Fault.LOST.value)
@@ -81,6 +82,25 @@ class Standing:
         return self.places == 0 and (self.state in OVER or self.status in ("Finished", "Crashed", ""))
 
 
+def _standing(uid: str, task: str, row: Sequence[Any]) -> Standing:
+    """What the census says of a task."""
+    queued, inbox, lines, live, state, attempt, failures, host, status, quarantined = row
+    return Standing(
+        task=task,
+        uid=uid,
+        queued=queued,
+        inbox=inbox,
+        lines=lines,
+        live=live,
+        state=state,
+        attempt=int(attempt or 0),
+        failures=tuple(json.loads(failures)),
+        host=host,
+        status=status,
+        quarantined=bool(quarantined),
+    )
+
+
 @dataclass
 class Invariants:
     """Compares what is with what may be."""
@@ -90,6 +110,9 @@ class Invariants:
     """Analysis task -> uid of its analysis."""
     _payloads: dict[str, dict[str, object]] = field(default_factory=dict)
     _blamed: set[tuple[str, int]] = field(default_factory=set)
+    _told: str = ""
+    """What the census last said, and what was made of it."""
+    _standings: list[Standing] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._census = self.world.valkey.client.register_script(_CENSUS)
@@ -98,25 +121,15 @@ class Invariants:
         """Where each task is now."""
         world = self.world
         pairs = [text for uid in world.uids for text in (world.task_uid(uid), uid)]
-        rows, tasks = self._census(args=[world.identity, len(world.uids), *pairs])
-        self._note_publications(tasks)
-        return [
-            Standing(
-                task=world.task_uid(uid),
-                uid=uid,
-                queued=row[0],
-                inbox=row[1],
-                lines=row[2],
-                live=row[3],
-                state=row[4],
-                attempt=int(row[5] or 0),
-                failures=tuple(json.loads(row[6])),
-                host=row[7],
-                status=row[8],
-                quarantined=bool(row[9]),
-            )
-            for uid, row in zip(world.uids, rows, strict=True)
-        ]
+        told = str(self._census(args=[world.identity, len(world.uids), *pairs]))  # one text is read fast
+        if told != self._told or len(self._standings) != len(world.uids):
+            rows, tasks = json.loads(told)
+            self._note_publications(list(tasks))
+            self._standings = [
+                _standing(uid, world.task_uid(uid), row) for uid, row in zip(world.uids, rows, strict=True)
+            ]
+            self._told = told
+        return self._standings
 
     def after_a_step(self) -> None:
         """A task is in one place, is published once or crashed, and nobody is blamed without a reason."""

@@ -45,7 +45,10 @@ class Wire:
 
     def is_cut(self) -> bool:
         """Whether nothing gets through just now."""
-        now, until = self.cuts.theatre.now, self.cuts.until
+        until = self.cuts.until
+        if not until:
+            return False
+        now = self.cuts.theatre.now
         return any(until.get((machine, self.service), 0.0) > now for machine in ("*", self.machine))
 
     @property

@@ -79,9 +79,11 @@ class Actor:
 
     def is_ready(self, now: float) -> bool:
         """Whether it could be stepped now."""
-        if self.done or not self.process.alive or self.process.is_frozen(now):
+        if self.done or not self.process.alive:
             return False
-        return now >= self.wake_at or (self.condition is not None and self.condition())
+        if now < self.wake_at and (self.condition is None or not self.condition()):
+            return False
+        return not self.process.is_frozen(now)
 
 
 class Theatre:
