@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.simulation.faults import FAULTS
@@ -79,7 +79,7 @@ class Scheduler:
             seconds=self._theatre.now - began,
             states=states,
             trace=tuple(world.trace or ()),
-            drawn=(*self._drawn, *(sample.content for sample in self._schedule.samples)),
+            drawn=(*self._drawn, *_given(self._schedule)),
         )
 
     def _go_wrong(self) -> None:
@@ -189,6 +189,14 @@ class Scheduler:
             unit.restart_at = min(unit.restart_at, now)
             if unit.process is not None:
                 unit.process.frozen_until = 0.0
+
+
+def _given(schedule: Schedule) -> Iterator[str]:
+    """What is odd from the start, whatever befalls the fleet later on."""
+    yield from (sample.content for sample in schedule.samples)
+    yield from ("deadly sample" for sample in schedule.samples if sample.kills_at)
+    if schedule.twin:
+        yield "two machines of one name"
 
 
 def _body(unit: Unit, process: Process) -> Callable[[], None]:
