@@ -47,13 +47,20 @@ def fleet(
     """Two hosts with two slots each; their broker is RabbitMQ."""
     directory = tmp_path_factory.mktemp("brokers")
     options = Options(
-        hosts=HOSTS, slots=SLOTS, run_seconds=6, more={"celery": {"broker_url": rabbit.url(proxy.port)}}
+        hosts=HOSTS, slots=SLOTS, run_seconds=1, more={"celery": {"broker_url": rabbit.url(proxy.port)}}
     )
     with (
         Services(directory / "services") as services,
         Fleet(directory / "fleet", services, options) as ours,
     ):
         yield ours
+
+
+@pytest.fixture(autouse=True)
+def nobody_held(fleet: Fleet) -> Iterator[None]:
+    """Where a test fails, what it held is in nobody's way."""
+    yield
+    fleet.let_go()
 
 
 def record_of(fleet: Fleet, uid: str) -> Record:
@@ -73,6 +80,7 @@ def test_waits_in_quorum_queues(fleet: Fleet, rabbit: Rabbit) -> None:
     """Each analysis is published once; those without a free slot wait in the broker, with no host (I4)."""
     uids = [f"calm-{number}" for number in range(len(HOSTS) * SLOTS + 2)]
     for uid in uids:
+        fleet.hold(uid)
         fleet.push(uid)
     waiting = prepare_queue("default")
 
@@ -84,6 +92,7 @@ def test_waits_in_quorum_queues(fleet: Fleet, rabbit: Rabbit) -> None:
     queues = rabbit.queues()
     assert {queues.get(name) for name in ours} == {"quorum"}
     assert not [name for name in queues if name.startswith("celery_delayed")]
+    fleet.let_go(*uids)
     wait_published(fleet, *uids)
     assert {record_of(fleet, uid).attempts for uid in uids} == {1}
 
@@ -92,12 +101,14 @@ def test_waits_in_quorum_queues(fleet: Fleet, rabbit: Rabbit) -> None:
 def test_killed_in_mid_run(fleet: Fleet, victim: str) -> None:
     """kill -9 of a vm worker, or of its pool process, in mid-run: published once, by another attempt."""
     uid = f"killed-{victim}"
+    fleet.hold(uid)
     fleet.push(uid, host="rack-2")
     wait_state(fleet, uid, State.RUNNING)
     if victim == "worker":
         fleet.signal("vm@rack-2", signal.SIGKILL, group=True)
     else:
         fleet.at_work("vm@rack-2").kill()
+    fleet.let_go(uid)
     wait_published(fleet, uid)
     assert record_of(fleet, uid).attempts == 2
     wait_gone(fleet, uid)
@@ -105,9 +116,11 @@ def test_killed_in_mid_run(fleet: Fleet, victim: str) -> None:
 
 def test_cut_connection(fleet: Fleet, proxy: Proxy) -> None:
     """RabbitMQ delivers again what a lost connection had; the guest runs on, in the attempt it is in."""
+    fleet.hold("cut-off")
     fleet.push("cut-off", host="rack-1")
     wait_state(fleet, "cut-off", State.RUNNING)
     assert proxy.drop() > 0
+    fleet.let_go("cut-off")
     wait_published(fleet, "cut-off")
     record = record_of(fleet, "cut-off")
     assert (record.attempts, record.failures) == (1, ())
@@ -118,11 +131,13 @@ def test_killed_broker(fleet: Fleet, rabbit: Rabbit) -> None:
     """kill -9 of RabbitMQ: guests run on, in the attempt that they were in; nothing is lost that it had."""
     uids = [f"broker-{number}" for number in range(len(HOSTS) * SLOTS + 1)]
     for uid in uids:
+        fleet.hold(uid)
         fleet.push(uid)
     wait_until(lambda: all_busy(fleet, uids), "every slot has an analysis")
     started = {name: process.starts for name, process in fleet.processes.items()}
     rabbit.kill()
     rabbit.start()
+    fleet.let_go(*uids)
     wait_published(fleet, *uids)
     assert {record_of(fleet, uid).failures for uid in uids} == {()}
     fleet.push("after")
