@@ -1,4 +1,4 @@
-"""drakrun's library in a process that stays, against a simulated Xen host: the calls go through it."""
+"""drakrun's library in a process that stays (H3), against a simulated Xen host: the calls go through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process in drakrun's interpreter: how it is found and understood, and what it does with odd callers."""
+"""The process in drakrun's interpreter (H3): how it is found, what it does with odd callers."""
 
 from __future__ import annotations
 
