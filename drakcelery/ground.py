@@ -13,6 +13,7 @@ from celery import bootsteps
 from redis.exceptions import RedisError
 
 from drakcelery.bell import Bell
+from drakcelery.embedded.layout import home
 from drakcelery.errors import DrakceleryError
 from drakcelery.host.presence import Presence
 from drakcelery.hostlock import sole_worker
@@ -23,6 +24,7 @@ from drakcelery.recovery.duty import Duty
 from drakcelery.recovery.reconcile import AskBroker
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
 from drakcelery.stages import Site
+from drakcelery.worker.canary import SAMPLE, Aviary
 from drakcelery.workspace import Ahead
 
 log = structlog.get_logger(__name__)
@@ -128,7 +130,8 @@ class Household(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called once, before the worker asks its broker for the first time."""
         site = Ground.site()
-        Household._janitor = Janitor(site, Ground.send)
+        canaries = Aviary(site, home() / "samples" / SAMPLE)
+        Household._janitor = Janitor(site, Ground.send, canaries=canaries)
         Household._janitor.start()
         Household._duty = Duty(site.ledger, site.settings, send=Ground.send, ask_broker=type(self).ask_broker)
         Household._duty.start()

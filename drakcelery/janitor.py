@@ -25,6 +25,7 @@ from drakcelery.recovery.reroute import hand_over
 from drakcelery.rooms import OUT_OF_USE
 from drakcelery.slots import Slot, SlotState, SlotTable
 from drakcelery.stages import Site
+from drakcelery.worker.canary import Aviary
 from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
@@ -84,8 +85,11 @@ def tell(report: Callable[[], object]) -> None:
 class Janitor(threading.Thread):
     """Destroys what was left in DIRTY slots and reports the host. A thread, since both may block."""
 
-    def __init__(self, site: Site, send: Callable[[Record], None]) -> None:
-        """*site* is this host's; *send* sends the current attempt of a record on its way."""
+    def __init__(self, site: Site, send: Callable[[Record], None], *, canaries: Aviary | None = None) -> None:
+        """*site* is this host's; *send* sends the current attempt of a record on its way.
+
+        Without *canaries* a slot leaves quarantine by time alone.
+        """
         super().__init__(name="janitor", daemon=True)
         self._site = site
         self._send = send
@@ -96,6 +100,7 @@ class Janitor(threading.Thread):
         self._ending: dict[str, threading.Thread] = {}
         self._isolation = Isolation(site.ledger.quarantine, where="janitor")
         self._absent = Absent()
+        self._canaries = canaries if site.settings.canary.enabled else None
 
     def stop(self) -> None:
         """End soon. The host is taken off the list, so that nobody counts on its slots."""
@@ -166,8 +171,11 @@ class Janitor(threading.Thread):
     def _look_after(self) -> None:
         """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""
         ours = self._site.settings.drakcelery
-        for name in self._site.slots.probe(seconds=ours.quarantine_seconds):
-            log.info("slot_probed", slot=name)
+        if self._canaries is not None:
+            self._canaries.look()
+        else:
+            for name in self._site.slots.probe(seconds=ours.quarantine_seconds):
+                log.info("slot_probed", slot=name)
         try:
             self._isolation.begin()
             for run in self._site.slots.open_charges():
@@ -175,7 +183,11 @@ class Janitor(threading.Thread):
                     with self._isolation.item(run.uid):
                         self._judge(run)
             for slot in self._site.slots.all():
-                if slot.holder is not None and not self._isolation.skips(slot.holder[0]):
+                if (
+                    slot.holder is not None
+                    and not slot.is_canary
+                    and not self._isolation.skips(slot.holder[0])
+                ):
                     with self._isolation.item(slot.holder[0]):
                         self._look_at_slot(slot, slot.holder)
             for workspace, uid, attempt in Workspace.all(ours.state_dir):
@@ -264,8 +276,8 @@ def host_status(site: Site) -> HostStatus:
                 name=slot.name,
                 profile=slot.profile,
                 state="halted" if halted and slot.is_open else slot.status,
-                uid=slot.uid,
-                attempt=slot.attempt,
+                uid=None if slot.is_canary else slot.uid,
+                attempt=None if slot.is_canary else slot.attempt,
                 since=slot.status_since,
                 closed_by=slot.closure.by if slot.closure else None,
                 score=healths[slot.name].score,

@@ -123,7 +123,8 @@ class SlotStatus(Value):
     name: str
     profile: Name
     state: str
-    """``free``, ``preparing``, ``ready``, ``running``, ``dirty`` or ``quarantined``; ``draining`` where an
+    """``free``, ``preparing``, ``ready``, ``running``, ``dirty`` or ``quarantined``; ``checking`` while a
+    canary tries it; ``draining`` where an
     operator closed it and its last guest has yet to finish, then ``drained`` (or ``quarantined``); ``halted``
     where it would be free, and its host takes nothing (:attr:`HostStatus.halted`)."""
     uid: str | None = None

@@ -10,7 +10,7 @@ from functools import cached_property
 from drakcelery.analysis import Place
 from drakcelery.records import HostStatus
 
-OUT_OF_USE = frozenset({"quarantined", "draining", "drained", "halted"})
+OUT_OF_USE = frozenset({"quarantined", "checking", "draining", "drained", "halted"})
 """States of slots that nobody should count on."""
 
 

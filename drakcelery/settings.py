@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from drakcelery.errors import SettingsError
 from drakcelery.settings_sections import (
+    CanarySection,
     CelerySection,
     DrakcelerySection,
     DrakmonSection,
@@ -35,6 +36,7 @@ from drakcelery.settings_sections import (
 from drakcelery.settings_wording import OUR_SECTIONS, explain, ini_trouble, similar_section
 
 __all__ = [
+    "CanarySection",
     "CelerySection",
     "DrakcelerySection",
     "DrakmonSection",

@@ -193,8 +193,12 @@ class DrakcelerySection(Section):
     max_attempts: int = Field(default=3, ge=1)
     hard_time_limit: int = Field(default=1200, ge=1, description="largest timeout of a task, seconds")
     storage_patience: int = Field(default=6 * 3600, ge=0, description="seconds to wait for S3 to come back")
-    quarantine_after: int = Field(default=3, ge=1, description="failed restores in a row")
-    quarantine_seconds: int = Field(default=600, ge=1, description="until a slot is tried again")
+    quarantine_after: int = Field(
+        default=3, ge=1, description="failed runs in a row that are put down to a slot"
+    )
+    quarantine_seconds: int = Field(
+        default=600, ge=1, description="until a slot in quarantine is tried by a canary"
+    )
     lease_seconds: int = Field(
         default=lifesigns.LONGEST,
         ge=lifesigns.SHORTEST,
@@ -237,6 +241,14 @@ class DrakvufSection(Section):
     tool_timeout: int = Field(default=150, ge=1, description="seconds for each other call of a tool")
     grace: int = Field(default=90, ge=1, description="seconds beyond an analysis' timeout")
     output_limit: int = Field(default=4 * 1024**3, ge=1, description="bytes a run may write")
+
+
+class CanarySection(Section):
+    """``[canary]``: the known harmless sample that shows whether a slot works."""
+
+    enabled: bool = Field(default=True, description="0: a slot leaves quarantine by time alone")
+    timeout: int = Field(default=30, ge=1, le=600, description="seconds it is watched")
+    idle_hours: int = Field(default=6, ge=0, description="how often in a slot that is idle; 0: never")
 
 
 class EmulatorSection(Section):
@@ -330,6 +342,7 @@ class Settings(Section):
         default={}, description="rule name = profile if conditions"
     )
     drakvuf: DrakvufSection = DrakvufSection()
+    canary: CanarySection = CanarySection()
     emulator: EmulatorSection = EmulatorSection()
     replay: ReplaySection = ReplaySection()
     flower: FlowerSection = FlowerSection()

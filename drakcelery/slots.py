@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drakcelery import closures
@@ -25,6 +25,9 @@ from drakcelery.errors import Blame, SettingsError
 from drakcelery.host import history, safe_files
 from drakcelery.host import state_dir as directories
 from drakcelery.host.history import Facts, Kind, Run
+
+CANARY = ".canary"
+"""What holds a slot that a canary tries; no analysis can be called so."""
 
 
 class SlotState(enum.StrEnum):
@@ -68,6 +71,11 @@ class Slot:
         return (self.uid, self.attempt) if self.uid is not None and self.attempt is not None else None
 
     @property
+    def is_canary(self) -> bool:
+        """Whether a canary tries it, and no sample has it."""
+        return self.uid == CANARY
+
+    @property
     def is_open(self) -> bool:
         """Whether a sample may have it now."""
         return self.state is SlotState.FREE and self.closure is None
@@ -76,8 +84,11 @@ class Slot:
     def status(self) -> str:
         """What people are shown: the state, or what an operator made of it.
 
-        ``draining`` while the last guest finishes, then ``drained`` or ``quarantined``.
+        ``draining`` while the last guest finishes, then ``drained`` or ``quarantined``; ``checking`` while a
+        canary tries it.
         """
+        if self.is_canary:
+            return "checking"
         if self.closure is None or self.state in (SlotState.DIRTY, SlotState.QUARANTINED):
             return self.state.value
         return "draining" if self.holder is not None else self.closure.kind.value
@@ -269,12 +280,13 @@ class SlotTable:
         *,
         blame: Blame = Blame.SLOT,
         charged: bool = True,
+        settled: bool = False,
         facts: Facts = history.UNKNOWN,
         error: str | None = None,
     ) -> None:
         """Note a run that failed, unless another attempt has the slot by now.
 
-        *charged*: it is put down to the slot, until :meth:`judge` finds otherwise.
+        *charged*: it is put down to the slot; unless that is *settled*, until :meth:`judge` finds otherwise.
         """
         with self._transaction() as database:
             counted = database.execute(
@@ -289,7 +301,7 @@ class SlotTable:
                     facts,
                     blame=blame,
                     charged=charged,
-                    is_open=True,
+                    is_open=not settled,
                     error=error,
                 )
 
@@ -340,6 +352,61 @@ class SlotTable:
                 "update slots set state = ?, since = ? where name = ? and state = ? and failures >= ?",
                 (SlotState.QUARANTINED.value, now, run.slot, SlotState.FREE.value, self._limit),
             )
+
+    def borrow(self, name: str) -> Slot | None:
+        """Take a slot for a canary, be it free or in quarantine; as it was, with the canary's number.
+
+        None where it is neither, or an operator has closed it.
+        """
+        number = int(time.time())
+        slot = next((one for one in self.all() if one.name == name), None)
+        if slot is None or slot.closure is not None:
+            return None
+        with self._transaction() as database:
+            taken = database.execute(
+                "update slots set state = ?, uid = ?, attempt = ?, since = ? "
+                "where name = ? and state = ? and uid is null and state in (?, ?)",
+                (
+                    *(SlotState.RUNNING.value, CANARY, number, time.time(), name, slot.state.value),
+                    *(SlotState.FREE.value, SlotState.QUARANTINED.value),
+                ),
+            )
+            return replace(slot, uid=CANARY, attempt=number) if taken.rowcount else None
+
+    def tried(self, name: str, number: int, *, facts: Facts, trouble: str | None, gone: bool) -> bool:
+        """A canary says whether the slot works: a clean record, or quarantine. *gone*: its guest is.
+
+        False where it does not hold the slot any more.
+        """
+        with self._transaction() as database:
+            failures = "0" if trouble is None else "max(failures, ?)"
+            held = database.execute(
+                f"update slots set failures = {failures} where name = ? and uid = ? and attempt = ?",  # noqa: S608 the two above
+                (*(() if trouble is None else (self._limit,)), name, CANARY, number),
+            )
+            if not held.rowcount:
+                return False
+            kind = Kind.CANARY_WORKED if trouble is None else Kind.CANARY_FAILED
+            history.forgive(database, name)
+            history.add(database, (name, CANARY, number), kind, facts, error=trouble)
+        self._end_canary(name, number, gone=gone)
+        return True
+
+    def give_back(self, name: str, number: int, *, was: SlotState, gone: bool) -> None:
+        """A canary could not be judged: the slot is what it *was*."""
+        if was is SlotState.QUARANTINED:
+            with self._transaction() as database:
+                database.execute(
+                    "update slots set failures = max(failures, ?) where name = ? and uid = ? and attempt = ?",
+                    (self._limit, name, CANARY, number),
+                )
+        self._end_canary(name, number, gone=gone)
+
+    def _end_canary(self, name: str, number: int, *, gone: bool) -> None:
+        if gone:
+            self.release(name, CANARY, number)
+        else:
+            self.soil(CANARY, number)
 
     def probe(self, *, seconds: float) -> list[str]:
         """Give slots another try that were in quarantine for *seconds*; one more failure puts them back."""

@@ -379,13 +379,14 @@ def _charge_slot(
     blame = charges.blame_of(stage, error)
     if blame is None or step.slot is None:
         return
-    put_down_to = charges.charge(record.failures, blame, site=(site.host, step.slot))
+    put_down_to = charges.charge(record.failures, blame, site=(site.host, step.slot), stage=stage)
     site.slots.failed(
         step.slot,
         step.uid,
         step.attempt,
         blame=blame,
         charged=put_down_to in (Blame.SLOT, Blame.SNAPSHOT),
+        settled=not charges.may_move(stage, blame),
         facts=Facts(seconds=seconds),
         error=str(error),
     )
@@ -625,7 +626,9 @@ def _settle(
         return
     fault = _fault(stage, error)
     code = error.code if isinstance(error, EngineError) else None
-    blame = charges.charge(record.failures, charges.blame_of(stage, error), site=(site.host, step.slot))
+    blame = charges.charge(
+        record.failures, charges.blame_of(stage, error), site=(site.host, step.slot), stage=stage
+    )
     failure = failure_of(
         record, str(error), fault, host=site.host, slot=step.slot, stage=stage, code=code, charged=blame
     )

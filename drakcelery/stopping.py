@@ -46,7 +46,7 @@ class Stopper(threading.Thread):
         while held := [slot for slot in self._site.slots.all() if slot.holder is not None]:
             late = self._hurry.is_set() or time.monotonic() >= deadline
             for slot in held:
-                if late or slot.state is SlotState.READY:
+                if late or slot.is_canary or slot.state is SlotState.READY:
                     give_up(self._site, slot, "the host is stopping", Fault.STOPPED)
             self._hurry.wait(LOOK_SECONDS)
         log.info("stopped")

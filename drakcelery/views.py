@@ -36,6 +36,7 @@ _SLOT_STYLES = {
     "dirty": "red",
     "quarantined": "red",
     "halted": "red",
+    "checking": "magenta",
 } | dict.fromkeys(("draining", "drained"), "magenta")
 _PROGRESS = (State.QUEUED, State.PREPARING, State.RUNNING, State.COLLECTING, State.UPLOADING, State.PUBLISHED)
 

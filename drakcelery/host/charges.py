@@ -40,17 +40,28 @@ def blame_of(stage: Stage, error: BaseException) -> Blame | None:
     return error.blames
 
 
-def charge(failures: Iterable[Failure], blame: Blame | None, *, site: Site) -> Blame | None:
+def charge(
+    failures: Iterable[Failure], blame: Blame | None, *, site: Site, stage: Stage = Stage.RUN
+) -> Blame | None:
     """What a failure at *site* is put down to, by what it blames and the *failures* before it."""
-    if blame is Blame.SLOT and failed_in(failures) - {site}:
+    if may_move(stage, blame) and failed_in(failures) - {site}:
         return Blame.SAMPLE
     return blame
 
 
+def may_move(stage: Stage, blame: Blame | None) -> bool:
+    """Whether the sample may turn out to be to blame. Not for a restore, to which no sample matters."""
+    return stage is Stage.RUN and blame is Blame.SLOT
+
+
 def failed_in(failures: Iterable[Failure]) -> frozenset[Site]:
-    """The slots in which an analysis failed so that either they or the sample are to blame."""
+    """The slots in which an analysis ran and failed so that either they or the sample are to blame."""
     either = (Blame.SLOT, Blame.SAMPLE)
-    return frozenset((one.host, one.slot) for one in failures if one.slot and one.charged in either)
+    return frozenset(
+        (one.host, one.slot)
+        for one in failures
+        if one.slot and one.charged in either and one.stage is Stage.RUN
+    )
 
 
 def verdict(record: Record | None, attempt: int, *, blame: Blame, charged: bool, site: Site) -> Verdict:

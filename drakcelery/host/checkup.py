@@ -34,7 +34,7 @@ class _Usual:
 
     def trial(self, run: Run) -> Trial:
         """What *run* says of its slot."""
-        is_canary = run.kind in (Kind.CANARY_WORKED, Kind.CANARY_FAILED)
+        is_canary = run.kind.is_canary
         if run.kind in (Kind.FAILED, Kind.CANARY_FAILED):
             return Trial(failed=True, canary=is_canary)
         return Trial(
@@ -47,12 +47,23 @@ class _Usual:
 
 
 def checkups(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, SlotHealth]:
-    """How well each slot is. *profiles*: that of each slot; *runs*: theirs, oldest first."""
+    """How well each slot is. *profiles*: that of each slot; *runs*: theirs, oldest first.
+
+    What was before a good canary is past.
+    """
     found: dict[str, list[Run]] = {name: [] for name in profiles}
     for run in runs:
+        if run.kind is Kind.CANARY_WORKED and run.slot in found:
+            found[run.slot].clear()  # it has been mended since
         if run.slot in found and _tells(run):
             found[run.slot].append(run)
     return {name: _checkup(name, profiles, found) for name in profiles}
+
+
+def symptoms(profiles: Mapping[str, str], runs: Iterable[Run], last: Run) -> tuple[str, ...]:
+    """What is not as it should be with *last* alone, by the runs of the other slots."""
+    others = [run for run in runs if run.slot != last.slot]
+    return checkups(profiles, [*others, last])[last.slot].reasons
 
 
 def _checkup(name: str, profiles: Mapping[str, str], runs: Mapping[str, Sequence[Run]]) -> SlotHealth:

@@ -41,6 +41,7 @@ SLOT_STATES = (
     "draining",
     "drained",
     "halted",
+    "checking",
 )
 
 MINUTE, HOUR = 60.0, 3600.0

@@ -65,6 +65,7 @@ OWNERS = {
 """Whose methods those are."""
 ONE_BY_ONE = "what it goes through was read one by one (test_odd_records)"
 LOOPS: dict[str, str] = {
+    "cli.analysts.show_all": ONE_BY_ONE,
     "cli.completion.slots": ONE_BY_ONE,
     "cli.isolated.list_command": ONE_BY_ONE,
     "cli.isolated.remove": ONE_BY_ONE,
@@ -77,14 +78,17 @@ LOOPS: dict[str, str] = {
     "doctor.transport._workers": ONE_BY_ONE,
     "celery.send": ONE_BY_ONE,
     "durations.of": ONE_BY_ONE,
+    "engines.drakvuf.tools.ask": "asks for one thing",
     "fleet.io_hosts": ONE_BY_ONE,
     "fleet.rooms": ONE_BY_ONE,
+    "gate._may_have": "a table of this host's own, in one read",
     "gate._profiles": "a table of this host's own, in one read",
     "gate._take_waiting": "a table of this host's own, in one read",
     "gate._waiting": "a foreign message is passed over (test_gate)",
     "gate.claim": "claims one slot",
     "gate.holds": "a table of this host's own, in one read",
     "gate.settle": "a table of this host's own, in one read",
+    "host.judgement.judge": "a table of this host's own, in one read",
     "ingress._adopt": "inbox",
     "ingress._deal_with": "reads one task anew",
     "ingress._find_stranded": "one that cannot be read is passed over (test_stranded)",
@@ -116,11 +120,14 @@ LOOPS: dict[str, str] = {
     "recovery.reconcile.run": "reconcile",
     "recovery.reroute.hand_over": "reroute",
     "recovery.takeover._here": "takeover",
+    "slots.borrow": "a table of this host's own, in one read",
     "slots.holds": "a table of this host's own, in one read",
     "spool._look": "what is gone takes no room",
     "stopping.run": "stopping",
     "top._newest": ONE_BY_ONE,
     "top.look": "top",
+    "worker.canary._unlike_peers": "a table of this host's own, in one read",
+    "worker.canary.look": "each in a thread of its own",
 }
 """Each loop over items, and which walk below goes through it, or why none has to."""
 

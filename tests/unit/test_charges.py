@@ -89,6 +89,15 @@ def test_the_record_decides(found: Record | None, charged: bool, settled: bool) 
     assert verdict == Verdict(charged=charged, settled=settled)
 
 
+def test_a_restore_is_no_matter_of_the_sample() -> None:
+    """Where all slots fail to restore, the samples that meet them one after the other are not to blame."""
+    before = [failure(HERE).model_copy(update={"stage": Stage.PREPARE})]
+    assert charges.charge(before, Blame.SLOT, site=THERE, stage=Stage.PREPARE) is Blame.SLOT
+    assert charges.charge(before, Blame.SLOT, site=THERE) is Blame.SLOT
+    assert charges.charge([failure(HERE)], Blame.SLOT, site=THERE, stage=Stage.PREPARE) is Blame.SLOT
+    assert not charges.may_move(Stage.PREPARE, Blame.SLOT)
+
+
 def test_what_the_snapshot_is_blamed_for_stays() -> None:
     """An error that names the snapshot is certain, wherever else the sample fails."""
     found = record(failure(HERE, "snapshot"), failure(THERE, "snapshot"))

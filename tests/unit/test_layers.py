@@ -44,7 +44,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "orchestration": (
         *("attempts", "pulse", "headstart", "stages", "recovery", "stopping"),
-        *("janitor", "lookahead"),
+        *("janitor", "lookahead", "worker"),
         *("outlook", "notifications"),
         *("chain", "stranded", "ingress"),
     ),

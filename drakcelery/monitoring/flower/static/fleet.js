@@ -8,7 +8,7 @@ const mayAct = page.dataset.mayAct === "1";
 const get = (id) => document.getElementById(id);
 const part = (element, name) => element.querySelector(`[data-part="${name}"]`);
 const makePart = (tag, name, classes = "") => make(tag, classes, [], { "data-part": name });
-const OUT = ["quarantined", "draining", "drained", "halted"];
+const OUT = ["quarantined", "checking", "draining", "drained", "halted"];
 const dash = "—";
 
 // Hosts and their slots

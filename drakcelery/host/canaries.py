@@ -1,0 +1,79 @@
+"""Which slots are due for a canary. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from drakcelery.host.history import Run
+from drakcelery.settings import Settings
+from drakcelery.slots import Slot, SlotState
+
+IDLE_SECONDS = 60.0
+"""So long a slot must have been free: then nothing waits for it. A new slot takes samples at once."""
+SHARE = 0.01
+"""Of a slot's time, for canaries that it could do without."""
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """A slot that a canary is due in."""
+
+    slot: str
+    why: str
+    """``quarantine``, ``undrain``, ``start`` or ``idle``."""
+
+
+def due(
+    slots: Sequence[Slot],
+    runs: Iterable[Run],
+    *,
+    asked: Collection[str],
+    settings: Settings,
+    began: float,
+    now: float,
+) -> list[Due]:
+    """What is to be tried now; of slots that work, one at a time.
+
+    Args:
+        asked: slots that are to be tried as soon as they are free.
+        began: when this worker began.
+        now: UNIX time, as all others here.
+    """
+    if not settings.canary.enabled:
+        return []
+    last = {run.slot: run for run in runs if run.kind.is_canary}
+    patience = settings.drakcelery.quarantine_seconds
+    found = [
+        Due(slot=slot.name, why="quarantine")
+        for slot in slots
+        if slot.state is SlotState.QUARANTINED and slot.closure is None and now - slot.since >= patience
+    ]
+    if settings.engine == "replay" or any(slot.is_canary for slot in slots):
+        return found
+    return found + list(_unasked(slots, last, asked, settings.canary.idle_hours * HOUR, began, now))[:1]
+
+
+def _unasked(
+    slots: Iterable[Slot],
+    last: dict[str, Run],
+    asked: Collection[str],
+    every: float,
+    began: float,
+    now: float,
+) -> Iterator[Due]:
+    for slot in slots:
+        if not slot.is_open:
+            continue
+        if slot.name in asked:
+            yield Due(slot=slot.name, why="undrain")
+            continue
+        run = last.get(slot.name)
+        rested = run is None or now - run.at >= run.facts.seconds / SHARE
+        if not rested or now - slot.since < IDLE_SECONDS:
+            continue
+        if run is None or run.at < began:
+            yield Due(slot=slot.name, why="start")
+        elif every and now - run.at >= every:
+            yield Due(slot=slot.name, why="idle")

@@ -1,0 +1,54 @@
+"""What canaries are known to do, for the whole fleet.
+
+* ``drak:canary:<profile>``  hash, ``<engine>|<sha256 of the snapshot>`` -> what good canaries did (JSON)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import redis
+from pydantic import Field, ValidationError
+
+from drakcelery.analysis import Value
+
+KEPT_SECONDS = 90 * 24 * 3600
+"""After the last good canary of a profile."""
+
+
+class Known(Value):
+    """What good canaries of a profile, a snapshot and an engine's version did."""
+
+    runs: tuple[frozenset[str], ...] = ()
+    """The features of the first ones."""
+    restore: Mapping[str, float] = Field(default_factory=dict)
+    """The fastest restore on each host, seconds."""
+
+
+class Canaries:
+    """Reads and writes that. What is lost is learnt anew."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """*client* answers in text."""
+        self._redis = client
+
+    def get(self, profile: str, kind: str) -> Known:
+        """What is known of *kind*: engine and snapshot. Raises :class:`redis.RedisError`."""
+        text = cast("str | None", self._redis.hget(key_of(profile), kind))
+        try:
+            return Known.model_validate_json(text) if text else Known()
+        except ValidationError:  # another version's
+            return Known()
+
+    def put(self, profile: str, kind: str, known: Known) -> None:
+        """Replace it. Raises :class:`redis.RedisError`."""
+        with self._redis.pipeline() as pipe:
+            pipe.hset(key_of(profile), kind, known.model_dump_json())
+            pipe.expire(key_of(profile), KEPT_SECONDS)
+            pipe.execute()
+
+
+def key_of(profile: str) -> str:
+    """The key of a profile."""
+    return f"drak:canary:{profile}"

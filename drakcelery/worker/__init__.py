@@ -1,0 +1,1 @@
+"""What a vm worker does besides the stages."""

@@ -1,0 +1,234 @@
+"""The canary: a known harmless sample that goes through a slot to see whether it works.
+
+Prepare, run and destroy, without Karton and Celery, by threads of the vm worker's main process: the slot is
+held meanwhile as by any guest. A canary is good where it executed, wrote a log, differs in nothing from the
+runs of the other slots (:mod:`drakcelery.host.checkup`), restored no slower than it did here, and did what
+good canaries with the same profile, snapshot and engine do. What that is the first good ones show; all hosts
+share it. A bad one puts its slot into quarantine, and a good one ends that.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+from redis.exceptions import RedisError
+
+from drakcelery.analysis import Execution, Outcome
+from drakcelery.engines import Detonation, end_guest
+from drakcelery.errors import DrakceleryError
+from drakcelery.host import state_dir as directories
+from drakcelery.host.canaries import Due, due
+from drakcelery.host.checkup import symptoms
+from drakcelery.host.history import UNKNOWN, Facts, Kind, Run, facts_of
+from drakcelery.ledger.canaries import Canaries, Known
+from drakcelery.logs import about
+from drakcelery.slots import CANARY, Slot
+from drakcelery.stages import Site
+from drakcelery.worker import behaviour
+from drakcelery.workspace import Workspace
+
+log = structlog.get_logger(__name__)
+
+SAMPLE = "behaviour.exe"
+IN_GUEST = "canary.exe"
+MAGIC = "PE32+ executable (GUI) x86-64, for MS Windows"
+MOST_LINES = 200_000
+"""Lines of its log that are looked at."""
+SLOW = 3.0
+"""So many times as long as the fastest restore on the host is too slow,"""
+SLOW_SECONDS = 2.0
+"""if it is so many seconds longer as well."""
+SHOWN = 3
+"""Features that a verdict names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a canary found."""
+
+    trouble: str | None
+    """Why the slot is not as it should be; None where it is."""
+    facts: Facts = UNKNOWN
+
+
+def fly(site: Site, slot: Slot, sample: Path) -> Verdict:
+    """Let the canary, *sample*, run in *slot*, which nobody else has; its guest need not be gone after.
+
+    Raises :class:`redis.RedisError` where nobody can say what it should have done.
+    """
+    # No attempt's: its name has no number
+    workspace = Workspace(
+        root=directories.workspaces(site.settings.drakcelery.state_dir) / f"{CANARY}-{slot.name}"
+    )
+    try:
+        workspace.create()
+        job = _job(site, slot, workspace)
+        shutil.copyfile(sample, job.sample)
+        started = time.monotonic()
+        site.engine.prepare(job)
+        restored = time.monotonic() - started
+        outcome = site.engine.run(job)
+        facts = replace(
+            facts_of(job, outcome, seconds=time.monotonic() - started, restore_seconds=restored),
+            traffic_due=False,  # what it is known to do says so
+        )
+        return Verdict(trouble=_judged(site, slot, job, outcome, facts), facts=facts)
+    except (DrakceleryError, OSError) as error:
+        return Verdict(trouble=str(error))
+    finally:
+        workspace.remove()
+
+
+def _job(site: Site, slot: Slot, workspace: Workspace) -> Detonation:
+    return Detonation(
+        uid=CANARY,
+        slot=slot.name,
+        sample=workspace.root / "sample" / IN_GUEST,
+        extension="exe",
+        magic=MAGIC,
+        start_command="%f",
+        plugins=site.settings.plugins_of("_all_"),
+        timeout=site.settings.canary.timeout,
+        raw=workspace.raw,
+        hooks=None,
+    )
+
+
+def _judged(site: Site, slot: Slot, job: Detonation, outcome: Outcome, facts: Facts) -> str | None:
+    """What is not as it should be; what a good canary did is learnt."""
+    if outcome.execution is Execution.NOT_EXECUTED:
+        return f"the canary was not started: {outcome.reason}"
+    if not facts.log_size and site.settings.engine != "replay":  # whose record may have none
+        return "the canary left an empty log"
+    if odd := _unlike_peers(site, slot, facts):
+        return "; ".join(odd)
+    seen, restored = _seen(job, facts), facts.restore_seconds or 0
+    canaries, kind = Canaries(site.ledger.redis), f"{site.engine.version()}|{facts.snapshot}"
+    known = canaries.get(slot.profile, kind)
+    trouble = compare(known, seen, restored=restored, host=site.host)
+    if trouble is None:
+        canaries.put(slot.profile, kind, learn(known, seen, restored=restored, host=site.host))
+    return trouble
+
+
+def _unlike_peers(site: Site, slot: Slot, facts: Facts) -> tuple[str, ...]:
+    """What tells it from the runs of the other slots of the profile on this host."""
+    run = Run(
+        number=0,
+        slot=slot.name,
+        uid=CANARY,
+        attempt=slot.attempt or 0,
+        at=time.time(),
+        kind=Kind.CANARY_WORKED,
+        blame=None,
+        charged=False,
+        open=False,
+        facts=facts,
+        error=None,
+    )
+    profiles = {one.name: one.profile for one in site.slots.all()}
+    return symptoms(profiles, site.slots.history(), run)
+
+
+def _seen(job: Detonation, facts: Facts) -> frozenset[str]:
+    """What it did."""
+    seen = frozenset({"traffic"}) if facts.pcap_size else frozenset[str]()
+    if not facts.log_size:
+        return seen
+    with job.log.open("rb") as log_file:
+        return seen | behaviour.features(itertools.islice(log_file, MOST_LINES), process=IN_GUEST)
+
+
+def compare(known: Known, seen: frozenset[str], *, restored: float, host: str) -> str | None:
+    """What is amiss with a canary that was *seen* to do so and was *restored* within so many seconds."""
+    if len(known.runs) >= behaviour.LEARNED:
+        lacking = behaviour.missing(seen, behaviour.known(known.runs))
+        if lacking:
+            return (
+                f"the canary did not do {len(lacking)} things it does elsewhere: {'; '.join(lacking[:SHOWN])}"
+            )
+    fastest = known.restore.get(host)
+    if fastest is not None and restored > max(SLOW * fastest, fastest + SLOW_SECONDS):
+        return f"the restore took {restored:.1f} s, {fastest:.1f} s at other times"
+    return None
+
+
+def learn(known: Known, seen: frozenset[str], *, restored: float, host: str) -> Known:
+    """What is known after a good canary."""
+    runs = known.runs if len(known.runs) >= behaviour.LEARNED else (*known.runs, seen)
+    fastest = min(restored, known.restore.get(host, restored))
+    return Known(runs=runs, restore={**known.restore, host: fastest})
+
+
+class Aviary:
+    """Lets canaries fly when they are due, each in a thread of its own."""
+
+    def __init__(self, site: Site, sample: Path) -> None:
+        """*sample* is the canary, :data:`SAMPLE`."""
+        self._site = site
+        self._sample = sample
+        self._began = time.time()
+        self._asked: frozenset[str] = frozenset()
+        self._closed: frozenset[str] = frozenset()
+
+    def look(self, start: Callable[[threading.Thread], None] = threading.Thread.start) -> None:
+        """Begin with what is due now. Called every few seconds."""
+        slots = self._site.slots.all()
+        closed = frozenset(slot.name for slot in slots if slot.closure is not None)
+        self._asked |= self._closed - closed  # undrained, or released
+        self._closed = closed
+        for one in due(
+            slots,
+            self._site.slots.history(),
+            asked=self._asked,
+            settings=self._site.settings,
+            began=self._began,
+            now=time.time(),
+        ):
+            held = self._site.slots.borrow(one.slot)
+            if held is None:
+                continue
+            self._asked -= {one.slot}
+            try:
+                start(threading.Thread(target=self._fly, args=(held, one), name="canary", daemon=True))
+            except RuntimeError as error:  # no room for another thread
+                log.warning("canary_not_judged", slot=one.slot, error=str(error))
+                self._site.slots.give_back(one.slot, held.attempt or 0, was=held.state, gone=True)
+
+    def _fly(self, slot: Slot, why: Due) -> None:
+        name, number = slot.name, slot.attempt or 0
+        with about(slot=name):
+            log.info("canary_begun", why=why.why)
+            verdict = self._verdict(slot)
+            gone = end_guest(self._site.engine, name)
+            if verdict is None:
+                self._site.slots.give_back(name, number, was=slot.state, gone=gone)
+                return
+            if not self._site.slots.tried(
+                name, number, facts=verdict.facts, trouble=verdict.trouble, gone=gone
+            ):
+                return  # it was ended with its worker
+            if verdict.trouble is None:
+                log.info("canary_good", seconds=round(verdict.facts.seconds, 1))
+            else:
+                log.warning("canary_bad", reason=verdict.trouble)
+
+    def _verdict(self, slot: Slot) -> Verdict | None:
+        """None where it could not be judged."""
+        if not end_guest(self._site.engine, slot.name):  # one that was left in quarantine
+            return Verdict(trouble="a guest that was left in it does not die")
+        try:
+            return fly(self._site, slot, self._sample)
+        except RedisError as error:
+            log.warning("canary_not_judged", error=str(error))
+            return None
+        except Exception as error:
+            log.exception("canary_crashed")
+            return Verdict(trouble=f"{type(error).__name__}: {error}")

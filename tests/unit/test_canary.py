@@ -1,0 +1,192 @@
+"""When a canary is due, what it did, and what it says of its slot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drakcelery.closures import Closed
+from drakcelery.host.canaries import IDLE_SECONDS, due
+from drakcelery.host.history import Facts, Kind, Run
+from drakcelery.ledger.canaries import Known
+from drakcelery.settings import Settings
+from drakcelery.slots import CANARY, Slot, SlotState, SlotTable
+from drakcelery.worker import behaviour
+from drakcelery.worker.canary import compare, learn
+
+NOW = 100_000.0
+
+
+def slot(name: str, state: SlotState = SlotState.FREE, *, since: float = NOW - 1000, **more: Any) -> Slot:
+    fields = {"profile": "win10", "uid": None, "attempt": None, "failures": 0, **more}
+    return Slot(name=name, state=state, since=since, **fields)
+
+
+def flown(name: str, at: float, *, seconds: float = 30, kind: Kind = Kind.CANARY_WORKED) -> Run:
+    return Run(
+        number=1,
+        slot=name,
+        uid=CANARY,
+        attempt=1,
+        at=at,
+        kind=kind,
+        blame=None,
+        charged=False,
+        open=False,
+        facts=Facts(seconds=seconds),
+        error=None,
+    )
+
+
+def settings(engine: str = "emulator", **canary: Any) -> Settings:
+    return Settings.model_validate(
+        {"drakcelery": {"engine": engine, "quarantine_seconds": 600}, "canary": canary}
+    )
+
+
+def tried(
+    *slots: Slot, runs: tuple[Run, ...] = (), ours: Settings | None = None, asked: tuple[str, ...] = ()
+) -> list[tuple[str, str]]:
+    found = due(slots, runs, asked=asked, settings=ours or settings(), began=NOW - 20_000, now=NOW)
+    return [(one.slot, one.why) for one in found]
+
+
+def test_quarantine_ends_by_a_canary() -> None:
+    """After its time, each of them, with any engine; not where an operator has closed the slot."""
+    waits = slot("vm-1", SlotState.QUARANTINED, since=NOW - 599)
+    over = [slot(f"vm-{number}", SlotState.QUARANTINED, since=NOW - 600) for number in (2, 3)]
+    assert tried(waits, *over) == [("vm-2", "quarantine"), ("vm-3", "quarantine")]
+    assert tried(waits, *over, ours=settings("replay")) == [("vm-2", "quarantine"), ("vm-3", "quarantine")]
+    assert tried(waits, *over, ours=settings(enabled=0)) == []
+
+
+def test_a_waiting_sample_is_kept_from_no_slot() -> None:
+    """A new slot takes samples at once; it is tried when it was free for so long that nothing can wait."""
+    assert tried(slot("vm-1", since=NOW - IDLE_SECONDS + 1)) == []
+    assert tried(slot("vm-1", since=NOW - IDLE_SECONDS)) == [("vm-1", "start")]
+    assert tried(slot("vm-1", SlotState.RUNNING, uid="a", attempt=1)) == []
+
+
+def test_one_slot_at_a_time() -> None:
+    """Those that work are not tried all at once."""
+    assert tried(slot("vm-1"), slot("vm-2")) == [("vm-1", "start")]
+    assert tried(slot("vm-1", SlotState.RUNNING, uid=CANARY, attempt=1), slot("vm-2")) == []
+    assert tried(slot("vm-1"), slot("vm-2"), runs=(flown("vm-1", NOW - 1000),)) == [("vm-2", "start")]
+
+
+def test_a_slot_that_is_idle_is_tried_now_and_then() -> None:
+    """By the hours of the settings; with none, never."""
+    old = flown("vm-1", NOW - 3601, seconds=1)
+    hourly = settings(idle_hours=1)
+    assert tried(slot("vm-1"), runs=(old,), ours=hourly) == [("vm-1", "idle")]
+    assert tried(slot("vm-1"), runs=(old,)) == []
+    assert tried(slot("vm-1"), runs=(old,), ours=settings(idle_hours=0)) == []
+
+
+def test_one_percent_of_the_time() -> None:
+    """A worker that starts again and again does not try its slots each time; what was undrained is tried."""
+    lately = flown("vm-1", NOW - 20_001, seconds=300)
+    assert tried(slot("vm-1"), runs=(lately,)) == []
+    assert tried(slot("vm-1"), runs=(flown("vm-1", NOW - 30_001, seconds=300),)) == [("vm-1", "start")]
+    assert tried(slot("vm-1"), runs=(lately,), asked=("vm-1",)) == [("vm-1", "undrain")]
+    assert tried(slot("vm-1"), ours=settings("replay")) == []
+
+
+def line(plugin: str, **fields: str) -> bytes:
+    usual = {
+        "TimeStamp": "1.5",
+        "PID": 4,
+        "ProcessName": r"\Device\Users\a\Desktop\CANARY.exe",
+        "Method": "Nt",
+    }
+    return json.dumps({"Plugin": plugin, **usual, **fields}).encode() + b"\n"
+
+
+def test_features_do_not_vary() -> None:
+    """Only what the canary's own process did, without what is another each time."""
+    first = [
+        line("filetracer", FileName=r"\Users\a\Temp\out-123.txt", Handle="0x1f4", TimeStamp="1.5"),
+        line("filetracer", FileName="x", ProcessName="svchost.exe"),
+        line("apimon", CalledFrom="0x1"),
+        b"no JSON canary.exe\n",
+        b"[]\n",
+    ]
+    second = [line("filetracer", FileName=r"\Users\a\Temp\OUT-9.txt", Handle="0x222", TimeStamp="7.25")]
+    seen = behaviour.features(first, process="canary.exe")
+    assert len(seen) == 1
+    assert seen == behaviour.features(second, process="canary.exe")
+
+
+def test_what_a_canary_should_do_is_learnt() -> None:
+    """From the first good ones: what all of them did. One that lacks much of it is bad."""
+    deeds = frozenset(f"deed {number}" for number in range(10))
+    known = Known()
+    for number in range(behaviour.LEARNED):
+        assert compare(known, frozenset(), restored=1, host="rack-1") is None
+        known = learn(known, deeds | {f"chance {number}"}, restored=1, host="rack-1")
+    known = Known.model_validate_json(learn(known, frozenset(), restored=2, host="rack-2").model_dump_json())
+    assert compare(known, deeds, restored=1, host="rack-1") is None
+    assert compare(known, deeds - {"deed 1", "deed 2"}, restored=1, host="rack-1") is None
+    trouble = compare(known, deeds - {"deed 1", "deed 2", "deed 3"}, restored=1, host="rack-1")
+    assert trouble == "the canary did not do 3 things it does elsewhere: deed 1; deed 2; deed 3"
+    assert (
+        compare(known, deeds, restored=3.1, host="rack-1") == "the restore took 3.1 s, 1.0 s at other times"
+    )
+    assert compare(known, deeds, restored=3.1, host="rack-2") is None
+    assert compare(known, deeds, restored=30, host="rack-3") is None
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> SlotTable:
+    """A host with a slot that is in quarantine, and one that is free."""
+    slots = SlotTable(tmp_path, quarantine_after=1)
+    slots.define({"vm-1": "win10", "vm-2": "win10"})
+    slots.cleaned("vm-1")
+    slots.cleaned("vm-2")
+    assert slots.claim("win10", "a", 1) == "vm-1"
+    slots.failed("vm-1", "a", 1)
+    slots.release("vm-1", "a", 1)
+    return slots
+
+
+def states(table: SlotTable) -> list[str]:
+    return [one.status for one in table.all()]
+
+
+def test_a_canary_holds_its_slot(table: SlotTable) -> None:
+    """As a guest does; nobody else gets it, and only the canary's word counts."""
+    held = table.borrow("vm-1")
+    assert held is not None
+    assert held.attempt is not None
+    assert table.borrow("vm-1") is None
+    assert states(table) == ["checking", "free"]
+    assert not table.tried("vm-1", held.attempt + 1, facts=Facts(), trouble=None, gone=True)
+    assert table.tried("vm-1", held.attempt, facts=Facts(seconds=3), trouble="no log", gone=True)
+    assert states(table) == ["quarantined", "free"]
+    again = table.borrow("vm-1")
+    assert again is not None
+    assert table.tried("vm-1", again.attempt or 0, facts=Facts(seconds=3), trouble=None, gone=True)
+    assert states(table) == ["free", "free"]
+    assert [(run.kind, run.error) for run in table.history()][1:] == [
+        (Kind.CANARY_FAILED, "no log"),
+        (Kind.CANARY_WORKED, None),
+    ]
+
+
+def test_a_canary_that_nobody_can_judge(table: SlotTable) -> None:
+    """The slot is what it was; and an operator's slot is left alone."""
+    for name, status in (("vm-1", "quarantined"), ("vm-2", "free")):
+        held = table.borrow(name)
+        assert held is not None
+        table.give_back(name, held.attempt or 0, was=held.state, gone=True)
+        assert next(one.status for one in table.all() if one.name == name) == status
+    held = table.borrow("vm-2")
+    assert held is not None
+    table.give_back("vm-2", held.attempt or 0, was=held.state, gone=False)
+    assert states(table) == ["quarantined", "dirty"]
+    table.close("vm-1", Closed.DRAINED, by="alice")
+    assert table.borrow("vm-1") is None
+    assert table.borrow("vm-9") is None
