@@ -93,7 +93,8 @@ class Scheduler:
                 fault = faults.pop(0)
                 hit = FAULTS[fault.kind](world, fault)
                 if fault.kind != "slow s3":
-                    world.disturbed = self._theatre.now + fault.seconds * (fault.kind != "power")
+                    until = self._theatre.now + fault.seconds * (fault.kind != "power")
+                    world.disturbed = max(world.disturbed, until)
                 self._drawn += [fault.kind] * hit
                 world.note(f"FAULT {fault} {'' if hit else '(nothing to hit)'}")
             self._step()
