@@ -83,6 +83,10 @@ outages: $(STAMP) ## force each order of return after each outage, into build/ou
 	OUTAGES=1 $(BIN)/pytest --timeout=0 --numprocesses=0 tests/faults/test_outages.py
 	$(BIN)/python -m tests.faults.report
 
+.PHONY: xen
+xen: $(STAMP) ## boot Debian's Xen in QEMU without KVM, and drive its own xl by the engine
+	$(BIN)/python -m tests.xen.real
+
 .PHONY: simulate
 simulate: $(STAMP) ## simulate a fleet and its faults from a seed (SEED=, SCHEDULES=, STEPS=, FILE=, TRACE=1)
 	@$(BIN)/python -m tests.simulation --seed "$${SEED:-1}" --schedules "$${SCHEDULES:-1}" --steps "$${STEPS:-600}" \

@@ -10,6 +10,7 @@ import atexit
 import fcntl
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -73,6 +74,8 @@ class Machine:
         """Processor time that each start of drakrun costs."""
         self.iptables_seconds: float = settings.get("iptables_seconds", 0)
         """How long drakrun takes from one call of iptables to the next, while it makes its chains."""
+        self.has_xen: bool = settings.get("has_xen", False)
+        """The guests are Xen's own, and ``xl`` is: the host is a real dom0 (tests/xen/real)."""
 
     @property
     def newest(self) -> bool:
@@ -95,7 +98,28 @@ class Machine:
             except FileNotFoundError:  # ended between the listing and the look
                 continue
             found.append(guest)
-        return sorted(found, key=lambda guest: guest["domid"])
+        return sorted(self._of_xen(found) if self.has_xen else found, key=lambda guest: guest["domid"])
+
+    def _of_xen(self, noted: list[Guest]) -> list[Guest]:
+        """The domains that Xen has, with what is noted of them."""
+        listed = subprocess.run([self.bin / "xl", "list"], capture_output=True, text=True, check=True)
+        rows = [line.split() for line in listed.stdout.splitlines()[1:]]
+        known = {guest["domid"]: guest for guest in noted}
+        return [
+            known.get(int(row[1]))
+            or Guest(
+                name=row[0],
+                domid=int(row[1]),
+                started=0,
+                memory=int(row[2]),
+                restoring=False,
+                dying=row[0] == DYING,
+                files={},
+                commands=[],
+            )
+            for row in rows
+            if row[1] != "0"
+        ]
 
     def guest(self, name: str) -> Guest | None:
         """The domain called *name*, or with that domain id; None if there is none, or it is dying."""
