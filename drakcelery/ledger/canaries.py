@@ -41,6 +41,10 @@ class Canaries:
         except ValidationError:  # another version's
             return Known()
 
+    def has(self, profile: str) -> bool:
+        """Whether a canary was ever good in *profile*. Raises :class:`redis.RedisError`."""
+        return bool(self._redis.exists(key_of(profile)))
+
     def put(self, profile: str, kind: str, known: Known) -> None:
         """Replace it. Raises :class:`redis.RedisError`."""
         with self._redis.pipeline() as pipe:

@@ -29,16 +29,17 @@ from drakcelery.host.checkup import symptoms
 from drakcelery.host.history import UNKNOWN, Facts, Kind, Run, facts_of
 from drakcelery.ledger.canaries import Canaries, Known
 from drakcelery.logs import about
-from drakcelery.slots import CANARY, Slot
+from drakcelery.slots import CANARY, Slot, SlotState
 from drakcelery.stages import Site
 from drakcelery.worker import behaviour
 from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 
-SAMPLE = "behaviour.exe"
+SAMPLE = "behaviour32.exe"
+"""For 32 bit, since it runs in any Windows."""
 IN_GUEST = "canary.exe"
-MAGIC = "PE32+ executable (GUI) x86-64, for MS Windows"
+MAGIC = "PE32 executable (GUI) Intel 80386, for MS Windows"
 MOST_LINES = 200_000
 """Lines of its log that are looked at."""
 SLOW = 3.0
@@ -207,6 +208,9 @@ class Aviary:
         with about(slot=name):
             log.info("canary_begun", why=why.why)
             verdict = self._verdict(slot)
+            if verdict is not None and verdict.trouble is not None and self._is_unproved(slot):
+                log.warning("canary_not_judged", error=verdict.trouble)
+                verdict = None
             gone = end_guest(self._site.engine, name)
             if verdict is None:
                 self._site.slots.give_back(name, number, was=slot.state, gone=gone)
@@ -219,6 +223,15 @@ class Aviary:
                 log.info("canary_good", seconds=round(verdict.facts.seconds, 1))
             else:
                 log.warning("canary_bad", reason=verdict.trouble)
+
+    def _is_unproved(self, slot: Slot) -> bool:
+        """Whether the slot is in use, and no canary was ever good in its profile: it may be the canary."""
+        if slot.state is not SlotState.FREE:
+            return False
+        try:
+            return not Canaries(self._site.ledger.redis).has(slot.profile)
+        except RedisError:
+            return True
 
     def _verdict(self, slot: Slot) -> Verdict | None:
         """None where it could not be judged."""
