@@ -20,12 +20,13 @@ class _Usual:
     log: bool
     traffic: bool
     snapshot: str | None
-    """That of most runs."""
+    """That of most slots: of two slots with two snapshots nobody knows which is the right one."""
 
     @classmethod
-    def of(cls, runs: Sequence[Run]) -> _Usual:
-        snapshots = Counter(run.facts.snapshot for run in runs if run.facts.snapshot)
-        most = snapshots.most_common(1)
+    def of(cls, slots: Sequence[Sequence[Run]]) -> _Usual:
+        alike = [[run.facts.snapshot for run in last if run.facts.snapshot] for last in slots]
+        snapshots = Counter(last[-1] for last in alike if last)
+        most, runs = snapshots.most_common(1), [run for last in slots for run in last]
         return cls(
             log=any(run.facts.log_size for run in runs),
             traffic=any(_has_traffic(run) for run in runs),
@@ -68,7 +69,7 @@ def symptoms(profiles: Mapping[str, str], runs: Iterable[Run], last: Run) -> tup
 
 def _checkup(name: str, profiles: Mapping[str, str], runs: Mapping[str, Sequence[Run]]) -> SlotHealth:
     alike = {slot: runs[slot][-WINDOW:] for slot, profile in profiles.items() if profile == profiles[name]}
-    usual = _Usual.of([run for last in alike.values() for run in last])
+    usual = _Usual.of(list(alike.values()))
     trials = {slot: [usual.trial(run) for run in last] for slot, last in alike.items()}
     return health(trials.pop(name), [trial for others in trials.values() for trial in others])
 

@@ -179,7 +179,7 @@ class Aviary:
         self._asked: frozenset[str] = frozenset()
         self._closed: frozenset[str] = frozenset()
 
-    def look(self, start: Callable[[threading.Thread], None] = threading.Thread.start) -> None:
+    def look(self, start: Callable[[threading.Thread], None] = lambda thread: thread.start()) -> None:
         """Begin with what is due now. Called every few seconds."""
         slots = self._site.slots.all()
         closed = frozenset(slot.name for slot in slots if slot.closure is not None)

@@ -111,8 +111,8 @@ def run(name: str, kind: Kind = Kind.WORKED, *, charged: bool = True, **facts: A
     )
 
 
-PROFILES = {"vm-1": "win10", "vm-2": "win10", "vm-9": "win7"}
-GOOD = [run("vm-2")] * 6
+PROFILES = {"vm-1": "win10", "vm-2": "win10", "vm-3": "win10", "vm-9": "win7"}
+GOOD = [run("vm-2"), run("vm-3")] * 3
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,13 @@ def test_a_slot_is_known_by_what_its_runs_left(bad: Run, word: str) -> None:
     assert found["vm-1"].is_sick
     assert [word in reason for reason in found["vm-1"].reasons] == [True]
     assert (found["vm-2"].score, found["vm-9"].score) == (1, 1)
+
+
+def test_of_two_slots_nobody_knows_whose_snapshot_is_right() -> None:
+    """Neither is put aside for it, however often each has run: two snapshots by one name are an alert."""
+    runs = [run("vm-1", snapshot="other")] * 9 + [run("vm-2")] * 3
+    found = checkups({"vm-1": "win10", "vm-2": "win10"}, runs)
+    assert {name: one.score for name, one in found.items()} == {"vm-1": 1, "vm-2": 1}
 
 
 def test_what_says_nothing_of_a_slot() -> None:
