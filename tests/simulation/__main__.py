@@ -101,7 +101,7 @@ def main() -> int:
         tally.seconds = time.perf_counter() - begun
     print(tally)  # noqa: T201
     if given.report:
-        given.report.write_text(json.dumps(asdict(tally), indent=1) + "\n", encoding="utf-8")
+        given.report.write_text(json.dumps(vars(tally), indent=1) + "\n", encoding="utf-8")
     return 1 if tally.failed else 0
 
 
