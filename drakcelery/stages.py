@@ -380,13 +380,17 @@ def _charge_slot(
     if blame is None or step.slot is None:
         return
     put_down_to = charges.charge(record.failures, blame, site=(site.host, step.slot), stage=stage)
+    may_move = charges.may_move(stage, blame)
+    # One sample is one charge, however often it fails here: where no other slot is there to try it in, it may
+    # be its own fault
+    again = may_move and step.slot in site.slots.failed_in(step.uid)
     site.slots.failed(
         step.slot,
         step.uid,
         step.attempt,
         blame=blame,
-        charged=put_down_to in (Blame.SLOT, Blame.SNAPSHOT),
-        settled=not charges.may_move(stage, blame),
+        charged=put_down_to in (Blame.SLOT, Blame.SNAPSHOT) and not again,
+        settled=not may_move or again,
         facts=Facts(seconds=seconds),
         error=str(error),
     )
