@@ -56,6 +56,7 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
         *(("HSET", record, "state", ""), ("HSETNX", record, "state", ""), ("HDEL", record, "state")),
         *(("HINCRBY", record, "resends", "1"), ("EXPIRE", record, "60"), ("DEL", record)),
         *(("HINCRBY", INFLIGHT, NOBODY, "1"), ("HGETALL", INFLIGHT), ("HDEL", INFLIGHT, NOBODY)),
+        *(("HKEYS", INFLIGHT), ("HSET", INFLIGHT, NOBODY, "1"), ("TYPE", INFLIGHT)),
         *(("ZADD", key, "1", NOBODY) for key in (INBOX, ASIDE, LIVE, DONE, DUE, FLEET, _LINE)),
         *(("ZREM", key, NOBODY) for key in (INBOX, ASIDE, LIVE, DUE, _LINE)),
         *(("ZSCORE", LIVE, NOBODY), ("ZCARD", INBOX), ("ZCARD", _LINE), ("ZRANGE", LIVE, "0", "0")),

@@ -80,7 +80,7 @@ _AFTER = {**_STATES, Stage.RUN: State.COLLECTING}
 SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "abandon", "postpone", "resend"),
     "defer",
-    *("cancel", "fail", "publish", "linger", "watch"),
+    *("cancel", "fail", "publish", "linger", "watch", "recount"),
 )
 
 
@@ -462,6 +462,10 @@ class Ledger:
         """Drop the uids of expired records from the list of finished analyses; returns how many."""
         now = self.now()
         return self.redis.zremrangebyscore(DONE, "-inf", now - self._ttl)
+
+    def recount(self) -> int:
+        """Count the live analyses of each place anew; returns how many counts were wrong."""
+        return int(self._call("recount", [LIVE, INFLIGHT], record_key("\0").split("\0")))
 
     def records(self, uids: Sequence[str]) -> Iterator[Record]:
         """The records of *uids*, as far as there are any; each is read a moment before it is given.

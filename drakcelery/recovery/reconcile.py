@@ -105,8 +105,10 @@ class Reconciler:
         * *resent*: a later step whose message is lost is sent again.
         * *ended*: an attempt whose host or process fell silent is over.
         * *forgotten*: uids of expired records.
+        * *recounted*: places of which the ledger had another number of live analyses than there are.
         """
         self._count("forgotten", self.ledger.forget())
+        self._count("recounted", self.ledger.recount())
         self._listen()
         isolation = Isolation(self.ledger.quarantine, where="reconcile", give_up=self._give_up)
         isolation.begin()

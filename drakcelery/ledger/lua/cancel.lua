@@ -7,20 +7,18 @@
 -- KEYS[7..9] as notify.lua has them
 -- ARGV    uid, reason, CRASHED task (JSON) or '' to leave Karton's task alone, TTL in s
 -- returns 1, or 0 where the analysis is not live
+local place = redis.call('HGET', KEYS[1], 'place') -- before anything changes: it may be no hash
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
   return 0
 end
-local place = redis.call('HGET', KEYS[1], 'place')
-if place and redis.call('HINCRBY', KEYS[6], place, -1) <= 0 then
-  redis.call('HDEL', KEYS[6], place)
-end
+leave(KEYS[6], place)
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 redis.call('HSET', KEYS[1], 'state', 'CANCELLED', 'refusal', ARGV[2], 'updated', now, 'finished', now)
 redis.call('HDEL', KEYS[1], 'busy', 'beat')
 redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('ZREM', KEYS[4], ARGV[1])
+redis.pcall('ZADD', KEYS[3], now, ARGV[1])
+redis.pcall('ZREM', KEYS[4], ARGV[1])
 if ARGV[3] ~= '' and redis.call('EXISTS', KEYS[5]) == 1 then
   redis.call('SET', KEYS[5], ARGV[3])
 end

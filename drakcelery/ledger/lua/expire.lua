@@ -5,11 +5,12 @@
 -- KEYS[3] drak:waiting:<place>  zset; the task leaves it
 -- ARGV    task uid, place
 -- returns 1, or 0 where the task has left the line
-if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then
+if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
   return 0
 end
+redis.call('ZADD', KEYS[1], redis.call('TIME')[1], ARGV[1]) -- first: an error leaves the task where it is
+redis.call('ZREM', KEYS[3], ARGV[1])
 if redis.call('EXISTS', KEYS[3]) == 0 then
-  redis.call('SREM', KEYS[2], ARGV[2])
+  redis.pcall('SREM', KEYS[2], ARGV[2])
 end
-redis.call('ZADD', KEYS[1], redis.call('TIME')[1], ARGV[1])
 return 1

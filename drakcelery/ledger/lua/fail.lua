@@ -30,22 +30,20 @@ if ARGV[4] ~= '1' then
   redis.call('HDEL', record, 'host', 'slot', 'done', 'sent', 'at:PREPARING', 'at:RUNNING', 'at:COLLECTING',
     'at:UPLOADING')
   redis.call('HSET', record, 'state', 'QUEUED', 'at:QUEUED', now)
-  redis.call('ZADD', KEYS[4], string.format('%.6f', tonumber(now) + tonumber(ARGV[8])), ARGV[1])
+  -- Where that is no zset, reconcile sends it: it is unsent
+  redis.pcall('ZADD', KEYS[4], string.format('%.6f', tonumber(now) + tonumber(ARGV[8])), ARGV[1])
   return redis.call('HINCRBY', record, 'attempt', 1)
 end
 redis.call('HSET', record, 'state', 'FAILED', 'finished', now)
 redis.call('EXPIRE', record, ARGV[6])
 redis.call('ZREM', KEYS[2], ARGV[1])
-local place = redis.call('HGET', KEYS[1], 'place')
-if place and redis.call('HINCRBY', KEYS[8], place, -1) <= 0 then
-  redis.call('HDEL', KEYS[8], place)
-end
-redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
+leave(KEYS[8], redis.call('HGET', record, 'place'))
+redis.pcall('ZREM', KEYS[4], ARGV[1])
+redis.pcall('ZADD', KEYS[3], now, ARGV[1])
 if redis.call('EXISTS', KEYS[5]) == 1 then
   redis.call('SET', KEYS[5], ARGV[5])
 end
-redis.call('HINCRBY', KEYS[6], ARGV[7], 1)
-redis.call('HINCRBY', KEYS[7], ARGV[7], 1)
+redis.pcall('HINCRBY', KEYS[6], ARGV[7], 1)
+redis.pcall('HINCRBY', KEYS[7], ARGV[7], 1)
 notify(redis.call('HGETALL', record))
 return 0

@@ -57,6 +57,6 @@ redis.call('HSET', record, 'uid', uid, 'task_uid', task, 'root_uid', ARGV[3], 'a
   'received', now, 'updated', now, 'at:QUEUED', now)
 redis.call('SET', KEYS[5], ARGV[6], 'XX')
 redis.call('ZADD', live, now, uid)
-redis.call('HINCRBY', KEYS[4], place, 1)
+redis.pcall('HINCRBY', KEYS[4], place, 1) -- what is no whole number is put right by recount.lua
 redis.call('ZREM', inbox, task)
 return redis.call('HGETALL', record)

@@ -16,6 +16,7 @@ local waited = now - tonumber(fields[3] or now)
 if waited >= tonumber(ARGV[5]) then
   return waited
 end
+redis.call('ZCARD', KEYS[2]) -- an error leaves everything as it is
 redis.call('HDEL', record, 'busy', 'beat')
 redis.call('HSETNX', record, 'waiting', now)
 redis.call('HINCRBY', record, 'postponed', 1)

@@ -19,23 +19,20 @@ if fields[1] ~= ARGV[2] or fields[2] ~= 'UPLOADING' or fields[3] ~= 'upload' the
 end
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
+redis.call('RPUSH', KEYS[6], ARGV[5]) -- first: where it is no list, nothing has changed
 redis.call('SET', KEYS[5], ARGV[4])
-redis.call('RPUSH', KEYS[6], ARGV[5])
 if redis.call('EXISTS', KEYS[4]) == 1 then
   redis.call('SET', KEYS[4], ARGV[3])
 end
 redis.call('HSET', record, 'state', 'PUBLISHED', 'updated', now, 'finished', now, 'analysis_task_uid', ARGV[5])
 redis.call('HDEL', record, 'busy', 'beat')
 redis.call('EXPIRE', record, ARGV[6])
-redis.call('ZREM', KEYS[2], ARGV[1])
-local place = redis.call('HGET', KEYS[1], 'place')
-if place and redis.call('HINCRBY', KEYS[10], place, -1) <= 0 then
-  redis.call('HDEL', KEYS[10], place)
-end
-redis.call('ZREM', KEYS[9], ARGV[1])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('HINCRBY', KEYS[7], ARGV[7], 1)
-redis.call('HINCRBY', KEYS[8], ARGV[7], 1)
+redis.pcall('ZREM', KEYS[2], ARGV[1])
+leave(KEYS[10], redis.call('HGET', record, 'place'))
+redis.pcall('ZREM', KEYS[9], ARGV[1])
+redis.pcall('ZADD', KEYS[3], now, ARGV[1])
+redis.pcall('HINCRBY', KEYS[7], ARGV[7], 1)
+redis.pcall('HINCRBY', KEYS[8], ARGV[7], 1)
 local fields = redis.call('HGETALL', record)
 notify(fields)
 return fields

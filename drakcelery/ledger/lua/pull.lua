@@ -4,6 +4,7 @@
 -- KEYS[2] a queue of our identity  Karton's list of task uids; the task leaves it
 -- ARGV    task uid
 -- returns 1, or 0 where the task has left the queue
+redis.call('ZCARD', KEYS[1]) -- an error leaves the task where it is
 if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then
   return 0
 end

@@ -13,7 +13,7 @@ if redis.call('ZREM', KEYS[2], ARGV[2]) == 0 then
   return 0
 end
 local record, state = KEYS[1], ARGV[8]
-if redis.call('HGET', record, 'task_uid') == ARGV[2] then
+if redis.pcall('HGET', record, 'task_uid') == ARGV[2] then -- it may be no hash: nobody's, and left alone
   return 0
 end
 local time = redis.call('TIME')
@@ -24,14 +24,14 @@ local fields = {'uid', ARGV[1], 'task_uid', ARGV[2], 'root_uid', ARGV[3], 'refus
 if redis.call('EXISTS', record) == 0 then
   redis.call('HSET', record, unpack(fields))
   redis.call('EXPIRE', record, ARGV[6])
-  redis.call('ZADD', KEYS[3], now, ARGV[1])
+  redis.pcall('ZADD', KEYS[3], now, ARGV[1])
 end
 if ARGV[5] ~= '' and redis.call('EXISTS', KEYS[4]) == 1 then
   redis.call('SET', KEYS[4], ARGV[5])
 end
 if state == 'FAILED' then
-  redis.call('HINCRBY', KEYS[5], ARGV[7], 1)
-  redis.call('HINCRBY', KEYS[6], ARGV[7], 1)
+  redis.pcall('HINCRBY', KEYS[5], ARGV[7], 1)
+  redis.pcall('HINCRBY', KEYS[6], ARGV[7], 1)
 end
 notify(fields)
 return 1

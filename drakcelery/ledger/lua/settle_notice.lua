@@ -8,14 +8,14 @@
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
   return 0
 end
-redis.call('HINCRBY', KEYS[2], ARGV[2], 1)
+redis.pcall('HINCRBY', KEYS[2], ARGV[2], 1)
 if ARGV[2] == 'retried' then
   local time = redis.call('TIME')
   redis.call('ZADD', KEYS[1], string.format('%.6f', tonumber(time[1]) + tonumber(ARGV[4])), ARGV[3])
   redis.call('EXPIRE', KEYS[1], 7 * 24 * 3600)
 elseif ARGV[2] == 'given_up' then
-  redis.call('LPUSH', KEYS[3], ARGV[3])
-  redis.call('LTRIM', KEYS[3], 0, 99)
+  redis.pcall('LPUSH', KEYS[3], ARGV[3])
+  redis.pcall('LTRIM', KEYS[3], 0, 99)
   redis.call('EXPIRE', KEYS[3], 7 * 24 * 3600)
 end
 return 1
