@@ -34,7 +34,7 @@ from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.janitor import tell
 from drakcelery.logs import about
 from drakcelery.lookahead import Lookahead
-from drakcelery.misfits import drop, misfit, step_of
+from drakcelery.misfits import UNREADABLE, drop, misfit, step_of
 from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.records import Record
 from drakcelery.recovery.takeover import end_held, process_died
@@ -221,6 +221,12 @@ class Gate(bootsteps.StartStopStep):
         """Whether the attempt has a slot here already."""
         return any(slot.holder == (step.uid, step.attempt) for slot in self._slots.all())
 
+    def vacate(self, step: Step) -> None:
+        """Nobody has begun what a slot was claimed for: the slot is cleaned, and free again."""
+        if self.enabled and self.holds(step):
+            self._slots.soil(step.uid, step.attempt)
+            self.sync()
+
     def settle(self, stage: Stage, step: Step, *, acknowledged: bool) -> None:
         """A prepare or run message was settled. What should have been given back by now was not: DIRTY.
 
@@ -306,9 +312,21 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
             tell(functools.partial(process_died, Gate.site(), Gate.send, stage, step))
             reject(*args, **kwargs)
 
-        return handle(message, body, acknowledged, rejected, callbacks, **more)
+        taken = functools.partial(handle, message, body, acknowledged, rejected, callbacks, **more)
+        return _take(gate, step, message, taken)
 
     return on_message
+
+
+def _take(gate: Gate, step: Step, message: Message, taken: Callable[[], Any]) -> Any:
+    """Let Celery have a message. One that it cannot read keeps no slot; what was ours is sent again."""
+    try:
+        return taken()
+    except UNREADABLE as error:
+        with about(uid=step.uid, attempt=step.attempt):
+            drop(message, f"Celery cannot take it: {type(error).__name__}: {error}")
+            gate.vacate(step)
+        return None
 
 
 def _is_at_work(message: Message, *, beside: bool = False) -> bool:

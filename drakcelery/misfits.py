@@ -29,6 +29,7 @@ _USUAL: Mapping[str, Collection[Any]] = {
     "timelimit": (None, [None, None]),
     "retries": (None, 0),
     "group": (None,),
+    "shadow": (None,),
     "stamped_headers": (None, []),
     "stamps": (None, {}),
 }
@@ -55,6 +56,8 @@ def misfit(
     """
     if step is None:
         return "there is no step of an analysis in it"
+    if (shape := _misshapen(message)) is not None:
+        return shape
     if (message.headers or {}).get("eta") is not None:
         return "it is to be held back, which ours never are"
     odd = [name for name, usual in _USUAL.items() if (message.headers or {}).get(name) not in usual]
@@ -67,6 +70,30 @@ def misfit(
     if step.host != host and not (stage is Stage.PREPARE and step.host is None):
         return f"it is for the host {step.host}"
     return None
+
+
+def _misshapen(message: Message) -> str | None:
+    """What is odd about the rest of a body that has a step in it; it is unpacked once a slot is claimed."""
+    body = message.payload
+    if not isinstance(body, list) or len(body) != len(("args", "kwargs", "embed")):
+        return "its body is not one of Celery's"
+    args, kwargs, embed = body
+    if not isinstance(args, list) or len(args) != 1 or kwargs != {} or not isinstance(embed, dict):
+        return "there is more in it than a step and what follows it"
+    chain = embed.get("chain") or []
+    if any(embed.get(name) for name in ("callbacks", "errbacks", "chord")):
+        return "it calls for more than the steps that follow it"
+    if not isinstance(chain, list) or not all(map(_is_signature, chain)):
+        return "what follows it are no steps"
+    return None
+
+
+def _is_signature(task: Any) -> bool:
+    """Whether *task* is one of a chain as Celery writes it, which follows on our own task."""
+    return isinstance(task, dict) and all(
+        isinstance(task.get(name), kind)
+        for name, kind in (("task", str), ("args", list), ("kwargs", dict), ("options", dict))
+    )
 
 
 def drop(message: Message, why: str) -> None:

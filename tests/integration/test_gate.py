@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -16,10 +17,11 @@ from kombu import Queue
 from kombu.asynchronous import Hub
 
 from drakcelery import client
-from drakcelery.analysis import State
+from drakcelery.analysis import State, Step
 from drakcelery.bell import Bell
 from drakcelery.chain import io_queue, prepare_queue, vm_queue
 from drakcelery.embedded.services import Services
+from drakcelery.gate import _take
 from drakcelery.visibility import Connection
 from drakcelery.workspace import Ahead
 from tests.faults.fleet import Fleet, Options
@@ -241,22 +243,22 @@ def test_what_is_no_message_is_passed_over(fleet: Fleet) -> None:
 
 
 def test_what_celery_cannot_read_keeps_no_slot(fleet: Fleet) -> None:
-    """A step with odd headers goes: it stays with no worker, and its slot is free again (S10)."""
-    odd: tuple[dict[str, Any], ...] = (
-        {"timelimit": "x"},
-        {"timelimit": 5},
-        {"expires": "garbage"},
-        {"stamped_headers": 5, "stamps": 7},
+    """A step with odd headers, or an odd body, goes: no worker keeps it, and its slot is free again (S10)."""
+    odd: tuple[tuple[dict[str, Any], list[Any]], ...] = (
+        ({"timelimit": "x"}, USUAL_REST),
+        ({"timelimit": 5}, USUAL_REST),
+        ({"expires": "garbage"}, USUAL_REST),
+        ({"stamped_headers": 5, "stamps": 7}, USUAL_REST),
+        ({"shadow": [1]}, USUAL_REST),
+        *(({}, rest) for rest in ODD_RESTS),
     )
     work = ((PREPARE, "prepare"), (vm_queue(HOST), "run"), (io_queue(HOST), "collect"))
     with redis.Redis.from_url(fleet.settings.broker_url) as broker:
-        for number, headers in enumerate(odd * 5):
+        for number, (headers, rest) in enumerate(odd * 2):
             for queue, stage in work:
                 step = GENUINE | {"uid": f"odd-{number}"}
                 step |= {} if stage == "prepare" else {"host": HOST, "slot": "vm-1"}
-                body = json.dumps(
-                    [[step], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
-                )
+                body = json.dumps([[step], *rest])
                 named = {"lang": "py", "task": f"drakcelery.{stage}", "id": f"odd-{number}/1/{stage}"}
                 origin = {"exchange": "", "routing_key": queue}
                 properties = {
@@ -275,6 +277,34 @@ def test_what_celery_cannot_read_keeps_no_slot(fleet: Fleet) -> None:
     wait_free(fleet, HOST)
 
 
+def test_what_celery_refuses_gives_its_slot_back() -> None:
+    """An error of Celery's own, once the slot is claimed, is the message's: no slot waits for it for ever."""
+    gate, message, step = Mock(), Mock(), Step.parse(GENUINE)
+    assert _take(gate, step, message, Mock(side_effect=ValueError("too many values to unpack"))) is None
+    gate.vacate.assert_called_once_with(step)
+    message.reject.assert_called_once_with()
+    gate.vacate.reset_mock()
+    with pytest.raises(ConnectionError):
+        _take(gate, step, message, Mock(side_effect=ConnectionError))
+    gate.vacate.assert_not_called()
+
+
+EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+USUAL_REST: list[Any] = [{}, EMBED]
+ODD_RESTS: tuple[list[Any], ...] = (
+    [],
+    [{}],
+    [{}, EMBED, 1],
+    [{}, None],
+    [{}, [1]],
+    [[1], EMBED],
+    [{"more": 1}, EMBED],
+    [{}, EMBED | {"chain": [5, None]}],
+    [{}, EMBED | {"chain": "x"}],
+    [{}, EMBED | {"chord": {"task": "x"}}],
+    [{}, EMBED | {"callbacks": [7]}],
+)
+"""What may stand behind the step in a body; none of it is what Celery writes for us."""
 UNACKED = (b"", b"garbage", b"null", b"[]", b"[1, 2, 3]", b"[" * 100_000, b'[{}, "", "test-gate-1"]')
 
 
