@@ -405,8 +405,13 @@ class SlotTable:
     def _end_canary(self, name: str, number: int, *, gone: bool) -> None:
         if gone:
             self.release(name, CANARY, number)
-        else:
-            self.soil(CANARY, number)
+            return
+        with self._transaction() as database:  # not as soil: canaries that began together have one number
+            database.execute(
+                "update slots set state = ?, uid = null, attempt = null, since = ? "
+                "where name = ? and uid = ? and attempt = ?",
+                (SlotState.DIRTY.value, time.time(), name, CANARY, number),
+            )
 
     def probe(self, *, seconds: float) -> list[str]:
         """Give slots another try that were in quarantine for *seconds*; one more failure puts them back."""

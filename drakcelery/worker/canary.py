@@ -13,6 +13,7 @@ import itertools
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from redis.exceptions import RedisError
 
 from drakcelery.analysis import Execution, Outcome
 from drakcelery.engines import Detonation, end_guest
-from drakcelery.errors import DrakceleryError
+from drakcelery.errors import Blame, DrakceleryError, EngineError
 from drakcelery.host import state_dir as directories
 from drakcelery.host.canaries import Due, due
 from drakcelery.host.checkup import symptoms
@@ -62,7 +63,10 @@ class Verdict:
 def fly(site: Site, slot: Slot, sample: Path) -> Verdict:
     """Let the canary, *sample*, run in *slot*, which nobody else has; its guest need not be gone after.
 
-    Raises :class:`redis.RedisError` where nobody can say what it should have done.
+    Raises:
+        redis.RedisError: nobody can say what it should have done.
+        EngineError: the host is to blame, such as its network, and no slot of it.
+        OSError: likewise, such as a full disk.
     """
     # No attempt's: its name has no number
     workspace = Workspace(
@@ -81,7 +85,9 @@ def fly(site: Site, slot: Slot, sample: Path) -> Verdict:
             traffic_due=False,  # what it is known to do says so
         )
         return Verdict(trouble=_judged(site, slot, job, outcome, facts), facts=facts)
-    except (DrakceleryError, OSError) as error:
+    except DrakceleryError as error:
+        if isinstance(error, EngineError) and error.blames is Blame.HOST:
+            raise
         return Verdict(trouble=str(error))
     finally:
         workspace.remove()
@@ -178,9 +184,11 @@ class Aviary:
         self._began = time.time()
         self._asked: frozenset[str] = frozenset()
         self._closed: frozenset[str] = frozenset()
+        self._lost: deque[Slot] = deque()
 
     def look(self, start: Callable[[threading.Thread], None] = lambda thread: thread.start()) -> None:
         """Begin with what is due now. Called every few seconds."""
+        self._return_lost()
         slots = self._site.slots.all()
         closed = frozenset(slot.name for slot in slots if slot.closure is not None)
         self._asked |= self._closed - closed  # undrained, or released
@@ -204,6 +212,20 @@ class Aviary:
                 self._site.slots.give_back(one.slot, held.attempt or 0, was=held.state, gone=True)
 
     def _fly(self, slot: Slot, why: Due) -> None:
+        try:
+            self._try(slot, why)
+        except Exception as error:  # noqa: BLE001 whatever it was, the slot must not be held for ever
+            log.warning("canary_not_judged", slot=slot.name, error=f"{type(error).__name__}: {error}")
+            self._lost.append(slot)
+
+    def _return_lost(self) -> None:
+        """Give back what a canary could not: the file of the slots could not be written, say."""
+        while self._lost:
+            slot = self._lost[0]
+            self._site.slots.give_back(slot.name, slot.attempt or 0, was=slot.state, gone=False)
+            self._lost.popleft()
+
+    def _try(self, slot: Slot, why: Due) -> None:
         name, number = slot.name, slot.attempt or 0
         with about(slot=name):
             log.info("canary_begun", why=why.why)
@@ -239,7 +261,7 @@ class Aviary:
             return Verdict(trouble="a guest that was left in it does not die")
         try:
             return fly(self._site, slot, self._sample)
-        except RedisError as error:
+        except (RedisError, EngineError, OSError) as error:
             log.warning("canary_not_judged", error=str(error))
             return None
         except Exception as error:

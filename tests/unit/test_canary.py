@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from drakcelery.closures import Closed
-from drakcelery.host.canaries import IDLE_SECONDS, due
+from drakcelery.errors import Blame, EngineError
+from drakcelery.host.canaries import IDLE_SECONDS, Due, due
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.ledger.canaries import Known
 from drakcelery.settings import Settings
 from drakcelery.slots import CANARY, Slot, SlotState, SlotTable
+from drakcelery.stages import Site
 from drakcelery.worker import behaviour
-from drakcelery.worker.canary import compare, learn
+from drakcelery.worker.canary import Aviary, compare, learn
 
 NOW = 100_000.0
 
@@ -190,3 +194,77 @@ def test_a_canary_that_nobody_can_judge(table: SlotTable) -> None:
     table.close("vm-1", Closed.DRAINED, by="alice")
     assert table.borrow("vm-1") is None
     assert table.borrow("vm-9") is None
+
+
+def test_canaries_that_began_together(table: SlotTable) -> None:
+    """They have one number, by the second; a guest of one that lives on makes only its own slot dirty."""
+    first, second = table.borrow("vm-1"), table.borrow("vm-2")
+    while first and second and first.attempt != second.attempt:
+        table.give_back("vm-1", first.attempt or 0, was=first.state, gone=True)
+        table.give_back("vm-2", second.attempt or 0, was=second.state, gone=True)
+        first, second = table.borrow("vm-1"), table.borrow("vm-2")
+    assert first is not None
+    table.give_back("vm-1", first.attempt or 0, was=first.state, gone=False)
+    assert states(table) == ["dirty", "checking"]
+
+
+class Engine:
+    """One whose restore fails with *error*."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def destroy(self, slot: str) -> None:
+        """Nothing is there."""
+
+    def prepare(self, _: object) -> None:
+        raise self.error
+
+
+def aviary(tmp_path: Path, table: SlotTable, error: Exception) -> Aviary:
+    ours = settings().model_copy(deep=True)
+    ours = Settings.model_validate(
+        {**ours.model_dump(), "drakcelery": {**ours.drakcelery.model_dump(), "state_dir": tmp_path / "state"}}
+    )
+    ledger = SimpleNamespace(redis=SimpleNamespace(exists=lambda _: True))
+    site = SimpleNamespace(settings=ours, slots=table, engine=Engine(error), ledger=ledger)
+    sample = tmp_path / "sample.exe"
+    sample.write_bytes(b"MZ")
+    return Aviary(cast("Site", site), sample)
+
+
+HOST = (
+    EngineError("no sample runs on this host", blames=Blame.HOST),
+    OSError(28, "No space left on device"),
+)
+
+
+@pytest.mark.parametrize("error", HOST, ids=["network", "disk"])
+def test_what_the_host_lacks_is_no_fault_of_a_slot(
+    tmp_path: Path, table: SlotTable, error: Exception
+) -> None:
+    """Broken chains, a full disk: the canary says nothing of its slot."""
+    held = table.borrow("vm-2")
+    assert held is not None
+    aviary(tmp_path, table, error)._fly(held, Due(slot="vm-2", why="start"))
+    assert states(table) == ["quarantined", "free"]
+    assert [run.kind for run in table.history()] == [Kind.FAILED]
+
+
+def test_a_slot_is_not_held_for_ever(
+    tmp_path: Path, table: SlotTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file of the slots could not be written when a canary ended, its slot comes back later."""
+    held = table.borrow("vm-2")
+    assert held is not None
+    birds = aviary(tmp_path, table, EngineError("its restore fails"))
+
+    def full(*_: object, **__: object) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "tried", full)
+        birds._fly(held, Due(slot="vm-2", why="start"))
+    assert states(table) == ["quarantined", "checking"]
+    birds.look(start=lambda _: None)
+    assert states(table) == ["quarantined", "dirty"]
