@@ -274,6 +274,15 @@ def test_without_an_answer_of_iptables(
     assert ours.obstacle(look=True) is None
 
 
+def test_iptables_hangs(host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no slot's fault either, and the hang ends."""
+    monkeypatch.setattr(network, "SAVE_SECONDS", 0.2)
+    host.tool("iptables-save").write_text("#!/bin/sh\nexec sleep 600\n")
+    with pytest.raises(EngineError, match=r"nobody can tell what keeps guests in: .*did not end") as refused:
+        engine(host, tmp_path).prepare(make_job(tmp_path))
+    assert refused.value.blames is Blame.HOST
+
+
 def test_a_look_never_raises(host: XenHost, tmp_path: Path) -> None:
     """The thread that looks looks after more than this: whatever is wrong is an obstacle, and told."""
     ours = engine(host, tmp_path)

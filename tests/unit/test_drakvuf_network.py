@@ -80,6 +80,65 @@ def test_a_door_that_is_open_before() -> None:
     assert after.standing(between=True) is Standing.STANDS
 
 
+DOORS = (
+    "-A INPUT -i drak+ -j ACCEPT",
+    "-A INPUT -i drak1 -j ACCEPT",
+    "-A INPUT -i d+ -j ACCEPT",
+    "-A INPUT ! -i eth0 -j ACCEPT",
+    '-A INPUT -m comment --comment "let \\" guests in" -j ACCEPT',
+    "-A INPUT -j RETURN",
+)
+NO_DOORS = (
+    "-A INPUT -i eth0 -j ACCEPT",
+    "-A INPUT ! -i drak+ -j ACCEPT",
+    "-A INPUT -i lo -j ACCEPT",
+    "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A OUTPUT -j ACCEPT",
+)
+
+
+@pytest.mark.parametrize("line", [*DOORS, *NO_DOORS])
+def test_a_door_for_guests_alone(line: str) -> None:
+    """It need not let everything in: what lets a guest's bridge in is as bad, in whatever words."""
+    first = "-A INPUT -j DRAKRUN_INP\n"
+    rules = Rules.parse(WHOLE.replace(first, f"{line}\n{first}"))
+    assert rules.standing(between=True) is (Standing.BROKEN if line in DOORS else Standing.STANDS)
+    inside = line.replace("-A INPUT", "-A DRAKRUN_INP")
+    drop = "-A DRAKRUN_INP -i drak1 -j DROP\n"
+    assert Rules.parse(WHOLE.replace(drop, f"{inside}\n{drop}")).keeps("drak1") is (line not in DOORS)
+
+
+def test_a_door_between_guests() -> None:
+    """What keeps guests apart is worth nothing after a rule that lets them through; one more mends it."""
+    opened = Rules.parse(WHOLE.replace(BETWEEN, f"-A DRAKRUN_FWD -j ACCEPT\n{BETWEEN}"))
+    assert opened.standing(between=True) is Standing.BROKEN
+    assert opened.mend(between=True) == "iptables -I DRAKRUN_FWD -i drak+ -o drak+ -j DROP"
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        "-A FORWARD -j ACCEPT",
+        "-A FORWARD -i drak+ -j ACCEPT",
+        "-A FORWARD -i drak2 -o eth0 -j ACCEPT",
+        "-A FORWARD ! -i eth0 ! -o eth1 -j ACCEPT",
+    ],
+)
+def test_a_door_for_guests_without_network(door: str) -> None:
+    """Neither a policy nor a rule at the end shuts in what was forwarded before; the mend goes before it."""
+    jump, shut = "-A FORWARD -j DRAKRUN_FWD\n", "-A FORWARD -i drak+ -j DROP\n"
+    for text in (
+        WHOLE.replace(jump, f"{jump}{door}\n{shut}"),
+        WHOLE.replace(jump, f"{jump}{door}\n").replace(":FORWARD ACCEPT", ":FORWARD DROP"),
+    ):
+        rules = Rules.parse(text)
+        assert rules.standing(between=True, shut=True) is Standing.BROKEN
+        mend = "iptables -I FORWARD -i drak+ -j DROP && iptables -I FORWARD -j DRAKRUN_FWD"
+        assert rules.mend(between=True, shut=True) == mend
+        mended = Rules.parse(text.replace(jump, f"{jump}{shut}{jump}"))
+        assert mended.standing(between=True, shut=True) is Standing.STANDS
+
+
 def test_chains_of_an_older_drakrun() -> None:
     """v0.21 never adds its rule between guests to the chains that v0.20 has made."""
     rules = without(BETWEEN.strip())

@@ -13,6 +13,7 @@ import contextlib
 import enum
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from typing import IO
 
 import structlog
 
-from drakcelery.engines.drakvuf.tools import Tools, printable
+from drakcelery.engines.drakvuf.tools import Overdue, Tools, printable
 from drakcelery.errors import Blame, EngineError
 from drakcelery.host import safe_files
 
 log = structlog.get_logger(__name__)
+
+UNTOLD = "nobody can tell what keeps guests in"
 
 SAVE = "iptables-save"
 SAVE_SECONDS = 10.0
@@ -78,6 +81,9 @@ SHUT = "FORWARD -i drak+ -j DROP"
 """What keeps a guest without network from sending where the kernel forwards: drakrun has no rule for it, and
 lets the kernel forward from the first guest with network on."""
 
+ANY_BRIDGE = "drak+"
+"""Those of all guests."""
+
 SHUT_OTHERWISE = (":FORWARD DROP ", f"-A {SHUT}", "-A FORWARD -j DROP", "-A FORWARD -j REJECT")
 """How lines begin that do as much."""
 
@@ -119,10 +125,14 @@ class Rules:
 
     def reaches(self, jump: Jump) -> bool:
         """Whether what comes to the jump's parent comes to drakrun's chain, and is not let in before."""
-        lines = self.of(jump.table)
-        open_door = f"-A {jump.parent} -j ACCEPT"
-        before = lines[: lines.index(jump.rule)] if jump.rule in lines else lines
-        return jump.rule in lines and open_door not in before
+        return self._holds(jump.table, jump.rule)
+
+    def _holds(self, table: str, rule: str, *, bridge: str = ANY_BRIDGE) -> bool:
+        """Whether *rule* is there, and none before it in its chain lets through what comes from *bridge*."""
+        lines, chain = self.of(table), rule.split()[1]
+        return rule in lines and not any(
+            lets_through(line, chain, bridge) for line in lines[: lines.index(rule)]
+        )
 
     def standing(self, *, between: bool, shut: bool = False) -> Standing:
         """*between*: this drakrun has the rule :data:`BETWEEN`; *shut*: one like :data:`SHUT` is needed."""
@@ -145,21 +155,69 @@ class Rules:
         if between and not self._keeps_apart:
             commands.append(f"iptables -I {BETWEEN}")
         if shut and not self.is_shut:
-            commands.append(f"iptables -A {SHUT}")
+            commands += self._shutting()
         return " && ".join(commands)
+
+    def _shutting(self) -> list[str]:
+        """What shuts guests without network in: at the end, or before the rule that lets them through."""
+        if not any(_forwards_guests(line) for line in self.of("filter")):
+            return [f"iptables -A {SHUT}"]
+        return [f"iptables -I {SHUT}", f"iptables -I {JUMPS[1].parent} -j {JUMPS[1].chain}"]
 
     @property
     def is_shut(self) -> bool:
         """Whether what a guest without network sends is forwarded to nobody."""
-        return any(line.startswith(SHUT_OTHERWISE) for line in self.of("filter"))
+        lines = self.of("filter")
+        rules = [line for line in lines if not line.startswith(":")]
+        ends = [line for line in lines if line.startswith(":")]  # what is done where no rule fits
+        for line in [*rules, *ends]:
+            if line.startswith(SHUT_OTHERWISE):
+                return True
+            if _forwards_guests(line):
+                return False
+        return False
 
     @property
     def _keeps_apart(self) -> bool:
-        return f"-A {BETWEEN}" in self.of("filter")
+        return self._holds("filter", f"-A {BETWEEN}")
 
     def keeps(self, bridge: str) -> bool:
         """Whether what comes from a guest's bridge is kept from this host."""
-        return f"-A DRAKRUN_INP -i {bridge} -j DROP" in self.of("filter")
+        return self._holds("filter", f"-A DRAKRUN_INP -i {bridge} -j DROP", bridge=bridge)
+
+
+_COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+)')
+
+
+def lets_through(line: str, chain: str, bridge: str, *, anywhere: bool = True) -> bool:
+    """Whether *line* is a rule of *chain* that lets all through that comes from *bridge*.
+
+    *anywhere*: only where it may go out by any interface.
+    """
+    words = _COMMENT.sub("", line).split()
+    if words[:2] != ["-A", chain] or words[-2:] not in (["-j", "ACCEPT"], ["-j", "RETURN"]):
+        return False
+    matches = words[2:-2]
+    is_inverse = matches[:2] == ["!", "-i"]
+    if is_inverse or matches[:1] == ["-i"]:
+        interface, matches = matches[1 + is_inverse], matches[2 + is_inverse :]
+        if _fits(interface, bridge) == is_inverse:
+            return False
+    if not anywhere and matches[:1] == ["!"]:
+        matches = matches[1:]
+    return not matches or (not anywhere and matches[0] == "-o" and len(matches) == 2)
+
+
+def _fits(interface: str, bridge: str) -> bool:
+    """Whether *interface*, as a rule has it, may be *bridge*; a ``+`` at the end of either is anything."""
+    stem, other = interface.removesuffix("+"), bridge.removesuffix("+")
+    if interface == stem and bridge == other:
+        return interface == bridge
+    return (interface != stem and other.startswith(stem)) or (bridge != other and stem.startswith(other))
+
+
+def _forwards_guests(line: str) -> bool:
+    return lets_through(line, "FORWARD", ANY_BRIDGE, anywhere=False)
 
 
 def forwards() -> bool:
@@ -182,12 +240,14 @@ def lacking(rules: Rules, *, between: bool, shut: bool) -> str:
 def read_rules(tools: Tools) -> Rules:
     """What there is now. Raises :class:`EngineError` where iptables does not say."""
     for _ in range(SAVE_TRIES):
-        done = tools.ask([SAVE], seconds=SAVE_SECONDS)
+        try:
+            done = tools.ask([SAVE], seconds=SAVE_SECONDS)
+        except Overdue as error:
+            raise EngineError(f"{UNTOLD}: {error}", blames=Blame.HOST) from None
         if done.code == 0:
             return Rules.parse(done.output)
         time.sleep(SAVE_PAUSE)
-    trouble = done.trouble("nobody can tell what keeps guests in")
-    raise EngineError(str(trouble), blames=Blame.HOST)
+    raise EngineError(str(done.trouble(UNTOLD)), blames=Blame.HOST)
 
 
 class Network:
