@@ -164,6 +164,10 @@ class SlotTable:
             raise SettingsError(
                 f"[drakcelery] state_dir = {self._state_dir}: cannot be written: {error}"
             ) from None
+        except sqlite3.DatabaseError as error:
+            raise SettingsError(
+                f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain anew what was drained"
+            ) from None
         self._made = True
 
     @contextlib.contextmanager
@@ -198,7 +202,7 @@ class SlotTable:
             known = {str(name) for (name,) in database.execute("select name from slots")}
             database.execute("delete from slots")
             database.executemany(
-                "insert into slots values (?, ?, ?, null, null, ?, 0)",
+                "insert into slots (name, profile, state, since) values (?, ?, ?, ?)",
                 [(name, profile, SlotState.DIRTY.value, now) for name, profile in slots.items()],
             )
             closures.forget(database, known - set(slots))

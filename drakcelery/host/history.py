@@ -48,6 +48,10 @@ _COLUMNS = (
     "id, slot, uid, attempt, at, kind, seconds, restore_seconds, blame, charged, open, snapshot, log_size, "
     "pcap_size, traffic_due, error"
 )
+_WRITTEN = (
+    "slot, uid, attempt, at, kind, seconds, restore_seconds, blame, charged, recent, open, snapshot, "
+    "log_size, pcap_size, traffic_due, error"
+)
 
 
 class Kind(enum.StrEnum):
@@ -144,7 +148,7 @@ def add(
     values = (kind.value, facts.seconds, facts.restore_seconds, blame and blame.value, charged, True, is_open)
     files = (facts.snapshot, facts.log_size, facts.pcap_size, facts.traffic_due, error)
     database.execute(
-        "insert into runs values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"insert into runs ({_WRITTEN}) values ({', '.join('?' * (1 + _WRITTEN.count(',')))})",  # noqa: S608 fixed words
         (*holder, time.time(), *values, *files),
     )
     database.execute(
@@ -155,10 +159,15 @@ def add(
 
 
 def read(database: sqlite3.Connection, *, only_open: bool = False) -> list[Run]:
-    """All of them, or the open ones, oldest first."""
-    condition = "where open" if only_open else ""
+    """All of them, or the open ones, oldest first. What a newer version calls otherwise is left to it."""
+    known = f"kind in ({_words(Kind)}) and (blame is null or blame in ({_words(Blame)}))"
+    condition = f"where {known}{' and open' if only_open else ''}"
     rows = database.execute(f"select {_COLUMNS} from runs {condition} order by id")  # noqa: S608 fixed words
     return [_run(row) for row in rows]
+
+
+def _words(kinds: Iterable[enum.StrEnum]) -> str:
+    return ", ".join(f"'{one.value}'" for one in kinds)
 
 
 def failed(database: sqlite3.Connection, uid: str) -> frozenset[str]:

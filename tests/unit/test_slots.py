@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -231,3 +233,34 @@ def test_a_guest_that_will_not_die_takes_its_slot_out_of_use(table: SlotTable) -
     assert states(table)["vm-1"] == "free"
     table.survived("vm-2")
     assert states(table)["vm-2"] == "free"
+
+
+@pytest.mark.parametrize("kept", [0, 5000])
+def test_a_broken_file(tmp_path: Path, kept: int) -> None:
+    """A sentence that says what to do, and no traceback."""
+    SlotTable(tmp_path, quarantine_after=3).define({"vm-1": "win10"})
+    path = tmp_path / "slots.sqlite"
+    path.write_bytes(path.read_bytes()[:kept] + b"x" * 5000)
+    with pytest.raises(SettingsError, match=r"slots\.sqlite: .*: remove it"):
+        SlotTable(tmp_path, quarantine_after=3).define({"vm-1": "win10"})
+
+
+def test_a_file_that_a_newer_version_has_written(tmp_path: Path) -> None:
+    """Runs of a kind, or with a blame, that this version does not know say nothing; more columns are fine."""
+    SlotTable(tmp_path, quarantine_after=3).define({"vm-1": "win10"})
+    rows = [("landed", None), ("failed", "weather"), ("worked", None)]
+    with contextlib.closing(sqlite3.connect(tmp_path / "slots.sqlite")) as database, database:
+        database.execute("alter table runs add column moon text")
+        database.execute("alter table slots add column moon text")
+        database.executemany(
+            "insert into runs (slot, uid, attempt, at, kind, seconds, blame, charged, recent, open, "
+            "traffic_due) values ('vm-1', 'a', 1, 1.0, ?, 1.0, ?, 0, 1, 1, 1)",
+            rows,
+        )
+    table = SlotTable(tmp_path, quarantine_after=3)
+    table.define({"vm-1": "win10"})
+    table.cleaned("vm-1")
+    assert table.claim("win10", "b", 1) == "vm-1"
+    table.worked("vm-1", "b", 1)
+    assert [run.kind.value for run in table.history()] == ["worked", "worked"]
+    assert [run.uid for run in table.open_charges()] == ["a"]
