@@ -26,6 +26,10 @@ from drakcelery.host import history, safe_files
 from drakcelery.host import state_dir as directories
 from drakcelery.host.history import Facts, Kind, Run
 
+CLOCK_SECONDS = 60.0
+"""What was noted so far ahead was noted before this host's clock was set back: a machine that starts may be
+years ahead until it has asked for the time."""
+
 CANARY = ".canary"
 """What holds a slot that a canary tries; no analysis can be called so."""
 
@@ -423,8 +427,11 @@ class SlotTable:
             now = time.time()
             rows = database.execute(
                 "update slots set state = ?, since = ?, failures = ? "
-                "where state = ? and since <= ? returning name",
-                (SlotState.DIRTY.value, now, self._limit - 1, SlotState.QUARANTINED.value, now - seconds),
+                "where state = ? and (since <= ? or since > ?) returning name",
+                (
+                    *(SlotState.DIRTY.value, now, self._limit - 1, SlotState.QUARANTINED.value),
+                    *(now - seconds, now + CLOCK_SECONDS),
+                ),
             )
             return [str(name) for (name,) in rows.fetchall()]
 

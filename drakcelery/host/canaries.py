@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from drakcelery.host.history import Run
 from drakcelery.settings import Settings
-from drakcelery.slots import Slot, SlotState
+from drakcelery.slots import CLOCK_SECONDS, Slot, SlotState
 
 IDLE_SECONDS = 60.0
 """So long a slot must have been free: then nothing waits for it. A new slot takes samples at once."""
@@ -43,12 +43,12 @@ def due(
     """
     if not settings.canary.enabled:
         return []
-    last = {run.slot: run for run in runs if run.kind.is_canary}
+    last = {run.slot: run for run in runs if run.kind.is_canary and not _is_ahead(run.at, now)}
     patience = settings.drakcelery.quarantine_seconds
     found = [
         Due(slot=slot.name, why="quarantine")
         for slot in slots
-        if slot.state is SlotState.QUARANTINED and slot.closure is None and now - slot.since >= patience
+        if slot.state is SlotState.QUARANTINED and slot.closure is None and _lasts(slot, patience, now)
     ]
     if settings.engine == "replay" or any(slot.is_canary for slot in slots):
         return found
@@ -71,9 +71,18 @@ def _unasked(
             continue
         run = last.get(slot.name)
         rested = run is None or now - run.at >= run.facts.seconds / SHARE
-        if not rested or now - slot.since < IDLE_SECONDS:
+        if not rested or not _lasts(slot, IDLE_SECONDS, now):
             continue
         if run is None or run.at < began:
             yield Due(slot=slot.name, why="start")
         elif every and now - run.at >= every:
             yield Due(slot=slot.name, why="idle")
+
+
+def _lasts(slot: Slot, seconds: float, now: float) -> bool:
+    return now - slot.since >= seconds or _is_ahead(slot.since, now)
+
+
+def _is_ahead(then: float, now: float) -> bool:
+    """Whether a time was noted by a clock that was set back since, so that it says nothing."""
+    return then - now > CLOCK_SECONDS

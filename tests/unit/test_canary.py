@@ -99,6 +99,15 @@ def test_one_percent_of_the_time() -> None:
     assert tried(slot("vm-1"), ours=settings("replay")) == []
 
 
+def test_a_clock_that_was_years_ahead() -> None:
+    """What was noted before it was set back keeps no slot in quarantine, and no canary away."""
+    later = NOW + 1e8
+    assert tried(slot("vm-1", SlotState.QUARANTINED, since=later)) == [("vm-1", "quarantine")]
+    assert tried(slot("vm-1", SlotState.QUARANTINED, since=NOW + 5)) == []
+    assert tried(slot("vm-1", since=later)) == [("vm-1", "start")]
+    assert tried(slot("vm-1"), runs=(flown("vm-1", later),)) == [("vm-1", "start")]
+
+
 def line(plugin: str, **fields: str) -> bytes:
     usual = {
         "TimeStamp": "1.5",

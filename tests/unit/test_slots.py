@@ -264,3 +264,17 @@ def test_a_file_that_a_newer_version_has_written(tmp_path: Path) -> None:
     table.worked("vm-1", "b", 1)
     assert [run.kind.value for run in table.history()] == ["worked", "worked"]
     assert [run.uid for run in table.open_charges()] == ["a"]
+
+
+def test_a_clock_that_is_set_back_keeps_no_slot_in_quarantine(tmp_path: Path) -> None:
+    """Without canaries it ends by time: by a time that never comes, it ends at once."""
+    table = SlotTable(tmp_path, quarantine_after=1)
+    table.define({"vm-1": "win10"})
+    table.cleaned("vm-1")
+    assert table.claim("win10", "a", 1) == "vm-1"
+    table.failed("vm-1", "a", 1)
+    table.release("vm-1", "a", 1)
+    assert table.probe(seconds=600) == []
+    with contextlib.closing(sqlite3.connect(tmp_path / "slots.sqlite")) as database, database:
+        database.execute("update slots set since = since + 1e8")
+    assert table.probe(seconds=600) == ["vm-1"]
