@@ -733,3 +733,11 @@ def test_lists_of_the_package_serve(host: XenHost, tmp_path: Path) -> None:
     detonate(drakvuf, make_job(tmp_path))
     assert option(drakvuf_call(host), "--dll-hooks-list") == [str(data / "hooks.txt")]
     drakvuf.destroy("vm-1")
+
+
+def test_a_start_command_that_grows_too_long(host: XenHost, tmp_path: Path) -> None:
+    """It is the task's fault: no slot is charged with what the kernel or Windows refuses."""
+    job = make_job(tmp_path, start_command="%f " * 2700)
+    with pytest.raises(UnsupportedSample, match="too long for Windows"):
+        detonate(engine(host, tmp_path), job)
+    assert host.calls("drakrun vm-start") == ()

@@ -259,3 +259,12 @@ def test_xens_command_line_is_compared() -> None:
     assert commands.missing_options(info) == ["hpet=legacy-replacement"]
     assert commands.xen_options(info)["placeholder"] == "1"
     assert len(commands.missing_options("")) == len(commands.RECOMMENDED)
+
+
+@pytest.mark.parametrize(
+    ("template", "is_fine"),
+    [("%f", True), ("x" * 8191, True), ("cmd /c" + " %f" * 120, True), ("%f " * 2700, False)],
+)
+def test_a_command_line_that_windows_does_not_take(template: str, is_fine: bool) -> None:
+    """8191 characters may name the sample so often that not even this host's kernel takes the line."""
+    assert commands.is_startable(template) is is_fine

@@ -28,6 +28,11 @@ INJECTION_SECONDS = 60
 DRAKSHELL_LIMIT = 1023
 """UTF-16 units of a command that drakshell takes."""
 
+LONGEST_PATH = 260
+"""Characters (``MAX_PATH``) and two quotes, less the two of ``%f``."""
+LONGEST_LINE = 32766
+"""Characters that CreateProcess takes."""
+
 HOOKED = frozenset({"apimon", "memdump", "rpcmon"})
 """Plugins that read the hook list (``--dll-hooks-list``)."""
 
@@ -173,6 +178,11 @@ def start_command(template: str, guest_path: str) -> str:
     if " " not in guest_path:
         return template.replace("%f", guest_path)
     return template.replace('"%f"', "%f").replace("%f", f'"{guest_path}"')
+
+
+def is_startable(template: str) -> bool:
+    """Whether Windows takes *template* as a command line, wherever the sample lies."""
+    return len(template) + template.count("%f") * LONGEST_PATH <= LONGEST_LINE
 
 
 def directory_of(guest_path: str) -> str:

@@ -109,6 +109,8 @@ class Drakvuf:
         """
         if not job.start_command.isprintable():
             raise UnsupportedSample("Start command: there are characters in it that are not printable.")
+        if not commands.is_startable(job.start_command):
+            raise UnsupportedSample("Start command: with the sample's path in it it is too long for Windows.")
         if job.start_method is None and job.net_enable is None:
             return
         abilities, drakrun = self._installation.abilities, self._settings.drakrun
