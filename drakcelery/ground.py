@@ -18,6 +18,7 @@ from drakcelery.errors import DrakceleryError
 from drakcelery.host.presence import Presence
 from drakcelery.hostlock import sole_worker
 from drakcelery.janitor import Janitor, clear_host
+from drakcelery.ledger.away import trouble
 from drakcelery.monitoring import exposition, tracing
 from drakcelery.records import Record
 from drakcelery.recovery.duty import Duty
@@ -75,7 +76,7 @@ class Ground(bootsteps.Step):
         except DrakceleryError as error:
             raise SystemExit(f"drakcelery: {error}") from None
         except RedisError as error:
-            raise SystemExit(f"drakcelery: Karton's Redis does not answer: {error}") from None
+            raise SystemExit(f"drakcelery: {trouble(error)}") from None
 
     def _begin(self, hostname: str) -> None:
         site = type(self).site()

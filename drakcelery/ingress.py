@@ -151,6 +151,8 @@ class Ingress:
                 turn = self._safely(self.work) or Turn.FAILED
                 if turn is Turn.WORKED:
                     worked = time.monotonic()
+                elif turn is Turn.FAILED:
+                    stop.wait(AWAY_SECONDS)  # no task's own error: the next turn meets it too
                 elif not searching:
                     is_eager = turn is Turn.NOTHING and time.monotonic() - worked < EAGER_FOR
                     stop.wait(EAGER_SECONDS if is_eager else POLL_SECONDS)

@@ -23,7 +23,7 @@ from drakcelery.analysis import State
 from drakcelery.errors import Unreadable
 from drakcelery.intake import Intake
 from drakcelery.karton.text import clean
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import Ledger, away
 from drakcelery.overview import ProfileOverview
 from drakcelery.records import HostStatus, Record, SlotStatus
 
@@ -247,7 +247,7 @@ def show(watch: Watch, console: Console) -> None:
             try:
                 snapshot, trouble = watch.look(), ""
             except RedisError as error:
-                trouble = f"Karton's Redis does not answer: {clean(str(error), 60)}"
+                trouble = clean(away.trouble(error), 120)
 
 
 def _keys(seconds: float) -> bytes:

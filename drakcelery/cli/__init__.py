@@ -77,7 +77,9 @@ class Sentences(click.Group):
         except DrakceleryError as error:
             raise click.ClickException(str(error)) from None
         except RedisError as error:
-            raise click.ClickException(f"Karton's Redis does not answer: {error}") from None
+            from drakcelery.ledger.away import trouble
+
+            raise click.ClickException(trouble(error)) from None
 
 
 @click.group(cls=Sentences, context_settings={"help_option_names": ["-h", "--help"]})

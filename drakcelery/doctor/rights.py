@@ -71,6 +71,7 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
         *(("LPOP", name) for name in (queue, identity)),
         *(("LREM", queue, "1", NOBODY), ("ZRANGE", ASIDE, "0", "0"), ("ZMSCORE", ASIDE, NOBODY)),
         *(("LRANGE", queue, "0", "0"), ("RPUSH", KARTON_TASKS_QUEUE, NOBODY)),
+        ("LLEN", KARTON_TASKS_QUEUE),
         *(("HINCRBY", metric.value, identity, "1") for metric in _METRICS),
         *(("LPUSH", _LESSONS, ""), ("LTRIM", _LESSONS, "0", "0"), ("LRANGE", _LESSONS, "0", "0")),
         *(("SISMEMBER", NOTICES_WANTED, "FAILED"), ("SADD", NOTICES_WANTED, "FAILED")),

@@ -39,6 +39,13 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, _AWAY)
 
 
+def trouble(error: redis.RedisError) -> str:
+    """What people are told of an error of Redis: that it is away only where it is."""
+    if is_away(error):
+        return f"Karton's Redis does not answer: {error}"
+    return f"Karton's Redis refuses what it was asked: {error}; `drakcelery doctor --only redis` says more"
+
+
 def concerns_all(error: BaseException) -> bool:
     """Whether *error* would meet whatever else is asked: Redis is away, is full, or grants too few rights."""
     if isinstance(error, redis.ResponseError) and _DENIED_TO_SCRIPTS in str(error):

@@ -103,10 +103,10 @@ class Census:
         for status in hosts:
             _set_slots(status)
             metrics.SNAPSHOT_CHANGED.labels(status.host).set(status.snapshot_changed)
-        for name, marks in snapshots(hosts).items():
-            metrics.SNAPSHOTS.labels(name).set(len(marks))
+        drawn_from = snapshots(hosts)
         for profile in profiles:
             _set_profile(profile, now)
+            metrics.SNAPSHOTS.labels(profile.profile).set(len(drawn_from.get(profile.profile, {})))
         for priority, (length, since) in queues.items():
             metrics.KARTON_QUEUE.labels(priority).set(length)
             metrics.KARTON_OLDEST.labels(priority).set(max(0.0, now - since) if since else 0)

@@ -17,6 +17,7 @@ from kombu import pidbox
 from redis.exceptions import RedisError
 
 from drakcelery.errors import DrakceleryError
+from drakcelery.ledger.away import trouble
 
 SILENT = object()
 """What a handler returns whose worker is not the one to answer."""
@@ -64,7 +65,7 @@ def answered_by(*roles: Callable[[str], bool]) -> Callable[[Handler], Handler]:
             except DrakceleryError as error:
                 return {"error": str(error)}
             except RedisError as error:
-                return {"error": f"Karton's Redis does not answer: {error}"}
+                return {"error": trouble(error)}
 
         return answer
 

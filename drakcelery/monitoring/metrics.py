@@ -30,7 +30,7 @@ RECOVERIES = ("process_died", "taken_up", "ended")
 RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten", "recounted")
 PRIORITIES = ("none", "high", "normal", "low")
 """Of Karton's queues, in Karton's order; *none* is the queue of producers that know no priorities."""
-THROTTLES = ("disk", "spool", "io", "name", "broker")
+THROTTLES = ("disk", "spool", "io", "name", "broker", "network")
 SLOT_STATES = (
     "free",
     "preparing",

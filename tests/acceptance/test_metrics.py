@@ -284,6 +284,7 @@ def test_series_do_not_grow_with_samples(watched: Watched, over: dict[str, Recor
         "priority": set(metrics.PRIORITIES),
         "reason": set(metrics.THROTTLES),
         "quantile": {"0.1", "0.5", "0.9"},
+        "slot": {f"vm-{number + 1}" for number in range(SLOTS)},
     }
     for _, name, labels in before:
         for label, value in labels:

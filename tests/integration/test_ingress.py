@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from drakcelery.analysis import Place, State
 from drakcelery.embedded.ports import LOOPBACK, assign
 from drakcelery.embedded.services import BUCKET, Services
-from drakcelery.ingress import BATCH, Ingress, Turn
+from drakcelery.ingress import AWAY_SECONDS, BATCH, Ingress, Turn
 from drakcelery.ledger import DUE, Ledger
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, S3Section, Settings
@@ -247,6 +247,28 @@ def test_an_ingress_without_a_clock(ingress: Ingress, monkeypatch: pytest.Monkey
         assert task is not None
         assert task.status is state
         assert abs((task.last_update or 0) - ingress.ledger.now()) < 600
+
+
+def test_work_that_always_fails_is_not_tried_all_the_time(
+    ingress: Ingress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each failure has a traceback in the log: a key of another type would fill the disk with them."""
+    stop, paused = threading.Event(), list[float]()
+
+    def broken(_: Ingress) -> None:
+        raise ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+    def wait(seconds: float) -> bool:
+        paused.append(seconds)
+        if len(paused) == 3:
+            stop.set()
+        return stop.is_set()
+
+    monkeypatch.setattr(Ingress, "work", broken)
+    monkeypatch.setattr(Ingress, "_find_stranded", lambda _: iter(()))
+    monkeypatch.setattr(stop, "wait", wait)
+    ingress.run(stop)
+    assert paused == [AWAY_SECONDS] * 3
 
 
 def test_no_part_of_the_work_keeps_the_others_from_being_done(

@@ -19,8 +19,9 @@ if fields[1] ~= ARGV[2] or fields[2] ~= 'UPLOADING' or fields[3] ~= 'upload' the
 end
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
-redis.call('RPUSH', KEYS[6], ARGV[5]) -- first: where it is no list, nothing has changed
+redis.call('LLEN', KEYS[6])  -- where it is no list, nothing has changed yet
 redis.call('SET', KEYS[5], ARGV[4])
+redis.call('RPUSH', KEYS[6], ARGV[5])
 if redis.call('EXISTS', KEYS[4]) == 1 then
   redis.call('SET', KEYS[4], ARGV[3])
 end
