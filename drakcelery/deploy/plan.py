@@ -114,9 +114,8 @@ def make(wish: Wish) -> Plan:
                 f"--drakrun is not taken: set {DRAKRUN} in {CONFIG}, or write it anew: --force"
             )
         if _drives_drakvuf(wish, ours, services, plan) and not sandbox.is_there(wish.root, named):
-            plan.remarks.append(
-                f"{DRAKRUN} = {named} is not there; {sandbox.remark(sandbox.find(wish.root))}"
-            )
+            said = sandbox.remark(sandbox.find(wish.root), sandbox.of_others(wish.root))
+            plan.remarks.append(f"{DRAKRUN} = {named} is not there; {said}")
     else:
         imported = importing.read(_sources(wish), minio_environment=_below(wish.root, MINIO_ENVIRONMENT))
         hosts_vms = _complete(wish, imported, services, plan)
@@ -251,7 +250,7 @@ def _with_drakrun(wish: Wish, ours: Settings, values: Sections, plan: Plan) -> S
         return ours
     else:
         found = sandbox.find(wish.root)
-        plan.remarks.append(sandbox.remark(found))
+        plan.remarks.append(sandbox.remark(found, sandbox.of_others(wish.root)))
         if not found:
             plan.todo.append(DRAKRUN)
             return ours

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -43,19 +44,50 @@ def is_there(root: Path, program: str) -> bool:
 def find(root: Path) -> list[PurePosixPath]:
     """Every ``drakrun`` in a place where one may be, the likeliest first.
 
-    On the machine itself the caller's search path is one, which an activated virtual environment begins.
+    On the machine itself the caller's search path is one, which an activated virtual environment begins. Root
+    will run it: one that others may change is not taken, unless a unit names it.
     """
-    candidates = [
-        *(PurePosixPath(place) / DRAKRUN for place in STANDARD_PATH.split(":")),
-        *_of_units(root),
-        *([PurePosixPath(mine)] if root == Path("/") and (mine := shutil.which(DRAKRUN)) else []),
-        *(
-            PurePosixPath("/") / place.relative_to(root)
-            for pattern in VENVS
-            for place in sorted(root.glob(f"{pattern}/{DRAKRUN}"))
-        ),
-    ]
-    return list(dict.fromkeys(one for one in candidates if _runs(root, one)))
+    named = [*(PurePosixPath(place) / DRAKRUN for place in STANDARD_PATH.split(":")), *_of_units(root)]
+    seen = [one for one in _seen(root) if not _is_anothers(root, one)]
+    return list(dict.fromkeys(one for one in [*named, *seen] if _runs(root, one)))
+
+
+def of_others(root: Path) -> list[PurePosixPath]:
+    """Those that are not taken, since others than root and who calls may change them."""
+    return list(dict.fromkeys(one for one in _seen(root) if _runs(root, one) and _is_anothers(root, one)))
+
+
+def _seen(root: Path) -> Iterator[PurePosixPath]:
+    if root == Path("/") and (mine := shutil.which(DRAKRUN)):
+        yield PurePosixPath(os.path.abspath(mine))  # noqa: PTH100 links are to stay
+    for pattern in VENVS:
+        for place in sorted(root.glob(f"{pattern}/{DRAKRUN}")):
+            yield PurePosixPath("/") / place.relative_to(root)
+
+
+def _is_anothers(root: Path, program: PurePosixPath) -> bool:
+    """Whether somebody else may put another program in its place, or may change it."""
+    place = root / program.relative_to("/")
+    places = [place, *([Path(os.path.realpath(place))] if root == Path("/") else [])]
+    within = {one for path in places for one in (path, *path.parents) if one.is_relative_to(root)}
+    return any(_may_others_change(one) for one in within)
+
+
+def _may_others_change(path: Path) -> bool:
+    try:
+        found = [path.lstat(), path.stat()]
+    except OSError:  # another user's directory
+        return True
+    return any(
+        one.st_uid not in (0, os.geteuid())
+        or (not stat.S_ISLNK(one.st_mode) and not one.st_mode & stat.S_ISVTX and _is_open(one))
+        for one in found
+    )
+
+
+def _is_open(found: os.stat_result) -> bool:
+    of_group = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
+    return bool(found.st_mode & stat.S_IWOTH or of_group)
 
 
 def _of_units(root: Path) -> Iterator[PurePosixPath]:
@@ -75,15 +107,16 @@ def _runs(root: Path, program: PurePosixPath) -> bool:
         return False
 
 
-def remark(found: Sequence[PurePosixPath]) -> str:
-    """What to say of what :func:`find` has found."""
+def remark(found: Sequence[PurePosixPath], others: Sequence[PurePosixPath] = ()) -> str:
+    """What to say of what :func:`find` has found, and :func:`of_others`."""
     if not found:
+        unsafe = f" (not {', '.join(map(str, others))}: others than root may change it)" if others else ""
         return (
-            "no drakrun was found: [drakvuf] drakrun is the one in DRAKVUF Sandbox's virtual environment, "
-            "such as /opt/venv/bin/drakrun; --drakrun PATH names it"
+            f"no drakrun was found{unsafe}: [drakvuf] drakrun is the one in DRAKVUF Sandbox's virtual "
+            "environment, such as /opt/venv/bin/drakrun; --drakrun PATH names it"
         )
-    others = f" (there are others: {', '.join(map(str, found[1:]))})" if found[1:] else ""
-    return f"drakrun of DRAKVUF Sandbox was found: {found[0]}{others}"
+    more = f" (there are others: {', '.join(map(str, found[1:]))})" if found[1:] else ""
+    return f"drakrun of DRAKVUF Sandbox was found: {found[0]}{more}"
 
 
 def hidden(roles: Sequence[Role], machine: Machine) -> Iterator[str]:

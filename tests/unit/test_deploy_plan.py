@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -115,6 +116,38 @@ def test_drakrun_in_a_virtual_environment_is_found(tmp_path: Path, place: str) -
     assert ("ProtectHome=read-only" in unit(tmp_path, "vm")) == at_home
     assert "ProtectHome=yes" in unit(tmp_path, "io")
     assert any(f"/{place}/drakrun must be readable by root" in one for one in made.remarks) == at_home
+
+
+@pytest.mark.parametrize(
+    ("changed", "mode"),
+    [("home/ann/sandbox", 0o777), ("home/ann/sandbox/bin/drakrun", 0o757), ("home/ann", 0o775)],
+)
+def test_drakrun_that_others_may_change(tmp_path: Path, changed: str, mode: int) -> None:
+    """Root would run what any user has put into a home directory: it is named, and not taken."""
+    put(tmp_path, "etc/drakrun/install.json", "{}")
+    put_program(tmp_path, "home/ann/sandbox/bin/drakrun")
+    (tmp_path / changed).chmod(mode)
+    if mode == 0o775:
+        if os.geteuid() != 0:
+            pytest.skip("needs root to give a directory away")
+        os.chown(tmp_path / changed, 0, 65534)
+    made = init(tmp_path)
+    assert plan.DRAKRUN in made.todo
+    assert config(tmp_path).drakvuf.drakrun == "drakrun"
+    assert any("(not /home/ann/sandbox/bin/drakrun: others than root may" in one for one in made.remarks)
+    put_program(tmp_path, "opt/venv/bin/drakrun")
+    init(tmp_path, force=True)
+    assert config(tmp_path).drakvuf.drakrun == "/opt/venv/bin/drakrun"
+
+
+def test_drakrun_that_is_a_users_own(tmp_path: Path) -> None:
+    """A directory that belongs to a user is one that this user may change."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a directory away")
+    put(tmp_path, "etc/drakrun/install.json", "{}")
+    put_program(tmp_path, "home/ann/sandbox/bin/drakrun")
+    os.chown(tmp_path / "home/ann", 1000, 0)
+    assert plan.DRAKRUN in init(tmp_path).todo
 
 
 def test_drakrun_that_a_unit_of_its_own_starts_comes_first(tmp_path: Path) -> None:
