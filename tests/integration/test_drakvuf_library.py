@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -361,6 +362,37 @@ def test_another_drakrun_is_imported_anew(host: XenHost, tmp_path: Path) -> None
             lambda: resident_of(keeper) != first and Library(drakvuf._state).answers(), "another is there"
         )
         assert not is_alive(first)
+
+
+def test_a_call_in_hand_is_finished_during_an_upgrade(host: XenHost, tmp_path: Path) -> None:
+    """For a moment there is no drakrun at all: a vm-stop that has begun is not killed for it."""
+    drakvuf = engine(host, tmp_path)
+    with kept(drakvuf) as keeper, Path(os.devnull).open("wb") as null:
+        first, keeper_looks = resident_of(keeper), threading.Event()
+        identity = keeper._residence.identity
+
+        def look() -> tuple[object, ...]:
+            try:
+                return identity()
+            except NoLibrary:
+                keeper_looks.set()
+                raise
+
+        keeper._residence.identity = look  # type: ignore[method-assign] # to know when it has seen it
+        environment = drakvuf._tools.environment
+        call = Library(drakvuf._state).start(
+            ["sleep", "3600"], environment=environment, stdout=null, stderr=null
+        )
+        assert call is not None
+        host.tool("drakrun").unlink()
+        assert keeper_looks.wait(20)
+        with pytest.raises(subprocess.TimeoutExpired):
+            call.wait(0.5)
+        assert is_alive(first)
+        os.kill(call.pid, signal.SIGKILL)
+        assert call.wait(20) == -signal.SIGKILL
+        assert not call.is_lost
+        wait_until(lambda: not is_alive(first), "the resident ends after it")
 
 
 def test_a_socket_that_was_left_is_replaced(host: XenHost, tmp_path: Path) -> None:

@@ -146,6 +146,9 @@ def test_what_is_no_python_script_is_not_taken_for_one(tmp_path: Path, text: str
         interpreter(tmp_path / "missing")
 
 
+HUGE = b'{"version": "0.21.0", "seconds": 1' + b"0" * 400 + b"}"
+
+
 def test_the_first_line_is_understood() -> None:
     """What is known, what is not, and what is no answer at all."""
     known = understood(b'{"version": "0.21.0", "seconds": 0.2}')
@@ -153,7 +156,7 @@ def test_the_first_line_is_understood() -> None:
     assert understood(b'{"version": "0.19.0", "seconds": 1, "lacks": "no\\u001b"}').lacks == r"no\x1b"
     with pytest.raises(NoLibrary, match=r"^it is of version 9$"):
         understood(b'{"unfit": "it is of version 9"}')
-    for garbage in (b"", b"Traceback\x1b[2J", b"[1]", b'{"version": 1}', b"[" * 100_000, b"\xff" * 100):
+    for garbage in (b"", b"Traceback\x1b[2J", b"[1]", b'{"version": 1}', HUGE, b"[" * 100_000, b"\xff" * 100):
         with pytest.raises(NoLibrary, match="its interpreter says") as caught:
             understood(garbage)
         assert str(caught.value).isprintable()
@@ -310,6 +313,7 @@ def test_another_takes_over_after_many_calls(tmp_path: Path) -> None:
         b'{"argv": [1], "environment": {}}',
         b'{"argv": ["x"], "environment": {"a": 1}}',
         b'{"argv": "xy", "environment": 5}',
+        b'{"argv": ["x"], "environment": ["a"]}',
         b"[" * 60_000,
         b"\xff\x00" * 100,
     ],

@@ -27,6 +27,7 @@ from drakcelery.engines.drakvuf.tools import (
     LINE_LENGTH,
     Tools,
     called,
+    ending,
     printable,
     quoted,
     readable,
@@ -505,3 +506,9 @@ def test_a_tool_that_is_only_asked() -> None:
     with pytest.raises(EngineError, match="sleep did not end within 0 s"):
         tools.ask(["sleep", "60"], seconds=0.01)
     assert tools.ask(["/nowhere/iptables-save"], seconds=1).code == launch.NOT_STARTED
+
+
+@pytest.mark.parametrize(("code", "said"), [(-9, "was killed (SIGKILL)"), (-40, "was killed (signal 40)")])
+def test_a_signal_without_a_name(code: int, said: str) -> None:
+    """A program may die of any; that it did is told, and no error of ours."""
+    assert ending(code) == said

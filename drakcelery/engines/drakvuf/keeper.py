@@ -107,7 +107,7 @@ def understood(line: bytes) -> Hello:
             seconds=float(said["seconds"]),
             lacks="; ".join(readable(str(lacks))) if lacks else None,
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise NoLibrary(f"its interpreter says {'; '.join(readable(repr(line[:100])))}") from None
 
 
@@ -278,7 +278,7 @@ class Keeper:
         descriptor = os.pidfd_open(process.pid)
         try:
             while not _ends(descriptor, LOOK_SECONDS):
-                if self._residence.identity() != identity:
+                if self._identity() != identity:  # it may be gone, in the middle of an upgrade
                     process.send_signal(signal.SIGTERM)  # what it has in hand may finish
                     _ends(descriptor, FINISH_SECONDS)
                     return None

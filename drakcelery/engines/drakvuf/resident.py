@@ -401,7 +401,7 @@ class Server:
         except Refused as error:
             say(connection, {"refused": str(error)})
             connection.close()
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             say(connection, {"refused": f"no call: {type(error).__name__}"})
             connection.close()
         finally:

@@ -239,7 +239,12 @@ def ending(code: int) -> str:
     """``ended with exit code 3``, ``was killed (SIGSEGV)``."""
     if code == launch.NOT_STARTED:
         return "could not be started"
-    return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed ({signal.Signals(-code).name})"
+    except ValueError:  # most of the real-time signals have no name
+        return f"was killed (signal {-code})"
 
 
 def quoted(errors: tuple[str, ...]) -> str:
