@@ -7,6 +7,7 @@ write again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import time
 import uuid
@@ -360,16 +361,22 @@ def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> St
     return step
 
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The disk is all slots': a host without room takes no more (:mod:`drakcelery.host.readiness`)."""
+
+
 @contextlib.contextmanager
 def _of_the_engine(stage: Stage) -> Iterator[None]:
-    """Whatever the engine raises is its error, and may be its slot's."""
+    """Whatever the engine raises is its error, and may be its slot's; a full disk is not."""
     try:
         yield
     except (DrakceleryError, MemoryError):
         raise
     except Exception as error:
         log.exception("stage_crashed")
-        raise EngineError(_unexpected(stage, error)) from error
+        is_full = isinstance(error, OSError) and error.errno in _FULL
+        blames = Blame.HOST if is_full else Blame.SLOT
+        raise EngineError(_unexpected(stage, error), blames=blames) from error
 
 
 def _charge_slot(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from drakcelery import stages
 from drakcelery.analysis import Failure, Fault, Stage, State
 from drakcelery.errors import BadTask, Blame, EngineError, GuestLost, StorageError
 from drakcelery.host import charges, history
@@ -181,3 +183,19 @@ def test_the_history_of_a_slot(table: SlotTable, tmp_path: Path) -> None:
     assert len(table.history()) == history.KEPT
     table.define({"vm-2": "win10"})
     assert table.history() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "blame"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), Blame.HOST),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), Blame.HOST),
+        (OSError(errno.EIO, "Input/output error"), Blame.SLOT),
+        (ValueError("a mistake"), Blame.SLOT),
+    ],
+)
+def test_a_full_disk_is_no_fault_of_a_slot(error: Exception, blame: Blame) -> None:
+    """All of a host's slots share it, and the host stops for it."""
+    with pytest.raises(EngineError) as raised, stages._of_the_engine(Stage.PREPARE):
+        raise error
+    assert charges.blame_of(Stage.PREPARE, raised.value) is blame

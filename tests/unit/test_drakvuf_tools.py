@@ -512,3 +512,18 @@ def test_a_tool_that_is_only_asked() -> None:
 def test_a_signal_without_a_name(code: int, said: str) -> None:
     """A program may die of any; that it did is told, and no error of ours."""
     assert ending(code) == said
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "\0", "{"])
+def test_an_odd_install_json(tmp_path: Path, text: str) -> None:
+    """It is no installation, in a sentence."""
+    (tmp_path / "install.json").write_text(text)
+    with pytest.raises(EngineError, match="no installation of DRAKVUF Sandbox"):
+        snapshot.directory(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("named", ["", 5, None, ["x"], "a\0b"])
+def test_a_snapshot_directory_that_is_no_path(tmp_path: Path, named: object) -> None:
+    """DRAKVUF Sandbox's own place is looked at instead, and found to be without a snapshot or not."""
+    (tmp_path / "install.json").write_text(json.dumps({"snapshot_dir": named}))
+    assert snapshot.directory(tmp_path, tmp_path) == tmp_path / "volumes"

@@ -36,7 +36,7 @@ def install_info(etc_dir: Path) -> dict[str, object]:
     path = etc_dir / "install.json"
     try:
         info = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"{path}: no installation of DRAKVUF Sandbox: {error}") from None
     if not isinstance(info, dict):
         raise EngineError(f"{path}: no installation of DRAKVUF Sandbox: expected an object")
@@ -54,7 +54,7 @@ def directory(etc_dir: Path, lib_dir: Path) -> Path:
         EngineError: ``install.json`` cannot be read: DRAKVUF Sandbox is not installed here, or not for us.
     """
     named = install_info(etc_dir).get("snapshot_dir")
-    return Path(named) if isinstance(named, str) and named else lib_dir / "volumes"
+    return Path(named) if isinstance(named, str) and named and "\0" not in named else lib_dir / "volumes"
 
 
 def identify(volumes: Path, cache: Path) -> Snapshot:
