@@ -68,10 +68,7 @@ def fly(site: Site, slot: Slot, sample: Path) -> Verdict:
         EngineError: the host is to blame, such as its network, and no slot of it.
         OSError: likewise, such as a full disk.
     """
-    # No attempt's: its name has no number
-    workspace = Workspace(
-        root=directories.workspaces(site.settings.drakcelery.state_dir) / f"{CANARY}-{slot.name}"
-    )
+    workspace = workspace_of(site.settings.drakcelery.state_dir, slot.name)
     try:
         workspace.create()
         job = _job(site, slot, workspace)
@@ -91,6 +88,11 @@ def fly(site: Site, slot: Slot, sample: Path) -> Verdict:
         return Verdict(trouble=str(error))
     finally:
         workspace.remove()
+
+
+def workspace_of(state_dir: Path, slot: str) -> Workspace:
+    """Where the files of a canary in *slot* are: no attempt's, since its name does not end with a number."""
+    return Workspace(root=directories.workspaces(state_dir) / f"{CANARY}-{slot}-")
 
 
 def _job(site: Site, slot: Slot, workspace: Workspace) -> Detonation:

@@ -19,7 +19,8 @@ from drakcelery.settings import Settings
 from drakcelery.slots import CANARY, Slot, SlotState, SlotTable
 from drakcelery.stages import Site
 from drakcelery.worker import behaviour
-from drakcelery.worker.canary import Aviary, compare, learn
+from drakcelery.worker.canary import Aviary, compare, learn, workspace_of
+from drakcelery.workspace import Workspace
 
 NOW = 100_000.0
 
@@ -277,3 +278,10 @@ def test_a_slot_is_not_held_for_ever(
     assert states(table) == ["quarantined", "checking"]
     birds.look(start=lambda _: None)
     assert states(table) == ["quarantined", "dirty"]
+
+
+@pytest.mark.parametrize("name", ["vm-1", "win.10"])
+def test_a_canarys_files_are_no_attempts(tmp_path: Path, name: str) -> None:
+    """What looks after the files of attempts leaves them alone, whatever the slot is called."""
+    workspace_of(tmp_path, name).create()
+    assert list(Workspace.all(tmp_path)) == []
