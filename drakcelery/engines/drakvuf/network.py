@@ -380,7 +380,8 @@ class Network:
 
     def _is_old(self) -> bool:
         try:
-            return time.time() - self._note.lstat().st_mtime > UNMADE_SECONDS
+            # A clock that was set back meanwhile would keep it new for as long
+            return abs(time.time() - self._note.lstat().st_mtime) > UNMADE_SECONDS
         except FileNotFoundError:
             return True
 
