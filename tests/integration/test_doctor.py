@@ -30,6 +30,7 @@ from drakcelery.doctor.runner import chosen, examine
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.ports import LOOPBACK
 from drakcelery.embedded.services import Services
+from drakcelery.engines.drakvuf import network
 from drakcelery.errors import SettingsError
 from drakcelery.fleet import FLEET, Fleet
 from drakcelery.host.identity import Machine
@@ -671,6 +672,12 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[XenHost]:
         yield host
 
 
+@pytest.fixture
+def no_ipv6(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine's kernel does with IPv6 is no matter."""
+    monkeypatch.setattr(network, "IPV6_OFF", tmp_path / "missing")
+
+
 def on(host: XenHost, settings: Settings) -> Settings:
     """The engine drakvuf, with the tools of *host*."""
     tools = {name: str(host.tool(name)) for name in ("drakrun", "drakvuf", "injector", "xl", "tcpdump")}
@@ -678,6 +685,7 @@ def on(host: XenHost, settings: Settings) -> Settings:
     return changed(settings, "drakcelery", engine="drakvuf").model_copy(update={"drakvuf": section})
 
 
+@pytest.mark.usefixtures("no_ipv6")
 def test_a_xen_host(settings: Settings, host: XenHost) -> None:
     """The versions are told; the simulated Xen was started without all options, and they are named."""
     found = look(on(host, settings), "xen")
@@ -692,6 +700,25 @@ def test_a_xen_host(settings: Settings, host: XenHost) -> None:
     assert found["xen.hypervisor"].status is Status.OK, found["xen.hypervisor"]
     assert "force-ept=1" in found["xen.commandline"].said
     assert host.guests() == ()
+
+
+@pytest.mark.parametrize("rule", ["", ":INPUT DROP [0:0]", "-A INPUT -i drak+ -j DROP", "-A INPUT -j ACCEPT"])
+def test_guests_and_ipv6(
+    settings: Settings, host: XenHost, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """drakrun has rules for IPv4 only; where the kernel gives a bridge an address of IPv6 it is said."""
+    switch = tmp_path / "disable_ipv6"
+    switch.write_text("0\n")
+    monkeypatch.setattr(network, "IPV6_OFF", switch)
+    save = host.tool("ip6tables-save")
+    save.write_text(f"#!/bin/sh\necho '*filter'\necho '{rule}'\n")
+    save.chmod(0o755)
+    ours = on(host, settings)
+    found = look(ours, "xen.network")["xen.network"]
+    is_shut = rule.endswith(("DROP", "DROP [0:0]"))
+    assert (found.status, found.remedy is None) == (Status.OK if is_shut else Status.WARNING, is_shut)
+    switch.write_text("1\n")
+    assert look(ours, "xen.network")["xen.network"].status is Status.OK
 
 
 def test_a_xen_host_that_lets_guests_out(settings: Settings, host: XenHost) -> None:

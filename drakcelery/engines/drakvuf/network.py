@@ -91,6 +91,13 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 """Whether the kernel forwards: 1."""
 
 
+IPV6_OFF = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+"""Whether interfaces that are made from now on are without IPv6: 1."""
+
+SHUT_TO_IPV6 = (":INPUT DROP ", "-A INPUT -i drak+ -j DROP", "-A INPUT -j DROP", "-A INPUT -j REJECT")
+"""How lines of ip6tables-save begin, one of which keeps guests from this host."""
+
+
 class Standing(enum.Enum):
     """What there is of drakrun's chains."""
 
@@ -226,6 +233,19 @@ def forwards() -> bool:
         return FORWARDING.read_text().strip() != "0"
     except OSError:
         return True
+
+
+def speaks_ipv6() -> bool:
+    """Whether a bridge that is made now gets an address of IPv6, for which drakrun has no rule."""
+    try:
+        return IPV6_OFF.read_text().strip() == "0"
+    except OSError:
+        return False
+
+
+def is_shut_to_ipv6(rules: Rules) -> bool:
+    """Whether *rules*, of ip6tables-save, keep what comes from guests from this host."""
+    return any(line.startswith(SHUT_TO_IPV6) for line in rules.of("filter"))
 
 
 def lacking(rules: Rules, *, between: bool, shut: bool) -> str:
