@@ -125,6 +125,8 @@ class Janitor(threading.Thread):
                 if now - looked >= LOOK_SECONDS:
                     self._look_after()
                     looked = now
+                else:
+                    self._look_at_doubted()
             except Exception:
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
             self._woken.clear()
@@ -167,6 +169,11 @@ class Janitor(threading.Thread):
         except Exception:
             log.exception("slot_not_cleaned", slot=name)
         self._over.wait(LOOK_SECONDS)  # before the next try
+
+    def _look_at_doubted(self) -> None:
+        """Slots that are kept from samples until a canary has tried them."""
+        if self._canaries is not None and any(slot.awaits_canary for slot in self._site.slots.all()):
+            self._canaries.look()
 
     def _look_after(self) -> None:
         """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""

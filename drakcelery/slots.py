@@ -22,7 +22,7 @@ from pathlib import Path
 from drakcelery import closures
 from drakcelery.closures import Closed, Closure
 from drakcelery.errors import Blame, SettingsError
-from drakcelery.host import history, safe_files
+from drakcelery.host import doubts, history, safe_files
 from drakcelery.host import state_dir as directories
 from drakcelery.host.history import Facts, Kind, Run
 
@@ -63,6 +63,8 @@ class Slot:
     """Runs in a row that failed and are put down to it, and ends of guests that failed."""
     closure: Closure | None = None
     """Set where an operator keeps it out of use; it still finishes what it holds."""
+    is_doubted: bool = False
+    """Whether its score has just fallen, so that it is a canary's turn."""
 
     @property
     def context(self) -> dict[str, str | int | None]:
@@ -80,18 +82,28 @@ class Slot:
         return self.uid == CANARY
 
     @property
+    def is_vacant(self) -> bool:
+        """Whether nobody has it, and somebody may."""
+        return self.state is SlotState.FREE and self.closure is None
+
+    @property
     def is_open(self) -> bool:
         """Whether a sample may have it now."""
-        return self.state is SlotState.FREE and self.closure is None
+        return self.is_vacant and not self.awaits_canary
+
+    @property
+    def awaits_canary(self) -> bool:
+        """Whether it is kept for a canary, which comes at once."""
+        return self.is_doubted and self.is_vacant and time.time() - self.since < doubts.PATIENCE
 
     @property
     def status(self) -> str:
         """What people are shown: the state, or what an operator made of it.
 
         ``draining`` while the last guest finishes, then ``drained`` or ``quarantined``; ``checking`` while a
-        canary tries it.
+        canary tries it, or is about to.
         """
-        if self.is_canary:
+        if self.is_canary or self.awaits_canary:
             return "checking"
         if self.closure is None or self.state in (SlotState.DIRTY, SlotState.QUARANTINED):
             return self.state.value
@@ -164,6 +176,7 @@ class SlotTable:
                 database.execute(_SCHEMA)
                 database.execute(closures.SCHEMA)
                 database.execute(history.SCHEMA)
+                database.execute(doubts.SCHEMA)
         except (OSError, sqlite3.OperationalError) as error:
             raise SettingsError(
                 f"[drakcelery] state_dir = {self._state_dir}: cannot be written: {error}"
@@ -211,6 +224,7 @@ class SlotTable:
             )
             closures.forget(database, known - set(slots))
             history.begin(database, slots)
+            doubts.clear(database)
         return sorted(known - set(slots))
 
     def all(self) -> list[Slot]:
@@ -220,6 +234,7 @@ class SlotTable:
                 "select name, profile, state, uid, attempt, since, failures from slots"
             ).fetchall()
             closed = closures.read(database)
+            doubted = doubts.read(database)
         slots = [
             Slot(
                 name=name,
@@ -230,6 +245,7 @@ class SlotTable:
                 since=since,
                 failures=failures,
                 closure=next((one for one in closed if one.slot in (name, None)), None),
+                is_doubted=name in doubted,
             )
             for name, profile, state, uid, attempt, since, failures in rows
         ]
@@ -253,8 +269,9 @@ class SlotTable:
                 return None
             free = database.execute(
                 "select name from slots where profile = ? and state = ? "
-                "and not exists (select 1 from closures where slot in (slots.name, ?))",
-                (profile, SlotState.FREE.value, closures.WHOLE_HOST),
+                "and not exists (select 1 from closures where slot in (slots.name, ?)) "
+                "and (since <= ? or name not in (select slot from doubts))",
+                (profile, SlotState.FREE.value, closures.WHOLE_HOST, time.time() - doubts.PATIENCE),
             ).fetchall()
             names = [str(row[0]) for row in free if among is None or row[0] in among]
             if not names:
@@ -264,6 +281,7 @@ class SlotTable:
                 "update slots set state = ?, uid = ?, attempt = ?, since = ? where name = ?",
                 (SlotState.PREPARING.value, uid, attempt, time.time(), name),
             )
+            doubts.remove(database, name)
             return name
 
     def move(self, name: str, uid: str, attempt: int, *, origin: SlotState, to: SlotState) -> bool:
@@ -332,6 +350,11 @@ class SlotTable:
                 (self._limit, name, uid, attempt),
             )
 
+    def doubt(self, name: str, uid: str, attempt: int) -> None:
+        """Once it is given back, a canary tries the slot before another sample gets it."""
+        with self._transaction() as database:
+            doubts.add(database, (name, uid, attempt))
+
     def open_charges(self) -> list[Run]:
         """Failed runs of which it is not settled yet whom they are put down to."""
         with self._transaction() as database:
@@ -379,7 +402,10 @@ class SlotTable:
                     *(SlotState.FREE.value, SlotState.QUARANTINED.value),
                 ),
             )
-            return replace(slot, uid=CANARY, attempt=number) if taken.rowcount else None
+            if not taken.rowcount:
+                return None
+            doubts.remove(database, name)
+            return replace(slot, uid=CANARY, attempt=number)
 
     def tried(self, name: str, number: int, *, facts: Facts, trouble: str | None, gone: bool) -> bool:
         """A canary says whether the slot works: a clean record, or quarantine. *gone*: its guest is.

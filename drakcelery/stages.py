@@ -49,7 +49,7 @@ from drakcelery.host import state_dir as directories
 from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.history import Facts, facts_of
 from drakcelery.host.identity import Machine
-from drakcelery.host.judgement import judge
+from drakcelery.host.judgement import is_doubtful, judge
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
@@ -405,10 +405,13 @@ def _charge_slot(
 
 
 def _judge_slot(site: Site, step: Step) -> None:
-    """Put the slot aside where its last runs say so: once it is given back, no sample gets it."""
-    slot = _slot(step)
+    """Put the slot aside where its last runs say so, or let a canary have it before the next sample."""
+    slot, settings = _slot(step), site.settings
     if judge(site.slots, site.ledger.fleet, host=site.host, name=slot):
         site.slots.put_aside(slot, step.uid, step.attempt)
+    elif settings.canary.enabled and settings.engine != "replay" and is_doubtful(site.slots, name=slot):
+        site.slots.doubt(slot, step.uid, step.attempt)
+        log.warning("slot_doubted", slot=slot)
 
 
 def _check_evidence(workspace: Workspace) -> None:

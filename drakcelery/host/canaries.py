@@ -22,7 +22,7 @@ class Due:
 
     slot: str
     why: str
-    """``quarantine``, ``undrain``, ``start`` or ``idle``."""
+    """``quarantine``, ``score``, ``undrain``, ``start`` or ``idle``."""
 
 
 def due(
@@ -34,7 +34,7 @@ def due(
     began: float,
     now: float,
 ) -> list[Due]:
-    """What is to be tried now; of slots that work, one at a time.
+    """What is to be tried now; of slots that seem to work, one at a time.
 
     Args:
         asked: slots that are to be tried as soon as they are free.
@@ -50,9 +50,20 @@ def due(
         for slot in slots
         if slot.state is SlotState.QUARANTINED and slot.closure is None and _lasts(slot, patience, now)
     ]
+    found += [Due(slot=slot.name, why="score") for slot in slots if slot.is_doubted and slot.is_vacant]
     if settings.engine == "replay" or any(slot.is_canary for slot in slots):
         return found
     return found + list(_unasked(slots, last, asked, settings.canary.idle_hours * HOUR, began, now))[:1]
+
+
+def is_rested(runs: Iterable[Run], name: str, *, now: float) -> bool:
+    """Whether another canary takes no more than its :data:`SHARE` of a slot's time."""
+    last = [run for run in runs if run.slot == name and run.kind.is_canary and not _is_ahead(run.at, now)]
+    return not last or _is_rested(last[-1], now)
+
+
+def _is_rested(run: Run, now: float) -> bool:
+    return now - run.at >= run.facts.seconds / SHARE
 
 
 def _unasked(
@@ -64,14 +75,13 @@ def _unasked(
     now: float,
 ) -> Iterator[Due]:
     for slot in slots:
-        if not slot.is_open:
+        if not slot.is_vacant or slot.is_doubted:
             continue
         if slot.name in asked:
             yield Due(slot=slot.name, why="undrain")
             continue
         run = last.get(slot.name)
-        rested = run is None or now - run.at >= run.facts.seconds / SHARE
-        if not rested or not _lasts(slot, IDLE_SECONDS, now):
+        if (run is not None and not _is_rested(run, now)) or not _lasts(slot, IDLE_SECONDS, now):
             continue
         if run is None or run.at < began:
             yield Due(slot=slot.name, why="start")

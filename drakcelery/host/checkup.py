@@ -61,6 +61,15 @@ def checkups(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, Slot
     return {name: _checkup(name, profiles, found) for name in profiles}
 
 
+def has_fallen(profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> bool:
+    """Whether the last run in a slot has made it unwell, which it was not before."""
+    last = max((run for run in runs if run.slot == name), key=lambda run: run.number, default=None)
+    if last is None or last.kind.is_canary:
+        return False
+    before = [run for run in runs if run is not last]
+    return checkups(profiles, runs)[name].is_unwell and not checkups(profiles, before)[name].is_unwell
+
+
 def symptoms(profiles: Mapping[str, str], runs: Iterable[Run], last: Run) -> tuple[str, ...]:
     """What is not as it should be with *last* alone, by the runs of the other slots."""
     others = [run for run in runs if run.slot != last.slot]

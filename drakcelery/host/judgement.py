@@ -1,12 +1,18 @@
-"""Puts a slot aside whose score says that it is broken, while enough of its profile stay in use."""
+"""Puts a slot aside whose score says that it is broken, while enough of its profile stay in use.
+
+One whose score has just fallen is first looked into, by a canary.
+"""
 
 from __future__ import annotations
+
+import time
 
 import structlog
 from redis.exceptions import RedisError
 
 from drakcelery.fleet import Fleet
-from drakcelery.host.checkup import checkups
+from drakcelery.host.canaries import is_rested
+from drakcelery.host.checkup import checkups, has_fallen
 from drakcelery.host.health import may_put_aside
 from drakcelery.records import HostStatus
 from drakcelery.slots import Slot, SlotState, SlotTable
@@ -34,6 +40,12 @@ def judge(slots: SlotTable, fleet: Fleet, *, host: str, name: str) -> bool:
         return False
     log.error("slot_put_aside", slot=name, score=health.score, reasons=reasons)
     return True
+
+
+def is_doubtful(slots: SlotTable, *, name: str) -> bool:
+    """Whether a canary is to try a slot whose run is over: its score has just fallen, and none did lately."""
+    profiles, runs = {slot.name: slot.profile for slot in slots.all()}, slots.history()
+    return has_fallen(profiles, runs, name) and is_rested(runs, name, now=time.time())
 
 
 def is_allowed(mine: list[Slot], hosts: list[HostStatus], *, host: str, name: str) -> bool:

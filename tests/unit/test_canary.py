@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from drakcelery.closures import Closed
+from drakcelery.closures import Closed, Closure
 from drakcelery.errors import Blame, EngineError
-from drakcelery.host.canaries import IDLE_SECONDS, Due, due
+from drakcelery.host import doubts
+from drakcelery.host.canaries import IDLE_SECONDS, Due, due, is_rested
+from drakcelery.host.checkup import has_fallen
 from drakcelery.host.history import Facts, Kind, Run
+from drakcelery.host.judgement import is_doubtful
 from drakcelery.ledger.canaries import Known
 from drakcelery.settings import Settings
 from drakcelery.slots import CANARY, Slot, SlotState, SlotTable
@@ -107,6 +111,45 @@ def test_a_clock_that_was_years_ahead() -> None:
     assert tried(slot("vm-1", SlotState.QUARANTINED, since=NOW + 5)) == []
     assert tried(slot("vm-1", since=later)) == [("vm-1", "start")]
     assert tried(slot("vm-1"), runs=(flown("vm-1", later),)) == [("vm-1", "start")]
+
+
+def test_a_slot_whose_score_has_fallen_is_tried_at_once() -> None:
+    """As soon as it is free, beside other canaries; not where an operator has closed it."""
+    doubted = slot("vm-1", since=NOW, is_doubted=True)
+    other = slot("vm-2", SlotState.RUNNING, uid=CANARY, attempt=1)
+    assert tried(doubted, other) == [("vm-1", "score")]
+    assert tried(doubted, ours=settings(enabled=0)) == []
+    assert tried(slot("vm-1", SlotState.RUNNING, uid="a", attempt=1, is_doubted=True)) == []
+    closed = Closure(slot="vm-1", kind=Closed.DRAINED, by="alice", since=NOW)
+    assert tried(slot("vm-1", is_doubted=True, closure=closed)) == []
+
+
+def ran(name: str, number: int, *, failed: bool = False, canary: bool = False) -> Run:
+    kinds = {False: (Kind.WORKED, Kind.FAILED), True: (Kind.CANARY_WORKED, Kind.CANARY_FAILED)}
+    return replace(
+        flown(name, NOW + number, kind=kinds[canary][failed]), number=number, uid="a", charged=failed
+    )
+
+
+def test_a_score_falls_once() -> None:
+    """With the run that makes a slot unwell, and not again with those after it; a canary makes none fall."""
+    profiles = {"vm-1": "win10", "vm-2": "win10"}
+    runs = [ran("vm-1", 1), *[ran("vm-2", number) for number in range(2, 8)]]
+    fell = []
+    for number in range(10, 15):
+        runs.append(ran("vm-1", number, failed=True))
+        fell.append(has_fallen(profiles, runs, "vm-1"))
+    assert fell == [False, True, False, False, False]
+    assert not has_fallen(profiles, [*runs[:9], ran("vm-1", 20, failed=True, canary=True)], "vm-1")
+    assert not has_fallen(profiles, [], "vm-1")
+
+
+def test_a_canary_for_a_score_takes_one_percent() -> None:
+    """A slot that falls each time it is let go is not tried each time."""
+    runs = [flown("vm-1", NOW - 2999), ran("vm-1", 2)]
+    assert not is_rested(runs, "vm-1", now=NOW)
+    assert is_rested(runs, "vm-1", now=NOW + 1)
+    assert is_rested(runs, "vm-2", now=NOW)
 
 
 def line(plugin: str, **fields: str) -> bytes:
@@ -285,3 +328,55 @@ def test_a_canarys_files_are_no_attempts(tmp_path: Path, name: str) -> None:
     """What looks after the files of attempts leaves them alone, whatever the slot is called."""
     workspace_of(tmp_path, name).create()
     assert list(Workspace.all(tmp_path)) == []
+
+
+def fail(table: SlotTable, name: str, *uids: str) -> None:
+    for uid in uids:
+        assert table.claim("win10", uid, 1, among=[name]) == name
+        table.failed(name, uid, 1)
+        if is_doubtful(table, name=name):
+            table.doubt(name, uid, 1)
+        table.release(name, uid, 1)
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> SlotTable:
+    """A host with two slots in use."""
+    slots = SlotTable(tmp_path, quarantine_after=9)
+    slots.define({"vm-1": "win10", "vm-2": "win10"})
+    slots.cleaned("vm-1")
+    slots.cleaned("vm-2")
+    return slots
+
+
+def test_no_sample_comes_before_the_canary(busy: SlotTable) -> None:
+    """A slot whose score has fallen is kept for it, and only that once."""
+    fail(busy, "vm-1", "a")
+    assert states(busy) == ["free", "free"]
+    fail(busy, "vm-1", "b")
+    assert states(busy) == ["checking", "free"]
+    assert [one.is_open for one in busy.all()] == [False, True]
+    assert busy.claim("win10", "c", 1, among=["vm-1"]) is None
+    held = busy.borrow("vm-1")
+    assert held is not None
+    busy.give_back("vm-1", held.attempt or 0, was=held.state, gone=True)
+    fail(busy, "vm-1", "c", "d")
+    assert states(busy) == ["free", "free"]
+
+
+def test_a_sample_does_not_wait_for_long(busy: SlotTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no canary comes, the slot goes on without; and a worker that starts doubts none."""
+    fail(busy, "vm-1", "a", "b")
+    with monkeypatch.context() as patched:
+        patched.setattr(doubts, "PATIENCE", 0.0)
+        assert states(busy) == ["free", "free"]
+        assert busy.claim("win10", "c", 1, among=["vm-1"]) == "vm-1"
+    busy.release("vm-1", "c", 1)
+    assert states(busy) == ["free", "free"]
+    busy.doubt("vm-1", "c", 1)
+    assert [one.is_doubted for one in busy.all()] == [False, False]
+    assert busy.claim("win10", "d", 1, among=["vm-1"]) == "vm-1"
+    busy.doubt("vm-1", "d", 1)
+    busy.define({"vm-1": "win10"})
+    assert busy.cleaned("vm-1")
+    assert states(busy) == ["free"]
