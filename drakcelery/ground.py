@@ -25,7 +25,7 @@ from drakcelery.recovery.duty import Duty
 from drakcelery.recovery.reconcile import AskBroker
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
 from drakcelery.stages import Site
-from drakcelery.worker.canary import SAMPLE, Aviary
+from drakcelery.worker.canary import SAMPLE, CanaryRunner
 from drakcelery.workspace import Ahead
 
 log = structlog.get_logger(__name__)
@@ -131,7 +131,7 @@ class Household(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called once, before the worker asks its broker for the first time."""
         site = Ground.site()
-        canaries = Aviary(site, home() / "samples" / SAMPLE)
+        canaries = CanaryRunner(site, home() / "samples" / SAMPLE)
         Household._janitor = Janitor(site, Ground.send, canaries=canaries)
         Household._janitor.start()
         Household._duty = Duty(site.ledger, site.settings, send=Ground.send, ask_broker=type(self).ask_broker)

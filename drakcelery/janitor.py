@@ -25,7 +25,7 @@ from drakcelery.recovery.reroute import hand_over
 from drakcelery.rooms import OUT_OF_USE
 from drakcelery.slots import Slot, SlotState, SlotTable
 from drakcelery.stages import Site
-from drakcelery.worker.canary import Aviary
+from drakcelery.worker.canary import CanaryRunner
 from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
@@ -85,7 +85,9 @@ def tell(report: Callable[[], object]) -> None:
 class Janitor(threading.Thread):
     """Destroys what was left in DIRTY slots and reports the host. A thread, since both may block."""
 
-    def __init__(self, site: Site, send: Callable[[Record], None], *, canaries: Aviary | None = None) -> None:
+    def __init__(
+        self, site: Site, send: Callable[[Record], None], *, canaries: CanaryRunner | None = None
+    ) -> None:
         """*site* is this host's; *send* sends the current attempt of a record on its way.
 
         Without *canaries* a slot leaves quarantine by time alone.

@@ -60,8 +60,8 @@ class Verdict:
     facts: Facts = UNKNOWN
 
 
-def fly(site: Site, slot: Slot, sample: Path) -> Verdict:
-    """Let the canary, *sample*, run in *slot*, which nobody else has; its guest need not be gone after.
+def run_canary(site: Site, slot: Slot, sample: Path) -> Verdict:
+    """Run the canary, *sample*, in *slot*, which nobody else has; its guest need not be gone after.
 
     Raises:
         redis.RedisError: nobody can say what it should have done.
@@ -176,8 +176,8 @@ def learn(known: Known, seen: frozenset[str], *, restored: float, host: str) -> 
     return Known(runs=runs, restore={**known.restore, host: fastest})
 
 
-class Aviary:
-    """Lets canaries fly when they are due, each in a thread of its own."""
+class CanaryRunner:
+    """Runs the canaries that are due, each in a thread of its own."""
 
     def __init__(self, site: Site, sample: Path) -> None:
         """*sample* is the canary, :data:`SAMPLE`."""
@@ -208,12 +208,12 @@ class Aviary:
                 continue
             self._asked -= {one.slot}
             try:
-                start(threading.Thread(target=self._fly, args=(held, one), name="canary", daemon=True))
+                start(threading.Thread(target=self._run, args=(held, one), name="canary", daemon=True))
             except RuntimeError as error:  # no room for another thread
                 log.warning("canary_not_judged", slot=one.slot, error=str(error))
                 self._site.slots.give_back(one.slot, held.attempt or 0, was=held.state, gone=True)
 
-    def _fly(self, slot: Slot, why: Due) -> None:
+    def _run(self, slot: Slot, why: Due) -> None:
         try:
             self._try(slot, why)
         except Exception as error:  # noqa: BLE001 whatever it was, the slot must not be held for ever
@@ -262,7 +262,7 @@ class Aviary:
         if not end_guest(self._site.engine, slot.name):  # one that was left in quarantine
             return Verdict(trouble="a guest that was left in it does not die")
         try:
-            return fly(self._site, slot, self._sample)
+            return run_canary(self._site, slot, self._sample)
         except (RedisError, EngineError, OSError) as error:
             log.warning("canary_not_judged", error=str(error))
             return None

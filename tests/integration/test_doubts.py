@@ -13,7 +13,7 @@ from drakcelery.janitor import Janitor
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import CanarySection
 from drakcelery.worker import canary
-from drakcelery.worker.canary import Aviary, Verdict
+from drakcelery.worker.canary import CanaryRunner, Verdict
 from tests.bench import SLOT, Bench, bench
 from tests.waiting import wait_until
 
@@ -40,13 +40,13 @@ def test_the_run_that_makes_it_unwell_is_the_last(bench: Bench, monkeypatch: pyt
 
     monkeypatch.setattr(Settings, "engine", "emulator")
     monkeypatch.setattr(type(bench.site.engine), "prepare", fails)
-    monkeypatch.setattr(canary, "fly", lambda *_: Verdict(trouble=None))
+    monkeypatch.setattr(canary, "run_canary", lambda *_: Verdict(trouble=None))
     fail(bench, "a-1")
     assert status(bench) == "free"
     fail(bench, "a-2")
     assert status(bench) == "checking"
     assert bench.site.slots.claim("win10", "a-3", 1) is None
-    Janitor(bench.site, lambda _: None, canaries=Aviary(bench.site, Path("none")))._look_at_doubted()
+    Janitor(bench.site, lambda _: None, canaries=CanaryRunner(bench.site, Path("none")))._look_at_doubted()
     wait_until(lambda: status(bench) == "free", "the canary was good")
     assert bench.site.slots.history()[-1].kind.is_canary
     assert bench.site.slots.claim("win10", "a-3", 1) == SLOT

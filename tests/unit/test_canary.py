@@ -23,7 +23,7 @@ from drakcelery.settings import Settings
 from drakcelery.slots import CANARY, Slot, SlotState, SlotTable
 from drakcelery.stages import Site
 from drakcelery.worker import behaviour
-from drakcelery.worker.canary import Aviary, compare, learn, workspace_of
+from drakcelery.worker.canary import CanaryRunner, compare, learn, workspace_of
 from drakcelery.workspace import Workspace
 
 NOW = 100_000.0
@@ -34,7 +34,7 @@ def slot(name: str, state: SlotState = SlotState.FREE, *, since: float = NOW - 1
     return Slot(name=name, state=state, since=since, **fields)
 
 
-def flown(name: str, at: float, *, seconds: float = 30, kind: Kind = Kind.CANARY_WORKED) -> Run:
+def canary_run(name: str, at: float, *, seconds: float = 30, kind: Kind = Kind.CANARY_WORKED) -> Run:
     return Run(
         number=1,
         slot=name,
@@ -83,12 +83,12 @@ def test_one_slot_at_a_time() -> None:
     """Those that work are not tried all at once."""
     assert tried(slot("vm-1"), slot("vm-2")) == [("vm-1", "start")]
     assert tried(slot("vm-1", SlotState.RUNNING, uid=CANARY, attempt=1), slot("vm-2")) == []
-    assert tried(slot("vm-1"), slot("vm-2"), runs=(flown("vm-1", NOW - 1000),)) == [("vm-2", "start")]
+    assert tried(slot("vm-1"), slot("vm-2"), runs=(canary_run("vm-1", NOW - 1000),)) == [("vm-2", "start")]
 
 
 def test_a_slot_that_is_idle_is_tried_now_and_then() -> None:
     """By the hours of the settings; with none, never."""
-    old = flown("vm-1", NOW - 3601, seconds=1)
+    old = canary_run("vm-1", NOW - 3601, seconds=1)
     hourly = settings(idle_hours=1)
     assert tried(slot("vm-1"), runs=(old,), ours=hourly) == [("vm-1", "idle")]
     assert tried(slot("vm-1"), runs=(old,)) == []
@@ -97,9 +97,9 @@ def test_a_slot_that_is_idle_is_tried_now_and_then() -> None:
 
 def test_one_percent_of_the_time() -> None:
     """A worker that starts again and again does not try its slots each time; what was undrained is tried."""
-    lately = flown("vm-1", NOW - 20_001, seconds=300)
+    lately = canary_run("vm-1", NOW - 20_001, seconds=300)
     assert tried(slot("vm-1"), runs=(lately,)) == []
-    assert tried(slot("vm-1"), runs=(flown("vm-1", NOW - 30_001, seconds=300),)) == [("vm-1", "start")]
+    assert tried(slot("vm-1"), runs=(canary_run("vm-1", NOW - 30_001, seconds=300),)) == [("vm-1", "start")]
     assert tried(slot("vm-1"), runs=(lately,), asked=("vm-1",)) == [("vm-1", "undrain")]
     assert tried(slot("vm-1"), ours=settings("replay")) == []
 
@@ -110,7 +110,7 @@ def test_a_clock_that_was_years_ahead() -> None:
     assert tried(slot("vm-1", SlotState.QUARANTINED, since=later)) == [("vm-1", "quarantine")]
     assert tried(slot("vm-1", SlotState.QUARANTINED, since=NOW + 5)) == []
     assert tried(slot("vm-1", since=later)) == [("vm-1", "start")]
-    assert tried(slot("vm-1"), runs=(flown("vm-1", later),)) == [("vm-1", "start")]
+    assert tried(slot("vm-1"), runs=(canary_run("vm-1", later),)) == [("vm-1", "start")]
 
 
 def test_a_slot_whose_score_has_fallen_is_tried_at_once() -> None:
@@ -127,7 +127,7 @@ def test_a_slot_whose_score_has_fallen_is_tried_at_once() -> None:
 def ran(name: str, number: int, *, failed: bool = False, canary: bool = False) -> Run:
     kinds = {False: (Kind.WORKED, Kind.FAILED), True: (Kind.CANARY_WORKED, Kind.CANARY_FAILED)}
     return replace(
-        flown(name, NOW + number, kind=kinds[canary][failed]), number=number, uid="a", charged=failed
+        canary_run(name, NOW + number, kind=kinds[canary][failed]), number=number, uid="a", charged=failed
     )
 
 
@@ -146,7 +146,7 @@ def test_a_score_falls_once() -> None:
 
 def test_a_canary_for_a_score_takes_one_percent() -> None:
     """A slot that falls each time it is let go is not tried each time."""
-    runs = [flown("vm-1", NOW - 2999), ran("vm-1", 2)]
+    runs = [canary_run("vm-1", NOW - 2999), ran("vm-1", 2)]
     assert not is_rested(runs, "vm-1", now=NOW)
     assert is_rested(runs, "vm-1", now=NOW + 1)
     assert is_rested(runs, "vm-2", now=NOW)
@@ -274,7 +274,7 @@ class Engine:
         raise self.error
 
 
-def aviary(tmp_path: Path, table: SlotTable, error: Exception) -> Aviary:
+def runner(tmp_path: Path, table: SlotTable, error: Exception) -> CanaryRunner:
     ours = settings().model_copy(deep=True)
     ours = Settings.model_validate(
         {**ours.model_dump(), "drakcelery": {**ours.drakcelery.model_dump(), "state_dir": tmp_path / "state"}}
@@ -283,7 +283,7 @@ def aviary(tmp_path: Path, table: SlotTable, error: Exception) -> Aviary:
     site = SimpleNamespace(settings=ours, slots=table, engine=Engine(error), ledger=ledger)
     sample = tmp_path / "sample.exe"
     sample.write_bytes(b"MZ")
-    return Aviary(cast("Site", site), sample)
+    return CanaryRunner(cast("Site", site), sample)
 
 
 HOST = (
@@ -299,7 +299,7 @@ def test_what_the_host_lacks_is_no_fault_of_a_slot(
     """Broken chains, a full disk: the canary says nothing of its slot."""
     held = table.borrow("vm-2")
     assert held is not None
-    aviary(tmp_path, table, error)._fly(held, Due(slot="vm-2", why="start"))
+    runner(tmp_path, table, error)._run(held, Due(slot="vm-2", why="start"))
     assert states(table) == ["quarantined", "free"]
     assert [run.kind for run in table.history()] == [Kind.FAILED]
 
@@ -310,16 +310,16 @@ def test_a_slot_is_not_held_for_ever(
     """Where the file of the slots could not be written when a canary ended, its slot comes back later."""
     held = table.borrow("vm-2")
     assert held is not None
-    birds = aviary(tmp_path, table, EngineError("its restore fails"))
+    runs_them = runner(tmp_path, table, EngineError("its restore fails"))
 
     def full(*_: object, **__: object) -> bool:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
         patch.setattr(table, "tried", full)
-        birds._fly(held, Due(slot="vm-2", why="start"))
+        runs_them._run(held, Due(slot="vm-2", why="start"))
     assert states(table) == ["quarantined", "checking"]
-    birds.look(start=lambda _: None)
+    runs_them.look(start=lambda _: None)
     assert states(table) == ["quarantined", "dirty"]
 
 
