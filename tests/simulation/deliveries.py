@@ -25,7 +25,7 @@ class Message:
         self.tag = held.tag
         self.letter = held.letter
         self.headers = {**held.letter.headers, "id": held.letter.id}
-        self.payload: tuple[Any, ...] = ([held.letter.step], {}, {})
+        self.payload: list[Any] = [[held.letter.step], {}, {}]
 
     def ack(self, *_: object, **__: object) -> None:
         """It is done with."""
