@@ -119,15 +119,19 @@ def test_an_analyst_with_other_filters(
     assert deployment.ledger.redis.hget(KARTON_BINDS_HSET, deployment.ledger.identity) == bound
 
 
+def _is_io_worker(process: psutil.Process, config: str) -> bool:
+    try:
+        is_io = "--hostname=io@embedded" in process.cmdline()
+        return is_io and config in process.environ().get("DRAKCELERY_CONFIG", "")
+    except psutil.Error:  # it ended meanwhile, or is another user's
+        return False
+
+
 @pytest.fixture
 def frozen(deployment: Deployment) -> Iterator[None]:
     """The io worker's main process stands still for the test."""
     mine = str(deployment.running.config.parent)
-    process = next(
-        one
-        for one in psutil.process_iter()
-        if "--hostname=io@embedded" in one.cmdline() and mine in one.environ().get("DRAKCELERY_CONFIG", "")
-    )
+    process = next(one for one in psutil.process_iter() if _is_io_worker(one, mine))
     process.send_signal(signal.SIGSTOP)
     try:
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the io worker stands still")
