@@ -71,6 +71,12 @@ class Stage(Word):
     PUBLISH = "publish"
 
 
+WITH_GUEST = (Stage.PREPARE, Stage.RUN)
+"""The stages of a vm worker, which have a slot."""
+WITH_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
+"""The stages of an io worker, which go on from a finished run."""
+
+
 class State(Word):
     """What the ledger says of an analysis."""
 

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from drakcelery import artifacts, contract, evidence
 from drakcelery.alone import alone, together
-from drakcelery.analysis import Analysis, Fault, Manifest, Outcome, Stage, Step
+from drakcelery.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.attempts import backoff, end_attempt, failure_of
@@ -63,8 +63,6 @@ from drakcelery.storage import Storage
 from drakcelery.workspace import LOG_NAME, Ahead, Prepared, Workspace
 
 log = structlog.get_logger(__name__)
-
-_NEED_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +120,9 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
                 _end_astray(site, step)
             raise
         except StorageError as error:
-            if stage in _NEED_FILES:
+            if stage in WITH_FILES:
                 company.close()  # it gives the claim back, and is not to take that for a loss
-            if stage not in _NEED_FILES or not _postponed(site, stage, step, token, error):
+            if stage not in WITH_FILES or not _postponed(site, stage, step, token, error):
                 _settle(site, stage, step, workspace, error, token, company)
             raise
         except DrakceleryError as error:
@@ -211,7 +209,7 @@ def _enter(
         machine=site.machine.key,
         has_files=workspace.root.is_dir(),  # also after the machine was started anew
     )
-    if stage not in _NEED_FILES:
+    if stage not in WITH_FILES:
         return enter()
     place = directories.own_io(site.settings.drakcelery.state_dir)
     waiting = _lingering(site, stage, step)
@@ -252,7 +250,7 @@ def _stopper(site: Site, stage: Stage, step: Step) -> Callable[[], None]:
 
     def stop() -> None:
         if (
-            stage not in _NEED_FILES
+            stage not in WITH_FILES
             and step.slot is not None
             and site.slots.holds(step.slot, step.uid, step.attempt)
         ):

@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from drakcelery.analysis import Failure, Stage, State
+from drakcelery.analysis import WITH_GUEST, Failure, Stage, State
 from drakcelery.errors import Blame, EngineError, GuestLost
 from drakcelery.records import Record
 
-WITH_GUEST = (Stage.PREPARE, Stage.RUN)
-"""The stages that have a slot."""
 Site = tuple[str | None, str | None]
 """A host, and a slot of it."""
 

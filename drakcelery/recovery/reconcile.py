@@ -20,7 +20,7 @@ from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 from redis.exceptions import WatchError
 
-from drakcelery.analysis import Fault, Place, Stage, State
+from drakcelery.analysis import WITH_FILES, Fault, Place, Stage, State
 from drakcelery.attempts import died, end_attempt, failure_of
 from drakcelery.errors import Superseded, Unreadable
 from drakcelery.fleet import nobody_came
@@ -33,7 +33,6 @@ from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import Record
 from drakcelery.recovery.alive import Alive
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.recovery.takeover import WITH_FILES
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from drakcelery import attempts
-from drakcelery.analysis import Fault, Stage, Step
+from drakcelery.analysis import WITH_FILES, WITH_GUEST, Fault, Stage, Step
 from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
 from drakcelery.logs import about
@@ -24,11 +24,6 @@ from drakcelery.stages import Site
 from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
-
-WITH_GUEST = (Stage.PREPARE, Stage.RUN)
-"""The stages of a vm worker."""
-WITH_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
-"""The stages of an io worker."""
 
 Send = Callable[[Record], None]
 """Send the current attempt of a record on its way, from the stage that comes next."""
