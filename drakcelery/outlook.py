@@ -26,7 +26,7 @@ from drakcelery.intake import URGENCY, Intake, Stretch
 from drakcelery.karton.reading import read_task as read_karton_task
 from drakcelery.ledger import DUE, Ledger, task_key
 from drakcelery.records import HostStatus, Record
-from drakcelery.rooms import OUT_OF_USE
+from drakcelery.rooms import is_in_use
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -125,7 +125,7 @@ def _rooms(hosts: Iterable[HostStatus]) -> list[Room]:
         Room(place=Place(profile=slot.profile, host=status.host), uid=slot.uid)
         for status in hosts
         for slot in status.slots
-        if status.halted is None and slot.state not in OUT_OF_USE
+        if is_in_use(status, slot)
     ]
 
 

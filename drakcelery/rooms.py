@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from drakcelery.analysis import Place
-from drakcelery.records import HostStatus
+from drakcelery.records import HostStatus, SlotStatus
 
 OUT_OF_USE = frozenset({"quarantined", "checking", "draining", "drained", "halted"})
 """States of slots that nobody should count on."""
+
+
+def is_in_use(host: HostStatus, slot: SlotStatus) -> bool:
+    """Whether a slot of *host* takes samples, now or after the guest that it has."""
+    return host.halted is None and slot.state not in OUT_OF_USE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,7 @@ class Rooms:
         leaving: Counter[str] = Counter()
         for host in hosts:
             for slot in host.slots:
-                if host.halted is None and slot.state not in OUT_OF_USE:
+                if is_in_use(host, slot):
                     in_use[slot.profile, host.host] += 1
                 elif slot.uid is not None:
                     leaving[slot.profile] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from drakcelery.records import HostStatus, Record
-from drakcelery.rooms import OUT_OF_USE
+from drakcelery.rooms import OUT_OF_USE, is_in_use
 from drakcelery.slots import Slot
 
 
@@ -31,9 +31,6 @@ def is_elsewhere(record: Record | None, hosts: Iterable[HostStatus], *, host: st
     avoided = {host, *(failure.host for failure in record.failures)}
     return any(
         status.host not in avoided
-        and status.halted is None
-        and any(
-            slot.profile == record.place.profile and slot.state not in OUT_OF_USE for slot in status.slots
-        )
+        and any(slot.profile == record.place.profile and is_in_use(status, slot) for slot in status.slots)
         for status in hosts
     )

@@ -11,7 +11,7 @@ from drakcelery.ledger.quarantine import Entry
 from drakcelery.monitoring.flower.rows import SENTENCE, Row, row, sample_name
 from drakcelery.overview import ProfileOverview, drift, host_overviews, profile_overviews
 from drakcelery.records import HostStatus, Line, Record, SlotStatus, halted_words
-from drakcelery.rooms import OUT_OF_USE
+from drakcelery.rooms import is_in_use
 
 REASON = 200
 """Characters of one reason that are shown."""
@@ -207,7 +207,7 @@ def likely_next(
         (ends.get(slot.uid, float("inf")), host.host, slot)
         for host in hosts
         for slot in host.slots
-        if slot.uid is not None and slot.state not in OUT_OF_USE and host.halted is None
+        if slot.uid is not None and is_in_use(host, slot)
     ]
     found: dict[tuple[str, str], Next] = {}
     queued = [record for record in live if record.state is State.QUEUED]
