@@ -405,9 +405,10 @@ def _charge_slot(
 def _judge_slot(site: Site, step: Step) -> None:
     """Put the slot aside where its last runs say so, or let a canary have it before the next sample."""
     slot, settings = _slot(step), site.settings
-    if judge(site.slots, site.ledger.fleet, host=site.host, name=slot):
+    mine, runs = site.slots.all(), site.slots.history()
+    if judge(mine, runs, site.ledger.fleet, host=site.host, name=slot):
         site.slots.put_aside(slot, step.uid, step.attempt)
-    elif settings.canary.enabled and settings.engine != "replay" and is_doubtful(site.slots, name=slot):
+    elif settings.canary.enabled and settings.engine != "replay" and is_doubtful(mine, runs, name=slot):
         site.slots.doubt(slot, step.uid, step.attempt)
         log.warning("slot_doubted", slot=slot)
 

@@ -58,7 +58,10 @@ def checkups(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, Slot
             found[run.slot].clear()  # it has been mended since
         if run.slot in found and _tells(run):
             found[run.slot].append(run)
-    return {name: _checkup(name, profiles, found) for name in profiles}
+    healths: dict[str, SlotHealth] = {}
+    for profile in set(profiles.values()):
+        healths |= _of_profile({name: found[name][-WINDOW:] for name in found if profiles[name] == profile})
+    return {name: healths[name] for name in profiles}
 
 
 def has_fallen(profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> bool:
@@ -76,11 +79,14 @@ def symptoms(profiles: Mapping[str, str], runs: Iterable[Run], last: Run) -> tup
     return checkups(profiles, [*others, last])[last.slot].reasons
 
 
-def _checkup(name: str, profiles: Mapping[str, str], runs: Mapping[str, Sequence[Run]]) -> SlotHealth:
-    alike = {slot: runs[slot][-WINDOW:] for slot, profile in profiles.items() if profile == profiles[name]}
-    usual = _Usual.of(list(alike.values()))
-    trials = {slot: [usual.trial(run) for run in last] for slot, last in alike.items()}
-    return health(trials.pop(name), [trial for others in trials.values() for trial in others])
+def _of_profile(runs: Mapping[str, Sequence[Run]]) -> dict[str, SlotHealth]:
+    """*runs*: the last ones of each slot of a profile."""
+    usual = _Usual.of(list(runs.values()))
+    trials = {slot: [usual.trial(run) for run in last] for slot, last in runs.items()}
+    return {
+        slot: health(own, [trial for other in trials if other != slot for trial in trials[other]])
+        for slot, own in trials.items()
+    }
 
 
 def _tells(run: Run) -> bool:

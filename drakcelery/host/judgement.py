@@ -6,6 +6,7 @@ One whose score has just fallen is first looked into, by a canary.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 
 import structlog
 from redis.exceptions import RedisError
@@ -14,19 +15,20 @@ from drakcelery.fleet import Fleet
 from drakcelery.host.canaries import is_rested
 from drakcelery.host.checkup import checkups, has_fallen
 from drakcelery.host.health import may_put_aside
+from drakcelery.host.history import Run
 from drakcelery.records import HostStatus
-from drakcelery.slots import Slot, SlotState, SlotTable
+from drakcelery.slots import Slot, SlotState
 
 log = structlog.get_logger(__name__)
 
 
-def judge(slots: SlotTable, fleet: Fleet, *, host: str, name: str) -> bool:
+def judge(mine: Sequence[Slot], runs: Sequence[Run], fleet: Fleet, *, host: str, name: str) -> bool:
     """Look at a slot whose run is over, before another sample gets it; whether it is to be put aside.
 
-    Of other hosts the fleet's word is taken, and none where Redis is away.
+    *mine* are this host's slots, *runs* theirs, oldest first. Of other hosts the fleet's word is taken, and
+    none where Redis is away.
     """
-    mine = slots.all()
-    health = checkups({slot.name: slot.profile for slot in mine}, slots.history())[name]
+    health = checkups({slot.name: slot.profile for slot in mine}, runs)[name]
     if not health.is_sick:
         return False
     try:
@@ -42,13 +44,13 @@ def judge(slots: SlotTable, fleet: Fleet, *, host: str, name: str) -> bool:
     return True
 
 
-def is_doubtful(slots: SlotTable, *, name: str) -> bool:
+def is_doubtful(mine: Iterable[Slot], runs: Sequence[Run], *, name: str) -> bool:
     """Whether a canary is to try a slot whose run is over: its score has just fallen, and none did lately."""
-    profiles, runs = {slot.name: slot.profile for slot in slots.all()}, slots.history()
+    profiles = {slot.name: slot.profile for slot in mine}
     return has_fallen(profiles, runs, name) and is_rested(runs, name, now=time.time())
 
 
-def is_allowed(mine: list[Slot], hosts: list[HostStatus], *, host: str, name: str) -> bool:
+def is_allowed(mine: Sequence[Slot], hosts: list[HostStatus], *, host: str, name: str) -> bool:
     """Whether one more slot of that profile may be put aside: *mine* are this host's, and fresher."""
     profile = next(slot.profile for slot in mine if slot.name == name)
     states = [slot.state.value for slot in mine if slot.profile == profile and slot.name != name]

@@ -334,7 +334,7 @@ def fail(table: SlotTable, name: str, *uids: str) -> None:
     for uid in uids:
         assert table.claim("win10", uid, 1, among=[name]) == name
         table.failed(name, uid, 1)
-        if is_doubtful(table, name=name):
+        if is_doubtful(table.all(), table.history(), name=name):
             table.doubt(name, uid, 1)
         table.release(name, uid, 1)
 
