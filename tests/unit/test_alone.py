@@ -49,8 +49,9 @@ def is_held(state_dir: Path) -> bool:
 
 def test_one_alone(tmp_path: Path) -> None:
     """Who wants to be alone waits for those at work; who comes later waits for him, so that he gets there."""
-    first, second = Worker(together, tmp_path), Worker(together, tmp_path)
-    assert first.inside.wait(30)
+    first = Worker(together, tmp_path)
+    assert first.inside.wait(30)  # before the other is at the door, where one of them would wait for a moment
+    second = Worker(together, tmp_path)
     assert second.inside.wait(30)
     suspect = Worker(alone, tmp_path)
     wait_until(lambda: is_held(tmp_path), "the suspect waits")
