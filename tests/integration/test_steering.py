@@ -124,6 +124,8 @@ def test_inspect_slots(fleet: Fleet) -> None:
         "sample": record.analysis.sample_label,
         "attempt": 1,
         "closed_by": None,
+        "score": 1.0,
+        "reasons": [],
     }
     (free,) = rows.values()
     assert (free["state"], free["analysis"], free["sample"]) == ("free", None, None)
