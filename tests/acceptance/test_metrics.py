@@ -163,18 +163,14 @@ def over(watched: Watched) -> dict[str, Record]:
     fleet.push(REFUSED, profile="no-such-profile")
     uids = [f"metrics-{number}" for number in range(20)]
     for number, uid in enumerate(uids):
+        fleet.hold(uid)  # until Prometheus has seen that some wait
         fleet.push(uid, profile=list(PROFILES.values())[number % 2])
-
-    def seen() -> bool:
-        """On a slow machine they are pushed as fast as they are analysed: until Prometheus saw some wait."""
-        if (watched.value("max(drakcelery:waiting_samples)") or 0) > 0:
-            return True
-        if sum(stretch.length for stretch in fleet.intake.backlog(most=1)) < 2 * SLOTS:
-            uids.append(f"metrics-{len(uids)}")
-            fleet.push(uids[-1])
-        return False
-
-    wait_until(seen, "Prometheus sees samples wait", timeout=60)
+    wait_until(
+        lambda: (watched.value("max(drakcelery:waiting_samples)") or 0) > 0,
+        "Prometheus sees samples wait",
+        timeout=120,
+    )
+    fleet.let_go(*uids)
     fleet.push(CANCELLED)
     record = wait_until(lambda: fleet.record(CANCELLED), "the last sample begins")
     client.cancel(fleet.ledger, record, by="a terminal")
