@@ -80,6 +80,7 @@ def test_retry_in_karton_s_dashboard(deployment: Deployment, receiver: Receiver,
 def broken_slot(deployment: Deployment) -> Iterator[str]:
     """The slot that would be taken next cannot be restored: what it says of its guest is unreadable."""
     slot = "vm-1"
+    wait_until(lambda: set(states(deployment).values()) == {"free"}, "nothing else goes on")
     marker = deployment.settings.drakcelery.state_dir / "engine" / f"{slot}.json"
     marker.parent.mkdir(exist_ok=True)
     marker.write_text("{")

@@ -52,10 +52,12 @@ class Load:
         self._name = name
         self.uids: list[str] = []
 
-    def push(self, count: int) -> None:
-        """So many more."""
+    def push(self, count: int, *, held: bool = False) -> None:
+        """So many more; where they are *held*, their guests run on until the fleet lets them go."""
         for _ in range(count):
             self.uids.append(f"{self._name}-{len(self.uids)}")
+            if held:
+                self._fleet.hold(self.uids[-1])
             self._fleet.push(self.uids[-1])
 
     def records(self) -> list[Record]:
@@ -100,11 +102,12 @@ def wait_busy(fleet: Fleet, host: str) -> None:
 def test_drain_under_load(fleet: Fleet) -> None:
     """Drained while it runs guests, a host finishes them and takes nothing, also after a restart."""
     load = Load(fleet, "load")
-    load.push(16)
+    load.push(16, held=True)
     wait_busy(fleet, DRAINED)
     status, said = type_in(fleet, "drakcelery", "drain", DRAINED)
     assert status == 0, said
     drained = fleet.ledger.now()
+    fleet.let_go()
     load.push(8)
     wait_until(lambda: states(fleet, DRAINED) == {"drained"}, "its last guests have finished")
     before = load.over()
@@ -139,13 +142,14 @@ def test_undrain_takes_up_work_within_a_second(fleet: Fleet, app: Celery) -> Non
             for host in hosts:
                 steering.drain(app, host, by=ME)
                 wait_until(lambda host=host: states(fleet, host) == {"drained"}, f"{host} is drained")  # type: ignore[misc] # as above
-            load.push(4 * SLOTS)
+            load.push(4 * SLOTS, held=True)
             if len(hosts) == 1:
                 wait_busy(fleet, OTHER)
             undrained = fleet.ledger.now()
             steering.undrain(app, DRAINED, by=ME)
             wait_until(lambda at=undrained: load.takes_up(DRAINED, after=at), "it takes up work")  # type: ignore[misc] # as above
             waits.append(load.begun(DRAINED, after=undrained)[0] - undrained)
+            fleet.let_go()
         assert statistics.median(waits) < 1.0, waits
         print(f"undrained {hosts}: first sample after", [round(wait, 2) for wait in waits])  # noqa: T201 for the report
         steering.undrain(app, OTHER, by=ME)
