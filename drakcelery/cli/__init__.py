@@ -7,42 +7,52 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-from redis.exceptions import RedisError
+from click.shell_completion import CompletionItem
 
 from drakcelery import __version__
 from drakcelery.errors import DrakceleryError
 
-SECTIONS: Mapping[str, Mapping[str, str]] = {
+SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Samples and analyses": {
-        "submit": "analysts:submit",
-        "status": "analysts:status",
-        "logs": "steer:logs",
-        "fetch": "analysts:fetch",
-        "cancel": "analysts:cancel",
-        "retry": "steer:retry",
-        "isolated": "isolated:isolated",
+        "submit": ("analysts:submit", "Push a sample into Karton, print its analysis' uid."),
+        "status": ("analysts:status", "Show live analyses and the newest, or one of them."),
+        "logs": ("steer:logs", "Show what was logged about an analysis, wherever it runs."),
+        "fetch": ("analysts:fetch", "Download the artifacts of an analysis, all or none."),
+        "cancel": ("analysts:cancel", "End an analysis that waits or runs."),
+        "retry": ("steer:retry", "Analyse a sample again."),
+        "isolated": ("isolated:isolated", "Tasks and analyses that could not be dealt with."),
     },
     "Hosts and slots": {
-        "top": "steer:top_command",
-        "slots": "operators:slots",
-        "hosts": "operators:hosts",
-        "profiles": "operators:profiles",
-        "drain": "steer:drain",
-        "undrain": "steer:undrain",
-        "quarantine": "steer:quarantine",
-        "release": "steer:release",
+        "top": ("steer:top_command", "Watch the fleet: slots, what waits, rates, what ended."),
+        "slots": ("operators:slots", "Show the VM slots of every host that is alive."),
+        "hosts": ("operators:hosts", "List the hosts of the last week and how they are."),
+        "profiles": ("operators:profiles", "List the VM profiles: slots, what runs, what waits."),
+        "drain": ("steer:drain", "Let nothing new begin on a host, or in one slot."),
+        "undrain": ("steer:undrain", "Let a drained host, or slot, take samples again."),
+        "quarantine": ("steer:quarantine", "Take a slot that is suspect out of use."),
+        "release": ("steer:release", "Use a slot again that is in quarantine."),
     },
-    "Installation": {"init": "setup:init", "doctor": "doctor:doctor", "bucket": "bucket:bucket"},
+    "Installation": {
+        "init": ("setup:init", "Join a Karton: write this machine's configuration."),
+        "doctor": ("doctor:doctor", "Check what an installation needs, say how to mend it."),
+        "bucket": ("bucket:bucket", "Who may read the analyses, and for how long."),
+    },
     "Processes": {
-        "ingress": "karton_roles:ingress",
-        "worker": "roles:worker",
-        "flower": "roles:flower",
-        "system": "karton_roles:system",
+        "ingress": ("karton_roles:ingress", "Take samples from Karton and start their analyses."),
+        "worker": ("roles:worker", "Start a Celery worker of this host."),
+        "flower": ("roles:flower", "Serve Flower, where [flower] says."),
+        "system": ("karton_roles:system", "Run karton-system where there is no Karton yet."),
     },
-    "One machine without Xen": {"demo": "machine:demo_command", "up": "machine:up"},
+    "One machine without Xen": {
+        "demo": ("machine:demo_command", "Run one sample through a stack of its own."),
+        "up": ("machine:up", "Run everything on this machine until Ctrl-C."),
+    },
 }
-"""The commands, as the help lists them, and where they are: a process of ours imports only what it needs."""
-PLACES = {name: place for commands in SECTIONS.values() for name, place in commands.items()}
+"""The commands as the help lists them: where each is, and what it does, in a sentence that fits.
+
+A process of ours imports only what it needs, and neither the help nor the shell's completion needs a command.
+"""
+PLACES = {name: place for commands in SECTIONS.values() for name, (place, _) in commands.items()}
 
 
 class Sentences(click.Group):
@@ -60,15 +70,22 @@ class Sentences(click.Group):
         command: click.Command = getattr(importlib.import_module(f"drakcelery.cli.{module}"), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 click's signature
         """As click's, section by section."""
         width = max(map(len, PLACES))
         for title, commands in SECTIONS.items():
-            found = [(name, self.get_command(ctx, name)) for name in commands]
-            limit = formatter.width - width - 6
-            rows = [(name.ljust(width), one.get_short_help_str(limit=limit)) for name, one in found if one]
             with formatter.section(title):
-                formatter.write_dl(rows)
+                formatter.write_dl([(name.ljust(width), says) for name, (_, says) in commands.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """As click's, which imports every command for its sentence."""
+        offers = [
+            CompletionItem(name, help=says)
+            for commands in SECTIONS.values()
+            for name, (_, says) in commands.items()
+            if name.startswith(incomplete)
+        ]
+        return [*offers, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click's, but our errors, and a Redis that is away, become click's."""
@@ -76,9 +93,13 @@ class Sentences(click.Group):
             return super().invoke(ctx)
         except DrakceleryError as error:
             raise click.ClickException(str(error)) from None
-        except RedisError as error:
+        except Exception as error:
+            from redis.exceptions import RedisError
+
             from drakcelery.ledger.away import trouble
 
+            if not isinstance(error, RedisError):
+                raise
             raise click.ClickException(trouble(error)) from None
 
 

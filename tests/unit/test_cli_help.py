@@ -1,0 +1,53 @@
+"""The help and the shell's completion: whole sentences, at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from drakcelery.cli import PLACES, SECTIONS, cli
+
+
+def test_help_fits() -> None:
+    """The help has a whole sentence for each command, in 80 columns, and each command is there."""
+    shown = CliRunner().invoke(cli, ["--help"], prog_name="drakcelery", terminal_width=80).output
+    rows = [line for line in shown.splitlines() if line.startswith("  ")]
+    for commands in SECTIONS.values():
+        for name, (_, says) in commands.items():
+            assert f"  {name.ljust(max(map(len, PLACES)))}  {says}" in rows
+            assert says.endswith(".")
+            command = cli.get_command(click.Context(cli), name)
+            assert command is not None
+            assert command.help, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--help"], {}),
+        (["--version"], {}),
+        ([], {"_DRAKCELERY_COMPLETE": "bash_complete", "COMP_WORDS": "drakcelery s", "COMP_CWORD": "1"}),
+    ],
+)
+def test_help_and_tab_import_no_command(arguments: list[str], environment: dict[str, str]) -> None:
+    """What a person waits for at the prompt needs neither Celery nor Redis nor S3."""
+    code = (
+        "import sys\nfrom drakcelery.cli import main\ntry:\n    main()\nfinally:\n"
+        "    print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout
+    loaded = done.stderr.split()
+    assert "click" in loaded
+    assert not {"celery", "redis", "karton", "minio", "pydantic", "rich"} & set(loaded)
