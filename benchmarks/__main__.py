@@ -49,8 +49,8 @@ def write(results: Sequence[Result], *, quick: bool, root: Path = pages.REPOSITO
     command = f"make bench{' QUICK=1' if quick else ''}"
     text = f"`{command}`, {run_.date}, commit `{run_.commit}`:\n\n{pages.tables(results)}"
     page.write_text(pages.filled(page.read_text(encoding="utf-8"), "results", text), encoding="utf-8")
-    pictures.draw_results(results, docs / "images" / "bench.svg")
-    pictures.draw_history(history, docs / "images" / "bench-history.svg")
+    pictures.draw_results(results, docs / "images" / "bench.png")
+    pictures.draw_history(history, docs / "images" / "bench-history.png")
 
 
 def show(results: Sequence[Result]) -> None:

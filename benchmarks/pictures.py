@@ -1,4 +1,4 @@
-"""The benchmarks' pictures for the documentation, as SVG."""
+"""The benchmarks' pictures for the documentation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,6 +21,8 @@ SPEEDS = ("ms", "s", "%")
 """Units of what is drawn even where it has no peer."""
 NEWEST = 30
 """How many runs of the history are drawn."""
+DOTS = 110
+"""For each inch."""
 
 
 def draw_results(results: Sequence[Result], path: Path) -> None:
@@ -30,10 +31,10 @@ def draw_results(results: Sequence[Result], path: Path) -> None:
     panels = [list(rows) for _, rows in groupby(shown, key=lambda one: (one.name, one.unit))]
     lines = -(-len(panels) // COLUMNS)
     picture = Figure(figsize=(4.2 * COLUMNS, 2.1 * lines), layout="constrained")
-    axes = picture.subplots(lines, COLUMNS, squeeze=False).flat
+    axes = list(picture.subplots(lines, COLUMNS, squeeze=False).flat)
     for panel, place in zip(panels, axes, strict=False):
         _draw_panel(panel, place)
-    for place in list(axes)[len(panels) :]:
+    for place in axes[len(panels) :]:
         place.set_visible(False)
     _save(picture, path)
 
@@ -107,6 +108,5 @@ def _label(run: Run) -> str:
 
 def _save(picture: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # No date and no random ids: equal figures give an equal file
-    with mpl.rc_context({"svg.hashsalt": "drakcelery"}):
-        picture.savefig(path, format="svg", metadata={"Date": None})
+    # No name of a version: equal figures give an equal file
+    picture.savefig(path, format="png", dpi=DOTS, metadata={"Software": None})

@@ -52,16 +52,19 @@ class Terminal:
         os.write(self._handle, keys.encode())
 
     def keep(self, path: Path) -> None:
-        """Write the recording (asciicast, version 2) to *path*, and its last frame beside it, as SVG."""
+        """Write the recording (asciicast, version 2) to *path*."""
         head = {"version": 2, "width": self.columns, "height": self.lines}
         events = [[round(at, 3), "o", text] for at, text in self.written]
         path.write_text("".join(f"{json.dumps(line)}\n" for line in (head, *events)), encoding="utf-8")
+
+    def last_frame(self) -> str:
+        """What it showed last, as SVG for a browser to photograph."""
         frames = "".join(text for _, text in self.written).replace("\r", "").split(HOME)
         console = Console(record=True, width=self.columns, file=io.StringIO())
         console.print(Text.from_ansi(max(frames[-4:], key=len).rstrip()))  # the last ones clear the screen
         picture = console.export_svg(title="drakcelery top")
-        # Whoever looks at it loads no fonts from elsewhere
-        path.with_suffix(".svg").write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
+        # The browser loads no fonts from elsewhere
+        return re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
 
 
 @contextlib.contextmanager

@@ -238,7 +238,7 @@ def test_analysis_page(scene: None, web: Web, browser: Browser, width: int) -> N
         expect(page.locator(".task-name-value")).to_have_text("drakcelery.run")
 
 
-def test_top_is_recorded(scene: None, fleet: Fleet) -> None:  # noqa: ARG001
+def test_top_is_recorded(scene: None, fleet: Fleet, browser: Browser) -> None:  # noqa: ARG001
     """`drakcelery top` on a terminal shows the same fleet, and goes on by itself; kept for the docs."""
     program = (PROGRAMS / "drakcelery", "top", "--config", fleet._config[HOSTS[0]])
     with terminal(program, columns=100, lines=32) as top:
@@ -252,6 +252,10 @@ def test_top_is_recorded(scene: None, fleet: Fleet) -> None:  # noqa: ARG001
     directory = os.environ.get("SCREENSHOTS")
     if directory:
         top.keep(Path(directory) / "top.cast")
+        page = browser.new_page(viewport={"width": 1000, "height": 600})
+        page.set_content(top.last_frame())
+        page.locator("svg").screenshot(path=Path(directory) / "top.png")
+        page.close()
 
 
 def test_dark(scene: None, web: Web, browser: Browser) -> None:  # noqa: ARG001
