@@ -14,18 +14,18 @@ from redis.exceptions import RedisError
 from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import Blame
 from drakcelery.host import charges
-from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Run
 from drakcelery.ledger import Standing
 from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
-from drakcelery.records import Halt, HostStatus, Record, SlotStatus
+from drakcelery.records import Halt, HostStatus, Record
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.rooms import OUT_OF_USE
 from drakcelery.slots import Slot, SlotState, SlotTable
 from drakcelery.stages import Site
 from drakcelery.worker.canary import CanaryRunner
+from drakcelery.worker.report import host_status, report
 from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
@@ -135,7 +135,7 @@ class Janitor(threading.Thread):
             try:
                 status = host_status(self._site)
                 if status != last or now - reported >= every:
-                    tell(functools.partial(_report, self._site, status))
+                    tell(functools.partial(report, self._site, status))
                     last, reported = status, now
             except Exception:
                 log.exception("host_not_reported")
@@ -258,45 +258,3 @@ class Janitor(threading.Thread):
         if late:
             hand_over(self._site.ledger, self._send, late)
             self._handed_over |= late
-
-
-def _report(site: Site, status: HostStatus) -> None:
-    ledger = site.ledger
-    ledger.fleet.report(in_redis_time(site, status), lasts=ledger.times.host)
-
-
-def in_redis_time(site: Site, status: HostStatus) -> HostStatus:
-    """As others are told: this host's clock may be wrong."""
-    ahead = time.time() - site.ledger.now()
-    slots = tuple(slot.model_copy(update={"since": slot.since - ahead}) for slot in status.slots)
-    return status.model_copy(update={"slots": slots})
-
-
-def host_status(site: Site) -> HostStatus:
-    """This host as it is, by its own clock."""
-    halted = site.readiness.halted()
-    slots = site.slots.all()
-    healths = checkups({slot.name: slot.profile for slot in slots}, site.slots.history())
-    return HostStatus(
-        host=site.host,
-        engine=site.engine.version(),
-        slots=tuple(
-            SlotStatus(
-                name=slot.name,
-                profile=slot.profile,
-                state="halted" if halted and slot.is_open else slot.status,
-                uid=None if slot.is_canary else slot.uid,
-                attempt=None if slot.is_canary else slot.attempt,
-                since=slot.status_since,
-                closed_by=slot.closure.by if slot.closure else None,
-                score=healths[slot.name].score,
-                reasons=healths[slot.name].reasons,
-            )
-            for slot in slots
-        ),
-        draining=any(closure.slot is None for closure in site.slots.closed()),
-        halted=halted,
-        snapshot=site.snapshots.current,
-        snapshot_changed=site.snapshots.has_changed,
-        io_alive=site.readiness.io_alive,
-    )

@@ -117,6 +117,26 @@ class Record(Value):
         return self.refusal or (self.failures[-1].error if self.failures else None)
 
 
+class CanaryStatus(Value):
+    """The calls for canaries in a slot (:class:`~drakcelery.host.doubts.Calls`), and what the last one found.
+
+    The last one is that which answers the call *judged*, or a later one.
+    """
+
+    called: int = 0
+    begun: int = 0
+    judged: int = 0
+    at: float | None = None
+    """When the last that was judged ended: UNIX time; None where there was none."""
+    trouble: Text | None = None
+    """Why the slot is not as it should be; None where it was good."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether one comes as soon as nobody has the slot."""
+        return self.called > self.begun
+
+
 class SlotStatus(Value):
     """One slot, as its host's vm worker reports it."""
 
@@ -137,6 +157,8 @@ class SlotStatus(Value):
     """How well it is, from 0 to 1 (:mod:`drakcelery.host.health`); None where its host does not say so."""
     reasons: tuple[Text, ...] = ()
     """Why that is not 1, as can be said after the name of the slot."""
+    canary: CanaryStatus = CanaryStatus()
+    """What is known of its canaries; nothing where an older version does not say so."""
 
 
 class Halt(enum.StrEnum):

@@ -24,6 +24,7 @@ from drakcelery.closures import Closed, Closure
 from drakcelery.errors import Blame, SettingsError
 from drakcelery.host import doubts, history, safe_files
 from drakcelery.host import state_dir as directories
+from drakcelery.host.doubts import Calls
 from drakcelery.host.history import Facts, Kind, Run
 
 CLOCK_SECONDS = 60.0
@@ -63,8 +64,8 @@ class Slot:
     """Runs in a row that failed and are put down to it, and ends of guests that failed."""
     closure: Closure | None = None
     """Set where an operator keeps it out of use; it still finishes what it holds."""
-    is_doubted: bool = False
-    """Whether its score has just fallen, so that it is a canary's turn."""
+    calls: Calls = doubts.NONE
+    """Those for a canary: its score has fallen, or an operator asked."""
 
     @property
     def context(self) -> dict[str, str | int | None]:
@@ -94,7 +95,7 @@ class Slot:
     @property
     def awaits_canary(self) -> bool:
         """Whether it is kept for a canary, which comes at once."""
-        return self.is_doubted and self.is_vacant and time.time() - self.since < doubts.PATIENCE
+        return self.is_vacant and self.calls.keep(self.since)
 
     @property
     def status(self) -> str:
@@ -234,7 +235,7 @@ class SlotTable:
                 "select name, profile, state, uid, attempt, since, failures from slots"
             ).fetchall()
             closed = closures.read(database)
-            doubted = doubts.read(database)
+            calls = doubts.read(database)
         slots = [
             Slot(
                 name=name,
@@ -245,7 +246,7 @@ class SlotTable:
                 since=since,
                 failures=failures,
                 closure=next((one for one in closed if one.slot in (name, None)), None),
-                is_doubted=name in doubted,
+                calls=calls.get(name, doubts.NONE),
             )
             for name, profile, state, uid, attempt, since, failures in rows
         ]
@@ -270,8 +271,9 @@ class SlotTable:
             free = database.execute(
                 "select name from slots where profile = ? and state = ? "
                 "and not exists (select 1 from closures where slot in (slots.name, ?)) "
-                "and (since <= ? or name not in (select slot from doubts))",
-                (profile, SlotState.FREE.value, closures.WHOLE_HOST, time.time() - doubts.PATIENCE),
+                "and not exists (select 1 from canary_calls where slot = name and called > begun "
+                "and abs(? - max(since, at)) < ?)",
+                (profile, SlotState.FREE.value, closures.WHOLE_HOST, time.time(), doubts.PATIENCE),
             ).fetchall()
             names = [str(row[0]) for row in free if among is None or row[0] in among]
             if not names:
@@ -281,7 +283,6 @@ class SlotTable:
                 "update slots set state = ?, uid = ?, attempt = ?, since = ? where name = ?",
                 (SlotState.PREPARING.value, uid, attempt, time.time(), name),
             )
-            doubts.remove(database, name)
             return name
 
     def move(self, name: str, uid: str, attempt: int, *, origin: SlotState, to: SlotState) -> bool:
@@ -355,6 +356,11 @@ class SlotTable:
         with self._transaction() as database:
             doubts.add(database, (name, uid, attempt))
 
+    def ask_canary(self, name: str | None) -> dict[str, int]:
+        """A canary tries a slot, or (None) each one, as soon as nobody has it (:func:`.doubts.ask`)."""
+        with self._transaction() as database:
+            return doubts.ask(database, name)
+
     def open_charges(self) -> list[Run]:
         """Failed runs of which it is not settled yet whom they are put down to."""
         with self._transaction() as database:
@@ -404,7 +410,7 @@ class SlotTable:
             )
             if not taken.rowcount:
                 return None
-            doubts.remove(database, name)
+            doubts.begin(database, name)
             return replace(slot, uid=CANARY, attempt=number)
 
     def tried(self, name: str, number: int, *, facts: Facts, trouble: str | None, gone: bool) -> bool:
@@ -423,6 +429,7 @@ class SlotTable:
             kind = Kind.CANARY_WORKED if trouble is None else Kind.CANARY_FAILED
             history.forgive(database, name)
             history.add(database, (name, CANARY, number), kind, facts, error=trouble)
+            doubts.judge(database, name)
         self._end_canary(name, number, gone=gone)
         return True
 

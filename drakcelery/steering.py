@@ -7,6 +7,8 @@ cancelled analysis, beside a slot that is out of use, in the log.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -14,14 +16,14 @@ from celery import Celery
 from karton.core.backend import KartonBackend
 from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from drakcelery import client
 from drakcelery.analysis import State
 from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger
 from drakcelery.pipeline import karton_config
-from drakcelery.records import HostStatus, Record
+from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 ANSWER_SECONDS = 5
 """How long a worker's answer is waited for; it takes milliseconds."""
 RETRIER = "karton.drakcelery-retry"
+_CALLS = TypeAdapter(dict[str, int])
 
 
 def cancel(ledger: Ledger, uid: str, *, by: str) -> Record:
@@ -95,7 +98,52 @@ def release(app: Celery, host: str, *, slot: str, by: str) -> HostStatus:
     return _steer(app, host, "release", slot, by)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Canaries that :func:`canary` has asked for."""
+
+    host: HostStatus
+    """As it was just after."""
+    calls: Mapping[str, int]
+    """The number of the call, for each slot that gets one."""
+
+
+def canary(app: Celery, host: str, *, slot: str | None = None, by: str) -> Asked:
+    """Try a slot, or all of a host that no operator keeps closed, as soon as no sample has it."""
+    answer = _answer(app, host, "canary", slot, by)
+    try:
+        return Asked(
+            host=HostStatus.model_validate(answer.get("ok")),
+            calls=_CALLS.validate_python(answer.get("calls")),
+        )
+    except ValidationError:
+        raise _other_version(host, answer) from None
+
+
+def canary_found(slot: SlotStatus, call: int) -> str | None:
+    """What came of a *call* for a canary in *slot*: ``good``, why the slot is not, or that nobody knows.
+
+    None where that is still to come, or where the host said this before it heard the call.
+    """
+    canary = slot.canary
+    if canary.called < call or slot.state == "checking":
+        return None
+    if canary.judged >= call:
+        return canary.trouble or "good"
+    if canary.begun >= call:
+        return "not judged: the log of its vm worker says why"
+    return f"not judged: {slot.closed_by} keeps it closed" if slot.closed_by else None
+
+
 def _steer(app: Celery, host: str, command: str, slot: str | None, by: str) -> HostStatus:
+    answer = _answer(app, host, command, slot, by)
+    try:
+        return HostStatus.model_validate(answer.get("ok"))
+    except ValidationError:
+        raise _other_version(host, answer) from None
+
+
+def _answer(app: Celery, host: str, command: str, slot: str | None, by: str) -> dict[str, Any]:
     node = f"vm@{host}"
     answer = ask(app, node, command, timeout=ANSWER_SECONDS, slot=slot, by=by)
     if answer is None:
@@ -103,10 +151,11 @@ def _steer(app: Celery, host: str, command: str, slot: str | None, by: str) -> H
             f"{node} did not answer within {ANSWER_SECONDS} s, so it is not known that anything has changed: "
             "see `drakcelery hosts` for who is online; one that is starting answers seconds later"
         )
-    try:
-        return HostStatus.model_validate(answer.get("ok"))
-    except ValidationError:
-        raise StackError(f"{node} runs another version of drakcelery: it answers {answer!r:.200}") from None
+    return answer
+
+
+def _other_version(host: str, answer: dict[str, Any]) -> StackError:
+    return StackError(f"vm@{host} runs another version of drakcelery: it answers {answer!r:.200}")
 
 
 def ask(

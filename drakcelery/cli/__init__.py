@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "undrain": ("steer:undrain", "Let a drained host, or slot, take samples again."),
         "quarantine": ("steer:quarantine", "Take a slot that is suspect out of use."),
         "release": ("steer:release", "Use a slot again that is in quarantine."),
+        "canary": ("canary:canary", "Try slots with a known harmless sample."),
     },
     "Installation": {
         "init": ("setup:init", "Join a Karton: write this machine's configuration."),

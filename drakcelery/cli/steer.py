@@ -46,6 +46,13 @@ def _target(_context: click.Context, parameter: click.Parameter, text: str) -> t
     return found[1], found[2]
 
 
+def targets(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[tuple[str, str | None], ...]:
+    """Reads any number of ``HOST`` and ``HOST/SLOT``."""
+    return tuple(_target(context, parameter, text) for text in texts)
+
+
 _host_argument = click.argument("target", metavar="HOST[/SLOT]", callback=_target, shell_complete=hosts)
 _slot_argument = click.argument("target", metavar=SLOT, callback=_target, shell_complete=slots)
 

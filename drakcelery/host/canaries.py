@@ -22,7 +22,7 @@ class Due:
 
     slot: str
     why: str
-    """``quarantine``, ``score``, ``undrain``, ``start`` or ``idle``."""
+    """``quarantine``, ``score``, ``asked``, ``undrain``, ``start`` or ``idle``."""
 
 
 def due(
@@ -45,15 +45,22 @@ def due(
         return []
     last = {run.slot: run for run in runs if run.kind.is_canary and not _is_ahead(run.at, now)}
     patience = settings.drakcelery.quarantine_seconds
-    found = [
-        Due(slot=slot.name, why="quarantine")
-        for slot in slots
-        if slot.state is SlotState.QUARANTINED and slot.closure is None and _lasts(slot, patience, now)
-    ]
-    found += [Due(slot=slot.name, why="score") for slot in slots if slot.is_doubted and slot.is_vacant]
+    reasons = [(slot.name, _reason(slot, patience, now)) for slot in slots if slot.closure is None]
+    found = [Due(slot=name, why=why) for name, why in reasons if why is not None]
     if settings.engine == "replay" or any(slot.is_canary for slot in slots):
         return found
     return found + list(_unasked(slots, last, asked, settings.canary.idle_hours * HOUR, began, now))[:1]
+
+
+def _reason(slot: Slot, patience: float, now: float) -> str | None:
+    """Why a slot that no operator has closed cannot do without a canary; None where it can."""
+    if slot.state is SlotState.FREE and slot.calls.is_due:
+        return slot.calls.why
+    if slot.state is not SlotState.QUARANTINED:
+        return None
+    if slot.calls.is_due and slot.calls.why == "asked":
+        return "asked"
+    return "quarantine" if _lasts(slot, patience, now) else None
 
 
 def is_rested(runs: Iterable[Run], name: str, *, now: float) -> bool:
@@ -75,7 +82,7 @@ def _unasked(
     now: float,
 ) -> Iterator[Due]:
     for slot in slots:
-        if not slot.is_vacant or slot.is_doubted:
+        if not slot.is_vacant or slot.calls.is_due:
             continue
         if slot.name in asked:
             yield Due(slot=slot.name, why="undrain")
@@ -83,7 +90,7 @@ def _unasked(
         run = last.get(slot.name)
         if (run is not None and not _is_rested(run, now)) or not _lasts(slot, IDLE_SECONDS, now):
             continue
-        if run is None or run.at < began:
+        if run is None or (run.at < began and not _is_ahead(began, now)):
             yield Due(slot=slot.name, why="start")
         elif every and now - run.at >= every:
             yield Due(slot=slot.name, why="idle")

@@ -1,39 +1,116 @@
-"""Slots whose score has just fallen: a canary tries them before the next sample does.
+"""Slots that a canary tries before the next sample does: their score has fallen, or an operator asked.
 
-A table in the file of :mod:`drakcelery.slots`; each function works within the caller's transaction. A doubt
-lasts until a canary has the slot, or a sample where none came in time.
+A table in the file of :mod:`drakcelery.slots`; each function works within the caller's transaction. Calls for
+canaries are counted, so that whoever called can tell what answers his call from what was there before. A call
+lasts until a canary has the slot.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import time
+from dataclasses import dataclass
+
+from drakcelery import closures
 
 SCHEMA = """
-create table if not exists doubts (slot text primary key) strict
+create table if not exists canary_calls (
+    slot text primary key,
+    called integer not null,
+    begun integer not null,
+    judged integer not null,
+    why text not null,
+    at real not null
+) strict
 """
 PATIENCE = 15.0
 """For so many seconds a slot that is free waits for its canary, which comes within one, as a rule."""
+_CALL = (
+    "on conflict do update set called = called + 1, why = excluded.why, at = excluded.at where begun = called"
+)
+"""One that is due already is the same call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calls:
+    """The calls for a canary in a slot, by their numbers."""
+
+    called: int = 0
+    """The last one."""
+    begun: int = 0
+    """The last one that a canary began for, or that nobody waits for any more."""
+    judged: int = 0
+    """The last one that a canary has said something for."""
+    why: str = ""
+    """What the last one was for: ``score`` or ``asked``."""
+    at: float = 0.0
+    """When that was: UNIX time, by this host's clock."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a canary has yet to come."""
+        return self.called > self.begun
+
+    def keep(self, since: float) -> bool:
+        """Whether a slot that is free *since* then still waits for it."""
+        # What is ahead was noted before the clock was set back
+        return self.is_due and abs(time.time() - max(since, self.at)) < PATIENCE
+
+
+NONE = Calls()
 
 
 def add(database: sqlite3.Connection, holder: tuple[str, str, int]) -> None:
     """Doubt the slot of *holder* (slot, uid and attempt), unless another attempt has it by now."""
     database.execute(
-        "insert into doubts select name from slots where name = ? and uid = ? and attempt = ? "
-        "on conflict do nothing",
-        holder,
+        "insert into canary_calls select name, 1, 0, 0, 'score', ? from slots "  # noqa: S608 fixed words
+        f"where name = ? and uid = ? and attempt = ? {_CALL}",
+        (time.time(), *holder),
     )
 
 
-def read(database: sqlite3.Connection) -> frozenset[str]:
-    """The slots that are doubted."""
-    return frozenset(str(name) for (name,) in database.execute("select slot from doubts"))
+def ask(database: sqlite3.Connection, slot: str | None) -> dict[str, int]:
+    """An operator wants to know whether *slot* works, or (None) each one; the numbers of the calls.
+
+    No canary comes where an operator keeps a slot closed, so there is no call.
+    """
+    rows = database.execute(
+        "select name from slots where name = coalesce(?, name) "
+        "and not exists (select 1 from closures where slot in (slots.name, ?))",
+        (slot, closures.WHOLE_HOST),
+    ).fetchall()
+    return {str(name): _ask(database, name) for (name,) in rows}
 
 
-def remove(database: sqlite3.Connection, slot: str) -> None:
-    """Somebody has *slot* now."""
-    database.execute("delete from doubts where slot = ?", (slot,))
+def _ask(database: sqlite3.Connection, slot: str) -> int:
+    database.execute(
+        f"insert into canary_calls values (?, 1, 0, 0, 'asked', ?) {_CALL}",  # noqa: S608 fixed words
+        (slot, time.time()),
+    )
+    database.execute("update canary_calls set why = 'asked' where slot = ?", (slot,))
+    row = database.execute("select called from canary_calls where slot = ?", (slot,)).fetchone()
+    return int(row[0])
+
+
+def read(database: sqlite3.Connection) -> dict[str, Calls]:
+    """Those of all slots, by name."""
+    rows = database.execute("select slot, called, begun, judged, why, at from canary_calls")
+    return {
+        str(slot): Calls(called=called, begun=begun, judged=judged, why=why, at=at)
+        for slot, called, begun, judged, why, at in rows
+    }
+
+
+def begin(database: sqlite3.Connection, slot: str) -> None:
+    """A canary has *slot* now."""
+    database.execute("update canary_calls set begun = called where slot = ?", (slot,))
+
+
+def judge(database: sqlite3.Connection, slot: str) -> None:
+    """The canary that has *slot* says whether it works."""
+    database.execute("update canary_calls set judged = begun where slot = ?", (slot,))
 
 
 def clear(database: sqlite3.Connection) -> None:
-    """A worker starts."""
-    database.execute("delete from doubts")
+    """A worker starts: nobody waits for a canary."""
+    database.execute("update canary_calls set begun = called")

@@ -26,10 +26,10 @@ from drakcelery.errors import StackError
 from drakcelery.gate import Gate
 from drakcelery.ground import is_io_worker, is_vm_worker
 from drakcelery.host import safe_files
-from drakcelery.janitor import host_status, in_redis_time
 from drakcelery.monitoring.mailbox import SILENT, Reply, answered_by
 from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.stages import Site
+from drakcelery.worker.report import host_status, in_redis_time
 from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
@@ -131,6 +131,13 @@ def release(state: Any, slot: object = "", by: object = ANONYMOUS) -> Reply:
     return _steer(state, slot or "", functools.partial(_release, by=_asker(by)))
 
 
+@control_command(args=[("slot", str)], signature="[[host/]slot]")
+@answered_by(is_vm_worker)
+def canary(state: Any, slot: object = None, by: object = ANONYMOUS) -> Reply:
+    """Try a slot, or all of the host, with a canary as soon as no sample has it."""
+    return _steer(state, slot, functools.partial(_ask_canary, by=_asker(by)))
+
+
 @control_command(args=[("uid", str)], signature="<uid>")
 @answered_by(is_vm_worker)
 def cancel(state: Any, uid: object = "", by: object = ANONYMOUS) -> Reply:  # noqa: ARG001 as above
@@ -149,8 +156,11 @@ def cancel(state: Any, uid: object = "", by: object = ANONYMOUS) -> Reply:  # no
     return {"ok": f"cancelled {record.uid}"}
 
 
-def _steer(state: Any, slot: object, change: Callable[[Site, str | None], None]) -> Reply:
-    """Make a change to a slot, or the host, of this worker; the answer is what the host is then."""
+def _steer(state: Any, slot: object, change: Callable[[Site, str | None], dict[str, Any] | None]) -> Reply:
+    """Make a change to a slot, or the host, of this worker; the answer is what the host is then.
+
+    And what *change* adds to it.
+    """
     site = Gate.site()
     host, name = _slot_name(slot, site.host)
     if host != site.host:
@@ -158,9 +168,9 @@ def _steer(state: Any, slot: object, change: Callable[[Site, str | None], None])
     known = [one.name for one in site.slots.all()]
     if name is not None and name not in known:
         raise StackError(f"host {host} has no slot {name!r}; it has: {', '.join(known)}")
-    change(site, name)
+    said = change(site, name) or {}
     state.consumer.drak_gate.steer()
-    return {"ok": _told(site).model_dump(mode="json")}
+    return {"ok": _told(site).model_dump(mode="json"), **said}
 
 
 def _close(site: Site, name: str | None, *, kind: Closed, by: str) -> None:
@@ -181,6 +191,19 @@ def _release(site: Site, name: str | None, *, by: str) -> None:
         if slot.name == name and not (site.slots.forgive(slot.name) or opened):
             raise StackError(f"slot {name} of {site.host} is not in quarantine: it is {slot.status}")
     log.warning("slot_released", slot=name, by=by)
+
+
+def _ask_canary(site: Site, name: str | None, *, by: str) -> dict[str, Any]:
+    if not site.settings.canary.enabled:
+        raise StackError(f"host {site.host} has [canary] enabled = 0")
+    calls = site.slots.ask_canary(name)
+    if not calls:
+        wanted = [slot for slot in site.slots.all() if name in (None, slot.name)]
+        closed = ", ".join(f"{slot.name} is {slot.status}" for slot in wanted)
+        raise StackError(f"no canary comes to a slot that an operator keeps closed: {closed}")
+    for slot in calls:
+        log.warning("canary_asked", slot=slot, by=by)
+    return {"calls": calls}
 
 
 # Arguments and answers

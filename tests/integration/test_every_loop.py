@@ -66,6 +66,8 @@ OWNERS = {
 ONE_BY_ONE = "what it goes through was read one by one (test_odd_records)"
 LOOPS: dict[str, str] = {
     "cli.analysts.show_all": ONE_BY_ONE,
+    "cli.canary._found": ONE_BY_ONE,
+    "cli.canary.canary": ONE_BY_ONE,
     "cli.completion.slots": ONE_BY_ONE,
     "cli.isolated.list_command": ONE_BY_ONE,
     "cli.isolated.remove": ONE_BY_ONE,
@@ -103,7 +105,6 @@ LOOPS: dict[str, str] = {
     "janitor._look_after": "janitor",
     "janitor._look_at_doubted": "a table of this host's own, in one read",
     "janitor.clear_host": "an engine's error is caught for each slot (engines.end_guest)",
-    "janitor.host_status": "a table of this host's own, in one read",
     "ledger.done": ONE_BY_ONE,
     "ledger.live": ONE_BY_ONE,
     "ledger.quarantine.counts": ONE_BY_ONE,
@@ -111,6 +112,7 @@ LOOPS: dict[str, str] = {
     "lookahead._look": "lookahead",
     "monitoring.census._count_ends": "metrics",
     "monitoring.census._look": "metrics",
+    "monitoring.control._ask_canary": "a table of this host's own, in one read",
     "monitoring.control._release": "a table of this host's own, in one read",
     "monitoring.control._steer": "a table of this host's own, in one read",
     "monitoring.control.analysis": ONE_BY_ONE,
@@ -130,6 +132,7 @@ LOOPS: dict[str, str] = {
     "top.look": "top",
     "worker.canary._unlike_peers": "a table of this host's own, in one read",
     "worker.canary.look": "each in a thread of its own",
+    "worker.report.host_status": "a table of this host's own, in one read",
 }
 """Each loop over items, and which walk below goes through it, or why none has to."""
 

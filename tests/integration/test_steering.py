@@ -484,6 +484,7 @@ def test_completion(fleet: Fleet) -> None:
     assert _offered(fleet._config[HOST], "retry compl") == ["complete-me"]
     assert _offered(fleet._config[HOST], "drain rack") == [HOST, OTHER]
     assert _offered(fleet._config[HOST], f"drain {HOST}/") == [f"{HOST}/", f"{HOST}/vm-1", f"{HOST}/vm-2"]
+    assert _offered(fleet._config[HOST], f"canary {HOST}/vm-1 {HOST}/vm") == [f"{HOST}/vm-1", f"{HOST}/vm-2"]
     assert _offered(Path("/nonexistent"), "drain rack") == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from drakcelery.errors import Blame, EngineError
 from drakcelery.host import doubts
 from drakcelery.host.canaries import IDLE_SECONDS, Due, due, is_rested
 from drakcelery.host.checkup import has_fallen
+from drakcelery.host.doubts import Calls
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.judgement import is_doubtful
 from drakcelery.ledger.canaries import Known
@@ -57,9 +59,13 @@ def settings(engine: str = "emulator", **canary: Any) -> Settings:
 
 
 def tried(
-    *slots: Slot, runs: tuple[Run, ...] = (), ours: Settings | None = None, asked: tuple[str, ...] = ()
+    *slots: Slot,
+    runs: tuple[Run, ...] = (),
+    ours: Settings | None = None,
+    asked: tuple[str, ...] = (),
+    began: float = NOW - 20_000,
 ) -> list[tuple[str, str]]:
-    found = due(slots, runs, asked=asked, settings=ours or settings(), began=NOW - 20_000, now=NOW)
+    found = due(slots, runs, asked=asked, settings=ours or settings(), began=began, now=NOW)
     return [(one.slot, one.why) for one in found]
 
 
@@ -111,17 +117,21 @@ def test_a_clock_that_was_years_ahead() -> None:
     assert tried(slot("vm-1", SlotState.QUARANTINED, since=NOW + 5)) == []
     assert tried(slot("vm-1", since=later)) == [("vm-1", "start")]
     assert tried(slot("vm-1"), runs=(canary_run("vm-1", later),)) == [("vm-1", "start")]
+    since_then = canary_run("vm-1", NOW - 3600)
+    assert tried(slot("vm-1"), runs=(since_then,), began=later) == []
+    assert tried(slot("vm-1"), runs=(since_then,), began=NOW - 1800) == [("vm-1", "start")]
 
 
 def test_a_slot_whose_score_has_fallen_is_tried_at_once() -> None:
     """As soon as it is free, beside other canaries; not where an operator has closed it."""
-    doubted = slot("vm-1", since=NOW, is_doubted=True)
+    why = Calls(called=1, why="score", at=NOW)
+    doubted = slot("vm-1", since=NOW, calls=why)
     other = slot("vm-2", SlotState.RUNNING, uid=CANARY, attempt=1)
     assert tried(doubted, other) == [("vm-1", "score")]
     assert tried(doubted, ours=settings(enabled=0)) == []
-    assert tried(slot("vm-1", SlotState.RUNNING, uid="a", attempt=1, is_doubted=True)) == []
+    assert tried(slot("vm-1", SlotState.RUNNING, uid="a", attempt=1, calls=why)) == []
     closed = Closure(slot="vm-1", kind=Closed.DRAINED, by="alice", since=NOW)
-    assert tried(slot("vm-1", is_doubted=True, closure=closed)) == []
+    assert tried(slot("vm-1", calls=why, closure=closed)) == []
 
 
 def ran(name: str, number: int, *, failed: bool = False, canary: bool = False) -> Run:
@@ -372,11 +382,83 @@ def test_a_sample_does_not_wait_for_long(busy: SlotTable, monkeypatch: pytest.Mo
         assert states(busy) == ["free", "free"]
         assert busy.claim("win10", "c", 1, among=["vm-1"]) == "vm-1"
     busy.release("vm-1", "c", 1)
-    assert states(busy) == ["free", "free"]
-    busy.doubt("vm-1", "c", 1)
-    assert [one.is_doubted for one in busy.all()] == [False, False]
-    assert busy.claim("win10", "d", 1, among=["vm-1"]) == "vm-1"
-    busy.doubt("vm-1", "d", 1)
+    assert states(busy) == ["checking", "free"]
     busy.define({"vm-1": "win10"})
     assert busy.cleaned("vm-1")
     assert states(busy) == ["free"]
+
+
+def test_an_operator_asks(busy: SlotTable) -> None:
+    """The slot is tried next, however long it was free or in quarantine; who holds no slot doubts none."""
+    busy.doubt("vm-2", "a", 1)
+    assert busy.ask_canary("vm-1") == {"vm-1": 1}
+    assert states(busy) == ["checking", "free"]
+    assert busy.claim("win10", "a", 1) == "vm-2"
+    aside = slot("vm-3", SlotState.QUARANTINED, since=NOW, calls=Calls(called=1, why="asked", at=NOW))
+    assert tried(*busy.all(), aside) == [("vm-1", "asked"), ("vm-3", "asked")]
+    assert busy.borrow("vm-1") is not None
+    assert [one.calls.is_due for one in busy.all()] == [False, False]
+
+
+def test_a_doubt_of_a_clock_that_was_years_ahead(busy: SlotTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps no slot from its samples."""
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: 4e9)
+        busy.ask_canary("vm-1")
+    assert states(busy) == ["free", "free"]
+    assert busy.claim("win10", "a", 1) == "vm-1"
+
+
+def calls(table: SlotTable) -> tuple[int, int, int]:
+    """Of the first slot: called, begun, judged."""
+    one = table.all()[0].calls
+    return one.called, one.begun, one.judged
+
+
+def try_it(table: SlotTable) -> Slot:
+    held = table.borrow("vm-1")
+    assert held is not None
+    return held
+
+
+def judge(table: SlotTable, held: Slot) -> None:
+    assert table.tried("vm-1", held.attempt or 0, facts=Facts(), trouble=None, gone=True)
+
+
+def test_a_call_is_answered_by_a_canary_that_began_after_it(busy: SlotTable) -> None:
+    """Not by one that had the slot already; two calls are answered by one canary that comes after both."""
+    held = try_it(busy)
+    assert busy.ask_canary(None) == {"vm-1": 1, "vm-2": 1}
+    judge(busy, held)
+    assert calls(busy) == (1, 0, 0)
+    assert busy.ask_canary("vm-1") == {"vm-1": 1}
+    held = try_it(busy)
+    assert busy.ask_canary("vm-1") == {"vm-1": 2}
+    judge(busy, held)
+    assert calls(busy) == (2, 1, 1)
+    judge(busy, try_it(busy))
+    assert calls(busy) == (2, 2, 2)
+    judge(busy, try_it(busy))  # nobody called for that one
+    assert calls(busy) == (2, 2, 2)
+
+
+def test_a_call_ends_without_an_answer(busy: SlotTable) -> None:
+    """Where its canary could not be judged, and where the worker starts anew."""
+    busy.ask_canary("vm-1")
+    held = try_it(busy)
+    busy.give_back("vm-1", held.attempt or 0, was=held.state, gone=True)
+    assert calls(busy) == (1, 1, 0)
+    busy.ask_canary("vm-1")
+    busy.define({"vm-1": "win10"})
+    assert calls(busy) == (2, 2, 0)
+
+
+def test_an_operator_asks_where_the_score_has_fallen(busy: SlotTable) -> None:
+    """His word counts: the slot is tried at once even if it goes into quarantine meanwhile."""
+    assert busy.claim("win10", "a", 1) == "vm-1"
+    busy.doubt("vm-1", "a", 1)
+    assert busy.ask_canary("vm-1") == {"vm-1": 1}
+    score, asked = Calls(called=1, why="score", at=NOW), busy.all()[0].calls
+    assert asked.why == "asked"
+    assert tried(slot("vm-1", SlotState.QUARANTINED, since=NOW, calls=score)) == []
+    assert tried(slot("vm-1", SlotState.QUARANTINED, since=NOW, calls=asked)) == [("vm-1", "asked")]

@@ -27,7 +27,7 @@ OURS = {
 def test_commands_are_registered() -> None:
     """Celery lists each with its kind, and says what it takes."""
     inspecting = {"slots", "analysis", "analysis_log"}
-    assert set(OURS) == inspecting | {"drain", "undrain", "quarantine", "release", "cancel"}
+    assert set(OURS) == inspecting | {"drain", "undrain", "quarantine", "release", "canary", "cancel"}
     assert {name for name, info in OURS.items() if info.type == "inspect"} == inspecting
     for info in OURS.values():
         assert info.visible

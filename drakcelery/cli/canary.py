@@ -1,0 +1,118 @@
+"""The command that has slots tried by a canary, and shows what the last ones found."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from drakcelery import steering, views
+from drakcelery.celery import app, make_ledger, use
+from drakcelery.cli.completion import hosts
+from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.cli.steer import asker, targets
+from drakcelery.errors import StackError
+from drakcelery.karton.text import clean
+from drakcelery.ledger import Ledger
+from drakcelery.records import HostStatus, SlotStatus
+
+LOOK_SECONDS = 1.0
+"""How often the fleet is asked whether the canaries are over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """What is said of a slot."""
+
+    host: str
+    slot: SlotStatus
+    words: str | None
+
+
+@click.command()
+@click.argument("wanted", metavar="[HOST[/SLOT]]...", nargs=-1, callback=targets, shell_complete=hosts)
+@click.option("--wait", is_flag=True, help="Wait for what they find; fail unless all are good.")
+@json_option
+@with_settings
+def canary(
+    wanted: tuple[tuple[str, str | None], ...],
+    wait: bool,
+    as_json: bool,
+    config: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Try slots with a known harmless sample. Without arguments, show what the last try in each found."""
+    if wait and not wanted:
+        raise click.UsageError("--wait needs a HOST or HOST/SLOT that is to be tried")
+    ours = read_settings(config, data_dir)
+    use(ours)
+    ledger = make_ledger(ours)
+    if not wanted:
+        _show(_last(ledger.fleet.hosts()), ledger, as_json=as_json)
+        return
+    asked = [steering.canary(app, host, slot=slot, by=asker()) for host, slot in dict.fromkeys(wanted)]
+    lines = [line for one in asked for line in (_found(ledger, one) if wait else _due(one))]
+    _show(lines, ledger, as_json=as_json)
+    if wait and any(line.words != "good" for line in lines):
+        raise SystemExit(1)
+
+
+def _last(statuses: Iterable[HostStatus]) -> Iterator[_Line]:
+    for status in statuses:
+        for slot in status.slots:
+            found = (slot.canary.trouble or "good") if slot.canary.at is not None else None
+            yield _Line(host=status.host, slot=slot, words="due" if slot.canary.is_due else found)
+
+
+def _due(asked: steering.Asked) -> Iterator[_Line]:
+    for slot in asked.host.slots:
+        if slot.name in asked.calls:
+            yield _Line(host=asked.host.host, slot=slot, words="due")
+
+
+def _found(ledger: Ledger, asked: steering.Asked) -> list[_Line]:
+    """Wait for the canaries of a host. Raises :class:`StackError` where it, or a slot, goes meanwhile."""
+    host = asked.host.host
+    while True:
+        now = next((status for status in ledger.fleet.hosts() if status.host == host), None)
+        slots = {slot.name: slot for slot in now.slots} if now else {}
+        if lost := [name for name in asked.calls if name not in slots]:
+            raise StackError(f"{host} is gone, or {', '.join(lost)} of it: what a canary found is not known")
+        found = {name: steering.canary_found(slots[name], call) for name, call in asked.calls.items()}
+        if None not in found.values():
+            return [_Line(host=host, slot=slots[name], words=words) for name, words in found.items()]
+        time.sleep(LOOK_SECONDS)
+
+
+def _show(lines: Iterable[_Line], ledger: Ledger, *, as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {"host": line.host, **line.slot.model_dump(mode="json"), "verdict": line.words} for line in lines
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    views.console().print(_table(lines, now=ledger.now()))
+
+
+def _table(lines: Iterable[_Line], *, now: float) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("HOST", "SLOT", "PROFILE", "STATE", "AGO", "CANARY"):
+        table.add_column(column)
+    for line in lines:
+        slot, words = line.slot, line.words
+        style = "green" if words == "good" else "" if words is None else "yellow"
+        table.add_row(
+            views.safe(line.host),
+            views.safe(slot.name),
+            views.safe(slot.profile),
+            views.slot_text(slot),
+            views.duration(now - slot.canary.at) if slot.canary.at is not None else "-",
+            Text(clean(words or "-", 300), style=style),
+        )
+    return table

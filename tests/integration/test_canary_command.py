@@ -1,0 +1,167 @@
+"""`drakcelery canary`: asked, run by the janitor, told by the fleet. Only the broker is left out."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+from click.testing import CliRunner, Result
+
+from drakcelery import steering
+from drakcelery.cli import canary as command
+from drakcelery.cli import cli
+from drakcelery.closures import Closed
+from drakcelery.errors import EngineError, StackError
+from drakcelery.gate import Gate
+from drakcelery.janitor import Janitor
+from drakcelery.monitoring import control
+from drakcelery.records import CanaryStatus, HostStatus, SlotStatus
+from drakcelery.settings_sections import CanarySection
+from drakcelery.stages import Site
+from drakcelery.worker.canary import CanaryRunner
+from tests.bench import HOST, SLOT, Bench, bench
+from tests.waiting import wait_until
+
+__all__ = ("bench",)
+
+Type = Callable[..., Result]
+
+
+@pytest.fixture
+def type_in(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Type]:
+    """Types the command where its host has a janitor."""
+    sample = tmp_path / "sample"
+    sample.write_bytes(b"MZ")
+    janitor = Janitor(bench.site, lambda _: None, canaries=CanaryRunner(bench.site, sample))
+    state = SimpleNamespace(
+        hostname=f"vm@{HOST}", consumer=SimpleNamespace(drak_gate=SimpleNamespace(steer=janitor.wake))
+    )
+
+    def ask(_: object, node: str, name: str, *, timeout: int, **arguments: Any) -> Any:  # noqa: ARG001 as the original
+        assert node == state.hostname
+        answer: Any = getattr(control, name)(state, **arguments)
+        if "error" in answer:
+            raise StackError(answer["error"])
+        return answer
+
+    monkeypatch.setattr(Gate, "site", lambda: bench.site)
+    monkeypatch.setattr(steering, "ask", ask)
+    monkeypatch.setattr(command, "make_ledger", lambda _: bench.ledger)
+    monkeypatch.setattr(command, "read_settings", lambda *_: bench.site.settings)
+    monkeypatch.setattr(command, "use", lambda _: None)
+    janitor.start()
+    wait_until(bench.ledger.fleet.hosts, "the host reports")
+    yield lambda *arguments: CliRunner().invoke(cli, ["canary", *arguments])
+    janitor.stop()
+
+
+def first(done: Result) -> dict[str, Any]:
+    """The first slot that was printed, after what the worker, which is here the same process, has logged."""
+    found, _ = json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("[\n"))
+    slot: dict[str, Any] = found[0]
+    return slot
+
+
+def test_a_slot_is_tried(bench: Bench, type_in: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known; it is good; it is bad, and in quarantine; and good again, which ends that."""
+    assert first(type_in("--json"))["verdict"] is None
+    done = type_in(f"{HOST}/{SLOT}", "--wait", "--json")
+    assert (done.exit_code, first(done)["verdict"]) == (0, "good")
+    with monkeypatch.context() as patched:
+
+        def fails(*_: object) -> NoReturn:
+            raise EngineError("no restore")
+
+        patched.setattr(type(bench.site.engine), "prepare", fails)
+        done = type_in(HOST, "--wait", "--json")
+        found = first(done)
+        assert (done.exit_code, found["verdict"], found["state"]) == (1, "no restore", "quarantined")
+    assert "no restore" in type_in().stdout
+    assert type_in(HOST, "--wait").exit_code == 0
+    assert bench.site.slots.all()[0].status == "free"
+
+
+def test_what_cannot_be_tried(bench: Bench, type_in: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot that an operator keeps closed, one that is not there, and where canaries are off."""
+    assert "has no slot 'vm-9'" in type_in(f"{HOST}/vm-9").output
+    assert type_in("--wait").exit_code == 2
+    assert type_in("a/b/c").exit_code == 2
+    bench.site.slots.close(SLOT, Closed.DRAINED, by="alice")
+    for target in (HOST, f"{HOST}/{SLOT}"):
+        assert f"{SLOT} is drained" in type_in(target).output
+    settings = bench.site.settings.model_copy(update={"canary": CanarySection(enabled=False)})
+    monkeypatch.setattr(Gate, "site", lambda: replace(bench.site, settings=settings))
+    assert "[canary] enabled = 0" in type_in(HOST).output
+    assert [slot.calls.called for slot in bench.site.slots.all()] == [0]
+
+
+def test_a_call_in_the_midst_of_a_canary(
+    bench: Bench, type_in: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that had the slot before, and is good, says nothing to who calls meanwhile."""
+    begun, go_on = threading.Event(), threading.Event()
+    prepare = type(bench.site.engine).prepare
+
+    def waits(*arguments: Any) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        prepare(*arguments)
+
+    def fails(*_: object) -> NoReturn:
+        raise EngineError("no restore")
+
+    def asks(*arguments: Any, **more: Any) -> steering.Asked:
+        asked = ask(*arguments, **more)
+        monkeypatch.setattr(type(bench.site.engine), "prepare", fails)
+        go_on.set()
+        return asked
+
+    ask = steering.canary
+    monkeypatch.setattr(type(bench.site.engine), "prepare", waits)
+    assert type_in(HOST).exit_code == 0
+    assert begun.wait(30)
+    monkeypatch.setattr(steering, "canary", asks)
+    assert first(type_in(HOST, "--wait", "--json"))["verdict"] == "no restore"
+
+
+def test_a_canary_that_is_over_before_its_call_is_answered(
+    type_in: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits is told what it found all the same."""
+    told = control._told
+
+    def late(site: Site) -> HostStatus:
+        wait_until(lambda: site.slots.all()[0].calls.judged, "the canary is over")
+        return told(site)
+
+    monkeypatch.setattr(control, "_told", late)
+    done = type_in(HOST, "--wait", "--json")
+    assert (done.exit_code, first(done)["verdict"]) == (0, "good")
+
+
+def test_when_a_canary_is_over() -> None:
+    """As soon as its host says so of this call, or a later one; not while it may not have heard of it."""
+
+    def found(*calls: int, **slot: Any) -> str | None:
+        canary = CanaryStatus(called=calls[0], begun=calls[1], judged=calls[2], at=1, trouble="no log")
+        return steering.canary_found(
+            SlotStatus.model_validate(
+                {"name": SLOT, "profile": "win10", "state": "free", "since": 1, "canary": canary, **slot}
+            ),
+            2,
+        )
+
+    closed = {"state": "drained", "closed_by": "alice"}
+    assert found(1, 1, 1) is None
+    assert found(1, 1, 1, **closed) is None
+    assert found(2, 1, 1) is None
+    assert found(2, 2, 1, state="checking") is None
+    assert found(2, 2, 2) == found(3, 2, 2) == found(3, 3, 3) == "no log"
+    assert found(2, 2, 1) == "not judged: the log of its vm worker says why"
+    assert found(2, 1, 1, **closed) == "not judged: alice keeps it closed"
