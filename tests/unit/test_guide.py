@@ -1,0 +1,60 @@
+"""What a newcomer reads about the code is true of it: the decisions, the tour, the words, the folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.reference import ROOT
+
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "drakcelery"
+DECISIONS = sorted(path for path in (DOCS / "decisions").glob("*.md") if path.name != "index.md")
+MOST_LINES = 40
+"""Of a page about a decision."""
+CELERY_TASKS = ("prepare", "run", "collect", "upload", "publish")
+
+
+def module(name: str) -> Path | None:
+    """The file of the module or package of that dotted name."""
+    path = ROOT / name.replace(".", "/")
+    found = (path.with_suffix(".py"), path / "__init__.py")
+    return next((one for one in found if one.is_file()), None)
+
+
+def missing(text: str) -> list[str]:
+    """The modules and files of the package that *text* names, as code, and that are not there."""
+    dotted = re.findall(r"`(drakcelery(?:\.[a-z_]+)+)`", text)
+    paths = re.findall(r"(?<![\w./-])(drakcelery/[\w./-]*\w/?)", text)
+    tasks = {f"drakcelery.{name}" for name in CELERY_TASKS} | {"drakcelery.ini"}
+    return [one for one in dotted if one not in tasks and module(one) is None] + [
+        one for one in paths if not (ROOT / one).exists()
+    ]
+
+
+@pytest.mark.parametrize(
+    "page", [*DECISIONS, DOCS / "architecture.md", DOCS / "development.md"], ids=lambda one: one.stem
+)
+def test_named_modules_exist(page: Path) -> None:
+    """A module, file or folder of the package that a page names is there."""
+    assert missing(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_missing_module_is_noticed() -> None:
+    """The check above tells what is there from what is not."""
+    there = "`drakcelery.ledger.watch`, `drakcelery.run`, drakcelery/ledger/lua/"
+    text = f"{there}, `drakcelery.nobody`, drakcelery/nothing.py"
+    assert missing(text) == ["drakcelery.nobody", "drakcelery/nothing.py"]
+
+
+def test_decisions_are_short_and_listed() -> None:
+    """Each page is at most forty lines, and stands once in the table and once in the menu of the index."""
+    index = (DOCS / "decisions" / "index.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\(([\w-]+)\.md\)", index)
+    menu = index.partition("```{toctree}")[2].split("```")[0].split()[1:]
+    assert linked == menu
+    assert sorted(menu) == [page.stem for page in DECISIONS]
+    for page in DECISIONS:
+        assert len(page.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, page.name
