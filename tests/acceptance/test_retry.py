@@ -101,7 +101,7 @@ def test_engine_failure_is_tried_again(deployment: Deployment, receiver: Receive
     """A slot whose guest cannot be destroyed is set aside; the next attempt succeeds in the other one."""
     task = deployment.send(Path("samples/behaviour.exe"), payload={"timeout": 30})
     record = deployment.wait_over(task)
-    assert (record.state, record.attempts, record.slot) == (State.PUBLISHED, 2, "vm-2")
+    assert (record.state, record.attempts, record.slot) == (State.PUBLISHED, 2, "vm-2"), record
     (failure,) = record.failures
     assert (failure.stage, failure.slot) == (Stage.PREPARE, broken_slot)
     assert f"Slot {broken_slot}:" in failure.error
