@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -58,3 +59,43 @@ def test_decisions_are_short_and_listed() -> None:
     assert sorted(menu) == [page.stem for page in DECISIONS]
     for page in DECISIONS:
         assert len(page.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, page.name
+
+
+TOUR = re.findall(
+    r"^\| `(drakcelery[.\w]+)` \| `([\w.]+)` \|", (DOCS / "development.md").read_text(), re.MULTILINE
+)
+"""(module, function) of each stop."""
+
+
+def defined(path: Path) -> set[str]:
+    """The functions, classes and methods that a module defines."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+            found |= {f"{node.name}.{one.name}" for one in ast.walk(node) if isinstance(one, ast.FunctionDef)}
+    return found
+
+
+def test_the_tour_goes_all_the_way() -> None:
+    """It has a stop in each stage, and begins and ends where a sample does."""
+    functions = [function for _, function in TOUR]
+    stages = ["Ingress.take", "_prepare", "_run", "_collect", "_upload", "Ledger.publish"]
+    assert [one for one in functions if one in stages] == stages
+
+
+@pytest.mark.parametrize(("where", "function"), TOUR)
+def test_each_stop_of_the_tour_exists(where: str, function: str) -> None:
+    """docs/development.md names a function that is in the module that it names."""
+    path = module(where)
+    assert path is not None, f"there is no module {where}"
+    assert function in defined(path), (
+        f"{where} defines no {function}: the tour of docs/development.md is wrong"
+    )
+
+
+def test_the_scripts_of_the_tour_exist() -> None:
+    """So are the Lua scripts that it names."""
+    named = set(re.findall(r"`(\w+\.lua)`", (DOCS / "development.md").read_text(encoding="utf-8")))
+    assert len(named) > 5
+    assert named <= {path.name for path in PACKAGE.rglob("*.lua")}
