@@ -99,3 +99,53 @@ def test_the_scripts_of_the_tour_exist() -> None:
     named = set(re.findall(r"`(\w+\.lua)`", (DOCS / "development.md").read_text(encoding="utf-8")))
     assert len(named) > 5
     assert named <= {path.name for path in PACKAGE.rglob("*.lua")}
+
+
+WORDS = (
+    *(
+        "analysis",
+        "attempt",
+        "blame",
+        "bootstrap",
+        "canary",
+        "capacity",
+        "charge",
+        "claim",
+        "delivery",
+        "doubt",
+    ),
+    *("drain", "early upload", "engine", "evidence", "failpoint", "forecast", "gate", "halt", "heartbeat"),
+    *(
+        "host",
+        "host context",
+        "inbox",
+        "isolation",
+        "janitor",
+        "lease",
+        "ledger",
+        "line",
+        "orphaned",
+        "outbox",
+    ),
+    *("place", "placement", "poison", "profile", "quarantine", "reconcile", "reroute"),
+    *("sample task, analysis task", "score", "slot", "spool", "stage", "stale", "step", "takeover"),
+    *("timeouts", "turn", "wakeup", "watch", "workspace"),
+)
+"""The words of this house, and those of the field that mean something narrower here."""
+
+
+def glossary() -> list[tuple[str, str]]:
+    """(word, meaning) of each row of docs/architecture.md, from top to bottom."""
+    part = (
+        (DOCS / "architecture.md").read_text(encoding="utf-8").partition("\n## Words\n")[2].partition("\n## ")
+    )
+    rows = [line.strip("| ").split(" | ") for line in part[0].splitlines() if line.startswith("| ")]
+    return [(word, meaning) for word, meaning in rows[1:] if not word.startswith("---")]
+
+
+def test_every_word_stands_in_the_glossary_once() -> None:
+    """It has the words of this list, none twice, in the order of the alphabet, each with a meaning."""
+    words = [word for word, _ in glossary()]
+    assert words == sorted(set(words))
+    assert words == list(WORDS)
+    assert all(len(meaning.split()) > 3 for _, meaning in glossary())
