@@ -149,3 +149,16 @@ def test_every_word_stands_in_the_glossary_once() -> None:
     assert words == sorted(set(words))
     assert words == list(WORDS)
     assert all(len(meaning.split()) > 3 for _, meaning in glossary())
+
+
+def folders(package: Path) -> set[str]:
+    """The folders directly below *package* that have a module, as its README writes them."""
+    return {f"{path.name}/" for path in package.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
+
+
+def test_the_readme_of_the_package_has_a_line_for_each_folder() -> None:
+    """drakcelery/README.md lists each folder once, in the order of the alphabet, and no other."""
+    text = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+/)` \| \S.* \|$", text, re.MULTILINE)
+    assert listed == sorted(folders(PACKAGE))
+    assert missing(text) == []
