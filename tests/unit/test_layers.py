@@ -13,6 +13,8 @@ import pytest
 from tests import reference
 
 PACKAGE = "drakcelery"
+PAGE = reference.ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- layers -->", "<!-- /layers -->"
 
 LAYERS: Mapping[str, tuple[str, ...]] = {
     "pure": (
@@ -56,6 +58,14 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Each layer imports from itself and from those before it. A name stands for a module or a subpackage."""
+
+WHAT: Mapping[str, str] = {
+    "pure": "values and rules",
+    "adapters": "one for each thing outside",
+    "orchestration": "what follows on what",
+    "edges": "processes and people",
+}
+"""What each layer is, for docs/architecture.md."""
 
 DOORS: Mapping[str, Mapping[str, str]] = {
     "minio": {
@@ -166,6 +176,27 @@ def layer_of(name: str) -> int | None:
     return next((number for number, places in enumerate(LAYERS.values()) if _within(name, places)), None)
 
 
+def table() -> str:
+    """The layers, as docs/architecture.md shows them."""
+    rows = []
+    for name, places in LAYERS.items():
+        shown = ", ".join(f"`{place}`" for place in sorted(places) if place != "__main__")
+        rows.append(f"| {name}: {WHAT[name]} | {shown} |\n")
+    return "| Layer | Modules |\n| --- | --- |\n" + "".join(rows)
+
+
+def filled(page: str) -> str:
+    """*page* with the table that it should have."""
+    head, rest = page.split(f"{BEGIN}\n", 1)
+    return f"{head}{BEGIN}\n\n{table()}\n{END}{rest.split(END, 1)[1]}"
+
+
+def test_the_page_has_the_layers() -> None:
+    """The table of docs/architecture.md is made of LAYERS; `python -m tests.unit.test_layers` writes it."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert text == filled(text)
+
+
 def _ours(module: Module, *, at_runtime: bool = False) -> set[str]:
     """The modules of the package that *module* imports, hollow ones aside."""
     names = {other.name for other in MODULES if not other.is_hollow}
@@ -252,3 +283,7 @@ def test_the_reading_of_code_works(
     assert list(module.imports()) == imports
     assert list(module.environment_uses()) == lines
     assert list(module.environment_uses(at_import=True)) == lines_at_import
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
