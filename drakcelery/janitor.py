@@ -120,7 +120,8 @@ class Janitor(threading.Thread):
         looked = reported = -LOOK_SECONDS
         every = self._site.ledger.times.report
         while True:
-            now = time.monotonic()
+            now, woken = time.monotonic(), self._woken.is_set()
+            self._woken.clear()
             try:
                 self._clean()
                 self._site.snapshots.look()
@@ -128,10 +129,9 @@ class Janitor(threading.Thread):
                     self._look_after()
                     looked = now
                 else:
-                    self._look_at_doubted()
+                    self._look_at_doubted(woken=woken)
             except Exception:
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
-            self._woken.clear()
             try:
                 status = host_status(self._site)
                 if status != last or now - reported >= every:
@@ -172,9 +172,11 @@ class Janitor(threading.Thread):
             log.exception("slot_not_cleaned", slot=name)
         self._over.wait(LOOK_SECONDS)  # before the next try
 
-    def _look_at_doubted(self) -> None:
-        """Slots that are kept from samples until a canary has tried them."""
-        if self._canaries is not None and any(slot.awaits_canary for slot in self._site.slots.all()):
+    def _look_at_doubted(self, *, woken: bool) -> None:
+        """What an operator has changed, and slots kept from samples until a canary has tried them."""
+        if self._canaries is None:
+            return
+        if woken or any(slot.awaits_canary for slot in self._site.slots.all()):
             self._canaries.look()
 
     def _look_after(self) -> None:

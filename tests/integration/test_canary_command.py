@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from drakcelery import steering
+from drakcelery.celery import app
 from drakcelery.cli import canary as command
 from drakcelery.cli import cli
 from drakcelery.closures import Closed
@@ -22,9 +23,11 @@ from drakcelery.gate import Gate
 from drakcelery.janitor import Janitor
 from drakcelery.monitoring import control
 from drakcelery.records import CanaryStatus, HostStatus, SlotStatus
+from drakcelery.settings import Settings
 from drakcelery.settings_sections import CanarySection
 from drakcelery.stages import Site
-from drakcelery.worker.canary import CanaryRunner
+from drakcelery.worker import canary
+from drakcelery.worker.canary import CanaryRunner, Verdict
 from tests.bench import HOST, SLOT, Bench, bench
 from tests.waiting import wait_until
 
@@ -101,6 +104,17 @@ def test_what_cannot_be_tried(bench: Bench, type_in: Type, monkeypatch: pytest.M
     assert [slot.calls.called for slot in bench.site.slots.all()] == [0]
 
 
+def test_what_was_drained_for_a_moment(bench: Bench, type_in: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried once it is undrained, though that was sooner than the janitor looks of itself."""
+    monkeypatch.setattr(Settings, "engine", "emulator")
+    monkeypatch.setattr(canary, "run_canary", lambda *_: Verdict(trouble=None))
+    steering.drain(app, HOST, slot=SLOT, by="alice")
+    wait_until(lambda: bench.ledger.fleet.hosts()[0].slots[0].state == "drained", "the janitor has seen it")
+    steering.undrain(app, HOST, slot=SLOT, by="alice")
+    wait_until(bench.site.slots.history, "a canary has tried it")
+    wait_until(lambda: first(type_in("--json"))["verdict"] == "good", "the fleet knows")
+
+
 def test_a_call_in_the_midst_of_a_canary(
     bench: Bench, type_in: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,10 +163,10 @@ def test_when_a_canary_is_over() -> None:
     """As soon as its host says so of this call, or a later one; not while it may not have heard of it."""
 
     def found(*calls: int, **slot: Any) -> str | None:
-        canary = CanaryStatus(called=calls[0], begun=calls[1], judged=calls[2], at=1, trouble="no log")
+        known = CanaryStatus(called=calls[0], begun=calls[1], judged=calls[2], at=1, trouble="no log")
         return steering.canary_found(
             SlotStatus.model_validate(
-                {"name": SLOT, "profile": "win10", "state": "free", "since": 1, "canary": canary, **slot}
+                {"name": SLOT, "profile": "win10", "state": "free", "since": 1, "canary": known, **slot}
             ),
             2,
         )

@@ -46,7 +46,8 @@ def test_the_run_that_makes_it_unwell_is_the_last(bench: Bench, monkeypatch: pyt
     fail(bench, "a-2")
     assert status(bench) == "checking"
     assert bench.site.slots.claim("win10", "a-3", 1) is None
-    Janitor(bench.site, lambda _: None, canaries=CanaryRunner(bench.site, Path("none")))._look_at_doubted()
+    canaries = CanaryRunner(bench.site, Path("none"))
+    Janitor(bench.site, lambda _: None, canaries=canaries)._look_at_doubted(woken=False)
     wait_until(lambda: status(bench) == "free", "the canary was good")
     assert bench.site.slots.history()[-1].kind.is_canary
     assert bench.site.slots.claim("win10", "a-3", 1) == SLOT

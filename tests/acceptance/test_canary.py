@@ -1,0 +1,72 @@
+"""The emulator's canary: the real sample, through a stack's own slots, by the commands an operator types."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from drakcelery.embedded.background import background
+from drakcelery.ledger.canaries import key_of
+from drakcelery.worker import behaviour
+from tests.acceptance.deployment import Deployment
+from tests.conftest import require
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    server_programs: None,  # noqa: ARG001 - a check
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Deployment]:
+    """A stack of its own: in the others no canary takes a slot."""
+    require(importlib.util.find_spec("speakeasy") is not None, "the emulator extra is not installed")
+    directory = tmp_path_factory.mktemp("canary") / "stack"
+    with (
+        background(directory, slots={"vm-1": "default", "vm-2": "default"}) as running,
+        Deployment.of(running) as deployment,
+    ):
+        yield deployment
+
+
+def slots(deployment: Deployment) -> dict[str, dict[str, Any]]:
+    """What ``slots --json`` says of each slot of the one host."""
+    done = deployment.drakcelery("slots", "--json")
+    assert done.returncode == 0, done.stderr
+    return {slot["name"]: slot for host in json.loads(done.stdout) for slot in host["slots"]}
+
+
+def verdicts(deployment: Deployment, *arguments: str) -> dict[str, str | None]:
+    """What ``canary --json`` says of each slot."""
+    done = deployment.drakcelery("canary", *arguments, "--json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return {slot["name"]: slot["verdict"] for slot in json.loads(done.stdout)}
+
+
+def test_canaries_on_demand_and_after_undrain(deployment: Deployment) -> None:
+    """They do the same each time, whatever the slot; what they found is seen by all who look at slots."""
+    host = deployment.settings.drakcelery.host
+    assert verdicts(deployment, f"{host}/vm-1", "--wait") == {"vm-1": "good"}
+    seen = slots(deployment)
+    assert [(slot["canary"]["at"] is None, slot["canary"]["trouble"]) for slot in seen.values()] == [
+        (False, None),
+        (True, None),
+    ]
+    assert "good" in deployment.drakcelery("canary").stdout
+
+    assert deployment.drakcelery("drain", f"{host}/vm-2").returncode == 0
+    assert "vm-2 is drained" in deployment.drakcelery("canary", f"{host}/vm-2").stderr
+    assert deployment.drakcelery("undrain", f"{host}/vm-2").returncode == 0
+    wait_until(lambda: slots(deployment)["vm-2"]["canary"]["at"], "a canary was in what was undrained")
+
+    # By now two have shown what they do; the third is the last that is learnt from
+    assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
+    assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
+    (known,) = deployment.ledger.redis.hvals(key_of("default"))
+    runs = json.loads(known)["runs"]
+    assert len(runs) == behaviour.LEARNED
+    assert all(len(run) > 5 for run in runs)
+    assert [(slot["state"], slot["score"]) for slot in slots(deployment).values()] == [("free", 1.0)] * 2
