@@ -12,6 +12,7 @@ from typing import cast
 import redis
 
 from drakcelery.estimates import Learned, learned_of
+from drakcelery.ledger.away import concerns_all
 from drakcelery.records import Record
 
 KEPT = 256
@@ -50,11 +51,17 @@ class Durations:
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.lrange(_key(name), 0, -1)
-            answers = cast("list[list[str]]", pipe.execute())
-        return {
-            name: [one for text in texts if (one := _read(text)) is not None]
-            for name, texts in zip(names, answers, strict=True)
-        }
+            answers = cast("list[list[str] | Exception]", pipe.execute(raise_on_error=False))
+        return {name: _known(texts) for name, texts in zip(names, answers, strict=True)}
+
+
+def _known(texts: list[str] | Exception) -> list[Learned]:
+    """What was learned; nothing where the key is of another type: it is for show."""
+    if isinstance(texts, Exception):
+        if concerns_all(texts):
+            raise texts
+        return []
+    return [one for text in texts if (one := _read(text)) is not None]
 
 
 def _read(text: str) -> Learned | None:

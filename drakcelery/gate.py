@@ -29,9 +29,11 @@ from redis.exceptions import RedisError
 from drakcelery import visibility
 from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import LEFT_OVER_QUEUE, prepare_queue, task_name
+from drakcelery.errors import UnreadableRecord
 from drakcelery.ground import Ground, Household, is_vm_worker
 from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.janitor import tell
+from drakcelery.ledger.away import concerns_all
 from drakcelery.logs import about
 from drakcelery.lookahead import Lookahead
 from drakcelery.misfits import UNREADABLE, drop, misfit, step_of
@@ -192,7 +194,9 @@ class Gate(bootsteps.StartStopStep):
     def claim(self, step: Step) -> str | None:
         """A slot for a prepare message; closes the queues when it was the last one.
 
-        Raises :class:`Elsewhere` where the analysis has failed here, and is to go to another slot or host.
+        Raises:
+            Elsewhere: the analysis has failed here, and is to go to another slot or host.
+            UnreadableRecord: it has failed here, and nobody can read its record.
         """
         self._readiness.note_turn()
         slot = None
@@ -211,10 +215,16 @@ class Gate(bootsteps.StartStopStep):
             return None
         ledger = type(self).site().ledger
         try:
-            elsewhere = is_elsewhere(ledger.get(step.uid), ledger.fleet.hosts(), host=self._host)
+            record = ledger.get(step.uid)
+            elsewhere = is_elsewhere(record, ledger.fleet.hosts(), host=self._host)
         except RedisError as error:
             log.warning("not_asked", error=str(error))
             elsewhere = False
+        else:
+            if record is not None:  # an earlier life of this uid says nothing of this one
+                failed = self._slots.failed_in(step.uid, since=record.first_attempt)
+                if not failed:
+                    return None
         return may_have(step.profile, self._slots.all(), failed, elsewhere=elsewhere)
 
     def holds(self, step: Step) -> bool:
@@ -345,7 +355,7 @@ def _shows_life(step: Step) -> bool:
     """Whether the delivery at work has a claim still. Reconcile takes it from a frozen process."""
     try:
         record = Gate.site().ledger.get(step.uid)
-    except RedisError as error:
+    except (RedisError, UnreadableRecord) as error:
         log.warning("not_asked", error=str(error))
         return True  # nobody could begin anything now; reconcile sends it again
     return record is not None and record.attempt == step.attempt and record.beat is not None
@@ -357,7 +367,10 @@ def _defer(step: Step, message: Message) -> None:
         Gate.site().ledger.defer(step.uid, step.attempt, delay=DEFER_SECONDS)
     except RedisError as error:
         log.warning("not_deferred", error=str(error))
-        message.requeue()
+        if concerns_all(error):
+            message.requeue()
+        else:
+            message.ack()  # it would come again at once; reconcile sends it, once it can be dealt with
     else:
         log.info("deferred", delay=DEFER_SECONDS)
         message.ack()
@@ -373,6 +386,10 @@ def _admit(gate: Gate, step: Step, message: Message) -> bool:
         slot = gate.claim(step)
     except Elsewhere:
         _defer(step, message)
+        return False
+    except UnreadableRecord as error:
+        log.warning("not_asked", error=str(error))
+        message.ack()  # nobody can do anything with it; reconcile sends it again, once it can be read
         return False
     if slot is None:
         message.requeue()

@@ -46,6 +46,7 @@ from drakcelery.karton.text import storable
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment
+from drakcelery.ledger.keytypes import named
 from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
 from drakcelery.monitoring import metrics, tracing
@@ -161,20 +162,20 @@ class Ingress:
                 search = self._find_stranded()  # the error has ended that one
                 stop.wait(AWAY_SECONDS)
 
-    @staticmethod
-    def _safely(part: Callable[[], T]) -> T | None:
+    def _safely(self, part: Callable[[], T]) -> T | None:
         """Do one part of the work; what fails in it keeps no other part from being done.
 
         Raises:
             redis.exceptions.RedisError: Redis is away, or refuses everything.
         """
         try:
-            return part()
+            with named(self.ledger.redis):
+                return part()
         except Exception as error:
             if concerns_all(error):
                 raise
             name = getattr(getattr(part, "func", part), "__name__", "?")
-            log.exception("part_failed", part=name)
+            log.exception("part_failed", part=name, error=str(error))
             return None
 
     def work(self) -> Turn:

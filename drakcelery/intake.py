@@ -100,7 +100,7 @@ class Intake:
             pipe.hgetall(INFLIGHT)
             pipe.smembers(WAITING)
             counts, places = pipe.execute()
-        return _counts(counts), _places(places)
+        return _counts(counts), self._sound(_places(places))
 
     def accept(self, *, limit: int, places: Mapping[Place, int], most: int) -> list[str]:
         """Move the most urgent waiting tasks into the inbox, at most *most*; returns their Karton uids.
@@ -126,7 +126,17 @@ class Intake:
 
     def places(self) -> list[Place]:
         """Those that have a line."""
-        return _places(self.redis.smembers(WAITING))
+        return self._sound(_places(self.redis.smembers(WAITING)))
+
+    def _sound(self, places: list[Place]) -> list[Place]:
+        """Those of *places* whose line is one: a key of another type stops no other place."""
+        if not places:  # as nearly always
+            return []
+        with self.redis.pipeline(transaction=False) as pipe:
+            for place in places:
+                pipe.type(line_key(place))
+            types = pipe.execute()
+        return [place for place, kind in zip(places, types, strict=True) if kind in ("zset", "none")]
 
     def lines(self) -> list[Line]:
         """Every line: how many wait, and since when the oldest does."""

@@ -16,6 +16,7 @@ from drakcelery.errors import Blame
 from drakcelery.host import charges
 from drakcelery.host.history import Run
 from drakcelery.ledger import Standing
+from drakcelery.ledger.keytypes import told
 from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
 from drakcelery.records import Halt, HostStatus, Record
@@ -207,7 +208,7 @@ class Janitor(threading.Thread):
                         self._look_at_workspace(workspace, uid, attempt)
             self._hand_over()
         except (RedisError, OperationalError, OSError) as error:
-            log.warning("not_looked_after", error=str(error))
+            log.warning("not_looked_after", error=told(self._site.ledger.redis, error))
 
     def _judge(self, run: Run) -> None:
         """Ask the record whether a failed run is still put down to its slot."""

@@ -22,10 +22,13 @@ from pydantic import ValidationError
 
 from drakcelery.analysis import State, Value
 from drakcelery.ledger import NOTICE_COUNTS, NOTICES, NOTICES_WANTED
+from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.records import Record, parse
 
 DEAD = "drak:notices:dead"
+MOST_DIGITS = 19
+"""Redis counts no further."""
 WANTED_TTL = 24 * 3600
 """Seconds after the last word of an ingress for which notices are queued still."""
 
@@ -83,12 +86,12 @@ class Notices:
 
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
-        self._redis = client
+        self.redis = client
         self._scripts = load_scripts(client, "claim_notice", "settle_notice")
 
     def want(self, states: Iterable[State]) -> None:
         """Have notices queued of analyses that end in these states, for a day from now."""
-        with self._redis.pipeline() as pipe:
+        with self.redis.pipeline() as pipe:
             pipe.delete(NOTICES_WANTED)
             for state in states:
                 pipe.sadd(NOTICES_WANTED, state.value)
@@ -117,15 +120,22 @@ class Notices:
 
     def counts(self) -> NoticeCounts:
         """How many wait, and what became of the others."""
-        counted = cast("dict[str, str]", self._redis.hgetall(NOTICE_COUNTS))
-        numbers = {name: int(counted.get(name, 0)) for name in ("sent", "retried", "given_up", "dropped")}
-        return NoticeCounts(waiting=self._redis.zcard(NOTICES), **numbers)
+        none: dict[str, str] = {}
+        counted = unless_odd(lambda: cast("dict[str, str]", self.redis.hgetall(NOTICE_COUNTS)), none)
+        numbers = {name: _count(counted.get(name, "")) for name in ("sent", "retried", "given_up", "dropped")}
+        return NoticeCounts(waiting=unless_odd(lambda: int(self.redis.zcard(NOTICES)), 0), **numbers)
 
     def dead(self, *, newest: int) -> list[Dead]:
         """The notices that were given up last."""
-        texts = cast("list[str]", self._redis.lrange(DEAD, 0, newest - 1))
-        found = []
+        found: list[Dead] = []
+        none: list[str] = []
+        texts = unless_odd(lambda: cast("list[str]", self.redis.lrange(DEAD, 0, newest - 1)), none)
         for text in texts:
             with contextlib.suppress(ValidationError):  # another version's
                 found.append(Dead.model_validate_json(text))
         return found
+
+
+def _count(text: str) -> int:
+    """0 for what is none."""
+    return int(text) if text.isdecimal() and len(text) < MOST_DIGITS else 0

@@ -26,6 +26,7 @@ from drakcelery import __version__
 from drakcelery.analysis import State
 from drakcelery.errors import SettingsError
 from drakcelery.ledger.away import concerns_all
+from drakcelery.ledger.keytypes import told
 from drakcelery.notices import Dead, Notice, Notices
 from drakcelery.records import Record
 from drakcelery.settings import NotificationsSection
@@ -172,7 +173,7 @@ class Notifier(threading.Thread):
                     wanted = time.monotonic()
                 pause = self._pause() if self.send_one() else IDLE_SECONDS
             except RedisError as error:
-                log.warning("notices_unread", error=str(error))
+                log.warning("notices_unread", error=told(self._notices.redis, error))
                 pause = MOST_PAUSE
             except Exception:
                 log.exception("notifier_failed")  # the thread must go on: nobody else would send

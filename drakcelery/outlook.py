@@ -25,6 +25,7 @@ from drakcelery.ingress import policy_of
 from drakcelery.intake import URGENCY, Intake, Stretch
 from drakcelery.karton.reading import read_task as read_karton_task
 from drakcelery.ledger import DUE, Ledger, task_key
+from drakcelery.ledger.away import unless_odd
 from drakcelery.records import HostStatus, Record
 from drakcelery.rooms import is_in_use
 from drakcelery.settings import Settings
@@ -159,7 +160,8 @@ def _waiting(ledger: Ledger, records: Iterable[Record], now: float) -> list[Wait
     waiting = [one for one in records if one.analysis is not None and one.state is State.QUEUED]
     if not waiting:
         return []
-    due = dict(cast("list[tuple[str, float]]", ledger.redis.zrange(DUE, 0, -1, withscores=True)))
+    none: list[tuple[str, float]] = []
+    due = dict(unless_odd(lambda: _due(ledger), none))
     return [
         Wait(
             uid=one.uid,
@@ -170,6 +172,10 @@ def _waiting(ledger: Ledger, records: Iterable[Record], now: float) -> list[Wait
         for one in sorted(waiting, key=lambda one: one.entered.get(State.QUEUED, one.received))
         if one.analysis is not None
     ]
+
+
+def _due(ledger: Ledger) -> list[tuple[str, float]]:
+    return cast("list[tuple[str, float]]", ledger.redis.zrange(DUE, 0, -1, withscores=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -252,10 +252,10 @@ class SlotTable:
         ]
         return sorted(slots, key=lambda slot: _natural(slot.name))
 
-    def failed_in(self, uid: str) -> frozenset[str]:
-        """The slots in which an analysis has failed."""
+    def failed_in(self, uid: str, *, since: int = 0) -> frozenset[str]:
+        """The slots in which an analysis has failed, in the attempt *since* or after it."""
         with self._transaction() as database:
-            return history.failed(database, uid)
+            return history.failed(database, uid, since=since)
 
     def claim(
         self, profile: str, uid: str, attempt: int, *, among: Collection[str] | None = None

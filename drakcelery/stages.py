@@ -388,7 +388,7 @@ def _charge_slot(
     may_move = charges.may_move(stage, blame)
     # One sample is one charge, however often it fails here: where no other slot is there to try it in, it may
     # be its own fault
-    again = may_move and step.slot in site.slots.failed_in(step.uid)
+    again = may_move and step.slot in site.slots.failed_in(step.uid, since=record.first_attempt)
     site.slots.failed(
         step.slot,
         step.uid,

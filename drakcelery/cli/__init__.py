@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from drakcelery import __version__
 from drakcelery.errors import DrakceleryError
+
+if TYPE_CHECKING:
+    from redis.exceptions import RedisError
+
+    from drakcelery.settings import Settings
 
 SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Samples and analyses": {
@@ -97,11 +102,22 @@ class Sentences(click.Group):
         except Exception as error:
             from redis.exceptions import RedisError
 
-            from drakcelery.ledger.away import trouble
-
             if not isinstance(error, RedisError):
                 raise
-            raise click.ClickException(trouble(error)) from None
+            raise click.ClickException(_trouble(error, ctx.obj)) from None
+
+
+def _trouble(error: RedisError, ours: Settings | None) -> str:
+    """What people are told of an error of the Redis of *ours*."""
+    from redis.exceptions import ResponseError
+
+    from drakcelery.celery import make_ledger
+    from drakcelery.ledger.away import trouble
+    from drakcelery.ledger.keytypes import explained
+
+    if ours is not None and isinstance(error, ResponseError):
+        error = explained(make_ledger(ours).redis, error)
+    return trouble(error)
 
 
 @click.group(cls=Sentences, context_settings={"help_option_names": ["-h", "--help"]})

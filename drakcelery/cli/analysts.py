@@ -20,6 +20,7 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.estimates import Estimate
 from drakcelery.karton.startup_fields import START_METHODS
 from drakcelery.ledger import Ledger
+from drakcelery.ledger.keytypes import sentences
 from drakcelery.monitoring import tracing
 from drakcelery.notices import Notices
 from drakcelery.outlook import look_out
@@ -181,6 +182,7 @@ def show_all(ours: settings.Settings, ledger: Ledger, *, as_json: bool) -> None:
         *views.outlook_lines(outlook),
         *views.quarantine_lines(ledger.quarantine.counts()),
         *views.notices_lines(notices.counts(), notices.dead(newest=1)),
+        *sentences(ledger.redis),
     ):
         click.echo(line)
 

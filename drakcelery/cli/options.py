@@ -17,7 +17,11 @@ DATA_DIR_HELP = "Directory of the embedded stack.  [default: one place per user]
 
 def read_settings(config: Path | None, data_dir: Path | None) -> settings.Settings:
     """Settings as the options, the environment and the well-known places say."""
-    return settings.load(settings.find(config, data_dir=data_dir))
+    ours = settings.load(settings.find(config, data_dir=data_dir))
+    context = click.get_current_context(silent=True)
+    if context is not None:  # whoever tells of an error of Redis asks there
+        context.find_root().obj = ours
+    return ours
 
 
 def with_settings(command: F) -> F:

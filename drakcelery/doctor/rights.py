@@ -32,13 +32,13 @@ from drakcelery.ledger import (
     NOTICE_COUNTS,
     NOTICES,
     NOTICES_WANTED,
+    TURN,
     record_key,
     task_key,
 )
 from drakcelery.ledger.names import lease_key
 from drakcelery.ledger.watch import WATCH
 from drakcelery.notices import DEAD
-from drakcelery.recovery.duty import TURN
 
 NOBODY = "drakcelery-doctor"
 """Stands for any uid; there is no task, analysis or worker of this name."""

@@ -170,10 +170,11 @@ def _words(kinds: Iterable[enum.StrEnum]) -> str:
     return ", ".join(f"'{one.value}'" for one in kinds)
 
 
-def failed(database: sqlite3.Connection, uid: str) -> frozenset[str]:
-    """The slots in which runs of an analysis have failed."""
+def failed(database: sqlite3.Connection, uid: str, *, since: int) -> frozenset[str]:
+    """The slots in which runs of an analysis have failed, from the attempt *since* on."""
     rows = database.execute(
-        "select distinct slot from runs where uid = ? and kind = ?", (uid, Kind.FAILED.value)
+        "select distinct slot from runs where uid = ? and kind = ? and attempt >= ?",
+        (uid, Kind.FAILED.value, since),
     )
     return frozenset(str(name) for (name,) in rows)
 

@@ -22,6 +22,7 @@ from drakcelery.host.readiness import Readiness
 from drakcelery.hostlock import has_older_io_worker
 from drakcelery.ledger import CONNECT_SECONDS, connect
 from drakcelery.ledger.deployment import Deployment
+from drakcelery.ledger.keytypes import told
 from drakcelery.ledger.names import Holder, HostNames
 from drakcelery.lifesigns import Times
 from drakcelery.records import Halt
@@ -147,7 +148,9 @@ class Presence(threading.Thread):
             self._lose(str(error))
             return self._times.report
         except RedisError as error:
-            log.warning("presence_unheard", error=str(error))  # what was known holds, for a while
+            log.warning(
+                "presence_unheard", error=told(self._redis, error)
+            )  # what was known holds, for a while
             self._readiness.note_name(ours=time.monotonic() < self._name_until)
             return min(LOOK_SECONDS, self._times.report)
         self._tell()

@@ -36,7 +36,7 @@ from drakcelery.analysis import Failure, Stage, State
 from drakcelery.errors import Astray, NeedsSolitude, Superseded, UnderWay, UnreadableRecord
 from drakcelery.fleet import Fleet
 from drakcelery.karton import reading
-from drakcelery.ledger.away import ANSWERED, concerns_all
+from drakcelery.ledger.away import ANSWERED, concerns_all, unless_odd
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.ledger.watch import BROKER_WATCH, MEMORY, MOST_GAPS, WATCH, ServerId, watch_of
@@ -50,6 +50,8 @@ LIVE = "drak:live"
 DONE = "drak:done"
 DUE = "drak:due"
 INFLIGHT = "drak:inflight"
+TURN = "drak:reconciled"
+"""Set by who reconciles, for a while: nobody else does meanwhile what is done already."""
 NOTICES_WANTED = "drak:notices:wanted"
 NOTICES = "drak:notices"
 NOTICE_COUNTS = "drak:notices:counts"
@@ -456,12 +458,15 @@ class Ledger:
 
     def done(self, *, newest: int) -> Iterator[Record]:
         """Records of the *newest* analyses that are over, newest first."""
-        return self.records(cast("list[str]", self.redis.zrevrange(DONE, 0, newest - 1)))
+        none: list[str] = []
+        return self.records(
+            unless_odd(lambda: cast("list[str]", self.redis.zrevrange(DONE, 0, newest - 1)), none)
+        )
 
     def forget(self) -> int:
         """Drop the uids of expired records from the list of finished analyses; returns how many."""
         now = self.now()
-        return self.redis.zremrangebyscore(DONE, "-inf", now - self._ttl)
+        return unless_odd(lambda: self.redis.zremrangebyscore(DONE, "-inf", now - self._ttl), 0)
 
     def recount(self) -> int:
         """Count the live analyses of each place anew; returns how many counts were wrong."""

@@ -6,8 +6,13 @@ time the same is asked: who takes it for an absence asks for ever.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from redis import exceptions as redis
 from redis._parsers.base import BaseParser
+
+T = TypeVar("T")
 
 
 class WritesRefused(redis.ConnectionError):
@@ -17,6 +22,11 @@ class WritesRefused(redis.ConnectionError):
 # redis-py knows these answers by no class of their own. A lost connection is what they come to: whoever can
 # wait waits, and a worker ends over no other error of its broker's
 BaseParser.EXCEPTION_CLASSES.update(dict.fromkeys(("MISCONF", "NOREPLICAS"), WritesRefused))
+
+
+class WrongKey(redis.ResponseError):
+    """A key of ours is of another type; the text names it, and says what to do."""
+
 
 ANSWERED = (
     redis.ReadOnlyError,
@@ -43,7 +53,19 @@ def trouble(error: redis.RedisError) -> str:
     """What people are told of an error of Redis: that it is away only where it is."""
     if is_away(error):
         return f"Karton's Redis does not answer: {error}"
+    if isinstance(error, WrongKey):
+        return f"In Karton's Redis {error}"
     return f"Karton's Redis refuses what it was asked: {error}; `drakcelery doctor --only redis` says more"
+
+
+def unless_odd(ask: Callable[[], T], default: T) -> T:
+    """What *ask* finds in Redis, for show; *default* where the key is of another type than ours."""
+    try:
+        return ask()
+    except redis.ResponseError as error:
+        if concerns_all(error):
+            raise
+        return default
 
 
 def concerns_all(error: BaseException) -> bool:

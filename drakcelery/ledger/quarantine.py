@@ -17,7 +17,7 @@ import redis
 import structlog
 
 from drakcelery import redistime
-from drakcelery.ledger.away import concerns_all
+from drakcelery.ledger.away import concerns_all, unless_odd
 from drakcelery.ledger.scripts import load_scripts
 
 log = structlog.get_logger(__name__)
@@ -52,14 +52,20 @@ class Quarantine:
 
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
-        self._redis = client
+        self.redis = client
         self._put = load_scripts(client, "quarantine")["quarantine"]
 
     def put(self, where: str, uid: str, error: str) -> int:
         """Note that *uid* could not be dealt with; returns how often that was so."""
         keys = [QUARANTINE, _key(where, uid)]
         text = error.encode("utf-8", "replace").decode()[:MOST_TEXT]
-        return int(self._put(keys, [where, uid, text, MOST_DELAY, MEMORY]))
+        try:
+            return int(self._put(keys, [where, uid, text, MOST_DELAY, MEMORY]))
+        except redis.ResponseError as refused:
+            if concerns_all(refused):
+                raise
+            log.error("quarantine_unusable", uid=uid, where=where, error=str(refused))
+            return 1
 
     def saw(self, where: str, uid: str, error: BaseException) -> None:
         """Note that *uid* cannot be read, as :meth:`put` does; no sooner than its time to be tried again."""
@@ -71,18 +77,17 @@ class Quarantine:
 
     def uids(self, where: str) -> tuple[frozenset[str], frozenset[str]]:
         """(all that *where* has in quarantine, those of them whose time has not come)."""
-        entries = cast("list[tuple[str, float]]", self._redis.zrange(QUARANTINE, 0, -1, withscores=True))
+        entries = self._members()
         if not entries:  # as nearly always
             return frozenset(), frozenset()
-        now, prefix = redistime.now(self._redis), f"{where} "
+        now, prefix = redistime.now(self.redis), f"{where} "
         ours = {name.removeprefix(prefix): at for name, at in entries if name.startswith(prefix)}
         return frozenset(ours), frozenset(uid for uid, at in ours.items() if at > now)
 
     def all(self) -> list[Entry]:
         """Everything in quarantine, the longest there first. What has expired leaves it."""
-        members = cast("list[tuple[str, float]]", self._redis.zrange(QUARANTINE, 0, -1, withscores=True))
-        names = [(name, *_parts(name), at) for name, at in members]
-        with self._redis.pipeline(transaction=False) as pipe:
+        names = [(name, *_parts(name), at) for name, at in self._members()]
+        with self.redis.pipeline(transaction=False) as pipe:
             for _, where, uid, _ in names:
                 pipe.hgetall(_key(where, uid))
             found = cast("list[dict[str, str] | Exception]", pipe.execute(raise_on_error=False))
@@ -107,7 +112,7 @@ class Quarantine:
                 )
             )
         if expired:
-            self._redis.zrem(QUARANTINE, *expired)
+            self.redis.zrem(QUARANTINE, *expired)
         return sorted(entries, key=lambda entry: entry.first)
 
     def counts(self) -> dict[str, int]:
@@ -118,20 +123,28 @@ class Quarantine:
         """Have *uid* tried again at once, wherever it is; returns in how many places it was."""
         names = self._named([uid])
         if names:
-            self._redis.zadd(QUARANTINE, dict.fromkeys(names, 0.0), xx=True)
+            self.redis.zadd(QUARANTINE, dict.fromkeys(names, 0.0), xx=True)
         return len(names)
 
     def remove(self, uid: str, *, where: str | None = None) -> int:
         """Take *uid* out of quarantine (of the loop *where* only); returns of how many places."""
         names = [name for name in self._named([uid]) if where in (None, name.partition(" ")[0])]
         if names:
-            self._redis.zrem(QUARANTINE, *names)
-            self._redis.delete(*(_key(*_parts(name)) for name in names))
+            self.redis.zrem(QUARANTINE, *names)
+            self.redis.delete(*(_key(*_parts(name)) for name in names))
         return len(names)
 
     def _named(self, uids: Collection[str]) -> list[str]:
-        names = cast("list[str]", self._redis.zrange(QUARANTINE, 0, -1))
-        return [name for name in names if name.partition(" ")[2] in uids]
+        return [name for name, _ in self._members() if name.partition(" ")[2] in uids]
+
+    def _members(self) -> list[tuple[str, float]]:
+        """None where the key is of another type: no loop stops for want of a quarantine."""
+
+        def ask() -> list[tuple[str, float]]:
+            found = self.redis.zrange(QUARANTINE, 0, -1, withscores=True)
+            return cast("list[tuple[str, float]]", found)
+
+        return unless_odd(ask, [])
 
 
 def _number(text: str) -> float:

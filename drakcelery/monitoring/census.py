@@ -6,19 +6,23 @@ command line counts, and nothing is counted twice.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import cast
 
 import structlog
 from karton.core.backend import KartonBackendBase
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from drakcelery.analysis import State
 from drakcelery.celery import make_intake, make_ledger
 from drakcelery.errors import Unreadable
 from drakcelery.estimates import Estimate
 from drakcelery.intake import Intake
+from drakcelery.karton.text import clean
 from drakcelery.ledger import DONE, Ledger
+from drakcelery.ledger.away import is_away, unless_odd
+from drakcelery.ledger.keytypes import odd_keys, told
 from drakcelery.monitoring import exposition, metrics
 from drakcelery.notices import Notices
 from drakcelery.outlook import look_out
@@ -65,27 +69,38 @@ class Census:
         self._since = ledger.now()
 
     def take(self) -> None:
-        """Read it all anew. While Redis is away, nothing is said of the fleet but that."""
+        """Read it all anew. While that cannot be read, nothing is said of the fleet but that."""
         try:
+            self._look_at_keys()
             self._count_ends()
             self._look()
         except RedisError as error:
-            log.warning("fleet_not_read", error=str(error))
+            log.warning("fleet_not_read", error=told(self._ledger.redis, error))
             for gauge in _GAUGES:
                 gauge.clear()
-            metrics.REDIS_UP.set(0)
+            metrics.REDIS_UP.set(not is_away(error))
         else:
             metrics.REDIS_UP.set(1)
 
+    def _look_at_keys(self) -> None:
+        metrics.ODD_KEYS.clear()
+        with contextlib.suppress(NoPermissionError):  # TYPE is no right that ingress needs
+            for odd in odd_keys(self._ledger.redis):
+                metrics.ODD_KEYS.labels(clean(odd.key)).set(1)
+
     def _count_ends(self) -> None:
-        ended = self._ledger.redis.zrangebyscore(
-            DONE, f"({self._since!r}", "+inf", start=0, num=MOST_ENDS, withscores=True
-        )
-        found = cast("list[tuple[str, float]]", ended)
+        none: list[tuple[str, float]] = []
+        found = unless_odd(self._ended, none)
         for record in self._ledger.records([uid for uid, _ in found]):
             if record.state.is_over:
                 _count_end(record)
         self._since = found[-1][1] if found else self._since
+
+    def _ended(self) -> list[tuple[str, float]]:
+        ended = self._ledger.redis.zrangebyscore(
+            DONE, f"({self._since!r}", "+inf", start=0, num=MOST_ENDS, withscores=True
+        )
+        return cast("list[tuple[str, float]]", ended)
 
     def _look(self) -> None:
         hosts = self._ledger.fleet.hosts()

@@ -139,6 +139,12 @@ QUARANTINED = Gauge(
     ["where"],
     registry=INGRESS,
 )
+ODD_KEYS = Gauge(
+    "drakcelery_odd_keys",
+    "Keys of drakcelery's in Karton's Redis that are of another type than it gave them: 1 for each",
+    ["key"],
+    registry=INGRESS,
+)
 IN_FLIGHT = Gauge(
     "drakcelery_in_flight_analyses",
     "Analyses that are neither waiting in Karton nor over",

@@ -12,15 +12,14 @@ import uuid
 
 import structlog
 
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import TURN, Ledger
 from drakcelery.ledger.away import concerns_all
+from drakcelery.ledger.keytypes import named
 from drakcelery.recovery.reconcile import AskBroker, Reconciler, Send
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-TURN = "drak:reconciled"
-"""Set in Redis by a run, for a while: nobody else does meanwhile what is done already."""
 TURN_SHARE = 0.8
 """For how much of the time between two runs."""
 SITTING_OUT = 2
@@ -69,12 +68,13 @@ class Duty(threading.Thread):
         """Until :meth:`stop`."""
         while not self._over.wait(self._ledger.times.check):
             try:
-                self._look()
+                with named(self._ledger.redis):
+                    self._look()
             except Exception as error:
                 if concerns_all(error):
                     log.warning("not_reconciled", error=str(error))
                 else:
-                    log.exception("reconcile_failed")
+                    log.exception("reconcile_failed", error=str(error))
 
     def _look(self) -> None:
         if self._sits_out:

@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterator
 
 import structlog
 from kombu.exceptions import OperationalError
+from redis.exceptions import ResponseError
 
 from drakcelery.errors import StorageAway, Superseded
-from drakcelery.ledger.away import concerns_all
+from drakcelery.ledger.away import WrongKey, concerns_all
+from drakcelery.ledger.keytypes import explained
 from drakcelery.ledger.quarantine import Quarantine
 
 log = structlog.get_logger(__name__)
@@ -77,10 +79,11 @@ class Isolation:
                 self._quarantine.remove(uid, where=self._where)
 
     def _note(self, uid: str, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"
+        told = explained(self._quarantine.redis, error) if isinstance(error, ResponseError) else error
+        text = f"{type(error).__name__}: {told}"
         count = self._quarantine.put(self._where, uid, text)
         log.warning("quarantined", uid=uid, where=self._where, count=count, error=text, exc_info=count == 1)
-        if count < MOST_TRIES:
+        if count < MOST_TRIES or isinstance(told, WrongKey):  # which is nothing of the item's
             return
         try:
             ended = self._give_up(uid, f"drakcelery could not deal with this task ({self._where}): {text}")

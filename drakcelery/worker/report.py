@@ -6,6 +6,7 @@ import time
 
 from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Run
+from drakcelery.ledger.keytypes import named
 from drakcelery.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.slots import Slot
 from drakcelery.stages import Site
@@ -14,7 +15,8 @@ from drakcelery.stages import Site
 def report(site: Site, status: HostStatus) -> None:
     """Tell the fleet. Raises :class:`redis.RedisError`."""
     ledger = site.ledger
-    ledger.fleet.report(in_redis_time(site, status), lasts=ledger.times.host)
+    with named(ledger.redis):
+        ledger.fleet.report(in_redis_time(site, status), lasts=ledger.times.host)
 
 
 def in_redis_time(site: Site, status: HostStatus) -> HostStatus:

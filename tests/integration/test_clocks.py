@@ -20,8 +20,8 @@ from pydantic import SecretStr
 from drakcelery import lease, redistime, s3client
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.errors import StorageError, Superseded
-from drakcelery.ledger import Ledger
-from drakcelery.recovery.duty import TURN, Turn
+from drakcelery.ledger import TURN, Ledger
+from drakcelery.recovery.duty import Turn
 from drakcelery.storage import Storage
 from drakcelery.visibility import Connection
 from tests.faults.proxy import LOOPBACK, Proxy

@@ -5,8 +5,9 @@ from __future__ import annotations
 import redis
 from kombu.exceptions import OperationalError
 
+from drakcelery.ledger import TURN
 from drakcelery.ledger.watch import WATCH, ServerId
-from drakcelery.recovery.duty import SITTING_OUT, TURN, Duty
+from drakcelery.recovery.duty import SITTING_OUT, Duty
 from tests.bench import Bench, bench
 
 __all__ = ("bench",)

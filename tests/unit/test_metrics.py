@@ -29,8 +29,8 @@ DASHBOARD = json.loads(
     (reference.ROOT / "config" / "grafana" / "drakcelery.json").read_text(encoding="utf-8")
 )
 OURS = re.compile(r"drakcelery_[a-z_]+")
-FLEETS_OWN = {"host", "profile", "slot"}
-"""Labels whose values are names that the fleet's operators gave."""
+FLEETS_OWN = {"host", "profile", "slot", "key"}
+"""Labels whose values are names that the fleet's operators gave, or made of such."""
 OF_THE_FLEET = (metrics.SLOTS, metrics.HOST_UP, metrics.SLOT_SCORE, metrics.SNAPSHOT_CHANGED)
 """What an ingress tells of hosts."""
 FEW_WORDS = {"state", "stage", "cause", "outcome", "action", "priority", "quantile", "reason", "where"}

@@ -109,6 +109,8 @@ class FleetView(Value):
     """What could not be dealt with, the longest there first."""
     drift: tuple[str, ...] = ()
     """What is wrong with the snapshots of the hosts."""
+    odd_keys: tuple[str, ...] = ()
+    """What is wrong with our keys in Karton's Redis."""
     analyses: tuple[Row, ...]
     """All that are under way, the newest first, then the newest that are over."""
 
@@ -126,6 +128,7 @@ def fleet_view(
     starts: Mapping[str, Range],
     newcomers: Mapping[str, Range],
     quarantined: Iterable[Entry] = (),
+    odd_keys: Iterable[str] = (),
 ) -> FleetView:
     """Put the page together. *live* is in the order of acceptance, *done* has the newest first.
 
@@ -139,6 +142,7 @@ def fleet_view(
         unread=unread,
         quarantined=tuple(_quarantined(entry) for entry in quarantined),
         drift=tuple(clean(sentence, SENTENCE) for sentence in drift(hosts)),
+        odd_keys=tuple(odd_keys),
         hosts=tuple(
             HostView(
                 host=one.host,

@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from drakcelery import steering
 from drakcelery.analysis import Value
 from drakcelery.errors import DrakceleryError
+from drakcelery.ledger.away import is_away, trouble
 from drakcelery.monitoring.flower.analysis_page import AnalysisView
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.monitoring.flower.rows import Row
@@ -52,7 +53,8 @@ def sentences() -> Iterator[None]:
     except DrakceleryError as error:
         raise tornado.web.HTTPError(409, str(error)) from error
     except RedisError as error:
-        raise tornado.web.HTTPError(503, "Karton's Redis does not answer") from error
+        said = "Karton's Redis does not answer" if is_away(error) else trouble(error)
+        raise tornado.web.HTTPError(503, said) from error
     except OperationalError as error:
         raise tornado.web.HTTPError(503, "Celery's broker does not answer") from error
 
@@ -79,7 +81,8 @@ class _Fleet:
 
     async def blocking(self, call: Callable[[], T]) -> T:
         """The answer of *call*, which would keep Tornado's loop waiting."""
-        return await asyncio.get_running_loop().run_in_executor(self.application.executor, call)
+        naming, executor = self.reader.naming, self.application.executor
+        return await asyncio.get_running_loop().run_in_executor(executor, lambda: naming(call))
 
 
 class Refused(tornado.web.RequestHandler):

@@ -19,6 +19,7 @@ from drakcelery.errors import SettingsError, StorageError
 from drakcelery.estimates import Estimate, Range
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger
+from drakcelery.ledger.keytypes import named, sentences
 from drakcelery.monitoring.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view
 from drakcelery.monitoring.flower.rows import Row, row
@@ -75,7 +76,7 @@ class Reader:
         self.ledger = ledger
         self._intake = intake
         self._executor = executor
-        self._fleet = Reading(executor, self._read_fleet)
+        self._fleet = Reading(executor, lambda: self.naming(self._read_fleet))
         self._analyses: dict[str, Reading[AnalysisView | None]] = {}
         self._looking = threading.Lock()
         self._looked_out: tuple[float, Outlook] | None = None
@@ -83,6 +84,11 @@ class Reader:
     @cached_property
     def _storage(self) -> Storage:
         return Storage.connect(self.settings.s3, threads=1, patience=PATIENCE)
+
+    def naming(self, call: Callable[[], T]) -> T:
+        """What *call* says; an error over one of our keys in Redis names it."""
+        with named(self.ledger.redis):
+            return call()
 
     async def fleet(self) -> FleetView:
         """The Fleet page. Raises :class:`redis.exceptions.RedisError`."""
@@ -93,7 +99,9 @@ class Reader:
 
         Raises :class:`redis.exceptions.RedisError`; where S3 fails, the page says so.
         """
-        reading = self._analyses.pop(uid, None) or Reading(self._executor, lambda: self._read_analysis(uid))
+        reading = self._analyses.pop(uid, None) or Reading(
+            self._executor, lambda: self.naming(lambda: self._read_analysis(uid))
+        )
         self._analyses[uid] = reading  # the last one that was asked for stands last
         if len(self._analyses) > OPEN_PAGES:
             del self._analyses[next(iter(self._analyses))]
@@ -147,6 +155,7 @@ class Reader:
             starts=_starts(outlook.estimates),
             newcomers=_starts(outlook.newcomers),
             quarantined=self.ledger.quarantine.all(),
+            odd_keys=sentences(redis),
         )
 
     def _read_analysis(self, uid: str) -> AnalysisView | None:

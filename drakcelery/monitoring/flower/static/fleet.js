@@ -192,6 +192,8 @@ function show(view) {
   say(get("unread"), `${view.unread} on Karton's own queue, which nobody has looked at yet`);
   get("drift").hidden = view.drift.length === 0;
   say(get("drift"), view.drift.join(" · "));
+  get("odd-keys").hidden = view.odd_keys.length === 0;
+  say(get("odd-keys"), view.odd_keys.join(" · "));
   get("quarantine-section").hidden = view.quarantined.length === 0;
   const place = (one) => `${one.where} ${one.uid}`;
   sync(get("quarantine"), view.quarantined, place, makeQuarantined, (line, one) => showQuarantined(line, one, now));

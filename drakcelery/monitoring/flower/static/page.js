@@ -120,7 +120,10 @@ export function follow(page, path, show) {
     if (!document.hidden) {
       try {
         const answer = await fetch(`${path}?json=1`, { signal: AbortSignal.timeout(PATIENCE) });
-        if (!answer.ok) throw new Error(`Flower answers ${answer.status}`);
+        if (!answer.ok) {
+          const isSentence = (answer.headers.get("Content-Type") ?? "").startsWith("text/plain");
+          throw new Error((isSentence && await answer.text()) || `Flower answers ${answer.status}`);
+        }
         pause = show(await answer.json()) ?? POLL;
         dot.className = "status-dot status-dot-live";
         say(text, live ? "Live" : "Loaded");

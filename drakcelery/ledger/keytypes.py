@@ -1,0 +1,158 @@
+"""Whether our keys in Karton's Redis are of the types that we gave them; one that is not is named.
+
+Redis says WRONGTYPE, and neither of which key nor what to do: who tells people of such an error asks here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+from redis.exceptions import NoPermissionError, ResponseError
+
+from drakcelery.fleet import FLEET
+from drakcelery.intake import ASIDE, INBOX, WAITING
+from drakcelery.karton.text import clean
+from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, NOTICE_COUNTS, NOTICES, NOTICES_WANTED, TURN
+from drakcelery.ledger.away import WrongKey, concerns_all
+from drakcelery.ledger.deployment import DEPLOYMENT
+from drakcelery.ledger.quarantine import QUARANTINE
+from drakcelery.ledger.watch import BROKER_WATCH, WATCH
+from drakcelery.notices import DEAD
+
+TYPES: Mapping[str, str] = {
+    INBOX: "zset",
+    ASIDE: "zset",
+    WAITING: "set",
+    INFLIGHT: "hash",
+    LIVE: "zset",
+    DONE: "zset",
+    DUE: "zset",
+    NOTICES: "zset",
+    NOTICES_WANTED: "set",
+    NOTICE_COUNTS: "hash",
+    DEAD: "list",
+    QUARANTINE: "zset",
+    FLEET: "zset",
+    DEPLOYMENT: "hash",
+    TURN: "string",
+    WATCH: "hash",
+    BROKER_WATCH: "hash",
+    f"{WATCH}:gaps": "zset",
+    f"{BROKER_WATCH}:gaps": "zset",
+}
+"""Keys of the whole fleet. A record of one analysis that is odd is in quarantine."""
+OF_NAMES: Mapping[str, str] = {
+    "drak:host:": "string",
+    "drak:io:": "string",
+    "drak:lease:": "hash",
+    f"{WAITING}:": "zset",
+    "drak:durations:": "list",
+    "drak:canary:": "hash",
+}
+"""Keys that go on with the name of a host, place or profile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OddKey:
+    """A key of another type than it should be. It may be anybody's doing, and its name be anything."""
+
+    key: str
+    found: str
+    expected: str
+    database: int = 0
+
+    @property
+    def said(self) -> str:
+        """What is wrong with it."""
+        return f"{clean(self.key, 140)} is a {self.found}, not a {self.expected}"
+
+    @property
+    def mend(self) -> str:
+        """The command that puts it out of the way."""
+        where = f"-n {self.database} " if self.database else ""
+        name = clean(self.key, 140)
+        return f"redis-cli {where}RENAME {shlex.quote(name)} {shlex.quote(f'{name}-odd')}"
+
+    @property
+    def sentence(self) -> str:
+        """Both, for people."""
+        return f"{self.said}: whoever needs it fails. Nobody of ours writes it so; `{self.mend}` mends it"
+
+
+def looked_at(client: redis.Redis) -> dict[str, str]:
+    """Every key that is looked at, with the type that it should be of."""
+    names: set[str] = set()
+    with client.pipeline(transaction=False) as pipe:
+        pipe.zrange(FLEET, 0, -1)
+        pipe.smembers(WAITING)
+        for places in pipe.execute(raise_on_error=False):
+            if isinstance(places, NoPermissionError):
+                raise places
+            if not isinstance(places, Exception):  # else it is of another type itself, which is found below
+                for place in cast("Iterable[str]", places):
+                    names.update((place, *place.partition("@")[::2]))
+    return {**TYPES, **{prefix + name: kind for prefix, kind in OF_NAMES.items() for name in names if name}}
+
+
+def types(client: redis.Redis) -> dict[str, tuple[str, str]]:
+    """Of each key that is there: the type that it is of, and the one that it should be of."""
+    expected = looked_at(client)
+    with client.pipeline(transaction=False) as pipe:
+        for key in expected:
+            pipe.type(key)
+        found = cast("list[str]", pipe.execute())
+    return {key: (kind, expected[key]) for key, kind in zip(expected, found, strict=True) if kind != "none"}
+
+
+def odd_keys(client: redis.Redis) -> list[OddKey]:
+    """Those that are of another type. Raises :class:`redis.RedisError` where Redis does not tell."""
+    database = int(client.connection_pool.connection_kwargs.get("db") or 0)
+    return [
+        OddKey(key=key, found=found, expected=expected, database=database)
+        for key, (found, expected) in types(client).items()
+        if found != expected
+    ]
+
+
+def sentences(client: redis.Redis) -> list[str]:
+    """What people should know of our keys; nothing where all are of their types, or this user may not ask."""
+    with contextlib.suppress(NoPermissionError):
+        return [f"In Karton's Redis {odd.sentence}." for odd in odd_keys(client)]
+    return []
+
+
+@contextlib.contextmanager
+def named(client: redis.Redis) -> Iterator[None]:
+    """An error over a key of another type names the key, and says what to do.
+
+    Raises:
+        WrongKey: for such an error.
+    """
+    try:
+        yield
+    except ResponseError as error:
+        told = explained(client, error)
+        if told is error:
+            raise
+        raise told from error
+
+
+def told(client: redis.Redis, error: BaseException) -> str:
+    """What a log says of *error*: which key of ours is odd, where that is what it is about."""
+    return str(explained(client, error) if isinstance(error, ResponseError) else error)
+
+
+def explained(client: redis.Redis, error: ResponseError) -> ResponseError:
+    """*error* in words that say which key is odd; as it is where that is not what it is about."""
+    if concerns_all(error) or isinstance(error, WrongKey) or "WRONGTYPE" not in str(error):
+        return error
+    try:
+        odd = odd_keys(client)
+    except redis.RedisError:
+        return error
+    return WrongKey("; ".join(one.sentence for one in odd)) if odd else error

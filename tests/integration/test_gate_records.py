@@ -1,0 +1,102 @@
+"""The door of a host, and what the ledger says, or does not say, of an analysis that failed here before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from drakcelery.gate import SLOT_HEADER, Gate, _admit, _defer, _shows_life
+from drakcelery.host.readiness import Readiness
+from drakcelery.ledger import record_key
+from tests.bench import SLOT, Bench, bench
+
+__all__ = ("bench",)
+
+
+@dataclass(kw_only=True)
+class Message:
+    """What the broker has delivered, and what became of it."""
+
+    headers: dict[str, Any] = field(default_factory=dict)
+    settled: list[str] = field(default_factory=list)
+
+    def ack(self) -> None:
+        """It is done with."""
+        self.settled.append("ack")
+
+    def requeue(self) -> None:
+        """It comes again, at once."""
+        self.settled.append("requeue")
+
+
+@pytest.fixture
+def gate(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Of a host with one slot, in which ``a-1`` has failed in its first attempt."""
+    gate = object.__new__(Gate)
+    gate._slots, gate._host, gate._readiness = bench.site.slots, bench.site.host, cast("Readiness", Open())
+    gate.enabled = True
+    monkeypatch.setattr(gate, "sync", lambda: None)
+    monkeypatch.setattr(Gate, "site", staticmethod(lambda: bench.site))
+    bench.open("a-1")
+    assert bench.site.slots.claim("win10", "a-1", 1) == SLOT
+    bench.site.slots.failed(SLOT, "a-1", 1)
+    bench.site.slots.release(SLOT, "a-1", 1)
+    return gate
+
+
+class Open:
+    """A host that takes samples."""
+
+    def note_turn(self) -> None:
+        """The event loop is alive."""
+
+    def halted(self) -> None:
+        """Nothing keeps it from it."""
+
+
+def spoil(bench: Bench, kind: str) -> None:
+    """Make the record of ``a-1`` one that nobody can read."""
+    if kind == "hash":
+        bench.ledger.redis.hset(record_key("a-1"), "failures", "{")
+        return
+    bench.ledger.redis.delete(record_key("a-1"))
+    bench.ledger.redis.set(record_key("a-1"), "x", ex=60)
+
+
+@pytest.mark.parametrize("kind", ["hash", "string"])
+def test_a_record_that_nobody_can_read_ends_no_worker(bench: Bench, gate: Gate, kind: str) -> None:
+    """Its message goes: reconcile sends another once the record can be read. No slot is kept for it."""
+    spoil(bench, kind)
+    step, message = message_of(bench, 2), Message()
+    assert not _admit(gate, step, cast("Any", message))
+    assert message.settled == ["ack"]
+    assert [slot.holder for slot in bench.site.slots.all()] == [None]
+    assert _shows_life(step)
+    again = Message()
+    _defer(step, cast("Any", again))
+    assert again.settled == ["ack"]
+    bench.ledger.remove("a-1", reason="the test is over")
+
+
+def message_of(bench: Bench, attempt: int) -> Any:
+    """The message of an attempt, as it comes to the gate."""
+    return bench.step("other", attempt=attempt).model_copy(update={"uid": "a-1", "slot": None})
+
+
+def test_an_earlier_life_says_nothing_of_this_one(bench: Bench, gate: Gate) -> None:
+    """Slots in which an earlier analysis of the same uid failed are as good as any."""
+    slots = bench.site.slots
+    bench.ledger.redis.hset(record_key("a-1"), "first_attempt", 2)
+    assert slots.failed_in("a-1") == frozenset({SLOT})
+    assert slots.failed_in("a-1", since=2) == frozenset()
+    step, message = message_of(bench, 2), Message()
+    assert gate._may_have(step) is None
+    assert _admit(gate, step, cast("Any", message))
+    assert message.headers == {SLOT_HEADER: SLOT}
+
+
+def test_a_failure_of_this_life_counts(bench: Bench, gate: Gate) -> None:
+    """Where all slots have failed it, one more try in any is all there is."""
+    assert gate._may_have(message_of(bench, 2)) == frozenset({SLOT})
