@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import flower
+import structlog
 from flower.app import Flower, rewrite_handler
 from tornado.httputil import HTTPServerRequest
 from tornado.template import DictLoader
-from tornado.web import StaticFileHandler, url
+from tornado.web import RequestHandler, StaticFileHandler, url
 
 from drakcelery.errors import StackError
 from drakcelery.monitoring.flower import handlers, safety
 from drakcelery.monitoring.flower.reading import Reader
+
+log = structlog.get_logger(__name__)
 
 HERE = Path(str(resources.files(__package__)))
 NAVIGATION = '<ul class="app-nav navbar-nav">'
@@ -67,6 +70,29 @@ def templates() -> DictLoader:
     return DictLoader(texts)
 
 
+class Refused(RequestHandler):
+    """Answers in the place of any other handler, Flower's too, where a request may not be dealt with."""
+
+    reason = ""
+
+    def initialize(self, reason: str) -> None:
+        """*reason* is a sentence."""
+        self.reason = reason
+
+    def check_xsrf_cookie(self) -> None:
+        """Nothing is changed."""
+
+    def prepare(self) -> None:
+        """For a script, or for people."""
+        log.info("refused_in_flower", by="nobody", reason=self.reason)
+        self.set_status(403)
+        if self.request.method in safety.LOOKING:
+            self.set_header("Content-Type", "text/plain; charset=UTF-8")
+            self.finish(self.reason)
+        else:
+            self.finish({"message": self.reason})
+
+
 class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type information
     """Flower that knows the fleet."""
 
@@ -91,5 +117,5 @@ class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type informatio
         any_name = has_login or ours.allow_unauthenticated
         reason = safety.refusal(asked, names=ours.names, any_name=any_name)
         if reason is not None:
-            return self.get_handler_delegate(request, handlers.Refused, {"reason": reason})
+            return self.get_handler_delegate(request, Refused, {"reason": reason})
         return super().find_handler(request, **kwargs)

@@ -9,7 +9,7 @@ from drakcelery.estimates import Range
 from drakcelery.karton.text import clean
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.monitoring.flower.rows import SENTENCE, Row, row, sample_name
-from drakcelery.overview import ProfileOverview, drift, host_overviews, profile_overviews
+from drakcelery.overview import HostOverview, ProfileOverview, drift, host_overviews, profile_overviews
 from drakcelery.records import HostStatus, Line, Record, SlotStatus, halted_words
 from drakcelery.rooms import is_in_use
 
@@ -144,20 +144,7 @@ def fleet_view(
         drift=tuple(clean(sentence, SENTENCE) for sentence in drift(hosts)),
         odd_keys=tuple(odd_keys),
         hosts=tuple(
-            HostView(
-                host=one.host,
-                online=one.online,
-                draining=one.online and alive[one.host].draining,
-                halted=halted_words(one.halted) if one.halted else None,
-                engine=one.engine,
-                profiles=one.profiles,
-                seen=one.seen,
-                waiting=one.waiting,
-                slots=tuple(
-                    _slot(slot, records.get(slot.uid or ""), following.get((one.host, slot.name)))
-                    for slot in (alive[one.host].slots if one.online else ())
-                ),
-            )
+            _host(one, alive.get(one.host), records, following)
             for one in host_overviews(hosts, places, lines)
         ),
         queues=tuple(
@@ -165,6 +152,29 @@ def fleet_view(
             for one in profile_overviews(hosts, places, lines, in_flight)
         ),
         analyses=tuple(row(record, starts.get(record.uid)) for record in (*reversed(live), *done)),
+    )
+
+
+def _host(
+    one: HostOverview,
+    status: HostStatus | None,
+    records: Mapping[str, Record],
+    following: Mapping[tuple[str, str], Next],
+) -> HostView:
+    """*status* is what the host says of itself; None while it is offline."""
+    return HostView(
+        host=one.host,
+        online=one.online,
+        draining=one.draining,
+        halted=halted_words(one.halted) if one.halted else None,
+        engine=one.engine,
+        profiles=one.profiles,
+        seen=one.seen,
+        waiting=one.waiting,
+        slots=tuple(
+            _slot(slot, records.get(slot.uid or ""), following.get((one.host, slot.name)))
+            for slot in (status.slots if status is not None else ())
+        ),
     )
 
 

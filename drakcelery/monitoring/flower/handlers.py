@@ -29,7 +29,6 @@ from drakcelery.ledger.away import is_away, trouble
 from drakcelery.monitoring.flower.analysis_page import AnalysisView
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.monitoring.flower.rows import Row
-from drakcelery.monitoring.flower.safety import LOOKING
 
 T = TypeVar("T")
 
@@ -83,29 +82,6 @@ class _Fleet:
         """The answer of *call*, which would keep Tornado's loop waiting."""
         naming, executor = self.reader.naming, self.application.executor
         return await asyncio.get_running_loop().run_in_executor(executor, lambda: naming(call))
-
-
-class Refused(tornado.web.RequestHandler):
-    """Answers in the place of any other handler, Flower's too, where a request may not be dealt with."""
-
-    reason = ""
-
-    def initialize(self, reason: str) -> None:
-        """*reason* is a sentence."""
-        self.reason = reason
-
-    def check_xsrf_cookie(self) -> None:
-        """Nothing is changed."""
-
-    def prepare(self) -> None:
-        """For a script, or for people."""
-        log.info("refused_in_flower", by="nobody", reason=self.reason)
-        self.set_status(403)
-        if self.request.method in LOOKING:
-            self.set_header("Content-Type", "text/plain; charset=UTF-8")
-            self.finish(self.reason)
-        else:
-            self.finish({"message": self.reason})
 
 
 class Page(_Fleet, BaseHandler):  # type: ignore[misc] # Flower has no type information
