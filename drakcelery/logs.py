@@ -125,16 +125,21 @@ def configure(*, level: str, style: Literal["console", "json"], host: str | None
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler()
-    handler.setFormatter(
+    last: list[Processor] = (
+        [_in_order, structlog.processors.JSONRenderer()] if style == "json" else [_console()]
+    )
+    _send_all_to(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _from_library, _tame, exceptions],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *([_in_order, structlog.processors.JSONRenderer()] if style == "json" else [_console()]),
-            ],
-        )
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        ),
+        level,
     )
+
+
+def _send_all_to(formatter: logging.Formatter, level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
