@@ -81,6 +81,12 @@ def _keep(schedule: Schedule, broken: str, valkey: Valkey, directory: Path) -> N
     (directory / f"seed-{schedule.seed}.json").write_text(text + "\n", encoding="utf-8")
 
 
+def _report(tally: Tally, path: Path | None) -> None:
+    """Also on the way: what is interrupted has shown something."""
+    if path:
+        path.write_text(json.dumps(vars(tally), indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     """Run what the command line says; 1 where a schedule failed."""
     given = _arguments()
@@ -96,12 +102,12 @@ def main() -> int:
                 print(f"seed {schedule.seed}: {result.broken[0]}", flush=True)  # noqa: T201
                 if given.keep:
                     _keep(schedule, result.broken[0], valkey, given.keep)
+            tally.seconds = time.perf_counter() - begun
             if tally.schedules % TOLD_EVERY == 0:
                 print(f"{tally.schedules} schedules, {len(tally.failed)} failed so far", flush=True)  # noqa: T201
-        tally.seconds = time.perf_counter() - begun
+                _report(tally, given.report)
     print(tally)  # noqa: T201
-    if given.report:
-        given.report.write_text(json.dumps(vars(tally), indent=1) + "\n", encoding="utf-8")
+    _report(tally, given.report)
     return 1 if tally.failed else 0
 
 

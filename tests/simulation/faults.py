@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from redis.exceptions import BusyLoadingError, ReadOnlyError
 
@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 SERVICES = ("redis", "broker", "s3")
 DEADLY = tuple(point for point in POINTS if point.startswith(("run.", "collect.", "upload.")))
 
+T = TypeVar("T")
+
+
+def _picked(among: Sequence[T], fault: Fault) -> T:
+    """One of them; the last as well where *pick* was rounded up to 1."""
+    return among[min(int(fault.pick * len(among)), len(among) - 1)]
+
 
 def _kill(world: World, fault: Fault) -> bool:
     """One process, main or of a pool, or the *target*."""
     alive = [one for one in world.processes() if one.name == fault.target or not fault.target]
     if not alive:
         return False
-    world.kill(alive[int(fault.pick * len(alive))])
+    world.kill(_picked(alive, fault))
     return True
 
 
@@ -41,7 +48,7 @@ def _freeze(world: World, fault: Fault) -> bool:
     roots = [one for one in world.processes() if one.parent is None and fault.target in ("", one.name)]
     if not roots:
         return False
-    world.freeze(roots[int(fault.pick * len(roots))], fault.seconds)
+    world.freeze(_picked(roots, fault), fault.seconds)
     return True
 
 
@@ -60,7 +67,7 @@ def _unit_down(world: World, fault: Fault) -> bool:
 def _power(world: World, fault: Fault) -> bool:
     """A host has no power for a while; for ever where *seconds* is 0."""
     hosts = [host for host in world.hosts.values() if fault.target in ("", host.name)]
-    world.power_off(hosts[int(fault.pick * len(hosts))], fault.seconds)
+    world.power_off(_picked(hosts, fault), fault.seconds)
     return True
 
 
@@ -80,7 +87,7 @@ def _outage(world: World, fault: Fault) -> bool:
 def _edge(world: World, fault: Fault) -> bool:
     """A service is away for one machine."""
     machines = [*world.hosts, *(unit.name for unit in world.units if unit.host is None)]
-    machine = machines[int(fault.pick * len(machines))]
+    machine = _picked(machines, fault)
     for service in SERVICES if fault.target == "all" else (fault.target,):
         world.cut(machine, service, fault.seconds)
     world.harm(machine)
@@ -114,14 +121,14 @@ def _lose_answer(world: World, fault: Fault) -> bool:
     actors = [actor for actor in world.theatre.actors if actor.process.alive]
     if not actors:
         return False
-    actors[int(fault.pick * len(actors))].lose_answer = True
+    _picked(actors, fault).lose_answer = True
     return True
 
 
 def _clock(world: World, fault: Fault) -> bool:
     """A host's clock jumps by *seconds*."""
     names = list(world.hosts)
-    name = names[int(fault.pick * len(names))]
+    name = _picked(names, fault)
     world.theatre.offsets[name] = world.theatre.offsets.get(name, 0.0) + fault.seconds
     return True
 
@@ -134,7 +141,7 @@ def _failover(world: World, fault: Fault) -> bool:  # noqa: ARG001
 
 def _cancel(world: World, fault: Fault) -> bool:
     """karton-dashboard cancels a task."""
-    return bool(world.uids) and world.cancel(world.uids[int(fault.pick * len(world.uids))])
+    return bool(world.uids) and world.cancel(_picked(world.uids, fault))
 
 
 def _foreign(world: World, fault: Fault) -> bool:
@@ -153,7 +160,7 @@ def _older_record(world: World, fault: Fault) -> bool:
     live = [uid for uid in world.uids if client.zscore("drak:live", uid) is not None]
     if not live or world.schedule.twin:  # whose machine it is, that version did not note
         return False
-    key = f"drak:analysis:{{{live[int(fault.pick * len(live))]}}}"
+    key = f"drak:analysis:{{{_picked(live, fault)}}}"
     changed, gone = contents.older_record(cast("dict[str, str]", client.hgetall(key)))
     for name, value in changed.items():
         client.hset(key, name, value)
@@ -165,7 +172,7 @@ def _older_record(world: World, fault: Fault) -> bool:
 def _strange_host(world: World, fault: Fault) -> bool:
     """A host reports itself in a way that nobody understands."""
     texts = ("{", "[]", '{"host": 5}', '{"host": "odd", "engine": "x", "slots": [{"name": "vm-1"}]}')
-    world.valkey.client.set("drak:host:odd", texts[int(fault.pick * len(texts))])
+    world.valkey.client.set("drak:host:odd", _picked(texts, fault))
     world.valkey.client.zadd("drak:fleet", {"default@odd": world.theatre.now})
     return True
 
@@ -174,7 +181,7 @@ def _twice(world: World, fault: Fault) -> bool:
     """A task is on Karton's queue once more."""
     if not world.uids:
         return False
-    uid = world.uids[int(fault.pick * len(world.uids))]
+    uid = _picked(world.uids, fault)
     world.duplicated.add(uid)
     world.queue(uid)
     return True
@@ -196,7 +203,7 @@ def _refuse_writes(world: World, fault: Fault) -> bool:
         ReadOnlyError("You can't write against a read only replica."),
         BusyLoadingError("Redis is loading the dataset in memory"),
     )
-    world.network.refuses = errors[int(fault.pick * len(errors))]
+    world.network.refuses = _picked(errors, fault)
     world.network.refuses_until = world.theatre.now + fault.seconds
     return True
 
