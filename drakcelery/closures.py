@@ -51,22 +51,29 @@ def read(database: sqlite3.Connection) -> list[Closure]:
     """All of them: a quarantine before a drain, the host before its slots."""
     rows = database.execute("select slot, kind, by, since from closures order by kind desc, slot").fetchall()
     return [
-        Closure(slot=slot or None, kind=Closed(kind), by=by, since=since) for slot, kind, by, since in rows
+        Closure(slot=slot or None, kind=_kind(kind), by=by, since=since) for slot, kind, by, since in rows
     ]
+
+
+def _kind(text: str) -> Closed:
+    """Whatever a newer version closes a slot for keeps it closed here, too."""
+    return Closed(text) if text in tuple(Closed) else Closed.DRAINED
 
 
 def add(database: sqlite3.Connection, slot: str | None, kind: Closed, *, by: str) -> None:
     """Close a slot, or the host; where that was done before, whoever was first keeps it closed."""
     database.execute(
-        "insert into closures values (?, ?, ?, ?) on conflict do nothing",
+        "insert into closures (slot, kind, by, since) values (?, ?, ?, ?) on conflict do nothing",
         (slot or WHOLE_HOST, kind.value, by, time.time()),
     )
 
 
 def remove(database: sqlite3.Connection, slot: str | None, kind: Closed) -> bool:
     """Take it back. False where it was not closed like that."""
+    kinds = {str(one) for (one,) in database.execute("select distinct kind from closures")}
     gone = database.execute(
-        "delete from closures where slot = ? and kind = ?", (slot or WHOLE_HOST, kind.value)
+        f"delete from closures where slot = ? and kind in ({', '.join('?' * len(kinds))})",  # noqa: S608 marks
+        (slot or WHOLE_HOST, *(one if _kind(one) is kind else None for one in kinds)),
     )
     return gone.rowcount > 0
 

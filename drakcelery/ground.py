@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import structlog
 from celery import bootsteps
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from drakcelery.bell import Bell
 from drakcelery.embedded.layout import home
@@ -19,6 +19,7 @@ from drakcelery.host.presence import Presence
 from drakcelery.hostlock import sole_worker
 from drakcelery.janitor import Janitor, clear_host
 from drakcelery.ledger.away import trouble
+from drakcelery.ledger.keytypes import explained
 from drakcelery.monitoring import exposition, tracing
 from drakcelery.records import Record
 from drakcelery.recovery.duty import Duty
@@ -76,7 +77,12 @@ class Ground(bootsteps.Step):
         except DrakceleryError as error:
             raise SystemExit(f"drakcelery: {error}") from None
         except RedisError as error:
-            raise SystemExit(f"drakcelery: {trouble(error)}") from None
+            redis = type(self).site().ledger.redis
+            told = explained(redis, error) if isinstance(error, ResponseError) else error
+            raise SystemExit(f"drakcelery: {trouble(told)}") from None
+        except OSError as error:
+            state_dir = type(self).site().settings.drakcelery.state_dir
+            raise SystemExit(f"drakcelery: [drakcelery] state_dir = {state_dir}: {error}") from None
 
     def _begin(self, hostname: str) -> None:
         site = type(self).site()

@@ -22,7 +22,7 @@ from pathlib import Path
 from drakcelery import closures
 from drakcelery.closures import Closed, Closure
 from drakcelery.errors import Blame, SettingsError
-from drakcelery.host import doubts, history, safe_files
+from drakcelery.host import doubts, history, safe_files, tables
 from drakcelery.host import state_dir as directories
 from drakcelery.host.doubts import Calls
 from drakcelery.host.history import Facts, Kind, Run
@@ -174,26 +174,32 @@ class SlotTable:
             finally:
                 os.close(descriptor)
             with self._opened() as database:
-                database.execute(_SCHEMA)
-                database.execute(closures.SCHEMA)
-                database.execute(history.SCHEMA)
-                database.execute(doubts.SCHEMA)
+                tables.ensure(database, "closures", closures.SCHEMA, keep=True)
+                tables.ensure(database, "slots", _SCHEMA)
+                tables.ensure(database, "runs", history.SCHEMA)
+                tables.ensure(database, "canary_calls", doubts.SCHEMA)
         except (OSError, sqlite3.OperationalError) as error:
             raise SettingsError(
                 f"[drakcelery] state_dir = {self._state_dir}: cannot be written: {error}"
             ) from None
-        except sqlite3.DatabaseError as error:
-            raise SettingsError(
-                f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain anew what was drained"
-            ) from None
+        except (sqlite3.DatabaseError, tables.Foreign) as error:
+            raise SettingsError(self._broken(error)) from None
         self._made = True
+
+    def _broken(self, error: Exception) -> str:
+        return f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain anew what was drained"
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         if not self._made:
             self.make()
-        with self._opened() as database:
-            yield database
+        try:
+            with self._opened() as database:
+                yield database
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:  # it is about what was asked, or the file is locked
+                raise
+            raise SettingsError(self._broken(error)) from None
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
@@ -240,7 +246,7 @@ class SlotTable:
             Slot(
                 name=name,
                 profile=profile,
-                state=SlotState(state),
+                state=_state(state),
                 uid=uid,
                 attempt=attempt,
                 since=since,
@@ -531,6 +537,14 @@ class SlotTable:
         if freed:
             self._freed()
         return freed
+
+
+def _state(text: str) -> SlotState:
+    """What a newer version calls otherwise is to be cleaned before anyone has it."""
+    try:
+        return SlotState(text)
+    except ValueError:
+        return SlotState.DIRTY
 
 
 def _natural(name: str) -> tuple[str, int, str]:

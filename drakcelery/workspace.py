@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from drakcelery import evidence
-from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome, Value
+from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome, Value, is_uid
 from drakcelery.engines import Detonation
 from drakcelery.errors import InfrastructureError
 from drakcelery.host import safe_files
@@ -19,6 +20,7 @@ ValueT = TypeVar("ValueT", bound=Value)
 
 LOG_NAME = "drakrun.log"
 """What our own code logged about an attempt."""
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _SHA256_LENGTH = 64
 """In hex."""
 MOST_SAVED = 256 * 1024**2
@@ -67,7 +69,7 @@ class Ahead:
         found = {}
         for path in self.root.iterdir() if self.root.is_dir() else ():
             uid, attempt, sha256 = (*path.name.rsplit(".", 2), "", "")[:3]
-            if uid and attempt.isdecimal() and len(sha256) == _SHA256_LENGTH:
+            if is_uid(uid) and _NUMBER.fullmatch(attempt) and len(sha256) == _SHA256_LENGTH:
                 found[uid, int(attempt)] = path
         return found
 
@@ -83,12 +85,12 @@ class Ahead:
         """They are wanted no more."""
         for attempt, path in self.all().items():
             if attempt in attempts:
-                path.unlink(missing_ok=True)
+                safe_files.remove_tree(path)
 
     def take(self, uid: str, attempt: int, target: Path) -> str | None:
         """Move a sample to *target*; its sha256, or None where it is not here."""
         path = self.all().get((uid, attempt))
-        if path is None:
+        if path is None or not safe_files.is_regular(path):
             return None
         try:
             path.rename(target)
@@ -114,11 +116,14 @@ class Workspace:
 
     @classmethod
     def all(cls, state_dir: Path) -> Iterator[tuple[Workspace, str, int]]:
-        """Every workspace there is, with the uid and attempt that it belongs to."""
+        """Every workspace there is, with the uid and attempt that it belongs to.
+
+        What else somebody keeps there is none of ours.
+        """
         parent = directories.workspaces(state_dir)
         for path in sorted(parent.iterdir()) if parent.is_dir() else ():
             uid, _, attempt = path.name.rpartition(".")
-            if uid and attempt.isdecimal():
+            if is_uid(uid) and _NUMBER.fullmatch(attempt):
                 yield cls(root=path), uid, int(attempt)
 
     @property

@@ -63,7 +63,8 @@ NONE = Calls()
 def add(database: sqlite3.Connection, holder: tuple[str, str, int]) -> None:
     """Doubt the slot of *holder* (slot, uid and attempt), unless another attempt has it by now."""
     database.execute(
-        "insert into canary_calls select name, 1, 0, 0, 'score', ? from slots "  # noqa: S608 fixed words
+        "insert into canary_calls (slot, called, begun, judged, why, at) "  # noqa: S608 fixed words
+        "select name, 1, 0, 0, 'score', ? from slots "
         f"where name = ? and uid = ? and attempt = ? {_CALL}",
         (time.time(), *holder),
     )
@@ -84,7 +85,8 @@ def ask(database: sqlite3.Connection, slot: str | None) -> dict[str, int]:
 
 def _ask(database: sqlite3.Connection, slot: str) -> int:
     database.execute(
-        f"insert into canary_calls values (?, 1, 0, 0, 'asked', ?) {_CALL}",  # noqa: S608 fixed words
+        "insert into canary_calls (slot, called, begun, judged, why, at) "  # noqa: S608 fixed words
+        f"values (?, 1, 0, 0, 'asked', ?) {_CALL}",
         (slot, time.time()),
     )
     database.execute("update canary_calls set why = 'asked' where slot = ?", (slot,))

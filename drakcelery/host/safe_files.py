@@ -234,7 +234,9 @@ def _share(directory: int, depth: int) -> None:
 
 
 def remove_tree(top: Path) -> None:
-    """Delete a directory and all that is in it; links are deleted, not followed. What is gone is fine.
+    """Delete a directory and all that is in it, or what is in its place; links are deleted, not followed.
+
+    What is gone is fine.
 
     Where the directory above is another's, the empty directory stays, for its owner to delete.
 
@@ -242,7 +244,10 @@ def remove_tree(top: Path) -> None:
     """
     while os.path.lexists(top):
         try:
-            shutil.rmtree(top)
+            if top.is_dir() and not top.is_symlink():
+                shutil.rmtree(top)
+            else:
+                top.unlink()
         except FileNotFoundError:  # somebody else deletes it as well
             continue
         except PermissionError as error:
