@@ -57,7 +57,7 @@ class Cell:
     in_all: int
     """Guests of samples that it had until it was mended."""
     canaries: int | None
-    """How many it had from then until its next sample; None where it had no sample any more."""
+    """How many began in it from then until it was back in use; None where that was not seen."""
     back: float | None
     """Seconds until that."""
     innocent: int
@@ -123,9 +123,9 @@ def seen(how: Break | None, slots: int, ward: Ward, states: dict[str, str]) -> C
     mine = [guest for guest in ward.guests if guest.place == ILL] if how else []
     ill = [guest for guest in mine if guest.at < mended and not ward.is_canary(guest)]
     aside = next((at for at, place in ward.put_aside if place == ILL and at < mended), None)
-    after = [guest for guest in mine if guest.at >= mended]
-    first = next((number for number, guest in enumerate(after) if not ward.is_canary(guest)), None)
-    returned = float("inf") if first is None else after[first].at
+    returned = next((at for at, place in ward.taken_back if place == ILL and at >= mended), float("inf"))
+    canaries = sum(mended <= guest.at < returned and ward.is_canary(guest) for guest in mine)
+    was_seen = returned < float("inf")
     return Cell(
         how=how,
         slots=slots,
@@ -135,8 +135,8 @@ def seen(how: Break | None, slots: int, ward: Ward, states: dict[str, str]) -> C
         runs=sum(not ward.is_canary(guest) for guest in ward.guests),
         until_aside=None if aside is None or how is None else sum(guest.at < aside for guest in ill),
         in_all=len(ill),
-        canaries=first,
-        back=None if first is None else after[first].at - mended,
+        canaries=canaries if was_seen else None,
+        back=returned - mended if was_seen else None,
         innocent=sum(place != ILL or how is None or at >= returned for at, place in ward.put_aside),
     )
 
@@ -155,8 +155,11 @@ def _line(cells: Iterable[object]) -> str:
 
 
 def _row(cell: Cell) -> tuple[object, ...]:
-    until = "never" if cell.until_aside is None else cell.until_aside
-    back = "not seen" if cell.back is None else f"{cell.canaries} canaries, {cell.back:.0f} s"
+    never = "never: nobody can say which of two is right" if cell.how is Break.SNAPSHOT else "never"
+    until = never if cell.until_aside is None else cell.until_aside
+    back = "it was never out" if cell.until_aside is None else "not seen"
+    if cell.back is not None:
+        back = f"{cell.canaries} canar{'y' if cell.canaries == 1 else 'ies'}, {cell.back:.0f} s"
     published = f"{cell.published} of {cell.good} ({cell.share:.1f} %)"
     innocent = f"{cell.innocent} in {cell.runs} runs"
     return cell.how, cell.slots, published, cell.spoiled, until, cell.in_all, back, innocent

@@ -14,12 +14,14 @@ import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from drakcelery.analysis import Outcome, Snapshot
 from drakcelery.engines import Detonation
 from drakcelery.errors import Blame, EngineError
 from drakcelery.ledger import DONE, record_key
+from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
 from drakcelery.stages import Site
 from tests.simulation import patches
@@ -42,6 +44,8 @@ LOOK_SECONDS = 1.0
 """How often the slot tables are looked at."""
 POLL_SECONDS = 5.0
 """How often those look that look all the time: what is idle costs the most in virtual time."""
+RETURN_SECONDS = 600.0
+"""So long it is looked whether a slot that was mended comes back, once all samples are over."""
 STEP_SECONDS = 0.002
 """What a side effect takes."""
 PCAP = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000") + bytes(60)
@@ -80,6 +84,10 @@ class Ward:
     ill: dict[Place, Break]
     bad: frozenset[str]
     """Samples that fail in every slot."""
+    silent: frozenset[str] = frozenset()
+    """Samples of which no slot's log has a line."""
+    mend_at: float = float("inf")
+    """So many seconds after the beginning all is mended, whatever became of the samples."""
     guests: list[Guest] = field(default_factory=list)
     spoiled: dict[str, bool] = field(default_factory=dict)
     """uid -> whether the last run of it that left something left what a broken slot leaves."""
@@ -87,6 +95,8 @@ class Ward:
     """Those that are out of use."""
     put_aside: list[tuple[float, Place]] = field(default_factory=list)
     """When slots were."""
+    taken_back: list[tuple[float, Place]] = field(default_factory=list)
+    """When they came back into use."""
     mended: float | None = None
 
     def is_canary(self, guest: Guest) -> bool:
@@ -125,7 +135,7 @@ class Engine(SimulatedEngine):
             raise EngineError("DRAKVUF crashed: drakvuf ended with signal 11")
         if how is not Break.NO_PCAP:
             job.pcap.write_bytes(PCAP)
-        if how is Break.EMPTY_LOG:
+        if how is Break.EMPTY_LOG or job.uid in self.ward.silent:
             job.log.write_bytes(b"")
         self.ward.spoiled[job.uid] = how is not None and how is not Break.SLOW
         return outcome.model_copy(update={"snapshot": OTHER}) if how is Break.SNAPSHOT else outcome
@@ -138,6 +148,12 @@ class Hospital(World):
     """A fleet with a ward."""
 
     ward: Ward
+
+    def _settings(self, name: str, state_dir: Path) -> Settings:
+        ours = super()._settings(name, state_dir)
+        # The simulated engine stands for DRAKVUF, whose slots are judged by what their runs leave
+        section = ours.drakcelery.model_copy(update={"engine": "drakvuf"})
+        return ours.model_copy(update={"drakcelery": section})
 
     def site(self, host: str, *, patient: bool, worker: Any) -> Site:
         """As the fleet's, with an engine of the ward."""
@@ -159,6 +175,7 @@ class Stay(Scheduler):
         self._mend_after = mend_after
         self._submitted = 0
         self._next_look = 0.0
+        self._began = hospital.theatre.now
         schedule = hospital.schedule
         self._backlog = BACKLOG * schedule.hosts * schedule.slots
 
@@ -201,10 +218,13 @@ class Stay(Scheduler):
             self._submitted += 1
         self._look_at_slots(now)
         ward = self._hospital.ward
-        if over >= self._mend_after and ward.mended is None:
+        is_time = over >= self._mend_after or now - self._began >= ward.mend_at
+        if is_time and ward.mended is None:
             ward.mended = now
             ward.ill.clear()
-        return over >= self._samples
+        # Whatever is out of use has its time to come back
+        is_waiting = ward.aside and ward.mended is not None and now - ward.mended < RETURN_SECONDS
+        return over >= self._samples and not is_waiting
 
     def _look_at_slots(self, now: float) -> None:
         ward = self._hospital.ward
@@ -212,9 +232,12 @@ class Stay(Scheduler):
         for host in self._hospital.hosts.values():
             limit = host.settings.drakcelery.quarantine_after
             for slot in SlotTable(host.state_dir, quarantine_after=limit).all():
-                if slot.state is SlotState.QUARANTINED:
-                    aside.add((host.name, slot.name))
+                place = (host.name, slot.name)
+                # A canary that tries it does not end that
+                if slot.state is SlotState.QUARANTINED or (slot.is_canary and place in ward.aside):
+                    aside.add(place)
         ward.put_aside += [(now, place) for place in sorted(aside - ward.aside)]
+        ward.taken_back += [(now, place) for place in sorted(ward.aside - aside)]
         ward.aside = aside
 
 

@@ -223,6 +223,8 @@ class Fault(Word):
     """S3 did not answer. Does not count: it is waited for, for ``storage_patience``."""
     STOPPED = "stopped"
     """An operator stopped the host. Does not count."""
+    DOUBTED = "doubted"
+    """What it left says more of its slot than of the sample, as far as is known. Does not count."""
 
 
 class Failure(Value):
@@ -241,6 +243,8 @@ class Failure(Value):
     """What it is put down to so far: a :class:`~drakcelery.errors.Blame`; None where nobody is to blame."""
     code: int | None = None
     """What Windows in the guest answered, where that is why."""
+    lacks: str | None = None
+    """What it did not leave, where it was doubted for that: words, with a comma between any two."""
     at: float
 
     def sentence(self) -> str:

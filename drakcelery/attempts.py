@@ -7,7 +7,7 @@ import random
 import structlog
 
 from drakcelery.analysis import Failure, Fault, Stage
-from drakcelery.errors import Blame
+from drakcelery.errors import Blame, EngineError, InDoubt
 from drakcelery.ledger import Ledger
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.records import Record
@@ -33,13 +33,12 @@ def failure_of(
     host: str | None,
     slot: str | None,
     stage: Stage | None = None,
-    code: int | None = None,
+    cause: BaseException | None = None,
     charged: Blame | None = None,
 ) -> Failure:
     """Why the current attempt of *record* ends; *stage*: by default the one that was to be next.
 
-    *code* is what Windows in the guest answered, where that is why; *charged* is what it is put down to, by
-    default nobody.
+    *cause* is the error, where there was one; *charged* is what it is put down to, by default nobody.
 
     When, :func:`end_attempt` notes by Redis' clock.
     """
@@ -51,8 +50,9 @@ def failure_of(
         host=host,
         slot=slot,
         fault=fault,
-        code=code,
+        code=cause.code if isinstance(cause, EngineError) else None,
         charged=charged,
+        lacks=cause.lacks if isinstance(cause, InDoubt) else None,
         at=0,
     )
 

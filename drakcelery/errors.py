@@ -78,6 +78,15 @@ class EngineError(InfrastructureError):
         self.code = code
 
 
+class InDoubt(EngineError):
+    """The run left less than those of other slots: before it is taken, another slot has to show the same."""
+
+    def __init__(self, *sentence: str, lacks: str = "") -> None:
+        """*lacks* is what is missing, for the record."""
+        super().__init__(*sentence)
+        self.lacks = lacks
+
+
 class StorageError(InfrastructureError):
     """S3 did not do what was asked, after retries."""
 

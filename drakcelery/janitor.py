@@ -11,6 +11,7 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from drakcelery import suspicion
 from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import Blame
 from drakcelery.host import charges
@@ -223,6 +224,8 @@ class Janitor(threading.Thread):
             log.info("charge_moved", slot=run.slot, uid=run.uid, attempt=run.attempt, charged=found.charged)
         if (found.charged, found.settled) != (run.charged, False):
             self._site.slots.judge(run, charged=found.charged, settled=found.settled)
+        if found.charged and not run.charged:
+            suspicion.charge_moved(self._site, run.slot)
 
     def _look_at_slot(self, slot: Slot, holder: Holder) -> None:
         if self._is_stale(holder, is_idle=slot.state is SlotState.READY):

@@ -44,6 +44,8 @@ class Record(Value):
     received: float
     updated: float
     finished: float | None = None
+    alike: bool = False
+    """Whether what the current attempt's run did not leave is missing in an earlier one's, too."""
     analysis_task_uid: str | None = None
     sent: int | None = None
     """The last attempt whose chain is known to be with the broker."""

@@ -338,8 +338,13 @@ class SlotTable:
                     error=error,
                 )
 
-    def worked(self, name: str, uid: str, attempt: int, *, facts: Facts = history.UNKNOWN) -> None:
-        """A run went well: earlier failures are forgotten, unless another attempt has the slot by now."""
+    def worked(
+        self, name: str, uid: str, attempt: int, *, facts: Facts = history.UNKNOWN, excused: bool = False
+    ) -> None:
+        """A run went well: earlier failures are forgotten, unless another attempt has the slot by now.
+
+        *excused*: what it did not leave is known to be the sample's doing.
+        """
         with self._transaction() as database:
             held = database.execute(
                 "update slots set failures = 0 where name = ? and uid = ? and attempt = ?",
@@ -347,7 +352,8 @@ class SlotTable:
             )
             if held.rowcount:
                 history.forgive(database, name)
-                history.add(database, (name, uid, attempt), Kind.WORKED, facts)
+                blame = Blame.SAMPLE if excused else None
+                history.add(database, (name, uid, attempt), Kind.WORKED, facts, blame=blame)
 
     def put_aside(self, name: str, uid: str, attempt: int) -> None:
         """Whatever its next runs would say: once it is given back, the slot is QUARANTINED."""
@@ -357,8 +363,8 @@ class SlotTable:
                 (self._limit, name, uid, attempt),
             )
 
-    def doubt(self, name: str, uid: str, attempt: int) -> None:
-        """Once it is given back, a canary tries the slot before another sample gets it."""
+    def doubt(self, name: str, uid: str | None = None, attempt: int | None = None) -> None:
+        """Once *uid*, or whoever has it, gives it back, a canary tries it before another sample does."""
         with self._transaction() as database:
             doubts.add(database, (name, uid, attempt))
 

@@ -18,7 +18,7 @@ import structlog
 from karton.core import Task
 from redis.exceptions import RedisError
 
-from drakcelery import artifacts, contract, evidence
+from drakcelery import artifacts, contract, evidence, suspicion
 from drakcelery.alone import alone, together
 from drakcelery.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA, write_metadata
@@ -35,6 +35,7 @@ from drakcelery.errors import (
     EngineError,
     EvidenceLost,
     GuestLost,
+    InDoubt,
     InfrastructureError,
     NeedsSolitude,
     StorageAway,
@@ -47,9 +48,8 @@ from drakcelery.headstart import clear, head_start, left
 from drakcelery.host import charges, safe_files
 from drakcelery.host import state_dir as directories
 from drakcelery.host.drift import SnapshotWatch
-from drakcelery.host.history import Facts, facts_of
+from drakcelery.host.history import facts_of
 from drakcelery.host.identity import Machine
-from drakcelery.host.judgement import is_doubtful, judge
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
@@ -177,7 +177,7 @@ def _work(
                     raise Superseded(
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
                     ) from None
-                _charge_slot(site, stage, step, record, error, seconds=time.monotonic() - started)
+                suspicion.charge(site, stage, step, record, error, seconds=time.monotonic() - started)
                 raise
     pulse.end()
     if stage is Stage.PUBLISH:  # which closes the record itself
@@ -347,13 +347,14 @@ def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> St
         outcome = site.engine.run(job)
     seconds = time.monotonic() - started
     reach("run.detonated", step.uid)
+    facts = facts_of(job, outcome, seconds=seconds, restore_seconds=prepared.restore_seconds)
+    excused = suspicion.is_excused(site, step, outcome, facts)
     # Only their sizes: to sync them takes seconds, and the slot is held meanwhile
     noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
     workspace.save(outcome.model_copy(update=noted))
     reach("run.saved", step.uid)
-    facts = facts_of(job, outcome, seconds=seconds, restore_seconds=prepared.restore_seconds)
-    site.slots.worked(slot, step.uid, step.attempt, facts=facts)
-    _judge_slot(site, step)
+    site.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
+    suspicion.judge_slot(site, step)
     workspace.hand_over()
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step
@@ -375,42 +376,6 @@ def _of_the_engine(stage: Stage) -> Iterator[None]:
         is_full = isinstance(error, OSError) and error.errno in _FULL
         blames = Blame.HOST if is_full else Blame.SLOT
         raise EngineError(_unexpected(stage, error), blames=blames) from error
-
-
-def _charge_slot(
-    site: Site, stage: Stage, step: Step, record: Record, error: Exception, *, seconds: float
-) -> None:
-    """Note a run that failed, before its slot is given back: after too many it is put aside."""
-    blame = charges.blame_of(stage, error)
-    if blame is None or step.slot is None:
-        return
-    put_down_to = charges.charge(record.failures, blame, site=(site.host, step.slot), stage=stage)
-    may_move = charges.may_move(stage, blame)
-    # One sample is one charge, however often it fails here: where no other slot is there to try it in, it may
-    # be its own fault
-    again = may_move and step.slot in site.slots.failed_in(step.uid, since=record.first_attempt)
-    site.slots.failed(
-        step.slot,
-        step.uid,
-        step.attempt,
-        blame=blame,
-        charged=put_down_to in (Blame.SLOT, Blame.SNAPSHOT) and not again,
-        settled=not may_move or again,
-        facts=Facts(seconds=seconds),
-        error=str(error),
-    )
-    _judge_slot(site, step)
-
-
-def _judge_slot(site: Site, step: Step) -> None:
-    """Put the slot aside where its last runs say so, or let a canary have it before the next sample."""
-    slot, settings = _slot(step), site.settings
-    mine, runs = site.slots.all(), site.slots.history()
-    if judge(mine, runs, site.ledger.fleet, host=site.host, name=slot):
-        site.slots.put_aside(slot, step.uid, step.attempt)
-    elif settings.canary.enabled and settings.engine != "replay" and is_doubtful(mine, runs, name=slot):
-        site.slots.doubt(slot, step.uid, step.attempt)
-        log.warning("slot_doubted", slot=slot)
 
 
 def _check_evidence(workspace: Workspace) -> None:
@@ -638,12 +603,11 @@ def _settle(
     if record is None or record.attempt != step.attempt:
         return
     fault = _fault(stage, error)
-    code = error.code if isinstance(error, EngineError) else None
     blame = charges.charge(
         record.failures, charges.blame_of(stage, error), site=(site.host, step.slot), stage=stage
     )
     failure = failure_of(
-        record, str(error), fault, host=site.host, slot=step.slot, stage=stage, code=code, charged=blame
+        record, str(error), fault, host=site.host, slot=step.slot, stage=stage, cause=error, charged=blame
     )
     final = isinstance(error, BadTask)
     over = end_attempt(site.ledger, record, failure, final=final, settings=site.settings, token=token)
@@ -656,6 +620,8 @@ def _settle(
 def _fault(stage: Stage, error: DrakceleryError) -> Fault:
     if isinstance(error, GuestLost):
         return Fault.LOST
+    if isinstance(error, InDoubt):
+        return Fault.DOUBTED
     # The later stages have waited for S3 already, with their files
     return Fault.AWAY if stage is Stage.PREPARE and isinstance(error, StorageAway) else Fault.FAILED
 

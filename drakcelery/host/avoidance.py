@@ -24,6 +24,24 @@ def may_have(
     return frozenset(others or mine)
 
 
+def is_another(
+    record: Record | None,
+    slots: Sequence[Slot],
+    hosts: Iterable[HostStatus],
+    *,
+    host: str,
+    failed: Collection[str],
+) -> bool:
+    """Whether *record* may have another slot in use than those of this *host* that are of *failed*."""
+    if record is None or record.place is None:
+        return False
+    profile = record.place.profile
+    return any(
+        slot.profile == profile and slot.name not in failed and slot.status not in OUT_OF_USE
+        for slot in slots
+    ) or is_elsewhere(record, hosts, host=host)
+
+
 def is_elsewhere(record: Record | None, hosts: Iterable[HostStatus], *, host: str) -> bool:
     """Whether a host other than *host*, on which *record* has not failed, has a slot for it in use."""
     if record is None or record.place is None or record.place.host is not None:

@@ -2,8 +2,9 @@
 
 A run that fails charges its slot at once: a slot that fails each run must not have many. Where the same
 sample fails in a second slot the charge is the sample's, and the first slot's is taken back; where it is
-published in the end, it was sound, and each slot that it failed in has its charge for good. The record says
-all of it, so that no host need tell another.
+published in the end, it was sound, and each slot that it failed in has its charge for good, unless it was
+doubted there for what is missing in the published run as well (:mod:`drakcelery.host.silence`). The record
+says all of it, so that no host need tell another.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from drakcelery.analysis import WITH_GUEST, Failure, Stage, State
+from drakcelery.analysis import WITH_GUEST, Failure, Fault, Stage, State
 from drakcelery.errors import Blame, EngineError, GuestLost
 from drakcelery.records import Record
 
@@ -77,6 +78,8 @@ def verdict(record: Record | None, attempt: int, *, blame: Blame, charged: bool,
     found = failed_in(record.failures)
     if site not in found:  # it was cancelled, stopped or given up meanwhile: that is nobody's fault
         return Verdict(charged=False, settled=True)
+    if record.alike and any(one.number == attempt and one.fault is Fault.DOUBTED for one in record.failures):
+        return Verdict(charged=False, settled=record.state.is_over)
     if record.state is State.PUBLISHED:
         return Verdict(charged=True, settled=True)
     return Verdict(charged=len(found) < 2, settled=record.state.is_over)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from drakcelery.errors import Blame
 from drakcelery.host.health import WINDOW, SlotHealth, Trial, health
 from drakcelery.host.history import Kind, Run
+from drakcelery.host.silence import has_traffic, usual_snapshot
 
-NO_TRAFFIC = 40
-"""Bytes of a recording without a packet: pcap's own header, and that of a record."""
+PUZZLING = 5
+"""So many samples in a row that fail in a slot call for a canary. With one bad sample in twenty, each of
+which fails three times, a healthy slot has them once in some 20,000 runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,27 +22,32 @@ class _Usual:
     log: bool
     traffic: bool
     snapshot: str | None
-    """That of most slots: of two slots with two snapshots nobody knows which is the right one."""
+    """Of two slots that had two snapshots from the first nobody knows which is the right one."""
 
     @classmethod
     def of(cls, slots: Sequence[Sequence[Run]]) -> _Usual:
-        alike = [[run.facts.snapshot for run in last if run.facts.snapshot] for last in slots]
-        snapshots = Counter(last[-1] for last in alike if last)
-        most, runs = snapshots.most_common(1), [run for last in slots for run in last]
+        runs = [run for last in slots for run in last]
         return cls(
             log=any(run.facts.log_size for run in runs),
-            traffic=any(_has_traffic(run) for run in runs),
-            snapshot=most[0][0] if most and 2 * most[0][1] > snapshots.total() else None,
+            traffic=any(has_traffic(run.facts) for run in runs),
+            snapshot=usual_snapshot([run.facts for run in last] for last in slots),
         )
 
     def trial(self, run: Run) -> Trial:
         """What *run* says of its slot."""
         is_canary = run.kind.is_canary
         if run.kind in (Kind.FAILED, Kind.CANARY_FAILED):
-            return Trial(failed=True, canary=is_canary)
+            return Trial(
+                failed=is_canary or run.charged,
+                broke_off=True,
+                seconds=run.facts.restore_seconds,
+                canary=is_canary,
+            )
+        if run.blame is Blame.SAMPLE:  # what it lacks was missing in another slot, too
+            return Trial(seconds=run.facts.restore_seconds)
         return Trial(
             empty_log=self.log and not run.facts.log_size,
-            no_pcap=self.traffic and run.facts.traffic_due and not _has_traffic(run),
+            no_pcap=self.traffic and run.facts.traffic_due and not has_traffic(run.facts),
             other_snapshot=self.snapshot is not None and run.facts.snapshot not in (None, self.snapshot),
             seconds=run.facts.restore_seconds,
             canary=is_canary,
@@ -73,6 +80,23 @@ def has_fallen(profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> b
     return checkups(profiles, runs)[name].is_unwell and not checkups(profiles, before)[name].is_unwell
 
 
+def is_puzzling(runs: Iterable[Run], name: str) -> bool:
+    """Whether only a canary can say if it is the slot or its samples.
+
+    Where a sample fails that has failed in it before, and where :data:`PUZZLING` in a row do, whoever is
+    charged: two broken slots that fail the same samples take each other's charges back, and the only
+    slot of a profile has nobody to take its charges.
+    """
+    row: list[Run] = []
+    for run in runs:
+        if run.slot == name and run.kind is not Kind.FAILED:
+            row.clear()
+        elif run.slot == name and run.blame in (Blame.SLOT, Blame.SAMPLE):
+            row.append(run)
+    samples = {run.uid for run in row}
+    return len(samples) >= PUZZLING or (bool(row) and row[-1].uid in {run.uid for run in row[:-1]})
+
+
 def symptoms(profiles: Mapping[str, str], runs: Iterable[Run], last: Run) -> tuple[str, ...]:
     """What is not as it should be with *last* alone, by the runs of the other slots."""
     others = [run for run in runs if run.slot != last.slot]
@@ -90,9 +114,5 @@ def _of_profile(runs: Mapping[str, Sequence[Run]]) -> dict[str, SlotHealth]:
 
 
 def _tells(run: Run) -> bool:
-    """Whether it says anything of its slot: what is put down to the sample does not."""
-    return run.kind is not Kind.FAILED or run.charged
-
-
-def _has_traffic(run: Run) -> bool:
-    return (run.facts.pcap_size or 0) > NO_TRAFFIC
+    """Whether it says anything of its slot: where it is put down to the sample only its restore does."""
+    return run.kind is not Kind.FAILED or run.charged or run.facts.restore_seconds is not None

@@ -60,12 +60,12 @@ class Calls:
 NONE = Calls()
 
 
-def add(database: sqlite3.Connection, holder: tuple[str, str, int]) -> None:
-    """Doubt the slot of *holder* (slot, uid and attempt), unless another attempt has it by now."""
+def add(database: sqlite3.Connection, holder: tuple[str, str | None, int | None]) -> None:
+    """Doubt the slot of *holder* (slot, uid and attempt; None: any), unless another attempt has it by now."""
     database.execute(
         "insert into canary_calls (slot, called, begun, judged, why, at) "  # noqa: S608 fixed words
         "select name, 1, 0, 0, 'score', ? from slots "
-        f"where name = ? and uid = ? and attempt = ? {_CALL}",
+        f"where name = ? and uid is coalesce(?, uid) and attempt is coalesce(?, attempt) {_CALL}",
         (time.time(), *holder),
     )
 

@@ -32,6 +32,8 @@ class Trial:
 
     failed: bool = False
     """It failed, and the slot is to blame as far as is known."""
+    broke_off: bool = False
+    """It failed, whoever is to blame: what it left says nothing, and what its restore took does."""
     empty_log: bool = False
     """The engine wrote no line."""
     no_pcap: bool = False
@@ -66,20 +68,24 @@ class SlotHealth:
         return self.score <= SICK
 
 
-_SYMPTOMS: Mapping[str, Callable[[Trial, float | None], bool]] = {
-    "failed": lambda trial, _: trial.failed,
-    "left an empty log in": lambda trial, _: trial.empty_log,
-    "recorded no traffic in": lambda trial, _: trial.no_pcap,
-    "was restored from another snapshot than its peers in": lambda trial, _: trial.other_snapshot,
+_SYMPTOMS: Mapping[str, Callable[[Trial, float | None], bool | None]] = {
+    "failed": lambda trial, _: trial.failed or (None if trial.broke_off else False),
+    "left an empty log in": lambda trial, _: None if trial.broke_off else trial.empty_log,
+    "recorded no traffic in": lambda trial, _: None if trial.broke_off else trial.no_pcap,
+    "was restored from another snapshot than its peers in": (
+        lambda trial, _: None if trial.broke_off else trial.other_snapshot
+    ),
     "was far slower than its peers to restore in": lambda trial, usual: _is_slow(trial, usual),
 }
+"""Whether a trial shows it; None where it does not say."""
 
 
 def health(trials: Sequence[Trial], peers: Sequence[Trial]) -> SlotHealth:
     """Judge a slot by its *trials*, oldest first, and those of the other slots of its profile.
 
     A symptom counts in a row, or for its share of the last runs, and the less the more of its peers show it:
-    what most slots do is no slot's fault. What was before a canary that worked does not count, and a slot
+    what most slots do is no slot's fault. A run that failed left nothing to judge the other symptoms by, and
+    breaks no row of theirs. What was before a canary that worked does not count, and a slot
     whose last run was good is not sick: so one that was mended comes back, and stays.
     """
     recent = _since_canary(trials)[-WINDOW:]
@@ -88,8 +94,11 @@ def health(trials: Sequence[Trial], peers: Sequence[Trial]) -> SlotHealth:
     usual = _usual(peers)
     worst, reasons = 0.0, []
     for words, shown in _SYMPTOMS.items():
-        here = [shown(trial, usual) for trial in recent]
-        suspicion = _suspicion(here, [shown(trial, usual) for trial in peers])
+        here, elsewhere = (
+            [said for trial in trials if (said := shown(trial, usual)) is not None]
+            for trials in (recent, peers)
+        )
+        suspicion = _suspicion(here, elsewhere)
         if suspicion > 0:
             reasons.append(f"{words} {sum(here)} of its last {len(here)} runs")
         worst = max(worst, suspicion)
@@ -129,7 +138,7 @@ def _usual(peers: Sequence[Trial]) -> float | None:
     return statistics.median(seconds) if len(seconds) >= MEASURED else None
 
 
-def _is_slow(trial: Trial, usual: float | None) -> bool:
+def _is_slow(trial: Trial, usual: float | None) -> bool | None:
     if usual is None or trial.seconds is None:
-        return False
+        return None
     return trial.seconds > max(SLOW * usual, usual + SLOW_SECONDS)

@@ -1,19 +1,17 @@
 """Puts a slot aside whose score says that it is broken, while enough of its profile stay in use.
 
-One whose score has just fallen is first looked into, by a canary.
+One whose score has just fallen, or that cannot be told from its samples, is first looked into, by a canary.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 
 import structlog
 from redis.exceptions import RedisError
 
 from drakcelery.fleet import Fleet
-from drakcelery.host.canaries import is_rested
-from drakcelery.host.checkup import checkups, has_fallen
+from drakcelery.host.checkup import checkups, has_fallen, is_puzzling
 from drakcelery.host.health import may_put_aside
 from drakcelery.host.history import Run
 from drakcelery.records import HostStatus
@@ -31,23 +29,27 @@ def judge(mine: Sequence[Slot], runs: Sequence[Run], fleet: Fleet, *, host: str,
     health = checkups({slot.name: slot.profile for slot in mine}, runs)[name]
     if not health.is_sick:
         return False
-    try:
-        hosts = fleet.hosts()
-    except RedisError as error:
-        log.warning("not_asked", error=str(error))
-        hosts = []
     reasons = "; ".join(health.reasons)
-    if not is_allowed(mine, hosts, host=host, name=name):
+    if not is_allowed(mine, known_hosts(fleet), host=host, name=name):
         log.warning("slot_sick", slot=name, score=health.score, reasons=reasons)
         return False
     log.error("slot_put_aside", slot=name, score=health.score, reasons=reasons)
     return True
 
 
+def known_hosts(fleet: Fleet) -> list[HostStatus]:
+    """What hosts say of themselves; none where Redis is away."""
+    try:
+        return fleet.hosts()
+    except RedisError as error:
+        log.warning("not_asked", error=str(error))
+        return []
+
+
 def is_doubtful(mine: Iterable[Slot], runs: Sequence[Run], *, name: str) -> bool:
-    """Whether a canary is to try a slot whose run is over: its score has just fallen, and none did lately."""
+    """Whether a canary is to try a slot whose run is over, to say what is wrong."""
     profiles = {slot.name: slot.profile for slot in mine}
-    return has_fallen(profiles, runs, name) and is_rested(runs, name, now=time.time())
+    return has_fallen(profiles, runs, name) or is_puzzling(runs, name)
 
 
 def is_allowed(mine: Sequence[Slot], hosts: list[HostStatus], *, host: str, name: str) -> bool:

@@ -80,7 +80,7 @@ _STATES = {
 _AFTER = {**_STATES, Stage.RUN: State.COLLECTING}
 """The state of an analysis whose stage is done. After run no guest runs, whoever else may be waited for."""
 SCRIPTS = (
-    *("begin", "sent", "due", "advance", "renew", "complete", "abandon", "postpone", "resend"),
+    *("begin", "sent", "due", "advance", "renew", "complete", "alike", "abandon", "postpone", "resend"),
     "defer",
     *("cancel", "fail", "publish", "linger", "watch", "recount"),
 )
@@ -253,6 +253,10 @@ class Ledger:
         args: list[str | int] = [attempt, token, stage.value, _AFTER[stage].value]
         if not self._call("complete", [record_key(uid)], args):
             raise Superseded(f"analysis {uid}: attempt {attempt} was taken over during {stage.value}")
+
+    def note_alike(self, uid: str, attempt: int) -> None:
+        """What the attempt's run did not leave is missing in an earlier one's, too."""
+        self._call("alike", [record_key(uid)], [attempt])
 
     def abandon(self, uid: str, attempt: int, stage: Stage) -> int:
         """The process that worked on *stage* is dead; its message may be taken up at once.

@@ -28,6 +28,8 @@ from drakcelery.host import state_dir as directories
 from drakcelery.host.canaries import Due, due
 from drakcelery.host.checkup import symptoms
 from drakcelery.host.history import UNKNOWN, Facts, Kind, Run, facts_of
+from drakcelery.host.judgement import is_allowed, known_hosts
+from drakcelery.host.silence import has_traffic
 from drakcelery.ledger.canaries import Canaries, Known
 from drakcelery.logs import about
 from drakcelery.slots import CANARY, Slot, SlotState
@@ -47,6 +49,8 @@ SLOW = 3.0
 """So many times as long as the fastest restore on the host is too slow,"""
 SLOW_SECONDS = 2.0
 """if it is so many seconds longer as well."""
+TRAFFIC = "traffic"
+"""The feature of a canary whose recording has packets."""
 SHOWN = 3
 """Features that a verdict names."""
 
@@ -77,11 +81,10 @@ def run_canary(site: Site, slot: Slot, sample: Path) -> Verdict:
         site.engine.prepare(job)
         restored = time.monotonic() - started
         outcome = site.engine.run(job)
-        facts = replace(
-            facts_of(job, outcome, seconds=time.monotonic() - started, restore_seconds=restored),
-            traffic_due=False,  # what it is known to do says so
-        )
-        return Verdict(trouble=_judged(site, slot, job, outcome, facts), facts=facts)
+        facts = facts_of(job, outcome, seconds=time.monotonic() - started, restore_seconds=restored)
+        known = Canaries(site.ledger.redis).get(slot.profile, _kind(site, facts))
+        facts = replace(facts, traffic_due=not _is_quiet(known))
+        return Verdict(trouble=_judged(site, slot, job, outcome, facts, known), facts=facts)
     except DrakceleryError as error:
         if isinstance(error, EngineError) and error.blames is Blame.HOST:
             raise
@@ -110,7 +113,18 @@ def _job(site: Site, slot: Slot, workspace: Workspace) -> Detonation:
     )
 
 
-def _judged(site: Site, slot: Slot, job: Detonation, outcome: Outcome, facts: Facts) -> str | None:
+def _kind(site: Site, facts: Facts) -> str:
+    return f"{site.engine.version()}|{facts.snapshot}"
+
+
+def _is_quiet(known: Known) -> bool:
+    """Whether no traffic of it is to be expected, which it makes where its guest has a network at all."""
+    return len(known.runs) >= behaviour.LEARNED and TRAFFIC not in behaviour.known(known.runs)
+
+
+def _judged(
+    site: Site, slot: Slot, job: Detonation, outcome: Outcome, facts: Facts, known: Known
+) -> str | None:
     """What is not as it should be; what a good canary did is learnt."""
     if outcome.execution is Execution.NOT_EXECUTED:
         return f"the canary was not started: {outcome.reason}"
@@ -119,11 +133,10 @@ def _judged(site: Site, slot: Slot, job: Detonation, outcome: Outcome, facts: Fa
     if odd := _unlike_peers(site, slot, facts):
         return "; ".join(odd)
     seen, restored = _seen(job, facts), facts.restore_seconds or 0
-    canaries, kind = Canaries(site.ledger.redis), f"{site.engine.version()}|{facts.snapshot}"
-    known = canaries.get(slot.profile, kind)
     trouble = compare(known, seen, restored=restored, host=site.host)
     if trouble is None:
-        canaries.put(slot.profile, kind, learn(known, seen, restored=restored, host=site.host))
+        found = learn(known, seen, restored=restored, host=site.host)
+        Canaries(site.ledger.redis).put(slot.profile, _kind(site, facts), found)
     return trouble
 
 
@@ -148,7 +161,7 @@ def _unlike_peers(site: Site, slot: Slot, facts: Facts) -> tuple[str, ...]:
 
 def _seen(job: Detonation, facts: Facts) -> frozenset[str]:
     """What it did."""
-    seen = frozenset({"traffic"}) if facts.pcap_size else frozenset[str]()
+    seen = frozenset({TRAFFIC}) if has_traffic(facts) else frozenset[str]()
     if not facts.log_size:
         return seen
     with job.log.open("rb") as log_file:
@@ -232,7 +245,7 @@ class CanaryRunner:
         with about(slot=name):
             log.info("canary_begun", why=why.why)
             verdict = self._verdict(slot)
-            if verdict is not None and verdict.trouble is not None and self._is_unproved(slot):
+            if verdict is not None and verdict.trouble is not None and self._is_unproved(slot, why):
                 log.warning("canary_not_judged", error=verdict.trouble)
                 verdict = None
             gone = end_guest(self._site.engine, name)
@@ -248,14 +261,21 @@ class CanaryRunner:
             else:
                 log.warning("canary_bad", reason=verdict.trouble)
 
-    def _is_unproved(self, slot: Slot) -> bool:
-        """Whether the slot is in use, and no canary was ever good in its profile: it may be the canary."""
+    def _is_unproved(self, slot: Slot, why: Due) -> bool:
+        """Whether the slot is in use, and no canary was ever good in its profile: it may be the canary.
+
+        Not where samples fail in the slot as well, as long as enough of its profile stay in use.
+        """
         if slot.state is not SlotState.FREE:
             return False
+        site = self._site
         try:
-            return not Canaries(self._site.ledger.redis).has(slot.profile)
+            if Canaries(site.ledger.redis).has(slot.profile):
+                return False
         except RedisError:
             return True
+        hosts = known_hosts(site.ledger.fleet)
+        return why.why != "score" or not is_allowed(site.slots.all(), hosts, host=site.host, name=slot.name)
 
     def _verdict(self, slot: Slot) -> Verdict | None:
         """None where it could not be judged."""

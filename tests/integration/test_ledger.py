@@ -11,12 +11,12 @@ from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase, KartonMet
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import Failure, Stage, State
+from drakcelery.analysis import Failure, Fault, Stage, State
 from drakcelery.errors import BadTask, Superseded, UnderWay
 from drakcelery.intake import INBOX
 from drakcelery.ledger import DONE, DUE, LIVE, Ledger, record_key
 from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
-from drakcelery.records import HostStatus, SlotStatus
+from drakcelery.records import HostStatus, Record, SlotStatus
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 
@@ -451,3 +451,23 @@ def test_nothing_is_left_behind(ledger: Ledger) -> None:
     keys = {str(key) for key in ledger.redis.scan_iter(match="drak:*")}
     assert {key for key in keys if ledger.redis.ttl(key) == -1} == set()
     assert not keys & {INBOX, LIVE, DONE, DUE}
+
+
+def test_what_is_alike_is_of_one_attempt(ledger: Ledger) -> None:
+    """The note goes with its attempt; a stale one notes nothing."""
+    task = opened(ledger)
+
+    def found() -> Record:
+        record = ledger.get("a-1")
+        assert record is not None
+        return record
+
+    walk(ledger, 1, Stage.PREPARE)
+    ledger.note_alike("a-1", 2)
+    assert not found().alike
+    ledger.note_alike("a-1", 1)
+    assert found().alike
+    doubted = failure(1).model_copy(update={"fault": Fault.DOUBTED, "lacks": "log,traffic"})
+    ledger.fail("a-1", 1, doubted, task_uid=task.uid, final=False, crashed=None)
+    assert not found().alike
+    assert (found().failures[0].fault, found().failures[0].lacks) == (Fault.DOUBTED, "log,traffic")

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.broken_slots import ILL, seen
+from benchmarks.broken_slots import ILL, TRIED_AGAIN, seen
 from benchmarks.ward import Break, Ward, stay
 from tests.simulation.schedule import Schedule
 from tests.simulation.valkey import Valkey
 
 SAMPLES = 20
+MEND_AT = 300.0
+"""Seconds after the beginning."""
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +26,55 @@ def valkey(server_programs: None) -> Iterator[Valkey]:  # noqa: ARG001 - a check
 
 @pytest.mark.parametrize(
     ("how", "hosts", "slots"),
-    [(Break.INJECTION, 1, 2), (Break.INJECTION, 2, 1), (Break.EMPTY_LOG, 1, 2)],
+    [
+        (Break.INJECTION, 1, 2),
+        (Break.INJECTION, 2, 1),
+        (Break.EMPTY_LOG, 1, 2),
+        (Break.EMPTY_LOG, 2, 1),
+        (Break.NO_PCAP, 1, 2),
+        (Break.SLOW, 2, 2),
+        (Break.SNAPSHOT, 1, 3),
+    ],
 )
 def test_it_is_out_of_use_after_three_runs(valkey: Valkey, how: Break, hosts: int, slots: int) -> None:
-    """Its samples go on elsewhere, none comes to it twice, and nothing else is put aside."""
+    """What it leaves is not published, no sample comes to it twice, and nothing else is put aside.
+
+    Only the snapshot of a host's first run is like any other's.
+    """
     ward = Ward(ill={ILL: how}, bad=frozenset())
     schedule = Schedule(seed=3, hosts=hosts, slots=slots)
     states = stay(valkey, schedule, ward, samples=SAMPLES, mend_after=SAMPLES)
     cell = seen(how, hosts * slots, ward, states)
     assert set(states.values()) == {"PUBLISHED"}
-    assert (cell.until_aside, cell.innocent) == (3, 0)
+    assert (cell.until_aside is not None, cell.spoiled, cell.innocent) == (True, how is Break.SNAPSHOT, 0)
     mine = Counter(guest.uid for guest in ward.guests if guest.place == ILL and not ward.is_canary(guest))
+    assert len(mine) <= 3
     assert max(mine.values()) == 1
+
+
+@pytest.mark.parametrize("how", [Break.INJECTION, Break.RESTORE, Break.EMPTY_LOG])
+def test_the_only_slot_of_a_profile(valkey: Valkey, how: Break) -> None:
+    """It fails its canary and is put aside; the samples wait, and are analysed once it is mended.
+
+    An empty log is published once: there is nobody else to ask, until the canary was.
+    """
+    ward = Ward(ill={ILL: how}, bad=frozenset(), mend_at=MEND_AT)
+    schedule = Schedule(seed=5, hosts=1, slots=1, options={"quarantine_seconds": TRIED_AGAIN})
+    states = stay(valkey, schedule, ward, samples=6, mend_after=6)
+    cell = seen(how, 1, ward, states)
+    assert set(states.values()) == {"PUBLISHED"}
+    assert cell.until_aside in (1, 2)
+    assert cell.in_all == cell.until_aside
+    assert cell.spoiled == (how is Break.EMPTY_LOG)
+    assert cell.canaries == 1
+
+
+def test_samples_that_leave_nothing(valkey: Valkey) -> None:
+    """In no slot: each is tried in two, and published as it is; no slot is put aside for it."""
+    silent = frozenset(f"s-{number}" for number in range(0, SAMPLES, 5))
+    ward = Ward(ill={}, bad=frozenset(), silent=silent)
+    states = stay(valkey, Schedule(seed=3, hosts=2, slots=2), ward, samples=SAMPLES, mend_after=SAMPLES)
+    assert set(states.values()) == {"PUBLISHED"}
+    assert ward.put_aside == []
+    ran = Counter(guest.uid for guest in ward.guests if not ward.is_canary(guest))
+    assert {uid: count for uid, count in ran.items() if count > 1} == dict.fromkeys(silent, 2)

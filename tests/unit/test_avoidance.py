@@ -143,7 +143,7 @@ def test_of_two_slots_nobody_knows_whose_snapshot_is_right() -> None:
 
 def test_what_says_nothing_of_a_slot() -> None:
     """A failure that is the sample's; what no run of the profile leaves."""
-    assert checkups(PROFILES, [run("vm-1", Kind.FAILED, charged=False)] * 5)["vm-1"].runs == 0
+    assert checkups(PROFILES, [run("vm-1", Kind.FAILED, charged=False)] * 5)["vm-1"].score == 1
     bare = [run(name, pcap_size=None, log_size=0) for name in ("vm-1", "vm-2") for _ in range(5)]
     assert checkups(PROFILES, bare)["vm-1"].score == 1
     apart = run("vm-1", pcap_size=None, traffic_due=False)

@@ -13,7 +13,7 @@ PEERS = [GOOD] * 20
 @pytest.mark.parametrize(
     ("bad", "word"),
     [
-        (Trial(failed=True, seconds=2.0), "failed"),
+        (Trial(failed=True, broke_off=True, seconds=2.0), "failed"),
         (Trial(empty_log=True, seconds=2.0), "empty log"),
         (Trial(no_pcap=True, seconds=2.0), "no traffic"),
         (Trial(seconds=10.0), "slower"),
@@ -29,10 +29,18 @@ def test_a_broken_slot_is_sick_after_three_runs(bad: Trial, word: str) -> None:
     assert not health([*earlier, *[bad] * 3, GOOD], PEERS).is_sick
 
 
+@pytest.mark.parametrize("bad", [Trial(seconds=10.0), Trial(empty_log=True), Trial(no_pcap=True)])
+def test_a_bad_sample_in_between_hides_nothing(bad: Trial) -> None:
+    """A run that failed says neither that its slot is quick, nor that it writes logs."""
+    assert health([bad, bad, Trial(failed=True, broke_off=True), bad], PEERS).is_sick
+    assert not health([bad, bad, Trial(failed=True, broke_off=True)], PEERS).is_sick
+    assert not health([bad, bad, GOOD, Trial(failed=True, broke_off=True), bad], PEERS).is_sick
+
+
 def test_a_slot_that_fails_every_other_run_is_sick() -> None:
     """Also what never fails three times in a row."""
-    assert health([GOOD, Trial(failed=True)] * 5, PEERS).is_sick
-    assert not health([*[GOOD] * 4, Trial(failed=True)] * 2, PEERS).is_unwell
+    assert health([GOOD, Trial(failed=True, broke_off=True)] * 5, PEERS).is_sick
+    assert not health([*[GOOD] * 4, Trial(failed=True, broke_off=True)] * 2, PEERS).is_unwell
 
 
 def test_nothing_known_is_nothing_bad() -> None:
@@ -44,15 +52,15 @@ def test_nothing_known_is_nothing_bad() -> None:
 
 def test_what_all_show_is_no_slots_fault() -> None:
     """Where half of the peers' runs fail as well, the trouble is the profile's, or the samples'."""
-    bad = Trial(failed=True)
+    bad = Trial(failed=True, broke_off=True)
     assert not health([bad] * 10, [GOOD, bad] * 10).is_unwell
     assert health([bad] * 10, [*[GOOD] * 19, bad]).is_sick
 
 
 def test_a_canary_says_at_once() -> None:
     """One that fails makes its slot sick; what was before one that works does not count."""
-    assert health([GOOD] * 9 + [Trial(failed=True, canary=True)], PEERS).is_sick
-    failed = Trial(failed=True)
+    assert health([GOOD] * 9 + [Trial(failed=True, broke_off=True, canary=True)], PEERS).is_sick
+    failed = Trial(failed=True, broke_off=True)
     found = health([failed] * 9 + [Trial(canary=True), failed], PEERS)
     assert (found.is_unwell, found.runs) == (False, 2)
 

@@ -45,7 +45,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         *("monitoring.tracing", "monitoring.otlp"),
     ),
     "orchestration": (
-        *("attempts", "pulse", "headstart", "stages", "recovery", "stopping"),
+        *("attempts", "pulse", "headstart", "stages", "suspicion", "recovery", "stopping"),
         *("janitor", "lookahead", "worker"),
         *("outlook", "notifications"),
         *("chain", "stranded", "ingress"),

@@ -27,7 +27,7 @@ failures[#failures + 1] = failure
 redis.call('HSET', record, 'failures', cjson.encode(failures), 'updated', now)
 redis.call('HDEL', record, 'busy', 'beat', 'waiting', 'postponed', 'resends', 'done_by')
 if ARGV[4] ~= '1' then
-  redis.call('HDEL', record, 'host', 'slot', 'done', 'sent', 'at:PREPARING', 'at:RUNNING', 'at:COLLECTING',
+  redis.call('HDEL', record, 'host', 'slot', 'done', 'sent', 'alike', 'at:PREPARING', 'at:RUNNING', 'at:COLLECTING',
     'at:UPLOADING')
   redis.call('HSET', record, 'state', 'QUEUED', 'at:QUEUED', now)
   -- Where that is no zset, reconcile sends it: it is unsent

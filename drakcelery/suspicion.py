@@ -1,0 +1,111 @@
+"""What a run says of its slot: whether it is charged, put aside, or first to be tried by a canary."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from drakcelery.analysis import Execution, Outcome, Stage, Step
+from drakcelery.errors import Blame, InDoubt, InfrastructureError
+from drakcelery.host import charges
+from drakcelery.host.avoidance import is_another
+from drakcelery.host.canaries import is_rested
+from drakcelery.host.checkup import checkups
+from drakcelery.host.history import Facts, Run
+from drakcelery.host.judgement import is_doubtful, judge, known_hosts
+from drakcelery.host.silence import doubted, lacking
+from drakcelery.records import Record
+from drakcelery.workspace import Prepared
+
+if TYPE_CHECKING:
+    from drakcelery.stages import Site
+
+log = structlog.get_logger(__name__)
+
+
+def is_excused(site: Site, step: Step, outcome: Outcome, facts: Facts) -> bool:
+    """Whether the sample is known to be to blame for what its run did not leave.
+
+    Raises :class:`InDoubt` where it may be the slot, and another can say.
+    """
+    slot = step.slot
+    if slot is None or site.settings.engine != "drakvuf" or outcome.execution is Execution.NOT_EXECUTED:
+        return False  # what an emulator's runs leave has nothing to do with slots
+    mine, runs = site.slots.all(), site.slots.history()
+    lacks = lacking({one.name: one.profile for one in mine}, runs, slot, facts)
+    record = site.ledger.get(step.uid) if lacks else None
+    if record is None:
+        return False
+    words = "; ".join(lack.words for lack in sorted(lacks))
+    if lacks <= doubted(record.failures, besides=(site.host, slot)):
+        log.info("run_is_alike", lacks=words)
+        site.ledger.note_alike(step.uid, step.attempt)
+        return True
+    failed = {slot, *site.slots.failed_in(step.uid, since=record.first_attempt)}
+    may_ask = is_another(record, mine, known_hosts(site.ledger.fleet), host=site.host, failed=failed)
+    if may_ask and not lacks <= doubted(record.failures):
+        raise InDoubt(f"{words}: another slot has to show that, too", lacks=",".join(sorted(lacks)))
+    log.warning("run_not_doubted", lacks=words)  # no other slot can say; a canary may
+    _doubt(site, slot, runs, step)
+    return False
+
+
+def charge(site: Site, stage: Stage, step: Step, record: Record, error: Exception, *, seconds: float) -> None:
+    """Note a run that failed, before its slot is given back: after too many it is put aside."""
+    blame = charges.blame_of(stage, error)
+    if blame is None or step.slot is None:
+        return
+    put_down_to = charges.charge(record.failures, blame, site=(site.host, step.slot), stage=stage)
+    may_move = charges.may_move(stage, blame)
+    # One sample is one charge, however often it fails here: where no other slot is there to try it in, it may
+    # be its own fault
+    again = may_move and step.slot in site.slots.failed_in(step.uid, since=record.first_attempt)
+    site.slots.failed(
+        step.slot,
+        step.uid,
+        step.attempt,
+        blame=blame,
+        charged=put_down_to in (Blame.SLOT, Blame.SNAPSHOT) and not again,
+        settled=not may_move or again,
+        facts=Facts(seconds=seconds, restore_seconds=_restore_seconds(site, step)),
+        error=str(error),
+    )
+    judge_slot(site, step)
+
+
+def _restore_seconds(site: Site, step: Step) -> float | None:
+    """What the restore of its VM took; None where it came to none."""
+    workspace = site.workspace(step)
+    with contextlib.suppress(InfrastructureError):
+        return workspace.load(Prepared).restore_seconds
+    return None
+
+
+def judge_slot(site: Site, step: Step) -> None:
+    """Put the slot aside where its last runs say so, or let a canary have it before the next sample."""
+    slot, mine, runs = step.slot, site.slots.all(), site.slots.history()
+    if slot is None:
+        return
+    if judge(mine, runs, site.ledger.fleet, host=site.host, name=slot):
+        site.slots.put_aside(slot, step.uid, step.attempt)
+    elif is_doubtful(mine, runs, name=slot):
+        _doubt(site, slot, runs, step)
+
+
+def charge_moved(site: Site, slot: str) -> None:
+    """A failed run is put down to *slot* after all: where that makes it unwell, a canary is next."""
+    runs = site.slots.history()
+    if checkups({one.name: one.profile for one in site.slots.all()}, runs)[slot].is_unwell:
+        _doubt(site, slot, runs)
+
+
+def _doubt(site: Site, slot: str, runs: Sequence[Run], step: Step | None = None) -> None:
+    """Let a canary have the slot after *step*, or whatever has it, unless one had it lately."""
+    is_possible = site.settings.canary.enabled and site.settings.engine != "replay"
+    if is_possible and is_rested(runs, slot, now=time.time()):
+        site.slots.doubt(slot, *((step.uid, step.attempt) if step else ()))
+        log.warning("slot_doubted", slot=slot)
