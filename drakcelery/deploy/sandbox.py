@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from drakcelery.deploy import units
 from drakcelery.deploy.units import Machine, Role
 from drakcelery.engines.drakvuf import snapshot
+from drakcelery.engines.drakvuf.keeper import NoLibrary, interpreter
 from drakcelery.engines.drakvuf.tools import STANDARD_PATH
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.settings import Settings
@@ -31,8 +33,6 @@ WORKER_UNITS = ("drakrun-worker@.service", "drakrun-worker.service", "drakrun@.s
 """Units of its own that name the program; the guide has the first."""
 
 _STARTED = re.compile(r"^ExecStart=\W*(/\S*/drakrun)\s", re.MULTILINE)
-_SHEBANG = 256
-"""Bytes of a script in which its interpreter stands."""
 
 
 def is_there(root: Path, program: str) -> bool:
@@ -166,16 +166,5 @@ def behind(root: Path, programs: Iterable[PurePosixPath]) -> Iterator[PurePosixP
             continue
         place = Path(program)
         yield PurePosixPath(os.path.realpath(place))
-        if interpreter := _interpreter(place):
-            yield PurePosixPath(os.path.realpath(interpreter))
-
-
-def _interpreter(program: Path) -> Path | None:
-    """What a script begins with; None for anything else."""
-    try:
-        with program.open("rb") as file:
-            head = file.read(_SHEBANG)
-    except OSError:
-        return None
-    words = head.partition(b"\n")[0].removeprefix(b"#!").split() if head.startswith(b"#!") else []
-    return Path(os.fsdecode(words[0])) if words else None
+        with contextlib.suppress(NoLibrary):  # no script of Python's
+            yield PurePosixPath(os.path.realpath(interpreter(place)[0]))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drakcelery import settings
-from drakcelery.deploy import configuration, plan, writing
+from drakcelery.deploy import configuration, plan, sandbox, writing
 from drakcelery.deploy.plan import CONFIG, Plan, Status, Wish
 from drakcelery.errors import SettingsError
 from tests import reference
@@ -366,3 +366,23 @@ def test_state_dir_with_blanks_is_refused(tmp_path: Path) -> None:
 def test_config_path_is_where_settings_look() -> None:
     """What init writes is what the commands find without being told."""
     assert Path(CONFIG) in settings.SEARCH_PATHS
+
+
+@pytest.mark.parametrize("begin", ["#!{}", "#!/bin/sh\n'''exec' \"{}\" \"$0\" \"$@\"\n' '''"])
+def test_a_program_and_what_runs_it(tmp_path: Path, begin: str) -> None:
+    """Units see the Python behind the links of an environment, also where pip has put a shell before it."""
+    python, link = put(tmp_path, "opt/python/bin/python3", "\x7fELF"), tmp_path / "venv/bin/python"
+    python.chmod(0o755)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(python)
+    script = put(tmp_path, "venv/bin/drakrun", f"{begin.format(link)}\nimport sys\n")
+    seen = list(sandbox.behind(Path("/"), [PurePosixPath(script)]))
+    assert seen == [PurePosixPath(script), PurePosixPath(script.resolve()), PurePosixPath(python.resolve())]
+    assert list(sandbox.behind(tmp_path, [PurePosixPath(script)])) == [PurePosixPath(script)]
+
+
+def test_a_program_that_is_no_script() -> None:
+    """Nothing runs it, and one that is not there is named all the same."""
+    for program in ("/bin/true", "/nowhere/drakrun"):
+        seen = list(sandbox.behind(Path("/"), [PurePosixPath(program)]))
+        assert seen == [PurePosixPath(program), PurePosixPath(os.path.realpath(program))]
