@@ -138,6 +138,11 @@ class CanaryStatus(Value):
         """Whether one comes as soon as nobody has the slot."""
         return self.called > self.begun
 
+    @property
+    def words(self) -> str | None:
+        """``due``, ``good`` or why the slot is not; None where there was none."""
+        return "due" if self.is_due else None if self.at is None else self.trouble or "good"
+
 
 class SlotStatus(Value):
     """One slot, as its host's vm worker reports it."""

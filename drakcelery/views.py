@@ -16,13 +16,12 @@ from rich.text import Text
 
 from drakcelery.analysis import Analysis, State
 from drakcelery.estimates import Estimate, Range
-from drakcelery.host.health import UNWELL
 from drakcelery.karton.text import SHOWN, clean
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.notices import Dead, NoticeCounts
 from drakcelery.outlook import Outlook, Queued
 from drakcelery.overview import HostOverview, ProfileOverview
-from drakcelery.records import HostStatus, Record, SlotStatus, halted_words
+from drakcelery.records import Record, SlotStatus, halted_words
 
 _STYLES = {
     State.PUBLISHED: "green",
@@ -224,43 +223,12 @@ def _wishes(analysis: Analysis) -> list[str]:
     return [wish for wish in wishes if wish]
 
 
-def hosts_table(hosts: Iterable[HostStatus], *, now: float | None = None) -> Table:
-    """A line for each slot of each host that is alive."""
-    now = time.time() if now is None else now
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("HOST", "SLOT", "PROFILE", "STATE", "SINCE", "SCORE", "ANALYSIS", "ENGINE"):
-        table.add_column(column)
-    for host in hosts:
-        for slot in host.slots:
-            table.add_row(
-                safe(host.host),
-                safe(slot.name),
-                safe(slot.profile),
-                slot_text(slot, host.halted),
-                duration(now - slot.since),
-                score_text(slot),
-                safe(slot.uid or "-"),
-                safe(host.engine),
-            )
-    return table
-
-
 def slot_text(slot: SlotStatus, halted: str | None = None) -> Text:
     """What a slot does, coloured, and who, or what (*halted*), keeps it out of use."""
     by = f" by {clean(slot.closed_by, 40)}" if slot.closed_by else ""
     if halted and slot.state == "halted":
         by = f": {clean(halted_words(halted), 60)}"
     return Text(f"{clean(slot.state, 40)}{by}", style=_SLOT_STYLES.get(slot.state, "cyan"))
-
-
-def score_text(slot: SlotStatus) -> Text:
-    """How well a slot is, and why it is not well."""
-    if slot.score is None:
-        return Text("-")
-    if not slot.reasons:
-        return Text(f"{slot.score:.2f}")
-    style = "red" if slot.score <= UNWELL else "yellow"
-    return Text(f"{slot.score:.2f}: {clean('; '.join(slot.reasons), 200)}", style=style)
 
 
 def _presence(online: bool, seen: float, now: float) -> Text:

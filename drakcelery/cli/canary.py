@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from drakcelery import steering, views
 from drakcelery.celery import app, make_ledger, use
 from drakcelery.cli.completion import hosts
 from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.cli.slot_table import canaries_view
 from drakcelery.cli.steer import asker, targets
 from drakcelery.errors import StackError
-from drakcelery.karton.text import clean
 from drakcelery.ledger import Ledger
 from drakcelery.records import HostStatus, SlotStatus
 
@@ -66,8 +64,7 @@ def canary(
 def _last(statuses: Iterable[HostStatus]) -> Iterator[_Line]:
     for status in statuses:
         for slot in status.slots:
-            found = (slot.canary.trouble or "good") if slot.canary.at is not None else None
-            yield _Line(host=status.host, slot=slot, words="due" if slot.canary.is_due else found)
+            yield _Line(host=status.host, slot=slot, words=slot.canary.words)
 
 
 def _due(asked: steering.Asked) -> Iterator[_Line]:
@@ -97,22 +94,5 @@ def _show(lines: Iterable[_Line], ledger: Ledger, *, as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    views.console().print(_table(lines, now=ledger.now()))
-
-
-def _table(lines: Iterable[_Line], *, now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("HOST", "SLOT", "PROFILE", "STATE", "AGO", "CANARY"):
-        table.add_column(column)
-    for line in lines:
-        slot, words = line.slot, line.words
-        style = "green" if words == "good" else "" if words is None else "yellow"
-        table.add_row(
-            views.safe(line.host),
-            views.safe(slot.name),
-            views.safe(slot.profile),
-            views.slot_text(slot),
-            views.duration(now - slot.canary.at) if slot.canary.at is not None else "-",
-            Text(clean(words or "-", 300), style=style),
-        )
-    return table
+    found = ((line.host, line.slot, line.words) for line in lines)
+    views.console().print(canaries_view(found, now=ledger.now()))

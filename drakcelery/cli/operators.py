@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from drakcelery import overview, views
 from drakcelery.celery import make_intake, make_ledger
 from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.cli.slot_table import slots_view
 
 NOBODY = "No host is alive. Start one with `drakcelery worker vm`, or everything with `drakcelery up`."
 
@@ -31,7 +32,7 @@ def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     if as_json:
         print_json(hosts)
     elif hosts:
-        views.console().print(views.hosts_table(hosts, now=ledger.now()))
+        views.console().print(slots_view(hosts, now=ledger.now()))
     else:
         click.echo(NOBODY)
 

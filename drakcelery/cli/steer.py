@@ -19,6 +19,7 @@ from drakcelery.analysis import NAME_PATTERN, is_uid
 from drakcelery.celery import app, make_intake, make_ledger, make_storage, use
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.cli.slot_table import slots_view
 from drakcelery.karton.text import clean
 from drakcelery.logs import configure
 from drakcelery.records import HostStatus
@@ -72,7 +73,7 @@ def _steer(
     if as_json:
         click.echo(json.dumps(status.model_dump(mode="json"), indent=2))
     else:
-        views.console().print(views.hosts_table([status], now=make_ledger(ours).now()))
+        views.console().print(slots_view([status], now=make_ledger(ours).now()))
 
 
 @click.command()

@@ -23,7 +23,7 @@ from tests.acceptance.deployment import PROGRAMS
 from tests.acceptance.flower_page import CHROMIUM, Tab, Web, chromium, flower, start, tab
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
-from tests.faults.watch import start_server, stop_server, wait_free, wait_published, wait_state
+from tests.faults.watch import start_server, stop_server, type_in, wait_free, wait_published, wait_state
 from tests.terminal import terminal
 from tests.waiting import wait_until
 
@@ -362,6 +362,18 @@ def test_drain(fleet: Fleet, web: Web, browser: Browser, clear: None) -> None:  
         expect(host).to_contain_text("Online")
         wait_published(fleet, "patient")
         assert opened.complaints == []
+
+
+def test_a_slot_in_quarantine(fleet: Fleet, web: Web, browser: Browser, clear: None) -> None:  # noqa: ARG001
+    """Its whole name is read on a telephone, too, and who put it there."""
+    assert type_in(fleet, "drakcelery", "quarantine", "rack-1/vm-3")[0] == 0
+    with tab(browser, web, width=NARROW) as opened:
+        opened.page.goto("/fleet")
+        tile = slot(opened, "rack-1", "vm-3")
+        expect(tile).to_contain_text(re.compile(r"quarantined.*for \d+:\d\d · by .+@", re.DOTALL))
+        assert tile.locator("strong").evaluate("name => name.scrollWidth <= name.clientWidth")
+        assert_fits(opened)
+    assert type_in(fleet, "drakcelery", "release", "rack-1/vm-3")[0] == 0
 
 
 def test_hostile_name(fleet: Fleet, web: Web, browser: Browser, clear: None) -> None:  # noqa: ARG001

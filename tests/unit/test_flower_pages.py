@@ -19,8 +19,7 @@ from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view, likel
 from drakcelery.monitoring.flower.reading import Reading
 from drakcelery.monitoring.flower.rows import row, spans
 from drakcelery.monitoring.flower.safety import Asked, is_loopback, is_own_name, refusal, require_safe
-from drakcelery.records import HostStatus, Line, Record, SlotStatus
-from drakcelery.views import score_text
+from drakcelery.records import CanaryStatus, HostStatus, Line, Record, SlotStatus
 
 WIN10 = Place(profile="win10")
 SOON = Range(low=1_010.0, middle=1_020.0, high=1_030.0)
@@ -209,10 +208,22 @@ def test_a_slot_shows_how_well_it_is() -> None:
     (first, second) = view(host("rack-1", ill, free("vm-2"))).hosts[0].slots
     assert (first.score, first.reasons) == (0.33, ("failed 2 of its last 2 runs",))
     assert (second.score, second.reasons) == (None, ())
-    assert score_text(ill).plain == "0.33: failed 2 of its last 2 runs"
-    assert score_text(free("vm-2")).plain == "-"
+    assert (first.is_unwell, second.is_unwell) == (True, False)
     changed = host("rack-1", free("vm-1")).model_copy(update={"snapshot_changed": True})
     assert view(changed).drift == ("the snapshot of rack-1 has changed since its vm worker started",)
+
+
+def test_a_slot_shows_who_closed_it_and_what_its_canary_found() -> None:
+    """As far as its host tells them; of neither more than there is room for."""
+    slots = (
+        free("vm-1").model_copy(update={"closed_by": "a" * 50, "canary": CanaryStatus(at=1)}),
+        free("vm-2").model_copy(update={"canary": CanaryStatus(called=1, at=1, trouble="no log")}),
+        free("vm-3").model_copy(update={"canary": CanaryStatus(at=1, trouble="n" * 300)}),
+        free("vm-4"),
+    )
+    shown = view(host("rack-1", *slots)).hosts[0].slots
+    assert [one.canary for one in shown] == ["good", "due", f"{'n' * 200}…", None]
+    assert [one.closed_by for one in shown] == [f"{'a' * 40}…", None, None, None]
 
 
 def test_a_slot_ahead_of_the_ledger() -> None:

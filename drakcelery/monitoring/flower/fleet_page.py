@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from drakcelery.analysis import Place, State, Value
 from drakcelery.estimates import Range
+from drakcelery.host.health import UNWELL
 from drakcelery.karton.text import clean
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.monitoring.flower.rows import SENTENCE, Row, row, sample_name
@@ -14,7 +15,9 @@ from drakcelery.records import HostStatus, Line, Record, SlotStatus, halted_word
 from drakcelery.rooms import is_in_use
 
 REASON = 200
-"""Characters of one reason that are shown."""
+"""Characters of one reason that are shown,"""
+NAME = 40
+"""and of the name of an operator."""
 
 
 class Next(Value):
@@ -44,8 +47,14 @@ class SlotView(Value):
     """Seconds that the guest may run."""
     score: float | None
     """How well it is, from 0 to 1."""
+    is_unwell: bool
+    """Whether it is so low that somebody should look."""
     reasons: tuple[str, ...]
     """Why that is not 1."""
+    closed_by: str | None
+    """The operator who keeps it out of use."""
+    canary: str | None
+    """``due``, ``good`` or what the last canary found amiss; None where there was none."""
     next: Next | None
 
 
@@ -192,7 +201,10 @@ def _slot(slot: SlotStatus, record: Record | None, following: Next | None) -> Sl
         running_since=held.entered.get(State.RUNNING) if held else None,
         timeout=held.analysis.timeout if held and held.analysis else None,
         score=slot.score,
+        is_unwell=slot.score is not None and slot.score <= UNWELL,
         reasons=tuple(clean(reason, REASON) for reason in slot.reasons),
+        closed_by=clean(slot.closed_by, NAME) if slot.closed_by else None,
+        canary=clean(slot.canary.words, REASON) if slot.canary.words else None,
         next=following,
     )
 

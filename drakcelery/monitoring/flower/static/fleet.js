@@ -63,6 +63,7 @@ function makeSlot(slot) {
     progress,
     makePart("p", "time", "fleet-slot-time"),
     makePart("p", "health", "fleet-slot-health"),
+    makePart("p", "canary", "fleet-slot-health"),
     makePart("p", "next", "fleet-muted fleet-slot-next"),
   ]);
 }
@@ -83,11 +84,20 @@ function showSlot(tile, slot, now) {
   part(tile, "progress").style.width = runs ? `${Math.min(100, (100 * elapsed) / slot.timeout)}%` : "0";
   part(tile, "progress").parentElement.hidden = !runs;
   const attempt = slot.attempt > 1 ? ` · attempt ${slot.attempt}` : "";
-  say(part(tile, "time"), (runs ? `${duration(elapsed)} / ${duration(slot.timeout)}` : `for ${duration(elapsed)}`) + attempt);
-  const health = part(tile, "health");
-  health.hidden = slot.reasons.length === 0;
-  say(health, slot.reasons.length ? `score ${slot.score.toFixed(2)}: ${slot.reasons.join("; ")}` : "");
+  const by = slot.closed_by ? ` · by ${slot.closed_by}` : "";
+  say(part(tile, "time"), (runs ? `${duration(elapsed)} / ${duration(slot.timeout)}` : `for ${duration(elapsed)}`) + attempt + by);
+  showHealth(part(tile, "health"), slot.reasons.length ? `score ${slot.score.toFixed(2)}: ${slot.reasons.join("; ")}` : "");
+  part(tile, "health").classList.toggle("is-unwell", slot.is_unwell);
+  showHealth(part(tile, "canary"), slot.canary && slot.canary !== "good" ? `canary: ${slot.canary}` : "");
+  part(tile, "canary").classList.toggle("is-unwell", slot.canary !== "due");
   showNext(part(tile, "next"), slot.next, now);
+}
+
+/** A line that may be longer than there is room for. */
+function showHealth(line, text) {
+  line.hidden = text === "";
+  line.title = text;
+  say(line, text);
 }
 
 function showNext(line, next, now) {
