@@ -656,7 +656,7 @@ def test_servers_away(fleet: Fleet, servers: Services, scene: None, web: Web, br
         assert web.ask("/analysis/short/artifact/metadata.json").status == 409
         assert opened.complaints == []
         stop_server(servers, "Valkey")
-        expect(page.locator("#live-text")).to_have_text("Flower answers 503", timeout=30_000)
+        expect(page.locator("#live-text")).to_have_text("Karton's Redis does not answer", timeout=30_000)
         start_server(servers, "Valkey")
         start_server(servers, "SeaweedFS")
         expect(page.locator("#live-text")).to_have_text("Live", timeout=30_000)
