@@ -67,9 +67,11 @@ def _known(texts: list[str] | Exception) -> list[Learned]:
 def _read(text: str) -> Learned | None:
     """What an analysis taught; None where another version wrote what this one cannot read."""
     try:
-        return Learned.model_validate_json(text)
+        learned = Learned.model_validate_json(text)
     except ValueError:
         return None
+    seconds = (learned.timeout, learned.prepare, learned.run, learned.rest)
+    return learned if all(0 <= one <= MEMORY for one in seconds) else None
 
 
 def _key(profile: str) -> str:

@@ -10,6 +10,7 @@ Keys:
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import cast
@@ -102,7 +103,8 @@ class Fleet:
         places = {}
         for name, seen in cast("list[tuple[str, float]]", members):
             with contextlib.suppress(ValueError):
-                places[Place.parse(name)] = seen
+                if math.isfinite(seen):  # else nobody of ours has seen it
+                    places[Place.parse(name)] = seen
         return places
 
     def offline(self, place: Place, watch: Watch) -> float:

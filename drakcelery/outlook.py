@@ -6,6 +6,7 @@ queues: what stands further back than :data:`LISTED` is counted, and no more.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -175,7 +176,8 @@ def _waiting(ledger: Ledger, records: Iterable[Record], now: float) -> list[Wait
 
 
 def _due(ledger: Ledger) -> list[tuple[str, float]]:
-    return cast("list[tuple[str, float]]", ledger.redis.zrange(DUE, 0, -1, withscores=True))
+    found = cast("list[tuple[str, float]]", ledger.redis.zrange(DUE, 0, -1, withscores=True))
+    return [(uid, at) for uid, at in found if math.isfinite(at)]
 
 
 @dataclass(frozen=True, kw_only=True)

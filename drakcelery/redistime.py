@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -10,6 +11,15 @@ def now(client: Any) -> float:
     """UNIX time by the server of *client*, which is redis-py's, decoding or not."""
     seconds, microseconds = client.time()
     return float(seconds + microseconds / 1e6)
+
+
+def number(text: str) -> float:
+    """What Redis has as a text; 0 for what is none."""
+    try:
+        found = float(text)
+    except ValueError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 class Clock:

@@ -160,8 +160,8 @@ def _slots(snapshot: Snapshot, room: int | None, width: int) -> Table:
     for host, slot in slots:
         record = snapshot.live.get(slot.uid or "")
         table.add_row(
-            f"{host}/{slot.name}",
-            slot.profile,
+            views.safe(f"{host}/{slot.name}"),
+            views.safe(slot.profile),
             views.slot_text(slot.model_copy(update={"closed_by": None})),
             views.duration(snapshot.now - slot.since),
             views.duration(record.analysis.timeout) if record and record.analysis else "-",
@@ -174,7 +174,7 @@ def _slots(snapshot: Snapshot, room: int | None, width: int) -> Table:
 
 def _sample(slot: SlotStatus, record: Record | None) -> str:
     if record is None or record.analysis is None:
-        return f"({clean(slot.closed_by, 40)})" if slot.closed_by else "-"
+        return escape(f"({clean(slot.closed_by, 40)})") if slot.closed_by else "-"
     again = f" (attempt {record.attempts})" if record.attempts > 1 else ""
     return escape(clean(record.analysis.sample.name, 60) + again)
 
@@ -184,7 +184,7 @@ def _profiles(snapshot: Snapshot) -> Table:
     table.columns[0].max_width = 16
     for one in snapshot.profiles:
         table.add_row(
-            one.profile,
+            views.safe(one.profile),
             str(one.free),
             str(one.slots),
             str(one.out_of_use),

@@ -23,6 +23,8 @@ from drakcelery.outlook import Outlook, Queued
 from drakcelery.overview import HostOverview, ProfileOverview
 from drakcelery.records import Record, SlotStatus, halted_words
 
+_MOST_SECONDS = 1e11
+"""What is more is no time of ours, whoever wrote it."""
 _STYLES = {
     State.PUBLISHED: "green",
     State.FAILED: "red",
@@ -61,11 +63,15 @@ def safe(text: str, limit: int = SHOWN) -> str:
 
 def moment(seconds: float) -> str:
     """A UNIX time in UTC."""
+    if not 0 <= seconds < _MOST_SECONDS:
+        return "-"
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def duration(seconds: float) -> str:
     """``1:02:03`` or ``2:03``."""
+    if not seconds < _MOST_SECONDS:
+        return "-"
     whole = max(0, int(seconds))
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -25,6 +25,7 @@ from drakcelery.errors import StackError
 
 log = structlog.get_logger(__name__)
 
+_AGAIN = "`drakcelery up` starts everything again, and what was under way goes on"
 Announce = Callable[[Mapping[str, str]], None]
 
 
@@ -116,12 +117,12 @@ class Stack:
             if (ended := formation.watch(seconds=0.2)) is not None:
                 raise StackError(self._sentence(ended))
             if (server := self._services.ended()) is not None:
-                raise StackError(f"{server.name} ended by itself{tail(server.log)}")
+                raise StackError(f"{server.name} ended by itself. {_AGAIN}{tail(server.log)}")
 
     def _sentence(self, ended: Ended) -> str:
         how = f"with status {ended.status}" if ended.status >= 0 else f"by signal {-ended.status}"
         output = tail(self.data_dir / "log" / f"{ended.name}.log")
-        return f"the process {ended.name} ended by itself, {how}{output}"
+        return f"the process {ended.name} ended by itself, {how}. {_AGAIN}{output}"
 
     def _end(self, formation: Formation, keeper: subprocess.Popen[bytes]) -> None:
         state.remove(self.data_dir)

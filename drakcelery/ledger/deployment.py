@@ -19,6 +19,7 @@ from drakcelery.errors import SettingsError
 from drakcelery.intake import ASIDE, INBOX, WAITING
 from drakcelery.ledger import LIVE
 from drakcelery.ledger.scripts import load_scripts
+from drakcelery.redistime import number
 
 DEPLOYMENT = "drak:deployment"
 SILENCE = 2 * lifesigns.DEFAULT.host
@@ -79,5 +80,5 @@ class Deployment:
             return None
         samples = int(self._redis.zcard(LIVE)) + int(self._redis.zcard(INBOX))
         samples += int(self._redis.exists(WAITING, ASIDE))
-        silent = max(0.0, redistime.now(self._redis) - float(fields.get("renewed", "0")))
+        silent = max(0.0, redistime.now(self._redis) - number(fields.get("renewed", "")))
         return Found(identity=fields["identity"], silent=silent, samples=samples)

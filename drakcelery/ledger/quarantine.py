@@ -19,6 +19,7 @@ import structlog
 from drakcelery import redistime
 from drakcelery.ledger.away import concerns_all, unless_odd
 from drakcelery.ledger.scripts import load_scripts
+from drakcelery.redistime import number
 
 log = structlog.get_logger(__name__)
 
@@ -106,9 +107,9 @@ class Quarantine:
                     where=where,
                     uid=uid,
                     error=fields.get("error", ""),
-                    count=int(_number(fields.get("count", "0"))),
-                    first=_number(fields.get("first", "0")),
-                    next=at,
+                    count=int(number(fields.get("count", ""))),
+                    first=number(fields.get("first", "")),
+                    next=at if math.isfinite(at) else 0.0,
                 )
             )
         if expired:
@@ -145,15 +146,6 @@ class Quarantine:
             return cast("list[tuple[str, float]]", found)
 
         return unless_odd(ask, [])
-
-
-def _number(text: str) -> float:
-    """0 for what is none."""
-    try:
-        number = float(text)
-    except ValueError:
-        return 0.0
-    return number if math.isfinite(number) else 0.0
 
 
 def _parts(name: str) -> tuple[str, str]:

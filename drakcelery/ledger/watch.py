@@ -14,6 +14,7 @@ Keys:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -30,6 +31,7 @@ BROKER_WATCH = "drak:watch:broker"
 MEMORY = 7 * 24 * 3600
 """Seconds for which the watch and its gaps are remembered."""
 MOST_GAPS = 1000
+_GAP = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ([0-9]{1,12}(?:\.[0-9]{1,9})?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def _info(client: Any, section: str, name: str) -> str:
 def watch_of(answer: Sequence[str]) -> Watch:
     """What ``watch.lua`` returned."""
     now, since, *gaps = answer
-    ends = (gap.split() for gap in gaps)
+    found = [gap.groups() for text in gaps if (gap := _GAP.fullmatch(text))]  # else it is none of ours
     return Watch(
-        now=float(now), since=float(since), gaps=tuple((float(begin), float(end)) for begin, end in ends)
+        now=float(now), since=float(since), gaps=tuple((float(begin), float(end)) for begin, end in found)
     )

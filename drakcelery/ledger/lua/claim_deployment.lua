@@ -12,7 +12,7 @@ local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 local fields = redis.call('HMGET', deployment, 'identity', 'renewed')
 if fields[1] and fields[1] ~= ARGV[1] then
-  local silent = tonumber(now) - tonumber(fields[2] or '0')
+  local silent = tonumber(now) - (tonumber(fields[2] or '') or 0)
   local samples = redis.call('ZCARD', KEYS[2]) + redis.call('ZCARD', KEYS[3]) + redis.call('EXISTS', KEYS[4], KEYS[5])
   if silent < tonumber(ARGV[2]) or samples > 0 then
     return {fields[1], string.format('%.0f', silent), samples}

@@ -15,7 +15,8 @@ for place = 2, 3 do
   local before = old[place + 1] or ''
   same = same and (before == '' or ARGV[place] == '' or before == ARGV[place])
 end
-if not (since and pause and pause >= 0 and pause <= tonumber(ARGV[1]) and same) then
+local begun = tonumber(since or '')
+if not (begun and begun <= tonumber(now) and pause and pause >= 0 and pause <= tonumber(ARGV[1]) and same) then
   since = now
   if not pause or pause > 0 then
     redis.call('ZADD', KEYS[2], now, (old[2] or '0') .. ' ' .. now)

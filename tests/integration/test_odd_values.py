@@ -1,0 +1,202 @@
+"""Keys of the right type with odd values in them, of another version or of nobody: all others go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from drakcelery.analysis import Place
+from drakcelery.fleet import FLEET, host_key, io_key
+from drakcelery.ingress import Ingress
+from drakcelery.intake import ASIDE, INBOX, WAITING
+from drakcelery.janitor import Janitor
+from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, NOTICES
+from drakcelery.ledger.deployment import DEPLOYMENT, Deployment
+from drakcelery.ledger.names import HostNames, lease_key
+from drakcelery.ledger.quarantine import QUARANTINE
+from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
+from drakcelery.monitoring import metrics
+from drakcelery.monitoring.census import Census
+from drakcelery.monitoring.flower.reading import Reader
+from drakcelery.records import HostStatus, SlotStatus
+from drakcelery.recovery.reconcile import Reconciler
+from tests.bench import HOST, Bench, bench
+from tests.integration.test_key_types import COMMANDS, fleet, said
+from tests.ledgers import intake_of
+
+__all__ = ("bench", "fleet")
+
+SLOT = {"name": "vm-1", "profile": "win10", "state": "free", "since": 0}
+MORE = (*COMMANDS, ("isolated", "list"), ("isolated", "list", "--json"), ("slots", "--json"))
+MARKUP = "[/x]\x1b[31m"
+HUGE = 10**300
+
+
+def status(**fields: object) -> str:
+    """What a host says of itself."""
+    return json.dumps({"host": "odd", "engine": "replay", "slots": [SLOT], **fields})
+
+
+def slot(**fields: object) -> str:
+    """What a host says whose one slot is odd."""
+    return status(slots=[SLOT | fields])
+
+
+HOSTS = {
+    "surrogates": slot(name="vm\udc83", reasons=["\udc83"], closed_by="\udc83", uid="\udc83"),
+    "markup": slot(state=MARKUP, reasons=[MARKUP], closed_by=MARKUP, uid=MARKUP, name=MARKUP),
+    "markup of the host": status(engine=MARKUP, halted=MARKUP, snapshot=MARKUP),
+    "huge": slot(since=1e308, score=1e308, attempt=HUGE),
+    "negative": slot(since=-1e308, score=-5, attempt=-1),
+    "NaN": slot(since=float("nan")),
+    "another host": status(host="other"),
+    "fields of a newer version": status(moon=1, canaries={"a": 1}),
+    "no slots": status(slots=[]),
+    "the same slot twice": status(slots=[SLOT, SLOT]),
+    "deep": "[" * 100_000,
+    "a long name": status(engine="e" * 100_000),
+    **{text or "nothing": text for text in ("", "null", "[]", "{}", "\x1b")},
+}
+
+
+def walk(bench: Bench) -> None:
+    """Let everybody look: commands, the Fleet page, metrics, reconcile, ingress and janitor."""
+    ledger, intake, settings = bench.ledger, intake_of(bench.ledger), bench.site.settings
+    slots = (SlotStatus(name="vm-1", profile="win10", state="free", since=0),)
+    ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=slots))
+    for words in MORE:
+        code, text = said(*words)
+        assert code == 0, text
+    Census(settings, ledger, intake).take()
+    assert metrics.REDIS_UP._value.get() == 1
+    with ThreadPoolExecutor() as executor:
+        reader = Reader(settings=settings, ledger=ledger, intake=intake, executor=executor)
+        assert HOST in reader._read_fleet().model_dump_json()
+        assert "live-1" in {row.uid for row in reader.analyses(50)}
+    Reconciler(ledger=ledger, settings=settings, send=lambda _: None, ask_broker=ServerId).run()
+    ingress = Ingress(
+        settings=settings, ledger=ledger, intake=intake, storage=bench.site.storage, send=lambda _: None
+    )
+    ingress.work()
+    watch = ledger.watch()
+    for part in (ingress._adopt, ingress._give_up):
+        part(watch)
+    ingress._try_again()
+    ingress._withdraw()
+    assert ingress._sight.rooms().free(Place(profile="win10", host=HOST)) > 0
+    Janitor(bench.site, lambda _: None)._look_after()
+    HostNames(ledger.redis).claim(HOST, bench.site.machine, role="vm", lasts=5.0)
+    Deployment(ledger.redis, ledger.identity).claim()
+    assert Deployment(ledger.redis, "karton.x").found() is not None
+
+
+@pytest.mark.parametrize("report", HOSTS.values(), ids=HOSTS)
+def test_what_a_host_says_of_itself(fleet: Bench, report: str) -> None:
+    """It hides no other host, and no command or page breaks over it."""
+    client = fleet.ledger.redis
+    client.set(host_key("odd"), report, px=60_000)
+    client.set(io_key("odd"), "garbage", px=60_000)
+    client.zadd(FLEET, {"win10@odd": fleet.ledger.now()})
+    walk(fleet)
+
+
+def _quarantine(client: redis.Redis) -> None:
+    members = {"": 1.0, "nospace": 1.0, "inbox ": 1.0, " x": -1e308, f"{MARKUP} {MARKUP}": 2.0}
+    client.zadd(QUARANTINE, {**members, "a b": 1e308, "c d": float("inf"), "e f": 2.0})
+    client.hset(f"{QUARANTINE}:a:b", mapping={"count": "1e400", "first": "inf", "error": MARKUP})
+    client.hset(f"{QUARANTINE}:c:d", "moon", "full")
+    client.set(f"{QUARANTINE}:e:f", "not even a hash")
+    client.hset(f"{QUARANTINE}:{MARKUP}:{MARKUP}", "error", MARKUP)
+
+
+def _durations(client: redis.Redis) -> None:
+    for seconds in (HUGE, -1, 1e308):
+        taken = dict.fromkeys(("prepare", "run", "rest"), seconds)
+        client.rpush("drak:durations:win10", json.dumps({"timeout": 60, **taken}))
+    client.rpush("drak:durations:win10", '{"timeout": 1e400}', "no JSON", "[" * 100_000)
+
+
+def _waiting(client: redis.Redis) -> None:
+    client.sadd(WAITING, "", "a@b@c", "win10@nowhere", "ghost")
+    client.zadd(f"{WAITING}:ghost", {"": float("inf"), "x": -1.0, "y": 1e300})
+
+
+def _places(client: redis.Redis) -> None:
+    names = {
+        "": 1e12,
+        "@": 1e12,
+        "a@b@c": 1e12,
+        "win10@": 1e12,
+        "@h": 1e12,
+        "w" * 5000: 1e12,
+        "sp ace@x": 1e12,
+    }
+    ends = {"win10@inf": float("inf"), "win10@-inf": float("-inf"), "win10@far": 1e300, "win10@back": -1e300}
+    client.zadd(FLEET, {**names, **ends})
+
+
+VALUES: dict[str, Callable[[redis.Redis], object]] = {
+    "deployment": lambda client: client.hset(
+        DEPLOYMENT, mapping={"identity": "karton.test-bench", "renewed": "several"}
+    ),
+    "deployment of nobody": lambda client: client.hset(DEPLOYMENT, mapping={"moon": "full"}),
+    "watch": lambda client: client.hset(WATCH, mapping={"since": "several", "last": "nan"}),
+    "since": lambda client: client.hset(WATCH, "since", "several"),
+    "since NaN": lambda client: client.hset(WATCH, "since", "nan"),
+    "since tomorrow": lambda client: client.hset(WATCH, "since", "1e300"),
+    "since nothing": lambda client: client.hdel(WATCH, "since"),
+    "gaps": lambda client: client.zadd(
+        f"{WATCH}:gaps", dict.fromkeys(("x", "a b", "1 2 3", "nan nan", "inf 1", ""), 1e15)
+    ),
+    "gaps of the broker": lambda client: client.zadd(f"{BROKER_WATCH}:gaps", {"x": 1e15, "a b": 1e15}),
+    "quarantine": _quarantine,
+    "durations": _durations,
+    "waiting": _waiting,
+    "places": _places,
+    "live": lambda client: client.zadd(LIVE, {"": 1, "{x}": 1, "a" * 10_000: -1e308, "b": float("inf")}),
+    "done": lambda client: client.zadd(DONE, {"": 1e12, "b": float("inf")}),
+    "due": lambda client: client.zadd(DUE, {"": 1, "nobody": 0, "live-1": float("inf")}),
+    "in flight": lambda client: client.hset(INFLIGHT, mapping={"": "x", "a@b@c": "9", "win10": "nan"}),
+    "inbox": lambda client: client.zadd(INBOX, {"": 0, "{": 0, "x" * 5000: float("-inf"), "}{:": 0}),
+    "aside": lambda client: client.zadd(ASIDE, {"": 0, "{": 0}),
+    "notices": lambda client: client.zadd(NOTICES, {"": 0, "x": float("inf")}),
+    "counts of notices": lambda client: client.hset("drak:notices:counts", mapping={"sent": "many"}),
+    "canaries": lambda client: client.hset(
+        "drak:canary:win10", mapping={"": "x", "replay|": "[]", "a": "NaN"}
+    ),
+    "a name's lease": lambda client: client.hset(
+        lease_key(HOST), mapping={"key": "zz", "renewed": "several", "lasts": "nan", "node": MARKUP}
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", VALUES.values(), ids=VALUES)
+def test_what_stands_in_a_key(fleet: Bench, spoil: Callable[[redis.Redis], object]) -> None:
+    """Whoever reads the key passes over what says nothing, and the watch is kept."""
+    ledger = fleet.ledger
+    ledger.watch()
+    ledger.watch_broker(ServerId())
+    spoil(ledger.redis)
+    try:
+        walk(fleet)
+        before = ledger.watch()
+        after = ledger.watch()
+        assert before.since == after.since <= after.now
+    finally:
+        for key in ledger.redis.scan_iter(match="drak:*"):
+            ledger.redis.expire(key, 60)
+
+
+def test_who_may_begin_beside_a_deployment_without_a_time(fleet: Bench) -> None:
+    """One that says not when it was last alive is silent; its samples count still."""
+    client = fleet.ledger.redis
+    client.hset(DEPLOYMENT, mapping={"identity": "karton.other", "renewed": "several"})
+    found = Deployment(client, fleet.ledger.identity).found()
+    assert found is not None
+    assert found.samples > 0
+    fleet.forget("live-1")
+    Deployment(client, fleet.ledger.identity).claim()
