@@ -8,7 +8,6 @@ import enum
 import re
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -412,9 +411,7 @@ class Ingress:
     def _uid_of(self, task_uid: str, task: Task | None) -> str:
         """What the record of a task is called that does not become an analysis."""
         override = task.payload.get("override_uid") if task is not None else None
-        own = Task.fquid_to_uid(task_uid)
-        if not is_uid(own):  # it becomes a key, a page's address, a directory's name
-            own = str(uuid.uuid5(uuid.NAMESPACE_URL, f"drakcelery:{storable(task_uid)}"))
+        own = reading.own_uid(task_uid)
         if not isinstance(override, str) or not is_uid(override):
             return own
         owner = self.ledger.redis.hget(record_key(override), "task_uid")

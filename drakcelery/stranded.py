@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from karton.core import Task
@@ -26,6 +26,7 @@ from drakcelery.errors import Unreadable
 from drakcelery.intake import ASIDE, INBOX, WAITING, Intake
 from drakcelery.karton import reading
 from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger.away import concerns_all
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,7 @@ def _tasks(ledger: Ledger, keys: list[str]) -> Iterator[Task]:
 
 def _suspect(task: Task) -> _Suspect:
     override = {**task.payload_persistent, **task.payload}.get("override_uid")
-    own = [task.task_uid, Task.fquid_to_uid(task.root_uid)]
+    own = [task.task_uid, Task.fquid_to_uid(task.root_uid), reading.own_uid(task.uid)]
     names = [name for name in (override, *own) if isinstance(name, str) and is_uid(name)]
     return _Suspect(uid=task.uid, names=tuple(names))
 
@@ -127,17 +128,28 @@ def _untaken(intake: Intake, suspects: list[_Suspect]) -> list[_Suspect]:
         return []
     uids = [one.uid for one in suspects]
     while True:
-        places = [str(place) for place in intake.places()]
+        # All of them, also what this version takes for no place
+        places = sorted(cast("set[str]", intake.redis.smembers(WAITING)))
         with intake.redis.pipeline() as pipe:
             for key in (INBOX, ASIDE, *(f"{WAITING}:{place}" for place in places)):
                 pipe.zmscore(key, uids)
             pipe.smembers(WAITING)
-            *answers, lines = pipe.execute()
-        if lines <= set(places):  # else a line has begun meanwhile
+            *answers, lines = (_known(answer) for answer in pipe.execute(raise_on_error=False))
+        if set(lines) <= set(places):  # else a line has begun meanwhile
             break
+    sound = [answer for answer in answers if answer]
     return [
-        one for one, *scores in zip(suspects, *answers, strict=True) if all(score is None for score in scores)
+        one for one, *scores in zip(suspects, *sound, strict=True) if all(score is None for score in scores)
     ]
+
+
+def _known(answer: Any) -> Any:
+    """Nothing where a key is of another type: no task is in it."""
+    if not isinstance(answer, Exception):
+        return answer
+    if concerns_all(answer):
+        raise answer
+    return ()
 
 
 def _unknown(ledger: Ledger, suspects: list[_Suspect]) -> list[_Suspect]:
@@ -146,5 +158,13 @@ def _unknown(ledger: Ledger, suspects: list[_Suspect]) -> list[_Suspect]:
         for one in suspects:
             for name in one.names:
                 pipe.hget(record_key(name), "task_uid")
-        answers = iter(pipe.execute())
-    return [one for one in suspects if one.uid not in [next(answers) for _ in one.names]]
+        answers = iter(pipe.execute(raise_on_error=False))
+    return [one for one in suspects if not _is_told_of(one, [next(answers) for _ in one.names])]
+
+
+def _is_told_of(suspect: _Suspect, owners: list[Any]) -> bool:
+    """Whether one of the records is of it, or none that anybody could read."""
+    for owner in owners:
+        if isinstance(owner, Exception) and concerns_all(owner):
+            raise owner
+    return any(isinstance(owner, Exception) or owner == suspect.uid for owner in owners)

@@ -14,7 +14,13 @@ from drakcelery.celery import make_intake, make_ledger
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.steer import asker
 from drakcelery.errors import DrakceleryError, StackError, UnreadableRecord
-from drakcelery.ledger import Ledger
+from drakcelery.intake import Intake
+from drakcelery.karton import reading
+from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger.away import unless_odd
+
+_OF_TASKS = ("inbox", "line")
+"""Where what is in quarantine is a Karton task that is no analysis yet."""
 
 
 def _uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -61,15 +67,27 @@ def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
     click.echo(f"{uid} is tried again now.")
 
 
-def _end(ledger: Ledger, uid: str) -> None:
-    """Have the ledger's record of *uid*, if there is one, be over."""
+def _end(ledger: Ledger, intake: Intake, uid: str, *, is_task: bool) -> None:
+    """Have the ledger say that *uid*, of an analysis or a task, is over: else ingress would adopt it."""
+    reason = f"removed by {asker()}: it could not be dealt with"
     try:
         record = ledger.get(uid)
     except UnreadableRecord:
-        ledger.remove(uid, reason=f"removed by {asker()}: its record could not be read")
-        return
-    if record is not None:
-        ledger.cancel(record, reason=f"removed by {asker()}: it could not be dealt with", crashed=None)
+        task_uid = unless_odd(lambda: ledger.redis.hget(record_key(uid), "task_uid"), None)
+        ledger.remove(uid, reason=reason)
+        if task_uid:
+            _withdraw(intake, uid, str(task_uid), reason)
+    else:
+        if record is not None:
+            ledger.cancel(record, reason=reason, crashed=None)
+        elif is_task:
+            _withdraw(intake, reading.own_uid(uid), uid, reason)
+
+
+def _withdraw(intake: Intake, uid: str, task_uid: str, reason: str) -> None:
+    intake.drop(task_uid)
+    intake.adopt(task_uid)  # a record is written for what is in the inbox only
+    intake.withdraw(uid, task_uid=task_uid, root_uid=reading.root_of(task_uid), reason=reason)
 
 
 @isolated.command()
@@ -85,7 +103,8 @@ def remove(uid: str, config: Path | None, data_dir: Path | None) -> None:
     entries = [entry for entry in ledger.quarantine.all() if entry.uid == uid]
     if not entries:
         raise StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
-    make_intake(ours, ledger).drop(uid)
-    _end(ledger, uid)
+    intake = make_intake(ours, ledger)
+    intake.drop(uid)
+    _end(ledger, intake, uid, is_task=any(entry.where in _OF_TASKS for entry in entries))
     ledger.quarantine.remove(uid)
     click.echo(f"{uid} is removed. Its Karton task, if there is one, is as it was.")

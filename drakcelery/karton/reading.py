@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from karton.core import Task
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
+from drakcelery.analysis import is_uid
 from drakcelery.errors import Unreadable
 from drakcelery.karton.text import clean, is_storable, storable
 
@@ -81,6 +83,14 @@ def is_readable(text: str) -> bool:
     except Unreadable:
         return False
     return True
+
+
+def own_uid(task_uid: str) -> str:
+    """What the record of a task is called that asks for no other uid."""
+    own = Task.fquid_to_uid(task_uid)
+    if is_uid(own):  # it becomes a key, a page's address, a directory's name
+        return own
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"drakcelery:{storable(task_uid)}"))
 
 
 def root_of(uid: str) -> str:

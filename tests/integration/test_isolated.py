@@ -11,8 +11,8 @@ import redis
 from click.testing import CliRunner
 from karton.core import Task
 
-from drakcelery import cli, contract
-from drakcelery.analysis import Fault
+from drakcelery import cli, contract, stranded
+from drakcelery.analysis import Fault, State
 from drakcelery.attempts import failure_of
 from drakcelery.doctor import CHECKS
 from drakcelery.embedded.services import Services
@@ -24,7 +24,7 @@ from drakcelery.records import Record
 from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.settings import Settings
-from tests.ledgers import open_analysis, watched
+from tests.ledgers import intake_of, open_analysis, watched
 from tests.unit.test_chain import analysis
 
 IDENTITY = "karton.test-foreign"
@@ -150,6 +150,30 @@ def test_what_cannot_be_written_stays_until_it_is_removed(
     assert redis_client.zscore(LIVE, uid) is None
     assert type_in("isolated", "list") == "Nothing is in quarantine.\n"
     redis_client.delete(INFLIGHT)
+
+
+@pytest.mark.parametrize("what", ["set aside", "in the inbox", "unreadable"])
+def test_what_was_removed_stays_so(type_in: TypeIn, redis_client: redis.Redis, what: str) -> None:
+    """No ingress that starts later takes its Karton task for one that was left behind."""
+    ledger = Ledger(redis_client, identity=IDENTITY, record_ttl=600)
+    intake, uid = intake_of(ledger), analysis().task_uid
+    task = Task({"type": "sample", "receiver": IDENTITY}, uid=uid, root_uid="r")
+    redis_client.zadd("drak:inbox", {uid: ledger.now()})
+    if what == "unreadable":
+        open_analysis(ledger, analysis())
+        redis_client.hset(record_key(analysis().uid), "failures", "{")
+        assert list(ledger.live()) == []
+    else:
+        ledger.quarantine.put("inbox", uid, "ValueError")
+    if what == "set aside":
+        intake.set_aside(uid)
+    type_in("isolated", "remove", analysis().uid if what == "unreadable" else uid)
+    task.last_update = 1.0
+    ledger.declare(task)
+    assert [found for found in stranded.find(ledger, intake, hard_time_limit=1) if found] == []
+    assert (intake.inbox(), intake.aside()) == ([], [])
+    assert [record.state for record in ledger.done(newest=9)] == [State.CANCELLED]
+    assert type_in("isolated", "list") == "Nothing is in quarantine.\n"
 
 
 ODD = "[/x][bold]\x1b[2J\x9b31m\u202etxt"

@@ -9,8 +9,8 @@ from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import stranded
-from drakcelery.intake import NOBODYS
-from drakcelery.ledger import Ledger
+from drakcelery.intake import NOBODYS, WAITING
+from drakcelery.ledger import Ledger, record_key
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 
@@ -86,3 +86,27 @@ def test_adopted_tasks_are_taken_up(ledger: Ledger) -> None:
     intake_of(ledger).adopt(spawned)
     intake_of(ledger).adopt(spawned)
     assert intake_of(ledger).inbox(before=NOBODYS) == [spawned]
+
+
+@pytest.mark.parametrize("kind", ["zset", "string"])
+@pytest.mark.parametrize("place", ["no place: at all", "ghost"])
+def test_lines_that_are_none(ledger: Ledger, kind: str, place: str) -> None:
+    """A line of another version, or of another type, neither hides a task nor is waited for."""
+    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=stranded.SPAWNED_SECONDS + 5)
+    ledger.redis.sadd(WAITING, place)
+    if kind == "zset":
+        ledger.redis.zadd(f"{WAITING}:{place}", {"other": 1})
+    else:
+        ledger.redis.set(f"{WAITING}:{place}", "x")
+    try:
+        assert find(ledger) == [spawned]
+    finally:
+        ledger.redis.delete(WAITING, f"{WAITING}:{place}")
+
+
+def test_a_record_of_another_type(ledger: Ledger) -> None:
+    """Whose it is nobody knows: its task is not begun anew, and all others are found."""
+    task(ledger, "odd", TaskState.SPAWNED, age=stranded.SPAWNED_SECONDS + 5)
+    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=stranded.SPAWNED_SECONDS + 5)
+    ledger.redis.set(record_key("odd"), "x", ex=60)
+    assert find(ledger) == [spawned]
