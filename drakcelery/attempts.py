@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import structlog
 
@@ -55,6 +56,12 @@ def failure_of(
         lacks=cause.lacks if isinstance(cause, InDoubt) else None,
         at=0,
     )
+
+
+def counted(failures: Sequence[Failure]) -> int:
+    """How many of *failures* count against ``max_attempts``."""
+    tries = [one for one in failures if one.fault in COUNTED]
+    return len(tries) - min(MOST_SPARED, sum(one.charged == Blame.HOST for one in tries))
 
 
 def backoff(tries: int) -> float:
@@ -128,15 +135,13 @@ def end_attempt(
     failures = [*record.failures, failure]
     same = sum(one.fault is failure.fault for one in failures)
     tries = sum(one.fault in COUNTED for one in failures)
-    spared = sum(one.fault in COUNTED and one.charged == Blame.HOST for one in failures)
-    counted = tries - min(spared, MOST_SPARED)
     away = [one.at for one in failures if one.fault is Fault.AWAY]
     given_up = failure.fault is Fault.AWAY and away[-1] - away[0] > settings.drakcelery.storage_patience
     poison = failure.fault in POISON and same >= POISON[failure.fault]
     reason = failure.error
     if poison:
         reason = f"poison: this sample took down its worker {same} times; last: {failure.error}"
-    final = final or poison or given_up or counted >= settings.drakcelery.max_attempts
+    final = final or poison or given_up or counted(failures) >= settings.drakcelery.max_attempts
     lines = [f"{reason}\n", *(f"  {one.sentence()}\n" for one in failures)]
     crashed = ledger.last_word(record.task_uid, lines) if final else None
     delays = {Fault.AWAY: len(away), Fault.FAILED: tries, Fault.LOST: tries}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from drakcelery.analysis import Execution, Outcome, Stage, Step
+from drakcelery.attempts import counted
 from drakcelery.errors import Blame, InDoubt, InfrastructureError
 from drakcelery.host import charges
 from drakcelery.host.avoidance import is_another
@@ -46,7 +47,10 @@ def is_excused(site: Site, step: Step, outcome: Outcome, facts: Facts) -> bool:
         site.ledger.note_alike(step.uid, step.attempt)
         return True
     failed = {slot, *site.slots.failed_in(step.uid, since=record.first_attempt)}
-    may_ask = is_another(record, mine, known_hosts(site.ledger.fleet), host=site.host, failed=failed)
+    is_last = counted(record.failures) + 1 >= site.settings.drakcelery.max_attempts  # and must not be lost
+    may_ask = not is_last and is_another(
+        record, mine, known_hosts(site.ledger.fleet), host=site.host, failed=failed
+    )
     if may_ask and not lacks <= doubted(record.failures):
         raise InDoubt(f"{words}: another slot has to show that, too", lacks=",".join(sorted(lacks)))
     log.warning("run_not_doubted", lacks=words)  # no other slot can say; a canary may

@@ -20,7 +20,7 @@ HOST = "rack-1"
 SAMPLES = 24
 QUARANTINE_AFTER = 3
 RUN_SECONDS = 1.5
-FAILS_AFTER = 1.0
+FAILS_AFTER = 0.3
 
 
 @pytest.fixture

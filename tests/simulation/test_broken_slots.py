@@ -69,12 +69,14 @@ def test_the_only_slot_of_a_profile(valkey: Valkey, how: Break) -> None:
     assert cell.canaries == 1
 
 
-def test_samples_that_leave_nothing(valkey: Valkey) -> None:
-    """In no slot: each is tried in two, and published as it is; no slot is put aside for it."""
+@pytest.mark.parametrize(("max_attempts", "runs"), [(3, 2), (1, 1)])
+def test_samples_that_leave_nothing(valkey: Valkey, max_attempts: int, runs: int) -> None:
+    """In no slot: each is tried in two, unless it has one attempt; it is published, and no slot put aside."""
     silent = frozenset(f"s-{number}" for number in range(0, SAMPLES, 5))
     ward = Ward(ill={}, bad=frozenset(), silent=silent)
-    states = stay(valkey, Schedule(seed=3, hosts=2, slots=2), ward, samples=SAMPLES, mend_after=SAMPLES)
+    schedule = Schedule(seed=3, hosts=2, slots=2, options={"max_attempts": max_attempts})
+    states = stay(valkey, schedule, ward, samples=SAMPLES, mend_after=SAMPLES)
     assert set(states.values()) == {"PUBLISHED"}
     assert ward.put_aside == []
     ran = Counter(guest.uid for guest in ward.guests if not ward.is_canary(guest))
-    assert {uid: count for uid, count in ran.items() if count > 1} == dict.fromkeys(silent, 2)
+    assert ran == {uid: runs if uid in silent else 1 for uid in states}
