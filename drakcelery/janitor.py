@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from drakcelery import suspicion
 from drakcelery.engines import Engine, end_guest
-from drakcelery.errors import Blame
+from drakcelery.errors import Blame, UnreadableRecord
 from drakcelery.host import charges
 from drakcelery.host.history import Run
 from drakcelery.ledger import Standing
@@ -80,7 +80,7 @@ def tell(report: Callable[[], object]) -> None:
     """Do what needs Redis from where nothing may fail without it; reconcile does it later."""
     try:
         report()
-    except (RedisError, OperationalError) as error:
+    except (RedisError, OperationalError, UnreadableRecord) as error:
         log.warning("not_told", error=str(error))
 
 

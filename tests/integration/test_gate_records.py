@@ -7,9 +7,13 @@ from typing import Any, cast
 
 import pytest
 
+from drakcelery.analysis import Stage
 from drakcelery.gate import SLOT_HEADER, Gate, _admit, _defer, _shows_life
 from drakcelery.host.readiness import Readiness
+from drakcelery.janitor import tell
 from drakcelery.ledger import record_key
+from drakcelery.recovery.takeover import process_died
+from drakcelery.slots import SlotState
 from tests.bench import SLOT, Bench, bench
 
 __all__ = ("bench",)
@@ -77,6 +81,18 @@ def test_a_record_that_nobody_can_read_ends_no_worker(bench: Bench, gate: Gate, 
     again = Message()
     _defer(step, cast("Any", again))
     assert again.settled == ["ack"]
+    bench.ledger.remove("a-1", reason="the test is over")
+
+
+@pytest.mark.parametrize("kind", ["hash", "string"])
+def test_its_end_ends_no_worker_either(bench: Bench, gate: Gate, kind: str) -> None:
+    """The slot that its process left is cleaned, and its message goes back, as of any other."""
+    slots = bench.site.slots
+    assert slots.claim("win10", "a-1", 2) == SLOT
+    spoil(bench, kind)
+    gate.settle(Stage.RUN, message_of(bench, 2), acknowledged=False)
+    assert [(slot.holder, slot.state) for slot in slots.all()] == [(None, SlotState.DIRTY)]
+    tell(lambda: process_died(bench.site, lambda _: None, Stage.RUN, message_of(bench, 2)))
     bench.ledger.remove("a-1", reason="the test is over")
 
 
