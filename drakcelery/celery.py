@@ -25,22 +25,11 @@ from celery.signals import (
 from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
 
-from drakcelery import (
-    __version__,
-    brokers,
-    chain,
-    client,
-    faults,
-    gate,
-    ground,
-    lease,
-    logs,
-    settings,
-    stopping,
-)
+from drakcelery import __version__, brokers, chain, client, gate, ground, lease, logs, settings, stopping
 from drakcelery.analysis import Place, Stage, Step
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
+from drakcelery.failpoints import arm
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger, connect
 from drakcelery.ledger.watch import ServerId
@@ -284,7 +273,7 @@ def _cancel_revoked(request: Any, expired: bool, **_: Any) -> None:
 @worker_process_init.connect
 def _die_with_the_worker(**_: Any) -> None:
     """A pool process must not outlive its worker: it holds the host's lock and runs guests (I3)."""
-    faults.arm(settings.fault_plan())
+    arm(settings.fault_plan())
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     tracing.start(current_settings())  # its worker's own, ground.Ground began
 

@@ -36,7 +36,7 @@ from drakcelery.errors import (
     Superseded,
     Unreadable,
 )
-from drakcelery.faults import reach
+from drakcelery.failpoints import reach
 from drakcelery.filetype import describe
 from drakcelery.fleet import Sight, nobody_came
 from drakcelery.intake import NOBODYS, Intake, Stretch

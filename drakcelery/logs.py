@@ -31,8 +31,8 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from drakcelery.analysis import Stage
-from drakcelery.host import safe_files
 from drakcelery.logvalues import FILE_CHARACTERS, exception_text, tamed
+from drakcelery.safe_files import append
 
 LIBRARY = "library"
 """The action of a line that a library logged: Celery, kombu, Karton, urllib3 and whoever else."""
@@ -64,7 +64,7 @@ def _to_analysis_log(logger: WrappedLogger, method: str, event: EventDict) -> Ev
     line = {"levelname": method.upper(), "message": event["action"], "created": time.time()}
     line |= _as_text(logger, method, tamed(event, FILE_CHARACTERS))
     try:
-        safe_files.append(path, orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
+        append(path, orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
     except OSError as error:  # a full disk: the line itself is not lost, and the stage goes on
         event["analysis_log"] = f"cannot be written: {error.strerror}"
     return event

@@ -10,9 +10,10 @@ import threading
 import structlog
 from karton.system import SystemService
 
-from drakcelery import faults, logs
+from drakcelery import logs
 from drakcelery.celery import ask_broker, make_intake, make_ledger, make_storage, send, use
 from drakcelery.errors import SettingsError
+from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.monitoring import census, tracing
@@ -29,7 +30,7 @@ def run_ingress(settings: Settings) -> None:
     """Take samples from Karton until SIGTERM or SIGINT."""
     _configure_logs(settings)
     use(settings)
-    faults.arm(fault_plan())
+    arm(fault_plan())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

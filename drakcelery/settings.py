@@ -61,7 +61,7 @@ ENVIRONMENT_PREFIX = "DRAKCELERY_"
 CONFIG_VARIABLE = "DRAKCELERY_CONFIG"
 DATA_DIR_VARIABLE = "DRAKCELERY_DATA_DIR"
 FAULTS_VARIABLE = "DRAKCELERY_FAULTS"
-"""The fault suite's plan; see :mod:`drakcelery.faults`."""
+"""The fault suite's plan; see :mod:`drakcelery.failpoints`."""
 SEARCH_PATHS = (
     Path("drakcelery.ini"),
     Path("/etc/drakcelery/config.ini"),

@@ -43,9 +43,9 @@ from drakcelery.errors import (
     Superseded,
     UnderWay,
 )
-from drakcelery.faults import reach
+from drakcelery.failpoints import reach
 from drakcelery.headstart import clear, head_start, left
-from drakcelery.host import charges, safe_files
+from drakcelery.host import charges
 from drakcelery.host import state_dir as directories
 from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.history import facts_of
@@ -56,6 +56,7 @@ from drakcelery.logs import analysis_log
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.pulse import Pulse
 from drakcelery.records import Record
+from drakcelery.safe_files import is_regular
 from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
 from drakcelery.startup import start_command
@@ -483,7 +484,7 @@ def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
 
 def _has_log(workspace: Workspace) -> bool:
     """With a high log_level there may be nothing in it."""
-    return safe_files.is_regular(workspace.log) and workspace.log.lstat().st_size > 0
+    return is_regular(workspace.log) and workspace.log.lstat().st_size > 0
 
 
 def _still_wanted(site: Site, step: Step) -> Callable[[], None]:

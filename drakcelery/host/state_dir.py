@@ -11,7 +11,7 @@
 
 On a Xen host the vm worker is root and the io worker is not. Root changes and believes only what root alone
 may change; of a workspace that is the group's it adds to the log, reads what the run left and deletes, each
-by :mod:`drakcelery.host.safe_files`.
+by :mod:`drakcelery.safe_files`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from drakcelery.errors import SettingsError
-from drakcelery.host import safe_files
+from drakcelery.safe_files import UnsafeFile, close_directory, own_directory
 
 MODE = 0o750
 """Of the directories that the group may look into."""
@@ -54,10 +54,10 @@ def own(state_dir: Path) -> None:
     for path in (state_dir, workspaces(state_dir), engine(state_dir)):
         try:
             if path == engine(state_dir):
-                safe_files.close_directory(path)
+                close_directory(path)
             else:
-                safe_files.own_directory(path, MODE)
-        except safe_files.UnsafeFile as error:
+                own_directory(path, MODE)
+        except UnsafeFile as error:
             raise SettingsError(
                 f"[drakcelery] state_dir = {state_dir}: {path} {error.strerror}: {HELP}"
             ) from None

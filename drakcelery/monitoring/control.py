@@ -25,9 +25,9 @@ from drakcelery.closures import Closed
 from drakcelery.errors import StackError
 from drakcelery.gate import Gate
 from drakcelery.ground import is_io_worker, is_vm_worker
-from drakcelery.host import safe_files
 from drakcelery.monitoring.mailbox import SILENT, Reply, answered_by
 from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.safe_files import open_regular
 from drakcelery.stages import Site
 from drakcelery.worker.report import host_status, in_redis_time
 from drakcelery.workspace import Workspace
@@ -279,7 +279,7 @@ def read_log(path: Path, offset: int, most: int) -> tuple[list[str], int]:
     A line longer than that comes in pieces. There are none where the file is not there (yet, or any more).
     """
     try:
-        descriptor = safe_files.open_regular(path)
+        descriptor = open_regular(path)
     except OSError:
         return [], offset
     try:

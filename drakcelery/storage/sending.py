@@ -17,9 +17,8 @@ import structlog
 import urllib3
 from minio.error import MinioException, S3Error
 
-from drakcelery import etag, s3client
+from drakcelery import etag, s3client, safe_files
 from drakcelery.errors import EvidenceLost, StorageAway
-from drakcelery.host import safe_files
 from drakcelery.monitoring import metrics
 from drakcelery.storage.receiving import SHA256_HEADER, receive
 from drakcelery.storage.server import Server, WrongBytesError

@@ -343,7 +343,7 @@ class Fleet:
     # Faults
 
     def plan(self, uid: str, point: str, action: str, *, always: bool = False) -> None:
-        """Have *action* happen when the analysis *uid* comes to *point*; see :mod:`drakcelery.faults`."""
+        """Have *action* happen when the analysis *uid* comes to *point*; see :mod:`drakcelery.failpoints`."""
         (self._plan / uid).write_text(f"{point} {action} always" if always else f"{point} {action}")
 
     def hold(self, uid: str) -> None:

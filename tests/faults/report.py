@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.pages import filled
 from drakcelery.analysis import State
-from drakcelery.faults import POINTS
+from drakcelery.failpoints import POINTS
 
 REPOSITORY = Path(__file__).parents[2]
 FAULTS = REPOSITORY / "build" / "faults.json"

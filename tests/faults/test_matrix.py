@@ -13,7 +13,7 @@ from karton.core.backend import KartonMetrics
 
 from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
-from drakcelery.faults import POINTS
+from drakcelery.failpoints import POINTS
 from drakcelery.records import Record
 from drakcelery.slots import SlotState
 from tests.faults.account import Observer, Seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.pages import filled
-from drakcelery.faults import POINTS
+from drakcelery.failpoints import POINTS
 from tests.faults.report import ACTIONS, CASES, PAGE, Outage, Outcome, matrix, outages, simulation
 
 OUTCOMES = [

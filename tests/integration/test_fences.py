@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery import faults
+from drakcelery import failpoints
 from drakcelery.analysis import Fault, Stage, State
 from drakcelery.engines import Detonation, end_guest
 from drakcelery.errors import GuestLost, InfrastructureError, StorageAway, Superseded
-from drakcelery.faults import POINTS
+from drakcelery.failpoints import POINTS
 from drakcelery.janitor import Janitor
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stopping import give_up
@@ -149,7 +149,7 @@ def test_an_error_that_nobody_expected(
     bench.open()
     bench.do(*tuple(Stage)[: tuple(Stage).index(stage)])
     (tmp_path / "a-1").write_text(f"{point} exception")
-    monkeypatch.setattr(faults, "_plan", tmp_path)
+    monkeypatch.setattr(failpoints, "_plan", tmp_path)
     with pytest.raises(InfrastructureError, match="InjectedError"):
         bench.do(stage)
     record = bench.record()

@@ -18,9 +18,9 @@ from drakcelery.closures import Closed
 from drakcelery.engines import create
 from drakcelery.errors import SettingsError
 from drakcelery.host import state_dir as directories
-from drakcelery.host.safe_files import remove_tree
 from drakcelery.hostlock import sole_worker
 from drakcelery.janitor import Janitor, clear_host
+from drakcelery.safe_files import remove_tree
 from drakcelery.slots import SlotState, SlotTable
 from drakcelery.workspace import Ahead, Workspace
 from tests.bench import HOST, Bench, bench

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from redis.exceptions import BusyLoadingError, ReadOnlyError
 
-from drakcelery.faults import POINTS
+from drakcelery.failpoints import POINTS
 from tests.simulation import contents
 from tests.simulation.contents import ODD
 from tests.simulation.schedule import Fault, Sample, Schedule

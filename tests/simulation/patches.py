@@ -17,7 +17,7 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import alone, chain, evidence, faults, gate, ground, ingress, janitor, logs, pulse
+from drakcelery import alone, chain, evidence, failpoints, gate, ground, ingress, janitor, logs, pulse
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
 from drakcelery.host import identity, presence
@@ -155,7 +155,7 @@ def installed(world: World) -> Iterator[None]:
         for module in _product_modules():
             if getattr(module, "threading", None) is threading:
                 put(module, "threading", Threading(theatre))
-            if getattr(module, "reach", None) is faults.reach and module is not faults:
+            if getattr(module, "reach", None) is failpoints.reach and module is not failpoints:
                 put(module, "reach", world.reach)
         for module in (sending, split_log, deflate, sys.modules["drakcelery.artifacts"]):
             put(module, "ThreadPoolExecutor", Inline)

@@ -37,7 +37,8 @@ class World(Fleet):
         """Whether there is a state of Redis to go back to."""
 
     def reach(self, point: str, uid: str) -> None:
-        """Stands for :func:`drakcelery.faults.reach`: a cut, and where some samples kill their process."""
+        """Stands for :func:`drakcelery.failpoints.reach`: a cut, and where some samples kill their
+        process."""
         self.theatre.cut(point)
         if self.theatre.current is None:
             return

@@ -15,10 +15,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from drakcelery import safe_files
 from drakcelery.analysis import Execution, Outcome, Snapshot
 from drakcelery.engines.drakvuf.cell import Cell
 from drakcelery.errors import EngineError, EvidenceLost, InfrastructureError, SettingsError
-from drakcelery.host import safe_files
 from drakcelery.host import state_dir as directories
 from drakcelery.hostlock import sole_worker
 from drakcelery.logs import analysis_log, configure
