@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from benchmarks import pages
 from benchmarks.measuring import Result
 from benchmarks.ward import Break, Place, Ward, stay
-from drakcelery.analysis import State
+from drakcelery.model.analysis import State
 from tests.simulation.schedule import Schedule
 from tests.simulation.valkey import Valkey
 

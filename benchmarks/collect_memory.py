@@ -13,8 +13,8 @@ import structlog
 
 from benchmarks.log_split import write_log
 from benchmarks.measuring import MB, Result
-from drakcelery.analysis import Analysis, Execution, ObjectRef, Outcome, Priority, Snapshot
 from drakcelery.artifacts import collect
+from drakcelery.model.analysis import Analysis, Execution, ObjectRef, Outcome, Priority, Snapshot
 
 SIZE, QUICK_SIZE = 4000 * MB, 1000 * MB
 """Of the log, and of the dumps together; of each, most is a hole in its file."""

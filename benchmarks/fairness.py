@@ -33,10 +33,10 @@ from benchmarks.simulation import (
     valkey,
     waiting,
 )
-from drakcelery.analysis import Priority
 from drakcelery.ingress import Ingress
 from drakcelery.ledger import LIVE
-from drakcelery.records import Record
+from drakcelery.model.analysis import Priority
+from drakcelery.model.records import Record
 
 URGENCY = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 LOST_SHARE = 0.02

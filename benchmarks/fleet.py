@@ -39,8 +39,8 @@ from drakcelery import stranded
 from drakcelery.ingress import POLL_SECONDS, Turn
 from drakcelery.intake import Intake
 from drakcelery.ledger import DONE, Ledger, record_key
+from drakcelery.model.records import Record
 from drakcelery.outlook import look_out
-from drakcelery.records import Record
 
 IDLE_SECONDS = 4.0
 

@@ -21,13 +21,13 @@ from typing import TypeVar
 
 from benchmarks.measuring import Result
 from drakcelery import client, pipeline
-from drakcelery.analysis import State
 from drakcelery.celery import make_ledger
 from drakcelery.embedded import configuration
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import Server
-from drakcelery.lifesigns import LONGEST, SHORTEST
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
+from drakcelery.model.timeouts import LONGEST, SHORTEST
 from drakcelery.settings import Settings
 
 HOSTS = ("rack-1", "rack-2")

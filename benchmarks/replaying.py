@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drakcelery import client, pipeline, settings
-from drakcelery.analysis import State
 from drakcelery.celery import make_ledger, make_storage
 from drakcelery.closures import Closed
 from drakcelery.embedded.background import background
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.slots import SlotTable
 
 

@@ -32,7 +32,6 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import Stage
 from drakcelery.chain import prepare_queue
 from drakcelery.embedded.ports import LOOPBACK, assign, release
 from drakcelery.embedded.services import binary
@@ -43,8 +42,9 @@ from drakcelery.ingress import Ingress, Turn
 from drakcelery.intake import Intake
 from drakcelery.ledger import DUE, Ledger, record_key, task_key
 from drakcelery.ledger.watch import ServerId
-from drakcelery.lifesigns import DEFAULT
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.model.analysis import Stage
+from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.model.timeouts import DEFAULT
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.settings import DrakrunSection, Settings
 from drakcelery.storage import Storage

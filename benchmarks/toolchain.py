@@ -24,11 +24,11 @@ import psutil
 
 from benchmarks.measuring import Result
 from drakcelery import client, pipeline, settings
-from drakcelery.analysis import State
 from drakcelery.celery import make_ledger, make_storage
 from drakcelery.closures import Closed
 from drakcelery.embedded.background import background
 from drakcelery.engines.drakvuf.library import Library
+from drakcelery.model.analysis import State
 from drakcelery.slots import SlotTable
 from tests.xen.host import End, XenHost
 

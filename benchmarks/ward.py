@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drakcelery.analysis import Outcome, Snapshot
 from drakcelery.engines import Detonation
 from drakcelery.errors import Blame, EngineError
 from drakcelery.ledger import DONE, record_key
+from drakcelery.model.analysis import Outcome, Snapshot
 from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
 from drakcelery.stages import Site

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import structlog
 
-from drakcelery.analysis import Failure, Fault, Stage
 from drakcelery.errors import Blame, EngineError, InDoubt
 from drakcelery.ledger import Ledger
+from drakcelery.model.analysis import Failure, Fault, Stage
+from drakcelery.model.records import Record
 from drakcelery.monitoring import metrics, tracing
-from drakcelery.records import Record
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from celery.app import amqp
 from kombu import Queue
 
 from drakcelery import visibility
-from drakcelery.lifesigns import Times
+from drakcelery.model.timeouts import Times
 
 POLL_SECONDS = 0.2
 """How long one BRPOP of a worker lasts (kombu's Redis transport: 1 s). A prepare queue that the gate opens is

@@ -26,16 +26,16 @@ from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
 
 from drakcelery import __version__, brokers, chain, client, gate, ground, lease, logs, settings, stopping
-from drakcelery.analysis import Place, Stage, Step
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger, connect
 from drakcelery.ledger.watch import ServerId
+from drakcelery.model.analysis import Place, Stage, Step
+from drakcelery.model.records import Record
 from drakcelery.monitoring import control as _commands  # noqa: F401 registers them with Celery
 from drakcelery.monitoring import tracing
-from drakcelery.records import Record
 from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage

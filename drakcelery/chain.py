@@ -9,8 +9,8 @@ from typing import Any
 
 from celery import Celery, chain, signature
 
-from drakcelery.analysis import Analysis, Place, Stage, Step
-from drakcelery.records import HostStatus
+from drakcelery.model.analysis import Analysis, Place, Stage, Step
+from drakcelery.model.records import HostStatus
 
 ORDER = tuple(Stage)
 NO_QUEUE = "drak.none"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from karton.core import Task
 
-from drakcelery.analysis import State
 from drakcelery.destination import destination
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.ledger import Ledger
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.monitoring import tracing
-from drakcelery.records import Record
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 

@@ -17,7 +17,9 @@ from karton.core import Task
 from karton.core.resource import RemoteResource, ResourceBase
 from karton.core.task import TaskState
 
-from drakcelery.analysis import (
+from drakcelery.errors import BadTask
+from drakcelery.karton import startup_fields
+from drakcelery.model.analysis import (
     NAME_PATTERN,
     Analysis,
     Artifact,
@@ -26,10 +28,8 @@ from drakcelery.analysis import (
     Priority,
     is_uid,
 )
-from drakcelery.errors import BadTask
-from drakcelery.karton import startup_fields
-from drakcelery.plugins import KNOWN_PLUGINS
-from drakcelery.startup import EXTENSIONS
+from drakcelery.model.plugins import KNOWN_PLUGINS
+from drakcelery.model.start_command import EXTENSIONS
 
 FILE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,128}")
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -79,7 +79,7 @@ class Policy:
     default_plugins_of: Callable[[str], Sequence[str]]
     """Those that run where it does not ask."""
     profile_of: Callable[[Mapping[str, str]], str]
-    """The VM profile of a sample that asks for none, by its :data:`~drakcelery.profiles.FACTS`."""
+    """The VM profile of a sample that asks for none, by its :data:`~drakcelery.model.profiles.FACTS`."""
     test_filters: Sequence[Mapping[str, Any]] = ()
     """Empty unless ``sample_testing`` is on."""
 

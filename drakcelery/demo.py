@@ -17,8 +17,8 @@ from drakcelery import client, pipeline, settings, views
 from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.errors import StackError
-from drakcelery.karton.text import clean
 from drakcelery.ledger import Ledger, connect
+from drakcelery.model.text import clean
 
 BEHAVIOUR_LOGS = ("procmon.log", "filetracer.log", "regmon.log", "socketmon.log", "memdump.log", "apimon.log")
 FIRST_LINES = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from drakcelery.analysis import Analysis, Value
+from drakcelery.model.analysis import Analysis, Value
 from drakcelery.settings import Settings
 
 

@@ -13,7 +13,7 @@ import redis
 
 from drakcelery.estimates import Learned, learned_of
 from drakcelery.ledger.away import concerns_all
-from drakcelery.records import Record
+from drakcelery.model.records import Record
 
 KEPT = 256
 """So many analyses of each profile are remembered. Old ones make room: a change of habit shows soon."""

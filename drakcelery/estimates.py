@@ -16,8 +16,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from drakcelery.analysis import Place, State, Value
-from drakcelery.records import Record
+from drakcelery.model.analysis import Place, State, Value
+from drakcelery.model.records import Record
 
 ROUNDS = 200
 FEWEST_ROUNDS = 20

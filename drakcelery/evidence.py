@@ -11,7 +11,7 @@ import heapq
 import os
 from pathlib import Path
 
-from drakcelery.analysis import RawFiles
+from drakcelery.model.analysis import RawFiles
 from drakcelery.safe_files import walk
 
 MOST_SIZES = 100

@@ -17,11 +17,12 @@ from typing import cast
 
 import redis
 
-from drakcelery import lifesigns, redistime
-from drakcelery.analysis import Place
-from drakcelery.lifesigns import Watch
-from drakcelery.records import HostStatus
-from drakcelery.rooms import Rooms
+from drakcelery import redistime
+from drakcelery.model import timeouts
+from drakcelery.model.analysis import Place
+from drakcelery.model.capacity import Rooms
+from drakcelery.model.records import HostStatus
+from drakcelery.model.timeouts import Watch
 
 FLEET = "drak:fleet"
 MEMORY = 7 * 24 * 3600
@@ -41,7 +42,7 @@ class Fleet:
         self._redis = client
         self._odd = odd
 
-    def report(self, status: HostStatus, *, lasts: float = lifesigns.DEFAULT.host) -> None:
+    def report(self, status: HostStatus, *, lasts: float = timeouts.DEFAULT.host) -> None:
         """Say that a host is alive, and what its slots do; after *lasts* seconds it counts as gone."""
         now = redistime.now(self._redis)
         seen = {str(Place(profile=slot.profile, host=status.host)): now for slot in status.slots}
@@ -57,7 +58,7 @@ class Fleet:
         """A host's vm worker stops."""
         self._redis.delete(host_key(host))
 
-    def show_io(self, host: str, *, lasts: float = lifesigns.DEFAULT.host) -> None:
+    def show_io(self, host: str, *, lasts: float = timeouts.DEFAULT.host) -> None:
         """A host's io worker is alive; after *lasts* seconds without another sign it counts as dead."""
         self._redis.set(io_key(host), 1, px=int(lasts * 1000))
 
@@ -83,7 +84,7 @@ class Fleet:
         """Every host with slots that is not gone, by name."""
         now = redistime.now(self._redis)
         # Some more than those: whether a host is alive is for the key that expires to say
-        names = sorted({str(place.host) for place in self._seen(since=now - 2 * lifesigns.DEFAULT.host)})
+        names = sorted({str(place.host) for place in self._seen(since=now - 2 * timeouts.DEFAULT.host)})
         texts = cast("list[str | None]", self._redis.mget(map(host_key, names))) if names else []
         statuses = []
         for name, text in zip(names, texts, strict=True):
@@ -116,7 +117,7 @@ class Fleet:
 
     def silences(self, wanted: Iterable[Place], watch: Watch) -> dict[Place, float]:
         """As :meth:`offline`, for many places."""
-        gone = lifesigns.DEFAULT.host
+        gone = timeouts.DEFAULT.host
         if watch.lasts <= gone:  # a host that was cut off with us may be about to say that it is there
             return dict.fromkeys(wanted, 0.0)
         seen: dict[Place, float] = {}

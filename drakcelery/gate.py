@@ -27,7 +27,6 @@ from kombu.message import Message
 from redis.exceptions import RedisError
 
 from drakcelery import visibility
-from drakcelery.analysis import Fault, Stage, Step
 from drakcelery.chain import LEFT_OVER_QUEUE, prepare_queue, task_name
 from drakcelery.errors import UnreadableRecord
 from drakcelery.ground import Ground, Household, is_vm_worker
@@ -37,8 +36,9 @@ from drakcelery.ledger.away import concerns_all
 from drakcelery.logs import about
 from drakcelery.lookahead import Lookahead
 from drakcelery.misfits import UNREADABLE, drop, misfit, step_of
+from drakcelery.model.analysis import Fault, Stage, Step
+from drakcelery.model.records import Record
 from drakcelery.monitoring.slot_clock import SlotClock
-from drakcelery.records import Record
 from drakcelery.recovery.takeover import end_held, process_died
 from drakcelery.slots import SlotState
 from drakcelery.stages import Site

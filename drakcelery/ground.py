@@ -20,8 +20,8 @@ from drakcelery.hostlock import sole_worker
 from drakcelery.janitor import Janitor, clear_host
 from drakcelery.ledger.away import trouble
 from drakcelery.ledger.keytypes import explained
+from drakcelery.model.records import Record
 from drakcelery.monitoring import exposition, tracing
-from drakcelery.records import Record
 from drakcelery.recovery.duty import Duty
 from drakcelery.recovery.reconcile import AskBroker
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from drakcelery.analysis import Artifact, Manifest
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import StorageError
+from drakcelery.model.analysis import Artifact, Manifest
 from drakcelery.storage import Sending, Storage
 from drakcelery.workspace import Uploaded, Workspace
 

@@ -22,7 +22,6 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery import __version__, contract, stranded
-from drakcelery.analysis import Analysis, Place, is_uid
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.destination import destination, fixed
@@ -41,17 +40,18 @@ from drakcelery.filetype import describe
 from drakcelery.fleet import Sight, nobody_came
 from drakcelery.intake import NOBODYS, Intake, Stretch
 from drakcelery.karton import reading
-from drakcelery.karton.text import storable
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.keytypes import named
-from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
+from drakcelery.model.analysis import Analysis, Place, is_uid
+from drakcelery.model.capacity import Rooms
+from drakcelery.model.records import Record
+from drakcelery.model.text import storable
+from drakcelery.model.timeouts import Watch
 from drakcelery.monitoring import metrics, tracing
-from drakcelery.records import Record
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.rooms import Rooms
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 

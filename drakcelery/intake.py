@@ -29,7 +29,6 @@ from karton.core.backend import KartonBackendBase, KartonMetrics
 from karton.core.task import TaskPriority
 
 from drakcelery import redistime
-from drakcelery.analysis import Analysis, Place, State
 from drakcelery.errors import BadTask, Changed, Superseded
 from drakcelery.fleet import host_key
 from drakcelery.ledger import (
@@ -43,7 +42,8 @@ from drakcelery.ledger import (
     task_key,
 )
 from drakcelery.ledger.scripts import Script, load_scripts
-from drakcelery.records import Line, Record
+from drakcelery.model.analysis import Analysis, Place, State
+from drakcelery.model.records import Line, Record
 
 INBOX = "drak:inbox"
 ASIDE = "drak:aside"

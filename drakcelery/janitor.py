@@ -18,12 +18,12 @@ from drakcelery.host import charges
 from drakcelery.host.history import Run
 from drakcelery.ledger import Standing
 from drakcelery.ledger.keytypes import told
-from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
-from drakcelery.records import Halt, HostStatus, Record
+from drakcelery.model.capacity import OUT_OF_USE
+from drakcelery.model.records import Halt, HostStatus, Record
+from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import hand_over
-from drakcelery.rooms import OUT_OF_USE
 from drakcelery.slots import Slot, SlotState, SlotTable
 from drakcelery.stages import Site
 from drakcelery.worker.canary import CanaryRunner

@@ -21,7 +21,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer, state
 from kombu.message import Message
 
-from drakcelery.lifesigns import Times
+from drakcelery.model.timeouts import Times
 from drakcelery.monitoring import metrics
 
 log = structlog.get_logger(__name__)

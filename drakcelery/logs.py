@@ -30,8 +30,8 @@ from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from drakcelery.analysis import Stage
 from drakcelery.logvalues import FILE_CHARACTERS, exception_text, tamed
+from drakcelery.model.analysis import Stage
 from drakcelery.safe_files import append
 
 LIBRARY = "library"

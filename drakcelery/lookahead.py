@@ -16,9 +16,9 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery.analysis import Step
 from drakcelery.errors import BadTask, StorageError
 from drakcelery.logs import about
+from drakcelery.model.analysis import Step
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site

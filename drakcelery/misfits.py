@@ -18,7 +18,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 from pydantic import ValidationError
 
-from drakcelery.analysis import Stage, Step
+from drakcelery.model.analysis import Stage, Step
 
 log = structlog.get_logger(__name__)
 

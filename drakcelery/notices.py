@@ -20,11 +20,11 @@ from typing import Self, cast
 import redis
 from pydantic import ValidationError
 
-from drakcelery.analysis import State, Value
 from drakcelery.ledger import NOTICE_COUNTS, NOTICES, NOTICES_WANTED
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.scripts import load_scripts
-from drakcelery.records import Record, parse
+from drakcelery.model.analysis import State, Value
+from drakcelery.model.records import Record, parse
 
 DEAD = "drak:notices:dead"
 MOST_DIGITS = 19

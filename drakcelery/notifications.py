@@ -23,12 +23,12 @@ from redis.exceptions import RedisError
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError, SSLError
 
 from drakcelery import __version__
-from drakcelery.analysis import State
 from drakcelery.errors import SettingsError
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.keytypes import told
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.notices import Dead, Notice, Notices
-from drakcelery.records import Record
 from drakcelery.settings import NotificationsSection
 
 log = structlog.get_logger(__name__)

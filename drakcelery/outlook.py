@@ -17,7 +17,6 @@ from karton.core import Task
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import Analysis, Place, State, Value
 from drakcelery.contract import SampleFacts
 from drakcelery.durations import Durations
 from drakcelery.errors import BadTask
@@ -27,8 +26,9 @@ from drakcelery.intake import URGENCY, Intake, Stretch
 from drakcelery.karton.reading import read_task as read_karton_task
 from drakcelery.ledger import DUE, Ledger, task_key
 from drakcelery.ledger.away import unless_odd
-from drakcelery.records import HostStatus, Record
-from drakcelery.rooms import is_in_use
+from drakcelery.model.analysis import Analysis, Place, State, Value
+from drakcelery.model.capacity import is_in_use
+from drakcelery.model.records import HostStatus, Record
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from drakcelery.analysis import Place, Value
-from drakcelery.records import HostStatus, Line
-from drakcelery.rooms import OUT_OF_USE
+from drakcelery.model.analysis import Place, Value
+from drakcelery.model.capacity import OUT_OF_USE
+from drakcelery.model.records import HostStatus, Line
 
 
 class HostOverview(Value):

@@ -12,12 +12,12 @@ from karton.core import Config, Producer, Resource, Task
 from karton.core.backend import KARTON_BINDS_HSET, KartonBackend
 from karton.core.task import TaskPriority
 
-from drakcelery.analysis import Priority
 from drakcelery.contract import FILE_NAME
 from drakcelery.errors import BadTask, StackError
 from drakcelery.filetype import describe_file
+from drakcelery.model.analysis import Priority
+from drakcelery.model.start_command import EXTENSIONS
 from drakcelery.settings import Settings
-from drakcelery.startup import EXTENSIONS
 
 PRODUCER = "karton.drakcelery-submit"
 PLATFORMS = {

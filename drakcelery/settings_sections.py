@@ -22,10 +22,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from drakcelery import lifesigns, profiles
-from drakcelery.analysis import Name, State
-from drakcelery.lifesigns import Times
-from drakcelery.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
+from drakcelery.model import profiles, timeouts
+from drakcelery.model.analysis import Name, State
+from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
+from drakcelery.model.timeouts import Times
 from drakcelery.settings_values import (
     ADDRESS_PATTERN,
     BUCKET_PATTERN,
@@ -200,9 +200,9 @@ class DrakcelerySection(Section):
         default=600, ge=1, description="until a slot in quarantine is tried by a canary"
     )
     lease_seconds: int = Field(
-        default=lifesigns.LONGEST,
-        ge=lifesigns.SHORTEST,
-        le=lifesigns.LONGEST,
+        default=timeouts.LONGEST,
+        ge=timeouts.SHORTEST,
+        le=timeouts.LONGEST,
         description="seconds without a sign of life, then work goes on elsewhere",
     )
     stop_seconds: int = Field(default=1500, ge=0, description="how long SIGTERM lets guests finish")
@@ -219,7 +219,7 @@ class DrakcelerySection(Section):
     @property
     def times(self) -> Times:
         """What follows from ``lease_seconds``."""
-        return lifesigns.times_of(self.lease_seconds)
+        return timeouts.times_of(self.lease_seconds)
 
 
 class DrakvufSection(Section):

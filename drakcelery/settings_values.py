@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from drakcelery.plugins import KNOWN_PLUGINS
-from drakcelery.profiles import ProfileRule, parse_rule
+from drakcelery.model.plugins import KNOWN_PLUGINS
+from drakcelery.model.profiles import ProfileRule, parse_rule
 
 IDENTITY_PATTERN = r"^[^\s?]+$"
 """Karton forbids spaces and ``?`` (``KartonBackendBase._validate_identity``)."""

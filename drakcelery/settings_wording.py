@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drakcelery.analysis import NAME_PATTERN
+from drakcelery.model.analysis import NAME_PATTERN
 from drakcelery.settings_sections import Section, Settings
 from drakcelery.settings_values import ADDRESS_PATTERN, BUCKET_PATTERN, IDENTITY_PATTERN
 

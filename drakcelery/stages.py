@@ -20,7 +20,6 @@ from redis.exceptions import RedisError
 
 from drakcelery import artifacts, contract, evidence, suspicion
 from drakcelery.alone import alone, together
-from drakcelery.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.attempts import backoff, end_attempt, failure_of
@@ -53,13 +52,14 @@ from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
 from drakcelery.logs import analysis_log
+from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
+from drakcelery.model.records import Record
+from drakcelery.model.start_command import start_command
 from drakcelery.monitoring import metrics, tracing
 from drakcelery.pulse import Pulse
-from drakcelery.records import Record
 from drakcelery.safe_files import is_regular
 from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
-from drakcelery.startup import start_command
 from drakcelery.storage import Storage
 from drakcelery.workspace import LOG_NAME, Ahead, Prepared, Workspace
 

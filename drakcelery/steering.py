@@ -19,11 +19,11 @@ from kombu.exceptions import OperationalError
 from pydantic import TypeAdapter, ValidationError
 
 from drakcelery import client
-from drakcelery.analysis import State
 from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger
+from drakcelery.model.analysis import State
+from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.pipeline import karton_config
-from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import structlog
 
-from drakcelery.analysis import Fault
 from drakcelery.engines import end_guest
 from drakcelery.logs import about
+from drakcelery.model.analysis import Fault
 from drakcelery.recovery.takeover import end_held
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from drakcelery.analysis import Execution, Outcome, Stage, Step
 from drakcelery.attempts import counted
 from drakcelery.errors import Blame, InDoubt, InfrastructureError
 from drakcelery.host import charges
@@ -19,7 +18,8 @@ from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Facts, Run
 from drakcelery.host.judgement import is_doubtful, judge, known_hosts
 from drakcelery.host.silence import doubted, lacking
-from drakcelery.records import Record
+from drakcelery.model.analysis import Execution, Outcome, Stage, Step
+from drakcelery.model.records import Record
 from drakcelery.workspace import Prepared
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from typing import Any
 from celery import Celery
 
 from drakcelery import client, steering
-from drakcelery.analysis import ObjectRef, State
 from drakcelery.errors import BadTask
 from drakcelery.ledger import Ledger
-from drakcelery.records import Record
+from drakcelery.model.analysis import ObjectRef, State
+from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 from drakcelery.workspace import LOG_NAME

@@ -19,13 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from drakcelery import overview, views
-from drakcelery.analysis import State
 from drakcelery.errors import Unreadable
 from drakcelery.intake import Intake
-from drakcelery.karton.text import clean
 from drakcelery.ledger import Ledger, away
+from drakcelery.model.analysis import State
+from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.model.text import clean
 from drakcelery.overview import ProfileOverview
-from drakcelery.records import HostStatus, Record, SlotStatus
 
 REFRESH_SECONDS = 1.0
 WINDOW = 300

@@ -14,14 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from drakcelery.analysis import Analysis, State
 from drakcelery.estimates import Estimate, Range
-from drakcelery.karton.text import SHOWN, clean
 from drakcelery.ledger.quarantine import Entry
+from drakcelery.model.analysis import Analysis, State
+from drakcelery.model.records import Record, SlotStatus, halted_words
+from drakcelery.model.text import SHOWN, clean
 from drakcelery.notices import Dead, NoticeCounts
 from drakcelery.outlook import Outlook, Queued
 from drakcelery.overview import HostOverview, ProfileOverview
-from drakcelery.records import Record, SlotStatus, halted_words
 
 _MOST_SECONDS = 1e11
 """What is more is no time of ours, whoever wrote it."""

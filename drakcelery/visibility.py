@@ -38,8 +38,8 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError,
 
 from drakcelery import redistime
 from drakcelery.ledger.watch import ServerId
-from drakcelery.lifesigns import Times
 from drakcelery.misfits import UNREADABLE, Tolerant
+from drakcelery.model.timeouts import Times
 
 log = structlog.get_logger(__name__)
 

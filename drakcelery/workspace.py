@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from drakcelery import evidence
-from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome, Value, is_uid
 from drakcelery.engines import Detonation
 from drakcelery.errors import InfrastructureError
 from drakcelery.host import state_dir as directories
+from drakcelery.model.analysis import Analysis, Artifact, Manifest, Outcome, Value, is_uid
 from drakcelery.safe_files import is_regular, read, remove_tree, replace, share
 
 ValueT = TypeVar("ValueT", bound=Value)

@@ -12,12 +12,12 @@ import redis
 from karton.core import Task
 
 from drakcelery import contract
-from drakcelery.analysis import Analysis, ObjectRef, Stage, Step
 from drakcelery.embedded.services import Services
 from drakcelery.engines import create
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger
-from drakcelery.records import Record
+from drakcelery.model.analysis import Analysis, ObjectRef, Stage, Step
+from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import DrakcelerySection, ReplaySection
 from drakcelery.slots import SlotTable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drakcelery.analysis import Outcome
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf.engine import Drakvuf, create
+from drakcelery.model.analysis import Outcome
 from drakcelery.settings import Settings, load
 from tests.xen.host import XenHost
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from karton.core import Task
 
 from drakcelery import contract
-from drakcelery.analysis import Analysis
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger, task_key
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
-from drakcelery.records import Record
+from drakcelery.model.analysis import Analysis
+from drakcelery.model.records import Record
 
 
 def intake_of(ledger: Ledger, *, record_ttl: int = 600) -> Intake:

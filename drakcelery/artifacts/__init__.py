@@ -8,7 +8,6 @@ from pathlib import Path
 
 import structlog
 
-from drakcelery.analysis import Analysis, Artifact, Manifest, Outcome
 from drakcelery.artifacts.dumps import DUMPS, DumpsPacked, pack_dumps
 from drakcelery.artifacts.extras import pack_extras
 from drakcelery.artifacts.keys import KEY_FILE, KeysWritten, write_key_file
@@ -16,7 +15,8 @@ from drakcelery.artifacts.log import LogSplit, split_log
 from drakcelery.artifacts.metadata import build_metadata, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.pcap import PCAP, keep_pcap
-from drakcelery.plugins import KNOWN_PLUGINS, LOG_NAMES
+from drakcelery.model.analysis import Analysis, Artifact, Manifest, Outcome
+from drakcelery.model.plugins import KNOWN_PLUGINS, LOG_NAMES
 
 LOGGED_PLUGINS = KNOWN_PLUGINS | LOG_NAMES
 """Who may have a log: every plugin, since some write in another's name, and what has a name of its own."""

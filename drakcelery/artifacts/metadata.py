@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from drakcelery.analysis import Analysis, Outcome
 from drakcelery.artifacts.dumps import DumpsPacked
+from drakcelery.model.analysis import Analysis, Outcome
 
 METADATA = "metadata.json"
 TIMES = ("time_started", "time_finished")

@@ -13,7 +13,6 @@ import click
 from rich.console import Console
 
 from drakcelery import client, pipeline, settings, views
-from drakcelery.analysis import Priority
 from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
@@ -21,11 +20,12 @@ from drakcelery.estimates import Estimate
 from drakcelery.karton.startup_fields import START_METHODS
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keytypes import sentences
+from drakcelery.model.analysis import Priority
+from drakcelery.model.plugins import KNOWN_PLUGINS
+from drakcelery.model.records import Record
 from drakcelery.monitoring import tracing
 from drakcelery.notices import Notices
 from drakcelery.outlook import look_out
-from drakcelery.plugins import KNOWN_PLUGINS
-from drakcelery.records import Record
 
 
 @click.command()

@@ -18,7 +18,7 @@ from drakcelery.cli.slot_table import canaries_view
 from drakcelery.cli.steer import asker, targets
 from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger
-from drakcelery.records import HostStatus, SlotStatus
+from drakcelery.model.records import HostStatus, SlotStatus
 
 LOOK_SECONDS = 1.0
 """How often the fleet is asked whether the canaries are over."""

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from drakcelery.host.health import UNWELL
-from drakcelery.karton.text import clean
-from drakcelery.records import HostStatus, SlotStatus
+from drakcelery.model.records import HostStatus, SlotStatus
+from drakcelery.model.text import clean
 from drakcelery.views import duration, safe, slot_text
 
 LONG = 300

@@ -15,14 +15,14 @@ import click
 from rich.text import Text
 
 from drakcelery import client, steering, top, views
-from drakcelery.analysis import NAME_PATTERN, is_uid
 from drakcelery.celery import app, make_intake, make_ledger, make_storage, use
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.slot_table import slots_view
-from drakcelery.karton.text import clean
 from drakcelery.logs import configure
-from drakcelery.records import HostStatus
+from drakcelery.model.analysis import NAME_PATTERN, is_uid
+from drakcelery.model.records import HostStatus
+from drakcelery.model.text import clean
 from drakcelery.tail import Event, Tail
 
 SLOT = "HOST/SLOT"

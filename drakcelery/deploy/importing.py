@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from drakcelery.deploy.oldkeys import INI, TOML, Verdict, fate
 from drakcelery.errors import SettingsError
-from drakcelery.plugins import KNOWN_PLUGINS
+from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.settings import FOREIGN_SECTIONS, Settings
 from drakcelery.settings_wording import OUR_SECTIONS, explain, ini_trouble, unknown_key
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from drakcelery.analysis import Execution
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
 from drakcelery.engines import Detonation, confinement, create
 from drakcelery.fleet import Fleet
+from drakcelery.model.analysis import Execution
 from drakcelery.overview import drift
 from drakcelery.settings import Settings
 

@@ -14,9 +14,9 @@ from drakcelery import __version__
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.ingress import bind_of
-from drakcelery.karton.text import clean
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.quarantine import Quarantine
+from drakcelery.model.text import clean
 
 SYSTEM = "karton.system"
 ROUTING_SECONDS = 2.0

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drakcelery.doctor.finding import LONGEST, Finding, Status
-from drakcelery.karton.text import clean
+from drakcelery.model.text import clean
 
 _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_serializer
 
-from drakcelery.analysis import Value
 from drakcelery.embedded import ports
 from drakcelery.errors import StackError
+from drakcelery.model.analysis import Value
 
 WEED_PORTS = (
     "master.port",

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from drakcelery.analysis import Value
 from drakcelery.embedded import lock
 from drakcelery.embedded.configuration import NAME as CONFIG_NAME
 from drakcelery.embedded.plan import write_private
+from drakcelery.model.analysis import Value
 
 _NAME = "running.json"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
 
-from drakcelery.analysis import Outcome, Snapshot, StartMethod
 from drakcelery.errors import EngineError, SettingsError
+from drakcelery.model.analysis import Outcome, Snapshot, StartMethod
 
 if TYPE_CHECKING:
     from drakcelery.settings import Settings
@@ -111,7 +111,7 @@ class Engine(Protocol):
         Nothing writes to ``job.raw`` any more when it returns (:mod:`drakcelery.evidence` goes by that).
 
         Raises :class:`~drakcelery.errors.EngineError` where the infrastructure failed; a sample that
-        does not start, crashes or never ends is an :class:`~drakcelery.analysis.Outcome`.
+        does not start, crashes or never ends is an :class:`~drakcelery.model.analysis.Outcome`.
         """
 
     def destroy(self, slot: str) -> None:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import pefile
 import structlog
 
-from drakcelery.analysis import Execution, Outcome, Snapshot
 from drakcelery.engines import Detonation, confinement, privileges
 from drakcelery.engines.speakeasy_guest import configuration, launch, supervision
 from drakcelery.engines.speakeasy_guest.job import GuestJob, State
 from drakcelery.engines.speakeasy_guest.supervision import Guest
 from drakcelery.errors import EngineError, UnsupportedSample
+from drakcelery.model.analysis import Execution, Outcome, Snapshot
 
 if TYPE_CHECKING:
     from drakcelery.settings import Settings

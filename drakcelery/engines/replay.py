@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import structlog
 
-from drakcelery.analysis import Execution, Outcome, Snapshot
 from drakcelery.artifacts.lines import plugin_of
 from drakcelery.artifacts.log import LINE_LIMIT
 from drakcelery.engines import Detonation
 from drakcelery.errors import EngineError, SettingsError
+from drakcelery.model.analysis import Execution, Outcome, Snapshot
 from drakcelery.safe_files import close_directory
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from drakcelery.records import HostStatus, Record
-from drakcelery.rooms import OUT_OF_USE, is_in_use
+from drakcelery.model.capacity import OUT_OF_USE, is_in_use
+from drakcelery.model.records import HostStatus, Record
 from drakcelery.slots import Slot
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from drakcelery.analysis import WITH_GUEST, Failure, Fault, Stage, State
 from drakcelery.errors import Blame, EngineError, GuestLost
-from drakcelery.records import Record
+from drakcelery.model.analysis import WITH_GUEST, Failure, Fault, Stage, State
+from drakcelery.model.records import Record
 
 Site = tuple[str | None, str | None]
 """A host, and a slot of it."""

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drakcelery.analysis import Outcome
 from drakcelery.engines import Detonation
 from drakcelery.errors import Blame
+from drakcelery.model.analysis import Outcome
 
 KEPT = 50
 """Runs of each slot."""

@@ -14,7 +14,7 @@ from drakcelery.fleet import Fleet
 from drakcelery.host.checkup import checkups, has_fallen, is_puzzling
 from drakcelery.host.health import may_put_aside
 from drakcelery.host.history import Run
-from drakcelery.records import HostStatus
+from drakcelery.model.records import HostStatus
 from drakcelery.slots import Slot, SlotState
 
 log = structlog.get_logger(__name__)

@@ -24,8 +24,8 @@ from drakcelery.ledger import CONNECT_SECONDS, connect
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.keytypes import told
 from drakcelery.ledger.names import Holder, HostNames
-from drakcelery.lifesigns import Times
-from drakcelery.records import Halt
+from drakcelery.model.records import Halt
+from drakcelery.model.timeouts import Times
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)

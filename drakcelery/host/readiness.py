@@ -6,8 +6,8 @@ import threading
 import time
 from typing import Protocol
 
+from drakcelery.model.records import Halt
 from drakcelery.monitoring import metrics
-from drakcelery.records import Halt
 from drakcelery.settings_sections import DrakcelerySection
 from drakcelery.spool import Spool
 

@@ -9,9 +9,9 @@ import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from drakcelery.analysis import Failure
 from drakcelery.host.charges import Site
 from drakcelery.host.history import Facts, Kind, Run
+from drakcelery.model.analysis import Failure
 
 NO_TRAFFIC = 40
 """Bytes of a recording without a packet: pcap's own header, and that of a record."""

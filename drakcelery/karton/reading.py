@@ -20,9 +20,9 @@ from karton.core import Task
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import is_uid
 from drakcelery.errors import Unreadable
-from drakcelery.karton.text import clean, is_storable, storable
+from drakcelery.model.analysis import is_uid
+from drakcelery.model.text import clean, is_storable, storable
 
 DEEPEST = 200
 """Levels of lists and objects in each other. Karton's own writer gives up at some 450."""

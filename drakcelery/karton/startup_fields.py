@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from typing import get_args
 
-from drakcelery.analysis import StartMethod
 from drakcelery.errors import BadTask
+from drakcelery.model.analysis import StartMethod
 
 START_METHODS: tuple[StartMethod, ...] = get_args(StartMethod)
 LONGEST_DIRECTORY = 260

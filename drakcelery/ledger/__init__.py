@@ -31,8 +31,7 @@ from karton.core.backend import (
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from drakcelery import lifesigns, redistime
-from drakcelery.analysis import Failure, Stage, State
+from drakcelery import redistime
 from drakcelery.errors import Astray, NeedsSolitude, Superseded, UnderWay, UnreadableRecord
 from drakcelery.fleet import Fleet
 from drakcelery.karton import reading
@@ -40,8 +39,10 @@ from drakcelery.ledger.away import ANSWERED, concerns_all, unless_odd
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.ledger.watch import BROKER_WATCH, MEMORY, MOST_GAPS, WATCH, ServerId, watch_of
-from drakcelery.lifesigns import Times, Watch
-from drakcelery.records import STAGES, Record, parse
+from drakcelery.model import timeouts
+from drakcelery.model.analysis import Failure, Stage, State
+from drakcelery.model.records import STAGES, Record, parse
+from drakcelery.model.timeouts import Times, Watch
 from drakcelery.settings import RedisSection
 
 log = structlog.get_logger(__name__)
@@ -91,7 +92,7 @@ def connect(
     *,
     name: str | None = None,
     patient: bool = False,
-    pause: float = lifesigns.DEFAULT.retry,
+    pause: float = timeouts.DEFAULT.retry,
 ) -> redis.Redis:
     """A client of Karton's Redis that answers in text.
 
@@ -136,7 +137,7 @@ class Ledger:
     """Every write is a script that compares the attempt inside Redis."""
 
     def __init__(
-        self, client: redis.Redis, *, identity: str, record_ttl: int, times: Times = lifesigns.DEFAULT
+        self, client: redis.Redis, *, identity: str, record_ttl: int, times: Times = timeouts.DEFAULT
     ) -> None:
         """*record_ttl*: seconds that a finished analysis stays in the ledger. *times*: what claims go by."""
         self.redis = client

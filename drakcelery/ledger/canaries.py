@@ -11,7 +11,7 @@ from typing import cast
 import redis
 from pydantic import Field, ValidationError
 
-from drakcelery.analysis import Value
+from drakcelery.model.analysis import Value
 
 KEPT_SECONDS = 90 * 24 * 3600
 """After the last good canary of a profile."""

@@ -14,15 +14,16 @@ from typing import cast
 
 import redis
 
-from drakcelery import lifesigns, redistime
+from drakcelery import redistime
 from drakcelery.errors import SettingsError
 from drakcelery.intake import ASIDE, INBOX, WAITING
 from drakcelery.ledger import LIVE
 from drakcelery.ledger.scripts import load_scripts
+from drakcelery.model import timeouts
 from drakcelery.redistime import number
 
 DEPLOYMENT = "drak:deployment"
-SILENCE = 2 * lifesigns.DEFAULT.host
+SILENCE = 2 * timeouts.DEFAULT.host
 """Seconds without a sign after which no process of a deployment is alive."""
 
 

@@ -16,9 +16,9 @@ from typing import Self, cast
 
 import redis
 
-from drakcelery import lifesigns
 from drakcelery.host.identity import Machine
 from drakcelery.ledger.scripts import load_scripts
+from drakcelery.model import timeouts
 
 MEMORY = 7 * 24 * 3600
 """Seconds for which a name is kept that nobody renews, and that nobody else wants."""
@@ -50,7 +50,7 @@ class Holder:
         return cls(
             machine=Machine(**said),
             renewed=renewed,
-            lasts=int(lasts) / 1000 if lasts.isdecimal() else lifesigns.DEFAULT.host,
+            lasts=int(lasts) / 1000 if lasts.isdecimal() else timeouts.DEFAULT.host,
         )
 
 

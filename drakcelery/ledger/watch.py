@@ -22,7 +22,7 @@ from typing import Any, Self
 import structlog
 from redis.exceptions import NoPermissionError
 
-from drakcelery.lifesigns import Watch
+from drakcelery.model.timeouts import Watch
 
 log = structlog.get_logger(__name__)
 

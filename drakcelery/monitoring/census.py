@@ -14,20 +14,20 @@ import structlog
 from karton.core.backend import KartonBackendBase
 from redis.exceptions import NoPermissionError, RedisError
 
-from drakcelery.analysis import State
 from drakcelery.celery import make_intake, make_ledger
 from drakcelery.errors import Unreadable
 from drakcelery.estimates import Estimate
 from drakcelery.intake import Intake
-from drakcelery.karton.text import clean
 from drakcelery.ledger import DONE, Ledger
 from drakcelery.ledger.away import is_away, unless_odd
 from drakcelery.ledger.keytypes import odd_keys, told
+from drakcelery.model.analysis import State
+from drakcelery.model.records import HostStatus, Record
+from drakcelery.model.text import clean
 from drakcelery.monitoring import exposition, metrics
 from drakcelery.notices import Notices
 from drakcelery.outlook import look_out
 from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
-from drakcelery.records import HostStatus, Record
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -16,7 +16,7 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from drakcelery.analysis import Fault, Stage
+from drakcelery.model.analysis import Fault, Stage
 from drakcelery.monitoring.relay import Relay
 
 INGRESS = CollectorRegistry()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from drakcelery.logvalues import escaped
-from drakcelery.records import Record
+from drakcelery.model.records import Record
 
 Key = tuple[str | int, ...]
 """Names a span within its trace."""

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, ParamSpec
 import structlog
 
 from drakcelery import __version__
-from drakcelery.analysis import Failure, Stage, State, Step
 from drakcelery.errors import SettingsError, Superseded
+from drakcelery.model.analysis import Failure, Stage, State, Step
+from drakcelery.model.records import Record
 from drakcelery.monitoring.spans import ROOT, Span, attempt_key, of_record
-from drakcelery.records import Record
 from drakcelery.settings import Settings
 
 if TYPE_CHECKING:

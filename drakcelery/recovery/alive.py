@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from drakcelery.analysis import Place
-from drakcelery.records import HostStatus
-from drakcelery.rooms import OUT_OF_USE
+from drakcelery.model.analysis import Place
+from drakcelery.model.capacity import OUT_OF_USE
+from drakcelery.model.records import HostStatus
 
 
 @dataclass(frozen=True, kw_only=True)

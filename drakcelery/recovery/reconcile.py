@@ -20,17 +20,17 @@ from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 from redis.exceptions import WatchError
 
-from drakcelery.analysis import WITH_FILES, Fault, Place, Stage, State
 from drakcelery.attempts import died, end_attempt, failure_of
 from drakcelery.errors import Superseded, Unreadable
 from drakcelery.fleet import nobody_came
 from drakcelery.karton import reading
 from drakcelery.ledger import AT_ONCE, DUE, Ledger, task_key
 from drakcelery.ledger.watch import ServerId
-from drakcelery.lifesigns import Watch
 from drakcelery.logs import about
+from drakcelery.model.analysis import WITH_FILES, Fault, Place, Stage, State
+from drakcelery.model.records import Record
+from drakcelery.model.timeouts import Watch
 from drakcelery.monitoring import metrics, tracing
-from drakcelery.records import Record
 from drakcelery.recovery.alive import Alive
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.settings import Settings

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from drakcelery.analysis import State
 from drakcelery.errors import Superseded
 from drakcelery.ledger import Ledger
 from drakcelery.logs import about
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.monitoring import tracing
-from drakcelery.records import Record
 from drakcelery.recovery.isolation import Isolation
 
 log = structlog.get_logger(__name__)

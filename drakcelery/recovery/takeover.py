@@ -12,12 +12,12 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from drakcelery import attempts
-from drakcelery.analysis import WITH_FILES, WITH_GUEST, Fault, Stage, Step
 from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
 from drakcelery.logs import about
+from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Fault, Stage, Step
+from drakcelery.model.records import Record
 from drakcelery.monitoring import metrics
-from drakcelery.records import Record
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.slots import Slot
 from drakcelery.stages import Site

@@ -14,8 +14,8 @@ from pathlib import Path
 import structlog
 from minio.error import S3Error
 
-from drakcelery.analysis import ObjectRef
 from drakcelery.errors import BadTask, StorageAway, StorageError
+from drakcelery.model.analysis import ObjectRef
 from drakcelery.settings import S3Section
 from drakcelery.storage.receiving import MISSING, fetch, reading, too_large
 from drakcelery.storage.rights import Rights

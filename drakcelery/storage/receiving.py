@@ -14,7 +14,7 @@ import urllib3
 from minio.error import S3Error
 
 from drakcelery.errors import BadTask
-from drakcelery.karton.text import is_storable
+from drakcelery.model.text import is_storable
 from drakcelery.storage.server import Server, WrongBytesError
 
 SHA256_HEADER = "x-amz-meta-sha256"

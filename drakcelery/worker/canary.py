@@ -21,7 +21,6 @@ from pathlib import Path
 import structlog
 from redis.exceptions import RedisError
 
-from drakcelery.analysis import Execution, Outcome
 from drakcelery.engines import Detonation, end_guest
 from drakcelery.errors import Blame, DrakceleryError, EngineError
 from drakcelery.host import state_dir as directories
@@ -32,6 +31,7 @@ from drakcelery.host.judgement import is_allowed, known_hosts
 from drakcelery.host.silence import has_traffic
 from drakcelery.ledger.canaries import Canaries, Known
 from drakcelery.logs import about
+from drakcelery.model.analysis import Execution, Outcome
 from drakcelery.slots import CANARY, Slot, SlotState
 from drakcelery.stages import Site
 from drakcelery.worker import behaviour

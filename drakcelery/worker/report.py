@@ -7,7 +7,7 @@ import time
 from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Run
 from drakcelery.ledger.keytypes import named
-from drakcelery.records import CanaryStatus, HostStatus, SlotStatus
+from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.slots import Slot
 from drakcelery.stages import Site
 

@@ -19,10 +19,10 @@ from karton.core.task import TaskPriority
 from minio import Minio
 
 from drakcelery import client, pipeline, settings
-from drakcelery.analysis import State
 from drakcelery.embedded.state import Running
 from drakcelery.ledger import Ledger, connect
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from tests.waiting import wait_until
 

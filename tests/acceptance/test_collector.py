@@ -14,8 +14,8 @@ from karton.core import Task
 from karton.core.task import TaskState
 from karton.system import SystemService
 
-from drakcelery.analysis import State
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from tests.acceptance.deployment import Deployment, Received, Receiver, karton_config
 from tests.waiting import wait_until
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from drakcelery.analysis import State
 from drakcelery.chain import ORDER, task_id, task_name
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from tests.acceptance.deployment import Deployment
 from tests.programs import distlib_launcher
 from tests.waiting import wait_until

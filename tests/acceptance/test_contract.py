@@ -16,8 +16,8 @@ from karton.core import Resource, Task
 from karton.core.task import TaskPriority, TaskState
 from scapy.utils import rdpcap
 
-from drakcelery.analysis import State
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from tests.acceptance.deployment import Deployment, Received, Receiver
 from tests.programs import distlib_launcher, launcher
 

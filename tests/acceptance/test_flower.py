@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from drakcelery import pipeline
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import State
 from tests.acceptance.deployment import PROGRAMS
 from tests.acceptance.flower_page import CHROMIUM, Tab, Web, chromium, flower, start, tab
 from tests.conftest import require

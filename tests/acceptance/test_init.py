@@ -23,14 +23,14 @@ from karton.core import Producer
 from karton.core.backend import KartonBackend, KartonBind
 
 from drakcelery import pipeline, settings
-from drakcelery.analysis import State
 from drakcelery.celery import make_ledger
 from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import MARK, end_marked
 from drakcelery.host import state_dir as directories
 from drakcelery.ledger import Ledger
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from tests.acceptance import sandboxed
 from tests.commands import extract
 from tests.conftest import require

@@ -17,13 +17,13 @@ from karton.core.backend import KARTON_TASK_NAMESPACE, KartonBackend, KartonMetr
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import settings
-from drakcelery.analysis import State
 from drakcelery.embedded.background import background
 from drakcelery.ingress import bind_of
 from drakcelery.intake import INBOX
 from drakcelery.ledger import LIVE, Ledger, connect
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.pipeline import karton_config
-from drakcelery.records import Record
 from drakcelery.storage import Storage
 from tests.waiting import wait_until
 

@@ -18,11 +18,11 @@ import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
 from drakcelery import client
-from drakcelery.analysis import State
 from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.monitoring import metrics
-from drakcelery.records import Record
 from tests import reference
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from drakcelery.analysis import Place, State
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import Place, State
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import type_in, wait_published, wait_state
 from tests.waiting import wait_until

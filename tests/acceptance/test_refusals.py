@@ -15,9 +15,9 @@ from karton.core import Resource, Task
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskState
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from tests.acceptance.deployment import PROGRAMS, Deployment, run
 from tests.programs import launcher
 

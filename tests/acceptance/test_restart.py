@@ -15,12 +15,12 @@ import pytest
 from karton.core import Resource, Task
 from karton.core.task import TaskState
 
-from drakcelery.analysis import Stage, State
 from drakcelery.embedded import lock
 from drakcelery.embedded.ports import is_free
 from drakcelery.embedded.state import Running, running
 from drakcelery.embedded.supervision import marked
-from drakcelery.records import Record
+from drakcelery.model.analysis import Stage, State
+from drakcelery.model.records import Record
 from tests.acceptance.deployment import PROGRAMS, Deployment
 from tests.waiting import wait_until
 

@@ -12,8 +12,8 @@ import pytest
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskState
 
-from drakcelery.analysis import Stage, State
-from drakcelery.records import Record
+from drakcelery.model.analysis import Stage, State
+from drakcelery.model.records import Record
 from tests.acceptance.deployment import Deployment, Receiver
 from tests.programs import launcher
 from tests.waiting import wait_until

@@ -15,9 +15,9 @@ from karton.core import Producer, Resource, Task
 from karton.core.task import TaskState
 
 from drakcelery import pipeline
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.slots import SlotState
 from tests.commands import extract
 from tests.faults.fleet import Fleet, Options

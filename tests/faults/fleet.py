@@ -26,7 +26,7 @@ from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.embedded import supervision
 from drakcelery.embedded.services import Services
 from drakcelery.ledger import Ledger
-from drakcelery.records import Record
+from drakcelery.model.records import Record
 from drakcelery.settings import RedisSection, S3Section
 from drakcelery.slots import Slot, SlotTable
 from drakcelery.workspace import Workspace

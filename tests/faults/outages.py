@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from drakcelery.analysis import Stage, State
 from drakcelery.embedded.services import Services
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH
-from drakcelery.lifesigns import SHORTEST
-from drakcelery.records import Record
+from drakcelery.model.analysis import Stage, State
+from drakcelery.model.records import Record
+from drakcelery.model.timeouts import SHORTEST
 from tests.faults.apart import valkey_apart
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import NOWHERE, Proxy

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import filled
-from drakcelery.analysis import State
 from drakcelery.failpoints import POINTS
+from drakcelery.model.analysis import State
 
 REPOSITORY = Path(__file__).parents[2]
 FAULTS = REPOSITORY / "build" / "faults.json"

@@ -28,8 +28,8 @@ from pathlib import Path
 import psutil
 from redis.exceptions import RedisError
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services, binary
+from drakcelery.model.analysis import State
 from tests.faults import odd
 from tests.faults.account import Observer, Seen, Totals
 from tests.faults.fleet import RECEIVER, Fleet, Options

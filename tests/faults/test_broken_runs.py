@@ -10,9 +10,9 @@ from typing import Self
 
 import pytest
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
 from drakcelery.host.history import Kind, Run
+from drakcelery.model.analysis import State
 from drakcelery.slots import Slot, SlotTable
 from tests.faults.fleet import Fleet, Options
 from tests.waiting import wait_until

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from drakcelery.analysis import Stage, State
 from drakcelery.embedded.services import Services
-from drakcelery.lifesigns import SHORTEST
-from drakcelery.records import Halt, HostStatus
+from drakcelery.model.analysis import Stage, State
+from drakcelery.model.records import Halt, HostStatus
+from drakcelery.model.timeouts import SHORTEST
 from drakcelery.settings import RedisSection
 from tests.faults.apart import valkey_apart
 from tests.faults.fleet import Fleet, Options

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from drakcelery.analysis import State
 from drakcelery.chain import io_queue, prepare_queue, vm_queue
 from drakcelery.embedded.services import Services
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Proxy

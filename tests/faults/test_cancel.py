@@ -8,9 +8,9 @@ import pytest
 from karton.core.task import TaskState
 
 from drakcelery import chain, client
-from drakcelery.analysis import Stage, State
 from drakcelery.embedded.services import Services
-from drakcelery.records import Record
+from drakcelery.model.analysis import Stage, State
+from drakcelery.model.records import Record
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (
     published,

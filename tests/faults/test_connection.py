@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import State
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Proxy
 from tests.faults.watch import wait_free, wait_published, wait_state

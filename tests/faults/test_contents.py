@@ -13,9 +13,9 @@ from karton.core.backend import KartonBackendBase
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.ledger import task_key
+from drakcelery.model.analysis import State
 from drakcelery.storage import Storage
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_published

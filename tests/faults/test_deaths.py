@@ -13,8 +13,8 @@ import psutil
 import pytest
 from karton.core.task import TaskState
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import State
 from drakcelery.storage import PART_SIZE
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import detonations, sample_task, wait_free, wait_gone, wait_published

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import State
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import type_in, wait_free, wait_published, wait_state
 from tests.waiting import wait_until

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.analysis import Fault, State
-from drakcelery.records import Record
+from drakcelery.model.analysis import Fault, State
+from drakcelery.model.records import Record
 from tests.conftest import require
 from tests.faults.fleet import Options
 from tests.faults.namespaces import Network, NotPermittedError, Racks, SwitchedServices, build_wrong_clock

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.analysis import Fault, State
 from drakcelery.embedded.services import Services
-from drakcelery.lifesigns import LONGEST, SHORTEST, times_of
-from drakcelery.records import Record
+from drakcelery.model.analysis import Fault, State
+from drakcelery.model.records import Record
+from drakcelery.model.timeouts import LONGEST, SHORTEST, times_of
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import detonations, wait_free, wait_gone, wait_published, wait_state
 from tests.waiting import wait_until

@@ -28,12 +28,12 @@ from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import Failure, Fault, Stage, State
 from drakcelery.embedded.services import Services
 from drakcelery.errors import BadTask, Superseded
 from drakcelery.ledger import DONE, DUE, LIVE, NOTICES, Ledger, record_key
+from drakcelery.model.analysis import Failure, Fault, Stage, State
+from drakcelery.model.records import Record
 from drakcelery.notices import Notice, Notices
-from drakcelery.records import Record
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 

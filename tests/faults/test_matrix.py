@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 import pytest
 from karton.core.backend import KartonMetrics
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
 from drakcelery.failpoints import POINTS
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.slots import SlotState
 from tests.faults.account import Observer, Seen
 from tests.faults.fleet import RECEIVER, Fleet, Options

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 from drakcelery import client
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import State
 from tests.faults.fleet import Fleet, Options
 from tests.waiting import wait_until
 from tests.webhook import SLOW, make_certificates, receiving

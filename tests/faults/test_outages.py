@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from drakcelery.analysis import State
+from drakcelery.model.analysis import State
 from tests.faults.outages import OURS, Doors, play, stack
 from tests.faults.report import CASES, Outage
 from tests.faults.watch import detonations, wait_published, wait_state

@@ -12,9 +12,9 @@ import pytest
 import redis
 from karton.core.task import TaskState
 
-from drakcelery.analysis import Fault, State
 from drakcelery.chain import prepare_queue
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import Fault, State
 from drakcelery.slots import SlotState
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state

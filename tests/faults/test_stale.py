@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from drakcelery.analysis import Fault, State
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import Fault, State
 from drakcelery.slots import SlotState
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import published, wait_free, wait_gone, wait_published, wait_state

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from drakcelery import client
-from drakcelery.analysis import Fault, State
 from drakcelery.embedded.services import Services
-from drakcelery.records import Record
+from drakcelery.model.analysis import Fault, State
+from drakcelery.model.records import Record
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_gone, wait_published, wait_state
 from tests.waiting import wait_until

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from drakcelery import client
-from drakcelery.analysis import Stage, State
 from drakcelery.embedded.services import Services
-from drakcelery.records import Halt
+from drakcelery.model.analysis import Stage, State
+from drakcelery.model.records import Halt
 from drakcelery.workspace import Workspace
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (

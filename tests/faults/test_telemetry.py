@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from drakcelery.analysis import Stage, State
 from drakcelery.embedded.services import Services
-from drakcelery.records import Record
+from drakcelery.model.analysis import Stage, State
+from drakcelery.model.records import Record
 from tests.collector import Span, header, spans
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import type_in, wait_state

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
+from drakcelery.model.analysis import State
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_gone, wait_published, wait_state

@@ -7,10 +7,10 @@ import signal
 import psutil
 from karton.core.task import Task
 
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services, binary
 from drakcelery.ledger import DUE, LIVE
-from drakcelery.records import Record
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.slots import SlotState
 from tests.acceptance.deployment import PROGRAMS, run
 from tests.faults.account import Observer

@@ -7,10 +7,10 @@ from typing import cast
 
 import pytest
 
-from drakcelery.analysis import Stage
 from drakcelery.janitor import ABSENT_SECONDS, Janitor
 from drakcelery.ledger import record_key
-from drakcelery.lifesigns import Watch
+from drakcelery.model.analysis import Stage
+from drakcelery.model.timeouts import Watch
 from drakcelery.slots import SlotState
 from tests.bench import Bench, bench
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.analysis import Stage, State
 from drakcelery.errors import EngineError
+from drakcelery.model.analysis import Stage, State
 from drakcelery.slots import SlotState
 from tests.bench import SLOT, Bench, bench
 

@@ -21,8 +21,8 @@ from drakcelery.closures import Closed
 from drakcelery.errors import EngineError, StackError
 from drakcelery.gate import Gate
 from drakcelery.janitor import Janitor
+from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.monitoring import control
-from drakcelery.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import CanarySection
 from drakcelery.stages import Site

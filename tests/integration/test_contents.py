@@ -17,13 +17,13 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract, stranded
-from drakcelery.analysis import Manifest, State
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.ingress import Ingress
 from drakcelery.intake import ASIDE
 from drakcelery.ledger import Ledger, connect, task_key
+from drakcelery.model.analysis import Manifest, State
+from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.outlook import look_out
-from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.settings import DrakrunSection, Settings
 from drakcelery.storage import Storage

@@ -11,9 +11,9 @@ from karton.core.task import TaskState
 
 from drakcelery import stages
 from drakcelery.alone import alone
-from drakcelery.analysis import Fault, Stage, State
 from drakcelery.errors import InfrastructureError, NeedsSolitude, Superseded
 from drakcelery.host import state_dir as directories
+from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.recovery.takeover import io_worker_begins, process_died
 from tests.bench import HOST, SLOT, Bench, bench
 from tests.waiting import wait_until

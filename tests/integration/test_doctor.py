@@ -37,8 +37,8 @@ from drakcelery.host.identity import Machine
 from drakcelery.ingress import bind_of
 from drakcelery.ledger.deployment import DEPLOYMENT, SILENCE, Deployment
 from drakcelery.ledger.names import HostNames, lease_key
+from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.pipeline import karton_config
-from drakcelery.records import HostStatus, SlotStatus
 from drakcelery.settings import (
     CelerySection,
     DrakrunSection,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.analysis import Stage
 from drakcelery.errors import EngineError, InfrastructureError
 from drakcelery.janitor import Janitor
+from drakcelery.model.analysis import Stage
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import CanarySection
 from drakcelery.worker import canary

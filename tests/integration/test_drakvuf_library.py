@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import structlog
 
-from drakcelery.analysis import Execution
 from drakcelery.artifacts.extras import pack_extras
 from drakcelery.engines.drakvuf import keeper as keeper_module
 from drakcelery.engines.drakvuf import library as library_module
@@ -25,6 +24,7 @@ from drakcelery.engines.drakvuf.engine import Drakvuf
 from drakcelery.engines.drakvuf.keeper import Keeper, NoLibrary, Residence
 from drakcelery.engines.drakvuf.library import SOCKET, Library
 from drakcelery.errors import EngineError
+from drakcelery.model.analysis import Execution
 from tests.drakvuf import detonate, engine, make_job, settings
 from tests.waiting import wait_until
 from tests.xen.host import VERSIONS, XenHost

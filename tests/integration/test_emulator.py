@@ -22,13 +22,13 @@ from scapy.layers.dns import DNS
 from scapy.layers.inet import TCP
 from scapy.utils import rdpcap
 
-from drakcelery.analysis import Execution, Outcome
 from drakcelery.engines import Detonation, confinement, privileges
 from drakcelery.engines.emulator import Emulator, create
 from drakcelery.engines.speakeasy_guest import supervision
 from drakcelery.engines.speakeasy_guest.supervision import Guest
 from drakcelery.errors import EngineError
-from drakcelery.plugins import DEFAULT_PLUGINS
+from drakcelery.model.analysis import Execution, Outcome
+from drakcelery.model.plugins import DEFAULT_PLUGINS
 from drakcelery.settings import DrakcelerySection, EmulatorSection, Settings
 from tests.conftest import require
 

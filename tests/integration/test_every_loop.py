@@ -26,20 +26,20 @@ from redis.client import Pipeline
 from structlog.testing import capture_logs
 
 from drakcelery import client, top
-from drakcelery.analysis import Failure, Place, Stage, State, Step
 from drakcelery.ingress import Ingress
 from drakcelery.intake import INBOX
 from drakcelery.janitor import Janitor
 from drakcelery.ledger import DUE
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import ServerId
-from drakcelery.lifesigns import Watch
 from drakcelery.lookahead import Lookahead
+from drakcelery.model.analysis import Failure, Place, Stage, State, Step
+from drakcelery.model.records import HostStatus, SlotStatus
+from drakcelery.model.timeouts import Watch
 from drakcelery.monitoring.census import Census
 from drakcelery.notices import Notices
 from drakcelery.notifications import Notifier, Webhook
 from drakcelery.outlook import look_out
-from drakcelery.records import HostStatus, SlotStatus
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins

@@ -7,8 +7,8 @@ from typing import NoReturn
 
 import pytest
 
-from drakcelery.analysis import Outcome, Stage, State
 from drakcelery.errors import EvidenceLost
+from drakcelery.model.analysis import Outcome, Stage, State
 from drakcelery.recovery.takeover import vm_worker_begins
 from drakcelery.stages import perform
 from drakcelery.workspace import Workspace

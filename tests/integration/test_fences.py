@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from drakcelery import failpoints
-from drakcelery.analysis import Fault, Stage, State
 from drakcelery.engines import Detonation, end_guest
 from drakcelery.errors import GuestLost, InfrastructureError, StorageAway, Superseded
 from drakcelery.failpoints import POINTS
 from drakcelery.janitor import Janitor
+from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stopping import give_up
 from tests.bench import SLOT, Bench, bench

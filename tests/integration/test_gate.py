@@ -17,11 +17,11 @@ from kombu import Queue
 from kombu.asynchronous import Hub
 
 from drakcelery import client
-from drakcelery.analysis import State, Step
 from drakcelery.bell import Bell
 from drakcelery.chain import io_queue, prepare_queue, vm_queue
 from drakcelery.embedded.services import Services
 from drakcelery.gate import _take
+from drakcelery.model.analysis import State, Step
 from drakcelery.visibility import Connection
 from drakcelery.workspace import Ahead
 from tests.faults.fleet import Fleet, Options

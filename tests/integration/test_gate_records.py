@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from drakcelery.analysis import Stage
 from drakcelery.gate import SLOT_HEADER, Gate, _admit, _defer, _shows_life
 from drakcelery.host.readiness import Readiness
 from drakcelery.janitor import tell
 from drakcelery.ledger import record_key
+from drakcelery.model.analysis import Stage
 from drakcelery.recovery.takeover import process_died
 from drakcelery.slots import SlotState
 from tests.bench import SLOT, Bench, bench

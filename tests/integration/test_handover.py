@@ -6,12 +6,12 @@ import redis
 from karton.core import Task
 
 from drakcelery import contract
-from drakcelery.analysis import Failure, Fault, Stage, State
 from drakcelery.attempts import MOST_SPARED, end_attempt, failure_of
 from drakcelery.errors import Blame
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.model.analysis import Failure, Fault, Stage, State
+from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.settings import Settings
 from tests.ledgers import open_analysis

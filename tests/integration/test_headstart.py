@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.analysis import Artifact, Manifest
 from drakcelery.embedded.services import Services
 from drakcelery.errors import Superseded
 from drakcelery.headstart import head_start, left
+from drakcelery.model.analysis import Artifact, Manifest
 from drakcelery.storage import PART_SIZE, Storage
 from drakcelery.workspace import Uploaded, Workspace
 from tests.integration.test_storage import Proxy

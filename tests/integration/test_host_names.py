@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from drakcelery.analysis import Fault, Stage, State
 from drakcelery.embedded.services import Services
 from drakcelery.errors import NameTaken, Superseded
 from drakcelery.fleet import Fleet, io_key
@@ -19,7 +18,8 @@ from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.names import Holder, HostNames, lease_key
-from drakcelery.records import Halt
+from drakcelery.model.analysis import Fault, Stage, State
+from drakcelery.model.records import Halt
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import DrakcelerySection
 from tests.bench import Bench, bench

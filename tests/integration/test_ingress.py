@@ -15,12 +15,12 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 from redis.exceptions import ResponseError
 
-from drakcelery.analysis import Place, State
 from drakcelery.embedded.ports import LOOPBACK, assign
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.ingress import AWAY_SECONDS, BATCH, Ingress, Turn
 from drakcelery.ledger import DUE, Ledger
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.model.analysis import Place, State
+from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, S3Section, Settings
 from drakcelery.storage import Storage
 from tests.ledgers import intake_of, watched

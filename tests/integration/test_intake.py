@@ -9,13 +9,13 @@ from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import Analysis, Place
 from drakcelery.errors import Changed
 from drakcelery.fleet import FLEET, MEMORY
 from drakcelery.intake import Intake
 from drakcelery.ledger import DUE, INFLIGHT, Ledger
-from drakcelery.lifesigns import DEFAULT
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.model.analysis import Analysis, Place
+from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.model.timeouts import DEFAULT
 from tests.ledgers import intake_of, watched
 from tests.unit.test_chain import analysis
 

@@ -12,15 +12,15 @@ from click.testing import CliRunner
 from karton.core import Task
 
 from drakcelery import cli, contract, stranded
-from drakcelery.analysis import Fault, State
 from drakcelery.attempts import failure_of
 from drakcelery.doctor import CHECKS
 from drakcelery.embedded.services import Services
 from drakcelery.ledger import DONE, INFLIGHT, LIVE, Ledger, record_key
 from drakcelery.ledger.deployment import DEPLOYMENT
 from drakcelery.ledger.watch import ServerId
-from drakcelery.lifesigns import DEFAULT
-from drakcelery.records import Record
+from drakcelery.model.analysis import Fault, State
+from drakcelery.model.records import Record
+from drakcelery.model.timeouts import DEFAULT
 from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.settings import Settings

@@ -14,7 +14,6 @@ from prometheus_client import generate_latest
 from redis.exceptions import ConnectionError as RedisGone
 from structlog.testing import capture_logs
 
-from drakcelery.analysis import Place
 from drakcelery.cli import cli
 from drakcelery.fleet import FLEET
 from drakcelery.ingress import Ingress
@@ -23,11 +22,12 @@ from drakcelery.ledger import INFLIGHT, LIVE, record_key
 from drakcelery.ledger.deployment import DEPLOYMENT
 from drakcelery.ledger.keytypes import OF_NAMES, TYPES, named, odd_keys
 from drakcelery.ledger.quarantine import QUARANTINE
+from drakcelery.model.analysis import Place
+from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.monitoring import metrics
 from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.handlers import sentences
 from drakcelery.monitoring.flower.reading import Reader
-from drakcelery.records import HostStatus, SlotStatus
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
 from tests.bench import HOST, Bench, bench
 from tests.ledgers import intake_of

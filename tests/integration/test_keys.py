@@ -12,11 +12,11 @@ import redis
 from karton.core import Task
 
 from drakcelery import contract
-from drakcelery.analysis import State
 from drakcelery.embedded.services import Services
 from drakcelery.fleet import MEMORY
 from drakcelery.ledger import Ledger, record_key
-from drakcelery.lifesigns import DEFAULT
+from drakcelery.model.analysis import State
+from drakcelery.model.timeouts import DEFAULT
 from drakcelery.recovery.duty import TURN_SHARE
 from tests import keys
 from tests.faults.fleet import Fleet, Options

@@ -11,12 +11,12 @@ from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase, KartonMet
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import Failure, Fault, Stage, State
 from drakcelery.errors import BadTask, Superseded, UnderWay
 from drakcelery.intake import INBOX
 from drakcelery.ledger import DONE, DUE, LIVE, Ledger, record_key
-from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.model.analysis import Failure, Fault, Stage, State
+from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.model.timeouts import DEFAULT, SHORTEST, times_of
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 

@@ -17,10 +17,10 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from drakcelery import contract, notifications, views
-from drakcelery.analysis import Failure, Stage, State
 from drakcelery.doctor import rights
 from drakcelery.errors import SettingsError, Superseded
 from drakcelery.ledger import NOTICE_COUNTS, NOTICES, Ledger
+from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.notices import Notices
 from drakcelery.notifications import Notifier, Webhook
 from drakcelery.settings import NotificationsSection

@@ -13,7 +13,6 @@ from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase, KartonMet
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import Failure, Place, Stage, State
 from drakcelery.intake import ASIDE, INBOX, WAITING, Intake, Stretch, line_key
 from drakcelery.ledger import (
     DONE,
@@ -27,6 +26,7 @@ from drakcelery.ledger import (
     record_key,
     task_key,
 )
+from drakcelery.model.analysis import Failure, Place, Stage, State
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 

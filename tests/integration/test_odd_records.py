@@ -13,22 +13,22 @@ from kombu.exceptions import OperationalError
 from redis import exceptions
 
 from drakcelery import client
-from drakcelery.analysis import Execution, Fault, Stage, State
 from drakcelery.durations import Durations
 from drakcelery.errors import UnreadableRecord
 from drakcelery.estimates import Learned
 from drakcelery.fleet import FLEET, host_key
 from drakcelery.ledger import DONE, Ledger, record_key
 from drakcelery.ledger.watch import ServerId
+from drakcelery.model.analysis import Execution, Fault, Stage, State
+from drakcelery.model.capacity import Rooms
+from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.notices import DEAD, Dead, Notices
 from drakcelery.outlook import look_out
-from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, process_died, vm_worker_begins
-from drakcelery.rooms import Rooms
 from drakcelery.top import Watch
 from tests.bench import HOST, Bench, bench
 from tests.ledgers import intake_of

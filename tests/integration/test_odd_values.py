@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from drakcelery.analysis import Place
 from drakcelery.fleet import FLEET, host_key, io_key
 from drakcelery.ingress import Ingress
 from drakcelery.intake import ASIDE, INBOX, WAITING
@@ -19,10 +18,11 @@ from drakcelery.ledger.deployment import DEPLOYMENT, Deployment
 from drakcelery.ledger.names import HostNames, lease_key
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
+from drakcelery.model.analysis import Place
+from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.monitoring import metrics
 from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.reading import Reader
-from drakcelery.records import HostStatus, SlotStatus
 from drakcelery.recovery.reconcile import Reconciler
 from tests.bench import HOST, Bench, bench
 from tests.integration.test_key_types import COMMANDS, fleet, said

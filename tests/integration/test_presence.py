@@ -13,7 +13,7 @@ from drakcelery.fleet import Fleet, io_key
 from drakcelery.host.identity import Machine
 from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
-from drakcelery.records import Halt, HostStatus, SlotStatus
+from drakcelery.model.records import Halt, HostStatus, SlotStatus
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import DrakcelerySection
 from tests.waiting import wait_until

@@ -9,9 +9,9 @@ import threading
 import pytest
 import redis
 
-from drakcelery.analysis import Stage
 from drakcelery.ledger import Ledger
-from drakcelery.lifesigns import DEFAULT
+from drakcelery.model.analysis import Stage
+from drakcelery.model.timeouts import DEFAULT
 from drakcelery.pulse import Pulse
 from tests.integration.test_ledger import IDENTITY, TTL, enter, opened
 from tests.waiting import wait_until

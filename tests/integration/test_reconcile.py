@@ -12,12 +12,12 @@ from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 
 from drakcelery import contract
-from drakcelery.analysis import Fault, Stage, State
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
-from drakcelery.lifesigns import DEFAULT, SHORTEST, times_of
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.model.analysis import Fault, Stage, State
+from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.model.timeouts import DEFAULT, SHORTEST, times_of
 from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.recovery.reconcile import MOST_RESENDS, QUEUED_SECONDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.settings import Settings

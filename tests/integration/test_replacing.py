@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from drakcelery import client
-from drakcelery.analysis import Stage, State
 from drakcelery.errors import InfrastructureError, StackError, StorageError
+from drakcelery.model.analysis import Stage, State
 from drakcelery.storage import Storage
 from tests.bench import Bench, bench
 from tests.objects import put_bytes

@@ -8,10 +8,10 @@ from typing import NoReturn, cast
 
 import pytest
 
-from drakcelery.analysis import Fault, Stage, State
 from drakcelery.engines import Detonation, Engine
 from drakcelery.errors import EngineError
-from drakcelery.lifesigns import DEFAULT
+from drakcelery.model.analysis import Fault, Stage, State
+from drakcelery.model.timeouts import DEFAULT
 from tests.bench import Bench, bench
 from tests.waiting import wait_until
 

@@ -19,12 +19,12 @@ from celery import Celery
 from karton.core.task import TaskState
 
 from drakcelery import client, steering
-from drakcelery.analysis import Failure, Stage, State
 from drakcelery.chain import prepare_queue
 from drakcelery.closures import Closed
 from drakcelery.embedded.services import Services
 from drakcelery.errors import StackError
-from drakcelery.records import HostStatus, Record
+from drakcelery.model.analysis import Failure, Stage, State
+from drakcelery.model.records import HostStatus, Record
 from drakcelery.slots import Slot, SlotTable
 from tests.acceptance.deployment import PROGRAMS
 from tests.faults.fleet import Fleet, Options

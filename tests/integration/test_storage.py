@@ -19,12 +19,12 @@ import pytest
 import urllib3
 from pydantic import SecretStr
 
-from drakcelery.analysis import ObjectRef
 from drakcelery.embedded.plan import WEED_PORTS
 from drakcelery.embedded.ports import LOOPBACK, assign
 from drakcelery.embedded.services import Services, _remove_sockets, _weed_arguments, binary
 from drakcelery.embedded.supervision import Server
 from drakcelery.errors import BadTask, EvidenceLost, SettingsError, StorageError, Superseded
+from drakcelery.model.analysis import ObjectRef
 from drakcelery.settings import S3Section
 from drakcelery.storage import PART_SIZE, Storage
 from drakcelery.storage import server as storage_server

@@ -10,10 +10,10 @@ from karton.core import Task
 from karton.core.task import TaskState
 
 from drakcelery import client, contract
-from drakcelery.analysis import Stage, State
 from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger, task_key
-from drakcelery.lifesigns import DEFAULT
+from drakcelery.model.analysis import Stage, State
+from drakcelery.model.timeouts import DEFAULT
 from drakcelery.monitoring import tracing
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.settings import Settings, TracingSection

@@ -7,7 +7,7 @@ import redis
 
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.watch import WATCH, ServerId
-from drakcelery.lifesigns import DEFAULT
+from drakcelery.model.timeouts import DEFAULT
 from tests.ledgers import watched
 
 GAPS = f"{WATCH}:gaps"

@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from drakcelery.analysis import Execution, Outcome, Snapshot
 from drakcelery.engines import Detonation
 from drakcelery.errors import EngineError
+from drakcelery.model.analysis import Execution, Outcome, Snapshot
 from tests.simulation.theatre import Theatre
 
 

@@ -15,14 +15,14 @@ from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
 import drakcelery.celery as app_module
-from drakcelery.analysis import Analysis, Stage, Step
 from drakcelery.ingress import Ingress
 from drakcelery.intake import Intake
 from drakcelery.launch import IO_PROCESSES
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.watch import ServerId
-from drakcelery.lifesigns import times_of
-from drakcelery.records import Record
+from drakcelery.model.analysis import Analysis, Stage, Step
+from drakcelery.model.records import Record
+from drakcelery.model.timeouts import times_of
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
 from drakcelery.settings_sections import DrakcelerySection, DrakrunSection, S3Section

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drakcelery.analysis import Fault
+from drakcelery.model.analysis import Fault
 from drakcelery.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from kombu.exceptions import OperationalError
 
 from drakcelery import chain, gate, ground
-from drakcelery.analysis import Stage, Step
 from drakcelery.errors import Superseded
+from drakcelery.model.analysis import Stage, Step
 from drakcelery.stages import Site, perform
 from drakcelery.visibility import Listening
 from tests.simulation.broker import Letter

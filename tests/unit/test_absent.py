@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drakcelery.janitor import ABSENT_SECONDS, Absent
-from drakcelery.lifesigns import Watch
+from drakcelery.model.timeouts import Watch
 
 DAY = ABSENT_SECONDS
 HOLDER = ("a", 1)

@@ -12,7 +12,10 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from drakcelery.analysis import (
+from drakcelery.artifacts import collect
+from drakcelery.artifacts.output import Ready, nobody
+from drakcelery.artifacts.untrusted import UntrustedFileError
+from drakcelery.model.analysis import (
     Analysis,
     Artifact,
     Execution,
@@ -22,10 +25,7 @@ from drakcelery.analysis import (
     Priority,
     Snapshot,
 )
-from drakcelery.artifacts import collect
-from drakcelery.artifacts.output import Ready, nobody
-from drakcelery.artifacts.untrusted import UntrustedFileError
-from drakcelery.plugins import LOG_NAMES
+from drakcelery.model.plugins import LOG_NAMES
 
 ANALYSIS = Analysis(
     uid="uid-1",

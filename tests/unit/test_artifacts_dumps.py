@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakcelery.analysis import Artifact
 from drakcelery.artifacts import deflate, zipped
 from drakcelery.artifacts import dumps as dumps_module
 from drakcelery.artifacts.dumps import DumpsPacked, pack_dumps
 from drakcelery.artifacts.output import Output
 from drakcelery.artifacts.untrusted import UntrustedFileError
+from drakcelery.model.analysis import Artifact
 from tests.conftest import require
 
 MIB = 1024**2

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.analysis import Artifact
 from drakcelery.artifacts import extras
 from drakcelery.artifacts.extras import pack_extras
 from drakcelery.artifacts.untrusted import UntrustedFileError
 from drakcelery.contract import artifact_resource
+from drakcelery.model.analysis import Artifact
 
 
 @pytest.fixture

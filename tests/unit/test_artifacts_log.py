@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drakcelery.analysis import Artifact
 from drakcelery.artifacts import log as log_module
 from drakcelery.artifacts.lines import plugin_of
 from drakcelery.artifacts.log import PARSE_ERRORS, split_log
 from drakcelery.artifacts.untrusted import UntrustedFileError
+from drakcelery.model.analysis import Artifact
 
 PLUGINS = frozenset({"filetracer", "procmon", "tlsmon"})
 

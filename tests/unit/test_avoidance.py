@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from drakcelery.analysis import Failure, Place, Stage, State
 from drakcelery.errors import Blame
 from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.judgement import is_allowed
-from drakcelery.records import HostStatus, Record, SlotStatus
+from drakcelery.model.analysis import Failure, Place, Stage, State
+from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.slots import Slot, SlotState
 
 ALL = frozenset({"vm-1", "vm-2", "vm-3"})

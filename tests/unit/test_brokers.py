@@ -13,7 +13,8 @@ from celery.app import amqp
 from kombu import Connection, Queue
 from kombu.transport import pyamqp
 
-from drakcelery import brokers, lifesigns, visibility
+from drakcelery import brokers, visibility
+from drakcelery.model import timeouts
 from drakcelery.settings import Settings
 from tests.unit.settings.reading import complaint, read
 
@@ -77,7 +78,7 @@ def test_transport(tmp_path: Path, url: str, transport: type) -> None:
         assert type(one.transport) is transport
 
 
-@pytest.mark.parametrize("lease", [lifesigns.SHORTEST, lifesigns.LONGEST])
+@pytest.mark.parametrize("lease", [timeouts.SHORTEST, timeouts.LONGEST])
 def test_silent_peers(tmp_path: Path, lease: int) -> None:
     """No connection to Redis waits for ever; none gives up on an answer that Redis takes its time for."""
     url = "redis://h/1"

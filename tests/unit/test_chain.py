@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from drakcelery import chain
-from drakcelery.analysis import Analysis, ObjectRef, Priority, Stage, Step
-from drakcelery.records import HostStatus, SlotStatus
+from drakcelery.model.analysis import Analysis, ObjectRef, Priority, Stage, Step
+from drakcelery.model.records import HostStatus, SlotStatus
 
 
 def analysis(**changes: str) -> Analysis:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from drakcelery import stages
-from drakcelery.analysis import Failure, Fault, Stage, State
 from drakcelery.errors import BadTask, Blame, EngineError, GuestLost, StorageError
 from drakcelery.host import charges, history
 from drakcelery.host.charges import Verdict
 from drakcelery.host.history import Facts, Kind
-from drakcelery.records import Record
+from drakcelery.model.analysis import Failure, Fault, Stage, State
+from drakcelery.model.records import Record
 from drakcelery.slots import SlotState, SlotTable
 
 HERE = ("rack-1", "vm-1")

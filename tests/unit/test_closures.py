@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.analysis import Place
 from drakcelery.closures import Closed
+from drakcelery.model.analysis import Place
+from drakcelery.model.capacity import Rooms
+from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.overview import host_overviews, profile_overviews
-from drakcelery.records import HostStatus, SlotStatus
-from drakcelery.rooms import Rooms
 from drakcelery.slots import SlotState, SlotTable
 
 SLOTS = {"vm-1": "win10", "vm-2": "win10"}

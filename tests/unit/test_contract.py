@@ -13,10 +13,10 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import contract
-from drakcelery.analysis import Artifact, Manifest, Priority, is_uid
 from drakcelery.contract import Policy, SampleFacts
 from drakcelery.errors import BadTask
-from drakcelery.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
+from drakcelery.model.analysis import Artifact, Manifest, Priority, is_uid
+from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
 
 FACTS = SampleFacts(size=1234, magic="PE32+ executable (console) x86-64, for MS Windows")
 SHA256 = "ab" * 32

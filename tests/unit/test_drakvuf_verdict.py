@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.analysis import Execution
 from drakcelery.engines.drakvuf.verdict import End, Ended, judge, windows_error
 from drakcelery.errors import Blame, EngineError
+from drakcelery.model.analysis import Execution
 
 STARTED = {"Plugin": "inject", "Status": "Success"}
 REFUSED = {"Plugin": "inject", "Status": "Error", "ErrorCode": 740, "Error": "ERROR_ELEVATION_REQUIRED"}

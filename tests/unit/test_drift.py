@@ -11,8 +11,8 @@ import pytest
 from drakcelery.engines.drakvuf.snapshot import DISK, MEMORY, PIECE, mark, status
 from drakcelery.errors import EngineError
 from drakcelery.host.drift import SnapshotWatch
+from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.overview import drift, snapshots
-from drakcelery.records import HostStatus, SlotStatus
 
 
 def host(name: str, snapshot: str | None, *profiles: str, changed: bool = False) -> HostStatus:

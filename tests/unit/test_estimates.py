@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from drakcelery.analysis import Place, State
 from drakcelery.estimates import Estimate, Learned, Room, Scene, Wait, Work, estimate, learned_of
-from drakcelery.records import Record
+from drakcelery.model.analysis import Place, State
+from drakcelery.model.records import Record
 from tests.unit.test_chain import analysis
 
 NOW = 1_760_000_000.0

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from drakcelery.analysis import Analysis, Failure, Fault, ObjectRef, Place, Priority, Stage, State
 from drakcelery.errors import SettingsError
 from drakcelery.estimates import Range
+from drakcelery.model.analysis import Analysis, Failure, Fault, ObjectRef, Place, Priority, Stage, State
+from drakcelery.model.records import CanaryStatus, HostStatus, Line, Record, SlotStatus
 from drakcelery.monitoring.flower import reading
 from drakcelery.monitoring.flower.analysis_page import analysis_view
 from drakcelery.monitoring.flower.application import templates
@@ -19,7 +20,6 @@ from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view, likel
 from drakcelery.monitoring.flower.reading import Reading
 from drakcelery.monitoring.flower.rows import row, spans
 from drakcelery.monitoring.flower.safety import Asked, is_loopback, is_own_name, refusal, require_safe
-from drakcelery.records import CanaryStatus, HostStatus, Line, Record, SlotStatus
 
 WIN10 = Place(profile="win10")
 SOON = Range(low=1_010.0, middle=1_020.0, high=1_030.0)

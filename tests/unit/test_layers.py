@@ -18,21 +18,15 @@ BEGIN, END = "<!-- layers -->", "<!-- /layers -->"
 
 LAYERS: Mapping[str, tuple[str, ...]] = {
     "pure": (
-        "analysis",
         "bucket_policy",
         "contract",
         "errors",
         "estimates",
         "karton",
-        "lifesigns",
         "logvalues",
+        "model",
         "monitoring.spans",
         "overview",
-        "plugins",
-        "profiles",
-        "records",
-        "rooms",
-        "startup",
     ),
     "adapters": (
         "alone",

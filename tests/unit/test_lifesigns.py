@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.lifesigns import LONGEST, SHORTEST, times_of
+from drakcelery.model.timeouts import LONGEST, SHORTEST, times_of
 from tests.unit.settings.reading import complaint, read
 
 MINUTE = 60.0

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drakcelery import chain, logs
-from drakcelery.analysis import Stage
 from drakcelery.logs import about, analysis_log
 from drakcelery.logvalues import CHARACTERS, ENTRIES, LINE_CHARACTERS, escaped, tamed
+from drakcelery.model.analysis import Stage
 from tests import actions, reference
 
 ESC = "\x1b[31m"

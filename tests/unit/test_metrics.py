@@ -163,7 +163,7 @@ def test_slot_clock() -> None:
 
 FORKED = """
 import os
-from drakcelery.analysis import Stage
+from drakcelery.model.analysis import Stage
 from drakcelery.monitoring import metrics
 from tests.waiting import wait_until
 

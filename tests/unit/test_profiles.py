@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from drakcelery.analysis import Place
+from drakcelery.model.analysis import Place
+from drakcelery.model.capacity import Rooms
+from drakcelery.model.profiles import parse_rule, pick
+from drakcelery.model.records import HostStatus, Line, SlotStatus
 from drakcelery.overview import host_overviews, profile_overviews
-from drakcelery.profiles import parse_rule, pick
-from drakcelery.records import HostStatus, Line, SlotStatus
-from drakcelery.rooms import Rooms
 
 FACTS = {"platform": "win32", "extension": "doc", "quality": "high", "magic": "Composite Document File V2"}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from drakcelery import views
-from drakcelery.analysis import Place
 from drakcelery.host.readiness import Readiness
+from drakcelery.model.analysis import Place
+from drakcelery.model.capacity import Rooms
+from drakcelery.model.records import Halt, HostStatus, SlotStatus, halted_words
 from drakcelery.monitoring import metrics
 from drakcelery.overview import host_overviews, profile_overviews
-from drakcelery.records import Halt, HostStatus, SlotStatus, halted_words
 from drakcelery.recovery.alive import Alive
-from drakcelery.rooms import Rooms
 from drakcelery.settings_sections import DrakcelerySection
 from tests.unit.test_chain import analysis
 

@@ -14,7 +14,7 @@ from karton.core.task import TaskState
 
 from drakcelery.errors import Unreadable
 from drakcelery.karton import reading
-from drakcelery.karton.text import REPLACEMENT, clean, is_storable, storable
+from drakcelery.model.text import REPLACEMENT, clean, is_storable, storable
 
 UID = "{r}:t"
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from drakcelery.analysis import Execution
 from drakcelery.engines import Detonation, create
 from drakcelery.engines.replay import ReplayEngine
 from drakcelery.errors import EngineError, SettingsError
+from drakcelery.model.analysis import Execution
 from drakcelery.settings import DrakcelerySection, ReplaySection, Settings
 from tests.waiting import wait_until
 

@@ -16,12 +16,12 @@ from types import SimpleNamespace
 import pytest
 
 from drakcelery import safe_files
-from drakcelery.analysis import Execution, Outcome, Snapshot
 from drakcelery.engines.drakvuf.cell import Cell
 from drakcelery.errors import EngineError, EvidenceLost, InfrastructureError, SettingsError
 from drakcelery.host import state_dir as directories
 from drakcelery.hostlock import sole_worker
 from drakcelery.logs import analysis_log, configure
+from drakcelery.model.analysis import Execution, Outcome, Snapshot
 from drakcelery.monitoring.control import read_log
 from drakcelery.settings_sections import DrakcelerySection
 from drakcelery.slots import SlotTable

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.analysis import Failure, Fault, State
 from drakcelery.errors import Blame
 from drakcelery.host import charges
 from drakcelery.host.checkup import PUZZLING, checkups, is_puzzling
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.silence import Lack, doubted, lacking, usual_snapshot
+from drakcelery.model.analysis import Failure, Fault, State
 from tests.unit.test_charges import HERE, THERE, failure, record
 
 PROFILES = {"vm-1": "win10", "vm-2": "win10", "vm-3": "win10", "vm-9": "win7"}

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from drakcelery.cli.slot_table import canaries_view, slots_view
-from drakcelery.records import CanaryStatus, HostStatus, SlotStatus
+from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 
 LONG = "error 225: the file contains a virus or potentially unwanted software; " * 3
 

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from drakcelery import top
-from drakcelery.analysis import State
+from drakcelery.model.analysis import State
+from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.overview import ProfileOverview
-from drakcelery.records import HostStatus, Record, SlotStatus
 from drakcelery.top import Snapshot
 from tests.unit.test_chain import analysis
 

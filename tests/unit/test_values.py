@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from drakcelery.analysis import Analysis, Step
-from drakcelery.records import HostStatus, parse
+from drakcelery.model.analysis import Analysis, Step
+from drakcelery.model.records import HostStatus, parse
 from tests.unit.test_chain import analysis
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakcelery.lifesigns import Watch
+from drakcelery.model.timeouts import Watch
 
 WATCH = Watch(now=1000, since=900, gaps=((200, 500), (850, 900)))
 

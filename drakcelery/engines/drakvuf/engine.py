@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from drakcelery.analysis import Execution, Outcome, Snapshot, StartMethod
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import commands, snapshot
 from drakcelery.engines.drakvuf.base_lines import BaseLines
@@ -26,6 +25,7 @@ from drakcelery.engines.drakvuf.screenshots import photographed
 from drakcelery.engines.drakvuf.tools import Tools, search_path
 from drakcelery.engines.drakvuf.verdict import End, judge, windows_error
 from drakcelery.errors import EngineError, SettingsError, UnsupportedSample
+from drakcelery.model.analysis import Execution, Outcome, Snapshot, StartMethod
 
 if TYPE_CHECKING:
     from drakcelery.settings import DrakrunSection, Settings

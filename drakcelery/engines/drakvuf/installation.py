@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drakcelery.analysis import StartMethod
 from drakcelery.engines.drakvuf import commands, snapshot
 from drakcelery.engines.drakvuf.tools import Finished, Tools
 from drakcelery.errors import EngineError, SettingsError
+from drakcelery.model.analysis import StartMethod
 
 if TYPE_CHECKING:
     from drakcelery.settings import Settings

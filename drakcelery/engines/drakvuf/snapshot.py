@@ -10,8 +10,8 @@ from pathlib import Path
 
 import structlog
 
-from drakcelery.analysis import Snapshot
 from drakcelery.errors import EngineError
+from drakcelery.model.analysis import Snapshot
 from drakcelery.safe_files import close_directory, open_regular, read, replace
 
 log = structlog.get_logger(__name__)

@@ -6,9 +6,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from drakcelery.analysis import Execution
 from drakcelery.engines.drakvuf.tools import ending, printable, quoted
 from drakcelery.errors import Blame, EngineError
+from drakcelery.model.analysis import Execution
 
 NOT_EXECUTED = 4
 """``INJECTION_UNSUCCESSFUL`` (``src/exitcodes.h``): the guest refused to start the sample."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
 from drakcelery import chain
-from drakcelery.analysis import Stage, State, Value
 from drakcelery.estimates import Range
-from drakcelery.karton.text import clean
+from drakcelery.model.analysis import Stage, State, Value
+from drakcelery.model.records import STAGES, Record
+from drakcelery.model.text import clean
 from drakcelery.monitoring.flower.rows import SENTENCE, Row, row
-from drakcelery.records import STAGES, Record
 
 _STAGE_OF = {
     State.PREPARING: Stage.PREPARE,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from drakcelery.analysis import Place, State, Value
 from drakcelery.estimates import Range
 from drakcelery.host.health import UNWELL
-from drakcelery.karton.text import clean
 from drakcelery.ledger.quarantine import Entry
+from drakcelery.model.analysis import Place, State, Value
+from drakcelery.model.capacity import is_in_use
+from drakcelery.model.records import HostStatus, Line, Record, SlotStatus, halted_words
+from drakcelery.model.text import clean
 from drakcelery.monitoring.flower.rows import SENTENCE, Row, row, sample_name
 from drakcelery.overview import HostOverview, ProfileOverview, drift, host_overviews, profile_overviews
-from drakcelery.records import HostStatus, Line, Record, SlotStatus, halted_words
-from drakcelery.rooms import is_in_use
 
 REASON = 200
 """Characters of one reason that are shown,"""

@@ -13,18 +13,18 @@ from typing import Generic, TypeVar
 from karton.core.backend import KartonBackendBase
 
 from drakcelery import client
-from drakcelery.analysis import State
 from drakcelery.destination import destination
 from drakcelery.errors import SettingsError, StorageError
 from drakcelery.estimates import Estimate, Range
 from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keytypes import named, sentences
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record
 from drakcelery.monitoring.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view
 from drakcelery.monitoring.flower.rows import Row, row
 from drakcelery.outlook import Outlook, look_out
-from drakcelery.records import Record
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from drakcelery.analysis import State, Value
 from drakcelery.estimates import Range
-from drakcelery.karton.text import clean
-from drakcelery.records import Record
+from drakcelery.model.analysis import State, Value
+from drakcelery.model.records import Record
+from drakcelery.model.text import clean
 
 LABEL = 80
 """Characters of a sample's name that are shown."""

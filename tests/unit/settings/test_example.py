@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.plugins import DEFAULT_PLUGINS
+from drakcelery.model.plugins import DEFAULT_PLUGINS
 from drakcelery.settings import Settings, load
 from tests import reference
 from tests.unit.settings.reading import write

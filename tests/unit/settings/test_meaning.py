@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from drakcelery import settings_sections
-from drakcelery.plugins import DEFAULT_PLUGINS, KNOWN_PLUGINS, OFFERED_PLUGINS
+from drakcelery.model.plugins import DEFAULT_PLUGINS, KNOWN_PLUGINS, OFFERED_PLUGINS
 from drakcelery.settings import RedisSection, load
 from tests.unit.settings.reading import read
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.analysis import State
+from drakcelery.model.analysis import State
 from drakcelery.settings import load
 from tests.unit.settings.reading import complaint, read
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.analysis import Execution
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf.engine import Drakvuf, create
 from drakcelery.errors import EngineError
+from drakcelery.model.analysis import Execution
 from drakcelery.settings import load
 from tests.waiting import wait_until
 from tests.xen.host import XenHost

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from drakcelery.analysis import Place
-from drakcelery.records import HostStatus, SlotStatus
+from drakcelery.model.analysis import Place
+from drakcelery.model.records import HostStatus, SlotStatus
 
 OUT_OF_USE = frozenset({"quarantined", "checking", "draining", "drained", "halted"})
 """States of slots that nobody should count on."""

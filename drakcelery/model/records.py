@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
-from drakcelery.analysis import Analysis, Failure, Name, Place, Stage, State, Text, Value
+from drakcelery.model.analysis import Analysis, Failure, Name, Place, Stage, State, Text, Value
 
 STAGES = tuple(Stage)
 _GIVEN = ("uid", "task_uid", "root_uid")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from drakcelery.karton.text import storable
+from drakcelery.model.text import storable
 
 UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 """An analysis uid becomes a directory name, an S3 prefix and a Redis key; nothing else may be in it."""

@@ -1,0 +1,1 @@
+"""Values and rules: no server, no clock, no other folder of ours."""
