@@ -15,7 +15,7 @@ import structlog
 
 from drakcelery.monitoring import metrics
 from drakcelery.safe_files import walk
-from drakcelery.settings_sections import DrakcelerySection
+from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)

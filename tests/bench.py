@@ -19,7 +19,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Analysis, ObjectRef, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
-from drakcelery.settings_sections import DrakcelerySection, ReplaySection
+from drakcelery.settings.sections import DrakcelerySection, ReplaySection
 from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage

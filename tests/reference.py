@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined, to_json
 
 from drakcelery.settings import Section, Settings
-from drakcelery.settings_wording import OUR_SECTIONS
+from drakcelery.settings.messages import OUR_SECTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,7 +13,7 @@ from drakcelery.deploy.importing import Sections
 from drakcelery.embedded.layout import home
 from drakcelery.errors import StackError
 from drakcelery.settings import Settings
-from drakcelery.settings_wording import SECRET_KEYS
+from drakcelery.settings.messages import SECRET_KEYS
 
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "redis": ("host",),

@@ -19,7 +19,7 @@ from drakcelery.deploy.oldkeys import INI, TOML, Verdict, fate
 from drakcelery.errors import SettingsError
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.settings import FOREIGN_SECTIONS, Settings
-from drakcelery.settings_wording import OUR_SECTIONS, explain, ini_trouble, unknown_key
+from drakcelery.settings.messages import OUR_SECTIONS, explain, ini_trouble, unknown_key
 
 Sections = dict[str, dict[str, str]]
 """Values as the file has them, by section and key; a percent sign stands for itself."""

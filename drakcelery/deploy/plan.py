@@ -15,7 +15,7 @@ from drakcelery.deploy.oldkeys import Verdict
 from drakcelery.deploy.units import ROLES, Machine, unit_name
 from drakcelery.errors import SettingsError
 from drakcelery.settings import Settings
-from drakcelery.settings_sections import XEN_CONTROL
+from drakcelery.settings.sections import XEN_CONTROL
 
 CONFIG = PurePosixPath("/etc/drakcelery/config.ini")
 UNITS = PurePosixPath("/etc/systemd/system")

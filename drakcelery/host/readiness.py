@@ -8,7 +8,7 @@ from typing import Protocol
 
 from drakcelery.model.records import Halt
 from drakcelery.monitoring import metrics
-from drakcelery.settings_sections import DrakcelerySection
+from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.spool import Spool
 
 

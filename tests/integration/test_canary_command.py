@@ -24,7 +24,7 @@ from drakcelery.janitor import Janitor
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.monitoring import control
 from drakcelery.settings import Settings
-from drakcelery.settings_sections import CanarySection
+from drakcelery.settings.sections import CanarySection
 from drakcelery.stages import Site
 from drakcelery.worker import canary
 from drakcelery.worker.canary import CanaryRunner, Verdict

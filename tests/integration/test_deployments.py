@@ -12,7 +12,7 @@ from drakcelery.errors import SettingsError
 from drakcelery.ledger import LIVE
 from drakcelery.ledger.deployment import DEPLOYMENT, SILENCE, Deployment
 from drakcelery.settings import Settings
-from drakcelery.settings_sections import DrakcelerySection, DrakrunSection
+from drakcelery.settings.sections import DrakcelerySection, DrakrunSection
 from tests.unit.test_chain import analysis
 
 OURS, THEIRS = "karton.drakrun-test", "karton.drakrun-prod"

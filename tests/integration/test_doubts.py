@@ -11,7 +11,7 @@ from drakcelery.errors import EngineError, InfrastructureError
 from drakcelery.janitor import Janitor
 from drakcelery.model.analysis import Stage
 from drakcelery.settings import Settings
-from drakcelery.settings_sections import CanarySection
+from drakcelery.settings.sections import CanarySection
 from drakcelery.worker import canary
 from drakcelery.worker.canary import CanaryRunner, Verdict
 from tests.bench import SLOT, Bench, bench

@@ -21,7 +21,7 @@ from drakcelery.ledger.names import Holder, HostNames, lease_key
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import Halt
 from drakcelery.settings import Settings
-from drakcelery.settings_sections import DrakcelerySection
+from drakcelery.settings.sections import DrakcelerySection
 from tests.bench import Bench, bench
 from tests.waiting import wait_until
 

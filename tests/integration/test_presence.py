@@ -15,7 +15,7 @@ from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
 from drakcelery.model.records import Halt, HostStatus, SlotStatus
 from drakcelery.settings import Settings
-from drakcelery.settings_sections import DrakcelerySection
+from drakcelery.settings.sections import DrakcelerySection
 from tests.waiting import wait_until
 
 HOST = "presence-1"

@@ -11,7 +11,7 @@ from drakcelery.deploy.importing import Imported
 from drakcelery.deploy.oldkeys import Verdict
 from drakcelery.errors import SettingsError
 from drakcelery.settings import Settings
-from drakcelery.settings_wording import OUR_SECTIONS
+from drakcelery.settings.messages import OUR_SECTIONS
 from tests.reference import section_model
 
 EVERY_INI_KEY = """

@@ -24,7 +24,7 @@ from drakcelery.engines.drakvuf.keeper import Hello, NoLibrary, interpreter, und
 from drakcelery.engines.drakvuf.library import SOCKET, Call, Library, reached
 from drakcelery.engines.drakvuf.tools import Tools
 from drakcelery.errors import EngineError
-from drakcelery.settings_sections import DrakvufSection
+from drakcelery.settings.sections import DrakvufSection
 from tests.waiting import wait_until
 
 DRAKRUN = "/opt/drakrun/bin/drakrun"

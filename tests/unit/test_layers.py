@@ -57,9 +57,6 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "s3client",
         "safe_files",
         "settings",
-        "settings_sections",
-        "settings_values",
-        "settings_wording",
         "slots",
         "spool",
         "storage",
@@ -127,7 +124,7 @@ DOORS: Mapping[str, Mapping[str, str]] = {
     },
     "configparser": {
         "settings": "reads the file",
-        "settings_wording": "says what is wrong with the file",
+        "settings.messages": "says what is wrong with the file",
         "embedded.configuration": "writes the file of the embedded stack, and reads none",
         "deploy.importing": "reads the files of Karton and DRAKVUF Sandbox that init takes over",
     },

@@ -16,7 +16,7 @@ from drakcelery.model.records import Halt, HostStatus, SlotStatus, halted_words
 from drakcelery.monitoring import metrics
 from drakcelery.overview import host_overviews, profile_overviews
 from drakcelery.recovery.alive import Alive
-from drakcelery.settings_sections import DrakcelerySection
+from drakcelery.settings.sections import DrakcelerySection
 from tests.unit.test_chain import analysis
 
 PLACE = Place(profile="win10")

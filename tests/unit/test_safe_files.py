@@ -23,7 +23,7 @@ from drakcelery.hostlock import sole_worker
 from drakcelery.logs import analysis_log, configure
 from drakcelery.model.analysis import Execution, Outcome, Snapshot
 from drakcelery.monitoring.control import read_log
-from drakcelery.settings_sections import DrakcelerySection
+from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.slots import SlotTable
 from drakcelery.spool import Spool
 from drakcelery.storage.sending import Sending

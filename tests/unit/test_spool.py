@@ -9,7 +9,7 @@ import pytest
 
 from drakcelery import spool
 from drakcelery.monitoring import metrics
-from drakcelery.settings_sections import DrakcelerySection
+from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.spool import Spool
 from drakcelery.workspace import Workspace
 

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from drakcelery.model.analysis import NAME_PATTERN
-from drakcelery.settings_sections import Section, Settings
-from drakcelery.settings_values import ADDRESS_PATTERN, BUCKET_PATTERN, IDENTITY_PATTERN
+from drakcelery.settings.sections import Section, Settings
+from drakcelery.settings.values import ADDRESS_PATTERN, BUCKET_PATTERN, IDENTITY_PATTERN
 
 Origin = Mapping[tuple[str, str], str]
 """Where the value of a section's key came from: a file, or a variable of the environment."""

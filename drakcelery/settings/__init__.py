@@ -1,7 +1,7 @@
 """Settings: the only reader of configuration files and of the environment.
 
 The file is INI, as Karton's own; each value may come from ``DRAKCELERY_<SECTION>_<KEY>`` instead, which
-wins. What the sections hold is in :mod:`drakcelery.settings_sections`. Nothing is read when this module
+wins. What the sections hold is in :mod:`drakcelery.settings.sections`. Nothing is read when this module
 is imported.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from drakcelery.errors import SettingsError
-from drakcelery.settings_sections import (
+from drakcelery.settings.messages import OUR_SECTIONS, explain, ini_trouble, similar_section
+from drakcelery.settings.sections import (
     CanarySection,
     CelerySection,
     DrakcelerySection,
@@ -33,7 +34,6 @@ from drakcelery.settings_sections import (
     Settings,
     TracingSection,
 )
-from drakcelery.settings_wording import OUR_SECTIONS, explain, ini_trouble, similar_section
 
 __all__ = [
     "CanarySection",

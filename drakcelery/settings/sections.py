@@ -26,7 +26,7 @@ from drakcelery.model import profiles, timeouts
 from drakcelery.model.analysis import Name, State
 from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
 from drakcelery.model.timeouts import Times
-from drakcelery.settings_values import (
+from drakcelery.settings.values import (
     ADDRESS_PATTERN,
     BUCKET_PATTERN,
     IDENTITY_PATTERN,
