@@ -11,8 +11,8 @@ from drakcelery.errors import Blame, EngineError, InDoubt
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Failure, Fault, Stage
 from drakcelery.model.records import Record
-from drakcelery.monitoring import metrics, tracing
 from drakcelery.settings import Settings
+from drakcelery.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
 

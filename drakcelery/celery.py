@@ -25,7 +25,7 @@ from celery.signals import (
 from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
 
-from drakcelery import __version__, brokers, chain, client, gate, ground, lease, logs, settings, stopping
+from drakcelery import __version__, brokers, chain, client, gate, ground, lease, settings, stopping
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
@@ -35,10 +35,10 @@ from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.monitoring import control as _commands  # noqa: F401 registers them with Celery
-from drakcelery.monitoring import tracing
 from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage
+from drakcelery.telemetry import logs, tracing
 from drakcelery.visibility import broker_of
 
 log = structlog.get_logger(__name__)

@@ -13,9 +13,9 @@ from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.monitoring import tracing
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
+from drakcelery.telemetry import tracing
 
 POLL_SECONDS = 0.25
 RECENT = 20

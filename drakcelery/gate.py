@@ -33,7 +33,6 @@ from drakcelery.ground import Ground, Household, is_vm_worker
 from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.janitor import tell
 from drakcelery.ledger.away import concerns_all
-from drakcelery.logs import about
 from drakcelery.lookahead import Lookahead
 from drakcelery.misfits import UNREADABLE, drop, misfit, step_of
 from drakcelery.model.analysis import Fault, Stage, Step
@@ -42,6 +41,7 @@ from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.recovery.takeover import end_held, process_died
 from drakcelery.slots import SlotState
 from drakcelery.stages import Site
+from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
 

@@ -21,11 +21,11 @@ from drakcelery.janitor import Janitor, clear_host
 from drakcelery.ledger.away import trouble
 from drakcelery.ledger.keytypes import explained
 from drakcelery.model.records import Record
-from drakcelery.monitoring import exposition, tracing
 from drakcelery.recovery.duty import Duty
 from drakcelery.recovery.reconcile import AskBroker
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
 from drakcelery.stages import Site
+from drakcelery.telemetry import exposition, tracing
 from drakcelery.worker.canary import SAMPLE, CanaryRunner
 from drakcelery.workspace import Ahead
 

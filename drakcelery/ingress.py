@@ -44,16 +44,16 @@ from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.keytypes import named
-from drakcelery.logs import about
 from drakcelery.model.analysis import Analysis, Place, is_uid
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import Record
 from drakcelery.model.text import storable
 from drakcelery.model.timeouts import Watch
-from drakcelery.monitoring import metrics, tracing
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
+from drakcelery.telemetry import metrics, tracing
+from drakcelery.telemetry.logs import about
 
 T = TypeVar("T")
 

@@ -18,7 +18,6 @@ from drakcelery.host import charges
 from drakcelery.host.history import Run
 from drakcelery.ledger import Standing
 from drakcelery.ledger.keytypes import told
-from drakcelery.logs import about
 from drakcelery.model.capacity import OUT_OF_USE
 from drakcelery.model.records import Halt, HostStatus, Record
 from drakcelery.model.timeouts import Watch
@@ -26,6 +25,7 @@ from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.slots import Slot, SlotState, SlotTable
 from drakcelery.stages import Site
+from drakcelery.telemetry.logs import about
 from drakcelery.worker.canary import CanaryRunner
 from drakcelery.worker.report import host_status, report
 from drakcelery.workspace import Workspace

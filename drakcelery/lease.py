@@ -22,7 +22,7 @@ from celery.worker import consumer, state
 from kombu.message import Message
 
 from drakcelery.model.timeouts import Times
-from drakcelery.monitoring import metrics
+from drakcelery.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 

@@ -17,11 +17,11 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.errors import BadTask, StorageError
-from drakcelery.logs import about
 from drakcelery.model.analysis import Step
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site
+from drakcelery.telemetry.logs import about
 from drakcelery.workspace import Ahead
 
 log = structlog.get_logger(__name__)

@@ -10,18 +10,18 @@ import threading
 import structlog
 from karton.system import SystemService
 
-from drakcelery import logs
 from drakcelery.celery import ask_broker, make_intake, make_ledger, make_storage, send, use
 from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress
 from drakcelery.ledger.deployment import Deployment
-from drakcelery.monitoring import census, tracing
+from drakcelery.monitoring import census
 from drakcelery.notices import Notices
 from drakcelery.notifications import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
 from drakcelery.pipeline import karton_config
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings, fault_plan
+from drakcelery.telemetry import logs, tracing
 
 log = structlog.get_logger(__name__)
 

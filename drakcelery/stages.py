@@ -51,16 +51,16 @@ from drakcelery.host.history import facts_of
 from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
-from drakcelery.logs import analysis_log
 from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.model.start_command import start_command
-from drakcelery.monitoring import metrics, tracing
 from drakcelery.pulse import Pulse
 from drakcelery.safe_files import is_regular
 from drakcelery.settings import Settings
 from drakcelery.slots import SlotState, SlotTable
 from drakcelery.storage import Storage
+from drakcelery.telemetry import metrics, tracing
+from drakcelery.telemetry.logs import analysis_log
 from drakcelery.workspace import LOG_NAME, Ahead, Prepared, Workspace
 
 log = structlog.get_logger(__name__)

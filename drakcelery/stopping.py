@@ -14,11 +14,11 @@ from collections.abc import Callable
 import structlog
 
 from drakcelery.engines import end_guest
-from drakcelery.logs import about
 from drakcelery.model.analysis import Fault
 from drakcelery.recovery.takeover import end_held
 from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site
+from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
 

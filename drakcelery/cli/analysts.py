@@ -23,9 +23,9 @@ from drakcelery.ledger.keytypes import sentences
 from drakcelery.model.analysis import Priority
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.records import Record
-from drakcelery.monitoring import tracing
 from drakcelery.notices import Notices
 from drakcelery.outlook import look_out
+from drakcelery.telemetry import tracing
 
 
 @click.command()

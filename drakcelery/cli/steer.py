@@ -19,11 +19,11 @@ from drakcelery.celery import app, make_intake, make_ledger, make_storage, use
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.slot_table import slots_view
-from drakcelery.logs import configure
 from drakcelery.model.analysis import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus
 from drakcelery.model.text import clean
 from drakcelery.tail import Event, Tail
+from drakcelery.telemetry.logs import configure
 
 SLOT = "HOST/SLOT"
 _HOST_AND_SLOT = re.compile(rf"({NAME_PATTERN[1:-1]})(?:/({NAME_PATTERN[1:-1]}))?")

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drakcelery import logs
 from drakcelery.errors import StackError
+from drakcelery.telemetry import logs
 
 if TYPE_CHECKING:
     from drakcelery.embedded.stack import Stack

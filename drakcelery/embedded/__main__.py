@@ -6,10 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from drakcelery import logs
 from drakcelery.embedded import stack_class
 from drakcelery.embedded.background import LAST_WORDS
 from drakcelery.errors import DrakceleryError
+from drakcelery.telemetry import logs
 
 
 def main(request: Path) -> None:

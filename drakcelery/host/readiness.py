@@ -7,9 +7,9 @@ import time
 from typing import Protocol
 
 from drakcelery.model.records import Halt
-from drakcelery.monitoring import metrics
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.spool import Spool
+from drakcelery.telemetry import metrics
 
 
 class Obstacle(Protocol):

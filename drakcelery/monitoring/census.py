@@ -24,11 +24,11 @@ from drakcelery.ledger.keytypes import odd_keys, told
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.model.text import clean
-from drakcelery.monitoring import exposition, metrics
 from drakcelery.notices import Notices
 from drakcelery.outlook import look_out
 from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
 from drakcelery.settings import Settings
+from drakcelery.telemetry import exposition, metrics
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ def serve(settings: Settings) -> None:
 
 
 class Census:
-    """What :data:`drakcelery.monitoring.metrics.INGRESS` says of the fleet. For one thread."""
+    """What :data:`drakcelery.telemetry.metrics.INGRESS` says of the fleet. For one thread."""
 
     def __init__(self, settings: Settings, ledger: Ledger, intake: Intake) -> None:
         """Ends are counted from now on."""

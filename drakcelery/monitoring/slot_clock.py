@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from drakcelery.monitoring import metrics
 from drakcelery.slots import Slot, SlotState
+from drakcelery.telemetry import metrics
 
 
 class SlotClock:

@@ -26,14 +26,14 @@ from drakcelery.fleet import nobody_came
 from drakcelery.karton import reading
 from drakcelery.ledger import AT_ONCE, DUE, Ledger, task_key
 from drakcelery.ledger.watch import ServerId
-from drakcelery.logs import about
 from drakcelery.model.analysis import WITH_FILES, Fault, Place, Stage, State
 from drakcelery.model.records import Record
 from drakcelery.model.timeouts import Watch
-from drakcelery.monitoring import metrics, tracing
 from drakcelery.recovery.alive import Alive
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.settings import Settings
+from drakcelery.telemetry import metrics, tracing
+from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
 

@@ -8,11 +8,11 @@ import structlog
 
 from drakcelery.errors import Superseded
 from drakcelery.ledger import Ledger
-from drakcelery.logs import about
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.monitoring import tracing
 from drakcelery.recovery.isolation import Isolation
+from drakcelery.telemetry import tracing
+from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
 

@@ -19,9 +19,9 @@ from minio.error import MinioException, S3Error
 
 from drakcelery import etag, s3client, safe_files
 from drakcelery.errors import EvidenceLost, StorageAway
-from drakcelery.monitoring import metrics
 from drakcelery.storage.receiving import SHA256_HEADER, receive
 from drakcelery.storage.server import Server, WrongBytesError
+from drakcelery.telemetry import metrics
 
 PART_SIZE = 16 * 1024**2
 """Bytes of a part of a multipart upload; each thread of an upload holds one in memory, and their reader."""

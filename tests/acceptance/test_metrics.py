@@ -22,7 +22,7 @@ from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.monitoring import metrics
+from drakcelery.telemetry import metrics
 from tests import reference
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options

@@ -9,9 +9,9 @@ from redis.retry import Retry
 from drakcelery.embedded.ports import assign
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.monitoring import metrics
 from drakcelery.monitoring.census import Census
 from drakcelery.settings import Settings
+from drakcelery.telemetry import metrics
 from tests.ledgers import intake_of
 
 IDENTITY = "karton.test-census"

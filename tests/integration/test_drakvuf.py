@@ -22,9 +22,9 @@ from drakcelery.engines.drakvuf import guest as guest_module
 from drakcelery.engines.drakvuf import run as run_module
 from drakcelery.engines.drakvuf.engine import create
 from drakcelery.errors import Blame, EngineError, SettingsError, UnsupportedSample
-from drakcelery.logs import analysis_log, configure
 from drakcelery.model.analysis import Execution, StartMethod
 from drakcelery.settings import Settings
+from drakcelery.telemetry.logs import analysis_log, configure
 from tests.drakvuf import PLUGINS, TIMEOUT, detonate, engine, make_job, settings
 from tests.waiting import wait_until
 from tests.xen.host import XenHost

@@ -24,11 +24,11 @@ from drakcelery.ledger.keytypes import OF_NAMES, TYPES, named, odd_keys
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.monitoring import metrics
 from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.handlers import sentences
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
+from drakcelery.telemetry import metrics
 from tests.bench import HOST, Bench, bench
 from tests.ledgers import intake_of
 

@@ -20,10 +20,10 @@ from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.monitoring import metrics
 from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.recovery.reconcile import Reconciler
+from drakcelery.telemetry import metrics
 from tests.bench import HOST, Bench, bench
 from tests.integration.test_key_types import COMMANDS, fleet, said
 from tests.ledgers import intake_of

@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from drakcelery.errors import SettingsError
-from drakcelery.monitoring import otlp, tracing
-from drakcelery.monitoring.otlp import QUEUED_SPANS, STOP_SECONDS, Spans
-from drakcelery.monitoring.spans import ROOT, Span, attempt_key, span_id, trace_id
 from drakcelery.settings import load
+from drakcelery.telemetry import otlp, tracing
+from drakcelery.telemetry.otlp import QUEUED_SPANS, STOP_SECONDS, Spans
+from drakcelery.telemetry.spans import ROOT, Span, attempt_key, span_id, trace_id
 from tests import reference
 from tests.collector import header, spans
 from tests.waiting import wait_until
@@ -173,7 +173,7 @@ def test_a_forked_process_sends_for_itself(tmp_path: Path) -> None:
 
 _FORKING = """
 import os, pathlib, sys
-from drakcelery.monitoring import tracing
+from drakcelery.telemetry import tracing
 from drakcelery.settings import load
 from tests.integration.test_otlp import span
 
@@ -197,11 +197,11 @@ def test_off_is_free() -> None:
     """Without an endpoint nothing that makes or sends spans is so much as imported."""
     code = (
         "import sys, drakcelery.celery\n"
-        "from drakcelery.monitoring import tracing\n"
+        "from drakcelery.telemetry import tracing\n"
         "from drakcelery.settings import load\n"
         "tracing.start(load(None, environment={}))\n"
         "tracing.stop()\n"
-        "ours = ('drakcelery.monitoring.otlp', 'opentelemetry.exporter', 'opentelemetry.sdk.trace')\n"
+        "ours = ('drakcelery.telemetry.otlp', 'opentelemetry.exporter', 'opentelemetry.sdk.trace')\n"
         "print([name for name in sys.modules if name.startswith(ours)])"
     )
     done = subprocess.run(
@@ -214,7 +214,7 @@ def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for traces without the extra is told what to install; nothing starts half."""
     for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "drakcelery.monitoring.otlp")
+    monkeypatch.delitem(sys.modules, "drakcelery.telemetry.otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     settings = load(None, environment={"DRAKCELERY_TRACING_ENDPOINT": "https://collector.example.org:4318"})
     with pytest.raises(

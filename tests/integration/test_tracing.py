@@ -14,9 +14,9 @@ from drakcelery.intake import INBOX
 from drakcelery.ledger import Ledger, task_key
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.timeouts import DEFAULT
-from drakcelery.monitoring import tracing
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.settings import Settings, TracingSection
+from drakcelery.telemetry import tracing
 from tests.collector import Span, spans
 from tests.integration.test_reconcile import HOUR, UID, Fleet
 from tests.ledgers import open_analysis, watched

@@ -18,10 +18,11 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakcelery import chain, logs
-from drakcelery.logs import about, analysis_log
-from drakcelery.logvalues import CHARACTERS, ENTRIES, LINE_CHARACTERS, escaped, tamed
+from drakcelery import chain
 from drakcelery.model.analysis import Stage
+from drakcelery.telemetry import logs
+from drakcelery.telemetry.log_values import CHARACTERS, ENTRIES, LINE_CHARACTERS, escaped, tamed
+from drakcelery.telemetry.logs import about, analysis_log
 from tests import actions, reference
 
 ESC = "\x1b[31m"

@@ -16,10 +16,10 @@ import urllib3
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 from drakcelery.errors import SettingsError
-from drakcelery.monitoring import exposition, metrics
-from drakcelery.monitoring.relay import Relay
 from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.slots import Slot, SlotState
+from drakcelery.telemetry import exposition, metrics
+from drakcelery.telemetry.relay import Relay
 from tests import reference
 from tests.waiting import wait_until
 
@@ -164,7 +164,7 @@ def test_slot_clock() -> None:
 FORKED = """
 import os
 from drakcelery.model.analysis import Stage
-from drakcelery.monitoring import metrics
+from drakcelery.telemetry import metrics
 from tests.waiting import wait_until
 
 metrics.relay()

@@ -13,10 +13,10 @@ from drakcelery.host.readiness import Readiness
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import Halt, HostStatus, SlotStatus, halted_words
-from drakcelery.monitoring import metrics
 from drakcelery.overview import host_overviews, profile_overviews
 from drakcelery.recovery.alive import Alive
 from drakcelery.settings.sections import DrakcelerySection
+from drakcelery.telemetry import metrics
 from tests.unit.test_chain import analysis
 
 PLACE = Place(profile="win10")

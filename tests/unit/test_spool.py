@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from drakcelery import spool
-from drakcelery.monitoring import metrics
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.spool import Spool
+from drakcelery.telemetry import metrics
 from drakcelery.workspace import Workspace
 
 MIB = 1024**2

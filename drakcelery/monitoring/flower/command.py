@@ -18,14 +18,13 @@ import structlog
 from flower import command
 from tornado.options import options
 
-from drakcelery import logs
 from drakcelery.celery import current_settings, make_intake, make_ledger
 from drakcelery.errors import DrakceleryError
-from drakcelery.monitoring import tracing
 from drakcelery.monitoring.flower.application import FleetFlower
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.monitoring.flower.safety import require_safe
 from drakcelery.settings import Settings
+from drakcelery.telemetry import logs, tracing
 
 log = structlog.get_logger(__name__)
 

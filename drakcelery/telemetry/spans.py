@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from drakcelery.logvalues import escaped
 from drakcelery.model.records import Record
+from drakcelery.telemetry.log_values import escaped
 
 Key = tuple[str | int, ...]
 """Names a span within its trace."""

@@ -1,7 +1,7 @@
 """Traces: one for each analysis, over its attempts, whichever processes and hosts had a part in it.
 
 ``analysis`` is the root, its children are ``ingress`` and each ``attempt``; an attempt's are its stages.
-Nothing of it travels with the messages, since ids can be derived (:mod:`drakcelery.monitoring.spans`). A span
+Nothing of it travels with the messages, since ids can be derived (:mod:`drakcelery.telemetry.spans`). A span
 is sent once, when it is over, by the process that ended it. Times are by Redis' clock, as the ledger's are.
 
 Off, and free, unless :func:`start` has found an endpoint in ``[tracing]``. Nothing here raises or waits.
@@ -22,11 +22,11 @@ from drakcelery import __version__
 from drakcelery.errors import SettingsError, Superseded
 from drakcelery.model.analysis import Failure, Stage, State, Step
 from drakcelery.model.records import Record
-from drakcelery.monitoring.spans import ROOT, Span, attempt_key, of_record
 from drakcelery.settings import Settings
+from drakcelery.telemetry.spans import ROOT, Span, attempt_key, of_record
 
 if TYPE_CHECKING:
-    from drakcelery.monitoring.otlp import Spans
+    from drakcelery.telemetry.otlp import Spans
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ def start(settings: Settings) -> None:
     if section.endpoint is None:
         return
     try:
-        from drakcelery.monitoring.otlp import Spans  # an extra brings what it needs
+        from drakcelery.telemetry.otlp import Spans  # an extra brings what it needs
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("opentelemetry"):
             raise

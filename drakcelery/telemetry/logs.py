@@ -2,7 +2,7 @@
 
 What our own code says is the event's name, in snake_case; docs/logs.md lists all of them. What a library
 says has the action :data:`LIBRARY`, its logger's name, and its words apart. Values may come from a sample:
-they are cut, and what would drive a terminal is escaped (:mod:`drakcelery.logvalues`).
+they are cut, and what would drive a terminal is escaped (:mod:`drakcelery.telemetry.log_values`).
 
 Lines about an analysis also go to its workspace, as JSON lines with the keys that ``drakrun.log`` had in
 v0.18 (``levelname``, ``message``, ``created``) and ours beside them; they are uploaded with the artifacts.
@@ -30,9 +30,9 @@ from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from drakcelery.logvalues import FILE_CHARACTERS, exception_text, tamed
 from drakcelery.model.analysis import Stage
 from drakcelery.safe_files import append
+from drakcelery.telemetry.log_values import FILE_CHARACTERS, exception_text, tamed
 
 LIBRARY = "library"
 """The action of a line that a library logged: Celery, kombu, Karton, urllib3 and whoever else."""

@@ -23,8 +23,8 @@ from prometheus_client import (
 )
 
 from drakcelery.errors import SettingsError
-from drakcelery.monitoring import metrics
 from drakcelery.settings import Settings
+from drakcelery.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 

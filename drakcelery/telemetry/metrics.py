@@ -17,7 +17,7 @@ from itertools import product
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from drakcelery.model.analysis import Fault, Stage
-from drakcelery.monitoring.relay import Relay
+from drakcelery.telemetry.relay import Relay
 
 INGRESS = CollectorRegistry()
 """What ingress serves: what it does itself, and the fleet as Redis has it, which each ingress says alike."""

@@ -33,7 +33,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from drakcelery.monitoring.spans import Key, Span, span_id, trace_id
+from drakcelery.telemetry.spans import Key, Span, span_id, trace_id
 
 log = structlog.get_logger(__name__)
 
