@@ -36,9 +36,9 @@ from botocore.config import Config  # type: ignore[import-untyped] # as above
 from benchmarks.measuring import MB, Result, in_turn, medians, seconds
 from drakcelery.embedded.ports import LOOPBACK
 from drakcelery.embedded.services import Services, binary
-from drakcelery.s3client import Client
 from drakcelery.settings import S3Section
 from drakcelery.storage import PART_SIZE, Storage
+from drakcelery.storage.client import Client
 
 BUCKET = "drakrun"
 THREADS = 4

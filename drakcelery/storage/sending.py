@@ -17,8 +17,10 @@ import structlog
 import urllib3
 from minio.error import MinioException, S3Error
 
-from drakcelery import etag, s3client, safe_files
+from drakcelery import safe_files
 from drakcelery.errors import EvidenceLost, StorageAway
+from drakcelery.storage.client import fenced
+from drakcelery.storage.etag import of_object, of_parts
 from drakcelery.storage.receiving import SHA256_HEADER, receive
 from drakcelery.storage.server import Server, WrongBytesError
 from drakcelery.telemetry import metrics
@@ -114,7 +116,7 @@ class Sending:
                 self._check()
             with _local(name):
                 opened = safe_files.opened(path)
-            with opened as file, s3client.fenced(self._before_a_repeat), self._errors(name):
+            with opened as file, fenced(self._before_a_repeat), self._errors(name):
                 if size > PART_SIZE:
                     self._put_large(name, file, size, sha256 or _sha256(file, size))
                 else:
@@ -148,7 +150,7 @@ class Sending:
                     with contextlib.suppress(MinioException, urllib3.exceptions.HTTPError):
                         client.abort(bucket, key, upload)
                     raise
-            sent = etag.of_parts([computed for _, computed in parts])
+            sent = of_parts([computed for _, computed in parts])
             _verify(self._server, bucket, key, stored=stored, sent=sent, size=size, sha256=sha256)
 
         self._server.repeated(transfer, f"{bucket}/{key}")
@@ -161,7 +163,7 @@ class Sending:
 
         def put_part(number: int, data: bytes) -> tuple[str, str]:
             given = self._server.client.put_part(self._bucket, key, upload, number, data)
-            return given, etag.of_object(data)
+            return given, of_object(data)
 
         digest, etags = hashlib.sha256(), list[tuple[str, str]]()
         jobs: deque[Future[tuple[str, str]]] = deque()
@@ -196,7 +198,7 @@ def put(server: Server, bucket: str, key: str, data: bytes, *, sha256: str | Non
     def transfer() -> None:
         with _damages():
             stored = server.client.put(bucket, key, data, {SHA256_HEADER: digest})
-        sent = etag.of_object(data)
+        sent = of_object(data)
         _verify(server, bucket, key, stored=stored, sent=sent, size=len(data), sha256=digest)
 
     with server.errors(f"write {bucket}/{key}", "s3:PutObject", bucket):

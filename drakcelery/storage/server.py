@@ -19,15 +19,15 @@ import urllib3
 from minio.credentials.providers import IamAwsProvider
 from minio.error import MinioException, S3Error
 
-from drakcelery import s3client
 from drakcelery.errors import SettingsError, StorageAway, StorageError
 from drakcelery.settings import S3Section
+from drakcelery.storage.client import SOCKET_OPTIONS, Client, Retry
 
 T = TypeVar("T")
 
 TRANSFERS = 3
 """How often a transfer is made whose bytes turn out wrong."""
-RETRY = s3client.Retry(
+RETRY = Retry(
     total=6,
     backoff_factor=0.5,
     backoff_max=8,
@@ -55,7 +55,7 @@ class WrongBytesError(Exception):
 class Server:
     """A connection to one S3 server. Threads may share it, processes may not: make one after a fork."""
 
-    client: s3client.Client
+    client: Client
     pool: urllib3.PoolManager
     address: str
     user: str
@@ -81,10 +81,10 @@ class Server:
             retries=RETRY if patience is None else urllib3.Retry(0),
             timeout=TIMEOUT if patience is None else urllib3.Timeout(connect=patience, read=patience),
             ssl_context=ssl.create_default_context(),
-            socket_options=s3client.SOCKET_OPTIONS,
+            socket_options=SOCKET_OPTIONS,
         )
         try:
-            client = s3client.Client(
+            client = Client(
                 url.netloc,
                 access_key=None if section.iam_auth else key,
                 secret_key=None if section.iam_auth or secret is None else secret.get_secret_value(),

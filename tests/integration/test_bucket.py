@@ -21,12 +21,12 @@ from minio.commonconfig import ENABLED, Filter
 from minio.error import S3Error
 from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
-from drakcelery.bucket_policy import RETENTION_RULE, read_policy, readers
 from drakcelery.cli import cli
 from drakcelery.embedded.plan import WEED_PORTS
 from drakcelery.embedded.ports import LOOPBACK, assign
 from drakcelery.embedded.services import Services, _remove_sockets, _weed_arguments, binary
 from drakcelery.embedded.supervision import Server
+from drakcelery.storage.bucket_policy import RETENTION_RULE, read_policy, readers
 
 BUCKET = "drakrun"
 ARTIFACT = f"{BUCKET}/uid/dumps.zip"

@@ -17,12 +17,13 @@ import redis
 from kombu import Queue
 from pydantic import SecretStr
 
-from drakcelery import lease, redistime, s3client
+from drakcelery import lease, redistime
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.errors import StorageError, Superseded
 from drakcelery.ledger import TURN, Ledger
 from drakcelery.recovery.duty import Turn
 from drakcelery.storage import Storage
+from drakcelery.storage import client as storage_client
 from drakcelery.visibility import Connection
 from tests.faults.proxy import LOOPBACK, Proxy
 from tests.objects import put_bytes
@@ -124,7 +125,7 @@ def test_s3_takes_the_requests_of_a_wrong_clock(
 ) -> None:
     """Every kind of request is signed as of the server's time; a wrong secret is still refused."""
     monkeypatch.setattr(WrongClock, "ahead", timedelta(seconds=wrong))
-    monkeypatch.setattr(s3client, "datetime", WrongClock)
+    monkeypatch.setattr(storage_client, "datetime", WrongClock)
     put_bytes(Storage.connect(services.s3, threads=1), BUCKET, "clocks/x", b"x")
     assert Storage.connect(services.s3, threads=1).stat(BUCKET, "clocks/x") == 1
     assert Storage.connect(services.s3, threads=1).list(BUCKET, "clocks/x") == {"clocks/x": 1}

@@ -12,8 +12,8 @@ from typing import Any, cast
 import urllib3
 from minio.error import S3Error
 
-from drakcelery import etag, s3client
-from drakcelery.storage import Storage
+from drakcelery.storage import Storage, etag
+from drakcelery.storage import client as storage_client
 from drakcelery.storage.server import Server
 from tests.simulation.client import Wire
 from tests.simulation.theatre import Theatre
@@ -91,7 +91,7 @@ class ObjectClient:
             if pause is None:
                 break
             self._theatre.sleep(pause + 0.1)
-            if (check := s3client._check.get()) is not None:
+            if (check := storage_client._check.get()) is not None:
                 check()
         raise urllib3.exceptions.MaxRetryError(cast("Any", None), "/", ConnectionRefusedError("refused"))
 
@@ -150,7 +150,7 @@ class ObjectClient:
         self._ask("S3.DELETE")
         self._objects.bucket(bucket).pop(key, None)
 
-    # As drakcelery.s3client.Client has them
+    # As drakcelery.storage.client.Client has them
 
     def put(self, bucket: str, key: str, data: bytes, headers: Mapping[str, str]) -> str:
         """In one request."""

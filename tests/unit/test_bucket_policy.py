@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from drakcelery import bucket_policy
-from drakcelery.bucket_policy import (
+from drakcelery.errors import SettingsError, StorageError
+from drakcelery.storage import bucket_policy
+from drakcelery.storage.bucket_policy import (
     BUCKET_SID,
     OBJECTS_SID,
     least_days,
@@ -19,7 +20,6 @@ from drakcelery.bucket_policy import (
     retention,
     with_readers,
 )
-from drakcelery.errors import SettingsError, StorageError
 
 ANN = "arn:aws:iam::123456789012:user/ann"
 BOB = "arn:aws:iam::123456789012:role/bob"

@@ -8,7 +8,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakcelery import etag
+from drakcelery.storage import etag
 
 md5 = functools.partial(hashlib.md5, usedforsecurity=False)
 

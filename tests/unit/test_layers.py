@@ -18,13 +18,13 @@ BEGIN, END = "<!-- layers -->", "<!-- /layers -->"
 
 LAYERS: Mapping[str, tuple[str, ...]] = {
     "pure": (
-        "bucket_policy",
         "contract",
         "errors",
         "estimates",
         "karton",
         "model",
         "overview",
+        "storage.bucket_policy",
         "telemetry.log_values",
         "telemetry.spans",
     ),
@@ -36,7 +36,6 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "destination",
         "durations",
         "engines",
-        "etag",
         "evidence",
         "failpoints",
         "filetype",
@@ -49,7 +48,6 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "notices",
         "pipeline",
         "redistime",
-        "s3client",
         "safe_files",
         "settings",
         "slots",
@@ -117,7 +115,7 @@ WHAT: Mapping[str, str] = {
 DOORS: Mapping[str, Mapping[str, str]] = {
     "minio": {
         "storage": "the only way to S3",
-        "s3client": "storage's client, right where the clock is wrong",
+        "storage.client": "storage's client, right where the clock is wrong",
         "embedded.services": "asks once, without storage's retries, whether the server that it started is up",
     },
     "opentelemetry": {
