@@ -18,14 +18,14 @@ import structlog
 from karton.core import Task
 from redis.exceptions import RedisError
 
-from drakcelery import artifacts, contract, evidence, suspicion
+from drakcelery import artifacts, contract, suspicion
 from drakcelery.alone import alone, together
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.attempts import backoff, end_attempt, failure_of
 from drakcelery.destination import destination
 from drakcelery.durations import Durations
-from drakcelery.engines import Engine, end_guest
+from drakcelery.engines import Engine, end_guest, evidence
 from drakcelery.errors import (
     Astray,
     BadTask,

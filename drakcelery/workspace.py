@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from drakcelery import evidence
-from drakcelery.engines import Detonation
+from drakcelery.engines import Detonation, evidence
 from drakcelery.errors import InfrastructureError
 from drakcelery.host import state_dir as directories
 from drakcelery.model.analysis import Analysis, Artifact, Manifest, Outcome, Value, is_uid

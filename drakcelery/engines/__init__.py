@@ -108,7 +108,8 @@ class Engine(Protocol):
     def run(self, job: Detonation) -> Outcome:
         """Detonate, watch for ``job.timeout`` seconds at most, stop. The guest need not be gone after.
 
-        Nothing writes to ``job.raw`` any more when it returns (:mod:`drakcelery.evidence` goes by that).
+        Nothing writes to ``job.raw`` any more when it returns (:mod:`drakcelery.engines.evidence` goes by
+        that).
 
         Raises :class:`~drakcelery.errors.EngineError` where the infrastructure failed; a sample that
         does not start, crashes or never ends is an :class:`~drakcelery.model.analysis.Outcome`.

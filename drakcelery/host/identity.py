@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from drakcelery.engines.evidence import boot_id
 from drakcelery.errors import SettingsError
-from drakcelery.evidence import boot_id
 
 _MACHINE_ID = Path("/etc/machine-id")
 SHOWN = 8

@@ -218,7 +218,7 @@ class Fleet:
         raise OperationalError("the broker is away")
 
     def boot_id(self) -> str:
-        """Stands for :func:`drakcelery.evidence.boot_id`."""
+        """Stands for :func:`drakcelery.engines.evidence.boot_id`."""
         host = self.theatre.process.host or ""
         return f"{host}-{self.hosts[host].boots}" if host in self.hosts else "elsewhere"
 

@@ -17,9 +17,10 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import alone, chain, evidence, failpoints, gate, ground, ingress, janitor, pulse
+from drakcelery import alone, chain, failpoints, gate, ground, ingress, janitor, pulse
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
+from drakcelery.engines import evidence
 from drakcelery.host import identity, presence
 from drakcelery.storage import sending
 from drakcelery.telemetry import logs

@@ -32,8 +32,8 @@ from drakcelery.engines.drakvuf.tools import (
     quoted,
     readable,
 )
+from drakcelery.engines.evidence import boot_id
 from drakcelery.errors import EngineError, SettingsError
-from drakcelery.evidence import boot_id
 from drakcelery.settings import DrakrunSection, DrakvufSection, Settings
 from tests.waiting import wait_until
 

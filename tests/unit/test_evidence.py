@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery import evidence
+from drakcelery.engines import evidence
 from drakcelery.workspace import Workspace
 from tests.unit.test_artifacts_collect import OUTCOME, recorded
 

@@ -36,7 +36,6 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "destination",
         "durations",
         "engines",
-        "evidence",
         "failpoints",
         "filetype",
         "fleet",

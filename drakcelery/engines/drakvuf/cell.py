@@ -20,8 +20,8 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from drakcelery.engines.evidence import boot_id
 from drakcelery.errors import EngineError
-from drakcelery.evidence import boot_id
 from drakcelery.safe_files import UnsafeFile, close_directory, open_regular, read, replace, unsafe
 
 log = structlog.get_logger(__name__)
