@@ -19,7 +19,8 @@ from dramatiq.brokers.redis import RedisBroker
 from karton.core import Karton, Resource, Task
 
 from benchmarks.stacks import KB
-from drakcelery import pipeline, settings
+from drakcelery import settings
+from drakcelery.karton import submit
 from drakcelery.settings import Settings
 
 STEPS = 5
@@ -138,7 +139,7 @@ def main(peer: str, config: str) -> None:
     """Work until SIGTERM."""
     ours = settings.load(Path(config))
     if peer == "karton":
-        TrivialConsumer(config=pipeline.karton_config(ours)).loop()
+        TrivialConsumer(config=submit.karton_config(ours)).loop()
         return
     url = address(peer, ours)
     _clients["done"] = redis.Redis.from_url(url)

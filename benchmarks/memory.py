@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 
 from benchmarks.measuring import MB, Result
-from drakcelery import client, pipeline, settings
+from drakcelery import client, settings
 from drakcelery.celery import make_ledger
 from drakcelery.embedded.background import background
 from drakcelery.embedded.supervision import marked
+from drakcelery.karton import submit
 from drakcelery.ledger import DONE, Ledger
 from drakcelery.settings import Settings
 
@@ -66,12 +67,12 @@ def measure(*, quick: bool) -> list[Result]:
 def after_analyses(ours: Settings, sample: Path, stack: Path, done: int, wanted: int) -> Memory:
     """Have samples analysed until *wanted* are over, *done* of them before; the memory of all then."""
     ledger = make_ledger(ours)
-    while not (ledger.fleet.hosts() and pipeline.is_bound(ledger.redis, ledger.identity)):
+    while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
         time.sleep(client.POLL_SECONDS)
     pushed = done
     while (over := number_done(ledger)) < wanted:
         while pushed < min(wanted, over + AHEAD):
-            pipeline.push(ours, pipeline.sample_task(sample))
+            submit.push(ours, submit.sample_task(sample))
             pushed += 1
         time.sleep(client.POLL_SECONDS)
     return memory(stack.absolute())

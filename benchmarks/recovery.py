@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.measuring import Result
-from drakcelery import client, pipeline
+from drakcelery import client
 from drakcelery.celery import make_ledger
 from drakcelery.embedded import configuration
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import Server
+from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.model.timeouts import LONGEST, SHORTEST
@@ -91,7 +92,7 @@ class Rack:
 
     def kill_one(self) -> float:
         """Have a sample run, kill its worker with its pool; seconds until it runs on the other host."""
-        uid = pipeline.push(self._settings, pipeline.sample_task(self._sample))
+        uid = submit.push(self._settings, submit.sample_task(self._sample))
         victim = str(self._runs(uid, elsewhere_than=None).host)
         # Whenever reconcile, and the last sign of life, happen to be
         time.sleep(random.uniform(0, self._settings.drakcelery.times.reconcile))  # noqa: S311 no secret
@@ -149,7 +150,7 @@ class Rack:
     def _wait_for_hosts(self) -> None:
         def all_there() -> bool:
             there = len(self._ledger.fleet.hosts()) == len(HOSTS)
-            return there and pipeline.is_bound(self._ledger.redis, self._ledger.identity)
+            return there and submit.is_bound(self._ledger.redis, self._ledger.identity)
 
         wait_for(all_there, "both hosts report")
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drakcelery import client, pipeline, settings
+from drakcelery import client, settings
 from drakcelery.celery import make_ledger, make_storage
 from drakcelery.closures import Closed
 from drakcelery.embedded.background import background
+from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.slots import SlotTable
@@ -63,7 +64,7 @@ def guests(ours: settings.Settings, *, samples: int, timeout: int, size: int = 1
         SystemExit: an analysis failed.
     """
     ledger = make_ledger(ours)
-    while not (ledger.fleet.hosts() and pipeline.is_bound(ledger.redis, ledger.identity)):
+    while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
         time.sleep(client.POLL_SECONDS)
     with tempfile.TemporaryDirectory() as scratch:
         sample = Path(scratch, "sample.bat")
@@ -72,7 +73,7 @@ def guests(ours: settings.Settings, *, samples: int, timeout: int, size: int = 1
         slots.close(None, Closed.DRAINED, by="a benchmark")  # until all wait: large ones come slowly
         for _ in range(samples):
             sample.write_bytes(os.urandom(size))
-            uids.add(pipeline.push(ours, pipeline.sample_task(sample, timeout=timeout)))
+            uids.add(submit.push(ours, submit.sample_task(sample, timeout=timeout)))
         slots.reopen(None, Closed.DRAINED)
         while len(done := [one for one in ledger.done(newest=samples) if one.uid in uids]) < samples:
             time.sleep(client.POLL_SECONDS)

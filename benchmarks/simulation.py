@@ -31,7 +31,6 @@ from karton.core.backend import KartonBackendBase
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import contract
 from drakcelery.chain import prepare_queue
 from drakcelery.embedded.ports import LOOPBACK, assign, release
 from drakcelery.embedded.services import binary
@@ -40,6 +39,7 @@ from drakcelery.errors import Superseded
 from drakcelery.fleet import host_key
 from drakcelery.ingress import Ingress, Turn
 from drakcelery.intake import Intake
+from drakcelery.karton import contract
 from drakcelery.ledger import DUE, Ledger, record_key, task_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Stage

@@ -19,10 +19,11 @@ from karton.core.backend import KartonBackend, KartonBind
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskState
 
-from drakcelery import client, pipeline, settings
+from drakcelery import client, settings
 from drakcelery.celery import make_ledger
 from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
+from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
 from drakcelery.settings import Settings
 
@@ -46,7 +47,7 @@ class NoOpStack:
     @property
     def karton(self) -> Config:
         """Karton's own configuration of it."""
-        return pipeline.karton_config(self.settings)
+        return submit.karton_config(self.settings)
 
     @property
     def sent(self) -> dict[str, str]:
@@ -92,7 +93,7 @@ class NoOpStack:
 
     def wait_bound(self, identity: str) -> None:
         """Karton drops without a word what nobody has bound."""
-        while not pipeline.is_bound(self.ledger.redis, identity):
+        while not submit.is_bound(self.ledger.redis, identity):
             time.sleep(client.POLL_SECONDS)
 
 

@@ -23,11 +23,12 @@ from pathlib import Path
 import psutil
 
 from benchmarks.measuring import Result
-from drakcelery import client, pipeline, settings
+from drakcelery import client, settings
 from drakcelery.celery import make_ledger, make_storage
 from drakcelery.closures import Closed
 from drakcelery.embedded.background import background
 from drakcelery.engines.drakvuf.library import Library
+from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.slots import SlotTable
 from tests.xen.host import End, XenHost
@@ -113,7 +114,7 @@ def _stack(host: XenHost, directory: Path, *, library: bool) -> Iterator[tuple[s
     with background(directory / "stack", slots={"vm-1": "default"}, overrides=overrides) as stack:
         ours = settings.load(stack.config)
         ledger = make_ledger(ours)
-        while not (ledger.fleet.hosts() and pipeline.is_bound(ledger.redis, ledger.identity)):
+        while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
             time.sleep(client.POLL_SECONDS)
         while library and not Library(ours.drakcelery.state_dir / "engine").answers():
             time.sleep(client.POLL_SECONDS)
@@ -129,7 +130,7 @@ def _analyse(ours: settings.Settings, samples: int) -> set[str]:
         sample, uids = Path(scratch, "sample.bat"), set()
         for _ in range(samples):
             sample.write_bytes(os.urandom(1000))
-            uids.add(pipeline.push(ours, pipeline.sample_task(sample, timeout=TIMEOUT)))
+            uids.add(submit.push(ours, submit.sample_task(sample, timeout=TIMEOUT)))
     slots.reopen(None, Closed.DRAINED)
     while len(done := [one for one in ledger.done(newest=samples) if one.uid in uids]) < samples:
         time.sleep(client.POLL_SECONDS)

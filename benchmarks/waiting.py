@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from drakcelery import client, pipeline, settings
+from drakcelery import client, settings
 from drakcelery.celery import make_intake, make_ledger
 from drakcelery.embedded.background import background
 from drakcelery.estimates import Range
+from drakcelery.karton import submit
 from drakcelery.model.analysis import Priority, State
 from drakcelery.model.records import Record
 from drakcelery.outlook import Outlook, look_out
@@ -91,7 +92,7 @@ def measure(ours: settings.Settings, directory: Path, samples: int) -> dict[str,
     """Push the samples, ask for the outlook until the last is over, and compare."""
     ledger = make_ledger(ours)
     intake = make_intake(ours, ledger)
-    while not (ledger.fleet.hosts() and pipeline.is_bound(ledger.redis, ledger.identity)):
+    while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
         time.sleep(client.POLL_SECONDS)
     chance = random.Random(SEED)  # noqa: S311 a load, no secret
     sample = directory / "sample.bat"
@@ -128,8 +129,8 @@ def push(ours: settings.Settings, sample: Path, chance: random.Random) -> tuple[
     (profile,) = chance.choices(list(SHARES), list(SHARES.values()))
     (priority,) = chance.choices(list(PRIORITIES), list(PRIORITIES.values()))
     timeout = chance.choice(TIMEOUTS)
-    task = pipeline.sample_task(sample, timeout=timeout, priority=priority, profile=profile)
-    return pipeline.push(ours, task), priority
+    task = submit.sample_task(sample, timeout=timeout, priority=priority, profile=profile)
+    return submit.push(ours, task), priority
 
 
 def compare(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from karton.core import Task
 
-from drakcelery.destination import destination
 from drakcelery.errors import DrakceleryError, StackError
+from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record

@@ -13,10 +13,11 @@ from karton.core.resource import RemoteResource
 from rich.console import Console
 from rich.table import Table
 
-from drakcelery import client, pipeline, settings, views
+from drakcelery import client, settings, views
 from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.errors import StackError
+from drakcelery.karton import submit
 from drakcelery.ledger import Ledger, connect
 from drakcelery.model.text import clean
 
@@ -92,11 +93,11 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
         ours = settings.load(stack.config)
         ledger = Ledger(connect(ours.redis), identity=ours.drakrun.identity, record_ttl=3600)
         _wait_for_host(ledger)
-        config = pipeline.karton_config(ours)
+        config = submit.karton_config(ours)
         config.load_from_dict({"logging": {"enable_publish": False, "level": "WARNING"}})
         consumer = AnalysisConsumer(config=config)
         consumer.bind()
-        uid = pipeline.push(ours, pipeline.sample_task(sample, timeout=timeout))
+        uid = submit.push(ours, submit.sample_task(sample, timeout=timeout))
         console.print(f"[bold]Pushed[/] {sample.name} into Karton: {uid}")
         record = None
         for record in client.follow(ledger, uid):
@@ -112,7 +113,7 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
 def _wait_for_host(ledger: Ledger) -> None:
     """Until a vm worker and an ingress are there. Raises :class:`StackError` where they do not come."""
     deadline = time.monotonic() + HOST_SECONDS
-    while not (ledger.fleet.hosts() and pipeline.is_bound(ledger.redis, ledger.identity)):
+    while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
         if time.monotonic() > deadline:
             raise StackError(f"no vm worker and ingress came up in {HOST_SECONDS} s")
         time.sleep(client.POLL_SECONDS)

@@ -21,10 +21,8 @@ from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import __version__, contract, stranded
+from drakcelery import __version__, stranded
 from drakcelery.artifacts.metadata import METADATA
-from drakcelery.contract import MAGIC_BYTES, Policy, SampleFacts
-from drakcelery.destination import destination, fixed
 from drakcelery.errors import (
     AlreadyFinished,
     BadTask,
@@ -36,10 +34,12 @@ from drakcelery.errors import (
     Unreadable,
 )
 from drakcelery.failpoints import reach
-from drakcelery.filetype import describe
 from drakcelery.fleet import Sight, nobody_came
 from drakcelery.intake import NOBODYS, Intake, Stretch
-from drakcelery.karton import reading
+from drakcelery.karton import contract, reading
+from drakcelery.karton.contract import MAGIC_BYTES, Policy, SampleFacts
+from drakcelery.karton.destination import destination, fixed
+from drakcelery.karton.filetype import describe
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment

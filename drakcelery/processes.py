@@ -14,11 +14,11 @@ from drakcelery.celery import ask_broker, make_intake, make_ledger, make_storage
 from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress
+from drakcelery.karton.submit import karton_config
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.monitoring import census
 from drakcelery.notices import Notices
 from drakcelery.notifications import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
-from drakcelery.pipeline import karton_config
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings, fault_plan
 from drakcelery.telemetry import logs, tracing

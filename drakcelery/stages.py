@@ -18,12 +18,11 @@ import structlog
 from karton.core import Task
 from redis.exceptions import RedisError
 
-from drakcelery import artifacts, contract, suspicion
+from drakcelery import artifacts, suspicion
 from drakcelery.alone import alone, together
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.attempts import backoff, end_attempt, failure_of
-from drakcelery.destination import destination
 from drakcelery.durations import Durations
 from drakcelery.engines import Engine, end_guest, evidence
 from drakcelery.errors import (
@@ -50,6 +49,8 @@ from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.history import facts_of
 from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
+from drakcelery.karton import contract
+from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.model.records import Record

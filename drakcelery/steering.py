@@ -20,10 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from drakcelery import client
 from drakcelery.errors import StackError
+from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.pipeline import karton_config
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -11,10 +11,10 @@ import pytest
 import redis
 from karton.core import Task
 
-from drakcelery import contract
 from drakcelery.embedded.services import Services
 from drakcelery.engines import create
 from drakcelery.intake import INBOX
+from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Analysis, ObjectRef, Stage, Step
 from drakcelery.model.records import Record

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from karton.core import Task
 
-from drakcelery import contract
 from drakcelery.intake import Intake
+from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, task_key
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.model.analysis import Analysis

@@ -12,11 +12,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from drakcelery import client, pipeline, settings, views
+from drakcelery import client, settings, views
 from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.estimates import Estimate
+from drakcelery.karton import submit as karton_submit
 from drakcelery.karton.startup_fields import START_METHODS
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keytypes import sentences
@@ -93,7 +94,7 @@ def submit(
 ) -> None:
     """Push SAMPLE into Karton and print the uid of its analysis."""
     ours = read_settings(config, data_dir)
-    task = pipeline.sample_task(
+    task = karton_submit.sample_task(
         sample,
         platform=None if platform == "auto" else platform,
         timeout=timeout,
@@ -106,7 +107,7 @@ def submit(
         profile=profile,
         host=host,
     )
-    uid = pipeline.push(ours, task)
+    uid = karton_submit.push(ours, task)
     click.echo(uid)
     if wait:
         watch(ours, uid)

@@ -20,10 +20,10 @@ from drakcelery.deploy.units import operators
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
-from drakcelery.filetype import describe_file
 from drakcelery.fleet import Fleet
 from drakcelery.host import state_dir as directories
 from drakcelery.host.identity import Machine
+from drakcelery.karton.filetype import describe_file
 from drakcelery.ledger.names import HostNames
 from drakcelery.settings import DrakcelerySection
 

@@ -19,8 +19,8 @@ from typing import Any, cast
 from karton.core import Task
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import contract
 from drakcelery.errors import Unreadable
+from drakcelery.karton import contract
 from drakcelery.model.analysis import is_uid
 from drakcelery.model.text import clean, is_storable, storable
 

@@ -18,8 +18,9 @@ from karton.core.resource import RemoteResource, ResourceBase
 from karton.core.task import TaskPriority
 from minio import Minio
 
-from drakcelery import client, pipeline, settings
+from drakcelery import client, settings
 from drakcelery.embedded.state import Running
+from drakcelery.karton import submit
 from drakcelery.ledger import Ledger, connect
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
@@ -104,7 +105,7 @@ class Deployment:
         ours = settings.load(running.config, environment={})
         ledger = Ledger(connect(ours.redis), identity=ours.drakrun.identity, record_ttl=3600)
         wait_until(
-            lambda: ledger.fleet.hosts() and pipeline.is_bound(ledger.redis, ledger.identity),
+            lambda: ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity),
             "ingress and vm worker are there",
             timeout=60,
         )

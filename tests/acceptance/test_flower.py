@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from drakcelery import pipeline
 from drakcelery.embedded.services import Services
+from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from tests.acceptance.deployment import PROGRAMS
 from tests.acceptance.flower_page import CHROMIUM, Tab, Web, chromium, flower, start, tab
@@ -104,7 +104,7 @@ def push(
     """Have a sample of that name analysed as *uid*."""
     sample = fleet.directory / name
     sample.write_text(f"rem {uid}")
-    task = pipeline.sample_task(sample, timeout=timeout, profile=profile)
+    task = submit.sample_task(sample, timeout=timeout, profile=profile)
     task.payload["override_uid"] = uid
     assert fleet._producer.send_task(task)
     sample.unlink()

@@ -22,12 +22,13 @@ import pytest
 from karton.core import Producer
 from karton.core.backend import KartonBackend, KartonBind
 
-from drakcelery import pipeline, settings
+from drakcelery import settings
 from drakcelery.celery import make_ledger
 from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import MARK, end_marked
 from drakcelery.host import state_dir as directories
+from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
@@ -227,7 +228,7 @@ class Joined:
         """Push a sample; its record once the analysis is over."""
         sample = self.machine.root / f"{name}.bat"
         sample.write_text(f"rem {name}")
-        task = pipeline.sample_task(sample)
+        task = submit.sample_task(sample)
         task.payload["override_uid"] = name
         assert self.producer.send_task(task)
 
@@ -275,7 +276,7 @@ def joined(machine: Machine) -> Iterator[Joined]:
         machine.config, environment={k: v for k, v in environment.items() if k[:4] == "DRAK" and k != MARK}
     )
     ledger = make_ledger(ours)
-    backend = KartonBackend(pipeline.karton_config(ours), identity="karton.joined")
+    backend = KartonBackend(submit.karton_config(ours), identity="karton.joined")
     with contextlib.ExitStack() as stack:
         stack.callback(ledger.redis.close)
         stack.callback(ledger.redis.flushdb)
@@ -300,7 +301,7 @@ def joined(machine: Machine) -> Iterator[Joined]:
         wait_until(
             lambda: (
                 any(one.poll() is not None for one in processes.values())
-                or (pipeline.is_bound(ledger.redis, ledger.identity) and ledger.fleet.hosts())
+                or (submit.is_bound(ledger.redis, ledger.identity) and ledger.fleet.hosts())
             ),
             f"ingress and vm worker are there: {here.logs()}",
             timeout=60,

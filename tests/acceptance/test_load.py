@@ -20,10 +20,10 @@ from drakcelery import settings
 from drakcelery.embedded.background import background
 from drakcelery.ingress import bind_of
 from drakcelery.intake import INBOX
+from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import LIVE, Ledger, connect
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.pipeline import karton_config
 from drakcelery.storage import Storage
 from tests.waiting import wait_until
 

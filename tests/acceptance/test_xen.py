@@ -14,8 +14,8 @@ import pytest
 from karton.core import Producer, Resource, Task
 from karton.core.task import TaskState
 
-from drakcelery import pipeline
 from drakcelery.embedded.services import Services
+from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.slots import SlotState
@@ -136,7 +136,7 @@ def pushed(
         task.add_payload("override_uid", name)
     for field, value in payload.items():
         task.add_payload(field, value)
-    config = pipeline.karton_config(rack.fleet.settings)
+    config = submit.karton_config(rack.fleet.settings)
     assert Producer(config=config, identity="karton.test-xen", backend=rack.fleet.backend).send_task(task)
     return task
 

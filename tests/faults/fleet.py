@@ -21,10 +21,11 @@ import psutil
 from karton.core import Producer
 from karton.core.backend import KartonBackend, KartonBind, KartonMetrics
 
-from drakcelery import pipeline, settings
+from drakcelery import settings
 from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.embedded import supervision
 from drakcelery.embedded.services import Services
+from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import Record
 from drakcelery.settings import RedisSection, S3Section
@@ -102,7 +103,7 @@ class Fleet:
         self.ledger: Ledger = make_ledger(self.settings)
         self.intake = make_intake(self.settings, self.ledger)
         self.storage = make_storage(self.settings)
-        config = pipeline.karton_config(self.settings)
+        config = submit.karton_config(self.settings)
         self.backend = KartonBackend(config, identity="karton.faults")
         """Karton's own client."""
         self._producer = Producer(config=config, identity="karton.faults", backend=self.backend)
@@ -180,7 +181,7 @@ class Fleet:
         """Return when an ingress has bound itself, and every host has reported."""
         wait_until(
             lambda: (
-                pipeline.is_bound(self.ledger.redis, self.ledger.identity)
+                submit.is_bound(self.ledger.redis, self.ledger.identity)
                 and len(self.ledger.fleet.hosts()) == len(self.options.hosts)
             ),
             "ingress and vm workers are there",
@@ -308,7 +309,7 @@ class Fleet:
         """Have a sample analysed as *uid*, on *host* or in a VM of *profile* if given."""
         sample = self.directory / f"{uid}.bat"
         sample.write_text(f"rem {uid}")
-        task = pipeline.sample_task(sample, timeout=timeout)
+        task = submit.sample_task(sample, timeout=timeout)
         task.payload["override_uid"] = uid
         if host is not None:
             task.payload["target_host"] = host

@@ -16,7 +16,7 @@ from karton.core.backend import KARTON_TASK_NAMESPACE
 from karton.core.resource import LocalResource
 from karton.core.task import TaskState
 
-from drakcelery import pipeline
+from drakcelery.karton import submit
 from drakcelery.ledger.quarantine import Quarantine
 from tests.faults.fleet import Fleet
 
@@ -82,7 +82,7 @@ def push_odd(fleet: Fleet, name: str, uid: str) -> str:
     """Put the odd task *name* onto the ingress' queue, for an analysis *uid*; returns its Karton uid."""
     sample = fleet.directory / f"{uid}.bat"
     sample.write_text(f"rem {uid}")
-    task = pipeline.sample_task(sample)
+    task = submit.sample_task(sample)
     task.payload["override_uid"] = uid
     for resource in task.iterate_resources():
         assert isinstance(resource, LocalResource)

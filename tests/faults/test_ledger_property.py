@@ -27,9 +27,9 @@ from karton.core import Task
 from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import contract
 from drakcelery.embedded.services import Services
 from drakcelery.errors import BadTask, Superseded
+from drakcelery.karton import contract
 from drakcelery.ledger import DONE, DUE, LIVE, NOTICES, Ledger, record_key
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import Record

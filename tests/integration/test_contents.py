@@ -16,10 +16,11 @@ from karton.core.backend import KartonBackendBase
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import contract, stranded
+from drakcelery import stranded
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.ingress import Ingress
 from drakcelery.intake import ASIDE
+from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, connect, task_key
 from drakcelery.model.analysis import Manifest, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus

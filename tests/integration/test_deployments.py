@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from drakcelery.destination import destination, fixed
 from drakcelery.errors import SettingsError
+from drakcelery.karton.destination import destination, fixed
 from drakcelery.ledger import LIVE
 from drakcelery.ledger.deployment import DEPLOYMENT, SILENCE, Deployment
 from drakcelery.settings import Settings

@@ -5,10 +5,10 @@ from __future__ import annotations
 import redis
 from karton.core import Task
 
-from drakcelery import contract
 from drakcelery.attempts import MOST_SPARED, end_attempt, failure_of
 from drakcelery.errors import Blame
 from drakcelery.intake import INBOX
+from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus

@@ -239,7 +239,7 @@ def test_an_ingress_without_a_clock(ingress: Ingress, monkeypatch: pytest.Monkey
     push(ingress, "fresh")
     push(ingress, "refused", target_host="nowhere")
     with monkeypatch.context() as patched:
-        patched.setattr("drakcelery.contract.time.time", lambda: 3600.0)
+        patched.setattr("drakcelery.karton.contract.time.time", lambda: 3600.0)
         while ingress.work() is Turn.WORKED:
             pass
     for uid, state in (("fresh", TaskState.STARTED), ("refused", TaskState.CRASHED)):

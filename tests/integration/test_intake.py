@@ -8,10 +8,10 @@ from karton.core import Task
 from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import contract
 from drakcelery.errors import Changed
 from drakcelery.fleet import FLEET, MEMORY
 from drakcelery.intake import Intake
+from drakcelery.karton import contract
 from drakcelery.ledger import DUE, INFLIGHT, Ledger
 from drakcelery.model.analysis import Analysis, Place
 from drakcelery.model.records import HostStatus, Record, SlotStatus

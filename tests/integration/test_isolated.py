@@ -11,10 +11,11 @@ import redis
 from click.testing import CliRunner
 from karton.core import Task
 
-from drakcelery import cli, contract, stranded
+from drakcelery import cli, stranded
 from drakcelery.attempts import failure_of
 from drakcelery.doctor import CHECKS
 from drakcelery.embedded.services import Services
+from drakcelery.karton import contract
 from drakcelery.ledger import DONE, INFLIGHT, LIVE, Ledger, record_key
 from drakcelery.ledger.deployment import DEPLOYMENT
 from drakcelery.ledger.watch import ServerId

@@ -11,9 +11,9 @@ import pytest
 import redis
 from karton.core import Task
 
-from drakcelery import contract
 from drakcelery.embedded.services import Services
 from drakcelery.fleet import MEMORY
+from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.model.analysis import State
 from drakcelery.model.timeouts import DEFAULT

@@ -10,9 +10,9 @@ from karton.core import Task
 from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase, KartonMetrics
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import contract
 from drakcelery.errors import BadTask, Superseded, UnderWay
 from drakcelery.intake import INBOX
+from drakcelery.karton import contract
 from drakcelery.ledger import DONE, DUE, LIVE, Ledger, record_key
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus

@@ -16,9 +16,10 @@ from karton.core import Task
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from drakcelery import contract, notifications, views
+from drakcelery import notifications, views
 from drakcelery.doctor import rights
 from drakcelery.errors import SettingsError, Superseded
+from drakcelery.karton import contract
 from drakcelery.ledger import NOTICE_COUNTS, NOTICES, Ledger
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.notices import Notices

@@ -12,8 +12,8 @@ from karton.core import Task
 from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase, KartonMetrics
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import contract
 from drakcelery.intake import ASIDE, INBOX, WAITING, Intake, Stretch, line_key
+from drakcelery.karton import contract
 from drakcelery.ledger import (
     DONE,
     DUE,

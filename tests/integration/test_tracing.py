@@ -9,8 +9,9 @@ import redis
 from karton.core import Task
 from karton.core.task import TaskState
 
-from drakcelery import client, contract
+from drakcelery import client
 from drakcelery.intake import INBOX
+from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, task_key
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.timeouts import DEFAULT

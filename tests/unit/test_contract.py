@@ -12,9 +12,9 @@ from karton.core import Task
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import contract
-from drakcelery.contract import Policy, SampleFacts
 from drakcelery.errors import BadTask
+from drakcelery.karton import contract
+from drakcelery.karton.contract import Policy, SampleFacts
 from drakcelery.model.analysis import Artifact, Manifest, Priority, is_uid
 from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
 

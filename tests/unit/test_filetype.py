@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery import filetype
 from drakcelery.errors import BadTask
+from drakcelery.karton import filetype
 
 PDF = b"%PDF-1.4\n"
 DEADLY = """
 import os, signal
-from drakcelery import filetype
+from drakcelery.karton import filetype
 looked = filetype.magic.from_buffer
 def look(head):
     if b"deadly" in head:

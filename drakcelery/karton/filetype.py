@@ -1,8 +1,8 @@
 """What kind of file something is, by libmagic.
 
 libmagic is C, and a sample is made by people who know its faults. So it looks at samples in a process of its
-own (``python -m drakcelery.filetype``), which lasts: one that takes it down, or keeps it busy for ever, costs
-that process and not the ingress, which would meet the same sample again at its next start.
+own (``python -m drakcelery.karton.filetype``), which lasts: one that takes it down, or keeps it busy for
+ever, costs that process and not the ingress, which would meet the same sample again at its next start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import structlog
 
 from drakcelery.errors import BadTask
 
-COMMAND = (sys.executable, "-I", "-m", "drakcelery.filetype")
+COMMAND = (sys.executable, "-I", "-m", "drakcelery.karton.filetype")
 LIMIT = 30.0
 """Seconds for one sample, and for the process to start."""
 MEMORY = 1024**3

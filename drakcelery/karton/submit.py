@@ -12,9 +12,9 @@ from karton.core import Config, Producer, Resource, Task
 from karton.core.backend import KARTON_BINDS_HSET, KartonBackend
 from karton.core.task import TaskPriority
 
-from drakcelery.contract import FILE_NAME
 from drakcelery.errors import BadTask, StackError
-from drakcelery.filetype import describe_file
+from drakcelery.karton.contract import FILE_NAME
+from drakcelery.karton.filetype import describe_file
 from drakcelery.model.analysis import Priority
 from drakcelery.model.start_command import EXTENSIONS
 from drakcelery.settings import Settings
