@@ -37,8 +37,8 @@ from benchmarks.simulation import (
 )
 from drakcelery import stranded
 from drakcelery.ingress import POLL_SECONDS, Turn
-from drakcelery.intake import Intake
 from drakcelery.ledger import DONE, Ledger, record_key
+from drakcelery.ledger.inbox import Intake
 from drakcelery.model.records import Record
 from drakcelery.outlook import look_out
 

@@ -36,11 +36,11 @@ from drakcelery.embedded.ports import LOOPBACK, assign, release
 from drakcelery.embedded.services import binary
 from drakcelery.embedded.supervision import Server
 from drakcelery.errors import Superseded
-from drakcelery.fleet import host_key
 from drakcelery.ingress import Ingress, Turn
-from drakcelery.intake import Intake
 from drakcelery.karton import contract
 from drakcelery.ledger import DUE, Ledger, record_key, task_key
+from drakcelery.ledger.fleet import host_key
+from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Stage
 from drakcelery.model.records import HostStatus, Record, SlotStatus

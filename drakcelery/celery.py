@@ -29,8 +29,8 @@ from drakcelery import __version__, brokers, chain, client, gate, ground, lease,
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
-from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger, connect
+from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place, Stage, Step
 from drakcelery.model.records import Record

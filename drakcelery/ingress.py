@@ -34,8 +34,6 @@ from drakcelery.errors import (
     Unreadable,
 )
 from drakcelery.failpoints import reach
-from drakcelery.fleet import Sight, nobody_came
-from drakcelery.intake import NOBODYS, Intake, Stretch
 from drakcelery.karton import contract, reading
 from drakcelery.karton.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.karton.destination import destination, fixed
@@ -43,6 +41,8 @@ from drakcelery.karton.filetype import describe
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment
+from drakcelery.ledger.fleet import Sight, nobody_came
+from drakcelery.ledger.inbox import NOBODYS, Intake, Stretch
 from drakcelery.ledger.keytypes import named
 from drakcelery.model.analysis import Analysis, Place, is_uid
 from drakcelery.model.capacity import Rooms

@@ -20,12 +20,12 @@ from drakcelery.durations import Durations
 from drakcelery.errors import BadTask
 from drakcelery.estimates import Estimate, Room, Scene, Wait, Work, estimate
 from drakcelery.ingress import policy_of
-from drakcelery.intake import URGENCY, Intake, Stretch
 from drakcelery.karton import contract
 from drakcelery.karton.contract import SampleFacts
 from drakcelery.karton.reading import read_task as read_karton_task
 from drakcelery.ledger import DUE, Ledger, task_key
 from drakcelery.ledger.away import unless_odd
+from drakcelery.ledger.inbox import URGENCY, Intake, Stretch
 from drakcelery.model.analysis import Analysis, Place, State, Value
 from drakcelery.model.capacity import is_in_use
 from drakcelery.model.records import HostStatus, Record

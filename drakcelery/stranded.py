@@ -22,10 +22,10 @@ from karton.core.backend import KARTON_TASK_NAMESPACE, KartonBackendBase
 from karton.core.task import TaskState
 
 from drakcelery.errors import Unreadable
-from drakcelery.intake import ASIDE, INBOX, WAITING, Intake
 from drakcelery.karton import reading
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import concerns_all
+from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING, Intake
 from drakcelery.model.analysis import is_uid
 
 log = structlog.get_logger(__name__)

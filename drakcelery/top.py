@@ -20,8 +20,8 @@ from rich.text import Text
 
 from drakcelery import overview, views
 from drakcelery.errors import Unreadable
-from drakcelery.intake import Intake
 from drakcelery.ledger import Ledger, away
+from drakcelery.ledger.inbox import Intake
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.text import clean

@@ -36,7 +36,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 
-from drakcelery import redistime
+from drakcelery.ledger import clock
 from drakcelery.ledger.watch import ServerId
 from drakcelery.misfits import UNREADABLE, Tolerant
 from drakcelery.model.timeouts import Times
@@ -117,7 +117,7 @@ class QoS(redis.QoS):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As kombu's."""
         super().__init__(*args, **kwargs)
-        self._clock = redistime.Clock(good_for=CLOCK_SECONDS)
+        self._clock = clock.Clock(good_for=CLOCK_SECONDS)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """A message was delivered to this worker."""

@@ -13,9 +13,9 @@ from karton.core import Task
 
 from drakcelery.embedded.services import Services
 from drakcelery.engines import create
-from drakcelery.intake import INBOX
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
+from drakcelery.ledger.inbox import INBOX
 from drakcelery.model.analysis import Analysis, ObjectRef, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings

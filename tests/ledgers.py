@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from karton.core import Task
 
-from drakcelery.intake import Intake
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, task_key
+from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.model.analysis import Analysis
 from drakcelery.model.records import Record

@@ -14,10 +14,10 @@ from drakcelery.celery import make_intake, make_ledger
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.steer import asker
 from drakcelery.errors import DrakceleryError, StackError, UnreadableRecord
-from drakcelery.intake import Intake
 from drakcelery.karton import reading
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import unless_odd
+from drakcelery.ledger.inbox import Intake
 
 _OF_TASKS = ("inbox", "line")
 """Where what is in quarantine is a Karton task that is no analysis yet."""

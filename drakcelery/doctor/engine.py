@@ -9,7 +9,7 @@ from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warni
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
 from drakcelery.engines import Detonation, confinement, create
-from drakcelery.fleet import Fleet
+from drakcelery.ledger.fleet import Fleet
 from drakcelery.model.analysis import Execution
 from drakcelery.overview import drift
 from drakcelery.settings import Settings

@@ -15,15 +15,15 @@ from pathlib import Path
 import psutil
 from rich.filesize import decimal
 
-from drakcelery import redistime
 from drakcelery.deploy.units import operators
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
-from drakcelery.fleet import Fleet
 from drakcelery.host import state_dir as directories
 from drakcelery.host.identity import Machine
 from drakcelery.karton.filetype import describe_file
+from drakcelery.ledger import clock
+from drakcelery.ledger.fleet import Fleet
 from drakcelery.ledger.names import HostNames
 from drakcelery.settings import DrakcelerySection
 
@@ -42,7 +42,7 @@ SAMPLES = {"behaviour.exe": "PE32+ executable", "library.dll": "(DLL)"}
 
 def _clock(subject: Subject) -> Verdict:
     begun = time.time()
-    theirs = redistime.now(subject.redis)
+    theirs = clock.now(subject.redis)
     ended = time.time()
     return clock_verdict((begun + ended) / 2, theirs, way=(ended - begun) / 2)
 
@@ -66,7 +66,7 @@ def _name(subject: Subject) -> Verdict:
     holder = holders.get(ours.host)
     if holder is None:
         return ok(f"no machine is at work as {ours.host}; {others}")
-    silent = max(0.0, redistime.now(subject.redis) - holder.renewed_at)
+    silent = max(0.0, clock.now(subject.redis) - holder.renewed_at)
     held = f"{holder.machine.words}, which said so {silent:.0f} s ago"
     if not ours.state_dir.is_dir():
         return warning(f"{ours.host} is the name of {held}, and nothing was started here yet; {others}")

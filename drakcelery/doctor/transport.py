@@ -11,8 +11,8 @@ from kombu.exceptions import OperationalError
 from drakcelery import __version__, brokers
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import SECONDS, Subject, place_of
-from drakcelery.fleet import Fleet
 from drakcelery.ground import is_io_worker, is_vm_worker
+from drakcelery.ledger.fleet import Fleet
 from drakcelery.settings import Settings
 
 ANSWER_SECONDS = 2.0

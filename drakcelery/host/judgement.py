@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import structlog
 from redis.exceptions import RedisError
 
-from drakcelery.fleet import Fleet
 from drakcelery.host.checkup import checkups, has_fallen, is_puzzling
 from drakcelery.host.health import may_put_aside
 from drakcelery.host.history import Run
+from drakcelery.ledger.fleet import Fleet
 from drakcelery.model.records import HostStatus
 from drakcelery.slots import Slot, SlotState
 

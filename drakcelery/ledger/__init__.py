@@ -31,11 +31,11 @@ from karton.core.backend import (
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from drakcelery import redistime
 from drakcelery.errors import Astray, NeedsSolitude, Superseded, UnderWay, UnreadableRecord
-from drakcelery.fleet import Fleet
 from drakcelery.karton import reading
+from drakcelery.ledger import clock
 from drakcelery.ledger.away import ANSWERED, concerns_all, unless_odd
+from drakcelery.ledger.fleet import Fleet
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.ledger.watch import BROKER_WATCH, MEMORY, MOST_GAPS, WATCH, ServerId, watch_of
@@ -153,7 +153,7 @@ class Ledger:
 
     def now(self) -> float:
         """UNIX time by Redis' clock."""
-        return redistime.now(self.redis)
+        return clock.now(self.redis)
 
     def watch(self) -> Watch:
         """Note that Redis is heard, and since when; to be called by all who judge by silence."""

@@ -14,13 +14,12 @@ from typing import cast
 
 import redis
 
-from drakcelery import redistime
 from drakcelery.errors import SettingsError
-from drakcelery.intake import ASIDE, INBOX, WAITING
 from drakcelery.ledger import LIVE
+from drakcelery.ledger.clock import now, number
+from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.model import timeouts
-from drakcelery.redistime import number
 
 DEPLOYMENT = "drak:deployment"
 SILENCE = 2 * timeouts.DEFAULT.host
@@ -81,5 +80,5 @@ class Deployment:
             return None
         samples = int(self._redis.zcard(LIVE)) + int(self._redis.zcard(INBOX))
         samples += int(self._redis.exists(WAITING, ASIDE))
-        silent = max(0.0, redistime.now(self._redis) - number(fields.get("renewed", "")))
+        silent = max(0.0, now(self._redis) - number(fields.get("renewed", "")))
         return Found(identity=fields["identity"], silent=silent, samples=samples)

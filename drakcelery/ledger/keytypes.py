@@ -14,11 +14,11 @@ from typing import cast
 import redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from drakcelery.fleet import FLEET
-from drakcelery.intake import ASIDE, INBOX, WAITING
 from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, NOTICE_COUNTS, NOTICES, NOTICES_WANTED, TURN
 from drakcelery.ledger.away import WrongKey, concerns_all
 from drakcelery.ledger.deployment import DEPLOYMENT
+from drakcelery.ledger.fleet import FLEET
+from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH
 from drakcelery.model.text import clean

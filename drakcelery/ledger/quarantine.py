@@ -16,10 +16,10 @@ from typing import cast
 import redis
 import structlog
 
-from drakcelery import redistime
+from drakcelery.ledger import clock
 from drakcelery.ledger.away import concerns_all, unless_odd
+from drakcelery.ledger.clock import number
 from drakcelery.ledger.scripts import load_scripts
-from drakcelery.redistime import number
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ class Quarantine:
         entries = self._members()
         if not entries:  # as nearly always
             return frozenset(), frozenset()
-        now, prefix = redistime.now(self.redis), f"{where} "
+        now, prefix = clock.now(self.redis), f"{where} "
         ours = {name.removeprefix(prefix): at for name, at in entries if name.startswith(prefix)}
         return frozenset(ours), frozenset(uid for uid, at in ours.items() if at > now)
 

@@ -17,9 +17,9 @@ from redis.exceptions import NoPermissionError, RedisError
 from drakcelery.celery import make_intake, make_ledger
 from drakcelery.errors import Unreadable
 from drakcelery.estimates import Estimate
-from drakcelery.intake import Intake
 from drakcelery.ledger import DONE, Ledger
 from drakcelery.ledger.away import is_away, unless_odd
+from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.keytypes import odd_keys, told
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record

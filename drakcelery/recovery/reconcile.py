@@ -22,9 +22,9 @@ from redis.exceptions import WatchError
 
 from drakcelery.attempts import died, end_attempt, failure_of
 from drakcelery.errors import Superseded, Unreadable
-from drakcelery.fleet import nobody_came
 from drakcelery.karton import reading
 from drakcelery.ledger import AT_ONCE, DUE, Ledger, task_key
+from drakcelery.ledger.fleet import nobody_came
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import WITH_FILES, Fault, Place, Stage, State
 from drakcelery.model.records import Record

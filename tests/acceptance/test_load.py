@@ -19,9 +19,9 @@ from karton.core.task import TaskPriority, TaskState
 from drakcelery import settings
 from drakcelery.embedded.background import background
 from drakcelery.ingress import bind_of
-from drakcelery.intake import INBOX
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import LIVE, Ledger, connect
+from drakcelery.ledger.inbox import INBOX
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.storage import Storage

@@ -17,10 +17,10 @@ import redis
 from kombu import Queue
 from pydantic import SecretStr
 
-from drakcelery import lease, redistime
+from drakcelery import lease
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.errors import StorageError, Superseded
-from drakcelery.ledger import TURN, Ledger
+from drakcelery.ledger import TURN, Ledger, clock
 from drakcelery.recovery.duty import Turn
 from drakcelery.storage import Storage
 from drakcelery.storage import client as storage_client
@@ -199,12 +199,12 @@ def test_redis_clock_is_read_now_and_then(redis_client: redis.Redis) -> None:
     def asked() -> int:
         return int(redis_client.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"])
 
-    seldom, always = redistime.Clock(good_for=60), redistime.Clock(good_for=0)
+    seldom, always = clock.Clock(good_for=60), clock.Clock(good_for=0)
     before = asked()
     told = [seldom.now(redis_client) for _ in range(10)]
     assert asked() == before + 1
     assert told == sorted(told)
-    assert redistime.now(redis_client) == pytest.approx(told[-1], abs=5)
+    assert clock.now(redis_client) == pytest.approx(told[-1], abs=5)
     before = asked()
     for _ in range(3):
         always.now(redis_client)

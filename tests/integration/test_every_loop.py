@@ -27,9 +27,9 @@ from structlog.testing import capture_logs
 
 from drakcelery import client, top
 from drakcelery.ingress import Ingress
-from drakcelery.intake import INBOX
 from drakcelery.janitor import Janitor
 from drakcelery.ledger import DUE
+from drakcelery.ledger.inbox import INBOX
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import ServerId
 from drakcelery.lookahead import Lookahead
@@ -81,8 +81,8 @@ LOOPS: dict[str, str] = {
     "celery.send": ONE_BY_ONE,
     "durations.of": ONE_BY_ONE,
     "engines.drakvuf.tools.ask": "asks for one thing",
-    "fleet.io_hosts": ONE_BY_ONE,
-    "fleet.rooms": ONE_BY_ONE,
+    "ledger.fleet.io_hosts": ONE_BY_ONE,
+    "ledger.fleet.rooms": ONE_BY_ONE,
     "gate._may_have": "a table of this host's own, in one read",
     "gate._profiles": "a table of this host's own, in one read",
     "gate._take_waiting": "a table of this host's own, in one read",

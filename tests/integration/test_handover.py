@@ -7,9 +7,9 @@ from karton.core import Task
 
 from drakcelery.attempts import MOST_SPARED, end_attempt, failure_of
 from drakcelery.errors import Blame
-from drakcelery.intake import INBOX
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
+from drakcelery.ledger.inbox import INBOX
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reroute import hand_over

@@ -9,10 +9,10 @@ from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.errors import Changed
-from drakcelery.fleet import FLEET, MEMORY
-from drakcelery.intake import Intake
 from drakcelery.karton import contract
 from drakcelery.ledger import DUE, INFLIGHT, Ledger
+from drakcelery.ledger.fleet import FLEET, MEMORY
+from drakcelery.ledger.inbox import Intake
 from drakcelery.model.analysis import Analysis, Place
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.timeouts import DEFAULT
@@ -202,7 +202,7 @@ def test_a_long_backlog_is_read_as_far_as_it_is_listed(
     intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there are many lines, fewer of each are named; all are counted."""
-    monkeypatch.setattr("drakcelery.intake.NAMED", 4)
+    monkeypatch.setattr("drakcelery.ledger.inbox.NAMED", 4)
     for number in range(3):
         in_line(intake, ledger, WIN7, f"seven-{number}", TaskPriority.NORMAL, at=10 + number)
         in_line(intake, ledger, WIN10, f"ten-{number}", TaskPriority.NORMAL, at=10 + number)

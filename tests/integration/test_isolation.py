@@ -8,8 +8,8 @@ import pytest
 import redis
 from redis import exceptions
 
-from drakcelery import redistime
 from drakcelery.errors import StorageAway, Superseded
+from drakcelery.ledger import clock
 from drakcelery.ledger.away import WritesRefused, concerns_all, is_away
 from drakcelery.ledger.quarantine import MOST_DELAY, QUARANTINE, Quarantine
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
@@ -160,7 +160,7 @@ def test_tries_grow_rarer_until_it_is_given_up(quarantine: Quarantine, redis_cli
     for number in range(1, MOST_TRIES + 1):
         assert work(isolation, ["bad", "good"], ValueError("odd")) == ["good"]
         if number < MOST_TRIES:
-            waits.append(quarantine.all()[0].next - redistime.now(redis_client))
+            waits.append(quarantine.all()[0].next - clock.now(redis_client))
             assert work(isolation, ["bad", "good"]) == ["good"], "not before its time"
             assert quarantine.release("bad") == 1
     assert waits == sorted(waits)

@@ -15,11 +15,11 @@ from redis.exceptions import ConnectionError as RedisGone
 from structlog.testing import capture_logs
 
 from drakcelery.cli import cli
-from drakcelery.fleet import FLEET
 from drakcelery.ingress import Ingress
-from drakcelery.intake import INBOX, WAITING, line_key
 from drakcelery.ledger import INFLIGHT, LIVE, record_key
 from drakcelery.ledger.deployment import DEPLOYMENT
+from drakcelery.ledger.fleet import FLEET
+from drakcelery.ledger.inbox import INBOX, WAITING, line_key
 from drakcelery.ledger.keytypes import OF_NAMES, TYPES, named, odd_keys
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.model.analysis import Place

@@ -12,9 +12,9 @@ import redis
 from karton.core import Task
 
 from drakcelery.embedded.services import Services
-from drakcelery.fleet import MEMORY
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger.fleet import MEMORY
 from drakcelery.model.analysis import State
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.recovery.duty import TURN_SHARE

@@ -11,9 +11,9 @@ from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase, KartonMet
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.errors import BadTask, Superseded, UnderWay
-from drakcelery.intake import INBOX
 from drakcelery.karton import contract
 from drakcelery.ledger import DONE, DUE, LIVE, Ledger, record_key
+from drakcelery.ledger.inbox import INBOX
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.timeouts import DEFAULT, SHORTEST, times_of

@@ -12,7 +12,6 @@ from karton.core import Task
 from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase, KartonMetrics
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery.intake import ASIDE, INBOX, WAITING, Intake, Stretch, line_key
 from drakcelery.karton import contract
 from drakcelery.ledger import (
     DONE,
@@ -26,6 +25,7 @@ from drakcelery.ledger import (
     record_key,
     task_key,
 )
+from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING, Intake, Stretch, line_key
 from drakcelery.model.analysis import Failure, Place, Stage, State
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis

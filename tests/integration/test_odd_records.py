@@ -16,8 +16,8 @@ from drakcelery import client
 from drakcelery.durations import Durations
 from drakcelery.errors import UnreadableRecord
 from drakcelery.estimates import Learned
-from drakcelery.fleet import FLEET, host_key
 from drakcelery.ledger import DONE, Ledger, record_key
+from drakcelery.ledger.fleet import FLEET, host_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Execution, Fault, Stage, State
 from drakcelery.model.capacity import Rooms

@@ -11,9 +11,9 @@ from karton.core import Task
 from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 
-from drakcelery.intake import INBOX
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger.inbox import INBOX
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus

@@ -11,8 +11,9 @@ import pytest
 import redis
 from kombu import Queue
 
-from drakcelery import lease, redistime
+from drakcelery import lease
 from drakcelery.embedded.services import Services
+from drakcelery.ledger import clock
 from drakcelery.visibility import Connection
 from tests.faults.apart import valkey_apart
 from tests.faults.proxy import Proxy
@@ -86,7 +87,7 @@ def test_an_outage_makes_nobody_dead(broker: Services, link: Proxy, kind: str) -
             assert not look(first)
         wait_until(lambda: look(first), "the first one is back")
         with redis.Redis.from_url(url, decode_responses=True) as client:
-            overdue = client.zrangebyscore("unacked_index", "-inf", redistime.now(client))
+            overdue = client.zrangebyscore("unacked_index", "-inf", clock.now(client))
             assert {ours, theirs} <= set(overdue)  # by the time alone, both would be given back
             assert set(client.hkeys("unacked")) == {ours, theirs}
 

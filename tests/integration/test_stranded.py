@@ -9,8 +9,8 @@ from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import stranded
-from drakcelery.intake import NOBODYS, WAITING
 from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger.inbox import NOBODYS, WAITING
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 

@@ -10,9 +10,9 @@ from karton.core import Task
 from karton.core.task import TaskState
 
 from drakcelery import client
-from drakcelery.intake import INBOX
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, task_key
+from drakcelery.ledger.inbox import INBOX
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.recovery.reroute import hand_over

@@ -16,9 +16,9 @@ from pydantic import SecretStr
 
 import drakcelery.celery as app_module
 from drakcelery.ingress import Ingress
-from drakcelery.intake import Intake
 from drakcelery.launch import IO_PROCESSES
 from drakcelery.ledger import Ledger
+from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Analysis, Stage, Step
 from drakcelery.model.records import Record

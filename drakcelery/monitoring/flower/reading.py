@@ -15,9 +15,9 @@ from karton.core.backend import KartonBackendBase
 from drakcelery import client
 from drakcelery.errors import SettingsError, StorageError
 from drakcelery.estimates import Estimate, Range
-from drakcelery.intake import Intake
 from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
+from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.keytypes import named, sentences
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record

@@ -17,7 +17,7 @@ from typing import cast
 
 import redis
 
-from drakcelery import redistime
+from drakcelery.ledger import clock
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
@@ -44,7 +44,7 @@ class Fleet:
 
     def report(self, status: HostStatus, *, lasts: float = timeouts.DEFAULT.host) -> None:
         """Say that a host is alive, and what its slots do; after *lasts* seconds it counts as gone."""
-        now = redistime.now(self._redis)
+        now = clock.now(self._redis)
         seen = {str(Place(profile=slot.profile, host=status.host)): now for slot in status.slots}
         with self._redis.pipeline() as pipe:
             pipe.set(host_key(status.host), status.model_dump_json(), px=int(lasts * 1000))
@@ -82,7 +82,7 @@ class Fleet:
 
     def hosts(self) -> list[HostStatus]:
         """Every host with slots that is not gone, by name."""
-        now = redistime.now(self._redis)
+        now = clock.now(self._redis)
         # Some more than those: whether a host is alive is for the key that expires to say
         names = sorted({str(place.host) for place in self._seen(since=now - 2 * timeouts.DEFAULT.host)})
         texts = cast("list[str | None]", self._redis.mget(map(host_key, names))) if names else []
@@ -97,7 +97,7 @@ class Fleet:
 
     def places(self) -> dict[Place, float]:
         """Every place of a host that the fleet has had lately, alive or not, and when it was last seen."""
-        return self._seen(since=redistime.now(self._redis) - MEMORY)
+        return self._seen(since=clock.now(self._redis) - MEMORY)
 
     def _seen(self, *, since: float) -> dict[Place, float]:
         members = self._redis.zrangebyscore(FLEET, since, "+inf", withscores=True)

@@ -28,9 +28,7 @@ from karton.core import Task
 from karton.core.backend import KartonBackendBase, KartonMetrics
 from karton.core.task import TaskPriority
 
-from drakcelery import redistime
 from drakcelery.errors import BadTask, Changed, Superseded
-from drakcelery.fleet import host_key
 from drakcelery.ledger import (
     DONE,
     DUE,
@@ -41,6 +39,8 @@ from drakcelery.ledger import (
     record_of,
     task_key,
 )
+from drakcelery.ledger.clock import now
+from drakcelery.ledger.fleet import host_key
 from drakcelery.ledger.scripts import Script, load_scripts
 from drakcelery.model.analysis import Analysis, Place, State
 from drakcelery.model.records import Line, Record
@@ -120,7 +120,7 @@ class Intake:
 
     def wait(self, task: Task, place: Place) -> None:
         """Put an accepted task in line for *place*, by its priority and age."""
-        since = task.last_update or redistime.now(self.redis)
+        since = task.last_update or now(self.redis)
         score = f"{URGENCY[task.priority] * RANK + since * 1000:.0f}"
         self._scripts["wait"]([INBOX, WAITING, line_key(place)], [task.uid, score, str(place)])
 
@@ -211,7 +211,7 @@ class Intake:
 
     def set_back(self, task_uid: str) -> None:
         """Look at a task in the inbox after all others there."""
-        self.redis.zadd(INBOX, {task_uid: redistime.now(self.redis)}, xx=True)
+        self.redis.zadd(INBOX, {task_uid: now(self.redis)}, xx=True)
 
     def drop(self, task_uid: str) -> None:
         """Take a task out of the inbox, or from where it is aside, that nobody wants any more."""
