@@ -14,12 +14,12 @@ from pathlib import Path
 
 from drakcelery import client, settings
 from drakcelery.celery import make_ledger, make_storage
-from drakcelery.closures import Closed
 from drakcelery.embedded.background import background
+from drakcelery.host.drains import Closed
+from drakcelery.host.slots import SlotTable
 from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.slots import SlotTable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,12 +25,12 @@ import psutil
 from benchmarks.measuring import Result
 from drakcelery import client, settings
 from drakcelery.celery import make_ledger, make_storage
-from drakcelery.closures import Closed
 from drakcelery.embedded.background import background
 from drakcelery.engines.drakvuf.library import Library
+from drakcelery.host.drains import Closed
+from drakcelery.host.slots import SlotTable
 from drakcelery.karton import submit
 from drakcelery.model.analysis import State
-from drakcelery.slots import SlotTable
 from tests.xen.host import End, XenHost
 
 TOOLCHAINS = {"simulated": 0.0, "real toolchain's cost": 1.25}

@@ -19,10 +19,10 @@ from typing import Any
 
 from drakcelery.engines import Detonation
 from drakcelery.errors import Blame, EngineError
+from drakcelery.host.slots import SlotState, SlotTable
 from drakcelery.ledger import DONE, record_key
 from drakcelery.model.analysis import Outcome, Snapshot
 from drakcelery.settings import Settings
-from drakcelery.slots import SlotState, SlotTable
 from drakcelery.stages import Site
 from tests.simulation import patches
 from tests.simulation.engine import SimulatedEngine

@@ -29,13 +29,13 @@ from drakcelery import __version__, brokers, chain, client, gate, ground, lease,
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
+from drakcelery.host.slots import SlotTable
 from drakcelery.ledger import Ledger, connect
 from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.monitoring import control as _commands  # noqa: F401 registers them with Celery
-from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage
 from drakcelery.telemetry import logs, tracing

@@ -31,6 +31,7 @@ from drakcelery.chain import LEFT_OVER_QUEUE, prepare_queue, task_name
 from drakcelery.errors import UnreadableRecord
 from drakcelery.ground import Ground, Household, is_vm_worker
 from drakcelery.host.avoidance import is_elsewhere, may_have
+from drakcelery.host.slots import SlotState
 from drakcelery.janitor import tell
 from drakcelery.ledger.away import concerns_all
 from drakcelery.lookahead import Lookahead
@@ -39,7 +40,6 @@ from drakcelery.model.analysis import Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.recovery.takeover import end_held, process_died
-from drakcelery.slots import SlotState
 from drakcelery.stages import Site
 from drakcelery.telemetry.logs import about
 

@@ -14,9 +14,9 @@ import structlog
 
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import StorageError
+from drakcelery.host.workspace import Uploaded, Workspace
 from drakcelery.model.analysis import Artifact, Manifest
 from drakcelery.storage import Sending, Storage
-from drakcelery.workspace import Uploaded, Workspace
 
 log = structlog.get_logger(__name__)
 

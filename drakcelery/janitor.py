@@ -16,6 +16,8 @@ from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import Blame, UnreadableRecord
 from drakcelery.host import charges
 from drakcelery.host.history import Run
+from drakcelery.host.slots import Slot, SlotState, SlotTable
+from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Standing
 from drakcelery.ledger.keytypes import told
 from drakcelery.model.capacity import OUT_OF_USE
@@ -23,12 +25,10 @@ from drakcelery.model.records import Halt, HostStatus, Record
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import hand_over
-from drakcelery.slots import Slot, SlotState, SlotTable
 from drakcelery.stages import Site
 from drakcelery.telemetry.logs import about
 from drakcelery.worker.canary import CanaryRunner
 from drakcelery.worker.report import host_status, report
-from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 Nothing is taken from anybody (I4): what waits is only looked at, and where another host then takes it up, its
 sample was fetched in vain. So it is fetched late, and one for each guest at the most. What fails here costs
-nothing: prepare fetches what it does not find (:class:`drakcelery.workspace.Ahead`).
+nothing: prepare fetches what it does not find (:class:`drakcelery.host.workspace.Ahead`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.errors import BadTask, StorageError
+from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.workspace import Ahead
 from drakcelery.model.analysis import Step
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site
 from drakcelery.telemetry.logs import about
-from drakcelery.workspace import Ahead
 
 log = structlog.get_logger(__name__)
 

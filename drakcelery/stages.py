@@ -19,7 +19,6 @@ from karton.core import Task
 from redis.exceptions import RedisError
 
 from drakcelery import artifacts, suspicion
-from drakcelery.alone import alone, together
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.attempts import backoff, end_attempt, failure_of
@@ -45,10 +44,13 @@ from drakcelery.failpoints import reach
 from drakcelery.headstart import clear, head_start, left
 from drakcelery.host import charges
 from drakcelery.host import state_dir as directories
+from drakcelery.host.alone import alone, together
 from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.history import facts_of
 from drakcelery.host.identity import Machine
 from drakcelery.host.readiness import Readiness
+from drakcelery.host.slots import SlotState, SlotTable
+from drakcelery.host.workspace import LOG_NAME, Ahead, Prepared, Workspace
 from drakcelery.karton import contract
 from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
@@ -58,11 +60,9 @@ from drakcelery.model.start_command import start_command
 from drakcelery.pulse import Pulse
 from drakcelery.safe_files import is_regular
 from drakcelery.settings import Settings
-from drakcelery.slots import SlotState, SlotTable
 from drakcelery.storage import Storage
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import analysis_log
-from drakcelery.workspace import LOG_NAME, Ahead, Prepared, Workspace
 
 log = structlog.get_logger(__name__)
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import structlog
 
 from drakcelery.engines import end_guest
+from drakcelery.host.slots import Slot, SlotState
 from drakcelery.model.analysis import Fault
 from drakcelery.recovery.takeover import end_held
-from drakcelery.slots import Slot, SlotState
 from drakcelery.stages import Site
 from drakcelery.telemetry.logs import about
 

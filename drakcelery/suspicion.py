@@ -18,9 +18,9 @@ from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Facts, Run
 from drakcelery.host.judgement import is_doubtful, judge, known_hosts
 from drakcelery.host.silence import doubted, lacking
+from drakcelery.host.workspace import Prepared
 from drakcelery.model.analysis import Execution, Outcome, Stage, Step
 from drakcelery.model.records import Record
-from drakcelery.workspace import Prepared
 
 if TYPE_CHECKING:
     from drakcelery.stages import Site

@@ -18,12 +18,12 @@ from celery import Celery
 
 from drakcelery import client, steering
 from drakcelery.errors import BadTask
+from drakcelery.host.workspace import LOG_NAME
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import ObjectRef, State
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
-from drakcelery.workspace import LOG_NAME
 
 POLL_SECONDS = 1.0
 ANSWER_SECONDS = 2

@@ -13,6 +13,8 @@ from karton.core import Task
 
 from drakcelery.embedded.services import Services
 from drakcelery.engines import create
+from drakcelery.host.slots import SlotTable
+from drakcelery.host.workspace import Workspace
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import INBOX
@@ -20,11 +22,9 @@ from drakcelery.model.analysis import Analysis, ObjectRef, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, ReplaySection
-from drakcelery.slots import SlotTable
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage
 from drakcelery.storage.sending import put
-from drakcelery.workspace import Workspace
 from tests.faults.fleet import record_run
 from tests.ledgers import intake_of
 from tests.unit.test_chain import analysis

@@ -21,10 +21,10 @@ from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
 from drakcelery.host import state_dir as directories
 from drakcelery.host.identity import Machine
+from drakcelery.host.names import HostNames
 from drakcelery.karton.filetype import describe_file
 from drakcelery.ledger import clock
 from drakcelery.ledger.fleet import Fleet
-from drakcelery.ledger.names import HostNames
 from drakcelery.settings import DrakcelerySection
 
 CLOCK_SECONDS = 5.0

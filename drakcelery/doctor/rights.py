@@ -22,6 +22,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from drakcelery.chain import io_queue
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
 from drakcelery.doctor.subject import Subject, redis_client
+from drakcelery.host.names import lease_key
 from drakcelery.ledger import (
     DONE,
     DUE,
@@ -36,7 +37,6 @@ from drakcelery.ledger import (
 )
 from drakcelery.ledger.fleet import FLEET, io_key
 from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
-from drakcelery.ledger.names import lease_key
 from drakcelery.ledger.watch import WATCH
 from drakcelery.notices import DEAD
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from drakcelery.host.history import Run
+from drakcelery.host.slots import CLOCK_SECONDS, Slot, SlotState
 from drakcelery.settings import Settings
-from drakcelery.slots import CLOCK_SECONDS, Slot, SlotState
 
 IDLE_SECONDS = 60.0
 """So long a slot must have been free: then nothing waits for it. A new slot takes samples at once."""

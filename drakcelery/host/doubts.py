@@ -1,8 +1,8 @@
 """Slots that a canary tries before the next sample does: their score has fallen, or an operator asked.
 
-A table in the file of :mod:`drakcelery.slots`; each function works within the caller's transaction. Calls for
-canaries are counted, so that whoever called can tell what answers his call from what was there before. A call
-lasts until a canary has the slot.
+A table in the file of :mod:`drakcelery.host.slots`; each function works within the caller's transaction.
+Calls for canaries are counted, so that whoever called can tell what answers his call from what was there
+before. A call lasts until a canary has the slot.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
-from drakcelery import closures
+from drakcelery.host import drains
 
 SCHEMA = """
 create table if not exists canary_calls (
@@ -78,7 +78,7 @@ def ask(database: sqlite3.Connection, slot: str | None) -> dict[str, int]:
     rows = database.execute(
         "select name from slots where name = coalesce(?, name) "
         "and not exists (select 1 from closures where slot in (slots.name, ?))",
-        (slot, closures.WHOLE_HOST),
+        (slot, drains.WHOLE_HOST),
     ).fetchall()
     return {str(name): _ask(database, name) for (name,) in rows}
 

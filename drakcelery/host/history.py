@@ -1,4 +1,4 @@
-"""What became of the runs in each slot: a table in the file of :mod:`drakcelery.slots`.
+"""What became of the runs in each slot: a table in the file of :mod:`drakcelery.host.slots`.
 
 It outlives the worker, so that a slot is known for what it did. Each function works within the caller's
 transaction. A failed run is *open* until nothing can change whom it is put down to

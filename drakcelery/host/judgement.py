@@ -13,9 +13,9 @@ from redis.exceptions import RedisError
 from drakcelery.host.checkup import checkups, has_fallen, is_puzzling
 from drakcelery.host.health import may_put_aside
 from drakcelery.host.history import Run
+from drakcelery.host.slots import Slot, SlotState
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.model.records import HostStatus
-from drakcelery.slots import Slot, SlotState
 
 log = structlog.get_logger(__name__)
 

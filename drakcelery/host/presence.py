@@ -17,13 +17,13 @@ from redis.exceptions import RedisError
 
 from drakcelery.errors import NameTaken, SettingsError
 from drakcelery.host.identity import Machine
+from drakcelery.host.lock import has_older_io_worker
+from drakcelery.host.names import Holder, HostNames
 from drakcelery.host.readiness import Readiness
-from drakcelery.hostlock import has_older_io_worker
 from drakcelery.ledger import CONNECT_SECONDS, connect
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.ledger.keytypes import told
-from drakcelery.ledger.names import Holder, HostNames
 from drakcelery.model.records import Halt
 from drakcelery.model.timeouts import Times
 from drakcelery.settings import Settings

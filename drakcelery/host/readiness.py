@@ -6,9 +6,9 @@ import threading
 import time
 from typing import Protocol
 
+from drakcelery.host.disk_space import Spool
 from drakcelery.model.records import Halt
 from drakcelery.settings.sections import DrakcelerySection
-from drakcelery.spool import Spool
 from drakcelery.telemetry import metrics
 
 

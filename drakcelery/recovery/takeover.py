@@ -14,14 +14,14 @@ from kombu.exceptions import OperationalError
 from drakcelery import attempts
 from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
+from drakcelery.host.slots import Slot
+from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.slots import Slot
 from drakcelery.stages import Site
 from drakcelery.telemetry import metrics
 from drakcelery.telemetry.logs import about
-from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 

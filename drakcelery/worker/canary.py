@@ -29,13 +29,13 @@ from drakcelery.host.checkup import symptoms
 from drakcelery.host.history import UNKNOWN, Facts, Kind, Run, facts_of
 from drakcelery.host.judgement import is_allowed, known_hosts
 from drakcelery.host.silence import has_traffic
+from drakcelery.host.slots import CANARY, Slot, SlotState
+from drakcelery.host.workspace import Workspace
 from drakcelery.ledger.canaries import Canaries, Known
 from drakcelery.model.analysis import Execution, Outcome
-from drakcelery.slots import CANARY, Slot, SlotState
 from drakcelery.stages import Site
 from drakcelery.telemetry.logs import about
 from drakcelery.worker import behaviour
-from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 

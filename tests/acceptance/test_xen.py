@@ -15,10 +15,10 @@ from karton.core import Producer, Resource, Task
 from karton.core.task import TaskState
 
 from drakcelery.embedded.services import Services
+from drakcelery.host.slots import SlotState
 from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.slots import SlotState
 from tests.commands import extract
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_published, wait_state

@@ -25,12 +25,12 @@ from drakcelery import settings
 from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.embedded import supervision
 from drakcelery.embedded.services import Services
+from drakcelery.host.slots import Slot, SlotTable
+from drakcelery.host.workspace import Workspace
 from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import Record
 from drakcelery.settings import RedisSection, S3Section
-from drakcelery.slots import Slot, SlotTable
-from drakcelery.workspace import Workspace
 from tests.waiting import wait_until
 
 KARTON = "karton"

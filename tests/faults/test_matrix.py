@@ -13,9 +13,9 @@ from karton.core.backend import KartonMetrics
 
 from drakcelery.embedded.services import Services
 from drakcelery.failpoints import POINTS
+from drakcelery.host.slots import SlotState
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.slots import SlotState
 from tests.faults.account import Observer, Seen
 from tests.faults.fleet import RECEIVER, Fleet, Options
 from tests.faults.report import FAULTS, Outcome

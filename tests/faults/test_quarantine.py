@@ -14,8 +14,8 @@ from karton.core.task import TaskState
 
 from drakcelery.chain import prepare_queue
 from drakcelery.embedded.services import Services
+from drakcelery.host.slots import SlotState
 from drakcelery.model.analysis import Fault, State
-from drakcelery.slots import SlotState
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state
 from tests.waiting import wait_until

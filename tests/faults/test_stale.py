@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from drakcelery.embedded.services import Services
+from drakcelery.host.slots import SlotState
 from drakcelery.model.analysis import Fault, State
-from drakcelery.slots import SlotState
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import published, wait_free, wait_gone, wait_published, wait_state
 from tests.waiting import wait_until

@@ -12,9 +12,9 @@ import pytest
 
 from drakcelery import client
 from drakcelery.embedded.services import Services
+from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.records import Halt
-from drakcelery.workspace import Workspace
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (
     detonations,

@@ -8,10 +8,10 @@ import psutil
 from karton.core.task import Task
 
 from drakcelery.embedded.services import Services, binary
+from drakcelery.host.slots import SlotState
 from drakcelery.ledger import DUE, LIVE
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.slots import SlotState
 from tests.acceptance.deployment import PROGRAMS, run
 from tests.faults.account import Observer
 from tests.faults.fleet import RECEIVER, Fleet

@@ -7,11 +7,11 @@ from typing import cast
 
 import pytest
 
+from drakcelery.host.slots import SlotState
 from drakcelery.janitor import ABSENT_SECONDS, Janitor
 from drakcelery.ledger import record_key
 from drakcelery.model.analysis import Stage
 from drakcelery.model.timeouts import Watch
-from drakcelery.slots import SlotState
 from tests.bench import Bench, bench
 
 __all__ = ("bench",)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from drakcelery.errors import EngineError
+from drakcelery.host.slots import SlotState
 from drakcelery.model.analysis import Stage, State
-from drakcelery.slots import SlotState
 from tests.bench import SLOT, Bench, bench
 
 __all__ = ("bench",)

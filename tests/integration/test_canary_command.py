@@ -17,9 +17,9 @@ from drakcelery import steering
 from drakcelery.celery import app
 from drakcelery.cli import canary as command
 from drakcelery.cli import cli
-from drakcelery.closures import Closed
 from drakcelery.errors import EngineError, StackError
 from drakcelery.gate import Gate
+from drakcelery.host.drains import Closed
 from drakcelery.janitor import Janitor
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.monitoring import control

@@ -10,9 +10,9 @@ import pytest
 from karton.core.task import TaskState
 
 from drakcelery import stages
-from drakcelery.alone import alone
 from drakcelery.errors import InfrastructureError, NeedsSolitude, Superseded
 from drakcelery.host import state_dir as directories
+from drakcelery.host.alone import alone
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.recovery.takeover import io_worker_begins, process_died
 from tests.bench import HOST, SLOT, Bench, bench

@@ -26,6 +26,8 @@ from redis.client import Pipeline
 from structlog.testing import capture_logs
 
 from drakcelery import client, top
+from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.workspace import Workspace
 from drakcelery.ingress import Ingress
 from drakcelery.janitor import Janitor
 from drakcelery.ledger import DUE
@@ -43,9 +45,7 @@ from drakcelery.outlook import look_out
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
-from drakcelery.slots import Slot, SlotState
 from drakcelery.stopping import Stopper
-from drakcelery.workspace import Workspace
 from tests import reference
 from tests.bench import HOST, SLOT, Bench, bench
 from tests.ledgers import intake_of
@@ -123,9 +123,9 @@ LOOPS: dict[str, str] = {
     "recovery.reconcile.run": "reconcile",
     "recovery.reroute.hand_over": "reroute",
     "recovery.takeover._here": "takeover",
-    "slots.borrow": "a table of this host's own, in one read",
-    "slots.holds": "a table of this host's own, in one read",
-    "spool._look": "what is gone takes no room",
+    "host.slots.borrow": "a table of this host's own, in one read",
+    "host.slots.holds": "a table of this host's own, in one read",
+    "host.disk_space._look": "what is gone takes no room",
     "stopping.run": "stopping",
     "suspicion.charge_moved": "a table of this host's own, in one read",
     "suspicion.is_excused": "a table of this host's own, in one read",
@@ -149,7 +149,7 @@ def found_loops() -> set[str]:
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef) and any(map(_asks_for_many, ast.walk(function))):
                 found.add(f"{module}.{function.name}")
-    return found - {"workspace.take", "workspace.remove", "slots.cleaned", "ledger.records"}
+    return found - {"host.workspace.take", "host.workspace.remove", "host.slots.cleaned", "ledger.records"}
 
 
 def _asks_for_many(node: ast.AST) -> bool:

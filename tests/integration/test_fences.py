@@ -12,9 +12,9 @@ from drakcelery import failpoints
 from drakcelery.engines import Detonation, end_guest
 from drakcelery.errors import GuestLost, InfrastructureError, StorageAway, Superseded
 from drakcelery.failpoints import POINTS
+from drakcelery.host.slots import Slot, SlotState
 from drakcelery.janitor import Janitor
 from drakcelery.model.analysis import Fault, Stage, State
-from drakcelery.slots import Slot, SlotState
 from drakcelery.stopping import give_up
 from tests.bench import SLOT, Bench, bench
 

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from drakcelery.host.names import HostNames, lease_key
 from drakcelery.ingress import Ingress
 from drakcelery.janitor import Janitor
 from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, NOTICES
 from drakcelery.ledger.deployment import DEPLOYMENT, Deployment
 from drakcelery.ledger.fleet import FLEET, host_key, io_key
 from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
-from drakcelery.ledger.names import HostNames, lease_key
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.model.analysis import Place

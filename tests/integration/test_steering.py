@@ -20,12 +20,12 @@ from karton.core.task import TaskState
 
 from drakcelery import client, steering
 from drakcelery.chain import prepare_queue
-from drakcelery.closures import Closed
 from drakcelery.embedded.services import Services
 from drakcelery.errors import StackError
+from drakcelery.host.drains import Closed
+from drakcelery.host.slots import Slot, SlotTable
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.model.records import HostStatus, Record
-from drakcelery.slots import Slot, SlotTable
 from tests.acceptance.deployment import PROGRAMS
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state

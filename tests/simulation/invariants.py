@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import Fault
-from drakcelery.workspace import Workspace
 
 if TYPE_CHECKING:
     from tests.simulation.objects import Stored

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drakcelery.host.slots import SlotTable
 from drakcelery.settings import Settings
-from drakcelery.slots import SlotTable
 from tests.simulation.theatre import Process, Theatre
 
 SERVICES = ("redis", "broker", "s3")

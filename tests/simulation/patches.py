@@ -17,11 +17,11 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import alone, chain, failpoints, gate, ground, ingress, janitor, pulse
+from drakcelery import chain, failpoints, gate, ground, ingress, janitor, pulse
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
 from drakcelery.engines import evidence
-from drakcelery.host import identity, presence
+from drakcelery.host import alone, identity, presence
 from drakcelery.storage import sending
 from drakcelery.telemetry import logs
 from tests.simulation.threads import FileLocks, Inline, Threading, Threads

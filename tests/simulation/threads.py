@@ -120,7 +120,7 @@ class FileLocks:
 
     @contextlib.contextmanager
     def held(self, path: Path, how: int, waiting: Callable[[], None]) -> Iterator[None]:
-        """Stands for :func:`drakcelery.alone._locked`."""
+        """Stands for :func:`drakcelery.host.alone._locked`."""
         mine = (self._theatre.process, how)
         while not self._is_free(path, how):
             waiting()

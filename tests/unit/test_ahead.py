@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.workspace import Ahead
+from drakcelery.host.workspace import Ahead
 
 CONTENT = b"MZ"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

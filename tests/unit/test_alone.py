@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from drakcelery.alone import alone, together
+from drakcelery.host.alone import alone, together
 from tests.waiting import wait_until
 
 Enter = Callable[[Path, Callable[[], None]], AbstractContextManager[None]]

@@ -11,9 +11,9 @@ from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.judgement import is_allowed
+from drakcelery.host.slots import Slot, SlotState
 from drakcelery.model.analysis import Failure, Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.slots import Slot, SlotState
 
 ALL = frozenset({"vm-1", "vm-2", "vm-3"})
 

@@ -12,21 +12,21 @@ from typing import Any, cast
 
 import pytest
 
-from drakcelery.closures import Closed, Closure
 from drakcelery.errors import Blame, EngineError
 from drakcelery.host import doubts
 from drakcelery.host.canaries import IDLE_SECONDS, Due, due, is_rested
 from drakcelery.host.checkup import has_fallen
 from drakcelery.host.doubts import Calls
+from drakcelery.host.drains import Closed, Closure
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.judgement import is_doubtful
+from drakcelery.host.slots import CANARY, Slot, SlotState, SlotTable
+from drakcelery.host.workspace import Workspace
 from drakcelery.ledger.canaries import Known
 from drakcelery.settings import Settings
-from drakcelery.slots import CANARY, Slot, SlotState, SlotTable
 from drakcelery.stages import Site
 from drakcelery.worker import behaviour
 from drakcelery.worker.canary import CanaryRunner, compare, learn, workspace_of
-from drakcelery.workspace import Workspace
 
 NOW = 100_000.0
 

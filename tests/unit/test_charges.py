@@ -12,9 +12,9 @@ from drakcelery.errors import BadTask, Blame, EngineError, GuestLost, StorageErr
 from drakcelery.host import charges, history
 from drakcelery.host.charges import Verdict
 from drakcelery.host.history import Facts, Kind
+from drakcelery.host.slots import SlotState, SlotTable
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import Record
-from drakcelery.slots import SlotState, SlotTable
 
 HERE = ("rack-1", "vm-1")
 THERE = ("rack-2", "vm-1")

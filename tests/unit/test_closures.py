@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.closures import Closed
+from drakcelery.host.drains import Closed
+from drakcelery.host.slots import SlotState, SlotTable
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.overview import host_overviews, profile_overviews
-from drakcelery.slots import SlotState, SlotTable
 
 SLOTS = {"vm-1": "win10", "vm-2": "win10"}
 WIN10 = Place(profile="win10")

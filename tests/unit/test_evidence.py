@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drakcelery.engines import evidence
-from drakcelery.workspace import Workspace
+from drakcelery.host.workspace import Workspace
 from tests.unit.test_artifacts_collect import OUTCOME, recorded
 
 

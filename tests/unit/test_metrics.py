@@ -16,8 +16,8 @@ import urllib3
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 from drakcelery.errors import SettingsError
+from drakcelery.host.slots import Slot, SlotState
 from drakcelery.monitoring.slot_clock import SlotClock
-from drakcelery.slots import Slot, SlotState
 from drakcelery.telemetry import exposition, metrics
 from drakcelery.telemetry.relay import Relay
 from tests import reference

@@ -19,15 +19,15 @@ from drakcelery import safe_files
 from drakcelery.engines.drakvuf.cell import Cell
 from drakcelery.errors import EngineError, EvidenceLost, InfrastructureError, SettingsError
 from drakcelery.host import state_dir as directories
-from drakcelery.hostlock import sole_worker
+from drakcelery.host.disk_space import Spool
+from drakcelery.host.lock import sole_worker
+from drakcelery.host.slots import SlotTable
+from drakcelery.host.workspace import Ahead, Workspace
 from drakcelery.model.analysis import Execution, Outcome, Snapshot
 from drakcelery.monitoring.control import read_log
 from drakcelery.settings.sections import DrakcelerySection
-from drakcelery.slots import SlotTable
-from drakcelery.spool import Spool
 from drakcelery.storage.sending import Sending
 from drakcelery.telemetry.logs import analysis_log, configure
-from drakcelery.workspace import Ahead, Workspace
 from tests.conftest import require
 
 MEMBER, GROUP = 4321, 4322

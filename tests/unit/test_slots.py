@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from drakcelery.errors import SettingsError
-from drakcelery.hostlock import sole_worker
-from drakcelery.slots import SlotState, SlotTable
+from drakcelery.host.lock import sole_worker
+from drakcelery.host.slots import SlotState, SlotTable
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_unwritable_state_dir(tmp_path: Path) -> None:
 
 FORK = """
 import os, pathlib, sys, threading
-from drakcelery.slots import SlotTable
+from drakcelery.host.slots import SlotTable
 table = SlotTable(pathlib.Path(sys.argv[1]), quarantine_after=2)
 inside, leave = threading.Event(), threading.Event()
 def stay():
@@ -191,7 +191,7 @@ def test_fork_during_a_transaction(table: SlotTable, tmp_path: Path) -> None:
 
 HOLD = """
 import pathlib, sys
-from drakcelery.hostlock import sole_worker
+from drakcelery.host.lock import sole_worker
 with sole_worker(pathlib.Path(sys.argv[1]), "rack-1"):
     print("held", flush=True)
     sys.stdin.read()

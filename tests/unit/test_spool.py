@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery import spool
+from drakcelery.host import disk_space
+from drakcelery.host.disk_space import Spool
+from drakcelery.host.workspace import Workspace
 from drakcelery.settings.sections import DrakcelerySection
-from drakcelery.spool import Spool
 from drakcelery.telemetry import metrics
-from drakcelery.workspace import Workspace
 
 MIB = 1024**2
 
@@ -19,7 +19,7 @@ MIB = 1024**2
 @pytest.fixture(autouse=True)
 def _always_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seconds between two looks would be waited for."""
-    monkeypatch.setattr(spool, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(disk_space, "LOOK_SECONDS", 0)
 
 
 def workspace(state_dir: Path, uid: str, size: int) -> Workspace:
@@ -87,7 +87,7 @@ def test_what_grows_is_measured_again(tmp_path: Path, monkeypatch: pytest.Monkey
     grown = [workspace(tmp_path, uid, 1) for uid in "abc"]
     ours = limited(tmp_path, spool_limit=3 * MIB)
     assert ours.has_room()
-    monkeypatch.setattr(spool, "BUDGET_SECONDS", 0)
+    monkeypatch.setattr(disk_space, "BUDGET_SECONDS", 0)
     for one in grown:
         (one.raw / "dump").write_bytes(b"x" * MIB)
     assert [ours.has_room() for _ in grown] == [True, True, False]
@@ -109,10 +109,10 @@ def test_what_a_guest_can_leave(tmp_path: Path) -> None:
 
 def test_looks_are_far_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks again at once gets the answer that was found before: nothing is measured."""
-    monkeypatch.setattr(spool, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(disk_space, "LOOK_SECONDS", 3600)
     ours = limited(tmp_path, spool_limit=MIB)
     assert ours.has_room()
     workspace(tmp_path, "large", 2 * MIB)
     assert ours.has_room()
-    monkeypatch.setattr(spool, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(disk_space, "LOOK_SECONDS", 0)
     assert not ours.has_room()

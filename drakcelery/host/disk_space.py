@@ -13,10 +13,10 @@ from pathlib import Path
 
 import structlog
 
+from drakcelery.host.workspace import Workspace
 from drakcelery.safe_files import walk
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.telemetry import metrics
-from drakcelery.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""What operators have taken out of use on a host: a table in the file of :mod:`drakcelery.slots`.
+"""What operators have taken out of use on a host: a table in the file of :mod:`drakcelery.host.slots`.
 
 It is apart from the slots' own states, since a closed slot still finishes what it holds, and since it
 outlives the worker. Each function works within the caller's transaction.

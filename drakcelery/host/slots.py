@@ -19,12 +19,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from drakcelery import closures
-from drakcelery.closures import Closed, Closure
 from drakcelery.errors import Blame, SettingsError
-from drakcelery.host import doubts, history, tables
+from drakcelery.host import doubts, drains, history, tables
 from drakcelery.host import state_dir as directories
 from drakcelery.host.doubts import Calls
+from drakcelery.host.drains import Closed, Closure
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.safe_files import open_regular
 
@@ -175,7 +174,7 @@ class SlotTable:
             finally:
                 os.close(descriptor)
             with self._opened() as database:
-                tables.ensure(database, "closures", closures.SCHEMA, keep=True)
+                tables.ensure(database, "closures", drains.SCHEMA, keep=True)
                 tables.ensure(database, "slots", _SCHEMA)
                 tables.ensure(database, "runs", history.SCHEMA)
                 tables.ensure(database, "canary_calls", doubts.SCHEMA)
@@ -230,7 +229,7 @@ class SlotTable:
                 "insert into slots (name, profile, state, since) values (?, ?, ?, ?)",
                 [(name, profile, SlotState.DIRTY.value, now) for name, profile in slots.items()],
             )
-            closures.forget(database, known - set(slots))
+            drains.forget(database, known - set(slots))
             history.begin(database, slots)
             doubts.clear(database)
         return sorted(known - set(slots))
@@ -241,7 +240,7 @@ class SlotTable:
             rows = database.execute(
                 "select name, profile, state, uid, attempt, since, failures from slots"
             ).fetchall()
-            closed = closures.read(database)
+            closed = drains.read(database)
             calls = doubts.read(database)
         slots = [
             Slot(
@@ -280,7 +279,7 @@ class SlotTable:
                 "and not exists (select 1 from closures where slot in (slots.name, ?)) "
                 "and not exists (select 1 from canary_calls where slot = name and called > begun "
                 "and abs(? - max(since, at)) < ?)",
-                (profile, SlotState.FREE.value, closures.WHOLE_HOST, time.time(), doubts.PATIENCE),
+                (profile, SlotState.FREE.value, drains.WHOLE_HOST, time.time(), doubts.PATIENCE),
             ).fetchall()
             names = [str(row[0]) for row in free if among is None or row[0] in among]
             if not names:
@@ -484,17 +483,17 @@ class SlotTable:
     def close(self, name: str | None, kind: Closed, *, by: str) -> None:
         """Let nothing new begin in a slot, or (None) on this host, until :meth:`reopen`."""
         with self._transaction() as database:
-            closures.add(database, name, kind, by=by)
+            drains.add(database, name, kind, by=by)
 
     def reopen(self, name: str | None, kind: Closed) -> bool:
         """Take back what :meth:`close` said. False where nobody had said it."""
         with self._transaction() as database:
-            return closures.remove(database, name, kind)
+            return drains.remove(database, name, kind)
 
     def closed(self) -> list[Closure]:
         """All that operators keep closed."""
         with self._transaction() as database:
-            return closures.read(database)
+            return drains.read(database)
 
     def forgive(self, name: str) -> bool:
         """Give a slot another try that failed too often, with a clean record. False where it had not."""
