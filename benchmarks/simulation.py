@@ -31,7 +31,7 @@ from karton.core.backend import KartonBackendBase
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery.chain import prepare_queue
+from drakcelery.broker.routing import prepare_queue
 from drakcelery.embedded.ports import LOOPBACK, assign, release
 from drakcelery.embedded.services import binary
 from drakcelery.embedded.supervision import Server

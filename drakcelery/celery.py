@@ -25,7 +25,10 @@ from celery.signals import (
 from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
 
-from drakcelery import __version__, brokers, chain, client, gate, ground, lease, settings, stopping
+from drakcelery import __version__, client, gate, ground, settings, stopping
+from drakcelery.broker import configuration as broker_configuration
+from drakcelery.broker import lease, routing
+from drakcelery.broker.redis_transport import broker_of
 from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
@@ -39,7 +42,6 @@ from drakcelery.monitoring import control as _commands  # noqa: F401 registers t
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage
 from drakcelery.telemetry import logs, tracing
-from drakcelery.visibility import broker_of
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +59,7 @@ OF_STAGES: dict[str, Any] = {
     "Request": "drakcelery.gate:Request",
 }
 """What Celery is told of each stage's task."""
-STAGE_TASKS = frozenset(chain.task_name(stage) for stage in Stage)
+STAGE_TASKS = frozenset(routing.task_name(stage) for stage in Stage)
 
 _given: settings.Settings | None = None
 
@@ -124,13 +126,13 @@ def send(ledger: Ledger, record: Record) -> None:
     if stage is Stage.PREPARE:
         failed = [failure.host for failure in record.failures if failure.host]
         hosts = ledger.fleet.hosts() if failed else ()
-        place = chain.place(analysis, hosts=hosts, failed=failed)
+        place = routing.place(analysis, hosts=hosts, failed=failed)
     else:
         place = Place(profile=analysis.profile, host=record.host)
     step = Step(
         uid=record.uid, attempt=record.attempt, profile=place.profile, host=place.host, slot=record.slot
     )
-    chain.send(app, analysis, step, attempt=record.attempts, first=stage)
+    routing.send(app, analysis, step, attempt=record.attempts, first=stage)
     ledger.sent(record.uid, record.attempt)
 
 
@@ -152,7 +154,7 @@ def configuration() -> dict[str, Any]:
         "broker_url": config.broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a broker that is away is waited for, however long
-        **brokers.configuration(
+        **broker_configuration.configuration(
             config.broker_url, config.drakcelery.times, sentinel_master=config.sentinel_master
         ),
         "task_serializer": "json",
@@ -160,20 +162,22 @@ def configuration() -> dict[str, Any]:
         "task_ignore_result": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_routes": [chain.route],
-        "task_default_queue": chain.NO_QUEUE,
+        "task_routes": [routing.route],
+        "task_default_queue": routing.NO_QUEUE,
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
         # Who sent a task nobody asks; that it was received, Flower hears from the worker
         "task_send_sent_event": False,
-        "worker_consumer": "drakcelery.lease:Consumer",
+        "worker_consumer": "drakcelery.broker.lease:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # After a lost connection the slots say how much a worker takes, as before it
         "worker_enable_prefetch_count_reduction": False,
     }
 
 
-app = Celery("drakcelery", amqp="drakcelery.brokers:AMQP", control="drakcelery.monitoring.mailbox:Control")
+app = Celery(
+    "drakcelery", amqp="drakcelery.broker.configuration:AMQP", control="drakcelery.monitoring.mailbox:Control"
+)
 app.add_defaults(configuration)
 
 ground.Household.ask_broker = staticmethod(ask_broker)
@@ -197,31 +201,31 @@ def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dic
         return None
 
 
-@app.task(bind=True, name=chain.task_name(Stage.PREPARE), **OF_STAGES)
+@app.task(bind=True, name=routing.task_name(Stage.PREPARE), **OF_STAGES)
 def prepare(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Fetch the sample and restore the slot's VM. Pins the rest of the chain to this host."""
     return _perform(self, Stage.PREPARE, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.RUN), **OF_STAGES)
+@app.task(bind=True, name=routing.task_name(Stage.RUN), **OF_STAGES)
 def run(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Detonate, watch, stop; then the slot is free."""
     return _perform(self, Stage.RUN, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.COLLECT), **OF_STAGES)
+@app.task(bind=True, name=routing.task_name(Stage.COLLECT), **OF_STAGES)
 def collect(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Split the log, pack the dumps, write the metadata."""
     return _perform(self, Stage.COLLECT, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.UPLOAD), **OF_STAGES)
+@app.task(bind=True, name=routing.task_name(Stage.UPLOAD), **OF_STAGES)
 def upload(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """Artifacts to the bucket, ``metadata.json`` last."""
     return _perform(self, Stage.UPLOAD, message)
 
 
-@app.task(bind=True, name=chain.task_name(Stage.PUBLISH), **OF_STAGES)
+@app.task(bind=True, name=routing.task_name(Stage.PUBLISH), **OF_STAGES)
 def publish(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | None:
     """The analysis task goes out and the sample task is finished, in one transaction."""
     return _perform(self, Stage.PUBLISH, message)

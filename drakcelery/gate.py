@@ -26,8 +26,9 @@ from celery.worker.strategy import default
 from kombu.message import Message
 from redis.exceptions import RedisError
 
-from drakcelery import visibility
-from drakcelery.chain import LEFT_OVER_QUEUE, prepare_queue, task_name
+from drakcelery.broker import redis_transport
+from drakcelery.broker.misfits import UNREADABLE, drop, misfit, step_of
+from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue, task_name
 from drakcelery.errors import UnreadableRecord
 from drakcelery.ground import Ground, Household, is_vm_worker
 from drakcelery.host.avoidance import is_elsewhere, may_have
@@ -35,7 +36,6 @@ from drakcelery.host.slots import SlotState
 from drakcelery.janitor import tell
 from drakcelery.ledger.away import concerns_all
 from drakcelery.lookahead import Lookahead
-from drakcelery.misfits import UNREADABLE, drop, misfit, step_of
 from drakcelery.model.analysis import Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.monitoring.slot_clock import SlotClock
@@ -87,7 +87,7 @@ class Gate(bootsteps.StartStopStep):
         self._readiness = site.readiness
         self._turn = 1
         channel = parent.task_consumer.channel
-        if isinstance(channel, visibility.Prompt):  # RabbitMQ shows nobody what waits
+        if isinstance(channel, redis_transport.Prompt):  # RabbitMQ shows nobody what waits
             self._lookahead = Lookahead(site, functools.partial(self._waiting, channel))
             self._lookahead.start()
         self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.look)
@@ -140,7 +140,7 @@ class Gate(bootsteps.StartStopStep):
     def _take_waiting(self) -> None:
         """To open a queue, and to close it again, takes longer than to take a message from it."""
         tasks = self._consumer.task_consumer
-        if not isinstance(tasks.channel, visibility.Prompt):
+        if not isinstance(tasks.channel, redis_transport.Prompt):
             return  # RabbitMQ delivers as soon as a queue is open
         for _ in self._slots.all():  # one each at the most: a message may turn out to be for no slot
             free = [profile for profile, is_free in self._profiles().items() if is_free]
@@ -151,7 +151,7 @@ class Gate(bootsteps.StartStopStep):
                 return
             tasks._receive_callback(message)  # noqa: SLF001 what kombu does with what it has consumed
 
-    def _waiting(self, channel: visibility.Prompt, profiles: Sequence[str]) -> list[Step]:
+    def _waiting(self, channel: redis_transport.Prompt, profiles: Sequence[str]) -> list[Step]:
         """What waits for slots of *profiles*, as far as this host may come to it. Called from any thread."""
         queues = [queue for profile in profiles for queue in self._queues(profile)]
         messages = channel.look_at(queues, most=len(self._slots.all()))
@@ -268,7 +268,7 @@ def drop_left_over(connection: Any) -> None:
     """
     try:
         with connection.channel() as channel:
-            if isinstance(channel, visibility.Prompt):
+            if isinstance(channel, redis_transport.Prompt):
                 channel.queue_purge(LEFT_OVER_QUEUE)
             else:
                 channel.queue_delete(LEFT_OVER_QUEUE, if_unused=True)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from drakcelery import chain
+from drakcelery.broker import routing
 from drakcelery.settings import Settings, environment_for
 
 IO_PROCESSES = 4
@@ -26,7 +26,7 @@ def vm_command(settings: Settings) -> list[str]:
     return [
         "worker",
         f"--hostname=vm@{host}",
-        f"--queues={chain.vm_queue(host)}",
+        f"--queues={routing.vm_queue(host)}",
         f"--concurrency={len(settings.slots) + 1}",
         *CELERY_OPTIONS,
     ]
@@ -38,7 +38,7 @@ def io_command(settings: Settings) -> list[str]:
     return [
         "worker",
         f"--hostname=io@{host}",
-        f"--queues={chain.io_queue(host)}",
+        f"--queues={routing.io_queue(host)}",
         f"--concurrency={IO_PROCESSES}",
         *CELERY_OPTIONS,
     ]

@@ -19,7 +19,7 @@ from karton.core.backend import (
 from karton.core.task import TaskPriority
 from redis.exceptions import NoPermissionError, ResponseError
 
-from drakcelery.chain import io_queue
+from drakcelery.broker.routing import io_queue
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
 from drakcelery.doctor.subject import Subject, redis_client
 from drakcelery.host.names import lease_key

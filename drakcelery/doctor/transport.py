@@ -8,7 +8,8 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from drakcelery import __version__, brokers
+from drakcelery import __version__
+from drakcelery.broker import configuration
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import SECONDS, Subject, place_of
 from drakcelery.ground import is_io_worker, is_vm_worker
@@ -27,7 +28,7 @@ def _app(settings: Settings) -> Celery:
     app.conf.update(
         broker_url=settings.broker_url,
         broker_connection_retry=False,
-        **brokers.configuration(
+        **configuration.configuration(
             settings.broker_url, settings.drakcelery.times, sentinel_master=settings.sentinel_master
         ),
     )

@@ -37,7 +37,7 @@ from drakcelery.telemetry.log_values import FILE_CHARACTERS, exception_text, tam
 LIBRARY = "library"
 """The action of a line that a library logged: Celery, kombu, Karton, urllib3 and whoever else."""
 TASK_ID = re.compile(rf"(?P<uid>[^/]+)/(?P<attempt>\d+)/(?P<stage>{'|'.join(Stage)})")
-"""A Celery task id, as :func:`drakcelery.chain.task_id` writes it."""
+"""A Celery task id, as :func:`drakcelery.broker.routing.task_id` writes it."""
 FIRST = ("timestamp", "level", "action", "host", "uid", "attempt", "stage", "slot")
 """How a JSON line begins; people read them too."""
 PROCESSES = "multiprocessing"

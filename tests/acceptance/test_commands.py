@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drakcelery.chain import ORDER, task_id, task_name
+from drakcelery.broker.routing import ORDER, task_id, task_name
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from tests.acceptance.deployment import Deployment

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from drakcelery.chain import io_queue, prepare_queue, vm_queue
+from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from karton.core.task import TaskState
 
-from drakcelery import chain, client
+from drakcelery import client
+from drakcelery.broker import routing
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.records import Record
@@ -127,7 +128,7 @@ def test_revoke_a_running_stage(fleet: Fleet, how: tuple[str, ...]) -> None:
     uid = "-".join(("at-work", *how))
     fleet.push(uid)
     wait_state(fleet, uid, State.RUNNING)
-    assert celery(fleet, "control", *how, chain.task_id(uid, 1, Stage.RUN))[0] == 0
+    assert celery(fleet, "control", *how, routing.task_id(uid, 1, Stage.RUN))[0] == 0
     if how == ("revoke",):
         assert drakcelery(fleet, "cancel", uid)[0] == 0
     record = wait_cancelled(fleet, uid)
@@ -145,7 +146,7 @@ def test_revoke_a_waiting_stage(fleet: Fleet, how: tuple[str, ...]) -> None:
     wait_state(fleet, first, State.RUNNING)
     fleet.push(uid)
     wait_state(fleet, uid, State.QUEUED)
-    assert celery(fleet, "control", *how, chain.task_id(uid, 1, Stage.PREPARE))[0] == 0
+    assert celery(fleet, "control", *how, routing.task_id(uid, 1, Stage.PREPARE))[0] == 0
     assert drakcelery(fleet, "cancel", first)[0] == 0
     wait_cancelled(fleet, first)
     record = wait_cancelled(fleet, uid)
@@ -158,7 +159,7 @@ def test_revoke_a_stage_of_the_io_worker(fleet: Fleet) -> None:
     """A revoked collect cancels as well: the analysis does not wait for a step that will never come."""
     fleet.push("half", timeout=5)
     wait_state(fleet, "half", State.RUNNING)
-    assert celery(fleet, "control", "revoke", chain.task_id("half", 1, Stage.COLLECT))[0] == 0
+    assert celery(fleet, "control", "revoke", routing.task_id("half", 1, Stage.COLLECT))[0] == 0
     record = wait_cancelled(fleet, "half")
     assert "revoked" in str(record.error)
     assert_works_on(fleet, "after-half", "half")

@@ -12,7 +12,7 @@ import pytest
 import redis
 from karton.core.task import TaskState
 
-from drakcelery.chain import prepare_queue
+from drakcelery.broker.routing import prepare_queue
 from drakcelery.embedded.services import Services
 from drakcelery.host.slots import SlotState
 from drakcelery.model.analysis import Fault, State

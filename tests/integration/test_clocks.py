@@ -17,14 +17,14 @@ import redis
 from kombu import Queue
 from pydantic import SecretStr
 
-from drakcelery import lease
+from drakcelery.broker import lease
+from drakcelery.broker.redis_transport import Connection
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.errors import StorageError, Superseded
 from drakcelery.ledger import TURN, Ledger, clock
 from drakcelery.recovery.duty import Turn
 from drakcelery.storage import Storage
 from drakcelery.storage import client as storage_client
-from drakcelery.visibility import Connection
 from tests.faults.proxy import LOOPBACK, Proxy
 from tests.objects import put_bytes
 from tests.waiting import wait_until

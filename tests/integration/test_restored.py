@@ -11,10 +11,10 @@ import pytest
 import redis
 from kombu import Queue
 
-from drakcelery import lease
+from drakcelery.broker import lease
+from drakcelery.broker.redis_transport import Connection
 from drakcelery.embedded.services import Services
 from drakcelery.ledger import clock
-from drakcelery.visibility import Connection
 from tests.faults.apart import valkey_apart
 from tests.faults.proxy import Proxy
 from tests.faults.watch import start_server, stop_server

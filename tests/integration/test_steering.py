@@ -19,7 +19,7 @@ from celery import Celery
 from karton.core.task import TaskState
 
 from drakcelery import client, steering
-from drakcelery.chain import prepare_queue
+from drakcelery.broker.routing import prepare_queue
 from drakcelery.embedded.services import Services
 from drakcelery.errors import StackError
 from drakcelery.host.drains import Closed

@@ -201,7 +201,7 @@ class Fleet:
         attempt: int,  # noqa: ARG002 for people
         first: Stage = Stage.PREPARE,
     ) -> None:
-        """Stands for :func:`drakcelery.chain.send`."""
+        """Stands for :func:`drakcelery.broker.routing.send`."""
         self.send_step(first, step)
 
     def send_step(self, stage: Stage, step: Step) -> None:

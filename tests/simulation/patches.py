@@ -17,9 +17,10 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import chain, failpoints, gate, ground, ingress, janitor, pulse
+from drakcelery import failpoints, gate, ground, ingress, janitor, pulse
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
+from drakcelery.broker import routing
 from drakcelery.engines import evidence
 from drakcelery.host import alone, identity, presence
 from drakcelery.storage import sending
@@ -177,7 +178,7 @@ def installed(world: World) -> Iterator[None]:
             put(owner, "send", staticmethod(world.send))
         put(presence, "connect", world.connect)
         put(ground.Household, "ask_broker", staticmethod(world.ask_broker))
-        put(chain, "send", world.send_chain)
+        put(routing, "send", world.send_chain)
         put(ingress, "describe", lambda head: "PE32 executable" if head.startswith(b"MZ") else "data")
         put(ingress, "POLL_SECONDS", POLL)
         put(ingress, "EAGER_SECONDS", POLL / 2)

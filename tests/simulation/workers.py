@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
-from drakcelery import chain, gate, ground
+from drakcelery import gate, ground
+from drakcelery.broker import routing
+from drakcelery.broker.redis_transport import Listening
 from drakcelery.errors import Superseded
 from drakcelery.model.analysis import Stage, Step
 from drakcelery.stages import Site, perform
-from drakcelery.visibility import Listening
 from tests.simulation.broker import Letter
 from tests.simulation.deliveries import Job, Message, NoChannels, Timer
 from tests.simulation.theatre import Process
@@ -22,7 +23,7 @@ from tests.simulation.theatre import Process
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
 
-STAGES = {chain.task_name(stage): stage for stage in Stage}
+STAGES = {routing.task_name(stage): stage for stage in Stage}
 
 
 class Worker:
@@ -89,7 +90,7 @@ class Worker:
             self._lose_connection()
 
     def _connect(self) -> None:
-        always = chain.vm_queue if self.role == "vm" else chain.io_queue
+        always = routing.vm_queue if self.role == "vm" else routing.io_queue
         self.queues = [always(self.called)]
         renew = self.world.times.renew
         self.timer.call_repeatedly(renew, self._renew)
@@ -159,7 +160,7 @@ class Worker:
         self.world.broker.renew(self, patience)
         heard = self._listening.note(self.world.broker, told=self.world.theatre.now, pause=patience / 3)
         if heard < patience:
-            return  # as drakcelery.visibility.QoS
+            return  # as drakcelery.broker.redis_transport.QoS
         for tag in self.world.broker.overdue():
             if self.reaches_broker("broker.restore"):
                 self.world.broker.give_back(tag)
@@ -225,7 +226,7 @@ class Worker:
         except Exception:  # noqa: BLE001 as in Celery, the chain ends here
             return
         if stage is not Stage.PUBLISH:
-            after = chain.ORDER[chain.ORDER.index(stage) + 1]
+            after = routing.ORDER[routing.ORDER.index(stage) + 1]
             try:
                 self.world.send_step(after, following)
             except OperationalError:
@@ -245,6 +246,6 @@ class Worker:
 def letter_for(stage: Stage, step: Step) -> tuple[str, Letter]:
     """(queue, message) of a stage."""
     made = Letter(
-        id=chain.task_id(step.uid, step.attempt, stage), name=chain.task_name(stage), step=step.message()
+        id=routing.task_id(step.uid, step.attempt, stage), name=routing.task_name(stage), step=step.message()
     )
-    return chain.queue_of(stage, step), made
+    return routing.queue_of(stage, step), made

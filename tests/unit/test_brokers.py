@@ -13,7 +13,7 @@ from celery.app import amqp
 from kombu import Connection, Queue
 from kombu.transport import pyamqp
 
-from drakcelery import brokers, visibility
+from drakcelery.broker import configuration, redis_transport
 from drakcelery.model import timeouts
 from drakcelery.settings import Settings
 from tests.unit.settings.reading import complaint, read
@@ -21,10 +21,10 @@ from tests.unit.settings.reading import complaint, read
 
 def app_of(settings: Settings) -> Celery:
     """An app with nothing but the broker's part of our configuration."""
-    app = Celery("test", amqp="drakcelery.brokers:AMQP", set_as_current=False)
+    app = Celery("test", amqp="drakcelery.broker.configuration:AMQP", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker_url,
-        **brokers.configuration(
+        **configuration.configuration(
             settings.broker_url, settings.drakcelery.times, sentinel_master=settings.sentinel_master
         ),
     )
@@ -62,9 +62,9 @@ def test_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "transport"),
     [
-        ("redis://h/1", visibility.Transport),
-        ("rediss://h/1", visibility.Transport),
-        ("sentinel://a/0;sentinel://b/0?master_name=m", visibility.SentinelTransport),
+        ("redis://h/1", redis_transport.Transport),
+        ("rediss://h/1", redis_transport.Transport),
+        ("sentinel://a/0;sentinel://b/0?master_name=m", redis_transport.SentinelTransport),
         ("amqp://a//;amqp://b//", pyamqp.Transport),
         ("amqps://a//", pyamqp.SSLTransport),
     ],
@@ -85,7 +85,7 @@ def test_silent_peers(tmp_path: Path, lease: int) -> None:
     settings = read(tmp_path, f"[celery]\nbroker_url={url}\n[drakcelery]\nlease_seconds={lease}\n")
     options = app_of(settings).connection_for_read().transport_options or {}
     silent = settings.drakcelery.times.connection
-    assert brokers.POLL_SECONDS < options["socket_timeout"] <= silent
+    assert configuration.POLL_SECONDS < options["socket_timeout"] <= silent
     assert options["socket_connect_timeout"] <= silent
     # A BRPOP is looked at every interval, and given up when it is overdue by one
     assert 2 * options["health_check_interval"] <= silent < options["visibility_timeout"]
@@ -113,7 +113,7 @@ def test_rabbitmq(tmp_path: Path, url: str, tls: object) -> None:
 @pytest.mark.parametrize(
     ("url", "arguments"),
     [
-        ("amqp://h", {"x-queue-type": "quorum", "x-delivery-limit": brokers.DELIVERIES}),
+        ("amqp://h", {"x-queue-type": "quorum", "x-delivery-limit": configuration.DELIVERIES}),
         ("redis://h/1", None),
     ],
 )

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from drakcelery import chain
+from drakcelery.broker import routing
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority, Stage, Step
 from drakcelery.model.records import HostStatus, SlotStatus
 
@@ -58,40 +58,40 @@ def host(name: str, *slots: tuple[str, str]) -> HostStatus:
 )
 def test_queues_follow_from_the_message(stage: Stage, step: Step, queue: str) -> None:
     """A step finds its queue from its message alone, so a re-sent one finds it as well."""
-    assert chain.queue_of(stage, step) == queue
-    assert chain.route(chain.task_name(stage), [step.message()], {}, {}) == {"queue": queue}
+    assert routing.queue_of(stage, step) == queue
+    assert routing.route(routing.task_name(stage), [step.message()], {}, {}) == {"queue": queue}
 
 
 def test_other_tasks_are_not_routed() -> None:
     """Other people's tasks are none of our business."""
-    assert chain.route("celery.ping", [], {}, {}) is None
+    assert routing.route("celery.ping", [], {}, {}) is None
 
 
 def test_a_pinned_stage_needs_a_host() -> None:
     """Only prepare may be sent to nobody in particular."""
     with pytest.raises(ValueError, match="names no host"):
-        chain.queue_of(Stage.RUN, Step(uid="a", attempt=1, profile="win10"))
+        routing.queue_of(Stage.RUN, Step(uid="a", attempt=1, profile="win10"))
 
 
 def test_task_ids_can_be_read() -> None:
     """A Celery task id says which analysis, attempt and stage it is."""
-    assert chain.task_id("a-1", 2, Stage.RUN) == "a-1/2/run"
+    assert routing.task_id("a-1", 2, Stage.RUN) == "a-1/2/run"
 
 
 def test_first_attempt_goes_to_anyone() -> None:
     """A first attempt waits for whichever host has a slot first, unless it asked for one."""
-    assert str(chain.place(analysis())) == "win10"
-    assert str(chain.place(analysis(profile="win7"))) == "win7"
+    assert str(routing.place(analysis())) == "win10"
+    assert str(routing.place(analysis(profile="win7"))) == "win7"
     asked = analysis(target_host="rack-3")
-    assert str(chain.place(asked, failed=("rack-3",))) == "win10@rack-3"
+    assert str(routing.place(asked, failed=("rack-3",))) == "win10@rack-3"
 
 
 def test_next_attempt_goes_elsewhere_if_it_can() -> None:
     """After a failure, another host with a free slot of the profile is preferred."""
     hosts = [host("rack-1", ("win10", "free")), host("rack-2", ("win7", "free"), ("win10", "running"))]
     spare = host("rack-3", ("win10", "free"))
-    assert str(chain.place(analysis(), hosts=hosts, failed=("rack-1",))) == "win10"
-    assert str(chain.place(analysis(), hosts=[*hosts, spare], failed=("rack-1",))) == "win10@rack-3"
+    assert str(routing.place(analysis(), hosts=hosts, failed=("rack-1",))) == "win10"
+    assert str(routing.place(analysis(), hosts=[*hosts, spare], failed=("rack-1",))) == "win10@rack-3"
 
 
 def test_a_burst_of_failures_is_spread() -> None:
@@ -106,7 +106,7 @@ def test_a_burst_of_failures_is_spread() -> None:
 
     def chosen(number: int, among: list[HostStatus]) -> str | None:
         ours = analysis().model_copy(update={"uid": f"burst-{number}"})
-        return chain.place(ours, hosts=among, failed=("rack-1",)).host
+        return routing.place(ours, hosts=among, failed=("rack-1",)).host
 
     counts = Counter(chosen(number, hosts) for number in range(1000))
     assert set(counts) == {"rack-2", "rack-3", "rack-5"}

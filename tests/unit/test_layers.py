@@ -51,7 +51,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "orchestration": (
         "attempts",
-        "chain",
+        "broker.routing",
         "headstart",
         "ingress",
         "janitor",
@@ -68,7 +68,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "edges": (
         "__main__",
-        "brokers",
+        "broker",
         "celery",
         "cli",
         "client",
@@ -79,8 +79,6 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "gate",
         "ground",
         "launch",
-        "lease",
-        "misfits",
         "monitoring",
         "processes",
         "steering",
@@ -88,7 +86,6 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "telemetry",
         "top",
         "views",
-        "visibility",
     ),
 }
 """Each layer imports from itself and from those before it. A name stands for a module or a subpackage."""

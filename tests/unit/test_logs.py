@@ -18,7 +18,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakcelery import chain
+from drakcelery.broker import routing
 from drakcelery.model.analysis import Stage
 from drakcelery.telemetry import logs
 from drakcelery.telemetry.log_values import CHARACTERS, ENTRIES, LINE_CHARACTERS, escaped, tamed
@@ -140,7 +140,7 @@ def test_a_json_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_line_of_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its action is the same for all; Celery's lines about a stage say which analysis they are about."""
     stream = written("json", monkeypatch)
-    task = {"id": chain.task_id("6f-2c", 3, Stage.UPLOAD), "name": "drakcelery.upload"}
+    task = {"id": routing.task_id("6f-2c", 3, Stage.UPLOAD), "name": "drakcelery.upload"}
     logging.getLogger("celery.app.trace").info("Task %s", "x succeeded", extra={"data": task})  # left out
     logging.getLogger("celery.app.trace").error("Task %s", "x failed", extra={"data": task})
     logging.getLogger("somebody").warning("plain\nwords", extra={"data": {"id": "no/task/id"}})

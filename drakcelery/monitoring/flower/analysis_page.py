@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
-from drakcelery import chain
+from drakcelery.broker import routing
 from drakcelery.estimates import Range
 from drakcelery.model.analysis import Stage, State, Value
 from drakcelery.model.records import STAGES, Record
@@ -138,7 +138,7 @@ def _events(record: Record) -> Iterator[Event]:
             host=failure.host,
             slot=failure.slot,
             stage=failure.stage,
-            task=chain.task_id(record.uid, failure.number, failure.stage) if failure.number else None,
+            task=routing.task_id(record.uid, failure.number, failure.stage) if failure.number else None,
             error=clean(failure.error, SENTENCE),
             fault=failure.fault.value,
         )
@@ -151,7 +151,7 @@ def _events(record: Record) -> Iterator[Event]:
             host=record.host if stage else None,
             slot=record.slot if stage in STAGES[:2] else None,
             stage=stage,
-            task=chain.task_id(record.uid, record.attempt, stage) if stage else None,
+            task=routing.task_id(record.uid, record.attempt, stage) if stage else None,
         )
     if record.finished is not None:
         refusal = clean(record.refusal, SENTENCE) if record.refusal else None
@@ -161,5 +161,5 @@ def _events(record: Record) -> Iterator[Event]:
             what=record.state.value.lower(),
             error=refusal,
             stage=Stage.PUBLISH if published else None,
-            task=chain.task_id(record.uid, record.attempt, Stage.PUBLISH) if published else None,
+            task=routing.task_id(record.uid, record.attempt, Stage.PUBLISH) if published else None,
         )

@@ -13,7 +13,7 @@ from typing import Any
 from celery.app import amqp
 from kombu import Queue
 
-from drakcelery import visibility
+from drakcelery.broker import redis_transport
 from drakcelery.model.timeouts import Times
 
 POLL_SECONDS = 0.2
@@ -45,14 +45,14 @@ class AMQP(amqp.AMQP):
     """Celery's, with the queues above, and connections that go by Redis' clock."""
 
     queues_cls = Queues
-    Connection = visibility.Connection
+    Connection = redis_transport.Connection
 
 
 def configuration(broker_url: str, times: Times, *, sentinel_master: str | None = None) -> dict[str, Any]:
     """Celery's settings for a broker; *sentinel_master* is the name of the master that Sentinel watches."""
     if not broker_url.startswith("amqp"):
         options = {
-            **visibility.options(times),
+            **redis_transport.options(times),
             "polling_interval": POLL_SECONDS,
             # kombu would ask four lists for each queue. What is urgent has come from Karton first
             "priority_steps": [0],

@@ -29,7 +29,8 @@ log = structlog.get_logger(__name__)
 EVENT_SECONDS = 0.5
 """How late Flower may hear of what became of a task."""
 IDLE_SECONDS = 2.0
-"""How long one BRPOP of an io worker lasts; :data:`drakcelery.brokers.POLL_SECONDS` of a vm worker."""
+"""How long one BRPOP of an io worker lasts; :data:`drakcelery.broker.configuration.POLL_SECONDS` of a vm
+worker."""
 
 
 class Consumer(consumer.Consumer):

@@ -36,9 +36,9 @@ from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 
+from drakcelery.broker.misfits import UNREADABLE, Tolerant
 from drakcelery.ledger import clock
 from drakcelery.ledger.watch import ServerId
-from drakcelery.misfits import UNREADABLE, Tolerant
 from drakcelery.model.timeouts import Times
 
 log = structlog.get_logger(__name__)
