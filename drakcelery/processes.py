@@ -17,8 +17,8 @@ from drakcelery.ingress import Ingress
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.monitoring import census
-from drakcelery.notices import Notices
-from drakcelery.notifications import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
+from drakcelery.notifications.outbox import Notices
+from drakcelery.notifications.webhook import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings, fault_plan
 from drakcelery.telemetry import logs, tracing

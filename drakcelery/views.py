@@ -19,7 +19,7 @@ from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Analysis, State
 from drakcelery.model.records import Record, SlotStatus, halted_words
 from drakcelery.model.text import SHOWN, clean
-from drakcelery.notices import Dead, NoticeCounts
+from drakcelery.notifications.outbox import Dead, NoticeCounts
 from drakcelery.outlook import Outlook, Queued
 from drakcelery.overview import HostOverview, ProfileOverview
 

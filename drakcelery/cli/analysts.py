@@ -24,7 +24,7 @@ from drakcelery.ledger.keytypes import sentences
 from drakcelery.model.analysis import Priority
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.records import Record
-from drakcelery.notices import Notices
+from drakcelery.notifications.outbox import Notices
 from drakcelery.outlook import look_out
 from drakcelery.telemetry import tracing
 

@@ -38,7 +38,7 @@ from drakcelery.ledger import (
 from drakcelery.ledger.fleet import FLEET, io_key
 from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
 from drakcelery.ledger.watch import WATCH
-from drakcelery.notices import DEAD
+from drakcelery.notifications.outbox import DEAD
 
 NOBODY = "drakcelery-doctor"
 """Stands for any uid; there is no task, analysis or worker of this name."""

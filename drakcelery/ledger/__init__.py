@@ -11,7 +11,7 @@ Keys:
     ``drak:inflight``          hash, place -> number of analyses that are not over
 
 Whatever ends an analysis queues a notice in the same script, where an ingress wants such
-(:mod:`drakcelery.notices`).
+(:mod:`drakcelery.notifications.outbox`).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH
 from drakcelery.model.text import clean
-from drakcelery.notices import DEAD
+from drakcelery.notifications.outbox import DEAD
 
 TYPES: Mapping[str, str] = {
     INBOX: "zset",

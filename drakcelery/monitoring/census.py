@@ -24,7 +24,7 @@ from drakcelery.ledger.keytypes import odd_keys, told
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.model.text import clean
-from drakcelery.notices import Notices
+from drakcelery.notifications.outbox import Notices
 from drakcelery.outlook import look_out
 from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
 from drakcelery.settings import Settings

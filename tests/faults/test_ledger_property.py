@@ -33,7 +33,7 @@ from drakcelery.karton import contract
 from drakcelery.ledger import DONE, DUE, LIVE, NOTICES, Ledger, record_key
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import Record
-from drakcelery.notices import Notice, Notices
+from drakcelery.notifications.outbox import Notice, Notices
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 

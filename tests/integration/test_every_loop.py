@@ -39,8 +39,8 @@ from drakcelery.model.analysis import Failure, Place, Stage, State, Step
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.model.timeouts import Watch
 from drakcelery.monitoring.census import Census
-from drakcelery.notices import Notices
-from drakcelery.notifications import Notifier, Webhook
+from drakcelery.notifications.outbox import Notices
+from drakcelery.notifications.webhook import Notifier, Webhook
 from drakcelery.outlook import look_out
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
@@ -118,7 +118,7 @@ LOOPS: dict[str, str] = {
     "monitoring.control.analysis": ONE_BY_ONE,
     "monitoring.flower.reading._read_fleet": ONE_BY_ONE,
     "monitoring.flower.reading.analyses": ONE_BY_ONE,
-    "notifications.send_one": "notices",
+    "notifications.webhook.send_one": "notices",
     "outlook.look_out": "outlook",
     "recovery.reconcile.run": "reconcile",
     "recovery.reroute.hand_over": "reroute",

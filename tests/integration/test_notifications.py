@@ -16,14 +16,15 @@ from karton.core import Task
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from drakcelery import notifications, views
+from drakcelery import views
 from drakcelery.doctor import rights
 from drakcelery.errors import SettingsError, Superseded
 from drakcelery.karton import contract
 from drakcelery.ledger import NOTICE_COUNTS, NOTICES, Ledger
 from drakcelery.model.analysis import Failure, Stage, State
-from drakcelery.notices import Notices
-from drakcelery.notifications import Notifier, Webhook
+from drakcelery.notifications import webhook
+from drakcelery.notifications.outbox import Notices
+from drakcelery.notifications.webhook import Notifier, Webhook
 from drakcelery.settings import NotificationsSection
 from tests.ledgers import intake_of, open_analysis
 from tests.reference import ROOT
@@ -259,7 +260,7 @@ def test_a_receiver_tells_forgeries(ledger: Ledger, receiver: Receiver, verify: 
     assert verify(SECRET, headers, post.body, seen) is not None
     assert verify(SECRET, headers, post.body, seen) is None
     old = str(int(time.time()) - 301)
-    signed = notifications.signature(SECRET, old, post.body)
+    signed = webhook.signature(SECRET, old, post.body)
     for forged, body, secret in (
         (headers, post.body.replace(b"PUBLISHED", b"FAILED"), SECRET),
         ({**headers, "Drakcelery-Timestamp": str(int(time.time()) + 1)}, post.body, SECRET),
@@ -311,7 +312,7 @@ def test_a_slow_server_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that takes the notice and never answers costs one try, and nothing of the analyses' time."""
-    monkeypatch.setattr(notifications, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(webhook, "ANSWER_SECONDS", 0.3)
     ours, stop = section(receiver, certificates), threading.Event()
     sender = notifier(notices, ours, stop)
     receiver.plan += [SLOW]
@@ -332,7 +333,7 @@ def test_in_the_end_it_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After the last try a notice is buried where operators see it: in the log, the counts and ``status``."""
-    monkeypatch.setattr(notifications, "MOST_TRIES", 3)
+    monkeypatch.setattr(webhook, "MOST_TRIES", 3)
     receiver.always = 500
     fail(ledger, "a")
     sender = notifier(notices, section(receiver, certificates), threading.Event())

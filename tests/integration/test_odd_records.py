@@ -24,7 +24,7 @@ from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.reading import Reader
-from drakcelery.notices import DEAD, Dead, Notices
+from drakcelery.notifications.outbox import DEAD, Dead, Notices
 from drakcelery.outlook import look_out
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over

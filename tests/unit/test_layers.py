@@ -39,7 +39,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "karton",
         "ledger",
         "monitoring.slot_clock",
-        "notices",
+        "notifications.outbox",
         "safe_files",
         "settings",
         "storage",

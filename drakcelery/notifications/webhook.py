@@ -1,7 +1,8 @@
 """The webhook: tells somebody else's HTTPS server which analyses are over (docs/notifications.md).
 
-One thread of each ingress sends what :mod:`drakcelery.notices` has queued, one notice after the other; stages
-and workers know nothing of it. What fails is tried again, later and later, and given up in the end.
+One thread of each ingress sends what :mod:`drakcelery.notifications.outbox` has queued, one notice after the
+other; stages and workers know nothing of it. What fails is tried again, later and later, and given up in the
+end.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.keytypes import told
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.notices import Dead, Notice, Notices
+from drakcelery.notifications.outbox import Dead, Notice, Notices
 from drakcelery.settings import NotificationsSection
 
 log = structlog.get_logger(__name__)
