@@ -36,11 +36,11 @@ from benchmarks.simulation import (
     waiting,
 )
 from drakcelery import stranded
+from drakcelery.forecast.outlook import look_out
 from drakcelery.ingress import POLL_SECONDS, Turn
 from drakcelery.ledger import DONE, Ledger, record_key
 from drakcelery.ledger.inbox import Intake
 from drakcelery.model.records import Record
-from drakcelery.outlook import look_out
 
 IDLE_SECONDS = 4.0
 

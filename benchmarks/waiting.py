@@ -21,11 +21,11 @@ from typing import cast
 from drakcelery import client, settings
 from drakcelery.celery import make_intake, make_ledger
 from drakcelery.embedded.background import background
-from drakcelery.estimates import Range
+from drakcelery.forecast.outlook import Outlook, look_out
+from drakcelery.forecast.simulation import Range
 from drakcelery.karton import submit
 from drakcelery.model.analysis import Priority, State
 from drakcelery.model.records import Record
-from drakcelery.outlook import Outlook, look_out
 
 SLOTS = {"vm-1": "win10", "vm-2": "win10", "vm-3": "win10", "vm-4": "win7"}
 RUN_SECONDS, SPREAD = 5.0, 0.7

@@ -38,6 +38,7 @@ from drakcelery.karton import contract, reading
 from drakcelery.karton.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.karton.destination import destination, fixed
 from drakcelery.karton.filetype import describe
+from drakcelery.karton.policy import policy_of
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment
@@ -75,22 +76,6 @@ LOOKED_THROUGH = 200
 RE_READS = 3
 """So often a task is read again that changes in between."""
 _OVER = re.compile(f'"(?:{TaskState.FINISHED.value}|{TaskState.CRASHED.value})"')
-
-
-def policy_of(settings: Settings) -> Policy:
-    """What the settings say about reading tasks."""
-    drakrun, ours = settings.drakrun, settings.drakcelery
-    return Policy(
-        default_timeout=drakrun.analysis_timeout,
-        hard_time_limit=ours.hard_time_limit,
-        max_sample_size=ours.max_sample_size,
-        default_bucket=settings.s3.bucket,
-        use_root_uid=drakrun.use_root_uid,
-        plugins_of=settings.plugins_of,
-        default_plugins_of=settings.default_plugins_of,
-        profile_of=settings.profile_of,
-        test_filters=drakrun.test_filters if drakrun.sample_testing else (),
-    )
 
 
 def bind_of(settings: Settings) -> KartonBind:

@@ -22,7 +22,6 @@ from drakcelery import artifacts, suspicion
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.attempts import backoff, end_attempt, failure_of
-from drakcelery.durations import Durations
 from drakcelery.engines import Engine, end_guest, evidence
 from drakcelery.errors import (
     Astray,
@@ -41,6 +40,7 @@ from drakcelery.errors import (
     UnderWay,
 )
 from drakcelery.failpoints import reach
+from drakcelery.forecast.durations import Durations
 from drakcelery.headstart import clear, head_start, left
 from drakcelery.host import charges
 from drakcelery.host import state_dir as directories

@@ -14,13 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from drakcelery.estimates import Estimate, Range
+from drakcelery.forecast.outlook import Outlook, Queued
+from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Analysis, State
 from drakcelery.model.records import Record, SlotStatus, halted_words
 from drakcelery.model.text import SHOWN, clean
 from drakcelery.notifications.outbox import Dead, NoticeCounts
-from drakcelery.outlook import Outlook, Queued
 from drakcelery.overview import HostOverview, ProfileOverview
 
 _MOST_SECONDS = 1e11

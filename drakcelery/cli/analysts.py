@@ -16,7 +16,8 @@ from drakcelery import client, settings, views
 from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.estimates import Estimate
+from drakcelery.forecast.outlook import look_out
+from drakcelery.forecast.simulation import Estimate
 from drakcelery.karton import submit as karton_submit
 from drakcelery.karton.startup_fields import START_METHODS
 from drakcelery.ledger import Ledger
@@ -25,7 +26,6 @@ from drakcelery.model.analysis import Priority
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.records import Record
 from drakcelery.notifications.outbox import Notices
-from drakcelery.outlook import look_out
 from drakcelery.telemetry import tracing
 
 

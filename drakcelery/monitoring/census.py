@@ -16,7 +16,8 @@ from redis.exceptions import NoPermissionError, RedisError
 
 from drakcelery.celery import make_intake, make_ledger
 from drakcelery.errors import Unreadable
-from drakcelery.estimates import Estimate
+from drakcelery.forecast.outlook import look_out
+from drakcelery.forecast.simulation import Estimate
 from drakcelery.ledger import DONE, Ledger
 from drakcelery.ledger.away import is_away, unless_odd
 from drakcelery.ledger.inbox import Intake
@@ -25,7 +26,6 @@ from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.model.text import clean
 from drakcelery.notifications.outbox import Notices
-from drakcelery.outlook import look_out
 from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
 from drakcelery.settings import Settings
 from drakcelery.telemetry import exposition, metrics

@@ -18,13 +18,13 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import stranded
 from drakcelery.embedded.services import BUCKET, Services
+from drakcelery.forecast.outlook import look_out
 from drakcelery.ingress import Ingress
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, connect, task_key
 from drakcelery.ledger.inbox import ASIDE
 from drakcelery.model.analysis import Manifest, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.outlook import look_out
 from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.settings import DrakrunSection, Settings
 from drakcelery.storage import Storage

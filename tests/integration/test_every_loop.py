@@ -26,6 +26,7 @@ from redis.client import Pipeline
 from structlog.testing import capture_logs
 
 from drakcelery import client, top
+from drakcelery.forecast.outlook import look_out
 from drakcelery.host.slots import Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ingress import Ingress
@@ -41,7 +42,6 @@ from drakcelery.model.timeouts import Watch
 from drakcelery.monitoring.census import Census
 from drakcelery.notifications.outbox import Notices
 from drakcelery.notifications.webhook import Notifier, Webhook
-from drakcelery.outlook import look_out
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
@@ -79,7 +79,7 @@ LOOPS: dict[str, str] = {
     "demo._wait_for_host": ONE_BY_ONE,
     "doctor.transport._workers": ONE_BY_ONE,
     "celery.send": ONE_BY_ONE,
-    "durations.of": ONE_BY_ONE,
+    "forecast.durations.of": ONE_BY_ONE,
     "engines.drakvuf.tools.ask": "asks for one thing",
     "ledger.fleet.io_hosts": ONE_BY_ONE,
     "ledger.fleet.rooms": ONE_BY_ONE,
@@ -119,7 +119,7 @@ LOOPS: dict[str, str] = {
     "monitoring.flower.reading._read_fleet": ONE_BY_ONE,
     "monitoring.flower.reading.analyses": ONE_BY_ONE,
     "notifications.webhook.send_one": "notices",
-    "outlook.look_out": "outlook",
+    "forecast.outlook.look_out": "outlook",
     "recovery.reconcile.run": "reconcile",
     "recovery.reroute.hand_over": "reroute",
     "recovery.takeover._here": "takeover",

@@ -13,9 +13,10 @@ from kombu.exceptions import OperationalError
 from redis import exceptions
 
 from drakcelery import client
-from drakcelery.durations import Durations
 from drakcelery.errors import UnreadableRecord
-from drakcelery.estimates import Learned
+from drakcelery.forecast.durations import Durations
+from drakcelery.forecast.outlook import look_out
+from drakcelery.forecast.simulation import Learned
 from drakcelery.ledger import DONE, Ledger, record_key
 from drakcelery.ledger.fleet import FLEET, host_key
 from drakcelery.ledger.watch import ServerId
@@ -25,7 +26,6 @@ from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.notifications.outbox import DEAD, Dead, Notices
-from drakcelery.outlook import look_out
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, process_died, vm_worker_begins

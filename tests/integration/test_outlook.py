@@ -14,13 +14,13 @@ from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority
 
 from drakcelery import cli
-from drakcelery.durations import KEPT, MEMORY, Durations
 from drakcelery.embedded.services import Services
-from drakcelery.estimates import Learned
+from drakcelery.forecast.durations import KEPT, MEMORY, Durations
+from drakcelery.forecast.outlook import LISTED, Outlook, look_out
+from drakcelery.forecast.simulation import Learned
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.outlook import LISTED, Outlook, look_out
 from drakcelery.settings import DrakrunSection, RedisSection, Settings
 from tests.integration.test_notifications import opened, publish
 from tests.ledgers import intake_of

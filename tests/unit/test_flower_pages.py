@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drakcelery.errors import SettingsError
-from drakcelery.estimates import Range
+from drakcelery.forecast.simulation import Range
 from drakcelery.model.analysis import Analysis, Failure, Fault, ObjectRef, Place, Priority, Stage, State
 from drakcelery.model.records import CanaryStatus, HostStatus, Line, Record, SlotStatus
 from drakcelery.monitoring.flower import reading

@@ -19,7 +19,7 @@ BEGIN, END = "<!-- layers -->", "<!-- /layers -->"
 LAYERS: Mapping[str, tuple[str, ...]] = {
     "pure": (
         "errors",
-        "estimates",
+        "forecast.simulation",
         "karton.contract",
         "karton.reading",
         "karton.startup_fields",
@@ -32,9 +32,9 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "adapters": (
         "artifacts",
         "bell",
-        "durations",
         "engines",
         "failpoints",
+        "forecast.durations",
         "host",
         "karton",
         "ledger",
@@ -52,12 +52,12 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "orchestration": (
         "attempts",
         "broker.routing",
+        "forecast",
         "headstart",
         "ingress",
         "janitor",
         "lookahead",
         "notifications",
-        "outlook",
         "pulse",
         "recovery",
         "stages",

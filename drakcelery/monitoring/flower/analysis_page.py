@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
 from drakcelery.broker import routing
-from drakcelery.estimates import Range
+from drakcelery.forecast.simulation import Range
 from drakcelery.model.analysis import Stage, State, Value
 from drakcelery.model.records import STAGES, Record
 from drakcelery.model.text import clean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from drakcelery.estimates import Range
+from drakcelery.forecast.simulation import Range
 from drakcelery.host.health import UNWELL
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Place, State, Value

@@ -14,7 +14,8 @@ from karton.core.backend import KartonBackendBase
 
 from drakcelery import client
 from drakcelery.errors import SettingsError, StorageError
-from drakcelery.estimates import Estimate, Range
+from drakcelery.forecast.outlook import Outlook, look_out
+from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
@@ -24,7 +25,6 @@ from drakcelery.model.records import Record
 from drakcelery.monitoring.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view
 from drakcelery.monitoring.flower.rows import Row, row
-from drakcelery.outlook import Outlook, look_out
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakcelery.estimates import Range
+from drakcelery.forecast.simulation import Range
 from drakcelery.model.analysis import State, Value
 from drakcelery.model.records import Record
 from drakcelery.model.text import clean

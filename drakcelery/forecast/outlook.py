@@ -16,12 +16,12 @@ import structlog
 from karton.core import Task
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery.durations import Durations
 from drakcelery.errors import BadTask
-from drakcelery.estimates import Estimate, Room, Scene, Wait, Work, estimate
-from drakcelery.ingress import policy_of
+from drakcelery.forecast.durations import Durations
+from drakcelery.forecast.simulation import Estimate, Room, Scene, Wait, Work, estimate
 from drakcelery.karton import contract
 from drakcelery.karton.contract import SampleFacts
+from drakcelery.karton.policy import policy_of
 from drakcelery.karton.reading import read_task as read_karton_task
 from drakcelery.ledger import DUE, Ledger, task_key
 from drakcelery.ledger.away import unless_odd

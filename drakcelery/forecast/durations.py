@@ -1,4 +1,4 @@
-"""How long published analyses took: what :mod:`drakcelery.estimates` plays forward.
+"""How long published analyses took: what :mod:`drakcelery.forecast.simulation` plays forward.
 
 Keys:
     ``drak:durations:<profile>``  list of the newest analyses' durations (JSON), newest first; expires
@@ -11,7 +11,7 @@ from typing import cast
 
 import redis
 
-from drakcelery.estimates import Learned, learned_of
+from drakcelery.forecast.simulation import Learned, learned_of
 from drakcelery.ledger.away import concerns_all
 from drakcelery.model.records import Record
 

@@ -1,0 +1,1 @@
+"""When what waits will begin and end: durations that were learned, played forward."""
