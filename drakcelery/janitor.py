@@ -11,7 +11,6 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import suspicion
 from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import Blame, UnreadableRecord
 from drakcelery.host import charges
@@ -25,7 +24,7 @@ from drakcelery.model.records import Halt, HostStatus, Record
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import hand_over
-from drakcelery.stages import Site
+from drakcelery.stages import Site, suspicion
 from drakcelery.telemetry.logs import about
 from drakcelery.worker.canary import CanaryRunner
 from drakcelery.worker.report import host_status, report

@@ -20,7 +20,6 @@ from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 from redis.exceptions import WatchError
 
-from drakcelery.attempts import died, end_attempt, failure_of
 from drakcelery.errors import Superseded, Unreadable
 from drakcelery.karton import reading
 from drakcelery.ledger import AT_ONCE, DUE, Ledger, task_key
@@ -32,6 +31,7 @@ from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.alive import Alive
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.settings import Settings
+from drakcelery.stages.failures import died, end_attempt, failure_of
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import about
 

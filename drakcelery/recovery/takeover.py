@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable
 import structlog
 from kombu.exceptions import OperationalError
 
-from drakcelery import attempts
-from drakcelery.attempts import end_attempt, failure_of
 from drakcelery.errors import Superseded
 from drakcelery.host.slots import Slot
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.stages import Site
+from drakcelery.stages import Site, failures
+from drakcelery.stages.failures import end_attempt, failure_of
 from drakcelery.telemetry import metrics
 from drakcelery.telemetry.logs import about
 
@@ -126,7 +125,7 @@ def _go_on(site: Site, send: Send, record: Record) -> None:
 def _count(site: Site, record: Record, stage: Stage, fault: Fault) -> bool:
     """Count a death, if it was one. True where the analysis is over."""
     try:
-        return attempts.process_died(
+        return failures.process_died(
             site.ledger, record, stage, fault, host=site.host, settings=site.settings
         )
     except Superseded as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import redis
 from karton.core import Task
 
-from drakcelery.attempts import MOST_SPARED, end_attempt, failure_of
 from drakcelery.errors import Blame
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
@@ -14,6 +13,7 @@ from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.settings import Settings
+from drakcelery.stages.failures import MOST_SPARED, end_attempt, failure_of
 from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
 

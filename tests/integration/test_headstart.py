@@ -12,9 +12,9 @@ import pytest
 
 from drakcelery.embedded.services import Services
 from drakcelery.errors import Superseded
-from drakcelery.headstart import head_start, left
 from drakcelery.host.workspace import Uploaded, Workspace
 from drakcelery.model.analysis import Artifact, Manifest
+from drakcelery.stages.early_upload import head_start, left
 from drakcelery.storage import PART_SIZE, Storage
 from tests.integration.test_storage import Proxy
 from tests.waiting import wait_until

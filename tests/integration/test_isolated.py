@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from karton.core import Task
 
 from drakcelery import cli, stranded
-from drakcelery.attempts import failure_of
 from drakcelery.doctor import CHECKS
 from drakcelery.embedded.services import Services
 from drakcelery.karton import contract
@@ -25,6 +24,7 @@ from drakcelery.model.timeouts import DEFAULT
 from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.settings import Settings
+from drakcelery.stages.failures import failure_of
 from tests.ledgers import intake_of, open_analysis, watched
 from tests.unit.test_chain import analysis
 

@@ -12,7 +12,7 @@ import redis
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Stage
 from drakcelery.model.timeouts import DEFAULT
-from drakcelery.pulse import Pulse
+from drakcelery.stages.heartbeat import Pulse
 from tests.integration.test_ledger import IDENTITY, TTL, enter, opened
 from tests.waiting import wait_until
 

@@ -17,12 +17,13 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import failpoints, gate, ground, ingress, janitor, pulse
+from drakcelery import failpoints, gate, ground, ingress, janitor
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
 from drakcelery.broker import routing
 from drakcelery.engines import evidence
 from drakcelery.host import alone, identity, presence
+from drakcelery.stages import heartbeat
 from drakcelery.storage import sending
 from drakcelery.telemetry import logs
 from tests.simulation.threads import FileLocks, Inline, Threading, Threads
@@ -46,9 +47,9 @@ class _Heart:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._beating: set[pulse.Pulse] = set()
+        self._beating: set[heartbeat.Pulse] = set()
 
-    def take(self, one: pulse.Pulse) -> None:
+    def take(self, one: heartbeat.Pulse) -> None:
         """Beat it from now on."""
         self._beating.add(one)
 
@@ -60,7 +61,7 @@ class _Heart:
 
         threading.Thread(target=beat, name="heart").start()
 
-    def drop(self, one: pulse.Pulse) -> None:
+    def drop(self, one: heartbeat.Pulse) -> None:
         """Beat it no more."""
         self._beating.discard(one)
 
@@ -167,7 +168,7 @@ def installed(world: World) -> Iterator[None]:
         for module in (evidence, identity):
             put(module, "boot_id", world.boot_id)
         put(ground, "_shut_down", world.end_here)
-        put(pulse, "_heart", _Heart(world))
+        put(heartbeat, "_heart", _Heart(world))
         put(gate, "default", lambda _task, _app, consumer, **_: consumer.handle)
         put(gate, "state", _State(world))
         put(ground, "sole_worker", _nobody_else)

@@ -18,10 +18,9 @@ import structlog
 from karton.core import Task
 from redis.exceptions import RedisError
 
-from drakcelery import artifacts, suspicion
+from drakcelery import artifacts
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
-from drakcelery.attempts import backoff, end_attempt, failure_of
 from drakcelery.engines import Engine, end_guest, evidence
 from drakcelery.errors import (
     Astray,
@@ -41,7 +40,6 @@ from drakcelery.errors import (
 )
 from drakcelery.failpoints import reach
 from drakcelery.forecast.durations import Durations
-from drakcelery.headstart import clear, head_start, left
 from drakcelery.host import charges
 from drakcelery.host import state_dir as directories
 from drakcelery.host.alone import alone, together
@@ -57,9 +55,12 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.model.start_command import start_command
-from drakcelery.pulse import Pulse
 from drakcelery.safe_files import is_regular
 from drakcelery.settings import Settings
+from drakcelery.stages import suspicion
+from drakcelery.stages.early_upload import clear, head_start, left
+from drakcelery.stages.failures import backoff, end_attempt, failure_of
+from drakcelery.stages.heartbeat import Pulse
 from drakcelery.storage import Storage
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import analysis_log

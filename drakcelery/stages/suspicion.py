@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from drakcelery.attempts import counted
 from drakcelery.errors import Blame, InDoubt, InfrastructureError
 from drakcelery.host import charges
 from drakcelery.host.avoidance import is_another
@@ -21,6 +20,7 @@ from drakcelery.host.silence import doubted, lacking
 from drakcelery.host.workspace import Prepared
 from drakcelery.model.analysis import Execution, Outcome, Stage, Step
 from drakcelery.model.records import Record
+from drakcelery.stages.failures import counted
 
 if TYPE_CHECKING:
     from drakcelery.stages import Site
