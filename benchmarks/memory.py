@@ -15,12 +15,13 @@ from pathlib import Path
 import psutil
 
 from benchmarks.measuring import MB, Result
-from drakcelery import client, settings
+from drakcelery import settings
 from drakcelery.celery import make_ledger
 from drakcelery.embedded.background import background
 from drakcelery.embedded.supervision import marked
 from drakcelery.karton import submit
 from drakcelery.ledger import DONE, Ledger
+from drakcelery.operators import analyses
 from drakcelery.settings import Settings
 
 SLOTS = {f"vm-{number}": "default" for number in range(1, 5)}
@@ -68,13 +69,13 @@ def after_analyses(ours: Settings, sample: Path, stack: Path, done: int, wanted:
     """Have samples analysed until *wanted* are over, *done* of them before; the memory of all then."""
     ledger = make_ledger(ours)
     while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
-        time.sleep(client.POLL_SECONDS)
+        time.sleep(analyses.POLL_SECONDS)
     pushed = done
     while (over := number_done(ledger)) < wanted:
         while pushed < min(wanted, over + AHEAD):
             submit.push(ours, submit.sample_task(sample))
             pushed += 1
-        time.sleep(client.POLL_SECONDS)
+        time.sleep(analyses.POLL_SECONDS)
     return memory(stack.absolute())
 
 

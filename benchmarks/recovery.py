@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.measuring import Result
-from drakcelery import client
 from drakcelery.celery import make_ledger
 from drakcelery.embedded import configuration
 from drakcelery.embedded.services import Services
@@ -29,6 +28,7 @@ from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.model.timeouts import LONGEST, SHORTEST
+from drakcelery.operators import analyses
 from drakcelery.settings import Settings
 
 HOSTS = ("rack-1", "rack-2")
@@ -99,7 +99,7 @@ class Rack:
         killed = self._ledger.now()
         os.killpg(self._servers[f"vm@{victim}"].pid, signal.SIGKILL)
         again = self._runs(uid, elsewhere_than=victim)
-        client.cancel(self._ledger, again, by="the benchmark")
+        analyses.cancel(self._ledger, again, by="the benchmark")
         self._start("vm", victim)
         self._wait_for_hosts()
         return again.entered[State.RUNNING] - killed

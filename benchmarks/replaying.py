@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drakcelery import client, settings
+from drakcelery import settings
 from drakcelery.celery import make_ledger, make_storage
 from drakcelery.embedded.background import background
 from drakcelery.host.drains import Closed
@@ -20,6 +20,7 @@ from drakcelery.host.slots import SlotTable
 from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
+from drakcelery.operators import analyses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def guests(ours: settings.Settings, *, samples: int, timeout: int, size: int = 1
     """
     ledger = make_ledger(ours)
     while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
-        time.sleep(client.POLL_SECONDS)
+        time.sleep(analyses.POLL_SECONDS)
     with tempfile.TemporaryDirectory() as scratch:
         sample = Path(scratch, "sample.bat")
         uids = set()
@@ -76,7 +77,7 @@ def guests(ours: settings.Settings, *, samples: int, timeout: int, size: int = 1
             uids.add(submit.push(ours, submit.sample_task(sample, timeout=timeout)))
         slots.reopen(None, Closed.DRAINED)
         while len(done := [one for one in ledger.done(newest=samples) if one.uid in uids]) < samples:
-            time.sleep(client.POLL_SECONDS)
+            time.sleep(analyses.POLL_SECONDS)
         if any(record.state is not State.PUBLISHED for record in done):
             raise SystemExit("an analysis failed; no figures")
         return sorted((_guest(ours, record, Path(scratch)) for record in done), key=lambda one: one.begun)

@@ -19,12 +19,13 @@ from karton.core.backend import KartonBackend, KartonBind
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskState
 
-from drakcelery import client, settings
+from drakcelery import settings
 from drakcelery.celery import make_ledger
 from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
+from drakcelery.operators import analyses
 from drakcelery.settings import Settings
 
 KB = 1000
@@ -94,7 +95,7 @@ class NoOpStack:
     def wait_bound(self, identity: str) -> None:
         """Karton drops without a word what nobody has bound."""
         while not submit.is_bound(self.ledger.redis, identity):
-            time.sleep(client.POLL_SECONDS)
+            time.sleep(analyses.POLL_SECONDS)
 
 
 @contextlib.contextmanager
@@ -122,7 +123,7 @@ def no_op_stack(*, slots: int) -> Iterator[NoOpStack]:
             stack = NoOpStack(settings=ours, ledger=ledger, pid=running.pid, directory=directory)
             stack.wait_bound(ledger.identity)
             while not ledger.fleet.hosts():
-                time.sleep(client.POLL_SECONDS)
+                time.sleep(analyses.POLL_SECONDS)
             yield stack
 
 

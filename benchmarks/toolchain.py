@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.measuring import Result
-from drakcelery import client, settings
+from drakcelery import settings
 from drakcelery.celery import make_ledger, make_storage
 from drakcelery.embedded.background import background
 from drakcelery.engines.drakvuf.library import Library
@@ -31,6 +31,7 @@ from drakcelery.host.drains import Closed
 from drakcelery.host.slots import SlotTable
 from drakcelery.karton import submit
 from drakcelery.model.analysis import State
+from drakcelery.operators import analyses
 from tests.xen.host import End, XenHost
 
 TOOLCHAINS = {"simulated": 0.0, "real toolchain's cost": 1.25}
@@ -115,9 +116,9 @@ def _stack(host: XenHost, directory: Path, *, library: bool) -> Iterator[tuple[s
         ours = settings.load(stack.config)
         ledger = make_ledger(ours)
         while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
-            time.sleep(client.POLL_SECONDS)
+            time.sleep(analyses.POLL_SECONDS)
         while library and not Library(ours.drakcelery.state_dir / "engine").answers():
-            time.sleep(client.POLL_SECONDS)
+            time.sleep(analyses.POLL_SECONDS)
         yield ours, stack.pid
 
 
@@ -133,7 +134,7 @@ def _analyse(ours: settings.Settings, samples: int) -> set[str]:
             uids.add(submit.push(ours, submit.sample_task(sample, timeout=TIMEOUT)))
     slots.reopen(None, Closed.DRAINED)
     while len(done := [one for one in ledger.done(newest=samples) if one.uid in uids]) < samples:
-        time.sleep(client.POLL_SECONDS)
+        time.sleep(analyses.POLL_SECONDS)
     if failed := [record for record in done if record.state is not State.PUBLISHED]:
         raise SystemExit(f"an analysis failed: {failed[0].failures}; no figures")
     return uids

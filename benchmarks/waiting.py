@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from drakcelery import client, settings
+from drakcelery import settings
 from drakcelery.celery import make_intake, make_ledger
 from drakcelery.embedded.background import background
 from drakcelery.forecast.outlook import Outlook, look_out
@@ -26,6 +26,7 @@ from drakcelery.forecast.simulation import Range
 from drakcelery.karton import submit
 from drakcelery.model.analysis import Priority, State
 from drakcelery.model.records import Record
+from drakcelery.operators import analyses
 
 SLOTS = {"vm-1": "win10", "vm-2": "win10", "vm-3": "win10", "vm-4": "win7"}
 RUN_SECONDS, SPREAD = 5.0, 0.7
@@ -93,7 +94,7 @@ def measure(ours: settings.Settings, directory: Path, samples: int) -> dict[str,
     ledger = make_ledger(ours)
     intake = make_intake(ours, ledger)
     while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
-        time.sleep(client.POLL_SECONDS)
+        time.sleep(analyses.POLL_SECONDS)
     chance = random.Random(SEED)  # noqa: S311 a load, no secret
     sample = directory / "sample.bat"
     sample.write_text("exit")

@@ -25,7 +25,7 @@ from celery.signals import (
 from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
 
-from drakcelery import __version__, client, gate, ground, settings, stopping
+from drakcelery import __version__, gate, ground, settings, stopping
 from drakcelery.broker import configuration as broker_configuration
 from drakcelery.broker import lease, routing
 from drakcelery.broker.redis_transport import broker_of
@@ -39,6 +39,7 @@ from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.monitoring import control as _commands  # noqa: F401 registers them with Celery
+from drakcelery.operators import analyses
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage
 from drakcelery.telemetry import logs, tracing
@@ -267,7 +268,7 @@ def _cancel_revoked(request: Any, expired: bool, **_: Any) -> None:
         record = ledger.get(step.uid)
         # The gate may have begun the next attempt already, but not a new life of the uid
         if record is not None and record.first_attempt <= step.attempt:
-            client.cancel(ledger, record, by=f"Celery: its task {request.id} was revoked")
+            analyses.cancel(ledger, record, by=f"Celery: its task {request.id} was revoked")
     except StackError as error:
         log.info("nothing_to_cancel", uid=step.uid, reason=str(error))
     except RedisError as error:

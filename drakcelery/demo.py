@@ -13,13 +13,14 @@ from karton.core.resource import RemoteResource
 from rich.console import Console
 from rich.table import Table
 
-from drakcelery import client, settings, views
+from drakcelery import settings
 from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.errors import StackError
 from drakcelery.karton import submit
 from drakcelery.ledger import Ledger, connect
 from drakcelery.model.text import clean
+from drakcelery.operators import analyses, views
 
 BEHAVIOUR_LOGS = ("procmon.log", "filetracer.log", "regmon.log", "socketmon.log", "memdump.log", "apimon.log")
 FIRST_LINES = 3
@@ -100,10 +101,10 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
         uid = submit.push(ours, submit.sample_task(sample, timeout=timeout))
         console.print(f"[bold]Pushed[/] {sample.name} into Karton: {uid}")
         record = None
-        for record in client.follow(ledger, uid):
+        for record in analyses.follow(ledger, uid):
             console.print(" ", views.progress_line(record))
         if record is not None:
-            client.require_published(record)
+            analyses.require_published(record)
         consumer.to = _results(to, uid)
         show(console, consumer.wait(DELIVERY_SECONDS), consumer.to)
         console.print("[bold]Stopping[/] everything …")
@@ -116,7 +117,7 @@ def _wait_for_host(ledger: Ledger) -> None:
     while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
         if time.monotonic() > deadline:
             raise StackError(f"no vm worker and ingress came up in {HOST_SECONDS} s")
-        time.sleep(client.POLL_SECONDS)
+        time.sleep(analyses.POLL_SECONDS)
 
 
 def _results(to: Path, uid: str) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from drakcelery import client, settings, views
+from drakcelery import settings
 from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
@@ -26,6 +26,7 @@ from drakcelery.model.analysis import Priority
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.records import Record
 from drakcelery.notifications.outbox import Notices
+from drakcelery.operators import analyses, views
 from drakcelery.telemetry import tracing
 
 
@@ -117,10 +118,10 @@ def watch(ours: settings.Settings, uid: str) -> None:
     """Progress on standard error until the analysis is over. Raises where it was not published."""
     console = Console(stderr=True)
     record = None
-    for record in client.follow(make_ledger(ours), uid):
+    for record in analyses.follow(make_ledger(ours), uid):
         console.print(views.progress_line(record))
     if record is not None:
-        client.require_published(record)
+        analyses.require_published(record)
 
 
 @click.command()
@@ -142,7 +143,7 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
 
 def show_one(ours: settings.Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None:
     """The analysis, or the sample that waits in Karton for one. Raises :class:`StackError` for neither."""
-    record = client.look_up(ledger, uid)
+    record = analyses.look_up(ledger, uid)
     outlook = None
     if record is None or not record.state.is_over:
         outlook = look_out(ours, ledger, make_intake(ours, ledger))
@@ -150,7 +151,7 @@ def show_one(ours: settings.Settings, ledger: Ledger, uid: str, *, as_json: bool
         shown: dict[str, object] = queued.model_dump(mode="json")
         view = views.queued_view(queued, now=outlook.now)
     else:
-        record = record or client.find_record(ledger, uid)  # taken up just now, or not there at all
+        record = record or analyses.find_record(ledger, uid)  # taken up just now, or not there at all
         estimate = outlook.estimates.get(record.uid) if outlook else None
         shown = as_dict(record, estimate)
         view = views.record_view(record, now=ledger.now(), estimate=estimate)
@@ -162,7 +163,7 @@ def show_one(ours: settings.Settings, ledger: Ledger, uid: str, *, as_json: bool
 
 def show_all(ours: settings.Settings, ledger: Ledger, *, as_json: bool) -> None:
     """What is live, what is over, and what is to be expected."""
-    records = client.overview(ledger)
+    records = analyses.overview(ledger)
     live = [record for record in records if not record.state.is_over]
     outlook = look_out(ours, ledger, make_intake(ours, ledger), live=live)
     if as_json:
@@ -209,8 +210,8 @@ def as_dict(record: Record, estimate: Estimate | None) -> dict[str, object]:
 def fetch(uid: str, to: Path, config: Path | None, data_dir: Path | None) -> None:
     """Download the artifacts of the analysis UID, all or none."""
     ours = read_settings(config, data_dir)
-    record = client.find_record(make_ledger(ours), uid)
-    files = client.fetch(ours, make_storage(ours), record, to)
+    record = analyses.find_record(make_ledger(ours), uid)
+    files = analyses.fetch(ours, make_storage(ours), record, to)
     views.console().print(views.files_table(files))
 
 
@@ -221,7 +222,7 @@ def cancel(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """End the analysis UID, waiting or running; nothing will be published."""
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
-    record = client.find_record(ledger, uid)
+    record = analyses.find_record(ledger, uid)
     with tracing.running(ours):
-        client.cancel(ledger, record, by=f"{getpass.getuser()}@{socket.gethostname()}")
+        analyses.cancel(ledger, record, by=f"{getpass.getuser()}@{socket.gethostname()}")
     click.echo(f"cancelled {record.uid}")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from drakcelery import steering, views
 from drakcelery.celery import app, make_ledger, use
 from drakcelery.cli.completion import hosts
 from drakcelery.cli.options import json_option, read_settings, with_settings
@@ -19,6 +18,7 @@ from drakcelery.cli.steer import asker, targets
 from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import HostStatus, SlotStatus
+from drakcelery.operators import steering, views
 
 LOOK_SECONDS = 1.0
 """How often the fleet is asked whether the canaries are over."""

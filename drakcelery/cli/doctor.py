@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from drakcelery import doctor as checks
-from drakcelery import views
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.doctor.finding import Status
 from drakcelery.doctor.runner import chosen, examine
 from drakcelery.doctor.subject import Subject
 from drakcelery.doctor.view import findings_view
+from drakcelery.operators import views
 from drakcelery.telemetry import logs
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from drakcelery import embedded, settings, views
+from drakcelery import embedded, settings
 from drakcelery.cli.options import DATA_DIR_HELP
+from drakcelery.operators import views
 
 
 @click.command()

@@ -14,7 +14,6 @@ from typing import Any
 import click
 from rich.text import Text
 
-from drakcelery import client, steering, top, views
 from drakcelery.celery import app, make_intake, make_ledger, make_storage, use
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
@@ -22,7 +21,8 @@ from drakcelery.cli.slot_table import slots_view
 from drakcelery.model.analysis import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus
 from drakcelery.model.text import clean
-from drakcelery.tail import Event, Tail
+from drakcelery.operators import analyses, steering, top, views
+from drakcelery.operators.tail import Event, Tail
 from drakcelery.telemetry.logs import configure
 
 SLOT = "HOST/SLOT"
@@ -148,8 +148,8 @@ def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: P
     use(ours)
     ledger = make_ledger(ours)
     # One that still waits in Karton has no record, but may be followed
-    waits = follow and is_uid(uid) and client.look_up(ledger, uid) is None
-    known = uid if waits else client.find_record(ledger, uid).uid
+    waits = follow and is_uid(uid) and analyses.look_up(ledger, uid) is None
+    known = uid if waits else analyses.find_record(ledger, uid).uid
     tail = Tail(settings=ours, ledger=ledger, app=app, storage=make_storage(ours), uid=known)
     console = views.console()
     for event in tail.events(follow=follow):

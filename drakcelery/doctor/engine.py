@@ -11,7 +11,7 @@ from drakcelery.embedded.layout import home
 from drakcelery.engines import Detonation, confinement, create
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.model.analysis import Execution
-from drakcelery.overview import drift
+from drakcelery.operators.overview import drift
 from drakcelery.settings import Settings
 
 TRIAL_SECONDS = 10

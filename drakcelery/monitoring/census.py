@@ -26,7 +26,7 @@ from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.model.text import clean
 from drakcelery.notifications.outbox import Notices
-from drakcelery.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
+from drakcelery.operators.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
 from drakcelery.settings import Settings
 from drakcelery.telemetry import exposition, metrics
 

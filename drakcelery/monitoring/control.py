@@ -19,7 +19,6 @@ import structlog
 from celery.worker.control import control_command, inspect_command
 from redis.exceptions import RedisError
 
-from drakcelery import client
 from drakcelery.errors import StackError
 from drakcelery.gate import Gate
 from drakcelery.ground import is_io_worker, is_vm_worker
@@ -28,6 +27,7 @@ from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.monitoring.mailbox import SILENT, Reply, answered_by
+from drakcelery.operators import analyses
 from drakcelery.safe_files import open_regular
 from drakcelery.stages import Site
 from drakcelery.worker.report import host_status, in_redis_time
@@ -143,11 +143,11 @@ def canary(state: Any, slot: object = None, by: object = ANONYMOUS) -> Reply:
 def cancel(state: Any, uid: object = "", by: object = ANONYMOUS) -> Reply:  # noqa: ARG001 as above
     """End an analysis, waiting or running; nothing is published."""
     site, asker = Gate.site(), _asker(by)
-    record, reason = _record(site, uid), client.cancellation(_asker(by))
+    record, reason = _record(site, uid), analyses.cancellation(_asker(by))
     # Every vm worker is asked, and one of them is the first
     if record.refusal != reason:
         try:
-            client.cancel(site.ledger, record, by=asker)
+            analyses.cancel(site.ledger, record, by=asker)
         except StackError:
             if _record(site, uid).refusal != reason:
                 raise

@@ -18,12 +18,13 @@ from karton.core.resource import RemoteResource, ResourceBase
 from karton.core.task import TaskPriority
 from minio import Minio
 
-from drakcelery import client, settings
+from drakcelery import settings
 from drakcelery.embedded.state import Running
 from drakcelery.karton import submit
 from drakcelery.ledger import Ledger, connect
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
+from drakcelery.operators import analyses
 from drakcelery.settings import Settings
 from tests.waiting import wait_until
 
@@ -165,7 +166,7 @@ class Deployment:
 
     def record(self, task: Task) -> Record | None:
         """What the ledger says of the sample that was sent as *task*."""
-        return client.look_up(self.ledger, task.root_uid)
+        return analyses.look_up(self.ledger, task.root_uid)
 
     def wait_over(self, task: Task, *, timeout: float = 60) -> Record:
         """The record, once the analysis is over."""

@@ -17,11 +17,11 @@ import pytest
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
-from drakcelery import client
 from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
+from drakcelery.operators import analyses
 from drakcelery.telemetry import metrics
 from tests import reference
 from tests.conftest import require
@@ -173,7 +173,7 @@ def over(watched: Watched) -> dict[str, Record]:
     fleet.let_go(*uids)
     fleet.push(CANCELLED)
     record = wait_until(lambda: fleet.record(CANCELLED), "the last sample begins")
-    client.cancel(fleet.ledger, record, by="a terminal")
+    analyses.cancel(fleet.ledger, record, by="a terminal")
     return fleet.wait_over([*uids, LOST, REFUSED, CANCELLED])
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from celery import Celery
 
-from drakcelery import steering
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
+from drakcelery.operators import steering
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import published, type_in
 from tests.waiting import wait_until

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from karton.core.task import TaskState
 
-from drakcelery import client
 from drakcelery.broker import routing
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.records import Record
+from drakcelery.operators import analyses
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (
     published,
@@ -45,7 +45,7 @@ def nothing_live(fleet: Fleet) -> Iterator[None]:
     """What a failing test leaves running would fail those after it."""
     yield
     for record in fleet.ledger.live():
-        client.cancel(fleet.ledger, record, by="the test that began it")
+        analyses.cancel(fleet.ledger, record, by="the test that began it")
     wait_free(fleet, HOST)
 
 

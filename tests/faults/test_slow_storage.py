@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from drakcelery import client
 from drakcelery.embedded.services import Services
 from drakcelery.launch import IO_PROCESSES
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import Record
+from drakcelery.operators import analyses
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Uplink
 from tests.faults.watch import detonations, wait_free, wait_published, wait_state
@@ -79,7 +79,7 @@ def test_a_death_is_found_beside_slow_uploads(behind_uplink: tuple[Fleet, Uplink
     assert [(one.host, one.fault) for one in again.failures] == [(dead, Fault.GONE)]
 
     uplink.slow = False
-    client.cancel(fleet.ledger, again, by="this test")
+    analyses.cancel(fleet.ledger, again, by="this test")
     wait_published(fleet, *slow)
     for uid in slow:
         assert (record_of(fleet, uid).attempts, detonations(fleet, uid)) == (1, 1)

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import pytest
 from click.testing import CliRunner, Result
 
-from drakcelery import steering
 from drakcelery.celery import app
 from drakcelery.cli import canary as command
 from drakcelery.cli import cli
@@ -23,6 +22,7 @@ from drakcelery.host.drains import Closed
 from drakcelery.janitor import Janitor
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.monitoring import control
+from drakcelery.operators import steering
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
 from drakcelery.stages import Site

@@ -25,10 +25,10 @@ from drakcelery.ledger import Ledger, connect, task_key
 from drakcelery.ledger.inbox import ASIDE
 from drakcelery.model.analysis import Manifest, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.operators.top import Watch
 from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.settings import DrakrunSection, Settings
 from drakcelery.storage import Storage
-from drakcelery.top import Watch
 from tests.faults.report import CONTENTS, Content
 from tests.ledgers import intake_of
 from tests.objects import put_bytes

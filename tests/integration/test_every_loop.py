@@ -25,7 +25,6 @@ from redis import exceptions
 from redis.client import Pipeline
 from structlog.testing import capture_logs
 
-from drakcelery import client, top
 from drakcelery.forecast.outlook import look_out
 from drakcelery.host.slots import Slot, SlotState
 from drakcelery.host.workspace import Workspace
@@ -42,6 +41,7 @@ from drakcelery.model.timeouts import Watch
 from drakcelery.monitoring.census import Census
 from drakcelery.notifications.outbox import Notices
 from drakcelery.notifications.webhook import Notifier, Webhook
+from drakcelery.operators import analyses, top
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
@@ -74,8 +74,8 @@ LOOPS: dict[str, str] = {
     "cli.operators.hosts": ONE_BY_ONE,
     "cli.operators.profiles": ONE_BY_ONE,
     "cli.operators.slots": ONE_BY_ONE,
-    "client._all": ONE_BY_ONE,
-    "client.overview": "status",
+    "operators.analyses._all": ONE_BY_ONE,
+    "operators.analyses.overview": "status",
     "demo._wait_for_host": ONE_BY_ONE,
     "doctor.transport._workers": ONE_BY_ONE,
     "celery.send": ONE_BY_ONE,
@@ -130,8 +130,8 @@ LOOPS: dict[str, str] = {
     "stages.suspicion.charge_moved": "a table of this host's own, in one read",
     "stages.suspicion.is_excused": "a table of this host's own, in one read",
     "stages.suspicion.judge_slot": "a table of this host's own, in one read",
-    "top._newest": ONE_BY_ONE,
-    "top.look": "top",
+    "operators.top._newest": ONE_BY_ONE,
+    "operators.top.look": "top",
     "worker.canary._is_unproved": "a table of this host's own, in one read",
     "worker.canary._unlike_peers": "a table of this host's own, in one read",
     "worker.canary.look": "each in a thread of its own",
@@ -520,7 +520,7 @@ def _with_metrics(world: World) -> set[str]:
     return world.live()
 
 
-walk("status")(_reader(lambda world: {record.uid for record in client.overview(world.bench.ledger)}))
+walk("status")(_reader(lambda world: {record.uid for record in analyses.overview(world.bench.ledger)}))
 walk("top")(
     _reader(lambda world: set(top.Watch(world.bench.ledger, intake_of(world.bench.ledger)).look().live))
 )

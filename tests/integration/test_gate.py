@@ -16,7 +16,6 @@ from celery import Celery
 from kombu import Queue
 from kombu.asynchronous import Hub
 
-from drakcelery import client
 from drakcelery.bell import Bell
 from drakcelery.broker.redis_transport import Connection
 from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
@@ -24,6 +23,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.gate import _take
 from drakcelery.host.workspace import Ahead
 from drakcelery.model.analysis import State, Step
+from drakcelery.operators import analyses
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_free, wait_published, wait_state
 from tests.waiting import wait_until
@@ -367,6 +367,6 @@ def test_what_is_no_longer_wanted_goes(fleet: Fleet) -> None:
     wait_until(lambda: ("vain", 1) in ahead.all(), "the sample is fetched ahead", timeout=60)
     record = fleet.record("vain")
     assert record is not None
-    client.cancel(fleet.ledger, record, by="a test")
+    analyses.cancel(fleet.ledger, record, by="a test")
     wait_published(fleet, "runs")
     wait_until(lambda: not list(ahead.root.iterdir()), "the sample is gone")

@@ -16,7 +16,6 @@ from karton.core import Task
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from drakcelery import views
 from drakcelery.doctor import rights
 from drakcelery.errors import SettingsError, Superseded
 from drakcelery.karton import contract
@@ -25,6 +24,7 @@ from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.notifications import webhook
 from drakcelery.notifications.outbox import Notices
 from drakcelery.notifications.webhook import Notifier, Webhook
+from drakcelery.operators import views
 from drakcelery.settings import NotificationsSection
 from tests.ledgers import intake_of, open_analysis
 from tests.reference import ROOT

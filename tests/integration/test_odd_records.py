@@ -12,7 +12,6 @@ import pytest
 from kombu.exceptions import OperationalError
 from redis import exceptions
 
-from drakcelery import client
 from drakcelery.errors import UnreadableRecord
 from drakcelery.forecast.durations import Durations
 from drakcelery.forecast.outlook import look_out
@@ -26,10 +25,11 @@ from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.notifications.outbox import DEAD, Dead, Notices
+from drakcelery.operators import analyses
+from drakcelery.operators.top import Watch
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, process_died, vm_worker_begins
-from drakcelery.top import Watch
 from tests.bench import HOST, Bench, bench
 from tests.ledgers import intake_of
 
@@ -92,7 +92,7 @@ def everything(bench: Bench) -> dict[str, set[str]]:
         fleet = reader._read_fleet()
         rows = reader.analyses(50)
     return {
-        "status": {record.uid for record in client.overview(ledger)},
+        "status": {record.uid for record in analyses.overview(ledger)},
         "outlook": set(outlook.estimates),
         "top": set(Watch(ledger, intake).look().live),
         "Fleet page": {row.uid for row in fleet.analyses},

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from drakcelery import client
 from drakcelery.errors import InfrastructureError, StackError, StorageError
 from drakcelery.model.analysis import Stage, State
+from drakcelery.operators import analyses
 from drakcelery.storage import Storage
 from tests.bench import Bench, bench
 from tests.objects import put_bytes
@@ -132,7 +132,7 @@ def test_a_fetch_beside_an_earlier_one(bench: Bench, tmp_path: Path, monkeypatch
     record, storage, to = bench.record(), bench.site.storage, tmp_path / "to"
 
     def fetch() -> set[str]:
-        return {path.name for path in client.fetch(bench.site.settings, storage, record, to)}
+        return {path.name for path in analyses.fetch(bench.site.settings, storage, record, to)}
 
     to.mkdir()
     (to / "dumps.pcap").write_bytes(b"of another run")

@@ -18,7 +18,6 @@ import redis
 from celery import Celery
 from karton.core.task import TaskState
 
-from drakcelery import client, steering
 from drakcelery.broker.routing import prepare_queue
 from drakcelery.embedded.services import Services
 from drakcelery.errors import StackError
@@ -26,6 +25,7 @@ from drakcelery.host.drains import Closed
 from drakcelery.host.slots import Slot, SlotTable
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.model.records import HostStatus, Record
+from drakcelery.operators import analyses, steering
 from tests.acceptance.deployment import PROGRAMS
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state
@@ -62,7 +62,7 @@ def as_before(fleet: Fleet, app: Celery) -> Iterator[None]:
     """Nothing runs, and everything is open, after each test."""
     yield
     for record in fleet.ledger.live():
-        client.cancel(fleet.ledger, record, by="the test that began it")
+        analyses.cancel(fleet.ledger, record, by="the test that began it")
     for host, slots in fleet.slots().items():
         steering.undrain(app, host, by=ME)
         for slot in slots:

@@ -9,12 +9,12 @@ import redis
 from karton.core import Task
 from karton.core.task import TaskState
 
-from drakcelery import client
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, task_key
 from drakcelery.ledger.inbox import INBOX
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.timeouts import DEFAULT
+from drakcelery.operators import analyses
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.settings import Settings, TracingSection
 from drakcelery.telemetry import tracing
@@ -97,7 +97,7 @@ def test_a_cancelled_analysis(fleet: Fleet, sent: Sent, by: str) -> None:
         fleet.ledger.redis.set(task_key(fleet.task.uid), fleet.task.serialize())
         assert fleet.reconcile() == {"cancelled": 1}
     else:
-        client.cancel(fleet.ledger, fleet.record, by="alice")
+        analyses.cancel(fleet.ledger, fleet.record, by="alice")
     attempt, root = sorted(sent(), key=lambda span: span.name == "analysis")
     assert {span["outcome"] for span in (attempt, root)} == {"cancelled"}
     assert {span.failed for span in (attempt, root)} == {False}

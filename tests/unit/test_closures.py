@@ -11,7 +11,7 @@ from drakcelery.host.slots import SlotState, SlotTable
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.overview import host_overviews, profile_overviews
+from drakcelery.operators.overview import host_overviews, profile_overviews
 
 SLOTS = {"vm-1": "win10", "vm-2": "win10"}
 WIN10 = Place(profile="win10")

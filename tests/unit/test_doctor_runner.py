@@ -18,8 +18,8 @@ from drakcelery.doctor.runner import chosen, examine
 from drakcelery.doctor.subject import Subject, place_of
 from drakcelery.doctor.view import findings_view
 from drakcelery.errors import SettingsError, StackError, StorageError
+from drakcelery.operators.views import console
 from drakcelery.settings import CelerySection, RedisSection, S3Section, Settings
-from drakcelery.views import console
 from tests import reference
 
 

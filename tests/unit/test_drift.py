@@ -12,7 +12,7 @@ from drakcelery.engines.drakvuf.snapshot import DISK, MEMORY, PIECE, mark, statu
 from drakcelery.errors import EngineError
 from drakcelery.host.drift import SnapshotWatch
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.overview import drift, snapshots
+from drakcelery.operators.overview import drift, snapshots
 
 
 def host(name: str, snapshot: str | None, *profiles: str, changed: bool = False) -> HostStatus:

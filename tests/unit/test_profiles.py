@@ -10,7 +10,7 @@ from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.profiles import parse_rule, pick
 from drakcelery.model.records import HostStatus, Line, SlotStatus
-from drakcelery.overview import host_overviews, profile_overviews
+from drakcelery.operators.overview import host_overviews, profile_overviews
 
 FACTS = {"platform": "win32", "extension": "doc", "quality": "high", "magic": "Composite Document File V2"}
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery import views
 from drakcelery.host.readiness import Readiness
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import Halt, HostStatus, SlotStatus, halted_words
-from drakcelery.overview import host_overviews, profile_overviews
+from drakcelery.operators import views
+from drakcelery.operators.overview import host_overviews, profile_overviews
 from drakcelery.recovery.alive import Alive
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.telemetry import metrics

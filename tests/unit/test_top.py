@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from drakcelery import top
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.overview import ProfileOverview
-from drakcelery.top import Snapshot
+from drakcelery.operators import top
+from drakcelery.operators.overview import ProfileOverview
+from drakcelery.operators.top import Snapshot
 from tests.unit.test_chain import analysis
 
 NOW = 1_800_000_000.0

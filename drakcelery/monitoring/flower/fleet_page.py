@@ -12,7 +12,13 @@ from drakcelery.model.capacity import is_in_use
 from drakcelery.model.records import HostStatus, Line, Record, SlotStatus, halted_words
 from drakcelery.model.text import clean
 from drakcelery.monitoring.flower.rows import SENTENCE, Row, row, sample_name
-from drakcelery.overview import HostOverview, ProfileOverview, drift, host_overviews, profile_overviews
+from drakcelery.operators.overview import (
+    HostOverview,
+    ProfileOverview,
+    drift,
+    host_overviews,
+    profile_overviews,
+)
 
 REASON = 200
 """Characters of one reason that are shown,"""

@@ -22,13 +22,13 @@ from kombu.exceptions import OperationalError
 from pydantic import TypeAdapter
 from redis.exceptions import RedisError
 
-from drakcelery import steering
 from drakcelery.errors import DrakceleryError
 from drakcelery.ledger.away import is_away, trouble
 from drakcelery.model.analysis import Value
 from drakcelery.monitoring.flower.analysis_page import AnalysisView
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.monitoring.flower.rows import Row
+from drakcelery.operators import steering
 
 T = TypeVar("T")
 

@@ -12,7 +12,6 @@ from typing import Generic, TypeVar
 
 from karton.core.backend import KartonBackendBase
 
-from drakcelery import client
 from drakcelery.errors import SettingsError, StorageError
 from drakcelery.forecast.outlook import Outlook, look_out
 from drakcelery.forecast.simulation import Estimate, Range
@@ -25,6 +24,7 @@ from drakcelery.model.records import Record
 from drakcelery.monitoring.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view
 from drakcelery.monitoring.flower.rows import Row, row
+from drakcelery.operators import analyses as operators_analyses
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -151,7 +151,7 @@ class Reader:
             lines=self._intake.lines(),
             in_flight=self._intake.in_flight(),
             live=list(self.ledger.live()),
-            done=list(self.ledger.done(newest=client.RECENT)),
+            done=list(self.ledger.done(newest=operators_analyses.RECENT)),
             starts=_starts(outlook.estimates),
             newcomers=_starts(outlook.newcomers),
             quarantined=self.ledger.quarantine.all(),

@@ -16,12 +16,12 @@ from typing import Any
 
 from celery import Celery
 
-from drakcelery import client, steering
 from drakcelery.errors import BadTask
 from drakcelery.host.workspace import LOG_NAME
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import ObjectRef, State
 from drakcelery.model.records import Record
+from drakcelery.operators import analyses, steering
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -123,7 +123,7 @@ class Tail:
 
     def _stored(self, record: Record) -> Iterator[Event]:
         """The rest of the log, from the bucket. Where an analysis was cancelled, there is none."""
-        bucket = client.bucket_of(self.settings, record)
+        bucket = analyses.bucket_of(self.settings, record)
         if bucket is None:
             return
         key = f"{record.uid}/{LOG_NAME}"

@@ -18,14 +18,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from drakcelery import overview, views
 from drakcelery.errors import Unreadable
 from drakcelery.ledger import Ledger, away
 from drakcelery.ledger.inbox import Intake
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.text import clean
-from drakcelery.overview import ProfileOverview
+from drakcelery.operators import overview, views
+from drakcelery.operators.overview import ProfileOverview
 
 REFRESH_SECONDS = 1.0
 WINDOW = 300

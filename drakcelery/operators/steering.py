@@ -18,12 +18,12 @@ from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 from pydantic import TypeAdapter, ValidationError
 
-from drakcelery import client
 from drakcelery.errors import StackError
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.operators import analyses
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -39,8 +39,8 @@ def cancel(ledger: Ledger, uid: str, *, by: str) -> Record:
 
     Raises :class:`StackError` where there is none, or it is over.
     """
-    record = client.find_record(ledger, uid)
-    client.cancel(ledger, record, by=by)
+    record = analyses.find_record(ledger, uid)
+    analyses.cancel(ledger, record, by=by)
     return ledger.get(record.uid) or record
 
 
@@ -56,7 +56,7 @@ def retry(settings: Settings, ledger: Ledger, uid: str, *, by: str) -> str:
             its task, and with that the sample.
         Unreadable: what Karton has of the task is no task.
     """
-    record = client.find_record(ledger, uid)
+    record = analyses.find_record(ledger, uid)
     if not record.state.is_over:
         raise StackError(f"analysis {record.uid} is {record.state.value}: retry it when it is over")
     backend = KartonBackend(karton_config(settings), identity=RETRIER)

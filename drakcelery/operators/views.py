@@ -21,7 +21,7 @@ from drakcelery.model.analysis import Analysis, State
 from drakcelery.model.records import Record, SlotStatus, halted_words
 from drakcelery.model.text import SHOWN, clean
 from drakcelery.notifications.outbox import Dead, NoticeCounts
-from drakcelery.overview import HostOverview, ProfileOverview
+from drakcelery.operators.overview import HostOverview, ProfileOverview
 
 _MOST_SECONDS = 1e11
 """What is more is no time of ours, whoever wrote it."""
