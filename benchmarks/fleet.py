@@ -35,9 +35,8 @@ from benchmarks.simulation import (
     valkey,
     waiting,
 )
-from drakcelery import stranded
 from drakcelery.forecast.outlook import look_out
-from drakcelery.ingress import POLL_SECONDS, Turn
+from drakcelery.ingress import POLL_SECONDS, Turn, orphans
 from drakcelery.ledger import DONE, Ledger, record_key
 from drakcelery.ledger.inbox import Intake
 from drakcelery.model.records import Record
@@ -294,7 +293,7 @@ def _time(name: str, value: float, runs: int) -> Result:
 def _steps(ledger: Ledger, intake: Intake) -> Iterator[float]:
     """How long each step of the search for stranded tasks takes; it must find none."""
     limit = SETTINGS.drakcelery.hard_time_limit
-    search = stranded.find(ledger, intake, hard_time_limit=limit)
+    search = orphans.find(ledger, intake, hard_time_limit=limit)
     begin = time.perf_counter()
     for found in search:
         yield time.perf_counter() - begin

@@ -13,10 +13,9 @@ from karton.system import SystemService
 from drakcelery.celery import ask_broker, make_intake, make_ledger, make_storage, send, use
 from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
-from drakcelery.ingress import Ingress
+from drakcelery.ingress import Ingress, fleet_metrics
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger.deployment import Deployment
-from drakcelery.monitoring import census
 from drakcelery.notifications.outbox import Notices
 from drakcelery.notifications.webhook import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
 from drakcelery.recovery.duty import Duty
@@ -34,7 +33,7 @@ def run_ingress(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    census.serve(settings)
+    fleet_metrics.serve(settings)
     tracing.start(settings)
     # Karton and its dashboard know who is online by the names of Redis connections
     ledger = make_ledger(settings, name=settings.drakrun.identity)

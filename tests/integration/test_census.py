@@ -7,9 +7,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from drakcelery.embedded.ports import assign
+from drakcelery.ingress.fleet_metrics import Census
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.monitoring.census import Census
 from drakcelery.settings import Settings
 from drakcelery.telemetry import metrics
 from tests.ledgers import intake_of

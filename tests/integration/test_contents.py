@@ -16,10 +16,9 @@ from karton.core.backend import KartonBackendBase
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import stranded
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.forecast.outlook import look_out
-from drakcelery.ingress import Ingress
+from drakcelery.ingress import Ingress, orphans
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger, connect, task_key
 from drakcelery.ledger.inbox import ASIDE
@@ -166,7 +165,7 @@ def route(ingress: Ingress, uid: str, text: str) -> str:
 def look_around(ingress: Ingress) -> None:
     """Whatever else reads Karton's tasks is not disturbed."""
     ledger = ingress.ledger
-    list(stranded.find(ledger, ingress.intake, hard_time_limit=1))
+    list(orphans.find(ledger, ingress.intake, hard_time_limit=1))
     look_out(ingress.settings, ledger, ingress.intake)
     Watch(ledger, ingress.intake).look()
     ingress._withdraw()

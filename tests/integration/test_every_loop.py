@@ -29,6 +29,7 @@ from drakcelery.forecast.outlook import look_out
 from drakcelery.host.slots import Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ingress import Ingress
+from drakcelery.ingress.fleet_metrics import Census
 from drakcelery.janitor import Janitor
 from drakcelery.ledger import DUE
 from drakcelery.ledger.inbox import INBOX
@@ -38,7 +39,6 @@ from drakcelery.lookahead import Lookahead
 from drakcelery.model.analysis import Failure, Place, Stage, State, Step
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.model.timeouts import Watch
-from drakcelery.monitoring.census import Census
 from drakcelery.notifications.outbox import Notices
 from drakcelery.notifications.webhook import Notifier, Webhook
 from drakcelery.operators import analyses, top
@@ -59,7 +59,7 @@ SOURCES = {
 }
 """Methods that give many items of Redis, of the broker or of a host."""
 OWNERS = {
-    *("ledger", "fleet", "intake", "notices", "slots", "stranded", "channel", "Workspace", "quarantine"),
+    *("ledger", "fleet", "intake", "notices", "slots", "orphans", "channel", "Workspace", "quarantine"),
     *("Durations", "self"),
 }
 """Whose methods those are."""
@@ -110,8 +110,8 @@ LOOPS: dict[str, str] = {
     "ledger.quarantine.counts": ONE_BY_ONE,
     "lookahead._drop": "a table of this host's own, in one read",
     "lookahead._look": "lookahead",
-    "monitoring.census._count_ends": "metrics",
-    "monitoring.census._look": "metrics",
+    "ingress.fleet_metrics._count_ends": "metrics",
+    "ingress.fleet_metrics._look": "metrics",
     "monitoring.control._ask_canary": "a table of this host's own, in one read",
     "monitoring.control._release": "a table of this host's own, in one read",
     "monitoring.control._steer": "a table of this host's own, in one read",

@@ -11,9 +11,10 @@ import redis
 from click.testing import CliRunner
 from karton.core import Task
 
-from drakcelery import cli, stranded
+from drakcelery import cli
 from drakcelery.doctor import CHECKS
 from drakcelery.embedded.services import Services
+from drakcelery.ingress import orphans
 from drakcelery.karton import contract
 from drakcelery.ledger import DONE, INFLIGHT, LIVE, Ledger, record_key
 from drakcelery.ledger.deployment import DEPLOYMENT
@@ -171,7 +172,7 @@ def test_what_was_removed_stays_so(type_in: TypeIn, redis_client: redis.Redis, w
     type_in("isolated", "remove", analysis().uid if what == "unreadable" else uid)
     task.last_update = 1.0
     ledger.declare(task)
-    assert [found for found in stranded.find(ledger, intake, hard_time_limit=1) if found] == []
+    assert [found for found in orphans.find(ledger, intake, hard_time_limit=1) if found] == []
     assert (intake.inbox(), intake.aside()) == ([], [])
     assert [record.state for record in ledger.done(newest=9)] == [State.CANCELLED]
     assert type_in("isolated", "list") == "Nothing is in quarantine.\n"

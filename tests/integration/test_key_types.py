@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from drakcelery.cli import cli
 from drakcelery.ingress import Ingress
+from drakcelery.ingress.fleet_metrics import Census
 from drakcelery.ledger import INFLIGHT, LIVE, record_key
 from drakcelery.ledger.deployment import DEPLOYMENT
 from drakcelery.ledger.fleet import FLEET
@@ -24,7 +25,6 @@ from drakcelery.ledger.keytypes import OF_NAMES, TYPES, named, odd_keys
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.handlers import sentences
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation

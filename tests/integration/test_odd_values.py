@@ -11,6 +11,7 @@ import redis
 
 from drakcelery.host.names import HostNames, lease_key
 from drakcelery.ingress import Ingress
+from drakcelery.ingress.fleet_metrics import Census
 from drakcelery.janitor import Janitor
 from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, NOTICES
 from drakcelery.ledger.deployment import DEPLOYMENT, Deployment
@@ -20,7 +21,6 @@ from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.monitoring.census import Census
 from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.telemetry import metrics

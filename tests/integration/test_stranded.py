@@ -8,7 +8,7 @@ from karton.core import Task
 from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
-from drakcelery import stranded
+from drakcelery.ingress import orphans
 from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.inbox import NOBODYS, WAITING
 from tests.ledgers import intake_of, open_analysis
@@ -34,21 +34,21 @@ def task(ledger: Ledger, name: str, status: TaskState, *, age: float, receiver: 
 
 
 def find(ledger: Ledger) -> list[str]:
-    steps = stranded.find(ledger, intake_of(ledger), hard_time_limit=LIMIT)
+    steps = orphans.find(ledger, intake_of(ledger), hard_time_limit=LIMIT)
     return sorted(uid for found in steps for uid in found)
 
 
 def test_what_is_stranded(ledger: Ledger) -> None:
     """SPAWNED on no queue, and STARTED for longer than any analysis can take."""
-    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=stranded.SPAWNED_SECONDS + 5)
-    started = task(ledger, "started", TaskState.STARTED, age=stranded.TRIES * LIMIT + 5)
+    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=orphans.SPAWNED_SECONDS + 5)
+    started = task(ledger, "started", TaskState.STARTED, age=orphans.TRIES * LIMIT + 5)
     assert find(ledger) == [spawned, started]
 
 
 def test_what_is_not(ledger: Ledger) -> None:
     """Young tasks, those that are over, and those of other services are left alone."""
     task(ledger, "young", TaskState.SPAWNED, age=1)
-    task(ledger, "running", TaskState.STARTED, age=stranded.SPAWNED_SECONDS + 5)
+    task(ledger, "running", TaskState.STARTED, age=orphans.SPAWNED_SECONDS + 5)
     for status in (TaskState.FINISHED, TaskState.CRASHED, TaskState.DECLARED):
         task(ledger, status.value, status, age=1e6)
     task(ledger, "other", TaskState.SPAWNED, age=1e6, receiver="karton.somebody")
@@ -70,12 +70,12 @@ def test_what_is_on_its_way(ledger: Ledger) -> None:
 
 def test_many_are_looked_through_bit_by_bit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long queue and keyspace are, each task is found, and none that waits is taken for stranded."""
-    monkeypatch.setattr(stranded, "SOME", 7)
-    monkeypatch.setattr(stranded, "STRETCH", 10)
+    monkeypatch.setattr(orphans, "SOME", 7)
+    monkeypatch.setattr(orphans, "STRETCH", 10)
     waiting = [task(ledger, f"waits-{number}", TaskState.SPAWNED, age=1e6) for number in range(45)]
     lost = [task(ledger, f"lost-{number}", TaskState.SPAWNED, age=1e6) for number in range(5)]
     ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), *waiting)
-    steps = list(stranded.find(ledger, intake_of(ledger), hard_time_limit=LIMIT))
+    steps = list(orphans.find(ledger, intake_of(ledger), hard_time_limit=LIMIT))
     assert len(steps) > 3
     assert {uid for found in steps for uid in found} == set(lost)
 
@@ -92,7 +92,7 @@ def test_adopted_tasks_are_taken_up(ledger: Ledger) -> None:
 @pytest.mark.parametrize("place", ["no place: at all", "ghost"])
 def test_lines_that_are_none(ledger: Ledger, kind: str, place: str) -> None:
     """A line of another version, or of another type, neither hides a task nor is waited for."""
-    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=stranded.SPAWNED_SECONDS + 5)
+    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=orphans.SPAWNED_SECONDS + 5)
     ledger.redis.sadd(WAITING, place)
     if kind == "zset":
         ledger.redis.zadd(f"{WAITING}:{place}", {"other": 1})
@@ -106,7 +106,7 @@ def test_lines_that_are_none(ledger: Ledger, kind: str, place: str) -> None:
 
 def test_a_record_of_another_type(ledger: Ledger) -> None:
     """Whose it is nobody knows: its task is not begun anew, and all others are found."""
-    task(ledger, "odd", TaskState.SPAWNED, age=stranded.SPAWNED_SECONDS + 5)
-    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=stranded.SPAWNED_SECONDS + 5)
+    task(ledger, "odd", TaskState.SPAWNED, age=orphans.SPAWNED_SECONDS + 5)
+    spawned = task(ledger, "spawned", TaskState.SPAWNED, age=orphans.SPAWNED_SECONDS + 5)
     ledger.redis.set(record_key("odd"), "x", ex=60)
     assert find(ledger) == [spawned]

@@ -59,7 +59,6 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "recovery",
         "stages",
         "stopping",
-        "stranded",
         "worker",
     ),
     "edges": (
@@ -73,6 +72,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "embedded",
         "gate",
         "ground",
+        "ingress.fleet_metrics",
         "launch",
         "monitoring",
         "operators",

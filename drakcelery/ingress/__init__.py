@@ -21,7 +21,7 @@ from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import __version__, stranded
+from drakcelery import __version__
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import (
     AlreadyFinished,
@@ -34,6 +34,7 @@ from drakcelery.errors import (
     Unreadable,
 )
 from drakcelery.failpoints import reach
+from drakcelery.ingress import orphans
 from drakcelery.karton import contract, reading
 from drakcelery.karton.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.karton.destination import destination, fixed
@@ -421,7 +422,7 @@ class Ingress:
         if what == "leave":
             return
         limit = self.settings.drakcelery.hard_time_limit
-        for found in stranded.find(self.ledger, self.intake, hard_time_limit=limit):
+        for found in orphans.find(self.ledger, self.intake, hard_time_limit=limit):
             for task_uid in found:
                 log.warning("stranded_task", task=task_uid, adopted=what == "adopt")
                 if what == "adopt":
