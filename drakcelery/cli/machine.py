@@ -31,6 +31,6 @@ def up(data_dir: Path | None) -> None:
 def demo_command(sample: Path | None, timeout: int) -> None:
     """Run one sample through a stack of its own, show what comes back, and stop everything again."""
     embedded.stack_class()  # says what to install where the extra is missing
-    from drakcelery import demo  # needs the extra, which production hosts do not have
+    from drakcelery.embedded import demo  # needs the extra, which production hosts do not have
 
     demo.run(sample, timeout=timeout, to=Path("drakcelery-demo"), console=views.console())

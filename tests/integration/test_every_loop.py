@@ -76,7 +76,7 @@ LOOPS: dict[str, str] = {
     "cli.operators.slots": ONE_BY_ONE,
     "operators.analyses._all": ONE_BY_ONE,
     "operators.analyses.overview": "status",
-    "demo._wait_for_host": ONE_BY_ONE,
+    "embedded.demo._wait_for_host": ONE_BY_ONE,
     "doctor.transport._workers": ONE_BY_ONE,
     "celery.send": ONE_BY_ONE,
     "forecast.durations.of": ONE_BY_ONE,

@@ -66,7 +66,6 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "broker",
         "celery",
         "cli",
-        "demo",
         "deploy",
         "doctor",
         "embedded",
