@@ -298,7 +298,7 @@ def _send_the_last_spans(**_: Any) -> None:
 @click.pass_context
 def _serve_flower(context: click.Context, tornado_argv: tuple[str, ...]) -> None:
     """``celery -A drakcelery flower``."""
-    from drakcelery.monitoring.flower import command  # builds on this module, and only Flower needs Tornado
+    from drakcelery.flower import command  # builds on this module, and only Flower needs Tornado
 
     command.serve(context, tornado_argv)
 

@@ -45,7 +45,7 @@ def io_command(settings: Settings) -> list[str]:
 
 
 def flower_command(settings: Settings) -> list[str]:  # noqa: ARG001 all commands are made alike
-    """``celery flower``, which reads ``[flower]`` itself (:mod:`drakcelery.monitoring.flower.command`)."""
+    """``celery flower``, which reads ``[flower]`` itself (:mod:`drakcelery.flower.command`)."""
     return ["flower"]
 
 

@@ -15,6 +15,8 @@ from redis.exceptions import ConnectionError as RedisGone
 from structlog.testing import capture_logs
 
 from drakcelery.cli import cli
+from drakcelery.flower.handlers import sentences
+from drakcelery.flower.reading import Reader
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import Census
 from drakcelery.ledger import INFLIGHT, LIVE, record_key
@@ -25,8 +27,6 @@ from drakcelery.ledger.keytypes import OF_NAMES, TYPES, named, odd_keys
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.monitoring.flower.handlers import sentences
-from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
 from drakcelery.telemetry import metrics
 from tests.bench import HOST, Bench, bench

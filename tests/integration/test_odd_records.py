@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 from redis import exceptions
 
 from drakcelery.errors import UnreadableRecord
+from drakcelery.flower.reading import Reader
 from drakcelery.forecast.durations import Durations
 from drakcelery.forecast.outlook import look_out
 from drakcelery.forecast.simulation import Learned
@@ -23,7 +24,6 @@ from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Execution, Fault, Stage, State
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.notifications.outbox import DEAD, Dead, Notices
 from drakcelery.operators import analyses
 from drakcelery.operators.top import Watch

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from drakcelery.flower.reading import Reader
 from drakcelery.host.names import HostNames, lease_key
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import Census
@@ -21,7 +22,6 @@ from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.monitoring.flower.reading import Reader
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.telemetry import metrics
 from tests.bench import HOST, Bench, bench

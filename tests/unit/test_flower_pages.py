@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from drakcelery.errors import SettingsError
+from drakcelery.flower import reading
+from drakcelery.flower.analysis_page import analysis_view
+from drakcelery.flower.application import templates
+from drakcelery.flower.fleet_page import FleetView, fleet_view, likely_next
+from drakcelery.flower.reading import Reading
+from drakcelery.flower.rows import row, spans
+from drakcelery.flower.safety import Asked, is_loopback, is_own_name, refusal, require_safe
 from drakcelery.forecast.simulation import Range
 from drakcelery.model.analysis import Analysis, Failure, Fault, ObjectRef, Place, Priority, Stage, State
 from drakcelery.model.records import CanaryStatus, HostStatus, Line, Record, SlotStatus
-from drakcelery.monitoring.flower import reading
-from drakcelery.monitoring.flower.analysis_page import analysis_view
-from drakcelery.monitoring.flower.application import templates
-from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view, likely_next
-from drakcelery.monitoring.flower.reading import Reading
-from drakcelery.monitoring.flower.rows import row, spans
-from drakcelery.monitoring.flower.safety import Asked, is_loopback, is_own_name, refusal, require_safe
 
 WIN10 = Place(profile="win10")
 SOON = Range(low=1_010.0, middle=1_020.0, high=1_030.0)

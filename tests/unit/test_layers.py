@@ -69,6 +69,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "deploy",
         "doctor",
         "embedded",
+        "flower",
         "gate",
         "ground",
         "ingress.fleet_metrics",

@@ -20,9 +20,9 @@ from tornado.options import options
 
 from drakcelery.celery import current_settings, make_intake, make_ledger
 from drakcelery.errors import DrakceleryError
-from drakcelery.monitoring.flower.application import FleetFlower
-from drakcelery.monitoring.flower.reading import Reader
-from drakcelery.monitoring.flower.safety import require_safe
+from drakcelery.flower.application import FleetFlower
+from drakcelery.flower.reading import Reader
+from drakcelery.flower.safety import require_safe
 from drakcelery.settings import Settings
 from drakcelery.telemetry import logs, tracing
 

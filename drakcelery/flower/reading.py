@@ -13,6 +13,9 @@ from typing import Generic, TypeVar
 from karton.core.backend import KartonBackendBase
 
 from drakcelery.errors import SettingsError, StorageError
+from drakcelery.flower.analysis_page import AnalysisView, analysis_view
+from drakcelery.flower.fleet_page import FleetView, fleet_view
+from drakcelery.flower.rows import Row, row
 from drakcelery.forecast.outlook import Outlook, look_out
 from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.karton.destination import destination
@@ -21,9 +24,6 @@ from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.keytypes import named, sentences
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.monitoring.flower.analysis_page import AnalysisView, analysis_view
-from drakcelery.monitoring.flower.fleet_page import FleetView, fleet_view
-from drakcelery.monitoring.flower.rows import Row, row
 from drakcelery.operators import analyses as operators_analyses
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage

@@ -18,8 +18,8 @@ from tornado.template import DictLoader
 from tornado.web import RequestHandler, StaticFileHandler, url
 
 from drakcelery.errors import StackError
-from drakcelery.monitoring.flower import handlers, safety
-from drakcelery.monitoring.flower.reading import Reader
+from drakcelery.flower import handlers, safety
+from drakcelery.flower.reading import Reader
 
 log = structlog.get_logger(__name__)
 

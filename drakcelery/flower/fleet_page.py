@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from drakcelery.flower.rows import SENTENCE, Row, row, sample_name
 from drakcelery.forecast.simulation import Range
 from drakcelery.host.health import UNWELL
 from drakcelery.ledger.quarantine import Entry
@@ -11,7 +12,6 @@ from drakcelery.model.analysis import Place, State, Value
 from drakcelery.model.capacity import is_in_use
 from drakcelery.model.records import HostStatus, Line, Record, SlotStatus, halted_words
 from drakcelery.model.text import clean
-from drakcelery.monitoring.flower.rows import SENTENCE, Row, row, sample_name
 from drakcelery.operators.overview import (
     HostOverview,
     ProfileOverview,

@@ -23,11 +23,11 @@ from pydantic import TypeAdapter
 from redis.exceptions import RedisError
 
 from drakcelery.errors import DrakceleryError
+from drakcelery.flower.analysis_page import AnalysisView
+from drakcelery.flower.reading import Reader
+from drakcelery.flower.rows import Row
 from drakcelery.ledger.away import is_away, trouble
 from drakcelery.model.analysis import Value
-from drakcelery.monitoring.flower.analysis_page import AnalysisView
-from drakcelery.monitoring.flower.reading import Reader
-from drakcelery.monitoring.flower.rows import Row
 from drakcelery.operators import steering
 
 T = TypeVar("T")

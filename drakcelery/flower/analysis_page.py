@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
 from drakcelery.broker import routing
+from drakcelery.flower.rows import SENTENCE, Row, row
 from drakcelery.forecast.simulation import Range
 from drakcelery.model.analysis import Stage, State, Value
 from drakcelery.model.records import STAGES, Record
 from drakcelery.model.text import clean
-from drakcelery.monitoring.flower.rows import SENTENCE, Row, row
 
 _STAGE_OF = {
     State.PREPARING: Stage.PREPARE,
