@@ -25,7 +25,7 @@ from celery.signals import (
 from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
 
-from drakcelery import __version__, gate, ground, settings, stopping
+from drakcelery import __version__, settings
 from drakcelery.broker import configuration as broker_configuration
 from drakcelery.broker import lease, routing
 from drakcelery.broker.redis_transport import broker_of
@@ -38,11 +38,12 @@ from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place, Stage, Step
 from drakcelery.model.records import Record
-from drakcelery.monitoring import control as _commands  # noqa: F401 registers them with Celery
 from drakcelery.operators import analyses
 from drakcelery.stages import Site, perform
 from drakcelery.storage import Storage
 from drakcelery.telemetry import logs, tracing
+from drakcelery.worker import admission, bootstrap, shutdown
+from drakcelery.worker import remote_control as _commands  # noqa: F401 registers them with Celery
 
 log = structlog.get_logger(__name__)
 
@@ -56,8 +57,8 @@ EXPECTED = (DrakceleryError,)
 """Errors that Celery logs as one line, without traceback: their sentence says it all."""
 OF_STAGES: dict[str, Any] = {
     "throws": EXPECTED,
-    "Strategy": "drakcelery.gate:strategy",
-    "Request": "drakcelery.gate:Request",
+    "Strategy": "drakcelery.worker.admission:strategy",
+    "Request": "drakcelery.worker.admission:Request",
 }
 """What Celery is told of each stage's task."""
 STAGE_TASKS = frozenset(routing.task_name(stage) for stage in Stage)
@@ -108,7 +109,7 @@ def site(*, patient: bool = False) -> Site:
         slots=SlotTable(
             config.drakcelery.state_dir,
             quarantine_after=config.drakcelery.quarantine_after,
-            freed=ground.Ground.slot_freed,
+            freed=bootstrap.Ground.slot_freed,
         ),
         storage=make_storage(config),
         engine=create(config.engine, config),
@@ -177,15 +178,15 @@ def configuration() -> dict[str, Any]:
 
 
 app = Celery(
-    "drakcelery", amqp="drakcelery.broker.configuration:AMQP", control="drakcelery.monitoring.mailbox:Control"
+    "drakcelery", amqp="drakcelery.broker.configuration:AMQP", control="drakcelery.worker.mailbox:Control"
 )
 app.add_defaults(configuration)
 
-ground.Household.ask_broker = staticmethod(ask_broker)
-ground.Ground.site = gate.Gate.site = staticmethod(site)
-ground.Ground.send = gate.Gate.send = staticmethod(lambda record: send(site().ledger, record))
-app.steps["worker"].update((ground.Ground, ground.Household))
-app.steps["consumer"].add(gate.Gate)
+bootstrap.Household.ask_broker = staticmethod(ask_broker)
+bootstrap.Ground.site = admission.Gate.site = staticmethod(site)
+bootstrap.Ground.send = admission.Gate.send = staticmethod(lambda record: send(site().ledger, record))
+app.steps["worker"].update((bootstrap.Ground, bootstrap.Household))
+app.steps["consumer"].add(admission.Gate)
 lease.Lease.times = staticmethod(lambda: current_settings().drakcelery.times)
 app.steps["consumer"].add(lease.Lease)
 
@@ -193,7 +194,7 @@ app.steps["consumer"].add(lease.Lease)
 def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dict[str, Any] | None:
     step = Step.parse(message)
     if stage is Stage.PREPARE:
-        step = step.model_copy(update={"slot": task.request.get(gate.SLOT_HEADER)})
+        step = step.model_copy(update={"slot": task.request.get(admission.SLOT_HEADER)})
     try:
         return perform(site(patient=True), stage, step).message()
     except Superseded:
@@ -246,16 +247,16 @@ def drakcelery_version(_state: Any) -> str:
     return __version__
 
 
-_stoppers: list[stopping.Stopper] = []
+_stoppers: list[shutdown.Stopper] = []
 
 
 @worker_shutting_down.connect
 def _stop_guests(sender: str, **_: Any) -> None:
     """Celery stops taking messages and waits for its tasks; the guests are ours to stop."""
-    if ground.Ground.presence is not None:
-        ground.Ground.presence.leave()
-    if ground.is_vm_worker(sender):
-        stopping.on_signal(site, _stoppers)
+    if bootstrap.Ground.presence is not None:
+        bootstrap.Ground.presence.leave()
+    if bootstrap.is_vm_worker(sender):
+        shutdown.on_signal(site, _stoppers)
 
 
 @task_revoked.connect

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from drakcelery import launch
 from drakcelery.cli.options import read_settings, with_settings
+from drakcelery.worker import commands
 
 
 @click.group()
@@ -19,18 +19,18 @@ def worker() -> None:
 @with_settings
 def worker_vm(config: Path | None, data_dir: Path | None) -> None:
     """The worker that owns this host's VM slots: prepare and run."""
-    launch.become_celery("vm", read_settings(config, data_dir))
+    commands.become_celery("vm", read_settings(config, data_dir))
 
 
 @worker.command(name="io")
 @with_settings
 def worker_io(config: Path | None, data_dir: Path | None) -> None:
     """The worker that needs files only: collect, upload and publish."""
-    launch.become_celery("io", read_settings(config, data_dir))
+    commands.become_celery("io", read_settings(config, data_dir))
 
 
 @click.command()
 @with_settings
 def flower(config: Path | None, data_dir: Path | None) -> None:
     """Serve Flower, where [flower] says."""
-    launch.become_celery("flower", read_settings(config, data_dir))
+    commands.become_celery("flower", read_settings(config, data_dir))

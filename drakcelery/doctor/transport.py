@@ -12,9 +12,9 @@ from drakcelery import __version__
 from drakcelery.broker import configuration
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import SECONDS, Subject, place_of
-from drakcelery.ground import is_io_worker, is_vm_worker
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.settings import Settings
+from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
 
 ANSWER_SECONDS = 2.0
 """How long workers have to answer; they take milliseconds, unless their machine is very busy."""

@@ -45,7 +45,7 @@ class Uploaded(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class Ahead:
-    """Samples that were fetched before their attempts begin (:mod:`drakcelery.lookahead`).
+    """Samples that were fetched before their attempts begin (:mod:`drakcelery.worker.prefetch`).
 
     A file is called ``<uid>.<attempt>.<sha256>``. It gets that name when it is complete and checked, and
     loses it as it moves into its attempt's workspace; both are atomic.

@@ -40,7 +40,7 @@ def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="module")
 def app(fleet: Fleet) -> Iterator[Celery]:
     """What Flower asks the workers with."""
-    with Celery(broker=fleet.settings.broker_url, control="drakcelery.monitoring.mailbox:Control") as ours:
+    with Celery(broker=fleet.settings.broker_url, control="drakcelery.worker.mailbox:Control") as ours:
         yield ours
 
 

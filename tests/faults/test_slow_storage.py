@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from drakcelery.embedded.services import Services
-from drakcelery.launch import IO_PROCESSES
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
+from drakcelery.worker.commands import IO_PROCESSES
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Uplink
 from tests.faults.watch import detonations, wait_free, wait_published, wait_state

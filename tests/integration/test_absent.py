@@ -8,10 +8,10 @@ from typing import cast
 import pytest
 
 from drakcelery.host.slots import SlotState
-from drakcelery.janitor import ABSENT_SECONDS, Janitor
 from drakcelery.ledger import record_key
 from drakcelery.model.analysis import Stage
 from drakcelery.model.timeouts import Watch
+from drakcelery.worker.janitor import ABSENT_SECONDS, Janitor
 from tests.bench import Bench, bench
 
 __all__ = ("bench",)

@@ -17,17 +17,16 @@ from drakcelery.celery import app
 from drakcelery.cli import canary as command
 from drakcelery.cli import cli
 from drakcelery.errors import EngineError, StackError
-from drakcelery.gate import Gate
 from drakcelery.host.drains import Closed
-from drakcelery.janitor import Janitor
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
-from drakcelery.monitoring import control
 from drakcelery.operators import steering
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
 from drakcelery.stages import Site
-from drakcelery.worker import canary
+from drakcelery.worker import canary, remote_control
+from drakcelery.worker.admission import Gate
 from drakcelery.worker.canary import CanaryRunner, Verdict
+from drakcelery.worker.janitor import Janitor
 from tests.bench import HOST, SLOT, Bench, bench
 from tests.waiting import wait_until
 
@@ -48,7 +47,7 @@ def type_in(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
     def ask(_: object, node: str, name: str, *, timeout: int, **arguments: Any) -> Any:  # noqa: ARG001 as the original
         assert node == state.hostname
-        answer: Any = getattr(control, name)(state, **arguments)
+        answer: Any = getattr(remote_control, name)(state, **arguments)
         if "error" in answer:
             raise StackError(answer["error"])
         return answer
@@ -148,13 +147,13 @@ def test_a_canary_that_is_over_before_its_call_is_answered(
     type_in: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever waits is told what it found all the same."""
-    told = control._told
+    told = remote_control._told
 
     def late(site: Site) -> HostStatus:
         wait_until(lambda: site.slots.all()[0].calls.judged, "the canary is over")
         return told(site)
 
-    monkeypatch.setattr(control, "_told", late)
+    monkeypatch.setattr(remote_control, "_told", late)
     done = type_in(HOST, "--wait", "--json")
     assert (done.exit_code, first(done)["verdict"]) == (0, "good")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from drakcelery.errors import EngineError, InfrastructureError
-from drakcelery.janitor import Janitor
 from drakcelery.model.analysis import Stage
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
 from drakcelery.worker import canary
 from drakcelery.worker.canary import CanaryRunner, Verdict
+from drakcelery.worker.janitor import Janitor
 from tests.bench import SLOT, Bench, bench
 from tests.waiting import wait_until
 

@@ -30,12 +30,10 @@ from drakcelery.host.slots import Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import Census
-from drakcelery.janitor import Janitor
 from drakcelery.ledger import DUE
 from drakcelery.ledger.inbox import INBOX
 from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.ledger.watch import ServerId
-from drakcelery.lookahead import Lookahead
 from drakcelery.model.analysis import Failure, Place, Stage, State, Step
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.model.timeouts import Watch
@@ -45,7 +43,9 @@ from drakcelery.operators import analyses, top
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
-from drakcelery.stopping import Stopper
+from drakcelery.worker.janitor import Janitor
+from drakcelery.worker.prefetch import Lookahead
+from drakcelery.worker.shutdown import Stopper
 from tests import reference
 from tests.bench import HOST, SLOT, Bench, bench
 from tests.ledgers import intake_of
@@ -83,13 +83,13 @@ LOOPS: dict[str, str] = {
     "engines.drakvuf.tools.ask": "asks for one thing",
     "ledger.fleet.io_hosts": ONE_BY_ONE,
     "ledger.fleet.rooms": ONE_BY_ONE,
-    "gate._may_have": "a table of this host's own, in one read",
-    "gate._profiles": "a table of this host's own, in one read",
-    "gate._take_waiting": "a table of this host's own, in one read",
-    "gate._waiting": "a foreign message is passed over (test_gate)",
-    "gate.claim": "claims one slot",
-    "gate.holds": "a table of this host's own, in one read",
-    "gate.settle": "a table of this host's own, in one read",
+    "worker.admission._may_have": "a table of this host's own, in one read",
+    "worker.admission._profiles": "a table of this host's own, in one read",
+    "worker.admission._take_waiting": "a table of this host's own, in one read",
+    "worker.admission._waiting": "a foreign message is passed over (test_gate)",
+    "worker.admission.claim": "claims one slot",
+    "worker.admission.holds": "a table of this host's own, in one read",
+    "worker.admission.settle": "a table of this host's own, in one read",
     "host.judgement.known_hosts": ONE_BY_ONE,
     "ingress._adopt": "inbox",
     "ingress._deal_with": "reads one task anew",
@@ -100,22 +100,22 @@ LOOPS: dict[str, str] = {
     "ingress._withdraw": "cancelled",
     "ingress.send_due": "due",
     "ingress.take": "inbox",
-    "janitor._clean": "each in a thread of its own",
-    "janitor._hand_over": "reroute",
-    "janitor._look_after": "janitor",
-    "janitor._look_at_doubted": "a table of this host's own, in one read",
-    "janitor.clear_host": "an engine's error is caught for each slot (engines.end_guest)",
+    "worker.janitor._clean": "each in a thread of its own",
+    "worker.janitor._hand_over": "reroute",
+    "worker.janitor._look_after": "janitor",
+    "worker.janitor._look_at_doubted": "a table of this host's own, in one read",
+    "worker.janitor.clear_host": "an engine's error is caught for each slot (engines.end_guest)",
     "ledger.done": ONE_BY_ONE,
     "ledger.live": ONE_BY_ONE,
     "ledger.quarantine.counts": ONE_BY_ONE,
-    "lookahead._drop": "a table of this host's own, in one read",
-    "lookahead._look": "lookahead",
+    "worker.prefetch._drop": "a table of this host's own, in one read",
+    "worker.prefetch._look": "lookahead",
     "ingress.fleet_metrics._count_ends": "metrics",
     "ingress.fleet_metrics._look": "metrics",
-    "monitoring.control._ask_canary": "a table of this host's own, in one read",
-    "monitoring.control._release": "a table of this host's own, in one read",
-    "monitoring.control._steer": "a table of this host's own, in one read",
-    "monitoring.control.analysis": ONE_BY_ONE,
+    "worker.remote_control._ask_canary": "a table of this host's own, in one read",
+    "worker.remote_control._release": "a table of this host's own, in one read",
+    "worker.remote_control._steer": "a table of this host's own, in one read",
+    "worker.remote_control.analysis": ONE_BY_ONE,
     "flower.reading._read_fleet": ONE_BY_ONE,
     "flower.reading.analyses": ONE_BY_ONE,
     "notifications.webhook.send_one": "notices",
@@ -126,7 +126,7 @@ LOOPS: dict[str, str] = {
     "host.slots.borrow": "a table of this host's own, in one read",
     "host.slots.holds": "a table of this host's own, in one read",
     "host.disk_space._look": "what is gone takes no room",
-    "stopping.run": "stopping",
+    "worker.shutdown.run": "stopping",
     "stages.suspicion.charge_moved": "a table of this host's own, in one read",
     "stages.suspicion.is_excused": "a table of this host's own, in one read",
     "stages.suspicion.judge_slot": "a table of this host's own, in one read",
@@ -557,7 +557,7 @@ READERS = ("status", "top", "outlook", "metrics")
 @pytest.mark.parametrize("name", WALKS)
 def test_every_call_may_fail_for_one(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first call about an item fails, then the second, …: each time all other items are dealt with."""
-    monkeypatch.setattr("drakcelery.lookahead.LEAD_SECONDS", 1e9)  # every guest's time is nearly over
+    monkeypatch.setattr("drakcelery.worker.prefetch.LEAD_SECONDS", 1e9)  # every guest's time is nearly over
     monkeypatch.setattr(Lookahead, "_has_room", lambda *_: True)  # however full this disk is
     for word, error in ERRORS.items():
         if name not in READERS or word == "ResponseError":

@@ -13,9 +13,9 @@ from drakcelery.engines import Detonation, end_guest
 from drakcelery.errors import GuestLost, InfrastructureError, StorageAway, Superseded
 from drakcelery.failpoints import POINTS
 from drakcelery.host.slots import Slot, SlotState
-from drakcelery.janitor import Janitor
 from drakcelery.model.analysis import Fault, Stage, State
-from drakcelery.stopping import give_up
+from drakcelery.worker.janitor import Janitor
+from drakcelery.worker.shutdown import give_up
 from tests.bench import SLOT, Bench, bench
 
 __all__ = ("bench",)

@@ -16,14 +16,14 @@ from celery import Celery
 from kombu import Queue
 from kombu.asynchronous import Hub
 
-from drakcelery.bell import Bell
 from drakcelery.broker.redis_transport import Connection
 from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
 from drakcelery.embedded.services import Services
-from drakcelery.gate import _take
 from drakcelery.host.workspace import Ahead
 from drakcelery.model.analysis import State, Step
 from drakcelery.operators import analyses
+from drakcelery.worker.admission import _take
+from drakcelery.worker.wakeup import Bell
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_free, wait_published, wait_state
 from tests.waiting import wait_until

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from drakcelery.gate import SLOT_HEADER, Gate, _admit, _defer, _shows_life
 from drakcelery.host.readiness import Readiness
 from drakcelery.host.slots import SlotState
-from drakcelery.janitor import tell
 from drakcelery.ledger import record_key
 from drakcelery.model.analysis import Stage
 from drakcelery.recovery.takeover import process_died
+from drakcelery.worker.admission import SLOT_HEADER, Gate, _admit, _defer, _shows_life
+from drakcelery.worker.janitor import tell
 from tests.bench import SLOT, Bench, bench
 
 __all__ = ("bench",)

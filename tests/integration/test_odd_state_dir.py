@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery import janitor
 from drakcelery.engines import create
 from drakcelery.errors import SettingsError
 from drakcelery.host import state_dir as directories
@@ -21,8 +20,9 @@ from drakcelery.host.drains import Closed
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.slots import SlotState, SlotTable
 from drakcelery.host.workspace import Ahead, Workspace
-from drakcelery.janitor import Janitor, clear_host
 from drakcelery.safe_files import remove_tree
+from drakcelery.worker import janitor
+from drakcelery.worker.janitor import Janitor, clear_host
 from tests.bench import HOST, Bench, bench
 
 __all__ = ("bench",)

@@ -13,7 +13,6 @@ from drakcelery.flower.reading import Reader
 from drakcelery.host.names import HostNames, lease_key
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import Census
-from drakcelery.janitor import Janitor
 from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, NOTICES
 from drakcelery.ledger.deployment import DEPLOYMENT, Deployment
 from drakcelery.ledger.fleet import FLEET, host_key, io_key
@@ -24,6 +23,7 @@ from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.telemetry import metrics
+from drakcelery.worker.janitor import Janitor
 from tests.bench import HOST, Bench, bench
 from tests.integration.test_key_types import COMMANDS, fleet, said
 from tests.ledgers import intake_of

@@ -53,7 +53,7 @@ def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="module")
 def app(fleet: Fleet) -> Iterator[Celery]:
     """What asks the fleet's workers."""
-    with Celery(broker=fleet.settings.broker_url, control="drakcelery.monitoring.mailbox:Control") as ours:
+    with Celery(broker=fleet.settings.broker_url, control="drakcelery.worker.mailbox:Control") as ours:
         yield ours
 
 

@@ -16,7 +16,6 @@ from pydantic import SecretStr
 
 import drakcelery.celery as app_module
 from drakcelery.ingress import Ingress
-from drakcelery.launch import IO_PROCESSES
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.watch import ServerId
@@ -27,6 +26,7 @@ from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, DrakrunSection, S3Section
 from drakcelery.stages import Site
+from drakcelery.worker.commands import IO_PROCESSES
 from tests.simulation import contents
 from tests.simulation.broker import Broker
 from tests.simulation.client import Client, Network

@@ -17,7 +17,7 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import failpoints, gate, ground, ingress, janitor
+from drakcelery import failpoints, ingress
 from drakcelery.artifacts import deflate
 from drakcelery.artifacts import log as split_log
 from drakcelery.broker import routing
@@ -26,6 +26,7 @@ from drakcelery.host import alone, identity, presence
 from drakcelery.stages import heartbeat
 from drakcelery.storage import sending
 from drakcelery.telemetry import logs
+from drakcelery.worker import admission, bootstrap, janitor
 from tests.simulation.threads import FileLocks, Inline, Threading, Threads
 
 if TYPE_CHECKING:
@@ -167,22 +168,22 @@ def installed(world: World) -> Iterator[None]:
         put(alone, "_locked", FileLocks(theatre).held)
         for module in (evidence, identity):
             put(module, "boot_id", world.boot_id)
-        put(ground, "_shut_down", world.end_here)
+        put(bootstrap, "_shut_down", world.end_here)
         put(heartbeat, "_heart", _Heart(world))
-        put(gate, "default", lambda _task, _app, consumer, **_: consumer.handle)
-        put(gate, "state", _State(world))
-        put(ground, "sole_worker", _nobody_else)
-        put(ground, "exposition", SimpleNamespace(serve_worker=_nothing))
-        put(ground, "Bell", _nothing)
-        for owner in (gate.Gate, ground.Ground):
+        put(admission, "default", lambda _task, _app, consumer, **_: consumer.handle)
+        put(admission, "state", _State(world))
+        put(bootstrap, "sole_worker", _nobody_else)
+        put(bootstrap, "exposition", SimpleNamespace(serve_worker=_nothing))
+        put(bootstrap, "Bell", _nothing)
+        for owner in (admission.Gate, bootstrap.Ground):
             put(owner, "site", staticmethod(lambda: theatre.process.context["site"]))
             put(owner, "send", staticmethod(world.send))
         put(presence, "connect", world.connect)
-        put(ground.Household, "ask_broker", staticmethod(world.ask_broker))
+        put(bootstrap.Household, "ask_broker", staticmethod(world.ask_broker))
         put(routing, "send", world.send_chain)
         put(ingress, "describe", lambda head: "PE32 executable" if head.startswith(b"MZ") else "data")
         put(ingress, "POLL_SECONDS", POLL)
         put(ingress, "EAGER_SECONDS", POLL / 2)
         put(janitor, "SYNC_SECONDS", POLL)
-        put(gate, "SYNC_SECONDS", POLL)
+        put(admission, "SYNC_SECONDS", POLL)
         yield

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
-from drakcelery import gate, ground
 from drakcelery.broker import routing
 from drakcelery.broker.redis_transport import Listening
 from drakcelery.errors import Superseded
 from drakcelery.model.analysis import Stage, Step
 from drakcelery.stages import Site, perform
+from drakcelery.worker import admission, bootstrap
 from tests.simulation.broker import Letter
 from tests.simulation.deliveries import Job, Message, NoChannels, Timer
 from tests.simulation.theatre import Process
@@ -74,12 +74,12 @@ class Worker:
 
     def main(self) -> None:
         """Until it is killed, or its start fails."""
-        ground.Ground(self)
+        bootstrap.Ground(self)
         if self.role == "vm":
-            ground.Household(self).start(self)
-        self.drak_gate = gate.Gate(self)
+            bootstrap.Household(self).start(self)
+        self.drak_gate = admission.Gate(self)
         strategies = {
-            name: gate.strategy(SimpleNamespace(name=name), None, self)  # type: ignore[arg-type] # of its task only the name counts
+            name: admission.strategy(SimpleNamespace(name=name), None, self)  # type: ignore[arg-type] # of its task only the name counts
             for name in STAGES
         }
         while True:
@@ -218,7 +218,7 @@ class Worker:
     def _perform(self, site: Site, stage: Stage, message: Message) -> None:
         step = Step.parse(message.letter.step or {})
         if stage is Stage.PREPARE:
-            step = step.model_copy(update={"slot": message.headers.get(gate.SLOT_HEADER)})
+            step = step.model_copy(update={"slot": message.headers.get(admission.SLOT_HEADER)})
         try:
             following = perform(site, stage, step)
         except Superseded:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from drakcelery.janitor import ABSENT_SECONDS, Absent
 from drakcelery.model.timeouts import Watch
+from drakcelery.worker.janitor import ABSENT_SECONDS, Absent
 
 DAY = ABSENT_SECONDS
 HOLDER = ("a", 1)

@@ -17,9 +17,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 
 from drakcelery.errors import SettingsError
 from drakcelery.host.slots import Slot, SlotState
-from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.telemetry import exposition, metrics
 from drakcelery.telemetry.relay import Relay
+from drakcelery.worker.slot_metrics import SlotClock
 from tests import reference
 from tests.waiting import wait_until
 

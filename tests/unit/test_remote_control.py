@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 from drakcelery.cli import cli
 from drakcelery.errors import StackError
-from drakcelery.monitoring import control
-from drakcelery.monitoring.mailbox import SILENT, answered_by
+from drakcelery.worker import remote_control
+from drakcelery.worker.mailbox import SILENT, answered_by
 from tests.reference import ROOT
 
 OURS = {
     name: info
     for name, info in Panel.meta.items()
-    if Panel.data[name].__module__ == control.__name__ and name in Panel.data
+    if Panel.data[name].__module__ == remote_control.__name__ and name in Panel.data
 }
 
 
@@ -80,7 +80,7 @@ def test_what_goes_wrong_is_a_sentence() -> None:
 
 def test_silence_reaches_the_mailbox() -> None:
     """A node of our app sends no reply where its handler said nothing, and any other reply as ever."""
-    app = Celery(broker="memory://", control="drakcelery.monitoring.mailbox:Control")
+    app = Celery(broker="memory://", control="drakcelery.worker.mailbox:Control")
     handlers = {"quiet": lambda _state: SILENT, "loud": lambda _state: {"ok": 1}}
     with app.connection_for_write() as connection:
         mailbox = app.control.mailbox(connection)  # type: ignore[attr-defined] # the stubs lack it
@@ -98,7 +98,7 @@ def test_silence_reaches_the_mailbox() -> None:
 )
 def test_slots_are_named(text: object, read: tuple[str, str | None]) -> None:
     """No slot is the whole host; a bare slot is one of whoever is asked."""
-    assert control._slot_name(text, "rack-1") == read
+    assert remote_control._slot_name(text, "rack-1") == read
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_slots_are_named(text: object, read: tuple[str, str | None]) -> None:
 def test_wrong_names_are_refused(text: object) -> None:
     """Whatever comes over the broker is checked, and shown shortened."""
     with pytest.raises(StackError, match="expected the name of a slot") as caught:
-        control._slot_name(text, "rack-1")
+        remote_control._slot_name(text, "rack-1")
     assert len(str(caught.value)) < 200
 
 
@@ -115,11 +115,11 @@ def test_wrong_names_are_refused(text: object) -> None:
 def test_who_asks_is_checked(by: object) -> None:
     """It is printed on terminals and pages."""
     with pytest.raises(StackError, match="expected who asks"):
-        control._asker(by)
+        remote_control._asker(by)
 
 
 def read(path: Path, offset: int = 0, most: int = 100) -> tuple[list[str], int]:
-    return control.read_log(path, offset, most)
+    return remote_control.read_log(path, offset, most)
 
 
 def test_a_log_is_read_by_whole_lines(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from drakcelery.host.lock import sole_worker
 from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Ahead, Workspace
 from drakcelery.model.analysis import Execution, Outcome, Snapshot
-from drakcelery.monitoring.control import read_log
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.storage.sending import Sending
 from drakcelery.telemetry.logs import analysis_log, configure
+from drakcelery.worker.remote_control import read_log
 from tests.conftest import require
 
 MEMBER, GROUP = 4321, 4322

@@ -30,18 +30,18 @@ from drakcelery.broker import redis_transport
 from drakcelery.broker.misfits import UNREADABLE, drop, misfit, step_of
 from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue, task_name
 from drakcelery.errors import UnreadableRecord
-from drakcelery.ground import Ground, Household, is_vm_worker
 from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.host.slots import SlotState
-from drakcelery.janitor import tell
 from drakcelery.ledger.away import concerns_all
-from drakcelery.lookahead import Lookahead
 from drakcelery.model.analysis import Fault, Stage, Step
 from drakcelery.model.records import Record
-from drakcelery.monitoring.slot_clock import SlotClock
 from drakcelery.recovery.takeover import end_held, process_died
 from drakcelery.stages import Site
 from drakcelery.telemetry.logs import about
+from drakcelery.worker.bootstrap import Ground, Household, is_vm_worker
+from drakcelery.worker.janitor import tell
+from drakcelery.worker.prefetch import Lookahead
+from drakcelery.worker.slot_metrics import SlotClock
 
 log = structlog.get_logger(__name__)
 

@@ -12,13 +12,11 @@ import structlog
 from celery import bootsteps
 from redis.exceptions import RedisError, ResponseError
 
-from drakcelery.bell import Bell
 from drakcelery.embedded.layout import home
 from drakcelery.errors import DrakceleryError
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.presence import Presence
 from drakcelery.host.workspace import Ahead
-from drakcelery.janitor import Janitor, clear_host
 from drakcelery.ledger.away import trouble
 from drakcelery.ledger.keytypes import explained
 from drakcelery.model.records import Record
@@ -28,6 +26,8 @@ from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
 from drakcelery.stages import Site
 from drakcelery.telemetry import exposition, tracing
 from drakcelery.worker.canary import SAMPLE, CanaryRunner
+from drakcelery.worker.janitor import Janitor, clear_host
+from drakcelery.worker.wakeup import Bell
 
 log = structlog.get_logger(__name__)
 

@@ -20,16 +20,16 @@ from celery.worker.control import control_command, inspect_command
 from redis.exceptions import RedisError
 
 from drakcelery.errors import StackError
-from drakcelery.gate import Gate
-from drakcelery.ground import is_io_worker, is_vm_worker
 from drakcelery.host.drains import Closed
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.monitoring.mailbox import SILENT, Reply, answered_by
 from drakcelery.operators import analyses
 from drakcelery.safe_files import open_regular
 from drakcelery.stages import Site
+from drakcelery.worker.admission import Gate
+from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
+from drakcelery.worker.mailbox import SILENT, Reply, answered_by
 from drakcelery.worker.report import host_status, in_redis_time
 
 log = structlog.get_logger(__name__)

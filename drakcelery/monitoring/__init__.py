@@ -1,1 +1,0 @@
-"""What operators see and say: metrics, remote control, the Flower pages, traces."""
