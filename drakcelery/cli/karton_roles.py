@@ -6,19 +6,19 @@ from pathlib import Path
 
 import click
 
-from drakcelery import processes
 from drakcelery.cli.options import read_settings, with_settings
+from drakcelery.cli.services import run_ingress, run_system
 
 
 @click.command()
 @with_settings
 def ingress(config: Path | None, data_dir: Path | None) -> None:
     """Take recognized samples from Karton and start their analyses."""
-    processes.run_ingress(read_settings(config, data_dir))
+    run_ingress(read_settings(config, data_dir))
 
 
 @click.command()
 @with_settings
 def system(config: Path | None, data_dir: Path | None) -> None:
     """Run karton-system, for a machine that has no Karton yet."""
-    processes.run_system(read_settings(config, data_dir))
+    run_system(read_settings(config, data_dir))

@@ -74,7 +74,6 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "flower",
         "ingress.fleet_metrics",
         "operators",
-        "processes",
         "telemetry",
         "worker",
     ),
