@@ -16,13 +16,13 @@ import psutil
 
 from benchmarks.measuring import MB, Result
 from drakcelery import settings
-from drakcelery.celery import make_ledger
 from drakcelery.embedded.background import background
 from drakcelery.embedded.supervision import marked
 from drakcelery.karton import submit
 from drakcelery.ledger import DONE, Ledger
 from drakcelery.operators import analyses
 from drakcelery.settings import Settings
+from drakcelery.wiring import make_ledger
 
 SLOTS = {f"vm-{number}": "default" for number in range(1, 5)}
 ANALYSES, WARM_UP = 500, 100

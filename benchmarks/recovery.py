@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.measuring import Result
-from drakcelery.celery import make_ledger
 from drakcelery.embedded import configuration
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import Server
@@ -30,6 +29,7 @@ from drakcelery.model.records import Record
 from drakcelery.model.timeouts import LONGEST, SHORTEST
 from drakcelery.operators import analyses
 from drakcelery.settings import Settings
+from drakcelery.wiring import make_ledger
 
 HOSTS = ("rack-1", "rack-2")
 LEASES = {

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drakcelery import settings
-from drakcelery.celery import make_ledger, make_storage
 from drakcelery.embedded.background import background
 from drakcelery.host.drains import Closed
 from drakcelery.host.slots import SlotTable
@@ -21,6 +20,7 @@ from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
+from drakcelery.wiring import make_ledger, make_storage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,13 +20,13 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskState
 
 from drakcelery import settings
-from drakcelery.celery import make_ledger
 from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
 from drakcelery.operators import analyses
 from drakcelery.settings import Settings
+from drakcelery.wiring import make_ledger
 
 KB = 1000
 PATIENCE = 60.0

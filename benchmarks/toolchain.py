@@ -24,7 +24,6 @@ import psutil
 
 from benchmarks.measuring import Result
 from drakcelery import settings
-from drakcelery.celery import make_ledger, make_storage
 from drakcelery.embedded.background import background
 from drakcelery.engines.drakvuf.library import Library
 from drakcelery.host.drains import Closed
@@ -32,6 +31,7 @@ from drakcelery.host.slots import SlotTable
 from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.operators import analyses
+from drakcelery.wiring import make_ledger, make_storage
 from tests.xen.host import End, XenHost
 
 TOOLCHAINS = {"simulated": 0.0, "real toolchain's cost": 1.25}

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import cast
 
 from drakcelery import settings
-from drakcelery.celery import make_intake, make_ledger
 from drakcelery.embedded.background import background
 from drakcelery.forecast.outlook import Outlook, look_out
 from drakcelery.forecast.simulation import Range
@@ -27,6 +26,7 @@ from drakcelery.karton import submit
 from drakcelery.model.analysis import Priority, State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
+from drakcelery.wiring import make_intake, make_ledger
 
 SLOTS = {"vm-1": "win10", "vm-2": "win10", "vm-3": "win10", "vm-4": "win7"}
 RUN_SECONDS, SPREAD = 5.0, 0.7

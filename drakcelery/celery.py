@@ -33,15 +33,14 @@ from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
 from drakcelery.host.slots import SlotTable
-from drakcelery.ledger import Ledger, connect
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
 from drakcelery.stages import Site, perform
-from drakcelery.storage import Storage
 from drakcelery.telemetry import logs, tracing
+from drakcelery.wiring import current_settings, make_ledger, make_storage
 from drakcelery.worker import admission, bootstrap, shutdown
 from drakcelery.worker import remote_control as _commands  # noqa: F401 registers them with Celery
 
@@ -62,40 +61,6 @@ OF_STAGES: dict[str, Any] = {
 }
 """What Celery is told of each stage's task."""
 STAGE_TASKS = frozenset(routing.task_name(stage) for stage in Stage)
-
-_given: settings.Settings | None = None
-
-
-def use(config: settings.Settings) -> None:
-    """Let this process' app use *config*; to be called before anything asks for its configuration."""
-    global _given
-    _given = config
-
-
-@functools.cache
-def current_settings() -> settings.Settings:
-    """This process' settings: what :func:`use` gave, else what :func:`drakcelery.settings.find` finds."""
-    return _given or settings.load(settings.find())
-
-
-def make_ledger(config: settings.Settings, *, name: str | None = None, patient: bool = False) -> Ledger:
-    """A ledger on Karton's Redis; *name* and *patient* as in :func:`drakcelery.ledger.connect`."""
-    return Ledger(
-        connect(config.redis, name=name, patient=patient, pause=config.drakcelery.times.retry),
-        identity=config.drakrun.identity,
-        record_ttl=config.drakcelery.record_ttl,
-        times=config.drakcelery.times,
-    )
-
-
-def make_intake(config: settings.Settings, ledger: Ledger) -> Intake:
-    """The intake beside *ledger*."""
-    return Intake(ledger.redis, identity=config.drakrun.identity, record_ttl=config.drakcelery.record_ttl)
-
-
-def make_storage(config: settings.Settings) -> Storage:
-    """A storage on Karton's S3."""
-    return Storage.connect(config.s3, threads=config.drakcelery.upload_threads)
 
 
 @functools.cache

@@ -111,9 +111,9 @@ def _trouble(error: RedisError, ours: Settings | None) -> str:
     """What people are told of an error of the Redis of *ours*."""
     from redis.exceptions import ResponseError
 
-    from drakcelery.celery import make_ledger
     from drakcelery.ledger.away import trouble
     from drakcelery.ledger.keytypes import explained
+    from drakcelery.wiring import make_ledger
 
     if ours is not None and isinstance(error, ResponseError):
         error = explained(make_ledger(ours).redis, error)

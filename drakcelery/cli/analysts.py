@@ -13,7 +13,6 @@ import click
 from rich.console import Console
 
 from drakcelery import settings
-from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.forecast.outlook import look_out
@@ -28,6 +27,7 @@ from drakcelery.model.records import Record
 from drakcelery.notifications.outbox import Notices
 from drakcelery.operators import analyses, views
 from drakcelery.telemetry import tracing
+from drakcelery.wiring import make_intake, make_ledger, make_storage
 
 
 @click.command()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from drakcelery.celery import make_storage
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.errors import SettingsError, StorageError
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 from drakcelery.storage import bucket_policy as documents
+from drakcelery.wiring import make_storage
 
 apply_option = click.option("--apply", is_flag=True, help="Do it, instead of printing it.")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from drakcelery.celery import app, make_ledger, use
+from drakcelery.celery import app
 from drakcelery.cli.completion import hosts
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.slot_table import canaries_view
@@ -19,6 +19,7 @@ from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.operators import steering, views
+from drakcelery.wiring import make_ledger, use
 
 LOOK_SECONDS = 1.0
 """How often the fleet is asked whether the canaries are over."""

@@ -7,10 +7,10 @@ from typing import cast
 import click
 from redis.exceptions import RedisError
 
-from drakcelery.celery import make_ledger
 from drakcelery.cli.options import read_settings
 from drakcelery.errors import DrakceleryError
 from drakcelery.ledger import DONE, LIVE, Ledger
+from drakcelery.wiring import make_ledger
 
 MOST = 200
 """Finished analyses that are offered."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
-from drakcelery.celery import make_intake, make_ledger
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.steer import asker
 from drakcelery.errors import DrakceleryError, StackError, UnreadableRecord
@@ -18,6 +17,7 @@ from drakcelery.ledger import Ledger, record_key
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import Intake
 from drakcelery.operators import views
+from drakcelery.wiring import make_intake, make_ledger
 
 _OF_TASKS = ("inbox", "line")
 """Where what is in quarantine is a Karton task that is no analysis yet."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
-from drakcelery.celery import make_intake, make_ledger
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.slot_table import slots_view
 from drakcelery.operators import overview, views
+from drakcelery.wiring import make_intake, make_ledger
 
 NOBODY = "No host is alive. Start one with `drakcelery worker vm`, or everything with `drakcelery up`."
 

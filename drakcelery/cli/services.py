@@ -10,7 +10,7 @@ import threading
 import structlog
 from karton.system import SystemService
 
-from drakcelery.celery import ask_broker, make_intake, make_ledger, make_storage, send, use
+from drakcelery.celery import ask_broker, send
 from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress, fleet_metrics
@@ -21,6 +21,7 @@ from drakcelery.notifications.webhook import ANSWER_SECONDS, CONNECT_SECONDS, No
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings, fault_plan
 from drakcelery.telemetry import logs, tracing
+from drakcelery.wiring import make_intake, make_ledger, make_storage, use
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from drakcelery.celery import app, make_intake, make_ledger, make_storage, use
+from drakcelery.celery import app
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.slot_table import slots_view
@@ -24,6 +24,7 @@ from drakcelery.model.text import clean
 from drakcelery.operators import analyses, steering, top, views
 from drakcelery.operators.tail import Event, Tail
 from drakcelery.telemetry.logs import configure
+from drakcelery.wiring import make_intake, make_ledger, make_storage, use
 
 SLOT = "HOST/SLOT"
 _HOST_AND_SLOT = re.compile(rf"({NAME_PATTERN[1:-1]})(?:/({NAME_PATTERN[1:-1]}))?")

@@ -18,13 +18,13 @@ import structlog
 from flower import command
 from tornado.options import options
 
-from drakcelery.celery import current_settings, make_intake, make_ledger
 from drakcelery.errors import DrakceleryError
 from drakcelery.flower.application import FleetFlower
 from drakcelery.flower.reading import Reader
 from drakcelery.flower.safety import require_safe
 from drakcelery.settings import Settings
 from drakcelery.telemetry import logs, tracing
+from drakcelery.wiring import current_settings, make_intake, make_ledger
 
 log = structlog.get_logger(__name__)
 

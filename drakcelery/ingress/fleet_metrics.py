@@ -14,7 +14,6 @@ import structlog
 from karton.core.backend import KartonBackendBase
 from redis.exceptions import NoPermissionError, RedisError
 
-from drakcelery.celery import make_intake, make_ledger
 from drakcelery.errors import Unreadable
 from drakcelery.forecast.outlook import look_out
 from drakcelery.forecast.simulation import Estimate
@@ -29,6 +28,7 @@ from drakcelery.notifications.outbox import Notices
 from drakcelery.operators.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
 from drakcelery.settings import Settings
 from drakcelery.telemetry import exposition, metrics
+from drakcelery.wiring import make_intake, make_ledger
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,6 @@ from karton.core import Producer
 from karton.core.backend import KartonBackend, KartonBind
 
 from drakcelery import settings
-from drakcelery.celery import make_ledger
 from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import MARK, end_marked
@@ -32,6 +31,7 @@ from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
+from drakcelery.wiring import make_ledger
 from tests.acceptance import sandboxed
 from tests.commands import extract
 from tests.conftest import require

@@ -22,7 +22,6 @@ from karton.core import Producer
 from karton.core.backend import KartonBackend, KartonBind, KartonMetrics
 
 from drakcelery import settings
-from drakcelery.celery import make_intake, make_ledger, make_storage
 from drakcelery.embedded import supervision
 from drakcelery.embedded.services import Services
 from drakcelery.host.slots import Slot, SlotTable
@@ -31,6 +30,7 @@ from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import Record
 from drakcelery.settings import RedisSection, S3Section
+from drakcelery.wiring import make_intake, make_ledger, make_storage
 from tests.waiting import wait_until
 
 KARTON = "karton"

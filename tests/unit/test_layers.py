@@ -46,6 +46,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "telemetry.otlp",
         "telemetry.relay",
         "telemetry.tracing",
+        "wiring",
         "worker.slot_metrics",
         "worker.wakeup",
     ),
