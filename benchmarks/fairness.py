@@ -34,7 +34,7 @@ from benchmarks.simulation import (
     waiting,
 )
 from drakcelery.ingress import Ingress
-from drakcelery.ledger import LIVE
+from drakcelery.ledger.keys import LIVE
 from drakcelery.model.analysis import Priority
 from drakcelery.model.records import Record
 

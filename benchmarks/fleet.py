@@ -37,8 +37,9 @@ from benchmarks.simulation import (
 )
 from drakcelery.forecast.outlook import look_out
 from drakcelery.ingress import POLL_SECONDS, Turn, orphans
-from drakcelery.ledger import DONE, Ledger, record_key
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.keys import DONE, record_key
 from drakcelery.model.records import Record
 
 IDLE_SECONDS = 4.0

@@ -19,7 +19,8 @@ from drakcelery import settings
 from drakcelery.embedded.background import background
 from drakcelery.embedded.supervision import marked
 from drakcelery.karton import submit
-from drakcelery.ledger import DONE, Ledger
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import DONE
 from drakcelery.operators import analyses
 from drakcelery.settings import Settings
 from drakcelery.wiring import make_ledger

@@ -38,9 +38,9 @@ from drakcelery.embedded.supervision import Server
 from drakcelery.errors import Superseded
 from drakcelery.ingress import Ingress, Turn
 from drakcelery.karton import contract
-from drakcelery.ledger import DUE, Ledger, record_key, task_key
-from drakcelery.ledger.fleet import host_key
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.keys import DUE, host_key, record_key, task_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Stage
 from drakcelery.model.records import HostStatus, Record, SlotStatus

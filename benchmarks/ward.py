@@ -20,7 +20,7 @@ from typing import Any
 from drakcelery.engines import Detonation
 from drakcelery.errors import Blame, EngineError
 from drakcelery.host.slots import SlotState, SlotTable
-from drakcelery.ledger import DONE, record_key
+from drakcelery.ledger.keys import DONE, record_key
 from drakcelery.model.analysis import Outcome, Snapshot
 from drakcelery.settings import Settings
 from drakcelery.stages import Site

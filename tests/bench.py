@@ -17,7 +17,7 @@ from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.inbox import INBOX
+from drakcelery.ledger.keys import INBOX
 from drakcelery.model.analysis import Analysis, ObjectRef, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings

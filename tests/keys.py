@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import redis
 
-from drakcelery.ledger import LIVE
+from drakcelery.ledger.keys import LIVE
 from tests.reference import ROOT
 
 PAGE = ROOT / "docs" / "keys.md"

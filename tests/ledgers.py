@@ -5,9 +5,10 @@ from __future__ import annotations
 from karton.core import Task
 
 from drakcelery.karton import contract
-from drakcelery.ledger import Ledger, task_key
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
-from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
+from drakcelery.ledger.keys import BROKER_WATCH, WATCH, task_key
+from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Analysis
 from drakcelery.model.records import Record
 

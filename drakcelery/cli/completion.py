@@ -9,7 +9,8 @@ from redis.exceptions import RedisError
 
 from drakcelery.cli.options import read_settings
 from drakcelery.errors import DrakceleryError
-from drakcelery.ledger import DONE, LIVE, Ledger
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import DONE, LIVE
 from drakcelery.wiring import make_ledger
 
 MOST = 200

@@ -13,9 +13,10 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.steer import asker
 from drakcelery.errors import DrakceleryError, StackError, UnreadableRecord
 from drakcelery.karton import reading
-from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.keys import record_key
 from drakcelery.operators import views
 from drakcelery.wiring import make_intake, make_ledger
 

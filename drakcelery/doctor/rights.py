@@ -22,23 +22,28 @@ from redis.exceptions import NoPermissionError, ResponseError
 from drakcelery.broker.routing import io_queue
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
 from drakcelery.doctor.subject import Subject, redis_client
-from drakcelery.host.names import lease_key
-from drakcelery.ledger import (
+from drakcelery.ledger.keys import (
+    ASIDE,
+    DEAD,
     DONE,
     DUE,
+    FLEET,
+    INBOX,
     INFLIGHT,
     LIVE,
     NOTICE_COUNTS,
     NOTICES,
     NOTICES_WANTED,
     TURN,
+    WAITING,
+    WATCH,
+    durations_key,
+    host_key,
+    io_key,
+    lease_key,
     record_key,
     task_key,
 )
-from drakcelery.ledger.fleet import FLEET, io_key
-from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
-from drakcelery.ledger.watch import WATCH
-from drakcelery.notifications.outbox import DEAD
 
 NOBODY = "drakcelery-doctor"
 """Stands for any uid; there is no task, analysis or worker of this name."""
@@ -48,7 +53,7 @@ Command = tuple[str, ...]
 
 def ledger_commands(identity: str) -> tuple[Command, ...]:
     """What the ledger, the intake, the fleet and their scripts do in Karton's database."""
-    record, task, host = record_key(NOBODY), task_key(NOBODY), f"drak:host:{NOBODY}"
+    record, task, host = record_key(NOBODY), task_key(NOBODY), host_key(NOBODY)
     queue = KartonBackendBase.get_queue_name(identity, TaskPriority.NORMAL)
     return (
         *(("EVALSHA", "0" * 40, "1", record), ("SCRIPT", "LOAD", "return 1"), ("TIME",), ("SCAN", "0")),
@@ -89,7 +94,7 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
 _LINE = f"{WAITING}:{NOBODY}"
 _NAME = lease_key(NOBODY)
 _GAPS = f"{WATCH}:gaps"
-_LESSONS = f"drak:durations:{NOBODY}"
+_LESSONS = durations_key(NOBODY)
 _METRICS = (KartonMetrics.TASK_CONSUMED, KartonMetrics.TASK_CRASHED, KartonMetrics.TASK_PRODUCED)
 
 

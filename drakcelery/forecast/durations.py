@@ -13,6 +13,7 @@ import redis
 
 from drakcelery.forecast.simulation import Learned, learned_of
 from drakcelery.ledger.away import concerns_all
+from drakcelery.ledger.keys import durations_key
 from drakcelery.model.records import Record
 
 KEPT = 256
@@ -33,7 +34,7 @@ class Durations:
         learned = learned_of(record)
         if learned is None or record.analysis is None:
             return False
-        key = _key(record.analysis.profile)
+        key = durations_key(record.analysis.profile)
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.lpush(key, learned.model_dump_json())
             pipe.ltrim(key, 0, KEPT - 1)
@@ -50,7 +51,7 @@ class Durations:
         names = sorted(set(profiles))
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.lrange(_key(name), 0, -1)
+                pipe.lrange(durations_key(name), 0, -1)
             answers = cast("list[list[str] | Exception]", pipe.execute(raise_on_error=False))
         return {name: _known(texts) for name, texts in zip(names, answers, strict=True)}
 
@@ -72,7 +73,3 @@ def _read(text: str) -> Learned | None:
         return None
     seconds = (learned.timeout, learned.prepare, learned.run, learned.rest)
     return learned if all(0 <= one <= MEMORY for one in seconds) else None
-
-
-def _key(profile: str) -> str:
-    return f"drak:durations:{profile}"

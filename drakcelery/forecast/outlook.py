@@ -23,9 +23,10 @@ from drakcelery.karton import contract
 from drakcelery.karton.contract import SampleFacts
 from drakcelery.karton.policy import policy_of
 from drakcelery.karton.reading import read_task as read_karton_task
-from drakcelery.ledger import DUE, Ledger, task_key
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import URGENCY, Intake, Stretch
+from drakcelery.ledger.keys import DUE, task_key
 from drakcelery.model.analysis import Analysis, Place, State, Value
 from drakcelery.model.capacity import is_in_use
 from drakcelery.model.records import HostStatus, Record

@@ -17,6 +17,7 @@ from typing import Self, cast
 import redis
 
 from drakcelery.host.identity import Machine
+from drakcelery.ledger.keys import lease_key
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.model import timeouts
 
@@ -91,8 +92,3 @@ class HostNames:
         """Those of *hosts* that are the name of a machine, with that machine."""
         found = {host: self.holder(host) for host in hosts}
         return {host: holder for host, holder in found.items() if holder is not None}
-
-
-def lease_key(host: str) -> str:
-    """Which machine has a host name."""
-    return f"drak:lease:{host}"

@@ -40,11 +40,12 @@ from drakcelery.karton.contract import MAGIC_BYTES, Policy, SampleFacts
 from drakcelery.karton.destination import destination, fixed
 from drakcelery.karton.filetype import describe
 from drakcelery.karton.policy import policy_of
-from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Sight, nobody_came
 from drakcelery.ledger.inbox import NOBODYS, Intake, Stretch
+from drakcelery.ledger.keys import record_key
 from drakcelery.ledger.keytypes import named
 from drakcelery.model.analysis import Analysis, Place, is_uid
 from drakcelery.model.capacity import Rooms

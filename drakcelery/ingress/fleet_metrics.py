@@ -17,9 +17,10 @@ from redis.exceptions import NoPermissionError, RedisError
 from drakcelery.errors import Unreadable
 from drakcelery.forecast.outlook import look_out
 from drakcelery.forecast.simulation import Estimate
-from drakcelery.ledger import DONE, Ledger
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import is_away, unless_odd
 from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.keys import DONE
 from drakcelery.ledger.keytypes import odd_keys, told
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record

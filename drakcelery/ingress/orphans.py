@@ -23,9 +23,10 @@ from karton.core.task import TaskState
 
 from drakcelery.errors import Unreadable
 from drakcelery.karton import reading
-from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
-from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING, Intake
+from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.keys import ASIDE, INBOX, WAITING, record_key
 from drakcelery.model.analysis import is_uid
 
 log = structlog.get_logger(__name__)

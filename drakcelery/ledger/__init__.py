@@ -23,11 +23,7 @@ from typing import Any, cast
 import redis
 import structlog
 from karton.core import Task
-from karton.core.backend import (
-    KARTON_TASK_NAMESPACE,
-    KARTON_TASKS_QUEUE,
-    KartonMetrics,
-)
+from karton.core.backend import KARTON_TASKS_QUEUE, KartonMetrics
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
@@ -36,9 +32,20 @@ from drakcelery.karton import reading
 from drakcelery.ledger import clock
 from drakcelery.ledger.away import ANSWERED, concerns_all, unless_odd
 from drakcelery.ledger.fleet import Fleet
+from drakcelery.ledger.keys import (
+    BROKER_WATCH,
+    DONE,
+    DUE,
+    INFLIGHT,
+    LIVE,
+    NOTICE_KEYS,
+    WATCH,
+    record_key,
+    task_key,
+)
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.ledger.scripts import load_scripts
-from drakcelery.ledger.watch import BROKER_WATCH, MEMORY, MOST_GAPS, WATCH, ServerId, watch_of
+from drakcelery.ledger.watch import MEMORY, MOST_GAPS, ServerId, watch_of
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.model.records import STAGES, Record, parse
@@ -47,17 +54,6 @@ from drakcelery.settings import RedisSection
 
 log = structlog.get_logger(__name__)
 
-LIVE = "drak:live"
-DONE = "drak:done"
-DUE = "drak:due"
-INFLIGHT = "drak:inflight"
-TURN = "drak:reconciled"
-"""Set by who reconciles, for a while: nobody else does meanwhile what is done already."""
-NOTICES_WANTED = "drak:notices:wanted"
-NOTICES = "drak:notices"
-NOTICE_COUNTS = "drak:notices:counts"
-NOTICE_KEYS = (NOTICES_WANTED, NOTICES, NOTICE_COUNTS)
-"""The last keys of each script that ends an analysis; ``lua/notify.lua`` says what they are."""
 UNREAD = "ledger"
 """Where in the quarantine records stand that cannot be read."""
 UNREADABLE = (ValueError, LookupError, TypeError, RecursionError)
@@ -111,16 +107,6 @@ def connect(
         retry=Retry(ExponentialWithJitterBackoff(base=0.2, cap=pause), PATIENT_RETRIES if patient else 3),
         retry_on_error=list(ANSWERED),
     )
-
-
-def record_key(uid: str) -> str:
-    """The record's key; the braces make it one hash slot per analysis."""
-    return f"drak:analysis:{{{uid}}}"
-
-
-def task_key(task_uid: str) -> str:
-    """Karton's own key of a task."""
-    return f"{KARTON_TASK_NAMESPACE}:{task_uid}"
 
 
 class Standing(enum.Enum):

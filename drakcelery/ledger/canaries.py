@@ -11,6 +11,7 @@ from typing import cast
 import redis
 from pydantic import Field, ValidationError
 
+from drakcelery.ledger.keys import canary_key
 from drakcelery.model.analysis import Value
 
 KEPT_SECONDS = 90 * 24 * 3600
@@ -35,7 +36,7 @@ class Canaries:
 
     def get(self, profile: str, kind: str) -> Known:
         """What is known of *kind*: engine and snapshot. Raises :class:`redis.RedisError`."""
-        text = cast("str | None", self._redis.hget(key_of(profile), kind))
+        text = cast("str | None", self._redis.hget(canary_key(profile), kind))
         try:
             return Known.model_validate_json(text) if text else Known()
         except ValidationError:  # another version's
@@ -43,16 +44,11 @@ class Canaries:
 
     def has(self, profile: str) -> bool:
         """Whether a canary was ever good in *profile*. Raises :class:`redis.RedisError`."""
-        return bool(self._redis.exists(key_of(profile)))
+        return bool(self._redis.exists(canary_key(profile)))
 
     def put(self, profile: str, kind: str, known: Known) -> None:
         """Replace it. Raises :class:`redis.RedisError`."""
         with self._redis.pipeline() as pipe:
-            pipe.hset(key_of(profile), kind, known.model_dump_json())
-            pipe.expire(key_of(profile), KEPT_SECONDS)
+            pipe.hset(canary_key(profile), kind, known.model_dump_json())
+            pipe.expire(canary_key(profile), KEPT_SECONDS)
             pipe.execute()
-
-
-def key_of(profile: str) -> str:
-    """The key of a profile."""
-    return f"drak:canary:{profile}"

@@ -15,13 +15,11 @@ from typing import cast
 import redis
 
 from drakcelery.errors import SettingsError
-from drakcelery.ledger import LIVE
 from drakcelery.ledger.clock import now, number
-from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
+from drakcelery.ledger.keys import ASIDE, DEPLOYMENT, INBOX, LIVE, WAITING
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.model import timeouts
 
-DEPLOYMENT = "drak:deployment"
 SILENCE = 2 * timeouts.DEFAULT.host
 """Seconds without a sign after which no process of a deployment is alive."""
 

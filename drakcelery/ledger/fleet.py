@@ -18,13 +18,13 @@ from typing import cast
 import redis
 
 from drakcelery.ledger import clock
+from drakcelery.ledger.keys import FLEET, host_key, io_key
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import HostStatus
 from drakcelery.model.timeouts import Watch
 
-FLEET = "drak:fleet"
 MEMORY = 7 * 24 * 3600
 """Seconds for which a host or profile that is not seen any more is still known."""
 SIGHT_SECONDS = 1.0
@@ -147,16 +147,6 @@ class Sight:
     def look_again(self) -> None:
         """Something is not as it was: read the hosts anew at the next question."""
         self._looked = -SIGHT_SECONDS
-
-
-def host_key(host: str) -> str:
-    """What a host last said of itself."""
-    return f"drak:host:{host}"
-
-
-def io_key(host: str) -> str:
-    """That a host's io worker is alive."""
-    return f"drak:io:{host}"
 
 
 def _words(seconds: float) -> str:

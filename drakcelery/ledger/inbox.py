@@ -29,25 +29,26 @@ from karton.core.backend import KartonBackendBase, KartonMetrics
 from karton.core.task import TaskPriority
 
 from drakcelery.errors import BadTask, Changed, Superseded
-from drakcelery.ledger import (
+from drakcelery.ledger import record_of
+from drakcelery.ledger.clock import now
+from drakcelery.ledger.keys import (
+    ASIDE,
     DONE,
     DUE,
+    INBOX,
     INFLIGHT,
     LIVE,
     NOTICE_KEYS,
+    WAITING,
+    host_key,
+    line_key,
     record_key,
-    record_of,
     task_key,
 )
-from drakcelery.ledger.clock import now
-from drakcelery.ledger.fleet import host_key
 from drakcelery.ledger.scripts import Script, load_scripts
 from drakcelery.model.analysis import Analysis, Place, State
 from drakcelery.model.records import Line, Record
 
-INBOX = "drak:inbox"
-ASIDE = "drak:aside"
-WAITING = "drak:waiting"
 SCRIPTS = ("accept", "wait", "open", "refuse", "expire", "move", "pull")
 URGENCY = {TaskPriority.HIGH: 1, TaskPriority.NORMAL: 2, TaskPriority.LOW: 3}
 """Places of Karton's queues in their order; 0 is the queue of producers that know no priorities."""
@@ -72,11 +73,6 @@ class Stretch:
     named: tuple[str, ...]
     """Karton uids of the first."""
     length: int
-
-
-def line_key(place: Place) -> str:
-    """The line of a place."""
-    return f"{WAITING}:{place}"
 
 
 class Intake:

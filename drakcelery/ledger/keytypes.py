@@ -14,15 +14,32 @@ from typing import cast
 import redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, NOTICE_COUNTS, NOTICES, NOTICES_WANTED, TURN
 from drakcelery.ledger.away import WrongKey, concerns_all
-from drakcelery.ledger.deployment import DEPLOYMENT
-from drakcelery.ledger.fleet import FLEET
-from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
-from drakcelery.ledger.quarantine import QUARANTINE
-from drakcelery.ledger.watch import BROKER_WATCH, WATCH
+from drakcelery.ledger.keys import (
+    ASIDE,
+    BROKER_WATCH,
+    DEAD,
+    DEPLOYMENT,
+    DONE,
+    DUE,
+    FLEET,
+    INBOX,
+    INFLIGHT,
+    LIVE,
+    NOTICE_COUNTS,
+    NOTICES,
+    NOTICES_WANTED,
+    QUARANTINE,
+    TURN,
+    WAITING,
+    WATCH,
+    canary_key,
+    durations_key,
+    host_key,
+    io_key,
+    lease_key,
+)
 from drakcelery.model.text import clean
-from drakcelery.notifications.outbox import DEAD
 
 TYPES: Mapping[str, str] = {
     INBOX: "zset",
@@ -47,12 +64,12 @@ TYPES: Mapping[str, str] = {
 }
 """Keys of the whole fleet. A record of one analysis that is odd is in quarantine."""
 OF_NAMES: Mapping[str, str] = {
-    "drak:host:": "string",
-    "drak:io:": "string",
-    "drak:lease:": "hash",
+    host_key(""): "string",
+    io_key(""): "string",
+    lease_key(""): "hash",
     f"{WAITING}:": "zset",
-    "drak:durations:": "list",
-    "drak:canary:": "hash",
+    durations_key(""): "list",
+    canary_key(""): "hash",
 }
 """Keys that go on with the name of a host, place or profile."""
 

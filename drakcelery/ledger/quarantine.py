@@ -19,11 +19,11 @@ import structlog
 from drakcelery.ledger import clock
 from drakcelery.ledger.away import concerns_all, unless_odd
 from drakcelery.ledger.clock import number
+from drakcelery.ledger.keys import QUARANTINE
 from drakcelery.ledger.scripts import load_scripts
 
 log = structlog.get_logger(__name__)
 
-QUARANTINE = "drak:quarantine"
 MOST_DELAY = 300
 """Seconds between two tries, at the most; the first are 1, 2, 4, … apart."""
 MEMORY = 3 * MOST_DELAY

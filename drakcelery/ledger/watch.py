@@ -26,8 +26,6 @@ from drakcelery.model.timeouts import Watch
 
 log = structlog.get_logger(__name__)
 
-WATCH = "drak:watch"
-BROKER_WATCH = "drak:watch:broker"
 MEMORY = 7 * 24 * 3600
 """Seconds for which the watch and its gaps are remembered."""
 MOST_GAPS = 1000

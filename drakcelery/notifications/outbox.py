@@ -20,13 +20,12 @@ from typing import Self, cast
 import redis
 from pydantic import ValidationError
 
-from drakcelery.ledger import NOTICE_COUNTS, NOTICES, NOTICES_WANTED
 from drakcelery.ledger.away import unless_odd
+from drakcelery.ledger.keys import DEAD, NOTICE_COUNTS, NOTICES, NOTICES_WANTED
 from drakcelery.ledger.scripts import load_scripts
 from drakcelery.model.analysis import State, Value
 from drakcelery.model.records import Record, parse
 
-DEAD = "drak:notices:dead"
 MOST_DIGITS = 19
 """Redis counts no further."""
 WANTED_TTL = 24 * 3600

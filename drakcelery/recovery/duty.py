@@ -12,8 +12,9 @@ import uuid
 
 import structlog
 
-from drakcelery.ledger import TURN, Ledger
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
+from drakcelery.ledger.keys import TURN
 from drakcelery.ledger.keytypes import named
 from drakcelery.recovery.reconcile import AskBroker, Reconciler, Send
 from drakcelery.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drakcelery.embedded.background import background
-from drakcelery.ledger.canaries import key_of
+from drakcelery.ledger.keys import canary_key
 from drakcelery.worker import behaviour
 from tests.acceptance.deployment import Deployment
 from tests.conftest import require
@@ -65,7 +65,7 @@ def test_canaries_on_demand_and_after_undrain(deployment: Deployment) -> None:
     # By now two have shown what they do; the third is the last that is learnt from
     assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
     assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
-    (known,) = deployment.ledger.redis.hvals(key_of("default"))
+    (known,) = deployment.ledger.redis.hvals(canary_key("default"))
     runs = json.loads(known)["runs"]
     assert len(runs) == behaviour.LEARNED
     assert all(len(run) > 5 for run in runs)

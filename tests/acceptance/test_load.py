@@ -20,8 +20,8 @@ from drakcelery import settings
 from drakcelery.embedded.background import background
 from drakcelery.ingress import bind_of
 from drakcelery.karton.submit import karton_config
-from drakcelery.ledger import LIVE, Ledger, connect
-from drakcelery.ledger.inbox import INBOX
+from drakcelery.ledger import Ledger, connect
+from drakcelery.ledger.keys import INBOX, LIVE
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.storage import Storage

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from drakcelery.embedded.services import Services
-from drakcelery.ledger.watch import BROKER_WATCH, WATCH
+from drakcelery.ledger.keys import BROKER_WATCH, WATCH
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.records import Record
 from drakcelery.model.timeouts import SHORTEST

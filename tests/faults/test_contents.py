@@ -14,7 +14,7 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.embedded.services import BUCKET, Services
-from drakcelery.ledger import task_key
+from drakcelery.ledger.keys import task_key
 from drakcelery.model.analysis import State
 from drakcelery.storage import Storage
 from tests.faults.fleet import Fleet, Options

@@ -30,7 +30,8 @@ from karton.core.task import TaskPriority, TaskState
 from drakcelery.embedded.services import Services
 from drakcelery.errors import BadTask, Superseded
 from drakcelery.karton import contract
-from drakcelery.ledger import DONE, DUE, LIVE, NOTICES, Ledger, record_key
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import DONE, DUE, LIVE, NOTICES, record_key
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import Record
 from drakcelery.notifications.outbox import Notice, Notices

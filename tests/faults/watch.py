@@ -9,7 +9,7 @@ from karton.core.task import Task
 
 from drakcelery.embedded.services import Services, binary
 from drakcelery.host.slots import SlotState
-from drakcelery.ledger import DUE, LIVE
+from drakcelery.ledger.keys import DUE, LIVE
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from tests.acceptance.deployment import PROGRAMS, run

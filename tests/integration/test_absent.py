@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from drakcelery.host.slots import SlotState
-from drakcelery.ledger import record_key
+from drakcelery.ledger.keys import record_key
 from drakcelery.model.analysis import Stage
 from drakcelery.model.timeouts import Watch
 from drakcelery.worker.janitor import ABSENT_SECONDS, Janitor

@@ -21,7 +21,8 @@ from drakcelery.broker import lease
 from drakcelery.broker.redis_transport import Connection
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.errors import StorageError, Superseded
-from drakcelery.ledger import TURN, Ledger, clock
+from drakcelery.ledger import Ledger, clock
+from drakcelery.ledger.keys import TURN
 from drakcelery.recovery.duty import Turn
 from drakcelery.storage import Storage
 from drakcelery.storage import client as storage_client

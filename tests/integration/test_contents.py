@@ -20,8 +20,8 @@ from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.forecast.outlook import look_out
 from drakcelery.ingress import Ingress, orphans
 from drakcelery.karton import contract
-from drakcelery.ledger import Ledger, connect, task_key
-from drakcelery.ledger.inbox import ASIDE
+from drakcelery.ledger import Ledger, connect
+from drakcelery.ledger.keys import ASIDE, task_key
 from drakcelery.model.analysis import Manifest, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.operators.top import Watch

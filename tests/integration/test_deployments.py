@@ -9,8 +9,8 @@ import redis
 
 from drakcelery.errors import SettingsError
 from drakcelery.karton.destination import destination, fixed
-from drakcelery.ledger import LIVE
-from drakcelery.ledger.deployment import DEPLOYMENT, SILENCE, Deployment
+from drakcelery.ledger.deployment import SILENCE, Deployment
+from drakcelery.ledger.keys import DEPLOYMENT, LIVE
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, DrakrunSection
 from tests.unit.test_chain import analysis

@@ -33,11 +33,12 @@ from drakcelery.embedded.services import Services
 from drakcelery.engines.drakvuf import network
 from drakcelery.errors import SettingsError
 from drakcelery.host.identity import Machine
-from drakcelery.host.names import HostNames, lease_key
+from drakcelery.host.names import HostNames
 from drakcelery.ingress import bind_of
 from drakcelery.karton.submit import karton_config
-from drakcelery.ledger.deployment import DEPLOYMENT, SILENCE, Deployment
-from drakcelery.ledger.fleet import FLEET, Fleet
+from drakcelery.ledger.deployment import SILENCE, Deployment
+from drakcelery.ledger.fleet import Fleet
+from drakcelery.ledger.keys import DEPLOYMENT, FLEET, lease_key
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import (
     CelerySection,

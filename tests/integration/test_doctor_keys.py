@@ -14,7 +14,7 @@ from drakcelery.doctor.runner import chosen, examine
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.services import Services
 from drakcelery.ledger.away import trouble
-from drakcelery.ledger.fleet import FLEET
+from drakcelery.ledger.keys import FLEET
 from drakcelery.ledger.keytypes import OF_NAMES, TYPES
 from drakcelery.settings import Settings
 from tests import keys

@@ -5,8 +5,8 @@ from __future__ import annotations
 import redis
 from kombu.exceptions import OperationalError
 
-from drakcelery.ledger import TURN
-from drakcelery.ledger.watch import WATCH, ServerId
+from drakcelery.ledger.keys import TURN, WATCH
+from drakcelery.ledger.watch import ServerId
 from drakcelery.recovery.duty import SITTING_OUT, Duty
 from tests.bench import Bench, bench
 

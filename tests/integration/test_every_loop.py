@@ -30,9 +30,7 @@ from drakcelery.host.slots import Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import Census
-from drakcelery.ledger import DUE
-from drakcelery.ledger.inbox import INBOX
-from drakcelery.ledger.quarantine import QUARANTINE
+from drakcelery.ledger.keys import DUE, INBOX, QUARANTINE
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Failure, Place, Stage, State, Step
 from drakcelery.model.records import HostStatus, SlotStatus

@@ -9,7 +9,7 @@ import pytest
 
 from drakcelery.host.readiness import Readiness
 from drakcelery.host.slots import SlotState
-from drakcelery.ledger import record_key
+from drakcelery.ledger.keys import record_key
 from drakcelery.model.analysis import Stage
 from drakcelery.recovery.takeover import process_died
 from drakcelery.worker.admission import SLOT_HEADER, Gate, _admit, _defer, _shows_life

@@ -8,7 +8,7 @@ from karton.core import Task
 from drakcelery.errors import Blame
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.inbox import INBOX
+from drakcelery.ledger.keys import INBOX
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reroute import hand_over

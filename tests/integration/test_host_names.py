@@ -13,11 +13,12 @@ import redis
 from drakcelery.embedded.services import Services
 from drakcelery.errors import NameTaken, Superseded
 from drakcelery.host.identity import Machine
-from drakcelery.host.names import Holder, HostNames, lease_key
+from drakcelery.host.names import Holder, HostNames
 from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
-from drakcelery.ledger import Ledger, record_key
-from drakcelery.ledger.fleet import Fleet, io_key
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.fleet import Fleet
+from drakcelery.ledger.keys import io_key, lease_key, record_key
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import Halt
 from drakcelery.settings import Settings

@@ -18,7 +18,8 @@ from redis.exceptions import ResponseError
 from drakcelery.embedded.ports import LOOPBACK, assign
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.ingress import AWAY_SECONDS, BATCH, Ingress, Turn
-from drakcelery.ledger import DUE, Ledger
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import DUE
 from drakcelery.model.analysis import Place, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, S3Section, Settings

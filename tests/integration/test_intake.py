@@ -10,9 +10,10 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.errors import Changed
 from drakcelery.karton import contract
-from drakcelery.ledger import DUE, INFLIGHT, Ledger
-from drakcelery.ledger.fleet import FLEET, MEMORY
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.fleet import MEMORY
 from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.keys import DUE, FLEET, INFLIGHT
 from drakcelery.model.analysis import Analysis, Place
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.timeouts import DEFAULT

@@ -16,8 +16,8 @@ from drakcelery.doctor import CHECKS
 from drakcelery.embedded.services import Services
 from drakcelery.ingress import orphans
 from drakcelery.karton import contract
-from drakcelery.ledger import DONE, INFLIGHT, LIVE, Ledger, record_key
-from drakcelery.ledger.deployment import DEPLOYMENT
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import DEPLOYMENT, DONE, INFLIGHT, LIVE, record_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Fault, State
 from drakcelery.model.records import Record

@@ -11,7 +11,8 @@ from redis import exceptions
 from drakcelery.errors import StorageAway, Superseded
 from drakcelery.ledger import clock
 from drakcelery.ledger.away import WritesRefused, concerns_all, is_away
-from drakcelery.ledger.quarantine import MOST_DELAY, QUARANTINE, Quarantine
+from drakcelery.ledger.keys import QUARANTINE
+from drakcelery.ledger.quarantine import MOST_DELAY, Quarantine
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
 
 

@@ -19,12 +19,18 @@ from drakcelery.flower.handlers import sentences
 from drakcelery.flower.reading import Reader
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import Census
-from drakcelery.ledger import INFLIGHT, LIVE, record_key
-from drakcelery.ledger.deployment import DEPLOYMENT
-from drakcelery.ledger.fleet import FLEET
-from drakcelery.ledger.inbox import INBOX, WAITING, line_key
+from drakcelery.ledger.keys import (
+    DEPLOYMENT,
+    FLEET,
+    INBOX,
+    INFLIGHT,
+    LIVE,
+    QUARANTINE,
+    WAITING,
+    line_key,
+    record_key,
+)
 from drakcelery.ledger.keytypes import OF_NAMES, TYPES, named, odd_keys
-from drakcelery.ledger.quarantine import QUARANTINE
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation

@@ -13,8 +13,9 @@ from karton.core import Task
 
 from drakcelery.embedded.services import Services
 from drakcelery.karton import contract
-from drakcelery.ledger import Ledger, record_key
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import MEMORY
+from drakcelery.ledger.keys import record_key
 from drakcelery.model.analysis import State
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.recovery.duty import TURN_SHARE

@@ -12,8 +12,8 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.errors import BadTask, Superseded, UnderWay
 from drakcelery.karton import contract
-from drakcelery.ledger import DONE, DUE, LIVE, Ledger, record_key
-from drakcelery.ledger.inbox import INBOX
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import DONE, DUE, INBOX, LIVE, record_key
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.timeouts import DEFAULT, SHORTEST, times_of

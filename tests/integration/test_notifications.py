@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 from drakcelery.doctor import rights
 from drakcelery.errors import SettingsError, Superseded
 from drakcelery.karton import contract
-from drakcelery.ledger import NOTICE_COUNTS, NOTICES, Ledger
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import NOTICE_COUNTS, NOTICES
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.notifications import webhook
 from drakcelery.notifications.outbox import Notices

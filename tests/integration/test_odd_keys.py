@@ -13,19 +13,23 @@ from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase, KartonMet
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.karton import contract
-from drakcelery.ledger import (
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.inbox import Intake, Stretch
+from drakcelery.ledger.keys import (
+    ASIDE,
     DONE,
     DUE,
+    INBOX,
     INFLIGHT,
     LIVE,
     NOTICE_COUNTS,
     NOTICES,
     NOTICES_WANTED,
-    Ledger,
+    WAITING,
+    line_key,
     record_key,
     task_key,
 )
-from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING, Intake, Stretch, line_key
 from drakcelery.model.analysis import Failure, Place, Stage, State
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis

@@ -18,13 +18,13 @@ from drakcelery.forecast.durations import Durations
 from drakcelery.forecast.outlook import look_out
 from drakcelery.forecast.simulation import Learned
 from drakcelery.ingress.fleet_metrics import Census
-from drakcelery.ledger import DONE, Ledger, record_key
-from drakcelery.ledger.fleet import FLEET, host_key
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import DEAD, DONE, FLEET, host_key, record_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Execution, Fault, Stage, State
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.notifications.outbox import DEAD, Dead, Notices
+from drakcelery.notifications.outbox import Dead, Notices
 from drakcelery.operators import analyses
 from drakcelery.operators.top import Watch
 from drakcelery.recovery.reconcile import Reconciler

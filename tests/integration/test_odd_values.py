@@ -10,15 +10,29 @@ import pytest
 import redis
 
 from drakcelery.flower.reading import Reader
-from drakcelery.host.names import HostNames, lease_key
+from drakcelery.host.names import HostNames
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import Census
-from drakcelery.ledger import DONE, DUE, INFLIGHT, LIVE, NOTICES
-from drakcelery.ledger.deployment import DEPLOYMENT, Deployment
-from drakcelery.ledger.fleet import FLEET, host_key, io_key
-from drakcelery.ledger.inbox import ASIDE, INBOX, WAITING
-from drakcelery.ledger.quarantine import QUARANTINE
-from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
+from drakcelery.ledger.deployment import Deployment
+from drakcelery.ledger.keys import (
+    ASIDE,
+    BROKER_WATCH,
+    DEPLOYMENT,
+    DONE,
+    DUE,
+    FLEET,
+    INBOX,
+    INFLIGHT,
+    LIVE,
+    NOTICES,
+    QUARANTINE,
+    WAITING,
+    WATCH,
+    host_key,
+    io_key,
+    lease_key,
+)
+from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.recovery.reconcile import Reconciler

@@ -12,7 +12,8 @@ from drakcelery.embedded.services import Services
 from drakcelery.host.identity import Machine
 from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
-from drakcelery.ledger.fleet import Fleet, io_key
+from drakcelery.ledger.fleet import Fleet
+from drakcelery.ledger.keys import io_key
 from drakcelery.model.records import Halt, HostStatus, SlotStatus
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection

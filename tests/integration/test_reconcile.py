@@ -12,9 +12,9 @@ from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 
 from drakcelery.karton import contract
-from drakcelery.ledger import Ledger, record_key
-from drakcelery.ledger.inbox import INBOX
-from drakcelery.ledger.watch import BROKER_WATCH, WATCH, ServerId
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import BROKER_WATCH, INBOX, WATCH, record_key
+from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.timeouts import DEFAULT, SHORTEST, times_of

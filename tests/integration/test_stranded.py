@@ -9,8 +9,9 @@ from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.ingress import orphans
-from drakcelery.ledger import Ledger, record_key
-from drakcelery.ledger.inbox import NOBODYS, WAITING
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.inbox import NOBODYS
+from drakcelery.ledger.keys import WAITING, record_key
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 

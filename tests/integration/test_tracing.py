@@ -10,8 +10,8 @@ from karton.core import Task
 from karton.core.task import TaskState
 
 from drakcelery.karton import contract
-from drakcelery.ledger import Ledger, task_key
-from drakcelery.ledger.inbox import INBOX
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.keys import INBOX, task_key
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.operators import analyses

@@ -6,7 +6,8 @@ import pytest
 import redis
 
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.watch import WATCH, ServerId
+from drakcelery.ledger.keys import WATCH
+from drakcelery.ledger.watch import ServerId
 from drakcelery.model.timeouts import DEFAULT
 from tests.ledgers import watched
 
