@@ -1,1 +1,1 @@
-"""What a worker has on its host: its directories, who may change them, and how files in them are opened."""
+"""What a host keeps: its name, slots, workspaces, locks and directories, and how well its slots are."""

@@ -1,4 +1,4 @@
-"""S3: samples in, artifacts out. The only way there; only this package and its client import ``minio``.
+"""S3: samples in, artifacts out. The only way there.
 
 A :class:`Storage` may be shared by threads, but not by processes: make one after a fork.
 """

@@ -1,1 +1,1 @@
-"""What a vm worker does besides the stages."""
+"""What a worker does besides the stages: it lets messages in, keeps slots clean, starts and stops."""

@@ -16,78 +16,37 @@ PACKAGE = "drakcelery"
 PAGE = reference.ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- layers -->", "<!-- /layers -->"
 
-LAYERS: Mapping[str, tuple[str, ...]] = {
-    "pure": (
-        "errors",
-        "forecast.simulation",
-        "karton.contract",
-        "karton.reading",
-        "karton.startup_fields",
-        "model",
-        "operators.overview",
-        "storage.bucket_policy",
-        "telemetry.log_values",
-        "telemetry.spans",
-    ),
-    "adapters": (
-        "artifacts",
-        "engines",
-        "failpoints",
-        "forecast.durations",
-        "host",
-        "karton",
-        "ledger",
-        "notifications.outbox",
-        "safe_files",
-        "settings",
-        "storage",
-        "telemetry.logs",
-        "telemetry.metrics",
-        "telemetry.otlp",
-        "telemetry.relay",
-        "telemetry.tracing",
-        "wiring",
-        "worker.slot_metrics",
-        "worker.wakeup",
-    ),
-    "orchestration": (
-        "broker.routing",
-        "forecast",
-        "ingress",
-        "notifications",
-        "recovery",
-        "stages",
-        "worker.behaviour",
-        "worker.canary",
-        "worker.janitor",
-        "worker.prefetch",
-        "worker.report",
-        "worker.shutdown",
-    ),
-    "edges": (
-        "__main__",
-        "broker",
-        "celery",
-        "cli",
-        "deploy",
-        "doctor",
-        "embedded",
-        "flower",
-        "ingress.fleet_metrics",
-        "operators",
-        "telemetry",
-        "worker",
-    ),
-}
-"""Each layer imports from itself and from those before it. A name stands for a module or a subpackage."""
-
-WHAT: Mapping[str, str] = {
-    "pure": "values and rules",
-    "adapters": "one for each thing outside",
-    "orchestration": "what follows on what",
-    "edges": "processes and people",
-}
-"""What each layer is, for docs/architecture.md."""
+LAYERS = (
+    "errors",
+    "failpoints",
+    "safe_files",
+    "model",
+    "settings",
+    "telemetry",
+    "artifacts",
+    "storage",
+    "engines",
+    "karton",
+    "ledger",
+    "host",
+    "broker",
+    "notifications",
+    "forecast",
+    "stages",
+    "recovery",
+    "operators",
+    "wiring",
+    "ingress",
+    "embedded",
+    "flower",
+    "worker",
+    "celery",
+    "deploy",
+    "doctor",
+    "cli",
+    "__main__",
+)
+"""From the bottom up: a folder, or a module at the root, imports from itself and from those before it."""
 
 DOORS: Mapping[str, Mapping[str, str]] = {
     "minio": {
@@ -195,25 +154,24 @@ def _within(name: str, places: Iterable[str]) -> bool:
 
 
 def layer_of(name: str) -> int | None:
-    """The number of the layer that a module belongs to, by the longest name that there is for it.
-
-    The package itself is below all of them.
-    """
+    """The number of the layer that a module belongs to. The package itself is below all of them."""
     if not name:
         return -1
-    numbers = {place: number for number, places in enumerate(LAYERS.values()) for place in places}
-    while name and name not in numbers:
-        name = name.rpartition(".")[0]
-    return numbers.get(name)
+    top = name.partition(".")[0]
+    return LAYERS.index(top) if top in LAYERS else None
 
 
 def table() -> str:
-    """The layers, as docs/architecture.md shows them."""
-    rows = []
-    for name, places in LAYERS.items():
-        shown = ", ".join(f"`{place}`" for place in sorted(places) if place != "__main__")
-        rows.append(f"| {name}: {WHAT[name]} | {shown} |\n")
-    return "| Layer | Modules |\n| --- | --- |\n" + "".join(rows)
+    """The layers from the top down, as docs/architecture.md shows them: by the first lines of their
+    docstrings."""
+    first = {module.name: (ast.get_docstring(module.tree) or "").partition("\n")[0] for module in MODULES}
+    rows = [f"| `{name}` | {first[name].rstrip('.').replace('``', '`')} |\n" for name in reversed(LAYERS)]
+    return "| Folder or module | What is in it |\n| --- | --- |\n" + "".join(rows)
+
+
+def test_each_layer_is_there() -> None:
+    """None is left in the list after it has gone."""
+    assert set(LAYERS) <= {module.name for module in MODULES}
 
 
 def filled(page: str) -> str:
@@ -238,7 +196,7 @@ def _ours(module: Module, *, at_runtime: bool = False) -> set[str]:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda one: one.name or PACKAGE)
 def test_module_belongs_to_a_layer(module: Module) -> None:
-    """Whoever adds a module says which layer it is of."""
+    """Whoever adds a folder, or a module at the root, says which layer it is."""
     assert layer_of(module.name) is not None, (
         f"drakcelery.{module.name} belongs to no layer; add it to LAYERS in tests/unit/test_layers.py"
     )
@@ -248,12 +206,10 @@ def test_module_belongs_to_a_layer(module: Module) -> None:
 def test_module_imports_downwards(module: Module) -> None:
     """No module knows of a layer above its own, not even for a type."""
     own = layer_of(module.name)
-    names = list(LAYERS)
     for other in sorted(_ours(module)):
         theirs = layer_of(other)
         assert own is None or theirs is None or theirs <= own, (
-            f"drakcelery.{module.name} ({names[own]}) imports drakcelery.{other} ({names[theirs]}), "
-            f"which is above it"
+            f"drakcelery.{module.name} imports drakcelery.{other}, which is above it"
         )
 
 
