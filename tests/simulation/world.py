@@ -176,8 +176,9 @@ class World(Fleet):
             return False
         others = [unit for unit in self.units if unit.host is not host]
         all_there = all(unit.process is not None and unit.process.alive for unit in others)
-        # Where no other host could go on with it, the work waits for this one
-        return all_there and len(self.hosts) > 1 and now - max(host.off_since, self.disturbed) > RECOVERY
+        # Where no other host could go on with it, the work waits for this one, or until another is back
+        back = min((other.off_until for other in self.hosts.values() if other is not host), default=now)
+        return all_there and now - max(host.off_since, self.disturbed, back) > RECOVERY
 
     def is_disturbed(self) -> bool:
         """Whether something is wrong that will end by itself."""
