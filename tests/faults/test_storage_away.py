@@ -164,8 +164,11 @@ def test_io_that_falls_behind(server_programs: None, tmp_path: Path) -> None:  #
     options = Options(hosts=("rack-9",), slots=2, run_seconds=LONG, more=limits)
     log = tmp_path / "fleet" / "log" / "vm@rack-9.log"
     with Services(tmp_path / "services") as services, Fleet(tmp_path / "fleet", services, options) as fleet:
-        fleet.signal("io@rack-9", signal.SIGSTOP, group=True)
+        fleet.hold("first")
         fleet.push("first", host="rack-9", timeout=1)
+        wait_state(fleet, "first", State.RUNNING)  # a host whose io worker shows no life would not take it
+        fleet.signal("io@rack-9", signal.SIGSTOP, group=True)
+        fleet.let_go("first")
         wait_free(fleet, "rack-9")
         wait_until(lambda: "enough=False" in log.read_text(), "the worker says that the spool is full")
         wait_halted(fleet, "rack-9", Halt.NO_SPACE, Halt.NO_IO_WORKER)
