@@ -6,8 +6,8 @@ import io
 import os
 from pathlib import Path
 
+from drakcelery import safe_files
 from drakcelery.errors import EngineError
-from drakcelery.safe_files import UnsafeFile, open_directory, open_regular
 
 
 class UntrustedFileError(EngineError):
@@ -23,8 +23,8 @@ def open_untrusted(name: Path | str, *, directory: int | None = None) -> io.File
         FileNotFoundError: there is nothing of this name.
     """
     try:
-        return io.FileIO(open_regular(name, directory=directory), "rb")
-    except UnsafeFile:
+        return io.FileIO(safe_files.open_regular(name, directory=directory), "rb")
+    except safe_files.UnsafeFile:
         raise UntrustedFileError(_sentence(name)) from None
     except PermissionError:
         raise EngineError(
@@ -40,8 +40,8 @@ def open_untrusted_directory(path: Path) -> int:
         FileNotFoundError: there is nothing of this name.
     """
     try:
-        return open_directory(path)
-    except UnsafeFile:
+        return safe_files.open_directory(path)
+    except safe_files.UnsafeFile:
         raise UntrustedFileError(f"{str(path)!r} of the engine's output is not a directory") from None
 
 

@@ -11,8 +11,8 @@ import heapq
 import os
 from pathlib import Path
 
+from drakcelery import safe_files
 from drakcelery.model.analysis import RawFiles
-from drakcelery.safe_files import walk
 
 MOST_SIZES = 100
 """So many files are listed with their sizes: the largest. The digest speaks for all."""
@@ -31,7 +31,7 @@ def survey(directory: Path) -> RawFiles:
     Raises:
         OSError: it is not there, or cannot be read.
     """
-    files = sorted((os.fsencode(path), status.st_size) for path, status in walk(directory))
+    files = sorted((os.fsencode(path), status.st_size) for path, status in safe_files.walk(directory))
     digest = hashlib.sha256()
     for path, size in files:
         digest.update(b"%s\0%d\0" % (path, size))

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import structlog
 
+from drakcelery import safe_files
 from drakcelery.artifacts.lines import plugin_of
 from drakcelery.artifacts.log import LINE_LIMIT
 from drakcelery.engines import Detonation
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Execution, Outcome, Snapshot
-from drakcelery.safe_files import close_directory
 
 if TYPE_CHECKING:
     from drakcelery.settings import Settings
@@ -82,7 +82,7 @@ class ReplayEngine:
 
     def prepare(self, job: Detonation) -> Snapshot:
         """Create the slot's guest, which takes ``restore_seconds``."""
-        close_directory(self._guests)
+        safe_files.close_directory(self._guests)
         try:
             with self._guest(job.slot).open("x", encoding="utf-8") as file:
                 file.write(job.uid)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import structlog
 
+from drakcelery import safe_files
 from drakcelery.host.workspace import Workspace
-from drakcelery.safe_files import walk
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.telemetry import metrics
 
@@ -84,6 +84,6 @@ class Spool:
 def _size(directory: Path) -> int:
     """What the files of a directory take of the disk; what is gone meanwhile takes nothing."""
     try:
-        return sum(status.st_blocks for _, status in walk(directory)) * _BLOCK
+        return sum(status.st_blocks for _, status in safe_files.walk(directory)) * _BLOCK
     except OSError:  # it was removed, or is not what its name says
         return 0

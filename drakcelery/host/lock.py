@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from drakcelery import safe_files
 from drakcelery.errors import SettingsError
 from drakcelery.host import state_dir as directories
-from drakcelery.safe_files import open_regular
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def has_older_io_worker(state_dir: Path) -> bool:
     The kernel says that its process is there, not whether it is at work.
     """
     try:
-        descriptor = open_regular(state_dir / "io-worker.lock")
+        descriptor = safe_files.open_regular(state_dir / "io-worker.lock")
     except OSError:
         return False
     with os.fdopen(descriptor) as file:
@@ -64,6 +64,6 @@ def has_older_io_worker(state_dir: Path) -> bool:
 
 def _opened(path: Path) -> TextIO:
     try:
-        return os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
+        return os.fdopen(safe_files.open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
     except OSError as error:
         raise SettingsError(f"{path}: cannot be locked: {error.strerror}") from None

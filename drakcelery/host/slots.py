@@ -19,13 +19,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from drakcelery import safe_files
 from drakcelery.errors import Blame, SettingsError
 from drakcelery.host import doubts, drains, history, tables
 from drakcelery.host import state_dir as directories
 from drakcelery.host.doubts import Calls
 from drakcelery.host.drains import Closed, Closure
 from drakcelery.host.history import Facts, Kind, Run
-from drakcelery.safe_files import open_regular
 
 CLOCK_SECONDS = 60.0
 """What was noted so far ahead was noted before this host's clock was set back: a machine that starts may be
@@ -168,7 +168,7 @@ class SlotTable:
         directories.own(self._state_dir)
         try:
             # SQLite follows links, and gives what it makes a mode by the umask
-            descriptor = open_regular(self._path, os.O_RDWR | os.O_CREAT)
+            descriptor = safe_files.open_regular(self._path, os.O_RDWR | os.O_CREAT)
             try:
                 os.fchmod(descriptor, 0o600)
             finally:

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from drakcelery import safe_files
 from drakcelery.errors import SettingsError
-from drakcelery.safe_files import UnsafeFile, close_directory, own_directory
 
 MODE = 0o750
 """Of the directories that the group may look into."""
@@ -54,10 +54,10 @@ def own(state_dir: Path) -> None:
     for path in (state_dir, workspaces(state_dir), engine(state_dir)):
         try:
             if path == engine(state_dir):
-                close_directory(path)
+                safe_files.close_directory(path)
             else:
-                own_directory(path, MODE)
-        except UnsafeFile as error:
+                safe_files.own_directory(path, MODE)
+        except safe_files.UnsafeFile as error:
             raise SettingsError(
                 f"[drakcelery] state_dir = {state_dir}: {path} {error.strerror}: {HELP}"
             ) from None

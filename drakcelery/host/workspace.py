@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from drakcelery import safe_files
 from drakcelery.engines import Detonation, evidence
 from drakcelery.errors import InfrastructureError
 from drakcelery.host import state_dir as directories
 from drakcelery.model.analysis import Analysis, Artifact, Manifest, Outcome, Value, is_uid
-from drakcelery.safe_files import is_regular, read, remove_tree, replace, share
 
 ValueT = TypeVar("ValueT", bound=Value)
 
@@ -60,7 +60,7 @@ class Ahead:
 
     def clear(self) -> None:
         """Begin anew, without what a worker that died left here."""
-        remove_tree(self.root)
+        safe_files.remove_tree(self.root)
         self.root.mkdir(mode=directories.PRIVATE)
 
     def all(self) -> dict[tuple[str, int], Path]:
@@ -84,12 +84,12 @@ class Ahead:
         """They are wanted no more."""
         for attempt, path in self.all().items():
             if attempt in attempts:
-                remove_tree(path)
+                safe_files.remove_tree(path)
 
     def take(self, uid: str, attempt: int, target: Path) -> str | None:
         """Move a sample to *target*; its sha256, or None where it is not here."""
         path = self.all().get((uid, attempt))
-        if path is None or not is_regular(path):
+        if path is None or not safe_files.is_regular(path):
             return None
         try:
             path.rename(target)
@@ -157,13 +157,13 @@ class Workspace:
         Raises :class:`InfrastructureError` where the disk does not do as told.
         """
         try:
-            share(self.root)
+            safe_files.share(self.root)
         except OSError as error:
             raise InfrastructureError(f"workspace {self.root}: cannot be handed over: {error}") from None
 
     def remove(self) -> None:
         """Delete everything; nothing there is fine, and so is somebody else who deletes it as well."""
-        remove_tree(self.root)
+        safe_files.remove_tree(self.root)
 
     def sample(self, analysis: Analysis) -> Path:
         """The sample, under the name it has in the guest."""
@@ -175,17 +175,17 @@ class Workspace:
         What only matters while a guest runs need not be durable: it goes down with the host. To wait for the
         disk takes seconds on a host that writes dumps, and a slot is held meanwhile.
         """
-        replace(self._file(type(value)), value.model_dump_json().encode(), durable=durable)
+        safe_files.replace(self._file(type(value)), value.model_dump_json().encode(), durable=durable)
 
     def has(self, kind: type[Value]) -> bool:
         """Whether an earlier stage has saved a value of this kind."""
-        return is_regular(self._file(kind))
+        return safe_files.is_regular(self._file(kind))
 
     def load(self, kind: type[ValueT]) -> ValueT:
         """What an earlier stage saved. Raises :class:`InfrastructureError` where it is gone."""
         path = self._file(kind)
         try:
-            return kind.model_validate_json(read(path, most=MOST_SAVED))
+            return kind.model_validate_json(safe_files.read(path, most=MOST_SAVED))
         except (OSError, ValueError) as error:
             raise InfrastructureError(f"workspace {self.root}: {path.name} cannot be read: {error}") from None
 

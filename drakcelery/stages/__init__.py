@@ -18,7 +18,7 @@ import structlog
 from karton.core import Task
 from redis.exceptions import RedisError
 
-from drakcelery import artifacts
+from drakcelery import artifacts, safe_files
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.engines import Engine, end_guest, evidence
@@ -55,7 +55,6 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.model.start_command import start_command
-from drakcelery.safe_files import is_regular
 from drakcelery.settings import Settings
 from drakcelery.stages import suspicion
 from drakcelery.stages.early_upload import clear, head_start, left
@@ -486,7 +485,7 @@ def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
 
 def _has_log(workspace: Workspace) -> bool:
     """With a high log_level there may be nothing in it."""
-    return is_regular(workspace.log) and workspace.log.lstat().st_size > 0
+    return safe_files.is_regular(workspace.log) and workspace.log.lstat().st_size > 0
 
 
 def _still_wanted(site: Site, step: Step) -> Callable[[], None]:

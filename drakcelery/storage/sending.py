@@ -19,8 +19,8 @@ from minio.error import MinioException, S3Error
 
 from drakcelery import safe_files
 from drakcelery.errors import EvidenceLost, StorageAway
+from drakcelery.storage import etag
 from drakcelery.storage.client import fenced
-from drakcelery.storage.etag import of_object, of_parts
 from drakcelery.storage.receiving import SHA256_HEADER, receive
 from drakcelery.storage.server import Server, WrongBytesError
 from drakcelery.telemetry import metrics
@@ -150,7 +150,7 @@ class Sending:
                     with contextlib.suppress(MinioException, urllib3.exceptions.HTTPError):
                         client.abort(bucket, key, upload)
                     raise
-            sent = of_parts([computed for _, computed in parts])
+            sent = etag.of_parts([computed for _, computed in parts])
             _verify(self._server, bucket, key, stored=stored, sent=sent, size=size, sha256=sha256)
 
         self._server.repeated(transfer, f"{bucket}/{key}")
@@ -163,7 +163,7 @@ class Sending:
 
         def put_part(number: int, data: bytes) -> tuple[str, str]:
             given = self._server.client.put_part(self._bucket, key, upload, number, data)
-            return given, of_object(data)
+            return given, etag.of_object(data)
 
         digest, etags = hashlib.sha256(), list[tuple[str, str]]()
         jobs: deque[Future[tuple[str, str]]] = deque()
@@ -198,7 +198,7 @@ def put(server: Server, bucket: str, key: str, data: bytes, *, sha256: str | Non
     def transfer() -> None:
         with _damages():
             stored = server.client.put(bucket, key, data, {SHA256_HEADER: digest})
-        sent = of_object(data)
+        sent = etag.of_object(data)
         _verify(server, bucket, key, stored=stored, sent=sent, size=len(data), sha256=digest)
 
     with server.errors(f"write {bucket}/{key}", "s3:PutObject", bucket):

@@ -30,8 +30,8 @@ from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from drakcelery import safe_files
 from drakcelery.model.analysis import Stage
-from drakcelery.safe_files import append
 from drakcelery.telemetry.log_values import FILE_CHARACTERS, exception_text, tamed
 
 LIBRARY = "library"
@@ -64,7 +64,7 @@ def _to_analysis_log(logger: WrappedLogger, method: str, event: EventDict) -> Ev
     line = {"levelname": method.upper(), "message": event["action"], "created": time.time()}
     line |= _as_text(logger, method, tamed(event, FILE_CHARACTERS))
     try:
-        append(path, orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
+        safe_files.append(path, orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
     except OSError as error:  # a full disk: the line itself is not lost, and the stage goes on
         event["analysis_log"] = f"cannot be written: {error.strerror}"
     return event

@@ -19,13 +19,13 @@ import structlog
 from celery.worker.control import control_command, inspect_command
 from redis.exceptions import RedisError
 
+from drakcelery import safe_files
 from drakcelery.errors import StackError
 from drakcelery.host.drains import Closed
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.operators import analyses
-from drakcelery.safe_files import open_regular
 from drakcelery.stages import Site
 from drakcelery.worker.admission import Gate
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
@@ -279,7 +279,7 @@ def read_log(path: Path, offset: int, most: int) -> tuple[list[str], int]:
     A line longer than that comes in pieces. There are none where the file is not there (yet, or any more).
     """
     try:
-        descriptor = open_regular(path)
+        descriptor = safe_files.open_regular(path)
     except OSError:
         return [], offset
     try:

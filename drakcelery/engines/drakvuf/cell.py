@@ -20,9 +20,9 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from drakcelery import safe_files
 from drakcelery.engines.evidence import boot_id
 from drakcelery.errors import EngineError
-from drakcelery.safe_files import UnsafeFile, close_directory, open_regular, read, replace, unsafe
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Cell:
         """Keep everybody else from starting or ending anything. Raises :class:`EngineError` after a while."""
         self._make()
         deadline = time.monotonic() + self._lock_limit
-        descriptor = open_regular(self._directory / "lock", os.O_RDWR | os.O_CREAT)
+        descriptor = safe_files.open_regular(self._directory / "lock", os.O_RDWR | os.O_CREAT)
         with os.fdopen(descriptor, "a") as file:
             while True:
                 try:
@@ -95,15 +95,15 @@ class Cell:
         with self.locked():
             if self.held() is not None:
                 raise EngineError(f"slot {self.slot} holds a guest already; it must be destroyed first")
-            replace(self._guest, json.dumps(asdict(held)).encode(), durable=False)
+            safe_files.replace(self._guest, json.dumps(asdict(held)).encode(), durable=False)
 
     def held(self) -> Held | None:
         """Who holds the guest; None where nobody does."""
         try:
-            return Held(**json.loads(read(self._guest, most=MOST_NOTED)))
+            return Held(**json.loads(safe_files.read(self._guest, most=MOST_NOTED)))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, UnsafeFile):
+        except (ValueError, TypeError, safe_files.UnsafeFile):
             return Held(holder="", snapshot_version=0, snapshot_sha256="")
 
     def check(self, holder: str) -> Held:
@@ -126,7 +126,7 @@ class Cell:
             if process is None:
                 return process
             note = f"{_start_ticks(process.pid)} {boot_id()}".encode()
-            replace(self._directory / f"{process.pid}.process", note, durable=False)
+            safe_files.replace(self._directory / f"{process.pid}.process", note, durable=False)
             return process
 
     def forget(self, process: Leader) -> None:
@@ -153,8 +153,8 @@ class Cell:
         """The directory, which nobody else may enter: by what is in it, root kills."""
         for path in (self._directory.parent, self._directory):
             try:
-                close_directory(path)
-            except UnsafeFile as error:
+                safe_files.close_directory(path)
+            except safe_files.UnsafeFile as error:
                 raise EngineError(f"{path} {error.strerror}: remove it, and see who made it") from None
 
     def _kill(self, record: Path) -> None:
@@ -172,10 +172,10 @@ def _noted(record: Path) -> tuple[int, str, str]:
     0 and 1 are no groups of ours, and what another user has put there kills nobody.
     """
     try:
-        with os.fdopen(open_regular(record), "rb") as file:
+        with os.fdopen(safe_files.open_regular(record), "rb") as file:
             status, text = os.fstat(file.fileno()), file.read(MOST_NOTED)
         if status.st_uid != os.geteuid():
-            raise unsafe(record, f"belongs to the user {status.st_uid}")
+            raise safe_files.unsafe(record, f"belongs to the user {status.st_uid}")
         ticks, boot = text.decode("ascii").split()
         group = int(record.stem)
     except (OSError, ValueError) as error:  # not ours, or written by half when the machine went down

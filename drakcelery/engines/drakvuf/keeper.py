@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from drakcelery import safe_files
 from drakcelery.engines.drakvuf import launch, resident
 from drakcelery.engines.drakvuf.library import SOCKET, Library, reached
 from drakcelery.engines.drakvuf.tools import Tools, end_of, ending, readable
 from drakcelery.errors import EngineError
-from drakcelery.safe_files import close_directory
 
 if TYPE_CHECKING:
     from drakcelery.settings import DrakvufSection
@@ -236,7 +236,7 @@ class Keeper:
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[socket.socket]:
-        close_directory(self._directory)
+        safe_files.close_directory(self._directory)
         path = self._directory / SOCKET
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

@@ -20,8 +20,8 @@ from typing import IO
 
 import structlog
 
+from drakcelery import safe_files
 from drakcelery.engines.drakvuf.cell import kill_group
-from drakcelery.safe_files import open_directory, unsafe
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +139,7 @@ class Library:
                 connection.connect(path)
             found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             if _CREDENTIALS.unpack(found)[1] != os.geteuid():
-                raise unsafe(SOCKET, "is another user's")
+                raise safe_files.unsafe(SOCKET, "is another user's")
         except OSError as error:
             connection.close()
             if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
@@ -155,7 +155,7 @@ def reached(directory: Path) -> Iterator[str]:
     Raises:
         OSError: there is no such directory.
     """
-    descriptor = open_directory(directory)
+    descriptor = safe_files.open_directory(directory)
     try:
         yield f"/proc/self/fd/{descriptor}/{SOCKET}"
     finally:

@@ -22,9 +22,9 @@ from typing import IO
 
 import structlog
 
+from drakcelery import safe_files
 from drakcelery.engines.drakvuf.tools import Overdue, Tools, printable
 from drakcelery.errors import Blame, EngineError
-from drakcelery.safe_files import close_directory, open_regular, read, replace
 
 log = structlog.get_logger(__name__)
 
@@ -386,7 +386,7 @@ class Network:
     def obstacle(self) -> str | None:
         """Why no sample may run on this host, by the last look of any process."""
         try:
-            return printable(read(self._note, most=MOST_NOTED).decode("utf-8", "replace"))
+            return printable(safe_files.read(self._note, most=MOST_NOTED).decode("utf-8", "replace"))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -395,8 +395,8 @@ class Network:
     def _take_note(self, sentence: str) -> None:
         if self.obstacle() != sentence:
             log.error("guests_not_isolated", error=sentence)
-        close_directory(self._directory)
-        replace(self._note, sentence.encode(), durable=False)
+        safe_files.close_directory(self._directory)
+        safe_files.replace(self._note, sentence.encode(), durable=False)
 
     def _is_old(self) -> bool:
         try:
@@ -424,8 +424,8 @@ class Network:
 
     @contextlib.contextmanager
     def _lock_file(self) -> Iterator[IO[str]]:
-        close_directory(self._directory)
-        descriptor = open_regular(self._directory / "network.lock", os.O_RDWR | os.O_CREAT)
+        safe_files.close_directory(self._directory)
+        descriptor = safe_files.open_regular(self._directory / "network.lock", os.O_RDWR | os.O_CREAT)
         with os.fdopen(descriptor, "a") as file:
             try:
                 yield file

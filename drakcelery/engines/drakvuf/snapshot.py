@@ -10,9 +10,9 @@ from pathlib import Path
 
 import structlog
 
+from drakcelery import safe_files
 from drakcelery.errors import EngineError
 from drakcelery.model.analysis import Snapshot
-from drakcelery.safe_files import close_directory, open_regular, read, replace
 
 log = structlog.get_logger(__name__)
 
@@ -68,8 +68,8 @@ def identify(volumes: Path, cache: Path) -> Snapshot:
     """
     memory = volumes / MEMORY
     try:
-        close_directory(cache.parent)
-        descriptor = open_regular(cache.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+        safe_files.close_directory(cache.parent)
+        descriptor = safe_files.open_regular(cache.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
         with os.fdopen(descriptor, "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
@@ -117,7 +117,7 @@ def mark(volumes: Path) -> str:
 
 def _recall(cache: Path, known: list[str | int]) -> str | None:
     try:
-        kept = json.loads(read(cache, most=MOST_KEPT))
+        kept = json.loads(safe_files.read(cache, most=MOST_KEPT))
     except (FileNotFoundError, ValueError):
         return None
     if isinstance(kept, dict) and kept.get("file") == known and isinstance(kept.get("sha256"), str):
@@ -129,5 +129,5 @@ def _hash(memory: Path, cache: Path, known: list[str | int]) -> str:
     log.info("snapshot_hashing", file=str(memory), size=known[2])
     with memory.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    replace(cache, json.dumps({"file": known, "sha256": sha256}).encode(), durable=False)
+    safe_files.replace(cache, json.dumps({"file": known, "sha256": sha256}).encode(), durable=False)
     return sha256

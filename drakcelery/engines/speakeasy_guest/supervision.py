@@ -20,10 +20,10 @@ from pathlib import Path
 
 import structlog
 
+from drakcelery import safe_files
 from drakcelery.engines import confinement
 from drakcelery.engines.speakeasy_guest.job import MAX_STATE, GuestJob, State, parse_state
 from drakcelery.errors import EngineError
-from drakcelery.safe_files import UnsafeFile, close_directory, open_regular, replace, unsafe
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ def start(record: Path, guest_job: GuestJob) -> Guest:
         EngineError: it cannot be started.
     """
     try:
-        close_directory(record.parent)
+        safe_files.close_directory(record.parent)
         process = subprocess.Popen(
             [sys.executable, "-I", "-m", PROGRAM],
             stdin=subprocess.PIPE,
@@ -79,7 +79,7 @@ def start(record: Path, guest_job: GuestJob) -> Guest:
         raise EngineError(f"The emulator cannot be started: {error}.") from error
     try:
         note = json.dumps({"pid": process.pid, "start": _start_ticks(process.pid)}).encode()
-        replace(record, note, durable=False)
+        safe_files.replace(record, note, durable=False)
     except OSError as error:
         _kill_group(process.pid)
         process.wait(DEATH_LIMIT)
@@ -176,7 +176,7 @@ def kill(record: Path, *, slot: str, only: Guest | None = None) -> None:
             raise ValueError(f"process {pid}")
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError, UnsafeFile) as error:
+    except (ValueError, KeyError, TypeError, safe_files.UnsafeFile) as error:
         raise EngineError(
             f"Slot {slot}: {record} is unreadable ({error}), so a guest may still run. "
             f"End it (python -m {PROGRAM}) and remove the file."
@@ -198,9 +198,9 @@ def kill(record: Path, *, slot: str, only: Guest | None = None) -> None:
 
 def _recorded(record: Path) -> bytes:
     """What a record says; one that another user has put there kills nobody."""
-    with os.fdopen(open_regular(record), "rb") as file:
+    with os.fdopen(safe_files.open_regular(record), "rb") as file:
         if (owner := os.fstat(file.fileno()).st_uid) != os.geteuid():
-            raise unsafe(record, f"belongs to the user {owner}")
+            raise safe_files.unsafe(record, f"belongs to the user {owner}")
         return file.read(MAX_STATE)
 
 
