@@ -12,10 +12,9 @@ from drakcelery.ledger import keytypes
 def _types(subject: Subject) -> Verdict:
     try:
         found = keytypes.types(subject.redis)
-        odd = keytypes.odd_keys(subject.redis)
     except NoPermissionError:
         return skipped("this user of Redis may not use TYPE: see redis.rights")
-    if odd:
+    if odd := keytypes.odd_keys(subject.redis, found):
         what, mend = "; ".join(one.said for one in odd), "; ".join(one.mend for one in odd)
         return failed(f"{what}: whoever needs it fails", remedy=f"{_WHO}: {mend}. It is made anew.")
     return ok(f"our keys that are there ({len(found)}) are of their types")

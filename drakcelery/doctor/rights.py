@@ -38,12 +38,15 @@ from drakcelery.ledger.keys import (
     WAITING,
     WATCH,
     durations_key,
+    gaps_key,
     host_key,
     io_key,
     lease_key,
+    line_key,
     record_key,
     task_key,
 )
+from drakcelery.model.analysis import Place
 
 NOBODY = "drakcelery-doctor"
 """Stands for any uid; there is no task, analysis or worker of this name."""
@@ -91,9 +94,9 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
     )
 
 
-_LINE = f"{WAITING}:{NOBODY}"
+_LINE = line_key(Place(profile=NOBODY))
 _NAME = lease_key(NOBODY)
-_GAPS = f"{WATCH}:gaps"
+_GAPS = gaps_key(WATCH)
 _LESSONS = durations_key(NOBODY)
 _METRICS = (KartonMetrics.TASK_CONSUMED, KartonMetrics.TASK_CRASHED, KartonMetrics.TASK_PRODUCED)
 

@@ -40,6 +40,7 @@ from drakcelery.ledger.keys import (
     LIVE,
     NOTICE_KEYS,
     WATCH,
+    gaps_key,
     record_key,
     task_key,
 )
@@ -151,7 +152,7 @@ class Ledger:
 
     def _watch(self, key: str, server: ServerId) -> Watch:
         args: list[str | int] = [str(self.times.pause), server.run_id, server.role, MEMORY, MOST_GAPS]
-        return watch_of(self._call("watch", [key, f"{key}:gaps"], args))
+        return watch_of(self._call("watch", [key, gaps_key(key)], args))
 
     # The life of an attempt
 

@@ -38,6 +38,11 @@ def task_key(task_uid: str) -> str:
     return f"{KARTON_TASK_NAMESPACE}:{task_uid}"
 
 
+def gaps_key(watch: str) -> str:
+    """When :data:`WATCH` or :data:`BROKER_WATCH` was interrupted."""
+    return f"{watch}:gaps"
+
+
 def line_key(place: Place) -> str:
     """The line of a place."""
     return f"{WAITING}:{place}"

@@ -35,6 +35,7 @@ from drakcelery.ledger.keys import (
     WATCH,
     canary_key,
     durations_key,
+    gaps_key,
     host_key,
     io_key,
     lease_key,
@@ -59,8 +60,8 @@ TYPES: Mapping[str, str] = {
     TURN: "string",
     WATCH: "hash",
     BROKER_WATCH: "hash",
-    f"{WATCH}:gaps": "zset",
-    f"{BROKER_WATCH}:gaps": "zset",
+    gaps_key(WATCH): "zset",
+    gaps_key(BROKER_WATCH): "zset",
 }
 """Keys of the whole fleet. A record of one analysis that is odd is in quarantine."""
 OF_NAMES: Mapping[str, str] = {
@@ -126,12 +127,15 @@ def types(client: redis.Redis) -> dict[str, tuple[str, str]]:
     return {key: (kind, expected[key]) for key, kind in zip(expected, found, strict=True) if kind != "none"}
 
 
-def odd_keys(client: redis.Redis) -> list[OddKey]:
-    """Those that are of another type. Raises :class:`redis.RedisError` where Redis does not tell."""
+def odd_keys(client: redis.Redis, known: Mapping[str, tuple[str, str]] | None = None) -> list[OddKey]:
+    """Those that are of another type, of the *known* :func:`types`, which are asked for by default.
+
+    Raises :class:`redis.RedisError` where Redis does not tell.
+    """
     database = int(client.connection_pool.connection_kwargs.get("db") or 0)
     return [
         OddKey(key=key, found=found, expected=expected, database=database)
-        for key, (found, expected) in types(client).items()
+        for key, (found, expected) in (types(client) if known is None else known).items()
         if found != expected
     ]
 
