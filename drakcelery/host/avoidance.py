@@ -19,9 +19,14 @@ def may_have(
     """
     if failed and elsewhere:
         return frozenset()
-    mine = {slot.name for slot in slots if slot.profile == profile}
-    others = {slot.name for slot in slots if slot.name in mine and slot.status not in OUT_OF_USE} - {*failed}
-    return frozenset(others or mine)
+    mine = frozenset(slot.name for slot in slots if slot.profile == profile)
+    return _untried(profile, slots, failed) or mine
+
+
+def _untried(profile: str, slots: Iterable[Slot], failed: Collection[str]) -> frozenset[str]:
+    """The slots in use of this host's that it has not failed in."""
+    in_use = {slot.name for slot in slots if slot.profile == profile and slot.status not in OUT_OF_USE}
+    return frozenset(in_use - {*failed})
 
 
 def is_another(
@@ -35,11 +40,7 @@ def is_another(
     """Whether *record* may have another slot in use than those of this *host* that are of *failed*."""
     if record is None or record.place is None:
         return False
-    profile = record.place.profile
-    return any(
-        slot.profile == profile and slot.name not in failed and slot.status not in OUT_OF_USE
-        for slot in slots
-    ) or is_elsewhere(record, hosts, host=host)
+    return bool(_untried(record.place.profile, slots, failed)) or is_elsewhere(record, hosts, host=host)
 
 
 def is_elsewhere(record: Record | None, hosts: Iterable[HostStatus], *, host: str) -> bool:

@@ -25,10 +25,6 @@ create table if not exists canary_calls (
 """
 PATIENCE = 15.0
 """For so many seconds a slot that is free waits for its canary, which comes within one, as a rule."""
-_CALL = (
-    "on conflict do update set called = called + 1, why = excluded.why, at = excluded.at where begun = called"
-)
-"""One that is due already is the same call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +58,12 @@ NONE = Calls()
 
 def add(database: sqlite3.Connection, holder: tuple[str, str | None, int | None]) -> None:
     """Doubt the slot of *holder* (slot, uid and attempt; None: any), unless another attempt has it by now."""
-    database.execute(
-        "insert into canary_calls (slot, called, begun, judged, why, at) "  # noqa: S608 fixed words
-        "select name, 1, 0, 0, 'score', ? from slots "
-        f"where name = ? and uid is coalesce(?, uid) and attempt is coalesce(?, attempt) {_CALL}",
-        (time.time(), *holder),
+    held = database.execute(
+        "select 1 from slots where name = ? and uid is coalesce(?, uid) and attempt is coalesce(?, attempt)",
+        holder,
     )
+    if held.fetchone():
+        _call(database, holder[0], "score")
 
 
 def ask(database: sqlite3.Connection, slot: str | None) -> dict[str, int]:
@@ -84,14 +80,20 @@ def ask(database: sqlite3.Connection, slot: str | None) -> dict[str, int]:
 
 
 def _ask(database: sqlite3.Connection, slot: str) -> int:
-    database.execute(
-        "insert into canary_calls (slot, called, begun, judged, why, at) "  # noqa: S608 fixed words
-        f"values (?, 1, 0, 0, 'asked', ?) {_CALL}",
-        (slot, time.time()),
-    )
+    _call(database, slot, "asked")
     database.execute("update canary_calls set why = 'asked' where slot = ?", (slot,))
     row = database.execute("select called from canary_calls where slot = ?", (slot,)).fetchone()
     return int(row[0])
+
+
+def _call(database: sqlite3.Connection, slot: str, why: str) -> None:
+    """One that is due already is the same call."""
+    database.execute(
+        "insert into canary_calls (slot, called, begun, judged, why, at) values (?, 1, 0, 0, ?, ?) "
+        "on conflict do update set called = called + 1, why = excluded.why, at = excluded.at "
+        "where begun = called",
+        (slot, why, time.time()),
+    )
 
 
 def read(database: sqlite3.Connection) -> dict[str, Calls]:

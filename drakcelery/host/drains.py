@@ -70,12 +70,11 @@ def add(database: sqlite3.Connection, slot: str | None, kind: Closed, *, by: str
 
 def remove(database: sqlite3.Connection, slot: str | None, kind: Closed) -> bool:
     """Take it back. False where it was not closed like that."""
-    kinds = {str(one) for (one,) in database.execute("select distinct kind from closures")}
-    gone = database.execute(
-        f"delete from closures where slot = ? and kind in ({', '.join('?' * len(kinds))})",  # noqa: S608 marks
-        (slot or WHOLE_HOST, *(one if _kind(one) is kind else None for one in kinds)),
-    )
-    return gone.rowcount > 0
+    name = slot or WHOLE_HOST
+    found = database.execute("select kind from closures where slot = ?", (name,)).fetchall()
+    gone = [(name, text) for (text,) in found if _kind(text) is kind]
+    database.executemany("delete from closures where slot = ? and kind = ?", gone)
+    return bool(gone)
 
 
 def forget(database: sqlite3.Connection, slots: Iterable[str]) -> None:

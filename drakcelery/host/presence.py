@@ -148,9 +148,8 @@ class Presence(threading.Thread):
             self._lose(str(error))
             return self._times.report
         except RedisError as error:
-            log.warning(
-                "presence_unheard", error=told(self._redis, error)
-            )  # what was known holds, for a while
+            # What was known holds, for a while
+            log.warning("presence_unheard", error=told(self._redis, error))
             self._readiness.note_name(ours=time.monotonic() < self._name_until)
             return min(LOOK_SECONDS, self._times.report)
         self._tell()
