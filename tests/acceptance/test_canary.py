@@ -29,6 +29,13 @@ def deployment(
         background(directory, slots={"vm-1": "default", "vm-2": "default"}) as running,
         Deployment.of(running) as deployment,
     ):
+        # A worker reports its slots a moment before it hears what it is asked
+        node = f"vm@{deployment.settings.drakcelery.host}"
+        wait_until(
+            lambda: deployment.celery("inspect", "ping", f"--destination={node}").returncode == 0,
+            f"{node} answers",
+            timeout=60,
+        )
         yield deployment
 
 
