@@ -23,7 +23,7 @@ from drakcelery.host.slots import SlotState, SlotTable
 from drakcelery.ledger.keys import DONE, record_key
 from drakcelery.model.analysis import Outcome, Snapshot
 from drakcelery.settings import Settings
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from tests.simulation import patches
 from tests.simulation.engine import SimulatedEngine
 from tests.simulation.patches import installed

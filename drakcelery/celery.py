@@ -38,7 +38,8 @@ from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
-from drakcelery.stages import Site, perform
+from drakcelery.stages import perform
+from drakcelery.stages.context import Site
 from drakcelery.telemetry import logs, tracing
 from drakcelery.wiring import current_settings, make_ledger, make_storage
 from drakcelery.worker import admission, bootstrap, shutdown

@@ -22,7 +22,8 @@ from drakcelery.model.analysis import Analysis, ObjectRef, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, ReplaySection
-from drakcelery.stages import Site, perform
+from drakcelery.stages import perform
+from drakcelery.stages.context import Site
 from drakcelery.storage import Storage
 from drakcelery.storage.sending import put
 from tests.faults.fleet import record_run

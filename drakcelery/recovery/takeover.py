@@ -17,7 +17,8 @@ from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.stages import Site, failures
+from drakcelery.stages import failures
+from drakcelery.stages.context import Site
 from drakcelery.stages.failures import end_attempt, failure_of
 from drakcelery.telemetry import metrics
 from drakcelery.telemetry.logs import about

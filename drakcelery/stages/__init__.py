@@ -12,7 +12,6 @@ import functools
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import structlog
 from karton.core import Task
@@ -21,7 +20,7 @@ from redis.exceptions import RedisError
 from drakcelery import artifacts, safe_files
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
-from drakcelery.engines import Engine, end_guest, evidence
+from drakcelery.engines import end_guest, evidence
 from drakcelery.errors import (
     Astray,
     BadTask,
@@ -43,63 +42,23 @@ from drakcelery.forecast.durations import Durations
 from drakcelery.host import charges
 from drakcelery.host import state_dir as directories
 from drakcelery.host.alone import alone, together
-from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.history import facts_of
-from drakcelery.host.identity import Machine
-from drakcelery.host.readiness import Readiness
-from drakcelery.host.slots import SlotState, SlotTable
+from drakcelery.host.slots import SlotState
 from drakcelery.host.workspace import LOG_NAME, Ahead, Prepared, Workspace
 from drakcelery.karton import contract
 from drakcelery.karton.destination import destination
-from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.model.start_command import start_command
-from drakcelery.settings import Settings
 from drakcelery.stages import suspicion
+from drakcelery.stages.context import Site
 from drakcelery.stages.early_upload import clear, head_start, left
 from drakcelery.stages.failures import backoff, end_attempt, failure_of
 from drakcelery.stages.heartbeat import Pulse
-from drakcelery.storage import Storage
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import analysis_log
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """What the stages work with on a host."""
-
-    settings: Settings
-    ledger: Ledger
-    slots: SlotTable
-    storage: Storage
-    engine: Engine
-
-    @property
-    def host(self) -> str:
-        """This host's name."""
-        return self.settings.drakcelery.host
-
-    @functools.cached_property
-    def machine(self) -> Machine:
-        """This machine. Raises :class:`~drakcelery.errors.SettingsError` where its state_dir is not there."""
-        return Machine.of(self.settings.drakcelery.state_dir)
-
-    @functools.cached_property
-    def readiness(self) -> Readiness:
-        """Whether this host takes samples at all, for its vm worker."""
-        return Readiness(self.settings.drakcelery, obstacle=self.engine.obstacle)
-
-    @functools.cached_property
-    def snapshots(self) -> SnapshotWatch:
-        """Whether the snapshot of this host's VMs is still the same, for its vm worker."""
-        return SnapshotWatch(self.engine.snapshot_id)
-
-    def workspace(self, step: Step) -> Workspace:
-        """Where the attempt's files are on this host."""
-        return Workspace.of(self.settings.drakcelery.state_dir, step.uid, step.attempt)
 
 
 def perform(site: Site, stage: Stage, step: Step) -> Step:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,10 +19,8 @@ from drakcelery.host.silence import doubted, lacking
 from drakcelery.host.workspace import Prepared
 from drakcelery.model.analysis import Execution, Outcome, Stage, Step
 from drakcelery.model.records import Record
+from drakcelery.stages.context import Site
 from drakcelery.stages.failures import counted
-
-if TYPE_CHECKING:
-    from drakcelery.stages import Site
 
 log = structlog.get_logger(__name__)
 

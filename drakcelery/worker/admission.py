@@ -36,7 +36,7 @@ from drakcelery.ledger.away import concerns_all
 from drakcelery.model.analysis import Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.recovery.takeover import end_held, process_died
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from drakcelery.telemetry.logs import about
 from drakcelery.worker.bootstrap import Ground, Household, is_vm_worker
 from drakcelery.worker.janitor import tell

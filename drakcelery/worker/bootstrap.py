@@ -23,7 +23,7 @@ from drakcelery.model.records import Record
 from drakcelery.recovery.duty import Duty
 from drakcelery.recovery.reconcile import AskBroker
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from drakcelery.telemetry import exposition, tracing
 from drakcelery.worker.canary import SAMPLE, CanaryRunner
 from drakcelery.worker.janitor import Janitor, clear_host

@@ -33,7 +33,7 @@ from drakcelery.host.slots import CANARY, Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger.canaries import Canaries, Known
 from drakcelery.model.analysis import Execution, Outcome
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from drakcelery.telemetry.logs import about
 from drakcelery.worker import behaviour
 

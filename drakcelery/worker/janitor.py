@@ -24,7 +24,8 @@ from drakcelery.model.records import Halt, HostStatus, Record
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import hand_over
-from drakcelery.stages import Site, suspicion
+from drakcelery.stages import suspicion
+from drakcelery.stages.context import Site
 from drakcelery.telemetry.logs import about
 from drakcelery.worker.canary import CanaryRunner
 from drakcelery.worker.report import host_status, report

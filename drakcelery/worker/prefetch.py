@@ -21,7 +21,7 @@ from drakcelery.host.slots import Slot, SlotState
 from drakcelery.host.workspace import Ahead
 from drakcelery.model.analysis import Step
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)

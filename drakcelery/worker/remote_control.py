@@ -26,7 +26,7 @@ from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.operators import analyses
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from drakcelery.worker.admission import Gate
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
 from drakcelery.worker.mailbox import SILENT, Reply, answered_by

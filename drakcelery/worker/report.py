@@ -9,7 +9,7 @@ from drakcelery.host.history import Run
 from drakcelery.host.slots import Slot
 from drakcelery.ledger.keytypes import named
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 
 
 def report(site: Site, status: HostStatus) -> None:

@@ -17,7 +17,7 @@ from drakcelery.engines import end_guest
 from drakcelery.host.slots import Slot, SlotState
 from drakcelery.model.analysis import Fault
 from drakcelery.recovery.takeover import end_held
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)

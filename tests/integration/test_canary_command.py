@@ -22,7 +22,7 @@ from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.operators import steering
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from drakcelery.worker import canary, remote_control
 from drakcelery.worker.admission import Gate
 from drakcelery.worker.canary import CanaryRunner, Verdict

@@ -25,7 +25,7 @@ from drakcelery.model.timeouts import times_of
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, DrakrunSection, S3Section
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from drakcelery.worker.commands import IO_PROCESSES
 from tests.simulation import contents
 from tests.simulation.broker import Broker

@@ -14,7 +14,8 @@ from drakcelery.broker import routing
 from drakcelery.broker.redis_transport import Listening
 from drakcelery.errors import Superseded
 from drakcelery.model.analysis import Stage, Step
-from drakcelery.stages import Site, perform
+from drakcelery.stages import perform
+from drakcelery.stages.context import Site
 from drakcelery.worker import admission, bootstrap
 from tests.simulation.broker import Letter
 from tests.simulation.deliveries import Job, Message, NoChannels, Timer

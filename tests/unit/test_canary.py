@@ -24,7 +24,7 @@ from drakcelery.host.slots import CANARY, Slot, SlotState, SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger.canaries import Known
 from drakcelery.settings import Settings
-from drakcelery.stages import Site
+from drakcelery.stages.context import Site
 from drakcelery.worker import behaviour
 from drakcelery.worker.canary import CanaryRunner, compare, learn, workspace_of
 
