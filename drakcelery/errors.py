@@ -121,3 +121,10 @@ class NeedsSolitude(DrakceleryError):
 
 class UnderWay(Superseded):
     """The same message was delivered before, and is being worked on."""
+
+
+def unexpected(where: str, error: Exception) -> str:
+    """The sentence for an error that nobody raised on purpose, *where* it came up."""
+    if isinstance(error, MemoryError):
+        return f"{where} ran out of memory"
+    return f"unexpected {type(error).__name__}: {error}"

@@ -7,11 +7,10 @@ write again.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import structlog
 from karton.core import Task
@@ -20,14 +19,10 @@ from redis.exceptions import RedisError
 from drakcelery import artifacts, safe_files
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
-from drakcelery.engines import end_guest, evidence
 from drakcelery.errors import (
     Astray,
     BadTask,
-    Blame,
     DrakceleryError,
-    EngineError,
-    EvidenceLost,
     GuestLost,
     InDoubt,
     InfrastructureError,
@@ -35,22 +30,19 @@ from drakcelery.errors import (
     StorageAway,
     StorageError,
     Superseded,
-    UnderWay,
+    unexpected,
 )
 from drakcelery.failpoints import reach
 from drakcelery.forecast.durations import Durations
 from drakcelery.host import charges
 from drakcelery.host import state_dir as directories
 from drakcelery.host.alone import alone, together
-from drakcelery.host.history import facts_of
-from drakcelery.host.slots import SlotState
-from drakcelery.host.workspace import LOG_NAME, Ahead, Prepared, Workspace
+from drakcelery.host.workspace import LOG_NAME, Prepared, Workspace
 from drakcelery.karton import contract
 from drakcelery.karton.destination import destination
 from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
 from drakcelery.model.records import Record
-from drakcelery.model.start_command import start_command
-from drakcelery.stages import suspicion
+from drakcelery.stages import guest, suspicion
 from drakcelery.stages.context import Site
 from drakcelery.stages.early_upload import clear, head_start, left
 from drakcelery.stages.failures import backoff, end_attempt, failure_of
@@ -91,7 +83,7 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
             raise
         except Exception as error:
             log.exception("stage_crashed")
-            wrapped = InfrastructureError(_unexpected(stage, error))
+            wrapped = InfrastructureError(unexpected(stage.value, error))
             _settle(site, stage, step, workspace, wrapped, token, company)
             raise wrapped from error
 
@@ -107,12 +99,6 @@ def _end_astray(site: Site, step: Step) -> None:
         end_attempt(site.ledger, record, failure, settings=site.settings)
 
 
-def _unexpected(stage: Stage, error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return f"{stage.value} ran out of memory"
-    return f"unexpected {type(error).__name__}: {error}"
-
-
 def _work(
     site: Site, stage: Stage, step: Step, workspace: Workspace, token: str, company: contextlib.ExitStack
 ) -> Step:
@@ -121,14 +107,14 @@ def _work(
     The claim is renewed until the guest is gone, and where the stage fails until *company* is dismissed, with
     the reason noted: a guest that dies slowly is no silence.
     """
-    with _slot_given_back(site, stage, step):
+    with guest.slot_given_back(site, stage, step):
         record, now = _enter(site, stage, step, workspace, token, company)
         started = time.monotonic()
         metrics.stage_begun(stage, waited=now - record.updated)
         work = tracing.Work(record=record, stage=stage, step=step, host=site.host, token=token, begun=now)
         reach(f"{stage.value}.entered", step.uid)
         with tracing.stage(work):
-            stop = _stopper(site, stage, step)
+            stop = guest.stopper(site, stage, step)
             pulse = company.enter_context(Pulse(site.ledger, step.uid, step.attempt, token=token, stop=stop))
             try:
                 following = _BODIES[stage](site, step, _analysis(record), workspace)
@@ -203,169 +189,11 @@ def _analysis(record: Record) -> Analysis:
     return record.analysis
 
 
-def _stopper(site: Site, stage: Stage, step: Step) -> Callable[[], None]:
-    """What ends the work of a stale delivery: its guest is destroyed, which ends prepare and run.
-
-    The other stages have none, and may not look into the slot table.
-    """
-
-    def stop() -> None:
-        if (
-            stage not in WITH_FILES
-            and step.slot is not None
-            and site.slots.holds(step.slot, step.uid, step.attempt)
-        ):
-            end_guest(site.engine, step.slot)
-
-    return stop
-
-
-@contextlib.contextmanager
-def _slot_given_back(site: Site, stage: Stage, step: Step) -> Iterator[None]:
-    """Prepare gives its slot back where it fails, run in any case; the other stages have none.
-
-    A run that is under way already keeps it: the slot is the other delivery's.
-    """
-    try:
-        yield
-    except UnderWay:
-        if stage is Stage.PREPARE:
-            _vacate(site, step)
-        raise
-    except BaseException:
-        if stage in (Stage.PREPARE, Stage.RUN):
-            _vacate(site, step)
-        raise
-    if stage is Stage.RUN:
-        _vacate(site, step)
-        reach("run.vacated", step.uid)
-
-
-# prepare and run: the stages that hold a slot
-
-
-def _prepare(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    slot = _slot(step)
-    workspace.create()
-    reach("prepare.workspace_made", step.uid)
-    _restore(site, step, analysis, workspace)
-    if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.PREPARING, to=SlotState.READY):
-        raise GuestLost(f"slot {slot} was taken away while it was being restored")
-    reach("prepare.ready", step.uid)
-    return step.model_copy(update={"host": site.host, "slot": slot})
-
-
-def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> None:
-    """Fetch the sample, restore the VM."""
-    slot = _slot(step)
-    sample = workspace.sample(analysis)
-    limit = site.settings.drakcelery.max_sample_size
-    ahead = Ahead.of(site.settings.drakcelery.state_dir).take(step.uid, step.attempt, sample)
-    sha256 = ahead or site.storage.download(analysis.sample, sample, max_size=limit)
-    if analysis.custom_hooks is not None:
-        site.storage.download(analysis.custom_hooks, workspace.hooks, max_size=limit)
-    command = analysis.start_command or start_command(sample, analysis.extension)
-    if "%f" not in command:
-        log.warning("start_command_without_file", start_command=command)
-    job = workspace.detonation(analysis, slot, start_command=command)
-    site.engine.accept(job)
-    log.info(
-        "sample_fetched",
-        sha256=sha256,
-        ahead=ahead is not None,
-        magic=analysis.magic,
-        start_command=command,
-    )
-    reach("prepare.sample_fetched", step.uid)
-    # Whoever was frozen must not end another's guest
-    if not site.slots.holds(slot, step.uid, step.attempt):
-        raise GuestLost(f"slot {slot} was taken away before it was restored")
-    started = time.monotonic()
-    with _of_the_engine(Stage.PREPARE):
-        snapshot = site.engine.prepare(job)
-    seconds = time.monotonic() - started
-    reach("prepare.restored", step.uid)
-    prepared = Prepared(start_command=command, sample_sha256=sha256, restore_seconds=seconds)
-    workspace.save(prepared, durable=False)
-    reach("prepare.saved", step.uid)
-    log.info("slot_restored", engine=site.engine.version(), snapshot=snapshot.sha256)
-
-
-def _run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    if workspace.has(Outcome):
-        _check_evidence(workspace)
-        workspace.hand_over()
-        log.info("run_was_done")  # by a process that died before it could say so
-        return step
-    slot = _slot(step)
-    if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.READY, to=SlotState.RUNNING):
-        raise GuestLost(f"the guest in slot {slot} was lost with the process that watched it")
-    reach("run.running", step.uid)
-    prepared = workspace.load(Prepared)
-    job = workspace.detonation(analysis, slot, start_command=prepared.start_command)
-    started = time.monotonic()
-    with _of_the_engine(Stage.RUN):
-        outcome = site.engine.run(job)
-    seconds = time.monotonic() - started
-    reach("run.detonated", step.uid)
-    facts = facts_of(job, outcome, seconds=seconds, restore_seconds=prepared.restore_seconds)
-    excused = suspicion.is_excused(site, step, outcome, facts)
-    # Only their sizes: to sync them takes seconds, and the slot is held meanwhile
-    noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
-    workspace.save(outcome.model_copy(update=noted))
-    reach("run.saved", step.uid)
-    site.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
-    suspicion.judge_slot(site, step)
-    workspace.hand_over()
-    log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
-    return step
-
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""The disk is all slots': a host without room takes no more (:mod:`drakcelery.host.readiness`)."""
-
-
-@contextlib.contextmanager
-def _of_the_engine(stage: Stage) -> Iterator[None]:
-    """Whatever the engine raises is its error, and may be its slot's; a full disk is not."""
-    try:
-        yield
-    except (DrakceleryError, MemoryError):
-        raise
-    except Exception as error:
-        log.exception("stage_crashed")
-        is_full = isinstance(error, OSError) and error.errno in _FULL
-        blames = Blame.HOST if is_full else Blame.SLOT
-        raise EngineError(_unexpected(stage, error), blames=blames) from error
-
-
-def _check_evidence(workspace: Workspace) -> None:
-    if (lost := workspace.lost()) is not None:
-        raise EvidenceLost(lost)
-
-
-def _vacate(site: Site, step: Step) -> None:
-    """Destroy the guest and give the slot back; a guest that will not die keeps it (the janitor tries on)."""
-    if step.slot is None or not site.slots.holds(step.slot, step.uid, step.attempt):
-        return
-    if end_guest(site.engine, step.slot):
-        log.info("guest_destroyed", slot=step.slot)
-        site.slots.release(step.slot, step.uid, step.attempt)
-    else:
-        site.slots.soil(step.uid, step.attempt)
-
-
-def _slot(step: Step) -> str:
-    if step.slot is None:
-        raise InfrastructureError(f"the message of analysis {step.uid} names no slot")
-    return step.slot
-
-
 # collect, upload, publish: the stages that need files only
 
 
 def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    _check_evidence(workspace)
+    guest.check_evidence(workspace)
     bucket, check = _bucket(site, analysis), _still_wanted(site, step)
     with head_start(site.storage, bucket, analysis.uid, workspace, check=check) as start:
         # Of a test sample nothing may be in the bucket before its task is declared
@@ -405,7 +233,7 @@ def _make_artifacts(
         sample_sha256=prepared.sample_sha256,
         start_command=outcome.start_command or prepared.start_command,
         host=site.host,
-        slot=_slot(step),
+        slot=guest.slot_of(step),
         attempts=record.attempts if record else step.attempt,
         dumps_total_size=ours.dumps_total_size,
         dumps_single_size=ours.dumps_single_size,
@@ -517,8 +345,8 @@ def _bucket(site: Site, analysis: Analysis) -> str:
 
 
 _BODIES: dict[Stage, Callable[[Site, Step, Analysis, Workspace], Step]] = {
-    Stage.PREPARE: _prepare,
-    Stage.RUN: _run,
+    Stage.PREPARE: guest.prepare,
+    Stage.RUN: guest.run,
     Stage.COLLECT: _collect,
     Stage.UPLOAD: _upload,
     Stage.PUBLISH: _publish,
@@ -559,7 +387,7 @@ def _settle(
     log.warning("stage_failed", error=str(error))
     metrics.stage_interrupted(stage, "refused" if isinstance(error, BadTask) else "failed")
     if stage in (Stage.PREPARE, Stage.RUN):
-        _vacate(site, step)  # a prepare that was done, and failed to say so, has its slot still
+        guest.vacate(site, step)  # a prepare that was done, and failed to say so, has its slot still
     record = site.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt:
         return

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery import stages
 from drakcelery.errors import BadTask, Blame, EngineError, GuestLost, StorageError
 from drakcelery.host import charges, history
 from drakcelery.host.charges import Verdict
@@ -15,6 +14,7 @@ from drakcelery.host.history import Facts, Kind
 from drakcelery.host.slots import SlotState, SlotTable
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import Record
+from drakcelery.stages import guest
 
 HERE = ("rack-1", "vm-1")
 THERE = ("rack-2", "vm-1")
@@ -196,6 +196,6 @@ def test_the_history_of_a_slot(table: SlotTable, tmp_path: Path) -> None:
 )
 def test_a_full_disk_is_no_fault_of_a_slot(error: Exception, blame: Blame) -> None:
     """All of a host's slots share it, and the host stops for it."""
-    with pytest.raises(EngineError) as raised, stages._of_the_engine(Stage.PREPARE):
+    with pytest.raises(EngineError) as raised, guest._of_the_engine(Stage.PREPARE):
         raise error
     assert charges.blame_of(Stage.PREPARE, raised.value) is blame

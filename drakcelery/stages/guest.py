@@ -1,0 +1,191 @@
+"""Prepare and run, the stages that hold a slot: restore its VM, detonate the sample, give the slot back."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from drakcelery.engines import end_guest, evidence
+from drakcelery.errors import (
+    Blame,
+    DrakceleryError,
+    EngineError,
+    EvidenceLost,
+    GuestLost,
+    InfrastructureError,
+    UnderWay,
+    unexpected,
+)
+from drakcelery.failpoints import reach
+from drakcelery.host.history import facts_of
+from drakcelery.host.slots import SlotState
+from drakcelery.host.workspace import Ahead, Prepared, Workspace
+from drakcelery.model.analysis import WITH_FILES, Analysis, Outcome, Stage, Step
+from drakcelery.model.start_command import start_command
+from drakcelery.stages import suspicion
+from drakcelery.stages.context import Site
+
+log = structlog.get_logger(__name__)
+
+
+def prepare(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+    """Fetch the sample and restore the slot's VM; what follows is for this host and slot."""
+    slot = slot_of(step)
+    workspace.create()
+    reach("prepare.workspace_made", step.uid)
+    _restore(site, step, analysis, workspace)
+    if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.PREPARING, to=SlotState.READY):
+        raise GuestLost(f"slot {slot} was taken away while it was being restored")
+    reach("prepare.ready", step.uid)
+    return step.model_copy(update={"host": site.host, "slot": slot})
+
+
+def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> None:
+    """Fetch the sample, restore the VM."""
+    slot = slot_of(step)
+    sample = workspace.sample(analysis)
+    limit = site.settings.drakcelery.max_sample_size
+    ahead = Ahead.of(site.settings.drakcelery.state_dir).take(step.uid, step.attempt, sample)
+    sha256 = ahead or site.storage.download(analysis.sample, sample, max_size=limit)
+    if analysis.custom_hooks is not None:
+        site.storage.download(analysis.custom_hooks, workspace.hooks, max_size=limit)
+    command = analysis.start_command or start_command(sample, analysis.extension)
+    if "%f" not in command:
+        log.warning("start_command_without_file", start_command=command)
+    job = workspace.detonation(analysis, slot, start_command=command)
+    site.engine.accept(job)
+    log.info(
+        "sample_fetched",
+        sha256=sha256,
+        ahead=ahead is not None,
+        magic=analysis.magic,
+        start_command=command,
+    )
+    reach("prepare.sample_fetched", step.uid)
+    # Whoever was frozen must not end another's guest
+    if not site.slots.holds(slot, step.uid, step.attempt):
+        raise GuestLost(f"slot {slot} was taken away before it was restored")
+    started = time.monotonic()
+    with _of_the_engine(Stage.PREPARE):
+        snapshot = site.engine.prepare(job)
+    seconds = time.monotonic() - started
+    reach("prepare.restored", step.uid)
+    prepared = Prepared(start_command=command, sample_sha256=sha256, restore_seconds=seconds)
+    workspace.save(prepared, durable=False)
+    reach("prepare.saved", step.uid)
+    log.info("slot_restored", engine=site.engine.version(), snapshot=snapshot.sha256)
+
+
+def run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+    """Detonate the sample and note what came of it, unless a process that died has done so."""
+    if workspace.has(Outcome):
+        check_evidence(workspace)
+        workspace.hand_over()
+        log.info("run_was_done")  # by a process that died before it could say so
+        return step
+    slot = slot_of(step)
+    if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.READY, to=SlotState.RUNNING):
+        raise GuestLost(f"the guest in slot {slot} was lost with the process that watched it")
+    reach("run.running", step.uid)
+    prepared = workspace.load(Prepared)
+    job = workspace.detonation(analysis, slot, start_command=prepared.start_command)
+    started = time.monotonic()
+    with _of_the_engine(Stage.RUN):
+        outcome = site.engine.run(job)
+    seconds = time.monotonic() - started
+    reach("run.detonated", step.uid)
+    facts = facts_of(job, outcome, seconds=seconds, restore_seconds=prepared.restore_seconds)
+    excused = suspicion.is_excused(site, step, outcome, facts)
+    # Only their sizes: to sync them takes seconds, and the slot is held meanwhile
+    noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
+    workspace.save(outcome.model_copy(update=noted))
+    reach("run.saved", step.uid)
+    site.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
+    suspicion.judge_slot(site, step)
+    workspace.hand_over()
+    log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
+    return step
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The disk is all slots': a host without room takes no more (:mod:`drakcelery.host.readiness`)."""
+
+
+@contextlib.contextmanager
+def _of_the_engine(stage: Stage) -> Iterator[None]:
+    """Whatever the engine raises is its error, and may be its slot's; a full disk is not."""
+    try:
+        yield
+    except (DrakceleryError, MemoryError):
+        raise
+    except Exception as error:
+        log.exception("stage_crashed")
+        is_full = isinstance(error, OSError) and error.errno in _FULL
+        blames = Blame.HOST if is_full else Blame.SLOT
+        raise EngineError(unexpected(stage.value, error), blames=blames) from error
+
+
+def check_evidence(workspace: Workspace) -> None:
+    """Raise :class:`EvidenceLost` where a file that an earlier stage made is not as it left it."""
+    if (lost := workspace.lost()) is not None:
+        raise EvidenceLost(lost)
+
+
+def vacate(site: Site, step: Step) -> None:
+    """Destroy the guest and give the slot back; a guest that will not die keeps it (the janitor tries on)."""
+    if step.slot is None or not site.slots.holds(step.slot, step.uid, step.attempt):
+        return
+    if end_guest(site.engine, step.slot):
+        log.info("guest_destroyed", slot=step.slot)
+        site.slots.release(step.slot, step.uid, step.attempt)
+    else:
+        site.slots.soil(step.uid, step.attempt)
+
+
+def slot_of(step: Step) -> str:
+    """The slot that the message names. Raises :class:`InfrastructureError` where it names none."""
+    if step.slot is None:
+        raise InfrastructureError(f"the message of analysis {step.uid} names no slot")
+    return step.slot
+
+
+def stopper(site: Site, stage: Stage, step: Step) -> Callable[[], None]:
+    """What ends the work of a stale delivery: its guest is destroyed, which ends prepare and run.
+
+    The other stages have none, and may not look into the slot table.
+    """
+
+    def stop() -> None:
+        if (
+            stage not in WITH_FILES
+            and step.slot is not None
+            and site.slots.holds(step.slot, step.uid, step.attempt)
+        ):
+            end_guest(site.engine, step.slot)
+
+    return stop
+
+
+@contextlib.contextmanager
+def slot_given_back(site: Site, stage: Stage, step: Step) -> Iterator[None]:
+    """Prepare gives its slot back where it fails, run in any case; the other stages have none.
+
+    A run that is under way already keeps it: the slot is the other delivery's.
+    """
+    try:
+        yield
+    except UnderWay:
+        if stage is Stage.PREPARE:
+            vacate(site, step)
+        raise
+    except BaseException:
+        if stage in (Stage.PREPARE, Stage.RUN):
+            vacate(site, step)
+        raise
+    if stage is Stage.RUN:
+        vacate(site, step)
+        reach("run.vacated", step.uid)
