@@ -13,12 +13,8 @@ import uuid
 from collections.abc import Callable
 
 import structlog
-from karton.core import Task
-from redis.exceptions import RedisError
 
-from drakcelery import artifacts, safe_files
-from drakcelery.artifacts.metadata import METADATA, write_metadata
-from drakcelery.artifacts.output import Ready, nobody
+from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import (
     Astray,
     BadTask,
@@ -33,18 +29,14 @@ from drakcelery.errors import (
     unexpected,
 )
 from drakcelery.failpoints import reach
-from drakcelery.forecast.durations import Durations
 from drakcelery.host import charges
 from drakcelery.host import state_dir as directories
 from drakcelery.host.alone import alone, together
-from drakcelery.host.workspace import LOG_NAME, Prepared, Workspace
-from drakcelery.karton import contract
-from drakcelery.karton.destination import destination
-from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Manifest, Outcome, Stage, Step
+from drakcelery.host.workspace import LOG_NAME, Workspace
+from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Stage, Step
 from drakcelery.model.records import Record
-from drakcelery.stages import guest, suspicion
+from drakcelery.stages import files, guest, suspicion
 from drakcelery.stages.context import Site
-from drakcelery.stages.early_upload import clear, head_start, left
 from drakcelery.stages.failures import backoff, end_attempt, failure_of
 from drakcelery.stages.heartbeat import Pulse
 from drakcelery.telemetry import metrics, tracing
@@ -189,167 +181,12 @@ def _analysis(record: Record) -> Analysis:
     return record.analysis
 
 
-# collect, upload, publish: the stages that need files only
-
-
-def _collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    guest.check_evidence(workspace)
-    bucket, check = _bucket(site, analysis), _still_wanted(site, step)
-    with head_start(site.storage, bucket, analysis.uid, workspace, check=check) as start:
-        # Of a test sample nothing may be in the bucket before its task is declared
-        ready = nobody if analysis.is_test else start.begin
-        manifest = _make_artifacts(site, step, analysis, workspace, ready)
-        reach("collect.collected", step.uid)
-        uploaded = start.finish()
-    reach("collect.uploaded", step.uid)
-    workspace.save(uploaded)
-    reach("collect.noted", step.uid)
-    workspace.save(manifest)
-    reach("collect.saved", step.uid)
-    log.info(
-        "collected",
-        artifacts=len(manifest.artifacts),
-        dumps=len(manifest.dumps_metadata),
-        uploaded=len(uploaded.objects),
-    )
-    return step
-
-
-def _make_artifacts(
-    site: Site,
-    step: Step,
-    analysis: Analysis,
-    workspace: Workspace,
-    ready: Ready,
-) -> Manifest:
-    ours = site.settings.drakcelery
-    record = site.ledger.get(step.uid)
-    prepared, outcome = workspace.load(Prepared), workspace.load(Outcome)
-    manifest = artifacts.collect(
-        raw=workspace.raw,
-        out=workspace.out,
-        analysis=analysis,
-        outcome=outcome,
-        sample_sha256=prepared.sample_sha256,
-        start_command=outcome.start_command or prepared.start_command,
-        host=site.host,
-        slot=guest.slot_of(step),
-        attempts=record.attempts if record else step.attempt,
-        dumps_total_size=ours.dumps_total_size,
-        dumps_single_size=ours.dumps_single_size,
-        ready=ready,
-    )
-    metrics.dumps_dropped(manifest.metadata["dumps_dropped"]["count"])
-    return manifest
-
-
-def _upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    manifest = workspace.load(Manifest)
-    bucket = _bucket(site, analysis)
-    site.storage.ensure_bucket(bucket)
-    if analysis.is_test:
-        # Karton's collector removes from its own bucket what no task refers to: the task comes first
-        site.ledger.declare(_analysis_task(site, step, analysis, manifest)[1])
-    write_metadata(workspace.out, manifest.metadata)  # which is synced, as no file of the artifacts is
-    log_files = {LOG_NAME: workspace.log} if _has_log(workspace) else {}
-    keep = {artifact.name for artifact in manifest.artifacts} | set(log_files)
-    check = _still_wanted(site, step)
-    there = clear(site.storage, bucket, analysis.uid, keep=keep, out=workspace.out, check=check)
-    missing = left(workspace, manifest, bucket, there)
-    log.info("uploading", bucket=bucket, files=len(missing), bytes=sum(one.size for one in missing))
-    files = {artifact.name: workspace.out / artifact.name for artifact in missing}
-    site.storage.upload_all(
-        bucket,
-        analysis.uid,
-        files | log_files | {METADATA: workspace.out / METADATA},
-        last=METADATA,
-        sha256={artifact.name: artifact.sha256 for artifact in missing},
-        check=check,
-    )
-    reach("upload.uploaded", step.uid)
-    return step
-
-
-def _has_log(workspace: Workspace) -> bool:
-    """With a high log_level there may be nothing in it."""
-    return safe_files.is_regular(workspace.log) and workspace.log.lstat().st_size > 0
-
-
-def _still_wanted(site: Site, step: Step) -> Callable[[], None]:
-    """A process that was frozen must not go on to write over what its successor published."""
-
-    def check() -> None:
-        if not site.ledger.is_current(step.uid, step.attempt):
-            raise Superseded(f"analysis {step.uid}: attempt {step.attempt} was ended during upload")
-
-    return check
-
-
-def _publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    sample_task, task = _analysis_task(site, step, analysis, workspace.load(Manifest))
-    record = site.ledger.publish(
-        analysis.uid,
-        step.attempt,
-        task_uid=analysis.task_uid,
-        finished=contract.finished(sample_task, now=task.last_update).serialize(),
-        analysis_task=task.serialize(),
-        analysis_task_uid=task.uid,
-    )
-    log.info("published", task=task.uid)
-    _clean_up(site, step, record, workspace)
-    return step
-
-
-def _clean_up(site: Site, step: Step, record: Record, workspace: Workspace) -> None:
-    """After publish nothing is a failure any more: what is left undone here the janitor does."""
-    try:
-        reach("publish.published", step.uid)
-        _learn(site, record)
-        workspace.remove()
-        reach("publish.removed", step.uid)
-    except Exception as error:  # noqa: BLE001 whatever it is, the analysis is out
-        log.warning("not_cleaned_up", error=f"{type(error).__name__}: {error}")
-
-
-def _learn(site: Site, record: Record) -> None:
-    """What is lost here costs the estimates a little of what they rest on, and the analysis nothing."""
-    try:
-        Durations(site.ledger.redis).learn(record)
-    except RedisError as error:
-        log.warning("not_learned", error=str(error))
-
-
-def _analysis_task(site: Site, step: Step, analysis: Analysis, manifest: Manifest) -> tuple[Task, Task]:
-    """(sample task, analysis task). Raises :class:`BadTask` where Karton dropped the sample task."""
-    sample_task = site.ledger.karton_task(analysis.task_uid)
-    if sample_task is None:
-        raise BadTask(
-            f"Karton has dropped the sample task {analysis.task_uid}: nobody waits for the analysis"
-        )
-    ours = destination(site.settings, analysis)
-    task = contract.build_analysis_task(
-        sample_task,
-        analysis,
-        manifest,
-        attempt=step.attempt,
-        headers=ours.headers,
-        bucket=ours.bucket,
-        identity=ours.identity,
-        now=site.ledger.now(),
-    )
-    return sample_task, task
-
-
-def _bucket(site: Site, analysis: Analysis) -> str:
-    return destination(site.settings, analysis).bucket
-
-
 _BODIES: dict[Stage, Callable[[Site, Step, Analysis, Workspace], Step]] = {
     Stage.PREPARE: guest.prepare,
     Stage.RUN: guest.run,
-    Stage.COLLECT: _collect,
-    Stage.UPLOAD: _upload,
-    Stage.PUBLISH: _publish,
+    Stage.COLLECT: files.collect,
+    Stage.UPLOAD: files.upload,
+    Stage.PUBLISH: files.publish,
 }
 
 
@@ -417,9 +254,9 @@ def _fault(stage: Stage, error: DrakceleryError) -> Fault:
 
 def _keep_log(site: Site, analysis: Analysis, workspace: Workspace) -> None:
     """Store what we logged, so that a failed analysis can be understood as well."""
-    if not _has_log(workspace):
+    if not files.has_log(workspace):
         return
-    bucket = _bucket(site, analysis)
+    bucket = files.bucket_of(site, analysis)
     try:
         site.storage.ensure_bucket(bucket)
         if site.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
