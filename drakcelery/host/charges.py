@@ -1,4 +1,4 @@
-"""Whom a failed attempt is put down to. Pure.
+"""Whom a failed attempt is put down to, and whether it counts. Pure.
 
 A run that fails charges its slot at once: a slot that fails each run must not have many. Where the same
 sample fails in a second slot the charge is the sample's, and the first slot's is taken back; where it is
@@ -9,7 +9,7 @@ says all of it, so that no host need tell another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from drakcelery.errors import Blame, EngineError, GuestLost
@@ -18,6 +18,10 @@ from drakcelery.model.records import Record
 
 Site = tuple[str | None, str | None]
 """A host, and a slot of it."""
+COUNTED = (Fault.FAILED, Fault.LOST)
+"""What counts against ``max_attempts``."""
+MOST_SPARED = 10
+"""So many attempts that the host alone is to blame for do not: it takes nothing more until it is mended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,12 @@ class Verdict:
     charged: bool
     settled: bool
     """Whether nothing can change it any more."""
+
+
+def counted(failures: Sequence[Failure]) -> int:
+    """How many of *failures* count against ``max_attempts``."""
+    tries = [one for one in failures if one.fault in COUNTED]
+    return len(tries) - min(MOST_SPARED, sum(one.charged == Blame.HOST for one in tries))
 
 
 def blame_of(stage: Stage, error: BaseException) -> Blame | None:

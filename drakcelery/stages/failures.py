@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 import structlog
 
 from drakcelery.errors import Blame, EngineError, InDoubt
+from drakcelery.host.charges import COUNTED, counted
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Failure, Fault, Stage
 from drakcelery.model.records import Record
@@ -20,10 +20,6 @@ MOST_DELAY = 300.0
 """Longest wait before another attempt, seconds."""
 POISON = {Fault.LOST: 2, Fault.GONE: 3}
 """So many attempts that ended like that make a sample poison."""
-COUNTED = (Fault.FAILED, Fault.LOST)
-"""What counts against ``max_attempts``."""
-MOST_SPARED = 10
-"""So many attempts that the host alone is to blame for do not: it takes nothing more until it is mended."""
 
 
 def failure_of(
@@ -56,12 +52,6 @@ def failure_of(
         lacks=cause.lacks if isinstance(cause, InDoubt) else None,
         at=0,
     )
-
-
-def counted(failures: Sequence[Failure]) -> int:
-    """How many of *failures* count against ``max_attempts``."""
-    tries = [one for one in failures if one.fault in COUNTED]
-    return len(tries) - min(MOST_SPARED, sum(one.charged == Blame.HOST for one in tries))
 
 
 def backoff(tries: int) -> float:

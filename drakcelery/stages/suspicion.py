@@ -20,7 +20,6 @@ from drakcelery.host.workspace import Prepared
 from drakcelery.model.analysis import Execution, Outcome, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.stages.context import Site
-from drakcelery.stages.failures import counted
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +43,8 @@ def is_excused(site: Site, step: Step, outcome: Outcome, facts: Facts) -> bool:
         site.ledger.note_alike(step.uid, step.attempt)
         return True
     failed = {slot, *site.slots.failed_in(step.uid, since=record.first_attempt)}
-    is_last = counted(record.failures) + 1 >= site.settings.drakcelery.max_attempts  # and must not be lost
+    tries = charges.counted(record.failures) + 1
+    is_last = tries >= site.settings.drakcelery.max_attempts  # and must not be lost
     may_ask = not is_last and is_another(
         record, mine, known_hosts(site.ledger.fleet), host=site.host, failed=failed
     )

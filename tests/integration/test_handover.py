@@ -6,6 +6,7 @@ import redis
 from karton.core import Task
 
 from drakcelery.errors import Blame
+from drakcelery.host.charges import MOST_SPARED
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import INBOX
@@ -13,7 +14,7 @@ from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.settings import Settings
-from drakcelery.stages.failures import MOST_SPARED, end_attempt, failure_of
+from drakcelery.stages.failures import end_attempt, failure_of
 from tests.ledgers import open_analysis
 from tests.unit.test_chain import analysis
 
