@@ -30,9 +30,10 @@ from drakcelery.model.analysis import WITH_FILES, Fault, Place, Stage, State
 from drakcelery.model.records import Record
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.alive import Alive
+from drakcelery.recovery.deaths import died
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.settings import Settings
-from drakcelery.stages.failures import died, end_attempt, failure_of
+from drakcelery.stages.failures import end_attempt, failure_of
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import about
 

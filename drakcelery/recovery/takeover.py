@@ -16,8 +16,8 @@ from drakcelery.host.slots import Slot
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Fault, Stage, Step
 from drakcelery.model.records import Record
+from drakcelery.recovery import deaths
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.stages import failures
 from drakcelery.stages.context import Site
 from drakcelery.stages.failures import end_attempt, failure_of
 from drakcelery.telemetry import metrics
@@ -126,9 +126,7 @@ def _go_on(site: Site, send: Send, record: Record) -> None:
 def _count(site: Site, record: Record, stage: Stage, fault: Fault) -> bool:
     """Count a death, if it was one. True where the analysis is over."""
     try:
-        return failures.process_died(
-            site.ledger, record, stage, fault, host=site.host, settings=site.settings
-        )
+        return deaths.process_died(site.ledger, record, stage, fault, host=site.host, settings=site.settings)
     except Superseded as error:
         log.info("superseded", reason=str(error))
         return True

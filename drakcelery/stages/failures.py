@@ -60,49 +60,6 @@ def backoff(tries: int) -> float:
     return delay / 2 + random.uniform(0, delay / 2)  # noqa: S311 spreads load, guards nothing
 
 
-def process_died(
-    ledger: Ledger, record: Record, stage: Stage, fault: Fault, *, host: str, settings: Settings
-) -> bool:
-    """A process that may have been at work on *stage* is dead: that counts, and its message may be taken up.
-
-    *fault* says whether it died alone (:attr:`Fault.LOST`) or with its worker (:attr:`Fault.GONE`). True
-    where the stage has cost so many by now that the sample is poison: then the analysis is over.
-
-    Raises:
-        Superseded: it is over already.
-    """
-    deaths = ledger.abandon(record.uid, record.attempt, stage)
-    last = "it died alone" if fault is Fault.LOST else "it died with its worker"
-    return died(ledger, record, stage, fault, deaths=deaths, last=last, host=host, settings=settings)
-
-
-def died(
-    ledger: Ledger,
-    record: Record,
-    stage: Stage,
-    fault: Fault,
-    *,
-    deaths: int,
-    last: str,
-    host: str | None,
-    settings: Settings,
-) -> bool:
-    """*stage* has cost that many processes by now, the last one as *last* says; 0 where it cost none.
-
-    True where that makes the sample poison: then the analysis is over.
-
-    Raises:
-        Superseded: it is over already.
-    """
-    if deaths:
-        log.warning("process_died", died_at=stage, deaths=deaths, with_its_worker=fault is Fault.GONE)
-    if deaths < POISON[fault]:
-        return False
-    reason = f"poison: {stage.value} of this sample killed its process {deaths} times; last: {last}"
-    failure = failure_of(record, reason, fault, host=host, slot=record.slot, stage=stage)
-    return end_attempt(ledger, record, failure, settings=settings, final=True)
-
-
 def end_attempt(
     ledger: Ledger,
     record: Record,
