@@ -1,6 +1,6 @@
 """What can go wrong, sorted by what has to be done about it.
 
-Three kinds reach a stage, and each has one treatment (:mod:`drakcelery.stages`):
+Three kinds reach a stage, and each has one treatment (:mod:`drakcelery.stages.failures`):
 
 * :class:`BadTask`: the sample task cannot be analysed. Final; CRASHED in Karton at once.
 * :class:`InfrastructureError`: this attempt failed through no fault of the sample. Tried again.

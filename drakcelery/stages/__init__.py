@@ -14,30 +14,22 @@ from collections.abc import Callable
 
 import structlog
 
-from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import (
-    Astray,
-    BadTask,
     DrakceleryError,
-    GuestLost,
-    InDoubt,
     InfrastructureError,
     NeedsSolitude,
-    StorageAway,
-    StorageError,
     Superseded,
     unexpected,
 )
 from drakcelery.failpoints import reach
-from drakcelery.host import charges
 from drakcelery.host import state_dir as directories
 from drakcelery.host.alone import alone, together
-from drakcelery.host.workspace import LOG_NAME, Workspace
-from drakcelery.model.analysis import WITH_FILES, Analysis, Fault, Stage, Step
+from drakcelery.host.workspace import Workspace
+from drakcelery.model.analysis import WITH_FILES, Analysis, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.stages import files, guest, suspicion
 from drakcelery.stages.context import Site
-from drakcelery.stages.failures import backoff, end_attempt, failure_of
+from drakcelery.stages.failures import follow_up
 from drakcelery.stages.heartbeat import Pulse
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import analysis_log
@@ -58,37 +50,14 @@ def perform(site: Site, stage: Stage, step: Step) -> Step:
         token = uuid.uuid4().hex
         try:
             return _work(site, stage, step, workspace, token, company)
-        except Superseded as error:
-            log.info("superseded", reason=str(error))
-            metrics.stage_interrupted(stage, "superseded")
-            if isinstance(error, Astray):
-                _end_astray(site, step)
-            raise
-        except StorageError as error:
-            if stage in WITH_FILES:
-                company.close()  # it gives the claim back, and is not to take that for a loss
-            if stage not in WITH_FILES or not _postponed(site, stage, step, token, error):
-                _settle(site, stage, step, workspace, error, token, company)
-            raise
         except DrakceleryError as error:
-            _settle(site, stage, step, workspace, error, token, company)
+            follow_up(site, stage, step, workspace, error, token, company)
             raise
         except Exception as error:
             log.exception("stage_crashed")
             wrapped = InfrastructureError(unexpected(stage.value, error))
-            _settle(site, stage, step, workspace, wrapped, token, company)
+            follow_up(site, stage, step, workspace, wrapped, token, company)
             raise wrapped from error
-
-
-def _end_astray(site: Site, step: Step) -> None:
-    """End an attempt whose machine has lost its name to this one: nobody else would ever take it up."""
-    record = site.ledger.get(step.uid)
-    if record is None or record.attempt != step.attempt:
-        return
-    reason = f"the machine that was at work on it has lost its name, {site.host}, to another"
-    failure = failure_of(record, reason, Fault.GONE, host=site.host, slot=step.slot)
-    with contextlib.suppress(Superseded):  # somebody else was first
-        end_attempt(site.ledger, record, failure, settings=site.settings)
 
 
 def _work(
@@ -188,80 +157,3 @@ _BODIES: dict[Stage, Callable[[Site, Step, Analysis, Workspace], Step]] = {
     Stage.UPLOAD: files.upload,
     Stage.PUBLISH: files.publish,
 }
-
-
-# After a failure
-
-
-def _postponed(site: Site, stage: Stage, step: Step, token: str, error: StorageError) -> bool:
-    """Wait the storage out, with the workspace kept; False once patience is at its end."""
-    record = site.ledger.get(step.uid)
-    tries = record.postponed if record else 0
-    patience = site.settings.drakcelery.storage_patience
-    waited = site.ledger.postpone(
-        step.uid, step.attempt, token=token, delay=backoff(tries), patience=patience
-    )
-    if waited >= patience:
-        return False
-    log.warning("stage_postponed", waited=round(waited), error=str(error))
-    metrics.stage_interrupted(stage, "postponed")
-    return True
-
-
-def _settle(
-    site: Site,
-    stage: Stage,
-    step: Step,
-    workspace: Workspace,
-    error: DrakceleryError,
-    token: str,
-    company: contextlib.ExitStack,
-) -> None:
-    """Begin the next attempt, or end the analysis as CRASHED; *company* is dismissed once that is noted.
-
-    Raises :class:`Superseded` where another delivery has the stage by now: its work and its files stay.
-    """
-    log.warning("stage_failed", error=str(error))
-    metrics.stage_interrupted(stage, "refused" if isinstance(error, BadTask) else "failed")
-    if stage in (Stage.PREPARE, Stage.RUN):
-        guest.vacate(site, step)  # a prepare that was done, and failed to say so, has its slot still
-    record = site.ledger.get(step.uid)
-    if record is None or record.attempt != step.attempt:
-        return
-    fault = _fault(stage, error)
-    blame = charges.charge(
-        record.failures, charges.blame_of(stage, error), site=(site.host, step.slot), stage=stage
-    )
-    failure = failure_of(
-        record, str(error), fault, host=site.host, slot=step.slot, stage=stage, cause=error, charged=blame
-    )
-    final = isinstance(error, BadTask)
-    over = end_attempt(site.ledger, record, failure, final=final, settings=site.settings, token=token)
-    company.close()
-    if over and record.analysis is not None:
-        _keep_log(site, record.analysis, workspace)
-    workspace.remove()
-
-
-def _fault(stage: Stage, error: DrakceleryError) -> Fault:
-    if isinstance(error, GuestLost):
-        return Fault.LOST
-    if isinstance(error, InDoubt):
-        return Fault.DOUBTED
-    # The later stages have waited for S3 already, with their files
-    return Fault.AWAY if stage is Stage.PREPARE and isinstance(error, StorageAway) else Fault.FAILED
-
-
-def _keep_log(site: Site, analysis: Analysis, workspace: Workspace) -> None:
-    """Store what we logged, so that a failed analysis can be understood as well."""
-    if not files.has_log(workspace):
-        return
-    bucket = files.bucket_of(site, analysis)
-    try:
-        site.storage.ensure_bucket(bucket)
-        if site.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
-            log.warning("log_not_kept", error="there is a complete analysis of this uid, which is spared")
-            return
-        site.storage.upload_all(bucket, analysis.uid, {LOG_NAME: workspace.log}, last=LOG_NAME)
-    except StorageError as error:
-        log.warning("log_not_kept", error=str(error))

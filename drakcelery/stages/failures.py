@@ -1,17 +1,63 @@
-"""How an attempt ends that did not publish: another one follows after a while, or the analysis is over."""
+"""What follows an error of a stage: it is tried again later, another attempt begins, or all is over.
+
+========================  =======  =================  ==============================  ================
+error                     fault    counts?            where next                      whom it blames
+========================  =======  =================  ==============================  ================
+BadTask                            is the end         nowhere: CRASHED in Karton      nobody
+Superseded, UnderWay               no                 nowhere: another has it         nobody
+Astray                    GONE     no; 3 are poison   anew, at once                   nobody
+StorageError after run             no                 same stage and host, later      nobody
+… for storage_patience    FAILED   yes                anew, later                     nobody
+StorageAway in prepare    AWAY     no; storage_       anew, later                     nobody
+                                   patience ends it
+InDoubt                   DOUBTED  no                 anew, at once                   its slot
+GuestLost                 LOST     yes; 2 are poison  anew, later                     nobody
+EngineError               FAILED   yes; 10 of the     anew, later                     what it names
+                                   host's own do not
+any other                 FAILED   yes                anew, later                     nobody
+========================  =======  =================  ==============================  ================
+
+*Anew* is from prepare on, at the place that :func:`drakcelery.broker.routing.place` finds: another host, if
+one has a free slot. *Later* is after a pause that grows (:func:`backoff`). What *counts* does so against
+``max_attempts``; once they are used up, or the sample is poison, the analysis is over, and CRASHED in Karton
+with the reason of each attempt. Where the sample fails in another slot as well, it is to blame, and no slot
+(:mod:`drakcelery.host.charges`).
+
+What ends an attempt from outside comes to :func:`end_attempt` as well: a process (LOST), a worker or a host
+(GONE) that died, and an operator who stops a host (STOPPED, which does not count).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Sequence
 
 import structlog
 
-from drakcelery.errors import Blame, EngineError, InDoubt
+from drakcelery.artifacts.metadata import METADATA
+from drakcelery.errors import (
+    Astray,
+    BadTask,
+    Blame,
+    DrakceleryError,
+    EngineError,
+    GuestLost,
+    InDoubt,
+    StorageAway,
+    StorageError,
+    Superseded,
+)
+from drakcelery.host import charges
 from drakcelery.host.charges import COUNTED, counted
+from drakcelery.host.workspace import LOG_NAME, Workspace
 from drakcelery.ledger import Ledger
-from drakcelery.model.analysis import Failure, Fault, Stage
+from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Analysis, Failure, Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
+from drakcelery.stages.context import Site
+from drakcelery.stages.files import bucket_of, has_log
+from drakcelery.stages.guest import vacate
 from drakcelery.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
@@ -20,6 +66,117 @@ MOST_DELAY = 300.0
 """Longest wait before another attempt, seconds."""
 POISON = {Fault.LOST: 2, Fault.GONE: 3}
 """So many attempts that ended like that make a sample poison."""
+
+
+def follow_up(
+    site: Site,
+    stage: Stage,
+    step: Step,
+    workspace: Workspace,
+    error: DrakceleryError,
+    token: str,
+    company: contextlib.ExitStack,
+) -> None:
+    """Do what follows *error*, as the table above says.
+
+    *token* names the delivery that failed. *company*, which renews its claim, is dismissed once that is
+    noted.
+
+    Raises :class:`Superseded` where another delivery has the stage by now: its work and its files stay.
+    """
+    if isinstance(error, Superseded):
+        log.info("superseded", reason=str(error))
+        metrics.stage_interrupted(stage, "superseded")
+        if isinstance(error, Astray):
+            _end_astray(site, step)
+        return
+    if isinstance(error, StorageError) and stage in WITH_FILES:
+        company.close()  # it gives the claim back, and is not to take that for a loss
+        if _postponed(site, stage, step, token, error):
+            return
+    _settle(site, stage, step, workspace, error, token, company)
+
+
+def _postponed(site: Site, stage: Stage, step: Step, token: str, error: StorageError) -> bool:
+    """Wait the storage out, with the workspace kept; False once patience is at its end."""
+    record = site.ledger.get(step.uid)
+    tries = record.postponed if record else 0
+    patience = site.settings.drakcelery.storage_patience
+    waited = site.ledger.postpone(
+        step.uid, step.attempt, token=token, delay=backoff(tries), patience=patience
+    )
+    if waited >= patience:
+        return False
+    log.warning("stage_postponed", waited=round(waited), error=str(error))
+    metrics.stage_interrupted(stage, "postponed")
+    return True
+
+
+def _settle(
+    site: Site,
+    stage: Stage,
+    step: Step,
+    workspace: Workspace,
+    error: DrakceleryError,
+    token: str,
+    company: contextlib.ExitStack,
+) -> None:
+    """Begin the next attempt, or end the analysis as CRASHED."""
+    log.warning("stage_failed", error=str(error))
+    metrics.stage_interrupted(stage, "refused" if isinstance(error, BadTask) else "failed")
+    if stage in WITH_GUEST:
+        vacate(site, step)  # a prepare that was done, and failed to say so, has its slot still
+    record = site.ledger.get(step.uid)
+    if record is None or record.attempt != step.attempt:
+        return
+    fault = _fault(stage, error)
+    blame = charges.charge(
+        record.failures, charges.blame_of(stage, error), site=(site.host, step.slot), stage=stage
+    )
+    failure = failure_of(
+        record, str(error), fault, host=site.host, slot=step.slot, stage=stage, cause=error, charged=blame
+    )
+    final = isinstance(error, BadTask)
+    over = end_attempt(site.ledger, record, failure, final=final, settings=site.settings, token=token)
+    company.close()
+    if over and record.analysis is not None:
+        _keep_log(site, record.analysis, workspace)
+    workspace.remove()
+
+
+def _fault(stage: Stage, error: DrakceleryError) -> Fault:
+    if isinstance(error, GuestLost):
+        return Fault.LOST
+    if isinstance(error, InDoubt):
+        return Fault.DOUBTED
+    # The later stages have waited for S3 already, with their files
+    return Fault.AWAY if stage is Stage.PREPARE and isinstance(error, StorageAway) else Fault.FAILED
+
+
+def _keep_log(site: Site, analysis: Analysis, workspace: Workspace) -> None:
+    """Store what we logged, so that a failed analysis can be understood as well."""
+    if not has_log(workspace):
+        return
+    bucket = bucket_of(site, analysis)
+    try:
+        site.storage.ensure_bucket(bucket)
+        if site.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
+            log.warning("log_not_kept", error="there is a complete analysis of this uid, which is spared")
+            return
+        site.storage.upload_all(bucket, analysis.uid, {LOG_NAME: workspace.log}, last=LOG_NAME)
+    except StorageError as error:
+        log.warning("log_not_kept", error=str(error))
+
+
+def _end_astray(site: Site, step: Step) -> None:
+    """End an attempt whose machine has lost its name to this one: nobody else would ever take it up."""
+    record = site.ledger.get(step.uid)
+    if record is None or record.attempt != step.attempt:
+        return
+    reason = f"the machine that was at work on it has lost its name, {site.host}, to another"
+    failure = failure_of(record, reason, Fault.GONE, host=site.host, slot=step.slot)
+    with contextlib.suppress(Superseded):  # somebody else was first
+        end_attempt(site.ledger, record, failure, settings=site.settings)
 
 
 def failure_of(
@@ -54,12 +211,6 @@ def failure_of(
     )
 
 
-def backoff(tries: int) -> float:
-    """Seconds until the next try: 1, 2, 4, … up to :data:`MOST_DELAY`, half of it by chance."""
-    delay = min(MOST_DELAY, 2.0**tries)
-    return delay / 2 + random.uniform(0, delay / 2)  # noqa: S311 spreads load, guards nothing
-
-
 def end_attempt(
     ledger: Ledger,
     record: Record,
@@ -71,32 +222,21 @@ def end_attempt(
 ) -> bool:
     """Note a failure: the next attempt is due after a while, or the analysis is over. True where it is over.
 
-    Over it is where *final* is set, where ``max_attempts`` have failed that count, where the sample is poison
-    (:data:`POISON`), or where S3 stayed away for longer than ``storage_patience``. *token* names the delivery
-    that failed; without it somebody ends the attempt from outside.
-
-    Raises:
-        Superseded: the attempt is not the current one any more.
+    Over it is where *final* is set, or as :func:`_judged` says. *token* names the delivery that failed;
+    without it somebody ends the attempt from outside. Raises :class:`Superseded` where the attempt is stale.
     """
     failure = failure.model_copy(update={"at": ledger.now()})  # no host's clock decides
     failures = [*record.failures, failure]
-    same = sum(one.fault is failure.fault for one in failures)
-    tries = sum(one.fault in COUNTED for one in failures)
-    away = [one.at for one in failures if one.fault is Fault.AWAY]
-    given_up = failure.fault is Fault.AWAY and away[-1] - away[0] > settings.drakcelery.storage_patience
-    poison = failure.fault in POISON and same >= POISON[failure.fault]
-    reason = failure.error
-    if poison:
-        reason = f"poison: this sample took down its worker {same} times; last: {failure.error}"
-    final = final or poison or given_up or counted(failures) >= settings.drakcelery.max_attempts
+    given_up, reason = _judged(failures, settings)
+    final = final or given_up
     lines = [f"{reason}\n", *(f"  {one.sentence()}\n" for one in failures)]
     crashed = ledger.last_word(record.task_uid, lines) if final else None
-    delays = {Fault.AWAY: len(away), Fault.FAILED: tries, Fault.LOST: tries}
-    delay = backoff(delays[failure.fault] - 1) if failure.fault in delays else 0.0
+    delay = _delay(failures)
+    told = failure.model_copy(update={"error": reason})
     following = ledger.fail(
         record.uid,
         record.attempt,
-        failure.model_copy(update={"error": reason}),
+        told,
         task_uid=record.task_uid,
         final=final,
         crashed=crashed,
@@ -104,11 +244,39 @@ def end_attempt(
         token=token,
     )
     metrics.attempt_failed(failure.fault)
-    told = failure.model_copy(update={"error": reason})
     tracing.attempt_failed(record, told, lambda: ledger.get(record.uid))
-    about = {"uid": record.uid, "attempt": record.attempt, "stage": failure.stage}
+    about = {"uid": record.uid, "attempt": record.attempt, "stage": failure.stage, "error": reason}
     if final:
-        log.error("analysis_failed", **about, error=reason)
+        log.error("analysis_failed", **about)
     else:
-        log.info("next_attempt", **about, error=reason, next=following, delay=round(delay, 1))
+        log.info("next_attempt", **about, next=following, delay=round(delay, 1))
     return final
+
+
+def _judged(failures: Sequence[Failure], settings: Settings) -> tuple[bool, str]:
+    """Whether the last of *failures* ends the analysis, and the reason to tell.
+
+    It does where ``max_attempts`` have failed that count, where the sample is poison (:data:`POISON`), or
+    where S3 stayed away for longer than ``storage_patience``.
+    """
+    last, ours = failures[-1], settings.drakcelery
+    same = sum(one.fault is last.fault for one in failures)
+    if last.fault in POISON and same >= POISON[last.fault]:
+        return True, f"poison: this sample took down its worker {same} times; last: {last.error}"
+    away = [one.at for one in failures if one.fault is Fault.AWAY]
+    given_up = last.fault is Fault.AWAY and away[-1] - away[0] > ours.storage_patience
+    return given_up or counted(failures) >= ours.max_attempts, last.error
+
+
+def _delay(failures: Sequence[Failure]) -> float:
+    """Seconds until the attempt after *failures* begins."""
+    fault = failures[-1].fault
+    if fault is Fault.AWAY:
+        return backoff(sum(one.fault is Fault.AWAY for one in failures) - 1)
+    return backoff(sum(one.fault in COUNTED for one in failures) - 1) if fault in COUNTED else 0.0
+
+
+def backoff(tries: int) -> float:
+    """Seconds until the next try: 1, 2, 4, … up to :data:`MOST_DELAY`, half of it by chance."""
+    delay = min(MOST_DELAY, 2.0**tries)
+    return delay / 2 + random.uniform(0, delay / 2)  # noqa: S311 spreads load, guards nothing
