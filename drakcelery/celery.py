@@ -33,12 +33,10 @@ from drakcelery.engines import create
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
 from drakcelery.host.slots import SlotTable
-from drakcelery.ledger import Ledger
 from drakcelery.ledger.watch import ServerId
-from drakcelery.model.analysis import Place, Stage, Step
-from drakcelery.model.records import Record
+from drakcelery.model.analysis import Stage, Step
 from drakcelery.operators import analyses
-from drakcelery.stages import perform
+from drakcelery.stages import dispatch, perform
 from drakcelery.stages.context import Site
 from drakcelery.telemetry import logs, tracing
 from drakcelery.wiring import current_settings, make_ledger, make_storage
@@ -80,28 +78,6 @@ def site(*, patient: bool = False) -> Site:
         storage=make_storage(config),
         engine=create(config.engine, config),
     )
-
-
-def send(ledger: Ledger, record: Record) -> None:
-    """Send the current attempt of *record* on its way, from the stage that comes next.
-
-    Raises:
-        kombu.exceptions.OperationalError: the broker is away.
-    """
-    analysis, stage = record.analysis, record.following
-    if analysis is None or stage is None:
-        return
-    if stage is Stage.PREPARE:
-        failed = [failure.host for failure in record.failures if failure.host]
-        hosts = ledger.fleet.hosts() if failed else ()
-        place = routing.place(analysis, hosts=hosts, failed=failed)
-    else:
-        place = Place(profile=analysis.profile, host=record.host)
-    step = Step(
-        uid=record.uid, attempt=record.attempt, profile=place.profile, host=place.host, slot=record.slot
-    )
-    routing.send(app, analysis, step, attempt=record.attempts, first=stage)
-    ledger.sent(record.uid, record.attempt)
 
 
 def ask_broker() -> ServerId:
@@ -150,7 +126,9 @@ app.add_defaults(configuration)
 
 bootstrap.Household.ask_broker = staticmethod(ask_broker)
 bootstrap.Ground.site = admission.Gate.site = staticmethod(site)
-bootstrap.Ground.send = admission.Gate.send = staticmethod(lambda record: send(site().ledger, record))
+bootstrap.Ground.send = admission.Gate.send = staticmethod(
+    lambda record: dispatch.send(app, site().ledger, record)
+)
 app.steps["worker"].update((bootstrap.Ground, bootstrap.Household))
 app.steps["consumer"].add(admission.Gate)
 lease.Lease.times = staticmethod(lambda: current_settings().drakcelery.times)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery, chain, signature
 
-from drakcelery.model.analysis import Analysis, Place, Stage, Step
-from drakcelery.model.records import HostStatus
+from drakcelery.model.analysis import Analysis, Stage, Step
 
 ORDER = tuple(Stage)
 NO_QUEUE = "drak.none"
@@ -89,28 +86,3 @@ def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: St
         for stage in ORDER[ORDER.index(first) :]
     ]
     chain(*links, app=app).apply_async()
-
-
-def place(analysis: Analysis, *, hosts: Iterable[HostStatus] = (), failed: Iterable[str] = ()) -> Place:
-    """Where the next attempt goes.
-
-    After a failure another host that has a free slot of the profile right now is preferred. Which of them
-    depends on the analysis, and on how many slots each has free: after a burst of failures not all go to one.
-    """
-    wanted, avoided = analysis.place, set(failed)
-    if wanted.host is not None or not avoided:
-        return wanted
-    free = {
-        status.host: sum(slot.profile == wanted.profile and slot.state == "free" for slot in status.slots)
-        for status in hosts
-        if status.host not in avoided
-    }
-    elsewhere = [host for host, slots in free.items() if slots]
-    chosen = min(elsewhere, key=lambda host: _distance(analysis.uid, host) / free[host], default=None)
-    return Place(profile=wanted.profile, host=chosen)
-
-
-def _distance(uid: str, host: str) -> float:
-    """Rendezvous hashing: the nearest host gets the analysis, each with a chance by its number of slots."""
-    digest = hashlib.sha256(f"{uid} {host}".encode()).digest()
-    return -math.log((int.from_bytes(digest[:8], "big") + 1) / (2**64 + 1))

@@ -10,7 +10,7 @@ import threading
 import structlog
 from karton.system import SystemService
 
-from drakcelery.celery import ask_broker, send
+from drakcelery.celery import app, ask_broker
 from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress, fleet_metrics
@@ -20,6 +20,7 @@ from drakcelery.notifications.outbox import Notices
 from drakcelery.notifications.webhook import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings, fault_plan
+from drakcelery.stages.dispatch import send
 from drakcelery.telemetry import logs, tracing
 from drakcelery.wiring import make_intake, make_ledger, make_storage, use
 
@@ -42,14 +43,14 @@ def run_ingress(settings: Settings) -> None:
     notifier = _notifier(settings, Notices(ledger.redis), stop)
     # On connections of its own, without Karton's name
     mender = make_ledger(settings)
-    duty = Duty(mender, settings, send=functools.partial(send, mender), ask_broker=ask_broker)
+    duty = Duty(mender, settings, send=functools.partial(send, app, mender), ask_broker=ask_broker)
     duty.start()
     Ingress(
         settings=settings,
         ledger=ledger,
         intake=make_intake(settings, ledger),
         storage=make_storage(settings),
-        send=functools.partial(send, ledger),
+        send=functools.partial(send, app, ledger),
     ).run(stop)
     duty.stop()
     tracing.stop()

@@ -21,7 +21,7 @@ def hand_over(ledger: Ledger, send: Callable[[Record], None], profiles: Collecti
     """Send attempts anew that may wait in the queue of a host without a slot of *profiles* left in use.
 
     After a failure an attempt is sent to another host that has a free slot just then
-    (:func:`drakcelery.broker.routing.place`). Where that host is drained before it takes the message up,
+    (:func:`drakcelery.stages.dispatch.place`). Where that host is drained before it takes the message up,
     nobody else would see it. Which queue a message is in nobody knows, so all such attempts are followed by
     another; the message that is left behind is stale. A sample that asks for the host waits for it.
 

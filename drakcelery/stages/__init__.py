@@ -1,4 +1,4 @@
-"""The five stages of an attempt, and what happens when one fails. No Celery here: plain functions.
+"""The five stages of an attempt, what follows when one fails, and where the next attempt goes.
 
 A stage that is delivered twice does no harm: it starts by asking the ledger, and what it writes it can
 write again.

@@ -17,7 +17,7 @@ EngineError               FAILED   yes; 10 of the     anew, later               
 any other                 FAILED   yes                anew, later                     nobody
 ========================  =======  =================  ==============================  ================
 
-*Anew* is from prepare on, at the place that :func:`drakcelery.broker.routing.place` finds: another host, if
+*Anew* is from prepare on, at the place that :func:`drakcelery.stages.dispatch.place` finds: another host, if
 one has a free slot. *Later* is after a pause that grows (:func:`backoff`). What *counts* does so against
 ``max_attempts``; once they are used up, or the sample is poison, the analysis is over, and CRASHED in Karton
 with the reason of each attempt. Where the sample fails in another slot as well, it is to blame, and no slot

@@ -14,7 +14,7 @@ import redis
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
-import drakcelery.celery as app_module
+from drakcelery.celery import app
 from drakcelery.ingress import Ingress
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
@@ -26,6 +26,7 @@ from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, DrakrunSection, S3Section
 from drakcelery.stages.context import Site
+from drakcelery.stages.dispatch import send
 from drakcelery.worker.commands import IO_PROCESSES
 from tests.simulation import contents
 from tests.simulation.broker import Broker
@@ -115,12 +116,10 @@ class Fleet:
             ledger=ledger,
             intake=intake,
             storage=storage_on(self.theatre, self.objects, self.wire(process.name, "s3")),
-            send=functools.partial(app_module.send, ledger),
+            send=functools.partial(send, app, ledger),
         )
         mender = self._ledger(process.name, settings, patient=False)
-        duty = Duty(
-            mender, settings, send=functools.partial(app_module.send, mender), ask_broker=self.ask_broker
-        )
+        duty = Duty(mender, settings, send=functools.partial(send, app, mender), ask_broker=self.ask_broker)
         stop: Any = Event(self.theatre)
 
         def run() -> None:
@@ -182,7 +181,7 @@ class Fleet:
     def send(self, record: Record) -> None:
         """Send the current attempt of a record, by the worker whose code runs."""
         site: Any = self.theatre.process.context["site"]
-        app_module.send(site.ledger, record)
+        send(app, site.ledger, record)
 
     def ask_broker(self) -> ServerId:
         """Stands for :func:`drakcelery.celery.ask_broker`."""
