@@ -27,8 +27,8 @@ from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.model.timeouts import LONGEST, SHORTEST
-from drakcelery.operators import analyses
 from drakcelery.settings import Settings
+from drakcelery.stages import cancellation
 from drakcelery.wiring import make_ledger
 
 HOSTS = ("rack-1", "rack-2")
@@ -99,7 +99,7 @@ class Rack:
         killed = self._ledger.now()
         os.killpg(self._servers[f"vm@{victim}"].pid, signal.SIGKILL)
         again = self._runs(uid, elsewhere_than=victim)
-        analyses.cancel(self._ledger, again, by="the benchmark")
+        cancellation.cancel(self._ledger, again, by="the benchmark")
         self._start("vm", victim)
         self._wait_for_hosts()
         return again.entered[State.RUNNING] - killed

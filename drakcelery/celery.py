@@ -35,8 +35,7 @@ from drakcelery.failpoints import arm
 from drakcelery.host.slots import SlotTable
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Stage, Step
-from drakcelery.operators import analyses
-from drakcelery.stages import dispatch, perform
+from drakcelery.stages import cancellation, dispatch, perform
 from drakcelery.stages.context import Site
 from drakcelery.telemetry import logs, tracing
 from drakcelery.wiring import current_settings, make_ledger, make_storage
@@ -213,7 +212,7 @@ def _cancel_revoked(request: Any, expired: bool, **_: Any) -> None:
         record = ledger.get(step.uid)
         # The gate may have begun the next attempt already, but not a new life of the uid
         if record is not None and record.first_attempt <= step.attempt:
-            analyses.cancel(ledger, record, by=f"Celery: its task {request.id} was revoked")
+            cancellation.cancel(ledger, record, by=f"Celery: its task {request.id} was revoked")
     except StackError as error:
         log.info("nothing_to_cancel", uid=step.uid, reason=str(error))
     except RedisError as error:

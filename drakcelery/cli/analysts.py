@@ -26,6 +26,7 @@ from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.records import Record
 from drakcelery.notifications.outbox import Notices
 from drakcelery.operators import analyses, views
+from drakcelery.stages import cancellation
 from drakcelery.telemetry import tracing
 from drakcelery.wiring import make_intake, make_ledger, make_storage
 
@@ -224,5 +225,5 @@ def cancel(uid: str, config: Path | None, data_dir: Path | None) -> None:
     ledger = make_ledger(ours)
     record = analyses.find_record(ledger, uid)
     with tracing.running(ours):
-        analyses.cancel(ledger, record, by=f"{getpass.getuser()}@{socket.gethostname()}")
+        cancellation.cancel(ledger, record, by=f"{getpass.getuser()}@{socket.gethostname()}")
     click.echo(f"cancelled {record.uid}")

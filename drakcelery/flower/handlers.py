@@ -227,7 +227,7 @@ class AnalysisAction(Action):
 
         def act() -> str:
             if action == "cancel":
-                return f"analysis {steering.cancel(reader.ledger, uid, by=by).uid} is cancelled"
+                return f"analysis {steering.cancel_by_uid(reader.ledger, uid, by=by).uid} is cancelled"
             task = steering.retry(reader.settings, reader.ledger, uid, by=by)
             return f"analysis {uid} is in Karton again, as task {task}"
 

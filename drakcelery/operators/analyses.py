@@ -15,7 +15,6 @@ from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
-from drakcelery.telemetry import tracing
 
 POLL_SECONDS = 0.25
 RECENT = 20
@@ -69,20 +68,6 @@ def follow(
         if record is not None and record.state.is_over:
             return
         poll(POLL_SECONDS)
-
-
-def cancellation(by: str) -> str:
-    """The reason that a cancelled analysis has in the ledger and in Karton."""
-    return f"cancelled by {by}"
-
-
-def cancel(ledger: Ledger, record: Record, *, by: str) -> None:
-    """End an analysis. A guest that runs is destroyed within seconds. Raises :class:`StackError`."""
-    reason = cancellation(by)
-    crashed = ledger.last_word(record.task_uid, [f"{reason}\n"])
-    if not ledger.cancel(record, reason=reason, crashed=crashed):
-        raise StackError(f"analysis {record.uid} is over already: {record.state.value}")
-    tracing.cancelled(record, reason, lambda: ledger.get(record.uid))
 
 
 def bucket_of(settings: Settings, record: Record) -> str | None:

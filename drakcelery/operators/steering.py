@@ -25,6 +25,7 @@ from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.operators import analyses
 from drakcelery.settings import Settings
+from drakcelery.stages import cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -34,13 +35,13 @@ RETRIER = "karton.drakcelery-retry"
 _CALLS = TypeAdapter(dict[str, int])
 
 
-def cancel(ledger: Ledger, uid: str, *, by: str) -> Record:
+def cancel_by_uid(ledger: Ledger, uid: str, *, by: str) -> Record:
     """End a live analysis, by any uid that it is known by; returns its record.
 
     Raises :class:`StackError` where there is none, or it is over.
     """
     record = analyses.find_record(ledger, uid)
-    analyses.cancel(ledger, record, by=by)
+    cancellation.cancel(ledger, record, by=by)
     return ledger.get(record.uid) or record
 
 

@@ -33,6 +33,7 @@ from drakcelery.recovery.alive import Alive
 from drakcelery.recovery.deaths import died
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.settings import Settings
+from drakcelery.stages.cancellation import cancel_as_karton
 from drakcelery.stages.failures import end_attempt, failure_of
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import about
@@ -159,7 +160,9 @@ class Reconciler:
     def _look_at(self, record: Record, beside: Beside, alive: Alive) -> None:
         now = self.watch.now
         try:
-            if not self._cancel(record, beside.status):
+            if cancel_as_karton(self.ledger, record, beside.status):
+                self._count("cancelled")
+            else:
                 if beside.status is TaskState.STARTED and now - beside.last_update >= RENEWAL_SECONDS:
                     self._renew(record.task_uid, now)
                 if not beside.is_due_later:
@@ -171,18 +174,6 @@ class Reconciler:
         if number:
             self.done[what] = self.done.get(what, 0) + number
             metrics.reconciled(what, number)
-
-    def _cancel(self, record: Record, status: TaskState | None) -> bool:
-        """Karton-dashboard's cancel writes FINISHED; a collector may have removed the task."""
-        if status in (TaskState.STARTED, TaskState.SPAWNED):
-            return False
-        reason = f"cancelled: its Karton task is {status.value if status else 'gone'}"
-        if not self.ledger.cancel(record, reason=reason, crashed=None):
-            return False
-        log.warning("cancelled", reason=reason)
-        tracing.cancelled(record, reason, lambda: self.ledger.get(record.uid))
-        self._count("cancelled")
-        return True
 
     def _revive(self, record: Record, alive: Alive) -> None:
         if record.analysis is None:

@@ -25,7 +25,7 @@ from drakcelery.host.drains import Closed
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.operators import analyses
+from drakcelery.stages import cancellation
 from drakcelery.stages.context import Site
 from drakcelery.worker.admission import Gate
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
@@ -143,11 +143,11 @@ def canary(state: Any, slot: object = None, by: object = ANONYMOUS) -> Reply:
 def cancel(state: Any, uid: object = "", by: object = ANONYMOUS) -> Reply:  # noqa: ARG001 as above
     """End an analysis, waiting or running; nothing is published."""
     site, asker = Gate.site(), _asker(by)
-    record, reason = _record(site, uid), analyses.cancellation(_asker(by))
+    record, reason = _record(site, uid), cancellation.reason_of(_asker(by))
     # Every vm worker is asked, and one of them is the first
     if record.refusal != reason:
         try:
-            analyses.cancel(site.ledger, record, by=asker)
+            cancellation.cancel(site.ledger, record, by=asker)
         except StackError:
             if _record(site, uid).refusal != reason:
                 raise

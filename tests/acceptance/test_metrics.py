@@ -21,7 +21,7 @@ from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.operators import analyses
+from drakcelery.stages import cancellation
 from drakcelery.telemetry import metrics
 from tests import reference
 from tests.conftest import require
@@ -173,7 +173,7 @@ def over(watched: Watched) -> dict[str, Record]:
     fleet.let_go(*uids)
     fleet.push(CANCELLED)
     record = wait_until(lambda: fleet.record(CANCELLED), "the last sample begins")
-    analyses.cancel(fleet.ledger, record, by="a terminal")
+    cancellation.cancel(fleet.ledger, record, by="a terminal")
     return fleet.wait_over([*uids, LOST, REFUSED, CANCELLED])
 
 

@@ -11,7 +11,7 @@ from drakcelery.broker import routing
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.records import Record
-from drakcelery.operators import analyses
+from drakcelery.stages import cancellation
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (
     published,
@@ -45,7 +45,7 @@ def nothing_live(fleet: Fleet) -> Iterator[None]:
     """What a failing test leaves running would fail those after it."""
     yield
     for record in fleet.ledger.live():
-        analyses.cancel(fleet.ledger, record, by="the test that began it")
+        cancellation.cancel(fleet.ledger, record, by="the test that began it")
     wait_free(fleet, HOST)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
-from drakcelery.operators import analyses
+from drakcelery.stages import cancellation
 from tests.faults.fleet import Fleet, Options
 from tests.waiting import wait_until
 from tests.webhook import SLOW, make_certificates, receiving
@@ -34,7 +34,7 @@ def test_an_ingress_that_dies_with_a_notice(server_programs: None, tmp_path: Pat
             fleet.push("refused", host="nowhere")
             fleet.push("cancelled", host="rack-1", timeout=600)
             record = wait_until(lambda: fleet.record("cancelled"), "it is there", timeout=60)
-            analyses.cancel(fleet.ledger, record, by="the test")
+            cancellation.cancel(fleet.ledger, record, by="the test")
             records = fleet.wait_over(["first", "second", "refused", "cancelled"])
             wait_until(lambda: len(receiver.taken) >= 4, "all four are told", timeout=60)
             assert receiver.posts[0].body in [post.body for post in receiver.taken]

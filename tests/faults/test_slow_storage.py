@@ -12,7 +12,7 @@ import pytest
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import Record
-from drakcelery.operators import analyses
+from drakcelery.stages import cancellation
 from drakcelery.worker.commands import IO_PROCESSES
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Uplink
@@ -79,7 +79,7 @@ def test_a_death_is_found_beside_slow_uploads(behind_uplink: tuple[Fleet, Uplink
     assert [(one.host, one.fault) for one in again.failures] == [(dead, Fault.GONE)]
 
     uplink.slow = False
-    analyses.cancel(fleet.ledger, again, by="this test")
+    cancellation.cancel(fleet.ledger, again, by="this test")
     wait_published(fleet, *slow)
     for uid in slow:
         assert (record_of(fleet, uid).attempts, detonations(fleet, uid)) == (1, 1)

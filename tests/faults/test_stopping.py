@@ -11,7 +11,7 @@ import pytest
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Fault, State
 from drakcelery.model.records import Record
-from drakcelery.operators import analyses
+from drakcelery.stages import cancellation
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_gone, wait_published, wait_state
 from tests.waiting import wait_until
@@ -44,7 +44,7 @@ def everyone_there(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     fleet.respawn()  # what a host has lying about is cleared by its next worker
     for record in fleet.ledger.live():
-        analyses.cancel(fleet.ledger, record, by="the test that began it")
+        cancellation.cancel(fleet.ledger, record, by="the test that began it")
         wait_gone(fleet, record.uid)
 
 

@@ -14,7 +14,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.records import Halt
-from drakcelery.operators import analyses
+from drakcelery.stages import cancellation
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (
     detonations,
@@ -79,7 +79,7 @@ def test_a_sample_that_cannot_be_fetched(fleet: Fleet, services: Services) -> No
     wait_state(fleet, "fetched-later", State.QUEUED)
     fleet.backend.s3.close()
     stop_server(services, "SeaweedFS")
-    analyses.cancel(fleet.ledger, first, by="this test")
+    cancellation.cancel(fleet.ledger, first, by="this test")
     wait_until(
         lambda: (record := fleet.record("fetched-later")) is not None and record.failures,
         "the sample cannot be fetched",

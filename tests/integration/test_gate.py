@@ -21,7 +21,7 @@ from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
 from drakcelery.embedded.services import Services
 from drakcelery.host.workspace import Ahead
 from drakcelery.model.analysis import State, Step
-from drakcelery.operators import analyses
+from drakcelery.stages import cancellation
 from drakcelery.worker.admission import _take
 from drakcelery.worker.wakeup import Bell
 from tests.faults.fleet import Fleet, Options
@@ -367,6 +367,6 @@ def test_what_is_no_longer_wanted_goes(fleet: Fleet) -> None:
     wait_until(lambda: ("vain", 1) in ahead.all(), "the sample is fetched ahead", timeout=60)
     record = fleet.record("vain")
     assert record is not None
-    analyses.cancel(fleet.ledger, record, by="a test")
+    cancellation.cancel(fleet.ledger, record, by="a test")
     wait_published(fleet, "runs")
     wait_until(lambda: not list(ahead.root.iterdir()), "the sample is gone")

@@ -25,7 +25,8 @@ from drakcelery.host.drains import Closed
 from drakcelery.host.slots import Slot, SlotTable
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.model.records import HostStatus, Record
-from drakcelery.operators import analyses, steering
+from drakcelery.operators import steering
+from drakcelery.stages import cancellation
 from tests.acceptance.deployment import PROGRAMS
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state
@@ -62,7 +63,7 @@ def as_before(fleet: Fleet, app: Celery) -> Iterator[None]:
     """Nothing runs, and everything is open, after each test."""
     yield
     for record in fleet.ledger.live():
-        analyses.cancel(fleet.ledger, record, by="the test that began it")
+        cancellation.cancel(fleet.ledger, record, by="the test that began it")
     for host, slots in fleet.slots().items():
         steering.undrain(app, host, by=ME)
         for slot in slots:
@@ -319,7 +320,7 @@ def test_what_was_sent_to_a_drained_host_goes_elsewhere(fleet: Fleet, app: Celer
         )
     SlotTable(fleet.state_dir(HOST), quarantine_after=3).close(None, Closed.DRAINED, by=ME)
     fleet.signal(f"vm@{HOST}", signal.SIGCONT)
-    steering.cancel(fleet.ledger, "busy-0", by=ME)
+    steering.cancel_by_uid(fleet.ledger, "busy-0", by=ME)
     wait_published(fleet, "wanderer")
     after = fleet.record("wanderer")
     assert after is not None

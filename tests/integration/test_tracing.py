@@ -14,9 +14,9 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import INBOX, task_key
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.timeouts import DEFAULT
-from drakcelery.operators import analyses
 from drakcelery.recovery.reroute import hand_over
 from drakcelery.settings import Settings, TracingSection
+from drakcelery.stages import cancellation
 from drakcelery.telemetry import tracing
 from tests.collector import Span, spans
 from tests.integration.test_reconcile import HOUR, UID, Fleet
@@ -97,7 +97,7 @@ def test_a_cancelled_analysis(fleet: Fleet, sent: Sent, by: str) -> None:
         fleet.ledger.redis.set(task_key(fleet.task.uid), fleet.task.serialize())
         assert fleet.reconcile() == {"cancelled": 1}
     else:
-        analyses.cancel(fleet.ledger, fleet.record, by="alice")
+        cancellation.cancel(fleet.ledger, fleet.record, by="alice")
     attempt, root = sorted(sent(), key=lambda span: span.name == "analysis")
     assert {span["outcome"] for span in (attempt, root)} == {"cancelled"}
     assert {span.failed for span in (attempt, root)} == {False}

@@ -1,0 +1,42 @@
+"""How an analysis is cancelled: because somebody says so, or because Karton's task is cancelled."""
+
+from __future__ import annotations
+
+import structlog
+from karton.core.task import TaskState
+
+from drakcelery.errors import StackError
+from drakcelery.ledger import Ledger
+from drakcelery.model.records import Record
+from drakcelery.telemetry import tracing
+
+log = structlog.get_logger(__name__)
+
+
+def reason_of(by: str) -> str:
+    """The reason that an analysis has in the ledger and in Karton which *by* has cancelled."""
+    return f"cancelled by {by}"
+
+
+def cancel(ledger: Ledger, record: Record, *, by: str) -> None:
+    """End an analysis. A guest that runs is destroyed within seconds. Raises :class:`StackError`."""
+    reason = reason_of(by)
+    crashed = ledger.last_word(record.task_uid, [f"{reason}\n"])
+    if not ledger.cancel(record, reason=reason, crashed=crashed):
+        raise StackError(f"analysis {record.uid} is over already: {record.state.value}")
+    tracing.cancelled(record, reason, lambda: ledger.get(record.uid))
+
+
+def cancel_as_karton(ledger: Ledger, record: Record, status: TaskState | None) -> bool:
+    """Cancel an analysis where its Karton task was cancelled. True where that has ended it.
+
+    Karton-dashboard's cancel writes FINISHED; a collector may have removed the task (None).
+    """
+    if status in (TaskState.STARTED, TaskState.SPAWNED):
+        return False
+    reason = f"cancelled: its Karton task is {status.value if status else 'gone'}"
+    if not ledger.cancel(record, reason=reason, crashed=None):
+        return False
+    log.warning("cancelled", reason=reason)
+    tracing.cancelled(record, reason, lambda: ledger.get(record.uid))
+    return True
