@@ -8,7 +8,7 @@ import structlog
 from karton.core import Task
 from redis.exceptions import RedisError
 
-from drakcelery import artifacts
+from drakcelery import artifacts, safe_files
 from drakcelery.artifacts.metadata import METADATA, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.errors import BadTask, Superseded
@@ -19,7 +19,6 @@ from drakcelery.karton import contract
 from drakcelery.karton.destination import destination
 from drakcelery.model.analysis import Analysis, Manifest, Outcome, Step
 from drakcelery.model.records import Record
-from drakcelery.safe_files import is_regular
 from drakcelery.stages.context import Site
 from drakcelery.stages.early_upload import clear, head_start, left
 from drakcelery.stages.guest import check_evidence, slot_of
@@ -110,7 +109,7 @@ def upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> 
 
 def has_log(workspace: Workspace) -> bool:
     """With a high log_level there may be nothing in it."""
-    return is_regular(workspace.log) and workspace.log.lstat().st_size > 0
+    return safe_files.is_regular(workspace.log) and workspace.log.lstat().st_size > 0
 
 
 def _still_wanted(site: Site, step: Step) -> Callable[[], None]:
