@@ -36,10 +36,10 @@ from drakcelery.errors import (
 from drakcelery.failpoints import reach
 from drakcelery.ingress import orphans
 from drakcelery.karton import contract, reading
-from drakcelery.karton.contract import MAGIC_BYTES, Policy, SampleFacts
+from drakcelery.karton.contract import MAGIC_BYTES, SampleFacts
 from drakcelery.karton.destination import destination, fixed
 from drakcelery.karton.filetype import describe
-from drakcelery.karton.policy import policy_of
+from drakcelery.karton.policy import Policy, policy_of
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment

@@ -1,4 +1,4 @@
-"""The Karton contract: a sample task becomes an :class:`Analysis`, a :class:`Manifest` an analysis task.
+"""The Karton contract, coming in: a sample task becomes an :class:`Analysis`, or is refused with a sentence.
 
 Pure: the caller fetches the sample's first bytes and sizes and hands them in. Facts about Karton 5.9 are
 from ``karton.core.task`` and ``karton.core.resource``.
@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from karton.core import Task
-from karton.core.resource import RemoteResource, ResourceBase
+from karton.core.resource import ResourceBase
 from karton.core.task import TaskState
 
 from drakcelery.errors import BadTask
 from drakcelery.karton import startup_fields
+from drakcelery.karton.policy import Policy
 from drakcelery.model.analysis import (
     NAME_PATTERN,
     Analysis,
-    Artifact,
-    Manifest,
     ObjectRef,
     Priority,
     is_uid,
@@ -31,11 +29,9 @@ from drakcelery.model.analysis import (
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.start_command import EXTENSIONS
 
-FILE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,128}")
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 LARGEST = 2**50
 """Bytes. No object in S3 is that large."""
-DEFAULT_FILE_NAME = "malwar"
 DEFAULT_EXTENSION = "exe"
 DEFAULT_QUALITY = "high"
 MAGIC_BYTES = 1024**2
@@ -62,29 +58,6 @@ PAYLOAD_FIELDS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
-    """The settings that decide how a sample task is read."""
-
-    default_timeout: int
-    """Seconds."""
-    hard_time_limit: int
-    """Seconds; a task that asks for more is refused."""
-    max_sample_size: int
-    """Bytes."""
-    default_bucket: str
-    """Karton's own bucket: where a resource lies that names none."""
-    use_root_uid: bool
-    plugins_of: Callable[[str], Sequence[str]]
-    """The plugins that a task of a quality may ask for."""
-    default_plugins_of: Callable[[str], Sequence[str]]
-    """Those that run where it does not ask."""
-    profile_of: Callable[[Mapping[str, str]], str]
-    """The VM profile of a sample that asks for none, by its :data:`~drakcelery.model.profiles.FACTS`."""
-    test_filters: Sequence[Mapping[str, Any]] = ()
-    """Empty unless ``sample_testing`` is on."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class SampleFacts:
     """What the storage says of the sample."""
 
@@ -92,9 +65,14 @@ class SampleFacts:
     magic: str
 
 
+def payload(task: Task, name: str) -> Any:
+    """A field of *task*, from its own or its persistent payload, as Karton's ``get_payload`` has it."""
+    return task.payload.get(name, task.payload_persistent.get(name))
+
+
 def sample_ref(task: Task, policy: Policy) -> ObjectRef:
     """Where the sample of *task* lies. Raises :class:`BadTask` where it has none."""
-    sample = task.payload.get("sample", task.payload_persistent.get("sample"))
+    sample = payload(task, "sample")
     if sample is None:
         raise BadTask("the sample task has no payload 'sample': nothing to analyse")
     return _object(sample, "sample", policy)
@@ -107,6 +85,34 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
         BadTask: one sentence that names the field, its value and what was expected.
     """
     fields = _Fields(task)
+    sample = _sample(task, facts, policy)
+    quality, extension = _quality(fields), _extension(fields, facts.magic)
+    hooks = fields.payload("custom_hooks")
+    return Analysis(
+        uid=_uid(fields, policy),
+        task_uid=task.uid,
+        root_uid=task.root_uid,
+        priority=Priority(task.priority.value),
+        sample=sample,
+        magic=facts.magic,
+        extension=extension,
+        quality=quality,
+        file_name=startup_fields.file_name(fields.payload),
+        timeout=_timeout(fields, policy),
+        start_command=startup_fields.start_command(fields.payload),
+        start_method=startup_fields.start_method(fields.payload),
+        guest_working_directory=startup_fields.guest_working_directory(fields.payload),
+        net_enable=startup_fields.net_enable(fields.payload),
+        plugins=_plugins(fields, quality, policy),
+        custom_hooks=None if hooks is None else _object(hooks, "custom_hooks", policy),
+        is_test=bool(policy.test_filters) and task.matches_filters([dict(f) for f in policy.test_filters]),
+        profile=_profile(fields, policy, extension=extension, quality=quality, magic=facts.magic),
+        target_host=_name(fields, "target_host"),
+    )
+
+
+def _sample(task: Task, facts: SampleFacts, policy: Policy) -> ObjectRef:
+    """The sample with its size, if that is one that we accept."""
     sample = sample_ref(task, policy)
     if facts.size == 0:
         raise BadTask(f"the sample {sample.name!r} is empty: nothing to analyse")
@@ -115,37 +121,7 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
             f"the sample {sample.name!r} has {facts.size} bytes; "
             f"at most {policy.max_sample_size} are accepted"
         )
-    quality, extension = _quality(fields), _extension(fields, facts.magic)
-    hooks = fields.payload("custom_hooks")
-    return Analysis(
-        uid=_uid(fields, policy),
-        task_uid=task.uid,
-        root_uid=task.root_uid,
-        priority=Priority(task.priority.value),
-        sample=sample.model_copy(update={"size": facts.size}),
-        magic=facts.magic,
-        extension=extension,
-        quality=quality,
-        file_name=_file_name(fields),
-        timeout=_timeout(fields, policy),
-        start_command=_start_command(fields),
-        start_method=startup_fields.start_method(fields.payload),
-        guest_working_directory=startup_fields.guest_working_directory(fields.payload),
-        net_enable=startup_fields.net_enable(fields.payload),
-        plugins=_plugins(fields, quality, policy),
-        custom_hooks=None if hooks is None else _object(hooks, "custom_hooks", policy),
-        is_test=bool(policy.test_filters) and task.matches_filters([dict(f) for f in policy.test_filters]),
-        profile=_name(fields, "vm_profile")
-        or policy.profile_of(
-            {
-                "platform": str(fields.header("platform") or ""),
-                "extension": extension,
-                "quality": quality,
-                "magic": facts.magic,
-            }
-        ),
-        target_host=_name(fields, "target_host"),
-    )
+    return sample.model_copy(update={"size": facts.size})
 
 
 class _Fields:
@@ -155,8 +131,7 @@ class _Fields:
         self.task = task
 
     def payload(self, name: str) -> Any:
-        # Karton's Task.get_payload looks into the persistent payload as well
-        return self.task.payload.get(name, self.task.payload_persistent.get(name))
+        return payload(self.task, name)
 
     def header(self, name: str) -> Any:
         return self.task.headers.get(name)
@@ -213,15 +188,6 @@ def _extension(fields: _Fields, magic: str) -> str:
     return extension
 
 
-def _file_name(fields: _Fields) -> str:
-    name = fields.payload("file_name")
-    if name is None:
-        return DEFAULT_FILE_NAME
-    if not isinstance(name, str) or not FILE_NAME.fullmatch(name) or name.strip(".") == "":
-        raise _wrong("payload 'file_name'", name, "letters, digits, '.', '_' and '-' only, at most 128")
-    return name
-
-
 def _timeout(fields: _Fields, policy: Policy) -> int:
     timeout = fields.payload("timeout")
     if timeout is None:
@@ -234,21 +200,6 @@ def _timeout(fields: _Fields, policy: Policy) -> int:
             "ask for less, or raise [drakcelery] hard_time_limit"
         )
     return timeout
-
-
-def _start_command(fields: _Fields) -> str | None:
-    command = fields.payload("start_command")
-    if command is None:
-        return None
-    if (
-        not isinstance(command, str)
-        or not command.strip()
-        or not command.isprintable()
-        or len(command) > 8191
-    ):
-        # 8191: the longest command line that cmd.exe takes
-        raise _wrong("payload 'start_command'", command, "a printable command of at most 8191 characters")
-    return command
 
 
 def _plugins(fields: _Fields, quality: str, policy: Policy) -> tuple[str, ...]:
@@ -302,83 +253,10 @@ def _name(fields: _Fields, name: str) -> str | None:
     return value
 
 
-def artifact_resource(artifact: Artifact, *, bucket: str, uid: str) -> RemoteResource:
-    """The Karton resource of an uploaded artifact: key ``<analysis uid>/<name>``."""
-    return RemoteResource(
-        name=artifact.name,
-        bucket=bucket,
-        uid=f"{uid}/{artifact.name}",
-        size=artifact.size,
-        sha256=artifact.sha256,
-        metadata={"sha256": artifact.sha256},
-        _flags=[RemoteResource.DIRECTORY_FLAG] if artifact.name in DIRECTORIES else None,
-    )
-
-
-DIRECTORIES = frozenset({"profiles"})
-"""Artifacts that are directories to Karton: zips that their resource says so of."""
-
-
-UNPUBLISHED = frozenset({"metadata.json", "drakrun.log"})
-"""Artifacts that lie in the bucket and are no payload of the analysis task."""
-
-
-def analysis_task_uid(analysis: Analysis, attempt: int) -> str:
-    """The uid of the analysis task, the same however often it is asked for.
-
-    Upload of a test sample declares the task before it uploads, publish sends it.
-    """
-    own = uuid.uuid5(uuid.NAMESPACE_URL, f"drakcelery:{analysis.task_uid}:{analysis.uid}:{attempt}")
-    return f"{{{analysis.root_uid}}}:{own}"
-
-
-def build_analysis_task(
-    sample_task: Task,
-    analysis: Analysis,
-    manifest: Manifest,
-    *,
-    attempt: int,
-    headers: Mapping[str, Any],
-    bucket: str,
-    identity: str,
-    now: float | None = None,
-) -> Task:
-    """The analysis task of CONTRACT: *Out*, as ``Producer.send_task`` would have completed it.
-
-    Parent, root uid, priority, persistent headers and persistent payload come from *sample_task*, as in
-    ``karton.core.karton.Producer.send_task``; *now* is as in :func:`finished`.
-    """
-    task = Task(
-        headers={**headers, "quality": analysis.quality},
-        uid=analysis_task_uid(analysis, attempt),
-        root_uid=sample_task.root_uid,
-        payload=_payload(sample_task, analysis, manifest, bucket=bucket),
-        priority=sample_task.priority,
-    )
-    task.set_task_parent(sample_task)
-    task.merge_persistent_payload(sample_task)
-    task.merge_persistent_headers(sample_task)
-    task.last_update = _time(now)
-    task.headers.update({"origin": identity})
-    return task
-
-
-def _payload(sample_task: Task, analysis: Analysis, manifest: Manifest, *, bucket: str) -> dict[str, Any]:
-    payload: dict[str, Any] = {
-        "sample": _Fields(sample_task).payload("sample"),
-        "dumps_metadata": [dict(entry) for entry in manifest.dumps_metadata],
-        "metadata": manifest.metadata,
-        "analysis_uid": analysis.uid,
-    }
-    for artifact in manifest.artifacts:
-        if artifact.name not in UNPUBLISHED:
-            payload[artifact.name] = artifact_resource(artifact, bucket=bucket, uid=analysis.uid)
-    if "dumps.pcap" in payload:
-        # The documents name dumps.pcap; karton-pcap-miner and others read dump.pcap
-        payload["dump.pcap"] = payload["dumps.pcap"]
-    if analysis.is_test:
-        payload["testcase"] = _Fields(sample_task).payload("testcase")
-    return payload
+def _profile(fields: _Fields, policy: Policy, **facts: str) -> str:
+    """The VM profile that the task asks for, else the one that the rules give a sample of these *facts*."""
+    wanted = _name(fields, "vm_profile")
+    return wanted or policy.profile_of({"platform": str(fields.header("platform") or ""), **facts})
 
 
 def _time(now: float | None) -> float:

@@ -2,8 +2,34 @@
 
 from __future__ import annotations
 
-from drakcelery.karton.contract import Policy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 from drakcelery.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The settings that decide how a sample task is read."""
+
+    default_timeout: int
+    """Seconds."""
+    hard_time_limit: int
+    """Seconds; a task that asks for more is refused."""
+    max_sample_size: int
+    """Bytes."""
+    default_bucket: str
+    """Karton's own bucket: where a resource lies that names none."""
+    use_root_uid: bool
+    plugins_of: Callable[[str], Sequence[str]]
+    """The plugins that a task of a quality may ask for."""
+    default_plugins_of: Callable[[str], Sequence[str]]
+    """Those that run where it does not ask."""
+    profile_of: Callable[[Mapping[str, str]], str]
+    """The VM profile of a sample that asks for none, by its :data:`~drakcelery.model.profiles.FACTS`."""
+    test_filters: Sequence[Mapping[str, Any]] = ()
+    """Empty unless ``sample_testing`` is on."""
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -1,4 +1,4 @@
-"""How a task wants its sample started: what DRAKVUF Sandbox v0.21 offers, under the names of its options.
+"""How a task wants its sample started: its file name, and what DRAKVUF Sandbox v0.21 offers, by its names.
 
 Facts: ``drakrun/analyzer/analysis_options.py`` and ``drakrun/analyzer/startup_command.py`` of v0.21.0.
 """
@@ -13,12 +13,41 @@ from drakcelery.errors import BadTask
 from drakcelery.model.analysis import StartMethod
 
 START_METHODS: tuple[StartMethod, ...] = get_args(StartMethod)
+FILE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,128}")
+DEFAULT_FILE_NAME = "malwar"
+LONGEST_COMMAND = 8191
+"""Characters: the longest command line that cmd.exe takes."""
 LONGEST_DIRECTORY = 260
 """``MAX_PATH``: CreateProcess takes no longer one as the current directory."""
 _DIRECTORY = re.compile(r"[A-Za-z]:\\[^<>:\"|?*%]*")
 
 Get = Callable[[str], object]
 """A field of the payload by its name; None where the task has none."""
+
+
+def file_name(get: Get) -> str:
+    """What the sample is called in the guest. Raises :class:`BadTask`."""
+    name = get("file_name")
+    if name is None:
+        return DEFAULT_FILE_NAME
+    if not isinstance(name, str) or not FILE_NAME.fullmatch(name) or name.strip(".") == "":
+        raise _wrong("file_name", name, "letters, digits, '.', '_' and '-' only, at most 128")
+    return name
+
+
+def start_command(get: Get) -> str | None:
+    """The command that starts it, where the task has one. Raises :class:`BadTask`."""
+    command = get("start_command")
+    if command is None:
+        return None
+    if (
+        not isinstance(command, str)
+        or not command.strip()
+        or not command.isprintable()
+        or len(command) > LONGEST_COMMAND
+    ):
+        raise _wrong("start_command", command, f"a printable command of at most {LONGEST_COMMAND} characters")
+    return command
 
 
 def start_method(get: Get) -> StartMethod | None:

@@ -13,8 +13,8 @@ from karton.core.backend import KARTON_BINDS_HSET, KartonBackend
 from karton.core.task import TaskPriority
 
 from drakcelery.errors import BadTask, StackError
-from drakcelery.karton.contract import FILE_NAME
 from drakcelery.karton.filetype import describe_file
+from drakcelery.karton.startup_fields import FILE_NAME
 from drakcelery.model.analysis import Priority
 from drakcelery.model.start_command import EXTENSIONS
 from drakcelery.settings import Settings
@@ -111,13 +111,6 @@ def sample_task(
     if sample.stat().st_size == 0:
         raise BadTask(f"{sample.name} is empty: nothing to analyse")
     extension = extension_of(sample, has_command=start_command is not None)
-    headers = {
-        "type": "sample",
-        "stage": "recognized",
-        "platform": platform or platform_of(sample),
-        "quality": "high",
-        **({"extension": extension} if extension else {}),
-    }
     wishes = {
         "timeout": timeout,
         "plugins": list(plugins) or None,
@@ -129,13 +122,19 @@ def sample_task(
         "target_host": host,
         "file_name": sample.stem if FILE_NAME.fullmatch(sample.stem) else None,
     }
-    task = Task(headers, priority=TaskPriority(priority.value))
+    task = Task(_headers(platform or platform_of(sample), extension), priority=TaskPriority(priority.value))
     task.add_payload("sample", Resource(sample.name, path=str(sample)))
     task.add_payload("override_uid", task.task_uid)
     for name, value in wishes.items():
         if value is not None:
             task.add_payload(name, value)
     return task
+
+
+def _headers(platform: str, extension: str | None) -> dict[str, str]:
+    """What Karton's classifier says of a sample that it has recognized."""
+    headers = {"type": "sample", "stage": "recognized", "platform": platform, "quality": "high"}
+    return headers if extension is None else {**headers, "extension": extension}
 
 
 def is_bound(client: redis.Redis, identity: str) -> bool:

@@ -15,7 +15,7 @@ from drakcelery.errors import BadTask, Superseded
 from drakcelery.failpoints import reach
 from drakcelery.forecast.durations import Durations
 from drakcelery.host.workspace import LOG_NAME, Prepared, Workspace
-from drakcelery.karton import contract
+from drakcelery.karton import analysis_task, contract
 from drakcelery.karton.destination import destination
 from drakcelery.model.analysis import Analysis, Manifest, Outcome, Step
 from drakcelery.model.records import Record
@@ -165,7 +165,7 @@ def _analysis_task(site: Site, step: Step, analysis: Analysis, manifest: Manifes
             f"Karton has dropped the sample task {analysis.task_uid}: nobody waits for the analysis"
         )
     ours = destination(site.settings, analysis)
-    task = contract.build_analysis_task(
+    task = analysis_task.build_analysis_task(
         sample_task,
         analysis,
         manifest,

@@ -19,7 +19,7 @@ from karton.core.task import TaskPriority, TaskState
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.forecast.outlook import look_out
 from drakcelery.ingress import Ingress, orphans
-from drakcelery.karton import contract
+from drakcelery.karton import analysis_task
 from drakcelery.ledger import Ledger, connect
 from drakcelery.ledger.keys import ASIDE, task_key
 from drakcelery.model.analysis import Manifest, State
@@ -206,7 +206,7 @@ def publish(ingress: Ingress, record: Record) -> None:
     assert sample_task is not None
     assert sample_task.status is TaskState.STARTED
     manifest = Manifest(artifacts=(), dumps_metadata=(), metadata={})
-    made = contract.build_analysis_task(
+    made = analysis_task.build_analysis_task(
         sample_task, record.analysis, manifest, attempt=1, headers={}, bucket="b", identity=IDENTITY
     )
     read = Task.unserialize(made.serialize())

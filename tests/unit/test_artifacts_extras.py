@@ -11,7 +11,7 @@ import pytest
 from drakcelery.artifacts import extras
 from drakcelery.artifacts.extras import pack_extras
 from drakcelery.artifacts.untrusted import UntrustedFileError
-from drakcelery.karton.contract import artifact_resource
+from drakcelery.karton.analysis_task import artifact_resource
 from drakcelery.model.analysis import Artifact
 
 

@@ -1,0 +1,99 @@
+"""The analysis task: what Karton gets of a finished analysis.
+
+Pure. Facts about Karton 5.9 are from ``karton.core.task`` and ``karton.core.karton``."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from karton.core import Task
+from karton.core.resource import RemoteResource
+
+from drakcelery.karton.contract import payload
+from drakcelery.model.analysis import (
+    Analysis,
+    Artifact,
+    Manifest,
+)
+
+
+def artifact_resource(artifact: Artifact, *, bucket: str, uid: str) -> RemoteResource:
+    """The Karton resource of an uploaded artifact: key ``<analysis uid>/<name>``."""
+    return RemoteResource(
+        name=artifact.name,
+        bucket=bucket,
+        uid=f"{uid}/{artifact.name}",
+        size=artifact.size,
+        sha256=artifact.sha256,
+        metadata={"sha256": artifact.sha256},
+        _flags=[RemoteResource.DIRECTORY_FLAG] if artifact.name in DIRECTORIES else None,
+    )
+
+
+DIRECTORIES = frozenset({"profiles"})
+"""Artifacts that are directories to Karton: zips that their resource says so of."""
+
+
+UNPUBLISHED = frozenset({"metadata.json", "drakrun.log"})
+"""Artifacts that lie in the bucket and are no payload of the analysis task."""
+
+
+def analysis_task_uid(analysis: Analysis, attempt: int) -> str:
+    """The uid of the analysis task, the same however often it is asked for.
+
+    Upload of a test sample declares the task before it uploads, publish sends it.
+    """
+    own = uuid.uuid5(uuid.NAMESPACE_URL, f"drakcelery:{analysis.task_uid}:{analysis.uid}:{attempt}")
+    return f"{{{analysis.root_uid}}}:{own}"
+
+
+def build_analysis_task(
+    sample_task: Task,
+    analysis: Analysis,
+    manifest: Manifest,
+    *,
+    attempt: int,
+    headers: Mapping[str, Any],
+    bucket: str,
+    identity: str,
+    now: float | None = None,
+) -> Task:
+    """The analysis task of CONTRACT: *Out*, as ``Producer.send_task`` would have completed it.
+
+    Parent, root uid, priority, persistent headers and persistent payload come from *sample_task*, as in
+    ``karton.core.karton.Producer.send_task``; *now* is as in :func:`finished`.
+    """
+    task = Task(
+        headers={**headers, "quality": analysis.quality},
+        uid=analysis_task_uid(analysis, attempt),
+        root_uid=sample_task.root_uid,
+        payload=_payload(sample_task, analysis, manifest, bucket=bucket),
+        priority=sample_task.priority,
+    )
+    task.set_task_parent(sample_task)
+    task.merge_persistent_payload(sample_task)
+    task.merge_persistent_headers(sample_task)
+    task.last_update = time.time() if now is None else now
+    task.headers.update({"origin": identity})
+    return task
+
+
+def _payload(sample_task: Task, analysis: Analysis, manifest: Manifest, *, bucket: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "sample": payload(sample_task, "sample"),
+        "dumps_metadata": [dict(entry) for entry in manifest.dumps_metadata],
+        "metadata": manifest.metadata,
+        "analysis_uid": analysis.uid,
+    }
+    for artifact in manifest.artifacts:
+        if artifact.name not in UNPUBLISHED:
+            fields[artifact.name] = artifact_resource(artifact, bucket=bucket, uid=analysis.uid)
+    if "dumps.pcap" in fields:
+        # The documents name dumps.pcap; karton-pcap-miner and others read dump.pcap
+        fields["dump.pcap"] = fields["dumps.pcap"]
+    if analysis.is_test:
+        fields["testcase"] = payload(sample_task, "testcase")
+    return fields
