@@ -27,6 +27,10 @@ class NameTaken(SettingsError):
     """Another machine has this host's name."""
 
 
+class SlotsLost(SettingsError):
+    """The file of the slots was taken away under its worker."""
+
+
 class StackError(DrakceleryError):
     """The embedded stack cannot start, is not running, or was asked for something it cannot do."""
 

@@ -18,11 +18,14 @@ from drakcelery.cli.steer import asker, targets
 from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import HostStatus, SlotStatus
+from drakcelery.model.timeouts import LONGEST, times_of
 from drakcelery.operators import steering, views
 from drakcelery.wiring import make_ledger, use
 
 LOOK_SECONDS = 1.0
 """How often the fleet is asked whether the canaries are over."""
+HEARD_SECONDS = 2 * times_of(LONGEST).host
+"""After so long no report of a host is older than the call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +79,17 @@ def _due(asked: steering.Asked) -> Iterator[_Line]:
 
 def _found(ledger: Ledger, asked: steering.Asked) -> list[_Line]:
     """Wait for the canaries of a host. Raises :class:`StackError` where it, or a slot, goes meanwhile."""
-    host = asked.host.host
+    host, began = asked.host.host, time.monotonic()
     while True:
+        is_heard = time.monotonic() - began > HEARD_SECONDS  # what is reported now was so after the call
         now = next((status for status in ledger.fleet.hosts() if status.host == host), None)
         slots = {slot.name: slot for slot in now.slots} if now else {}
         if lost := [name for name in asked.calls if name not in slots]:
             raise StackError(f"{host} is gone, or {', '.join(lost)} of it: what a canary found is not known")
+        if is_heard and any(slots[name].canary.called < call for name, call in asked.calls.items()):
+            raise StackError(
+                f"{host} knows nothing of the call any more: its slots.sqlite was removed. Ask again"
+            )
         found = {name: steering.canary_found(slots[name], call) for name, call in asked.calls.items()}
         if None not in found.values():
             return [_Line(host=host, slot=slots[name], words=words) for name, words in found.items()]

@@ -13,14 +13,13 @@ import contextlib
 import enum
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drakcelery import safe_files
-from drakcelery.errors import Blame, SettingsError
+from drakcelery.errors import Blame, SettingsError, SlotsLost
 from drakcelery.host import doubts, drains, history, tables
 from drakcelery.host import state_dir as directories
 from drakcelery.host.doubts import Calls
@@ -130,15 +129,6 @@ create table if not exists slots (
 ) strict
 """
 
-_in_transaction = threading.RLock()
-"""Held while this process is in the file, and while it forks. SQLite notes in the process' memory which locks
-it has: a process forked during a transaction of another thread would take the file for locked, for ever."""
-os.register_at_fork(
-    before=_in_transaction.acquire,
-    after_in_parent=_in_transaction.release,
-    after_in_child=_in_transaction.release,
-)
-
 
 class SlotTable:
     """The table at ``<state_dir>/slots.sqlite``. Keeps no connection between calls.
@@ -173,7 +163,7 @@ class SlotTable:
                 os.fchmod(descriptor, 0o600)
             finally:
                 os.close(descriptor)
-            with self._opened() as database:
+            with tables.opened(self._path) as database:
                 tables.ensure(database, "closures", drains.SCHEMA, keep=True)
                 tables.ensure(database, "slots", _SCHEMA)
                 tables.ensure(database, "runs", history.SCHEMA)
@@ -194,34 +184,23 @@ class SlotTable:
         if not self._made:
             self.make()
         try:
-            with self._opened() as database:
+            with tables.opened(self._path) as database:
                 yield database
         except sqlite3.DatabaseError as error:
+            if tables.is_lost(self._path):
+                raise SlotsLost(f"{self._path} is gone: drain anew what was drained") from None
             if type(error) is not sqlite3.DatabaseError:  # it is about what was asked, or the file is locked
                 raise
             raise SettingsError(self._broken(error)) from None
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        with (
-            _in_transaction,
-            contextlib.closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as database,
-        ):
-            database.execute("begin immediate")
-            try:
-                yield database
-            except BaseException:
-                database.execute("rollback")
-                raise
-            database.execute("commit")
-
     def define(self, slots: Mapping[str, str]) -> list[str]:
         """Make the table hold just *slots* (name to profile), each DIRTY: nobody knows what runs in it.
 
-        Called by a vm worker that starts. Returns the names of slots that are no longer defined; their
-        guests have to go as well. What operators have closed stays closed.
+        Called by a vm worker that starts, or whose file was lost. Returns the names of slots that are not
+        defined any more; their guests have to go as well. What operators have closed stays closed.
         """
         now = time.time()
+        self.make()
         with self._transaction() as database:
             known = {str(name) for (name,) in database.execute("select name from slots")}
             database.execute("delete from slots")

@@ -1,13 +1,53 @@
-"""The tables of a host's file, each of our shape, or made anew: another version may have made them."""
+"""The file of a host's tables, each of our shape, or made anew: another version may have made them."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+_in_transaction = threading.RLock()
+"""Held while this process is in the file, and while it forks. SQLite notes in the process' memory which locks
+it has: a process forked during a transaction of another thread would take the file for locked, for ever."""
+os.register_at_fork(
+    before=_in_transaction.acquire,
+    after_in_parent=_in_transaction.release,
+    after_in_child=_in_transaction.release,
+)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A transaction in the file, which is there: SQLite would make one with any mode, and no table."""
+    place = f"{path.absolute().as_uri()}?mode=rw"
+    with (
+        _in_transaction,
+        contextlib.closing(sqlite3.connect(place, uri=True, timeout=30, isolation_level=None)) as database,
+    ):
+        database.execute("begin immediate")
+        try:
+            yield database
+        except BaseException:
+            database.execute("rollback")
+            raise
+        database.execute("commit")
+
+
+def is_lost(path: Path) -> bool:
+    """Whether somebody has removed, or emptied, a file that was made."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 class Foreign(Exception):

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.engines import Engine, end_guest
-from drakcelery.errors import Blame, UnreadableRecord
+from drakcelery.errors import Blame, SettingsError, SlotsLost, UnreadableRecord
 from drakcelery.host import charges
 from drakcelery.host.history import Run
 from drakcelery.host.slots import Slot, SlotState, SlotTable
@@ -132,6 +132,8 @@ class Janitor(threading.Thread):
                     looked = now
                 else:
                     self._look_at_doubted(woken=woken)
+            except SlotsLost as error:
+                self._begin_anew(error)
             except Exception:
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
             try:
@@ -145,6 +147,14 @@ class Janitor(threading.Thread):
             if self._over.is_set():
                 break
         tell(functools.partial(self._site.ledger.fleet.retire, self._site.host))
+
+    def _begin_anew(self, lost: SlotsLost) -> None:
+        """Nobody knows what runs in the slots: every guest goes, as when a worker starts."""
+        log.error("slots_lost", error=str(lost))
+        try:
+            self._site.slots.define(dict(self._site.settings.slots))
+        except SettingsError as error:
+            log.error("slots_not_made", error=str(error))
 
     def _clean(self) -> None:
         # Asked before the table is: what was DIRTY may be another's guest by the time its ender is over

@@ -158,6 +158,38 @@ def test_a_canary_that_is_over_before_its_call_is_answered(
     assert (done.exit_code, first(done)["verdict"]) == (0, "good")
 
 
+def test_a_host_that_has_forgotten_the_call(
+    bench: Bench, type_in: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file of the slots is removed while a canary is at work: whoever waits is told."""
+    begun, over = threading.Event(), threading.Event()
+    path = bench.site.settings.drakcelery.state_dir / "slots.sqlite"
+
+    def waits(*_: object) -> NoReturn:
+        begun.set()
+        over.wait(60)
+        raise EngineError("too late")
+
+    def removes(*arguments: Any, **more: Any) -> steering.Asked:
+        asked = ask(*arguments, **more)
+        assert begun.wait(30)
+        path.unlink()
+        wait_until(lambda: path.exists() and path.stat().st_size, "the janitor has made it anew")
+        return asked
+
+    ask = steering.canary
+    settings = bench.site.settings.model_copy(update={"slots": {SLOT: "win10"}})
+    object.__setattr__(bench.site, "settings", settings)
+    monkeypatch.setattr(type(bench.site.engine), "prepare", waits)
+    monkeypatch.setattr(steering, "canary", removes)
+    monkeypatch.setattr(command, "HEARD_SECONDS", 3.0)
+    done = type_in(f"{HOST}/{SLOT}", "--wait")
+    assert (done.exit_code, "slots.sqlite was removed" in done.output) == (1, True), done.output
+    over.set()
+    wait_until(lambda: [slot.status for slot in bench.site.slots.all()] == ["free"], "the slot was cleaned")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_when_a_canary_is_over() -> None:
     """As soon as its host says so of this call, or a later one; not while it may not have heard of it."""
 

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from drakcelery.engines import create
 from drakcelery.errors import EngineError, InfrastructureError
+from drakcelery.host.checkup import checkups
+from drakcelery.host.health import UNWELL
+from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import Stage
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
+from drakcelery.stages import perform
+from drakcelery.stages.context import Site
 from drakcelery.worker import canary
 from drakcelery.worker.canary import CanaryRunner, Verdict
 from drakcelery.worker.janitor import Janitor
@@ -67,3 +73,60 @@ def test_where_no_canary_comes_none_is_waited_for(
     settings = bench.site.settings.model_copy(update={"canary": CanarySection(enabled=enabled)})
     fail(replace(bench, site=replace(bench.site, settings=settings)), "a-1", "a-2")
     assert status(bench) == "free"
+
+
+def another(bench: Bench, state_dir: Path) -> Bench:
+    """A second host."""
+    ours = bench.site.settings.drakcelery.model_copy(update={"host": "rack-2", "state_dir": state_dir})
+    settings = bench.site.settings.model_copy(update={"drakcelery": ours})
+    slots = SlotTable(state_dir, quarantine_after=3)
+    slots.define({SLOT: "win10"})
+    slots.cleaned(SLOT)
+    site = Site(
+        settings=settings,
+        ledger=bench.ledger,
+        slots=slots,
+        storage=bench.site.storage,
+        engine=create("replay", settings),
+    )
+    return replace(bench, site=site)
+
+
+def break_off(bench: Bench, uid: str) -> None:
+    """Let the guest vanish in the midst of a run."""
+    step = bench.step(uid).model_copy(update={"host": bench.site.host})
+    assert bench.site.slots.claim("win10", uid, step.attempt) == SLOT
+    perform(bench.site, Stage.PREPARE, step)
+    bench.site.engine.destroy(SLOT)
+    with pytest.raises(EngineError, match="is gone"):
+        perform(bench.site, Stage.RUN, step)
+
+
+def test_a_charge_that_comes_back(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples that failed in two slots are published after all: a canary tries the slot (R19)."""
+    monkeypatch.setattr(Settings, "engine", "emulator")
+    there = another(bench, tmp_path / "rack-2")
+    janitor = Janitor(bench.site, lambda _: None)
+
+    def score() -> float:
+        (slot,) = bench.site.slots.all()
+        return checkups({SLOT: slot.profile}, bench.site.slots.history())[SLOT].score
+
+    for uid in ("a-1", "a-2"):
+        bench.open(uid)
+        break_off(bench, uid)
+        break_off(there, uid)
+        janitor._look_after()
+        assert not bench.site.slots.history()[-1].charged  # the sample seems to be at fault
+    assert score() == 1.0
+    for uid in ("a-1", "a-2"):
+        step = there.step(uid).model_copy(update={"host": "rack-2"})
+        assert there.site.slots.claim("win10", uid, step.attempt) == SLOT
+        for stage in Stage:
+            perform(there.site, stage, step)
+    assert status(bench) == "free"
+    janitor._look_after()
+    assert [run.charged for run in bench.site.slots.history()] == [True, True]
+    assert score() <= UNWELL
+    assert status(bench) == "checking"
+    assert bench.site.slots.claim("win10", "a-3", 1) is None

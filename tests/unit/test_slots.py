@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.errors import SettingsError
+from drakcelery.errors import SettingsError, SlotsLost
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.slots import SlotState, SlotTable
 
@@ -243,6 +243,21 @@ def test_a_broken_file(tmp_path: Path, kept: int) -> None:
     path.write_bytes(path.read_bytes()[:kept] + b"x" * 5000)
     with pytest.raises(SettingsError, match=r"slots\.sqlite: .*: remove it"):
         SlotTable(tmp_path, quarantine_after=3).define({"vm-1": "win10"})
+
+
+def test_a_file_that_is_taken_away(tmp_path: Path) -> None:
+    """Nothing makes an empty one in its place: it is lost until the slots are defined anew."""
+    table = SlotTable(tmp_path, quarantine_after=3)
+    table.define({"vm-1": "win10"})
+    path = tmp_path / "slots.sqlite"
+    for lose in (path.unlink, lambda: path.write_bytes(b"")):
+        lose()
+        for ask in (table.all, table.history, lambda: table.claim("win10", "a", 1)):
+            with pytest.raises(SlotsLost, match=f"{path} is gone: drain anew"):
+                ask()
+        assert not path.exists() or not path.stat().st_size
+        assert table.define({"vm-1": "win10"}) == []
+        assert states(table) == {"vm-1": "dirty"}
 
 
 def test_a_file_that_a_newer_version_has_written(tmp_path: Path) -> None:
