@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drakcelery.engines.speakeasy_guest import memory
-from drakcelery.engines.speakeasy_guest.dumps import Dumps, dump_name
+from drakcelery.engines.speakeasy_guest.dumps import Block, Dumps, dump_name
 from drakcelery.engines.speakeasy_guest.journal import Journal
 
 NAME = re.compile(r"^[a-f0-9]{4,16}_[a-f0-9]{16}$")
@@ -29,7 +29,8 @@ def dumps(
 
 def add(into: Dumps, base: int, *chunks: bytes) -> str | None:
     """Dump a block of process 7."""
-    return into.add(base, chunks, reason="Possible shellcode detected", method="FinishAnalysis", pid=7)
+    block = Block(base=base, reason="Possible shellcode detected", method="FinishAnalysis", pid=7)
+    return into.add(block, chunks)
 
 
 @given(st.integers(min_value=0, max_value=2**64 - 1), st.binary())

@@ -87,13 +87,12 @@ class Module:
         """Whether it is a package of modules of several layers, and nothing in itself."""
         return all(isinstance(node, ast.Expr) for node in self.tree.body)
 
-    def imports(self, *, at_runtime: bool = False, modules: Collection[str] = ()) -> Iterator[str]:
+    def imports(self, *, modules: Collection[str] = ()) -> Iterator[str]:
         """Every dotted name that is imported; ``from a import b`` gives both ``a`` and ``a.b``.
 
-        *at_runtime* leaves out what stands under ``if TYPE_CHECKING`` and within functions. Where ``a.b`` is
-        one of *modules*, nothing of ``a`` itself is asked for.
+        Where ``a.b`` is one of *modules*, nothing of ``a`` itself is asked for.
         """
-        for node in _walk(self.tree, _is_deferred) if at_runtime else ast.walk(self.tree):
+        for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -121,11 +120,6 @@ def _is_os(node: ast.expr) -> bool:
 
 def _is_function(node: ast.AST) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-
-
-def _is_deferred(node: ast.AST) -> bool:
-    is_typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    return is_typing or _is_function(node)
 
 
 def _walk(node: ast.AST, leave_out: Callable[[ast.AST], bool]) -> Iterator[ast.AST]:
@@ -186,11 +180,11 @@ def test_the_page_has_the_layers() -> None:
     assert text == filled(text)
 
 
-def _ours(module: Module, *, at_runtime: bool = False) -> set[str]:
+def _ours(module: Module) -> set[str]:
     """The modules of the package that *module* imports, hollow ones aside."""
     names = {other.name for other in MODULES if not other.is_hollow}
     modules = {f"{PACKAGE}.{name}" for name in names}
-    imported = set(module.imports(at_runtime=at_runtime, modules=modules)) & modules
+    imported = set(module.imports(modules=modules)) & modules
     return {name.partition(".")[2] for name in imported} - {module.name}
 
 
@@ -214,8 +208,8 @@ def test_module_imports_downwards(module: Module) -> None:
 
 
 def test_imports_form_no_cycle() -> None:
-    """The modules can be put in an order in which each needs only earlier ones."""
-    graph = {module.name: _ours(module, at_runtime=True) - {""} for module in MODULES}
+    """The modules can be put in an order in which each needs only earlier ones, even for a type."""
+    graph = {module.name: _ours(module) - {""} for module in MODULES}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

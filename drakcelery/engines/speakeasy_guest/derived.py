@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from drakcelery.engines.speakeasy_guest.calls import Call
+from drakcelery.engines.speakeasy_guest.journal import Journal
 from drakcelery.engines.speakeasy_guest.naming import file_name, without_width
-
-if TYPE_CHECKING:
-    from drakcelery.engines.speakeasy_guest.calls import Call
-    from drakcelery.engines.speakeasy_guest.recorder import Recorder
+from drakcelery.engines.speakeasy_guest.traffic import Traffic
 
 PAGE_RIGHTS = {
     0x01: "PAGE_NOACCESS",
@@ -24,7 +23,16 @@ PAGE_RIGHTS = {
 """Memory protection constants of ``winnt.h``."""
 
 CURRENT_PROCESS = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
-Handler = Callable[["Recorder", "Call", list[Any], int], None]
+
+
+class Recording(Protocol):
+    """Where events go: the recorder, as far as it is needed here."""
+
+    journal: Journal
+    traffic: Traffic
+
+
+Handler = Callable[[Recording, Call, list[Any], int], None]
 
 
 def page_rights(value: object) -> str:
@@ -34,7 +42,7 @@ def page_rights(value: object) -> str:
     return PAGE_RIGHTS.get(value & 0xFF, f"{value & 0xFFFFFFFF:#x}")
 
 
-def log(recorder: Recorder, call: Call, arguments: list[Any], value: int) -> None:
+def log(recorder: Recording, call: Call, arguments: list[Any], value: int) -> None:
     """Write what *call* means beyond its apimon line."""
     handler = _HANDLERS.get(without_width(call.name))
     if handler is not None and not call.unsupported:
@@ -51,7 +59,7 @@ def _number(arguments: list[Any], number: int) -> int:
     return item if isinstance(item, int) else 0
 
 
-def _delete_file(recorder: Recorder, _call: Call, arguments: list[Any], value: int) -> None:
+def _delete_file(recorder: Recording, _call: Call, arguments: list[Any], value: int) -> None:
     recorder.journal.write(
         "filetracer",
         "NtSetInformationFile",
@@ -61,7 +69,7 @@ def _delete_file(recorder: Recorder, _call: Call, arguments: list[Any], value: i
     )
 
 
-def _create_directory(recorder: Recorder, _call: Call, arguments: list[Any], _value: int) -> None:
+def _create_directory(recorder: Recording, _call: Call, arguments: list[Any], _value: int) -> None:
     recorder.journal.write(
         "filetracer",
         "NtCreateFile",
@@ -70,11 +78,11 @@ def _create_directory(recorder: Recorder, _call: Call, arguments: list[Any], _va
     )
 
 
-def _query_attributes(recorder: Recorder, _call: Call, arguments: list[Any], _value: int) -> None:
+def _query_attributes(recorder: Recording, _call: Call, arguments: list[Any], _value: int) -> None:
     recorder.journal.write("filetracer", "NtQueryAttributesFile", FileName=file_name(_text(arguments, 0)))
 
 
-def _move_file(recorder: Recorder, _call: Call, arguments: list[Any], _value: int) -> None:
+def _move_file(recorder: Recording, _call: Call, arguments: list[Any], _value: int) -> None:
     recorder.journal.write(
         "filetracer",
         "NtSetInformationFile",
@@ -87,7 +95,7 @@ def _move_file(recorder: Recorder, _call: Call, arguments: list[Any], _value: in
 def _exit(code: int) -> Handler:
     """The program ends itself; *code* is the number of the argument with the exit status."""
 
-    def handler(recorder: Recorder, call: Call, arguments: list[Any], _value: int) -> None:
+    def handler(recorder: Recording, call: Call, arguments: list[Any], _value: int) -> None:
         if code and call.raw and call.raw[0] not in CURRENT_PROCESS:
             return
         status = _number(arguments, code) & 0xFFFFFFFF
@@ -97,7 +105,7 @@ def _exit(code: int) -> Handler:
 
 
 def _protect(rights: int) -> Handler:
-    def handler(recorder: Recorder, call: Call, _arguments: list[Any], _value: int) -> None:
+    def handler(recorder: Recording, call: Call, _arguments: list[Any], _value: int) -> None:
         if len(call.raw) > rights:
             process = call.raw[0] if rights == 3 else CURRENT_PROCESS[0]
             recorder.journal.write(
@@ -110,7 +118,7 @@ def _protect(rights: int) -> Handler:
     return handler
 
 
-def _open_process(recorder: Recorder, call: Call, _arguments: list[Any], value: int) -> None:
+def _open_process(recorder: Recording, call: Call, _arguments: list[Any], value: int) -> None:
     if len(call.raw) > 2:
         recorder.journal.write(
             "procmon",
@@ -121,12 +129,12 @@ def _open_process(recorder: Recorder, call: Call, _arguments: list[Any], value: 
         )
 
 
-def _close_socket(recorder: Recorder, call: Call, _arguments: list[Any], _value: int) -> None:
+def _close_socket(recorder: Recording, call: Call, _arguments: list[Any], _value: int) -> None:
     if call.raw:
         recorder.traffic.close(("socket", call.raw[0]))
 
 
-def _download(recorder: Recorder, _call: Call, arguments: list[Any], _value: int) -> None:
+def _download(recorder: Recording, _call: Call, arguments: list[Any], _value: int) -> None:
     recorder.traffic.download(_text(arguments, 1), 0)
 
 

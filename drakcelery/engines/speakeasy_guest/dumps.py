@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,22 @@ CHUNK = 1024 * 1024
 def dump_name(base: int, digest: str) -> str:
     """The name of a dump of the block at *base* whose content has the sha256 *digest*."""
     return f"{base:04x}_{digest[:16]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A block of guest memory that is worth keeping, and why."""
+
+    base: int
+    """Its address in the guest."""
+    reason: str
+    """DRAKVUF's ``DumpReason``."""
+    method: str
+    """What led to it."""
+    pid: int
+    """The process whose memory it is."""
+    target: int | None = None
+    """The process that was written to, where that is the reason."""
 
 
 class Dumps:
@@ -36,56 +53,52 @@ class Dumps:
 
     def add(
         self,
-        base: int,
+        block: Block,
         chunks: Iterable[bytes],
-        *,
-        reason: str,
-        method: str,
-        pid: int,
-        target: int | None = None,
     ) -> str | None:
-        """Write a block that is read piece by piece.
-
-        Args:
-            base: its address in the guest.
-            reason: DRAKVUF's ``DumpReason``.
-            method: what led to it.
-            pid: the process whose memory it is.
-            target: the process that was written to, where that is the reason.
+        """Write a *block* that is read piece by piece.
 
         Returns:
             the dump's name, or None: not wanted, nothing but zeros, already there, or no room left.
         """
         if not self._journal.wants("memdump") or self.failure is not None:
             return None
-        partial = self._directory / PARTIAL
         try:
-            size, digest, whole = self._write(partial, chunks)
-            name = dump_name(base, digest)
-            if size == 0 or name in self._names:
-                partial.unlink()
-                return None
-            partial.rename(self._directory / name)
+            kept = self._keep(block.base, chunks)
         except OSError as error:
             self.failure = error
             return None
+        if kept is None:
+            return None
+        name, size, whole = kept
         self._names.add(name)
         self._left -= size
         extra: dict[str, Any] = {} if whole else {"Truncated": True}
-        if target is not None:
-            extra |= {"TargetPID": target, "WriteAddr": f"{base:#x}"}
+        if block.target is not None:
+            extra |= {"TargetPID": block.target, "WriteAddr": f"{block.base:#x}"}
         self._journal.write(
             "memdump",
-            method,
-            DumpReason=reason,
-            DumpPID=pid,
-            DumpAddr=f"{base:#x}",
+            block.method,
+            DumpReason=block.reason,
+            DumpPID=block.pid,
+            DumpAddr=f"{block.base:#x}",
             DumpSize=f"{size:#x}",
             DumpFilename=name,
             DumpsCount=len(self._names),
             **extra,
         )
         return name
+
+    def _keep(self, base: int, chunks: Iterable[bytes]) -> tuple[str, int, bool] | None:
+        """Write it under its name: the name, its size, whether it is whole; None where it is left out."""
+        partial = self._directory / PARTIAL
+        size, digest, whole = self._write(partial, chunks)
+        name = dump_name(base, digest)
+        if size == 0 or name in self._names:
+            partial.unlink()
+            return None
+        partial.rename(self._directory / name)
+        return name, size, whole
 
     def _write(self, path: Path, chunks: Iterable[bytes]) -> tuple[int, str, bool]:
         """Stream *chunks* to *path*: size, sha256 and whether all of it; size 0 for nothing but zeros."""

@@ -15,7 +15,7 @@ from typing import Any
 from drakcelery.engines.speakeasy_guest import derived
 from drakcelery.engines.speakeasy_guest.calls import Call, Repeats
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER
-from drakcelery.engines.speakeasy_guest.dumps import Dumps
+from drakcelery.engines.speakeasy_guest.dumps import Block, Dumps
 from drakcelery.engines.speakeasy_guest.journal import Journal
 from drakcelery.engines.speakeasy_guest.naming import file_name, registry_key
 from drakcelery.engines.speakeasy_guest.traffic import Traffic
@@ -167,15 +167,14 @@ class Recorder:
             line = process.get_command_line() or path
             self.process_created(path, line, pid=process.get_id(), tid=process.threads[0].tid)
         elif event_type == "mem_write" and values.get("data"):
-            base = int(values["base"])
-            self.dumps.add(
-                base,
-                [bytes(values["data"])],
+            block = Block(
+                base=int(values["base"]),
                 reason="NtWriteVirtualMemory called",
                 method="NtWriteVirtualMemory",
                 pid=process.get_id(),
                 target=process.get_id(),
             )
+            self.dumps.add(block, [bytes(values["data"])])
 
     def process_created(self, path: str, command_line: str, *, pid: int = 0, tid: int = 0) -> None:
         """The program started another one."""

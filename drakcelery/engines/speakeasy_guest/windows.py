@@ -13,21 +13,19 @@ from speakeasy.winenv import arch
 from drakcelery.engines.speakeasy_guest import (
     file_apis,
     memory,
-    network_apis,
-    registry_apis,
     stdcall,
 )
-from drakcelery.engines.speakeasy_guest.apis import PAGE, Answer, Api
+from drakcelery.engines.speakeasy_guest.apis import PAGE, Answer
 from drakcelery.engines.speakeasy_guest.calls import Call, context
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SHELL_PID, SYSTEM_FOLDER
-from drakcelery.engines.speakeasy_guest.naming import image_name, without_width
+from drakcelery.engines.speakeasy_guest.dumps import Block
+from drakcelery.engines.speakeasy_guest.naming import image_name
+from drakcelery.engines.speakeasy_guest.own_functions import find_own
+from drakcelery.engines.speakeasy_guest.programs import bits_of, is_export
 from drakcelery.engines.speakeasy_guest.recorder import Recorder
 
 MAX_CHILDREN = 8
 """Programs that a sample drops and starts are emulated too, up to this number."""
-
-OWN = registry_apis.APIS | file_apis.APIS | network_apis.APIS
-"""Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""
 
 
 class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
@@ -94,7 +92,7 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         super().prepare_module_for_emulation(module, all_entrypoints)
         if not self.export:
             return
-        found = next((item for item in module.get_exports() if _is_export(item, self.export)), None)
+        found = next((item for item in module.get_exports() if is_export(item, self.export)), None)
         if found is None:
             self.missing_export = True
             return
@@ -129,7 +127,7 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         if (
             process.pe_data
             and len(self._parents) <= MAX_CHILDREN
-            and _bits(process.pe_data) == self.recorder.bits
+            and bits_of(process.pe_data) == self.recorder.bits
         ):
             self.child_processes.append(process)
         return process
@@ -150,7 +148,7 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
             return
         call = Call(module=dll, name=name, called_from=self.get_ret_address())
         self.recorder.begin(call)
-        own = _find_own(dll, name)
+        own = find_own(dll, name)
         if own is not None:
             call.name, api = own
             convention = arch.CALL_CONV_CDECL if api.cdecl else arch.CALL_CONV_STDCALL
@@ -276,24 +274,11 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
 
     def _dump(self, block: Any, *, reason: str, method: str) -> None:
         process = block.get_process() or self.curr_process
+        base, pid = block.get_base(), process.get_id() if process else 0
         self.recorder.dumps.add(
-            block.get_base(),
-            memory.read(self, block.get_base(), block.get_size()),
-            reason=reason,
-            method=method,
-            pid=process.get_id() if process else 0,
+            Block(base=base, reason=reason, method=method, pid=pid),
+            memory.read(self, base, block.get_size()),
         )
-
-
-def _find_own(module: str, name: str) -> tuple[str, Api] | None:
-    """Our function for an import, with its name where it was imported by number."""
-    if name.startswith("ordinal_") and module.lower() in ("ws2_32", "wsock32"):
-        digits = name.removeprefix("ordinal_")
-        name = network_apis.ORDINALS.get(int(digits) if digits.isdigit() else -1, name)
-    if name.startswith("Zw"):
-        name = f"Nt{name[2:]}"
-    api = OWN.get(without_width(name)) or OWN.get(name)
-    return None if api is None else (name, api)
 
 
 def _split(arguments: str) -> list[str]:
@@ -302,18 +287,3 @@ def _split(arguments: str) -> list[str]:
         return shlex.split(arguments, posix=False)
     except ValueError:
         return [arguments]
-
-
-def _bits(program: bytes) -> int:
-    """32 or 64 for a Windows EXE of that kind, 0 for anything else."""
-    header = int.from_bytes(program[0x3C:0x40], "little")
-    if program[:2] != b"MZ" or program[header : header + 4] != b"PE\0\0":
-        return 0
-    return {0x14C: 32, 0x8664: 64}.get(int.from_bytes(program[header + 4 : header + 6], "little"), 0)
-
-
-def _is_export(item: Any, wanted: str) -> bool:
-    if wanted.startswith("#") and wanted[1:].isdigit():
-        return bool(item.ordinal == int(wanted[1:]))
-    name = item.name.decode("latin-1") if isinstance(item.name, bytes) else item.name
-    return name in (wanted, f"{wanted}W", f"{wanted}A")
