@@ -14,6 +14,7 @@ import structlog
 from benchmarks.log_split import write_log
 from benchmarks.measuring import MB, Result
 from drakcelery.artifacts import collect
+from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.model.analysis import Analysis, Execution, ObjectRef, Outcome, Priority, Snapshot
 
 SIZE, QUICK_SIZE = 4000 * MB, 1000 * MB
@@ -83,11 +84,13 @@ def run(directory: Path) -> None:
         out=directory / "out",
         analysis=analysis,
         outcome=outcome,
-        sample_sha256="0" * 64,
-        start_command="sample.exe",
-        host="host",
-        slot="vm-1",
-        attempts=1,
+        facts=RunFacts(
+            sample_sha256="0" * 64,
+            start_command="sample.exe",
+            host="host",
+            slot="vm-1",
+            attempts=1,
+        ),
         dumps_total_size=2**40,
         dumps_single_size=2**40,
     )

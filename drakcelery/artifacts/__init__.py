@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -12,7 +14,7 @@ from drakcelery.artifacts.dumps import DUMPS, DumpsPacked, pack_dumps
 from drakcelery.artifacts.extras import pack_extras
 from drakcelery.artifacts.keys import KEY_FILE, KeysWritten, write_key_file
 from drakcelery.artifacts.log import LogSplit, split_log
-from drakcelery.artifacts.metadata import build_metadata, write_metadata
+from drakcelery.artifacts.metadata import RunFacts, build_metadata, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.pcap import PCAP, keep_pcap
 from drakcelery.model.analysis import Analysis, Artifact, Manifest, Outcome
@@ -30,11 +32,7 @@ def collect(
     out: Path,
     analysis: Analysis,
     outcome: Outcome,
-    sample_sha256: str,
-    start_command: str,
-    host: str,
-    slot: str,
-    attempts: int,
+    facts: RunFacts,
     dumps_total_size: int,
     dumps_single_size: int,
     ready: Ready = nobody,
@@ -44,53 +42,78 @@ def collect(
     *raw* is only read. *out* belongs to this function and is emptied first: running it again, also after an
     interruption, gives the same files. The manifest lists every file but ``metadata.json``; none is empty.
     *ready* is told of each of these as soon as it is complete, by two threads: the calling one, and one that
-    packs the dumps meanwhile. For the other arguments see
-    :func:`~drakcelery.artifacts.metadata.build_metadata` and :func:`~drakcelery.artifacts.dumps.pack_dumps`.
+    packs the dumps meanwhile. For the sizes see :func:`~drakcelery.artifacts.dumps.pack_dumps`.
 
     Raises:
         UntrustedFileError: a file of the engine's is a link, or no regular file.
     """
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    _empty(out)
     artifacts: list[Artifact] = []
 
     def done(artifact: Artifact) -> None:
         artifacts.append(artifact)
         ready(artifact)
 
-    caps = {"total_size": dumps_total_size, "single_size": dumps_single_size}
+    made = _pack(raw, out, done, total_size=dumps_total_size, single_size=dumps_single_size)
+    metadata = _metadata(analysis, outcome, facts, made)
+    write_metadata(out, metadata)
+    _report(analysis.uid, made)
+    by_name = tuple(sorted(artifacts, key=lambda artifact: artifact.name))
+    return Manifest(artifacts=by_name, dumps_metadata=made.dumps.metadata, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """What there is to say of the artifacts, beside themselves."""
+
+    lines: LogSplit
+    dumps: DumpsPacked
+    keys: KeysWritten
+    no_pcap: str | None
+    screenshots: int
+
+
+def _pack(raw: Path, out: Path, done: Ready, **caps: int) -> _Made:
+    """Make every artifact: the dumps in a thread of their own, the others one after the other."""
     with ThreadPoolExecutor(1, "dumps") as thread:
         packing = thread.submit(pack_dumps, raw / "dumps", out / DUMPS, **caps, ready=done)
         no_pcap = keep_pcap(raw / "dump.pcap", out / PCAP, done)
         lines = split_log(raw / "drakmon.log", out, LOGGED_PLUGINS, done)
         keys = write_key_file(out / "tlsmon.log", out / KEY_FILE, done)
         extras = pack_extras(raw, out, done)
-        dumps = packing.result()
-    metadata = build_metadata(
+        return _Made(
+            lines=lines,
+            dumps=packing.result(),
+            keys=keys,
+            no_pcap=no_pcap,
+            screenshots=extras.screenshots,
+        )
+
+
+def _metadata(analysis: Analysis, outcome: Outcome, facts: RunFacts, made: _Made) -> dict[str, Any]:
+    return build_metadata(
         analysis,
         outcome,
-        sample_sha256=sample_sha256,
-        start_command=start_command,
-        host=host,
-        slot=slot,
-        attempts=attempts,
-        dumps=dumps,
-        parse_errors=lines.parse_errors,
-        log_dropped=lines.dropped,
-        screenshots=extras.screenshots,
+        facts,
+        dumps=made.dumps,
+        parse_errors=made.lines.parse_errors,
+        log_dropped=made.lines.dropped,
+        screenshots=made.screenshots,
     )
-    write_metadata(out, metadata)
-    _report(analysis.uid, lines, dumps, keys, no_pcap)
-    by_name = tuple(sorted(artifacts, key=lambda artifact: artifact.name))
-    return Manifest(artifacts=by_name, dumps_metadata=dumps.metadata, metadata=metadata)
 
 
-def _report(uid: str, lines: LogSplit, dumps: DumpsPacked, keys: KeysWritten, no_pcap: str | None) -> None:
+def _empty(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+
+
+def _report(uid: str, made: _Made) -> None:
     """Say what was found and what was left out; the latter as warnings."""
+    lines, dumps, keys = made.lines, made.dumps, made.keys
     logger.info("log_split", uid=uid, lines=lines.lines, bytes=lines.size)
     logger.info("dumps_packed", uid=uid, kept=dumps.kept)
-    logger.info("network_collected", uid=uid, keys=keys.keys, no_pcap=no_pcap)
+    logger.info("network_collected", uid=uid, keys=keys.keys, no_pcap=made.no_pcap)
     if lines.parse_errors:
         logger.warning("log_lines_unreadable", uid=uid, lines=lines.parse_errors)
     if lines.dropped:

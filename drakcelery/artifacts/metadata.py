@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,20 @@ from drakcelery.model.analysis import Analysis, Outcome
 METADATA = "metadata.json"
 TIMES = ("time_started", "time_finished")
 _VM = re.compile(r"vm-([0-9]{1,3})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What the host knows of a run, beside what the engine says."""
+
+    sample_sha256: str
+    """Hex; from the sample itself where the task did not say."""
+    start_command: str
+    """As it was run, the path in the guest filled in."""
+    host: str
+    slot: str
+    attempts: int
+    """How many it took, this one included."""
 
 
 def write_metadata(out: Path, metadata: Mapping[str, Any]) -> None:
@@ -36,12 +51,8 @@ def _iso(seconds: float) -> str:
 def build_metadata(
     analysis: Analysis,
     outcome: Outcome,
+    facts: RunFacts,
     *,
-    sample_sha256: str,
-    start_command: str,
-    host: str,
-    slot: str,
-    attempts: int,
     dumps: DumpsPacked,
     parse_errors: int,
     log_dropped: int,
@@ -50,43 +61,48 @@ def build_metadata(
     """The documented keys, those that v0.18.1 added, those of v0.21, and ours. Times are int, UNIX time.
 
     Args:
-        sample_sha256: hex; from the sample itself where the task did not say.
-        start_command: as it was run, the path in the guest filled in.
-        attempts: how many it took, this one included.
         parse_errors: lines of the log that no plugin's file got.
         log_dropped: bytes of the log that were left out, since so much before them was broken.
         screenshots: how many there are.
     """
     return {
-        "sample_sha256": sample_sha256,
+        "sample_sha256": facts.sample_sha256,
         "magic_output": analysis.magic,
         "time_started": outcome.started,
         "time_finished": outcome.finished,
         "snapshot_version": outcome.snapshot.version,
         "analysis_uid": analysis.uid,
         "snapshot_sha256": outcome.snapshot.sha256,
-        "start_command": start_command,
+        "start_command": facts.start_command,
         "plugins": list(analysis.plugins),
         "engine": outcome.engine,
-        "host": host,
-        "slot": slot,
-        "attempts": attempts,
+        "host": facts.host,
+        "slot": facts.slot,
+        "attempts": facts.attempts,
         "execution": outcome.execution.value,
         "reason": outcome.reason,
         "windows_error": outcome.windows_error,
         "dumps_dropped": {"count": dumps.dropped_count, "bytes": dumps.dropped_bytes},
         "parse_errors": parse_errors,
         "log_dropped": {"bytes": log_dropped},
+        **_as_sandbox(analysis, outcome, facts),
+        **({"screenshots": screenshots} if screenshots else {}),
+    }
+
+
+def _as_sandbox(analysis: Analysis, outcome: Outcome, facts: RunFacts) -> dict[str, Any]:
+    """What DRAKVUF Sandbox v0.21 reads, under its names."""
+    vm = _VM.fullmatch(facts.slot)
+    return {
         "id": analysis.uid,
         "status": "finished",
         "file": {
             "name": f"{analysis.file_name}.{analysis.extension}",
             "type": analysis.magic,
-            "sha256": sample_sha256,
+            "sha256": facts.sample_sha256,
         },
-        "options": _options(analysis, outcome, start_command),
-        **({"screenshots": screenshots} if screenshots else {}),
-        **({"vm_id": int(vm[1])} if (vm := _VM.fullmatch(slot)) else {}),
+        "options": _options(analysis, outcome, facts.start_command),
+        **({"vm_id": int(vm[1])} if vm else {}),
     }
 
 

@@ -9,7 +9,7 @@ from karton.core import Task
 from redis.exceptions import RedisError
 
 from drakcelery import artifacts, safe_files
-from drakcelery.artifacts.metadata import METADATA, write_metadata
+from drakcelery.artifacts.metadata import METADATA, RunFacts, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.errors import BadTask, Superseded
 from drakcelery.failpoints import reach
@@ -66,11 +66,13 @@ def _make_artifacts(
         out=workspace.out,
         analysis=analysis,
         outcome=outcome,
-        sample_sha256=prepared.sample_sha256,
-        start_command=outcome.start_command or prepared.start_command,
-        host=site.host,
-        slot=slot_of(step),
-        attempts=record.attempts if record else step.attempt,
+        facts=RunFacts(
+            sample_sha256=prepared.sample_sha256,
+            start_command=outcome.start_command or prepared.start_command,
+            host=site.host,
+            slot=slot_of(step),
+            attempts=record.attempts if record else step.attempt,
+        ),
         dumps_total_size=ours.dumps_total_size,
         dumps_single_size=ours.dumps_single_size,
         ready=ready,

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from drakcelery.artifacts import collect
+from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.untrusted import UntrustedFileError
 from drakcelery.model.analysis import (
@@ -73,11 +74,13 @@ def run(raw: Path, out: Path, ready: Ready = nobody, *, outcome: Outcome = OUTCO
         out=out,
         analysis=ANALYSIS,
         outcome=outcome,
-        sample_sha256="9" * 64,
-        start_command="C:\\malwar.exe",
-        host="host-1",
-        slot="vm-1",
-        attempts=2,
+        facts=RunFacts(
+            sample_sha256="9" * 64,
+            start_command="C:\\malwar.exe",
+            host="host-1",
+            slot="vm-1",
+            attempts=2,
+        ),
         dumps_total_size=1000,
         dumps_single_size=100,
         ready=ready,
