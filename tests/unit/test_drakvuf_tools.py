@@ -22,16 +22,15 @@ from drakcelery.engines.drakvuf.cell import Cell, Held
 from drakcelery.engines.drakvuf.engine import create
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.network import Network
-from drakcelery.engines.drakvuf.tools import (
+from drakcelery.engines.drakvuf.tool_output import (
     KEPT_LINES,
     LINE_LENGTH,
-    Tools,
-    called,
     ending,
     printable,
     quoted,
     readable,
 )
+from drakcelery.engines.drakvuf.tools import Tools, called
 from drakcelery.engines.evidence import boot_id
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.settings import DrakrunSection, DrakvufSection, Settings

@@ -29,7 +29,8 @@ import structlog
 from drakcelery import safe_files
 from drakcelery.engines.drakvuf import launch, resident
 from drakcelery.engines.drakvuf.library import SOCKET, Library, reached
-from drakcelery.engines.drakvuf.tools import Tools, end_of, ending, readable
+from drakcelery.engines.drakvuf.tool_output import end_of, ending, readable
+from drakcelery.engines.drakvuf.tools import Tools
 from drakcelery.errors import EngineError
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from typing import IO
 import structlog
 
 from drakcelery import safe_files
-from drakcelery.engines.drakvuf.tools import Overdue, Tools, printable
+from drakcelery.engines.drakvuf.tool_output import printable
+from drakcelery.engines.drakvuf.tools import Overdue, Tools
 from drakcelery.errors import Blame, EngineError
 
 log = structlog.get_logger(__name__)

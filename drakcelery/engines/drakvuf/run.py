@@ -18,7 +18,8 @@ from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import commands, screenshots
 from drakcelery.engines.drakvuf.cell import kill_group
 from drakcelery.engines.drakvuf.guest import Guest
-from drakcelery.engines.drakvuf.tools import end_of, ending, quoted, readable, stop
+from drakcelery.engines.drakvuf.tool_output import end_of, ending, quoted, readable
+from drakcelery.engines.drakvuf.tools import stop
 from drakcelery.engines.drakvuf.verdict import End, Ended
 from drakcelery.errors import EngineError
 

@@ -21,7 +21,7 @@ from drakcelery.engines.drakvuf import commands
 from drakcelery.engines.drakvuf.cell import kill_group
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.library import Call
-from drakcelery.engines.drakvuf.tools import end_of, readable
+from drakcelery.engines.drakvuf.tool_output import end_of, readable
 
 log = structlog.get_logger(__name__)
 

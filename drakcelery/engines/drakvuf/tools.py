@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -23,6 +22,7 @@ from drakcelery.engines.drakvuf import launch
 from drakcelery.engines.drakvuf.cell import Cell, kill_group
 from drakcelery.engines.drakvuf.commands import Command
 from drakcelery.engines.drakvuf.library import Call, Library
+from drakcelery.engines.drakvuf.tool_output import end_of, ending, quoted, readable
 from drakcelery.errors import EngineError
 
 if TYPE_CHECKING:
@@ -31,25 +31,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-KEPT_BYTES = 64 * 1024
-"""How much of what a tool prints is read: the end of it."""
-KEPT_LINES = 200
-LINE_LENGTH = 500
-ERROR_LINES = 4
-"""How many lines of a tool's stderr go into the error that Karton shows."""
-CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
-"""What Python says between two tracebacks."""
-CALLED = "CalledProcessError: "
-"""The exception of a program that failed; the program itself has said why."""
-_REPORTS = re.compile(
-    r"\]\[(?:INFO|DEBUG)\] |^\w+: (?:info|progress): |^Loading new save file |^ Savefile contains |"
-    r"^Parsing config from "
-)
-"""Lines of drakrun's log, and of xl, that tell of no trouble."""
-
-_OF_XL = re.compile(r"^(?:libxl|xc): error: ")
-XL_LINES = 2
-"""The first errors of a failing xl say why; those after them tell how it clears up."""
 
 
 class Overdue(EngineError):
@@ -179,18 +160,11 @@ class Tools:
                 try:
                     code = process.wait(max(0.0, left))
                 except subprocess.TimeoutExpired:
-                    kill_group(process.pid, slot=cell.slot if cell else "none")
-                    process.wait()
-                    said = readable(end_of(errors))
+                    said = _killed(process, cell, errors)
                     _report(name, None, begun, said)
                     raise Overdue(f"{name} did not end within {seconds:.0f} s{quoted(said)}") from None
                 finally:
-                    if isinstance(process, Call):
-                        process.leave()
-                    elif process.stdin:
-                        process.stdin.close()
-                    if cell and process.returncode is not None:
-                        cell.forget(process)
+                    _let_go(process, cell)
                 finished = Finished(name=name, code=code, output=end_of(output), said=end_of(errors))
             if not (isinstance(process, Call) and process.is_lost):
                 break
@@ -216,6 +190,23 @@ class Tools:
         return self.spawn(command, stdout=output, stderr=errors, stdin=stdin)
 
 
+def _killed(process: subprocess.Popen[bytes] | Call, cell: Cell | None, errors: IO[bytes]) -> tuple[str, ...]:
+    """Kill a tool that takes too long; what it had said until then."""
+    kill_group(process.pid, slot=cell.slot if cell else "none")
+    process.wait()
+    return readable(end_of(errors))
+
+
+def _let_go(process: subprocess.Popen[bytes] | Call, cell: Cell | None) -> None:
+    """Close what we hold of a tool that has ended, or is to be left alone."""
+    if isinstance(process, Call):
+        process.leave()
+    elif process.stdin:
+        process.stdin.close()
+    if cell and process.returncode is not None:
+        cell.forget(process)
+
+
 def stop(process: subprocess.Popen[bytes], *, seconds: float, slot: str) -> bool:
     """Ask a running tool to end, then make it. False where it had to be killed."""
     with contextlib.suppress(ProcessLookupError):
@@ -233,64 +224,6 @@ def called(command: Command) -> str:
     """``drakrun vm-start`` for its command line: the words that name it."""
     words = [word for word in command[1:3] if word.isascii() and word.replace("-", "").isalpha()]
     return " ".join([Path(command[0]).name, *(word for word in words if not word.startswith("-"))])
-
-
-def ending(code: int) -> str:
-    """``ended with exit code 3``, ``was killed (SIGSEGV)``."""
-    if code == launch.NOT_STARTED:
-        return "could not be started"
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed ({signal.Signals(-code).name})"
-    except ValueError:  # most of the real-time signals have no name
-        return f"was killed (signal {-code})"
-
-
-def quoted(errors: tuple[str, ...]) -> str:
-    """The most telling of a tool's lines, as the end of a sentence."""
-    said = telling(errors)[-ERROR_LINES:]
-    return f"; it said: {' | '.join(said)}" if said else ""
-
-
-def telling(errors: tuple[str, ...]) -> list[str]:
-    """The lines that say what went wrong: without the frames of tracebacks, and what tells of no trouble.
-
-    Of a Python program that ran another, such as drakrun, the last line is the exception, and what the other
-    complained of stands above the traceback.
-    """
-    lines = [line for line in _without_frames(errors) if line.strip() and not line.startswith(CHAINED)]
-    troubles = [line for line in lines if not _REPORTS.search(line)] or lines
-    clearing_up = [line for line in troubles if _OF_XL.match(line)][XL_LINES:]
-    troubles = [line for line in troubles if line not in clearing_up]
-    return [line for line in troubles[:-1] if CALLED not in line] + troubles[-1:]
-
-
-def _without_frames(errors: tuple[str, ...]) -> Iterator[str]:
-    in_traceback = False
-    for line in errors:
-        if line.startswith("Traceback (most recent call last)"):
-            in_traceback = True
-        elif not in_traceback or (line.strip() and not line.startswith((" ", "\t"))):
-            in_traceback = False
-            yield line
-
-
-def readable(text: str) -> tuple[str, ...]:
-    """The last lines of *text*, printable and bounded: what is in them is outside data."""
-    return tuple(printable(line[:LINE_LENGTH]) for line in text.splitlines()[-KEPT_LINES:])
-
-
-def printable(line: str) -> str:
-    """*line*, with what is not printable escaped."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-
-
-def end_of(file: IO[bytes]) -> str:
-    """The last :data:`KEPT_BYTES` of *file*."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - KEPT_BYTES))
-    return file.read(KEPT_BYTES).decode("utf-8", "replace")
 
 
 def _report(name: str, code: int | None, begun: float, errors: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from drakcelery.engines.drakvuf.tools import ending, printable, quoted
+from drakcelery.engines.drakvuf.tool_output import ending, printable, quoted
 from drakcelery.errors import Blame, EngineError
 from drakcelery.model.analysis import Execution
 
@@ -87,15 +87,7 @@ def judge(ended: Ended, *, by_itself: bool = False) -> tuple[Execution, str | No
         EngineError: the run shows nothing of the sample, for a reason that is not its own.
     """
     if ended.code == NOT_EXECUTED:
-        code = windows_error(ended.injection)
-        if code in DEFENDED or (by_itself and code == REMOVED):
-            raise EngineError(
-                f"the snapshot does not let samples start: {_said(ended.injection)}; switch Windows Defender "
-                "off in the VM, and make the snapshot anew",
-                blames=Blame.SNAPSHOT,
-                code=code,
-            )
-        return Execution.NOT_EXECUTED, f"the guest did not start the sample: {_said(ended.injection)}"
+        return Execution.NOT_EXECUTED, _refused(ended, by_itself=by_itself)
     if ended.end is End.DEADLINE and ended.killed:
         raise EngineError(
             f"DRAKVUF hung: it ended neither after {ended.limit} nor of SIGTERM{quoted(ended.errors)}"
@@ -119,6 +111,19 @@ def judge(ended: Ended, *, by_itself: bool = False) -> tuple[Execution, str | No
         End.GUEST_GONE: f"the guest went away after {ended.seconds} s: switched off, restarted or crashed",
     }
     return Execution.EXECUTED, reasons[ended.end]
+
+
+def _refused(ended: Ended, *, by_itself: bool) -> str:
+    """Why the guest did not start the sample. Raises where its Defender would let none start."""
+    code = windows_error(ended.injection)
+    if code in DEFENDED or (by_itself and code == REMOVED):
+        raise EngineError(
+            f"the snapshot does not let samples start: {_said(ended.injection)}; switch Windows Defender "
+            "off in the VM, and make the snapshot anew",
+            blames=Blame.SNAPSHOT,
+            code=code,
+        )
+    return f"the guest did not start the sample: {_said(ended.injection)}"
 
 
 def _early(ended: Ended) -> str | None:
