@@ -40,8 +40,6 @@ def background(
         StackError: it does not start, or ended before the block did.
     """
     data_dir = data_dir.absolute()
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (data_dir / "log").mkdir(mode=0o700, exist_ok=True)
     arguments = {
         "data_dir": str(data_dir),
         "slots": None if slots is None else dict(slots),
@@ -49,14 +47,7 @@ def background(
         "procfile": str(procfile.absolute()) if procfile else None,
         "grace": grace,
     }
-    request = data_dir / "background.json"
-    write_private(request, json.dumps(arguments))
-    server = Server.start(
-        "the embedded stack",
-        (sys.executable, "-m", "drakcelery.embedded", str(request)),
-        log=data_dir / "log" / "stack.log",
-        environment=os.environ,
-    )
+    server = _start(data_dir, arguments)
     try:
         server.wait_ready(lambda: _is_up(data_dir, server), timeout=_START_TIMEOUT)
         found = running(data_dir)
@@ -67,6 +58,20 @@ def background(
             raise StackError(_last_words(server.log))
     finally:
         server.stop(grace=grace + _STOP_MARGIN)
+
+
+def _start(data_dir: Path, arguments: Mapping[str, object]) -> Server:
+    """Start the stack's process, which finds its *arguments* in a file."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (data_dir / "log").mkdir(mode=0o700, exist_ok=True)
+    request = data_dir / "background.json"
+    write_private(request, json.dumps(arguments))
+    return Server.start(
+        "the embedded stack",
+        (sys.executable, "-m", "drakcelery.embedded", str(request)),
+        log=data_dir / "log" / "stack.log",
+        environment=os.environ,
+    )
 
 
 def _is_up(data_dir: Path, server: Server) -> bool:
