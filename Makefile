@@ -55,6 +55,21 @@ up: $(STAMP) ## keep the embedded stack running until Ctrl-C
 test: $(STAMP) $(DOWNSTREAM)/requirements.txt ## run the whole test suite, servers included
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
+# The heart: what an analysis goes through. What these tests run of it is measured, in all processes that they start.
+HEART := drakcelery/stages/*,drakcelery/ledger/*,drakcelery/karton/*,drakcelery/recovery/*,drakcelery/worker/*,drakcelery/host/*
+HEART_LEAST := 84
+HEART_TESTS := tests/unit $(patsubst %,tests/integration/test_%.py,absent blame canary_command census deployments \
+  doubts duty every_loop evidence fences gate_records handover headstart intake isolation key_types ledger notifications \
+  odd_keys odd_records odd_values outlook pulse reconcile replacing slow_ends stranded watch)
+
+.PHONY: coverage
+coverage: $(STAMP) ## measure what the tests reach of the package, line and branch; too little of the heart fails
+	rm -rf build/coverage
+	$(BIN)/coverage run -m pytest --quiet --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(HEART_TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage report --include='$(HEART)' --fail-under=$(HEART_LEAST)
+
 .PHONY: test-failed
 test-failed: $(STAMP) ## run again, one after the other, the tests that failed last
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none
