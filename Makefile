@@ -74,6 +74,10 @@ coverage: $(STAMP) ## measure what the tests reach of the package, line and bran
 test-failed: $(STAMP) ## run again, one after the other, the tests that failed last
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none
 
+.PHONY: test-flaky
+test-flaky: $(STAMP) ## run again what failed last, if tests/flaky.toml lists all of it
+	$(BIN)/python -m tests.flaky
+
 .PHONY: downstream
 downstream: $(DOWNSTREAM)/requirements.txt ## install the public Karton services that tests/downstream runs
 

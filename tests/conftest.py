@@ -14,6 +14,8 @@ from drakcelery.embedded.services import Services, binary
 from drakcelery.errors import StackError
 from tests.keys import leaked
 
+pytest_plugins = ["tests.flaky"]
+
 # A busy machine is no fault of the code: no example is gated by time
 hypothesis.settings.register_profile(
     "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
