@@ -8,16 +8,14 @@ import re
 from drakcelery.doctor.finding import Check, Status, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.engines import create
-from drakcelery.engines.drakvuf import commands
+from drakcelery.engines.drakvuf import commands, ipv6
 from drakcelery.engines.drakvuf.installation import Installation, missing_words
 from drakcelery.engines.drakvuf.keeper import NoLibrary, Residence
 from drakcelery.engines.drakvuf.network import (
     Rules,
     Standing,
     forwards,
-    is_shut_to_ipv6,
     read_rules,
-    speaks_ipv6,
 )
 from drakcelery.engines.drakvuf.tools import Tools, search_path
 
@@ -102,18 +100,13 @@ def _network(subject: Subject) -> Verdict:
     between = Installation(subject.settings, tools).abilities.keeps_apart
     closed = not subject.settings.drakrun.net_enable
     found = network_verdict(read_rules(tools), between=between, shut=closed and forwards())
-    if found.status is Status.OK and speaks_ipv6() and not _shuts_ipv6(tools):
+    if found.status is Status.OK and (bridges := ipv6.speaking()):
         return warning(
-            f"{found.said}; but by IPv6 they may reach it: each bridge gets an address, and drakrun's rules "
-            "are for IPv4",
-            "ip6tables -I INPUT -i drak+ -j DROP && ip6tables -I FORWARD -i drak+ -j DROP",
+            f"{found.said}; but by IPv6, for which drakrun has no rule, they may reach it from "
+            f"{', '.join(bridges)}, where somebody else has started a guest",
+            ipv6.mend(*bridges),
         )
     return found
-
-
-def _shuts_ipv6(tools: Tools) -> bool:
-    asked = tools.ask(["ip6tables-save"], seconds=TOOL_SECONDS)
-    return asked.code == 0 and is_shut_to_ipv6(Rules.parse(asked.output))
 
 
 def network_verdict(rules: Rules, *, between: bool, shut: bool = False) -> Verdict:

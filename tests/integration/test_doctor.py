@@ -30,7 +30,7 @@ from drakcelery.doctor.runner import chosen, examine
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.ports import LOOPBACK
 from drakcelery.embedded.services import Services
-from drakcelery.engines.drakvuf import network
+from drakcelery.engines.drakvuf import ipv6
 from drakcelery.errors import SettingsError
 from drakcelery.host.identity import Machine
 from drakcelery.host.names import HostNames
@@ -677,7 +677,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[XenHost]:
 @pytest.fixture
 def no_ipv6(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this machine's kernel does with IPv6 is no matter."""
-    monkeypatch.setattr(network, "IPV6_OFF", tmp_path / "missing")
+    monkeypatch.setattr(ipv6, "CONF", tmp_path / "missing")
 
 
 def on(host: XenHost, settings: Settings) -> Settings:
@@ -704,23 +704,20 @@ def test_a_xen_host(settings: Settings, host: XenHost) -> None:
     assert host.guests() == ()
 
 
-@pytest.mark.parametrize("rule", ["", ":INPUT DROP [0:0]", "-A INPUT -i drak+ -j DROP", "-A INPUT -j ACCEPT"])
 def test_guests_and_ipv6(
-    settings: Settings, host: XenHost, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """drakrun has rules for IPv4 only; where the kernel gives a bridge an address of IPv6 it is said."""
-    switch = tmp_path / "disable_ipv6"
-    switch.write_text("0\n")
-    monkeypatch.setattr(network, "IPV6_OFF", switch)
-    save = host.tool("ip6tables-save")
-    save.write_text(f"#!/bin/sh\necho '*filter'\necho '{rule}'\n")
-    save.chmod(0o755)
-    ours = on(host, settings)
-    found = look(ours, "xen.network")["xen.network"]
-    is_shut = rule.endswith(("DROP", "DROP [0:0]"))
-    assert (found.status, found.remedy is None) == (Status.OK if is_shut else Status.WARNING, is_shut)
-    switch.write_text("1\n")
-    assert look(ours, "xen.network")["xen.network"].status is Status.OK
+    """The engine switches it off for its guests; who starts one by hand is told how."""
+    monkeypatch.setattr(ipv6, "CONF", tmp_path)
+    for name, value in (("drak1", "1"), ("drak2", "0"), ("drakX", "0"), ("eth0", "0")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "disable_ipv6").write_text(value)
+    found = look(on(host, settings), "xen.network")["xen.network"]
+    assert (found.status, found.remedy) == (
+        Status.WARNING,
+        "sysctl -w net.ipv6.conf.drak2.disable_ipv6=1",
+    )
+    assert "they may reach it from drak2" in found.said
 
 
 def test_a_xen_host_that_lets_guests_out(settings: Settings, host: XenHost) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from drakcelery.engines.drakvuf import commands
+from drakcelery.engines.drakvuf import commands, ipv6
 from drakcelery.engines.drakvuf.base_lines import BaseLines
 from drakcelery.engines.drakvuf.cell import Cell
 from drakcelery.engines.drakvuf.network import Network
@@ -83,6 +83,7 @@ class Guest:
             raise trouble
         if self.is_alive() is False:
             raise EngineError(f"{self.name} is not there after {done.name}{quoted(done.errors)}")
+        ipv6.close(commands.bridge(self.number))
         self.check_isolation(holder)
 
     def check_isolation(self, holder: str) -> None:

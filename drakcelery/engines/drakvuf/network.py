@@ -23,6 +23,7 @@ from typing import IO
 import structlog
 
 from drakcelery import safe_files
+from drakcelery.engines.drakvuf import ipv6
 from drakcelery.engines.drakvuf.tool_output import printable
 from drakcelery.engines.drakvuf.tools import Overdue, Tools
 from drakcelery.errors import Blame, EngineError
@@ -90,13 +91,6 @@ SHUT_OTHERWISE = (":FORWARD DROP ", f"-A {SHUT}", "-A FORWARD -j DROP", "-A FORW
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 """Whether the kernel forwards: 1."""
-
-
-IPV6_OFF = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-"""Whether interfaces that are made from now on are without IPv6: 1."""
-
-SHUT_TO_IPV6 = (":INPUT DROP ", "-A INPUT -i drak+ -j DROP", "-A INPUT -j DROP", "-A INPUT -j REJECT")
-"""How lines of ip6tables-save begin, one of which keeps guests from this host."""
 
 
 class Standing(enum.Enum):
@@ -236,19 +230,6 @@ def forwards() -> bool:
         return True
 
 
-def speaks_ipv6() -> bool:
-    """Whether a bridge that is made now gets an address of IPv6, for which drakrun has no rule."""
-    try:
-        return IPV6_OFF.read_text().strip() == "0"
-    except OSError:
-        return False
-
-
-def is_shut_to_ipv6(rules: Rules) -> bool:
-    """Whether *rules*, of ip6tables-save, keep what comes from guests from this host."""
-    return any(line.startswith(SHUT_TO_IPV6) for line in rules.of("filter"))
-
-
 def lacking(rules: Rules, *, between: bool, shut: bool) -> str:
     """Why no sample runs, in a sentence that ends with the mend."""
     missing = ", ".join(rules.missing(between=between, shut=shut))
@@ -336,6 +317,7 @@ class Network:
                 "which vm-start makes",
                 blames=Blame.HOST,
             )
+        ipv6.verify(bridge)
         if closed and forwards() and not rules.is_shut:
             raise EngineError(lacking(rules, between=False, shut=True), blames=Blame.HOST)
 
