@@ -58,7 +58,7 @@ test: $(STAMP) $(DOWNSTREAM)/requirements.txt ## run the whole test suite, serve
 # The heart: what an analysis goes through. What these tests run of it is measured, in all processes that they start.
 HEART := drakcelery/stages/*,drakcelery/ledger/*,drakcelery/karton/*,drakcelery/recovery/*,drakcelery/worker/*,drakcelery/host/*
 HEART_LEAST := 84
-HEART_TESTS := tests/unit $(patsubst %,tests/integration/test_%.py,absent blame canary_command census deployments \
+HEART_TESTS := tests/heart tests/unit $(patsubst %,tests/integration/test_%.py,absent blame canary_command census deployments \
   doubts duty every_loop evidence fences gate_records handover headstart intake isolation key_types ledger notifications \
   odd_keys odd_records odd_values outlook pulse reconcile replacing slow_ends stranded watch)
 

@@ -47,8 +47,8 @@ class Bench:
         """The ledger."""
         return self.site.ledger
 
-    def open(self, uid: str = "a-1") -> Analysis:
-        """Begin an analysis of a sample that is in S3, and its first attempt."""
+    def open(self, uid: str = "a-1", **changes: object) -> Analysis:
+        """Begin an analysis of a sample that is in S3, with *changes*, and its first attempt."""
         sample = ObjectRef(bucket=self.bucket, key=f"sample-{uid}", name="x.bat")
         put(self.site.storage._server, sample.bucket, sample.key, b"rem")
         task = Task({"type": "sample"}, uid=f"{{r}}:{uid}-{uuid.uuid4().hex[:8]}", root_uid="r")
@@ -59,6 +59,7 @@ class Bench:
                 "sample": sample,
                 "extension": "bat",
                 "plugins": ("procmon",),
+                **changes,
             }
         )
         self.ledger.declare(contract.started(task))
