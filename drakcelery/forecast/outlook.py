@@ -25,8 +25,9 @@ from drakcelery.karton.policy import policy_of
 from drakcelery.karton.reading import read_task as read_karton_task
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import unless_odd
-from drakcelery.ledger.inbox import URGENCY, Intake, Stretch
+from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.keys import DUE, task_key
+from drakcelery.ledger.lines import URGENCY, Stretch
 from drakcelery.model.analysis import Analysis, Place, State, Value
 from drakcelery.model.capacity import is_in_use
 from drakcelery.model.records import HostStatus, Record

@@ -18,7 +18,7 @@ import redis
 
 from drakcelery.host.identity import Machine
 from drakcelery.ledger.keys import lease_key
-from drakcelery.ledger.scripts import load_scripts
+from drakcelery.ledger.scripts import Scripts
 from drakcelery.model import timeouts
 
 MEMORY = 7 * 24 * 3600
@@ -61,7 +61,7 @@ class HostNames:
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text."""
         self._redis = client
-        self._scripts = load_scripts(client, "claim_name", "release_name")
+        self._scripts = Scripts(client, "claim_name", "release_name")
 
     def claim(
         self, host: str, machine: Machine, *, role: str, lasts: float, silent: Holder | None = None
@@ -75,13 +75,21 @@ class HostNames:
             *("boot_id", machine.boot_id, "state_dir", machine.state_dir),
         ]
         given_up = silent.renewed if silent is not None else ""
-        args: list[str | int | float] = [machine.key, role, MEMORY, int(lasts * 1000), given_up, *told]
-        flat = self._scripts["claim_name"]([lease_key(host)], args)
+        flat = self._scripts(
+            "claim_name",
+            {"lease": lease_key(host)},
+            machine=machine.key,
+            role=role,
+            ttl=MEMORY,
+            lasts=int(lasts * 1000),
+            given_up=given_up,
+            told=told,
+        )
         return Holder.parse(dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
 
     def release(self, host: str, machine: Machine, *, role: str) -> None:
         """The worker *role* of *machine* stops; the last one gives the name back."""
-        self._scripts["release_name"]([lease_key(host)], [machine.key, role])
+        self._scripts("release_name", {"lease": lease_key(host)}, machine=machine.key, role=role)
 
     def holder(self, host: str) -> Holder | None:
         """The machine that has *host* now."""

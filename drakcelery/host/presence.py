@@ -20,7 +20,7 @@ from drakcelery.host.identity import Machine
 from drakcelery.host.lock import has_older_io_worker
 from drakcelery.host.names import Holder, HostNames
 from drakcelery.host.readiness import Readiness
-from drakcelery.ledger import CONNECT_SECONDS, connect
+from drakcelery.ledger.connection import CONNECT_SECONDS, connect
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.ledger.keytypes import told

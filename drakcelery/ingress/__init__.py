@@ -44,9 +44,10 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Sight, nobody_came
-from drakcelery.ledger.inbox import NOBODYS, Intake, Stretch
+from drakcelery.ledger.inbox import NOBODYS, Intake
 from drakcelery.ledger.keys import record_key
 from drakcelery.ledger.keytypes import named
+from drakcelery.ledger.lines import Stretch
 from drakcelery.model.analysis import Analysis, Place, is_uid
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import Record

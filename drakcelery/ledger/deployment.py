@@ -17,7 +17,7 @@ import redis
 from drakcelery.errors import SettingsError
 from drakcelery.ledger.clock import now, number
 from drakcelery.ledger.keys import ASIDE, DEPLOYMENT, INBOX, LIVE, WAITING
-from drakcelery.ledger.scripts import load_scripts
+from drakcelery.ledger.scripts import Scripts
 from drakcelery.model import timeouts
 
 SILENCE = 2 * timeouts.DEFAULT.host
@@ -56,7 +56,7 @@ class Deployment:
         """*client* answers in text."""
         self._redis = client
         self._identity = identity
-        self._claim = load_scripts(client, "claim_deployment")["claim_deployment"]
+        self._scripts = Scripts(client, "claim_deployment")
 
     def claim(self) -> None:
         """Be, or stay, the deployment of this Redis.
@@ -64,7 +64,7 @@ class Deployment:
         Raises:
             SettingsError: another one is, and lives or has samples that are not over.
         """
-        other = self._claim([DEPLOYMENT, LIVE, INBOX, WAITING, ASIDE], [self._identity, SILENCE])
+        other = self._scripts("claim_deployment", identity=self._identity, silence=SILENCE)
         if not other:
             return
         identity, silent, samples = other

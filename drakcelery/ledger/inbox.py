@@ -18,85 +18,41 @@ Keys:
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import redis
 from karton.core import Task
-from karton.core.backend import KartonBackendBase, KartonMetrics
-from karton.core.task import TaskPriority
 
 from drakcelery.errors import BadTask, Changed, Superseded
-from drakcelery.ledger import record_of
 from drakcelery.ledger.clock import now
 from drakcelery.ledger.keys import (
     ASIDE,
-    DONE,
-    DUE,
     INBOX,
-    INFLIGHT,
-    LIVE,
-    NOTICE_KEYS,
-    WAITING,
     host_key,
     line_key,
     record_key,
     task_key,
 )
-from drakcelery.ledger.scripts import Script, load_scripts
+from drakcelery.ledger.lines import RANK, URGENCY, Lines, Stretch
+from drakcelery.ledger.records import record_of
+from drakcelery.ledger.scripts import Scripts
 from drakcelery.model.analysis import Analysis, Place, State
-from drakcelery.model.records import Line, Record
+from drakcelery.model.records import Record
 
 SCRIPTS = ("accept", "wait", "open", "refuse", "expire", "move", "pull")
-URGENCY = {TaskPriority.HIGH: 1, TaskPriority.NORMAL: 2, TaskPriority.LOW: 3}
-"""Places of Karton's queues in their order; 0 is the queue of producers that know no priorities."""
-RANK = 1e13
-"""Score of a line: urgency times this, and the time in ms."""
-_LOWS = tuple(urgency * RANK for urgency in URGENCY.values())
 NOBODYS = 0.0
 """Since when a task is in the inbox that no ingress has put there."""
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
-NAMED = 2000
-"""So many tasks of all lines together are named, however many lines there are."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """Tasks of one urgency that wait one behind the other, in a line or on Karton's queue."""
-
-    urgency: int
-    """As in :data:`URGENCY`."""
-    place: Place | None = None
-    """Whose line it is; None on Karton's queue, where nobody has looked at them yet."""
-    named: tuple[str, ...]
-    """Karton uids of the first."""
-    length: int
-
-
-class Intake:
+class Intake(Lines):
     """Everything before an analysis begins."""
 
     def __init__(self, client: redis.Redis, *, identity: str, record_ttl: int) -> None:
         """*record_ttl*: seconds that a refused task stays in the ledger."""
-        self.redis = client
-        self.identity = identity
+        super().__init__(client, identity=identity)
         self._ttl = record_ttl
-        self._queues = KartonBackendBase.get_queue_names(identity)
-        self._scripts: dict[str, Script] = load_scripts(client, *SCRIPTS)
-
-    def has_work(self) -> bool:
-        """Whether anything waits, or is to be sent now or later. One command: ingress asks all the time."""
-        return bool(self.redis.exists(*self._queues, WAITING, DUE))
-
-    def look(self) -> tuple[dict[Place, int], list[Place]]:
-        """(how many live analyses each place has, the places that have a line)."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(INFLIGHT)
-            pipe.smembers(WAITING)
-            counts, places = pipe.execute()
-        return _counts(counts), self._sound(_places(places))
+        self._scripts = Scripts(client, *SCRIPTS)
 
     def accept(self, *, limit: int, places: Mapping[Place, int], most: int) -> list[str]:
         """Move the most urgent waiting tasks into the inbox, at most *most*; returns their Karton uids.
@@ -104,9 +60,16 @@ class Intake:
         *limit*: how many analyses may be live or in the inbox. *places*: those that have a line, with how
         many more each takes; the lines of others are left alone.
         """
-        keys = [INBOX, WAITING, LIVE, *self._queues, *map(line_key, places)]
-        args = [limit, most, len(self._queues), RANK, *places.values()]
-        return cast("list[str]", self._scripts["accept"](keys, args))
+        taken = self._scripts(
+            "accept",
+            {"sources": [*self._queues, *map(line_key, places)]},
+            limit=limit,
+            most=most,
+            queues=len(self._queues),
+            rank=RANK,
+            rooms=list(places.values()),
+        )
+        return cast("list[str]", taken)
 
     def tasks(self, task_uids: Sequence[str]) -> list[str | None]:
         """The Karton tasks as JSON; None where Karton has dropped one."""
@@ -118,84 +81,11 @@ class Intake:
         """Put an accepted task in line for *place*, by its priority and age."""
         since = task.last_update or now(self.redis)
         score = f"{URGENCY[task.priority] * RANK + since * 1000:.0f}"
-        self._scripts["wait"]([INBOX, WAITING, line_key(place)], [task.uid, score, str(place)])
-
-    def places(self) -> list[Place]:
-        """Those that have a line."""
-        return self._sound(_places(self.redis.smembers(WAITING)))
-
-    def _sound(self, places: list[Place]) -> list[Place]:
-        """Those of *places* whose line is one: a key of another type stops no other place."""
-        if not places:  # as nearly always
-            return []
-        with self.redis.pipeline(transaction=False) as pipe:
-            for place in places:
-                pipe.type(line_key(place))
-            types = pipe.execute()
-        return [place for place, kind in zip(places, types, strict=True) if kind in ("zset", "none")]
-
-    def lines(self) -> list[Line]:
-        """Every line: how many wait, and since when the oldest does."""
-        places = self.places()
-        with self.redis.pipeline(transaction=False) as pipe:
-            for key in map(line_key, places):
-                pipe.zcard(key)
-                for low in _LOWS:
-                    pipe.zrangebyscore(key, low, low + RANK - 1, start=0, num=1, withscores=True)
-            answers = pipe.execute()
-        step = 1 + len(_LOWS)
-        found = []
-        for number, place in enumerate(places):
-            length, *heads = answers[number * step : (number + 1) * step]
-            ages = [age for low, head in zip(_LOWS, heads, strict=True) for _, age in _aged(head, low)]
-            if ages:  # else it was emptied meanwhile
-                found.append(Line(place=place, length=length, since=min(ages)))
-        return found
-
-    def waiting(self, place: Place, *, before: float | None = None, most: int = -1) -> list[str]:
-        """Karton uids of the tasks in the line of *place*, all of them by default.
-
-        *before*: those that Karton had before that time; *most*: no more than these of each urgency.
-        """
-        found: list[Any] = []
-        for low in _LOWS:
-            high = low + before * 1000 if before is not None else low + RANK - 1
-            found += self.redis.zrangebyscore(line_key(place), low, high, start=0, num=most)
-        return cast("list[str]", found)
-
-    def backlog(self, *, most: int) -> list[Stretch]:
-        """All that waits outside the ledger, the most urgent first, and of the same urgency lines first.
-
-        Of each stretch it names *most* tasks, and of all lines together :data:`NAMED`; it counts the rest.
-        """
-        places = self.places()
-        few = max(1, min(most, NAMED // max(1, len(places))))
-        with self.redis.pipeline(transaction=False) as pipe:
-            for urgency, queue in enumerate(self._queues):
-                low = urgency * RANK
-                for key in map(line_key, places):
-                    pipe.zcount(key, low, low + RANK - 1)
-                    pipe.zrangebyscore(key, low, low + RANK - 1, start=0, num=few)
-                pipe.llen(queue)
-                pipe.lrange(queue, 0, most - 1)
-            answers = iter(pipe.execute())
-        found = []
-        for urgency in range(len(self._queues)):
-            for place in (*places, None):
-                length, named = next(answers), tuple(cast("list[str]", next(answers)))
-                # The two were asked for one after the other
-                length = max(length, len(named))
-                found.append(Stretch(urgency=urgency, place=place, named=named, length=length))
-        return [stretch for stretch in found if stretch.length]
+        self._scripts("wait", {"line": line_key(place)}, task=task.uid, score=score, place=str(place))
 
     def expire(self, task_uid: str, place: Place) -> bool:
         """Take a task out of a line and into the inbox, where it is refused. False where it has left it."""
-        keys = [INBOX, WAITING, line_key(place)]
-        return bool(self._scripts["expire"](keys, [task_uid, str(place)]))
-
-    def in_flight(self) -> dict[Place, int]:
-        """How many live analyses each place has."""
-        return _counts(self.redis.hgetall(INFLIGHT))
+        return bool(self._scripts("expire", {"line": line_key(place)}, task=task_uid, place=str(place)))
 
     def inbox(self, *, before: float = math.inf) -> list[str]:
         """Karton uids of accepted tasks that nobody has dealt with since *before* (by Redis' clock)."""
@@ -218,11 +108,11 @@ class Intake:
 
     def set_aside(self, task_uid: str) -> bool:
         """Take a task out of the inbox until it is tried again. False where it has left it."""
-        return bool(self._scripts["move"]([INBOX, ASIDE], [task_uid]))
+        return bool(self._scripts("move", {"from": INBOX, "to": ASIDE}, task=task_uid))
 
     def take_back(self, task_uid: str) -> bool:
         """Put a task that was set aside into the inbox. False where somebody else did."""
-        return bool(self._scripts["move"]([ASIDE, INBOX], [task_uid]))
+        return bool(self._scripts("move", {"from": ASIDE, "to": INBOX}, task=task_uid))
 
     def aside(self) -> list[str]:
         """Karton uids of the tasks that were set aside, the longest there first."""
@@ -232,7 +122,7 @@ class Intake:
         """Take a task that waits out of its line or queue, and into the inbox. False where it has left it."""
         if stretch.place is not None:
             return self.expire(task_uid, stretch.place)
-        return bool(self._scripts["pull"]([INBOX, self._queues[stretch.urgency]], [task_uid]))
+        return bool(self._scripts("pull", {"queue": self._queues[stretch.urgency]}, task=task_uid))
 
     def open(self, analysis: Analysis, started: Task, *, limit: int, read: str = "") -> Record | None:
         """Begin a record and its first attempt; *started* is its Karton task, which says STARTED.
@@ -248,19 +138,18 @@ class Intake:
         """
         uid, task_uid, place = analysis.uid, analysis.task_uid, str(analysis.place)
         host = analysis.target_host
-        answer = self._scripts["open"](
-            [
-                record_key(uid),
-                INBOX,
-                LIVE,
-                INFLIGHT,
-                task_key(task_uid),
-                *map(host_key, [host] if host else ()),
-            ],
-            [
-                *(uid, task_uid, analysis.root_uid, analysis.model_dump_json(), place),
-                *(started.serialize(), limit, read),
-            ],
+        keys = {"record": record_key(uid), "task": task_key(task_uid)}
+        answer = self._scripts(
+            "open",
+            {**keys, "host": host_key(host)} if host else keys,
+            uid=uid,
+            task=task_uid,
+            root=analysis.root_uid,
+            analysis=analysis.model_dump_json(),
+            place=place,
+            started=started.serialize(),
+            limit=limit,
+            read=read,
         )
         if answer == "changed":
             raise Changed(f"the Karton task {task_uid} has changed since it was read")
@@ -286,43 +175,15 @@ class Intake:
         self._end(uid, task_uid, root_uid, reason, State.CANCELLED, "")
 
     def _end(self, uid: str, task_uid: str, root_uid: str, reason: str, state: State, crashed: str) -> None:
-        self._scripts["refuse"](
-            [
-                record_key(uid),
-                INBOX,
-                DONE,
-                task_key(task_uid),
-                KartonMetrics.TASK_CONSUMED.value,
-                KartonMetrics.TASK_CRASHED.value,
-                *NOTICE_KEYS,
-            ],
-            [uid, task_uid, root_uid, reason, crashed, self._ttl, self.identity, state.value],
+        self._scripts(
+            "refuse",
+            {"record": record_key(uid), "task": task_key(task_uid)},
+            uid=uid,
+            task=task_uid,
+            root=root_uid,
+            reason=reason,
+            crashed=crashed,
+            ttl=self._ttl,
+            identity=self.identity,
+            state=state.value,
         )
-
-
-def _places(names: Any) -> list[Place]:
-    """Of Redis' set of their names."""
-    return [place for text in sorted(cast("set[str]", names)) if (place := _place(text)) is not None]
-
-
-def _counts(fields: Any) -> dict[Place, int]:
-    """Of Redis' hash."""
-    found: dict[Place, int] = {}
-    for name, count in cast("dict[str, str]", fields).items():
-        place = _place(name)
-        if place is not None and _NUMBER.fullmatch(count):
-            found[place] = int(count)
-    return found
-
-
-def _place(name: str) -> Place | None:
-    """None for what another version calls a place, and this one does not know."""
-    try:
-        return Place.parse(name)
-    except ValueError:
-        return None
-
-
-def _aged(head: Iterable[tuple[str, float]], low: float) -> list[tuple[str, float]]:
-    """(Karton uid, since when it waits) of those of one urgency."""
-    return [(uid, (score - low) / 1000) for uid, score in head]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from karton.core.backend import KARTON_TASK_NAMESPACE
+from collections.abc import Mapping
+
+from karton.core.backend import KARTON_TASK_NAMESPACE, KARTON_TASKS_QUEUE, KartonMetrics
 
 from drakcelery.model.analysis import Place
 
@@ -15,8 +17,6 @@ TURN = "drak:reconciled"
 NOTICES_WANTED = "drak:notices:wanted"
 NOTICES = "drak:notices"
 NOTICE_COUNTS = "drak:notices:counts"
-NOTICE_KEYS = (NOTICES_WANTED, NOTICES, NOTICE_COUNTS)
-"""The last keys of each script that ends an analysis; ``lua/notify.lua`` says what they are."""
 DEAD = "drak:notices:dead"
 INBOX = "drak:inbox"
 ASIDE = "drak:aside"
@@ -26,6 +26,26 @@ QUARANTINE = "drak:quarantine"
 DEPLOYMENT = "drak:deployment"
 WATCH = "drak:watch"
 BROKER_WATCH = "drak:watch:broker"
+FIXED: Mapping[str, str] = {
+    "live": LIVE,
+    "done": DONE,
+    "due": DUE,
+    "inflight": INFLIGHT,
+    "inbox": INBOX,
+    "aside": ASIDE,
+    "waiting": WAITING,
+    "notices_wanted": NOTICES_WANTED,
+    "notices": NOTICES,
+    "notice_counts": NOTICE_COUNTS,
+    "notices_dead": DEAD,
+    "quarantine": QUARANTINE,
+    "deployment": DEPLOYMENT,
+    "karton_tasks": KARTON_TASKS_QUEUE,
+    "karton_consumed": KartonMetrics.TASK_CONSUMED.value,
+    "karton_crashed": KartonMetrics.TASK_CRASHED.value,
+    "karton_produced": KartonMetrics.TASK_PRODUCED.value,
+}
+"""Keys that scripts know by these names; of each there is one."""
 
 
 def record_key(uid: str) -> str:

@@ -20,7 +20,7 @@ from drakcelery.ledger import clock
 from drakcelery.ledger.away import concerns_all, unless_odd
 from drakcelery.ledger.clock import number
 from drakcelery.ledger.keys import QUARANTINE
-from drakcelery.ledger.scripts import load_scripts
+from drakcelery.ledger.scripts import Scripts
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +54,22 @@ class Quarantine:
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
         self.redis = client
-        self._put = load_scripts(client, "quarantine")["quarantine"]
+        self._scripts = Scripts(client, "quarantine")
 
     def put(self, where: str, uid: str, error: str) -> int:
         """Note that *uid* could not be dealt with; returns how often that was so."""
-        keys = [QUARANTINE, _key(where, uid)]
         text = error.encode("utf-8", "replace").decode()[:MOST_TEXT]
         try:
-            return int(self._put(keys, [where, uid, text, MOST_DELAY, MEMORY]))
+            count = self._scripts(
+                "quarantine",
+                {"entry": _key(where, uid)},
+                where=where,
+                uid=uid,
+                error=text,
+                most=MOST_DELAY,
+                memory=MEMORY,
+            )
+            return int(count)
         except redis.ResponseError as refused:
             if concerns_all(refused):
                 raise

@@ -1,7 +1,8 @@
 """Notices of analyses that are over, on their way to the webhook: a queue in Karton's Redis.
 
-A notice is queued by the script that ends an analysis (``lua/notify.lua``), while an ingress wants such. It
-is claimed for a while and leaves the queue once it is settled: whoever dies, it is sent at least once.
+A notice is queued by the script that ends an analysis (``lua/prelude/notify.lua``), while an ingress wants
+such. It is claimed for a while and leaves the queue once it is settled: whoever dies, it is sent at least
+once.
 
 Keys:
     ``drak:notices:wanted``  set of the states that make a notice; expires
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.keys import DEAD, NOTICE_COUNTS, NOTICES, NOTICES_WANTED
-from drakcelery.ledger.scripts import load_scripts
+from drakcelery.ledger.scripts import Scripts
 from drakcelery.model.analysis import State, Value
 from drakcelery.model.records import Record, parse
 
@@ -43,7 +44,7 @@ class Notice(Value):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what ``lua/notify.lua`` wrote. Raises ValueError for what another version wrote."""
+        """Read what ``lua/prelude/notify.lua`` wrote. Raises ValueError for what another version wrote."""
         try:
             content = json.loads(text)
             return cls(record=parse(content["fields"]), tries=content["tries"], text=text)
@@ -86,7 +87,7 @@ class Notices:
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
         self.redis = client
-        self._scripts = load_scripts(client, "claim_notice", "settle_notice")
+        self._scripts = Scripts(client, "claim_notice", "settle_notice")
 
     def want(self, states: Iterable[State]) -> None:
         """Have notices queued of analyses that end in these states, for a day from now."""
@@ -99,7 +100,7 @@ class Notices:
 
     def claim(self, *, seconds: float) -> str | None:
         """A notice that is due; unless it is settled within *seconds*, somebody else gets it too."""
-        return cast("str | None", self._scripts["claim_notice"]([NOTICES], [str(seconds)]))
+        return cast("str | None", self._scripts("claim_notice", seconds=seconds))
 
     def sent(self, text: str) -> bool:
         """The notice was taken. False where another sender has settled it."""
@@ -114,8 +115,7 @@ class Notices:
         return self._settle(text, "given_up", dead.model_dump_json())
 
     def _settle(self, text: str, what: str, following: str = "", delay: float = 0) -> bool:
-        keys = [NOTICES, NOTICE_COUNTS, DEAD]
-        return bool(self._scripts["settle_notice"](keys, [text, what, following, str(delay)]))
+        return bool(self._scripts("settle_notice", notice=text, what=what, following=following, delay=delay))
 
     def counts(self) -> NoticeCounts:
         """How many wait, and what became of the others."""

@@ -22,9 +22,10 @@ from redis.exceptions import WatchError
 
 from drakcelery.errors import Superseded, Unreadable
 from drakcelery.karton import reading
-from drakcelery.ledger import AT_ONCE, Ledger
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import nobody_came
 from drakcelery.ledger.keys import DUE, task_key
+from drakcelery.ledger.records import AT_ONCE
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import WITH_FILES, Fault, Place, Stage, State
 from drakcelery.model.records import Record

@@ -203,7 +203,7 @@ def test_a_long_backlog_is_read_as_far_as_it_is_listed(
     intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there are many lines, fewer of each are named; all are counted."""
-    monkeypatch.setattr("drakcelery.ledger.inbox.NAMED", 4)
+    monkeypatch.setattr("drakcelery.ledger.lines.NAMED", 4)
     for number in range(3):
         in_line(intake, ledger, WIN7, f"seven-{number}", TaskPriority.NORMAL, at=10 + number)
         in_line(intake, ledger, WIN10, f"ten-{number}", TaskPriority.NORMAL, at=10 + number)

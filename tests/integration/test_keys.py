@@ -65,21 +65,6 @@ def test_every_key_of_the_code_is_documented() -> None:
     assert len(keys.documented()) == len({key.pattern for key in keys.documented()})
 
 
-def test_scripts_name_the_keys_they_own() -> None:
-    """Each script opens with its keys, and each key it names there is a documented one."""
-    for path in sources():
-        if path.suffix != ".lua":
-            continue
-        header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("--"))
-        assert "KEYS[1" in header, path.name
-        for name in re.findall(r"KEYS\[\d+\] +((?:drak|karton)[.:]\S+)", header):
-            example = name.replace("<task uid>", "x").replace("{uid}", "{x}").rstrip(":;,")
-            assert any(
-                one.matches(example) or one.matches(f"{example}:x") or one.matches(f"{example}x")
-                for one in keys.documented()
-            ), (path.name, name)
-
-
 def test_stated_times_are_the_real_ones() -> None:
     """What the page says in numbers is what the code has."""
     stated = {key.pattern: key.ttl for key in keys.documented()}

@@ -14,7 +14,7 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.inbox import Intake, Stretch
+from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.keys import (
     ASIDE,
     DONE,
@@ -30,6 +30,7 @@ from drakcelery.ledger.keys import (
     record_key,
     task_key,
 )
+from drakcelery.ledger.lines import Stretch
 from drakcelery.model.analysis import Failure, Place, Stage, State
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis

@@ -312,7 +312,7 @@ def test_karton_is_kept_from_collecting(fleet: Fleet) -> None:
 
 def test_many_are_looked_at_together(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are live, the one that needs something is found; no other is asked for by itself."""
-    monkeypatch.setattr("drakcelery.ledger.AT_ONCE", 4)
+    monkeypatch.setattr("drakcelery.ledger.records.AT_ONCE", 4)
     monkeypatch.setattr("drakcelery.recovery.reconcile.AT_ONCE", 5)
     client = fleet.ledger.redis
     for number in range(11):

@@ -1,12 +1,14 @@
 -- The process that worked on a stage is known to be dead: the next delivery need not wait for its silence. That
 -- death counts against the stage, in all attempts of this life.
 --
--- KEYS[1] drak:analysis:{uid}  hash, the record
--- ARGV    attempt, stage before the one that it worked on ('' for the first), that stage
+-- KEY record   the record
+-- ARG attempt  the attempt
+-- ARG before   stage before the one that it worked on ('' for the first)
+-- ARG stage    that stage
 -- returns how many deaths the stage has cost with this one; 0 where nobody was at work on it
-local fields = redis.call('HMGET', KEYS[1], 'attempt', 'done', 'busy')
-if fields[1] ~= ARGV[1] or (fields[2] or '') ~= ARGV[2] or not fields[3] then
+local attempt, done, busy = unpack(redis.call('HMGET', KEY.record, 'attempt', 'done', 'busy'))
+if attempt ~= ARG.attempt or (done or '') ~= ARG.before or not busy then
   return 0
 end
-redis.call('HDEL', KEYS[1], 'busy', 'beat')
-return redis.call('HINCRBY', KEYS[1], 'deaths:' .. ARGV[3], 1)
+redis.call('HDEL', KEY.record, 'busy', 'beat')
+return redis.call('HINCRBY', KEY.record, 'deaths:' .. ARG.stage, 1)

@@ -1,23 +1,26 @@
 -- Take the most urgent tasks that wait: off the lines of places that have room, or off Karton's queues. Atomic: a
 -- task is on a Karton queue, in a line or in the inbox, at any instant (I1).
 --
--- KEYS[1]   drak:inbox             zset, task uid -> time taken; owner: ingress; no TTL, emptied by open/refuse/wait
--- KEYS[2]   drak:waiting           set of places that have a line; owner: ingress; no TTL
--- KEYS[3]   drak:live              zset, analysis uid -> time received; read
--- KEYS[4..] Karton's queues of our identity, most urgent first (lists of task uids), then
---           drak:waiting:<place>   zsets, task uid -> urgency and age; those of places that have room
--- ARGV      how many analyses may be live or in the inbox, how many tasks to take at most, number of Karton's queues,
---           score of one step of urgency, then for each line how many tasks its place takes
--- returns   task uids, the most urgent first; none where there is no room or no task
-local inbox, waiting = KEYS[1], KEYS[2]
-local limit, most, queues, rank = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local room = math.min(most, limit - redis.call('ZCARD', inbox) - redis.call('ZCARD', KEYS[3]))
-local now = redis.call('TIME')[1]
+-- KEY inbox    task uid -> time taken; emptied by open/refuse/wait
+-- KEY waiting  places that have a line
+-- KEY live     read
+-- KEY sources* Karton's queues of our identity, most urgent first (lists of task uids), then the lines of places that
+--              have room (task uid -> urgency and age)
+-- ARG limit    how many analyses may be live or in the inbox
+-- ARG most     how many tasks to take at most
+-- ARG queues   number of Karton's queues
+-- ARG rank     score of one step of urgency
+-- ARG rooms*   for each line how many tasks its place takes
+-- returns task uids, the most urgent first; none where there is no room or no task
+local limit, most, queues, rank = tonumber(ARG.limit), tonumber(ARG.most), tonumber(ARG.queues), tonumber(ARG.rank)
+local sources = KEY.sources
+local room = math.min(most, limit - redis.call('ZCARD', KEY.inbox) - redis.call('ZCARD', KEY.live))
+local at = second()
 
 -- The heads of the lines, each read once and after its line was popped: there may be a line for each host
 local lines = {}
-for number = 1, #ARGV - 4 do
-  lines[number] = {key = KEYS[3 + queues + number], room = tonumber(ARGV[4 + number])}
+for number, places in ipairs(ARG.rooms) do
+  lines[number] = {key = sources[queues + number], room = tonumber(places)}
 end
 local function look(line)
   line.score = nil
@@ -38,7 +41,7 @@ local function first_in_line(urgency)
   end
   local task = redis.call('ZPOPMIN', best.key)[1]
   if redis.call('EXISTS', best.key) == 0 then
-    redis.call('SREM', waiting, string.sub(best.key, #waiting + 2))
+    redis.call('SREM', KEY.waiting, string.sub(best.key, #KEY.waiting + 2))
   end
   best.room = best.room - 1
   look(best)
@@ -54,11 +57,11 @@ end
 for urgency = 0, queues - 1 do
   while #taken < room do
     -- What is in line has waited for longer than what is on the queue
-    local task = first_in_line(urgency) or redis.call('LPOP', KEYS[4 + urgency])
+    local task = first_in_line(urgency) or redis.call('LPOP', sources[1 + urgency])
     if not task then
       break
     end
-    redis.call('ZADD', inbox, now, task)
+    redis.call('ZADD', KEY.inbox, at, task)
     taken[#taken + 1] = task
   end
 end

@@ -1,23 +1,23 @@
 -- A stage is done; the next one may be entered.
 --
--- KEYS[1] drak:analysis:{uid}  hash, the record
--- ARGV    attempt, token of the delivery, stage, state from now on
+-- KEY record   the record
+-- ARG attempt  the attempt
+-- ARG token    of the delivery
+-- ARG stage    the stage
+-- ARG state    the analysis' from now on
 -- returns 1 (also when asked again), or 0 where the attempt is stale or another delivery took over
-local record = KEYS[1]
-local fields = redis.call('HMGET', record, 'attempt', 'busy', 'state', 'done')
-local over = fields[3] == 'PUBLISHED' or fields[3] == 'FAILED' or fields[3] == 'CANCELLED'
-if over or fields[1] ~= ARGV[1] then
+local attempt, busy, state, done = unpack(redis.call('HMGET', KEY.record, 'attempt', 'busy', 'state', 'done'))
+if is_over(state) or attempt ~= ARG.attempt then
   return 0
 end
-if fields[4] == ARGV[3] and not fields[2] then
+if done == ARG.stage and not busy then
   return 1
 end
-if fields[2] ~= ARGV[2] then
+if busy ~= ARG.token then
   return 0
 end
-local time = redis.call('TIME')
-local now = string.format('%d.%06d', time[1], time[2])
-redis.call('HDEL', record, 'busy', 'beat', 'waiting', 'postponed', 'resends')
-redis.call('HSET', record, 'done', ARGV[3], 'done_by', ARGV[2], 'state', ARGV[4], 'updated', now)
-redis.call('HSETNX', record, 'at:' .. ARGV[4], now)  -- COLLECTING begins when its slot is free
+local at = now()
+redis.call('HDEL', KEY.record, 'busy', 'beat', 'waiting', 'postponed', 'resends')
+redis.call('HSET', KEY.record, 'done', ARG.stage, 'done_by', ARG.token, 'state', ARG.state, 'updated', at)
+redis.call('HSETNX', KEY.record, 'at:' .. ARG.state, at)  -- COLLECTING begins when its slot is free
 return 1

@@ -1,13 +1,14 @@
 -- An attempt that came to a host which has no slot for it, and is not to have it, is sent again later.
 --
--- KEYS[1] drak:analysis:{uid}  hash, the record
--- KEYS[2] drak:due             zset, analysis uid -> time at which to send
--- ARGV    uid, attempt, delay in s
+-- KEY record   the record
+-- KEY due      analysis uid -> time at which to send
+-- ARG uid      of the analysis
+-- ARG attempt  the attempt
+-- ARG delay    in s; whole ones count
 -- returns 1, or 0 where the attempt is stale or has begun
-local fields = redis.call('HMGET', KEYS[1], 'attempt', 'state', 'busy')
-if fields[1] ~= ARGV[2] or fields[2] ~= 'QUEUED' or fields[3] then
+local attempt, state, busy = unpack(redis.call('HMGET', KEY.record, 'attempt', 'state', 'busy'))
+if attempt ~= ARG.attempt or state ~= 'QUEUED' or busy then
   return 0
 end
-local time = redis.call('TIME')
-redis.call('ZADD', KEYS[2], string.format('%d.%06d', time[1] + ARGV[3], time[2]), ARGV[1])
+redis.call('ZADD', KEY.due, later(now(), math.floor(ARG.delay)), ARG.uid)
 return 1

@@ -1,12 +1,12 @@
 -- Take a task off Karton's queue that nobody waits for any more, and into the inbox, where it is ended.
 --
--- KEYS[1] drak:inbox               zset, task uid -> time taken
--- KEYS[2] a queue of our identity  Karton's list of task uids; the task leaves it
--- ARGV    task uid
+-- KEY inbox  task uid -> time taken
+-- KEY queue  of our identity: Karton's list of task uids; the task leaves it
+-- ARG task   its uid
 -- returns 1, or 0 where the task has left the queue
-redis.call('ZCARD', KEYS[1]) -- an error leaves the task where it is
-if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then
+redis.call('ZCARD', KEY.inbox) -- an error leaves the task where it is
+if redis.call('LREM', KEY.queue, 1, ARG.task) == 0 then
   return 0
 end
-redis.call('ZADD', KEYS[1], redis.call('TIME')[1], ARGV[1])
+redis.call('ZADD', KEY.inbox, second(), ARG.task)
 return 1

@@ -1,31 +1,32 @@
 -- Count the live analyses of each place anew. Each script keeps the count; this puts right what an older version, or
 -- somebody else, has made of it: a count that is too high would keep samples out for ever.
 --
--- KEYS[1] drak:live      zset of the uids of analyses that are not over; read
--- KEYS[2] drak:inflight  hash, place -> number of live analyses; owner: ledger
--- ARGV    what stands before and behind a uid in the key of its record
+-- KEY live      read
+-- KEY inflight  place -> number of live analyses
+-- ARG prefix    what stands before a uid in the key of its record
+-- ARG suffix    and behind it
 -- returns the number of places whose count was wrong
 local counts = {}
-for _, uid in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local place = redis.pcall('HGET', ARGV[1] .. uid .. ARGV[2], 'place')
+for _, uid in ipairs(redis.call('ZRANGE', KEY.live, 0, -1)) do
+  local place = redis.pcall('HGET', ARG.prefix .. uid .. ARG.suffix, 'place')
   if type(place) == 'string' then
     counts[place] = (counts[place] or 0) + 1
   end
 end
 local wrong = 0
-if redis.call('TYPE', KEYS[2])['ok'] == 'hash' then
-  for _, place in ipairs(redis.call('HKEYS', KEYS[2])) do
+if redis.call('TYPE', KEY.inflight)['ok'] == 'hash' then
+  for _, place in ipairs(redis.call('HKEYS', KEY.inflight)) do
     if not counts[place] then
-      redis.call('HDEL', KEYS[2], place)
+      redis.call('HDEL', KEY.inflight, place)
       wrong = wrong + 1
     end
   end
 else
-  redis.call('DEL', KEYS[2])
+  redis.call('DEL', KEY.inflight)
 end
 for place, count in pairs(counts) do
-  if redis.call('HGET', KEYS[2], place) ~= tostring(count) then
-    redis.call('HSET', KEYS[2], place, count)
+  if redis.call('HGET', KEY.inflight, place) ~= tostring(count) then
+    redis.call('HSET', KEY.inflight, place, count)
     wrong = wrong + 1
   end
 end

@@ -1,15 +1,15 @@
 -- A worker needs its host's name no more; the last worker of the machine gives it back.
 --
--- KEYS[1] drak:lease:<host>  hash, the machine that has the name
--- ARGV    key of the machine, role of the worker
-local lease = KEYS[1]
-if redis.call('HGET', lease, 'key') ~= ARGV[1] then
+-- KEY lease    the machine that has the name
+-- ARG machine  key of the machine
+-- ARG role     of the worker
+if redis.call('HGET', KEY.lease, 'key') ~= ARG.machine then
   return
 end
-redis.call('HDEL', lease, 'role:' .. ARGV[2])
-for _, field in ipairs(redis.call('HKEYS', lease)) do
+redis.call('HDEL', KEY.lease, 'role:' .. ARG.role)
+for _, field in ipairs(redis.call('HKEYS', KEY.lease)) do
   if string.sub(field, 1, 5) == 'role:' then
     return
   end
 end
-redis.call('DEL', lease)
+redis.call('DEL', KEY.lease)

@@ -1,17 +1,16 @@
 -- A delivery shows that it is alive.
 --
--- KEYS[1] drak:analysis:{uid}  hash, the record
--- ARGV    attempt, token of the delivery
--- returns 1, also where there is no record (a Redis without its data says nothing of anybody); 0 where the attempt is stale, the analysis is over, or another delivery took over
-local record = KEYS[1]
-local fields = redis.call('HMGET', record, 'attempt', 'busy', 'state')
-if not fields[3] then
+-- KEY record   the record
+-- ARG attempt  the attempt
+-- ARG token    of the delivery
+-- returns 1, also where there is no record (a Redis without its data says nothing of anybody); 0 where the attempt is
+--         stale, the analysis is over, or another delivery took over
+local attempt, busy, state = unpack(redis.call('HMGET', KEY.record, 'attempt', 'busy', 'state'))
+if not state then
   return 1
 end
-local over = fields[3] == 'PUBLISHED' or fields[3] == 'FAILED' or fields[3] == 'CANCELLED'
-if over or fields[1] ~= ARGV[1] or fields[2] ~= ARGV[2] then
+if is_over(state) or attempt ~= ARG.attempt or busy ~= ARG.token then
   return 0
 end
-local time = redis.call('TIME')
-redis.call('HSET', record, 'beat', string.format('%d.%06d', time[1], time[2]))
+redis.call('HSET', KEY.record, 'beat', now())
 return 1

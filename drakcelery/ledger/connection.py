@@ -1,0 +1,69 @@
+"""A connection to Karton's Redis, and what all parts of the ledger have."""
+
+from __future__ import annotations
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from drakcelery.ledger import clock
+from drakcelery.ledger.away import ANSWERED
+from drakcelery.ledger.quarantine import Quarantine
+from drakcelery.ledger.scripts import Scripts
+from drakcelery.model import timeouts
+from drakcelery.model.timeouts import Times
+from drakcelery.settings import RedisSection
+
+CONNECT_SECONDS = 5
+"""A host that was cut off finds its way back that soon."""
+PATIENT_RETRIES = 2000
+"""Of ten seconds each at the most, by default: some five hours."""
+SCRIPTS = (
+    *("begin", "sent", "due", "advance", "renew", "complete", "alike", "abandon", "postpone", "resend"),
+    *("defer", "cancel", "fail", "publish", "linger", "watch", "recount"),
+)
+
+
+def connect(
+    section: RedisSection,
+    *,
+    name: str | None = None,
+    patient: bool = False,
+    pause: float = timeouts.DEFAULT.retry,
+) -> redis.Redis:
+    """A client of Karton's Redis that answers in text.
+
+    *name* is how Redis lists its connections. A *patient* client waits for a Redis that is away, for hours,
+    with pauses of up to *pause* seconds between two tries; the scripts may be sent again after a lost answer,
+    since each does its work once.
+    """
+    return redis.Redis.from_url(
+        section.address(),
+        decode_responses=True,
+        encoding_errors="surrogateescape",  # what others put there need not be UTF-8, and is theirs
+        socket_timeout=section.socket_timeout or None,
+        socket_connect_timeout=CONNECT_SECONDS,
+        health_check_interval=30,
+        client_name=name,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.2, cap=pause), PATIENT_RETRIES if patient else 3),
+        retry_on_error=list(ANSWERED),
+    )
+
+
+class Connected:
+    """A part of the ledger; :class:`drakcelery.ledger.Ledger` is all of them."""
+
+    def __init__(
+        self, client: redis.Redis, *, identity: str, record_ttl: int, times: Times = timeouts.DEFAULT
+    ) -> None:
+        """*record_ttl*: seconds that a finished analysis stays in the ledger. *times*: what claims go by."""
+        self.redis = client
+        self.identity = identity
+        self.times = times
+        self.quarantine = Quarantine(client)
+        self._ttl = record_ttl
+        self._scripts = Scripts(client, *SCRIPTS)
+
+    def now(self) -> float:
+        """UNIX time by Redis' clock."""
+        return clock.now(self.redis)

@@ -1,0 +1,106 @@
+"""How an attempt or an analysis ends; each end is one script, which tells Karton as well."""
+
+from __future__ import annotations
+
+from drakcelery.errors import Superseded
+from drakcelery.ledger.connection import Connected
+from drakcelery.ledger.keys import DONE, record_key, task_key
+from drakcelery.ledger.records import record_of
+from drakcelery.model.analysis import Failure
+from drakcelery.model.records import Record
+
+
+class Endings(Connected):
+    """What ends one."""
+
+    def cancel(self, record: Record, *, reason: str, crashed: str | None) -> bool:
+        """End a live analysis. False where it is over already.
+
+        *crashed* is Karton's task as JSON, None to leave it as it is. Whoever works on the analysis sees it
+        at the next :meth:`renew`.
+        """
+        return self._cancel(record.uid, record.task_uid, reason, crashed or "")
+
+    def _cancel(self, uid: str, task_uid: str, reason: str, crashed: str) -> bool:
+        keys = {"record": record_key(uid), "task": task_key(task_uid)}
+        return bool(self._scripts("cancel", keys, uid=uid, reason=reason, crashed=crashed, ttl=self._ttl))
+
+    def fail(
+        self,
+        uid: str,
+        attempt: int,
+        failure: Failure,
+        *,
+        task_uid: str,
+        final: bool,
+        crashed: str | None,
+        delay: float = 0,
+        token: str = "",
+    ) -> int:
+        """Note the failure; where it is *final* the analysis is over and Karton's task becomes *crashed*.
+
+        *crashed* is the CRASHED task as JSON, None where Karton has dropped it. *token* names the delivery
+        that failed; without it somebody ends the attempt from outside.
+        Returns the number of the attempt that is due in *delay* seconds, 0 where the analysis is over.
+        Raises :class:`Superseded` where the attempt is stale.
+        """
+        answer = self._scripts(
+            "fail",
+            {"record": record_key(uid), "task": task_key(task_uid)},
+            uid=uid,
+            attempt=attempt,
+            failure=failure.model_dump_json(),
+            final=int(final),
+            crashed=crashed or "",
+            ttl=self._ttl,
+            identity=self.identity,
+            delay=delay,
+            token=token,
+        )
+        if answer is None:
+            raise Superseded(f"analysis {uid}: attempt {attempt} is stale")
+        return int(answer)
+
+    def publish(
+        self,
+        uid: str,
+        attempt: int,
+        *,
+        task_uid: str,
+        finished: str,
+        analysis_task: str,
+        analysis_task_uid: str,
+    ) -> Record:
+        """Publish in one transaction; the tasks are JSON. Returns the record. Raises :class:`Superseded`."""
+        answer = self._scripts(
+            "publish",
+            {
+                "record": record_key(uid),
+                "task": task_key(task_uid),
+                "analysis_task": task_key(analysis_task_uid),
+            },
+            uid=uid,
+            attempt=attempt,
+            finished=finished,
+            analysis_task=analysis_task,
+            analysis_uid=analysis_task_uid,
+            ttl=self._ttl,
+            identity=self.identity,
+        )
+        if not answer:
+            raise Superseded(f"analysis {uid}: attempt {attempt} may not publish")
+        return record_of(answer)
+
+    def remove(self, uid: str, *, reason: str) -> bool:
+        """End an analysis whose record nobody can read. False where it is not live.
+
+        Its Karton task is left as it is: who it belongs to is not known.
+        """
+        if self.redis.type(record_key(uid)) not in ("hash", "none"):
+            self.redis.delete(record_key(uid))
+        ended = self._cancel(uid, "", reason, "")
+        with self.redis.pipeline() as pipe:
+            pipe.delete(record_key(uid))
+            pipe.zrem(DONE, uid)
+            pipe.execute()
+        return ended

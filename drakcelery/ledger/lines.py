@@ -1,0 +1,160 @@
+"""What waits outside the ledger: Karton's queues of our identity, and the lines of places that are full."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+from karton.core.backend import KartonBackendBase
+from karton.core.task import TaskPriority
+
+from drakcelery.ledger.keys import DUE, INFLIGHT, WAITING, line_key
+from drakcelery.model.analysis import Place
+from drakcelery.model.records import Line
+
+URGENCY = {TaskPriority.HIGH: 1, TaskPriority.NORMAL: 2, TaskPriority.LOW: 3}
+"""Places of Karton's queues in their order; 0 is the queue of producers that know no priorities."""
+RANK = 1e13
+"""Score of a line: urgency times this, and the time in ms."""
+_LOWS = tuple(urgency * RANK for urgency in URGENCY.values())
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+NAMED = 2000
+"""So many tasks of all lines together are named, however many lines there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Tasks of one urgency that wait one behind the other, in a line or on Karton's queue."""
+
+    urgency: int
+    """As in :data:`URGENCY`."""
+    place: Place | None = None
+    """Whose line it is; None on Karton's queue, where nobody has looked at them yet."""
+    named: tuple[str, ...]
+    """Karton uids of the first."""
+    length: int
+
+
+class Lines:
+    """Reads them."""
+
+    def __init__(self, client: redis.Redis, *, identity: str) -> None:
+        """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
+        self.redis = client
+        self.identity = identity
+        self._queues = KartonBackendBase.get_queue_names(identity)
+
+    def has_work(self) -> bool:
+        """Whether anything waits, or is to be sent now or later. One command: ingress asks all the time."""
+        return bool(self.redis.exists(*self._queues, WAITING, DUE))
+
+    def look(self) -> tuple[dict[Place, int], list[Place]]:
+        """(how many live analyses each place has, the places that have a line)."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(INFLIGHT)
+            pipe.smembers(WAITING)
+            counts, places = pipe.execute()
+        return _counts(counts), self._sound(_places(places))
+
+    def places(self) -> list[Place]:
+        """Those that have a line."""
+        return self._sound(_places(self.redis.smembers(WAITING)))
+
+    def _sound(self, places: list[Place]) -> list[Place]:
+        """Those of *places* whose line is one: a key of another type stops no other place."""
+        if not places:  # as nearly always
+            return []
+        with self.redis.pipeline(transaction=False) as pipe:
+            for place in places:
+                pipe.type(line_key(place))
+            types = pipe.execute()
+        return [place for place, kind in zip(places, types, strict=True) if kind in ("zset", "none")]
+
+    def lines(self) -> list[Line]:
+        """Every line: how many wait, and since when the oldest does."""
+        places = self.places()
+        with self.redis.pipeline(transaction=False) as pipe:
+            for key in map(line_key, places):
+                pipe.zcard(key)
+                for low in _LOWS:
+                    pipe.zrangebyscore(key, low, low + RANK - 1, start=0, num=1, withscores=True)
+            answers = pipe.execute()
+        step = 1 + len(_LOWS)
+        found = []
+        for number, place in enumerate(places):
+            length, *heads = answers[number * step : (number + 1) * step]
+            ages = [age for low, head in zip(_LOWS, heads, strict=True) for _, age in _aged(head, low)]
+            if ages:  # else it was emptied meanwhile
+                found.append(Line(place=place, length=length, since=min(ages)))
+        return found
+
+    def waiting(self, place: Place, *, before: float | None = None, most: int = -1) -> list[str]:
+        """Karton uids of the tasks in the line of *place*, all of them by default.
+
+        *before*: those that Karton had before that time; *most*: no more than these of each urgency.
+        """
+        found: list[Any] = []
+        for low in _LOWS:
+            high = low + before * 1000 if before is not None else low + RANK - 1
+            found += self.redis.zrangebyscore(line_key(place), low, high, start=0, num=most)
+        return cast("list[str]", found)
+
+    def backlog(self, *, most: int) -> list[Stretch]:
+        """All that waits outside the ledger, the most urgent first, and of the same urgency lines first.
+
+        Of each stretch it names *most* tasks, and of all lines together :data:`NAMED`; it counts the rest.
+        """
+        places = self.places()
+        few = max(1, min(most, NAMED // max(1, len(places))))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for urgency, queue in enumerate(self._queues):
+                low = urgency * RANK
+                for key in map(line_key, places):
+                    pipe.zcount(key, low, low + RANK - 1)
+                    pipe.zrangebyscore(key, low, low + RANK - 1, start=0, num=few)
+                pipe.llen(queue)
+                pipe.lrange(queue, 0, most - 1)
+            answers = iter(pipe.execute())
+        found = []
+        for urgency in range(len(self._queues)):
+            for place in (*places, None):
+                length, named = next(answers), tuple(cast("list[str]", next(answers)))
+                # The two were asked for one after the other
+                length = max(length, len(named))
+                found.append(Stretch(urgency=urgency, place=place, named=named, length=length))
+        return [stretch for stretch in found if stretch.length]
+
+    def in_flight(self) -> dict[Place, int]:
+        """How many live analyses each place has."""
+        return _counts(self.redis.hgetall(INFLIGHT))
+
+
+def _places(names: Any) -> list[Place]:
+    """Of Redis' set of their names."""
+    return [place for text in sorted(cast("set[str]", names)) if (place := _place(text)) is not None]
+
+
+def _counts(fields: Any) -> dict[Place, int]:
+    """Of Redis' hash."""
+    found: dict[Place, int] = {}
+    for name, count in cast("dict[str, str]", fields).items():
+        place = _place(name)
+        if place is not None and _NUMBER.fullmatch(count):
+            found[place] = int(count)
+    return found
+
+
+def _place(name: str) -> Place | None:
+    """None for what another version calls a place, and this one does not know."""
+    try:
+        return Place.parse(name)
+    except ValueError:
+        return None
+
+
+def _aged(head: Iterable[tuple[str, float]], low: float) -> list[tuple[str, float]]:
+    """(Karton uid, since when it waits) of those of one urgency."""
+    return [(uid, (score - low) / 1000) for uid, score in head]

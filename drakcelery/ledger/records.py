@@ -1,0 +1,113 @@
+"""The records of analyses, as they are read: one that cannot be read is in quarantine, and stops no other."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import redis
+
+from drakcelery.errors import UnreadableRecord
+from drakcelery.ledger.away import concerns_all, unless_odd
+from drakcelery.ledger.connection import Connected
+from drakcelery.ledger.keys import DONE, LIVE, record_key
+from drakcelery.model.analysis import State
+from drakcelery.model.records import Record, parse
+
+UNREAD = "ledger"
+"""Where in the quarantine records stand that cannot be read."""
+UNREADABLE = (ValueError, LookupError, TypeError, RecursionError)
+"""What reading raises of what another version, or somebody else, wrote."""
+AT_ONCE = 100
+"""So many records are read in one round trip."""
+
+
+class Standing(enum.Enum):
+    """What the ledger knows of an attempt."""
+
+    CURRENT = enum.auto()
+    STALE = enum.auto()
+    """The analysis is over, or at another attempt."""
+    UNKNOWN = enum.auto()
+    """There is no record: Redis lost its data, or is another, or the analysis was over long ago."""
+
+
+class Records(Connected):
+    """What is known of analyses."""
+
+    def get(self, uid: str) -> Record | None:
+        """The record of *uid*, if there is one. Raises :class:`UnreadableRecord`."""
+        try:
+            fields = cast("dict[str, str]", self.redis.hgetall(record_key(uid)))
+            return parse(fields) if fields else None
+        except (redis.RedisError, *UNREADABLE) as error:
+            if concerns_all(error):
+                raise
+            self.quarantine.saw(UNREAD, uid, error)
+            raise UnreadableRecord(
+                f"this version cannot read the record of analysis {uid}: {type(error).__name__}; see "
+                "`drakcelery isolated list`"
+            ) from None
+
+    def is_current(self, uid: str, attempt: int) -> bool:
+        """Whether *attempt* is what the analysis is at, and the analysis is not over."""
+        return self.standing(uid, attempt) is Standing.CURRENT
+
+    def standing(self, uid: str, attempt: int) -> Standing:
+        """As :meth:`is_current`, but a record that is not there says nothing."""
+        number, state = self._number_and_state(uid)
+        if number is None or state is None:
+            return Standing.UNKNOWN
+        is_current = number == str(attempt) and not State(state).is_over
+        return Standing.CURRENT if is_current else Standing.STALE
+
+    def _number_and_state(self, uid: str) -> tuple[str | None, str | None]:
+        values = self.redis.hmget(record_key(uid), ["attempt", "state"])
+        return cast("tuple[str | None, str | None]", tuple(values))
+
+    def live(self) -> Iterator[Record]:
+        """Records of all analyses that are not over, oldest first."""
+        return self.records(cast("list[str]", self.redis.zrange(LIVE, 0, -1)))
+
+    def done(self, *, newest: int) -> Iterator[Record]:
+        """Records of the *newest* analyses that are over, newest first."""
+        none: list[str] = []
+        return self.records(
+            unless_odd(lambda: cast("list[str]", self.redis.zrevrange(DONE, 0, newest - 1)), none)
+        )
+
+    def records(self, uids: Sequence[str]) -> Iterator[Record]:
+        """The records of *uids*, as far as there are any; each is read a moment before it is given.
+
+        One that cannot be read is left out, and is in quarantine.
+        """
+        odd, _ = self.quarantine.uids(UNREAD) if uids else ((), ())
+        for begin in range(0, len(uids), AT_ONCE):
+            with self.redis.pipeline(transaction=False) as pipe:
+                for uid in uids[begin : begin + AT_ONCE]:
+                    pipe.hgetall(record_key(uid))
+                found = pipe.execute(raise_on_error=False)
+            for uid, fields in zip(uids[begin : begin + AT_ONCE], found, strict=True):
+                record = self._read(uid, fields)
+                if record is not None:
+                    yield record
+                if uid in odd and (record is not None or not fields):
+                    self.quarantine.remove(uid, where=UNREAD)
+
+    def _read(self, uid: str, fields: dict[str, str] | Exception) -> Record | None:
+        """What Redis answered as a record; None where there is none, or none that can be read."""
+        try:
+            if isinstance(fields, Exception):
+                raise fields
+            return parse(fields) if fields else None
+        except (redis.RedisError, *UNREADABLE) as error:
+            if concerns_all(error):
+                raise
+            self.quarantine.saw(UNREAD, uid, error)
+            return None
+
+
+def record_of(flat: Sequence[str]) -> Record:
+    """A record as scripts return it: field, value, field, value, …"""
+    return parse(dict(zip(flat[::2], flat[1::2], strict=True)))
