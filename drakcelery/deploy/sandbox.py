@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from drakcelery.deploy import units
 from drakcelery.deploy.units import Machine, Role
 from drakcelery.engines.drakvuf import snapshot
-from drakcelery.engines.drakvuf.keeper import NoLibrary, interpreter
+from drakcelery.engines.drakvuf.residence import NoLibrary, interpreter
 from drakcelery.engines.drakvuf.tools import STANDARD_PATH
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.settings import Settings

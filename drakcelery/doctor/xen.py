@@ -8,15 +8,15 @@ import re
 from drakcelery.doctor.finding import Check, Status, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.engines import create
-from drakcelery.engines.drakvuf import commands, ipv6
-from drakcelery.engines.drakvuf.installation import Installation, missing_words
-from drakcelery.engines.drakvuf.keeper import NoLibrary, Residence
-from drakcelery.engines.drakvuf.network import (
+from drakcelery.engines.drakvuf import commands, ipv6, xen_options
+from drakcelery.engines.drakvuf.firewall import (
     Rules,
     Standing,
     forwards,
     read_rules,
 )
+from drakcelery.engines.drakvuf.installation import Installation, missing_words
+from drakcelery.engines.drakvuf.residence import NoLibrary, Residence
 from drakcelery.engines.drakvuf.tools import Tools, search_path
 
 ENGINE = "drakvuf"
@@ -164,7 +164,7 @@ def commandline_verdict(info: str, *, check: str) -> Verdict:
 
     ``sched=credit`` was asked for by v0.18.1 only: the guides of v0.19 and later leave Xen its own scheduler.
     """
-    missing = commands.missing_options(info)
+    missing = xen_options.missing_options(info)
     if missing:
         says = f"Xen was started without {', '.join(missing)}"
         options = " ".join(missing)
@@ -174,9 +174,9 @@ def commandline_verdict(info: str, *, check: str) -> Verdict:
         return (
             failed(says, remedy) if check == "fail" else warning(f"{says}; xen_cmdline_check=ignore", remedy)
         )
-    scheduler = commands.xen_options(info).get("sched", "Xen's own")
+    scheduler = xen_options.xen_options(info).get("sched", "Xen's own")
     return ok(
-        f"{', '.join(f'{key}={value}' for key, value in commands.RECOMMENDED.items())}; scheduler: "
+        f"{', '.join(f'{key}={value}' for key, value in xen_options.RECOMMENDED.items())}; scheduler: "
         f"{scheduler}"
     )
 

@@ -21,8 +21,9 @@ from drakcelery.engines.drakvuf import keeper as keeper_module
 from drakcelery.engines.drakvuf import library as library_module
 from drakcelery.engines.drakvuf import screenshots
 from drakcelery.engines.drakvuf.engine import Drakvuf
-from drakcelery.engines.drakvuf.keeper import Keeper, NoLibrary, Residence
+from drakcelery.engines.drakvuf.keeper import Keeper
 from drakcelery.engines.drakvuf.library import SOCKET, Library
+from drakcelery.engines.drakvuf.residence import NoLibrary, Residence
 from drakcelery.errors import EngineError
 from drakcelery.model.analysis import Execution
 from tests.drakvuf import detonate, engine, make_job, settings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.engines.drakvuf import network
+from drakcelery.engines.drakvuf import firewall
 from drakcelery.errors import Blame, EngineError, SettingsError
 from tests.drakvuf import detonate, engine, make_job
 from tests.integration.test_drakvuf import (
@@ -190,7 +190,7 @@ def test_a_start_that_ends_well_is_not_believed(host: XenHost, tmp_path: Path) -
 def forwarding(host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that forwards, and a firewall that leaves it to that."""
     (tmp_path / "ip_forward").write_text("1\n")
-    monkeypatch.setattr(network, "FORWARDING", tmp_path / "ip_forward")
+    monkeypatch.setattr(firewall, "FORWARDING", tmp_path / "ip_forward")
     host.iptables("-P FORWARD ACCEPT")
 
 
@@ -261,7 +261,7 @@ def test_without_an_answer_of_iptables(
     host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nobody can tell, nothing runs."""
-    monkeypatch.setattr(network, "SAVE_PAUSE", 0.01)
+    monkeypatch.setattr(firewall, "SAVE_PAUSE", 0.01)
     ours = engine(host, tmp_path)
     host.fail("iptables-save", "fails", times=None)
     with pytest.raises(EngineError, match="nobody can tell what keeps guests in") as refused:
@@ -288,7 +288,7 @@ def test_a_note_ages_by_any_clock(host: XenHost, tmp_path: Path, shift: int) -> 
 
 def test_iptables_hangs(host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no slot's fault either, and the hang ends."""
-    monkeypatch.setattr(network, "SAVE_SECONDS", 0.2)
+    monkeypatch.setattr(firewall, "SAVE_SECONDS", 0.2)
     host.tool("iptables-save").write_text("#!/bin/sh\nexec sleep 600\n")
     with pytest.raises(EngineError, match=r"nobody can tell what keeps guests in: .*did not end") as refused:
         engine(host, tmp_path).prepare(make_job(tmp_path))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.engines.drakvuf.network import BETWEEN, JUMPS, Network, Rules, Standing
+from drakcelery.engines.drakvuf.firewall import BETWEEN, JUMPS, Rules, Standing
+from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.tools import Tools
 from drakcelery.errors import Blame, EngineError
 from tests.conftest import require

@@ -14,7 +14,7 @@ from drakcelery.doctor import machine, redis_server, xen
 from drakcelery.doctor.finding import Status
 from drakcelery.doctor.karton_side import bind_verdict, consumers_verdict
 from drakcelery.doctor.transport import versions_verdict, workers_verdict
-from drakcelery.engines.drakvuf import commands
+from drakcelery.engines.drakvuf import xen_options
 from drakcelery.ingress import bind_of
 from drakcelery.settings import DrakcelerySection, Settings
 
@@ -206,7 +206,7 @@ def test_versions() -> None:
     assert "io@b an older one, vm@b 0.0.9" in verdict.said
 
 
-RIGHT = " ".join(f"{key}={value}" for key, value in commands.RECOMMENDED.items())
+RIGHT = " ".join(f"{key}={value}" for key, value in xen_options.RECOMMENDED.items())
 
 
 @pytest.mark.parametrize(

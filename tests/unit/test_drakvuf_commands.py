@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.engines.drakvuf import commands
+from drakcelery.engines.drakvuf import commands, xen_options
 from drakcelery.engines.drakvuf.commands import Watch
 
 KERNEL = "/var/lib/drakrun/profiles/kernel.json"
@@ -256,9 +256,9 @@ def test_xens_command_line_is_compared() -> None:
     """What is recommended and missing is named; options beyond that are nobody's business."""
     line = "placeholder dom0_mem=4096M,max:4096M force-ept=1 ept=ad=0 hap_1gb=0 hap_2mb=0 altp2m=1"
     info = f"host : x\nxen_commandline        : {line}\nxen_version : 4.17"
-    assert commands.missing_options(info) == ["hpet=legacy-replacement"]
-    assert commands.xen_options(info)["placeholder"] == "1"
-    assert len(commands.missing_options("")) == len(commands.RECOMMENDED)
+    assert xen_options.missing_options(info) == ["hpet=legacy-replacement"]
+    assert xen_options.xen_options(info)["placeholder"] == "1"
+    assert len(xen_options.missing_options("")) == len(xen_options.RECOMMENDED)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ import pytest
 from drakcelery.engines.drakvuf import resident
 from drakcelery.engines.drakvuf.base_lines import COMMAND, DIRECTORY, Ask, BaseLines
 from drakcelery.engines.drakvuf.cell import Cell, Held
-from drakcelery.engines.drakvuf.keeper import Hello, NoLibrary, interpreter, understood
 from drakcelery.engines.drakvuf.library import SOCKET, Call, Library, reached
+from drakcelery.engines.drakvuf.residence import Hello, NoLibrary, interpreter, understood
 from drakcelery.engines.drakvuf.tools import Tools
 from drakcelery.errors import EngineError
 from drakcelery.settings.sections import DrakvufSection

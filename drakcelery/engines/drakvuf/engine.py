@@ -13,6 +13,7 @@ import structlog
 
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import commands, snapshot
+from drakcelery.engines.drakvuf.acceptance import check
 from drakcelery.engines.drakvuf.base_lines import BaseLines
 from drakcelery.engines.drakvuf.cell import Cell, Held
 from drakcelery.engines.drakvuf.guest import DESTROY_SECONDS, Guest
@@ -24,7 +25,7 @@ from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
 from drakcelery.engines.drakvuf.screenshots import photographed
 from drakcelery.engines.drakvuf.tools import Tools, search_path
 from drakcelery.engines.drakvuf.verdict import End, judge, windows_error
-from drakcelery.errors import EngineError, SettingsError, UnsupportedSample
+from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Execution, Outcome, Snapshot, StartMethod
 
 if TYPE_CHECKING:
@@ -107,27 +108,7 @@ class Drakvuf:
             UnsupportedSample: a sentence that says what it cannot do.
             EngineError: the tools do not answer.
         """
-        if not job.start_command.isprintable():
-            raise UnsupportedSample("Start command: there are characters in it that are not printable.")
-        if not commands.is_startable(job.start_command):
-            raise UnsupportedSample("Start command: with the sample's path in it it is too long for Windows.")
-        if job.start_method is None and job.net_enable is None:
-            return
-        abilities, drakrun = self._installation.abilities, self._settings.drakrun
-        if not abilities.can_start(job.start_method):
-            raise UnsupportedSample(
-                f"Start method: {job.start_method} needs DRAKVUF Sandbox v0.21 or newer and a DRAKVUF that "
-                f"knows verbs (-V); this host has DRAKVUF {abilities.drakvuf}"
-            )
-        if job.net_enable and not drakrun.net_enable:
-            raise UnsupportedSample(
-                "Network: net_enable is asked for, and [drakrun] net_enable = 0 keeps this host's guests off "
-                "the Internet"
-            )
-        if job.net_enable is False and drakrun.net_enable and not abilities.is_told:
-            raise UnsupportedSample(
-                "Network: to switch it off for one sample needs DRAKVUF Sandbox v0.21 or newer"
-            )
+        check(job, self._settings.drakrun, lambda: self._installation.abilities)
 
     def prepare(self, job: Detonation) -> Snapshot:
         """Restore the slot's VM and make it ready. Raises :class:`~drakcelery.errors.EngineError`."""

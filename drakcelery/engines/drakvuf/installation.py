@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drakcelery.engines.drakvuf import commands, snapshot
+from drakcelery.engines.drakvuf import commands, snapshot, xen_options
 from drakcelery.engines.drakvuf.tools import Finished, Tools
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import StartMethod
@@ -155,7 +155,7 @@ class Installation:
             raise SettingsError(f"[drakrun] xen_cmdline_check: {error}") from None
         if info.code != 0:
             raise SettingsError(f"[drakrun] xen_cmdline_check: {info.trouble('Xen does not answer')}")
-        if missing := commands.missing_options(info.output):
+        if missing := xen_options.missing_options(info.output):
             raise SettingsError(
                 f"[drakrun] xen_cmdline_check = fail: Xen runs without {' '.join(missing)}; add it to "
                 "GRUB_CMDLINE_XEN_DEFAULT, update-grub and reboot, or set xen_cmdline_check = ignore"

@@ -3,20 +3,15 @@
 drakrun makes them on the first vm-start after boot, without a lock, and takes a failure back without a word.
 So vm-start runs alone until they stand, and its word is not enough: what must be there is looked for, and
 without it no sample runs. Where a piece is missing nobody here touches the firewall; the sentence says how.
-
-Facts: ``drakrun/lib/networking.py`` of v0.19.0 to v0.21.0, ``iptables-save(8)``, which takes no lock.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import fcntl
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -24,19 +19,13 @@ import structlog
 
 from drakcelery import safe_files
 from drakcelery.engines.drakvuf import ipv6
+from drakcelery.engines.drakvuf.firewall import Rules, Standing, forwards, lacking, read_rules
 from drakcelery.engines.drakvuf.tool_output import printable
-from drakcelery.engines.drakvuf.tools import Overdue, Tools
+from drakcelery.engines.drakvuf.tools import Tools
 from drakcelery.errors import Blame, EngineError
 
 log = structlog.get_logger(__name__)
 
-UNTOLD = "nobody can tell what keeps guests in"
-
-SAVE = "iptables-save"
-SAVE_SECONDS = 10.0
-SAVE_TRIES = 3
-SAVE_PAUSE = 0.2
-"""The kernel refuses a listing that another program's change cuts in two."""
 
 POLL_SECONDS = 0.1
 """How often one that waits for its turn looks whether it has come."""
@@ -46,210 +35,6 @@ UNMADE_SECONDS = 60.0
 
 MOST_NOTED = 64 * 1024
 """Bytes of the note."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Jump:
-    """A chain of drakrun's, and the chain of iptables from which it is reached."""
-
-    table: str
-    parent: str
-    chain: str
-
-    @property
-    def rule(self) -> str:
-        """As iptables-save writes it."""
-        return f"-A {self.parent} -j {self.chain}"
-
-    def mend(self, rules: Rules) -> list[str]:
-        """The commands that bring it back."""
-        iptables = "iptables" if self.table == "filter" else f"iptables -t {self.table}"
-        there = any(line.startswith(f":{self.chain} ") for line in rules.of(self.table))
-        make = [] if there else [f"{iptables} -N {self.chain}"]
-        return [*make, f"{iptables} -I {self.parent} -j {self.chain}"]
-
-
-JUMPS = (
-    Jump(table="filter", parent="INPUT", chain="DRAKRUN_INP"),
-    Jump(table="filter", parent="FORWARD", chain="DRAKRUN_FWD"),
-    Jump(table="nat", parent="POSTROUTING", chain="DRAKRUN_PRT"),
-)
-
-BETWEEN = "DRAKRUN_FWD -i drak+ -o drak+ -j DROP"
-"""What keeps guests from each other, from v0.21 on; it never comes into chains that v0.20 has made."""
-
-
-SHUT = "FORWARD -i drak+ -j DROP"
-"""What keeps a guest without network from sending where the kernel forwards: drakrun has no rule for it, and
-lets the kernel forward from the first guest with network on."""
-
-ANY_BRIDGE = "drak+"
-"""Those of all guests."""
-
-SHUT_OTHERWISE = (":FORWARD DROP ", f"-A {SHUT}", "-A FORWARD -j DROP", "-A FORWARD -j REJECT")
-"""How lines begin that do as much."""
-
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-"""Whether the kernel forwards: 1."""
-
-
-class Standing(enum.Enum):
-    """What there is of drakrun's chains."""
-
-    STANDS = "stands"
-    UNMADE = "unmade"
-    """None is linked: the next vm-start makes them."""
-    BROKEN = "broken"
-    """Some are: no vm-start makes them whole."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What iptables-save printed: table -> its lines."""
-
-    tables: Mapping[str, tuple[str, ...]]
-
-    @classmethod
-    def parse(cls, text: str) -> Rules:
-        """Chains (``:INPUT ACCEPT [0:0]``) and rules (``-A INPUT -j DRAKRUN_INP``) of each table."""
-        tables: dict[str, list[str]] = {}
-        lines: list[str] = []
-        for line in text.splitlines():
-            if line.startswith("*"):
-                lines = tables.setdefault(line[1:].strip(), [])
-            elif line.startswith((":", "-A ")):
-                lines.append(line.strip())
-        return cls(tables={table: tuple(lines) for table, lines in tables.items()})
-
-    def of(self, table: str) -> tuple[str, ...]:
-        """The lines of a table; there are none where it was never used."""
-        return self.tables.get(table, ())
-
-    def reaches(self, jump: Jump) -> bool:
-        """Whether what comes to the jump's parent comes to drakrun's chain, and is not let in before."""
-        return self._holds(jump.table, jump.rule)
-
-    def _holds(self, table: str, rule: str, *, bridge: str = ANY_BRIDGE) -> bool:
-        """Whether *rule* is there, and none before it in its chain lets through what comes from *bridge*."""
-        lines, chain = self.of(table), rule.split()[1]
-        return rule in lines and not any(
-            lets_through(line, chain, bridge) for line in lines[: lines.index(rule)]
-        )
-
-    def standing(self, *, between: bool, shut: bool = False) -> Standing:
-        """*between*: this drakrun has the rule :data:`BETWEEN`; *shut*: one like :data:`SHUT` is needed."""
-        if not any(jump.rule in self.of(jump.table) for jump in JUMPS):
-            return Standing.UNMADE
-        return Standing.BROKEN if self.missing(between=between, shut=shut) else Standing.STANDS
-
-    def missing(self, *, between: bool, shut: bool = False) -> list[str]:
-        """The rules that are missing."""
-        missing = [jump.rule.removeprefix("-A ") for jump in JUMPS if not self.reaches(jump)]
-        if between and not self._keeps_apart:
-            missing.append(BETWEEN)
-        if shut and not self.is_shut:
-            missing.append(SHUT)
-        return missing
-
-    def mend(self, *, between: bool, shut: bool = False) -> str:
-        """The command line that brings back what is missing."""
-        commands = [word for jump in JUMPS if not self.reaches(jump) for word in jump.mend(self)]
-        if between and not self._keeps_apart:
-            commands.append(f"iptables -I {BETWEEN}")
-        if shut and not self.is_shut:
-            commands += self._shutting()
-        return " && ".join(commands)
-
-    def _shutting(self) -> list[str]:
-        """What shuts guests without network in: at the end, or before the rule that lets them through."""
-        if not any(_forwards_guests(line) for line in self.of("filter")):
-            return [f"iptables -A {SHUT}"]
-        return [f"iptables -I {SHUT}", f"iptables -I {JUMPS[1].parent} -j {JUMPS[1].chain}"]
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether what a guest without network sends is forwarded to nobody."""
-        lines = self.of("filter")
-        rules = [line for line in lines if not line.startswith(":")]
-        ends = [line for line in lines if line.startswith(":")]  # what is done where no rule fits
-        for line in [*rules, *ends]:
-            if line.startswith(SHUT_OTHERWISE):
-                return True
-            if _forwards_guests(line):
-                return False
-        return False
-
-    @property
-    def _keeps_apart(self) -> bool:
-        return self._holds("filter", f"-A {BETWEEN}")
-
-    def keeps(self, bridge: str) -> bool:
-        """Whether what comes from a guest's bridge is kept from this host."""
-        return self._holds("filter", f"-A DRAKRUN_INP -i {bridge} -j DROP", bridge=bridge)
-
-
-_COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+)')
-
-
-def lets_through(line: str, chain: str, bridge: str, *, anywhere: bool = True) -> bool:
-    """Whether *line* is a rule of *chain* that lets all through that comes from *bridge*.
-
-    *anywhere*: only where it may go out by any interface.
-    """
-    words = _COMMENT.sub("", line).split()
-    if words[:2] != ["-A", chain] or words[-2:] not in (["-j", "ACCEPT"], ["-j", "RETURN"]):
-        return False
-    matches = words[2:-2]
-    is_inverse = matches[:2] == ["!", "-i"]
-    if is_inverse or matches[:1] == ["-i"]:
-        interface, matches = matches[1 + is_inverse], matches[2 + is_inverse :]
-        if _fits(interface, bridge) == is_inverse:
-            return False
-    if not anywhere and matches[:1] == ["!"]:
-        matches = matches[1:]
-    return not matches or (not anywhere and matches[0] == "-o" and len(matches) == 2)
-
-
-def _fits(interface: str, bridge: str) -> bool:
-    """Whether *interface*, as a rule has it, may be *bridge*; a ``+`` at the end of either is anything."""
-    stem, other = interface.removesuffix("+"), bridge.removesuffix("+")
-    if interface == stem and bridge == other:
-        return interface == bridge
-    return (interface != stem and other.startswith(stem)) or (bridge != other and stem.startswith(other))
-
-
-def _forwards_guests(line: str) -> bool:
-    return lets_through(line, "FORWARD", ANY_BRIDGE, anywhere=False)
-
-
-def forwards() -> bool:
-    """Whether the kernel sends on what is not for this host."""
-    try:
-        return FORWARDING.read_text().strip() != "0"
-    except OSError:
-        return True
-
-
-def lacking(rules: Rules, *, between: bool, shut: bool) -> str:
-    """Why no sample runs, in a sentence that ends with the mend."""
-    missing = ", ".join(rules.missing(between=between, shut=shut))
-    return (
-        f"no sample runs on this host, since nothing would keep its guest in: iptables has no {missing}; "
-        f"mend it: {rules.mend(between=between, shut=shut)}"
-    )
-
-
-def read_rules(tools: Tools) -> Rules:
-    """What there is now. Raises :class:`EngineError` where iptables does not say."""
-    for _ in range(SAVE_TRIES):
-        try:
-            done = tools.ask([SAVE], seconds=SAVE_SECONDS)
-        except Overdue as error:
-            raise EngineError(f"{UNTOLD}: {error}", blames=Blame.HOST) from None
-        if done.code == 0:
-            return Rules.parse(done.output)
-        time.sleep(SAVE_PAUSE)
-    raise EngineError(str(done.trouble(UNTOLD)), blames=Blame.HOST)
 
 
 class Network:
