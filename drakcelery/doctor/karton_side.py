@@ -13,7 +13,7 @@ from redis.exceptions import NoPermissionError
 from drakcelery import __version__
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
-from drakcelery.ingress import bind_of
+from drakcelery.ingress.bind import bind_of
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.model.text import clean

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import enum
 import re
 import threading
@@ -14,50 +12,31 @@ from functools import cached_property, partial
 from typing import TypeVar
 
 import structlog
-from karton.core import Task
-from karton.core.__version__ import __version__ as karton_version
-from karton.core.backend import KARTON_BINDS_HSET, KartonBackendBase, KartonBind
 from karton.core.task import TaskState
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery import __version__
-from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import (
-    AlreadyFinished,
-    BadTask,
-    Changed,
-    SettingsError,
     StorageAway,
-    StorageError,
     Superseded,
     Unreadable,
 )
-from drakcelery.failpoints import reach
 from drakcelery.ingress import orphans
-from drakcelery.karton import contract, reading
-from drakcelery.karton.contract import MAGIC_BYTES, SampleFacts
-from drakcelery.karton.destination import destination, fixed
-from drakcelery.karton.filetype import describe
-from drakcelery.karton.policy import Policy, policy_of
+from drakcelery.ingress.bind import bind_of, is_bound, register
+from drakcelery.ingress.triage import Triage
+from drakcelery.karton import reading
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
-from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Sight, nobody_came
 from drakcelery.ledger.inbox import NOBODYS, Intake
-from drakcelery.ledger.keys import record_key
 from drakcelery.ledger.keytypes import named
 from drakcelery.ledger.lines import Stretch
-from drakcelery.model.analysis import Analysis, Place, is_uid
+from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import Record
-from drakcelery.model.text import storable
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
-from drakcelery.telemetry import metrics, tracing
-from drakcelery.telemetry.logs import about
 
 T = TypeVar("T")
 
@@ -76,24 +55,7 @@ GIVE_UP_AT_ONCE = 100
 """How many tasks of a line are refused before other work is looked at."""
 LOOKED_THROUGH = 200
 """So many tasks of each line and queue are looked through for what was cancelled."""
-RE_READS = 3
-"""So often a task is read again that changes in between."""
 _OVER = re.compile(f'"(?:{TaskState.FINISHED.value}|{TaskState.CRASHED.value})"')
-
-
-def bind_of(settings: Settings) -> KartonBind:
-    """What karton-system routes to us."""
-    drakrun = settings.drakrun
-    filters = [*drakrun.filters, *(drakrun.test_filters if drakrun.sample_testing else ())]
-    return KartonBind(
-        identity=drakrun.identity,
-        info="drakcelery: runs recognized samples in DRAKVUF",
-        version=karton_version,
-        persistent=True,
-        filters=[dict(one) for one in filters],
-        service_version=__version__,
-        is_async=False,
-    )
 
 
 class Turn(enum.Enum):
@@ -123,13 +85,13 @@ class Ingress:
         No task, and no record, ends it: what goes wrong with one is told and passed over.
         """
         bind = bind_of(self.settings)
-        self._register(bind)
+        register(self.ledger, self.settings, bind)
         search, checked, worked = self._find_stranded(), 0.0, 0.0
         while not stop.is_set():
             try:
                 if time.monotonic() - checked >= self.ledger.times.check:
                     checked = time.monotonic()
-                    if not self._bound(bind):
+                    if not is_bound(self.ledger, bind):
                         return
                     watch = self.ledger.watch()
                     adopt, give_up = partial(self._adopt, watch), partial(self._give_up, watch)
@@ -191,16 +153,27 @@ class Ingress:
         with self._due.item(uid):
             record = self.ledger.get(uid)
             if record is not None and not record.state.is_over and not record.is_foreign:
-                self._send(record)
+                self._triage.send_off(record)
         return True
 
     @cached_property
     def _sight(self) -> Sight:
         return Sight(self.ledger.fleet, look_ahead=self.settings.drakcelery.look_ahead)
 
+    @property
+    def _triage(self) -> Triage:
+        return Triage(
+            settings=self.settings,
+            ledger=self.ledger,
+            intake=self.intake,
+            storage=self.storage,
+            send=self.send,
+            sight=self._sight,
+        )
+
     @cached_property
     def _inbox(self) -> Isolation:
-        return Isolation(self.ledger.quarantine, where="inbox", give_up=self._end_odd)
+        return Isolation(self.ledger.quarantine, where="inbox", give_up=self._triage.end_odd)
 
     @cached_property
     def _due(self) -> Isolation:
@@ -222,7 +195,7 @@ class Ingress:
             with structlog.contextvars.bound_contextvars(task=task_uid):
                 try:
                     with self._inbox.item(task_uid):
-                        rooms = self._deal_with(task_uid, text, rooms)
+                        rooms = self._triage.deal_with(task_uid, text, rooms)
                         is_dealt_with = True
                 except StorageAway as error:
                     log.warning("sample_unreachable", error=str(error))
@@ -233,190 +206,6 @@ class Ingress:
                     is_dealt_with = True
                 if not is_dealt_with:
                     self.intake.set_aside(task_uid)
-
-    def _deal_with(self, task_uid: str, text: str | None, rooms: Rooms) -> Rooms:
-        """One accepted task, whose JSON is *text*.
-
-        Raises:
-            StorageAway, Superseded: as :meth:`_admit`.
-            StorageError: S3 has something against this sample.
-            Unreadable: there is no JSON object where the task should be.
-        """
-        for _ in range(RE_READS):
-            if text is None:
-                self._drop(task_uid, None, "Karton has dropped its task")
-                return rooms
-            try:
-                task = reading.read_task(text, task_uid)
-            except Unreadable as error:
-                if not reading.is_readable(text):
-                    raise
-                self._refuse(task_uid, None, str(error))
-                return rooms
-            if task.status in (TaskState.FINISHED, TaskState.CRASHED):
-                self._drop(task_uid, task, f"its Karton task is {task.status.value}")
-                return rooms
-            try:
-                return self._admit(task, text, rooms)
-            except Changed:
-                [text] = self.intake.tasks([task_uid])
-        return rooms  # somebody writes it all the time: it is looked at again with the next that are left
-
-    def _drop(self, task_uid: str, task: Task | None, why: str) -> None:
-        """Take a task out of the inbox that is over: cancelled, or here for a second time."""
-        log.warning("task_gone" if task is None else "task_over", task=task_uid, reason=why)
-        if task is not None and task.status is TaskState.CRASHED:
-            self.intake.drop(task_uid)
-            return
-        root = task.root_uid if task is not None else reading.root_of(task_uid)
-        self.intake.withdraw(
-            self._uid_of(task_uid, task), task_uid=task_uid, root_uid=root, reason=f"cancelled: {why}"
-        )
-
-    def _admit(self, task: Task, text: str, rooms: Rooms) -> Rooms:
-        """Turn an accepted task into an analysis, refuse it, or let it wait for its place.
-
-        Returns what is left of *rooms*.
-
-        Raises:
-            Changed: the task is another than was read.
-            Superseded: somebody else has it.
-            StorageAway: S3 is away, for all samples.
-            StorageError: S3 has something against this one.
-        """
-        try:
-            return self._start(task, text, rooms)
-        except AlreadyFinished as error:
-            self._refuse(
-                task.uid, task, str(error), uid=task.task_uid
-            )  # the other uid is that of an analysis
-        except BadTask as error:
-            self._refuse(task.uid, task, str(error))
-        except StorageAway as error:
-            if self.storage.answers(self.settings.s3.bucket):
-                raise StorageError(str(error)) from None
-            raise
-        except (RedisError, StorageError, Superseded):
-            raise  # the task is in the inbox, or in the ledger
-        except Exception as error:
-            log.exception("task_not_understood")
-            reason = f"drakcelery could not read this task: {type(error).__name__}: {error}"
-            self._refuse(task.uid, task, reason)
-        return rooms
-
-    def _start(self, task: Task, text: str, rooms: Rooms) -> Rooms:
-        policy = policy_of(self.settings)
-        reach("ingress.accepted", str(task.payload.get("override_uid")))
-        analysis = fixed(self.settings, contract.read_task(task, self._facts(task, policy), policy))
-        with about(uid=analysis.uid):
-            return self._open(task, text, analysis, rooms)
-
-    def _open(self, task: Task, text: str, analysis: Analysis, rooms: Rooms) -> Rooms:
-        place = analysis.place
-        record = None
-        if rooms.free(place):
-            self._spare_finished(task, analysis)
-            # A copy: the task's age counts, should others have filled the place
-            started = contract.started(copy.copy(task), now=self.ledger.now())
-            record = self.intake.open(analysis, started, limit=rooms.limit(place), read=text)
-            if record is None:
-                self._sight.look_again()
-        else:
-            self._check_place(place)
-        if record is None:
-            self.intake.wait(task, place)
-            log.info("waits_for_place", place=str(place))
-            return rooms
-        waited = time.time() - (task.last_update or time.time())
-        metrics.analysis_received(analysis.profile, waited=waited)
-        log.info("accepted", sample=analysis.sample_label, priority=analysis.priority.value)
-        try:
-            reach("ingress.opened", record.uid)
-            self._send(record)
-            reach("ingress.sent", record.uid)
-            tracing.accepted(lambda: record, self.ledger.now)
-        except (Superseded, RedisError):
-            raise
-        except Exception:
-            # Not the task's fault, and too late to refuse it: it is live, so reconcile sends it
-            log.exception("not_sent")
-        return rooms.after(place)
-
-    def _spare_finished(self, task: Task, analysis: Analysis) -> None:
-        """Refuse to replace what is complete, unless the settings say otherwise."""
-        ours = self.settings.drakcelery
-        if ours.override_finished == "replace" or analysis.uid == task.task_uid:
-            return
-        bucket = destination(self.settings, analysis).bucket
-        if self.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
-            raise AlreadyFinished(
-                f"analysis {analysis.uid} is complete, and another task's: ask for another uid (payload "
-                "'override_uid'), remove its objects, or set [drakcelery] override_finished = replace"
-            )
-
-    def _check_place(self, wanted: Place) -> None:
-        """Refuse what no host could ever take: it would wait for ever."""
-        places = self.ledger.fleet.places()
-        profiles = sorted({place.profile for place in places})
-        hosts = sorted({str(place.host) for place in places})
-        if wanted.profile not in profiles:
-            raise BadTask(f"no host has the VM profile {wanted.profile!r}; there are: {', '.join(profiles)}")
-        if wanted.host is None:
-            return
-        if wanted.host not in hosts:
-            raise BadTask(f"there is no host {wanted.host!r}; there are: {', '.join(hosts)}")
-        if wanted not in places:
-            there = ", ".join(sorted(place.profile for place in places if place.host == wanted.host))
-            raise BadTask(
-                f"host {wanted.host!r} has no VM of the profile {wanted.profile!r}; it has: {there}"
-            )
-
-    def _send(self, record: Record) -> None:
-        """What cannot be sent now stays unsent in the ledger, where reconcile finds it."""
-        with about(**record.context):
-            try:
-                self.send(record)
-            except OperationalError as error:
-                log.warning("broker_away", error=str(error))
-
-    def _facts(self, task: Task, policy: Policy) -> SampleFacts:
-        """Size and magic of the sample, from its first bytes."""
-        sample = contract.sample_ref(task, policy)
-        found = self.storage.peek(sample.bucket, sample.key, MAGIC_BYTES)
-        if found is None:
-            raise BadTask(f"the sample {sample.name!r} is not in the bucket {sample.bucket!r} any more")
-        size, head = found
-        return SampleFacts(size=size, magic=describe(head) if head else "empty")
-
-    def _end_odd(self, task_uid: str, reason: str) -> bool:
-        """The last resort for what could not be dealt with, however often it was tried."""
-        task = None
-        with contextlib.suppress(Unreadable):
-            task = self.ledger.karton_task(task_uid)
-        self._refuse(task_uid, task, reason)
-        return True
-
-    def _uid_of(self, task_uid: str, task: Task | None) -> str:
-        """What the record of a task is called that does not become an analysis."""
-        override = task.payload.get("override_uid") if task is not None else None
-        own = reading.own_uid(task_uid)
-        if not isinstance(override, str) or not is_uid(override):
-            return own
-        owner = self.ledger.redis.hget(record_key(override), "task_uid")
-        return override if owner in (None, task_uid) else own  # that record is another task's
-
-    def _refuse(self, task_uid: str, task: Task | None, reason: str, *, uid: str | None = None) -> None:
-        """End a task that cannot become an analysis; *task* is None where it cannot be read."""
-        uid, told = uid or self._uid_of(task_uid, task), storable(reason)
-        log.warning("refused", uid=uid, reason=told)
-        self.intake.refuse(
-            uid,
-            task_uid=task_uid,
-            root_uid=task.root_uid if task is not None else reading.root_of(task_uid),
-            reason=told,
-            crashed=self.ledger.last_word(task_uid, [f"{told}\n"]) or "",
-        )
-        tracing.refused(task_uid, lambda: self.ledger.get(uid))
 
     def _find_stranded(self) -> Iterator[bool]:
         """Adopt, or report, what a consumer before us left behind; bit by bit, True until it is done."""
@@ -473,7 +262,7 @@ class Ingress:
 
     def _give_up_one(self, task_uid: str, place: Place, reason: str) -> None:
         if self.intake.expire(task_uid, place):
-            self._end_odd(task_uid, reason)
+            self._triage.end_odd(task_uid, reason)
 
     def _withdraw(self) -> None:
         """Take out of lines and queues what was cancelled in Karton meanwhile: nobody waits for it.
@@ -500,28 +289,4 @@ class Ingress:
                 return
         if self.intake.pull(task_uid, stretch):
             why = f"its Karton task is {task.status.value}" if task else "Karton has dropped its task"
-            self._drop(task_uid, task, why)
-
-    def _register(self, bind: KartonBind) -> None:
-        serialized = KartonBackendBase.serialize_bind(bind)
-        self.ledger.redis.hset(KARTON_BINDS_HSET, bind.identity, serialized)
-        log.info("bound", identity=bind.identity, filters=bind.filters)
-        for notice in self.settings.notices():
-            log.warning("setting_without_effect", notice=notice)
-
-    def _is_the_deployment(self) -> bool:
-        """Show life; False where a deployment of another identity is at work on this Redis by now."""
-        try:
-            Deployment(self.ledger.redis, self.ledger.identity).claim()
-        except SettingsError as error:
-            log.error("other_deployment", why=str(error))
-            return False
-        return True
-
-    def _bound(self, bind: KartonBind) -> bool:
-        """Karton's rule: an instance whose bind was replaced exits, since it would take the wrong tasks."""
-        now = self.ledger.redis.hget(KARTON_BINDS_HSET, bind.identity)
-        if now == KartonBackendBase.serialize_bind(bind):
-            return self._is_the_deployment()
-        log.error("bind_replaced", identity=bind.identity, now=now)
-        return False
+            self._triage.drop(task_uid, task, why)

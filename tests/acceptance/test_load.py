@@ -18,7 +18,7 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import settings
 from drakcelery.embedded.background import background
-from drakcelery.ingress import bind_of
+from drakcelery.ingress.bind import bind_of
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger, connect
 from drakcelery.ledger.keys import INBOX, LIVE

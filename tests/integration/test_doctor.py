@@ -34,7 +34,7 @@ from drakcelery.engines.drakvuf import ipv6
 from drakcelery.errors import SettingsError
 from drakcelery.host.identity import Machine
 from drakcelery.host.names import HostNames
-from drakcelery.ingress import bind_of
+from drakcelery.ingress.bind import bind_of
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger.deployment import SILENCE, Deployment
 from drakcelery.ledger.fleet import Fleet

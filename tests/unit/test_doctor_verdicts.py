@@ -15,7 +15,7 @@ from drakcelery.doctor.finding import Status
 from drakcelery.doctor.karton_side import bind_verdict, consumers_verdict
 from drakcelery.doctor.transport import versions_verdict, workers_verdict
 from drakcelery.engines.drakvuf import xen_options
-from drakcelery.ingress import bind_of
+from drakcelery.ingress.bind import bind_of
 from drakcelery.settings import DrakcelerySection, Settings
 
 GIB = 1024**3

@@ -1,0 +1,247 @@
+"""What becomes of one accepted task: an analysis, a refusal, or a place in line."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from karton.core import Task
+from karton.core.task import TaskState
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from drakcelery.artifacts.metadata import METADATA
+from drakcelery.errors import (
+    AlreadyFinished,
+    BadTask,
+    Changed,
+    StorageAway,
+    StorageError,
+    Superseded,
+    Unreadable,
+)
+from drakcelery.failpoints import reach
+from drakcelery.karton import contract, reading
+from drakcelery.karton.contract import MAGIC_BYTES, SampleFacts
+from drakcelery.karton.destination import destination, fixed
+from drakcelery.karton.filetype import describe
+from drakcelery.karton.policy import Policy, policy_of
+from drakcelery.ledger import Ledger
+from drakcelery.ledger.fleet import Sight
+from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.keys import record_key
+from drakcelery.model.analysis import Analysis, Place, is_uid
+from drakcelery.model.capacity import Rooms
+from drakcelery.model.records import Record
+from drakcelery.model.text import storable
+from drakcelery.settings import Settings
+from drakcelery.storage import Storage
+from drakcelery.telemetry import metrics, tracing
+from drakcelery.telemetry.logs import about
+
+log = structlog.get_logger(__name__)
+
+RE_READS = 3
+"""So often a task is read again that changes in between."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triage:
+    """Decides it, and does it, for the tasks of one ingress."""
+
+    settings: Settings
+    ledger: Ledger
+    intake: Intake
+    storage: Storage
+    send: Callable[[Record], None]
+    """Send the current attempt of a record on its way."""
+    sight: Sight
+    """Of the fleet: who has room."""
+
+    def deal_with(self, task_uid: str, text: str | None, rooms: Rooms) -> Rooms:
+        """One accepted task, whose JSON is *text*.
+
+        Raises:
+            StorageAway, Superseded: as :meth:`_admit`.
+            StorageError: S3 has something against this sample.
+            Unreadable: there is no JSON object where the task should be.
+        """
+        for _ in range(RE_READS):
+            if text is None:
+                self.drop(task_uid, None, "Karton has dropped its task")
+                return rooms
+            try:
+                task = reading.read_task(text, task_uid)
+            except Unreadable as error:
+                if not reading.is_readable(text):
+                    raise
+                self._refuse(task_uid, None, str(error))
+                return rooms
+            if task.status in (TaskState.FINISHED, TaskState.CRASHED):
+                self.drop(task_uid, task, f"its Karton task is {task.status.value}")
+                return rooms
+            try:
+                return self._admit(task, text, rooms)
+            except Changed:
+                [text] = self.intake.tasks([task_uid])
+        return rooms  # somebody writes it all the time: it is looked at again with the next that are left
+
+    def drop(self, task_uid: str, task: Task | None, why: str) -> None:
+        """Take a task out of the inbox that is over: cancelled, or here for a second time."""
+        log.warning("task_gone" if task is None else "task_over", task=task_uid, reason=why)
+        if task is not None and task.status is TaskState.CRASHED:
+            self.intake.drop(task_uid)
+            return
+        root = task.root_uid if task is not None else reading.root_of(task_uid)
+        self.intake.withdraw(
+            self._uid_of(task_uid, task), task_uid=task_uid, root_uid=root, reason=f"cancelled: {why}"
+        )
+
+    def _admit(self, task: Task, text: str, rooms: Rooms) -> Rooms:
+        """Turn an accepted task into an analysis, refuse it, or let it wait for its place.
+
+        Returns what is left of *rooms*.
+
+        Raises:
+            Changed: the task is another than was read.
+            Superseded: somebody else has it.
+            StorageAway: S3 is away, for all samples.
+            StorageError: S3 has something against this one.
+        """
+        try:
+            return self._start(task, text, rooms)
+        except AlreadyFinished as error:
+            self._refuse(
+                task.uid, task, str(error), uid=task.task_uid
+            )  # the other uid is that of an analysis
+        except BadTask as error:
+            self._refuse(task.uid, task, str(error))
+        except StorageAway as error:
+            if self.storage.answers(self.settings.s3.bucket):
+                raise StorageError(str(error)) from None
+            raise
+        except (RedisError, StorageError, Superseded):
+            raise  # the task is in the inbox, or in the ledger
+        except Exception as error:
+            log.exception("task_not_understood")
+            reason = f"drakcelery could not read this task: {type(error).__name__}: {error}"
+            self._refuse(task.uid, task, reason)
+        return rooms
+
+    def _start(self, task: Task, text: str, rooms: Rooms) -> Rooms:
+        policy = policy_of(self.settings)
+        reach("ingress.accepted", str(task.payload.get("override_uid")))
+        analysis = fixed(self.settings, contract.read_task(task, self._facts(task, policy), policy))
+        with about(uid=analysis.uid):
+            return self._open(task, text, analysis, rooms)
+
+    def _open(self, task: Task, text: str, analysis: Analysis, rooms: Rooms) -> Rooms:
+        place = analysis.place
+        record = None
+        if rooms.free(place):
+            self._spare_finished(task, analysis)
+            # A copy: the task's age counts, should others have filled the place
+            started = contract.started(copy.copy(task), now=self.ledger.now())
+            record = self.intake.open(analysis, started, limit=rooms.limit(place), read=text)
+            if record is None:
+                self.sight.look_again()
+        else:
+            self._check_place(place)
+        if record is None:
+            self.intake.wait(task, place)
+            log.info("waits_for_place", place=str(place))
+            return rooms
+        waited = time.time() - (task.last_update or time.time())
+        metrics.analysis_received(analysis.profile, waited=waited)
+        log.info("accepted", sample=analysis.sample_label, priority=analysis.priority.value)
+        try:
+            reach("ingress.opened", record.uid)
+            self.send_off(record)
+            reach("ingress.sent", record.uid)
+            tracing.accepted(lambda: record, self.ledger.now)
+        except (Superseded, RedisError):
+            raise
+        except Exception:
+            # Not the task's fault, and too late to refuse it: it is live, so reconcile sends it
+            log.exception("not_sent")
+        return rooms.after(place)
+
+    def _spare_finished(self, task: Task, analysis: Analysis) -> None:
+        """Refuse to replace what is complete, unless the settings say otherwise."""
+        ours = self.settings.drakcelery
+        if ours.override_finished == "replace" or analysis.uid == task.task_uid:
+            return
+        bucket = destination(self.settings, analysis).bucket
+        if self.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
+            raise AlreadyFinished(
+                f"analysis {analysis.uid} is complete, and another task's: ask for another uid (payload "
+                "'override_uid'), remove its objects, or set [drakcelery] override_finished = replace"
+            )
+
+    def _check_place(self, wanted: Place) -> None:
+        """Refuse what no host could ever take: it would wait for ever."""
+        places = self.ledger.fleet.places()
+        profiles = sorted({place.profile for place in places})
+        hosts = sorted({str(place.host) for place in places})
+        if wanted.profile not in profiles:
+            raise BadTask(f"no host has the VM profile {wanted.profile!r}; there are: {', '.join(profiles)}")
+        if wanted.host is None:
+            return
+        if wanted.host not in hosts:
+            raise BadTask(f"there is no host {wanted.host!r}; there are: {', '.join(hosts)}")
+        if wanted not in places:
+            there = ", ".join(sorted(place.profile for place in places if place.host == wanted.host))
+            raise BadTask(
+                f"host {wanted.host!r} has no VM of the profile {wanted.profile!r}; it has: {there}"
+            )
+
+    def send_off(self, record: Record) -> None:
+        """What cannot be sent now stays unsent in the ledger, where reconcile finds it."""
+        with about(**record.context):
+            try:
+                self.send(record)
+            except OperationalError as error:
+                log.warning("broker_away", error=str(error))
+
+    def _facts(self, task: Task, policy: Policy) -> SampleFacts:
+        """Size and magic of the sample, from its first bytes."""
+        sample = contract.sample_ref(task, policy)
+        found = self.storage.peek(sample.bucket, sample.key, MAGIC_BYTES)
+        if found is None:
+            raise BadTask(f"the sample {sample.name!r} is not in the bucket {sample.bucket!r} any more")
+        size, head = found
+        return SampleFacts(size=size, magic=describe(head) if head else "empty")
+
+    def end_odd(self, task_uid: str, reason: str) -> bool:
+        """The last resort for what could not be dealt with, however often it was tried."""
+        task = None
+        with contextlib.suppress(Unreadable):
+            task = self.ledger.karton_task(task_uid)
+        self._refuse(task_uid, task, reason)
+        return True
+
+    def _uid_of(self, task_uid: str, task: Task | None) -> str:
+        """What the record of a task is called that does not become an analysis."""
+        override = task.payload.get("override_uid") if task is not None else None
+        own = reading.own_uid(task_uid)
+        if not isinstance(override, str) or not is_uid(override):
+            return own
+        owner = self.ledger.redis.hget(record_key(override), "task_uid")
+        return override if owner in (None, task_uid) else own  # that record is another task's
+
+    def _refuse(self, task_uid: str, task: Task | None, reason: str, *, uid: str | None = None) -> None:
+        """End a task that cannot become an analysis; *task* is None where it cannot be read."""
+        uid, told = uid or self._uid_of(task_uid, task), storable(reason)
+        log.warning("refused", uid=uid, reason=told)
+        self.intake.refuse(
+            uid,
+            task_uid=task_uid,
+            root_uid=task.root_uid if task is not None else reading.root_of(task_uid),
+            reason=told,
+            crashed=self.ledger.last_word(task_uid, [f"{told}\n"]) or "",
+        )
+        tracing.refused(task_uid, lambda: self.ledger.get(uid))
