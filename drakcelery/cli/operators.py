@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.slot_table import slots_view
-from drakcelery.operators import overview, views
+from drakcelery.operators import fleet_views, overview, views
 from drakcelery.wiring import make_intake, make_ledger
 
 NOBODY = "No host is alive. Start one with `drakcelery worker vm`, or everything with `drakcelery up`."
@@ -50,7 +50,7 @@ def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     if as_json:
         print_json(found)
     elif found:
-        views.console().print(views.host_overviews_table(found, now=ledger.now()))
+        views.console().print(fleet_views.host_overviews_table(found, now=ledger.now()))
     else:
         click.echo(NOBODY)
 
@@ -69,6 +69,6 @@ def profiles(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     if as_json:
         print_json(found)
     elif found:
-        views.console().print(views.profiles_table(found, now=ledger.now()))
+        views.console().print(fleet_views.profiles_table(found, now=ledger.now()))
     else:
         click.echo(NOBODY)

@@ -11,7 +11,8 @@ from rich.text import Text
 from drakcelery.host.health import UNWELL
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.model.text import clean
-from drakcelery.operators.views import duration, safe, slot_text
+from drakcelery.operators.fleet_views import slot_text
+from drakcelery.operators.views import duration, safe
 
 LONG = 300
 """Characters of what is said below."""

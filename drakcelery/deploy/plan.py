@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from drakcelery import settings
-from drakcelery.deploy import configuration, importing, sandbox, units
+from drakcelery.deploy import accounts, configuration, importing, sandbox, units
 from drakcelery.deploy.importing import Finding, Imported, Sections
 from drakcelery.deploy.oldkeys import Verdict
 from drakcelery.deploy.units import ROLES, Machine, unit_name
@@ -284,8 +284,8 @@ def _machine(wish: Wish, ours: Settings, *, engine: str) -> Machine:
 
 def _system_files(wish: Wish, machine: Machine, roles: Iterable[str]) -> list[Target]:
     texts = {
-        SYSUSERS: units.sysusers(machine),
-        TMPFILES: units.tmpfiles(machine),
+        SYSUSERS: accounts.sysusers(machine),
+        TMPFILES: accounts.tmpfiles(machine),
         **{UNITS / unit_name(role): units.unit(ROLES[role], machine) for role in roles},
     }
     targets = [_target(wish, path, text, mode=0o644) for path, text in texts.items()]

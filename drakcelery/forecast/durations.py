@@ -11,7 +11,7 @@ from typing import cast
 
 import redis
 
-from drakcelery.forecast.simulation import Learned, learned_of
+from drakcelery.forecast.learning import Learned, learned_of
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.keys import durations_key
 from drakcelery.model.records import Record

@@ -16,47 +16,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from drakcelery.forecast.learning import Learned, lessons
 from drakcelery.model.analysis import Place, State, Value
-from drakcelery.model.records import Record
 
 ROUNDS = 200
 FEWEST_ROUNDS = 20
 STEPS = 40_000
 """How many analyses are played in all; with many that wait or are at work there are fewer rounds."""
-ENOUGH = 5
-"""With fewer learned analyses than that, :data:`GUESSES` are taken for learned too."""
-
-
-class Learned(Value):
-    """How long an analysis took that was published. Seconds."""
-
-    timeout: int
-    """How long the engine was asked to watch."""
-    prepare: float
-    """From its entering a slot to the start of its run."""
-    run: float
-    """Until its slot was free."""
-    rest: float
-    """Until it was published."""
-
-    def run_within(self, timeout: int) -> float:
-        """How long this run would have taken under another *timeout*.
-
-        One that was watched to its end would have been so there as well; one that ended by itself would have
-        ended at the same time, or been stopped before.
-        """
-        if self.run >= self.timeout:
-            return timeout + self.run - self.timeout
-        return min(self.run, timeout)
-
-
-GUESSES = (
-    Learned(timeout=1, prepare=2, run=1, rest=2),
-    Learned(timeout=1, prepare=30, run=11, rest=20),
-    Learned(timeout=1, prepare=90, run=31, rest=120),
-    Learned(timeout=2, prepare=10, run=0, rest=5),
-)
-"""Three runs that are watched to the end and one that ends at once: what is assumed where little is known."""
 
 
 class Range(Value):
@@ -128,22 +94,6 @@ class Scene:
     """By profile."""
 
 
-def learned_of(record: Record) -> Learned | None:
-    """What a record teaches; None where it was not published, or its times are not complete."""
-    times = [record.entered.get(one) for one in (State.PREPARING, State.RUNNING, State.COLLECTING)]
-    if record.state is not State.PUBLISHED or record.analysis is None:
-        return None
-    entered, running, vacated = times
-    if entered is None or running is None or vacated is None or record.finished is None:
-        return None
-    return Learned(
-        timeout=record.analysis.timeout,
-        prepare=round(running - entered, 2),
-        run=round(vacated - running, 2),
-        rest=round(record.finished - vacated, 2),
-    )
-
-
 def estimate(scene: Scene, *, seed: int = 0) -> dict[str, Estimate]:
     """Estimates by uid; none for what waits for a place of which no slot is in use or free."""
     rounds = max(FEWEST_ROUNDS, min(ROUNDS, STEPS // max(1, len(scene.waiting) + len(scene.at_work))))
@@ -167,12 +117,6 @@ def _range(now: float, values: list[float]) -> Range:
     last = len(values) - 1
     low, middle, high = (now + values[round(part * last)] for part in (0.1, 0.5, 0.9))
     return Range(low=low, middle=middle, high=high)
-
-
-def lessons(learned: Mapping[str, Sequence[Learned]], profile: str) -> list[Learned]:
-    """What a profile's durations are drawn from: its own, else those of all profiles, else guesses."""
-    known = list(learned.get(profile, ())) or [one for many in learned.values() for one in many]
-    return known if len(known) >= ENOUGH else [*known, *GUESSES]
 
 
 class _Slots:

@@ -24,7 +24,7 @@ from drakcelery.ledger.inbox import Intake
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.text import clean
-from drakcelery.operators import overview, views
+from drakcelery.operators import fleet_views, overview, views
 from drakcelery.operators.overview import ProfileOverview
 
 REFRESH_SECONDS = 1.0
@@ -162,7 +162,7 @@ def _slots(snapshot: Snapshot, room: int | None, width: int) -> Table:
         table.add_row(
             views.safe(f"{host}/{slot.name}"),
             views.safe(slot.profile),
-            views.slot_text(slot.model_copy(update={"closed_by": None})),
+            fleet_views.slot_text(slot.model_copy(update={"closed_by": None})),
             views.duration(snapshot.now - slot.since),
             views.duration(record.analysis.timeout) if record and record.analysis else "-",
             _sample(slot, record),

@@ -18,10 +18,9 @@ from drakcelery.forecast.outlook import Outlook, Queued
 from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Analysis, State
-from drakcelery.model.records import Record, SlotStatus, halted_words
+from drakcelery.model.records import Record
 from drakcelery.model.text import SHOWN, clean
 from drakcelery.notifications.outbox import Dead, NoticeCounts
-from drakcelery.operators.overview import HostOverview, ProfileOverview
 
 _MOST_SECONDS = 1e11
 """What is more is no time of ours, whoever wrote it."""
@@ -31,14 +30,6 @@ _STYLES = {
     State.CANCELLED: "magenta",
     State.RUNNING: "yellow",
 }
-_SLOT_STYLES = {
-    "free": "green",
-    "running": "yellow",
-    "dirty": "red",
-    "quarantined": "red",
-    "halted": "red",
-    "checking": "magenta",
-} | dict.fromkeys(("draining", "drained"), "magenta")
 _PROGRESS = (State.QUEUED, State.PREPARING, State.RUNNING, State.COLLECTING, State.UPLOADING, State.PUBLISHED)
 
 
@@ -227,78 +218,6 @@ def _wishes(analysis: Analysis) -> list[str]:
         network[analysis.net_enable],
     )
     return [wish for wish in wishes if wish]
-
-
-def slot_text(slot: SlotStatus, halted: str | None = None) -> Text:
-    """What a slot does, coloured, and who, or what (*halted*), keeps it out of use."""
-    by = f" by {clean(slot.closed_by, 40)}" if slot.closed_by else ""
-    if halted and slot.state == "halted":
-        by = f": {clean(halted_words(halted), 60)}"
-    return Text(f"{clean(slot.state, 40)}{by}", style=_SLOT_STYLES.get(slot.state, "cyan"))
-
-
-def _presence(online: bool, seen: float, now: float) -> Text:
-    return Text("online", style="green") if online else Text(f"offline {duration(now - seen)}", style="red")
-
-
-def _host_state(host: HostOverview, now: float) -> Text:
-    if host.draining:
-        return _drained(host)
-    if host.halted:
-        return Text(f"halted: {clean(halted_words(host.halted), 60)}", style="red")
-    return _presence(host.online, host.seen, now)
-
-
-def _drained(host: HostOverview) -> Text:
-    return Text("draining" if host.slots.get("draining") else "drained", style="magenta")
-
-
-def host_overviews_table(hosts: Iterable[HostOverview], *, now: float) -> Table:
-    """A line for each host."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("HOST", "STATE", "PROFILES", "SLOTS", "WAITING FOR IT", "ENGINE"):
-        table.add_column(column)
-    for host in hosts:
-        states = ", ".join(f"{count} {state}" for state, count in sorted(host.slots.items()))
-        table.add_row(
-            safe(host.host),
-            _host_state(host, now),
-            safe(", ".join(host.profiles)),
-            safe(states or "-"),
-            str(host.waiting),
-            safe(host.engine or "-"),
-        )
-    return table
-
-
-def profiles_table(profiles: Iterable[ProfileOverview], *, now: float) -> Table:
-    """A line for each VM profile."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (
-        "PROFILE",
-        "STATE",
-        "FREE",
-        "SLOTS",
-        "OUT OF USE",
-        "HOSTS",
-        "IN FLIGHT",
-        "WAITING",
-        "LONGEST",
-    ):
-        table.add_column(column)
-    for one in profiles:
-        table.add_row(
-            safe(one.profile),
-            _presence(one.online, one.seen, now),
-            str(one.free),
-            str(one.slots),
-            str(one.out_of_use),
-            safe(", ".join(one.hosts) or "-"),
-            str(one.in_flight),
-            str(one.waiting),
-            "-" if one.waiting_since is None else duration(now - one.waiting_since),
-        )
-    return table
 
 
 def quarantine_table(entries: Iterable[Entry], *, now: float) -> Table:

@@ -15,8 +15,8 @@ from redis import exceptions
 from drakcelery.errors import UnreadableRecord
 from drakcelery.flower.reading import Reader
 from drakcelery.forecast.durations import Durations
+from drakcelery.forecast.learning import Learned
 from drakcelery.forecast.outlook import look_out
-from drakcelery.forecast.simulation import Learned
 from drakcelery.ingress.fleet_metrics import Census
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import DEAD, DONE, FLEET, host_key, record_key

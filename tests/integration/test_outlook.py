@@ -16,8 +16,8 @@ from karton.core.task import TaskPriority
 from drakcelery import cli
 from drakcelery.embedded.services import Services
 from drakcelery.forecast.durations import KEPT, MEMORY, Durations
+from drakcelery.forecast.learning import Learned
 from drakcelery.forecast.outlook import LISTED, Outlook, look_out
-from drakcelery.forecast.simulation import Learned
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus

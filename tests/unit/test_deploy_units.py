@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from drakcelery.deploy import units
+from drakcelery.deploy import accounts, units
 from drakcelery.deploy.units import ROLES, Machine, Role
 from tests.conftest import require
 
@@ -163,8 +163,8 @@ def test_user_and_directory(tmp_path: Path) -> None:
     for program in ("systemd-sysusers", "systemd-tmpfiles"):
         require(shutil.which(program) is not None, f"{program} is not installed (package systemd)")
     for path, text in (
-        ("etc/sysusers.d/drakcelery.conf", units.sysusers(MACHINE)),
-        ("etc/tmpfiles.d/drakcelery.conf", units.tmpfiles(MACHINE)),
+        ("etc/sysusers.d/drakcelery.conf", accounts.sysusers(MACHINE)),
+        ("etc/tmpfiles.d/drakcelery.conf", accounts.tmpfiles(MACHINE)),
     ):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(text)

@@ -10,7 +10,7 @@ import pytest
 from karton.core.backend import KartonBackendBase
 
 from drakcelery import __version__
-from drakcelery.doctor import machine, redis_server, xen
+from drakcelery.doctor import machine, ownership, redis_server, xen
 from drakcelery.doctor.finding import Status
 from drakcelery.doctor.karton_side import bind_verdict, consumers_verdict
 from drakcelery.doctor.transport import versions_verdict, workers_verdict
@@ -119,7 +119,7 @@ def test_space(free: int, status: Status) -> None:
 def test_may_write(uid: int, groups: tuple[int, ...], mode: int, may: bool) -> None:
     """Owner, else group, else others: the first that fits decides, as in the kernel."""
     found = os.stat_result((stat.S_IFDIR | mode, 1, 1, 1, 5, 7, 0, 0, 0, 0))
-    assert machine.may_write(found, machine.Worker(node="io@h", uid=uid, groups=frozenset(groups))) is may
+    assert ownership.may_write(found, ownership.Worker(node="io@h", uid=uid, groups=frozenset(groups))) is may
 
 
 OURS = bind_of(Settings())

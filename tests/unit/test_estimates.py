@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from drakcelery.forecast.simulation import Estimate, Learned, Room, Scene, Wait, Work, estimate, learned_of
+from drakcelery.forecast.learning import Learned, learned_of
+from drakcelery.forecast.simulation import Estimate, Room, Scene, Wait, Work, estimate
 from drakcelery.model.analysis import Place, State
 from drakcelery.model.records import Record
 from tests.unit.test_chain import analysis

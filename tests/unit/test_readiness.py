@@ -12,7 +12,7 @@ from drakcelery.host.readiness import Readiness
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import Halt, HostStatus, SlotStatus, halted_words
-from drakcelery.operators import views
+from drakcelery.operators import fleet_views
 from drakcelery.operators.overview import host_overviews, profile_overviews
 from drakcelery.recovery.alive import Alive
 from drakcelery.settings.sections import DrakcelerySection
@@ -117,7 +117,7 @@ def test_nobody_counts_on_the_slots_of_a_halted_host(reason: str) -> None:
     assert (profile.online, profile.slots, profile.free, profile.out_of_use) == (True, 2, 0, 1)
     (host,) = host_overviews([status], {}, [])
     assert (host.online, host.halted) == (True, reason)
-    shown = views.slot_text(status.slots[1], status.halted).plain
+    shown = fleet_views.slot_text(status.slots[1], status.halted).plain
     assert shown == f"halted: {halted_words(reason)}"
 
 
