@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 import click
 
 from drakcelery.deploy import configuration, plan, writing
-from drakcelery.deploy.plan import CONFIG, Plan, Status, Wish
+from drakcelery.deploy.plan import Plan
+from drakcelery.deploy.targets import Status
 from drakcelery.deploy.units import ROLES, operators, unit_name
+from drakcelery.deploy.wish import CONFIG, Wish
 
 
 @click.command()

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import enum
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from drakcelery import settings
-from drakcelery.deploy import accounts, configuration, importing, sandbox, units
+from drakcelery.deploy import configuration, importing, sandbox
 from drakcelery.deploy.importing import Finding, Imported, Sections
 from drakcelery.deploy.oldkeys import Verdict
+from drakcelery.deploy.targets import Status, Target, system_files, target
 from drakcelery.deploy.units import ROLES, Machine, unit_name
+from drakcelery.deploy.wish import CONFIG, PLAIN_PATH, UNITS, Wish, below, check, exists
 from drakcelery.errors import SettingsError
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import XEN_CONTROL
-
-CONFIG = PurePosixPath("/etc/drakcelery/config.ini")
-UNITS = PurePosixPath("/etc/systemd/system")
-SYSUSERS = PurePosixPath("/etc/sysusers.d/drakcelery.conf")
-TMPFILES = PurePosixPath("/etc/tmpfiles.d/drakcelery.conf")
 
 OLD_FILES = (
     PurePosixPath("/etc/drakrun/config.ini"),
@@ -35,47 +30,6 @@ INSTALL_INFO = PurePosixPath("/etc/drakrun/install.json")
 
 DRAKRUN = "[drakvuf] drakrun"
 """What is to be filled in where DRAKVUF Sandbox's command was not found."""
-
-PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+@-]+")
-PLAIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,20}")
-"""Short enough for the name of the people's group, which is made of it."""
-
-
-class Status(enum.StrEnum):
-    """What happens to a file."""
-
-    NEW = "new"
-    UNCHANGED = "unchanged"
-    KEPT = "kept"
-    REPLACED = "replaced"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """A file to be there."""
-
-    path: PurePosixPath
-    """On the machine itself."""
-    text: str
-    mode: int
-    status: Status
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What the operator asked for."""
-
-    root: Path = Path("/")
-    """The machine's files are below it."""
-    only: tuple[str, ...] = ()
-    """Roles; none: those that make sense here."""
-    sources: tuple[Path, ...] = ()
-    """Files with settings to take over; none: the well-known ones."""
-    user: str = "drakcelery"
-    program: PurePosixPath
-    drakrun: PurePosixPath | None = None
-    """DRAKVUF Sandbox's command; None: look for it."""
-    force: bool = False
 
 
 @dataclass(kw_only=True)
@@ -98,88 +52,65 @@ def make(wish: Wish) -> Plan:
     Raises:
         SettingsError: a file cannot be read, or is in the way and *force* was not given.
     """
-    _check(wish)
+    check(wish)
     plan = Plan()
     services = importing.enabled(wish.root)
-    kept = _below(wish.root, CONFIG) if _exists(wish.root, CONFIG) and not wish.force else None
+    kept = below(wish.root, CONFIG) if exists(wish.root, CONFIG) and not wish.force else None
     if kept is not None:
-        ours, text = settings.load(kept, environment={}), kept.read_text(encoding="utf-8")
-        config = Target(path=CONFIG, text=text, mode=0o640, status=Status.KEPT)
-        plan.remarks.append(f"{CONFIG} is kept as it is, and no old settings are looked for")
-        there = _exists(wish.root, UNITS / unit_name("system"))
-        plan.roles = _roles(wish, ours, hosts_vms=bool(ours.slots), runs_system=there)
-        named = ours.drakvuf.drakrun
-        if wish.drakrun is not None and str(wish.drakrun) != named:
-            plan.remarks.append(
-                f"--drakrun is not taken: set {DRAKRUN} in {CONFIG}, or write it anew: --force"
-            )
-        if _drives_drakvuf(wish, ours, services, plan) and not sandbox.is_there(wish.root, named):
-            said = sandbox.remark(sandbox.find(wish.root), sandbox.of_others(wish.root))
-            plan.remarks.append(f"{DRAKRUN} = {named} is not there; {said}")
+        ours, config = _as_it_is(wish, kept, services, plan)
     else:
-        imported = importing.read(_sources(wish), minio_environment=_below(wish.root, MINIO_ENVIRONMENT))
-        hosts_vms = _complete(wish, imported, services, plan)
-        ours = Settings.model_validate(imported.values)
-        runs_system = imported.values["drakmon"]["system_disable"] in ("0", "false", "no", "off")
-        plan.roles = _roles(wish, ours, hosts_vms=hosts_vms, runs_system=runs_system)
-        plan.findings = imported.findings
-        plan.todo = configuration.missing(imported.values)
-        if _drives_drakvuf(wish, ours, services, plan):
-            ours = _with_drakrun(wish, ours, imported.values, plan)
-        text = configuration.render(imported.values, text=configuration.example())
-        config = _target(wish, CONFIG, text, mode=0o640)
+        ours, config = _made_anew(wish, services, plan)
     _honour_system_disable(wish, ours, plan)
     machine = _machine(wish, ours, engine=_engine(wish.root, ours, services))
-    plan.targets = [config, *_system_files(wish, machine, plan.roles)]
+    plan.targets = [config, *system_files(wish, machine, plan.roles)]
     plan.retire = _retired(services, plan.roles)
     _remark(ours, machine, plan)
     return plan
 
 
-def _check(wish: Wish) -> None:
-    if not PLAIN_USER.fullmatch(wish.user) or wish.user == "root":
-        raise SettingsError(
-            f"--user {wish.user}: expected a user name other than root: up to 21 small letters, digits, '_', "
-            "'-'; the vm worker of a Xen host is root's in any case"
-        )
-    if not PLAIN_PATH.fullmatch(str(wish.program)):
-        raise SettingsError(
-            f"--program {wish.program}: expected an absolute path of letters, digits and ._/+@-"
-        )
-    if wish.drakrun is None:
-        return
-    if not PLAIN_PATH.fullmatch(str(wish.drakrun)):
-        raise SettingsError(
-            f"--drakrun {wish.drakrun}: expected an absolute path of letters, digits and ._/+@-"
-        )
-    if wish.root == Path("/") and not sandbox.is_there(wish.root, str(wish.drakrun)):
-        raise SettingsError(f"--drakrun {wish.drakrun}: there is no such program, or you may not execute it")
+def _as_it_is(wish: Wish, kept: Path, services: Sequence[str], plan: Plan) -> tuple[Settings, Target]:
+    """The settings of a configuration file that stays."""
+    ours, text = settings.load(kept, environment={}), kept.read_text(encoding="utf-8")
+    plan.remarks.append(f"{CONFIG} is kept as it is, and no old settings are looked for")
+    there = exists(wish.root, UNITS / unit_name("system"))
+    plan.roles = _roles(wish, ours, hosts_vms=bool(ours.slots), runs_system=there)
+    named = ours.drakvuf.drakrun
+    if wish.drakrun is not None and str(wish.drakrun) != named:
+        plan.remarks.append(f"--drakrun is not taken: set {DRAKRUN} in {CONFIG}, or write it anew: --force")
+    if _drives_drakvuf(wish, ours, services, plan) and not sandbox.is_there(wish.root, named):
+        said = sandbox.remark(sandbox.find(wish.root), sandbox.of_others(wish.root))
+        plan.remarks.append(f"{DRAKRUN} = {named} is not there; {said}")
+    return ours, Target(path=CONFIG, text=text, mode=0o640, status=Status.KEPT)
 
 
-def _below(root: Path, path: PurePosixPath) -> Path:
-    return root / path.relative_to("/")
-
-
-def _exists(root: Path, path: PurePosixPath) -> bool:
-    try:
-        return _below(root, path).exists()
-    except OSError as error:
-        raise SettingsError(f"{_below(root, path)}: cannot be read: {error.strerror}") from None
+def _made_anew(wish: Wish, services: Sequence[str], plan: Plan) -> tuple[Settings, Target]:
+    """The settings of a configuration file that is to be written, by those that are taken over."""
+    imported = importing.read(_sources(wish), minio_environment=below(wish.root, MINIO_ENVIRONMENT))
+    hosts_vms = _complete(wish, imported, services, plan)
+    ours = Settings.model_validate(imported.values)
+    runs_system = imported.values["drakmon"]["system_disable"] in ("0", "false", "no", "off")
+    plan.roles = _roles(wish, ours, hosts_vms=hosts_vms, runs_system=runs_system)
+    plan.findings = imported.findings
+    plan.todo = configuration.missing(imported.values)
+    if _drives_drakvuf(wish, ours, services, plan):
+        ours = _with_drakrun(wish, ours, imported.values, plan)
+    text = configuration.render(imported.values, text=configuration.example())
+    return ours, target(wish, CONFIG, text, mode=0o640)
 
 
 def _sources(wish: Wish) -> Sequence[Path]:
     """The files to take over. Our own is one where it is written anew: nothing that was set gets lost."""
     if wish.sources:
         return wish.sources
-    places = (CONFIG,) if _exists(wish.root, CONFIG) else OLD_FILES
-    return [_below(wish.root, path) for path in places if _exists(wish.root, path)]
+    places = (CONFIG,) if exists(wish.root, CONFIG) else OLD_FILES
+    return [below(wish.root, path) for path in places if exists(wish.root, path)]
 
 
 def _complete(wish: Wish, imported: Imported, services: Iterable[str], plan: Plan) -> bool:
     """Add to what was imported what no file says: the slots, and who runs karton-system. Hosts it VMs?"""
     values: Sections = imported.values
     vms = dict(importing.instances(services))
-    directory = _below(wish.root, UNITS)
+    directory = below(wish.root, UNITS)
     profile = values.get("drakcelery", {}).get("default_profile", "default")
     if "slots" not in values:
         values["slots"] = {f"vm-{number}": profile for number in sorted(vms.values())}
@@ -204,7 +135,7 @@ def _complete(wish: Wish, imported: Imported, services: Iterable[str], plan: Pla
 
 def _is_xen(root: Path) -> bool:
     """A running Xen host, or one on which DRAKVUF Sandbox was installed."""
-    return (root == Path("/") and XEN_CONTROL.exists()) or _exists(root, INSTALL_INFO)
+    return (root == Path("/") and XEN_CONTROL.exists()) or exists(root, INSTALL_INFO)
 
 
 def _engine(root: Path, ours: Settings, services: Iterable[str]) -> str:
@@ -233,7 +164,7 @@ def _honour_system_disable(wish: Wish, ours: Settings, plan: Plan) -> None:
     if "system" in wish.only:
         why = "[drakmon] system_disable = 1: a karton-system runs elsewhere, and a Karton has one"
         if wish.only == ("system",):
-            raise SettingsError(f"{why}; set it to 0 in {_below(wish.root, CONFIG)} if this is to be the one")
+            raise SettingsError(f"{why}; set it to 0 in {below(wish.root, CONFIG)} if this is to be the one")
         plan.roles.remove("system")
         plan.remarks.append(f"{why}: no unit for it was written")
     elif not wish.only:
@@ -280,32 +211,6 @@ def _machine(wish: Wish, ours: Settings, *, engine: str) -> Machine:
         reads=tuple(sandbox.read(wish.root, ours)),
         behind=tuple(sandbox.behind(wish.root, [wish.program])),
     )
-
-
-def _system_files(wish: Wish, machine: Machine, roles: Iterable[str]) -> list[Target]:
-    texts = {
-        SYSUSERS: accounts.sysusers(machine),
-        TMPFILES: accounts.tmpfiles(machine),
-        **{UNITS / unit_name(role): units.unit(ROLES[role], machine) for role in roles},
-    }
-    targets = [_target(wish, path, text, mode=0o644) for path, text in texts.items()]
-    in_the_way = [str(_below(wish.root, one.path)) for one in targets if one.status is Status.REPLACED]
-    if in_the_way and not wish.force:
-        raise SettingsError(
-            f"{', '.join(in_the_way)}: there already, and different. Nothing was written. --force replaces "
-            "such files and keeps the old ones as *.old; your own changes belong into drop-ins "
-            "(systemctl edit)"
-        )
-    return targets
-
-
-def _target(wish: Wish, path: PurePosixPath, text: str, *, mode: int) -> Target:
-    place = _below(wish.root, path)
-    status = Status.NEW
-    if _exists(wish.root, path):
-        same = place.read_text(encoding="utf-8", errors="replace") == text
-        status = Status.UNCHANGED if same else Status.REPLACED
-    return Target(path=path, text=text, mode=mode, status=status)
 
 
 def _retired(services: Iterable[str], roles: Sequence[str]) -> list[str]:

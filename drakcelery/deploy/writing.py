@@ -8,8 +8,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from drakcelery.deploy.plan import SYSUSERS, TMPFILES, Plan, Status, Target
+from drakcelery.deploy.plan import Plan
+from drakcelery.deploy.targets import Status, Target
 from drakcelery.deploy.units import unit_name
+from drakcelery.deploy.wish import SYSUSERS, TMPFILES
 from drakcelery.errors import SettingsError
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from drakcelery import settings
 from drakcelery.deploy import configuration, plan, sandbox, writing
-from drakcelery.deploy.plan import CONFIG, Plan, Status, Wish
+from drakcelery.deploy.plan import Plan
+from drakcelery.deploy.targets import Status
+from drakcelery.deploy.wish import CONFIG, Wish
 from drakcelery.errors import SettingsError
 from tests import reference
 
