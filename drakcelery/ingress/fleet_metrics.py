@@ -28,7 +28,7 @@ from drakcelery.model.text import clean
 from drakcelery.notifications.outbox import Notices
 from drakcelery.operators.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
 from drakcelery.settings import Settings
-from drakcelery.telemetry import exposition, metrics
+from drakcelery.telemetry import exposition, instruments, metrics
 from drakcelery.wiring import make_intake, make_ledger
 
 log = structlog.get_logger(__name__)
@@ -38,9 +38,15 @@ MOST_ENDS = 2000
 REDIS_SECONDS = 1
 """How long one answer of Redis may take; all of them together are a matter of milliseconds."""
 _GAUGES = (
-    *(metrics.KARTON_QUEUE, metrics.KARTON_OLDEST, metrics.LINE, metrics.LINE_OLDEST),
-    *(metrics.QUARANTINED, metrics.IN_FLIGHT, metrics.SLOTS, metrics.HOST_UP, metrics.EXPECTED_WAIT),
-    *(metrics.SLOT_SCORE, metrics.SNAPSHOTS, metrics.SNAPSHOT_CHANGED),
+    *(instruments.KARTON_QUEUE, instruments.KARTON_OLDEST, instruments.LINE, instruments.LINE_OLDEST),
+    *(
+        instruments.QUARANTINED,
+        instruments.IN_FLIGHT,
+        instruments.SLOTS,
+        instruments.HOST_UP,
+        instruments.EXPECTED_WAIT,
+    ),
+    *(instruments.SLOT_SCORE, instruments.SNAPSHOTS, instruments.SNAPSHOT_CHANGED),
 )
 
 
@@ -56,11 +62,11 @@ def serve(settings: Settings) -> None:
     brief = settings.redis.model_copy(update={"socket_timeout": REDIS_SECONDS})
     ledger = make_ledger(settings.model_copy(update={"redis": brief}))
     census = Census(settings, ledger, make_intake(settings, ledger))
-    exposition.serve(settings, "ingress", metrics.INGRESS, before=census.take)
+    exposition.serve(settings, "ingress", instruments.INGRESS, before=census.take)
 
 
 class Census:
-    """What :data:`drakcelery.telemetry.metrics.INGRESS` says of the fleet. For one thread."""
+    """What :data:`drakcelery.telemetry.instruments.INGRESS` says of the fleet. For one thread."""
 
     def __init__(self, settings: Settings, ledger: Ledger, intake: Intake) -> None:
         """Ends are counted from now on."""
@@ -79,15 +85,15 @@ class Census:
             log.warning("fleet_not_read", error=told(self._ledger.redis, error))
             for gauge in _GAUGES:
                 gauge.clear()
-            metrics.REDIS_UP.set(not is_away(error))
+            instruments.REDIS_UP.set(not is_away(error))
         else:
-            metrics.REDIS_UP.set(1)
+            instruments.REDIS_UP.set(1)
 
     def _look_at_keys(self) -> None:
-        metrics.ODD_KEYS.clear()
+        instruments.ODD_KEYS.clear()
         with contextlib.suppress(NoPermissionError):  # TYPE is no right that ingress needs
             for odd in odd_keys(self._ledger.redis):
-                metrics.ODD_KEYS.labels(clean(odd.key)).set(1)
+                instruments.ODD_KEYS.labels(clean(odd.key)).set(1)
 
     def _count_ends(self) -> None:
         none: list[tuple[str, float]] = []
@@ -115,29 +121,29 @@ class Census:
         for gauge in _GAUGES:  # hosts and profiles that are gone leave nothing behind
             gauge.clear()
         for host in host_overviews(hosts, places, lines):
-            metrics.HOST_UP.labels(host.host).set(host.online)
+            instruments.HOST_UP.labels(host.host).set(host.online)
         for status in hosts:
             _set_slots(status)
-            metrics.SNAPSHOT_CHANGED.labels(status.host).set(status.snapshot_changed)
+            instruments.SNAPSHOT_CHANGED.labels(status.host).set(status.snapshot_changed)
         drawn_from = snapshots(hosts)
         for profile in profiles:
             _set_profile(profile, now)
-            metrics.SNAPSHOTS.labels(profile.profile).set(len(drawn_from.get(profile.profile, {})))
+            instruments.SNAPSHOTS.labels(profile.profile).set(len(drawn_from.get(profile.profile, {})))
         for priority, (length, since) in queues.items():
-            metrics.KARTON_QUEUE.labels(priority).set(length)
-            metrics.KARTON_OLDEST.labels(priority).set(max(0.0, now - since) if since else 0)
+            instruments.KARTON_QUEUE.labels(priority).set(length)
+            instruments.KARTON_OLDEST.labels(priority).set(max(0.0, now - since) if since else 0)
         for name, newcomer in outlook.newcomers.items():
             _set_expected(name, newcomer, now)
         for where, count in self._ledger.quarantine.counts().items():
-            metrics.QUARANTINED.labels(where).set(count)
-        metrics.NOTICES_WAITING.set(notices.waiting)
-        metrics.NOTICES_LOST.set(notices.given_up + notices.dropped)
+            instruments.QUARANTINED.labels(where).set(count)
+        instruments.NOTICES_WAITING.set(notices.waiting)
+        instruments.NOTICES_LOST.set(notices.given_up + notices.dropped)
 
     def _queues(self) -> dict[str, tuple[int, float | None]]:
         """How many samples wait on each of Karton's queues, and when Karton routed the first of them."""
         names = KartonBackendBase.get_queue_names(self._intake.identity)
         found = {}
-        for priority, name in zip(metrics.PRIORITIES, names, strict=True):
+        for priority, name in zip(instruments.PRIORITIES, names, strict=True):
             first = cast("str | None", self._ledger.redis.lindex(name, 0))
             length = self._ledger.redis.llen(name)
             found[priority] = (length, self._routed(first) if first else None)
@@ -168,11 +174,11 @@ def _set_slots(status: HostStatus) -> None:
     """States that no slot is in are 0, so that Prometheus sees the last slot leave one."""
     for profile in {slot.profile for slot in status.slots}:
         states = Counter(slot.state for slot in status.slots if slot.profile == profile)
-        for state in metrics.SLOT_STATES:
-            metrics.SLOTS.labels(status.host, profile, state).set(states[state])
+        for state in instruments.SLOT_STATES:
+            instruments.SLOTS.labels(status.host, profile, state).set(states[state])
     for slot in status.slots:
         if slot.score is not None:
-            metrics.SLOT_SCORE.labels(status.host, slot.name, slot.profile).set(slot.score)
+            instruments.SLOT_SCORE.labels(status.host, slot.name, slot.profile).set(slot.score)
 
 
 def _set_expected(profile: str, newcomer: Estimate, now: float) -> None:
@@ -180,13 +186,13 @@ def _set_expected(profile: str, newcomer: Estimate, now: float) -> None:
         return
     quantiles = {"0.1": newcomer.start.low, "0.5": newcomer.start.middle, "0.9": newcomer.start.high}
     for quantile, at in quantiles.items():
-        metrics.EXPECTED_WAIT.labels(profile, quantile).set(max(0.0, at - now))
+        instruments.EXPECTED_WAIT.labels(profile, quantile).set(max(0.0, at - now))
 
 
 def _set_profile(profile: ProfileOverview, now: float) -> None:
-    metrics.LINE.labels(profile.profile).set(profile.waiting)
+    instruments.LINE.labels(profile.profile).set(profile.waiting)
     oldest = max(0.0, now - profile.waiting_since) if profile.waiting_since is not None else 0
-    metrics.LINE_OLDEST.labels(profile.profile).set(oldest)
-    metrics.IN_FLIGHT.labels(profile.profile).set(profile.in_flight)
-    metrics.PUBLISHED.labels(profile.profile)  # at 0 before the first, so that Prometheus sees it
-    metrics.RECEIVED.labels(profile.profile)
+    instruments.LINE_OLDEST.labels(profile.profile).set(oldest)
+    instruments.IN_FLIGHT.labels(profile.profile).set(profile.in_flight)
+    instruments.PUBLISHED.labels(profile.profile)  # at 0 before the first, so that Prometheus sees it
+    instruments.RECEIVED.labels(profile.profile)

@@ -24,7 +24,7 @@ from prometheus_client import (
 
 from drakcelery.errors import SettingsError
 from drakcelery.settings import Settings
-from drakcelery.telemetry import metrics
+from drakcelery.telemetry import instruments, metrics
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ def serve_worker(settings: Settings, role: Literal["vm", "io"]) -> None:
     """
     if settings.metrics.serve:
         metrics.relay()
-        serve(settings, role, metrics.WORKER)
+        serve(settings, role, instruments.WORKER)
 
 
 def serve(

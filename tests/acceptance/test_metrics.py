@@ -22,7 +22,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.stages import cancellation
-from drakcelery.telemetry import metrics
+from drakcelery.telemetry import instruments
 from tests import reference
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
@@ -275,12 +275,12 @@ def test_series_do_not_grow_with_samples(watched: Watched, over: dict[str, Recor
         "host": set(PROFILES),
         "profile": set(PROFILES.values()),
         "stage": {"prepare", "run", "collect", "upload", "publish"},
-        "state": set(metrics.SLOT_STATES),
-        "cause": set(metrics.CAUSES),
-        "outcome": set(metrics.INTERRUPTIONS),
-        "action": {*metrics.RECONCILED, *metrics.RECOVERIES},
-        "priority": set(metrics.PRIORITIES),
-        "reason": set(metrics.THROTTLES),
+        "state": set(instruments.SLOT_STATES),
+        "cause": set(instruments.CAUSES),
+        "outcome": set(instruments.INTERRUPTIONS),
+        "action": {*instruments.RECONCILED, *instruments.RECOVERIES},
+        "priority": set(instruments.PRIORITIES),
+        "reason": set(instruments.THROTTLES),
         "quantile": {"0.1", "0.5", "0.9"},
         "slot": {f"vm-{number + 1}" for number in range(SLOTS)},
     }

@@ -11,7 +11,7 @@ from drakcelery.ingress.fleet_metrics import Census
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import Settings
-from drakcelery.telemetry import metrics
+from drakcelery.telemetry import instruments
 from tests.ledgers import intake_of
 
 IDENTITY = "karton.test-census"
@@ -23,7 +23,7 @@ def ledger_on(client: redis.Redis) -> Ledger:
 
 def said(name: str, **labels: str) -> float | None:
     """What Prometheus would be told; None: nothing."""
-    return metrics.INGRESS.get_sample_value(name, labels)
+    return instruments.INGRESS.get_sample_value(name, labels)
 
 
 def report(ledger: Ledger, *states: str) -> None:
@@ -43,9 +43,9 @@ def test_hosts_come_and_go(redis_client: redis.Redis) -> None:
     census.take()
     slots = {
         state: said("drakcelery_slots", host="census-1", profile="census", state=state)
-        for state in metrics.SLOT_STATES
+        for state in instruments.SLOT_STATES
     }
-    assert slots == dict.fromkeys(metrics.SLOT_STATES, 0) | {"running": 2, "drained": 1}
+    assert slots == dict.fromkeys(instruments.SLOT_STATES, 0) | {"running": 2, "drained": 1}
     assert said("drakcelery_host_up", host="census-1") == 1
     assert said("drakcelery_line_samples", profile="census") == 0
 

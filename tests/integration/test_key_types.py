@@ -34,7 +34,7 @@ from drakcelery.ledger.keytypes import OF_NAMES, TYPES, named, odd_keys
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
-from drakcelery.telemetry import metrics
+from drakcelery.telemetry import instruments
 from tests.bench import HOST, Bench, bench
 from tests.ledgers import intake_of
 
@@ -129,12 +129,12 @@ def test_the_page_and_the_metrics_name_it(fleet: Bench, spoil: Callable[[str], N
             view = reader.naming(reader._read_fleet)
             assert any(key in one for one in view.odd_keys) == is_known
     census.take()
-    told = generate_latest(metrics.INGRESS).decode()
+    told = generate_latest(instruments.INGRESS).decode()
     assert (f'drakcelery_odd_keys{{key="{key}"}} 1.0' in told) == is_known
     assert "drakcelery_redis_up 1.0" in told
     ledger.redis.delete(key)
     census.take()
-    assert "drakcelery_odd_keys{" not in generate_latest(metrics.INGRESS).decode()
+    assert "drakcelery_odd_keys{" not in generate_latest(instruments.INGRESS).decode()
 
 
 def test_a_redis_that_is_away_is_said_to_be_away() -> None:

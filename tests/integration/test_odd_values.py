@@ -36,7 +36,7 @@ from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.recovery.reconcile import Reconciler
-from drakcelery.telemetry import metrics
+from drakcelery.telemetry import instruments
 from drakcelery.worker.janitor import Janitor
 from tests.bench import HOST, Bench, bench
 from tests.integration.test_key_types import COMMANDS, fleet, said
@@ -86,7 +86,7 @@ def walk(bench: Bench) -> None:
         code, text = said(*words)
         assert code == 0, text
     Census(settings, ledger, intake).take()
-    assert metrics.REDIS_UP._value.get() == 1
+    assert instruments.REDIS_UP._value.get() == 1
     with ThreadPoolExecutor() as executor:
         reader = Reader(settings=settings, ledger=ledger, intake=intake, executor=executor)
         assert HOST in reader._read_fleet().model_dump_json()

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 
 from drakcelery.errors import SettingsError
 from drakcelery.host.slots import Slot, SlotState
-from drakcelery.telemetry import exposition, metrics
+from drakcelery.telemetry import exposition, instruments, metrics
 from drakcelery.telemetry.relay import Relay
 from drakcelery.worker.slot_metrics import SlotClock
 from tests import reference
@@ -31,7 +31,7 @@ DASHBOARD = json.loads(
 OURS = re.compile(r"drakcelery_[a-z_]+")
 FLEETS_OWN = {"host", "profile", "slot", "key"}
 """Labels whose values are names that the fleet's operators gave, or made of such."""
-OF_THE_FLEET = (metrics.SLOTS, metrics.HOST_UP, metrics.SLOT_SCORE, metrics.SNAPSHOT_CHANGED)
+OF_THE_FLEET = (instruments.SLOTS, instruments.HOST_UP, instruments.SLOT_SCORE, instruments.SNAPSHOT_CHANGED)
 """What an ingress tells of hosts."""
 FEW_WORDS = {"state", "stage", "cause", "outcome", "action", "priority", "quantile", "reason", "where"}
 
@@ -65,7 +65,8 @@ def test_every_metric_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", [*metrics.CAUSES, *metrics.RECOVERIES, *metrics.RECONCILED, *metrics.INTERRUPTIONS]
+    "word",
+    [*instruments.CAUSES, *instruments.RECOVERIES, *instruments.RECONCILED, *instruments.INTERRUPTIONS],
 )
 def test_every_word_is_explained(word: str) -> None:
     """What a label may say is explained in docs/metrics.md."""
@@ -135,7 +136,7 @@ def _slot(state: SlotState, since: float) -> Slot:
 
 
 def _value(name: str, **labels: str) -> float:
-    return metrics.WORKER.get_sample_value(name, labels) or 0.0
+    return instruments.WORKER.get_sample_value(name, labels) or 0.0
 
 
 def test_slot_clock() -> None:
@@ -225,7 +226,7 @@ def test_nobody_waits_for_a_frozen_worker() -> None:
 def test_lost_reports_are_counted() -> None:
     """A report that gets through says how many before it did not."""
     before = _value("drakcelery_reports_lost_total")
-    metrics._receive(3, metrics._RELAYED.index(metrics.UPLOADED), [], 0)
+    metrics._receive(3, metrics._RELAYED.index(instruments.UPLOADED), [], 0)
     assert _value("drakcelery_reports_lost_total") == before + 3
 
 

@@ -16,7 +16,7 @@ from drakcelery.operators import fleet_views
 from drakcelery.operators.overview import host_overviews, profile_overviews
 from drakcelery.recovery.alive import Alive
 from drakcelery.settings.sections import DrakcelerySection
-from drakcelery.telemetry import metrics
+from drakcelery.telemetry import instruments
 from tests.unit.test_chain import analysis
 
 PLACE = Place(profile="win10")
@@ -65,10 +65,10 @@ def test_an_engine_that_cannot_keep_guests_in_halts_the_host(tmp_path: Path) -> 
     assert True not in looks
     ours.look()
     assert looks[-1]
-    assert metrics.THROTTLED.labels("network")._value.get() == 1
+    assert instruments.THROTTLED.labels("network")._value.get() == 1
     why.clear()
     ours.look()
-    assert (ours.halted(), metrics.THROTTLED.labels("network")._value.get()) == (None, 0)
+    assert (ours.halted(), instruments.THROTTLED.labels("network")._value.get()) == (None, 0)
 
 
 def test_a_full_disk_halts_the_host(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_host_is_open_just_while_it_has_its_broker(tmp_path: Path) -> None:
     """No sample could come to it before, or meanwhile: no slot of it is waited for (R6)."""
     ours = Readiness(DrakcelerySection(state_dir=tmp_path, min_free_space=0))
     ours.note_io(alive=True)
-    throttled = metrics.THROTTLED.labels("broker")._value
+    throttled = instruments.THROTTLED.labels("broker")._value
     assert ours.halted() is Halt.NO_BROKER
     ours.note_broker(connected=True)
     assert (ours.halted(), throttled.get()) == (None, 0)

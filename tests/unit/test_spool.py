@@ -11,7 +11,7 @@ from drakcelery.host import disk_space
 from drakcelery.host.disk_space import Spool
 from drakcelery.host.workspace import Workspace
 from drakcelery.settings.sections import DrakcelerySection
-from drakcelery.telemetry import metrics
+from drakcelery.telemetry import instruments
 
 MIB = 1024**2
 
@@ -40,7 +40,7 @@ def throttled() -> dict[str, float]:
     """What the metric says."""
     return {
         sample.labels["reason"]: sample.value
-        for family in metrics.THROTTLED.collect()
+        for family in instruments.THROTTLED.collect()
         for sample in family.samples
         if sample.labels["reason"] in ("disk", "spool")
     }
@@ -48,7 +48,7 @@ def throttled() -> dict[str, float]:
 
 def measured() -> float:
     """What the metric says of the workspaces."""
-    return next(sample.value for family in metrics.SPOOL.collect() for sample in family.samples)
+    return next(sample.value for family in instruments.SPOOL.collect() for sample in family.samples)
 
 
 def test_a_full_spool_throttles(tmp_path: Path) -> None:
