@@ -15,7 +15,7 @@ from drakcelery.deploy.units import ROLES, Machine, unit_name
 from drakcelery.deploy.wish import CONFIG, PLAIN_PATH, UNITS, Wish, below, check, exists
 from drakcelery.errors import SettingsError
 from drakcelery.settings import Settings
-from drakcelery.settings.sections import XEN_CONTROL
+from drakcelery.settings.all_sections import XEN_CONTROL
 
 OLD_FILES = (
     PurePosixPath("/etc/drakrun/config.ini"),

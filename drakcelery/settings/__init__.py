@@ -16,7 +16,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from drakcelery.errors import SettingsError
+from drakcelery.settings.all_sections import Settings
 from drakcelery.settings.messages import OUR_SECTIONS, explain, ini_trouble, similar_section
+from drakcelery.settings.section import Section
 from drakcelery.settings.sections import (
     CanarySection,
     CelerySection,
@@ -30,8 +32,6 @@ from drakcelery.settings.sections import (
     RedisSection,
     ReplaySection,
     S3Section,
-    Section,
-    Settings,
     TracingSection,
 )
 

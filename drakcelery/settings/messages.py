@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from drakcelery.model.analysis import NAME_PATTERN
-from drakcelery.settings.sections import Section, Settings
+from drakcelery.settings.all_sections import Settings
+from drakcelery.settings.section import Section
 from drakcelery.settings.values import ADDRESS_PATTERN, BUCKET_PATTERN, IDENTITY_PATTERN
 
 Origin = Mapping[tuple[str, str], str]

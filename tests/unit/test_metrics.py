@@ -38,7 +38,7 @@ FEW_WORDS = {"state", "stage", "cause", "outcome", "action", "priority", "quanti
 
 def declared() -> dict[str, Counter | Gauge | Histogram]:
     """Every metric of the module, by the name that Prometheus knows it by."""
-    found = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)]
+    found = [value for value in vars(instruments).values() if isinstance(value, Counter | Gauge | Histogram)]
     return {_name(metric): metric for metric in found if not metric._labelvalues}
 
 
@@ -180,7 +180,8 @@ for _ in range(3):
 for child in children:
     os.waitpid(child, 0)
 metrics.uploaded(1)
-sample = metrics.WORKER.get_sample_value
+from drakcelery.telemetry import instruments
+sample = instruments.WORKER.get_sample_value
 wait_until(lambda: sample("drakcelery_uploaded_bytes_total") == 3001, "what dead children said is counted")
 labels = {"stage": "run", "profile": "win10"}
 wait_until(lambda: sample("drakcelery_stage_duration_seconds_sum", labels) == 6, "labels and amounts arrive")

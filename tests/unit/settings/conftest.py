@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drakcelery import settings as settings_module
-from drakcelery.settings import sections
+from drakcelery.settings import all_sections
 
 
 @pytest.fixture(autouse=True)
@@ -24,4 +24,4 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         "SEARCH_PATHS",
         (Path("drakcelery.ini"), elsewhere / "drakcelery.ini", elsewhere / "drakrun.ini"),
     )
-    monkeypatch.setattr(sections, "XEN_CONTROL", elsewhere / "privcmd")
+    monkeypatch.setattr(all_sections, "XEN_CONTROL", elsewhere / "privcmd")

@@ -8,14 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 from drakcelery.model.plugins import DEFAULT_PLUGINS, KNOWN_PLUGINS, OFFERED_PLUGINS
-from drakcelery.settings import RedisSection, load, sections
+from drakcelery.settings import RedisSection, all_sections, load
 from tests.unit.settings.reading import read
 
 
 def test_engine_auto_is_drakvuf_on_a_xen_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a Xen host, auto does not quietly emulate; naming the engine does."""
     (tmp_path / "privcmd").touch()
-    monkeypatch.setattr(sections, "XEN_CONTROL", tmp_path / "privcmd")
+    monkeypatch.setattr(all_sections, "XEN_CONTROL", tmp_path / "privcmd")
     assert load(environment={}).engine == "drakvuf"
     assert load(environment={"DRAKCELERY_DRAKCELERY_ENGINE": "emulator"}).engine == "emulator"
 

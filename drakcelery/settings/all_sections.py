@@ -1,0 +1,164 @@
+"""All sections together: what has to agree between them, and what follows from several of them."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from drakcelery.model import profiles
+from drakcelery.model.analysis import Name
+from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
+from drakcelery.settings.section import Section
+from drakcelery.settings.sections import (
+    CanarySection,
+    CelerySection,
+    DrakcelerySection,
+    DrakmonSection,
+    DrakrunSection,
+    DrakvufSection,
+    EmulatorSection,
+    FlowerSection,
+    MetricsSection,
+    NotificationsSection,
+    RedisSection,
+    ReplaySection,
+    S3Section,
+    TracingSection,
+)
+from drakcelery.settings.values import (
+    PluginList,
+    ProfileRuleText,
+    database_of,
+    sentinel_master_of,
+)
+
+XEN_CONTROL = Path("/proc/xen/privcmd")
+"""Exists in the control domain of a Xen host, and nowhere else."""
+EMULATOR_ADVICE = {
+    "net_enable": "an emulated guest reaches no network; its traffic is simulated and recorded",
+    "out_interface": "an emulated guest reaches no network",
+    "dns_server": "an emulated guest reaches no network; every name resolves inside the emulator",
+    "syscall_filter": "the emulator sees API calls, not system calls",
+    "raw_memory_dump": "there is no guest memory; take the blocks in dumps.zip instead",
+    "anti_hammering_threshold": "bound the run with [emulator] max_instructions instead",
+    "attach_profiles": "the emulator has no DLL profiles",
+    "attach_apiscout_profile": "the emulator has no ApiScout profile",
+    "xen_cmdline_check": "there is no Xen to check",
+}
+
+
+class Settings(Section):
+    """All settings. Build with :func:`drakcelery.settings.load`; tests may call the constructor."""
+
+    redis: RedisSection = RedisSection()
+    s3: S3Section = S3Section()
+    celery: CelerySection = CelerySection()
+    drakmon: DrakmonSection = DrakmonSection()
+    drakrun: DrakrunSection = DrakrunSection()
+    drakvuf_plugins: dict[str, PluginList] = Field(default={})
+    drakcelery: DrakcelerySection = Field(default_factory=DrakcelerySection)
+    slots: dict[Name, Name] = Field(default={"vm-1": "default"}, description="slot name = profile")
+    profile_rules: dict[str, ProfileRuleText] = Field(
+        default={}, description="rule name = profile if conditions"
+    )
+    drakvuf: DrakvufSection = DrakvufSection()
+    canary: CanarySection = CanarySection()
+    emulator: EmulatorSection = EmulatorSection()
+    replay: ReplaySection = ReplaySection()
+    flower: FlowerSection = FlowerSection()
+    metrics: MetricsSection = MetricsSection()
+    notifications: NotificationsSection = NotificationsSection()
+    tracing: TracingSection = TracingSection()
+    source: Path | None = Field(default=None, description="the file these settings came from")
+    remarks: tuple[str, ...] = Field(default=(), description="what loading the file had to say")
+
+    @model_validator(mode="after")
+    def _timeouts_agree(self) -> Self:
+        timeout, limit = self.drakrun.analysis_timeout, self.drakcelery.hard_time_limit
+        if timeout > limit:
+            raise PydanticCustomError(
+                "disagreement",
+                "at most {limit}, the [drakcelery] hard_time_limit",
+                {"section": "drakrun", "key": "analysis_timeout", "value": timeout, "limit": limit},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _notices_are_signed(self) -> Self:
+        ours = self.notifications
+        if ours.url is not None and ours.secret is None:
+            raise PydanticCustomError(
+                "disagreement",
+                "a secret, since [notifications] url is set: every notice is signed",
+                {"section": "notifications", "key": "secret", "value": ""},
+            )
+        return self
+
+    @property
+    def engine(self) -> str:
+        """The engine's name; ``auto`` is DRAKVUF on a Xen host, the emulator on any other."""
+        if self.drakcelery.engine != "auto":
+            return self.drakcelery.engine
+        return "drakvuf" if XEN_CONTROL.exists() else "emulator"
+
+    @property
+    def broker_url(self) -> str:
+        """Celery's broker, credentials included: never to be logged.
+
+        kombu reads TLS options in the URL only, takes no others there, and unlike redis-py does not
+        verify the server's certificate unless told to.
+        """
+        given = self.celery.broker_url
+        url = given.get_secret_value() if given else self.redis.address(db_offset=1)
+        if url.startswith("sentinel:"):
+            return ";".join(node.partition("?")[0] for node in url.split(";"))
+        if url.startswith("amqp"):
+            return url
+        parts = urllib.parse.urlsplit(url)
+        query = {key: value for key, value in urllib.parse.parse_qsl(parts.query) if key.startswith("ssl_")}
+        if parts.scheme == "rediss":
+            query.setdefault("ssl_cert_reqs", "required")
+        return urllib.parse.urlunsplit(
+            parts._replace(path=f"/{database_of(parts)}", query=urllib.parse.urlencode(query))
+        )
+
+    @property
+    def sentinel_master(self) -> str | None:
+        """What Sentinel calls the master, where the broker is behind one; kombu does not read it in a URL."""
+        given = self.celery.broker_url
+        return sentinel_master_of(given.get_secret_value()) if given else None
+
+    def plugins_of(self, quality: str) -> tuple[str, ...]:
+        """The plugins that a quality may have: its own list, else ``_all_``, else all that are on offer."""
+        return self._listed(quality, OFFERED_PLUGINS)
+
+    def default_plugins_of(self, quality: str) -> tuple[str, ...]:
+        """The plugins that run where a task names none: the same lists, else the default."""
+        return self._listed(quality, DEFAULT_PLUGINS)
+
+    def _listed(self, quality: str, without: tuple[str, ...]) -> tuple[str, ...]:
+        lists = self.drakvuf_plugins
+        return lists.get(quality, lists.get("_all_", without))
+
+    def profile_of(self, facts: Mapping[str, str]) -> str:
+        """The VM profile of a sample that asks for none: by the first rule that matches, else the default."""
+        return profiles.pick(self.profile_rules.values(), facts) or self.drakcelery.default_profile
+
+    def notices(self) -> list[str]:
+        """What to say at the start: remarks on the file, and each setting that this engine cannot honour."""
+        return [*self.remarks, *self._without_effect()]
+
+    def _without_effect(self) -> Iterable[str]:
+        engine = self.engine
+        defaults = DrakrunSection()
+        if engine == "drakvuf":  # which honours them all, or refuses to start
+            return
+        for key, advice in EMULATOR_ADVICE.items():
+            if getattr(self.drakrun, key) != getattr(defaults, key):
+                why = advice if engine == "emulator" else "a recorded run is played back as it was"
+                yield f"[drakrun] {key} has no effect with the engine {engine}: {why}"
