@@ -17,7 +17,8 @@ from drakcelery.artifacts.log import LogSplit, split_log
 from drakcelery.artifacts.metadata import RunFacts, build_metadata, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.pcap import PCAP, keep_pcap
-from drakcelery.model.analysis import Analysis, Artifact, Manifest, Outcome
+from drakcelery.model.analysis import Analysis, Outcome
+from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.model.plugins import KNOWN_PLUGINS, LOG_NAMES
 
 LOGGED_PLUGINS = KNOWN_PLUGINS | LOG_NAMES

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from drakcelery.model.analysis import Artifact
+from drakcelery.model.manifest import Artifact
 
 Ready = Callable[[Artifact], None]
 """Told of an artifact as soon as it is complete, under its final name."""

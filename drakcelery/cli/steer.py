@@ -18,7 +18,7 @@ from drakcelery.celery import app
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.slot_table import slots_view
-from drakcelery.model.analysis import NAME_PATTERN, is_uid
+from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus
 from drakcelery.model.text import clean
 from drakcelery.operators import analyses, steering, top, views

@@ -13,7 +13,9 @@ from drakcelery import safe_files
 from drakcelery.engines import Detonation, evidence
 from drakcelery.errors import InfrastructureError
 from drakcelery.host import state_dir as directories
-from drakcelery.model.analysis import Analysis, Artifact, Manifest, Outcome, Value, is_uid
+from drakcelery.model.analysis import Analysis, Outcome, Value
+from drakcelery.model.manifest import Artifact, Manifest
+from drakcelery.model.names import is_uid
 
 ValueT = TypeVar("ValueT", bound=Value)
 

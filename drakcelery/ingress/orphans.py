@@ -27,7 +27,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.keys import ASIDE, INBOX, WAITING, record_key
-from drakcelery.model.analysis import is_uid
+from drakcelery.model.names import is_uid
 
 log = structlog.get_logger(__name__)
 

@@ -34,8 +34,9 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import Sight
 from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.keys import record_key
-from drakcelery.model.analysis import Analysis, Place, is_uid
+from drakcelery.model.analysis import Analysis, Place
 from drakcelery.model.capacity import Rooms
+from drakcelery.model.names import is_uid
 from drakcelery.model.records import Record
 from drakcelery.model.text import storable
 from drakcelery.settings import Settings

@@ -13,11 +13,8 @@ from karton.core import Task
 from karton.core.resource import RemoteResource
 
 from drakcelery.karton.contract import payload
-from drakcelery.model.analysis import (
-    Analysis,
-    Artifact,
-    Manifest,
-)
+from drakcelery.model.analysis import Analysis
+from drakcelery.model.manifest import Artifact, Manifest
 
 
 def artifact_resource(artifact: Artifact, *, bucket: str, uid: str) -> RemoteResource:

@@ -19,13 +19,8 @@ from karton.core.task import TaskState
 from drakcelery.errors import BadTask
 from drakcelery.karton import startup_fields
 from drakcelery.karton.policy import Policy
-from drakcelery.model.analysis import (
-    NAME_PATTERN,
-    Analysis,
-    ObjectRef,
-    Priority,
-    is_uid,
-)
+from drakcelery.model.analysis import Analysis, ObjectRef, Priority
+from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.start_command import EXTENSIONS
 

@@ -21,7 +21,7 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.errors import Unreadable
 from drakcelery.karton import contract
-from drakcelery.model.analysis import is_uid
+from drakcelery.model.names import is_uid
 from drakcelery.model.text import clean, is_storable, storable
 
 DEEPEST = 200

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from drakcelery.model.names import Name, Uid
 from drakcelery.model.text import storable
-
-UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-"""An analysis uid becomes a directory name, an S3 prefix and a Redis key; nothing else may be in it."""
-
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""Names of hosts, slots and profiles: they become queue names and directory names."""
-
-Uid = Annotated[str, StringConstraints(pattern=UID_PATTERN)]
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
 def _storable(value: Any) -> Any:
@@ -27,11 +18,6 @@ def _storable(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_storable)]
 """What others wrote, for people only: anything is taken, and what UTF-8 cannot hold is replaced."""
-
-
-def is_uid(text: str) -> bool:
-    """Whether *text* may serve as an analysis uid."""
-    return re.fullmatch(UID_PATTERN, text) is not None and ".." not in text
 
 
 class Value(BaseModel):
@@ -299,20 +285,3 @@ class Outcome(Value):
     """Of the machine while it ran: what was not synced may be lost where that is another now."""
     raw: RawFiles | None = None
     """What it left; the stage run notes it. None from an older version."""
-
-
-class Artifact(Value):
-    """One file of an analysis, ready to upload or uploaded."""
-
-    name: str
-    """Object name below ``<analysis uid>/``; also the payload's key."""
-    size: int
-    sha256: str
-
-
-class Manifest(Value):
-    """What collect found: all that publish needs."""
-
-    artifacts: tuple[Artifact, ...]
-    dumps_metadata: tuple[dict[str, str], ...]
-    metadata: dict[str, Any]

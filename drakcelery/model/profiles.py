@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from drakcelery.model.analysis import NAME_PATTERN
+from drakcelery.model.names import NAME_PATTERN
 
 FACTS = ("platform", "extension", "quality", "magic")
 """What a rule may ask about: a header, the extension and the quality as decided, libmagic's words."""

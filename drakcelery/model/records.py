@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
-from drakcelery.model.analysis import Analysis, Failure, Name, Place, Stage, State, Text, Value
+from drakcelery.model.analysis import Analysis, Failure, Place, Stage, State, Text, Value
+from drakcelery.model.names import Name
 
 STAGES = tuple(Stage)
 _GIVEN = ("uid", "task_uid", "root_uid")

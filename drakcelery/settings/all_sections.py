@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from drakcelery.model import profiles
-from drakcelery.model.analysis import Name
+from drakcelery.model.names import Name
 from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
 from drakcelery.settings.section import Section
 from drakcelery.settings.sections import (

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drakcelery.model.analysis import NAME_PATTERN
+from drakcelery.model.names import NAME_PATTERN
 from drakcelery.settings.all_sections import Settings
 from drakcelery.settings.section import Section
 from drakcelery.settings.values import ADDRESS_PATTERN, BUCKET_PATTERN, IDENTITY_PATTERN

@@ -15,7 +15,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from drakcelery.model import timeouts
-from drakcelery.model.analysis import Name, State
+from drakcelery.model.analysis import State
+from drakcelery.model.names import Name
 from drakcelery.model.timeouts import Times
 from drakcelery.settings.section import Section
 from drakcelery.settings.values import (

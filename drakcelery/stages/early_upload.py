@@ -15,7 +15,7 @@ import structlog
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import StorageError
 from drakcelery.host.workspace import Uploaded, Workspace
-from drakcelery.model.analysis import Artifact, Manifest
+from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.storage import Sending, Storage
 
 log = structlog.get_logger(__name__)

@@ -17,7 +17,8 @@ from drakcelery.forecast.durations import Durations
 from drakcelery.host.workspace import LOG_NAME, Prepared, Workspace
 from drakcelery.karton import analysis_task, contract
 from drakcelery.karton.destination import destination
-from drakcelery.model.analysis import Analysis, Manifest, Outcome, Step
+from drakcelery.model.analysis import Analysis, Outcome, Step
+from drakcelery.model.manifest import Manifest
 from drakcelery.model.records import Record
 from drakcelery.stages.context import Site
 from drakcelery.stages.early_upload import clear, head_start, left

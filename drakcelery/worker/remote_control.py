@@ -23,7 +23,7 @@ from drakcelery import safe_files
 from drakcelery.errors import StackError
 from drakcelery.host.drains import Closed
 from drakcelery.host.workspace import Workspace
-from drakcelery.model.analysis import NAME_PATTERN, is_uid
+from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.stages import cancellation
 from drakcelery.stages.context import Site

@@ -22,7 +22,8 @@ from drakcelery.ingress import Ingress, orphans
 from drakcelery.karton import analysis_task
 from drakcelery.ledger import Ledger, connect
 from drakcelery.ledger.keys import ASIDE, task_key
-from drakcelery.model.analysis import Manifest, State
+from drakcelery.model.analysis import State
+from drakcelery.model.manifest import Manifest
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.operators.top import Watch
 from drakcelery.recovery.isolation import MOST_TRIES

@@ -13,7 +13,7 @@ import pytest
 from drakcelery.embedded.services import Services
 from drakcelery.errors import Superseded
 from drakcelery.host.workspace import Uploaded, Workspace
-from drakcelery.model.analysis import Artifact, Manifest
+from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.stages.early_upload import head_start, left
 from drakcelery.storage import PART_SIZE, Storage
 from tests.integration.test_storage import Proxy

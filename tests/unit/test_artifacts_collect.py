@@ -16,16 +16,8 @@ from drakcelery.artifacts import collect
 from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.untrusted import UntrustedFileError
-from drakcelery.model.analysis import (
-    Analysis,
-    Artifact,
-    Execution,
-    Manifest,
-    ObjectRef,
-    Outcome,
-    Priority,
-    Snapshot,
-)
+from drakcelery.model.analysis import Analysis, Execution, ObjectRef, Outcome, Priority, Snapshot
+from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.model.plugins import LOG_NAMES
 
 ANALYSIS = Analysis(

@@ -20,7 +20,7 @@ from drakcelery.artifacts import dumps as dumps_module
 from drakcelery.artifacts.dumps import DumpsPacked, pack_dumps
 from drakcelery.artifacts.output import Output
 from drakcelery.artifacts.untrusted import UntrustedFileError
-from drakcelery.model.analysis import Artifact
+from drakcelery.model.manifest import Artifact
 from tests.conftest import require
 
 MIB = 1024**2

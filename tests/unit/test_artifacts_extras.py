@@ -12,7 +12,7 @@ from drakcelery.artifacts import extras
 from drakcelery.artifacts.extras import pack_extras
 from drakcelery.artifacts.untrusted import UntrustedFileError
 from drakcelery.karton.analysis_task import artifact_resource
-from drakcelery.model.analysis import Artifact
+from drakcelery.model.manifest import Artifact
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from drakcelery.artifacts import log as log_module
 from drakcelery.artifacts.lines import plugin_of
 from drakcelery.artifacts.log import PARSE_ERRORS, split_log
 from drakcelery.artifacts.untrusted import UntrustedFileError
-from drakcelery.model.analysis import Artifact
+from drakcelery.model.manifest import Artifact
 
 PLUGINS = frozenset({"filetracer", "procmon", "tlsmon"})
 

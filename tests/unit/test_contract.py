@@ -17,7 +17,9 @@ from drakcelery.karton import contract
 from drakcelery.karton.analysis_task import analysis_task_uid, build_analysis_task
 from drakcelery.karton.contract import SampleFacts
 from drakcelery.karton.policy import Policy
-from drakcelery.model.analysis import Artifact, Manifest, Priority, is_uid
+from drakcelery.model.analysis import Priority
+from drakcelery.model.manifest import Artifact, Manifest
+from drakcelery.model.names import is_uid
 from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
 
 FACTS = SampleFacts(size=1234, magic="PE32+ executable (console) x86-64, for MS Windows")

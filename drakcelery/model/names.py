@@ -1,0 +1,20 @@
+"""What an analysis, a host, a slot or a profile may be called. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+"""An analysis uid becomes a directory name, an S3 prefix and a Redis key; nothing else may be in it."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Names of hosts, slots and profiles: they become queue names and directory names."""
+Uid = Annotated[str, StringConstraints(pattern=UID_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+def is_uid(text: str) -> bool:
+    """Whether *text* may serve as an analysis uid."""
+    return re.fullmatch(UID_PATTERN, text) is not None and ".." not in text
