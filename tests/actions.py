@@ -1,9 +1,10 @@
-"""Every line that our own code can log, found in the code: action, level, and where it is said."""
+"""Every line that our own code can log, found in the code: action, level, fields, and where it is said."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests import reference
 
 PACKAGE = reference.ROOT / "drakcelery"
 LEVELS = ("debug", "info", "warning", "error", "critical")
+REST = "…"
 METHODS = {**{level: (level,) for level in LEVELS}, "exception": ("error",)}
 
 
@@ -21,6 +23,8 @@ class Said:
     actions: tuple[str, ...]
     """Empty where it is no text that can be read in the code."""
     levels: tuple[str, ...]
+    fields: tuple[str, ...]
+    """Those that are given with it; :data:`REST` where there may be others."""
     where: str
 
 
@@ -34,12 +38,18 @@ def said(root: Path = PACKAGE) -> Iterator[Said]:
 def said_in(tree: ast.Module, where: str) -> Iterator[Said]:
     """The same for one module; ``say = log.info if … else log.warning`` counts as well."""
     assigned = list(_assignments(tree))
+    dicts = {name: value for name, value in assigned if isinstance(value, ast.Dict)}
     loggers = {name for name, value in assigned if makes_logger(value)}
     aliases = {name: levels for name, value in assigned if (levels := _levels_in(value, loggers))}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (found := _levels_of_call(node, loggers, aliases)):
             levels, first = found
-            yield Said(actions=_texts(first), levels=levels, where=f"{where}:{node.lineno}")
+            yield Said(
+                actions=_texts(first),
+                levels=levels,
+                fields=tuple(_fields_of(node, dicts)),
+                where=f"{where}:{node.lineno}",
+            )
 
 
 def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
@@ -82,6 +92,19 @@ def _levels_of_call(
     return (METHODS[node.func.attr], first) if node.func.attr in METHODS else None
 
 
+def _fields_of(call: ast.Call, dicts: Mapping[str, ast.Dict]) -> Iterator[str]:
+    """Those of the call, and of each ``bind`` before it. ``**about`` is one of the module's *dicts*."""
+    node: ast.AST = call
+    while isinstance(node, ast.Call):
+        for keyword in node.keywords:
+            if keyword.arg is not None:
+                yield keyword.arg
+            else:
+                given = dicts.get(keyword.value.id) if isinstance(keyword.value, ast.Name) else None
+                yield from (str(ast.literal_eval(key)) for key in given.keys if key) if given else (REST,)
+        node = node.func.value if isinstance(node.func, ast.Attribute) else node.func
+
+
 def _names(node: ast.expr | None) -> list[str]:
     return [one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)] if node else []
 
@@ -90,3 +113,33 @@ def _texts(node: ast.expr | None) -> tuple[str, ...]:
     if isinstance(node, ast.IfExp):
         return (*_texts(node.body), *_texts(node.orelse))
     return (node.value,) if isinstance(node, ast.Constant) and isinstance(node.value, str) else ()
+
+
+PAGE = reference.ROOT / "docs" / "logs.md"
+OF_EVERY_LINE = frozenset({"timestamp", "level", "action", "host", "uid", "attempt", "stage", "slot", "task"})
+"""Fields that the page explains for all lines; the tables of actions do not repeat them."""
+_ROW = re.compile(r"^\| `([a-z_]+)` \| ([a-z, ]+) \| (.*) \| (.+?) \|$", re.MULTILINE)
+
+
+def fields_of_actions() -> dict[str, str]:
+    """The fields of each action, as the page has them."""
+    found: dict[str, set[str]] = {}
+    for one in said():
+        for action in one.actions:
+            found.setdefault(action, set()).update(one.fields)
+    return {action: _as_cell(fields - OF_EVERY_LINE) for action, fields in found.items()}
+
+
+def _as_cell(fields: Collection[str]) -> str:
+    named = [f"`{field}`" for field in sorted(fields) if field != REST]
+    return ", ".join([*named, *([REST] if REST in fields else [])])
+
+
+def filled(page: str) -> str:
+    """*page* with the fields of each action in its third column."""
+    fields = fields_of_actions()
+    return _ROW.sub(lambda row: f"| `{row[1]}` | {row[2]} | {fields.get(row[1], row[3])} | {row[4]} |", page)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

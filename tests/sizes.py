@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_name("too_long.txt")
@@ -44,8 +45,22 @@ def _of_functions(node: ast.AST, name: str) -> Iterator[tuple[str, int]]:
 
 def noted(text: str) -> dict[str, int]:
     """What the list allows."""
-    pairs = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
-    return {name: int(lines) for lines, name in pairs}
+    return {name: lines for name, (lines, _) in _entries(text).items()}
+
+
+def reasons(text: str) -> dict[str, str]:
+    """Why what is on the list stays there, as far as it says."""
+    return {name: reason for name, (_, reason) in _entries(text).items() if reason}
+
+
+def _entries(text: str) -> dict[str, tuple[int, str]]:
+    entries = {}
+    for line in text.splitlines():
+        entry, _, reason = line.partition("#")
+        if entry:
+            lines, name = entry.split()
+            entries[name] = (int(lines), reason.strip())
+    return entries
 
 
 def complaints(found: Mapping[str, int], allowed: Mapping[str, int]) -> list[str]:
@@ -64,14 +79,19 @@ def complaints(found: Mapping[str, int], allowed: Mapping[str, int]) -> list[str
     return said
 
 
-def written(found: Mapping[str, int]) -> str:
-    """The list."""
+def written(found: Mapping[str, int], why: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The list; *why*: the reasons of what stays."""
     head = (
         f"# Modules of more than {MOST_IN_MODULE} lines and functions of more than {MOST_IN_FUNCTION}: "
-        "none may grow, and none may join.\n# lines at most, name; written by python -m tests.sizes\n"
+        "none may grow, and none may join.\n"
+        "# lines at most, name, # why it stays; written by python -m tests.sizes, which keeps the reasons\n"
     )
-    return head + "".join(f"{-(-lines // STEP) * STEP} {name}\n" for name, lines in sorted(found.items()))
+    return head + "".join(
+        f"{-(-lines // STEP) * STEP} {name}{f'  # {why[name]}' if name in why else ''}\n"
+        for name, lines in sorted(found.items())
+    )
 
 
 if __name__ == "__main__":
-    LIST.write_text(written(sizes(ROOT / "drakcelery")), encoding="utf-8")
+    kept = reasons(LIST.read_text(encoding="utf-8"))
+    LIST.write_text(written(sizes(ROOT / "drakcelery"), kept), encoding="utf-8")

@@ -23,20 +23,32 @@ from drakcelery.model.analysis import Stage
 from drakcelery.telemetry import logs
 from drakcelery.telemetry.log_values import CHARACTERS, ENTRIES, LINE_CHARACTERS, escaped, tamed
 from drakcelery.telemetry.logs import about, analysis_log
-from tests import actions, reference
+from tests import actions
 
 ESC = "\x1b[31m"
 SAID = list(actions.said())
 FORGED = "2026-01-01T00:00:00Z [error    ] analysis_failed"
 
 
+def _part(heading: str) -> str:
+    """The part of docs/logs.md below *heading*."""
+    text = actions.PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1]
+    return text.partition("\n## ")[0]
+
+
 def _documented() -> dict[str, tuple[str, ...]]:
     """The levels that docs/logs.md gives for each action."""
-    text = (reference.ROOT / "docs" / "logs.md").read_text(encoding="utf-8").split("\n## Actions\n")[1]
-    rows = re.findall(r"^\| `([^`]+)` \| ([a-z, ]+) \| (.+) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `([^`]+)` \| ([a-z, ]+) \| (.*) \| (.+) \|$", _part("Actions"), re.MULTILINE)
     assert len({name for name, *_ in rows}) == len(rows), "an action has two rows"
     assert all(len(meaning.split()) > 2 for *_, meaning in rows)
-    return {name: tuple(levels.split(", ")) for name, levels, _ in rows}
+    return {name: tuple(levels.split(", ")) for name, levels, *_ in rows}
+
+
+def _explained(heading: str) -> list[str]:
+    """The fields that a part of docs/logs.md says the meaning of."""
+    rows: list[tuple[str, str]] = re.findall(r"^\| `([^`]+)` \| (.+) \|$", _part(heading), re.MULTILINE)
+    assert all(len(meaning.split()) > 1 or meaning.count("`") > 1 for _, meaning in rows)
+    return [name for name, _ in rows]
 
 
 # Actions
@@ -58,6 +70,26 @@ def test_every_action_is_documented() -> None:
             found.setdefault(action, set()).update(said.levels)
     written = {action: set(levels) for action, levels in _documented().items()}
     assert written == found
+
+
+def test_every_action_has_its_fields() -> None:
+    """docs/logs.md says which fields each action has; `python -m tests.actions` writes them."""
+    text = actions.PAGE.read_text(encoding="utf-8")
+    assert text == actions.filled(text)
+
+
+def test_every_field_is_explained() -> None:
+    """docs/logs.md says once what a field means, of each that a line may have, and of none that is gone."""
+    of_every_line = _explained("What every line has")
+    assert set(of_every_line) == actions.OF_EVERY_LINE
+    used = {field for said in SAID for field in said.fields} - {actions.REST}
+    assert sorted(_explained("Fields")) == _explained("Fields") == sorted(used - actions.OF_EVERY_LINE)
+
+
+def test_a_field_that_is_not_explained_is_noticed() -> None:
+    """The table of actions is written anew where the code gives a field that is not in it."""
+    page = "| `stage_done` | info |  | a stage is done |\n"
+    assert actions.filled(page) == "| `stage_done` | info | `seconds` | a stage is done |\n"
 
 
 def test_all_loggers_are_seen() -> None:
@@ -88,6 +120,22 @@ def test_the_reading_of_code_works(text: str, expected: list[Any]) -> None:
     """The tests above see each form in which a line can be said."""
     found = actions.said_in(ast.parse(f"log = structlog.get_logger()\n{text}"), "probe")
     assert [(said.actions, said.levels) for said in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("log.info('a', c=1, b=2)", ("c", "b")),
+        ("log.bind(x=1).error('a', y=2)", ("y", "x")),
+        ("log.info('a', **{'b': 1})", (actions.REST,)),
+        ("about = {'b': 1}\nlog.info('a', **about, c=2)", ("b", "c")),
+        ("log.info('a', **others)", (actions.REST,)),
+    ],
+)
+def test_the_reading_of_fields_works(text: str, fields: tuple[str, ...]) -> None:
+    """So with each form in which fields can be given."""
+    [said] = actions.said_in(ast.parse(f"log = structlog.get_logger()\n{text}"), "probe")
+    assert said.fields == fields
 
 
 # Lines

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sizes import LIST, ROOT, complaints, noted, sizes, written
+from tests.sizes import LIST, ROOT, complaints, noted, reasons, sizes, written
 
 
 def test_nothing_grows_and_nothing_joins() -> None:
@@ -47,3 +47,10 @@ def test_what_is_new(tmp_path: Path) -> None:
     assert found == {"p": 301, "p.m:A.long": 41, "p.m:outer": 42, "p.m:outer.inner": 41}
     assert complaints(found, {}) == [f"{name} has {lines} lines: split it" for name, lines in found.items()]
     assert noted(written(found)) == {"p": 310, "p.m:A.long": 50, "p.m:outer": 50, "p.m:outer.inner": 50}
+
+
+def test_what_stays_says_why() -> None:
+    """The reason stands behind the name, and is kept where the list is written anew."""
+    text = written({"p": 301, "p.m": 302}, {"p.m": "it is one file: somebody starts it"})
+    assert noted(text) == {"p": 310, "p.m": 310}
+    assert reasons(text) == {"p.m": "it is one file: somebody starts it"}
