@@ -6,14 +6,13 @@ Settings are read when the app's configuration is first used, not when this modu
 from __future__ import annotations
 
 import ctypes
-import functools
 import signal
 import sys
 from typing import Any
 
 import click
 import structlog
-from celery import Celery, Task
+from celery import Task
 from celery.signals import (
     setup_logging,
     task_revoked,
@@ -26,21 +25,18 @@ from celery.worker.control import inspect_command
 from redis.exceptions import RedisError
 
 from drakcelery import __version__, settings
-from drakcelery.broker import configuration as broker_configuration
-from drakcelery.broker import lease, routing
-from drakcelery.broker.redis_transport import broker_of
-from drakcelery.engines import create
+from drakcelery.broker import routing
+from drakcelery.broker.lease import Lease
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
-from drakcelery.host.slots import SlotTable
-from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Stage, Step
-from drakcelery.stages import cancellation, dispatch, perform
-from drakcelery.stages.context import Site
+from drakcelery.stages import cancellation, perform
 from drakcelery.telemetry import logs, tracing
-from drakcelery.wiring import current_settings, make_ledger, make_storage
+from drakcelery.wiring import AMQP, celery_configuration
 from drakcelery.worker import admission, bootstrap, shutdown
 from drakcelery.worker import remote_control as _commands  # noqa: F401 registers them with Celery
+from drakcelery.worker.gate import Gate
+from drakcelery.worker.runtime import App
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +44,6 @@ PR_SET_PDEATHSIG = 1
 """``prctl(2)``: the signal that a process gets when its parent dies."""
 
 
-BROKER_SECONDS = 5
-"""How long a broker has to give a sign of life."""
 EXPECTED = (DrakceleryError,)
 """Errors that Celery logs as one line, without traceback: their sentence says it all."""
 OF_STAGES: dict[str, Any] = {
@@ -61,77 +55,10 @@ OF_STAGES: dict[str, Any] = {
 STAGE_TASKS = frozenset(routing.task_name(stage) for stage in Stage)
 
 
-@functools.cache
-def site(*, patient: bool = False) -> Site:
-    """What this process works with on its host; *patient* waits for hours while Redis is away."""
-    config = current_settings()
-    ledger = make_ledger(config, patient=patient)
-    return Site(
-        settings=config,
-        ledger=ledger,
-        slots=SlotTable(
-            config.drakcelery.state_dir,
-            quarantine_after=config.drakcelery.quarantine_after,
-            freed=bootstrap.Ground.slot_freed,
-        ),
-        storage=make_storage(config),
-        engine=create(config.engine, config),
-    )
-
-
-def ask_broker() -> ServerId:
-    """Ask the broker for a sign of life.
-
-    Raises:
-        kombu.exceptions.OperationalError: it is away, or does not take what is sent.
-    """
-    with app.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_SECONDS)
-        return broker_of(connection)
-
-
-def configuration() -> dict[str, Any]:
-    """Celery's configuration. Ids, not content, travel; results are not kept: the ledger is the truth."""
-    config = current_settings()
-    return {
-        "broker_url": config.broker_url,
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,  # a broker that is away is waited for, however long
-        **broker_configuration.configuration(
-            config.broker_url, config.drakcelery.times, sentinel_master=config.sentinel_master
-        ),
-        "task_serializer": "json",
-        "accept_content": ["json"],
-        "task_ignore_result": True,
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
-        "task_routes": [routing.route],
-        "task_default_queue": routing.NO_QUEUE,
-        "worker_prefetch_multiplier": 1,
-        "worker_send_task_events": True,
-        # Who sent a task nobody asks; that it was received, Flower hears from the worker
-        "task_send_sent_event": False,
-        "worker_consumer": "drakcelery.broker.lease:Consumer",
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # After a lost connection the slots say how much a worker takes, as before it
-        "worker_enable_prefetch_count_reduction": False,
-    }
-
-
-app = Celery(
-    "drakcelery", amqp="drakcelery.broker.configuration:AMQP", control="drakcelery.worker.mailbox:Control"
-)
-app.add_defaults(configuration)
-
-bootstrap.Household.ask_broker = staticmethod(ask_broker)
-bootstrap.Ground.site = admission.Gate.site = staticmethod(site)
-bootstrap.Ground.send = admission.Gate.send = staticmethod(
-    lambda record: dispatch.send(app, site().ledger, record)
-)
+app = App("drakcelery", amqp=AMQP, control="drakcelery.worker.mailbox:Control")
+app.add_defaults(lambda: celery_configuration(app.settings))
 app.steps["worker"].update((bootstrap.Ground, bootstrap.Household))
-app.steps["consumer"].add(admission.Gate)
-lease.Lease.times = staticmethod(lambda: current_settings().drakcelery.times)
-app.steps["consumer"].add(lease.Lease)
+app.steps["consumer"].update((Gate, Lease))
 
 
 def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dict[str, Any] | None:
@@ -139,7 +66,7 @@ def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dic
     if stage is Stage.PREPARE:
         step = step.model_copy(update={"slot": task.request.get(admission.SLOT_HEADER)})
     try:
-        return perform(site(patient=True), stage, step).message()
+        return perform(app.runtime.site, stage, step).message()
     except Superseded:
         # The quiet stop: Celery reads the rest of the chain from the request once the task has returned
         task.request.chain = None
@@ -179,7 +106,7 @@ def publish(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | N
 @setup_logging.connect
 def _log_our_way(**_: Any) -> None:
     """Keep Celery from setting up logging of its own."""
-    ours = current_settings().drakcelery
+    ours = app.settings.drakcelery
     logs.configure(level=ours.log_level, style=ours.log_format, host=ours.host)
     logs.report_crashes()
 
@@ -190,16 +117,16 @@ def drakcelery_version(_state: Any) -> str:
     return __version__
 
 
-_stoppers: list[shutdown.Stopper] = []
-
-
 @worker_shutting_down.connect
 def _stop_guests(sender: str, **_: Any) -> None:
     """Celery stops taking messages and waits for its tasks; the guests are ours to stop."""
-    if bootstrap.Ground.presence is not None:
-        bootstrap.Ground.presence.leave()
+    if not bootstrap.is_ours(sender):
+        return
+    runtime = app.runtime
+    if runtime.presence is not None:
+        runtime.presence.leave()
     if bootstrap.is_vm_worker(sender):
-        shutdown.on_signal(site, _stoppers)
+        runtime.stopper = shutdown.on_signal(runtime.site, runtime.stopper)
 
 
 @task_revoked.connect
@@ -207,7 +134,7 @@ def _cancel_revoked(request: Any, expired: bool, **_: Any) -> None:
     """Somebody revoked a stage: nobody wants the analysis. Else it would wait for a step that never comes."""
     if expired or request.task not in STAGE_TASKS:
         return
-    step, ledger = Step.parse(request.args[0]), site().ledger
+    step, ledger = Step.parse(request.args[0]), app.runtime.site.ledger
     try:
         record = ledger.get(step.uid)
         # The gate may have begun the next attempt already, but not a new life of the uid
@@ -224,13 +151,13 @@ def _die_with_the_worker(**_: Any) -> None:
     """A pool process must not outlive its worker: it holds the host's lock and runs guests (I3)."""
     arm(settings.fault_plan())
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    tracing.start(current_settings())  # its worker's own, ground.Ground began
+    tracing.start(app.settings)  # its worker's own, ground.Ground began
 
 
 @worker_process_init.connect
 def _make_ready(**_: Any) -> None:
     """A slot need not wait for its first sample's process to read certificates and settings."""
-    site(patient=True)
+    app.begin_in_pool()
 
 
 @worker_process_shutdown.connect

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 POINTS = (
@@ -56,7 +57,15 @@ POINTS = (
 HELD_SECONDS = 0.05
 """How soon a process that is held notices that it may go on."""
 
-_plan: Path | None = None
+
+@dataclass
+class _Process:
+    """This process, as far as faults go; those that it forks take it over."""
+
+    plan: Path | None = None
+
+
+_PROCESS = _Process()
 
 
 class InjectedError(Exception):
@@ -65,15 +74,14 @@ class InjectedError(Exception):
 
 def arm(plan: Path | None) -> None:
     """Let this process, and those it forks, follow *plan*."""
-    global _plan
-    _plan = plan
+    _PROCESS.plan = plan
 
 
 def reach(point: str, uid: str) -> None:
     """This process is at *point* with the analysis *uid*."""
-    if _plan is None:
+    if _PROCESS.plan is None:
         return
-    file = _plan / uid
+    file = _PROCESS.plan / uid
     try:
         planned, action, *always = file.read_text().split()
         if planned != point:

@@ -1,30 +1,26 @@
-"""What is built from settings alone: the ledger, its inbox and the storage; and this process' settings."""
+"""What is built from settings alone: the ledger, its inbox, the storage, and Celery without our tasks.
+
+What is not always needed is imported where it is made: the shell's completion wants a ledger, and at once.
+"""
 
 from __future__ import annotations
 
-import functools
+from typing import TYPE_CHECKING, Any
 
-from drakcelery import settings
 from drakcelery.ledger import Ledger, connect
-from drakcelery.ledger.inbox import Intake
-from drakcelery.storage import Storage
 
-_given: settings.Settings | None = None
+if TYPE_CHECKING:
+    from celery import Celery
 
+    from drakcelery.ledger.inbox import Intake
+    from drakcelery.settings import Settings
+    from drakcelery.storage import Storage
 
-def use(config: settings.Settings) -> None:
-    """Let this process' app use *config*; to be called before anything asks for its configuration."""
-    global _given
-    _given = config
-
-
-@functools.cache
-def current_settings() -> settings.Settings:
-    """This process' settings: what :func:`use` gave, else what :func:`drakcelery.settings.find` finds."""
-    return _given or settings.load(settings.find())
+AMQP = "drakcelery.broker.configuration:AMQP"
+"""What every Celery app of ours reaches its broker by."""
 
 
-def make_ledger(config: settings.Settings, *, name: str | None = None, patient: bool = False) -> Ledger:
+def make_ledger(config: Settings, *, name: str | None = None, patient: bool = False) -> Ledger:
     """A ledger on Karton's Redis; *name* and *patient* as in :func:`drakcelery.ledger.connect`."""
     return Ledger(
         connect(config.redis, name=name, patient=patient, pause=config.drakcelery.times.retry),
@@ -34,11 +30,56 @@ def make_ledger(config: settings.Settings, *, name: str | None = None, patient: 
     )
 
 
-def make_intake(config: settings.Settings, ledger: Ledger) -> Intake:
+def make_intake(config: Settings, ledger: Ledger) -> Intake:
     """The intake beside *ledger*."""
+    from drakcelery.ledger.inbox import Intake
+
     return Intake(ledger.redis, identity=config.drakrun.identity, record_ttl=config.drakcelery.record_ttl)
 
 
-def make_storage(config: settings.Settings) -> Storage:
+def make_storage(config: Settings) -> Storage:
     """A storage on Karton's S3."""
+    from drakcelery.storage import Storage
+
     return Storage.connect(config.s3, threads=config.drakcelery.upload_threads)
+
+
+def make_client(config: Settings) -> Celery:
+    """Celery for who sends analyses on their way or asks workers something: without our tasks and steps.
+
+    Only a worker, and Flower, which shows its tasks, need :mod:`drakcelery.celery`.
+    """
+    from celery import Celery
+
+    client = Celery("drakcelery", amqp=AMQP, set_as_current=False)
+    client.conf.update(celery_configuration(config))
+    return client
+
+
+def celery_configuration(config: Settings) -> dict[str, Any]:
+    """Celery's configuration. Ids, not content, travel; results are not kept: the ledger is the truth."""
+    from drakcelery.broker import configuration, routing
+
+    return {
+        "broker_url": config.broker_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a broker that is away is waited for, however long
+        **configuration.configuration(
+            config.broker_url, config.drakcelery.times, sentinel_master=config.sentinel_master
+        ),
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_routes": [routing.route],
+        "task_default_queue": routing.NO_QUEUE,
+        "worker_prefetch_multiplier": 1,
+        "worker_send_task_events": True,
+        # Who sent a task nobody asks; that it was received, Flower hears from the worker
+        "task_send_sent_event": False,
+        "worker_consumer": "drakcelery.broker.lease:Consumer",
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # After a lost connection the slots say how much a worker takes, as before it
+        "worker_enable_prefetch_count_reduction": False,
+    }

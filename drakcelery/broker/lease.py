@@ -21,7 +21,6 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer, state
 from kombu.message import Message
 
-from drakcelery.model.timeouts import Times
 from drakcelery.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -109,7 +108,6 @@ class Lease(bootsteps.StartStopStep):
     """Consumer step of every worker."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
-    times: Callable[[], Times]
 
     def __init__(self, parent: Any, **_: Any) -> None:
         """*parent* is the consumer."""
@@ -125,7 +123,8 @@ class Lease(bootsteps.StartStopStep):
         if not parent.drak_gate.enabled:
             # It opens no queues, which would be asked from the next BRPOP on; and a message ends one at once
             channel.brpop_timeout = IDLE_SECONDS
-        self._timer = parent.timer.call_repeatedly(type(self).times().renew, renew, (channel,))
+        # As often as it looks for what others did not renew
+        self._timer = parent.timer.call_repeatedly(channel.unacked_restore_interval, renew, (channel,))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called when the connection is lost, and at the end."""

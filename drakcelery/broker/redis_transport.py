@@ -30,7 +30,6 @@ import kombu
 import structlog
 from amqp.exceptions import RecoverableConnectionError
 from kombu import connection
-from kombu.exceptions import OperationalError
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as LostConnection
@@ -324,19 +323,3 @@ class ConnectionPool(connection.ConnectionPool):
         """One more connection."""
         parameters = dict(self.connection._info(resolve=False))  # noqa: SLF001 as kombu's own
         return PooledConnection(self, **parameters)  # type: ignore[arg-type] # the stubs do not know its own
-
-
-def broker_of(connection: kombu.Connection) -> ServerId:
-    """Which broker answers; no more is known of one that is not Redis.
-
-    Raises:
-        kombu.exceptions.OperationalError: it does not.
-    """
-    channel = connection.default_channel
-    if not isinstance(channel, Prompt):
-        return ServerId()
-    try:
-        with channel.conn_or_acquire() as client:
-            return ServerId.of(client)
-    except connection.connection_errors as error:
-        raise OperationalError(str(error)) from error

@@ -82,6 +82,7 @@ def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: St
             task_id=task_id(step.uid, step.attempt, stage),
             argsrepr=label,
             kwargsrepr="",
+            ignore_result=True,  # which who sends it without our tasks cannot know
         )
         for stage in ORDER[ORDER.index(first) :]
     ]

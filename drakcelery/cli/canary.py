@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from drakcelery.celery import app
 from drakcelery.cli.completion import hosts
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.slot_table import canaries_view
@@ -20,7 +19,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.model.timeouts import LONGEST, times_of
 from drakcelery.operators import steering, views
-from drakcelery.wiring import make_ledger, use
+from drakcelery.wiring import make_client, make_ledger
 
 LOOK_SECONDS = 1.0
 """How often the fleet is asked whether the canaries are over."""
@@ -53,12 +52,12 @@ def canary(
     if wait and not wanted:
         raise click.UsageError("--wait needs a HOST or HOST/SLOT that is to be tried")
     ours = read_settings(config, data_dir)
-    use(ours)
     ledger = make_ledger(ours)
     if not wanted:
         _show(_last(ledger.fleet.hosts()), ledger, as_json=as_json)
         return
-    asked = [steering.canary(app, host, slot=slot, by=asker()) for host, slot in dict.fromkeys(wanted)]
+    client = make_client(ours)
+    asked = [steering.canary(client, host, slot=slot, by=asker()) for host, slot in dict.fromkeys(wanted)]
     lines = [line for one in asked for line in (_found(ledger, one) if wait else _due(one))]
     _show(lines, ledger, as_json=as_json)
     if wait and any(line.words != "good" for line in lines):

@@ -10,7 +10,7 @@ import threading
 import structlog
 from karton.system import SystemService
 
-from drakcelery.celery import app, ask_broker
+from drakcelery.broker.life import ask
 from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress, fleet_metrics
@@ -22,7 +22,7 @@ from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings, fault_plan
 from drakcelery.stages.dispatch import send
 from drakcelery.telemetry import logs, tracing
-from drakcelery.wiring import make_intake, make_ledger, make_storage, use
+from drakcelery.wiring import make_client, make_intake, make_ledger, make_storage
 
 log = structlog.get_logger(__name__)
 
@@ -30,27 +30,32 @@ log = structlog.get_logger(__name__)
 def run_ingress(settings: Settings) -> None:
     """Take samples from Karton until SIGTERM or SIGINT."""
     _configure_logs(settings)
-    use(settings)
     arm(fault_plan())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     fleet_metrics.serve(settings)
     tracing.start(settings)
+    client = make_client(settings)  # what it sends are names of tasks
     # Karton and its dashboard know who is online by the names of Redis connections
     ledger = make_ledger(settings, name=settings.drakrun.identity)
     Deployment(ledger.redis, ledger.identity).claim()
     notifier = _notifier(settings, Notices(ledger.redis), stop)
     # On connections of its own, without Karton's name
     mender = make_ledger(settings)
-    duty = Duty(mender, settings, send=functools.partial(send, app, mender), ask_broker=ask_broker)
+    duty = Duty(
+        mender,
+        settings,
+        send=functools.partial(send, client, mender),
+        ask_broker=functools.partial(ask, client),
+    )
     duty.start()
     Ingress(
         settings=settings,
         ledger=ledger,
         intake=make_intake(settings, ledger),
         storage=make_storage(settings),
-        send=functools.partial(send, app, ledger),
+        send=functools.partial(send, client, ledger),
     ).run(stop)
     duty.stop()
     tracing.stop()

@@ -14,7 +14,6 @@ from typing import Any
 import click
 from rich.text import Text
 
-from drakcelery.celery import app
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.slot_table import slots_view
@@ -24,7 +23,7 @@ from drakcelery.model.text import clean
 from drakcelery.operators import analyses, steering, top, views
 from drakcelery.operators.tail import Event, Tail
 from drakcelery.telemetry.logs import configure
-from drakcelery.wiring import make_intake, make_ledger, make_storage, use
+from drakcelery.wiring import make_client, make_intake, make_ledger, make_storage
 
 SLOT = "HOST/SLOT"
 _HOST_AND_SLOT = re.compile(rf"({NAME_PATTERN[1:-1]})(?:/({NAME_PATTERN[1:-1]}))?")
@@ -68,9 +67,8 @@ def _steer(
 ) -> None:
     """Have the host's vm worker do something, and show the host as it is then."""
     ours = read_settings(config, data_dir)
-    use(ours)
     host, slot = target
-    status = act(app, host, slot=slot, by=asker())
+    status = act(make_client(ours), host, slot=slot, by=asker())
     if as_json:
         click.echo(json.dumps(status.model_dump(mode="json"), indent=2))
     else:
@@ -146,12 +144,11 @@ def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: P
     """Show what was logged about the analysis UID, wherever it runs."""
     ours = read_settings(config, data_dir)
     configure(level="error", style="console")
-    use(ours)
     ledger = make_ledger(ours)
     # One that still waits in Karton has no record, but may be followed
     waits = follow and is_uid(uid) and analyses.look_up(ledger, uid) is None
     known = uid if waits else analyses.find_record(ledger, uid).uid
-    tail = Tail(settings=ours, ledger=ledger, app=app, storage=make_storage(ours), uid=known)
+    tail = Tail(settings=ours, ledger=ledger, app=make_client(ours), storage=make_storage(ours), uid=known)
     console = views.console()
     for event in tail.events(follow=follow):
         if as_json:

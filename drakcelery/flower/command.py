@@ -24,7 +24,7 @@ from drakcelery.flower.reading import Reader
 from drakcelery.flower.safety import require_safe
 from drakcelery.settings import Settings
 from drakcelery.telemetry import logs, tracing
-from drakcelery.wiring import current_settings, make_intake, make_ledger
+from drakcelery.wiring import make_intake, make_ledger
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ def serve(context: click.Context, tornado_argv: Sequence[str]) -> None:
 
 
 def _make(context: click.Context, tornado_argv: Sequence[str]) -> FleetFlower:
-    ours = current_settings()
+    ours: Settings = context.obj.app.settings
     about = ours.drakcelery
     logs.configure(level=about.log_level, style=about.log_format, host=about.host)
     logs.report_crashes()

@@ -76,7 +76,9 @@ def _work(
         reach(f"{stage.value}.entered", step.uid)
         with tracing.stage(work):
             stop = guest.stopper(site, stage, step)
-            pulse = company.enter_context(Pulse(site.ledger, step.uid, step.attempt, token=token, stop=stop))
+            pulse = company.enter_context(
+                Pulse(site.ledger, step.uid, step.attempt, token=token, stop=stop, heart=site.heart)
+            )
             try:
                 following = _BODIES[stage](site, step, _analysis(record), workspace)
             except Exception as error:

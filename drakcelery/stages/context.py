@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from drakcelery.engines import Engine
 from drakcelery.host.drift import SnapshotWatch
@@ -14,6 +14,7 @@ from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Step
 from drakcelery.settings import Settings
+from drakcelery.stages.heartbeat import Heart
 from drakcelery.storage import Storage
 
 
@@ -26,6 +27,7 @@ class Site:
     slots: SlotTable
     storage: Storage
     engine: Engine
+    heart: Heart = field(default_factory=Heart)
 
     @property
     def host(self) -> str:

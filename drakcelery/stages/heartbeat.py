@@ -24,9 +24,10 @@ class Pulse:
     """
 
     def __init__(
-        self, ledger: Ledger, uid: str, attempt: int, *, token: str, stop: Callable[[], None]
+        self, ledger: Ledger, uid: str, attempt: int, *, token: str, stop: Callable[[], None], heart: Heart
     ) -> None:
-        """*stop* ends what the stage does, from another thread."""
+        """*stop* ends what the stage does, from another thread; *heart* is this process' own."""
+        self._heart = heart
         self._ledger = ledger
         self._claim = (uid, attempt, token)
         self._stop_work = stop
@@ -42,7 +43,7 @@ class Pulse:
 
     def __enter__(self) -> Pulse:
         """Start beating."""
-        _heart.take(self)
+        self._heart.take(self)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,7 +53,7 @@ class Pulse:
     def end(self) -> None:
         """Stop beating, before the block is left; a beat that is under way is waited for."""
         if not self._over:
-            _heart.drop(self)
+            self._heart.drop(self)
             with self._beating:
                 self._over = True
 
@@ -78,16 +79,23 @@ class Pulse:
 class Heart:
     """The one thread of a process that beats all its pulses: most stages are over before a thread has begun.
 
-    It starts with the first pulse, and ends when it finds none.
+    It starts with the first pulse, and ends when it finds none. A process that was forked has none of its
+    parent's threads, and does none of its work: its heart begins anew.
     """
 
     def __init__(self) -> None:
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._process = os.getpid()
         self._pulses: list[Pulse] = []
         self._changing = threading.Lock()
         self._runs = False
 
     def take(self, pulse: Pulse) -> None:
         """Beat it from now on, the first time within its own pause."""
+        if self._process != os.getpid():
+            self._begin_anew()
         with self._changing:
             self._pulses.append(pulse)
             if not self._runs:
@@ -113,15 +121,3 @@ class Heart:
                     pulse.beat()
                 except Exception:
                     log.exception("pulse_failed")  # the other stages, and those to come, need this thread
-
-
-_heart = Heart()
-
-
-def _begin_anew() -> None:
-    """A process that was forked has none of its parent's threads, and does none of its work."""
-    global _heart
-    _heart = Heart()
-
-
-os.register_at_fork(after_in_child=_begin_anew)

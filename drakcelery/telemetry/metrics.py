@@ -64,19 +64,16 @@ _RELAYED = (
     *(STAGE_DURATION, CELERY_WAIT, INTERRUPTED, ATTEMPTS_FAILED, UPLOADED, DUMPS_DROPPED),
     *(RECOVERED, RECONCILE_RUNS, RECONCILE_ACTIONS),
 )
-_relay: Relay | None = None
-_renewed: float | None = None
 
 
 def relay() -> None:
     """Let the processes that this one forks from now on count here."""
-    global _relay
-    _relay = Relay(_receive)
+    _RELAY.begin()
 
 
 def _record(metric: Counter | Histogram, *labels: str, amount: float = 1) -> None:
-    if _relay is not None and not _relay.is_main:
-        _relay.send(_RELAYED.index(metric), labels, amount)
+    if not _RELAY.is_main:
+        _RELAY.send(_RELAYED.index(metric), labels, amount)
         return
     one = metric.labels(*labels) if labels else metric
     if isinstance(one, Counter):
@@ -88,6 +85,9 @@ def _record(metric: Counter | Histogram, *labels: str, amount: float = 1) -> Non
 def _receive(lost: int, metric: int, labels: list[str], amount: float) -> None:
     REPORTS_LOST.inc(lost)
     _record(_RELAYED[metric], *labels, amount=amount)
+
+
+_RELAY = Relay(_receive)
 
 
 def stage_begun(stage: Stage, *, waited: float) -> None:
@@ -170,8 +170,5 @@ def intake_throttled(reason: str, is_throttled: bool) -> None:
 
 def lease_renewed() -> None:
     """The messages that this worker holds are fresh, or it holds none."""
-    global _renewed
-    _renewed = time.monotonic()
-
-
-LEASE_AGE.set_function(lambda: 0.0 if _renewed is None else time.monotonic() - _renewed)
+    at = time.monotonic()
+    LEASE_AGE.set_function(lambda: time.monotonic() - at)

@@ -15,21 +15,26 @@ from typing import Any
 
 
 class Relay:
-    """Made in the main process; used in it and in those that it forks."""
+    """Of the main process, in which it begins, and of those that this forks from then on."""
 
     def __init__(self, receive: Callable[..., None]) -> None:
         """*receive* is called in the main process: how many reports were lost, and what :meth:`send` got."""
-        self._main = os.getpid()
         self._receive = receive
+        self._main: int | None = None
+        self._writer = -1
         self._lost = 0
+
+    def begin(self) -> None:
+        """This is the main process."""
+        self._main = os.getpid()
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         threading.Thread(target=self._listen, args=(reader,), name="metrics-relay", daemon=True).start()
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the main process."""
-        return os.getpid() == self._main
+        """Whether this is the main process, or one that has nothing to do with any other."""
+        return self._main is None or os.getpid() == self._main
 
     def send(self, *report: Any) -> None:
         """Tell the main process; *report* is JSON of less than 4 KiB, so that lines do not mix (pipe(7)).

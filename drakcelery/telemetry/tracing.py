@@ -34,7 +34,16 @@ P = ParamSpec("P")
 Read = Callable[[], Record | None]
 """Gets the record of an analysis from the ledger."""
 
-_spans: Spans | None = None
+
+@dataclass
+class _Process:
+    """This process, as far as traces go."""
+
+    spans: Spans | None = None
+    """What sends them; None where tracing is off."""
+
+
+_PROCESS = _Process()
 
 
 def start(settings: Settings) -> None:
@@ -43,8 +52,7 @@ def start(settings: Settings) -> None:
     Raises:
         SettingsError: ``[tracing]`` asks for it, and the extra is not installed.
     """
-    global _spans
-    _spans = None
+    _PROCESS.spans = None
     section = settings.tracing
     if section.endpoint is None:
         return
@@ -59,13 +67,12 @@ def start(settings: Settings) -> None:
         ) from None
     host = settings.drakcelery.host
     resource = {"service.name": "drakcelery", "service.version": __version__, "host.name": host}
-    _spans = Spans(section.endpoint, section.headers(), resource, ca_file=section.ca_file)
+    _PROCESS.spans = Spans(section.endpoint, section.headers(), resource, ca_file=section.ca_file)
 
 
 def stop() -> None:
     """Send the last spans of this process, within two seconds; what comes later is not traced."""
-    global _spans
-    spans, _spans = _spans, None
+    spans, _PROCESS.spans = _PROCESS.spans, None
     if spans is not None:
         spans.close()
 
@@ -88,7 +95,7 @@ def _guarded(function: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        if _spans is None:
+        if _PROCESS.spans is None:
             return
         try:
             function(*args, **kwargs)
@@ -231,5 +238,6 @@ def _over(
 
 
 def _send(span: Span) -> None:
-    if _spans is not None:  # it may have been stopped meanwhile
-        _spans.emit(span)
+    spans = _PROCESS.spans
+    if spans is not None:  # it may have been stopped meanwhile
+        spans.emit(span)

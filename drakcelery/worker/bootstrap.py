@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
 from typing import Any, Literal
 
 import structlog
@@ -19,15 +18,12 @@ from drakcelery.host.presence import Presence
 from drakcelery.host.workspace import Ahead
 from drakcelery.ledger.away import trouble
 from drakcelery.ledger.keytypes import explained
-from drakcelery.model.records import Record
 from drakcelery.recovery.duty import Duty
-from drakcelery.recovery.reconcile import AskBroker
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
-from drakcelery.stages.context import Site
 from drakcelery.telemetry import exposition, tracing
 from drakcelery.worker.canary import SAMPLE, CanaryRunner
 from drakcelery.worker.janitor import Janitor, clear_host
-from drakcelery.worker.wakeup import Bell
+from drakcelery.worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +38,11 @@ def is_io_worker(hostname: str) -> bool:
     return hostname.startswith("io@")
 
 
+def is_ours(hostname: str) -> bool:
+    """Whether a Celery node name is a vm or an io worker's."""
+    return is_vm_worker(hostname) or is_io_worker(hostname)
+
+
 def _shut_down() -> None:
     """End this worker as an operator would: what it has in hand may finish."""
     os.kill(os.getpid(), signal.SIGTERM)
@@ -50,45 +51,34 @@ def _shut_down() -> None:
 class Ground(bootsteps.Step):
     """Before the pool starts: the host's lock, its slot table, and what an earlier worker left undone."""
 
-    site: Callable[[], Site]
-    send: Callable[[Record], None]
-    """Send the current attempt of a record on its way."""
-    bell: Bell | None = None
-    """Rung when a slot comes free. Made before the pool's processes are, which ring it."""
-
-    presence: Presence | None = None
-    """Tells of this worker, and looks for the other one of its host."""
-
-    @classmethod
-    def slot_freed(cls) -> None:
-        """For the slot table of this process, or of one that it forked."""
-        if cls.bell is not None:
-            cls.bell.ring()
-
     def __init__(self, parent: Any, **_: Any) -> None:
         """*parent* is the worker."""
         super().__init__(parent)
-        self.enabled = is_vm_worker(parent.hostname) or is_io_worker(parent.hostname)
+        self.enabled = is_ours(parent.hostname)
         if not self.enabled:
             return
         self._lock = contextlib.ExitStack()
         try:
-            self._begin(parent.hostname)
+            runtime: Runtime = parent.app.runtime
+        except DrakceleryError as error:
+            raise SystemExit(f"drakcelery: {error}") from None
+        try:
+            self._begin(runtime, parent.hostname)
         except DrakceleryError as error:
             raise SystemExit(f"drakcelery: {error}") from None
         except RedisError as error:
-            redis = type(self).site().ledger.redis
+            redis = runtime.site.ledger.redis
             told = explained(redis, error) if isinstance(error, ResponseError) else error
             raise SystemExit(f"drakcelery: {trouble(told)}") from None
         except OSError as error:
-            state_dir = type(self).site().settings.drakcelery.state_dir
+            state_dir = runtime.site.settings.drakcelery.state_dir
             raise SystemExit(f"drakcelery: [drakcelery] state_dir = {state_dir}: {error}") from None
 
-    def _begin(self, hostname: str) -> None:
-        site = type(self).site()
+    def _begin(self, runtime: Runtime, hostname: str) -> None:
+        site = runtime.site
         role: Literal["vm", "io"] = "vm" if is_vm_worker(hostname) else "io"
         self._lock.enter_context(sole_worker(site.settings.drakcelery.state_dir, site.host, role=role))
-        presence = Ground.presence = Presence(
+        presence = runtime.presence = Presence(
             site.settings, site.readiness, role, machine=site.machine, give_up=_shut_down
         )
         presence.arrive()
@@ -96,12 +86,11 @@ class Ground(bootsteps.Step):
         exposition.serve_worker(site.settings, role)
         tracing.start(site.settings)
         if role == "io":
-            io_worker_begins(site, type(self).send)
+            io_worker_begins(site, runtime.send)
             return
-        Ground.bell = Bell()
         Ahead.of(site.settings.drakcelery.state_dir).clear()
         held = clear_host(site.slots, site.engine, dict(site.settings.slots))
-        vm_worker_begins(site, type(self).send, held)
+        vm_worker_begins(site, runtime.send, held)
         for notice in site.settings.notices():
             log.warning("setting_without_effect", notice=notice)
         for lack in site.engine.lacks():
@@ -119,8 +108,6 @@ class Household(bootsteps.StartStopStep):
     """
 
     requires = ("celery.worker.components:Pool",)  # its processes are forked before there are threads
-    ask_broker: AskBroker
-    _janitor: Janitor | None = None
     _duty: Duty | None = None
 
     def __init__(self, parent: Any, **_: Any) -> None:
@@ -128,29 +115,25 @@ class Household(bootsteps.StartStopStep):
         super().__init__(parent)
         self.enabled = is_vm_worker(parent.hostname)
 
-    @classmethod
-    def wake(cls) -> None:
-        """An operator has changed something: report it now."""
-        if cls._janitor is not None:
-            cls._janitor.wake()
-
-    def start(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
+    def start(self, parent: Any) -> None:
         """Called once, before the worker asks its broker for the first time."""
-        site = Ground.site()
+        runtime: Runtime = parent.app.runtime
+        site = runtime.site
         canaries = CanaryRunner(site, home() / "samples" / SAMPLE)
-        Household._janitor = Janitor(site, Ground.send, canaries=canaries)
-        Household._janitor.start()
-        Household._duty = Duty(site.ledger, site.settings, send=Ground.send, ask_broker=type(self).ask_broker)
-        Household._duty.start()
+        runtime.janitor = Janitor(site, runtime.send, canaries=canaries)
+        runtime.janitor.start()
+        self._duty = Duty(site.ledger, site.settings, send=runtime.send, ask_broker=runtime.ask_broker)
+        self._duty.start()
         site.engine.attend()
 
-    def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
+    def stop(self, parent: Any) -> None:
         """Called when the worker ends: its guests may finish, but nobody is to count on its slots."""
         if self._duty is not None:
             self._duty.stop()
-            Household._duty = None
-        if self._janitor is not None:
-            self._janitor.stop()
-            Household._janitor = None
+            self._duty = None
+            runtime: Runtime = parent.app.runtime
+            if runtime.janitor is not None:
+                runtime.janitor.stop()
+                runtime.janitor = None
 
     terminate = stop

@@ -27,7 +27,6 @@ from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.stages import cancellation
 from drakcelery.stages.context import Site
-from drakcelery.worker.admission import Gate
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
 from drakcelery.worker.mailbox import SILENT, Reply, answered_by
 from drakcelery.worker.report import host_status, in_redis_time
@@ -41,22 +40,29 @@ MOST_BY = 100
 MOST_LOG = 64 * 1024
 """Bytes of a log that one answer holds."""
 
+
+def _site(state: Any) -> Site:
+    """The host of the worker that is asked; *state* is what Celery gives each command."""
+    site: Site = state.app.runtime.site
+    return site
+
+
 # Looking
 
 
 @inspect_command()
 @answered_by(is_vm_worker)
-def slots(state: Any) -> Reply:  # noqa: ARG001 Celery's signature
+def slots(state: Any) -> Reply:
     """Slots of each host: profile, state, analysis, sample, attempt, since."""
-    site = Gate.site()
+    site = _site(state)
     return [_slot_row(site, slot) for slot in _told(site).slots]
 
 
 @inspect_command(args=[("uid", str)], signature="<uid>")
 @answered_by(is_vm_worker)
-def analysis(state: Any, uid: object = "") -> Reply:  # noqa: ARG001 as above
+def analysis(state: Any, uid: object = "") -> Reply:
     """One analysis: state, attempt, host, slot, times, errors. Its host answers, or any if none has it."""
-    site = Gate.site()
+    site = _site(state)
     record = _record(site, uid)
     if record.host != site.host and record.host in {status.host for status in site.ledger.fleet.hosts()}:
         return SILENT
@@ -85,12 +91,12 @@ def analysis(state: Any, uid: object = "") -> Reply:  # noqa: ARG001 as above
     args=[("uid", str), ("offset", int), ("attempt", int)], signature="<uid> [offset=0 [attempt=0]]"
 )
 @answered_by(is_vm_worker, is_io_worker)
-def analysis_log(state: Any, uid: object = "", offset: object = 0, attempt: object = 0) -> Reply:  # noqa: ARG001 as above
+def analysis_log(state: Any, uid: object = "", offset: object = 0, attempt: object = 0) -> Reply:
     """Lines of an analysis' log while its host has it, from a byte on; at most 64 KiB an answer.
 
     *offset* counts for *attempt* only; another one's log is read from its start.
     """
-    site = Gate.site()
+    site = _site(state)
     record = _record(site, uid)
     if record.host != site.host:
         return SILENT
@@ -140,9 +146,9 @@ def canary(state: Any, slot: object = None, by: object = ANONYMOUS) -> Reply:
 
 @control_command(args=[("uid", str)], signature="<uid>")
 @answered_by(is_vm_worker)
-def cancel(state: Any, uid: object = "", by: object = ANONYMOUS) -> Reply:  # noqa: ARG001 as above
+def cancel(state: Any, uid: object = "", by: object = ANONYMOUS) -> Reply:
     """End an analysis, waiting or running; nothing is published."""
-    site, asker = Gate.site(), _asker(by)
+    site, asker = _site(state), _asker(by)
     record, reason = _record(site, uid), cancellation.reason_of(_asker(by))
     # Every vm worker is asked, and one of them is the first
     if record.refusal != reason:
@@ -161,7 +167,7 @@ def _steer(state: Any, slot: object, change: Callable[[Site, str | None], dict[s
 
     And what *change* adds to it.
     """
-    site = Gate.site()
+    site = _site(state)
     host, name = _slot_name(slot, site.host)
     if host != site.host:
         return SILENT

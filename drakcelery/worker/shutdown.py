@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import structlog
 
@@ -52,13 +51,14 @@ class Stopper(threading.Thread):
         log.info("stopped")
 
 
-def on_signal(site: Callable[[], Site], stoppers: list[Stopper]) -> None:
-    """A signal to shut down has come: start a stopper, or hurry the one that runs."""
-    if stoppers:
-        stoppers[0].hurry()
-        return
-    stoppers.append(Stopper(site()))
-    stoppers[0].start()
+def on_signal(site: Site, running: Stopper | None) -> Stopper:
+    """A signal to shut down has come: start a stopper, or hurry the one that is *running*; which it is."""
+    if running is not None:
+        running.hurry()
+        return running
+    stopper = Stopper(site)
+    stopper.start()
+    return stopper
 
 
 def give_up(site: Site, slot: Slot, reason: str, fault: Fault) -> None:

@@ -35,7 +35,7 @@ from drakcelery.model.analysis import Fault, ObjectRef, Outcome, Stage, State
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.settings import Settings
 from drakcelery.stages import perform
-from drakcelery.stages.heartbeat import Pulse
+from drakcelery.stages.heartbeat import Heart, Pulse
 from drakcelery.storage import Storage
 from drakcelery.storage.sending import put
 from tests.bench import HOST, SLOT, Bench
@@ -458,7 +458,7 @@ def test_after_publish_nothing_is_a_failure(
     """Whatever goes wrong as it is cleaned up: the analysis is out."""
     begin(bench, Stage.PUBLISH)
     (tmp_path / "a-1").write_text(f"{point} exception")
-    monkeypatch.setattr(failpoints, "_plan", tmp_path)
+    monkeypatch.setattr(failpoints._PROCESS, "plan", tmp_path)
     bench.do(Stage.PUBLISH)
     assert bench.record().state is State.PUBLISHED
 
@@ -482,6 +482,6 @@ def test_a_redis_that_is_away_stops_no_work() -> None:
     client = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
     away = Ledger(client, identity="karton.test-heart", record_ttl=600)
     stopped: list[str] = []
-    pulse = Pulse(away, "a-1", 1, token="t", stop=lambda: stopped.append("guest"))
+    pulse = Pulse(away, "a-1", 1, token="t", stop=lambda: stopped.append("guest"), heart=Heart())
     pulse.beat()
     assert (pulse.is_stale, stopped) == (False, [])

@@ -13,36 +13,49 @@ from typing import Any, NoReturn
 import pytest
 from click.testing import CliRunner, Result
 
-from drakcelery.celery import app
 from drakcelery.cli import canary as command
 from drakcelery.cli import cli
 from drakcelery.errors import EngineError, StackError
 from drakcelery.host.drains import Closed
+from drakcelery.ledger.watch import ServerId
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.operators import steering
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
 from drakcelery.stages.context import Site
 from drakcelery.worker import canary, remote_control
-from drakcelery.worker.admission import Gate
 from drakcelery.worker.canary import CanaryRunner, Verdict
 from drakcelery.worker.janitor import Janitor
+from drakcelery.worker.runtime import Runtime
+from drakcelery.worker.wakeup import Bell
 from tests.bench import HOST, SLOT, Bench, bench
 from tests.waiting import wait_until
 
 __all__ = ("bench",)
 
 Type = Callable[..., Result]
+NO_APP: Any = None
+"""Celery's, which would only reach the broker."""
 
 
 @pytest.fixture
-def type_in(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Type]:
+def runtime(bench: Bench) -> Runtime:
+    """What the host's vm worker works with."""
+    return Runtime(site=bench.site, bell=Bell(), send=lambda _: None, ask_broker=ServerId)
+
+
+@pytest.fixture
+def type_in(
+    bench: Bench, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Type]:
     """Types the command where its host has a janitor."""
     sample = tmp_path / "sample"
     sample.write_bytes(b"MZ")
     janitor = Janitor(bench.site, lambda _: None, canaries=CanaryRunner(bench.site, sample))
     state = SimpleNamespace(
-        hostname=f"vm@{HOST}", consumer=SimpleNamespace(drak_gate=SimpleNamespace(steer=janitor.wake))
+        hostname=f"vm@{HOST}",
+        app=SimpleNamespace(runtime=runtime),
+        consumer=SimpleNamespace(drak_gate=SimpleNamespace(steer=janitor.wake)),
     )
 
     def ask(_: object, node: str, name: str, *, timeout: int, **arguments: Any) -> Any:  # noqa: ARG001 as the original
@@ -52,11 +65,9 @@ def type_in(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
             raise StackError(answer["error"])
         return answer
 
-    monkeypatch.setattr(Gate, "site", lambda: bench.site)
     monkeypatch.setattr(steering, "ask", ask)
     monkeypatch.setattr(command, "make_ledger", lambda _: bench.ledger)
     monkeypatch.setattr(command, "read_settings", lambda *_: bench.site.settings)
-    monkeypatch.setattr(command, "use", lambda _: None)
     janitor.start()
     wait_until(bench.ledger.fleet.hosts, "the host reports")
     yield lambda *arguments: CliRunner().invoke(cli, ["canary", *arguments])
@@ -89,7 +100,7 @@ def test_a_slot_is_tried(bench: Bench, type_in: Type, monkeypatch: pytest.Monkey
     assert bench.site.slots.all()[0].status == "free"
 
 
-def test_what_cannot_be_tried(bench: Bench, type_in: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_tried(bench: Bench, runtime: Runtime, type_in: Type) -> None:
     """A slot that an operator keeps closed, one that is not there, and where canaries are off."""
     assert "has no slot 'vm-9'" in type_in(f"{HOST}/vm-9").output
     assert type_in("--wait").exit_code == 2
@@ -98,7 +109,7 @@ def test_what_cannot_be_tried(bench: Bench, type_in: Type, monkeypatch: pytest.M
     for target in (HOST, f"{HOST}/{SLOT}"):
         assert f"{SLOT} is drained" in type_in(target).output
     settings = bench.site.settings.model_copy(update={"canary": CanarySection(enabled=False)})
-    monkeypatch.setattr(Gate, "site", lambda: replace(bench.site, settings=settings))
+    runtime.site = replace(bench.site, settings=settings)
     assert "[canary] enabled = 0" in type_in(HOST).output
     assert [slot.calls.called for slot in bench.site.slots.all()] == [0]
 
@@ -107,9 +118,9 @@ def test_what_was_drained_for_a_moment(bench: Bench, type_in: Type, monkeypatch:
     """It is tried once it is undrained, though that was sooner than the janitor looks of itself."""
     monkeypatch.setattr(Settings, "engine", "emulator")
     monkeypatch.setattr(canary, "run_canary", lambda *_: Verdict(trouble=None))
-    steering.drain(app, HOST, slot=SLOT, by="alice")
+    steering.drain(NO_APP, HOST, slot=SLOT, by="alice")
     wait_until(lambda: bench.ledger.fleet.hosts()[0].slots[0].state == "drained", "the janitor has seen it")
-    steering.undrain(app, HOST, slot=SLOT, by="alice")
+    steering.undrain(NO_APP, HOST, slot=SLOT, by="alice")
     wait_until(bench.site.slots.history, "a canary has tried it")
     wait_until(lambda: first(type_in("--json"))["verdict"] == "good", "the fleet knows")
 

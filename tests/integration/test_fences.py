@@ -149,7 +149,7 @@ def test_an_error_that_nobody_expected(
     bench.open()
     bench.do(*tuple(Stage)[: tuple(Stage).index(stage)])
     (tmp_path / "a-1").write_text(f"{point} exception")
-    monkeypatch.setattr(failpoints, "_plan", tmp_path)
+    monkeypatch.setattr(failpoints._PROCESS, "plan", tmp_path)
     with pytest.raises(InfrastructureError, match="InjectedError"):
         bench.do(stage)
     record = bench.record()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from drakcelery.host.readiness import Readiness
 from drakcelery.host.slots import SlotState
 from drakcelery.ledger.keys import record_key
+from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Stage
 from drakcelery.recovery.takeover import process_died
-from drakcelery.worker.admission import SLOT_HEADER, Gate, _admit, _defer, _shows_life
+from drakcelery.worker.admission import SLOT_HEADER, _admit, _defer, _shows_life
+from drakcelery.worker.gate import Gate
 from drakcelery.worker.janitor import tell
-from tests.bench import SLOT, Bench, bench
+from drakcelery.worker.runtime import Runtime
+from drakcelery.worker.wakeup import Bell
+from tests.bench import HOST, SLOT, Bench, bench
 
 __all__ = ("bench",)
 
@@ -38,26 +42,16 @@ class Message:
 @pytest.fixture
 def gate(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Of a host with one slot, in which ``a-1`` has failed in its first attempt."""
-    gate = object.__new__(Gate)
-    gate._slots, gate._host, gate._readiness = bench.site.slots, bench.site.host, cast("Readiness", Open())
-    gate.enabled = True
+    bench.site.readiness.note_io(alive=True)
+    bench.site.readiness.note_broker(connected=True)
+    runtime = Runtime(site=bench.site, bell=Bell(), send=lambda _: None, ask_broker=ServerId)
+    gate = Gate(SimpleNamespace(hostname=f"vm@{HOST}", app=SimpleNamespace(runtime=runtime)))
     monkeypatch.setattr(gate, "sync", lambda: None)
-    monkeypatch.setattr(Gate, "site", staticmethod(lambda: bench.site), raising=False)
     bench.open("a-1")
     assert bench.site.slots.claim("win10", "a-1", 1) == SLOT
     bench.site.slots.failed(SLOT, "a-1", 1)
     bench.site.slots.release(SLOT, "a-1", 1)
     return gate
-
-
-class Open:
-    """A host that takes samples."""
-
-    def note_turn(self) -> None:
-        """The event loop is alive."""
-
-    def halted(self) -> None:
-        """Nothing keeps it from it."""
 
 
 def spoil(bench: Bench, kind: str) -> None:
@@ -77,9 +71,9 @@ def test_a_record_that_nobody_can_read_ends_no_worker(bench: Bench, gate: Gate, 
     assert not _admit(gate, step, cast("Any", message))
     assert message.settled == ["ack"]
     assert [slot.holder for slot in bench.site.slots.all()] == [None]
-    assert _shows_life(step)
+    assert _shows_life(bench.ledger, step)
     again = Message()
-    _defer(step, cast("Any", again))
+    _defer(bench.ledger, step, cast("Any", again))
     assert again.settled == ["ack"]
     bench.ledger.remove("a-1", reason="the test is over")
 

@@ -221,7 +221,7 @@ def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         SettingsError, match=r"traces need opentelemetry.*pip install 'drakcelery\[tracing\]'"
     ):
         tracing.start(settings)
-    assert tracing._spans is None
+    assert tracing._PROCESS.spans is None
 
 
 def test_what_goes_wrong_here_costs_no_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_what_goes_wrong_here_costs_no_analysis(monkeypatch: pytest.MonkeyPatch)
     def fail() -> None:
         raise RuntimeError("the ledger is away")
 
-    monkeypatch.setattr(tracing, "_spans", object())
+    monkeypatch.setattr(tracing._PROCESS, "spans", object())
     with capture_logs() as logs:
         tracing.refused("task", fail)
     assert [line["event"] for line in logs] == ["span_not_made"]

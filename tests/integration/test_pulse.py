@@ -12,7 +12,7 @@ import redis
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Stage
 from drakcelery.model.timeouts import DEFAULT
-from drakcelery.stages.heartbeat import Pulse
+from drakcelery.stages.heartbeat import Heart, Pulse
 from tests.integration.test_ledger import IDENTITY, TTL, enter, opened
 from tests.waiting import wait_until
 
@@ -43,11 +43,12 @@ def last_beat(ledger: Ledger) -> float:
 
 def test_it_beats_until_the_stage_is_done(ledger: Ledger) -> None:
     """A stage at work shows life again and again, from one thread for all; once it is done, no more."""
+    heart = Heart()
     begun = last_beat(ledger)
     stopped = threading.Event()
     with (
-        Pulse(ledger, "a-1", 1, token="t", stop=stopped.set) as first,
-        Pulse(ledger, "a-1", 1, token="t", stop=stopped.set),
+        Pulse(ledger, "a-1", 1, token="t", stop=stopped.set, heart=heart) as first,
+        Pulse(ledger, "a-1", 1, token="t", stop=stopped.set, heart=heart),
     ):
         wait_until(lambda: last_beat(ledger) > begun, "a beat")
         second = last_beat(ledger)
@@ -62,8 +63,9 @@ def test_it_beats_until_the_stage_is_done(ledger: Ledger) -> None:
 
 def test_stale_work_is_stopped(ledger: Ledger) -> None:
     """Once another delivery, or nobody, has the claim, the work is stopped, once, and known to be stale."""
+    heart = Heart()
     stopped: list[str] = []
-    with Pulse(ledger, "a-1", 1, token="t", stop=lambda: stopped.append("guest")) as ours:
+    with Pulse(ledger, "a-1", 1, token="t", stop=lambda: stopped.append("guest"), heart=heart) as ours:
         record = ledger.get("a-1")
         assert record is not None
         assert ledger.cancel(record, reason="nobody wants it", crashed=None)
@@ -74,14 +76,15 @@ def test_stale_work_is_stopped(ledger: Ledger) -> None:
 
 def test_what_goes_wrong_stops_no_other(ledger: Ledger) -> None:
     """A guest that cannot be stopped costs no other stage its pulse."""
+    heart = Heart()
 
     def stop() -> None:
         raise OSError("no xl")
 
     begun = last_beat(ledger)
-    with Pulse(ledger, "a-1", 1, token="another's", stop=stop) as stale:
+    with Pulse(ledger, "a-1", 1, token="another's", stop=stop, heart=heart) as stale:
         wait_until(lambda: stale.is_stale, "it is known to be stale")
-        with Pulse(ledger, "a-1", 1, token="t", stop=stop):
+        with Pulse(ledger, "a-1", 1, token="t", stop=stop, heart=heart):
             wait_until(lambda: last_beat(ledger) > begun, "a beat of the other")
 
 
@@ -89,9 +92,10 @@ def test_what_goes_wrong_stops_no_other(ledger: Ledger) -> None:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_process_has_a_heart_of_its_own(ledger: Ledger) -> None:
     """A process that is forked while its parent works beats for its own stages."""
-    with Pulse(ledger, "a-1", 1, token="t", stop=lambda: None):
+    heart = Heart()
+    with Pulse(ledger, "a-1", 1, token="t", stop=lambda: None, heart=heart):
         child = os.fork()
         if child == 0:  # only what must be seen, then gone, with nothing of pytest's
-            with Pulse(ledger, "a-1", 1, token="t", stop=lambda: None):
+            with Pulse(ledger, "a-1", 1, token="t", stop=lambda: None, heart=heart):
                 os._exit(0 if hearts() == 1 else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

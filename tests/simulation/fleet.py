@@ -8,26 +8,27 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
-from drakcelery.celery import app
 from drakcelery.ingress import Ingress
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Analysis, Stage, Step
-from drakcelery.model.records import Record
 from drakcelery.model.timeouts import times_of
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, DrakrunSection, S3Section
 from drakcelery.stages.context import Site
 from drakcelery.stages.dispatch import send
+from drakcelery.stages.heartbeat import Heart
 from drakcelery.worker.commands import IO_PROCESSES
+from drakcelery.worker.runtime import Runtime
+from drakcelery.worker.wakeup import Bell
 from tests.simulation import contents
 from tests.simulation.broker import Broker
 from tests.simulation.client import Client, Network
@@ -37,10 +38,12 @@ from tests.simulation.machines import Cuts, Host, QuietSlots, Unit, Wire
 from tests.simulation.objects import Objects, Stored, storage_on
 from tests.simulation.schedule import Sample, Schedule
 from tests.simulation.theatre import EPOCH, Process, Theatre
-from tests.simulation.threads import Event
+from tests.simulation.threads import Event, Pacer
 from tests.simulation.valkey import Valkey
 from tests.simulation.workers import Worker, letter_for
 
+NO_APP: Any = None
+"""Celery's, by which nothing is sent here: :meth:`Fleet.send_chain` stands for what would."""
 LEASE = 30
 """Seconds; ``[drakcelery] lease_seconds``."""
 
@@ -116,10 +119,12 @@ class Fleet:
             ledger=ledger,
             intake=intake,
             storage=storage_on(self.theatre, self.objects, self.wire(process.name, "s3")),
-            send=functools.partial(send, app, ledger),
+            send=functools.partial(send, NO_APP, ledger),
         )
         mender = self._ledger(process.name, settings, patient=False)
-        duty = Duty(mender, settings, send=functools.partial(send, app, mender), ask_broker=self.ask_broker)
+        duty = Duty(
+            mender, settings, send=functools.partial(send, NO_APP, mender), ask_broker=self.ask_broker
+        )
         stop: Any = Event(self.theatre)
 
         def run() -> None:
@@ -131,7 +136,6 @@ class Fleet:
     def _worker(self, host: Host, role: str, concurrency: int, process: Process) -> Callable[[], None]:
         worker = Worker(self, process, host.name, role=role, concurrency=concurrency)
         process.context = {"worker": worker}
-        process.context["site"] = self.site(host.name, patient=False, worker=worker)
         return worker.main
 
     # What they work with
@@ -160,11 +164,10 @@ class Fleet:
         """What the stages work with on *host*."""
         machine = self.hosts[host]
 
-        def freed() -> None:
-            worker.look_now = True
-
         slots = QuietSlots(
-            machine.state_dir, quarantine_after=machine.settings.drakcelery.quarantine_after, freed=freed
+            machine.state_dir,
+            quarantine_after=machine.settings.drakcelery.quarantine_after,
+            freed=worker.bell.ring,
         )
         slots.theatre = self.theatre
         return Site(
@@ -173,18 +176,24 @@ class Fleet:
             slots=slots,
             storage=storage_on(self.theatre, self.objects, self.wire(host, "s3")),
             engine=SimulatedEngine(self.theatre, self.guests, host, self.chance, self._seconds),
+            heart=cast("Heart", Pacer(self.theatre)),
+        )
+
+    def runtime(self, worker: Worker) -> Runtime:
+        """What the main process of *worker* works with."""
+        site = self.site(worker.host, patient=False, worker=worker)
+        return Runtime(
+            site=site,
+            bell=cast("Bell", worker.bell),
+            send=functools.partial(send, NO_APP, site.ledger),
+            ask_broker=self.ask_broker,
         )
 
     def _seconds(self, uid: str) -> float:
         return self.samples[uid].seconds
 
-    def send(self, record: Record) -> None:
-        """Send the current attempt of a record, by the worker whose code runs."""
-        site: Any = self.theatre.process.context["site"]
-        send(app, site.ledger, record)
-
     def ask_broker(self) -> ServerId:
-        """Stands for :func:`drakcelery.celery.ask_broker`."""
+        """Stands for :func:`drakcelery.broker.life.ask`."""
         process = self.theatre.process
         self.theatre.cut("broker.info")
         if self.wire(process.host or process.root.name, "broker").is_cut():

@@ -23,10 +23,9 @@ from drakcelery.artifacts import log as split_log
 from drakcelery.broker import routing
 from drakcelery.engines import evidence
 from drakcelery.host import alone, identity, presence
-from drakcelery.stages import heartbeat
 from drakcelery.storage import sending
 from drakcelery.telemetry import logs
-from drakcelery.worker import admission, bootstrap, janitor
+from drakcelery.worker import admission, bootstrap, gate, janitor
 from tests.simulation.threads import FileLocks, Inline, Threading, Threads
 
 if TYPE_CHECKING:
@@ -41,30 +40,6 @@ POLL = 2.0
 PART_SIZE = 64
 """Bytes: most of what is uploaded is large, and goes in parts."""
 _REAL_SLEEP = time.sleep
-
-
-class _Heart:
-    """Beats each pulse by an actor of its process."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._beating: set[heartbeat.Pulse] = set()
-
-    def take(self, one: heartbeat.Pulse) -> None:
-        """Beat it from now on."""
-        self._beating.add(one)
-
-        def beat() -> None:
-            while one in self._beating:
-                self._world.theatre.sleep(one.pause)
-                if one in self._beating:
-                    one.beat()
-
-        threading.Thread(target=beat, name="heart").start()
-
-    def drop(self, one: heartbeat.Pulse) -> None:
-        """Beat it no more."""
-        self._beating.discard(one)
 
 
 def _product_modules() -> list[Any]:
@@ -169,21 +144,15 @@ def installed(world: World) -> Iterator[None]:
         for module in (evidence, identity):
             put(module, "boot_id", world.boot_id)
         put(bootstrap, "_shut_down", world.end_here)
-        put(heartbeat, "_heart", _Heart(world))
         put(admission, "default", lambda _task, _app, consumer, **_: consumer.handle)
         put(admission, "state", _State(world))
         put(bootstrap, "sole_worker", _nobody_else)
         put(bootstrap, "exposition", SimpleNamespace(serve_worker=_nothing))
-        put(bootstrap, "Bell", _nothing)
-        for owner in (admission.Gate, bootstrap.Ground):
-            put(owner, "site", staticmethod(lambda: theatre.process.context["site"]))
-            put(owner, "send", staticmethod(world.send))
         put(presence, "connect", world.connect)
-        put(bootstrap.Household, "ask_broker", staticmethod(world.ask_broker))
         put(routing, "send", world.send_chain)
         put(ingress, "describe", lambda head: "PE32 executable" if head.startswith(b"MZ") else "data")
         put(ingress, "POLL_SECONDS", POLL)
         put(ingress, "EAGER_SECONDS", POLL / 2)
         put(janitor, "SYNC_SECONDS", POLL)
-        put(admission, "SYNC_SECONDS", POLL)
+        put(gate, "SYNC_SECONDS", POLL)
         yield

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from drakcelery.stages.heartbeat import Pulse
 from tests.simulation.theatre import Process, Theatre
 
 
@@ -163,3 +164,27 @@ class Inline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.shutdown()
+
+
+class Pacer:
+    """``drakcelery.stages.heartbeat.Heart``: beats each pulse by an actor of its process."""
+
+    def __init__(self, theatre: Theatre) -> None:
+        self._theatre = theatre
+        self._beating: set[Pulse] = set()
+
+    def take(self, one: Pulse) -> None:
+        """Beat it from now on."""
+        self._beating.add(one)
+
+        def beat() -> None:
+            while one in self._beating:
+                self._theatre.sleep(one.pause)
+                if one in self._beating:
+                    one.beat()
+
+        threading.Thread(target=beat, name="heart").start()
+
+    def drop(self, one: Pulse) -> None:
+        """Beat it no more."""
+        self._beating.discard(one)

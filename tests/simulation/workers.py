@@ -16,7 +16,7 @@ from drakcelery.errors import Superseded
 from drakcelery.model.analysis import Stage, Step
 from drakcelery.stages import perform
 from drakcelery.stages.context import Site
-from drakcelery.worker import admission, bootstrap
+from drakcelery.worker import admission, bootstrap, gate
 from tests.simulation.broker import Letter
 from tests.simulation.deliveries import Job, Message, NoChannels, Timer
 from tests.simulation.theatre import Process
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
 
 STAGES = {routing.task_name(stage): stage for stage in Stage}
+
+
+class Bell:
+    """Rung when a slot comes free, by the worker's main process or one of its pool."""
+
+    def __init__(self) -> None:
+        self.rings = False
+
+    def ring(self) -> None:
+        """A slot came free."""
+        self.rings = True
+
+    def hush(self) -> bool:
+        """Whether it was rung; the simulated broker shows nobody what waits, so that nothing follows."""
+        rang, self.rings = self.rings, False
+        return rang
 
 
 class Worker:
@@ -43,7 +59,7 @@ class Worker:
         self.jobs: list[Job] = []
         self.ended: deque[Job] = deque()
         self.wire = world.wire(host, "broker")
-        self.look_now = False
+        self.bell = Bell()
         self._listening = Listening()
         # What the gate takes for Celery's consumer
         self.timer = Timer(self)
@@ -51,6 +67,7 @@ class Worker:
         self.channel = object()
         self.connection = NoChannels()
         self.drak_gate: Any = None
+        self.app = SimpleNamespace(runtime=world.runtime(self))
 
     # What the gate asks of a consumer
 
@@ -78,7 +95,7 @@ class Worker:
         bootstrap.Ground(self)
         if self.role == "vm":
             bootstrap.Household(self).start(self)
-        self.drak_gate = admission.Gate(self)
+        self.drak_gate = gate.Gate(self)
         strategies = {
             name: admission.strategy(SimpleNamespace(name=name), None, self)  # type: ignore[arg-type] # of its task only the name counts
             for name in STAGES
@@ -121,8 +138,7 @@ class Worker:
         try:
             if self.ended:
                 self._settle(self.ended.popleft())
-            elif self.look_now and self.drak_gate.enabled:
-                self.look_now = False
+            elif self.bell.rings and self.drak_gate.enabled:
                 self.drak_gate.look()
             elif any(entry[0] <= world.theatre.now for entry in self.timers):
                 self._run_timers()
@@ -136,7 +152,7 @@ class Worker:
         now = self.world.theatre.now
         return bool(
             self.ended
-            or self.look_now
+            or self.bell.rings
             or self.wire.is_cut()
             or any(entry[0] <= now for entry in self.timers)
             or self._may_take()

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
+from celery import Celery
+from kombu import Connection
 
 from drakcelery.broker import routing
+from drakcelery.celery import app
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority, Stage, Step
+from drakcelery.settings import load
+from drakcelery.wiring import make_client
 
 
 def analysis(**changes: str) -> Analysis:
@@ -57,6 +65,33 @@ def test_a_pinned_stage_needs_a_host() -> None:
     """Only prepare may be sent to nobody in particular."""
     with pytest.raises(ValueError, match="names no host"):
         routing.queue_of(Stage.RUN, Step(uid="a", attempt=1, profile="win10"))
+
+
+def sent_by(ours: Celery, first: Stage) -> list[object]:
+    """What *ours* would give to the broker, but for the queue of answers, of which there are none."""
+    said: list[object] = []
+
+    def hear(_: object, name: str, message: Any, **options: Any) -> None:
+        arguments, more, embedded = message.body
+        for link in embedded["chain"]:
+            link["options"].pop("reply_to", None)
+        said.extend((name, message.headers, arguments, more, embedded, options))
+
+    step = Step(uid="a-1", attempt=1, profile="win10", host="rack-1")
+    with Connection("memory://") as connection, pytest.MonkeyPatch.context() as patched:
+        producer = connection.Producer()
+        patched.setattr(ours, "producer_or_acquire", lambda *_: contextlib.nullcontext(producer))
+        patched.setattr(ours.amqp, "send_task_message", hear)
+        routing.send(ours, analysis(), step, attempt=1, first=first)
+    return said
+
+
+@pytest.mark.parametrize("first", [Stage.PREPARE, Stage.COLLECT])
+def test_who_has_no_tasks_sends_the_same(first: Stage) -> None:
+    """An ingress, which knows our tasks by their names only, sends what a worker would."""
+    client = sent_by(make_client(load(None, environment={})), first)
+    assert client[0] == routing.task_name(first)
+    assert client == sent_by(app, first)
 
 
 def test_task_ids_can_be_read() -> None:

@@ -119,6 +119,7 @@ WORDS = (
     *(
         "host",
         "host context",
+        "host runtime",
         "inbox",
         "isolation",
         "janitor",

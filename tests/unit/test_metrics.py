@@ -209,6 +209,7 @@ def test_nobody_waits_for_a_frozen_worker() -> None:
         lost.append(missed)
 
     relay = Relay(receive)
+    relay.begin()
     numbers = iter(range(1_000_000))
     for number in itertools.islice(numbers, 20_000):
         relay.send(number)

@@ -1,0 +1,86 @@
+"""The host runtime: what a worker's process works with, in one object on the Celery app.
+
+Celery makes its steps, strategies and commands itself, and hands each of them its app: here they find the
+rest. The settings are read, and what follows from them is made, when they are first asked for, not when the
+app is imported. A process of the pool has a runtime of its own: nothing of its parent's but the bell.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celery import Celery
+
+from drakcelery.broker.life import ask
+from drakcelery.engines import create
+from drakcelery.host.presence import Presence
+from drakcelery.host.slots import SlotTable
+from drakcelery.ledger.watch import ServerId
+from drakcelery.model.records import Record
+from drakcelery.settings import Settings, find, load
+from drakcelery.stages import dispatch
+from drakcelery.stages.context import Site
+from drakcelery.wiring import make_ledger, make_storage
+from drakcelery.worker.janitor import Janitor
+from drakcelery.worker.shutdown import Stopper
+from drakcelery.worker.wakeup import Bell
+
+
+@dataclass(kw_only=True)
+class Runtime:
+    """Of one process. What has to be started is noted here by the step that starts it."""
+
+    site: Site
+    """The settings, the ledger, the slots, the storage, the engine and the heart of this host."""
+    bell: Bell
+    """Rung when a slot comes free. Made before the pool's processes are, which ring it."""
+    send: Callable[[Record], None]
+    """Send the current attempt of a record on its way."""
+    ask_broker: Callable[[], ServerId]
+    """Ask the broker for a sign of life."""
+    presence: Presence | None = None
+    """Tells of this worker, and looks for the other one of its host."""
+    janitor: Janitor | None = None
+    """Looks after the slots of a vm worker."""
+    stopper: Stopper | None = None
+    """Ends the guests of a vm worker that shuts down."""
+
+
+class App(Celery):
+    """Celery's app, with the settings of this process and its runtime."""
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """Where they are, the environment says."""
+        return load(find())
+
+    @functools.cached_property
+    def runtime(self) -> Runtime:
+        """That of a worker's main process."""
+        return self._runtime(Bell(), patient=False)
+
+    def begin_in_pool(self) -> None:
+        """Make the runtime of a process that was just forked; it waits for hours while Redis is away."""
+        self.runtime = self._runtime(self.runtime.bell, patient=True)
+
+    def _runtime(self, bell: Bell, *, patient: bool) -> Runtime:
+        ours = self.settings
+        ledger = make_ledger(ours, patient=patient)
+        return Runtime(
+            site=Site(
+                settings=ours,
+                ledger=ledger,
+                slots=SlotTable(
+                    ours.drakcelery.state_dir,
+                    quarantine_after=ours.drakcelery.quarantine_after,
+                    freed=bell.ring,
+                ),
+                storage=make_storage(ours),
+                engine=create(ours.engine, ours),
+            ),
+            bell=bell,
+            send=functools.partial(dispatch.send, self, ledger),
+            ask_broker=functools.partial(ask, self),
+        )
