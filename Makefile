@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DOWNSTREAM := build/downstream
 
+# What is compiled is kept, wherever this runs: a test run starts hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Most tests wait for something; with more files at a time than cores, what they wait for comes late.
 WORKERS ?= 2
 
@@ -69,6 +72,11 @@ coverage: $(STAMP) ## measure what the tests reach of the package, line and bran
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --include='$(HEART)' --fail-under=$(HEART_LEAST)
+
+# Those that need no fleet. A test that takes seconds is marked as slow, or belongs into another folder.
+.PHONY: test-fast
+test-fast: $(STAMP) ## run in a minute what needs no fleet: at each save
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal -m "not slow" $(wildcard tests/unit tests/heart)
 
 .PHONY: test-failed
 test-failed: $(STAMP) ## run again, one after the other, the tests that failed last

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests import reference
@@ -28,11 +29,14 @@ class Said:
     where: str
 
 
-def said(root: Path = PACKAGE) -> Iterator[Said]:
+@cache
+def said(root: Path = PACKAGE) -> Sequence[Said]:
     """Each call of a structlog logger below *root*."""
+    found: list[Said] = []
     for path in sorted(root.rglob("*.py")):
         where = str(path.relative_to(root.parent))
-        yield from said_in(ast.parse(path.read_text(encoding="utf-8"), where), where)
+        found += said_in(ast.parse(path.read_text(encoding="utf-8"), where), where)
+    return found
 
 
 def said_in(tree: ast.Module, where: str) -> Iterator[Said]:

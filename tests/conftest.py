@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,12 @@ hypothesis.settings.register_profile(
     "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("ours")
+
+
+def pytest_collection_finish() -> None:
+    """Keep garbage collections short: a session holds much to its end, and some libraries collect often."""
+    gc.collect()
+    gc.freeze()
 
 
 def require(is_there: bool, reason: str) -> None:

@@ -160,6 +160,7 @@ def test_wrong_command_lines_are_noticed(wrong: str) -> None:
         _check_drakcelery(wrong.split())
 
 
+@pytest.mark.slow
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     """sphinx-build takes every page, finds every link, and needs no network."""
     done = subprocess.run(

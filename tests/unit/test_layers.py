@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -76,11 +77,16 @@ ENVIRONMENT = frozenset({"environ", "environb", "getenv", "getenvb"})
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """A module of the package, parsed."""
+    """A module of the package."""
 
     name: str
     """Dotted, below the package; ``""`` is the package itself."""
-    tree: ast.Module
+    text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """Parsed when it is first asked for: not while tests are collected."""
+        return ast.parse(self.text, self.name)
 
     @property
     def is_hollow(self) -> bool:
@@ -135,7 +141,7 @@ def _modules(root: Path) -> list[Module]:
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found.append(Module(name=name, tree=ast.parse(path.read_text(encoding="utf-8"), str(path))))
+        found.append(Module(name=name, text=path.read_text(encoding="utf-8")))
     return found
 
 
@@ -261,7 +267,7 @@ def test_the_reading_of_code_works(
     text: str, imports: list[str], lines: list[int], lines_at_import: list[int]
 ) -> None:
     """The checks above see imports wherever they stand, and the environment under all its names."""
-    module = Module(name="probe", tree=ast.parse(text))
+    module = Module(name="probe", text=text)
     assert list(module.imports()) == imports
     assert list(module.environment_uses()) == lines
     assert list(module.environment_uses(at_import=True)) == lines_at_import

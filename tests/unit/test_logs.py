@@ -26,7 +26,6 @@ from drakcelery.telemetry.logs import about, analysis_log
 from tests import actions
 
 ESC = "\x1b[31m"
-SAID = list(actions.said())
 FORGED = "2026-01-01T00:00:00Z [error    ] analysis_failed"
 
 
@@ -56,7 +55,7 @@ def _explained(heading: str) -> list[str]:
 
 def test_every_line_has_a_stable_action() -> None:
     """What is logged is a word in snake_case that stands in the code, not a sentence that changes."""
-    for said in SAID:
+    for said in actions.said():
         assert said.actions, f"{said.where}: write the action itself as the first argument"
         for action in said.actions:
             assert re.fullmatch(r"[a-z]+(_[a-z]+)*", action), f"{said.where}: {action!r} is no snake_case"
@@ -65,7 +64,7 @@ def test_every_line_has_a_stable_action() -> None:
 def test_every_action_is_documented() -> None:
     """docs/logs.md has each action with its levels, and none that is gone."""
     found: dict[str, set[str]] = {}
-    for said in SAID:
+    for said in actions.said():
         for action in said.actions:
             found.setdefault(action, set()).update(said.levels)
     written = {action: set(levels) for action, levels in _documented().items()}

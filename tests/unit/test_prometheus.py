@@ -29,7 +29,7 @@ def promtool() -> str:
     [
         ("check", "config", FILES / "scrape.yml"),
         ("check", "rules", FILES / "alerts.yml"),
-        ("test", "rules", CASES),
+        pytest.param(("test", "rules", CASES), marks=pytest.mark.slow),
     ],
     ids=lambda one: " ".join(map(str, one[:2])),
 )

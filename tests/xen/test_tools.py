@@ -20,7 +20,7 @@ import pytest
 from tests.waiting import wait_until
 from tests.xen.host import FAILURES, VERSIONS, XenHost
 
-README = Path(__file__).parent.parent / "xen" / "README.md"
+README = Path(__file__).with_name("README.md")
 BASE = 0x400000
 LONG_LINE = b"x" * 5000 + b"\n"
 SHORT_LINE = b'{"Plugin":"procmon","N":1}\n'
