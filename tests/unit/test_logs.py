@@ -81,7 +81,7 @@ def test_every_field_is_explained() -> None:
     """docs/logs.md says once what a field means, of each that a line may have, and of none that is gone."""
     of_every_line = _explained("What every line has")
     assert set(of_every_line) == actions.OF_EVERY_LINE
-    used = {field for said in SAID for field in said.fields} - {actions.REST}
+    used = {field for said in actions.said() for field in said.fields} - {actions.REST}
     assert sorted(_explained("Fields")) == _explained("Fields") == sorted(used - actions.OF_EVERY_LINE)
 
 
