@@ -187,7 +187,21 @@ def test_a_started_program_is_a_procmon_line(recording: Recording) -> None:
             "NtSetInformationFile",
             {"FileSrc": "\\??\\C:\\a", "FileDst": "\\??\\C:\\b"},
         ),
-        ("ExitProcess", [3], [3], "procmon", "NtTerminateProcess", {"ExitStatus": "0x3"}),
+        *(
+            (
+                "ExitProcess",
+                [code],
+                [code],
+                "procmon",
+                "NtTerminateProcess",
+                {
+                    "ExitPid": 0,
+                    "ExitStatus": f"{code:#x}",
+                    "ExitStatusStr": words,
+                },  # H7: drakrun's tree has them
+            )
+            for code, words in ((0, "SUCCESS"), (3, "0x3"))
+        ),
         (
             "VirtualProtect",
             [1, 2, 0x40, 3],

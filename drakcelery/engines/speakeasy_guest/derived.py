@@ -93,13 +93,22 @@ def _move_file(recorder: Recording, _call: Call, arguments: list[Any], _value: i
 
 
 def _exit(code: int) -> Handler:
-    """The program ends itself; *code* is the number of the argument with the exit status."""
+    """The program ends itself; *code* is the number of the argument with the exit status.
+
+    With the fields of DRAKVUF, by which drakrun makes its process tree; a process that ends itself is 0.
+    """
 
     def handler(recorder: Recording, call: Call, arguments: list[Any], _value: int) -> None:
         if code and call.raw and call.raw[0] not in CURRENT_PROCESS:
             return
         status = _number(arguments, code) & 0xFFFFFFFF
-        recorder.journal.write("procmon", "NtTerminateProcess", ExitStatus=f"{status:#x}")
+        recorder.journal.write(
+            "procmon",
+            "NtTerminateProcess",
+            ExitPid=0,
+            ExitStatus=f"{status:#x}",
+            ExitStatusStr="SUCCESS" if status == 0 else f"{status:#x}",
+        )
 
     return handler
 
