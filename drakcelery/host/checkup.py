@@ -85,13 +85,16 @@ def is_puzzling(runs: Iterable[Run], name: str) -> bool:
 
     Where a sample fails that has failed in it before, and where :data:`PUZZLING` in a row do, whoever is
     charged: two broken slots that fail the same samples take each other's charges back, and the only
-    slot of a profile has nobody to take its charges.
+    slot of a profile has nobody to take its charges. What Windows did not start, and so the sample is
+    excused for, counts as well.
     """
     row: list[Run] = []
-    for run in runs:
-        if run.slot == name and run.kind is not Kind.FAILED:
+    for run in (one for one in runs if one.slot == name):
+        if run.kind is Kind.WORKED and run.blame is Blame.SAMPLE:
+            row.append(run)
+        elif run.kind is not Kind.FAILED:
             row.clear()
-        elif run.slot == name and run.blame in (Blame.SLOT, Blame.SAMPLE):
+        elif run.blame in (Blame.SLOT, Blame.SAMPLE):
             row.append(run)
     samples = {run.uid for run in row}
     return len(samples) >= PUZZLING or (bool(row) and row[-1].uid in {run.uid for run in row[:-1]})

@@ -105,16 +105,11 @@ def health(trials: Sequence[Trial], peers: Sequence[Trial]) -> SlotHealth:
     return SlotHealth(score=round(1 - worst, 2), reasons=tuple(reasons), runs=len(recent))
 
 
-def may_put_aside(*, slots: int, aside: int) -> bool:
-    """Whether one more of the *slots* of a profile may be put aside by its score, where *aside* are already.
+def most_aside(slots: int) -> int:
+    """How many of the *slots* of a profile may be put aside by their score.
 
     Never more than a quarter, and at least one: past that the profile is in trouble, not its slots.
     """
-    return aside < most_aside(slots)
-
-
-def most_aside(slots: int) -> int:
-    """How many of the *slots* of a profile may be put aside by their score."""
     return max(1, slots // 4)
 
 

@@ -11,26 +11,33 @@ import structlog
 from redis.exceptions import RedisError
 
 from drakcelery.host.checkup import checkups, has_fallen, is_puzzling
-from drakcelery.host.health import may_put_aside
+from drakcelery.host.health import most_aside
 from drakcelery.host.history import Run
-from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.slots import Slot, SlotState, SlotTable
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.model.records import HostStatus
 
 log = structlog.get_logger(__name__)
 
 
-def judge(mine: Sequence[Slot], runs: Sequence[Run], fleet: Fleet, *, host: str, name: str) -> bool:
-    """Look at a slot whose run is over, before another sample gets it; whether it is to be put aside.
+def judge(
+    slots: SlotTable, holder: tuple[str, str, int], runs: Sequence[Run], fleet: Fleet, *, host: str
+) -> bool:
+    """Put a slot aside whose run is over, before another sample gets it, where its last runs say so.
 
-    *mine* are this host's slots, *runs* theirs, oldest first. Of other hosts the fleet's word is taken, and
-    none where Redis is away.
+    Args:
+        slots: this host's.
+        holder: the slot, and the uid and attempt that have it.
+        runs: of *slots*, oldest first.
+        fleet: of other hosts its word is taken, and none where Redis is away.
+        host: this one.
     """
+    name, mine = holder[0], slots.all()
     health = checkups({slot.name: slot.profile for slot in mine}, runs)[name]
     if not health.is_sick:
         return False
     reasons = "; ".join(health.reasons)
-    if not is_allowed(mine, known_hosts(fleet), host=host, name=name):
+    if not slots.put_aside(*holder, most=most_here(mine, known_hosts(fleet), host=host, name=name)):
         log.warning("slot_sick", slot=name, score=health.score, reasons=reasons)
         return False
     log.error("slot_put_aside", slot=name, score=health.score, reasons=reasons)
@@ -54,13 +61,28 @@ def is_doubtful(mine: Iterable[Slot], runs: Sequence[Run], *, name: str) -> bool
 
 def is_allowed(mine: Sequence[Slot], hosts: list[HostStatus], *, host: str, name: str) -> bool:
     """Whether one more slot of that profile may be put aside: *mine* are this host's, and fresher."""
-    profile = next(slot.profile for slot in mine if slot.name == name)
-    states = [slot.state.value for slot in mine if slot.profile == profile and slot.name != name]
-    states += [
+    profile = _profile(mine, name)
+    aside = [slot for slot in mine if slot.profile == profile and slot.name != name and _is_aside(slot.state)]
+    return len(aside) < most_here(mine, hosts, host=host, name=name)
+
+
+def most_here(mine: Sequence[Slot], hosts: list[HostStatus], *, host: str, name: str) -> int:
+    """How many slots of that profile may be aside on this host, by what is aside on others."""
+    profile = _profile(mine, name)
+    elsewhere = [
         slot.state
         for status in hosts
         if status.host != host
         for slot in status.slots
         if slot.profile == profile
     ]
-    return may_put_aside(slots=len(states) + 1, aside=states.count(SlotState.QUARANTINED.value))
+    here = sum(slot.profile == profile for slot in mine)
+    return most_aside(here + len(elsewhere)) - sum(_is_aside(state) for state in elsewhere)
+
+
+def _profile(mine: Iterable[Slot], name: str) -> str:
+    return next(slot.profile for slot in mine if slot.name == name)
+
+
+def _is_aside(state: str) -> bool:
+    return state == SlotState.QUARANTINED

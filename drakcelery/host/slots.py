@@ -25,6 +25,7 @@ from drakcelery.host import state_dir as directories
 from drakcelery.host.doubts import Calls
 from drakcelery.host.drains import Closed, Closure
 from drakcelery.host.history import Facts, Kind, Run
+from drakcelery.model.text import natural
 
 CLOCK_SECONDS = 60.0
 """What was noted so far ahead was noted before this host's clock was set back: a machine that starts may be
@@ -235,7 +236,7 @@ class SlotTable:
             )
             for name, profile, state, uid, attempt, since, failures in rows
         ]
-        return sorted(slots, key=lambda slot: _natural(slot.name))
+        return sorted(slots, key=lambda slot: natural(slot.name))
 
     def failed_in(self, uid: str, *, since: int = 0) -> frozenset[str]:
         """The slots in which an analysis has failed, in the attempt *since* or after it."""
@@ -263,7 +264,7 @@ class SlotTable:
             names = [str(row[0]) for row in free if among is None or row[0] in among]
             if not names:
                 return None
-            name = min(names, key=_natural)
+            name = min(names, key=natural)
             database.execute(
                 "update slots set state = ?, uid = ?, attempt = ?, since = ? where name = ?",
                 (SlotState.PREPARING.value, uid, attempt, time.time(), name),
@@ -334,13 +335,19 @@ class SlotTable:
                 blame = Blame.SAMPLE if excused else None
                 history.add(database, (name, uid, attempt), Kind.WORKED, facts, blame=blame)
 
-    def put_aside(self, name: str, uid: str, attempt: int) -> None:
-        """Whatever its next runs would say: once it is given back, the slot is QUARANTINED."""
+    def put_aside(self, name: str, uid: str, attempt: int, *, most: int) -> bool:
+        """Whatever its next runs would say: once it is given back, the slot is QUARANTINED.
+
+        Not where *most* slots of its profile are already, or are about to be: their guests end together.
+        """
         with self._transaction() as database:
-            database.execute(
-                "update slots set failures = max(failures, ?) where name = ? and uid = ? and attempt = ?",
-                (self._limit, name, uid, attempt),
+            put = database.execute(
+                "update slots set failures = max(failures, ?) where name = ? and uid = ? and attempt = ? "
+                "and ? > (select count(*) from slots as other where other.name != slots.name "
+                "and other.profile = slots.profile and (other.state = ? or other.failures >= ?))",
+                (self._limit, name, uid, attempt, most, SlotState.QUARANTINED.value, self._limit),
             )
+            return put.rowcount > 0
 
     def doubt(self, name: str, uid: str | None = None, attempt: int | None = None) -> None:
         """Once *uid*, or whoever has it, gives it back, a canary tries it before another sample does."""
@@ -530,10 +537,3 @@ def _state(text: str) -> SlotState:
         return SlotState(text)
     except ValueError:
         return SlotState.DIRTY
-
-
-def _natural(name: str) -> tuple[str, int, str]:
-    """``vm-2`` before ``vm-10``."""
-    stem = name.rstrip("0123456789")
-    digits = name[len(stem) :]
-    return (stem, int(digits) if digits else -1, name)

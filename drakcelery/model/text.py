@@ -33,3 +33,10 @@ def clean(text: object, limit: int = SHOWN) -> str:
     given = text if isinstance(text, str) else str(text)
     shown = "".join(char if char.isprintable() else REPLACEMENT for char in given[:limit])
     return shown + ("…" if len(given) > limit else "")
+
+
+def natural(name: str) -> tuple[str, int, str]:
+    """By which names are sorted: ``vm-2`` before ``vm-10``."""
+    stem = name.rstrip("0123456789")
+    digits = name[len(stem) :]
+    return (stem, int(digits) if digits else -1, name)

@@ -15,7 +15,7 @@ from drakcelery.host.canaries import is_rested
 from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Facts, Run
 from drakcelery.host.judgement import is_doubtful, judge, known_hosts
-from drakcelery.host.silence import doubted, lacking
+from drakcelery.host.silence import Lack, doubted, lacking
 from drakcelery.host.workspace import Prepared
 from drakcelery.model.analysis import Execution, Outcome, Stage, Step
 from drakcelery.model.records import Record
@@ -29,14 +29,16 @@ def is_excused(site: Site, step: Step, outcome: Outcome, facts: Facts) -> bool:
 
     Raises :class:`InDoubt` where it may be the slot, and another can say.
     """
-    slot = step.slot
-    if slot is None or site.settings.engine != "drakvuf" or outcome.execution is Execution.NOT_EXECUTED:
-        return False  # what an emulator's runs leave has nothing to do with slots
+    slot, is_unstarted = step.slot, outcome.execution is Execution.NOT_EXECUTED
+    if slot is None or site.settings.engine != "drakvuf":
+        return is_unstarted  # what an emulator's runs leave has nothing to do with slots
     mine, runs = site.slots.all(), site.slots.history()
     lacks = lacking({one.name: one.profile for one in mine}, runs, slot, facts)
+    if is_unstarted:
+        lacks &= {Lack.SNAPSHOT}  # by another Windows it may be started
     record = site.ledger.get(step.uid) if lacks else None
     if record is None:
-        return False
+        return is_unstarted
     words = "; ".join(lack.words for lack in sorted(lacks))
     if lacks <= doubted(record.failures, besides=(site.host, slot)):
         log.info("run_is_alike", lacks=words)
@@ -91,9 +93,9 @@ def judge_slot(site: Site, step: Step) -> None:
     slot, mine, runs = step.slot, site.slots.all(), site.slots.history()
     if slot is None:
         return
-    if judge(mine, runs, site.ledger.fleet, host=site.host, name=slot):
-        site.slots.put_aside(slot, step.uid, step.attempt)
-    elif is_doubtful(mine, runs, name=slot):
+    holder = (slot, step.uid, step.attempt)
+    is_aside = judge(site.slots, holder, runs, site.ledger.fleet, host=site.host)
+    if not is_aside and is_doubtful(mine, runs, name=slot):
         _doubt(site, slot, runs, step)
 
 

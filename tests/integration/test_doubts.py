@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 
 from drakcelery.engines import create
-from drakcelery.errors import EngineError, InfrastructureError
+from drakcelery.errors import EngineError, InDoubt, InfrastructureError
 from drakcelery.host.checkup import checkups
 from drakcelery.host.health import UNWELL
+from drakcelery.host.history import Facts
+from drakcelery.host.judgement import judge
 from drakcelery.host.slots import SlotTable
-from drakcelery.model.analysis import Stage
+from drakcelery.model.analysis import Execution, Outcome, Snapshot, Stage
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
-from drakcelery.stages import perform
+from drakcelery.stages import perform, suspicion
 from drakcelery.stages.context import Site
 from drakcelery.worker import canary
 from drakcelery.worker.canary import CanaryRunner, Verdict
 from drakcelery.worker.janitor import Janitor
-from tests.bench import SLOT, Bench, bench
+from tests.bench import HOST, SLOT, Bench, bench
 from tests.waiting import wait_until
 
 __all__ = ("bench",)
@@ -130,3 +132,83 @@ def test_a_charge_that_comes_back(bench: Bench, tmp_path: Path, monkeypatch: pyt
     assert score() <= UNWELL
     assert status(bench) == "checking"
     assert bench.site.slots.claim("win10", "a-3", 1) is None
+
+
+GOOD = Facts(seconds=60, restore_seconds=3, snapshot="s", log_size=900, pcap_size=400)
+
+
+def many(bench: Bench, count: int, *runs: tuple[str, Facts]) -> None:
+    """So many slots, with runs that have worked."""
+    slots = {f"vm-{number}": "win10" for number in range(1, count + 1)}
+    bench.site.slots.define(slots)
+    for name in slots:
+        bench.site.slots.cleaned(name)
+    for number, (name, facts) in enumerate(runs):
+        assert bench.site.slots.claim("win10", f"r-{number}", 1, among={name}) == name
+        bench.site.slots.worked(name, f"r-{number}", 1, facts=facts)
+        bench.site.slots.release(name, f"r-{number}", 1)
+
+
+def outcome(execution: Execution) -> Outcome:
+    return Outcome(
+        engine="drakvuf", snapshot=Snapshot(version=1, sha256="s"), started=1, finished=2, execution=execution
+    )
+
+
+@pytest.mark.parametrize("engine", ["drakvuf", "emulator"])
+def test_what_windows_does_not_start_says_nothing_of_its_slot(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Three such samples in a row leave no traffic; the slot is well. After five a canary says so (R19)."""
+    monkeypatch.setattr(Settings, "engine", engine)
+    many(bench, 3, ("vm-2", GOOD), ("vm-3", GOOD))
+    facts = replace(GOOD, pcap_size=24, log_size=0 if engine == "emulator" else 200)
+    for number in range(5):
+        uid = f"a-{number}"
+        bench.open(uid)
+        step = bench.step(uid)
+        assert bench.site.slots.claim("win10", uid, step.attempt, among={SLOT}) == SLOT
+        excused = suspicion.is_excused(bench.site, step, outcome(Execution.NOT_EXECUTED), facts)
+        bench.site.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
+        suspicion.judge_slot(bench.site, step)
+        assert bench.site.slots.all()[0].calls.is_due == (number == 4)
+        bench.site.slots.release(SLOT, uid, step.attempt)
+    assert (
+        checkups(dict.fromkeys(("vm-1", "vm-2", "vm-3"), "win10"), bench.site.slots.history())[SLOT].score
+        == 1
+    )
+    assert status(bench) == "checking"
+
+
+def test_another_windows_may_start_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the slot has another snapshot, what it does not start is tried elsewhere (R19)."""
+    monkeypatch.setattr(Settings, "engine", "drakvuf")
+    many(bench, 3, (SLOT, GOOD), ("vm-2", GOOD), ("vm-3", GOOD))
+    bench.open()
+    facts = replace(GOOD, snapshot="other", pcap_size=24)
+    with pytest.raises(InDoubt, match="another snapshot") as doubted:
+        suspicion.is_excused(bench.site, bench.step(), outcome(Execution.NOT_EXECUTED), facts)
+    assert doubted.value.lacks == "snapshot"
+
+
+def test_two_slots_that_are_sick_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of seven one may be put aside by its score, though the first one's guest is not yet gone (R19)."""
+    monkeypatch.setattr(Settings, "engine", "emulator")
+    many(bench, 7, *[(f"vm-{number}", GOOD) for number in range(3, 8)] * 6)
+    sick = replace(GOOD, log_size=0)
+    for number in range(3):
+        for name in ("vm-1", "vm-2"):
+            uid = f"{name}-{number}"
+            assert bench.site.slots.claim("win10", uid, 1, among={name}) == name
+            bench.site.slots.worked(name, uid, 1, facts=sick)
+            if number < 2:
+                bench.site.slots.release(name, uid, 1)
+    runs = bench.site.slots.history()
+    aside = [
+        judge(bench.site.slots, (name, f"{name}-2", 1), runs, bench.ledger.fleet, host=HOST)
+        for name in ("vm-1", "vm-2")
+    ]
+    assert aside == [True, False]
+    for name in ("vm-1", "vm-2"):
+        bench.site.slots.release(name, f"{name}-2", 1)
+    assert [slot.state.value for slot in bench.site.slots.all()] == ["quarantined"] + ["free"] * 6

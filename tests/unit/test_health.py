@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.host.health import SlotHealth, Trial, health, may_put_aside, most_aside
+from drakcelery.host.health import SlotHealth, Trial, health, most_aside
 
 GOOD = Trial(seconds=2.0)
 PEERS = [GOOD] * 20
@@ -80,6 +80,3 @@ def test_a_small_difference_is_not_slow() -> None:
 def test_most_of_a_profile_stays_in_use() -> None:
     """A quarter is put aside by score at most, and at least one."""
     assert [most_aside(slots) for slots in (1, 2, 4, 7, 8, 40)] == [1, 1, 1, 1, 2, 10]
-    assert may_put_aside(slots=8, aside=1)
-    assert not may_put_aside(slots=8, aside=2)
-    assert not may_put_aside(slots=2, aside=1)
