@@ -15,13 +15,13 @@ from drakcelery.model.records import HostStatus, Record
 
 
 def send(app: Celery, ledger: Ledger, record: Record) -> None:
-    """Send the current attempt of *record* on its way, from the stage that comes next.
+    """Send the current attempt of *record* on its way, from the stage that comes next; not where it is over.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
     """
     analysis, stage = record.analysis, record.following
-    if analysis is None or stage is None:
+    if analysis is None or stage is None or record.state.is_over:
         return
     if stage is Stage.PREPARE:
         failed = [failure.host for failure in record.failures if failure.host]
