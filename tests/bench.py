@@ -47,6 +47,11 @@ class Bench:
         """The ledger."""
         return self.site.ledger
 
+    @property
+    def redis(self) -> redis.Redis:
+        """What the ledger writes to."""
+        return self.ledger.redis
+
     def open(self, uid: str = "a-1", **changes: object) -> Analysis:
         """Begin an analysis of a sample that is in S3, with *changes*, and its first attempt."""
         sample = ObjectRef(bucket=self.bucket, key=f"sample-{uid}", name="x.bat")

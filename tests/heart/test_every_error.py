@@ -99,7 +99,7 @@ def slot_is(bench: Bench) -> tuple[SlotState, str | None]:
 def is_due(bench: Bench) -> bool:
     """Whether the analysis waits for its time; it is taken as its time had come."""
     assert bench.ledger.is_due_later("a-1")
-    bench.ledger.redis.zadd("drak:due", {"a-1": 0})
+    bench.redis.zadd("drak:due", {"a-1": 0})
     return bench.ledger.due() == "a-1"
 
 

@@ -252,7 +252,7 @@ def test_a_run_that_was_done(bench: Bench, sent: Sent) -> None:
     begin(bench, Stage.COLLECT)
     vm_worker_begins(bench.site, sent, [])
     assert sent == [("a-1", 1, Stage.COLLECT)]
-    bench.ledger.redis.hset(record_key("a-1"), mapping={"done": "prepare", "state": "RUNNING"})
+    bench.redis.hset(record_key("a-1"), mapping={"done": "prepare", "state": "RUNNING"})
     vm_worker_begins(bench.site, sent, [])
     assert sent[1:] == [("a-1", 1, Stage.RUN)]
     assert bench.record().failures == ()
@@ -261,7 +261,7 @@ def test_a_run_that_was_done(bench: Bench, sent: Sent) -> None:
 def test_what_waits_for_its_time(bench: Bench, sent: Sent) -> None:
     """It waits for no worker."""
     begin(bench, Stage.UPLOAD)
-    bench.ledger.redis.zadd("drak:due", {"a-1": bench.ledger.now() + 60})
+    bench.redis.zadd("drak:due", {"a-1": bench.ledger.now() + 60})
     vm_worker_begins(bench.site, sent, [])
     io_worker_begins(bench.site, sent)
     assert sent == []
@@ -308,7 +308,7 @@ def test_what_somebody_takes_up_meanwhile_is_not_handed_over(
     begin(bench, Stage.PREPARE)
     with pytest.raises(InfrastructureError):
         trip(bench, Stage.PREPARE, InfrastructureError("no luck"))
-    bench.ledger.redis.zrem("drak:due", "a-1")
+    bench.redis.zrem("drak:due", "a-1")
     bench.ledger.sent("a-1", 2)
 
     def taken(*_: object, **__: object) -> int:
@@ -326,17 +326,17 @@ def test_what_somebody_takes_up_meanwhile_is_not_handed_over(
 
 def test_one_of_them_has_the_turn(bench: Bench, sent: Sent) -> None:
     """Of two that could, one reconciles; who does not reach the broker leaves the next turns to others."""
-    bench.ledger.redis.delete(TURN)
+    bench.redis.delete(TURN)
     bench.open()
     watched(bench.ledger, seconds=3600)
-    bench.ledger.redis.hset(record_key("a-1"), "updated", f"{bench.ledger.now() - 3600:.6f}")
+    bench.redis.hset(record_key("a-1"), "updated", f"{bench.ledger.now() - 3600:.6f}")
     settings = bench.site.settings
     deaf = Duty(bench.ledger, settings, send=sent, ask_broker=away)
     other = Duty(bench.ledger, settings, send=sent, ask_broker=ServerId)
     deaf._look()
     other._look()
     assert sent == []  # nobody could send anything
-    bench.ledger.redis.delete(TURN)
+    bench.redis.delete(TURN)
     deaf._look()
     other._look()
     assert sent == [("a-1", 2, Stage.PREPARE)]
@@ -344,7 +344,7 @@ def test_one_of_them_has_the_turn(bench: Bench, sent: Sent) -> None:
 
 def test_it_goes_on_whatever_it_meets(bench: Bench, sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that is away, or an error nobody expected, ends no thread."""
-    bench.ledger.redis.delete(TURN)
+    bench.redis.delete(TURN)
     errors = iter([redis.ConnectionError("away"), ValueError("oops")])
     ends: list[BaseException] = []
     original = Duty._look
@@ -444,7 +444,7 @@ def test_a_sample_that_nobody_could_take(bench: Bench, sent: Sent) -> None:
     for uid in ("a-1", "a-2"):
         bench.open(uid)
         bench.ledger.sent(uid, 1)
-        bench.ledger.redis.hset(record_key(uid), "updated", f"{bench.ledger.now() - 10 * 24 * 3600:.6f}")
+        bench.redis.hset(record_key(uid), "updated", f"{bench.ledger.now() - 10 * 24 * 3600:.6f}")
     assert reconcile(bench, sent)["ended"] == 2
     assert "no VM of the profile 'win10' on any host has been online" in str(bench.record("a-2").error)
 
@@ -453,7 +453,7 @@ def test_a_record_that_vanishes_as_it_is_sent(bench: Bench, monkeypatch: pytest.
     """There is nothing to send."""
     bench.open()
     watched(bench.ledger, seconds=3600)
-    bench.ledger.redis.hset(record_key("a-1"), "updated", f"{bench.ledger.now() - 3600:.6f}")
+    bench.redis.hset(record_key("a-1"), "updated", f"{bench.ledger.now() - 3600:.6f}")
     begin_attempt = Ledger.begin_attempt
 
     def vanishes(ledger: Ledger, uid: str, *, after: int, lost: bool = False) -> int:
@@ -473,7 +473,7 @@ def test_a_broker_that_goes_away_meanwhile(bench: Bench) -> None:
     """The attempt was begun, and is sent by a later run."""
     bench.open()
     watched(bench.ledger, seconds=3600)
-    bench.ledger.redis.hset(record_key("a-1"), "updated", f"{bench.ledger.now() - 3600:.6f}")
+    bench.redis.hset(record_key("a-1"), "updated", f"{bench.ledger.now() - 3600:.6f}")
     run = Reconciler(ledger=bench.ledger, settings=Settings(), send=away, ask_broker=ServerId)
     assert "sent" not in run.run()
     assert run.is_cut_off

@@ -124,24 +124,24 @@ def test_a_record_that_is_gone(bench: Bench, trip: Trip, stage: Stage) -> None:
     begin(bench, stage)
     workspace = bench.workspace()
     step = bench.step()
-    fields = cast("Any", bench.ledger.redis.hgetall(record_key("a-1")))
+    fields = cast("Any", bench.redis.hgetall(record_key("a-1")))
     with pytest.raises(InfrastructureError):
         trip(
             bench,
             stage,
             InfrastructureError("no luck"),
-            first=lambda: bench.ledger.redis.delete(record_key("a-1")),
+            first=lambda: bench.redis.delete(record_key("a-1")),
         )
     assert bench.ledger.get("a-1") is None
     assert workspace.root.exists()
-    bench.ledger.redis.hset(record_key("a-1"), mapping=fields)
+    bench.redis.hset(record_key("a-1"), mapping=fields)
     assert not bench.site.slots.holds(SLOT, step.uid, step.attempt)
 
 
 def test_a_record_that_says_nothing_of_its_analysis(bench: Bench) -> None:
     """The attempt fails in words, and after the last of them the analysis."""
     begin(bench, Stage.PREPARE)
-    bench.ledger.redis.hdel(record_key("a-1"), "analysis")
+    bench.redis.hdel(record_key("a-1"), "analysis")
     for _ in range(3):
         with pytest.raises(InfrastructureError, match="says nothing of the analysis"):
             bench.do(Stage.PREPARE)
@@ -370,7 +370,7 @@ def test_a_run_that_the_ledger_has_forgotten(pair: Bench, monkeypatch: pytest.Mo
     run = type(pair.site.engine).run
 
     def forgotten(engine: object, job: Detonation) -> Outcome:
-        pair.ledger.redis.delete(record_key("a-1"))
+        pair.redis.delete(record_key("a-1"))
         return run(engine, job)  # type: ignore[arg-type] # as it was called
 
     with monkeypatch.context() as patched:
@@ -378,7 +378,7 @@ def test_a_run_that_the_ledger_has_forgotten(pair: Bench, monkeypatch: pytest.Mo
         with pytest.raises(Superseded):
             pair.do(Stage.RUN)
     assert pair.site.slots.all()[0].state is SlotState.FREE
-    pair.ledger.redis.zrem("drak:live", "a-1")
+    pair.redis.zrem("drak:live", "a-1")
 
 
 # The stages that need files
@@ -445,7 +445,7 @@ def test_an_upload_whose_attempt_has_ended(bench: Bench, monkeypatch: pytest.Mon
 def test_nobody_waits_for_it(bench: Bench) -> None:
     """Karton has dropped the sample task: there is nothing to publish."""
     begin(bench, Stage.PUBLISH)
-    bench.ledger.redis.delete(task_key(bench.record().task_uid))
+    bench.redis.delete(task_key(bench.record().task_uid))
     with pytest.raises(BadTask, match="nobody waits for the analysis"):
         bench.do(Stage.PUBLISH)
     assert bench.record().state is State.FAILED
@@ -466,8 +466,8 @@ def test_after_publish_nothing_is_a_failure(
 def test_estimates_that_cannot_learn(bench: Bench) -> None:
     """A key of another type costs the estimates a run, and the analysis nothing."""
     begin(bench, Stage.PUBLISH)
-    bench.ledger.redis.delete(durations_key("win10"))
-    bench.ledger.redis.set(durations_key("win10"), "none of ours", ex=60)
+    bench.redis.delete(durations_key("win10"))
+    bench.redis.set(durations_key("win10"), "none of ours", ex=60)
     workspace = bench.workspace()
     bench.do(Stage.PUBLISH)
     assert bench.record().state is State.PUBLISHED
