@@ -12,11 +12,13 @@ from pathlib import Path
 import click
 import pytest
 
+from drakcelery import settings
 from drakcelery.cli import cli
 from tests import reference
 from tests.commands import Command, extract
 
 DOCS = reference.ROOT / "docs"
+MAKEFILE = (reference.ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def _section(name: str) -> str:
@@ -97,6 +99,41 @@ def test_every_command_and_option_is_documented() -> None:
                 assert name.strip("[].") in part, f"docs/commands.md: {path} lacks {name}"
 
 
+def test_documented_options_exist() -> None:
+    """The tables of docs/commands.md have no option that is gone, and each option is in one of them."""
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    for path, command in _commands(_cli(), "drakcelery"):
+        first_cells = re.findall(r"^\| (`.+?) \| .{3,} \|$", _part(path, text), re.MULTILINE)
+        shown = {name for cell in first_cells for name in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", cell)}
+        options = [one for one in command.params if isinstance(one, click.Option)]
+        assert shown == {name for one in options for name in [*one.opts, *one.secondary_opts]}, path
+
+
+def test_every_choice_is_documented() -> None:
+    """What an option may be stands below its command, as far as it is one of a few words."""
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    for path, command in _commands(_cli(), "drakcelery"):
+        for one in command.params:
+            if isinstance(one.type, click.Choice) and len(one.type.choices) < 10:
+                words = {str(choice) for choice in one.type.choices}
+                assert {word for word in words if f"`{word}`" not in _part(path, text)} == set(), path
+
+
+def test_every_target_of_make_is_documented() -> None:
+    """docs/development.md has a row for each target, and for none that is gone."""
+    text = (DOCS / "development.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^\.PHONY: (\S+)$", MAKEFILE, re.MULTILINE)) - {"help", "check-python"}
+    assert set(re.findall(r"^\| `make ([a-z-]+)` \| .{3,} \|$", text, re.MULTILINE)) == targets
+
+
+def test_every_variable_is_documented() -> None:
+    """So are the variables of the environment that are no setting's own."""
+    pages = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("settings.md", "development.md"))
+    names = {value for name, value in vars(settings).items() if name.endswith("_VARIABLE")}
+    assert {name for name in names if f"`{name}`" not in pages} == set()
+    assert {settings.CONFIG_VARIABLE, settings.DATA_DIR_VARIABLE} <= names
+
+
 def test_documented_commands_exist() -> None:
     """docs/commands.md describes no command that is gone."""
     known = {"drakcelery", *(path for path, _ in _commands(_cli(), "drakcelery"))}
@@ -129,9 +166,7 @@ def _check_drakcelery(words: list[str]) -> None:
 
 
 def _check_make(words: list[str]) -> None:
-    targets = set(
-        re.findall(r"^([a-z-]+):", (reference.ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
     unknown = [word for word in words if "=" not in word and word not in targets]
     if unknown:
         raise click.UsageError(f"no target {unknown}")

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 
 from drakcelery.errors import SettingsError
 from drakcelery.host.slots import Slot, SlotState
+from drakcelery.model.analysis import Stage
 from drakcelery.telemetry import exposition, instruments, metrics
 from drakcelery.telemetry.relay import Relay
 from drakcelery.worker.slot_metrics import SlotClock
@@ -66,11 +67,33 @@ def test_every_metric_is_documented() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    [*instruments.CAUSES, *instruments.RECOVERIES, *instruments.RECONCILED, *instruments.INTERRUPTIONS],
+    [
+        *(*instruments.CAUSES, *instruments.RECOVERIES, *instruments.RECONCILED, *instruments.INTERRUPTIONS),
+        *(*instruments.THROTTLES, *instruments.PRIORITIES, *instruments.SLOT_STATES, *Stage),
+    ],
 )
 def test_every_word_is_explained(word: str) -> None:
     """What a label may say is explained in docs/metrics.md."""
     assert f"`{word}`" in PAGE
+
+
+def test_every_label_is_explained() -> None:
+    """docs/metrics.md says of each label what its values are, and of no others."""
+    part = PAGE.split("\n## What labels say\n")[1].partition("\n## ")[0]
+    cells = re.findall(
+        r"^\| ((?:`[a-z]+`(?:, )?)+) \| .{10,} \|$", part.partition("| State of")[0], re.MULTILINE
+    )
+    named = [name for cell in cells for name in re.findall(r"`([a-z]+)`", cell)]
+    assert sorted(named) == sorted({label for metric in declared().values() for label in metric._labelnames})
+
+
+def test_every_loop_with_a_quarantine_is_explained() -> None:
+    """The label `where` may be the name of any loop that puts aside what it cannot deal with."""
+    code = "".join(path.read_text(encoding="utf-8") for path in (reference.ROOT / "drakcelery").rglob("*.py"))
+    loops = set(re.findall(r'Isolation\([^()]*where="([a-z]+)"', code))
+    assert {"inbox", "reconcile"} <= loops
+    [row] = [line for line in PAGE.splitlines() if line.startswith("| `where` |")]
+    assert loops == set(re.findall(r"`([a-z]+)`", row)) - {"where"}
 
 
 def test_every_alert_is_documented() -> None:
