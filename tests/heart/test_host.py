@@ -379,10 +379,11 @@ def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
         assert slots.claim("win10", "a", 1, among={SLOT}) == SLOT
         slots.failed(SLOT, "a", 1)
         slots.release(SLOT, "a", 1)
+    assert slots.claim("win10", "a", 2, among={SLOT}) == SLOT
     with sqlite3.connect(bench.site.settings.drakcelery.state_dir / "slots.sqlite") as database:
         database.execute("update slots set state = 'quarantined' where name = 'vm-2'")
     with capture_logs() as logs:
-        assert not judge(slots.all(), slots.history(), bench.ledger.fleet, host=HOST, name=SLOT)
+        assert not judge(slots, (SLOT, "a", 2), slots.history(), bench.ledger.fleet, host=HOST)
     assert [line["event"] for line in logs] == ["slot_sick"]
 
 
