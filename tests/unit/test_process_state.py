@@ -102,5 +102,5 @@ def test_nobody_imports_the_tasks() -> None:
 )
 def test_the_reading_of_code_works(text: str, found: set[str]) -> None:
     """The check above sees what it is there for."""
-    module = Module(name="probe", tree=ast.parse(text))
+    module = Module(name="probe", text=text)
     assert {*globals_of(module), *left_outside(module)} == found
