@@ -23,6 +23,7 @@ from drakcelery.artifacts import log as split_log
 from drakcelery.broker import routing
 from drakcelery.engines import evidence
 from drakcelery.host import alone, identity, presence
+from drakcelery.ingress import triage
 from drakcelery.storage import sending
 from drakcelery.telemetry import logs
 from drakcelery.worker import admission, bootstrap, gate, janitor
@@ -150,7 +151,7 @@ def installed(world: World) -> Iterator[None]:
         put(bootstrap, "exposition", SimpleNamespace(serve_worker=_nothing))
         put(presence, "connect", world.connect)
         put(routing, "send", world.send_chain)
-        put(ingress, "describe", lambda head: "PE32 executable" if head.startswith(b"MZ") else "data")
+        put(triage, "describe", lambda head: "PE32 executable" if head.startswith(b"MZ") else "data")
         put(ingress, "POLL_SECONDS", POLL)
         put(ingress, "EAGER_SECONDS", POLL / 2)
         put(janitor, "SYNC_SECONDS", POLL)
