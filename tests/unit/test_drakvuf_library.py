@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.engines.drakvuf import resident
+from drakcelery.engines.drakvuf import library, resident
 from drakcelery.engines.drakvuf.base_lines import COMMAND, DIRECTORY, Ask, BaseLines
-from drakcelery.engines.drakvuf.cell import Cell, Held
+from drakcelery.engines.drakvuf.cell import Cell, Held, start_ticks
 from drakcelery.engines.drakvuf.library import SOCKET, Call, Library, reached
 from drakcelery.engines.drakvuf.residence import Hello, NoLibrary, interpreter, understood
 from drakcelery.engines.drakvuf.tools import Tools
@@ -385,6 +385,21 @@ def test_garbage_instead_of_an_exit_code_is_a_lost_call(tmp_path: Path, code: by
             assert call.wait(20) == -signal.SIGKILL
         assert call.is_lost
         assert process.wait(20) == -signal.SIGKILL
+
+
+def test_a_number_that_is_anothers_by_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resident has died, and what has the number of its call is neither asked to end nor killed."""
+    started = iter([1])
+    monkeypatch.setattr(library, "start_ticks", lambda pid: next(started, None) or start_ticks(pid))
+    with subprocess.Popen(["/bin/sleep", "3600"], start_new_session=True) as other:
+        with answering(tmp_path, json.dumps({"pid": other.pid}).encode(), b""):
+            call = begun(tmp_path, "say")
+            assert call is not None
+            call.terminate()
+            assert call.wait(20) == -signal.SIGKILL
+        assert call.is_lost
+        assert other.poll() is None
+        other.kill()
 
 
 def test_a_stuck_resident_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

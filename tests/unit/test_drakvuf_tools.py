@@ -55,7 +55,7 @@ def sh(script: str) -> list[str]:
 
 
 def is_alive(pid: int) -> bool:
-    return cell_module._start_ticks(pid) is not None
+    return cell_module.start_ticks(pid) is not None
 
 
 # One tool
@@ -291,7 +291,7 @@ def test_a_process_that_has_got_the_number_is_left_alone(cell: Cell) -> None:
     process = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
     try:
         record = cell._directory / f"{process.pid}.process"
-        ticks = cell_module._start_ticks(process.pid)
+        ticks = cell_module.start_ticks(process.pid)
         for text in (f"1 {boot_id()}", f"{ticks} another-boot", ""):
             record.write_text(text)
             with cell.locked():

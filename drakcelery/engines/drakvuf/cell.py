@@ -125,7 +125,7 @@ class Cell:
             process = launch()
             if process is None:
                 return process
-            note = f"{_start_ticks(process.pid)} {boot_id()}".encode()
+            note = f"{start_ticks(process.pid)} {boot_id()}".encode()
             safe_files.replace(self._directory / f"{process.pid}.process", note, durable=False)
             return process
 
@@ -159,7 +159,7 @@ class Cell:
 
     def _kill(self, record: Path) -> None:
         group, ticks, boot = _noted(record)
-        now = _start_ticks(group) if group else None
+        now = start_ticks(group) if group else None
         # Where the leader is gone, what it left in its group goes too; another process with its id stays
         if group and boot == boot_id() and (now is None or str(now) == ticks):
             kill_group(group, slot=self.slot)
@@ -207,7 +207,7 @@ def _members(group: int) -> list[int]:
     return [pid for pid in running if (fields := _stat(pid)) and int(fields[2]) == group]
 
 
-def _start_ticks(pid: int) -> int | None:
+def start_ticks(pid: int) -> int | None:
     """When a process started (ticks after boot); None where it is gone, or a zombie."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None

@@ -21,7 +21,7 @@ from typing import IO
 import structlog
 
 from drakcelery import safe_files
-from drakcelery.engines.drakvuf.cell import kill_group
+from drakcelery.engines.drakvuf.cell import kill_group, start_ticks
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +48,7 @@ class Call:
         self._connection = connection
         self._argv = argv
         self.pid = pid
+        self._ticks = start_ticks(pid)
         self.returncode: int | None = None
         self.is_lost = False
         """Whoever did it is gone, and nobody knows how far it was."""
@@ -72,13 +73,20 @@ class Call:
             self.leave()
         return self.returncode
 
+    def terminate(self) -> None:
+        """Ask it to end. Once whoever does it is gone, its number may be another's."""
+        if start_ticks(self.pid) == self._ticks:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
     def leave(self) -> None:
         """Hang up: where it goes on it is ended."""
         self._connection.close()
 
     def _lose(self, why: str) -> int:
         log.warning("library_call_lost", call=list(self._argv[1:3]), reason=why)
-        kill_group(self.pid, slot="none")
+        if start_ticks(self.pid) in (None, self._ticks):  # what it left in its group goes with it
+            kill_group(self.pid, slot="none")
         self.is_lost = True
         return -signal.SIGKILL
 

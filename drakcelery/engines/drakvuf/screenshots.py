@@ -6,8 +6,6 @@ What they show is the guest's, their number and size are bounded here, and a run
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -85,8 +83,7 @@ def photographed(guest: Guest, job: Detonation, holder: str) -> Iterator[Screens
 
 def _stop(call: Call, slot: str) -> None:
     """Ask it to end, then make it. Its number is its own until :meth:`Call.leave`."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(call.pid, signal.SIGTERM)
+    call.terminate()
     try:
         call.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
