@@ -121,6 +121,9 @@ def test_what_drakrun_makes_stands(firewall: Firewall) -> None:
         ["-D INPUT -j DRAKRUN_INP", "-F DRAKRUN_INP", "-X DRAKRUN_INP"],
         ["-F", "-X"],
         ["-I INPUT -j ACCEPT"],
+        ["-I INPUT -s 10.0.0.0/8 -j ACCEPT"],
+        ["-I INPUT -p tcp -j ACCEPT"],
+        ["-N admin", "-A admin -s 10.13.0.0/16 -j ACCEPT", "-I INPUT -j admin"],
     ],
     ids=lambda commands: commands[0],
 )

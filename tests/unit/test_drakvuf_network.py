@@ -87,8 +87,22 @@ DOORS = (
     "-A INPUT ! -i eth0 -j ACCEPT",
     '-A INPUT -m comment --comment "let \\" guests in" -j ACCEPT',
     "-A INPUT -j RETURN",
+    "-A INPUT -s 10.0.0.0/8 -j ACCEPT",
+    "-A INPUT -s 10.13.1.2/32 -i drak1 -j ACCEPT",
+    "-A INPUT ! -s 192.168.0.0/16 -j ACCEPT",
+    "-A INPUT -p tcp -j ACCEPT",
+    "-A INPUT ! -p icmp -j ACCEPT",
+    "-A INPUT -m conntrack --ctstate NEW,RELATED,ESTABLISHED -j ACCEPT",
+    "-A INPUT -m state --state NEW -j ACCEPT",
 )
 NO_DOORS = (
+    "-A INPUT -s 10.14.0.0/16 -j ACCEPT",
+    "-A INPUT ! -s 10.0.0.0/8 -j ACCEPT",
+    "-A INPUT -p icmp -j ACCEPT",
+    "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT",
+    "-A INPUT -s 10.0.0.0/8 -i eth0 -j ACCEPT",
+    "-A INPUT -o eth0 -j ACCEPT",
+    "-A INPUT -f",
     "-A INPUT -i eth0 -j ACCEPT",
     "-A INPUT ! -i drak+ -j ACCEPT",
     "-A INPUT -i lo -j ACCEPT",
@@ -108,6 +122,20 @@ def test_a_door_for_guests_alone(line: str) -> None:
     assert Rules.parse(WHOLE.replace(drop, f"{inside}\n{drop}")).keeps("drak1") is (line not in DOORS)
 
 
+def test_a_door_in_a_chain_of_somebody_else() -> None:
+    """What an administrator has put into a chain lets guests in as well; what comes back from it does not."""
+    first = "-A INPUT -j DRAKRUN_INP\n"
+
+    def standing(*chain: str) -> Standing:
+        lines = "\n".join((":admin - [0:0]", *chain, "-A INPUT -j admin"))
+        return Rules.parse(WHOLE.replace(first, f"{lines}\n{first}")).standing(between=True)
+
+    assert standing("-A admin -s 10.0.0.0/8 -j ACCEPT") is Standing.BROKEN
+    assert standing("-A admin -i eth0 -j ACCEPT", "-A admin -j RETURN") is Standing.STANDS
+    assert standing(":more - [0:0]", "-A admin -j more", "-A more -i drak+ -j ACCEPT") is Standing.BROKEN
+    assert standing("-A admin -j NOWHERE", "-A admin -j LOG") is Standing.STANDS
+
+
 def test_a_door_between_guests() -> None:
     """What keeps guests apart is worth nothing after a rule that lets them through; one more mends it."""
     opened = Rules.parse(WHOLE.replace(BETWEEN, f"-A DRAKRUN_FWD -j ACCEPT\n{BETWEEN}"))
@@ -122,6 +150,7 @@ def test_a_door_between_guests() -> None:
         "-A FORWARD -i drak+ -j ACCEPT",
         "-A FORWARD -i drak2 -o eth0 -j ACCEPT",
         "-A FORWARD ! -i eth0 ! -o eth1 -j ACCEPT",
+        "-A FORWARD -s 10.0.0.0/8 -o eth0 -j ACCEPT",
     ],
 )
 def test_a_door_for_guests_without_network(door: str) -> None:

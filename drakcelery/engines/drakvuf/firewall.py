@@ -5,9 +5,10 @@ Facts: ``drakrun/lib/networking.py`` of v0.19.0 to v0.21.0, ``iptables-save(8)``
 from __future__ import annotations
 
 import enum
+import ipaddress
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,9 @@ SHUT = "FORWARD -i drak+ -j DROP"
 lets the kernel forward from the first guest with network on."""
 ANY_BRIDGE = "drak+"
 """Those of all guests."""
+
+GUESTS = "10.13.0.0/16"
+"""Their addresses: that of ``vm-N`` is in 10.13.N.0/24."""
 SHUT_OTHERWISE = (":FORWARD DROP ", f"-A {SHUT}", "-A FORWARD -j DROP", "-A FORWARD -j REJECT")
 """How lines begin that do as much."""
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
@@ -101,7 +105,7 @@ class Rules:
         """Whether *rule* is there, and none before it in its chain lets through what comes from *bridge*."""
         lines, chain = self.of(table), rule.split()[1]
         return rule in lines and not any(
-            lets_through(line, chain, bridge) for line in lines[: lines.index(rule)]
+            lets_through(line, chain, bridge, among=lines) for line in lines[: lines.index(rule)]
         )
 
     def standing(self, *, between: bool, shut: bool = False) -> Standing:
@@ -130,7 +134,8 @@ class Rules:
 
     def _shutting(self) -> list[str]:
         """What shuts guests without network in: at the end, or before the rule that lets them through."""
-        if not any(_forwards_guests(line) for line in self.of("filter")):
+        lines = self.of("filter")
+        if not any(_forwards_guests(line, lines) for line in lines):
             return [f"iptables -A {SHUT}"]
         return [f"iptables -I {SHUT}", f"iptables -I {JUMPS[1].parent} -j {JUMPS[1].chain}"]
 
@@ -143,7 +148,7 @@ class Rules:
         for line in [*rules, *ends]:
             if line.startswith(SHUT_OTHERWISE):
                 return True
-            if _forwards_guests(line):
+            if _forwards_guests(line, lines):
                 return False
         return False
 
@@ -159,23 +164,64 @@ class Rules:
 _COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+)')
 
 
-def lets_through(line: str, chain: str, bridge: str, *, anywhere: bool = True) -> bool:
-    """Whether *line* is a rule of *chain* that lets all through that comes from *bridge*.
+def lets_through(
+    line: str, chain: str, bridge: str, *, anywhere: bool = True, among: Sequence[str] = (), top: bool = True
+) -> bool:
+    """Whether *line* is a rule of *chain* that lets through all that comes from *bridge*, or its TCP or UDP.
 
-    *anywhere*: only where it may go out by any interface.
+    Args:
+        line: as iptables-save writes it.
+        chain: its chain.
+        bridge: a guest's, or :data:`ANY_BRIDGE`.
+        anywhere: only where it may go out by any interface.
+        among: the lines of its table, in which a chain is looked up that it jumps to.
+        top: *chain* is one at whose end its policy counts.
     """
     words = _COMMENT.sub("", line).split()
-    if words[:2] != ["-A", chain] or words[-2:] not in (["-j", "ACCEPT"], ["-j", "RETURN"]):
+    if words[:2] != ["-A", chain] or "-j" not in words:
         return False
-    matches = words[2:-2]
-    is_inverse = matches[:2] == ["!", "-i"]
-    if is_inverse or matches[:1] == ["-i"]:
-        interface, matches = matches[1 + is_inverse], matches[2 + is_inverse :]
-        if _fits(interface, bridge) == is_inverse:
+    at = words.index("-j")
+    target = words[at + 1]
+    if not _is_all(words[2:at], bridge, anywhere=anywhere):
+        return False
+    if target == "ACCEPT" or (target == "RETURN" and top):
+        return True
+    return not target.startswith("DRAKRUN_") and any(
+        lets_through(one, target, bridge, anywhere=anywhere, among=among, top=False) for one in among
+    )
+
+
+def _is_all(matches: list[str], bridge: str, *, anywhere: bool) -> bool:
+    """Whether the *matches* of a rule fit all that comes from a guest's *bridge*, or all of TCP or UDP."""
+    left = list(matches)
+    while left:
+        is_inverse = left[0] == "!"
+        del left[:is_inverse]
+        option, value, *left = [*left, ""] if len(left) == 1 else left
+        if option == "-i":
+            is_met = _fits(value, bridge)
+        elif option == "-s":
+            is_met = _is_from(value, bridge)
+        elif option == "-p":
+            is_met = value in ("tcp", "udp")
+        elif (option, left[:1]) in (("-m", ["--ctstate"]), ("-m", ["--state"])):
+            is_met, left = "NEW" in left[1].split(","), left[2:]
+        else:
+            is_met = option == "-o" and not anywhere
+            is_inverse = False
+        if is_met == is_inverse:
             return False
-    if not anywhere and matches[:1] == ["!"]:
-        matches = matches[1:]
-    return not matches or (not anywhere and matches[0] == "-o" and len(matches) == 2)
+    return True
+
+
+def _is_from(source: str, bridge: str) -> bool:
+    """Whether *source*, as a rule has it, holds addresses of guests."""
+    number = bridge.removeprefix("drak")
+    guests = GUESTS if not number.isdecimal() else f"10.13.{number}.0/24"
+    try:
+        return ipaddress.IPv4Network(source).overlaps(ipaddress.IPv4Network(guests))
+    except ValueError:
+        return True
 
 
 def _fits(interface: str, bridge: str) -> bool:
@@ -186,8 +232,8 @@ def _fits(interface: str, bridge: str) -> bool:
     return (interface != stem and other.startswith(stem)) or (bridge != other and stem.startswith(other))
 
 
-def _forwards_guests(line: str) -> bool:
-    return lets_through(line, "FORWARD", ANY_BRIDGE, anywhere=False)
+def _forwards_guests(line: str, among: Sequence[str]) -> bool:
+    return lets_through(line, "FORWARD", ANY_BRIDGE, anywhere=False, among=among)
 
 
 def forwards() -> bool:
