@@ -19,7 +19,8 @@ from typing import Any
 
 from drakcelery.engines import Detonation
 from drakcelery.errors import Blame, EngineError
-from drakcelery.host.slots import SlotState, SlotTable
+from drakcelery.host.slot import SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.ledger.keys import DONE, record_key
 from drakcelery.model.analysis import Outcome, Snapshot
 from drakcelery.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from drakcelery.host.slots import Slot
+from drakcelery.host.slot import Slot
 from drakcelery.model.capacity import OUT_OF_USE, is_in_use
 from drakcelery.model.records import HostStatus, Record
 

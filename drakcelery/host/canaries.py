@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from drakcelery.host.history import Run
-from drakcelery.host.slots import CLOCK_SECONDS, Slot, SlotState
+from drakcelery.host.slot import Slot, SlotState
+from drakcelery.host.slots import CLOCK_SECONDS
 from drakcelery.settings import Settings
 
 IDLE_SECONDS = 60.0

@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 from drakcelery.host.checkup import checkups, has_fallen, is_puzzling
 from drakcelery.host.health import most_aside
 from drakcelery.host.history import Run
-from drakcelery.host.slots import Slot, SlotState, SlotTable
+from drakcelery.host.slot import Slot, SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.model.records import HostStatus
 

@@ -12,7 +12,7 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from drakcelery.errors import Superseded
-from drakcelery.host.slots import Slot
+from drakcelery.host.slot import Slot
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Fault, Stage, Step
 from drakcelery.model.records import Record

@@ -22,7 +22,7 @@ from drakcelery.errors import (
 )
 from drakcelery.failpoints import reach
 from drakcelery.host.history import facts_of
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.host.workspace import Ahead, Prepared, Workspace
 from drakcelery.model.analysis import WITH_FILES, Analysis, Outcome, Stage, Step
 from drakcelery.model.start_command import start_command

@@ -29,7 +29,7 @@ from drakcelery.host.checkup import symptoms
 from drakcelery.host.history import UNKNOWN, Facts, Kind, Run, facts_of
 from drakcelery.host.judgement import is_allowed, known_hosts
 from drakcelery.host.silence import has_traffic
-from drakcelery.host.slots import CANARY, Slot, SlotState
+from drakcelery.host.slot import CANARY, Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger.canaries import Canaries, Known
 from drakcelery.model.analysis import Execution, Outcome

@@ -25,7 +25,7 @@ from drakcelery.broker import redis_transport
 from drakcelery.broker.misfits import step_of
 from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue
 from drakcelery.host.avoidance import is_elsewhere, may_have
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import Fault, Stage, Step
 from drakcelery.recovery.takeover import end_held
 from drakcelery.stages.context import Site

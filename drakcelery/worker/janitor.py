@@ -15,7 +15,8 @@ from drakcelery.engines import Engine, end_guest
 from drakcelery.errors import Blame, SettingsError, SlotsLost, UnreadableRecord
 from drakcelery.host import charges
 from drakcelery.host.history import Run
-from drakcelery.host.slots import Slot, SlotState, SlotTable
+from drakcelery.host.slot import Slot, SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Standing
 from drakcelery.ledger.keytypes import told

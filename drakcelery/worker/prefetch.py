@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.errors import BadTask, StorageError
-from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Ahead
 from drakcelery.model.analysis import Step
 from drakcelery.recovery.isolation import Isolation

@@ -6,7 +6,7 @@ import time
 
 from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Run
-from drakcelery.host.slots import Slot
+from drakcelery.host.slot import Slot
 from drakcelery.ledger.keytypes import named
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.stages.context import Site

@@ -13,7 +13,7 @@ import time
 import structlog
 
 from drakcelery.engines import end_guest
-from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.slot import Slot, SlotState
 from drakcelery.model.analysis import Fault
 from drakcelery.recovery.takeover import end_held
 from drakcelery.stages.context import Site

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.slot import Slot, SlotState
 from drakcelery.telemetry import metrics
 
 

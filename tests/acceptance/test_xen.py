@@ -15,7 +15,7 @@ from karton.core import Producer, Resource, Task
 from karton.core.task import TaskState
 
 from drakcelery.embedded.services import Services
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record

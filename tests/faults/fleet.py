@@ -24,7 +24,8 @@ from karton.core.backend import KartonBackend, KartonBind, KartonMetrics
 from drakcelery import settings
 from drakcelery.embedded import supervision
 from drakcelery.embedded.services import Services
-from drakcelery.host.slots import Slot, SlotTable
+from drakcelery.host.slot import Slot
+from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.karton import submit
 from drakcelery.ledger import Ledger

@@ -12,7 +12,8 @@ import pytest
 
 from drakcelery.embedded.services import Services
 from drakcelery.host.history import Kind, Run
-from drakcelery.host.slots import Slot, SlotTable
+from drakcelery.host.slot import Slot
+from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import State
 from tests.faults.fleet import Fleet, Options
 from tests.waiting import wait_until

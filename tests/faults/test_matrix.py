@@ -13,7 +13,7 @@ from karton.core.backend import KartonMetrics
 
 from drakcelery.embedded.services import Services
 from drakcelery.failpoints import POINTS
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from tests.faults.account import Observer, Seen

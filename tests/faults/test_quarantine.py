@@ -14,7 +14,7 @@ from karton.core.task import TaskState
 
 from drakcelery.broker.routing import prepare_queue
 from drakcelery.embedded.services import Services
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import Fault, State
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from drakcelery.embedded.services import Services
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import Fault, State
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import published, wait_free, wait_gone, wait_published, wait_state

@@ -8,7 +8,7 @@ import psutil
 from karton.core.task import Task
 
 from drakcelery.embedded.services import Services, binary
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.ledger.keys import DUE, LIVE
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record

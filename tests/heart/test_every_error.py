@@ -28,7 +28,7 @@ from drakcelery.errors import (
     Unreadable,
     UnsupportedSample,
 )
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Failure, Fault, Stage, State
 from drakcelery.model.records import Record
 from tests.bench import HOST, SLOT, Bench

@@ -31,7 +31,8 @@ from drakcelery.host.lock import has_older_io_worker, sole_worker
 from drakcelery.host.names import HostNames
 from drakcelery.host.presence import PATIENCE_SECONDS, Presence, Role
 from drakcelery.host.readiness import Readiness
-from drakcelery.host.slots import SlotState, SlotTable
+from drakcelery.host.slot import SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Ahead, Workspace
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Fleet

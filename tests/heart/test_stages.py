@@ -27,7 +27,8 @@ from drakcelery.errors import (
 )
 from drakcelery.host.drains import Closed
 from drakcelery.host.history import Facts
-from drakcelery.host.slots import SlotState, SlotTable
+from drakcelery.host.slot import SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Ahead
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import durations_key, record_key, task_key

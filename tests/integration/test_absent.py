@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.ledger.keys import record_key
 from drakcelery.model.analysis import Stage
 from drakcelery.model.timeouts import Watch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drakcelery.errors import EngineError
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import Stage, State
 from tests.bench import SLOT, Bench, bench
 

@@ -26,7 +26,7 @@ from redis.client import Pipeline
 from structlog.testing import capture_logs
 
 from drakcelery.forecast.outlook import look_out
-from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import Census
@@ -120,7 +120,7 @@ LOOPS: dict[str, str] = {
     "recovery.reconcile.run": "reconcile",
     "recovery.reroute.hand_over": "reroute",
     "recovery.takeover._here": "takeover",
-    "host.slots.borrow": "a table of this host's own, in one read",
+    "host.slot_canaries.borrow": "a table of this host's own, in one read",
     "host.slots.holds": "a table of this host's own, in one read",
     "host.disk_space._look": "what is gone takes no room",
     "worker.shutdown.run": "stopping",

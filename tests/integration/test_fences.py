@@ -12,7 +12,7 @@ from drakcelery import failpoints
 from drakcelery.engines import Detonation, end_guest
 from drakcelery.errors import GuestLost, InfrastructureError, StorageAway, Superseded
 from drakcelery.failpoints import POINTS
-from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.slot import Slot, SlotState
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.worker.janitor import Janitor
 from drakcelery.worker.shutdown import give_up

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.ledger.keys import record_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Stage

@@ -18,7 +18,8 @@ from drakcelery.errors import SettingsError
 from drakcelery.host import state_dir as directories
 from drakcelery.host.drains import Closed
 from drakcelery.host.lock import sole_worker
-from drakcelery.host.slots import SlotState, SlotTable
+from drakcelery.host.slot import SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Ahead, Workspace
 from drakcelery.safe_files import remove_tree
 from drakcelery.worker import janitor

@@ -22,7 +22,8 @@ from drakcelery.broker.routing import prepare_queue
 from drakcelery.embedded.services import Services
 from drakcelery.errors import StackError
 from drakcelery.host.drains import Closed
-from drakcelery.host.slots import Slot, SlotTable
+from drakcelery.host.slot import Slot
+from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.operators import steering

@@ -11,7 +11,7 @@ from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.judgement import is_allowed
-from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.slot import Slot, SlotState
 from drakcelery.model.analysis import Failure, Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 

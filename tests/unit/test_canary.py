@@ -20,7 +20,8 @@ from drakcelery.host.doubts import Calls
 from drakcelery.host.drains import Closed, Closure
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.judgement import is_doubtful
-from drakcelery.host.slots import CANARY, Slot, SlotState, SlotTable
+from drakcelery.host.slot import CANARY, Slot, SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger.canaries import Known
 from drakcelery.settings import Settings

@@ -11,7 +11,8 @@ from drakcelery.errors import BadTask, Blame, EngineError, GuestLost, StorageErr
 from drakcelery.host import charges, history
 from drakcelery.host.charges import Verdict
 from drakcelery.host.history import Facts, Kind
-from drakcelery.host.slots import SlotState, SlotTable
+from drakcelery.host.slot import SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import Record
 from drakcelery.stages import guest

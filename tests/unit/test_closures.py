@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from drakcelery.host.drains import Closed
-from drakcelery.host.slots import SlotState, SlotTable
+from drakcelery.host.slot import SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import HostStatus, SlotStatus

@@ -16,7 +16,7 @@ import urllib3
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 from drakcelery.errors import SettingsError
-from drakcelery.host.slots import Slot, SlotState
+from drakcelery.host.slot import Slot, SlotState
 from drakcelery.model.analysis import Stage
 from drakcelery.telemetry import exposition, instruments, metrics
 from drakcelery.telemetry.relay import Relay

@@ -13,7 +13,8 @@ import pytest
 
 from drakcelery.errors import SettingsError, SlotsLost
 from drakcelery.host.lock import sole_worker
-from drakcelery.host.slots import SlotState, SlotTable
+from drakcelery.host.slot import SlotState
+from drakcelery.host.slots import SlotTable
 
 
 @pytest.fixture

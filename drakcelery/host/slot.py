@@ -1,0 +1,104 @@
+"""What a slot is, and what it does: a row of the slot table."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from drakcelery.host import doubts
+from drakcelery.host.doubts import Calls
+from drakcelery.host.drains import Closure
+
+CANARY = ".canary"
+"""What holds a slot that a canary tries; no analysis can be called so."""
+
+
+class SlotState(enum.StrEnum):
+    """What a slot does."""
+
+    FREE = "free"
+    PREPARING = "preparing"
+    READY = "ready"
+    """Restored; waits for its run."""
+    RUNNING = "running"
+    DIRTY = "dirty"
+    """Its guest must be destroyed before anyone may have it."""
+    QUARANTINED = "quarantined"
+    """Failed too often in a row; tried again later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A row of the table."""
+
+    name: str
+    profile: str
+    state: SlotState
+    uid: str | None
+    attempt: int | None
+    since: float
+    """UNIX time of the last change, by this host's clock."""
+    failures: int
+    """Runs in a row that failed and are put down to it, and ends of guests that failed."""
+    closure: Closure | None = None
+    """Set where an operator keeps it out of use; it still finishes what it holds."""
+    calls: Calls = doubts.NONE
+    """Those for a canary: its score has fallen, or an operator asked."""
+
+    @property
+    def context(self) -> dict[str, str | int | None]:
+        """What each line of a log about it says."""
+        return {"uid": self.uid, "attempt": self.attempt, "slot": self.name}
+
+    @property
+    def holder(self) -> tuple[str, int] | None:
+        """The attempt that has the slot."""
+        return (self.uid, self.attempt) if self.uid is not None and self.attempt is not None else None
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether a canary tries it, and no sample has it."""
+        return self.uid == CANARY
+
+    @property
+    def is_vacant(self) -> bool:
+        """Whether nobody has it, and somebody may."""
+        return self.state is SlotState.FREE and self.closure is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a sample may have it now."""
+        return self.is_vacant and not self.awaits_canary
+
+    @property
+    def awaits_canary(self) -> bool:
+        """Whether it is kept for a canary, which comes at once."""
+        return self.is_vacant and self.calls.keep(self.since)
+
+    @property
+    def status(self) -> str:
+        """What people are shown: the state, or what an operator made of it.
+
+        ``draining`` while the last guest finishes, then ``drained`` or ``quarantined``; ``checking`` while a
+        canary tries it, or is about to.
+        """
+        if self.is_canary or self.awaits_canary:
+            return "checking"
+        if self.closure is None or self.state in (SlotState.DIRTY, SlotState.QUARANTINED):
+            return self.state.value
+        return "draining" if self.holder is not None else self.closure.kind.value
+
+    @property
+    def status_since(self) -> float:
+        """UNIX time of the last change of :attr:`status`; while something holds it, since when that does."""
+        if self.closure is None or self.holder is not None:
+            return self.since
+        return max(self.since, self.closure.since)
+
+
+def state_of(text: str) -> SlotState:
+    """What a newer version calls otherwise is to be cleaned before anyone has it."""
+    try:
+        return SlotState(text)
+    except ValueError:
+        return SlotState.DIRTY

@@ -1,0 +1,134 @@
+"""The file with a host's slots: how it is made, read, and changed in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from drakcelery import safe_files
+from drakcelery.errors import SettingsError, SlotsLost
+from drakcelery.host import doubts, drains, history, tables
+from drakcelery.host import state_dir as directories
+from drakcelery.host.slot import Slot, SlotState, state_of
+from drakcelery.model.text import natural
+
+_SCHEMA = """
+create table if not exists slots (
+    name text primary key,
+    profile text not null,
+    state text not null,
+    uid text,
+    attempt integer,
+    since real not null,
+    failures integer not null default 0
+) strict
+"""
+
+
+class SlotFile:
+    """``<state_dir>/slots.sqlite``. Keeps no connection between calls.
+
+    The file is the vm worker's alone, and is made when it is first asked for: the other processes of a host
+    have such an object as well, and never ask.
+    """
+
+    def __init__(
+        self, state_dir: Path, *, quarantine_after: int, freed: Callable[[], None] = lambda: None
+    ) -> None:
+        """A slot is QUARANTINED after so many failed runs in a row, as far as they are put down to it.
+
+        *freed* is called whenever a slot was given back here, in the process that did it.
+        """
+        self._limit = quarantine_after
+        self._freed = freed
+        self._state_dir = state_dir
+        self._path = state_dir / "slots.sqlite"
+        self._made = False
+
+    def make(self) -> None:
+        """Make the file where it is not there; any other call does it as well.
+
+        Raises :class:`SettingsError` where *state_dir* cannot be written, or others may change it.
+        """
+        directories.own(self._state_dir)
+        try:
+            # SQLite follows links, and gives what it makes a mode by the umask
+            descriptor = safe_files.open_regular(self._path, os.O_RDWR | os.O_CREAT)
+            try:
+                os.fchmod(descriptor, 0o600)
+            finally:
+                os.close(descriptor)
+            with tables.opened(self._path) as database:
+                tables.ensure(database, "closures", drains.SCHEMA, keep=True)
+                tables.ensure(database, "slots", _SCHEMA)
+                tables.ensure(database, "runs", history.SCHEMA)
+                tables.ensure(database, "canary_calls", doubts.SCHEMA)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise SettingsError(
+                f"[drakcelery] state_dir = {self._state_dir}: cannot be written: {error}"
+            ) from None
+        except (sqlite3.DatabaseError, tables.Foreign) as error:
+            raise SettingsError(self._broken(error)) from None
+        self._made = True
+
+    def _broken(self, error: Exception) -> str:
+        return f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain anew what was drained"
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if not self._made:
+            self.make()
+        try:
+            with tables.opened(self._path) as database:
+                yield database
+        except sqlite3.DatabaseError as error:
+            if tables.is_lost(self._path):
+                raise SlotsLost(f"{self._path} is gone: drain anew what was drained") from None
+            if type(error) is not sqlite3.DatabaseError:  # it is about what was asked, or the file is locked
+                raise
+            raise SettingsError(self._broken(error)) from None
+
+    def all(self) -> list[Slot]:
+        """Every slot, by name."""
+        with self._transaction() as database:
+            rows = database.execute(
+                "select name, profile, state, uid, attempt, since, failures from slots"
+            ).fetchall()
+            closed = drains.read(database)
+            calls = doubts.read(database)
+        slots = [
+            Slot(
+                name=name,
+                profile=profile,
+                state=state_of(state),
+                uid=uid,
+                attempt=attempt,
+                since=since,
+                failures=failures,
+                closure=next((one for one in closed if one.slot in (name, None)), None),
+                calls=calls.get(name, doubts.NONE),
+            )
+            for name, profile, state, uid, attempt, since, failures in rows
+        ]
+        return sorted(slots, key=lambda slot: natural(slot.name))
+
+    def release(self, name: str, uid: str, attempt: int) -> bool:
+        """The guest is gone: anyone may have the slot. False where the attempt did not hold it."""
+        return self._free("name = ? and uid = ? and attempt = ?", (name, uid, attempt))
+
+    def _free(self, condition: str, values: tuple[str | int, ...]) -> bool:
+        """FREE, or QUARANTINED where the slot has failed too often."""
+        with self._transaction() as database:
+            changed = database.execute(
+                "update slots set state = case when failures >= ? then ? else ? end, "  # noqa: S608 the conditions are the two above
+                f"uid = null, attempt = null, since = ? where {condition}",
+                (self._limit, SlotState.QUARANTINED.value, SlotState.FREE.value, time.time(), *values),
+            )
+            freed = changed.rowcount > 0
+        if freed:
+            self._freed()
+        return freed
