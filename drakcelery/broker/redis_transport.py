@@ -20,9 +20,7 @@ redis-py and by kombu, each for the connections that wait in its hands; :func:`o
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -35,6 +33,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 
+from drakcelery.broker.listening import listening_to
 from drakcelery.broker.misfits import UNREADABLE, Tolerant
 from drakcelery.ledger import clock
 from drakcelery.ledger.watch import ServerId
@@ -78,34 +77,6 @@ NOTHING = "drak.none"
 """A queue to which nothing is sent."""
 AT_ONCE = 0.001
 """Seconds. A BRPOP with the timeout 0 would wait for ever."""
-
-
-class Listening:
-    """Since when this process has heard the broker without a break, whatever became of its connections."""
-
-    def __init__(self) -> None:
-        self._server = ServerId()
-        self._heard = -float("inf")
-        self._told = 0.0
-        self._since = 0.0
-
-    def note(self, client: Any, *, told: float, pause: float) -> float:
-        """Note that the broker is heard, whose clock says *told*; returns for how many seconds it has been.
-
-        A break is a longer *pause*, another server (or its role), and a clock that was set.
-        """
-        server, now = ServerId.of(client), time.monotonic()
-        passed = now - self._heard
-        if passed > pause or abs(told - self._told - passed) > pause or server != self._server:
-            self._since = now
-        self._server, self._heard, self._told = server, now, told
-        return now - self._since
-
-
-@functools.cache
-def listening_to(address: str) -> Listening:  # noqa: ARG001 there is one for each
-    """That of this process to the broker at *address*."""
-    return Listening()
 
 
 class QoS(redis.QoS):

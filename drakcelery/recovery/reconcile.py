@@ -13,14 +13,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Self
 
 import structlog
 from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 from redis.exceptions import WatchError
 
-from drakcelery.errors import Superseded, Unreadable
+from drakcelery.errors import Superseded
 from drakcelery.karton import reading
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import nobody_came
@@ -33,6 +32,7 @@ from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.alive import Alive
 from drakcelery.recovery.deaths import died
 from drakcelery.recovery.isolation import Isolation
+from drakcelery.recovery.karton_side import Beside
 from drakcelery.settings import Settings
 from drakcelery.stages.cancellation import cancel_as_karton
 from drakcelery.stages.failures import end_attempt, failure_of
@@ -57,23 +57,6 @@ Send = Callable[[Record], None]
 
 AskBroker = Callable[[], ServerId]
 """Ask the broker for a sign of life. Raises :class:`kombu.exceptions.OperationalError` where it is away."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Beside:
-    """What else is known of a live analysis."""
-
-    status: TaskState | None
-    """Of its Karton task; None where a collector has removed it."""
-    last_update: float
-    is_due_later: bool
-    """Whether it waits for its time to be sent."""
-
-    @classmethod
-    def of(cls, record: Record, text: str | None, due: float | None) -> Self:
-        """Of the Karton task of *record*, as Redis has it, and its time to be sent."""
-        status, last_update = _karton_side(record, text)
-        return cls(status=status, last_update=last_update, is_due_later=due is not None)
 
 
 @dataclass(kw_only=True)
@@ -315,18 +298,3 @@ class Reconciler:
             except WatchError:
                 return  # someone else wrote it: fresh enough, or over
         self._count("renewed")
-
-
-def _karton_side(record: Record, text: str | None) -> tuple[TaskState | None, float]:
-    """(status, last update) of a live analysis' Karton task, whose JSON is *text*.
-
-    One that nobody can read any more is left alone: its analysis goes on, and ends by itself.
-    """
-    if text is None:
-        return None, 0
-    try:
-        task = reading.read_task(text, record.task_uid)
-    except Unreadable as error:
-        log.warning("karton_task_unreadable", uid=record.uid, task=record.task_uid, error=str(error))
-        return TaskState.STARTED, math.inf
-    return task.status, task.last_update

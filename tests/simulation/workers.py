@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kombu.exceptions import OperationalError
 
 from drakcelery.broker import routing
-from drakcelery.broker.redis_transport import Listening
+from drakcelery.broker.listening import Listening
 from drakcelery.errors import Superseded
 from drakcelery.model.analysis import Stage, Step
 from drakcelery.stages import perform
