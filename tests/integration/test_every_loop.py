@@ -87,6 +87,7 @@ LOOPS: dict[str, str] = {
     "worker.gate.claim": "claims one slot",
     "worker.gate.holds": "a table of this host's own, in one read",
     "worker.gate.settle": "a table of this host's own, in one read",
+    "host.judgement.judge": "a table of this host's own, in one read",
     "host.judgement.known_hosts": ONE_BY_ONE,
     "ingress._adopt": "inbox",
     "ingress._find_stranded": "one that cannot be read is passed over (test_stranded)",
