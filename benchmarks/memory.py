@@ -69,7 +69,7 @@ def measure(*, quick: bool) -> list[Result]:
 def after_analyses(ours: Settings, sample: Path, stack: Path, done: int, wanted: int) -> Memory:
     """Have samples analysed until *wanted* are over, *done* of them before; the memory of all then."""
     ledger = make_ledger(ours)
-    while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
+    while not (ledger.fleet.hosts() and ledger.bound()):
         time.sleep(analyses.POLL_SECONDS)
     pushed = done
     while (over := number_done(ledger)) < wanted:

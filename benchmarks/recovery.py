@@ -150,7 +150,7 @@ class Rack:
     def _wait_for_hosts(self) -> None:
         def all_there() -> bool:
             there = len(self._ledger.fleet.hosts()) == len(HOSTS)
-            return there and submit.is_bound(self._ledger.redis, self._ledger.identity)
+            return there and self._ledger.bound() is not None
 
         wait_for(all_there, "both hosts report")
 

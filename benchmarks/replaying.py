@@ -65,7 +65,7 @@ def guests(ours: settings.Settings, *, samples: int, timeout: int, size: int = 1
         SystemExit: an analysis failed.
     """
     ledger = make_ledger(ours)
-    while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
+    while not (ledger.fleet.hosts() and ledger.bound()):
         time.sleep(analyses.POLL_SECONDS)
     with tempfile.TemporaryDirectory() as scratch:
         sample = Path(scratch, "sample.bat")

@@ -94,7 +94,7 @@ class NoOpStack:
 
     def wait_bound(self, identity: str) -> None:
         """Karton drops without a word what nobody has bound."""
-        while not submit.is_bound(self.ledger.redis, identity):
+        while not self.ledger.bound(identity):
             time.sleep(analyses.POLL_SECONDS)
 
 

@@ -115,7 +115,7 @@ def _stack(host: XenHost, directory: Path, *, library: bool) -> Iterator[tuple[s
     with background(directory / "stack", slots={"vm-1": "default"}, overrides=overrides) as stack:
         ours = settings.load(stack.config)
         ledger = make_ledger(ours)
-        while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
+        while not (ledger.fleet.hosts() and ledger.bound()):
             time.sleep(analyses.POLL_SECONDS)
         while library and not Library(ours.drakcelery.state_dir / "engine").answers():
             time.sleep(analyses.POLL_SECONDS)

@@ -93,7 +93,7 @@ def measure(ours: settings.Settings, directory: Path, samples: int) -> dict[str,
     """Push the samples, ask for the outlook until the last is over, and compare."""
     ledger = make_ledger(ours)
     intake = make_intake(ours, ledger)
-    while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
+    while not (ledger.fleet.hosts() and ledger.bound()):
         time.sleep(analyses.POLL_SECONDS)
     chance = random.Random(SEED)  # noqa: S311 a load, no secret
     sample = directory / "sample.bat"

@@ -1,47 +1,40 @@
-"""The Redis keys that docs/keys.md lists, for the tests that hold it and the code together."""
+"""The table of Redis keys, for the tests that hold it, docs/keys.md and the code together.
+
+``python -m tests.keys`` writes the tables of docs/keys.md.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import redis
 
+from drakcelery.ledger.foreignkeys import BROKER, KARTON
+from drakcelery.ledger.key import Key
 from drakcelery.ledger.keys import LIVE
+from drakcelery.ledger.keytable import LEDGER
 from tests.reference import ROOT
 
 PAGE = ROOT / "docs" / "keys.md"
+SECTIONS = {"ledger": LEDGER, "karton": KARTON, "broker": BROKER}
+ALL = (*LEDGER, *KARTON, *BROKER)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """A row of docs/keys.md."""
-
-    pattern: str
-    """As it is written there; ``<…>`` stands for any name."""
-    kind: str
-    owner: str
-    ttl: str
-
-    def matches(self, key: str) -> bool:
-        """Whether *key* is one of these."""
-        parts = re.split(r"<[^>]+>", self.pattern)
-        return re.fullmatch(".+".join(re.escape(part) for part in parts), key) is not None
-
-    @property
-    def expires(self) -> bool:
-        """Whether each of these has a TTL, at any time."""
-        return not self.ttl.startswith("none")
+def written(page: str) -> str:
+    """*page* with its tables as they should be."""
+    for name, keys in SECTIONS.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n{table(keys)}\n{end}{rest.partition(end)[2]}"
+    return page
 
 
-def documented() -> list[Key]:
-    """Every row."""
-    row = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
-    return [
-        Key(pattern=pattern, kind=kind.strip(), owner=owner.strip(), ttl=ttl.strip())
-        for pattern, kind, owner, ttl in row.findall(PAGE.read_text(encoding="utf-8"))
-    ]
+def table(keys: Iterable[Key]) -> str:
+    """Keys for people."""
+    rows = ["| Key | Type | Owner | Content | TTL |", "| --- | --- | --- | --- | --- |"]
+    rows += [f"| `{key.pattern}` | {key.kind} | {key.owner} | {key.holds} | {key.ttl} |" for key in keys]
+    return "\n".join(rows) + "\n"
 
 
 def leaked(client: redis.Redis, keys: Iterable[str]) -> list[str]:
@@ -49,7 +42,7 @@ def leaked(client: redis.Redis, keys: Iterable[str]) -> list[str]:
 
     The record of an analysis that is over has an owner no longer, only its TTL.
     """
-    owned = [key for key in documented() if not key.expires]
+    owned = [key for key in ALL if not key.expires]
     return sorted(
         key
         for key in keys
@@ -61,3 +54,7 @@ def leaked(client: redis.Redis, keys: Iterable[str]) -> list[str]:
 def _is_left_behind(client: redis.Redis, key: str) -> bool:
     match = re.fullmatch(r"drak:analysis:\{(.+)\}", key)
     return match is not None and client.zscore(LIVE, match[1]) is None
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from karton.core.backend import KARTON_BINDS_HSET, KARTON_TASKS_QUEUE, KartonBackendBase, KartonBind
+from karton.core.backend import KartonBackendBase, KartonBind
 from redis.exceptions import NoPermissionError
 
 from drakcelery import __version__
@@ -15,6 +15,7 @@ from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warni
 from drakcelery.doctor.subject import Subject
 from drakcelery.ingress.bind import bind_of
 from drakcelery.ledger.deployment import Deployment
+from drakcelery.ledger.keys import BINDS, UNROUTED
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.model.text import clean
 
@@ -31,7 +32,7 @@ Clients = Sequence[Mapping[str, str]]
 
 def _bind(subject: Subject) -> Verdict:
     ours = bind_of(subject.settings)
-    there = cast("str | None", subject.redis.hget(KARTON_BINDS_HSET, ours.identity))
+    there = cast("str | None", subject.redis.hget(BINDS, ours.identity))
     return bind_verdict(ours, there)
 
 
@@ -150,7 +151,7 @@ def _quarantine(subject: Subject) -> Verdict:
 
 
 def _unrouted(subject: Subject) -> list[str]:
-    return cast("list[str]", subject.redis.lrange(KARTON_TASKS_QUEUE, 0, 99))
+    return cast("list[str]", subject.redis.lrange(UNROUTED, 0, 99))
 
 
 def _clients(subject: Subject) -> Clients | None:

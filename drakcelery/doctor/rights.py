@@ -7,46 +7,18 @@ transaction is discarded: nothing is read, written or sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import redis
-from karton.core.backend import (
-    KARTON_BINDS_HSET,
-    KARTON_TASKS_QUEUE,
-    KartonBackendBase,
-    KartonMetrics,
-)
-from karton.core.task import TaskPriority
 from redis.exceptions import NoPermissionError, ResponseError
 
 from drakcelery.broker.routing import io_queue
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
 from drakcelery.doctor.subject import Subject, redis_client
-from drakcelery.ledger.keys import (
-    ASIDE,
-    DEAD,
-    DONE,
-    DUE,
-    FLEET,
-    INBOX,
-    INFLIGHT,
-    LIVE,
-    NOTICE_COUNTS,
-    NOTICES,
-    NOTICES_WANTED,
-    TURN,
-    WAITING,
-    WATCH,
-    durations_key,
-    gaps_key,
-    host_key,
-    io_key,
-    lease_key,
-    line_key,
-    record_key,
-    task_key,
-)
-from drakcelery.model.analysis import Place
+from drakcelery.ledger.foreignkeys import KARTON
+from drakcelery.ledger.key import Key
+from drakcelery.ledger.keys import FIXED, PREFIX, queue_keys
+from drakcelery.ledger.keytable import LEDGER
 
 NOBODY = "drakcelery-doctor"
 """Stands for any uid; there is no task, analysis or worker of this name."""
@@ -54,51 +26,52 @@ NOBODY = "drakcelery-doctor"
 Command = tuple[str, ...]
 
 
+_NO_KEY: tuple[Command, ...] = (
+    *(("SCRIPT", "LOAD", "return 1"), ("TIME",), ("SCAN", "0"), ("INFO", "server")),
+)
+_WORDS: Mapping[str, Command] = {
+    **dict.fromkeys(("ZREM", "ZSCORE", "ZMSCORE", "SADD", "SREM", "LPUSH", "RPUSH", "HDEL"), (NOBODY,)),
+    **dict.fromkeys(("HGET", "HMGET", "HEXISTS"), (NOBODY,)),
+    **dict.fromkeys(("HSET", "HSETNX"), (NOBODY, "")),
+    **dict.fromkeys(("EXPIRE", "PEXPIRE"), ("60",)),
+    **dict.fromkeys(("ZRANGE", "ZREVRANGE", "ZRANGEBYSCORE", "ZCOUNT", "LRANGE", "LTRIM"), ("0", "0")),
+    **dict.fromkeys(("ZREMRANGEBYSCORE", "ZREMRANGEBYRANK"), ("0", "0")),
+    "ZADD": ("1", NOBODY),
+    "HINCRBY": (NOBODY, "1"),
+    "LREM": ("1", NOBODY),
+    "LINDEX": ("0",),
+    "SET": ("", "EX", "60"),
+    "SISMEMBER": ("FAILED",),
+}
+"""What stands behind the key in each command that wants more."""
+
+
 def ledger_commands(identity: str) -> tuple[Command, ...]:
     """What the ledger, the intake, the fleet and their scripts do in Karton's database."""
-    record, task, host = record_key(NOBODY), task_key(NOBODY), host_key(NOBODY)
-    queue = KartonBackendBase.get_queue_name(identity, TaskPriority.NORMAL)
     return (
-        *(("EVALSHA", "0" * 40, "1", record), ("SCRIPT", "LOAD", "return 1"), ("TIME",), ("SCAN", "0")),
-        *(("HGET", record, "state"), ("HMGET", record, "state"), ("HGETALL", record), ("EXISTS", record)),
-        *(("HSET", record, "state", ""), ("HSETNX", record, "state", ""), ("HDEL", record, "state")),
-        *(("HINCRBY", record, "resends", "1"), ("EXPIRE", record, "60"), ("DEL", record)),
-        *(("HINCRBY", INFLIGHT, NOBODY, "1"), ("HGETALL", INFLIGHT), ("HDEL", INFLIGHT, NOBODY)),
-        *(("HKEYS", INFLIGHT), ("HSET", INFLIGHT, NOBODY, "1"), ("TYPE", INFLIGHT)),
-        *(("ZADD", key, "1", NOBODY) for key in (INBOX, ASIDE, LIVE, DONE, DUE, FLEET, _LINE)),
-        *(("ZREM", key, NOBODY) for key in (INBOX, ASIDE, LIVE, DUE, _LINE)),
-        *(("ZSCORE", LIVE, NOBODY), ("ZCARD", INBOX), ("ZCARD", _LINE), ("ZRANGE", LIVE, "0", "0")),
-        *(("ZREVRANGE", DONE, "0", "0"), ("ZREMRANGEBYSCORE", DONE, "0", "0"), ("ZPOPMIN", DUE)),
-        *(("ZRANGEBYSCORE", DUE, "0", "0"), ("ZRANGEBYSCORE", FLEET, "0", "0")),
-        *(("SADD", WAITING, NOBODY), ("SREM", WAITING, NOBODY), ("SMEMBERS", WAITING)),
-        *(("SET", host, "", "EX", "60"), ("MGET", host), ("DEL", host)),
-        *(("HKEYS", _NAME), ("PEXPIRE", _NAME, "60"), ("EXISTS", io_key(NOBODY))),
-        *(("ZREMRANGEBYSCORE", FLEET, "0", "0"), ("ZMSCORE", DUE, NOBODY), ("ZMSCORE", INBOX, NOBODY)),
-        *(("GET", task), ("MGET", task), ("SET", task, "", "XX"), ("EXISTS", task), ("EXPIRE", FLEET, "60")),
-        *(("EXISTS", queue), ("EXISTS", WAITING)),
-        *(("LPOP", name) for name in (queue, identity)),
-        *(("LREM", queue, "1", NOBODY), ("ZRANGE", ASIDE, "0", "0"), ("ZMSCORE", ASIDE, NOBODY)),
-        *(("LRANGE", queue, "0", "0"), ("RPUSH", KARTON_TASKS_QUEUE, NOBODY)),
-        ("LLEN", KARTON_TASKS_QUEUE),
-        *(("HINCRBY", metric.value, identity, "1") for metric in _METRICS),
-        *(("LPUSH", _LESSONS, ""), ("LTRIM", _LESSONS, "0", "0"), ("LRANGE", _LESSONS, "0", "0")),
-        *(("SISMEMBER", NOTICES_WANTED, "FAILED"), ("SADD", NOTICES_WANTED, "FAILED")),
-        *(("ZADD", NOTICES, "1", NOBODY), ("HINCRBY", NOTICE_COUNTS, "sent", "1"), ("LPUSH", DEAD, "")),
-        *(("ZCOUNT", _LINE, "0", "1"), ("LLEN", queue), ("LREM", queue, "1", NOBODY)),
-        *(("INFO", "server"), ("HMGET", WATCH, "since"), ("HSET", WATCH, "since", "")),
-        *(("EXPIRE", WATCH, "60"), ("GET", TURN), ("SET", TURN, "", "NX"), ("PEXPIRE", TURN, "60")),
-        *(("ZADD", _GAPS, "1", NOBODY), ("ZREMRANGEBYSCORE", _GAPS, "0", "0")),
-        *(("ZREMRANGEBYRANK", _GAPS, "0", "0"), ("ZRANGE", _GAPS, "0", "0")),
-        *(("HGET", KARTON_BINDS_HSET, identity), ("HSET", KARTON_BINDS_HSET, identity, "")),
-        *(("HEXISTS", KARTON_BINDS_HSET, identity), ("HGETALL", KARTON_BINDS_HSET)),
+        *_NO_KEY,
+        *(
+            command
+            for key in (*KARTON, *LEDGER)
+            for name in _examples(key, identity)
+            for command in _of(key, name)
+        ),
     )
 
 
-_LINE = line_key(Place(profile=NOBODY))
-_NAME = lease_key(NOBODY)
-_GAPS = gaps_key(WATCH)
-_LESSONS = durations_key(NOBODY)
-_METRICS = (KartonMetrics.TASK_CONSUMED, KartonMetrics.TASK_CRASHED, KartonMetrics.TASK_PRODUCED)
+def _examples(key: Key, identity: str) -> list[str]:
+    """Keys that drakcelery really uses, or such of nobody's."""
+    if key.name == "queue":
+        return queue_keys(identity)
+    if key.name == "metrics":
+        return [name for name in FIXED.values() if key.matches(name)]
+    return [key.pattern if key.is_one else key.of(*[NOBODY] * key.pattern.count("<"))]
+
+
+def _of(key: Key, name: str) -> Iterator[Command]:
+    if key.name == "record":
+        yield ("EVALSHA", "0" * 40, "1", name)
+    yield from ((command, name, *_WORDS.get(command, ())) for command in key.commands.split())
 
 
 def broker_commands() -> tuple[Command, ...]:
@@ -141,7 +114,7 @@ def refused(client: redis.Redis, commands: Sequence[Command]) -> list[Command]:
 
 
 def sentence(commands: Sequence[Command]) -> str:
-    """*commands* by the key that they are for: ``ZADD, ZREM on drak:inbox; TIME``."""
+    """*commands* by the key that they are for: ``ZADD, ZREM on <key>; TIME``."""
     by_key: dict[str, list[str]] = {}
     for name, *words in commands:
         place = 2 if name == "EVALSHA" else 0
@@ -189,8 +162,8 @@ CHECKS = (
     Check(
         name="redis.rights",
         what="this user of Redis may do what drakcelery does with Karton's keys and its own",
-        remedy="redis-cli ACL SETUSER NAME ~karton.* ~drak:* ~IDENTITY +@all -@admin -@dangerous +info, for "
-        "the user of [redis] username.",
+        remedy=f"redis-cli ACL SETUSER NAME ~karton.* ~{PREFIX}* ~IDENTITY +@all -@admin -@dangerous +info, "
+        "for the user of [redis] username.",
         look=_ledger,
         needs=("redis.reachable",),
     ),

@@ -114,7 +114,7 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
 def _wait_for_host(ledger: Ledger) -> None:
     """Until a vm worker and an ingress are there. Raises :class:`StackError` where they do not come."""
     deadline = time.monotonic() + HOST_SECONDS
-    while not (ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity)):
+    while not (ledger.fleet.hosts() and ledger.bound()):
         if time.monotonic() > deadline:
             raise StackError(f"no vm worker and ingress came up in {HOST_SECONDS} s")
         time.sleep(analyses.POLL_SECONDS)

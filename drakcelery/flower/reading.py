@@ -10,8 +10,6 @@ from concurrent.futures import Executor
 from functools import cached_property
 from typing import Generic, TypeVar
 
-from karton.core.backend import KartonBackendBase
-
 from drakcelery.errors import SettingsError, StorageError
 from drakcelery.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.flower.fleet_page import FleetView, fleet_view
@@ -21,6 +19,7 @@ from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.keys import queue_keys
 from drakcelery.ledger.keytypes import named, sentences
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
@@ -143,9 +142,7 @@ class Reader:
         redis, outlook = self.ledger.redis, self._outlook()
         return fleet_view(
             now=self.ledger.now(),
-            unread=sum(
-                redis.llen(queue) for queue in KartonBackendBase.get_queue_names(self.ledger.identity)
-            ),
+            unread=sum(redis.llen(queue) for queue in queue_keys(self.ledger.identity)),
             hosts=self.ledger.fleet.hosts(),
             places=self.ledger.fleet.places(),
             lines=self._intake.lines(),

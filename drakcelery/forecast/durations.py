@@ -1,8 +1,4 @@
-"""How long published analyses took: what :mod:`drakcelery.forecast.simulation` plays forward.
-
-Keys:
-    ``drak:durations:<profile>``  list of the newest analyses' durations (JSON), newest first; expires
-"""
+"""How long published analyses took: what :mod:`drakcelery.forecast.simulation` plays forward."""
 
 from __future__ import annotations
 

@@ -3,9 +3,6 @@
 A claim does not run out by itself: while Redis is away nobody can renew it, and whoever is back first would
 take the name of a machine that lives. It passes to who has listened for as long as it lasts, and heard
 nothing.
-
-Keys:
-    ``drak:lease:<host>``  hash, the machine that has the name; expires a week after it was renewed last
 """
 
 from __future__ import annotations

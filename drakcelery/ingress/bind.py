@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 from karton.core.__version__ import __version__ as karton_version
-from karton.core.backend import KARTON_BINDS_HSET, KartonBackendBase, KartonBind
+from karton.core.backend import KartonBackendBase, KartonBind
 
 from drakcelery import __version__
 from drakcelery.errors import (
@@ -35,7 +35,7 @@ def bind_of(settings: Settings) -> KartonBind:
 def register(ledger: Ledger, settings: Settings, bind: KartonBind) -> None:
     """Tell karton-system what to route to us."""
     serialized = KartonBackendBase.serialize_bind(bind)
-    ledger.redis.hset(KARTON_BINDS_HSET, bind.identity, serialized)
+    ledger.bind(serialized)
     log.info("bound", identity=bind.identity, filters=bind.filters)
     for notice in settings.notices():
         log.warning("setting_without_effect", notice=notice)
@@ -43,7 +43,7 @@ def register(ledger: Ledger, settings: Settings, bind: KartonBind) -> None:
 
 def is_bound(ledger: Ledger, bind: KartonBind) -> bool:
     """Karton's rule: an instance whose bind was replaced exits, since it would take the wrong tasks."""
-    now = ledger.redis.hget(KARTON_BINDS_HSET, bind.identity)
+    now = ledger.bound()
     if now == KartonBackendBase.serialize_bind(bind):
         return _is_the_deployment(ledger)
     log.error("bind_replaced", identity=bind.identity, now=now)

@@ -11,7 +11,6 @@ from collections import Counter
 from typing import cast
 
 import structlog
-from karton.core.backend import KartonBackendBase
 from redis.exceptions import NoPermissionError, RedisError
 
 from drakcelery.errors import Unreadable
@@ -20,7 +19,7 @@ from drakcelery.forecast.simulation import Estimate
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import is_away, unless_odd
 from drakcelery.ledger.inbox import Intake
-from drakcelery.ledger.keys import DONE
+from drakcelery.ledger.keys import DONE, queue_keys
 from drakcelery.ledger.keytypes import odd_keys, told
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record
@@ -141,7 +140,7 @@ class Census:
 
     def _queues(self) -> dict[str, tuple[int, float | None]]:
         """How many samples wait on each of Karton's queues, and when Karton routed the first of them."""
-        names = KartonBackendBase.get_queue_names(self._intake.identity)
+        names = queue_keys(self._intake.identity)
         found = {}
         for priority, name in zip(instruments.PRIORITIES, names, strict=True):
             first = cast("str | None", self._ledger.redis.lindex(name, 0))

@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import structlog
 from karton.core import Task
-from karton.core.backend import KARTON_TASK_NAMESPACE, KartonBackendBase
 from karton.core.task import TaskState
 
 from drakcelery.errors import Unreadable
@@ -26,7 +25,7 @@ from drakcelery.karton import reading
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.inbox import Intake
-from drakcelery.ledger.keys import ASIDE, INBOX, WAITING, record_key
+from drakcelery.ledger.keys import ASIDE, INBOX, WAITING, line_key, queue_keys, record_key, task_key
 from drakcelery.model.names import is_uid
 
 log = structlog.get_logger(__name__)
@@ -67,7 +66,7 @@ def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> Iterator[li
     while cursor:
         cursor, keys = cast(
             "tuple[int, list[str]]",
-            ledger.redis.scan(max(0, cursor), match=f"{KARTON_TASK_NAMESPACE}:*", count=SOME),
+            ledger.redis.scan(max(0, cursor), match=task_key("*"), count=SOME),
         )
         suspects = [
             _suspect(task)
@@ -88,7 +87,7 @@ def _tasks(ledger: Ledger, keys: list[str]) -> Iterator[Task]:
         if text is None or ledger.identity not in text:  # most are not ours, and need not be parsed
             continue
         try:
-            task = reading.read_task(text, key.removeprefix(f"{KARTON_TASK_NAMESPACE}:"))
+            task = reading.read_task(text, key.removeprefix(task_key("")))
         except Unreadable as error:
             log.warning("karton_task_unreadable", key=key, error=str(error))
             continue
@@ -110,7 +109,7 @@ def _queued(ledger: Ledger) -> array[int]:
     to where they were not.
     """
     found = array("q")
-    for queue in KartonBackendBase.get_queue_names(ledger.identity):
+    for queue in queue_keys(ledger.identity):
         end = -1
         while uids := cast("list[str]", ledger.redis.lrange(queue, end - STRETCH + 1, end)):
             found.extend(map(hash, uids))
@@ -132,7 +131,7 @@ def _untaken(intake: Intake, suspects: list[_Suspect]) -> list[_Suspect]:
         # All of them, also what this version takes for no place
         places = sorted(cast("set[str]", intake.redis.smembers(WAITING)))
         with intake.redis.pipeline() as pipe:
-            for key in (INBOX, ASIDE, *(f"{WAITING}:{place}" for place in places)):
+            for key in (INBOX, ASIDE, *map(line_key, places)):
                 pipe.zmscore(key, uids)
             pipe.smembers(WAITING)
             *answers, lines = (_known(answer) for answer in pipe.execute(raise_on_error=False))

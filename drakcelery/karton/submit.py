@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pefile
-import redis
 from karton.core import Config, Producer, Resource, Task
-from karton.core.backend import KARTON_BINDS_HSET, KartonBackend
+from karton.core.backend import KartonBackend
 from karton.core.task import TaskPriority
 
 from drakcelery.errors import BadTask, StackError
@@ -135,11 +134,6 @@ def _headers(platform: str, extension: str | None) -> dict[str, str]:
     """What Karton's classifier says of a sample that it has recognized."""
     headers = {"type": "sample", "stage": "recognized", "platform": platform, "quality": "high"}
     return headers if extension is None else {**headers, "extension": extension}
-
-
-def is_bound(client: redis.Redis, identity: str) -> bool:
-    """Whether an ingress has ever bound *identity*: karton-system drops what nobody has bound."""
-    return bool(client.hexists(KARTON_BINDS_HSET, identity))
 
 
 def push(settings: Settings, task: Task) -> str:

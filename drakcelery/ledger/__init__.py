@@ -3,13 +3,6 @@
 Each state change is one Lua script (``lua/``), fenced by attempt; the keys it owns stand on top of it. Time
 is Redis' own, so a host's wrong clock changes nothing.
 
-Keys:
-    ``drak:analysis:{<uid>}``  hash, the record of one analysis
-    ``drak:live``              zset of the uids of analyses that are not over
-    ``drak:done``              zset of the uids of analyses that are over and not yet forgotten
-    ``drak:due``               zset of the uids of analyses to be sent later, by the time to send them
-    ``drak:inflight``          hash, place -> number of analyses that are not over
-
 Whatever ends an analysis queues a notice in the same script, where an ingress wants such
 (:mod:`drakcelery.notifications.outbox`).
 """
@@ -28,7 +21,7 @@ from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.connection import connect
 from drakcelery.ledger.endings import Endings
 from drakcelery.ledger.fleet import Fleet
-from drakcelery.ledger.keys import BROKER_WATCH, DONE, WATCH, gaps_key, record_key, task_key
+from drakcelery.ledger.keys import BINDS, BROKER_WATCH, DONE, WATCH, gaps_key, record_key, task_key
 from drakcelery.ledger.records import Records, Standing
 from drakcelery.ledger.watch import MEMORY, MOST_GAPS, ServerId, watch_of
 from drakcelery.model import timeouts
@@ -98,6 +91,17 @@ class Ledger(Attempts, Endings, Records):
     def declare(self, task: Task) -> None:
         """Let Karton know of *task* without sending it: its collector spares what the task refers to."""
         self.redis.set(task_key(task.uid), task.serialize())
+
+    def bind(self, serialized: str) -> None:
+        """Have karton-system route to our identity what *serialized* says."""
+        self.redis.hset(BINDS, self.identity, serialized)
+
+    def bound(self, identity: str = "") -> str | None:
+        """What karton-system routes to *identity*, ours by default, as Karton has it; None: nobody bound it.
+
+        karton-system drops what nobody has bound.
+        """
+        return cast("str | None", self.redis.hget(BINDS, identity or self.identity))
 
     def _odd_host(self, host: str, error: Exception) -> None:
         self.quarantine.saw("hosts", host, error)

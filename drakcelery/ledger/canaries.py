@@ -1,7 +1,4 @@
-"""What canaries are known to do, for the whole fleet.
-
-* ``drak:canary:<profile>``  hash, ``<engine>|<sha256 of the snapshot>`` -> what good canaries did (JSON)
-"""
+"""What canaries are known to do, for the whole fleet."""
 
 from __future__ import annotations
 

@@ -2,9 +2,6 @@
 
 Two would mix: queues, places and hosts are named by profile and host alone, so the hosts of one would take
 the samples of the other.
-
-Keys:
-    ``drak:deployment``  hash, the identity and its last sign of life
 """
 
 from __future__ import annotations

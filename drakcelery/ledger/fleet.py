@@ -1,11 +1,4 @@
-"""The fleet: which hosts are alive, what their slots do, and which places it has had lately.
-
-Keys:
-    ``drak:host:<host>``  string (JSON), what a host's vm worker last said of itself; expires
-    ``drak:io:<host>``    string, a sign of life of a host's io worker; expires
-    ``drak:fleet``        zset of places (``<profile>@<host>``) by when they were last seen; expires. The
-                          hosts are found by it: nothing looks for them among all keys
-"""
+"""The fleet: which hosts are alive, what their slots do, and which places it has had lately."""
 
 from __future__ import annotations
 

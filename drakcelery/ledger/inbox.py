@@ -6,13 +6,6 @@ At any instant a task is on one of Karton's queues, in the inbox, in the line of
 A task stays on Karton's queue until it may start. Only where the most urgent one waits for a place that is
 full while another profile has room, it is put in line, so that those behind it are seen. Karton takes it for
 SPAWNED there too: karton-dashboard shows it among those that wait.
-
-Keys:
-    ``drak:inbox``           zset of Karton task uids that an ingress has taken and not yet dealt with
-    ``drak:aside``           zset of those that could not be dealt with, until their next try
-    ``drak:waiting``         set of the places that have a line
-    ``drak:waiting:<place>`` zset, the line: Karton task uids, the most urgent and the oldest first
-    ``drak:inflight``        hash, place -> number of live analyses
 """
 
 from __future__ import annotations

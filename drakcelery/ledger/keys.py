@@ -1,93 +1,98 @@
-"""Every key of ours in Karton's Redis; docs/keys.md says what each is, and for how long."""
+"""Every key in Karton's Redis, by name; :mod:`drakcelery.ledger.keytable` says what each is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from karton.core.backend import KARTON_TASK_NAMESPACE, KARTON_TASKS_QUEUE, KartonMetrics
+from karton.core.backend import KARTON_BINDS_HSET, KARTON_TASKS_QUEUE, KartonBackendBase, KartonMetrics
 
+from drakcelery.ledger.foreignkeys import KARTON
+from drakcelery.ledger.keytable import LEDGER
 from drakcelery.model.analysis import Place
 
-LIVE = "drak:live"
-DONE = "drak:done"
-DUE = "drak:due"
-INFLIGHT = "drak:inflight"
-TURN = "drak:reconciled"
-"""Set by who reconciles, for a while: nobody else does meanwhile what is done already."""
-NOTICES_WANTED = "drak:notices:wanted"
-NOTICES = "drak:notices"
-NOTICE_COUNTS = "drak:notices:counts"
-DEAD = "drak:notices:dead"
-INBOX = "drak:inbox"
-ASIDE = "drak:aside"
-WAITING = "drak:waiting"
-FLEET = "drak:fleet"
-QUARANTINE = "drak:quarantine"
-DEPLOYMENT = "drak:deployment"
-WATCH = "drak:watch"
-BROKER_WATCH = "drak:watch:broker"
+PREFIX = "drak:"
+"""What each key of ours begins with."""
+_BY_NAME = {key.name: key for key in (*LEDGER, *KARTON)}
 FIXED: Mapping[str, str] = {
-    "live": LIVE,
-    "done": DONE,
-    "due": DUE,
-    "inflight": INFLIGHT,
-    "inbox": INBOX,
-    "aside": ASIDE,
-    "waiting": WAITING,
-    "notices_wanted": NOTICES_WANTED,
-    "notices": NOTICES,
-    "notice_counts": NOTICE_COUNTS,
-    "notices_dead": DEAD,
-    "quarantine": QUARANTINE,
-    "deployment": DEPLOYMENT,
-    "karton_tasks": KARTON_TASKS_QUEUE,
+    **{key.name: key.pattern for key in (*LEDGER, *KARTON) if key.is_one},
     "karton_consumed": KartonMetrics.TASK_CONSUMED.value,
     "karton_crashed": KartonMetrics.TASK_CRASHED.value,
     "karton_produced": KartonMetrics.TASK_PRODUCED.value,
 }
-"""Keys that scripts know by these names; of each there is one."""
+"""Of each of these there is one; by the name that scripts have for it."""
+LIVE = FIXED["live"]
+DONE = FIXED["done"]
+DUE = FIXED["due"]
+INFLIGHT = FIXED["inflight"]
+TURN = FIXED["turn"]
+"""Set by who reconciles, for a while: nobody else does meanwhile what is done already."""
+NOTICES_WANTED = FIXED["notices_wanted"]
+NOTICES = FIXED["notices"]
+NOTICE_COUNTS = FIXED["notice_counts"]
+DEAD = FIXED["notices_dead"]
+INBOX = FIXED["inbox"]
+ASIDE = FIXED["aside"]
+WAITING = FIXED["waiting"]
+FLEET = FIXED["fleet"]
+QUARANTINE = FIXED["quarantine"]
+DEPLOYMENT = FIXED["deployment"]
+WATCH = FIXED["watch"]
+BROKER_WATCH = FIXED["broker_watch"]
+BINDS = KARTON_BINDS_HSET
+UNROUTED = KARTON_TASKS_QUEUE
+"""Tasks that karton-system has to route."""
 
 
 def record_key(uid: str) -> str:
     """The record's key; the braces make it one hash slot per analysis."""
-    return f"drak:analysis:{{{uid}}}"
+    return _BY_NAME["record"].of(uid)
+
+
+def entry_key(where: str, uid: str) -> str:
+    """What is known of an item in quarantine."""
+    return _BY_NAME["entry"].of(where, uid)
 
 
 def task_key(task_uid: str) -> str:
     """Karton's own key of a task."""
-    return f"{KARTON_TASK_NAMESPACE}:{task_uid}"
+    return _BY_NAME["task"].of(task_uid)
+
+
+def queue_keys(identity: str) -> list[str]:
+    """Karton's queues of an identity, the most urgent first."""
+    return KartonBackendBase.get_queue_names(identity)
 
 
 def gaps_key(watch: str) -> str:
     """When :data:`WATCH` or :data:`BROKER_WATCH` was interrupted."""
-    return f"{watch}:gaps"
+    return {WATCH: FIXED["gaps"], BROKER_WATCH: FIXED["broker_gaps"]}[watch]
 
 
-def line_key(place: Place) -> str:
+def line_key(place: Place | str) -> str:
     """The line of a place."""
-    return f"{WAITING}:{place}"
+    return _BY_NAME["line"].of(str(place))
 
 
 def host_key(host: str) -> str:
     """What a host last said of itself."""
-    return f"drak:host:{host}"
+    return _BY_NAME["host"].of(host)
 
 
 def io_key(host: str) -> str:
     """That a host's io worker is alive."""
-    return f"drak:io:{host}"
+    return _BY_NAME["io"].of(host)
 
 
 def lease_key(host: str) -> str:
     """Which machine has a host name."""
-    return f"drak:lease:{host}"
+    return _BY_NAME["lease"].of(host)
 
 
 def canary_key(profile: str) -> str:
     """What good canaries did in a profile."""
-    return f"drak:canary:{profile}"
+    return _BY_NAME["canary"].of(profile)
 
 
 def durations_key(profile: str) -> str:
     """How long the newest analyses of a profile took."""
-    return f"drak:durations:{profile}"
+    return _BY_NAME["durations"].of(profile)

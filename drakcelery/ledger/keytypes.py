@@ -15,62 +15,17 @@ import redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from drakcelery.ledger.away import WrongKey, concerns_all
-from drakcelery.ledger.keys import (
-    ASIDE,
-    BROKER_WATCH,
-    DEAD,
-    DEPLOYMENT,
-    DONE,
-    DUE,
-    FLEET,
-    INBOX,
-    INFLIGHT,
-    LIVE,
-    NOTICE_COUNTS,
-    NOTICES,
-    NOTICES_WANTED,
-    QUARANTINE,
-    TURN,
-    WAITING,
-    WATCH,
-    canary_key,
-    durations_key,
-    gaps_key,
-    host_key,
-    io_key,
-    lease_key,
-)
+from drakcelery.ledger.keys import FLEET, WAITING
+from drakcelery.ledger.keytable import LEDGER
 from drakcelery.model.text import clean
 
-TYPES: Mapping[str, str] = {
-    INBOX: "zset",
-    ASIDE: "zset",
-    WAITING: "set",
-    INFLIGHT: "hash",
-    LIVE: "zset",
-    DONE: "zset",
-    DUE: "zset",
-    NOTICES: "zset",
-    NOTICES_WANTED: "set",
-    NOTICE_COUNTS: "hash",
-    DEAD: "list",
-    QUARANTINE: "zset",
-    FLEET: "zset",
-    DEPLOYMENT: "hash",
-    TURN: "string",
-    WATCH: "hash",
-    BROKER_WATCH: "hash",
-    gaps_key(WATCH): "zset",
-    gaps_key(BROKER_WATCH): "zset",
-}
+TYPES: Mapping[str, str] = {key.pattern: key.kind for key in LEDGER if key.is_one}
 """Keys of the whole fleet. A record of one analysis that is odd is in quarantine."""
 OF_NAMES: Mapping[str, str] = {
-    host_key(""): "string",
-    io_key(""): "string",
-    lease_key(""): "hash",
-    f"{WAITING}:": "zset",
-    durations_key(""): "list",
-    canary_key(""): "hash",
+    prefix: key.kind
+    for key in LEDGER
+    for prefix, _, name in [key.pattern.partition("<")]
+    if name in ("host>", "place>", "profile>")
 }
 """Keys that go on with the name of a host, place or profile."""
 

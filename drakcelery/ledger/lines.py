@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
-from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority
 
-from drakcelery.ledger.keys import DUE, INFLIGHT, WAITING, line_key
+from drakcelery.ledger.keys import DUE, INFLIGHT, WAITING, line_key, queue_keys
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import Line
 
@@ -45,7 +44,7 @@ class Lines:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
         self.redis = client
         self.identity = identity
-        self._queues = KartonBackendBase.get_queue_names(identity)
+        self._queues = queue_keys(identity)
 
     def has_work(self) -> bool:
         """Whether anything waits, or is to be sent now or later. One command: ingress asks all the time."""

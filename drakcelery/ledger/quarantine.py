@@ -1,9 +1,4 @@
-"""The quarantine: items that could not be dealt with, each with its error and when it is tried again.
-
-Keys:
-    ``drak:quarantine``                zset, ``<where> <uid>`` by when to try again
-    ``drak:quarantine:<where>:<uid>``  hash, what is known of one; expires
-"""
+"""The quarantine: items that could not be dealt with, each with its error and when it is tried again."""
 
 from __future__ import annotations
 
@@ -19,7 +14,7 @@ import structlog
 from drakcelery.ledger import clock
 from drakcelery.ledger.away import concerns_all, unless_odd
 from drakcelery.ledger.clock import number
-from drakcelery.ledger.keys import QUARANTINE
+from drakcelery.ledger.keys import QUARANTINE, entry_key
 from drakcelery.ledger.scripts import Scripts
 
 log = structlog.get_logger(__name__)
@@ -62,7 +57,7 @@ class Quarantine:
         try:
             count = self._scripts(
                 "quarantine",
-                {"entry": _key(where, uid)},
+                {"entry": entry_key(where, uid)},
                 where=where,
                 uid=uid,
                 error=text,
@@ -98,7 +93,7 @@ class Quarantine:
         names = [(name, *_parts(name), at) for name, at in self._members()]
         with self.redis.pipeline(transaction=False) as pipe:
             for _, where, uid, _ in names:
-                pipe.hgetall(_key(where, uid))
+                pipe.hgetall(entry_key(where, uid))
             found = cast("list[dict[str, str] | Exception]", pipe.execute(raise_on_error=False))
         entries: list[Entry] = []
         expired: list[str] = []
@@ -140,7 +135,7 @@ class Quarantine:
         names = [name for name in self._named([uid]) if where in (None, name.partition(" ")[0])]
         if names:
             self.redis.zrem(QUARANTINE, *names)
-            self.redis.delete(*(_key(*_parts(name)) for name in names))
+            self.redis.delete(*(entry_key(*_parts(name)) for name in names))
         return len(names)
 
     def _named(self, uids: Collection[str]) -> list[str]:
@@ -159,7 +154,3 @@ class Quarantine:
 def _parts(name: str) -> tuple[str, str]:
     where, _, uid = name.partition(" ")
     return where, uid
-
-
-def _key(where: str, uid: str) -> str:
-    return f"{QUARANTINE}:{where}:{uid}"

@@ -4,12 +4,6 @@ Who comes back first after an outage finds everybody else silent. Nobody is dead
 heard. So whoever judges by silence notes on record that he hears, every few seconds. Where the last note is
 older than a bound, or Redis is another than it was (its run id, its role), the watch begins anew, and with it
 the time for which anybody may have been silent.
-
-Keys:
-    ``drak:watch``             hash: since when Redis is heard, when it was last, its run id and its role
-    ``drak:watch:gaps``        zset, the stretches in which nobody listened, by their ends
-    ``drak:watch:broker``      hash, the same of the broker; whoever reconciles asks it
-    ``drak:watch:broker:gaps`` zset, likewise
 """
 
 from __future__ import annotations

@@ -3,12 +3,6 @@
 A notice is queued by the script that ends an analysis (``lua/prelude/notify.lua``), while an ingress wants
 such. It is claimed for a while and leaves the queue once it is settled: whoever dies, it is sent at least
 once.
-
-Keys:
-    ``drak:notices:wanted``  set of the states that make a notice; expires
-    ``drak:notices``         zset, notice (JSON) -> when to send it; expires
-    ``drak:notices:counts``  hash, what became of notices
-    ``drak:notices:dead``    list of what was given up (JSON), newest first; expires
 """
 
 from __future__ import annotations

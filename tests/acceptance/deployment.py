@@ -20,7 +20,6 @@ from minio import Minio
 
 from drakcelery import settings
 from drakcelery.embedded.state import Running
-from drakcelery.karton import submit
 from drakcelery.ledger import Ledger, connect
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
@@ -106,7 +105,7 @@ class Deployment:
         ours = settings.load(running.config, environment={})
         ledger = Ledger(connect(ours.redis), identity=ours.drakrun.identity, record_ttl=3600)
         wait_until(
-            lambda: ledger.fleet.hosts() and submit.is_bound(ledger.redis, ledger.identity),
+            lambda: ledger.fleet.hosts() and ledger.bound(),
             "ingress and vm worker are there",
             timeout=60,
         )

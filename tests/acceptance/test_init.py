@@ -301,7 +301,7 @@ def joined(machine: Machine) -> Iterator[Joined]:
         wait_until(
             lambda: (
                 any(one.poll() is not None for one in processes.values())
-                or (submit.is_bound(ledger.redis, ledger.identity) and ledger.fleet.hosts())
+                or (ledger.bound() and ledger.fleet.hosts())
             ),
             f"ingress and vm worker are there: {here.logs()}",
             timeout=60,

@@ -181,10 +181,7 @@ class Fleet:
     def wait_ready(self) -> None:
         """Return when an ingress has bound itself, and every host has reported."""
         wait_until(
-            lambda: (
-                submit.is_bound(self.ledger.redis, self.ledger.identity)
-                and len(self.ledger.fleet.hosts()) == len(self.options.hosts)
-            ),
+            lambda: self.ledger.bound() and len(self.ledger.fleet.hosts()) == len(self.options.hosts),
             "ingress and vm workers are there",
             timeout=90,
         )

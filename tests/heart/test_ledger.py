@@ -324,7 +324,7 @@ def test_a_sample_that_is_sent_into_karton(bench: Bench, bound: Settings, tmp_pa
     wishes = ("timeout", "vm_profile", "target_host", "plugins", "file_name")
     assert [sent.payload[name] for name in wishes] == [5, "win7", "rack-1", ["procmon"], "evil"]
     assert sent.headers["platform"] == "win64"
-    assert submit.is_bound(bench.redis, bound.drakrun.identity)
+    assert bench.ledger.bound(bound.drakrun.identity)
 
 
 def test_a_sample_that_nobody_would_take(bench: Bench, bound: Settings, tmp_path: Path) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from importlib import resources
-from pathlib import Path
 
 import pytest
 import redis
@@ -50,24 +47,9 @@ def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> It
         yield ours
 
 
-def sources() -> Iterator[Path]:
-    """Every module and script of the package."""
-    package = Path(str(resources.files("drakcelery")))
-    yield from (path for path in package.rglob("*") if path.suffix in (".py", ".lua"))
-
-
-def test_every_key_of_the_code_is_documented() -> None:
-    """Whatever ``drak:`` key the code names has its row, and no row is left of one that is gone."""
-    named = re.compile(r"\bdrak:[a-z]+")
-    in_code = {key for path in sources() for key in named.findall(path.read_text(encoding="utf-8"))}
-    rows = {match[0] for key in keys.documented() if (match := named.match(key.pattern))}
-    assert in_code == rows
-    assert len(keys.documented()) == len({key.pattern for key in keys.documented()})
-
-
 def test_stated_times_are_the_real_ones() -> None:
     """What the page says in numbers is what the code has."""
-    stated = {key.pattern: key.ttl for key in keys.documented()}
+    stated = {key.pattern: key.ttl for key in keys.ALL}
     assert stated["drak:host:<host>"] == f"{DEFAULT.host:.0f} seconds; half of `[drakcelery] lease_seconds`"
     assert stated["drak:reconciled"].startswith(f"{TURN_SHARE * DEFAULT.reconcile:.0f} seconds;")
     assert stated["drak:fleet"].startswith(f"{MEMORY // 86400} days")
@@ -85,7 +67,7 @@ def test_a_fleet_leaves_documented_keys_only(fleet: Fleet) -> None:
                 kind, ttl = client.type(key), client.ttl(key)
                 if kind == "none":  # expired, or taken, just now
                     continue
-                rows = [one for one in keys.documented() if one.matches(key)]
+                rows = [one for one in keys.ALL if one.matches(key)]
                 assert rows, f"docs/keys.md lacks {key} ({kind}, TTL {ttl})"
                 assert any(kind in one.kind for one in rows), (key, kind)
                 assert ttl != -1 or not all(one.expires for one in rows), f"{key} should expire"

@@ -1,0 +1,138 @@
+"""Keys of Karton and of the broker, which document them; here is what drakcelery has to do with them."""
+
+from __future__ import annotations
+
+from drakcelery.ledger.key import Key
+
+KARTON = (
+    Key(
+        "task",
+        "karton.task:<task uid>",
+        "string",
+        "Karton",
+        "a task as JSON; drakcelery writes the sample task's status and the analysis task",
+        "none; karton-system collects it",
+        "GET MGET SET EXISTS",
+    ),
+    Key(
+        "karton_tasks",
+        "karton.tasks",
+        "list",
+        "Karton",
+        "tasks that karton-system has to route; drakcelery adds analysis tasks",
+        "none; karton-system empties it",
+        "LLEN LRANGE RPUSH",
+    ),
+    Key(
+        "queue",
+        "karton.queue.<priority>:<identity>",
+        "list",
+        "Karton",
+        "tasks that wait for a consumer; drakcelery takes from its own",
+        "none; its consumer empties it",
+        "EXISTS LLEN LINDEX LRANGE LPOP LREM",
+    ),
+    Key(
+        "binds",
+        "karton.binds",
+        "hash",
+        "Karton",
+        "what each consumer wants; ingress adds its own",
+        "none; as long as the service is known",
+        "HGET HSET HEXISTS HGETALL",
+    ),
+    Key(
+        "metrics",
+        "karton.metrics.<name>",
+        "hash",
+        "Karton",
+        "counters by identity; drakcelery counts consumed, produced and crashed",
+        "none; one field for each identity",
+        "HINCRBY",
+    ),
+    Key(
+        "outputs",
+        "karton.outputs:<identity>",
+        "set",
+        "Karton",
+        "which headers an identity produces, as karton-system saw them",
+        "30 days",
+        "",
+    ),
+)
+BROKER = (
+    Key(
+        "",
+        "drak.prepare.<profile>",
+        "list",
+        "chain",
+        "attempts that wait for a slot of the profile, on any host or "
+        "(`drak.prepare.<profile>.<host>`) on one",
+        "none; vm workers empty it",
+        "",
+    ),
+    Key(
+        "",
+        "drak.vm.<host>",
+        "list",
+        "chain",
+        "runs of the host's restored guests",
+        "none; its vm worker empties it",
+        "",
+    ),
+    Key(
+        "",
+        "drak.io.<host>",
+        "list",
+        "chain",
+        "the host's collect, upload and publish steps",
+        "none; its io worker empties it",
+        "",
+    ),
+    Key(
+        "",
+        "unacked",
+        "hash",
+        "kombu",
+        "messages that were delivered and are being worked on",
+        "none; emptied as work is done",
+        "",
+    ),
+    Key(
+        "",
+        "unacked_index",
+        "zset",
+        "kombu",
+        "the same by the time until which they are their workers', which these renew",
+        "none; emptied as work is done",
+        "",
+    ),
+    Key(
+        "",
+        "_kombu.<name>",
+        "set or zset",
+        "kombu",
+        "which queue is bound to which exchange",
+        "none; one for each queue",
+        "",
+    ),
+    Key(
+        "",
+        "<name>.celery.pidbox",
+        "list",
+        "Celery",
+        "remote control commands and their answers",
+        "none; emptied by those they are for",
+        "",
+    ),
+    Key(
+        "",
+        "celeryev.<name>",
+        "list",
+        "Celery",
+        "events for Flower and other monitors",
+        "none; removed when the monitor ends",
+        "",
+    ),
+)
+"""Where the broker is Redis."""

@@ -1,0 +1,92 @@
+"""Every key stands in one table: the code, docs/keys.md and the doctor go by it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
+from drakcelery.doctor.rights import ledger_commands
+from drakcelery.ledger.foreignkeys import BROKER, KARTON
+from drakcelery.ledger.keys import FIXED, PREFIX
+from drakcelery.ledger.keytable import LEDGER
+from tests import keys
+from tests.reference import ROOT
+
+PACKAGE = ROOT / "drakcelery"
+TABLES = {PACKAGE / "ledger" / name for name in ("keys.py", "keytable.py", "foreignkeys.py")}
+NAMED = re.compile(r"drak:|\bkarton\.(?:tasks?|queue|binds|metrics|outputs)\b")
+KARTONS = re.compile(r"KARTON_[A-Z_]+|KartonMetrics")
+ALIASES = {"from": "inbox aside", "to": "inbox aside", "analysis_task": "task"}
+"""What a script calls a key of which it knows two."""
+
+
+def modules() -> list[Path]:
+    """Those that may name no key."""
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path not in TABLES]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_key_is_named_in_the_table_only(path: Path) -> None:
+    """No text of a module has one, nor does a module take Karton's from Karton."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not re.search(rf"\b{PREFIX}", node.value), (node.lineno, node.value)
+        if isinstance(node, ast.Attribute):
+            assert not node.attr.startswith("get_queue_name"), node.lineno
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("karton.core"):
+            assert not [alias.name for alias in node.names if KARTONS.fullmatch(alias.name)]
+
+
+def test_the_page_is_the_table() -> None:
+    """``python -m tests.keys`` writes it."""
+    page = keys.PAGE.read_text(encoding="utf-8")
+    assert page == keys.written(page)
+
+
+def test_every_key_stands_there_once() -> None:
+    """By its pattern, and by its name where it has one."""
+    names = [key.name for key in keys.ALL if key.name]
+    assert len(set(names)) == len(names)
+    assert len({key.pattern for key in keys.ALL}) == len(keys.ALL)
+    assert {key.kind for key in keys.ALL} <= {"hash", "zset", "set", "list", "string", "set or zset"}
+
+
+def test_queues_of_the_broker_are_in_the_table() -> None:
+    """Whatever routing calls them."""
+    own = (prepare_queue("win10"), prepare_queue("win10", "rack-1"), vm_queue("rack-1"), io_queue("rack-1"))
+    for queue in own:
+        assert any(key.matches(queue) for key in BROKER), queue
+
+
+def asked() -> Iterator[tuple[str, str, str]]:
+    """(script, name of a key, command) of each command of a script whose key has a name."""
+    call = re.compile(r"redis\.p?call\(\s*'([A-Z]+)',\s*KEY\.([a-z_]+)")
+    for path in sorted((PACKAGE / "ledger" / "lua").rglob("*.lua")):
+        for command, name in call.findall(path.read_text()):
+            yield path.stem, name, command
+
+
+def test_the_table_has_each_command_of_a_script() -> None:
+    """So the doctor asks for the right to each of them."""
+    by_name = {key.name: set(key.commands.split()) for key in keys.ALL}
+    by_name |= {name: by_name["metrics"] for name in FIXED if name not in by_name}
+    found = list(asked())
+    assert len(found) > 100
+    for script, name, command in found:
+        for one in ALIASES.get(name, name).split():
+            assert command in by_name[one], (script, name, command)
+
+
+def test_the_doctor_asks_for_each_command_of_the_table() -> None:
+    """On a key of the pattern that it is for."""
+    commands = {(command, words[0]) for command, *words in ledger_commands("karton.test") if words}
+    for key in (*LEDGER, *KARTON):
+        for command in key.commands.split():
+            names = {name for one, name in commands if one == command}
+            known = ("karton.test",) if key.name == "queue" else ()
+            assert any(key.matches(name) or name in known for name in names), (key.name, command)
