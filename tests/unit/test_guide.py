@@ -132,7 +132,7 @@ WORDS = (
     ),
     *("place", "placement", "poison", "prefetch", "profile", "quarantine", "reconcile", "reroute"),
     *("sample task, analysis task", "score", "slot", "spool", "stage", "stale", "step", "takeover"),
-    *("timeouts", "turn", "wakeup", "watch", "workspace"),
+    *("timeouts", "triage", "turn", "wakeup", "watch", "workspace"),
 )
 """The words of this house, and those of the field that mean something narrower here."""
 
