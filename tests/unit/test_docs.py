@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import click
 import pytest
@@ -41,6 +42,23 @@ def test_every_setting_is_documented(setting: reference.Setting) -> None:
     shown = {"": "*none*", None: "*the host name*"}.get(setting.default, f"`{setting.default}`")
     assert (default, variable) == (shown, f"`{setting.variable}`")
     assert len(meaning.split()) > 2
+
+
+def test_every_word_of_a_setting_is_documented() -> None:
+    """Where a setting is one of a few words, its row has each of them."""
+    found = 0
+    for setting in reference.settings():
+        model = reference.section_model(setting.section)
+        assert model is not None
+        annotation = model.model_fields[setting.key].annotation
+        if get_origin(annotation) is Literal:
+            [row] = [
+                line for line in _section(setting.section).splitlines() if f"`{setting.variable}`" in line
+            ]
+            meaning = row.rpartition(f"`{setting.variable}`")[2]
+            assert {word for word in get_args(annotation) if f"`{word}`" not in meaning} == set(), setting
+            found += 1
+    assert found > 3
 
 
 def test_documented_settings_exist() -> None:
