@@ -19,7 +19,7 @@ from drakcelery.engines import Detonation
 from drakcelery.errors import EngineError
 from drakcelery.host.drains import Closed
 from drakcelery.host.lock import sole_worker
-from drakcelery.host.slots import SlotState
+from drakcelery.host.slot import SlotState
 from drakcelery.host.workspace import Ahead
 from drakcelery.ledger.keys import lease_key
 from drakcelery.model.analysis import Fault, Stage, State
