@@ -10,8 +10,10 @@ from typing import Any
 
 import kombu
 import pytest
+import redis
 from celery import Celery
 from celery.exceptions import Reject
+from celery.worker import state as celery_state
 from structlog.testing import capture_logs
 
 from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue, vm_queue
@@ -126,6 +128,46 @@ def test_a_message_that_comes_twice_at_once(pair: Rack) -> None:
         slots.release(SLOT, "a-1", 1)
 
 
+def test_a_message_of_what_is_at_work(rack: Rack) -> None:
+    """As long as the first delivery shows life, a second one is dropped: the work is the first one's."""
+
+    class Request:
+        id = "a-1/1/prepare"
+        message = None
+
+    at_work = Request()
+    with rack.vm_worker():
+        rack.bench.open()
+        rack.bench.ledger.advance("a-1", 1, Stage.PREPARE, host=HOST, slot=SLOT, token="at work")
+        celery_state.active_requests.add(at_work)
+        rack.send()
+        wait_settled(rack)
+        celery_state.active_requests.discard(at_work)
+    assert rack.bench.record().busy == "at work"
+    assert [slot.holder for slot in rack.bench.site.slots.all()] == [None]
+
+
+def test_a_message_that_celery_cannot_read(rack: Rack) -> None:
+    """Its step is ours, and the rest of it is not: it goes, and keeps no slot."""
+    rack.bench.open()
+    step = {"uid": "a-1", "attempt": 1, "profile": "win10"}
+    headers = {"lang": "py", "task": "drakcelery.prepare", "id": "a-1/1/prepare", "timelimit": "x"}
+    origin = {"exchange": "", "routing_key": PREPARE}
+    message = {
+        "body": json.dumps([[step], {}, {}]),
+        "headers": headers,
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "properties": {"delivery_tag": "odd", "delivery_info": origin, "body_encoding": ""},
+    }
+    with rack.vm_worker(), capture_logs() as logs:
+        rack.broker.lpush(PREPARE, json.dumps(message))
+        wait_until(lambda: "message_dropped" in [line["event"] for line in logs], "it is dropped")
+        wait_until(lambda: rack.bench.site.slots.all()[0].is_open, "the slot is free")
+        rack.send()
+        wait_run(rack)
+
+
 def test_what_has_failed_here_goes_elsewhere(pair: Rack) -> None:
     """Where another host has its profile in use, it is sent again later."""
     slots, ledger = pair.bench.site.slots, pair.bench.ledger
@@ -224,7 +266,7 @@ def test_what_an_earlier_version_has_left(rack: Rack) -> None:
 # What operators ask
 
 
-def test_what_workers_tell(rack: Rack) -> None:
+def test_what_workers_tell(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of slots, of an analysis, of its log; and of what is wrong with a question."""
     rack.bench.open()
     with rack.vm_worker():
@@ -246,7 +288,18 @@ def test_what_workers_tell(rack: Rack) -> None:
             "expected a number from 0 on": rack.ask("analysis_log", uid="a-1", offset="x"),
             "unexpected keyword argument": rack.ask("analysis", uid="a-1", more=1),
         }
+        with monkeypatch.context() as patched:
+            patched.setattr(type(rack.bench.ledger), "get", cut_off)
+            errors["Karton's Redis does not answer"] = rack.ask("analysis", uid="a-1")
+        with monkeypatch.context() as patched:
+            patched.setattr("drakcelery.worker.remote_control.in_redis_time", cut_off)
+            assert rack.ask("slots")[0]["slot"] == SLOT
     assert [words for words, reply in errors.items() if words not in reply["error"]] == []
+
+
+def cut_off(*_: object) -> None:
+    """Redis is away."""
+    raise redis.ConnectionError("away")
 
 
 def test_what_workers_are_told(pair: Rack) -> None:
