@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import redis
+import structlog
 
 from drakcelery.embedded.services import Services, binary
 from drakcelery.errors import StackError
@@ -22,6 +23,15 @@ hypothesis.settings.register_profile(
     "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("ours")
+
+
+# By default structlog draws each traceback with all locals: that takes seconds
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def pytest_collection_finish() -> None:

@@ -107,7 +107,7 @@ RAW = {
 def report(ledger: Ledger, *, slots: int) -> None:
     """A host says that so many slots are free; for some seconds that is believed."""
     free = [SlotStatus(name=f"vm-{n}", profile="win10", state="free", since=0) for n in range(slots)]
-    ledger.fleet.report(HostStatus(host="rack-1", engine="replay", slots=tuple(free)))
+    ledger.fleet.report(HostStatus(host="rack-1", engine="replay", slots=tuple(free)), lasts=600)
 
 
 @pytest.fixture

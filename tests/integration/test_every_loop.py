@@ -312,7 +312,7 @@ def _task(world: World, uid: str) -> Task:
 
 def _room(world: World) -> None:
     slots = tuple(SlotStatus(name=f"vm-{n}", profile="default", state="free", since=0) for n in range(9))
-    world.bench.ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=slots))
+    world.bench.ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=slots), lasts=600)
 
 
 @walk("inbox")

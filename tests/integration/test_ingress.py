@@ -65,7 +65,7 @@ def report(ingress: Ingress, host: str, profile: str, slots: int) -> None:
     free = [
         SlotStatus(name=f"vm-{number}", profile=profile, state="free", since=0) for number in range(slots)
     ]
-    ingress.ledger.fleet.report(HostStatus(host=host, engine="replay", slots=tuple(free)))
+    ingress.ledger.fleet.report(HostStatus(host=host, engine="replay", slots=tuple(free)), lasts=600)
 
 
 def push(ingress: Ingress, *uids: str, priority: TaskPriority = TaskPriority.NORMAL, **payload: str) -> None:

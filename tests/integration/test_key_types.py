@@ -62,7 +62,7 @@ def fleet(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     }.items():
         monkeypatch.setenv(f"DRAKCELERY_{name}", str(value))
     slot = SlotStatus(name="vm-1", profile=PROFILE, state="free", since=0)
-    ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=(slot,)))
+    ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=(slot,)), lasts=600)
     for uid in ("live-1", "over-1"):
         bench.open(uid)
     bench.forget("over-1")

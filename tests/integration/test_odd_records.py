@@ -107,7 +107,7 @@ def test_a_record_that_nobody_can_read(bench: Bench, spoil: Spoil) -> None:
     for uid in uids:
         bench.open(uid)
     slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
-    ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=(slot,)))
+    ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=(slot,)), lasts=600)
     ledger.redis.copy(record_key("odd"), record_key("kept"))
     spoil(ledger, "odd")
     assert all(found == {"before", "after"} for found in everything(bench).values())
@@ -176,7 +176,7 @@ def test_hosts_that_cannot_be_read(bench: Bench) -> None:
     ledger = bench.ledger
     slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
     for host in ("a", "odd", "z"):
-        ledger.fleet.report(HostStatus(host=host, engine="replay", slots=(slot,)))
+        ledger.fleet.report(HostStatus(host=host, engine="replay", slots=(slot,)), lasts=600)
     for report in ODD_REPORTS:
         ledger.redis.set(host_key("odd"), report, px=60_000)
         ledger.redis.zadd(FLEET, {"no place at all": ledger.now()})

@@ -81,7 +81,7 @@ def walk(bench: Bench) -> None:
     """Let everybody look: commands, the Fleet page, metrics, reconcile, ingress and janitor."""
     ledger, intake, settings = bench.ledger, intake_of(bench.ledger), bench.site.settings
     slots = (SlotStatus(name="vm-1", profile="win10", state="free", since=0),)
-    ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=slots))
+    ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=slots), lasts=600)
     for words in MORE:
         code, text = said(*words)
         assert code == 0, text

@@ -57,7 +57,7 @@ def report(ledger: Ledger, *slots: tuple[str, str | None]) -> None:
         SlotStatus(name=f"vm-{number}", profile=PROFILE, state=state, uid=uid, attempt=1, since=0)
         for number, (state, uid) in enumerate(slots, 1)
     ]
-    ledger.fleet.report(HostStatus(host="rack-1", engine="replay", slots=tuple(reported)))
+    ledger.fleet.report(HostStatus(host="rack-1", engine="replay", slots=tuple(reported)), lasts=600)
 
 
 def send(ledger: Ledger, uid: str, priority: TaskPriority = TaskPriority.NORMAL, **payload: Any) -> Task:

@@ -83,7 +83,9 @@ class Fleet:
     def host(self, name: str, state: str, *, holder: str | None = None, io_alive: bool | None = None) -> None:
         """A host with one slot is alive; by default its version looks for no io worker."""
         slot = SlotStatus(name="vm-1", profile=analysis().profile, state=state, uid=holder, since=0)
-        self.ledger.fleet.report(HostStatus(host=name, engine="replay", slots=(slot,), io_alive=io_alive))
+        self.ledger.fleet.report(
+            HostStatus(host=name, engine="replay", slots=(slot,), io_alive=io_alive), lasts=600
+        )
 
 
 @pytest.fixture

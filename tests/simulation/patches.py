@@ -63,6 +63,7 @@ def _log_to(world: World, stack: contextlib.ExitStack) -> None:
             world.broken.append(f"{action}: {error!r}")
         raise structlog.DropEvent
 
+    stack.callback(structlog.configure, **structlog.get_config())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -70,7 +71,6 @@ def _log_to(world: World, stack: contextlib.ExitStack) -> None:
             last,
         ]
     )
-    stack.callback(structlog.reset_defaults)
 
 
 def _as_method(

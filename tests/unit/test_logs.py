@@ -144,10 +144,10 @@ def test_the_reading_of_fields_works(text: str, fields: tuple[str, ...]) -> None
 def _logging_as_it_was() -> Iterator[None]:
     """What a test configures is undone."""
     root = logging.getLogger()
-    before = root.handlers[:], root.level
+    before, config = (root.handlers[:], root.level), structlog.get_config()
     yield
     root.handlers[:], root.level = before
-    structlog.reset_defaults()
+    structlog.configure(**config)
 
 
 def written(style: Literal["console", "json"], monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
