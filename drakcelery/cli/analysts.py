@@ -74,7 +74,7 @@ from drakcelery.wiring import make_intake, make_ledger, make_storage
     show_default=True,
     help="Karton's priority.",
 )
-@click.option("--profile", metavar="NAME", help="VM profile to run on.  [default: as the rules say]")
+@click.option("--profile", metavar="NAME", help="VM profile to run on.  [default: by the rules]")
 @click.option("--host", metavar="NAME", help="Host to run on.  [default: any]")
 @click.option("--wait", is_flag=True, help="Show progress until the analysis is over; fail if it fails.")
 @with_settings
@@ -130,9 +130,9 @@ def watch(ours: settings.Settings, uid: str) -> None:
 @json_option
 @with_settings
 def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
-    """Show analyses: all that are live and the newest that are over, or the one with UID.
+    """Show analyses: all live ones and the newest finished ones, or the one with UID.
 
-    What is not over comes with an estimate: when it starts, and when it is over.
+    Live analyses have a forecast of their start and end.
     """
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
@@ -220,7 +220,7 @@ def fetch(uid: str, to: Path, config: Path | None, data_dir: Path | None) -> Non
 @click.argument("uid", shell_complete=uids)
 @with_settings
 def cancel(uid: str, config: Path | None, data_dir: Path | None) -> None:
-    """End the analysis UID, waiting or running; nothing will be published."""
+    """End the waiting or running analysis UID; nothing will be published."""
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     record = analyses.find_record(ledger, uid)

@@ -19,7 +19,7 @@ apply_option = click.option("--apply", is_flag=True, help="Do it, instead of pri
 
 @click.group()
 def bucket() -> None:
-    """Who may read the bucket of the analyses, and for how long its objects stay."""
+    """Set who may read the bucket of the analyses, and how long its objects stay."""
 
 
 @bucket.command()
@@ -40,7 +40,7 @@ def grant(user: str, apply: bool, as_json: bool, config: Path | None, data_dir: 
 
     USER is an ARN, or, at SeaweedFS and MinIO, a name. Without --apply the policy is printed and nothing is
     changed. --apply adds USER to the bucket's policy, leaves its other statements alone, and reads it back.
-    MinIO knows no such policy for users: there the mc commands are printed that do it.
+    MinIO has no such policy for users: for it the command prints the mc commands that do it.
     """
     ours = read_settings(config, data_dir)
     storage, name = make_storage(ours), ours.drakcelery.bucket
@@ -70,11 +70,11 @@ def grant(user: str, apply: bool, as_json: bool, config: Path | None, data_dir: 
 @json_option
 @with_settings
 def lifecycle(days: int, apply: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
-    """Have S3 remove every object of the bucket when it is so many days old.
+    """Make S3 remove every object of the bucket after so many days.
 
-    An analysis that is still being published is out of reach: S3 counts whole days from the writing of each
-    object, and an upload is over sooner (where [drakcelery] storage_patience lets it take longer, so few days
-    are refused). One that waits in a consumer's queue is not: choose more days than consumers may be away.
+    An analysis that is still being published is safe: S3 counts whole days since each object was written,
+    and an upload takes less than that (if [drakcelery] storage_patience lets it take longer, so few days are
+    refused). One that waits in a consumer's queue is not: choose more days than consumers may be away.
     Without --apply the rule is printed.
     """
     ours = read_settings(config, data_dir)

@@ -38,7 +38,7 @@ class _Line:
 
 @click.command()
 @click.argument("wanted", metavar="[HOST[/SLOT]]...", nargs=-1, callback=targets, shell_complete=hosts)
-@click.option("--wait", is_flag=True, help="Wait for what they find; fail unless all are good.")
+@click.option("--wait", is_flag=True, help="Wait for the results; fail unless all are good.")
 @json_option
 @with_settings
 def canary(
@@ -48,9 +48,9 @@ def canary(
     config: Path | None,
     data_dir: Path | None,
 ) -> None:
-    """Try slots with a known harmless sample. Without arguments, show what the last try in each found."""
+    """Test slots with a known harmless sample. Without arguments, show the last result of each slot."""
     if wait and not wanted:
-        raise click.UsageError("--wait needs a HOST or HOST/SLOT that is to be tried")
+        raise click.UsageError("--wait needs a HOST or HOST/SLOT to test")
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     if not wanted:

@@ -24,7 +24,7 @@ from drakcelery.telemetry import logs
     "only",
     multiple=True,
     metavar="CHECK",
-    help="A check, or an area such as redis; with what it needs. May be given again.  [default: all]",
+    help="A check or an area such as redis, with what it depends on. May be given again.  [default: all]",
 )
 @json_option
 @with_settings
@@ -32,7 +32,7 @@ from drakcelery.telemetry import logs
 def doctor(
     context: click.Context, only: Sequence[str], as_json: bool, config: Path | None, data_dir: Path | None
 ) -> None:
-    """Check what an installation needs, and say how to mend it. Ends with 1 if a check failed."""
+    """Check this installation and say how to fix problems. Exits with 1 if a check failed."""
     logs.configure(level="error", style="console")
     selected = chosen(checks.CHECKS, only)
     findings = list(examine(selected, Subject(lambda: read_settings(config, data_dir))))

@@ -36,10 +36,10 @@ def _uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[s
 
 @click.group()
 def isolated() -> None:
-    """Tasks and analyses that could not be dealt with.
+    """Handle tasks and analyses that are in quarantine.
 
-    An error that only one task or analysis brings about reaches no other. It is tried again, later and later,
-    and ends as CRASHED after eight tries. What cannot even be ended stays here until somebody removes it.
+    An error that only one task or analysis causes affects no other. The item is tried again, later and later,
+    and ends as CRASHED after eight tries. An item that cannot even be ended stays here until you remove it.
     """
 
 
@@ -47,7 +47,7 @@ def isolated() -> None:
 @json_option
 @with_settings
 def list_command(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
-    """Show what could not be dealt with: where, how often, why, and when it is tried again."""
+    """Show the items: where, how often and why they failed, and when they are tried again."""
     ledger = make_ledger(read_settings(config, data_dir))
     entries = ledger.quarantine.all()
     if as_json:
@@ -62,7 +62,7 @@ def list_command(as_json: bool, config: Path | None, data_dir: Path | None) -> N
 @click.argument("uid", shell_complete=_uids)
 @with_settings
 def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
-    """Have UID tried again now, not only when its time has come."""
+    """Try UID again now, before its time."""
     if not make_ledger(read_settings(config, data_dir)).quarantine.release(uid):
         raise StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
     click.echo(f"{uid} is tried again now.")
@@ -95,9 +95,9 @@ def _withdraw(intake: Intake, uid: str, task_uid: str, reason: str) -> None:
 @click.argument("uid", shell_complete=_uids)
 @with_settings
 def remove(uid: str, config: Path | None, data_dir: Path | None) -> None:
-    """Drop UID for good: out of quarantine, and out of the inbox or the ledger.
+    """Drop UID permanently, from the quarantine and from the inbox or the ledger.
 
-    Its Karton task stays as it is. Try `isolated retry` first: what is removed here is not analysed.
+    Its Karton task stays as it is. Try `isolated retry` first: a removed item is not analysed.
     """
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)

@@ -23,13 +23,13 @@ def up(data_dir: Path | None) -> None:
 @click.option(
     "--sample",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File to analyse.  [default: the behaviour sample that comes with drakcelery]",
+    help="File to analyse.  [default: drakcelery's own behaviour sample]",
 )
 @click.option(
     "--timeout", type=click.IntRange(min=1), default=60, show_default=True, help="Seconds to watch."
 )
 def demo_command(sample: Path | None, timeout: int) -> None:
-    """Run one sample through a stack of its own, show what comes back, and stop everything again."""
+    """Analyse one sample with a temporary stack, show the result, and stop everything again."""
     embedded.stack_class()  # says what to install where the extra is missing
     from drakcelery.embedded import demo  # needs the extra, which production hosts do not have
 

@@ -26,7 +26,7 @@ def print_json(values: Iterable[BaseModel]) -> None:
 @json_option
 @with_settings
 def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
-    """Show the VM slots of every host that is alive."""
+    """Show the VM slots of every live host."""
     ledger = make_ledger(read_settings(config, data_dir))
     hosts = ledger.fleet.hosts()
     if as_json:
@@ -41,7 +41,7 @@ def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 @json_option
 @with_settings
 def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
-    """List the hosts, those that were alive within a week included, and what waits for one of them."""
+    """List the hosts of the last week, and the samples that wait for one of them."""
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     found = overview.host_overviews(
@@ -59,7 +59,7 @@ def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 @json_option
 @with_settings
 def profiles(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
-    """List the VM profiles: slots, what runs, and what waits for a slot of each."""
+    """List the VM profiles: slots, running samples, and samples that wait for a slot."""
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     intake = make_intake(ours, ledger)

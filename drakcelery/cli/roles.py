@@ -25,12 +25,12 @@ def worker_vm(config: Path | None, data_dir: Path | None) -> None:
 @worker.command(name="io")
 @with_settings
 def worker_io(config: Path | None, data_dir: Path | None) -> None:
-    """The worker that needs files only: collect, upload and publish."""
+    """The worker for stages that need only files: collect, upload and publish."""
     commands.become_celery("io", read_settings(config, data_dir))
 
 
 @click.command()
 @with_settings
 def flower(config: Path | None, data_dir: Path | None) -> None:
-    """Serve Flower, where [flower] says."""
+    """Serve Flower on the address in [flower]."""
     commands.become_celery("flower", read_settings(config, data_dir))

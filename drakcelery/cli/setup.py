@@ -23,7 +23,7 @@ from drakcelery.deploy.wish import CONFIG, Wish
     "--only",
     multiple=True,
     type=click.Choice(list(ROLES)),
-    help="Role of this machine; may be given again.  [default: those that make sense here]",
+    help="Role of this machine; may be given again.  [default: those that fit this machine]",
 )
 @click.option(
     "--from",
@@ -31,7 +31,7 @@ from drakcelery.deploy.wish import CONFIG, Wish
     multiple=True,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Settings to take over: karton.ini, or DRAKVUF Sandbox's config.ini or config.toml; may be given "
+    help="Settings to import: karton.ini, or DRAKVUF Sandbox's config.ini or config.toml; may be given "
     "again, the first counts.  [default: those in /etc]",
 )
 @click.option(
@@ -50,8 +50,8 @@ from drakcelery.deploy.wish import CONFIG, Wish
     help="The drakrun command of DRAKVUF Sandbox.  [default: found on this machine, else asked for]",
 )
 @click.option("--user", default="drakcelery", show_default=True, help="User and group of the services.")
-@click.option("--force", is_flag=True, help="Replace files that are there; they stay as *.old.")
-@click.option("--enable", is_flag=True, help="Make the user and the directory, and enable the units.")
+@click.option("--force", is_flag=True, help="Replace existing files; the old ones stay as *.old.")
+@click.option("--enable", is_flag=True, help="Create the user and the directory, and enable the units.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; print the files, without secrets.")
 def init(
     only: Sequence[str],

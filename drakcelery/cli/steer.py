@@ -89,7 +89,7 @@ def drain(**options: Any) -> None:
 @json_option
 @with_settings
 def undrain(**options: Any) -> None:
-    """Let a host, or one slot, that was drained take samples again."""
+    """Let a drained host, or slot, take samples again."""
     _steer(steering.undrain, **options)
 
 
@@ -98,7 +98,7 @@ def undrain(**options: Any) -> None:
 @json_option
 @with_settings
 def quarantine(**options: Any) -> None:
-    """Take a slot that is suspect out of use; what runs in it finishes."""
+    """Take a suspect slot out of use; what runs in it finishes."""
     _steer(steering.quarantine, **options)
 
 
@@ -107,7 +107,7 @@ def quarantine(**options: Any) -> None:
 @json_option
 @with_settings
 def release(**options: Any) -> None:
-    """Use a slot again that is in quarantine, whoever put it there."""
+    """End the quarantine of a slot, whoever began it."""
     _steer(steering.release, **options)
 
 
@@ -115,7 +115,7 @@ def release(**options: Any) -> None:
 @click.argument("uid", shell_complete=uids)
 @with_settings
 def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
-    """Analyse the sample of UID again, which is over, and print the uid of its new Karton task."""
+    """Analyse the sample of the finished analysis UID again; print the uid of its new Karton task."""
     ours = read_settings(config, data_dir)
     configure(level="error", style="console")
     click.echo(steering.retry(ours, make_ledger(ours), uid, by=asker()))
@@ -125,7 +125,7 @@ def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
 @click.option("--once", is_flag=True, help="Print one frame and end.  [default: unless on a terminal]")
 @with_settings
 def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
-    """Watch the fleet: slots, what waits, rates, what ended. Press q to end."""
+    """Watch the fleet: slots, queues, rates, recent ends. Press q to end."""
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     watch = top.Watch(ledger, make_intake(ours, ledger))
@@ -137,11 +137,11 @@ def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
 
 @click.command()
 @click.argument("uid", shell_complete=uids)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the analysis is over.")
+@click.option("-f", "--follow", is_flag=True, help="Continue until the analysis is over.")
 @json_option
 @with_settings
 def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
-    """Show what was logged about the analysis UID, wherever it runs."""
+    """Show the log of the analysis UID, wherever it runs."""
     ours = read_settings(config, data_dir)
     configure(level="error", style="console")
     ledger = make_ledger(ours)
