@@ -90,7 +90,7 @@ def is_puzzling(runs: Iterable[Run], name: str) -> bool:
     """
     row: list[Run] = []
     for run in (one for one in runs if one.slot == name):
-        if run.kind is Kind.WORKED and run.blame is Blame.SAMPLE:
+        if run.kind is Kind.WORKED and run.blame is Blame.SAMPLE and not run.facts.traffic_due:
             row.append(run)
         elif run.kind is not Kind.FAILED:
             row.clear()

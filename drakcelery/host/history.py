@@ -19,7 +19,7 @@ from typing import Any
 
 from drakcelery.engines import Detonation
 from drakcelery.errors import Blame
-from drakcelery.model.analysis import Outcome
+from drakcelery.model.analysis import Execution, Outcome
 
 KEPT = 50
 """Runs of each slot."""
@@ -83,7 +83,7 @@ class Facts:
     pcap_size: int | None = None
     """Bytes of the recorded traffic; None where there is no such file."""
     traffic_due: bool = True
-    """Whether there was to be some: the task did not ask for a guest without network."""
+    """Whether there was to be some: the sample was started, and not without network."""
 
 
 UNKNOWN = Facts()
@@ -121,7 +121,7 @@ def facts_of(
         snapshot=outcome.snapshot.sha256,
         log_size=_size(job.log),
         pcap_size=_size(job.pcap),
-        traffic_due=job.net_enable is not False,
+        traffic_due=job.net_enable is not False and outcome.execution is not Execution.NOT_EXECUTED,
     )
 
 

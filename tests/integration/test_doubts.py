@@ -11,7 +11,7 @@ from drakcelery.engines import create
 from drakcelery.errors import EngineError, InDoubt, InfrastructureError
 from drakcelery.host.checkup import checkups
 from drakcelery.host.health import UNWELL
-from drakcelery.host.history import Facts
+from drakcelery.host.history import Facts, facts_of
 from drakcelery.host.judgement import judge
 from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import Execution, Outcome, Snapshot, Stage
@@ -23,6 +23,7 @@ from drakcelery.worker import canary
 from drakcelery.worker.canary import CanaryRunner, Verdict
 from drakcelery.worker.janitor import Janitor
 from tests.bench import HOST, SLOT, Bench, bench
+from tests.drakvuf import make_job
 from tests.waiting import wait_until
 
 __all__ = ("bench",)
@@ -162,7 +163,7 @@ def test_what_windows_does_not_start_says_nothing_of_its_slot(
     """Three such samples in a row leave no traffic; the slot is well. After five a canary says so (R19)."""
     monkeypatch.setattr(Settings, "engine", engine)
     many(bench, 3, ("vm-2", GOOD), ("vm-3", GOOD))
-    facts = replace(GOOD, pcap_size=24, log_size=0 if engine == "emulator" else 200)
+    facts = replace(GOOD, pcap_size=24, traffic_due=False, log_size=0 if engine == "emulator" else 200)
     for number in range(5):
         uid = f"a-{number}"
         bench.open(uid)
@@ -178,6 +179,37 @@ def test_what_windows_does_not_start_says_nothing_of_its_slot(
         == 1
     )
     assert status(bench) == "checking"
+
+
+def test_an_emulators_slot_is_not_judged_by_what_samples_leave(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its canary makes traffic and most samples do not: three of them had the slot put aside (R19)."""
+    monkeypatch.setattr(Settings, "engine", "emulator")
+    many(bench, 1, (SLOT, GOOD))
+    for number in range(6):
+        uid = f"a-{number}"
+        bench.open(uid)
+        step = bench.step(uid)
+        facts = replace(GOOD, pcap_size=None, log_size=0)
+        assert bench.site.slots.claim("win10", uid, step.attempt) == SLOT
+        excused = suspicion.is_excused(bench.site, step, outcome(Execution.EXECUTED), facts)
+        bench.site.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
+        suspicion.judge_slot(bench.site, step)
+        bench.site.slots.release(SLOT, uid, step.attempt)
+        assert status(bench) == "free"
+
+
+def test_what_is_due_of_a_sample_that_was_not_started(tmp_path: Path) -> None:
+    """No traffic; of one that was, there is some to be, unless its task wants none."""
+    job = make_job(tmp_path)
+    for execution, net_enable, due in (
+        (Execution.EXECUTED, None, True),
+        (Execution.EXECUTED, False, False),
+        (Execution.NOT_EXECUTED, None, False),
+    ):
+        asked = replace(job, net_enable=net_enable)
+        assert facts_of(asked, outcome(execution), seconds=1).traffic_due is due
 
 
 def test_another_windows_may_start_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
