@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +101,8 @@ class Sentences(click.Group):
         except DrakceleryError as error:
             raise click.ClickException(str(error)) from None
         except Exception as error:
-            from redis.exceptions import RedisError
-
-            if not isinstance(error, RedisError):
+            redis = sys.modules.get("redis.exceptions")  # what did not import it does not raise its errors
+            if redis is None or not isinstance(error, redis.RedisError):
                 raise
             raise click.ClickException(_trouble(error, ctx.obj)) from None
 

@@ -1,4 +1,7 @@
-"""Commands for those who submit samples and wait."""
+"""Commands for those who submit samples and wait.
+
+What a command works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,21 @@ import socket
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
-from drakcelery import settings
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.forecast.outlook import look_out
-from drakcelery.forecast.simulation import Estimate
-from drakcelery.karton import submit as karton_submit
 from drakcelery.karton.startup_fields import START_METHODS
-from drakcelery.ledger import Ledger
-from drakcelery.ledger.keytypes import sentences
 from drakcelery.model.analysis import Priority
 from drakcelery.model.plugins import KNOWN_PLUGINS
-from drakcelery.model.records import Record
-from drakcelery.notifications.outbox import Notices
-from drakcelery.operators import analyses, views
-from drakcelery.stages import cancellation
-from drakcelery.telemetry import tracing
-from drakcelery.wiring import make_intake, make_ledger, make_storage
+
+if TYPE_CHECKING:
+    from drakcelery.forecast.simulation import Estimate
+    from drakcelery.ledger import Ledger
+    from drakcelery.model.records import Record
+    from drakcelery.settings import Settings
 
 
 @click.command()
@@ -95,6 +92,8 @@ def submit(
     data_dir: Path | None,
 ) -> None:
     """Push SAMPLE into Karton and print the uid of its analysis."""
+    from drakcelery.karton import submit as karton_submit
+
     ours = read_settings(config, data_dir)
     task = karton_submit.sample_task(
         sample,
@@ -115,8 +114,13 @@ def submit(
         watch(ours, uid)
 
 
-def watch(ours: settings.Settings, uid: str) -> None:
+def watch(ours: Settings, uid: str) -> None:
     """Progress on standard error until the analysis is over. Raises where it was not published."""
+    from rich.console import Console
+
+    from drakcelery.operators import analyses, views
+    from drakcelery.wiring import make_ledger
+
     console = Console(stderr=True)
     record = None
     for record in analyses.follow(make_ledger(ours), uid):
@@ -134,6 +138,8 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
 
     Live analyses have a forecast of their start and end.
     """
+    from drakcelery.wiring import make_ledger
+
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     if uid:
@@ -142,8 +148,12 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
         show_all(ours, ledger, as_json=as_json)
 
 
-def show_one(ours: settings.Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None:
+def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None:
     """The analysis, or the sample that waits in Karton for one. Raises :class:`StackError` for neither."""
+    from drakcelery.forecast.outlook import look_out
+    from drakcelery.operators import analyses, views
+    from drakcelery.wiring import make_intake
+
     record = analyses.look_up(ledger, uid)
     outlook = None
     if record is None or not record.state.is_over:
@@ -162,8 +172,14 @@ def show_one(ours: settings.Settings, ledger: Ledger, uid: str, *, as_json: bool
         views.console().print(view)
 
 
-def show_all(ours: settings.Settings, ledger: Ledger, *, as_json: bool) -> None:
+def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
     """What is live, what is over, and what is to be expected."""
+    from drakcelery.forecast.outlook import look_out
+    from drakcelery.ledger.keytypes import sentences
+    from drakcelery.notifications.outbox import Notices
+    from drakcelery.operators import analyses, views
+    from drakcelery.wiring import make_intake
+
     records = analyses.overview(ledger)
     live = [record for record in records if not record.state.is_over]
     outlook = look_out(ours, ledger, make_intake(ours, ledger), live=live)
@@ -210,6 +226,9 @@ def as_dict(record: Record, estimate: Estimate | None) -> dict[str, object]:
 @with_settings
 def fetch(uid: str, to: Path, config: Path | None, data_dir: Path | None) -> None:
     """Download the artifacts of the analysis UID, all or none."""
+    from drakcelery.operators import analyses, views
+    from drakcelery.wiring import make_ledger, make_storage
+
     ours = read_settings(config, data_dir)
     record = analyses.find_record(make_ledger(ours), uid)
     files = analyses.fetch(ours, make_storage(ours), record, to)
@@ -221,6 +240,11 @@ def fetch(uid: str, to: Path, config: Path | None, data_dir: Path | None) -> Non
 @with_settings
 def cancel(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """End the waiting or running analysis UID; nothing will be published."""
+    from drakcelery.operators import analyses
+    from drakcelery.stages import cancellation
+    from drakcelery.telemetry import tracing
+    from drakcelery.wiring import make_ledger
+
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     record = analyses.find_record(ledger, uid)

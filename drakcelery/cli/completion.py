@@ -1,17 +1,19 @@
-"""What the shell offers for uids, hosts and slots. Whatever goes wrong here, it offers nothing."""
+"""What the shell offers for uids, hosts and slots. Whatever goes wrong here, it offers nothing.
+
+The ledger is imported when it is asked: every command imports this, and its help needs none.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
-from redis.exceptions import RedisError
 
 from drakcelery.cli.options import read_settings
 from drakcelery.errors import DrakceleryError
-from drakcelery.ledger import Ledger
-from drakcelery.ledger.keys import DONE, LIVE
-from drakcelery.wiring import make_ledger
+
+if TYPE_CHECKING:
+    from drakcelery.ledger import Ledger
 
 MOST = 200
 """Finished analyses that are offered."""
@@ -19,6 +21,10 @@ MOST = 200
 
 def uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Live analyses and the newest that are over."""
+    from redis.exceptions import RedisError
+
+    from drakcelery.ledger.keys import DONE, LIVE
+
     ledger = _ledger(context)
     if ledger is None:
         return []
@@ -38,6 +44,8 @@ def hosts(context: click.Context, parameter: click.Parameter, incomplete: str) -
 
 def slots(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """``host/`` and ``host/slot`` of every host that is alive."""
+    from redis.exceptions import RedisError
+
     ledger = _ledger(context)
     try:
         statuses = ledger.fleet.hosts() if ledger is not None else []
@@ -48,6 +56,10 @@ def slots(context: click.Context, _: click.Parameter, incomplete: str) -> list[s
 
 
 def _ledger(context: click.Context) -> Ledger | None:
+    from redis.exceptions import RedisError
+
+    from drakcelery.wiring import make_ledger
+
     try:
         return make_ledger(read_settings(context.params.get("config"), context.params.get("data_dir")))
     except (DrakceleryError, RedisError):

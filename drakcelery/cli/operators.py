@@ -1,4 +1,7 @@
-"""Commands for those who keep the hosts busy."""
+"""Commands for those who keep the hosts busy.
+
+What a command works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,6 @@ import click
 from pydantic import BaseModel
 
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.cli.slot_table import slots_view
-from drakcelery.operators import fleet_views, overview, views
-from drakcelery.wiring import make_intake, make_ledger
 
 NOBODY = "No host is alive. Start one with `drakcelery worker vm`, or everything with `drakcelery up`."
 
@@ -27,6 +27,10 @@ def print_json(values: Iterable[BaseModel]) -> None:
 @with_settings
 def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """Show the VM slots of every live host."""
+    from drakcelery.cli.slot_table import slots_view
+    from drakcelery.operators import views
+    from drakcelery.wiring import make_ledger
+
     ledger = make_ledger(read_settings(config, data_dir))
     hosts = ledger.fleet.hosts()
     if as_json:
@@ -42,6 +46,9 @@ def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 @with_settings
 def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """List the hosts of the last week, and the samples that wait for one of them."""
+    from drakcelery.operators import fleet_views, overview, views
+    from drakcelery.wiring import make_intake, make_ledger
+
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     found = overview.host_overviews(
@@ -60,6 +67,9 @@ def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 @with_settings
 def profiles(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """List the VM profiles: slots, running samples, and samples that wait for a slot."""
+    from drakcelery.operators import fleet_views, overview, views
+    from drakcelery.wiring import make_intake, make_ledger
+
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     intake = make_intake(ours, ledger)

@@ -1,4 +1,7 @@
-"""Commands that watch the fleet and act on it."""
+"""Commands that watch the fleet and act on it.
+
+What a command works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,19 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
 
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.cli.slot_table import slots_view
 from drakcelery.model.names import NAME_PATTERN, is_uid
-from drakcelery.model.records import HostStatus
 from drakcelery.model.text import clean
-from drakcelery.operators import analyses, steering, top, views
-from drakcelery.operators.tail import Event, Tail
-from drakcelery.telemetry.logs import configure
-from drakcelery.wiring import make_client, make_intake, make_ledger, make_storage
+
+if TYPE_CHECKING:
+    from drakcelery.model.records import HostStatus
+    from drakcelery.operators.tail import Event
 
 SLOT = "HOST/SLOT"
 _HOST_AND_SLOT = re.compile(rf"({NAME_PATTERN[1:-1]})(?:/({NAME_PATTERN[1:-1]}))?")
@@ -59,13 +60,18 @@ _slot_argument = click.argument("target", metavar=SLOT, callback=_target, shell_
 
 
 def _steer(
-    act: Callable[..., HostStatus],
+    command: str,
     target: tuple[str, str | None],
     as_json: bool,
     config: Path | None,
     data_dir: Path | None,
 ) -> None:
     """Have the host's vm worker do something, and show the host as it is then."""
+    from drakcelery.cli.slot_table import slots_view
+    from drakcelery.operators import steering, views
+    from drakcelery.wiring import make_client, make_ledger
+
+    act: Callable[..., HostStatus] = getattr(steering, command)
     ours = read_settings(config, data_dir)
     host, slot = target
     status = act(make_client(ours), host, slot=slot, by=asker())
@@ -81,7 +87,7 @@ def _steer(
 @with_settings
 def drain(**options: Any) -> None:
     """Let nothing new begin on a host, or in one slot; what runs there finishes."""
-    _steer(steering.drain, **options)
+    _steer("drain", **options)
 
 
 @click.command()
@@ -90,7 +96,7 @@ def drain(**options: Any) -> None:
 @with_settings
 def undrain(**options: Any) -> None:
     """Let a drained host, or slot, take samples again."""
-    _steer(steering.undrain, **options)
+    _steer("undrain", **options)
 
 
 @click.command()
@@ -99,7 +105,7 @@ def undrain(**options: Any) -> None:
 @with_settings
 def quarantine(**options: Any) -> None:
     """Take a suspect slot out of use; what runs in it finishes."""
-    _steer(steering.quarantine, **options)
+    _steer("quarantine", **options)
 
 
 @click.command()
@@ -108,7 +114,7 @@ def quarantine(**options: Any) -> None:
 @with_settings
 def release(**options: Any) -> None:
     """End the quarantine of a slot, whoever began it."""
-    _steer(steering.release, **options)
+    _steer("release", **options)
 
 
 @click.command()
@@ -116,6 +122,10 @@ def release(**options: Any) -> None:
 @with_settings
 def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """Analyse the sample of the finished analysis UID again; print the uid of its new Karton task."""
+    from drakcelery.operators import steering
+    from drakcelery.telemetry.logs import configure
+    from drakcelery.wiring import make_ledger
+
     ours = read_settings(config, data_dir)
     configure(level="error", style="console")
     click.echo(steering.retry(ours, make_ledger(ours), uid, by=asker()))
@@ -126,6 +136,9 @@ def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
 @with_settings
 def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
     """Watch the fleet: slots, queues, rates, recent ends. Press q to end."""
+    from drakcelery.operators import top, views
+    from drakcelery.wiring import make_intake, make_ledger
+
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     watch = top.Watch(ledger, make_intake(ours, ledger))
@@ -142,6 +155,11 @@ def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
 @with_settings
 def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """Show the log of the analysis UID, wherever it runs."""
+    from drakcelery.operators import analyses, views
+    from drakcelery.operators.tail import Tail
+    from drakcelery.telemetry.logs import configure
+    from drakcelery.wiring import make_client, make_ledger, make_storage
+
     ours = read_settings(config, data_dir)
     configure(level="error", style="console")
     ledger = make_ledger(ours)
@@ -159,6 +177,8 @@ def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: P
 
 def _line(event: Event) -> Text:
     """A line of a log, or a change in the ledger. Nothing in it is trusted."""
+    from drakcelery.operators import views
+
     level, created, stage = str(event.get("levelname")), event.get("created"), event.get("stage")
     at = views.moment(created)[11:] if isinstance(created, int | float) and created else "-"
     left_out = _SAID | _WHERE if stage else _SAID
