@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from karton.core import Resource, Task
 from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority
 
-from drakcelery import cli
+from drakcelery import cli, wiring
 from drakcelery.embedded.services import Services
 from drakcelery.forecast.durations import KEPT, MEMORY, Durations
 from drakcelery.forecast.learning import Learned
@@ -212,7 +213,7 @@ def test_slots_out_of_use_take_nothing(ledger: Ledger, ours: Settings) -> None:
 
 
 @pytest.fixture
-def status(services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def status(services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """``drakcelery status …`` on the session's Valkey."""
     section: RedisSection = services.redis
     assert section.password is not None
@@ -227,12 +228,22 @@ def status(services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     }.items():
         monkeypatch.setenv(f"DRAKCELERY_{name}", str(value))
 
+    made: list[Ledger] = []
+    real = wiring.make_ledger
+
+    def make(config: Settings) -> Ledger:
+        made.append(real(config))
+        return made[-1]
+
     def run(*arguments: str) -> str:
         done = CliRunner().invoke(cli.cli, ["status", *arguments])
         assert done.exit_code == 0, done.output
         return done.output
 
-    return run
+    monkeypatch.setattr(wiring, "make_ledger", make)
+    yield run
+    for one in made:  # a process of its own would end here
+        one.redis.close()
 
 
 def test_status_shows_what_to_expect(ledger: Ledger, status: Any) -> None:
