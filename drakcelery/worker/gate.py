@@ -176,7 +176,8 @@ class Gate(bootsteps.StartStopStep):
 
     def _takes_samples(self) -> bool:
         """Whether the host may begin anything at all; work in hand goes on in any case."""
-        return self.site.readiness.halted() is None
+        # Celery's event loop turns once more after the signal to shut down
+        return self.runtime.stopper is None and self.site.readiness.halted() is None
 
     def claim(self, step: Step) -> str | None:
         """A slot for a prepare message; closes the queues when it was the last one.

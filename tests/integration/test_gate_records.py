@@ -17,6 +17,7 @@ from drakcelery.worker.admission import SLOT_HEADER, _admit, _defer, _shows_life
 from drakcelery.worker.gate import Gate
 from drakcelery.worker.janitor import tell
 from drakcelery.worker.runtime import Runtime
+from drakcelery.worker.shutdown import Stopper
 from drakcelery.worker.wakeup import Bell
 from tests.bench import HOST, SLOT, Bench, bench
 
@@ -93,6 +94,15 @@ def test_its_end_ends_no_worker_either(bench: Bench, gate: Gate, kind: str) -> N
 def message_of(bench: Bench, attempt: int) -> Any:
     """The message of an attempt, as it comes to the gate."""
     return bench.step("other", attempt=attempt).model_copy(update={"uid": "a-1", "slot": None})
+
+
+def test_a_host_that_stops_begins_nothing(bench: Bench, gate: Gate) -> None:
+    """What comes while its worker shuts down goes back at once, for others to take."""
+    gate.runtime.stopper = Stopper(bench.site)
+    message = Message()
+    assert not _admit(gate, message_of(bench, 2), cast("Any", message))
+    assert message.settled == ["requeue"]
+    assert [slot.holder for slot in bench.site.slots.all()] == [None]
 
 
 def test_an_earlier_life_says_nothing_of_this_one(bench: Bench, gate: Gate) -> None:
