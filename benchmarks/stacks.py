@@ -75,7 +75,7 @@ class NoOpStack:
 
     def commands_of(self, work: Callable[[], object]) -> Counter[tuple[str, str]]:
         """What Redis carries out during *work*: how often, by who asked (or ``script``) and by command."""
-        client, seen, owners = self.ledger.redis, Counter[tuple[int, str]](), self.owners()
+        client, seen, owners = self.ledger._redis, Counter[tuple[int, str]](), self.owners()  # noqa: SLF001 what a benchmark counts
         monitoring = client.monitor()  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
         with monitoring as monitor, ThreadPoolExecutor(1) as pool:
             done = pool.submit(work)

@@ -26,7 +26,7 @@ from drakcelery.karton import submit
 from drakcelery.model.analysis import Priority, State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
-from drakcelery.wiring import make_intake, make_ledger
+from drakcelery.wiring import make_ledger
 
 SLOTS = {"vm-1": "win10", "vm-2": "win10", "vm-3": "win10", "vm-4": "win7"}
 RUN_SECONDS, SPREAD = 5.0, 0.7
@@ -92,7 +92,7 @@ def main() -> None:
 def measure(ours: settings.Settings, directory: Path, samples: int) -> dict[str, object]:
     """Push the samples, ask for the outlook until the last is over, and compare."""
     ledger = make_ledger(ours)
-    intake = make_intake(ours, ledger)
+    intake = ledger.intake()
     while not (ledger.fleet.hosts() and ledger.bound()):
         time.sleep(analyses.POLL_SECONDS)
     chance = random.Random(SEED)  # noqa: S311 a load, no secret

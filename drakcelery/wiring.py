@@ -1,4 +1,4 @@
-"""What is built from settings alone: the ledger, its inbox, the storage, and Celery without our tasks.
+"""What is built from settings alone: the ledger, the storage, and Celery without our tasks.
 
 What is not always needed is imported where it is made: the shell's completion wants a ledger, and at once.
 """
@@ -12,7 +12,6 @@ from drakcelery.ledger import Ledger, connect
 if TYPE_CHECKING:
     from celery import Celery
 
-    from drakcelery.ledger.inbox import Intake
     from drakcelery.settings import Settings
     from drakcelery.storage import Storage
 
@@ -28,13 +27,6 @@ def make_ledger(config: Settings, *, name: str | None = None, patient: bool = Fa
         record_ttl=config.drakcelery.record_ttl,
         times=config.drakcelery.times,
     )
-
-
-def make_intake(config: Settings, ledger: Ledger) -> Intake:
-    """The intake beside *ledger*."""
-    from drakcelery.ledger.inbox import Intake
-
-    return Intake(ledger.redis, identity=config.drakrun.identity, record_ttl=config.drakcelery.record_ttl)
 
 
 def make_storage(config: Settings) -> Storage:

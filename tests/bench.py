@@ -50,7 +50,7 @@ class Bench:
     @property
     def redis(self) -> redis.Redis:
         """What the ledger writes to."""
-        return self.ledger.redis
+        return self.ledger._redis
 
     def open(self, uid: str = "a-1", **changes: object) -> Analysis:
         """Begin an analysis of a sample that is in S3, with *changes*, and its first attempt."""
@@ -68,7 +68,7 @@ class Bench:
             }
         )
         self.ledger.declare(contract.started(task))
-        self.ledger.redis.zadd(INBOX, {task.uid: self.ledger.now()})
+        self.ledger._redis.zadd(INBOX, {task.uid: self.ledger.now()})
         assert intake_of(self.ledger).open(ours, task, limit=1000, read=task.serialize()) is not None
         return ours
 

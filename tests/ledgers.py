@@ -15,13 +15,13 @@ from drakcelery.model.records import Record
 
 def intake_of(ledger: Ledger, *, record_ttl: int = 600) -> Intake:
     """The intake beside *ledger*."""
-    return Intake(ledger.redis, identity=ledger.identity, record_ttl=record_ttl)
+    return Intake(ledger._redis, identity=ledger.identity, record_ttl=record_ttl)
 
 
 def open_analysis(ledger: Ledger, analysis: Analysis) -> Record:
     """Begin an analysis, and its first attempt, whose Karton task is in the inbox."""
     task = Task({"type": "sample"}, uid=analysis.task_uid, root_uid=analysis.root_uid)
-    read = ledger.redis.get(task_key(analysis.task_uid))
+    read = ledger._redis.get(task_key(analysis.task_uid))
     started = contract.started(task)
     record = intake_of(ledger).open(analysis, started, limit=1000, read=str(read or ""))
     assert record is not None
@@ -31,9 +31,9 @@ def open_analysis(ledger: Ledger, analysis: Analysis) -> Record:
 def watched(ledger: Ledger, *, seconds: float) -> None:
     """Let Redis and the broker have been heard for so long without a break."""
     for key in (WATCH, BROKER_WATCH):
-        ledger.redis.delete(key, f"{key}:gaps")
+        ledger._redis.delete(key, f"{key}:gaps")
     ledger.watch()
     ledger.watch_broker(ServerId())
     for key in (WATCH, BROKER_WATCH):
-        ledger.redis.hset(key, "since", f"{ledger.now() - seconds:.6f}")
-        ledger.redis.delete(f"{key}:gaps")
+        ledger._redis.hset(key, "since", f"{ledger.now() - seconds:.6f}")
+        ledger._redis.delete(f"{key}:gaps")

@@ -112,11 +112,10 @@ def _trouble(error: RedisError, ours: Settings | None) -> str:
     from redis.exceptions import ResponseError
 
     from drakcelery.ledger.away import trouble
-    from drakcelery.ledger.keytypes import explained
     from drakcelery.wiring import make_ledger
 
     if ours is not None and isinstance(error, ResponseError):
-        error = explained(make_ledger(ours).redis, error)
+        error = make_ledger(ours).explained(error)
     return trouble(error)
 
 

@@ -152,12 +152,11 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
     """The analysis, or the sample that waits in Karton for one. Raises :class:`StackError` for neither."""
     from drakcelery.forecast.outlook import look_out
     from drakcelery.operators import analyses, views
-    from drakcelery.wiring import make_intake
 
     record = analyses.look_up(ledger, uid)
     outlook = None
     if record is None or not record.state.is_over:
-        outlook = look_out(ours, ledger, make_intake(ours, ledger))
+        outlook = look_out(ours, ledger, ledger.intake())
     if record is None and outlook is not None and (queued := outlook.find(uid)) is not None:
         shown: dict[str, object] = queued.model_dump(mode="json")
         view = views.queued_view(queued, now=outlook.now)
@@ -175,14 +174,11 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
 def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
     """What is live, what is over, and what is to be expected."""
     from drakcelery.forecast.outlook import look_out
-    from drakcelery.ledger.keytypes import sentences
-    from drakcelery.notifications.outbox import Notices
     from drakcelery.operators import analyses, views
-    from drakcelery.wiring import make_intake
 
     records = analyses.overview(ledger)
     live = [record for record in records if not record.state.is_over]
-    outlook = look_out(ours, ledger, make_intake(ours, ledger), live=live)
+    outlook = look_out(ours, ledger, ledger.intake(), live=live)
     if as_json:
         shown = {
             "analyses": [as_dict(record, outlook.estimates.get(record.uid)) for record in records],
@@ -196,12 +192,12 @@ def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
         views.console().print(table)
     else:
         click.echo("No analyses. Push a sample with `drakcelery submit FILE`.")
-    notices = Notices(ledger.redis)
+    notices = ledger.notices
     for line in (
         *views.outlook_lines(outlook),
         *views.quarantine_lines(ledger.quarantine.counts()),
         *views.notices_lines(notices.counts(), notices.dead(newest=1)),
-        *sentences(ledger.redis),
+        *ledger.odd_sentences(),
     ):
         click.echo(line)
 

@@ -5,7 +5,7 @@ The ledger is imported when it is asked: every command imports this, and its hel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,16 +23,14 @@ def uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[st
     """Live analyses and the newest that are over."""
     from redis.exceptions import RedisError
 
-    from drakcelery.ledger.keys import DONE, LIVE
-
     ledger = _ledger(context)
     if ledger is None:
         return []
     try:
-        found = [*ledger.redis.zrange(LIVE, 0, -1), *ledger.redis.zrevrange(DONE, 0, MOST - 1)]
+        found = ledger.uids(newest=MOST)
     except RedisError:
         return []
-    return [uid for uid in cast("list[str]", found) if uid.startswith(incomplete)]
+    return [uid for uid in found if uid.startswith(incomplete)]
 
 
 def hosts(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -16,9 +16,8 @@ from drakcelery.karton import reading
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import Intake
-from drakcelery.ledger.keys import record_key
 from drakcelery.operators import views
-from drakcelery.wiring import make_intake, make_ledger
+from drakcelery.wiring import make_ledger
 
 _OF_TASKS = ("inbox", "line")
 """Where what is in quarantine is a Karton task that is no analysis yet."""
@@ -74,10 +73,10 @@ def _end(ledger: Ledger, intake: Intake, uid: str, *, is_task: bool) -> None:
     try:
         record = ledger.get(uid)
     except UnreadableRecord:
-        task_uid = unless_odd(lambda: ledger.redis.hget(record_key(uid), "task_uid"), None)
+        task_uid = unless_odd(lambda: ledger.owner(uid), None)
         ledger.remove(uid, reason=reason)
         if task_uid:
-            _withdraw(intake, uid, str(task_uid), reason)
+            _withdraw(intake, uid, task_uid, reason)
     else:
         if record is not None:
             ledger.cancel(record, reason=reason, crashed=None)
@@ -104,7 +103,7 @@ def remove(uid: str, config: Path | None, data_dir: Path | None) -> None:
     entries = [entry for entry in ledger.quarantine.all() if entry.uid == uid]
     if not entries:
         raise StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
-    intake = make_intake(ours, ledger)
+    intake = ledger.intake()
     intake.drop(uid)
     _end(ledger, intake, uid, is_task=any(entry.where in _OF_TASKS for entry in entries))
     ledger.quarantine.remove(uid)

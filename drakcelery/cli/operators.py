@@ -47,13 +47,11 @@ def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """List the hosts of the last week, and the samples that wait for one of them."""
     from drakcelery.operators import fleet_views, overview, views
-    from drakcelery.wiring import make_intake, make_ledger
+    from drakcelery.wiring import make_ledger
 
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
-    found = overview.host_overviews(
-        ledger.fleet.hosts(), ledger.fleet.places(), make_intake(ours, ledger).lines()
-    )
+    found = overview.host_overviews(ledger.fleet.hosts(), ledger.fleet.places(), ledger.intake().lines())
     if as_json:
         print_json(found)
     elif found:
@@ -68,11 +66,11 @@ def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 def profiles(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """List the VM profiles: slots, running samples, and samples that wait for a slot."""
     from drakcelery.operators import fleet_views, overview, views
-    from drakcelery.wiring import make_intake, make_ledger
+    from drakcelery.wiring import make_ledger
 
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
-    intake = make_intake(ours, ledger)
+    intake = ledger.intake()
     found = overview.profile_overviews(
         ledger.fleet.hosts(), ledger.fleet.places(), intake.lines(), intake.in_flight()
     )

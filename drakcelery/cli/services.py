@@ -15,14 +15,13 @@ from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress, fleet_metrics
 from drakcelery.karton.submit import karton_config
-from drakcelery.ledger.deployment import Deployment
-from drakcelery.notifications.outbox import Notices
+from drakcelery.ledger.notices import Notices
 from drakcelery.notifications.webhook import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings, fault_plan
 from drakcelery.stages.dispatch import send
 from drakcelery.telemetry import logs, tracing
-from drakcelery.wiring import make_client, make_intake, make_ledger, make_storage
+from drakcelery.wiring import make_client, make_ledger, make_storage
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +38,8 @@ def run_ingress(settings: Settings) -> None:
     client = make_client(settings)  # what it sends are names of tasks
     # Karton and its dashboard know who is online by the names of Redis connections
     ledger = make_ledger(settings, name=settings.drakrun.identity)
-    Deployment(ledger.redis, ledger.identity).claim()
-    notifier = _notifier(settings, Notices(ledger.redis), stop)
+    ledger.deployment.claim()
+    notifier = _notifier(settings, ledger.notices, stop)
     # On connections of its own, without Karton's name
     mender = make_ledger(settings)
     duty = Duty(
@@ -53,7 +52,7 @@ def run_ingress(settings: Settings) -> None:
     Ingress(
         settings=settings,
         ledger=ledger,
-        intake=make_intake(settings, ledger),
+        intake=ledger.intake(),
         storage=make_storage(settings),
         send=functools.partial(send, client, ledger),
     ).run(stop)

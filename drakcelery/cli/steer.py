@@ -137,11 +137,11 @@ def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
 def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
     """Watch the fleet: slots, queues, rates, recent ends. Press q to end."""
     from drakcelery.operators import top, views
-    from drakcelery.wiring import make_intake, make_ledger
+    from drakcelery.wiring import make_ledger
 
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
-    watch = top.Watch(ledger, make_intake(ours, ledger))
+    watch = top.Watch(ledger, ledger.intake())
     if once or not (sys.stdout.isatty() and sys.stdin.isatty()):
         top.show_once(watch, views.console())
     else:

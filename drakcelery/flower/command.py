@@ -24,7 +24,7 @@ from drakcelery.flower.reading import Reader
 from drakcelery.flower.safety import require_safe
 from drakcelery.settings import Settings
 from drakcelery.telemetry import logs, tracing
-from drakcelery.wiring import make_intake, make_ledger
+from drakcelery.wiring import make_ledger
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +93,6 @@ def _reader(ours: Settings, executor: Executor) -> Reader:
     return Reader(
         settings=ours,
         ledger=ledger,
-        intake=make_intake(ours, ledger),
+        intake=ledger.intake(),
         executor=executor,
     )

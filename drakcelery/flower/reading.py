@@ -19,8 +19,6 @@ from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
-from drakcelery.ledger.keys import queue_keys
-from drakcelery.ledger.keytypes import named, sentences
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses as operators_analyses
@@ -86,7 +84,7 @@ class Reader:
 
     def naming(self, call: Callable[[], T]) -> T:
         """What *call* says; an error over one of our keys in Redis names it."""
-        with named(self.ledger.redis):
+        with self.ledger.named():
             return call()
 
     async def fleet(self) -> FleetView:
@@ -139,10 +137,10 @@ class Reader:
             return self._looked_out[1]
 
     def _read_fleet(self) -> FleetView:
-        redis, outlook = self.ledger.redis, self._outlook()
+        outlook = self._outlook()
         return fleet_view(
             now=self.ledger.now(),
-            unread=sum(redis.llen(queue) for queue in queue_keys(self.ledger.identity)),
+            unread=sum(self._intake.queue_lengths()),
             hosts=self.ledger.fleet.hosts(),
             places=self.ledger.fleet.places(),
             lines=self._intake.lines(),
@@ -152,7 +150,7 @@ class Reader:
             starts=_starts(outlook.estimates),
             newcomers=_starts(outlook.newcomers),
             quarantined=self.ledger.quarantine.all(),
-            odd_keys=sentences(redis),
+            odd_keys=self.ledger.odd_sentences(),
         )
 
     def _read_analysis(self, uid: str) -> AnalysisView | None:

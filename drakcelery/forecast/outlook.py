@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import structlog
 from karton.core import Task
@@ -26,7 +25,6 @@ from drakcelery.karton.reading import read_task as read_karton_task
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import Intake
-from drakcelery.ledger.keys import DUE, task_key
 from drakcelery.ledger.lines import URGENCY, Stretch
 from drakcelery.model.analysis import Analysis, Place, State, Value
 from drakcelery.model.capacity import is_in_use
@@ -96,7 +94,7 @@ def look_out(
     """The outlook as of now. *live*: the ledger's live records, where the caller has read them already."""
     records = list(ledger.live() if live is None else live)
     now, hosts = ledger.now(), ledger.fleet.hosts()
-    crowd = _Crowd.of(ledger, intake.backlog(most=LISTED), _reader(settings))
+    crowd = _Crowd.of(intake, intake.backlog(most=LISTED), _reader(settings))
     probes = _probes(hosts, settings.drakrun.analysis_timeout)
     waiting = [*_waiting(ledger, records, now), *crowd.waiting(probes)]
     profiles = {one.place.profile for one in waiting}
@@ -106,7 +104,7 @@ def look_out(
         rooms=_rooms(hosts),
         at_work=[one for record in records if (one := _work(record, now)) is not None],
         waiting=waiting,
-        learned=Durations(ledger.redis).all(profiles),
+        learned=Durations(ledger.lessons).all(profiles),
     )
     found = estimate(scene, seed=seed)
     return Outlook(
@@ -178,8 +176,7 @@ def _waiting(ledger: Ledger, records: Iterable[Record], now: float) -> list[Wait
 
 
 def _due(ledger: Ledger) -> list[tuple[str, float]]:
-    found = cast("list[tuple[str, float]]", ledger.redis.zrange(DUE, 0, -1, withscores=True))
-    return [(uid, at) for uid, at in found if math.isfinite(at)]
+    return [(uid, at) for uid, at in ledger.due_times() if math.isfinite(at)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +190,9 @@ class _Crowd:
     """Karton uids of tasks that wait for nothing any more: cancelled, or dropped by Karton."""
 
     @classmethod
-    def of(cls, ledger: Ledger, stretches: Sequence[Stretch], read: Read) -> _Crowd:
+    def of(cls, intake: Intake, stretches: Sequence[Stretch], read: Read) -> _Crowd:
         named = [uid for stretch in stretches for uid in stretch.named]
-        texts = cast("list[str | None]", ledger.redis.mget(map(task_key, named))) if named else []
+        texts = intake.tasks(named)
         tasks, over = {}, set()
         for uid, text in zip(named, texts, strict=True):
             if text is None:

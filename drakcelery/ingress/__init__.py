@@ -28,7 +28,6 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.fleet import Sight, nobody_came
 from drakcelery.ledger.inbox import NOBODYS, Intake
-from drakcelery.ledger.keytypes import named
 from drakcelery.ledger.lines import Stretch
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Rooms
@@ -118,7 +117,7 @@ class Ingress:
             redis.exceptions.RedisError: Redis is away, or refuses everything.
         """
         try:
-            with named(self.ledger.redis):
+            with self.ledger.named():
                 return part()
         except Exception as error:
             if concerns_all(error):

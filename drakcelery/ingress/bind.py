@@ -11,7 +11,6 @@ from drakcelery.errors import (
     SettingsError,
 )
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.deployment import Deployment
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -53,7 +52,7 @@ def is_bound(ledger: Ledger, bind: KartonBind) -> bool:
 def _is_the_deployment(ledger: Ledger) -> bool:
     """Show life; False where a deployment of another identity is at work on this Redis by now."""
     try:
-        Deployment(ledger.redis, ledger.identity).claim()
+        ledger.deployment.claim()
     except SettingsError as error:
         log.error("other_deployment", why=str(error))
         return False

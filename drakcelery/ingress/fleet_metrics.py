@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from typing import cast
 
 import structlog
 from redis.exceptions import NoPermissionError, RedisError
@@ -19,16 +18,13 @@ from drakcelery.forecast.simulation import Estimate
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import is_away, unless_odd
 from drakcelery.ledger.inbox import Intake
-from drakcelery.ledger.keys import DONE, queue_keys
-from drakcelery.ledger.keytypes import odd_keys, told
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.model.text import clean
-from drakcelery.notifications.outbox import Notices
 from drakcelery.operators.overview import ProfileOverview, host_overviews, profile_overviews, snapshots
 from drakcelery.settings import Settings
 from drakcelery.telemetry import exposition, instruments, metrics
-from drakcelery.wiring import make_intake, make_ledger
+from drakcelery.wiring import make_ledger
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +56,7 @@ def serve(settings: Settings) -> None:
     # A connection of its own: without Karton's name, and with an answer before Prometheus gives up
     brief = settings.redis.model_copy(update={"socket_timeout": REDIS_SECONDS})
     ledger = make_ledger(settings.model_copy(update={"redis": brief}))
-    census = Census(settings, ledger, make_intake(settings, ledger))
+    census = Census(settings, ledger, ledger.intake())
     exposition.serve(settings, "ingress", instruments.INGRESS, before=census.take)
 
 
@@ -81,7 +77,7 @@ class Census:
             self._count_ends()
             self._look()
         except RedisError as error:
-            log.warning("fleet_not_read", error=told(self._ledger.redis, error))
+            log.warning("fleet_not_read", error=self._ledger.told(error))
             for gauge in _GAUGES:
                 gauge.clear()
             instruments.REDIS_UP.set(not is_away(error))
@@ -91,7 +87,7 @@ class Census:
     def _look_at_keys(self) -> None:
         instruments.ODD_KEYS.clear()
         with contextlib.suppress(NoPermissionError):  # TYPE is no right that ingress needs
-            for odd in odd_keys(self._ledger.redis):
+            for odd in self._ledger.odd_keys():
                 instruments.ODD_KEYS.labels(clean(odd.key)).set(1)
 
     def _count_ends(self) -> None:
@@ -103,10 +99,7 @@ class Census:
         self._since = found[-1][1] if found else self._since
 
     def _ended(self) -> list[tuple[str, float]]:
-        ended = self._ledger.redis.zrangebyscore(
-            DONE, f"({self._since!r}", "+inf", start=0, num=MOST_ENDS, withscores=True
-        )
-        return cast("list[tuple[str, float]]", ended)
+        return self._ledger.ended_since(self._since, most=MOST_ENDS)
 
     def _look(self) -> None:
         hosts = self._ledger.fleet.hosts()
@@ -115,7 +108,7 @@ class Census:
         profiles = profile_overviews(hosts, places, lines, self._intake.in_flight())
         queues = self._queues()
         outlook = look_out(self._settings, self._ledger, self._intake)
-        notices = Notices(self._ledger.redis).counts()
+        notices = self._ledger.notices.counts()
         now = outlook.now
         for gauge in _GAUGES:  # hosts and profiles that are gone leave nothing behind
             gauge.clear()
@@ -140,13 +133,10 @@ class Census:
 
     def _queues(self) -> dict[str, tuple[int, float | None]]:
         """How many samples wait on each of Karton's queues, and when Karton routed the first of them."""
-        names = queue_keys(self._intake.identity)
-        found = {}
-        for priority, name in zip(instruments.PRIORITIES, names, strict=True):
-            first = cast("str | None", self._ledger.redis.lindex(name, 0))
-            length = self._ledger.redis.llen(name)
-            found[priority] = (length, self._routed(first) if first else None)
-        return found
+        heads = zip(instruments.PRIORITIES, self._intake.queue_heads(), strict=True)
+        return {
+            priority: (length, self._routed(first) if first else None) for priority, (first, length) in heads
+        }
 
     def _routed(self, task_uid: str) -> float | None:
         """When Karton routed a task; None where it does not say so."""

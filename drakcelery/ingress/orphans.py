@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from karton.core import Task
@@ -25,7 +25,7 @@ from drakcelery.karton import reading
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.inbox import Intake
-from drakcelery.ledger.keys import ASIDE, INBOX, WAITING, line_key, queue_keys, record_key, task_key
+from drakcelery.ledger.keys import task_key
 from drakcelery.model.names import is_uid
 
 log = structlog.get_logger(__name__)
@@ -60,36 +60,31 @@ def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> Iterator[li
     """
     now = ledger.now()
     oldest = {TaskState.SPAWNED: now - SPAWNED_SECONDS, TaskState.STARTED: now - TRIES * hard_time_limit}
-    queued = _queued(ledger)
+    queued = _queued(intake)
     yield []
     cursor = -1
     while cursor:
-        cursor, keys = cast(
-            "tuple[int, list[str]]",
-            ledger.redis.scan(max(0, cursor), match=task_key("*"), count=SOME),
-        )
+        cursor, some = ledger.tasks_after(max(0, cursor), some=SOME)
         suspects = [
             _suspect(task)
-            for task in _tasks(ledger, keys)
+            for task in _tasks(ledger, some)
             if task.last_update < oldest.get(task.status, 0) and not _is_among(queued, task.uid)
         ]
         yield sorted(one.uid for one in _unknown(ledger, _untaken(intake, suspects)))
 
 
-def _tasks(ledger: Ledger, keys: list[str]) -> Iterator[Task]:
-    """Of the Karton tasks behind *keys*, those that were routed to our identity.
+def _tasks(ledger: Ledger, some: list[tuple[str, str | None]]) -> Iterator[Task]:
+    """Of these Karton tasks, those that were routed to our identity.
 
     What cannot be read was routed by nobody: Karton's own router reads what it routes.
     """
-    for key, text in zip(
-        keys, cast("list[str | None]", ledger.redis.mget(keys)) if keys else [], strict=True
-    ):
+    for uid, text in some:
         if text is None or ledger.identity not in text:  # most are not ours, and need not be parsed
             continue
         try:
-            task = reading.read_task(text, key.removeprefix(task_key("")))
+            task = reading.read_task(text, uid)
         except Unreadable as error:
-            log.warning("karton_task_unreadable", key=key, error=str(error))
+            log.warning("karton_task_unreadable", key=task_key(uid), error=str(error))
             continue
         if task.headers.get("receiver") == ledger.identity:
             yield task
@@ -102,18 +97,11 @@ def _suspect(task: Task) -> _Suspect:
     return _Suspect(uid=task.uid, names=tuple(names))
 
 
-def _queued(ledger: Ledger) -> array[int]:
-    """Hashes of what is on Karton's queues, sorted.
-
-    Read from the end: what is pushed or popped meanwhile moves the others to where they are read again, never
-    to where they were not.
-    """
+def _queued(intake: Intake) -> array[int]:
+    """Hashes of what is on Karton's queues, sorted."""
     found = array("q")
-    for queue in queue_keys(ledger.identity):
-        end = -1
-        while uids := cast("list[str]", ledger.redis.lrange(queue, end - STRETCH + 1, end)):
-            found.extend(map(hash, uids))
-            end -= STRETCH
+    for uids in intake.queued(stretch=STRETCH):
+        found.extend(map(hash, uids))
     return array("q", sorted(found))
 
 
@@ -126,39 +114,13 @@ def _untaken(intake: Intake, suspects: list[_Suspect]) -> list[_Suspect]:
     """Those that were, at one and the same instant, neither in the inbox, nor set aside, nor in a line."""
     if not suspects:
         return []
-    uids = [one.uid for one in suspects]
-    while True:
-        # All of them, also what this version takes for no place
-        places = sorted(cast("set[str]", intake.redis.smembers(WAITING)))
-        with intake.redis.pipeline() as pipe:
-            for key in (INBOX, ASIDE, *map(line_key, places)):
-                pipe.zmscore(key, uids)
-            pipe.smembers(WAITING)
-            *answers, lines = (_known(answer) for answer in pipe.execute(raise_on_error=False))
-        if set(lines) <= set(places):  # else a line has begun meanwhile
-            break
-    sound = [answer for answer in answers if answer]
-    return [
-        one for one, *scores in zip(suspects, *sound, strict=True) if all(score is None for score in scores)
-    ]
-
-
-def _known(answer: Any) -> Any:
-    """Nothing where a key is of another type: no task is in it."""
-    if not isinstance(answer, Exception):
-        return answer
-    if concerns_all(answer):
-        raise answer
-    return ()
+    taken = intake.taken([one.uid for one in suspects])
+    return [one for one, is_taken in zip(suspects, taken, strict=True) if not is_taken]
 
 
 def _unknown(ledger: Ledger, suspects: list[_Suspect]) -> list[_Suspect]:
     """Those of which no record in the ledger tells, whether its analysis is live or over."""
-    with ledger.redis.pipeline(transaction=False) as pipe:
-        for one in suspects:
-            for name in one.names:
-                pipe.hget(record_key(name), "task_uid")
-        answers = iter(pipe.execute(raise_on_error=False))
+    answers = iter(ledger.owners([name for one in suspects for name in one.names]))
     return [one for one in suspects if not _is_told_of(one, [next(answers) for _ in one.names])]
 
 

@@ -33,7 +33,6 @@ from drakcelery.karton.policy import Policy, policy_of
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import Sight
 from drakcelery.ledger.inbox import Intake
-from drakcelery.ledger.keys import record_key
 from drakcelery.model.analysis import Analysis, Place
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.names import is_uid
@@ -231,7 +230,7 @@ class Triage:
         own = reading.own_uid(task_uid)
         if not isinstance(override, str) or not is_uid(override):
             return own
-        owner = self.ledger.redis.hget(record_key(override), "task_uid")
+        owner = self.ledger.owner(override)
         return override if owner in (None, task_uid) else own  # that record is another task's
 
     def _refuse(self, task_uid: str, task: Task | None, reason: str, *, uid: str | None = None) -> None:

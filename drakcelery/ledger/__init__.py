@@ -4,24 +4,29 @@ Each state change is one Lua script (``lua/``), fenced by attempt; the keys it o
 is Redis' own, so a host's wrong clock changes nothing.
 
 Whatever ends an analysis queues a notice in the same script, where an ingress wants such
-(:mod:`drakcelery.notifications.outbox`).
+(:mod:`drakcelery.ledger.notices`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from contextlib import AbstractContextManager
 
 import redis
-from karton.core import Task
+from redis.exceptions import ResponseError
 
-from drakcelery.karton import reading
+from drakcelery.ledger import keytypes
 from drakcelery.ledger.attempts import Attempts
 from drakcelery.ledger.away import unless_odd
+from drakcelery.ledger.canaries import Canaries
 from drakcelery.ledger.connection import connect
+from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.endings import Endings
 from drakcelery.ledger.fleet import Fleet
-from drakcelery.ledger.keys import BINDS, BROKER_WATCH, DONE, WATCH, gaps_key, record_key, task_key
+from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.karton_side import KartonSide
+from drakcelery.ledger.keys import BROKER_WATCH, DONE, TURN, WATCH, gaps_key, record_key
+from drakcelery.ledger.lessons import Lessons
+from drakcelery.ledger.notices import Notices
 from drakcelery.ledger.records import Records, Standing
 from drakcelery.ledger.watch import MEMORY, MOST_GAPS, ServerId, watch_of
 from drakcelery.model import timeouts
@@ -30,7 +35,7 @@ from drakcelery.model.timeouts import Times, Watch
 __all__ = ["Ledger", "Standing", "connect"]
 
 
-class Ledger(Attempts, Endings, Records):
+class Ledger(Attempts, Endings, Records, KartonSide):
     """Every write is a script that compares the attempt inside Redis."""
 
     def __init__(
@@ -39,10 +44,18 @@ class Ledger(Attempts, Endings, Records):
         """*record_ttl*: seconds that a finished analysis stays in the ledger. *times*: what claims go by."""
         super().__init__(client, identity=identity, record_ttl=record_ttl, times=times)
         self.fleet = Fleet(client, odd=self._odd_host)
+        self.notices = Notices(client)
+        self.canaries = Canaries(client)
+        self.lessons = Lessons(client)
+        self.deployment = Deployment(client, identity)
+
+    def intake(self) -> Intake:
+        """What is before it: Karton's queues, the inbox and the lines."""
+        return Intake(self._redis, identity=self.identity, record_ttl=self._ttl)
 
     def watch(self) -> Watch:
         """Note that Redis is heard, and since when; to be called by all who judge by silence."""
-        return self._watch(WATCH, ServerId.of(self.redis))
+        return self._watch(WATCH, ServerId.of(self._redis))
 
     def watch_broker(self, server: ServerId) -> Watch:
         """Note that the broker, which is *server*, answers; to be called by who reconciles."""
@@ -63,45 +76,44 @@ class Ledger(Attempts, Endings, Records):
     def forget(self) -> int:
         """Drop the uids of expired records from the list of finished analyses; returns how many."""
         now = self.now()
-        return unless_odd(lambda: self.redis.zremrangebyscore(DONE, "-inf", now - self._ttl), 0)
+        return unless_odd(lambda: self._redis.zremrangebyscore(DONE, "-inf", now - self._ttl), 0)
 
     def recount(self) -> int:
         """Count the live analyses of each place anew; returns how many counts were wrong."""
         prefix, suffix = record_key("\0").split("\0")
         return int(self._scripts("recount", prefix=prefix, suffix=suffix))
 
-    # Karton's own records
+    # Whose turn it is to reconcile
 
-    def karton_task(self, task_uid: str) -> Task | None:
-        """The Karton task, if Karton still has it. Its resources are not bound to any storage.
+    def take_turn(self, name: str, *, seconds: float) -> bool:
+        """Whether the turn is nobody's, and from now on, for a while, that of *name*."""
+        return bool(self._redis.set(TURN, name, nx=True, px=int(seconds * 1000)))
 
-        Raises :class:`~drakcelery.errors.Unreadable` for what is no task.
-        """
-        text = cast("str | None", self.redis.get(task_key(task_uid)))
-        return None if text is None else reading.read_task(text, task_uid)
+    def keep_turn(self, name: str, *, seconds: float) -> bool:
+        """Have it for longer. False where it is somebody else's by now."""
+        return self._redis.get(TURN) == name and bool(self._redis.pexpire(TURN, int(seconds * 1000)))
 
-    def last_word(self, task_uid: str, reasons: Sequence[str]) -> str | None:
-        """The Karton task as CRASHED with *reasons*, as JSON, whatever it was.
+    # Errors of Redis, in words that name the key they are about
 
-        None where Karton has dropped it.
-        """
-        text = cast("str | None", self.redis.get(task_key(task_uid)))
-        return reading.last_word(text, task_uid, reasons, now=self.now())
+    def named(self) -> AbstractContextManager[None]:
+        """As :func:`drakcelery.ledger.keytypes.named`."""
+        return keytypes.named(self._redis)
 
-    def declare(self, task: Task) -> None:
-        """Let Karton know of *task* without sending it: its collector spares what the task refers to."""
-        self.redis.set(task_key(task.uid), task.serialize())
+    def told(self, error: BaseException) -> str:
+        """As :func:`drakcelery.ledger.keytypes.told`."""
+        return keytypes.told(self._redis, error)
 
-    def bind(self, serialized: str) -> None:
-        """Have karton-system route to our identity what *serialized* says."""
-        self.redis.hset(BINDS, self.identity, serialized)
+    def explained(self, error: ResponseError) -> ResponseError:
+        """As :func:`drakcelery.ledger.keytypes.explained`."""
+        return keytypes.explained(self._redis, error)
 
-    def bound(self, identity: str = "") -> str | None:
-        """What karton-system routes to *identity*, ours by default, as Karton has it; None: nobody bound it.
+    def odd_keys(self) -> list[keytypes.OddKey]:
+        """Those of our keys that are of another type than ours are."""
+        return keytypes.odd_keys(self._redis)
 
-        karton-system drops what nobody has bound.
-        """
-        return cast("str | None", self.redis.hget(BINDS, identity or self.identity))
+    def odd_sentences(self) -> list[str]:
+        """What people should know of them."""
+        return keytypes.sentences(self._redis)
 
     def _odd_host(self, host: str, error: Exception) -> None:
         self.quarantine.saw("hosts", host, error)

@@ -54,9 +54,13 @@ class Attempts(Connected):
         """Take an analysis whose next attempt, or postponed stage, is to be sent now."""
         return cast("str | None", self._scripts("due"))
 
+    def due_times(self) -> list[tuple[str, float]]:
+        """(uid, when it is to be sent) of all that are to be sent later."""
+        return cast("list[tuple[str, float]]", self._redis.zrange(DUE, 0, -1, withscores=True))
+
     def is_due_later(self, uid: str) -> bool:
         """Whether the analysis waits for its time to be sent."""
-        return self.redis.zscore(DUE, uid) is not None
+        return self._redis.zscore(DUE, uid) is not None
 
     def advance(
         self,

@@ -57,7 +57,7 @@ class Connected:
         self, client: redis.Redis, *, identity: str, record_ttl: int, times: Times = timeouts.DEFAULT
     ) -> None:
         """*record_ttl*: seconds that a finished analysis stays in the ledger. *times*: what claims go by."""
-        self.redis = client
+        self._redis = client
         self.identity = identity
         self.times = times
         self.quarantine = Quarantine(client)
@@ -66,4 +66,4 @@ class Connected:
 
     def now(self) -> float:
         """UNIX time by Redis' clock."""
-        return clock.now(self.redis)
+        return clock.now(self._redis)

@@ -96,10 +96,10 @@ class Endings(Connected):
 
         Its Karton task is left as it is: who it belongs to is not known.
         """
-        if self.redis.type(record_key(uid)) not in ("hash", "none"):
-            self.redis.delete(record_key(uid))
+        if self._redis.type(record_key(uid)) not in ("hash", "none"):
+            self._redis.delete(record_key(uid))
         ended = self._cancel(uid, "", reason, "")
-        with self.redis.pipeline() as pipe:
+        with self._redis.pipeline() as pipe:
             pipe.delete(record_key(uid))
             pipe.zrem(DONE, uid)
             pipe.execute()

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import redis
 from karton.core import Task
 
 from drakcelery.errors import BadTask, Changed, Superseded
+from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.clock import now
 from drakcelery.ledger.keys import (
     ASIDE,
     INBOX,
+    WAITING,
     host_key,
     line_key,
     record_key,
@@ -68,11 +70,11 @@ class Intake(Lines):
         """The Karton tasks as JSON; None where Karton has dropped one."""
         if not task_uids:
             return []
-        return cast("list[str | None]", self.redis.mget([task_key(uid) for uid in task_uids]))
+        return cast("list[str | None]", self._redis.mget([task_key(uid) for uid in task_uids]))
 
     def wait(self, task: Task, place: Place) -> None:
         """Put an accepted task in line for *place*, by its priority and age."""
-        since = task.last_update or now(self.redis)
+        since = task.last_update or now(self._redis)
         score = f"{URGENCY[task.priority] * RANK + since * 1000:.0f}"
         self._scripts("wait", {"line": line_key(place)}, task=task.uid, score=score, place=str(place))
 
@@ -82,19 +84,19 @@ class Intake(Lines):
 
     def inbox(self, *, before: float = math.inf) -> list[str]:
         """Karton uids of accepted tasks that nobody has dealt with since *before* (by Redis' clock)."""
-        return cast("list[str]", self.redis.zrangebyscore(INBOX, "-inf", before))
+        return cast("list[str]", self._redis.zrangebyscore(INBOX, "-inf", before))
 
     def adopt(self, task_uid: str) -> None:
         """Put a task that is in nobody's hands into the inbox, where it counts as left there long ago."""
-        self.redis.zadd(INBOX, {task_uid: NOBODYS}, nx=True)
+        self._redis.zadd(INBOX, {task_uid: NOBODYS}, nx=True)
 
     def set_back(self, task_uid: str) -> None:
         """Look at a task in the inbox after all others there."""
-        self.redis.zadd(INBOX, {task_uid: now(self.redis)}, xx=True)
+        self._redis.zadd(INBOX, {task_uid: now(self._redis)}, xx=True)
 
     def drop(self, task_uid: str) -> None:
         """Take a task out of the inbox, or from where it is aside, that nobody wants any more."""
-        with self.redis.pipeline() as pipe:
+        with self._redis.pipeline() as pipe:
             pipe.zrem(INBOX, task_uid)
             pipe.zrem(ASIDE, task_uid)
             pipe.execute()
@@ -109,7 +111,22 @@ class Intake(Lines):
 
     def aside(self) -> list[str]:
         """Karton uids of the tasks that were set aside, the longest there first."""
-        return cast("list[str]", self.redis.zrange(ASIDE, 0, -1))
+        return cast("list[str]", self._redis.zrange(ASIDE, 0, -1))
+
+    def taken(self, task_uids: Sequence[str]) -> list[bool]:
+        """Which of these were, at one and the same instant, in the inbox, or set aside, or in a line."""
+        while True:
+            # All of them, also what this version takes for no place
+            places = sorted(cast("set[str]", self._redis.smembers(WAITING)))
+            with self._redis.pipeline() as pipe:
+                for key in (INBOX, ASIDE, *map(line_key, places)):
+                    pipe.zmscore(key, list(task_uids))
+                pipe.smembers(WAITING)
+                *answers, lines = (_known(answer) for answer in pipe.execute(raise_on_error=False))
+            if set(lines) <= set(places):  # else a line has begun meanwhile
+                break
+        scores = zip(*([None] * len(task_uids), *(answer for answer in answers if answer)), strict=True)
+        return [any(score is not None for score in ones) for ones in scores]
 
     def pull(self, task_uid: str, stretch: Stretch) -> bool:
         """Take a task that waits out of its line or queue, and into the inbox. False where it has left it."""
@@ -180,3 +197,12 @@ class Intake(Lines):
             identity=self.identity,
             state=state.value,
         )
+
+
+def _known(answer: Any) -> Any:
+    """Nothing where a key is of another type: no task is in it."""
+    if not isinstance(answer, Exception):
+        return answer
+    if concerns_all(answer):
+        raise answer
+    return ()

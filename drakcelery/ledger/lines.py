@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -42,17 +42,40 @@ class Lines:
 
     def __init__(self, client: redis.Redis, *, identity: str) -> None:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
-        self.redis = client
+        self._redis = client
         self.identity = identity
         self._queues = queue_keys(identity)
 
     def has_work(self) -> bool:
         """Whether anything waits, or is to be sent now or later. One command: ingress asks all the time."""
-        return bool(self.redis.exists(*self._queues, WAITING, DUE))
+        return bool(self._redis.exists(*self._queues, WAITING, DUE))
+
+    def queue_lengths(self) -> list[int]:
+        """How many tasks wait on each of Karton's queues, the most urgent first."""
+        return [int(self._redis.llen(queue)) for queue in self._queues]
+
+    def queue_heads(self) -> list[tuple[str | None, int]]:
+        """(the first task, how many wait) of each of Karton's queues, the most urgent first."""
+        return [
+            (cast("str | None", self._redis.lindex(queue, 0)), int(self._redis.llen(queue)))
+            for queue in self._queues
+        ]
+
+    def queued(self, *, stretch: int) -> Iterator[list[str]]:
+        """Everything on Karton's queues, so many at once.
+
+        Read from the end: what is pushed or popped meanwhile moves the others to where they are read again,
+        never to where they were not.
+        """
+        for queue in self._queues:
+            end = -1
+            while uids := cast("list[str]", self._redis.lrange(queue, end - stretch + 1, end)):
+                yield uids
+                end -= stretch
 
     def look(self) -> tuple[dict[Place, int], list[Place]]:
         """(how many live analyses each place has, the places that have a line)."""
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(INFLIGHT)
             pipe.smembers(WAITING)
             counts, places = pipe.execute()
@@ -60,13 +83,13 @@ class Lines:
 
     def places(self) -> list[Place]:
         """Those that have a line."""
-        return self._sound(_places(self.redis.smembers(WAITING)))
+        return self._sound(_places(self._redis.smembers(WAITING)))
 
     def _sound(self, places: list[Place]) -> list[Place]:
         """Those of *places* whose line is one: a key of another type stops no other place."""
         if not places:  # as nearly always
             return []
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             for place in places:
                 pipe.type(line_key(place))
             types = pipe.execute()
@@ -75,7 +98,7 @@ class Lines:
     def lines(self) -> list[Line]:
         """Every line: how many wait, and since when the oldest does."""
         places = self.places()
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             for key in map(line_key, places):
                 pipe.zcard(key)
                 for low in _LOWS:
@@ -98,7 +121,7 @@ class Lines:
         found: list[Any] = []
         for low in _LOWS:
             high = low + before * 1000 if before is not None else low + RANK - 1
-            found += self.redis.zrangebyscore(line_key(place), low, high, start=0, num=most)
+            found += self._redis.zrangebyscore(line_key(place), low, high, start=0, num=most)
         return cast("list[str]", found)
 
     def backlog(self, *, most: int) -> list[Stretch]:
@@ -108,7 +131,7 @@ class Lines:
         """
         places = self.places()
         few = max(1, min(most, NAMED // max(1, len(places))))
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             for urgency, queue in enumerate(self._queues):
                 low = urgency * RANK
                 for key in map(line_key, places):
@@ -128,7 +151,7 @@ class Lines:
 
     def in_flight(self) -> dict[Place, int]:
         """How many live analyses each place has."""
-        return _counts(self.redis.hgetall(INFLIGHT))
+        return _counts(self._redis.hgetall(INFLIGHT))
 
 
 def _places(names: Any) -> list[Place]:

@@ -11,7 +11,7 @@ from typing import cast
 import redis
 import structlog
 
-from drakcelery.ledger import clock
+from drakcelery.ledger import clock, keytypes
 from drakcelery.ledger.away import concerns_all, unless_odd
 from drakcelery.ledger.clock import number
 from drakcelery.ledger.keys import QUARANTINE, entry_key
@@ -48,8 +48,12 @@ class Quarantine:
 
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
-        self.redis = client
+        self._redis = client
         self._scripts = Scripts(client, "quarantine")
+
+    def explained(self, error: redis.ResponseError) -> redis.ResponseError:
+        """As :func:`drakcelery.ledger.keytypes.explained`."""
+        return keytypes.explained(self._redis, error)
 
     def put(self, where: str, uid: str, error: str) -> int:
         """Note that *uid* could not be dealt with; returns how often that was so."""
@@ -84,14 +88,14 @@ class Quarantine:
         entries = self._members()
         if not entries:  # as nearly always
             return frozenset(), frozenset()
-        now, prefix = clock.now(self.redis), f"{where} "
+        now, prefix = clock.now(self._redis), f"{where} "
         ours = {name.removeprefix(prefix): at for name, at in entries if name.startswith(prefix)}
         return frozenset(ours), frozenset(uid for uid, at in ours.items() if at > now)
 
     def all(self) -> list[Entry]:
         """Everything in quarantine, the longest there first. What has expired leaves it."""
         names = [(name, *_parts(name), at) for name, at in self._members()]
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             for _, where, uid, _ in names:
                 pipe.hgetall(entry_key(where, uid))
             found = cast("list[dict[str, str] | Exception]", pipe.execute(raise_on_error=False))
@@ -116,7 +120,7 @@ class Quarantine:
                 )
             )
         if expired:
-            self.redis.zrem(QUARANTINE, *expired)
+            self._redis.zrem(QUARANTINE, *expired)
         return sorted(entries, key=lambda entry: entry.first)
 
     def counts(self) -> dict[str, int]:
@@ -127,15 +131,15 @@ class Quarantine:
         """Have *uid* tried again at once, wherever it is; returns in how many places it was."""
         names = self._named([uid])
         if names:
-            self.redis.zadd(QUARANTINE, dict.fromkeys(names, 0.0), xx=True)
+            self._redis.zadd(QUARANTINE, dict.fromkeys(names, 0.0), xx=True)
         return len(names)
 
     def remove(self, uid: str, *, where: str | None = None) -> int:
         """Take *uid* out of quarantine (of the loop *where* only); returns of how many places."""
         names = [name for name in self._named([uid]) if where in (None, name.partition(" ")[0])]
         if names:
-            self.redis.zrem(QUARANTINE, *names)
-            self.redis.delete(*(entry_key(*_parts(name)) for name in names))
+            self._redis.zrem(QUARANTINE, *names)
+            self._redis.delete(*(entry_key(*_parts(name)) for name in names))
         return len(names)
 
     def _named(self, uids: Collection[str]) -> list[str]:
@@ -145,7 +149,7 @@ class Quarantine:
         """None where the key is of another type: no loop stops for want of a quarantine."""
 
         def ask() -> list[tuple[str, float]]:
-            found = self.redis.zrange(QUARANTINE, 0, -1, withscores=True)
+            found = self._redis.zrange(QUARANTINE, 0, -1, withscores=True)
             return cast("list[tuple[str, float]]", found)
 
         return unless_odd(ask, [])

@@ -39,7 +39,7 @@ class Records(Connected):
     def get(self, uid: str) -> Record | None:
         """The record of *uid*, if there is one. Raises :class:`UnreadableRecord`."""
         try:
-            fields = cast("dict[str, str]", self.redis.hgetall(record_key(uid)))
+            fields = cast("dict[str, str]", self._redis.hgetall(record_key(uid)))
             return parse(fields) if fields else None
         except (redis.RedisError, *UNREADABLE) as error:
             if concerns_all(error):
@@ -63,18 +63,39 @@ class Records(Connected):
         return Standing.CURRENT if is_current else Standing.STALE
 
     def _number_and_state(self, uid: str) -> tuple[str | None, str | None]:
-        values = self.redis.hmget(record_key(uid), ["attempt", "state"])
+        values = self._redis.hmget(record_key(uid), ["attempt", "state"])
         return cast("tuple[str | None, str | None]", tuple(values))
+
+    def owner(self, uid: str) -> str | None:
+        """The Karton uid that the record of *uid* has; None where it has none, or there is no record."""
+        return cast("str | None", self._redis.hget(record_key(uid), "task_uid"))
+
+    def owners(self, uids: Sequence[str]) -> list[str | Exception | None]:
+        """As :meth:`owner`, for many; what cannot be read is an error."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for uid in uids:
+                pipe.hget(record_key(uid), "task_uid")
+            return cast("list[str | Exception | None]", pipe.execute(raise_on_error=False))
+
+    def uids(self, *, newest: int) -> list[str]:
+        """Of all that are live, and of the *newest* that are over."""
+        found = [*self._redis.zrange(LIVE, 0, -1), *self._redis.zrevrange(DONE, 0, newest - 1)]
+        return cast("list[str]", found)
+
+    def ended_since(self, time: float, *, most: int) -> list[tuple[str, float]]:
+        """(uid, when it ended) of the first *most* that ended after *time*."""
+        found = self._redis.zrangebyscore(DONE, f"({time!r}", "+inf", start=0, num=most, withscores=True)
+        return cast("list[tuple[str, float]]", found)
 
     def live(self) -> Iterator[Record]:
         """Records of all analyses that are not over, oldest first."""
-        return self.records(cast("list[str]", self.redis.zrange(LIVE, 0, -1)))
+        return self.records(cast("list[str]", self._redis.zrange(LIVE, 0, -1)))
 
     def done(self, *, newest: int) -> Iterator[Record]:
         """Records of the *newest* analyses that are over, newest first."""
         none: list[str] = []
         return self.records(
-            unless_odd(lambda: cast("list[str]", self.redis.zrevrange(DONE, 0, newest - 1)), none)
+            unless_odd(lambda: cast("list[str]", self._redis.zrevrange(DONE, 0, newest - 1)), none)
         )
 
     def records(self, uids: Sequence[str]) -> Iterator[Record]:
@@ -84,7 +105,7 @@ class Records(Connected):
         """
         odd, _ = self.quarantine.uids(UNREAD) if uids else ((), ())
         for begin in range(0, len(uids), AT_ONCE):
-            with self.redis.pipeline(transaction=False) as pipe:
+            with self._redis.pipeline(transaction=False) as pipe:
                 for uid in uids[begin : begin + AT_ONCE]:
                     pipe.hgetall(record_key(uid))
                 found = pipe.execute(raise_on_error=False)

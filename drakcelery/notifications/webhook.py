@@ -1,6 +1,6 @@
 """The webhook: tells somebody else's HTTPS server which analyses are over (docs/notifications.md).
 
-One thread of each ingress sends what :mod:`drakcelery.notifications.outbox` has queued, one notice after the
+One thread of each ingress sends what :mod:`drakcelery.ledger.notices` has queued, one notice after the
 other; stages and workers know nothing of it. What fails is tried again, later and later, and given up in the
 end.
 """
@@ -26,10 +26,9 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from drakcelery import __version__
 from drakcelery.errors import SettingsError
 from drakcelery.ledger.away import concerns_all
-from drakcelery.ledger.keytypes import told
+from drakcelery.ledger.notices import Dead, Notice, Notices
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.notifications.outbox import Dead, Notice, Notices
 from drakcelery.settings import NotificationsSection
 
 log = structlog.get_logger(__name__)
@@ -174,7 +173,7 @@ class Notifier(threading.Thread):
                     wanted = time.monotonic()
                 pause = self._pause() if self.send_one() else IDLE_SECONDS
             except RedisError as error:
-                log.warning("notices_unread", error=told(self._notices.redis, error))
+                log.warning("notices_unread", error=self._notices.told(error))
                 pause = MOST_PAUSE
             except Exception:
                 log.exception("notifier_failed")  # the thread must go on: nobody else would send

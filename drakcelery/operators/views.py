@@ -16,11 +16,11 @@ from rich.text import Text
 
 from drakcelery.forecast.outlook import Outlook, Queued
 from drakcelery.forecast.simulation import Estimate, Range
+from drakcelery.ledger.notices import Dead, NoticeCounts
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Analysis, State
 from drakcelery.model.records import Record
 from drakcelery.model.text import SHOWN, clean
-from drakcelery.notifications.outbox import Dead, NoticeCounts
 
 _MOST_SECONDS = 1e11
 """What is more is no time of ours, whoever wrote it."""

@@ -14,8 +14,6 @@ import structlog
 
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
-from drakcelery.ledger.keys import TURN
-from drakcelery.ledger.keytypes import named
 from drakcelery.recovery.reconcile import AskBroker, Reconciler, Send
 from drakcelery.settings import Settings
 
@@ -33,17 +31,17 @@ class Turn:
     """The right to reconcile, which one of all who could has for a while. By Redis' clock."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._redis = ledger.redis
+        self._ledger = ledger
         self._name = uuid.uuid4().hex
-        self._lasts = int(TURN_SHARE * ledger.times.reconcile * 1000)
+        self._lasts = TURN_SHARE * ledger.times.reconcile
 
     def take(self) -> bool:
         """Whether a run is due, and ours. False where one has begun just now."""
-        return bool(self._redis.set(TURN, self._name, nx=True, px=self._lasts))
+        return self._ledger.take_turn(self._name, seconds=self._lasts)
 
     def keep(self) -> bool:
         """Have it for longer. False where it is somebody else's by now."""
-        return self._redis.get(TURN) == self._name and bool(self._redis.pexpire(TURN, self._lasts))
+        return self._ledger.keep_turn(self._name, seconds=self._lasts)
 
 
 class Duty(threading.Thread):
@@ -69,7 +67,7 @@ class Duty(threading.Thread):
         """Until :meth:`stop`."""
         while not self._over.wait(self._ledger.times.check):
             try:
-                with named(self._ledger.redis):
+                with self._ledger.named():
                     self._look()
             except Exception as error:
                 if concerns_all(error):

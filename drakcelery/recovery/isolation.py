@@ -22,7 +22,6 @@ from redis.exceptions import ResponseError
 
 from drakcelery.errors import StorageAway, Superseded
 from drakcelery.ledger.away import WrongKey, concerns_all
-from drakcelery.ledger.keytypes import explained
 from drakcelery.ledger.quarantine import Quarantine
 
 log = structlog.get_logger(__name__)
@@ -79,7 +78,7 @@ class Isolation:
                 self._quarantine.remove(uid, where=self._where)
 
     def _note(self, uid: str, error: Exception) -> None:
-        told = explained(self._quarantine.redis, error) if isinstance(error, ResponseError) else error
+        told = self._quarantine.explained(error) if isinstance(error, ResponseError) else error
         text = f"{type(error).__name__}: {told}"
         count = self._quarantine.put(self._where, uid, text)
         log.warning("quarantined", uid=uid, where=self._where, count=count, error=text, exc_info=count == 1)

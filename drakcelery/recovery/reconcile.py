@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
-from redis.exceptions import WatchError
 
 from drakcelery.errors import Superseded
-from drakcelery.karton import reading
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import nobody_came
-from drakcelery.ledger.keys import DUE, task_key
 from drakcelery.ledger.records import AT_ONCE
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import WITH_FILES, Fault, Place, Stage, State
@@ -103,7 +100,7 @@ class Reconciler:
             self.watch = self.ledger.watch()
             fleet = self.ledger.fleet
             alive = Alive.of(fleet.hosts(), io_hosts=fleet.io_hosts())
-            for record, (text, due) in zip(some, self._beside(some), strict=True):
+            for record, (text, due) in zip(some, self.ledger.beside(some), strict=True):
                 if not isolation.skips(record.uid) and not record.is_foreign:
                     with about(**record.context), isolation.item(record.uid):
                         self._look_at(record, Beside.of(record, text, due), alive)
@@ -111,14 +108,6 @@ class Reconciler:
         if self.done:
             log.info("reconciled", **self.done)
         return self.done
-
-    def _beside(self, records: Sequence[Record]) -> Iterator[tuple[str | None, float | None]]:
-        """What :meth:`Beside.of` takes, for all at once: there may be thousands, and most need nothing."""
-        with self.ledger.redis.pipeline(transaction=False) as pipe:
-            pipe.mget([task_key(record.task_uid) for record in records])
-            pipe.zmscore(DUE, [record.uid for record in records])
-            texts, due = pipe.execute()
-        return zip(texts, due, strict=True)
 
     def _give_up(self, uid: str, reason: str) -> bool:
         """End an analysis that cannot be looked after. False where it is over already."""
@@ -282,19 +271,5 @@ class Reconciler:
         ``set_task_status`` with the same status writes nothing (``karton.core.backend``), so the task's JSON
         is changed here; not in Lua, whose JSON library turns empty lists into objects.
         """
-        key = task_key(task_uid)
-        with self.ledger.redis.pipeline() as pipe:
-            pipe.watch(key)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
-            text = pipe.get(key)
-            task = reading.read_task(str(text), task_uid) if text else None
-            if task is None or task.status is not TaskState.STARTED:
-                return
-            if now - task.last_update < RENEWAL_SECONDS:
-                return
-            pipe.multi()
-            pipe.set(key, reading.renewed(str(text), now))
-            try:
-                pipe.execute()
-            except WatchError:
-                return  # someone else wrote it: fresh enough, or over
-        self._count("renewed")
+        if self.ledger.renew_task(task_uid, now=now, older_than=RENEWAL_SECONDS):
+            self._count("renewed")

@@ -155,7 +155,7 @@ def _clean_up(site: Site, step: Step, record: Record, workspace: Workspace) -> N
 def _learn(site: Site, record: Record) -> None:
     """What is lost here costs the estimates a little of what they rest on, and the analysis nothing."""
     try:
-        Durations(site.ledger.redis).learn(record)
+        Durations(site.ledger.lessons).learn(record)
     except RedisError as error:
         log.warning("not_learned", error=str(error))
 

@@ -17,7 +17,6 @@ from drakcelery.host.lock import sole_worker
 from drakcelery.host.presence import Presence
 from drakcelery.host.workspace import Ahead
 from drakcelery.ledger.away import trouble
-from drakcelery.ledger.keytypes import explained
 from drakcelery.recovery.duty import Duty
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
 from drakcelery.telemetry import exposition, tracing
@@ -67,8 +66,7 @@ class Ground(bootsteps.Step):
         except DrakceleryError as error:
             raise SystemExit(f"drakcelery: {error}") from None
         except RedisError as error:
-            redis = runtime.site.ledger.redis
-            told = explained(redis, error) if isinstance(error, ResponseError) else error
+            told = runtime.site.ledger.explained(error) if isinstance(error, ResponseError) else error
             raise SystemExit(f"drakcelery: {trouble(told)}") from None
         except OSError as error:
             state_dir = runtime.site.settings.drakcelery.state_dir

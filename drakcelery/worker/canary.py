@@ -31,7 +31,7 @@ from drakcelery.host.judgement import is_allowed, known_hosts
 from drakcelery.host.silence import has_traffic
 from drakcelery.host.slot import CANARY, Slot, SlotState
 from drakcelery.host.workspace import Workspace
-from drakcelery.ledger.canaries import Canaries, Known
+from drakcelery.ledger.canaries import Known
 from drakcelery.model.analysis import Execution, Outcome
 from drakcelery.stages.context import Site
 from drakcelery.telemetry.logs import about
@@ -82,7 +82,7 @@ def run_canary(site: Site, slot: Slot, sample: Path) -> Verdict:
         restored = time.monotonic() - started
         outcome = site.engine.run(job)
         facts = facts_of(job, outcome, seconds=time.monotonic() - started, restore_seconds=restored)
-        known = Canaries(site.ledger.redis).get(slot.profile, _kind(site, facts))
+        known = site.ledger.canaries.get(slot.profile, _kind(site, facts))
         facts = replace(facts, traffic_due=not _is_quiet(known))
         return Verdict(trouble=_judged(site, slot, job, outcome, facts, known), facts=facts)
     except DrakceleryError as error:
@@ -136,7 +136,7 @@ def _judged(
     trouble = compare(known, seen, restored=restored, host=site.host)
     if trouble is None:
         found = learn(known, seen, restored=restored, host=site.host)
-        Canaries(site.ledger.redis).put(slot.profile, _kind(site, facts), found)
+        site.ledger.canaries.put(slot.profile, _kind(site, facts), found)
     return trouble
 
 
@@ -270,7 +270,7 @@ class CanaryRunner:
             return False
         site = self._site
         try:
-            if Canaries(site.ledger.redis).has(slot.profile):
+            if site.ledger.canaries.has(slot.profile):
                 return False
         except RedisError:
             return True

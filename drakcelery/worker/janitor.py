@@ -19,7 +19,6 @@ from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Standing
-from drakcelery.ledger.keytypes import told
 from drakcelery.model.capacity import OUT_OF_USE
 from drakcelery.model.records import Halt, HostStatus, Record
 from drakcelery.model.timeouts import Watch
@@ -220,7 +219,7 @@ class Janitor(threading.Thread):
                         self._look_at_workspace(workspace, uid, attempt)
             self._hand_over()
         except (RedisError, OperationalError, OSError) as error:
-            log.warning("not_looked_after", error=told(self._site.ledger.redis, error))
+            log.warning("not_looked_after", error=self._site.ledger.told(error))
 
     def _judge(self, run: Run) -> None:
         """Ask the record whether a failed run is still put down to its slot."""

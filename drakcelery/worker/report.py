@@ -7,7 +7,6 @@ import time
 from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Run
 from drakcelery.host.slot import Slot
-from drakcelery.ledger.keytypes import named
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.stages.context import Site
 
@@ -15,7 +14,7 @@ from drakcelery.stages.context import Site
 def report(site: Site, status: HostStatus) -> None:
     """Tell the fleet. Raises :class:`redis.RedisError`."""
     ledger = site.ledger
-    with named(ledger.redis):
+    with ledger.named():
         ledger.fleet.report(in_redis_time(site, status), lasts=ledger.times.host)
 
 

@@ -123,7 +123,7 @@ class Deployment:
             # SeaweedFS gives the clients that are still connected ten seconds before it stops
             backend.s3.close()
             s3._http.clear()
-            ledger.redis.close()
+            ledger._redis.close()
 
     @contextmanager
     def receiver(self, to: Path) -> Iterator[Receiver]:

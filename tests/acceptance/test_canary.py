@@ -72,7 +72,7 @@ def test_canaries_on_demand_and_after_undrain(deployment: Deployment) -> None:
     # By now two have shown what they do; the third is the last that is learnt from
     assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
     assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
-    (known,) = deployment.ledger.redis.hvals(canary_key("default"))
+    (known,) = deployment.ledger._redis.hvals(canary_key("default"))
     runs = json.loads(known)["runs"]
     assert len(runs) == behaviour.LEARNED
     assert all(len(run) > 5 for run in runs)

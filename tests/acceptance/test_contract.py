@@ -234,7 +234,7 @@ def test_sample_task_is_finished_after_the_analysis_task_exists(
 ) -> None:
     """Whoever watches the root uid never sees it done before the analysis is there."""
     written: list[str] = []
-    client = deployment.ledger.redis
+    client = deployment.ledger._redis
     with client.monitor() as monitor:  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
         task = deployment.send(launcher(64), payload={"timeout": 30})
         for command in monitor.listen():

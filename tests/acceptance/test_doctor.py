@@ -112,11 +112,11 @@ def test_an_analyst_with_other_filters(
     deployment: Deployment, faulty: Callable[..., tuple[int, Found]]
 ) -> None:
     """Whoever would start an ingress with other filters learns that it would replace ours."""
-    bound = deployment.ledger.redis.hget(KARTON_BINDS_HSET, deployment.ledger.identity)
+    bound = deployment.ledger._redis.hget(KARTON_BINDS_HSET, deployment.ledger.identity)
     status, found = faulty("[drakrun]", '[drakrun]\nfilters = [{"type": "sample"}]', "karton.bind")
     assert status == 1
     assert "is bound with other filters" in found["karton.bind"]["said"]
-    assert deployment.ledger.redis.hget(KARTON_BINDS_HSET, deployment.ledger.identity) == bound
+    assert deployment.ledger._redis.hget(KARTON_BINDS_HSET, deployment.ledger.identity) == bound
 
 
 def _is_io_worker(process: psutil.Process, config: str) -> bool:

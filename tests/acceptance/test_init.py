@@ -278,8 +278,8 @@ def joined(machine: Machine) -> Iterator[Joined]:
     ledger = make_ledger(ours)
     backend = KartonBackend(submit.karton_config(ours), identity="karton.joined")
     with contextlib.ExitStack() as stack:
-        stack.callback(ledger.redis.close)
-        stack.callback(ledger.redis.flushdb)
+        stack.callback(ledger._redis.close)
+        stack.callback(ledger._redis.flushdb)
         stack.callback(backend.s3.close)
         stack.callback(end_marked, str(machine.root), grace=0)
         processes = {

@@ -116,7 +116,7 @@ def records(config: settings.Settings, queued: KartonBackend, ingress: None) -> 
     room = SLOTS + config.drakcelery.look_ahead
 
     def over() -> bool:
-        with ledger.redis.pipeline() as pipe:  # both at one instant
+        with ledger._redis.pipeline() as pipe:  # both at one instant
             pipe.zcard(LIVE)
             pipe.zcard(INBOX)
             in_flight = sum(pipe.execute())

@@ -31,7 +31,7 @@ from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import Record
 from drakcelery.settings import RedisSection, S3Section
-from drakcelery.wiring import make_intake, make_ledger, make_storage
+from drakcelery.wiring import make_ledger, make_storage
 from tests.waiting import wait_until
 
 KARTON = "karton"
@@ -102,7 +102,7 @@ class Fleet:
             update={"redis": services.redis, "s3": services.s3}
         )
         self.ledger: Ledger = make_ledger(self.settings)
-        self.intake = make_intake(self.settings, self.ledger)
+        self.intake = self.ledger.intake()
         self.storage = make_storage(self.settings)
         config = submit.karton_config(self.settings)
         self.backend = KartonBackend(config, identity="karton.faults")
@@ -288,7 +288,7 @@ class Fleet:
             process.running.wait()
         # SeaweedFS gives the clients that are still connected ten seconds before it stops
         self.backend.s3.close()
-        self.ledger.redis.close()
+        self.ledger._redis.close()
 
     def logs(self) -> str:
         """What went wrong, in the words of the processes: their last warnings and errors."""
@@ -337,7 +337,7 @@ class Fleet:
 
     def counted(self, metric: KartonMetrics) -> int:
         """What Karton's metrics say about the ingress' identity; a script counts with what it does."""
-        return int(self.ledger.redis.hget(metric.value, self.ledger.identity) or 0)
+        return int(self.ledger._redis.hget(metric.value, self.ledger.identity) or 0)
 
     # Faults
 

@@ -104,7 +104,7 @@ def push_odd(fleet: Fleet, name: str, uid: str) -> str:
 
 def outcomes(fleet: Fleet, uids: Collection[str]) -> dict[str, str]:
     """How each odd task (Karton uid) ended: ``published``, ``crashed``, ``quarantined``; else ``open``."""
-    shut_away = {entry.uid for entry in Quarantine(fleet.ledger.redis).all()}
+    shut_away = {entry.uid for entry in Quarantine(fleet.ledger._redis).all()}
     found = {}
     for uid in uids:
         text = fleet.backend.redis.get(f"{KARTON_TASK_NAMESPACE}:{uid}")

@@ -200,7 +200,7 @@ def _return(fleet: Doors, case: Outage, name: str) -> None:
 
 def _heard(fleet: Doors, case: Outage) -> object:
     """Since when somebody has heard what was away."""
-    return fleet.ledger.redis.hget(BROKER_WATCH if case.what == "broker" else WATCH, "since")
+    return fleet.ledger._redis.hget(BROKER_WATCH if case.what == "broker" else WATCH, "since")
 
 
 def _moved(fleet: Doors, uid: str) -> bool:

@@ -342,7 +342,7 @@ class Storm:
 
 def write_through(fleet: Fleet) -> None:
     """Let Valkey write before it answers."""
-    fleet.ledger.redis.config_set("appendfsync", "always")
+    fleet.ledger._redis.config_set("appendfsync", "always")
 
 
 @contextlib.contextmanager

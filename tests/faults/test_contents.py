@@ -51,8 +51,8 @@ def route(fleet: Fleet, uid: str, *, text: str | None = None, bucket: str = BUCK
     task.add_payload("override_uid", uid)
     fields = json.loads(task.serialize())
     fields["payload"].update(changed.pop("payload", {}))
-    ours.redis.set(task_key(task.uid), text if text is not None else json.dumps({**fields, **changed}))
-    ours.redis.rpush(KartonBackendBase.get_queue_name(ours.identity, TaskPriority.NORMAL), task.uid)
+    ours._redis.set(task_key(task.uid), text if text is not None else json.dumps({**fields, **changed}))
+    ours._redis.rpush(KartonBackendBase.get_queue_name(ours.identity, TaskPriority.NORMAL), task.uid)
     return task.uid
 
 
@@ -78,7 +78,7 @@ def test_odd_tasks_stop_no_fleet(fleet: Fleet) -> None:
         "types": State.FAILED,
     }
     assert "root_uid = true" in str(records["types"].error)
-    aside = set(fleet.ledger.redis.zrange("drak:aside", 0, -1))
+    aside = set(fleet.ledger._redis.zrange("drak:aside", 0, -1))
     assert aside <= {no_json, *lost}
     assert {one.uid for one in fleet.ledger.quarantine.all()} >= aside
 
@@ -90,7 +90,7 @@ def test_odd_tasks_stop_no_fleet(fleet: Fleet) -> None:
     def ended() -> bool:
         for task_uid in (no_json, *lost):
             fleet.ledger.quarantine.release(task_uid)
-        return not fleet.ledger.redis.zcard("drak:aside") and not fleet.ledger.redis.zcard("drak:inbox")
+        return not fleet.ledger._redis.zcard("drak:aside") and not fleet.ledger._redis.zcard("drak:inbox")
 
     wait_until(ended, "what could not be dealt with has ended", timeout=120)
     for task_uid in (no_json, *lost):

@@ -32,9 +32,9 @@ from drakcelery.errors import BadTask, Superseded
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import DONE, DUE, LIVE, NOTICES, record_key
+from drakcelery.ledger.notices import Notice, Notices
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import Record
-from drakcelery.notifications.outbox import Notice, Notices
 from tests.ledgers import intake_of, open_analysis
 from tests.unit.test_chain import analysis
 

@@ -247,7 +247,7 @@ class _Found(list[str]):
 
 def _left(fleet: Fleet) -> list[str]:
     """Keys that hold something that nobody waits for, or that would never expire."""
-    redis = fleet.ledger.redis
+    redis = fleet.ledger._redis
     return sorted(
         key
         for key in redis.scan_iter(count=1000)

@@ -66,7 +66,7 @@ def innocent(fleet: Doors, uid: str) -> None:
 
 def test_a_broker_that_is_demoted_and_promoted(fleet: Doors) -> None:
     """UNBLOCKED and READONLY are a lost connection: workers live on, and so does what they do (R11)."""
-    before, redis = starts(fleet), fleet.ledger.redis
+    before, redis = starts(fleet), fleet.ledger._redis
     fleet.hold("failover")
     fleet.push("failover", timeout=1)
     wait_state(fleet, "failover", State.RUNNING)
@@ -88,7 +88,7 @@ def test_a_broker_that_is_demoted_and_promoted(fleet: Doors) -> None:
 )
 def test_a_redis_that_takes_no_writes(fleet: Doors, setting: str, told: str) -> None:
     """Too few replicas, or no memory, is an outage: no worker ends, and nobody is blamed for it (R11)."""
-    before, redis = starts(fleet), fleet.ledger.redis
+    before, redis = starts(fleet), fleet.ledger._redis
     uid = f"no-writes-{setting}"
     fleet.hold(uid)
     fleet.push(uid, timeout=1)

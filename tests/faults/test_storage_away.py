@@ -118,7 +118,7 @@ def test_redis_restarts(fleet: Fleet, services: Services, number: signal.Signals
     fleet.push(uid, timeout=8)
     wait_state(fleet, uid, State.RUNNING)
     # Valkey writes once a second; what it has not written is lost with it
-    fleet.ledger.redis.execute_command("WAITAOF", 1, 0, 10_000)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
+    fleet.ledger._redis.execute_command("WAITAOF", 1, 0, 10_000)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
     stop_server(services, "Valkey", number)
     start_server(services, "Valkey")
     wait_published(fleet, uid)
@@ -174,7 +174,7 @@ def test_io_that_falls_behind(server_programs: None, tmp_path: Path) -> None:  #
         wait_halted(fleet, "rack-9", Halt.NO_SPACE, Halt.NO_IO_WORKER)
         fleet.push("second", host="rack-9", timeout=1)
         queue = f"karton.queue.normal:{fleet.ledger.identity}"
-        wait_until(lambda: fleet.ledger.redis.llen(queue), "the sample waits in Karton")
+        wait_until(lambda: fleet.ledger._redis.llen(queue), "the sample waits in Karton")
         assert [slot.uid for slot in fleet.slots()["rack-9"]] == [None, None]
         assert fleet.record("second") is None
         assert "reason=spool" in log.read_text()

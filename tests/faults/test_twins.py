@@ -53,7 +53,7 @@ def refused(fleet: Fleet, machine: str, role: str) -> str:
 
 def named(fleet: Fleet) -> str | None:
     """The state directory of the machine that has the name."""
-    holder = HostNames(fleet.ledger.redis).holder(HOST)
+    holder = HostNames(fleet.ledger._redis).holder(HOST)
     return holder.machine.state_dir if holder else None
 
 

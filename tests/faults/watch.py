@@ -55,7 +55,7 @@ def wait_gone(fleet: Fleet, uid: str) -> None:
     """Return once nothing of the analysis is left on the hosts or in waiting."""
     wait_until(lambda: not fleet.traces(uid), f"nothing of {uid} is left on the hosts", timeout=60)
     for key in (LIVE, DUE):
-        assert fleet.ledger.redis.zscore(key, uid) is None
+        assert fleet.ledger._redis.zscore(key, uid) is None
 
 
 def wait_halted(fleet: Fleet, host: str, *reasons: str) -> None:

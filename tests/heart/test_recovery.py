@@ -458,8 +458,8 @@ def test_a_record_that_vanishes_as_it_is_sent(bench: Bench, monkeypatch: pytest.
 
     def vanishes(ledger: Ledger, uid: str, *, after: int, lost: bool = False) -> int:
         number = begin_attempt(ledger, uid, after=after, lost=lost)
-        ledger.redis.delete(record_key(uid))
-        ledger.redis.zrem("drak:live", uid)
+        ledger._redis.delete(record_key(uid))
+        ledger._redis.zrem("drak:live", uid)
         return number
 
     sent = Sent()

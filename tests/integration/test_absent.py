@@ -38,8 +38,8 @@ def clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def lose_records(bench: Bench) -> dict[str, str]:
     """Let Redis have lost its data; returns what it had of the analysis."""
-    fields = cast("dict[str, str]", bench.ledger.redis.hgetall(record_key("a-1")))
-    bench.ledger.redis.delete(record_key("a-1"))
+    fields = cast("dict[str, str]", bench.ledger._redis.hgetall(record_key("a-1")))
+    bench.ledger._redis.delete(record_key("a-1"))
     return fields
 
 
@@ -62,7 +62,7 @@ def test_an_idle_guest_without_a_record(bench: Bench, clock: Clock) -> None:
     clock.now += 1
     janitor._look_after()
     assert not files.root.exists()
-    bench.ledger.redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
+    bench.ledger._redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
     bench.forget("a-1")
 
 
@@ -76,7 +76,7 @@ def test_a_run_without_a_record(bench: Bench, clock: Clock) -> None:
     janitor._look_after()
     clock.now = ABSENT_SECONDS
     janitor._look_after()
-    bench.ledger.redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
+    bench.ledger._redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
     clock.now *= 2
     janitor._look_after()
     assert [slot.state for slot in slots.all()] == [SlotState.RUNNING]
@@ -86,7 +86,7 @@ def test_a_run_without_a_record(bench: Bench, clock: Clock) -> None:
     clock.now += ABSENT_SECONDS + 1
     janitor._look_after()
     assert [slot.state for slot in slots.all()] == [SlotState.DIRTY]
-    bench.ledger.redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
+    bench.ledger._redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
     bench.forget("a-1")
 
 
@@ -95,7 +95,7 @@ def test_a_record_says_at_once(bench: Bench, clock: Clock) -> None:
     bench.open()
     bench.do(Stage.PREPARE)
     files = bench.workspace()
-    bench.ledger.redis.hset(record_key("a-1"), "attempt", "2")
+    bench.ledger._redis.hset(record_key("a-1"), "attempt", "2")
     Janitor(bench.site, lambda _: None)._look_after()
     assert clock.now == 0
     assert [slot.state for slot in bench.site.slots.all()] == [SlotState.DIRTY]

@@ -157,9 +157,9 @@ def fields_of(uid: str) -> dict[str, Any]:
 def route(ingress: Ingress, uid: str, text: str) -> str:
     """karton-system has routed a task to us, whose record is *text*; its Karton uid."""
     task_uid = f"{{r-{uid}}}:{uid}"
-    ingress.ledger.redis.set(task_key(task_uid), text)
+    ingress.ledger._redis.set(task_key(task_uid), text)
     queue = KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL)
-    ingress.ledger.redis.rpush(queue, task_uid)
+    ingress.ledger._redis.rpush(queue, task_uid)
     return task_uid
 
 
@@ -174,7 +174,7 @@ def look_around(ingress: Ingress) -> None:
 
 def outcome(ingress: Ingress, task_uid: str, uids: tuple[str, ...], sent: list[Record]) -> str:
     """How the task ended, in a few words. Fails where it did not end, or nobody could see that it did."""
-    client = ingress.ledger.redis
+    client = ingress.ledger._redis
     tries = 0
     while client.zscore(ASIDE, task_uid) is not None:
         [entry] = [one for one in ingress.ledger.quarantine.all() if one.uid == task_uid]
@@ -274,9 +274,9 @@ def test_records_that_are_no_task(ingress: Ingress, sent: list[Record]) -> None:
 def test_bytes_that_are_no_text(ingress: Ingress, sent: list[Record]) -> None:
     """A record, and a uid on the queue, that are not UTF-8 stop nobody."""
     task_uid = route(ingress, "bytes", "{}")
-    ingress.ledger.redis.set(task_key(task_uid), b"\xff\xfe")
+    ingress.ledger._redis.set(task_key(task_uid), b"\xff\xfe")
     queue = KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL)
-    ingress.ledger.redis.rpush(queue, b"\xffuid")
+    ingress.ledger._redis.rpush(queue, b"\xffuid")
     assert settle(ingress, json.dumps(fields_of("UID")), sent) == "analysed"
     assert outcome(ingress, task_uid, ("bytes",), sent) == "set aside, then CRASHED"
     assert ingress.intake.inbox() == []
@@ -311,7 +311,7 @@ def test_a_task_that_is_over_gets_no_second_life(ingress: Ingress, sent: list[Re
     fields = fields_of("twice")
     fields["payload"]["timeout"] = "soon"
     task_uid = route(ingress, "twice", json.dumps(fields))
-    ingress.ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), task_uid)
+    ingress.ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), task_uid)
     ingress.intake.adopt(task_uid)
     while ingress.work().name == "WORKED":
         pass
@@ -328,10 +328,10 @@ def test_a_waiting_sample_that_was_cancelled(ingress: Ingress, sent: list[Record
     task_uid = route(ingress, "cancelled", json.dumps(fields_of("cancelled")))
     route(ingress, "waits", json.dumps(fields_of("waits")))
     if how == "gone":
-        ingress.ledger.redis.delete(task_key(task_uid))
+        ingress.ledger._redis.delete(task_key(task_uid))
     else:
         fields = {**fields_of("cancelled"), "status": TaskState.FINISHED.value}
-        ingress.ledger.redis.set(task_key(task_uid), json.dumps(fields))
+        ingress.ledger._redis.set(task_key(task_uid), json.dumps(fields))
     outlook = look_out(ingress.settings, ingress.ledger, ingress.intake)
     assert [(one.uid, one.position) for one in outlook.queued] == [("waits", 1)]
     ingress._withdraw()

@@ -63,7 +63,7 @@ def test_a_stage_that_kills_its_worker(bench: Bench) -> None:
         assert bench.record("culprit").state.is_over is (deaths == 3)
     assert "killed its process 3 times; last: it died with its worker" in str(bench.record("culprit").error)
     assert (sent.count("culprit"), sent.count("waits")) == (2, 3)
-    assert bench.ledger.redis.hget("drak:analysis:{waits}", "deaths:collect") is None
+    assert bench.ledger._redis.hget("drak:analysis:{waits}", "deaths:collect") is None
     bench.do(*FILES, uid="waits")
     assert bench.record("waits").state is State.PUBLISHED
 

@@ -35,7 +35,6 @@ from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Failure, Place, Stage, State, Step
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.model.timeouts import Watch
-from drakcelery.notifications.outbox import Notices
 from drakcelery.notifications.webhook import Notifier, Webhook
 from drakcelery.operators import analyses, top
 from drakcelery.recovery.reconcile import Reconciler
@@ -291,7 +290,7 @@ def walk(name: str) -> Callable[[Prepare], Prepare]:
 def _due(world: World) -> Callable[[], object]:
     for uid in world.uids:
         world.bench.open(uid)
-        world.bench.ledger.redis.zadd(DUE, {uid: 1.0})
+        world.bench.ledger._redis.zadd(DUE, {uid: 1.0})
     ingress = world.ingress
 
     def go() -> None:
@@ -319,7 +318,7 @@ def _room(world: World) -> None:
 def _inbox(world: World) -> Callable[[], object]:
     _room(world)
     for uid in world.uids:
-        world.bench.ledger.redis.zadd(INBOX, {_task(world, uid).uid: 1.0})
+        world.bench.ledger._redis.zadd(INBOX, {_task(world, uid).uid: 1.0})
     world.look = world.live
     return functools.partial(world.ingress._adopt, Watch(now=world.bench.ledger.now(), since=0))
 
@@ -329,7 +328,7 @@ def _aside(world: World) -> Callable[[], object]:
     _room(world)
     for uid in world.uids:
         task = _task(world, uid)
-        world.bench.ledger.redis.zadd(INBOX, {task.uid: 1.0})
+        world.bench.ledger._redis.zadd(INBOX, {task.uid: 1.0})
         assert intake_of(world.bench.ledger).set_aside(task.uid)
     world.look = world.live
     return world.ingress._try_again
@@ -340,7 +339,7 @@ def _lines(world: World) -> Callable[[], object]:
     for uid in world.uids:
         task = _task(world, uid)
         task.last_update = 1.0
-        world.bench.ledger.redis.zadd(INBOX, {task.uid: 1.0})
+        world.bench.ledger._redis.zadd(INBOX, {task.uid: 1.0})
         intake_of(world.bench.ledger).wait(task, Place(profile="nobody-has-it"))
     world.look = world.over
     return functools.partial(world.ingress._give_up, Watch(now=world.bench.ledger.now(), since=0))
@@ -352,7 +351,7 @@ def _cancelled(world: World) -> Callable[[], object]:
         task = _task(world, uid)
         task.status = TaskState.FINISHED
         world.bench.ledger.declare(task)
-        world.bench.ledger.redis.rpush(
+        world.bench.ledger._redis.rpush(
             KartonBackendBase.get_queue_name(world.bench.ledger.identity, TaskPriority.NORMAL), task.uid
         )
     world.look = world.over
@@ -413,7 +412,7 @@ def _reroute(world: World) -> Callable[[], object]:
         ours = world.bench.open(uid)
         failure = Failure(attempt=1, stage=Stage.PREPARE, error="no restore", host=HOST, at=0)
         attempt = ledger.fail(uid, 1, failure, task_uid=ours.task_uid, final=False, crashed=None)
-        ledger.redis.zrem(DUE, uid)
+        ledger._redis.zrem(DUE, uid)
         ledger.sent(uid, attempt)
     return lambda: hand_over(ledger, lambda record: world.note(record.uid), ["win10"])
 
@@ -472,7 +471,7 @@ class Heard(Webhook):
 
 @walk("notices")
 def _notices(world: World) -> Callable[[], object]:
-    notices = Notices(world.bench.ledger.redis)
+    notices = world.bench.ledger.notices
     notices.want([State.CANCELLED])
     for uid in world.uids:
         world.bench.open(uid)
@@ -571,7 +570,7 @@ def _walk(bench: Bench, name: str, word: str, error: Exception, monkeypatch: pyt
         world = World(bench=bench, trap=trap, uids=uids)
         go = WALKS[name](world)
         with monkeypatch.context() as patch, capture_logs():  # to draw a traceback takes longer than all else
-            trap.set(patch, bench.ledger.redis)
+            trap.set(patch, bench.ledger._redis)
             go()
         dealt = world.dealt | world.look()
         assert {before, after} <= dealt, (
@@ -587,7 +586,7 @@ def _walk(bench: Bench, name: str, word: str, error: Exception, monkeypatch: pyt
 def _tidy(bench: Bench) -> None:
     """Nothing of this round is seen in the next."""
     bench.forget(*(record.uid for record in bench.ledger.live()))
-    client = bench.ledger.redis
+    client = bench.ledger._redis
     left = [key for key in client.scan_iter("drak:*", count=1000) if not key.startswith("drak:analysis")]
     if left:
         client.delete(*left)

@@ -48,7 +48,7 @@ def test_a_run_that_was_lost_before_it_was_told(bench: Bench) -> None:
     bench.do(Stage.PREPARE)
     step, workspace = bench.step(), bench.workspace()
     perform(bench.site, Stage.RUN, step)
-    redis = bench.ledger.redis  # back to the moment before the ledger was told
+    redis = bench.ledger._redis  # back to the moment before the ledger was told
     redis.hset("drak:analysis:{a-1}", mapping={"done": "prepare", "state": "RUNNING", "busy": "t"})
     other_boot(workspace)
     os.truncate(workspace.raw / "drakmon.log", 0)
@@ -102,4 +102,4 @@ def test_no_failure_after_published(bench: Bench, monkeypatch: pytest.MonkeyPatc
         bench.do(Stage.PUBLISH)
     record = bench.record()
     assert (record.state, record.failures) == (State.PUBLISHED, ())
-    assert bench.ledger.redis.llen("drak:durations:win10") == 1
+    assert bench.ledger._redis.llen("drak:durations:win10") == 1

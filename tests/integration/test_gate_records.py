@@ -58,10 +58,10 @@ def gate(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Gate:
 def spoil(bench: Bench, kind: str) -> None:
     """Make the record of ``a-1`` one that nobody can read."""
     if kind == "hash":
-        bench.ledger.redis.hset(record_key("a-1"), "failures", "{")
+        bench.ledger._redis.hset(record_key("a-1"), "failures", "{")
         return
-    bench.ledger.redis.delete(record_key("a-1"))
-    bench.ledger.redis.set(record_key("a-1"), "x", ex=60)
+    bench.ledger._redis.delete(record_key("a-1"))
+    bench.ledger._redis.set(record_key("a-1"), "x", ex=60)
 
 
 @pytest.mark.parametrize("kind", ["hash", "string"])
@@ -108,7 +108,7 @@ def test_a_host_that_stops_begins_nothing(bench: Bench, gate: Gate) -> None:
 def test_an_earlier_life_says_nothing_of_this_one(bench: Bench, gate: Gate) -> None:
     """Slots in which an earlier analysis of the same uid failed are as good as any."""
     slots = bench.site.slots
-    bench.ledger.redis.hset(record_key("a-1"), "first_attempt", 2)
+    bench.ledger._redis.hset(record_key("a-1"), "first_attempt", 2)
     assert slots.failed_in("a-1") == frozenset({SLOT})
     assert slots.failed_in("a-1", since=2) == frozenset()
     step, message = message_of(bench, 2), Message()

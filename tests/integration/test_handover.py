@@ -23,7 +23,7 @@ def begin(ledger: Ledger, uid: str, *, failed: bool = True, sent: bool = True, *
     """An analysis that waits for a slot, as a rule for its second attempt."""
     task = Task({"type": "sample"}, uid=f"{{r}}:{uid}", root_uid="r")
     ledger.declare(contract.started(task))
-    ledger.redis.zadd(INBOX, {task.uid: ledger.now()})
+    ledger._redis.zadd(INBOX, {task.uid: ledger.now()})
     wanted = analysis(**wishes).model_copy(update={"uid": uid, "task_uid": task.uid})
     attempt = open_analysis(ledger, wanted).attempt
     ledger.sent(uid, attempt)
@@ -81,7 +81,7 @@ def test_an_attempt_that_nobody_took_up_is_none(redis_client: redis.Redis) -> No
         failure = failure_of(record, "no restore", Fault.FAILED, host="rack-1", slot="vm-1")
         assert end_attempt(ledger, record, failure, settings=Settings()) == (tries == 3)
         if tries < 3:
-            ledger.redis.zrem("drak:due", "again")
+            ledger._redis.zrem("drak:due", "again")
             ledger.sent("again", record.attempt + 1)
     over, task = ledger.get("again"), ledger.karton_task("{r}:again")
     assert over is not None
@@ -106,7 +106,7 @@ def test_what_a_host_alone_is_to_blame_for(redis_client: redis.Redis) -> None:
         )
         assert end_attempt(ledger, record, failure, settings=Settings()) == (tries == last)
         if tries < last:
-            ledger.redis.zrem("drak:due", "again")
+            ledger._redis.zrem("drak:due", "again")
             ledger.sent("again", record.attempt + 1)
     over = ledger.get("again")
     assert over is not None

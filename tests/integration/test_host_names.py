@@ -191,10 +191,10 @@ def test_a_step_is_not_done_on_another_machine_of_that_name(bench: Bench) -> Non
 
     enter(Stage.PREPARE, there)
     ledger.complete("a-1", 1, Stage.PREPARE, token="t")
-    before = ledger.redis.hgetall(record_key("a-1"))
+    before = ledger._redis.hgetall(record_key("a-1"))
     with pytest.raises(Superseded, match="another machine that has, or had, the name names-1"):
         enter(Stage.RUN, here)
-    assert ledger.redis.hgetall(record_key("a-1")) == before
+    assert ledger._redis.hgetall(record_key("a-1")) == before
     enter(Stage.RUN, there)
     ledger.complete("a-1", 1, Stage.RUN, token="t")
     enter(Stage.COLLECT, here, has_files=True)  # the same machine, started anew
@@ -208,7 +208,7 @@ def test_a_step_whose_machine_lost_its_name(bench: Bench) -> None:
     bench.open()
     bench.do(Stage.PREPARE)
     ledger = bench.ledger
-    ledger.redis.hset(record_key("a-1"), "machine", "a machine that lost its name")
+    ledger._redis.hset(record_key("a-1"), "machine", "a machine that lost its name")
     shutil.rmtree(bench.workspace().root)
     with pytest.raises(Superseded):
         bench.do(Stage.RUN)

@@ -76,7 +76,7 @@ def push(ingress: Ingress, *uids: str, priority: TaskPriority = TaskPriority.NOR
         for name, value in payload.items():
             task.add_payload(name, value)
         ingress.ledger.declare(task)
-        ingress.ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), task.uid)
+        ingress.ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), task.uid)
 
 
 def commands(client: redis.Redis, work: Callable[[], object]) -> int:
@@ -165,12 +165,12 @@ def test_samples_wait_while_storage_is_away(ingress: Ingress, sent: list[Record]
     working = ingress.storage
     object.__setattr__(ingress, "storage", Storage.connect(nowhere, threads=1, patience=1))
     assert ingress.work() is Turn.WORKED
-    ingress.intake.redis.zadd("drak:inbox", {"{b}:b": 1, "{c}:c": 2})
+    ingress.intake._redis.zadd("drak:inbox", {"{b}:b": 1, "{c}:c": 2})
     ingress._adopt(ingress.ledger.watch())
     # The others are tried before the one that was: it may be the only one that cannot be had
     assert (ingress.intake.inbox(), sent) == (["{c}:c", "{a}:a", "{b}:b"], [])
     object.__setattr__(ingress, "storage", working)
-    ingress.ledger.redis.zadd("drak:inbox", dict.fromkeys(ingress.intake.inbox(), 0))
+    ingress.ledger._redis.zadd("drak:inbox", dict.fromkeys(ingress.intake.inbox(), 0))
     ingress._adopt(ingress.ledger.watch())
     assert {record.uid for record in sent} == {"a", "b", "c"}
 
@@ -180,7 +180,7 @@ def test_what_is_due_is_sent(ingress: Ingress, sent: list[Record]) -> None:
     report(ingress, "rack-1", "win10", 1)
     push(ingress, "late")
     assert ingress.work() is Turn.WORKED
-    ingress.ledger.redis.zadd(DUE, {"late": ingress.ledger.now()})
+    ingress.ledger._redis.zadd(DUE, {"late": ingress.ledger.now()})
     assert ingress.work() is Turn.WORKED
     assert [record.uid for record in sent] == ["late", "late"]
     assert ingress.work() is not Turn.WORKED

@@ -41,7 +41,7 @@ def pushed(ledger: Ledger, uid: str, priority: TaskPriority, *, at: float) -> Ta
     task = Task({"type": "sample"}, uid=uid, root_uid="r", priority=priority)
     task.last_update = at
     ledger.declare(task)
-    ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), uid)
+    ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), uid)
     return task
 
 
@@ -104,7 +104,7 @@ def test_one_question_tells_whether_there_is_work(intake: Intake, ledger: Ledger
     pushed(ledger, "queue", TaskPriority.HIGH, at=10)
     assert intake.has_work()
     assert intake.accept(limit=10, places={}, most=1) == ["queue"]
-    ledger.redis.zadd(DUE, {"a": ledger.now() + 60})
+    ledger._redis.zadd(DUE, {"a": ledger.now() + 60})
     assert intake.has_work()
 
 
@@ -147,10 +147,10 @@ def test_a_task_cancelled_in_karton_is_not_started(intake: Intake, ledger: Ledge
 def test_a_count_that_is_none_stops_no_intake(intake: Intake, ledger: Ledger) -> None:
     """What is no number among the analyses in flight counts as none, and is put right by the next."""
     for count in ("garbage", "1.5", "nan", "9" * 400):
-        ledger.redis.hset(INFLIGHT, mapping={"win10": count, "gone@rack-9": count, "win7": 2})
+        ledger._redis.hset(INFLIGHT, mapping={"win10": count, "gone@rack-9": count, "win7": 2})
         assert intake.look()[0] == {WIN7: 2}
         assert intake.in_flight() == {WIN7: 2}
-    ledger.redis.hset(INFLIGHT, "win10", "garbage")
+    ledger._redis.hset(INFLIGHT, "win10", "garbage")
     one = analysis()
     record = open_analysis_in(intake, ledger, one)
     assert record is not None
@@ -162,7 +162,7 @@ def open_analysis_in(intake: Intake, ledger: Ledger, one: Analysis) -> Record | 
     task = Task({"type": "sample"}, uid=one.task_uid, root_uid=one.root_uid)
     intake.adopt(one.task_uid)
     ledger.declare(task)
-    read = ledger.redis.get(f"karton.task:{one.task_uid}")
+    read = ledger._redis.get(f"karton.task:{one.task_uid}")
     return intake.open(one, contract.started(task), limit=1, read=str(read))
 
 
@@ -184,7 +184,7 @@ def test_the_fleet_remembers(ledger: Ledger) -> None:
     watched(ledger, seconds=3600)
     watch = ledger.watch()
     assert ledger.fleet.offline(WIN7, watch) == ledger.fleet.offline(on_rack, watch) == 0
-    ledger.redis.zincrby(FLEET, -100 - DEFAULT.host, str(on_rack))
+    ledger._redis.zincrby(FLEET, -100 - DEFAULT.host, str(on_rack))
     assert 100 < ledger.fleet.offline(WIN7, watch) < 200
     assert ledger.fleet.offline(Place(profile="win7", host="rack-2"), watch) > 3600
 
@@ -194,9 +194,9 @@ def test_the_fleet_forgets(ledger: Ledger) -> None:
     slot = SlotStatus(name="vm-1", profile="win7", state="free", since=0)
     for host in ("rack-1", "rack-2"):
         ledger.fleet.report(HostStatus(host=host, engine="replay", slots=(slot,)))
-    ledger.redis.zincrby(FLEET, -MEMORY - 1, "win7@rack-1")
+    ledger._redis.zincrby(FLEET, -MEMORY - 1, "win7@rack-1")
     ledger.fleet.report(HostStatus(host="rack-2", engine="replay", slots=(slot,)))
-    assert ledger.redis.zrange(FLEET, 0, -1) == ["win7@rack-2"]
+    assert ledger._redis.zrange(FLEET, 0, -1) == ["win7@rack-2"]
 
 
 def test_a_long_backlog_is_read_as_far_as_it_is_listed(

@@ -67,13 +67,13 @@ def fleet(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
         bench.open(uid)
     bench.forget("over-1")
     yield bench
-    ledger.redis.delete(DEPLOYMENT)
+    ledger._redis.delete(DEPLOYMENT)
 
 
 @pytest.fixture
 def spoil(fleet: Bench) -> Iterator[Callable[[str], None]]:
     """Make a key be of a type that no key of ours is of; afterwards it is what it was."""
-    client = fleet.ledger.redis
+    client = fleet.ledger._redis
     spoilt: list[str] = []
 
     def spoil(key: str) -> None:
@@ -106,7 +106,7 @@ def test_commands_name_it(fleet: Bench, spoil: Callable[[str], None], key: str) 
             assert key in ALL_NEED
             assert f"Error: In Karton's Redis {key} is a stream, not a" in text
             assert f"`redis-cli RENAME {key} {key}-odd` mends it" in text
-    is_known = key in {odd.key for odd in odd_keys(fleet.ledger.redis)}
+    is_known = key in {odd.key for odd in odd_keys(fleet.ledger._redis)}
     assert is_known or key in NAMED
     assert (f"`redis-cli RENAME {key} {key}-odd` mends it" in said("status")[1]) == is_known
 
@@ -117,7 +117,7 @@ def test_the_page_and_the_metrics_name_it(fleet: Bench, spoil: Callable[[str], N
     ledger, intake, settings = fleet.ledger, intake_of(fleet.ledger), fleet.site.settings
     census = Census(settings, ledger, intake)
     spoil(key)
-    is_known = key in {odd.key for odd in odd_keys(ledger.redis)}
+    is_known = key in {odd.key for odd in odd_keys(ledger._redis)}
     with ThreadPoolExecutor() as executor:
         reader = Reader(settings=settings, ledger=ledger, intake=intake, executor=executor)
         if key in ALL_NEED:
@@ -132,7 +132,7 @@ def test_the_page_and_the_metrics_name_it(fleet: Bench, spoil: Callable[[str], N
     told = generate_latest(instruments.INGRESS).decode()
     assert (f'drakcelery_odd_keys{{key="{key}"}} 1.0' in told) == is_known
     assert "drakcelery_redis_up 1.0" in told
-    ledger.redis.delete(key)
+    ledger._redis.delete(key)
     census.take()
     assert "drakcelery_odd_keys{" not in generate_latest(instruments.INGRESS).decode()
 
@@ -154,7 +154,7 @@ def test_logs_name_it(fleet: Bench, spoil: Callable[[str], None]) -> None:
         send=lambda _: None,
     )
     spoil(INBOX)
-    site.ledger.redis.rpush(f"karton.queue.normal:{site.ledger.identity}", "{r}:t")
+    site.ledger._redis.rpush(f"karton.queue.normal:{site.ledger.identity}", "{r}:t")
     with capture_logs() as logs:
         assert ingress._safely(ingress.work) is None
     (line,) = (one for one in logs if one["event"] == "part_failed")
@@ -165,8 +165,8 @@ def test_a_line_of_another_type_stops_no_other_place(fleet: Bench, spoil: Callab
     """Who waits for that place is in quarantine, with the mend, and never given up for it."""
     ledger, intake = fleet.ledger, intake_of(fleet.ledger)
     sound = Place(profile=PROFILE)
-    ledger.redis.sadd(WAITING, str(FULL), str(sound))
-    ledger.redis.zadd(line_key(sound), {"{r}:waits": 2e13})
+    ledger._redis.sadd(WAITING, str(FULL), str(sound))
+    ledger._redis.zadd(line_key(sound), {"{r}:waits": 2e13})
     spoil(line_key(FULL))
     assert intake.places() == [sound]
     assert [line.place for line in intake.lines()] == [sound]
@@ -180,12 +180,12 @@ def test_a_line_of_another_type_stops_no_other_place(fleet: Bench, spoil: Callab
     isolation = Isolation(ledger.quarantine, where="inbox", give_up=give_up)
     for _ in range(MOST_TRIES + 1):
         with isolation.item("{r}:odd"):
-            ledger.redis.zcard(line_key(FULL))
+            ledger._redis.zcard(line_key(FULL))
     (entry,) = ledger.quarantine.all()
     assert (entry.count, ended) == (MOST_TRIES + 1, [])
     assert f"redis-cli RENAME {line_key(FULL)} {line_key(FULL)}-odd" in entry.error
     intake.drop("{r}:waits")
-    ledger.redis.delete(WAITING)
+    ledger._redis.delete(WAITING)
 
 
 def test_no_loop_stops_for_want_of_a_quarantine(fleet: Bench, spoil: Callable[[str], None]) -> None:
@@ -206,7 +206,7 @@ def test_no_loop_stops_for_want_of_a_quarantine(fleet: Bench, spoil: Callable[[s
 
 def test_other_errors_stay_what_they_are(fleet: Bench) -> None:
     """One that is about no key of another type, or about a record, is not explained away."""
-    client = fleet.ledger.redis
+    client = fleet.ledger._redis
     client.set("drak-test", "x", ex=60)
     with pytest.raises(redis.ResponseError, match="not an integer"), named(client):
         client.incr("drak-test")

@@ -32,12 +32,12 @@ def ledger(redis_client: redis.Redis) -> Ledger:
 
 def queue(ledger: Ledger, priority: TaskPriority, uid: str) -> None:
     """Put a task uid where karton-system puts it."""
-    ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), uid)
+    ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), uid)
 
 
 def take(ledger: Ledger, uid: str) -> None:
     """An ingress has taken a task."""
-    ledger.redis.zadd(INBOX, {uid: ledger.now()})
+    ledger._redis.zadd(INBOX, {uid: ledger.now()})
 
 
 def opened(ledger: Ledger, uid: str = "a-1") -> Task:
@@ -86,7 +86,7 @@ def test_accepts_by_priority(ledger: Ledger) -> None:
     for priority in (TaskPriority.LOW, TaskPriority.NORMAL, TaskPriority.HIGH):
         for number in (1, 2):
             queue(ledger, priority, f"{priority.value}-{number}")
-    ledger.redis.rpush(IDENTITY, "old")
+    ledger._redis.rpush(IDENTITY, "old")
     intake = intake_of(ledger)
     taken = [intake.accept(limit=100, places={}, most=3) for _ in range(4)]
     assert taken == [["old", "high-1", "high-2"], ["normal-1", "normal-2", "low-1"], ["low-2"], []]
@@ -101,7 +101,7 @@ def test_accepts_as_long_as_there_is_room(ledger: Ledger) -> None:
     accept = intake_of(ledger).accept
     assert [accept(limit=3, places={}, most=10) for _ in range(2)] == [["t-1", "t-2"], []]
     assert accept(limit=0, places={}, most=10) == []
-    assert ledger.redis.llen(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL)) == 2
+    assert ledger._redis.llen(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL)) == 2
 
 
 def test_racing_ingresses_share_the_tasks(ledger: Ledger) -> None:
@@ -187,7 +187,7 @@ def test_one_delivery_at_a_time(ledger: Ledger) -> None:
         enter(ledger, 1, Stage.PREPARE, "second")
     ledger.abandon("a-1", 1, Stage.PREPARE)
     enter(ledger, 1, Stage.PREPARE, "second")
-    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence)
+    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence)
     enter(ledger, 1, Stage.PREPARE, "third")
     assert not ledger.renew("a-1", 1, token="second")
     with pytest.raises(Superseded):
@@ -200,13 +200,13 @@ def test_a_claim_is_kept_by_its_own_lease(ledger: Ledger) -> None:
     """A delivery to a host with a shorter lease takes nothing from one that shows life less often."""
     opened(ledger)
     enter(ledger, 1, Stage.PREPARE, "first")
-    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence + 5)
+    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence + 5)
     ledger.times = times_of(SHORTEST)
     with pytest.raises(UnderWay):
         enter(ledger, 1, Stage.PREPARE, "second")
-    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - DEFAULT.silence)
+    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - DEFAULT.silence)
     enter(ledger, 1, Stage.PREPARE, "second")
-    ledger.redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence)
+    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence)
     enter(ledger, 1, Stage.PREPARE, "third")
 
 
@@ -221,7 +221,7 @@ def test_postponing(ledger: Ledger) -> None:
     assert ledger.due() == "a-1"
     assert ledger.due() is None
     enter(ledger, 1, Stage.UPLOAD, "again")
-    ledger.redis.hset(record_key("a-1"), "waiting", int(ledger.now()) - 60)
+    ledger._redis.hset(record_key("a-1"), "waiting", int(ledger.now()) - 60)
     assert ledger.postpone("a-1", 1, token="again", delay=3600) >= 60
     assert ledger.due() is None
     assert ledger.is_due_later("a-1")
@@ -268,7 +268,7 @@ def test_a_stale_attempt_changes_nothing(ledger: Ledger) -> None:
     assert record.is_unsent
     assert ledger.due() == "a-1"
     assert record.failures[0].at > 0
-    assert ledger.redis.llen(KARTON_TASKS_QUEUE) == 0
+    assert ledger._redis.llen(KARTON_TASKS_QUEUE) == 0
 
 
 def test_an_attempt_is_sent_again_later(ledger: Ledger) -> None:
@@ -309,7 +309,7 @@ def test_patience_at_its_end(ledger: Ledger) -> None:
     task = opened(ledger)
     walk(ledger, 1, Stage.PREPARE, Stage.RUN, Stage.COLLECT)
     enter(ledger, 1, Stage.UPLOAD)
-    ledger.redis.hset(record_key("a-1"), "waiting", int(ledger.now()) - 60)
+    ledger._redis.hset(record_key("a-1"), "waiting", int(ledger.now()) - 60)
     assert ledger.postpone("a-1", 1, token="t", delay=3600, patience=60) >= 60
     assert not ledger.is_due_later("a-1")
     late = failure(1, Stage.UPLOAD)
@@ -324,7 +324,7 @@ def test_publishing(ledger: Ledger) -> None:
     publish(ledger, task, 1)
     with pytest.raises(Superseded):
         publish(ledger, task, 1)
-    assert ledger.redis.lrange(KARTON_TASKS_QUEUE, 0, -1) == ["{r}:out"]
+    assert ledger._redis.lrange(KARTON_TASKS_QUEUE, 0, -1) == ["{r}:out"]
     published, finished = ledger.karton_task("{r}:out"), ledger.karton_task(task.uid)
     assert published is not None
     assert finished is not None
@@ -336,8 +336,8 @@ def test_publishing(ledger: Ledger) -> None:
     assert record.analysis_task_uid == "{r}:out"
     assert list(ledger.live()) == []
     assert [one.uid for one in ledger.done(newest=5)] == ["a-1"]
-    assert 0 < ledger.redis.ttl(record_key("a-1")) <= TTL
-    assert ledger.redis.hgetall(KartonMetrics.TASK_PRODUCED.value) == {IDENTITY: "1"}
+    assert 0 < ledger._redis.ttl(record_key("a-1")) <= TTL
+    assert ledger._redis.hgetall(KartonMetrics.TASK_PRODUCED.value) == {IDENTITY: "1"}
 
 
 def test_only_the_state_before_publishing_may_publish(ledger: Ledger) -> None:
@@ -360,7 +360,7 @@ def test_failing_for_good(ledger: Ledger) -> None:
     assert (record.state, record.error) == (State.FAILED, "the VM did not start")
     assert record.failures[0].sentence() == "attempt 1: run on rack-1/vm-1: the VM did not start"
     assert (karton_task.status, karton_task.error) == (TaskState.CRASHED, ["the VM did not start\n"])
-    assert 0 < ledger.redis.ttl(record_key("a-1")) <= TTL
+    assert 0 < ledger._redis.ttl(record_key("a-1")) <= TTL
 
 
 def test_an_ingress_that_wakes_up_late_changes_nothing(ledger: Ledger) -> None:
@@ -368,11 +368,11 @@ def test_an_ingress_that_wakes_up_late_changes_nothing(ledger: Ledger) -> None:
     task = opened(ledger)
     walk(ledger, 1, *FILES_DONE)
     publish(ledger, task, 1)
-    before = (ledger.get("a-1"), ledger.redis.get(f"karton.task:{task.uid}"))
+    before = (ledger.get("a-1"), ledger._redis.get(f"karton.task:{task.uid}"))
     with pytest.raises(Superseded):
         open_analysis(ledger, analysis().model_copy(update={"task_uid": task.uid}))
     intake_of(ledger).refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed="{}")
-    assert (ledger.get("a-1"), ledger.redis.get(f"karton.task:{task.uid}")) == before
+    assert (ledger.get("a-1"), ledger._redis.get(f"karton.task:{task.uid}")) == before
 
 
 def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
@@ -382,7 +382,7 @@ def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
     """
     task = opened(ledger)
     walk(ledger, 1, *FILES_DONE)
-    ledger.redis.delete(f"karton.task:{task.uid}")
+    ledger._redis.delete(f"karton.task:{task.uid}")
     publish(ledger, task, 1)
     take(ledger, task.uid)
     with pytest.raises(Superseded):
@@ -400,7 +400,7 @@ def test_a_uid_may_live_again(ledger: Ledger) -> None:
     record = open_analysis(ledger, again)
     assert record == ledger.get("a-1")
     assert (record.attempt, record.attempts, record.failures) == (2, 1, ())
-    assert ledger.redis.ttl(record_key("a-1")) == -1
+    assert ledger._redis.ttl(record_key("a-1")) == -1
     with pytest.raises(Superseded):
         walk(ledger, 1, Stage.PREPARE)
 
@@ -437,7 +437,7 @@ def test_hosts_report_and_expire(ledger: Ledger) -> None:
     status = HostStatus(host="rack-1", engine="replay", slots=(slot,))
     ledger.fleet.report(status)
     assert ledger.fleet.hosts() == [status]
-    assert 0 < ledger.redis.ttl("drak:host:rack-1") <= 15
+    assert 0 < ledger._redis.ttl("drak:host:rack-1") <= 15
     ledger.fleet.retire("rack-1")
     assert ledger.fleet.hosts() == []
 
@@ -446,10 +446,10 @@ def test_nothing_is_left_behind(ledger: Ledger) -> None:
     """Once records have expired, reconcile forgets their uids, and no key without TTL remains."""
     task = opened(ledger)
     ledger.fail("a-1", 1, failure(1), task_uid=task.uid, final=True, crashed=None)
-    ledger.redis.zadd(DONE, {"a-1": ledger.now() - TTL - 1})
+    ledger._redis.zadd(DONE, {"a-1": ledger.now() - TTL - 1})
     assert ledger.forget() == 1
-    keys = {str(key) for key in ledger.redis.scan_iter(match="drak:*")}
-    assert {key for key in keys if ledger.redis.ttl(key) == -1} == set()
+    keys = {str(key) for key in ledger._redis.scan_iter(match="drak:*")}
+    assert {key for key in keys if ledger._redis.ttl(key) == -1} == set()
     assert not keys & {INBOX, LIVE, DONE, DUE}
 
 

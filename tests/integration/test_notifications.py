@@ -21,9 +21,9 @@ from drakcelery.errors import SettingsError, Superseded
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import NOTICE_COUNTS, NOTICES
+from drakcelery.ledger.notices import Notices
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.notifications import webhook
-from drakcelery.notifications.outbox import Notices
 from drakcelery.notifications.webhook import Notifier, Webhook
 from drakcelery.operators import views
 from drakcelery.settings import NotificationsSection
@@ -63,7 +63,7 @@ def ledger(redis_client: redis.Redis) -> Ledger:
 @pytest.fixture
 def notices(ledger: Ledger) -> Notices:
     """The queue; an ingress wants all there is."""
-    queue = Notices(ledger.redis)
+    queue = ledger.notices
     queue.want([State.PUBLISHED, State.FAILED, State.CANCELLED])
     return queue
 
@@ -205,7 +205,7 @@ def test_nothing_is_queued_when_off(ledger: Ledger) -> None:
     publish(ledger, "a")
     fail(ledger, "b")
     refuse(ledger, "d")
-    assert list(ledger.redis.scan_iter(match="drak:notices*")) == []
+    assert list(ledger._redis.scan_iter(match="drak:notices*")) == []
 
 
 def test_only_wanted_ends_are_told(ledger: Ledger, notices: Notices) -> None:
@@ -354,7 +354,7 @@ def test_in_the_end_it_is_given_up(
         f"1 notifications were given up. The last was of a: 127.0.0.1:{receiver.port} answered 500."
     )
     for key in ("drak:notices:dead", "drak:notices:wanted"):
-        assert ledger.redis.ttl(key) > 0
+        assert ledger._redis.ttl(key) > 0
 
 
 @pytest.mark.parametrize(
@@ -439,21 +439,21 @@ def test_several_ingresses_share_the_work(
 
 def test_the_queue_is_bounded(ledger: Ledger, notices: Notices) -> None:
     """Where 5000 wait, more are dropped and counted; the analysis ends as ever."""
-    ledger.redis.zadd(NOTICES, {f"waits {number}": 9e9 for number in range(4999)})
-    ledger.redis.expire(NOTICES, 60)
+    ledger._redis.zadd(NOTICES, {f"waits {number}": 9e9 for number in range(4999)})
+    ledger._redis.expire(NOTICES, 60)
     fail(ledger, "a")
     publish(ledger, "b")
     record = ledger.get("b")
     assert record is not None
     assert record.state is State.PUBLISHED
     assert (notices.counts().waiting, notices.counts().dropped) == (5000, 1)
-    assert ledger.redis.ttl(NOTICES) > 60
+    assert ledger._redis.ttl(NOTICES) > 60
 
 
 @pytest.mark.usefixtures("running")
 def test_a_notice_of_another_version_is_buried(ledger: Ledger, notices: Notices, receiver: Receiver) -> None:
     """What cannot be read does not stop what comes after it."""
-    ledger.redis.zadd(NOTICES, {'{"tries": 0, "fields": {"uid": "a", "mood": "?"}}': 1, "no JSON": 2})
+    ledger._redis.zadd(NOTICES, {'{"tries": 0, "fields": {"uid": "a", "mood": "?"}}': 1, "no JSON": 2})
     fail(ledger, "b")
     assert list(by_id(wait_taken(receiver, 1))) == ["{r}:b"]
     assert notices.counts().given_up == 2
@@ -464,15 +464,15 @@ def test_keys_expire(ledger: Ledger, notices: Notices, receiver: Receiver, certi
     """Also a notice that is tried again, as the only one, leaves a queue that expires."""
     receiver.always = 500
     fail(ledger, "a")
-    assert ledger.redis.ttl(NOTICES) > 0
+    assert ledger._redis.ttl(NOTICES) > 0
     assert notifier(notices, section(receiver, certificates), threading.Event()).send_one()
-    assert ledger.redis.ttl(NOTICES) > 0
-    assert ledger.redis.hgetall(NOTICE_COUNTS) == {"retried": "1"}
+    assert ledger._redis.ttl(NOTICES) > 0
+    assert ledger._redis.hgetall(NOTICE_COUNTS) == {"retried": "1"}
 
 
 def test_an_acl_without_notices_harms_no_analysis(ledger: Ledger, notices: Notices) -> None:
     """A Redis user who may not read the key of notices publishes as before; the doctor says so."""
-    client, user = ledger.redis, "narrow"
+    client, user = ledger._redis, "narrow"
     address = client.connection_pool.connection_kwargs
     client.acl_setuser(
         user, enabled=True, reset=True, passwords=["+p"], keys=["*"], commands=["+@all", "-sismember"]

@@ -61,8 +61,8 @@ def task() -> Task:
 def opened(ledger: Ledger, *done: Stage) -> None:
     """A live analysis that has these stages behind it, and whose end makes a notice."""
     ledger.declare(contract.started(task()))
-    ledger.redis.zadd(INBOX, {TASK: ledger.now()})
-    ledger.redis.sadd(NOTICES_WANTED, "PUBLISHED", "FAILED", "CANCELLED")
+    ledger._redis.zadd(INBOX, {TASK: ledger.now()})
+    ledger._redis.sadd(NOTICES_WANTED, "PUBLISHED", "FAILED", "CANCELLED")
     open_analysis(ledger, analysis().model_copy(update={"uid": UID, "task_uid": TASK}))
     for stage in done:
         ledger.advance(UID, 1, stage, host="rack-1", slot="vm-1", token="t")
@@ -71,18 +71,18 @@ def opened(ledger: Ledger, *done: Stage) -> None:
 
 def spoil(ledger: Ledger, key: str) -> None:
     """Let *key* be of a type that it never has."""
-    ledger.redis.delete(key)
-    ledger.redis.xadd(key, {"odd": "1"})
+    ledger._redis.delete(key)
+    ledger._redis.xadd(key, {"odd": "1"})
 
 
 def karton(ledger: Ledger) -> TaskState:
     """What Karton's task says."""
-    return TaskState(json.loads(str(ledger.redis.get(task_key(TASK))))["status"])
+    return TaskState(json.loads(str(ledger._redis.get(task_key(TASK))))["status"])
 
 
 def state(ledger: Ledger) -> str | None:
     """What the record says."""
-    return cast("str | None", ledger.redis.hget(record_key(UID), "state"))
+    return cast("str | None", ledger._redis.hget(record_key(UID), "state"))
 
 
 def publish(ledger: Ledger) -> None:
@@ -123,7 +123,7 @@ def test_an_end_is_whole(
     """Where one of our books cannot be kept: Karton and the record agree, before and after."""
     opened(ledger, *((Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD) if end is publish else ()))
     if key in ("no number", "a fraction"):
-        ledger.redis.hset(INFLIGHT, str(PLACE), "several" if key == "no number" else "1.5")
+        ledger._redis.hset(INFLIGHT, str(PLACE), "several" if key == "no number" else "1.5")
     else:
         spoil(ledger, key)
     try:
@@ -131,12 +131,12 @@ def test_an_end_is_whole(
     except redis.ResponseError:
         assert karton(ledger) is TaskState.STARTED
         assert state(ledger) not in ("PUBLISHED", "FAILED")
-        assert ledger.redis.llen(KARTON_TASKS_QUEUE) == 0
+        assert ledger._redis.llen(KARTON_TASKS_QUEUE) == 0
         assert key == LIVE  # who is over is known by it
         return
     assert karton(ledger) is karton_state
     assert state(ledger) == own_state.value
-    assert ledger.redis.llen(KARTON_TASKS_QUEUE) == (end is publish)
+    assert ledger._redis.llen(KARTON_TASKS_QUEUE) == (end is publish)
 
 
 @pytest.mark.parametrize("key", [DONE, DUE, INFLIGHT, NOTICES, NOTICES_WANTED, NOTICE_COUNTS])
@@ -155,47 +155,47 @@ def test_karton_takes_nothing_of_what_could_not_be_published(ledger: Ledger) -> 
     spoil(ledger, KARTON_TASKS_QUEUE)
     with pytest.raises(redis.ResponseError):
         publish(ledger)
-    assert ledger.redis.exists(task_key("{r}:analysis")) == 0
-    ledger.redis.delete(KARTON_TASKS_QUEUE)
+    assert ledger._redis.exists(task_key("{r}:analysis")) == 0
+    ledger._redis.delete(KARTON_TASKS_QUEUE)
     publish(ledger)
-    assert ledger.redis.llen(KARTON_TASKS_QUEUE) == 1
+    assert ledger._redis.llen(KARTON_TASKS_QUEUE) == 1
 
 
 @pytest.mark.parametrize("key", [record_key(UID), DONE, *METRICS, NOTICES, NOTICES_WANTED])
 def test_a_refusal_is_whole(ledger: Ledger, key: str) -> None:
     """A task that never becomes an analysis is CRASHED in Karton."""
     ledger.declare(task())
-    ledger.redis.zadd(INBOX, {TASK: 1})
+    ledger._redis.zadd(INBOX, {TASK: 1})
     spoil(ledger, key)
     crashed = ledger.last_word(TASK, ["no\n"]) or ""
     intake_of(ledger).refuse(UID, task_uid=TASK, root_uid="r", reason="no", crashed=crashed)
     assert karton(ledger) is TaskState.CRASHED
-    assert ledger.redis.zscore(INBOX, TASK) is None
+    assert ledger._redis.zscore(INBOX, TASK) is None
 
 
 def _wait(intake: Intake) -> Callable[[], object]:
-    intake.redis.zadd(INBOX, {TASK: 1})
+    intake._redis.zadd(INBOX, {TASK: 1})
     return lambda: intake.wait(task(), PLACE)
 
 
 def _set_aside(intake: Intake) -> Callable[[], object]:
-    intake.redis.zadd(INBOX, {TASK: 1})
+    intake._redis.zadd(INBOX, {TASK: 1})
     return lambda: intake.set_aside(TASK)
 
 
 def _take_back(intake: Intake) -> Callable[[], object]:
-    intake.redis.zadd(ASIDE, {TASK: 1})
+    intake._redis.zadd(ASIDE, {TASK: 1})
     return lambda: intake.take_back(TASK)
 
 
 def _expire(intake: Intake) -> Callable[[], object]:
-    intake.redis.zadd(line_key(PLACE), {TASK: 1})
-    intake.redis.sadd(WAITING, str(PLACE))
+    intake._redis.zadd(line_key(PLACE), {TASK: 1})
+    intake._redis.sadd(WAITING, str(PLACE))
     return lambda: intake.expire(TASK, PLACE)
 
 
 def _pull(intake: Intake) -> Callable[[], object]:
-    intake.redis.rpush(QUEUE, TASK)
+    intake._redis.rpush(QUEUE, TASK)
     return lambda: intake.pull(TASK, Stretch(urgency=2, named=(TASK,), length=1))
 
 
@@ -214,16 +214,16 @@ def test_a_task_is_in_one_place(
 ) -> None:
     """A move whose aim is odd leaves the task where it is (I1)."""
     go = move(intake_of(ledger))
-    [before] = places_of(ledger.redis)
+    [before] = places_of(ledger._redis)
     if key == before:
         pytest.skip("it is there itself")
     spoil(ledger, key)
     try:
         go()
     except redis.ResponseError:
-        assert places_of(ledger.redis) == [before]
+        assert places_of(ledger._redis) == [before]
     else:
-        assert len(places_of(ledger.redis)) == 1
+        assert len(places_of(ledger._redis)) == 1
 
 
 @pytest.mark.parametrize("count", ["99", "-7", "1.5", "several", "9" * 30])
@@ -231,20 +231,20 @@ def test_counts_are_put_right(ledger: Ledger, count: str) -> None:
     """A count that is wrong, or none, would keep all samples out, or let too many in, for ever."""
     opened(ledger)
     gone = str(Place(profile="gone"))
-    ledger.redis.hset(INFLIGHT, mapping={str(PLACE): count, gone: "3"})
+    ledger._redis.hset(INFLIGHT, mapping={str(PLACE): count, gone: "3"})
     assert ledger.recount() == 2
-    assert ledger.redis.hgetall(INFLIGHT) == {str(PLACE): "1"}
+    assert ledger._redis.hgetall(INFLIGHT) == {str(PLACE): "1"}
     assert ledger.recount() == 0
     fail(ledger)
-    assert ledger.redis.exists(INFLIGHT) == 0
+    assert ledger._redis.exists(INFLIGHT) == 0
 
 
 def test_counts_of_another_type_are_put_right(ledger: Ledger) -> None:
     """And a record that nobody can read is in no place."""
     opened(ledger)
     spoil(ledger, INFLIGHT)
-    ledger.redis.zadd(LIVE, {"other": 1})
+    ledger._redis.zadd(LIVE, {"other": 1})
     spoil(ledger, record_key("other"))
     assert ledger.recount() == 1
-    assert ledger.redis.hgetall(INFLIGHT) == {str(PLACE): "1"}
-    ledger.redis.delete(record_key("other"))
+    assert ledger._redis.hgetall(INFLIGHT) == {str(PLACE): "1"}
+    ledger._redis.delete(record_key("other"))

@@ -20,11 +20,11 @@ from drakcelery.forecast.outlook import look_out
 from drakcelery.ingress.fleet_metrics import Census
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import DEAD, DONE, FLEET, host_key, record_key
+from drakcelery.ledger.notices import Dead
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Execution, Fault, Stage, State
 from drakcelery.model.capacity import Rooms
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.notifications.outbox import Dead, Notices
 from drakcelery.operators import analyses
 from drakcelery.operators.top import Watch
 from drakcelery.recovery.reconcile import Reconciler
@@ -39,28 +39,28 @@ Spoil = Callable[[Ledger, str], object]
 
 
 def _no_state(ledger: Ledger, uid: str) -> None:
-    ledger.redis.hdel(record_key(uid), "state")
+    ledger._redis.hdel(record_key(uid), "state")
 
 
 def _odd_number(ledger: Ledger, uid: str) -> None:
-    ledger.redis.hset(record_key(uid), "attempt", "several")
+    ledger._redis.hset(record_key(uid), "attempt", "several")
 
 
 def _odd_analysis(ledger: Ledger, uid: str) -> None:
-    ledger.redis.hset(record_key(uid), "analysis", '{"uid": NaN, "sample": []}')
+    ledger._redis.hset(record_key(uid), "analysis", '{"uid": NaN, "sample": []}')
 
 
 def _no_json(ledger: Ledger, uid: str) -> None:
-    ledger.redis.hset(record_key(uid), "failures", "[" * 100_000)
+    ledger._redis.hset(record_key(uid), "failures", "[" * 100_000)
 
 
 def _no_time(ledger: Ledger, uid: str) -> None:
-    ledger.redis.hset(record_key(uid), mapping={"received": "nan", "at:QUEUED": "inf"})
+    ledger._redis.hset(record_key(uid), mapping={"received": "nan", "at:QUEUED": "inf"})
 
 
 def _odd_type(ledger: Ledger, uid: str) -> None:
-    ledger.redis.delete(record_key(uid))
-    ledger.redis.set(record_key(uid), "not even a hash", ex=600)
+    ledger._redis.delete(record_key(uid))
+    ledger._redis.set(record_key(uid), "not even a hash", ex=600)
 
 
 UNREADABLE: dict[str, Spoil] = {
@@ -72,9 +72,9 @@ UNREADABLE: dict[str, Spoil] = {
 def newer(ledger: Ledger, uid: str) -> None:
     """Make a record of one that a newer version might have written."""
     failure = {"attempt": 1, "stage": "dig", "error": "e", "fault": "tired", "at": 1.0, "moon": "full"}
-    ledger.redis.hset(record_key(uid), "failures", json.dumps([failure]))
+    ledger._redis.hset(record_key(uid), "failures", json.dumps([failure]))
     for name, value in {"state": "PAUSED", "done": "dig", "moon": "full", "at:PAUSED": "12.5"}.items():
-        ledger.redis.hset(record_key(uid), name, value)
+        ledger._redis.hset(record_key(uid), name, value)
 
 
 def no_broker() -> ServerId:
@@ -108,7 +108,7 @@ def test_a_record_that_nobody_can_read(bench: Bench, spoil: Spoil) -> None:
         bench.open(uid)
     slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
     ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=(slot,)), lasts=600)
-    ledger.redis.copy(record_key("odd"), record_key("kept"))
+    ledger._redis.copy(record_key("odd"), record_key("kept"))
     spoil(ledger, "odd")
     assert all(found == {"before", "after"} for found in everything(bench).values())
     (entry,) = ledger.quarantine.all()
@@ -118,8 +118,8 @@ def test_a_record_that_nobody_can_read(bench: Bench, spoil: Spoil) -> None:
     hand_over(ledger, lambda _: None, ["win10"])
     with pytest.raises(UnreadableRecord, match="cannot read the record of analysis odd"):
         ledger.get("odd")
-    ledger.redis.delete(record_key("odd"))
-    ledger.redis.rename(record_key("kept"), record_key("odd"))
+    ledger._redis.delete(record_key("odd"))
+    ledger._redis.rename(record_key("kept"), record_key("odd"))
     assert [record.uid for record in ledger.live()] == ["before", "odd", "after"]
     assert ledger.quarantine.all() == []
 
@@ -131,7 +131,7 @@ def test_a_record_of_a_newer_version(bench: Bench) -> None:
         bench.open(uid)
         ledger.advance(uid, 1, Stage.PREPARE, host=HOST, slot="vm-1", token="t")
     newer(ledger, "newer")
-    before = ledger.redis.hgetall(record_key("newer"))
+    before = ledger._redis.hgetall(record_key("newer"))
     assert all("newer" in found for what, found in everything(bench).items() if what != "outlook")
     record = bench.record("newer")
     assert (record.state.value, record.state.is_over, record.is_foreign) == ("PAUSED", False, True)
@@ -141,7 +141,7 @@ def test_a_record_of_a_newer_version(bench: Bench) -> None:
     process_died(bench.site, lambda _: None, Stage.PREPARE, bench.step("newer", attempt=1))
     hand_over(ledger, lambda _: None, ["win10"])
     Reconciler(ledger=ledger, settings=bench.site.settings, send=lambda _: None, ask_broker=no_broker).run()
-    assert ledger.redis.hgetall(record_key("newer")) == before
+    assert ledger._redis.hgetall(record_key("newer")) == before
     assert ledger.is_due_later("ours")
     assert ledger.quarantine.all() == []
 
@@ -178,8 +178,8 @@ def test_hosts_that_cannot_be_read(bench: Bench) -> None:
     for host in ("a", "odd", "z"):
         ledger.fleet.report(HostStatus(host=host, engine="replay", slots=(slot,)), lasts=600)
     for report in ODD_REPORTS:
-        ledger.redis.set(host_key("odd"), report, px=60_000)
-        ledger.redis.zadd(FLEET, {"no place at all": ledger.now()})
+        ledger._redis.set(host_key("odd"), report, px=60_000)
+        ledger._redis.zadd(FLEET, {"no place at all": ledger.now()})
         hosts = ledger.fleet.hosts()
         assert [status.host for status in hosts] == ["a", "z"]
         assert Rooms.of(hosts, {}, look_ahead=0).total() == 2
@@ -189,15 +189,15 @@ def test_hosts_that_cannot_be_read(bench: Bench) -> None:
 
 def test_durations_and_notices_that_cannot_be_read(bench: Bench) -> None:
     """What another version has learned, or has given up, is passed over."""
-    client, known = bench.ledger.redis, Learned(timeout=60, prepare=1.0, run=60.0, rest=9.0)
+    client, known = bench.ledger._redis, Learned(timeout=60, prepare=1.0, run=60.0, rest=9.0)
     for text in ('{"moon": "full"}', "no JSON", known.model_dump_json()):
         client.rpush("drak:durations:odd", text)
     client.expire("drak:durations:odd", 60)
-    assert Durations(client).of("odd") == [known]
+    assert Durations(bench.ledger.lessons).of("odd") == [known]
     dead = Dead(uid="a", task_uid="t", state="MOVED", tries=1, error="e", at=1.0)
     client.rpush(DEAD, "no JSON", dead.model_dump_json())
     client.expire(DEAD, 60)
-    assert Notices(client).dead(newest=5) == [dead]
+    assert bench.ledger.notices.dead(newest=5) == [dead]
 
 
 def test_what_meets_all_is_no_records_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_what_meets_all_is_no_records_fault(bench: Bench, monkeypatch: pytest.Mo
         raise exceptions.ConnectionError("gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench.ledger.redis, "execute_command", away)
+        patched.setattr(bench.ledger._redis, "execute_command", away)
         with pytest.raises(exceptions.ConnectionError):
             bench.ledger.get("a")
     assert bench.ledger.quarantine.all() == []
@@ -223,4 +223,4 @@ def test_done_records_too(bench: Bench) -> None:
     _no_state(ledger, "odd")
     found: list[Record] = list(ledger.done(newest=10))
     assert [record.uid for record in found] == ["after", "before"]
-    ledger.redis.zrem(DONE, "odd")
+    ledger._redis.zrem(DONE, "odd")

@@ -103,15 +103,15 @@ def walk(bench: Bench) -> None:
     ingress._withdraw()
     assert ingress._sight.rooms().free(Place(profile="win10", host=HOST)) > 0
     Janitor(bench.site, lambda _: None)._look_after()
-    HostNames(ledger.redis).claim(HOST, bench.site.machine, role="vm", lasts=5.0)
-    Deployment(ledger.redis, ledger.identity).claim()
-    assert Deployment(ledger.redis, "karton.x").found() is not None
+    HostNames(ledger._redis).claim(HOST, bench.site.machine, role="vm", lasts=5.0)
+    Deployment(ledger._redis, ledger.identity).claim()
+    assert Deployment(ledger._redis, "karton.x").found() is not None
 
 
 @pytest.mark.parametrize("report", HOSTS.values(), ids=HOSTS)
 def test_what_a_host_says_of_itself(fleet: Bench, report: str) -> None:
     """It hides no other host, and no command or page breaks over it."""
-    client = fleet.ledger.redis
+    client = fleet.ledger._redis
     client.set(host_key("odd"), report, px=60_000)
     client.set(io_key("odd"), "garbage", px=60_000)
     client.zadd(FLEET, {"win10@odd": fleet.ledger.now()})
@@ -194,20 +194,20 @@ def test_what_stands_in_a_key(fleet: Bench, spoil: Callable[[redis.Redis], objec
     ledger = fleet.ledger
     ledger.watch()
     ledger.watch_broker(ServerId())
-    spoil(ledger.redis)
+    spoil(ledger._redis)
     try:
         walk(fleet)
         before = ledger.watch()
         after = ledger.watch()
         assert before.since == after.since <= after.now
     finally:
-        for key in ledger.redis.scan_iter(match="drak:*"):
-            ledger.redis.expire(key, 60)
+        for key in ledger._redis.scan_iter(match="drak:*"):
+            ledger._redis.expire(key, 60)
 
 
 def test_who_may_begin_beside_a_deployment_without_a_time(fleet: Bench) -> None:
     """One that says not when it was last alive is silent; its samples count still."""
-    client = fleet.ledger.redis
+    client = fleet.ledger._redis
     client.hset(DEPLOYMENT, mapping={"identity": "karton.other", "renewed": "several"})
     found = Deployment(client, fleet.ledger.identity).found()
     assert found is not None

@@ -16,10 +16,11 @@ from karton.core.task import TaskPriority
 
 from drakcelery import cli, wiring
 from drakcelery.embedded.services import Services
-from drakcelery.forecast.durations import KEPT, MEMORY, Durations
+from drakcelery.forecast.durations import Durations
 from drakcelery.forecast.learning import Learned
 from drakcelery.forecast.outlook import LISTED, Outlook, look_out
 from drakcelery.ledger import Ledger
+from drakcelery.ledger.lessons import KEPT, MEMORY
 from drakcelery.model.analysis import Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, RedisSection, Settings
@@ -48,8 +49,8 @@ def ours() -> Settings:
 def teach(ledger: Ledger, *lessons: Learned) -> None:
     """As if such had been published."""
     key = f"drak:durations:{PROFILE}"
-    ledger.redis.rpush(key, *(one.model_dump_json() for one in lessons))
-    ledger.redis.expire(key, MEMORY)
+    ledger._redis.rpush(key, *(one.model_dump_json() for one in lessons))
+    ledger._redis.expire(key, MEMORY)
 
 
 def report(ledger: Ledger, *slots: tuple[str, str | None]) -> None:
@@ -68,7 +69,7 @@ def send(ledger: Ledger, uid: str, priority: TaskPriority = TaskPriority.NORMAL,
     for name, value in payload.items():
         task.add_payload(name, value)
     ledger.declare(task)
-    ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), task.uid)
+    ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), task.uid)
     return task
 
 
@@ -103,8 +104,8 @@ def test_a_published_analysis_teaches(ledger: Ledger) -> None:
     assert record is not None
     assert record.finished is not None
     assert State.COLLECTING in record.entered
-    assert Durations(ledger.redis).learn(record)
-    (learned,) = Durations(ledger.redis).of(PROFILE)
+    assert Durations(ledger.lessons).learn(record)
+    (learned,) = Durations(ledger.lessons).of(PROFILE)
     assert learned.timeout == 60
     spent = learned.prepare + learned.run + learned.rest
     assert spent == pytest.approx(record.finished - record.entered[State.PREPARING], abs=0.03)
@@ -130,10 +131,10 @@ def test_what_is_remembered_is_bounded(ledger: Ledger) -> None:
     publish(ledger, "a")
     record = ledger.get("a")
     assert record is not None
-    Durations(ledger.redis).learn(record)
-    known = Durations(ledger.redis).of(PROFILE)
+    Durations(ledger.lessons).learn(record)
+    known = Durations(ledger.lessons).of(PROFILE)
     assert (len(known), known[0] != TEN, known[1]) == (KEPT, True, TEN)
-    assert 0 < ledger.redis.ttl(f"drak:durations:{PROFILE}") <= MEMORY
+    assert 0 < ledger._redis.ttl(f"drak:durations:{PROFILE}") <= MEMORY
 
 
 # What is estimated
@@ -150,7 +151,7 @@ def test_everything_that_waits_has_its_place(ledger: Ledger, ours: Settings) -> 
     send(ledger, "high", TaskPriority.HIGH)
     lined = send(ledger, "lined")
     intake = intake_of(ledger)
-    ledger.redis.lrem(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), 1, lined.uid)
+    ledger._redis.lrem(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), 1, lined.uid)
     intake.adopt(lined.uid)
     intake.wait(lined, Place(profile=PROFILE))
     outlook = look_out(ours, ledger, intake)
@@ -174,7 +175,7 @@ def test_what_is_far_behind_is_counted(ledger: Ledger, ours: Settings) -> None:
     report(ledger, ("free", None), ("free", None))
     for number in range(LISTED):
         send(ledger, f"t{number}")
-    ledger.redis.rpush(
+    ledger._redis.rpush(
         KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), *(f"far{n}" for n in range(800))
     )
     outlook = look_out(ours, ledger, intake_of(ledger))
@@ -243,7 +244,7 @@ def status(services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(wiring, "make_ledger", make)
     yield run
     for one in made:  # a process of its own would end here
-        one.redis.close()
+        one._redis.close()
 
 
 def test_status_shows_what_to_expect(ledger: Ledger, status: Any) -> None:

@@ -77,8 +77,8 @@ class Fleet:
         """Let nothing have been heard for *seconds*."""
         key = record_key(UID)
         for name in ("updated", "beat"):
-            if self.ledger.redis.hexists(key, name):
-                self.ledger.redis.hset(key, name, f"{self.ledger.now() - seconds:.6f}")
+            if self.ledger._redis.hexists(key, name):
+                self.ledger._redis.hset(key, name, f"{self.ledger.now() - seconds:.6f}")
 
     def host(self, name: str, state: str, *, holder: str | None = None, io_alive: bool | None = None) -> None:
         """A host with one slot is alive; by default its version looks for no io worker."""
@@ -124,7 +124,7 @@ def test_unsent_attempts_are_sent(fleet: Fleet) -> None:
 
 def test_an_attempt_that_is_due_later_is_left_alone(fleet: Fleet) -> None:
     """Backoff is not taken for a loss."""
-    fleet.ledger.redis.zadd("drak:due", {UID: fleet.ledger.now() + 60})
+    fleet.ledger._redis.zadd("drak:due", {UID: fleet.ledger.now() + 60})
     fleet.age(3600)
     assert fleet.reconcile() == {}
 
@@ -251,7 +251,7 @@ def test_poison(fleet: Fleet) -> None:
     """The third attempt that goes with its host makes the sample poison: CRASHED, with the reason."""
     fleet.host("rack-1", "running")
     for attempt in (1, 2, 3):
-        fleet.ledger.redis.delete("drak:due")
+        fleet.ledger._redis.delete("drak:due")
         fleet.ledger.sent(UID, attempt)
         fleet.ledger.advance(UID, attempt, Stage.PREPARE, host="rack-2", slot="vm-1", token="t")
         fleet.age(DEFAULT.lost + 1)
@@ -288,26 +288,26 @@ def test_karton_cancels(fleet: Fleet, status: TaskState | None) -> None:
     """karton-dashboard's cancel writes FINISHED, a collector removes the task: either ends the analysis."""
     key = f"karton.task:{fleet.task.uid}"
     if status is None:
-        fleet.ledger.redis.delete(key)
+        fleet.ledger._redis.delete(key)
     else:
         fleet.task.status = status
         fleet.ledger.declare(fleet.task)
-    before = fleet.ledger.redis.get(key)
+    before = fleet.ledger._redis.get(key)
     assert fleet.reconcile() == {"cancelled": 1}
     assert fleet.record.state is State.CANCELLED
-    assert fleet.ledger.redis.get(key) == before
+    assert fleet.ledger._redis.get(key) == before
     assert fleet.reconcile() == {}
 
 
 def test_karton_is_kept_from_collecting(fleet: Fleet) -> None:
     """The Karton task of a live analysis is renewed before its collector would take it, and only then."""
     key = f"karton.task:{fleet.task.uid}"
-    stored = json.loads(str(fleet.ledger.redis.get(key)))
+    stored = json.loads(str(fleet.ledger._redis.get(key)))
     old = stored["last_update"] - RENEWAL_SECONDS - 1
-    fleet.ledger.redis.set(key, json.dumps({**stored, "last_update": old}))
+    fleet.ledger._redis.set(key, json.dumps({**stored, "last_update": old}))
     assert fleet.reconcile() == {"renewed": 1}
     assert fleet.reconcile() == {}
-    renewed = json.loads(str(fleet.ledger.redis.get(key)))
+    renewed = json.loads(str(fleet.ledger._redis.get(key)))
     assert renewed["last_update"] >= stored["last_update"]
     assert {**renewed, "last_update": 0} == {**stored, "last_update": 0}
 
@@ -316,7 +316,7 @@ def test_many_are_looked_at_together(fleet: Fleet, monkeypatch: pytest.MonkeyPat
     """However many are live, the one that needs something is found; no other is asked for by itself."""
     monkeypatch.setattr("drakcelery.ledger.records.AT_ONCE", 4)
     monkeypatch.setattr("drakcelery.recovery.reconcile.AT_ONCE", 5)
-    client = fleet.ledger.redis
+    client = fleet.ledger._redis
     for number in range(11):
         task = Task({"type": "sample"}, uid=f"{{r}}:{number}", root_uid="r")
         fleet.ledger.declare(contract.started(task))
@@ -353,7 +353,7 @@ def test_who_is_back_first_judges_nobody(fleet: Fleet, done: tuple[Stage, ...], 
     following = tuple(Stage)[len(done)]
     begun(fleet, *done, at_work=following if following in (Stage.PREPARE, Stage.RUN) else None)
     fleet.age(leases * DEFAULT.lost)
-    fleet.ledger.redis.hset(WATCH, "last", fleet.ledger.now() - leases * DEFAULT.lost)
+    fleet.ledger._redis.hset(WATCH, "last", fleet.ledger.now() - leases * DEFAULT.lost)
     for _ in range(2):
         assert fleet.reconcile() == {}
     watched(fleet.ledger, seconds=DEFAULT.lost - 1)
@@ -367,7 +367,7 @@ def test_three_outages_make_no_poison(fleet: Fleet) -> None:
     begun(fleet, Stage.PREPARE, at_work=Stage.RUN)
     for _ in range(4):
         fleet.age(100)
-        fleet.ledger.redis.hset(WATCH, "run_id", "another")  # it was started again
+        fleet.ledger._redis.hset(WATCH, "run_id", "another")  # it was started again
         assert fleet.reconcile() == {}
         assert fleet.ledger.renew(UID, 1, token="t")
     assert (fleet.record.attempt, fleet.record.failures) == (1, ())
@@ -405,10 +405,12 @@ def test_a_power_cut_longer_than_offline_patience(fleet: Fleet) -> None:
     fleet.ledger.sent(UID, 1)
     fleet.host("rack-1", "free")
     fleet.ledger.fleet.retire("rack-1")
-    fleet.ledger.redis.zadd("drak:fleet", dict.fromkeys(map(str, fleet.ledger.fleet.places()), 1.0))
-    fleet.ledger.redis.zadd("drak:fleet", {f"{analysis().profile}@rack-1": fleet.ledger.now() - 2 * patience})
+    fleet.ledger._redis.zadd("drak:fleet", dict.fromkeys(map(str, fleet.ledger.fleet.places()), 1.0))
+    fleet.ledger._redis.zadd(
+        "drak:fleet", {f"{analysis().profile}@rack-1": fleet.ledger.now() - 2 * patience}
+    )
     fleet.age(2 * patience)
-    fleet.ledger.redis.hset(WATCH, "last", fleet.ledger.now() - 2 * patience + 60)
+    fleet.ledger._redis.hset(WATCH, "last", fleet.ledger.now() - 2 * patience + 60)
     assert fleet.reconcile() == {}
     # An hour after power is back nobody has come, and a minute before it went: still not a day
     watched_with_gap(fleet.ledger, hours=1, gap=2 * patience - HOUR - 60)
@@ -422,7 +424,7 @@ def watched_with_gap(ledger: Ledger, *, hours: float, gap: float) -> None:
     """A watch of some hours, and before it a stretch in which nobody watched."""
     watched(ledger, seconds=hours * HOUR)
     end = ledger.now() - hours * HOUR
-    ledger.redis.zadd(f"{WATCH}:gaps", {f"{end - gap:.6f} {end:.6f}": end})
+    ledger._redis.zadd(f"{WATCH}:gaps", {f"{end - gap:.6f} {end:.6f}": end})
 
 
 @pytest.mark.parametrize("done", [(), (Stage.PREPARE, Stage.RUN)])
@@ -437,7 +439,7 @@ def test_a_broker_that_is_away(fleet: Fleet, done: tuple[Stage, ...]) -> None:
         assert fleet.reconcile() == {}
     # It is back: messages that it still has are not late before it had as long as ever to deliver them
     fleet.broker_is_away = False
-    fleet.ledger.redis.hset(BROKER_WATCH, "last", fleet.ledger.now() - 60)
+    fleet.ledger._redis.hset(BROKER_WATCH, "last", fleet.ledger.now() - 60)
     assert fleet.reconcile() == {}
     assert (fleet.record.attempt, fleet.record.resends, fleet.sent) == (1, 0, [])
     watched(fleet.ledger, seconds=HOUR)
@@ -462,10 +464,10 @@ def two(fleet: Fleet) -> Fleet:
     """Another analysis beside the one, and both are unsent for long."""
     other = Task({"type": "sample"}, uid="{r}:other", root_uid="r")
     fleet.ledger.declare(contract.started(other))
-    fleet.ledger.redis.zadd(INBOX, {other.uid: fleet.ledger.now()})
+    fleet.ledger._redis.zadd(INBOX, {other.uid: fleet.ledger.now()})
     open_analysis(fleet.ledger, analysis().model_copy(update={"uid": "other", "task_uid": other.uid}))
     for uid in (UID, "other"):
-        fleet.ledger.redis.hset(record_key(uid), "updated", f"{fleet.ledger.now() - HOUR:.6f}")
+        fleet.ledger._redis.hset(record_key(uid), "updated", f"{fleet.ledger.now() - HOUR:.6f}")
     return fleet
 
 
@@ -475,7 +477,7 @@ def two(fleet: Fleet) -> Fleet:
 )
 def test_an_odd_task_stops_nobody(two: Fleet, odd: str) -> None:
     """A Karton task with NaN, or one that cannot be read: its analysis goes on, and all others do (R2)."""
-    two.ledger.redis.set(f"karton.task:{two.task.uid}", odd)
+    two.ledger._redis.set(f"karton.task:{two.task.uid}", odd)
     assert two.reconcile()["sent"] == 2
 
 
@@ -508,7 +510,7 @@ def test_what_cannot_be_dealt_with_ends_in_words(fleet: Fleet) -> None:
     fleet.ledger.sent(UID, 1)
     fleet.walk(Stage.PREPARE, Stage.RUN)
     fleet.enter(Stage.COLLECT)
-    fleet.ledger.redis.hset(record_key(UID), "deaths:collect", "many")
+    fleet.ledger._redis.hset(record_key(UID), "deaths:collect", "many")
     wait_out(fleet, MOST_TRIES - 1)
     [entry] = fleet.ledger.quarantine.all()
     assert (entry.where, entry.count) == ("reconcile", MOST_TRIES - 1)

@@ -73,7 +73,7 @@ def test_an_upload_that_is_done_again(bench: Bench) -> None:
     bench.open()
     bench.do(*UP_TO_COLLECT, Stage.UPLOAD)
     before = bench.objects()
-    redis = bench.ledger.redis  # back to the moment before the ledger was told
+    redis = bench.ledger._redis  # back to the moment before the ledger was told
     redis.hset("drak:analysis:{a-1}", mapping={"done": "collect", "state": "UPLOADING"})
 
     def remove(*_: object) -> None:

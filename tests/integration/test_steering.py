@@ -367,7 +367,7 @@ def test_retry_twice(fleet: Fleet) -> None:
     fleet.backend.set_task_status(sample_task(fleet, record), TaskState.FINISHED)  # as a retry leaves it
     with pytest.raises(StackError, match="was retried before"):
         steering.retry(fleet.settings, fleet.ledger, "hopeless", by=ME)
-    fleet.ledger.redis.delete(f"karton.task:{record.task_uid}")
+    fleet.ledger._redis.delete(f"karton.task:{record.task_uid}")
     with pytest.raises(StackError, match=r"Karton has dropped the task .*: submit it again"):
         steering.retry(fleet.settings, fleet.ledger, "hopeless", by=ME)
 

@@ -59,13 +59,13 @@ def test_what_is_not(ledger: Ledger) -> None:
 def test_what_is_on_its_way(ledger: Ledger) -> None:
     """A task on the queue, in the inbox or in the ledger is in good hands, however old it is."""
     queued, taken, opened = (task(ledger, name, TaskState.SPAWNED, age=1e6) for name in ("q", "i", "l"))
-    ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.LOW), queued)
+    ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.LOW), queued)
     intake_of(ledger).adopt(taken)
     intake_of(ledger).adopt(opened)
     open_analysis(ledger, analysis().model_copy(update={"task_uid": opened}))
     lined = task(ledger, "line", TaskState.SPAWNED, age=1e6)
     intake_of(ledger).adopt(lined)
-    intake_of(ledger).wait(Task.unserialize(str(ledger.redis.get(f"karton.task:{lined}"))), analysis().place)
+    intake_of(ledger).wait(Task.unserialize(str(ledger._redis.get(f"karton.task:{lined}"))), analysis().place)
     assert find(ledger) == []
 
 
@@ -75,7 +75,7 @@ def test_many_are_looked_through_bit_by_bit(ledger: Ledger, monkeypatch: pytest.
     monkeypatch.setattr(orphans, "STRETCH", 10)
     waiting = [task(ledger, f"waits-{number}", TaskState.SPAWNED, age=1e6) for number in range(45)]
     lost = [task(ledger, f"lost-{number}", TaskState.SPAWNED, age=1e6) for number in range(5)]
-    ledger.redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), *waiting)
+    ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), *waiting)
     steps = list(orphans.find(ledger, intake_of(ledger), hard_time_limit=LIMIT))
     assert len(steps) > 3
     assert {uid for found in steps for uid in found} == set(lost)
@@ -94,20 +94,20 @@ def test_adopted_tasks_are_taken_up(ledger: Ledger) -> None:
 def test_lines_that_are_none(ledger: Ledger, kind: str, place: str) -> None:
     """A line of another version, or of another type, neither hides a task nor is waited for."""
     spawned = task(ledger, "spawned", TaskState.SPAWNED, age=orphans.SPAWNED_SECONDS + 5)
-    ledger.redis.sadd(WAITING, place)
+    ledger._redis.sadd(WAITING, place)
     if kind == "zset":
-        ledger.redis.zadd(f"{WAITING}:{place}", {"other": 1})
+        ledger._redis.zadd(f"{WAITING}:{place}", {"other": 1})
     else:
-        ledger.redis.set(f"{WAITING}:{place}", "x")
+        ledger._redis.set(f"{WAITING}:{place}", "x")
     try:
         assert find(ledger) == [spawned]
     finally:
-        ledger.redis.delete(WAITING, f"{WAITING}:{place}")
+        ledger._redis.delete(WAITING, f"{WAITING}:{place}")
 
 
 def test_a_record_of_another_type(ledger: Ledger) -> None:
     """Whose it is nobody knows: its task is not begun anew, and all others are found."""
     task(ledger, "odd", TaskState.SPAWNED, age=orphans.SPAWNED_SECONDS + 5)
     spawned = task(ledger, "spawned", TaskState.SPAWNED, age=orphans.SPAWNED_SECONDS + 5)
-    ledger.redis.set(record_key("odd"), "x", ex=60)
+    ledger._redis.set(record_key("odd"), "x", ex=60)
     assert find(ledger) == [spawned]

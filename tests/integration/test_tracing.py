@@ -94,7 +94,7 @@ def test_a_cancelled_analysis(fleet: Fleet, sent: Sent, by: str) -> None:
     """Whoever cancels, in Karton or here: attempt and analysis are over, and not failed."""
     if by == "karton":
         fleet.task.status = TaskState.FINISHED
-        fleet.ledger.redis.set(task_key(fleet.task.uid), fleet.task.serialize())
+        fleet.ledger._redis.set(task_key(fleet.task.uid), fleet.task.serialize())
         assert fleet.reconcile() == {"cancelled": 1}
     else:
         cancellation.cancel(fleet.ledger, fleet.record, by="alice")
@@ -110,7 +110,7 @@ def test_a_host_that_takes_nothing_any_more(fleet: Fleet, sent: Sent) -> None:
     fleet.age(DEFAULT.lost + 1)
     fleet.host("rack-2", "free")
     assert fleet.reconcile() == {"ended": 1}
-    assert fleet.ledger.redis.zrem("drak:due", UID)
+    assert fleet.ledger._redis.zrem("drak:due", UID)
     fleet.ledger.sent(UID, 2)
     assert hand_over(fleet.ledger, fleet._send, [analysis().profile]) == 1
     first, second = sent()

@@ -25,13 +25,13 @@ def ledger(redis_client: redis.Redis) -> Ledger:
 
 def heard(ledger: Ledger, seconds: float) -> None:
     """Let the last note be so old."""
-    ledger.redis.hset(WATCH, "last", f"{ledger.now() - seconds:.6f}")
+    ledger._redis.hset(WATCH, "last", f"{ledger.now() - seconds:.6f}")
 
 
 def test_goes_on_while_it_is_noted(ledger: Ledger) -> None:
     """Notes by whoever it may be, no further apart than a watch may pause, are one watch."""
     heard(ledger, DEFAULT.pause - 1)
-    other = Ledger(ledger.redis, identity=ledger.identity, record_ttl=600)
+    other = Ledger(ledger._redis, identity=ledger.identity, record_ttl=600)
     assert ledger.watch().lasts == pytest.approx(HOUR, abs=5)
     assert other.watch().lasts == pytest.approx(HOUR, abs=5)
     assert ledger.watch().gaps == ()
@@ -49,7 +49,7 @@ def test_an_outage_begins_it_anew(ledger: Ledger) -> None:
 
 def test_the_first_one_knows_nothing_of_before(ledger: Ledger) -> None:
     """Where there was none (a Redis without its data, an earlier version), nothing was watched until now."""
-    ledger.redis.delete(WATCH)
+    ledger._redis.delete(WATCH)
     watch = ledger.watch()
     assert watch.lasts == 0
     assert watch.watched(0) == 0
@@ -58,8 +58,8 @@ def test_the_first_one_knows_nothing_of_before(ledger: Ledger) -> None:
 @pytest.mark.parametrize("name", ["run_id", "role"])
 def test_another_server_begins_it_anew(ledger: Ledger, name: str) -> None:
     """A restart or a failover counts, however short it was."""
-    assert ledger.redis.hget(WATCH, name)
-    ledger.redis.hset(WATCH, name, "another")
+    assert ledger._redis.hget(WATCH, name)
+    ledger._redis.hset(WATCH, name, "another")
     assert ledger.watch().lasts == 0
 
 
@@ -71,7 +71,7 @@ def test_a_clock_that_is_set_back_begins_it_anew(ledger: Ledger) -> None:
 
 def test_without_the_right_to_ask(ledger: Ledger) -> None:
     """A user who may not use INFO goes by the time alone, and spoils nothing for others."""
-    client = ledger.redis
+    client = ledger._redis
     client.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-info"])
     try:
         address = client.connection_pool.connection_kwargs
@@ -93,5 +93,5 @@ def test_gaps_are_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(5):
         heard(ledger, DEFAULT.pause + 1)
         ledger.watch()
-    assert ledger.redis.zcard(GAPS) == 3
-    assert 0 < ledger.redis.ttl(GAPS) <= ledger.redis.ttl(WATCH)
+    assert ledger._redis.zcard(GAPS) == 3
+    assert 0 < ledger._redis.ttl(GAPS) <= ledger._redis.ttl(WATCH)

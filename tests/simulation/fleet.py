@@ -113,7 +113,7 @@ class Fleet:
     def _ingress(self, process: Process) -> Callable[[], None]:
         settings = self._settings(process.name, self.directory / process.name)
         ledger = self._ledger(process.name, settings, patient=False)
-        intake = Intake(ledger.redis, identity=self.identity, record_ttl=settings.drakcelery.record_ttl)
+        intake = Intake(ledger._redis, identity=self.identity, record_ttl=settings.drakcelery.record_ttl)
         ingress = Ingress(
             settings=settings,
             ledger=ledger,

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
 from drakcelery.doctor.rights import ledger_commands
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.foreignkeys import BROKER, KARTON
 from drakcelery.ledger.keys import FIXED, PREFIX
 from drakcelery.ledger.keytable import LEDGER
@@ -90,3 +92,43 @@ def test_the_doctor_asks_for_each_command_of_the_table() -> None:
             names = {name for one, name in commands if one == command}
             known = ("karton.test",) if key.name == "queue" else ()
             assert any(key.matches(name) or name in known for name in names), (key.name, command)
+
+
+HANDS = {
+    "wiring": "makes the ledger",
+    "host.names": "claims a host's name, beside the ledger",
+    "host.presence": "a worker's signs of life, with a short patience of its own",
+    "embedded.services": "asks whether the server that it started is up",
+    "embedded.demo": "makes a ledger for servers of its own",
+    "doctor.subject": "asks the server of itself, as well as the ledger",
+    "doctor.rights": "asks which commands a user may send, and sends none",
+}
+"""Modules outside of the ledger that have a client of Redis, and why; others have the ledger's methods."""
+
+
+def has_a_client(tree: ast.AST) -> bool:
+    """Whether a module names redis-py's client, or connects."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "redis.Redis":
+            return True
+        if isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names}
+            if node.module == "redis" and "Redis" in names:
+                return True
+            if node.module in ("drakcelery.ledger", "drakcelery.ledger.connection") and "connect" in names:
+                return True
+    return False
+
+
+def test_redis_has_a_door() -> None:
+    """Who is not of the ledger asks it, and sends Redis no command; its client is its own."""
+    found = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.parent != PACKAGE / "ledger" and has_a_client(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found == HANDS.keys()
+    with redis.Redis(port=1) as client:
+        ledger = Ledger(client, identity="karton.test", record_ttl=1)
+        for part in (ledger, ledger.intake(), ledger.fleet, ledger.quarantine, ledger.notices):
+            assert [name for name, value in vars(part).items() if value is client and name[0] != "_"] == []

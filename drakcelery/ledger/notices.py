@@ -15,6 +15,7 @@ from typing import Self, cast
 import redis
 from pydantic import ValidationError
 
+from drakcelery.ledger import keytypes
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.keys import DEAD, NOTICE_COUNTS, NOTICES, NOTICES_WANTED
 from drakcelery.ledger.scripts import Scripts
@@ -80,12 +81,16 @@ class Notices:
 
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
-        self.redis = client
+        self._redis = client
         self._scripts = Scripts(client, "claim_notice", "settle_notice")
+
+    def told(self, error: BaseException) -> str:
+        """As :func:`drakcelery.ledger.keytypes.told`."""
+        return keytypes.told(self._redis, error)
 
     def want(self, states: Iterable[State]) -> None:
         """Have notices queued of analyses that end in these states, for a day from now."""
-        with self.redis.pipeline() as pipe:
+        with self._redis.pipeline() as pipe:
             pipe.delete(NOTICES_WANTED)
             for state in states:
                 pipe.sadd(NOTICES_WANTED, state.value)
@@ -114,15 +119,15 @@ class Notices:
     def counts(self) -> NoticeCounts:
         """How many wait, and what became of the others."""
         none: dict[str, str] = {}
-        counted = unless_odd(lambda: cast("dict[str, str]", self.redis.hgetall(NOTICE_COUNTS)), none)
+        counted = unless_odd(lambda: cast("dict[str, str]", self._redis.hgetall(NOTICE_COUNTS)), none)
         numbers = {name: _count(counted.get(name, "")) for name in ("sent", "retried", "given_up", "dropped")}
-        return NoticeCounts(waiting=unless_odd(lambda: int(self.redis.zcard(NOTICES)), 0), **numbers)
+        return NoticeCounts(waiting=unless_odd(lambda: int(self._redis.zcard(NOTICES)), 0), **numbers)
 
     def dead(self, *, newest: int) -> list[Dead]:
         """The notices that were given up last."""
         found: list[Dead] = []
         none: list[str] = []
-        texts = unless_odd(lambda: cast("list[str]", self.redis.lrange(DEAD, 0, newest - 1)), none)
+        texts = unless_odd(lambda: cast("list[str]", self._redis.lrange(DEAD, 0, newest - 1)), none)
         for text in texts:
             with contextlib.suppress(ValidationError):  # another version's
                 found.append(Dead.model_validate_json(text))

@@ -1,0 +1,90 @@
+"""What stands in Karton's Redis of Karton's own: tasks, and what is routed to us."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from karton.core import Task
+from karton.core.task import TaskState
+from redis.exceptions import WatchError
+
+from drakcelery.karton import reading
+from drakcelery.ledger.connection import Connected
+from drakcelery.ledger.keys import BINDS, DUE, task_key
+from drakcelery.model.records import Record
+
+
+class KartonSide(Connected):
+    """Reads and writes that."""
+
+    def karton_task(self, task_uid: str) -> Task | None:
+        """The Karton task, if Karton still has it. Its resources are not bound to any storage.
+
+        Raises :class:`~drakcelery.errors.Unreadable` for what is no task.
+        """
+        text = cast("str | None", self._redis.get(task_key(task_uid)))
+        return None if text is None else reading.read_task(text, task_uid)
+
+    def last_word(self, task_uid: str, reasons: Sequence[str]) -> str | None:
+        """The Karton task as CRASHED with *reasons*, as JSON, whatever it was.
+
+        None where Karton has dropped it.
+        """
+        text = cast("str | None", self._redis.get(task_key(task_uid)))
+        return reading.last_word(text, task_uid, reasons, now=self.now())
+
+    def declare(self, task: Task) -> None:
+        """Let Karton know of *task* without sending it: its collector spares what the task refers to."""
+        self._redis.set(task_key(task.uid), task.serialize())
+
+    def beside(self, records: Sequence[Record]) -> list[tuple[str | None, float | None]]:
+        """(Karton's task as JSON, when the analysis is to be sent) of each record."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.mget([task_key(record.task_uid) for record in records])
+            pipe.zmscore(DUE, [record.uid for record in records])
+            texts, due = pipe.execute()
+        return list(zip(texts, due, strict=True))
+
+    def renew_task(self, task_uid: str, *, now: float, older_than: float) -> bool:
+        """Have Karton take a STARTED task for changed just now. False where it is not, or needs none.
+
+        Raises :class:`~drakcelery.errors.Unreadable` for what is no task.
+        """
+        key = task_key(task_uid)
+        with self._redis.pipeline() as pipe:
+            pipe.watch(key)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
+            text = pipe.get(key)
+            task = reading.read_task(str(text), task_uid) if text else None
+            if task is None or task.status is not TaskState.STARTED or now - task.last_update < older_than:
+                return False
+            pipe.multi()
+            pipe.set(key, reading.renewed(str(text), now))
+            try:
+                pipe.execute()
+            except WatchError:
+                return False  # someone else wrote it: fresh enough, or over
+        return True
+
+    def tasks_after(self, cursor: int, *, some: int) -> tuple[int, list[tuple[str, str | None]]]:
+        """(where to go on, uid and JSON of some of all of Karton's tasks); 0 begins, and is the end.
+
+        There may be millions of them.
+        """
+        found = self._redis.scan(cursor, match=task_key("*"), count=some)
+        following, keys = cast("tuple[int, list[str]]", found)
+        texts = cast("list[str | None]", self._redis.mget(keys)) if keys else []
+        return following, [
+            (key.removeprefix(task_key("")), text) for key, text in zip(keys, texts, strict=True)
+        ]
+
+    def bind(self, serialized: str) -> None:
+        """Have karton-system route to our identity what *serialized* says."""
+        self._redis.hset(BINDS, self.identity, serialized)
+
+    def bound(self, identity: str = "") -> str | None:
+        """What karton-system routes to *identity*, ours by default, as Karton has it; None: nobody bound it.
+
+        karton-system drops what nobody has bound.
+        """
+        return cast("str | None", self._redis.hget(BINDS, identity or self.identity))
