@@ -117,6 +117,7 @@ LOOPS: dict[str, str] = {
     "flower.reading.analyses": ONE_BY_ONE,
     "notifications.webhook.send_one": "notices",
     "forecast.outlook.look_out": "outlook",
+    "forecast.outlook.of": "outlook",
     "recovery.reconcile.run": "reconcile",
     "recovery.reroute.hand_over": "reroute",
     "recovery.takeover._here": "takeover",
