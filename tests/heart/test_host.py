@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sqlite3
@@ -318,14 +319,14 @@ def test_a_table_of_another_version(tmp_path: Path) -> None:
     """What only this worker needs is made anew; what operators have said is not lost, but told."""
     table = SlotTable(tmp_path, quarantine_after=3)
     table.define({SLOT: "win10"})
-    with sqlite3.connect(tmp_path / "slots.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "slots.sqlite")) as database, database:
         database.execute("drop table runs")
         database.execute("create table runs (theirs integer not null)")
         database.execute("update slots set state = 'dreaming'")
     again = SlotTable(tmp_path, quarantine_after=3)
     assert again.history() == []
     assert [slot.state for slot in again.all()] == [SlotState.DIRTY]
-    with sqlite3.connect(tmp_path / "slots.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "slots.sqlite")) as database, database:
         database.execute("drop table closures")
         database.execute("create table closures (theirs integer not null)")
     with pytest.raises(SettingsError, match="its table closures is another version's: remove it"):
@@ -381,7 +382,12 @@ def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
         slots.failed(SLOT, "a", 1)
         slots.release(SLOT, "a", 1)
     assert slots.claim("win10", "a", 2, among={SLOT}) == SLOT
-    with sqlite3.connect(bench.site.settings.drakcelery.state_dir / "slots.sqlite") as database:
+    with (
+        contextlib.closing(
+            sqlite3.connect(bench.site.settings.drakcelery.state_dir / "slots.sqlite")
+        ) as database,
+        database,
+    ):
         database.execute("update slots set state = 'quarantined' where name = 'vm-2'")
     with capture_logs() as logs:
         assert not judge(slots, (SLOT, "a", 2), slots.history(), bench.ledger.fleet, host=HOST)

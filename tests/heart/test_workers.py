@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import kombu
 import pytest
@@ -18,13 +20,13 @@ from structlog.testing import capture_logs
 
 from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue, vm_queue
 from drakcelery.engines import Detonation
-from drakcelery.errors import EngineError
+from drakcelery.errors import EngineError, SettingsError
 from drakcelery.host.drains import Closed
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.slot import SlotState
 from drakcelery.host.workspace import Ahead
-from drakcelery.ledger.keys import lease_key
-from drakcelery.model.analysis import Fault, Stage, State
+from drakcelery.ledger.keys import lease_key, record_key
+from drakcelery.model.analysis import Fault, Stage, State, Step
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import RedisSection, Settings
 from drakcelery.settings.sections import CanarySection
@@ -34,6 +36,7 @@ from drakcelery.worker.bootstrap import Ground
 from drakcelery.worker.gate import drop_left_over
 from drakcelery.worker.janitor import Janitor
 from drakcelery.worker.mailbox import SILENT
+from drakcelery.worker.prefetch import Lookahead
 from drakcelery.worker.shutdown import Stopper, give_up, on_signal
 from tests.bench import HOST, SLOT, Bench
 from tests.heart import workers
@@ -561,3 +564,92 @@ def test_it_goes_on_whatever_it_meets(bench: Bench, monkeypatch: pytest.MonkeyPa
     ours.start()
     ours.join()
     assert len(met) == 3
+
+
+def test_a_table_that_is_taken_away(rack: Rack) -> None:
+    """Its file is made anew, every guest goes, and samples are taken again."""
+    slots = rack.bench.site.slots
+
+    def is_open() -> bool:
+        try:
+            return slots.all()[0].is_open
+        except (SettingsError, IndexError):
+            return False
+
+    with rack.vm_worker():
+        (rack.bench.site.settings.drakcelery.state_dir / "slots.sqlite").unlink()
+        wait_until(is_open, "the slot is free again")
+        rack.bench.open()
+        rack.send()
+        wait_run(rack)
+
+
+def test_files_that_the_ledger_does_not_know(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept: an empty Redis proves nothing, and one that is away even less."""
+    begin(bench, Stage.RUN)
+    fields = cast("Any", bench.redis.hgetall(record_key("a-1")))
+    bench.redis.delete(record_key("a-1"))
+    workspace = bench.site.workspace(bench_step())
+    ours = janitor(bench)
+    ours._look_after()
+    assert workspace.root.exists()
+    assert bench.site.slots.holds(SLOT, "a-1", 1)
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(type(bench.ledger), "standing", cut_off)
+        ours._look_after()
+    assert "not_looked_after" in [line["event"] for line in logs]
+    bench.redis.hset(record_key("a-1"), mapping=fields)
+
+
+def bench_step() -> Step:
+    """The message of an attempt that the ledger has forgotten."""
+    return Step(uid="a-1", attempt=1, profile="win10", host=HOST, slot=SLOT)
+
+
+def test_a_slot_gets_another_try_by_time(bench: Bench) -> None:
+    """Where no canary comes, after quarantine_seconds."""
+    assert bench.site.slots.claim("win10", "a", 1) == SLOT
+    bench.site.slots.put_aside(SLOT, "a", 1, most=1)
+    bench.site.slots.release(SLOT, "a", 1)
+    janitor(bench)._look_after()
+    assert bench.site.slots.all()[0].state is SlotState.QUARANTINED
+    with (
+        contextlib.closing(
+            sqlite3.connect(bench.site.settings.drakcelery.state_dir / "slots.sqlite")
+        ) as database,
+        database,
+    ):
+        database.execute("update slots set since = since - 86400")
+    janitor(bench)._look_after()
+    assert bench.site.slots.all()[0].state is SlotState.DIRTY
+
+
+# The look ahead
+
+
+def test_samples_that_cannot_be_fetched_ahead(bench: Bench) -> None:
+    """They are left to prepare, which says more of it; nothing of them stays."""
+    ours = bench.open()
+    Ahead.of(bench.site.settings.drakcelery.state_dir).clear()
+    lookahead = Lookahead(bench.site, lambda _: [])
+    bench.site.storage.remove(ours.sample.bucket, ours.sample.key)
+    for step in (bench.step(), bench.step(attempt=7), bench.step().model_copy(update={"uid": "nobody"})):
+        lookahead._fetch(step)
+    assert Ahead.of(bench.site.settings.drakcelery.state_dir).all() == {}
+
+
+def test_a_look_ahead_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it meets."""
+    errors: list[Exception] = [redis.ConnectionError("away"), ValueError("oops")]
+
+    def look(ahead: Lookahead) -> None:
+        if len(errors) == 1:
+            ahead.stop()
+        raise errors.pop(0)
+
+    monkeypatch.setattr(Lookahead, "_look", look)
+    monkeypatch.setattr("drakcelery.worker.prefetch.LOOK_SECONDS", 0.01)
+    ours = Lookahead(bench.site, lambda _: [])
+    ours.start()
+    ours.join()
+    assert errors == []
