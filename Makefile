@@ -76,7 +76,7 @@ coverage: $(STAMP) ## measure what the tests reach of the package, line and bran
 # Those that need no fleet. A test that takes seconds is marked as slow, or belongs into another folder.
 .PHONY: test-fast
 test-fast: $(STAMP) ## run in a minute what needs no fleet: at each save
-	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal -m "not slow" $(wildcard tests/unit tests/heart)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder -m "not slow" $(wildcard tests/heart tests/unit)
 
 .PHONY: test-failed
 test-failed: $(STAMP) ## run again, one after the other, the tests that failed last
