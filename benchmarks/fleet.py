@@ -35,7 +35,7 @@ from benchmarks.simulation import (
     valkey,
     waiting,
 )
-from drakcelery.forecast.outlook import look_out
+from drakcelery.forecast.outlook import make_forecast
 from drakcelery.ingress import POLL_SECONDS, Turn, orphans
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Intake
@@ -257,7 +257,9 @@ def _at_full_size(client: redis.Redis, scale: Scale) -> list[Result]:
         *_each("a sign of life", _counted(client, fleet.renew), live),
     ]
     reconciles = [seconds(fleet.reconcile) for _ in range(scale.runs)]
-    outlooks = [seconds(lambda: look_out(SETTINGS, fleet.ledger, ingress.intake)) for _ in range(scale.runs)]
+    outlooks = [
+        seconds(lambda: make_forecast(SETTINGS, fleet.ledger, ingress.intake)) for _ in range(scale.runs)
+    ]
     fleet.report()
     full = _idle(client, "Redis commands a second of an ingress before a full fleet")
     steps = list(_steps(fleet.ledger, ingress.intake))

@@ -95,7 +95,7 @@ class Rack:
         uid = submit.push(self._settings, submit.sample_task(self._sample))
         victim = str(self._runs(uid, elsewhere_than=None).host)
         # Whenever reconcile, and the last sign of life, happen to be
-        time.sleep(random.uniform(0, self._settings.drakcelery.times.reconcile))  # noqa: S311 no secret
+        time.sleep(random.uniform(0, self._settings.drakcelery.timeouts.reconcile))  # noqa: S311 no secret
         killed = self._ledger.now()
         os.killpg(self._servers[f"vm@{victim}"].pid, signal.SIGKILL)
         again = self._runs(uid, elsewhere_than=victim)

@@ -20,7 +20,7 @@ from typing import cast
 
 from drakcelery import settings
 from drakcelery.embedded.background import background
-from drakcelery.forecast.outlook import Outlook, look_out
+from drakcelery.forecast.outlook import Outlook, make_forecast
 from drakcelery.forecast.simulation import Range
 from drakcelery.karton import submit
 from drakcelery.model.analysis import Priority, State
@@ -107,7 +107,7 @@ def measure(ours: settings.Settings, directory: Path, samples: int) -> dict[str,
                 uid, priority = push(ours, sample, chance)
                 pushed[uid] = Push(at=ledger.now(), rank=list(PRIORITIES).index(priority))
         before = time.perf_counter()
-        outlook = look_out(ours, ledger, intake)
+        outlook = make_forecast(ours, ledger, intake)
         costs.append(time.perf_counter() - before)
         promises += promises_of(outlook)
         time.sleep(ASK_SECONDS)

@@ -22,10 +22,10 @@ AMQP = "drakcelery.broker.configuration:AMQP"
 def make_ledger(config: Settings, *, name: str | None = None, patient: bool = False) -> Ledger:
     """A ledger on Karton's Redis; *name* and *patient* as in :func:`drakcelery.ledger.connect`."""
     return Ledger(
-        connect(config.redis, name=name, patient=patient, pause=config.drakcelery.times.retry),
+        connect(config.redis, name=name, patient=patient, pause=config.drakcelery.timeouts.retry),
         identity=config.drakrun.identity,
         record_ttl=config.drakcelery.record_ttl,
-        times=config.drakcelery.times,
+        timeouts=config.drakcelery.timeouts,
     )
 
 
@@ -57,7 +57,7 @@ def celery_configuration(config: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a broker that is away is waited for, however long
         **configuration.configuration(
-            config.broker_url, config.drakcelery.times, sentinel_master=config.sentinel_master
+            config.broker_url, config.drakcelery.timeouts, sentinel_master=config.sentinel_master
         ),
         "task_serializer": "json",
         "accept_content": ["json"],

@@ -83,7 +83,7 @@ class _Packing:
         try:
             earliest = heapq.nsmallest(MEMBER_LIMIT, self._candidates(directory))
             for _, name, _ in earliest:
-                self._take(name, directory)
+                self._add(name, directory)
         finally:
             os.close(directory)
         if beyond := self._found - len(earliest):
@@ -104,7 +104,7 @@ class _Packing:
                     self._found_bytes += status.st_size
                     yield status.st_mtime_ns, entry.name, status.st_size
 
-    def _take(self, name: str, directory: int) -> None:
+    def _add(self, name: str, directory: int) -> None:
         try:
             file = open_untrusted(name, directory=directory)
         except UntrustedFileError:  # a second name of another file, or exchanged since it was listed

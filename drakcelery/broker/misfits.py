@@ -155,7 +155,7 @@ class Tolerant(redis.Channel):
             self._pass_over(error)
             raise Empty from None
 
-    def take(self, raw: bytes) -> Any:
+    def receive(self, raw: bytes) -> Any:
         """A message that is no longer in Redis; None, with a warning, where it is none."""
         try:
             message = self.Message(loads(bytes_to_str(raw)), channel=self)

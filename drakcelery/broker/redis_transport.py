@@ -220,9 +220,9 @@ class Prompt(Tolerant):
             found = client.brpop(keys, timeout=AT_ONCE)
         if found is None:
             return None
-        return cast("virtual.Message | None", self.take(found[1]))
+        return cast("virtual.Message | None", self.receive(found[1]))
 
-    def look_at(self, queues: Sequence[str], *, most: int) -> list[virtual.Message]:
+    def peek_queues(self, queues: Sequence[str], *, most: int) -> list[virtual.Message]:
         """What waits in *queues*, at most so many of each, the next one first. It stays where it is.
 
         Unlike all else here it may be called from any thread.

@@ -150,13 +150,13 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
 
 def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None:
     """The analysis, or the sample that waits in Karton for one. Raises :class:`StackError` for neither."""
-    from drakcelery.forecast.outlook import look_out
+    from drakcelery.forecast.outlook import make_forecast
     from drakcelery.operators import analyses, views
 
-    record = analyses.look_up(ledger, uid)
+    record = analyses.record_of(ledger, uid)
     outlook = None
     if record is None or not record.state.is_over:
-        outlook = look_out(ours, ledger, ledger.intake())
+        outlook = make_forecast(ours, ledger, ledger.intake())
     if record is None and outlook is not None and (queued := outlook.find(uid)) is not None:
         shown: dict[str, object] = queued.model_dump(mode="json")
         view = views.queued_view(queued, now=outlook.now)
@@ -173,12 +173,12 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
 
 def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
     """What is live, what is over, and what is to be expected."""
-    from drakcelery.forecast.outlook import look_out
+    from drakcelery.forecast.outlook import make_forecast
     from drakcelery.operators import analyses, views
 
     records = analyses.overview(ledger)
     live = [record for record in records if not record.state.is_over]
-    outlook = look_out(ours, ledger, ledger.intake(), live=live)
+    outlook = make_forecast(ours, ledger, ledger.intake(), live=live)
     if as_json:
         shown = {
             "analyses": [as_dict(record, outlook.estimates.get(record.uid)) for record in records],
@@ -192,7 +192,7 @@ def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
         views.console().print(table)
     else:
         click.echo("No analyses. Push a sample with `drakcelery submit FILE`.")
-    notices = ledger.notices
+    notices = ledger.outbox
     for line in (
         *views.outlook_lines(outlook),
         *views.quarantine_lines(ledger.quarantine.counts()),

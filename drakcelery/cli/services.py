@@ -39,7 +39,7 @@ def run_ingress(settings: Settings) -> None:
     # Karton and its dashboard know who is online by the names of Redis connections
     ledger = make_ledger(settings, name=settings.drakrun.identity)
     ledger.deployment.claim()
-    notifier = _notifier(settings, ledger.notices, stop)
+    notifier = _notifier(settings, ledger.outbox, stop)
     # On connections of its own, without Karton's name
     mender = make_ledger(settings)
     duty = Duty(

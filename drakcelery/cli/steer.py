@@ -164,7 +164,7 @@ def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: P
     configure(level="error", style="console")
     ledger = make_ledger(ours)
     # One that still waits in Karton has no record, but may be followed
-    waits = follow and is_uid(uid) and analyses.look_up(ledger, uid) is None
+    waits = follow and is_uid(uid) and analyses.record_of(ledger, uid) is None
     known = uid if waits else analyses.find_record(ledger, uid).uid
     tail = Tail(settings=ours, ledger=ledger, app=make_client(ours), storage=make_storage(ours), uid=known)
     console = views.console()

@@ -151,7 +151,7 @@ class _File:
                     self._say(section, key, Verdict.DROPPED, "default: drakrun finds the interface by itself")
                 else:
                     value = not value if key in TURNED_ROUND else value
-                    self._take(_Key(section=section, key=key), known.target, _text(value), known.why)
+                    self._import(_Key(section=section, key=key), known.target, _text(value), known.why)
 
     def _by_table(self, section: str, key: str) -> None:
         """A key of a section that is not ours."""
@@ -174,7 +174,7 @@ class _File:
         else:
             if key == "xen_cmdline_check" and value.strip() != "ignore":
                 value = "fail"  # to v0.18 every other word was that
-            self._take(_Key(section=section, key=key), (section, key), value, known.why if known else "")
+            self._import(_Key(section=section, key=key), (section, key), value, known.why if known else "")
 
     def _minio(self, pairs: Mapping[str, str], environment: Path) -> None:
         """Karton's old ``[minio]``, whose address has no scheme: TLS unless ``secure`` says no (Karton 4)."""
@@ -196,15 +196,15 @@ class _File:
                 self._pair_of_minio(key, value)
         for key, value in found.items():
             origin = _Key(section="minio", key=key)
-            self._take(origin, ("s3", key), value, f"blank, and therefore from {environment}")
+            self._import(origin, ("s3", key), value, f"blank, and therefore from {environment}")
 
     def _pair_of_minio(self, key: str, value: str) -> None:
         if not value:
             self._say("minio", key, Verdict.DROPPED, "nothing is set")
         else:
-            self._take(_Key(section="minio", key=key), ("s3", key), value, "same meaning")
+            self._import(_Key(section="minio", key=key), ("s3", key), value, "same meaning")
 
-    def _take(self, old: _Key, target: tuple[str, str], value: str, why: str) -> None:
+    def _import(self, old: _Key, target: tuple[str, str], value: str, why: str) -> None:
         """Take *value* over as *target*, unless it is refused or an earlier file has said something else."""
         section, key = target[0], old.key if target[1] == "*" else target[1]
         if section == "drakvuf_plugins":

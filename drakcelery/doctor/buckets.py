@@ -116,7 +116,7 @@ CHECKS = (
         what="Karton's S3 answers, and takes our credentials",
         remedy="See that S3 runs and can be reached from here, and that [s3] is what Karton's karton.ini "
         "has.",
-        look=_reachable,
+        examine=_reachable,
         needs=("settings.load",),
     ),
     Check(
@@ -124,7 +124,7 @@ CHECKS = (
         what="Karton's bucket is there and can be read; written too with sample_testing=1",
         remedy="Grant s3:GetObject and s3:ListBucket on Karton's bucket to our key, and s3:PutObject with "
         "sample_testing=1.",
-        look=_samples,
+        examine=_samples,
         needs=("s3.reachable",),
         seconds=60,
     ),
@@ -133,7 +133,7 @@ CHECKS = (
         what="the bucket of the analyses is there, is not Karton's, and takes, gives and drops objects",
         remedy="Grant s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload "
         "on [drakcelery] bucket to our key.",
-        look=_analyses,
+        examine=_analyses,
         needs=("s3.reachable",),
         seconds=60,
     ),

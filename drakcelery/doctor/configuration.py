@@ -15,7 +15,7 @@ def _load(subject: Subject) -> Verdict:
 
 
 def _effect(subject: Subject) -> Verdict:
-    notices = subject.settings.notices()
+    notices = subject.settings.without_effect()
     return warning("; ".join(notices)) if notices else ok("every setting has an effect")
 
 
@@ -46,20 +46,20 @@ CHECKS = (
         what="the settings are complete and right",
         remedy="Correct what the sentence names; docs/settings.md has every key. An installation is begun "
         "with drakcelery init.",
-        look=_load,
+        examine=_load,
     ),
     Check(
         name="settings.effect",
         what="every setting has an effect with this engine",
         remedy="Take the key out of the file, or choose the engine that honours it.",
-        look=_effect,
+        examine=_effect,
         needs=("settings.load",),
     ),
     Check(
         name="settings.private",
         what="only its users can read the file with the credentials, and only its owner can change it",
         remedy="chmod g-w,o= FILE, with the services' user and the people who use it in its group.",
-        look=_private,
+        examine=_private,
         needs=("settings.load",),
     ),
 )

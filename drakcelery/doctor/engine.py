@@ -44,7 +44,7 @@ def _emulator(subject: Subject) -> Verdict:
 def _confinement(subject: Subject) -> Verdict:
     if (skip := _other_than("emulator", subject)) is not None:
         return skip
-    lacks = confinement.look()
+    lacks = confinement.find_lacks()
     if not lacks:
         return ok("another network, user and seccomp filter, no capability, and no file but its output")
     said, remedy = (
@@ -115,14 +115,14 @@ CHECKS = (
         name="engine.choice",
         what="this machine has slots, and an engine for them",
         remedy="Set [drakcelery] engine to one that this machine can run.",
-        look=_choice,
+        examine=_choice,
         needs=("settings.load",),
     ),
     Check(
         name="engine.emulator",
         what="the emulator is installed, starts, and runs a program",
         remedy="pip install drakcelery[emulator]; where it is there, see [emulator] memory_limit.",
-        look=_emulator,
+        examine=_emulator,
         needs=("engine.choice",),
         seconds=90,
     ),
@@ -130,7 +130,7 @@ CHECKS = (
         name="engine.confinement",
         what="the emulator is confined by all that it knows of",
         remedy="See docs/security.md: what the emulator is confined by.",
-        look=_confinement,
+        examine=_confinement,
         needs=("engine.emulator",),
         seconds=40,
     ),
@@ -138,7 +138,7 @@ CHECKS = (
         name="engine.replay",
         what="the directory of the recorded run has something to play",
         remedy="Set [replay] run_dir to the directory of a run: drakmon.log, dumps, dump.pcap.",
-        look=_replay,
+        examine=_replay,
         needs=("engine.choice",),
     ),
     Check(
@@ -146,7 +146,7 @@ CHECKS = (
         what="all hosts with a VM profile have the same snapshot, and none has changed under its vm worker",
         remedy="Give each snapshot a profile of its own, or copy one to all hosts (docs/xen.md); where a "
         "change was meant, restart the vm worker of the host.",
-        look=_snapshots,
+        examine=_snapshots,
         needs=("redis.reachable",),
     ),
 )

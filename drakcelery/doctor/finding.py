@@ -46,7 +46,7 @@ class Check:
     """What has to be so."""
     remedy: str
     """How to mend it, in general."""
-    look: Callable[[Subject], Verdict]
+    examine: Callable[[Subject], Verdict]
     """May raise :class:`~drakcelery.errors.DrakceleryError` or RedisError, which is a failure."""
     needs: tuple[str, ...] = ()
     """The checks without which this one makes no sense."""

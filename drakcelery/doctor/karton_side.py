@@ -172,7 +172,7 @@ CHECKS = (
         what="karton-system routes tasks",
         remedy="Start karton-system where Karton runs (systemctl status karton-system), or drakcelery system "
         "where there is no Karton yet.",
-        look=_system,
+        examine=_system,
         needs=("redis.reachable",),
     ),
     Check(
@@ -180,7 +180,7 @@ CHECKS = (
         what="our identity is bound, with our filters",
         remedy="Make [drakrun] filters and sample_testing alike on all machines, or give one of the two "
         "another [drakrun] identity.",
-        look=_bind,
+        examine=_bind,
         needs=("redis.reachable",),
     ),
     Check(
@@ -188,7 +188,7 @@ CHECKS = (
         what="nobody but drakcelery consumes under our identity",
         remedy=f"Stop the other consumers; for DRAKVUF Sandbox v0.18, on each host: {OLD_UNITS}. Or set "
         "another [drakrun] identity.",
-        look=_consumers,
+        examine=_consumers,
         needs=("redis.reachable",),
     ),
     Check(
@@ -196,7 +196,7 @@ CHECKS = (
         what="no deployment of another identity is at work on this Redis",
         remedy="Make [drakrun] identity the same on all machines of a deployment, and give each deployment a "
         "Redis of its own.",
-        look=_deployment,
+        examine=_deployment,
         needs=("redis.reachable",),
     ),
     Check(
@@ -204,7 +204,7 @@ CHECKS = (
         what="no task or analysis is in quarantine",
         remedy="drakcelery isolated list shows them; after the mend: drakcelery isolated retry UID. What "
         "nobody can mend: drakcelery isolated remove UID.",
-        look=_quarantine,
+        examine=_quarantine,
         needs=("redis.reachable",),
     ),
 )

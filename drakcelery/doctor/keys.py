@@ -26,7 +26,7 @@ CHECKS = (
         name="redis.keys",
         what="drakcelery's own keys are of the types that it gave them",
         remedy=f"{_WHO} redis-cli RENAME KEY KEY-odd; it is made anew.",
-        look=_types,
+        examine=_types,
         needs=("redis.reachable",),
     ),
 )

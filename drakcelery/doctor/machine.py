@@ -148,14 +148,14 @@ CHECKS: Sequence[Check] = (
         name="host.clock",
         what="this machine's clock is within 5 s of Redis'",
         remedy="Keep both clocks right: timedatectl set-ntp true, on both machines.",
-        look=_clock,
+        examine=_clock,
         needs=("redis.reachable",),
     ),
     Check(
         name="host.name",
         what="no other machine has this host's name",
         remedy="Give each machine a name of its own: [drakcelery] host. Copies of an image have one name.",
-        look=_name,
+        examine=_name,
         needs=("redis.reachable",),
     ),
     Check(
@@ -163,21 +163,21 @@ CHECKS: Sequence[Check] = (
         what="libmagic loads, and recognizes programs and DLLs",
         remedy="Install drakcelery anew (pip install --force-reinstall drakcelery pylibmagic): libmagic and "
         "its database come with it.",
-        look=_libmagic,
+        examine=_libmagic,
     ),
     Check(
         name="host.state_dir",
         what="[drakcelery] state_dir is a local directory that can be written",
         remedy="drakcelery init --force, then systemd-tmpfiles --create /etc/tmpfiles.d/drakcelery.conf; or "
         "run doctor as the user of the vm worker.",
-        look=_state_dir,
+        examine=_state_dir,
         needs=("settings.load",),
     ),
     Check(
         name="host.space",
         what="its disk has more room than min_free_space, for an analysis in every slot",
         remedy="Make room, or point [drakcelery] state_dir at a larger disk.",
-        look=_space,
+        examine=_space,
         needs=("host.state_dir",),
     ),
 )

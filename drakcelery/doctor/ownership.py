@@ -57,17 +57,17 @@ def _owners(subject: Subject) -> Verdict:
 def _trouble(state_dir: Path, workers: Sequence[Worker]) -> str | None:
     """What is wrong with the directories of *workers*."""
     for worker in workers:
-        for path in own_places(state_dir, worker):
+        for path in own_paths(state_dir, worker):
             found = path.stat()
             if not may_write(found, worker):
                 return f"{worker.node}, user {worker.uid}, may not write {path} ({_mode(found)})"
     owner = next((worker.uid for worker in workers if worker.node.startswith("vm@")), None)
-    if owner is not None and (loose := loose_place(state_dir, owner)) is not None:
+    if owner is not None and (loose := loose_path(state_dir, owner)) is not None:
         return f"{loose}, and {workers[0].node} trusts what is there"
     return None
 
 
-def own_places(state_dir: Path, worker: Worker) -> list[Path]:
+def own_paths(state_dir: Path, worker: Worker) -> list[Path]:
     """The directories and files, of those that are there, that a worker writes to."""
     if worker.node.startswith("io@"):
         places = [directories.of_io_worker(state_dir)]
@@ -77,7 +77,7 @@ def own_places(state_dir: Path, worker: Worker) -> list[Path]:
     return [path for path in places if path.exists()]
 
 
-def loose_place(state_dir: Path, owner: int) -> str | None:
+def loose_path(state_dir: Path, owner: int) -> str | None:
     """What of the vm worker's directories another user than *owner* and root may change, or lead away."""
     for path in (*reversed(state_dir.resolve().parents), state_dir, directories.workspaces(state_dir)):
         if not path.exists():
@@ -154,14 +154,14 @@ CHECKS: Sequence[Check] = (
         what="each worker may write its own directories, and nobody else the vm worker's",
         remedy="drakcelery init --force writes the units and the directories' owners and modes; "
         "systemd-tmpfiles --create /etc/tmpfiles.d/drakcelery.conf sets them.",
-        look=_owners,
+        examine=_owners,
         needs=("settings.load",),
     ),
     Check(
         name="host.people",
         what="only services are in the group of the services",
         remedy="Put people into the group drakcelery-operators: it may read the configuration file.",
-        look=_people,
+        examine=_people,
         needs=("settings.load",),
     ),
 )

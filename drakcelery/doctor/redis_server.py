@@ -10,7 +10,7 @@ from typing import Any, cast
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
-from drakcelery.doctor.subject import Subject, place_of
+from drakcelery.doctor.subject import Subject, endpoint_of
 
 OLDEST = (6, 2)
 """kombu 5.7 asks for lost messages with ``ZRANGE … BYSCORE REV``, which is there from this version on."""
@@ -24,7 +24,7 @@ Info = Mapping[str, Any]
 
 
 def _reachable(subject: Subject) -> Verdict:
-    where = place_of(subject.settings.redis.address())
+    where = endpoint_of(subject.settings.redis.address())
     try:
         subject.redis.ping()
     except AuthenticationError as error:
@@ -146,28 +146,28 @@ CHECKS = (
         what="Karton's Redis answers, and takes our credentials",
         remedy="See that Redis runs and can be reached from here (redis-cli -h HOST -p PORT ping), and that "
         "[redis] is what Karton's karton.ini has.",
-        look=_reachable,
+        examine=_reachable,
         needs=("settings.load",),
     ),
     Check(
         name="redis.server",
         what="it is a single Redis or Valkey, 6.2 or newer, and no replica",
         remedy="Update Redis; Valkey works as well.",
-        look=_server,
+        examine=_server,
         needs=("redis.reachable",),
     ),
     Check(
         name="redis.durable",
         what="it keeps what it was given when it crashes",
         remedy="redis-cli CONFIG SET appendonly yes, and appendonly yes in redis.conf.",
-        look=_durable,
+        examine=_durable,
         needs=("redis.reachable",),
     ),
     Check(
         name="redis.memory",
         what="it throws nothing away when it is full: maxmemory-policy noeviction",
         remedy="redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf.",
-        look=_memory,
+        examine=_memory,
         needs=("redis.reachable",),
     ),
     Check(
@@ -175,7 +175,7 @@ CHECKS = (
         what="it is near: an answer takes less than 50 ms",
         remedy="Look at the network between here and Redis, and for slow commands there (redis-cli SLOWLOG "
         "GET).",
-        look=_latency,
+        examine=_latency,
         needs=("redis.reachable",),
         seconds=30,
     ),

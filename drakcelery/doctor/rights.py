@@ -164,7 +164,7 @@ CHECKS = (
         what="this user of Redis may do what drakcelery does with Karton's keys and its own",
         remedy=f"redis-cli ACL SETUSER NAME ~karton.* ~{PREFIX}* ~IDENTITY +@all -@admin -@dangerous +info, "
         "for the user of [redis] username.",
-        look=_ledger,
+        examine=_ledger,
         needs=("redis.reachable",),
     ),
     Check(
@@ -172,7 +172,7 @@ CHECKS = (
         what="this user of Redis may do what Celery does in the broker's database",
         remedy="redis-cli ACL SETUSER NAME ~drak.* ~_kombu.* ~unacked* ~*.pidbox ~celeryev.* &* +@all "
         "-@admin -@dangerous +info, for the user of the broker.",
-        look=_broker,
+        examine=_broker,
         needs=("celery.broker",),
     ),
 )

@@ -23,7 +23,7 @@ def examine(checks: Sequence[Check], subject: Subject) -> Iterator[Finding]:
     for check in checks:
         begun = time.monotonic()
         missing = [name for name in check.needs if name not in passed]
-        verdict = skipped(f"needs {', '.join(missing)}") if missing else _look(check, subject)
+        verdict = skipped(f"needs {', '.join(missing)}") if missing else _examine(check, subject)
         if verdict.status in (Status.OK, Status.WARNING):
             passed.add(check.name)
         yield _finding(check, verdict, subject, seconds=time.monotonic() - begun)
@@ -49,7 +49,7 @@ def chosen(checks: Sequence[Check], names: Iterable[str]) -> list[Check]:
     return [check for check in checks if check.name in wanted]
 
 
-def _look(check: Check, subject: Subject) -> Verdict:
+def _examine(check: Check, subject: Subject) -> Verdict:
     """In a thread of its own: what hangs, in a name server or a disk, is left behind, and ends with us."""
     verdicts: list[Verdict] = []
     thread = threading.Thread(target=lambda: verdicts.append(_safely(check, subject)), daemon=True)
@@ -60,7 +60,7 @@ def _look(check: Check, subject: Subject) -> Verdict:
 
 def _safely(check: Check, subject: Subject) -> Verdict:
     try:
-        return check.look(subject)
+        return check.examine(subject)
     except (DrakceleryError, RedisError, OperationalError, OSError) as error:
         return failed(str(error) or type(error).__name__)
     except Exception as error:  # noqa: BLE001 one check's mistake must not hide what the others find

@@ -66,7 +66,7 @@ def redis_client(url: str) -> redis.Redis:
     )
 
 
-def place_of(url: str) -> str:
+def endpoint_of(url: str) -> str:
     """Host, port and database of a URL; no credentials."""
     nodes = [urllib.parse.urlsplit(node) for node in url.split(";")]
     places = [node.netloc.rpartition("@")[2] for node in nodes]

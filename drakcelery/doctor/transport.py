@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from drakcelery import __version__
 from drakcelery.broker import configuration
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
-from drakcelery.doctor.subject import SECONDS, Subject, place_of
+from drakcelery.doctor.subject import SECONDS, Subject, endpoint_of
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.settings import Settings
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
@@ -29,7 +29,7 @@ def _app(settings: Settings) -> Celery:
         broker_url=settings.broker_url,
         broker_connection_retry=False,
         **configuration.configuration(
-            settings.broker_url, settings.drakcelery.times, sentinel_master=settings.sentinel_master
+            settings.broker_url, settings.drakcelery.timeouts, sentinel_master=settings.sentinel_master
         ),
     )
     if not settings.broker_url.startswith("amqp"):
@@ -48,7 +48,7 @@ def _ask(settings: Settings, command: str) -> dict[str, Any]:
 
 
 def _broker(subject: Subject) -> Verdict:
-    where = place_of(subject.settings.broker_url)
+    where = endpoint_of(subject.settings.broker_url)
     with _app(subject.settings).connection_for_write() as connection:
         trouble: tuple[type[BaseException], ...] = (
             OperationalError,
@@ -115,7 +115,7 @@ CHECKS = (
         what="Celery's broker answers, and takes our credentials",
         remedy="See that it runs and can be reached from here, and [celery] broker_url; without one it is "
         "Karton's Redis, the database after Karton's.",
-        look=_broker,
+        examine=_broker,
         needs=("settings.load",),
     ),
     Check(
@@ -123,7 +123,7 @@ CHECKS = (
         what="the vm and the io worker of every host answer",
         remedy="See the log of the worker that is silent (journalctl), and start it: drakcelery worker vm, "
         "drakcelery worker io.",
-        look=_workers,
+        examine=_workers,
         needs=("celery.broker", "redis.reachable"),
     ),
     Check(
@@ -131,7 +131,7 @@ CHECKS = (
         what="all workers run this version of drakcelery",
         remedy="Install one version everywhere and restart the workers, one host after the other; running "
         "analyses are waited for.",
-        look=_versions,
+        examine=_versions,
         needs=("celery.broker",),
     ),
 )

@@ -187,7 +187,7 @@ CHECKS = (
         what="drakrun (v0.19 or newer), drakvuf, xl and tcpdump are there and start",
         remedy=f"Install DRAKVUF Sandbox with its bundle of DRAKVUF and Xen, by {GUIDE}; apt-get install "
         "tcpdump.",
-        look=_tools,
+        examine=_tools,
         needs=("engine.choice",),
         seconds=60,
     ),
@@ -196,7 +196,7 @@ CHECKS = (
         what="DRAKVUF Sandbox has a snapshot, its profiles and a hook list, and [slots] are its VMs",
         remedy="Finish the installation that the sentence names (drakrun install, drakrun postinstall), or "
         "correct [drakvuf].",
-        look=_installation,
+        examine=_installation,
         needs=("xen.tools",),
         seconds=90,
     ),
@@ -204,7 +204,7 @@ CHECKS = (
         name="xen.programs",
         what="the programs with which drakrun makes a guest's network and disk are there",
         remedy="apt-get install the packages that the sentence names.",
-        look=_programs,
+        examine=_programs,
         needs=("xen.tools",),
         seconds=60,
     ),
@@ -212,7 +212,7 @@ CHECKS = (
         name="xen.network",
         what="drakrun's chains of iptables keep guests from this host, and from v0.21 from each other",
         remedy="As root: iptables-save, to see that it answers.",
-        look=_network,
+        examine=_network,
         needs=("xen.programs",),
         seconds=60,
     ),
@@ -221,7 +221,7 @@ CHECKS = (
         what="drakrun's library can be used without starting drakrun anew for each call",
         remedy="Let [drakvuf] drakrun name the script that pip installed, of a version from 0.19 to 0.21; or "
         "set [drakvuf] library = 0, and the commands are used without asking.",
-        look=_library,
+        examine=_library,
         needs=("xen.tools",),
         seconds=90,
     ),
@@ -229,7 +229,7 @@ CHECKS = (
         name="xen.hypervisor",
         what="xl info and xl list answer",
         remedy="Boot into Xen, then: systemctl status xenstored xenconsoled.",
-        look=_hypervisor,
+        examine=_hypervisor,
         needs=("xen.tools",),
         seconds=30,
     ),
@@ -238,7 +238,7 @@ CHECKS = (
         what="Xen was started with the options that DRAKVUF needs",
         remedy="Add them to GRUB_CMDLINE_XEN_DEFAULT in /etc/default/grub, then: update-grub && reboot. Or "
         "set [drakrun] xen_cmdline_check = ignore.",
-        look=_commandline,
+        examine=_commandline,
         needs=("xen.hypervisor",),
     ),
 )

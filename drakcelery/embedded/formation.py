@@ -122,7 +122,7 @@ class Formation:
             if not alive:
                 break
             for member in alive:
-                _tell(member)
+                _terminate(member)
             self._pump(0.1)
         end_marked(self._mark, grace=0)
         deadline = time.monotonic() + _OUTPUT_TIMEOUT
@@ -174,7 +174,7 @@ def _status(member: _Member) -> int | None:
     return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
-def _tell(member: _Member) -> None:
+def _terminate(member: _Member) -> None:
     if member.pid is not None and not member.told:
         member.told = True
         with contextlib.suppress(ProcessLookupError):  # it ended, and honcho reaped it, just now

@@ -26,7 +26,7 @@ def held(data_dir: Path) -> Iterator[None]:
     """
     descriptor = os.open(data_dir / NAME, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if not _take(descriptor):
+        if not _try_lock(descriptor):
             raise StackError(
                 f"an embedded stack already runs in {data_dir} (pid {_owner(descriptor) or '?'}); stop it "
                 "with Ctrl-C there, or choose another --data-dir"
@@ -55,7 +55,7 @@ def holder(data_dir: Path) -> int | None:
         os.close(descriptor)
 
 
-def _take(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:

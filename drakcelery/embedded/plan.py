@@ -49,7 +49,7 @@ class Plan(Value):
         return value.get_secret_value()
 
 
-def renew(path: Path) -> Plan:
+def refresh(path: Path) -> Plan:
     """The plan in *path* with each port that is taken by now replaced, written back; or a new plan.
 
     Raises:

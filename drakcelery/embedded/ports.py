@@ -41,7 +41,7 @@ def assign(names: tuple[str, ...], *, kept: Mapping[str, int]) -> dict[str, int]
     assigned: dict[str, int] = {}
     for name in names:
         port = kept.get(name)
-        if port is None or port in assigned.values() or not _take(port):
+        if port is None or port in assigned.values() or not _reserve(port):
             port = _new()
         assigned[name] = port
     return assigned
@@ -62,11 +62,11 @@ def _release_all() -> None:
 def _new() -> int:
     while True:
         port = random.randint(_LOWEST, _HIGHEST)  # noqa: S311 - a port is no secret
-        if port not in _reserved and _take(port):
+        if port not in _reserved and _reserve(port):
             return port
 
 
-def _take(port: int) -> bool:
+def _reserve(port: int) -> bool:
     """Reserve *port*, if it is free. The reservation is a name in Linux's abstract namespace (unix(7))."""
     if not (is_free(port) and is_free(port + _GRPC_OFFSET)):
         return False

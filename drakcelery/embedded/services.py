@@ -109,7 +109,7 @@ class Services:
         """
         for path in (self.data_dir, *map(self._path, ("valkey", "seaweedfs", "keys", "log"))):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._plan = plans.renew(self._path("services.json"))
+        self._plan = plans.refresh(self._path("services.json"))
 
     def stop(self) -> None:
         """Stop SeaweedFS, then Valkey; nothing to stop is fine."""

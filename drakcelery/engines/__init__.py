@@ -79,10 +79,10 @@ class Engine(Protocol):
         Raises :class:`~drakcelery.errors.EngineError` where that cannot be found out.
         """
 
-    def obstacle(self, *, look: bool = False) -> str | None:
+    def obstacle(self, *, fresh: bool = False) -> str | None:
         """Why no guest may run on this host now, in a sentence with the mend; None where one may.
 
-        Without *look* it tells at once what is known; with it, what is found by looking, which is done every
+        Without *fresh* it tells at once what is known; with it, what is found by looking, which is done every
         few seconds by a thread of the vm worker's main process. Never raises.
         """
 

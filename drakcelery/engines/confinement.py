@@ -5,7 +5,7 @@ First :func:`limit`: resources, and an empty network. Then, once all programs ar
 What this machine lacks of it is a :class:`Lack`; the rest holds nevertheless.
 
 ``python -m drakcelery.engines.confinement`` does both to itself and prints what was lacking, for
-:func:`look`.
+:func:`find_lacks`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLONE_THREAD = 0x00010000
 PACKAGE = Path(__file__).parents[1]
 
 LOOK_LIMIT = 30.0
-"""Seconds for :func:`look`."""
+"""Seconds for :func:`find_lacks`."""
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
 """All that the guest program gets of the environment: secrets live there.
@@ -142,7 +142,7 @@ def lock_down(parent: int) -> list[Lack]:
     lacks = list(_try(Measure.FILES, lambda: rules.append(_rules())))
     privileges.drop_bounding_set()
     if os.geteuid() == 0:
-        lacks += _try(Measure.USER, lambda: privileges.become_another(_places()))
+        lacks += _try(Measure.USER, lambda: privileges.become_another(_python_paths()))
     lacks += _try(Measure.CAPABILITIES, privileges.drop_capabilities)
     privileges.gain_no_privileges()
     privileges.die_with(parent)
@@ -163,7 +163,7 @@ def address_space() -> int:
     return pages * resource.getpagesize()
 
 
-def look() -> list[Lack]:
+def find_lacks() -> list[Lack]:
     """What this machine lacks, tried out in a process of its own.
 
     Raises:
@@ -180,7 +180,7 @@ def look() -> list[Lack]:
                 timeout=LOOK_LIMIT,
                 check=True,
             )
-            privileges.take_back(Path(directory))
+            privileges.reclaim(Path(directory))
         return [Lack(measure=Measure(one["measure"]), why=str(one["why"])) for one in json.loads(done.stdout)]
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
@@ -208,7 +208,7 @@ def _rules() -> landlock.Ruleset:
     return rules
 
 
-def _places() -> tuple[Path, ...]:
+def _python_paths() -> tuple[Path, ...]:
     """Python's own, and this package."""
     return Path(sys.prefix), Path(sys.base_prefix), PACKAGE
 
@@ -216,7 +216,7 @@ def _places() -> tuple[Path, ...]:
 def _libraries() -> list[Path]:
     """Where Python finds modules: its own places, and this package. Not whatever else is on the path."""
     entries = map(Path, sys.path)
-    return [*(path for path in entries if any(map(path.is_relative_to, _places()))), PACKAGE]
+    return [*(path for path in entries if any(map(path.is_relative_to, _python_paths()))), PACKAGE]
 
 
 def _keep_few_calls() -> None:

@@ -56,7 +56,7 @@ class Emulator:
         """``emulator speakeasy-1.5.11``."""
         return f"emulator speakeasy-{importlib.metadata.version('speakeasy-emulator')}"
 
-    def obstacle(self, *, look: bool = False) -> str | None:  # noqa: ARG002 the protocol's
+    def obstacle(self, *, fresh: bool = False) -> str | None:  # noqa: ARG002 the protocol's
         """Nothing: its guests share no network."""
         return None
 
@@ -99,7 +99,7 @@ class Emulator:
         finally:
             supervision.kill(record, slot=job.slot, only=guest)
             supervision.reap(guest)
-            _take_back(job.raw)
+            _reclaim(job.raw)
         log.info(
             "emulation_ended",
             uid=job.uid,
@@ -127,7 +127,7 @@ class Emulator:
 
     def lacks(self) -> Sequence[str]:
         """What this machine lacks to confine a guest. Raises :class:`~drakcelery.errors.EngineError`."""
-        return [f"{lack.said()}; to better it, {lack.remedy()}" for lack in confinement.look()]
+        return [f"{lack.said()}; to better it, {lack.remedy()}" for lack in confinement.find_lacks()]
 
     def attend(self) -> None:
         """Nothing."""
@@ -165,9 +165,9 @@ def _check_wishes(job: Detonation) -> None:
         raise UnsupportedSample(f"Network: an emulated guest reaches none. {_ELSEWHERE}")
 
 
-def _take_back(raw: Path) -> None:
+def _reclaim(raw: Path) -> None:
     try:
-        privileges.take_back(raw)
+        privileges.reclaim(raw)
     except OSError as error:
         raise EngineError(f"The emulator's output cannot be taken over: {error}.") from error
 

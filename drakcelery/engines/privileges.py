@@ -142,7 +142,7 @@ def drop_capabilities() -> None:
     _check(_libc().capset(header, nothing), "capset")
 
 
-def take_back(directory: Path) -> None:
+def reclaim(directory: Path) -> None:
     """Own again all that a guest of another user left in *directory*. It must have ended.
 
     Raises:

@@ -66,7 +66,7 @@ class ReplayEngine:
         """Nothing: nothing is detonated."""
         return ()
 
-    def obstacle(self, *, look: bool = False) -> str | None:  # noqa: ARG002 the protocol's
+    def obstacle(self, *, fresh: bool = False) -> str | None:  # noqa: ARG002 the protocol's
         """Nothing: its guests share no network."""
         return None
 

@@ -14,7 +14,7 @@ from drakcelery.errors import SettingsError, StorageError
 from drakcelery.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.flower.fleet_page import FleetView, fleet_view
 from drakcelery.flower.rows import Row, row
-from drakcelery.forecast.outlook import Outlook, look_out
+from drakcelery.forecast.outlook import Outlook, make_forecast
 from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
@@ -76,7 +76,7 @@ class Reader:
         self._fleet = Reading(executor, lambda: self.naming(self._read_fleet))
         self._analyses: dict[str, Reading[AnalysisView | None]] = {}
         self._looking = threading.Lock()
-        self._looked_out: tuple[float, Outlook] | None = None
+        self._forecasted: tuple[float, Outlook] | None = None
 
     @cached_property
     def _storage(self) -> Storage:
@@ -132,9 +132,9 @@ class Reader:
         """The outlook, not older than :data:`OUTLOOK_AGE`."""
         with self._looking:
             now = time.monotonic()
-            if self._looked_out is None or now - self._looked_out[0] >= OUTLOOK_AGE:
-                self._looked_out = now, look_out(self.settings, self.ledger, self._intake)
-            return self._looked_out[1]
+            if self._forecasted is None or now - self._forecasted[0] >= OUTLOOK_AGE:
+                self._forecasted = now, make_forecast(self.settings, self.ledger, self._intake)
+            return self._forecasted[1]
 
     def _read_fleet(self) -> FleetView:
         outlook = self._outlook()

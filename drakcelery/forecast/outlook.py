@@ -83,7 +83,7 @@ def _names(one: Queued) -> tuple[str, ...]:
     return one.uid, Task.fquid_to_uid(one.task_uid), Task.fquid_to_uid(one.root_uid)
 
 
-def look_out(
+def make_forecast(
     settings: Settings,
     ledger: Ledger,
     intake: Intake,
@@ -101,7 +101,7 @@ def look_out(
     profiles |= {record.analysis.profile for record in records if record.analysis}
     scene = Scene(
         now=now,
-        rooms=_rooms(hosts),
+        slots=_slots(hosts),
         at_work=[one for record in records if (one := _work(record, now)) is not None],
         waiting=waiting,
         learned=Durations(ledger.lessons).all(profiles),
@@ -122,7 +122,7 @@ def _reader(settings: Settings) -> Read:
     return lambda task: contract.read_task(task, unseen, policy)
 
 
-def _rooms(hosts: Iterable[HostStatus]) -> list[Room]:
+def _slots(hosts: Iterable[HostStatus]) -> list[Room]:
     return [
         Room(place=Place(profile=slot.profile, host=status.host), uid=slot.uid)
         for status in hosts

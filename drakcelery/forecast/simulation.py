@@ -86,7 +86,7 @@ class Scene:
 
     now: float
     """UNIX time by Redis' clock."""
-    rooms: Sequence[Room]
+    slots: Sequence[Room]
     at_work: Sequence[Work]
     waiting: Sequence[Wait]
     """In the order in which they get slots; who has claimed one comes first in any case."""
@@ -122,10 +122,10 @@ def _range(now: float, values: list[float]) -> Range:
 class _Slots:
     """When each slot is free in one round. What is free first is kept in a heap: there may be thousands."""
 
-    def __init__(self, rooms: Sequence[Room], choices: Mapping[Place, Sequence[int]]) -> None:
+    def __init__(self, slots: Sequence[Room], choices: Mapping[Place, Sequence[int]]) -> None:
         """*choices*: the numbers of the slots of each place."""
-        self.free = [0.0] * len(rooms)
-        self._rooms = rooms
+        self.free = [0.0] * len(slots)
+        self._slots = slots
         self._choices = choices
         self._heaps: dict[Place, list[tuple[float, int]]] = {}
 
@@ -139,16 +139,16 @@ class _Slots:
             heapq.heappop(heap)  # it was taken since
         return heap[0][1]
 
-    def take(self, number: int, until: float) -> None:
+    def occupy(self, number: int, until: float) -> None:
         """A slot is free at another time."""
         self.free[number] = until
-        place = self._rooms[number].place
+        place = self._slots[number].place
         for within in (place, Place(profile=place.profile)):
             if within in self._heaps:
                 heapq.heappush(self._heaps[within], (until, number))
 
-    def take_all(self, until: Iterable[tuple[int, float]]) -> None:
-        """As :meth:`take`, for many."""
+    def occupy_all(self, until: Iterable[tuple[int, float]]) -> None:
+        """As :meth:`occupy`, for many."""
         for number, at in until:
             self.free[number] = at
         self._heaps.clear()
@@ -166,10 +166,10 @@ class _Play:
     def __post_init__(self) -> None:
         scene = self.scene
         self._choices: dict[Place, list[int]] = defaultdict(list)
-        for number, room in enumerate(scene.rooms):
+        for number, room in enumerate(scene.slots):
             for place in (room.place, Place(profile=room.place.profile)):
                 self._choices[place].append(number)
-        self._held = {room.uid: number for number, room in enumerate(scene.rooms) if room.uid}
+        self._held = {room.uid: number for number, room in enumerate(scene.slots) if room.uid}
         profiles = {one.profile for one in scene.at_work} | {one.place.profile for one in scene.waiting}
         self._lessons = {profile: lessons(scene.learned, profile) for profile in profiles}
         placed = [one for one in scene.waiting if one.place in self._choices]
@@ -186,19 +186,19 @@ class _Play:
         self._pools = {
             name: self.chance.choices(known, k=len(known)) for name, known in self._lessons.items()
         }
-        slots = _Slots(self.scene.rooms, self._choices)
+        slots = _Slots(self.scene.slots, self._choices)
         for work, left in zip(self.scene.at_work, self._left, strict=True):
             leaves, ends = self._remaining(work, left)
             if work.uid in self._held:
-                slots.take(self._held[work.uid], leaves)
+                slots.occupy(self._held[work.uid], leaves)
             self.finishes[work.uid].append(ends)
         late = list(self._late)
         for wait in self._waiting:
             while late and late[-1].not_before <= slots.free[slots.first(wait.place)]:
-                self._place(late.pop(), slots)
-            self._place(wait, slots)
+                self._assign(late.pop(), slots)
+            self._assign(wait, slots)
         while late:
-            self._place(late.pop(), slots)
+            self._assign(late.pop(), slots)
 
     def _left_of(self, work: Work) -> list[float]:
         """What its stage may still take, by the lessons that took longer than it has until now."""
@@ -223,7 +223,7 @@ class _Play:
             return first, first + following.rest
         return 0.0, first
 
-    def _place(self, wait: Wait, slots: _Slots) -> None:
+    def _assign(self, wait: Wait, slots: _Slots) -> None:
         """Give *wait* the slot that is free first; it may have claimed one already."""
         pool = self._pools[wait.place.profile]
         if not wait.uid:
@@ -238,7 +238,7 @@ class _Play:
         self.starts[wait.uid].append(start)
         self.finishes[wait.uid].append(leaves + takes.rest)
         if not wait.is_probe:
-            slots.take(number, leaves)
+            slots.occupy(number, leaves)
 
     def _flood(self, wait: Wait, pool: Sequence[Learned], slots: _Slots) -> None:
         """Spread the work of many over the slots, which fill up as vessels do, from the lowest on."""
@@ -254,7 +254,7 @@ class _Play:
             if count == len(order) or level <= free[order[count]]:
                 break
         # Slots do not all come free at one instant
-        slots.take_all(
+        slots.occupy_all(
             (number, max(free[number], level + self.chance.uniform(-mean / 2, mean / 2)))
             for number in order[:count]
         )

@@ -16,7 +16,7 @@ from drakcelery.errors import Blame, EngineError, GuestLost
 from drakcelery.model.analysis import WITH_GUEST, Failure, Fault, Stage, State
 from drakcelery.model.records import Record
 
-Site = tuple[str | None, str | None]
+SlotOfHost = tuple[str | None, str | None]
 """A host, and a slot of it."""
 COUNTED = (Fault.FAILED, Fault.LOST)
 """What counts against ``max_attempts``."""
@@ -50,10 +50,10 @@ def blame_of(stage: Stage, error: BaseException) -> Blame | None:
 
 
 def charge(
-    failures: Iterable[Failure], blame: Blame | None, *, site: Site, stage: Stage = Stage.RUN
+    failures: Iterable[Failure], blame: Blame | None, *, where: SlotOfHost, stage: Stage = Stage.RUN
 ) -> Blame | None:
-    """What a failure at *site* is put down to, by what it blames and the *failures* before it."""
-    if may_move(stage, blame) and failed_in(failures) - {site}:
+    """What a failure at *where* is put down to, by what it blames and the *failures* before it."""
+    if may_move(stage, blame) and failed_in(failures) - {where}:
         return Blame.SAMPLE
     return blame
 
@@ -63,7 +63,7 @@ def may_move(stage: Stage, blame: Blame | None) -> bool:
     return stage is Stage.RUN and blame is Blame.SLOT
 
 
-def failed_in(failures: Iterable[Failure]) -> frozenset[Site]:
+def failed_in(failures: Iterable[Failure]) -> frozenset[SlotOfHost]:
     """The slots in which an analysis ran and failed so that either they or the sample are to blame."""
     either = (Blame.SLOT, Blame.SAMPLE)
     return frozenset(
@@ -73,8 +73,10 @@ def failed_in(failures: Iterable[Failure]) -> frozenset[Site]:
     )
 
 
-def verdict(record: Record | None, attempt: int, *, blame: Blame, charged: bool, site: Site) -> Verdict:
-    """What becomes of the charge of the slot at *site*, in which *attempt* of *record* failed.
+def verdict(
+    record: Record | None, attempt: int, *, blame: Blame, charged: bool, where: SlotOfHost
+) -> Verdict:
+    """What becomes of the charge of the slot at *where*, in which *attempt* of *record* failed.
 
     Args:
         record: as it is now; None where the ledger has forgotten it.
@@ -86,7 +88,7 @@ def verdict(record: Record | None, attempt: int, *, blame: Blame, charged: bool,
     if record.attempt == attempt and not record.state.is_over:
         return Verdict(charged=charged, settled=False)  # the failure is not yet on record
     found = failed_in(record.failures)
-    if site not in found:  # it was cancelled, stopped or given up meanwhile: that is nobody's fault
+    if where not in found:  # it was cancelled, stopped or given up meanwhile: that is nobody's fault
         return Verdict(charged=False, settled=True)
     if record.alike and any(one.number == attempt and one.fault is Fault.DOUBTED for one in record.failures):
         return Verdict(charged=False, settled=record.state.is_over)

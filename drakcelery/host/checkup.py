@@ -63,7 +63,7 @@ def checkups(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, Slot
     for run in runs:
         if run.kind is Kind.CANARY_WORKED and run.slot in found:
             found[run.slot].clear()  # it has been mended since
-        if run.slot in found and _tells(run):
+        if run.slot in found and _is_conclusive(run):
             found[run.slot].append(run)
     healths: dict[str, SlotHealth] = {}
     for profile in set(profiles.values()):
@@ -116,6 +116,6 @@ def _of_profile(runs: Mapping[str, Sequence[Run]]) -> dict[str, SlotHealth]:
     }
 
 
-def _tells(run: Run) -> bool:
+def _is_conclusive(run: Run) -> bool:
     """Whether it says anything of its slot: where it is put down to the sample only its restore does."""
     return run.kind is not Kind.FAILED or run.charged or run.facts.restore_seconds is not None

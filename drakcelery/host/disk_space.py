@@ -37,19 +37,19 @@ class Spool:
         self._limit = settings.spool_limit
         self._sizes: dict[Path, int] = {}
         """In the order in which they were measured."""
-        self._looked: float | None = None
+        self._measured: float | None = None
         self._had: dict[str, bool] = {}
 
     def has_room(self) -> bool:
         """Whether the host may take another sample; tells the log and the metrics why not."""
-        self._look()
+        self._measure()
         used, free = sum(self._sizes.values()), shutil.disk_usage(self._state_dir).free
         metrics.spool_measured(used)
-        on_disk = self._tell("disk", free >= self._min_free_space, free=free)
-        in_spool = self._tell("spool", not self._limit or used < self._limit, used=used)
+        on_disk = self._note("disk", free >= self._min_free_space, free=free)
+        in_spool = self._note("spool", not self._limit or used < self._limit, used=used)
         return on_disk and in_spool
 
-    def _tell(self, reason: str, enough: bool, **figures: int) -> bool:
+    def _note(self, reason: str, enough: bool, **figures: int) -> bool:
         if enough != self._had.get(reason, True):
             log.log(
                 logging.INFO if enough else logging.ERROR,
@@ -62,13 +62,13 @@ class Spool:
         metrics.intake_throttled(reason, not enough)
         return enough
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         """Measure some workspaces: new ones first, then those whose size is known for longest."""
         begin = time.monotonic()
-        if self._looked is not None and begin - self._looked < LOOK_SECONDS:
+        if self._measured is not None and begin - self._measured < LOOK_SECONDS:
             return
-        budget = BUDGET_SECONDS if self._looked is not None else float("inf")
-        self._looked = begin
+        budget = BUDGET_SECONDS if self._measured is not None else float("inf")
+        self._measured = begin
         there = [workspace.root for workspace, _, _ in Workspace.all(self._state_dir)]
         known = [root for root in self._sizes if root in frozenset(there)]
         new = [root for root in there if root not in self._sizes]

@@ -22,7 +22,7 @@ class SnapshotWatch:
     def __init__(self, identify: Callable[[], str | None]) -> None:
         """*identify* is :meth:`drakcelery.engines.Engine.snapshot_id`."""
         self._identify = identify
-        self._looked = -LOOK_SECONDS
+        self._checked = -LOOK_SECONDS
         self._looker: threading.Thread | None = None
         self._first: str | None = None
         self.current: str | None = None
@@ -33,13 +33,13 @@ class SnapshotWatch:
         """Whether it is another one than at first."""
         return self.current != self._first
 
-    def look(self) -> None:
+    def check_soon(self) -> None:
         """Look, unless that was done just now or is under way; returns at once."""
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS or (self._looker is not None and self._looker.is_alive()):
+        if now - self._checked < LOOK_SECONDS or (self._looker is not None and self._looker.is_alive()):
             return
-        self._looked = now
-        looker = threading.Thread(target=self.look_now, name="snapshot", daemon=True)
+        self._checked = now
+        looker = threading.Thread(target=self.check, name="snapshot", daemon=True)
         try:
             looker.start()
         except RuntimeError as error:  # no room for another thread: next time
@@ -47,7 +47,7 @@ class SnapshotWatch:
         else:
             self._looker = looker
 
-    def look_now(self) -> None:
+    def check(self) -> None:
         """Look at once. What cannot be read now is what it was."""
         try:
             found = self._identify()

@@ -23,7 +23,7 @@ from drakcelery.host.readiness import Readiness
 from drakcelery.ledger.connection import CONNECT_SECONDS, connect
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Fleet
-from drakcelery.ledger.keytypes import told
+from drakcelery.ledger.keytypes import describe
 from drakcelery.model.records import Halt
 from drakcelery.model.timeouts import Times
 from drakcelery.settings import Settings
@@ -61,7 +61,7 @@ class Presence(threading.Thread):
         super().__init__(name="presence", daemon=True)
         self._host = settings.drakcelery.host
         self._state_dir = settings.drakcelery.state_dir
-        self._times: Times = settings.drakcelery.times
+        self._times: Times = settings.drakcelery.timeouts
         # A connection that hangs must not outlast the sign of life
         brief = settings.redis.model_copy(update={"socket_timeout": CONNECT_SECONDS})
         self._redis = connect(brief, pause=1.0)
@@ -75,8 +75,8 @@ class Presence(threading.Thread):
         self._readiness = readiness
         self._role = role
         self._over = threading.Event()
-        self._told: Halt | None = None
-        self._told_older = False
+        self._logged: Halt | None = None
+        self._logged_older = False
         self._halted_since: float | None = None
 
     def arrive(self) -> None:
@@ -142,26 +142,26 @@ class Presence(threading.Thread):
             if self._role == "io":
                 self._fleet.show_io(self._host, lasts=self._times.host)
                 return self._times.report
-            self._look_for_io()
-            self._readiness.look()
+            self._check_io()
+            self._readiness.check()
         except SettingsError as error:
             self._lose(str(error))
             return self._times.report
         except RedisError as error:
             # What was known holds, for a while
-            log.warning("presence_unheard", error=told(self._redis, error))
+            log.warning("presence_unheard", error=describe(self._redis, error))
             self._readiness.note_name(ours=time.monotonic() < self._name_until)
             return min(LOOK_SECONDS, self._times.report)
-        self._tell()
+        self._log_halt()
         return self._times.report if self._readiness.io_alive else LOOK_SECONDS
 
-    def _look_for_io(self) -> None:
+    def _check_io(self) -> None:
         """See whether the io worker is there: by Redis, or where it was not updated yet, by its lock."""
         shows_life = self._fleet.io_shows_life(self._host)
         is_older = not shows_life and has_older_io_worker(self._state_dir)
-        if is_older and not self._told_older:
+        if is_older and not self._logged_older:
             log.warning("io_worker_is_older", state_dir=str(self._state_dir))
-            self._told_older = True
+            self._logged_older = True
         self._readiness.note_io(alive=shows_life or is_older, tells=not is_older)
 
     def _lose(self, why: str) -> None:
@@ -172,19 +172,19 @@ class Presence(threading.Thread):
         self._over.set()
         self._give_up()
 
-    def _tell(self) -> None:
+    def _log_halt(self) -> None:
         """Say in the log why the host takes nothing, and that it does again."""
         halted, now = self._readiness.halted(), time.monotonic()
         if halted is None:
             self._halted_since = None
-            if self._told is not None:
+            if self._logged is not None:
                 log.info("takes_samples")
-                self._told = None
+                self._logged = None
             return
         self._halted_since = now if self._halted_since is None else self._halted_since
-        if halted is not self._told and now - self._halted_since >= PATIENCE_SECONDS:
+        if halted is not self._logged and now - self._halted_since >= PATIENCE_SECONDS:
             log.warning("takes_nothing", reason=halted.value, why=halted.words)
-            self._told = halted
+            self._logged = halted
 
 
 def _taken(host: str, *, ours: Machine, theirs: Machine) -> str:

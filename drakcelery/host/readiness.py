@@ -15,11 +15,11 @@ from drakcelery.telemetry import metrics
 class Obstacle(Protocol):
     """:meth:`drakcelery.engines.Engine.obstacle`."""
 
-    def __call__(self, *, look: bool = False) -> str | None:
+    def __call__(self, *, fresh: bool = False) -> str | None:
         """Why no guest may run on this host."""
 
 
-def _no_obstacle(*, look: bool = False) -> None:
+def _no_obstacle(*, fresh: bool = False) -> None:
     """What is asked where there is no engine."""
 
 
@@ -36,7 +36,7 @@ class Readiness:
         self._has_name = True
         self._has_broker = False
         self._turned = 0.0
-        self._patience = settings.times.retry
+        self._patience = settings.timeouts.retry
 
     @property
     def io_alive(self) -> bool | None:
@@ -69,9 +69,9 @@ class Readiness:
         """
         self._turned = time.monotonic()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Find out whether guests may run; to be called every few seconds."""
-        metrics.intake_throttled("network", self._obstacle(look=True) is not None)
+        metrics.intake_throttled("network", self._obstacle(fresh=True) is not None)
 
     def halted(self) -> Halt | None:
         """Why the host takes no sample now; None where it takes some. What is at work goes on in any case."""

@@ -9,7 +9,7 @@ import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from drakcelery.host.charges import Site
+from drakcelery.host.charges import SlotOfHost
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.model.analysis import Failure
 
@@ -65,7 +65,7 @@ def lacking(profiles: Mapping[str, str], runs: Iterable[Run], slot: str, facts: 
     return frozenset(lacks)
 
 
-def doubted(failures: Iterable[Failure], *, besides: Site | None = None) -> frozenset[Lack]:
+def doubted(failures: Iterable[Failure], *, besides: SlotOfHost | None = None) -> frozenset[Lack]:
     """What an analysis was doubted for in earlier attempts, *besides* those in a certain slot."""
     return frozenset(
         lack

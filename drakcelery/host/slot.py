@@ -46,7 +46,7 @@ class Slot:
     """Those for a canary: its score has fallen, or an operator asked."""
 
     @property
-    def context(self) -> dict[str, str | int | None]:
+    def log_fields(self) -> dict[str, str | int | None]:
         """What each line of a log about it says."""
         return {"uid": self.uid, "attempt": self.attempt, "slot": self.name}
 

@@ -88,7 +88,7 @@ class Ahead:
             if attempt in attempts:
                 safe_files.remove_tree(path)
 
-    def take(self, uid: str, attempt: int, target: Path) -> str | None:
+    def move(self, uid: str, attempt: int, target: Path) -> str | None:
         """Move a sample to *target*; its sha256, or None where it is not here."""
         path = self.all().get((uid, attempt))
         if path is None or not safe_files.is_regular(path):
@@ -104,7 +104,7 @@ class Ahead:
 class Workspace:
     """Paths of one attempt, all below *root*. The engine writes to ``raw``, collect to ``out``.
 
-    Until the run is over it is closed to all but the vm worker's user; :meth:`hand_over` opens it to the io
+    Until the run is over it is closed to all but the vm worker's user; :meth:`open_to_io` opens it to the io
     worker's group, and from then on the vm worker trusts nothing in it (:mod:`drakcelery.host.state_dir`).
     """
 
@@ -153,7 +153,7 @@ class Workspace:
         for directory in (self.root, self.root / "sample", self.raw, self.out):
             directory.mkdir(parents=True, mode=directories.PRIVATE)
 
-    def hand_over(self) -> None:
+    def open_to_io(self) -> None:
         """The run is over: from now on the files are the io worker's as well. To be done again does no harm.
 
         Raises :class:`InfrastructureError` where the disk does not do as told.

@@ -88,7 +88,7 @@ class Ingress:
         search, checked, worked = self._find_stranded(), 0.0, 0.0
         while not stop.is_set():
             try:
-                if time.monotonic() - checked >= self.ledger.times.check:
+                if time.monotonic() - checked >= self.ledger.timeouts.check:
                     checked = time.monotonic()
                     if not is_bound(self.ledger, bind):
                         return
@@ -130,12 +130,12 @@ class Ingress:
         """Send what is due, or take what waits."""
         if not self.intake.has_work():
             return Turn.NOTHING
-        return Turn.WORKED if self.send_due() or self.take() else Turn.NO_ROOM
+        return Turn.WORKED if self.send_due() or self.accept_tasks() else Turn.NO_ROOM
 
-    def take(self) -> bool:
+    def accept_tasks(self) -> bool:
         """Take the most urgent tasks, as far as the fleet has room. False where there was nothing to take."""
-        in_flight, places = self.intake.look()
-        rooms = self._sight.rooms().beside(in_flight)
+        in_flight, places = self.intake.counts()
+        rooms = self._sight.capacity().beside(in_flight)
         if not rooms.total():
             return False
         lines = {place: free for place in places if (free := rooms.free(place))}
@@ -224,13 +224,13 @@ class Ingress:
 
         Who took something just before Redis went away has as long as ever to go on with it.
         """
-        patience = self.ledger.times.orphan
-        left = self.intake.inbox(before=watch.now - patience if watch.lasts > patience else NOBODYS)
+        patience = self.ledger.timeouts.orphan
+        left = self.intake.accepted(before=watch.now - patience if watch.lasts > patience else NOBODYS)
         for begin in range(0, len(left), BATCH):
             some = left[begin : begin + BATCH]
             for task_uid in some:
                 log.info("adopted", task=task_uid)
-            self._handle(some, self._sight.rooms().beside(self.intake.in_flight()))
+            self._handle(some, self._sight.capacity().beside(self.intake.in_flight()))
 
     def _try_again(self) -> None:
         """Look once more at what was set aside, as far as its time has come."""
@@ -242,8 +242,8 @@ class Ingress:
         ours = []
         for task_uid in due:
             with self._lines.item(task_uid):
-                ours += [task_uid] if self.intake.take_back(task_uid) else []
-        self._handle(ours, self._sight.rooms().beside(self.intake.in_flight()))
+                ours += [task_uid] if self.intake.put_back(task_uid) else []
+        self._handle(ours, self._sight.capacity().beside(self.intake.in_flight()))
 
     def _give_up(self, watch: Watch) -> None:
         """Refuse what has waited, while somebody watched, for too long for what is offline."""

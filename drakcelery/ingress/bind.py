@@ -36,7 +36,7 @@ def register(ledger: Ledger, settings: Settings, bind: KartonBind) -> None:
     serialized = KartonBackendBase.serialize_bind(bind)
     ledger.bind(serialized)
     log.info("bound", identity=bind.identity, filters=bind.filters)
-    for notice in settings.notices():
+    for notice in settings.without_effect():
         log.warning("setting_without_effect", notice=notice)
 
 

@@ -13,7 +13,7 @@ import structlog
 from redis.exceptions import NoPermissionError, RedisError
 
 from drakcelery.errors import Unreadable
-from drakcelery.forecast.outlook import look_out
+from drakcelery.forecast.outlook import make_forecast
 from drakcelery.forecast.simulation import Estimate
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import is_away, unless_odd
@@ -57,7 +57,7 @@ def serve(settings: Settings) -> None:
     brief = settings.redis.model_copy(update={"socket_timeout": REDIS_SECONDS})
     ledger = make_ledger(settings.model_copy(update={"redis": brief}))
     census = Census(settings, ledger, ledger.intake())
-    exposition.serve(settings, "ingress", instruments.INGRESS, before=census.take)
+    exposition.serve(settings, "ingress", instruments.INGRESS, before=census.update)
 
 
 class Census:
@@ -70,21 +70,21 @@ class Census:
         self._intake = intake
         self._since = ledger.now()
 
-    def take(self) -> None:
+    def update(self) -> None:
         """Read it all anew. While that cannot be read, nothing is said of the fleet but that."""
         try:
-            self._look_at_keys()
+            self._check_keys()
             self._count_ends()
-            self._look()
+            self._read()
         except RedisError as error:
-            log.warning("fleet_not_read", error=self._ledger.told(error))
+            log.warning("fleet_not_read", error=self._ledger.describe(error))
             for gauge in _GAUGES:
                 gauge.clear()
             instruments.REDIS_UP.set(not is_away(error))
         else:
             instruments.REDIS_UP.set(1)
 
-    def _look_at_keys(self) -> None:
+    def _check_keys(self) -> None:
         instruments.ODD_KEYS.clear()
         with contextlib.suppress(NoPermissionError):  # TYPE is no right that ingress needs
             for odd in self._ledger.odd_keys():
@@ -101,14 +101,14 @@ class Census:
     def _ended(self) -> list[tuple[str, float]]:
         return self._ledger.ended_since(self._since, most=MOST_ENDS)
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         hosts = self._ledger.fleet.hosts()
         places = self._ledger.fleet.places()
         lines = self._intake.lines()
         profiles = profile_overviews(hosts, places, lines, self._intake.in_flight())
         queues = self._queues()
-        outlook = look_out(self._settings, self._ledger, self._intake)
-        notices = self._ledger.notices.counts()
+        outlook = make_forecast(self._settings, self._ledger, self._intake)
+        notices = self._ledger.outbox.counts()
         now = outlook.now
         for gauge in _GAUGES:  # hosts and profiles that are gone leave nothing behind
             gauge.clear()

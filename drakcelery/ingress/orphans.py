@@ -70,7 +70,7 @@ def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> Iterator[li
             for task in _tasks(ledger, some)
             if task.last_update < oldest.get(task.status, 0) and not _is_among(queued, task.uid)
         ]
-        yield sorted(one.uid for one in _unknown(ledger, _untaken(intake, suspects)))
+        yield sorted(one.uid for one in _unknown(ledger, _unclaimed(intake, suspects)))
 
 
 def _tasks(ledger: Ledger, some: list[tuple[str, str | None]]) -> Iterator[Task]:
@@ -110,7 +110,7 @@ def _is_among(hashes: array[int], uid: str) -> bool:
     return place < len(hashes) and hashes[place] == hash(uid)
 
 
-def _untaken(intake: Intake, suspects: list[_Suspect]) -> list[_Suspect]:
+def _unclaimed(intake: Intake, suspects: list[_Suspect]) -> list[_Suspect]:
     """Those that were, at one and the same instant, neither in the inbox, nor set aside, nor in a line."""
     if not suspects:
         return []
@@ -121,10 +121,10 @@ def _untaken(intake: Intake, suspects: list[_Suspect]) -> list[_Suspect]:
 def _unknown(ledger: Ledger, suspects: list[_Suspect]) -> list[_Suspect]:
     """Those of which no record in the ledger tells, whether its analysis is live or over."""
     answers = iter(ledger.owners([name for one in suspects for name in one.names]))
-    return [one for one in suspects if not _is_told_of(one, [next(answers) for _ in one.names])]
+    return [one for one in suspects if not _is_recorded(one, [next(answers) for _ in one.names])]
 
 
-def _is_told_of(suspect: _Suspect, owners: list[Any]) -> bool:
+def _is_recorded(suspect: _Suspect, owners: list[Any]) -> bool:
     """Whether one of the records is of it, or none that anybody could read."""
     for owner in owners:
         if isinstance(owner, Exception) and concerns_all(owner):

@@ -148,7 +148,7 @@ class Triage:
             started = contract.started(copy.copy(task), now=self.ledger.now())
             record = self.intake.open(analysis, started, limit=rooms.limit(place), read=text)
             if record is None:
-                self.sight.look_again()
+                self.sight.forget()
         else:
             self._check_place(place)
         if record is None:
@@ -201,7 +201,7 @@ class Triage:
 
     def send_off(self, record: Record) -> None:
         """What cannot be sent now stays unsent in the ledger, where reconcile finds it."""
-        with about(**record.context):
+        with about(**record.log_fields):
             try:
                 self.send(record)
             except OperationalError as error:

@@ -71,7 +71,7 @@ def last_word(text: str | None, uid: str, reasons: Sequence[str], *, now: float)
     return contract.crashed(task, lines, now=now).serialize()
 
 
-def renewed(text: str, now: float) -> str:
+def refreshed(text: str, now: float) -> str:
     """The task *text* with another ``last_update``, all else in it as it was. Raises :class:`Unreadable`."""
     return json.dumps({**_fields(text), "last_update": now}, sort_keys=True)
 

@@ -39,12 +39,13 @@ class Ledger(Attempts, Endings, Records, KartonSide):
     """Every write is a script that compares the attempt inside Redis."""
 
     def __init__(
-        self, client: redis.Redis, *, identity: str, record_ttl: int, times: Times = timeouts.DEFAULT
+        self, client: redis.Redis, *, identity: str, record_ttl: int, timeouts: Times = timeouts.DEFAULT
     ) -> None:
-        """*record_ttl*: seconds that a finished analysis stays in the ledger. *times*: what claims go by."""
-        super().__init__(client, identity=identity, record_ttl=record_ttl, times=times)
+        """*record_ttl*: seconds that a finished analysis stays in the ledger. *timeouts*: what claims go
+        by."""
+        super().__init__(client, identity=identity, record_ttl=record_ttl, timeouts=timeouts)
         self.fleet = Fleet(client, odd=self._odd_host)
-        self.notices = Notices(client)
+        self.outbox = Notices(client)
         self.canaries = Canaries(client)
         self.lessons = Lessons(client)
         self.deployment = Deployment(client, identity)
@@ -65,7 +66,7 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         answer = self._scripts(
             "watch",
             {"watch": key, "gaps": gaps_key(key)},
-            pause=self.times.pause,
+            pause=self.timeouts.pause,
             run_id=server.run_id,
             role=server.role,
             memory=MEMORY,
@@ -99,9 +100,9 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         """As :func:`drakcelery.ledger.keytypes.named`."""
         return keytypes.named(self._redis)
 
-    def told(self, error: BaseException) -> str:
-        """As :func:`drakcelery.ledger.keytypes.told`."""
-        return keytypes.told(self._redis, error)
+    def describe(self, error: BaseException) -> str:
+        """As :func:`drakcelery.ledger.keytypes.describe`."""
+        return keytypes.describe(self._redis, error)
 
     def explained(self, error: ResponseError) -> ResponseError:
         """As :func:`drakcelery.ledger.keytypes.explained`."""

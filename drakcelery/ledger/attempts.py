@@ -96,7 +96,7 @@ class Attempts(Connected):
             host=host,
             slot=slot,
             token=token,
-            silence=self.times.silence,
+            silence=self.timeouts.silence,
             alone=int(not beside_others),
             machine=machine,
             has_files=int(has_files),

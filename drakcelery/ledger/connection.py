@@ -54,12 +54,13 @@ class Connected:
     """A part of the ledger; :class:`drakcelery.ledger.Ledger` is all of them."""
 
     def __init__(
-        self, client: redis.Redis, *, identity: str, record_ttl: int, times: Times = timeouts.DEFAULT
+        self, client: redis.Redis, *, identity: str, record_ttl: int, timeouts: Times = timeouts.DEFAULT
     ) -> None:
-        """*record_ttl*: seconds that a finished analysis stays in the ledger. *times*: what claims go by."""
+        """*record_ttl*: seconds that a finished analysis stays in the ledger. *timeouts*: what claims go
+        by."""
         self._redis = client
         self.identity = identity
-        self.times = times
+        self.timeouts = timeouts
         self.quarantine = Quarantine(client)
         self._ttl = record_ttl
         self._scripts = Scripts(client, *SCRIPTS)

@@ -127,19 +127,19 @@ class Sight:
     def __init__(self, fleet: Fleet, *, look_ahead: int) -> None:
         self._fleet = fleet
         self._look_ahead = look_ahead
-        self._looked = -SIGHT_SECONDS
-        self._rooms = Rooms.of([], {}, look_ahead=look_ahead)
+        self._read = -SIGHT_SECONDS
+        self._capacity = Rooms.of([], {}, look_ahead=look_ahead)
 
-    def rooms(self) -> Rooms:
+    def capacity(self) -> Rooms:
         """The slots of the hosts that are alive, with nothing in flight."""
-        if time.monotonic() - self._looked >= SIGHT_SECONDS:
-            self._rooms = Rooms.of(self._fleet.hosts(), {}, look_ahead=self._look_ahead)
-            self._looked = time.monotonic()
-        return self._rooms
+        if time.monotonic() - self._read >= SIGHT_SECONDS:
+            self._capacity = Rooms.of(self._fleet.hosts(), {}, look_ahead=self._look_ahead)
+            self._read = time.monotonic()
+        return self._capacity
 
-    def look_again(self) -> None:
+    def forget(self) -> None:
         """Something is not as it was: read the hosts anew at the next question."""
-        self._looked = -SIGHT_SECONDS
+        self._read = -SIGHT_SECONDS
 
 
 def _words(seconds: float) -> str:

@@ -82,7 +82,7 @@ class Intake(Lines):
         """Take a task out of a line and into the inbox, where it is refused. False where it has left it."""
         return bool(self._scripts("expire", {"line": line_key(place)}, task=task_uid, place=str(place)))
 
-    def inbox(self, *, before: float = math.inf) -> list[str]:
+    def accepted(self, *, before: float = math.inf) -> list[str]:
         """Karton uids of accepted tasks that nobody has dealt with since *before* (by Redis' clock)."""
         return cast("list[str]", self._redis.zrangebyscore(INBOX, "-inf", before))
 
@@ -105,7 +105,7 @@ class Intake(Lines):
         """Take a task out of the inbox until it is tried again. False where it has left it."""
         return bool(self._scripts("move", {"from": INBOX, "to": ASIDE}, task=task_uid))
 
-    def take_back(self, task_uid: str) -> bool:
+    def put_back(self, task_uid: str) -> bool:
         """Put a task that was set aside into the inbox. False where somebody else did."""
         return bool(self._scripts("move", {"from": ASIDE, "to": INBOX}, task=task_uid))
 

@@ -59,7 +59,7 @@ class KartonSide(Connected):
             if task is None or task.status is not TaskState.STARTED or now - task.last_update < older_than:
                 return False
             pipe.multi()
-            pipe.set(key, reading.renewed(str(text), now))
+            pipe.set(key, reading.refreshed(str(text), now))
             try:
                 pipe.execute()
             except WatchError:

@@ -57,7 +57,7 @@ class OddKey:
         return f"{self.said}: whoever needs it fails. Nobody of ours writes it so; `{self.mend}` mends it"
 
 
-def looked_at(client: redis.Redis) -> dict[str, str]:
+def expected_types(client: redis.Redis) -> dict[str, str]:
     """Every key that is looked at, with the type that it should be of."""
     names: set[str] = set()
     with client.pipeline(transaction=False) as pipe:
@@ -74,7 +74,7 @@ def looked_at(client: redis.Redis) -> dict[str, str]:
 
 def types(client: redis.Redis) -> dict[str, tuple[str, str]]:
     """Of each key that is there: the type that it is of, and the one that it should be of."""
-    expected = looked_at(client)
+    expected = expected_types(client)
     with client.pipeline(transaction=False) as pipe:
         for key in expected:
             pipe.type(key)
@@ -118,7 +118,7 @@ def named(client: redis.Redis) -> Iterator[None]:
         raise told from error
 
 
-def told(client: redis.Redis, error: BaseException) -> str:
+def describe(client: redis.Redis, error: BaseException) -> str:
     """What a log says of *error*: which key of ours is odd, where that is what it is about."""
     return str(explained(client, error) if isinstance(error, ResponseError) else error)
 

@@ -73,7 +73,7 @@ class Lines:
                 yield uids
                 end -= stretch
 
-    def look(self) -> tuple[dict[Place, int], list[Place]]:
+    def counts(self) -> tuple[dict[Place, int], list[Place]]:
         """(how many live analyses each place has, the places that have a line)."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(INFLIGHT)
@@ -156,20 +156,20 @@ class Lines:
 
 def _places(names: Any) -> list[Place]:
     """Of Redis' set of their names."""
-    return [place for text in sorted(cast("set[str]", names)) if (place := _place(text)) is not None]
+    return [place for text in sorted(cast("set[str]", names)) if (place := _place_of(text)) is not None]
 
 
 def _counts(fields: Any) -> dict[Place, int]:
     """Of Redis' hash."""
     found: dict[Place, int] = {}
     for name, count in cast("dict[str, str]", fields).items():
-        place = _place(name)
+        place = _place_of(name)
         if place is not None and _NUMBER.fullmatch(count):
             found[place] = int(count)
     return found
 
 
-def _place(name: str) -> Place | None:
+def _place_of(name: str) -> Place | None:
     """None for what another version calls a place, and this one does not know."""
     try:
         return Place.parse(name)

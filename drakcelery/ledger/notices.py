@@ -84,9 +84,9 @@ class Notices:
         self._redis = client
         self._scripts = Scripts(client, "claim_notice", "settle_notice")
 
-    def told(self, error: BaseException) -> str:
-        """As :func:`drakcelery.ledger.keytypes.told`."""
-        return keytypes.told(self._redis, error)
+    def describe(self, error: BaseException) -> str:
+        """As :func:`drakcelery.ledger.keytypes.describe`."""
+        return keytypes.describe(self._redis, error)
 
     def want(self, states: Iterable[State]) -> None:
         """Have notices queued of analyses that end in these states, for a day from now."""

@@ -92,7 +92,7 @@ def source(script: str) -> Source:
     parts = [_read(f"prelude/{part}") for part in dict.fromkeys([COMMON, *_parts(own)])]
     names = {kind: _names(kind, [own, *parts]) for kind in ("KEY", "ARG")}
 
-    def place(match: re.Match[str]) -> str:
+    def put(match: re.Match[str]) -> str:
         kind, word = match.groups()
         known = {name.word: (number, name.mark) for number, name in enumerate(names[kind], start=1)}
         if word not in known:
@@ -100,7 +100,7 @@ def source(script: str) -> Source:
         (number, mark), given = known[word], "KEYS" if kind == "KEY" else "ARGV"
         return f"rest({given}, {number})" if mark == "*" else f"{given}[{number}]"
 
-    text = "".join(_NAMED.sub(place, part) for part in (*parts, own))
+    text = "".join(_NAMED.sub(put, part) for part in (*parts, own))
     return Source(text=text, keys=names["KEY"], args=names["ARG"])
 
 

@@ -71,7 +71,7 @@ class Record(Value):
     """When the current attempt entered each state."""
 
     @property
-    def context(self) -> dict[str, str | int | None]:
+    def log_fields(self) -> dict[str, str | int | None]:
         """What each line of a log about it says."""
         where = {"host": self.host, "slot": self.slot}
         return {"uid": self.uid, "attempt": self.attempt, "stage": self.following, **where}
@@ -99,7 +99,7 @@ class Record(Value):
     @property
     def following(self) -> Stage | None:
         """The stage that comes next in the current attempt."""
-        return STAGES[_place(self.done)] if _place(self.done) < len(STAGES) else None
+        return STAGES[_position(self.done)] if _position(self.done) < len(STAGES) else None
 
     @property
     def last_sign(self) -> float:
@@ -230,7 +230,7 @@ class Line(Value):
     """UNIX time at which Karton had the oldest of them."""
 
 
-def _place(done: Stage | None) -> int:
+def _position(done: Stage | None) -> int:
     """Where in the order of the stages an attempt is that has finished *done*; at its end if nobody knows."""
     if done is None:
         return 0

@@ -30,7 +30,7 @@ LONGEST = 30
 class Times:
     """Seconds, for one lease. In brackets: for the longest, which is the default, and for the shortest."""
 
-    beat: float
+    heartbeat: float
     """Between two renewals of a claim in the ledger, and until a cancelled guest is gone (2; 0.33)."""
     silence: float
     """Until another delivery of the same message may take over a claim (20; 3.3)."""
@@ -63,7 +63,7 @@ class Times:
 def times_of(lease: float) -> Times:
     """The times that follow from a lease."""
     return Times(
-        beat=lease / 15,
+        heartbeat=lease / 15,
         silence=lease * 2 / 3,
         lost=lease,
         unsent=lease / 2,

@@ -155,7 +155,7 @@ class Notifier(threading.Thread):
         first_delay: float = FIRST_DELAY,
     ) -> None:
         super().__init__(name="notifier", daemon=True)
-        self._notices = notices
+        self._outbox = notices
         self._webhook = webhook
         self._events = events
         self._over = stop
@@ -169,11 +169,11 @@ class Notifier(threading.Thread):
         while not self._over.is_set():
             try:
                 if time.monotonic() - wanted >= WANT_SECONDS:
-                    self._notices.want(self._events)
+                    self._outbox.want(self._events)
                     wanted = time.monotonic()
                 pause = self._pause() if self.send_one() else IDLE_SECONDS
             except RedisError as error:
-                log.warning("notices_unread", error=self._notices.told(error))
+                log.warning("notices_unread", error=self._outbox.describe(error))
                 pause = MOST_PAUSE
             except Exception:
                 log.exception("notifier_failed")  # the thread must go on: nobody else would send
@@ -185,7 +185,7 @@ class Notifier(threading.Thread):
 
     def send_one(self) -> bool:
         """Send a notice that is due. False where there was none."""
-        text = self._notices.claim(seconds=CLAIM_SECONDS)
+        text = self._outbox.claim(seconds=CLAIM_SECONDS)
         if text is None:
             return False
         try:
@@ -211,7 +211,7 @@ class Notifier(threading.Thread):
             return
         self._failures = self._failures + 1 if refused else 0
         if refused is None:
-            self._notices.sent(text)
+            self._outbox.sent(text)
             log.info("notice_sent", uid=notice.record.uid, event_type=event_of(notice.record.state))
         else:
             self._failed(notice, refused)
@@ -222,7 +222,7 @@ class Notifier(threading.Thread):
         if tries < MOST_TRIES:
             delay = min(MOST_DELAY, self._first_delay * 2**notice.tries)
             delay *= random.uniform(0.8, 1.2)  # noqa: S311 spreads load, guards nothing
-            self._notices.retry(notice, delay=delay)
+            self._outbox.retry(notice, delay=delay)
             log.warning("notice_not_taken", uid=record.uid, error=why, tries=tries, delay=round(delay, 1))
             return
         dead = Dead(
@@ -236,5 +236,5 @@ class Notifier(threading.Thread):
         self._bury(notice.text, dead)
 
     def _bury(self, text: str, dead: Dead) -> None:
-        if self._notices.give_up(text, dead):
+        if self._outbox.give_up(text, dead):
             log.error("notice_given_up", uid=dead.uid, tries=dead.tries, error=dead.error)

@@ -26,7 +26,7 @@ def overview(ledger: Ledger) -> list[Record]:
     return [*ledger.live(), *ledger.done(newest=RECENT)]
 
 
-def look_up(ledger: Ledger, uid: str) -> Record | None:
+def record_of(ledger: Ledger, uid: str) -> Record | None:
     """The record of an analysis by its own uid, or by a uid that Karton has for it."""
     record = ledger.get(uid)
     if record is not None:
@@ -44,8 +44,8 @@ def _all(ledger: Ledger) -> Iterator[Record]:
 
 
 def find_record(ledger: Ledger, uid: str) -> Record:
-    """As :func:`look_up`. Raises :class:`StackError` where there is none."""
-    record = look_up(ledger, uid)
+    """As :func:`record_of`. Raises :class:`StackError` where there is none."""
+    record = record_of(ledger, uid)
     if record is None:
         raise StackError(
             f"no analysis {uid} in the ledger: it still waits in Karton, was never pushed, or is older than "

@@ -76,7 +76,7 @@ class Watch:
         self._intake = intake
         self._ended: list[Record] = []
 
-    def look(self) -> Snapshot:
+    def read(self) -> Snapshot:
         """The fleet as it is now."""
         ledger, intake = self._ledger, self._intake
         now = ledger.now()
@@ -231,12 +231,12 @@ def _recent(snapshot: Snapshot, width: int) -> Table:
 
 def show_once(watch: Watch, console: Console) -> None:
     """One frame, whole."""
-    console.print(frame(watch.look(), width=min(console.width, COLUMNS * 2), height=None))
+    console.print(frame(watch.read(), width=min(console.width, COLUMNS * 2), height=None))
 
 
 def show(watch: Watch, console: Console) -> None:
     """Frame after frame, until q or Ctrl-C. A Redis that is away is said, and waited for."""
-    snapshot = watch.look()
+    snapshot = watch.read()
     with _unbuffered(), Live(console=console, screen=True, auto_refresh=False) as live:
         trouble = ""
         while True:
@@ -245,7 +245,7 @@ def show(watch: Watch, console: Console) -> None:
             if b"q" in _keys(REFRESH_SECONDS).lower():
                 return
             try:
-                snapshot, trouble = watch.look(), ""
+                snapshot, trouble = watch.read(), ""
             except RedisError as error:
                 trouble = clean(away.trouble(error), 120)
 

@@ -33,9 +33,9 @@ class Turn:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._name = uuid.uuid4().hex
-        self._lasts = TURN_SHARE * ledger.times.reconcile
+        self._lasts = TURN_SHARE * ledger.timeouts.reconcile
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Whether a run is due, and ours. False where one has begun just now."""
         return self._ledger.take_turn(self._name, seconds=self._lasts)
 
@@ -65,21 +65,21 @@ class Duty(threading.Thread):
 
     def run(self) -> None:
         """Until :meth:`stop`."""
-        while not self._over.wait(self._ledger.times.check):
+        while not self._over.wait(self._ledger.timeouts.check):
             try:
                 with self._ledger.named():
-                    self._look()
+                    self._attend()
             except Exception as error:
                 if concerns_all(error):
                     log.warning("not_reconciled", error=str(error))
                 else:
                     log.exception("reconcile_failed", error=str(error))
 
-    def _look(self) -> None:
+    def _attend(self) -> None:
         if self._sits_out:
             self._sits_out -= 1
             self._ledger.watch()  # it hears all the same
-        elif self._turn.take() and not self._reconcile():
+        elif self._turn.acquire() and not self._reconcile():
             self._sits_out = SITTING_OUT  # all look equally often: it might have the next turn as well
 
     def _reconcile(self) -> bool:

@@ -102,8 +102,8 @@ class Reconciler:
             alive = Alive.of(fleet.hosts(), io_hosts=fleet.io_hosts())
             for record, (text, due) in zip(some, self.ledger.beside(some), strict=True):
                 if not isolation.skips(record.uid) and not record.is_foreign:
-                    with about(**record.context), isolation.item(record.uid):
-                        self._look_at(record, Beside.of(record, text, due), alive)
+                    with about(**record.log_fields), isolation.item(record.uid):
+                        self._check(record, Beside.of(record, text, due), alive)
         metrics.reconcile_done()
         if self.done:
             log.info("reconciled", **self.done)
@@ -130,14 +130,14 @@ class Reconciler:
             log.warning("broker_away", error=str(error))
         self.broker_since = math.inf
 
-    def _look_at(self, record: Record, beside: Beside, alive: Alive) -> None:
+    def _check(self, record: Record, beside: Beside, alive: Alive) -> None:
         now = self.watch.now
         try:
             if cancel_as_karton(self.ledger, record, beside.status):
                 self._count("cancelled")
             else:
                 if beside.status is TaskState.STARTED and now - beside.last_update >= RENEWAL_SECONDS:
-                    self._renew(record.task_uid, now)
+                    self._refresh(record.task_uid, now)
                 if not beside.is_due_later:
                     self._revive(record, alive)
         except Superseded as error:
@@ -151,11 +151,11 @@ class Reconciler:
     def _revive(self, record: Record, alive: Alive) -> None:
         if record.analysis is None:
             return
-        times = self.ledger.times
+        times = self.ledger.timeouts
         if record.is_unsent:
             self._send_anew(record, lost=False, late=self._is_silent(record, after=times.unsent))
         elif record.state is State.QUEUED:
-            self._look_for(record, record.analysis.place, alive)
+            self._check_message(record, record.analysis.place, alive)
         elif record.host not in (alive.io_hosts if record.following in WITH_FILES else alive.hosts):
             late = self._is_left(record, record.analysis.place, alive)
             is_there = record.host in alive.hosts  # and only its io worker is gone
@@ -184,19 +184,19 @@ class Reconciler:
         """
         if str(place) not in alive.places:
             patience = self.settings.drakcelery.offline_patience
-            return self.watch.watched(record.last_sign) > max(patience, self.ledger.times.lost)
+            return self.watch.watched(record.last_sign) > max(patience, self.ledger.timeouts.lost)
         waits = not record.busy and record.following in WITH_FILES
-        after = QUEUED_SECONDS if waits else self.ledger.times.lost
+        after = QUEUED_SECONDS if waits else self.ledger.timeouts.lost
         is_known = self.watch.lasts > record.silence * LEASE_OF_SILENCE
         return is_known and self._is_silent(record, after=after)
 
-    def _look_for(self, record: Record, place: Place, alive: Alive) -> None:
+    def _check_message(self, record: Record, place: Place, alive: Alive) -> None:
         """An analysis that waits for a slot, as far as its message goes."""
         patience = self.settings.drakcelery.offline_patience
         if alive.takes(place, record.uid):
             # A free slot takes a waiting message within a second. One that was claimed for it, without its
             # prepare having begun, belongs to a message that its worker dropped with a lost connection
-            late = self._is_silent(record, after=self.ledger.times.lost, message=True)
+            late = self._is_silent(record, after=self.ledger.timeouts.lost, message=True)
             self._send_anew(record, lost=True, late=late)
         elif record.last_sign < self.watch.ago(patience) and (offline := self._offline(place)) > patience:
             self._end(record, nobody_came(place, offline), late=True, final=True)
@@ -265,7 +265,7 @@ class Reconciler:
         end_attempt(self.ledger, record, failure, settings=self.settings, final=final)
         self._count("ended")
 
-    def _renew(self, task_uid: str, now: float) -> None:
+    def _refresh(self, task_uid: str, now: float) -> None:
         """Set ``last_update`` to *now* unless the task changed meanwhile.
 
         ``set_task_status`` with the same status writes nothing (``karton.core.backend``), so the task's JSON

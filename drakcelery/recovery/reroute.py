@@ -17,11 +17,11 @@ from drakcelery.telemetry.logs import about
 log = structlog.get_logger(__name__)
 
 
-def hand_over(ledger: Ledger, send: Callable[[Record], None], profiles: Collection[str]) -> int:
+def reroute(ledger: Ledger, send: Callable[[Record], None], profiles: Collection[str]) -> int:
     """Send attempts anew that may wait in the queue of a host without a slot of *profiles* left in use.
 
     After a failure an attempt is sent to another host that has a free slot just then
-    (:func:`drakcelery.stages.dispatch.place`). Where that host is drained before it takes the message up,
+    (:func:`drakcelery.stages.dispatch.placement`). Where that host is drained before it takes the message up,
     nobody else would see it. Which queue a message is in nobody knows, so all such attempts are followed by
     another; the message that is left behind is stale. A sample that asks for the host waits for it.
 
@@ -33,7 +33,7 @@ def hand_over(ledger: Ledger, send: Callable[[Record], None], profiles: Collecti
     for record in ledger.live():
         if not isolation.skips(record.uid):
             with isolation.item(record.uid):
-                sent += _is_stranded(ledger, record, profiles) and _send_on(ledger, send, record)
+                sent += _waits_for_closed_host(ledger, record, profiles) and _send_on(ledger, send, record)
     return sent
 
 
@@ -46,13 +46,13 @@ def _send_on(ledger: Ledger, send: Callable[[Record], None], record: Record) -> 
     again = ledger.get(record.uid)
     tracing.attempt_replaced(record, "its host takes nothing any more", lambda: again)
     if again is not None:
-        with about(**again.context):
+        with about(**again.log_fields):
             log.info("handed_over")
             send(again)
     return True
 
 
-def _is_stranded(ledger: Ledger, record: Record, profiles: Collection[str]) -> bool:
+def _waits_for_closed_host(ledger: Ledger, record: Record, profiles: Collection[str]) -> bool:
     return (
         record.state is State.QUEUED
         and bool(record.failures)

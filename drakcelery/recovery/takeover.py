@@ -46,15 +46,15 @@ def vm_worker_begins(site: Site, send: Send, held: Iterable[Slot]) -> None:
     reason = "the vm worker that watched the guest ended"
     isolation = _isolation(site)
     for slot in held:
-        with about(**slot.context), isolation.item(slot.uid or slot.name):
+        with about(**slot.log_fields), isolation.item(slot.uid or slot.name):
             end_held(site, slot, reason, Fault.GONE)
     for record in _here(site):
         with isolation.item(record.uid):
             if _waits_for_worker(site, record):
-                _take_up_guest(site, send, record, reason)
+                _resume_guest(site, send, record, reason)
 
 
-def _take_up_guest(site: Site, send: Send, record: Record, reason: str) -> None:
+def _resume_guest(site: Site, send: Send, record: Record, reason: str) -> None:
     stage = record.following
     if stage in WITH_GUEST and not _has_run(site, record):
         _end(site, record, record.slot, reason, Fault.GONE)
@@ -111,7 +111,7 @@ def _workspace(site: Site, record: Record) -> Workspace:
 
 
 def _go_on(site: Site, send: Send, record: Record) -> None:
-    with about(**record.context):
+    with about(**record.log_fields):
         if record.following is not None and _count(site, record, record.following, Fault.GONE):
             return
         try:
@@ -135,7 +135,7 @@ def _count(site: Site, record: Record, stage: Stage, fault: Fault) -> bool:
 def _end(site: Site, record: Record, slot: str | None, reason: str, fault: Fault) -> None:
     lost = _workspace(site, record).lost()
     failure = failure_of(record, lost or reason, fault, host=site.host, slot=slot)
-    with about(**record.context | {"slot": slot}):
+    with about(**record.log_fields | {"slot": slot}):
         try:
             end_attempt(site.ledger, record, failure, settings=site.settings)
             metrics.recovered("ended")

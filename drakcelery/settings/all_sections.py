@@ -149,7 +149,7 @@ class Settings(Section):
         """The VM profile of a sample that asks for none: by the first rule that matches, else the default."""
         return profiles.pick(self.profile_rules.values(), facts) or self.drakcelery.default_profile
 
-    def notices(self) -> list[str]:
+    def without_effect(self) -> list[str]:
         """What to say at the start: remarks on the file, and each setting that this engine cannot honour."""
         return [*self.remarks, *self._without_effect()]
 

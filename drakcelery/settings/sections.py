@@ -174,7 +174,7 @@ class DrakcelerySection(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
-    def times(self) -> Times:
+    def timeouts(self) -> Times:
         """What follows from ``lease_seconds``."""
         return timeouts.times_of(self.lease_seconds)
 

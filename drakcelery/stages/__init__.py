@@ -82,7 +82,7 @@ def _work(
             try:
                 following = _BODIES[stage](site, step, _analysis(record), workspace)
             except Exception as error:
-                pulse.beat()  # its guest or its files may have gone because it is stale
+                pulse.send()  # its guest or its files may have gone because it is stale
                 if pulse.is_stale:
                     raise Superseded(
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
@@ -140,7 +140,7 @@ def _lingering(site: Site, stage: Stage, step: Step) -> Callable[[], None]:
     def linger() -> None:
         nonlocal due
         if time.monotonic() >= due:
-            due = time.monotonic() + site.ledger.times.beat
+            due = time.monotonic() + site.ledger.timeouts.heartbeat
             site.ledger.linger(step.uid, step.attempt, stage)
 
     return linger

@@ -26,7 +26,7 @@ def send(app: Celery, ledger: Ledger, record: Record) -> None:
     if stage is Stage.PREPARE:
         failed = [failure.host for failure in record.failures if failure.host]
         hosts = ledger.fleet.hosts() if failed else ()
-        where = place(analysis, hosts=hosts, failed=failed)
+        where = placement(analysis, hosts=hosts, failed=failed)
     else:
         where = Place(profile=analysis.profile, host=record.host)
     step = Step(
@@ -36,7 +36,7 @@ def send(app: Celery, ledger: Ledger, record: Record) -> None:
     ledger.sent(record.uid, record.attempt)
 
 
-def place(analysis: Analysis, *, hosts: Iterable[HostStatus] = (), failed: Iterable[str] = ()) -> Place:
+def placement(analysis: Analysis, *, hosts: Iterable[HostStatus] = (), failed: Iterable[str] = ()) -> Place:
     """Where the next attempt goes.
 
     After a failure another host that has a free slot of the profile right now is preferred. Which of them

@@ -17,8 +17,8 @@ EngineError               FAILED   yes; 10 of the     anew, later               
 any other                 FAILED   yes                anew, later                     nobody
 ========================  =======  =================  ==============================  ================
 
-*Anew* is from prepare on, at the place that :func:`drakcelery.stages.dispatch.place` finds: another host, if
-one has a free slot. *Later* is after a pause that grows (:func:`backoff`). What *counts* does so against
+*Anew* is from prepare on, at the place that :func:`drakcelery.stages.dispatch.placement` finds: another host,
+if one has a free slot. *Later* is after a pause that grows (:func:`backoff`). What *counts* does so against
 ``max_attempts``; once they are used up, or the sample is poison, the analysis is over, and CRASHED in Karton
 with the reason of each attempt. Where the sample fails in another slot as well, it is to blame, and no slot
 (:mod:`drakcelery.host.charges`).
@@ -131,7 +131,7 @@ def _settle(
         return
     fault = _fault(stage, error)
     blame = charges.charge(
-        record.failures, charges.blame_of(stage, error), site=(site.host, step.slot), stage=stage
+        record.failures, charges.blame_of(stage, error), where=(site.host, step.slot), stage=stage
     )
     failure = failure_of(
         record, str(error), fault, host=site.host, slot=step.slot, stage=stage, cause=error, charged=blame

@@ -49,7 +49,7 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     slot = slot_of(step)
     sample = workspace.sample(analysis)
     limit = site.settings.drakcelery.max_sample_size
-    ahead = Ahead.of(site.settings.drakcelery.state_dir).take(step.uid, step.attempt, sample)
+    ahead = Ahead.of(site.settings.drakcelery.state_dir).move(step.uid, step.attempt, sample)
     sha256 = ahead or site.storage.download(analysis.sample, sample, max_size=limit)
     if analysis.custom_hooks is not None:
         site.storage.download(analysis.custom_hooks, workspace.hooks, max_size=limit)
@@ -84,7 +84,7 @@ def run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Ste
     """Detonate the sample and note what came of it, unless a process that died has done so."""
     if workspace.has(Outcome):
         check_evidence(workspace)
-        workspace.hand_over()
+        workspace.open_to_io()
         log.info("run_was_done")  # by a process that died before it could say so
         return step
     slot = slot_of(step)
@@ -106,7 +106,7 @@ def run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Ste
     reach("run.saved", step.uid)
     site.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
     suspicion.judge_slot(site, step)
-    workspace.hand_over()
+    workspace.open_to_io()
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step
 

@@ -31,7 +31,7 @@ class Pulse:
         self._ledger = ledger
         self._claim = (uid, attempt, token)
         self._stop_work = stop
-        self._beating = threading.Lock()
+        self._sending = threading.Lock()
         self._over = False
         self._context = contextvars.copy_context()  # so that its lines say what they are about
         self.is_stale = False
@@ -39,11 +39,11 @@ class Pulse:
     @property
     def pause(self) -> float:
         """Seconds between two beats."""
-        return self._ledger.times.beat
+        return self._ledger.timeouts.heartbeat
 
     def __enter__(self) -> Pulse:
         """Start beating."""
-        self._heart.take(self)
+        self._heart.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,17 +53,17 @@ class Pulse:
     def end(self) -> None:
         """Stop beating, before the block is left; a beat that is under way is waited for."""
         if not self._over:
-            self._heart.drop(self)
-            with self._beating:
+            self._heart.remove(self)
+            with self._sending:
                 self._over = True
 
-    def beat(self) -> None:
+    def send(self) -> None:
         """Show life, unless the stage is done or known to be stale."""
-        with self._beating:
+        with self._sending:
             if not (self._over or self.is_stale):
-                self._context.run(self._beat)
+                self._context.run(self._send)
 
-    def _beat(self) -> None:
+    def _send(self) -> None:
         uid, attempt, token = self._claim
         try:
             alive = self._ledger.renew(uid, attempt, token=token)
@@ -92,7 +92,7 @@ class Heart:
         self._changing = threading.Lock()
         self._runs = False
 
-    def take(self, pulse: Pulse) -> None:
+    def add(self, pulse: Pulse) -> None:
         """Beat it from now on, the first time within its own pause."""
         if self._process != os.getpid():
             self._begin_anew()
@@ -102,7 +102,7 @@ class Heart:
                 self._runs = True
                 threading.Thread(target=self._run, args=(pulse.pause,), name="heart", daemon=True).start()
 
-    def drop(self, pulse: Pulse) -> None:
+    def remove(self, pulse: Pulse) -> None:
         """Beat it no more."""
         with self._changing:
             self._pulses.remove(pulse)
@@ -118,6 +118,6 @@ class Heart:
                     return
             for pulse in pulses:
                 try:
-                    pulse.beat()
+                    pulse.send()
                 except Exception:
                     log.exception("pulse_failed")  # the other stages, and those to come, need this thread

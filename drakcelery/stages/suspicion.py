@@ -63,7 +63,7 @@ def charge(site: Site, stage: Stage, step: Step, record: Record, error: Exceptio
     blame = charges.blame_of(stage, error)
     if blame is None or step.slot is None:
         return
-    put_down_to = charges.charge(record.failures, blame, site=(site.host, step.slot), stage=stage)
+    put_down_to = charges.charge(record.failures, blame, where=(site.host, step.slot), stage=stage)
     may_move = charges.may_move(stage, blame)
     # One sample is one charge, however often it fails here: where no other slot is there to try it in, it may
     # be its own fault

@@ -30,7 +30,7 @@ from drakcelery.model.analysis import Stage, Step
 from drakcelery.recovery.takeover import process_died
 from drakcelery.telemetry.logs import about
 from drakcelery.worker.gate import Elsewhere, Gate
-from drakcelery.worker.janitor import tell
+from drakcelery.worker.janitor import or_leave_it
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
         acknowledged = functools.partial(ours.acknowledged, ack)
         rejected = functools.partial(ours.rejected, reject)
         taken = functools.partial(handle, message, body, acknowledged, rejected, callbacks, **more)
-        return _take(gate, step, message, taken)
+        return _pass_on(gate, step, message, taken)
 
     return on_message
 
@@ -109,11 +109,11 @@ class _Delivery:
             if self._holds_slot:
                 self._gate.settle(self._stage, self._step, acknowledged=False)
             ours = self._gate.runtime
-            tell(functools.partial(process_died, ours.site, ours.send, self._stage, self._step))
+            or_leave_it(functools.partial(process_died, ours.site, ours.send, self._stage, self._step))
             settle(*args, **more)
 
 
-def _take(gate: Gate, step: Step, message: Message, taken: Callable[[], Any]) -> Any:
+def _pass_on(gate: Gate, step: Step, message: Message, taken: Callable[[], Any]) -> Any:
     """Let Celery have a message. One that it cannot read keeps no slot; what was ours is sent again."""
     try:
         return taken()

@@ -89,7 +89,7 @@ class Ground(bootsteps.Step):
         Ahead.of(site.settings.drakcelery.state_dir).clear()
         held = clear_host(site.slots, site.engine, dict(site.settings.slots))
         vm_worker_begins(site, runtime.send, held)
-        for notice in site.settings.notices():
+        for notice in site.settings.without_effect():
             log.warning("setting_without_effect", notice=notice)
         for lack in site.engine.lacks():
             log.warning("engine_lacks", lack=lack)

@@ -201,7 +201,7 @@ class CanaryRunner:
         self._closed: frozenset[str] = frozenset()
         self._lost: deque[Slot] = deque()
 
-    def look(self, start: Callable[[threading.Thread], None] = lambda thread: thread.start()) -> None:
+    def start_due(self, start: Callable[[threading.Thread], None] = lambda thread: thread.start()) -> None:
         """Begin with what is due now. Called every few seconds."""
         self._return_lost()
         slots = self._site.slots.all()

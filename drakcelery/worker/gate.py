@@ -30,7 +30,7 @@ from drakcelery.model.analysis import Fault, Stage, Step
 from drakcelery.recovery.takeover import end_held
 from drakcelery.stages.context import Site
 from drakcelery.worker.bootstrap import is_vm_worker
-from drakcelery.worker.janitor import tell
+from drakcelery.worker.janitor import or_leave_it
 from drakcelery.worker.prefetch import Lookahead
 from drakcelery.worker.runtime import Runtime
 from drakcelery.worker.slot_metrics import SlotClock
@@ -82,7 +82,7 @@ class Gate(bootsteps.StartStopStep):
         if isinstance(channel, redis_transport.Prompt):  # RabbitMQ shows nobody what waits
             self._lookahead = Lookahead(self.site, functools.partial(self._waiting, channel))
             self._lookahead.start()
-        self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.look)
+        self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.fill_slots)
         self._sweeper = parent.timer.call_repeatedly(SWEEP_SECONDS, drop_left_over, (parent.connection,))
         parent.timer.call_after(0, drop_left_over, (parent.connection,))
         # Once the event loop runs: RabbitMQ delivers at once, and before that nobody takes a message
@@ -90,7 +90,9 @@ class Gate(bootsteps.StartStopStep):
 
     def register_with_event_loop(self, parent: Any, hub: Any) -> None:
         """Called after each :meth:`start`."""
-        hub.add_reader(self.runtime.bell, parent.timer.call_after, 0, self.look)  # where errors are logged
+        hub.add_reader(
+            self.runtime.bell, parent.timer.call_after, 0, self.fill_slots
+        )  # where errors are logged
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called when the connection is lost, and at the end."""
@@ -107,7 +109,7 @@ class Gate(bootsteps.StartStopStep):
 
     def steer(self) -> None:
         """An operator has opened or closed a slot: act on it at once, and tell the fleet."""
-        self.look()
+        self.fill_slots()
         if self.runtime.janitor is not None:
             self.runtime.janitor.wake()
 
@@ -116,20 +118,20 @@ class Gate(bootsteps.StartStopStep):
         if self._timer is None:
             return  # it is gone again
         self.site.readiness.note_broker(connected=True)
-        self._take_waiting()
+        self._fetch_waiting()
         self.sync()
 
-    def look(self) -> None:
+    def fill_slots(self) -> None:
         """A slot may have come free: take at once what waits for it; where nothing does, open its queues."""
-        rung = self.runtime.bell.hush()
+        rung = self.runtime.bell.clear()
         if self._timer is None:
             return  # the worker ends, or is about to reconnect, and looks then
         self.site.readiness.note_turn()
         if rung:
-            self._take_waiting()
+            self._fetch_waiting()
         self.sync()
 
-    def _take_waiting(self) -> None:
+    def _fetch_waiting(self) -> None:
         """To open a queue, and to close it again, takes longer than to take a message from it."""
         tasks = self._consumer.task_consumer
         if not isinstance(tasks.channel, redis_transport.Prompt):
@@ -146,7 +148,7 @@ class Gate(bootsteps.StartStopStep):
     def _waiting(self, channel: redis_transport.Prompt, profiles: Sequence[str]) -> list[Step]:
         """What waits for slots of *profiles*, as far as this host may come to it. Called from any thread."""
         queues = [queue for profile in profiles for queue in self._queues(profile)]
-        messages = channel.look_at(queues, most=len(self.site.slots.all()))
+        messages = channel.peek_queues(queues, most=len(self.site.slots.all()))
         return [step for message in messages if (step := step_of(message)) is not None]
 
     def sync(self) -> None:
@@ -166,7 +168,7 @@ class Gate(bootsteps.StartStopStep):
     def _profiles(self) -> dict[str, bool]:
         """This host's profiles, and whether each has a slot for another sample now."""
         slots = self.site.slots.all()
-        self._clock.look(slots, now=time.time())
+        self._clock.observe(slots, now=time.time())
         takes = self._takes_samples()
         free = {slot.profile for slot in slots if takes and slot.is_open}
         return {slot.profile: slot.profile in free for slot in slots}
@@ -237,7 +239,7 @@ class Gate(bootsteps.StartStopStep):
             if slot.state not in kept:
                 log.warning("slot_left_behind", slot=slot.name)
                 self.site.slots.soil(step.uid, step.attempt)
-                tell(
+                or_leave_it(
                     functools.partial(
                         end_held,
                         self.site,

@@ -23,7 +23,7 @@ from drakcelery.model.capacity import OUT_OF_USE
 from drakcelery.model.records import Halt, HostStatus, Record
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.recovery.reroute import hand_over
+from drakcelery.recovery.reroute import reroute
 from drakcelery.stages import suspicion
 from drakcelery.stages.context import Site
 from drakcelery.telemetry.logs import about
@@ -76,7 +76,7 @@ def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> list
     return held
 
 
-def tell(report: Callable[[], object]) -> None:
+def or_leave_it(report: Callable[[], object]) -> None:
     """Do what needs Redis from where nothing may fail without it; reconcile does it later."""
     try:
         report()
@@ -98,7 +98,7 @@ class Janitor(threading.Thread):
         self._site = site
         self._send = send
         self._shut: frozenset[str] = frozenset()
-        self._handed_over: frozenset[str] = frozenset()
+        self._rerouted: frozenset[str] = frozenset()
         self._over = threading.Event()
         self._woken = threading.Event()
         self._ending: dict[str, threading.Thread] = {}
@@ -120,18 +120,18 @@ class Janitor(threading.Thread):
         """Until :meth:`stop`."""
         last: HostStatus | None = None
         looked = reported = -LOOK_SECONDS
-        every = self._site.ledger.times.report
+        every = self._site.ledger.timeouts.report
         while True:
             now, woken = time.monotonic(), self._woken.is_set()
             self._woken.clear()
             try:
                 self._clean()
-                self._site.snapshots.look()
+                self._site.snapshots.check_soon()
                 if now - looked >= LOOK_SECONDS:
-                    self._look_after()
+                    self._clean_up()
                     looked = now
                 else:
-                    self._look_at_doubted(woken=woken)
+                    self._try_doubted(woken=woken)
             except SlotsLost as error:
                 self._begin_anew(error)
             except Exception:
@@ -139,14 +139,14 @@ class Janitor(threading.Thread):
             try:
                 status = host_status(self._site)
                 if status != last or now - reported >= every:
-                    tell(functools.partial(report, self._site, status))
+                    or_leave_it(functools.partial(report, self._site, status))
                     last, reported = status, now
             except Exception:
                 log.exception("host_not_reported")
             self._woken.wait(SYNC_SECONDS)
             if self._over.is_set():
                 break
-        tell(functools.partial(self._site.ledger.fleet.retire, self._site.host))
+        or_leave_it(functools.partial(self._site.ledger.fleet.retire, self._site.host))
 
     def _begin_anew(self, lost: SlotsLost) -> None:
         """Nobody knows what runs in the slots: every guest goes, as when a worker starts."""
@@ -184,18 +184,18 @@ class Janitor(threading.Thread):
             log.exception("slot_not_cleaned", slot=name)
         self._over.wait(LOOK_SECONDS)  # before the next try
 
-    def _look_at_doubted(self, *, woken: bool) -> None:
+    def _try_doubted(self, *, woken: bool) -> None:
         """What an operator has changed, and slots kept from samples until a canary has tried them."""
         if self._canaries is None:
             return
         if woken or any(slot.awaits_canary for slot in self._site.slots.all()):
-            self._canaries.look()
+            self._canaries.start_due()
 
-    def _look_after(self) -> None:
+    def _clean_up(self) -> None:
         """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""
         ours = self._site.settings.drakcelery
         if self._canaries is not None:
-            self._canaries.look()
+            self._canaries.start_due()
         else:
             for name in self._site.slots.probe(seconds=ours.quarantine_seconds):
                 log.info("slot_probed", slot=name)
@@ -212,14 +212,14 @@ class Janitor(threading.Thread):
                     and not self._isolation.skips(slot.holder[0])
                 ):
                     with self._isolation.item(slot.holder[0]):
-                        self._look_at_slot(slot, slot.holder)
+                        self._check_slot(slot, slot.holder)
             for workspace, uid, attempt in Workspace.all(ours.state_dir):
                 if not self._isolation.skips(uid):
                     with self._isolation.item(uid):
-                        self._look_at_workspace(workspace, uid, attempt)
-            self._hand_over()
+                        self._check_workspace(workspace, uid, attempt)
+            self._reroute()
         except (RedisError, OperationalError, OSError) as error:
-            log.warning("not_looked_after", error=self._site.ledger.told(error))
+            log.warning("not_looked_after", error=self._site.ledger.describe(error))
 
     def _judge(self, run: Run) -> None:
         """Ask the record whether a failed run is still put down to its slot."""
@@ -228,7 +228,7 @@ class Janitor(threading.Thread):
             run.attempt,
             blame=run.blame or Blame.SLOT,
             charged=run.charged,
-            site=(self._site.host, run.slot),
+            where=(self._site.host, run.slot),
         )
         if found.charged != run.charged:
             log.info("charge_moved", slot=run.slot, uid=run.uid, attempt=run.attempt, charged=found.charged)
@@ -237,12 +237,12 @@ class Janitor(threading.Thread):
         if found.charged and not run.charged:
             suspicion.charge_moved(self._site, run.slot)
 
-    def _look_at_slot(self, slot: Slot, holder: Holder) -> None:
+    def _check_slot(self, slot: Slot, holder: Holder) -> None:
         if self._is_stale(holder, is_idle=slot.state is SlotState.READY):
             log.warning("stale_holder", slot=slot.name, uid=slot.uid, attempt=slot.attempt)
             self._site.slots.soil(*holder)
 
-    def _look_at_workspace(self, workspace: Workspace, uid: str, attempt: int) -> None:
+    def _check_workspace(self, workspace: Workspace, uid: str, attempt: int) -> None:
         if self._is_stale((uid, attempt)):
             workspace.remove()
             log.info("workspace_removed", uid=uid, attempt=attempt)
@@ -256,10 +256,10 @@ class Janitor(threading.Thread):
         if standing is not Standing.UNKNOWN:
             self._absent.forget(holder)
             return standing is Standing.STALE
-        patience = self._site.ledger.times.lost if is_idle else ABSENT_SECONDS
+        patience = self._site.ledger.timeouts.lost if is_idle else ABSENT_SECONDS
         return self._absent.lasts(holder, self._site.ledger.watch()) > patience
 
-    def _hand_over(self) -> None:
+    def _reroute(self) -> None:
         """What was sent here by preference goes elsewhere, once all who send know that we take nothing."""
         why = self._site.readiness.halted()
         if why is Halt.NO_BROKER:
@@ -268,9 +268,9 @@ class Janitor(threading.Thread):
         profiles = {slot.profile for slot in slots}
         in_use = {slot.profile for slot in slots if why is None and slot.status not in OUT_OF_USE}
         shut = frozenset(profiles - in_use)
-        late = (shut & self._shut) - self._handed_over  # since the last look, so it was reported meanwhile
+        late = (shut & self._shut) - self._rerouted  # since the last look, so it was reported meanwhile
         self._shut = shut
-        self._handed_over &= shut
+        self._rerouted &= shut
         if late:
-            hand_over(self._site.ledger, self._send, late)
-            self._handed_over |= late
+            reroute(self._site.ledger, self._send, late)
+            self._rerouted |= late

@@ -58,13 +58,13 @@ class Lookahead(threading.Thread):
         """Until :meth:`stop`."""
         while not self._over.wait(LOOK_SECONDS):
             try:
-                self._look()
+                self._prefetch()
             except (RedisError, OperationalError, StorageError, BadTask, OSError) as error:
                 log.debug("not_looked_ahead", error=str(error))
             except Exception:
                 log.exception("lookahead_failed")
 
-    def _look(self) -> None:
+    def _prefetch(self) -> None:
         slots = self._site.slots.all()
         running = [slot for slot in slots if slot.state is SlotState.RUNNING and slot.closure is None]
         self._forget({slot.holder for slot in running if slot.holder is not None})

@@ -55,7 +55,7 @@ def _site(state: Any) -> Site:
 def slots(state: Any) -> Reply:
     """Slots of each host: profile, state, analysis, sample, attempt, since."""
     site = _site(state)
-    return [_slot_row(site, slot) for slot in _told(site).slots]
+    return [_slot_row(site, slot) for slot in _reported(site).slots]
 
 
 @inspect_command(args=[("uid", str)], signature="<uid>")
@@ -176,7 +176,7 @@ def _steer(state: Any, slot: object, change: Callable[[Site, str | None], dict[s
         raise StackError(f"host {host} has no slot {name!r}; it has: {', '.join(known)}")
     said = change(site, name) or {}
     state.consumer.drak_gate.steer()
-    return {"ok": _told(site).model_dump(mode="json"), **said}
+    return {"ok": _reported(site).model_dump(mode="json"), **said}
 
 
 def _close(site: Site, name: str | None, *, kind: Closed, by: str) -> None:
@@ -254,7 +254,7 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="seconds")
 
 
-def _told(site: Site) -> HostStatus:
+def _reported(site: Site) -> HostStatus:
     """This host as it tells of itself; in its own time where Redis, which has the right one, is away."""
     status = host_status(site)
     try:

@@ -15,7 +15,7 @@ def report(site: Site, status: HostStatus) -> None:
     """Tell the fleet. Raises :class:`redis.RedisError`."""
     ledger = site.ledger
     with ledger.named():
-        ledger.fleet.report(in_redis_time(site, status), lasts=ledger.times.host)
+        ledger.fleet.report(in_redis_time(site, status), lasts=ledger.timeouts.host)
 
 
 def in_redis_time(site: Site, status: HostStatus) -> HostStatus:

@@ -75,7 +75,7 @@ class App(Celery):
                 slots=SlotTable(
                     ours.drakcelery.state_dir,
                     quarantine_after=ours.drakcelery.quarantine_after,
-                    freed=bell.ring,
+                    freed=bell.signal,
                 ),
                 storage=make_storage(ours),
                 engine=create(ours.engine, ours),

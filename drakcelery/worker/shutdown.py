@@ -63,7 +63,7 @@ def on_signal(site: Site, running: Stopper | None) -> Stopper:
 
 def give_up(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
     """End the attempt that holds *slot*, destroy its guest, free the slot."""
-    with about(**slot.context):
+    with about(**slot.log_fields):
         try:
             end_held(site, slot, reason, fault)
         except Exception as error:  # noqa: BLE001 the guest, and the other slots', must be ended whatever it was

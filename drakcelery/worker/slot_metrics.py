@@ -20,7 +20,7 @@ class SlotClock:
         self._seen: dict[str, tuple[Slot, float]] = {}
         """The slot as it was, and when, for each name."""
 
-    def look(self, slots: Iterable[Slot], *, now: float) -> None:
+    def observe(self, slots: Iterable[Slot], *, now: float) -> None:
         """Account for the time since the last look; *now* is a UNIX time."""
         seen = {slot.name: (slot, now) for slot in slots}
         for name, (slot, _) in seen.items():

@@ -12,16 +12,16 @@ class Bell:
     def __init__(self) -> None:
         self._listening, self._ringing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def ring(self) -> None:
+    def signal(self) -> None:
         """Never waits: a pipe that is full wakes its reader as well."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._ringing, b"\0")
 
     def fileno(self) -> int:
-        """What an event loop watches: readable from a ring to the next :meth:`hush`."""
+        """What an event loop watches: readable from a ring to the next :meth:`clear`."""
         return self._listening
 
-    def hush(self) -> bool:
+    def clear(self) -> bool:
         """Forget all rings so far; whether there were any."""
         with contextlib.suppress(BlockingIOError):
             return bool(os.read(self._listening, 65536))

@@ -165,7 +165,7 @@ class Deployment:
 
     def record(self, task: Task) -> Record | None:
         """What the ledger says of the sample that was sent as *task*."""
-        return analyses.look_up(self.ledger, task.root_uid)
+        return analyses.record_of(self.ledger, task.root_uid)
 
     def wait_over(self, task: Task, *, timeout: float = 60) -> Record:
         """The record, once the analysis is over."""

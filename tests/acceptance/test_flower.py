@@ -114,7 +114,7 @@ def wait_clear(fleet: Fleet) -> None:
     """End what still runs, and what follows it, so that the next test finds the fleet empty."""
 
     def ended() -> bool:
-        left = [*fleet.intake.lines(), *fleet.intake.inbox(), *(live := list(fleet.ledger.live()))]
+        left = [*fleet.intake.lines(), *fleet.intake.accepted(), *(live := list(fleet.ledger.live()))]
         for record in live:
             fleet.ledger.cancel(record, reason="the test is over", crashed=None)
         return not left

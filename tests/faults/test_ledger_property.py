@@ -390,7 +390,7 @@ class Actors(RuleBasedStateMachine):
         """The delivery at work has not been heard for long."""
         if self.client.hexists(record_key(uid), "beat"):
             self.client.hset(
-                record_key(uid), "beat", f"{self.ledger.now() - self.ledger.times.silence - 1:.6f}"
+                record_key(uid), "beat", f"{self.ledger.now() - self.ledger.timeouts.silence - 1:.6f}"
             )
 
     # What must be true
@@ -416,7 +416,7 @@ class Actors(RuleBasedStateMachine):
     def every_task_is_somewhere(self) -> None:
         """A Karton task is queued, in line, in the inbox, has a record, or was refused: one of these."""
         queued = {uid for queue in KartonBackendBase.get_queue_names(IDENTITY) for uid in self.lrange(queue)}
-        line, inbox = self.in_line(), set(self.intake.inbox())
+        line, inbox = self.in_line(), set(self.intake.accepted())
         for tasks in self.tasks.values():
             for task in tasks:
                 places = [task.uid in where for where in (queued, line, inbox, self.owner, self.refused)]

@@ -102,13 +102,13 @@ def test_a_sample_that_comes_while_storage_is_away(fleet: Fleet, services: Servi
     fleet.backend.s3.close()
     stop_server(services, "SeaweedFS")
     fleet.signal("ingress", signal.SIGCONT)
-    wait_until(lambda: len(fleet.intake.inbox()) == 1, "the task is in the inbox")
+    wait_until(lambda: len(fleet.intake.accepted()) == 1, "the task is in the inbox")
     log = fleet.directory / "log" / "ingress.log"
     wait_until(lambda: "sample_unreachable" in log.read_text(), "ingress gives S3 up for now", timeout=120)
-    assert len(fleet.intake.inbox()) == 1
+    assert len(fleet.intake.accepted()) == 1
     start_server(services, "SeaweedFS")
     wait_published(fleet, "unseen")
-    assert fleet.intake.inbox() == []
+    assert fleet.intake.accepted() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -151,7 +151,7 @@ def test_a_full_disk(server_programs: None, tmp_path: Path) -> None:  # noqa: AR
         wait_until(lambda: "enough=False" in log.read_text(), "the worker says that the disk is full")
         wait_published(fleet, *in_hand)
         wait_halted(fleet, "rack-9", Halt.NO_SPACE)
-        waiting = wait_silent(fleet, "no-room", seconds=3 * fleet.ledger.times.lost)
+        waiting = wait_silent(fleet, "no-room", seconds=3 * fleet.ledger.timeouts.lost)
         assert [slot.uid for slot in fleet.slots()["rack-9"]] == [None, None]
         assert (waiting.state, waiting.attempt, waiting.host) == (State.QUEUED, 1, None)
         ballast.unlink()

@@ -32,7 +32,7 @@ def look(bench: Bench, *, why: str = "asked") -> str:
         bench.site.slots.ask_canary(SLOT)
     else:
         bench.site.slots.doubt(SLOT)
-    runner(bench).look(together)
+    runner(bench).start_due(together)
     (slot,) = bench.site.slots.all()
     return slot.status
 
@@ -217,7 +217,7 @@ def test_no_room_for_a_thread(bench: Bench) -> None:
         raise RuntimeError("can't start new thread")
 
     bench.site.slots.ask_canary(SLOT)
-    runner(bench).look(no_room)
+    runner(bench).start_due(no_room)
     assert bench.site.slots.all()[0].state is SlotState.FREE
 
 
@@ -231,9 +231,9 @@ def test_a_table_that_cannot_be_written(bench: Bench, monkeypatch: pytest.Monkey
     bench.site.slots.ask_canary(SLOT)
     with monkeypatch.context() as patched:
         patched.setattr(SlotTable, "tried", no_disk)
-        ours.look(together)
+        ours.start_due(together)
     assert bench.site.slots.all()[0].is_canary
-    ours.look(together)
+    ours.start_due(together)
     assert bench.site.slots.all()[0].state is SlotState.DIRTY
 
 
@@ -246,7 +246,7 @@ def test_one_that_was_ended_with_its_worker(bench: Bench, monkeypatch: pytest.Mo
 
     ends(bench, monkeypatch, begins_anew)
     bench.site.slots.ask_canary(SLOT)
-    runner(bench).look(together)
+    runner(bench).start_due(together)
     assert found(bench) == []
     assert bench.site.slots.all()[0].state is SlotState.DIRTY
 
@@ -260,10 +260,10 @@ def test_a_slot_that_was_undrained(bench: Bench, monkeypatch: pytest.MonkeyPatch
         begun.append(thread.name)
 
     bench.site.slots.close(SLOT, Closed.DRAINED, by="alice")
-    ours.look(begin)
+    ours.start_due(begin)
     assert begun == []
     bench.site.slots.reopen(SLOT, Closed.DRAINED)
-    ours.look(begin)
+    ours.start_due(begin)
     assert begun == ["canary"]
 
 

@@ -247,11 +247,11 @@ def test_an_engine_that_is_not_isolated(tmp_path: Path) -> None:
     """No guest may run, whatever the slots say."""
     section = DrakcelerySection(host=HOST, state_dir=tmp_path, min_free_space=0)
 
-    def obstacle(*, look: bool = False) -> str | None:  # noqa: ARG001 the protocol's
+    def obstacle(*, fresh: bool = False) -> str | None:  # noqa: ARG001 the protocol's
         return "its rules are gone"
 
     readiness = Readiness(section, obstacle=obstacle)
-    readiness.look()
+    readiness.check()
     readiness.note_broker(connected=True)
     readiness.note_io(alive=True)
     assert readiness.halted() is Halt.NOT_ISOLATED
@@ -273,7 +273,7 @@ def test_a_snapshot_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = SnapshotWatch(identify)
     seen = []
     for _ in range(4):
-        watch.look_now()
+        watch.check()
         seen.append((watch.current, watch.has_changed))
     assert seen == [("a", False), ("a", False), ("a", False), ("b", True)]
 
@@ -281,7 +281,7 @@ def test_a_snapshot_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", no_room)
-    watch.look()
+    watch.check_soon()
     assert watch.current == "b"
 
 
@@ -303,13 +303,13 @@ def test_files_that_were_fetched_ahead(tmp_path: Path) -> None:
     (ahead.root / "none.of.ours").write_text("")
     ahead.remove([("a-1", 1)])
     assert set(ahead.all()) == {("a-2", 1)}
-    assert ahead.take("a-2", 1, tmp_path / "nowhere" / "x") is None
+    assert ahead.move("a-2", 1, tmp_path / "nowhere" / "x") is None
 
 
 def test_a_workspace_that_cannot_be_handed_over(tmp_path: Path) -> None:
     """The disk does not do as told."""
     with pytest.raises(Exception, match="cannot be handed over"):
-        Workspace.of(tmp_path, "a-1", 1).hand_over()
+        Workspace.of(tmp_path, "a-1", 1).open_to_io()
 
 
 # Its slots

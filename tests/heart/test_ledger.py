@@ -28,7 +28,7 @@ from drakcelery.ledger.clock import Clock, number
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Fleet, Sight, nobody_came
 from drakcelery.ledger.keys import DEPLOYMENT, FLEET, QUARANTINE, canary_key, host_key, record_key
-from drakcelery.ledger.keytypes import explained, named, odd_keys, sentences, told
+from drakcelery.ledger.keytypes import describe, explained, named, odd_keys, sentences
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place, Stage
 from drakcelery.model.records import HostStatus, SlotStatus
@@ -169,7 +169,7 @@ def test_a_key_of_another_type_is_named(bench: Bench) -> None:
     other = redis.ResponseError("WRONGTYPE of a key that is none of ours")
     assert explained(client, other) is other
     assert explained(no_redis(), other) is other
-    assert told(client, OSError("no disk")) == "no disk"
+    assert describe(client, OSError("no disk")) == "no disk"
 
 
 def test_a_quarantine_of_another_type(bench: Bench) -> None:
@@ -209,12 +209,12 @@ def test_redis_clock_is_not_asked_each_time(bench: Bench, monkeypatch: pytest.Mo
 def test_hosts_as_they_were_a_moment_ago(bench: Bench) -> None:
     """Read anew after a while, or when somebody says that they have changed."""
     sight = Sight(bench.ledger.fleet, look_ahead=1)
-    assert sight.rooms().total() == 0
+    assert sight.capacity().total() == 0
     slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
     bench.ledger.fleet.report(HostStatus(host="rack-9", engine="replay", slots=(slot,)))
-    assert sight.rooms().total() == 0
-    sight.look_again()
-    assert sight.rooms().total() > 0
+    assert sight.capacity().total() == 0
+    sight.forget()
+    assert sight.capacity().total() > 0
     bench.ledger.fleet.retire("rack-9")
 
 

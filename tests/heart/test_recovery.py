@@ -25,7 +25,7 @@ from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.duty import Duty
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
 from drakcelery.recovery.reconcile import Reconciler
-from drakcelery.recovery.reroute import hand_over
+from drakcelery.recovery.reroute import reroute
 from drakcelery.recovery.takeover import end_held, io_worker_begins, process_died, vm_worker_begins
 from drakcelery.settings import Settings
 from drakcelery.stages import cancellation, dispatch
@@ -316,8 +316,8 @@ def test_what_somebody_takes_up_meanwhile_is_not_handed_over(
 
     with monkeypatch.context() as patched:
         patched.setattr(Ledger, "begin_attempt", taken)
-        assert hand_over(bench.ledger, sent, ["win10"]) == 0
-    assert hand_over(bench.ledger, sent, ["win10"]) == 1
+        assert reroute(bench.ledger, sent, ["win10"]) == 0
+    assert reroute(bench.ledger, sent, ["win10"]) == 1
     assert sent == [("a-1", 3, Stage.PREPARE)]
 
 
@@ -333,12 +333,12 @@ def test_one_of_them_has_the_turn(bench: Bench, sent: Sent) -> None:
     settings = bench.site.settings
     deaf = Duty(bench.ledger, settings, send=sent, ask_broker=away)
     other = Duty(bench.ledger, settings, send=sent, ask_broker=ServerId)
-    deaf._look()
-    other._look()
+    deaf._attend()
+    other._attend()
     assert sent == []  # nobody could send anything
     bench.redis.delete(TURN)
-    deaf._look()
-    other._look()
+    deaf._attend()
+    other._attend()
     assert sent == [("a-1", 2, Stage.PREPARE)]
 
 
@@ -347,7 +347,7 @@ def test_it_goes_on_whatever_it_meets(bench: Bench, sent: Sent, monkeypatch: pyt
     bench.redis.delete(TURN)
     errors = iter([redis.ConnectionError("away"), ValueError("oops")])
     ends: list[BaseException] = []
-    original = Duty._look
+    original = Duty._attend
 
     def look(duty: Duty) -> None:
         for error in errors:
@@ -356,8 +356,8 @@ def test_it_goes_on_whatever_it_meets(bench: Bench, sent: Sent, monkeypatch: pyt
         original(duty)
         duty._over.set()
 
-    monkeypatch.setattr(Duty, "_look", look)
-    monkeypatch.setattr(bench.ledger, "times", fast(bench.ledger))
+    monkeypatch.setattr(Duty, "_attend", look)
+    monkeypatch.setattr(bench.ledger, "timeouts", fast(bench.ledger))
     duty = Duty(bench.ledger, bench.site.settings, send=sent, ask_broker=ServerId)
     duty.start()
     wait_until(lambda: not duty.is_alive(), "it has looked, and is told to end")
@@ -374,7 +374,7 @@ def fast(ledger: Ledger) -> Any:
         def __getattr__(self, name: str) -> object:
             return getattr(original, name)
 
-    original = ledger.times
+    original = ledger.timeouts
     return Fast()
 
 
@@ -421,7 +421,7 @@ def test_what_loops_have_no_words_for(bench: Bench, sent: Sent, monkeypatch: pyt
         raise ValueError("oops")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Reconciler, "_look_at", oops)
+        patched.setattr(Reconciler, "_check", oops)
         for _ in range(MOST_TRIES):
             bench.ledger.quarantine.release("a-1")
             reconcile(bench, sent)

@@ -287,7 +287,7 @@ def test_a_guest_that_will_not_die(bench: Bench, monkeypatch: pytest.MonkeyPatch
 def test_a_guest_whose_analysis_is_cancelled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is destroyed within a beat, which ends the run; the slot is free."""
     begin(bench, Stage.RUN)
-    bench.ledger.times = dataclasses.replace(DEFAULT, beat=0.02)
+    bench.ledger.timeouts = dataclasses.replace(DEFAULT, heartbeat=0.02)
     guest = bench.site.settings.drakcelery.state_dir / "engine" / f"{SLOT}.guest"
 
     def run(_: object, __: Detonation) -> None:
@@ -484,5 +484,5 @@ def test_a_redis_that_is_away_stops_no_work() -> None:
     away = Ledger(client, identity="karton.test-heart", record_ttl=600)
     stopped: list[str] = []
     pulse = Pulse(away, "a-1", 1, token="t", stop=lambda: stopped.append("guest"), heart=Heart())
-    pulse.beat()
+    pulse.send()
     assert (pulse.is_stale, stopped) == (False, [])

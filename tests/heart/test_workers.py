@@ -415,7 +415,7 @@ def test_a_worker_of_somebody_else(rack: Rack) -> None:
 
 def test_what_a_worker_says_as_it_begins(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What its settings and its engine cannot do, and what is still closed."""
-    monkeypatch.setattr(Settings, "notices", lambda _: ["[drakvuf] says nothing to replay"])
+    monkeypatch.setattr(Settings, "without_effect", lambda _: ["[drakvuf] says nothing to replay"])
     monkeypatch.setattr(type(bench.site.engine), "lacks", lambda _: ["a kernel"])
     with rack_of(bench) as rack, capture_logs() as logs:
         rack.bench.site.slots.close(SLOT, Closed.DRAINED, by="alice")
@@ -520,10 +520,10 @@ def test_what_a_stale_attempt_has_left(bench: Bench) -> None:
     stale = bench.workspace().root.with_name("a-1.7")
     stale.mkdir()
     ours = janitor(bench)
-    ours._look_after()
+    ours._clean_up()
     assert (stale.exists(), bench.workspace().root.exists()) == (False, True)
     bench.forget("a-1")
-    ours._look_after()
+    ours._clean_up()
     (slot,) = bench.site.slots.all()
     assert (slot.state, slot.holder) == (SlotState.DIRTY, None)
     assert not list(stale.parent.iterdir())
@@ -540,10 +540,10 @@ def test_a_host_that_takes_nothing_any_more(bench: Bench) -> None:
     bench.redis.hset("drak:analysis:{a-1}", mapping={"failures": failing, "sent": 1})
     bench.site.slots.close(None, Closed.DRAINED, by="alice")
     for looks in (0, 1, 1):
-        ours._hand_over()
+        ours._reroute()
         assert len(sent) == looks
     bench.site.readiness.note_broker(connected=False)
-    ours._hand_over()
+    ours._reroute()
     assert sent == ["a-1"]
 
 
@@ -591,12 +591,12 @@ def test_files_that_the_ledger_does_not_know(bench: Bench, monkeypatch: pytest.M
     bench.redis.delete(record_key("a-1"))
     workspace = bench.site.workspace(bench_step())
     ours = janitor(bench)
-    ours._look_after()
+    ours._clean_up()
     assert workspace.root.exists()
     assert bench.site.slots.holds(SLOT, "a-1", 1)
     with monkeypatch.context() as patched, capture_logs() as logs:
         patched.setattr(type(bench.ledger), "standing", cut_off)
-        ours._look_after()
+        ours._clean_up()
     assert "not_looked_after" in [line["event"] for line in logs]
     bench.redis.hset(record_key("a-1"), mapping=fields)
 
@@ -611,7 +611,7 @@ def test_a_slot_gets_another_try_by_time(bench: Bench) -> None:
     assert bench.site.slots.claim("win10", "a", 1) == SLOT
     bench.site.slots.put_aside(SLOT, "a", 1, most=1)
     bench.site.slots.release(SLOT, "a", 1)
-    janitor(bench)._look_after()
+    janitor(bench)._clean_up()
     assert bench.site.slots.all()[0].state is SlotState.QUARANTINED
     with (
         contextlib.closing(
@@ -620,7 +620,7 @@ def test_a_slot_gets_another_try_by_time(bench: Bench) -> None:
         database,
     ):
         database.execute("update slots set since = since - 86400")
-    janitor(bench)._look_after()
+    janitor(bench)._clean_up()
     assert bench.site.slots.all()[0].state is SlotState.DIRTY
 
 
@@ -647,7 +647,7 @@ def test_a_look_ahead_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
             ahead.stop()
         raise errors.pop(0)
 
-    monkeypatch.setattr(Lookahead, "_look", look)
+    monkeypatch.setattr(Lookahead, "_prefetch", look)
     monkeypatch.setattr("drakcelery.worker.prefetch.LOOK_SECONDS", 0.01)
     ours = Lookahead(bench.site, lambda _: [])
     ours.start()

@@ -49,18 +49,18 @@ def test_an_idle_guest_without_a_record(bench: Bench, clock: Clock) -> None:
     bench.do(Stage.PREPARE)
     janitor, files = Janitor(bench.site, lambda _: None), bench.workspace()
     fields = lose_records(bench)
-    janitor._look_after()
-    clock.now = bench.ledger.times.lost
-    janitor._look_after()
+    janitor._clean_up()
+    clock.now = bench.ledger.timeouts.lost
+    janitor._clean_up()
     assert [slot.state for slot in bench.site.slots.all()] == [SlotState.READY]
     clock.now += 1
-    janitor._look_after()
+    janitor._clean_up()
     assert [slot.state for slot in bench.site.slots.all()] == [SlotState.DIRTY]
     clock.now = ABSENT_SECONDS
-    janitor._look_after()
+    janitor._clean_up()
     assert files.root.is_dir()
     clock.now += 1
-    janitor._look_after()
+    janitor._clean_up()
     assert not files.root.exists()
     bench.ledger._redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
     bench.forget("a-1")
@@ -73,18 +73,18 @@ def test_a_run_without_a_record(bench: Bench, clock: Clock) -> None:
     slots, janitor = bench.site.slots, Janitor(bench.site, lambda _: None)
     assert slots.move("vm-1", "a-1", 1, origin=SlotState.READY, to=SlotState.RUNNING)
     fields = lose_records(bench)
-    janitor._look_after()
+    janitor._clean_up()
     clock.now = ABSENT_SECONDS
-    janitor._look_after()
+    janitor._clean_up()
     bench.ledger._redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
     clock.now *= 2
-    janitor._look_after()
+    janitor._clean_up()
     assert [slot.state for slot in slots.all()] == [SlotState.RUNNING]
     lose_records(bench)
-    janitor._look_after()  # the time counts anew
+    janitor._clean_up()  # the time counts anew
     assert [slot.state for slot in slots.all()] == [SlotState.RUNNING]
     clock.now += ABSENT_SECONDS + 1
-    janitor._look_after()
+    janitor._clean_up()
     assert [slot.state for slot in slots.all()] == [SlotState.DIRTY]
     bench.ledger._redis.hset(record_key("a-1"), mapping=fields)  # type: ignore[arg-type] # the stubs' invariance
     bench.forget("a-1")
@@ -96,7 +96,7 @@ def test_a_record_says_at_once(bench: Bench, clock: Clock) -> None:
     bench.do(Stage.PREPARE)
     files = bench.workspace()
     bench.ledger._redis.hset(record_key("a-1"), "attempt", "2")
-    Janitor(bench.site, lambda _: None)._look_after()
+    Janitor(bench.site, lambda _: None)._clean_up()
     assert clock.now == 0
     assert [slot.state for slot in bench.site.slots.all()] == [SlotState.DIRTY]
     assert not files.root.exists()

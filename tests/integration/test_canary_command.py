@@ -158,13 +158,13 @@ def test_a_canary_that_is_over_before_its_call_is_answered(
     type_in: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever waits is told what it found all the same."""
-    told = remote_control._told
+    told = remote_control._reported
 
     def late(site: Site) -> HostStatus:
         wait_until(lambda: site.slots.all()[0].calls.judged, "the canary is over")
         return told(site)
 
-    monkeypatch.setattr(remote_control, "_told", late)
+    monkeypatch.setattr(remote_control, "_reported", late)
     done = type_in(HOST, "--wait", "--json")
     assert (done.exit_code, first(done)["verdict"]) == (0, "good")
 

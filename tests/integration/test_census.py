@@ -40,7 +40,7 @@ def test_hosts_come_and_go(redis_client: redis.Redis) -> None:
     ledger = ledger_on(redis_client)
     census = Census(Settings(), ledger, intake_of(ledger))
     report(ledger, "running", "running", "drained")
-    census.take()
+    census.update()
     slots = {
         state: said("drakcelery_slots", host="census-1", profile="census", state=state)
         for state in instruments.SLOT_STATES
@@ -50,7 +50,7 @@ def test_hosts_come_and_go(redis_client: redis.Redis) -> None:
     assert said("drakcelery_line_samples", profile="census") == 0
 
     ledger.fleet.retire("census-1")
-    census.take()
+    census.update()
     assert said("drakcelery_host_up", host="census-1") == 0
     assert said("drakcelery_slots", host="census-1", profile="census", state="running") is None
 
@@ -60,18 +60,18 @@ def test_redis_away(redis_client: redis.Redis) -> None:
     ledger = ledger_on(redis_client)
     census = Census(Settings(), ledger, intake_of(ledger))
     report(ledger, "free")
-    census.take()
+    census.update()
     assert said("drakcelery_redis_up") == 1
 
     nobody = redis.Redis(port=assign(("nobody",), kept={})["nobody"], retry=Retry(NoBackoff(), 0))
     census._ledger = ledger_on(nobody)
-    census.take()
+    census.update()
     assert said("drakcelery_redis_up") == 0
     assert said("drakcelery_host_up", host="census-1") is None
     assert said("drakcelery_karton_queue_samples", priority="high") is None
 
     census._ledger = ledger
-    census.take()
+    census.update()
     assert said("drakcelery_redis_up") == 1
     assert said("drakcelery_host_up", host="census-1") == 1
     assert said("drakcelery_karton_queue_samples", priority="high") == 0

@@ -144,12 +144,12 @@ def test_reconcile_is_due_by_redis_clock(redis_client: redis.Redis) -> None:
     """One of all who ask has the turn, and loses it to another when it is over by Redis' clock."""
     ledger = Ledger(redis_client, identity="karton.test-clocks", record_ttl=600)
     turns = [Turn(ledger) for _ in range(3)]
-    assert [turn.take() for turn in turns] == [True, False, False]
+    assert [turn.acquire() for turn in turns] == [True, False, False]
     assert [turn.keep() for turn in turns] == [True, False, False]
-    assert 0 < redis_client.pttl(TURN) < ledger.times.reconcile * 1000
+    assert 0 < redis_client.pttl(TURN) < ledger.timeouts.reconcile * 1000
     redis_client.delete(TURN)  # as Redis does
     assert not turns[0].keep()
-    assert turns[1].take()
+    assert turns[1].acquire()
     assert [turn.keep() for turn in turns] == [False, True, False]
 
 

@@ -178,7 +178,7 @@ def test_the_doctor_looks_at_the_confinement(
 
     subject: Any = Subject()
     monkeypatch.setattr(Settings, "engine", "emulator")
-    monkeypatch.setattr(confinement, "look", lambda: lacks)
+    monkeypatch.setattr(confinement, "find_lacks", lambda: lacks)
     verdict = doctor._confinement(subject)
     assert verdict.status is status
     if lacks:
@@ -204,11 +204,11 @@ def test_a_narrow_umask_closes_nothing(tmp_path: Path) -> None:
     """
     command = [sys.executable, "-I", "-c", SPEAKS_UTF_16]
     subprocess.run(command, cwd=tmp_path, env=confinement.ENVIRONMENT, check=True)
-    privileges.take_back(tmp_path)
+    privileges.reclaim(tmp_path)
     assert (tmp_path / "said").read_text("utf-16le") == "said"
 
 
 def test_this_machine_lacks_nothing() -> None:
     """The trial in a process of its own finds here what there is; so do the tests above."""
     require(landlock.version() > 0, "this kernel has no Landlock")
-    assert confinement.look() == []
+    assert confinement.find_lacks() == []

@@ -17,7 +17,7 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.embedded.services import BUCKET, Services
-from drakcelery.forecast.outlook import look_out
+from drakcelery.forecast.outlook import make_forecast
 from drakcelery.ingress import Ingress, orphans
 from drakcelery.karton import analysis_task
 from drakcelery.ledger import Ledger, connect
@@ -167,8 +167,8 @@ def look_around(ingress: Ingress) -> None:
     """Whatever else reads Karton's tasks is not disturbed."""
     ledger = ingress.ledger
     list(orphans.find(ledger, ingress.intake, hard_time_limit=1))
-    look_out(ingress.settings, ledger, ingress.intake)
-    Watch(ledger, ingress.intake).look()
+    make_forecast(ingress.settings, ledger, ingress.intake)
+    Watch(ledger, ingress.intake).read()
     ingress._withdraw()
 
 
@@ -183,7 +183,7 @@ def outcome(ingress: Ingress, task_uid: str, uids: tuple[str, ...], sent: list[R
         assert tries <= MOST_TRIES
         ingress.ledger.quarantine.release(task_uid)
         ingress._try_again()
-    assert ingress.intake.inbox() == []
+    assert ingress.intake.accepted() == []
     mine = [record for record in sent if record.task_uid == task_uid]
     if mine:
         [record] = mine
@@ -279,7 +279,7 @@ def test_bytes_that_are_no_text(ingress: Ingress, sent: list[Record]) -> None:
     ingress.ledger._redis.rpush(queue, b"\xffuid")
     assert settle(ingress, json.dumps(fields_of("UID")), sent) == "analysed"
     assert outcome(ingress, task_uid, ("bytes",), sent) == "set aside, then CRASHED"
-    assert ingress.intake.inbox() == []
+    assert ingress.intake.accepted() == []
 
 
 def test_what_s3_refuses_is_that_tasks_fault(ingress: Ingress, sent: list[Record]) -> None:
@@ -294,14 +294,14 @@ def test_what_s3_refuses_is_that_tasks_fault(ingress: Ingress, sent: list[Record
     while ingress.work().name == "WORKED":
         report(ingress.ledger, slots=4)
     assert [record.uid for record in sent] == ["innocent"]
-    assert ingress.intake.inbox() == []
+    assert ingress.intake.accepted() == []
     assert sorted(ingress.intake.aside()) == sorted(odd)
     assert outcome(ingress, odd[0], ("lost-0",), sent) == "set aside, then CRASHED"
     record = ingress.ledger.get("lost-0")
     assert record is not None
     assert "there is no bucket 'no-such-bucket'" in str(record.error)
     for task_uid in odd:
-        ingress.intake.take_back(task_uid)
+        ingress.intake.put_back(task_uid)
         ingress.intake.drop(task_uid)
         ingress.ledger.quarantine.remove(task_uid)
 
@@ -316,7 +316,7 @@ def test_a_task_that_is_over_gets_no_second_life(ingress: Ingress, sent: list[Re
     while ingress.work().name == "WORKED":
         pass
     ingress._adopt(ingress.ledger.watch())
-    assert (sent, ingress.intake.inbox()) == ([], [])
+    assert (sent, ingress.intake.accepted()) == ([], [])
     record = ingress.ledger.get("twice")
     assert record is not None
     assert record.state is State.FAILED
@@ -332,12 +332,12 @@ def test_a_waiting_sample_that_was_cancelled(ingress: Ingress, sent: list[Record
     else:
         fields = {**fields_of("cancelled"), "status": TaskState.FINISHED.value}
         ingress.ledger._redis.set(task_key(task_uid), json.dumps(fields))
-    outlook = look_out(ingress.settings, ingress.ledger, ingress.intake)
+    outlook = make_forecast(ingress.settings, ingress.ledger, ingress.intake)
     assert [(one.uid, one.position) for one in outlook.queued] == [("waits", 1)]
     ingress._withdraw()
     record = ingress.ledger.get("cancelled")
     assert record is not None
     assert (record.state, record.task_uid) == (State.CANCELLED, task_uid)
     assert sum(one.length for one in ingress.intake.backlog(most=1)) == 1
-    assert (sent, ingress.intake.inbox()) == ([], [])
+    assert (sent, ingress.intake.accepted()) == ([], [])
     ingress.work()

@@ -56,7 +56,7 @@ def test_the_run_that_makes_it_unwell_is_the_last(bench: Bench, monkeypatch: pyt
     assert status(bench) == "checking"
     assert bench.site.slots.claim("win10", "a-3", 1) is None
     canaries = CanaryRunner(bench.site, Path("none"))
-    Janitor(bench.site, lambda _: None, canaries=canaries)._look_at_doubted(woken=False)
+    Janitor(bench.site, lambda _: None, canaries=canaries)._try_doubted(woken=False)
     wait_until(lambda: status(bench) == "free", "the canary was good")
     assert bench.site.slots.history()[-1].kind.is_canary
     assert bench.site.slots.claim("win10", "a-3", 1) == SLOT
@@ -119,7 +119,7 @@ def test_a_charge_that_comes_back(bench: Bench, tmp_path: Path, monkeypatch: pyt
         bench.open(uid)
         break_off(bench, uid)
         break_off(there, uid)
-        janitor._look_after()
+        janitor._clean_up()
         assert not bench.site.slots.history()[-1].charged  # the sample seems to be at fault
     assert score() == 1.0
     for uid in ("a-1", "a-2"):
@@ -128,7 +128,7 @@ def test_a_charge_that_comes_back(bench: Bench, tmp_path: Path, monkeypatch: pyt
         for stage in Stage:
             perform(there.site, stage, step)
     assert status(bench) == "free"
-    janitor._look_after()
+    janitor._clean_up()
     assert [run.charged for run in bench.site.slots.history()] == [True, True]
     assert score() <= UNWELL
     assert status(bench) == "checking"

@@ -70,7 +70,7 @@ def test_two_first_guests_at_once(fresh: XenHost, tmp_path: Path) -> None:
         assert len(list(pool.map(ours.prepare, jobs))) == 2
     for rule in ("INPUT -j DRAKRUN_INP", "FORWARD -j DRAKRUN_FWD", "DRAKRUN_INP -i drak2 -j DROP"):
         assert f"-A {rule}\n" in fresh.rules()
-    assert ours.obstacle(look=True) is None
+    assert ours.obstacle(fresh=True) is None
     assert len(fresh.guests()) == 2
 
 
@@ -84,13 +84,13 @@ def test_a_network_that_is_being_made_is_not_broken(host: XenHost, tmp_path: Pat
             assert host.iptables(command) == 0
         waiting = pool.submit(ours.prepare, make_job(tmp_path))
         wait_until(lambda: len(host.calls("iptables-save")) > 0, "it has seen a part of the chains")
-        assert ours.obstacle(look=True) is None
+        assert ours.obstacle(fresh=True) is None
         assert (starts(host), waiting.done()) == (0, False)
         for command in MADE[2:]:
             assert host.iptables(command) == 0
         fcntl.flock(file, fcntl.LOCK_UN)
         waiting.result()
-    assert ours.obstacle(look=True) is None
+    assert ours.obstacle(fresh=True) is None
 
 
 def test_guests_start_beside_each_other_once_it_stands(host: XenHost, tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_no_sample_runs_in_a_broken_network(host: XenHost, tmp_path: Path, comma
     assert refused.value.blames is Blame.HOST
     assert starts(host) == 1
     assert ours.obstacle() == str(refused.value)  # at once, and for every process
-    assert ours.obstacle(look=True) is not None
+    assert ours.obstacle(fresh=True) is not None
     ours.destroy("vm-1")
     mend(host, str(refused.value))
-    assert ours.obstacle(look=True) is None
+    assert ours.obstacle(fresh=True) is None
     ours.prepare(make_job(tmp_path, attempt=3))
 
 
@@ -201,10 +201,10 @@ def test_a_guest_without_network_is_forwarded_to_nobody(host: XenHost, tmp_path:
     with pytest.raises(EngineError, match=r"iptables has no FORWARD -i drak\+ -j DROP") as refused:
         ours.prepare(make_job(tmp_path))
     assert refused.value.blames is Blame.HOST
-    assert ours.obstacle(look=True) is not None
+    assert ours.obstacle(fresh=True) is not None
     ours.destroy("vm-1")
     mend(host, str(refused.value))
-    assert ours.obstacle(look=True) is None
+    assert ours.obstacle(fresh=True) is None
     ours.prepare(make_job(tmp_path, attempt=2))
 
 
@@ -215,7 +215,7 @@ def test_one_guest_without_network_among_others(host: XenHost, tmp_path: Path) -
     ours.prepare(make_job(tmp_path))
     with pytest.raises(EngineError, match=r"iptables has no FORWARD -i drak\+ -j DROP"):
         ours.prepare(make_job(tmp_path, slot="vm-2", net_enable=False))
-    assert ours.obstacle(look=True) is None
+    assert ours.obstacle(fresh=True) is None
 
 
 def test_a_network_that_goes_away_under_a_run(host: XenHost, tmp_path: Path) -> None:
@@ -267,11 +267,11 @@ def test_without_an_answer_of_iptables(
     with pytest.raises(EngineError, match="nobody can tell what keeps guests in") as refused:
         ours.prepare(make_job(tmp_path))
     assert refused.value.blames is Blame.HOST
-    assert "nobody can tell" in str(ours.obstacle(look=True))
+    assert "nobody can tell" in str(ours.obstacle(fresh=True))
     host.heal()
     ours.destroy("vm-1")
     os.utime(tmp_path / "state" / "engine" / "network.broken", (0, 0))
-    assert ours.obstacle(look=True) is None
+    assert ours.obstacle(fresh=True) is None
 
 
 @pytest.mark.parametrize("shift", [-3600, 3600])
@@ -280,10 +280,10 @@ def test_a_note_ages_by_any_clock(host: XenHost, tmp_path: Path, shift: int) -> 
     ours, note = engine(host, tmp_path), tmp_path / "state" / "engine" / "network.broken"
     note.parent.mkdir(parents=True)
     note.write_text("it was broken")
-    assert ours.obstacle(look=True) is not None
+    assert ours.obstacle(fresh=True) is not None
     when = note.stat().st_mtime + shift
     os.utime(note, (when, when))
-    assert ours.obstacle(look=True) is None
+    assert ours.obstacle(fresh=True) is None
 
 
 def test_iptables_hangs(host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,12 +300,12 @@ def test_a_look_never_raises(host: XenHost, tmp_path: Path) -> None:
     ours = engine(host, tmp_path)
     host.start("vm-1")
     host.tool("drakvuf").unlink()  # its version cannot be asked for
-    assert "DRAKVUF does not say its version" in str(ours.obstacle(look=True))
+    assert "DRAKVUF does not say its version" in str(ours.obstacle(fresh=True))
     directory = tmp_path / "state" / "engine"
     (directory / "network.broken").unlink()
     (directory / "network.broken").mkdir()
     assert "network.broken" in str(ours.obstacle())
-    assert ours.obstacle(look=True) is not None
+    assert ours.obstacle(fresh=True) is not None
 
 
 def test_a_network_that_stays_is_trouble(host: XenHost, tmp_path: Path) -> None:

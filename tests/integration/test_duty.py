@@ -22,15 +22,15 @@ def test_who_is_cut_off_from_the_broker_leaves_the_turn(bench: Bench, redis_clie
     """Nobody is kept from sending what is lost by one who cannot send (R6), and Redis is heard meanwhile."""
     duty = Duty(bench.ledger, bench.site.settings, send=lambda _: None, ask_broker=no_broker)
     redis_client.delete(TURN)
-    duty._look()
+    duty._attend()
     assert redis_client.exists(TURN)
     redis_client.delete(TURN)
     for _ in range(SITTING_OUT):
         before = redis_client.hget(WATCH, "last")
-        duty._look()
+        duty._attend()
         assert not redis_client.exists(TURN)
         assert redis_client.hget(WATCH, "last") != before
-    duty._look()
+    duty._attend()
     assert redis_client.exists(TURN)
 
 
@@ -39,5 +39,5 @@ def test_who_reaches_the_broker_goes_on(bench: Bench, redis_client: redis.Redis)
     duty = Duty(bench.ledger, bench.site.settings, send=lambda _: None, ask_broker=ServerId)
     for _ in range(2):
         redis_client.delete(TURN)
-        duty._look()
+        duty._attend()
         assert redis_client.exists(TURN)

@@ -25,7 +25,7 @@ from redis import exceptions
 from redis.client import Pipeline
 from structlog.testing import capture_logs
 
-from drakcelery.forecast.outlook import look_out
+from drakcelery.forecast.outlook import make_forecast
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ingress import Ingress
@@ -38,7 +38,7 @@ from drakcelery.model.timeouts import Watch
 from drakcelery.notifications.webhook import Notifier, Webhook
 from drakcelery.operators import analyses, top
 from drakcelery.recovery.reconcile import Reconciler
-from drakcelery.recovery.reroute import hand_over
+from drakcelery.recovery.reroute import reroute
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
 from drakcelery.worker.janitor import Janitor
 from drakcelery.worker.prefetch import Lookahead
@@ -51,12 +51,12 @@ __all__ = ("bench",)
 
 SOURCES = {
     *("live", "done", "records", "hosts", "find"),
-    *("inbox", "aside", "accept", "tasks", "waiting", "backlog", "lines", "due", "claim"),
-    *("look_at", "all"),
+    *("accepted", "aside", "accept", "tasks", "waiting", "backlog", "lines", "due", "claim"),
+    *("peek_queues", "all"),
 }
 """Methods that give many items of Redis, of the broker or of a host."""
 OWNERS = {
-    *("ledger", "fleet", "intake", "notices", "slots", "orphans", "channel", "Workspace", "quarantine"),
+    *("ledger", "fleet", "intake", "outbox", "slots", "orphans", "channel", "Workspace", "quarantine"),
     *("Durations", "self"),
 }
 """Whose methods those are."""
@@ -78,10 +78,10 @@ LOOPS: dict[str, str] = {
     "forecast.durations.of": ONE_BY_ONE,
     "engines.drakvuf.tools.ask": "asks for one thing",
     "ledger.fleet.io_hosts": ONE_BY_ONE,
-    "ledger.fleet.rooms": ONE_BY_ONE,
+    "ledger.fleet.capacity": ONE_BY_ONE,
     "worker.gate._may_have": "a table of this host's own, in one read",
     "worker.gate._profiles": "a table of this host's own, in one read",
-    "worker.gate._take_waiting": "a table of this host's own, in one read",
+    "worker.gate._fetch_waiting": "a table of this host's own, in one read",
     "worker.gate._waiting": "a foreign message is passed over (test_gate)",
     "worker.gate.claim": "claims one slot",
     "worker.gate.holds": "a table of this host's own, in one read",
@@ -95,20 +95,20 @@ LOOPS: dict[str, str] = {
     "ingress._try_again": "set aside",
     "ingress._withdraw": "cancelled",
     "ingress.send_due": "due",
-    "ingress.take": "inbox",
+    "ingress.accept_tasks": "inbox",
     "ingress.triage.deal_with": "reads one task anew",
     "worker.janitor._clean": "each in a thread of its own",
-    "worker.janitor._hand_over": "reroute",
-    "worker.janitor._look_after": "janitor",
-    "worker.janitor._look_at_doubted": "a table of this host's own, in one read",
+    "worker.janitor._reroute": "reroute",
+    "worker.janitor._clean_up": "janitor",
+    "worker.janitor._try_doubted": "a table of this host's own, in one read",
     "worker.janitor.clear_host": "an engine's error is caught for each slot (engines.end_guest)",
     "ledger.records.done": ONE_BY_ONE,
     "ledger.records.live": ONE_BY_ONE,
     "ledger.quarantine.counts": ONE_BY_ONE,
     "worker.prefetch._drop": "a table of this host's own, in one read",
-    "worker.prefetch._look": "lookahead",
+    "worker.prefetch._prefetch": "lookahead",
     "ingress.fleet_metrics._count_ends": "metrics",
-    "ingress.fleet_metrics._look": "metrics",
+    "ingress.fleet_metrics._read": "metrics",
     "worker.remote_control._ask_canary": "a table of this host's own, in one read",
     "worker.remote_control._release": "a table of this host's own, in one read",
     "worker.remote_control._steer": "a table of this host's own, in one read",
@@ -116,24 +116,25 @@ LOOPS: dict[str, str] = {
     "flower.reading._read_fleet": ONE_BY_ONE,
     "flower.reading.analyses": ONE_BY_ONE,
     "notifications.webhook.send_one": "notices",
-    "forecast.outlook.look_out": "outlook",
+    "forecast.outlook.make_forecast": "outlook",
     "forecast.outlook.of": "outlook",
     "recovery.reconcile.run": "reconcile",
-    "recovery.reroute.hand_over": "reroute",
+    "recovery.reroute.reroute": "reroute",
     "recovery.takeover._here": "takeover",
     "host.slot_canaries.borrow": "a table of this host's own, in one read",
+    "host.workspace.move": "a directory of this host's own, in one read",
     "host.slots.holds": "a table of this host's own, in one read",
-    "host.disk_space._look": "what is gone takes no room",
+    "host.disk_space._measure": "what is gone takes no room",
     "worker.shutdown.run": "stopping",
     "stages.dispatch.send": ONE_BY_ONE,
     "stages.suspicion.charge_moved": "a table of this host's own, in one read",
     "stages.suspicion.is_excused": "a table of this host's own, in one read",
     "stages.suspicion.judge_slot": "a table of this host's own, in one read",
     "operators.top._newest": ONE_BY_ONE,
-    "operators.top.look": "top",
+    "operators.top.read": "top",
     "worker.canary._is_unproved": "a table of this host's own, in one read",
     "worker.canary._unlike_peers": "a table of this host's own, in one read",
-    "worker.canary.look": "each in a thread of its own",
+    "worker.canary.start_due": "each in a thread of its own",
     "worker.report.host_status": "a table of this host's own, in one read",
 }
 """Each loop over items, and which walk below goes through it, or why none has to."""
@@ -415,7 +416,7 @@ def _reroute(world: World) -> Callable[[], object]:
         attempt = ledger.fail(uid, 1, failure, task_uid=ours.task_uid, final=False, crashed=None)
         ledger._redis.zrem(DUE, uid)
         ledger.sent(uid, attempt)
-    return lambda: hand_over(ledger, lambda record: world.note(record.uid), ["win10"])
+    return lambda: reroute(ledger, lambda record: world.note(record.uid), ["win10"])
 
 
 @walk("janitor")
@@ -426,7 +427,7 @@ def _janitor(world: World) -> Callable[[], object]:
         Workspace.of(state_dir, uid, 1).create()
     world.bench.forget(*world.uids)
     world.look = lambda: set(world.uids) - {uid for _, uid, _ in Workspace.all(state_dir)}
-    return Janitor(world.bench.site, lambda _: None)._look_after
+    return Janitor(world.bench.site, lambda _: None)._clean_up
 
 
 @walk("lookahead")
@@ -452,7 +453,7 @@ def _lookahead(world: World) -> Callable[[], object]:
 
     def go() -> None:
         for _ in world.uids:  # each look goes on where the last one was
-            ahead._look()
+            ahead._prefetch()
 
     world.look = lambda: {uid for uid, _ in ahead._served}
     return go
@@ -472,7 +473,7 @@ class Heard(Webhook):
 
 @walk("notices")
 def _notices(world: World) -> Callable[[], object]:
-    notices = world.bench.ledger.notices
+    notices = world.bench.ledger.outbox
     notices.want([State.CANCELLED])
     for uid in world.uids:
         world.bench.open(uid)
@@ -515,19 +516,19 @@ def _reader(read: Callable[[World], set[str]]) -> Prepare:
 
 
 def _with_metrics(world: World) -> set[str]:
-    Census(world.bench.site.settings, world.bench.ledger, intake_of(world.bench.ledger)).take()
+    Census(world.bench.site.settings, world.bench.ledger, intake_of(world.bench.ledger)).update()
     return world.live()
 
 
 walk("status")(_reader(lambda world: {record.uid for record in analyses.overview(world.bench.ledger)}))
 walk("top")(
-    _reader(lambda world: set(top.Watch(world.bench.ledger, intake_of(world.bench.ledger)).look().live))
+    _reader(lambda world: set(top.Watch(world.bench.ledger, intake_of(world.bench.ledger)).read().live))
 )
 walk("outlook")(
     _reader(
         lambda world: (
             set(
-                look_out(
+                make_forecast(
                     world.bench.site.settings, world.bench.ledger, intake_of(world.bench.ledger)
                 ).estimates
             )

@@ -22,7 +22,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.host.workspace import Ahead
 from drakcelery.model.analysis import State, Step
 from drakcelery.stages import cancellation
-from drakcelery.worker.admission import _take
+from drakcelery.worker.admission import _pass_on
 from drakcelery.worker.wakeup import Bell
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_free, wait_published, wait_state
@@ -80,7 +80,7 @@ def test_a_look_takes_nothing(services: Services, broker: redis.Redis) -> None:
         for name in ("a", "b", "c"):
             send(ours, FIRST, name)
         send(ours, SECOND, "d")
-        seen = ours.look_at([FIRST.name, SECOND.name], most=2)
+        seen = ours.peek_queues([FIRST.name, SECOND.name], most=2)
         assert [message.payload["name"] for message in seen] == ["a", "b", "d"]
         assert broker.llen(FIRST.name) == 3
         assert ours.get_waiting([FIRST.name]).payload["name"] == "a"
@@ -104,12 +104,12 @@ def test_a_bell_wakes_an_event_loop(where: str) -> None:
     """Rung elsewhere, as often as one likes, it ends the loop's wait once."""
     bell, hub = Bell(), Hub()
     heard: list[bool] = []
-    hub.add_reader(bell, lambda: heard.append(bell.hush()))
-    assert not bell.hush()
+    hub.add_reader(bell, lambda: heard.append(bell.clear()))
+    assert not bell.clear()
 
     def ring() -> None:
         for _ in range(100_000):  # more than a pipe holds
-            bell.ring()
+            bell.signal()
 
     if where == "thread":
         thread = threading.Thread(target=ring)
@@ -123,7 +123,7 @@ def test_a_bell_wakes_an_event_loop(where: str) -> None:
     while not heard:
         hub.run_once()
     assert heard == [True]
-    assert not bell.hush()
+    assert not bell.clear()
     hub.close()
 
 
@@ -280,12 +280,12 @@ def test_what_celery_cannot_read_keeps_no_slot(fleet: Fleet) -> None:
 def test_what_celery_refuses_gives_its_slot_back() -> None:
     """An error of Celery's own, once the slot is claimed, is the message's: no slot waits for it for ever."""
     gate, message, step = Mock(), Mock(), Step.parse(GENUINE)
-    assert _take(gate, step, message, Mock(side_effect=ValueError("too many values to unpack"))) is None
+    assert _pass_on(gate, step, message, Mock(side_effect=ValueError("too many values to unpack"))) is None
     gate.vacate.assert_called_once_with(step)
     message.reject.assert_called_once_with()
     gate.vacate.reset_mock()
     with pytest.raises(ConnectionError):
-        _take(gate, step, message, Mock(side_effect=ConnectionError))
+        _pass_on(gate, step, message, Mock(side_effect=ConnectionError))
     gate.vacate.assert_not_called()
 
 
@@ -322,7 +322,7 @@ def test_what_nobody_can_give_back_keeps_nothing_else(services: Services, broker
             lambda: heir.qos.restore_visible() or not broker.zcard("unacked_index"), "all of it has gone"
         )
         assert broker.hlen("unacked") == 0
-        names = [message.payload for message in heir.look_at([FIRST.name], most=9)]
+        names = [message.payload for message in heir.peek_queues([FIRST.name], most=9)]
         assert names == [{"name": "lost with its worker"}]
 
 

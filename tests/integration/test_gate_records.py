@@ -15,7 +15,7 @@ from drakcelery.model.analysis import Stage
 from drakcelery.recovery.takeover import process_died
 from drakcelery.worker.admission import SLOT_HEADER, _admit, _defer, _shows_life
 from drakcelery.worker.gate import Gate
-from drakcelery.worker.janitor import tell
+from drakcelery.worker.janitor import or_leave_it
 from drakcelery.worker.runtime import Runtime
 from drakcelery.worker.shutdown import Stopper
 from drakcelery.worker.wakeup import Bell
@@ -87,7 +87,7 @@ def test_its_end_ends_no_worker_either(bench: Bench, gate: Gate, kind: str) -> N
     spoil(bench, kind)
     gate.settle(Stage.RUN, message_of(bench, 2), acknowledged=False)
     assert [(slot.holder, slot.state) for slot in slots.all()] == [(None, SlotState.DIRTY)]
-    tell(lambda: process_died(bench.site, lambda _: None, Stage.RUN, message_of(bench, 2)))
+    or_leave_it(lambda: process_died(bench.site, lambda _: None, Stage.RUN, message_of(bench, 2)))
     bench.ledger.remove("a-1", reason="the test is over")
 
 

@@ -12,7 +12,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import INBOX
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.recovery.reroute import hand_over
+from drakcelery.recovery.reroute import reroute
 from drakcelery.settings import Settings
 from drakcelery.stages.failures import end_attempt, failure_of
 from tests.ledgers import open_analysis
@@ -43,7 +43,7 @@ def handed_over(ledger: Ledger, *profiles: str) -> dict[str, int]:
         sent[record.uid] = record.attempt
         ledger.sent(record.uid, record.attempt)
 
-    assert hand_over(ledger, send, profiles) == len(sent)
+    assert reroute(ledger, send, profiles) == len(sent)
     return sent
 
 

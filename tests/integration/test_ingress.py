@@ -96,7 +96,7 @@ def test_takes_as_many_as_there_is_room_for(ingress: Ingress, sent: list[Record]
     assert all(record.state is State.QUEUED and record.attempt == 1 for record in sent)
     assert ingress.work() is not Turn.WORKED
     assert [one.length for one in ingress.intake.backlog(most=1)] == [3]
-    assert ingress.intake.inbox() == []
+    assert ingress.intake.accepted() == []
 
 
 def test_a_full_profile_holds_up_no_other(ingress: Ingress) -> None:
@@ -168,9 +168,9 @@ def test_samples_wait_while_storage_is_away(ingress: Ingress, sent: list[Record]
     ingress.intake._redis.zadd("drak:inbox", {"{b}:b": 1, "{c}:c": 2})
     ingress._adopt(ingress.ledger.watch())
     # The others are tried before the one that was: it may be the only one that cannot be had
-    assert (ingress.intake.inbox(), sent) == (["{c}:c", "{a}:a", "{b}:b"], [])
+    assert (ingress.intake.accepted(), sent) == (["{c}:c", "{a}:a", "{b}:b"], [])
     object.__setattr__(ingress, "storage", working)
-    ingress.ledger._redis.zadd("drak:inbox", dict.fromkeys(ingress.intake.inbox(), 0))
+    ingress.ledger._redis.zadd("drak:inbox", dict.fromkeys(ingress.intake.accepted(), 0))
     ingress._adopt(ingress.ledger.watch())
     assert {record.uid for record in sent} == {"a", "b", "c"}
 
@@ -206,7 +206,7 @@ def test_what_cannot_be_analysed_is_refused(ingress: Ingress, sent: list[Record]
     gone = ingress.ledger.get("fifth")
     assert gone is not None
     assert gone.error == f"the sample 'x.exe' is not in the bucket '{BUCKET}' any more"
-    assert ingress.intake.inbox() == []
+    assert ingress.intake.accepted() == []
 
 
 @pytest.mark.parametrize(("override", "answer"), [("replace", State.QUEUED), ("refuse", State.FAILED)])

@@ -123,7 +123,7 @@ def test_what_waited_too_long_can_be_taken_out(intake: Intake, ledger: Ledger) -
     assert intake.waiting(WIN7, before=500.0, most=10) == ["old-high", "old-low"]
     assert intake.waiting(WIN7) == ["old-high", "new", "old-low"]
     assert [intake.expire("old-low", WIN7), intake.expire("old-low", WIN7)] == [True, False]
-    assert intake.inbox() == ["old-low"]
+    assert intake.accepted() == ["old-low"]
 
 
 def test_a_task_cancelled_in_karton_is_not_started(intake: Intake, ledger: Ledger) -> None:
@@ -140,7 +140,7 @@ def test_a_task_cancelled_in_karton_is_not_started(intake: Intake, ledger: Ledge
     kept = ledger.karton_task("t")
     assert kept is not None
     assert kept.status is TaskState.FINISHED
-    assert intake.inbox() == ["t"]
+    assert intake.accepted() == ["t"]
     assert ledger.get(analysis().uid) is None
 
 
@@ -148,7 +148,7 @@ def test_a_count_that_is_none_stops_no_intake(intake: Intake, ledger: Ledger) ->
     """What is no number among the analyses in flight counts as none, and is put right by the next."""
     for count in ("garbage", "1.5", "nan", "9" * 400):
         ledger._redis.hset(INFLIGHT, mapping={"win10": count, "gone@rack-9": count, "win7": 2})
-        assert intake.look()[0] == {WIN7: 2}
+        assert intake.counts()[0] == {WIN7: 2}
         assert intake.in_flight() == {WIN7: 2}
     ledger._redis.hset(INFLIGHT, "win10", "garbage")
     one = analysis()

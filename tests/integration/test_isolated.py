@@ -173,7 +173,7 @@ def test_what_was_removed_stays_so(type_in: TypeIn, redis_client: redis.Redis, w
     task.last_update = 1.0
     ledger.declare(task)
     assert [found for found in orphans.find(ledger, intake, hard_time_limit=1) if found] == []
-    assert (intake.inbox(), intake.aside()) == ([], [])
+    assert (intake.accepted(), intake.aside()) == ([], [])
     assert [record.state for record in ledger.done(newest=9)] == [State.CANCELLED]
     assert type_in("isolated", "list") == "Nothing is in quarantine.\n"
 

@@ -128,12 +128,12 @@ def test_the_page_and_the_metrics_name_it(fleet: Bench, spoil: Callable[[str], N
         else:
             view = reader.naming(reader._read_fleet)
             assert any(key in one for one in view.odd_keys) == is_known
-    census.take()
+    census.update()
     told = generate_latest(instruments.INGRESS).decode()
     assert (f'drakcelery_odd_keys{{key="{key}"}} 1.0' in told) == is_known
     assert "drakcelery_redis_up 1.0" in told
     ledger._redis.delete(key)
-    census.take()
+    census.update()
     assert "drakcelery_odd_keys{" not in generate_latest(instruments.INGRESS).decode()
 
 
@@ -170,7 +170,7 @@ def test_a_line_of_another_type_stops_no_other_place(fleet: Bench, spoil: Callab
     spoil(line_key(FULL))
     assert intake.places() == [sound]
     assert [line.place for line in intake.lines()] == [sound]
-    assert intake.accept(limit=9, places=dict.fromkeys(intake.look()[1], 1), most=9) == ["{r}:waits"]
+    assert intake.accept(limit=9, places=dict.fromkeys(intake.counts()[1], 1), most=9) == ["{r}:waits"]
     ended: list[str] = []
 
     def give_up(uid: str, _: str) -> bool:

@@ -90,7 +90,7 @@ def test_accepts_by_priority(ledger: Ledger) -> None:
     intake = intake_of(ledger)
     taken = [intake.accept(limit=100, places={}, most=3) for _ in range(4)]
     assert taken == [["old", "high-1", "high-2"], ["normal-1", "normal-2", "low-1"], ["low-2"], []]
-    assert set(intake.inbox()) == {uid for uids in taken for uid in uids}
+    assert set(intake.accepted()) == {uid for uids in taken for uid in uids}
 
 
 def test_accepts_as_long_as_there_is_room(ledger: Ledger) -> None:
@@ -144,7 +144,7 @@ def test_a_place_is_not_overfilled(ledger: Ledger) -> None:
     kept = ledger.karton_task(task.uid)
     assert kept is not None
     assert kept.status is task.status
-    assert intake_of(ledger).inbox() == [task.uid]
+    assert intake_of(ledger).accepted() == [task.uid]
     assert intake_of(ledger).open(second, started, limit=2, read=read) is not None
     assert intake_of(ledger).in_flight() == {analysis().place: 2}
 
@@ -187,7 +187,7 @@ def test_one_delivery_at_a_time(ledger: Ledger) -> None:
         enter(ledger, 1, Stage.PREPARE, "second")
     ledger.abandon("a-1", 1, Stage.PREPARE)
     enter(ledger, 1, Stage.PREPARE, "second")
-    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence)
+    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.timeouts.silence)
     enter(ledger, 1, Stage.PREPARE, "third")
     assert not ledger.renew("a-1", 1, token="second")
     with pytest.raises(Superseded):
@@ -200,13 +200,13 @@ def test_a_claim_is_kept_by_its_own_lease(ledger: Ledger) -> None:
     """A delivery to a host with a shorter lease takes nothing from one that shows life less often."""
     opened(ledger)
     enter(ledger, 1, Stage.PREPARE, "first")
-    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence + 5)
-    ledger.times = times_of(SHORTEST)
+    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.timeouts.silence + 5)
+    ledger.timeouts = times_of(SHORTEST)
     with pytest.raises(UnderWay):
         enter(ledger, 1, Stage.PREPARE, "second")
     ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - DEFAULT.silence)
     enter(ledger, 1, Stage.PREPARE, "second")
-    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.times.silence)
+    ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.timeouts.silence)
     enter(ledger, 1, Stage.PREPARE, "third")
 
 
@@ -388,7 +388,7 @@ def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
     with pytest.raises(Superseded):
         open_analysis(ledger, analysis().model_copy(update={"task_uid": task.uid}))
     assert ledger.karton_task(task.uid) is None
-    assert intake_of(ledger).inbox() == []
+    assert intake_of(ledger).accepted() == []
 
 
 def test_a_uid_may_live_again(ledger: Ledger) -> None:
@@ -418,7 +418,7 @@ def test_refusing(ledger: Ledger) -> None:
     assert karton_task is not None
     assert (record.state, record.refusal, record.attempts, record.analysis) == (State.FAILED, "no", 0, None)
     assert karton_task.status is TaskState.CRASHED
-    assert intake_of(ledger).inbox() == []
+    assert intake_of(ledger).accepted() == []
 
 
 def test_a_refusal_leaves_others_alone(ledger: Ledger) -> None:

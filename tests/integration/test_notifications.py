@@ -63,7 +63,7 @@ def ledger(redis_client: redis.Redis) -> Ledger:
 @pytest.fixture
 def notices(ledger: Ledger) -> Notices:
     """The queue; an ingress wants all there is."""
-    queue = ledger.notices
+    queue = ledger.outbox
     queue.want([State.PUBLISHED, State.FAILED, State.CANCELLED])
     return queue
 

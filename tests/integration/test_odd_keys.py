@@ -185,7 +185,7 @@ def _set_aside(intake: Intake) -> Callable[[], object]:
 
 def _take_back(intake: Intake) -> Callable[[], object]:
     intake._redis.zadd(ASIDE, {TASK: 1})
-    return lambda: intake.take_back(TASK)
+    return lambda: intake.put_back(TASK)
 
 
 def _expire(intake: Intake) -> Callable[[], object]:

@@ -16,7 +16,7 @@ from drakcelery.errors import UnreadableRecord
 from drakcelery.flower.reading import Reader
 from drakcelery.forecast.durations import Durations
 from drakcelery.forecast.learning import Learned
-from drakcelery.forecast.outlook import look_out
+from drakcelery.forecast.outlook import make_forecast
 from drakcelery.ingress.fleet_metrics import Census
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import DEAD, DONE, FLEET, host_key, record_key
@@ -28,7 +28,7 @@ from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.operators import analyses
 from drakcelery.operators.top import Watch
 from drakcelery.recovery.reconcile import Reconciler
-from drakcelery.recovery.reroute import hand_over
+from drakcelery.recovery.reroute import reroute
 from drakcelery.recovery.takeover import io_worker_begins, process_died, vm_worker_begins
 from tests.bench import HOST, Bench, bench
 from tests.ledgers import intake_of
@@ -85,8 +85,8 @@ def no_broker() -> ServerId:
 def everything(bench: Bench) -> dict[str, set[str]]:
     """The uids that each reader of many records finds."""
     ledger, intake, settings = bench.ledger, intake_of(bench.ledger), bench.site.settings
-    outlook = look_out(settings, ledger, intake)
-    Census(settings, ledger, intake).take()
+    outlook = make_forecast(settings, ledger, intake)
+    Census(settings, ledger, intake).update()
     with ThreadPoolExecutor() as executor:
         reader = Reader(settings=settings, ledger=ledger, intake=intake, executor=executor)
         fleet = reader._read_fleet()
@@ -94,7 +94,7 @@ def everything(bench: Bench) -> dict[str, set[str]]:
     return {
         "status": {record.uid for record in analyses.overview(ledger)},
         "outlook": set(outlook.estimates),
-        "top": set(Watch(ledger, intake).look().live),
+        "top": set(Watch(ledger, intake).read().live),
         "Fleet page": {row.uid for row in fleet.analyses},
         "Flower": {row.uid for row in rows},
     }
@@ -115,7 +115,7 @@ def test_a_record_that_nobody_can_read(bench: Bench, spoil: Spoil) -> None:
     assert (entry.where, entry.uid, entry.count) == ("ledger", "odd", 1)
     vm_worker_begins(bench.site, lambda _: None, [])
     io_worker_begins(bench.site, lambda _: None)
-    hand_over(ledger, lambda _: None, ["win10"])
+    reroute(ledger, lambda _: None, ["win10"])
     with pytest.raises(UnreadableRecord, match="cannot read the record of analysis odd"):
         ledger.get("odd")
     ledger._redis.delete(record_key("odd"))
@@ -139,7 +139,7 @@ def test_a_record_of_a_newer_version(bench: Bench) -> None:
     vm_worker_begins(bench.site, lambda _: None, [])
     io_worker_begins(bench.site, lambda _: None)
     process_died(bench.site, lambda _: None, Stage.PREPARE, bench.step("newer", attempt=1))
-    hand_over(ledger, lambda _: None, ["win10"])
+    reroute(ledger, lambda _: None, ["win10"])
     Reconciler(ledger=ledger, settings=bench.site.settings, send=lambda _: None, ask_broker=no_broker).run()
     assert ledger._redis.hgetall(record_key("newer")) == before
     assert ledger.is_due_later("ours")
@@ -197,7 +197,7 @@ def test_durations_and_notices_that_cannot_be_read(bench: Bench) -> None:
     dead = Dead(uid="a", task_uid="t", state="MOVED", tries=1, error="e", at=1.0)
     client.rpush(DEAD, "no JSON", dead.model_dump_json())
     client.expire(DEAD, 60)
-    assert bench.ledger.notices.dead(newest=5) == [dead]
+    assert bench.ledger.outbox.dead(newest=5) == [dead]
 
 
 def test_what_meets_all_is_no_records_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ def test_samples_that_were_fetched_ahead(tmp_path: Path, make: Callable[[Path], 
     assert list(ahead.root.iterdir()) == []
     assert not ahead.root.is_symlink()
     make(ahead.root / f"a.1.{'a' * 64}")
-    found = ahead.take("a", 1, tmp_path / "sample")
+    found = ahead.move("a", 1, tmp_path / "sample")
     assert (found is not None) == (make is _file)
     ahead.remove([("a", 1)])
     assert ahead.all() == {}
@@ -196,7 +196,7 @@ def test_foreign_names_among_the_workspaces(bench: Bench, monkeypatch: pytest.Mo
     bench.open("a-1")
     Workspace.of(bench.site.settings.drakcelery.state_dir, "a-1", 1).create()
     assert len(list(Workspace.all(bench.site.settings.drakcelery.state_dir))) == len(ODD) + 1
-    Janitor(bench.site, lambda _: None)._look_after()
+    Janitor(bench.site, lambda _: None)._clean_up()
     assert {os.fsencode(path.name) for path in parent.iterdir()} == {*foreign, b"a-1.1"}
     assert bench.ledger.quarantine.all() == []
     assert Path("/etc/passwd").exists()

@@ -85,7 +85,7 @@ def walk(bench: Bench) -> None:
     for words in MORE:
         code, text = said(*words)
         assert code == 0, text
-    Census(settings, ledger, intake).take()
+    Census(settings, ledger, intake).update()
     assert instruments.REDIS_UP._value.get() == 1
     with ThreadPoolExecutor() as executor:
         reader = Reader(settings=settings, ledger=ledger, intake=intake, executor=executor)
@@ -101,8 +101,8 @@ def walk(bench: Bench) -> None:
         part(watch)
     ingress._try_again()
     ingress._withdraw()
-    assert ingress._sight.rooms().free(Place(profile="win10", host=HOST)) > 0
-    Janitor(bench.site, lambda _: None)._look_after()
+    assert ingress._sight.capacity().free(Place(profile="win10", host=HOST)) > 0
+    Janitor(bench.site, lambda _: None)._clean_up()
     HostNames(ledger._redis).claim(HOST, bench.site.machine, role="vm", lasts=5.0)
     Deployment(ledger._redis, ledger.identity).claim()
     assert Deployment(ledger._redis, "karton.x").found() is not None

@@ -18,7 +18,7 @@ from drakcelery import cli, wiring
 from drakcelery.embedded.services import Services
 from drakcelery.forecast.durations import Durations
 from drakcelery.forecast.learning import Learned
-from drakcelery.forecast.outlook import LISTED, Outlook, look_out
+from drakcelery.forecast.outlook import LISTED, Outlook, make_forecast
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.lessons import KEPT, MEMORY
 from drakcelery.model.analysis import Place, Stage, State
@@ -154,7 +154,7 @@ def test_everything_that_waits_has_its_place(ledger: Ledger, ours: Settings) -> 
     ledger._redis.lrem(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), 1, lined.uid)
     intake.adopt(lined.uid)
     intake.wait(lined, Place(profile=PROFILE))
-    outlook = look_out(ours, ledger, intake)
+    outlook = make_forecast(ours, ledger, intake)
     assert [(one.uid, one.position) for one in outlook.queued] == [
         *(("high", 1), ("lined", 2), ("normal", 3), ("low", 4))
     ]
@@ -178,7 +178,7 @@ def test_what_is_far_behind_is_counted(ledger: Ledger, ours: Settings) -> None:
     ledger._redis.rpush(
         KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), *(f"far{n}" for n in range(800))
     )
-    outlook = look_out(ours, ledger, intake_of(ledger))
+    outlook = make_forecast(ours, ledger, intake_of(ledger))
     assert (len(outlook.queued), outlook.behind) == (LISTED, 800)
     start = outlook.newcomers[PROFILE].start
     assert start is not None
@@ -192,7 +192,7 @@ def test_wishes_of_a_task_count(ledger: Ledger, ours: Settings) -> None:
     send(ledger, "elsewhere", vm_profile="win7")
     send(ledger, "nonsense", timeout="soon")
     send(ledger, "next")
-    outlook = look_out(ours, ledger, intake_of(ledger))
+    outlook = make_forecast(ours, ledger, intake_of(ledger))
     assert [(one.uid, one.position, one.place) for one in outlook.queued] == [
         *(("elsewhere", 1, "win7"), ("next", 3, PROFILE))
     ]
@@ -206,7 +206,7 @@ def test_slots_out_of_use_take_nothing(ledger: Ledger, ours: Settings) -> None:
     report(ledger, ("quarantined", None), ("free", None))
     opened(ledger, "a")
     opened(ledger, "b")
-    outlook = look_out(ours, ledger, intake_of(ledger))
+    outlook = make_forecast(ours, ledger, intake_of(ledger))
     assert [in_seconds(outlook, uid)[0] for uid in ("a", "b")] == [0, 10]
 
 

@@ -45,7 +45,7 @@ def test_an_io_worker_comes_and_goes(services: Services, redis_client: redis.Red
     assert readiness.io_alive is False
     io.start()
     wait_until(lambda: vm.step() and readiness.halted() is None, "the host opens")
-    assert 0 < redis_client.pttl(io_key(HOST)) <= settings.drakcelery.times.host * 1000
+    assert 0 < redis_client.pttl(io_key(HOST)) <= settings.drakcelery.timeouts.host * 1000
     io.leave()
     io.join()
     vm.step()

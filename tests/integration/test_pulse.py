@@ -22,8 +22,8 @@ BEAT_SECONDS = 0.05
 @pytest.fixture
 def ledger(redis_client: redis.Redis) -> Ledger:
     """A ledger that has an analysis in its first stage, and pulses that are fast."""
-    times = dataclasses.replace(DEFAULT, beat=BEAT_SECONDS)
-    ours = Ledger(redis_client, identity=IDENTITY, record_ttl=TTL, times=times)
+    times = dataclasses.replace(DEFAULT, heartbeat=BEAT_SECONDS)
+    ours = Ledger(redis_client, identity=IDENTITY, record_ttl=TTL, timeouts=times)
     opened(ours)
     enter(ours, 1, Stage.PREPARE)
     return ours

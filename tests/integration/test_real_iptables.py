@@ -110,7 +110,7 @@ def test_what_drakrun_makes_stands(firewall: Firewall) -> None:
     network.verify("drak1", closed=False)
     with network.entrance(lambda: None):
         pass
-    assert network.look() is None
+    assert network.check() is None
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_the_command_of_the_sentence_mends(firewall: Firewall, commands: list[st
     for command in str(refused.value).partition("mend it: ")[2].split(" && "):
         firewall.do(command.removeprefix("iptables "))
     assert network.rules().standing(between=True) is Standing.STANDS
-    assert network.look() is None
+    assert network.check() is None
 
 
 def test_the_simulated_iptables_is_like_the_real_one(firewall: Firewall, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class Slow:
 @pytest.fixture
 def slow(bench: Bench) -> tuple[Bench, Slow]:
     """The bench, with fast signs of life and such an engine."""
-    bench.ledger.times = dataclasses.replace(DEFAULT, beat=0.05)
+    bench.ledger.timeouts = dataclasses.replace(DEFAULT, heartbeat=0.05)
     engine = Slow(bench.site.engine, lambda: bench.record().beat)
     site = dataclasses.replace(bench.site, engine=cast("Engine", engine))
     return dataclasses.replace(bench, site=site), engine

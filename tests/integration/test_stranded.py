@@ -86,7 +86,7 @@ def test_adopted_tasks_are_taken_up(ledger: Ledger) -> None:
     spawned = task(ledger, "spawned", TaskState.SPAWNED, age=1e6)
     intake_of(ledger).adopt(spawned)
     intake_of(ledger).adopt(spawned)
-    assert intake_of(ledger).inbox(before=NOBODYS) == [spawned]
+    assert intake_of(ledger).accepted(before=NOBODYS) == [spawned]
 
 
 @pytest.mark.parametrize("kind", ["zset", "string"])

@@ -14,7 +14,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import INBOX, task_key
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.timeouts import DEFAULT
-from drakcelery.recovery.reroute import hand_over
+from drakcelery.recovery.reroute import reroute
 from drakcelery.settings import Settings, TracingSection
 from drakcelery.stages import cancellation
 from drakcelery.telemetry import tracing
@@ -112,7 +112,7 @@ def test_a_host_that_takes_nothing_any_more(fleet: Fleet, sent: Sent) -> None:
     assert fleet.reconcile() == {"ended": 1}
     assert fleet.ledger._redis.zrem("drak:due", UID)
     fleet.ledger.sent(UID, 2)
-    assert hand_over(fleet.ledger, fleet._send, [analysis().profile]) == 1
+    assert reroute(fleet.ledger, fleet._send, [analysis().profile]) == 1
     first, second = sent()
     assert (first["outcome"], second["outcome"], second["attempt"]) == ("failed", "replaced", 2)
     assert second["error"] == "its host takes nothing any more"

@@ -70,7 +70,7 @@ class SimulatedEngine:
         """None."""
         return None
 
-    def obstacle(self, *, look: bool = False) -> str | None:  # noqa: ARG002 the protocol's
+    def obstacle(self, *, fresh: bool = False) -> str | None:  # noqa: ARG002 the protocol's
         """Nothing: its guests share no network."""
         return None
 

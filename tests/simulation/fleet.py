@@ -149,7 +149,7 @@ class Fleet:
             self._client(machine, patient=patient),
             identity=self.identity,
             record_ttl=settings.drakcelery.record_ttl,
-            times=settings.drakcelery.times,
+            timeouts=settings.drakcelery.timeouts,
         )
 
     def _client(self, machine: str, *, patient: bool) -> Client:
@@ -167,7 +167,7 @@ class Fleet:
         slots = QuietSlots(
             machine.state_dir,
             quarantine_after=machine.settings.drakcelery.quarantine_after,
-            freed=worker.bell.ring,
+            freed=worker.bell.signal,
         )
         slots.theatre = self.theatre
         return Site(

@@ -173,7 +173,7 @@ class Pacer:
         self._theatre = theatre
         self._beating: set[Pulse] = set()
 
-    def take(self, one: Pulse) -> None:
+    def add(self, one: Pulse) -> None:
         """Beat it from now on."""
         self._beating.add(one)
 
@@ -181,10 +181,10 @@ class Pacer:
             while one in self._beating:
                 self._theatre.sleep(one.pause)
                 if one in self._beating:
-                    one.beat()
+                    one.send()
 
         threading.Thread(target=beat, name="heart").start()
 
-    def drop(self, one: Pulse) -> None:
+    def remove(self, one: Pulse) -> None:
         """Beat it no more."""
         self._beating.discard(one)

@@ -33,11 +33,11 @@ class Bell:
     def __init__(self) -> None:
         self.rings = False
 
-    def ring(self) -> None:
+    def signal(self) -> None:
         """A slot came free."""
         self.rings = True
 
-    def hush(self) -> bool:
+    def clear(self) -> bool:
         """Whether it was rung; the simulated broker shows nobody what waits, so that nothing follows."""
         rang, self.rings = self.rings, False
         return rang
@@ -139,7 +139,7 @@ class Worker:
             if self.ended:
                 self._settle(self.ended.popleft())
             elif self.bell.rings and self.drak_gate.enabled:
-                self.drak_gate.look()
+                self.drak_gate.fill_slots()
             elif any(entry[0] <= world.theatre.now for entry in self.timers):
                 self._run_timers()
             elif self._may_take():

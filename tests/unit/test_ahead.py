@@ -28,11 +28,11 @@ def ahead(tmp_path: Path) -> Ahead:
 def test_it_is_taken_once(ahead: Ahead, tmp_path: Path) -> None:
     """It moves to where it is wanted, with its sha256; nobody gets it a second time, nor another attempt."""
     target = tmp_path / "sample.exe"
-    assert ahead.take("some.uid", 2, target) is None
-    assert ahead.take("other", 1, target) is None
-    assert ahead.take("some.uid", 1, target) == SHA256
+    assert ahead.move("some.uid", 2, target) is None
+    assert ahead.move("other", 1, target) is None
+    assert ahead.move("some.uid", 1, target) == SHA256
     assert target.read_bytes() == CONTENT
-    assert ahead.take("some.uid", 1, target) is None
+    assert ahead.move("some.uid", 1, target) is None
 
 
 def test_what_is_not_finished_is_nobodys(ahead: Ahead) -> None:
@@ -54,4 +54,4 @@ def test_a_worker_that_begins_finds_nothing(ahead: Ahead, tmp_path: Path) -> Non
     ahead.clear()
     assert not list(ahead.root.iterdir())
     never = Ahead.of(tmp_path / "never")
-    assert never.take("some.uid", 1, tmp_path / "sample.exe") is None
+    assert never.move("some.uid", 1, tmp_path / "sample.exe") is None

@@ -25,7 +25,7 @@ def app_of(settings: Settings) -> Celery:
     app.conf.update(
         broker_url=settings.broker_url,
         **configuration.configuration(
-            settings.broker_url, settings.drakcelery.times, sentinel_master=settings.sentinel_master
+            settings.broker_url, settings.drakcelery.timeouts, sentinel_master=settings.sentinel_master
         ),
     )
     return app
@@ -84,7 +84,7 @@ def test_silent_peers(tmp_path: Path, lease: int) -> None:
     url = "redis://h/1"
     settings = read(tmp_path, f"[celery]\nbroker_url={url}\n[drakcelery]\nlease_seconds={lease}\n")
     options = app_of(settings).connection_for_read().transport_options or {}
-    silent = settings.drakcelery.times.connection
+    silent = settings.drakcelery.timeouts.connection
     assert configuration.POLL_SECONDS < options["socket_timeout"] <= silent
     assert options["socket_connect_timeout"] <= silent
     # A BRPOP is looked at every interval, and given up when it is overdue by one

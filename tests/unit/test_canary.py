@@ -330,7 +330,7 @@ def test_a_slot_is_not_held_for_ever(
         patch.setattr(table, "tried", full)
         runs_them._run(held, Due(slot="vm-2", why="start"))
     assert states(table) == ["quarantined", "checking"]
-    runs_them.look(start=lambda _: None)
+    runs_them.start_due(start=lambda _: None)
     assert states(table) == ["quarantined", "dirty"]
 
 

@@ -21,9 +21,16 @@ HERE = ("rack-1", "vm-1")
 THERE = ("rack-2", "vm-1")
 
 
-def failure(site: tuple[str, str], charged: str | None = "slot", fault: Fault = Fault.FAILED) -> Failure:
+def failure(where: tuple[str, str], charged: str | None = "slot", fault: Fault = Fault.FAILED) -> Failure:
     return Failure(
-        attempt=1, stage=Stage.RUN, error="no", host=site[0], slot=site[1], fault=fault, charged=charged, at=0
+        attempt=1,
+        stage=Stage.RUN,
+        error="no",
+        host=where[0],
+        slot=where[1],
+        fault=fault,
+        charged=charged,
+        at=0,
     )
 
 
@@ -60,13 +67,13 @@ def test_what_an_error_blames(stage: Stage, error: Exception, blame: Blame | Non
 
 def test_the_charge_moves_to_the_sample() -> None:
     """The first slot is charged; a second one is not, for the sample failed elsewhere too."""
-    assert charges.charge((), Blame.SLOT, site=HERE) is Blame.SLOT
-    assert charges.charge([failure(HERE)], Blame.SLOT, site=HERE) is Blame.SLOT
-    assert charges.charge([failure(HERE)], Blame.SLOT, site=THERE) is Blame.SAMPLE
-    assert charges.charge([failure(HERE)], Blame.SNAPSHOT, site=THERE) is Blame.SNAPSHOT
-    assert charges.charge([failure(HERE, charged="host")], Blame.SLOT, site=THERE) is Blame.SLOT
-    assert charges.charge([failure(HERE, charged=None)], Blame.SLOT, site=THERE) is Blame.SLOT
-    assert charges.charge([failure(HERE)], None, site=THERE) is None
+    assert charges.charge((), Blame.SLOT, where=HERE) is Blame.SLOT
+    assert charges.charge([failure(HERE)], Blame.SLOT, where=HERE) is Blame.SLOT
+    assert charges.charge([failure(HERE)], Blame.SLOT, where=THERE) is Blame.SAMPLE
+    assert charges.charge([failure(HERE)], Blame.SNAPSHOT, where=THERE) is Blame.SNAPSHOT
+    assert charges.charge([failure(HERE, charged="host")], Blame.SLOT, where=THERE) is Blame.SLOT
+    assert charges.charge([failure(HERE, charged=None)], Blame.SLOT, where=THERE) is Blame.SLOT
+    assert charges.charge([failure(HERE)], None, where=THERE) is None
 
 
 @pytest.mark.parametrize(
@@ -88,23 +95,23 @@ def test_the_charge_moves_to_the_sample() -> None:
 )
 def test_the_record_decides(found: Record | None, charged: bool, settled: bool) -> None:
     """What became of the sample since; cancelled, stopped and lost attempts charge nobody."""
-    verdict = charges.verdict(found, 1, blame=Blame.SLOT, charged=True, site=HERE)
+    verdict = charges.verdict(found, 1, blame=Blame.SLOT, charged=True, where=HERE)
     assert verdict == Verdict(charged=charged, settled=settled)
 
 
 def test_a_restore_is_no_matter_of_the_sample() -> None:
     """Where all slots fail to restore, the samples that meet them one after the other are not to blame."""
     before = [failure(HERE).model_copy(update={"stage": Stage.PREPARE})]
-    assert charges.charge(before, Blame.SLOT, site=THERE, stage=Stage.PREPARE) is Blame.SLOT
-    assert charges.charge(before, Blame.SLOT, site=THERE) is Blame.SLOT
-    assert charges.charge([failure(HERE)], Blame.SLOT, site=THERE, stage=Stage.PREPARE) is Blame.SLOT
+    assert charges.charge(before, Blame.SLOT, where=THERE, stage=Stage.PREPARE) is Blame.SLOT
+    assert charges.charge(before, Blame.SLOT, where=THERE) is Blame.SLOT
+    assert charges.charge([failure(HERE)], Blame.SLOT, where=THERE, stage=Stage.PREPARE) is Blame.SLOT
     assert not charges.may_move(Stage.PREPARE, Blame.SLOT)
 
 
 def test_what_the_snapshot_is_blamed_for_stays() -> None:
     """An error that names the snapshot is certain, wherever else the sample fails."""
     found = record(failure(HERE, "snapshot"), failure(THERE, "snapshot"))
-    verdict = charges.verdict(found, 1, blame=Blame.SNAPSHOT, charged=True, site=HERE)
+    verdict = charges.verdict(found, 1, blame=Blame.SNAPSHOT, charged=True, where=HERE)
     assert verdict == Verdict(charged=True, settled=True)
 
 

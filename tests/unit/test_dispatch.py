@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.stages.dispatch import place
+from drakcelery.stages.dispatch import placement
 from tests.unit.test_chain import analysis
 
 
@@ -22,18 +22,18 @@ def host(name: str, *slots: tuple[str, str]) -> HostStatus:
 
 def test_first_attempt_goes_to_anyone() -> None:
     """A first attempt waits for whichever host has a slot first, unless it asked for one."""
-    assert str(place(analysis())) == "win10"
-    assert str(place(analysis(profile="win7"))) == "win7"
+    assert str(placement(analysis())) == "win10"
+    assert str(placement(analysis(profile="win7"))) == "win7"
     asked = analysis(target_host="rack-3")
-    assert str(place(asked, failed=("rack-3",))) == "win10@rack-3"
+    assert str(placement(asked, failed=("rack-3",))) == "win10@rack-3"
 
 
 def test_next_attempt_goes_elsewhere_if_it_can() -> None:
     """After a failure, another host with a free slot of the profile is preferred."""
     hosts = [host("rack-1", ("win10", "free")), host("rack-2", ("win7", "free"), ("win10", "running"))]
     spare = host("rack-3", ("win10", "free"))
-    assert str(place(analysis(), hosts=hosts, failed=("rack-1",))) == "win10"
-    assert str(place(analysis(), hosts=[*hosts, spare], failed=("rack-1",))) == "win10@rack-3"
+    assert str(placement(analysis(), hosts=hosts, failed=("rack-1",))) == "win10"
+    assert str(placement(analysis(), hosts=[*hosts, spare], failed=("rack-1",))) == "win10@rack-3"
 
 
 def test_a_burst_of_failures_is_spread() -> None:
@@ -48,7 +48,7 @@ def test_a_burst_of_failures_is_spread() -> None:
 
     def chosen(number: int, among: list[HostStatus]) -> str | None:
         ours = analysis().model_copy(update={"uid": f"burst-{number}"})
-        return place(ours, hosts=among, failed=("rack-1",)).host
+        return placement(ours, hosts=among, failed=("rack-1",)).host
 
     counts = Counter(chosen(number, hosts) for number in range(1000))
     assert set(counts) == {"rack-2", "rack-3", "rack-5"}

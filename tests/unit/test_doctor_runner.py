@@ -15,7 +15,7 @@ from drakcelery.cli.doctor import doctor
 from drakcelery.doctor import CHECKS, rights
 from drakcelery.doctor.finding import Check, Finding, Status, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.runner import chosen, examine
-from drakcelery.doctor.subject import Subject, place_of
+from drakcelery.doctor.subject import Subject, endpoint_of
 from drakcelery.doctor.view import findings_view
 from drakcelery.errors import SettingsError, StackError, StorageError
 from drakcelery.operators.views import console
@@ -25,7 +25,7 @@ from tests import reference
 
 def check(name: str, look: Callable[[Subject], Verdict], *needs: str, seconds: float = 10) -> Check:
     """A check of that name."""
-    return Check(name=name, what=f"{name} is", remedy="Mend it.", look=look, needs=needs, seconds=seconds)
+    return Check(name=name, what=f"{name} is", remedy="Mend it.", examine=look, needs=needs, seconds=seconds)
 
 
 def found(*checks: Check, settings: Settings | None = None) -> dict[str, Finding]:
@@ -121,8 +121,8 @@ def test_no_secret_is_told() -> None:
 
 def test_a_place_has_no_credentials() -> None:
     """Servers are named by host, port and database."""
-    assert place_of("redis://user:secret@h:1/2") == "h:1/2"
-    assert place_of("sentinel://:secret@a:1/0;sentinel://:secret@b:2/0") == "a:1, b:2/0"
+    assert endpoint_of("redis://user:secret@h:1/2") == "h:1/2"
+    assert endpoint_of("sentinel://:secret@a:1/0;sentinel://:secret@b:2/0") == "a:1, b:2/0"
 
 
 def test_some_checks_alone() -> None:

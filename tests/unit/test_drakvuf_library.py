@@ -262,7 +262,7 @@ def test_a_call_that_was_lost_is_made_by_the_command(tmp_path: Path) -> None:
     program.write_text('#!/bin/sh\necho "by the command: $*"\n')
     program.chmod(0o755)
     cell = Cell(tmp_path / "cells" / "vm-1", lock_limit=1)
-    cell.take(Held(holder="a", snapshot_version=1, snapshot_sha256="b"))
+    cell.acquire(Held(holder="a", snapshot_version=1, snapshot_sha256="b"))
     tools = Tools(library=Library(tmp_path))
     with serving(tmp_path, drakrun=str(program)):
         assert tools.run([str(program), "say", "a"], seconds=20, cell=cell, holder="a").output == "a\n"

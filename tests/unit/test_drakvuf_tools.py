@@ -43,7 +43,7 @@ HELD = Held(holder="mine", snapshot_version=1, snapshot_sha256="a")
 def cell(tmp_path: Path) -> Iterator[Cell]:
     """A slot that *mine* holds; whatever was started in it is killed after the test."""
     made = Cell(tmp_path / "vm-1", lock_limit=0.2)
-    made.take(HELD)
+    made.acquire(HELD)
     yield made
     with made.locked():
         made.vacate()
@@ -261,7 +261,7 @@ def test_a_guest_has_one_holder(cell: Cell) -> None:
     """Nobody else may start anything for it."""
     assert cell.check("mine") == HELD
     with pytest.raises(EngineError, match="holds a guest already"):
-        cell.take(HELD)
+        cell.acquire(HELD)
     with pytest.raises(EngineError, match="was destroyed meanwhile"):
         Tools().run(["true"], seconds=10, cell=cell, holder="another")
 
@@ -348,7 +348,7 @@ def test_a_holder_that_cannot_be_read_is_nobody(cell: Cell) -> None:
     with pytest.raises(EngineError, match="was destroyed meanwhile"):
         cell.check("mine")
     with pytest.raises(EngineError, match="holds a guest already"):
-        cell.take(HELD)
+        cell.acquire(HELD)
 
 
 # The snapshot
@@ -425,13 +425,13 @@ def test_a_bridge_that_nobody_noted_is_removed(tmp_path: Path, monkeypatch: pyte
     program(tmp_path / "drakrun", "exit 0")
     program(tmp_path / "ip", f'echo "$@" >> {tmp_path}/asked')
     guest = guest_of(tmp_path)
-    guest.cell.take(HELD)
+    guest.cell.acquire(HELD)
     (tmp_path / "vmnet-3.json").touch()
     with pytest.raises(EngineError, match=r"vmnet-3.json says that its network is not, after 3 times"):
         guest.destroy()
     assert not (tmp_path / "asked").exists()
     (tmp_path / "vmnet-3.json").unlink()
-    guest.cell.take(HELD)
+    guest.cell.acquire(HELD)
     guest.destroy()
     assert (tmp_path / "asked").read_text() == "link delete drak3\n"
 

@@ -98,7 +98,7 @@ def test_a_watch_compares_with_what_was_there_at_first() -> None:
     assert (watch.current, watch.has_changed) == (None, False)
     seen = []
     for _ in range(6):
-        watch.look_now()
+        watch.check()
         seen.append((watch.current, watch.has_changed))
     assert seen == [("a", False)] * 3 + [("b", True)] * 2 + [("a", False)]
 
@@ -113,8 +113,8 @@ def test_a_watch_looks_once_a_minute_and_waits_for_nobody() -> None:
 
     watch = SnapshotWatch(identify)
     for _ in range(3):
-        watch.look()
+        watch.check_soon()
     assert watch._looker is not None
     watch._looker.join()
-    watch.look()
+    watch.check_soon()
     assert (len(looks), watch.current) == (1, "a")

@@ -68,10 +68,10 @@ def test_a_port_is_promised_once() -> None:
 def test_plan_is_private_and_lasting(tmp_path: Path) -> None:
     """Credentials are made once, and only this user can read them."""
     path = tmp_path / "services.json"
-    first = plan.renew(path)
+    first = plan.refresh(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert plan.renew(path) == first
-    assert plan.renew(tmp_path / "other.json").s3_access_key != first.s3_access_key
+    assert plan.refresh(path) == first
+    assert plan.refresh(tmp_path / "other.json").s3_access_key != first.s3_access_key
     assert first.valkey_password.get_secret_value() not in repr(first)
 
 
@@ -81,7 +81,7 @@ def test_damaged_plan_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "services.json"
     path.write_text(damage)
     with pytest.raises(StackError, match=rf"{path} is damaged.*another --data-dir"):
-        plan.renew(path)
+        plan.refresh(path)
 
 
 def test_private_file_stays_private_over_a_public_one(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def defined(path: Path) -> set[str]:
 def test_the_tour_goes_all_the_way() -> None:
     """It has a stop in each stage, and begins and ends where a sample does."""
     functions = [function for _, function in TOUR]
-    stages = ["Ingress.take", "prepare", "run", "collect", "upload", "Endings.publish"]
+    stages = ["Ingress.accept_tasks", "prepare", "run", "collect", "upload", "Endings.publish"]
     assert [one for one in functions if one in stages] == stages
 
 

@@ -18,7 +18,7 @@ LEASES = range(SHORTEST, LONGEST + 1)
 def test_signs_come_often_enough(lease: int) -> None:
     """Who lives has several chances to say so before anybody holds him for dead."""
     times = times_of(lease)
-    assert times.beat * 10 <= times.silence + 1e-9
+    assert times.heartbeat * 10 <= times.silence + 1e-9
     assert times.report * 3 <= times.host
     assert times.renew * 9 <= times.visibility + 1e-9
     assert times.retry <= times.silence / 2
@@ -51,7 +51,7 @@ def test_a_link_that_hangs_costs_no_attempt(lease: int) -> None:
 def test_an_outage_that_goes_unnoticed_is_survived(lease: int) -> None:
     """Who could not be heard for as long as a watch may pause is back before he counts as lost."""
     times = times_of(lease)
-    assert times.pause + times.retry + times.beat < times.lost
+    assert times.pause + times.retry + times.heartbeat < times.lost
     assert times.check * 2 < times.pause
     assert times.reconcile < times.pause
 
@@ -71,7 +71,7 @@ def test_within_a_minute() -> None:
 def test_todays_times() -> None:
     """The default's times, as docs and operators know them."""
     assert {name: round(seconds, 1) for name, seconds in asdict(times_of(LONGEST)).items()} == {
-        "beat": 2,
+        "heartbeat": 2,
         "silence": 20,
         "lost": 30,
         "unsent": 15,
@@ -90,8 +90,8 @@ def test_todays_times() -> None:
 
 def test_the_setting(tmp_path: Path) -> None:
     """It is the longest by default; what is too short, too long or no number is refused with a sentence."""
-    assert read(tmp_path, "").drakcelery.times == times_of(LONGEST)
-    assert read(tmp_path, "[drakcelery]\nlease_seconds=5\n").drakcelery.times == times_of(5)
+    assert read(tmp_path, "").drakcelery.timeouts == times_of(LONGEST)
+    assert read(tmp_path, "[drakcelery]\nlease_seconds=5\n").drakcelery.timeouts == times_of(5)
     for value, expected in (("4", "at least 5"), ("31", "at most 30"), ("2.5", "a whole number")):
         said = complaint(tmp_path, f"[drakcelery]\nlease_seconds={value}\n")
         assert said == f"settings.ini: [drakcelery] lease_seconds = '{value}': expected {expected}"

@@ -165,11 +165,11 @@ def _value(name: str, **labels: str) -> float:
 def test_slot_clock() -> None:
     """Each second goes to the state that the slot was in, and a new claim ends the turnaround."""
     clock = SlotClock()
-    clock.look([_slot(SlotState.RUNNING, 100)], now=110)
-    clock.look([_slot(SlotState.RUNNING, 100)], now=115)
-    clock.look([_slot(SlotState.FREE, 118)], now=120)
-    clock.look([_slot(SlotState.PREPARING, 121)], now=130)
-    clock.look([_slot(SlotState.QUARANTINED, 131)], now=132)
+    clock.observe([_slot(SlotState.RUNNING, 100)], now=110)
+    clock.observe([_slot(SlotState.RUNNING, 100)], now=115)
+    clock.observe([_slot(SlotState.FREE, 118)], now=120)
+    clock.observe([_slot(SlotState.PREPARING, 121)], now=130)
+    clock.observe([_slot(SlotState.QUARANTINED, 131)], now=132)
     seconds = {
         state.value: _value("drakcelery_slot_state_seconds_total", profile="clock", state=state)
         for state in SlotState

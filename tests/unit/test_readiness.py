@@ -51,8 +51,8 @@ def test_an_engine_that_cannot_keep_guests_in_halts_the_host(tmp_path: Path) -> 
     """No sample is taken for a host whose firewall lets guests out, and the attempts go elsewhere (H1)."""
     why: list[str] = []
 
-    def obstacle(*, look: bool = False) -> str | None:
-        looks.append(look)
+    def obstacle(*, fresh: bool = False) -> str | None:
+        looks.append(fresh)
         return why[0] if why else None
 
     looks: list[bool] = []
@@ -63,11 +63,11 @@ def test_an_engine_that_cannot_keep_guests_in_halts_the_host(tmp_path: Path) -> 
     why.append("iptables has no INPUT -j DRAKRUN_INP")
     assert ours.halted() is Halt.NOT_ISOLATED
     assert True not in looks
-    ours.look()
+    ours.check()
     assert looks[-1]
     assert instruments.THROTTLED.labels("network")._value.get() == 1
     why.clear()
-    ours.look()
+    ours.check()
     assert (ours.halted(), instruments.THROTTLED.labels("network")._value.get()) == (None, 0)
 
 
@@ -97,7 +97,7 @@ def test_a_worker_that_is_stuck_takes_nothing(tmp_path: Path, monkeypatch: pytes
     ours = Readiness(section)
     ours.note_io(alive=True)
     ours.note_broker(connected=True)
-    later = time.monotonic() + section.times.retry + 1
+    later = time.monotonic() + section.timeouts.retry + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert ours.halted() is Halt.NO_BROKER
     ours.note_turn()

@@ -148,7 +148,7 @@ def test_an_odd_time_is_none(when: Any) -> None:
 def test_only_the_time_is_renewed() -> None:
     """All else of a task stays as somebody else wrote it, unknown fields too."""
     text = json.dumps(fields(extra="\udc83", payload={"x": float("nan")}))
-    new = json.loads(reading.renewed(text, 5.0))
+    new = json.loads(reading.refreshed(text, 5.0))
     assert new.pop("last_update") == 5.0
     old = json.loads(text)
     del old["last_update"]

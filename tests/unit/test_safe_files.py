@@ -111,7 +111,7 @@ def workspace(state_dir: Path, *, over: bool) -> Workspace:
     (one.raw / "dumps" / "400000_0123456789abcdef").write_bytes(b"MZ")
     one.save(OUTCOME)
     if over:
-        one.hand_over()
+        one.open_to_io()
     return one
 
 
@@ -220,7 +220,7 @@ def test_raw_swapped_for_a_link(state_dir: Path, tmp_path: Path) -> None:
         ours.load(Outcome)
     with pytest.raises(safe_files.UnsafeFile):
         list(safe_files.walk(ours.raw))
-    ours.hand_over()  # as a run that is delivered again does
+    ours.open_to_io()  # as a run that is delivered again does
     assert stat.S_IMODE((outside / "kept").stat().st_mode) & stat.S_IRWXO == 0
     measured = sum(status.st_size for _, status in safe_files.walk(ours.root))
     assert measured < 1 << 20

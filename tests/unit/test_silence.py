@@ -84,9 +84,9 @@ def test_the_snapshot_of_a_profile(slots: tuple[str, ...], usual: str | None) ->
     assert usual_snapshot([Facts(snapshot=one) for one in runs] for runs in slots) == usual
 
 
-def doubt(site: tuple[str, str], lacks: str) -> Failure:
+def doubt(where: tuple[str, str], lacks: str) -> Failure:
     """An attempt that ended in doubt."""
-    return failure(site, fault=Fault.DOUBTED).model_copy(update={"lacks": lacks, "number": 1})
+    return failure(where, fault=Fault.DOUBTED).model_copy(update={"lacks": lacks, "number": 1})
 
 
 def test_what_an_analysis_was_doubted_for() -> None:
@@ -109,7 +109,7 @@ def test_a_charge_for_what_another_slot_shows_too(
 ) -> None:
     """Is taken back; where the other slot's run has it all, the first slot has lost it."""
     found = record(doubt(HERE, "log"), state=state).model_copy(update={"alike": alike})
-    verdict = charges.verdict(found, 1, blame=Blame.SLOT, charged=True, site=HERE)
+    verdict = charges.verdict(found, 1, blame=Blame.SLOT, charged=True, where=HERE)
     assert (verdict.charged, verdict.settled) == (charged, settled)
 
 

@@ -90,7 +90,7 @@ class Cell:
                 # Closing is not enough: a process that was forked meanwhile has the file open as well
                 fcntl.flock(file, fcntl.LOCK_UN)
 
-    def take(self, held: Held) -> None:
+    def acquire(self, held: Held) -> None:
         """Make somebody the guest's holder. Raises :class:`EngineError` where there is one already."""
         with self.locked():
             if self.held() is not None:

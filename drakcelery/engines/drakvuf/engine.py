@@ -84,9 +84,9 @@ class Drakvuf:
         """Nothing: the hypervisor holds the guest; the doctor looks at it."""
         return ()
 
-    def obstacle(self, *, look: bool = False) -> str | None:
+    def obstacle(self, *, fresh: bool = False) -> str | None:
         """What the network of this host's guests lacks to keep them in; see :mod:`.network`."""
-        return self._network.look() if look else self._network.obstacle()
+        return self._network.check() if fresh else self._network.obstacle()
 
     def snapshot_id(self) -> str | None:
         """By its sizes and pieces of it: :func:`.snapshot.mark`. Read anew where its files have changed."""
@@ -116,7 +116,7 @@ class Drakvuf:
         guest, holder = self._guest(job.slot, net_enable=net_enable), str(job.raw)
         volumes = snapshot.directory(self._section.etc_dir, self._section.lib_dir)
         restored = snapshot.identify(volumes, self._state / "snapshot.json")
-        guest.cell.take(
+        guest.cell.acquire(
             Held(holder=holder, snapshot_version=restored.version, snapshot_sha256=restored.sha256)
         )
         guest.restore(holder)

@@ -119,25 +119,25 @@ class Network:
 
     def _refuse(self, rules: Rules, more: str = "") -> EngineError:
         sentence = f"{self._sentence(rules)}{more}"
-        self._take_note(sentence)
+        self._note_obstacle(sentence)
         return EngineError(sentence, blames=Blame.HOST)
 
     def _sentence(self, rules: Rules) -> str:
         return lacking(rules, between=self._between(), shut=self._closed and forwards())
 
-    def look(self) -> str | None:
+    def check(self) -> str | None:
         """Find out whether the network stands, and note why not. None where it does, or is yet to be made."""
         try:
-            self._look()
+            self._check()
         except EngineError as error:
             with contextlib.suppress(OSError):  # the note cannot be written: it is told all the same
-                self._take_note(str(error))
+                self._note_obstacle(str(error))
             return str(error)
         except OSError as error:
             return f"{self._note}: {error}"
         return self.obstacle()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         rules = self.rules()
         standing = self._standing(rules)
         if standing is Standing.BROKEN:
@@ -147,7 +147,7 @@ class Network:
                 rules = self.rules()
                 standing = self._standing(rules)
         if standing is Standing.BROKEN:
-            self._take_note(self._sentence(rules))
+            self._note_obstacle(self._sentence(rules))
         elif standing is Standing.STANDS or self._is_old():
             self._note.unlink(missing_ok=True)
 
@@ -160,7 +160,7 @@ class Network:
         except OSError as error:
             return f"{self._note}: {error}"
 
-    def _take_note(self, sentence: str) -> None:
+    def _note_obstacle(self, sentence: str) -> None:
         if self.obstacle() != sentence:
             log.error("guests_not_isolated", error=sentence)
         safe_files.close_directory(self._directory)

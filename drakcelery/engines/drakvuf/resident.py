@@ -365,7 +365,7 @@ class Server:
                 self._running[descriptor].is_left = True
             if self._listener.fileno() in events:
                 self._accept()
-            self._look()
+            self._check_calls()
 
     def _end(self, *_: Any) -> None:
         self._ending = True
@@ -373,7 +373,7 @@ class Server:
     def _is_done(self) -> bool:
         return self._ending or self._served >= MOST_SERVED or memory(self._parent) > self._most_memory
 
-    def _look(self) -> None:
+    def _check_calls(self) -> None:
         """Tell callers whose call is over; end those whose caller is gone, or that have grown too large."""
         for descriptor, call in list(self._running.items()):
             if not call.is_over:

@@ -44,11 +44,11 @@ def ending(code: int) -> str:
 
 def quoted(errors: tuple[str, ...]) -> str:
     """The most telling of a tool's lines, as the end of a sentence."""
-    said = telling(errors)[-ERROR_LINES:]
+    said = significant(errors)[-ERROR_LINES:]
     return f"; it said: {' | '.join(said)}" if said else ""
 
 
-def telling(errors: tuple[str, ...]) -> list[str]:
+def significant(errors: tuple[str, ...]) -> list[str]:
     """The lines that say what went wrong: without the frames of tracebacks, and what tells of no trouble.
 
     Of a Python program that ran another, such as drakrun, the last line is the exception, and what the other

@@ -59,7 +59,7 @@ def read_counted(emu: Any, address: int) -> str:
     return bytes(emu.mem_read(buffer, length)).decode("utf-16-le", "replace") if length and buffer else ""
 
 
-def take_text(emu: Any, name: str, argv: list[Any], number: int) -> str:
+def text_argument(emu: Any, name: str, argv: list[Any], number: int) -> str:
     """The string that argument *number* points to, which also takes its place in the log."""
     if not argv[number]:
         return ""

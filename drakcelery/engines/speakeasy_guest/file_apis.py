@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest.apis import Api, put, read_text, take_text
+from drakcelery.engines.speakeasy_guest.apis import Api, put, read_text, text_argument
 
 
 def _copy_file(emu: Any, name: str, argv: list[Any]) -> int:
-    source = take_text(emu, name, argv, 0)
-    target = take_text(emu, name, argv, 1)
+    source = text_argument(emu, name, argv, 0)
+    target = text_argument(emu, name, argv, 1)
     files = emu.get_file_manager()
     original = files.get_file_from_path(source)
     if original is None or not target:
@@ -22,8 +22,8 @@ def _copy_file(emu: Any, name: str, argv: list[Any]) -> int:
 
 
 def _move_file(emu: Any, name: str, argv: list[Any]) -> int:
-    source = take_text(emu, name, argv, 0)
-    target = take_text(emu, name, argv, 1)
+    source = text_argument(emu, name, argv, 0)
+    target = text_argument(emu, name, argv, 1)
     file = emu.get_file_manager().get_file_from_path(source)
     if file is not None and target:
         file.path = target
@@ -42,7 +42,7 @@ def _shell_execute_ex(emu: Any, name: str, argv: list[Any]) -> int:
 
 
 def _system(emu: Any, name: str, argv: list[Any]) -> int:
-    command = take_text(emu, name, argv, 0)
+    command = text_argument(emu, name, argv, 0)
     emu.recorder.process_created("C:\\Windows\\System32\\cmd.exe", f"cmd.exe /c {command}")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest.apis import MAX_DATA, Api, put, take_text
+from drakcelery.engines.speakeasy_guest.apis import MAX_DATA, Api, put, text_argument
 
 SUCCESS = 0
 SOCKET_ERROR = 0xFFFFFFFF
@@ -16,8 +16,8 @@ ORDINALS = {17: "recvfrom", 20: "sendto"}
 
 
 def _getaddrinfo(emu: Any, name: str, argv: list[Any]) -> int:
-    host = take_text(emu, name, argv, 0)
-    service = take_text(emu, name, argv, 1)
+    host = text_argument(emu, name, argv, 0)
+    service = text_argument(emu, name, argv, 1)
     port = int(service) & 0xFFFF if service.isdigit() else {"http": 80, "https": 443}.get(service, 0)
     try:
         address = str(ipaddress.IPv4Address(host))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest.apis import MAX_DATA, Api, put, read_counted, take_text
+from drakcelery.engines.speakeasy_guest.apis import MAX_DATA, Api, put, read_counted, text_argument
 
 SUCCESS = 0
 FILE_NOT_FOUND = 2
@@ -61,7 +61,7 @@ def _reg_open_key_ex(emu: Any, name: str, argv: list[Any]) -> int:
 
 
 def _open_key(emu: Any, name: str, argv: list[Any], *, result: int) -> int:
-    path = _key_below(emu, argv[0], take_text(emu, name, argv, 1))
+    path = _key_below(emu, argv[0], text_argument(emu, name, argv, 1))
     if path is None:
         return INVALID_HANDLE
     argv[0] = path
@@ -83,7 +83,7 @@ def _reg_create_key_ex(emu: Any, name: str, argv: list[Any]) -> int:
 
 
 def _create_key(emu: Any, name: str, argv: list[Any], *, result: int) -> int:
-    path = _key_below(emu, argv[0], take_text(emu, name, argv, 1))
+    path = _key_below(emu, argv[0], text_argument(emu, name, argv, 1))
     if path is None:
         return INVALID_HANDLE
     argv[0] = path
@@ -95,13 +95,13 @@ def _create_key(emu: Any, name: str, argv: list[Any], *, result: int) -> int:
 
 def _reg_set_value_ex(emu: Any, name: str, argv: list[Any]) -> int:
     path = _key_path(emu, argv[0])
-    value = take_text(emu, name, argv, 1)
+    value = text_argument(emu, name, argv, 1)
     return _set_value(emu, path, value, argv[3], argv[4], argv[5], wide=name.endswith("W"))
 
 
 def _reg_set_key_value(emu: Any, name: str, argv: list[Any]) -> int:
-    path = _key_below(emu, argv[0], take_text(emu, name, argv, 1))
-    value = take_text(emu, name, argv, 2)
+    path = _key_below(emu, argv[0], text_argument(emu, name, argv, 1))
+    value = text_argument(emu, name, argv, 2)
     return _set_value(emu, path, value, argv[3], argv[4], argv[5], wide=name.endswith("W"))
 
 
@@ -123,7 +123,7 @@ def _set_value(
 
 def _reg_delete_value(emu: Any, name: str, argv: list[Any]) -> int:
     path = _key_path(emu, argv[0])
-    value = take_text(emu, name, argv, 1)
+    value = text_argument(emu, name, argv, 1)
     if path is None:
         return INVALID_HANDLE
     _registry(emu, path, "delete_value", value_name=value)
@@ -131,7 +131,7 @@ def _reg_delete_value(emu: Any, name: str, argv: list[Any]) -> int:
 
 
 def _reg_delete_key(emu: Any, name: str, argv: list[Any]) -> int:
-    path = _key_below(emu, argv[0], take_text(emu, name, argv, 1))
+    path = _key_below(emu, argv[0], text_argument(emu, name, argv, 1))
     if path is None:
         return INVALID_HANDLE
     _registry(emu, path, "delete_key")

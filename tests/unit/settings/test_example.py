@@ -49,7 +49,7 @@ def test_example_equals_the_defaults() -> None:
     example = load(EXAMPLE, environment={})
     assert _same_but_examples(example, load(environment={}))
     assert (example.drakvuf_plugins, example.profile_rules) == ({}, {})
-    assert example.notices() == []
+    assert example.without_effect() == []
 
 
 def test_example_uncommented_equals_the_defaults(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_engine_auto_is_drakvuf_on_a_xen_host(tmp_path: Path, monkeypatch: pytes
 def test_setting_without_effect_is_said(tmp_path: Path, engine: str, key: str, value: str) -> None:
     """A setting that only DRAKVUF on Xen can honour is named at the start, with the reason."""
     text = f"[drakcelery]\nengine={engine}\n[drakrun]\n{key}={value}\n"
-    (notice,) = read(tmp_path, text).notices()
+    (notice,) = read(tmp_path, text).without_effect()
     assert notice.startswith(f"[drakrun] {key} has no effect with the engine {engine}: ")
 
 

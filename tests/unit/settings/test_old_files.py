@@ -75,26 +75,29 @@ def test_v018_file_loads_with_its_meaning(tmp_path: Path) -> None:
     assert settings.plugins_of("high") == ("apimon", "filetracer", "procmon")
     assert settings.plugins_of("low") == ("apimon", "memdump")
     assert settings.source == tmp_path / "settings.ini"
-    assert [notice.split(": ", 1)[1] for notice in settings.notices()] == [
+    assert [notice.split(": ", 1)[1] for notice in settings.without_effect()] == [
         "[minio] is read as [s3]; write [s3], with http:// or https:// in address"
     ]
 
 
 def test_sections_of_others_may_share_the_file(tmp_path: Path) -> None:
     """Karton's own sections are passed over, percent signs and all."""
-    assert read(tmp_path, "[karton]\nidentity=x\n[logging]\nformat=%(message)s\n[system]\n").notices() == []
+    assert (
+        read(tmp_path, "[karton]\nidentity=x\n[logging]\nformat=%(message)s\n[system]\n").without_effect()
+        == []
+    )
 
 
 def test_unknown_section_is_remarked(tmp_path: Path) -> None:
     """A section of some other Karton service does no harm and is mentioned."""
-    (notice,) = read(tmp_path, "[yaramatcher]\nrules=%x\n").notices()
+    (notice,) = read(tmp_path, "[yaramatcher]\nrules=%x\n").without_effect()
     assert notice.endswith("settings.ini: [yaramatcher] is none of drakcelery's sections and is left alone")
 
 
 @pytest.mark.parametrize("key", ["database", "listen_host", "listen_port"])
 def test_retired_keys_say_what_to_use(tmp_path: Path, key: str) -> None:
     """A key of v0.18 that has no counterpart is honoured with a sentence."""
-    (notice,) = read(tmp_path, f"[drakmon]\n{key}=x\n").notices()
+    (notice,) = read(tmp_path, f"[drakmon]\n{key}=x\n").without_effect()
     assert f"[drakmon] {key} has no effect: " in notice
 
 
@@ -102,7 +105,7 @@ def test_minio_yields_to_s3(tmp_path: Path) -> None:
     """Where both sections are there, [s3] counts, as in Karton, and that is said."""
     settings = read(tmp_path, "[minio]\naddress=old\n[s3]\naddress=http://new:9000\n")
     assert settings.s3.address == "http://new:9000"
-    assert settings.notices()[0].endswith("[minio] has no effect: [s3] is there, and replaces it")
+    assert settings.without_effect()[0].endswith("[minio] has no effect: [s3] is there, and replaces it")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_without_a_file_everything_has_a_default() -> None:
     assert settings.slots == {"vm-1": "default"}
     assert settings.engine == "emulator"
     assert settings.source is None
-    assert settings.notices() == []
+    assert settings.without_effect() == []
 
 
 def test_environment_wins_over_the_file(tmp_path: Path) -> None:
