@@ -35,10 +35,10 @@ from benchmarks.simulation import (
     valkey,
     waiting,
 )
-from drakcelery.forecast.outlook import make_forecast
+from drakcelery.forecast.forecast import make_forecast
 from drakcelery.ingress import POLL_SECONDS, Turn, orphans
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.keys import DONE, record_key
 from drakcelery.model.records import Record
 
@@ -257,18 +257,18 @@ def _at_full_size(client: redis.Redis, scale: Scale) -> list[Result]:
         *_each("a sign of life", _counted(client, fleet.renew), live),
     ]
     reconciles = [seconds(fleet.reconcile) for _ in range(scale.runs)]
-    outlooks = [
-        seconds(lambda: make_forecast(SETTINGS, fleet.ledger, ingress.intake)) for _ in range(scale.runs)
+    forecasts = [
+        seconds(lambda: make_forecast(SETTINGS, fleet.ledger, ingress.inbox)) for _ in range(scale.runs)
     ]
     fleet.report()
     full = _idle(client, "Redis commands a second of an ingress before a full fleet")
-    steps = list(_steps(fleet.ledger, ingress.intake))
+    steps = list(_steps(fleet.ledger, ingress.inbox))
     return [
         *costs,
         _record_memory(client),
         full,
         _time("reconcile, per 1000 live analyses", statistics.median(reconciles) * 1e6 / live, scale.runs),
-        _time(f"outlook, {scale.waiting[2]} waiting", statistics.median(outlooks) * 1000, scale.runs),
+        _time(f"outlook, {scale.waiting[2]} waiting", statistics.median(forecasts) * 1000, scale.runs),
         _time("search for stranded tasks, per 1000", sum(steps) * 1e6 / scale.waiting[2], 1),
         _time("search for stranded tasks, longest step but the first", max(steps[1:]) * 1000, 1),
     ]
@@ -293,10 +293,10 @@ def _time(name: str, value: float, runs: int) -> Result:
     return Result(name=name, unit="ms", ours=value, runs=runs, less_is_better=True)
 
 
-def _steps(ledger: Ledger, intake: Intake) -> Iterator[float]:
+def _steps(ledger: Ledger, inbox: Inbox) -> Iterator[float]:
     """How long each step of the search for stranded tasks takes; it must find none."""
     limit = SETTINGS.drakcelery.hard_time_limit
-    search = orphans.find(ledger, intake, hard_time_limit=limit)
+    search = orphans.find(ledger, inbox, hard_time_limit=limit)
     begin = time.perf_counter()
     for found in search:
         yield time.perf_counter() - begin

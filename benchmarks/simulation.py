@@ -39,7 +39,7 @@ from drakcelery.errors import Superseded
 from drakcelery.ingress import Ingress, Turn
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.keys import DUE, host_key, record_key, task_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Stage
@@ -139,7 +139,7 @@ def ingress_on(client: redis.Redis) -> Ingress:
     return Ingress(
         settings=SETTINGS,
         ledger=ledger,
-        intake=Intake(client, identity=IDENTITY, record_ttl=3600),
+        inbox=Inbox(client, identity=IDENTITY, record_ttl=3600),
         storage=cast("Storage", QuickStorage()),
         send=send,
     )
@@ -345,7 +345,7 @@ class Fleet:
 
 def fill(fleet: Fleet, ingress: Ingress, most: int) -> int:
     """Let an ingress take samples until so many are in flight, or it can take no more; returns how many."""
-    while (many := sum(ingress.intake.in_flight().values())) < most and ingress.work() is Turn.WORKED:
+    while (many := sum(ingress.inbox.in_flight().values())) < most and ingress.work() is Turn.WORKED:
         fleet.report_when_due()
     return many
 
@@ -358,5 +358,5 @@ def drain(fleet: Fleet) -> None:
 
 def waiting(client: redis.Redis) -> int:
     """How many samples wait outside the ledger."""
-    stretches = Intake(client, identity=IDENTITY, record_ttl=3600).backlog(most=1)
+    stretches = Inbox(client, identity=IDENTITY, record_ttl=3600).backlog(most=1)
     return sum(stretch.length for stretch in stretches)

@@ -20,7 +20,7 @@ from typing import cast
 
 from drakcelery import settings
 from drakcelery.embedded.background import background
-from drakcelery.forecast.outlook import Outlook, make_forecast
+from drakcelery.forecast.forecast import Forecast, make_forecast
 from drakcelery.forecast.simulation import Range
 from drakcelery.karton import submit
 from drakcelery.model.analysis import Priority, State
@@ -92,7 +92,7 @@ def main() -> None:
 def measure(ours: settings.Settings, directory: Path, samples: int) -> dict[str, object]:
     """Push the samples, ask for the outlook until the last is over, and compare."""
     ledger = make_ledger(ours)
-    intake = ledger.intake()
+    inbox = ledger.inbox()
     while not (ledger.fleet.hosts() and ledger.bound()):
         time.sleep(analyses.POLL_SECONDS)
     chance = random.Random(SEED)  # noqa: S311 a load, no secret
@@ -107,19 +107,21 @@ def measure(ours: settings.Settings, directory: Path, samples: int) -> dict[str,
                 uid, priority = push(ours, sample, chance)
                 pushed[uid] = Push(at=ledger.now(), rank=list(PRIORITIES).index(priority))
         before = time.perf_counter()
-        outlook = make_forecast(ours, ledger, intake)
+        forecast = make_forecast(ours, ledger, inbox)
         costs.append(time.perf_counter() - before)
-        promises += promises_of(outlook)
+        promises += promises_of(forecast)
         time.sleep(ASK_SECONDS)
     return compare(promises, {record.uid: record for record in done}, pushed, costs)
 
 
-def promises_of(outlook: Outlook) -> list[Promise]:
+def promises_of(forecast: Forecast) -> list[Promise]:
     """What an outlook says about all that waits."""
-    said = [("ledger", uid, one) for uid, one in outlook.estimates.items()]
-    said += [("Karton", one.uid, one.estimate) for one in outlook.queued if one.estimate is not None]
+    said = [("ledger", uid, one) for uid, one in forecast.estimates.items()]
+    said += [("Karton", one.uid, one.estimate) for one in forecast.queued if one.estimate is not None]
     return [
-        Promise(uid=uid, at=outlook.now, where=where, learned=one.learned, start=one.start, finish=one.finish)
+        Promise(
+            uid=uid, at=forecast.now, where=where, learned=one.learned, start=one.start, finish=one.finish
+        )
         for where, uid, one in said
         if one.start is not None
     ]

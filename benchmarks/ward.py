@@ -24,7 +24,7 @@ from drakcelery.host.slots import SlotTable
 from drakcelery.ledger.keys import DONE, record_key
 from drakcelery.model.analysis import Outcome, Snapshot
 from drakcelery.settings import Settings
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from tests.simulation import patches
 from tests.simulation.engine import SimulatedEngine
 from tests.simulation.patches import installed
@@ -156,11 +156,11 @@ class Hospital(World):
         section = ours.drakcelery.model_copy(update={"engine": "drakvuf"})
         return ours.model_copy(update={"drakcelery": section})
 
-    def site(self, host: str, *, patient: bool, worker: Any) -> Site:
+    def context(self, host: str, *, patient: bool, worker: Any) -> HostContext:
         """As the fleet's, with an engine of the ward."""
         engine = Engine(self.theatre, self.guests, host, self.chance, self._seconds)
         engine.ward = self.ward
-        return dataclasses.replace(super().site(host, patient=patient, worker=worker), engine=engine)
+        return dataclasses.replace(super().context(host, patient=patient, worker=worker), engine=engine)
 
     def _seconds(self, uid: str) -> float:
         return self.samples[uid].seconds if uid in self.samples else 10.0

@@ -57,7 +57,7 @@ STAGE_TASKS = frozenset(routing.task_name(stage) for stage in Stage)
 
 app = App("drakcelery", amqp=AMQP, control="drakcelery.worker.mailbox:Control")
 app.add_defaults(lambda: celery_configuration(app.settings))
-app.steps["worker"].update((bootstrap.Ground, bootstrap.Household))
+app.steps["worker"].update((bootstrap.Bootstrap, bootstrap.HostThreads))
 app.steps["consumer"].update((Gate, Lease))
 
 
@@ -66,7 +66,7 @@ def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dic
     if stage is Stage.PREPARE:
         step = step.model_copy(update={"slot": task.request.get(admission.SLOT_HEADER)})
     try:
-        return perform(app.runtime.site, stage, step).message()
+        return perform(app.runtime.context, stage, step).message()
     except Superseded:
         # The quiet stop: Celery reads the rest of the chain from the request once the task has returned
         task.request.chain = None
@@ -126,7 +126,7 @@ def _stop_guests(sender: str, **_: Any) -> None:
     if runtime.presence is not None:
         runtime.presence.leave()
     if bootstrap.is_vm_worker(sender):
-        runtime.stopper = shutdown.on_signal(runtime.site, runtime.stopper)
+        runtime.stopper = shutdown.on_signal(runtime.context, runtime.stopper)
 
 
 @task_revoked.connect
@@ -134,7 +134,7 @@ def _cancel_revoked(request: Any, expired: bool, **_: Any) -> None:
     """Somebody revoked a stage: nobody wants the analysis. Else it would wait for a step that never comes."""
     if expired or request.task not in STAGE_TASKS:
         return
-    step, ledger = Step.parse(request.args[0]), app.runtime.site.ledger
+    step, ledger = Step.parse(request.args[0]), app.runtime.context.ledger
     try:
         record = ledger.get(step.uid)
         # The gate may have begun the next attempt already, but not a new life of the uid

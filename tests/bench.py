@@ -23,12 +23,12 @@ from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, ReplaySection
 from drakcelery.stages import perform
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.storage import Storage
 from drakcelery.storage.sending import put
 from tests.faults.fleet import record_run
-from tests.ledgers import intake_of
-from tests.unit.test_chain import analysis
+from tests.ledgers import inbox_of
+from tests.unit.test_routing import analysis
 
 HOST = "rack-1"
 SLOT = "vm-1"
@@ -38,14 +38,14 @@ SLOT = "vm-1"
 class Bench:
     """One host with one slot, of which a test does stage by stage."""
 
-    site: Site
+    context: HostContext
     bucket: str
     """Where the artifacts go."""
 
     @property
     def ledger(self) -> Ledger:
         """The ledger."""
-        return self.site.ledger
+        return self.context.ledger
 
     @property
     def redis(self) -> redis.Redis:
@@ -55,7 +55,7 @@ class Bench:
     def open(self, uid: str = "a-1", **changes: object) -> Analysis:
         """Begin an analysis of a sample that is in S3, with *changes*, and its first attempt."""
         sample = ObjectRef(bucket=self.bucket, key=f"sample-{uid}", name="x.bat")
-        put(self.site.storage._server, sample.bucket, sample.key, b"rem")
+        put(self.context.storage._server, sample.bucket, sample.key, b"rem")
         task = Task({"type": "sample"}, uid=f"{{r}}:{uid}-{uuid.uuid4().hex[:8]}", root_uid="r")
         ours = analysis().model_copy(
             update={
@@ -69,7 +69,7 @@ class Bench:
         )
         self.ledger.declare(contract.started(task))
         self.ledger._redis.zadd(INBOX, {task.uid: self.ledger.now()})
-        assert intake_of(self.ledger).open(ours, task, limit=1000, read=task.serialize()) is not None
+        assert inbox_of(self.ledger).open(ours, task, limit=1000, read=task.serialize()) is not None
         return ours
 
     def record(self, uid: str = "a-1") -> Record:
@@ -88,16 +88,16 @@ class Bench:
         for stage in stages:
             step = self.step(uid)
             if stage is Stage.PREPARE:
-                assert self.site.slots.claim("win10", uid, step.attempt) == SLOT
-            perform(self.site, stage, step)
+                assert self.context.slots.claim("win10", uid, step.attempt) == SLOT
+            perform(self.context, stage, step)
 
     def workspace(self, uid: str = "a-1") -> Workspace:
         """Of the current attempt."""
-        return self.site.workspace(self.step(uid))
+        return self.context.workspace(self.step(uid))
 
     def objects(self, uid: str = "a-1") -> dict[str, int]:
         """What is in S3 of an analysis, by name."""
-        found = self.site.storage.list(self.bucket, f"{uid}/")
+        found = self.context.storage.list(self.bucket, f"{uid}/")
         return {key.removeprefix(f"{uid}/"): size for key, size in found.items()}
 
     def forget(self, *uids: str) -> None:
@@ -125,7 +125,7 @@ def bench(services: Services, redis_client: redis.Redis, tmp_path: Path) -> Iter
     storage = Storage.connect(services.s3, threads=2)
     storage.ensure_bucket(bucket)
     ours = Bench(
-        site=Site(
+        context=HostContext(
             settings=settings,
             ledger=Ledger(redis_client, identity="karton.test-bench", record_ttl=600),
             slots=slots,

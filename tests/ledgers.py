@@ -6,16 +6,16 @@ from karton.core import Task
 
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.keys import BROKER_WATCH, WATCH, task_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Analysis
 from drakcelery.model.records import Record
 
 
-def intake_of(ledger: Ledger, *, record_ttl: int = 600) -> Intake:
+def inbox_of(ledger: Ledger, *, record_ttl: int = 600) -> Inbox:
     """The intake beside *ledger*."""
-    return Intake(ledger._redis, identity=ledger.identity, record_ttl=record_ttl)
+    return Inbox(ledger._redis, identity=ledger.identity, record_ttl=record_ttl)
 
 
 def open_analysis(ledger: Ledger, analysis: Analysis) -> Record:
@@ -23,7 +23,7 @@ def open_analysis(ledger: Ledger, analysis: Analysis) -> Record:
     task = Task({"type": "sample"}, uid=analysis.task_uid, root_uid=analysis.root_uid)
     read = ledger._redis.get(task_key(analysis.task_uid))
     started = contract.started(task)
-    record = intake_of(ledger).open(analysis, started, limit=1000, read=str(read or ""))
+    record = inbox_of(ledger).open(analysis, started, limit=1000, read=str(read or ""))
     assert record is not None
     return record
 

@@ -14,7 +14,7 @@ from celery.app import amqp
 from kombu import Queue
 
 from drakcelery.broker import redis_transport
-from drakcelery.model.timeouts import Times
+from drakcelery.model.timeouts import Timeouts
 
 POLL_SECONDS = 0.2
 """How long one BRPOP of a worker lasts (kombu's Redis transport: 1 s). A prepare queue that the gate opens is
@@ -48,7 +48,7 @@ class AMQP(amqp.AMQP):
     Connection = redis_transport.Connection
 
 
-def configuration(broker_url: str, times: Times, *, sentinel_master: str | None = None) -> dict[str, Any]:
+def configuration(broker_url: str, times: Timeouts, *, sentinel_master: str | None = None) -> dict[str, Any]:
     """Celery's settings for a broker; *sentinel_master* is the name of the master that Sentinel watches."""
     if not broker_url.startswith("amqp"):
         options = {

@@ -37,12 +37,12 @@ from drakcelery.broker.listening import listening_to
 from drakcelery.broker.misfits import UNREADABLE, Tolerant
 from drakcelery.ledger import clock
 from drakcelery.ledger.watch import ServerId
-from drakcelery.model.timeouts import Times
+from drakcelery.model.timeouts import Timeouts
 
 log = structlog.get_logger(__name__)
 
 
-def options(times: Times) -> dict[str, Any]:
+def options(times: Timeouts) -> dict[str, Any]:
     """For kombu's Redis transport, whose own are for ever, for a BRPOP 51 seconds, for a message an hour.
 
     A connection is given up after ``times.connection`` without a word from its peer, whatever it waits for.

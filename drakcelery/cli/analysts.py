@@ -150,19 +150,19 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
 
 def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None:
     """The analysis, or the sample that waits in Karton for one. Raises :class:`StackError` for neither."""
-    from drakcelery.forecast.outlook import make_forecast
+    from drakcelery.forecast.forecast import make_forecast
     from drakcelery.operators import analyses, views
 
     record = analyses.record_of(ledger, uid)
-    outlook = None
+    forecast = None
     if record is None or not record.state.is_over:
-        outlook = make_forecast(ours, ledger, ledger.intake())
-    if record is None and outlook is not None and (queued := outlook.find(uid)) is not None:
+        forecast = make_forecast(ours, ledger, ledger.inbox())
+    if record is None and forecast is not None and (queued := forecast.find(uid)) is not None:
         shown: dict[str, object] = queued.model_dump(mode="json")
-        view = views.queued_view(queued, now=outlook.now)
+        view = views.queued_view(queued, now=forecast.now)
     else:
         record = record or analyses.find_record(ledger, uid)  # taken up just now, or not there at all
-        estimate = outlook.estimates.get(record.uid) if outlook else None
+        estimate = forecast.estimates.get(record.uid) if forecast else None
         shown = as_dict(record, estimate)
         view = views.record_view(record, now=ledger.now(), estimate=estimate)
     if as_json:
@@ -173,30 +173,30 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
 
 def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
     """What is live, what is over, and what is to be expected."""
-    from drakcelery.forecast.outlook import make_forecast
+    from drakcelery.forecast.forecast import make_forecast
     from drakcelery.operators import analyses, views
 
     records = analyses.overview(ledger)
     live = [record for record in records if not record.state.is_over]
-    outlook = make_forecast(ours, ledger, ledger.intake(), live=live)
+    forecast = make_forecast(ours, ledger, ledger.inbox(), live=live)
     if as_json:
         shown = {
-            "analyses": [as_dict(record, outlook.estimates.get(record.uid)) for record in records],
-            "waiting": len(outlook.queued) + outlook.behind,
+            "analyses": [as_dict(record, forecast.estimates.get(record.uid)) for record in records],
+            "waiting": len(forecast.queued) + forecast.behind,
             "quarantine": [asdict(entry) for entry in ledger.quarantine.all()],
         }
         click.echo(json.dumps(shown, indent=2))
         return
     if records:
-        table = views.records_table(records, now=outlook.now, estimates=outlook.estimates)
+        table = views.records_table(records, now=forecast.now, estimates=forecast.estimates)
         views.console().print(table)
     else:
         click.echo("No analyses. Push a sample with `drakcelery submit FILE`.")
     notices = ledger.outbox
     for line in (
-        *views.outlook_lines(outlook),
+        *views.forecast_lines(forecast),
         *views.quarantine_lines(ledger.quarantine.counts()),
-        *views.notices_lines(notices.counts(), notices.dead(newest=1)),
+        *views.outbox_lines(notices.counts(), notices.dead(newest=1)),
         *ledger.odd_sentences(),
     ):
         click.echo(line)

@@ -17,13 +17,13 @@ from drakcelery.cli.steer import asker, targets
 from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.model.timeouts import LONGEST, times_of
+from drakcelery.model.timeouts import LONGEST, timeouts_of
 from drakcelery.operators import steering, views
 from drakcelery.wiring import make_client, make_ledger
 
 LOOK_SECONDS = 1.0
 """How often the fleet is asked whether the canaries are over."""
-HEARD_SECONDS = 2 * times_of(LONGEST).host
+HEARD_SECONDS = 2 * timeouts_of(LONGEST).host
 """After so long no report of a host is older than the call."""
 
 

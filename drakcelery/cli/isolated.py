@@ -15,7 +15,7 @@ from drakcelery.errors import DrakceleryError, StackError, UnreadableRecord
 from drakcelery.karton import reading
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import unless_odd
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.operators import views
 from drakcelery.wiring import make_ledger
 
@@ -67,7 +67,7 @@ def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
     click.echo(f"{uid} is tried again now.")
 
 
-def _end(ledger: Ledger, intake: Intake, uid: str, *, is_task: bool) -> None:
+def _end(ledger: Ledger, inbox: Inbox, uid: str, *, is_task: bool) -> None:
     """Have the ledger say that *uid*, of an analysis or a task, is over: else ingress would adopt it."""
     reason = f"removed by {asker()}: it could not be dealt with"
     try:
@@ -76,18 +76,18 @@ def _end(ledger: Ledger, intake: Intake, uid: str, *, is_task: bool) -> None:
         task_uid = unless_odd(lambda: ledger.owner(uid), None)
         ledger.remove(uid, reason=reason)
         if task_uid:
-            _withdraw(intake, uid, task_uid, reason)
+            _withdraw(inbox, uid, task_uid, reason)
     else:
         if record is not None:
             ledger.cancel(record, reason=reason, crashed=None)
         elif is_task:
-            _withdraw(intake, reading.own_uid(uid), uid, reason)
+            _withdraw(inbox, reading.own_uid(uid), uid, reason)
 
 
-def _withdraw(intake: Intake, uid: str, task_uid: str, reason: str) -> None:
-    intake.drop(task_uid)
-    intake.adopt(task_uid)  # a record is written for what is in the inbox only
-    intake.withdraw(uid, task_uid=task_uid, root_uid=reading.root_of(task_uid), reason=reason)
+def _withdraw(inbox: Inbox, uid: str, task_uid: str, reason: str) -> None:
+    inbox.drop(task_uid)
+    inbox.adopt(task_uid)  # a record is written for what is in the inbox only
+    inbox.withdraw(uid, task_uid=task_uid, root_uid=reading.root_of(task_uid), reason=reason)
 
 
 @isolated.command()
@@ -103,8 +103,8 @@ def remove(uid: str, config: Path | None, data_dir: Path | None) -> None:
     entries = [entry for entry in ledger.quarantine.all() if entry.uid == uid]
     if not entries:
         raise StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
-    intake = ledger.intake()
-    intake.drop(uid)
-    _end(ledger, intake, uid, is_task=any(entry.where in _OF_TASKS for entry in entries))
+    inbox = ledger.inbox()
+    inbox.drop(uid)
+    _end(ledger, inbox, uid, is_task=any(entry.where in _OF_TASKS for entry in entries))
     ledger.quarantine.remove(uid)
     click.echo(f"{uid} is removed. Its Karton task, if there is one, is as it was.")

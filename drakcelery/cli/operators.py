@@ -51,7 +51,7 @@ def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
-    found = overview.host_overviews(ledger.fleet.hosts(), ledger.fleet.places(), ledger.intake().lines())
+    found = overview.host_overviews(ledger.fleet.hosts(), ledger.fleet.places(), ledger.inbox().lines())
     if as_json:
         print_json(found)
     elif found:
@@ -70,9 +70,9 @@ def profiles(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
-    intake = ledger.intake()
+    inbox = ledger.inbox()
     found = overview.profile_overviews(
-        ledger.fleet.hosts(), ledger.fleet.places(), intake.lines(), intake.in_flight()
+        ledger.fleet.hosts(), ledger.fleet.places(), inbox.lines(), inbox.in_flight()
     )
     if as_json:
         print_json(found)

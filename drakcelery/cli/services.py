@@ -15,7 +15,7 @@ from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress, fleet_metrics
 from drakcelery.karton.submit import karton_config
-from drakcelery.ledger.notices import Notices
+from drakcelery.ledger.outbox import Outbox
 from drakcelery.notifications.webhook import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings, fault_plan
@@ -52,7 +52,7 @@ def run_ingress(settings: Settings) -> None:
     Ingress(
         settings=settings,
         ledger=ledger,
-        intake=ledger.intake(),
+        inbox=ledger.inbox(),
         storage=make_storage(settings),
         send=functools.partial(send, client, ledger),
     ).run(stop)
@@ -64,7 +64,7 @@ def run_ingress(settings: Settings) -> None:
     log.info("ingress_stopped")
 
 
-def _notifier(settings: Settings, notices: Notices, stop: threading.Event) -> Notifier | None:
+def _notifier(settings: Settings, notices: Outbox, stop: threading.Event) -> Notifier | None:
     """The thread that sends notices, started; None where nobody is to be told."""
     ours = settings.notifications
     if ours.url is None:

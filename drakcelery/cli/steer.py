@@ -141,7 +141,7 @@ def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
 
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
-    watch = top.Watch(ledger, ledger.intake())
+    watch = top.Watch(ledger, ledger.inbox())
     if once or not (sys.stdout.isatty() and sys.stdin.isatty()):
         top.show_once(watch, views.console())
     else:

@@ -109,7 +109,7 @@ class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type informatio
         asked = safety.Asked(
             method=request.method or "",
             host=request.host,
-            site=request.headers.get("Sec-Fetch-Site"),
+            fetched_from=request.headers.get("Sec-Fetch-Site"),
             origin=request.headers.get("Origin"),
         )
         ours = self.reader.settings.flower

@@ -93,6 +93,6 @@ def _reader(ours: Settings, executor: Executor) -> Reader:
     return Reader(
         settings=ours,
         ledger=ledger,
-        intake=ledger.intake(),
+        inbox=ledger.inbox(),
         executor=executor,
     )

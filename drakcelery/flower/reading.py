@@ -14,11 +14,11 @@ from drakcelery.errors import SettingsError, StorageError
 from drakcelery.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.flower.fleet_page import FleetView, fleet_view
 from drakcelery.flower.rows import Row, row
-from drakcelery.forecast.outlook import Outlook, make_forecast
+from drakcelery.forecast.forecast import Forecast, make_forecast
 from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses as operators_analyses
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 AGE = 1.0
 """Seconds for which one reading serves all who ask."""
-OUTLOOK_AGE = 10.0
+FORECAST_AGE = 10.0
 """The same for estimates, which take the processor for a moment."""
 PATIENCE = 5
 """Seconds that S3 has for an answer: somebody waits for the page."""
@@ -66,17 +66,17 @@ class Reader:
         *,
         settings: Settings,
         ledger: Ledger,
-        intake: Intake,
+        inbox: Inbox,
         executor: Executor,
     ) -> None:
         self.settings = settings
         self.ledger = ledger
-        self._intake = intake
+        self._inbox = inbox
         self._executor = executor
         self._fleet = Reading(executor, lambda: self.naming(self._read_fleet))
         self._analyses: dict[str, Reading[AnalysisView | None]] = {}
         self._looking = threading.Lock()
-        self._forecasted: tuple[float, Outlook] | None = None
+        self._forecasted: tuple[float, Forecast] | None = None
 
     @cached_property
     def _storage(self) -> Storage:
@@ -109,7 +109,7 @@ class Reader:
         live = list(self.ledger.live())[::-1][:limit]
         room = limit - len(live)
         done = self.ledger.done(newest=room) if room else ()
-        starts = _starts(self._outlook().estimates)
+        starts = _starts(self._forecast().estimates)
         return [row(record, starts.get(record.uid)) for record in (*live, *done)]
 
     def link(self, uid: str, name: str) -> str | None:
@@ -128,27 +128,27 @@ class Reader:
             return None
         return destination(self.settings, record.analysis).bucket
 
-    def _outlook(self) -> Outlook:
-        """The outlook, not older than :data:`OUTLOOK_AGE`."""
+    def _forecast(self) -> Forecast:
+        """The outlook, not older than :data:`FORECAST_AGE`."""
         with self._looking:
             now = time.monotonic()
-            if self._forecasted is None or now - self._forecasted[0] >= OUTLOOK_AGE:
-                self._forecasted = now, make_forecast(self.settings, self.ledger, self._intake)
+            if self._forecasted is None or now - self._forecasted[0] >= FORECAST_AGE:
+                self._forecasted = now, make_forecast(self.settings, self.ledger, self._inbox)
             return self._forecasted[1]
 
     def _read_fleet(self) -> FleetView:
-        outlook = self._outlook()
+        forecast = self._forecast()
         return fleet_view(
             now=self.ledger.now(),
-            unread=sum(self._intake.queue_lengths()),
+            unread=sum(self._inbox.queue_lengths()),
             hosts=self.ledger.fleet.hosts(),
             places=self.ledger.fleet.places(),
-            lines=self._intake.lines(),
-            in_flight=self._intake.in_flight(),
+            lines=self._inbox.lines(),
+            in_flight=self._inbox.in_flight(),
             live=list(self.ledger.live()),
             done=list(self.ledger.done(newest=operators_analyses.RECENT)),
-            starts=_starts(outlook.estimates),
-            newcomers=_starts(outlook.newcomers),
+            starts=_starts(forecast.estimates),
+            newcomers=_starts(forecast.newcomers),
             quarantined=self.ledger.quarantine.all(),
             odd_keys=self.ledger.odd_sentences(),
         )
@@ -162,7 +162,7 @@ class Reader:
             record,
             artifacts,
             now=self.ledger.now(),
-            start=_starts(self._outlook().estimates).get(uid) if not record.state.is_over else None,
+            start=_starts(self._forecast().estimates).get(uid) if not record.state.is_over else None,
             trouble=trouble,
         )
 

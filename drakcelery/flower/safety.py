@@ -43,7 +43,7 @@ class Asked:
     method: str
     host: str
     """The ``Host`` header."""
-    site: str | None
+    fetched_from: str | None
     """``Sec-Fetch-Site``; None: an old browser, or none."""
     origin: str | None
     """``Origin``; None: likewise, or the request only looks."""
@@ -61,8 +61,8 @@ def refusal(asked: Asked, *, names: Collection[str], any_name: bool) -> str | No
         )
     if asked.method in LOOKING:
         return None
-    if asked.site is not None:
-        is_ours = asked.site == "same-origin"
+    if asked.fetched_from is not None:
+        is_ours = asked.fetched_from == "same-origin"
     elif asked.origin is not None:
         is_ours = _origin_of(asked.origin) in {asked.host.lower(), *names}
     else:

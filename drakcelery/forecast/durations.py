@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from drakcelery.forecast.learning import Learned, learned_of
-from drakcelery.ledger.lessons import MEMORY, Lessons
+from drakcelery.ledger.durations import MEMORY, DurationStore
 from drakcelery.model.records import Record
 
 
 class Durations:
     """How long analyses took, by VM profile."""
 
-    def __init__(self, lessons: Lessons) -> None:
-        self._lessons = lessons
+    def __init__(self, durations: DurationStore) -> None:
+        self._durations = durations
 
     def learn(self, record: Record) -> bool:
         """Remember how long a published analysis took. False where its record does not say."""
         learned = learned_of(record)
         if learned is None or record.analysis is None:
             return False
-        self._lessons.add(record.analysis.profile, learned.model_dump_json())
+        self._durations.add(record.analysis.profile, learned.model_dump_json())
         return True
 
     def of(self, profile: str) -> list[Learned]:
@@ -30,7 +30,7 @@ class Durations:
     def all(self, profiles: Iterable[str]) -> dict[str, list[Learned]]:
         """As :meth:`of`, for several."""
         names = sorted(set(profiles))
-        return {name: _known(texts) for name, texts in zip(names, self._lessons.all(names), strict=True)}
+        return {name: _known(texts) for name, texts in zip(names, self._durations.all(names), strict=True)}
 
 
 def _known(texts: list[str]) -> list[Learned]:

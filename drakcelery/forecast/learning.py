@@ -59,7 +59,7 @@ def learned_of(record: Record) -> Learned | None:
     )
 
 
-def lessons(learned: Mapping[str, Sequence[Learned]], profile: str) -> list[Learned]:
+def durations(learned: Mapping[str, Sequence[Learned]], profile: str) -> list[Learned]:
     """What a profile's durations are drawn from: its own, else those of all profiles, else guesses."""
     known = list(learned.get(profile, ())) or [one for many in learned.values() for one in many]
     return known if len(known) >= ENOUGH else [*known, *GUESSES]

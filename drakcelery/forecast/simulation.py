@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from drakcelery.forecast.learning import Learned, lessons
+from drakcelery.forecast.learning import Learned, durations
 from drakcelery.model.analysis import Place, State, Value
 
 ROUNDS = 200
@@ -44,7 +44,7 @@ class Estimate(Value):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class KnownSlot:
     """A slot that is in use or free."""
 
     place: Place
@@ -81,12 +81,12 @@ class Wait:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class Situation:
     """The fleet as it is."""
 
     now: float
     """UNIX time by Redis' clock."""
-    slots: Sequence[Room]
+    slots: Sequence[KnownSlot]
     at_work: Sequence[Work]
     waiting: Sequence[Wait]
     """In the order in which they get slots; who has claimed one comes first in any case."""
@@ -94,19 +94,19 @@ class Scene:
     """By profile."""
 
 
-def estimate(scene: Scene, *, seed: int = 0) -> dict[str, Estimate]:
+def estimate(situation: Situation, *, seed: int = 0) -> dict[str, Estimate]:
     """Estimates by uid; none for what waits for a place of which no slot is in use or free."""
-    rounds = max(FEWEST_ROUNDS, min(ROUNDS, STEPS // max(1, len(scene.waiting) + len(scene.at_work))))
-    play = _Play(scene, random.Random(seed))  # noqa: S311 a simulation, no secret
+    rounds = max(FEWEST_ROUNDS, min(ROUNDS, STEPS // max(1, len(situation.waiting) + len(situation.at_work))))
+    play = _Play(situation, random.Random(seed))  # noqa: S311 a simulation, no secret
     for _ in range(rounds):
         play.round()
-    profiles = {one.uid: one.profile for one in scene.at_work}
-    profiles |= {one.uid: one.place.profile for one in scene.waiting}
+    profiles = {one.uid: one.profile for one in situation.at_work}
+    profiles |= {one.uid: one.place.profile for one in situation.waiting}
     return {
         uid: Estimate(
-            start=_range(scene.now, play.starts[uid]) if uid in play.starts else None,
-            finish=_range(scene.now, finishes),
-            learned=len(scene.learned.get(profiles[uid], ())),
+            start=_range(situation.now, play.starts[uid]) if uid in play.starts else None,
+            finish=_range(situation.now, finishes),
+            learned=len(situation.learned.get(profiles[uid], ())),
         )
         for uid, finishes in play.finishes.items()
     }
@@ -122,7 +122,7 @@ def _range(now: float, values: list[float]) -> Range:
 class _Slots:
     """When each slot is free in one round. What is free first is kept in a heap: there may be thousands."""
 
-    def __init__(self, slots: Sequence[Room], choices: Mapping[Place, Sequence[int]]) -> None:
+    def __init__(self, slots: Sequence[KnownSlot], choices: Mapping[Place, Sequence[int]]) -> None:
         """*choices*: the numbers of the slots of each place."""
         self.free = [0.0] * len(slots)
         self._slots = slots
@@ -158,36 +158,38 @@ class _Slots:
 class _Play:
     """The rounds of one simulation. All times are seconds from now."""
 
-    scene: Scene
+    situation: Situation
     chance: random.Random
     starts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     finishes: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
-        scene = self.scene
+        situation = self.situation
         self._choices: dict[Place, list[int]] = defaultdict(list)
-        for number, room in enumerate(scene.slots):
+        for number, room in enumerate(situation.slots):
             for place in (room.place, Place(profile=room.place.profile)):
                 self._choices[place].append(number)
-        self._held = {room.uid: number for number, room in enumerate(scene.slots) if room.uid}
-        profiles = {one.profile for one in scene.at_work} | {one.place.profile for one in scene.waiting}
-        self._lessons = {profile: lessons(scene.learned, profile) for profile in profiles}
-        placed = [one for one in scene.waiting if one.place in self._choices]
+        self._held = {room.uid: number for number, room in enumerate(situation.slots) if room.uid}
+        profiles = {one.profile for one in situation.at_work} | {
+            one.place.profile for one in situation.waiting
+        }
+        self._durations = {profile: durations(situation.learned, profile) for profile in profiles}
+        placed = [one for one in situation.waiting if one.place in self._choices]
         self._waiting = sorted(
             (one for one in placed if not one.not_before), key=lambda one: one.uid not in self._held
         )
         self._late = sorted((one for one in placed if one.not_before), key=lambda one: -one.not_before)
-        self._left = [self._left_of(one) for one in scene.at_work]
+        self._left = [self._left_of(one) for one in situation.at_work]
 
     def round(self) -> None:
         """Play it through once."""
         # A profile whose few lessons are all short may still have long runs to come: each round learns from
         # another draw of the lessons, so that little knowledge makes wide ranges
         self._pools = {
-            name: self.chance.choices(known, k=len(known)) for name, known in self._lessons.items()
+            name: self.chance.choices(known, k=len(known)) for name, known in self._durations.items()
         }
-        slots = _Slots(self.scene.slots, self._choices)
-        for work, left in zip(self.scene.at_work, self._left, strict=True):
+        slots = _Slots(self.situation.slots, self._choices)
+        for work, left in zip(self.situation.at_work, self._left, strict=True):
             leaves, ends = self._remaining(work, left)
             if work.uid in self._held:
                 slots.occupy(self._held[work.uid], leaves)
@@ -202,7 +204,7 @@ class _Play:
 
     def _left_of(self, work: Work) -> list[float]:
         """What its stage may still take, by the lessons that took longer than it has until now."""
-        known = self._lessons[work.profile]
+        known = self._durations[work.profile]
         if work.state is State.PREPARING:
             takes = [one.prepare for one in known]
         elif work.state is State.RUNNING:

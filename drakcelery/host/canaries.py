@@ -46,7 +46,7 @@ def due(
         return []
     last = {run.slot: run for run in runs if run.kind.is_canary and not _is_ahead(run.at, now)}
     patience = settings.drakcelery.quarantine_seconds
-    reasons = [(slot.name, _reason(slot, patience, now)) for slot in slots if slot.closure is None]
+    reasons = [(slot.name, _reason(slot, patience, now)) for slot in slots if slot.drain is None]
     found = [Due(slot=name, why=why) for name, why in reasons if why is not None]
     if settings.engine == "replay" or any(slot.is_canary for slot in slots):
         return found

@@ -35,7 +35,7 @@ class Closed(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Closure:
+class Drain:
     """An operator's word that nothing new may begin in a slot."""
 
     slot: str | None
@@ -47,12 +47,10 @@ class Closure:
     """UNIX time, by this host's clock."""
 
 
-def read(database: sqlite3.Connection) -> list[Closure]:
+def read(database: sqlite3.Connection) -> list[Drain]:
     """All of them: a quarantine before a drain, the host before its slots."""
     rows = database.execute("select slot, kind, by, since from closures order by kind desc, slot").fetchall()
-    return [
-        Closure(slot=slot or None, kind=_kind(kind), by=by, since=since) for slot, kind, by, since in rows
-    ]
+    return [Drain(slot=slot or None, kind=_kind(kind), by=by, since=since) for slot, kind, by, since in rows]
 
 
 def _kind(text: str) -> Closed:

@@ -25,7 +25,7 @@ from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.ledger.keytypes import describe
 from drakcelery.model.records import Halt
-from drakcelery.model.timeouts import Times
+from drakcelery.model.timeouts import Timeouts
 from drakcelery.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ class Presence(threading.Thread):
         super().__init__(name="presence", daemon=True)
         self._host = settings.drakcelery.host
         self._state_dir = settings.drakcelery.state_dir
-        self._times: Times = settings.drakcelery.timeouts
+        self._times: Timeouts = settings.drakcelery.timeouts
         # A connection that hangs must not outlast the sign of life
         brief = settings.redis.model_copy(update={"socket_timeout": CONNECT_SECONDS})
         self._redis = connect(brief, pause=1.0)
@@ -128,7 +128,7 @@ class Presence(threading.Thread):
                 self._fleet.retire_io(self._host)
             self._names.release(self._host, self._machine, role=self._role)
         except RedisError as error:
-            log.warning("not_told", error=str(error))  # it expires
+            log.warning("left_to_reconcile", error=str(error))  # it expires
         self._redis.close()
 
     def step(self) -> float:

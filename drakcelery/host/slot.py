@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from drakcelery.host import doubts
 from drakcelery.host.doubts import Calls
-from drakcelery.host.drains import Closure
+from drakcelery.host.drains import Drain
 
 CANARY = ".canary"
 """What holds a slot that a canary tries; no analysis can be called so."""
@@ -40,7 +40,7 @@ class Slot:
     """UNIX time of the last change, by this host's clock."""
     failures: int
     """Runs in a row that failed and are put down to it, and ends of guests that failed."""
-    closure: Closure | None = None
+    drain: Drain | None = None
     """Set where an operator keeps it out of use; it still finishes what it holds."""
     calls: Calls = doubts.NONE
     """Those for a canary: its score has fallen, or an operator asked."""
@@ -63,7 +63,7 @@ class Slot:
     @property
     def is_vacant(self) -> bool:
         """Whether nobody has it, and somebody may."""
-        return self.state is SlotState.FREE and self.closure is None
+        return self.state is SlotState.FREE and self.drain is None
 
     @property
     def is_open(self) -> bool:
@@ -84,16 +84,16 @@ class Slot:
         """
         if self.is_canary or self.awaits_canary:
             return "checking"
-        if self.closure is None or self.state in (SlotState.DIRTY, SlotState.QUARANTINED):
+        if self.drain is None or self.state in (SlotState.DIRTY, SlotState.QUARANTINED):
             return self.state.value
-        return "draining" if self.holder is not None else self.closure.kind.value
+        return "draining" if self.holder is not None else self.drain.kind.value
 
     @property
     def status_since(self) -> float:
         """UNIX time of the last change of :attr:`status`; while something holds it, since when that does."""
-        if self.closure is None or self.holder is not None:
+        if self.drain is None or self.holder is not None:
             return self.since
-        return max(self.since, self.closure.since)
+        return max(self.since, self.drain.since)
 
 
 def state_of(text: str) -> SlotState:

@@ -31,7 +31,7 @@ class SlotCanaries(SlotFile):
         """
         number = int(time.time())
         slot = next((one for one in self.all() if one.name == name), None)
-        if slot is None or slot.closure is not None:
+        if slot is None or slot.drain is not None:
             return None
         with self._transaction() as database:
             taken = database.execute(

@@ -109,7 +109,7 @@ class SlotFile:
                 attempt=attempt,
                 since=since,
                 failures=failures,
-                closure=next((one for one in closed if one.slot in (name, None)), None),
+                drain=next((one for one in closed if one.slot in (name, None)), None),
                 calls=calls.get(name, doubts.NONE),
             )
             for name, profile, state, uid, attempt, since, failures in rows

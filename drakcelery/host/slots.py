@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping
 
 from drakcelery.host import doubts, drains, history
-from drakcelery.host.drains import Closed, Closure
+from drakcelery.host.drains import Closed, Drain
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slot_canaries import SlotCanaries
 from drakcelery.host.slot_runs import SlotRuns
@@ -113,7 +113,7 @@ class SlotTable(SlotRuns, SlotCanaries):
         with self._transaction() as database:
             return drains.remove(database, name, kind)
 
-    def closed(self) -> list[Closure]:
+    def closed(self) -> list[Drain]:
         """All that operators keep closed."""
         with self._transaction() as database:
             return drains.read(database)

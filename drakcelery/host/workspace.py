@@ -46,7 +46,7 @@ class Uploaded(Value):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ahead:
+class Prefetched:
     """Samples that were fetched before their attempts begin (:mod:`drakcelery.worker.prefetch`).
 
     A file is called ``<uid>.<attempt>.<sha256>``. It gets that name when it is complete and checked, and
@@ -56,7 +56,7 @@ class Ahead:
     root: Path
 
     @classmethod
-    def of(cls, state_dir: Path) -> Ahead:
+    def of(cls, state_dir: Path) -> Prefetched:
         """Where they are on this host."""
         return cls(root=state_dir / "ahead")
 

@@ -27,10 +27,10 @@ from drakcelery.karton import reading
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.fleet import Sight, nobody_came
-from drakcelery.ledger.inbox import NOBODYS, Intake
+from drakcelery.ledger.inbox import NOBODYS, Inbox
 from drakcelery.ledger.lines import Stretch
 from drakcelery.model.analysis import Place
-from drakcelery.model.capacity import Rooms
+from drakcelery.model.capacity import Capacity
 from drakcelery.model.records import Record
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
@@ -73,7 +73,7 @@ class Ingress:
 
     settings: Settings
     ledger: Ledger
-    intake: Intake
+    inbox: Inbox
     storage: Storage
     send: Callable[[Record], None]
     """Send the current attempt of a record on its way."""
@@ -85,7 +85,7 @@ class Ingress:
         """
         bind = bind_of(self.settings)
         register(self.ledger, self.settings, bind)
-        search, checked, worked = self._find_stranded(), 0.0, 0.0
+        search, checked, worked = self._find_orphans(), 0.0, 0.0
         while not stop.is_set():
             try:
                 if time.monotonic() - checked >= self.ledger.timeouts.check:
@@ -107,7 +107,7 @@ class Ingress:
                     stop.wait(EAGER_SECONDS if is_eager else POLL_SECONDS)
             except RedisError as error:
                 log.warning("redis_away", error=str(error))
-                search = self._find_stranded()  # the error has ended that one
+                search = self._find_orphans()  # the error has ended that one
                 stop.wait(AWAY_SECONDS)
 
     def _safely(self, part: Callable[[], T]) -> T | None:
@@ -128,19 +128,19 @@ class Ingress:
 
     def work(self) -> Turn:
         """Send what is due, or take what waits."""
-        if not self.intake.has_work():
+        if not self.inbox.has_work():
             return Turn.NOTHING
         return Turn.WORKED if self.send_due() or self.accept_tasks() else Turn.NO_ROOM
 
     def accept_tasks(self) -> bool:
         """Take the most urgent tasks, as far as the fleet has room. False where there was nothing to take."""
-        in_flight, places = self.intake.counts()
-        rooms = self._sight.capacity().beside(in_flight)
-        if not rooms.total():
+        in_flight, places = self.inbox.counts()
+        capacity = self._sight.capacity().beside(in_flight)
+        if not capacity.total():
             return False
-        lines = {place: free for place in places if (free := rooms.free(place))}
-        taken = self.intake.accept(limit=rooms.most(), places=lines, most=BATCH)
-        self._handle(taken, rooms)
+        lines = {place: free for place in places if (free := capacity.free(place))}
+        taken = self.inbox.accept(limit=capacity.most(), places=lines, most=BATCH)
+        self._handle(taken, capacity)
         return bool(taken)
 
     def send_due(self) -> bool:
@@ -164,7 +164,7 @@ class Ingress:
         return Triage(
             settings=self.settings,
             ledger=self.ledger,
-            intake=self.intake,
+            inbox=self.inbox,
             storage=self.storage,
             send=self.send,
             sight=self._sight,
@@ -182,41 +182,41 @@ class Ingress:
     def _lines(self) -> Isolation:
         return Isolation(self.ledger.quarantine, where="line")
 
-    def _handle(self, task_uids: Sequence[str], rooms: Rooms) -> None:
+    def _handle(self, task_uids: Sequence[str], capacity: Capacity) -> None:
         """Deal with accepted Karton tasks, one by one. They stay in the inbox while S3 is away.
 
         One that cannot be dealt with leaves the inbox until its next try, so that it takes up no room there.
         """
         if task_uids:
             self._inbox.begin()
-        for task_uid, text in zip(task_uids, self.intake.tasks(task_uids), strict=True):
+        for task_uid, text in zip(task_uids, self.inbox.tasks(task_uids), strict=True):
             is_dealt_with = False
             with structlog.contextvars.bound_contextvars(task=task_uid):
                 try:
                     with self._inbox.item(task_uid):
-                        rooms = self._triage.deal_with(task_uid, text, rooms)
+                        capacity = self._triage.deal_with(task_uid, text, capacity)
                         is_dealt_with = True
                 except StorageAway as error:
                     log.warning("sample_unreachable", error=str(error))
-                    self.intake.set_back(task_uid)
+                    self.inbox.set_back(task_uid)
                     return  # the others' samples would not be reached either; they are tried first next time
                 except Superseded:
                     log.info("started_by_another")  # an ingress or reconcile that held this one for dead
                     is_dealt_with = True
                 if not is_dealt_with:
-                    self.intake.set_aside(task_uid)
+                    self.inbox.set_aside(task_uid)
 
-    def _find_stranded(self) -> Iterator[bool]:
+    def _find_orphans(self) -> Iterator[bool]:
         """Adopt, or report, what a consumer before us left behind; bit by bit, True until it is done."""
         what = self.settings.drakcelery.stranded
         if what == "leave":
             return
         limit = self.settings.drakcelery.hard_time_limit
-        for found in orphans.find(self.ledger, self.intake, hard_time_limit=limit):
+        for found in orphans.find(self.ledger, self.inbox, hard_time_limit=limit):
             for task_uid in found:
-                log.warning("stranded_task", task=task_uid, adopted=what == "adopt")
+                log.warning("orphaned_task", task=task_uid, adopted=what == "adopt")
                 if what == "adopt":
-                    self.intake.adopt(task_uid)
+                    self.inbox.adopt(task_uid)
             yield True
 
     def _adopt(self, watch: Watch) -> None:
@@ -225,16 +225,16 @@ class Ingress:
         Who took something just before Redis went away has as long as ever to go on with it.
         """
         patience = self.ledger.timeouts.orphan
-        left = self.intake.accepted(before=watch.now - patience if watch.lasts > patience else NOBODYS)
+        left = self.inbox.accepted(before=watch.now - patience if watch.lasts > patience else NOBODYS)
         for begin in range(0, len(left), BATCH):
             some = left[begin : begin + BATCH]
             for task_uid in some:
                 log.info("adopted", task=task_uid)
-            self._handle(some, self._sight.capacity().beside(self.intake.in_flight()))
+            self._handle(some, self._sight.capacity().beside(self.inbox.in_flight()))
 
     def _try_again(self) -> None:
         """Look once more at what was set aside, as far as its time has come."""
-        waiting = self.intake.aside()
+        waiting = self.inbox.aside()
         if not waiting:
             return
         self._inbox.begin()
@@ -242,25 +242,25 @@ class Ingress:
         ours = []
         for task_uid in due:
             with self._lines.item(task_uid):
-                ours += [task_uid] if self.intake.put_back(task_uid) else []
-        self._handle(ours, self._sight.capacity().beside(self.intake.in_flight()))
+                ours += [task_uid] if self.inbox.put_back(task_uid) else []
+        self._handle(ours, self._sight.capacity().beside(self.inbox.in_flight()))
 
     def _give_up(self, watch: Watch) -> None:
         """Refuse what has waited, while somebody watched, for too long for what is offline."""
         patience = self.settings.drakcelery.offline_patience
-        places = self.intake.places()
+        places = self.inbox.places()
         self._lines.begin()
         for place, offline in (self.ledger.fleet.silences(places, watch) if places else {}).items():
             if offline <= patience:
                 continue
             before = watch.ago(patience)
-            for task_uid in self.intake.waiting(place, before=before, most=GIVE_UP_AT_ONCE):
+            for task_uid in self.inbox.waiting(place, before=before, most=GIVE_UP_AT_ONCE):
                 if not self._lines.skips(task_uid):
                     with self._lines.item(task_uid):
                         self._give_up_one(task_uid, place, nobody_came(place, offline))
 
     def _give_up_one(self, task_uid: str, place: Place, reason: str) -> None:
-        if self.intake.expire(task_uid, place):
+        if self.inbox.expire(task_uid, place):
             self._triage.end_odd(task_uid, reason)
 
     def _withdraw(self) -> None:
@@ -269,8 +269,8 @@ class Ingress:
         Of each line and queue the first are looked at; those behind are seen when they come to the front.
         """
         self._lines.begin()
-        for stretch in self.intake.backlog(most=LOOKED_THROUGH):
-            for task_uid, text in zip(stretch.named, self.intake.tasks(stretch.named), strict=True):
+        for stretch in self.inbox.backlog(most=LOOKED_THROUGH):
+            for task_uid, text in zip(stretch.named, self.inbox.tasks(stretch.named), strict=True):
                 if text is not None and not _OVER.search(text):  # as nearly always: it need not be parsed
                     continue
                 if not self._lines.skips(task_uid):
@@ -286,6 +286,6 @@ class Ingress:
                 return  # its turn tells
             if task.status not in (TaskState.FINISHED, TaskState.CRASHED):
                 return
-        if self.intake.pull(task_uid, stretch):
+        if self.inbox.pull(task_uid, stretch):
             why = f"its Karton task is {task.status.value}" if task else "Karton has dropped its task"
             self._triage.drop(task_uid, task, why)

@@ -13,11 +13,11 @@ import structlog
 from redis.exceptions import NoPermissionError, RedisError
 
 from drakcelery.errors import Unreadable
-from drakcelery.forecast.outlook import make_forecast
+from drakcelery.forecast.forecast import make_forecast
 from drakcelery.forecast.simulation import Estimate
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import is_away, unless_odd
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.model.text import clean
@@ -56,18 +56,18 @@ def serve(settings: Settings) -> None:
     # A connection of its own: without Karton's name, and with an answer before Prometheus gives up
     brief = settings.redis.model_copy(update={"socket_timeout": REDIS_SECONDS})
     ledger = make_ledger(settings.model_copy(update={"redis": brief}))
-    census = Census(settings, ledger, ledger.intake())
-    exposition.serve(settings, "ingress", instruments.INGRESS, before=census.update)
+    fleet_metrics = FleetMetrics(settings, ledger, ledger.inbox())
+    exposition.serve(settings, "ingress", instruments.INGRESS, before=fleet_metrics.update)
 
 
-class Census:
+class FleetMetrics:
     """What :data:`drakcelery.telemetry.instruments.INGRESS` says of the fleet. For one thread."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, intake: Intake) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, inbox: Inbox) -> None:
         """Ends are counted from now on."""
         self._settings = settings
         self._ledger = ledger
-        self._intake = intake
+        self._inbox = inbox
         self._since = ledger.now()
 
     def update(self) -> None:
@@ -104,12 +104,12 @@ class Census:
     def _read(self) -> None:
         hosts = self._ledger.fleet.hosts()
         places = self._ledger.fleet.places()
-        lines = self._intake.lines()
-        profiles = profile_overviews(hosts, places, lines, self._intake.in_flight())
+        lines = self._inbox.lines()
+        profiles = profile_overviews(hosts, places, lines, self._inbox.in_flight())
         queues = self._queues()
-        outlook = make_forecast(self._settings, self._ledger, self._intake)
+        forecast = make_forecast(self._settings, self._ledger, self._inbox)
         notices = self._ledger.outbox.counts()
-        now = outlook.now
+        now = forecast.now
         for gauge in _GAUGES:  # hosts and profiles that are gone leave nothing behind
             gauge.clear()
         for host in host_overviews(hosts, places, lines):
@@ -124,7 +124,7 @@ class Census:
         for priority, (length, since) in queues.items():
             instruments.KARTON_QUEUE.labels(priority).set(length)
             instruments.KARTON_OLDEST.labels(priority).set(max(0.0, now - since) if since else 0)
-        for name, newcomer in outlook.newcomers.items():
+        for name, newcomer in forecast.newcomers.items():
             _set_expected(name, newcomer, now)
         for where, count in self._ledger.quarantine.counts().items():
             instruments.QUARANTINED.labels(where).set(count)
@@ -133,7 +133,7 @@ class Census:
 
     def _queues(self) -> dict[str, tuple[int, float | None]]:
         """How many samples wait on each of Karton's queues, and when Karton routed the first of them."""
-        heads = zip(instruments.PRIORITIES, self._intake.queue_heads(), strict=True)
+        heads = zip(instruments.PRIORITIES, self._inbox.queue_heads(), strict=True)
         return {
             priority: (length, self._routed(first) if first else None) for priority, (first, length) in heads
         }

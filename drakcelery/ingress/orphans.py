@@ -24,7 +24,7 @@ from drakcelery.errors import Unreadable
 from drakcelery.karton import reading
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.keys import task_key
 from drakcelery.model.names import is_uid
 
@@ -49,7 +49,7 @@ class _Suspect:
     """The uids that its analysis may have."""
 
 
-def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> Iterator[list[str]]:
+def find(ledger: Ledger, inbox: Inbox, *, hard_time_limit: int) -> Iterator[list[str]]:
     """Karton uids of the tasks of our identity that are stranded, step by step; a step may find none.
 
     *hard_time_limit*: seconds that one run may take.
@@ -60,7 +60,7 @@ def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> Iterator[li
     """
     now = ledger.now()
     oldest = {TaskState.SPAWNED: now - SPAWNED_SECONDS, TaskState.STARTED: now - TRIES * hard_time_limit}
-    queued = _queued(intake)
+    queued = _queued(inbox)
     yield []
     cursor = -1
     while cursor:
@@ -70,7 +70,7 @@ def find(ledger: Ledger, intake: Intake, *, hard_time_limit: int) -> Iterator[li
             for task in _tasks(ledger, some)
             if task.last_update < oldest.get(task.status, 0) and not _is_among(queued, task.uid)
         ]
-        yield sorted(one.uid for one in _unknown(ledger, _unclaimed(intake, suspects)))
+        yield sorted(one.uid for one in _unknown(ledger, _unclaimed(inbox, suspects)))
 
 
 def _tasks(ledger: Ledger, some: list[tuple[str, str | None]]) -> Iterator[Task]:
@@ -97,10 +97,10 @@ def _suspect(task: Task) -> _Suspect:
     return _Suspect(uid=task.uid, names=tuple(names))
 
 
-def _queued(intake: Intake) -> array[int]:
+def _queued(inbox: Inbox) -> array[int]:
     """Hashes of what is on Karton's queues, sorted."""
     found = array("q")
-    for uids in intake.queued(stretch=STRETCH):
+    for uids in inbox.queued(stretch=STRETCH):
         found.extend(map(hash, uids))
     return array("q", sorted(found))
 
@@ -110,11 +110,11 @@ def _is_among(hashes: array[int], uid: str) -> bool:
     return place < len(hashes) and hashes[place] == hash(uid)
 
 
-def _unclaimed(intake: Intake, suspects: list[_Suspect]) -> list[_Suspect]:
+def _unclaimed(inbox: Inbox, suspects: list[_Suspect]) -> list[_Suspect]:
     """Those that were, at one and the same instant, neither in the inbox, nor set aside, nor in a line."""
     if not suspects:
         return []
-    taken = intake.taken([one.uid for one in suspects])
+    taken = inbox.taken([one.uid for one in suspects])
     return [one for one, is_taken in zip(suspects, taken, strict=True) if not is_taken]
 
 

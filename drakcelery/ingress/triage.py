@@ -32,9 +32,9 @@ from drakcelery.karton.filetype import describe
 from drakcelery.karton.policy import Policy, policy_of
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import Sight
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.model.analysis import Analysis, Place
-from drakcelery.model.capacity import Rooms
+from drakcelery.model.capacity import Capacity
 from drakcelery.model.names import is_uid
 from drakcelery.model.records import Record
 from drakcelery.model.text import storable
@@ -55,14 +55,14 @@ class Triage:
 
     settings: Settings
     ledger: Ledger
-    intake: Intake
+    inbox: Inbox
     storage: Storage
     send: Callable[[Record], None]
     """Send the current attempt of a record on its way."""
     sight: Sight
     """Of the fleet: who has room."""
 
-    def deal_with(self, task_uid: str, text: str | None, rooms: Rooms) -> Rooms:
+    def deal_with(self, task_uid: str, text: str | None, capacity: Capacity) -> Capacity:
         """One accepted task, whose JSON is *text*.
 
         Raises:
@@ -73,38 +73,38 @@ class Triage:
         for _ in range(RE_READS):
             if text is None:
                 self.drop(task_uid, None, "Karton has dropped its task")
-                return rooms
+                return capacity
             try:
                 task = reading.read_task(text, task_uid)
             except Unreadable as error:
                 if not reading.is_readable(text):
                     raise
                 self._refuse(task_uid, None, str(error))
-                return rooms
+                return capacity
             if task.status in (TaskState.FINISHED, TaskState.CRASHED):
                 self.drop(task_uid, task, f"its Karton task is {task.status.value}")
-                return rooms
+                return capacity
             try:
-                return self._admit(task, text, rooms)
+                return self._admit(task, text, capacity)
             except Changed:
-                [text] = self.intake.tasks([task_uid])
-        return rooms  # somebody writes it all the time: it is looked at again with the next that are left
+                [text] = self.inbox.tasks([task_uid])
+        return capacity  # somebody writes it all the time: it is looked at again with the next that are left
 
     def drop(self, task_uid: str, task: Task | None, why: str) -> None:
         """Take a task out of the inbox that is over: cancelled, or here for a second time."""
         log.warning("task_gone" if task is None else "task_over", task=task_uid, reason=why)
         if task is not None and task.status is TaskState.CRASHED:
-            self.intake.drop(task_uid)
+            self.inbox.drop(task_uid)
             return
         root = task.root_uid if task is not None else reading.root_of(task_uid)
-        self.intake.withdraw(
+        self.inbox.withdraw(
             self._uid_of(task_uid, task), task_uid=task_uid, root_uid=root, reason=f"cancelled: {why}"
         )
 
-    def _admit(self, task: Task, text: str, rooms: Rooms) -> Rooms:
+    def _admit(self, task: Task, text: str, capacity: Capacity) -> Capacity:
         """Turn an accepted task into an analysis, refuse it, or let it wait for its place.
 
-        Returns what is left of *rooms*.
+        Returns what is left of *capacity*.
 
         Raises:
             Changed: the task is another than was read.
@@ -113,7 +113,7 @@ class Triage:
             StorageError: S3 has something against this one.
         """
         try:
-            return self._start(task, text, rooms)
+            return self._start(task, text, capacity)
         except AlreadyFinished as error:
             self._refuse(
                 task.uid, task, str(error), uid=task.task_uid
@@ -130,31 +130,31 @@ class Triage:
             log.exception("task_not_understood")
             reason = f"drakcelery could not read this task: {type(error).__name__}: {error}"
             self._refuse(task.uid, task, reason)
-        return rooms
+        return capacity
 
-    def _start(self, task: Task, text: str, rooms: Rooms) -> Rooms:
+    def _start(self, task: Task, text: str, capacity: Capacity) -> Capacity:
         policy = policy_of(self.settings)
         reach("ingress.accepted", str(task.payload.get("override_uid")))
         analysis = fixed(self.settings, contract.read_task(task, self._facts(task, policy), policy))
         with about(uid=analysis.uid):
-            return self._open(task, text, analysis, rooms)
+            return self._open(task, text, analysis, capacity)
 
-    def _open(self, task: Task, text: str, analysis: Analysis, rooms: Rooms) -> Rooms:
+    def _open(self, task: Task, text: str, analysis: Analysis, capacity: Capacity) -> Capacity:
         place = analysis.place
         record = None
-        if rooms.free(place):
+        if capacity.free(place):
             self._spare_finished(task, analysis)
             # A copy: the task's age counts, should others have filled the place
             started = contract.started(copy.copy(task), now=self.ledger.now())
-            record = self.intake.open(analysis, started, limit=rooms.limit(place), read=text)
+            record = self.inbox.open(analysis, started, limit=capacity.limit(place), read=text)
             if record is None:
                 self.sight.forget()
         else:
             self._check_place(place)
         if record is None:
-            self.intake.wait(task, place)
+            self.inbox.wait(task, place)
             log.info("waits_for_place", place=str(place))
-            return rooms
+            return capacity
         waited = time.time() - (task.last_update or time.time())
         metrics.analysis_received(analysis.profile, waited=waited)
         log.info("accepted", sample=analysis.sample_label, priority=analysis.priority.value)
@@ -168,7 +168,7 @@ class Triage:
         except Exception:
             # Not the task's fault, and too late to refuse it: it is live, so reconcile sends it
             log.exception("not_sent")
-        return rooms.after(place)
+        return capacity.after(place)
 
     def _spare_finished(self, task: Task, analysis: Analysis) -> None:
         """Refuse to replace what is complete, unless the settings say otherwise."""
@@ -237,7 +237,7 @@ class Triage:
         """End a task that cannot become an analysis; *task* is None where it cannot be read."""
         uid, told = uid or self._uid_of(task_uid, task), storable(reason)
         log.warning("refused", uid=uid, reason=told)
-        self.intake.refuse(
+        self.inbox.refuse(
             uid,
             task_uid=task_uid,
             root_uid=task.root_uid if task is not None else reading.root_of(task_uid),

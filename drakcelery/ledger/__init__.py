@@ -4,7 +4,7 @@ Each state change is one Lua script (``lua/``), fenced by attempt; the keys it o
 is Redis' own, so a host's wrong clock changes nothing.
 
 Whatever ends an analysis queues a notice in the same script, where an ingress wants such
-(:mod:`drakcelery.ledger.notices`).
+(:mod:`drakcelery.ledger.outbox`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.canaries import Canaries
 from drakcelery.ledger.connection import connect
 from drakcelery.ledger.deployment import Deployment
+from drakcelery.ledger.durations import DurationStore
 from drakcelery.ledger.endings import Endings
 from drakcelery.ledger.fleet import Fleet
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.karton_side import KartonSide
 from drakcelery.ledger.keys import BROKER_WATCH, DONE, TURN, WATCH, gaps_key, record_key
-from drakcelery.ledger.lessons import Lessons
-from drakcelery.ledger.notices import Notices
+from drakcelery.ledger.outbox import Outbox
 from drakcelery.ledger.records import Records, Standing
 from drakcelery.ledger.watch import MEMORY, MOST_GAPS, ServerId, watch_of
 from drakcelery.model import timeouts
-from drakcelery.model.timeouts import Times, Watch
+from drakcelery.model.timeouts import Timeouts, Watch
 
 __all__ = ["Ledger", "Standing", "connect"]
 
@@ -39,20 +39,20 @@ class Ledger(Attempts, Endings, Records, KartonSide):
     """Every write is a script that compares the attempt inside Redis."""
 
     def __init__(
-        self, client: redis.Redis, *, identity: str, record_ttl: int, timeouts: Times = timeouts.DEFAULT
+        self, client: redis.Redis, *, identity: str, record_ttl: int, timeouts: Timeouts = timeouts.DEFAULT
     ) -> None:
         """*record_ttl*: seconds that a finished analysis stays in the ledger. *timeouts*: what claims go
         by."""
         super().__init__(client, identity=identity, record_ttl=record_ttl, timeouts=timeouts)
         self.fleet = Fleet(client, odd=self._odd_host)
-        self.outbox = Notices(client)
+        self.outbox = Outbox(client)
         self.canaries = Canaries(client)
-        self.lessons = Lessons(client)
+        self.durations = DurationStore(client)
         self.deployment = Deployment(client, identity)
 
-    def intake(self) -> Intake:
+    def inbox(self) -> Inbox:
         """What is before it: Karton's queues, the inbox and the lines."""
-        return Intake(self._redis, identity=self.identity, record_ttl=self._ttl)
+        return Inbox(self._redis, identity=self.identity, record_ttl=self._ttl)
 
     def watch(self) -> Watch:
         """Note that Redis is heard, and since when; to be called by all who judge by silence."""

@@ -11,7 +11,7 @@ from drakcelery.ledger.away import ANSWERED
 from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.ledger.scripts import Scripts
 from drakcelery.model import timeouts
-from drakcelery.model.timeouts import Times
+from drakcelery.model.timeouts import Timeouts
 from drakcelery.settings import RedisSection
 
 CONNECT_SECONDS = 5
@@ -54,7 +54,7 @@ class Connected:
     """A part of the ledger; :class:`drakcelery.ledger.Ledger` is all of them."""
 
     def __init__(
-        self, client: redis.Redis, *, identity: str, record_ttl: int, timeouts: Times = timeouts.DEFAULT
+        self, client: redis.Redis, *, identity: str, record_ttl: int, timeouts: Timeouts = timeouts.DEFAULT
     ) -> None:
         """*record_ttl*: seconds that a finished analysis stays in the ledger. *timeouts*: what claims go
         by."""

@@ -14,7 +14,7 @@ from drakcelery.ledger import clock
 from drakcelery.ledger.keys import FLEET, host_key, io_key
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import Place
-from drakcelery.model.capacity import Rooms
+from drakcelery.model.capacity import Capacity
 from drakcelery.model.records import HostStatus
 from drakcelery.model.timeouts import Watch
 
@@ -128,12 +128,12 @@ class Sight:
         self._fleet = fleet
         self._look_ahead = look_ahead
         self._read = -SIGHT_SECONDS
-        self._capacity = Rooms.of([], {}, look_ahead=look_ahead)
+        self._capacity = Capacity.of([], {}, look_ahead=look_ahead)
 
-    def capacity(self) -> Rooms:
+    def capacity(self) -> Capacity:
         """The slots of the hosts that are alive, with nothing in flight."""
         if time.monotonic() - self._read >= SIGHT_SECONDS:
-            self._capacity = Rooms.of(self._fleet.hosts(), {}, look_ahead=self._look_ahead)
+            self._capacity = Capacity.of(self._fleet.hosts(), {}, look_ahead=self._look_ahead)
             self._read = time.monotonic()
         return self._capacity
 

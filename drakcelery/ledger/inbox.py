@@ -40,7 +40,7 @@ NOBODYS = 0.0
 """Since when a task is in the inbox that no ingress has put there."""
 
 
-class Intake(Lines):
+class Inbox(Lines):
     """Everything before an analysis begins."""
 
     def __init__(self, client: redis.Redis, *, identity: str, record_ttl: int) -> None:
@@ -62,7 +62,7 @@ class Intake(Lines):
             most=most,
             queues=len(self._queues),
             rank=RANK,
-            rooms=list(places.values()),
+            capacity=list(places.values()),
         )
         return cast("list[str]", taken)
 

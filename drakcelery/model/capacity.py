@@ -20,7 +20,7 @@ def is_in_use(host: HostStatus, slot: SlotStatus) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rooms:
+class Capacity:
     """The slots of the hosts that are alive, against the analyses in flight."""
 
     slots: Mapping[Place, int]
@@ -32,7 +32,7 @@ class Rooms:
     """Analyses beyond the slots that each place may have, so that a free slot need not wait for the next."""
 
     @classmethod
-    def of(cls, hosts: Iterable[HostStatus], in_flight: Mapping[Place, int], *, look_ahead: int) -> Rooms:
+    def of(cls, hosts: Iterable[HostStatus], in_flight: Mapping[Place, int], *, look_ahead: int) -> Capacity:
         """Count the slots of *hosts*."""
         in_use: Counter[tuple[str, str]] = Counter()
         leaving: Counter[str] = Counter()
@@ -48,11 +48,11 @@ class Rooms:
             slots[Place(profile=profile, host=name)] += count
         return cls(slots=slots, in_flight=in_flight, leaving=leaving, look_ahead=look_ahead)
 
-    def beside(self, in_flight: Mapping[Place, int]) -> Rooms:
+    def beside(self, in_flight: Mapping[Place, int]) -> Capacity:
         """The same slots, with other analyses in flight."""
         return replace(self, in_flight=in_flight)
 
-    def after(self, place: Place) -> Rooms:
+    def after(self, place: Place) -> Capacity:
         """What is left once one more has begun that asked for *place*."""
         return self.beside({**self.in_flight, place: self.in_flight.get(place, 0) + 1})
 

@@ -27,7 +27,7 @@ LONGEST = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Times:
+class Timeouts:
     """Seconds, for one lease. In brackets: for the longest, which is the default, and for the shortest."""
 
     heartbeat: float
@@ -60,9 +60,9 @@ class Times:
     """Longest between two notes of a watch that has no break (15; 2.5)."""
 
 
-def times_of(lease: float) -> Times:
+def timeouts_of(lease: float) -> Timeouts:
     """The times that follow from a lease."""
-    return Times(
+    return Timeouts(
         heartbeat=lease / 15,
         silence=lease * 2 / 3,
         lost=lease,
@@ -80,7 +80,7 @@ def times_of(lease: float) -> Times:
     )
 
 
-DEFAULT = times_of(LONGEST)
+DEFAULT = timeouts_of(LONGEST)
 
 
 @dataclass(frozen=True, kw_only=True)

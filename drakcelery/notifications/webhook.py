@@ -1,6 +1,6 @@
 """The webhook: tells somebody else's HTTPS server which analyses are over (docs/notifications.md).
 
-One thread of each ingress sends what :mod:`drakcelery.ledger.notices` has queued, one notice after the
+One thread of each ingress sends what :mod:`drakcelery.ledger.outbox` has queued, one notice after the
 other; stages and workers know nothing of it. What fails is tried again, later and later, and given up in the
 end.
 """
@@ -26,7 +26,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from drakcelery import __version__
 from drakcelery.errors import SettingsError
 from drakcelery.ledger.away import concerns_all
-from drakcelery.ledger.notices import Dead, Notice, Notices
+from drakcelery.ledger.outbox import Dead, Notice, Outbox
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.settings import NotificationsSection
@@ -147,7 +147,7 @@ class Notifier(threading.Thread):
 
     def __init__(
         self,
-        notices: Notices,
+        notices: Outbox,
         webhook: Webhook,
         *,
         events: frozenset[State],

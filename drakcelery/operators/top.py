@@ -20,7 +20,7 @@ from rich.text import Text
 
 from drakcelery.errors import Unreadable
 from drakcelery.ledger import Ledger, away
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.text import clean
@@ -70,21 +70,19 @@ class Snapshot:
 class Watch:
     """Reads snapshots; what is over is read once."""
 
-    def __init__(self, ledger: Ledger, intake: Intake) -> None:
-        """*intake* is the one beside *ledger*."""
+    def __init__(self, ledger: Ledger, inbox: Inbox) -> None:
+        """*inbox* is the one beside *ledger*."""
         self._ledger = ledger
-        self._intake = intake
+        self._inbox = inbox
         self._ended: list[Record] = []
 
     def read(self) -> Snapshot:
         """The fleet as it is now."""
-        ledger, intake = self._ledger, self._intake
+        ledger, inbox = self._ledger, self._inbox
         now = ledger.now()
         hosts = ledger.fleet.hosts()
-        profiles = overview.profile_overviews(
-            hosts, ledger.fleet.places(), intake.lines(), intake.in_flight()
-        )
-        unread = [stretch for stretch in intake.backlog(most=1) if stretch.place is None]
+        profiles = overview.profile_overviews(hosts, ledger.fleet.places(), inbox.lines(), inbox.in_flight())
+        unread = [stretch for stretch in inbox.backlog(most=1) if stretch.place is None]
         first = [_since_when(ledger, uid) for stretch in unread for uid in stretch.named]
         self._ended = self._newest(since=now - WINDOW)
         return Snapshot(

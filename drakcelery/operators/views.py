@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from drakcelery.forecast.outlook import Outlook, Queued
+from drakcelery.forecast.forecast import Forecast, Queued
 from drakcelery.forecast.simulation import Estimate, Range
-from drakcelery.ledger.notices import Dead, NoticeCounts
+from drakcelery.ledger.outbox import Dead, OutboxCounts
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Analysis, State
 from drakcelery.model.records import Record
@@ -138,17 +138,18 @@ def queued_view(queued: Queued, *, now: float) -> RenderableType:
     return table
 
 
-def outlook_lines(outlook: Outlook) -> Iterator[str]:
+def forecast_lines(forecast: Forecast) -> Iterator[str]:
     """What waits outside the ledger, and what a sample could expect that came now."""
-    waiting = len(outlook.queued) + outlook.behind
+    waiting = len(forecast.queued) + forecast.behind
     if waiting:
         yield f"{waiting} more wait in Karton."
-    for profile, estimate in outlook.newcomers.items():
-        if estimate.start is not None and estimate.start.high - outlook.now >= 1:
-            yield f"A sample for {profile} that came now would start in {_span(estimate.start, outlook.now)}."
+    for profile, estimate in forecast.newcomers.items():
+        if estimate.start is not None and estimate.start.high - forecast.now >= 1:
+            span = _span(estimate.start, forecast.now)
+            yield f"A sample for {profile} that came now would start in {span}."
 
 
-def notices_lines(counts: NoticeCounts, dead: Iterable[Dead]) -> Iterator[str]:
+def outbox_lines(counts: OutboxCounts, dead: Iterable[Dead]) -> Iterator[str]:
     """What an operator should know of the webhook; nothing where all is well."""
     if counts.waiting:
         yield f"{counts.waiting} notifications wait to be sent."

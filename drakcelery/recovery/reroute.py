@@ -47,7 +47,7 @@ def _send_on(ledger: Ledger, send: Callable[[Record], None], record: Record) -> 
     tracing.attempt_replaced(record, "its host takes nothing any more", lambda: again)
     if again is not None:
         with about(**again.log_fields):
-            log.info("handed_over")
+            log.info("rerouted")
             send(again)
     return True
 

@@ -18,7 +18,7 @@ from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.recovery import deaths
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.stages.failures import end_attempt, failure_of
 from drakcelery.telemetry import metrics
 from drakcelery.telemetry.logs import about
@@ -29,90 +29,92 @@ Send = Callable[[Record], None]
 """Send the current attempt of a record on its way, from the stage that comes next."""
 
 
-def process_died(site: Site, send: Send, stage: Stage, step: Step) -> None:
+def process_died(context: HostContext, send: Send, stage: Stage, step: Step) -> None:
     """A pool process died at *stage*; the broker gives its message to another."""
-    record = site.ledger.get(step.uid)
+    record = context.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt or record.state.is_over or record.is_foreign:
         return
     metrics.recovered("process_died")
     if record.done is stage:
         send(record)  # it had finished its stage, and maybe not sent the next one
     else:  # its message comes again, and may be taken
-        _count(site, record, stage, Fault.LOST)
+        _count(context, record, stage, Fault.LOST)
 
 
-def vm_worker_begins(site: Site, send: Send, held: Iterable[Slot]) -> None:
+def vm_worker_begins(context: HostContext, send: Send, held: Iterable[Slot]) -> None:
     """Every guest and process of the vm worker before this one is gone; *held* are the slots that had one."""
     reason = "the vm worker that watched the guest ended"
-    isolation = _isolation(site)
+    isolation = _isolation(context)
     for slot in held:
         with about(**slot.log_fields), isolation.item(slot.uid or slot.name):
-            end_held(site, slot, reason, Fault.GONE)
-    for record in _here(site):
+            end_held(context, slot, reason, Fault.GONE)
+    for record in _here(context):
         with isolation.item(record.uid):
-            if _waits_for_worker(site, record):
-                _resume_guest(site, send, record, reason)
+            if _waits_for_worker(context, record):
+                _resume_guest(context, send, record, reason)
 
 
-def _resume_guest(site: Site, send: Send, record: Record, reason: str) -> None:
+def _resume_guest(context: HostContext, send: Send, record: Record, reason: str) -> None:
     stage = record.following
-    if stage in WITH_GUEST and not _has_run(site, record):
-        _end(site, record, record.slot, reason, Fault.GONE)
+    if stage in WITH_GUEST and not _has_run(context, record):
+        _end(context, record, record.slot, reason, Fault.GONE)
     elif stage in WITH_GUEST or (stage is Stage.COLLECT and record.busy is None):
-        _go_on(site, send, record)  # its run is done; what was left is to say so, or to send collect
+        _go_on(context, send, record)  # its run is done; what was left is to say so, or to send collect
 
 
-def io_worker_begins(site: Site, send: Send) -> None:
+def io_worker_begins(context: HostContext, send: Send) -> None:
     """Every process of the io worker before this one is gone; the files are still there."""
-    isolation = _isolation(site)
-    for record in _here(site):
+    isolation = _isolation(context)
+    for record in _here(context):
         with isolation.item(record.uid):
-            if record.following in WITH_FILES and _waits_for_worker(site, record):
-                _go_on(site, send, record)
+            if record.following in WITH_FILES and _waits_for_worker(context, record):
+                _go_on(context, send, record)
 
 
-def end_held(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
+def end_held(context: HostContext, slot: Slot, reason: str, fault: Fault) -> None:
     """End the attempt that holds *slot*, if it is still the current one.
 
     Not where its run is done: the chain goes on from there without a second detonation.
     """
-    record = site.ledger.get(slot.uid or "")
+    record = context.ledger.get(slot.uid or "")
     if record is None or record.attempt != slot.attempt or record.following not in WITH_GUEST:
         return
-    if not _has_run(site, record):
-        _end(site, record, slot.name, reason, fault)
+    if not _has_run(context, record):
+        _end(context, record, slot.name, reason, fault)
 
 
-def _isolation(site: Site) -> Isolation:
+def _isolation(context: HostContext) -> Isolation:
     """Reconcile's: what cannot be taken up here is tried again there."""
-    return Isolation(site.ledger.quarantine, where="reconcile")
+    return Isolation(context.ledger.quarantine, where="reconcile")
 
 
-def _here(site: Site) -> list[Record]:
+def _here(context: HostContext) -> list[Record]:
     """Analyses that this host has begun, as far as this version knows its way with them.
 
     By another machine of this name, too: who has the name has heard nothing of it for as long as its claim
     lasts.
     """
-    return [record for record in site.ledger.live() if record.host == site.host and not record.is_foreign]
+    return [
+        record for record in context.ledger.live() if record.host == context.host and not record.is_foreign
+    ]
 
 
-def _waits_for_worker(site: Site, record: Record) -> bool:
+def _waits_for_worker(context: HostContext, record: Record) -> bool:
     """Whether it waits for nothing else."""
-    return not site.ledger.is_due_later(record.uid)
+    return not context.ledger.is_due_later(record.uid)
 
 
-def _has_run(site: Site, record: Record) -> bool:
-    return _workspace(site, record).run_is_whole()
+def _has_run(context: HostContext, record: Record) -> bool:
+    return _workspace(context, record).run_is_whole()
 
 
-def _workspace(site: Site, record: Record) -> Workspace:
-    return Workspace.of(site.settings.drakcelery.state_dir, record.uid, record.attempt)
+def _workspace(context: HostContext, record: Record) -> Workspace:
+    return Workspace.of(context.settings.drakcelery.state_dir, record.uid, record.attempt)
 
 
-def _go_on(site: Site, send: Send, record: Record) -> None:
+def _go_on(context: HostContext, send: Send, record: Record) -> None:
     with about(**record.log_fields):
-        if record.following is not None and _count(site, record, record.following, Fault.GONE):
+        if record.following is not None and _count(context, record, record.following, Fault.GONE):
             return
         try:
             send(record)
@@ -123,21 +125,23 @@ def _go_on(site: Site, send: Send, record: Record) -> None:
             log.info("taken_up")
 
 
-def _count(site: Site, record: Record, stage: Stage, fault: Fault) -> bool:
+def _count(context: HostContext, record: Record, stage: Stage, fault: Fault) -> bool:
     """Count a death, if it was one. True where the analysis is over."""
     try:
-        return deaths.process_died(site.ledger, record, stage, fault, host=site.host, settings=site.settings)
+        return deaths.process_died(
+            context.ledger, record, stage, fault, host=context.host, settings=context.settings
+        )
     except Superseded as error:
         log.info("superseded", reason=str(error))
         return True
 
 
-def _end(site: Site, record: Record, slot: str | None, reason: str, fault: Fault) -> None:
-    lost = _workspace(site, record).lost()
-    failure = failure_of(record, lost or reason, fault, host=site.host, slot=slot)
+def _end(context: HostContext, record: Record, slot: str | None, reason: str, fault: Fault) -> None:
+    lost = _workspace(context, record).lost()
+    failure = failure_of(record, lost or reason, fault, host=context.host, slot=slot)
     with about(**record.log_fields | {"slot": slot}):
         try:
-            end_attempt(site.ledger, record, failure, settings=site.settings)
+            end_attempt(context.ledger, record, failure, settings=context.settings)
             metrics.recovered("ended")
         except Superseded as error:
             log.info("superseded", reason=str(error))

@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import State
 from drakcelery.model.names import Name
-from drakcelery.model.timeouts import Times
+from drakcelery.model.timeouts import Timeouts
 from drakcelery.settings.section import Section
 from drakcelery.settings.values import (
     ADDRESS_PATTERN,
@@ -174,9 +174,9 @@ class DrakcelerySection(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
-    def timeouts(self) -> Times:
+    def timeouts(self) -> Timeouts:
         """What follows from ``lease_seconds``."""
-        return timeouts.times_of(self.lease_seconds)
+        return timeouts.timeouts_of(self.lease_seconds)
 
 
 class DrakvufSection(Section):

@@ -6,11 +6,11 @@ write again.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import structlog
 
@@ -28,72 +28,70 @@ from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import WITH_FILES, Analysis, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.stages import files, guest, suspicion
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.stages.failures import follow_up
-from drakcelery.stages.heartbeat import Pulse
+from drakcelery.stages.heartbeat import Heartbeat
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import analysis_log
 
 log = structlog.get_logger(__name__)
 
 
-def perform(site: Site, stage: Stage, step: Step) -> Step:
+def perform(context: HostContext, stage: Stage, step: Step) -> Step:
     """Do one stage; returns the message for the next.
 
     Raises:
         Superseded: the attempt is stale. Nothing was changed; the chain must stop.
         DrakceleryError: the stage failed, and what follows from that has been done.
     """
-    workspace = site.workspace(step)
-    context = {"uid": step.uid, "attempt": step.attempt, "stage": stage.value, "host": site.host}
-    with analysis_log(workspace.log, slot=step.slot, **context), contextlib.ExitStack() as company:
+    workspace = context.workspace(step)
+    fields = {"uid": step.uid, "attempt": step.attempt, "stage": stage.value, "host": context.host}
+    with analysis_log(workspace.log, slot=step.slot, **fields), ExitStack() as company:
         token = uuid.uuid4().hex
         try:
-            return _work(site, stage, step, workspace, token, company)
+            return _work(context, stage, step, workspace, token, company)
         except DrakceleryError as error:
-            follow_up(site, stage, step, workspace, error, token, company)
+            follow_up(context, stage, step, workspace, error, token, company)
             raise
         except Exception as error:
             log.exception("stage_crashed")
             wrapped = InfrastructureError(unexpected(stage.value, error))
-            follow_up(site, stage, step, workspace, wrapped, token, company)
+            follow_up(context, stage, step, workspace, wrapped, token, company)
             raise wrapped from error
 
 
 def _work(
-    site: Site, stage: Stage, step: Step, workspace: Workspace, token: str, company: contextlib.ExitStack
+    context: HostContext, stage: Stage, step: Step, workspace: Workspace, token: str, company: ExitStack
 ) -> Step:
     """Enter the stage, do it, leave it; each is fenced by the ledger.
 
     The claim is renewed until the guest is gone, and where the stage fails until *company* is dismissed, with
     the reason noted: a guest that dies slowly is no silence.
     """
-    with guest.slot_given_back(site, stage, step):
-        record, now = _enter(site, stage, step, workspace, token, company)
+    with guest.slot_given_back(context, stage, step):
+        record, now = _enter(context, stage, step, workspace, token, company)
         started = time.monotonic()
         metrics.stage_begun(stage, waited=now - record.updated)
-        work = tracing.Work(record=record, stage=stage, step=step, host=site.host, token=token, begun=now)
+        work = tracing.Work(record=record, stage=stage, step=step, host=context.host, token=token, begun=now)
         reach(f"{stage.value}.entered", step.uid)
         with tracing.stage(work):
-            stop = guest.stopper(site, stage, step)
-            pulse = company.enter_context(
-                Pulse(site.ledger, step.uid, step.attempt, token=token, stop=stop, heart=site.heart)
-            )
+            stop = guest.stopper(context, stage, step)
+            heartbeat = company.enter_context(_heartbeat(context, step, token, stop))
             try:
-                following = _BODIES[stage](site, step, _analysis(record), workspace)
+                following = _BODIES[stage](context, step, _analysis(record), workspace)
             except Exception as error:
-                pulse.send()  # its guest or its files may have gone because it is stale
-                if pulse.is_stale:
+                heartbeat.send()  # its guest or its files may have gone because it is stale
+                if heartbeat.is_stale:
                     raise Superseded(
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
                     ) from None
-                suspicion.charge(site, stage, step, record, error, seconds=time.monotonic() - started)
+                suspicion.charge(context, stage, step, record, error, seconds=time.monotonic() - started)
                 raise
-    pulse.end()
+    heartbeat.end()
     if stage is Stage.PUBLISH:  # which closes the record itself
         tracing.published(work)
     else:
-        site.ledger.complete(step.uid, step.attempt, stage, token=token)
+        context.ledger.complete(step.uid, step.attempt, stage, token=token)
         reach(f"{stage.value}.completed", step.uid)
     seconds = time.monotonic() - started
     metrics.stage_done(stage, step.profile, seconds=seconds)
@@ -101,28 +99,34 @@ def _work(
     return following
 
 
+def _heartbeat(context: HostContext, step: Step, token: str, stop: Callable[[], None]) -> Heartbeat:
+    return Heartbeat(
+        context.ledger, step.uid, step.attempt, token=token, stop=stop, heartbeats=context.heartbeats
+    )
+
+
 def _enter(
-    site: Site, stage: Stage, step: Step, workspace: Workspace, token: str, company: contextlib.ExitStack
+    context: HostContext, stage: Stage, step: Step, workspace: Workspace, token: str, company: ExitStack
 ) -> tuple[Record, float]:
     """Enter the stage: the record as it was before, and when.
 
     As long as *company* lasts, work on files is under way beside other such, or alone where it has killed.
     """
     enter = functools.partial(
-        site.ledger.advance,
+        context.ledger.advance,
         step.uid,
         step.attempt,
         stage,
-        host=site.host,
+        host=context.host,
         slot=step.slot or "",
         token=token,
-        machine=site.machine.key,
+        machine=context.machine.key,
         has_files=workspace.root.is_dir(),  # also after the machine was started anew
     )
     if stage not in WITH_FILES:
         return enter()
-    place = directories.own_io(site.settings.drakcelery.state_dir)
-    waiting = _lingering(site, stage, step)
+    place = directories.own_io(context.settings.drakcelery.state_dir)
+    waiting = _lingering(context, stage, step)
     company.enter_context(together(place, waiting))
     try:
         return enter(beside_others=True)
@@ -133,15 +137,15 @@ def _enter(
         return enter()
 
 
-def _lingering(site: Site, stage: Stage, step: Step) -> Callable[[], None]:
+def _lingering(context: HostContext, stage: Stage, step: Step) -> Callable[[], None]:
     """For who waits to begin: show life now and then, so that reconcile does not send the step again."""
     due = 0.0
 
     def linger() -> None:
         nonlocal due
         if time.monotonic() >= due:
-            due = time.monotonic() + site.ledger.timeouts.heartbeat
-            site.ledger.linger(step.uid, step.attempt, stage)
+            due = time.monotonic() + context.ledger.timeouts.heartbeat
+            context.ledger.linger(step.uid, step.attempt, stage)
 
     return linger
 
@@ -152,7 +156,7 @@ def _analysis(record: Record) -> Analysis:
     return record.analysis
 
 
-_BODIES: dict[Stage, Callable[[Site, Step, Analysis, Workspace], Step]] = {
+_BODIES: dict[Stage, Callable[[HostContext, Step, Analysis, Workspace], Step]] = {
     Stage.PREPARE: guest.prepare,
     Stage.RUN: guest.run,
     Stage.COLLECT: files.collect,

@@ -14,12 +14,12 @@ from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Step
 from drakcelery.settings import Settings
-from drakcelery.stages.heartbeat import Heart
+from drakcelery.stages.heartbeat import HeartbeatThread
 from drakcelery.storage import Storage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class HostContext:
     """What the stages work with on a host."""
 
     settings: Settings
@@ -27,7 +27,7 @@ class Site:
     slots: SlotTable
     storage: Storage
     engine: Engine
-    heart: Heart = field(default_factory=Heart)
+    heartbeats: HeartbeatThread = field(default_factory=HeartbeatThread)
 
     @property
     def host(self) -> str:

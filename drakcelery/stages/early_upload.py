@@ -21,7 +21,7 @@ from drakcelery.storage import Sending, Storage
 log = structlog.get_logger(__name__)
 
 
-class HeadStart:
+class EarlyUpload:
     """The uploads of one collect."""
 
     def __init__(self, sending: Sending, bucket: str, out: Path, *, is_open: bool) -> None:
@@ -60,9 +60,9 @@ def _left_to_upload(error: StorageError) -> None:
 
 
 @contextlib.contextmanager
-def head_start(
+def early_upload(
     storage: Storage, bucket: str, uid: str, workspace: Workspace, *, check: Callable[[], None]
-) -> Iterator[HeadStart]:
+) -> Iterator[EarlyUpload]:
     """For the time of a collect; *check* is called before each object.
 
     Where an earlier run has left its ``metadata.json``, that goes first: nothing may look complete that is of
@@ -76,7 +76,7 @@ def head_start(
         _left_to_upload(error)
         is_open = False
     with storage.sending(bucket, uid, check=check, patient=False) as sending:
-        yield HeadStart(sending, bucket, workspace.out, is_open=is_open)
+        yield EarlyUpload(sending, bucket, workspace.out, is_open=is_open)
 
 
 def clear(

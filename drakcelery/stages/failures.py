@@ -55,7 +55,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Analysis, Failure, Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.stages.files import bucket_of, has_log
 from drakcelery.stages.guest import vacate
 from drakcelery.telemetry import metrics, tracing
@@ -69,7 +69,7 @@ POISON = {Fault.LOST: 2, Fault.GONE: 3}
 
 
 def follow_up(
-    site: Site,
+    context: HostContext,
     stage: Stage,
     step: Step,
     workspace: Workspace,
@@ -88,21 +88,21 @@ def follow_up(
         log.info("superseded", reason=str(error))
         metrics.stage_interrupted(stage, "superseded")
         if isinstance(error, Astray):
-            _end_astray(site, step)
+            _end_astray(context, step)
         return
     if isinstance(error, StorageError) and stage in WITH_FILES:
         company.close()  # it gives the claim back, and is not to take that for a loss
-        if _postponed(site, stage, step, token, error):
+        if _postponed(context, stage, step, token, error):
             return
-    _settle(site, stage, step, workspace, error, token, company)
+    _settle(context, stage, step, workspace, error, token, company)
 
 
-def _postponed(site: Site, stage: Stage, step: Step, token: str, error: StorageError) -> bool:
+def _postponed(context: HostContext, stage: Stage, step: Step, token: str, error: StorageError) -> bool:
     """Wait the storage out, with the workspace kept; False once patience is at its end."""
-    record = site.ledger.get(step.uid)
+    record = context.ledger.get(step.uid)
     tries = record.postponed if record else 0
-    patience = site.settings.drakcelery.storage_patience
-    waited = site.ledger.postpone(
+    patience = context.settings.drakcelery.storage_patience
+    waited = context.ledger.postpone(
         step.uid, step.attempt, token=token, delay=backoff(tries), patience=patience
     )
     if waited >= patience:
@@ -113,7 +113,7 @@ def _postponed(site: Site, stage: Stage, step: Step, token: str, error: StorageE
 
 
 def _settle(
-    site: Site,
+    context: HostContext,
     stage: Stage,
     step: Step,
     workspace: Workspace,
@@ -125,22 +125,22 @@ def _settle(
     log.warning("stage_failed", error=str(error))
     metrics.stage_interrupted(stage, "refused" if isinstance(error, BadTask) else "failed")
     if stage in WITH_GUEST:
-        vacate(site, step)  # a prepare that was done, and failed to say so, has its slot still
-    record = site.ledger.get(step.uid)
+        vacate(context, step)  # a prepare that was done, and failed to say so, has its slot still
+    record = context.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt:
         return
     fault = _fault(stage, error)
     blame = charges.charge(
-        record.failures, charges.blame_of(stage, error), where=(site.host, step.slot), stage=stage
+        record.failures, charges.blame_of(stage, error), where=(context.host, step.slot), stage=stage
     )
     failure = failure_of(
-        record, str(error), fault, host=site.host, slot=step.slot, stage=stage, cause=error, charged=blame
+        record, str(error), fault, host=context.host, slot=step.slot, stage=stage, cause=error, charged=blame
     )
     final = isinstance(error, BadTask)
-    over = end_attempt(site.ledger, record, failure, final=final, settings=site.settings, token=token)
+    over = end_attempt(context.ledger, record, failure, final=final, settings=context.settings, token=token)
     company.close()
     if over and record.analysis is not None:
-        _keep_log(site, record.analysis, workspace)
+        _keep_log(context, record.analysis, workspace)
     workspace.remove()
 
 
@@ -153,30 +153,30 @@ def _fault(stage: Stage, error: DrakceleryError) -> Fault:
     return Fault.AWAY if stage is Stage.PREPARE and isinstance(error, StorageAway) else Fault.FAILED
 
 
-def _keep_log(site: Site, analysis: Analysis, workspace: Workspace) -> None:
+def _keep_log(context: HostContext, analysis: Analysis, workspace: Workspace) -> None:
     """Store what we logged, so that a failed analysis can be understood as well."""
     if not has_log(workspace):
         return
-    bucket = bucket_of(site, analysis)
+    bucket = bucket_of(context, analysis)
     try:
-        site.storage.ensure_bucket(bucket)
-        if site.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
+        context.storage.ensure_bucket(bucket)
+        if context.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
             log.warning("log_not_kept", error="there is a complete analysis of this uid, which is spared")
             return
-        site.storage.upload_all(bucket, analysis.uid, {LOG_NAME: workspace.log}, last=LOG_NAME)
+        context.storage.upload_all(bucket, analysis.uid, {LOG_NAME: workspace.log}, last=LOG_NAME)
     except StorageError as error:
         log.warning("log_not_kept", error=str(error))
 
 
-def _end_astray(site: Site, step: Step) -> None:
+def _end_astray(context: HostContext, step: Step) -> None:
     """End an attempt whose machine has lost its name to this one: nobody else would ever take it up."""
-    record = site.ledger.get(step.uid)
+    record = context.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt:
         return
-    reason = f"the machine that was at work on it has lost its name, {site.host}, to another"
-    failure = failure_of(record, reason, Fault.GONE, host=site.host, slot=step.slot)
+    reason = f"the machine that was at work on it has lost its name, {context.host}, to another"
+    failure = failure_of(record, reason, Fault.GONE, host=context.host, slot=step.slot)
     with contextlib.suppress(Superseded):  # somebody else was first
-        end_attempt(site.ledger, record, failure, settings=site.settings)
+        end_attempt(context.ledger, record, failure, settings=context.settings)
 
 
 def failure_of(

@@ -20,22 +20,22 @@ from drakcelery.karton.destination import destination
 from drakcelery.model.analysis import Analysis, Outcome, Step
 from drakcelery.model.manifest import Manifest
 from drakcelery.model.records import Record
-from drakcelery.stages.context import Site
-from drakcelery.stages.early_upload import clear, head_start, left
+from drakcelery.stages.context import HostContext
+from drakcelery.stages.early_upload import clear, early_upload, left
 from drakcelery.stages.guest import check_evidence, slot_of
 from drakcelery.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
 
-def collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+def collect(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     """Make artifacts of what the run left; each is uploaded as soon as it is complete."""
     check_evidence(workspace)
-    bucket, check = bucket_of(site, analysis), _still_wanted(site, step)
-    with head_start(site.storage, bucket, analysis.uid, workspace, check=check) as start:
+    bucket, check = bucket_of(context, analysis), _still_wanted(context, step)
+    with early_upload(context.storage, bucket, analysis.uid, workspace, check=check) as start:
         # Of a test sample nothing may be in the bucket before its task is declared
         ready = nobody if analysis.is_test else start.begin
-        manifest = _make_artifacts(site, step, analysis, workspace, ready)
+        manifest = _make_artifacts(context, step, analysis, workspace, ready)
         reach("collect.collected", step.uid)
         uploaded = start.finish()
     reach("collect.uploaded", step.uid)
@@ -53,14 +53,14 @@ def collect(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
 
 
 def _make_artifacts(
-    site: Site,
+    context: HostContext,
     step: Step,
     analysis: Analysis,
     workspace: Workspace,
     ready: Ready,
 ) -> Manifest:
-    ours = site.settings.drakcelery
-    record = site.ledger.get(step.uid)
+    ours = context.settings.drakcelery
+    record = context.ledger.get(step.uid)
     prepared, outcome = workspace.load(Prepared), workspace.load(Outcome)
     manifest = artifacts.collect(
         raw=workspace.raw,
@@ -70,7 +70,7 @@ def _make_artifacts(
         facts=RunFacts(
             sample_sha256=prepared.sample_sha256,
             start_command=outcome.start_command or prepared.start_command,
-            host=site.host,
+            host=context.host,
             slot=slot_of(step),
             attempts=record.attempts if record else step.attempt,
         ),
@@ -82,23 +82,23 @@ def _make_artifacts(
     return manifest
 
 
-def upload(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+def upload(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     """Put what is not in the bucket yet, ``metadata.json`` last."""
     manifest = workspace.load(Manifest)
-    bucket = bucket_of(site, analysis)
-    site.storage.ensure_bucket(bucket)
+    bucket = bucket_of(context, analysis)
+    context.storage.ensure_bucket(bucket)
     if analysis.is_test:
         # Karton's collector removes from its own bucket what no task refers to: the task comes first
-        site.ledger.declare(_analysis_task(site, step, analysis, manifest)[1])
+        context.ledger.declare(_analysis_task(context, step, analysis, manifest)[1])
     write_metadata(workspace.out, manifest.metadata)  # which is synced, as no file of the artifacts is
     log_files = {LOG_NAME: workspace.log} if has_log(workspace) else {}
     keep = {artifact.name for artifact in manifest.artifacts} | set(log_files)
-    check = _still_wanted(site, step)
-    there = clear(site.storage, bucket, analysis.uid, keep=keep, out=workspace.out, check=check)
+    check = _still_wanted(context, step)
+    there = clear(context.storage, bucket, analysis.uid, keep=keep, out=workspace.out, check=check)
     missing = left(workspace, manifest, bucket, there)
     log.info("uploading", bucket=bucket, files=len(missing), bytes=sum(one.size for one in missing))
     files = {artifact.name: workspace.out / artifact.name for artifact in missing}
-    site.storage.upload_all(
+    context.storage.upload_all(
         bucket,
         analysis.uid,
         files | log_files | {METADATA: workspace.out / METADATA},
@@ -115,20 +115,20 @@ def has_log(workspace: Workspace) -> bool:
     return safe_files.is_regular(workspace.log) and workspace.log.lstat().st_size > 0
 
 
-def _still_wanted(site: Site, step: Step) -> Callable[[], None]:
+def _still_wanted(context: HostContext, step: Step) -> Callable[[], None]:
     """A process that was frozen must not go on to write over what its successor published."""
 
     def check() -> None:
-        if not site.ledger.is_current(step.uid, step.attempt):
+        if not context.ledger.is_current(step.uid, step.attempt):
             raise Superseded(f"analysis {step.uid}: attempt {step.attempt} was ended during upload")
 
     return check
 
 
-def publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     """Give the analysis to Karton, and clean up."""
-    sample_task, task = _analysis_task(site, step, analysis, workspace.load(Manifest))
-    record = site.ledger.publish(
+    sample_task, task = _analysis_task(context, step, analysis, workspace.load(Manifest))
+    record = context.ledger.publish(
         analysis.uid,
         step.attempt,
         task_uid=analysis.task_uid,
@@ -137,37 +137,39 @@ def publish(site: Site, step: Step, analysis: Analysis, workspace: Workspace) ->
         analysis_task_uid=task.uid,
     )
     log.info("published", task=task.uid)
-    _clean_up(site, step, record, workspace)
+    _clean_up(context, step, record, workspace)
     return step
 
 
-def _clean_up(site: Site, step: Step, record: Record, workspace: Workspace) -> None:
+def _clean_up(context: HostContext, step: Step, record: Record, workspace: Workspace) -> None:
     """After publish nothing is a failure any more: what is left undone here the janitor does."""
     try:
         reach("publish.published", step.uid)
-        _learn(site, record)
+        _learn(context, record)
         workspace.remove()
         reach("publish.removed", step.uid)
     except Exception as error:  # noqa: BLE001 whatever it is, the analysis is out
         log.warning("not_cleaned_up", error=f"{type(error).__name__}: {error}")
 
 
-def _learn(site: Site, record: Record) -> None:
+def _learn(context: HostContext, record: Record) -> None:
     """What is lost here costs the estimates a little of what they rest on, and the analysis nothing."""
     try:
-        Durations(site.ledger.lessons).learn(record)
+        Durations(context.ledger.durations).learn(record)
     except RedisError as error:
         log.warning("not_learned", error=str(error))
 
 
-def _analysis_task(site: Site, step: Step, analysis: Analysis, manifest: Manifest) -> tuple[Task, Task]:
+def _analysis_task(
+    context: HostContext, step: Step, analysis: Analysis, manifest: Manifest
+) -> tuple[Task, Task]:
     """(sample task, analysis task). Raises :class:`BadTask` where Karton dropped the sample task."""
-    sample_task = site.ledger.karton_task(analysis.task_uid)
+    sample_task = context.ledger.karton_task(analysis.task_uid)
     if sample_task is None:
         raise BadTask(
             f"Karton has dropped the sample task {analysis.task_uid}: nobody waits for the analysis"
         )
-    ours = destination(site.settings, analysis)
+    ours = destination(context.settings, analysis)
     task = analysis_task.build_analysis_task(
         sample_task,
         analysis,
@@ -176,11 +178,11 @@ def _analysis_task(site: Site, step: Step, analysis: Analysis, manifest: Manifes
         headers=ours.headers,
         bucket=ours.bucket,
         identity=ours.identity,
-        now=site.ledger.now(),
+        now=context.ledger.now(),
     )
     return sample_task, task
 
 
-def bucket_of(site: Site, analysis: Analysis) -> str:
+def bucket_of(context: HostContext, analysis: Analysis) -> str:
     """Where the artifacts of the analysis go."""
-    return destination(site.settings, analysis).bucket
+    return destination(context.settings, analysis).bucket

@@ -23,41 +23,41 @@ from drakcelery.errors import (
 from drakcelery.failpoints import reach
 from drakcelery.host.history import facts_of
 from drakcelery.host.slot import SlotState
-from drakcelery.host.workspace import Ahead, Prepared, Workspace
+from drakcelery.host.workspace import Prefetched, Prepared, Workspace
 from drakcelery.model.analysis import WITH_FILES, Analysis, Outcome, Stage, Step
 from drakcelery.model.start_command import start_command
 from drakcelery.stages import suspicion
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 
 log = structlog.get_logger(__name__)
 
 
-def prepare(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+def prepare(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     """Fetch the sample and restore the slot's VM; what follows is for this host and slot."""
     slot = slot_of(step)
     workspace.create()
     reach("prepare.workspace_made", step.uid)
-    _restore(site, step, analysis, workspace)
-    if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.PREPARING, to=SlotState.READY):
+    _restore(context, step, analysis, workspace)
+    if not context.slots.move(slot, step.uid, step.attempt, origin=SlotState.PREPARING, to=SlotState.READY):
         raise GuestLost(f"slot {slot} was taken away while it was being restored")
     reach("prepare.ready", step.uid)
-    return step.model_copy(update={"host": site.host, "slot": slot})
+    return step.model_copy(update={"host": context.host, "slot": slot})
 
 
-def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> None:
+def _restore(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> None:
     """Fetch the sample, restore the VM."""
     slot = slot_of(step)
     sample = workspace.sample(analysis)
-    limit = site.settings.drakcelery.max_sample_size
-    ahead = Ahead.of(site.settings.drakcelery.state_dir).move(step.uid, step.attempt, sample)
-    sha256 = ahead or site.storage.download(analysis.sample, sample, max_size=limit)
+    limit = context.settings.drakcelery.max_sample_size
+    ahead = Prefetched.of(context.settings.drakcelery.state_dir).move(step.uid, step.attempt, sample)
+    sha256 = ahead or context.storage.download(analysis.sample, sample, max_size=limit)
     if analysis.custom_hooks is not None:
-        site.storage.download(analysis.custom_hooks, workspace.hooks, max_size=limit)
+        context.storage.download(analysis.custom_hooks, workspace.hooks, max_size=limit)
     command = analysis.start_command or start_command(sample, analysis.extension)
     if "%f" not in command:
         log.warning("start_command_without_file", start_command=command)
     job = workspace.detonation(analysis, slot, start_command=command)
-    site.engine.accept(job)
+    context.engine.accept(job)
     log.info(
         "sample_fetched",
         sha256=sha256,
@@ -67,20 +67,20 @@ def _restore(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -
     )
     reach("prepare.sample_fetched", step.uid)
     # Whoever was frozen must not end another's guest
-    if not site.slots.holds(slot, step.uid, step.attempt):
+    if not context.slots.holds(slot, step.uid, step.attempt):
         raise GuestLost(f"slot {slot} was taken away before it was restored")
     started = time.monotonic()
     with _of_the_engine(Stage.PREPARE):
-        snapshot = site.engine.prepare(job)
+        snapshot = context.engine.prepare(job)
     seconds = time.monotonic() - started
     reach("prepare.restored", step.uid)
     prepared = Prepared(start_command=command, sample_sha256=sha256, restore_seconds=seconds)
     workspace.save(prepared, durable=False)
     reach("prepare.saved", step.uid)
-    log.info("slot_restored", engine=site.engine.version(), snapshot=snapshot.sha256)
+    log.info("slot_restored", engine=context.engine.version(), snapshot=snapshot.sha256)
 
 
-def run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
+def run(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     """Detonate the sample and note what came of it, unless a process that died has done so."""
     if workspace.has(Outcome):
         check_evidence(workspace)
@@ -88,24 +88,24 @@ def run(site: Site, step: Step, analysis: Analysis, workspace: Workspace) -> Ste
         log.info("run_was_done")  # by a process that died before it could say so
         return step
     slot = slot_of(step)
-    if not site.slots.move(slot, step.uid, step.attempt, origin=SlotState.READY, to=SlotState.RUNNING):
+    if not context.slots.move(slot, step.uid, step.attempt, origin=SlotState.READY, to=SlotState.RUNNING):
         raise GuestLost(f"the guest in slot {slot} was lost with the process that watched it")
     reach("run.running", step.uid)
     prepared = workspace.load(Prepared)
     job = workspace.detonation(analysis, slot, start_command=prepared.start_command)
     started = time.monotonic()
     with _of_the_engine(Stage.RUN):
-        outcome = site.engine.run(job)
+        outcome = context.engine.run(job)
     seconds = time.monotonic() - started
     reach("run.detonated", step.uid)
     facts = facts_of(job, outcome, seconds=seconds, restore_seconds=prepared.restore_seconds)
-    excused = suspicion.is_excused(site, step, outcome, facts)
+    excused = suspicion.is_excused(context, step, outcome, facts)
     # Only their sizes: to sync them takes seconds, and the slot is held meanwhile
     noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
     workspace.save(outcome.model_copy(update=noted))
     reach("run.saved", step.uid)
-    site.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
-    suspicion.judge_slot(site, step)
+    context.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
+    suspicion.judge_slot(context, step)
     workspace.open_to_io()
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step
@@ -135,15 +135,15 @@ def check_evidence(workspace: Workspace) -> None:
         raise EvidenceLost(lost)
 
 
-def vacate(site: Site, step: Step) -> None:
+def vacate(context: HostContext, step: Step) -> None:
     """Destroy the guest and give the slot back; a guest that will not die keeps it (the janitor tries on)."""
-    if step.slot is None or not site.slots.holds(step.slot, step.uid, step.attempt):
+    if step.slot is None or not context.slots.holds(step.slot, step.uid, step.attempt):
         return
-    if end_guest(site.engine, step.slot):
+    if end_guest(context.engine, step.slot):
         log.info("guest_destroyed", slot=step.slot)
-        site.slots.release(step.slot, step.uid, step.attempt)
+        context.slots.release(step.slot, step.uid, step.attempt)
     else:
-        site.slots.soil(step.uid, step.attempt)
+        context.slots.soil(step.uid, step.attempt)
 
 
 def slot_of(step: Step) -> str:
@@ -153,7 +153,7 @@ def slot_of(step: Step) -> str:
     return step.slot
 
 
-def stopper(site: Site, stage: Stage, step: Step) -> Callable[[], None]:
+def stopper(context: HostContext, stage: Stage, step: Step) -> Callable[[], None]:
     """What ends the work of a stale delivery: its guest is destroyed, which ends prepare and run.
 
     The other stages have none, and may not look into the slot table.
@@ -163,15 +163,15 @@ def stopper(site: Site, stage: Stage, step: Step) -> Callable[[], None]:
         if (
             stage not in WITH_FILES
             and step.slot is not None
-            and site.slots.holds(step.slot, step.uid, step.attempt)
+            and context.slots.holds(step.slot, step.uid, step.attempt)
         ):
-            end_guest(site.engine, step.slot)
+            end_guest(context.engine, step.slot)
 
     return stop
 
 
 @contextlib.contextmanager
-def slot_given_back(site: Site, stage: Stage, step: Step) -> Iterator[None]:
+def slot_given_back(context: HostContext, stage: Stage, step: Step) -> Iterator[None]:
     """Prepare gives its slot back where it fails, run in any case; the other stages have none.
 
     A run that is under way already keeps it: the slot is the other delivery's.
@@ -180,12 +180,12 @@ def slot_given_back(site: Site, stage: Stage, step: Step) -> Iterator[None]:
         yield
     except UnderWay:
         if stage is Stage.PREPARE:
-            vacate(site, step)
+            vacate(context, step)
         raise
     except BaseException:
         if stage in (Stage.PREPARE, Stage.RUN):
-            vacate(site, step)
+            vacate(context, step)
         raise
     if stage is Stage.RUN:
-        vacate(site, step)
+        vacate(context, step)
         reach("run.vacated", step.uid)

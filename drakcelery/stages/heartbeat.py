@@ -16,7 +16,7 @@ from drakcelery.ledger import Ledger
 log = structlog.get_logger(__name__)
 
 
-class Pulse:
+class Heartbeat:
     """Beats while a stage is at work.
 
     Once the ledger says that the delivery is stale (another attempt began, somebody cancelled), *stop* is
@@ -24,10 +24,17 @@ class Pulse:
     """
 
     def __init__(
-        self, ledger: Ledger, uid: str, attempt: int, *, token: str, stop: Callable[[], None], heart: Heart
+        self,
+        ledger: Ledger,
+        uid: str,
+        attempt: int,
+        *,
+        token: str,
+        stop: Callable[[], None],
+        heartbeats: HeartbeatThread,
     ) -> None:
-        """*stop* ends what the stage does, from another thread; *heart* is this process' own."""
-        self._heart = heart
+        """*stop* ends what the stage does, from another thread; *heartbeats* is this process' own."""
+        self._thread = heartbeats
         self._ledger = ledger
         self._claim = (uid, attempt, token)
         self._stop_work = stop
@@ -41,9 +48,9 @@ class Pulse:
         """Seconds between two beats."""
         return self._ledger.timeouts.heartbeat
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> Heartbeat:
         """Start beating."""
-        self._heart.add(self)
+        self._thread.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,7 +60,7 @@ class Pulse:
     def end(self) -> None:
         """Stop beating, before the block is left; a beat that is under way is waited for."""
         if not self._over:
-            self._heart.remove(self)
+            self._thread.remove(self)
             with self._sending:
                 self._over = True
 
@@ -68,7 +75,7 @@ class Pulse:
         try:
             alive = self._ledger.renew(uid, attempt, token=token)
         except RedisError as error:
-            log.warning("pulse_unheard", error=str(error))
+            log.warning("heartbeat_unheard", error=str(error))
             return
         if not alive:
             log.warning("work_is_stale")
@@ -76,7 +83,7 @@ class Pulse:
             self._stop_work()
 
 
-class Heart:
+class HeartbeatThread:
     """The one thread of a process that beats all its pulses: most stages are over before a thread has begun.
 
     It starts with the first pulse, and ends when it finds none. A process that was forked has none of its
@@ -88,36 +95,38 @@ class Heart:
 
     def _begin_anew(self) -> None:
         self._process = os.getpid()
-        self._pulses: list[Pulse] = []
+        self._heartbeats: list[Heartbeat] = []
         self._changing = threading.Lock()
         self._runs = False
 
-    def add(self, pulse: Pulse) -> None:
+    def add(self, heartbeat: Heartbeat) -> None:
         """Beat it from now on, the first time within its own pause."""
         if self._process != os.getpid():
             self._begin_anew()
         with self._changing:
-            self._pulses.append(pulse)
+            self._heartbeats.append(heartbeat)
             if not self._runs:
                 self._runs = True
-                threading.Thread(target=self._run, args=(pulse.pause,), name="heart", daemon=True).start()
+                threading.Thread(
+                    target=self._run, args=(heartbeat.pause,), name="heartbeat", daemon=True
+                ).start()
 
-    def remove(self, pulse: Pulse) -> None:
+    def remove(self, heartbeat: Heartbeat) -> None:
         """Beat it no more."""
         with self._changing:
-            self._pulses.remove(pulse)
+            self._heartbeats.remove(heartbeat)
 
     def _run(self, pause: float) -> None:
         """*pause* is the same for all pulses of a process: they follow from its settings."""
         while True:
             time.sleep(pause)
             with self._changing:
-                pulses = list(self._pulses)
-                if not pulses:
+                heartbeats = list(self._heartbeats)
+                if not heartbeats:
                     self._runs = False
                     return
-            for pulse in pulses:
+            for heartbeat in heartbeats:
                 try:
-                    pulse.send()
+                    heartbeat.send()
                 except Exception:
-                    log.exception("pulse_failed")  # the other stages, and those to come, need this thread
+                    log.exception("heartbeat_failed")  # the other stages, and those to come, need this thread

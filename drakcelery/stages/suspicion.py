@@ -19,97 +19,99 @@ from drakcelery.host.silence import Lack, doubted, lacking
 from drakcelery.host.workspace import Prepared
 from drakcelery.model.analysis import Execution, Outcome, Stage, Step
 from drakcelery.model.records import Record
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 
 log = structlog.get_logger(__name__)
 
 
-def is_excused(site: Site, step: Step, outcome: Outcome, facts: Facts) -> bool:
+def is_excused(context: HostContext, step: Step, outcome: Outcome, facts: Facts) -> bool:
     """Whether the sample is known to be to blame for what its run did not leave.
 
     Raises :class:`InDoubt` where it may be the slot, and another can say.
     """
     slot, is_unstarted = step.slot, outcome.execution is Execution.NOT_EXECUTED
-    if slot is None or site.settings.engine != "drakvuf":
+    if slot is None or context.settings.engine != "drakvuf":
         # What an emulator's runs leave has nothing to do with slots: most samples make no traffic in one
-        return is_unstarted or site.settings.engine == "emulator"
-    mine, runs = site.slots.all(), site.slots.history()
+        return is_unstarted or context.settings.engine == "emulator"
+    mine, runs = context.slots.all(), context.slots.history()
     lacks = lacking({one.name: one.profile for one in mine}, runs, slot, facts)
     if is_unstarted:
         lacks &= {Lack.SNAPSHOT}  # by another Windows it may be started
-    record = site.ledger.get(step.uid) if lacks else None
+    record = context.ledger.get(step.uid) if lacks else None
     if record is None:
         return is_unstarted
     words = "; ".join(lack.words for lack in sorted(lacks))
-    if lacks <= doubted(record.failures, besides=(site.host, slot)):
+    if lacks <= doubted(record.failures, besides=(context.host, slot)):
         log.info("run_is_alike", lacks=words)
-        site.ledger.note_alike(step.uid, step.attempt)
+        context.ledger.note_alike(step.uid, step.attempt)
         return True
-    failed = {slot, *site.slots.failed_in(step.uid, since=record.first_attempt)}
+    failed = {slot, *context.slots.failed_in(step.uid, since=record.first_attempt)}
     tries = charges.counted(record.failures) + 1
-    is_last = tries >= site.settings.drakcelery.max_attempts  # and must not be lost
+    is_last = tries >= context.settings.drakcelery.max_attempts  # and must not be lost
     may_ask = not is_last and is_another(
-        record, mine, known_hosts(site.ledger.fleet), host=site.host, failed=failed
+        record, mine, known_hosts(context.ledger.fleet), host=context.host, failed=failed
     )
     if may_ask and not lacks <= doubted(record.failures):
         raise InDoubt(f"{words}: another slot has to show that, too", lacks=",".join(sorted(lacks)))
     log.warning("run_not_doubted", lacks=words)  # no other slot can say; a canary may
-    _doubt(site, slot, runs, step)
+    _doubt(context, slot, runs, step)
     return False
 
 
-def charge(site: Site, stage: Stage, step: Step, record: Record, error: Exception, *, seconds: float) -> None:
+def charge(
+    context: HostContext, stage: Stage, step: Step, record: Record, error: Exception, *, seconds: float
+) -> None:
     """Note a run that failed, before its slot is given back: after too many it is put aside."""
     blame = charges.blame_of(stage, error)
     if blame is None or step.slot is None:
         return
-    put_down_to = charges.charge(record.failures, blame, where=(site.host, step.slot), stage=stage)
+    put_down_to = charges.charge(record.failures, blame, where=(context.host, step.slot), stage=stage)
     may_move = charges.may_move(stage, blame)
     # One sample is one charge, however often it fails here: where no other slot is there to try it in, it may
     # be its own fault
-    again = may_move and step.slot in site.slots.failed_in(step.uid, since=record.first_attempt)
-    site.slots.failed(
+    again = may_move and step.slot in context.slots.failed_in(step.uid, since=record.first_attempt)
+    context.slots.failed(
         step.slot,
         step.uid,
         step.attempt,
         blame=blame,
         charged=put_down_to in (Blame.SLOT, Blame.SNAPSHOT) and not again,
         settled=not may_move or again,
-        facts=Facts(seconds=seconds, restore_seconds=_restore_seconds(site, step)),
+        facts=Facts(seconds=seconds, restore_seconds=_restore_seconds(context, step)),
         error=str(error),
     )
-    judge_slot(site, step)
+    judge_slot(context, step)
 
 
-def _restore_seconds(site: Site, step: Step) -> float | None:
+def _restore_seconds(context: HostContext, step: Step) -> float | None:
     """What the restore of its VM took; None where it came to none."""
-    workspace = site.workspace(step)
+    workspace = context.workspace(step)
     with contextlib.suppress(InfrastructureError):
         return workspace.load(Prepared).restore_seconds
     return None
 
 
-def judge_slot(site: Site, step: Step) -> None:
+def judge_slot(context: HostContext, step: Step) -> None:
     """Put the slot aside where its last runs say so, or let a canary have it before the next sample."""
-    slot, mine, runs = step.slot, site.slots.all(), site.slots.history()
+    slot, mine, runs = step.slot, context.slots.all(), context.slots.history()
     if slot is None:
         return
     holder = (slot, step.uid, step.attempt)
-    is_aside = judge(site.slots, holder, runs, site.ledger.fleet, host=site.host)
+    is_aside = judge(context.slots, holder, runs, context.ledger.fleet, host=context.host)
     if not is_aside and is_doubtful(mine, runs, name=slot):
-        _doubt(site, slot, runs, step)
+        _doubt(context, slot, runs, step)
 
 
-def charge_moved(site: Site, slot: str) -> None:
+def charge_moved(context: HostContext, slot: str) -> None:
     """A failed run is put down to *slot* after all: where that makes it unwell, a canary is next."""
-    runs = site.slots.history()
-    if checkups({one.name: one.profile for one in site.slots.all()}, runs)[slot].is_unwell:
-        _doubt(site, slot, runs)
+    runs = context.slots.history()
+    if checkups({one.name: one.profile for one in context.slots.all()}, runs)[slot].is_unwell:
+        _doubt(context, slot, runs)
 
 
-def _doubt(site: Site, slot: str, runs: Sequence[Run], step: Step | None = None) -> None:
+def _doubt(context: HostContext, slot: str, runs: Sequence[Run], step: Step | None = None) -> None:
     """Let a canary have the slot after *step*, or whatever has it, unless one had it lately."""
-    is_possible = site.settings.canary.enabled and site.settings.engine != "replay"
+    is_possible = context.settings.canary.enabled and context.settings.engine != "replay"
     if is_possible and is_rested(runs, slot, now=time.time()):
-        site.slots.doubt(slot, *((step.uid, step.attempt) if step else ()))
+        context.slots.doubt(slot, *((step.uid, step.attempt) if step else ()))
         log.warning("slot_doubted", slot=slot)

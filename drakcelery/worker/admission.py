@@ -59,7 +59,7 @@ def strategy(task: Task[Any, Any], app: Celery, consumer: Any, **options: Any) -
     ) -> Any:
         gate: Gate = consumer.drak_gate
         step = step_of(message)
-        why = misfit(stage, step, message, host=gate.site.host, profiles=gate.profiles())
+        why = misfit(stage, step, message, host=gate.context.host, profiles=gate.profiles())
         if step is None or why is not None:
             with about(stage=stage.value, uid=step and step.uid):
                 drop(message, why or "")
@@ -89,7 +89,7 @@ class _Delivery:
     def is_admitted(self) -> bool:
         """Whether Celery is to have it; what it is not to have is settled."""
         with about(**self._context):
-            if _is_at_work(self._message) and _shows_life(self._gate.site.ledger, self._step):
+            if _is_at_work(self._message) and _shows_life(self._gate.context.ledger, self._step):
                 log.info("delivered_twice")
                 self._message.ack()
                 return False
@@ -109,7 +109,7 @@ class _Delivery:
             if self._holds_slot:
                 self._gate.settle(self._stage, self._step, acknowledged=False)
             ours = self._gate.runtime
-            or_leave_it(functools.partial(process_died, ours.site, ours.send, self._stage, self._step))
+            or_leave_it(functools.partial(process_died, ours.context, ours.send, self._stage, self._step))
             settle(*args, **more)
 
 
@@ -170,7 +170,7 @@ def _admit(gate: Gate, step: Step, message: Message) -> bool:
     try:
         slot = gate.claim(step)
     except Elsewhere:
-        _defer(gate.site.ledger, step, message)
+        _defer(gate.context.ledger, step, message)
         return False
     except UnreadableRecord as error:
         log.warning("not_asked", error=str(error))

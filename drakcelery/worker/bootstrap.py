@@ -15,7 +15,7 @@ from drakcelery.embedded.layout import home
 from drakcelery.errors import DrakceleryError
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.presence import Presence
-from drakcelery.host.workspace import Ahead
+from drakcelery.host.workspace import Prefetched
 from drakcelery.ledger.away import trouble
 from drakcelery.recovery.duty import Duty
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
@@ -47,7 +47,7 @@ def _shut_down() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class Ground(bootsteps.Step):
+class Bootstrap(bootsteps.Step):
     """Before the pool starts: the host's lock, its slot table, and what an earlier worker left undone."""
 
     def __init__(self, parent: Any, **_: Any) -> None:
@@ -66,39 +66,39 @@ class Ground(bootsteps.Step):
         except DrakceleryError as error:
             raise SystemExit(f"drakcelery: {error}") from None
         except RedisError as error:
-            told = runtime.site.ledger.explained(error) if isinstance(error, ResponseError) else error
+            told = runtime.context.ledger.explained(error) if isinstance(error, ResponseError) else error
             raise SystemExit(f"drakcelery: {trouble(told)}") from None
         except OSError as error:
-            state_dir = runtime.site.settings.drakcelery.state_dir
+            state_dir = runtime.context.settings.drakcelery.state_dir
             raise SystemExit(f"drakcelery: [drakcelery] state_dir = {state_dir}: {error}") from None
 
     def _begin(self, runtime: Runtime, hostname: str) -> None:
-        site = runtime.site
+        context = runtime.context
         role: Literal["vm", "io"] = "vm" if is_vm_worker(hostname) else "io"
-        self._lock.enter_context(sole_worker(site.settings.drakcelery.state_dir, site.host, role=role))
+        self._lock.enter_context(sole_worker(context.settings.drakcelery.state_dir, context.host, role=role))
         presence = runtime.presence = Presence(
-            site.settings, site.readiness, role, machine=site.machine, give_up=_shut_down
+            context.settings, context.readiness, role, machine=context.machine, give_up=_shut_down
         )
         presence.arrive()
         presence.start()  # what follows may take longer than the name lasts
-        exposition.serve_worker(site.settings, role)
-        tracing.start(site.settings)
+        exposition.serve_worker(context.settings, role)
+        tracing.start(context.settings)
         if role == "io":
-            io_worker_begins(site, runtime.send)
+            io_worker_begins(context, runtime.send)
             return
-        Ahead.of(site.settings.drakcelery.state_dir).clear()
-        held = clear_host(site.slots, site.engine, dict(site.settings.slots))
-        vm_worker_begins(site, runtime.send, held)
-        for notice in site.settings.without_effect():
+        Prefetched.of(context.settings.drakcelery.state_dir).clear()
+        held = clear_host(context.slots, context.engine, dict(context.settings.slots))
+        vm_worker_begins(context, runtime.send, held)
+        for notice in context.settings.without_effect():
             log.warning("setting_without_effect", notice=notice)
-        for lack in site.engine.lacks():
+        for lack in context.engine.lacks():
             log.warning("engine_lacks", lack=lack)
-        log.info("vm_worker_ready", engine=site.engine.version(), slots=dict(site.settings.slots))
-        for closure in site.slots.closed():
-            log.warning("still_closed", slot=closure.slot, closed=closure.kind.value, by=closure.by)
+        log.info("vm_worker_ready", engine=context.engine.version(), slots=dict(context.settings.slots))
+        for drain in context.slots.closed():
+            log.warning("still_closed", slot=drain.slot, closed=drain.kind.value, by=drain.by)
 
 
-class Household(bootsteps.StartStopStep):
+class HostThreads(bootsteps.StartStopStep):
     """The threads of a vm worker that live as long as it does, whatever becomes of its broker.
 
     A host whose broker is away still runs its guests and finishes their files: it says so all the time, or
@@ -116,13 +116,13 @@ class Household(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Called once, before the worker asks its broker for the first time."""
         runtime: Runtime = parent.app.runtime
-        site = runtime.site
-        canaries = CanaryRunner(site, home() / "samples" / SAMPLE)
-        runtime.janitor = Janitor(site, runtime.send, canaries=canaries)
+        context = runtime.context
+        canaries = CanaryRunner(context, home() / "samples" / SAMPLE)
+        runtime.janitor = Janitor(context, runtime.send, canaries=canaries)
         runtime.janitor.start()
-        self._duty = Duty(site.ledger, site.settings, send=runtime.send, ask_broker=runtime.ask_broker)
+        self._duty = Duty(context.ledger, context.settings, send=runtime.send, ask_broker=runtime.ask_broker)
         self._duty.start()
-        site.engine.attend()
+        context.engine.attend()
 
     def stop(self, parent: Any) -> None:
         """Called when the worker ends: its guests may finish, but nobody is to count on its slots."""

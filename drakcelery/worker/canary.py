@@ -33,7 +33,7 @@ from drakcelery.host.slot import CANARY, Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger.canaries import Known
 from drakcelery.model.analysis import Execution, Outcome
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.telemetry.logs import about
 from drakcelery.worker import behaviour
 
@@ -64,7 +64,7 @@ class Verdict:
     facts: Facts = UNKNOWN
 
 
-def run_canary(site: Site, slot: Slot, sample: Path) -> Verdict:
+def run_canary(context: HostContext, slot: Slot, sample: Path) -> Verdict:
     """Run the canary, *sample*, in *slot*, which nobody else has; its guest need not be gone after.
 
     Raises:
@@ -72,19 +72,19 @@ def run_canary(site: Site, slot: Slot, sample: Path) -> Verdict:
         EngineError: the host is to blame, such as its network, and no slot of it.
         OSError: likewise, such as a full disk.
     """
-    workspace = workspace_of(site.settings.drakcelery.state_dir, slot.name)
+    workspace = workspace_of(context.settings.drakcelery.state_dir, slot.name)
     try:
         workspace.create()
-        job = _job(site, slot, workspace)
+        job = _job(context, slot, workspace)
         shutil.copyfile(sample, job.sample)
         started = time.monotonic()
-        site.engine.prepare(job)
+        context.engine.prepare(job)
         restored = time.monotonic() - started
-        outcome = site.engine.run(job)
+        outcome = context.engine.run(job)
         facts = facts_of(job, outcome, seconds=time.monotonic() - started, restore_seconds=restored)
-        known = site.ledger.canaries.get(slot.profile, _kind(site, facts))
+        known = context.ledger.canaries.get(slot.profile, _kind(context, facts))
         facts = replace(facts, traffic_due=not _is_quiet(known))
-        return Verdict(trouble=_judged(site, slot, job, outcome, facts, known), facts=facts)
+        return Verdict(trouble=_judged(context, slot, job, outcome, facts, known), facts=facts)
     except DrakceleryError as error:
         if isinstance(error, EngineError) and error.blames is Blame.HOST:
             raise
@@ -98,7 +98,7 @@ def workspace_of(state_dir: Path, slot: str) -> Workspace:
     return Workspace(root=directories.workspaces(state_dir) / f"{CANARY}-{slot}-")
 
 
-def _job(site: Site, slot: Slot, workspace: Workspace) -> Detonation:
+def _job(context: HostContext, slot: Slot, workspace: Workspace) -> Detonation:
     return Detonation(
         uid=CANARY,
         slot=slot.name,
@@ -106,15 +106,15 @@ def _job(site: Site, slot: Slot, workspace: Workspace) -> Detonation:
         extension="exe",
         magic=MAGIC,
         start_command="%f",
-        plugins=site.settings.plugins_of("_all_"),
-        timeout=site.settings.canary.timeout,
+        plugins=context.settings.plugins_of("_all_"),
+        timeout=context.settings.canary.timeout,
         raw=workspace.raw,
         hooks=None,
     )
 
 
-def _kind(site: Site, facts: Facts) -> str:
-    return f"{site.engine.version()}|{facts.snapshot}"
+def _kind(context: HostContext, facts: Facts) -> str:
+    return f"{context.engine.version()}|{facts.snapshot}"
 
 
 def _is_quiet(known: Known) -> bool:
@@ -123,24 +123,24 @@ def _is_quiet(known: Known) -> bool:
 
 
 def _judged(
-    site: Site, slot: Slot, job: Detonation, outcome: Outcome, facts: Facts, known: Known
+    context: HostContext, slot: Slot, job: Detonation, outcome: Outcome, facts: Facts, known: Known
 ) -> str | None:
     """What is not as it should be; what a good canary did is learnt."""
     if outcome.execution is Execution.NOT_EXECUTED:
         return f"the canary was not started: {outcome.reason}"
-    if not facts.log_size and site.settings.engine != "replay":  # whose record may have none
+    if not facts.log_size and context.settings.engine != "replay":  # whose record may have none
         return "the canary left an empty log"
-    if odd := _unlike_peers(site, slot, facts):
+    if odd := _unlike_peers(context, slot, facts):
         return "; ".join(odd)
     seen, restored = _seen(job, facts), facts.restore_seconds or 0
-    trouble = compare(known, seen, restored=restored, host=site.host)
+    trouble = compare(known, seen, restored=restored, host=context.host)
     if trouble is None:
-        found = learn(known, seen, restored=restored, host=site.host)
-        site.ledger.canaries.put(slot.profile, _kind(site, facts), found)
+        found = learn(known, seen, restored=restored, host=context.host)
+        context.ledger.canaries.put(slot.profile, _kind(context, facts), found)
     return trouble
 
 
-def _unlike_peers(site: Site, slot: Slot, facts: Facts) -> tuple[str, ...]:
+def _unlike_peers(context: HostContext, slot: Slot, facts: Facts) -> tuple[str, ...]:
     """What tells it from the runs of the other slots of the profile on this host."""
     run = Run(
         number=0,
@@ -155,8 +155,8 @@ def _unlike_peers(site: Site, slot: Slot, facts: Facts) -> tuple[str, ...]:
         facts=facts,
         error=None,
     )
-    profiles = {one.name: one.profile for one in site.slots.all()}
-    return symptoms(profiles, site.slots.history(), run)
+    profiles = {one.name: one.profile for one in context.slots.all()}
+    return symptoms(profiles, context.slots.history(), run)
 
 
 def _seen(job: Detonation, facts: Facts) -> frozenset[str]:
@@ -192,9 +192,9 @@ def learn(known: Known, seen: frozenset[str], *, restored: float, host: str) -> 
 class CanaryRunner:
     """Runs the canaries that are due, each in a thread of its own."""
 
-    def __init__(self, site: Site, sample: Path) -> None:
+    def __init__(self, context: HostContext, sample: Path) -> None:
         """*sample* is the canary, :data:`SAMPLE`."""
-        self._site = site
+        self._context = context
         self._sample = sample
         self._began = time.time()
         self._asked: frozenset[str] = frozenset()
@@ -204,19 +204,19 @@ class CanaryRunner:
     def start_due(self, start: Callable[[threading.Thread], None] = lambda thread: thread.start()) -> None:
         """Begin with what is due now. Called every few seconds."""
         self._return_lost()
-        slots = self._site.slots.all()
-        closed = frozenset(slot.name for slot in slots if slot.closure is not None)
+        slots = self._context.slots.all()
+        closed = frozenset(slot.name for slot in slots if slot.drain is not None)
         self._asked |= self._closed - closed  # undrained, or released
         self._closed = closed
         for one in due(
             slots,
-            self._site.slots.history(),
+            self._context.slots.history(),
             asked=self._asked,
-            settings=self._site.settings,
+            settings=self._context.settings,
             began=self._began,
             now=time.time(),
         ):
-            held = self._site.slots.borrow(one.slot)
+            held = self._context.slots.borrow(one.slot)
             if held is None:
                 continue
             self._asked -= {one.slot}
@@ -224,7 +224,7 @@ class CanaryRunner:
                 start(threading.Thread(target=self._run, args=(held, one), name="canary", daemon=True))
             except RuntimeError as error:  # no room for another thread
                 log.warning("canary_not_judged", slot=one.slot, error=str(error))
-                self._site.slots.give_back(one.slot, held.attempt or 0, was=held.state, gone=True)
+                self._context.slots.give_back(one.slot, held.attempt or 0, was=held.state, gone=True)
 
     def _run(self, slot: Slot, why: Due) -> None:
         try:
@@ -237,7 +237,7 @@ class CanaryRunner:
         """Give back what a canary could not: the file of the slots could not be written, say."""
         while self._lost:
             slot = self._lost[0]
-            self._site.slots.give_back(slot.name, slot.attempt or 0, was=slot.state, gone=False)
+            self._context.slots.give_back(slot.name, slot.attempt or 0, was=slot.state, gone=False)
             self._lost.popleft()
 
     def _try(self, slot: Slot, why: Due) -> None:
@@ -248,11 +248,11 @@ class CanaryRunner:
             if verdict is not None and verdict.trouble is not None and self._is_unproved(slot, why):
                 log.warning("canary_not_judged", error=verdict.trouble)
                 verdict = None
-            gone = end_guest(self._site.engine, name)
+            gone = end_guest(self._context.engine, name)
             if verdict is None:
-                self._site.slots.give_back(name, number, was=slot.state, gone=gone)
+                self._context.slots.give_back(name, number, was=slot.state, gone=gone)
                 return
-            if not self._site.slots.tried(
+            if not self._context.slots.tried(
                 name, number, facts=verdict.facts, trouble=verdict.trouble, gone=gone
             ):
                 return  # it was ended with its worker
@@ -268,21 +268,23 @@ class CanaryRunner:
         """
         if slot.state is not SlotState.FREE:
             return False
-        site = self._site
+        context = self._context
         try:
-            if site.ledger.canaries.has(slot.profile):
+            if context.ledger.canaries.has(slot.profile):
                 return False
         except RedisError:
             return True
-        hosts = known_hosts(site.ledger.fleet)
-        return why.why != "score" or not is_allowed(site.slots.all(), hosts, host=site.host, name=slot.name)
+        hosts = known_hosts(context.ledger.fleet)
+        return why.why != "score" or not is_allowed(
+            context.slots.all(), hosts, host=context.host, name=slot.name
+        )
 
     def _verdict(self, slot: Slot) -> Verdict | None:
         """None where it could not be judged."""
-        if not end_guest(self._site.engine, slot.name):  # one that was left in quarantine
+        if not end_guest(self._context.engine, slot.name):  # one that was left in quarantine
             return Verdict(trouble="a guest that was left in it does not die")
         try:
-            return run_canary(self._site, slot, self._sample)
+            return run_canary(self._context, slot, self._sample)
         except (RedisError, EngineError, OSError) as error:
             log.warning("canary_not_judged", error=str(error))
             return None

@@ -28,10 +28,10 @@ from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import Fault, Stage, Step
 from drakcelery.recovery.takeover import end_held
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.worker.bootstrap import is_vm_worker
 from drakcelery.worker.janitor import or_leave_it
-from drakcelery.worker.prefetch import Lookahead
+from drakcelery.worker.prefetch import Prefetcher
 from drakcelery.worker.runtime import Runtime
 from drakcelery.worker.slot_metrics import SlotClock
 
@@ -60,7 +60,7 @@ class Gate(bootsteps.StartStopStep):
         parent.drak_gate = self
         self._timer: Any = None
         self._sweeper: Any = None
-        self._lookahead: Lookahead | None = None
+        self._prefetcher: Prefetcher | None = None
         self._clock = SlotClock()
 
     @property
@@ -70,9 +70,9 @@ class Gate(bootsteps.StartStopStep):
         return runtime
 
     @property
-    def site(self) -> Site:
+    def context(self) -> HostContext:
         """The host that this worker is of."""
-        return self.runtime.site
+        return self.runtime.context
 
     def start(self, parent: Any) -> None:
         """Called whenever the consumer (re)connects."""
@@ -80,8 +80,8 @@ class Gate(bootsteps.StartStopStep):
         self._turn = 1
         channel = parent.task_consumer.channel
         if isinstance(channel, redis_transport.Prompt):  # RabbitMQ shows nobody what waits
-            self._lookahead = Lookahead(self.site, functools.partial(self._waiting, channel))
-            self._lookahead.start()
+            self._prefetcher = Prefetcher(self.context, functools.partial(self._waiting, channel))
+            self._prefetcher.start()
         self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.fill_slots)
         self._sweeper = parent.timer.call_repeatedly(SWEEP_SECONDS, drop_left_over, (parent.connection,))
         parent.timer.call_after(0, drop_left_over, (parent.connection,))
@@ -91,19 +91,19 @@ class Gate(bootsteps.StartStopStep):
     def register_with_event_loop(self, parent: Any, hub: Any) -> None:
         """Called after each :meth:`start`."""
         hub.add_reader(
-            self.runtime.bell, parent.timer.call_after, 0, self.fill_slots
+            self.runtime.wakeup, parent.timer.call_after, 0, self.fill_slots
         )  # where errors are logged
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 Celery's signature
         """Called when the connection is lost, and at the end."""
-        self.site.readiness.note_broker(connected=False)
+        self.context.readiness.note_broker(connected=False)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
             self._sweeper.cancel()
-        if self._lookahead is not None:
-            self._lookahead.stop()
-            self._lookahead = None
+        if self._prefetcher is not None:
+            self._prefetcher.stop()
+            self._prefetcher = None
 
     shutdown = stop
 
@@ -117,17 +117,17 @@ class Gate(bootsteps.StartStopStep):
         """The broker is there: the host takes samples, beginning with what waited for it meanwhile."""
         if self._timer is None:
             return  # it is gone again
-        self.site.readiness.note_broker(connected=True)
+        self.context.readiness.note_broker(connected=True)
         self._fetch_waiting()
         self.sync()
 
     def fill_slots(self) -> None:
         """A slot may have come free: take at once what waits for it; where nothing does, open its queues."""
-        rung = self.runtime.bell.clear()
+        woken = self.runtime.wakeup.clear()
         if self._timer is None:
             return  # the worker ends, or is about to reconnect, and looks then
-        self.site.readiness.note_turn()
-        if rung:
+        self.context.readiness.note_turn()
+        if woken:
             self._fetch_waiting()
         self.sync()
 
@@ -136,7 +136,7 @@ class Gate(bootsteps.StartStopStep):
         tasks = self._consumer.task_consumer
         if not isinstance(tasks.channel, redis_transport.Prompt):
             return  # RabbitMQ delivers as soon as a queue is open
-        for _ in self.site.slots.all():  # one each at the most: a message may turn out to be for no slot
+        for _ in self.context.slots.all():  # one each at the most: a message may turn out to be for no slot
             free = [profile for profile, is_free in self._profiles().items() if is_free]
             queues = [queue for profile in free for queue in self._queues(profile)]
             self._turn = -self._turn  # neither what asks for this host nor what does not is always first
@@ -148,7 +148,7 @@ class Gate(bootsteps.StartStopStep):
     def _waiting(self, channel: redis_transport.Prompt, profiles: Sequence[str]) -> list[Step]:
         """What waits for slots of *profiles*, as far as this host may come to it. Called from any thread."""
         queues = [queue for profile in profiles for queue in self._queues(profile)]
-        messages = channel.peek_queues(queues, most=len(self.site.slots.all()))
+        messages = channel.peek_queues(queues, most=len(self.context.slots.all()))
         return [step for message in messages if (step := step_of(message)) is not None]
 
     def sync(self) -> None:
@@ -163,23 +163,23 @@ class Gate(bootsteps.StartStopStep):
 
     def profiles(self) -> frozenset[str] | None:
         """Those that this host has slots of; None where this is no vm worker."""
-        return frozenset(self.site.settings.slots.values()) if self.enabled else None
+        return frozenset(self.context.settings.slots.values()) if self.enabled else None
 
     def _profiles(self) -> dict[str, bool]:
         """This host's profiles, and whether each has a slot for another sample now."""
-        slots = self.site.slots.all()
+        slots = self.context.slots.all()
         self._clock.observe(slots, now=time.time())
         takes = self._takes_samples()
         free = {slot.profile for slot in slots if takes and slot.is_open}
         return {slot.profile: slot.profile in free for slot in slots}
 
     def _queues(self, profile: str) -> tuple[str, str]:
-        return prepare_queue(profile), prepare_queue(profile, self.site.host)
+        return prepare_queue(profile), prepare_queue(profile, self.context.host)
 
     def _takes_samples(self) -> bool:
         """Whether the host may begin anything at all; work in hand goes on in any case."""
         # Celery's event loop turns once more after the signal to shut down
-        return self.runtime.stopper is None and self.site.readiness.halted() is None
+        return self.runtime.stopper is None and self.context.readiness.halted() is None
 
     def claim(self, step: Step) -> str | None:
         """A slot for a prepare message; closes the queues when it was the last one.
@@ -188,11 +188,11 @@ class Gate(bootsteps.StartStopStep):
             Elsewhere: the analysis has failed here, and is to go to another slot or host.
             UnreadableRecord: it has failed here, and nobody can read its record.
         """
-        self.site.readiness.note_turn()
+        self.context.readiness.note_turn()
         slot = None
         if self._takes_samples():
             among = self._may_have(step)
-            slot = self.site.slots.claim(step.profile, step.uid, step.attempt, among=among)
+            slot = self.context.slots.claim(step.profile, step.uid, step.attempt, among=among)
             if slot is None and among is not None and self._profiles().get(step.profile):
                 raise Elsewhere
         self.sync()
@@ -200,31 +200,31 @@ class Gate(bootsteps.StartStopStep):
 
     def _may_have(self, step: Step) -> frozenset[str] | None:
         """The slots that an analysis may have which has failed here; None where it may have any."""
-        failed = self.site.slots.failed_in(step.uid)
+        failed = self.context.slots.failed_in(step.uid)
         if not failed:
             return None
-        ledger = self.site.ledger
+        ledger = self.context.ledger
         try:
             record = ledger.get(step.uid)
-            elsewhere = is_elsewhere(record, ledger.fleet.hosts(), host=self.site.host)
+            elsewhere = is_elsewhere(record, ledger.fleet.hosts(), host=self.context.host)
         except RedisError as error:
             log.warning("not_asked", error=str(error))
             elsewhere = False
         else:
             if record is not None:  # an earlier life of this uid says nothing of this one
-                failed = self.site.slots.failed_in(step.uid, since=record.first_attempt)
+                failed = self.context.slots.failed_in(step.uid, since=record.first_attempt)
                 if not failed:
                     return None
-        return may_have(step.profile, self.site.slots.all(), failed, elsewhere=elsewhere)
+        return may_have(step.profile, self.context.slots.all(), failed, elsewhere=elsewhere)
 
     def holds(self, step: Step) -> bool:
         """Whether the attempt has a slot here already."""
-        return any(slot.holder == (step.uid, step.attempt) for slot in self.site.slots.all())
+        return any(slot.holder == (step.uid, step.attempt) for slot in self.context.slots.all())
 
     def vacate(self, step: Step) -> None:
         """Nobody has begun what a slot was claimed for: the slot is cleaned, and free again."""
         if self.enabled and self.holds(step):
-            self.site.slots.soil(step.uid, step.attempt)
+            self.context.slots.soil(step.uid, step.attempt)
             self.sync()
 
     def settle(self, stage: Stage, step: Step, *, acknowledged: bool) -> None:
@@ -233,16 +233,16 @@ class Gate(bootsteps.StartStopStep):
         A prepare that ended well leaves its slot READY (or RUNNING, if run began already); every other end
         of a stage gave the slot back itself, unless its process died or was terminated.
         """
-        mine = [slot for slot in self.site.slots.all() if slot.holder == (step.uid, step.attempt)]
+        mine = [slot for slot in self.context.slots.all() if slot.holder == (step.uid, step.attempt)]
         kept = (SlotState.READY, SlotState.RUNNING) if stage is Stage.PREPARE and acknowledged else ()
         for slot in mine:
             if slot.state not in kept:
                 log.warning("slot_left_behind", slot=slot.name)
-                self.site.slots.soil(step.uid, step.attempt)
+                self.context.slots.soil(step.uid, step.attempt)
                 or_leave_it(
                     functools.partial(
                         end_held,
-                        self.site,
+                        self.context,
                         slot,
                         "the process that watched the guest died",
                         Fault.LOST,

@@ -25,7 +25,7 @@ from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import reroute
 from drakcelery.stages import suspicion
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.telemetry.logs import about
 from drakcelery.worker.canary import CanaryRunner
 from drakcelery.worker.report import host_status, report
@@ -81,30 +81,30 @@ def or_leave_it(report: Callable[[], object]) -> None:
     try:
         report()
     except (RedisError, OperationalError, UnreadableRecord) as error:
-        log.warning("not_told", error=str(error))
+        log.warning("left_to_reconcile", error=str(error))
 
 
 class Janitor(threading.Thread):
     """Destroys what was left in DIRTY slots and reports the host. A thread, since both may block."""
 
     def __init__(
-        self, site: Site, send: Callable[[Record], None], *, canaries: CanaryRunner | None = None
+        self, context: HostContext, send: Callable[[Record], None], *, canaries: CanaryRunner | None = None
     ) -> None:
-        """*site* is this host's; *send* sends the current attempt of a record on its way.
+        """*context* is this host's; *send* sends the current attempt of a record on its way.
 
         Without *canaries* a slot leaves quarantine by time alone.
         """
         super().__init__(name="janitor", daemon=True)
-        self._site = site
+        self._context = context
         self._send = send
         self._shut: frozenset[str] = frozenset()
         self._rerouted: frozenset[str] = frozenset()
         self._over = threading.Event()
         self._woken = threading.Event()
         self._ending: dict[str, threading.Thread] = {}
-        self._isolation = Isolation(site.ledger.quarantine, where="janitor")
+        self._isolation = Isolation(context.ledger.quarantine, where="janitor")
         self._absent = Absent()
-        self._canaries = canaries if site.settings.canary.enabled else None
+        self._canaries = canaries if context.settings.canary.enabled else None
 
     def stop(self) -> None:
         """End soon. The host is taken off the list, so that nobody counts on its slots."""
@@ -120,13 +120,13 @@ class Janitor(threading.Thread):
         """Until :meth:`stop`."""
         last: HostStatus | None = None
         looked = reported = -LOOK_SECONDS
-        every = self._site.ledger.timeouts.report
+        every = self._context.ledger.timeouts.report
         while True:
             now, woken = time.monotonic(), self._woken.is_set()
             self._woken.clear()
             try:
                 self._clean()
-                self._site.snapshots.check_soon()
+                self._context.snapshots.check_soon()
                 if now - looked >= LOOK_SECONDS:
                     self._clean_up()
                     looked = now
@@ -137,29 +137,29 @@ class Janitor(threading.Thread):
             except Exception:
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
             try:
-                status = host_status(self._site)
+                status = host_status(self._context)
                 if status != last or now - reported >= every:
-                    or_leave_it(functools.partial(report, self._site, status))
+                    or_leave_it(functools.partial(report, self._context, status))
                     last, reported = status, now
             except Exception:
                 log.exception("host_not_reported")
             self._woken.wait(SYNC_SECONDS)
             if self._over.is_set():
                 break
-        or_leave_it(functools.partial(self._site.ledger.fleet.retire, self._site.host))
+        or_leave_it(functools.partial(self._context.ledger.fleet.retire, self._context.host))
 
     def _begin_anew(self, lost: SlotsLost) -> None:
         """Nobody knows what runs in the slots: every guest goes, as when a worker starts."""
         log.error("slots_lost", error=str(lost))
         try:
-            self._site.slots.define(dict(self._site.settings.slots))
+            self._context.slots.define(dict(self._context.settings.slots))
         except SettingsError as error:
             log.error("slots_not_made", error=str(error))
 
     def _clean(self) -> None:
         # Asked before the table is: what was DIRTY may be another's guest by the time its ender is over
         busy = {name for name, ender in self._ending.items() if ender.is_alive()}
-        for slot in self._site.slots.all():
+        for slot in self._context.slots.all():
             if slot.state is not SlotState.DIRTY or slot.name in busy:
                 continue
             # A Xen that does not answer takes minutes; neither the other slots nor the report wait for it
@@ -174,12 +174,12 @@ class Janitor(threading.Thread):
     def _end(self, name: str) -> None:
         try:
             with about(slot=name):
-                ended = end_guest(self._site.engine, name)
+                ended = end_guest(self._context.engine, name)
             if ended:
-                self._site.slots.cleaned(name)
+                self._context.slots.cleaned(name)
                 log.info("slot_cleaned", slot=name)
                 return
-            self._site.slots.survived(name)
+            self._context.slots.survived(name)
         except Exception:
             log.exception("slot_not_cleaned", slot=name)
         self._over.wait(LOOK_SECONDS)  # before the next try
@@ -188,24 +188,24 @@ class Janitor(threading.Thread):
         """What an operator has changed, and slots kept from samples until a canary has tried them."""
         if self._canaries is None:
             return
-        if woken or any(slot.awaits_canary for slot in self._site.slots.all()):
+        if woken or any(slot.awaits_canary for slot in self._context.slots.all()):
             self._canaries.start_due()
 
     def _clean_up(self) -> None:
         """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""
-        ours = self._site.settings.drakcelery
+        ours = self._context.settings.drakcelery
         if self._canaries is not None:
             self._canaries.start_due()
         else:
-            for name in self._site.slots.probe(seconds=ours.quarantine_seconds):
+            for name in self._context.slots.probe(seconds=ours.quarantine_seconds):
                 log.info("slot_probed", slot=name)
         try:
             self._isolation.begin()
-            for run in self._site.slots.open_charges():
+            for run in self._context.slots.open_charges():
                 if not self._isolation.skips(run.uid):
                     with self._isolation.item(run.uid):
                         self._judge(run)
-            for slot in self._site.slots.all():
+            for slot in self._context.slots.all():
                 if (
                     slot.holder is not None
                     and not slot.is_canary
@@ -219,28 +219,28 @@ class Janitor(threading.Thread):
                         self._check_workspace(workspace, uid, attempt)
             self._reroute()
         except (RedisError, OperationalError, OSError) as error:
-            log.warning("not_looked_after", error=self._site.ledger.describe(error))
+            log.warning("not_cleaned_up_after", error=self._context.ledger.describe(error))
 
     def _judge(self, run: Run) -> None:
         """Ask the record whether a failed run is still put down to its slot."""
         found = charges.verdict(
-            self._site.ledger.get(run.uid),
+            self._context.ledger.get(run.uid),
             run.attempt,
             blame=run.blame or Blame.SLOT,
             charged=run.charged,
-            where=(self._site.host, run.slot),
+            where=(self._context.host, run.slot),
         )
         if found.charged != run.charged:
             log.info("charge_moved", slot=run.slot, uid=run.uid, attempt=run.attempt, charged=found.charged)
         if (found.charged, found.settled) != (run.charged, False):
-            self._site.slots.judge(run, charged=found.charged, settled=found.settled)
+            self._context.slots.judge(run, charged=found.charged, settled=found.settled)
         if found.charged and not run.charged:
-            suspicion.charge_moved(self._site, run.slot)
+            suspicion.charge_moved(self._context, run.slot)
 
     def _check_slot(self, slot: Slot, holder: Holder) -> None:
         if self._is_stale(holder, is_idle=slot.state is SlotState.READY):
             log.warning("stale_holder", slot=slot.name, uid=slot.uid, attempt=slot.attempt)
-            self._site.slots.soil(*holder)
+            self._context.slots.soil(*holder)
 
     def _check_workspace(self, workspace: Workspace, uid: str, attempt: int) -> None:
         if self._is_stale((uid, attempt)):
@@ -252,19 +252,19 @@ class Janitor(threading.Thread):
 
         *is_idle*: it is a restored guest that nobody works with, which costs a slot and little to do anew.
         """
-        standing = self._site.ledger.standing(*holder)
+        standing = self._context.ledger.standing(*holder)
         if standing is not Standing.UNKNOWN:
             self._absent.forget(holder)
             return standing is Standing.STALE
-        patience = self._site.ledger.timeouts.lost if is_idle else ABSENT_SECONDS
-        return self._absent.lasts(holder, self._site.ledger.watch()) > patience
+        patience = self._context.ledger.timeouts.lost if is_idle else ABSENT_SECONDS
+        return self._absent.lasts(holder, self._context.ledger.watch()) > patience
 
     def _reroute(self) -> None:
         """What was sent here by preference goes elsewhere, once all who send know that we take nothing."""
-        why = self._site.readiness.halted()
+        why = self._context.readiness.halted()
         if why is Halt.NO_BROKER:
             return  # nothing could be sent, so no attempt is used up for it; where others can, reconcile does
-        slots = self._site.slots.all()
+        slots = self._context.slots.all()
         profiles = {slot.profile for slot in slots}
         in_use = {slot.profile for slot in slots if why is None and slot.status not in OUT_OF_USE}
         shut = frozenset(profiles - in_use)
@@ -272,5 +272,5 @@ class Janitor(threading.Thread):
         self._shut = shut
         self._rerouted &= shut
         if late:
-            reroute(self._site.ledger, self._send, late)
+            reroute(self._context.ledger, self._send, late)
             self._rerouted |= late

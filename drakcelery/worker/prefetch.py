@@ -2,7 +2,7 @@
 
 Nothing is taken from anybody (I4): what waits is only looked at, and where another host then takes it up, its
 sample was fetched in vain. So it is fetched late, and one for each guest at the most. What fails here costs
-nothing: prepare fetches what it does not find (:class:`drakcelery.host.workspace.Ahead`).
+nothing: prepare fetches what it does not find (:class:`drakcelery.host.workspace.Prefetched`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from redis.exceptions import RedisError
 
 from drakcelery.errors import BadTask, StorageError
 from drakcelery.host.slot import Slot, SlotState
-from drakcelery.host.workspace import Ahead
+from drakcelery.host.workspace import Prefetched
 from drakcelery.model.analysis import Step
 from drakcelery.recovery.isolation import Isolation
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
@@ -33,21 +33,21 @@ LEAD_SECONDS = 10.0
 Holder = tuple[str, int]
 
 
-class Lookahead(threading.Thread):
+class Prefetcher(threading.Thread):
     """Fetches samples ahead, one for each guest whose time is nearly over."""
 
-    def __init__(self, site: Site, waiting: Callable[[Sequence[str]], list[Step]]) -> None:
+    def __init__(self, context: HostContext, waiting: Callable[[Sequence[str]], list[Step]]) -> None:
         """*waiting* says which steps wait for slots of some profiles, the next one first."""
-        super().__init__(name="lookahead", daemon=True)
-        self._site = site
+        super().__init__(name="prefetch", daemon=True)
+        self._context = context
         self._waiting = waiting
-        self._ahead = Ahead.of(site.settings.drakcelery.state_dir)
+        self._ahead = Prefetched.of(context.settings.drakcelery.state_dir)
         self._timeouts: dict[Holder, int] = {}
         self._served: set[Holder] = set()
         """Guests for whose slot a sample was fetched."""
         self._missing: set[Holder] = set()
         """Those of samples that nobody seems to want."""
-        self._isolation = Isolation(site.ledger.quarantine, where="lookahead")
+        self._isolation = Isolation(context.ledger.quarantine, where="lookahead")
         self._over = threading.Event()
 
     def stop(self) -> None:
@@ -60,13 +60,13 @@ class Lookahead(threading.Thread):
             try:
                 self._prefetch()
             except (RedisError, OperationalError, StorageError, BadTask, OSError) as error:
-                log.debug("not_looked_ahead", error=str(error))
+                log.debug("not_prefetched", error=str(error))
             except Exception:
-                log.exception("lookahead_failed")
+                log.exception("prefetch_failed")
 
     def _prefetch(self) -> None:
-        slots = self._site.slots.all()
-        running = [slot for slot in slots if slot.state is SlotState.RUNNING and slot.closure is None]
+        slots = self._context.slots.all()
+        running = [slot for slot in slots if slot.state is SlotState.RUNNING and slot.drain is None]
         self._forget({slot.holder for slot in running if slot.holder is not None})
         ending = self._ending([slot for slot in running if slot.holder not in self._served])
         if not ending and not self._ahead.all():
@@ -96,7 +96,7 @@ class Lookahead(threading.Thread):
 
         A message of ours is in neither place for a moment, between the broker and the slot table.
         """
-        held = {slot.holder for slot in self._site.slots.all()}
+        held = {slot.holder for slot in self._context.slots.all()}
         missing = set(self._ahead.all()) - waiting - held
         self._ahead.remove(missing & self._missing)
         self._missing = missing
@@ -109,7 +109,7 @@ class Lookahead(threading.Thread):
         if slot.holder is None:
             return False
         if slot.holder not in self._timeouts:
-            record = self._site.ledger.get(slot.holder[0])
+            record = self._context.ledger.get(slot.holder[0])
             if record is None or record.analysis is None:
                 return False
             self._timeouts[slot.holder] = record.analysis.timeout
@@ -123,24 +123,24 @@ class Lookahead(threading.Thread):
         )
 
     def _has_room(self, slots: int) -> bool:
-        ours = self._site.settings.drakcelery
+        ours = self._context.settings.drakcelery
         return len(self._ahead.all()) < slots and disk_usage(ours.state_dir).free >= ours.min_free_space
 
     def _fetch(self, step: Step) -> None:
-        record = self._site.ledger.get(step.uid)
+        record = self._context.ledger.get(step.uid)
         if record is None or record.analysis is None or record.attempt != step.attempt:
             return
         with about(uid=step.uid, attempt=step.attempt):
             part = self._ahead.part()
-            limit = self._site.settings.drakcelery.max_sample_size
+            limit = self._context.settings.drakcelery.max_sample_size
             try:
-                sha256 = self._site.storage.download(record.analysis.sample, part, max_size=limit)
+                sha256 = self._context.storage.download(record.analysis.sample, part, max_size=limit)
                 self._ahead.add(part, step.uid, step.attempt, sha256)
             except (
                 StorageError,
                 BadTask,
                 OSError,
             ) as error:  # prepare says more of it
-                log.debug("not_looked_ahead", error=str(error))
+                log.debug("not_prefetched", error=str(error))
             else:
-                log.debug("sample_fetched_ahead", sha256=sha256)
+                log.debug("sample_prefetched", sha256=sha256)

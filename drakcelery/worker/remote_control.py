@@ -26,7 +26,7 @@ from drakcelery.host.workspace import Workspace
 from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.stages import cancellation
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
 from drakcelery.worker.mailbox import SILENT, Reply, answered_by
 from drakcelery.worker.report import host_status, in_redis_time
@@ -39,12 +39,13 @@ MOST_BY = 100
 """Characters of a name."""
 MOST_LOG = 64 * 1024
 """Bytes of a log that one answer holds."""
+Change = Callable[[HostContext, str | None], dict[str, Any] | None]
 
 
-def _site(state: Any) -> Site:
+def _context(state: Any) -> HostContext:
     """The host of the worker that is asked; *state* is what Celery gives each command."""
-    site: Site = state.app.runtime.site
-    return site
+    context: HostContext = state.app.runtime.context
+    return context
 
 
 # Looking
@@ -54,20 +55,21 @@ def _site(state: Any) -> Site:
 @answered_by(is_vm_worker)
 def slots(state: Any) -> Reply:
     """Slots of each host: profile, state, analysis, sample, attempt, since."""
-    site = _site(state)
-    return [_slot_row(site, slot) for slot in _reported(site).slots]
+    context = _context(state)
+    return [_slot_row(context, slot) for slot in _reported(context).slots]
 
 
 @inspect_command(args=[("uid", str)], signature="<uid>")
 @answered_by(is_vm_worker)
 def analysis(state: Any, uid: object = "") -> Reply:
     """One analysis: state, attempt, host, slot, times, errors. Its host answers, or any if none has it."""
-    site = _site(state)
-    record = _record(site, uid)
-    if record.host != site.host and record.host in {status.host for status in site.ledger.fleet.hosts()}:
+    context = _context(state)
+    record = _record(context, uid)
+    others = () if record.host == context.host else context.ledger.fleet.hosts()
+    if record.host in {status.host for status in others}:
         return SILENT
     ours = record.analysis
-    mine = [slot for slot in site.slots.all() if slot.uid == record.uid]
+    mine = [slot for slot in context.slots.all() if slot.uid == record.uid]
     return {
         "analysis": record.uid,
         "state": record.state.value,
@@ -96,12 +98,12 @@ def analysis_log(state: Any, uid: object = "", offset: object = 0, attempt: obje
 
     *offset* counts for *attempt* only; another one's log is read from its start.
     """
-    site = _site(state)
-    record = _record(site, uid)
-    if record.host != site.host:
+    context = _context(state)
+    record = _record(context, uid)
+    if record.host != context.host:
         return SILENT
     wanted, start = _count("attempt", attempt), _count("offset", offset)
-    log_file = Workspace.of(site.settings.drakcelery.state_dir, record.uid, record.attempt).log
+    log_file = Workspace.of(context.settings.drakcelery.state_dir, record.uid, record.attempt).log
     lines, following = read_log(log_file, start if wanted == record.attempt else 0, MOST_LOG)
     return {"analysis": uid, "attempt": record.attempt, "offset": following, "lines": lines}
 
@@ -148,63 +150,63 @@ def canary(state: Any, slot: object = None, by: object = ANONYMOUS) -> Reply:
 @answered_by(is_vm_worker)
 def cancel(state: Any, uid: object = "", by: object = ANONYMOUS) -> Reply:
     """End an analysis, waiting or running; nothing is published."""
-    site, asker = _site(state), _asker(by)
-    record, reason = _record(site, uid), cancellation.reason_of(_asker(by))
+    context, asker = _context(state), _asker(by)
+    record, reason = _record(context, uid), cancellation.reason_of(_asker(by))
     # Every vm worker is asked, and one of them is the first
     if record.refusal != reason:
         try:
-            cancellation.cancel(site.ledger, record, by=asker)
+            cancellation.cancel(context.ledger, record, by=asker)
         except StackError:
-            if _record(site, uid).refusal != reason:
+            if _record(context, uid).refusal != reason:
                 raise
         else:
             log.warning("cancelled", uid=record.uid, by=asker)
     return {"ok": f"cancelled {record.uid}"}
 
 
-def _steer(state: Any, slot: object, change: Callable[[Site, str | None], dict[str, Any] | None]) -> Reply:
+def _steer(state: Any, slot: object, change: Change) -> Reply:
     """Make a change to a slot, or the host, of this worker; the answer is what the host is then.
 
     And what *change* adds to it.
     """
-    site = _site(state)
-    host, name = _slot_name(slot, site.host)
-    if host != site.host:
+    context = _context(state)
+    host, name = _slot_name(slot, context.host)
+    if host != context.host:
         return SILENT
-    known = [one.name for one in site.slots.all()]
+    known = [one.name for one in context.slots.all()]
     if name is not None and name not in known:
         raise StackError(f"host {host} has no slot {name!r}; it has: {', '.join(known)}")
-    said = change(site, name) or {}
+    said = change(context, name) or {}
     state.consumer.drak_gate.steer()
-    return {"ok": _reported(site).model_dump(mode="json"), **said}
+    return {"ok": _reported(context).model_dump(mode="json"), **said}
 
 
-def _close(site: Site, name: str | None, *, kind: Closed, by: str) -> None:
-    site.slots.close(name, kind, by=by)
+def _close(context: HostContext, name: str | None, *, kind: Closed, by: str) -> None:
+    context.slots.close(name, kind, by=by)
     log.warning("slot_closed" if name else "host_closed", slot=name, closed=kind.value, by=by)
 
 
-def _undrain(site: Site, name: str | None, *, by: str) -> None:
-    if name is not None and any(closure.slot is None for closure in site.slots.closed()):
-        raise StackError(f"host {site.host} is drained as a whole: undrain the host, not {name}")
-    if site.slots.reopen(name, Closed.DRAINED):
+def _undrain(context: HostContext, name: str | None, *, by: str) -> None:
+    if name is not None and any(drain.slot is None for drain in context.slots.closed()):
+        raise StackError(f"host {context.host} is drained as a whole: undrain the host, not {name}")
+    if context.slots.reopen(name, Closed.DRAINED):
         log.warning("slot_opened" if name else "host_opened", slot=name, by=by)
 
 
-def _release(site: Site, name: str | None, *, by: str) -> None:
-    opened = site.slots.reopen(name, Closed.QUARANTINED)
-    for slot in site.slots.all():
-        if slot.name == name and not (site.slots.forgive(slot.name) or opened):
-            raise StackError(f"slot {name} of {site.host} is not in quarantine: it is {slot.status}")
+def _release(context: HostContext, name: str | None, *, by: str) -> None:
+    opened = context.slots.reopen(name, Closed.QUARANTINED)
+    for slot in context.slots.all():
+        if slot.name == name and not (context.slots.forgive(slot.name) or opened):
+            raise StackError(f"slot {name} of {context.host} is not in quarantine: it is {slot.status}")
     log.warning("slot_released", slot=name, by=by)
 
 
-def _ask_canary(site: Site, name: str | None, *, by: str) -> dict[str, Any]:
-    if not site.settings.canary.enabled:
-        raise StackError(f"host {site.host} has [canary] enabled = 0")
-    calls = site.slots.ask_canary(name)
+def _ask_canary(context: HostContext, name: str | None, *, by: str) -> dict[str, Any]:
+    if not context.settings.canary.enabled:
+        raise StackError(f"host {context.host} has [canary] enabled = 0")
+    calls = context.slots.ask_canary(name)
     if not calls:
-        wanted = [slot for slot in site.slots.all() if name in (None, slot.name)]
+        wanted = [slot for slot in context.slots.all() if name in (None, slot.name)]
         closed = ", ".join(f"{slot.name} is {slot.status}" for slot in wanted)
         raise StackError(f"no canary comes to a slot that an operator keeps closed: {closed}")
     for slot in calls:
@@ -237,10 +239,10 @@ def _count(name: str, value: object) -> int:
     return value
 
 
-def _record(site: Site, uid: object) -> Record:
+def _record(context: HostContext, uid: object) -> Record:
     if not isinstance(uid, str) or not is_uid(uid):
         raise StackError(f"uid {_shown(uid)}: expected that of an analysis, as `drakcelery status` shows it")
-    record = site.ledger.get(uid)
+    record = context.ledger.get(uid)
     if record is None:
         raise StackError(f"no analysis {uid} in the ledger: it waits in Karton still, or was forgotten")
     return record
@@ -254,17 +256,17 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="seconds")
 
 
-def _reported(site: Site) -> HostStatus:
+def _reported(context: HostContext) -> HostStatus:
     """This host as it tells of itself; in its own time where Redis, which has the right one, is away."""
-    status = host_status(site)
+    status = host_status(context)
     try:
-        return in_redis_time(site, status)
+        return in_redis_time(context, status)
     except RedisError:
         return status  # what was changed is changed
 
 
-def _slot_row(site: Site, slot: SlotStatus) -> dict[str, Any]:
-    record = site.ledger.get(slot.uid) if slot.uid else None
+def _slot_row(context: HostContext, slot: SlotStatus) -> dict[str, Any]:
+    record = context.ledger.get(slot.uid) if slot.uid else None
     return {
         "slot": slot.name,
         "profile": slot.profile,

@@ -8,19 +8,19 @@ from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Run
 from drakcelery.host.slot import Slot
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 
 
-def report(site: Site, status: HostStatus) -> None:
+def report(context: HostContext, status: HostStatus) -> None:
     """Tell the fleet. Raises :class:`redis.RedisError`."""
-    ledger = site.ledger
+    ledger = context.ledger
     with ledger.named():
-        ledger.fleet.report(in_redis_time(site, status), lasts=ledger.timeouts.host)
+        ledger.fleet.report(in_redis_time(context, status), lasts=ledger.timeouts.host)
 
 
-def in_redis_time(site: Site, status: HostStatus) -> HostStatus:
+def in_redis_time(context: HostContext, status: HostStatus) -> HostStatus:
     """As others are told: this host's clock may be wrong."""
-    ahead = time.time() - site.ledger.now()
+    ahead = time.time() - context.ledger.now()
     slots = tuple(_moved(slot, ahead) for slot in status.slots)
     return status.model_copy(update={"slots": slots})
 
@@ -31,16 +31,16 @@ def _moved(slot: SlotStatus, ahead: float) -> SlotStatus:
     return slot.model_copy(update={"since": slot.since - ahead, "canary": canary})
 
 
-def host_status(site: Site) -> HostStatus:
+def host_status(context: HostContext) -> HostStatus:
     """This host as it is, by its own clock."""
-    halted = site.readiness.halted()
-    slots = site.slots.all()
-    runs = site.slots.history()  # after the slots: what has answered a call is among them
+    halted = context.readiness.halted()
+    slots = context.slots.all()
+    runs = context.slots.history()  # after the slots: what has answered a call is among them
     healths = checkups({slot.name: slot.profile for slot in slots}, runs)
     canaries = {run.slot: run for run in runs if run.kind.is_canary}
     return HostStatus(
-        host=site.host,
-        engine=site.engine.version(),
+        host=context.host,
+        engine=context.engine.version(),
         slots=tuple(
             SlotStatus(
                 name=slot.name,
@@ -49,18 +49,18 @@ def host_status(site: Site) -> HostStatus:
                 uid=None if slot.is_canary else slot.uid,
                 attempt=None if slot.is_canary else slot.attempt,
                 since=slot.status_since,
-                closed_by=slot.closure.by if slot.closure else None,
+                closed_by=slot.drain.by if slot.drain else None,
                 score=healths[slot.name].score,
                 reasons=healths[slot.name].reasons,
                 canary=_canary_status(slot, canaries.get(slot.name)),
             )
             for slot in slots
         ),
-        draining=any(closure.slot is None for closure in site.slots.closed()),
+        draining=any(drain.slot is None for drain in context.slots.closed()),
         halted=halted,
-        snapshot=site.snapshots.current,
-        snapshot_changed=site.snapshots.has_changed,
-        io_alive=site.readiness.io_alive,
+        snapshot=context.snapshots.current,
+        snapshot_changed=context.snapshots.has_changed,
+        io_alive=context.readiness.io_alive,
     )
 
 

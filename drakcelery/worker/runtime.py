@@ -21,20 +21,20 @@ from drakcelery.ledger.watch import ServerId
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings, find, load
 from drakcelery.stages import dispatch
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.wiring import make_ledger, make_storage
 from drakcelery.worker.janitor import Janitor
 from drakcelery.worker.shutdown import Stopper
-from drakcelery.worker.wakeup import Bell
+from drakcelery.worker.wakeup import Wakeup
 
 
 @dataclass(kw_only=True)
 class Runtime:
     """Of one process. What has to be started is noted here by the step that starts it."""
 
-    site: Site
+    context: HostContext
     """The settings, the ledger, the slots, the storage, the engine and the heart of this host."""
-    bell: Bell
+    wakeup: Wakeup
     """Rung when a slot comes free. Made before the pool's processes are, which ring it."""
     send: Callable[[Record], None]
     """Send the current attempt of a record on its way."""
@@ -59,28 +59,28 @@ class App(Celery):
     @functools.cached_property
     def runtime(self) -> Runtime:
         """That of a worker's main process."""
-        return self._runtime(Bell(), patient=False)
+        return self._runtime(Wakeup(), patient=False)
 
     def begin_in_pool(self) -> None:
         """Make the runtime of a process that was just forked; it waits for hours while Redis is away."""
-        self.runtime = self._runtime(self.runtime.bell, patient=True)
+        self.runtime = self._runtime(self.runtime.wakeup, patient=True)
 
-    def _runtime(self, bell: Bell, *, patient: bool) -> Runtime:
+    def _runtime(self, wakeup: Wakeup, *, patient: bool) -> Runtime:
         ours = self.settings
         ledger = make_ledger(ours, patient=patient)
         return Runtime(
-            site=Site(
+            context=HostContext(
                 settings=ours,
                 ledger=ledger,
                 slots=SlotTable(
                     ours.drakcelery.state_dir,
                     quarantine_after=ours.drakcelery.quarantine_after,
-                    freed=bell.signal,
+                    freed=wakeup.signal,
                 ),
                 storage=make_storage(ours),
                 engine=create(ours.engine, ours),
             ),
-            bell=bell,
+            wakeup=wakeup,
             send=functools.partial(dispatch.send, self, ledger),
             ask_broker=functools.partial(ask, self),
         )

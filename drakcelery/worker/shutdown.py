@@ -16,7 +16,7 @@ from drakcelery.engines import end_guest
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.model.analysis import Fault
 from drakcelery.recovery.takeover import end_held
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
@@ -27,10 +27,10 @@ LOOK_SECONDS = 0.2
 class Stopper(threading.Thread):
     """Ends the guests of a vm worker that shuts down, those that run last."""
 
-    def __init__(self, site: Site) -> None:
-        """*site* is this host's."""
+    def __init__(self, context: HostContext) -> None:
+        """*context* is this host's."""
         super().__init__(name="stopper", daemon=True)
-        self._site = site
+        self._context = context
         self._hurry = threading.Event()
 
     def hurry(self) -> None:
@@ -39,36 +39,36 @@ class Stopper(threading.Thread):
 
     def run(self) -> None:
         """Until no attempt holds a slot."""
-        patience = self._site.settings.drakcelery.stop_seconds
+        patience = self._context.settings.drakcelery.stop_seconds
         deadline = time.monotonic() + patience
         log.info("stopping", patience=patience)
-        while held := [slot for slot in self._site.slots.all() if slot.holder is not None]:
+        while held := [slot for slot in self._context.slots.all() if slot.holder is not None]:
             late = self._hurry.is_set() or time.monotonic() >= deadline
             for slot in held:
                 if late or slot.is_canary or slot.state is SlotState.READY:
-                    give_up(self._site, slot, "the host is stopping", Fault.STOPPED)
+                    give_up(self._context, slot, "the host is stopping", Fault.STOPPED)
             self._hurry.wait(LOOK_SECONDS)
         log.info("stopped")
 
 
-def on_signal(site: Site, running: Stopper | None) -> Stopper:
+def on_signal(context: HostContext, running: Stopper | None) -> Stopper:
     """A signal to shut down has come: start a stopper, or hurry the one that is *running*; which it is."""
     if running is not None:
         running.hurry()
         return running
-    stopper = Stopper(site)
+    stopper = Stopper(context)
     stopper.start()
     return stopper
 
 
-def give_up(site: Site, slot: Slot, reason: str, fault: Fault) -> None:
+def give_up(context: HostContext, slot: Slot, reason: str, fault: Fault) -> None:
     """End the attempt that holds *slot*, destroy its guest, free the slot."""
     with about(**slot.log_fields):
         try:
-            end_held(site, slot, reason, fault)
+            end_held(context, slot, reason, fault)
         except Exception as error:  # noqa: BLE001 the guest, and the other slots', must be ended whatever it was
-            log.warning("not_told", error=str(error))  # reconcile will find it silent
-        if slot.holder is not None and site.slots.holds(slot.name, *slot.holder):
-            end_guest(site.engine, slot.name)
+            log.warning("left_to_reconcile", error=str(error))  # reconcile will find it silent
+        if slot.holder is not None and context.slots.holds(slot.name, *slot.holder):
+            end_guest(context.engine, slot.name)
     if slot.uid is not None and slot.attempt is not None:
-        site.slots.soil(slot.uid, slot.attempt)
+        context.slots.soil(slot.uid, slot.attempt)

@@ -6,16 +6,16 @@ import contextlib
 import os
 
 
-class Bell:
+class Wakeup:
     """Made in the process that listens; rung there, in any thread, and in the processes that it forks."""
 
     def __init__(self) -> None:
-        self._listening, self._ringing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._listening, self._signalling = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def signal(self) -> None:
         """Never waits: a pipe that is full wakes its reader as well."""
         with contextlib.suppress(BlockingIOError):
-            os.write(self._ringing, b"\0")
+            os.write(self._signalling, b"\0")
 
     def fileno(self) -> int:
         """What an event loop watches: readable from a ring to the next :meth:`clear`."""

@@ -114,7 +114,7 @@ def wait_clear(fleet: Fleet) -> None:
     """End what still runs, and what follows it, so that the next test finds the fleet empty."""
 
     def ended() -> bool:
-        left = [*fleet.intake.lines(), *fleet.intake.accepted(), *(live := list(fleet.ledger.live()))]
+        left = [*fleet.inbox.lines(), *fleet.inbox.accepted(), *(live := list(fleet.ledger.live()))]
         for record in live:
             fleet.ledger.cancel(record, reason="the test is over", crashed=None)
         return not left
@@ -155,7 +155,7 @@ def confirm(opened: Tab, word: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def scene(fleet: Fleet, web: Web) -> None:  # noqa: ARG001 - Flower sees the tasks
+def situation(fleet: Fleet, web: Web) -> None:  # noqa: ARG001 - Flower sees the tasks
     """Analyses of every kind: published, failed and tried again, running, waiting."""
     fleet.plan("resumed", "run.running", "child")
     push(fleet, "resumed", name="invoice-4711.bat", timeout=3, profile="win7-x64")
@@ -178,11 +178,11 @@ def scene(fleet: Fleet, web: Web) -> None:  # noqa: ARG001 - Flower sees the tas
             wait_state(fleet, f"scene-{number}", State.RUNNING)
     wait_state(fleet, "scene-4", State.RUNNING)
     wait_state(fleet, "scene-5", State.QUEUED)
-    wait_until(lambda: fleet.intake.lines(), "the last one stands in line")
+    wait_until(lambda: fleet.inbox.lines(), "the last one stands in line")
 
 
 @pytest.mark.parametrize("width", [NARROW, WIDE])
-def test_fleet_page(scene: None, web: Web, browser: Browser, width: int) -> None:  # noqa: ARG001
+def test_fleet_page(situation: None, web: Web, browser: Browser, width: int) -> None:  # noqa: ARG001
     """The Fleet page shows slots, queues and analyses, on a telephone and on a desk; Flower leads there."""
     with tab(browser, web, width=width) as opened:
         page = opened.page
@@ -210,7 +210,7 @@ def test_fleet_page(scene: None, web: Web, browser: Browser, width: int) -> None
 
 
 @pytest.mark.parametrize("width", [NARROW, WIDE])
-def test_analysis_page(scene: None, web: Web, browser: Browser, width: int) -> None:  # noqa: ARG001
+def test_analysis_page(situation: None, web: Web, browser: Browser, width: int) -> None:  # noqa: ARG001
     """The Analysis page tells what happened over the attempts, and links to Celery's tasks and artifacts."""
     with tab(browser, web, width=width) as opened:
         page = opened.page
@@ -238,7 +238,7 @@ def test_analysis_page(scene: None, web: Web, browser: Browser, width: int) -> N
         expect(page.locator(".task-name-value")).to_have_text("drakcelery.run")
 
 
-def test_top_is_recorded(scene: None, fleet: Fleet, browser: Browser) -> None:  # noqa: ARG001
+def test_top_is_recorded(situation: None, fleet: Fleet, browser: Browser) -> None:  # noqa: ARG001
     """`drakcelery top` on a terminal shows the same fleet, and goes on by itself; kept for the docs."""
     program = (PROGRAMS / "drakcelery", "top", "--config", fleet._config[HOSTS[0]])
     with terminal(program, columns=100, lines=32) as top:
@@ -258,7 +258,7 @@ def test_top_is_recorded(scene: None, fleet: Fleet, browser: Browser) -> None:  
         page.close()
 
 
-def test_dark(scene: None, web: Web, browser: Browser) -> None:  # noqa: ARG001
+def test_dark(situation: None, web: Web, browser: Browser) -> None:  # noqa: ARG001
     """Flower's dark theme holds for our pages."""
     with tab(browser, web) as opened:
         opened.page.emulate_media(color_scheme="dark")
@@ -272,7 +272,7 @@ def test_dark(scene: None, web: Web, browser: Browser) -> None:  # noqa: ARG001
         assert_fits(opened)
 
 
-def test_download(scene: None, web: Web, browser: Browser, tmp_path: Path) -> None:  # noqa: ARG001
+def test_download(situation: None, web: Web, browser: Browser, tmp_path: Path) -> None:  # noqa: ARG001
     """An artifact is saved, not shown, from an address that is good for a minute."""
     answer = web.ask("/analysis/short/artifact/metadata.json")
     assert answer.status == 302
@@ -293,7 +293,7 @@ def test_download(scene: None, web: Web, browser: Browser, tmp_path: Path) -> No
         assert opened.complaints == []
 
 
-def test_live(fleet: Fleet, scene: None, web: Web, browser: Browser) -> None:  # noqa: ARG001
+def test_live(fleet: Fleet, situation: None, web: Web, browser: Browser) -> None:  # noqa: ARG001
     """What happens in the fleet is seen without a reload, and a cancelled analysis leaves its slot."""
     with tab(browser, web) as opened:
         page = opened.page
@@ -644,7 +644,7 @@ def test_away(fleet: Fleet, web: Web, browser: Browser) -> None:
     wait_until(lambda: len(fleet.ledger.fleet.hosts()) == len(HOSTS), "the host is back", timeout=60)
 
 
-def test_servers_away(fleet: Fleet, servers: Services, scene: None, web: Web, browser: Browser) -> None:  # noqa: ARG001
+def test_servers_away(fleet: Fleet, servers: Services, situation: None, web: Web, browser: Browser) -> None:  # noqa: ARG001
     """Without S3 an analysis is shown, and why its artifacts are not; without Redis the page says so."""
     with tab(browser, web) as opened:
         page = opened.page

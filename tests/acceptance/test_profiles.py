@@ -81,8 +81,8 @@ def test_a_busy_profile_blocks_no_other(fleet: Fleet) -> None:
         wait_state(fleet, busy[cancelled], State.RUNNING)
         assert type_in(fleet, "drakcelery", "cancel", busy[cancelled])[0] == 0
         cancelled += 1
-    wait_until(lambda: not fleet.intake.lines(), "nobody waits any more")
-    wait_until(lambda: fleet.intake.in_flight() == {}, "nothing is in flight")
+    wait_until(lambda: not fleet.inbox.lines(), "nobody waits any more")
+    wait_until(lambda: fleet.inbox.in_flight() == {}, "nothing is in flight")
 
 
 def test_a_rule_picks_the_profile(fleet: Fleet) -> None:
@@ -127,4 +127,4 @@ def test_waiting_has_an_end(fleet: Fleet) -> None:
         assert record.error is not None
         assert "no VM of the profile 'xp' on any host has been online" in record.error
         assert "offline_patience" in record.error
-    assert fleet.intake.lines() == []
+    assert fleet.inbox.lines() == []

@@ -102,7 +102,7 @@ class Fleet:
             update={"redis": services.redis, "s3": services.s3}
         )
         self.ledger: Ledger = make_ledger(self.settings)
-        self.intake = self.ledger.intake()
+        self.inbox = self.ledger.inbox()
         self.storage = make_storage(self.settings)
         config = submit.karton_config(self.settings)
         self.backend = KartonBackend(config, identity="karton.faults")
@@ -275,11 +275,11 @@ class Fleet:
         That is a thread, which one that was at work before loses within two seconds.
         """
 
-        def with_pulse() -> list[psutil.Process]:
+        def with_heartbeat() -> list[psutil.Process]:
             return [one for one in self.pool(name) if one.num_threads() > 1]
 
-        wait_until(lambda: len(with_pulse()) == 1, f"one process of {name} is at work")
-        return with_pulse()[0]
+        wait_until(lambda: len(with_heartbeat()) == 1, f"one process of {name} is at work")
+        return with_heartbeat()[0]
 
     def stop(self) -> None:
         """End every process at once, whatever state it is in."""

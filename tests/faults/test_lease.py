@@ -11,14 +11,14 @@ import pytest
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Fault, State
 from drakcelery.model.records import Record
-from drakcelery.model.timeouts import LONGEST, SHORTEST, times_of
+from drakcelery.model.timeouts import LONGEST, SHORTEST, timeouts_of
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import detonations, wait_free, wait_gone, wait_published, wait_state
 from tests.waiting import wait_until
 
 HOSTS = ("rack-1", "rack-2")
 RUN_SECONDS = 3.0
-LONG_RUN_SECONDS = 2 * times_of(SHORTEST).visibility
+LONG_RUN_SECONDS = 2 * timeouts_of(SHORTEST).visibility
 """Past every silence of the shortest lease."""
 
 pytestmark = pytest.mark.slow

@@ -32,11 +32,11 @@ from drakcelery.errors import BadTask, Superseded
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import DONE, DUE, LIVE, NOTICES, record_key
-from drakcelery.ledger.notices import Notice, Notices
+from drakcelery.ledger.outbox import Notice, Outbox
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import Record
-from tests.ledgers import intake_of, open_analysis
-from tests.unit.test_chain import analysis
+from tests.ledgers import inbox_of, open_analysis
+from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-property"
 PLACE = analysis().place
@@ -77,7 +77,7 @@ class Actors(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger(self.client, identity=IDENTITY, record_ttl=600)
-        self.intake = intake_of(self.ledger)
+        self.inbox = inbox_of(self.ledger)
         self.made = 0
         self.tasks: dict[str, list[Task]] = {uid: [] for uid in UIDS}
         """Karton tasks by the uid that they ask for, oldest first."""
@@ -92,7 +92,7 @@ class Actors(RuleBasedStateMachine):
         self.published: dict[str, str] = {}
         self.refused: set[str] = set()
         self.numbers: dict[str, int] = dict.fromkeys(UIDS, 0)
-        Notices(self.client).want([State.PUBLISHED, State.FAILED, State.CANCELLED])
+        Outbox(self.client).want([State.PUBLISHED, State.FAILED, State.CANCELLED])
 
     def teardown(self) -> None:
         """Leave nothing to the next example."""
@@ -119,7 +119,7 @@ class Actors(RuleBasedStateMachine):
 
     def in_line(self) -> set[str]:
         """Karton tasks that wait for their place."""
-        return set(self.intake.waiting(PLACE))
+        return set(self.inbox.waiting(PLACE))
 
     def delivery(self, age: int) -> Delivery:
         return self.deliveries[-1 - age % len(self.deliveries)]
@@ -153,28 +153,28 @@ class Actors(RuleBasedStateMachine):
     @rule()
     def accept(self) -> None:
         """An ingress takes the next task."""
-        self.intake.accept(limit=10, places={}, most=1)
+        self.inbox.accept(limit=10, places={}, most=1)
 
     @rule()
     def take_from_line(self) -> None:
         """An ingress takes the next task while the place has room."""
-        self.intake.accept(limit=10, places={PLACE: 10}, most=1)
+        self.inbox.accept(limit=10, places={PLACE: 10}, most=1)
 
     @rule(uid=uids, back=st.integers(0, 2))
     def wait(self, uid: str, back: int) -> None:
         """An ingress puts a task in line that it took; it may have been frozen, and the task has gone on."""
         tasks = [task for task in self.tasks[uid] if task.uid not in self.queued()]
         if tasks:
-            self.intake.wait(tasks[-1 - back % len(tasks)], PLACE)
+            self.inbox.wait(tasks[-1 - back % len(tasks)], PLACE)
 
     @rule(uid=uids)
     def expire(self, uid: str) -> None:
         """An ingress gives up what has waited for too long."""
         for task in self.tasks[uid]:
-            if self.intake.expire(task.uid, PLACE):
+            if self.inbox.expire(task.uid, PLACE):
                 crashed = contract.crashed(task, ["late\n"]).serialize()
                 # Its uid may be another analysis' meanwhile, which stays as it is
-                self.intake.refuse(task.uid, task_uid=task.uid, root_uid="r", reason="late", crashed=crashed)
+                self.inbox.refuse(task.uid, task_uid=task.uid, root_uid="r", reason="late", crashed=crashed)
                 self.refused.add(task.uid)
 
     @rule(uid=uids, back=st.integers(0, 2))
@@ -191,7 +191,7 @@ class Actors(RuleBasedStateMachine):
             assert task.uid in self.owner.keys() | self.refused
         except BadTask:
             crashed = contract.crashed(task, ["taken\n"]).serialize()
-            self.intake.refuse(uid, task_uid=task.uid, root_uid="r", reason="taken", crashed=crashed)
+            self.inbox.refuse(uid, task_uid=task.uid, root_uid="r", reason="taken", crashed=crashed)
             self.refused.add(task.uid)
         else:
             assert record.is_unsent
@@ -416,7 +416,7 @@ class Actors(RuleBasedStateMachine):
     def every_task_is_somewhere(self) -> None:
         """A Karton task is queued, in line, in the inbox, has a record, or was refused: one of these."""
         queued = {uid for queue in KartonBackendBase.get_queue_names(IDENTITY) for uid in self.lrange(queue)}
-        line, inbox = self.in_line(), set(self.intake.accepted())
+        line, inbox = self.in_line(), set(self.inbox.accepted())
         for tasks in self.tasks.values():
             for task in tasks:
                 places = [task.uid in where for where in (queued, line, inbox, self.owner, self.refused)]
@@ -425,9 +425,9 @@ class Actors(RuleBasedStateMachine):
     @invariant()
     def lines_and_counts_agree(self) -> None:
         """A place is listed while it has a line; its live analyses are counted."""
-        assert [one.length for one in self.intake.lines()] == [len(self.in_line())] * bool(self.in_line())
+        assert [one.length for one in self.inbox.lines()] == [len(self.in_line())] * bool(self.in_line())
         live = self.client.zcard(LIVE)
-        assert self.intake.in_flight() == ({PLACE: live} if live else {})
+        assert self.inbox.in_flight() == ({PLACE: live} if live else {})
 
     @invariant()
     def karton_agrees(self) -> None:

@@ -102,13 +102,13 @@ def test_a_sample_that_comes_while_storage_is_away(fleet: Fleet, services: Servi
     fleet.backend.s3.close()
     stop_server(services, "SeaweedFS")
     fleet.signal("ingress", signal.SIGCONT)
-    wait_until(lambda: len(fleet.intake.accepted()) == 1, "the task is in the inbox")
+    wait_until(lambda: len(fleet.inbox.accepted()) == 1, "the task is in the inbox")
     log = fleet.directory / "log" / "ingress.log"
     wait_until(lambda: "sample_unreachable" in log.read_text(), "ingress gives S3 up for now", timeout=120)
-    assert len(fleet.intake.accepted()) == 1
+    assert len(fleet.inbox.accepted()) == 1
     start_server(services, "SeaweedFS")
     wait_published(fleet, "unseen")
-    assert fleet.intake.accepted() == []
+    assert fleet.inbox.accepted() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

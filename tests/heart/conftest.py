@@ -61,7 +61,7 @@ def breaking(
     first: Callable[[], object],
 ) -> Iterator[None]:
     """The work of *stage* does *first*, then raises *error*."""
-    engine = type(bench.site.engine)
+    engine = type(bench.context.engine)
     where: dict[Stage, tuple[Any, str]] = {
         Stage.PREPARE: (engine, "prepare"),
         Stage.RUN: (engine, "run"),
@@ -97,7 +97,7 @@ def go_on(bench: Bench, *, uid: str = "a-1") -> None:
 
 def settings_with(bench: Bench, **ours: Any) -> Bench:
     """The same host with other values in ``[drakcelery]``."""
-    settings = bench.site.settings
+    settings = bench.context.settings
     section = DrakcelerySection.model_validate(settings.drakcelery.model_dump() | ours)
     changed = settings.model_copy(update={"drakcelery": section})
-    return dataclasses.replace(bench, site=dataclasses.replace(bench.site, settings=changed))
+    return dataclasses.replace(bench, context=dataclasses.replace(bench.context, settings=changed))

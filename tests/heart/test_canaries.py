@@ -29,17 +29,17 @@ Run = Callable[[Any, Detonation], Outcome]
 def look(bench: Bench, *, why: str = "asked") -> str:
     """Let a canary that is called for have the slot; what the slot is then."""
     if why == "asked":
-        bench.site.slots.ask_canary(SLOT)
+        bench.context.slots.ask_canary(SLOT)
     else:
-        bench.site.slots.doubt(SLOT)
+        bench.context.slots.doubt(SLOT)
     runner(bench).start_due(together)
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     return slot.status
 
 
 def runner(bench: Bench) -> CanaryRunner:
     """What begins with canaries."""
-    return CanaryRunner(bench.site, home() / "samples" / SAMPLE)
+    return CanaryRunner(bench.context, home() / "samples" / SAMPLE)
 
 
 def together(thread: threading.Thread) -> None:
@@ -50,7 +50,7 @@ def together(thread: threading.Thread) -> None:
 
 def found(bench: Bench) -> list[tuple[Kind, str | None]]:
     """What canaries have said."""
-    return [(run.kind, run.error) for run in bench.site.slots.history()]
+    return [(run.kind, run.error) for run in bench.context.slots.history()]
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def ends(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, change: Callable[[Detonation, Outcome], Outcome]
 ) -> None:
     """Let the end of each run be another."""
-    run: Run = type(bench.site.engine).run
-    monkeypatch.setattr(type(bench.site.engine), "run", lambda engine, job: change(job, run(engine, job)))
+    run: Run = type(bench.context.engine).run
+    monkeypatch.setattr(type(bench.context.engine), "run", lambda engine, job: change(job, run(engine, job)))
 
 
 def fails(
@@ -75,7 +75,7 @@ def fails(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(type(bench.site.engine), at, fail)
+    monkeypatch.setattr(type(bench.context.engine), at, fail)
 
 
 def test_a_good_one(bench: Bench) -> None:
@@ -83,7 +83,7 @@ def test_a_good_one(bench: Bench) -> None:
     assert look(bench) == "free"
     assert found(bench) == [(Kind.CANARY_WORKED, None)]
     assert Canaries(bench.redis).has("win10")
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     assert (slot.calls.called, slot.calls.judged) == (1, 1)
 
 
@@ -131,7 +131,7 @@ def test_one_whose_restore_takes_too_long(bench: Bench) -> None:
     """By what it takes on this host at other times."""
     assert look(bench) == "free"
     (kind,) = [name for name in bench.redis.hkeys("drak:canary:win10") if "replay" in str(name)]
-    Canaries(bench.redis).put("win10", str(kind), Known(restore={bench.site.host: -10.0}))
+    Canaries(bench.redis).put("win10", str(kind), Known(restore={bench.context.host: -10.0}))
     assert look(bench) == "quarantined"
     assert "the restore took" in str(found(bench)[-1][1])
 
@@ -202,10 +202,10 @@ def test_a_guest_that_was_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_slot_in_quarantine_that_is_not_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stays there."""
-    assert bench.site.slots.claim("win10", "a", 1) == SLOT
+    assert bench.context.slots.claim("win10", "a", 1) == SLOT
     for _ in range(3):
-        bench.site.slots.failed(SLOT, "a", 1)
-    bench.site.slots.release(SLOT, "a", 1)
+        bench.context.slots.failed(SLOT, "a", 1)
+    bench.context.slots.release(SLOT, "a", 1)
     fails(monkeypatch, bench, OSError(28, "no space"))
     assert look(bench) == "quarantined"
 
@@ -216,9 +216,9 @@ def test_no_room_for_a_thread(bench: Bench) -> None:
     def no_room(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    bench.site.slots.ask_canary(SLOT)
+    bench.context.slots.ask_canary(SLOT)
     runner(bench).start_due(no_room)
-    assert bench.site.slots.all()[0].state is SlotState.FREE
+    assert bench.context.slots.all()[0].state is SlotState.FREE
 
 
 def test_a_table_that_cannot_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,27 +228,27 @@ def test_a_table_that_cannot_be_written(bench: Bench, monkeypatch: pytest.Monkey
     def no_disk(*_: object, **__: object) -> bool:
         raise OSError(28, "no space")
 
-    bench.site.slots.ask_canary(SLOT)
+    bench.context.slots.ask_canary(SLOT)
     with monkeypatch.context() as patched:
         patched.setattr(SlotTable, "tried", no_disk)
         ours.start_due(together)
-    assert bench.site.slots.all()[0].is_canary
+    assert bench.context.slots.all()[0].is_canary
     ours.start_due(together)
-    assert bench.site.slots.all()[0].state is SlotState.DIRTY
+    assert bench.context.slots.all()[0].state is SlotState.DIRTY
 
 
 def test_one_that_was_ended_with_its_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The slot is no longer its own: it says nothing."""
 
     def begins_anew(_: Detonation, outcome: Outcome) -> Outcome:
-        bench.site.slots.define({SLOT: "win10"})
+        bench.context.slots.define({SLOT: "win10"})
         return outcome
 
     ends(bench, monkeypatch, begins_anew)
-    bench.site.slots.ask_canary(SLOT)
+    bench.context.slots.ask_canary(SLOT)
     runner(bench).start_due(together)
     assert found(bench) == []
-    assert bench.site.slots.all()[0].state is SlotState.DIRTY
+    assert bench.context.slots.all()[0].state is SlotState.DIRTY
 
 
 def test_a_slot_that_was_undrained(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,10 +259,10 @@ def test_a_slot_that_was_undrained(bench: Bench, monkeypatch: pytest.MonkeyPatch
     def begin(thread: threading.Thread) -> None:
         begun.append(thread.name)
 
-    bench.site.slots.close(SLOT, Closed.DRAINED, by="alice")
+    bench.context.slots.close(SLOT, Closed.DRAINED, by="alice")
     ours.start_due(begin)
     assert begun == []
-    bench.site.slots.reopen(SLOT, Closed.DRAINED)
+    bench.context.slots.reopen(SLOT, Closed.DRAINED)
     ours.start_due(begin)
     assert begun == ["canary"]
 

@@ -92,7 +92,7 @@ def karton_says(bench: Bench, record: Record) -> tuple[TaskState, list[str]]:
 
 def slot_is(bench: Bench) -> tuple[SlotState, str | None]:
     """State and holder of the only slot."""
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     return slot.state, slot.uid
 
 
@@ -213,7 +213,7 @@ def test_the_attempt_is_over(bench: Bench, trip: Trip, name: str, stage: Stage) 
     assert karton_says(bench, record) == (TaskState.STARTED, [])
     assert slot_is(bench) == (SlotState.FREE, None)
     assert not workspace.root.exists()
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     charged = stage in WITH_GUEST and blame in (Blame.SLOT, Blame.SNAPSHOT)
     assert slot.failures == charged
     assert is_due(bench)

@@ -34,7 +34,7 @@ from drakcelery.host.presence import PATIENCE_SECONDS, Presence, Role
 from drakcelery.host.readiness import Readiness
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
-from drakcelery.host.workspace import Ahead, Workspace
+from drakcelery.host.workspace import Prefetched, Workspace
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.model.records import Halt, HostStatus, SlotStatus
@@ -220,7 +220,7 @@ def test_a_redis_that_is_away(tmp_path: Path) -> None:
     ours.leave()
     with capture_logs() as logs:
         ours.run()
-    assert [line["event"] for line in logs if line["log_level"] == "warning"][-1] == "not_told"
+    assert [line["event"] for line in logs if line["log_level"] == "warning"][-1] == "left_to_reconcile"
 
 
 def test_why_a_host_takes_nothing_is_told(
@@ -294,7 +294,7 @@ def test_a_workspace_that_is_none(tmp_path: Path) -> None:
 
 def test_files_that_were_fetched_ahead(tmp_path: Path) -> None:
     """Those that nobody wants any more are removed; what is no sample stays out of it."""
-    ahead = Ahead.of(tmp_path)
+    ahead = Prefetched.of(tmp_path)
     ahead.clear()
     for uid in ("a-1", "a-2"):
         part = ahead.part()
@@ -374,7 +374,7 @@ def failed_runs(table: SlotTable) -> list[Any]:
 
 def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
     """Where too many are aside already it stays in use, and is told of."""
-    slots = SlotTable(bench.site.settings.drakcelery.state_dir, quarantine_after=10)
+    slots = SlotTable(bench.context.settings.drakcelery.state_dir, quarantine_after=10)
     slots.define({SLOT: "win10", "vm-2": "win10"})
     for _ in range(3):
         slots.cleaned(SLOT)
@@ -384,7 +384,7 @@ def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
     assert slots.claim("win10", "a", 2, among={SLOT}) == SLOT
     with (
         contextlib.closing(
-            sqlite3.connect(bench.site.settings.drakcelery.state_dir / "slots.sqlite")
+            sqlite3.connect(bench.context.settings.drakcelery.state_dir / "slots.sqlite")
         ) as database,
         database,
     ):
@@ -402,7 +402,7 @@ def test_a_fleet_that_cannot_be_asked() -> None:
 def test_another_slot_that_an_analysis_may_have(bench: Bench) -> None:
     """In use, here or on another host where it has not failed."""
     bench.open()
-    record, slots = bench.record(), bench.site.slots.all()
+    record, slots = bench.record(), bench.context.slots.all()
     slot = SlotStatus(name="vm-1", profile="win10", state="running", since=0)
     there = HostStatus(host="rack-2", engine="replay", slots=(slot,))
     assert not is_another(None, slots, [there], host="rack-1", failed=())

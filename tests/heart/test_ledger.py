@@ -36,7 +36,7 @@ from drakcelery.model.timeouts import Watch
 from drakcelery.settings import Settings
 from tests.bench import HOST, SLOT, Bench
 from tests.heart.conftest import begin
-from tests.unit.test_chain import analysis
+from tests.unit.test_routing import analysis
 
 
 def no_redis() -> redis.Redis:
@@ -297,10 +297,10 @@ def test_a_server_that_says_nothing_of_itself() -> None:
 @pytest.fixture
 def bound(bench: Bench) -> Settings:
     """Settings whose identity an ingress has bound."""
-    config = submit.karton_config(bench.site.settings)
+    config = submit.karton_config(bench.context.settings)
     KartonBackend(config, identity="karton.test").register_bind(
         KartonBind(
-            identity=bench.site.settings.drakrun.identity,
+            identity=bench.context.settings.drakrun.identity,
             info="",
             version="",
             persistent=True,
@@ -309,7 +309,7 @@ def bound(bench: Bench) -> Settings:
             is_async=False,
         )
     )
-    return bench.site.settings
+    return bench.context.settings
 
 
 def test_a_sample_that_is_sent_into_karton(bench: Bench, bound: Settings, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_sample_that_is_sent_into_karton(bench: Bench, bound: Settings, tmp_pa
     sample = tmp_path / "evil.bat"
     sample.write_text("rem")
     task = submit.sample_task(sample, timeout=5, profile="win7", host="rack-1", plugins=("procmon",))
-    bench.site.storage.ensure_bucket(bound.s3.bucket)
+    bench.context.storage.ensure_bucket(bound.s3.bucket)
     assert submit.push(bound, task) == task.payload["override_uid"]
     (key,) = [key for key in bench.redis.scan_iter("karton.task:*") if task.task_uid in str(key)]
     sent = Task.unserialize(str(bench.redis.get(key)))

@@ -181,7 +181,7 @@ def test_a_process_that_died_at_work(bench: Bench, sent: Sent, stage: Stage) -> 
     """Its message comes again, and may be taken up at once; nothing is sent for it."""
     begin(bench, stage)
     enter(bench, stage)
-    process_died(bench.site, sent, stage, bench.step())
+    process_died(bench.context, sent, stage, bench.step())
     assert (bench.record().busy, sent) == (None, [])
     go_on(bench)
 
@@ -191,7 +191,7 @@ def test_a_process_that_died_when_it_was_done(bench: Bench, sent: Sent, stage: S
     """It may not have sent the next stage."""
     begin(bench, stage)
     bench.do(stage)
-    process_died(bench.site, sent, stage, bench.step())
+    process_died(bench.context, sent, stage, bench.step())
     assert sent == [("a-1", 1, bench.record().following)]
 
 
@@ -200,9 +200,9 @@ def test_a_process_of_what_is_no_more(bench: Bench, sent: Sent) -> None:
     bench.open()
     step = bench.step()
     for other in (step.model_copy(update={"uid": "nobody"}), step.model_copy(update={"attempt": 7})):
-        process_died(bench.site, sent, Stage.PREPARE, other)
+        process_died(bench.context, sent, Stage.PREPARE, other)
     bench.forget("a-1")
-    process_died(bench.site, sent, Stage.PREPARE, step)
+    process_died(bench.context, sent, Stage.PREPARE, step)
     assert sent == []
 
 
@@ -215,7 +215,7 @@ def test_a_death_beside_an_end(bench: Bench, sent: Sent, monkeypatch: pytest.Mon
         return 2
 
     monkeypatch.setattr(Ledger, "abandon", ended)
-    process_died(bench.site, sent, Stage.COLLECT, bench.step())
+    process_died(bench.context, sent, Stage.COLLECT, bench.step())
     assert (bench.record().state, bench.record().failures) == (State.CANCELLED, ())
 
 
@@ -227,33 +227,33 @@ def test_a_guest_that_died_with_its_worker(bench: Bench, sent: Sent, stage: Stag
     """The attempt ends, for which nobody is charged; the third of them would be poison."""
     begin(bench, stage)
     if stage is Stage.PREPARE:
-        assert bench.site.slots.claim("win10", "a-1", 1) == SLOT
+        assert bench.context.slots.claim("win10", "a-1", 1) == SLOT
     enter(bench, stage)
-    held = bench.site.slots.all()
-    vm_worker_begins(bench.site, sent, held)
+    held = bench.context.slots.all()
+    vm_worker_begins(bench.context, sent, held)
     record = bench.record()
     assert [(one.fault, one.slot, one.charged) for one in record.failures] == [(Fault.GONE, SLOT, None)]
     assert (record.attempt, sent) == (2, [])
-    vm_worker_begins(bench.site, sent, held)  # of an attempt that is not the current one any more
+    vm_worker_begins(bench.context, sent, held)  # of an attempt that is not the current one any more
     assert bench.record() == record
-    bench.site.slots.soil("a-1", 1)
+    bench.context.slots.soil("a-1", 1)
 
 
 def test_a_guest_that_holds_no_slot_any_more(bench: Bench, sent: Sent) -> None:
     """The slot table was lost as well: the record says that its host had begun."""
     begin(bench, Stage.RUN)
-    bench.site.slots.soil("a-1", 1)
-    vm_worker_begins(bench.site, sent, [])
+    bench.context.slots.soil("a-1", 1)
+    vm_worker_begins(bench.context, sent, [])
     assert [one.error for one in bench.record().failures] == ["the vm worker that watched the guest ended"]
 
 
 def test_a_run_that_was_done(bench: Bench, sent: Sent) -> None:
     """What its files say is enough: collect is sent, or the run's own message, which says that it is done."""
     begin(bench, Stage.COLLECT)
-    vm_worker_begins(bench.site, sent, [])
+    vm_worker_begins(bench.context, sent, [])
     assert sent == [("a-1", 1, Stage.COLLECT)]
     bench.redis.hset(record_key("a-1"), mapping={"done": "prepare", "state": "RUNNING"})
-    vm_worker_begins(bench.site, sent, [])
+    vm_worker_begins(bench.context, sent, [])
     assert sent[1:] == [("a-1", 1, Stage.RUN)]
     assert bench.record().failures == ()
 
@@ -262,8 +262,8 @@ def test_what_waits_for_its_time(bench: Bench, sent: Sent) -> None:
     """It waits for no worker."""
     begin(bench, Stage.UPLOAD)
     bench.redis.zadd("drak:due", {"a-1": bench.ledger.now() + 60})
-    vm_worker_begins(bench.site, sent, [])
-    io_worker_begins(bench.site, sent)
+    vm_worker_begins(bench.context, sent, [])
+    io_worker_begins(bench.context, sent)
     assert sent == []
 
 
@@ -272,9 +272,9 @@ def test_an_io_worker_that_died(bench: Bench, sent: Sent, stage: Stage) -> None:
     """Its stage goes on at once, with the files; where the broker is away, reconcile sends it."""
     begin(bench, stage)
     enter(bench, stage)
-    io_worker_begins(bench.site, away)
+    io_worker_begins(bench.context, away)
     assert bench.record().busy is None
-    io_worker_begins(bench.site, sent)
+    io_worker_begins(bench.context, sent)
     assert sent == [("a-1", 1, stage)]
     go_on(bench)
 
@@ -284,7 +284,7 @@ def test_a_guest_whose_end_others_have_noted(
 ) -> None:
     """Reconcile was faster: the attempt ends once."""
     begin(bench, Stage.RUN)
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     lost = Workspace.lost
 
     def meanwhile(workspace: Workspace) -> str | None:
@@ -293,9 +293,9 @@ def test_a_guest_whose_end_others_have_noted(
 
     with monkeypatch.context() as patched:
         patched.setattr(Workspace, "lost", meanwhile)
-        end_held(bench.site, slot, "its process died", Fault.LOST)
+        end_held(bench.context, slot, "its process died", Fault.LOST)
     assert (bench.record().failures, sent) == ((), [])
-    bench.site.slots.soil("a-1", 1)
+    bench.context.slots.soil("a-1", 1)
 
 
 # Attempts that wait for a host in vain
@@ -330,7 +330,7 @@ def test_one_of_them_has_the_turn(bench: Bench, sent: Sent) -> None:
     bench.open()
     watched(bench.ledger, seconds=3600)
     bench.redis.hset(record_key("a-1"), "updated", f"{bench.ledger.now() - 3600:.6f}")
-    settings = bench.site.settings
+    settings = bench.context.settings
     deaf = Duty(bench.ledger, settings, send=sent, ask_broker=away)
     other = Duty(bench.ledger, settings, send=sent, ask_broker=ServerId)
     deaf._attend()
@@ -358,7 +358,7 @@ def test_it_goes_on_whatever_it_meets(bench: Bench, sent: Sent, monkeypatch: pyt
 
     monkeypatch.setattr(Duty, "_attend", look)
     monkeypatch.setattr(bench.ledger, "timeouts", fast(bench.ledger))
-    duty = Duty(bench.ledger, bench.site.settings, send=sent, ask_broker=ServerId)
+    duty = Duty(bench.ledger, bench.context.settings, send=sent, ask_broker=ServerId)
     duty.start()
     wait_until(lambda: not duty.is_alive(), "it has looked, and is told to end")
     duty.stop()

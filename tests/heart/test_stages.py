@@ -29,14 +29,14 @@ from drakcelery.host.drains import Closed
 from drakcelery.host.history import Facts
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
-from drakcelery.host.workspace import Ahead
+from drakcelery.host.workspace import Prefetched
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import durations_key, record_key, task_key
 from drakcelery.model.analysis import Fault, ObjectRef, Outcome, Stage, State
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.settings import Settings
 from drakcelery.stages import perform
-from drakcelery.stages.heartbeat import Heart, Pulse
+from drakcelery.stages.heartbeat import Heartbeat, HeartbeatThread
 from drakcelery.storage import Storage
 from drakcelery.storage.sending import put
 from tests.bench import HOST, SLOT, Bench
@@ -52,14 +52,14 @@ class Killed(BaseException):
 
 def slot_is(bench: Bench) -> tuple[SlotState, str | None]:
     """State and holder of the only slot."""
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     return slot.state, slot.uid
 
 
 def taken_up_again(bench: Bench, stage: Stage) -> None:
     """Whoever was at work on *stage* is dead: its message is delivered again."""
     bench.ledger.abandon("a-1", 1, stage)
-    perform(bench.site, stage, bench.step())
+    perform(bench.context, stage, bench.step())
 
 
 # The road itself
@@ -77,7 +77,7 @@ def test_from_prepare_to_publish(bench: Bench) -> None:
     assert made is not None
     assert (sample.status, made.status) == (TaskState.FINISHED, TaskState.DECLARED)
     assert slot_is(bench) == (SlotState.FREE, None)
-    assert not list((bench.site.settings.drakcelery.state_dir / "workspaces").iterdir())
+    assert not list((bench.context.settings.drakcelery.state_dir / "workspaces").iterdir())
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -87,7 +87,7 @@ def test_a_message_that_comes_twice(bench: Bench, stage: Stage) -> None:
     bench.do(stage)
     before = bench.record()
     with pytest.raises(Superseded, match="may not enter"):
-        perform(bench.site, stage, bench.step())
+        perform(bench.context, stage, bench.step())
     assert bench.record() == before
 
 
@@ -99,7 +99,7 @@ def test_a_message_of_an_earlier_attempt(bench: Bench, trip: Trip, stage: Stage)
         trip(bench, stage, InfrastructureError("no luck"))
     before = bench.record()
     with pytest.raises(Superseded):
-        perform(bench.site, stage, bench.step(attempt=1))
+        perform(bench.context, stage, bench.step(attempt=1))
     assert bench.record() == before
     go_on(bench)
 
@@ -136,7 +136,7 @@ def test_a_record_that_is_gone(bench: Bench, trip: Trip, stage: Stage) -> None:
     assert bench.ledger.get("a-1") is None
     assert workspace.root.exists()
     bench.redis.hset(record_key("a-1"), mapping=fields)
-    assert not bench.site.slots.holds(SLOT, step.uid, step.attempt)
+    assert not bench.context.slots.holds(SLOT, step.uid, step.attempt)
 
 
 def test_a_record_that_says_nothing_of_its_analysis(bench: Bench) -> None:
@@ -158,17 +158,17 @@ def test_a_message_without_a_slot(bench: Bench) -> None:
     """It cannot be prepared."""
     begin(bench, Stage.PREPARE)
     with pytest.raises(InfrastructureError, match="names no slot"):
-        perform(bench.site, Stage.PREPARE, bench.step().model_copy(update={"slot": None}))
+        perform(bench.context, Stage.PREPARE, bench.step().model_copy(update={"slot": None}))
     assert bench.record().attempt == 2
 
 
 def test_hooks_of_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task's hook list is fetched as its sample is, and the engine gets it."""
     hooks = ObjectRef(bucket=bench.bucket, key="hooks", name="hooks.txt")
-    put(bench.site.storage._server, hooks.bucket, hooks.key, b"NtClose")
+    put(bench.context.storage._server, hooks.bucket, hooks.key, b"NtClose")
     bench.open(custom_hooks=hooks, start_command="cmd.exe /c dir")
     seen: list[Detonation] = []
-    monkeypatch.setattr(type(bench.site.engine), "accept", lambda _, job: seen.append(job))
+    monkeypatch.setattr(type(bench.context.engine), "accept", lambda _, job: seen.append(job))
     bench.do(Stage.PREPARE)
     (job,) = seen
     assert job.hooks is not None
@@ -180,12 +180,12 @@ def test_hooks_of_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_sample_that_is_here_already(bench: Bench) -> None:
     """What was fetched ahead is taken, and not fetched again."""
     ours = bench.open()
-    ahead = Ahead.of(bench.site.settings.drakcelery.state_dir)
+    ahead = Prefetched.of(bench.context.settings.drakcelery.state_dir)
     ahead.clear()
     part = ahead.part()
     part.write_bytes(b"rem")
     ahead.add(part, "a-1", 1, "ab" * 32)
-    bench.site.storage.remove(ours.sample.bucket, ours.sample.key)
+    bench.context.storage.remove(ours.sample.bucket, ours.sample.key)
     bench.do(*Stage)
     assert bench.record().state is State.PUBLISHED
     assert ahead.all() == {}
@@ -194,15 +194,15 @@ def test_a_sample_that_is_here_already(bench: Bench) -> None:
 def test_a_slot_that_is_taken_away_meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restore that lasted longer than its slot was its own is worth nothing."""
     begin(bench, Stage.PREPARE)
-    prepare = type(bench.site.engine).prepare
+    prepare = type(bench.context.engine).prepare
 
     def slow(engine: object, job: Detonation) -> object:
         snapshot = prepare(engine, job)  # type: ignore[arg-type] # as it was called
-        bench.site.slots.soil("a-1", 1)
+        bench.context.slots.soil("a-1", 1)
         return snapshot
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(bench.site.engine), "prepare", slow)
+        patched.setattr(type(bench.context.engine), "prepare", slow)
         with pytest.raises(GuestLost, match="while it was being restored"):
             bench.do(Stage.PREPARE)
     record = bench.record()
@@ -217,7 +217,7 @@ def test_a_delivery_beside_another(bench: Bench, stage: Stage, *, is_kept: bool)
     bench.ledger.advance("a-1", 1, stage, host=HOST, slot=SLOT, token="at work")
     with pytest.raises(UnderWay):
         bench.do(stage)
-    assert bench.site.slots.holds(SLOT, "a-1", 1) is is_kept
+    assert bench.context.slots.holds(SLOT, "a-1", 1) is is_kept
     assert bench.record().busy == "at work"
 
 
@@ -233,7 +233,7 @@ def test_a_run_whose_end_nobody_heard(bench: Bench, monkeypatch: pytest.MonkeyPa
             bench.do(Stage.RUN)
     assert bench.record().following is Stage.RUN
     noted = bench.workspace().load(Outcome)
-    monkeypatch.setattr(type(bench.site.engine), "run", lambda *_: pytest.fail("detonated twice"))
+    monkeypatch.setattr(type(bench.context.engine), "run", lambda *_: pytest.fail("detonated twice"))
     taken_up_again(bench, Stage.RUN)
     assert bench.workspace().load(Outcome) == noted
     go_on(bench)
@@ -258,11 +258,11 @@ def test_a_guest_that_was_lost_before_its_run(bench: Bench) -> None:
     bench.open()
     for _ in range(2):
         bench.do(Stage.PREPARE)
-        bench.site.slots.soil("a-1", bench.record().attempt)
+        bench.context.slots.soil("a-1", bench.record().attempt)
         with pytest.raises(GuestLost, match="was lost with the process"):
             bench.do(Stage.RUN)
-        bench.site.engine.destroy(SLOT)
-        bench.site.slots.cleaned(SLOT)
+        bench.context.engine.destroy(SLOT)
+        bench.context.slots.cleaned(SLOT)
     record = bench.record()
     assert record.state is State.FAILED
     assert str(record.error).startswith("poison: this sample took down its worker 2 times")
@@ -277,7 +277,7 @@ def test_a_guest_that_will_not_die(bench: Bench, monkeypatch: pytest.MonkeyPatch
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(bench.site.engine), "destroy", survives)
+        patched.setattr(type(bench.context.engine), "destroy", survives)
         bench.do(Stage.RUN)
     assert slot_is(bench) == (SlotState.DIRTY, None)
     assert bench.record().done is Stage.RUN
@@ -288,7 +288,7 @@ def test_a_guest_whose_analysis_is_cancelled(bench: Bench, monkeypatch: pytest.M
     """It is destroyed within a beat, which ends the run; the slot is free."""
     begin(bench, Stage.RUN)
     bench.ledger.timeouts = dataclasses.replace(DEFAULT, heartbeat=0.02)
-    guest = bench.site.settings.drakcelery.state_dir / "engine" / f"{SLOT}.guest"
+    guest = bench.context.settings.drakcelery.state_dir / "engine" / f"{SLOT}.guest"
 
     def run(_: object, __: Detonation) -> None:
         bench.ledger.cancel(bench.record(), reason="nobody wants it", crashed=None)
@@ -296,7 +296,7 @@ def test_a_guest_whose_analysis_is_cancelled(bench: Bench, monkeypatch: pytest.M
         raise EngineError("the guest is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(bench.site.engine), "run", run)
+        patched.setattr(type(bench.context.engine), "run", run)
         with pytest.raises(Superseded):
             bench.do(Stage.RUN)
     assert slot_is(bench) == (SlotState.FREE, None)
@@ -305,11 +305,11 @@ def test_a_guest_whose_analysis_is_cancelled(bench: Bench, monkeypatch: pytest.M
 
 def test_a_slot_in_which_restores_fail_in_a_row(bench: Bench, trip: Trip) -> None:
     """Of several slots of a profile the sick one is put aside before another sample has it."""
-    slots = SlotTable(bench.site.settings.drakcelery.state_dir, quarantine_after=10)
+    slots = SlotTable(bench.context.settings.drakcelery.state_dir, quarantine_after=10)
     slots.define({SLOT: "win10", "vm-2": "win10"})
     for name in (SLOT, "vm-2"):
         slots.cleaned(name)
-    ours = dataclasses.replace(bench, site=dataclasses.replace(bench.site, slots=slots))
+    ours = dataclasses.replace(bench, context=dataclasses.replace(bench.context, slots=slots))
     states = []
     for uid in ("a-1", "a-2", "a-3"):
         begin(ours, Stage.PREPARE, uid=uid)
@@ -330,7 +330,7 @@ GOOD = Facts(log_size=9, pcap_size=99, snapshot=None)
 def pair(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A host that says it has DRAKVUF, with two slots; runs of the second one have left traffic."""
     monkeypatch.setattr(Settings, "engine", "drakvuf")
-    slots = bench.site.slots
+    slots = bench.context.slots
     slots.define({SLOT: "win10", "vm-2": "win10"})
     slots.cleaned("vm-2")
     assert slots.claim("win10", "good", 1) == "vm-2"
@@ -348,37 +348,37 @@ def test_another_slot_has_to_show_it(pair: Bench) -> None:
     record = pair.record()
     assert [(one.fault, one.lacks) for one in record.failures] == [(Fault.DOUBTED, "traffic")]
     step = pair.step().model_copy(update={"slot": "vm-2"})
-    assert pair.site.slots.claim("win10", "a-1", 2, among={"vm-2"}) == "vm-2"
+    assert pair.context.slots.claim("win10", "a-1", 2, among={"vm-2"}) == "vm-2"
     for stage in ALL:
-        perform(pair.site, stage, step)
+        perform(pair.context, stage, step)
     assert pair.record().state is State.PUBLISHED
     assert pair.record().alike
 
 
 def test_where_no_other_slot_can_say(pair: Bench) -> None:
     """It is taken as it is, and a canary tries the slot."""
-    pair.site.slots.close("vm-2", Closed.DRAINED, by="a test")
+    pair.context.slots.close("vm-2", Closed.DRAINED, by="a test")
     begin(pair, Stage.RUN)
     pair.do(Stage.RUN)
     assert pair.record().done is Stage.RUN
-    assert pair.site.slots.all()[0].awaits_canary
+    assert pair.context.slots.all()[0].awaits_canary
     go_on(pair)
 
 
 def test_a_run_that_the_ledger_has_forgotten(pair: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can say whether it is doubted: the stage goes on to its end, which says so."""
     begin(pair, Stage.RUN)
-    run = type(pair.site.engine).run
+    run = type(pair.context.engine).run
 
     def forgotten(engine: object, job: Detonation) -> Outcome:
         pair.redis.delete(record_key("a-1"))
         return run(engine, job)  # type: ignore[arg-type] # as it was called
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(pair.site.engine), "run", forgotten)
+        patched.setattr(type(pair.context.engine), "run", forgotten)
         with pytest.raises(Superseded):
             pair.do(Stage.RUN)
-    assert pair.site.slots.all()[0].state is SlotState.FREE
+    assert pair.context.slots.all()[0].state is SlotState.FREE
     pair.redis.zrem("drak:live", "a-1")
 
 
@@ -416,16 +416,16 @@ def test_a_log_that_cannot_be_kept(bench: Bench, trip: Trip, monkeypatch: pytest
 
 def test_a_test_sample(bench: Bench) -> None:
     """Its artifacts go to Karton's own bucket, once the task that refers to them is declared."""
-    bucket = bench.site.settings.s3.bucket
+    bucket = bench.context.settings.s3.bucket
     bench.open(is_test=True)
     bench.do(Stage.PREPARE, Stage.RUN, Stage.COLLECT)
-    bench.site.storage.ensure_bucket(bucket)
-    assert not bench.site.storage.list(bucket, "a-1/")
+    bench.context.storage.ensure_bucket(bucket)
+    assert not bench.context.storage.list(bucket, "a-1/")
     bench.do(Stage.UPLOAD, Stage.PUBLISH)
-    made = bench.site.storage.list(bucket, "a-1/")
+    made = bench.context.storage.list(bucket, "a-1/")
     assert "a-1/metadata.json" in made
     for key in made:
-        bench.site.storage.remove(bucket, key)
+        bench.context.storage.remove(bucket, key)
     assert bench.record().state is State.PUBLISHED
 
 
@@ -483,6 +483,8 @@ def test_a_redis_that_is_away_stops_no_work() -> None:
     client = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
     away = Ledger(client, identity="karton.test-heart", record_ttl=600)
     stopped: list[str] = []
-    pulse = Pulse(away, "a-1", 1, token="t", stop=lambda: stopped.append("guest"), heart=Heart())
-    pulse.send()
-    assert (pulse.is_stale, stopped) == (False, [])
+    heartbeat = Heartbeat(
+        away, "a-1", 1, token="t", stop=lambda: stopped.append("guest"), heartbeats=HeartbeatThread()
+    )
+    heartbeat.send()
+    assert (heartbeat.is_stale, stopped) == (False, [])

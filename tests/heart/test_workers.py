@@ -24,7 +24,7 @@ from drakcelery.errors import EngineError, SettingsError
 from drakcelery.host.drains import Closed
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.slot import SlotState
-from drakcelery.host.workspace import Ahead
+from drakcelery.host.workspace import Prefetched
 from drakcelery.ledger.keys import lease_key, record_key
 from drakcelery.model.analysis import Fault, Stage, State, Step
 from drakcelery.model.records import HostStatus, SlotStatus
@@ -32,11 +32,11 @@ from drakcelery.settings import RedisSection, Settings
 from drakcelery.settings.sections import CanarySection
 from drakcelery.stages import perform
 from drakcelery.worker import commands, remote_control
-from drakcelery.worker.bootstrap import Ground
+from drakcelery.worker.bootstrap import Bootstrap
 from drakcelery.worker.gate import drop_left_over
 from drakcelery.worker.janitor import Janitor
 from drakcelery.worker.mailbox import SILENT
-from drakcelery.worker.prefetch import Lookahead
+from drakcelery.worker.prefetch import Prefetcher
 from drakcelery.worker.shutdown import Stopper, give_up, on_signal
 from tests.bench import HOST, SLOT, Bench
 from tests.heart import workers
@@ -93,7 +93,7 @@ def test_samples_go_through_one_after_the_other(rack: Rack) -> None:
 def test_a_drained_host_takes_nothing(rack: Rack) -> None:
     """Its message stays with the broker, for others; undrained, it takes it."""
     rack.bench.open()
-    rack.bench.site.slots.close(None, Closed.DRAINED, by="alice")
+    rack.bench.context.slots.close(None, Closed.DRAINED, by="alice")
     with rack.vm_worker():
         rack.send()
         (row,) = rack.ask("slots")
@@ -109,7 +109,7 @@ def test_what_none_of_us_sent_is_dropped(rack: Rack) -> None:
     with (
         rack.vm_worker(),
         capture_logs() as logs,
-        Celery(broker=rack.bench.site.settings.broker_url, set_as_current=False) as other,
+        Celery(broker=rack.bench.context.settings.broker_url, set_as_current=False) as other,
     ):
         for odd in ({"uid": "x", "attempt": 1, "profile": "unknown"}, {"uid": "../x"}, "no step"):
             other.send_task("drakcelery.prepare", args=(odd,), queue=PREPARE)
@@ -121,7 +121,7 @@ def test_what_none_of_us_sent_is_dropped(rack: Rack) -> None:
 
 def test_a_message_that_comes_twice_at_once(pair: Rack) -> None:
     """Its attempt has a slot already: the second one claims no other."""
-    slots = pair.bench.site.slots
+    slots = pair.bench.context.slots
     with pair.vm_worker():
         pair.bench.open()
         assert slots.claim("win10", "a-1", 1) == SLOT
@@ -147,7 +147,7 @@ def test_a_message_of_what_is_at_work(rack: Rack) -> None:
         wait_settled(rack)
         celery_state.active_requests.discard(at_work)
     assert rack.bench.record().busy == "at work"
-    assert [slot.holder for slot in rack.bench.site.slots.all()] == [None]
+    assert [slot.holder for slot in rack.bench.context.slots.all()] == [None]
 
 
 def test_a_message_that_celery_cannot_read(rack: Rack) -> None:
@@ -166,14 +166,14 @@ def test_a_message_that_celery_cannot_read(rack: Rack) -> None:
     with rack.vm_worker(), capture_logs() as logs:
         rack.broker.lpush(PREPARE, json.dumps(message))
         wait_until(lambda: "message_dropped" in [line["event"] for line in logs], "it is dropped")
-        wait_until(lambda: rack.bench.site.slots.all()[0].is_open, "the slot is free")
+        wait_until(lambda: rack.bench.context.slots.all()[0].is_open, "the slot is free")
         rack.send()
         wait_run(rack)
 
 
 def test_what_has_failed_here_goes_elsewhere(pair: Rack) -> None:
     """Where another host has its profile in use, it is sent again later."""
-    slots, ledger = pair.bench.site.slots, pair.bench.ledger
+    slots, ledger = pair.bench.context.slots, pair.bench.ledger
     with pair.vm_worker():
         pair.bench.open()
         assert slots.claim("win10", "a-1", 1) == SLOT
@@ -201,7 +201,7 @@ def test_a_process_that_dies(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> Non
     with rack.vm_worker():
         rack.send()
         wait_until(lambda: rack.bench.record().failures, "its attempt is over")
-        wait_until(lambda: rack.bench.site.slots.all()[0].state is SlotState.FREE, "the slot is clean")
+        wait_until(lambda: rack.bench.context.slots.all()[0].state is SlotState.FREE, "the slot is clean")
         wait_settled(rack)
     (failure,) = rack.bench.record().failures
     assert (failure.fault, failure.error) == (Fault.LOST, "the process that watched the guest died")
@@ -228,7 +228,7 @@ def test_a_run_whose_slot_was_taken_away(rack: Rack) -> None:
     rack.bench.open()
     with rack.vm_worker():
         rack.bench.do(Stage.PREPARE)
-        rack.bench.site.slots.soil("a-1", 1)
+        rack.bench.context.slots.soil("a-1", 1)
         rack.send()
         wait_until(lambda: rack.bench.record().failures, "its attempt is over")
     assert rack.bench.record().failures[0].fault is Fault.LOST
@@ -238,8 +238,8 @@ def test_the_next_sample_is_fetched_before_its_slot_is_free(
     rack: Rack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a guest whose time is nearly over runs, what waits is looked at, and not taken."""
-    ahead = Ahead.of(rack.bench.site.settings.drakcelery.state_dir)
-    run = type(rack.bench.site.engine).run
+    ahead = Prefetched.of(rack.bench.context.settings.drakcelery.state_dir)
+    run = type(rack.bench.context.engine).run
     seen: list[State] = []
 
     def runs(engine: object, job: Detonation) -> object:
@@ -248,7 +248,7 @@ def test_the_next_sample_is_fetched_before_its_slot_is_free(
             seen.append(rack.bench.record("a-2").state)
         return run(engine, job)  # type: ignore[arg-type] # as it was called
 
-    monkeypatch.setattr(type(rack.bench.site.engine), "run", runs)
+    monkeypatch.setattr(type(rack.bench.context.engine), "run", runs)
     with rack.vm_worker():
         for uid in ("a-1", "a-2"):
             rack.bench.open(uid, timeout=5)
@@ -308,7 +308,7 @@ def cut_off(*_: object) -> None:
 def test_what_workers_are_told(pair: Rack) -> None:
     """Drain, quarantine, release, cancel; each answer is what the host is then, or why not."""
     with pair.vm_worker():
-        slots = pair.bench.site.slots
+        slots = pair.bench.context.slots
 
         def states() -> list[str]:
             return [slot.status for slot in slots.all()]
@@ -340,7 +340,7 @@ def test_a_canary_that_is_asked_for(bench: Bench) -> None:
     """The slot is tried as soon as nobody has it."""
     with rack_of(bench) as rack, rack.vm_worker():
         assert rack.ask("canary", slot=SLOT)["calls"] == {SLOT: 1}
-        wait_until(lambda: rack.bench.site.slots.history(), "the canary has been there", timeout=60)
+        wait_until(lambda: rack.bench.context.slots.history(), "the canary has been there", timeout=60)
 
 
 def test_where_there_are_no_canaries(bench: Bench) -> None:
@@ -370,13 +370,13 @@ def test_who_is_not_asked_keeps_silent(rack: Rack) -> None:
 def begun(app: Any, role: str = "vm") -> str:
     """What a worker says that may not begin."""
     with pytest.raises(SystemExit) as ended:
-        Ground(SimpleNamespace(hostname=f"{role}@{HOST}", app=app))
+        Bootstrap(SimpleNamespace(hostname=f"{role}@{HOST}", app=app))
     return str(ended.value)
 
 
 def test_a_worker_that_may_not_begin(rack: Rack, tmp_path: Path) -> None:
     """It ends with a sentence: another runs here, or Redis is odd, or away."""
-    settings = rack.bench.site.settings
+    settings = rack.bench.context.settings
     with sole_worker(settings.drakcelery.state_dir, HOST):
         assert "is running already" in begun(rack.app)
     slot = SlotStatus(name=SLOT, profile="win10", state="free", since=0)
@@ -393,7 +393,7 @@ def test_a_worker_that_may_not_begin(rack: Rack, tmp_path: Path) -> None:
 
 def test_a_disk_that_says_no(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names the setting."""
-    monkeypatch.setattr(Ahead, "clear", no_disk)
+    monkeypatch.setattr(Prefetched, "clear", no_disk)
     assert begun(rack.app).endswith("[Errno 5] no disk")
     leave(rack.app)
 
@@ -410,15 +410,15 @@ def no_disk(*_: object) -> None:
 
 def test_a_worker_of_somebody_else(rack: Rack) -> None:
     """Flower's, say: nothing of ours begins with it."""
-    assert not Ground(SimpleNamespace(hostname="celery@rack-1", app=rack.app)).enabled
+    assert not Bootstrap(SimpleNamespace(hostname="celery@rack-1", app=rack.app)).enabled
 
 
 def test_what_a_worker_says_as_it_begins(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What its settings and its engine cannot do, and what is still closed."""
     monkeypatch.setattr(Settings, "without_effect", lambda _: ["[drakvuf] says nothing to replay"])
-    monkeypatch.setattr(type(bench.site.engine), "lacks", lambda _: ["a kernel"])
+    monkeypatch.setattr(type(bench.context.engine), "lacks", lambda _: ["a kernel"])
     with rack_of(bench) as rack, capture_logs() as logs:
-        rack.bench.site.slots.close(SLOT, Closed.DRAINED, by="alice")
+        rack.bench.context.slots.close(SLOT, Closed.DRAINED, by="alice")
         with rack.vm_worker():
             pass
     said = {line["event"] for line in logs}
@@ -427,7 +427,7 @@ def test_what_a_worker_says_as_it_begins(bench: Bench, monkeypatch: pytest.Monke
 
 def test_commands_that_become_celery(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """One process each for the slots and one to spare; and the queue that is always the host's."""
-    settings = bench.site.settings.model_copy(update={"slots": {"vm-1": "win10", "vm-2": "win7"}})
+    settings = bench.context.settings.model_copy(update={"slots": {"vm-1": "win10", "vm-2": "win7"}})
     seen: list[list[str]] = []
     monkeypatch.setattr("os.execve", lambda _, arguments, __: seen.append(arguments))
     for role in commands.COMMANDS:
@@ -441,21 +441,21 @@ def test_commands_that_become_celery(bench: Bench, monkeypatch: pytest.MonkeyPat
 def test_a_host_that_is_shut_down(bench: Bench) -> None:
     """Who is restored goes elsewhere at once, who runs may finish until somebody is in a hurry."""
     begin(bench, Stage.RUN)
-    stopper = on_signal(bench.site, None)
+    stopper = on_signal(bench.context, None)
     stopper.join()
     (failure,) = bench.record().failures
     assert (failure.fault, failure.error) == (Fault.STOPPED, "the host is stopping")
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     assert (slot.holder, slot.state) == (None, SlotState.DIRTY)
 
 
 def test_a_second_signal(bench: Bench) -> None:
     """Running guests are not waited for any more."""
     begin(bench, Stage.RUN)
-    bench.site.slots.move(SLOT, "a-1", 1, origin=SlotState.READY, to=SlotState.RUNNING)
-    stopper = on_signal(bench.site, None)
+    bench.context.slots.move(SLOT, "a-1", 1, origin=SlotState.READY, to=SlotState.RUNNING)
+    stopper = on_signal(bench.context, None)
     assert bench.record().failures == ()
-    assert on_signal(bench.site, stopper) is stopper
+    assert on_signal(bench.context, stopper) is stopper
     stopper.join()
     assert [one.fault for one in bench.record().failures] == [Fault.STOPPED]
 
@@ -463,11 +463,11 @@ def test_a_second_signal(bench: Bench) -> None:
 def test_an_end_that_nobody_can_be_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guest is ended all the same."""
     begin(bench, Stage.RUN)
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     monkeypatch.setattr("drakcelery.worker.shutdown.end_held", no_disk)
-    give_up(bench.site, slot, "the host is stopping", Fault.STOPPED)
-    assert bench.site.slots.all()[0].state is SlotState.DIRTY
-    assert isinstance(Stopper(bench.site), Stopper)
+    give_up(bench.context, slot, "the host is stopping", Fault.STOPPED)
+    assert bench.context.slots.all()[0].state is SlotState.DIRTY
+    assert isinstance(Stopper(bench.context), Stopper)
 
 
 # The janitor
@@ -475,34 +475,34 @@ def test_an_end_that_nobody_can_be_told(bench: Bench, monkeypatch: pytest.Monkey
 
 def janitor(bench: Bench) -> Janitor:
     """Of a host without canaries."""
-    return Janitor(bench.site, lambda _: None)
+    return Janitor(bench.context, lambda _: None)
 
 
 def test_a_guest_that_does_not_die(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many tries its slot is put aside; without canaries it gets another try by time alone."""
     ours = janitor(bench)
     ours._over.set()  # no pause between two tries
-    bench.site.slots.define({SLOT: "win10"})
+    bench.context.slots.define({SLOT: "win10"})
 
     def survives(*_: object) -> None:
         raise EngineError("it will not die")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(bench.site.engine), "destroy", survives)
+        patched.setattr(type(bench.context.engine), "destroy", survives)
         for _ in range(3):
             ours._clean()
             ours._ending[SLOT].join()
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     assert slot.state is SlotState.QUARANTINED
-    assert bench.site.slots.probe(seconds=0) == [SLOT]
+    assert bench.context.slots.probe(seconds=0) == [SLOT]
     ours._clean()
     ours._ending[SLOT].join()
-    assert bench.site.slots.all()[0].state is SlotState.FREE
+    assert bench.context.slots.all()[0].state is SlotState.FREE
 
 
 def test_no_room_for_a_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The slot is cleaned later."""
-    bench.site.slots.define({SLOT: "win10"})
+    bench.context.slots.define({SLOT: "win10"})
     ours = janitor(bench)
 
     def no_room(*_: object) -> None:
@@ -524,7 +524,7 @@ def test_what_a_stale_attempt_has_left(bench: Bench) -> None:
     assert (stale.exists(), bench.workspace().root.exists()) == (False, True)
     bench.forget("a-1")
     ours._clean_up()
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     assert (slot.state, slot.holder) == (SlotState.DIRTY, None)
     assert not list(stale.parent.iterdir())
 
@@ -532,17 +532,17 @@ def test_what_a_stale_attempt_has_left(bench: Bench) -> None:
 def test_a_host_that_takes_nothing_any_more(bench: Bench) -> None:
     """What was sent to it by preference goes elsewhere, once, after all others know."""
     sent: list[str] = []
-    bench.site.readiness.note_io(alive=True)
-    bench.site.readiness.note_broker(connected=True)
-    ours = Janitor(bench.site, lambda record: sent.append(record.uid))
+    bench.context.readiness.note_io(alive=True)
+    bench.context.readiness.note_broker(connected=True)
+    ours = Janitor(bench.context, lambda record: sent.append(record.uid))
     bench.open()
     failing = json.dumps([{"attempt": 1, "stage": "prepare", "error": "x", "host": "rack-2", "at": 0}])
     bench.redis.hset("drak:analysis:{a-1}", mapping={"failures": failing, "sent": 1})
-    bench.site.slots.close(None, Closed.DRAINED, by="alice")
+    bench.context.slots.close(None, Closed.DRAINED, by="alice")
     for looks in (0, 1, 1):
         ours._reroute()
         assert len(sent) == looks
-    bench.site.readiness.note_broker(connected=False)
+    bench.context.readiness.note_broker(connected=False)
     ours._reroute()
     assert sent == ["a-1"]
 
@@ -568,7 +568,7 @@ def test_it_goes_on_whatever_it_meets(bench: Bench, monkeypatch: pytest.MonkeyPa
 
 def test_a_table_that_is_taken_away(rack: Rack) -> None:
     """Its file is made anew, every guest goes, and samples are taken again."""
-    slots = rack.bench.site.slots
+    slots = rack.bench.context.slots
 
     def is_open() -> bool:
         try:
@@ -577,7 +577,7 @@ def test_a_table_that_is_taken_away(rack: Rack) -> None:
             return False
 
     with rack.vm_worker():
-        (rack.bench.site.settings.drakcelery.state_dir / "slots.sqlite").unlink()
+        (rack.bench.context.settings.drakcelery.state_dir / "slots.sqlite").unlink()
         wait_until(is_open, "the slot is free again")
         rack.bench.open()
         rack.send()
@@ -589,15 +589,15 @@ def test_files_that_the_ledger_does_not_know(bench: Bench, monkeypatch: pytest.M
     begin(bench, Stage.RUN)
     fields = cast("Any", bench.redis.hgetall(record_key("a-1")))
     bench.redis.delete(record_key("a-1"))
-    workspace = bench.site.workspace(bench_step())
+    workspace = bench.context.workspace(bench_step())
     ours = janitor(bench)
     ours._clean_up()
     assert workspace.root.exists()
-    assert bench.site.slots.holds(SLOT, "a-1", 1)
+    assert bench.context.slots.holds(SLOT, "a-1", 1)
     with monkeypatch.context() as patched, capture_logs() as logs:
         patched.setattr(type(bench.ledger), "standing", cut_off)
         ours._clean_up()
-    assert "not_looked_after" in [line["event"] for line in logs]
+    assert "not_cleaned_up_after" in [line["event"] for line in logs]
     bench.redis.hset(record_key("a-1"), mapping=fields)
 
 
@@ -608,20 +608,20 @@ def bench_step() -> Step:
 
 def test_a_slot_gets_another_try_by_time(bench: Bench) -> None:
     """Where no canary comes, after quarantine_seconds."""
-    assert bench.site.slots.claim("win10", "a", 1) == SLOT
-    bench.site.slots.put_aside(SLOT, "a", 1, most=1)
-    bench.site.slots.release(SLOT, "a", 1)
+    assert bench.context.slots.claim("win10", "a", 1) == SLOT
+    bench.context.slots.put_aside(SLOT, "a", 1, most=1)
+    bench.context.slots.release(SLOT, "a", 1)
     janitor(bench)._clean_up()
-    assert bench.site.slots.all()[0].state is SlotState.QUARANTINED
+    assert bench.context.slots.all()[0].state is SlotState.QUARANTINED
     with (
         contextlib.closing(
-            sqlite3.connect(bench.site.settings.drakcelery.state_dir / "slots.sqlite")
+            sqlite3.connect(bench.context.settings.drakcelery.state_dir / "slots.sqlite")
         ) as database,
         database,
     ):
         database.execute("update slots set since = since - 86400")
     janitor(bench)._clean_up()
-    assert bench.site.slots.all()[0].state is SlotState.DIRTY
+    assert bench.context.slots.all()[0].state is SlotState.DIRTY
 
 
 # The look ahead
@@ -630,26 +630,26 @@ def test_a_slot_gets_another_try_by_time(bench: Bench) -> None:
 def test_samples_that_cannot_be_fetched_ahead(bench: Bench) -> None:
     """They are left to prepare, which says more of it; nothing of them stays."""
     ours = bench.open()
-    Ahead.of(bench.site.settings.drakcelery.state_dir).clear()
-    lookahead = Lookahead(bench.site, lambda _: [])
-    bench.site.storage.remove(ours.sample.bucket, ours.sample.key)
+    Prefetched.of(bench.context.settings.drakcelery.state_dir).clear()
+    lookahead = Prefetcher(bench.context, lambda _: [])
+    bench.context.storage.remove(ours.sample.bucket, ours.sample.key)
     for step in (bench.step(), bench.step(attempt=7), bench.step().model_copy(update={"uid": "nobody"})):
         lookahead._fetch(step)
-    assert Ahead.of(bench.site.settings.drakcelery.state_dir).all() == {}
+    assert Prefetched.of(bench.context.settings.drakcelery.state_dir).all() == {}
 
 
 def test_a_look_ahead_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it meets."""
     errors: list[Exception] = [redis.ConnectionError("away"), ValueError("oops")]
 
-    def look(ahead: Lookahead) -> None:
+    def look(ahead: Prefetcher) -> None:
         if len(errors) == 1:
             ahead.stop()
         raise errors.pop(0)
 
-    monkeypatch.setattr(Lookahead, "_prefetch", look)
+    monkeypatch.setattr(Prefetcher, "_prefetch", look)
     monkeypatch.setattr("drakcelery.worker.prefetch.LOOK_SECONDS", 0.01)
-    ours = Lookahead(bench.site, lambda _: [])
+    ours = Prefetcher(bench.context, lambda _: [])
     ours.start()
     ours.join()
     assert errors == []

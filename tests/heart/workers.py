@@ -67,7 +67,7 @@ class Rack:
     @property
     def readiness(self) -> Readiness:
         """Whether the host takes samples."""
-        return self.app.runtime.site.readiness
+        return self.app.runtime.context.readiness
 
     @contextlib.contextmanager
     def vm_worker(self) -> Iterator[Any]:
@@ -119,7 +119,7 @@ def app_of(settings: Settings) -> App:
     app = App("drakcelery", amqp=AMQP, control="drakcelery.worker.mailbox:Control", set_as_current=False)
     app.settings = settings
     app.add_defaults(lambda: celery_configuration(settings))
-    app.steps["worker"].update((bootstrap.Ground, bootstrap.Household))
+    app.steps["worker"].update((bootstrap.Bootstrap, bootstrap.HostThreads))
     app.steps["consumer"].update((Gate, Lease))
     app.finalize()  # and with it the tasks of drakcelery.celery, which belong to its own app
     for stage in Stage:
@@ -133,7 +133,7 @@ def _add_task(app: App, stage: Stage) -> None:
         if stage is Stage.PREPARE:
             step = step.model_copy(update={"slot": self.request.get(admission.SLOT_HEADER)})
         try:
-            return perform(app.runtime.site, stage, step).message()
+            return perform(app.runtime.context, stage, step).message()
         except Superseded:
             self.request.chain = None
             return None
@@ -153,14 +153,14 @@ def _add_task(app: App, stage: Stage) -> None:
 @contextlib.contextmanager
 def rack(bench: Bench, *, slots: int = 1, **sections: Any) -> Iterator[Rack]:
     """The bench's host, with so many slots, other *sections* of its settings, and a broker of its own."""
-    ours = bench.site.settings.drakcelery.model_copy(update={"min_free_space": 0, "lease_seconds": 5})
+    ours = bench.context.settings.drakcelery.model_copy(update={"min_free_space": 0, "lease_seconds": 5})
     names = {f"vm-{number}": "win10" for number in range(1, slots + 1)}
     changes = {"drakcelery": ours, "slots": names, **sections}
-    settings = bench.site.settings.model_copy(update=changes)
+    settings = bench.context.settings.model_copy(update=changes)
     app = app_of(settings)
     with redis.Redis.from_url(settings.broker_url, decode_responses=True) as broker:
         broker.flushdb()
-        site = app.runtime.site
-        yield Rack(bench=dataclasses.replace(bench, site=site), app=app, broker=broker)
+        context = app.runtime.context
+        yield Rack(bench=dataclasses.replace(bench, context=context), app=app, broker=broker)
         app.close()
         broker.flushdb()

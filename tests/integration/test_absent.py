@@ -47,15 +47,15 @@ def test_an_idle_guest_without_a_record(bench: Bench, clock: Clock) -> None:
     """It keeps its slot as long as its message may come, no longer; its files stay for a day (R17)."""
     bench.open()
     bench.do(Stage.PREPARE)
-    janitor, files = Janitor(bench.site, lambda _: None), bench.workspace()
+    janitor, files = Janitor(bench.context, lambda _: None), bench.workspace()
     fields = lose_records(bench)
     janitor._clean_up()
     clock.now = bench.ledger.timeouts.lost
     janitor._clean_up()
-    assert [slot.state for slot in bench.site.slots.all()] == [SlotState.READY]
+    assert [slot.state for slot in bench.context.slots.all()] == [SlotState.READY]
     clock.now += 1
     janitor._clean_up()
-    assert [slot.state for slot in bench.site.slots.all()] == [SlotState.DIRTY]
+    assert [slot.state for slot in bench.context.slots.all()] == [SlotState.DIRTY]
     clock.now = ABSENT_SECONDS
     janitor._clean_up()
     assert files.root.is_dir()
@@ -70,7 +70,7 @@ def test_a_run_without_a_record(bench: Bench, clock: Clock) -> None:
     """A guest at work is no idle one: it goes on for a day, and its record may come back (R17)."""
     bench.open()
     bench.do(Stage.PREPARE)
-    slots, janitor = bench.site.slots, Janitor(bench.site, lambda _: None)
+    slots, janitor = bench.context.slots, Janitor(bench.context, lambda _: None)
     assert slots.move("vm-1", "a-1", 1, origin=SlotState.READY, to=SlotState.RUNNING)
     fields = lose_records(bench)
     janitor._clean_up()
@@ -96,7 +96,7 @@ def test_a_record_says_at_once(bench: Bench, clock: Clock) -> None:
     bench.do(Stage.PREPARE)
     files = bench.workspace()
     bench.ledger._redis.hset(record_key("a-1"), "attempt", "2")
-    Janitor(bench.site, lambda _: None)._clean_up()
+    Janitor(bench.context, lambda _: None)._clean_up()
     assert clock.now == 0
-    assert [slot.state for slot in bench.site.slots.all()] == [SlotState.DIRTY]
+    assert [slot.state for slot in bench.context.slots.all()] == [SlotState.DIRTY]
     assert not files.root.exists()

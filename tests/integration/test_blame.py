@@ -15,7 +15,7 @@ __all__ = ("bench",)
 def fail(bench: Bench, uid: str) -> None:
     """The guest vanishes in the middle of the run."""
     bench.do(Stage.PREPARE, uid=uid)
-    bench.site.engine.destroy(SLOT)
+    bench.context.engine.destroy(SLOT)
     with pytest.raises(EngineError, match="is gone"):
         bench.do(Stage.RUN, uid=uid)
 
@@ -26,7 +26,7 @@ def test_one_sample_that_fails_again_and_again(bench: Bench) -> None:
     for _ in range(3):
         fail(bench, "a-1")
     assert bench.record().state is State.FAILED
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     assert (slot.state, slot.failures) == (SlotState.FREE, 1)
 
 
@@ -35,5 +35,5 @@ def test_three_samples_that_fail(bench: Bench) -> None:
     for uid in ("a-1", "a-2", "a-3"):
         bench.open(uid)
         fail(bench, uid)
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     assert slot.state is SlotState.QUARANTINED

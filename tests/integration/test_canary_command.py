@@ -22,12 +22,12 @@ from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
 from drakcelery.operators import steering
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.worker import canary, remote_control
 from drakcelery.worker.canary import CanaryRunner, Verdict
 from drakcelery.worker.janitor import Janitor
 from drakcelery.worker.runtime import Runtime
-from drakcelery.worker.wakeup import Bell
+from drakcelery.worker.wakeup import Wakeup
 from tests.bench import HOST, SLOT, Bench, bench
 from tests.waiting import wait_until
 
@@ -41,7 +41,7 @@ NO_APP: Any = None
 @pytest.fixture
 def runtime(bench: Bench) -> Runtime:
     """What the host's vm worker works with."""
-    return Runtime(site=bench.site, bell=Bell(), send=lambda _: None, ask_broker=ServerId)
+    return Runtime(context=bench.context, wakeup=Wakeup(), send=lambda _: None, ask_broker=ServerId)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def type_in(
     """Types the command where its host has a janitor."""
     sample = tmp_path / "sample"
     sample.write_bytes(b"MZ")
-    janitor = Janitor(bench.site, lambda _: None, canaries=CanaryRunner(bench.site, sample))
+    janitor = Janitor(bench.context, lambda _: None, canaries=CanaryRunner(bench.context, sample))
     state = SimpleNamespace(
         hostname=f"vm@{HOST}",
         app=SimpleNamespace(runtime=runtime),
@@ -67,7 +67,7 @@ def type_in(
 
     monkeypatch.setattr(steering, "ask", ask)
     monkeypatch.setattr(command, "make_ledger", lambda _: bench.ledger)
-    monkeypatch.setattr(command, "read_settings", lambda *_: bench.site.settings)
+    monkeypatch.setattr(command, "read_settings", lambda *_: bench.context.settings)
     janitor.start()
     wait_until(bench.ledger.fleet.hosts, "the host reports")
     yield lambda *arguments: CliRunner().invoke(cli, ["canary", *arguments])
@@ -91,13 +91,13 @@ def test_a_slot_is_tried(bench: Bench, type_in: Type, monkeypatch: pytest.Monkey
         def fails(*_: object) -> NoReturn:
             raise EngineError("no restore")
 
-        patched.setattr(type(bench.site.engine), "prepare", fails)
+        patched.setattr(type(bench.context.engine), "prepare", fails)
         done = type_in(HOST, "--wait", "--json")
         found = first(done)
         assert (done.exit_code, found["verdict"], found["state"]) == (1, "no restore", "quarantined")
     assert "no restore" in type_in().stdout
     assert type_in(HOST, "--wait").exit_code == 0
-    assert bench.site.slots.all()[0].status == "free"
+    assert bench.context.slots.all()[0].status == "free"
 
 
 def test_what_cannot_be_tried(bench: Bench, runtime: Runtime, type_in: Type) -> None:
@@ -105,13 +105,13 @@ def test_what_cannot_be_tried(bench: Bench, runtime: Runtime, type_in: Type) -> 
     assert "has no slot 'vm-9'" in type_in(f"{HOST}/vm-9").output
     assert type_in("--wait").exit_code == 2
     assert type_in("a/b/c").exit_code == 2
-    bench.site.slots.close(SLOT, Closed.DRAINED, by="alice")
+    bench.context.slots.close(SLOT, Closed.DRAINED, by="alice")
     for target in (HOST, f"{HOST}/{SLOT}"):
         assert f"{SLOT} is drained" in type_in(target).output
-    settings = bench.site.settings.model_copy(update={"canary": CanarySection(enabled=False)})
-    runtime.site = replace(bench.site, settings=settings)
+    settings = bench.context.settings.model_copy(update={"canary": CanarySection(enabled=False)})
+    runtime.context = replace(bench.context, settings=settings)
     assert "[canary] enabled = 0" in type_in(HOST).output
-    assert [slot.calls.called for slot in bench.site.slots.all()] == [0]
+    assert [slot.calls.called for slot in bench.context.slots.all()] == [0]
 
 
 def test_what_was_drained_for_a_moment(bench: Bench, type_in: Type, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_what_was_drained_for_a_moment(bench: Bench, type_in: Type, monkeypatch:
     steering.drain(NO_APP, HOST, slot=SLOT, by="alice")
     wait_until(lambda: bench.ledger.fleet.hosts()[0].slots[0].state == "drained", "the janitor has seen it")
     steering.undrain(NO_APP, HOST, slot=SLOT, by="alice")
-    wait_until(bench.site.slots.history, "a canary has tried it")
+    wait_until(bench.context.slots.history, "a canary has tried it")
     wait_until(lambda: first(type_in("--json"))["verdict"] == "good", "the fleet knows")
 
 
@@ -130,7 +130,7 @@ def test_a_call_in_the_midst_of_a_canary(
 ) -> None:
     """One that had the slot before, and is good, says nothing to who calls meanwhile."""
     begun, go_on = threading.Event(), threading.Event()
-    prepare = type(bench.site.engine).prepare
+    prepare = type(bench.context.engine).prepare
 
     def waits(*arguments: Any) -> None:
         begun.set()
@@ -142,12 +142,12 @@ def test_a_call_in_the_midst_of_a_canary(
 
     def asks(*arguments: Any, **more: Any) -> steering.Asked:
         asked = ask(*arguments, **more)
-        monkeypatch.setattr(type(bench.site.engine), "prepare", fails)
+        monkeypatch.setattr(type(bench.context.engine), "prepare", fails)
         go_on.set()
         return asked
 
     ask = steering.canary
-    monkeypatch.setattr(type(bench.site.engine), "prepare", waits)
+    monkeypatch.setattr(type(bench.context.engine), "prepare", waits)
     assert type_in(HOST).exit_code == 0
     assert begun.wait(30)
     monkeypatch.setattr(steering, "canary", asks)
@@ -160,9 +160,9 @@ def test_a_canary_that_is_over_before_its_call_is_answered(
     """Whoever waits is told what it found all the same."""
     told = remote_control._reported
 
-    def late(site: Site) -> HostStatus:
-        wait_until(lambda: site.slots.all()[0].calls.judged, "the canary is over")
-        return told(site)
+    def late(context: HostContext) -> HostStatus:
+        wait_until(lambda: context.slots.all()[0].calls.judged, "the canary is over")
+        return told(context)
 
     monkeypatch.setattr(remote_control, "_reported", late)
     done = type_in(HOST, "--wait", "--json")
@@ -174,7 +174,7 @@ def test_a_host_that_has_forgotten_the_call(
 ) -> None:
     """Its file of the slots is removed while a canary is at work: whoever waits is told."""
     begun, over = threading.Event(), threading.Event()
-    path = bench.site.settings.drakcelery.state_dir / "slots.sqlite"
+    path = bench.context.settings.drakcelery.state_dir / "slots.sqlite"
 
     def waits(*_: object) -> NoReturn:
         begun.set()
@@ -189,15 +189,17 @@ def test_a_host_that_has_forgotten_the_call(
         return asked
 
     ask = steering.canary
-    settings = bench.site.settings.model_copy(update={"slots": {SLOT: "win10"}})
-    object.__setattr__(bench.site, "settings", settings)
-    monkeypatch.setattr(type(bench.site.engine), "prepare", waits)
+    settings = bench.context.settings.model_copy(update={"slots": {SLOT: "win10"}})
+    object.__setattr__(bench.context, "settings", settings)
+    monkeypatch.setattr(type(bench.context.engine), "prepare", waits)
     monkeypatch.setattr(steering, "canary", removes)
     monkeypatch.setattr(command, "HEARD_SECONDS", 3.0)
     done = type_in(f"{HOST}/{SLOT}", "--wait")
     assert (done.exit_code, "slots.sqlite was removed" in done.output) == (1, True), done.output
     over.set()
-    wait_until(lambda: [slot.status for slot in bench.site.slots.all()] == ["free"], "the slot was cleaned")
+    wait_until(
+        lambda: [slot.status for slot in bench.context.slots.all()] == ["free"], "the slot was cleaned"
+    )
     assert path.stat().st_mode & 0o777 == 0o600
 
 

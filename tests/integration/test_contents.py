@@ -17,7 +17,7 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.embedded.services import BUCKET, Services
-from drakcelery.forecast.outlook import make_forecast
+from drakcelery.forecast.forecast import make_forecast
 from drakcelery.ingress import Ingress, orphans
 from drakcelery.karton import analysis_task
 from drakcelery.ledger import Ledger, connect
@@ -30,7 +30,7 @@ from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.settings import DrakrunSection, Settings
 from drakcelery.storage import Storage
 from tests.faults.report import CONTENTS, Content
-from tests.ledgers import intake_of
+from tests.ledgers import inbox_of
 from tests.objects import put_bytes
 
 IDENTITY = "karton.test-contents"
@@ -132,7 +132,7 @@ def ingress(services: Services, redis_client: object, sent: list[Record]) -> Ite
                 redis=services.redis,
             ),
             ledger=ledger,
-            intake=intake_of(ledger),
+            inbox=inbox_of(ledger),
             storage=storage,
             send=send,
         )
@@ -166,9 +166,9 @@ def route(ingress: Ingress, uid: str, text: str) -> str:
 def look_around(ingress: Ingress) -> None:
     """Whatever else reads Karton's tasks is not disturbed."""
     ledger = ingress.ledger
-    list(orphans.find(ledger, ingress.intake, hard_time_limit=1))
-    make_forecast(ingress.settings, ledger, ingress.intake)
-    Watch(ledger, ingress.intake).read()
+    list(orphans.find(ledger, ingress.inbox, hard_time_limit=1))
+    make_forecast(ingress.settings, ledger, ingress.inbox)
+    Watch(ledger, ingress.inbox).read()
     ingress._withdraw()
 
 
@@ -183,7 +183,7 @@ def outcome(ingress: Ingress, task_uid: str, uids: tuple[str, ...], sent: list[R
         assert tries <= MOST_TRIES
         ingress.ledger.quarantine.release(task_uid)
         ingress._try_again()
-    assert ingress.intake.accepted() == []
+    assert ingress.inbox.accepted() == []
     mine = [record for record in sent if record.task_uid == task_uid]
     if mine:
         [record] = mine
@@ -279,7 +279,7 @@ def test_bytes_that_are_no_text(ingress: Ingress, sent: list[Record]) -> None:
     ingress.ledger._redis.rpush(queue, b"\xffuid")
     assert settle(ingress, json.dumps(fields_of("UID")), sent) == "analysed"
     assert outcome(ingress, task_uid, ("bytes",), sent) == "set aside, then CRASHED"
-    assert ingress.intake.accepted() == []
+    assert ingress.inbox.accepted() == []
 
 
 def test_what_s3_refuses_is_that_tasks_fault(ingress: Ingress, sent: list[Record]) -> None:
@@ -294,15 +294,15 @@ def test_what_s3_refuses_is_that_tasks_fault(ingress: Ingress, sent: list[Record
     while ingress.work().name == "WORKED":
         report(ingress.ledger, slots=4)
     assert [record.uid for record in sent] == ["innocent"]
-    assert ingress.intake.accepted() == []
-    assert sorted(ingress.intake.aside()) == sorted(odd)
+    assert ingress.inbox.accepted() == []
+    assert sorted(ingress.inbox.aside()) == sorted(odd)
     assert outcome(ingress, odd[0], ("lost-0",), sent) == "set aside, then CRASHED"
     record = ingress.ledger.get("lost-0")
     assert record is not None
     assert "there is no bucket 'no-such-bucket'" in str(record.error)
     for task_uid in odd:
-        ingress.intake.put_back(task_uid)
-        ingress.intake.drop(task_uid)
+        ingress.inbox.put_back(task_uid)
+        ingress.inbox.drop(task_uid)
         ingress.ledger.quarantine.remove(task_uid)
 
 
@@ -312,11 +312,11 @@ def test_a_task_that_is_over_gets_no_second_life(ingress: Ingress, sent: list[Re
     fields["payload"]["timeout"] = "soon"
     task_uid = route(ingress, "twice", json.dumps(fields))
     ingress.ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), task_uid)
-    ingress.intake.adopt(task_uid)
+    ingress.inbox.adopt(task_uid)
     while ingress.work().name == "WORKED":
         pass
     ingress._adopt(ingress.ledger.watch())
-    assert (sent, ingress.intake.accepted()) == ([], [])
+    assert (sent, ingress.inbox.accepted()) == ([], [])
     record = ingress.ledger.get("twice")
     assert record is not None
     assert record.state is State.FAILED
@@ -332,12 +332,12 @@ def test_a_waiting_sample_that_was_cancelled(ingress: Ingress, sent: list[Record
     else:
         fields = {**fields_of("cancelled"), "status": TaskState.FINISHED.value}
         ingress.ledger._redis.set(task_key(task_uid), json.dumps(fields))
-    outlook = make_forecast(ingress.settings, ingress.ledger, ingress.intake)
-    assert [(one.uid, one.position) for one in outlook.queued] == [("waits", 1)]
+    forecast = make_forecast(ingress.settings, ingress.ledger, ingress.inbox)
+    assert [(one.uid, one.position) for one in forecast.queued] == [("waits", 1)]
     ingress._withdraw()
     record = ingress.ledger.get("cancelled")
     assert record is not None
     assert (record.state, record.task_uid) == (State.CANCELLED, task_uid)
-    assert sum(one.length for one in ingress.intake.backlog(most=1)) == 1
-    assert (sent, ingress.intake.accepted()) == ([], [])
+    assert sum(one.length for one in ingress.inbox.backlog(most=1)) == 1
+    assert (sent, ingress.inbox.accepted()) == ([], [])
     ingress.work()

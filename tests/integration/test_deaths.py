@@ -38,7 +38,7 @@ def test_a_stage_that_kills_its_process(bench: Bench, stage: Stage) -> None:
     bench.do(*tuple(Stage)[: tuple(Stage).index(stage)])
     for _ in range(2):
         enter(bench, stage)
-        process_died(bench.site, lambda _: None, stage, bench.step(attempt=1))
+        process_died(bench.context, lambda _: None, stage, bench.step(attempt=1))
     record = bench.record()
     assert (record.state, record.attempts) == (State.FAILED, 1)
     sentence = f"poison: {stage.value} of this sample killed its process 2 times"
@@ -59,7 +59,7 @@ def test_a_stage_that_kills_its_worker(bench: Bench) -> None:
         bench.do(Stage.PREPARE, Stage.RUN, uid=uid)
     for deaths in (1, 2, 3):
         enter(bench, Stage.COLLECT, "culprit")
-        io_worker_begins(bench.site, lambda record: sent.append(record.uid))
+        io_worker_begins(bench.context, lambda record: sent.append(record.uid))
         assert bench.record("culprit").state.is_over is (deaths == 3)
     assert "killed its process 3 times; last: it died with its worker" in str(bench.record("culprit").error)
     assert (sent.count("culprit"), sent.count("waits")) == (2, 3)
@@ -74,12 +74,12 @@ def test_an_innocent_beside_it(bench: Bench) -> None:
         bench.open(uid)
         bench.do(Stage.PREPARE, Stage.RUN, uid=uid)
         enter(bench, Stage.COLLECT, uid, beside_others=True)
-    io_worker_begins(bench.site, lambda _: None)
+    io_worker_begins(bench.context, lambda _: None)
     for uid in ("culprit", "innocent"):
         with pytest.raises(NeedsSolitude):
             enter(bench, Stage.COLLECT, uid, beside_others=True)
     enter(bench, Stage.COLLECT, "culprit")
-    io_worker_begins(bench.site, lambda _: None)
+    io_worker_begins(bench.context, lambda _: None)
     bench.do(*FILES, uid="innocent")
     assert bench.record("innocent").state is State.PUBLISHED
     assert not bench.record("culprit").state.is_over
@@ -113,10 +113,10 @@ def test_a_run_that_is_done_and_kills_its_process(bench: Bench) -> None:
     bench.do(Stage.PREPARE)
     for _ in range(2):
         enter(bench, Stage.RUN)
-        process_died(bench.site, lambda _: None, Stage.RUN, bench.step(attempt=1))
+        process_died(bench.context, lambda _: None, Stage.RUN, bench.step(attempt=1))
     assert bench.record().state is State.FAILED
     assert "poison: run of this sample" in str(bench.record().error)
-    bench.site.slots.soil("a-1", 1)
+    bench.context.slots.soil("a-1", 1)
 
 
 def test_out_of_memory_is_a_sentence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_a_suspect_is_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
     bench.open()
     bench.do(Stage.PREPARE, Stage.RUN)
     enter(bench, Stage.COLLECT)
-    process_died(bench.site, lambda _: None, Stage.COLLECT, bench.step())
+    process_died(bench.context, lambda _: None, Stage.COLLECT, bench.step())
     bench.do(Stage.COLLECT)
     assert entered == ["together", "alone"]
     bench.do(Stage.UPLOAD, Stage.PUBLISH)
@@ -164,7 +164,7 @@ def test_who_waits_shows_life(bench: Bench) -> None:
     for uid in ("a-1", "stale"):
         bench.open(uid)
         bench.do(Stage.PREPARE, Stage.RUN, uid=uid)
-    place = directories.own_io(bench.site.settings.drakcelery.state_dir)
+    place = directories.own_io(bench.context.settings.drakcelery.state_dir)
     with ThreadPoolExecutor(2) as pool, contextlib.ExitStack() as suspect:
         suspect.enter_context(alone(place, lambda: None))
         waits = pool.submit(bench.do, Stage.COLLECT)

@@ -18,7 +18,7 @@ from drakcelery.model.analysis import Execution, Outcome, Snapshot, Stage
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
 from drakcelery.stages import perform, suspicion
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.worker import canary
 from drakcelery.worker.canary import CanaryRunner, Verdict
 from drakcelery.worker.janitor import Janitor
@@ -38,7 +38,7 @@ def fail(bench: Bench, *uids: str) -> None:
 
 
 def status(bench: Bench) -> str:
-    return bench.site.slots.all()[0].status
+    return bench.context.slots.all()[0].status
 
 
 def test_the_run_that_makes_it_unwell_is_the_last(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,18 +48,18 @@ def test_the_run_that_makes_it_unwell_is_the_last(bench: Bench, monkeypatch: pyt
         raise EngineError("no restore")
 
     monkeypatch.setattr(Settings, "engine", "emulator")
-    monkeypatch.setattr(type(bench.site.engine), "prepare", fails)
+    monkeypatch.setattr(type(bench.context.engine), "prepare", fails)
     monkeypatch.setattr(canary, "run_canary", lambda *_: Verdict(trouble=None))
     fail(bench, "a-1")
     assert status(bench) == "free"
     fail(bench, "a-2")
     assert status(bench) == "checking"
-    assert bench.site.slots.claim("win10", "a-3", 1) is None
-    canaries = CanaryRunner(bench.site, Path("none"))
-    Janitor(bench.site, lambda _: None, canaries=canaries)._try_doubted(woken=False)
+    assert bench.context.slots.claim("win10", "a-3", 1) is None
+    canaries = CanaryRunner(bench.context, Path("none"))
+    Janitor(bench.context, lambda _: None, canaries=canaries)._try_doubted(woken=False)
     wait_until(lambda: status(bench) == "free", "the canary was good")
-    assert bench.site.slots.history()[-1].kind.is_canary
-    assert bench.site.slots.claim("win10", "a-3", 1) == SLOT
+    assert bench.context.slots.history()[-1].kind.is_canary
+    assert bench.context.slots.claim("win10", "a-3", 1) == SLOT
 
 
 @pytest.mark.parametrize(("engine", "enabled"), [("replay", True), ("emulator", False)])
@@ -72,67 +72,67 @@ def test_where_no_canary_comes_none_is_waited_for(
         raise EngineError("no restore")
 
     monkeypatch.setattr(Settings, "engine", engine)
-    monkeypatch.setattr(type(bench.site.engine), "prepare", fails)
-    settings = bench.site.settings.model_copy(update={"canary": CanarySection(enabled=enabled)})
-    fail(replace(bench, site=replace(bench.site, settings=settings)), "a-1", "a-2")
+    monkeypatch.setattr(type(bench.context.engine), "prepare", fails)
+    settings = bench.context.settings.model_copy(update={"canary": CanarySection(enabled=enabled)})
+    fail(replace(bench, context=replace(bench.context, settings=settings)), "a-1", "a-2")
     assert status(bench) == "free"
 
 
 def another(bench: Bench, state_dir: Path) -> Bench:
     """A second host."""
-    ours = bench.site.settings.drakcelery.model_copy(update={"host": "rack-2", "state_dir": state_dir})
-    settings = bench.site.settings.model_copy(update={"drakcelery": ours})
+    ours = bench.context.settings.drakcelery.model_copy(update={"host": "rack-2", "state_dir": state_dir})
+    settings = bench.context.settings.model_copy(update={"drakcelery": ours})
     slots = SlotTable(state_dir, quarantine_after=3)
     slots.define({SLOT: "win10"})
     slots.cleaned(SLOT)
-    site = Site(
+    context = HostContext(
         settings=settings,
         ledger=bench.ledger,
         slots=slots,
-        storage=bench.site.storage,
+        storage=bench.context.storage,
         engine=create("replay", settings),
     )
-    return replace(bench, site=site)
+    return replace(bench, context=context)
 
 
 def break_off(bench: Bench, uid: str) -> None:
     """Let the guest vanish in the midst of a run."""
-    step = bench.step(uid).model_copy(update={"host": bench.site.host})
-    assert bench.site.slots.claim("win10", uid, step.attempt) == SLOT
-    perform(bench.site, Stage.PREPARE, step)
-    bench.site.engine.destroy(SLOT)
+    step = bench.step(uid).model_copy(update={"host": bench.context.host})
+    assert bench.context.slots.claim("win10", uid, step.attempt) == SLOT
+    perform(bench.context, Stage.PREPARE, step)
+    bench.context.engine.destroy(SLOT)
     with pytest.raises(EngineError, match="is gone"):
-        perform(bench.site, Stage.RUN, step)
+        perform(bench.context, Stage.RUN, step)
 
 
 def test_a_charge_that_comes_back(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples that failed in two slots are published after all: a canary tries the slot (R19)."""
     monkeypatch.setattr(Settings, "engine", "emulator")
     there = another(bench, tmp_path / "rack-2")
-    janitor = Janitor(bench.site, lambda _: None)
+    janitor = Janitor(bench.context, lambda _: None)
 
     def score() -> float:
-        (slot,) = bench.site.slots.all()
-        return checkups({SLOT: slot.profile}, bench.site.slots.history())[SLOT].score
+        (slot,) = bench.context.slots.all()
+        return checkups({SLOT: slot.profile}, bench.context.slots.history())[SLOT].score
 
     for uid in ("a-1", "a-2"):
         bench.open(uid)
         break_off(bench, uid)
         break_off(there, uid)
         janitor._clean_up()
-        assert not bench.site.slots.history()[-1].charged  # the sample seems to be at fault
+        assert not bench.context.slots.history()[-1].charged  # the sample seems to be at fault
     assert score() == 1.0
     for uid in ("a-1", "a-2"):
         step = there.step(uid).model_copy(update={"host": "rack-2"})
-        assert there.site.slots.claim("win10", uid, step.attempt) == SLOT
+        assert there.context.slots.claim("win10", uid, step.attempt) == SLOT
         for stage in Stage:
-            perform(there.site, stage, step)
+            perform(there.context, stage, step)
     assert status(bench) == "free"
     janitor._clean_up()
-    assert [run.charged for run in bench.site.slots.history()] == [True, True]
+    assert [run.charged for run in bench.context.slots.history()] == [True, True]
     assert score() <= UNWELL
     assert status(bench) == "checking"
-    assert bench.site.slots.claim("win10", "a-3", 1) is None
+    assert bench.context.slots.claim("win10", "a-3", 1) is None
 
 
 GOOD = Facts(seconds=60, restore_seconds=3, snapshot="s", log_size=900, pcap_size=400)
@@ -141,13 +141,13 @@ GOOD = Facts(seconds=60, restore_seconds=3, snapshot="s", log_size=900, pcap_siz
 def many(bench: Bench, count: int, *runs: tuple[str, Facts]) -> None:
     """So many slots, with runs that have worked."""
     slots = {f"vm-{number}": "win10" for number in range(1, count + 1)}
-    bench.site.slots.define(slots)
+    bench.context.slots.define(slots)
     for name in slots:
-        bench.site.slots.cleaned(name)
+        bench.context.slots.cleaned(name)
     for number, (name, facts) in enumerate(runs):
-        assert bench.site.slots.claim("win10", f"r-{number}", 1, among={name}) == name
-        bench.site.slots.worked(name, f"r-{number}", 1, facts=facts)
-        bench.site.slots.release(name, f"r-{number}", 1)
+        assert bench.context.slots.claim("win10", f"r-{number}", 1, among={name}) == name
+        bench.context.slots.worked(name, f"r-{number}", 1, facts=facts)
+        bench.context.slots.release(name, f"r-{number}", 1)
 
 
 def outcome(execution: Execution) -> Outcome:
@@ -168,14 +168,14 @@ def test_what_windows_does_not_start_says_nothing_of_its_slot(
         uid = f"a-{number}"
         bench.open(uid)
         step = bench.step(uid)
-        assert bench.site.slots.claim("win10", uid, step.attempt, among={SLOT}) == SLOT
-        excused = suspicion.is_excused(bench.site, step, outcome(Execution.NOT_EXECUTED), facts)
-        bench.site.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
-        suspicion.judge_slot(bench.site, step)
-        assert bench.site.slots.all()[0].calls.is_due == (number == 4)
-        bench.site.slots.release(SLOT, uid, step.attempt)
+        assert bench.context.slots.claim("win10", uid, step.attempt, among={SLOT}) == SLOT
+        excused = suspicion.is_excused(bench.context, step, outcome(Execution.NOT_EXECUTED), facts)
+        bench.context.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
+        suspicion.judge_slot(bench.context, step)
+        assert bench.context.slots.all()[0].calls.is_due == (number == 4)
+        bench.context.slots.release(SLOT, uid, step.attempt)
     assert (
-        checkups(dict.fromkeys(("vm-1", "vm-2", "vm-3"), "win10"), bench.site.slots.history())[SLOT].score
+        checkups(dict.fromkeys(("vm-1", "vm-2", "vm-3"), "win10"), bench.context.slots.history())[SLOT].score
         == 1
     )
     assert status(bench) == "checking"
@@ -192,11 +192,11 @@ def test_an_emulators_slot_is_not_judged_by_what_samples_leave(
         bench.open(uid)
         step = bench.step(uid)
         facts = replace(GOOD, pcap_size=None, log_size=0)
-        assert bench.site.slots.claim("win10", uid, step.attempt) == SLOT
-        excused = suspicion.is_excused(bench.site, step, outcome(Execution.EXECUTED), facts)
-        bench.site.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
-        suspicion.judge_slot(bench.site, step)
-        bench.site.slots.release(SLOT, uid, step.attempt)
+        assert bench.context.slots.claim("win10", uid, step.attempt) == SLOT
+        excused = suspicion.is_excused(bench.context, step, outcome(Execution.EXECUTED), facts)
+        bench.context.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
+        suspicion.judge_slot(bench.context, step)
+        bench.context.slots.release(SLOT, uid, step.attempt)
         assert status(bench) == "free"
 
 
@@ -219,7 +219,7 @@ def test_another_windows_may_start_it(bench: Bench, monkeypatch: pytest.MonkeyPa
     bench.open()
     facts = replace(GOOD, snapshot="other", pcap_size=24)
     with pytest.raises(InDoubt, match="another snapshot") as doubted:
-        suspicion.is_excused(bench.site, bench.step(), outcome(Execution.NOT_EXECUTED), facts)
+        suspicion.is_excused(bench.context, bench.step(), outcome(Execution.NOT_EXECUTED), facts)
     assert doubted.value.lacks == "snapshot"
 
 
@@ -231,16 +231,16 @@ def test_two_slots_that_are_sick_at_once(bench: Bench, monkeypatch: pytest.Monke
     for number in range(3):
         for name in ("vm-1", "vm-2"):
             uid = f"{name}-{number}"
-            assert bench.site.slots.claim("win10", uid, 1, among={name}) == name
-            bench.site.slots.worked(name, uid, 1, facts=sick)
+            assert bench.context.slots.claim("win10", uid, 1, among={name}) == name
+            bench.context.slots.worked(name, uid, 1, facts=sick)
             if number < 2:
-                bench.site.slots.release(name, uid, 1)
-    runs = bench.site.slots.history()
+                bench.context.slots.release(name, uid, 1)
+    runs = bench.context.slots.history()
     aside = [
-        judge(bench.site.slots, (name, f"{name}-2", 1), runs, bench.ledger.fleet, host=HOST)
+        judge(bench.context.slots, (name, f"{name}-2", 1), runs, bench.ledger.fleet, host=HOST)
         for name in ("vm-1", "vm-2")
     ]
     assert aside == [True, False]
     for name in ("vm-1", "vm-2"):
-        bench.site.slots.release(name, f"{name}-2", 1)
-    assert [slot.state.value for slot in bench.site.slots.all()] == ["quarantined"] + ["free"] * 6
+        bench.context.slots.release(name, f"{name}-2", 1)
+    assert [slot.state.value for slot in bench.context.slots.all()] == ["quarantined"] + ["free"] * 6

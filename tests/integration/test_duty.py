@@ -20,7 +20,7 @@ def no_broker() -> ServerId:
 
 def test_who_is_cut_off_from_the_broker_leaves_the_turn(bench: Bench, redis_client: redis.Redis) -> None:
     """Nobody is kept from sending what is lost by one who cannot send (R6), and Redis is heard meanwhile."""
-    duty = Duty(bench.ledger, bench.site.settings, send=lambda _: None, ask_broker=no_broker)
+    duty = Duty(bench.ledger, bench.context.settings, send=lambda _: None, ask_broker=no_broker)
     redis_client.delete(TURN)
     duty._attend()
     assert redis_client.exists(TURN)
@@ -36,7 +36,7 @@ def test_who_is_cut_off_from_the_broker_leaves_the_turn(bench: Bench, redis_clie
 
 def test_who_reaches_the_broker_goes_on(bench: Bench, redis_client: redis.Redis) -> None:
     """The turn is taken again as soon as it is due."""
-    duty = Duty(bench.ledger, bench.site.settings, send=lambda _: None, ask_broker=ServerId)
+    duty = Duty(bench.ledger, bench.context.settings, send=lambda _: None, ask_broker=ServerId)
     for _ in range(2):
         redis_client.delete(TURN)
         duty._attend()

@@ -25,11 +25,11 @@ from redis import exceptions
 from redis.client import Pipeline
 from structlog.testing import capture_logs
 
-from drakcelery.forecast.outlook import make_forecast
+from drakcelery.forecast.forecast import make_forecast
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Workspace
 from drakcelery.ingress import Ingress
-from drakcelery.ingress.fleet_metrics import Census
+from drakcelery.ingress.fleet_metrics import FleetMetrics
 from drakcelery.ledger.keys import DUE, INBOX, QUARANTINE
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Failure, Place, Stage, State, Step
@@ -41,11 +41,11 @@ from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import reroute
 from drakcelery.recovery.takeover import io_worker_begins, vm_worker_begins
 from drakcelery.worker.janitor import Janitor
-from drakcelery.worker.prefetch import Lookahead
+from drakcelery.worker.prefetch import Prefetcher
 from drakcelery.worker.shutdown import Stopper
 from tests import reference
 from tests.bench import HOST, SLOT, Bench, bench
-from tests.ledgers import intake_of
+from tests.ledgers import inbox_of
 
 __all__ = ("bench",)
 
@@ -56,7 +56,7 @@ SOURCES = {
 }
 """Methods that give many items of Redis, of the broker or of a host."""
 OWNERS = {
-    *("ledger", "fleet", "intake", "outbox", "slots", "orphans", "channel", "Workspace", "quarantine"),
+    *("ledger", "fleet", "inbox", "outbox", "slots", "orphans", "channel", "Workspace", "quarantine"),
     *("Durations", "self"),
 }
 """Whose methods those are."""
@@ -89,7 +89,7 @@ LOOPS: dict[str, str] = {
     "host.judgement.judge": "a table of this host's own, in one read",
     "host.judgement.known_hosts": ONE_BY_ONE,
     "ingress._adopt": "inbox",
-    "ingress._find_stranded": "one that cannot be read is passed over (test_stranded)",
+    "ingress._find_orphans": "one that cannot be read is passed over (test_orphans)",
     "ingress._give_up": "lines",
     "ingress._handle": "inbox",
     "ingress._try_again": "set aside",
@@ -116,8 +116,8 @@ LOOPS: dict[str, str] = {
     "flower.reading._read_fleet": ONE_BY_ONE,
     "flower.reading.analyses": ONE_BY_ONE,
     "notifications.webhook.send_one": "notices",
-    "forecast.outlook.make_forecast": "outlook",
-    "forecast.outlook.of": "outlook",
+    "forecast.forecast.make_forecast": "forecast",
+    "forecast.forecast.of": "forecast",
     "recovery.reconcile.run": "reconcile",
     "recovery.reroute.reroute": "reroute",
     "recovery.takeover._here": "takeover",
@@ -245,12 +245,12 @@ class World:
 
     @property
     def ingress(self) -> Ingress:
-        site = self.bench.site
+        context = self.bench.context
         return Ingress(
-            settings=site.settings,
-            ledger=site.ledger,
-            intake=intake_of(site.ledger),
-            storage=site.storage,
+            settings=context.settings,
+            ledger=context.ledger,
+            inbox=inbox_of(context.ledger),
+            storage=context.storage,
             send=lambda record: self.note(record.uid),
         )
 
@@ -331,7 +331,7 @@ def _aside(world: World) -> Callable[[], object]:
     for uid in world.uids:
         task = _task(world, uid)
         world.bench.ledger._redis.zadd(INBOX, {task.uid: 1.0})
-        assert intake_of(world.bench.ledger).set_aside(task.uid)
+        assert inbox_of(world.bench.ledger).set_aside(task.uid)
     world.look = world.live
     return world.ingress._try_again
 
@@ -342,7 +342,7 @@ def _lines(world: World) -> Callable[[], object]:
         task = _task(world, uid)
         task.last_update = 1.0
         world.bench.ledger._redis.zadd(INBOX, {task.uid: 1.0})
-        intake_of(world.bench.ledger).wait(task, Place(profile="nobody-has-it"))
+        inbox_of(world.bench.ledger).wait(task, Place(profile="nobody-has-it"))
     world.look = world.over
     return functools.partial(world.ingress._give_up, Watch(now=world.bench.ledger.now(), since=0))
 
@@ -365,7 +365,7 @@ def _vm(world: World) -> Callable[[], object]:
     world.enter(Stage.PREPARE)
 
     world.look = world.due_later
-    return lambda: vm_worker_begins(world.bench.site, lambda record: world.note(record.uid), [])
+    return lambda: vm_worker_begins(world.bench.context, lambda record: world.note(record.uid), [])
 
 
 @walk("held slots")
@@ -377,13 +377,13 @@ def _held(world: World) -> Callable[[], object]:
     ]
 
     world.look = world.due_later
-    return lambda: vm_worker_begins(world.bench.site, lambda record: world.note(record.uid), held)
+    return lambda: vm_worker_begins(world.bench.context, lambda record: world.note(record.uid), held)
 
 
 @walk("takeover, io")
 def _io(world: World) -> Callable[[], object]:
     world.enter(Stage.PREPARE, Stage.RUN, Stage.COLLECT)
-    return lambda: io_worker_begins(world.bench.site, lambda record: world.note(record.uid))
+    return lambda: io_worker_begins(world.bench.context, lambda record: world.note(record.uid))
 
 
 @walk("reconcile")
@@ -397,7 +397,7 @@ def _reconcile(world: World) -> Callable[[], object]:
     world.look = world.over
     return Reconciler(
         ledger=ledger,
-        settings=world.bench.site.settings,
+        settings=world.bench.context.settings,
         send=lambda record: world.note(record.uid),
         ask_broker=_no_broker,
     ).run
@@ -421,18 +421,18 @@ def _reroute(world: World) -> Callable[[], object]:
 
 @walk("janitor")
 def _janitor(world: World) -> Callable[[], object]:
-    state_dir = world.bench.site.settings.drakcelery.state_dir
+    state_dir = world.bench.context.settings.drakcelery.state_dir
     for uid in world.uids:
         world.bench.open(uid)
         Workspace.of(state_dir, uid, 1).create()
     world.bench.forget(*world.uids)
     world.look = lambda: set(world.uids) - {uid for _, uid, _ in Workspace.all(state_dir)}
-    return Janitor(world.bench.site, lambda _: None)._clean_up
+    return Janitor(world.bench.context, lambda _: None)._clean_up
 
 
 @walk("lookahead")
-def _lookahead(world: World) -> Callable[[], object]:
-    slots = world.bench.site.slots
+def _prefetcher(world: World) -> Callable[[], object]:
+    slots = world.bench.context.slots
     names = {f"vm-{uid}": "win10" for uid in world.uids}
     slots.define(names)
     for uid in world.uids:
@@ -448,7 +448,7 @@ def _lookahead(world: World) -> Callable[[], object]:
         ):
             assert slots.move(slot.name, slot.uid or "", 1, origin=origin, to=to)
     steps = [Step(uid=f"{uid}-next", attempt=1, profile="win10") for uid in world.uids]
-    ahead = Lookahead(world.bench.site, lambda _: steps)
+    ahead = Prefetcher(world.bench.context, lambda _: steps)
     ahead._ahead.clear()
 
     def go() -> None:
@@ -490,7 +490,7 @@ def _notices(world: World) -> Callable[[], object]:
 
 @walk("stopping")
 def _stopping(world: World) -> Callable[[], object]:
-    slots = world.bench.site.slots
+    slots = world.bench.context.slots
     slots.define({f"vm-{uid}": "win10" for uid in world.uids})
     for uid in world.uids:
         world.bench.open(uid)
@@ -498,7 +498,7 @@ def _stopping(world: World) -> Callable[[], object]:
         name = slots.claim("win10", uid, 1)
         assert name is not None
         world.bench.ledger.advance(uid, 1, Stage.PREPARE, host=HOST, slot=name, token="t")
-    stopper = Stopper(world.bench.site)
+    stopper = Stopper(world.bench.context)
     stopper.hurry()
 
     world.look = world.due_later
@@ -516,20 +516,20 @@ def _reader(read: Callable[[World], set[str]]) -> Prepare:
 
 
 def _with_metrics(world: World) -> set[str]:
-    Census(world.bench.site.settings, world.bench.ledger, intake_of(world.bench.ledger)).update()
+    FleetMetrics(world.bench.context.settings, world.bench.ledger, inbox_of(world.bench.ledger)).update()
     return world.live()
 
 
 walk("status")(_reader(lambda world: {record.uid for record in analyses.overview(world.bench.ledger)}))
 walk("top")(
-    _reader(lambda world: set(top.Watch(world.bench.ledger, intake_of(world.bench.ledger)).read().live))
+    _reader(lambda world: set(top.Watch(world.bench.ledger, inbox_of(world.bench.ledger)).read().live))
 )
-walk("outlook")(
+walk("forecast")(
     _reader(
         lambda world: (
             set(
                 make_forecast(
-                    world.bench.site.settings, world.bench.ledger, intake_of(world.bench.ledger)
+                    world.bench.context.settings, world.bench.ledger, inbox_of(world.bench.ledger)
                 ).estimates
             )
             or world.live()
@@ -550,7 +550,7 @@ ERRORS: dict[str, Exception] = {
 }
 
 
-READERS = ("status", "top", "outlook", "metrics")
+READERS = ("status", "top", "forecast", "metrics")
 """They ask in pipelines, in which only Redis' own answer can be about one item."""
 
 
@@ -558,7 +558,7 @@ READERS = ("status", "top", "outlook", "metrics")
 def test_every_call_may_fail_for_one(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first call about an item fails, then the second, …: each time all other items are dealt with."""
     monkeypatch.setattr("drakcelery.worker.prefetch.LEAD_SECONDS", 1e9)  # every guest's time is nearly over
-    monkeypatch.setattr(Lookahead, "_has_room", lambda *_: True)  # however full this disk is
+    monkeypatch.setattr(Prefetcher, "_has_room", lambda *_: True)  # however full this disk is
     for word, error in ERRORS.items():
         if name not in READERS or word == "ResponseError":
             _walk(bench, name, word, error, monkeypatch)

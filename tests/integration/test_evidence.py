@@ -47,12 +47,12 @@ def test_a_run_that_was_lost_before_it_was_told(bench: Bench) -> None:
     bench.open()
     bench.do(Stage.PREPARE)
     step, workspace = bench.step(), bench.workspace()
-    perform(bench.site, Stage.RUN, step)
+    perform(bench.context, Stage.RUN, step)
     redis = bench.ledger._redis  # back to the moment before the ledger was told
     redis.hset("drak:analysis:{a-1}", mapping={"done": "prepare", "state": "RUNNING", "busy": "t"})
     other_boot(workspace)
     os.truncate(workspace.raw / "drakmon.log", 0)
-    vm_worker_begins(bench.site, lambda _: None, ())
+    vm_worker_begins(bench.context, lambda _: None, ())
     assert bench.record().attempt == 2
     assert "drakmon.log has 0 bytes" in str(bench.record().error)
 
@@ -84,7 +84,7 @@ def test_metadata_is_written_from_what_was_synced(bench: Bench) -> None:
     before = path.read_bytes()
     os.truncate(path, 0)
     bench.do(Stage.UPLOAD)
-    found = bench.site.storage.peek(bench.bucket, "a-1/metadata.json", 10**6)
+    found = bench.context.storage.peek(bench.bucket, "a-1/metadata.json", 10**6)
     assert found == (len(before), before)
     bench.do(Stage.PUBLISH)
 

@@ -26,33 +26,33 @@ FILES_MADE = (Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD)
 
 def hand_slot_on(bench: Bench) -> None:
     """The slot of the first attempt goes to another analysis, whose guest is restored."""
-    bench.site.slots.soil("a-1", 1)
-    assert end_guest(bench.site.engine, SLOT)
-    bench.site.slots.cleaned(SLOT)
+    bench.context.slots.soil("a-1", 1)
+    assert end_guest(bench.context.engine, SLOT)
+    bench.context.slots.cleaned(SLOT)
     bench.open("other")
     bench.do(Stage.PREPARE, uid="other")
 
 
 def guest_of(bench: Bench) -> str:
     """Whose guest is in the slot."""
-    return (bench.site.settings.drakcelery.state_dir / "engine" / f"{SLOT}.guest").read_text()
+    return (bench.context.settings.drakcelery.state_dir / "engine" / f"{SLOT}.guest").read_text()
 
 
 def test_a_prepare_that_wakes_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prepare that was frozen while it fetched the sample restores nothing in a slot of another (R17)."""
     bench.open()
-    download = type(bench.site.storage).download
+    download = type(bench.context.storage).download
 
     def frozen(*args: object, **kwargs: object) -> str:
-        monkeypatch.setattr(type(bench.site.storage), "download", download)
+        monkeypatch.setattr(type(bench.context.storage), "download", download)
         hand_slot_on(bench)
         return download(*args, **kwargs)  # type: ignore[arg-type] # as it was called
 
-    monkeypatch.setattr(type(bench.site.storage), "download", frozen)
+    monkeypatch.setattr(type(bench.context.storage), "download", frozen)
     with pytest.raises(GuestLost, match="taken away before it was restored"):
         bench.do(Stage.PREPARE)
     assert guest_of(bench) == "other"
-    (slot,) = bench.site.slots.all()
+    (slot,) = bench.context.slots.all()
     assert (slot.holder, slot.failures) == (("other", 1), 0)
     bench.do(Stage.RUN, uid="other")
     assert bench.record("other").done is Stage.RUN
@@ -84,13 +84,13 @@ def test_a_delivery_that_fails_late(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 def test_a_slot_that_comes_free_as_the_janitor_looks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the janitor read before an earlier ender was over makes it end nobody's guest (R17)."""
-    ends, janitor = threading.Event(), Janitor(bench.site, lambda _: None)
+    ends, janitor = threading.Event(), Janitor(bench.context, lambda _: None)
     ender = threading.Thread(target=ends.wait)
     ender.start()
     janitor._ending[SLOT] = ender
     bench.open("other")
     bench.do(Stage.PREPARE, uid="other")
-    (now,) = bench.site.slots.all()
+    (now,) = bench.context.slots.all()
 
     def stale() -> list[Slot]:
         ends.set()
@@ -101,7 +101,7 @@ def test_a_slot_that_comes_free_as_the_janitor_looks(bench: Bench, monkeypatch: 
         return [before]
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench.site.slots, "all", stale)
+        patched.setattr(bench.context.slots, "all", stale)
         janitor._clean()
     assert janitor._ending[SLOT] is ender
     assert guest_of(bench) == "other"
@@ -112,9 +112,9 @@ def test_a_slot_that_changed_hands_as_the_worker_stops(bench: Bench) -> None:
     """The stopper ends the guest of who had the slot when it looked, not of who has it now (R17)."""
     bench.open()
     bench.do(Stage.PREPARE)
-    (before,) = bench.site.slots.all()
+    (before,) = bench.context.slots.all()
     hand_slot_on(bench)
-    give_up(bench.site, before, "the host is stopping", Fault.STOPPED)
+    give_up(bench.context, before, "the host is stopping", Fault.STOPPED)
     assert guest_of(bench) == "other"
     bench.do(Stage.RUN, uid="other")
 
@@ -127,7 +127,7 @@ def test_a_hosts_clock_decides_nothing(bench: Bench, monkeypatch: pytest.MonkeyP
     def away(_: Detonation) -> None:
         raise StorageAway("S3 does not answer")
 
-    monkeypatch.setattr(type(bench.site.engine), "accept", lambda _, job: away(job))
+    monkeypatch.setattr(type(bench.context.engine), "accept", lambda _, job: away(job))
     for hours in (0, 7, 14):
         monkeypatch.setattr(time, "time", lambda hours=hours: clock() + hours * 3600)
         with pytest.raises(StorageAway):
@@ -154,8 +154,8 @@ def test_an_error_that_nobody_expected(
         bench.do(stage)
     record = bench.record()
     assert (record.attempt, record.state, record.done) == (2, State.QUEUED, None)
-    assert [slot.state for slot in bench.site.slots.all()] == [SlotState.FREE]
-    assert not bench.site.workspace(bench.step(attempt=1)).root.exists()
+    assert [slot.state for slot in bench.context.slots.all()] == [SlotState.FREE]
+    assert not bench.context.workspace(bench.step(attempt=1)).root.exists()
     bench.do(*Stage)
     assert bench.record().state is State.PUBLISHED
 

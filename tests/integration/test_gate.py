@@ -19,11 +19,11 @@ from kombu.asynchronous import Hub
 from drakcelery.broker.redis_transport import Connection
 from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
 from drakcelery.embedded.services import Services
-from drakcelery.host.workspace import Ahead
+from drakcelery.host.workspace import Prefetched
 from drakcelery.model.analysis import State, Step
 from drakcelery.stages import cancellation
 from drakcelery.worker.admission import _pass_on
-from drakcelery.worker.wakeup import Bell
+from drakcelery.worker.wakeup import Wakeup
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_free, wait_published, wait_state
 from tests.waiting import wait_until
@@ -102,14 +102,14 @@ def test_no_more_is_taken_than_a_worker_may_hold(services: Services, broker: red
 @pytest.mark.parametrize("where", ["thread", "process"])
 def test_a_bell_wakes_an_event_loop(where: str) -> None:
     """Rung elsewhere, as often as one likes, it ends the loop's wait once."""
-    bell, hub = Bell(), Hub()
+    wakeup, hub = Wakeup(), Hub()
     heard: list[bool] = []
-    hub.add_reader(bell, lambda: heard.append(bell.clear()))
-    assert not bell.clear()
+    hub.add_reader(wakeup, lambda: heard.append(wakeup.clear()))
+    assert not wakeup.clear()
 
     def ring() -> None:
         for _ in range(100_000):  # more than a pipe holds
-            bell.signal()
+            wakeup.signal()
 
     if where == "thread":
         thread = threading.Thread(target=ring)
@@ -123,7 +123,7 @@ def test_a_bell_wakes_an_event_loop(where: str) -> None:
     while not heard:
         hub.run_once()
     assert heard == [True]
-    assert not bell.clear()
+    assert not wakeup.clear()
     hub.close()
 
 
@@ -344,7 +344,7 @@ def test_the_next_sample_is_there_before_its_slot_is(fleet: Fleet) -> None:
     fleet.push("now", timeout=4)
     wait_state(fleet, "now", State.RUNNING)
     fleet.push("then", timeout=1)
-    ahead = Ahead.of(fleet.state_dir(HOST))
+    ahead = Prefetched.of(fleet.state_dir(HOST))
     wait_until(lambda: ("then", 1) in ahead.all(), "the sample is fetched ahead", timeout=60)
     waiting = fleet.record("then")
     assert waiting is not None
@@ -363,7 +363,7 @@ def test_what_is_no_longer_wanted_goes(fleet: Fleet) -> None:
     fleet.push("runs", timeout=5)
     wait_state(fleet, "runs", State.RUNNING)
     fleet.push("vain", timeout=1)
-    ahead = Ahead.of(fleet.state_dir(HOST))
+    ahead = Prefetched.of(fleet.state_dir(HOST))
     wait_until(lambda: ("vain", 1) in ahead.all(), "the sample is fetched ahead", timeout=60)
     record = fleet.record("vain")
     assert record is not None

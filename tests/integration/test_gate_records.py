@@ -18,7 +18,7 @@ from drakcelery.worker.gate import Gate
 from drakcelery.worker.janitor import or_leave_it
 from drakcelery.worker.runtime import Runtime
 from drakcelery.worker.shutdown import Stopper
-from drakcelery.worker.wakeup import Bell
+from drakcelery.worker.wakeup import Wakeup
 from tests.bench import HOST, SLOT, Bench, bench
 
 __all__ = ("bench",)
@@ -43,15 +43,15 @@ class Message:
 @pytest.fixture
 def gate(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Of a host with one slot, in which ``a-1`` has failed in its first attempt."""
-    bench.site.readiness.note_io(alive=True)
-    bench.site.readiness.note_broker(connected=True)
-    runtime = Runtime(site=bench.site, bell=Bell(), send=lambda _: None, ask_broker=ServerId)
+    bench.context.readiness.note_io(alive=True)
+    bench.context.readiness.note_broker(connected=True)
+    runtime = Runtime(context=bench.context, wakeup=Wakeup(), send=lambda _: None, ask_broker=ServerId)
     gate = Gate(SimpleNamespace(hostname=f"vm@{HOST}", app=SimpleNamespace(runtime=runtime)))
     monkeypatch.setattr(gate, "sync", lambda: None)
     bench.open("a-1")
-    assert bench.site.slots.claim("win10", "a-1", 1) == SLOT
-    bench.site.slots.failed(SLOT, "a-1", 1)
-    bench.site.slots.release(SLOT, "a-1", 1)
+    assert bench.context.slots.claim("win10", "a-1", 1) == SLOT
+    bench.context.slots.failed(SLOT, "a-1", 1)
+    bench.context.slots.release(SLOT, "a-1", 1)
     return gate
 
 
@@ -71,7 +71,7 @@ def test_a_record_that_nobody_can_read_ends_no_worker(bench: Bench, gate: Gate, 
     step, message = message_of(bench, 2), Message()
     assert not _admit(gate, step, cast("Any", message))
     assert message.settled == ["ack"]
-    assert [slot.holder for slot in bench.site.slots.all()] == [None]
+    assert [slot.holder for slot in bench.context.slots.all()] == [None]
     assert _shows_life(bench.ledger, step)
     again = Message()
     _defer(bench.ledger, step, cast("Any", again))
@@ -82,12 +82,12 @@ def test_a_record_that_nobody_can_read_ends_no_worker(bench: Bench, gate: Gate, 
 @pytest.mark.parametrize("kind", ["hash", "string"])
 def test_its_end_ends_no_worker_either(bench: Bench, gate: Gate, kind: str) -> None:
     """The slot that its process left is cleaned, and its message goes back, as of any other."""
-    slots = bench.site.slots
+    slots = bench.context.slots
     assert slots.claim("win10", "a-1", 2) == SLOT
     spoil(bench, kind)
     gate.settle(Stage.RUN, message_of(bench, 2), acknowledged=False)
     assert [(slot.holder, slot.state) for slot in slots.all()] == [(None, SlotState.DIRTY)]
-    or_leave_it(lambda: process_died(bench.site, lambda _: None, Stage.RUN, message_of(bench, 2)))
+    or_leave_it(lambda: process_died(bench.context, lambda _: None, Stage.RUN, message_of(bench, 2)))
     bench.ledger.remove("a-1", reason="the test is over")
 
 
@@ -98,16 +98,16 @@ def message_of(bench: Bench, attempt: int) -> Any:
 
 def test_a_host_that_stops_begins_nothing(bench: Bench, gate: Gate) -> None:
     """What comes while its worker shuts down goes back at once, for others to take."""
-    gate.runtime.stopper = Stopper(bench.site)
+    gate.runtime.stopper = Stopper(bench.context)
     message = Message()
     assert not _admit(gate, message_of(bench, 2), cast("Any", message))
     assert message.settled == ["requeue"]
-    assert [slot.holder for slot in bench.site.slots.all()] == [None]
+    assert [slot.holder for slot in bench.context.slots.all()] == [None]
 
 
 def test_an_earlier_life_says_nothing_of_this_one(bench: Bench, gate: Gate) -> None:
     """Slots in which an earlier analysis of the same uid failed are as good as any."""
-    slots = bench.site.slots
+    slots = bench.context.slots
     bench.ledger._redis.hset(record_key("a-1"), "first_attempt", 2)
     assert slots.failed_in("a-1") == frozenset({SLOT})
     assert slots.failed_in("a-1", since=2) == frozenset()

@@ -24,7 +24,7 @@ from drakcelery.model.analysis import Place, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, S3Section, Settings
 from drakcelery.storage import Storage
-from tests.ledgers import intake_of, watched
+from tests.ledgers import inbox_of, watched
 from tests.objects import put_bytes
 from tests.waiting import wait_until
 
@@ -54,7 +54,7 @@ def ingress(services: Services, redis_client: redis.Redis, sent: list[Record]) -
     return Ingress(
         settings=Settings(drakrun=DrakrunSection(identity=IDENTITY), drakcelery=default, s3=services.s3),
         ledger=ledger,
-        intake=intake_of(ledger),
+        inbox=inbox_of(ledger),
         storage=storage,
         send=send,
     )
@@ -95,8 +95,8 @@ def test_takes_as_many_as_there_is_room_for(ingress: Ingress, sent: list[Record]
     assert [record.uid for record in sent] == ["urgent", *(f"n-{number}" for number in range(5))]
     assert all(record.state is State.QUEUED and record.attempt == 1 for record in sent)
     assert ingress.work() is not Turn.WORKED
-    assert [one.length for one in ingress.intake.backlog(most=1)] == [3]
-    assert ingress.intake.accepted() == []
+    assert [one.length for one in ingress.inbox.backlog(most=1)] == [3]
+    assert ingress.inbox.accepted() == []
 
 
 def test_a_full_profile_holds_up_no_other(ingress: Ingress) -> None:
@@ -107,8 +107,8 @@ def test_a_full_profile_holds_up_no_other(ingress: Ingress) -> None:
     push(ingress, *(f"seven-{number}" for number in range(4)), vm_profile="win7")
     while ingress.work() is Turn.WORKED:
         pass
-    assert ingress.intake.in_flight() == {WIN10: 4, WIN7: 4}
-    assert [(line.place, line.length) for line in ingress.intake.lines()] == [(WIN10, 2)]
+    assert ingress.inbox.in_flight() == {WIN10: 4, WIN7: 4}
+    assert [(line.place, line.length) for line in ingress.inbox.lines()] == [(WIN10, 2)]
 
 
 def test_a_poll_costs_the_same_however_many_wait(ingress: Ingress, redis_client: redis.Redis) -> None:
@@ -146,7 +146,7 @@ def test_a_host_that_has_just_gone_gets_nothing(ingress: Ingress, sent: list[Rec
     ingress.ledger.fleet.retire("rack-1")
     push(ingress, "second", target_host="rack-1")
     assert ingress.work() is Turn.WORKED
-    assert [line.place for line in ingress.intake.lines()] == [Place(profile="win10", host="rack-1")]
+    assert [line.place for line in ingress.inbox.lines()] == [Place(profile="win10", host="rack-1")]
     assert ingress.work() is not Turn.WORKED
     report(ingress, "rack-1", "win10", 3)
     wait_until(lambda: ingress.work() is Turn.WORKED and len(sent) == 2, "the host is seen again")
@@ -165,12 +165,12 @@ def test_samples_wait_while_storage_is_away(ingress: Ingress, sent: list[Record]
     working = ingress.storage
     object.__setattr__(ingress, "storage", Storage.connect(nowhere, threads=1, patience=1))
     assert ingress.work() is Turn.WORKED
-    ingress.intake._redis.zadd("drak:inbox", {"{b}:b": 1, "{c}:c": 2})
+    ingress.inbox._redis.zadd("drak:inbox", {"{b}:b": 1, "{c}:c": 2})
     ingress._adopt(ingress.ledger.watch())
     # The others are tried before the one that was: it may be the only one that cannot be had
-    assert (ingress.intake.accepted(), sent) == (["{c}:c", "{a}:a", "{b}:b"], [])
+    assert (ingress.inbox.accepted(), sent) == (["{c}:c", "{a}:a", "{b}:b"], [])
     object.__setattr__(ingress, "storage", working)
-    ingress.ledger._redis.zadd("drak:inbox", dict.fromkeys(ingress.intake.accepted(), 0))
+    ingress.ledger._redis.zadd("drak:inbox", dict.fromkeys(ingress.inbox.accepted(), 0))
     ingress._adopt(ingress.ledger.watch())
     assert {record.uid for record in sent} == {"a", "b", "c"}
 
@@ -206,7 +206,7 @@ def test_what_cannot_be_analysed_is_refused(ingress: Ingress, sent: list[Record]
     gone = ingress.ledger.get("fifth")
     assert gone is not None
     assert gone.error == f"the sample 'x.exe' is not in the bucket '{BUCKET}' any more"
-    assert ingress.intake.accepted() == []
+    assert ingress.inbox.accepted() == []
 
 
 @pytest.mark.parametrize(("override", "answer"), [("replace", State.QUEUED), ("refuse", State.FAILED)])
@@ -266,7 +266,7 @@ def test_work_that_always_fails_is_not_tried_all_the_time(
         return stop.is_set()
 
     monkeypatch.setattr(Ingress, "work", broken)
-    monkeypatch.setattr(Ingress, "_find_stranded", lambda _: iter(()))
+    monkeypatch.setattr(Ingress, "_find_orphans", lambda _: iter(()))
     monkeypatch.setattr(stop, "wait", wait)
     ingress.run(stop)
     assert paused == [AWAY_SECONDS] * 3

@@ -26,8 +26,8 @@ from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.settings import Settings
 from drakcelery.stages.failures import failure_of
-from tests.ledgers import intake_of, open_analysis, watched
-from tests.unit.test_chain import analysis
+from tests.ledgers import inbox_of, open_analysis, watched
+from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-foreign"
 TypeIn = Callable[..., str]
@@ -158,7 +158,7 @@ def test_what_cannot_be_written_stays_until_it_is_removed(
 def test_what_was_removed_stays_so(type_in: TypeIn, redis_client: redis.Redis, what: str) -> None:
     """No ingress that starts later takes its Karton task for one that was left behind."""
     ledger = Ledger(redis_client, identity=IDENTITY, record_ttl=600)
-    intake, uid = intake_of(ledger), analysis().task_uid
+    inbox, uid = inbox_of(ledger), analysis().task_uid
     task = Task({"type": "sample", "receiver": IDENTITY}, uid=uid, root_uid="r")
     redis_client.zadd("drak:inbox", {uid: ledger.now()})
     if what == "unreadable":
@@ -168,12 +168,12 @@ def test_what_was_removed_stays_so(type_in: TypeIn, redis_client: redis.Redis, w
     else:
         ledger.quarantine.put("inbox", uid, "ValueError")
     if what == "set aside":
-        intake.set_aside(uid)
+        inbox.set_aside(uid)
     type_in("isolated", "remove", analysis().uid if what == "unreadable" else uid)
     task.last_update = 1.0
     ledger.declare(task)
-    assert [found for found in orphans.find(ledger, intake, hard_time_limit=1) if found] == []
-    assert (intake.accepted(), intake.aside()) == ([], [])
+    assert [found for found in orphans.find(ledger, inbox, hard_time_limit=1) if found] == []
+    assert (inbox.accepted(), inbox.aside()) == ([], [])
     assert [record.state for record in ledger.done(newest=9)] == [State.CANCELLED]
     assert type_in("isolated", "list") == "Nothing is in quarantine.\n"
 

@@ -18,7 +18,7 @@ from drakcelery.cli import cli
 from drakcelery.flower.handlers import sentences
 from drakcelery.flower.reading import Reader
 from drakcelery.ingress import Ingress
-from drakcelery.ingress.fleet_metrics import Census
+from drakcelery.ingress.fleet_metrics import FleetMetrics
 from drakcelery.ledger.keys import (
     DEPLOYMENT,
     FLEET,
@@ -36,7 +36,7 @@ from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
 from drakcelery.telemetry import instruments
 from tests.bench import HOST, Bench, bench
-from tests.ledgers import intake_of
+from tests.ledgers import inbox_of
 
 __all__ = ("bench",)
 
@@ -51,7 +51,7 @@ COMMANDS = (("status",), ("status", "--json"), ("slots",), ("hosts",), ("profile
 @pytest.fixture
 def fleet(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:
     """A host, an analysis that is live, and one that is over; the command line looks there."""
-    ledger, section = bench.ledger, bench.site.settings.redis
+    ledger, section = bench.ledger, bench.context.settings.redis
     assert section.password is not None
     for name, value in {
         "DATA_DIR": tmp_path / "nothing",
@@ -114,12 +114,12 @@ def test_commands_name_it(fleet: Bench, spoil: Callable[[str], None], key: str) 
 @pytest.mark.parametrize("key", [*TYPES, *NAMED])
 def test_the_page_and_the_metrics_name_it(fleet: Bench, spoil: Callable[[str], None], key: str) -> None:
     """The Fleet page is there without it, or its 503 says which key; a gauge has it in any case."""
-    ledger, intake, settings = fleet.ledger, intake_of(fleet.ledger), fleet.site.settings
-    census = Census(settings, ledger, intake)
+    ledger, inbox, settings = fleet.ledger, inbox_of(fleet.ledger), fleet.context.settings
+    fleet_metrics = FleetMetrics(settings, ledger, inbox)
     spoil(key)
     is_known = key in {odd.key for odd in odd_keys(ledger._redis)}
     with ThreadPoolExecutor() as executor:
-        reader = Reader(settings=settings, ledger=ledger, intake=intake, executor=executor)
+        reader = Reader(settings=settings, ledger=ledger, inbox=inbox, executor=executor)
         if key in ALL_NEED:
             with pytest.raises(tornado.web.HTTPError) as caught, sentences():
                 reader.naming(reader._read_fleet)
@@ -128,12 +128,12 @@ def test_the_page_and_the_metrics_name_it(fleet: Bench, spoil: Callable[[str], N
         else:
             view = reader.naming(reader._read_fleet)
             assert any(key in one for one in view.odd_keys) == is_known
-    census.update()
+    fleet_metrics.update()
     told = generate_latest(instruments.INGRESS).decode()
     assert (f'drakcelery_odd_keys{{key="{key}"}} 1.0' in told) == is_known
     assert "drakcelery_redis_up 1.0" in told
     ledger._redis.delete(key)
-    census.update()
+    fleet_metrics.update()
     assert "drakcelery_odd_keys{" not in generate_latest(instruments.INGRESS).decode()
 
 
@@ -145,16 +145,16 @@ def test_a_redis_that_is_away_is_said_to_be_away() -> None:
 
 def test_logs_name_it(fleet: Bench, spoil: Callable[[str], None]) -> None:
     """Whatever part of an ingress meets it."""
-    site = fleet.site
+    context = fleet.context
     ingress = Ingress(
-        settings=site.settings,
-        ledger=site.ledger,
-        intake=intake_of(site.ledger),
-        storage=site.storage,
+        settings=context.settings,
+        ledger=context.ledger,
+        inbox=inbox_of(context.ledger),
+        storage=context.storage,
         send=lambda _: None,
     )
     spoil(INBOX)
-    site.ledger._redis.rpush(f"karton.queue.normal:{site.ledger.identity}", "{r}:t")
+    context.ledger._redis.rpush(f"karton.queue.normal:{context.ledger.identity}", "{r}:t")
     with capture_logs() as logs:
         assert ingress._safely(ingress.work) is None
     (line,) = (one for one in logs if one["event"] == "part_failed")
@@ -163,14 +163,14 @@ def test_logs_name_it(fleet: Bench, spoil: Callable[[str], None]) -> None:
 
 def test_a_line_of_another_type_stops_no_other_place(fleet: Bench, spoil: Callable[[str], None]) -> None:
     """Who waits for that place is in quarantine, with the mend, and never given up for it."""
-    ledger, intake = fleet.ledger, intake_of(fleet.ledger)
+    ledger, inbox = fleet.ledger, inbox_of(fleet.ledger)
     sound = Place(profile=PROFILE)
     ledger._redis.sadd(WAITING, str(FULL), str(sound))
     ledger._redis.zadd(line_key(sound), {"{r}:waits": 2e13})
     spoil(line_key(FULL))
-    assert intake.places() == [sound]
-    assert [line.place for line in intake.lines()] == [sound]
-    assert intake.accept(limit=9, places=dict.fromkeys(intake.counts()[1], 1), most=9) == ["{r}:waits"]
+    assert inbox.places() == [sound]
+    assert [line.place for line in inbox.lines()] == [sound]
+    assert inbox.accept(limit=9, places=dict.fromkeys(inbox.counts()[1], 1), most=9) == ["{r}:waits"]
     ended: list[str] = []
 
     def give_up(uid: str, _: str) -> bool:
@@ -184,7 +184,7 @@ def test_a_line_of_another_type_stops_no_other_place(fleet: Bench, spoil: Callab
     (entry,) = ledger.quarantine.all()
     assert (entry.count, ended) == (MOST_TRIES + 1, [])
     assert f"redis-cli RENAME {line_key(FULL)} {line_key(FULL)}-odd" in entry.error
-    intake.drop("{r}:waits")
+    inbox.drop("{r}:waits")
     ledger._redis.delete(WAITING)
 
 

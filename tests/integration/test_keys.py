@@ -19,7 +19,7 @@ from drakcelery.recovery.duty import TURN_SHARE
 from tests import keys
 from tests.faults.fleet import Fleet, Options
 from tests.ledgers import open_analysis
-from tests.unit.test_chain import analysis
+from tests.unit.test_routing import analysis
 from tests.waiting import wait_until
 
 HOST = "rack-1"

@@ -16,9 +16,9 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import DONE, DUE, INBOX, LIVE, record_key
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.model.timeouts import DEFAULT, SHORTEST, times_of
-from tests.ledgers import intake_of, open_analysis
-from tests.unit.test_chain import analysis
+from drakcelery.model.timeouts import DEFAULT, SHORTEST, timeouts_of
+from tests.ledgers import inbox_of, open_analysis
+from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-ledger"
 TTL = 600
@@ -87,10 +87,10 @@ def test_accepts_by_priority(ledger: Ledger) -> None:
         for number in (1, 2):
             queue(ledger, priority, f"{priority.value}-{number}")
     ledger._redis.rpush(IDENTITY, "old")
-    intake = intake_of(ledger)
-    taken = [intake.accept(limit=100, places={}, most=3) for _ in range(4)]
+    inbox = inbox_of(ledger)
+    taken = [inbox.accept(limit=100, places={}, most=3) for _ in range(4)]
     assert taken == [["old", "high-1", "high-2"], ["normal-1", "normal-2", "low-1"], ["low-2"], []]
-    assert set(intake.accepted()) == {uid for uids in taken for uid in uids}
+    assert set(inbox.accepted()) == {uid for uids in taken for uid in uids}
 
 
 def test_accepts_as_long_as_there_is_room(ledger: Ledger) -> None:
@@ -98,7 +98,7 @@ def test_accepts_as_long_as_there_is_room(ledger: Ledger) -> None:
     opened(ledger)
     for number in (1, 2, 3, 4):
         queue(ledger, TaskPriority.NORMAL, f"t-{number}")
-    accept = intake_of(ledger).accept
+    accept = inbox_of(ledger).accept
     assert [accept(limit=3, places={}, most=10) for _ in range(2)] == [["t-1", "t-2"], []]
     assert accept(limit=0, places={}, most=10) == []
     assert ledger._redis.llen(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL)) == 2
@@ -109,7 +109,7 @@ def test_racing_ingresses_share_the_tasks(ledger: Ledger) -> None:
     for number in range(200):
         queue(ledger, TaskPriority.NORMAL, f"t-{number}")
     with ThreadPoolExecutor(4) as pool:
-        taken = pool.map(lambda _: intake_of(ledger).accept(limit=1000, places={}, most=3), range(80))
+        taken = pool.map(lambda _: inbox_of(ledger).accept(limit=1000, places={}, most=3), range(80))
     assert sorted(uid for uids in taken for uid in uids) == sorted(f"t-{number}" for number in range(200))
 
 
@@ -140,13 +140,13 @@ def test_a_place_is_not_overfilled(ledger: Ledger) -> None:
     second = analysis().model_copy(update={"uid": "a-2", "task_uid": task.uid})
     started = contract.started(Task.unserialize(task.serialize()))
     read = task.serialize()
-    assert intake_of(ledger).open(second, started, limit=1, read=read) is None
+    assert inbox_of(ledger).open(second, started, limit=1, read=read) is None
     kept = ledger.karton_task(task.uid)
     assert kept is not None
     assert kept.status is task.status
-    assert intake_of(ledger).accepted() == [task.uid]
-    assert intake_of(ledger).open(second, started, limit=2, read=read) is not None
-    assert intake_of(ledger).in_flight() == {analysis().place: 2}
+    assert inbox_of(ledger).accepted() == [task.uid]
+    assert inbox_of(ledger).open(second, started, limit=2, read=read) is not None
+    assert inbox_of(ledger).in_flight() == {analysis().place: 2}
 
 
 def test_a_record_tells_its_story(ledger: Ledger) -> None:
@@ -201,7 +201,7 @@ def test_a_claim_is_kept_by_its_own_lease(ledger: Ledger) -> None:
     opened(ledger)
     enter(ledger, 1, Stage.PREPARE, "first")
     ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - ledger.timeouts.silence + 5)
-    ledger.timeouts = times_of(SHORTEST)
+    ledger.timeouts = timeouts_of(SHORTEST)
     with pytest.raises(UnderWay):
         enter(ledger, 1, Stage.PREPARE, "second")
     ledger._redis.hset(record_key("a-1"), "beat", ledger.now() - DEFAULT.silence)
@@ -371,7 +371,7 @@ def test_an_ingress_that_wakes_up_late_changes_nothing(ledger: Ledger) -> None:
     before = (ledger.get("a-1"), ledger._redis.get(f"karton.task:{task.uid}"))
     with pytest.raises(Superseded):
         open_analysis(ledger, analysis().model_copy(update={"task_uid": task.uid}))
-    intake_of(ledger).refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed="{}")
+    inbox_of(ledger).refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed="{}")
     assert (ledger.get("a-1"), ledger._redis.get(f"karton.task:{task.uid}")) == before
 
 
@@ -388,7 +388,7 @@ def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
     with pytest.raises(Superseded):
         open_analysis(ledger, analysis().model_copy(update={"task_uid": task.uid}))
     assert ledger.karton_task(task.uid) is None
-    assert intake_of(ledger).accepted() == []
+    assert inbox_of(ledger).accepted() == []
 
 
 def test_a_uid_may_live_again(ledger: Ledger) -> None:
@@ -410,22 +410,22 @@ def test_refusing(ledger: Ledger) -> None:
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(task)
     queue(ledger, TaskPriority.NORMAL, task.uid)
-    assert intake_of(ledger).accept(limit=5, places={}, most=5) == [task.uid]
+    assert inbox_of(ledger).accept(limit=5, places={}, most=5) == [task.uid]
     crashed = contract.crashed(task, ["no\n"]).serialize()
-    intake_of(ledger).refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed=crashed)
+    inbox_of(ledger).refuse("a-1", task_uid=task.uid, root_uid="r", reason="no", crashed=crashed)
     record, karton_task = ledger.get("a-1"), ledger.karton_task(task.uid)
     assert record is not None
     assert karton_task is not None
     assert (record.state, record.refusal, record.attempts, record.analysis) == (State.FAILED, "no", 0, None)
     assert karton_task.status is TaskState.CRASHED
-    assert intake_of(ledger).accepted() == []
+    assert inbox_of(ledger).accepted() == []
 
 
 def test_a_refusal_leaves_others_alone(ledger: Ledger) -> None:
     """Refusing a task because its uid is taken does not touch the analysis that has the uid."""
     opened(ledger)
     take(ledger, "{r}:other")
-    intake_of(ledger).refuse("a-1", task_uid="{r}:other", root_uid="r", reason="taken", crashed="{}")
+    inbox_of(ledger).refuse("a-1", task_uid="{r}:other", root_uid="r", reason="taken", crashed="{}")
     record = ledger.get("a-1")
     assert record is not None
     assert record.state is State.QUEUED

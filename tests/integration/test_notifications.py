@@ -21,15 +21,15 @@ from drakcelery.errors import SettingsError, Superseded
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import NOTICE_COUNTS, NOTICES
-from drakcelery.ledger.notices import Notices
+from drakcelery.ledger.outbox import Outbox
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.notifications import webhook
 from drakcelery.notifications.webhook import Notifier, Webhook
 from drakcelery.operators import views
 from drakcelery.settings import NotificationsSection
-from tests.ledgers import intake_of, open_analysis
+from tests.ledgers import inbox_of, open_analysis
 from tests.reference import ROOT
-from tests.unit.test_chain import analysis
+from tests.unit.test_routing import analysis
 from tests.waiting import wait_until
 from tests.webhook import CLOSE, REDIRECT, SLOW, Post, Receiver, make_certificates, receiving
 
@@ -61,7 +61,7 @@ def ledger(redis_client: redis.Redis) -> Ledger:
 
 
 @pytest.fixture
-def notices(ledger: Ledger) -> Notices:
+def notices(ledger: Ledger) -> Outbox:
     """The queue; an ingress wants all there is."""
     queue = ledger.outbox
     queue.want([State.PUBLISHED, State.FAILED, State.CANCELLED])
@@ -77,12 +77,12 @@ def section(receiver: Receiver, certificates: Path | None, **more: Any) -> Notif
     )
 
 
-def notifier(notices: Notices, ours: NotificationsSection, stop: threading.Event) -> Notifier:
+def notifier(notices: Outbox, ours: NotificationsSection, stop: threading.Event) -> Notifier:
     return Notifier(notices, Webhook(ours), events=ours.events, stop=stop, first_delay=QUICK)
 
 
 @pytest.fixture
-def running(notices: Notices, receiver: Receiver, certificates: Path) -> Iterator[Notifier]:
+def running(notices: Outbox, receiver: Receiver, certificates: Path) -> Iterator[Notifier]:
     """The sending thread, as the ingress runs it."""
     stop = threading.Event()
     thread = notifier(notices, section(receiver, certificates), stop)
@@ -111,7 +111,7 @@ def opened(ledger: Ledger, uid: str, *, task_name: str = "") -> Task:
     """A live analysis whose attempt is under way, and its Karton task ``{r}:<uid>``, or of another name."""
     task = Task({"type": "sample"}, uid=f"{{r}}:{task_name or uid}", root_uid="r")
     ledger.declare(contract.started(task))
-    intake_of(ledger).adopt(task.uid)
+    inbox_of(ledger).adopt(task.uid)
     open_analysis(ledger, analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
     return task
 
@@ -149,8 +149,8 @@ def cancel(ledger: Ledger, uid: str) -> None:
 
 
 def refuse(ledger: Ledger, uid: str, *, task: str = "refused") -> None:
-    intake_of(ledger).adopt(f"{{r}}:{task}")
-    intake_of(ledger).refuse(uid, task_uid=f"{{r}}:{task}", root_uid="r", reason="no such", crashed="{}")
+    inbox_of(ledger).adopt(f"{{r}}:{task}")
+    inbox_of(ledger).refuse(uid, task_uid=f"{{r}}:{task}", root_uid="r", reason="no such", crashed="{}")
 
 
 def by_id(posts: list[Post]) -> dict[str, dict[str, Any]]:
@@ -168,7 +168,7 @@ def wait_taken(receiver: Receiver, number: int) -> list[Post]:
 
 
 @pytest.mark.usefixtures("running")
-def test_every_end_is_told(ledger: Ledger, receiver: Receiver, notices: Notices, verify: Verify) -> None:
+def test_every_end_is_told(ledger: Ledger, receiver: Receiver, notices: Outbox, verify: Verify) -> None:
     """Published, failed, cancelled, refused: each makes one signed notice that says what one needs."""
     publish(ledger, "a")
     fail(ledger, "b")
@@ -208,7 +208,7 @@ def test_nothing_is_queued_when_off(ledger: Ledger) -> None:
     assert list(ledger._redis.scan_iter(match="drak:notices*")) == []
 
 
-def test_only_wanted_ends_are_told(ledger: Ledger, notices: Notices) -> None:
+def test_only_wanted_ends_are_told(ledger: Ledger, notices: Outbox) -> None:
     """``published = 0`` keeps published analyses out of the queue, and takes back what was wanted before."""
     notices.want(NotificationsSection(published=False, cancelled=False).events)
     publish(ledger, "a")
@@ -278,7 +278,7 @@ def test_a_receiver_tells_forgeries(ledger: Ledger, receiver: Receiver, verify: 
 
 @pytest.mark.usefixtures("running")
 def test_failures_are_tried_again(
-    ledger: Ledger, receiver: Receiver, notices: Notices, verify: Verify
+    ledger: Ledger, receiver: Receiver, notices: Outbox, verify: Verify
 ) -> None:
     """An error, a closed connection and a redirect (not followed) count as failed; it comes in the end."""
     receiver.plan += [500, CLOSE, REDIRECT, 404]
@@ -307,7 +307,7 @@ def test_failures_are_tried_again(
 
 def test_a_slow_server_is_not_waited_for(
     ledger: Ledger,
-    notices: Notices,
+    notices: Outbox,
     receiver: Receiver,
     certificates: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -328,7 +328,7 @@ def test_a_slow_server_is_not_waited_for(
 
 def test_in_the_end_it_is_given_up(
     ledger: Ledger,
-    notices: Notices,
+    notices: Outbox,
     receiver: Receiver,
     certificates: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -349,7 +349,7 @@ def test_in_the_end_it_is_given_up(
     assert [
         one["uid"] for one in logs if (one["event"], one["log_level"]) == ("notice_given_up", "error")
     ] == ["a"]
-    (line,) = views.notices_lines(counts, [buried])
+    (line,) = views.outbox_lines(counts, [buried])
     assert line == (
         f"1 notifications were given up. The last was of a: 127.0.0.1:{receiver.port} answered 500."
     )
@@ -361,7 +361,7 @@ def test_in_the_end_it_is_given_up(
     ("certificate", "authority"), [("server", False), ("other", True)], ids=["authority", "name"]
 )
 def test_tls_is_verified(
-    ledger: Ledger, notices: Notices, certificates: Path, certificate: str, *, authority: bool
+    ledger: Ledger, notices: Outbox, certificates: Path, certificate: str, *, authority: bool
 ) -> None:
     """A certificate of an unknown authority, or of another name, gets nothing."""
     fail(ledger, "a")
@@ -372,7 +372,7 @@ def test_tls_is_verified(
     assert "CERTIFICATE_VERIFY_FAILED" in logs[0]["error"]
 
 
-def test_a_server_that_is_away(ledger: Ledger, notices: Notices, certificates: Path) -> None:
+def test_a_server_that_is_away(ledger: Ledger, notices: Outbox, certificates: Path) -> None:
     """Nobody listens: the notice waits, longer each time."""
     with receiving(certificates) as receiver:
         ours = section(receiver, certificates)
@@ -386,7 +386,7 @@ def test_a_server_that_is_away(ledger: Ledger, notices: Notices, certificates: P
     assert [one["delay"] for one in logs] == sorted(one["delay"] for one in logs)
 
 
-def test_plain_http_on_this_machine(ledger: Ledger, notices: Notices) -> None:
+def test_plain_http_on_this_machine(ledger: Ledger, notices: Outbox) -> None:
     """A server on loopback needs no certificate."""
     with receiving() as receiver:
         fail(ledger, "a")
@@ -406,7 +406,7 @@ def test_a_ca_file_that_is_none(receiver: Receiver, tmp_path: Path) -> None:
 
 
 def test_who_dies_with_a_notice_leaves_it(
-    ledger: Ledger, notices: Notices, receiver: Receiver, certificates: Path
+    ledger: Ledger, notices: Outbox, receiver: Receiver, certificates: Path
 ) -> None:
     """A claim ends by itself: the next sender gets the notice, and the first one's late word counts not."""
     fail(ledger, "a")
@@ -420,7 +420,7 @@ def test_who_dies_with_a_notice_leaves_it(
 
 
 def test_several_ingresses_share_the_work(
-    ledger: Ledger, notices: Notices, receiver: Receiver, certificates: Path
+    ledger: Ledger, notices: Outbox, receiver: Receiver, certificates: Path
 ) -> None:
     """Each notice is sent by one of them."""
     stop = threading.Event()
@@ -437,7 +437,7 @@ def test_several_ingresses_share_the_work(
     assert len(by_id(receiver.taken)) == 15
 
 
-def test_the_queue_is_bounded(ledger: Ledger, notices: Notices) -> None:
+def test_the_queue_is_bounded(ledger: Ledger, notices: Outbox) -> None:
     """Where 5000 wait, more are dropped and counted; the analysis ends as ever."""
     ledger._redis.zadd(NOTICES, {f"waits {number}": 9e9 for number in range(4999)})
     ledger._redis.expire(NOTICES, 60)
@@ -451,7 +451,7 @@ def test_the_queue_is_bounded(ledger: Ledger, notices: Notices) -> None:
 
 
 @pytest.mark.usefixtures("running")
-def test_a_notice_of_another_version_is_buried(ledger: Ledger, notices: Notices, receiver: Receiver) -> None:
+def test_a_notice_of_another_version_is_buried(ledger: Ledger, notices: Outbox, receiver: Receiver) -> None:
     """What cannot be read does not stop what comes after it."""
     ledger._redis.zadd(NOTICES, {'{"tries": 0, "fields": {"uid": "a", "mood": "?"}}': 1, "no JSON": 2})
     fail(ledger, "b")
@@ -460,7 +460,7 @@ def test_a_notice_of_another_version_is_buried(ledger: Ledger, notices: Notices,
     assert all("version" in one.error or "Expecting" in one.error for one in notices.dead(newest=2))
 
 
-def test_keys_expire(ledger: Ledger, notices: Notices, receiver: Receiver, certificates: Path) -> None:
+def test_keys_expire(ledger: Ledger, notices: Outbox, receiver: Receiver, certificates: Path) -> None:
     """Also a notice that is tried again, as the only one, leaves a queue that expires."""
     receiver.always = 500
     fail(ledger, "a")
@@ -470,7 +470,7 @@ def test_keys_expire(ledger: Ledger, notices: Notices, receiver: Receiver, certi
     assert ledger._redis.hgetall(NOTICE_COUNTS) == {"retried": "1"}
 
 
-def test_an_acl_without_notices_harms_no_analysis(ledger: Ledger, notices: Notices) -> None:
+def test_an_acl_without_notices_harms_no_analysis(ledger: Ledger, notices: Outbox) -> None:
     """A Redis user who may not read the key of notices publishes as before; the doctor says so."""
     client, user = ledger._redis, "narrow"
     address = client.connection_pool.connection_kwargs

@@ -14,7 +14,7 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.keys import (
     ASIDE,
     DONE,
@@ -32,8 +32,8 @@ from drakcelery.ledger.keys import (
 )
 from drakcelery.ledger.lines import Stretch
 from drakcelery.model.analysis import Failure, Place, Stage, State
-from tests.ledgers import intake_of, open_analysis
-from tests.unit.test_chain import analysis
+from tests.ledgers import inbox_of, open_analysis
+from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-odd-keys"
 TASK = "{r}:odd-keys"
@@ -168,35 +168,35 @@ def test_a_refusal_is_whole(ledger: Ledger, key: str) -> None:
     ledger._redis.zadd(INBOX, {TASK: 1})
     spoil(ledger, key)
     crashed = ledger.last_word(TASK, ["no\n"]) or ""
-    intake_of(ledger).refuse(UID, task_uid=TASK, root_uid="r", reason="no", crashed=crashed)
+    inbox_of(ledger).refuse(UID, task_uid=TASK, root_uid="r", reason="no", crashed=crashed)
     assert karton(ledger) is TaskState.CRASHED
     assert ledger._redis.zscore(INBOX, TASK) is None
 
 
-def _wait(intake: Intake) -> Callable[[], object]:
-    intake._redis.zadd(INBOX, {TASK: 1})
-    return lambda: intake.wait(task(), PLACE)
+def _wait(inbox: Inbox) -> Callable[[], object]:
+    inbox._redis.zadd(INBOX, {TASK: 1})
+    return lambda: inbox.wait(task(), PLACE)
 
 
-def _set_aside(intake: Intake) -> Callable[[], object]:
-    intake._redis.zadd(INBOX, {TASK: 1})
-    return lambda: intake.set_aside(TASK)
+def _set_aside(inbox: Inbox) -> Callable[[], object]:
+    inbox._redis.zadd(INBOX, {TASK: 1})
+    return lambda: inbox.set_aside(TASK)
 
 
-def _take_back(intake: Intake) -> Callable[[], object]:
-    intake._redis.zadd(ASIDE, {TASK: 1})
-    return lambda: intake.put_back(TASK)
+def _take_back(inbox: Inbox) -> Callable[[], object]:
+    inbox._redis.zadd(ASIDE, {TASK: 1})
+    return lambda: inbox.put_back(TASK)
 
 
-def _expire(intake: Intake) -> Callable[[], object]:
-    intake._redis.zadd(line_key(PLACE), {TASK: 1})
-    intake._redis.sadd(WAITING, str(PLACE))
-    return lambda: intake.expire(TASK, PLACE)
+def _expire(inbox: Inbox) -> Callable[[], object]:
+    inbox._redis.zadd(line_key(PLACE), {TASK: 1})
+    inbox._redis.sadd(WAITING, str(PLACE))
+    return lambda: inbox.expire(TASK, PLACE)
 
 
-def _pull(intake: Intake) -> Callable[[], object]:
-    intake._redis.rpush(QUEUE, TASK)
-    return lambda: intake.pull(TASK, Stretch(urgency=2, named=(TASK,), length=1))
+def _pull(inbox: Inbox) -> Callable[[], object]:
+    inbox._redis.rpush(QUEUE, TASK)
+    return lambda: inbox.pull(TASK, Stretch(urgency=2, named=(TASK,), length=1))
 
 
 def places_of(client: redis.Redis) -> list[str]:
@@ -210,10 +210,10 @@ def places_of(client: redis.Redis) -> list[str]:
 @pytest.mark.parametrize("key", [INBOX, ASIDE, WAITING, line_key(PLACE), QUEUE])
 @pytest.mark.parametrize("move", [_wait, _set_aside, _take_back, _expire, _pull])
 def test_a_task_is_in_one_place(
-    ledger: Ledger, key: str, move: Callable[[Intake], Callable[[], object]]
+    ledger: Ledger, key: str, move: Callable[[Inbox], Callable[[], object]]
 ) -> None:
     """A move whose aim is odd leaves the task where it is (I1)."""
-    go = move(intake_of(ledger))
+    go = move(inbox_of(ledger))
     [before] = places_of(ledger._redis)
     if key == before:
         pytest.skip("it is there itself")

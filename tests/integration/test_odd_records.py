@@ -15,15 +15,15 @@ from redis import exceptions
 from drakcelery.errors import UnreadableRecord
 from drakcelery.flower.reading import Reader
 from drakcelery.forecast.durations import Durations
+from drakcelery.forecast.forecast import make_forecast
 from drakcelery.forecast.learning import Learned
-from drakcelery.forecast.outlook import make_forecast
-from drakcelery.ingress.fleet_metrics import Census
+from drakcelery.ingress.fleet_metrics import FleetMetrics
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import DEAD, DONE, FLEET, host_key, record_key
-from drakcelery.ledger.notices import Dead
+from drakcelery.ledger.outbox import Dead
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Execution, Fault, Stage, State
-from drakcelery.model.capacity import Rooms
+from drakcelery.model.capacity import Capacity
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.operators import analyses
 from drakcelery.operators.top import Watch
@@ -31,7 +31,7 @@ from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.recovery.reroute import reroute
 from drakcelery.recovery.takeover import io_worker_begins, process_died, vm_worker_begins
 from tests.bench import HOST, Bench, bench
-from tests.ledgers import intake_of
+from tests.ledgers import inbox_of
 
 __all__ = ("bench",)
 
@@ -84,17 +84,17 @@ def no_broker() -> ServerId:
 
 def everything(bench: Bench) -> dict[str, set[str]]:
     """The uids that each reader of many records finds."""
-    ledger, intake, settings = bench.ledger, intake_of(bench.ledger), bench.site.settings
-    outlook = make_forecast(settings, ledger, intake)
-    Census(settings, ledger, intake).update()
+    ledger, inbox, settings = bench.ledger, inbox_of(bench.ledger), bench.context.settings
+    forecast = make_forecast(settings, ledger, inbox)
+    FleetMetrics(settings, ledger, inbox).update()
     with ThreadPoolExecutor() as executor:
-        reader = Reader(settings=settings, ledger=ledger, intake=intake, executor=executor)
+        reader = Reader(settings=settings, ledger=ledger, inbox=inbox, executor=executor)
         fleet = reader._read_fleet()
         rows = reader.analyses(50)
     return {
         "status": {record.uid for record in analyses.overview(ledger)},
-        "outlook": set(outlook.estimates),
-        "top": set(Watch(ledger, intake).read().live),
+        "outlook": set(forecast.estimates),
+        "top": set(Watch(ledger, inbox).read().live),
         "Fleet page": {row.uid for row in fleet.analyses},
         "Flower": {row.uid for row in rows},
     }
@@ -113,8 +113,8 @@ def test_a_record_that_nobody_can_read(bench: Bench, spoil: Spoil) -> None:
     assert all(found == {"before", "after"} for found in everything(bench).values())
     (entry,) = ledger.quarantine.all()
     assert (entry.where, entry.uid, entry.count) == ("ledger", "odd", 1)
-    vm_worker_begins(bench.site, lambda _: None, [])
-    io_worker_begins(bench.site, lambda _: None)
+    vm_worker_begins(bench.context, lambda _: None, [])
+    io_worker_begins(bench.context, lambda _: None)
     reroute(ledger, lambda _: None, ["win10"])
     with pytest.raises(UnreadableRecord, match="cannot read the record of analysis odd"):
         ledger.get("odd")
@@ -136,11 +136,13 @@ def test_a_record_of_a_newer_version(bench: Bench) -> None:
     record = bench.record("newer")
     assert (record.state.value, record.state.is_over, record.is_foreign) == ("PAUSED", False, True)
     assert record.failures[0].sentence() == "attempt 1: dig: e"
-    vm_worker_begins(bench.site, lambda _: None, [])
-    io_worker_begins(bench.site, lambda _: None)
-    process_died(bench.site, lambda _: None, Stage.PREPARE, bench.step("newer", attempt=1))
+    vm_worker_begins(bench.context, lambda _: None, [])
+    io_worker_begins(bench.context, lambda _: None)
+    process_died(bench.context, lambda _: None, Stage.PREPARE, bench.step("newer", attempt=1))
     reroute(ledger, lambda _: None, ["win10"])
-    Reconciler(ledger=ledger, settings=bench.site.settings, send=lambda _: None, ask_broker=no_broker).run()
+    Reconciler(
+        ledger=ledger, settings=bench.context.settings, send=lambda _: None, ask_broker=no_broker
+    ).run()
     assert ledger._redis.hgetall(record_key("newer")) == before
     assert ledger.is_due_later("ours")
     assert ledger.quarantine.all() == []
@@ -182,7 +184,7 @@ def test_hosts_that_cannot_be_read(bench: Bench) -> None:
         ledger._redis.zadd(FLEET, {"no place at all": ledger.now()})
         hosts = ledger.fleet.hosts()
         assert [status.host for status in hosts] == ["a", "z"]
-        assert Rooms.of(hosts, {}, look_ahead=0).total() == 2
+        assert Capacity.of(hosts, {}, look_ahead=0).total() == 2
     assert {place.host for place in ledger.fleet.places()} == {"a", "odd", "z"}
     assert [(one.where, one.uid) for one in ledger.quarantine.all()] == [("hosts", "odd")]
 
@@ -193,7 +195,7 @@ def test_durations_and_notices_that_cannot_be_read(bench: Bench) -> None:
     for text in ('{"moon": "full"}', "no JSON", known.model_dump_json()):
         client.rpush("drak:durations:odd", text)
     client.expire("drak:durations:odd", 60)
-    assert Durations(bench.ledger.lessons).of("odd") == [known]
+    assert Durations(bench.ledger.durations).of("odd") == [known]
     dead = Dead(uid="a", task_uid="t", state="MOVED", tries=1, error="e", at=1.0)
     client.rpush(DEAD, "no JSON", dead.model_dump_json())
     client.expire(DEAD, 60)

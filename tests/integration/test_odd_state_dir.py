@@ -20,7 +20,7 @@ from drakcelery.host.drains import Closed
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
-from drakcelery.host.workspace import Ahead, Workspace
+from drakcelery.host.workspace import Prefetched, Workspace
 from drakcelery.safe_files import remove_tree
 from drakcelery.worker import janitor
 from drakcelery.worker.janitor import Janitor, clear_host
@@ -66,7 +66,7 @@ def test_a_table_of_another_version(bench: Bench, tmp_path: Path, statements: li
     """Its guests are destroyed as ever, and everything that a worker does works."""
     made(tmp_path / "state", *statements)
     table = SlotTable(tmp_path / "state", quarantine_after=3)
-    clear_host(table, create("replay", bench.site.settings), SLOTS)
+    clear_host(table, create("replay", bench.context.settings), SLOTS)
     assert [(slot.name, slot.state) for slot in table.all()] == [
         ("vm-1", SlotState.FREE),
         ("vm-2", SlotState.FREE),
@@ -106,24 +106,24 @@ def _no_database(path: Path) -> None:
     path.write_bytes(b"garbage" * 1000)
 
 
-def _older_closures(path: Path) -> None:
+def _older_drains(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("drop table closures")
         database.execute("create table closures (slot text) strict")
         database.commit()
 
 
-@pytest.mark.parametrize("spoil", [_damaged, _cut_off, _no_database, _older_closures])
+@pytest.mark.parametrize("spoil", [_damaged, _cut_off, _no_database, _older_drains])
 def test_a_file_that_is_broken(bench: Bench, tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     """What operators have closed is in it: it is named, and removed by them."""
     path = made(tmp_path / "state")
     spoil(path)
     table = SlotTable(tmp_path / "state", quarantine_after=3)
     with pytest.raises(SettingsError, match=rf"{path}.*: remove it, and drain anew what was drained"):
-        clear_host(table, create("replay", bench.site.settings), SLOTS)
+        clear_host(table, create("replay", bench.context.settings), SLOTS)
     path.unlink()
     table = SlotTable(tmp_path / "state", quarantine_after=3)
-    clear_host(table, create("replay", bench.site.settings), SLOTS)
+    clear_host(table, create("replay", bench.context.settings), SLOTS)
     assert len(table.all()) == len(SLOTS)
 
 
@@ -172,7 +172,7 @@ def test_what_is_in_the_place_of_ours(tmp_path: Path, name: str, make: Callable[
 @pytest.mark.parametrize("make", ODD)
 def test_samples_that_were_fetched_ahead(tmp_path: Path, make: Callable[[Path], None]) -> None:
     """Whatever stands there goes when a worker starts, and nothing but a file is ever a sample."""
-    ahead = Ahead.of(tmp_path)
+    ahead = Prefetched.of(tmp_path)
     make(ahead.root)
     ahead.clear()
     assert list(ahead.root.iterdir()) == []
@@ -187,16 +187,16 @@ def test_samples_that_were_fetched_ahead(tmp_path: Path, make: Callable[[Path], 
 def test_foreign_names_among_the_workspaces(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are left alone, and what has the name of an attempt goes in its time, whatever it is."""
     monkeypatch.setattr(janitor, "ABSENT_SECONDS", -1.0)
-    parent = directories.workspaces(bench.site.settings.drakcelery.state_dir)
+    parent = directories.workspaces(bench.context.settings.drakcelery.state_dir)
     foreign = (b"odd\x83.1", b"a\nb.1", b"notes", b"sp ace.1", b"{x}.1", b"..1", b"n." + b"9" * 200)
     for name in foreign:
         (parent / os.fsdecode(name)).mkdir()
     for number, make in enumerate(ODD):
         make(parent / f"gone.{number}")
     bench.open("a-1")
-    Workspace.of(bench.site.settings.drakcelery.state_dir, "a-1", 1).create()
-    assert len(list(Workspace.all(bench.site.settings.drakcelery.state_dir))) == len(ODD) + 1
-    Janitor(bench.site, lambda _: None)._clean_up()
+    Workspace.of(bench.context.settings.drakcelery.state_dir, "a-1", 1).create()
+    assert len(list(Workspace.all(bench.context.settings.drakcelery.state_dir))) == len(ODD) + 1
+    Janitor(bench.context, lambda _: None)._clean_up()
     assert {os.fsencode(path.name) for path in parent.iterdir()} == {*foreign, b"a-1.1"}
     assert bench.ledger.quarantine.all() == []
     assert Path("/etc/passwd").exists()
@@ -214,7 +214,7 @@ def test_whatever_it_is_goes(tmp_path: Path, make: Callable[[Path], None]) -> No
 @pytest.mark.parametrize("role", ["vm", "io"])
 def test_a_disk_that_takes_nothing(bench: Bench, tmp_path: Path, role: str) -> None:
     """The worker ends with a sentence that names the directory, not with a traceback."""
-    settings, state_dir = bench.site.settings, tmp_path / "full"
+    settings, state_dir = bench.context.settings, tmp_path / "full"
     assert settings.redis.password is not None
     environment = {
         "DRAKCELERY_REDIS_HOST": settings.redis.host,

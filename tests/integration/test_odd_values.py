@@ -12,7 +12,7 @@ import redis
 from drakcelery.flower.reading import Reader
 from drakcelery.host.names import HostNames
 from drakcelery.ingress import Ingress
-from drakcelery.ingress.fleet_metrics import Census
+from drakcelery.ingress.fleet_metrics import FleetMetrics
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.keys import (
     ASIDE,
@@ -40,7 +40,7 @@ from drakcelery.telemetry import instruments
 from drakcelery.worker.janitor import Janitor
 from tests.bench import HOST, Bench, bench
 from tests.integration.test_key_types import COMMANDS, fleet, said
-from tests.ledgers import intake_of
+from tests.ledgers import inbox_of
 
 __all__ = ("bench", "fleet")
 
@@ -79,21 +79,21 @@ HOSTS = {
 
 def walk(bench: Bench) -> None:
     """Let everybody look: commands, the Fleet page, metrics, reconcile, ingress and janitor."""
-    ledger, intake, settings = bench.ledger, intake_of(bench.ledger), bench.site.settings
+    ledger, inbox, settings = bench.ledger, inbox_of(bench.ledger), bench.context.settings
     slots = (SlotStatus(name="vm-1", profile="win10", state="free", since=0),)
     ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=slots), lasts=600)
     for words in MORE:
         code, text = said(*words)
         assert code == 0, text
-    Census(settings, ledger, intake).update()
+    FleetMetrics(settings, ledger, inbox).update()
     assert instruments.REDIS_UP._value.get() == 1
     with ThreadPoolExecutor() as executor:
-        reader = Reader(settings=settings, ledger=ledger, intake=intake, executor=executor)
+        reader = Reader(settings=settings, ledger=ledger, inbox=inbox, executor=executor)
         assert HOST in reader._read_fleet().model_dump_json()
         assert "live-1" in {row.uid for row in reader.analyses(50)}
     Reconciler(ledger=ledger, settings=settings, send=lambda _: None, ask_broker=ServerId).run()
     ingress = Ingress(
-        settings=settings, ledger=ledger, intake=intake, storage=bench.site.storage, send=lambda _: None
+        settings=settings, ledger=ledger, inbox=inbox, storage=bench.context.storage, send=lambda _: None
     )
     ingress.work()
     watch = ledger.watch()
@@ -102,8 +102,8 @@ def walk(bench: Bench) -> None:
     ingress._try_again()
     ingress._withdraw()
     assert ingress._sight.capacity().free(Place(profile="win10", host=HOST)) > 0
-    Janitor(bench.site, lambda _: None)._clean_up()
-    HostNames(ledger._redis).claim(HOST, bench.site.machine, role="vm", lasts=5.0)
+    Janitor(bench.context, lambda _: None)._clean_up()
+    HostNames(ledger._redis).claim(HOST, bench.context.machine, role="vm", lasts=5.0)
     Deployment(ledger._redis, ledger.identity).claim()
     assert Deployment(ledger._redis, "karton.x").found() is not None
 

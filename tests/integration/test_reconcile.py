@@ -17,12 +17,12 @@ from drakcelery.ledger.keys import BROKER_WATCH, INBOX, WATCH, record_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.model.timeouts import DEFAULT, SHORTEST, times_of
+from drakcelery.model.timeouts import DEFAULT, SHORTEST, timeouts_of
 from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.recovery.reconcile import MOST_RESENDS, QUEUED_SECONDS, RENEWAL_SECONDS, Reconciler
 from drakcelery.settings import Settings
 from tests.ledgers import open_analysis, watched
-from tests.unit.test_chain import analysis
+from tests.unit.test_routing import analysis
 
 UID = "a-1"
 HOUR = 3600
@@ -168,7 +168,7 @@ def test_a_lost_step_is_sent_again(fleet: Fleet, stages: int) -> None:
 
 def test_a_claim_that_fell_silent(fleet: Fleet) -> None:
     """A step is sent again a lease after the last sign of who works on it, later if it waits in a queue."""
-    shortest = times_of(SHORTEST)
+    shortest = timeouts_of(SHORTEST)
     fleet.ledger.timeouts = shortest
     fleet.ledger.sent(UID, 1)
     fleet.walk(Stage.PREPARE)
@@ -187,7 +187,7 @@ def test_a_claim_goes_by_its_own_lease(fleet: Fleet, begun: Stage, there: bool) 
     fleet.ledger.sent(UID, 1)
     fleet.walk(*tuple(Stage)[: tuple(Stage).index(begun)])
     fleet.enter(begun)
-    fleet.ledger.timeouts = times_of(SHORTEST)
+    fleet.ledger.timeouts = timeouts_of(SHORTEST)
     fleet.host("rack-1" if there else "rack-2", "running")
     fleet.age(DEFAULT.silence - 1)
     assert fleet.reconcile() == {}
@@ -197,7 +197,7 @@ def test_a_claim_goes_by_its_own_lease(fleet: Fleet, begun: Stage, there: bool) 
 
 def test_a_finished_run_waits_for_its_host(fleet: Fleet) -> None:
     """Where the host is gone, a run that is done and waits there has more time than one that is under way."""
-    fleet.ledger.timeouts = times_of(SHORTEST)
+    fleet.ledger.timeouts = timeouts_of(SHORTEST)
     fleet.ledger.sent(UID, 1)
     fleet.walk(Stage.PREPARE, Stage.RUN)
     fleet.host("rack-2", "free")
@@ -376,7 +376,7 @@ def test_three_outages_make_no_poison(fleet: Fleet) -> None:
 def test_a_longer_lease_has_longer_to_be_heard(fleet: Fleet) -> None:
     """A reconcile of the shortest lease waits for a host that reports less often, after an outage too."""
     begun(fleet, Stage.PREPARE)
-    fleet.ledger.timeouts = times_of(SHORTEST)
+    fleet.ledger.timeouts = timeouts_of(SHORTEST)
     fleet.age(HOUR)
     watched(fleet.ledger, seconds=DEFAULT.lost - 1)
     assert fleet.reconcile() == {}

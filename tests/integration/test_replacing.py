@@ -22,7 +22,7 @@ UP_TO_COLLECT = (Stage.PREPARE, Stage.RUN, Stage.COLLECT)
 def leave(bench: Bench, *names: str) -> None:
     """What another run has left in the bucket."""
     for name in names:
-        put_bytes(bench.site.storage, bench.bucket, f"a-1/{name}", b"of another run")
+        put_bytes(bench.context.storage, bench.bucket, f"a-1/{name}", b"of another run")
 
 
 def collect(bench: Bench) -> None:
@@ -41,7 +41,7 @@ def test_an_earlier_analysis_is_replaced_as_a_whole(bench: Bench) -> None:
     bench.do(Stage.UPLOAD, Stage.PUBLISH)
     assert set(bench.objects()) == {"metadata.json", "dumps.zip", "procmon.log"}
     for name in bench.objects():
-        found = bench.site.storage.peek(bench.bucket, f"a-1/{name}", 100)
+        found = bench.context.storage.peek(bench.bucket, f"a-1/{name}", 100)
         assert found is not None
         assert b"of another run" not in found[1]
 
@@ -115,12 +115,12 @@ def test_a_failure_leaves_a_complete_analysis_alone(bench: Bench, monkeypatch: p
         bench.workspace().log.write_text("of this run")
         raise ValueError("no restore")
 
-    monkeypatch.setattr(type(bench.site.engine), "prepare", fails)
+    monkeypatch.setattr(type(bench.context.engine), "prepare", fails)
     for _ in range(3):
         with pytest.raises(InfrastructureError):
             bench.do(Stage.PREPARE)
     assert bench.record().state is State.FAILED
-    found = bench.site.storage.peek(bench.bucket, "a-1/drakrun.log", 100)
+    found = bench.context.storage.peek(bench.bucket, "a-1/drakrun.log", 100)
     assert found is not None
     assert found[1] == b"of another run"
 
@@ -129,10 +129,10 @@ def test_a_fetch_beside_an_earlier_one(bench: Bench, tmp_path: Path, monkeypatch
     """What an earlier fetch has left is never taken for this analysis'; a fetch is whole or nothing (S8)."""
     bench.open()
     bench.do(*Stage)
-    record, storage, to = bench.record(), bench.site.storage, tmp_path / "to"
+    record, storage, to = bench.record(), bench.context.storage, tmp_path / "to"
 
     def fetch() -> set[str]:
-        return {path.name for path in analyses.fetch(bench.site.settings, storage, record, to)}
+        return {path.name for path in analyses.fetch(bench.context.settings, storage, record, to)}
 
     to.mkdir()
     (to / "dumps.pcap").write_bytes(b"of another run")

@@ -53,9 +53,9 @@ class Slow:
 def slow(bench: Bench) -> tuple[Bench, Slow]:
     """The bench, with fast signs of life and such an engine."""
     bench.ledger.timeouts = dataclasses.replace(DEFAULT, heartbeat=0.05)
-    engine = Slow(bench.site.engine, lambda: bench.record().beat)
-    site = dataclasses.replace(bench.site, engine=cast("Engine", engine))
-    return dataclasses.replace(bench, site=site), engine
+    engine = Slow(bench.context.engine, lambda: bench.record().beat)
+    context = dataclasses.replace(bench.context, engine=cast("Engine", engine))
+    return dataclasses.replace(bench, context=context), engine
 
 
 @pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.RUN])
@@ -73,7 +73,7 @@ def test_a_failure_is_noted_with_its_reason(slow: tuple[Bench, Slow], stage: Sta
     assert [(one.error, one.code, one.fault, one.stage) for one in record.failures] == [
         ("the true reason", 225, Fault.FAILED, stage)
     ]
-    assert not bench.site.slots.holds("vm-1", "a-1", 1)
+    assert not bench.context.slots.holds("vm-1", "a-1", 1)
 
 
 def test_a_run_that_is_done_beats_on(slow: tuple[Bench, Slow]) -> None:
@@ -83,4 +83,4 @@ def test_a_run_that_is_done_beats_on(slow: tuple[Bench, Slow]) -> None:
     bench.do(Stage.PREPARE, Stage.RUN)
     record = bench.record()
     assert (record.attempt, record.state, record.failures) == (1, State.COLLECTING, ())
-    assert not bench.site.slots.holds("vm-1", "a-1", 1)
+    assert not bench.context.slots.holds("vm-1", "a-1", 1)

@@ -176,7 +176,7 @@ def test_wrong_arguments_are_refused(
     """Whatever comes over the broker is checked, and nothing is changed."""
     with pytest.raises(StackError, match=re.escape(error)):
         steering.ask(app, f"vm@{HOST}", command, **arguments)
-    assert not any(slot.closure for slot in fleet.slots()[HOST])
+    assert not any(slot.drain for slot in fleet.slots()[HOST])
 
 
 def test_errors_are_shown_as_celery_does(fleet: Fleet) -> None:

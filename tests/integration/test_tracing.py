@@ -21,7 +21,7 @@ from drakcelery.telemetry import tracing
 from tests.collector import Span, spans
 from tests.integration.test_reconcile import HOUR, UID, Fleet
 from tests.ledgers import open_analysis, watched
-from tests.unit.test_chain import analysis
+from tests.unit.test_routing import analysis
 from tests.webhook import receiving
 
 Sent = Callable[[], list[Span]]

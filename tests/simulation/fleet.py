@@ -16,19 +16,19 @@ from pydantic import SecretStr
 
 from drakcelery.ingress import Ingress
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Analysis, Stage, Step
-from drakcelery.model.timeouts import times_of
+from drakcelery.model.timeouts import timeouts_of
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, DrakrunSection, S3Section
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.stages.dispatch import send
-from drakcelery.stages.heartbeat import Heart
+from drakcelery.stages.heartbeat import HeartbeatThread
 from drakcelery.worker.commands import IO_PROCESSES
 from drakcelery.worker.runtime import Runtime
-from drakcelery.worker.wakeup import Bell
+from drakcelery.worker.wakeup import Wakeup
 from tests.simulation import contents
 from tests.simulation.broker import Broker
 from tests.simulation.client import Client, Network
@@ -70,7 +70,7 @@ class Fleet:
         self.samples: dict[str, Sample] = {}
         self.chance = random.Random(schedule.seed)  # noqa: S311 it guards nothing
         self.trace: list[str] | None = [] if trace else None
-        self.times = times_of(LEASE)
+        self.times = timeouts_of(LEASE)
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 a directory in memory
         self.directory = Path(tempfile.mkdtemp(prefix="drak-sim-", dir=base))
         self.pool = redis.ConnectionPool(
@@ -113,11 +113,11 @@ class Fleet:
     def _ingress(self, process: Process) -> Callable[[], None]:
         settings = self._settings(process.name, self.directory / process.name)
         ledger = self._ledger(process.name, settings, patient=False)
-        intake = Intake(ledger._redis, identity=self.identity, record_ttl=settings.drakcelery.record_ttl)
+        inbox = Inbox(ledger._redis, identity=self.identity, record_ttl=settings.drakcelery.record_ttl)
         ingress = Ingress(
             settings=settings,
             ledger=ledger,
-            intake=intake,
+            inbox=inbox,
             storage=storage_on(self.theatre, self.objects, self.wire(process.name, "s3")),
             send=functools.partial(send, NO_APP, ledger),
         )
@@ -160,32 +160,32 @@ class Fleet:
         process = self.theatre.process
         return self._client(process.host or process.root.name, patient=False)
 
-    def site(self, host: str, *, patient: bool, worker: Worker) -> Site:
+    def context(self, host: str, *, patient: bool, worker: Worker) -> HostContext:
         """What the stages work with on *host*."""
         machine = self.hosts[host]
 
         slots = QuietSlots(
             machine.state_dir,
             quarantine_after=machine.settings.drakcelery.quarantine_after,
-            freed=worker.bell.signal,
+            freed=worker.wakeup.signal,
         )
         slots.theatre = self.theatre
-        return Site(
+        return HostContext(
             settings=machine.settings,
             ledger=self._ledger(host, machine.settings, patient=patient),
             slots=slots,
             storage=storage_on(self.theatre, self.objects, self.wire(host, "s3")),
             engine=SimulatedEngine(self.theatre, self.guests, host, self.chance, self._seconds),
-            heart=cast("Heart", Pacer(self.theatre)),
+            heartbeats=cast("HeartbeatThread", Pacer(self.theatre)),
         )
 
     def runtime(self, worker: Worker) -> Runtime:
         """What the main process of *worker* works with."""
-        site = self.site(worker.host, patient=False, worker=worker)
+        context = self.context(worker.host, patient=False, worker=worker)
         return Runtime(
-            site=site,
-            bell=cast("Bell", worker.bell),
-            send=functools.partial(send, NO_APP, site.ledger),
+            context=context,
+            wakeup=cast("Wakeup", worker.wakeup),
+            send=functools.partial(send, NO_APP, context.ledger),
             ask_broker=self.ask_broker,
         )
 

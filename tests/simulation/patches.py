@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 UNEXPECTED = frozenset(
-    {"reconcile_failed", "janitor_failed", "pulse_failed", "stage_crashed", "not_sent", "thread_crashed"}
+    {"reconcile_failed", "janitor_failed", "heartbeat_failed", "stage_crashed", "not_sent", "thread_crashed"}
 )
 """What the product says of errors that it knows nothing of. Where it is no absence, something is wrong."""
 POLL = 2.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from drakcelery.stages.heartbeat import Pulse
+from drakcelery.stages.heartbeat import Heartbeat
 from tests.simulation.theatre import Process, Theatre
 
 
@@ -167,13 +167,13 @@ class Inline:
 
 
 class Pacer:
-    """``drakcelery.stages.heartbeat.Heart``: beats each pulse by an actor of its process."""
+    """``drakcelery.stages.heartbeat.HeartbeatThread``: beats each pulse by an actor of its process."""
 
     def __init__(self, theatre: Theatre) -> None:
         self._theatre = theatre
-        self._beating: set[Pulse] = set()
+        self._beating: set[Heartbeat] = set()
 
-    def add(self, one: Pulse) -> None:
+    def add(self, one: Heartbeat) -> None:
         """Beat it from now on."""
         self._beating.add(one)
 
@@ -183,8 +183,8 @@ class Pacer:
                 if one in self._beating:
                     one.send()
 
-        threading.Thread(target=beat, name="heart").start()
+        threading.Thread(target=beat, name="heartbeat").start()
 
-    def remove(self, one: Pulse) -> None:
+    def remove(self, one: Heartbeat) -> None:
         """Beat it no more."""
         self._beating.discard(one)

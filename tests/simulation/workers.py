@@ -15,7 +15,7 @@ from drakcelery.broker.listening import Listening
 from drakcelery.errors import Superseded
 from drakcelery.model.analysis import Stage, Step
 from drakcelery.stages import perform
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.worker import admission, bootstrap, gate
 from tests.simulation.broker import Letter
 from tests.simulation.deliveries import Job, Message, NoChannels, Timer
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STAGES = {routing.task_name(stage): stage for stage in Stage}
 
 
-class Bell:
+class Wakeup:
     """Rung when a slot comes free, by the worker's main process or one of its pool."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Worker:
         self.jobs: list[Job] = []
         self.ended: deque[Job] = deque()
         self.wire = world.wire(host, "broker")
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self._listening = Listening()
         # What the gate takes for Celery's consumer
         self.timer = Timer(self)
@@ -92,9 +92,9 @@ class Worker:
 
     def main(self) -> None:
         """Until it is killed, or its start fails."""
-        bootstrap.Ground(self)
+        bootstrap.Bootstrap(self)
         if self.role == "vm":
-            bootstrap.Household(self).start(self)
+            bootstrap.HostThreads(self).start(self)
         self.drak_gate = gate.Gate(self)
         strategies = {
             name: admission.strategy(SimpleNamespace(name=name), None, self)  # type: ignore[arg-type] # of its task only the name counts
@@ -138,7 +138,7 @@ class Worker:
         try:
             if self.ended:
                 self._settle(self.ended.popleft())
-            elif self.bell.rings and self.drak_gate.enabled:
+            elif self.wakeup.rings and self.drak_gate.enabled:
                 self.drak_gate.fill_slots()
             elif any(entry[0] <= world.theatre.now for entry in self.timers):
                 self._run_timers()
@@ -152,7 +152,7 @@ class Worker:
         now = self.world.theatre.now
         return bool(
             self.ended
-            or self.bell.rings
+            or self.wakeup.rings
             or self.wire.is_cut()
             or any(entry[0] <= now for entry in self.timers)
             or self._may_take()
@@ -214,7 +214,7 @@ class Worker:
         child = Process(name=name, host=self.host, role="child", parent=self.process)
         child.context = {
             **self.process.context,
-            "site": self.world.site(self.host, patient=True, worker=self),
+            "host_context": self.world.context(self.host, patient=True, worker=self),
         }
         child.on_death = lambda: self.ended.append(job)
         self.process.children.append(child)
@@ -224,20 +224,20 @@ class Worker:
     def _work(self, job: Job, child: Process) -> None:
         """In a process of the pool."""
         letter = job.message.letter
-        site = child.context["site"]
-        assert isinstance(site, Site)
-        self._perform(site, STAGES[letter.name], job.message)
+        context = child.context["host_context"]
+        assert isinstance(context, HostContext)
+        self._perform(context, STAGES[letter.name], job.message)
         job.is_done = True
         child.on_death = None
         child.alive = False
         self.ended.append(job)
 
-    def _perform(self, site: Site, stage: Stage, message: Message) -> None:
+    def _perform(self, context: HostContext, stage: Stage, message: Message) -> None:
         step = Step.parse(message.letter.step or {})
         if stage is Stage.PREPARE:
             step = step.model_copy(update={"slot": message.headers.get(admission.SLOT_HEADER)})
         try:
-            following = perform(site, stage, step)
+            following = perform(context, stage, step)
         except Superseded:
             return
         except Exception:  # noqa: BLE001 as in Celery, the chain ends here

@@ -17,7 +17,7 @@ from drakcelery.host import doubts
 from drakcelery.host.canaries import IDLE_SECONDS, Due, due, is_rested
 from drakcelery.host.checkup import has_fallen
 from drakcelery.host.doubts import Calls
-from drakcelery.host.drains import Closed, Closure
+from drakcelery.host.drains import Closed, Drain
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.judgement import is_doubtful
 from drakcelery.host.slot import CANARY, Slot, SlotState
@@ -25,7 +25,7 @@ from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger.canaries import Known
 from drakcelery.settings import Settings
-from drakcelery.stages.context import Site
+from drakcelery.stages.context import HostContext
 from drakcelery.worker import behaviour
 from drakcelery.worker.canary import CanaryRunner, compare, learn, workspace_of
 
@@ -131,8 +131,8 @@ def test_a_slot_whose_score_has_fallen_is_tried_at_once() -> None:
     assert tried(doubted, other) == [("vm-1", "score")]
     assert tried(doubted, ours=settings(enabled=0)) == []
     assert tried(slot("vm-1", SlotState.RUNNING, uid="a", attempt=1, calls=why)) == []
-    closed = Closure(slot="vm-1", kind=Closed.DRAINED, by="alice", since=NOW)
-    assert tried(slot("vm-1", calls=why, closure=closed)) == []
+    closed = Drain(slot="vm-1", kind=Closed.DRAINED, by="alice", since=NOW)
+    assert tried(slot("vm-1", calls=why, drain=closed)) == []
 
 
 def ran(name: str, number: int, *, failed: bool = False, canary: bool = False) -> Run:
@@ -291,10 +291,10 @@ def runner(tmp_path: Path, table: SlotTable, error: Exception) -> CanaryRunner:
         {**ours.model_dump(), "drakcelery": {**ours.drakcelery.model_dump(), "state_dir": tmp_path / "state"}}
     )
     ledger = SimpleNamespace(redis=SimpleNamespace(exists=lambda _: True))
-    site = SimpleNamespace(settings=ours, slots=table, engine=Engine(error), ledger=ledger)
+    context = SimpleNamespace(settings=ours, slots=table, engine=Engine(error), ledger=ledger)
     sample = tmp_path / "sample.exe"
     sample.write_bytes(b"MZ")
-    return CanaryRunner(cast("Site", site), sample)
+    return CanaryRunner(cast("HostContext", context), sample)
 
 
 HOST = (

@@ -457,12 +457,12 @@ def test_own_names(name: str, own: bool) -> None:
 )
 def test_names_it_answers_to(host: str, names: tuple[str, ...], any_name: bool, refused: bool) -> None:
     """Only its own names, those allowed, or any behind a login that allows none in particular (S9)."""
-    asked = Asked(method="GET", host=host, site="same-origin", origin=None)
+    asked = Asked(method="GET", host=host, fetched_from="same-origin", origin=None)
     assert (refusal(asked, names=names, any_name=any_name) is not None) is refused
 
 
 @pytest.mark.parametrize(
-    ("site", "origin", "refused"),
+    ("fetched_from", "origin", "refused"),
     [
         ("same-origin", "http://evil.example", False),
         ("same-site", "http://localhost:5555", True),
@@ -478,9 +478,9 @@ def test_names_it_answers_to(host: str, names: tuple[str, ...], any_name: bool, 
         (None, None, False),
     ],
 )
-def test_pages_that_may_ask_for_a_change(site: str | None, origin: str | None, refused: bool) -> None:
+def test_pages_that_may_ask_for_a_change(fetched_from: str | None, origin: str | None, refused: bool) -> None:
     """Another page's request is refused, also of another port of this machine; to look changes nothing."""
-    asked = Asked(method="POST", host="localhost:5555", site=site, origin=origin)
+    asked = Asked(method="POST", host="localhost:5555", fetched_from=fetched_from, origin=origin)
     assert (refusal(asked, names=("flower.example",), any_name=False) is not None) is refused
-    looking = Asked(method="GET", host="localhost:5555", site=site, origin=origin)
+    looking = Asked(method="GET", host="localhost:5555", fetched_from=fetched_from, origin=origin)
     assert refusal(looking, names=("flower.example",), any_name=False) is None

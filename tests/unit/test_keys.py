@@ -130,5 +130,5 @@ def test_redis_has_a_door() -> None:
     assert found == HANDS.keys()
     with redis.Redis(port=1) as client:
         ledger = Ledger(client, identity="karton.test", record_ttl=1)
-        for part in (ledger, ledger.intake(), ledger.fleet, ledger.quarantine, ledger.outbox):
+        for part in (ledger, ledger.inbox(), ledger.fleet, ledger.quarantine, ledger.outbox):
             assert [name for name, value in vars(part).items() if value is client and name[0] != "_"] == []

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from drakcelery.model.analysis import Place
-from drakcelery.model.capacity import Rooms
+from drakcelery.model.capacity import Capacity
 from drakcelery.model.profiles import parse_rule, pick
 from drakcelery.model.records import HostStatus, Line, SlotStatus
 from drakcelery.operators.overview import host_overviews, profile_overviews
@@ -86,26 +86,26 @@ ON_RACK_2 = Place(profile="win10", host="rack-2")
 
 def test_room_is_counted_by_profile() -> None:
     """Slots and the look-ahead of a profile, without those in flight; a quarantined slot does not count."""
-    rooms = Rooms.of(HOSTS, {WIN7: 3, WIN10: 1}, look_ahead=2)
-    assert (rooms.free(WIN7), rooms.free(WIN10), rooms.total()) == (0, 3, 3)
+    capacity = Capacity.of(HOSTS, {WIN7: 3, WIN10: 1}, look_ahead=2)
+    assert (capacity.free(WIN7), capacity.free(WIN10), capacity.total()) == (0, 3, 3)
 
 
 def test_room_of_a_host() -> None:
     """Those who ask for a host share its slots; they count against their profile's as well."""
-    rooms = Rooms.of(HOSTS, {ON_RACK_2: 2}, look_ahead=2)
-    assert (rooms.free(ON_RACK_2), rooms.free(WIN10)) == (1, 2)
-    rooms = Rooms.of(HOSTS, {ON_RACK_2: 3}, look_ahead=2)
-    assert (rooms.free(ON_RACK_2), rooms.free(WIN10)) == (0, 1)
-    rooms = Rooms.of(HOSTS, {WIN10: 4}, look_ahead=2)
-    assert rooms.free(ON_RACK_2) == 0
+    capacity = Capacity.of(HOSTS, {ON_RACK_2: 2}, look_ahead=2)
+    assert (capacity.free(ON_RACK_2), capacity.free(WIN10)) == (1, 2)
+    capacity = Capacity.of(HOSTS, {ON_RACK_2: 3}, look_ahead=2)
+    assert (capacity.free(ON_RACK_2), capacity.free(WIN10)) == (0, 1)
+    capacity = Capacity.of(HOSTS, {WIN10: 4}, look_ahead=2)
+    assert capacity.free(ON_RACK_2) == 0
 
 
 def test_what_is_offline_has_no_room() -> None:
     """Without a slot online there is no look-ahead either."""
-    rooms = Rooms.of(HOSTS, {}, look_ahead=2)
-    assert rooms.free(Place(profile="xp")) == 0
-    assert rooms.free(Place(profile="win7", host="rack-2")) == 0
-    assert Rooms.of([], {}, look_ahead=2).total() == 0
+    capacity = Capacity.of(HOSTS, {}, look_ahead=2)
+    assert capacity.free(Place(profile="xp")) == 0
+    assert capacity.free(Place(profile="win7", host="rack-2")) == 0
+    assert Capacity.of([], {}, look_ahead=2).total() == 0
 
 
 def test_overviews_show_what_is_offline_too() -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from drakcelery.host.readiness import Readiness
 from drakcelery.model.analysis import Place
-from drakcelery.model.capacity import Rooms
+from drakcelery.model.capacity import Capacity
 from drakcelery.model.records import Halt, HostStatus, SlotStatus, halted_words
 from drakcelery.operators import fleet_views
 from drakcelery.operators.overview import host_overviews, profile_overviews
 from drakcelery.recovery.alive import Alive
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.telemetry import instruments
-from tests.unit.test_chain import analysis
+from tests.unit.test_routing import analysis
 
 PLACE = Place(profile="win10")
 
@@ -108,7 +108,7 @@ def test_a_worker_that_is_stuck_takes_nothing(tmp_path: Path, monkeypatch: pytes
 def test_nobody_counts_on_the_slots_of_a_halted_host(reason: str) -> None:
     """Neither ingress nor reconcile, and people see why (R8, R13)."""
     status = halted(reason)
-    assert Rooms.of([status], {}, look_ahead=2).free(PLACE) == 0
+    assert Capacity.of([status], {}, look_ahead=2).free(PLACE) == 0
     alive = Alive.of([status], io_hosts=frozenset())
     assert not alive.takes(PLACE, "waits")
     assert alive.takes(PLACE, "a")  # its slot was claimed for it
@@ -123,6 +123,6 @@ def test_nobody_counts_on_the_slots_of_a_halted_host(reason: str) -> None:
 
 def test_an_open_host_is_counted() -> None:
     """The same host, without a reason not to."""
-    assert Rooms.of([halted(None)], {}, look_ahead=2).free(PLACE) == 4
+    assert Capacity.of([halted(None)], {}, look_ahead=2).free(PLACE) == 4
     assert Alive.of([halted(None)], io_hosts=frozenset()).takes(PLACE, "waits")
     assert analysis().place == PLACE

@@ -22,7 +22,7 @@ from drakcelery.host import state_dir as directories
 from drakcelery.host.disk_space import Spool
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.slots import SlotTable
-from drakcelery.host.workspace import Ahead, Workspace
+from drakcelery.host.workspace import Prefetched, Workspace
 from drakcelery.model.analysis import Execution, Outcome, Snapshot
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.storage.sending import Sending
@@ -138,7 +138,7 @@ def test_nobody_enters_before_the_run_is_over(state_dir: Path) -> None:
 def test_nobody_changes_the_state_directory(state_dir: Path, name: str) -> None:
     """A member of the group can put nothing in the place of what root's worker opens (S4)."""
     SlotTable(state_dir, quarantine_after=1).make()
-    Ahead.of(state_dir).clear()
+    Prefetched.of(state_dir).clear()
     with sole_worker(state_dir, "rack-1"):
         path = state_dir / name
         as_member(refused(path.unlink if path.is_file() else path.rmdir))

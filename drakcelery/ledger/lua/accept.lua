@@ -10,7 +10,7 @@
 -- ARG most     how many tasks to take at most
 -- ARG queues   number of Karton's queues
 -- ARG rank     score of one step of urgency
--- ARG rooms*   for each line how many tasks its place takes
+-- ARG capacity*   for each line how many tasks its place takes
 -- returns task uids, the most urgent first; none where there is no room or no task
 local limit, most, queues, rank = tonumber(ARG.limit), tonumber(ARG.most), tonumber(ARG.queues), tonumber(ARG.rank)
 local sources = KEY.sources
@@ -19,7 +19,7 @@ local at = second()
 
 -- The heads of the lines, each read once and after its line was popped: there may be a line for each host
 local lines = {}
-for number, places in ipairs(ARG.rooms) do
+for number, places in ipairs(ARG.capacity) do
   lines[number] = {key = sources[queues + number], room = tonumber(places)}
 end
 local function look(line)

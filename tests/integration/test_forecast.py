@@ -17,16 +17,16 @@ from karton.core.task import TaskPriority
 from drakcelery import cli, wiring
 from drakcelery.embedded.services import Services
 from drakcelery.forecast.durations import Durations
+from drakcelery.forecast.forecast import LISTED, Forecast, make_forecast
 from drakcelery.forecast.learning import Learned
-from drakcelery.forecast.outlook import LISTED, Outlook, make_forecast
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.lessons import KEPT, MEMORY
+from drakcelery.ledger.durations import KEPT, MEMORY
 from drakcelery.model.analysis import Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, RedisSection, Settings
 from tests.integration.test_notifications import opened, publish
-from tests.ledgers import intake_of
-from tests.unit.test_chain import analysis
+from tests.ledgers import inbox_of
+from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-outlook"
 PROFILE = analysis().profile
@@ -46,10 +46,10 @@ def ours() -> Settings:
     return Settings(drakrun=DrakrunSection(identity=IDENTITY, analysis_timeout=60), drakcelery=default)
 
 
-def teach(ledger: Ledger, *lessons: Learned) -> None:
+def teach(ledger: Ledger, *durations: Learned) -> None:
     """As if such had been published."""
     key = f"drak:durations:{PROFILE}"
-    ledger._redis.rpush(key, *(one.model_dump_json() for one in lessons))
+    ledger._redis.rpush(key, *(one.model_dump_json() for one in durations))
     ledger._redis.expire(key, MEMORY)
 
 
@@ -85,13 +85,13 @@ def run_now(ledger: Ledger, uid: str) -> Record:
     return record
 
 
-def in_seconds(outlook: Outlook, uid: str) -> tuple[float, float]:
+def in_seconds(forecast: Forecast, uid: str) -> tuple[float, float]:
     """From now until the middle of the start, and the end, of what waits under *uid*."""
-    queued = outlook.find(uid)
-    estimate = queued.estimate if queued else outlook.estimates[uid]
+    queued = forecast.find(uid)
+    estimate = queued.estimate if queued else forecast.estimates[uid]
     assert estimate is not None
     assert estimate.start is not None
-    return round(estimate.start.middle - outlook.now), round(estimate.finish.middle - outlook.now)
+    return round(estimate.start.middle - forecast.now), round(estimate.finish.middle - forecast.now)
 
 
 # What is learned
@@ -104,8 +104,8 @@ def test_a_published_analysis_teaches(ledger: Ledger) -> None:
     assert record is not None
     assert record.finished is not None
     assert State.COLLECTING in record.entered
-    assert Durations(ledger.lessons).learn(record)
-    (learned,) = Durations(ledger.lessons).of(PROFILE)
+    assert Durations(ledger.durations).learn(record)
+    (learned,) = Durations(ledger.durations).of(PROFILE)
     assert learned.timeout == 60
     spent = learned.prepare + learned.run + learned.rest
     assert spent == pytest.approx(record.finished - record.entered[State.PREPARING], abs=0.03)
@@ -131,8 +131,8 @@ def test_what_is_remembered_is_bounded(ledger: Ledger) -> None:
     publish(ledger, "a")
     record = ledger.get("a")
     assert record is not None
-    Durations(ledger.lessons).learn(record)
-    known = Durations(ledger.lessons).of(PROFILE)
+    Durations(ledger.durations).learn(record)
+    known = Durations(ledger.durations).of(PROFILE)
     assert (len(known), known[0] != TEN, known[1]) == (KEPT, True, TEN)
     assert 0 < ledger._redis.ttl(f"drak:durations:{PROFILE}") <= MEMORY
 
@@ -150,23 +150,23 @@ def test_everything_that_waits_has_its_place(ledger: Ledger, ours: Settings) -> 
     send(ledger, "normal")
     send(ledger, "high", TaskPriority.HIGH)
     lined = send(ledger, "lined")
-    intake = intake_of(ledger)
+    inbox = inbox_of(ledger)
     ledger._redis.lrem(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), 1, lined.uid)
-    intake.adopt(lined.uid)
-    intake.wait(lined, Place(profile=PROFILE))
-    outlook = make_forecast(ours, ledger, intake)
-    assert [(one.uid, one.position) for one in outlook.queued] == [
+    inbox.adopt(lined.uid)
+    inbox.wait(lined, Place(profile=PROFILE))
+    forecast = make_forecast(ours, ledger, inbox)
+    assert [(one.uid, one.position) for one in forecast.queued] == [
         *(("high", 1), ("lined", 2), ("normal", 3), ("low", 4))
     ]
-    assert [in_seconds(outlook, uid) for uid in ("queued", "high", "lined", "normal", "low")] == [
+    assert [in_seconds(forecast, uid) for uid in ("queued", "high", "lined", "normal", "low")] == [
         *((8, 23), (18, 33), (28, 43), (38, 53), (48, 63))
     ]
-    assert (outlook.behind, outlook.estimates["runs"].start) == (0, None)
-    newcomer = outlook.newcomers[PROFILE].start
+    assert (forecast.behind, forecast.estimates["runs"].start) == (0, None)
+    newcomer = forecast.newcomers[PROFILE].start
     assert newcomer is not None
-    assert round(newcomer.middle - outlook.now) == 48
-    assert outlook.find("root-high") == outlook.find("{root-high}:high") == outlook.queued[0]
-    assert outlook.find("nobody") is None
+    assert round(newcomer.middle - forecast.now) == 48
+    assert forecast.find("root-high") == forecast.find("{root-high}:high") == forecast.queued[0]
+    assert forecast.find("nobody") is None
 
 
 def test_what_is_far_behind_is_counted(ledger: Ledger, ours: Settings) -> None:
@@ -178,11 +178,11 @@ def test_what_is_far_behind_is_counted(ledger: Ledger, ours: Settings) -> None:
     ledger._redis.rpush(
         KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), *(f"far{n}" for n in range(800))
     )
-    outlook = make_forecast(ours, ledger, intake_of(ledger))
-    assert (len(outlook.queued), outlook.behind) == (LISTED, 800)
-    start = outlook.newcomers[PROFILE].start
+    forecast = make_forecast(ours, ledger, inbox_of(ledger))
+    assert (len(forecast.queued), forecast.behind) == (LISTED, 800)
+    start = forecast.newcomers[PROFILE].start
     assert start is not None
-    assert start.middle - outlook.now == pytest.approx(5000, rel=0.02)
+    assert start.middle - forecast.now == pytest.approx(5000, rel=0.02)
 
 
 def test_wishes_of_a_task_count(ledger: Ledger, ours: Settings) -> None:
@@ -192,12 +192,12 @@ def test_wishes_of_a_task_count(ledger: Ledger, ours: Settings) -> None:
     send(ledger, "elsewhere", vm_profile="win7")
     send(ledger, "nonsense", timeout="soon")
     send(ledger, "next")
-    outlook = make_forecast(ours, ledger, intake_of(ledger))
-    assert [(one.uid, one.position, one.place) for one in outlook.queued] == [
+    forecast = make_forecast(ours, ledger, inbox_of(ledger))
+    assert [(one.uid, one.position, one.place) for one in forecast.queued] == [
         *(("elsewhere", 1, "win7"), ("next", 3, PROFILE))
     ]
-    assert outlook.queued[0].estimate is None
-    assert in_seconds(outlook, "next") == (0, 15)
+    assert forecast.queued[0].estimate is None
+    assert in_seconds(forecast, "next") == (0, 15)
 
 
 def test_slots_out_of_use_take_nothing(ledger: Ledger, ours: Settings) -> None:
@@ -206,8 +206,8 @@ def test_slots_out_of_use_take_nothing(ledger: Ledger, ours: Settings) -> None:
     report(ledger, ("quarantined", None), ("free", None))
     opened(ledger, "a")
     opened(ledger, "b")
-    outlook = make_forecast(ours, ledger, intake_of(ledger))
-    assert [in_seconds(outlook, uid)[0] for uid in ("a", "b")] == [0, 10]
+    forecast = make_forecast(ours, ledger, inbox_of(ledger))
+    assert [in_seconds(forecast, uid)[0] for uid in ("a", "b")] == [0, 10]
 
 
 # status

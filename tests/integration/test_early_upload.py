@@ -14,7 +14,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.errors import Superseded
 from drakcelery.host.workspace import Uploaded, Workspace
 from drakcelery.model.manifest import Artifact, Manifest
-from drakcelery.stages.early_upload import head_start, left
+from drakcelery.stages.early_upload import early_upload, left
 from drakcelery.storage import PART_SIZE, Storage
 from tests.integration.test_storage import Proxy
 from tests.waiting import wait_until
@@ -67,7 +67,7 @@ def test_what_is_ready_goes_at_once(storage: Storage, bucket: str, workspace: Wo
     small = artifact(workspace, "procmon.log", b"x" * 1000)
     large = artifact(workspace, "dumps.zip", os.urandom(PART_SIZE) + b"tail")
     later = artifact(workspace, "tlsmon.log", b"y")
-    with head_start(storage, bucket, "uid", workspace, check=nothing) as start:
+    with early_upload(storage, bucket, "uid", workspace, check=nothing) as start:
         start.begin(large)
         start.begin(small)
         wait_until(
@@ -103,11 +103,11 @@ def test_storage_away_is_no_failure(services: Services, workspace: Workspace, bu
     files = [artifact(workspace, f"{number}.log", b"x") for number in range(5)]
     files.append(artifact(workspace, "dumps.zip", bytes(PART_SIZE + 1)))
     try:
-        with head_start(storage, bucket, "uid", workspace, check=nothing) as start:
+        with early_upload(storage, bucket, "uid", workspace, check=nothing) as start:
             for one in files[:5]:
                 start.begin(one)
             noted = start.finish()
-        with head_start(storage, bucket, "uid", workspace, check=nothing) as start:
+        with early_upload(storage, bucket, "uid", workspace, check=nothing) as start:
             start.begin(files[5])
             assert start.finish().objects == ()
     finally:
@@ -128,7 +128,7 @@ def test_a_stale_attempt_puts_nothing_more(storage: Storage, bucket: str, worksp
         if not current[0]:
             raise Superseded("ended meanwhile")
 
-    with head_start(storage, bucket, "uid", workspace, check=check) as start:
+    with early_upload(storage, bucket, "uid", workspace, check=check) as start:
         start.begin(files[0])
         wait_until(lambda: storage.stat(bucket, "uid/a.log"), "the first is there")
         current[0] = False
@@ -145,7 +145,7 @@ def test_a_collect_that_fails_leaves_nothing_running(
     one = artifact(workspace, "dumps.zip", os.urandom(3 * PART_SIZE))
 
     def collect() -> None:
-        with head_start(storage, bucket, "uid", workspace, check=nothing) as start:
+        with early_upload(storage, bucket, "uid", workspace, check=nothing) as start:
             start.begin(one)
             raise RuntimeError("collect fails")
 

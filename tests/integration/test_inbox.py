@@ -12,13 +12,13 @@ from drakcelery.errors import Changed
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import MEMORY
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.keys import DUE, FLEET, INFLIGHT
 from drakcelery.model.analysis import Analysis, Place
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.timeouts import DEFAULT
-from tests.ledgers import intake_of, watched
-from tests.unit.test_chain import analysis
+from tests.ledgers import inbox_of, watched
+from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-intake"
 WIN7, WIN10 = Place(profile="win7"), Place(profile="win10")
@@ -31,9 +31,9 @@ def ledger(redis_client: redis.Redis) -> Ledger:
 
 
 @pytest.fixture
-def intake(ledger: Ledger) -> Intake:
+def inbox(ledger: Ledger) -> Inbox:
     """The intake beside it."""
-    return intake_of(ledger)
+    return inbox_of(ledger)
 
 
 def pushed(ledger: Ledger, uid: str, priority: TaskPriority, *, at: float) -> Task:
@@ -45,131 +45,129 @@ def pushed(ledger: Ledger, uid: str, priority: TaskPriority, *, at: float) -> Ta
     return task
 
 
-def in_line(
-    intake: Intake, ledger: Ledger, place: Place, uid: str, priority: TaskPriority, at: float
-) -> None:
+def in_line(inbox: Inbox, ledger: Ledger, place: Place, uid: str, priority: TaskPriority, at: float) -> None:
     """A task that was taken and put in line."""
     task = pushed(ledger, uid, priority, at=at)
-    assert intake.accept(limit=10, places={}, most=1) == [uid]
-    intake.wait(task, place)
+    assert inbox.accept(limit=10, places={}, most=1) == [uid]
+    inbox.wait(task, place)
 
 
-def test_a_line_keeps_priority_and_age(intake: Intake, ledger: Ledger) -> None:
+def test_a_line_keeps_priority_and_age(inbox: Inbox, ledger: Ledger) -> None:
     """Out of a line comes the most urgent first, and the oldest of those; then the line is gone."""
-    in_line(intake, ledger, WIN7, "low", TaskPriority.LOW, at=10)
-    in_line(intake, ledger, WIN7, "newer", TaskPriority.HIGH, at=30)
-    in_line(intake, ledger, WIN7, "older", TaskPriority.HIGH, at=20)
-    [line] = intake.lines()
+    in_line(inbox, ledger, WIN7, "low", TaskPriority.LOW, at=10)
+    in_line(inbox, ledger, WIN7, "newer", TaskPriority.HIGH, at=30)
+    in_line(inbox, ledger, WIN7, "older", TaskPriority.HIGH, at=20)
+    [line] = inbox.lines()
     assert (line.place, line.length, line.since) == (WIN7, 3, 10.0)
-    assert intake.accept(limit=10, places={WIN7: 10}, most=10) == ["older", "newer", "low"]
-    assert intake.lines() == []
+    assert inbox.accept(limit=10, places={WIN7: 10}, most=10) == ["older", "newer", "low"]
+    assert inbox.lines() == []
 
 
-def test_urgent_tasks_on_the_queue_pass_a_line(intake: Intake, ledger: Ledger) -> None:
+def test_urgent_tasks_on_the_queue_pass_a_line(inbox: Inbox, ledger: Ledger) -> None:
     """Between a line and Karton's queue the more urgent wins; of the same urgency the line, which waited."""
-    in_line(intake, ledger, WIN7, "line", TaskPriority.NORMAL, at=20)
+    in_line(inbox, ledger, WIN7, "line", TaskPriority.NORMAL, at=20)
     pushed(ledger, "queue", TaskPriority.NORMAL, at=10)
     pushed(ledger, "urgent", TaskPriority.HIGH, at=30)
-    assert intake.accept(limit=10, places={WIN7: 10}, most=10) == ["urgent", "line", "queue"]
+    assert inbox.accept(limit=10, places={WIN7: 10}, most=10) == ["urgent", "line", "queue"]
 
 
-def test_lines_of_full_places_are_left_alone(intake: Intake, ledger: Ledger) -> None:
+def test_lines_of_full_places_are_left_alone(inbox: Inbox, ledger: Ledger) -> None:
     """Only the lines that were named are looked at; the oldest among them comes first."""
-    in_line(intake, ledger, WIN7, "seven", TaskPriority.NORMAL, at=10)
-    in_line(intake, ledger, WIN10, "ten", TaskPriority.NORMAL, at=20)
-    assert intake.accept(limit=10, places={WIN10: 10}, most=1) == ["ten"]
-    assert intake.accept(limit=10, places={WIN10: 10}, most=1) == []
-    assert [line.place for line in intake.lines()] == [WIN7]
-    assert intake.accept(limit=10, places={WIN7: 10, WIN10: 10}, most=1) == ["seven"]
+    in_line(inbox, ledger, WIN7, "seven", TaskPriority.NORMAL, at=10)
+    in_line(inbox, ledger, WIN10, "ten", TaskPriority.NORMAL, at=20)
+    assert inbox.accept(limit=10, places={WIN10: 10}, most=1) == ["ten"]
+    assert inbox.accept(limit=10, places={WIN10: 10}, most=1) == []
+    assert [line.place for line in inbox.lines()] == [WIN7]
+    assert inbox.accept(limit=10, places={WIN7: 10, WIN10: 10}, most=1) == ["seven"]
 
 
-def test_a_line_gives_what_its_place_takes(intake: Intake, ledger: Ledger) -> None:
+def test_a_line_gives_what_its_place_takes(inbox: Inbox, ledger: Ledger) -> None:
     """However much room the fleet has, no more leave a line than its place has room for."""
     for number in range(3):
-        in_line(intake, ledger, WIN7, f"seven-{number}", TaskPriority.NORMAL, at=10 + number)
-        in_line(intake, ledger, WIN10, f"ten-{number}", TaskPriority.LOW, at=10 + number)
+        in_line(inbox, ledger, WIN7, f"seven-{number}", TaskPriority.NORMAL, at=10 + number)
+        in_line(inbox, ledger, WIN10, f"ten-{number}", TaskPriority.LOW, at=10 + number)
     pushed(ledger, "queue", TaskPriority.LOW, at=1)
-    accept = intake.accept(limit=10, places={WIN7: 1, WIN10: 2}, most=10)
+    accept = inbox.accept(limit=10, places={WIN7: 1, WIN10: 2}, most=10)
     assert accept == ["seven-0", "ten-0", "ten-1", "queue"]
-    assert [(line.place, line.length) for line in intake.lines()] == [(WIN10, 1), (WIN7, 2)]
+    assert [(line.place, line.length) for line in inbox.lines()] == [(WIN10, 1), (WIN7, 2)]
 
 
-def test_one_question_tells_whether_there_is_work(intake: Intake, ledger: Ledger) -> None:
+def test_one_question_tells_whether_there_is_work(inbox: Inbox, ledger: Ledger) -> None:
     """What is on a queue, in a line or due later is seen; what is in the inbox is somebody's already."""
-    assert not intake.has_work()
-    in_line(intake, ledger, WIN7, "line", TaskPriority.LOW, at=10)
-    assert intake.has_work()
-    assert intake.accept(limit=10, places={WIN7: 1}, most=1) == ["line"]
-    assert not intake.has_work()
+    assert not inbox.has_work()
+    in_line(inbox, ledger, WIN7, "line", TaskPriority.LOW, at=10)
+    assert inbox.has_work()
+    assert inbox.accept(limit=10, places={WIN7: 1}, most=1) == ["line"]
+    assert not inbox.has_work()
     pushed(ledger, "queue", TaskPriority.HIGH, at=10)
-    assert intake.has_work()
-    assert intake.accept(limit=10, places={}, most=1) == ["queue"]
+    assert inbox.has_work()
+    assert inbox.accept(limit=10, places={}, most=1) == ["queue"]
     ledger._redis.zadd(DUE, {"a": ledger.now() + 60})
-    assert intake.has_work()
+    assert inbox.has_work()
 
 
-def test_only_what_is_in_the_inbox_is_put_in_line(intake: Intake, ledger: Ledger) -> None:
+def test_only_what_is_in_the_inbox_is_put_in_line(inbox: Inbox, ledger: Ledger) -> None:
     """An ingress that was held for dead cannot put a task in line that another has gone on with."""
     task = pushed(ledger, "t", TaskPriority.NORMAL, at=10)
-    intake.wait(task, WIN7)
-    assert intake.lines() == []
+    inbox.wait(task, WIN7)
+    assert inbox.lines() == []
 
 
-def test_what_waited_too_long_can_be_taken_out(intake: Intake, ledger: Ledger) -> None:
+def test_what_waited_too_long_can_be_taken_out(inbox: Inbox, ledger: Ledger) -> None:
     """Old tasks of a line are found whatever their priority; each is taken out once, into the inbox."""
-    in_line(intake, ledger, WIN7, "old-low", TaskPriority.LOW, at=10)
-    in_line(intake, ledger, WIN7, "old-high", TaskPriority.HIGH, at=20)
-    in_line(intake, ledger, WIN7, "new", TaskPriority.HIGH, at=1000)
-    assert intake.waiting(WIN7, before=500.0, most=10) == ["old-high", "old-low"]
-    assert intake.waiting(WIN7) == ["old-high", "new", "old-low"]
-    assert [intake.expire("old-low", WIN7), intake.expire("old-low", WIN7)] == [True, False]
-    assert intake.accepted() == ["old-low"]
+    in_line(inbox, ledger, WIN7, "old-low", TaskPriority.LOW, at=10)
+    in_line(inbox, ledger, WIN7, "old-high", TaskPriority.HIGH, at=20)
+    in_line(inbox, ledger, WIN7, "new", TaskPriority.HIGH, at=1000)
+    assert inbox.waiting(WIN7, before=500.0, most=10) == ["old-high", "old-low"]
+    assert inbox.waiting(WIN7) == ["old-high", "new", "old-low"]
+    assert [inbox.expire("old-low", WIN7), inbox.expire("old-low", WIN7)] == [True, False]
+    assert inbox.accepted() == ["old-low"]
 
 
-def test_a_task_cancelled_in_karton_is_not_started(intake: Intake, ledger: Ledger) -> None:
+def test_a_task_cancelled_in_karton_is_not_started(inbox: Inbox, ledger: Ledger) -> None:
     """Karton-dashboard's cancel counts up to the instant in which the task would become STARTED.
 
     What was read is compared with what is there by then, and is to be read again.
     """
     task = pushed(ledger, "t", TaskPriority.NORMAL, at=10)
-    assert intake.accept(limit=1, places={}, most=1) == ["t"]
+    assert inbox.accept(limit=1, places={}, most=1) == ["t"]
     read, started = task.serialize(), contract.started(Task.unserialize(task.serialize()))
     ledger.declare(contract.finished(task))
     with pytest.raises(Changed):
-        intake.open(analysis().model_copy(update={"task_uid": "t"}), started, limit=1, read=read)
+        inbox.open(analysis().model_copy(update={"task_uid": "t"}), started, limit=1, read=read)
     kept = ledger.karton_task("t")
     assert kept is not None
     assert kept.status is TaskState.FINISHED
-    assert intake.accepted() == ["t"]
+    assert inbox.accepted() == ["t"]
     assert ledger.get(analysis().uid) is None
 
 
-def test_a_count_that_is_none_stops_no_intake(intake: Intake, ledger: Ledger) -> None:
+def test_a_count_that_is_none_stops_no_intake(inbox: Inbox, ledger: Ledger) -> None:
     """What is no number among the analyses in flight counts as none, and is put right by the next."""
     for count in ("garbage", "1.5", "nan", "9" * 400):
         ledger._redis.hset(INFLIGHT, mapping={"win10": count, "gone@rack-9": count, "win7": 2})
-        assert intake.counts()[0] == {WIN7: 2}
-        assert intake.in_flight() == {WIN7: 2}
+        assert inbox.counts()[0] == {WIN7: 2}
+        assert inbox.in_flight() == {WIN7: 2}
     ledger._redis.hset(INFLIGHT, "win10", "garbage")
     one = analysis()
-    record = open_analysis_in(intake, ledger, one)
+    record = open_analysis_in(inbox, ledger, one)
     assert record is not None
-    assert intake.in_flight()[one.place] == 1
+    assert inbox.in_flight()[one.place] == 1
 
 
-def open_analysis_in(intake: Intake, ledger: Ledger, one: Analysis) -> Record | None:
+def open_analysis_in(inbox: Inbox, ledger: Ledger, one: Analysis) -> Record | None:
     """Begin *one* where there is room for it alone."""
     task = Task({"type": "sample"}, uid=one.task_uid, root_uid=one.root_uid)
-    intake.adopt(one.task_uid)
+    inbox.adopt(one.task_uid)
     ledger.declare(task)
     read = ledger._redis.get(f"karton.task:{one.task_uid}")
-    return intake.open(one, contract.started(task), limit=1, read=str(read))
+    return inbox.open(one, contract.started(task), limit=1, read=str(read))
 
 
-def test_a_task_without_a_name_leaves_a_record_that_can_be_read(intake: Intake, ledger: Ledger) -> None:
+def test_a_task_without_a_name_leaves_a_record_that_can_be_read(inbox: Inbox, ledger: Ledger) -> None:
     """An empty uid on Karton's queue is refused, and its record read like any other."""
-    intake.adopt("")
-    intake.withdraw("of-no-name", task_uid="", root_uid="", reason="Karton has dropped its task")
+    inbox.adopt("")
+    inbox.withdraw("of-no-name", task_uid="", root_uid="", reason="Karton has dropped its task")
     record = ledger.get("of-no-name")
     assert record is not None
     assert (record.task_uid, record.root_uid) == ("", "")
@@ -200,16 +198,16 @@ def test_the_fleet_forgets(ledger: Ledger) -> None:
 
 
 def test_a_long_backlog_is_read_as_far_as_it_is_listed(
-    intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there are many lines, fewer of each are named; all are counted."""
     monkeypatch.setattr("drakcelery.ledger.lines.NAMED", 4)
     for number in range(3):
-        in_line(intake, ledger, WIN7, f"seven-{number}", TaskPriority.NORMAL, at=10 + number)
-        in_line(intake, ledger, WIN10, f"ten-{number}", TaskPriority.NORMAL, at=10 + number)
+        in_line(inbox, ledger, WIN7, f"seven-{number}", TaskPriority.NORMAL, at=10 + number)
+        in_line(inbox, ledger, WIN10, f"ten-{number}", TaskPriority.NORMAL, at=10 + number)
     for number in range(3):
         pushed(ledger, f"high-{number}", TaskPriority.HIGH, at=10 + number)
-    found = [(one.place, one.named, one.length) for one in intake.backlog(most=3)]
+    found = [(one.place, one.named, one.length) for one in inbox.backlog(most=3)]
     assert found == [
         (None, ("high-0", "high-1", "high-2"), 3),
         (WIN10, ("ten-0", "ten-1"), 3),

@@ -16,7 +16,7 @@ MEMORY = 30 * 24 * 3600
 """Seconds after the last analysis of a profile until all is forgotten."""
 
 
-class Lessons:
+class DurationStore:
     """A list for each profile, newest first."""
 
     def __init__(self, client: redis.Redis) -> None:

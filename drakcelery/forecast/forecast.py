@@ -17,14 +17,14 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.errors import BadTask
 from drakcelery.forecast.durations import Durations
-from drakcelery.forecast.simulation import Estimate, Room, Scene, Wait, Work, estimate
+from drakcelery.forecast.simulation import Estimate, KnownSlot, Situation, Wait, Work, estimate
 from drakcelery.karton import contract
 from drakcelery.karton.contract import SampleFacts
 from drakcelery.karton.policy import policy_of
 from drakcelery.karton.reading import read_task as read_karton_task
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import unless_odd
-from drakcelery.ledger.inbox import Intake
+from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.lines import URGENCY, Stretch
 from drakcelery.model.analysis import Analysis, Place, State, Value
 from drakcelery.model.capacity import is_in_use
@@ -60,7 +60,7 @@ class Queued(Value):
     """None where nothing of its place is online."""
 
 
-class Outlook(Value):
+class Forecast(Value):
     """Estimates for everything that is not over, by Redis' clock."""
 
     now: float
@@ -86,32 +86,32 @@ def _names(one: Queued) -> tuple[str, ...]:
 def make_forecast(
     settings: Settings,
     ledger: Ledger,
-    intake: Intake,
+    inbox: Inbox,
     *,
     live: Iterable[Record] | None = None,
     seed: int = 0,
-) -> Outlook:
+) -> Forecast:
     """The outlook as of now. *live*: the ledger's live records, where the caller has read them already."""
     records = list(ledger.live() if live is None else live)
     now, hosts = ledger.now(), ledger.fleet.hosts()
-    crowd = _Crowd.of(intake, intake.backlog(most=LISTED), _reader(settings))
+    backlog = _Backlog.of(inbox, inbox.backlog(most=LISTED), _reader(settings))
     probes = _probes(hosts, settings.drakrun.analysis_timeout)
-    waiting = [*_waiting(ledger, records, now), *crowd.waiting(probes)]
+    waiting = [*_waiting(ledger, records, now), *backlog.waiting(probes)]
     profiles = {one.place.profile for one in waiting}
     profiles |= {record.analysis.profile for record in records if record.analysis}
-    scene = Scene(
+    situation = Situation(
         now=now,
         slots=_slots(hosts),
         at_work=[one for record in records if (one := _work(record, now)) is not None],
         waiting=waiting,
-        learned=Durations(ledger.lessons).all(profiles),
+        learned=Durations(ledger.durations).all(profiles),
     )
-    found = estimate(scene, seed=seed)
-    return Outlook(
+    found = estimate(situation, seed=seed)
+    return Forecast(
         now=now,
         estimates={record.uid: found[record.uid] for record in records if record.uid in found},
-        queued=crowd.queued(found),
-        behind=crowd.behind,
+        queued=backlog.queued(found),
+        behind=backlog.behind,
         newcomers={one.place.profile: found[one.uid] for one in probes if one.uid in found},
     )
 
@@ -122,9 +122,9 @@ def _reader(settings: Settings) -> Read:
     return lambda task: contract.read_task(task, unseen, policy)
 
 
-def _slots(hosts: Iterable[HostStatus]) -> list[Room]:
+def _slots(hosts: Iterable[HostStatus]) -> list[KnownSlot]:
     return [
-        Room(place=Place(profile=slot.profile, host=status.host), uid=slot.uid)
+        KnownSlot(place=Place(profile=slot.profile, host=status.host), uid=slot.uid)
         for status in hosts
         for slot in status.slots
         if is_in_use(status, slot)
@@ -180,7 +180,7 @@ def _due(ledger: Ledger) -> list[tuple[str, float]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Crowd:
+class _Backlog:
     """All that waits outside the ledger, read as far as it is listed."""
 
     stretches: Sequence[Stretch]
@@ -190,9 +190,9 @@ class _Crowd:
     """Karton uids of tasks that wait for nothing any more: cancelled, or dropped by Karton."""
 
     @classmethod
-    def of(cls, intake: Intake, stretches: Sequence[Stretch], read: Read) -> _Crowd:
+    def of(cls, inbox: Inbox, stretches: Sequence[Stretch], read: Read) -> _Backlog:
         named = [uid for stretch in stretches for uid in stretch.named]
-        texts = intake.tasks(named)
+        texts = inbox.tasks(named)
         tasks, over = {}, set()
         for uid, text in zip(named, texts, strict=True):
             if text is None:

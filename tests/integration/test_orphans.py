@@ -12,8 +12,8 @@ from drakcelery.ingress import orphans
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import NOBODYS
 from drakcelery.ledger.keys import WAITING, record_key
-from tests.ledgers import intake_of, open_analysis
-from tests.unit.test_chain import analysis
+from tests.ledgers import inbox_of, open_analysis
+from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-stranded"
 LIMIT = 100
@@ -35,7 +35,7 @@ def task(ledger: Ledger, name: str, status: TaskState, *, age: float, receiver: 
 
 
 def find(ledger: Ledger) -> list[str]:
-    steps = orphans.find(ledger, intake_of(ledger), hard_time_limit=LIMIT)
+    steps = orphans.find(ledger, inbox_of(ledger), hard_time_limit=LIMIT)
     return sorted(uid for found in steps for uid in found)
 
 
@@ -60,12 +60,12 @@ def test_what_is_on_its_way(ledger: Ledger) -> None:
     """A task on the queue, in the inbox or in the ledger is in good hands, however old it is."""
     queued, taken, opened = (task(ledger, name, TaskState.SPAWNED, age=1e6) for name in ("q", "i", "l"))
     ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.LOW), queued)
-    intake_of(ledger).adopt(taken)
-    intake_of(ledger).adopt(opened)
+    inbox_of(ledger).adopt(taken)
+    inbox_of(ledger).adopt(opened)
     open_analysis(ledger, analysis().model_copy(update={"task_uid": opened}))
     lined = task(ledger, "line", TaskState.SPAWNED, age=1e6)
-    intake_of(ledger).adopt(lined)
-    intake_of(ledger).wait(Task.unserialize(str(ledger._redis.get(f"karton.task:{lined}"))), analysis().place)
+    inbox_of(ledger).adopt(lined)
+    inbox_of(ledger).wait(Task.unserialize(str(ledger._redis.get(f"karton.task:{lined}"))), analysis().place)
     assert find(ledger) == []
 
 
@@ -76,7 +76,7 @@ def test_many_are_looked_through_bit_by_bit(ledger: Ledger, monkeypatch: pytest.
     waiting = [task(ledger, f"waits-{number}", TaskState.SPAWNED, age=1e6) for number in range(45)]
     lost = [task(ledger, f"lost-{number}", TaskState.SPAWNED, age=1e6) for number in range(5)]
     ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), *waiting)
-    steps = list(orphans.find(ledger, intake_of(ledger), hard_time_limit=LIMIT))
+    steps = list(orphans.find(ledger, inbox_of(ledger), hard_time_limit=LIMIT))
     assert len(steps) > 3
     assert {uid for found in steps for uid in found} == set(lost)
 
@@ -84,9 +84,9 @@ def test_many_are_looked_through_bit_by_bit(ledger: Ledger, monkeypatch: pytest.
 def test_adopted_tasks_are_taken_up(ledger: Ledger) -> None:
     """An adopted task lies in the inbox as one that an ingress took long ago, so any ingress takes it up."""
     spawned = task(ledger, "spawned", TaskState.SPAWNED, age=1e6)
-    intake_of(ledger).adopt(spawned)
-    intake_of(ledger).adopt(spawned)
-    assert intake_of(ledger).accepted(before=NOBODYS) == [spawned]
+    inbox_of(ledger).adopt(spawned)
+    inbox_of(ledger).adopt(spawned)
+    assert inbox_of(ledger).accepted(before=NOBODYS) == [spawned]
 
 
 @pytest.mark.parametrize("kind", ["zset", "string"])

@@ -7,12 +7,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from drakcelery.embedded.ports import assign
-from drakcelery.ingress.fleet_metrics import Census
+from drakcelery.ingress.fleet_metrics import FleetMetrics
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import Settings
 from drakcelery.telemetry import instruments
-from tests.ledgers import intake_of
+from tests.ledgers import inbox_of
 
 IDENTITY = "karton.test-census"
 
@@ -38,9 +38,9 @@ def report(ledger: Ledger, *states: str) -> None:
 def test_hosts_come_and_go(redis_client: redis.Redis) -> None:
     """Slots are counted by state, 0 where none is; a host that is gone is 0, and has no slots."""
     ledger = ledger_on(redis_client)
-    census = Census(Settings(), ledger, intake_of(ledger))
+    fleet_metrics = FleetMetrics(Settings(), ledger, inbox_of(ledger))
     report(ledger, "running", "running", "drained")
-    census.update()
+    fleet_metrics.update()
     slots = {
         state: said("drakcelery_slots", host="census-1", profile="census", state=state)
         for state in instruments.SLOT_STATES
@@ -50,7 +50,7 @@ def test_hosts_come_and_go(redis_client: redis.Redis) -> None:
     assert said("drakcelery_line_samples", profile="census") == 0
 
     ledger.fleet.retire("census-1")
-    census.update()
+    fleet_metrics.update()
     assert said("drakcelery_host_up", host="census-1") == 0
     assert said("drakcelery_slots", host="census-1", profile="census", state="running") is None
 
@@ -58,20 +58,20 @@ def test_hosts_come_and_go(redis_client: redis.Redis) -> None:
 def test_redis_away(redis_client: redis.Redis) -> None:
     """While Redis does not answer, that is all that is said of the fleet; then everything is back."""
     ledger = ledger_on(redis_client)
-    census = Census(Settings(), ledger, intake_of(ledger))
+    fleet_metrics = FleetMetrics(Settings(), ledger, inbox_of(ledger))
     report(ledger, "free")
-    census.update()
+    fleet_metrics.update()
     assert said("drakcelery_redis_up") == 1
 
     nobody = redis.Redis(port=assign(("nobody",), kept={})["nobody"], retry=Retry(NoBackoff(), 0))
-    census._ledger = ledger_on(nobody)
-    census.update()
+    fleet_metrics._ledger = ledger_on(nobody)
+    fleet_metrics.update()
     assert said("drakcelery_redis_up") == 0
     assert said("drakcelery_host_up", host="census-1") is None
     assert said("drakcelery_karton_queue_samples", priority="high") is None
 
-    census._ledger = ledger
-    census.update()
+    fleet_metrics._ledger = ledger
+    fleet_metrics.update()
     assert said("drakcelery_redis_up") == 1
     assert said("drakcelery_host_up", host="census-1") == 1
     assert said("drakcelery_karton_queue_samples", priority="high") == 0

@@ -63,7 +63,7 @@ class Dead(Value):
     """UNIX time."""
 
 
-class NoticeCounts(Value):
+class OutboxCounts(Value):
     """What became of notices, since Redis began to count."""
 
     waiting: int
@@ -76,7 +76,7 @@ class NoticeCounts(Value):
     """Not even queued: the queue was full."""
 
 
-class Notices:
+class Outbox:
     """The queue. Times are by Redis' clock."""
 
     def __init__(self, client: redis.Redis) -> None:
@@ -116,12 +116,12 @@ class Notices:
     def _settle(self, text: str, what: str, following: str = "", delay: float = 0) -> bool:
         return bool(self._scripts("settle_notice", notice=text, what=what, following=following, delay=delay))
 
-    def counts(self) -> NoticeCounts:
+    def counts(self) -> OutboxCounts:
         """How many wait, and what became of the others."""
         none: dict[str, str] = {}
         counted = unless_odd(lambda: cast("dict[str, str]", self._redis.hgetall(NOTICE_COUNTS)), none)
         numbers = {name: _count(counted.get(name, "")) for name in ("sent", "retried", "given_up", "dropped")}
-        return NoticeCounts(waiting=unless_odd(lambda: int(self._redis.zcard(NOTICES)), 0), **numbers)
+        return OutboxCounts(waiting=unless_odd(lambda: int(self._redis.zcard(NOTICES)), 0), **numbers)
 
     def dead(self, *, newest: int) -> list[Dead]:
         """The notices that were given up last."""

@@ -16,7 +16,7 @@ from drakcelery.recovery.reroute import reroute
 from drakcelery.settings import Settings
 from drakcelery.stages.failures import end_attempt, failure_of
 from tests.ledgers import open_analysis
-from tests.unit.test_chain import analysis
+from tests.unit.test_routing import analysis
 
 
 def begin(ledger: Ledger, uid: str, *, failed: bool = True, sent: bool = True, **wishes: str) -> None:
@@ -35,7 +35,7 @@ def begin(ledger: Ledger, uid: str, *, failed: bool = True, sent: bool = True, *
             ledger.sent(uid, attempt)
 
 
-def handed_over(ledger: Ledger, *profiles: str) -> dict[str, int]:
+def rerouted(ledger: Ledger, *profiles: str) -> dict[str, int]:
     """uid and attempt of what is sent."""
     sent: dict[str, int] = {}
 
@@ -59,12 +59,12 @@ def test_only_what_may_be_stranded(redis_client: redis.Redis) -> None:
     begin(ledger, "other", profile="win7")
     begin(ledger, "taken")
     ledger.advance("taken", 2, Stage.PREPARE, host="rack-2", slot="vm-1", token="t")
-    assert handed_over(ledger, "win10") == {"again": 3}
-    assert handed_over(ledger) == {}
+    assert rerouted(ledger, "win10") == {"again": 3}
+    assert rerouted(ledger) == {}
     record = ledger.get("again")
     assert record is not None
     assert (record.state, record.sent) == (State.QUEUED, 3)
-    assert handed_over(ledger, "win7") == {"other": 3}
+    assert rerouted(ledger, "win7") == {"other": 3}
 
 
 def test_an_attempt_that_nobody_took_up_is_none(redis_client: redis.Redis) -> None:
@@ -73,8 +73,8 @@ def test_an_attempt_that_nobody_took_up_is_none(redis_client: redis.Redis) -> No
     begin(ledger, "again", failed=False)
     for tries in (1, 2, 3):
         if tries > 1:
-            assert handed_over(ledger, "win10") == {"again": 3 * tries - 3}
-            assert handed_over(ledger, "win10") == {"again": 3 * tries - 2}
+            assert rerouted(ledger, "win10") == {"again": 3 * tries - 3}
+            assert rerouted(ledger, "win10") == {"again": 3 * tries - 2}
         record = ledger.get("again")
         assert record is not None
         assert record.attempts == tries

@@ -10,7 +10,7 @@ from drakcelery.host.drains import Closed
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import Place
-from drakcelery.model.capacity import Rooms
+from drakcelery.model.capacity import Capacity
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.operators.overview import host_overviews, profile_overviews
 
@@ -66,8 +66,8 @@ def test_what_runs_in_a_drained_slot_finishes(table: SlotTable) -> None:
     assert table.release("vm-1", "a", 1)
     (slot, _) = table.all()
     assert (slot.state, slot.status) == (SlotState.FREE, "drained")
-    assert slot.closure is not None
-    assert slot.closure.by == "alice"
+    assert slot.drain is not None
+    assert slot.drain.by == "alice"
 
 
 def test_a_dirty_slot_says_so(table: SlotTable) -> None:
@@ -102,8 +102,8 @@ def test_who_was_first_is_kept(table: SlotTable) -> None:
     """A second drain changes nothing: the first reason still stands."""
     table.close("vm-1", Closed.DRAINED, by="alice")
     table.close("vm-1", Closed.DRAINED, by="bob")
-    (closure,) = table.closed()
-    assert closure.by == "alice"
+    (drain,) = table.closed()
+    assert drain.by == "alice"
 
 
 def test_an_operator_forgives(table: SlotTable) -> None:
@@ -141,19 +141,19 @@ def host(name: str, *states: str, draining: bool = False) -> HostStatus:
 def test_a_drained_host_has_no_room() -> None:
     """Nobody counts on its slots, those still in use included; what asks for it waits in line."""
     hosts = [host("rack-1", "draining", "drained", draining=True), host("rack-2", "running", "free")]
-    rooms = Rooms.of(hosts, {WIN10: 2}, look_ahead=0)
-    assert rooms.free(Place(profile="win10", host="rack-1")) == 0
-    assert rooms.free(WIN10) == 1
-    alone = Rooms.of(hosts[:1], {WIN10: 1}, look_ahead=5)
+    capacity = Capacity.of(hosts, {WIN10: 2}, look_ahead=0)
+    assert capacity.free(Place(profile="win10", host="rack-1")) == 0
+    assert capacity.free(WIN10) == 1
+    alone = Capacity.of(hosts[:1], {WIN10: 1}, look_ahead=5)
     assert (alone.free(WIN10), alone.total()) == (0, 0)
 
 
 def test_what_is_leaving_takes_no_room() -> None:
     """While a large host finishes its guests, the slots of the small one go on being filled."""
     large, small = host("rack-1", *["draining"] * 8, draining=True), host("rack-2", "running", "free")
-    assert Rooms.of([large, small], {WIN10: 9}, look_ahead=0).free(WIN10) == 1
+    assert Capacity.of([large, small], {WIN10: 9}, look_ahead=0).free(WIN10) == 1
     # A guest that is being destroyed, of an analysis that is over
-    assert Rooms.of([large, small], {WIN10: 3}, look_ahead=0).free(WIN10) == 2
+    assert Capacity.of([large, small], {WIN10: 3}, look_ahead=0).free(WIN10) == 2
 
 
 def test_overviews_tell_what_is_out_of_use() -> None:
