@@ -69,7 +69,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    # What drakcelery says of each upload is not what is asked for here
+    # What drakcelery says about each upload is not what is asked for here
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     results = run(arguments.names or NAMES, quick=arguments.quick)
     show(results)

@@ -1,7 +1,7 @@
 """What a broken slot costs: seven ways of being broken, in fleets of two and of eight slots.
 
 The fleet of :mod:`benchmarks.ward`, in virtual time, with bad samples among the others. From the start one
-slot is broken; three quarters of the samples later it is mended. Good samples count as published where what
+slot is broken; three quarters of the samples later it is fixed. Good samples count as published where what
 was published is not what a broken slot left: an analysis with an empty log is none.
 """
 
@@ -55,15 +55,15 @@ class Cell:
     runs: int
     """Guests of samples, in all slots."""
     until_aside: int | None
-    """Guests of samples that the broken slot had until it was out of use; None where it never was."""
+    """Guests of samples that the broken slot had until it was out of use; None if it never was."""
     in_all: int
-    """Guests of samples that it had until it was mended."""
+    """Guests of samples that it had until it was fixed."""
     canaries: int | None
-    """How many began in it from then until it was back in use; None where that was not seen."""
+    """How many began in it from then until it was back in use; None if that was not seen."""
     back: float | None
     """Seconds until that."""
     innocent: int
-    """How often a slot was put aside that was not broken, or had come back after the mend."""
+    """How often a slot was put aside that was not broken, or had come back after the fix."""
 
     @property
     def share(self) -> float:

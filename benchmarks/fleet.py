@@ -294,7 +294,7 @@ def _time(name: str, value: float, runs: int) -> Result:
 
 
 def _steps(ledger: Ledger, inbox: Inbox) -> Iterator[float]:
-    """How long each step of the search for stranded tasks takes; it must find none."""
+    """How long each step of the search for orphaned tasks takes; it must find none."""
     limit = SETTINGS.drakcelery.hard_time_limit
     search = orphans.find(ledger, inbox, hard_time_limit=limit)
     begin = time.perf_counter()

@@ -29,7 +29,7 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """Ours against the peer's; more is better. None where there is no peer, or nothing was measured."""
+        """Ours against the peer's; more is better. None if there is no peer, or nothing was measured."""
         if self.peer is None or not (self.peer and self.ours):
             return None
         return self.peer / self.ours if self.less_is_better else self.ours / self.peer

@@ -29,7 +29,7 @@ SLOTS = {f"vm-{number}": "default" for number in range(1, 5)}
 ANALYSES, WARM_UP = 500, 100
 QUICK_ANALYSES, QUICK_WARM_UP = 60, 20
 AHEAD = 20
-"""How many samples wait in Karton at the most, so that no queue is part of what is measured."""
+"""How many samples wait in Karton at most, so that no queue is part of what is measured."""
 KINDS = {"vm": "vm@", "io": "io@", "ingress": "ingress.py"}
 """The kinds of processes that work, and what the command of each holds. Flower keeps tasks, by intent."""
 FIGURES = ("rss", "uss")

@@ -1,6 +1,6 @@
 """A fleet of hundreds of hosts without a process for each, for :mod:`benchmarks.fleet`.
 
-Real: Valkey, Karton's tasks and queues, ingress, intake, ledger, reconcile, and what hosts report.
+Real: Valkey, Karton's tasks and queues, ingress, inbox, ledger, reconcile, and what hosts report.
 Simulated: the workers, which make the calls on the ledger that a worker makes at each stage, and no time
 passes in between; the broker, a list for each prepare queue with one push and one pop for a message (Celery's
 own commands are counted by the benchmark of the bridge); and S3, which says at once that each sample is a
@@ -204,7 +204,7 @@ class Host:
     )
 
     def status(self) -> HostStatus:
-        """What its vm worker says of it."""
+        """What its vm worker says about it."""
         slots = [
             SlotStatus(
                 name=name,
@@ -276,7 +276,7 @@ class Fleet:
         return published
 
     def _enter(self, uid: str, attempt: int, stage: Stage, host: str, slot: str) -> bool:
-        """What a worker asks of Redis as a stage begins. False where its message is stale."""
+        """What a worker asks of Redis as a stage begins. False if its message is stale."""
         self.ledger.get(uid)
         try:
             self.ledger.advance(uid, attempt, stage, host=host, slot=slot, token=slot)

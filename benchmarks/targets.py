@@ -64,5 +64,5 @@ TARGETS = (
 
 
 def target_of(result: Result) -> Target | None:
-    """What *result* should reach; None where nothing is asked."""
+    """What *result* should reach; None if nothing is asked."""
     return next((target for target in TARGETS if target.is_for(result)), None)

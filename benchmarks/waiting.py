@@ -1,7 +1,7 @@
 """How good the estimates of waiting are: ``python benchmarks/waiting.py [--samples N] [--json FILE]``.
 
 Replays runs of random length (log-normal, cut off by random timeouts) on two profiles, with samples of all
-priorities that come in bursts. Again and again it asks for the outlook and writes down what it promised; in
+priorities that come in bursts. Again and again it asks for the forecast and writes down what it promised; in
 the end the ledger says what came true. Prints a table, and the same as JSON.
 """
 
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def measure(ours: settings.Settings, directory: Path, samples: int) -> dict[str, object]:
-    """Push the samples, ask for the outlook until the last is over, and compare."""
+    """Push the samples, ask for the forecast until the last is over, and compare."""
     ledger = make_ledger(ours)
     inbox = ledger.inbox()
     while not (ledger.fleet.hosts() and ledger.bound()):
@@ -115,7 +115,7 @@ def measure(ours: settings.Settings, directory: Path, samples: int) -> dict[str,
 
 
 def promises_of(forecast: Forecast) -> list[Promise]:
-    """What an outlook says about all that waits."""
+    """What a forecast says about all that waits."""
     said = [("ledger", uid, one) for uid, one in forecast.estimates.items()]
     said += [("Karton", one.uid, one.estimate) for one in forecast.queued if one.estimate is not None]
     return [

@@ -46,7 +46,7 @@ LOOK_SECONDS = 1.0
 POLL_SECONDS = 5.0
 """How often those look that look all the time: what is idle costs the most in virtual time."""
 RETURN_SECONDS = 600.0
-"""So long it is looked whether a slot that was mended comes back, once all samples are over."""
+"""So long it is looked whether a slot that was fixed comes back, once all samples are over."""
 STEP_SECONDS = 0.002
 """What a side effect takes."""
 PCAP = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000") + bytes(60)
@@ -88,7 +88,7 @@ class Ward:
     silent: frozenset[str] = frozenset()
     """Samples of which no slot's log has a line."""
     mend_at: float = float("inf")
-    """So many seconds after the beginning all is mended, whatever became of the samples."""
+    """So many seconds after the beginning all is fixed, whatever became of the samples."""
     guests: list[Guest] = field(default_factory=list)
     spoiled: dict[str, bool] = field(default_factory=dict)
     """uid -> whether the last run of it that left something left what a broken slot leaves."""
@@ -167,7 +167,7 @@ class Hospital(World):
 
 
 class Stay(Scheduler):
-    """One run: samples come in as others end, until *samples* are over; on the way the slot is mended."""
+    """One run: samples come in as others end, until *samples* are over; on the way the slot is fixed."""
 
     def __init__(self, hospital: Hospital, *, samples: int, mend_after: int) -> None:
         super().__init__(hospital)
@@ -253,7 +253,7 @@ def _seldom() -> Iterator[None]:
 
 
 def stay(valkey: Valkey, schedule: Schedule, ward: Ward, *, samples: int, mend_after: int) -> dict[str, str]:
-    """What became of each of *samples* in a fleet with *ward*, whose slots are mended after so many ends.
+    """What became of each of *samples* in a fleet with *ward*, whose slots are fixed after so many ends.
 
     Raises:
         RuntimeError: the simulation found that something may not be.

@@ -151,7 +151,7 @@ def _die_with_the_worker(**_: Any) -> None:
     """A pool process must not outlive its worker: it holds the host's lock and runs guests (I3)."""
     arm(settings.fault_plan())
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    tracing.start(app.settings)  # its worker's own, ground.Ground began
+    tracing.start(app.settings)  # its worker's own began in bootstrap.Bootstrap
 
 
 @worker_process_init.connect

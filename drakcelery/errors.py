@@ -112,7 +112,7 @@ class Superseded(DrakceleryError):
 
 
 class Astray(Superseded):
-    """The attempt is on another machine, which has lost this host's name for good."""
+    """The attempt is on another machine, which has lost this host's name permanently."""
 
 
 class Changed(Superseded):

@@ -24,7 +24,7 @@ DEPTH = 32
 """Directories within each other that :func:`walk` enters: each takes a handle."""
 
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""O_NONBLOCK: opening a FIFO that nobody else has open must not wait for ever."""
+"""O_NONBLOCK: opening a FIFO that nobody else has open must not wait forever."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -133,7 +133,7 @@ def replace(path: Path, data: bytes, *, durable: bool) -> None:
 def walk(top: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Path below *top*, and status, of everything in there but directories, to :data:`DEPTH`.
 
-    What vanishes meanwhile is passed over. Raises :class:`OSError` where *top* cannot be opened.
+    What vanishes meanwhile is skipped. Raises :class:`OSError` where *top* cannot be opened.
     """
     yield from _walk(open_directory(top), "", DEPTH)
 

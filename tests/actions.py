@@ -22,7 +22,7 @@ class Said:
     """One call of a logger."""
 
     actions: tuple[str, ...]
-    """Empty where it is no text that can be read in the code."""
+    """Empty if it is no text that can be read in the code."""
     levels: tuple[str, ...]
     fields: tuple[str, ...]
     """Those that are given with it; :data:`REST` where there may be others."""

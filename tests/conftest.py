@@ -70,7 +70,7 @@ def services(server_programs: None, tmp_path_factory: pytest.TempPathFactory) ->
 def redis_client(services: Services) -> Iterator[redis.Redis]:
     """A client on the session's Valkey; whatever keys the test makes are removed after it.
 
-    A key that would have stayed there for ever fails the test; docs/keys.md says which may stay.
+    A key that would have stayed there forever fails the test; docs/keys.md says which may stay.
     """
     with redis.Redis.from_url(services.redis.address(), decode_responses=True) as client:
         before = set(client.scan_iter(count=1000))
@@ -79,7 +79,7 @@ def redis_client(services: Services) -> Iterator[redis.Redis]:
         leaks = leaked(client, made)
         if made:
             client.delete(*made)
-        assert not leaks, f"left for ever, with no TTL and no owner in docs/keys.md: {leaks}"
+        assert not leaks, f"left forever, with no TTL and no owner in docs/keys.md: {leaks}"
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def table(keys: Iterable[Key]) -> str:
 
 
 def leaked(client: redis.Redis, keys: Iterable[str]) -> list[str]:
-    """Those of *keys* that would stay for ever: they have no TTL, and no owner who removes them.
+    """Those of *keys* that would stay forever: they have no TTL, and no owner who removes them.
 
     The record of an analysis that is over has an owner no longer, only its TTL.
     """

@@ -14,7 +14,7 @@ from drakcelery.model.records import Record
 
 
 def inbox_of(ledger: Ledger, *, record_ttl: int = 600) -> Inbox:
-    """The intake beside *ledger*."""
+    """The inbox beside *ledger*."""
     return Inbox(ledger._redis, identity=ledger.identity, record_ttl=record_ttl)
 
 

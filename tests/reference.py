@@ -21,7 +21,7 @@ class Setting:
     section: str
     key: str
     default: str | None
-    """As it is written in the file; blank where nothing is set; None where it depends on the machine."""
+    """As it is written in the file; blank where nothing is set; None if it depends on the machine."""
 
     @property
     def variable(self) -> str:

@@ -65,7 +65,7 @@ def collect(
 
 @dataclass(frozen=True, kw_only=True)
 class _Made:
-    """What there is to say of the artifacts, beside themselves."""
+    """What there is to say about the artifacts, beside themselves."""
 
     lines: LogSplit
     dumps: DumpsPacked

@@ -22,7 +22,7 @@ from drakcelery.artifacts.zipped import ZipWriter
 DUMPS = "dumps.zip"
 FOLDER = "dumps/"
 MEMBER_LIMIT = 50_000
-"""Dumps in a zip. The Karton task lists them too: a guest that dumps for ever is bounded here."""
+"""Dumps in a zip. The Karton task lists them too: a guest that dumps forever is bounded here."""
 
 _DUMP = re.compile(r"([a-f0-9]{4,16})_[a-f0-9]{16}")
 """What consumers match, karton-yaramatcher among them: base address and hash."""

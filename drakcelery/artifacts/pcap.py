@@ -32,7 +32,7 @@ def keep_pcap(source: Path, target: Path, ready: Ready = nobody) -> str | None:
     """Copy *source* to *target* if it is a capture that holds a packet.
 
     Returns:
-        Why there is nothing to keep; None where *target* was written.
+        Why there is nothing to keep; None if *target* was written.
 
     Raises:
         UntrustedFileError: *source* is not a regular file.

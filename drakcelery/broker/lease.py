@@ -1,8 +1,8 @@
-"""Leases: a live worker's messages stay invisible for ever, a dead worker's come back within a minute.
+"""Leases: a live worker's messages stay invisible forever, a dead worker's come back within a minute.
 
 kombu's Redis transport gives a message that was not acknowledged to somebody else once its visibility timeout
 has passed since it was delivered, whether its worker lives or not. With a short timeout, this step keeps the
-messages of a live worker fresh by writing anew until when they are its own. Measured with kombu 5.7 and a
+messages of a live worker fresh by writing again until when they are its own. Measured with kombu 5.7 and a
 timeout of 6 s: a task of 14 s was not delivered again, and that of a killed worker came back in 7 s.
 
 RabbitMQ needs none of it: it gives back what a lost connection had.

@@ -33,13 +33,14 @@ _USUAL: Mapping[str, Collection[Any]] = {
     "stamped_headers": (None, []),
     "stamps": (None, {}),
 }
-"""Headers by which Celery's worker, or its pool, fails for good where they are not what they should be; what
+"""Headers by which Celery's worker, or its pool, fails permanently where they are not what they should be;
+what
 ours have. By then the message counts as taken, and has a slot."""
 _ON_GUESTS = (Stage.PREPARE, Stage.RUN)
 
 
 def step_of(message: Message) -> Step | None:
-    """The step in a Celery message (protocol 2: args, kwargs, embed); None where there is none in it."""
+    """The step in a Celery message (protocol 2: args, kwargs, embed); None if there is none in it."""
     try:
         return Step.parse(message.payload[0][0])
     except (ValidationError, *UNREADABLE):
@@ -49,7 +50,7 @@ def step_of(message: Message) -> Step | None:
 def misfit(
     stage: Stage, step: Step | None, message: Message, *, host: str, profiles: Collection[str] | None
 ) -> str | None:
-    """Why a message is not for this worker, as a sentence; None where it is.
+    """Why a message is not for this worker, as a sentence; None if it is.
 
     Args:
         profiles: those that a vm worker has slots of; None for an io worker.
@@ -135,7 +136,7 @@ def _wrong(payload: Any) -> str | None:
 
 
 class Tolerant(redis.Channel):
-    """A channel that passes over what is no message; in Redis, anything may be in a queue."""
+    """A channel that skips what is no message; in Redis, anything may be in a queue."""
 
     Message = Shaped
 
@@ -166,7 +167,7 @@ class Tolerant(redis.Channel):
         return message
 
     def show(self, raw: bytes) -> Any:
-        """A message that stays in Redis; None where it is none."""
+        """A message that stays in Redis; None if it is none."""
         try:
             return self.Message(loads(bytes_to_str(raw)), channel=self)
         except UNREADABLE:

@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 
 def options(times: Timeouts) -> dict[str, Any]:
-    """For kombu's Redis transport, whose own are for ever, for a BRPOP 51 seconds, for a message an hour.
+    """For kombu's Redis transport, whose own are forever, for a BRPOP 51 seconds, for a message an hour.
 
     A connection is given up after ``times.connection`` without a word from its peer, whatever it waits for.
     """
@@ -76,7 +76,7 @@ REPLICA = "slave"
 NOTHING = "drak.none"
 """A queue to which nothing is sent."""
 AT_ONCE = 0.001
-"""Seconds. A BRPOP with the timeout 0 would wait for ever."""
+"""Seconds. A BRPOP with the timeout 0 would wait forever."""
 
 
 class QoS(redis.QoS):
@@ -209,7 +209,7 @@ class Prompt(Tolerant):
     _q_for_pri: Callable[[str, int], str]
 
     def get_waiting(self, queues: Sequence[str]) -> virtual.Message | None:
-        """Take a message that waits in one of *queues*, the first of them that has one; None where none has.
+        """Take a message that waits in one of *queues*, the first of them that has one; None if none has.
 
         To be acknowledged, as :meth:`basic_get`'s, which takes a round trip for each priority of each queue.
         """

@@ -70,7 +70,7 @@ class Sentences(click.Group):
         return list(PLACES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 click's signature
-        """Import a command. None where there is none of that name."""
+        """Import a command. None if there is none of that name."""
         if cmd_name not in PLACES:
             return None
         module, _, attribute = PLACES[cmd_name].partition(":")

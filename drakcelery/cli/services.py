@@ -65,7 +65,7 @@ def run_ingress(settings: Settings) -> None:
 
 
 def _notifier(settings: Settings, notices: Outbox, stop: threading.Event) -> Notifier | None:
-    """The thread that sends notices, started; None where nobody is to be told."""
+    """The thread that sends notices, started; None if nobody is to be told."""
     ours = settings.notifications
     if ours.url is None:
         return None

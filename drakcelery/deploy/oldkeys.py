@@ -135,5 +135,5 @@ TOML: Mapping[tuple[str, str], Fate] = {
 
 
 def fate(table: Mapping[tuple[str, str], Fate], section: str, key: str) -> Fate | None:
-    """What becomes of a key; None where the table does not know it."""
+    """What becomes of a key; None if the table does not know it."""
     return table.get((section, key)) or table.get((section, "*"))

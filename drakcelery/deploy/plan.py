@@ -76,7 +76,7 @@ def _as_it_is(wish: Wish, kept: Path, services: Sequence[str], plan: Plan) -> tu
     plan.roles = _roles(wish, ours, hosts_vms=bool(ours.slots), runs_system=there)
     named = ours.drakvuf.drakrun
     if wish.drakrun is not None and str(wish.drakrun) != named:
-        plan.remarks.append(f"--drakrun is not taken: set {DRAKRUN} in {CONFIG}, or write it anew: --force")
+        plan.remarks.append(f"--drakrun is not taken: set {DRAKRUN} in {CONFIG}, or write it again: --force")
     if _drives_drakvuf(wish, ours, services, plan) and not sandbox.is_there(wish.root, named):
         said = sandbox.remark(sandbox.find(wish.root), sandbox.of_others(wish.root))
         plan.remarks.append(f"{DRAKRUN} = {named} is not there; {said}")
@@ -99,7 +99,7 @@ def _made_anew(wish: Wish, services: Sequence[str], plan: Plan) -> tuple[Setting
 
 
 def _sources(wish: Wish) -> Sequence[Path]:
-    """The files to take over. Our own is one where it is written anew: nothing that was set gets lost."""
+    """The files to take over. Our own is one where it is written again: nothing that was set gets lost."""
     if wish.sources:
         return wish.sources
     places = (CONFIG,) if exists(wish.root, CONFIG) else OLD_FILES

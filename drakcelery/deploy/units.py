@@ -50,7 +50,7 @@ TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - named, not written to
 """What a unit has of its own (``PrivateTmp``)."""
 
 XEN_PATHS = ("/run", "/var/lib/xen", "/var/log/xen", "/etc/lvm")
-"""Where xl and its helpers write; those that are missing are passed over."""
+"""Where xl and its helpers write; those that are missing are skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +178,7 @@ def unit(role: Role, machine: Machine) -> str:
             f"Description=drakcelery {role.name}: {role.description}",
             "Wants=network-online.target",
             f"After=network-online.target{' xencommons.service xenconsoled.service' if as_root else ''}",
-            "# Redis may be away for hours: try for ever",
+            "# Redis may be away for hours: try forever",
             "StartLimitIntervalSec=0",
         ],
         "Service": [

@@ -22,7 +22,7 @@ class Status(enum.StrEnum):
     FAILED = "failed"
     """Something that drakcelery needs, or promises, is not there."""
     SKIPPED = "skipped"
-    """It makes no sense here, or not before another check is mended."""
+    """It makes no sense here, or not before another check is fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Verdict:
     said: str
     """What was found, as a sentence without its full stop."""
     remedy: str | None = None
-    """How to mend it, where that can be said better than the check says it in general."""
+    """How to fix it, where that can be said better than the check says it in general."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Check:
     what: str
     """What has to be so."""
     remedy: str
-    """How to mend it, in general."""
+    """How to fix it, in general."""
     examine: Callable[[Subject], Verdict]
     """May raise :class:`~drakcelery.errors.DrakceleryError` or RedisError, which is a failure."""
     needs: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Finding:
     status: Status
     said: str
     remedy: str | None
-    """None where there is nothing to mend."""
+    """None if there is nothing to fix."""
     seconds: float
     """How long the look took."""
 

@@ -54,7 +54,7 @@ def bind_verdict(ours: KartonBind, there: str | None) -> Verdict:
         return warning(
             f"{ours.identity} is bound with our filters, but by another program: {who}",
             f"Stop that program (for DRAKVUF Sandbox v0.18: {OLD_UNITS}), then start drakcelery ingress, "
-            "which binds anew.",
+            "which binds again.",
         )
     if bound.service_version != __version__:
         return warning(
@@ -155,7 +155,7 @@ def _unrouted(subject: Subject) -> list[str]:
 
 
 def _clients(subject: Subject) -> Clients | None:
-    """Redis' list of connections; None where this user may not have it."""
+    """Redis' list of connections; None if this user may not have it."""
     try:
         return cast("Clients", subject.redis.client_list())
     except NoPermissionError:
@@ -202,8 +202,8 @@ CHECKS = (
     Check(
         name="karton.quarantine",
         what="no task or analysis is in quarantine",
-        remedy="drakcelery isolated list shows them; after the mend: drakcelery isolated retry UID. What "
-        "nobody can mend: drakcelery isolated remove UID.",
+        remedy="drakcelery isolated list shows them; after the fix: drakcelery isolated retry UID. What "
+        "nobody can fix: drakcelery isolated remove UID.",
         examine=_quarantine,
         needs=("redis.reachable",),
     ),

@@ -16,7 +16,7 @@ def _types(subject: Subject) -> Verdict:
         return skipped("this user of Redis may not use TYPE: see redis.rights")
     if odd := keytypes.odd_keys(subject.redis, found):
         what, mend = "; ".join(one.said for one in odd), "; ".join(one.mend for one in odd)
-        return failed(f"{what}: whoever needs it fails", remedy=f"{_WHO}: {mend}. It is made anew.")
+        return failed(f"{what}: whoever needs it fails", remedy=f"{_WHO}: {mend}. It is made again.")
     return ok(f"our keys that are there ({len(found)}) are of their types")
 
 
@@ -25,7 +25,7 @@ CHECKS = (
     Check(
         name="redis.keys",
         what="drakcelery's own keys are of the types that it gave them",
-        remedy=f"{_WHO} redis-cli RENAME KEY KEY-odd; it is made anew.",
+        remedy=f"{_WHO} redis-cli RENAME KEY KEY-odd; it is made again.",
         examine=_types,
         needs=("redis.reachable",),
     ),

@@ -32,7 +32,7 @@ NETWORK = frozenset(
 MOST_NAMES = 10
 """So many other hosts are named."""
 SAMPLES = {"behaviour.exe": "PE32+ executable", "library.dll": "(DLL)"}
-"""What libmagic has to say of samples that come with drakcelery: the contract goes by these words."""
+"""What libmagic has to say about samples that come with drakcelery: the contract goes by these words."""
 
 
 def _clock(subject: Subject) -> Verdict:
@@ -161,7 +161,7 @@ CHECKS: Sequence[Check] = (
     Check(
         name="host.libmagic",
         what="libmagic loads, and recognizes programs and DLLs",
-        remedy="Install drakcelery anew (pip install --force-reinstall drakcelery pylibmagic): libmagic and "
+        remedy="Install drakcelery again (pip install --force-reinstall drakcelery pylibmagic): libmagic and "
         "its database come with it.",
         examine=_libmagic,
     ),

@@ -76,7 +76,7 @@ def _durable(subject: Subject) -> Verdict:
 
 
 def durable_verdict(info: Info, save: str | None, fsync: str | None) -> Verdict:
-    """What a crash of Redis costs. *save* and *fsync* are None where they may not be asked for."""
+    """What a crash of Redis costs. *save* and *fsync* are None if they may not be asked for."""
     for key, what in (("aof_last_write_status", "append-only file"), ("rdb_last_bgsave_status", "snapshot")):
         if info.get(key, "ok") != "ok":
             return failed(
@@ -129,7 +129,7 @@ def _latency(subject: Subject) -> Verdict:
 
 
 def _setting(subject: Subject, name: str) -> str | None:
-    """A setting of the server; None where this user may not ask, or the provider hides CONFIG."""
+    """A setting of the server; None if this user may not ask, or the provider hides CONFIG."""
     try:
         return str(subject.redis.config_get(name).get(name, ""))
     except ResponseError:

@@ -47,7 +47,7 @@ _WORDS: Mapping[str, Command] = {
 
 
 def ledger_commands(identity: str) -> tuple[Command, ...]:
-    """What the ledger, the intake, the fleet and their scripts do in Karton's database."""
+    """What the ledger, the inbox, the fleet and their scripts do in Karton's database."""
     return (
         *_NO_KEY,
         *(

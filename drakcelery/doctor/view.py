@@ -16,7 +16,7 @@ _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold re
 
 
 def findings_view(findings: Sequence[Finding]) -> RenderableType:
-    """A line for each finding, below it how to mend it; at the end how many there are of each kind."""
+    """A line for each finding, below it how to fix it; at the end how many there are of each kind."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("CHECK", no_wrap=True)
     table.add_column("RESULT", no_wrap=True)

@@ -218,7 +218,7 @@ CHECKS = (
     ),
     Check(
         name="xen.library",
-        what="drakrun's library can be used without starting drakrun anew for each call",
+        what="drakrun's library can be used without starting drakrun again for each call",
         remedy="Let [drakvuf] drakrun name the script that pip installed, of a version from 0.19 to 0.21; or "
         "set [drakvuf] library = 0, and the commands are used without asking.",
         examine=_library,

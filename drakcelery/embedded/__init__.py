@@ -5,7 +5,7 @@
 :mod:`.background`      a stack in a process of its own, for the demo and the tests
 :mod:`.services`        the two servers, Valkey and SeaweedFS
 :mod:`.configuration`   ``drakcelery.ini``, which the stack's processes read
-:mod:`.state`           what a running stack says of itself
+:mod:`.state`           what a running stack says about itself
 :mod:`.ports`           free ports on loopback
 :mod:`.plan`            the ports and credentials that a data directory keeps
 :mod:`.formation`       the Procfile's processes (honcho's library)

@@ -61,7 +61,7 @@ def _own_sections(services: Services) -> dict[str, dict[str, str]]:
         "drakcelery": {
             "host": HOST,
             "state_dir": str(services.data_dir / "state"),
-            # Ctrl-C does not wait for guests: their analyses begin anew at the next start
+            # Ctrl-C does not wait for guests: their analyses begin again at the next start
             "stop_seconds": "0",
             "min_free_space": str(256 * 1024**2),
         },

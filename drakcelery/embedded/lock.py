@@ -40,7 +40,7 @@ def held(data_dir: Path) -> Iterator[None]:
 
 
 def holder(data_dir: Path) -> int | None:
-    """The pid of the stack that runs in *data_dir*; None where there is none."""
+    """The pid of the stack that runs in *data_dir*; None if there is none."""
     try:
         descriptor = os.open(data_dir / NAME, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a running stack says of itself in its data directory, for those who look for it."""
+"""What a running stack says about itself in its data directory, for those who look for it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def remove(data_dir: Path) -> None:
 
 
 def running(data_dir: Path) -> Running | None:
-    """The stack that runs in *data_dir*; None where there is none, or it is not up yet, or stopping."""
+    """The stack that runs in *data_dir*; None if there is none, or it is not up yet, or stopping."""
     holder = lock.holder(data_dir)
     try:
         found = Running.model_validate_json((data_dir / _NAME).read_text(encoding="utf-8"))

@@ -80,7 +80,7 @@ class Engine(Protocol):
         """
 
     def obstacle(self, *, fresh: bool = False) -> str | None:
-        """Why no guest may run on this host now, in a sentence with the mend; None where one may.
+        """Why no guest may run on this host now, in a sentence with the fix; None if one may.
 
         Without *fresh* it tells at once what is known; with it, what is found by looking, which is done every
         few seconds by a thread of the vm worker's main process. Never raises.
@@ -89,7 +89,7 @@ class Engine(Protocol):
     def snapshot_id(self) -> str | None:
         """What tells the snapshot of this host's VMs from another, found out cheaply.
 
-        None where there is none.
+        None if there is none.
 
         Raises:
             EngineError: it cannot be read.
@@ -123,7 +123,7 @@ class Engine(Protocol):
 
 
 def end_guest(engine: Engine, slot: str) -> bool:
-    """Destroy the slot's guest; False where it survives, for whatever reason. The reason is logged."""
+    """Destroy the slot's guest; False if it survives, for whatever reason. The reason is logged."""
     try:
         engine.destroy(slot)
     except EngineError as error:

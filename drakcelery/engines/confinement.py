@@ -55,7 +55,7 @@ CALLS = """
     sched_getaffinity sched_yield select set_robust_list set_tid_address sigaltstack stat statfs statx
     sysinfo time times uname unlink unlinkat write writev
 """.split()  # noqa: SIM905  # a hundred names read better as a text
-"""Memory, time, threads, and files that are opened anew. No socket, program, process, link or mount."""
+"""Memory, time, threads, and files that are opened again. No socket, program, process, link or mount."""
 
 _FCNTL = (0, 1, 2, 3, 4, 1030)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
 _IOCTL = (0x5401, 0x5421, 0x5450, 0x5451)  # TCGETS, FIONBIO, FIONCLEX, FIOCLEX
@@ -82,9 +82,9 @@ _REMEDIES = {
     Measure.NETWORK: "allow user namespaces (sysctl user.max_user_namespaces, on Ubuntu also "
     "kernel.apparmor_restrict_unprivileged_userns=0; in a container, its seccomp profile)",
     Measure.USER: "run the vm worker as a user of its own, as the units of drakcelery init do",
-    Measure.CAPABILITIES: "write the systemd units anew (drakcelery init)",
+    Measure.CAPABILITIES: "write the systemd units again (drakcelery init)",
     Measure.FILES: "use a kernel with Landlock (5.13 or newer, lsm=landlock,… on its command line); write "
-    "the systemd units anew (drakcelery init); in a container, have a seccomp profile that knows Landlock",
+    "the systemd units again (drakcelery init); in a container, have a seccomp profile that knows Landlock",
     Measure.CALLS: "install libseccomp (apt install libseccomp2) on a kernel with CONFIG_SECCOMP_FILTER",
 }
 
@@ -106,7 +106,7 @@ class Lack:
 
 
 def limit(*, memory: int, file: int, cpu: int) -> list[Lack]:
-    """Limit this process for good and take the network away.
+    """Limit this process permanently and take the network away.
 
     Args:
         memory: bytes of address space.
@@ -129,7 +129,7 @@ def limit(*, memory: int, file: int, cpu: int) -> list[Lack]:
 
 
 def lock_down(parent: int) -> list[Lack]:
-    """Give up for good all that is not needed to emulate; the working directory, for the output, stays.
+    """Give up permanently all that is not needed to emulate; the working directory, for the output, stays.
 
     Whatever else is needed must be open or read by now. *parent* is as in :func:`die_with`.
 

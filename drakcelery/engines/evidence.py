@@ -46,7 +46,7 @@ def survey(directory: Path) -> RawFiles:
 
 
 def difference(noted: RawFiles, found: RawFiles) -> str | None:
-    """How what was *found* differs from what was *noted*, in words; None where nothing does.
+    """How what was *found* differs from what was *noted*, in words; None if nothing does.
 
     A file that grew counts as well. Every tool of a run has ended, and was waited for, before its files are
     noted (:meth:`drakcelery.engines.Engine.run`), so nothing of ours writes to them after that: who does is

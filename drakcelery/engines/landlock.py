@@ -36,7 +36,7 @@ def version() -> int:
 
 
 class Ruleset:
-    """What a process will be kept to; takes effect with :meth:`enforce`, for good.
+    """What a process will be kept to; takes effect with :meth:`enforce`, permanently.
 
     The rules name open files, not paths: they may be made by a user who reaches more than the one that
     is kept to them.
@@ -51,7 +51,7 @@ class Ruleset:
         self._descriptor = _call("create_ruleset", _CREATE_RULESET, packed, size, 0)
 
     def may_read(self, paths: Iterable[Path]) -> None:
-        """Let it read these files, and all below these directories; what is not there is passed over."""
+        """Let it read these files, and all below these directories; what is not there is skipped."""
         for path in paths:
             self._allow(path, _READ)
 

@@ -60,10 +60,10 @@ def load() -> ctypes.CDLL:
 
 
 def keep_only(library: ctypes.CDLL, names: Iterable[str], calls: Iterable[Call]) -> None:
-    """Leave this thread, and all that it starts, these system calls for good; any other does not exist.
+    """Leave this thread, and all that it starts, these system calls permanently; any other does not exist.
 
     That is what it is told (ENOSYS), so that the C library takes the older call which does the same. A name
-    that this architecture lacks is passed over.
+    that this architecture lacks is skipped.
 
     Raises:
         OSError: the library or the kernel refuses.

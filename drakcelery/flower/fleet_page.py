@@ -60,7 +60,7 @@ class SlotView(Value):
     closed_by: str | None
     """The operator who keeps it out of use."""
     canary: str | None
-    """``due``, ``good`` or what the last canary found amiss; None where there was none."""
+    """``due``, ``good`` or what the last canary found amiss; None if there was none."""
     next: Next | None
 
 
@@ -176,7 +176,7 @@ def _host(
     records: Mapping[str, Record],
     following: Mapping[tuple[str, str], Next],
 ) -> HostView:
-    """*status* is what the host says of itself; None while it is offline."""
+    """*status* is what the host says about itself; None while it is offline."""
     return HostView(
         host=one.host,
         online=one.online,

@@ -1,4 +1,4 @@
-"""Reads what the pages show, from Redis and S3: beside Tornado's loop, and once a second at the most."""
+"""Reads what the pages show, from Redis and S3: beside Tornado's loop, and once a second at most."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Reader:
         return await self._fleet.get()
 
     async def analysis(self, uid: str) -> AnalysisView | None:
-        """The page of an analysis; None where the ledger has no record of it.
+        """The page of an analysis; None if the ledger has no record of it.
 
         Raises :class:`redis.exceptions.RedisError`; where S3 fails, the page says so.
         """
@@ -129,7 +129,7 @@ class Reader:
         return destination(self.settings, record.analysis).bucket
 
     def _forecast(self) -> Forecast:
-        """The outlook, not older than :data:`FORECAST_AGE`."""
+        """The forecast, not older than :data:`FORECAST_AGE`."""
         with self._looking:
             now = time.monotonic()
             if self._forecasted is None or now - self._forecasted[0] >= FORECAST_AGE:

@@ -45,10 +45,10 @@ class Row(Value):
     received: float
     finished: float | None
     error: str | None
-    """Why it failed, or what its last attempt died of; None where it was published all the same."""
+    """Why it failed, or what its last attempt died of; None if it was published all the same."""
     spans: tuple[Span, ...]
     start: Range | None
-    """When it is expected to get a slot; None where it has had one, or where nothing can be said."""
+    """When it is expected to get a slot; None if it has had one, or where nothing can be said."""
 
 
 def sample_name(record: Record) -> str:
@@ -80,7 +80,8 @@ def row(record: Record, start: Range | None = None) -> Row:
 def spans(record: Record) -> tuple[Span, ...]:
     """The analysis' life so far, without gaps: earlier attempts, waiting, and the stages of this attempt.
 
-    Before the first stage of the last attempt that failed for good, or of the current one, an analysis waits.
+    Before the first stage of the last attempt that failed permanently, or of the current one, an analysis
+    waits.
     """
     entered = [(name, record.entered[state]) for name, state in BARS if state in record.entered]
     # A final failure ends the attempt whose stages are there; earlier ones have left nothing but their end

@@ -38,7 +38,7 @@ def require_safe(*, address: str, unix_socket: str, has_login: bool, allow_unaut
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a browser says of a request, which a web page cannot change."""
+    """What a browser says about a request, which a web page cannot change."""
 
     method: str
     host: str
@@ -50,7 +50,7 @@ class Asked:
 
 
 def refusal(asked: Asked, *, names: Collection[str], any_name: bool) -> str | None:
-    """Why a request is refused, in a sentence; None where it is not.
+    """Why a request is refused, in a sentence; None if it is not.
 
     *names* are those of ``[flower] allowed_hosts``; *any_name*: where there are none, any will do.
     """

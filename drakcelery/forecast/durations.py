@@ -16,7 +16,7 @@ class Durations:
         self._durations = durations
 
     def learn(self, record: Record) -> bool:
-        """Remember how long a published analysis took. False where its record does not say."""
+        """Remember how long a published analysis took. False if its record does not say."""
         learned = learned_of(record)
         if learned is None or record.analysis is None:
             return False
@@ -39,7 +39,7 @@ def _known(texts: list[str]) -> list[Learned]:
 
 
 def _read(text: str) -> Learned | None:
-    """What an analysis taught; None where another version wrote what this one cannot read."""
+    """What an analysis taught; None if another version wrote what this one cannot read."""
     try:
         learned = Learned.model_validate_json(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The outlook: what is estimated for everything that waits or is at work, from what Redis says right now.
+"""The forecast: what is estimated for everything that waits or is at work, from what Redis says right now.
 
 Computed when somebody asks; nothing of it is stored. It reads the ledger, the lines and the heads of Karton's
 queues: what stands further back than :data:`LISTED` is counted, and no more.
@@ -57,7 +57,7 @@ class Queued(Value):
     place: str
     """Profile, and host if one was asked for; on Karton's queue as far as the task alone tells."""
     estimate: Estimate | None
-    """None where nothing of its place is online."""
+    """None if nothing of its place is online."""
 
 
 class Forecast(Value):
@@ -91,7 +91,7 @@ def make_forecast(
     live: Iterable[Record] | None = None,
     seed: int = 0,
 ) -> Forecast:
-    """The outlook as of now. *live*: the ledger's live records, where the caller has read them already."""
+    """The forecast as of now. *live*: the ledger's live records, where the caller has read them already."""
     records = list(ledger.live() if live is None else live)
     now, hosts = ledger.now(), ledger.fleet.hosts()
     backlog = _Backlog.of(inbox, inbox.backlog(most=LISTED), _reader(settings))

@@ -44,7 +44,7 @@ GUESSES = (
 
 
 def learned_of(record: Record) -> Learned | None:
-    """What a record teaches; None where it was not published, or its times are not complete."""
+    """What a record teaches; None if it was not published, or its times are not complete."""
     times = [record.entered.get(one) for one in (State.PREPARING, State.RUNNING, State.COLLECTING)]
     if record.state is not State.PUBLISHED or record.analysis is None:
         return None

@@ -37,7 +37,7 @@ class Estimate(Value):
     """When an analysis will start and be over."""
 
     start: Range | None
-    """When it gets its slot; None where it has one, or had one."""
+    """When it gets its slot; None if it has one, or had one."""
     finish: Range
     learned: int
     """On how many published analyses of its profile this rests; with none it is a guess."""
@@ -183,8 +183,8 @@ class _Play:
 
     def round(self) -> None:
         """Play it through once."""
-        # A profile whose few lessons are all short may still have long runs to come: each round learns from
-        # another draw of the lessons, so that little knowledge makes wide ranges
+        # A profile whose few durations are all short may still have long runs to come: each round learns from
+        # another draw of the durations, so that little knowledge makes wide ranges
         self._pools = {
             name: self.chance.choices(known, k=len(known)) for name, known in self._durations.items()
         }
@@ -203,7 +203,7 @@ class _Play:
             self._assign(late.pop(), slots)
 
     def _left_of(self, work: Work) -> list[float]:
-        """What its stage may still take, by the lessons that took longer than it has until now."""
+        """What its stage may still take, by the durations that took longer than it has until now."""
         known = self._durations[work.profile]
         if work.state is State.PREPARING:
             takes = [one.prepare for one in known]

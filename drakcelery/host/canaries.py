@@ -54,7 +54,7 @@ def due(
 
 
 def _reason(slot: Slot, patience: float, now: float) -> str | None:
-    """Why a slot that no operator has closed cannot do without a canary; None where it can."""
+    """Why a slot that no operator has closed cannot do without a canary; None if it can."""
     if slot.state is SlotState.FREE and slot.calls.is_due:
         return slot.calls.why
     if slot.state is not SlotState.QUARANTINED:

@@ -1,8 +1,8 @@
-"""Whom a failed attempt is put down to, and whether it counts. Pure.
+"""Whom a failed attempt is charged to, and whether it counts. Pure.
 
 A run that fails charges its slot at once: a slot that fails each run must not have many. Where the same
 sample fails in a second slot the charge is the sample's, and the first slot's is taken back; where it is
-published in the end, it was sound, and each slot that it failed in has its charge for good, unless it was
+published in the end, it was sound, and each slot that it failed in has its charge permanently, unless it was
 doubted there for what is missing in the published run as well (:mod:`drakcelery.host.silence`). The record
 says all of it, so that no host need tell another.
 """
@@ -21,7 +21,7 @@ SlotOfHost = tuple[str | None, str | None]
 COUNTED = (Fault.FAILED, Fault.LOST)
 """What counts against ``max_attempts``."""
 MOST_SPARED = 10
-"""So many attempts that the host alone is to blame for do not: it takes nothing more until it is mended."""
+"""So many attempts that the host alone is to blame for do not: it takes nothing more until it is fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def counted(failures: Sequence[Failure]) -> int:
 
 
 def blame_of(stage: Stage, error: BaseException) -> Blame | None:
-    """What *error* itself blames; None where no slot has to do with it.
+    """What *error* itself blames; None if no slot has to do with it.
 
     Nor has it where a process died: the sample may have killed it, and counts as poison the second time.
     """
@@ -52,7 +52,7 @@ def blame_of(stage: Stage, error: BaseException) -> Blame | None:
 def charge(
     failures: Iterable[Failure], blame: Blame | None, *, where: SlotOfHost, stage: Stage = Stage.RUN
 ) -> Blame | None:
-    """What a failure at *where* is put down to, by what it blames and the *failures* before it."""
+    """What a failure at *where* is charged to, by what it blames and the *failures* before it."""
     if may_move(stage, blame) and failed_in(failures) - {where}:
         return Blame.SAMPLE
     return blame
@@ -79,7 +79,7 @@ def verdict(
     """What becomes of the charge of the slot at *where*, in which *attempt* of *record* failed.
 
     Args:
-        record: as it is now; None where the ledger has forgotten it.
+        record: as it is now; None if the ledger has forgotten it.
         blame: what the error itself blamed.
         charged: whether the slot is charged so far.
     """

@@ -34,7 +34,7 @@ class _Usual:
         )
 
     def trial(self, run: Run) -> Trial:
-        """What *run* says of its slot."""
+        """What *run* says about its slot."""
         is_canary = run.kind.is_canary
         if run.kind in (Kind.FAILED, Kind.CANARY_FAILED):
             return Trial(
@@ -62,7 +62,7 @@ def checkups(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, Slot
     found: dict[str, list[Run]] = {name: [] for name in profiles}
     for run in runs:
         if run.kind is Kind.CANARY_WORKED and run.slot in found:
-            found[run.slot].clear()  # it has been mended since
+            found[run.slot].clear()  # it has been fixed since
         if run.slot in found and _is_conclusive(run):
             found[run.slot].append(run)
     healths: dict[str, SlotHealth] = {}
@@ -117,5 +117,5 @@ def _of_profile(runs: Mapping[str, Sequence[Run]]) -> dict[str, SlotHealth]:
 
 
 def _is_conclusive(run: Run) -> bool:
-    """Whether it says anything of its slot: where it is put down to the sample only its restore does."""
+    """Whether it says anything of its slot: where it is charged to the sample only its restore does."""
     return run.kind is not Kind.FAILED or run.charged or run.facts.restore_seconds is not None

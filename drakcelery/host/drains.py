@@ -36,7 +36,7 @@ class Closed(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Drain:
-    """An operator's word that nothing new may begin in a slot."""
+    """An operator's order that nothing new may begin in a slot: a drain, or a quarantine."""
 
     slot: str | None
     """None: in no slot of this host."""
@@ -67,7 +67,7 @@ def add(database: sqlite3.Connection, slot: str | None, kind: Closed, *, by: str
 
 
 def remove(database: sqlite3.Connection, slot: str | None, kind: Closed) -> bool:
-    """Take it back. False where it was not closed like that."""
+    """Take it back. False if it was not closed like that."""
     name = slot or WHOLE_HOST
     found = database.execute("select kind from closures where slot = ?", (name,)).fetchall()
     gone = [(name, text) for (text,) in found if _kind(text) is kind]

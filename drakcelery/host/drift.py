@@ -26,7 +26,7 @@ class SnapshotWatch:
         self._looker: threading.Thread | None = None
         self._first: str | None = None
         self.current: str | None = None
-        """What was seen last; None where nothing was, or the engine has none to compare."""
+        """What was seen last; None if nothing was, or the engine has none to compare."""
 
     @property
     def has_changed(self) -> bool:

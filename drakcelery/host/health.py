@@ -28,7 +28,8 @@ SICK = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What one run says of its slot. Neither a run that was cut short is one, nor one that says nothing."""
+    """What one run says about its slot. Neither a run that was cut short is one, nor one that says
+    nothing."""
 
     failed: bool = False
     """It failed, and the slot is to blame as far as is known."""
@@ -77,7 +78,7 @@ _SYMPTOMS: Mapping[str, Callable[[Trial, float | None], bool | None]] = {
     ),
     "was far slower than its peers to restore in": lambda trial, usual: _is_slow(trial, usual),
 }
-"""Whether a trial shows it; None where it does not say."""
+"""Whether a trial shows it; None if it does not say."""
 
 
 def health(trials: Sequence[Trial], peers: Sequence[Trial]) -> SlotHealth:
@@ -86,7 +87,7 @@ def health(trials: Sequence[Trial], peers: Sequence[Trial]) -> SlotHealth:
     A symptom counts in a row, or for its share of the last runs, and the less the more of its peers show it:
     what most slots do is no slot's fault. A run that failed left nothing to judge the other symptoms by, and
     breaks no row of theirs. What was before a canary that worked does not count, and a slot
-    whose last run was good is not sick: so one that was mended comes back, and stays.
+    whose last run was good is not sick: so one that was fixed comes back, and stays.
     """
     recent = _since_canary(trials)[-WINDOW:]
     if recent and recent[-1].canary and recent[-1].failed:
@@ -128,7 +129,7 @@ def _since_canary(trials: Sequence[Trial]) -> Sequence[Trial]:
 
 
 def _usual(peers: Sequence[Trial]) -> float | None:
-    """What a restore takes, as a rule; None where too few are known."""
+    """What a restore takes, as a rule; None if too few are known."""
     seconds = [trial.seconds for trial in peers if trial.seconds is not None]
     return statistics.median(seconds) if len(seconds) >= MEASURED else None
 

@@ -1,7 +1,7 @@
 """What became of the runs in each slot: a table in the file of :mod:`drakcelery.host.slots`.
 
 It outlives the worker, so that a slot is known for what it did. Each function works within the caller's
-transaction. A failed run is *open* until nothing can change whom it is put down to
+transaction. A failed run is *open* until nothing can change whom it is charged to
 (:mod:`drakcelery.host.charges`); it is *recent* until its slot has worked again: those that are charged and
 recent are the failures in a row that put a slot aside.
 """
@@ -81,7 +81,7 @@ class Facts:
     log_size: int | None = None
     """Bytes of DRAKVUF's log."""
     pcap_size: int | None = None
-    """Bytes of the recorded traffic; None where there is no such file."""
+    """Bytes of the recorded traffic; None if there is no such file."""
     traffic_due: bool = True
     """Whether there was to be some: the sample was started, and not without network."""
 

@@ -46,7 +46,7 @@ def judge(
 
 
 def known_hosts(fleet: Fleet) -> list[HostStatus]:
-    """What hosts say of themselves; none where Redis is away."""
+    """What hosts say about themselves; none where Redis is away."""
     try:
         return fleet.hosts()
     except RedisError as error:

@@ -82,7 +82,7 @@ class Presence(threading.Thread):
     def arrive(self) -> None:
         """Get the host's name, before anything is done under it.
 
-        A machine that was started anew, or that takes the place of one that died, gets it once it has
+        A machine that was restarted, or that takes the place of one that died, gets it once it has
         listened for as long as the claim of before lasts, which is a matter of seconds, and heard nothing.
 
         Raises:

@@ -42,7 +42,7 @@ class Readiness:
     def io_alive(self) -> bool | None:
         """Whether the host's io worker shows life in Redis.
 
-        None where nobody has looked yet, and where it is of an earlier version, that never does.
+        None if nobody has looked yet, and where it is of an earlier version, that never does.
         """
         return self._io_alive if self._io_tells else None
 
@@ -74,7 +74,7 @@ class Readiness:
         metrics.intake_throttled("network", self._obstacle(fresh=True) is not None)
 
     def halted(self) -> Halt | None:
-        """Why the host takes no sample now; None where it takes some. What is at work goes on in any case."""
+        """Why the host takes no sample now; None if it takes some. What is at work goes on in any case."""
         with self._lock:  # the disk is measured by one thread at a time
             has_room = self._spool.has_room()
         if not self._has_name:

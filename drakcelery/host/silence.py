@@ -85,7 +85,7 @@ def usual_snapshot(slots: Iterable[Sequence[Facts]]) -> str | None:
     """What the *slots* of a profile are restored from, by the runs of each, oldest first.
 
     That of most slots' last runs; where it is no majority, that from which all began, for the others have
-    changed; None where nobody knows.
+    changed; None if nobody knows.
     """
     seen = [found for runs in slots if (found := [one.snapshot for one in runs if one.snapshot])]
     last, first = Counter(one[-1] for one in seen), {one[0] for one in seen}

@@ -39,7 +39,7 @@ class Slot:
     since: float
     """UNIX time of the last change, by this host's clock."""
     failures: int
-    """Runs in a row that failed and are put down to it, and ends of guests that failed."""
+    """Runs in a row that failed and are charged to it, and ends of guests that failed."""
     drain: Drain | None = None
     """Set where an operator keeps it out of use; it still finishes what it holds."""
     calls: Calls = doubts.NONE

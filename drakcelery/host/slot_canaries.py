@@ -27,7 +27,7 @@ class SlotCanaries(SlotFile):
     def borrow(self, name: str) -> Slot | None:
         """Take a slot for a canary, be it free or in quarantine; as it was, with the canary's number.
 
-        None where it is neither, or an operator has closed it.
+        None if it is neither, or an operator has closed it.
         """
         number = int(time.time())
         slot = next((one for one in self.all() if one.name == name), None)
@@ -50,7 +50,7 @@ class SlotCanaries(SlotFile):
     def tried(self, name: str, number: int, *, facts: Facts, trouble: str | None, gone: bool) -> bool:
         """A canary says whether the slot works: a clean record, or quarantine. *gone*: its guest is.
 
-        False where it does not hold the slot any more.
+        False if it does not hold the slot any more.
         """
         with self._transaction() as database:
             failures = "0" if trouble is None else "max(failures, ?)"

@@ -39,7 +39,7 @@ class SlotFile:
     def __init__(
         self, state_dir: Path, *, quarantine_after: int, freed: Callable[[], None] = lambda: None
     ) -> None:
-        """A slot is QUARANTINED after so many failed runs in a row, as far as they are put down to it.
+        """A slot is QUARANTINED after so many failed runs in a row, as far as they are charged to it.
 
         *freed* is called whenever a slot was given back here, in the process that did it.
         """
@@ -76,7 +76,7 @@ class SlotFile:
         self._made = True
 
     def _broken(self, error: Exception) -> str:
-        return f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain anew what was drained"
+        return f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain again what was drained"
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -87,7 +87,7 @@ class SlotFile:
                 yield database
         except sqlite3.DatabaseError as error:
             if tables.is_lost(self._path):
-                raise SlotsLost(f"{self._path} is gone: drain anew what was drained") from None
+                raise SlotsLost(f"{self._path} is gone: drain again what was drained") from None
             if type(error) is not sqlite3.DatabaseError:  # it is about what was asked, or the file is locked
                 raise
             raise SettingsError(self._broken(error)) from None
@@ -117,7 +117,7 @@ class SlotFile:
         return sorted(slots, key=lambda slot: natural(slot.name))
 
     def release(self, name: str, uid: str, attempt: int) -> bool:
-        """The guest is gone: anyone may have the slot. False where the attempt did not hold it."""
+        """The guest is gone: anyone may have the slot. False if the attempt did not hold it."""
         return self._free("name = ? and uid = ? and attempt = ?", (name, uid, attempt))
 
     def _free(self, condition: str, values: tuple[str | int, ...]) -> bool:

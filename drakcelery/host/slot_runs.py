@@ -1,4 +1,4 @@
-"""What is noted of the runs of a slot: which failed, and which of these are put down to it."""
+"""What is noted of the runs of a slot: which failed, and which of these are charged to it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SlotRuns(SlotFile):
     ) -> None:
         """Note a run that failed, unless another attempt has the slot by now.
 
-        *charged*: it is put down to the slot; unless that is *settled*, until :meth:`judge` finds otherwise.
+        *charged*: it is charged to the slot; unless that is *settled*, until :meth:`judge` finds otherwise.
         """
         with self._transaction() as database:
             counted = database.execute(
@@ -84,7 +84,7 @@ class SlotRuns(SlotFile):
             return put.rowcount > 0
 
     def open_charges(self) -> list[Run]:
-        """Failed runs of which it is not settled yet whom they are put down to."""
+        """Failed runs of which it is not settled yet whom they are charged to."""
         with self._transaction() as database:
             return history.read(database, only_open=True)
 
@@ -94,7 +94,7 @@ class SlotRuns(SlotFile):
             return history.read(database)
 
     def judge(self, run: Run, *, charged: bool, settled: bool) -> None:
-        """Say whom a failed run is put down to: its slot may come back for it, or be put aside."""
+        """Say whom a failed run is charged to: its slot may come back for it, or be put aside."""
         now = time.time()
         with self._transaction() as database:
             change = history.settle(database, run.number, charged=charged, is_open=not settled)
@@ -113,7 +113,7 @@ class SlotRuns(SlotFile):
             )
 
     def forgive(self, name: str) -> bool:
-        """Give a slot another try that failed too often, with a clean record. False where it had not."""
+        """Give a slot another try that failed too often, with a clean record. False if it had not."""
         with self._transaction() as database:
             changed = database.execute(
                 "update slots set state = ?, since = ?, failures = 0 where name = ? and state = ?",

@@ -50,7 +50,7 @@ class SlotTable(SlotRuns, SlotCanaries):
     def claim(
         self, profile: str, uid: str, attempt: int, *, among: Collection[str] | None = None
     ) -> str | None:
-        """Take an open slot of *profile* for an attempt; the name, or None where there is none.
+        """Take an open slot of *profile* for an attempt; the name, or None if there is none.
 
         *among*: only one of these. An attempt that holds one already (a message delivered again) gets none.
         """
@@ -76,7 +76,7 @@ class SlotTable(SlotRuns, SlotCanaries):
             return name
 
     def move(self, name: str, uid: str, attempt: int, *, origin: SlotState, to: SlotState) -> bool:
-        """Change a slot's state; False where another holds it or it is not in *origin*."""
+        """Change a slot's state; False if another holds it or it is not in *origin*."""
         with self._transaction() as database:
             changed = database.execute(
                 "update slots set state = ?, since = ? "
@@ -109,7 +109,7 @@ class SlotTable(SlotRuns, SlotCanaries):
             drains.add(database, name, kind, by=by)
 
     def reopen(self, name: str | None, kind: Closed) -> bool:
-        """Take back what :meth:`close` said. False where nobody had said it."""
+        """Take back what :meth:`close` said. False if nobody had said it."""
         with self._transaction() as database:
             return drains.remove(database, name, kind)
 
@@ -119,7 +119,7 @@ class SlotTable(SlotRuns, SlotCanaries):
             return drains.read(database)
 
     def soil(self, uid: str, attempt: int) -> bool:
-        """Whatever slot the attempt holds is DIRTY from now on. False where it holds none."""
+        """Whatever slot the attempt holds is DIRTY from now on. False if it holds none."""
         with self._transaction() as database:
             changed = database.execute(
                 "update slots set state = ?, uid = null, attempt = null, since = ? "

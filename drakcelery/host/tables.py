@@ -1,4 +1,4 @@
-"""The file of a host's tables, each of our shape, or made anew: another version may have made them."""
+"""The file of a host's tables, each of our shape, or made again: another version may have made them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 _in_transaction = threading.RLock()
 """Held while this process is in the file, and while it forks. SQLite notes in the process' memory which locks
-it has: a process forked during a transaction of another thread would take the file for locked, for ever."""
+it has: a process forked during a transaction of another thread would take the file for locked, forever."""
 os.register_at_fork(
     before=_in_transaction.acquire,
     after_in_parent=_in_transaction.release,
@@ -57,7 +57,7 @@ class Foreign(Exception):
 def ensure(database: sqlite3.Connection, table: str, schema: str, *, keep: bool = False) -> None:
     """Let there be *table*, in which this version can read and write.
 
-    Columns of a newer version that need no value do no harm. One that is of another shape is made anew, with
+    Columns of a newer version that need no value do no harm. One that is of another shape is made again, with
     nothing in it. Raises :class:`Foreign` where it is to *keep* what it has.
     """
     database.execute(schema)

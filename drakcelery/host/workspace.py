@@ -61,7 +61,7 @@ class Prefetched:
         return cls(root=state_dir / "ahead")
 
     def clear(self) -> None:
-        """Begin anew, without what a worker that died left here."""
+        """Begin again, without what a worker that died left here."""
         safe_files.remove_tree(self.root)
         self.root.mkdir(mode=directories.PRIVATE)
 
@@ -89,7 +89,7 @@ class Prefetched:
                 safe_files.remove_tree(path)
 
     def move(self, uid: str, attempt: int, target: Path) -> str | None:
-        """Move a sample to *target*; its sha256, or None where it is not here."""
+        """Move a sample to *target*; its sha256, or None if it is not here."""
         path = self.all().get((uid, attempt))
         if path is None or not safe_files.is_regular(path):
             return None
@@ -148,7 +148,7 @@ class Workspace:
         return self.root / "hooks.txt"
 
     def create(self) -> None:
-        """Begin anew, whatever an earlier delivery of the same message left here."""
+        """Begin again, whatever an earlier delivery of the same message left here."""
         self.remove()
         for directory in (self.root, self.root / "sample", self.raw, self.out):
             directory.mkdir(parents=True, mode=directories.PRIVATE)
@@ -192,7 +192,7 @@ class Workspace:
             raise InfrastructureError(f"workspace {self.root}: {path.name} cannot be read: {error}") from None
 
     def lost(self) -> str | None:
-        """What is amiss with a run that was done here, in words; None where it is whole, or was not done."""
+        """What is amiss with a run that was done here, in words; None if it is whole, or was not done."""
         if not self.has(Outcome):
             return None
         try:

@@ -81,7 +81,7 @@ class Ingress:
     def run(self, stop: threading.Event) -> None:
         """Until *stop* is set, or another ingress with other filters takes over our identity.
 
-        No task, and no record, ends it: what goes wrong with one is told and passed over.
+        No task, and no record, ends it: what goes wrong with one is told and skipped.
         """
         bind = bind_of(self.settings)
         register(self.ledger, self.settings, bind)
@@ -133,7 +133,7 @@ class Ingress:
         return Turn.WORKED if self.send_due() or self.accept_tasks() else Turn.NO_ROOM
 
     def accept_tasks(self) -> bool:
-        """Take the most urgent tasks, as far as the fleet has room. False where there was nothing to take."""
+        """Take the most urgent tasks, as far as the fleet has room. False if there was nothing to take."""
         in_flight, places = self.inbox.counts()
         capacity = self._sight.capacity().beside(in_flight)
         if not capacity.total():
@@ -144,7 +144,7 @@ class Ingress:
         return bool(taken)
 
     def send_due(self) -> bool:
-        """Send an attempt, or a postponed stage, whose time has come. False where there was none."""
+        """Send an attempt, or a postponed stage, whose time has come. False if there was none."""
         uid = self.ledger.due()
         if uid is None:
             return False
@@ -222,7 +222,7 @@ class Ingress:
     def _adopt(self, watch: Watch) -> None:
         """Handle what an ingress that died has taken, and what was left while S3 was away.
 
-        Who took something just before Redis went away has as long as ever to go on with it.
+        Who took something just before Redis went away has as long as usual to go on with it.
         """
         patience = self.ledger.timeouts.orphan
         left = self.inbox.accepted(before=watch.now - patience if watch.lasts > patience else NOBODYS)

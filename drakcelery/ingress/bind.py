@@ -50,7 +50,7 @@ def is_bound(ledger: Ledger, bind: KartonBind) -> bool:
 
 
 def _is_the_deployment(ledger: Ledger) -> bool:
-    """Show life; False where a deployment of another identity is at work on this Redis by now."""
+    """Show life; False if a deployment of another identity is at work on this Redis by now."""
     try:
         ledger.deployment.claim()
     except SettingsError as error:

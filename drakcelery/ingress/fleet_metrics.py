@@ -71,7 +71,7 @@ class FleetMetrics:
         self._since = ledger.now()
 
     def update(self) -> None:
-        """Read it all anew. While that cannot be read, nothing is said of the fleet but that."""
+        """Read it all again. While that cannot be read, nothing is said of the fleet but that."""
         try:
             self._check_keys()
             self._count_ends()
@@ -139,7 +139,7 @@ class FleetMetrics:
         }
 
     def _routed(self, task_uid: str) -> float | None:
-        """When Karton routed a task; None where it does not say so."""
+        """When Karton routed a task; None if it does not say so."""
         try:
             task = self._ledger.karton_task(task_uid)
         except Unreadable:

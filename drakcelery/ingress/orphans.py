@@ -1,7 +1,7 @@
 """Tasks that a consumer before us left behind: off Karton's queue, and in nobody's hands.
 
 Karton's own consumers pop a task and say so afterwards (``karton.core.backend.consume_routed_task``), so one
-that dies in between leaves it SPAWNED for ever, and one that dies at work leaves it STARTED until Karton
+that dies in between leaves it SPAWNED forever, and one that dies at work leaves it STARTED until Karton
 collects it a day later. Under our identity such a task is ours to do.
 
 There may be millions of tasks. They are looked through some at a time, and of those that wait no more is kept
@@ -50,12 +50,12 @@ class _Suspect:
 
 
 def find(ledger: Ledger, inbox: Inbox, *, hard_time_limit: int) -> Iterator[list[str]]:
-    """Karton uids of the tasks of our identity that are stranded, step by step; a step may find none.
+    """Karton uids of the tasks of our identity that are orphaned, step by step; a step may find none.
 
     *hard_time_limit*: seconds that one run may take.
 
     A task goes from the queue to the inbox, maybe into a line and back, and to the ledger, each atomically.
-    It is looked for in that order: one that is on its way, in whichever ingress, is not taken for stranded.
+    It is looked for in that order: one that is on its way, in whichever ingress, is not taken for orphaned.
     The queues are read first of all. What is put there afterwards was routed after *now*, so it is young.
     """
     now = ledger.now()

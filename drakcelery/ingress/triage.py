@@ -183,7 +183,7 @@ class Triage:
             )
 
     def _check_place(self, wanted: Place) -> None:
-        """Refuse what no host could ever take: it would wait for ever."""
+        """Refuse what no host could ever take: it would wait forever."""
         places = self.ledger.fleet.places()
         profiles = sorted({place.profile for place in places})
         hosts = sorted({str(place.host) for place in places})
@@ -234,7 +234,7 @@ class Triage:
         return override if owner in (None, task_uid) else own  # that record is another task's
 
     def _refuse(self, task_uid: str, task: Task | None, reason: str, *, uid: str | None = None) -> None:
-        """End a task that cannot become an analysis; *task* is None where it cannot be read."""
+        """End a task that cannot become an analysis; *task* is None if it cannot be read."""
         uid, told = uid or self._uid_of(task_uid, task), storable(reason)
         log.warning("refused", uid=uid, reason=told)
         self.inbox.refuse(

@@ -54,7 +54,7 @@ PAYLOAD_FIELDS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFacts:
-    """What the storage says of the sample."""
+    """What the storage says about the sample."""
 
     size: int
     magic: str

@@ -65,7 +65,7 @@ class _Looker:
         self._process = None
 
     def _ask(self, head: bytes) -> str | None:
-        """None where the process died, or had to be killed."""
+        """None if the process died, or had to be killed."""
         try:
             with self._watched() as process:
                 if process.stdin is None or process.stdout is None:  # which pipes never are

@@ -58,7 +58,7 @@ def read_task(text: str, uid: str) -> Task:
 def last_word(text: str | None, uid: str, reasons: Sequence[str], *, now: float) -> str | None:
     """The task *uid* as CRASHED, with the lines that karton-dashboard shows, whatever *text* is.
 
-    What of it is no task is replaced, so that Karton can read the outcome. None where there is no *text*, or
+    What of it is no task is replaced, so that Karton can read the outcome. None if there is no *text*, or
     Karton can have no task of this uid.
     """
     if text is None or not _is_uid(uid):

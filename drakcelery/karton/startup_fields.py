@@ -22,7 +22,7 @@ LONGEST_DIRECTORY = 260
 _DIRECTORY = re.compile(r"[A-Za-z]:\\[^<>:\"|?*%]*")
 
 Get = Callable[[str], object]
-"""A field of the payload by its name; None where the task has none."""
+"""A field of the payload by its name; None if the task has none."""
 
 
 def file_name(get: Get) -> str:

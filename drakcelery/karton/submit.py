@@ -131,7 +131,7 @@ def sample_task(
 
 
 def _headers(platform: str, extension: str | None) -> dict[str, str]:
-    """What Karton's classifier says of a sample that it has recognized."""
+    """What Karton's classifier says about a sample that it has recognized."""
     headers = {"type": "sample", "stage": "recognized", "platform": platform, "quality": "high"}
     return headers if extension is None else {**headers, "extension": extension}
 

@@ -80,7 +80,7 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         return unless_odd(lambda: self._redis.zremrangebyscore(DONE, "-inf", now - self._ttl), 0)
 
     def recount(self) -> int:
-        """Count the live analyses of each place anew; returns how many counts were wrong."""
+        """Count the live analyses of each place again; returns how many counts were wrong."""
         prefix, suffix = record_key("\0").split("\0")
         return int(self._scripts("recount", prefix=prefix, suffix=suffix))
 
@@ -91,7 +91,7 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         return bool(self._redis.set(TURN, name, nx=True, px=int(seconds * 1000)))
 
     def keep_turn(self, name: str, *, seconds: float) -> bool:
-        """Have it for longer. False where it is somebody else's by now."""
+        """Have it for longer. False if it is somebody else's by now."""
         return self._redis.get(TURN) == name and bool(self._redis.pexpire(TURN, int(seconds * 1000)))
 
     # Errors of Redis, in words that name the key they are about

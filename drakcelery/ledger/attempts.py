@@ -104,14 +104,15 @@ class Attempts(Connected):
         return _entered(answer, uid, attempt=attempt, stage=stage.value, host=host)
 
     def renew(self, uid: str, attempt: int, *, token: str) -> bool:
-        """Show that a delivery is alive. False where it is stale: it should stop what it does.
+        """Show that a delivery is alive. False if it is stale: it should stop what it does.
 
         Where there is no record, nothing is known: a Redis that lost its data may get it back.
         """
         return bool(self._scripts("renew", {"record": record_key(uid)}, attempt=attempt, token=token))
 
     def linger(self, uid: str, attempt: int, stage: Stage) -> None:
-        """Show that a delivery waits to begin *stage*. Raises :class:`Superseded` where that is in vain."""
+        """Show that a delivery waits to begin *stage*. Raises :class:`Superseded` where that is for
+        nothing."""
         keys = {"record": record_key(uid)}
         if not self._scripts("linger", keys, attempt=attempt, before=_before(stage)):
             raise Superseded(f"analysis {uid}: attempt {attempt} need not wait for {stage.value} any more")
@@ -135,7 +136,7 @@ class Attempts(Connected):
         return int(self._scripts("abandon", keys, attempt=attempt, before=_before(stage), stage=stage.value))
 
     def defer(self, uid: str, attempt: int, *, delay: float) -> bool:
-        """Send an attempt again in *delay* seconds. False where it is stale, or somebody has begun it."""
+        """Send an attempt again in *delay* seconds. False if it is stale, or somebody has begun it."""
         keys = {"record": record_key(uid)}
         return bool(self._scripts("defer", keys, uid=uid, attempt=attempt, delay=delay))
 

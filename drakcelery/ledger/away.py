@@ -1,7 +1,7 @@
 """Which errors say that Redis is away, or refuses everything, and which are about what was asked of it.
 
 Only the former are waited for. An answer such as WRONGTYPE, or a value that cannot be sent, comes again each
-time the same is asked: who takes it for an absence asks for ever.
+time the same is asked: who takes it for an absence asks forever.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Known(Value):
 
 
 class Canaries:
-    """Reads and writes that. What is lost is learnt anew."""
+    """Reads and writes that. What is lost is learned again."""
 
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text."""

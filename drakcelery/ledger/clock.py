@@ -26,7 +26,7 @@ class Clock:
     """Redis' clock for those who ask all the time: it is read now and then, and between counts on evenly."""
 
     def __init__(self, *, good_for: float) -> None:
-        """*good_for*: seconds until it is read anew, so that another server's clock is noticed."""
+        """*good_for*: seconds until it is read again, so that another server's clock is noticed."""
         self._good_for = good_for
         self._ahead = 0.0
         self._read_at: float | None = None

@@ -17,7 +17,7 @@ from drakcelery.settings import RedisSection
 CONNECT_SECONDS = 5
 """A host that was cut off finds its way back that soon."""
 PATIENT_RETRIES = 2000
-"""Of ten seconds each at the most, by default: some five hours."""
+"""Of ten seconds each at most, by default: some five hours."""
 SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "alike", "abandon", "postpone", "resend"),
     *("defer", "cancel", "fail", "publish", "linger", "watch", "recount"),

@@ -69,7 +69,7 @@ class Deployment:
         raise SettingsError(found.refuses(self._identity))
 
     def found(self) -> Found | None:
-        """Which deployment this Redis has, without a claim to it; None where there was none yet."""
+        """Which deployment this Redis has, without a claim to it; None if there was none yet."""
         fields = cast("dict[str, str]", self._redis.hgetall(DEPLOYMENT))
         if "identity" not in fields:
             return None

@@ -14,7 +14,7 @@ class Endings(Connected):
     """What ends one."""
 
     def cancel(self, record: Record, *, reason: str, crashed: str | None) -> bool:
-        """End a live analysis. False where it is over already.
+        """End a live analysis. False if it is over already.
 
         *crashed* is Karton's task as JSON, None to leave it as it is. Whoever works on the analysis sees it
         at the next :meth:`renew`.
@@ -39,7 +39,7 @@ class Endings(Connected):
     ) -> int:
         """Note the failure; where it is *final* the analysis is over and Karton's task becomes *crashed*.
 
-        *crashed* is the CRASHED task as JSON, None where Karton has dropped it. *token* names the delivery
+        *crashed* is the CRASHED task as JSON, None if Karton has dropped it. *token* names the delivery
         that failed; without it somebody ends the attempt from outside.
         Returns the number of the attempt that is due in *delay* seconds, 0 where the analysis is over.
         Raises :class:`Superseded` where the attempt is stale.
@@ -92,7 +92,7 @@ class Endings(Connected):
         return record_of(answer)
 
     def remove(self, uid: str, *, reason: str) -> bool:
-        """End an analysis whose record nobody can read. False where it is not live.
+        """End an analysis whose record nobody can read. False if it is not live.
 
         Its Karton task is left as it is: who it belongs to is not known.
         """

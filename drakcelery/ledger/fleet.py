@@ -21,7 +21,7 @@ from drakcelery.model.timeouts import Watch
 MEMORY = 7 * 24 * 3600
 """Seconds for which a host or profile that is not seen any more is still known."""
 SIGHT_SECONDS = 1.0
-"""How old what an ingress knows of the slots may be; what is in flight it counts anew each time."""
+"""How old what an ingress knows of the slots may be; what is in flight it counts again each time."""
 
 
 class Fleet:
@@ -138,7 +138,7 @@ class Sight:
         return self._capacity
 
     def forget(self) -> None:
-        """Something is not as it was: read the hosts anew at the next question."""
+        """Something is not as it was: read the hosts again at the next question."""
         self._read = -SIGHT_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Intake: Karton tasks on their way into the ledger, and those that wait for a place that is full.
+"""The inbox: Karton tasks on their way into the ledger, and those that wait for a place that is full.
 
 At any instant a task is on one of Karton's queues, in the inbox, in the line of a place, or in the ledger
 (I1); each move from one to the next is one Lua script.
@@ -67,7 +67,7 @@ class Inbox(Lines):
         return cast("list[str]", taken)
 
     def tasks(self, task_uids: Sequence[str]) -> list[str | None]:
-        """The Karton tasks as JSON; None where Karton has dropped one."""
+        """The Karton tasks as JSON; None if Karton has dropped one."""
         if not task_uids:
             return []
         return cast("list[str | None]", self._redis.mget([task_key(uid) for uid in task_uids]))
@@ -79,7 +79,7 @@ class Inbox(Lines):
         self._scripts("wait", {"line": line_key(place)}, task=task.uid, score=score, place=str(place))
 
     def expire(self, task_uid: str, place: Place) -> bool:
-        """Take a task out of a line and into the inbox, where it is refused. False where it has left it."""
+        """Take a task out of a line and into the inbox, where it is refused. False if it has left it."""
         return bool(self._scripts("expire", {"line": line_key(place)}, task=task_uid, place=str(place)))
 
     def accepted(self, *, before: float = math.inf) -> list[str]:
@@ -102,11 +102,11 @@ class Inbox(Lines):
             pipe.execute()
 
     def set_aside(self, task_uid: str) -> bool:
-        """Take a task out of the inbox until it is tried again. False where it has left it."""
+        """Take a task out of the inbox until it is tried again. False if it has left it."""
         return bool(self._scripts("move", {"from": INBOX, "to": ASIDE}, task=task_uid))
 
     def put_back(self, task_uid: str) -> bool:
-        """Put a task that was set aside into the inbox. False where somebody else did."""
+        """Put a task that was set aside into the inbox. False if somebody else did."""
         return bool(self._scripts("move", {"from": ASIDE, "to": INBOX}, task=task_uid))
 
     def aside(self) -> list[str]:
@@ -129,7 +129,7 @@ class Inbox(Lines):
         return [any(score is not None for score in ones) for ones in scores]
 
     def pull(self, task_uid: str, stretch: Stretch) -> bool:
-        """Take a task that waits out of its line or queue, and into the inbox. False where it has left it."""
+        """Take a task that waits out of its line or queue, and into the inbox. False if it has left it."""
         if stretch.place is not None:
             return self.expire(task_uid, stretch.place)
         return bool(self._scripts("pull", {"queue": self._queues[stretch.urgency]}, task=task_uid))
@@ -138,7 +138,7 @@ class Inbox(Lines):
         """Begin a record and its first attempt; *started* is its Karton task, which says STARTED.
 
         *limit*: how many live analyses its place takes. *read*: the task's JSON as it was read; "" where
-        Karton had none. Returns the record, whose attempt is to be sent; None where others have filled the
+        Karton had none. Returns the record, whose attempt is to be sent; None if others have filled the
         place, or its host has gone, and it is to :meth:`wait`.
 
         Raises:

@@ -29,7 +29,7 @@ class KartonSide(Connected):
     def last_word(self, task_uid: str, reasons: Sequence[str]) -> str | None:
         """The Karton task as CRASHED with *reasons*, as JSON, whatever it was.
 
-        None where Karton has dropped it.
+        None if Karton has dropped it.
         """
         text = cast("str | None", self._redis.get(task_key(task_uid)))
         return reading.last_word(text, task_uid, reasons, now=self.now())
@@ -47,7 +47,7 @@ class KartonSide(Connected):
         return list(zip(texts, due, strict=True))
 
     def renew_task(self, task_uid: str, *, now: float, older_than: float) -> bool:
-        """Have Karton take a STARTED task for changed just now. False where it is not, or needs none.
+        """Have Karton take a STARTED task for changed just now. False if it is not, or needs none.
 
         Raises :class:`~drakcelery.errors.Unreadable` for what is no task.
         """

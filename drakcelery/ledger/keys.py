@@ -74,7 +74,7 @@ def line_key(place: Place | str) -> str:
 
 
 def host_key(host: str) -> str:
-    """What a host last said of itself."""
+    """What a host last said about itself."""
     return _BY_NAME["host"].of(host)
 
 

@@ -59,7 +59,7 @@ LEDGER = (
         "drak:inflight",
         "hash",
         "ledger",
-        "how many live analyses each place has; reconcile counts them anew",
+        "how many live analyses each place has; reconcile counts them again",
         "none; a place leaves it with its last analysis",
         "HGET HGETALL HSET HINCRBY HDEL HKEYS TYPE DEL",
     ),

@@ -54,7 +54,7 @@ class OddKey:
     @property
     def sentence(self) -> str:
         """Both, for people."""
-        return f"{self.said}: whoever needs it fails. Nobody of ours writes it so; `{self.mend}` mends it"
+        return f"{self.said}: whoever needs it fails. Nobody of ours writes it so; `{self.mend}` fixes it"
 
 
 def expected_types(client: redis.Redis) -> dict[str, str]:
@@ -119,7 +119,7 @@ def named(client: redis.Redis) -> Iterator[None]:
 
 
 def describe(client: redis.Redis, error: BaseException) -> str:
-    """What a log says of *error*: which key of ours is odd, where that is what it is about."""
+    """What a log says about *error*: which key of ours is odd, where that is what it is about."""
     return str(explained(client, error) if isinstance(error, ResponseError) else error)
 
 

@@ -33,7 +33,7 @@ class Notice(Value):
 
     record: Record
     tries: int
-    """How often it was tried in vain."""
+    """How often it was tried without success."""
     text: str
     """As Redis has it."""
 
@@ -102,7 +102,7 @@ class Outbox:
         return cast("str | None", self._scripts("claim_notice", seconds=seconds))
 
     def sent(self, text: str) -> bool:
-        """The notice was taken. False where another sender has settled it."""
+        """The notice was taken. False if another sender has settled it."""
         return self._settle(text, "sent")
 
     def retry(self, notice: Notice, *, delay: float) -> bool:

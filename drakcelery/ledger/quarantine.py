@@ -20,7 +20,7 @@ from drakcelery.ledger.scripts import Scripts
 log = structlog.get_logger(__name__)
 
 MOST_DELAY = 300
-"""Seconds between two tries, at the most; the first are 1, 2, 4, … apart."""
+"""Seconds between two tries, at most; the first are 1, 2, 4, … apart."""
 MEMORY = 3 * MOST_DELAY
 """Seconds for which an item stays that nobody tries at its time: somebody else has dealt with it."""
 MOST_TEXT = 500
@@ -37,7 +37,7 @@ class Entry:
     """Of the analysis, or of the Karton task where there is no analysis."""
     error: str
     count: int
-    """How often it was tried in vain."""
+    """How often it was tried without success."""
     first: float
     next: float
     """When it is tried again."""
@@ -146,7 +146,7 @@ class Quarantine:
         return [name for name, _ in self._members() if name.partition(" ")[2] in uids]
 
     def _members(self) -> list[tuple[str, float]]:
-        """None where the key is of another type: no loop stops for want of a quarantine."""
+        """None if the key is of another type: no loop stops for lack of a quarantine."""
 
         def ask() -> list[tuple[str, float]]:
             found = self._redis.zrange(QUARANTINE, 0, -1, withscores=True)

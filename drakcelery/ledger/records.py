@@ -67,7 +67,7 @@ class Records(Connected):
         return cast("tuple[str | None, str | None]", tuple(values))
 
     def owner(self, uid: str) -> str | None:
-        """The Karton uid that the record of *uid* has; None where it has none, or there is no record."""
+        """The Karton uid that the record of *uid* has; None if it has none, or there is no record."""
         return cast("str | None", self._redis.hget(record_key(uid), "task_uid"))
 
     def owners(self, uids: Sequence[str]) -> list[str | Exception | None]:
@@ -117,7 +117,7 @@ class Records(Connected):
                     self.quarantine.remove(uid, where=UNREAD)
 
     def _read(self, uid: str, fields: dict[str, str] | Exception) -> Record | None:
-        """What Redis answered as a record; None where there is none, or none that can be read."""
+        """What Redis answered as a record; None if there is none, or none that can be read."""
         try:
             if isinstance(fields, Exception):
                 raise fields

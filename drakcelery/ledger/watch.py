@@ -2,8 +2,8 @@
 
 Who comes back first after an outage finds everybody else silent. Nobody is dead for that: he could not be
 heard. So whoever judges by silence notes on record that he hears, every few seconds. Where the last note is
-older than a bound, or Redis is another than it was (its run id, its role), the watch begins anew, and with it
-the time for which anybody may have been silent.
+older than a bound, or Redis is another than it was (its run id, its role), the watch begins again, and with
+it the time for which anybody may have been silent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ServerId:
     """Which server it is that answers. Where one of the two changes, what was heard before is of another."""
 
     run_id: str = ""
-    """A new one with each start; empty where it is not known."""
+    """A new one with each start; empty if it is not known."""
     role: str = ""
 
     @classmethod

@@ -21,7 +21,7 @@ Text = Annotated[str, BeforeValidator(_storable)]
 
 
 class Value(BaseModel):
-    """A frozen record. Unknown fields are passed over: a fleet is upgraded host by host."""
+    """A frozen record. Unknown fields are skipped: a fleet is upgraded host by host."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -64,7 +64,7 @@ WITH_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
 
 
 class State(Word):
-    """What the ledger says of an analysis."""
+    """What the ledger says about an analysis."""
 
     QUEUED = "QUEUED"
     PREPARING = "PREPARING"
@@ -226,7 +226,7 @@ class Failure(Value):
     slot: str | None = None
     fault: Fault = Fault.FAILED
     charged: str | None = None
-    """What it is put down to so far: a :class:`~drakcelery.errors.Blame`; None where nobody is to blame."""
+    """What it is charged to so far: a :class:`~drakcelery.errors.Blame`; None if nobody is to blame."""
     code: int | None = None
     """What Windows in the guest answered, where that is why."""
     lacks: str | None = None
@@ -261,7 +261,7 @@ class RawFiles(Value):
 
 
 class Outcome(Value):
-    """What an engine says of a finished run."""
+    """What an engine says about a finished run."""
 
     engine: str
     """Name and version: an emulator's result must never pass for DRAKVUF's."""
@@ -270,13 +270,13 @@ class Outcome(Value):
     finished: int
     execution: Execution
     start_command: str | None = None
-    """What was started in the guest, its path filled in; None where the engine does not say."""
+    """What was started in the guest, its path filled in; None if the engine does not say."""
     reason: str | None = None
-    """Why the run ended early or the sample did not execute; None where it simply ended."""
+    """Why the run ended early or the sample did not execute; None if it simply ended."""
     windows_error: int | None = None
     """What Windows answered where it did not start the sample."""
     start_method: str | None = None
-    """How it was started; None where the engine does not say."""
+    """How it was started; None if the engine does not say."""
     guest_working_directory: str | None = None
     """Where it was started; None likewise."""
     net_enable: bool = False

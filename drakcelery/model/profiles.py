@@ -49,5 +49,5 @@ def _condition(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def pick(rules: Iterable[ProfileRule], facts: Mapping[str, str]) -> str | None:
-    """The profile of the first rule that matches; None where none does."""
+    """The profile of the first rule that matches; None if none does."""
     return next((rule.profile for rule in rules if rule.matches(facts)), None)

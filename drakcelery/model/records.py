@@ -35,7 +35,7 @@ class Record(Value):
     first_attempt: int
     """The number of the first attempt of this life."""
     analysis: Analysis | None = None
-    """None where the task was refused before it became an analysis."""
+    """None if the task was refused before it became an analysis."""
     refusal: str | None = None
     host: str | None = None
     machine: str | None = None
@@ -57,7 +57,7 @@ class Record(Value):
     beat: float | None = None
     """When it last showed life."""
     silence: float = 0
-    """After how many seconds without that it may be held for dead; stays when the delivery is settled."""
+    """After how many seconds without that it may be considered dead; stays when the delivery is settled."""
     waiting: float | None = None
     """Since when the next stage is postponed."""
     postponed: int = 0
@@ -130,9 +130,9 @@ class CanaryStatus(Value):
     begun: int = 0
     judged: int = 0
     at: float | None = None
-    """When the last that was judged ended: UNIX time; None where there was none."""
+    """When the last that was judged ended: UNIX time; None if there was none."""
     trouble: Text | None = None
-    """Why the slot is not as it should be; None where it was good."""
+    """Why the slot is not as it should be; None if it was good."""
 
     @property
     def is_due(self) -> bool:
@@ -141,7 +141,7 @@ class CanaryStatus(Value):
 
     @property
     def words(self) -> str | None:
-        """``due``, ``good`` or why the slot is not; None where there was none."""
+        """``due``, ``good`` or why the slot is not; None if there was none."""
         return "due" if self.is_due else None if self.at is None else self.trouble or "good"
 
 
@@ -162,7 +162,7 @@ class SlotStatus(Value):
     closed_by: str | None = None
     """The operator who keeps it out of use."""
     score: float | None = None
-    """How well it is, from 0 to 1 (:mod:`drakcelery.host.health`); None where its host does not say so."""
+    """How well it is, from 0 to 1 (:mod:`drakcelery.host.health`); None if its host does not say so."""
     reasons: tuple[Text, ...] = ()
     """Why that is not 1, as can be said after the name of the slot."""
     canary: CanaryStatus = CanaryStatus()
@@ -204,7 +204,7 @@ def halted_words(reason: str) -> str:
 
 
 class HostStatus(Value):
-    """What a vm worker says of its host, every few seconds."""
+    """What a vm worker says about its host, every few seconds."""
 
     host: Name
     engine: str
@@ -212,13 +212,13 @@ class HostStatus(Value):
     draining: bool = False
     """Whether an operator has drained the whole host."""
     halted: str | None = None
-    """Why it takes nothing now, whatever its slots say: a :class:`Halt`; None where it takes samples."""
+    """Why it takes nothing now, whatever its slots say: a :class:`Halt`; None if it takes samples."""
     snapshot: str | None = None
-    """What tells the snapshot of its VMs from that of another host; None where that is not known."""
+    """What tells the snapshot of its VMs from that of another host; None if that is not known."""
     snapshot_changed: bool = False
     """Whether it is another one than when its vm worker started."""
     io_alive: bool | None = None
-    """Whether its io worker shows life in Redis; None where one of the two has an older version."""
+    """Whether its io worker shows life in Redis; None if one of the two has an older version."""
 
 
 class Line(Value):

@@ -12,8 +12,8 @@ between them holds for every lease, and a shorter one buys a sooner recovery wit
 * Whoever judges a host, a claim or a message goes by Redis' clock, and by the silence that its worker has
   promised to keep within, which is in Redis beside it. So hosts with different leases do each other no harm.
 
-Nothing here decides who may write: that is the attempt's number, inside Redis. Whoever was held for dead and
-lives has worked in vain, and changes nothing.
+Nothing here decides who may write: that is the attempt's number, inside Redis. Whoever was considered dead
+and lives has worked for nothing, and changes nothing.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Webhook:
         """Host and port: all of the address that may be shown."""
 
     def post(self, message: dict[str, Any]) -> str | None:
-        """Send *message*; returns why it was not taken, None where it was."""
+        """Send *message*; returns why it was not taken, None if it was."""
         body = json.dumps(message, sort_keys=True).encode()
         timestamp = str(int(time.time()))
         headers = {
@@ -184,7 +184,7 @@ class Notifier(threading.Thread):
         return min(MOST_PAUSE, self._first_delay * 2 ** (self._failures - 1)) if self._failures else 0.0
 
     def send_one(self) -> bool:
-        """Send a notice that is due. False where there was none."""
+        """Send a notice that is due. False if there was none."""
         text = self._outbox.claim(seconds=CLAIM_SECONDS)
         if text is None:
             return False

@@ -71,7 +71,7 @@ def follow(
 
 
 def bucket_of(settings: Settings, record: Record) -> str | None:
-    """Where the artifacts of an analysis are, or will be; None where it was refused and has none."""
+    """Where the artifacts of an analysis are, or will be; None if it was refused and has none."""
     if record.analysis is None:
         return None
     return destination(settings, record.analysis).bucket

@@ -18,7 +18,7 @@ class HostOverview(Value):
     draining: bool
     """Whether an operator has drained it; it finishes what it has."""
     halted: str | None
-    """Why it takes nothing now, though no operator has drained it; None where it does, or is offline."""
+    """Why it takes nothing now, though no operator has drained it; None if it does, or is offline."""
     engine: str | None
     """None while it is offline."""
     profiles: tuple[str, ...]

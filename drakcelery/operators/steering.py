@@ -124,7 +124,7 @@ def canary(app: Celery, host: str, *, slot: str | None = None, by: str) -> Asked
 def canary_found(slot: SlotStatus, call: int) -> str | None:
     """What came of a *call* for a canary in *slot*: ``good``, why the slot is not, or that nobody knows.
 
-    None where that is still to come, or where the host said this before it heard the call.
+    None if that is still to come, or where the host said this before it heard the call.
     """
     canary = slot.canary
     if canary.called < call or slot.state == "checking":
@@ -162,7 +162,7 @@ def _other_version(host: str, answer: dict[str, Any]) -> StackError:
 def ask(
     app: Celery, node: str, command: str, *, timeout: int = ANSWER_SECONDS, **arguments: object
 ) -> dict[str, Any] | None:
-    """What the worker *node* answers to a remote-control command; None where it does not in time.
+    """What the worker *node* answers to a remote-control command; None if it does not in time.
 
     Raises:
         StackError: it answers with an error, or the broker is away.

@@ -110,7 +110,7 @@ class Watch:
 
 
 def _since_when(ledger: Ledger, task_uid: str) -> float | None:
-    """When Karton routed a task; None where it does not say so."""
+    """When Karton routed a task; None if it does not say so."""
     try:
         task = ledger.karton_task(task_uid)
     except Unreadable:

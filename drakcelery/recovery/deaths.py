@@ -42,7 +42,7 @@ def died(
 ) -> bool:
     """*stage* has cost that many processes by now, the last one as *last* says; 0 where it cost none.
 
-    True where that makes the sample poison: then the analysis is over.
+    True if that makes the sample poison: then the analysis is over.
 
     Raises:
         Superseded: it is over already.

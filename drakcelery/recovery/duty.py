@@ -36,11 +36,11 @@ class Turn:
         self._lasts = TURN_SHARE * ledger.timeouts.reconcile
 
     def acquire(self) -> bool:
-        """Whether a run is due, and ours. False where one has begun just now."""
+        """Whether a run is due, and ours. False if one has begun just now."""
         return self._ledger.take_turn(self._name, seconds=self._lasts)
 
     def keep(self) -> bool:
-        """Have it for longer. False where it is somebody else's by now."""
+        """Have it for longer. False if it is somebody else's by now."""
         return self._ledger.keep_turn(self._name, seconds=self._lasts)
 
 
@@ -83,7 +83,7 @@ class Duty(threading.Thread):
             self._sits_out = SITTING_OUT  # all look equally often: it might have the next turn as well
 
     def _reconcile(self) -> bool:
-        """False where the broker was away, so that nothing could be sent; another may reach it."""
+        """False if the broker was away, so that nothing could be sent; another may reach it."""
         reconciler = Reconciler(
             ledger=self._ledger,
             settings=self._settings,

@@ -6,7 +6,7 @@
             with isolation.item(uid):
                 …
 
-An error that would meet every item (Redis is away, for one) ends the loop as ever. Any other is the item's:
+An error that would meet every item (Redis is away, for one) ends the loop as usual. Any other is the item's:
 it is logged, and the item is in quarantine (:mod:`drakcelery.ledger.quarantine`) until its next try. After
 :data:`MOST_TRIES` the loop's *give_up* ends it; where that cannot be done it stays there, for people to see.
 """
@@ -30,7 +30,7 @@ MOST_TRIES = 8
 """So often an item is tried, over some two minutes, before it is given up."""
 
 GiveUp = Callable[[str, str], bool]
-"""End the item of a uid with a sentence that says why. False where nothing can be written to it."""
+"""End the item of a uid with a sentence that says why. False if nothing can be written to it."""
 
 
 def _stay(_uid: str, _reason: str) -> bool:

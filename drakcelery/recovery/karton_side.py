@@ -1,4 +1,4 @@
-"""What Karton, and the list of what is due, say of a live analysis."""
+"""What Karton, and the list of what is due, say about a live analysis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Beside:
     """What else is known of a live analysis."""
 
     status: TaskState | None
-    """Of its Karton task; None where a collector has removed it."""
+    """Of its Karton task; None if a collector has removed it."""
     last_update: float
     is_due_later: bool
     """Whether it waits for its time to be sent."""

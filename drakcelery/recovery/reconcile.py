@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 QUEUED_SECONDS = 30
 """After that long in its host's queue a step's message is lost, or its host. It may as well wait for others,
-with a finished run that is not to be done anew: so this goes by no lease, and is longer with each resend."""
+with a finished run that is not to be done again: so this goes by no lease, and is longer with each resend."""
 LEASE_OF_SILENCE = 1.5
 """The lease of who made a claim, by the silence that he promised to keep within."""
 MOST_RESENDS = 5
@@ -110,7 +110,7 @@ class Reconciler:
         return self.done
 
     def _give_up(self, uid: str, reason: str) -> bool:
-        """End an analysis that cannot be looked after. False where it is over already."""
+        """End an analysis that cannot be looked after. False if it is over already."""
         record = self.ledger.get(uid)
         if record is None or record.state.is_over:
             return False
@@ -125,7 +125,7 @@ class Reconciler:
             self._broker_away(error)
 
     def _broker_away(self, error: OperationalError) -> None:
-        """Nothing is sent in this run any more, nor taken for lost for want of being sent."""
+        """Nothing is sent in this run any more, nor taken for lost for lack of being sent."""
         if self.broker_since < math.inf:
             log.warning("broker_away", error=str(error))
         self.broker_since = math.inf

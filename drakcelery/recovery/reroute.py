@@ -1,4 +1,4 @@
-"""Attempts that wait for a host which takes nothing any more: they go elsewhere."""
+"""Reroutes attempts that wait for a host which accepts nothing any more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 def reroute(ledger: Ledger, send: Callable[[Record], None], profiles: Collection[str]) -> int:
-    """Send attempts anew that may wait in the queue of a host without a slot of *profiles* left in use.
+    """Send attempts again that may wait in the queue of a host without a slot of *profiles* left in use.
 
     After a failure an attempt is sent to another host that has a free slot just then
     (:func:`drakcelery.stages.dispatch.placement`). Where that host is drained before it takes the message up,
@@ -38,7 +38,7 @@ def reroute(ledger: Ledger, send: Callable[[Record], None], profiles: Collection
 
 
 def _send_on(ledger: Ledger, send: Callable[[Record], None], record: Record) -> bool:
-    """Follow the attempt of *record* by another. False where somebody has taken it up."""
+    """Follow the attempt of *record* by another. False if somebody has taken it up."""
     try:
         ledger.begin_attempt(record.uid, after=record.attempt, lost=True)
     except Superseded:

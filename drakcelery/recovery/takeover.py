@@ -126,7 +126,7 @@ def _go_on(context: HostContext, send: Send, record: Record) -> None:
 
 
 def _count(context: HostContext, record: Record, stage: Stage, fault: Fault) -> bool:
-    """Count a death, if it was one. True where the analysis is over."""
+    """Count a death, if it was one. True if the analysis is over."""
     try:
         return deaths.process_died(
             context.ledger, record, stage, fault, host=context.host, settings=context.settings

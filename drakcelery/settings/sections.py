@@ -151,7 +151,7 @@ class DrakcelerySection(Section):
     hard_time_limit: int = Field(default=1200, ge=1, description="largest timeout of a task, seconds")
     storage_patience: int = Field(default=6 * 3600, ge=0, description="seconds to wait for S3 to come back")
     quarantine_after: int = Field(
-        default=3, ge=1, description="failed runs in a row that are put down to a slot"
+        default=3, ge=1, description="failed runs in a row that are charged to a slot"
     )
     quarantine_seconds: int = Field(
         default=600, ge=1, description="until a slot in quarantine is tried by a canary"
@@ -191,7 +191,7 @@ class DrakvufSection(Section):
     etc_dir: AbsolutePath = Path("/etc/drakrun")
     lib_dir: AbsolutePath = Path("/var/lib/drakrun")
     run_dir: AbsolutePath = Path("/var/run/drakrun")
-    library: bool = Field(default=True, description="0: start drakrun anew for each call")
+    library: bool = Field(default=True, description="0: start drakrun again for each call")
     screenshots: bool = False
     post_restore: bool = True
     restore_timeout: int = Field(default=300, ge=1, description="seconds")

@@ -121,7 +121,7 @@ def _enter(
         slot=step.slot or "",
         token=token,
         machine=context.machine.key,
-        has_files=workspace.root.is_dir(),  # also after the machine was started anew
+        has_files=workspace.root.is_dir(),  # also after the machine was restarted
     )
     if stage not in WITH_FILES:
         return enter()

@@ -28,7 +28,7 @@ def cancel(ledger: Ledger, record: Record, *, by: str) -> None:
 
 
 def cancel_as_karton(ledger: Ledger, record: Record, status: TaskState | None) -> bool:
-    """Cancel an analysis where its Karton task was cancelled. True where that has ended it.
+    """Cancel an analysis where its Karton task was cancelled. True if that has ended it.
 
     Karton-dashboard's cancel writes FINISHED; a collector may have removed the task (None).
     """

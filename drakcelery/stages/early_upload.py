@@ -1,7 +1,7 @@
 """Uploads that begin while collect is still at work: each artifact goes to S3 as soon as it is complete.
 
-That is a head start and no more. What fails is left to the stage upload, which puts whatever is not noted
-in the workspace as there, and ``metadata.json`` last.
+What fails is left to the stage upload, which puts everything that is not noted in the workspace as
+uploaded, and ``metadata.json`` last.
 """
 
 from __future__ import annotations

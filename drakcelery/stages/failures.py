@@ -5,23 +5,23 @@ error                     fault    counts?            where next                
 ========================  =======  =================  ==============================  ================
 BadTask                            is the end         nowhere: CRASHED in Karton      nobody
 Superseded, UnderWay               no                 nowhere: another has it         nobody
-Astray                    GONE     no; 3 are poison   anew, at once                   nobody
+Astray                    GONE     no; 3 are poison   again, at once                  nobody
 StorageError after run             no                 same stage and host, later      nobody
-… for storage_patience    FAILED   yes                anew, later                     nobody
-StorageAway in prepare    AWAY     no; storage_       anew, later                     nobody
+… for storage_patience    FAILED   yes                again, later                    nobody
+StorageAway in prepare    AWAY     no; storage_       again, later                    nobody
                                    patience ends it
-InDoubt                   DOUBTED  no                 anew, at once                   its slot
-GuestLost                 LOST     yes; 2 are poison  anew, later                     nobody
-EngineError               FAILED   yes; 10 of the     anew, later                     what it names
+InDoubt                   DOUBTED  no                 again, at once                  its slot
+GuestLost                 LOST     yes; 2 are poison  again, later                    nobody
+EngineError               FAILED   yes; 10 of the     again, later                    what it names
                                    host's own do not
-any other                 FAILED   yes                anew, later                     nobody
+any other                 FAILED   yes                again, later                    nobody
 ========================  =======  =================  ==============================  ================
 
-*Anew* is from prepare on, at the place that :func:`drakcelery.stages.dispatch.placement` finds: another host,
-if one has a free slot. *Later* is after a pause that grows (:func:`backoff`). What *counts* does so against
-``max_attempts``; once they are used up, or the sample is poison, the analysis is over, and CRASHED in Karton
-with the reason of each attempt. Where the sample fails in another slot as well, it is to blame, and no slot
-(:mod:`drakcelery.host.charges`).
+*Again* is from prepare on, at the place that :func:`drakcelery.stages.dispatch.placement` chooses: another
+host, if one has a free slot. *Later* is after a pause that grows (:func:`backoff`). What *counts* does so
+against ``max_attempts``; once they are used up, or the sample is poison, the analysis is over, and CRASHED in
+Karton with the reason of each attempt. Where the sample fails in another slot as well, it is to blame, and no
+slot (:mod:`drakcelery.host.charges`).
 
 What ends an attempt from outside comes to :func:`end_attempt` as well: a process (LOST), a worker or a host
 (GONE) that died, and an operator who stops a host (STOPPED, which does not count).
@@ -192,7 +192,7 @@ def failure_of(
 ) -> Failure:
     """Why the current attempt of *record* ends; *stage*: by default the one that was to be next.
 
-    *cause* is the error, where there was one; *charged* is what it is put down to, by default nobody.
+    *cause* is the error, where there was one; *charged* is what it is charged to, by default nobody.
 
     When, :func:`end_attempt` notes by Redis' clock.
     """
@@ -220,7 +220,7 @@ def end_attempt(
     final: bool = False,
     token: str = "",
 ) -> bool:
-    """Note a failure: the next attempt is due after a while, or the analysis is over. True where it is over.
+    """Note a failure: the next attempt is due after a while, or the analysis is over. True if it is over.
 
     Over it is where *final* is set, or as :func:`_judged` says. *token* names the delivery that failed;
     without it somebody ends the attempt from outside. Raises :class:`Superseded` where the attempt is stale.

@@ -1,4 +1,4 @@
-"""The pulse of a delivery: it renews its claim in the ledger, and ends the guest when the claim is gone."""
+"""The heartbeat of a delivery: it renews the claim in the ledger, and ends the guest when that is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """Beats while a stage is at work.
+    """Renews a claim while a stage is working.
 
     Once the ledger says that the delivery is stale (another attempt began, somebody cancelled), *stop* is
     called, and :attr:`is_stale` is true. While Redis is away the work goes on: nobody else can begin either.
@@ -45,20 +45,20 @@ class Heartbeat:
 
     @property
     def pause(self) -> float:
-        """Seconds between two beats."""
+        """Seconds between two heartbeats."""
         return self._ledger.timeouts.heartbeat
 
     def __enter__(self) -> Heartbeat:
-        """Start beating."""
+        """Start the heartbeats."""
         self._thread.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop beating."""
+        """Stop the heartbeats."""
         self.end()
 
     def end(self) -> None:
-        """Stop beating, before the block is left; a beat that is under way is waited for."""
+        """Stop before the block is left; waits for a heartbeat that is being sent."""
         if not self._over:
             self._thread.remove(self)
             with self._sending:
@@ -84,10 +84,10 @@ class Heartbeat:
 
 
 class HeartbeatThread:
-    """The one thread of a process that beats all its pulses: most stages are over before a thread has begun.
+    """The one thread of a process that sends all its heartbeats: most stages end before a thread has started.
 
-    It starts with the first pulse, and ends when it finds none. A process that was forked has none of its
-    parent's threads, and does none of its work: its heart begins anew.
+    It starts with the first heartbeat, and ends when it finds none. A process that was forked has none of its
+    parent's threads, and does none of its work: its heart begins again.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class HeartbeatThread:
         self._runs = False
 
     def add(self, heartbeat: Heartbeat) -> None:
-        """Beat it from now on, the first time within its own pause."""
+        """Send it from now on, the first time after its own pause."""
         if self._process != os.getpid():
             self._begin_anew()
         with self._changing:
@@ -112,12 +112,12 @@ class HeartbeatThread:
                 ).start()
 
     def remove(self, heartbeat: Heartbeat) -> None:
-        """Beat it no more."""
+        """Send it no longer."""
         with self._changing:
             self._heartbeats.remove(heartbeat)
 
     def _run(self, pause: float) -> None:
-        """*pause* is the same for all pulses of a process: they follow from its settings."""
+        """*pause* is the same for all heartbeats of a process: they follow from its settings."""
         while True:
             time.sleep(pause)
             with self._changing:

@@ -1,4 +1,4 @@
-"""What a run says of its slot: whether it is charged, put aside, or first to be tried by a canary."""
+"""What a run says about its slot: whether it is charged, put aside, or first to be tried by a canary."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def charge(
 
 
 def _restore_seconds(context: HostContext, step: Step) -> float | None:
-    """What the restore of its VM took; None where it came to none."""
+    """What the restore of its VM took; None if it came to none."""
     workspace = context.workspace(step)
     with contextlib.suppress(InfrastructureError):
         return workspace.load(Prepared).restore_seconds
@@ -103,7 +103,7 @@ def judge_slot(context: HostContext, step: Step) -> None:
 
 
 def charge_moved(context: HostContext, slot: str) -> None:
-    """A failed run is put down to *slot* after all: where that makes it unwell, a canary is next."""
+    """A failed run is charged to *slot* after all: where that makes it unwell, a canary is next."""
     runs = context.slots.history()
     if checkups({one.name: one.profile for one in context.slots.all()}, runs)[slot].is_unwell:
         _doubt(context, slot, runs)

@@ -111,7 +111,8 @@ def retention(days: int) -> Document:
 def least_days(storage_patience: int) -> int:
     """The shortest retention, in days, that cannot reach an analysis before it is published.
 
-    S3 counts an object's age in whole days from its writing, and each attempt writes its objects anew. So the
+    S3 counts an object's age in whole days from its writing, and each attempt writes its objects again. So
+    the
     oldest object of an upload is as old as the upload: its transfer, and *storage_patience* seconds at most
     that S3 was away.
     """

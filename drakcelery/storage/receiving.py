@@ -23,7 +23,7 @@ SHA256_HEADER = "x-amz-meta-sha256"
 _CHUNK = 1024**2
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,61}[A-Za-z0-9]")
 MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
-"""What a server says of an object that is not there."""
+"""What a server says about an object that is not there."""
 
 
 def fetch(

@@ -16,12 +16,12 @@ class Rights:
         self._server = server
 
     def software(self) -> str:
-        """What the server calls itself in its Server header; empty where it does not say."""
+        """What the server calls itself in its Server header; empty if it does not say."""
         with self._server.errors("ask S3 for its name", "", ""):
             return self._server.pool.request("GET", self._server.address).headers.get("Server", "")
 
     def bucket_policy(self, bucket: str) -> str | None:
-        """The bucket's policy, as JSON; None where it has none."""
+        """The bucket's policy, as JSON; None if it has none."""
         with self._server.errors(f"read the policy of {bucket!r}", "s3:GetBucketPolicy", bucket):
             try:
                 return self._server.client.get_bucket_policy(bucket)

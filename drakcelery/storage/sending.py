@@ -29,7 +29,8 @@ PART_SIZE = 16 * 1024**2
 """Bytes of a part of a multipart upload; each thread of an upload holds one in memory, and their reader."""
 
 _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "RequestTimeout", "NoSuchUpload")
-"""What a server says of bytes that got lost or changed on their way. NoSuchUpload: the upload was completed,
+"""What a server says about bytes that got lost or changed on their way. NoSuchUpload: the upload was
+completed,
 and the answer lost."""
 
 log = structlog.get_logger(__name__)
@@ -181,7 +182,7 @@ class Sending:
         finally:
             for job in jobs:
                 job.cancel()
-            for job in jobs:  # what runs is waited for; wait() would wait for ever for what was cancelled
+            for job in jobs:  # what runs is waited for; wait() would wait forever for what was cancelled
                 with contextlib.suppress(Exception, CancelledError):
                     job.result()
 

@@ -244,7 +244,7 @@ RECONCILE_RUNS = Counter(
     "drakcelery_reconcile_runs", "Comparisons of the ledger with Karton that were finished", registry=WORKER
 )
 RECONCILE_ACTIONS = Counter(
-    "drakcelery_reconcile_actions", "What reconcile mended", ["action"], registry=WORKER
+    "drakcelery_reconcile_actions", "What reconcile fixed", ["action"], registry=WORKER
 )
 for _counted in (ATTEMPTS_FAILED, RECONCILE_RUNS, RECONCILE_ACTIONS):
     INGRESS.register(_counted)  # which reconciles as well, when it is its turn

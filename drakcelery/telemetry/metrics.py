@@ -131,7 +131,7 @@ def reconcile_done() -> None:
 
 
 def reconciled(action: str, count: int) -> None:
-    """Reconcile mended something; *action* is one of :data:`RECONCILED`."""
+    """Reconcile fixed something; *action* is one of :data:`RECONCILED`."""
     _record(RECONCILE_ACTIONS, action, amount=count)
 
 

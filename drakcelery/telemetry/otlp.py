@@ -135,7 +135,7 @@ class Outbox(SpanProcessor):
     """The queue, and the thread that empties it.
 
     Not the SDK's ``BatchSpanProcessor``: that one waits for half a minute when it is shut down, has no bound
-    for a flush, starts its thread anew in every forked process, and logs each batch that fails.
+    for a flush, starts its thread again in every forked process, and logs each batch that fails.
     """
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:

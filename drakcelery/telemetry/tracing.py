@@ -40,7 +40,7 @@ class _Process:
     """This process, as far as traces go."""
 
     spans: Spans | None = None
-    """What sends them; None where tracing is off."""
+    """What sends them; None if tracing is off."""
 
 
 _PROCESS = _Process()

@@ -22,7 +22,7 @@ _LONGEST = 300
 
 
 def features(lines: Iterable[bytes], *, process: str) -> frozenset[str]:
-    """What *process* did, by the *lines* of DRAKVUF's log. What is no line of it is passed over."""
+    """What *process* did, by the *lines* of DRAKVUF's log. What is no line of it is skipped."""
     found = set()
     for line in lines:
         if process.encode() not in line.lower():

@@ -1,4 +1,4 @@
-"""What a worker stands on: before its pool starts, the host is its own, and what was left undone is done."""
+"""Bootstrap of a worker: before its pool starts, it owns its host and has resumed what was left undone."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Verdict:
     """What a canary found."""
 
     trouble: str | None
-    """Why the slot is not as it should be; None where it is."""
+    """Why the slot is not as it should be; None if it is."""
     facts: Facts = UNKNOWN
 
 
@@ -125,7 +125,7 @@ def _is_quiet(known: Known) -> bool:
 def _judged(
     context: HostContext, slot: Slot, job: Detonation, outcome: Outcome, facts: Facts, known: Known
 ) -> str | None:
-    """What is not as it should be; what a good canary did is learnt."""
+    """What is not as it should be; what a good canary did is learned."""
     if outcome.execution is Execution.NOT_EXECUTED:
         return f"the canary was not started: {outcome.reason}"
     if not facts.log_size and context.settings.engine != "replay":  # whose record may have none
@@ -229,7 +229,7 @@ class CanaryRunner:
     def _run(self, slot: Slot, why: Due) -> None:
         try:
             self._try(slot, why)
-        except Exception as error:  # noqa: BLE001 whatever it was, the slot must not be held for ever
+        except Exception as error:  # noqa: BLE001 whatever it was, the slot must not be held forever
             log.warning("canary_not_judged", slot=slot.name, error=f"{type(error).__name__}: {error}")
             self._lost.append(slot)
 
@@ -280,7 +280,7 @@ class CanaryRunner:
         )
 
     def _verdict(self, slot: Slot) -> Verdict | None:
-        """None where it could not be judged."""
+        """None if it could not be judged."""
         if not end_guest(self._context.engine, slot.name):  # one that was left in quarantine
             return Verdict(trouble="a guest that was left in it does not die")
         try:

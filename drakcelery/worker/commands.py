@@ -1,6 +1,6 @@
 """Celery's processes: each is a plain ``celery`` command that anyone could type.
 
-Little is imported here: the process that is to become ``celery`` imports nothing in vain.
+Little is imported here: the process that is to become ``celery`` imports nothing for nothing.
 """
 
 from __future__ import annotations

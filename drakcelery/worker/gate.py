@@ -2,7 +2,7 @@
 
 A vm worker always consumes its host's own queue, and each profile's prepare queues only while a slot of the
 profile is free. The slot is claimed in the worker's main process as the message arrives
-(:mod:`drakcelery.worker.admission`). Whoever gives it back rings a bell, which wakes the event loop of that
+(:mod:`drakcelery.worker.admission`). Whoever gives it back sends a wakeup, which wakes the event loop of that
 process: the next sample is on its way before the run that had the slot is settled.
 
 Facts (Celery 5.7, read in its source and measured): ``cancel_task_queue`` does not stop a BRPOP that is under
@@ -136,7 +136,7 @@ class Gate(bootsteps.StartStopStep):
         tasks = self._consumer.task_consumer
         if not isinstance(tasks.channel, redis_transport.Prompt):
             return  # RabbitMQ delivers as soon as a queue is open
-        for _ in self.context.slots.all():  # one each at the most: a message may turn out to be for no slot
+        for _ in self.context.slots.all():  # one each at most: a message may turn out to be for no slot
             free = [profile for profile, is_free in self._profiles().items() if is_free]
             queues = [queue for profile in free for queue in self._queues(profile)]
             self._turn = -self._turn  # neither what asks for this host nor what does not is always first
@@ -162,7 +162,7 @@ class Gate(bootsteps.StartStopStep):
                     self._consumer.cancel_task_queue(queue)
 
     def profiles(self) -> frozenset[str] | None:
-        """Those that this host has slots of; None where this is no vm worker."""
+        """Those that this host has slots of; None if this is no vm worker."""
         return frozenset(self.context.settings.slots.values()) if self.enabled else None
 
     def _profiles(self) -> dict[str, bool]:
@@ -199,7 +199,7 @@ class Gate(bootsteps.StartStopStep):
         return slot
 
     def _may_have(self, step: Step) -> frozenset[str] | None:
-        """The slots that an analysis may have which has failed here; None where it may have any."""
+        """The slots that an analysis may have which has failed here; None if it may have any."""
         failed = self.context.slots.failed_in(step.uid)
         if not failed:
             return None
@@ -252,7 +252,7 @@ class Gate(bootsteps.StartStopStep):
 
 
 def drop_left_over(connection: Any) -> None:
-    """Throw away what a ``drakcelery beat`` that still runs has sent, or it would grow for ever.
+    """Throw away what a ``drakcelery beat`` that still runs has sent, or it would grow forever.
 
     Workers of its version do without it while others reconcile; with RabbitMQ, their queue is left to them.
     """

@@ -46,7 +46,7 @@ class Absent:
     """Attempts that have files or a guest here and no record in Redis, and for how long that was watched.
 
     An empty Redis, or another one than yesterday's, must not cost what the hosts still have: who restores its
-    data finds it all there. Where the watch has a break, the time counts anew.
+    data finds it all there. Where the watch has a break, the time counts again.
     """
 
     def __init__(self) -> None:
@@ -222,7 +222,7 @@ class Janitor(threading.Thread):
             log.warning("not_cleaned_up_after", error=self._context.ledger.describe(error))
 
     def _judge(self, run: Run) -> None:
-        """Ask the record whether a failed run is still put down to its slot."""
+        """Ask the record whether a failed run is still charged to its slot."""
         found = charges.verdict(
             self._context.ledger.get(run.uid),
             run.attempt,
@@ -250,7 +250,7 @@ class Janitor(threading.Thread):
     def _is_stale(self, holder: Holder, *, is_idle: bool = False) -> bool:
         """Whether an attempt is not the current one, or was absent for so long that it will not come back.
 
-        *is_idle*: it is a restored guest that nobody works with, which costs a slot and little to do anew.
+        *is_idle*: it is a restored guest that nobody works with, which costs a slot and little to do again.
         """
         standing = self._context.ledger.standing(*holder)
         if standing is not Standing.UNKNOWN:

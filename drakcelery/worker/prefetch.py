@@ -1,7 +1,7 @@
 """Looks ahead: the sample that a slot will probably get next is on the host before the slot is free.
 
 Nothing is taken from anybody (I4): what waits is only looked at, and where another host then takes it up, its
-sample was fetched in vain. So it is fetched late, and one for each guest at the most. What fails here costs
+sample was fetched for nothing. So it is fetched late, and one for each guest at most. What fails here costs
 nothing: prepare fetches what it does not find (:class:`drakcelery.host.workspace.Prefetched`).
 """
 

@@ -1,4 +1,4 @@
-"""What a host says of itself to the fleet, and to those who ask its vm worker."""
+"""What a host says about itself to the fleet, and to those who ask its vm worker."""
 
 from __future__ import annotations
 

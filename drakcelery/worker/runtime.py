@@ -2,7 +2,7 @@
 
 Celery makes its steps, strategies and commands itself, and hands each of them its app: here they find the
 rest. The settings are read, and what follows from them is made, when they are first asked for, not when the
-app is imported. A process of the pool has a runtime of its own: nothing of its parent's but the bell.
+app is imported. A process of the pool has a runtime of its own: nothing of its parent's but the wakeup.
 """
 
 from __future__ import annotations

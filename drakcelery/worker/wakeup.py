@@ -1,4 +1,4 @@
-"""A bell: one process tells another that there is something to look at, and wakes its event loop."""
+"""Wakeups: one process signals another that there is something to do, and so wakes its event loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 class Wakeup:
-    """Made in the process that listens; rung there, in any thread, and in the processes that it forks."""
+    """Made in the process that listens; signalled in its threads, and in the processes that it forks."""
 
     def __init__(self) -> None:
         self._listening, self._signalling = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -18,11 +18,11 @@ class Wakeup:
             os.write(self._signalling, b"\0")
 
     def fileno(self) -> int:
-        """What an event loop watches: readable from a ring to the next :meth:`clear`."""
+        """What an event loop watches: readable from a signal to the next :meth:`clear`."""
         return self._listening
 
     def clear(self) -> bool:
-        """Forget all rings so far; whether there were any."""
+        """Forget all signals so far; whether there were any."""
         with contextlib.suppress(BlockingIOError):
             return bool(os.read(self._listening, 65536))
         return False

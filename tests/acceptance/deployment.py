@@ -164,7 +164,7 @@ class Deployment:
         return task
 
     def record(self, task: Task) -> Record | None:
-        """What the ledger says of the sample that was sent as *task*."""
+        """What the ledger says about the sample that was sent as *task*."""
         return analyses.record_of(self.ledger, task.root_uid)
 
     def wait_over(self, task: Task, *, timeout: float = 60) -> Record:

@@ -69,7 +69,7 @@ def test_canaries_on_demand_and_after_undrain(deployment: Deployment) -> None:
     assert deployment.drakcelery("undrain", f"{host}/vm-2").returncode == 0
     wait_until(lambda: slots(deployment)["vm-2"]["canary"]["at"], "a canary was in what was undrained")
 
-    # By now two have shown what they do; the third is the last that is learnt from
+    # By now two have shown what they do; the third is the last that is learned from
     assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
     assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
     (known,) = deployment.ledger._redis.hvals(canary_key("default"))

@@ -128,7 +128,7 @@ def test_analysis_outlives_collection_before_it_is_taken(
 def test_nobody_wants_the_sample_any_more(
     deployment: Deployment, receiver: Receiver, collector: Collector
 ) -> None:
-    """Once the consumer is done, Karton's bucket is cleaned as ever, and the analysis' own bucket is not."""
+    """Once the consumer is done, Karton's bucket is cleaned as usual, and the analysis' own bucket is not."""
     task = deployment.send(BEHAVIOUR, payload={"timeout": 30})
     uid = task.payload["override_uid"]
     receiver.receive(uid)

@@ -528,7 +528,7 @@ FOREIGN = (
     {"Sec-Fetch-Site": "same-site"},
     {"Origin": "http://127.0.0.1:1"},
 )
-"""What browsers say of pages that are not Flower's."""
+"""What browsers say about pages that are not Flower's."""
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)

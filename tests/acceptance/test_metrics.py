@@ -58,7 +58,7 @@ class Watched:
         return answer["data"]
 
     def value(self, query: str) -> float | None:
-        """The one value of a query now; None where there is none."""
+        """The one value of a query now; None if there is none."""
         result = self.ask("query", query=query)["result"]
         assert len(result) < 2, f"{query} has several answers"
         return float(result[0]["value"][1]) if result else None

@@ -244,7 +244,7 @@ def test_waiting_work_goes_on(first_life: FirstLife, second_life: Deployment) ->
 
 
 def test_interrupted_work_goes_on(first_life: FirstLife, second_life: Deployment) -> None:
-    """What ran at Ctrl-C is analysed anew, within a minute of the next start."""
+    """What ran at Ctrl-C is analysed again, within a minute of the next start."""
     record = second_life.wait_over(first_life.interrupted, timeout=75)
     assert record.state is State.PUBLISHED, record.error
     assert second_life.sample_task(record).status is TaskState.FINISHED

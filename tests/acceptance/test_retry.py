@@ -64,7 +64,7 @@ def test_status_shows_the_history(deployment: Deployment, damaged: Record) -> No
 
 
 def test_retry_in_karton_s_dashboard(deployment: Deployment, receiver: Receiver, damaged: Record) -> None:
-    """Once the cause is mended, the dashboard's retry of the CRASHED task gives the analysis."""
+    """Once the cause is fixed, the dashboard's retry of the CRASHED task gives the analysis."""
     sample_task = deployment.sample_task(damaged)
     store(deployment, sample_task.get_payload("sample").uid, PROGRAM)
     again = deployment.backend.restart_task(sample_task)

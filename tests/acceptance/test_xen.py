@@ -244,7 +244,7 @@ def test_what_fails_for_good(rack: Rack) -> None:
 
 
 def test_a_host_whose_firewall_lets_guests_out(rack: Rack) -> None:
-    """It takes nothing, says so, costs no sample an attempt, and goes on by itself once it is mended (H1)."""
+    """It takes nothing, says so, costs no sample an attempt, and goes on by itself once it is fixed (H1)."""
     host = rack.hosts["rack-3"]
     pushed(rack, "kept-in", vm_profile="win7")
     wait_published(rack.fleet, "kept-in")

@@ -270,7 +270,7 @@ class Fleet:
             return []
 
     def at_work(self, name: str) -> psutil.Process:
-        """The one pool process of a worker that is at work: it has a pulse.
+        """The one pool process of a worker that is at work: it has a heartbeat.
 
         That is a thread, which one that was at work before loses within two seconds.
         """
@@ -317,7 +317,7 @@ class Fleet:
         sample.unlink()
 
     def record(self, uid: str) -> Record | None:
-        """What the ledger says of an analysis."""
+        """What the ledger says about an analysis."""
         return self.ledger.get(uid)
 
     def wait_over(self, uids: Collection[str], *, timeout: float = 120) -> dict[str, Record]:
@@ -364,7 +364,7 @@ class Fleet:
             return 0
 
     def fired(self, uid: str) -> float | None:
-        """When the fault of *uid* happened (UNIX time), None where it has not."""
+        """When the fault of *uid* happened (UNIX time), None if it has not."""
         try:
             return (self._plan / f"{uid}.done").stat().st_ctime  # of its renaming
         except FileNotFoundError:

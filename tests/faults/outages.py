@@ -52,7 +52,7 @@ class Doors(Fleet):
     def __init__(
         self, directory: Path, services: Services, options: Options, broker: Services | None
     ) -> None:
-        """*broker* is None where it is on Karton's Redis."""
+        """*broker* is None if it is on Karton's Redis."""
         self._stack = contextlib.ExitStack()
         self.broker = broker
         self.servers = services

@@ -55,7 +55,7 @@ class BrokenRuns(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Until it is mended. It looks at the guest only: the slot table may be locked for too long."""
+        """Until it is fixed. It looks at the guest only: the slot table may be locked for too long."""
         while not self._over.wait(0.05):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - self._guest.stat().st_mtime >= FAILS_AFTER:
@@ -74,7 +74,7 @@ def history(fleet: Fleet, name: str) -> list[Run]:
 
 
 def test_a_slot_whose_runs_fail(fleet: Fleet) -> None:
-    """All samples are published, it is out of use after three runs, and back after the mend by a canary."""
+    """All samples are published, it is out of use after three runs, and back after the fix by a canary."""
     uids = [f"sound-{number}" for number in range(SAMPLES)]
     with BrokenRuns(fleet, "vm-1"):
         for uid in uids:

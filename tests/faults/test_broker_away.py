@@ -73,7 +73,7 @@ def by(server: RedisSection, link: Proxy) -> str:
 
 
 def far(fleet: Fleet) -> HostStatus:
-    """What the host with the link says of itself."""
+    """What the host with the link says about itself."""
     return next(status for status in fleet.ledger.fleet.hosts() if status.host == FAR)
 
 

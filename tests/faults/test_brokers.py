@@ -64,7 +64,7 @@ def nobody_held(fleet: Fleet) -> Iterator[None]:
 
 
 def record_of(fleet: Fleet, uid: str) -> Record:
-    """What the ledger says of an analysis that it has."""
+    """What the ledger says about an analysis that it has."""
     record = fleet.record(uid)
     assert record is not None
     return record

@@ -70,7 +70,7 @@ def racks(
 
 
 def record_of(racks: Racks, uid: str) -> Record:
-    """What the ledger says of an analysis that it has."""
+    """What the ledger says about an analysis that it has."""
     record = racks.record(uid)
     assert record is not None
     return record

@@ -104,7 +104,7 @@ def test_faults_of_a_process(fleet: Fleet, reference: frozenset[str]) -> None:
 
 
 def test_a_host_goes_away(fleet: Fleet, reference: frozenset[str]) -> None:
-    """A host that dies in mid-run and stays away: another one does the analysis anew."""
+    """A host that dies in mid-run and stays away: another one does the analysis again."""
     uid = "host-run"
     fleet.plan(uid, "run.running", "worker")
     fleet.push(uid)

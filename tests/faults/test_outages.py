@@ -126,7 +126,7 @@ def judge(ended: Outage) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", chosen("redis", "power"))
 def test_who_is_back_first_ends_nobody(fleet: Doors, case: Outage) -> None:
-    """One process is back before all others: no attempt ends for it, no run is made anew (R6, R9)."""
+    """One process is back before all others: no attempt ends for it, no run is made again (R6, R9)."""
     judge(play(fleet, case))
 
 

@@ -42,7 +42,7 @@ def behind_uplink(
 
 
 def record_of(fleet: Fleet, uid: str) -> Record:
-    """What the ledger says of an analysis that it has."""
+    """What the ledger says about an analysis that it has."""
     record = fleet.record(uid)
     assert record is not None
     return record
@@ -58,7 +58,8 @@ def is_sending(fleet: Fleet, uid: str) -> bool:
 
 @pytest.mark.slow
 def test_a_death_is_found_beside_slow_uploads(behind_uplink: tuple[Fleet, Uplink]) -> None:
-    """Every io process that is left sends slowly: what a dead host had is begun anew as soon as ever (R9)."""
+    """Every io process that is left sends slowly: what a dead host had is begun again as soon as usual
+    (R9)."""
     fleet, uplink = behind_uplink
     fleet.push("victim", timeout=LONG)
     dead = wait_state(fleet, "victim", State.RUNNING).host

@@ -1,4 +1,4 @@
-"""A worker that was held for dead and wakes up: it changes nothing and publishes nothing (I2)."""
+"""A worker that was considered dead and wakes up: it changes nothing and publishes nothing (I2)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_stale_runs(fleet: Fleet) -> None:
     fleet.signal("vm@rack-1", signal.SIGCONT, group=True)
     for uid in before:
         wait_gone(fleet, uid)
-    for host in HOSTS:  # what was held for dead goes on working
+    for host in HOSTS:  # what was considered dead goes on working
         fleet.push(f"next-{host}", host=host)
         wait_published(fleet, f"next-{host}")
         wait_free(fleet, host)

@@ -72,7 +72,7 @@ def test_an_upload_waits_for_storage(fleet: Fleet, services: Services) -> None:
 
 
 def test_a_sample_that_cannot_be_fetched(fleet: Fleet, services: Services) -> None:
-    """Nothing is lost by beginning anew: the attempt fails, its slot is free, the next one follows."""
+    """Nothing is lost by beginning again: the attempt fails, its slot is free, the next one follows."""
     fleet.push("first")
     first = wait_state(fleet, "first", State.RUNNING)
     fleet.push("fetched-later", timeout=1)

@@ -199,7 +199,8 @@ def test_a_trace_of_a_refused_task(fleet: Fleet, collector: Receiver) -> None:
 
 
 def test_a_collector_that_hangs_delays_nothing(fleet: Fleet, collector: Receiver) -> None:
-    """Analyses are published as fast as ever, processes end in time, and spans come again when it answers."""
+    """Analyses are published as fast as usual, processes end in time, and spans come again when it
+    answers."""
     collector.always = SLOW
     try:
         uids = [f"hanging-{number}" for number in range(6)]

@@ -179,7 +179,7 @@ def test_a_rolling_upgrade(
     ],
 )
 def test_a_dead_host_of_the_other_version(fleet: MixedFleet, upgraded: tuple[str, ...], dead: str) -> None:
-    """What ran on a host that dies for good goes on at one of the other version, exactly once."""
+    """What ran on a host that dies permanently goes on at one of the other version, exactly once."""
     fleet.upgrade(*upgraded)
     uids = ["dead-1", "dead-2", "dead-3", "dead-4"]
     for uid in uids:

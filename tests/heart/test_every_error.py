@@ -194,7 +194,7 @@ def test_s3_before_there_are_files(bench: Bench, trip: Trip, name: str, stage: S
 @pytest.mark.parametrize("stage", Stage)
 @pytest.mark.parametrize("name", FAILS)
 def test_the_attempt_is_over(bench: Bench, trip: Trip, name: str, stage: Stage) -> None:
-    """It is noted with its reason and whom it is put down to; the next attempt begins anew, and ends well."""
+    """It is noted with its reason and whom it is charged to; the next attempt begins again, and ends well."""
     make, fault, blame = FAILS[name]
     error = make()
     begin(bench, stage)

@@ -316,7 +316,7 @@ def test_a_workspace_that_cannot_be_handed_over(tmp_path: Path) -> None:
 
 
 def test_a_table_of_another_version(tmp_path: Path) -> None:
-    """What only this worker needs is made anew; what operators have said is not lost, but told."""
+    """What only this worker needs is made again; what operators have said is not lost, but told."""
     table = SlotTable(tmp_path, quarantine_after=3)
     table.define({SLOT: "win10"})
     with contextlib.closing(sqlite3.connect(tmp_path / "slots.sqlite")) as database, database:
@@ -339,7 +339,7 @@ def test_a_file_that_is_no_table(tmp_path: Path) -> None:
     table.define({SLOT: "win10"})
     (tmp_path / "slots.sqlite").write_bytes(b"garbage" * 1000)
     for broken in (table, SlotTable(tmp_path, quarantine_after=3)):
-        with pytest.raises(SettingsError, match="remove it, and drain anew"):
+        with pytest.raises(SettingsError, match="remove it, and drain again"):
             broken.all()
 
 

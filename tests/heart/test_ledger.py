@@ -151,7 +151,7 @@ def test_what_is_only_shown(bench: Bench) -> None:
 
 
 def test_a_key_of_another_type_is_named(bench: Bench) -> None:
-    """With what it should be, and the command that mends it; other errors are what they are."""
+    """With what it should be, and the command that fixes it; other errors are what they are."""
     client = bench.redis
     assert sentences(client) == []
     client.set(FLEET, "none of ours", ex=60)
@@ -173,7 +173,7 @@ def test_a_key_of_another_type_is_named(bench: Bench) -> None:
 
 
 def test_a_quarantine_of_another_type(bench: Bench) -> None:
-    """No loop stops for want of one."""
+    """No loop stops for lack of one."""
     client, quarantine = bench.redis, bench.ledger.quarantine
     client.set(QUARANTINE, "none of ours", ex=60)
     assert quarantine.put("tests", "a", "oops") == 1
@@ -207,7 +207,7 @@ def test_redis_clock_is_not_asked_each_time(bench: Bench, monkeypatch: pytest.Mo
 
 
 def test_hosts_as_they_were_a_moment_ago(bench: Bench) -> None:
-    """Read anew after a while, or when somebody says that they have changed."""
+    """Read again after a while, or when somebody says that they have changed."""
     sight = Sight(bench.ledger.fleet, look_ahead=1)
     assert sight.capacity().total() == 0
     slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
@@ -271,7 +271,7 @@ def test_another_deployment_is_told_of(bench: Bench) -> None:
 
 
 def test_what_canaries_do_in_another_version(bench: Bench) -> None:
-    """It is learnt anew."""
+    """It is learned again."""
     canaries = Canaries(bench.redis)
     assert not canaries.has("heart")
     canaries.put("heart", "replay|a", Known(restore={"rack-1": 1.0}))

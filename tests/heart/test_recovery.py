@@ -298,7 +298,7 @@ def test_a_guest_whose_end_others_have_noted(
     bench.context.slots.soil("a-1", 1)
 
 
-# Attempts that wait for a host in vain
+# Attempts that wait for a host for nothing
 
 
 def test_what_somebody_takes_up_meanwhile_is_not_handed_over(

@@ -386,7 +386,7 @@ def test_a_run_that_the_ledger_has_forgotten(pair: Bench, monkeypatch: pytest.Mo
 
 
 def test_s3_is_waited_for_so_long(bench: Bench, trip: Trip) -> None:
-    """After storage_patience the attempt is over, and another makes the files anew."""
+    """After storage_patience the attempt is over, and another makes the files again."""
     begin(bench, Stage.UPLOAD)
     with pytest.raises(StorageAway):
         trip(bench, Stage.UPLOAD, StorageAway("S3 does not answer"))

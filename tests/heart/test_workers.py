@@ -567,7 +567,7 @@ def test_it_goes_on_whatever_it_meets(bench: Bench, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_table_that_is_taken_away(rack: Rack) -> None:
-    """Its file is made anew, every guest goes, and samples are taken again."""
+    """Its file is made again, every guest goes, and samples are taken again."""
     slots = rack.bench.context.slots
 
     def is_open() -> bool:

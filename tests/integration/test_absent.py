@@ -81,7 +81,7 @@ def test_a_run_without_a_record(bench: Bench, clock: Clock) -> None:
     janitor._clean_up()
     assert [slot.state for slot in slots.all()] == [SlotState.RUNNING]
     lose_records(bench)
-    janitor._clean_up()  # the time counts anew
+    janitor._clean_up()  # the time counts again
     assert [slot.state for slot in slots.all()] == [SlotState.RUNNING]
     clock.now += ABSENT_SECONDS + 1
     janitor._clean_up()

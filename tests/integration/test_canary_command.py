@@ -185,7 +185,7 @@ def test_a_host_that_has_forgotten_the_call(
         asked = ask(*arguments, **more)
         assert begun.wait(30)
         path.unlink()
-        wait_until(lambda: path.exists() and path.stat().st_size, "the janitor has made it anew")
+        wait_until(lambda: path.exists() and path.stat().st_size, "the janitor has made it again")
         return asked
 
     ask = steering.canary

@@ -58,7 +58,7 @@ def worker(services: Services) -> Iterator[Any]:
 
 
 def take(channel: Any) -> Any:
-    """The message that comes next, not yet acknowledged; None where there is none."""
+    """The message that comes next, not yet acknowledged; None if there is none."""
     return channel.basic_get(QUEUE.name)
 
 

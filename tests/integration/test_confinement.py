@@ -141,7 +141,7 @@ def test_the_intruder_is_able(work: Path) -> None:
     [
         ("privileges.leave_network = refuse", Measure.NETWORK, "user.max_user_namespaces"),
         ("privileges._exists = lambda number: False", Measure.USER, "as a user of its own"),
-        ("privileges.drop_capabilities = refuse", Measure.CAPABILITIES, "systemd units anew"),
+        ("privileges.drop_capabilities = refuse", Measure.CAPABILITIES, "systemd units again"),
         ("landlock.version = lambda: 0", Measure.FILES, "Landlock (5.13 or newer"),
         ("seccomp.LIBRARY = 'libseccomp.so.none'", Measure.CALLS, "apt install libseccomp2"),
     ],

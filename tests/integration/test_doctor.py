@@ -85,7 +85,7 @@ def look(settings: Settings, *names: str) -> dict[str, Finding]:
 
 
 def failure(settings: Settings, name: str) -> str:
-    """What the doctor says of a check that fails, and how to mend it."""
+    """What the doctor says about a check that fails, and how to fix it."""
     finding = look(settings, name)[name]
     assert finding.status is Status.FAILED, finding
     assert finding.remedy
@@ -584,7 +584,7 @@ def test_a_worker_that_may_not_write(settings: Settings) -> None:
     [(".", 0o2770), ("workspaces", 0o2770), ("workspaces", 0o757), ("engine", 0o750), ("ahead", 0o755)],
 )
 def test_directories_that_others_may_change(settings: Settings, place: str, mode: int) -> None:
-    """Where a group may change what root's vm worker opens, the doctor names it, and the mend (S4)."""
+    """Where a group may change what root's vm worker opens, the doctor names it, and the fix (S4)."""
     require(os.geteuid() == 0, "only root starts a process of another user")
     state_dir = settings.drakcelery.state_dir
     for name in ("workspaces", "engine", "ahead"):

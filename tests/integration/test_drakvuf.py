@@ -342,7 +342,7 @@ def test_a_snapshot_whose_defender_is_at_work(host: XenHost, tmp_path: Path, cod
     """A sample that Windows Defender refuses, or removed, shows nothing of itself: the snapshot is ill."""
     host.fail("drakvuf", "not_executed", code=code, error=error)
     drakvuf = engine(host, tmp_path)
-    with pytest.raises(EngineError, match=rf"{error} \(error {code}: .*make the snapshot anew") as failed:
+    with pytest.raises(EngineError, match=rf"{error} \(error {code}: .*make the snapshot again") as failed:
         detonate(drakvuf, make_job(tmp_path))
     assert (failed.value.blames, failed.value.code) == (Blame.SNAPSHOT, code)
     drakvuf.destroy("vm-1")

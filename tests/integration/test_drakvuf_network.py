@@ -41,7 +41,7 @@ MADE = (
 
 def command_in(sentence: str) -> list[str]:
     """The commands that a sentence names."""
-    return [one.removeprefix("iptables ") for one in sentence.partition("mend it: ")[2].split(" && ")]
+    return [one.removeprefix("iptables ") for one in sentence.partition("fix it: ")[2].split(" && ")]
 
 
 def mend(host: XenHost, sentence: str) -> None:
@@ -158,7 +158,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("commands", BROKEN.values(), ids=BROKEN)
 def test_no_sample_runs_in_a_broken_network(host: XenHost, tmp_path: Path, commands: list[str]) -> None:
-    """Whatever is missing: no guest is started, the host is to blame, and the sentence has the mend."""
+    """Whatever is missing: no guest is started, the host is to blame, and the sentence has the fix."""
     ours = engine(host, tmp_path)
     ours.prepare(make_job(tmp_path))
     ours.destroy("vm-1")
@@ -219,7 +219,7 @@ def test_one_guest_without_network_among_others(host: XenHost, tmp_path: Path) -
 
 
 def test_a_network_that_goes_away_under_a_run(host: XenHost, tmp_path: Path) -> None:
-    """A firewall that is loaded anew under a running sample ends the run."""
+    """A firewall that is loaded again under a running sample ends the run."""
     ours, job = engine(host, tmp_path), make_job(tmp_path, timeout=60)
     ours.prepare(job)
     flush = threading.Thread(

@@ -135,7 +135,7 @@ def test_weed_itself_needs_the_keys(services: Services, tmp_path: Path) -> None:
     assert storage.peek(BUCKET, "uid/planted", 100) == (len(OTHER), OTHER)
     (tmp_path / "planted").rename(tmp_path / "again")
     again = (weed, "filer.copy", str(tmp_path / "again"), f"{filer}/buckets/{BUCKET}/uid/")
-    with contextlib.suppress(subprocess.TimeoutExpired):  # it may try for ever
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it may try forever
         subprocess.run(again, check=False, capture_output=True, env=os.environ, timeout=5)
     assert set(storage.list(BUCKET, "uid/")) == {KEY, "uid/planted"}
 

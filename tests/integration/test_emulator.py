@@ -562,7 +562,7 @@ def test_the_samples_are_what_the_readme_says() -> None:
 
 
 def test_the_samples_build_and_behave(bench: Bench, tmp_path: Path) -> None:
-    """Built anew from their sources, the samples do the same."""
+    """Built again from their sources, the samples do the same."""
     compilers = ("x86_64-w64-mingw32-gcc", "i686-w64-mingw32-gcc")
     require(all(map(shutil.which, compilers)), "mingw-w64 is not installed")
     built = tmp_path / "built"

@@ -43,7 +43,7 @@ def test_a_cut_log_is_not_published(bench: Bench) -> None:
 
 
 def test_a_run_that_was_lost_before_it_was_told(bench: Bench) -> None:
-    """A worker that died at run.saved, and whose machine went down: the next one does the run anew (R7)."""
+    """A worker that died at run.saved, and whose machine went down: the next one does the run again (R7)."""
     bench.open()
     bench.do(Stage.PREPARE)
     step, workspace = bench.step(), bench.workspace()

@@ -1,4 +1,5 @@
-"""Whoever was held for dead and wakes up: what it does last touches nobody else's slot, guest or attempt."""
+"""Whoever was considered dead and wakes up: what it does last touches nobody else's slot, guest or
+attempt."""
 
 from __future__ import annotations
 

@@ -278,7 +278,7 @@ def test_what_celery_cannot_read_keeps_no_slot(fleet: Fleet) -> None:
 
 
 def test_what_celery_refuses_gives_its_slot_back() -> None:
-    """An error of Celery's own, once the slot is claimed, is the message's: no slot waits for it for ever."""
+    """An error of Celery's own, once the slot is claimed, is the message's: no slot waits for it forever."""
     gate, message, step = Mock(), Mock(), Step.parse(GENUINE)
     assert _pass_on(gate, step, message, Mock(side_effect=ValueError("too many values to unpack"))) is None
     gate.vacate.assert_called_once_with(step)

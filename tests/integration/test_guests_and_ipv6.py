@@ -146,7 +146,7 @@ def test_a_guest_speaks_no_ipv6(net: Net) -> None:
         net.send("guest", OUTSIDE, "guest")
         assert heard(outside) == "guest"
         said = net.do("host", sys.executable, "-c", ENGINE).splitlines()
-        assert "mend it: sysctl -w net.ipv6.conf.drak1.disable_ipv6=1" in said[0]
+        assert "fix it: sysctl -w net.ipv6.conf.drak1.disable_ipv6=1" in said[0]
         assert said[1:] == ["[]"]
         net.send("guest", f"{HOST}%eth0", "guest")
         net.send("guest", OUTSIDE, "guest")
@@ -173,7 +173,7 @@ def test_the_engine_switches_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ours.prepare(job)
         assert switch.read_text() == "1\n"
         switch.write_text("0\n")
-        with pytest.raises(EngineError, match=r"mend it: sysctl -w net\.ipv6\.conf\.drak1") as refused:
+        with pytest.raises(EngineError, match=r"fix it: sysctl -w net\.ipv6\.conf\.drak1") as refused:
             ours.run(job)
         assert refused.value.blames is Blame.HOST
         ours.destroy(job.slot)

@@ -1,4 +1,4 @@
-"""The pulse of a delivery, on a real Valkey."""
+"""The heartbeat of a delivery, on a real Valkey."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEARTBEAT_SECONDS = 0.05
 
 @pytest.fixture
 def ledger(redis_client: redis.Redis) -> Ledger:
-    """A ledger that has an analysis in its first stage, and pulses that are fast."""
+    """A ledger that has an analysis in its first stage, and heartbeats that are fast."""
     times = dataclasses.replace(DEFAULT, heartbeat=HEARTBEAT_SECONDS)
     ours = Ledger(redis_client, identity=IDENTITY, record_ttl=TTL, timeouts=times)
     opened(ours)
@@ -77,7 +77,7 @@ def test_stale_work_is_stopped(ledger: Ledger) -> None:
 
 
 def test_what_goes_wrong_stops_no_other(ledger: Ledger) -> None:
-    """A guest that cannot be stopped costs no other stage its pulse."""
+    """A guest that cannot be stopped costs no other stage its heartbeat."""
     heartbeats = HeartbeatThread()
 
     def stop() -> None:

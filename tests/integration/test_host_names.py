@@ -103,7 +103,8 @@ def test_who_comes_after_a_dead_machine_need_not_wait_long(machines: Machines) -
 def test_whoever_is_back_first_takes_no_name(
     machines: Machines, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While Redis is away nobody can renew: a copy that waits for the name begins to listen anew (R5, R6)."""
+    """While Redis is away nobody can renew: a copy that waits for the name begins to listen again (R5,
+    R6)."""
     first, second = machines.worker("first"), machines.worker("second")
     first.presence.arrive()
     steady, asked = 0.0, 0
@@ -197,7 +198,7 @@ def test_a_step_is_not_done_on_another_machine_of_that_name(bench: Bench) -> Non
     assert ledger._redis.hgetall(record_key("a-1")) == before
     enter(Stage.RUN, there)
     ledger.complete("a-1", 1, Stage.RUN, token="t")
-    enter(Stage.COLLECT, here, has_files=True)  # the same machine, started anew
+    enter(Stage.COLLECT, here, has_files=True)  # the same machine, restarted
     record = ledger.get("a-1")
     assert record is not None
     assert record.machine == here

@@ -32,7 +32,7 @@ def ledger(redis_client: redis.Redis) -> Ledger:
 
 @pytest.fixture
 def inbox(ledger: Ledger) -> Inbox:
-    """The intake beside it."""
+    """The inbox beside it."""
     return inbox_of(ledger)
 
 
@@ -107,7 +107,7 @@ def test_one_question_tells_whether_there_is_work(inbox: Inbox, ledger: Ledger) 
 
 
 def test_only_what_is_in_the_inbox_is_put_in_line(inbox: Inbox, ledger: Ledger) -> None:
-    """An ingress that was held for dead cannot put a task in line that another has gone on with."""
+    """An ingress that was considered dead cannot put a task in line that another has gone on with."""
     task = pushed(ledger, "t", TaskPriority.NORMAL, at=10)
     inbox.wait(task, WIN7)
     assert inbox.lines() == []

@@ -275,7 +275,7 @@ def test_work_that_always_fails_is_not_tried_all_the_time(
 def test_no_part_of_the_work_keeps_the_others_from_being_done(
     ingress: Ingress, sent: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails in one part, each time, is told and passed over: samples go on to be taken (R1, S2)."""
+    """What fails in one part, each time, is told and skipped: samples go on to be taken (R1, S2)."""
 
     def broken(_: Ingress) -> None:
         raise ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")

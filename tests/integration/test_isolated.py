@@ -1,4 +1,5 @@
-"""What could not be dealt with, as people see it: ``status``, ``isolated``, and what removes it for good."""
+"""What could not be dealt with, as people see it: ``status``, ``isolated``, and what removes it
+permanently."""
 
 from __future__ import annotations
 
@@ -119,7 +120,7 @@ def test_commands(type_in: TypeIn, redis_client: redis.Redis) -> None:
 def test_what_cannot_be_written_stays_until_it_is_removed(
     type_in: TypeIn, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, is_readable: bool
 ) -> None:
-    """An analysis that reconcile can neither mend nor end is shown with the command that removes it."""
+    """An analysis that reconcile can neither fix nor end is shown with the command that removes it."""
     ledger = Ledger(redis_client, identity=IDENTITY, record_ttl=600)
     task = Task({"type": "sample"}, uid=analysis().task_uid, root_uid="r")
     ledger.declare(contract.started(task))

@@ -1,4 +1,4 @@
-"""A key of ours that is of another type: who needs it names it and the mend; nobody else notices."""
+"""A key of ours that is of another type: who needs it names it and the fix; nobody else notices."""
 
 from __future__ import annotations
 
@@ -98,17 +98,17 @@ def said(*words: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("key", [*TYPES, *NAMED])
 def test_commands_name_it(fleet: Bench, spoil: Callable[[str], None], key: str) -> None:
-    """They go on without what is for show, and else name the key and the command that mends it."""
+    """They go on without what is for show, and else name the key and the command that fixes it."""
     spoil(key)
     for words in COMMANDS:
         code, text = said(*words)
         if code:
             assert key in ALL_NEED
             assert f"Error: In Karton's Redis {key} is a stream, not a" in text
-            assert f"`redis-cli RENAME {key} {key}-odd` mends it" in text
+            assert f"`redis-cli RENAME {key} {key}-odd` fixes it" in text
     is_known = key in {odd.key for odd in odd_keys(fleet.ledger._redis)}
     assert is_known or key in NAMED
-    assert (f"`redis-cli RENAME {key} {key}-odd` mends it" in said("status")[1]) == is_known
+    assert (f"`redis-cli RENAME {key} {key}-odd` fixes it" in said("status")[1]) == is_known
 
 
 @pytest.mark.parametrize("key", [*TYPES, *NAMED])
@@ -162,7 +162,7 @@ def test_logs_name_it(fleet: Bench, spoil: Callable[[str], None]) -> None:
 
 
 def test_a_line_of_another_type_stops_no_other_place(fleet: Bench, spoil: Callable[[str], None]) -> None:
-    """Who waits for that place is in quarantine, with the mend, and never given up for it."""
+    """Who waits for that place is in quarantine, with the fix, and never given up for it."""
     ledger, inbox = fleet.ledger, inbox_of(fleet.ledger)
     sound = Place(profile=PROFILE)
     ledger._redis.sadd(WAITING, str(FULL), str(sound))

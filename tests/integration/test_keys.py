@@ -75,7 +75,7 @@ def test_a_fleet_leaves_documented_keys_only(fleet: Fleet) -> None:
 
 
 def test_a_leak_is_noticed(redis_client: redis.Redis) -> None:
-    """The check of the fixture tells a key that stays for ever from one that expires or is owned."""
+    """The check of the fixture tells a key that stays forever from one that expires or is owned."""
     ledger = Ledger(redis_client, identity="karton.test-keys", record_ttl=600)
     task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
     ledger.declare(contract.started(task))

@@ -376,7 +376,7 @@ def test_an_ingress_that_wakes_up_late_changes_nothing(ledger: Ledger) -> None:
 
 
 def test_a_task_that_karton_dropped_is_not_revived(ledger: Ledger) -> None:
-    """Writing to a task that Karton's collector has removed would leave it in Redis for ever.
+    """Writing to a task that Karton's collector has removed would leave it in Redis forever.
 
     Nor does it get a second life where its uid comes into the inbox again.
     """
@@ -432,7 +432,7 @@ def test_a_refusal_leaves_others_alone(ledger: Ledger) -> None:
 
 
 def test_hosts_report_and_expire(ledger: Ledger) -> None:
-    """A host is listed while it reports, and not for ever after."""
+    """A host is listed while it reports, and not forever after."""
     slot = SlotStatus(name="vm-1", profile="win10", state="free", since=0)
     status = HostStatus(host="rack-1", engine="replay", slots=(slot,))
     ledger.fleet.report(status)

@@ -438,7 +438,7 @@ def test_several_ingresses_share_the_work(
 
 
 def test_the_queue_is_bounded(ledger: Ledger, notices: Outbox) -> None:
-    """Where 5000 wait, more are dropped and counted; the analysis ends as ever."""
+    """Where 5000 wait, more are dropped and counted; the analysis ends as usual."""
     ledger._redis.zadd(NOTICES, {f"waits {number}": 9e9 for number in range(4999)})
     ledger._redis.expire(NOTICES, 60)
     fail(ledger, "a")

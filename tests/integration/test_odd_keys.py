@@ -228,7 +228,7 @@ def test_a_task_is_in_one_place(
 
 @pytest.mark.parametrize("count", ["99", "-7", "1.5", "several", "9" * 30])
 def test_counts_are_put_right(ledger: Ledger, count: str) -> None:
-    """A count that is wrong, or none, would keep all samples out, or let too many in, for ever."""
+    """A count that is wrong, or none, would keep all samples out, or let too many in, forever."""
     opened(ledger)
     gone = str(Place(profile="gone"))
     ledger._redis.hset(INFLIGHT, mapping={str(PLACE): count, gone: "3"})

@@ -190,7 +190,7 @@ def test_hosts_that_cannot_be_read(bench: Bench) -> None:
 
 
 def test_durations_and_notices_that_cannot_be_read(bench: Bench) -> None:
-    """What another version has learned, or has given up, is passed over."""
+    """What another version has learned, or has given up, is skipped."""
     client, known = bench.ledger._redis, Learned(timeout=60, prepare=1.0, run=60.0, rest=9.0)
     for text in ('{"moon": "full"}', "no JSON", known.model_dump_json()):
         client.rpush("drak:durations:odd", text)

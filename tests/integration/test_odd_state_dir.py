@@ -63,7 +63,7 @@ def made(state_dir: Path, *statements: str) -> Path:
 
 @pytest.mark.parametrize("statements", OF_ANOTHER_VERSION.values(), ids=OF_ANOTHER_VERSION)
 def test_a_table_of_another_version(bench: Bench, tmp_path: Path, statements: list[str]) -> None:
-    """Its guests are destroyed as ever, and everything that a worker does works."""
+    """Its guests are destroyed as usual, and everything that a worker does works."""
     made(tmp_path / "state", *statements)
     table = SlotTable(tmp_path / "state", quarantine_after=3)
     clear_host(table, create("replay", bench.context.settings), SLOTS)
@@ -119,7 +119,7 @@ def test_a_file_that_is_broken(bench: Bench, tmp_path: Path, spoil: Callable[[Pa
     path = made(tmp_path / "state")
     spoil(path)
     table = SlotTable(tmp_path / "state", quarantine_after=3)
-    with pytest.raises(SettingsError, match=rf"{path}.*: remove it, and drain anew what was drained"):
+    with pytest.raises(SettingsError, match=rf"{path}.*: remove it, and drain again what was drained"):
         clear_host(table, create("replay", bench.context.settings), SLOTS)
     path.unlink()
     table = SlotTable(tmp_path / "state", quarantine_after=3)

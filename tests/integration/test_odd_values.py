@@ -51,7 +51,7 @@ HUGE = 10**300
 
 
 def status(**fields: object) -> str:
-    """What a host says of itself."""
+    """What a host says about itself."""
     return json.dumps({"host": "odd", "engine": "replay", "slots": [SLOT], **fields})
 
 
@@ -190,7 +190,7 @@ VALUES: dict[str, Callable[[redis.Redis], object]] = {
 
 @pytest.mark.parametrize("spoil", VALUES.values(), ids=VALUES)
 def test_what_stands_in_a_key(fleet: Bench, spoil: Callable[[redis.Redis], object]) -> None:
-    """Whoever reads the key passes over what says nothing, and the watch is kept."""
+    """Whoever reads the key skips what says nothing, and the watch is kept."""
     ledger = fleet.ledger
     ledger.watch()
     ledger.watch_broker(ServerId())

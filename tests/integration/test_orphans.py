@@ -70,7 +70,7 @@ def test_what_is_on_its_way(ledger: Ledger) -> None:
 
 
 def test_many_are_looked_through_bit_by_bit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long queue and keyspace are, each task is found, and none that waits is taken for stranded."""
+    """However long queue and keyspace are, each task is found, and none that waits is taken for orphaned."""
     monkeypatch.setattr(orphans, "SOME", 7)
     monkeypatch.setattr(orphans, "STRETCH", 10)
     waiting = [task(ledger, f"waits-{number}", TaskState.SPAWNED, age=1e6) for number in range(45)]
@@ -106,7 +106,7 @@ def test_lines_that_are_none(ledger: Ledger, kind: str, place: str) -> None:
 
 
 def test_a_record_of_another_type(ledger: Ledger) -> None:
-    """Whose it is nobody knows: its task is not begun anew, and all others are found."""
+    """Whose it is nobody knows: its task is not begun again, and all others are found."""
     task(ledger, "odd", TaskState.SPAWNED, age=orphans.SPAWNED_SECONDS + 5)
     spawned = task(ledger, "spawned", TaskState.SPAWNED, age=orphans.SPAWNED_SECONDS + 5)
     ledger._redis.set(record_key("odd"), "x", ex=60)

@@ -135,7 +135,7 @@ def test_the_command_of_the_sentence_mends(firewall: Firewall, commands: list[st
     with pytest.raises(EngineError, match="no sample runs on this host") as refused:
         network.verify("drak1", closed=False)
     assert refused.value.blames is Blame.HOST
-    for command in str(refused.value).partition("mend it: ")[2].split(" && "):
+    for command in str(refused.value).partition("fix it: ")[2].split(" && "):
         firewall.do(command.removeprefix("iptables "))
     assert network.rules().standing(between=True) is Standing.STANDS
     assert network.check() is None
@@ -188,7 +188,7 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(sys.argv[1].encode(), ("
 
 
 def test_what_a_guest_without_network_sends(firewall: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
-    """drakrun's chains alone let it send wherever the kernel forwards: that is found, and mended."""
+    """drakrun's chains alone let it send wherever the kernel forwards: that is found, and fixed."""
     monkeypatch.setattr("drakcelery.engines.drakvuf.network.forwards", lambda: True)
     with hold_namespace() as guest, hold_namespace() as outside:
         try:
@@ -206,7 +206,7 @@ def test_what_a_guest_without_network_sends(firewall: Firewall, monkeypatch: pyt
                     assert listener.stdout.readline() == "guest\n"  # it was forwarded
                     with pytest.raises(EngineError, match="FORWARD -i drak") as refused:
                         firewall.network(closed=True).verify("drak1", closed=True)
-                    firewall.do(str(refused.value).partition("mend it: iptables ")[2])
+                    firewall.do(str(refused.value).partition("fix it: iptables ")[2])
                     firewall.network(closed=True).verify("drak1", closed=True)
                     send(of_guest, "guest")
                     send(firewall.inside, "host")

@@ -1,4 +1,4 @@
-"""Reconcile on a real ledger: what it mends, and what it leaves alone."""
+"""Reconcile on a real ledger: what it fixes, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -437,7 +437,7 @@ def test_a_broker_that_is_away(fleet: Fleet, done: tuple[Stage, ...]) -> None:
     for resends in range(MOST_RESENDS + 2):
         fleet.age(QUEUED_SECONDS * (resends + 1) + 1)
         assert fleet.reconcile() == {}
-    # It is back: messages that it still has are not late before it had as long as ever to deliver them
+    # It is back: messages that it still has are not late before it had as long as usual to deliver them
     fleet.broker_is_away = False
     fleet.ledger._redis.hset(BROKER_WATCH, "last", fleet.ledger.now() - 60)
     assert fleet.reconcile() == {}
@@ -448,7 +448,7 @@ def test_a_broker_that_is_away(fleet: Fleet, done: tuple[Stage, ...]) -> None:
 
 
 def test_a_broker_that_goes_away_while_something_is_sent(fleet: Fleet) -> None:
-    """The one that could not be sent is sent by a later run; no other is begun in vain meanwhile."""
+    """The one that could not be sent is sent by a later run; no other is begun for nothing meanwhile."""
     fleet.broker_goes_away = True
     fleet.age(DEFAULT.unsent + 1)
     assert fleet.reconcile() == {}

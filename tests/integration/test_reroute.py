@@ -48,7 +48,8 @@ def rerouted(ledger: Ledger, *profiles: str) -> dict[str, int]:
 
 
 def test_only_what_may_be_stranded(redis_client: redis.Redis) -> None:
-    """A later attempt that any host may take is sent anew; what cannot be in that queue stays where it is."""
+    """A later attempt that any host may take is sent again; what cannot be in that queue stays where it
+    is."""
     ledger = Ledger(redis_client, identity="karton.test-handover", record_ttl=600)
     slot = SlotStatus(name="vm-1", profile="win10", state="running", since=0)
     ledger.fleet.report(HostStatus(host="rack-1", engine="replay", slots=(slot,)), lasts=600)

@@ -64,7 +64,7 @@ def take(channel: Any, number: int) -> str:
 
 
 def look(channel: Any) -> bool:
-    """Have the worker of *channel* give back what others did not renew. False where it was cut off still."""
+    """Have the worker of *channel* give back what others did not renew. False if it was cut off still."""
     try:
         channel.qos.restore_visible()
     except channel.connection_errors:

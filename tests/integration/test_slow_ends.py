@@ -60,7 +60,8 @@ def slow(bench: Bench) -> tuple[Bench, Slow]:
 
 @pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.RUN])
 def test_a_failure_is_noted_with_its_reason(slow: tuple[Bench, Slow], stage: Stage) -> None:
-    """The pulse beats until the guest is gone and the failure noted, by the reason that the engine gave."""
+    """The heartbeat beats until the guest is gone and the failure noted, by the reason that the engine
+    gave."""
     bench, engine = slow
     bench.open()
     if stage is Stage.RUN:

@@ -349,7 +349,7 @@ def test_a_bucket_is_created_once(storage: Storage) -> None:
 
 
 def test_a_bucket_is_looked_for_once(proxied: Storage, proxy: Proxy, storage: Storage) -> None:
-    """A process asks once for a bucket; it makes it anew when S3 has said that there is none."""
+    """A process asks once for a bucket; it makes it again when S3 has said that there is none."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     proxied.ensure_bucket(name)
     asked = len(proxy.requests)

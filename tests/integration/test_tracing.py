@@ -1,4 +1,4 @@
-"""Traces of analyses that nobody is at work on: reconcile ends them, or begins them anew."""
+"""Traces of analyses that nobody is at work on: reconcile ends them, or begins them again."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _without(*path: str) -> Callable[[Fields], None]:
 
 
 def _behind(task: Fields) -> None:
-    """As a karton-system whose clock is behind would write it: the task looks stranded."""
+    """As a karton-system whose clock is behind would write it: the task looks orphaned."""
     task["last_update"] -= 600
 
 

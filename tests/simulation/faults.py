@@ -65,7 +65,7 @@ def _unit_down(world: World, fault: Fault) -> bool:
 
 
 def _power(world: World, fault: Fault) -> bool:
-    """A host has no power for a while; for ever where *seconds* is 0."""
+    """A host has no power for a while; forever where *seconds* is 0."""
     hosts = [host for host in world.hosts.values() if fault.target in ("", host.name)]
     world.power_off(_picked(hosts, fault), fault.seconds)
     return True

@@ -68,7 +68,7 @@ class Standing:
     host: str
     """That has its current attempt."""
     status: str
-    """Of its Karton task; empty where that is gone."""
+    """Of its Karton task; empty if that is gone."""
     quarantined: bool
 
     @property
@@ -83,7 +83,7 @@ class Standing:
 
 
 def _standing(uid: str, task: str, row: Sequence[Any]) -> Standing:
-    """What the census says of a task."""
+    """What the fleet's metrics says about a task."""
     queued, inbox, lines, live, state, attempt, failures, host, status, quarantined = row
     return Standing(
         task=task,
@@ -111,7 +111,7 @@ class Invariants:
     _payloads: dict[str, dict[str, object]] = field(default_factory=dict)
     _blamed: set[tuple[str, int]] = field(default_factory=set)
     _told: str = ""
-    """What the census last said, and what was made of it."""
+    """What the fleet's metrics last said, and what was made of it."""
     _standings: list[Standing] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class Invariants:
             )
 
     def at_rest(self) -> list[str]:
-        """What is left though nothing is at work; empty where all is as it should be."""
+        """What is left though nothing is at work; empty if all is as it should be."""
         left, world = [], self.world
         if not world.objects.were_removed:
             for uid in self.published.values():

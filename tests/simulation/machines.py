@@ -93,7 +93,7 @@ class Unit:
     process: Process | None = None
     restart_at: float = 0.0
     is_down: bool = False
-    """Dead for good."""
+    """Dead permanently."""
     restarts: int = 0
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 UNEXPECTED = frozenset(
     {"reconcile_failed", "janitor_failed", "heartbeat_failed", "stage_crashed", "not_sent", "thread_crashed"}
 )
-"""What the product says of errors that it knows nothing of. Where it is no absence, something is wrong."""
+"""What the product says about errors that it knows nothing of. Where it is no absence, something is wrong."""
 POLL = 2.0
 """Seconds between two looks of whoever looks all the time: each is a step."""
 PART_SIZE = 64

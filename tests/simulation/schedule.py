@@ -45,7 +45,7 @@ class Schedule:
 
     seed: int
     steps: int = 600
-    """So many side effects happen while things go wrong. Then they are mended, and all comes to an end."""
+    """So many side effects happen while things go wrong. Then they are fixed, and all comes to an end."""
     hosts: int = 2
     slots: int = 2
     ingresses: int = 1

@@ -34,7 +34,7 @@ class Result:
     """What came of a schedule."""
 
     broken: tuple[str, ...]
-    """What may not be and was; empty where all is well."""
+    """What may not be and was; empty if all is well."""
     steps: int
     seconds: float
     """Of virtual time."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from tests.simulation.schedule import Schedule
 
 Broken = Callable[[Schedule], str | None]
-"""Runs a schedule; what it broke first, None where it passed."""
+"""Runs a schedule; what it broke first, None if it passed."""
 FEWEST_STEPS = 200
 
 
@@ -46,7 +46,7 @@ def _less_happens(schedule: Schedule) -> Iterator[Schedule]:
 
 
 def _less_is_there(schedule: Schedule) -> Iterator[Schedule]:
-    """Fewer machines. One has to be whole where another is not for good."""
+    """Fewer machines. One has to be whole where another is not permanently."""
     some_are_lost = any(fault.kind == "unit down" for fault in schedule.faults)
     if schedule.hosts > 1 + some_are_lost:
         yield replace(schedule, hosts=schedule.hosts - 1)

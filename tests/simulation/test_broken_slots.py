@@ -54,7 +54,7 @@ def test_it_is_out_of_use_after_three_runs(valkey: Valkey, how: Break, hosts: in
 
 @pytest.mark.parametrize("how", [Break.INJECTION, Break.RESTORE, Break.EMPTY_LOG])
 def test_the_only_slot_of_a_profile(valkey: Valkey, how: Break) -> None:
-    """It fails its canary and is put aside; the samples wait, and are analysed once it is mended.
+    """It fails its canary and is put aside; the samples wait, and are analysed once it is fixed.
 
     An empty log is published once: there is nobody else to ask, until the canary was.
     """

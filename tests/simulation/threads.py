@@ -167,7 +167,7 @@ class Inline:
 
 
 class Pacer:
-    """``drakcelery.stages.heartbeat.HeartbeatThread``: beats each pulse by an actor of its process."""
+    """``drakcelery.stages.heartbeat.HeartbeatThread``: beats each heartbeat by an actor of its process."""
 
     def __init__(self, theatre: Theatre) -> None:
         self._theatre = theatre

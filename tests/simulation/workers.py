@@ -129,7 +129,7 @@ class Worker:
             held.owner = None
 
     def _turn(self, strategies: dict[str, Callable[..., Any]]) -> bool:
-        """One turn of the event loop; False where the connection is lost."""
+        """One turn of the event loop; False if the connection is lost."""
         world = self.world
         first = min((entry[0] for entry in self.timers), default=None)
         world.theatre.wait(self._has_news, None if first is None else first - world.theatre.now)

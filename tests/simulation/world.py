@@ -77,7 +77,7 @@ class World(Fleet):
         self.cuts.slow_until, self.cuts.slowness = self.theatre.now + seconds, each
 
     def power_off(self, host: Host, seconds: float) -> None:
-        """Processes, guests and what is not on the disk are gone; for ever where *seconds* is 0."""
+        """Processes, guests and what is not on the disk are gone; forever where *seconds* is 0."""
         self.harm(host.name)
         host.off_since = self.theatre.now
         host.boots += 1
@@ -119,7 +119,7 @@ class World(Fleet):
                 self.harm(host)
 
     def harm(self, machine: str) -> None:
-        """Note that what runs on *machine* may rightly be held for dead."""
+        """Note that what runs on *machine* may rightly be considered dead."""
         self.harms[machine] = self.theatre.now
         if machine in self.hosts:
             self.harms[self.hosts[machine].called] = self.theatre.now
@@ -147,7 +147,7 @@ class World(Fleet):
         self.uids.append(uid)
         self.samples[uid] = sample
         if sample.content.startswith("last_update"):
-            self.duplicated.add(uid)  # it looks stranded, and may be adopted from under its queue
+            self.duplicated.add(uid)  # it looks orphaned, and may be adopted from under its queue
         text = contents.task_text(uid, sample.content, profile=sample.profile)
         self.valkey.client.set(f"karton.task:{self.task_uid(uid)}", text)
         self.queue(uid)

@@ -26,7 +26,7 @@ def tls(client_random: object = RANDOM, master_key: object = MASTER) -> dict[str
 
 
 def write_keys(directory: Path, entries: list[dict[str, object]]) -> tuple[KeysWritten, str | None]:
-    """Write the key file of a tlsmon log; its text, None where there is none."""
+    """Write the key file of a tlsmon log; its text, None if there is none."""
     source, target = directory / "tlsmon.log", directory / "keys"
     source.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     result = write_key_file(source, target)

@@ -152,7 +152,7 @@ def test_what_says_nothing_of_a_slot() -> None:
 
 
 def test_a_quarter_of_the_fleet_at_most() -> None:
-    """What is aside on other hosts counts, and what this host says of itself is taken from itself."""
+    """What is aside on other hosts counts, and what this host says about itself is taken from itself."""
     mine = [slot(1), slot(2), slot(3)]
     other = host("rack-2", "free", "running", "quarantined", "free")
     assert is_allowed(mine, [], host="rack-1", name="vm-1")

@@ -153,7 +153,7 @@ def test_a_benchmark_runs_from_the_command_line() -> None:
 
 
 def test_what_a_broken_slot_did_is_counted() -> None:
-    """Published by a broken slot is not published; canaries are no samples; what is mended is innocent."""
+    """Published by a broken slot is not published; canaries are no samples; what is fixed is innocent."""
     ill, well = broken_slots.ILL, ("rack-1", "vm-2")
     guests = [(1, ill, "s-0"), (2, ill, "s-1"), (3, well, "s-2"), (20, ill, "canary-1"), (30, ill, "s-3")]
     found = Ward(

@@ -80,7 +80,7 @@ def test_transport(tmp_path: Path, url: str, transport: type) -> None:
 
 @pytest.mark.parametrize("lease", [timeouts.SHORTEST, timeouts.LONGEST])
 def test_silent_peers(tmp_path: Path, lease: int) -> None:
-    """No connection to Redis waits for ever; none gives up on an answer that Redis takes its time for."""
+    """No connection to Redis waits forever; none gives up on an answer that Redis takes its time for."""
     url = "redis://h/1"
     settings = read(tmp_path, f"[celery]\nbroker_url={url}\n[drakcelery]\nlease_seconds={lease}\n")
     options = app_of(settings).connection_for_read().transport_options or {}

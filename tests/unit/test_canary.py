@@ -444,7 +444,7 @@ def test_a_call_is_answered_by_a_canary_that_began_after_it(busy: SlotTable) -> 
 
 
 def test_a_call_ends_without_an_answer(busy: SlotTable) -> None:
-    """Where its canary could not be judged, and where the worker starts anew."""
+    """Where its canary could not be judged, and where the worker starts again."""
     busy.ask_canary("vm-1")
     held = try_it(busy)
     busy.give_back("vm-1", held.attempt or 0, was=held.state, gone=True)

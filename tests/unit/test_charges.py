@@ -1,4 +1,4 @@
-"""Whom a failed attempt is put down to: a slot at once, the sample once it fails in a second one (R19)."""
+"""Whom a failed attempt is charged to: a slot at once, the sample once it fails in a second one (R19)."""
 
 from __future__ import annotations
 

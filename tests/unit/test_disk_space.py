@@ -47,7 +47,7 @@ def throttled() -> dict[str, float]:
 
 
 def measured() -> float:
-    """What the metric says of the workspaces."""
+    """What the metric says about the workspaces."""
     return next(sample.value for family in instruments.SPOOL.collect() for sample in family.samples)
 
 

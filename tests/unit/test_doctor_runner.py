@@ -150,7 +150,7 @@ def test_checks_stand_behind_what_they_need() -> None:
 
 
 def test_every_check_is_documented() -> None:
-    """docs/doctor.md has a row for each check, in their order, with what is checked and how it is mended."""
+    """docs/doctor.md has a row for each check, in their order, with what is checked and how it is fixed."""
     page = (reference.ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
     page = page.replace(r"\*", "*")  # as Markdown wants it
     rows = re.findall(r"^\| `([a-z0-9_.]+)` \| (.+?) \| (.+?) \|$", page, re.MULTILINE)

@@ -56,7 +56,7 @@ def test_a_drained_slot_is_not_given_out(table: SlotTable) -> None:
 
 
 def test_what_runs_in_a_drained_slot_finishes(table: SlotTable) -> None:
-    """The slot goes through its states as ever, is shown as draining, and then as drained."""
+    """The slot goes through its states as usual, is shown as draining, and then as drained."""
     table.claim("win10", "a", 1)
     table.close("vm-1", Closed.DRAINED, by="alice")
     assert table.move("vm-1", "a", 1, origin=SlotState.PREPARING, to=SlotState.READY)
@@ -71,7 +71,7 @@ def test_what_runs_in_a_drained_slot_finishes(table: SlotTable) -> None:
 
 
 def test_a_dirty_slot_says_so(table: SlotTable) -> None:
-    """A guest that was left behind is seen, drained or not; it is destroyed as ever."""
+    """A guest that was left behind is seen, drained or not; it is destroyed as usual."""
     table.claim("win10", "a", 1)
     table.close(None, Closed.DRAINED, by="alice")
     assert table.soil("a", 1)

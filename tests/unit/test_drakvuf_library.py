@@ -469,7 +469,7 @@ def asker(asked: list[tuple[str, str | None]], vm: str = "vm-1") -> Ask:
 
 
 def test_a_base_line_is_asked_for_once(tmp_path: Path) -> None:
-    """VM, command and directory are put in; another snapshot, profile or configuration asks anew."""
+    """VM, command and directory are put in; another snapshot, profile or configuration asks again."""
     lines, asked = lines_of(tmp_path)
     ask = asker(asked)
     for number in (1, 2):

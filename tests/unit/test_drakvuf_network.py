@@ -1,4 +1,4 @@
-"""What iptables-save says of the chains that keep guests in (H1)."""
+"""What iptables-save says about the chains that keep guests in (H1)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_missing_jump(jump: Jump) -> None:
 
 
 def test_a_missing_chain_is_made_first() -> None:
-    """What was taken back is made anew, each piece in its order."""
+    """What was taken back is made again, each piece in its order."""
     rules = without("-A INPUT -j DRAKRUN_INP", ":DRAKRUN_INP - [0:0]")
     assert rules.mend(between=True) == "iptables -N DRAKRUN_INP && iptables -I INPUT -j DRAKRUN_INP"
 
@@ -137,7 +137,7 @@ def test_a_door_in_a_chain_of_somebody_else() -> None:
 
 
 def test_a_door_between_guests() -> None:
-    """What keeps guests apart is worth nothing after a rule that lets them through; one more mends it."""
+    """What keeps guests apart is worth nothing after a rule that lets them through; one more fixes it."""
     opened = Rules.parse(WHOLE.replace(BETWEEN, f"-A DRAKRUN_FWD -j ACCEPT\n{BETWEEN}"))
     assert opened.standing(between=True) is Standing.BROKEN
     assert opened.mend(between=True) == "iptables -I DRAKRUN_FWD -i drak+ -o drak+ -j DROP"
@@ -154,7 +154,7 @@ def test_a_door_between_guests() -> None:
     ],
 )
 def test_a_door_for_guests_without_network(door: str) -> None:
-    """Neither a policy nor a rule at the end shuts in what was forwarded before; the mend goes before it."""
+    """Neither a policy nor a rule at the end shuts in what was forwarded before; the fix goes before it."""
     jump, shut = "-A FORWARD -j DRAKRUN_FWD\n", "-A FORWARD -i drak+ -j DROP\n"
     for text in (
         WHOLE.replace(jump, f"{jump}{door}\n{shut}"),

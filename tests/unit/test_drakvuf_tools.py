@@ -118,7 +118,7 @@ Traceback (most recent call last):
   File "/opt/venv/bin/drakrun", line 8, in <module>
 RuntimeError: Failed to restore VM vm-1
 """
-"""What Xen's own xl says of a snapshot whose end is missing: the reason first, then how it clears up."""
+"""What Xen's own xl says about a snapshot whose end is missing: the reason first, then how it clears up."""
 CHAINS_FAILED = """\
 [2026-11-28 19:00:00,123][INFO] Destroying vm-1
 iptables: No chain/target/match by that name.
@@ -355,7 +355,7 @@ def test_a_holder_that_cannot_be_read_is_nobody(cell: Cell) -> None:
 
 
 def test_a_snapshot_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where eight attempts ask at once; a new snapshot is hashed anew."""
+    """Also where eight attempts ask at once; a new snapshot is hashed again."""
     hashed: list[Path] = []
     original = snapshot._hash
 

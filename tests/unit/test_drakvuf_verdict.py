@@ -86,7 +86,7 @@ def test_a_snapshot_that_lets_nothing_start(code: int, by_itself: bool) -> None:
 
 @pytest.mark.parametrize(("code", "by_itself"), [(193, True), (740, True), (126, False), (2, False)])
 def test_a_sample_that_is_none_for_this_windows(code: int, by_itself: bool) -> None:
-    """What Windows says of the sample itself is a result."""
+    """What Windows says about the sample itself is a result."""
     assert judge(refused(code), by_itself=by_itself)[0] is Execution.NOT_EXECUTED
     assert windows_error(refused(code).injection) == code
 

@@ -108,7 +108,7 @@ def test_lock_is_for_one(tmp_path: Path) -> None:
 
 
 def test_state_of_a_killed_stack_is_not_believed(tmp_path: Path) -> None:
-    """What a stack said of itself holds only while its lock is held."""
+    """What a stack said about itself holds only while its lock is held."""
     (tmp_path / "running.json").write_text(
         f'{{"pid": {os.getpid()}, "config": "{tmp_path}/drakcelery.ini", "addresses": {{}}}}'
     )

@@ -137,7 +137,7 @@ def failure(attempt: int, at: float, *, number: int | None = None) -> Failure:
 
 
 def test_bars_of_a_second_attempt() -> None:
-    """What failed attempts took is one bar; then it waited anew."""
+    """What failed attempts took is one bar; then it waited again."""
     again = record(attempt=2, failures=(failure(1, 972.0),))
     assert [(one.name, one.start) for one in spans(again)] == [
         ("earlier", 970.0),

@@ -86,7 +86,7 @@ def test_every_field_is_explained() -> None:
 
 
 def test_a_field_that_is_not_explained_is_noticed() -> None:
-    """The table of actions is written anew where the code gives a field that is not in it."""
+    """The table of actions is written again where the code gives a field that is not in it."""
     page = "| `stage_done` | info |  | a stage is done |\n"
     assert actions.filled(page) == "| `stage_done` | info | `seconds` | a stage is done |\n"
 

@@ -113,7 +113,7 @@ def test_a_missing_field(gone: str) -> None:
     ],
 )
 def test_what_is_no_json_object_is_refused(text: str) -> None:
-    """It says so of itself, so that it is tried again: somebody may write the task anew."""
+    """It says so of itself, so that it is tried again: somebody may write the task again."""
     with pytest.raises(Unreadable):
         reading.read_task(text, UID)
     assert not reading.is_readable(text)

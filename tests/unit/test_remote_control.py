@@ -79,7 +79,7 @@ def test_what_goes_wrong_is_a_sentence() -> None:
 
 
 def test_silence_reaches_the_mailbox() -> None:
-    """A node of our app sends no reply where its handler said nothing, and any other reply as ever."""
+    """A node of our app sends no reply where its handler said nothing, and any other reply as usual."""
     app = Celery(broker="memory://", control="drakcelery.worker.mailbox:Control")
     handlers = {"quiet": lambda _state: SILENT, "loud": lambda _state: {"ok": 1}}
     with app.connection_for_write() as connection:

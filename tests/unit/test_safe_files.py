@@ -298,7 +298,7 @@ def test_an_engine_directory_of_somebody_else(state_dir: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o2770, 0o777, 0o770])
 def test_root_refuses_what_others_may_change(state_dir: Path, mode: int) -> None:
-    """A state_dir that the group may write to, as an older version made it, is refused, with the mend."""
+    """A state_dir that the group may write to, as an older version made it, is refused, with the fix."""
     state_dir.chmod(mode)
     with pytest.raises(SettingsError, match="systemd-tmpfiles --create"):
         SlotTable(state_dir, quarantine_after=1).make()

@@ -54,7 +54,7 @@ def test_what_half_of_the_others_lack_is_not_missed() -> None:
 
 
 def test_where_nothing_is_known() -> None:
-    """An empty log is odd by itself, and a recording that is no file; one without packets may be as ever."""
+    """An empty log is odd by itself, and a recording that is no file; one without packets may be as usual."""
     assert lacking(PROFILES, [], "vm-1", NO_LOG) == {Lack.LOG}
     assert lacking(PROFILES, [], "vm-1", NO_FILE) == {Lack.TRAFFIC}
     assert lacking(PROFILES, [], "vm-1", NO_PACKET) == set()
@@ -90,7 +90,7 @@ def doubt(where: tuple[str, str], lacks: str) -> Failure:
 
 
 def test_what_an_analysis_was_doubted_for() -> None:
-    """By which slots; a word of a newer version is passed over."""
+    """By which slots; a word of a newer version is skipped."""
     failures = [doubt(HERE, "log,traffic"), doubt(THERE, "snapshot,smell"), failure(THERE)]
     assert doubted(failures) == {Lack.LOG, Lack.TRAFFIC, Lack.SNAPSHOT}
     assert doubted(failures, besides=HERE) == {Lack.SNAPSHOT}
@@ -122,7 +122,7 @@ def test_what_another_slot_has_shown_is_no_symptom() -> None:
 
 
 def failed(uid: str, blame: Blame = Blame.SLOT) -> Run:
-    """A run of *uid* in vm-1 that failed, and was put down to nobody."""
+    """A run of *uid* in vm-1 that failed, and was charged to nobody."""
     return run("vm-1", Facts(), Kind.FAILED, uid=uid, blame=blame)
 
 

@@ -52,7 +52,7 @@ def test_what_is_new(tmp_path: Path) -> None:
 
 
 def test_what_stays_says_why() -> None:
-    """The reason stands behind the name, and is kept where the list is written anew."""
+    """The reason stands behind the name, and is kept where the list is written again."""
     text = written({"p": 301, "p.m": 302}, {"p.m": "it is one file: somebody starts it"})
     assert noted(text) == {"p": 310, "p.m": 310}
     assert reasons(text) == {"p.m": "it is one file: somebody starts it"}

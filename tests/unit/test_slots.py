@@ -158,7 +158,7 @@ def test_racing_claims(tmp_path: Path) -> None:
 
 
 def test_unwritable_state_dir(tmp_path: Path) -> None:
-    """A state directory that cannot be made is a setting to mend."""
+    """A state directory that cannot be made is a setting to fix."""
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(SettingsError, match="state_dir"):
@@ -247,14 +247,14 @@ def test_a_broken_file(tmp_path: Path, kept: int) -> None:
 
 
 def test_a_file_that_is_taken_away(tmp_path: Path) -> None:
-    """Nothing makes an empty one in its place: it is lost until the slots are defined anew."""
+    """Nothing makes an empty one in its place: it is lost until the slots are defined again."""
     table = SlotTable(tmp_path, quarantine_after=3)
     table.define({"vm-1": "win10"})
     path = tmp_path / "slots.sqlite"
     for lose in (path.unlink, lambda: path.write_bytes(b"")):
         lose()
         for ask in (table.all, table.history, lambda: table.claim("win10", "a", 1)):
-            with pytest.raises(SlotsLost, match=f"{path} is gone: drain anew"):
+            with pytest.raises(SlotsLost, match=f"{path} is gone: drain again"):
                 ask()
         assert not path.exists() or not path.stat().st_size
         assert table.define({"vm-1": "win10"}) == []

@@ -10,7 +10,7 @@ from tests.unit.test_routing import analysis
 
 
 def test_what_a_newer_version_wrote_is_read() -> None:
-    """Fields that this version does not know are passed over: a fleet is upgraded in steps."""
+    """Fields that this version does not know are skipped: a fleet is upgraded in steps."""
     written = analysis().model_dump(mode="json")
     assert Analysis.model_validate({**written, "invented_later": {"a": 1}}) == analysis()
     status = HostStatus(host="rack-1", engine="replay", slots=())

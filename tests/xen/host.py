@@ -304,7 +304,7 @@ class XenHost:
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """What the real tools would have passed over in silence."""
+        """What the real tools would have skipped in silence."""
         return tuple(self._journal("warnings.jsonl"))
 
     def processes(self) -> tuple[Process, ...]:

@@ -271,7 +271,7 @@ def children_time() -> float:
 
 
 def test_a_killed_start_leaves_what_a_stop_removes(tmp_path: Path) -> None:
-    """Killed in mid-restore, drakrun and xl leave a guest that is paused for ever, until it is stopped."""
+    """Killed in mid-restore, drakrun and xl leave a guest that is paused forever, until it is stopped."""
     with XenHost.create(tmp_path / "xen", restore_seconds=600) as host:
         with popen(host, "drakrun", "vm-start", "--vm-id", "1") as process:
             wait_until(host.guests, "the domain exists")
@@ -460,7 +460,7 @@ def test_the_rest_of_the_tools(host: XenHost, tmp_path: Path) -> None:
     ],
 )
 def test_what_drakvuf_swallows_is_told(host: XenHost, words: list[str], warning: str) -> None:
-    """A mistake that the real DRAKVUF passes over in silence does not stop this one either, but is told."""
+    """A mistake that the real DRAKVUF skips in silence does not stop this one either, but is told."""
     start(host)
     assert call(host, *cmdline(host), "-t", "1", *words).returncode == 0
     assert any(warning in text for text in host.warnings())
@@ -468,7 +468,7 @@ def test_what_drakvuf_swallows_is_told(host: XenHost, words: list[str], warning:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_drakvuf(host: XenHost, number: signal.Signals) -> None:
-    """Without -t it runs for ever; each of the three signals ends it with 0 and a whole log."""
+    """Without -t it runs forever; each of the three signals ends it with 0 and a whole log."""
     start(host)
     with watching(host) as process:
         process.send_signal(number)

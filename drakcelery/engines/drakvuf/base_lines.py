@@ -68,7 +68,7 @@ class BaseLines:
 
 
 def _plain(command: str) -> str | None:
-    """The path that *command* is, in quotes or not; None where arguments follow."""
+    """The path that *command* is, in quotes or not; None if arguments follow."""
     inside = command.removeprefix('"').removesuffix('"')
     is_quoted = command == f'"{inside}"'
     return inside if '"' not in inside and (is_quoted or " " not in inside) else None

@@ -98,7 +98,7 @@ class Cell:
             safe_files.replace(self._guest, json.dumps(asdict(held)).encode(), durable=False)
 
     def held(self) -> Held | None:
-        """Who holds the guest; None where nobody does."""
+        """Who holds the guest; None if nobody does."""
         try:
             return Held(**json.loads(safe_files.read(self._guest, most=MOST_NOTED)))
         except FileNotFoundError:
@@ -136,7 +136,7 @@ class Cell:
     def vacate(self) -> bool:
         """Take the guest from its holder and kill all that was started for it; to be called :meth:`locked`.
 
-        True where there was a holder or a process. Raises :class:`EngineError` where one does not die.
+        True if there was a holder or a process. Raises :class:`EngineError` where one does not die.
         """
         had_holder = self._guest.exists()
         self._guest.unlink(missing_ok=True)
@@ -208,13 +208,13 @@ def _members(group: int) -> list[int]:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a process started (ticks after boot); None where it is gone, or a zombie."""
+    """When a process started (ticks after boot); None if it is gone, or a zombie."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """``/proc/<pid>/stat`` from the state on (``proc(5)``); None where the process is gone, or a zombie."""
+    """``/proc/<pid>/stat`` from the state on (``proc(5)``); None if the process is gone, or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):

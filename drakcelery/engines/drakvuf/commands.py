@@ -233,13 +233,13 @@ def parse_base(printed: str, number: int) -> Command:
 
 
 def parse_record(printed: str) -> Mapping[str, object]:
-    """The injector's record, among what it printed, or drakrun did; empty where there is none."""
+    """The injector's record, among what it printed, or drakrun did; empty if there is none."""
     records = (_json(line) for line in printed.splitlines())
     return next((record for record in records if "Status" in record), {})
 
 
 def parse_guest_path(printed: str) -> str | None:
-    """``ProcessName`` of the injector's record: where the file is in the guest; None where there is none."""
+    """``ProcessName`` of the injector's record: where the file is in the guest; None if there is none."""
     for line in printed.splitlines():
         record = _json(line)
         path = record.get("ProcessName")

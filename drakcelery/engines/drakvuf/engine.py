@@ -89,7 +89,7 @@ class Drakvuf:
         return self._network.check() if fresh else self._network.obstacle()
 
     def snapshot_id(self) -> str | None:
-        """By its sizes and pieces of it: :func:`.snapshot.mark`. Read anew where its files have changed."""
+        """By its sizes and pieces of it: :func:`.snapshot.mark`. Read again where its files have changed."""
         volumes = snapshot.directory(self._section.etc_dir, self._section.lib_dir)
         seen = snapshot.status(volumes)
         if self._mark is None or self._mark[0] != seen:
@@ -183,7 +183,7 @@ class Drakvuf:
         return self._settings.drakrun.net_enable and job.net_enable is not False
 
     def _start_method(self, job: Detonation) -> StartMethod | None:
-        """How the sample is started; None where this drakrun cannot be told."""
+        """How the sample is started; None if this drakrun cannot be told."""
         chosen = self._installation.abilities.method
         if chosen is None or job.start_method is not None:
             return None if chosen is None else job.start_method

@@ -245,11 +245,11 @@ def forwards() -> bool:
 
 
 def lacking(rules: Rules, *, between: bool, shut: bool) -> str:
-    """Why no sample runs, in a sentence that ends with the mend."""
+    """Why no sample runs, in a sentence that ends with the fix."""
     missing = ", ".join(rules.missing(between=between, shut=shut))
     return (
         f"no sample runs on this host, since nothing would keep its guest in: iptables has no {missing}; "
-        f"mend it: {rules.mend(between=between, shut=shut)}"
+        f"fix it: {rules.mend(between=between, shut=shut)}"
     )
 
 

@@ -43,7 +43,7 @@ INTERFACES = Path("/sys/class/net")
 """The network interfaces of this machine, by name."""
 
 READY_TRIES = 2
-"""A guest that has just been restored may not answer at once; drakrun itself then injects drakshell anew."""
+"""A guest that has just been restored may not answer at once; drakrun itself then injects drakshell again."""
 
 NETWORK_KEYS = ("net_enable", "out_interface", "dns_server", "gateway_address")
 """What matters in ``vmnet-N.json``, where DRAKVUF Sandbox writes which network it made."""
@@ -200,7 +200,7 @@ class Guest:
             raise EngineError(f"{done.name} printed {printable(done.output[:300])!r}: {error}") from None
 
     def is_alive(self) -> bool | None:
-        """Whether Xen has the guest; None where Xen does not say."""
+        """Whether Xen has the guest; None if Xen does not say."""
         try:
             command = commands.xl_list(self.section.xl, self.number)
             seconds = min(XL_SECONDS, self.section.tool_timeout)

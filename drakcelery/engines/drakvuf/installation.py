@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drakcelery.settings import Settings
 
 ASK_SECONDS = 60.0
-"""For what the tools say of themselves; drakrun takes seconds to begin on a slow disk."""
+"""For what the tools say about themselves; drakrun takes seconds to begin on a slow disk."""
 
 APISCOUT = Path("apiscout_profile") / "static_apiscout_profile.json"
 """Below ``lib_dir``; v0.18 made it, later ones do not."""

@@ -66,6 +66,6 @@ def _switch(bridge: str) -> Path:
 def _open(bridge: str, more: str = "") -> EngineError:
     return EngineError(
         f"nothing keeps the guest on {bridge} from this host by IPv6, for which drakrun has no rule{more}; "
-        f"mend it: {mend(bridge)}",
+        f"fix it: {mend(bridge)}",
         blames=Blame.HOST,
     )

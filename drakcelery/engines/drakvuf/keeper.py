@@ -141,7 +141,7 @@ class Keeper:
             raise NoLibrary(f"it ended {DEATHS} times in {DEATHS_SECONDS:.0f} s")
 
     def _attend(self, process: subprocess.Popen[bytes], identity: tuple[object, ...]) -> str | None:
-        """Wait until *process* ends or must; why, or None where that is as it should be."""
+        """Wait until *process* ends or must; why, or None if that is as it should be."""
         library = Library(self._directory)
         descriptor = os.pidfd_open(process.pid)
         try:

@@ -105,7 +105,7 @@ class Library:
         stdout: IO[bytes],
         stderr: IO[bytes],
     ) -> Call | None:
-        """Begin *argv*; None where it is not done here, and nothing has begun."""
+        """Begin *argv*; None if it is not done here, and nothing has begun."""
         connection = self._connect()
         if connection is None:
             return None

@@ -126,7 +126,7 @@ class Network:
         return lacking(rules, between=self._between(), shut=self._closed and forwards())
 
     def check(self) -> str | None:
-        """Find out whether the network stands, and note why not. None where it does, or is yet to be made."""
+        """Find out whether the network stands, and note why not. None if it does, or is yet to be made."""
         try:
             self._check()
         except EngineError as error:
@@ -202,7 +202,7 @@ class Network:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Whether the lock is ours now; False where another process has it."""
+    """Whether the lock is ours now; False if another process has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -37,7 +37,7 @@ class NoLibrary(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """What a resident says of the library that it has imported."""
+    """What a resident says about the library that it has imported."""
 
     version: str
     seconds: float

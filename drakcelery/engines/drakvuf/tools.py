@@ -81,7 +81,7 @@ class Tools:
         object.__setattr__(self, "environment", {**self.environment, **fixed})
 
     def find(self, program: str) -> Path | None:
-        """Where *program* is; None where it is not, or cannot be executed."""
+        """Where *program* is; None if it is not, or cannot be executed."""
         found = shutil.which(program, path=self.path)
         return Path(found) if found else None
 
@@ -208,7 +208,7 @@ def _let_go(process: subprocess.Popen[bytes] | Call, cell: Cell | None) -> None:
 
 
 def stop(process: subprocess.Popen[bytes], *, seconds: float, slot: str) -> bool:
-    """Ask a running tool to end, then make it. False where it had to be killed."""
+    """Ask a running tool to end, then make it. False if it had to be killed."""
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     try:

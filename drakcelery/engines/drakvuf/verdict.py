@@ -71,7 +71,7 @@ class Ended:
     limit: str
     """The limit that was reached, in words."""
     injection: Mapping[str, object] | None
-    """The injector's record; None where the log does not begin with one."""
+    """The injector's record; None if the log does not begin with one."""
     errors: tuple[str, ...]
 
 
@@ -119,7 +119,7 @@ def _refused(ended: Ended, *, by_itself: bool) -> str:
     if code in DEFENDED or (by_itself and code == REMOVED):
         raise EngineError(
             f"the snapshot does not let samples start: {_said(ended.injection)}; switch Windows Defender "
-            "off in the VM, and make the snapshot anew",
+            "off in the VM, and make the snapshot again",
             blames=Blame.SNAPSHOT,
             code=code,
         )
@@ -131,7 +131,7 @@ def _early(ended: Ended) -> str | None:
 
 
 def windows_error(injection: Mapping[str, object] | None) -> int | None:
-    """The error code of Windows in the injector's record; None where it has none."""
+    """The error code of Windows in the injector's record; None if it has none."""
     code = injection.get("ErrorCode") if injection else None
     return code if type(code) is int and 0 < code < 2**32 else None
 

@@ -39,7 +39,7 @@ class Inputs:
 
     sample: bytes
     hooked: frozenset[str] | None
-    """The functions on the job's hook list; None where it has none."""
+    """The functions on the job's hook list; None if it has none."""
     memory: int
     """What of the memory limit the program may have: half of what is left. Beyond, its calls fail."""
 
@@ -153,7 +153,7 @@ def main() -> int:
         gc.collect()
         _say(State.FINISHED, f"the emulator ran out of its {job.memory_limit} bytes of memory")
         return 0
-    except Exception as error:  # noqa: BLE001  # whatever a hostile file brings about becomes a sentence
+    except Exception as error:  # noqa: BLE001  # whatever a hostile file causes becomes a sentence
         _say(State.BROKEN if guest is None else State.REJECTED, f"{type(error).__name__}: {error}")
         return 0
     failure = guest.journal.failure or guest.capture.failure or guest.dumps.failure

@@ -90,7 +90,7 @@ class Dumps:
         return name
 
     def _keep(self, base: int, chunks: Iterable[bytes]) -> tuple[str, int, bool] | None:
-        """Write it under its name: the name, its size, whether it is whole; None where it is left out."""
+        """Write it under its name: the name, its size, whether it is whole; None if it is left out."""
         partial = self._directory / PARTIAL
         size, digest, whole = self._write(partial, chunks)
         name = dump_name(base, digest)

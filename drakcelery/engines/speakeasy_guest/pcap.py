@@ -79,7 +79,7 @@ class Capture:
         self.failure: OSError | None = None
 
     def lookup(self, name: str, address: str) -> bool:
-        """A DNS question and its answer. False where *name* is no host name: there is no packet for it."""
+        """A DNS question and its answer. False if *name* is no host name: there is no packet for it."""
         packed = packed_ipv4(address)
         if not is_host_name(name):
             return False
@@ -105,7 +105,7 @@ class Capture:
         """Open the connection *key* with a handshake; a second one of the same key closes the first.
 
         Returns:
-            the guest's port; None where *address* is no IPv4 address.
+            the guest's port; None if *address* is no IPv4 address.
         """
         self.close(key)
         packed = packed_ipv4(address)

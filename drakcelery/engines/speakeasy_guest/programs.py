@@ -1,4 +1,4 @@
-"""What a Windows program file says of itself: its kind, and its exports."""
+"""What a Windows program file says about itself: its kind, and its exports."""
 
 from __future__ import annotations
 

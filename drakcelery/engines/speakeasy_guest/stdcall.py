@@ -27,7 +27,7 @@ def load() -> dict[str, int]:
 
 
 def words_of(table: dict[str, int], name: str) -> int | None:
-    """The count for function *name*; None where the table does not know it."""
+    """The count for function *name*; None if the table does not know it."""
     key = name.lower()
     if key.startswith("zw"):
         key = f"nt{key[2:]}"

@@ -135,7 +135,7 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
     # While it runs.
 
     def halt(self) -> None:
-        """Stop for good; may be called from another thread, and again until it is seen."""
+        """Stop permanently; may be called from another thread, and again until it is seen."""
         self.stopping.set()
         self.run_queue.clear()
         self.child_processes.clear()

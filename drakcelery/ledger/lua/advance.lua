@@ -8,7 +8,7 @@
 -- ARG host       where it runs
 -- ARG slot       in which slot
 -- ARG token      of this delivery
--- ARG silence    seconds without a sign of life after which this delivery may be held for dead: noted with its claim
+-- ARG silence    seconds without a sign of life after which this delivery may be considered dead: noted with its claim
 -- ARG alone      '1' where nothing else is at work on the host, or no matter if there is
 -- ARG machine    the machine ('' where that is no matter)
 -- ARG has_files  '1' where the attempt's files are on it

@@ -4,7 +4,7 @@
 -- KEY record  the record
 -- ARG after   the attempt that the caller believes to be the current one
 -- ARG lost    '1' if its message is known to be lost
--- returns the new attempt's number, or nil where the caller is stale or the current attempt was sent
+-- returns the new attempt's number, or nil if the caller is stale or the current attempt was sent
 local attempt, state, sent = unpack(redis.call('HMGET', KEY.record, 'attempt', 'state', 'sent'))
 local unsent = sent ~= attempt or ARG.lost == '1'
 if attempt ~= ARG.after or state ~= 'QUEUED' or not unsent then

@@ -2,7 +2,7 @@
 --
 -- KEY notices  notice (JSON) -> time at which to send
 -- ARG seconds  after which it is due again
--- returns the notice, or nil where none is due
+-- returns the notice, or nil if none is due
 local at = now()
 local first = redis.call('ZRANGE', KEY.notices, 0, 0, 'WITHSCORES')
 if not first[1] or tonumber(first[2]) > tonumber(at) then

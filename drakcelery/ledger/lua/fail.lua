@@ -15,7 +15,7 @@
 -- ARG identity   of ours
 -- ARG delay      until the next attempt, in s
 -- ARG token      of the delivery that failed ('' where somebody else ends the attempt)
--- returns the next attempt's number; 0 where the analysis is over; nil where the caller is stale
+-- returns the next attempt's number; 0 where the analysis is over; nil if the caller is stale
 if not redis.call('ZSCORE', KEY.live, ARG.uid) or redis.call('HGET', KEY.record, 'attempt') ~= ARG.attempt then
   return nil
 end

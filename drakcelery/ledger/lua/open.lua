@@ -19,7 +19,7 @@
 --         sent (an answer may be lost, and the script sent again);
 --         'taken' where another live task is using the uid; 'full' where others have filled the place, or its host has gone;
 --         'changed' where Karton's task is another by now, a cancelled one for example;
---         nil where the task has left the inbox, or its analysis is over: an ingress that was held for dead (frozen, say)
+--         nil if the task has left the inbox, or its analysis is over: an ingress that was considered dead (frozen, say)
 --         must not give it a second life
 local is_live = redis.call('ZSCORE', KEY.live, ARG.uid)
 local owner, state, attempt, first, sent = unpack(redis.call('HMGET', KEY.record, 'task_uid', 'state', 'attempt',

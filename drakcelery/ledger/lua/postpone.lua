@@ -7,7 +7,7 @@
 -- ARG token     of the delivery
 -- ARG delay     in s
 -- ARG patience  in s
--- returns seconds since the first postponement of this stage, or nil where the attempt is stale. Where that is all the
+-- returns seconds since the first postponement of this stage, or nil if the attempt is stale. Where that is all the
 --         patience there is, nothing is changed: the delivery has the stage still, to fail it
 local attempt, busy, waiting = unpack(redis.call('HMGET', KEY.record, 'attempt', 'busy', 'waiting'))
 if attempt ~= ARG.attempt or busy ~= ARG.token then

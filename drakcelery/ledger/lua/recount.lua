@@ -1,5 +1,5 @@
--- Count the live analyses of each place anew. Each script keeps the count; this puts right what an older version, or
--- somebody else, has made of it: a count that is too high would keep samples out for ever.
+-- Count the live analyses of each place again. Each script keeps the count; this puts right what an older version, or
+-- somebody else, has made of it: a count that is too high would keep samples out forever.
 --
 -- KEY live      read
 -- KEY inflight  place -> number of live analyses

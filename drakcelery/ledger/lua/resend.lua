@@ -7,7 +7,7 @@
 -- ARG beat     likewise ('' for none)
 -- ARG stage    the stage that is sent again
 -- returns {how often this stage was sent again, how many deaths the stage has cost with this one; 0 where nobody was at
--- work on it}, or nil where something has happened since
+-- work on it}, or nil if something has happened since
 local attempt, done, updated, beat, busy = unpack(redis.call('HMGET', KEY.record, 'attempt', 'done', 'updated', 'beat',
   'busy'))
 if attempt ~= ARG.attempt or (done or '') ~= ARG.done or updated ~= ARG.updated or (beat or '') ~= ARG.beat then

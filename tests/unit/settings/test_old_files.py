@@ -81,7 +81,7 @@ def test_v018_file_loads_with_its_meaning(tmp_path: Path) -> None:
 
 
 def test_sections_of_others_may_share_the_file(tmp_path: Path) -> None:
-    """Karton's own sections are passed over, percent signs and all."""
+    """Karton's own sections are skipped, percent signs and all."""
     assert (
         read(tmp_path, "[karton]\nidentity=x\n[logging]\nformat=%(message)s\n[system]\n").without_effect()
         == []

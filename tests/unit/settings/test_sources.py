@@ -127,7 +127,7 @@ def test_find_keeps_the_documented_order(tmp_path: Path) -> None:
     ],
 )
 def test_named_file_must_exist(arguments: dict[str, Any], environment: dict[str, str], said: str) -> None:
-    """A file that was asked for by name is never passed over in silence."""
+    """A file that was asked for by name is never skipped in silence."""
     with pytest.raises(SettingsError) as caught:
         find(**arguments, environment=environment)
     assert str(caught.value) == said

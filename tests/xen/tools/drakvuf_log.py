@@ -95,7 +95,7 @@ def _line_names(plugins: Iterable[str]) -> set[str]:
 
 
 def _plugin(line: bytes) -> str | None:
-    """The plugin of a line; None where it is not one of DRAKVUF's."""
+    """The plugin of a line; None if it is not one of DRAKVUF's."""
     try:
         return str(json.loads(line)["Plugin"])
     except (ValueError, KeyError, TypeError):
@@ -138,7 +138,7 @@ def built_in() -> list[bytes]:
 
 
 def write_dump(directory: Path, base: str, content: bytes, sequence: int) -> bytes | None:
-    """Write a dump and its metadata into *directory*; the log's line, or None where it cannot be written."""
+    """Write a dump and its metadata into *directory*; the log's line, or None if it cannot be written."""
     name = f"{base}_{hashlib.sha256(content).hexdigest()[:16]}"
     part = directory / "dump.tmp"
     try:

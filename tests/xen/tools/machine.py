@@ -172,7 +172,7 @@ class Machine:
         return None
 
     def warn(self, text: str) -> None:
-        """Note what the real tool would have passed over in silence."""
+        """Note what the real tool would have skipped in silence."""
         self._append("warnings.jsonl", text)
 
     def enter(self, tool: str, argv: list[str]) -> None:

@@ -58,7 +58,7 @@ def can_be_written(path: str) -> bool:
 
 
 def start(guest: Guest, method: str, command: str, directory: str | None) -> Failure | None:
-    """Start *command* by CreateProcess or ShellExecute; None where it starts."""
+    """Start *command* by CreateProcess or ShellExecute; None if it starts."""
     if directory is not None and not _is_directory(directory):
         return NO_DIRECTORY
     if method == "shellexec":

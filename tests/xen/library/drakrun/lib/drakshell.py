@@ -35,6 +35,6 @@ class Drakshell:
 
 
 def get_drakshell(vm: Any, injector: Any) -> tuple[Drakshell, dict[str, int]]:
-    """The shell and what it says of itself."""
+    """The shell and what it says about itself."""
     del injector
     return Drakshell(vm.vm_name), {"pid": 1820, "tid": 2044}
