@@ -38,7 +38,9 @@ def judge(
     if not health.is_sick:
         return False
     reasons = "; ".join(health.reasons)
-    if not slots.put_aside(*holder, most=most_here(mine, known_hosts(fleet), host=host, name=name)):
+    has_turn = _has_turn(fleet, _profile(mine, name), host)
+    most = most_here(mine, known_hosts(fleet), host=host, name=name)
+    if not (has_turn and slots.put_aside(*holder, most=most)):
         log.warning("slot_sick", slot=name, score=health.score, reasons=reasons)
         return False
     log.error("slot_put_aside", slot=name, score=health.score, reasons=reasons)
@@ -54,10 +56,27 @@ def known_hosts(fleet: Fleet) -> list[HostStatus]:
         return []
 
 
+def _has_turn(fleet: Fleet, profile: str, host: str) -> bool:
+    """Two hosts at once would each count without what the other puts aside. False where Redis is away."""
+    try:
+        return fleet.may_judge(profile, host)
+    except RedisError as error:
+        log.warning("not_asked", error=str(error))
+        return False
+
+
 def is_doubtful(mine: Iterable[Slot], runs: Sequence[Run], *, name: str) -> bool:
     """Whether a canary is to try a slot whose run is over, to say what is wrong."""
     profiles = {slot.name: slot.profile for slot in mine}
     return has_fallen(profiles, runs, name) or is_puzzling(runs, name)
+
+
+def may_put_aside(slots: SlotTable, fleet: Fleet, *, host: str, name: str) -> bool:
+    """Whether a slot may be put aside by its score alone: enough of its profile stay in use."""
+    mine = slots.all()
+    # First: what another host did in its turn is in its report by now
+    has_turn = _has_turn(fleet, _profile(mine, name), host)
+    return has_turn and is_allowed(mine, known_hosts(fleet), host=host, name=name)
 
 
 def is_allowed(mine: Sequence[Slot], hosts: list[HostStatus], *, host: str, name: str) -> bool:

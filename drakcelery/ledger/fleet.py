@@ -11,7 +11,7 @@ from typing import cast
 import redis
 
 from drakcelery.ledger import clock
-from drakcelery.ledger.keys import FLEET, host_key, io_key
+from drakcelery.ledger.keys import FLEET, host_key, io_key, judging_key
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Capacity
@@ -20,6 +20,9 @@ from drakcelery.model.timeouts import Watch
 
 MEMORY = 7 * 24 * 3600
 """Seconds for which a host or profile that is not seen any more is still known."""
+JUDGING_SECONDS = 60.0
+"""Until another host may put slots of a profile aside: what one does, the others see in its report only, once
+the slot was given back."""
 SIGHT_SECONDS = 1.0
 """How old what an ingress knows of the slots may be; what is in flight it counts again each time."""
 
@@ -87,6 +90,13 @@ class Fleet:
                 if self._odd is not None:
                     self._odd(name, error)
         return statuses
+
+    def may_judge(self, profile: str, host: str) -> bool:
+        """Whether *host* may put slots of *profile* aside by their score: one host at a time."""
+        key, lasts = judging_key(profile), int(JUDGING_SECONDS * 1000)
+        if self._redis.set(key, host, nx=True, px=lasts):
+            return True
+        return self._redis.get(key) == host and bool(self._redis.pexpire(key, lasts))
 
     def places(self) -> dict[Place, float]:
         """Every place of a host that the fleet has had lately, alive or not, and when it was last seen."""

@@ -93,6 +93,11 @@ def canary_key(profile: str) -> str:
     return _BY_NAME["canary"].of(profile)
 
 
+def judging_key(profile: str) -> str:
+    """Which host may put slots of a profile aside."""
+    return _BY_NAME["judging"].of(profile)
+
+
 def durations_key(profile: str) -> str:
     """How long the newest analyses of a profile took."""
     return _BY_NAME["durations"].of(profile)

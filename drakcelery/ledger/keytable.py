@@ -73,6 +73,16 @@ LEDGER = (
         "HGET HSET EXISTS EXPIRE",
     ),
     Key(
+        "judging",
+        "drak:judging:<profile>",
+        "string",
+        "janitor",
+        "which host may put slots of the profile aside by their [score](operations.md#how-well-a-slot-is), "
+        "one at a time",
+        "60 seconds after it last did",
+        "GET SET PEXPIRE",
+    ),
+    Key(
         "live",
         "drak:live",
         "zset",

@@ -27,7 +27,7 @@ from drakcelery.host import state_dir as directories
 from drakcelery.host.canaries import Due, due
 from drakcelery.host.checkup import symptoms
 from drakcelery.host.history import UNKNOWN, Facts, Kind, Run, facts_of
-from drakcelery.host.judgement import is_allowed, known_hosts
+from drakcelery.host.judgement import may_put_aside
 from drakcelery.host.silence import has_traffic
 from drakcelery.host.slot import CANARY, Slot, SlotState
 from drakcelery.host.workspace import Workspace
@@ -274,9 +274,8 @@ class CanaryRunner:
                 return False
         except RedisError:
             return True
-        hosts = known_hosts(context.ledger.fleet)
-        return why.why != "score" or not is_allowed(
-            context.slots.all(), hosts, host=context.host, name=slot.name
+        return why.why != "score" or not may_put_aside(
+            context.slots, context.ledger.fleet, host=context.host, name=slot.name
         )
 
     def _verdict(self, slot: Slot) -> Verdict | None:

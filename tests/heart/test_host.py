@@ -27,7 +27,7 @@ from drakcelery.host.disk_space import Spool
 from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.history import Facts, Kind
 from drakcelery.host.identity import Machine
-from drakcelery.host.judgement import judge, known_hosts
+from drakcelery.host.judgement import judge, known_hosts, may_put_aside
 from drakcelery.host.lock import has_older_io_worker, sole_worker
 from drakcelery.host.names import HostNames
 from drakcelery.host.presence import PATIENCE_SECONDS, Presence, Role
@@ -36,7 +36,8 @@ from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Prefetched, Workspace
 from drakcelery.ledger.deployment import Deployment
-from drakcelery.ledger.fleet import Fleet
+from drakcelery.ledger.fleet import JUDGING_SECONDS, Fleet
+from drakcelery.ledger.keys import judging_key
 from drakcelery.model.records import Halt, HostStatus, SlotStatus
 from drakcelery.settings import RedisSection, Settings
 from drakcelery.settings.sections import DrakcelerySection
@@ -392,6 +393,29 @@ def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
     with capture_logs() as logs:
         assert not judge(slots, (SLOT, "a", 2), slots.history(), bench.ledger.fleet, host=HOST)
     assert [line["event"] for line in logs] == ["slot_sick"]
+
+
+def test_two_hosts_do_not_put_slots_aside_at_once(bench: Bench) -> None:
+    """What another host has just put aside is not in its report yet, so its turn is waited for (R19)."""
+    slots = SlotTable(bench.context.settings.drakcelery.state_dir, quarantine_after=10)
+    slots.define({SLOT: "win10", "vm-2": "win10"})
+    for _ in range(3):
+        slots.cleaned(SLOT)
+        assert slots.claim("win10", "a", 1, among={SLOT}) == SLOT
+        slots.failed(SLOT, "a", 1)
+        slots.release(SLOT, "a", 1)
+    assert slots.claim("win10", "a", 2, among={SLOT}) == SLOT
+    fleet, holder = bench.ledger.fleet, (SLOT, "a", 2)
+    assert fleet.may_judge("win10", "rack-2")
+    assert fleet.may_judge("win7", HOST)
+    assert not judge(slots, holder, slots.history(), fleet, host=HOST)
+    assert not may_put_aside(slots, fleet, host=HOST, name=SLOT)
+    assert not judge(slots, holder, slots.history(), Fleet(no_redis()), host=HOST)
+    bench.redis.delete(judging_key("win10"))
+    assert may_put_aside(slots, fleet, host=HOST, name=SLOT)
+    assert judge(slots, holder, slots.history(), fleet, host=HOST)
+    assert not fleet.may_judge("win10", "rack-2")
+    assert 0 < bench.redis.pttl(judging_key("win10")) <= JUDGING_SECONDS * 1000
 
 
 def test_a_fleet_that_cannot_be_asked() -> None:
