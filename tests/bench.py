@@ -26,9 +26,9 @@ from drakcelery.stages import perform
 from drakcelery.stages.context import HostContext
 from drakcelery.storage import Storage
 from drakcelery.storage.sending import put
+from tests.builders import analysis
 from tests.faults.fleet import record_run
 from tests.ledgers import inbox_of
-from tests.unit.test_routing import analysis
 
 HOST = "rack-1"
 SLOT = "vm-1"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from drakcelery.engines import Detonation
+from drakcelery.engines.drakvuf import guest as guest_module
+from drakcelery.engines.drakvuf import run as run_module
 from drakcelery.engines.drakvuf.engine import Drakvuf, create
 from drakcelery.model.analysis import Outcome
 from drakcelery.settings import Settings, load
@@ -66,3 +71,23 @@ def detonate(drakvuf: Drakvuf, job: Detonation) -> Outcome:
     drakvuf.accept(job)
     drakvuf.prepare(job)
     return drakvuf.run(job)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured in seconds on a real host is not waited for here."""
+    monkeypatch.setattr(run_module, "STOP_SECONDS", 1.0)
+    monkeypatch.setattr(run_module, "TRAFFIC_STOP_SECONDS", 1.0)
+    monkeypatch.setattr(run_module, "GUEST_SECONDS", 0.3)
+    monkeypatch.setattr(run_module, "GONE_SECONDS", 1.0)
+    monkeypatch.setattr(run_module, "SIZE_SECONDS", 0.1)
+    monkeypatch.setattr(guest_module, "STOP_PAUSE", 0.05)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[XenHost]:
+    """A Xen host with DRAKVUF Sandbox v0.21. No program of it may outlive the test."""
+    with XenHost.create(tmp_path / "xen") as made:
+        yield made
+        left = made.processes()
+    assert not left, f"still running: {left}"

@@ -63,3 +63,8 @@ def as_text(value: object) -> str | None:
             return value.get_secret_value()
         case _:
             return None if value is PydanticUndefined else str(value)
+
+
+DOCS = ROOT / "docs"
+
+PACKAGE = ROOT / "drakcelery"

@@ -35,8 +35,8 @@ from drakcelery.ledger.keys import DONE, DUE, LIVE, NOTICES, record_key
 from drakcelery.ledger.outbox import Notice, Outbox
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import Record
+from tests.builders import analysis
 from tests.ledgers import inbox_of, open_analysis
-from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-property"
 PLACE = analysis().place

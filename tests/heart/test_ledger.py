@@ -35,8 +35,8 @@ from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.model.timeouts import Watch
 from drakcelery.settings import Settings
 from tests.bench import HOST, SLOT, Bench
+from tests.builders import analysis
 from tests.heart.conftest import begin
-from tests.unit.test_routing import analysis
 
 
 def no_redis() -> redis.Redis:

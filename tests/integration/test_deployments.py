@@ -13,7 +13,7 @@ from drakcelery.ledger.deployment import SILENCE, Deployment
 from drakcelery.ledger.keys import DEPLOYMENT, LIVE
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, DrakrunSection
-from tests.unit.test_routing import analysis
+from tests.builders import analysis
 
 OURS, THEIRS = "karton.drakrun-test", "karton.drakrun-prod"
 

@@ -52,7 +52,7 @@ from drakcelery.storage import Storage
 from tests import reference
 from tests.conftest import require
 from tests.faults import rabbit
-from tests.integration.test_storage import Proxy
+from tests.s3_proxy import Proxy
 from tests.waiting import wait_until
 from tests.xen.host import XenHost
 

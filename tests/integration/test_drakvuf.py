@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,36 +18,17 @@ import orjson
 import pytest
 
 from drakcelery.engines import Detonation
-from drakcelery.engines.drakvuf import guest as guest_module
 from drakcelery.engines.drakvuf import run as run_module
 from drakcelery.engines.drakvuf.engine import create
 from drakcelery.errors import Blame, EngineError, SettingsError, UnsupportedSample
 from drakcelery.model.analysis import Execution, StartMethod
 from drakcelery.settings import Settings
 from drakcelery.telemetry.logs import analysis_log, configure
-from tests.drakvuf import PLUGINS, TIMEOUT, detonate, engine, make_job, settings
+from tests.drakvuf import PLUGINS, TIMEOUT, detonate, engine, host, make_job, settings, short_waits
 from tests.waiting import wait_until
 from tests.xen.host import XenHost
 
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is measured in seconds on a real host is not waited for here."""
-    monkeypatch.setattr(run_module, "STOP_SECONDS", 1.0)
-    monkeypatch.setattr(run_module, "TRAFFIC_STOP_SECONDS", 1.0)
-    monkeypatch.setattr(run_module, "GUEST_SECONDS", 0.3)
-    monkeypatch.setattr(run_module, "GONE_SECONDS", 1.0)
-    monkeypatch.setattr(run_module, "SIZE_SECONDS", 0.1)
-    monkeypatch.setattr(guest_module, "STOP_PAUSE", 0.05)
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[XenHost]:
-    """A Xen host with DRAKVUF Sandbox v0.21. No program of it may outlive the test."""
-    with XenHost.create(tmp_path / "xen") as made:
-        yield made
-        left = made.processes()
-    assert not left, f"still running: {left}"
+__all__ = ("host", "short_waits")
 
 
 def test_a_snapshot_is_told_from_another(host: XenHost, tmp_path: Path) -> None:

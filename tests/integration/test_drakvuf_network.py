@@ -16,11 +16,7 @@ import pytest
 
 from drakcelery.engines.drakvuf import firewall
 from drakcelery.errors import Blame, EngineError, SettingsError
-from tests.drakvuf import detonate, engine, make_job
-from tests.integration.test_drakvuf import (
-    host,
-    short_waits,
-)
+from tests.drakvuf import detonate, engine, host, make_job, short_waits
 from tests.waiting import wait_until
 from tests.xen.host import XenHost
 

@@ -16,7 +16,7 @@ from drakcelery.host.workspace import Uploaded, Workspace
 from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.stages.early_upload import early_upload, left
 from drakcelery.storage import PART_SIZE, Storage
-from tests.integration.test_storage import Proxy
+from tests.s3_proxy import Proxy
 from tests.waiting import wait_until
 
 

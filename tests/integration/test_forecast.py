@@ -24,9 +24,9 @@ from drakcelery.ledger.durations import KEPT, MEMORY
 from drakcelery.model.analysis import Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.settings import DrakrunSection, RedisSection, Settings
-from tests.integration.test_notifications import opened, publish
+from tests.builders import analysis
 from tests.ledgers import inbox_of
-from tests.unit.test_routing import analysis
+from tests.notifying import opened, publish
 
 IDENTITY = "karton.test-outlook"
 PROFILE = analysis().profile

@@ -14,9 +14,8 @@ import pytest
 from drakcelery.engines.drakvuf import ipv6
 from drakcelery.errors import Blame, EngineError
 from tests.conftest import require
-from tests.drakvuf import engine, make_job
+from tests.drakvuf import engine, make_job, short_waits
 from tests.faults.namespaces import NotPermittedError, hold_namespace
-from tests.integration.test_drakvuf import short_waits
 from tests.xen.host import XenHost
 
 __all__ = ("short_waits",)

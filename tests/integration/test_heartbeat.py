@@ -13,7 +13,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Stage
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.stages.heartbeat import Heartbeat, HeartbeatThread
-from tests.integration.test_ledger import IDENTITY, TTL, enter, opened
+from tests.ledgers import IDENTITY, TTL, enter, opened
 from tests.waiting import wait_until
 
 HEARTBEAT_SECONDS = 0.05

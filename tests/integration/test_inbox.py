@@ -17,8 +17,8 @@ from drakcelery.ledger.keys import DUE, FLEET, INFLIGHT
 from drakcelery.model.analysis import Analysis, Place
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.timeouts import DEFAULT
+from tests.builders import analysis
 from tests.ledgers import inbox_of, watched
-from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-intake"
 WIN7, WIN10 = Place(profile="win7"), Place(profile="win10")

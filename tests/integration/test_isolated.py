@@ -27,8 +27,8 @@ from drakcelery.recovery.isolation import MOST_TRIES
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.settings import Settings
 from drakcelery.stages.failures import failure_of
+from tests.builders import analysis
 from tests.ledgers import inbox_of, open_analysis, watched
-from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-foreign"
 TypeIn = Callable[..., str]

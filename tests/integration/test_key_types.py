@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import redis
 import tornado.web
-from click.testing import CliRunner
 from prometheus_client import generate_latest
 from redis.exceptions import ConnectionError as RedisGone
 from structlog.testing import capture_logs
 
-from drakcelery.cli import cli
 from drakcelery.flower.handlers import sentences
 from drakcelery.flower.reading import Reader
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import FleetMetrics
 from drakcelery.ledger.keys import (
-    DEPLOYMENT,
     FLEET,
     INBOX,
     INFLIGHT,
@@ -32,42 +28,18 @@ from drakcelery.ledger.keys import (
 )
 from drakcelery.ledger.keytypes import OF_NAMES, TYPES, named, odd_keys
 from drakcelery.model.analysis import Place
-from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.recovery.isolation import MOST_TRIES, Isolation
 from drakcelery.telemetry import instruments
 from tests.bench import HOST, Bench, bench
 from tests.ledgers import inbox_of
+from tests.operating import COMMANDS, PROFILE, fleet, said
 
-__all__ = ("bench",)
+__all__ = ("bench", "fleet")
 
-PROFILE = "win10"
 FULL = Place(profile="other")
 NAMED = [f"{prefix}{name}" for prefix in OF_NAMES for name in (HOST, PROFILE, str(FULL))]
 ALL_NEED = frozenset({LIVE, INFLIGHT, WAITING, FLEET})
 """What everything that is shown stands in: a command without them says which, and what to do."""
-COMMANDS = (("status",), ("status", "--json"), ("slots",), ("hosts",), ("profiles",), ("top", "--once"))
-
-
-@pytest.fixture
-def fleet(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:
-    """A host, an analysis that is live, and one that is over; the command line looks there."""
-    ledger, section = bench.ledger, bench.context.settings.redis
-    assert section.password is not None
-    for name, value in {
-        "DATA_DIR": tmp_path / "nothing",
-        "REDIS_HOST": section.host,
-        "REDIS_PORT": section.port,
-        "REDIS_PASSWORD": section.password.get_secret_value(),
-        "DRAKRUN_IDENTITY": ledger.identity,
-    }.items():
-        monkeypatch.setenv(f"DRAKCELERY_{name}", str(value))
-    slot = SlotStatus(name="vm-1", profile=PROFILE, state="free", since=0)
-    ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=(slot,)), lasts=600)
-    for uid in ("live-1", "over-1"):
-        bench.open(uid)
-    bench.forget("over-1")
-    yield bench
-    ledger._redis.delete(DEPLOYMENT)
 
 
 @pytest.fixture
@@ -87,13 +59,6 @@ def spoil(fleet: Bench) -> Iterator[Callable[[str], None]]:
         client.delete(key)
         if client.exists(f"{key}-kept"):
             client.rename(f"{key}-kept", key)
-
-
-def said(*words: str) -> tuple[int, str]:
-    """The exit code of a command, and all that it printed."""
-    done = CliRunner().invoke(cli, words)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("key", [*TYPES, *NAMED])

@@ -17,9 +17,9 @@ from drakcelery.model.analysis import State
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.recovery.duty import TURN_SHARE
 from tests import keys
+from tests.builders import analysis
 from tests.faults.fleet import Fleet, Options
 from tests.ledgers import open_analysis
-from tests.unit.test_routing import analysis
 from tests.waiting import wait_until
 
 HOST = "rack-1"

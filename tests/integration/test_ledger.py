@@ -17,11 +17,8 @@ from drakcelery.ledger.keys import DONE, DUE, INBOX, LIVE, record_key
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.timeouts import DEFAULT, SHORTEST, timeouts_of
-from tests.ledgers import inbox_of, open_analysis
-from tests.unit.test_routing import analysis
-
-IDENTITY = "karton.test-ledger"
-TTL = 600
+from tests.builders import analysis
+from tests.ledgers import IDENTITY, TTL, enter, inbox_of, open_analysis, opened, take
 
 
 @pytest.fixture
@@ -35,29 +32,10 @@ def queue(ledger: Ledger, priority: TaskPriority, uid: str) -> None:
     ledger._redis.rpush(KartonBackendBase.get_queue_name(IDENTITY, priority), uid)
 
 
-def take(ledger: Ledger, uid: str) -> None:
-    """An ingress has taken a task."""
-    ledger._redis.zadd(INBOX, {uid: ledger.now()})
-
-
-def opened(ledger: Ledger, uid: str = "a-1") -> Task:
-    """A live analysis with its Karton task, whose first attempt is to be sent."""
-    task = Task({"type": "sample"}, uid="{r}:t", root_uid="r")
-    ledger.declare(contract.started(task))
-    take(ledger, task.uid)
-    open_analysis(ledger, analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
-    return task
-
-
 def failure(attempt: int, stage: Stage = Stage.RUN) -> Failure:
     return Failure(
         attempt=attempt, stage=stage, error="the VM did not start", host="rack-1", slot="vm-1", at=0
     )
-
-
-def enter(ledger: Ledger, attempt: int, stage: Stage, token: str = "t") -> None:
-    """Enter a stage and stay in it."""
-    ledger.advance("a-1", attempt, stage, host="rack-1", slot="vm-1", token=token)
 
 
 def walk(ledger: Ledger, attempt: int, *stages: Stage) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import redis
-from karton.core import Task
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -27,9 +26,9 @@ from drakcelery.notifications import webhook
 from drakcelery.notifications.webhook import Notifier, Webhook
 from drakcelery.operators import views
 from drakcelery.settings import NotificationsSection
-from tests.ledgers import inbox_of, open_analysis
+from tests.ledgers import inbox_of
+from tests.notifying import opened, publish
 from tests.reference import ROOT
-from tests.unit.test_routing import analysis
 from tests.waiting import wait_until
 from tests.webhook import CLOSE, REDIRECT, SLOW, Post, Receiver, make_certificates, receiving
 
@@ -105,33 +104,6 @@ def verify() -> Verify:
 
 
 # What ends analyses
-
-
-def opened(ledger: Ledger, uid: str, *, task_name: str = "") -> Task:
-    """A live analysis whose attempt is under way, and its Karton task ``{r}:<uid>``, or of another name."""
-    task = Task({"type": "sample"}, uid=f"{{r}}:{task_name or uid}", root_uid="r")
-    ledger.declare(contract.started(task))
-    inbox_of(ledger).adopt(task.uid)
-    open_analysis(ledger, analysis().model_copy(update={"uid": uid, "task_uid": task.uid}))
-    return task
-
-
-def publish(ledger: Ledger, uid: str, *, task_name: str = "") -> None:
-    task = opened(ledger, uid, task_name=task_name)
-    record = ledger.get(uid)
-    assert record is not None
-    for stage in Stage:
-        ledger.advance(uid, record.attempt, stage, host="rack-1", slot="vm-1", token="t")
-        if stage is not Stage.PUBLISH:
-            ledger.complete(uid, record.attempt, stage, token="t")
-    ledger.publish(
-        uid,
-        record.attempt,
-        task_uid=task.uid,
-        finished=contract.finished(task).serialize(),
-        analysis_task=Task({"type": "analysis"}, uid=f"{{r}}:out-{uid}", root_uid="r").serialize(),
-        analysis_task_uid=f"{{r}}:out-{uid}",
-    )
 
 
 def fail(ledger: Ledger, uid: str, error: str = "the VM did not start") -> None:

@@ -32,8 +32,8 @@ from drakcelery.ledger.keys import (
 )
 from drakcelery.ledger.lines import Stretch
 from drakcelery.model.analysis import Failure, Place, Stage, State
+from tests.builders import analysis
 from tests.ledgers import inbox_of, open_analysis
-from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-odd-keys"
 TASK = "{r}:odd-keys"

@@ -39,8 +39,8 @@ from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.telemetry import instruments
 from drakcelery.worker.janitor import Janitor
 from tests.bench import HOST, Bench, bench
-from tests.integration.test_key_types import COMMANDS, fleet, said
 from tests.ledgers import inbox_of
+from tests.operating import COMMANDS, fleet, said
 
 __all__ = ("bench", "fleet")
 

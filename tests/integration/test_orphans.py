@@ -12,8 +12,8 @@ from drakcelery.ingress import orphans
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import NOBODYS
 from drakcelery.ledger.keys import WAITING, record_key
+from tests.builders import analysis
 from tests.ledgers import inbox_of, open_analysis
-from tests.unit.test_routing import analysis
 
 IDENTITY = "karton.test-stranded"
 LIMIT = 100

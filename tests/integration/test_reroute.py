@@ -15,8 +15,8 @@ from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.recovery.reroute import reroute
 from drakcelery.settings import Settings
 from drakcelery.stages.failures import end_attempt, failure_of
+from tests.builders import analysis
 from tests.ledgers import open_analysis
-from tests.unit.test_routing import analysis
 
 
 def begin(ledger: Ledger, uid: str, *, failed: bool = True, sent: bool = True, **wishes: str) -> None:

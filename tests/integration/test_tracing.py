@@ -18,10 +18,10 @@ from drakcelery.recovery.reroute import reroute
 from drakcelery.settings import Settings, TracingSection
 from drakcelery.stages import cancellation
 from drakcelery.telemetry import tracing
+from tests.builders import analysis
 from tests.collector import Span, spans
-from tests.integration.test_reconcile import HOUR, UID, Fleet
 from tests.ledgers import open_analysis, watched
-from tests.unit.test_routing import analysis
+from tests.reconciling import HOUR, UID, Fleet
 from tests.webhook import receiving
 
 Sent = Callable[[], list[Span]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
 from typing import Literal
@@ -16,9 +15,10 @@ from drakcelery.artifacts import collect
 from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.untrusted import UntrustedFileError
-from drakcelery.model.analysis import Analysis, Execution, ObjectRef, Outcome, Priority, Snapshot
+from drakcelery.model.analysis import Analysis, ObjectRef, Outcome, Priority
 from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.model.plugins import LOG_NAMES
+from tests.builders import OUTCOME, recorded
 
 ANALYSIS = Analysis(
     uid="uid-1",
@@ -34,29 +34,6 @@ ANALYSIS = Analysis(
     plugins=("procmon", "tlsmon"),
     profile="default",
 )
-OUTCOME = Outcome(
-    engine="replay 0123",
-    snapshot=Snapshot(version=1700000000, sha256="5" * 64),
-    started=1700000001,
-    finished=1700000061,
-    execution=Execution.EXECUTED,
-)
-
-
-def recorded(raw: Path) -> Path:
-    """What an engine leaves: a log of three plugins with two bad lines, two dumps, traffic."""
-    (raw / "dumps").mkdir(parents=True)
-    lines = [
-        {"Plugin": "inject", "Status": "Success"},
-        {"Plugin": "procmon", "pid": 4},
-        {"Plugin": "tlsmon", "client_random": "a" * 64, "master_key": "b" * 96},
-    ]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (raw / "drakmon.log").write_bytes(text.encode() + b'{"Plugin": "../x"}\n{"Plugin": "procmon", "pid')
-    (raw / "dumps" / "1000_00000000000000aa").write_bytes(b"MZ")
-    (raw / "dumps" / "2000_00000000000000bb").write_bytes(b"x" * 101)
-    (raw / "dump.pcap").write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + bytes(20))
-    return raw
 
 
 def run(raw: Path, out: Path, ready: Ready = nobody, *, outcome: Outcome = OUTCOME) -> Manifest:

@@ -13,40 +13,10 @@ from drakcelery.host.charges import Verdict
 from drakcelery.host.history import Facts, Kind
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
-from drakcelery.model.analysis import Failure, Fault, Stage, State
+from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import Record
 from drakcelery.stages import guest
-
-HERE = ("rack-1", "vm-1")
-THERE = ("rack-2", "vm-1")
-
-
-def failure(where: tuple[str, str], charged: str | None = "slot", fault: Fault = Fault.FAILED) -> Failure:
-    return Failure(
-        attempt=1,
-        stage=Stage.RUN,
-        error="no",
-        host=where[0],
-        slot=where[1],
-        fault=fault,
-        charged=charged,
-        at=0,
-    )
-
-
-def record(*failures: Failure, state: State = State.QUEUED, attempt: int = 9) -> Record:
-    return Record(
-        uid="a",
-        task_uid="t",
-        root_uid="r",
-        state=state,
-        attempt=attempt,
-        first_attempt=1,
-        failures=failures,
-        received=0,
-        updated=0,
-        updated_text="0",
-    )
+from tests.builders import HERE, THERE, failure, record
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections import Counter
 
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.stages.dispatch import placement
-from tests.unit.test_routing import analysis
+from tests.builders import analysis
 
 
 def host(name: str, *slots: tuple[str, str]) -> HostStatus:

@@ -11,7 +11,7 @@ from drakcelery.forecast.learning import Learned, learned_of
 from drakcelery.forecast.simulation import Estimate, KnownSlot, Situation, Wait, Work, estimate
 from drakcelery.model.analysis import Place, State
 from drakcelery.model.records import Record
-from tests.unit.test_routing import analysis
+from tests.builders import analysis
 
 NOW = 1_760_000_000.0
 ANY = Place(profile="win10")

@@ -9,7 +9,7 @@ import pytest
 
 from drakcelery.engines import evidence
 from drakcelery.host.workspace import Workspace
-from tests.unit.test_artifacts_collect import OUTCOME, recorded
+from tests.builders import OUTCOME, recorded
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.reference import ROOT
+from tests.reference import DOCS, PACKAGE, ROOT
 
-DOCS = ROOT / "docs"
-PACKAGE = ROOT / "drakcelery"
 DECISIONS = sorted(path for path in (DOCS / "decisions").glob("*.md") if path.name != "index.md")
 MOST_LINES = 40
 """Of a page about a decision."""

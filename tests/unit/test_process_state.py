@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.test_layers import MODULES, Module
+from tests.modules import MODULES, Module
 
 PLACES = {
     "embedded.ports": {"_reserved": "what the kernel has reserved for this process, and keeps until it ends"},

@@ -17,7 +17,7 @@ from drakcelery.operators.overview import host_overviews, profile_overviews
 from drakcelery.recovery.alive import Alive
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.telemetry import instruments
-from tests.unit.test_routing import analysis
+from tests.builders import analysis
 
 PLACE = Place(profile="win10")
 

@@ -11,28 +11,10 @@ from kombu import Connection
 
 from drakcelery.broker import routing
 from drakcelery.celery import app
-from drakcelery.model.analysis import Analysis, ObjectRef, Priority, Stage, Step
+from drakcelery.model.analysis import Stage, Step
 from drakcelery.settings import load
 from drakcelery.wiring import make_client
-
-
-def analysis(**changes: str) -> Analysis:
-    """A plain analysis, with *changes*."""
-    return Analysis(
-        uid="a-1",
-        task_uid="{r}:t",
-        root_uid="r",
-        priority=Priority.NORMAL,
-        sample=ObjectRef(bucket="karton", key="k", name="x.exe", sha256="ab" * 32, size=1),
-        magic="PE32",
-        extension="exe",
-        quality="high",
-        file_name="malwar",
-        timeout=60,
-        plugins=("apimon",),
-        profile=changes.get("profile", "win10"),
-        target_host=changes.get("target_host"),
-    )
+from tests.builders import analysis
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from drakcelery.host.checkup import PUZZLING, checkups, is_puzzling
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.silence import Lack, doubted, lacking, usual_snapshot
 from drakcelery.model.analysis import Failure, Fault, State
-from tests.unit.test_charges import HERE, THERE, failure, record
+from tests.builders import HERE, THERE, failure, record
 
 PROFILES = {"vm-1": "win10", "vm-2": "win10", "vm-3": "win10", "vm-9": "win7"}
 GOOD = Facts(log_size=9, pcap_size=99, snapshot="a")

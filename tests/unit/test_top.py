@@ -12,7 +12,7 @@ from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.operators import top
 from drakcelery.operators.overview import ProfileOverview
 from drakcelery.operators.top import Snapshot
-from tests.unit.test_routing import analysis
+from tests.builders import analysis
 
 NOW = 1_800_000_000.0
 

@@ -6,7 +6,7 @@ import json
 
 from drakcelery.model.analysis import Analysis, Step
 from drakcelery.model.records import HostStatus, parse
-from tests.unit.test_routing import analysis
+from tests.builders import analysis
 
 
 def test_what_a_newer_version_wrote_is_read() -> None:

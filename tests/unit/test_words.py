@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.unit.test_guide import DOCS, PACKAGE
+from tests.reference import DOCS, PACKAGE
 
 OLD = frozenset(
     (
