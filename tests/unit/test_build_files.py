@@ -36,6 +36,16 @@ def _requirements() -> list[Requirement]:
     return [Requirement(text) for group in groups for text in group]
 
 
+def test_tests_that_make_names_are_there() -> None:
+    """What coverage is measured by: pytest runs none at all where one of them is missing."""
+    told = subprocess.run(
+        (MAKE, "--dry-run", "coverage"), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    named = set(re.findall(r"(?<=\s)tests/[\w/.]+", told.stdout))
+    assert len(named) > 10
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
 def test_help_lists_every_target() -> None:
     """Whoever types `make` sees all there is to type."""
     shown = subprocess.run((MAKE, "help"), cwd=ROOT, capture_output=True, text=True, check=True).stdout
