@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,8 @@ def services(server_programs: None, tmp_path_factory: pytest.TempPathFactory) ->
     """Valkey and SeaweedFS for the whole session: ``.redis`` and ``.s3`` say how to reach them."""
     with Services(tmp_path_factory.mktemp("services")) as servers:
         yield servers
+        # Its data is of no use any more, and its own admin server would keep it waiting for 10 s
+        os.kill(servers.pids["SeaweedFS"], signal.SIGKILL)
 
 
 @pytest.fixture
