@@ -38,9 +38,11 @@ def judge(
     if not health.is_sick:
         return False
     reasons = "; ".join(health.reasons)
-    has_turn = _has_turn(fleet, _profile(mine, name), host)
-    most = most_here(mine, known_hosts(fleet), host=host, name=name)
-    if not (has_turn and slots.put_aside(*holder, most=most)):
+    if not (
+        # First: what another host did in its turn is in its report by now
+        _has_turn(fleet, _profile(mine, name), host)
+        and slots.put_aside(*holder, most=most_here(mine, known_hosts(fleet), host=host, name=name))
+    ):
         log.warning("slot_sick", slot=name, score=health.score, reasons=reasons)
         return False
     log.error("slot_put_aside", slot=name, score=health.score, reasons=reasons)
@@ -74,9 +76,10 @@ def is_doubtful(mine: Iterable[Slot], runs: Sequence[Run], *, name: str) -> bool
 def may_put_aside(slots: SlotTable, fleet: Fleet, *, host: str, name: str) -> bool:
     """Whether a slot may be put aside by its score alone: enough of its profile stay in use."""
     mine = slots.all()
-    # First: what another host did in its turn is in its report by now
-    has_turn = _has_turn(fleet, _profile(mine, name), host)
-    return has_turn and is_allowed(mine, known_hosts(fleet), host=host, name=name)
+    # First, as above
+    return _has_turn(fleet, _profile(mine, name), host) and is_allowed(
+        mine, known_hosts(fleet), host=host, name=name
+    )
 
 
 def is_allowed(mine: Sequence[Slot], hosts: list[HostStatus], *, host: str, name: str) -> bool:

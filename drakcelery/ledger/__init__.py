@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 import redis
 from redis.exceptions import ResponseError
 
-from drakcelery.ledger import keytypes
+from drakcelery.ledger import keytypes, turns
 from drakcelery.ledger.attempts import Attempts
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.canaries import Canaries
@@ -88,11 +88,11 @@ class Ledger(Attempts, Endings, Records, KartonSide):
 
     def take_turn(self, name: str, *, seconds: float) -> bool:
         """Whether the turn is nobody's, and from now on, for a while, that of *name*."""
-        return bool(self._redis.set(TURN, name, nx=True, px=int(seconds * 1000)))
+        return turns.acquire(self._redis, TURN, name, seconds=seconds)
 
     def keep_turn(self, name: str, *, seconds: float) -> bool:
         """Have it for longer. False if it is somebody else's by now."""
-        return self._redis.get(TURN) == name and bool(self._redis.pexpire(TURN, int(seconds * 1000)))
+        return turns.keep(self._redis, TURN, name, seconds=seconds)
 
     # Errors of Redis, in words that name the key they are about
 

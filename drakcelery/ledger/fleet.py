@@ -10,7 +10,7 @@ from typing import cast
 
 import redis
 
-from drakcelery.ledger import clock
+from drakcelery.ledger import clock, turns
 from drakcelery.ledger.keys import FLEET, host_key, io_key, judging_key
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import Place
@@ -93,10 +93,10 @@ class Fleet:
 
     def may_judge(self, profile: str, host: str) -> bool:
         """Whether *host* may put slots of *profile* aside by their score: one host at a time."""
-        key, lasts = judging_key(profile), int(JUDGING_SECONDS * 1000)
-        if self._redis.set(key, host, nx=True, px=lasts):
-            return True
-        return self._redis.get(key) == host and bool(self._redis.pexpire(key, lasts))
+        key = judging_key(profile)
+        return turns.acquire(self._redis, key, host, seconds=JUDGING_SECONDS) or turns.keep(
+            self._redis, key, host, seconds=JUDGING_SECONDS
+        )
 
     def places(self) -> dict[Place, float]:
         """Every place of a host that the fleet has had lately, alive or not, and when it was last seen."""

@@ -373,8 +373,8 @@ def failed_runs(table: SlotTable) -> list[Any]:
 # Its judgement, beside other hosts
 
 
-def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
-    """Where too many are aside already it stays in use, and is told of."""
+def with_a_sick_slot(bench: Bench) -> SlotTable:
+    """Two slots, of which the first has failed three times and has a sample again."""
     slots = SlotTable(bench.context.settings.drakcelery.state_dir, quarantine_after=10)
     slots.define({SLOT: "win10", "vm-2": "win10"})
     for _ in range(3):
@@ -383,6 +383,12 @@ def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
         slots.failed(SLOT, "a", 1)
         slots.release(SLOT, "a", 1)
     assert slots.claim("win10", "a", 2, among={SLOT}) == SLOT
+    return slots
+
+
+def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
+    """Where too many are aside already it stays in use, and is told of."""
+    slots = with_a_sick_slot(bench)
     with (
         contextlib.closing(
             sqlite3.connect(bench.context.settings.drakcelery.state_dir / "slots.sqlite")
@@ -397,14 +403,7 @@ def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
 
 def test_two_hosts_do_not_put_slots_aside_at_once(bench: Bench) -> None:
     """What another host has just put aside is not in its report yet, so its turn is waited for (R19)."""
-    slots = SlotTable(bench.context.settings.drakcelery.state_dir, quarantine_after=10)
-    slots.define({SLOT: "win10", "vm-2": "win10"})
-    for _ in range(3):
-        slots.cleaned(SLOT)
-        assert slots.claim("win10", "a", 1, among={SLOT}) == SLOT
-        slots.failed(SLOT, "a", 1)
-        slots.release(SLOT, "a", 1)
-    assert slots.claim("win10", "a", 2, among={SLOT}) == SLOT
+    slots = with_a_sick_slot(bench)
     fleet, holder = bench.ledger.fleet, (SLOT, "a", 2)
     assert fleet.may_judge("win10", "rack-2")
     assert fleet.may_judge("win7", HOST)

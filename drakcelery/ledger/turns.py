@@ -1,0 +1,15 @@
+"""A turn: a key that says who may do something, one at a time, for a while by Redis' clock."""
+
+from __future__ import annotations
+
+import redis
+
+
+def acquire(client: redis.Redis, key: str, name: str, *, seconds: float) -> bool:
+    """Whether the turn is nobody's, and from now on that of *name*."""
+    return bool(client.set(key, name, nx=True, px=int(seconds * 1000)))
+
+
+def keep(client: redis.Redis, key: str, name: str, *, seconds: float) -> bool:
+    """Have it for longer. False if it is somebody else's by now."""
+    return client.get(key) == name and bool(client.pexpire(key, int(seconds * 1000)))
