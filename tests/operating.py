@@ -13,6 +13,7 @@ from drakcelery.ledger.keys import (
     DEPLOYMENT,
 )
 from drakcelery.model.records import HostStatus, SlotStatus
+from drakcelery.settings import RedisSection
 from tests.bench import HOST, Bench
 
 PROFILE = "win10"
@@ -20,19 +21,23 @@ PROFILE = "win10"
 COMMANDS = (("status",), ("status", "--json"), ("slots",), ("hosts",), ("profiles",), ("top", "--once"))
 
 
+def point_at(section: RedisSection, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
+    """Let commands of this process find that Redis; *settings* are further ``DRAKCELERY_`` variables."""
+    assert section.password is not None
+    for name, value in {
+        "REDIS_HOST": section.host,
+        "REDIS_PORT": section.port,
+        "REDIS_PASSWORD": section.password.get_secret_value(),
+        **settings,
+    }.items():
+        monkeypatch.setenv(f"DRAKCELERY_{name}", str(value))
+
+
 @pytest.fixture
 def fleet(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:
     """A host, an analysis that is live, and one that is over; the command line looks there."""
     ledger, section = bench.ledger, bench.context.settings.redis
-    assert section.password is not None
-    for name, value in {
-        "DATA_DIR": tmp_path / "nothing",
-        "REDIS_HOST": section.host,
-        "REDIS_PORT": section.port,
-        "REDIS_PASSWORD": section.password.get_secret_value(),
-        "DRAKRUN_IDENTITY": ledger.identity,
-    }.items():
-        monkeypatch.setenv(f"DRAKCELERY_{name}", str(value))
+    point_at(section, monkeypatch, DATA_DIR=tmp_path / "nothing", DRAKRUN_IDENTITY=ledger.identity)
     slot = SlotStatus(name="vm-1", profile=PROFILE, state="free", since=0)
     ledger.fleet.report(HostStatus(host=HOST, engine="replay", slots=(slot,)), lasts=600)
     for uid in ("live-1", "over-1"):

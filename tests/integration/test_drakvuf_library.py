@@ -26,20 +26,13 @@ from drakcelery.engines.drakvuf.library import SOCKET, Library
 from drakcelery.engines.drakvuf.residence import NoLibrary, Residence
 from drakcelery.errors import EngineError
 from drakcelery.model.analysis import Execution
-from tests.drakvuf import detonate, engine, make_job, settings
+from tests.drakvuf import detonate, engine, host, make_job, settings
 from tests.waiting import wait_until
 from tests.xen.host import VERSIONS, XenHost
 
+__all__ = ("host",)
+
 STARTED_ANEW = "the command drakrun was started\n"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[XenHost]:
-    """A Xen host with DRAKVUF Sandbox v0.21. No program of it may outlive the test."""
-    with XenHost.create(tmp_path / "xen") as made:
-        yield made
-        left = made.processes()
-    assert not left, f"still running: {left}"
 
 
 @pytest.fixture(autouse=True)

@@ -23,10 +23,11 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.durations import KEPT, MEMORY
 from drakcelery.model.analysis import Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.settings import DrakrunSection, RedisSection, Settings
+from drakcelery.settings import DrakrunSection, Settings
 from tests.builders import analysis
 from tests.ledgers import inbox_of
 from tests.notifying import opened, publish
+from tests.operating import point_at
 
 IDENTITY = "karton.test-outlook"
 PROFILE = analysis().profile
@@ -216,18 +217,14 @@ def test_slots_out_of_use_take_nothing(ledger: Ledger, ours: Settings) -> None:
 @pytest.fixture
 def status(services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """``drakcelery status …`` on the session's Valkey."""
-    section: RedisSection = services.redis
-    assert section.password is not None
-    for name, value in {
-        "DATA_DIR": tmp_path,  # where there is no stack
-        "REDIS_HOST": section.host,
-        "REDIS_PORT": section.port,
-        "REDIS_PASSWORD": section.password.get_secret_value(),
-        "DRAKRUN_IDENTITY": IDENTITY,
-        "DRAKRUN_ANALYSIS_TIMEOUT": 60,
-        "DRAKCELERY_DEFAULT_PROFILE": PROFILE,
-    }.items():
-        monkeypatch.setenv(f"DRAKCELERY_{name}", str(value))
+    point_at(
+        services.redis,
+        monkeypatch,
+        DATA_DIR=tmp_path,  # where there is no stack
+        DRAKRUN_IDENTITY=IDENTITY,
+        DRAKRUN_ANALYSIS_TIMEOUT=60,
+        DRAKCELERY_DEFAULT_PROFILE=PROFILE,
+    )
 
     made: list[Ledger] = []
     real = wiring.make_ledger

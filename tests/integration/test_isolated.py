@@ -29,6 +29,7 @@ from drakcelery.settings import Settings
 from drakcelery.stages.failures import failure_of
 from tests.builders import analysis
 from tests.ledgers import inbox_of, open_analysis, watched
+from tests.operating import point_at
 
 IDENTITY = "karton.test-foreign"
 TypeIn = Callable[..., str]
@@ -61,16 +62,8 @@ def type_in(
     services: Services, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[TypeIn]:
     """The command line on the session's Redis."""
-    section = services.redis
-    assert section.password is not None
-    for name, value in {
-        "DATA_DIR": tmp_path,  # where there is no stack
-        "REDIS_HOST": section.host,
-        "REDIS_PORT": section.port,
-        "REDIS_PASSWORD": section.password.get_secret_value(),
-        "DRAKRUN_IDENTITY": IDENTITY,
-    }.items():
-        monkeypatch.setenv(f"DRAKCELERY_{name}", str(value))
+    # DATA_DIR: where there is no stack
+    point_at(services.redis, monkeypatch, DATA_DIR=tmp_path, DRAKRUN_IDENTITY=IDENTITY)
 
     def type_in(*words: str) -> str:
         done = CliRunner().invoke(cli.cli, words)
