@@ -52,6 +52,10 @@ check-python:
 demo: $(STAMP) ## analyse a sample on this machine, from nothing to the artifacts (SAMPLE=path: that file)
 	@SAMPLE="$${SAMPLE:-}"; $(BIN)/drakcelery demo $${SAMPLE:+--sample "$$SAMPLE"}
 
+.PHONY: stdcall
+stdcall: $(STAMP) ## make the emulator's table of 32-bit functions anew (needs mingw-w64)
+	$(BIN)/python -m drakcelery.engines.speakeasy_guest.import_libraries
+
 .PHONY: up
 up: $(STAMP) ## keep the embedded stack running until Ctrl-C
 	@exec $(BIN)/drakcelery up

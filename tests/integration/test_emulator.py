@@ -13,113 +13,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scapy.layers.dns import DNS
 from scapy.layers.inet import TCP
-from scapy.utils import rdpcap
 
-from drakcelery.engines import Detonation, confinement, privileges
-from drakcelery.engines.emulator import Emulator, create
+from drakcelery.engines import confinement, privileges
 from drakcelery.engines.speakeasy_guest import supervision
 from drakcelery.engines.speakeasy_guest.supervision import Guest
 from drakcelery.errors import EngineError
-from drakcelery.model.analysis import Execution, Outcome
-from drakcelery.model.plugins import DEFAULT_PLUGINS
-from drakcelery.settings import DrakcelerySection, EmulatorSection, Settings
+from drakcelery.model.analysis import Execution
 from tests.conftest import require
+from tests.emulating import MIB, Bench, Run
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 DUMP_NAME = re.compile(r"^[a-f0-9]{4,16}_[a-f0-9]{16}$")
-MIB = 1024**2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A finished run and what it left."""
-
-    job: Detonation
-    outcome: Outcome
-
-    def lines(self, plugin: str | None = None, method: str | None = None) -> list[dict[str, Any]]:
-        """Log records, of one plugin and method or all."""
-        records = [json.loads(line) for line in self.job.log.read_bytes().splitlines()]
-        return [
-            record
-            for record in records
-            if plugin in (None, record["Plugin"]) and method in (None, record["Method"])
-        ]
-
-    def dumps(self) -> dict[str, bytes]:
-        """The memory dumps."""
-        return (
-            {path.name: path.read_bytes() for path in self.job.dumps.iterdir()}
-            if self.job.dumps.exists()
-            else {}
-        )
-
-    def packets(self) -> list[Any]:
-        """What scapy reads from the pcap."""
-        return list(rdpcap(str(self.job.pcap)))
-
-
-class Bench:
-    """An engine with its state and its jobs below one directory."""
-
-    def __init__(self, path: Path, **limits: int) -> None:
-        self.path = path
-        self.engine: Emulator = create(
-            Settings(
-                drakcelery=DrakcelerySection(state_dir=path / "state"),
-                emulator=EmulatorSection(**{"memory_limit": 1024 * MIB, **limits}),
-            )
-        )
-
-    def job(
-        self,
-        program: Path,
-        command: str = "%f",
-        *,
-        timeout: int = 60,
-        plugins: tuple[str, ...] = DEFAULT_PLUGINS,
-        hooks: Path | None = None,
-        slot: str = "vm-1",
-    ) -> Detonation:
-        """A job for a copy of *program*."""
-        work = self.path / f"work-{len(list(self.path.iterdir()))}"
-        (work / "sample").mkdir(parents=True)
-        (work / "raw").mkdir()
-        sample = work / "sample" / f"malwar{program.suffix}"
-        shutil.copy(program, sample)
-        return Detonation(
-            uid="uid",
-            slot=slot,
-            sample=sample,
-            extension=program.suffix[1:],
-            magic="PE32",
-            start_command=command,
-            plugins=plugins,
-            timeout=timeout,
-            raw=work / "raw",
-            hooks=hooks,
-        )
-
-    def detonate(self, program: Path, command: str = "%f", **more: Any) -> Run:
-        """Accept, prepare and run."""
-        job = self.job(program, command, **more)
-        self.engine.accept(job)
-        self.engine.prepare(job)
-        return Run(job=job, outcome=self.engine.run(job))
-
-    def guest(self, slot: str = "vm-1") -> int | None:
-        """The process that the slot's record names; None without a record."""
-        try:
-            return int(json.loads((self.path / "state" / "engine" / f"{slot}.json").read_bytes())["pid"])
-        except FileNotFoundError:
-            return None
 
 
 @pytest.fixture

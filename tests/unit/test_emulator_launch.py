@@ -246,23 +246,6 @@ def test_states_are_bounded() -> None:
     assert parse_state(state_line(State.FINISHED, "x" * 5000)) == (State.FINISHED, "x" * 1000)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("CreateFileW", 7),
-        ("CreateFileA", 7),
-        ("ZwCreateFile", 11),
-        ("NtCreateFile", 11),
-        ("SetConsoleCtrlHandler", 2),
-        ("GetTickCount", 0),
-        ("NoSuchFunctionEver", None),
-    ],
-)
-def test_how_much_a_function_takes_from_the_stack(name: str, words: int | None) -> None:
-    """The table knows Windows' functions in all their spellings, and says when it does not know one."""
-    assert stdcall.words_of(stdcall.load(), name) == words
-
-
 def test_what_the_caller_says_about_the_stack() -> None:
     """gcc's code after a stdcall call tells what the callee was to remove; other code tells nothing."""
     assert stdcall.words_restored_by_caller(b"\x83\xec\x0c\x90\x90\x90") == 3

@@ -11,9 +11,6 @@ SUCCESS = 0
 SOCKET_ERROR = 0xFFFFFFFF
 AF_INET = 2
 
-ORDINALS = {17: "recvfrom", 20: "sendto"}
-"""Exports of ws2_32 by number, where a function below is one of them."""
-
 
 def _getaddrinfo(emu: Any, name: str, argv: list[Any]) -> int:
     host = text_argument(emu, name, argv, 0)

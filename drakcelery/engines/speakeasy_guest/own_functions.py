@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from drakcelery.engines.speakeasy_guest import (
     file_apis,
+    module_apis,
     network_apis,
     registry_apis,
 )
 from drakcelery.engines.speakeasy_guest.apis import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
-OWN = registry_apis.APIS | file_apis.APIS | network_apis.APIS
+OWN = registry_apis.APIS | file_apis.APIS | network_apis.APIS | module_apis.APIS
 """Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""
 
 
-def find_own(module: str, name: str) -> tuple[str, Api] | None:
-    """Our function for an import, with its name where it was imported by number."""
-    if name.startswith("ordinal_") and module.lower() in ("ws2_32", "wsock32"):
-        digits = name.removeprefix("ordinal_")
-        name = network_apis.ORDINALS.get(int(digits) if digits.isdigit() else -1, name)
+def find_own(name: str) -> tuple[str, Api] | None:
+    """Our function for an import, and its name."""
     if name.startswith("Zw"):
         name = f"Nt{name[2:]}"
     api = OWN.get(without_width(name)) or OWN.get(name)

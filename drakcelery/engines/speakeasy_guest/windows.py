@@ -146,9 +146,10 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         if self.stopping.is_set():
             self.halt()
             return
+        name = stdcall.name_of(dll, name)
         call = Call(module=dll, name=name, called_from=self.get_ret_address())
         self.recorder.begin(call)
-        own = find_own(dll, name)
+        own = find_own(name)
         if own is not None:
             call.name, api = own
             convention = arch.CALL_CONV_CDECL if api.cdecl else arch.CALL_CONV_STDCALL
@@ -164,6 +165,15 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         if call is not None:
             call.name = imp_api.rpartition(".")[2]
         self.recorder.end(argv, rv)
+
+    def has_function(self, dll: str, name: str) -> bool:
+        """Whether a program may find the function in the library: see :func:`stdcall.may_exist`."""
+        name = stdcall.name_of(dll, name)
+        return (
+            find_own(name) is not None
+            or self._knows(dll, name)
+            or stdcall.may_exist(self._words, dll, name, bits=self.recorder.bits)
+        )
 
     def _knows(self, dll: str, name: str) -> bool:
         _, handler = self.api.get_export_func_handler(dll, name)
