@@ -79,15 +79,32 @@ def build_metadata(
         "host": facts.host,
         "slot": facts.slot,
         "attempts": facts.attempts,
-        "execution": outcome.execution.value,
-        "reason": outcome.reason,
-        "windows_error": outcome.windows_error,
+        **_ending(outcome),
         "dumps_dropped": {"count": dumps.dropped_count, "bytes": dumps.dropped_bytes},
         "parse_errors": parse_errors,
         "log_dropped": {"bytes": log_dropped},
         **_as_sandbox(analysis, outcome, facts),
-        **({"screenshots": screenshots} if screenshots else {}),
+        **_where_there_are({"screenshots": screenshots, "missing_functions": _missing(outcome)}),
     }
+
+
+def _ending(outcome: Outcome) -> dict[str, Any]:
+    """How the run went."""
+    return {
+        "execution": outcome.execution.value,
+        "complete": outcome.complete,
+        "reason": outcome.reason,
+        "windows_error": outcome.windows_error,
+    }
+
+
+def _missing(outcome: Outcome) -> list[dict[str, Any]]:
+    return [one.model_dump() for one in outcome.missing]
+
+
+def _where_there_are(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what is 0 or empty."""
+    return {name: value for name, value in values.items() if value}
 
 
 def _as_sandbox(analysis: Analysis, outcome: Outcome, facts: RunFacts) -> dict[str, Any]:

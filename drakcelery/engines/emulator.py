@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import os
@@ -19,7 +20,7 @@ from drakcelery.engines.speakeasy_guest import configuration, launch, supervisio
 from drakcelery.engines.speakeasy_guest.job import GuestJob, State
 from drakcelery.engines.speakeasy_guest.supervision import Guest
 from drakcelery.errors import EngineError, UnsupportedSample
-from drakcelery.model.analysis import Execution, Outcome, Snapshot
+from drakcelery.model.analysis import Execution, MissingFunction, Outcome, Snapshot
 
 if TYPE_CHECKING:
     from drakcelery.settings import Settings
@@ -100,23 +101,17 @@ class Emulator:
             supervision.kill(record, slot=job.slot, only=guest)
             supervision.reap(guest)
             _reclaim(job.raw)
-        log.info(
-            "emulation_ended",
-            uid=job.uid,
-            state=guest.state,
-            detail=guest.detail,
-            unconfined=guest.lacks or None,
-            exit_code=guest.process.returncode,
-            timed_out=timed_out,
-            errors=list(guest.errors)[-3:],
-        )
+        _log_end(job, guest, timed_out=timed_out)
         execution, reason = _verdict(guest, job.timeout, timed_out=timed_out)
+        account = guest.account
         return Outcome(
             engine=self.version(),
             snapshot=Snapshot(version=configuration.CONFIGURATION_DATE, sha256=_digest()),
             started=int(guest.started or begun),
             finished=int(time.time()),
             execution=execution,
+            complete=execution is Execution.EXECUTED and account.complete,
+            missing=tuple(MissingFunction(**dataclasses.asdict(one)) for one in account.missing),
             start_command=guest_job.command_line(),
             reason=reason,
         )
@@ -205,6 +200,22 @@ def _inspect(sample: Path, magic: str) -> bool:
     if is_dotnet:
         raise UnsupportedSample(f"{_WHAT} a .NET assembly ({magic}). {_ELSEWHERE}")
     return bool(flags & IMAGE_FILE_DLL)
+
+
+def _log_end(job: Detonation, guest: Guest, *, timed_out: bool) -> None:
+    log.info(
+        "emulation_ended",
+        uid=job.uid,
+        state=guest.state,
+        detail=guest.detail,
+        unconfined=guest.lacks or None,
+        exit_code=guest.process.returncode,
+        timed_out=timed_out,
+        errors=list(guest.errors)[-3:],
+        complete=guest.account.complete,
+        api_calls=guest.account.calls,
+        in_start_up=guest.account.in_start_up,
+    )
 
 
 def _verdict(guest: Guest, timeout: int, *, timed_out: bool) -> tuple[Execution, str | None]:

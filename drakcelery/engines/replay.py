@@ -109,6 +109,7 @@ class ReplayEngine:
             started=started,
             finished=int(time.time()),
             execution=Execution.EXECUTED,
+            complete=True,
         )
 
     def destroy(self, slot: str) -> None:

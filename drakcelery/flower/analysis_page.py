@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Self
+from typing import Any, Self
 
 from drakcelery.broker import routing
-from drakcelery.flower.rows import SENTENCE, Row, row
+from drakcelery.flower.rows import LABEL, SENTENCE, Row, row
 from drakcelery.forecast.simulation import Range
 from drakcelery.model.analysis import Stage, State, Value
 from drakcelery.model.records import STAGES, Record
+from drakcelery.model.result import Result
 from drakcelery.model.text import clean
 
 _STAGE_OF = {
@@ -68,6 +69,12 @@ class AnalysisView(Value):
     priority: str | None
     quality: str | None
     plugins: tuple[str, ...]
+    execution: str | None
+    """As in ``metadata``, like the next three; None where nothing was published, or by an older version."""
+    complete: bool | None
+    reason: str | None
+    missing_functions: tuple[str, ...]
+    """With how often each was called."""
     timeline: tuple[Event, ...]
     artifacts: tuple[Stored, ...]
     trouble: str | None
@@ -112,12 +119,24 @@ def analysis_view(
         priority=analysis.priority.value if analysis else None,
         quality=clean(analysis.quality) if analysis else None,
         plugins=analysis.plugins if analysis else (),
+        **_result(record.result),
         timeline=tuple(sorted(_events(record), key=_when)),
         artifacts=tuple(Stored(name=name, size=size) for name, size in sorted(artifacts.items())),
         trouble=trouble,
         may_cancel=not record.state.is_over,
         may_retry=record.state.is_over,
     )
+
+
+def _result(result: Result | None) -> dict[str, Any]:
+    return {
+        "execution": clean(result.execution.value) if result else None,
+        "complete": result.complete if result else None,
+        "reason": clean(result.reason, SENTENCE) if result and result.reason else None,
+        "missing_functions": tuple(
+            f"{clean(one.name, LABEL)} ({one.count})" for one in (result.missing_functions if result else ())
+        ),
+    }
 
 
 def _when(event: Event) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from drakcelery.ledger.keys import DONE, record_key, task_key
 from drakcelery.ledger.records import record_of
 from drakcelery.model.analysis import Failure
 from drakcelery.model.records import Record
+from drakcelery.model.result import Result
 
 
 class Endings(Connected):
@@ -70,6 +71,7 @@ class Endings(Connected):
         finished: str,
         analysis_task: str,
         analysis_task_uid: str,
+        result: Result | None = None,
     ) -> Record:
         """Publish in one transaction; the tasks are JSON. Returns the record. Raises :class:`Superseded`."""
         answer = self._scripts(
@@ -84,6 +86,7 @@ class Endings(Connected):
             finished=finished,
             analysis_task=analysis_task,
             analysis_uid=analysis_task_uid,
+            result=result.model_dump_json(exclude_defaults=True) if result else "",
             ttl=self._ttl,
             identity=self.identity,
         )

@@ -260,6 +260,15 @@ class RawFiles(Value):
     """Of the largest, by their path; others are in the digest only."""
 
 
+class MissingFunction(Value):
+    """A function of Windows that a program called and an emulator does not imitate."""
+
+    name: Text
+    count: int
+    guessed: bool = False
+    """Nobody knows how many arguments it takes, so what came after it may be wrong."""
+
+
 class Outcome(Value):
     """What an engine says about a finished run."""
 
@@ -269,6 +278,10 @@ class Outcome(Value):
     started: int
     finished: int
     execution: Execution
+    complete: bool | None = None
+    """Whether it was watched until it ended or the time was over; None from an older version."""
+    missing: tuple[MissingFunction, ...] = ()
+    """What the emulator lacked, the most frequent first."""
     start_command: str | None = None
     """What was started in the guest, its path filled in; None if the engine does not say."""
     reason: str | None = None

@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from drakcelery.model.analysis import Analysis, Failure, Place, Stage, State, Text, Value
 from drakcelery.model.names import Name
+from drakcelery.model.result import Result
 
 STAGES = tuple(Stage)
 _GIVEN = ("uid", "task_uid", "root_uid")
@@ -48,6 +49,8 @@ class Record(Value):
     alike: bool = False
     """Whether what the current attempt's run did not leave is missing in an earlier one's, too."""
     analysis_task_uid: str | None = None
+    result: Result | None = None
+    """What came of it, once it is published; None otherwise, and where an older version published it."""
     sent: int | None = None
     """The last attempt whose chain is known to be with the broker."""
     done: Stage | None = None
@@ -259,6 +262,8 @@ def parse(fields: Mapping[str, str]) -> Record:
     values["failures"] = _counted(fields)
     if "analysis" in fields:
         values["analysis"] = json.loads(fields["analysis"])
+    if fields.get("result"):
+        values["result"] = json.loads(fields["result"])
     prefix = "at:"
     if "place" in fields:
         values["place"] = Place.parse(fields["place"])

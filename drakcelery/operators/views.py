@@ -21,6 +21,7 @@ from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Analysis, State
 from drakcelery.model.records import Record
 from drakcelery.model.text import SHOWN, clean
+from drakcelery.operators.result_lines import result_lines
 
 _MOST_SECONDS = 1e11
 """What is more is no time of ours, whoever wrote it."""
@@ -204,9 +205,15 @@ def record_view(
         table.add_row("refused", Text(clean(record.refusal), style="red"))
     for failure in record.failures:
         table.add_row("failed", Text(clean(failure.sentence()), style="red"))
+    _add_result(table, record)
+    return table
+
+
+def _add_result(table: Table, record: Record) -> None:
+    for name, words in result_lines(record.result):
+        table.add_row(name, Text(words))
     if record.analysis_task_uid:
         table.add_row("published as", safe(record.analysis_task_uid))
-    return table
 
 
 def _wishes(analysis: Analysis) -> list[str]:

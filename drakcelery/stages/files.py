@@ -20,6 +20,7 @@ from drakcelery.karton.destination import destination
 from drakcelery.model.analysis import Analysis, Outcome, Step
 from drakcelery.model.manifest import Manifest
 from drakcelery.model.records import Record
+from drakcelery.model.result import Result
 from drakcelery.stages.context import HostContext
 from drakcelery.stages.early_upload import clear, early_upload, left
 from drakcelery.stages.guest import check_evidence, slot_of
@@ -127,7 +128,8 @@ def _still_wanted(context: HostContext, step: Step) -> Callable[[], None]:
 
 def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     """Give the analysis to Karton, and clean up."""
-    sample_task, task = _analysis_task(context, step, analysis, workspace.load(Manifest))
+    manifest = workspace.load(Manifest)
+    sample_task, task = _analysis_task(context, step, analysis, manifest)
     record = context.ledger.publish(
         analysis.uid,
         step.attempt,
@@ -135,6 +137,7 @@ def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Wor
         finished=contract.finished(sample_task, now=task.last_update).serialize(),
         analysis_task=task.serialize(),
         analysis_task_uid=task.uid,
+        result=Result.of(manifest.metadata),
     )
     log.info("published", task=task.uid)
     _clean_up(context, step, record, workspace)

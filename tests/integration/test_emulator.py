@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pefile
 import pytest
 from scapy.layers.dns import DNS
 from scapy.layers.inet import TCP
@@ -54,6 +55,7 @@ def is_alive(pid: int) -> bool:
 def assert_behaviour(run: Run, *, file: str, key: str, host: str, command: str, mark: bytes) -> None:
     """Each of the sample's five doings is in log, pcap and dumps."""
     assert run.outcome.execution is Execution.EXECUTED
+    assert run.outcome.complete is True
     assert run.outcome.reason is None
     assert any(line["FileName"].endswith(file) for line in run.lines("filetracer", "NtWriteFile"))
     (value,) = run.lines("regmon", "NtSetValueKey")
@@ -103,6 +105,8 @@ def assert_behaviour_32(run: Run) -> None:
     )
     (missing,) = run.lines("apimon", "SetConsoleCtrlHandler")
     assert missing["Unsupported"] is True
+    named = {one.name: one.count for one in run.outcome.missing}
+    assert named["KERNEL32.SetConsoleCtrlHandler"] == 1
     assert missing["Arguments"] == ["Arg0=0x0", "Arg1=0x1"]
     (protect,) = run.lines("procmon", "NtProtectVirtualMemory")
     assert protect["NewProtectWin32"] == "PAGE_EXECUTE_READWRITE"
@@ -196,6 +200,7 @@ def test_an_export_that_is_not_there(bench: Bench) -> None:
     """DllMain runs, and the outcome says that the export is missing."""
     run = bench.detonate(SAMPLES / "library.dll", "rundll32 %f,Nope")
     assert run.outcome.reason == "the DLL has no export Nope"
+    assert run.outcome.complete is True
     assert [line["ValueName"] for line in run.lines("regmon", "NtSetValueKey")] == ["DllMain"]
 
 
@@ -238,6 +243,7 @@ def test_a_program_that_never_ends(bench: Bench, argument: str) -> None:
     run = bench.detonate(SAMPLES / "endless.exe", f"%f {argument}", timeout=2)
     assert run.outcome.execution is Execution.EXECUTED
     assert run.outcome.reason == "stopped at the timeout of 2 s"
+    assert run.outcome.complete is True
     assert run.outcome.finished - run.outcome.started >= 1
     assert any(line["FileName"].endswith("endless.txt") for line in run.lines("filetracer", "NtWriteFile"))
     if argument == "sleep":
@@ -251,6 +257,7 @@ def test_an_emulator_that_does_not_stop_is_killed(bench: Bench, monkeypatch: pyt
     run = bench.detonate(SAMPLES / "endless.exe", timeout=2)
     assert run.outcome.reason is not None
     assert run.outcome.reason.startswith("stopped at the timeout of 2 s; the emulator had to be killed")
+    assert run.outcome.complete is False
     assert run.lines("filetracer", "NtWriteFile")
 
 
@@ -258,6 +265,24 @@ def test_a_number_of_instructions_can_end_it(tmp_path: Path) -> None:
     """[emulator] max_instructions ends a run before its timeout, and the outcome says so."""
     run = Bench(tmp_path, max_instructions=5000).detonate(SAMPLES / "endless.exe")
     assert run.outcome.reason == "stopped after 5000 instructions"
+    assert run.outcome.complete is False
+
+
+def test_an_emulation_that_breaks_off(bench: Bench, tmp_path: Path) -> None:
+    """A memory fault is said in a sentence, with how far the program had got, and the run is not complete."""
+    image = pefile.PE(str(SAMPLES / "behaviour.exe"))
+    image.set_bytes_at_rva(image.OPTIONAL_HEADER.AddressOfEntryPoint, bytes.fromhex("31c08b00"))  # eax = [0]
+    program = tmp_path / "fault.exe"
+    program.write_bytes(bytes(image.write()))
+    run = bench.detonate(program)
+    assert run.outcome.execution is Execution.EXECUTED
+    assert run.outcome.complete is False
+    assert run.outcome.reason is not None
+    assert re.fullmatch(
+        "the emulation broke off in the program's start-up, before any API call, when module_entry ended on "
+        r"invalid_read at 0x[0-9a-f]+\. What the program does is unknown",
+        run.outcome.reason,
+    )
 
 
 def test_memory_is_limited(tmp_path: Path) -> None:
@@ -276,6 +301,7 @@ def test_the_log_is_limited(tmp_path: Path) -> None:
     """At [emulator] file_limit the run ends, the log is within it, and every line in it is whole."""
     run = Bench(tmp_path, file_limit=MIB).detonate(SAMPLES / "endless.exe", "%f stir")
     assert run.outcome.reason == f"the log reached the limit of {MIB} bytes"
+    assert run.outcome.complete is False
     assert run.job.log.stat().st_size <= MIB
     assert run.lines("apimon")
 

@@ -16,6 +16,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import DONE, DUE, INBOX, LIVE, record_key
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.model.result import Result
 from drakcelery.model.timeouts import DEFAULT, SHORTEST, timeouts_of
 from tests.builders import analysis
 from tests.ledgers import IDENTITY, TTL, enter, inbox_of, open_analysis, opened, take
@@ -45,6 +46,16 @@ def walk(ledger: Ledger, attempt: int, *stages: Stage) -> None:
         ledger.complete("a-1", attempt, stage, token="t")
 
 
+RESULT = Result.of(
+    {
+        "engine": "emulator speakeasy-1",
+        "execution": "executed",
+        "complete": False,
+        "reason": "the emulation broke off",
+        "missing_functions": [{"name": "a.B", "count": 3, "guessed": False}],
+        "other": "of the metadata",
+    }
+)
 FILES_DONE = (Stage.PREPARE, Stage.RUN, Stage.COLLECT, Stage.UPLOAD)
 
 
@@ -56,6 +67,7 @@ def publish(ledger: Ledger, task: Task, attempt: int) -> None:
         finished=contract.finished(task).serialize(),
         analysis_task=Task({"type": "analysis"}, uid="{r}:out", root_uid="r").serialize(),
         analysis_task_uid="{r}:out",
+        result=RESULT,
     )
 
 
@@ -311,6 +323,7 @@ def test_publishing(ledger: Ledger) -> None:
     record = ledger.get("a-1")
     assert record is not None
     assert record.state is State.PUBLISHED
+    assert record.result == RESULT
     assert record.analysis_task_uid == "{r}:out"
     assert list(ledger.live()) == []
     assert [one.uid for one in ledger.done(newest=5)] == ["a-1"]

@@ -100,6 +100,7 @@ def test_the_files_of_the_contract(tmp_path: Path) -> None:
         "slot": "vm-1",
         "attempts": 2,
         "execution": "executed",
+        "complete": None,
         "reason": None,
         "windows_error": None,
         "dumps_dropped": {"count": 1, "bytes": 101},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.engines.drakvuf.verdict import End, Ended, judge, windows_error
+from drakcelery.engines.drakvuf.verdict import End, Ended, is_complete, judge, windows_error
 from drakcelery.errors import Blame, EngineError
 from drakcelery.model.analysis import Execution
 
@@ -54,6 +54,27 @@ def ended(**changes: object) -> Ended:
 def test_what_was_seen_is_kept(changes: dict[str, object], reason: str | None) -> None:
     """Once the sample runs, whatever ends the run early is told with the result."""
     assert judge(ended(**changes)) == (Execution.EXECUTED, reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complete"),
+    [
+        ({}, True),
+        ({"end": End.DEADLINE}, True),
+        ({"end": End.DEADLINE, "code": -15}, True),
+        ({"seconds": 12}, False),
+        ({"code": 7}, False),
+        ({"code": 10, "seconds": 5}, False),
+        ({"code": 11}, False),
+        ({"code": 4}, False),
+        ({"end": End.OUTPUT, "limit": "too much"}, False),
+        ({"end": End.OUTPUT, "limit": "too much", "killed": True, "code": -9}, False),
+        ({"end": End.GUEST_GONE, "seconds": 5}, False),
+    ],
+)
+def test_what_is_complete(changes: dict[str, object], complete: bool) -> None:
+    """Only a run that was watched for the whole time, and whose end was an ordinary one (E5)."""
+    assert is_complete(ended(**changes)) is complete
 
 
 def test_windows_may_refuse_the_sample() -> None:

@@ -19,8 +19,19 @@ import pytest
 from drakcelery.engines import Detonation
 from drakcelery.engines.emulator import Emulator, create
 from drakcelery.engines.speakeasy_guest import configuration, stdcall
-from drakcelery.engines.speakeasy_guest.job import GuestJob, State, parse_state, state_line
+from drakcelery.engines.speakeasy_guest.job import (
+    MAX_MISSING,
+    MAX_STATE,
+    Account,
+    GuestJob,
+    Missing,
+    State,
+    Told,
+    parse_state,
+    state_line,
+)
 from drakcelery.engines.speakeasy_guest.launch import Launch, parse
+from drakcelery.engines.speakeasy_guest.tally import MOST_TOLD
 from drakcelery.errors import UnsupportedSample
 from drakcelery.settings import DrakcelerySection, Settings
 
@@ -243,7 +254,51 @@ def test_a_hostile_state_is_ignored(line: bytes) -> None:
 
 def test_states_are_bounded() -> None:
     """A state comes over, its text cut."""
-    assert parse_state(state_line(State.FINISHED, "x" * 5000)) == (State.FINISHED, "x" * 1000)
+    told = parse_state(state_line(State.FINISHED, "x" * 5000))
+    assert told == Told(State.FINISHED, "x" * 1000, Account())
+
+
+def test_an_account_comes_over() -> None:
+    """What a run came to is in its last state; the longest that is written is read whole."""
+    missing = tuple(Missing(name="\u20ac" * 100, count=2**53 - 1, guessed=True) for _ in range(MOST_TOLD))
+    account = Account(complete=True, in_start_up=True, calls=9, missing=missing)
+    line = state_line(State.FINISHED, "\u20ac" * 1000, account)
+    assert len(line) <= MAX_STATE
+    assert parse_state(line) == Told(State.FINISHED, "\u20ac" * 1000, account)
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        [],
+        {"calls": -1},
+        {"calls": True},
+        {"calls": 2**53},
+        {"missing": 1},
+        {"missing": [1]},
+        {"missing": [{"name": "f", "count": "1", "guessed": False}]},
+        {"missing": [{"name": "f"}]},
+    ],
+)
+def test_a_hostile_account_is_none(account: object) -> None:
+    """A state with an account that is none of ours counts as no state; an empty list says nothing."""
+    line = json.dumps({"state": "finished", "detail": "", "account": account}).encode()
+    assert parse_state(line) == (Told(State.FINISHED, "", Account()) if account == [] else None)
+
+
+def test_an_account_is_bounded_and_cleaned() -> None:
+    """Names come from the program: neither their number nor what is in them gets into the record as it is."""
+    many = [{"name": "\x1b[31m" + "x" * 500, "count": 1, "guessed": 1}] * 5000
+    line = json.dumps(
+        {"state": "finished", "detail": "", "account": {"complete": 1, "missing": many}}
+    ).encode()
+    told = parse_state(line)
+    assert told is not None
+    assert not told.account.complete
+    assert len(told.account.missing) == MAX_MISSING
+    assert told.account.missing[0].name.isprintable()
+    assert len(told.account.missing[0].name) <= 101
+    assert not told.account.missing[0].guessed
 
 
 def test_what_the_caller_says_about_the_stack() -> None:

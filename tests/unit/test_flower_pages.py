@@ -20,6 +20,7 @@ from drakcelery.flower.safety import Asked, is_loopback, is_own_name, refusal, r
 from drakcelery.forecast.simulation import Range
 from drakcelery.model.analysis import Analysis, Failure, Fault, ObjectRef, Place, Priority, Stage, State
 from drakcelery.model.records import CanaryStatus, HostStatus, Line, Record, SlotStatus
+from drakcelery.model.result import Result
 
 WIN10 = Place(profile="win10")
 SOON = Range(low=1_010.0, middle=1_020.0, high=1_030.0)
@@ -484,3 +485,24 @@ def test_pages_that_may_ask_for_a_change(fetched_from: str | None, origin: str |
     assert (refusal(asked, names=("flower.example",), any_name=False) is not None) is refused
     looking = Asked(method="GET", host="localhost:5555", fetched_from=fetched_from, origin=origin)
     assert refusal(looking, names=("flower.example",), any_name=False) is None
+
+
+def test_the_page_says_what_came_of_it() -> None:
+    """Complete or not, why, and what the emulator lacked; names of the program's are cleaned (E5)."""
+    result = Result.of(
+        {
+            "engine": "emulator speakeasy-1",
+            "execution": "executed",
+            "complete": False,
+            "reason": "the emulation broke off \x1b[31m" + "x" * 5000,
+            "missing_functions": [{"name": "a.\x1b[1m", "count": 3, "guessed": True}],
+        }
+    )
+    view = analysis_view(record(state=State.PUBLISHED, finished=1_000.0, result=result), {}, now=1_000.0)
+    assert (view.execution, view.complete) == ("executed", False)
+    assert view.missing_functions == ("a.\ufffd[1m (3)",)
+    assert view.reason is not None
+    assert view.reason.startswith("the emulation broke off \ufffd[31mx")
+    assert len(view.reason) <= 2001
+    before = analysis_view(record(state=State.PUBLISHED, finished=1_000.0), {}, now=1_000.0)
+    assert (before.execution, before.complete, before.reason) == (None, None, None)

@@ -24,7 +24,7 @@ from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
 from drakcelery.engines.drakvuf.screenshots import photographed
 from drakcelery.engines.drakvuf.tools import Tools, search_path
-from drakcelery.engines.drakvuf.verdict import End, judge, windows_error
+from drakcelery.engines.drakvuf.verdict import End, is_complete, judge, windows_error
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Execution, Outcome, Snapshot, StartMethod
 
@@ -135,9 +135,7 @@ class Drakvuf:
         guest, holder = self._guest(job.slot), str(job.raw)
         held, version = guest.cell.check(holder), self.version()
         started = int(time.time())
-        path = guest.copy_in(holder, job.sample)
-        start_command = commands.start_command(job.start_command, path)
-        log.info("sample_copied", guest_path=path, start_command=start_command)
+        path, start_command = self._copy_in(guest, holder, job)
         command = self._drakvuf_command(guest, holder, job, path, start_command)
         job.dumps.mkdir(exist_ok=True)
         if commands.TRACED & set(job.plugins):
@@ -159,6 +157,7 @@ class Drakvuf:
             started=started,
             finished=int(time.time()),
             execution=execution,
+            complete=is_complete(ended),
             start_command=start_command,
             start_method=self._start_method(job),
             guest_working_directory=job.guest_working_directory or commands.directory_of(path),
@@ -166,6 +165,13 @@ class Drakvuf:
             reason="; ".join(filter(None, reasons)) or None,
             windows_error=windows_error(ended.injection) if execution is Execution.NOT_EXECUTED else None,
         )
+
+    def _copy_in(self, guest: Guest, holder: str, job: Detonation) -> tuple[str, str]:
+        """Where the sample is in the guest, and the command that starts it."""
+        path = guest.copy_in(holder, job.sample)
+        start_command = commands.start_command(job.start_command, path)
+        log.info("sample_copied", guest_path=path, start_command=start_command)
+        return path, start_command
 
     def destroy(self, slot: str) -> None:
         """End the slot's guest and whatever was started for it.

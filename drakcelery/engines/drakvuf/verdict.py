@@ -113,6 +113,19 @@ def judge(ended: Ended, *, by_itself: bool = False) -> tuple[Execution, str | No
     return Execution.EXECUTED, reasons[ended.end]
 
 
+def is_complete(ended: Ended) -> bool:
+    """Whether the sample was watched for the whole time, and all that was seen is in the log.
+
+    To be asked of a run that :func:`judge` has not raised for. Not so where the guest went away, was switched
+    off or crashed, where the output reached its limit, where DRAKVUF ended early or did not end properly.
+    """
+    if ended.code == NOT_EXECUTED or ended.killed:
+        return False
+    if ended.end is End.DEADLINE:
+        return True
+    return ended.end is End.ITSELF and ended.code == 0 and _early(ended) is None
+
+
 def _refused(ended: Ended, *, by_itself: bool) -> str:
     """Why the guest did not start the sample. Raises where its Defender would let none start."""
     code = windows_error(ended.injection)

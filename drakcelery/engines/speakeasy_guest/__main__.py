@@ -17,11 +17,12 @@ from drakcelery.engines.confinement import Lack
 from drakcelery.engines.speakeasy_guest.calls import hooked_functions
 from drakcelery.engines.speakeasy_guest.configuration import build, for_container
 from drakcelery.engines.speakeasy_guest.dumps import Dumps
-from drakcelery.engines.speakeasy_guest.job import GuestJob, State, state_line
+from drakcelery.engines.speakeasy_guest.job import Account, GuestJob, State, state_line
 from drakcelery.engines.speakeasy_guest.journal import Journal
 from drakcelery.engines.speakeasy_guest.pcap import Capture
 from drakcelery.engines.speakeasy_guest.recorder import Recorder
 from drakcelery.engines.speakeasy_guest.traffic import Traffic
+from drakcelery.model.text import clean
 
 if TYPE_CHECKING:
     from drakcelery.engines.speakeasy_guest.windows import Windows
@@ -104,8 +105,8 @@ class Guest:
         )
         self.windows.export = job.export
 
-    def run(self) -> str:
-        """Load and run the sample, and dump its memory. Returns why it ended early, or nothing."""
+    def run(self) -> tuple[str, Account]:
+        """Load and run the sample, and dump its memory. Returns why it ended early, if so, and the rest."""
         module = self.windows.load(Path(self._job.sample).name, self._sample, self._job.command_line())
         over = threading.Event()
         watch = threading.Thread(target=_stop_on_signal, args=(self.windows, over), daemon=True)
@@ -118,24 +119,45 @@ class Guest:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  # the emulator went astray; what it has is still worth keeping
-            astray = f"the emulation broke off: {type(error).__name__}: {error}"
+            astray = f"on {type(error).__name__}: {error}"
         finally:
             over.set()
         self.windows.dump_all()
-        return "; ".join(filter(None, (self._why_early(), astray)))
+        broken = self._why_broken(astray)
+        reasons = (*broken, self.capture.trouble or "", self._why_less())
+        return "; ".join(filter(None, reasons)), self.account(complete=not broken)
 
-    def _why_early(self) -> str:
-        reasons = [self.journal.trouble, self.capture.trouble]
-        if self.windows.missing_export:
-            reasons.append(f"the DLL has no export {self._job.export}")
-        if self.windows.ran_out and not self.windows.stopping.is_set():
+    def account(self, *, complete: bool) -> Account:
+        """What the run came to."""
+        tally = self.windows.tally
+        return Account(
+            complete=complete,
+            in_start_up=tally.in_start_up,
+            calls=tally.calls,
+            missing=tuple(tally.missing()),
+        )
+
+    def _why_broken(self, astray: str) -> list[str]:
+        """Why the emulation ended before the program or the time did; nothing where it did not."""
+        windows, reasons = self.windows, []
+        if self.journal.trouble:
+            reasons.append(self.journal.trouble)
+        if windows.ran_out and not windows.stopping.is_set():
             reasons.append(f"stopped after {self._job.max_instructions} instructions")
-        if not self.windows.stopping.is_set():
-            for run in self.windows.runs:
-                if run.error:
-                    reasons.append(f"{run.type} ended on {run.error.get('type')} at {run.error.get('pc')}")
-                    break
-        return "; ".join(reason for reason in reasons if reason)
+        # Of the run that was stopped an error says nothing
+        ended = [run for run in windows.runs if not (windows.stopping.is_set() and run is windows.curr_run)]
+        failed = next((run for run in ended if run.error), None)
+        if failed is not None:
+            error = failed.error
+            why = f"when {failed.type} ended on {error.get('type')} at {error.get('pc')}"
+            reasons.append(windows.tally.broke_off(clean(why, 200)))
+        if astray:
+            reasons.append(windows.tally.broke_off(clean(astray, 200)))
+        return reasons
+
+    def _why_less(self) -> str:
+        """What of the program was not run, though it ended."""
+        return f"the DLL has no export {self._job.export}" if self.windows.missing_export else ""
 
 
 def main() -> int:
@@ -147,22 +169,26 @@ def main() -> int:
         inputs, lacks = enter(job)
         guest = Guest(job, inputs)
         _say(State.READY, "; ".join(f"{lack.measure}: {lack.why}" for lack in lacks))
-        detail = guest.run()
+        detail, account = guest.run()
     except MemoryError:
+        account = guest.account(complete=False) if guest else Account()
         del guest
         gc.collect()
-        _say(State.FINISHED, f"the emulator ran out of its {job.memory_limit} bytes of memory")
+        _say(State.FINISHED, f"the emulator ran out of its {job.memory_limit} bytes of memory", account)
         return 0
     except Exception as error:  # noqa: BLE001  # whatever a hostile file causes becomes a sentence
         _say(State.BROKEN if guest is None else State.REJECTED, f"{type(error).__name__}: {error}")
         return 0
     failure = guest.journal.failure or guest.capture.failure or guest.dumps.failure
-    _say(State.BROKEN if failure else State.FINISHED, str(failure) if failure else detail)
+    if failure:
+        _say(State.BROKEN, str(failure))
+    else:
+        _say(State.FINISHED, detail, account)
     return 0
 
 
-def _say(state: State, detail: str = "") -> None:
-    os.write(sys.stdout.fileno(), state_line(state, detail))
+def _say(state: State, detail: str = "", account: Account | None = None) -> None:
+    os.write(sys.stdout.fileno(), state_line(state, detail, account))
 
 
 def _stop_on_signal(windows: Windows, over: threading.Event) -> None:

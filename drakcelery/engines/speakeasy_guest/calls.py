@@ -23,6 +23,8 @@ class Call:
     """Arguments as they lay in registers and on the stack."""
     unsupported: bool = False
     """The emulator does not know the function; it was stepped over with 0."""
+    guessed: bool = False
+    """Nobody knows how many words it takes from the stack either."""
     problem: str | None = None
     """Why the emulator's own handler failed; the function returned 0."""
     pending: list[Callable[[list[Any], int], None]] = field(default_factory=list)

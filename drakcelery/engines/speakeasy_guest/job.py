@@ -7,12 +7,16 @@ import enum
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER
+from drakcelery.model.text import clean
 
-MAX_STATE = 8192
+MAX_STATE = 32 * 1024
 """Bytes of a state line; the engine reads no more of one."""
+
+MAX_MISSING = 64
+"""So many functions the engine takes from a state line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +80,72 @@ class State(enum.StrEnum):
     """Something on our side failed; detail: what."""
 
 
-def state_line(state: State, detail: str = "") -> bytes:
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """A function that the program called and that is not imitated."""
+
+    name: str
+    """``dll.function``."""
+    count: int
+    guessed: bool = False
+    """How many words it takes from the stack is not known either, so what came after may be wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What a run came to, for its last state."""
+
+    complete: bool = False
+    """The program ended by itself, or ran until it was told to stop."""
+    in_start_up: bool = False
+    """It has called nothing but what a C runtime calls before ``main``."""
+    calls: int = 0
+    missing: tuple[Missing, ...] = ()
+    """The most frequent first."""
+
+
+class Told(NamedTuple):
+    """A state, as the engine understood it."""
+
+    state: State
+    detail: str
+    account: Account
+
+
+def state_line(state: State, detail: str = "", account: Account | None = None) -> bytes:
     """A state, as it is written to stdout."""
-    return json.dumps({"state": state.value, "detail": detail[:1000]}).encode() + b"\n"
+    value: dict[str, Any] = {"state": state.value, "detail": detail[:1000]}
+    if account is not None:
+        value["account"] = dataclasses.asdict(account)
+    return json.dumps(value).encode() + b"\n"
 
 
-def parse_state(line: bytes) -> tuple[State, str] | None:
+def parse_state(line: bytes) -> Told | None:
     """Read a state; None for anything else: what writes it has run hostile code."""
     try:
         value = json.loads(line)
-        return State(value["state"]), str(value["detail"])[:1000]
-    except (ValueError, KeyError, TypeError):
+        account = value.get("account") or {}
+        return Told(State(value["state"]), str(value["detail"])[:1000], _account(account))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _account(value: dict[str, Any]) -> Account:
+    return Account(
+        complete=value.get("complete") is True,
+        in_start_up=value.get("in_start_up") is True,
+        calls=_count(value.get("calls", 0)),
+        missing=tuple(
+            Missing(
+                name=clean(str(one["name"]), 100), count=_count(one["count"]), guessed=one["guessed"] is True
+            )
+            for one in list(value.get("missing", ()))[:MAX_MISSING]
+        ),
+    )
+
+
+def _count(value: object) -> int:
+    """A count as the ledger can keep it. Raises :class:`ValueError` for anything else."""
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError(f"no count: {str(value)[:20]}")
+    return value

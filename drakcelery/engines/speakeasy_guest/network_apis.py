@@ -79,6 +79,19 @@ def _wsa_send(emu: Any, _name: str, argv: list[Any]) -> int:
     return SUCCESS
 
 
+def request_of(emu: Any, handle: int) -> tuple[str, bytes]:
+    """What an HTTP request handle asks for (path and query), and what it will be answered with."""
+    for module in ("wininet", "winhttp"):
+        handler = emu.api.mods.get(module)
+        request = handler.netman.get_wininet_object(handle) if handler else None
+        if request is not None and hasattr(request, "get_response"):
+            response = request.get_response()
+            url = request.objname
+            target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
+            return target, bytes(response.getvalue()) if response is not None else b""
+    return "", b""
+
+
 APIS = {
     "getaddrinfo": Api(words=4, answer=_getaddrinfo),
     "GetAddrInfoW": Api(words=4, answer=_getaddrinfo),

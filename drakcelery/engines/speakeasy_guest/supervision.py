@@ -22,7 +22,7 @@ import structlog
 
 from drakcelery import safe_files
 from drakcelery.engines import confinement
-from drakcelery.engines.speakeasy_guest.job import MAX_STATE, GuestJob, State, parse_state
+from drakcelery.engines.speakeasy_guest.job import MAX_STATE, Account, GuestJob, State, Told, parse_state
 from drakcelery.errors import EngineError
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,8 @@ class Guest:
     lacks: str = ""
     """What this machine lacks to confine it."""
     started: float | None = None
+    account: Account = field(default_factory=Account)
+    """What the run came to, as far as its last state says."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ERRORS))
 
 
@@ -147,18 +149,18 @@ def _read(guest: Guest, key: selectors.SelectorKey) -> bool:
         if key.fileobj is guest.process.stderr:
             guest.errors.append(line[:MAX_STATE].decode("utf-8", "replace"))
         elif told := parse_state(line[:MAX_STATE]):
-            _note(guest, *told)
+            _note(guest, told)
     return True
 
 
-def _note(guest: Guest, state: State, detail: str) -> None:
-    guest.state = state
-    if state is State.READY:
-        guest.lacks = detail
-    elif state is State.STARTED:
+def _note(guest: Guest, told: Told) -> None:
+    guest.state = told.state
+    if told.state is State.READY:
+        guest.lacks = told.detail
+    elif told.state is State.STARTED:
         guest.started = guest.started or time.time()
     else:
-        guest.detail = detail
+        guest.detail, guest.account = told.detail, told.account
 
 
 def kill(record: Path, *, slot: str, only: Guest | None = None) -> None:

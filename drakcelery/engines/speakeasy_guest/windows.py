@@ -13,6 +13,7 @@ from speakeasy.winenv import arch
 from drakcelery.engines.speakeasy_guest import (
     file_apis,
     memory,
+    network_apis,
     stdcall,
 )
 from drakcelery.engines.speakeasy_guest.apis import PAGE, Answer
@@ -23,6 +24,7 @@ from drakcelery.engines.speakeasy_guest.naming import image_name
 from drakcelery.engines.speakeasy_guest.own_functions import find_own
 from drakcelery.engines.speakeasy_guest.programs import bits_of, is_export
 from drakcelery.engines.speakeasy_guest.recorder import Recorder
+from drakcelery.engines.speakeasy_guest.tally import Tally
 
 MAX_CHILDREN = 8
 """Programs that a sample drops and starts are emulated too, up to this number."""
@@ -41,6 +43,7 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         self.missing_export = False
         self.ran_out = False
         self.stopping = threading.Event()
+        self.tally = Tally()
         self._memory_limit = memory_limit
         self._words = stdcall.load()
         self._executed: set[int] = set()
@@ -48,7 +51,7 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         self._image: Any = None
         recorder.traffic.resolve = lambda name: self.netman.name_lookup(name.lower()) or ""
         recorder.locate = self._locate
-        recorder.traffic.request_of = self._request_of
+        recorder.traffic.request_of = lambda handle: network_apis.request_of(self, handle)
         self.add_api_hook(self._guard, "*", "*")
         self.add_dyn_code_hook(self._code_executed)
 
@@ -152,9 +155,11 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         own = find_own(name)
         if own is not None:
             call.name, api = own
+            self.tally.add(call)
             convention = arch.CALL_CONV_CDECL if api.cdecl else arch.CALL_CONV_STDCALL
             self._answer(call, api.answer, api.words, convention)
         elif self._knows(dll, name):
+            self.tally.add(call)
             super().handle_import_func(dll, name)
         else:
             self._step_over(call)
@@ -199,6 +204,7 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         if not stdcall.is_cdecl(call.module):
             convention = arch.CALL_CONV_STDCALL
             words = self._words_of(call)
+        self.tally.add(call)
         argv = self.get_func_argv(convention, min(words, 16))
         call.raw = list(argv)
         self.recorder.end(argv, 0)
@@ -208,8 +214,11 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         words = stdcall.words_of(self._words, call.name)
         if words is not None:
             return words
-        code = bytes(self.mem_read(call.called_from, 6)) if self.get_ptr_size() == 4 else b""
-        return stdcall.words_restored_by_caller(code) or 0
+        if self.get_ptr_size() != 4:
+            return 0  # its caller takes them back
+        words = stdcall.words_restored_by_caller(bytes(self.mem_read(call.called_from, 6)))
+        call.guessed = words is None
+        return words or 0
 
     def _guard(self, _emu: Any, api: str, handler: Any, argv: list[Any]) -> int | None:
         """Around each of Speakeasy's handlers: one that raises returns 0 instead of ending the run."""
@@ -235,18 +244,6 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
             return program
         beside = f"{FOLDER}{program}"
         return beside if self.fileman.get_file_from_path(beside) else f"{SYSTEM_FOLDER}{program}"
-
-    def _request_of(self, handle: int) -> tuple[str, bytes]:
-        """What an HTTP request handle asks for (path and query), and what it will be answered with."""
-        for module in ("wininet", "winhttp"):
-            handler = self.api.mods.get(module)
-            request = handler.netman.get_wininet_object(handle) if handler else None
-            if request is not None and hasattr(request, "get_response"):
-                response = request.get_response()
-                url = request.objname
-                target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
-                return target, bytes(response.getvalue()) if response is not None else b""
-        return "", b""
 
     def on_emu_complete(self) -> None:
         """The last run is over; ``ran_out`` when the number of instructions ended it."""

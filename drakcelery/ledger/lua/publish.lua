@@ -11,6 +11,7 @@
 -- ARG finished         FINISHED sample task (JSON)
 -- ARG analysis_task    analysis task (JSON)
 -- ARG analysis_uid     its uid
+-- ARG result           what came of it (JSON), or ''
 -- ARG identity         of ours
 -- returns the record, or 0 where the attempt is stale or the analysis is over
 local attempt, state, done = unpack(redis.call('HMGET', KEY.record, 'attempt', 'state', 'done'))
@@ -20,7 +21,7 @@ end
 redis.call('LLEN', KEY.karton_tasks)  -- where it is no list, nothing has changed yet
 redis.call('SET', KEY.analysis_task, ARG.analysis_task)
 redis.call('RPUSH', KEY.karton_tasks, ARG.analysis_uid)
-local fields = end_analysis(now(), 'PUBLISHED', ARG.finished, 'analysis_task_uid', ARG.analysis_uid)
+local fields = end_analysis(now(), 'PUBLISHED', ARG.finished, 'analysis_task_uid', ARG.analysis_uid, 'result', ARG.result)
 redis.pcall('HINCRBY', KEY.karton_consumed, ARG.identity, 1)
 redis.pcall('HINCRBY', KEY.karton_produced, ARG.identity, 1)
 return fields

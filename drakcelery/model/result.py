@@ -1,0 +1,29 @@
+"""What came of an analysis that was published, as its record keeps it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from drakcelery.model.analysis import Execution, MissingFunction, Text, Value
+
+MOST_REASON = 2000
+"""Characters of a reason that the record keeps; it may quote the sample."""
+
+
+class Result(Value):
+    """What the record keeps of a published analysis: whether to believe that nothing was there to see."""
+
+    engine: Text
+    execution: Execution
+    complete: bool | None = None
+    """As in :class:`~drakcelery.model.analysis.Outcome`."""
+    reason: Text | None = None
+    missing_functions: tuple[MissingFunction, ...] = ()
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Self:
+        """From the ``metadata`` of the analysis. Raises :class:`pydantic.ValidationError`."""
+        result = cls.model_validate(metadata)
+        reason = None if result.reason is None else result.reason[:MOST_REASON]
+        return result.model_copy(update={"reason": reason})

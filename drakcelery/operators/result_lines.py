@@ -1,0 +1,35 @@
+"""What came of a run, in words for a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drakcelery.model.analysis import Execution, MissingFunction
+from drakcelery.model.result import Result
+from drakcelery.model.text import clean
+
+MOST_FUNCTIONS = 8
+"""So many functions that the emulator lacks are shown; ``--json`` has them all."""
+MOST_REASON = 1000
+
+
+def result_lines(result: Result | None) -> Iterator[tuple[str, str]]:
+    """Name and sentence of what came of a run, as far as it is known and not as it should be."""
+    if result is None:
+        return
+    if not result.complete or result.execution is not Execution.EXECUTED:
+        complete = {None: "not known", False: "no", True: "yes"}[result.complete]
+        yield "result", f"{clean(result.execution.value)}, complete: {complete}"
+    if result.reason:
+        yield "reason", clean(result.reason, MOST_REASON)
+    if result.missing_functions:
+        most = ", ".join(missing_words(one) for one in result.missing_functions[:MOST_FUNCTIONS])
+        more = len(result.missing_functions) - MOST_FUNCTIONS
+        yield "not imitated", most + (f", and {more} more" if more > 0 else "")
+
+
+def missing_words(function: MissingFunction) -> str:
+    """A function that the emulator lacks, and how often it was called."""
+    return (
+        f"{clean(function.name, 100)} ({function.count}{', arguments guessed' if function.guessed else ''})"
+    )
