@@ -14,14 +14,14 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import pages, pictures
+from benchmarks import emulator, pages, pictures
 from benchmarks.measuring import Result
 
 NAMES = (
     *("log_split", "dumps", "collect_memory", "upload"),
     *("turnaround", "utilisation", "toolchain", "bridge", "redis_cost", "idle"),
     *("recovery", "memory", "fleet", "fairness"),
-    "broken_slots",
+    *("broken_slots", "emulator"),
 )
 """Modules of this package with a function ``measure``, in the order of the table."""
 
@@ -63,6 +63,9 @@ def show(results: Sequence[Result]) -> None:
 
 def main() -> None:
     """Run what was asked for; the documentation is written only where that is all there is."""
+    if sys.argv[1:2] == ["emulator"]:
+        emulator.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"one or more of {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer runs: under five minutes")
