@@ -24,10 +24,10 @@ from drakcelery.settings import DrakcelerySection, Settings
 Verdict = Literal["ended", "limit", "broke off", "not executed", "refused", "failed", "hang"]
 """What became of a program:
 
-``ended``: it ended by itself; ``limit``: it ran until the time or the number of instructions ended it;
-``broke off``: the emulation did; ``not executed``: the engine says that Windows would not start it;
-``refused``: the engine takes no such file; ``failed``: the engine itself failed;
-``hang``: it had to be killed.
+``ended``: it ended by itself; ``limit``: the time ended it; ``broke off``: the emulation did, or the
+program used up its instructions; ``not executed``: the engine says that Windows would not start it;
+``refused``: the engine takes no such file; ``failed``: the engine itself failed; ``hang``: it had to be
+killed.
 """
 
 COMPLETE: tuple[Verdict, ...] = ("ended", "limit")
@@ -84,6 +84,12 @@ class Stderr:
         return lines[-1] if any(line.startswith("Traceback") for line in lines) else ""
 
 
+ENDS = frozenset({"ExitProcess", "exit", "_exit", "_c_exit", "quick_exit", "RtlExitUserProcess"})
+"""Functions that end a program with an exit code."""
+ERROR_ENDS = frozenset({"abort", "_amsg_exit", "FatalAppExitA", "FatalAppExitW", "RaiseFailFastException"})
+"""How a runtime ends a program that it could not start."""
+
+
 @dataclass
 class Seen:
     """What a log says."""
@@ -91,6 +97,7 @@ class Seen:
     calls: int = 0
     events: int = 0
     last_call: str = ""
+    exit_code: int = 0
     called: set[str] = field(default_factory=set)
     missing: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
@@ -105,11 +112,19 @@ class Seen:
         self.calls += times
         self.called.add(record["Method"])
         self.last_call = name
+        if record["Method"] in ENDS and record["Arguments"]:
+            self.exit_code = int(record["Arguments"][0].rpartition("=")[2], 16)
         if record.get("Unsupported"):
             self.missing[name] += times
             self.last_call += " (not imitated)"
         if "Problem" in record:
             self.problems[f"{name}: {record['Problem']}"] += times
+
+    def is_past(self, kind: str, *, ended: bool) -> bool:
+        """Whether a program of *kind* got past its start-up; *ended*: by itself."""
+        if startup.is_past(self.called - ERROR_ENDS, kind):
+            return True
+        return ended and not self.exit_code and self.called.isdisjoint(ERROR_ENDS)
 
     @classmethod
     def of(cls, log: Path) -> Seen:
@@ -171,8 +186,10 @@ class Runner:
         except EngineError as error:
             return self._report(program, "failed", str(error), seconds=time.monotonic() - begun)
         seen, seconds = Seen.of(job.log), time.monotonic() - begun
-        verdict = _verdict(outcome)
-        return self._report(program, verdict, outcome.reason or "", seconds=seconds, seen=seen)
+        verdict, reason = _verdict(outcome), outcome.reason or ""
+        if verdict == "ended" and not seen.is_past(program.kind, ended=True):
+            verdict, reason = "broke off", f"the runtime gave up, with exit code {seen.exit_code:#x}"
+        return self._report(program, verdict, reason, seconds=seconds, seen=seen)
 
     def _report(
         self, program: Program, verdict: Verdict, reason: str, *, seconds: float = 0, seen: Seen | None = None
@@ -185,7 +202,7 @@ class Runner:
             library=program.library,
             starts=program.starts,
             verdict=verdict,
-            past_start_up=_is_past(program, verdict, seen),
+            past_start_up=seen.is_past(program.kind, ended=verdict == "ended"),
             reason=reason,
             last_call=seen.last_call,
             calls=seen.calls,
@@ -197,22 +214,12 @@ class Runner:
         )
 
 
-ERROR_ENDS = frozenset({"abort", "_amsg_exit", "FatalAppExitA", "FatalAppExitW", "RaiseFailFastException"})
-"""How a runtime ends a program that it could not start."""
-
-
-def _is_past(program: Program, verdict: Verdict, seen: Seen) -> bool:
-    if startup.is_past(seen.called - ERROR_ENDS, program.kind):
-        return True
-    return verdict == "ended" and seen.called.isdisjoint(ERROR_ENDS)
-
-
 def _verdict(outcome: Outcome) -> Verdict:
     reason = outcome.reason or ""
     if outcome.execution is Execution.NOT_EXECUTED:
         return "not executed"
     if "had to be killed" in reason:
         return "hang"
-    if "stopped at the timeout" in reason or "stopped after" in reason or "reached the limit" in reason:
-        return "limit"
-    return "broke off" if reason else "ended"
+    if not outcome.complete:
+        return "broke off"
+    return "limit" if "stopped at the timeout" in reason else "ended"

@@ -1,11 +1,12 @@
 """How far a program came, by the functions that it called.
 
 A program is *past its start-up* when it has called a function that no runtime calls before main or
-WinMain, or when it ended by itself without an error before that. This is on the careful side: a program
+WinMain, or when it ended by itself before that, with the exit code 0. This is on the careful side: a program
 whose main calls nothing but such functions and then breaks off counts as one that never came there. What
 a C runtime calls is the product's own list; what the runtimes of other languages call on top of it is
-here, from their sources (Go: runtime/os_windows.go; Rust: library/std/src/rt.rs and sys; Delphi:
-System.pas and SysInit.pas).
+here, from their sources (Go: runtime/os_windows.go, which writes why it gives up; Rust:
+library/std/src/rt.rs and sys; Delphi: System.pas, SysInit.pas and the initialization of SysUtils; GCC:
+libssp/ssp.c, and what constructors of libstdc++ call).
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ CreateIoCompletionPort CreateThread CreateWaitableTimer CreateWaitableTimerEx Du
 ExitProcess FreeEnvironmentStrings GetConsoleMode GetCurrentProcess GetCurrentThread
 GetCurrentThreadId GetProcessAffinityMask GetProcessPriorityBoost GetQueuedCompletionStatus
 GetQueuedCompletionStatusEx GetSystemDirectory GetSystemInfo GetSystemTimeAsFileTime
-GetThreadContext NtWaitForSingleObject PostQueuedCompletionStatus
+GetStdHandle GetThreadContext NtWaitForSingleObject PostQueuedCompletionStatus
 PowerRegisterSuspendResumeNotification ProcessPrng QueryPerformanceCounter QueryPerformanceFrequency
 ResumeThread RtlGetCurrentPeb RtlGetNtVersionNumbers RtlGetVersion SetConsoleCtrlHandler
 SetErrorMode SetEvent SetProcessPriorityBoost SetThreadContext SetThreadPriority SetWaitableTimer
 SuspendThread SwitchToThread SystemFunction036 VirtualAlloc VirtualFree WSAGetOverlappedResult
-WaitForMultipleObjects WaitForSingleObject WerGetFlags WerSetFlags timeBeginPeriod timeEndPeriod
+WaitForMultipleObjects WaitForSingleObject WerGetFlags WerSetFlags WriteFile timeBeginPeriod
+timeEndPeriod
 """
 _RUST = """
 AddVectoredExceptionHandler GetConsoleMode NtCreateKeyedEvent ProcessPrng SetThreadDescription
@@ -34,9 +36,14 @@ _DELPHI = """
 CharNext CompareString GetDiskFreeSpaceEx GetKeyboardType GetLogicalProcessorInformation
 GetNativeSystemInfo GetSystemDefaultUILanguage GetThreadLocale GetThreadPreferredUILanguages
 GetUserDefaultUILanguage GetVersionEx RegCloseKey RegOpenKeyEx RegQueryValueEx SetThreadLocale
+VerSetConditionMask VerifyVersionInfo
 VirtualFree
 """
-_OTHER = {"go": _GO, "rust": _RUST, "delphi": _DELPHI, "inno": _DELPHI}
+_GCC = """
+CryptAcquireContext CryptGenRandom CryptReleaseContext GetThreadLocale ___lc_codepage_func
+___mb_cur_max_func strcat strchr strcmp localeconv
+"""
+_OTHER = {"go": _GO, "rust": _RUST, "delphi": _DELPHI, "inno": _DELPHI, "mingw": _GCC}
 
 
 def names(kind: str) -> frozenset[str]:
