@@ -122,7 +122,7 @@ class Seen:
 
     def is_past(self, kind: str, *, ended: bool) -> bool:
         """Whether a program of *kind* got past its start-up; *ended*: by itself."""
-        if startup.is_past(self.called - ERROR_ENDS, kind):
+        if startup.is_past(self.called - ENDS - ERROR_ENDS, kind):
             return True
         return ended and not self.exit_code and self.called.isdisjoint(ERROR_ENDS)
 

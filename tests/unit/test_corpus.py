@@ -134,7 +134,8 @@ def test_the_cache_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         (["GetStartupInfoW", "CreateFileA"], "msvc", True),
         (["VirtualAlloc", "CreateThread", "SetProcessPriorityBoost"], "go", False),
         (["VirtualAlloc", "CreateThread"], "msvc", True),
-        (["CreateThread", "WriteFile"], "go", True),
+        (["CreateThread", "WriteFile"], "go", False),
+        (["CreateThread", "CreateFileW"], "go", True),
         ([], "rust", False),
     ],
 )
@@ -161,6 +162,16 @@ def test_a_log_is_counted(tmp_path: Path) -> None:
     assert seen.problems == {"kernel32.Beep: ValueError: loud": 1}
     assert seen.last_call == "kernel32.FlsGetValue2 (not imitated)"
     assert Seen.of(tmp_path / "none") == Seen()
+
+
+def test_a_runtime_that_gives_up_is_told_from_an_end(tmp_path: Path) -> None:
+    """A program that ends before it called anything else came to main only with the exit code 0."""
+    log = tmp_path / "drakmon.log"
+    for code in (0, 2):
+        record = {"Plugin": "apimon", "Module": "kernel32", "Method": "ExitProcess"}
+        log.write_text(json.dumps({**record, "Arguments": [f"Arg0={code:#x}"]}))
+        assert Seen.of(log).is_past("go", ended=True) is (code == 0)
+        assert not Seen.of(log).is_past("go", ended=False)
 
 
 def _report(name: str, **values: Any) -> Report:
