@@ -9,13 +9,15 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pefile
 import structlog
 
-from drakcelery.engines import Detonation, confinement, privileges
+from drakcelery.engines import Detonation, confinement, loading, privileges
+from drakcelery.engines.loading import Refused
 from drakcelery.engines.speakeasy_guest import configuration, launch, supervision
 from drakcelery.engines.speakeasy_guest.job import GuestJob, State
 from drakcelery.engines.speakeasy_guest.supervision import Guest
@@ -30,13 +32,20 @@ log = structlog.get_logger(__name__)
 SPARE_CPU = 60
 """Seconds of processor time beyond the timeout: loading, dumps."""
 
-MACHINES = {0x14C: 32, 0x8664: 64}
-"""``IMAGE_FILE_MACHINE_I386`` and ``IMAGE_FILE_MACHINE_AMD64``: bits."""
+MAX_HEAD = 1024 * 1024
+"""Bytes of a file that are looked at where it is no PE."""
 
-IMAGE_FILE_DLL = 0x2000
-IMAGE_SUBSYSTEM_NATIVE = 1
 COM_DESCRIPTOR = 14
 """Data directory that every .NET assembly has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A sample, as far as it matters before it is loaded."""
+
+    is_dll: bool
+    refused: Refused | None
+    """Why Windows does not start it."""
 
 
 def create(settings: Settings) -> Emulator:
@@ -69,12 +78,12 @@ class Emulator:
         """Refuse anything but a Windows program, and what cannot be started as asked.
 
         Raises:
-            UnsupportedSample: with a sentence that names the engine to use instead.
+            UnsupportedSample: with a sentence that names the engine to use instead, if one runs it.
             EngineError: the sample cannot be read.
         """
-        is_dll = _inspect(job.sample, job.magic)
+        program = _inspect(job.sample, job.magic, job.extension)
         try:
-            launch.parse(job.start_command, is_dll=is_dll)
+            launch.parse(job.start_command, is_dll=program.is_dll)
         except ValueError as error:
             raise UnsupportedSample(f"Start command: {error}. {_ELSEWHERE}") from None
         _check_wishes(job)
@@ -91,7 +100,10 @@ class Emulator:
             EngineError: the guest program did not come up, or could not write.
             UnsupportedSample: as :meth:`accept`.
         """
+        refused = _inspect(job.sample, job.magic, job.extension).refused
         guest_job = self._guest_job(job)
+        if refused is not None:
+            return self._not_started(guest_job, refused)
         begun = int(time.time())
         record = self._records / f"{job.slot}.json"
         guest = supervision.start(record, guest_job)
@@ -127,9 +139,24 @@ class Emulator:
     def attend(self) -> None:
         """Nothing."""
 
+    def _not_started(self, guest_job: GuestJob, refused: Refused) -> Outcome:
+        """What Windows does not start, nobody emulates: an emulator would run what no guest ever runs."""
+        now = int(time.time())
+        return Outcome(
+            engine=self.version(),
+            snapshot=Snapshot(version=configuration.CONFIGURATION_DATE, sha256=_digest()),
+            started=now,
+            finished=now,
+            execution=Execution.NOT_EXECUTED,
+            complete=False,
+            start_command=guest_job.command_line(),
+            reason=f"Windows does not start the file: {refused.why} (error {refused.code})",
+            windows_error=refused.code,
+        )
+
     def _guest_job(self, job: Detonation) -> GuestJob:
-        is_dll = _inspect(job.sample, job.magic)
-        how = launch.parse(job.start_command, is_dll=is_dll)
+        program = _inspect(job.sample, job.magic, job.extension)
+        how = launch.parse(job.start_command, is_dll=program.is_dll)
         return GuestJob(
             parent=os.getpid(),
             sample=str(job.sample),
@@ -176,30 +203,31 @@ def _digest() -> str:
     return configuration.digest()
 
 
-def _inspect(sample: Path, magic: str) -> bool:
-    """Whether *sample* is a DLL.
+def _inspect(sample: Path, magic: str, extension: str) -> Program:
+    """What *sample* is.
 
     Raises:
-        UnsupportedSample: it cannot run here.
+        UnsupportedSample: it is nothing that this engine could start, and Windows might.
         EngineError: it cannot be read.
     """
     try:
+        size = sample.stat().st_size
+        with sample.open("rb") as file:
+            head = file.read(MAX_HEAD)
         with pefile.PE(str(sample), fast_load=True) as image:
-            machine, flags = image.FILE_HEADER.Machine, image.FILE_HEADER.Characteristics
-            subsystem = image.OPTIONAL_HEADER.Subsystem
+            refused = loading.refused(image, size)
+            is_dll = bool(image.FILE_HEADER.Characteristics & loading.IMAGE_FILE_DLL)
             directories = image.OPTIONAL_HEADER.DATA_DIRECTORY
             is_dotnet = len(directories) > COM_DESCRIPTOR and directories[COM_DESCRIPTOR].VirtualAddress != 0
     except OSError as error:
         raise EngineError(f"The sample cannot be read: {error}.") from error
     except Exception:  # noqa: BLE001  # pefile raises many things on hostile headers; all mean the same
-        raise UnsupportedSample(f"{_WHAT} {magic or 'no program'}. {_ELSEWHERE}") from None
-    if machine not in MACHINES:
-        raise UnsupportedSample(f"{_WHAT} for another processor ({magic}). {_ELSEWHERE}")
-    if subsystem == IMAGE_SUBSYSTEM_NATIVE:
-        raise UnsupportedSample(f"{_WHAT} a driver ({magic}). {_ELSEWHERE}")
-    if is_dotnet:
+        if refused := loading.unreadable(head, size):
+            return Program(is_dll=extension == "dll", refused=refused)
+        raise UnsupportedSample(f"{_WHAT} {loading.described(head, magic, extension)}.") from None
+    if is_dotnet and refused is None:
         raise UnsupportedSample(f"{_WHAT} a .NET assembly ({magic}). {_ELSEWHERE}")
-    return bool(flags & IMAGE_FILE_DLL)
+    return Program(is_dll=is_dll, refused=refused)
 
 
 def _log_end(job: Detonation, guest: Guest, *, timed_out: bool) -> None:

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -60,54 +59,54 @@ def engine(tmp_path: Path) -> Emulator:
     return create(Settings(drakcelery=DrakcelerySection(state_dir=tmp_path / "state")))
 
 
-def office(path: Path) -> None:
-    """Write a .docx, as far as anything can tell from outside."""
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("[Content_Types].xml", "<Types/>")
-        archive.writestr("word/document.xml", "<w:document/>")
-
-
-def patched(path: Path, change: str) -> None:
-    """Write behaviour.exe with one field of its headers changed."""
+def dotnet(path: Path) -> None:
+    """Write behaviour.exe with the header of a .NET assembly."""
     image = pefile.PE(str(SAMPLES / "behaviour.exe"), fast_load=True)
-    if change == "driver":
-        image.OPTIONAL_HEADER.Subsystem = 1
-    elif change == "dotnet":
-        image.OPTIONAL_HEADER.DATA_DIRECTORY[14].VirtualAddress = 0x2000
-    else:
-        image.FILE_HEADER.Machine = 0xAA64
+    image.OPTIONAL_HEADER.DATA_DIRECTORY[14].VirtualAddress = 0x2000
     path.write_bytes(bytes(image.write()))
 
 
+ELSEWHERE = "Use a host with the drakvuf engine for it."
+
+
 @pytest.mark.parametrize(
-    ("kind", "magic", "says"),
+    ("content", "extension", "magic", "says", "elsewhere"),
     [
-        ("docx", "Microsoft Word 2007+", "this is Microsoft Word 2007+"),
-        ("text", "ASCII text", "this is ASCII text"),
-        ("empty", "empty", "this is empty"),
-        ("mz", "MS-DOS executable", "this is MS-DOS executable"),
-        ("driver", "PE32+ native", "a driver"),
-        ("dotnet", "PE32+ Mono/.Net assembly", "a .NET assembly"),
-        ("arm", "PE32+ Aarch64", "for another processor (PE32+ Aarch64)"),
+        (None, "exe", "PE32+ Mono/.Net assembly", "a .NET assembly", True),
+        (b"PK\3\4", "docx", "Microsoft Word 2007+", "this is Microsoft Word 2007+.", True),
+        (b"echo", "ps1", "ASCII text", "this is ASCII text.", True),
+        (b"PK\3\4", "exe", "Microsoft Word 2007+", "under the extension of a script or a document", False),
+        (b"hello\n", "exe", "ASCII text", "Windows starts no such file as .exe, so no engine", False),
+        (b"", "exe", "empty", "this is an empty file", False),
+        (b"MZ" + bytes(62), "exe", "MS-DOS executable", "a 16-bit program, for DOS or early Windows", False),
+        (b"\xb4\x09\xcd\x21", "exe", "DOS executable (COM)", "64-bit Windows runs no 16-bit programs", False),
+        (b"\x7fELF" + bytes(60), "exe", "ELF 64-bit LSB", "a program for Linux", False),
+        (b"\xcf\xfa\xed\xfe" + bytes(60), "dll", "Mach-O 64-bit", "a program for macOS", False),
     ],
 )
 def test_everything_else_is_refused_with_a_sentence(
-    engine: Emulator, tmp_path: Path, kind: str, magic: str, says: str
+    engine: Emulator,
+    tmp_path: Path,
+    content: bytes | None,
+    extension: str,
+    magic: str,
+    says: str,
+    elsewhere: bool,
 ) -> None:
-    """What is no Windows program of a known processor is refused; the sentence says what it is."""
-    sample = tmp_path / "malwar.exe"
-    content = {"text": b"hello\n", "empty": b"", "mz": b"MZ" + bytes(62)}
-    if kind == "docx":
-        office(sample)
-    elif kind in content:
-        sample.write_bytes(content[kind])
+    """What is no Windows program is refused; another engine is named only where it could run it (E6)."""
+    sample = tmp_path / f"malwar.{extension}"
+    if content is None:
+        dotnet(sample)
     else:
-        patched(sample, kind)
+        sample.write_bytes(content)
     with pytest.raises(UnsupportedSample) as caught:
-        engine.accept(job(sample, magic=magic))
-    assert str(caught.value).startswith("The emulator engine runs 32- and 64-bit Windows EXE and DLL files; ")
-    assert says in str(caught.value)
-    assert str(caught.value).endswith("Use a host with the drakvuf engine for it.")
+        engine.accept(dataclasses.replace(job(sample, magic=magic), extension=extension))
+    sentence = str(caught.value)
+    assert sentence.startswith("The emulator engine runs 32- and 64-bit Windows EXE and DLL files; this is")
+    assert says in sentence
+    assert sentence.endswith(ELSEWHERE) is elsewhere
+    assert sentence.endswith(".")
+    assert ".." not in sentence
 
 
 @pytest.mark.parametrize(
