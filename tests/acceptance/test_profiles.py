@@ -11,13 +11,14 @@ import pytest
 
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Place, State
+from drakcelery.stages import cancellation
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import type_in, wait_published, wait_state
 from tests.waiting import wait_until
 
 PROFILES = {"rack-1": "win7", "rack-2": "win10", "rack-3": "xp"}
 LOOK_AHEAD = 1
-PATIENCE = 45
+PATIENCE = 30
 """Seconds; long enough for a worker to come back."""
 LONG = 300
 """Seconds that a guest runs, if nobody ends it."""
@@ -75,12 +76,9 @@ def test_a_busy_profile_blocks_no_other(fleet: Fleet) -> None:
     assert (profiles["win7"]["in_flight"], profiles["win7"]["waiting"]) == (1 + LOOK_AHEAD, 3)
     assert (profiles["win10"]["free"], profiles["win10"]["waiting"]) == (1, 0)
     assert type_in(fleet, "drakcelery", "profiles")[1].splitlines()[0].split()[:2] == ["PROFILE", "STATE"]
-    cancelled = 0
-    while cancelled < len(busy):
+    for uid in busy:
         # Each cancel frees the place that the next in line takes
-        wait_state(fleet, busy[cancelled], State.RUNNING)
-        assert type_in(fleet, "drakcelery", "cancel", busy[cancelled])[0] == 0
-        cancelled += 1
+        cancellation.cancel(fleet.ledger, wait_state(fleet, uid, State.RUNNING), by="this test")
     wait_until(lambda: not fleet.inbox.lines(), "nobody waits any more")
     wait_until(lambda: fleet.inbox.in_flight() == {}, "nothing is in flight")
 
@@ -101,7 +99,20 @@ def test_a_host_without_the_profile_is_refused(fleet: Fleet) -> None:
     assert record.error == "host 'rack-1' has no VM of the profile 'win10'; it has: win7"
 
 
-def test_what_is_offline_is_waited_for(fleet: Fleet) -> None:
+@pytest.fixture(scope="module")
+def abandoned(fleet: Fleet) -> tuple[str, ...]:
+    """Samples of xp, in line and on its way, whose one host died; patience ends while others are tested."""
+    fleet.push("before", profile="xp", timeout=LONG)
+    wait_state(fleet, "before", State.RUNNING)
+    fleet.push("behind", profile="xp", timeout=LONG)
+    wait_state(fleet, "behind", State.QUEUED)
+    fleet.signal("vm@rack-3", signal.SIGKILL)
+    fleet.processes.pop("vm@rack-3").running.wait()  # and nobody starts it again
+    fleet.push("in-line", profile="xp", timeout=LONG)
+    return "in-line", "behind"
+
+
+def test_what_is_offline_is_waited_for(fleet: Fleet, abandoned: tuple[str, ...]) -> None:  # noqa: ARG001
     """A sample for a host that is down waits, visibly, and runs as soon as the host is back."""
     retire(fleet, "rack-2")
     fleet.push("patient", host="rack-2", profile="win10", timeout=1)
@@ -113,16 +124,9 @@ def test_what_is_offline_is_waited_for(fleet: Fleet) -> None:
     wait_published(fleet, "patient")
 
 
-def test_waiting_has_an_end(fleet: Fleet) -> None:
+def test_waiting_has_an_end(fleet: Fleet, abandoned: tuple[str, ...]) -> None:
     """A profile that stays offline ends its samples as CRASHED with the reason, sent on their way or not."""
-    fleet.push("before", profile="xp", timeout=LONG)
-    wait_state(fleet, "before", State.RUNNING)
-    fleet.push("behind", profile="xp", timeout=LONG)
-    wait_state(fleet, "behind", State.QUEUED)
-    fleet.signal("vm@rack-3", signal.SIGKILL)
-    fleet.processes.pop("vm@rack-3").running.wait()  # and nobody starts it again
-    fleet.push("in-line", profile="xp", timeout=LONG)
-    for uid in ("in-line", "behind"):
+    for uid in abandoned:
         record = wait_state(fleet, uid, State.FAILED)
         assert record.error is not None
         assert "no VM of the profile 'xp' on any host has been online" in record.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 
 import psutil
 from karton.core.task import Task
@@ -45,10 +46,21 @@ def published(fleet: Fleet, uid: str) -> int:
 
 def wait_published(fleet: Fleet, *uids: str) -> None:
     """Return once each of *uids* is published; fails where one ends otherwise, or comes twice."""
-    for uid, record in fleet.wait_over(uids).items():
+    for record in fleet.wait_over(uids).values():
         assert record.state is State.PUBLISHED, record
-        wait_until(lambda uid=uid: published(fleet, uid), f"Karton delivers {uid}")  # type: ignore[misc] # mypy cannot type a lambda with a default
-        assert published(fleet, uid) == 1
+    wait_routed(fleet, *uids)
+
+
+def wait_routed(fleet: Fleet, *uids: str) -> None:
+    """Return once Karton has routed the analyses *uids* to their consumer; fails where one comes twice."""
+    observer = Observer(fleet.backend, RECEIVER)
+
+    def routed() -> Counter[str] | None:
+        seen = observer.look().published
+        return seen if set(uids) <= set(seen) else None
+
+    seen = wait_until(routed, f"Karton delivers {', '.join(uids)}")
+    assert {uid: seen[uid] for uid in uids} == dict.fromkeys(uids, 1)
 
 
 def wait_gone(fleet: Fleet, uid: str) -> None:
