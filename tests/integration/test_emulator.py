@@ -280,7 +280,8 @@ def test_an_emulation_that_breaks_off(bench: Bench, tmp_path: Path) -> None:
     assert run.outcome.reason is not None
     assert re.fullmatch(
         "the emulation broke off in the program's start-up, before any API call, when module_entry ended on "
-        r"invalid_read at 0x[0-9a-f]+\. What the program does is unknown",
+        r"an access violation \(reading 0x0\) that nothing handled at 0x[0-9a-f]+\. "
+        r"What the program does is unknown",
         run.outcome.reason,
     )
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from drakcelery.engines.speakeasy_guest.guest_calls import Steps
+
 MAX_TEXT = 32 * 1024
 """Bytes of one string read from the guest."""
 
@@ -17,8 +19,10 @@ MAX_DATA = 4 * 1024 * 1024
 
 PAGE = 0x1000
 
-Answer = Callable[[Any, str, list[Any]], int]
-"""Takes the emulator, the function's name and its arguments (text may replace addresses), gives a value."""
+Answer = Callable[[Any, str, list[Any]], int] | Callable[[Any, str, list[Any]], Steps]
+"""Takes the emulator, the function's name and its arguments (text may replace addresses), gives a value.
+
+One that calls the program's functions is a generator: see :mod:`guest_calls`."""
 
 
 @dataclass(frozen=True, kw_only=True)

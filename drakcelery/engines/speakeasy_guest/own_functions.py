@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drakcelery.engines.speakeasy_guest import (
+    exception_apis,
     file_apis,
     module_apis,
     network_apis,
@@ -11,7 +12,7 @@ from drakcelery.engines.speakeasy_guest import (
 from drakcelery.engines.speakeasy_guest.apis import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
-OWN = registry_apis.APIS | file_apis.APIS | network_apis.APIS | module_apis.APIS
+OWN = registry_apis.APIS | file_apis.APIS | network_apis.APIS | module_apis.APIS | exception_apis.APIS
 """Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""
 
 

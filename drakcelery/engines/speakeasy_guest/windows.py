@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import threading
+from collections.abc import Generator
 from typing import Any
 
-from speakeasy import Win32Emulator
 from speakeasy.profiler import Run
 from speakeasy.winenv import arch
 
@@ -20,6 +20,9 @@ from drakcelery.engines.speakeasy_guest.apis import PAGE, Answer
 from drakcelery.engines.speakeasy_guest.calls import Call, context
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SHELL_PID, SYSTEM_FOLDER
 from drakcelery.engines.speakeasy_guest.dumps import Block
+from drakcelery.engines.speakeasy_guest.faults import Faulting
+from drakcelery.engines.speakeasy_guest.guest_calls import MODULE as GUEST_CALL
+from drakcelery.engines.speakeasy_guest.guest_calls import Elsewhere, Outcome
 from drakcelery.engines.speakeasy_guest.naming import image_name
 from drakcelery.engines.speakeasy_guest.own_functions import find_own
 from drakcelery.engines.speakeasy_guest.programs import bits_of, is_export
@@ -30,7 +33,7 @@ MAX_CHILDREN = 8
 """Programs that a sample drops and starts are emulated too, up to this number."""
 
 
-class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
+class Windows(Faulting):
     """One emulated Windows that runs one program."""
 
     def __init__(
@@ -149,6 +152,9 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
         if self.stopping.is_set():
             self.halt()
             return
+        if dll == GUEST_CALL:
+            self.guest_calls.returned(name)
+            return
         name = stdcall.name_of(dll, name)
         call = Call(module=dll, name=name, called_from=self.get_ret_address())
         self.recorder.begin(call)
@@ -189,13 +195,31 @@ class Windows(Win32Emulator):  # type: ignore[misc]  # the base has no types
     def _answer(self, call: Call, answer: Answer, words: int, convention: int) -> None:
         argv = self.get_func_argv(convention, words)
         call.raw = list(argv)
+
+        def finish(value: Outcome, problem: str | None) -> None:
+            call.problem = problem
+            self.recorder.begin(call)
+            if isinstance(value, Elsewhere):
+                self.recorder.end(argv, 0)
+                return
+            self.recorder.end(argv, value)
+            self.do_call_return(words, call.called_from, value, conv=convention)
+
+        value: Outcome = 0
+        problem = None
         try:
-            value = answer(self, call.name, argv)
+            answered = answer(self, call.name, argv)
         except Exception as error:  # noqa: BLE001  # a bad pointer of the program must not end the run
-            call.problem = f"{type(error).__name__}: {error}"[:200]
-            value = 0
-        self.recorder.end(argv, value)
-        self.do_call_return(words, call.called_from, value, conv=convention)
+            problem = f"{type(error).__name__}: {error}"[:200]
+        else:
+            if isinstance(answered, Generator):
+                after = self.processor.after_return(
+                    call.called_from, words if convention == arch.CALL_CONV_STDCALL else 0
+                )
+                self.guest_calls.begin(answered, after, finish)
+                return
+            value = answered
+        finish(value, problem)
 
     def _step_over(self, call: Call) -> None:
         """Return 0 from a function that nobody knows; the log says so."""

@@ -1,0 +1,205 @@
+"""Exceptions: faults of the processor and what programs raise reach their handlers, as on Windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.emulating import Bench
+from tests.guest_programs import BARE, build, marks, said
+
+BITS = pytest.mark.parametrize("bits", [32, 64])
+
+VECTORED = r"""
+#ifdef _WIN64
+#define PC Rip
+#define AX Rax
+#else
+#define PC Eip
+#define AX Eax
+#endif
+static DWORD codes[8], count;
+static ULONG_PTR touched;
+static LONG WINAPI handler(EXCEPTION_POINTERS *all)
+{
+    codes[count++] = all->ExceptionRecord->ExceptionCode;
+    if (all->ExceptionRecord->ExceptionAddress != (PVOID)all->ContextRecord->PC)
+        mark("addresses-differ");
+    switch (all->ExceptionRecord->ExceptionCode) {
+    case EXCEPTION_ACCESS_VIOLATION:
+        touched = all->ExceptionRecord->ExceptionInformation[1];
+        mark(all->ExceptionRecord->ExceptionInformation[0] ? "write" : "read");
+        all->ContextRecord->PC += 2 + (sizeof(void *) == 8);
+        break;
+    case EXCEPTION_INT_DIVIDE_BY_ZERO:
+        mark("division");
+        all->ContextRecord->PC += 2;
+        break;
+    case EXCEPTION_BREAKPOINT:
+        mark("breakpoint");
+        all->ContextRecord->PC += 1;
+        break;
+    case EXCEPTION_ILLEGAL_INSTRUCTION:
+        mark("illegal");
+        all->ContextRecord->PC += 2;
+        break;
+    case EXCEPTION_PRIV_INSTRUCTION:
+        mark("privileged");
+        all->ContextRecord->PC += 1;
+        break;
+    default:
+        mark(all->ExceptionRecord->NumberParameters == 2 ? "raised" : "odd");
+        return all->ExceptionRecord->ExceptionInformation[1] == 7 ? -1 : 0;
+    }
+    all->ContextRecord->AX = 5;
+    return EXCEPTION_CONTINUE_EXECUTION;
+}
+"""
+
+
+@BITS
+def test_faults_reach_vectored_handlers(tmp_path: Path, bits: int) -> None:
+    """Each kind with its code, its address and a context that can be changed; other registers stay."""
+    source = (
+        VECTORED
+        + r"""
+    #ifdef _WIN64
+    #define READ "movq (%1), %0"
+    #define WRITE "movq %0, (%1)"
+    #else
+    #define READ "movl (%1), %0"
+    #define WRITE "movl %0, (%1)"
+    #endif
+    void _start(void)
+    {
+        ULONG_PTR value, seven = 7;
+        PVOID handle = AddVectoredExceptionHandler(1, handler);
+        __asm__ volatile("" : "+b"(seven));
+        __asm__ volatile(READ : "=a"(value) : "c"((ULONG_PTR)0x123) : "memory");
+        mark(value == 5 && touched == 0x123 ? "changed" : "lost");
+        __asm__ volatile(WRITE : "+a"(value) : "c"((ULONG_PTR)0x456) : "memory");
+        mark(touched == 0x456 ? "right" : "wrong");
+        __asm__ volatile("xorl %%ecx, %%ecx; xorl %%edx, %%edx; divl %%ecx" : "+a"(value) : : "ecx", "edx");
+        __asm__ volatile("int3" : "+a"(value));
+        __asm__ volatile("ud2" : "+a"(value));
+        __asm__ volatile("hlt" : "+a"(value));
+        ULONG_PTR parameters[2] = {1, 7};
+        RaiseException(0xE0001234, 0, 2, parameters);
+        mark(seven == 7 && count == 7 && codes[6] == 0xE0001234 ? "whole" : "damaged");
+        mark(RemoveVectoredExceptionHandler(handle) ? "removed" : "kept");
+        mark(RemoveVectoredExceptionHandler(handle) ? "again" : "once");
+        ExitProcess(0);
+    }
+    """
+    )
+    seen = ["read", "changed", "write", "right", "division", "breakpoint", "illegal", "privileged", "raised"]
+    assert said(tmp_path, source, bits, *BARE, "-lkernel32") == [*seen, "whole", "removed", "once"]
+
+
+@BITS
+def test_the_filter_for_what_nobody_handles(tmp_path: Path, bits: int) -> None:
+    """It may have the program continue; without one the process ends, and the outcome says on what."""
+    source = r"""
+    static LONG WINAPI filter(EXCEPTION_POINTERS *all)
+    {
+        mark("filtered");
+        return all->ExceptionRecord->ExceptionCode == 0xE0000001 ? EXCEPTION_CONTINUE_EXECUTION
+                                                                 : EXCEPTION_EXECUTE_HANDLER;
+    }
+    void _start(void)
+    {
+        mark(SetUnhandledExceptionFilter(filter) ? "before" : "none");
+        mark(SetUnhandledExceptionFilter(filter) == filter ? "same" : "other");
+        RaiseException(0xE0000001, 0, 0, NULL);
+        mark("continued");
+        *(volatile int *)0x10 = 1;
+        mark("never");
+    }
+    """
+    run = Bench(tmp_path).detonate(build(tmp_path, source, bits, *BARE, "-lkernel32"))
+    assert marks(run) == ["none", "same", "filtered", "continued", "filtered"]
+    assert run.outcome.reason is not None
+    assert "an access violation (writing 0x10) that nothing handled" in run.outcome.reason
+
+
+def test_frames_of_32_bits(tmp_path: Path) -> None:
+    """Handlers of the chain at fs:[0] are asked innermost first; RtlUnwind tells those that are left."""
+    source = r"""
+    typedef struct frame { struct frame *next; void *handler; int number; } frame;
+    VOID WINAPI RtlUnwind(PVOID, PVOID, PEXCEPTION_RECORD, PVOID);
+    static void *stack, *base;
+    static int asked, left, go;
+    static EXCEPTION_DISPOSITION inner(EXCEPTION_RECORD *record, frame *where, CONTEXT *context, void *d)
+    {
+        if (record->ExceptionFlags & 2) {
+            mark("inner-left");
+            left = where->number;
+        } else {
+            mark("inner-asked");
+            asked = where->number;
+        }
+        return ExceptionContinueSearch;
+    }
+    static EXCEPTION_DISPOSITION outer(EXCEPTION_RECORD *record, frame *where, CONTEXT *context, void *d)
+    {
+        mark("outer-asked");
+        if (record->ExceptionCode == 0xE0000002)
+            return ExceptionContinueExecution;
+        RtlUnwind(where, NULL, record, NULL);
+        mark("unwound");
+        context->Eip = (DWORD)go;
+        context->Esp = (DWORD)stack;
+        context->Ebp = (DWORD)base;
+        return ExceptionContinueExecution;
+    }
+    static void __attribute__((noinline)) after(void)
+    {
+        frame *top;
+        __asm__ volatile("movl %%fs:0, %0" : "=r"(top));
+        mark(top->number == 1 && asked == 2 && left == 2 ? "whole" : "damaged");
+        ExitProcess(0);
+    }
+    void _start(void)
+    {
+        frame one = {NULL, outer, 1}, two = {&one, inner, 2};
+        __asm__ volatile("movl %%fs:0, %0" : "=r"(one.next));
+        mark(one.next == (frame *)-1 ? "end" : "no-end");
+        __asm__ volatile("movl %0, %%fs:0" : : "r"(&two));
+        RaiseException(0xE0000002, 0, 0, NULL);
+        mark("went-on");
+        __asm__ volatile("movl %%esp, %0; movl %%ebp, %1" : "=m"(stack), "=m"(base));
+        go = (int)after;
+        *(volatile int *)0 = 1;
+    }
+    """
+    seen = [
+        "end",
+        "inner-asked",
+        "outer-asked",
+        "went-on",
+        "inner-asked",
+        "outer-asked",
+        "inner-left",
+        "unwound",
+    ]
+    assert said(tmp_path, source, 32, *BARE, "-lkernel32") == [*seen, "whole"]
+
+
+def test_a_chain_that_goes_in_circles_ends(tmp_path: Path) -> None:
+    """A registration that points at itself, and a handler that faults for ever, do not hang the run."""
+    source = r"""
+    static ULONG_PTR frame[2];
+    static void bad(void) { *(volatile int *)1 = 1; }
+    void _start(void)
+    {
+        frame[0] = (ULONG_PTR)frame;
+        frame[1] = (ULONG_PTR)bad;
+        __asm__ volatile("movl %0, %%fs:0" : : "r"(frame));
+        mark("start");
+        bad();
+    }
+    """
+    run = Bench(tmp_path).detonate(build(tmp_path, source, 32, *BARE, "-lkernel32"))
+    assert marks(run) == ["start"]
+    assert "an access violation (writing 0x1)" in str(run.outcome.reason)
