@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from drakcelery.engines.speakeasy_guest import (
+    console_apis,
     exception_apis,
     file_apis,
     module_apis,
     network_apis,
     registry_apis,
+    system_apis,
 )
 from drakcelery.engines.speakeasy_guest.apis import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
-OWN = registry_apis.APIS | file_apis.APIS | network_apis.APIS | module_apis.APIS | exception_apis.APIS
+MODULES = (*(console_apis, exception_apis, file_apis, module_apis, network_apis, registry_apis, system_apis),)
+OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}
 """Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""
 
 

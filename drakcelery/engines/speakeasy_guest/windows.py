@@ -11,6 +11,7 @@ from speakeasy.profiler import Run
 from speakeasy.winenv import arch
 
 from drakcelery.engines.speakeasy_guest import (
+    console_apis,
     file_apis,
     memory,
     network_apis,
@@ -252,13 +253,16 @@ class Windows(Faulting):
             call.raw = raw
         if api.lower().startswith("advapi32.reg") and argv and argv[0] >> 32 == 0xFFFFFFFF:
             argv[0] &= 0xFFFFFFFF  # a predefined key, sign-extended; Speakeasy knows it in 32 bits only
+        function = api.rpartition(".")[2]
+        if function == "WriteFile" and console_apis.is_console(self, raw[0]):
+            return console_apis.write_file(self, argv)
         try:
             value = handler(argv)
         except Exception as error:  # noqa: BLE001  # Speakeasy's handlers raise anything on what they do not foresee
             if call is not None:
                 call.problem = f"{type(error).__name__}: {error}"[:200]
             return 0
-        if api.lower() == "kernel32.writefile":
+        if function == "WriteFile":
             file_apis.written_bytes(self, raw, value)
         return int(value) if isinstance(value, int) else None
 
