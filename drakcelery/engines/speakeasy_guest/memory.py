@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.apis import PAGE
-from drakcelery.engines.speakeasy_guest.dumps import CHUNK
+from drakcelery.engines.speakeasy_guest.dumps import CHUNK, Block
 
 EXECUTE = 0x10
 """Speakeasy's flag for executable memory (``speakeasy.common.PERM_MEM_EXEC``)."""
@@ -32,6 +32,20 @@ def first_free(taken: Iterable[tuple[int, int]], size: int, start: int, top: int
     return base, total
 
 
+def free_range(emu: Any, size: int, start: int, limit: int) -> tuple[int, int]:
+    """The first free range of the guest from *start* on: base and size.
+
+    Raises:
+        MemoryError: the program has all of the *limit* that it may have, or there is no room.
+    """
+    taken = [(begin, end + 1) for begin, end, _ in emu.get_mem_regions()]
+    if sum(end - begin for begin, end in taken) + size > limit:
+        raise MemoryError(f"the program may have {limit} bytes")
+    taken += [(block.base, block.base + block.size) for block in emu.mem_reserves]
+    taken.append(emu.get_reserved_ranges())
+    return first_free(taken, size, start, 1 << (8 * emu.get_ptr_size()))
+
+
 def read(emu: Any, base: int, size: int) -> Iterator[bytes]:
     """Guest memory piece by piece; ends where nothing is mapped any more."""
     for start in range(base, base + size, CHUNK):
@@ -39,6 +53,14 @@ def read(emu: Any, base: int, size: int) -> Iterator[bytes]:
             yield bytes(emu.mem_read(start, min(CHUNK, base + size - start)))
         except Exception:  # noqa: BLE001  # Unicorn's error: the block is gone
             return
+
+
+def dump(emu: Any, block: Any, *, reason: str, method: str) -> None:
+    """Keep a block of memory among the run's dumps."""
+    process = block.get_process() or emu.curr_process
+    base, pid = block.get_base(), process.get_id() if process else 0
+    kept = Block(base=base, reason=reason, method=method, pid=pid)
+    emu.recorder.dumps.add(kept, read(emu, base, block.get_size()))
 
 
 def worth_keeping(emu: Any, image: Any) -> Iterator[tuple[Any, str]]:

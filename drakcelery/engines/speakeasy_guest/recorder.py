@@ -116,7 +116,7 @@ class Recorder:
         path: str,
         event_type: str,
         _data: bytes | None = None,
-        _handle: int = 0,
+        handle: int = 0,
         disposition: Any = (),
         access: Any = (),
         _buffer: int = 0,
@@ -136,8 +136,9 @@ class Recorder:
         method = FILE_METHODS.get(event_type, event_type)
 
         def write(_arguments: list[Any], value: int) -> None:
-            if method == "NtCreateFile" and 0 < value < 0xFFFFFFFF:
-                fields["FileHandle"] = f"{value:#x}"
+            known = handle or value
+            if method == "NtCreateFile" and 0 < known < 0xFFFFFFFF:
+                fields["FileHandle"] = f"{known:#x}"
             self.journal.write("filetracer", method, **fields)
 
         self._after_call(write)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -19,11 +18,12 @@ from drakcelery.engines.speakeasy_guest import (
 )
 from drakcelery.engines.speakeasy_guest.apis import PAGE, Answer
 from drakcelery.engines.speakeasy_guest.calls import Call, context
-from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SHELL_PID, SYSTEM_FOLDER
-from drakcelery.engines.speakeasy_guest.dumps import Block
-from drakcelery.engines.speakeasy_guest.faults import Faulting
+from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SHELL_PID
+from drakcelery.engines.speakeasy_guest.crt import table as crt
+from drakcelery.engines.speakeasy_guest.crt.host import WithRuntime
 from drakcelery.engines.speakeasy_guest.guest_calls import MODULE as GUEST_CALL
 from drakcelery.engines.speakeasy_guest.guest_calls import Elsewhere, Outcome
+from drakcelery.engines.speakeasy_guest.launch import locate, split
 from drakcelery.engines.speakeasy_guest.naming import image_name
 from drakcelery.engines.speakeasy_guest.own_functions import find_own
 from drakcelery.engines.speakeasy_guest.programs import bits_of, is_export
@@ -34,13 +34,13 @@ MAX_CHILDREN = 8
 """Programs that a sample drops and starts are emulated too, up to this number."""
 
 
-class Windows(Faulting):
+class Windows(WithRuntime):
     """One emulated Windows that runs one program."""
 
     def __init__(
         self, config: dict[str, Any], *, recorder: Recorder, memory_limit: int, arguments: str
     ) -> None:
-        super().__init__(config, argv=_split(arguments))
+        super().__init__(config, argv=split(arguments))
         self.recorder = recorder
         self.profiler = recorder
         self.export = ""
@@ -52,9 +52,8 @@ class Windows(Faulting):
         self._words = stdcall.load()
         self._executed: set[int] = set()
         self._parents: dict[int, int] = {}
-        self._image: Any = None
         recorder.traffic.resolve = lambda name: self.netman.name_lookup(name.lower()) or ""
-        recorder.locate = self._locate
+        recorder.locate = lambda program: locate(program, self.fileman)
         recorder.traffic.request_of = lambda handle: network_apis.request_of(self, handle)
         self.add_api_hook(self._guard, "*", "*")
         self.add_dyn_code_hook(self._code_executed)
@@ -74,10 +73,10 @@ class Windows(Faulting):
         self, path: str | None = None, data: bytes | None = None, first_time_setup: bool = True
     ) -> Any:
         """Load a program: the sample, or a child once the one before it is over and its memory dumped."""
-        if self._image is not None:
+        if self.image is not None:
             self.dump_all()
-        self._image = super().load_module(path, data, first_time_setup)
-        return self._image
+        self.image = super().load_module(path, data, first_time_setup)
+        return self.image
 
     def load_pe(self, path: str | None = None, data: bytes | None = None, **more: Any) -> Any:
         """Parse a program. Where there are a name and data, nothing is looked for under the name."""
@@ -159,6 +158,8 @@ class Windows(Faulting):
         name = stdcall.name_of(dll, name)
         call = Call(module=dll, name=name, called_from=self.get_ret_address())
         self.recorder.begin(call)
+        if self.answers(call):
+            return
         own = find_own(name)
         if own is not None:
             call.name, api = own
@@ -182,7 +183,8 @@ class Windows(Faulting):
         """Whether a program may find the function in the library: see :func:`stdcall.may_exist`."""
         name = stdcall.name_of(dll, name)
         return (
-            find_own(name) is not None
+            crt.find(dll, name) is not None
+            or find_own(name) is not None
             or self._knows(dll, name)
             or stdcall.may_exist(self._words, dll, name, bits=self.recorder.bits)
         )
@@ -266,13 +268,6 @@ class Windows(Faulting):
             file_apis.written_bytes(self, raw, value)
         return int(value) if isinstance(value, int) else None
 
-    def _locate(self, program: str) -> str:
-        """Where a program lies that was named without a folder: beside the sample, else with Windows."""
-        if "\\" in program:
-            return program
-        beside = f"{FOLDER}{program}"
-        return beside if self.fileman.get_file_from_path(beside) else f"{SYSTEM_FOLDER}{program}"
-
     def on_emu_complete(self) -> None:
         """The last run is over; ``ran_out`` when the number of instructions ended it."""
         if not self.emu_complete:
@@ -287,38 +282,17 @@ class Windows(Faulting):
         Raises:
             MemoryError: the program has all it may have, or there is no room.
         """
-        taken = [(start, end + 1) for start, end, _ in self.get_mem_regions()]
-        if sum(end - start for start, end in taken) + size > self._memory_limit:
-            raise MemoryError(f"the program may have {self._memory_limit} bytes")
-        taken += [(block.base, block.base + block.size) for block in self.mem_reserves]
-        taken.append(self.get_reserved_ranges())
-        top = 1 << 32 if self.get_arch() == arch.ARCH_X86 else 1 << 64
-        return memory.first_free(taken, size, PAGE if addr is None else addr, top)
+        return memory.free_range(self, size, PAGE if addr is None else addr, self._memory_limit)
 
     def _code_executed(self, block: Any) -> None:
         """Memory that the program asked for runs: dump it before it can change itself."""
         base = block.get_base()
         if base not in self._executed:
             self._executed.add(base)
-            self._dump(block, reason="Code executed in allocated memory", method="ExecuteMemory")
+            memory.dump(self, block, reason="Code executed in allocated memory", method="ExecuteMemory")
 
     def dump_all(self) -> None:
         """At the end of a program: what is worth to keep of its memory."""
-        for block, reason in memory.worth_keeping(self, self._image):
-            self._dump(block, reason=reason, method="FinishAnalysis")
-
-    def _dump(self, block: Any, *, reason: str, method: str) -> None:
-        process = block.get_process() or self.curr_process
-        base, pid = block.get_base(), process.get_id() if process else 0
-        self.recorder.dumps.add(
-            Block(base=base, reason=reason, method=method, pid=pid),
-            memory.read(self, base, block.get_size()),
-        )
-
-
-def _split(arguments: str) -> list[str]:
-    """The arguments of a command line; as one where its quotes do not match."""
-    try:
-        return shlex.split(arguments, posix=False)
-    except ValueError:
-        return [arguments]
+        self.close_runtime()
+        for block, reason in memory.worth_keeping(self, self.image):
+            memory.dump(self, block, reason=reason, method="FinishAnalysis")

@@ -1,0 +1,207 @@
+"""Files by name: ``_stat``, ``_access``, ``remove``, ``rename``, ``_mkdir``, ``_findfirst``."""
+
+from __future__ import annotations
+
+import ntpath
+import struct
+import time
+from typing import Any
+
+from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function
+from drakcelery.engines.speakeasy_guest.crt.descriptors import EBADF, EEXIST, EINVAL, ENOENT
+from drakcelery.engines.speakeasy_guest.crt.machine import Machine, to_units
+from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
+from drakcelery.engines.speakeasy_guest.naming import file_name
+
+S_IFDIR, S_IFREG = 0x4000, 0x8000
+ARCHIVE = 0x20
+MAX_PATH = 260
+
+
+def _note_query(crt: Runtime, path: str) -> None:
+    name = file_name(crt.files.disk.full(path))
+    crt.emu.recorder.journal.write("filetracer", "NtQueryAttributesFile", FileName=name)
+
+
+def _change(crt: Runtime, path: str, operation: str, *, ok: bool, **more: str) -> int:
+    """Tell of a change by ``NtSetInformationFile``, and give the function's result."""
+    crt.emu.recorder.journal.write(
+        "filetracer",
+        "NtSetInformationFile",
+        Operation=operation,
+        **(more or {"FileName": file_name(crt.files.disk.full(path))}),
+        Status="SUCCESS" if ok else "FAIL",
+    )
+    return 0 if ok else crt.fail(ENOENT)
+
+
+def _access(width: int) -> Answer:
+    def answer(crt: Runtime, path: int, _mode: int) -> int:
+        name = crt.machine.text(path, width)
+        _note_query(crt, name)
+        found = crt.files.disk.find(name) is not None or crt.files.disk.is_folder(name)
+        return 0 if found else crt.fail(ENOENT)
+
+    return answer
+
+
+def _access_s(width: int) -> Answer:
+    plain = _access(width)
+    return lambda crt, path, mode: ENOENT if plain(crt, path, mode) else 0
+
+
+def _remove(width: int) -> Answer:
+    def answer(crt: Runtime, path: int) -> int:
+        name = crt.machine.text(path, width)
+        return _change(crt, name, "FileDispositionInformation", ok=crt.files.disk.delete(name))
+
+    return answer
+
+
+def _rename(width: int) -> Answer:
+    def answer(crt: Runtime, path: int, target: int) -> int:
+        old, new = crt.machine.text(path, width), crt.machine.text(target, width)
+        disk = crt.files.disk
+        names = {"FileSrc": file_name(disk.full(old)), "FileDst": file_name(disk.full(new))}
+        return _change(crt, old, "FileRenameInformation", ok=disk.rename(old, new), **names)
+
+    return answer
+
+
+def _make_folder(width: int) -> Answer:
+    def answer(crt: Runtime, path: int) -> int:
+        name = crt.machine.text(path, width)
+        crt.files.disk.note(name, "directory_create")
+        return 0 if crt.files.disk.make_folder(name) else crt.fail(EEXIST)
+
+    return answer
+
+
+def _remove_folder(width: int) -> Answer:
+    def answer(crt: Runtime, path: int) -> int:
+        return _change(crt, crt.machine.text(path, width), "FileDispositionInformation", ok=True)
+
+    return answer
+
+
+def _stat_data(size: int, *, folder: bool, times: int, wide_size: int) -> bytes:
+    """``struct _stat…``: its times and its size have the widths that are named."""
+    mode = (S_IFDIR | 0o777) if folder else (S_IFREG | 0o666)
+    kind = "q" if times == 8 else "i"
+    now = int(time.time())
+    head = struct.pack("<IHHhhhxxI", 2, 0, mode, 1, 0, 0, 2)
+    if wide_size == 8:
+        return head.ljust(24, b"\0") + struct.pack(f"<q3{kind}", size, now, now, now)
+    tail = struct.pack("<i", min(size, 0x7FFFFFFF))
+    return head + tail + struct.pack(f"<3{kind}", now, now, now)
+
+
+def _stat(width: int, times: int, wide_size: int) -> Answer:
+    def answer(crt: Runtime, path: int, target: int) -> int:
+        name = crt.machine.text(path, width)
+        _note_query(crt, name)
+        file = crt.files.disk.find(name)
+        if file is None and not crt.files.disk.is_folder(name):
+            return crt.fail(ENOENT)
+        size = 0 if file is None else crt.files.disk.size(file)
+        data = _stat_data(size, folder=file is None, times=_times(crt, times), wide_size=wide_size)
+        crt.machine.write(target, data)
+        return 0
+
+    return answer
+
+
+def _stat_open(times: int, wide_size: int) -> Answer:
+    def answer(crt: Runtime, number: int, target: int) -> int:
+        if crt.files.get(number) is None:
+            return crt.fail(EBADF)
+        size = crt.files.length(number)
+        data = _stat_data(size, folder=False, times=_times(crt, times), wide_size=wide_size)
+        crt.machine.write(target, data)
+        return 0
+
+    return answer
+
+
+def _times(crt: Runtime, times: int) -> int:
+    return times or crt.machine.size
+
+
+def _found_data(machine: Machine, file: Any, size: int, width: int, layout: tuple[int, int]) -> bytes:
+    """``struct _finddata…``: attributes, three times, size, name."""
+    times, wide_size = layout
+    kind = "q" if (times or machine.size) == 8 else "i"
+    now = int(time.time())
+    head = struct.pack("<I", ARCHIVE)
+    head = head.ljust(8, b"\0") if kind == "q" else head
+    head += struct.pack(f"<3{kind}", now, now, now)
+    if wide_size == 8:
+        head = head.ljust(-(-len(head) // 8) * 8, b"\0")
+    head += struct.pack("<q" if wide_size == 8 else "<I", size)
+    name = ntpath.basename(file.get_path())[: MAX_PATH - 1]
+    encoded: bytes = to_units(name, width)
+    return head + encoded.ljust(MAX_PATH * width, b"\0")
+
+
+def _find_first(width: int, layout: tuple[int, int]) -> Answer:
+    def answer(crt: Runtime, pattern: int, target: int) -> int:
+        found = list(crt.files.disk.matching(crt.machine.text(pattern, width)))
+        if not found:
+            return crt.fail(ENOENT)
+        handle = 0x5000 + 4 * len(crt.process.searches)
+        crt.process.searches[handle] = found
+        return handle if _next(crt, handle, target, width, layout) == 0 else -1
+
+    return answer
+
+
+def _find_next(width: int, layout: tuple[int, int]) -> Answer:
+    return lambda crt, handle, target: _next(crt, handle, target, width, layout)
+
+
+def _next(crt: Runtime, handle: int, target: int, width: int, layout: tuple[int, int]) -> int:
+    left = crt.process.searches.get(handle)
+    if not left:
+        return crt.fail(ENOENT)
+    file = left.pop(0)
+    crt.machine.write(target, _found_data(crt.machine, file, crt.files.disk.size(file), width, layout))
+    return 0
+
+
+def _find_close(crt: Runtime, handle: int) -> int:
+    return 0 if handle in crt.process.searches else crt.fail(EINVAL)
+
+
+LAYOUTS = {"": (0, 4), "32": (4, 4), "64": (8, 8), "i64": (0, 8), "32i64": (4, 8), "64i32": (8, 4)}
+"""Bytes of a time (0: of a pointer) and of a size, by the ending of a function's name."""
+
+
+def _family() -> dict[str, Function]:
+    table = {}
+    for ending, layout in LAYOUTS.items():
+        table[f"_stat{ending}"] = Function("sp", _stat(1, *layout))
+        table[f"_wstat{ending}"] = Function("wp", _stat(2, *layout))
+        table[f"_fstat{ending}"] = Function("ip", _stat_open(*layout))
+        for width, letter, wide in ((1, "s", ""), (2, "w", "w")):
+            table[f"_{wide}findfirst{ending}"] = Function(f"{letter}p", _find_first(width, layout))
+            table[f"_{wide}findnext{ending}"] = Function("pp", _find_next(width, layout))
+    for width, letter, wide in ((1, "s", ""), (2, "w", "w")):
+        for name, words, answer in (
+            ("access", "i", _access(width)),
+            ("access_s", "i", _access_s(width)),
+            ("chmod", "i", lambda _crt, _path, _mode: 0),
+            ("unlink", "", _remove(width)),
+            ("mkdir", "", _make_folder(width)),
+            ("rmdir", "", _remove_folder(width)),
+            ("utime", "p", lambda _crt, _path, _times: 0),
+        ):
+            table[f"_{wide}{name}"] = Function(letter + words, answer)
+            if not wide:
+                table[name] = Function(letter + words, answer)
+        table[f"_{wide}remove" if wide else "remove"] = Function(letter, _remove(width))
+        table[f"_{wide}rename" if wide else "rename"] = Function(letter * 2, _rename(width))
+    return table
+
+
+FUNCTIONS: dict[str, Function] = {**_family(), "_findclose": Function("p", _find_close)}
+"""Functions by name."""

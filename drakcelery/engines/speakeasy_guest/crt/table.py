@@ -1,0 +1,84 @@
+"""One table of the C runtime's functions, for all of the DLLs that have them."""
+
+from __future__ import annotations
+
+from drakcelery.engines.speakeasy_guest import stdcall
+from drakcelery.engines.speakeasy_guest.crt import (
+    characters,
+    control,
+    folders,
+    lowio,
+    maths,
+    memory,
+    numbers,
+    paths,
+    printing,
+    processes,
+    scanning,
+    start_up,
+    state,
+    stdio,
+    strings,
+    times,
+)
+from drakcelery.engines.speakeasy_guest.crt.abi import Function
+from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
+from drakcelery.engines.speakeasy_guest.crt.variables import MAKERS
+
+FUNCTIONS: dict[str, Function] = {
+    **characters.FUNCTIONS,
+    **control.FUNCTIONS,
+    **folders.FUNCTIONS,
+    **lowio.FUNCTIONS,
+    **maths.FUNCTIONS,
+    **memory.FUNCTIONS,
+    **numbers.FUNCTIONS,
+    **paths.FUNCTIONS,
+    **printing.FUNCTIONS,
+    **processes.FUNCTIONS,
+    **scanning.FUNCTIONS,
+    **start_up.FUNCTIONS,
+    **state.FUNCTIONS,
+    **stdio.FUNCTIONS,
+    **strings.FUNCTIONS,
+    **times.FUNCTIONS,
+}
+"""Functions by name."""
+
+SHARED_MODULES = ("ntdll", "ntoskrnl")
+"""Modules of Windows that export some of them too."""
+
+
+def is_crt(module: str) -> bool:
+    """Whether a DLL is a C runtime, or exports functions of one."""
+    return stdcall.is_cdecl(module) or module.lower() in SHARED_MODULES
+
+
+def find(module: str, name: str) -> Function | None:
+    """The function that an import names, or None."""
+    if not is_crt(module):
+        return None
+    return FUNCTIONS.get(name) or _address_of_variable(name)
+
+
+def _address_of_variable(name: str) -> Function | None:
+    """``__p__fmode`` and the like."""
+    variable = name.removeprefix("__p_")
+    if variable == name or not is_variable(variable):
+        return None
+    return Function("", lambda crt: crt.variables.address(variable))
+
+
+def is_variable(name: str) -> bool:
+    """Whether an import of that name is data."""
+    return name in MAKERS
+
+
+def link_variables(runtime: Runtime, imports: dict[int, tuple[str, str]]) -> None:
+    """Write the addresses of imported variables into a program's import slots."""
+    for slot, (module, name) in imports.items():
+        if stdcall.is_cdecl(module) and is_variable(name):
+            runtime.machine.put(slot, runtime.variables.address(name))
+            if name == "_iob":
+                for number in range(3):
+                    runtime.streams.standard(number)
