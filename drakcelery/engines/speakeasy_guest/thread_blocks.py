@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from speakeasy import Win32Emulator
-
 from drakcelery.engines.speakeasy_guest.apis import PAGE
 from drakcelery.engines.speakeasy_guest.processor import Processor
+from drakcelery.engines.speakeasy_guest.tidy_stack import TidyStack
 
 SIZE: Final = 3 * PAGE
 NO_FRAMES: Final = 0xFFFFFFFF
@@ -58,7 +57,7 @@ class Stack:
     limit: int
 
 
-class ThreadBlocks(Win32Emulator):  # type: ignore[misc]  # the base has no types
+class ThreadBlocks(TidyStack):
     """A Windows whose threads have blocks."""
 
     processor: Processor

@@ -49,7 +49,6 @@ class Windows(WithRuntime):
         self.stopping = threading.Event()
         self.tally = Tally()
         self._memory_limit = memory_limit
-        self._words = stdcall.load()
         self._executed: set[int] = set()
         self._parents: dict[int, int] = {}
         recorder.traffic.resolve = lambda name: self.netman.name_lookup(name.lower()) or ""
@@ -186,7 +185,7 @@ class Windows(WithRuntime):
             crt.find(dll, name) is not None
             or find_own(name) is not None
             or self._knows(dll, name)
-            or stdcall.may_exist(self._words, dll, name, bits=self.recorder.bits)
+            or stdcall.may_exist(self.words, dll, name, bits=self.recorder.bits)
         )
 
     def _knows(self, dll: str, name: str) -> bool:
@@ -238,7 +237,7 @@ class Windows(WithRuntime):
         self.do_call_return(words, call.called_from, 0, conv=convention)
 
     def _words_of(self, call: Call) -> int:
-        words = stdcall.words_of(self._words, call.name)
+        words = stdcall.words_of(self.words, call.name)
         if words is not None:
             return words
         if self.get_ptr_size() != 4:

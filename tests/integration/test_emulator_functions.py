@@ -1,0 +1,104 @@
+"""Functions of ours, and of Speakeasy's where its own word about the stack is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.guest_programs import BARE, said
+
+BITS = pytest.mark.parametrize("bits", [32, 64])
+
+
+@BITS
+def test_the_version_is_compared(tmp_path: Path, bits: int) -> None:
+    """Major before minor; a newer Windows than the emulated one is not claimed; the stack is right after."""
+    source = r"""
+    static void ask(DWORD major, DWORD minor, BYTE condition, const char *name)
+    {
+        OSVERSIONINFOEXW wanted = {sizeof wanted};
+        wanted.dwMajorVersion = major;
+        wanted.dwMinorVersion = minor;
+        ULONGLONG mask = VerSetConditionMask(0, VER_MAJORVERSION, condition);
+        mask = VerSetConditionMask(mask, VER_MINORVERSION, condition);
+        if (VerifyVersionInfoW(&wanted, VER_MAJORVERSION | VER_MINORVERSION, mask))
+            mark(name);
+        else if (GetLastError() != ERROR_OLD_WIN_VERSION)
+            mark("untold");
+    }
+    void _start(void)
+    {
+        volatile int guard = 42;
+        ask(5, 2, VER_GREATER_EQUAL, "xp-or-newer");
+        ask(6, 1, VER_EQUAL, "seven");
+        ask(6, 2, VER_GREATER_EQUAL, "eight-or-newer");
+        ask(10, 0, VER_LESS, "older-than-ten");
+        OSVERSIONINFOEXA station = {sizeof station};
+        station.wProductType = VER_NT_WORKSTATION;
+        if (VerifyVersionInfoA(&station, VER_PRODUCT_TYPE,
+                               VerSetConditionMask(0, VER_PRODUCT_TYPE, VER_EQUAL)))
+            mark("workstation");
+        mark(guard == 42 ? "right" : "astray");
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, "-lkernel32") == [
+        *("xp-or-newer", "seven", "older-than-ten", "workstation", "right")
+    ]
+
+
+@BITS
+def test_automation_strings(tmp_path: Path, bits: int) -> None:
+    """They know their length, zeros in them included; NULL is an empty one, and may be freed."""
+    source = r"""
+    #include <oleauto.h>
+    void _start(void)
+    {
+        BSTR text = SysAllocString(L"abc"), part = SysAllocStringLen(L"a\0cdef", 3);
+        BSTR bytes = SysAllocStringByteLen("xyz", 3), none = SysAllocString(NULL);
+        mark(SysStringLen(text) == 3 && SysStringByteLen(text) == 6 && !text[3] ? "text" : "wrong");
+        mark(SysStringLen(part) == 3 && part[2] == 'c' && !part[3] ? "part" : "wrong");
+        mark(SysStringByteLen(bytes) == 3 && SysStringLen(bytes) == 1 ? "bytes" : "wrong");
+        mark(!none && !SysStringLen(NULL) ? "none" : "wrong");
+        SysFreeString(NULL);
+        SysFreeString(part);
+        mark(SysReAllocString(&text, L"longer") && SysStringLen(text) == 6 ? "again" : "wrong");
+        VARIANT first, second;
+        VariantInit(&first);
+        first.vt = VT_BSTR;
+        first.bstrVal = text;
+        VariantInit(&second);
+        VariantCopy(&second, &first);
+        mark(second.bstrVal != text && SysStringLen(second.bstrVal) == 6 ? "copied" : "wrong");
+        VariantClear(&second);
+        mark(second.vt == VT_EMPTY ? "cleared" : "wrong");
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, "-loleaut32", "-lkernel32") == [
+        *("text", "part", "bytes", "none", "again", "copied", "cleared")
+    ]
+
+
+@BITS
+def test_the_stack_is_as_windows_leaves_it(tmp_path: Path, bits: int) -> None:
+    """Also after functions of which Speakeasy takes another number of words than Windows."""
+    source = r"""
+    void _start(void)
+    {
+        char text[32];
+        volatile int guard = 42;
+        DWORD count = 0;
+        for (int i = 0; i < 4; i++) {
+            MoveToEx(NULL, 1, 2, NULL);
+            LineTo(NULL, 3, 4);
+            GetProcessHandleCount(GetCurrentProcess(), &count);
+        }
+        const char *words[] = {"ab", "cd"};
+        wvsprintfA(text, "%s%s", (va_list)words);
+        mark(guard == 42 ? text : "astray");
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, "-lgdi32", "-luser32", "-lkernel32") == ["abcd"]
