@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
-import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -184,7 +183,6 @@ class Stay(Scheduler):
         """The state of each sample in the end."""
         hospital, client = self._hospital, self._hospital.valkey.client
         hospital.valkey.begin(hospital.theatre.now)
-        random.seed(hospital.schedule.seed)
         with _seldom(), installed(hospital):
             try:
                 while not hospital.broken and not self._is_over():

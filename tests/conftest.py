@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import structlog
 
 from drakcelery.embedded.services import Services, binary
 from drakcelery.errors import StackError
+from drakcelery.telemetry.logs import PROCESSES
 from tests.keys import leaked
 
 pytest_plugins = ["tests.flaky"]
@@ -33,6 +36,33 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+@contextlib.contextmanager
+def logging_undone() -> Iterator[None]:
+    """What the block configures of logging, as each process of ours does as it starts, is undone after it."""
+    root, config = logging.getLogger(), structlog.get_config()
+    before = (root.handlers[:], root.level)
+    processes = logging.getLogger(PROCESSES)
+    its_own = (processes.handlers[:], processes.propagate)
+    yield
+    structlog.configure(**config)
+    (root.handlers[:], root.level) = before
+    (processes.handlers[:], processes.propagate) = its_own
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _logging_of_a_module() -> Iterator[None]:
+    """No module logs as one before it has configured."""
+    with logging_undone():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_a_test(_logging_of_a_module: None) -> Iterator[None]:
+    """Nor does a test."""
+    with logging_undone():
+        yield
 
 
 def pytest_collection_finish() -> None:

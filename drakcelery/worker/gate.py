@@ -118,8 +118,7 @@ class Gate(bootsteps.StartStopStep):
         if self._timer is None:
             return  # it is gone again
         self.context.readiness.note_broker(connected=True)
-        self._fetch_waiting()
-        self.sync()
+        self._give_slots(look=True)
 
     def fill_slots(self) -> None:
         """A slot may have come free: take at once what waits for it; where nothing does, open its queues."""
@@ -127,9 +126,34 @@ class Gate(bootsteps.StartStopStep):
         if self._timer is None:
             return  # the worker ends, or is about to reconnect, and looks then
         self.context.readiness.note_turn()
-        if woken:
+        self._give_slots(look=woken)
+
+    def _give_slots(self, *, look: bool) -> None:
+        """Take what waits for free slots, if *look* or if a queue is to open; then open their queues.
+
+        What came free meanwhile has a turn of its own: what waits for it is taken first as well.
+        """
+        to_open = self._to_open()
+        if look or to_open:
             self._fetch_waiting()
-        self.sync()
+        still = self._to_open()
+        for queue in to_open:
+            if queue in still:
+                self._consumer.add_task_queue(queue)
+        self._close_full()
+
+    def _to_open(self) -> list[str]:
+        """The closed queues of profiles that have a free slot."""
+        consuming = self._consumer.task_consumer.consuming_from
+        free = [profile for profile, is_free in self._profiles().items() if is_free]
+        return [queue for profile in free for queue in self._queues(profile) if not consuming(queue)]
+
+    def _close_full(self) -> None:
+        """Consume no more from the queues of a profile that has no free slot."""
+        for profile, is_free in self._profiles().items():
+            for queue in self._queues(profile):
+                if not is_free and self._consumer.task_consumer.consuming_from(queue):
+                    self._consumer.cancel_task_queue(queue)
 
     def _fetch_waiting(self) -> None:
         """To open a queue, and to close it again, takes longer than to take a message from it."""
@@ -150,16 +174,6 @@ class Gate(bootsteps.StartStopStep):
         queues = [queue for profile in profiles for queue in self._queues(profile)]
         messages = channel.peek_queues(queues, most=len(self.context.slots.all()))
         return [step for message in messages if (step := step_of(message)) is not None]
-
-    def sync(self) -> None:
-        """Consume each profile's queues just while one of its slots is free and open."""
-        for profile, is_free in self._profiles().items():
-            for queue in self._queues(profile):
-                consuming = self._consumer.task_consumer.consuming_from(queue)
-                if is_free and not consuming:
-                    self._consumer.add_task_queue(queue)
-                elif consuming and not is_free:
-                    self._consumer.cancel_task_queue(queue)
 
     def profiles(self) -> frozenset[str] | None:
         """Those that this host has slots of; None if this is no vm worker."""
@@ -195,7 +209,7 @@ class Gate(bootsteps.StartStopStep):
             slot = self.context.slots.claim(step.profile, step.uid, step.attempt, among=among)
             if slot is None and among is not None and self._profiles().get(step.profile):
                 raise Elsewhere
-        self.sync()
+        self._close_full()
         return slot
 
     def _may_have(self, step: Step) -> frozenset[str] | None:
@@ -225,7 +239,6 @@ class Gate(bootsteps.StartStopStep):
         """Nobody has begun what a slot was claimed for: the slot is cleaned, and free again."""
         if self.enabled and self.holds(step):
             self.context.slots.soil(step.uid, step.attempt)
-            self.sync()
 
     def settle(self, stage: Stage, step: Step, *, acknowledged: bool) -> None:
         """A prepare or run message was settled. What should have been given back by now was not: DIRTY.
@@ -248,7 +261,7 @@ class Gate(bootsteps.StartStopStep):
                         Fault.LOST,
                     )
                 )
-        self.sync()
+        self._close_full()
 
 
 def drop_left_over(connection: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from celery import Celery
@@ -41,6 +41,8 @@ def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> It
 def app(fleet: Fleet) -> Iterator[Celery]:
     """What Flower asks the workers with."""
     with Celery(broker=fleet.settings.broker_url, control="drakcelery.worker.mailbox:Control") as ours:
+        for node in (f"vm@{DRAINED}", f"vm@{OTHER}"):
+            wait_until(lambda node=node: steering.ask(ours, node, "slots", timeout=1), f"{node} answers")  # type: ignore[misc] # mypy cannot type a lambda with a default
         yield ours
 
 
@@ -67,6 +69,14 @@ class Load:
     def over(self) -> int:
         """How many are over."""
         return sum(record.state.is_over for record in self.records())
+
+    def idle_wait(self, undrain: Callable[[], object]) -> float:
+        """As long as a sample waits, from *undrain* of hosts that were never drained, while all are idle."""
+        began = self._fleet.ledger.now()
+        undrain()
+        self.push(1)
+        record = self._fleet.wait_over(self.uids[-1:])[self.uids[-1]]
+        return record.entered[State.PREPARING] - began
 
     def takes_up(self, host: str, *, after: float) -> list[float]:
         """As :meth:`begun`; meanwhile something waits at any time, however slow the one who asks is."""
@@ -133,11 +143,15 @@ def test_drain_under_load(fleet: Fleet) -> None:
 
 
 def test_undrain_takes_up_work_within_a_second(fleet: Fleet, app: Celery) -> None:
-    """Of a fleet with a backlog, and of one that was drained as a whole and has all its samples in Karton."""
+    """Of a fleet with a backlog, and of one that was drained as a whole and has all its samples in Karton.
+
+    On a busy machine the same takes longer where no host was ever drained; this no more than thrice as long.
+    """
     load = Load(fleet, "speed")
     for hosts in ([DRAINED], [DRAINED, OTHER]):
-        waits = []
+        waits, idle = [], []
         for _ in range(ROUNDS):
+            idle.append(load.idle_wait(lambda: steering.undrain(app, DRAINED, by=ME)))
             for host in hosts:
                 steering.drain(app, host, by=ME)
                 wait_until(lambda host=host: states(fleet, host) == {"drained"}, f"{host} is drained")  # type: ignore[misc] # mypy cannot type a lambda with a default
@@ -148,8 +162,10 @@ def test_undrain_takes_up_work_within_a_second(fleet: Fleet, app: Celery) -> Non
             steering.undrain(app, DRAINED, by=ME)
             wait_until(lambda at=undrained: load.takes_up(DRAINED, after=at), "it takes up work")  # type: ignore[misc] # as above
             waits.append(load.begun(DRAINED, after=undrained)[0] - undrained)
+            steering.undrain(app, OTHER, by=ME)
             fleet.let_go()
-        assert statistics.median(waits) < 1.0, waits
-        print(f"undrained {hosts}: first sample after", [round(wait, 2) for wait in waits])  # noqa: T201 for the report
-        steering.undrain(app, OTHER, by=ME)
+            fleet.wait_over(load.uids)
+        assert statistics.median(waits) < max(1.0, 3 * statistics.median(idle)), (waits, idle)
+        rounded = [[round(wait, 2) for wait in some] for some in (waits, idle)]
+        print(f"undrained {hosts}: first sample after {rounded[0]}, of an idle fleet after {rounded[1]}")  # noqa: T201 for the report
         load.assert_published()

@@ -238,6 +238,8 @@ class Fleet:
     def note(self, line: str) -> None:
         """For who reads the trace."""
         if self.trace is not None:
+            # The directory has another name each time, and the trace is the seed's alone
+            line = line.replace(f"{self.directory}/", "")
             self.trace.append(f"{self.theatre.now - EPOCH:9.3f} {line}")
 
     @staticmethod

@@ -40,7 +40,6 @@ POLL = 2.0
 """Seconds between two looks of whoever looks all the time: each is a step."""
 PART_SIZE = 64
 """Bytes: most of what is uploaded is large, and goes in parts."""
-_REAL_SLEEP = time.sleep
 
 
 def _product_modules() -> list[Any]:
@@ -55,6 +54,8 @@ def _log_to(world: World, stack: contextlib.ExitStack) -> None:
     """Lines go to the workspaces, as in production, and otherwise to the trace."""
 
     def last(_logger: Any, method: str, given: MutableMapping[str, Any]) -> Any:
+        if not world.theatre.is_ours():
+            raise structlog.DropEvent
         event = dict(logs._to_analysis_log(_logger, method, given))
         action, error = event.pop("action"), sys.exc_info()[1]
         if world.trace is not None:
@@ -64,6 +65,7 @@ def _log_to(world: World, stack: contextlib.ExitStack) -> None:
         raise structlog.DropEvent
 
     stack.callback(structlog.configure, **structlog.get_config())
+    structlog.reset_defaults()  # whoever used this process before may have left another level
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -73,15 +75,24 @@ def _log_to(world: World, stack: contextlib.ExitStack) -> None:
     )
 
 
-def _as_method(
-    ours: Callable[..., Any], theirs: Callable[..., Any], is_acting: Callable[[], bool]
+def _where(
+    is_so: Callable[[], bool], ours: Callable[..., Any], theirs: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """A method of threads: *ours* where an actor calls it."""
+    """*ours* for those of whom *is_so* holds, and *theirs* for whoever else lives in this process.
 
-    def call(thread: threading.Thread, *args: Any, **more: Any) -> Any:
-        return (ours if is_acting() else theirs)(thread, *args, **more)
+    Other threads are left to the real time and the real chance: they would change the schedule.
+    """
+
+    def call(*args: Any, **more: Any) -> Any:
+        return (ours if is_so() else theirs)(*args, **more)
 
     return call
+
+
+class _Chance(random.Random):
+    """Stands for the module ``random`` in modules of the product: the schedule's own, from its seed."""
+
+    Random = random.Random
 
 
 class _State:
@@ -119,23 +130,23 @@ def installed(world: World) -> Iterator[None]:
             setattr(owner, name, value)
 
         _log_to(world, stack)
-        put(time, "time", theatre.wall_clock)
-        put(time, "monotonic", lambda: theatre.now)
-        put(
-            time, "sleep", lambda seconds: theatre.sleep(seconds) if theatre.current else _REAL_SLEEP(seconds)
-        )
-        put(uuid, "uuid4", lambda: uuid.UUID(int=ids.getrandbits(128), version=4))
-        put(os, "fsync", world.disk.fsync)
-        threads, acting = Threads(theatre), lambda: theatre.current is not None
+
+        def put_ours(owner: Any, name: str, value: Any, by: Callable[[], bool] = theatre.is_ours) -> None:
+            put(owner, name, _where(by, value, getattr(owner, name)))
+
+        put_ours(time, "time", theatre.wall_clock)
+        put_ours(time, "monotonic", lambda: theatre.now)
+        put_ours(time, "sleep", theatre.sleep, by=theatre.is_acting)
+        put_ours(uuid, "uuid4", lambda: uuid.UUID(int=ids.getrandbits(128), version=4))
+        put_ours(os, "fsync", world.disk.fsync)
+        threads, chance = Threads(theatre), _Chance(world.schedule.seed)
         for name in ("start", "join", "is_alive"):
-            put(
-                threading.Thread,
-                name,
-                _as_method(getattr(threads, name), getattr(threading.Thread, name), acting),
-            )
+            put_ours(threading.Thread, name, getattr(threads, name), by=theatre.is_acting)
         for module in _product_modules():
             if getattr(module, "threading", None) is threading:
                 put(module, "threading", Threading(theatre))
+            if getattr(module, "random", None) is random:
+                put(module, "random", chance)
             if getattr(module, "reach", None) is failpoints.reach and module is not failpoints:
                 put(module, "reach", world.reach)
         for module in (sending, split_log, deflate, sys.modules["drakcelery.artifacts"]):

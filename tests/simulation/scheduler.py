@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -61,7 +60,6 @@ class Scheduler:
         """All of it."""
         world = self._world
         world.valkey.begin(self._theatre.now)
-        random.seed(self._schedule.seed)
         began = self._theatre.now
         with installed(world):
             try:

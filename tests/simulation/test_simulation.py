@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 
+from drakcelery.telemetry.logs import configure
+from tests.reference import ROOT
 from tests.simulation.faults import schedule_of
 from tests.simulation.schedule import Fault, Sample, Schedule
 from tests.simulation.scheduler import simulate
 from tests.simulation.shrink import shrunk
+from tests.simulation.theatre import EPOCH
 from tests.simulation.valkey import Valkey, in_virtual_time
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
 SEEDS = range(1, 21)
+
+log = structlog.get_logger(__name__)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +60,49 @@ def test_a_seed_says_it_all(valkey: Valkey) -> None:
     assert first.trace
     assert first == second
     assert simulate(replace(schedule, seed=6), valkey, trace=True).trace != first.trace
+
+
+def test_a_seed_says_it_all_in_any_process(valkey: Valkey) -> None:
+    """Other threads that are there, and how logging was configured, take no part in a schedule."""
+    schedule = Schedule(seed=5, steps=400, samples=(Sample(at=0), Sample(at=20)))
+    alone = simulate(schedule, valkey, trace=True)
+    stop = threading.Event()
+
+    def others() -> None:
+        while not stop.is_set():
+            time.sleep(0.0001)
+            assert time.time() < EPOCH
+            uuid.uuid4()
+            random.random()  # noqa: S311 it guards nothing
+            thread = threading.Thread(target=log.warning, args=("not_of_the_fleet",))
+            thread.start()
+            thread.join()
+
+    configure(level="critical", style="json")
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(others)
+        try:
+            beside = simulate(schedule, valkey, trace=True)
+        finally:
+            stop.set()
+        ended.result()
+    assert beside == alone
+
+
+def test_a_seed_says_it_all_whatever_the_order_of_sets(server_programs: None) -> None:  # noqa: ARG001 - a check
+    """Two processes that iterate their sets in different orders take the same steps."""
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "17", "--trace"]
+    processes = [
+        subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, text=True
+        )
+        for seed in ("1", "2")
+    ]
+    first, second = (process.communicate()[0].splitlines() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    trace = first[:-2]  # behind it are the figures, with the seconds that it took
+    assert len(trace) > 1000
+    assert second[:-2] == trace
 
 
 def test_a_fault_is_found_and_cut_down(valkey: Valkey) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import contextvars
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -45,6 +46,13 @@ class Process:
         return self.frozen_until > now or (self.parent is not None and self.parent.is_frozen(now))
 
 
+class _Here(threading.local):
+    """What the thread that asks is; an identity is soon another thread's."""
+
+    actor: Actor | None = None
+    directs: bool = False
+
+
 class Actor:
     """A thread of control of a process."""
 
@@ -65,6 +73,7 @@ class Actor:
         _thread.start_new_thread(self._run, ())  # below threading.Thread, which stands for actors
 
     def _run(self) -> None:
+        self.theatre.here.actor = self
         self.turn.acquire()
         try:
             if not self.theatre.closing:
@@ -91,6 +100,8 @@ class Theatre:
 
     def __init__(self) -> None:
         self.now = EPOCH
+        self.here = _Here()
+        self.here.directs = True
         self.offsets: dict[str | None, float] = {}
         """How far the clock of a host is wrong."""
         self.actors: list[Actor] = []
@@ -113,6 +124,15 @@ class Theatre:
         if self.current is None:
             raise RuntimeError("no actor is at work")
         return self.current.process
+
+    def is_acting(self) -> bool:
+        """Whether who asks is the actor whose step it is, and no thread that is there besides."""
+        actor = self.current
+        return actor is not None and self.here.actor is actor
+
+    def is_ours(self) -> bool:
+        """Whether who asks is an actor, or steps them."""
+        return self.is_acting() or (self.current is None and self.here.directs)
 
     def wall_clock(self) -> float:
         """What the current actor's host takes for the time."""

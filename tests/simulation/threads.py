@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -82,7 +83,9 @@ class Threads:
             finally:
                 self._over[thread] = True
 
-        self._theatre.spawn(f"{process.name}/{thread.name}", process, body)
+        # Python counts those without a name, and other threads of this process with them
+        name = re.sub(r"^Thread-\d+", "thread", thread.name)
+        self._theatre.spawn(f"{process.name}/{name}", process, body)
 
     def is_alive(self, thread: threading.Thread) -> bool:
         """As the original's."""

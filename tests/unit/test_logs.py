@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,15 +138,7 @@ def test_the_reading_of_fields_works(text: str, fields: tuple[str, ...]) -> None
 
 # Lines
 
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    """What a test configures is undone."""
-    root = logging.getLogger()
-    before, config = (root.handlers[:], root.level), structlog.get_config()
-    yield
-    root.handlers[:], root.level = before
-    structlog.configure(**config)
+LOG: structlog.typing.FilteringBoundLogger = structlog.get_logger("tests")
 
 
 def written(style: Literal["console", "json"], monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
@@ -163,19 +154,23 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def fresh() -> structlog.typing.FilteringBoundLogger:
-    """A logger that has not been used under another configuration."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("tests")
-    return logger
+def test_what_is_configured_last_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that was used before does not keep what was configured then."""
+    first = written("json", monkeypatch)
+    LOG.info("said_first")
+    second = written("console", monkeypatch)
+    LOG.info("said_second")
+    assert [line["action"] for line in lines(first)] == ["said_first"]
+    assert "said_second" in second.getvalue()
 
 
 def test_a_json_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time, level, action and host are in each line; what it is about is in those inside."""
     stream = written("json", monkeypatch)
     with about(uid="a", attempt=2, stage=Stage.RUN, slot=None):
-        fresh().warning("something_happened", count=3, path=Path("/x"))
-    fresh().info("nothing_else", host="rack-2")
-    fresh().debug("too_much")
+        LOG.warning("something_happened", count=3, path=Path("/x"))
+    LOG.info("nothing_else", host="rack-2")
+    LOG.debug("too_much")
     first, second = lines(stream)
     assert list(first)[:6] == ["timestamp", "level", "action", "host", "uid", "attempt"]
     del first["timestamp"], second["timestamp"]
@@ -212,7 +207,7 @@ def test_an_exception_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
         except KeyError as error:
             raise ValueError(f"text {ESC}" + "x" * 9000) from error
     except ValueError:
-        fresh().exception("it_failed")
+        LOG.exception("it_failed")
         logging.getLogger("library").exception("so it did")
     for line in lines(stream):
         outer, cause = line["exception"]
@@ -231,12 +226,12 @@ def test_what_a_sample_says_does_no_harm(
     stream = written(style, monkeypatch)
     evil = f"\r\n{FORGED} {ESC}\x9b\u202e\udc80{'x' * 10**6}"
     with analysis_log(tmp_path / "drakrun.log", uid="a"):
-        fresh().info("it_said", text=evil, many=[evil] * 1000, deep={"a": [{evil: evil}]}, raw=b"\x1b" * 99)
+        LOG.info("it_said", text=evil, many=[evil] * 1000, deep={"a": [{evil: evil}]}, raw=b"\x1b" * 99)
         logging.getLogger("library").info(evil)
         try:
             raise ValueError(evil)
         except ValueError:
-            fresh().exception("it_failed")
+            LOG.exception("it_failed")
     for text in (stream.getvalue(), (tmp_path / "drakrun.log").read_text()):
         assert all(char.isprintable() or char == "\n" for char in text)
         assert not any(line.startswith(FORGED) for line in text.splitlines())
@@ -281,11 +276,11 @@ def test_drakrun_log_keeps_its_form(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     path = tmp_path / "drakrun.log"
     written("console", monkeypatch)
     with analysis_log(path, uid="a", slot=None):
-        fresh().info("it_began")
+        LOG.info("it_began")
         try:
             raise ValueError("x" * 3000 + "the end")
         except ValueError:
-            fresh().exception("it_failed")
+            LOG.exception("it_failed")
         logging.getLogger("library").warning("not ours")
     began, failed = [json.loads(line) for line in path.read_text().splitlines()]
     assert (began["levelname"], began["message"], began["action"]) == ("INFO", "it_began", "it_began")
@@ -301,7 +296,7 @@ def test_a_full_disk_ends_no_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     path.mkdir()  # as good as a full disk: it cannot be written
     stream = written("json", monkeypatch)
     with analysis_log(path, uid="a"):
-        fresh().info("it_began")
+        LOG.info("it_began")
     (line,) = lines(stream)
     assert line["analysis_log"] == "cannot be written: Is a directory"
 
