@@ -102,3 +102,18 @@ def test_the_stack_is_as_windows_leaves_it(tmp_path: Path, bits: int) -> None:
     }
     """
     assert said(tmp_path, source, bits, *BARE, "-lgdi32", "-luser32", "-lkernel32") == ["abcd"]
+
+
+@pytest.mark.parametrize("bits", [32])
+def test_a_function_may_return_into_another(tmp_path: Path, bits: int) -> None:
+    """A program jumps to one with the address of the next on the stack, as packers and shellcode do."""
+    source = r"""
+    void _start(void)
+    {
+        mark("before");
+        void *exit = ExitProcess, *set = SetLastError, *beep = MessageBeep;
+        __asm__ volatile("pushl $0\n pushl $0\n pushl $5\n pushl %0\n pushl $6\n pushl %1\n jmp *%2"
+                         : : "r"(exit), "r"(set), "r"(beep));
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, "-luser32", "-lkernel32") == ["before"]
