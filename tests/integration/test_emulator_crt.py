@@ -95,3 +95,66 @@ def test_ending(tmp_path: Path, bits: int, runtime: Literal["msvcrt", "ucrt"]) -
     run = Bench(tmp_path).detonate(build("ending", tmp_path, bits, runtime=runtime))
     assert ended(run) == 17
     assert [event[2] for event in file_events(run) if event[0] == "NtWriteFile"] == ["0x18", "0x16"]
+
+
+def test_hostile_sizes(tmp_path: Path, bits: int) -> None:
+    """Widths, counts and positions beyond all bounds end a call, in a bounded time."""
+    assert ended(Bench(tmp_path).detonate(build("hostile", tmp_path, bits), timeout=30)) == 0
+
+
+@pytest.fixture(scope="module", params=[32, 64])
+def intruder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of behaviour.c."""
+    folder = tmp_path_factory.mktemp("behaviour")
+    program = build("behaviour", folder, request.param, "-lws2_32", "-lwininet", "-ladvapi32")
+    run = Bench(folder).detonate(program)
+    assert ended(run) == 0
+    return run
+
+
+def test_persistence(intruder: Run) -> None:
+    """The Run key, the copy of itself and the service are to be seen."""
+    (value,) = intruder.lines("regmon", "NtSetValueKey")
+    assert value["Key"].endswith("\\Software\\Microsoft\\Windows\\CurrentVersion\\Run")
+    assert (value["ValueName"], value["Value"]) == ("drakcelery-crt", "C:\\Users\\user\\Desktop\\malwar.exe")
+    copied = [event for event in file_events(intruder) if event[1] == "drakcelery-crt.exe"]
+    assert [event[0] for event in copied] == ["NtCreateFile", "NtWriteFile"]
+    (service,) = intruder.lines("apimon", "CreateServiceA")
+    assert '"C:\\Users\\Public\\drakcelery-crt.exe"' in service["Arguments"][7]
+    assert len(intruder.lines("apimon", "StartServiceA")) == 1
+
+
+def test_conversations(intruder: Run) -> None:
+    """Names, connections and what was sent over them, by sockets and by WinINet."""
+    names = [line["DnsName"] for line in intruder.lines("socketmon", "DnsQuery_W")]
+    assert names == ["tcp.drakcelery.invalid", "inet.drakcelery.invalid"]
+    ports = [line["RemotePort"] for line in intruder.lines("socketmon", "TcpCreateAndConnectTcbComplete")]
+    assert [int(port) for port in ports] == [8080, 80]
+    sent = b"".join(bytes(packet) for packet in intruder.packets())
+    assert b"HELLO 7 drakcelery-crt\r\n" in sent
+    assert b"GET /inet?n=1 HTTP/1.1\r\n" in sent
+
+
+def test_injection(intruder: Run) -> None:
+    """What was written into another process is a dump, and its thread's start a call."""
+    (written,) = intruder.lines("memdump", "NtWriteVirtualMemory")
+    assert b"drakcelery-injected-mark" in intruder.dumps()[written["DumpFilename"]]
+    (start,) = intruder.lines("apimon", "CreateRemoteThread")
+    assert start["Arguments"][3] == f"Arg3={written['DumpAddr']}"
+    for name in ("GetThreadContext", "SetThreadContext", "ResumeThread"):
+        assert len(intruder.lines("apimon", name)) == 1
+
+
+def test_programs_and_threads(intruder: Run) -> None:
+    """What system and _spawnl start are processes, and a thread of _beginthreadex runs."""
+    started = [line["CommandLine"] for line in intruder.lines("procmon", "NtCreateUserProcess")]
+    assert started == ["notepad.exe", "cmd.exe /c echo drakcelery-crt", "calc.exe /c"]
+    assert ("NtWriteFile", "drakcelery-crt-thread.txt", "0x4") in file_events(intruder)
+
+
+def test_winhttp(tmp_path: Path, bits: int) -> None:
+    """A request by WinHTTP is in the traffic."""
+    run = Bench(tmp_path).detonate(build("winhttp", tmp_path, bits, "-lwinhttp"))
+    assert ended(run) == 0
+    assert [line["DnsName"] for line in run.lines("socketmon", "DnsQuery_W")] == ["http.drakcelery.invalid"]
+    assert any(b"GET /http?n=2 HTTP/1.1\r\n" in bytes(packet) for packet in run.packets())

@@ -8,7 +8,7 @@ from typing import Any
 from unicorn.x86_const import UC_X86_REG_XMM0  # type: ignore[import-untyped]  # without types
 
 PAGE = 0x1000
-MAX_STRING = 16 * 1024 * 1024
+MAX_STRING = 4 * 1024 * 1024
 """Bytes of one string that are looked at; a longer one ends there."""
 
 MAX_BLOCK = 512 * 1024 * 1024

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function
 from drakcelery.engines.speakeasy_guest.crt.descriptors import EINVAL, ERANGE
-from drakcelery.engines.speakeasy_guest.crt.machine import CHUNK
+from drakcelery.engines.speakeasy_guest.crt.machine import CHUNK, PAGE, from_units
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
+from drakcelery.engines.speakeasy_guest.crt.strings import compared
 
 ENOMEM = 12
 
@@ -123,11 +124,11 @@ def _compare(crt: Runtime, left: int, right: int, count: int) -> int:
 
 
 def _compare_wide(crt: Runtime, left: int, right: int, count: int) -> int:
-    one, two = (crt.machine.read(place, count * 2) for place in (left, right))
-    pairs = zip(one[0::2], one[1::2], two[0::2], two[1::2], strict=True)
-    for low, high, other_low, other_high in pairs:
-        if (high, low) != (other_high, other_low):
-            return -1 if (high, low) < (other_high, other_low) else 1
+    for start in range(0, count * 2, PAGE):
+        size = min(PAGE, count * 2 - start)
+        one, two = (crt.machine.read(place + start, size) for place in (left, right))
+        if one != two:
+            return compared(from_units(one, 2), from_units(two, 2))
     return 0
 
 
@@ -137,8 +138,8 @@ def _compare_caseless(crt: Runtime, left: int, right: int, count: int) -> int:
 
 
 def _find(crt: Runtime, block: int, value: int, count: int) -> int:
-    for start in range(0, count, 4096):
-        data = crt.machine.read(block + start, min(4096, count - start))
+    for start in range(0, count, PAGE):
+        data = crt.machine.read(block + start, min(PAGE, count - start))
         found = data.find(value & 0xFF)
         if found >= 0:
             return block + start + found
@@ -146,9 +147,11 @@ def _find(crt: Runtime, block: int, value: int, count: int) -> int:
 
 
 def _find_wide(crt: Runtime, block: int, value: int, count: int) -> int:
-    for number in range(count):
-        if crt.machine.number(block + 2 * number, 2) == value & 0xFFFF:
-            return block + 2 * number
+    for start in range(0, count * 2, PAGE):
+        data = crt.machine.read(block + start, min(PAGE, count * 2 - start))
+        found = from_units(data, 2).find(chr(value & 0xFFFF))
+        if found >= 0:
+            return block + start + 2 * found
     return 0
 
 

@@ -18,6 +18,8 @@ LEGACY_WIDE = 0x4
 """Option of the UCRT: ``%s`` of wide functions is wide."""
 
 TRUNCATE = 0xFFFFFFFF
+MAX_FORMAT = 64 * 1024
+"""Characters of a format."""
 
 
 def filled(
@@ -25,7 +27,7 @@ def filled(
 ) -> str:
     """The format at *form* with its arguments."""
     formatter = Formatter(crt.machine, wide=width == 2, legacy=legacy, digits=digits)
-    return formatter.format(crt.machine.text(form, width), arguments)
+    return formatter.format(crt.machine.text(form, width, MAX_FORMAT), arguments)
 
 
 def to_stream(crt: Runtime, address: int, text: str, width: int) -> int:

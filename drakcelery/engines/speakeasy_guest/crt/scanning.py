@@ -18,6 +18,7 @@ SPECIFICATION = re.compile(
 SIZES = {"hh": 1, "h": 2, "ll": 8, "I64": 8, "j": 8, "L": 8}
 BASES = {"d": 10, "u": 10, "i": 0, "x": 16, "X": 16, "o": 8, "p": 16}
 MAX_INPUT = 1024 * 1024
+MAX_FORMAT = 64 * 1024
 
 
 @dataclass
@@ -149,7 +150,7 @@ def _scan_text(width: int, *, secure: bool = False) -> Answer:
     def answer(crt: Runtime, text: int, form: int, arguments: Variadic) -> int:
         source = Input(crt.machine.text(text, width, MAX_INPUT))
         scanner = Scanner(crt, wide=width == 2, secure=secure)
-        return scanner.scan(source, crt.machine.text(form, width, MAX_INPUT), arguments)
+        return scanner.scan(source, crt.machine.text(form, width, MAX_FORMAT), arguments)
 
     return answer
 
@@ -170,7 +171,7 @@ def _scan_stream(
 
 def _scan_file(width: int, *, secure: bool = False) -> Answer:
     def answer(crt: Runtime, stream: int, form: int, arguments: Variadic) -> int:
-        text = crt.machine.text(form, width)
+        text = crt.machine.text(form, width, MAX_FORMAT)
         return _scan_stream(crt, stream, text, arguments, width, secure=secure)
 
     return answer
@@ -182,14 +183,14 @@ def _common_text(width: int) -> Answer:
     ) -> int:
         source = Input(crt.machine.text(text, width, min(room, MAX_INPUT)))
         scanner = Scanner(crt, wide=width == 2, secure=bool(options & 1))
-        return scanner.scan(source, crt.machine.text(form, width), arguments)
+        return scanner.scan(source, crt.machine.text(form, width, MAX_FORMAT), arguments)
 
     return answer
 
 
 def _common_file(width: int) -> Answer:
     def answer(crt: Runtime, options: int, stream: int, form: int, _locale: int, arguments: Variadic) -> int:
-        text = crt.machine.text(form, width)
+        text = crt.machine.text(form, width, MAX_FORMAT)
         return _scan_stream(crt, stream, text, arguments, width, secure=bool(options & 1))
 
     return answer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from drakcelery.engines.speakeasy_guest.crt.abi import Function
 from drakcelery.engines.speakeasy_guest.crt.descriptors import EINVAL, ERANGE
-from drakcelery.engines.speakeasy_guest.crt.machine import to_units
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 from drakcelery.engines.speakeasy_guest.guest_calls import ELSEWHERE, Elsewhere, GuestCall, Steps
 
@@ -145,7 +144,7 @@ def _find(crt: Runtime, name: str) -> str | None:
 def _get_environment(width: int) -> Function:
     def answer(crt: Runtime, name: int) -> int:
         value = _find(crt, crt.machine.text(name, width))
-        return 0 if value is None else crt.variables.block(to_units(value + "\0", width))
+        return 0 if value is None else crt.variables.text(value, width)
 
     return Function("s" if width == 1 else "w", answer)
 

@@ -70,10 +70,7 @@ def _control_s(crt: Runtime, current: int, _value: int, _mask: int) -> int:
 
 def _error_text(width: int) -> Answer:
     def answer(crt: Runtime, number: int) -> int:
-        text = ERRORS.get(number, "Unknown error")
-        buffer = crt.heap.allocate(64 * width)
-        crt.machine.put_text(buffer, text, width)
-        return buffer
+        return crt.variables.text(ERRORS.get(number, "Unknown error"), width)
 
     return answer
 
@@ -89,9 +86,7 @@ def _error_text_s(width: int) -> Answer:
 
 def _set_locale(width: int) -> Answer:
     def answer(crt: Runtime, _category: int, _name: int) -> int:
-        buffer = crt.heap.allocate(4)
-        crt.machine.put_text(buffer, "C", width)
-        return buffer
+        return crt.variables.text("C", width)
 
     return answer
 
@@ -99,13 +94,14 @@ def _set_locale(width: int) -> Answer:
 def _conventions(crt: Runtime) -> int:
     """``struct lconv`` of the C locale: a point, else empty strings and ``CHAR_MAX``."""
     size = crt.machine.size
-    empty = crt.variables.block(b"\0\0\0\0")
-    point = crt.variables.block(b".\0\0\0")
+    empty, point = crt.variables.text("", 2), crt.variables.text(".", 1)
     pointers = [point] + [empty] * 9
     data = b"".join(item.to_bytes(size, "little") for item in pointers) + b"\x7f" * 8
-    wide_point = crt.variables.block(b".\0\0\0")
-    wide = [wide_point] + [empty] * 7
-    return crt.variables.block(data + b"".join(item.to_bytes(size, "little") for item in wide))
+    wide = [crt.variables.text(".", 2)] + [empty] * 7
+    data += b"".join(item.to_bytes(size, "little") for item in wide)
+    buffer = crt.variables.shared("lconv", len(data))
+    crt.machine.write(buffer, data)
+    return buffer
 
 
 def _stream(crt: Runtime, number: int) -> int:
@@ -199,6 +195,7 @@ FUNCTIONS: dict[str, Function] = {
     "__processing_throw": _address("_aexit_rtn"),
     "__uncaught_exception": constant("", 0),
     "__uncaught_exceptions": constant("", 0),
+    "__lconv_init": constant("", 0),
     "setlocale": Function("is", _set_locale(1)),
     "_wsetlocale": Function("iw", _set_locale(2)),
     "localeconv": Function("", _conventions),

@@ -79,6 +79,13 @@ class Variables:
             self._addresses[name] = self.block(bytes(size))
         return self._addresses[name]
 
+    def text(self, value: str, width: int) -> int:
+        """A string that functions return, kept once for all calls."""
+        name = f'"{width}:{value}'
+        if name not in self._addresses:
+            self._addresses[name] = self.block(to_units(value + "\0", width))
+        return self._addresses[name]
+
     def pointer_to(self, address: int) -> int:
         """A variable that holds *address*."""
         return self.block(address.to_bytes(self._machine.size, "little"))
