@@ -47,6 +47,8 @@ EXAMPLES, STEPS = 150, 50
 """Some ten seconds on a slow core."""
 
 STAGES = tuple(Stage)
+Records = dict[str, Record | None]
+"""By uid; None: it has none."""
 
 uids = st.sampled_from(UIDS)
 ages = st.sampled_from((0, 0, 0, 1, 5, 6))
@@ -394,12 +396,23 @@ class Actors(RuleBasedStateMachine):
             )
 
     # What must be true
-
     @invariant()
-    def sets_agree_with_states(self) -> None:
+    def promises(self) -> None:
+        """All of them, by what the ledger says now: read once, as nobody changes it meanwhile."""
+        records = {uid: self.record(uid) for uid in UIDS}
+        self.sets_agree_with_states(records)
+        self.every_task_is_somewhere()
+        self.lines_and_counts_agree()
+        self.karton_agrees(records)
+        self.at_most_one_publication(records)
+        self.what_is_over_stays_as_it_is(records)
+        self.every_end_is_told_once(records)
+        self.attempts_only_go_up(records)
+
+    def sets_agree_with_states(self, records: Records) -> None:
         """live, done and due hold what the records say; finished records expire, live ones never."""
         for uid in UIDS:
-            record = self.record(uid)
+            record = records[uid]
             live = self.client.zscore(LIVE, uid) is not None
             assert live == (record is not None and not record.state.is_over)
             if record is None:
@@ -412,70 +425,63 @@ class Actors(RuleBasedStateMachine):
                 assert self.client.zscore(DONE, uid) is not None
                 assert self.client.zscore(DUE, uid) is None
 
-    @invariant()
     def every_task_is_somewhere(self) -> None:
         """A Karton task is queued, in line, in the inbox, has a record, or was refused: one of these."""
-        queued = {uid for queue in KartonBackendBase.get_queue_names(IDENTITY) for uid in self.lrange(queue)}
-        line, inbox = self.in_line(), set(self.inbox.accepted())
+        queued, line, inbox = self.queued(), self.in_line(), set(self.inbox.accepted())
         for tasks in self.tasks.values():
             for task in tasks:
                 places = [task.uid in where for where in (queued, line, inbox, self.owner, self.refused)]
                 assert sum(places) == 1, (task.uid, places)
 
-    @invariant()
     def lines_and_counts_agree(self) -> None:
         """A place is listed while it has a line; its live analyses are counted."""
-        assert [one.length for one in self.inbox.lines()] == [len(self.in_line())] * bool(self.in_line())
+        line = self.in_line()
+        assert [one.length for one in self.inbox.lines()] == [len(line)] * bool(line)
         live = self.client.zcard(LIVE)
         assert self.inbox.in_flight() == ({PLACE: live} if live else {})
 
-    @invariant()
-    def karton_agrees(self) -> None:
+    def karton_agrees(self, records: Records) -> None:
         """The Karton task of a live analysis is STARTED; that of one that is over says how it ended."""
         ended = {State.PUBLISHED: TaskState.FINISHED, State.FAILED: TaskState.CRASHED}
         ended[State.CANCELLED] = TaskState.CRASHED
         for uid in UIDS:
-            record = self.record(uid)
+            record = records[uid]
             if record is None or record.analysis is None:
                 continue
             task = self.ledger.karton_task(record.task_uid)
             assert task is not None
             assert task.status is ended.get(record.state, TaskState.STARTED)
 
-    @invariant()
-    def at_most_one_publication(self) -> None:
+    def at_most_one_publication(self, records: Records) -> None:
         """What Karton was given is what the records say, once each."""
         unrouted = self.lrange(KARTON_TASKS_QUEUE)
         assert sorted(unrouted) == sorted(self.published.values())
         for uid in UIDS:
-            record = self.record(uid)
+            record = records[uid]
             if record is not None and record.analysis is not None:
                 assert (record.state is State.PUBLISHED) == (record.task_uid in self.published)
 
-    @invariant()
-    def what_is_over_stays_as_it_is(self) -> None:
+    def what_is_over_stays_as_it_is(self, records: Records) -> None:
         """Not a field of a finished record changes, until its uid lives again."""
         for uid in UIDS:
-            record = self.record(uid)
+            record = records[uid]
             if record is not None and record.state.is_over:
                 now = record.model_dump()
                 assert self.over.setdefault(record.task_uid, now) == now
 
-    @invariant()
-    def every_end_is_told_once(self) -> None:
+    def every_end_is_told_once(self, records: Records) -> None:
         """Each task that is over has one notice, with its end; a task that is not over has none."""
         queued = [Notice.parse(str(one)).record for one in self.client.zrange(NOTICES, 0, -1)]
         told = {record.task_uid: record.state for record in queued}
         assert len(told) == len(queued)
-        live = {record.task_uid for uid in UIDS if (record := self.record(uid)) and not record.state.is_over}
+        live = {record.task_uid for uid in UIDS if (record := records[uid]) and not record.state.is_over}
         assert told.keys() == (self.owner.keys() | self.refused) - live
         assert {uid for uid, state in told.items() if state is State.PUBLISHED} == self.published.keys()
 
-    @invariant()
-    def attempts_only_go_up(self) -> None:
+    def attempts_only_go_up(self, records: Records) -> None:
         """An attempt's number is never used again, in whatever life of the uid."""
         for uid in UIDS:
-            record = self.record(uid)
+            record = records[uid]
             if record is not None:
                 assert record.attempt >= self.numbers[uid]
                 self.numbers[uid] = record.attempt
