@@ -16,6 +16,7 @@ from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Proxy
 from tests.faults.rabbit import SERVER, Rabbit
 from tests.faults.watch import wait_free, wait_gone, wait_published, wait_state
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOSTS = ("rack-1", "rack-2")
@@ -39,7 +40,7 @@ def proxy(rabbit: Rabbit) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="module")
 def fleet(
-    server_programs: None,  # noqa: ARG001 - a check
+    services: Services,
     rabbit: Rabbit,
     proxy: Proxy,
     tmp_path_factory: pytest.TempPathFactory,
@@ -50,8 +51,8 @@ def fleet(
         hosts=HOSTS, slots=SLOTS, run_seconds=1, more={"celery": {"broker_url": rabbit.url(proxy.port)}}
     )
     with (
-        Services(directory / "services") as services,
-        Fleet(directory / "fleet", services, options) as ours,
+        lent(services) as servers,
+        Fleet(directory / "fleet", servers, options) as ours,
     ):
         yield ours
 

@@ -22,6 +22,7 @@ from tests.faults.watch import (
     wait_published,
     wait_state,
 )
+from tests.servers import lent
 
 HOST = "rack-1"
 LONG = 600
@@ -29,13 +30,13 @@ LONG = 600
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One host with one slot, so that a second sample waits; runs last until they are cancelled."""
     directory = tmp_path_factory.mktemp("cancel")
     options = Options(hosts=(HOST,), slots=1, run_seconds=LONG)
     with (
-        Services(directory / "services") as services,
-        Fleet(directory / "fleet", services, options) as ours,
+        lent(services) as servers,
+        Fleet(directory / "fleet", servers, options) as ours,
     ):
         yield ours
 

@@ -13,18 +13,19 @@ from drakcelery.model.analysis import State
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Proxy
 from tests.faults.watch import wait_free, wait_published, wait_state
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOST = "rack-1"
 
 
 @pytest.fixture
-def proxied(server_programs: None, tmp_path: Path) -> Iterator[tuple[Fleet, Proxy]]:  # noqa: ARG001 - a check
+def proxied(services: Services, tmp_path: Path) -> Iterator[tuple[Fleet, Proxy]]:
     """One host with one slot, which reaches Redis through a proxy."""
-    with Services(tmp_path / "services") as services, Proxy(services.redis.port) as proxy:
-        section = services.redis.model_copy(update={"port": proxy.port})
+    with lent(services) as servers, Proxy(servers.redis.port) as proxy:
+        section = servers.redis.model_copy(update={"port": proxy.port})
         options = Options(hosts=(HOST,), slots=1, run_seconds=1, redis=section)
-        with Fleet(tmp_path / "fleet", services, options) as fleet:
+        with Fleet(tmp_path / "fleet", servers, options) as fleet:
             yield fleet, proxy
 
 

@@ -20,6 +20,7 @@ from drakcelery.storage import Storage
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_published
 from tests.objects import put_bytes
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOST = "rack-1"
@@ -28,15 +29,15 @@ SLOTS = 2
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One host; runs are short."""
     directory = tmp_path_factory.mktemp("contents")
     options = Options(hosts=(HOST,), slots=SLOTS)
     with (
-        Services(directory / "services") as services,
-        Fleet(directory / "fleet", services, options) as ours,
+        lent(services) as servers,
+        Fleet(directory / "fleet", servers, options) as ours,
     ):
-        put_bytes(Storage.connect(services.s3, threads=1), BUCKET, SAMPLE, b"rem odd")
+        put_bytes(Storage.connect(servers.s3, threads=1), BUCKET, SAMPLE, b"rem odd")
         yield ours
 
 

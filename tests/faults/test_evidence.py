@@ -11,19 +11,20 @@ import pytest
 from drakcelery.embedded.services import Services
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import detonations, wait_free, wait_gone, wait_published
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOST = "rack-1"
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One host with one slot."""
     directory = tmp_path_factory.mktemp("evidence")
     options = Options(hosts=(HOST,), slots=1)
     with (
-        Services(directory / "services") as services,
-        Fleet(directory / "fleet", services, options) as ours,
+        lent(services) as servers,
+        Fleet(directory / "fleet", servers, options) as ours,
     ):
         yield ours
 

@@ -14,6 +14,7 @@ from drakcelery.model.records import Record
 from drakcelery.model.timeouts import LONGEST, SHORTEST, timeouts_of
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import detonations, wait_free, wait_gone, wait_published, wait_state
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOSTS = ("rack-1", "rack-2")
@@ -26,16 +27,16 @@ Fleets = Callable[..., Fleet]
 
 
 @pytest.fixture
-def fleet_of(server_programs: None, tmp_path: Path) -> Iterator[Fleets]:  # noqa: ARG001 - a check
+def fleet_of(services: Services, tmp_path: Path) -> Iterator[Fleets]:
     """Makes the fleet of a test: two hosts with a slot each, and the lease of each."""
-    with Services(tmp_path / "services") as services:
+    with lent(services) as servers:
         fleets: list[Fleet] = []
 
         def make(*leases: int, run_seconds: float = RUN_SECONDS) -> Fleet:
             sections = ({"drakcelery": {"lease_seconds": str(lease)}} for lease in leases)
             of_host = dict(zip(HOSTS, sections, strict=True))
             options = Options(hosts=HOSTS, slots=1, run_seconds=run_seconds, of_host=of_host)
-            fleets.append(Fleet(tmp_path / "fleet", services, options))
+            fleets.append(Fleet(tmp_path / "fleet", servers, options))
             return fleets[0].__enter__()
 
         yield make

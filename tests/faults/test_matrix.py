@@ -19,6 +19,7 @@ from drakcelery.model.records import Record
 from tests.faults.account import Observer, Seen
 from tests.faults.fleet import RECEIVER, Fleet, Options
 from tests.faults.report import FAULTS, Outcome
+from tests.servers import lent
 from tests.waiting import INTERVAL, wait_until
 
 PATIENCE = 240.0
@@ -60,10 +61,10 @@ class Lane:
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two hosts of three slots, with servers of their own: whatever is left there is theirs."""
     directory = tmp_path_factory.mktemp("matrix")
-    with Services(directory / "services") as services, Fleet(directory / "fleet", services, OPTIONS) as ours:
+    with lent(services) as servers, Fleet(directory / "fleet", servers, OPTIONS) as ours:
         yield ours
 
 

@@ -10,20 +10,21 @@ from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.stages import cancellation
 from tests.faults.fleet import Fleet, Options
+from tests.servers import lent
 from tests.waiting import wait_until
 from tests.webhook import SLOW, make_certificates, receiving
 
 SECRET = "a secret of the fleet, long enough"
 
 
-def test_an_ingress_that_dies_with_a_notice(server_programs: None, tmp_path: Path) -> None:  # noqa: ARG001 - a check
+def test_an_ingress_that_dies_with_a_notice(services: Services, tmp_path: Path) -> None:
     """Killed while the server is silent, it sends the notice again; meanwhile analyses go on."""
     certificates = make_certificates(tmp_path)
-    with receiving(certificates) as receiver, Services(tmp_path / "services") as services:
+    with receiving(certificates) as receiver, lent(services) as servers:
         section = {"url": receiver.url, "secret": SECRET, "ca_file": str(certificates / "ca.pem")}
         only_ingress = {"rack-1": {"notifications": section}}
         options = Options(hosts=("rack-1", "rack-2"), slots=1, of_host=only_ingress)
-        with Fleet(tmp_path / "fleet", services, options) as fleet:
+        with Fleet(tmp_path / "fleet", servers, options) as fleet:
             receiver.plan += [SLOW]
             fleet.push("first", host="rack-2")
             wait_until(lambda: receiver.posts, "the first notice is on its way", timeout=60)

@@ -17,6 +17,7 @@ from drakcelery.worker.commands import IO_PROCESSES
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Uplink
 from tests.faults.watch import detonations, wait_free, wait_published, wait_state
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOSTS = ("rack-1", "rack-2")
@@ -26,18 +27,18 @@ LONG = 600
 
 @pytest.fixture(scope="module")
 def behind_uplink(
-    server_programs: None,  # noqa: ARG001 - a check
+    services: Services,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Fleet, Uplink]]:
     """Two hosts, which reach S3 by one uplink; each has a slot for every process of its io pool."""
     directory = tmp_path_factory.mktemp("slow")
-    with Services(directory / "services") as services:
-        target = urlsplit(services.s3.address).port
+    with lent(services) as servers:
+        target = urlsplit(servers.s3.address).port
         assert target is not None
         with Uplink(target) as uplink:
-            s3 = services.s3.model_copy(update={"address": f"http://127.0.0.1:{uplink.port}"})
+            s3 = servers.s3.model_copy(update={"address": f"http://127.0.0.1:{uplink.port}"})
             options = Options(hosts=HOSTS, slots=IO_PROCESSES, run_seconds=LONG, s3=s3)
-            with Fleet(directory / "fleet", services, options) as fleet:
+            with Fleet(directory / "fleet", servers, options) as fleet:
                 yield fleet, uplink
 
 

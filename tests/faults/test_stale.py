@@ -14,6 +14,7 @@ from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import Fault, State
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import published, wait_free, wait_gone, wait_published, wait_state
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOSTS = ("rack-1", "rack-2")
@@ -21,12 +22,12 @@ RUN_SECONDS = 4.0
 
 
 @pytest.fixture
-def fleet(server_programs: None, tmp_path: Path) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path: Path) -> Iterator[Fleet]:
     """Two hosts with two slots each, and runs that last long enough to be interrupted."""
     options = Options(hosts=HOSTS, slots=2, run_seconds=RUN_SECONDS)
     with (
-        Services(tmp_path / "services") as services,
-        Fleet(tmp_path / "fleet", services, options) as ours,
+        lent(services) as servers,
+        Fleet(tmp_path / "fleet", servers, options) as ours,
     ):
         yield ours
 

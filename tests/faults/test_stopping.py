@@ -14,6 +14,7 @@ from drakcelery.model.records import Record
 from drakcelery.stages import cancellation
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_gone, wait_published, wait_state
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOSTS = ("rack-1", "rack-2")
@@ -21,13 +22,13 @@ LONG = 600
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two hosts that wait for their guests as long as anyone can."""
     directory = tmp_path_factory.mktemp("stopping")
     options = Options(hosts=HOSTS, slots=2, run_seconds=LONG, stop_seconds=LONG)
     with (
-        Services(directory / "services") as services,
-        Fleet(directory / "fleet", services, options) as ours,
+        lent(services) as servers,
+        Fleet(directory / "fleet", servers, options) as ours,
     ):
         yield ours
 

@@ -18,6 +18,7 @@ from drakcelery.model.records import Record
 from tests.collector import Span, header, spans
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import type_in, wait_state
+from tests.servers import lent
 from tests.waiting import wait_until
 from tests.webhook import OK, SLOW, Receiver, receiving
 
@@ -55,7 +56,7 @@ def collector() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def fleet(
-    server_programs: None,  # noqa: ARG001 - a check
+    services: Services,
     collector: Receiver,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
@@ -67,9 +68,9 @@ def fleet(
         "drakcelery": {"log_format": "json"},
     }
     with (
-        Services(directory / "services") as services,
+        lent(services) as servers,
         Fleet(
-            directory / "fleet", services, Options(hosts=HOSTS, slots=2, run_seconds=600, more=more)
+            directory / "fleet", servers, Options(hosts=HOSTS, slots=2, run_seconds=600, more=more)
         ) as ours,
     ):
         yield ours

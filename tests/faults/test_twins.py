@@ -11,6 +11,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.host.names import HostNames
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_free, wait_published
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOST, TWIN, OTHER = "rack-1", "twin", "rack-2"
@@ -18,7 +19,7 @@ OTHERS = "karton.drakrun-other"
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One host; the configurations of a machine that has its name, and of one of another deployment."""
     directory = tmp_path_factory.mktemp("twins")
     options = Options(
@@ -27,11 +28,11 @@ def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> It
         of_host={TWIN: {"drakcelery": {"host": HOST}}, OTHER: {"drakrun": {"identity": OTHERS}}},
     )
     with (
-        Services(directory / "services") as services,
-        Fleet(directory / "fleet", services, options) as ours,
+        lent(services) as servers,
+        Fleet(directory / "fleet", servers, options) as ours,
     ):
         for machine in (TWIN, OTHER):
-            ours._config[machine] = ours._configure(machine, services.redis, services.s3)
+            ours._config[machine] = ours._configure(machine, servers.redis, servers.s3)
         wait_free(ours, HOST)
         yield ours
 
