@@ -17,7 +17,15 @@ from drakcelery.settings import RedisSection
 from tests.faults.apart import valkey_apart
 from tests.faults.fleet import Fleet, Options
 from tests.faults.proxy import Proxy
-from tests.faults.watch import detonations, start_server, stop_server, wait_halted, wait_published, wait_state
+from tests.faults.watch import (
+    detonations,
+    said_of,
+    start_server,
+    stop_server,
+    wait_halted,
+    wait_published,
+    wait_state,
+)
 from tests.waiting import wait_until
 
 NEAR, FAR = "rack-1", "rack-2"
@@ -74,7 +82,7 @@ def by(server: RedisSection, link: Proxy) -> str:
 
 def far(fleet: Fleet) -> HostStatus:
     """What the host with the link says about itself."""
-    return next(status for status in fleet.ledger.fleet.hosts() if status.host == FAR)
+    return said_of(fleet, FAR)
 
 
 def waits_for_collect(fleet: Fleet, uid: str) -> bool:

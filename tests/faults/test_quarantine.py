@@ -17,25 +17,34 @@ from drakcelery.embedded.services import Services
 from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import Fault, State
 from tests.faults.fleet import Fleet, Options
-from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state
+from tests.faults.watch import (
+    said_of,
+    sample_task,
+    type_in,
+    wait_free,
+    wait_gone,
+    wait_published,
+    wait_state,
+)
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOST = "rack-1"
 SLOTS = ("vm-1", "vm-2")
 RESTORE_SECONDS = 0.5
-QUARANTINE_SECONDS = 25
+QUARANTINE_SECONDS = 12
 """Long enough to look at it, short enough to wait for its end."""
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One host with two slots that are soon tried again; samples are tried often."""
     directory = tmp_path_factory.mktemp("quarantine")
     limits = {"drakcelery": {"quarantine_seconds": str(QUARANTINE_SECONDS), "max_attempts": "30"}}
     options = Options(hosts=(HOST,), slots=len(SLOTS), restore_seconds=RESTORE_SECONDS, more=limits)
     with (
-        Services(directory / "services") as services,
-        Fleet(directory / "fleet", services, options) as ours,
+        lent(services) as servers,
+        Fleet(directory / "fleet", servers, options) as ours,
     ):
         yield ours
 
@@ -76,9 +85,14 @@ def states(fleet: Fleet) -> list[SlotState]:
 
 def shown(fleet: Fleet) -> list[str]:
     """What ``drakcelery slots`` says of them."""
-    status, said = type_in(fleet, "drakcelery", "slots", "--json")
-    assert status == 0, said
-    return [slot["state"] for slot in json.loads(said)[0]["slots"]]
+    status, text = type_in(fleet, "drakcelery", "slots", "--json")
+    assert status == 0, text
+    return [slot["state"] for slot in json.loads(text)[0]["slots"]]
+
+
+def said(fleet: Fleet) -> list[str]:
+    """What the host reports of them."""
+    return [slot.state for slot in said_of(fleet, HOST).slots]
 
 
 def test_a_broken_slot(fleet: Fleet) -> None:
@@ -88,7 +102,8 @@ def test_a_broken_slot(fleet: Fleet) -> None:
         for uid in unlucky:
             fleet.push(uid)
         wait_until(lambda: states(fleet)[0] is SlotState.QUARANTINED, "vm-1 is quarantined", timeout=90)
-        wait_until(lambda: shown(fleet)[0] == "quarantined", "drakcelery slots shows it")
+        wait_until(lambda: said(fleet)[0] == "quarantined", "the host says so")
+        wait_until(lambda: shown(fleet)[0] == "quarantined", "operators see it")
         assert "quarantined" in type_in(fleet, "drakcelery", "slots")[1]
         wait_published(fleet, *unlucky)
         records = [record for uid in unlucky if (record := fleet.record(uid)) is not None]
@@ -115,7 +130,8 @@ def test_all_slots_are_broken(fleet: Fleet) -> None:
         for uid in uids:
             fleet.push(uid)
         wait_until(lambda: set(states(fleet)) == {SlotState.QUARANTINED}, "both are quarantined", timeout=120)
-        wait_until(lambda: set(shown(fleet)) == {"quarantined"}, "drakcelery slots shows it")
+        wait_until(lambda: set(said(fleet)) == {"quarantined"}, "the host says so")
+        wait_until(lambda: set(shown(fleet)) == {"quarantined"}, "operators see it")
         wait_until(lambda: broker.llen(prepare_queue("default")), "samples wait for a slot")
     wait_published(fleet, *uids)
     wait_free(fleet, HOST)

@@ -12,7 +12,7 @@ from drakcelery.embedded.services import Services, binary
 from drakcelery.host.slot import SlotState
 from drakcelery.ledger.keys import DUE, LIVE
 from drakcelery.model.analysis import State
-from drakcelery.model.records import Record
+from drakcelery.model.records import HostStatus, Record
 from tests.acceptance.deployment import PROGRAMS, run
 from tests.faults.account import Observer
 from tests.faults.fleet import RECEIVER, Fleet
@@ -68,6 +68,11 @@ def wait_gone(fleet: Fleet, uid: str) -> None:
     wait_until(lambda: not fleet.traces(uid), f"nothing of {uid} is left on the hosts", timeout=60)
     for key in (LIVE, DUE):
         assert fleet.ledger._redis.zscore(key, uid) is None
+
+
+def said_of(fleet: Fleet, host: str) -> HostStatus:
+    """What *host* says about itself: what ``drakcelery slots`` shows, without starting it."""
+    return next(status for status in fleet.ledger.fleet.hosts() if status.host == host)
 
 
 def wait_halted(fleet: Fleet, host: str, *reasons: str) -> None:
