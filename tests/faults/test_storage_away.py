@@ -13,8 +13,7 @@ import pytest
 from drakcelery.embedded.services import Services
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import Stage, State
-from drakcelery.model.records import Halt
-from drakcelery.stages import cancellation
+from drakcelery.model.records import Halt, Record
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (
     detonations,
@@ -26,108 +25,91 @@ from tests.faults.watch import (
     wait_silent,
     wait_state,
 )
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOST = "rack-1"
+RUN_SECONDS = 1.0
 LONG = 600
 GIB = 1024**3
 
 
 @pytest.fixture(scope="module")
-def services(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:  # noqa: ARG001 - a check
+def stoppable(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:  # noqa: ARG001 - a check
     """Servers that may be stopped."""
     with Services(tmp_path_factory.mktemp("away-services")) as servers:
         yield servers
 
 
 @pytest.fixture(scope="module")
-def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One host with one slot."""
-    options = Options(hosts=(HOST,), slots=1, run_seconds=LONG)
-    with Fleet(tmp_path_factory.mktemp("away") / "fleet", services, options) as ours:
+def fleet(stoppable: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One host with one slot. A run takes less time than its task allows: no sample is fetched ahead."""
+    options = Options(hosts=(HOST,), slots=1, run_seconds=RUN_SECONDS)
+    with Fleet(tmp_path_factory.mktemp("away") / "fleet", stoppable, options) as ours:
         yield ours
 
 
-def test_an_upload_waits_for_storage(fleet: Fleet, services: Services) -> None:
-    """The upload is put off with its workspace kept, and made once S3 is back: no second detonation."""
-    fleet.push("kept", timeout=2)
-    wait_state(fleet, "kept", State.RUNNING)
-    fleet.backend.s3.close()  # SeaweedFS would wait for it
-    stop_server(services, "SeaweedFS")
-    wait_until(
-        lambda: (record := fleet.record("kept")) is not None and record.postponed,
-        "the upload is put off",
-        timeout=120,
-    )
-    record = fleet.record("kept")
+def record_of(fleet: Fleet, uid: str) -> Record:
+    """What the ledger says about an analysis that it has."""
+    record = fleet.record(uid)
     assert record is not None
-    assert (record.state, record.following) == (State.UPLOADING, Stage.UPLOAD)
-    assert [uid for _, uid, _ in Workspace.all(fleet.state_dir(HOST))] == ["kept"]
-    wait_free(fleet, HOST)  # the slot does not wait with it
-    start_server(services, "SeaweedFS")
-    wait_published(fleet, "kept")
-    after = fleet.record("kept")
-    assert after is not None
-    assert (after.attempts, after.failures, detonations(fleet, "kept")) == (1, (), 1)
+    return record
 
 
-def test_a_sample_that_cannot_be_fetched(fleet: Fleet, services: Services) -> None:
-    """Nothing is lost by beginning again: the attempt fails, its slot is free, the next one follows."""
-    fleet.push("first")
-    first = wait_state(fleet, "first", State.RUNNING)
-    fleet.push("fetched-later", timeout=1)
+def test_storage_is_away(fleet: Fleet, stoppable: Services) -> None:
+    """One outage of S3, and each that needs it waits for its end; nobody is run twice.
+
+    An upload is put off with its workspace kept. A sample that cannot be fetched fails its attempt, and the
+    next one follows. Ingress cannot look at what comes meanwhile: it stays accepted, and is begun later.
+    """
+    fleet.hold("kept")
+    fleet.push("kept")
+    wait_state(fleet, "kept", State.RUNNING)
+    fleet.push("fetched-later")
     wait_state(fleet, "fetched-later", State.QUEUED)
-    fleet.backend.s3.close()
-    stop_server(services, "SeaweedFS")
-    cancellation.cancel(fleet.ledger, first, by="this test")
-    wait_until(
-        lambda: (record := fleet.record("fetched-later")) is not None and record.failures,
-        "the sample cannot be fetched",
-        timeout=120,
-    )
-    start_server(services, "SeaweedFS")
-    wait_published(fleet, "fetched-later")
-    after = fleet.record("fetched-later")
-    assert after is not None
-    assert {failure.stage for failure in after.failures} == {Stage.PREPARE}
-    assert detonations(fleet, "fetched-later") == 1
-
-
-def test_a_sample_that_comes_while_storage_is_away(fleet: Fleet, services: Services) -> None:
-    """Ingress cannot look at it: it stays accepted, and is begun once S3 is back."""
-    fleet.push("early", timeout=1)
-    wait_published(fleet, "early")
     fleet.signal("ingress", signal.SIGSTOP)
-    fleet.push("unseen", timeout=1)
-    fleet.backend.s3.close()
-    stop_server(services, "SeaweedFS")
+    fleet.push("unseen")
+    fleet.backend.s3.close()  # SeaweedFS would wait for it
+    stop_server(stoppable, "SeaweedFS")
     fleet.signal("ingress", signal.SIGCONT)
+    fleet.let_go("kept")
     wait_until(lambda: len(fleet.inbox.accepted()) == 1, "the task is in the inbox")
+    wait_until(lambda: record_of(fleet, "kept").postponed, "the upload is put off", timeout=120)
     log = fleet.directory / "log" / "ingress.log"
     wait_until(lambda: "sample_unreachable" in log.read_text(), "ingress gives S3 up for now", timeout=120)
+    record = record_of(fleet, "kept")
+    assert (record.state, record.following) == (State.UPLOADING, Stage.UPLOAD)
+    assert "kept" in [uid for _, uid, _ in Workspace.all(fleet.state_dir(HOST))]
+    wait_until(lambda: record_of(fleet, "fetched-later").failures, "it cannot be fetched", timeout=120)
+    assert record_of(fleet, "fetched-later").failures[0].slot == "vm-1"  # which waits with no upload
     assert len(fleet.inbox.accepted()) == 1
-    start_server(services, "SeaweedFS")
-    wait_published(fleet, "unseen")
+    start_server(stoppable, "SeaweedFS")
+    wait_published(fleet, "kept", "fetched-later", "unseen")
     assert fleet.inbox.accepted() == []
+    kept, later = record_of(fleet, "kept"), record_of(fleet, "fetched-later")
+    assert (kept.attempts, kept.failures) == (1, ())
+    assert {failure.stage for failure in later.failures} == {Stage.PREPARE}
+    assert [detonations(fleet, uid) for uid in ("kept", "fetched-later", "unseen")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_redis_restarts(fleet: Fleet, services: Services, number: signal.Signals) -> None:
+def test_redis_restarts(fleet: Fleet, stoppable: Services, number: signal.Signals) -> None:
     """Valkey goes in the middle of a run and comes back: the run is not lost, and not made again."""
     uid = f"over-{number.name.lower()}"
-    fleet.push(uid, timeout=8)
+    fleet.hold(uid)
+    fleet.push(uid)
     wait_state(fleet, uid, State.RUNNING)
     # Valkey writes once a second; what it has not written is lost with it
     fleet.ledger._redis.execute_command("WAITAOF", 1, 0, 10_000)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped
-    stop_server(services, "Valkey", number)
-    start_server(services, "Valkey")
+    stop_server(stoppable, "Valkey", number)
+    start_server(stoppable, "Valkey")
+    fleet.let_go(uid)
     wait_published(fleet, uid)
-    after = fleet.record(uid)
-    assert after is not None
+    after = record_of(fleet, uid)
     assert (after.attempts, after.failures, detonations(fleet, uid)) == (1, (), 1)
 
 
-def test_a_full_disk(server_programs: None, tmp_path: Path) -> None:  # noqa: ARG001 - a check
+def test_a_full_disk(services: Services, tmp_path: Path) -> None:
     """With too little space a host takes nothing and says so; what it has in hand goes on.
 
     What was on its way to a slot waits: nobody takes its message for lost since slots are empty (R13).
@@ -138,7 +120,7 @@ def test_a_full_disk(server_programs: None, tmp_path: Path) -> None:  # noqa: AR
     limits = {"drakcelery": {"min_free_space": str(free - GIB)}}
     options = Options(hosts=("rack-9",), slots=2, run_seconds=LONG, lease_seconds=5, more=limits)
     ballast, log = tmp_path / "ballast", tmp_path / "fleet" / "log" / "vm@rack-9.log"
-    with Services(tmp_path / "services") as services, Fleet(tmp_path / "fleet", services, options) as fleet:
+    with lent(services) as servers, Fleet(tmp_path / "fleet", servers, options) as fleet:
         in_hand = ("in-hand-1", "in-hand-2")
         for uid in in_hand:
             fleet.push(uid, timeout=4)
@@ -158,12 +140,12 @@ def test_a_full_disk(server_programs: None, tmp_path: Path) -> None:  # noqa: AR
         wait_published(fleet, "no-room")
 
 
-def test_io_that_falls_behind(server_programs: None, tmp_path: Path) -> None:  # noqa: ARG001 - a check
+def test_io_that_falls_behind(services: Services, tmp_path: Path) -> None:
     """While the spool is at its limit a host with free slots takes nothing; it does once io has caught up."""
     limits = {"drakcelery": {"spool_limit": "1"}}
     options = Options(hosts=("rack-9",), slots=2, run_seconds=LONG, more=limits)
     log = tmp_path / "fleet" / "log" / "vm@rack-9.log"
-    with Services(tmp_path / "services") as services, Fleet(tmp_path / "fleet", services, options) as fleet:
+    with lent(services) as servers, Fleet(tmp_path / "fleet", servers, options) as fleet:
         fleet.hold("first")
         fleet.push("first", host="rack-9", timeout=1)
         wait_state(fleet, "first", State.RUNNING)  # a host whose io worker shows no life would not take it
