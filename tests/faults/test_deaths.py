@@ -18,6 +18,7 @@ from drakcelery.model.analysis import State
 from drakcelery.storage import PART_SIZE
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import detonations, sample_task, wait_free, wait_gone, wait_published
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOST = "rack-1"
@@ -26,28 +27,12 @@ SPARE = 12 * 1024**2
 """Bytes that are less than a part of a large object."""
 
 
-@contextlib.contextmanager
-def one_host(directory: Path) -> Iterator[Fleet]:
-    """One host of three slots."""
-    options = Options(hosts=(HOST,), slots=3, more={"drakcelery": {"max_attempts": "2"}})
-    with (
-        Services(directory / "services") as services,
-        Fleet(directory / "fleet", services, options) as ours,
-    ):
-        yield ours
-
-
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
-    """The host of most tests."""
-    with one_host(tmp_path_factory.mktemp("deaths")) as ours:
-        yield ours
-
-
-@pytest.fixture
-def doomed(server_programs: None, tmp_path: Path) -> Iterator[Fleet]:  # noqa: ARG001 - a check
-    """A host whose processes the test ends."""
-    with one_host(tmp_path) as ours:
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One host of three slots."""
+    directory = tmp_path_factory.mktemp("deaths")
+    options = Options(hosts=(HOST,), slots=3, more={"drakcelery": {"max_attempts": "2"}})
+    with lent(services) as servers, Fleet(directory / "fleet", servers, options) as ours:
         yield ours
 
 
@@ -61,9 +46,15 @@ def crashed(fleet: Fleet, uid: str) -> str:
     return str(task.error)
 
 
-def large_dump(fleet: Fleet) -> None:
-    """Let the next runs leave a dump that cannot be packed to less than two parts."""
-    (fleet.directory / "run" / "dumps" / "500000_0123456789abcdef").write_bytes(os.urandom(2 * PART_SIZE))
+@contextlib.contextmanager
+def large_dump(fleet: Fleet) -> Iterator[None]:
+    """Let the runs of the block leave a dump that cannot be packed to less than two parts."""
+    dump = fleet.directory / "run" / "dumps" / "500000_0123456789abcdef"
+    dump.write_bytes(os.urandom(2 * PART_SIZE))
+    try:
+        yield
+    finally:
+        dump.unlink()
 
 
 @pytest.mark.slow
@@ -89,14 +80,14 @@ def test_collect_without_memory(fleet: Fleet) -> None:
     """Pool processes that get no memory (RLIMIT_AS): the sample ends in words, the host goes on (R4)."""
     fleet.push("before")
     wait_published(fleet, "before")
-    large_dump(fleet)
     pool = fleet.pool(IO)
     assert len(pool) > 1
     for process in pool:
         limit = process.memory_info().vms + SPARE
         resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    fleet.push("large")
-    reason = crashed(fleet, "large")
+    with large_dump(fleet):
+        fleet.push("large")
+        reason = crashed(fleet, "large")
     assert "ran out of memory" in reason or "new thread" in reason or "poison: " in reason
     for process in fleet.pool(IO):
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -135,23 +126,25 @@ class Group:
 
 
 @pytest.mark.slow
-def test_collect_that_the_kernel_kills(doomed: Fleet) -> None:
+def test_collect_that_the_kernel_kills(fleet: Fleet) -> None:
     """The kernel's OOM killer at each collect or upload: the sample is poison, the host goes on (R4)."""
-    large_dump(doomed)
     group = Group(PART_SIZE)
+
+    def over() -> bool:
+        for process in fleet.pool(IO):
+            group.take(process)
+        record = fleet.record("too-large")
+        return record is not None and record.state.is_over
+
     try:
-        doomed.push("large")
-
-        def over() -> bool:
-            for process in doomed.pool(IO):
-                group.take(process)
-            record = doomed.record("large")
-            return record is not None and record.state.is_over
-
-        wait_until(over, "the analysis is over", timeout=120)
-        assert "of this sample killed its process 2 times" in crashed(doomed, "large")
-        doomed.signal(IO, signal.SIGKILL, group=True)
-        doomed.respawn()
+        with large_dump(fleet):
+            fleet.push("too-large")
+            wait_until(over, "the analysis is over", timeout=120)
+            assert "of this sample killed its process 2 times" in crashed(fleet, "too-large")
     finally:
-        doomed.stop()
+        fleet.signal(IO, signal.SIGKILL, group=True)
+        fleet.processes[IO].running.wait()
         group.remove()
+        fleet.respawn()
+    fleet.push("after-too-large")
+    wait_published(fleet, "after-too-large")
