@@ -64,7 +64,7 @@ class Options:
     run_seconds: float = 0.3
     restore_seconds: float = 0.1
     stop_seconds: int = 5
-    lease_seconds: int = 10
+    lease_seconds: int = 7
     """Shorter than by default, since most tests wait for it; not the shortest, for a busy machine."""
     redis: RedisSection | None = None
     """Where our processes are told to find Redis, if not where it is: a proxy, say. karton-system is told
