@@ -90,6 +90,7 @@ def _work(
     heartbeat.end()
     if stage is Stage.PUBLISH:  # which closes the record itself
         tracing.published(work)
+        files.clean_up(step, workspace)
     else:
         context.ledger.complete(step.uid, step.attempt, stage, token=token)
         reach(f"{stage.value}.completed", step.uid)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import structlog
 from karton.core import Task
@@ -127,7 +128,7 @@ def _still_wanted(context: HostContext, step: Step) -> Callable[[], None]:
 
 
 def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    """Give the analysis to Karton, and clean up."""
+    """Give the analysis to Karton; :func:`clean_up` follows, once no heartbeat writes to its log."""
     manifest = workspace.load(Manifest)
     sample_task, task = _analysis_task(context, step, analysis, manifest)
     record = context.ledger.publish(
@@ -140,17 +141,24 @@ def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Wor
         result=Result.of(manifest.metadata),
     )
     log.info("published", task=task.uid)
-    _clean_up(context, step, record, workspace)
+    with _no_failure():
+        reach("publish.published", step.uid)
+        _learn(context, record)
     return step
 
 
-def _clean_up(context: HostContext, step: Step, record: Record, workspace: Workspace) -> None:
-    """After publish nothing is a failure any more: what is left undone here the janitor does."""
-    try:
-        reach("publish.published", step.uid)
-        _learn(context, record)
+def clean_up(step: Step, workspace: Workspace) -> None:
+    """Remove what was published; what is left undone here the janitor does."""
+    with _no_failure():
         workspace.remove()
         reach("publish.removed", step.uid)
+
+
+@contextlib.contextmanager
+def _no_failure() -> Iterator[None]:
+    """After publish nothing is a failure any more."""
+    try:
+        yield
     except Exception as error:  # noqa: BLE001 whatever it is, the analysis is out
         log.warning("not_cleaned_up", error=f"{type(error).__name__}: {error}")
 

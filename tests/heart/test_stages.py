@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -461,6 +462,24 @@ def test_after_publish_nothing_is_a_failure(
     (tmp_path / "a-1").write_text(f"{point} exception")
     monkeypatch.setattr(failpoints._PROCESS, "plan", tmp_path)
     bench.do(Stage.PUBLISH)
+    assert bench.record().state is State.PUBLISHED
+
+
+def test_no_heartbeat_beside_the_removal(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It would find the claim gone, and say so in the workspace's log while that is being removed."""
+    begin(bench, Stage.PUBLISH)
+    (tmp_path / "a-1").write_text("publish.removed hold")
+    monkeypatch.setattr(failpoints._PROCESS, "plan", tmp_path)
+    publishing = threading.Thread(target=bench.do, args=(Stage.PUBLISH,))
+    publishing.start()
+    try:
+        wait_until((tmp_path / "a-1.done").exists, "the workspace is removed")
+        assert bench.context.heartbeats._heartbeats == []
+    finally:
+        (tmp_path / "a-1.go").touch()
+        publishing.join(30)
     assert bench.record().state is State.PUBLISHED
 
 
