@@ -158,9 +158,11 @@ def test_revoke_a_waiting_stage(fleet: Fleet, how: tuple[str, ...]) -> None:
 
 def test_revoke_a_stage_of_the_io_worker(fleet: Fleet) -> None:
     """A revoked collect cancels as well: the analysis does not wait for a step that will never come."""
-    fleet.push("half", timeout=5)
+    fleet.hold("half")
+    fleet.push("half", timeout=1)
     wait_state(fleet, "half", State.RUNNING)
     assert celery(fleet, "control", "revoke", routing.task_id("half", 1, Stage.COLLECT))[0] == 0
+    fleet.let_go("half")
     record = wait_cancelled(fleet, "half")
     assert "revoked" in str(record.error)
     assert_works_on(fleet, "after-half", "half")
