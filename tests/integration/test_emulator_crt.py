@@ -97,6 +97,11 @@ def test_ending(tmp_path: Path, bits: int, runtime: Literal["msvcrt", "ucrt"]) -
     assert [event[2] for event in file_events(run) if event[0] == "NtWriteFile"] == ["0x18", "0x16"]
 
 
+def test_visual_cpp(tmp_path: Path, bits: int) -> None:
+    """Exceptions' methods, new and delete, and functions with operands on the x87's stack."""
+    assert ended(Bench(tmp_path).detonate(build("cplusplus", tmp_path, bits))) == 0
+
+
 def test_hostile_sizes(tmp_path: Path, bits: int) -> None:
     """Widths, counts and positions beyond all bounds end a call, in a bounded time."""
     assert ended(Bench(tmp_path).detonate(build("hostile", tmp_path, bits), timeout=30)) == 0

@@ -3,8 +3,8 @@
 A signature has a letter for each argument and, after ``>``, one for the result if it is no pointer or int:
 
 ``p`` pointer or size, ``i`` signed and ``u`` unsigned 32 bits, ``q`` signed 64 bits, ``d`` double, ``f``
-float, ``s`` and ``w`` pointers to narrow and wide text (the log shows the text), ``v`` a ``va_list``, ``.``
-further arguments (a :class:`Variadic`).
+float, ``s`` and ``w`` pointers to narrow and wide text (the log shows the text), ``t`` a C++ method's object,
+``v`` a ``va_list``, ``.`` further arguments (a :class:`Variadic`).
 """
 
 from __future__ import annotations
@@ -91,6 +91,9 @@ def _read_32(machine: Machine, letters: str) -> list[Any]:
         if letter == ".":
             values.append(Variadic(machine, address))
             break
+        if letter == "t":
+            values.append(machine.register("ecx"))
+            continue
         size = 8 if letter in "qd" else 4
         values.append(_value(machine, letter, machine.read(address, size)))
         address += size

@@ -159,6 +159,7 @@ FUNCTIONS: dict[str, Function] = {
     "_dclass": Function("d", _class),
     "_dsign": Function("d", lambda _crt, value: 0x8000 if math.copysign(1, value) < 0 else 0),
     **dict.fromkeys(("lround", "lrint"), Function("d", lambda _crt, value: _whole(round(value)))),
+    **dict.fromkeys(("lroundf", "lrintf"), Function("f", lambda _crt, value: _whole(round(value)))),
     **dict.fromkeys(("llround", "llrint"), Function("d>q", lambda _crt, value: _whole(round(value)))),
     **dict.fromkeys(("div", "ldiv"), Function("ii>q", _divided)),
     **dict.fromkeys(("_rotl", "_lrotl"), Function("ui", _rotated(32, left=True))),

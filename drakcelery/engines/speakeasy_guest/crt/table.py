@@ -6,6 +6,8 @@ from drakcelery.engines.speakeasy_guest import stdcall
 from drakcelery.engines.speakeasy_guest.crt import (
     characters,
     control,
+    cplusplus,
+    floating,
     folders,
     lowio,
     maths,
@@ -28,6 +30,8 @@ from drakcelery.engines.speakeasy_guest.crt.variables import MAKERS
 FUNCTIONS: dict[str, Function] = {
     **characters.FUNCTIONS,
     **control.FUNCTIONS,
+    **cplusplus.FUNCTIONS,
+    **floating.FUNCTIONS,
     **folders.FUNCTIONS,
     **lowio.FUNCTIONS,
     **maths.FUNCTIONS,

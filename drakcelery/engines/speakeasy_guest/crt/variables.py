@@ -196,9 +196,11 @@ def file_size(machine: Machine) -> int:
 
 
 def _virtual_table(variables: Variables) -> int:
-    size = variables.machine.size
-    nothing = variables.block(b"\x31\xc0\xc3")  # xor eax, eax; ret
-    return variables.block(nothing.to_bytes(size, "little") * 16)
+    """That of ``exception``, which the others inherit: the deleting destructor, and ``what``."""
+    size, emu = variables.machine.size, variables.machine.emu
+    wanted = ("??_Gexception@@UAEPAXI@Z", "?what@exception@@UBEPBDXZ")
+    functions = [int(emu.get_proc("msvcrt", name)) for name in wanted]
+    return variables.block(b"".join(item.to_bytes(size, "little") for item in functions))
 
 
 MAKERS: dict[str, Maker] = {
