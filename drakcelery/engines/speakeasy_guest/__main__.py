@@ -124,7 +124,7 @@ class Guest:
             over.set()
         self.windows.dump_all()
         broken = self._why_broken(astray)
-        reasons = (*broken, self.capture.trouble or "", self._why_less())
+        reasons = (*broken, self.capture.trouble or "", self._why_less(), *self.windows.not_followed)
         return "; ".join(filter(None, reasons)), self.account(complete=not broken)
 
     def account(self, *, complete: bool) -> Account:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Any
-
-from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SYSTEM_FOLDER
 
 PLACEHOLDER = "%f"
 _QUOTED = r'"?%f"?'
@@ -60,14 +57,6 @@ def parse(command: str, *, is_dll: bool) -> Launch:
     raise ValueError(
         f"the emulator starts a DLL by 'rundll32 %f,Export' or 'regsvr32 /s %f', not by {_short(command)}"
     )
-
-
-def locate(program: str, files: Any) -> str:
-    """Where a program lies that was named without a folder: beside the sample, else with Windows."""
-    if "\\" in program:
-        return program
-    beside = f"{FOLDER}{program}"
-    return beside if files.get_file_from_path(beside) else f"{SYSTEM_FOLDER}{program}"
 
 
 def split(arguments: str) -> list[str]:

@@ -10,8 +10,6 @@ from speakeasy.profiler import Run
 from speakeasy.winenv import arch
 
 from drakcelery.engines.speakeasy_guest import (
-    console_apis,
-    file_apis,
     memory,
     network_apis,
     stdcall,
@@ -23,18 +21,16 @@ from drakcelery.engines.speakeasy_guest.crt import table as crt
 from drakcelery.engines.speakeasy_guest.crt.host import WithRuntime
 from drakcelery.engines.speakeasy_guest.guest_calls import MODULE as GUEST_CALL
 from drakcelery.engines.speakeasy_guest.guest_calls import Elsewhere, Outcome
-from drakcelery.engines.speakeasy_guest.launch import locate, split
+from drakcelery.engines.speakeasy_guest.launch import split
 from drakcelery.engines.speakeasy_guest.naming import image_name
 from drakcelery.engines.speakeasy_guest.own_functions import find_own
-from drakcelery.engines.speakeasy_guest.programs import bits_of, is_export
+from drakcelery.engines.speakeasy_guest.processes import WithProcesses
+from drakcelery.engines.speakeasy_guest.programs import is_export
 from drakcelery.engines.speakeasy_guest.recorder import Recorder
 from drakcelery.engines.speakeasy_guest.tally import Tally
 
-MAX_CHILDREN = 8
-"""Programs that a sample drops and starts are emulated too, up to this number."""
 
-
-class Windows(WithRuntime):
+class Windows(WithRuntime, WithProcesses):
     """One emulated Windows that runs one program."""
 
     def __init__(
@@ -50,9 +46,8 @@ class Windows(WithRuntime):
         self.tally = Tally()
         self._memory_limit = memory_limit
         self._executed: set[int] = set()
-        self._parents: dict[int, int] = {}
         recorder.traffic.resolve = lambda name: self.netman.name_lookup(name.lower()) or ""
-        recorder.locate = lambda program: locate(program, self.fileman)
+        recorder.locate = self.locate
         recorder.traffic.request_of = lambda handle: network_apis.request_of(self, handle)
         self.add_api_hook(self._guard, "*", "*")
         self.add_dyn_code_hook(self._code_executed)
@@ -87,26 +82,25 @@ class Windows(WithRuntime):
         """Call the program as its file is called; only one without a name is called after its hash."""
         super()._init_name(path, None if path else data)
 
-    def get_module_data_from_emu_file(self, file_path: str) -> bytes | None:
-        """The content of an emulated file; Speakeasy's own fails for a file without any."""
-        file = self.fileman.get_file_from_path(file_path)
-        return file.data.getvalue() if file is not None and file.data else None
-
     def prepare_module_for_emulation(self, module: Any, all_entrypoints: bool) -> None:
         """Queue the entry point, and the export that was asked for after it."""
+        self.missing_export = not self.prepare(module, self.export, all_entrypoints)
+
+    def prepare(self, module: Any, export: str, all_entrypoints: bool) -> bool:
+        """Queue the entry point, and *export* after it; False if there is none of that name."""
         super().prepare_module_for_emulation(module, all_entrypoints)
-        if not self.export:
-            return
-        found = next((item for item in module.get_exports() if is_export(item, self.export)), None)
+        if not export:
+            return True
+        found = next((item for item in module.get_exports() if is_export(item, export)), None)
         if found is None:
-            self.missing_export = True
-            return
+            return False
         run = Run()
-        run.type = f"export.{self.export}"
+        run.type = f"export.{export}"
         run.start_addr = found.address
         text = self.mem_map(PAGE, tag="emu.export_command_line")
         run.args = [0, module.base, text, 1]  # rundll32: hwnd, hinst, lpszCmdLine, nCmdShow
         self.add_run(run)
+        return True
 
     def identity(self) -> dict[str, Any]:
         """The process and thread that run now, as log fields."""
@@ -114,28 +108,8 @@ class Windows(WithRuntime):
         path = getattr(process, "path", "") or f"{FOLDER}{self.file_name}"
         pid = process.get_id() if process else 0
         return context(
-            image_name(path), pid, thread.get_id() if thread else 0, self._parents.get(pid, SHELL_PID)
+            image_name(path), pid, thread.get_id() if thread else 0, self.parents.get(pid, SHELL_PID)
         )
-
-    def create_process(
-        self,
-        path: str | None = None,
-        cmdline: str | None = None,
-        image: Any = None,
-        child: bool = False,  # noqa: ARG002  # Speakeasy's signature; it would emulate whatever is a child
-    ) -> Any:
-        """Start a program; one that lies in the emulated file system is emulated after the sample."""
-        process = super().create_process(path, cmdline, image, child=False)
-        self.processes.remove(process)
-        if self.curr_process is not None:
-            self._parents[process.get_id()] = self.curr_process.get_id()
-        if (
-            process.pe_data
-            and len(self._parents) <= MAX_CHILDREN
-            and bits_of(process.pe_data) == self.recorder.bits
-        ):
-            self.child_processes.append(process)
-        return process
 
     # While it runs.
 
@@ -254,17 +228,12 @@ class Windows(WithRuntime):
             call.raw = raw
         if api.lower().startswith("advapi32.reg") and argv and argv[0] >> 32 == 0xFFFFFFFF:
             argv[0] &= 0xFFFFFFFF  # a predefined key, sign-extended; Speakeasy knows it in 32 bits only
-        function = api.rpartition(".")[2]
-        if function == "WriteFile" and console_apis.is_console(self, raw[0]):
-            return console_apis.write_file(self, argv)
         try:
             value = handler(argv)
         except Exception as error:  # noqa: BLE001  # Speakeasy's handlers raise anything on what they do not foresee
             if call is not None:
                 call.problem = f"{type(error).__name__}: {error}"[:200]
             return 0
-        if function == "WriteFile":
-            file_apis.written_bytes(self, raw, value)
         return int(value) if isinstance(value, int) else None
 
     def on_emu_complete(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.crt.disk import Disk
+from drakcelery.engines.speakeasy_guest.disk import Disk
 
 EBADF, ENOENT, EEXIST, EMFILE, EACCES, EINVAL, ENOSPC, ERANGE = 9, 2, 17, 24, 13, 22, 28, 34
 
@@ -49,7 +49,7 @@ class Descriptors:
 
     def __init__(self, runtime: Any) -> None:
         self._runtime = runtime
-        self.disk = Disk(runtime.emu)
+        self.disk: Disk = runtime.emu.disk
         self._open: dict[int, Descriptor] = {}
         for number in STANDARD:
             self._open[number] = Descriptor(0, "", None, O_RDWR | O_TEXT)

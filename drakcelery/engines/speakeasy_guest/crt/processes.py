@@ -19,11 +19,7 @@ WAIT, OVERLAY = 0, 2
 def start(crt: Runtime, path: str, command_line: str) -> int:
     """Start a program, emulated after this one if it is a file that this one wrote; its handle."""
     emu = crt.emu
-    file = crt.files.disk.find(path)
-    if file is None or file.data is None:
-        emu.recorder.process_created(path, command_line)
-        return 0
-    process: Any = emu.create_process(path=f'"{file.get_path()}"', cmdline=command_line)
+    process: Any = emu.create_process(path=path, cmdline=command_line)
     emu.recorder.log_process_event(None, process, "create", {})
     return int(emu.get_object_handle(process) or 0)
 
@@ -32,7 +28,7 @@ def _system(width: int) -> Answer:
     def answer(crt: Runtime, command: int) -> int:
         if not command:
             return 1
-        crt.emu.recorder.process_created(SHELL, f"cmd.exe /c {crt.machine.text(command, width)}")
+        start(crt, SHELL, f"cmd.exe /c {crt.machine.text(command, width)}")
         return 0
 
     return answer

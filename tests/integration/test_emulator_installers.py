@@ -1,0 +1,225 @@
+"""The emulator on installers: what they unpack is to be seen, what they start is followed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from drakcelery.model.analysis import Execution
+from tests.conftest import require
+from tests.emulating import Bench, Run
+from tests.guest_programs import BARE, build, marks, said
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+
+FILES = r"""
+void _start(void)
+{
+    static char data[64], path[MAX_PATH], folder[MAX_PATH];
+    WIN32_FIND_DATAA found;
+    DWORD done;
+    GetTempPathA(MAX_PATH, folder);
+    lstrcatA(lstrcpyA(path, folder), "drakcelery.bin");
+    HANDLE file = CreateFileA(path, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ, 0, CREATE_ALWAYS, 0, 0);
+    WriteFile(file, "hello world", 11, &done, 0);
+    if (SetFilePointer(file, 6, 0, FILE_BEGIN) == 6 && WriteFile(file, "W", 1, &done, 0) && done == 1)
+        mark("written");
+    HANDLE again = CreateFileA(path, GENERIC_READ, FILE_SHARE_READ, 0, OPEN_EXISTING, 0, 0);
+    if (ReadFile(again, data, 64, &done, 0) && done == 11 && !lstrcmpA(data, "hello World")) mark("read");
+    if (SetFilePointer(file, 0, 0, FILE_CURRENT) == 7) mark("apart");
+    SetFilePointer(file, 5, 0, FILE_BEGIN);
+    if (SetEndOfFile(file) && GetFileSize(again, 0) == 5) mark("cut");
+    SetFilePointer(file, 3, 0, FILE_END);
+    WriteFile(file, "x", 1, &done, 0);
+    if (GetFileSize(file, 0) == 9) mark("beyond");
+    if (SetFilePointer(file, -1, 0, FILE_BEGIN) == INVALID_SET_FILE_POINTER
+        && GetLastError() == ERROR_NEGATIVE_SEEK) mark("not-before");
+    CloseHandle(file); CloseHandle(again);
+    if (!ReadFile(file, data, 1, &done, 0)) mark("closed");
+    lstrcatA(folder, "drakcelery.*");
+    HANDLE search = FindFirstFileA(folder, &found);
+    if (search != INVALID_HANDLE_VALUE && !lstrcmpA(found.cFileName, "drakcelery.bin")
+        && found.nFileSizeLow == 9 && !FindNextFileA(search, &found) && GetLastError() == ERROR_NO_MORE_FILES)
+        mark("found");
+    FindClose(search);
+    if (CreateFileA(path, GENERIC_READ, 0, 0, CREATE_NEW, 0, 0) == INVALID_HANDLE_VALUE
+        && GetLastError() == ERROR_FILE_EXISTS) mark("not-new");
+    if (DeleteFileA(path) && GetFileAttributesA(path) == INVALID_FILE_ATTRIBUTES) mark("deleted");
+    if (CreateFileA("C:\\none\\x", GENERIC_READ, 0, 0, OPEN_EXISTING, 0, 0) == INVALID_HANDLE_VALUE
+        && GetLastError() == ERROR_FILE_NOT_FOUND) mark("not-there");
+    if (CreateDirectoryA("C:\\Users\\Public\\made", 0) && !CreateDirectoryA("C:\\Users\\Public\\made", 0)
+        && GetLastError() == ERROR_ALREADY_EXISTS && GetFileAttributesA("C:\\Users\\Public\\made") & 0x10
+        && RemoveDirectoryA("C:\\Users\\Public\\made")) mark("folder");
+    if (CharPrevA(data, data + 3) == data + 2 && CharPrevA(data, data) == data && CharNextA(data) == data + 1)
+        mark("characters");
+    ExitProcess(0);
+}
+"""
+
+STAGES = r"""
+#include <shellapi.h>
+static const char *stage(void)
+{
+    for (const char *at = GetCommandLineA(); *at; at++)
+        if (at[0] == '-' && at[1] == '-') return at + 2;
+    return 0;
+}
+static void start(char *line, const char *folder)
+{
+    STARTUPINFOA how = { sizeof how };
+    PROCESS_INFORMATION made;
+    CreateProcessA(0, line, 0, 0, 0, 0, 0, folder, &how, &made);
+}
+void _start(void)
+{
+    static char self[MAX_PATH], copy[MAX_PATH], folder[MAX_PATH], line[1024];
+    DWORD done;
+    if (stage()) {
+        mark(stage());
+        GetCurrentDirectoryA(MAX_PATH, folder);
+        if (!lstrcmpA(stage(), "plain")) mark(lstrcmpiA(folder, "C:\\Windows") ? "elsewhere" : "in-windows");
+        ExitProcess(7);
+    }
+    GetModuleFileNameA(0, self, MAX_PATH);
+    GetTempPathA(MAX_PATH, copy);
+    CreateDirectoryA(lstrcatA(copy, "a b"), 0);
+    CopyFileA(self, lstrcatA(copy, "\\stage.exe"), 0);
+    lstrcatA(lstrcatA(lstrcpyA(line, "\""), copy), "\" --plain");
+    start(line, "C:\\Windows");
+    lstrcatA(lstrcatA(lstrcpyA(line, "cmd /c start \"\" /b \""), copy), "\" --shell");
+    WinExec(line, 0);
+    SHELLEXECUTEINFOA shell = { sizeof shell };
+    shell.lpFile = copy; shell.lpParameters = "--execute";
+    if (ShellExecuteExA(&shell)) mark("executed");
+    HANDLE batch = CreateFileA("C:\\Users\\Public\\go.bat", GENERIC_WRITE, 0, 0, CREATE_ALWAYS, 0, 0);
+    lstrcatA(lstrcatA(lstrcpyA(line, "@echo off\r\n\""), copy), "\" --batch\r\n");
+    WriteFile(batch, line, lstrlenA(line), &done, 0);
+    CloseHandle(batch);
+    ShellExecuteA(0, "open", "C:\\Users\\Public\\go.bat", 0, 0, 0);
+    ExitProcess(0);
+}
+"""
+
+INSTALLER = r"""
+Unicode %(unicode)s
+SetCompressor %(compressor)s
+Name "drakcelery installer"
+OutFile "installer.exe"
+InstallDir "$APPDATA\drakcelery"
+RequestExecutionLevel user
+SilentInstall silent
+Section
+  SetOutPath "$INSTDIR"
+  File "payload.exe"
+  File "library32.dll"
+  WriteRegStr HKCU "Software\Microsoft\Windows\CurrentVersion\Run" "drakcelery" "$INSTDIR\payload.exe"
+  WriteUninstaller "$INSTDIR\uninstall.exe"
+  CreateShortCut "$SMSTARTUP\drakcelery.lnk" "$INSTDIR\payload.exe"
+  Exec '"$INSTDIR\payload.exe" --from-installer'
+  Exec 'rundll32.exe "$INSTDIR\library32.dll",Run'
+SectionEnd
+Section Uninstall
+  Delete "$INSTDIR\payload.exe"
+SectionEnd
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """An engine with ordinary limits."""
+    return Bench(tmp_path)
+
+
+def test_files_by_handle(tmp_path: Path) -> None:
+    """Each handle has its position, what is written goes there, and errors are Windows'."""
+    wanted = (
+        "written read apart cut beyond not-before closed found not-new deleted not-there folder characters"
+    )
+    said_marks = said(tmp_path, FILES, 32, *BARE, "-nostdlib", "-lkernel32", "-luser32")
+    assert [mark for mark in said_marks if mark != "made"] == wanted.split()
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_what_is_started_is_followed(bench: Bench, tmp_path: Path, bits: int) -> None:
+    """By CreateProcess in another folder, through cmd's start, by ShellExecuteEx, through a batch file."""
+    program = build(tmp_path, STAGES, bits, *BARE, "-nostdlib", "-lkernel32", "-lshell32")
+    run = bench.detonate(program)
+    assert run.outcome.reason is None
+    assert run.outcome.complete is True
+    assert [mark for mark in marks(run) if mark != "go.bat"] == [
+        "executed",
+        "plain",
+        "in-windows",
+        "shell",
+        "execute",
+        "batch",
+    ]
+    starts = {line["NewPid"]: line for line in run.lines("procmon", "NtCreateUserProcess")}
+    ends = [line for line in run.lines("procmon", "NtTerminateProcess") if line["ExitStatus"] == "0x7"]
+    assert [line["PID"] in starts for line in ends] == [True] * 4
+    assert all(line["ProcessName"].endswith("\\a b\\stage.exe") for line in ends)
+
+
+def test_a_program_of_the_other_word_size_is_named(bench: Bench, tmp_path: Path) -> None:
+    """A 64-bit program that a 32-bit one starts is not emulated, and the reason says so."""
+    source = r"""
+void _start(void)
+{
+    HANDLE out = CreateFileA("C:\\Users\\Public\\x.exe", GENERIC_WRITE, 0, 0, CREATE_ALWAYS, 0, 0);
+    DWORD done;
+    WriteFile(out, "MZ", 2, &done, 0);
+    SetFilePointer(out, 0x3C, 0, 0);
+    WriteFile(out, "\x40\0\0\0PE\0\0\x64\x86", 10, &done, 0);
+    CloseHandle(out);
+    WinExec("C:\\Users\\Public\\x.exe", 0);
+    ExitProcess(0);
+}
+"""
+    run = bench.detonate(build(tmp_path, source, 32, *BARE, "-nostdlib", "-lkernel32"))
+    assert run.outcome.reason == (
+        "x.exe, which it wrote and started, is not emulated: it is a program of 64 bits, started by one of 32"
+    )
+
+
+def installer(folder: Path, **options: str) -> Path:
+    """An installer by makensis that brings behaviour32.exe and library32.dll, and starts both."""
+    makensis = shutil.which("makensis") or ""
+    require(bool(makensis), "makensis is not installed (Debian: nsis)")
+    shutil.copy(SAMPLES / "behaviour32.exe", folder / "payload.exe")
+    shutil.copy(SAMPLES / "library32.dll", folder)
+    script = folder / "installer.nsi"
+    script.write_text(INSTALLER % options)
+    subprocess.run([makensis, "-V2", script.name], cwd=folder, check=True, capture_output=True)
+    return folder / "installer.exe"
+
+
+def assert_installed(run: Run) -> None:
+    """Everything that the script of the installer says."""
+    assert run.outcome.execution is Execution.EXECUTED
+    assert (run.outcome.complete, run.outcome.reason) == (True, None)
+    home = "\\??\\C:\\Users\\user\\AppData\\Roaming\\drakcelery\\"
+    written = {line["FileName"] for line in run.lines("filetracer", "NtWriteFile")}
+    assert {home + name for name in ("payload.exe", "library32.dll", "uninstall.exe")} <= written
+    values = {line["ValueName"]: line for line in run.lines("regmon", "NtSetValueKey")}
+    assert values["drakcelery"]["Key"].endswith("\\Software\\Microsoft\\Windows\\CurrentVersion\\Run")
+    assert values["drakcelery"]["Value"].endswith("\\AppData\\Roaming\\drakcelery\\payload.exe")
+    lines = [line["CommandLine"] for line in run.lines("procmon", "NtCreateUserProcess")]
+    assert any(line.endswith('payload.exe" --from-installer') for line in lines)
+    # What the payload does, as a program of its own
+    assert values["Greeting"]["ProcessName"].endswith("\\drakcelery\\payload.exe")
+    assert "web.drakcelery.invalid" in [line["DnsName"] for line in run.lines("socketmon", "DnsQuery_W")]
+    # And the DLL in rundll32
+    assert values["DllMain"]["ProcessName"].endswith("\\rundll32.exe")
+    assert values["Run"]["ProcessName"].endswith("\\rundll32.exe")
+
+
+@pytest.mark.parametrize(("compressor", "unicode"), [("lzma", "true"), ("/SOLID zlib", "false")])
+def test_an_installer_of_makensis(bench: Bench, tmp_path: Path, compressor: str, unicode: str) -> None:
+    """It unpacks, writes its Run key, and what it starts is emulated: a program, and a DLL (E3)."""
+    source = tmp_path / "source"
+    source.mkdir()
+    program = installer(source, compressor=compressor, unicode=unicode)
+    assert_installed(bench.detonate(program, timeout=120))
