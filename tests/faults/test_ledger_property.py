@@ -47,8 +47,6 @@ EXAMPLES, STEPS = 150, 50
 """Some ten seconds on a slow core."""
 
 STAGES = tuple(Stage)
-Records = dict[str, Record | None]
-"""By uid; None: it has none."""
 
 uids = st.sampled_from(UIDS)
 ages = st.sampled_from((0, 0, 0, 1, 5, 6))
@@ -69,6 +67,26 @@ class Delivery:
     attempt: int
     stage: Stage
     token: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is in Redis between two calls."""
+
+    records: dict[str, Record | None]
+    """By uid."""
+    live: set[str]
+    done: set[str]
+    due: set[str]
+    notices: list[str]
+    unrouted: list[str]
+    """What Karton was given."""
+    queued: set[str]
+    """Karton tasks that nobody has taken."""
+    line: set[str]
+    """Karton tasks that wait for their place."""
+    ttl: dict[str, int]
+    """Of the record, by uid."""
 
 
 class Actors(RuleBasedStateMachine):
@@ -396,92 +414,107 @@ class Actors(RuleBasedStateMachine):
             )
 
     # What must be true
+
     @invariant()
     def promises(self) -> None:
-        """All of them, by what the ledger says now: read once, as nobody changes it meanwhile."""
-        records = {uid: self.record(uid) for uid in UIDS}
-        self.sets_agree_with_states(records)
-        self.every_task_is_somewhere()
-        self.lines_and_counts_agree()
-        self.karton_agrees(records)
-        self.at_most_one_publication(records)
-        self.what_is_over_stays_as_it_is(records)
-        self.every_end_is_told_once(records)
-        self.attempts_only_go_up(records)
+        """All of them, by what is in Redis now: read once, as nobody changes it meanwhile."""
+        seen = self.see()
+        self.sets_agree_with_states(seen)
+        self.every_task_is_somewhere(seen)
+        self.lines_and_counts_agree(seen)
+        self.karton_agrees(seen)
+        self.at_most_one_publication(seen)
+        self.what_is_over_stays_as_it_is(seen)
+        self.every_end_is_told_once(seen)
+        self.attempts_only_go_up(seen)
 
-    def sets_agree_with_states(self, records: Records) -> None:
+    def see(self) -> Seen:
+        """What is in Redis, in one answer; what the ledger makes of it is asked of the ledger."""
+        queues = KartonBackendBase.get_queue_names(IDENTITY)
+        with self.client.pipeline(transaction=False) as asked:
+            for key in (LIVE, DONE, DUE, NOTICES):
+                asked.zrange(key, 0, -1)
+            for key in (KARTON_TASKS_QUEUE, *queues):
+                asked.lrange(key, 0, -1)
+            for uid in UIDS:
+                asked.ttl(record_key(uid))
+            live, done, due, notices, unrouted, *others = asked.execute()
+        return Seen(
+            records={uid: self.record(uid) for uid in UIDS},
+            live=set(live),
+            done=set(done),
+            due=set(due),
+            notices=notices,
+            unrouted=unrouted,
+            queued={uid for queue in others[: len(queues)] for uid in queue},
+            line=self.in_line(),
+            ttl=dict(zip(UIDS, others[len(queues) :], strict=True)),
+        )
+
+    def sets_agree_with_states(self, seen: Seen) -> None:
         """live, done and due hold what the records say; finished records expire, live ones never."""
-        for uid in UIDS:
-            record = records[uid]
-            live = self.client.zscore(LIVE, uid) is not None
-            assert live == (record is not None and not record.state.is_over)
+        for uid, record in seen.records.items():
+            assert (uid in seen.live) == (record is not None and not record.state.is_over)
             if record is None:
                 continue
-            ttl = self.client.ttl(record_key(uid))
-            if live:
-                assert ttl == -1
+            if uid in seen.live:
+                assert seen.ttl[uid] == -1
             else:
-                assert 0 < ttl <= 600
-                assert self.client.zscore(DONE, uid) is not None
-                assert self.client.zscore(DUE, uid) is None
+                assert 0 < seen.ttl[uid] <= 600
+                assert uid in seen.done
+                assert uid not in seen.due
 
-    def every_task_is_somewhere(self) -> None:
+    def every_task_is_somewhere(self, seen: Seen) -> None:
         """A Karton task is queued, in line, in the inbox, has a record, or was refused: one of these."""
-        queued, line, inbox = self.queued(), self.in_line(), set(self.inbox.accepted())
+        inbox = set(self.inbox.accepted())
         for tasks in self.tasks.values():
             for task in tasks:
-                places = [task.uid in where for where in (queued, line, inbox, self.owner, self.refused)]
+                where = (seen.queued, seen.line, inbox, self.owner, self.refused)
+                places = [task.uid in one for one in where]
                 assert sum(places) == 1, (task.uid, places)
 
-    def lines_and_counts_agree(self) -> None:
+    def lines_and_counts_agree(self, seen: Seen) -> None:
         """A place is listed while it has a line; its live analyses are counted."""
-        line = self.in_line()
-        assert [one.length for one in self.inbox.lines()] == [len(line)] * bool(line)
-        live = self.client.zcard(LIVE)
-        assert self.inbox.in_flight() == ({PLACE: live} if live else {})
+        assert [one.length for one in self.inbox.lines()] == [len(seen.line)] * bool(seen.line)
+        assert self.inbox.in_flight() == ({PLACE: len(seen.live)} if seen.live else {})
 
-    def karton_agrees(self, records: Records) -> None:
+    def karton_agrees(self, seen: Seen) -> None:
         """The Karton task of a live analysis is STARTED; that of one that is over says how it ended."""
         ended = {State.PUBLISHED: TaskState.FINISHED, State.FAILED: TaskState.CRASHED}
         ended[State.CANCELLED] = TaskState.CRASHED
-        for uid in UIDS:
-            record = records[uid]
+        for record in seen.records.values():
             if record is None or record.analysis is None:
                 continue
             task = self.ledger.karton_task(record.task_uid)
             assert task is not None
             assert task.status is ended.get(record.state, TaskState.STARTED)
 
-    def at_most_one_publication(self, records: Records) -> None:
+    def at_most_one_publication(self, seen: Seen) -> None:
         """What Karton was given is what the records say, once each."""
-        unrouted = self.lrange(KARTON_TASKS_QUEUE)
-        assert sorted(unrouted) == sorted(self.published.values())
-        for uid in UIDS:
-            record = records[uid]
+        assert sorted(seen.unrouted) == sorted(self.published.values())
+        for record in seen.records.values():
             if record is not None and record.analysis is not None:
                 assert (record.state is State.PUBLISHED) == (record.task_uid in self.published)
 
-    def what_is_over_stays_as_it_is(self, records: Records) -> None:
+    def what_is_over_stays_as_it_is(self, seen: Seen) -> None:
         """Not a field of a finished record changes, until its uid lives again."""
-        for uid in UIDS:
-            record = records[uid]
+        for record in seen.records.values():
             if record is not None and record.state.is_over:
                 now = record.model_dump()
                 assert self.over.setdefault(record.task_uid, now) == now
 
-    def every_end_is_told_once(self, records: Records) -> None:
+    def every_end_is_told_once(self, seen: Seen) -> None:
         """Each task that is over has one notice, with its end; a task that is not over has none."""
-        queued = [Notice.parse(str(one)).record for one in self.client.zrange(NOTICES, 0, -1)]
+        queued = [Notice.parse(one).record for one in seen.notices]
         told = {record.task_uid: record.state for record in queued}
         assert len(told) == len(queued)
-        live = {record.task_uid for uid in UIDS if (record := records[uid]) and not record.state.is_over}
+        live = {record.task_uid for record in seen.records.values() if record and not record.state.is_over}
         assert told.keys() == (self.owner.keys() | self.refused) - live
         assert {uid for uid, state in told.items() if state is State.PUBLISHED} == self.published.keys()
 
-    def attempts_only_go_up(self, records: Records) -> None:
+    def attempts_only_go_up(self, seen: Seen) -> None:
         """An attempt's number is never used again, in whatever life of the uid."""
-        for uid in UIDS:
-            record = records[uid]
+        for uid, record in seen.records.items():
             if record is not None:
                 assert record.attempt >= self.numbers[uid]
                 self.numbers[uid] = record.attempt
