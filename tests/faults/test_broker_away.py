@@ -26,6 +26,7 @@ from tests.faults.watch import (
     wait_published,
     wait_state,
 )
+from tests.servers import lent
 from tests.waiting import wait_until
 
 NEAR, FAR = "rack-1", "rack-2"
@@ -56,7 +57,7 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:  # noqa: ARG001 - a check
+def stack(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two hosts with two slots each; one of them reaches the broker by a link that can be cut."""
     directory = tmp_path_factory.mktemp("broker-away")
     with valkey_apart(directory / "broker") as broker, Proxy(broker.redis.port) as link:
@@ -69,8 +70,8 @@ def stack(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> It
             of_host={FAR: {"celery": {"broker_url": by(broker.redis, link)}}},
         )
         with (
-            Services(directory / "services") as services,
-            Fleet(directory / "fleet", services, options) as fleet,
+            lent(services) as servers,
+            Fleet(directory / "fleet", servers, options) as fleet,
         ):
             yield Stack(fleet=fleet, broker=broker, link=link)
 
