@@ -117,3 +117,31 @@ def test_a_function_may_return_into_another(tmp_path: Path, bits: int) -> None:
     }
     """
     assert said(tmp_path, source, bits, *BARE, "-luser32", "-lkernel32") == ["before"]
+
+
+@BITS
+def test_an_exception_of_a_c_plus_plus_runtime_in_a_dll(tmp_path: Path, bits: int) -> None:
+    """_CxxThrowException raises what a handler can see: its code, the object and what types it has."""
+    source = r"""
+    __declspec(dllimport) void __stdcall _CxxThrowException(void *object, void *types);
+    static int object, types;
+    static LONG CALLBACK see(EXCEPTION_POINTERS *info)
+    {
+        EXCEPTION_RECORD *record = info->ExceptionRecord;
+        mark(record->ExceptionCode == 0xe06d7363 && record->ExceptionFlags == 1 ? "thrown" : "wrong");
+        mark(record->NumberParameters == (sizeof(void *) == 8 ? 4 : 3) ? "parameters" : "wrong");
+        mark(record->ExceptionInformation[1] == (ULONG_PTR)&object ? "object" : "wrong");
+        mark(record->ExceptionInformation[2] == (ULONG_PTR)&types ? "types" : "wrong");
+        ExitProcess(0);
+        return 0;
+    }
+    void _start(void)
+    {
+        AddVectoredExceptionHandler(1, see);
+        _CxxThrowException(&object, &types);
+        mark("returned");
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, "-lkernel32", "-lmsvcrt") == [
+        *("thrown", "parameters", "object", "types")
+    ]

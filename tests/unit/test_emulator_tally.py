@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.engines.speakeasy_guest.calls import Call
+from drakcelery.engines.speakeasy_guest.calls import Call, value_of_unknown
 from drakcelery.engines.speakeasy_guest.job import Missing
 from drakcelery.engines.speakeasy_guest.tally import MOST_COUNTED, MOST_TOLD, Tally, startup_functions
 
@@ -91,3 +91,11 @@ def test_a_program_that_asks_for_any_name() -> None:
     assert odd.name.isascii()
     assert odd.name.isprintable()
     assert len(odd.name) == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("__CxxFrameHandler3", 1), ("_except_handler4_common", 1), ("FormatMessageW", 0)]
+)
+def test_an_unknown_handler_of_exceptions_handles_none(name: str, value: int) -> None:
+    """It lets the search go on: 0 would say that it mended what happened, and so for ever."""
+    assert value_of_unknown(name) == value

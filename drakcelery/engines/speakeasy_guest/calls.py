@@ -65,3 +65,20 @@ def hooked_functions(text: str) -> frozenset[str]:
         if len(parts) > 2 and "log" in parts[2].lower().split("+"):
             names.add(parts[1].lower())
     return frozenset(names)
+
+
+CONTINUE_SEARCH = 1
+"""``ExceptionContinueSearch``; 0 would mean that the exception is mended and what raised it goes on."""
+
+FRAME_HANDLERS: tuple[str, ...] = (
+    "__CxxFrameHandler",
+    "_except_handler",
+    "__C_specific_handler",
+    "__GSHandlerCheck",
+)
+"""Beginnings of the names of a C runtime's handlers: nobody imitates them, and Speakeasy's return 0."""
+
+
+def value_of_unknown(name: str) -> int:
+    """What a function returns of which only the name is known: nothing done, for whoever calls it."""
+    return CONTINUE_SEARCH if name.startswith(FRAME_HANDLERS) else 0

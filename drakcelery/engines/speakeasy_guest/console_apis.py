@@ -132,6 +132,8 @@ APIS = {
     "GetConsoleOutputCP": Api(words=0, answer=_code_page),
     "SetConsoleCP": Api(words=1, answer=_done),
     "SetConsoleOutputCP": Api(words=1, answer=_done),
+    "SetConsoleCtrlHandler": Api(words=2, answer=_done),
+    "SetConsoleTitle": Api(words=1, answer=_done),
     "GetConsoleScreenBufferInfo": Api(words=2, answer=_buffer_info),
     "GetConsoleCursorInfo": Api(words=2, answer=_cursor_info),
     "SetConsoleCursorInfo": Api(words=2, answer=_done_on_console),

@@ -15,7 +15,7 @@ from drakcelery.engines.speakeasy_guest import (
     stdcall,
 )
 from drakcelery.engines.speakeasy_guest.apis import PAGE, Answer
-from drakcelery.engines.speakeasy_guest.calls import Call, context
+from drakcelery.engines.speakeasy_guest.calls import FRAME_HANDLERS, Call, context, value_of_unknown
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SHELL_PID
 from drakcelery.engines.speakeasy_guest.crt import table as crt
 from drakcelery.engines.speakeasy_guest.crt.host import WithRuntime
@@ -166,7 +166,7 @@ class Windows(WithRuntime, WithProcesses):
         _, handler = self.api.get_export_func_handler(dll, name)
         if handler is None:
             _, handler = self.normalize_import_miss(dll, name)
-        return handler is not None
+        return handler is not None and not name.startswith(FRAME_HANDLERS)
 
     def _answer(self, call: Call, answer: Answer, words: int, convention: int) -> None:
         argv = self.get_func_argv(convention, words)
@@ -198,7 +198,7 @@ class Windows(WithRuntime, WithProcesses):
         finish(value, problem)
 
     def _step_over(self, call: Call) -> None:
-        """Return 0 from a function that nobody knows; the log says so."""
+        """Return from a function that nobody knows, mostly with 0; the log says so."""
         call.unsupported = True
         words, convention = 0, arch.CALL_CONV_CDECL
         if not stdcall.is_cdecl(call.module):
@@ -207,8 +207,9 @@ class Windows(WithRuntime, WithProcesses):
         self.tally.add(call)
         argv = self.get_func_argv(convention, min(words, 16))
         call.raw = list(argv)
-        self.recorder.end(argv, 0)
-        self.do_call_return(words, call.called_from, 0, conv=convention)
+        value = value_of_unknown(call.name)
+        self.recorder.end(argv, value)
+        self.do_call_return(words, call.called_from, value, conv=convention)
 
     def _words_of(self, call: Call) -> int:
         words = stdcall.words_of(self.words, call.name)
