@@ -24,6 +24,8 @@ from tests.waiting import wait_until
 
 SWITCH = "switch"
 """The namespace of the servers, and of karton-system."""
+ESTABLISHED = "01"
+"""A connection's state in ``net/tcp``."""
 PREFIX = "198.18"
 """Reserved for tests of network devices (RFC 2544): no route leads there."""
 
@@ -112,10 +114,10 @@ class Network:
         self._ip(SWITCH, "link", "set", host, "nomaster")
 
     def connections(self, host: str, port: int) -> list[str]:
-        """What the processes of *host* have open to that port of the servers."""
-        options = ("-H", "-t", "-n", "state", "established", "dport", "=", f":{port}")
-        command = (*self.inside(host), "ss", *options)
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        """What the processes of *host* have open to that port of the servers (``proc(5)``, ``net/tcp``)."""
+        table = Path(f"/proc/{self._holders[host].pid}/net/tcp").read_text().splitlines()[1:]
+        ends = [line.split()[2] for line in table if line.split()[3] == ESTABLISHED]
+        return [end for end in ends if int(end.rpartition(":")[2], 16) == port]
 
     def plug_in(self, host: str) -> None:
         """Undo :meth:`unplug`."""

@@ -42,7 +42,7 @@ def wrong_clock(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
     """A switch with three hosts; a skip where that is not permitted, in CI as well."""
-    for program in ("ip", "ss", "nsenter", "unshare"):
+    for program in ("ip", "nsenter", "unshare"):
         require(shutil.which(program) is not None, f"{program} is missing (Debian: iproute2, util-linux)")
     with contextlib.ExitStack() as stack:
         try:
@@ -138,6 +138,8 @@ def test_cut_off(racks: Racks) -> None:
     uids = fill(racks, "cut")
     lost = [uid for uid, host in guests(racks, uids).items() if host == "rack-1"]
     assert len(lost) == SLOTS
+    port = racks.settings.redis.port
+    assert racks.network.connections("rack-1", port)
     racks.network.unplug("rack-1")
     racks.let_go(*uids)
 
@@ -148,7 +150,6 @@ def test_cut_off(racks: Racks) -> None:
         assert [(one.host, one.fault) for one in record.failures] == [("rack-1", Fault.GONE)]
     before = {uid: everything(racks, uid) for uid in uids}
 
-    port = racks.settings.redis.port
     wait_until(
         lambda: not racks.network.connections("rack-1", port), "the host has noticed", timeout=NOTICED_SECONDS
     )
