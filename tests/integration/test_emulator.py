@@ -25,9 +25,10 @@ from drakcelery.engines import confinement, privileges
 from drakcelery.engines.speakeasy_guest import supervision
 from drakcelery.engines.speakeasy_guest.supervision import Guest
 from drakcelery.errors import EngineError
-from drakcelery.model.analysis import Execution
+from drakcelery.model.analysis import Execution, MissingFunction
 from tests.conftest import require
 from tests.emulating import MIB, Bench, Run
+from tests.guest_programs import BARE, build, marks
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 DUMP_NAME = re.compile(r"^[a-f0-9]{4,16}_[a-f0-9]{16}$")
@@ -94,7 +95,7 @@ def assert_behaviour_64(run: Run) -> None:
 
 
 def assert_behaviour_32(run: Run) -> None:
-    """behaviour32.exe did what its source says, in spite of a function that the emulator lacks."""
+    """behaviour32.exe did what its source says."""
     assert_behaviour(
         run,
         file="C:\\Users\\Public\\drakcelery-sample32.txt",
@@ -103,11 +104,6 @@ def assert_behaviour_32(run: Run) -> None:
         command="cmd.exe /c echo drakcelery-sample32",
         mark=b"drakcelery-protect-mark",
     )
-    (missing,) = run.lines("apimon", "SetConsoleCtrlHandler")
-    assert missing["Unsupported"] is True
-    named = {one.name: one.count for one in run.outcome.missing}
-    assert named["KERNEL32.SetConsoleCtrlHandler"] == 1
-    assert missing["Arguments"] == ["Arg0=0x0", "Arg1=0x1"]
     (protect,) = run.lines("procmon", "NtProtectVirtualMemory")
     assert protect["NewProtectWin32"] == "PAGE_EXECUTE_READWRITE"
 
@@ -266,6 +262,27 @@ def test_a_number_of_instructions_can_end_it(tmp_path: Path) -> None:
     run = Bench(tmp_path, max_instructions=5000).detonate(SAMPLES / "endless.exe")
     assert run.outcome.reason == "stopped after 5000 instructions"
     assert run.outcome.complete is False
+
+
+def test_a_function_that_is_not_imitated(bench: Bench, tmp_path: Path) -> None:
+    """It is stepped over with its arguments, marked in the log and counted; the program goes on."""
+    source = """
+    void _start(void)
+    {
+        for (int number = 0; number < 3; number++) SetProcessShutdownParameters(0x100, number);
+        mark("after");
+        ExitProcess(0);
+    }
+    """
+    run = bench.detonate(build(tmp_path, source, 32, *BARE, "-nostdlib", "-lkernel32"))
+    assert marks(run) == ["after"]
+    calls = run.lines("apimon", "SetProcessShutdownParameters")
+    assert [line["Unsupported"] for line in calls] == [True] * 3
+    assert [line["Arguments"] for line in calls] == [
+        ["Arg0=0x100", f"Arg1={number:#x}"] for number in range(3)
+    ]
+    assert run.outcome.missing == (MissingFunction(name="KERNEL32.SetProcessShutdownParameters", count=3),)
+    assert run.outcome.complete is True
 
 
 def test_an_emulation_that_breaks_off(bench: Bench, tmp_path: Path) -> None:
