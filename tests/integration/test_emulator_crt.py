@@ -102,6 +102,11 @@ def test_visual_cpp(tmp_path: Path, bits: int) -> None:
     assert ended(Bench(tmp_path).detonate(build("cplusplus", tmp_path, bits))) == 0
 
 
+def test_guarded_blocks(tmp_path: Path, runtime: Literal["msvcrt", "ucrt"]) -> None:
+    """In 64 bits a fault goes to the filter that guards it, and becomes a signal where main's start-up does."""
+    assert ended(Bench(tmp_path).detonate(build("guarded", tmp_path, 64, runtime=runtime))) == 0
+
+
 def test_hostile_sizes(tmp_path: Path, bits: int) -> None:
     """Widths, counts and positions beyond all bounds end a call, in a bounded time."""
     assert ended(Bench(tmp_path).detonate(build("hostile", tmp_path, bits), timeout=30)) == 0

@@ -17,10 +17,12 @@ from drakcelery.engines.speakeasy_guest.crt import (
     printing,
     processes,
     scanning,
+    scopes,
     start_up,
     state,
     stdio,
     strings,
+    throwing,
     times,
 )
 from drakcelery.engines.speakeasy_guest.crt.abi import Function
@@ -41,10 +43,12 @@ FUNCTIONS: dict[str, Function] = {
     **printing.FUNCTIONS,
     **processes.FUNCTIONS,
     **scanning.FUNCTIONS,
+    **scopes.FUNCTIONS,
     **start_up.FUNCTIONS,
     **state.FUNCTIONS,
     **stdio.FUNCTIONS,
     **strings.FUNCTIONS,
+    **throwing.FUNCTIONS,
     **times.FUNCTIONS,
 }
 """Functions by name."""
