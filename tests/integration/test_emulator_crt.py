@@ -103,7 +103,7 @@ def test_visual_cpp(tmp_path: Path, bits: int) -> None:
 
 
 def test_guarded_blocks(tmp_path: Path, runtime: Literal["msvcrt", "ucrt"]) -> None:
-    """In 64 bits a fault goes to the filter that guards it, and becomes a signal where main's start-up does."""
+    """In 64 bits a fault goes to the filter that guards it; where main's start-up does, it is a signal."""
     assert ended(Bench(tmp_path).detonate(build("guarded", tmp_path, 64, runtime=runtime))) == 0
 
 
