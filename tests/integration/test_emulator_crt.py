@@ -107,6 +107,11 @@ def test_guarded_blocks(tmp_path: Path, runtime: Literal["msvcrt", "ucrt"]) -> N
     assert ended(Bench(tmp_path).detonate(build("guarded", tmp_path, 64, runtime=runtime))) == 0
 
 
+def test_catching(tmp_path: Path, bits: int) -> None:
+    """What is thrown is caught by the type's name, what lies between is destroyed, and the program goes on."""
+    assert ended(Bench(tmp_path).detonate(build("catching", tmp_path, bits))) == 0
+
+
 def test_hostile_sizes(tmp_path: Path, bits: int) -> None:
     """Widths, counts and positions beyond all bounds end a call, in a bounded time."""
     assert ended(Bench(tmp_path).detonate(build("hostile", tmp_path, bits), timeout=30)) == 0
