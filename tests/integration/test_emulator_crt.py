@@ -108,7 +108,7 @@ def test_guarded_blocks(tmp_path: Path, runtime: Literal["msvcrt", "ucrt"]) -> N
 
 
 def test_catching(tmp_path: Path, bits: int) -> None:
-    """What is thrown is caught by the type's name, what lies between is destroyed, and the program goes on."""
+    """What is thrown is caught by its type, what lies between is destroyed, and the program goes on."""
     assert ended(Bench(tmp_path).detonate(build("catching", tmp_path, bits))) == 0
 
 
