@@ -145,3 +145,21 @@ def test_an_exception_of_a_c_plus_plus_runtime_in_a_dll(tmp_path: Path, bits: in
     assert said(tmp_path, source, bits, *BARE, "-lkernel32", "-lmsvcrt") == [
         *("thrown", "parameters", "object", "types")
     ]
+
+
+def test_the_processor_tells_what_it_can_do(tmp_path: Path) -> None:
+    """32-bit Go programs end where cpuid denies MMX; DLLs that every Windows has are found."""
+    source = r"""
+    void _start(void)
+    {
+        unsigned a = 1, b, c, d;
+        __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+        mark(d & 1 << 23 && d & 1 << 4 && d & 1 ? "able" : "unable");
+        a = 0;
+        __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+        mark(a >= 1 && d == 0x69746e65 ? "named" : "changed");
+        mark(LoadLibraryA("winmm.dll") && LoadLibraryA("version.dll") ? "found" : "missing");
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, 32, *BARE, "-lkernel32") == ["able", "named", "found"]

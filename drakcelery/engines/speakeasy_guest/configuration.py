@@ -11,8 +11,8 @@ from typing import Any
 
 from drakcelery.errors import EngineError
 
-CONFIGURATION_DATE = 1795219200
-"""UNIX time (21 November 2026) of the last change to the configuration below: the snapshot version."""
+CONFIGURATION_DATE = 1795910400
+"""UNIX time (29 November 2026) of the last change to the configuration below: the snapshot version."""
 
 USER = "user"
 HOST = "DESKTOP-7QJ3N2A"
@@ -49,6 +49,17 @@ _KEYS = (
 """Keys that every Windows has, and that programs expect to open."""
 
 
+_LIBRARIES = (
+    *("version", "winmm", "mpr", "uxtheme", "dwmapi", "comdlg32", "imm32", "msimg32", "winspool"),
+    *("kernelbase", "bcryptprimitives", "cryptbase", "sspicli", "wintrust", "wsock32", "powrprof"),
+    *("normaliz", "cabinet", "propsys", "shcore", "profapi", "cfgmgr32", "ucrtbase", "hid"),
+)
+"""DLLs that every Windows has and Speakeasy's does not: LoadLibrary finds them."""
+
+_LIBRARIES_BASE = 0x51000000
+_LIBRARY_SIZE = 0x100000
+
+
 def build() -> dict[str, Any]:
     """The configuration in Speakeasy's form, the same on every run.
 
@@ -77,6 +88,14 @@ def build() -> dict[str, Any]:
         username=USER,
         computername=HOST,
     )
+    config["modules"]["user_modules"] += [
+        {
+            "name": name,
+            "base_addr": hex(_LIBRARIES_BASE + number * _LIBRARY_SIZE),
+            "path": f"{SYSTEM_FOLDER}{name}.dll",
+        }
+        for number, name in enumerate(_LIBRARIES)
+    ]
     config["registry"]["keys"] += [{"path": key, "values": []} for key in _KEYS]
     config["network"]["dns"]["names"] = {
         "default": DEFAULT_ANSWER,

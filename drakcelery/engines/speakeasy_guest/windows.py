@@ -10,6 +10,7 @@ from speakeasy.profiler import Run
 from speakeasy.winenv import arch
 
 from drakcelery.engines.speakeasy_guest import (
+    cpuid,
     memory,
     network_apis,
     stdcall,
@@ -70,6 +71,7 @@ class Windows(WithRuntime, WithProcesses):
         if self.image is not None:
             self.dump_all()
         self.image = super().load_module(path, data, first_time_setup)
+        cpuid.look_after(self, self.image)
         return self.image
 
     def load_pe(self, path: str | None = None, data: bytes | None = None, **more: Any) -> Any:
