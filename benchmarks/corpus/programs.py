@@ -51,7 +51,7 @@ class Program:
     library: bool = False
     """A DLL."""
     starts: bool = True
-    """Whether it runs alone on Windows: not without a DLL that only its package brings, and no half program."""
+    """Whether it runs alone on Windows: not a half program, nor one without its package's DLLs."""
     start: str | None = None
     """Start command with ``%f``; None: the file alone."""
     note: str = ""

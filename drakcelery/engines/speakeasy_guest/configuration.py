@@ -88,14 +88,7 @@ def build() -> dict[str, Any]:
         username=USER,
         computername=HOST,
     )
-    config["modules"]["user_modules"] += [
-        {
-            "name": name,
-            "base_addr": hex(_LIBRARIES_BASE + number * _LIBRARY_SIZE),
-            "path": f"{SYSTEM_FOLDER}{name}.dll",
-        }
-        for number, name in enumerate(_LIBRARIES)
-    ]
+    config["modules"]["user_modules"] += _modules()
     config["registry"]["keys"] += [{"path": key, "values": []} for key in _KEYS]
     config["network"]["dns"]["names"] = {
         "default": DEFAULT_ANSWER,
@@ -107,6 +100,17 @@ def build() -> dict[str, Any]:
         if process["name"] == "explorer":
             process["pid"] = SHELL_PID
     return config
+
+
+def _modules() -> list[dict[str, str]]:
+    return [
+        {
+            "name": name,
+            "base_addr": hex(_LIBRARIES_BASE + number * _LIBRARY_SIZE),
+            "path": f"{SYSTEM_FOLDER}{name}.dll",
+        }
+        for number, name in enumerate(_LIBRARIES)
+    ]
 
 
 def _default() -> Path:
