@@ -15,7 +15,8 @@ from tests.xen import layout
 from tests.xen.tools import iptables
 from tests.xen.tools.drakrun_vm import start_network
 from tests.xen.tools.drakvuf_log import encode
-from tests.xen.tools.machine import Machine, Order, started_ticks
+from tests.xen.tools.machine import Machine, started_ticks
+from tests.xen.tools.records import Order
 
 VERSIONS = ("0.19.0", "0.20.0", "0.21.0")
 FAILURES = {

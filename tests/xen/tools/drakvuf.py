@@ -11,7 +11,11 @@ from pathlib import Path
 from tests.xen.tools import drakvuf_log, injection, windows
 from tests.xen.tools.drakvuf_log import Log, Recording
 from tests.xen.tools.drakvuf_options import Options, Quit, version
-from tests.xen.tools.machine import Guest, Machine, Order, not_simulated, say
+from tests.xen.tools.machine import Machine, not_simulated, say
+
+TYPE_CHECKING = False  # as in machine.py
+if TYPE_CHECKING:
+    from tests.xen.tools.records import Guest, Order
 
 SUCCESS, FAIL, INJECTION_TIMEOUT, INJECTION_ERROR, INJECTION_UNSUCCESSFUL = range(5)
 WRITE_FILE_ERROR, KERNEL_PANIC, POWER_OFF = 6, 10, 11

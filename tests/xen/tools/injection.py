@@ -7,9 +7,14 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
-from tests.xen.tools.machine import Guest, Machine, say
+from tests.xen.tools.machine import Machine, say
+
+TYPE_CHECKING = False  # as in machine.py
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tests.xen.tools.records import Guest
 
 METHODS = {
     "createproc": "CreateProc",

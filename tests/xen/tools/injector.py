@@ -11,8 +11,12 @@ from pathlib import Path
 
 from tests.xen.tools import gnu, injection, windows
 from tests.xen.tools.injection import record
-from tests.xen.tools.machine import CALLER, Guest, Machine, Order, not_simulated, say
+from tests.xen.tools.machine import CALLER, Machine, not_simulated, say
 from tests.xen.tools.xl import hang
+
+TYPE_CHECKING = False  # as in machine.py
+if TYPE_CHECKING:
+    from tests.xen.tools.records import Guest, Order
 
 METHODS = ("shellexec", "createproc", "shellcode", "execproc", "readfile", "writefile")
 SUCCESS, FAIL, TIMEOUT = 0, 1, 2

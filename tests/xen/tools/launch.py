@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
 import sys
 import time
@@ -24,7 +23,7 @@ def run(tool: str, root: str) -> None:
     if tool == "drakrun":
         _import_all(machine)
     name = _IDLE.get(tool, tool.replace("-", "_"))
-    program = importlib.import_module(f"tests.xen.tools.{name}")
+    program = __import__(f"tests.xen.tools.{name}", fromlist=["main"])
     status: int = program.main(machine, argv)
     sys.exit(status)
 

@@ -2,6 +2,8 @@
 
 All of it is files below ``<root>/state``. A file is written whole and renamed, under one lock that the
 kernel drops with its holder: any program may be killed at any instruction, and several run at once.
+
+A test run starts these programs thousands of times: what each of them imports is little.
 """
 
 from __future__ import annotations
@@ -10,47 +12,22 @@ import atexit
 import fcntl
 import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+
+TYPE_CHECKING = False  # typing's own name for it: importing that takes longer than most programs run
+if TYPE_CHECKING:
+    from io import BufferedReader
+    from typing import Any
+
+    from tests.xen.tools.records import Guest, Order
 
 CALLER = "XEN_SIMULATION_CALLER"
 """Environment variable: which program started this one, where a program of the host did."""
 
 DYING = "(null)"
 """The name that ``xl list`` shows for a domain that was destroyed and is not gone yet."""
-
-
-class Guest(TypedDict):
-    """A domain, as its file has it."""
-
-    name: str
-    domid: int
-    started: float
-    """Seconds, UNIX time."""
-    memory: int
-    """MiB."""
-    restoring: bool
-    """The domain exists, its memory is not there yet."""
-    dying: bool
-    files: dict[str, str]
-    """Path in the guest -> SHA-256."""
-    commands: list[str]
-    """What drakshell ran in it."""
-
-
-class Order(TypedDict):
-    """A failure that was ordered."""
-
-    tool: str
-    how: str
-    vm: str | None
-    times: int | None
-    details: dict[str, Any]
 
 
 class Machine:
@@ -82,12 +59,11 @@ class Machine:
         """DRAKVUF Sandbox 0.21 with the DRAKVUF that it was tested with."""
         return self.version == "0.21.0"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Alone among the programs of this host."""
-        with (self.state / "lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def locked(self) -> BufferedReader:
+        """Alone among the programs of this host, for as long as what this returns is open."""
+        lock = (self.state / "lock").open("rb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
 
     def guests(self) -> list[Guest]:
         """Every domain but Domain-0, by domain id; those that are being restored or are dying too."""
@@ -102,21 +78,13 @@ class Machine:
 
     def _of_xen(self, noted: list[Guest]) -> list[Guest]:
         """The domains that Xen has, with what is noted of them."""
+        import subprocess
+
         listed = subprocess.run([self.bin / "xl", "list"], capture_output=True, text=True, check=True)
         rows = [line.split() for line in listed.stdout.splitlines()[1:]]
         known = {guest["domid"]: guest for guest in noted}
         return [
-            known.get(int(row[1]))
-            or Guest(
-                name=row[0],
-                domid=int(row[1]),
-                started=0,
-                memory=int(row[2]),
-                restoring=False,
-                dying=row[0] == DYING,
-                files={},
-                commands=[],
-            )
+            known.get(int(row[1])) or _guest(row[0], int(row[1]), int(row[2]), dying=row[0] == DYING)
             for row in rows
             if row[1] != "0"
         ]
@@ -136,16 +104,7 @@ class Machine:
         """Make the domain *name*. Under :meth:`locked`."""
         domid = self.read("domid.json", 0) + 1
         self.write("domid.json", domid)
-        guest = Guest(
-            name=name,
-            domid=domid,
-            started=time.time(),
-            memory=memory,
-            restoring=restoring,
-            dying=False,
-            files={},
-            commands=[],
-        )
+        guest = _guest(name, domid, memory, started=time.time(), restoring=restoring)
         self.save_guest(guest)
         return guest
 
@@ -220,6 +179,27 @@ class Machine:
             descriptor = os.open(self.state / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             os.write(descriptor, line)  # in one piece: a kill comes before or after it
             os.close(descriptor)
+
+
+def _guest(
+    name: str,
+    domid: int,
+    memory: int,
+    *,
+    started: float = 0,
+    restoring: bool = False,
+    dying: bool = False,
+) -> Guest:
+    return {
+        "name": name,
+        "domid": domid,
+        "started": started,
+        "memory": memory,
+        "restoring": restoring,
+        "dying": dying,
+        "files": {},
+        "commands": [],
+    }
 
 
 def started_ticks(pid: int) -> int | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ntpath
 
-from tests.xen.tools.machine import Guest
+TYPE_CHECKING = False  # as in machine.py
+if TYPE_CHECKING:
+    from tests.xen.tools.records import Guest
 
 VARIABLES = {
     "%USERPROFILE%": r"C:\Users\janusz",

@@ -12,7 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.xen.tools import gnu
-from tests.xen.tools.machine import CALLER, DYING, Guest, Machine, not_simulated, say
+from tests.xen.tools.machine import CALLER, DYING, Machine, not_simulated, say
+
+TYPE_CHECKING = False  # as in machine.py
+if TYPE_CHECKING:
+    from tests.xen.tools.records import Guest
 
 HEADING = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
 
