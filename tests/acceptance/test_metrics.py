@@ -26,6 +26,7 @@ from drakcelery.telemetry import instruments
 from tests import reference
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
+from tests.servers import lent
 from tests.waiting import wait_until
 
 CONFIG = reference.ROOT / "config"
@@ -86,7 +87,7 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:  # noqa: ARG001 - a check
+def watched(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Two hosts of two profiles with metrics on, and a Prometheus with our configuration, only faster."""
     program = shutil.which("prometheus")
     require(program is not None, "prometheus is not installed (Debian: apt-get install prometheus)")
@@ -108,7 +109,7 @@ def watched(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> 
         },
     )
     with (
-        Services(directory / "services") as services,
+        lent(services),
         Fleet(directory / "fleet", services, options) as fleet,
         _prometheus(str(program), directory / "prometheus", port, ports),
     ):

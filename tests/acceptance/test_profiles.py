@@ -14,18 +14,19 @@ from drakcelery.model.analysis import Place, State
 from drakcelery.stages import cancellation
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import type_in, wait_published, wait_state
+from tests.servers import lent
 from tests.waiting import wait_until
 
 PROFILES = {"rack-1": "win7", "rack-2": "win10", "rack-3": "xp"}
 LOOK_AHEAD = 1
-PATIENCE = 30
+PATIENCE = 45
 """Seconds; long enough for a worker to come back."""
 LONG = 300
 """Seconds that a guest runs, if nobody ends it."""
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Three hosts, a slot each, of three profiles; scripts go to win10 by a rule."""
     directory = tmp_path_factory.mktemp("profiles")
     more = {
@@ -40,7 +41,7 @@ def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> It
         hosts=tuple(PROFILES), profiles=PROFILES, slots=1, run_seconds=LONG, stop_seconds=1, more=more
     )
     with (
-        Services(directory / "services") as services,
+        lent(services),
         Fleet(directory / "fleet", services, options) as ours,
     ):
         yield ours

@@ -15,6 +15,7 @@ from drakcelery.model.records import Record
 from drakcelery.operators import steering
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import type_in, wait_routed
+from tests.servers import lent
 from tests.waiting import wait_until
 
 DRAINED, OTHER = "rack-1", "rack-2"
@@ -26,12 +27,12 @@ LEFT = 6
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two hosts with two slots each, whose guests run for a moment."""
     directory = tmp_path_factory.mktemp("steer")
     options = Options(hosts=(DRAINED, OTHER), slots=SLOTS, run_seconds=0.3, stop_seconds=10)
     with (
-        Services(directory / "services") as services,
+        lent(services),
         Fleet(directory / "fleet", services, options) as ours,
     ):
         yield ours

@@ -20,18 +20,19 @@ from tests import keys
 from tests.builders import analysis
 from tests.faults.fleet import Fleet, Options
 from tests.ledgers import open_analysis
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HOST = "rack-1"
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet that has published, refused and failed, on servers of its own."""
     directory = tmp_path_factory.mktemp("keys")
     options = Options(hosts=(HOST,), slots=1)
     with (
-        Services(directory / "services") as services,
+        lent(services),
         Fleet(directory / "fleet", services, options) as ours,
     ):
         ours.plan("retried", "prepare.ready", "exception")
