@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from celery import Celery
+from karton.core.backend import KARTON_TASKS_QUEUE
 
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
@@ -146,7 +147,7 @@ def test_drain_under_load(fleet: Fleet) -> None:
 def test_undrain_takes_up_work_within_a_second(fleet: Fleet, app: Celery) -> None:
     """Of a fleet with a backlog, and of one that was drained as a whole and has all its samples in Karton.
 
-    On a busy machine the same takes longer where no host was ever drained; this no more than thrice as long.
+    On a busy machine the same takes longer where no host is drained; this no more than thrice as long.
     """
     load = Load(fleet, "speed")
     for hosts in ([DRAINED], [DRAINED, OTHER]):
@@ -157,6 +158,8 @@ def test_undrain_takes_up_work_within_a_second(fleet: Fleet, app: Celery) -> Non
                 steering.drain(app, host, by=ME)
                 wait_until(lambda host=host: states(fleet, host) == {"drained"}, f"{host} is drained")  # type: ignore[misc] # mypy cannot type a lambda with a default
             load.push(4 * SLOTS, held=True)
+            routed = "Karton has routed them"
+            wait_until(lambda: fleet.backend.redis.llen(KARTON_TASKS_QUEUE) == 0, routed)
             if len(hosts) == 1:
                 wait_busy(fleet, OTHER)
             undrained = fleet.ledger.now()
@@ -166,7 +169,7 @@ def test_undrain_takes_up_work_within_a_second(fleet: Fleet, app: Celery) -> Non
             steering.undrain(app, OTHER, by=ME)
             fleet.let_go()
             fleet.wait_over(load.uids)
-        assert statistics.median(waits) < max(1.0, 3 * statistics.median(idle)), (waits, idle)
+        assert statistics.median(waits) < max(1.0, 3 * max(idle)), (waits, idle)
         rounded = [[round(wait, 2) for wait in some] for some in (waits, idle)]
         print(f"undrained {hosts}: first sample after {rounded[0]}, of an idle fleet after {rounded[1]}")  # noqa: T201 for the report
         load.assert_published()
