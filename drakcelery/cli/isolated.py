@@ -17,6 +17,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import Inbox
 from drakcelery.operators import views
+from drakcelery.stages import cancellation
 from drakcelery.wiring import make_ledger
 
 _OF_TASKS = ("inbox", "line")
@@ -79,7 +80,7 @@ def _end(ledger: Ledger, inbox: Inbox, uid: str, *, is_task: bool) -> None:
             _withdraw(inbox, uid, task_uid, reason)
     else:
         if record is not None:
-            ledger.cancel(record, reason=reason, crashed=None)
+            cancellation.cancel_quietly(ledger, record, reason=reason)
         elif is_task:
             _withdraw(inbox, reading.own_uid(uid), uid, reason)
 

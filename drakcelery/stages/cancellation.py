@@ -35,8 +35,15 @@ def cancel_as_karton(ledger: Ledger, record: Record, status: TaskState | None) -
     if status in (TaskState.STARTED, TaskState.SPAWNED):
         return False
     reason = f"cancelled: its Karton task is {status.value if status else 'gone'}"
-    if not ledger.cancel(record, reason=reason, crashed=None):
+    if not cancel_quietly(ledger, record, reason=reason):
         return False
     log.warning("cancelled", reason=reason)
+    return True
+
+
+def cancel_quietly(ledger: Ledger, record: Record, *, reason: str) -> bool:
+    """End a live analysis and leave its Karton task as it is. False if it is over already."""
+    if not ledger.cancel(record, reason=reason, crashed=None):
+        return False
     tracing.cancelled(record, reason, lambda: ledger.get(record.uid))
     return True
