@@ -31,6 +31,10 @@ class SlotsLost(SettingsError):
     """The file of the slots was taken away under its worker."""
 
 
+class SlotsDamaged(SettingsError):
+    """Nobody can read the file of the slots; it is kept, since it says what operators have drained."""
+
+
 class StackError(DrakceleryError):
     """The embedded stack cannot start, is not running, or was asked for something it cannot do."""
 

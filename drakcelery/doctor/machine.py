@@ -17,6 +17,7 @@ from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
 from drakcelery.host.identity import Machine
 from drakcelery.host.names import HostNames
+from drakcelery.host.slot_file import damage
 from drakcelery.karton.filetype import describe_file
 from drakcelery.ledger import clock
 from drakcelery.ledger.fleet import Fleet
@@ -109,6 +110,11 @@ def _state_dir(subject: Subject) -> Verdict:
             file.flush()
     except OSError as error:
         return failed(f"{place} cannot be written by the user {os.geteuid()}: {error.strerror}")
+    if (trouble := damage(path)) is not None:
+        return failed(
+            f"{trouble}: nobody can read the slots of this host, so it takes no sample",
+            "Remove the file; the vm worker makes another one. Then drain again what was drained.",
+        )
     return ok(f"{path} can be written" if place == path else f"{path} can be made, in {place}")
 
 

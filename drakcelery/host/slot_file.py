@@ -8,13 +8,18 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
+
+import structlog
 
 from drakcelery import safe_files
-from drakcelery.errors import SettingsError, SlotsLost
+from drakcelery.errors import SettingsError, SlotsDamaged, SlotsLost
 from drakcelery.host import doubts, drains, history, tables
 from drakcelery.host import state_dir as directories
 from drakcelery.host.slot import Slot, SlotState, state_of
 from drakcelery.model.text import natural
+
+log = structlog.get_logger(__name__)
 
 _SCHEMA = """
 create table if not exists slots (
@@ -27,6 +32,21 @@ create table if not exists slots (
     failures integer not null default 0
 ) strict
 """
+
+
+def damage(state_dir: Path) -> str | None:
+    """What is wrong with the file, which a worker may be using; None if it can be read, or is not there."""
+    path = state_dir / "slots.sqlite"
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            (found,) = database.execute("pragma quick_check(1)").fetchone()
+    except sqlite3.OperationalError:  # it is locked, or not for us to read
+        return None
+    except sqlite3.DatabaseError as error:
+        return f"{path}: {error}"
+    return None if found == "ok" else f"{path}: {found}"
 
 
 class SlotFile:
@@ -48,6 +68,7 @@ class SlotFile:
         self._state_dir = state_dir
         self._path = state_dir / "slots.sqlite"
         self._made = False
+        self._is_damaged = False
 
     def make(self) -> None:
         """Make the file where it is not there; any other call does it as well.
@@ -72,11 +93,18 @@ class SlotFile:
                 f"[drakcelery] state_dir = {self._state_dir}: cannot be written: {error}"
             ) from None
         except (sqlite3.DatabaseError, tables.Foreign) as error:
-            raise SettingsError(self._broken(error)) from None
+            raise self._damage(error) from None
         self._made = True
 
-    def _broken(self, error: Exception) -> str:
-        return f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain again what was drained"
+    def _damage(self, error: Exception) -> SlotsDamaged:
+        """Told once; whoever asks again, as several threads do each second, need not tell it."""
+        damaged = SlotsDamaged(
+            f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain again what was drained"
+        )
+        if not self._is_damaged:
+            self._is_damaged = True
+            log.error("slots_damaged", error=str(damaged))
+        return damaged
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -85,12 +113,13 @@ class SlotFile:
         try:
             with tables.opened(self._path) as database:
                 yield database
+            self._is_damaged = False
         except sqlite3.DatabaseError as error:
             if tables.is_lost(self._path):
                 raise SlotsLost(f"{self._path} is gone: drain again what was drained") from None
             if type(error) is not sqlite3.DatabaseError:  # it is about what was asked, or the file is locked
                 raise
-            raise SettingsError(self._broken(error)) from None
+            raise self._damage(error) from None
 
     def all(self) -> list[Slot]:
         """Every slot, by name."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -24,8 +24,9 @@ from redis.exceptions import RedisError
 from drakcelery.broker import redis_transport
 from drakcelery.broker.misfits import step_of
 from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue
+from drakcelery.errors import SlotsDamaged
 from drakcelery.host.avoidance import is_elsewhere, may_have
-from drakcelery.host.slot import SlotState
+from drakcelery.host.slot import Slot, SlotState
 from drakcelery.model.analysis import Fault, Stage, Step
 from drakcelery.recovery.takeover import end_held
 from drakcelery.stages.context import HostContext
@@ -133,24 +134,26 @@ class Gate(bootsteps.StartStopStep):
 
         What came free meanwhile has a turn of its own: what waits for it is taken first as well.
         """
-        to_open = self._to_open()
+        profiles = self._profiles()
+        to_open = self._to_open(profiles)
         if look or to_open:
             self._fetch_waiting()
-        still = self._to_open()
+            profiles = self._profiles()
+        still = self._to_open(profiles)
         for queue in to_open:
             if queue in still:
                 self._consumer.add_task_queue(queue)
-        self._close_full()
+        self._close_full(profiles)
 
-    def _to_open(self) -> list[str]:
-        """The closed queues of profiles that have a free slot."""
+    def _to_open(self, profiles: Mapping[str, bool]) -> list[str]:
+        """The closed queues of those *profiles* that have a free slot."""
         consuming = self._consumer.task_consumer.consuming_from
-        free = [profile for profile, is_free in self._profiles().items() if is_free]
+        free = [profile for profile, is_free in profiles.items() if is_free]
         return [queue for profile in free for queue in self._queues(profile) if not consuming(queue)]
 
-    def _close_full(self) -> None:
-        """Consume no more from the queues of a profile that has no free slot."""
-        for profile, is_free in self._profiles().items():
+    def _close_full(self, profiles: Mapping[str, bool]) -> None:
+        """Consume no more from the queues of those *profiles* that have no free slot."""
+        for profile, is_free in profiles.items():
             for queue in self._queues(profile):
                 if not is_free and self._consumer.task_consumer.consuming_from(queue):
                     self._consumer.cancel_task_queue(queue)
@@ -160,7 +163,7 @@ class Gate(bootsteps.StartStopStep):
         tasks = self._consumer.task_consumer
         if not isinstance(tasks.channel, redis_transport.Prompt):
             return  # RabbitMQ delivers as soon as a queue is open
-        for _ in self.context.slots.all():  # one each at most: a message may turn out to be for no slot
+        for _ in self._slots():  # one each at most: a message may turn out to be for no slot
             free = [profile for profile, is_free in self._profiles().items() if is_free]
             queues = [queue for profile in free for queue in self._queues(profile)]
             self._turn = -self._turn  # neither what asks for this host nor what does not is always first
@@ -172,7 +175,7 @@ class Gate(bootsteps.StartStopStep):
     def _waiting(self, channel: redis_transport.Prompt, profiles: Sequence[str]) -> list[Step]:
         """What waits for slots of *profiles*, as far as this host may come to it. Called from any thread."""
         queues = [queue for profile in profiles for queue in self._queues(profile)]
-        messages = channel.peek_queues(queues, most=len(self.context.slots.all()))
+        messages = channel.peek_queues(queues, most=len(self._slots()))
         return [step for message in messages if (step := step_of(message)) is not None]
 
     def profiles(self) -> frozenset[str] | None:
@@ -181,11 +184,18 @@ class Gate(bootsteps.StartStopStep):
 
     def _profiles(self) -> dict[str, bool]:
         """This host's profiles, and whether each has a slot for another sample now."""
-        slots = self.context.slots.all()
+        slots = self._slots()
         self._clock.observe(slots, now=time.time())
         takes = self._takes_samples()
         free = {slot.profile for slot in slots if takes and slot.is_open}
-        return {slot.profile: slot.profile in free for slot in slots}
+        return {profile: profile in free for profile in self.context.settings.slots.values()}
+
+    def _slots(self) -> list[Slot]:
+        """The slots; none while nobody can read their file, which is told where it is read."""
+        try:
+            return self.context.slots.all()
+        except SlotsDamaged:
+            return []
 
     def _queues(self, profile: str) -> tuple[str, str]:
         return prepare_queue(profile), prepare_queue(profile, self.context.host)
@@ -204,12 +214,12 @@ class Gate(bootsteps.StartStopStep):
         """
         self.context.readiness.note_turn()
         slot = None
-        if self._takes_samples():
+        if self._takes_samples() and self._slots():
             among = self._may_have(step)
             slot = self.context.slots.claim(step.profile, step.uid, step.attempt, among=among)
             if slot is None and among is not None and self._profiles().get(step.profile):
                 raise Elsewhere
-        self._close_full()
+        self._close_full(self._profiles())
         return slot
 
     def _may_have(self, step: Step) -> frozenset[str] | None:
@@ -233,7 +243,7 @@ class Gate(bootsteps.StartStopStep):
 
     def holds(self, step: Step) -> bool:
         """Whether the attempt has a slot here already."""
-        return any(slot.holder == (step.uid, step.attempt) for slot in self.context.slots.all())
+        return any(slot.holder == (step.uid, step.attempt) for slot in self._slots())
 
     def vacate(self, step: Step) -> None:
         """Nobody has begun what a slot was claimed for: the slot is cleaned, and free again."""
@@ -246,7 +256,7 @@ class Gate(bootsteps.StartStopStep):
         A prepare that ended well leaves its slot READY (or RUNNING, if run began already); every other end
         of a stage gave the slot back itself, unless its process died or was terminated.
         """
-        mine = [slot for slot in self.context.slots.all() if slot.holder == (step.uid, step.attempt)]
+        mine = [slot for slot in self._slots() if slot.holder == (step.uid, step.attempt)]
         kept = (SlotState.READY, SlotState.RUNNING) if stage is Stage.PREPARE and acknowledged else ()
         for slot in mine:
             if slot.state not in kept:
@@ -261,7 +271,7 @@ class Gate(bootsteps.StartStopStep):
                         Fault.LOST,
                     )
                 )
-        self._close_full()
+        self._close_full(self._profiles())
 
 
 def drop_left_over(connection: Any) -> None:

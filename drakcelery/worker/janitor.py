@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.engines import Engine, end_guest
-from drakcelery.errors import Blame, SettingsError, SlotsLost, UnreadableRecord
+from drakcelery.errors import Blame, SettingsError, SlotsDamaged, SlotsLost, UnreadableRecord
 from drakcelery.host import charges
 from drakcelery.host.history import Run
 from drakcelery.host.slot import Slot, SlotState
@@ -134,6 +134,8 @@ class Janitor(threading.Thread):
                     self._try_doubted(woken=woken)
             except SlotsLost as error:
                 self._begin_anew(error)
+            except SlotsDamaged:  # which was told; the fleet hears no more of this host until it is mended
+                pass
             except Exception:
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
             try:
@@ -141,6 +143,8 @@ class Janitor(threading.Thread):
                 if status != last or now - reported >= every:
                     or_leave_it(functools.partial(report, self._context, status))
                     last, reported = status, now
+            except SlotsDamaged:
+                last = None
             except Exception:
                 log.exception("host_not_reported")
             self._woken.wait(SYNC_SECONDS)

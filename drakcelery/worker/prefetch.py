@@ -16,7 +16,7 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery.errors import BadTask, StorageError
+from drakcelery.errors import BadTask, SlotsDamaged, StorageError
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Prefetched
 from drakcelery.model.analysis import Step
@@ -59,7 +59,7 @@ class Prefetcher(threading.Thread):
         while not self._over.wait(LOOK_SECONDS):
             try:
                 self._prefetch()
-            except (RedisError, OperationalError, StorageError, BadTask, OSError) as error:
+            except (RedisError, OperationalError, StorageError, BadTask, SlotsDamaged, OSError) as error:
                 log.debug("not_prefetched", error=str(error))
             except Exception:
                 log.exception("prefetch_failed")

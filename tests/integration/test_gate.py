@@ -19,6 +19,8 @@ from kombu.asynchronous import Hub
 
 from drakcelery.broker.redis_transport import Connection
 from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
+from drakcelery.doctor.machine import CHECKS as MACHINE_CHECKS
+from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.services import Services
 from drakcelery.host.workspace import Prefetched
 from drakcelery.model.analysis import State, Step
@@ -383,3 +385,25 @@ def test_what_is_no_longer_wanted_goes(fleet: Fleet) -> None:
     cancellation.cancel(fleet.ledger, record, by="a test")
     wait_published(fleet, "runs")
     wait_until(lambda: not list(ahead.root.iterdir()), "the sample is gone")
+
+
+def test_a_damaged_slot_table(fleet: Fleet) -> None:
+    """It is told once and with a remedy, no sample comes, and once the file is removed the host goes on."""
+    log = fleet.directory / "log" / f"vm@{HOST}.log"
+    table = fleet.state_dir(HOST) / "slots.sqlite"
+    wait_free(fleet, HOST)
+    before = log.read_text()
+    table.write_bytes(b"garbage" * 1000)
+    fleet.push("damaged", timeout=1)
+    wait_until(lambda: not fleet.ledger.fleet.hosts(), "the fleet hears no more of it", timeout=60)
+    said_since = log.read_text().removeprefix(before)
+    assert said_since.count("slots_damaged") == 1
+    assert "remove it, and drain again what was drained" in said_since
+    assert "Traceback" not in said_since
+    (check,) = (one for one in MACHINE_CHECKS if one.name == "host.state_dir")
+    verdict = check.examine(Subject(lambda: fleet.settings))
+    assert "file is not a database" in verdict.said
+    assert "Remove the file" in (verdict.remedy or "")
+    table.unlink()
+    wait_published(fleet, "damaged")
+    assert "slots_lost" in log.read_text().removeprefix(before)

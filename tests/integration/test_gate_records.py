@@ -47,7 +47,7 @@ def gate(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Gate:
     bench.context.readiness.note_broker(connected=True)
     runtime = Runtime(context=bench.context, wakeup=Wakeup(), send=lambda _: None, ask_broker=ServerId)
     gate = Gate(SimpleNamespace(hostname=f"vm@{HOST}", app=SimpleNamespace(runtime=runtime)))
-    monkeypatch.setattr(gate, "_close_full", lambda: None)
+    monkeypatch.setattr(gate, "_close_full", lambda _: None)
     bench.open("a-1")
     assert bench.context.slots.claim("win10", "a-1", 1) == SLOT
     bench.context.slots.failed(SLOT, "a-1", 1)
