@@ -158,7 +158,7 @@ class Faulting(ThreadBlocks):
     def _recover(self, error: UcError | None) -> int | None:
         """Where to go on after Unicorn has stopped; None if this is the end, or *error* is our own."""
         fault, self._fault = self._fault, None
-        if fault is None:
+        if fault is None and not self.emu_complete:
             fault = self._unknown(error)
         if fault is None or self.stopping.is_set() or self.emu_complete:
             return None

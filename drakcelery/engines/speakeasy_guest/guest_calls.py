@@ -33,6 +33,23 @@ class GuestCall:
     """Registers that it expects to be set, besides its arguments."""
 
 
+@dataclass(frozen=True)
+class Wait:
+    """Have other threads run: see :meth:`scheduler.Scheduler.wait`."""
+
+    ready: Callable[[], bool]
+    milliseconds: int
+    alertable: bool = False
+    lasting: bool = False
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Go on elsewhere by calling *how*; what was yielded from goes on by :meth:`GuestCalls.resume`."""
+
+    how: Callable[[], None]
+
+
 class Elsewhere:
     """A function of ours has set all registers: there is nothing to return."""
 
@@ -40,7 +57,7 @@ class Elsewhere:
 ELSEWHERE: Final = Elsewhere()
 
 Outcome = int | Elsewhere
-Steps = Generator[GuestCall, int, Outcome]
+Steps = Generator[GuestCall | Wait | Leave, int, Outcome]
 Done = Callable[[Outcome, str | None], None]
 """Gets what a function of ours returned, and why it failed."""
 
@@ -97,6 +114,10 @@ class GuestCalls:
         del self.pending[number + 1 :]
         self._advance(self.processor.get(self.processor.result))
 
+    def resume(self, value: int) -> None:
+        """Go on with the last function of ours, which waited for something else than the program."""
+        self._advance(value)
+
     def reserve(self, size: int) -> int:
         """Room on the program's stack, zeroed, for as long as the function of ours waits."""
         pending = self.pending[-1]
@@ -122,6 +143,12 @@ class GuestCalls:
         outcome: Outcome = 0
         try:
             request = pending.steps.send(value)  # type: ignore[arg-type]  # None starts a generator
+            if isinstance(request, Wait):
+                self._emu.scheduler.block(request)
+                return
+            if isinstance(request, Leave):
+                request.how()
+                return
             self.processor.restore(request.registers)
             self.processor.enter(request.address, request.arguments, self._return_address(), pending.stack)
         except StopIteration as stop:

@@ -70,6 +70,10 @@ class Processor:
         self.set(self.sp, base - self.size)
         self.set(self.pc, address)
 
+    def go_on(self) -> None:
+        """Have the emulator see that the program is elsewhere than it was."""
+        self.set(self.pc, self.get(self.pc))
+
     def after_return(self, place: int, words: int) -> Registers:
         """The registers once the present function has returned to *place*, having taken *words*."""
         registers = self.snapshot()

@@ -8,13 +8,8 @@ from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis import MAX_DATA, MAX_TEXT, Api, put, read_text
 
-ALLOCATE_BUFFER, IGNORE_INSERTS, FROM_STRING, FROM_SYSTEM, ARGUMENT_ARRAY = (
-    0x100,
-    0x200,
-    0x400,
-    0x1000,
-    0x2000,
-)
+ALLOCATE_BUFFER, IGNORE_INSERTS, FROM_STRING = 0x100, 0x200, 0x400
+FROM_SYSTEM, ARGUMENT_ARRAY = 0x1000, 0x2000
 """Flags of ``FormatMessage``."""
 
 ERROR_INSUFFICIENT_BUFFER: Final = 122

@@ -118,7 +118,7 @@ class ThreadBlocks(TidyStack):
             self.write_ptr(place, self.local_storage())
 
     def local_storage(self) -> int:
-        """A new thread's copies of what each module's ``.tls`` holds; the address of the list of them."""
+        """A thread's copies of what each module's ``.tls`` holds; the address of the list of them."""
         size = self.get_ptr_size()
         modules = [image for image, _, _ in self.modules if _has_storage(image)]
         places: int = self.mem_map((len(modules) + 1) * size, tag="emu.tls.list")

@@ -7,11 +7,11 @@ from typing import Any
 from drakcelery.engines.speakeasy_guest.calls import Call
 from drakcelery.engines.speakeasy_guest.crt import table
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
-from drakcelery.engines.speakeasy_guest.faults import Faulting
 from drakcelery.engines.speakeasy_guest.tally import Tally
+from drakcelery.engines.speakeasy_guest.threads import Threading
 
 
-class WithRuntime(Faulting):
+class WithRuntime(Threading):
     """What the emulated Windows does for C runtimes."""
 
     image: Any = None
