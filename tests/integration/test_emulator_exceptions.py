@@ -203,3 +203,83 @@ def test_a_chain_that_goes_in_circles_ends(tmp_path: Path) -> None:
     run = Bench(tmp_path).detonate(build(tmp_path, source, 32, *BARE, "-lkernel32"))
     assert marks(run) == ["start"]
     assert "an access violation (writing 0x1)" in str(run.outcome.reason)
+
+
+@BITS
+def test_cpp_exceptions(tmp_path: Path, bits: int) -> None:
+    """Thrown, caught by type, thrown again and nested, through frames whose destructors run in order."""
+    source = r"""
+    struct Guard {
+        const char *name;
+        Guard(const char *n) : name(n) {}
+        ~Guard() { mark(name); }
+    };
+    __attribute__((noinline)) void thrower(int kind)
+    {
+        Guard guard("thrower-left");
+        if (kind == 1)
+            throw 42;
+        if (kind == 2)
+            throw "text";
+        mark("no-throw");
+    }
+    __attribute__((noinline)) void middle(int kind)
+    {
+        Guard guard("middle-left");
+        try {
+            thrower(kind);
+        } catch (const char *text) {
+            mark(text);
+            throw;
+        }
+    }
+    static DWORD WINAPI work(void *)
+    {
+        try {
+            thrower(1);
+        } catch (int) {
+            mark("in-thread");
+        }
+        return 0;
+    }
+    int main()
+    {
+        try {
+            middle(0);
+            middle(1);
+        } catch (int value) {
+            mark(value == 42 ? "caught-int" : "wrong");
+        }
+        try {
+            middle(2);
+        } catch (...) {
+            mark("caught-all");
+            try {
+                thrower(1);
+            } catch (int) {
+                mark("nested");
+            }
+        }
+        WaitForSingleObject(CreateThread(NULL, 0, work, NULL, 0, NULL), INFINITE);
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits, "-O1", "-static", language="c++") == [
+        *("no-throw", "thrower-left", "middle-left", "thrower-left", "middle-left", "caught-int"),
+        *("thrower-left", "text", "middle-left", "caught-all", "thrower-left", "nested"),
+        *("thrower-left", "in-thread"),
+    ]
+
+
+@BITS
+def test_an_exception_that_nobody_catches(tmp_path: Path, bits: int) -> None:
+    """The runtime ends the program; nothing after the throw is seen, and the run is over."""
+    source = r"""
+    int main()
+    {
+        mark("before");
+        throw 1;
+    }
+    """
+    run = Bench(tmp_path).detonate(build(tmp_path, source, bits, "-static", language="c++"))
+    assert marks(run) == ["before"]

@@ -13,7 +13,7 @@ BITS = pytest.mark.parametrize("bits", [32, 64])
 
 @BITS
 def test_threads_run_when_they_are_waited_for(tmp_path: Path, bits: int) -> None:
-    """Each with its argument, its own block and error; its exit code is known; one that is suspended waits."""
+    """Each with its argument, block and error; its exit code is known; one that is suspended waits."""
     source = r"""
     static DWORD ids[3];
     static DWORD WINAPI work(void *number)

@@ -29,7 +29,6 @@ from drakcelery.engines.speakeasy_guest.processes import WithProcesses
 from drakcelery.engines.speakeasy_guest.programs import is_export
 from drakcelery.engines.speakeasy_guest.recorder import Recorder
 from drakcelery.engines.speakeasy_guest.tally import Tally
-from drakcelery.engines.speakeasy_guest.threads import Threading
 
 
 class Windows(WithRuntime, WithProcesses):

@@ -10,7 +10,7 @@ from drakcelery.engines.speakeasy_guest.crt.descriptors import EINVAL
 from drakcelery.engines.speakeasy_guest.crt.machine import Machine
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 from drakcelery.engines.speakeasy_guest.crt.start_up import end_process
-from drakcelery.engines.speakeasy_guest.guest_calls import ELSEWHERE, Elsewhere, GuestCall, Steps
+from drakcelery.engines.speakeasy_guest.guest_calls import ELSEWHERE, Elsewhere, GuestCall, Leave, Steps
 
 MAX_SORTED = 64 * 1024 * 1024
 """Bytes that ``qsort`` orders at most."""
@@ -204,8 +204,9 @@ def _begin_ex(
     return _begin_thread(crt, start, argument, suspended=bool(flags & 4), target=target)
 
 
-def _end_thread(crt: Runtime, *_code: int) -> Elsewhere:
-    return end_process(crt)  # ends the run, which is the thread's
+def _end_thread(crt: Runtime, *code: int) -> Steps:
+    yield Leave(lambda: crt.emu.scheduler.end(code[0] if code else 0))
+    return 0
 
 
 _jump = functools.partial(Function, answer=_save)
