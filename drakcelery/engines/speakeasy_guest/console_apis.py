@@ -119,7 +119,13 @@ def _write_output(emu: Any, name: str, argv: list[Any]) -> int:
     return 1
 
 
+def _std_handle(emu: Any, _name: str, argv: list[Any]) -> int:
+    """A number from -10 to -12, however many bits of it are given."""
+    return int(emu.get_current_process().get_std_handle(argv[0] & 0xFFFFFFFF))
+
+
 APIS = {
+    "GetStdHandle": Api(words=1, answer=_std_handle),
     "WriteConsole": Api(words=5, answer=_write),
     "ReadConsole": Api(words=5, answer=_read),
     "ReadConsoleInput": Api(words=4, answer=_nothing_typed),

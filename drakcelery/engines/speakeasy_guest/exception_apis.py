@@ -89,20 +89,8 @@ def _rtl_unwind_ex(emu: Any, _name: str, argv: list[Any]) -> Steps:
 
 
 def _unwind_ex(emu: Any, argv: list[Any]) -> Steps:
-    target, target_ip, record, value, context, history = argv
-    return (
-        yield from frames64.unwind_to(
-            emu,
-            emu.exceptions.tables,
-            target=target,
-            target_ip=target_ip,
-            record=record,
-            value=value,
-            context=context,
-            history=history,
-            registers=_behind(emu, 0),
-        )
-    )
+    wish = frames64.Unwinding(*argv)
+    return (yield from frames64.unwind_to(emu, emu.exceptions.tables, wish, _behind(emu, 0)))
 
 
 def _rtl_restore_context(emu: Any, _name: str, argv: list[Any]) -> Steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from unicorn import UcError  # type: ignore[import-untyped]  # without types
@@ -101,62 +102,65 @@ def _collided(emu: Any, tables: Tables, place: int, wanted: int) -> Registers:
     return registers
 
 
-def unwind_to(
-    emu: Any,
-    tables: Tables,
-    *,
-    target: int,
-    target_ip: int,
-    record: int,
-    value: int,
-    context: int,
-    history: int,
-    registers: Registers,
-) -> Steps:
-    """``RtlUnwindEx``: leave the frames up to *target*, and go on at *target_ip* in that one.
+@dataclass
+class Unwinding:
+    """What ``RtlUnwindEx`` is asked for."""
 
-    Args:
-        emu: the emulator.
-        tables: the program's.
-        target: the frame; 0 for all of them.
-        target_ip: where to go on.
-        record: address of the exception's record; 0 for a new one.
-        value: what is returned there.
-        context: memory for a context, which handlers see and may change.
-        history: given on to handlers.
-        registers: where the unwinding starts.
-    """
-    if not record:
-        record = emu.guest_calls.reserve(RECORD_SIZE[64])
-        contexts.write_record(emu, record, ExceptionRecord(code=STATUS_UNWIND, address=registers["rip"]))
-    flags = contexts.read_record(emu, record).flags | UNWINDING | (0 if target else EXIT_UNWIND)
+    target: int
+    """The frame; 0 for all of them."""
+    target_ip: int
+    """Where to go on in that one."""
+    record: int
+    """Address of the exception's record; 0 for a new one."""
+    value: int
+    """What is returned there."""
+    context: int
+    """Memory for a context, which handlers see and may change."""
+    history: int = 0
+    """Given on to handlers."""
+
+
+def unwind_to(emu: Any, tables: Tables, wish: Unwinding, registers: Registers) -> Steps:
+    """``RtlUnwindEx``: leave the frames from *registers* up to the target, and go on in that one."""
+    if not wish.record:
+        wish.record = emu.guest_calls.reserve(RECORD_SIZE[64])
+        fresh = ExceptionRecord(code=STATUS_UNWIND, address=registers["rip"])
+        contexts.write_record(emu, wish.record, fresh)
+    registers = yield from _leave(emu, tables, wish, registers)
+    if contexts.read_record(emu, wish.record).code != STATUS_UNWIND_CONSOLIDATE:
+        registers["rip"] = wish.target_ip
+    registers["rax"] = wish.value
+    return (yield from restore(emu, registers, wish.record))
+
+
+def _leave(
+    emu: Any, tables: Tables, wish: Unwinding, registers: Registers
+) -> Generator[GuestCall, int, Registers]:
+    """Tell the handlers of the frames that are left; the registers in the target's frame."""
+    kind = UNWINDING | (0 if wish.target else EXIT_UNWIND)
+    flags = contexts.read_record(emu, wish.record).flags | kind
     place = emu.guest_calls.reserve(DISPATCHER_SIZE)
     for _ in range(MAX_FRAMES):
         if not _pass(emu, registers):
             break
         pc, current = registers["rip"], dict(registers)
         frame = unwind(emu, tables, registers, UHANDLER)
-        at_target = frame.establisher == target
+        at_target = frame.establisher == wish.target
         if frame.handler:
-            contexts.write_context(emu, context, current)
-            contexts.set_flags(emu, record, flags | (TARGET_UNWIND if at_target else 0))
-            dispatcher = _dispatcher(frame, pc, context, target_ip=target_ip, history=history)
-            dispatcher.write(emu, place)
-            arguments = (record, frame.establisher, context, place)
-            disposition = (yield GuestCall(frame.handler, arguments)) & LOW
-            if disposition == COLLIDED:
+            contexts.write_context(emu, wish.context, current)
+            contexts.set_flags(emu, wish.record, flags | (TARGET_UNWIND if at_target else 0))
+            more = {"target_ip": wish.target_ip, "history": wish.history}
+            _dispatcher(frame, pc, wish.context, **more).write(emu, place)
+            arguments = (wish.record, frame.establisher, wish.context, place)
+            if (yield GuestCall(frame.handler, arguments)) & LOW == COLLIDED:
                 flags |= COLLIDED_UNWIND
                 registers = _collided(emu, tables, place, UHANDLER)
                 continue
-            current = contexts.read_context(emu, context)
+            current = contexts.read_context(emu, wish.context)
         flags &= ~COLLIDED_UNWIND
         if at_target:
-            registers = current
-            break
-    if contexts.read_record(emu, record).code != STATUS_UNWIND_CONSOLIDATE:
-        registers["rip"] = target_ip
-    registers["rax"] = value
-    return (yield from restore(emu, registers, record))
+            return current
+    return registers
 
 
 def callers(emu: Any, registers: Registers, limit: int) -> list[int]:
