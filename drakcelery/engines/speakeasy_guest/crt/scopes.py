@@ -55,19 +55,14 @@ def _c_specific(crt: Runtime, record: int, establisher: int, context: int, place
             return CONTINUE_EXECUTION
         if result > 0:
             code = contexts.read_record(crt.emu, record).code
-            return (
-                yield from frames64.unwind_to(
-                    crt.emu,
-                    crt.emu.exceptions.tables,
-                    target=establisher,
-                    target_ip=frame.image_base + jump,
-                    record=record,
-                    value=code,
-                    context=crt.emu.guest_calls.reserve(CONTEXT_SIZE[64]),
-                    history=0,
-                    registers=registers,
-                )
+            wish = frames64.Unwinding(
+                target=establisher,
+                target_ip=frame.image_base + jump,
+                record=record,
+                value=code,
+                context=crt.emu.guest_calls.reserve(CONTEXT_SIZE[64]),
             )
+            return (yield from frames64.unwind_to(crt.emu, crt.emu.exceptions.tables, wish, registers))
     return CONTINUE_SEARCH
 
 

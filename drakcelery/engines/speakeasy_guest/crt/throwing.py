@@ -162,19 +162,14 @@ def _enter_64(
             parameters=parameters,
         ),
     )
-    return (
-        yield from frames64.unwind_to(
-            crt.emu,
-            crt.emu.exceptions.tables,
-            target=frame.establisher,
-            target_ip=frame.control_pc,
-            record=record,
-            value=0,
-            context=crt.emu.guest_calls.reserve(CONTEXT_SIZE[64]),
-            history=0,
-            registers=registers,
-        )
+    wish = frames64.Unwinding(
+        target=frame.establisher,
+        target_ip=frame.control_pc,
+        record=record,
+        value=0,
+        context=crt.emu.guest_calls.reserve(CONTEXT_SIZE[64]),
     )
+    return (yield from frames64.unwind_to(crt.emu, crt.emu.exceptions.tables, wish, registers))
 
 
 def _help(crt: Runtime, frame: Dispatcher, establisher: int) -> int:
