@@ -140,7 +140,7 @@ LOOPS: dict[str, str] = {
 def found_loops() -> set[str]:
     """Every function of the package that asks one of :data:`OWNERS` for many items.
 
-    The emulator's guest has a disk and a registry of its own, which one program sees, and nothing of the fleet's.
+    The emulator's guest has a disk and a registry of its own: one program sees them, and no other sample.
     """
     package = reference.ROOT / "drakcelery"
     guest = package / "engines" / "speakeasy_guest"

@@ -58,7 +58,7 @@ def _enter(emu: Any, name: str, argv: list[Any]) -> Steps:
     if name.startswith("Try") and not section.ready(me):
         return 0
     yield from emu.scheduler.wait(lambda: section.ready(me))
-    section.take(me)
+    section.acquire(me)
     return 1
 
 
@@ -82,7 +82,7 @@ def _acquire(emu: Any, name: str, argv: list[Any]) -> Steps:
     shared = "Shared" in name
     if name.startswith("Try") and not _is_free(lock, shared=shared):
         return 0
-    yield from _take(emu, lock, shared=shared)
+    yield from _acquire_lock(emu, lock, shared=shared)
     return 1
 
 
@@ -91,7 +91,7 @@ def _is_free(lock: SlimLock, *, shared: bool) -> bool:
     return free and (shared or not lock.readers)
 
 
-def _take(emu: Any, lock: SlimLock, *, shared: bool) -> Steps:
+def _acquire_lock(emu: Any, lock: SlimLock, *, shared: bool) -> Steps:
     yield from emu.scheduler.wait(lambda: _is_free(lock, shared=shared))
     if shared:
         lock.readers += 1
@@ -151,7 +151,7 @@ def _sleep_slim(emu: Any, _name: str, argv: list[Any]) -> Steps:
     lock = emu.locks.slim.setdefault(place, SlimLock())
     _give_back(lock, shared=shared)
     result = yield from _sleep_on(emu, variable, milliseconds)
-    yield from _take(emu, lock, shared=shared)
+    yield from _acquire_lock(emu, lock, shared=shared)
     return result
 
 

@@ -74,12 +74,12 @@ class Threading(Faulting):
 
     def _life(self, address: int, arguments: tuple[int, ...]) -> Steps:
         yield from self.scheduler.queued_calls()
-        yield from self._tell(THREAD_ATTACH)
+        yield from self._notify_dlls(THREAD_ATTACH)
         code = yield GuestCall(address, arguments)
-        yield from self._tell(THREAD_DETACH)
+        yield from self._notify_dlls(THREAD_DETACH)
         return code
 
-    def _tell(self, reason: int) -> Steps:
+    def _notify_dlls(self, reason: int) -> Steps:
         """Call what each module wants to be called when a thread begins or ends."""
         for image, _, _ in self.modules:
             for callback in image.get_tls_callbacks()[:MAX_CALLBACKS]:

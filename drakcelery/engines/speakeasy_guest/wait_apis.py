@@ -54,7 +54,7 @@ def _wait(emu: Any, handles: list[int], milliseconds: int, *, every: bool, alert
     taken = objects if every else [objects[number]]
     for one in taken:
         if one is not None and one.ready(me):
-            one.take(me)
+            one.acquire(me)
     return 0 if every else number
 
 

@@ -19,7 +19,7 @@ class Event:
         """Whether a thread may pass."""
         return self.is_set
 
-    def take(self, _thread: GuestThread) -> None:
+    def acquire(self, _thread: GuestThread) -> None:
         """A thread passes."""
         self.is_set = self.is_set and self.manual
 
@@ -35,7 +35,7 @@ class Mutex:
         """Whether a thread may have it; that of one which is over is free."""
         return self.owner is None or self.owner is thread or self.owner.over
 
-    def take(self, thread: GuestThread) -> None:
+    def acquire(self, thread: GuestThread) -> None:
         """A thread has it."""
         self.count = self.count + 1 if self.owner is thread else 1
         self.owner = thread
@@ -61,7 +61,7 @@ class Semaphore:
         """Whether one may pass."""
         return self.count > 0
 
-    def take(self, _thread: GuestThread) -> None:
+    def acquire(self, _thread: GuestThread) -> None:
         """One passes."""
         self.count -= 1
 
@@ -79,7 +79,7 @@ class Timer:
         """Whether its time has come."""
         return self.due is not None and self.scheduler.now >= self.due
 
-    def take(self, _thread: GuestThread) -> None:
+    def acquire(self, _thread: GuestThread) -> None:
         """A thread passes."""
         if not self.manual:
             self.due = self.scheduler.now + self.period if self.period else None
@@ -95,7 +95,7 @@ class Join:
         """Whether it is over."""
         return self.thread.over
 
-    def take(self, _thread: GuestThread) -> None:
+    def acquire(self, _thread: GuestThread) -> None:
         """Nothing changes."""
 
 
