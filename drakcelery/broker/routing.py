@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from celery import Celery, chain, signature
+from typing import TYPE_CHECKING, Any
 
 from drakcelery.model.analysis import Analysis, Stage, Step
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 ORDER = tuple(Stage)
 NO_QUEUE = "drak.none"
@@ -73,6 +74,8 @@ def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: St
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
     """
+    from celery import chain, signature  # who only asks for a queue's name needs no Celery
+
     label = f"({analysis.sample_label}, attempt {attempt})"
     links = [
         signature(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from drakcelery import __version__
+from drakcelery import __version__, garbage
 from drakcelery.errors import DrakceleryError
 
 if TYPE_CHECKING:
@@ -131,4 +131,5 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script and of ``workers/``."""
+    garbage.spare()
     cli(args=arguments, prog_name="drakcelery")

@@ -1,4 +1,4 @@
-"""Celery's processes: each is a plain ``celery`` command that anyone could type.
+"""Celery's processes: each is what a ``celery`` command that anyone could type would be.
 
 Little is imported here: the process that is to become ``celery`` imports nothing for nothing.
 """
@@ -14,6 +14,8 @@ from drakcelery.settings import Settings, environment_for
 
 IO_PROCESSES = 4
 """Collect and pack keep a core busy; upload and publish wait for S3 and Redis."""
+WORKER = ("-m", "drakcelery.worker")
+"""As ``celery --quiet -A drakcelery worker``: :mod:`drakcelery.worker.__main__`."""
 CELERY_OPTIONS = (
     "--without-gossip",  # nobody listens to it, and it stumbles over a lost connection (Celery 5.7)
     "--heartbeat-interval=5",  # for Flower, which takes a worker for gone after two of them
@@ -21,10 +23,10 @@ CELERY_OPTIONS = (
 
 
 def vm_command(settings: Settings) -> list[str]:
-    """``celery worker`` for this host's slots: one pool process each, and one to spare."""
+    """A worker for this host's slots: one pool process each, and one to spare."""
     host = settings.drakcelery.host
     return [
-        "worker",
+        *WORKER,
         f"--hostname=vm@{host}",
         f"--queues={routing.vm_queue(host)}",
         f"--concurrency={len(settings.slots) + 1}",
@@ -33,10 +35,10 @@ def vm_command(settings: Settings) -> list[str]:
 
 
 def io_command(settings: Settings) -> list[str]:
-    """``celery worker`` for the stages that need files only."""
+    """A worker for the stages that need files only."""
     host = settings.drakcelery.host
     return [
-        "worker",
+        *WORKER,
         f"--hostname=io@{host}",
         f"--queues={routing.io_queue(host)}",
         f"--concurrency={IO_PROCESSES}",
@@ -46,7 +48,7 @@ def io_command(settings: Settings) -> list[str]:
 
 def flower_command(settings: Settings) -> list[str]:  # noqa: ARG001 all commands are made alike
     """``celery flower``, which reads ``[flower]`` itself (:mod:`drakcelery.flower.command`)."""
-    return ["flower"]
+    return ["-m", "celery", "--quiet", "-A", "drakcelery", "flower"]
 
 
 COMMANDS: dict[str, Callable[[Settings], list[str]]] = {
@@ -57,6 +59,6 @@ COMMANDS: dict[str, Callable[[Settings], list[str]]] = {
 
 
 def become_celery(role: str, settings: Settings) -> None:
-    """Replace this process by the ``celery`` command of *role*. Does not return."""
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", "drakcelery", *COMMANDS[role](settings)]
+    """Replace this process by the Celery process of *role*. Does not return."""
+    command = [sys.executable, *COMMANDS[role](settings)]
     os.execve(sys.executable, command, environment_for(settings.source))  # noqa: S606 no shell is wanted

@@ -54,10 +54,22 @@ def test_a_commands_help_needs_no_server(name: str, how: str) -> None:
     assert not {"celery", "redis", "karton", "minio", "boto3"} & loaded
 
 
-def loaded_by(arguments: list[str], environment: dict[str, str]) -> set[str]:
+def test_a_worker_becomes_one_without_celery() -> None:
+    """The command that is replaced by the worker's own process reads settings, and imports no Celery."""
+    assert not {"celery", "redis", "karton", "minio", "boto3"} & loaded_by(["worker", "vm", "--help"], {})
+
+
+def test_a_worker_needs_no_other_command_of_celery() -> None:
+    """Neither Flower, which has its command in Celery's, nor Tornado is imported by a worker."""
+    loaded = loaded_by(["--help"], {}, main="drakcelery.worker.__main__")
+    assert {"celery", "karton", "minio"} <= loaded
+    assert not {"flower", "tornado"} & loaded
+
+
+def loaded_by(arguments: list[str], environment: dict[str, str], *, main: str = "drakcelery.cli") -> set[str]:
     """The packages that the command imports where it answers so."""
     code = (
-        "import sys\nfrom drakcelery.cli import main\ntry:\n    main()\nfinally:\n"
+        f"import sys\nfrom {main} import main\ntry:\n    main()\nfinally:\n"
         "    print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
     done = subprocess.run(

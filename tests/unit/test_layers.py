@@ -15,6 +15,7 @@ PAGE = reference.ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- layers -->", "<!-- /layers -->"
 
 LAYERS = (
+    "garbage",
     "errors",
     "failpoints",
     "safe_files",
