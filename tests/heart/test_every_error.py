@@ -226,7 +226,14 @@ def test_every_kind_of_error_is_here() -> None:
     tried: set[type[BaseException]] = {Astray}
     tried |= {type(make()) for make in (*ENDS.values(), *STOPS.values(), *WAITS.values())}
     tried |= {type(make()) for make, _, _ in FAILS.values()}
-    of_settings = {"SettingsError", "NameTaken", "SlotsLost", "StackError", "UnreadableRecord"}
+    of_settings = {
+        "SettingsError",
+        "NameTaken",
+        "SlotsDamaged",
+        "SlotsLost",
+        "StackError",
+        "UnreadableRecord",
+    }
     assert {kind.__name__ for kind in kinds(DrakceleryError)} - {
         kind.__name__ for kind in tried
     } == of_settings
