@@ -16,17 +16,21 @@ ALLOCATED = ("api.virtualalloc", "api.virtalloc")
 """How Speakeasy tags memory that the program asked Windows for."""
 
 
-def first_free(taken: Iterable[tuple[int, int]], size: int, start: int, top: int) -> tuple[int, int]:
+def first_free(
+    taken: Iterable[tuple[int, int]], size: int, start: int, top: int, unit: int = PAGE
+) -> tuple[int, int]:
     """The first whole pages from *start* on that overlap none of *taken* (start, end): base and size.
+
+    The base is a multiple of *unit*.
 
     Raises:
         MemoryError: there is none below *top*.
     """
     total = max(-(-size // PAGE), 1) * PAGE
-    base = start // PAGE * PAGE
+    base = start // unit * unit
     for begin, end in sorted(taken):
         if begin < base + total and base < end:
-            base = -(-end // PAGE) * PAGE
+            base = -(-end // unit) * unit
     if base + total > top:
         raise MemoryError(f"no room for {size} bytes")
     return base, total
@@ -38,12 +42,18 @@ def free_range(emu: Any, size: int, start: int, limit: int) -> tuple[int, int]:
     Raises:
         MemoryError: the program has all of the *limit* that it may have, or there is no room.
     """
-    taken = [(begin, end + 1) for begin, end, _ in emu.get_mem_regions()]
-    if sum(end - begin for begin, end in taken) + size > limit:
+    if sum(end + 1 - begin for begin, end, _ in emu.get_mem_regions()) + size > limit:
         raise MemoryError(f"the program may have {limit} bytes")
-    taken += [(block.base, block.base + block.size) for block in emu.mem_reserves]
-    taken.append(emu.get_reserved_ranges())
-    return first_free(taken, size, start, 1 << (8 * emu.get_ptr_size()))
+    return first_free(taken(emu), size, start, 1 << (8 * emu.get_ptr_size()))
+
+
+def taken(emu: Any) -> list[tuple[int, int]]:
+    """Start and end of each address range that is somebody's."""
+    ranges = [(begin, end + 1) for begin, end, _ in emu.get_mem_regions()]
+    ranges += [(block.base, block.base + block.size) for block in emu.mem_reserves]
+    ranges += emu.allocations.taken()
+    ranges.append(emu.get_reserved_ranges())
+    return ranges
 
 
 def read(emu: Any, base: int, size: int) -> Iterator[bytes]:
@@ -61,6 +71,13 @@ def dump(emu: Any, block: Any, *, reason: str, method: str) -> None:
     base, pid = block.get_base(), process.get_id() if process else 0
     kept = Block(base=base, reason=reason, method=method, pid=pid)
     emu.recorder.dumps.add(kept, read(emu, base, block.get_size()))
+
+
+def dump_freed(emu: Any, block: Any) -> None:
+    """Keep what the program frees, for the same reasons as at its end."""
+    reason = _reason(emu, block, (block.get_tag() or "").lower())
+    if reason:
+        dump(emu, block, reason=reason, method="NtFreeVirtualMemory")
 
 
 def worth_keeping(emu: Any, image: Any) -> Iterator[tuple[Any, str]]:

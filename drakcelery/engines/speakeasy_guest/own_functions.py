@@ -10,6 +10,7 @@ from drakcelery.engines.speakeasy_guest import (
     file_apis,
     folder_apis,
     lock_apis,
+    machine_apis,
     module_apis,
     network_apis,
     registry_apis,
@@ -19,6 +20,7 @@ from drakcelery.engines.speakeasy_guest import (
     text_apis,
     thread_apis,
     version_apis,
+    virtual_memory,
     wait_apis,
 )
 from drakcelery.engines.speakeasy_guest.apis import Api
@@ -26,9 +28,9 @@ from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
     *(automation_apis, console_apis, disk_apis, exception_apis, file_apis),
-    *(folder_apis, lock_apis, module_apis, network_apis, registry_apis),
+    *(folder_apis, lock_apis, machine_apis, module_apis, network_apis, registry_apis),
     *(shell_apis, storage_apis, system_apis, text_apis, thread_apis),
-    *(version_apis, wait_apis),
+    *(version_apis, virtual_memory, wait_apis),
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}
 """Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""

@@ -177,6 +177,7 @@ class Scheduler:
         if sleeping:
             first = min(sleeping, key=lambda one: one.deadline or 0)
             self.now = max(self.now, first.deadline or 0)
+            self._emu.shared_data.update()
             return first, TIMED_OUT
         return self._freed(able)
 

@@ -21,6 +21,9 @@ CDECL_MODULES = ("msvcrt", "msvcr", "msvcp", "vcruntime", "ucrtbase", "api-ms-wi
 API_SETS = ("api-ms-win-", "ext-ms-win-")
 WINDOWS = frozenset((*LIBRARIES, "kernelbase", "wsock32"))
 
+LEFT_OUT = frozenset(f"Nt{verb}WaitCompletionPacket" for verb in ("Create", "Associate", "Cancel"))
+"""Functions, not documented, that Windows has from 8.1 on; Go takes others where it does not find them."""
+
 KINDS = {"cdecl": 0, "only64": None}
 
 Table = dict[str, int | None]
@@ -61,6 +64,8 @@ def may_exist(table: Table, module: str, name: str, *, bits: int) -> bool:
 
     In 64 bits nothing has to be known of a function: a *module* that is not Windows' own may have any.
     """
+    if name in LEFT_OUT:
+        return False
     if is_cdecl(module) or words_of(table, name) is not None:
         return True
     return bits == 64 and (_spelt(name) in table or not is_windows(module))

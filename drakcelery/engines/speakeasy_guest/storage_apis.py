@@ -12,6 +12,9 @@ from drakcelery.engines.speakeasy_guest.thread_blocks import SLOTS, Stack
 NO_INDEX: Final = 0xFFFFFFFF
 ERROR_INVALID_PARAMETER: Final = 87
 ERROR_ALREADY_FIBER: Final = 1280
+FIRST_SLOT: Final = 4
+"""The lower indexes are Windows' own libraries'; older programs of Rust take 0 for a failure."""
+
 MAX_FLS: Final = 4000
 LEAST_STACK: Final = 64 * 1024
 MOST_STACK: Final = 16 * 1024 * 1024
@@ -46,7 +49,7 @@ def _slot(emu: Any, index: int) -> int:
 
 
 def _tls_alloc(emu: Any, _name: str, _argv: list[Any]) -> int:
-    free = next((index for index in range(SLOTS) if index not in emu.storage.thread), None)
+    free = next((index for index in range(FIRST_SLOT, SLOTS) if index not in emu.storage.thread), None)
     if free is None:
         return NO_INDEX
     emu.storage.thread.add(free)
@@ -75,6 +78,12 @@ def _tls_get(emu: Any, _name: str, argv: list[Any]) -> int:
     return int(emu.read_ptr(_slot(emu, argv[0] & NO_INDEX)))
 
 
+def _tls_get_only(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``TlsGetValue2`` leaves the last error alone."""
+    index = argv[0] & NO_INDEX
+    return int(emu.read_ptr(_slot(emu, index))) if index < SLOTS else 0
+
+
 def _tls_free(emu: Any, _name: str, argv: list[Any]) -> int:
     emu.storage.thread.discard(argv[0] & NO_INDEX)
     return int(_has_index(emu, argv[0] & NO_INDEX))
@@ -101,6 +110,11 @@ def _fls_get(emu: Any, _name: str, argv: list[Any]) -> int:
     index = argv[0] & NO_INDEX
     emu.set_last_error(0 if index in emu.storage.fiber else ERROR_INVALID_PARAMETER)
     return int(emu.scheduler.current.values.get(index, 0))
+
+
+def _fls_get_only(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``FlsGetValue2`` leaves the last error alone."""
+    return int(emu.scheduler.current.values.get(argv[0] & NO_INDEX, 0))
 
 
 def _fls_free(emu: Any, _name: str, argv: list[Any]) -> Steps:
@@ -213,6 +227,8 @@ APIS = {
     "FlsAlloc": Api(words=1, answer=_fls_alloc),
     "FlsSetValue": Api(words=2, answer=_fls_set),
     "FlsGetValue": Api(words=1, answer=_fls_get),
+    "FlsGetValue2": Api(words=1, answer=_fls_get_only),
+    "TlsGetValue2": Api(words=1, answer=_tls_get_only),
     "FlsFree": Api(words=1, answer=_fls_free),
     "ConvertThreadToFiber": Api(words=1, answer=_convert),
     "ConvertThreadToFiberEx": Api(words=2, answer=_convert),

@@ -84,11 +84,11 @@ def _nt_wait(emu: Any, _name: str, argv: list[Any]) -> Steps:
 
 
 def _interval(emu: Any, place: int) -> int:
-    """Milliseconds of a time of the native API: negative ones count from now, 100 ns each."""
+    """Milliseconds of a time of the native API, at least 1: negative ones count from now, 100 ns each."""
     if not place:
         return INFINITE
     value = int.from_bytes(emu.mem_read(place, 8), "little", signed=True)
-    return min(-value // TICKS, INFINITE - 1) if value < 0 else 0
+    return min(max(-value // TICKS, 1), INFINITE - 1) if value < 0 else 0
 
 
 def _release(emu: Any, handle: int) -> None:

@@ -117,6 +117,9 @@ class WaitObjects:
 
     def get(self, handle: int) -> Waitable | None:
         """What a handle is of; None for what nobody has to wait for."""
+        last = (1 << 8 * self._emu.get_ptr_size()) - 1
+        if handle in (last, last - 1):  # GetCurrentProcess, GetCurrentThread: over only when all is
+            return Event(manual=True, is_set=False)
         found = self._emu.get_object_from_handle(handle)
         if found is None:
             return None

@@ -28,7 +28,9 @@ from drakcelery.engines.speakeasy_guest.own_functions import find_own
 from drakcelery.engines.speakeasy_guest.processes import WithProcesses
 from drakcelery.engines.speakeasy_guest.programs import is_export
 from drakcelery.engines.speakeasy_guest.recorder import Recorder
+from drakcelery.engines.speakeasy_guest.shared_data import SharedData
 from drakcelery.engines.speakeasy_guest.tally import Tally
+from drakcelery.engines.speakeasy_guest.virtual_memory import Allocations
 
 
 class Windows(WithRuntime, WithProcesses):
@@ -37,6 +39,7 @@ class Windows(WithRuntime, WithProcesses):
     def __init__(
         self, config: dict[str, Any], *, recorder: Recorder, memory_limit: int, arguments: str
     ) -> None:
+        self.allocations = Allocations()
         super().__init__(config, argv=split(arguments))
         self.recorder = recorder
         self.profiler = recorder
@@ -83,6 +86,11 @@ class Windows(WithRuntime, WithProcesses):
     def _init_name(self, path: str | None, data: bytes | None = None) -> None:
         """Call the program as its file is called; only one without a name is called after its hash."""
         super()._init_name(path, None if path else data)
+
+    def setup_user_shared_data(self) -> None:
+        """Have the page that every program sees, and not only the kernel's."""
+        super().setup_user_shared_data()
+        self.shared_data = SharedData(self)
 
     def prepare_module_for_emulation(self, module: Any, all_entrypoints: bool) -> None:
         """Queue the entry point, and the export that was asked for after it."""
@@ -133,6 +141,7 @@ class Windows(WithRuntime, WithProcesses):
         name = stdcall.name_of(dll, name)
         call = Call(module=dll, name=name, called_from=self.get_ret_address())
         self.recorder.begin(call)
+        self.shared_data.update()
         if self.answers(call):
             return
         own = find_own(name)
@@ -254,6 +263,10 @@ class Windows(WithRuntime, WithProcesses):
             MemoryError: the program has all it may have, or there is no room.
         """
         return memory.free_range(self, size, PAGE if addr is None else addr, self._memory_limit)
+
+    def watch_code(self, base: int, size: int) -> None:
+        """Tell when what the program asked for is executed from its beginning."""
+        self._set_dyn_code_hook(base, size)
 
     def _code_executed(self, block: Any) -> None:
         """Memory that the program asked for runs: dump it before it can change itself."""
