@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -81,12 +82,17 @@ def root_s_worker() -> Iterator[None]:
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory that others may enter; each session of pytest closes its own to them anew."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o711)
+        yield Path(made)
+
+
+@pytest.fixture
 def state_dir(tmp_path: Path) -> Iterator[Path]:
     """A host's directory as drakcelery init makes it, and root to play the vm worker."""
     require(os.geteuid() == 0, "only root can play root and a member of the group")
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == 0 and not path.stat().st_mode & stat.S_IXOTH:
-            path.chmod(path.stat().st_mode | stat.S_IXOTH)
     state = tmp_path / "state"
     with root_s_worker():
         directories.own(state)
