@@ -9,8 +9,10 @@ DOWNSTREAM := build/downstream
 # What is compiled is kept, wherever this runs: a test run starts hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Files at a time, for two cores: tests wait for half of their time, so two for each core keep it busy.
-WORKERS ?= 4
+# Files at a time, for two cores: tests wait for half of their time; of four, each waits longer than it saves.
+WORKERS ?= 3
+# What needs no fleet waits for small things only: two of a core are not too many.
+FAST_WORKERS ?= 4
 
 # The system's own packages, for Debian's python3, which comes without venv.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -80,7 +82,7 @@ coverage: $(STAMP) ## measure what the tests reach of the package, line and bran
 # Those that need no fleet. A test that takes seconds is marked as slow, or belongs into another folder.
 .PHONY: test-fast
 test-fast: $(STAMP) ## run in a minute what needs no fleet: at each save
-	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder -m "not slow" $(wildcard tests/heart tests/unit)
+	$(BIN)/pytest --numprocesses=$(FAST_WORKERS) --dist=loadfile --no-loadscope-reorder -m "not slow" $(wildcard tests/heart tests/unit)
 
 .PHONY: test-failed
 test-failed: $(STAMP) ## run again, one after the other, the tests that failed last
