@@ -29,14 +29,14 @@ TEMPLATE = """\
 # The engine and Xen's own xl
 
 `make xen` boots Debian's Xen, kernel and `xl` in QEMU without KVM, and lets the engine `drakvuf` drive that
-`xl` with paravirtual guests; DRAKVUF Sandbox's tools and DRAKVUF are simulated. It wrote this page
-({what}; {seconds:.0f} s). What each check shows is in `tests/xen/real/checks.py`.
+`xl` with paravirtual guests. DRAKVUF Sandbox's tools and DRAKVUF are simulated. `make xen` also wrote this
+page ({what}; {seconds:.0f} s). What each check shows is in `tests/xen/real/checks.py`.
 
 | Check | |
 | --- | --- |
 {table}
 
-What `xl` says where it refuses, which the simulated `xl` of the tests says too:
+What `xl` answers here; if it refuses, the simulated `xl` of the tests gives the same answer:
 
 ```text
 {said}
