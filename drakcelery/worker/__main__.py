@@ -1,7 +1,7 @@
 """``python -m drakcelery.worker …``: as ``celery --quiet -A drakcelery worker …``, in half the time.
 
 The ``celery`` command imports each of its commands and of its plugins, Flower and Tornado among them, before
-it looks which is wanted. This is the same command ``worker``, of the same app, alone.
+it looks which one is wanted. This imports only the command ``worker`` of the same app.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What is admitted: a message of a stage before Celery has it, and after it is settled.
+"""Admission: what happens to a stage's message before Celery gets it, and after it is settled.
 
-The :func:`strategy` of the stages' tasks drops what none of us sent, claims a slot for a prepare message by
-the host's gate (:mod:`drakcelery.worker.gate`), and sends back, or sends again later, what has none here.
+The :func:`strategy` of the stages' tasks drops messages that drakcelery did not send, and claims a slot for a
+prepare message through the host's gate (:mod:`drakcelery.worker.gate`). A message that gets no slot here goes
+back to the broker, or its attempt is sent again later.
 
 Facts (Celery 5.7, read in its source and measured): the strategy runs in the main process for every message;
 ``Request.on_success`` and ``execute_using_pool`` cannot be overridden, since Celery generates a class that
@@ -37,12 +38,12 @@ log = structlog.get_logger(__name__)
 SLOT_HEADER = "drak_slot"
 """Message header that tells the pool process which slot was claimed for it."""
 DEFER_SECONDS = 5.0
-"""How soon an attempt is sent again that came to a slot, or host, in which it has failed before."""
+"""Seconds until an attempt is sent again that came to a slot or host where it has failed before."""
 Settle = Callable[..., Any]
 
 
 class Request(request.Request):
-    """Celery's, which is shown to people with arguments that name the sample (``inspect active``)."""
+    """Celery's request, shown to people (``inspect active``) with arguments that name the sample."""
 
     def info(self, safe: bool = True) -> Any:  # noqa: ARG002 Celery asks without; our messages hold ids only
         """What remote control tells of a delivery."""
@@ -87,7 +88,7 @@ class _Delivery:
         self._context = {"uid": step.uid, "attempt": step.attempt, "stage": stage.value, "slot": step.slot}
 
     def is_admitted(self) -> bool:
-        """Whether Celery is to have it; what it is not to have is settled."""
+        """Whether Celery may have the message; if not, it is settled here."""
         with about(**self._context):
             if _is_at_work(self._message) and _shows_life(self._gate.context.ledger, self._step):
                 log.info("delivered_twice")
@@ -114,7 +115,7 @@ class _Delivery:
 
 
 def _pass_on(gate: Gate, step: Step, message: Message, taken: Callable[[], Any]) -> Any:
-    """Let Celery have a message. One that it cannot read keeps no slot; what was ours is sent again."""
+    """Give a message to Celery. One that Celery cannot read is dropped, and its slot is given back."""
     try:
         return taken()
     except UNREADABLE as error:
@@ -125,10 +126,10 @@ def _pass_on(gate: Gate, step: Step, message: Message, taken: Callable[[], Any])
 
 
 def _is_at_work(message: Message, *, beside: bool = False) -> bool:
-    """Whether a process of this worker is at work on a delivery of it; *beside*: on another one.
+    """Whether a process of this worker is at work on this message; *beside*: on another delivery of it.
 
-    RabbitMQ gives back all that a lost connection had; the work goes on, and so does its settlement, which is
-    no matter of a second delivery.
+    When a connection is lost, RabbitMQ delivers all its messages again. The work on the first delivery goes
+    on and settles its slot by itself; the second delivery must not.
     """
     return any(
         request.id == message.headers.get("id") and not (beside and request.message is message)
@@ -137,7 +138,7 @@ def _is_at_work(message: Message, *, beside: bool = False) -> bool:
 
 
 def _shows_life(ledger: Ledger, step: Step) -> bool:
-    """Whether the delivery at work has a claim still. Reconcile takes it from a frozen process."""
+    """Whether the delivery at work still has its claim; reconcile takes the claim from a frozen process."""
     try:
         record = ledger.get(step.uid)
     except (RedisError, UnreadableRecord) as error:
@@ -147,7 +148,7 @@ def _shows_life(ledger: Ledger, step: Step) -> bool:
 
 
 def _defer(ledger: Ledger, step: Step, message: Message) -> None:
-    """Send an attempt again a little later, when another slot may be free, or another host take it."""
+    """Send an attempt again a little later, when another slot may be free or another host may take it."""
     try:
         ledger.defer(step.uid, step.attempt, delay=DEFER_SECONDS)
     except RedisError as error:
@@ -162,7 +163,7 @@ def _defer(ledger: Ledger, step: Step, message: Message) -> None:
 
 
 def _admit(gate: Gate, step: Step, message: Message) -> bool:
-    """Claim a slot and write it on the message; send the message back where there is none."""
+    """Claim a slot and write it into the message; without a free slot the message goes back to the broker."""
     if gate.holds(step):
         log.info("delivered_twice")
         message.ack()

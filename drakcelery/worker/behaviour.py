@@ -1,4 +1,4 @@
-"""What a sample did, as features that are the same each time: to compare one run with others. Pure."""
+"""What a sample did, as features that are the same in every run, so that runs can be compared. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import orjson
 PLUGINS = frozenset({"procmon", "filetracer", "regmon", "socketmon"})
 """Processes, files, the registry, the network."""
 LEARNED = 3
-"""From so many good runs it is known what belongs to the sample: what all of them did."""
+"""Good runs after which it is known what belongs to the sample: what all of them did."""
 MISSING = 0.2
-"""A run that lacks a larger share of that is not as it should be."""
+"""If a run lacks a larger share of that, something is wrong."""
 _NOT_ITS_DEED = frozenset(
     {"Plugin", "TimeStamp", "UserName", "ProcessName", "Method", "EventUID", "Event", "CLSID", "CalledFrom"}
 )
@@ -22,7 +22,7 @@ _LONGEST = 300
 
 
 def features(lines: Iterable[bytes], *, process: str) -> frozenset[str]:
-    """What *process* did, by the *lines* of DRAKVUF's log. What is no line of it is skipped."""
+    """What *process* did, according to the *lines* of DRAKVUF's log. Malformed lines are skipped."""
     found = set()
     for line in lines:
         if process.encode() not in line.lower():
@@ -43,7 +43,7 @@ def known(runs: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def missing(seen: frozenset[str], expected: frozenset[str]) -> list[str]:
-    """What a run lacks of *expected*; nothing where that is no more than chance leaves out."""
+    """Which of the *expected* features a run lacks; none if there are so few that it may be chance."""
     lacking = sorted(expected - seen)
     return lacking if len(lacking) > MISSING * len(expected) else []
 

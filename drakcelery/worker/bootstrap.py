@@ -101,8 +101,8 @@ class Bootstrap(bootsteps.Step):
 class HostThreads(bootsteps.StartStopStep):
     """The threads of a vm worker that live as long as it does, whatever becomes of its broker.
 
-    A host whose broker is away still runs its guests and finishes their files: it says so all the time, or
-    others would take its work for lost.
+    A host whose broker is away still runs its guests and finishes their files. It must keep reporting that,
+    or others would take its work for lost.
     """
 
     requires = ("celery.worker.components:Pool",)  # its processes are forked before there are threads
@@ -125,7 +125,7 @@ class HostThreads(bootsteps.StartStopStep):
         context.engine.attend()
 
     def stop(self, parent: Any) -> None:
-        """Called when the worker ends: its guests may finish, but nobody is to count on its slots."""
+        """Called when the worker ends: its guests may finish, but nobody may count on its slots any more."""
         if self._duty is not None:
             self._duty.stop()
             self._duty = None

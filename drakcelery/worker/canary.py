@@ -1,10 +1,11 @@
 """The canary: a known harmless sample that goes through a slot to see whether it works.
 
 Prepare, run and destroy, without Karton and Celery, by threads of the vm worker's main process: the slot is
-held meanwhile as by any guest. A canary is good where it executed, wrote a log, differs in nothing from the
-runs of the other slots (:mod:`drakcelery.host.checkup`), restored no slower than it did here, and did what
-good canaries with the same profile, snapshot and engine do. What that is the first good ones show; all hosts
-share it. A bad one puts its slot into quarantine, and a good one ends that.
+held meanwhile as by any guest. A canary is good if it executed, wrote a log, shows no symptom that the runs
+of the other slots do not show (:mod:`drakcelery.host.checkup`), was not restored more slowly than before on
+this host, and did what good canaries with the same profile, snapshot and engine do. The first good canaries
+show what that is, and all hosts share it. A bad canary puts its slot into quarantine, and a good one releases
+it.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ MAGIC = "PE32 executable (GUI) Intel 80386, for MS Windows"
 MOST_LINES = 200_000
 """Lines of its log that are looked at."""
 SLOW = 3.0
-"""So many times as long as the fastest restore on the host is too slow,"""
+"""A restore is too slow if it takes this many times as long as the fastest one on the host,"""
 SLOW_SECONDS = 2.0
-"""if it is so many seconds longer as well."""
+"""and at least this many seconds longer."""
 TRAFFIC = "traffic"
 """The feature of a canary whose recording has packets."""
 SHOWN = 3
@@ -65,12 +66,12 @@ class Verdict:
 
 
 def run_canary(context: HostContext, slot: Slot, sample: Path) -> Verdict:
-    """Run the canary, *sample*, in *slot*, which nobody else has; its guest need not be gone after.
+    """Run the canary, *sample*, in *slot*, which nobody else has. Its guest may still be there afterwards.
 
     Raises:
-        redis.RedisError: nobody can say what it should have done.
-        EngineError: the host is to blame, such as its network, and no slot of it.
-        OSError: likewise, such as a full disk.
+        redis.RedisError: what it should have done is not known.
+        EngineError: the host is to blame (its network, for example), not the slot.
+        OSError: likewise (a full disk, for example).
     """
     workspace = workspace_of(context.settings.drakcelery.state_dir, slot.name)
     try:
@@ -94,7 +95,8 @@ def run_canary(context: HostContext, slot: Slot, sample: Path) -> Verdict:
 
 
 def workspace_of(state_dir: Path, slot: str) -> Workspace:
-    """Where the files of a canary in *slot* are: no attempt's, since its name does not end with a number."""
+    """The workspace of a canary in *slot*. Its name does not end with a number, so no attempt has the
+    same."""
     return Workspace(root=directories.workspaces(state_dir) / f"{CANARY}-{slot}-")
 
 
@@ -118,14 +120,14 @@ def _kind(context: HostContext, facts: Facts) -> str:
 
 
 def _is_quiet(known: Known) -> bool:
-    """Whether no traffic of it is to be expected, which it makes where its guest has a network at all."""
+    """Whether no traffic is expected: a canary makes some only if its guest has a network."""
     return len(known.runs) >= behaviour.LEARNED and TRAFFIC not in behaviour.known(known.runs)
 
 
 def _judged(
     context: HostContext, slot: Slot, job: Detonation, outcome: Outcome, facts: Facts, known: Known
 ) -> str | None:
-    """What is not as it should be; what a good canary did is learned."""
+    """What is wrong with the canary's run. If nothing is, what it did is learned."""
     if outcome.execution is Execution.NOT_EXECUTED:
         return f"the canary was not started: {outcome.reason}"
     if not facts.log_size and context.settings.engine != "replay":  # whose record may have none
@@ -141,7 +143,7 @@ def _judged(
 
 
 def _unlike_peers(context: HostContext, slot: Slot, facts: Facts) -> tuple[str, ...]:
-    """What tells it from the runs of the other slots of the profile on this host."""
+    """How it differs from the runs of the other slots with this profile on this host."""
     run = Run(
         number=0,
         slot=slot.name,
@@ -169,7 +171,7 @@ def _seen(job: Detonation, facts: Facts) -> frozenset[str]:
 
 
 def compare(known: Known, seen: frozenset[str], *, restored: float, host: str) -> str | None:
-    """What is amiss with a canary that was *seen* to do so and was *restored* within so many seconds."""
+    """What is wrong with a canary that did what was *seen* and was *restored* in so many seconds."""
     if len(known.runs) >= behaviour.LEARNED:
         lacking = behaviour.missing(seen, behaviour.known(known.runs))
         if lacking:
@@ -234,7 +236,8 @@ class CanaryRunner:
             self._lost.append(slot)
 
     def _return_lost(self) -> None:
-        """Give back what a canary could not: the file of the slots could not be written, say."""
+        """Give back slots that their canaries could not give back, for example because the slot file could
+        not be written."""
         while self._lost:
             slot = self._lost[0]
             self._context.slots.give_back(slot.name, slot.attempt or 0, was=slot.state, gone=False)
@@ -262,9 +265,10 @@ class CanaryRunner:
                 log.warning("canary_bad", reason=verdict.trouble)
 
     def _is_unproved(self, slot: Slot, why: Due) -> bool:
-        """Whether the slot is in use, and no canary was ever good in its profile: it may be the canary.
+        """Whether the slot is in use and no canary was ever good in its profile, so the canary may be to
+        blame.
 
-        Not where samples fail in the slot as well, as long as enough of its profile stay in use.
+        False if samples fail in the slot as well, as long as enough slots of its profile stay in use.
         """
         if slot.state is not SlotState.FREE:
             return False

@@ -1,6 +1,6 @@
-"""Celery's processes: each is what a ``celery`` command that anyone could type would be.
+"""The command lines of Celery's processes; each could be typed by anyone as well.
 
-Little is imported here: the process that is to become ``celery`` imports nothing for nothing.
+Little is imported here, since the process is then replaced by ``celery``, which imports everything anew.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 A vm worker always consumes its host's own queue, and each profile's prepare queues only while a slot of the
 profile is free. The slot is claimed in the worker's main process as the message arrives
-(:mod:`drakcelery.worker.admission`). Whoever gives it back sends a wakeup, which wakes the event loop of that
-process: the next sample is on its way before the run that had the slot is settled.
+(:mod:`drakcelery.worker.admission`). Whoever gives it back sends a wakeup to the event loop of that process,
+so the next sample is on its way before the run that had the slot is settled.
 
 Facts (Celery 5.7, read in its source and measured): ``cancel_task_queue`` does not stop a BRPOP that is under
-way, so a message may still come; nor does ``add_task_queue``, so what waits in a queue that was opened comes
-only after it. To open or to close a queue takes several round trips.
+way, so a message may still come. ``add_task_queue`` does not stop it either, so messages in a newly opened
+queue come only after that BRPOP has ended. To open or to close a queue takes several round trips.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from drakcelery.worker.slot_metrics import SlotClock
 log = structlog.get_logger(__name__)
 
 SYNC_SECONDS = 0.5
-"""How soon a slot that came free opens its queues, where nothing else told."""
+"""How soon a slot that came free opens its queues if no wakeup came."""
 SWEEP_SECONDS = 3600.0
-"""How often what a ``beat`` of an earlier version has sent is thrown away: some 360 messages."""
+"""How often the messages that a ``beat`` of an earlier version sends are thrown away: some 360 each time."""
 
 
 class Elsewhere(Exception):
-    """An analysis has failed in each slot that is free here, and others have its profile."""
+    """An analysis has failed in every slot that is free here, and there are other slots with its profile."""
 
 
 class Gate(bootsteps.StartStopStep):
@@ -115,14 +115,14 @@ class Gate(bootsteps.StartStopStep):
             self.runtime.janitor.wake()
 
     def open(self) -> None:
-        """The broker is there: the host takes samples, beginning with what waited for it meanwhile."""
+        """The broker is there: the host takes samples, first those that have waited for it meanwhile."""
         if self._timer is None:
             return  # it is gone again
         self.context.readiness.note_broker(connected=True)
         self._give_slots(look=True)
 
     def fill_slots(self) -> None:
-        """A slot may have come free: take at once what waits for it; where nothing does, open its queues."""
+        """A slot may have come free: take at once what waits for it; if nothing does, open its queues."""
         woken = self.runtime.wakeup.clear()
         if self._timer is None:
             return  # the worker ends, or is about to reconnect, and looks then
@@ -130,9 +130,11 @@ class Gate(bootsteps.StartStopStep):
         self._give_slots(look=woken)
 
     def _give_slots(self, *, look: bool) -> None:
-        """Take what waits for free slots, if *look* or if a queue is to open; then open their queues.
+        """Take what waits for free slots, if *look* is set or a queue has to be opened; then open their
+        queues.
 
-        What came free meanwhile has a turn of its own: what waits for it is taken first as well.
+        For slots that came free meanwhile the same is done again: what waits is taken before a queue is
+        opened.
         """
         profiles = self._profiles()
         to_open = self._to_open(profiles)
@@ -159,7 +161,7 @@ class Gate(bootsteps.StartStopStep):
                     self._consumer.cancel_task_queue(queue)
 
     def _fetch_waiting(self) -> None:
-        """To open a queue, and to close it again, takes longer than to take a message from it."""
+        """Take waiting messages directly: opening and closing a queue takes longer than that."""
         tasks = self._consumer.task_consumer
         if not isinstance(tasks.channel, redis_transport.Prompt):
             return  # RabbitMQ delivers as soon as a queue is open
@@ -173,7 +175,7 @@ class Gate(bootsteps.StartStopStep):
             tasks._receive_callback(message)  # noqa: SLF001 what kombu does with what it has consumed
 
     def _waiting(self, channel: redis_transport.Prompt, profiles: Sequence[str]) -> list[Step]:
-        """What waits for slots of *profiles*, as far as this host may come to it. Called from any thread."""
+        """What waits for slots of *profiles* and may come to this host next. Called from any thread."""
         queues = [queue for profile in profiles for queue in self._queues(profile)]
         messages = channel.peek_queues(queues, most=len(self._slots()))
         return [step for message in messages if (step := step_of(message)) is not None]
@@ -191,7 +193,7 @@ class Gate(bootsteps.StartStopStep):
         return {profile: profile in free for profile in self.context.settings.slots.values()}
 
     def _slots(self) -> list[Slot]:
-        """The slots; none while nobody can read their file, which is told where it is read."""
+        """The slots; none while their file cannot be read, which is logged where it is read."""
         try:
             return self.context.slots.all()
         except SlotsDamaged:
@@ -206,10 +208,10 @@ class Gate(bootsteps.StartStopStep):
         return self.runtime.stopper is None and self.context.readiness.halted() is None
 
     def claim(self, step: Step) -> str | None:
-        """A slot for a prepare message; closes the queues when it was the last one.
+        """Claim a slot for a prepare message; closes the queues if it was the last one.
 
         Raises:
-            Elsewhere: the analysis has failed here, and is to go to another slot or host.
+            Elsewhere: the analysis has failed here, and should go to another slot or host.
             UnreadableRecord: it has failed here, and nobody can read its record.
         """
         self.context.readiness.note_turn()
@@ -223,7 +225,7 @@ class Gate(bootsteps.StartStopStep):
         return slot
 
     def _may_have(self, step: Step) -> frozenset[str] | None:
-        """The slots that an analysis may have which has failed here; None if it may have any."""
+        """The slots that an analysis may have although it has failed here; None if it may have any."""
         failed = self.context.slots.failed_in(step.uid)
         if not failed:
             return None
@@ -246,15 +248,15 @@ class Gate(bootsteps.StartStopStep):
         return any(slot.holder == (step.uid, step.attempt) for slot in self._slots())
 
     def vacate(self, step: Step) -> None:
-        """Nobody has begun what a slot was claimed for: the slot is cleaned, and free again."""
+        """Give back a slot whose stage nobody has begun: it is cleaned, and then free again."""
         if self.enabled and self.holds(step):
             self.context.slots.soil(step.uid, step.attempt)
 
     def settle(self, stage: Stage, step: Step, *, acknowledged: bool) -> None:
-        """A prepare or run message was settled. What should have been given back by now was not: DIRTY.
+        """A prepare or run message was settled. A slot that should have been given back by now becomes DIRTY.
 
-        A prepare that ended well leaves its slot READY (or RUNNING, if run began already); every other end
-        of a stage gave the slot back itself, unless its process died or was terminated.
+        After a successful prepare the slot is READY (or RUNNING, if run has begun already). In every other
+        case the stage has given the slot back itself, unless its process died or was terminated.
         """
         mine = [slot for slot in self._slots() if slot.holder == (step.uid, step.attempt)]
         kept = (SlotState.READY, SlotState.RUNNING) if stage is Stage.PREPARE and acknowledged else ()
@@ -275,9 +277,10 @@ class Gate(bootsteps.StartStopStep):
 
 
 def drop_left_over(connection: Any) -> None:
-    """Throw away what a ``drakcelery beat`` that still runs has sent, or it would grow forever.
+    """Throw away what a ``drakcelery beat`` of an earlier version has sent, or its queue would grow forever.
 
-    Workers of its version do without it while others reconcile; with RabbitMQ, their queue is left to them.
+    Workers of that version do not need these messages while others reconcile. With RabbitMQ their queue is
+    left to them.
     """
     try:
         with connection.channel() as channel:

@@ -35,32 +35,33 @@ log = structlog.get_logger(__name__)
 SYNC_SECONDS = 0.5
 """How soon a slot that was left dirty is looked at, and a change is reported."""
 ABSENT_SECONDS = 24 * 3600.0
-"""For so long files are kept whose analysis the ledger does not know."""
+"""Seconds for which files are kept whose analysis the ledger does not know."""
 Holder = tuple[str, int]
 """An attempt: uid and number."""
 LOOK_SECONDS = 5.0
-"""How often it looks for what is not urgent, and tries again to end a guest. No sooner than it reports."""
+"""Seconds between two looks at what is not urgent, and between two tries to end a guest. Never less than
+between two reports."""
 
 
 class Absent:
-    """Attempts that have files or a guest here and no record in Redis, and for how long that was watched.
+    """Attempts that have files or a guest here but no record in Redis, and for how long that was watched.
 
-    An empty Redis, or another one than yesterday's, must not cost what the hosts still have: who restores its
-    data finds it all there. Where the watch has a break, the time counts again.
+    A Redis that was emptied or replaced must not cost the hosts their files: if its data is restored, they
+    are all still there. When the watch is interrupted, the time counts from zero again.
     """
 
     def __init__(self) -> None:
         self._since: dict[Holder, float] = {}
 
     def lasts(self, holder: Holder, watch: Watch) -> float:
-        """For how many seconds of an uninterrupted *watch* there was no record of it."""
+        """Seconds of an uninterrupted *watch* for which the attempt had no record."""
         if holder not in self._since:
             log.warning("record_absent", uid=holder[0], attempt=holder[1], kept=ABSENT_SECONDS)
         self._since[holder] = max(self._since.get(holder, watch.now), watch.since)
         return watch.now - self._since[holder]
 
     def forget(self, holder: Holder) -> None:
-        """It has one."""
+        """The attempt has a record."""
         self._since.pop(holder, None)
 
 
@@ -77,7 +78,7 @@ def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> list
 
 
 def or_leave_it(report: Callable[[], object]) -> None:
-    """Do what needs Redis from where nothing may fail without it; reconcile does it later."""
+    """Do something that needs Redis or the broker; if that fails, leave it to reconcile."""
     try:
         report()
     except (RedisError, OperationalError, UnreadableRecord) as error:
@@ -85,7 +86,7 @@ def or_leave_it(report: Callable[[], object]) -> None:
 
 
 class Janitor(threading.Thread):
-    """Destroys what was left in DIRTY slots and reports the host. A thread, since both may block."""
+    """Destroys guests that were left in DIRTY slots and reports the host. A thread, since both may block."""
 
     def __init__(
         self, context: HostContext, send: Callable[[Record], None], *, canaries: CanaryRunner | None = None
@@ -153,7 +154,7 @@ class Janitor(threading.Thread):
         or_leave_it(functools.partial(self._context.ledger.fleet.retire, self._context.host))
 
     def _begin_anew(self, lost: SlotsLost) -> None:
-        """Nobody knows what runs in the slots: every guest goes, as when a worker starts."""
+        """Nobody knows what runs in the slots: destroy every guest, as when a worker starts."""
         log.error("slots_lost", error=str(lost))
         try:
             self._context.slots.define(dict(self._context.settings.slots))
@@ -189,14 +190,14 @@ class Janitor(threading.Thread):
         self._over.wait(LOOK_SECONDS)  # before the next try
 
     def _try_doubted(self, *, woken: bool) -> None:
-        """What an operator has changed, and slots kept from samples until a canary has tried them."""
+        """Act on what an operator has changed, and run canaries in the slots that are waiting for one."""
         if self._canaries is None:
             return
         if woken or any(slot.awaits_canary for slot in self._context.slots.all()):
             self._canaries.start_due()
 
     def _clean_up(self) -> None:
-        """What is not urgent: slots in quarantine, slots and workspaces of attempts that are stale."""
+        """Do what is not urgent: slots in quarantine, slots and workspaces of stale attempts."""
         ours = self._context.settings.drakcelery
         if self._canaries is not None:
             self._canaries.start_due()
@@ -254,7 +255,8 @@ class Janitor(threading.Thread):
     def _is_stale(self, holder: Holder, *, is_idle: bool = False) -> bool:
         """Whether an attempt is not the current one, or was absent for so long that it will not come back.
 
-        *is_idle*: it is a restored guest that nobody works with, which costs a slot and little to do again.
+        *is_idle*: it is a restored guest that nobody works with; it occupies a slot, and restoring it again
+        costs little.
         """
         standing = self._context.ledger.standing(*holder)
         if standing is not Standing.UNKNOWN:
@@ -264,7 +266,8 @@ class Janitor(threading.Thread):
         return self._absent.lasts(holder, self._context.ledger.watch()) > patience
 
     def _reroute(self) -> None:
-        """What was sent here by preference goes elsewhere, once all who send know that we take nothing."""
+        """Send elsewhere what was sent here by preference, once all senders know that this host takes
+        nothing."""
         why = self._context.readiness.halted()
         if why is Halt.NO_BROKER:
             return  # nothing could be sent, so no attempt is used up for it; where others can, reconcile does

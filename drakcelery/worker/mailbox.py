@@ -1,8 +1,8 @@
 """How a worker answers a remote-control command: with a value, with ``{"error": …}``, or not at all.
 
 Facts (Celery and kombu 5.7, read in their sources): a handler runs in the worker's main process, between two
-messages; whatever it returns is sent back, and of an exception its ``repr``; a node that is asked always
-replies, so that one which has nothing to say needs :class:`Node`.
+messages; what it returns is sent back, or the ``repr`` of its exception. A node that is asked always replies;
+one that has nothing to say needs :class:`Node` to keep silent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drakcelery.errors import DrakceleryError
 from drakcelery.ledger.away import trouble
 
 SILENT = object()
-"""What a handler returns whose worker is not the one to answer."""
+"""What a handler returns if its worker is not the one that has to answer."""
 Reply = Any
 Handler = Callable[..., Reply]
 
@@ -29,7 +29,7 @@ class Node(pidbox.Node):
     """A worker's mailbox that can keep silent."""
 
     def reply(self, data: Any, *args: Any, **kwargs: Any) -> None:
-        """As kombu's, unless the handler said :data:`SILENT`."""
+        """As kombu does, unless the handler returned :data:`SILENT`."""
         if data[self.hostname] is not SILENT:
             super().reply(data, *args, **kwargs)
 
@@ -47,7 +47,8 @@ class Control(control.Control):
 
 
 def answered_by(*roles: Callable[[str], bool]) -> Callable[[Handler], Handler]:
-    """Have workers of these roles answer; a wrong argument, and what goes wrong, are a sentence."""
+    """Let only workers of these roles answer; errors, such as a wrong argument, are answered in a
+    sentence."""
 
     def decorate(handler: Handler) -> Handler:
         signature = inspect.signature(handler)

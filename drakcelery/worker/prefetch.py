@@ -1,8 +1,8 @@
-"""Looks ahead: the sample that a slot will probably get next is on the host before the slot is free.
+"""Prefetch: the sample that a slot will probably get next is on the host before the slot is free.
 
-Nothing is taken from anybody (I4): what waits is only looked at, and where another host then takes it up, its
-sample was fetched for nothing. So it is fetched late, and one for each guest at most. What fails here costs
-nothing: prepare fetches what it does not find (:class:`drakcelery.host.workspace.Prefetched`).
+Nothing is taken from the queue (I4): what waits there is only looked at, and if another host takes it up, its
+sample was fetched for nothing. So samples are fetched late, and at most one for each guest. A failure here
+does no harm: prepare fetches what it does not find (:class:`drakcelery.host.workspace.Prefetched`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
 LEAD_SECONDS = 10.0
-"""So long before a guest's time is over the next sample is fetched; earlier, others would rather take it."""
+"""Seconds before a guest's time is over at which the next sample is fetched. If it were earlier, another host
+would often take that sample."""
 
 Holder = tuple[str, int]
 
@@ -51,7 +52,7 @@ class Prefetcher(threading.Thread):
         self._over = threading.Event()
 
     def stop(self) -> None:
-        """End soon; a sample that is on its way is nobody's."""
+        """End soon; a sample that is still being fetched is given up."""
         self._over.set()
 
     def run(self) -> None:
@@ -81,7 +82,7 @@ class Prefetcher(threading.Thread):
                     self._fetch(step)
 
     def _ending(self, slots: Sequence[Slot]) -> list[Slot]:
-        """Those of *slots* whose guest's time is nearly over."""
+        """The guests in *slots* whose time is nearly over."""
         ending: list[Slot] = []
         if slots:
             self._isolation.begin()
@@ -92,9 +93,11 @@ class Prefetcher(threading.Thread):
         return ending
 
     def _drop(self, waiting: set[Holder]) -> None:
-        """Remove what others have taken up: what neither waited nor had a slot, twice in a row.
+        """Remove the samples that other hosts have taken: twice in a row they neither waited nor had a slot
+        here.
 
-        A message of ours is in neither place for a moment, between the broker and the slot table.
+        Once is not enough: for a moment, a message of this host is neither with the broker nor in the slot
+        table.
         """
         held = {slot.holder for slot in self._context.slots.all()}
         missing = set(self._ahead.all()) - waiting - held

@@ -1,8 +1,8 @@
 """Celery remote-control commands: ``celery -A drakcelery inspect slots``, ``control drain`` and the like.
 
-A vm worker answers for its host. The others keep silent: an answer that says nothing would only be noise, and
-where no vm worker lives, Celery's own "No nodes replied" is the truth. An error is a reply, ``{"error": …}``,
-as Celery's own commands give it.
+A vm worker answers for its host. The others keep silent: an empty answer would only be noise, and if no vm
+worker is alive, Celery's own "No nodes replied" is right. An error is a reply, ``{"error": …}``, as Celery's
+own commands give it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from drakcelery.worker.report import host_status, in_redis_time
 log = structlog.get_logger(__name__)
 
 ANONYMOUS = "celery control"
-"""Who asked, where nobody says so."""
+"""Who asked, if the command does not say so."""
 MOST_BY = 100
 """Characters of a name."""
 MOST_LOG = 64 * 1024
@@ -218,7 +218,7 @@ def _ask_canary(context: HostContext, name: str | None, *, by: str) -> dict[str,
 
 
 def _slot_name(text: object, host: str) -> tuple[str, str | None]:
-    """(host, slot) of ``slot`` or ``host/slot``; this *host* where none is named, None for all its slots."""
+    """(host, slot) of ``slot`` or ``host/slot``; this *host* if none is named, None for all its slots."""
     if text is None:
         return host, None
     parts = text.split("/") if isinstance(text, str) else []
@@ -257,7 +257,7 @@ def _moment(seconds: float) -> str:
 
 
 def _reported(context: HostContext) -> HostStatus:
-    """This host as it tells of itself; in its own time where Redis, which has the right one, is away."""
+    """This host's own report; its times are by its own clock if Redis, which has the right time, is away."""
     status = host_status(context)
     try:
         return in_redis_time(context, status)
@@ -284,7 +284,7 @@ def _slot_row(context: HostContext, slot: SlotStatus) -> dict[str, Any]:
 def read_log(path: Path, offset: int, most: int) -> tuple[list[str], int]:
     """Whole lines of a file from *offset* on, at most *most* bytes, and the offset of the next.
 
-    A line longer than that comes in pieces. There are none where the file is not there (yet, or any more).
+    A line longer than that comes in pieces. There are none if the file does not exist (yet, or any more).
     """
     try:
         descriptor = safe_files.open_regular(path)

@@ -19,7 +19,7 @@ def report(context: HostContext, status: HostStatus) -> None:
 
 
 def in_redis_time(context: HostContext, status: HostStatus) -> HostStatus:
-    """As others are told: this host's clock may be wrong."""
+    """*status* with its times by Redis' clock, since this host's may be wrong."""
     ahead = time.time() - context.ledger.now()
     slots = tuple(_moved(slot, ahead) for slot in status.slots)
     return status.model_copy(update={"slots": slots})

@@ -33,15 +33,15 @@ class Runtime:
     """Of one process. What has to be started is noted here by the step that starts it."""
 
     context: HostContext
-    """The settings, the ledger, the slots, the storage, the engine and the heart of this host."""
+    """The settings, the ledger, the slots, the storage, the engine and the heartbeats of this host."""
     wakeup: Wakeup
-    """Rung when a slot comes free. Made before the pool's processes are, which ring it."""
+    """Signalled when a slot comes free. Made before the pool's processes, which signal it."""
     send: Callable[[Record], None]
     """Send the current attempt of a record on its way."""
     ask_broker: Callable[[], ServerId]
     """Ask the broker for a sign of life."""
     presence: Presence | None = None
-    """Tells of this worker, and looks for the other one of its host."""
+    """Shows that this worker is alive, and looks whether the host's other worker is."""
     janitor: Janitor | None = None
     """Looks after the slots of a vm worker."""
     stopper: Stopper | None = None
@@ -53,7 +53,7 @@ class App(Celery):
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """Where they are, the environment says."""
+        """The settings; the environment says where their file is."""
         return load(find())
 
     @functools.cached_property

@@ -1,8 +1,8 @@
 """What SIGTERM means to a vm worker: running guests may finish, for a while; nothing new begins.
 
-Celery's warm shutdown stops taking messages and waits for the tasks at work. What it knows nothing of is done
-here: guests that are restored and would wait for a run message that nobody takes, and guests that still run
-when the time is up, or when a second SIGTERM comes. They are destroyed, and their analyses go elsewhere.
+Celery's warm shutdown stops taking messages and waits for the tasks at work. This module does the rest. It
+deals with restored guests, which would wait for a run message that nobody takes, and with guests that still
+run when the time is up or a second SIGTERM comes. They are destroyed, and their analyses go elsewhere.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Stopper(threading.Thread):
 
 
 def on_signal(context: HostContext, running: Stopper | None) -> Stopper:
-    """A signal to shut down has come: start a stopper, or hurry the one that is *running*; which it is."""
+    """A signal to shut down has come: start a stopper, or hurry the one that is *running*. Returns it."""
     if running is not None:
         running.hurry()
         return running

@@ -1,4 +1,4 @@
-"""What the slots of a host do all the time, from looks at its slot table."""
+"""How long the slots of a host are in each state, measured by looking at its slot table again and again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from drakcelery.telemetry import metrics
 class SlotClock:
     """Turns each look at the table into metrics. The more often it is looked at, the truer they are.
 
-    The table says when a slot changed last; of several changes between two looks only the last is seen, and
-    the time before it is the earlier state's. The gate looks twice a second, and whenever a slot is claimed
-    or a message settled; so at least what is free and what is not is told apart to the millisecond.
+    The table says when a slot last changed. Of several changes between two looks only the last is seen; all
+    the time before it counts for the earlier state. The gate looks twice a second, and whenever a slot is
+    claimed or a message settled; so at least the time for which slots are free is exact to the millisecond.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Wakeups: one process signals another that there is something to do, and so wakes its event loop."""
+"""Wakeups: one process wakes the event loop of another, since there is something to do."""
 
 from __future__ import annotations
 
