@@ -1,7 +1,7 @@
 """The five stages of an attempt, what follows when one fails, and where the next attempt goes.
 
-A stage that is delivered twice does no harm: it starts by asking the ledger, and what it writes it can
-write again.
+A stage that is delivered twice does no harm: it first asks the ledger, and whatever it writes may be written
+twice.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _work(
 ) -> Step:
     """Enter the stage, do it, leave it; each is fenced by the ledger.
 
-    The claim is renewed until the guest is gone, and where the stage fails until *company* is dismissed, with
-    the reason noted: a guest that dies slowly is no silence.
+    The claim is renewed until the guest is gone, so that a guest that dies slowly does not count as silence.
+    If the stage fails, the claim is renewed until the failure is noted and *company* is closed.
     """
     with guest.slot_given_back(context, stage, step):
         record, now = _enter(context, stage, step, workspace, token, company)
@@ -80,7 +80,7 @@ def _work(
             try:
                 following = _BODIES[stage](context, step, _analysis(record), workspace)
             except Exception as error:
-                heartbeat.send()  # its guest or its files may have gone because it is stale
+                heartbeat.send()  # perhaps its guest or its files are gone because it is stale
                 if heartbeat.is_stale:
                     raise Superseded(
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
@@ -111,7 +111,8 @@ def _enter(
 ) -> tuple[Record, float]:
     """Enter the stage: the record as it was before, and when.
 
-    As long as *company* lasts, work on files is under way beside other such, or alone where it has killed.
+    A stage that works on files does so beside others, or alone if it has killed a process before, until
+    *company* is closed.
     """
     enter = functools.partial(
         context.ledger.advance,
@@ -139,7 +140,8 @@ def _enter(
 
 
 def _lingering(context: HostContext, stage: Stage, step: Step) -> Callable[[], None]:
-    """For who waits to begin: show life now and then, so that reconcile does not send the step again."""
+    """For a stage that waits to begin: shows life now and then, so that reconcile does not send the step
+    again."""
     due = 0.0
 
     def linger() -> None:

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 def reason_of(by: str) -> str:
-    """The reason that an analysis has in the ledger and in Karton which *by* has cancelled."""
+    """The reason that the ledger and Karton give for an analysis that *by* has cancelled."""
     return f"cancelled by {by}"
 
 
@@ -28,7 +28,7 @@ def cancel(ledger: Ledger, record: Record, *, by: str) -> None:
 
 
 def cancel_as_karton(ledger: Ledger, record: Record, status: TaskState | None) -> bool:
-    """Cancel an analysis where its Karton task was cancelled. True if that has ended it.
+    """Cancel an analysis if its Karton task was cancelled. True if that has ended it.
 
     Karton-dashboard's cancel writes FINISHED; a collector may have removed the task (None).
     """

@@ -36,7 +36,7 @@ class HostContext:
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """This machine. Raises :class:`~drakcelery.errors.SettingsError` where its state_dir is not there."""
+        """This machine. Raises :class:`~drakcelery.errors.SettingsError` if its state_dir does not exist."""
         return Machine.of(self.settings.drakcelery.state_dir)
 
     @functools.cached_property

@@ -15,7 +15,7 @@ from drakcelery.model.records import HostStatus, Record
 
 
 def send(app: Celery, ledger: Ledger, record: Record) -> None:
-    """Send the current attempt of *record* on its way, from the stage that comes next; not where it is over.
+    """Send the current attempt of *record* on its way, from the stage that comes next, unless it is over.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
@@ -56,6 +56,7 @@ def placement(analysis: Analysis, *, hosts: Iterable[HostStatus] = (), failed: I
 
 
 def _distance(uid: str, host: str) -> float:
-    """Rendezvous hashing: the nearest host gets the analysis, each with a chance by its number of slots."""
+    """Rendezvous hashing: the nearest host gets the analysis; a host's chance is proportional to its
+    slots."""
     digest = hashlib.sha256(f"{uid} {host}".encode()).digest()
     return -math.log((int.from_bytes(digest[:8], "big") + 1) / (2**64 + 1))

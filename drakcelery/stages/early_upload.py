@@ -1,6 +1,6 @@
 """Uploads that begin while collect is still at work: each artifact goes to S3 as soon as it is complete.
 
-What fails is left to the stage upload, which puts everything that is not noted in the workspace as
+What fails here is left to the stage upload, which uploads everything that the workspace does not note as
 uploaded, and ``metadata.json`` last.
 """
 
@@ -25,7 +25,7 @@ class EarlyUpload:
     """The uploads of one collect."""
 
     def __init__(self, sending: Sending, bucket: str, out: Path, *, is_open: bool) -> None:
-        """Unless it *is_open*, nothing is put."""
+        """Unless *is_open*, nothing is uploaded."""
         self._is_open = is_open
         self._sending = sending
         self._bucket = bucket
@@ -33,7 +33,7 @@ class EarlyUpload:
         self._begun: list[Artifact] = []
 
     def begin(self, artifact: Artifact) -> None:
-        """Begin to put a file that is complete; from any thread."""
+        """Begin to upload a complete file; may be called from any thread."""
         if not self._is_open:
             return
         with self._left_to_upload():
@@ -41,7 +41,7 @@ class EarlyUpload:
             self._begun.append(artifact)
 
     def finish(self) -> Uploaded:
-        """Wait for all that was begun; returns what is there. Raises what the check raises."""
+        """Wait for all uploads that were begun; returns what is in S3. Raises what the check raises."""
         with self._left_to_upload():
             self._sending.finish()
         there = tuple(artifact for artifact in self._begun if artifact.name in self._sending.done)
@@ -63,10 +63,10 @@ def _left_to_upload(error: StorageError) -> None:
 def early_upload(
     storage: Storage, bucket: str, uid: str, workspace: Workspace, *, check: Callable[[], None]
 ) -> Iterator[EarlyUpload]:
-    """For the time of a collect; *check* is called before each object.
+    """Upload while collect works; *check* is called before each object.
 
-    Where an earlier run has left its ``metadata.json``, that goes first: nothing may look complete that is of
-    two runs.
+    A ``metadata.json`` that an earlier run left is removed first: a mixture of two runs must not look
+    complete.
     """
     is_open = True
     try:
@@ -84,14 +84,14 @@ def clear(
 ) -> dict[str, int]:
     """Remove what an earlier attempt, or an earlier life of the uid, has left; ``metadata.json`` first.
 
-    What is called as in *keep* stays, as it will be written over. Returns the sizes of what stays, by name.
-    Raises :class:`StorageError`.
+    Objects with names in *keep* stay, since they will be overwritten. Returns the sizes of what stays, by
+    name. Raises :class:`StorageError`.
     """
     listed = storage.list(bucket, f"{uid}/")
     there = {key.removeprefix(f"{uid}/"): size for key, size in listed.items()}
     stays = set(keep)
     if METADATA in there and _is_ours(storage, bucket, uid, out / METADATA):
-        stays.add(METADATA)  # of this very run, whose upload was interrupted at its end
+        stays.add(METADATA)  # it is of this very run, whose upload was interrupted at its end
     for name in sorted(there.keys() - stays, key=lambda name: (name != METADATA, name)):
         _remove(storage, bucket, uid, name, check)
     return {name: size for name, size in there.items() if name in stays}
@@ -111,9 +111,9 @@ def _remove(storage: Storage, bucket: str, uid: str, name: str, check: Callable[
 def left(
     workspace: Workspace, manifest: Manifest, bucket: str, there: Mapping[str, int]
 ) -> tuple[Artifact, ...]:
-    """The artifacts that are still to be put, where *there* are the sizes of what is in S3.
+    """The artifacts that still have to be uploaded; *there* holds the sizes of what is in S3, by name.
 
-    Not to be put is what collect has noted with the same name, size and sha256, and is *there*.
+    An artifact is left out if collect has noted it with the same name, size and sha256, and it is *there*.
     """
     noted = workspace.load(Uploaded) if workspace.has(Uploaded) else None
     put = frozenset(noted.objects) if noted is not None and noted.bucket == bucket else frozenset()

@@ -18,13 +18,13 @@ any other                 FAILED   yes                again, later              
 ========================  =======  =================  ==============================  ================
 
 *Again* is from prepare on, at the place that :func:`drakcelery.stages.dispatch.placement` chooses: another
-host, if one has a free slot. *Later* is after a pause that grows (:func:`backoff`). What *counts* does so
-against ``max_attempts``; once they are used up, or the sample is poison, the analysis is over, and CRASHED in
-Karton with the reason of each attempt. Where the sample fails in another slot as well, it is to blame, and no
-slot (:mod:`drakcelery.host.charges`).
+host, if one has a free slot. *Later* is after a pause that grows (:func:`backoff`). An error that *counts*
+uses up one of ``max_attempts``; once they are used up, or the sample is poison, the analysis is over, and
+CRASHED in Karton with the reason of each attempt. If the sample fails in another slot as well, the sample is
+to blame and no slot is (:mod:`drakcelery.host.charges`).
 
-What ends an attempt from outside comes to :func:`end_attempt` as well: a process (LOST), a worker or a host
-(GONE) that died, and an operator who stops a host (STOPPED, which does not count).
+Attempts that are ended from outside come to :func:`end_attempt` as well: because a process (LOST), a worker
+or a host (GONE) has died, or because an operator stops a host (STOPPED, which does not count).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ log = structlog.get_logger(__name__)
 MOST_DELAY = 300.0
 """Longest wait before another attempt, seconds."""
 POISON = {Fault.LOST: 2, Fault.GONE: 3}
-"""So many attempts that ended like that make a sample poison."""
+"""How many attempts must end like that to make a sample poison."""
 
 
 def follow_up(
@@ -79,10 +79,10 @@ def follow_up(
 ) -> None:
     """Do what follows *error*, as the table above says.
 
-    *token* names the delivery that failed. *company*, which renews its claim, is dismissed once that is
+    *token* names the delivery that failed. *company*, which renews its claim, is closed once the failure is
     noted.
 
-    Raises :class:`Superseded` where another delivery has the stage by now: its work and its files stay.
+    Raises :class:`Superseded` if another delivery has the stage by now: its work and its files stay.
     """
     if isinstance(error, Superseded):
         log.info("superseded", reason=str(error))
@@ -91,14 +91,15 @@ def follow_up(
             _end_astray(context, step)
         return
     if isinstance(error, StorageError) and stage in WITH_FILES:
-        company.close()  # it gives the claim back, and is not to take that for a loss
+        company.close()  # failing gives the claim back, which must not look like a lost claim
         if _postponed(context, stage, step, token, error):
             return
     _settle(context, stage, step, workspace, error, token, company)
 
 
 def _postponed(context: HostContext, stage: Stage, step: Step, token: str, error: StorageError) -> bool:
-    """Wait the storage out, with the workspace kept; False once patience is at its end."""
+    """Postpone the stage until the storage is back, and keep the workspace; False once patience is at its
+    end."""
     record = context.ledger.get(step.uid)
     tries = record.postponed if record else 0
     patience = context.settings.drakcelery.storage_patience
@@ -125,7 +126,7 @@ def _settle(
     log.warning("stage_failed", error=str(error))
     metrics.stage_interrupted(stage, "refused" if isinstance(error, BadTask) else "failed")
     if stage in WITH_GUEST:
-        vacate(context, step)  # a prepare that was done, and failed to say so, has its slot still
+        vacate(context, step)  # a prepare that was done, but failed to say so, still has its slot
     record = context.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt:
         return
@@ -154,7 +155,7 @@ def _fault(stage: Stage, error: DrakceleryError) -> Fault:
 
 
 def _keep_log(context: HostContext, analysis: Analysis, workspace: Workspace) -> None:
-    """Store what we logged, so that a failed analysis can be understood as well."""
+    """Upload our own log, so that people can see why the analysis failed."""
     if not has_log(workspace):
         return
     bucket = bucket_of(context, analysis)
@@ -169,7 +170,7 @@ def _keep_log(context: HostContext, analysis: Analysis, workspace: Workspace) ->
 
 
 def _end_astray(context: HostContext, step: Step) -> None:
-    """End an attempt whose machine has lost its name to this one: nobody else would ever take it up."""
+    """End an attempt of a machine that has lost its name to this one: nobody else would ever take it up."""
     record = context.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt:
         return
@@ -194,7 +195,7 @@ def failure_of(
 
     *cause* is the error, where there was one; *charged* is what it is charged to, by default nobody.
 
-    When, :func:`end_attempt` notes by Redis' clock.
+    Its time is noted by :func:`end_attempt`, by Redis' clock.
     """
     return Failure(
         attempt=record.attempts,
@@ -220,10 +221,10 @@ def end_attempt(
     final: bool = False,
     token: str = "",
 ) -> bool:
-    """Note a failure: the next attempt is due after a while, or the analysis is over. True if it is over.
+    """Note a failure. Then the next attempt is due after a while, or the analysis is over (True).
 
-    Over it is where *final* is set, or as :func:`_judged` says. *token* names the delivery that failed;
-    without it somebody ends the attempt from outside. Raises :class:`Superseded` where the attempt is stale.
+    It is over if *final* is set or :func:`_judged` says so. *token* names the delivery that failed; without
+    it the attempt is ended from outside. Raises :class:`Superseded` if the attempt is stale.
     """
     failure = failure.model_copy(update={"at": ledger.now()})  # no host's clock decides
     failures = [*record.failures, failure]
@@ -254,10 +255,10 @@ def end_attempt(
 
 
 def _judged(failures: Sequence[Failure], settings: Settings) -> tuple[bool, str]:
-    """Whether the last of *failures* ends the analysis, and the reason to tell.
+    """Whether the last of *failures* ends the analysis, and the reason to give.
 
-    It does where ``max_attempts`` have failed that count, where the sample is poison (:data:`POISON`), or
-    where S3 stayed away for longer than ``storage_patience``.
+    It does if ``max_attempts`` attempts that count have failed, if the sample is poison (:data:`POISON`), or
+    if S3 stayed away for longer than ``storage_patience``.
     """
     last, ours = failures[-1], settings.drakcelery
     same = sum(one.fault is last.fault for one in failures)

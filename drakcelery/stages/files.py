@@ -1,4 +1,4 @@
-"""Collect, upload and publish, the stages that need files only; and what is cleaned up after them."""
+"""Collect, upload and publish, the stages that need files only, and the clean-up after them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def collect(context: HostContext, step: Step, analysis: Analysis, workspace: Wor
     check_evidence(workspace)
     bucket, check = bucket_of(context, analysis), _still_wanted(context, step)
     with early_upload(context.storage, bucket, analysis.uid, workspace, check=check) as start:
-        # Of a test sample nothing may be in the bucket before its task is declared
+        # Nothing of a test sample may be in the bucket before its task is declared
         ready = nobody if analysis.is_test else start.begin
         manifest = _make_artifacts(context, step, analysis, workspace, ready)
         reach("collect.collected", step.uid)
@@ -85,14 +85,14 @@ def _make_artifacts(
 
 
 def upload(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    """Put what is not in the bucket yet, ``metadata.json`` last."""
+    """Upload what is not in the bucket yet, ``metadata.json`` last."""
     manifest = workspace.load(Manifest)
     bucket = bucket_of(context, analysis)
     context.storage.ensure_bucket(bucket)
     if analysis.is_test:
         # Karton's collector removes from its own bucket what no task refers to: the task comes first
         context.ledger.declare(_analysis_task(context, step, analysis, manifest)[1])
-    write_metadata(workspace.out, manifest.metadata)  # which is synced, as no file of the artifacts is
+    write_metadata(workspace.out, manifest.metadata)  # metadata.json is synced; the artifacts' files are not
     log_files = {LOG_NAME: workspace.log} if has_log(workspace) else {}
     keep = {artifact.name for artifact in manifest.artifacts} | set(log_files)
     check = _still_wanted(context, step)
@@ -113,12 +113,12 @@ def upload(context: HostContext, step: Step, analysis: Analysis, workspace: Work
 
 
 def has_log(workspace: Workspace) -> bool:
-    """With a high log_level there may be nothing in it."""
+    """Whether there is a log: with a high log_level it may be empty."""
     return safe_files.is_regular(workspace.log) and workspace.log.lstat().st_size > 0
 
 
 def _still_wanted(context: HostContext, step: Step) -> Callable[[], None]:
-    """A process that was frozen must not go on to write over what its successor published."""
+    """Stop a process that was frozen before it overwrites what its successor has published."""
 
     def check() -> None:
         if not context.ledger.is_current(step.uid, step.attempt):
@@ -148,7 +148,7 @@ def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Wor
 
 
 def clean_up(step: Step, workspace: Workspace) -> None:
-    """Remove what was published; what is left undone here the janitor does."""
+    """Remove the workspace of a published analysis; if that fails, the janitor does it."""
     with _no_failure():
         workspace.remove()
         reach("publish.removed", step.uid)
@@ -164,7 +164,8 @@ def _no_failure() -> Iterator[None]:
 
 
 def _learn(context: HostContext, record: Record) -> None:
-    """What is lost here costs the estimates a little of what they rest on, and the analysis nothing."""
+    """Note the durations for the forecast. An error here makes forecasts a little worse and does the analysis
+    no harm."""
     try:
         Durations(context.ledger.durations).learn(record)
     except RedisError as error:
@@ -174,7 +175,7 @@ def _learn(context: HostContext, record: Record) -> None:
 def _analysis_task(
     context: HostContext, step: Step, analysis: Analysis, manifest: Manifest
 ) -> tuple[Task, Task]:
-    """(sample task, analysis task). Raises :class:`BadTask` where Karton dropped the sample task."""
+    """(sample task, analysis task). Raises :class:`BadTask` if Karton dropped the sample task."""
     sample_task = context.ledger.karton_task(analysis.task_uid)
     if sample_task is None:
         raise BadTask(

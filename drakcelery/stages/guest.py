@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 def prepare(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    """Fetch the sample and restore the slot's VM; what follows is for this host and slot."""
+    """Fetch the sample and restore the slot's VM; the next stages are bound to this host and slot."""
     slot = slot_of(step)
     workspace.create()
     reach("prepare.workspace_made", step.uid)
@@ -66,7 +66,7 @@ def _restore(context: HostContext, step: Step, analysis: Analysis, workspace: Wo
         start_command=command,
     )
     reach("prepare.sample_fetched", step.uid)
-    # Whoever was frozen must not end another's guest
+    # A process that was frozen must not end another's guest
     if not context.slots.holds(slot, step.uid, step.attempt):
         raise GuestLost(f"slot {slot} was taken away before it was restored")
     started = time.monotonic()
@@ -81,7 +81,7 @@ def _restore(context: HostContext, step: Step, analysis: Analysis, workspace: Wo
 
 
 def run(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
-    """Detonate the sample and note what came of it, unless a process that died has done so."""
+    """Detonate the sample and note the result, unless a process that has died since did that already."""
     if workspace.has(Outcome):
         check_evidence(workspace)
         workspace.open_to_io()
@@ -112,12 +112,13 @@ def run(context: HostContext, step: Step, analysis: Analysis, workspace: Workspa
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""The disk is all slots': a host without room takes no more (:mod:`drakcelery.host.readiness`)."""
+"""All slots share the disk: a host without room takes no more samples (:mod:`drakcelery.host.readiness`)."""
 
 
 @contextlib.contextmanager
 def _of_the_engine(stage: Stage) -> Iterator[None]:
-    """Whatever the engine raises is its error, and may be its slot's; a full disk is not."""
+    """Raise whatever goes wrong in the engine as an EngineError that blames the slot, or the host if its disk
+    is full."""
     try:
         yield
     except (DrakceleryError, MemoryError):
@@ -136,7 +137,8 @@ def check_evidence(workspace: Workspace) -> None:
 
 
 def vacate(context: HostContext, step: Step) -> None:
-    """Destroy the guest and give the slot back; a guest that will not die keeps it (the janitor tries on)."""
+    """Destroy the guest and give the slot back; a guest that will not die keeps it, and the janitor tries
+    again."""
     if step.slot is None or not context.slots.holds(step.slot, step.uid, step.attempt):
         return
     if end_guest(context.engine, step.slot):
@@ -147,7 +149,7 @@ def vacate(context: HostContext, step: Step) -> None:
 
 
 def slot_of(step: Step) -> str:
-    """The slot that the message names. Raises :class:`InfrastructureError` where it names none."""
+    """The slot that the message names. Raises :class:`InfrastructureError` if it names none."""
     if step.slot is None:
         raise InfrastructureError(f"the message of analysis {step.uid} names no slot")
     return step.slot
@@ -172,7 +174,7 @@ def stopper(context: HostContext, stage: Stage, step: Step) -> Callable[[], None
 
 @contextlib.contextmanager
 def slot_given_back(context: HostContext, stage: Stage, step: Step) -> Iterator[None]:
-    """Prepare gives its slot back where it fails, run in any case; the other stages have none.
+    """Prepare gives its slot back if it fails, run in any case; the other stages have none.
 
     A run that is under way already keeps it: the slot is the other delivery's.
     """

@@ -1,4 +1,5 @@
-"""The heartbeat of a delivery: it renews the claim in the ledger, and ends the guest when that is lost."""
+"""The heartbeat of a delivery: it renews the claim in the ledger, and ends the guest when the claim is
+lost."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Heartbeat:
         stop: Callable[[], None],
         heartbeats: HeartbeatThread,
     ) -> None:
-        """*stop* ends what the stage does, from another thread; *heartbeats* is this process' own."""
+        """*stop* ends the stage's work, and is called from another thread; *heartbeats* is this process'
+        thread."""
         self._thread = heartbeats
         self._ledger = ledger
         self._claim = (uid, attempt, token)
@@ -84,10 +86,11 @@ class Heartbeat:
 
 
 class HeartbeatThread:
-    """The one thread of a process that sends all its heartbeats: most stages end before a thread has started.
+    """The one thread that sends all heartbeats of a process: most stages are over before a thread has
+    started.
 
-    It starts with the first heartbeat, and ends when it finds none. A process that was forked has none of its
-    parent's threads, and does none of its work: its heart begins again.
+    It starts with the first heartbeat, and ends when there are none left. A forked process has neither its
+    parent's threads nor its stages, so it begins with no heartbeats.
     """
 
     def __init__(self) -> None:
@@ -100,7 +103,7 @@ class HeartbeatThread:
         self._runs = False
 
     def add(self, heartbeat: Heartbeat) -> None:
-        """Send it from now on, the first time after its own pause."""
+        """Send this heartbeat from now on, for the first time after its own pause."""
         if self._process != os.getpid():
             self._begin_anew()
         with self._changing:
@@ -112,7 +115,7 @@ class HeartbeatThread:
                 ).start()
 
     def remove(self, heartbeat: Heartbeat) -> None:
-        """Send it no longer."""
+        """Send this heartbeat no longer."""
         with self._changing:
             self._heartbeats.remove(heartbeat)
 

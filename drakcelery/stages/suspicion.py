@@ -1,4 +1,4 @@
-"""What a run says about its slot: whether it is charged, put aside, or first to be tried by a canary."""
+"""What a run says about its slot: whether it is charged, put aside, or tried by a canary first."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ log = structlog.get_logger(__name__)
 
 
 def is_excused(context: HostContext, step: Step, outcome: Outcome, facts: Facts) -> bool:
-    """Whether the sample is known to be to blame for what its run did not leave.
+    """Whether the sample is known to be to blame for what is missing in its run.
 
-    Raises :class:`InDoubt` where it may be the slot, and another can say.
+    Raises :class:`InDoubt` if the slot may be to blame and another slot can tell.
     """
     slot, is_unstarted = step.slot, outcome.execution is Execution.NOT_EXECUTED
     if slot is None or context.settings.engine != "drakvuf":
-        # What an emulator's runs leave has nothing to do with slots: most samples make no traffic in one
+        # What an emulator's runs leave says nothing about slots: most samples make no traffic in an emulator
         return is_unstarted or context.settings.engine == "emulator"
     mine, runs = context.slots.all(), context.slots.history()
     lacks = lacking({one.name: one.profile for one in mine}, runs, slot, facts)
     if is_unstarted:
-        lacks &= {Lack.SNAPSHOT}  # by another Windows it may be started
+        lacks &= {Lack.SNAPSHOT}  # another Windows may be able to start it
     record = context.ledger.get(step.uid) if lacks else None
     if record is None:
         return is_unstarted
@@ -47,13 +47,13 @@ def is_excused(context: HostContext, step: Step, outcome: Outcome, facts: Facts)
         return True
     failed = {slot, *context.slots.failed_in(step.uid, since=record.first_attempt)}
     tries = charges.counted(record.failures) + 1
-    is_last = tries >= context.settings.drakcelery.max_attempts  # and must not be lost
+    is_last = tries >= context.settings.drakcelery.max_attempts  # the last try must not end in doubt
     may_ask = not is_last and is_another(
         record, mine, known_hosts(context.ledger.fleet), host=context.host, failed=failed
     )
     if may_ask and not lacks <= doubted(record.failures):
         raise InDoubt(f"{words}: another slot has to show that, too", lacks=",".join(sorted(lacks)))
-    log.warning("run_not_doubted", lacks=words)  # no other slot can say; a canary may
+    log.warning("run_not_doubted", lacks=words)  # no other slot can tell; a canary may
     _doubt(context, slot, runs, step)
     return False
 
@@ -67,8 +67,8 @@ def charge(
         return
     put_down_to = charges.charge(record.failures, blame, where=(context.host, step.slot), stage=stage)
     may_move = charges.may_move(stage, blame)
-    # One sample is one charge, however often it fails here: where no other slot is there to try it in, it may
-    # be its own fault
+    # One sample is one charge, however often it fails here: without another slot to try it in, the sample
+    # itself may be at fault
     again = may_move and step.slot in context.slots.failed_in(step.uid, since=record.first_attempt)
     context.slots.failed(
         step.slot,
@@ -84,7 +84,7 @@ def charge(
 
 
 def _restore_seconds(context: HostContext, step: Step) -> float | None:
-    """What the restore of its VM took; None if it came to none."""
+    """How long the restore of its VM took; None if its VM was not restored."""
     workspace = context.workspace(step)
     with contextlib.suppress(InfrastructureError):
         return workspace.load(Prepared).restore_seconds
@@ -92,7 +92,7 @@ def _restore_seconds(context: HostContext, step: Step) -> float | None:
 
 
 def judge_slot(context: HostContext, step: Step) -> None:
-    """Put the slot aside where its last runs say so, or let a canary have it before the next sample."""
+    """Put the slot aside if its last runs call for it, or let a canary have it before the next sample."""
     slot, mine, runs = step.slot, context.slots.all(), context.slots.history()
     if slot is None:
         return
@@ -103,14 +103,14 @@ def judge_slot(context: HostContext, step: Step) -> None:
 
 
 def charge_moved(context: HostContext, slot: str) -> None:
-    """A failed run is charged to *slot* after all: where that makes it unwell, a canary is next."""
+    """A failed run is charged to *slot* after all: if that makes the slot unwell, a canary is next."""
     runs = context.slots.history()
     if checkups({one.name: one.profile for one in context.slots.all()}, runs)[slot].is_unwell:
         _doubt(context, slot, runs)
 
 
 def _doubt(context: HostContext, slot: str, runs: Sequence[Run], step: Step | None = None) -> None:
-    """Let a canary have the slot after *step*, or whatever has it, unless one had it lately."""
+    """Let a canary have the slot next, once *step* or whatever has it is done, unless one had it lately."""
     is_possible = context.settings.canary.enabled and context.settings.engine != "replay"
     if is_possible and is_rested(runs, slot, now=time.time()):
         context.slots.doubt(slot, *((step.uid, step.attempt) if step else ()))
