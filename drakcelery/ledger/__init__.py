@@ -3,7 +3,7 @@
 Each state change is one Lua script (``lua/``), fenced by attempt; the keys it owns stand on top of it. Time
 is Redis' own, so a host's wrong clock changes nothing.
 
-Whatever ends an analysis queues a notice in the same script, where an ingress wants such
+Whatever ends an analysis queues a notice in the same script, if an ingress wants notices
 (:mod:`drakcelery.ledger.outbox`).
 """
 
@@ -41,8 +41,8 @@ class Ledger(Attempts, Endings, Records, KartonSide):
     def __init__(
         self, client: redis.Redis, *, identity: str, record_ttl: int, timeouts: Timeouts = timeouts.DEFAULT
     ) -> None:
-        """*record_ttl*: seconds that a finished analysis stays in the ledger. *timeouts*: what claims go
-        by."""
+        """*record_ttl*: seconds that a finished analysis stays in the ledger. *timeouts*: after which silence
+        claims are lost."""
         super().__init__(client, identity=identity, record_ttl=record_ttl, timeouts=timeouts)
         self.fleet = Fleet(client, odd=self._odd_host)
         self.outbox = Outbox(client)
@@ -51,15 +51,15 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         self.deployment = Deployment(client, identity)
 
     def inbox(self) -> Inbox:
-        """What is before it: Karton's queues, the inbox and the lines."""
+        """What comes before the ledger: Karton's queues, the inbox and the lines."""
         return Inbox(self._redis, identity=self.identity, record_ttl=self._ttl)
 
     def watch(self) -> Watch:
-        """Note that Redis is heard, and since when; to be called by all who judge by silence."""
+        """Note that Redis is heard, and since when; everything that judges by silence calls it."""
         return self._watch(WATCH, ServerId.of(self._redis))
 
     def watch_broker(self, server: ServerId) -> Watch:
-        """Note that the broker, which is *server*, answers; to be called by who reconciles."""
+        """Note that the broker, which is *server*, answers; reconcile calls it."""
         return self._watch(BROKER_WATCH, server)
 
     def _watch(self, key: str, server: ServerId) -> Watch:
@@ -87,11 +87,11 @@ class Ledger(Attempts, Endings, Records, KartonSide):
     # Whose turn it is to reconcile
 
     def take_turn(self, name: str, *, seconds: float) -> bool:
-        """Whether the turn is nobody's, and from now on, for a while, that of *name*."""
+        """Take the turn for *name*, for a while, if nobody has it. False if somebody has."""
         return turns.acquire(self._redis, TURN, name, seconds=seconds)
 
     def keep_turn(self, name: str, *, seconds: float) -> bool:
-        """Have it for longer. False if it is somebody else's by now."""
+        """Keep the turn for longer. False if it is somebody else's by now."""
         return turns.keep(self._redis, TURN, name, seconds=seconds)
 
     # Errors of Redis, in words that name the key they are about
@@ -109,11 +109,11 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         return keytypes.explained(self._redis, error)
 
     def odd_keys(self) -> list[keytypes.OddKey]:
-        """Those of our keys that are of another type than ours are."""
+        """Those of our keys that have another type than they should."""
         return keytypes.odd_keys(self._redis)
 
     def odd_sentences(self) -> list[str]:
-        """What people should know of them."""
+        """What to tell people about these keys."""
         return keytypes.sentences(self._redis)
 
     def _odd_host(self, host: str, error: Exception) -> None:

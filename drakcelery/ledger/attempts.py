@@ -1,4 +1,5 @@
-"""The life of an attempt, as its stages tell the ledger of it; each call is one script, fenced by attempt."""
+"""The life of an attempt, as its stages report it to the ledger; each call is one script, fenced by
+attempt."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _STATES = {
 }
 """The state of an analysis whose stage is under way."""
 _AFTER = {**_STATES, Stage.RUN: State.COLLECTING}
-"""The state of an analysis whose stage is done. After run no guest runs, whoever else may be waited for."""
+"""The state of an analysis whose stage is done. After run there is no guest any more, even while the next
+stage has not begun."""
 _ELSEWHERE = "attempt {attempt} is on another machine that has, or had, the name {host}"
 _REFUSALS: dict[int, tuple[type[Exception], str]] = {
     0: (Superseded, "attempt {attempt} may not enter {stage} any more"),
@@ -29,17 +31,17 @@ _REFUSALS: dict[int, tuple[type[Exception], str]] = {
     4: (Superseded, _ELSEWHERE),
     5: (Astray, _ELSEWHERE),
 }
-"""By what ``lua/advance.lua`` answers to who may not enter a stage."""
+"""What to raise if a stage may not be entered, by the answer of ``lua/advance.lua``."""
 
 
 class Attempts(Connected):
-    """What is told of attempts."""
+    """Notes what happens to attempts."""
 
     def begin_attempt(self, uid: str, *, after: int, lost: bool = False) -> int:
         """Number of an attempt that is to be sent now.
 
         *lost*: the message of the current attempt is known to be gone.
-        Raises :class:`Superseded` where *after* is not the current attempt, or it was sent.
+        Raises :class:`Superseded` if *after* is not the current attempt, or was sent.
         """
         attempt = self._scripts("begin", {"record": record_key(uid)}, after=after, lost=int(lost))
         if attempt is None:
@@ -78,11 +80,12 @@ class Attempts(Connected):
         """Enter *stage* with the delivery *token*; returns the record as it was before, and the time.
 
         *beside_others*: a process that dies may take other work down with it.
-        *machine*: the key of this machine; *has_files*: whether what the attempt has made so far is here.
+        *machine*: the key of this machine; *has_files*: whether the files that the attempt has made so far
+        are here.
 
         Raises:
             UnderWay: another delivery is at work on it.
-            NeedsSolitude: it may not be at work *beside_others*. Nothing was changed.
+            NeedsSolitude: it must not work *beside_others*. Nothing was changed.
             Superseded: it is stale, done or over, or on another machine with this host name.
             Astray: it is on such a machine, and its message has come here once more since.
         """
@@ -106,31 +109,30 @@ class Attempts(Connected):
     def renew(self, uid: str, attempt: int, *, token: str) -> bool:
         """Show that a delivery is alive. False if it is stale: it should stop what it does.
 
-        Where there is no record, nothing is known: a Redis that lost its data may get it back.
+        True if there is no record: a Redis that lost its data may get it back.
         """
         return bool(self._scripts("renew", {"record": record_key(uid)}, attempt=attempt, token=token))
 
     def linger(self, uid: str, attempt: int, stage: Stage) -> None:
-        """Show that a delivery waits to begin *stage*. Raises :class:`Superseded` where that is for
-        nothing."""
+        """Show that a delivery waits to begin *stage*. Raises :class:`Superseded` if it waits in vain."""
         keys = {"record": record_key(uid)}
         if not self._scripts("linger", keys, attempt=attempt, before=_before(stage)):
             raise Superseded(f"analysis {uid}: attempt {attempt} need not wait for {stage.value} any more")
 
     def complete(self, uid: str, attempt: int, stage: Stage, *, token: str) -> None:
-        """The stage is done. Raises :class:`Superseded` where the delivery is stale."""
+        """Note that the stage is done. Raises :class:`Superseded` if the delivery is stale."""
         keys, state = {"record": record_key(uid)}, _AFTER[stage].value
         if not self._scripts("complete", keys, attempt=attempt, token=token, stage=stage.value, state=state):
             raise Superseded(f"analysis {uid}: attempt {attempt} was taken over during {stage.value}")
 
     def note_alike(self, uid: str, attempt: int) -> None:
-        """What the attempt's run did not leave is missing in an earlier one's, too."""
+        """Note that what is missing in the attempt's run was missing in an earlier run, too."""
         self._scripts("alike", {"record": record_key(uid)}, attempt=attempt)
 
     def abandon(self, uid: str, attempt: int, stage: Stage) -> int:
-        """The process that worked on *stage* is dead; its message may be taken up at once.
+        """Note that the process that worked on *stage* is dead, so its message may be taken up at once.
 
-        Returns how many processes the stage has cost by now; 0 where nobody was at work on it.
+        Returns how many processes the stage has cost by now; 0 if nobody was at work on it.
         """
         keys = {"record": record_key(uid)}
         return int(self._scripts("abandon", keys, attempt=attempt, before=_before(stage), stage=stage.value))
@@ -141,9 +143,9 @@ class Attempts(Connected):
         return bool(self._scripts("defer", keys, uid=uid, attempt=attempt, delay=delay))
 
     def postpone(self, uid: str, attempt: int, *, token: str, delay: float, patience: float = 1e9) -> float:
-        """Have the current stage sent again in *delay* seconds; returns for how many it has been waiting.
+        """Have the current stage sent again in *delay* seconds; returns how many seconds it has been waiting.
 
-        Where that is *patience* or more, nothing is changed. Raises :class:`Superseded` where the delivery is
+        If that is *patience* or more, nothing is changed. Raises :class:`Superseded` if the delivery is
         stale.
         """
         keys = {"record": record_key(uid)}
@@ -157,10 +159,10 @@ class Attempts(Connected):
     def resend(self, record: Record) -> int:
         """Claim to send the next stage again, as *record* shows it.
 
-        Returns how many processes the stage has cost by now, with the one that fell silent; 0 where nobody
+        Returns how many processes the stage has cost by now, with the one that fell silent; 0 if nobody
         was at work on it.
 
-        Raises :class:`Superseded` where something has happened since.
+        Raises :class:`Superseded` if something has happened since.
         """
         answer = self._scripts(
             "resend",
@@ -184,7 +186,7 @@ def _before(stage: Stage) -> str:
 
 
 def _entered(answer: Any, uid: str, **said: str | int) -> tuple[Record, float]:
-    """What ``lua/advance.lua`` answers to who enters a stage; raises what it answers to who may not."""
+    """The record and time that ``lua/advance.lua`` answers; raises if the stage may not be entered."""
     if not isinstance(answer, list):
         error, why = _REFUSALS[answer or 0]
         raise error(f"analysis {uid}: {why.format(**said)}")

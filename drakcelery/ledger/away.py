@@ -1,7 +1,7 @@
-"""Which errors say that Redis is away, or refuses everything, and which are about what was asked of it.
+"""Which errors mean that Redis is away or refuses everything, and which are about a single command.
 
 Only the former are waited for. An answer such as WRONGTYPE, or a value that cannot be sent, comes again each
-time the same is asked: who takes it for an absence asks forever.
+time: code that takes it for an absence tries forever.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class WritesRefused(redis.ConnectionError):
-    """Redis answers and takes nothing: its own disk is full, or too few replicas follow it."""
+    """Redis answers but accepts no writes: its own disk is full, or too few replicas follow it."""
 
 
 # redis-py knows these answers by no class of their own. A lost connection is what they come to: whoever can
@@ -41,7 +41,7 @@ _AWAY = (
 )
 _FOR_ALL = (redis.NoPermissionError, redis.OutOfMemoryError)
 _DENIED_TO_SCRIPTS = "ACL failure in script"
-"""What Redis says, without a code, where a script may be called and a command in it may not."""
+"""What Redis says, without an error code, if a user may call a script but not a command in it."""
 
 
 def is_away(error: BaseException) -> bool:
@@ -50,7 +50,7 @@ def is_away(error: BaseException) -> bool:
 
 
 def trouble(error: redis.RedisError) -> str:
-    """What people are told of an error of Redis: that it is away only where it is."""
+    """What people are told of an error of Redis; that it is away only if it really is."""
     if is_away(error):
         return f"Karton's Redis does not answer: {error}"
     if isinstance(error, WrongKey):
@@ -59,7 +59,7 @@ def trouble(error: redis.RedisError) -> str:
 
 
 def unless_odd(ask: Callable[[], T], default: T) -> T:
-    """What *ask* finds in Redis, for show; *default* where the key is of another type than ours."""
+    """What *ask* finds in Redis, for display only; *default* if the key has another type than it should."""
     try:
         return ask()
     except redis.ResponseError as error:
@@ -69,7 +69,7 @@ def unless_odd(ask: Callable[[], T], default: T) -> T:
 
 
 def concerns_all(error: BaseException) -> bool:
-    """Whether *error* would meet whatever else is asked: Redis is away, is full, or grants too few rights."""
+    """Whether every other command would fail as well: Redis is away, is full, or grants too few rights."""
     if isinstance(error, redis.ResponseError) and _DENIED_TO_SCRIPTS in str(error):
         return True
     return is_away(error) or isinstance(error, _FOR_ALL)

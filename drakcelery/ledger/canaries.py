@@ -12,7 +12,7 @@ from drakcelery.ledger.keys import canary_key
 from drakcelery.model.analysis import Value
 
 KEPT_SECONDS = 90 * 24 * 3600
-"""After the last good canary of a profile."""
+"""Seconds for which it is known, after the last good canary of a profile."""
 
 
 class Known(Value):
@@ -25,7 +25,7 @@ class Known(Value):
 
 
 class Canaries:
-    """Reads and writes that. What is lost is learned again."""
+    """Reads and writes what canaries are known to do. If it is lost, it is learned again."""
 
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text."""

@@ -1,4 +1,4 @@
-"""Redis' clock: what two machines compare goes by it, so that a host's wrong one changes nothing."""
+"""Redis' clock: times that two machines compare are by it, so that a host's wrong clock does no harm."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def now(client: Any) -> float:
-    """UNIX time by the server of *client*, which is redis-py's, decoding or not."""
+    """UNIX time by the server of *client*, a client of redis-py that may or may not decode its answers."""
     seconds, microseconds = client.time()
     return float(seconds + microseconds / 1e6)
 
 
 def number(text: str) -> float:
-    """What Redis has as a text; 0 for what is none."""
+    """The number that Redis has as text; 0 if it is none."""
     try:
         found = float(text)
     except ValueError:
@@ -23,7 +23,8 @@ def number(text: str) -> float:
 
 
 class Clock:
-    """Redis' clock for those who ask all the time: it is read now and then, and between counts on evenly."""
+    """Redis' clock for frequent use: it is read now and then, and in between this machine's clock counts
+    on."""
 
     def __init__(self, *, good_for: float) -> None:
         """*good_for*: seconds until it is read again, so that another server's clock is noticed."""

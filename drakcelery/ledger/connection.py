@@ -1,4 +1,4 @@
-"""A connection to Karton's Redis, and what all parts of the ledger have."""
+"""The connection to Karton's Redis, and what all parts of the ledger have in common."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from drakcelery.model.timeouts import Timeouts
 from drakcelery.settings import RedisSection
 
 CONNECT_SECONDS = 5
-"""A host that was cut off finds its way back that soon."""
+"""Seconds to connect at most, so that a host that was cut off soon finds its way back."""
 PATIENT_RETRIES = 2000
 """Of ten seconds each at most, by default: some five hours."""
 SCRIPTS = (
@@ -40,7 +40,7 @@ def connect(
     return redis.Redis.from_url(
         section.address(),
         decode_responses=True,
-        encoding_errors="surrogateescape",  # what others put there need not be UTF-8, and is theirs
+        encoding_errors="surrogateescape",  # what others put there need not be UTF-8, and must not be changed
         socket_timeout=section.socket_timeout or None,
         socket_connect_timeout=CONNECT_SECONDS,
         health_check_interval=30,
@@ -56,8 +56,8 @@ class Connected:
     def __init__(
         self, client: redis.Redis, *, identity: str, record_ttl: int, timeouts: Timeouts = timeouts.DEFAULT
     ) -> None:
-        """*record_ttl*: seconds that a finished analysis stays in the ledger. *timeouts*: what claims go
-        by."""
+        """*record_ttl*: seconds that a finished analysis stays in the ledger. *timeouts*: after which silence
+        claims are lost."""
         self._redis = client
         self.identity = identity
         self.timeouts = timeouts

@@ -1,7 +1,7 @@
 """The deployment on this Redis: one identity at a time.
 
-Two would mix: queues, places and hosts are named by profile and host alone, so the hosts of one would take
-the samples of the other.
+Two deployments would get mixed up: queues, places and hosts are named by profile and host alone, so the hosts
+of one would take the samples of the other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Found:
     silent: float
     """Seconds since its last sign of life."""
     samples: int
-    """More than 0 where samples of its are not over."""
+    """More than 0 if it has samples that are not over."""
 
     @property
     def is_at_work(self) -> bool:
@@ -56,7 +56,7 @@ class Deployment:
         self._scripts = Scripts(client, "claim_deployment")
 
     def claim(self) -> None:
-        """Be, or stay, the deployment of this Redis.
+        """Become, or stay, the deployment of this Redis.
 
         Raises:
             SettingsError: another one is, and lives or has samples that are not over.

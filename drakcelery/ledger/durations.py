@@ -1,4 +1,5 @@
-"""How long the newest analyses of each profile took, as texts: who writes them reads them."""
+"""How long the newest analyses of each profile took, as texts; :mod:`drakcelery.forecast` knows their
+format."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.keys import durations_key
 
 KEPT = 256
-"""So many analyses of each profile are remembered. Old ones make room: a change of habit shows soon."""
+"""How many analyses of each profile are remembered: few enough that a change soon shows."""
 MEMORY = 30 * 24 * 3600
 """Seconds after the last analysis of a profile until all is forgotten."""
 
@@ -33,7 +34,7 @@ class DurationStore:
             pipe.execute()
 
     def all(self, profiles: Collection[str]) -> list[list[str]]:
-        """Those of each profile; none where the key is of another type: it is for show."""
+        """Those of each profile; none if the key has another type, since they are for display only."""
         with self._redis.pipeline(transaction=False) as pipe:
             for profile in profiles:
                 pipe.lrange(durations_key(profile), 0, -1)

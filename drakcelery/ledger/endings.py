@@ -12,13 +12,13 @@ from drakcelery.model.result import Result
 
 
 class Endings(Connected):
-    """What ends one."""
+    """Ends attempts and analyses."""
 
     def cancel(self, record: Record, *, reason: str, crashed: str | None) -> bool:
         """End a live analysis. False if it is over already.
 
-        *crashed* is Karton's task as JSON, None to leave it as it is. Whoever works on the analysis sees it
-        at the next :meth:`renew`.
+        *crashed* is Karton's task as JSON, None to leave it as it is. A stage that works on the analysis
+        learns of it at its next :meth:`renew`.
         """
         return self._cancel(record.uid, record.task_uid, reason, crashed or "")
 
@@ -38,12 +38,12 @@ class Endings(Connected):
         delay: float = 0,
         token: str = "",
     ) -> int:
-        """Note the failure; where it is *final* the analysis is over and Karton's task becomes *crashed*.
+        """Note the failure; if it is *final*, the analysis is over and Karton's task becomes *crashed*.
 
         *crashed* is the CRASHED task as JSON, None if Karton has dropped it. *token* names the delivery
-        that failed; without it somebody ends the attempt from outside.
-        Returns the number of the attempt that is due in *delay* seconds, 0 where the analysis is over.
-        Raises :class:`Superseded` where the attempt is stale.
+        that failed; without it the attempt is ended from outside.
+        Returns the number of the attempt that is due in *delay* seconds, 0 if the analysis is over.
+        Raises :class:`Superseded` if the attempt is stale.
         """
         answer = self._scripts(
             "fail",
@@ -97,7 +97,7 @@ class Endings(Connected):
     def remove(self, uid: str, *, reason: str) -> bool:
         """End an analysis whose record nobody can read. False if it is not live.
 
-        Its Karton task is left as it is: who it belongs to is not known.
+        Its Karton task is left as it is, since nobody knows which one it is.
         """
         if self._redis.type(record_key(uid)) not in ("hash", "none"):
             self._redis.delete(record_key(uid))

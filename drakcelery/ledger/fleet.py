@@ -21,10 +21,10 @@ from drakcelery.model.timeouts import Watch
 MEMORY = 7 * 24 * 3600
 """Seconds for which a host or profile that is not seen any more is still known."""
 JUDGING_SECONDS = 60.0
-"""Until another host may put slots of a profile aside: what one does, the others see in its report only, once
-the slot was given back."""
+"""Seconds until another host may put slots of a profile aside: the others see what one host did only in its
+report, once the slot was given back."""
 SIGHT_SECONDS = 1.0
-"""How old what an ingress knows of the slots may be; what is in flight it counts again each time."""
+"""How old an ingress' view of the slots may be, in seconds; what is in flight it counts anew each time."""
 
 
 class Fleet:
@@ -79,14 +79,14 @@ class Fleet:
     def hosts(self) -> list[HostStatus]:
         """Every host with slots that is not gone, by name."""
         now = clock.now(self._redis)
-        # Some more than those: whether a host is alive is for the key that expires to say
+        # This may include hosts that are gone: only the key that expires says whether a host is alive
         names = sorted({str(place.host) for place in self._seen(since=now - 2 * timeouts.DEFAULT.host)})
         texts = cast("list[str | None]", self._redis.mget(map(host_key, names))) if names else []
         statuses = []
         for name, text in zip(names, texts, strict=True):
             try:
                 statuses += [HostStatus.model_validate_json(text)] if text is not None else []
-            except ValueError as error:  # another version's, for one; the other hosts are alive all the same
+            except ValueError as error:  # of another version, perhaps; the other hosts are alive all the same
                 if self._odd is not None:
                     self._odd(name, error)
         return statuses
@@ -107,21 +107,22 @@ class Fleet:
         places = {}
         for name, seen in cast("list[tuple[str, float]]", members):
             with contextlib.suppress(ValueError):
-                if math.isfinite(seen):  # else nobody of ours has seen it
+                if math.isfinite(seen):  # if not, it is no time of ours
                     places[Place.parse(name)] = seen
         return places
 
     def offline(self, place: Place, watch: Watch) -> float:
         """For how many seconds of *watch* nobody has had *place*; 0 while a host may have it.
 
-        At most :data:`MEMORY`. What nobody watched counts as little as what no host could say meanwhile.
+        At most :data:`MEMORY`. Time that nobody watched does not count, nor does time when no host could
+        report.
         """
         return self.silences([place], watch)[place]
 
     def silences(self, wanted: Iterable[Place], watch: Watch) -> dict[Place, float]:
         """As :meth:`offline`, for many places."""
         gone = timeouts.DEFAULT.host
-        if watch.lasts <= gone:  # a host that was cut off with us may be about to say that it is there
+        if watch.lasts <= gone:  # a host that was cut off like us may be about to report
             return dict.fromkeys(wanted, 0.0)
         seen: dict[Place, float] = {}
         for place, at in self.places().items():
@@ -132,7 +133,7 @@ class Fleet:
 
 
 class Sight:
-    """The fleet as it was a moment ago: of hundreds of hosts there is too much to read at each poll."""
+    """The fleet as it was a moment ago: with hundreds of hosts there is too much to read at each poll."""
 
     def __init__(self, fleet: Fleet, *, look_ahead: int) -> None:
         self._fleet = fleet
@@ -148,7 +149,7 @@ class Sight:
         return self._capacity
 
     def forget(self) -> None:
-        """Something is not as it was: read the hosts again at the next question."""
+        """Something has changed: read the hosts again at the next question."""
         self._read = -SIGHT_SECONDS
 
 
@@ -160,7 +161,7 @@ def _words(seconds: float) -> str:
 
 
 def nobody_came(place: Place, seconds: float) -> str:
-    """Why a sample is given up that waited for *place* while nobody had it."""
+    """Why a sample is given up that waited for *place* while no host had it."""
     where = f"host {place.host}" if place.host else "any host"
     return (
         f"no VM of the profile {place.profile!r} on {where} has been online for {_words(seconds)}, "

@@ -1,4 +1,4 @@
-"""Keys of Karton and of the broker, which document them; here is what drakcelery has to do with them."""
+"""Keys of Karton and of the broker, which document them themselves: what drakcelery does with them."""
 
 from __future__ import annotations
 
@@ -135,4 +135,4 @@ BROKER = (
         "",
     ),
 )
-"""Where the broker is Redis."""
+"""Keys of the broker, if it is Redis."""

@@ -3,9 +3,9 @@
 At any instant a task is on one of Karton's queues, in the inbox, in the line of a place, or in the ledger
 (I1); each move from one to the next is one Lua script.
 
-A task stays on Karton's queue until it may start. Only where the most urgent one waits for a place that is
-full while another profile has room, it is put in line, so that those behind it are seen. Karton takes it for
-SPAWNED there too: karton-dashboard shows it among those that wait.
+A task stays on Karton's queue until it may start. Only if the most urgent one waits for a full place while
+another profile has room, it is put in line, so that the tasks behind it are seen. Karton takes it for SPAWNED
+there too: karton-dashboard shows it among those that wait.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from drakcelery.model.records import Record
 
 SCRIPTS = ("accept", "wait", "open", "refuse", "expire", "move", "pull")
 NOBODYS = 0.0
-"""Since when a task is in the inbox that no ingress has put there."""
+"""The time noted for a task in the inbox that no ingress has put there."""
 
 
 class Inbox(Lines):
-    """Everything before an analysis begins."""
+    """Moves tasks until their analysis begins."""
 
     def __init__(self, client: redis.Redis, *, identity: str, record_ttl: int) -> None:
         """*record_ttl*: seconds that a refused task stays in the ledger."""
@@ -52,8 +52,8 @@ class Inbox(Lines):
     def accept(self, *, limit: int, places: Mapping[Place, int], most: int) -> list[str]:
         """Move the most urgent waiting tasks into the inbox, at most *most*; returns their Karton uids.
 
-        *limit*: how many analyses may be live or in the inbox. *places*: those that have a line, with how
-        many more each takes; the lines of others are left alone.
+        *limit*: how many analyses may be live or in the inbox. *places*: the places that have a line, with
+        how many more each takes; other lines are left alone.
         """
         taken = self._scripts(
             "accept",
@@ -87,15 +87,15 @@ class Inbox(Lines):
         return cast("list[str]", self._redis.zrangebyscore(INBOX, "-inf", before))
 
     def adopt(self, task_uid: str) -> None:
-        """Put a task that is in nobody's hands into the inbox, where it counts as left there long ago."""
+        """Put an orphaned task into the inbox, where it counts as left there long ago."""
         self._redis.zadd(INBOX, {task_uid: NOBODYS}, nx=True)
 
     def set_back(self, task_uid: str) -> None:
-        """Look at a task in the inbox after all others there."""
+        """Move a task to the end of the inbox."""
         self._redis.zadd(INBOX, {task_uid: now(self._redis)}, xx=True)
 
     def drop(self, task_uid: str) -> None:
-        """Take a task out of the inbox, or from where it is aside, that nobody wants any more."""
+        """Forget a task of the inbox, or one that was set aside, that nobody wants any more."""
         with self._redis.pipeline() as pipe:
             pipe.zrem(INBOX, task_uid)
             pipe.zrem(ASIDE, task_uid)
@@ -114,16 +114,16 @@ class Inbox(Lines):
         return cast("list[str]", self._redis.zrange(ASIDE, 0, -1))
 
     def taken(self, task_uids: Sequence[str]) -> list[bool]:
-        """Which of these were, at one and the same instant, in the inbox, or set aside, or in a line."""
+        """Which of these were, at one single instant, in the inbox, set aside, or in a line."""
         while True:
-            # All of them, also what this version takes for no place
+            # All lines, including those of what this version does not know as a place
             places = sorted(cast("set[str]", self._redis.smembers(WAITING)))
             with self._redis.pipeline() as pipe:
                 for key in (INBOX, ASIDE, *map(line_key, places)):
                     pipe.zmscore(key, list(task_uids))
                 pipe.smembers(WAITING)
                 *answers, lines = (_known(answer) for answer in pipe.execute(raise_on_error=False))
-            if set(lines) <= set(places):  # else a line has begun meanwhile
+            if set(lines) <= set(places):  # if not, a new line has begun meanwhile
                 break
         scores = zip(*([None] * len(task_uids), *(answer for answer in answers if answer)), strict=True)
         return [any(score is not None for score in ones) for ones in scores]
@@ -137,9 +137,9 @@ class Inbox(Lines):
     def open(self, analysis: Analysis, started: Task, *, limit: int, read: str = "") -> Record | None:
         """Begin a record and its first attempt; *started* is its Karton task, which says STARTED.
 
-        *limit*: how many live analyses its place takes. *read*: the task's JSON as it was read; "" where
-        Karton had none. Returns the record, whose attempt is to be sent; None if others have filled the
-        place, or its host has gone, and it is to :meth:`wait`.
+        *limit*: how many live analyses its place takes. *read*: the task's JSON as it was read; "" if Karton
+        had none. Returns the record, whose attempt is to be sent; None if others have filled the place or its
+        host is gone, so that the task has to :meth:`wait`.
 
         Raises:
             BadTask: another live analysis has this uid.
@@ -181,7 +181,7 @@ class Inbox(Lines):
         self._end(uid, task_uid, root_uid, reason, State.FAILED, crashed)
 
     def withdraw(self, uid: str, *, task_uid: str, root_uid: str, reason: str) -> None:
-        """Have the ledger say that a task was cancelled before it became an analysis."""
+        """Note in the ledger that a task was cancelled before it became an analysis."""
         self._end(uid, task_uid, root_uid, reason, State.CANCELLED, "")
 
     def _end(self, uid: str, task_uid: str, root_uid: str, reason: str, state: State, crashed: str) -> None:
@@ -200,7 +200,7 @@ class Inbox(Lines):
 
 
 def _known(answer: Any) -> Any:
-    """Nothing where a key is of another type: no task is in it."""
+    """Nothing if a key has another type: then no task is in it."""
     if not isinstance(answer, Exception):
         return answer
     if concerns_all(answer):

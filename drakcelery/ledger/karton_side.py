@@ -1,4 +1,4 @@
-"""What stands in Karton's Redis of Karton's own: tasks, and what is routed to us."""
+"""Karton's own data in its Redis: tasks, and what is routed to us."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drakcelery.model.records import Record
 
 
 class KartonSide(Connected):
-    """Reads and writes that."""
+    """Reads and writes Karton's own data."""
 
     def karton_task(self, task_uid: str) -> Task | None:
         """The Karton task, if Karton still has it. Its resources are not bound to any storage.
@@ -35,7 +35,7 @@ class KartonSide(Connected):
         return reading.last_word(text, task_uid, reasons, now=self.now())
 
     def declare(self, task: Task) -> None:
-        """Let Karton know of *task* without sending it: its collector spares what the task refers to."""
+        """Tell Karton of *task* without sending it, so that its collector spares what the task refers to."""
         self._redis.set(task_key(task.uid), task.serialize())
 
     def beside(self, records: Sequence[Record]) -> list[tuple[str | None, float | None]]:
@@ -47,7 +47,8 @@ class KartonSide(Connected):
         return list(zip(texts, due, strict=True))
 
     def renew_task(self, task_uid: str, *, now: float, older_than: float) -> bool:
-        """Have Karton take a STARTED task for changed just now. False if it is not, or needs none.
+        """Set the last update of a STARTED task to now. False if the task is not STARTED or need not be
+        renewed.
 
         Raises :class:`~drakcelery.errors.Unreadable` for what is no task.
         """
@@ -67,7 +68,7 @@ class KartonSide(Connected):
         return True
 
     def tasks_after(self, cursor: int, *, some: int) -> tuple[int, list[tuple[str, str | None]]]:
-        """(where to go on, uid and JSON of some of all of Karton's tasks); 0 begins, and is the end.
+        """(cursor, uid and JSON of some of Karton's tasks). Cursor 0 begins, and is returned at the end.
 
         There may be millions of them.
         """
@@ -79,12 +80,12 @@ class KartonSide(Connected):
         ]
 
     def bind(self, serialized: str) -> None:
-        """Have karton-system route to our identity what *serialized* says."""
+        """Have karton-system route to our identity what the bind *serialized* asks for."""
         self._redis.hset(BINDS, self.identity, serialized)
 
     def bound(self, identity: str = "") -> str | None:
-        """What karton-system routes to *identity*, ours by default, as Karton has it; None: nobody bound it.
+        """The bind of *identity*, ours by default, as Karton has it; None if there is none.
 
-        karton-system drops what nobody has bound.
+        Without a bind karton-system drops our tasks.
         """
         return cast("str | None", self._redis.hget(BINDS, identity or self.identity))

@@ -1,4 +1,4 @@
-"""What is known of a key of Redis."""
+"""What is known about a key in Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Key:
     """A key, or all keys of one kind."""
 
     name: str
-    """As scripts call it; empty for those of others with which nothing is done here."""
+    """Its name in scripts; empty for foreign keys that drakcelery does not touch."""
     pattern: str
     """``<…>`` stands for any name."""
     kind: str
@@ -23,9 +23,9 @@ class Key:
     """Who writes it."""
     holds: str
     ttl: str
-    """When it expires; ``none`` where it does not, and who removes it then."""
+    """When it expires; ``none`` if it does not, and what removes it then."""
     commands: str = ""
-    """What Redis is asked of it, by scripts and outside of them."""
+    """The commands that use it, in scripts and elsewhere."""
 
     @cached_property
     def _parts(self) -> list[str]:
@@ -33,16 +33,16 @@ class Key:
 
     @property
     def is_one(self) -> bool:
-        """Whether there is but one."""
+        """Whether there is only one such key."""
         return len(self._parts) == 1
 
     @property
     def expires(self) -> bool:
-        """Whether each of these has a TTL, at any time."""
+        """Whether each of these keys always has a TTL."""
         return not self.ttl.startswith("none")
 
     def of(self, *names: str) -> str:
-        """The key of these names, which stand for what is open in the pattern."""
+        """The key with these *names* in the open places of the pattern."""
         first, *parts = self._parts
         return first + "".join(name + part for name, part in zip(names, parts, strict=True))
 

@@ -19,13 +19,13 @@ FIXED: Mapping[str, str] = {
     "karton_crashed": KartonMetrics.TASK_CRASHED.value,
     "karton_produced": KartonMetrics.TASK_PRODUCED.value,
 }
-"""Of each of these there is one; by the name that scripts have for it."""
+"""The keys of which there is only one, by their names in scripts."""
 LIVE = FIXED["live"]
 DONE = FIXED["done"]
 DUE = FIXED["due"]
 INFLIGHT = FIXED["inflight"]
 TURN = FIXED["turn"]
-"""Set by who reconciles, for a while: nobody else does meanwhile what is done already."""
+"""Set for a while by the process that reconciles, so that no other does the same."""
 NOTICES_WANTED = FIXED["notices_wanted"]
 NOTICES = FIXED["notices"]
 NOTICE_COUNTS = FIXED["notice_counts"]
@@ -54,7 +54,7 @@ def entry_key(where: str, uid: str) -> str:
 
 
 def task_key(task_uid: str) -> str:
-    """Karton's own key of a task."""
+    """Karton's key of a task."""
     return _BY_NAME["task"].of(task_uid)
 
 
@@ -79,7 +79,7 @@ def host_key(host: str) -> str:
 
 
 def io_key(host: str) -> str:
-    """That a host's io worker is alive."""
+    """Exists while a host's io worker is alive."""
     return _BY_NAME["io"].of(host)
 
 

@@ -1,6 +1,7 @@
 """Whether our keys in Karton's Redis are of the types that we gave them; one that is not is named.
 
-Redis says WRONGTYPE, and neither of which key nor what to do: who tells people of such an error asks here.
+Redis says only WRONGTYPE, neither for which key nor what to do. This module finds that out, for messages to
+people.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ OF_NAMES: Mapping[str, str] = {
     for prefix, _, name in [key.pattern.partition("<")]
     if name in ("host>", "place>", "profile>")
 }
-"""Keys that go on with the name of a host, place or profile."""
+"""Keys that end with the name of a host, place or profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OddKey:
-    """A key of another type than it should be. It may be anybody's doing, and its name be anything."""
+    """A key of another type than it should be. Anybody may have made it, so its name may be anything."""
 
     key: str
     found: str
@@ -46,7 +47,7 @@ class OddKey:
 
     @property
     def mend(self) -> str:
-        """The command that puts it out of the way."""
+        """The command that moves it out of the way."""
         where = f"-n {self.database} " if self.database else ""
         name = clean(self.key, 140)
         return f"redis-cli {where}RENAME {shlex.quote(name)} {shlex.quote(f'{name}-odd')}"
@@ -66,14 +67,14 @@ def expected_types(client: redis.Redis) -> dict[str, str]:
         for places in pipe.execute(raise_on_error=False):
             if isinstance(places, NoPermissionError):
                 raise places
-            if not isinstance(places, Exception):  # else it is of another type itself, which is found below
+            if not isinstance(places, Exception):  # if it is, the check below finds it
                 for place in cast("Iterable[str]", places):
                     names.update((place, *place.partition("@")[::2]))
     return {**TYPES, **{prefix + name: kind for prefix, kind in OF_NAMES.items() for name in names if name}}
 
 
 def types(client: redis.Redis) -> dict[str, tuple[str, str]]:
-    """Of each key that is there: the type that it is of, and the one that it should be of."""
+    """The type that each existing key has, and the one that it should have."""
     expected = expected_types(client)
     with client.pipeline(transaction=False) as pipe:
         for key in expected:
@@ -83,9 +84,10 @@ def types(client: redis.Redis) -> dict[str, tuple[str, str]]:
 
 
 def odd_keys(client: redis.Redis, known: Mapping[str, tuple[str, str]] | None = None) -> list[OddKey]:
-    """Those that are of another type, of the *known* :func:`types`, which are asked for by default.
+    """Keys that have another type than they should, among the *known* :func:`types` (by default, Redis is
+    asked).
 
-    Raises :class:`redis.RedisError` where Redis does not tell.
+    Raises :class:`redis.RedisError` if Redis does not answer.
     """
     database = int(client.connection_pool.connection_kwargs.get("db") or 0)
     return [
@@ -96,7 +98,7 @@ def odd_keys(client: redis.Redis, known: Mapping[str, tuple[str, str]] | None = 
 
 
 def sentences(client: redis.Redis) -> list[str]:
-    """What people should know of our keys; nothing where all are of their types, or this user may not ask."""
+    """What is wrong with our keys, for people; empty if nothing is, or if this user may not ask for types."""
     with contextlib.suppress(NoPermissionError):
         return [f"In Karton's Redis {odd.sentence}." for odd in odd_keys(client)]
     return []
@@ -104,7 +106,7 @@ def sentences(client: redis.Redis) -> list[str]:
 
 @contextlib.contextmanager
 def named(client: redis.Redis) -> Iterator[None]:
-    """An error over a key of another type names the key, and says what to do.
+    """Within this block an error about a key's type names the key, and says what to do.
 
     Raises:
         WrongKey: for such an error.
@@ -119,12 +121,12 @@ def named(client: redis.Redis) -> Iterator[None]:
 
 
 def describe(client: redis.Redis, error: BaseException) -> str:
-    """What a log says about *error*: which key of ours is odd, where that is what it is about."""
+    """*error* for a log; if it is about a key's type, with the name of the key."""
     return str(explained(client, error) if isinstance(error, ResponseError) else error)
 
 
 def explained(client: redis.Redis, error: ResponseError) -> ResponseError:
-    """*error* in words that say which key is odd; as it is where that is not what it is about."""
+    """*error* in words that name the odd key; unchanged if it is not about a key's type."""
     if concerns_all(error) or isinstance(error, WrongKey) or "WRONGTYPE" not in str(error):
         return error
     try:

@@ -17,23 +17,23 @@ from drakcelery.model.records import Line
 URGENCY = {TaskPriority.HIGH: 1, TaskPriority.NORMAL: 2, TaskPriority.LOW: 3}
 """Places of Karton's queues in their order; 0 is the queue of producers that know no priorities."""
 RANK = 1e13
-"""Score of a line: urgency times this, and the time in ms."""
+"""A task's score in a line is its urgency times this, plus the time in ms."""
 _LOWS = tuple(urgency * RANK for urgency in URGENCY.values())
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 NAMED = 2000
-"""So many tasks of all lines together are named, however many lines there are."""
+"""How many tasks of all lines together are named, however many lines there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Tasks of one urgency that wait one behind the other, in a line or on Karton's queue."""
+    """Consecutive tasks of one urgency, in a line or on Karton's queue."""
 
     urgency: int
     """As in :data:`URGENCY`."""
     place: Place | None = None
-    """Whose line it is; None on Karton's queue, where nobody has looked at them yet."""
+    """Whose line it is; None on Karton's queue, whose tasks nobody has looked at yet."""
     named: tuple[str, ...]
-    """Karton uids of the first."""
+    """Karton uids of the first tasks."""
     length: int
 
 
@@ -62,7 +62,7 @@ class Lines:
         ]
 
     def queued(self, *, stretch: int) -> Iterator[list[str]]:
-        """Everything on Karton's queues, so many at once.
+        """Everything on Karton's queues, read in pieces.
 
         Read from the end: what is pushed or popped meanwhile moves the others to where they are read again,
         never to where they were not.
@@ -86,8 +86,9 @@ class Lines:
         return self._sound(_places(self._redis.smembers(WAITING)))
 
     def _sound(self, places: list[Place]) -> list[Place]:
-        """Those of *places* whose line is one: a key of another type stops no other place."""
-        if not places:  # as nearly always
+        """Those of *places* whose line has the right type; a key of another type must not affect other
+        places."""
+        if not places:  # nearly always
             return []
         with self._redis.pipeline(transaction=False) as pipe:
             for place in places:
@@ -109,14 +110,14 @@ class Lines:
         for number, place in enumerate(places):
             length, *heads = answers[number * step : (number + 1) * step]
             ages = [age for low, head in zip(_LOWS, heads, strict=True) for _, age in _aged(head, low)]
-            if ages:  # else it was emptied meanwhile
+            if ages:  # if not, it was emptied meanwhile
                 found.append(Line(place=place, length=length, since=min(ages)))
         return found
 
     def waiting(self, place: Place, *, before: float | None = None, most: int = -1) -> list[str]:
         """Karton uids of the tasks in the line of *place*, all of them by default.
 
-        *before*: those that Karton had before that time; *most*: no more than these of each urgency.
+        *before*: only those that Karton had before that time; *most*: at most so many of each urgency.
         """
         found: list[Any] = []
         for low in _LOWS:
@@ -155,12 +156,12 @@ class Lines:
 
 
 def _places(names: Any) -> list[Place]:
-    """Of Redis' set of their names."""
+    """Places from Redis' set of their names."""
     return [place for text in sorted(cast("set[str]", names)) if (place := _place_of(text)) is not None]
 
 
 def _counts(fields: Any) -> dict[Place, int]:
-    """Of Redis' hash."""
+    """Counts from Redis' hash."""
     found: dict[Place, int] = {}
     for name, count in cast("dict[str, str]", fields).items():
         place = _place_of(name)
@@ -170,7 +171,7 @@ def _counts(fields: Any) -> dict[Place, int]:
 
 
 def _place_of(name: str) -> Place | None:
-    """None for what another version calls a place, and this one does not know."""
+    """None for a place of another version that this one does not know."""
     try:
         return Place.parse(name)
     except ValueError:

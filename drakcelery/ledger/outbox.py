@@ -1,8 +1,8 @@
 """Notices of analyses that are over, on their way to the webhook: a queue in Karton's Redis.
 
 A notice is queued by the script that ends an analysis (``lua/prelude/notify.lua``), while an ingress wants
-such. It is claimed for a while and leaves the queue once it is settled: whoever dies, it is sent at least
-once.
+notices. A sender claims it for a while, and it leaves the queue only once it is settled, so it is sent at
+least once even if a sender dies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from drakcelery.model.records import Record, parse
 MOST_DIGITS = 19
 """Redis counts no further."""
 WANTED_TTL = 24 * 3600
-"""Seconds after the last word of an ingress for which notices are queued still."""
+"""Seconds for which notices are still queued after an ingress last asked for them."""
 
 
 class Notice(Value):
@@ -64,7 +64,7 @@ class Dead(Value):
 
 
 class OutboxCounts(Value):
-    """What became of notices, since Redis began to count."""
+    """What became of notices, since counting began in this Redis."""
 
     waiting: int
     """To be sent, or to be tried again."""
@@ -98,7 +98,7 @@ class Outbox:
             pipe.execute()
 
     def claim(self, *, seconds: float) -> str | None:
-        """A notice that is due; unless it is settled within *seconds*, somebody else gets it too."""
+        """Claim a notice that is due; unless it is settled within *seconds*, another sender gets it too."""
         return cast("str | None", self._scripts("claim_notice", seconds=seconds))
 
     def sent(self, text: str) -> bool:
@@ -110,7 +110,7 @@ class Outbox:
         return self._settle(notice.text, "retried", notice.again(), delay)
 
     def give_up(self, text: str, dead: Dead) -> bool:
-        """Bury the notice. False as for :meth:`sent`."""
+        """Give the notice up. False as for :meth:`sent`."""
         return self._settle(text, "given_up", dead.model_dump_json())
 
     def _settle(self, text: str, what: str, following: str = "", delay: float = 0) -> bool:
@@ -129,11 +129,11 @@ class Outbox:
         none: list[str] = []
         texts = unless_odd(lambda: cast("list[str]", self._redis.lrange(DEAD, 0, newest - 1)), none)
         for text in texts:
-            with contextlib.suppress(ValidationError):  # another version's
+            with contextlib.suppress(ValidationError):  # of another version
                 found.append(Dead.model_validate_json(text))
         return found
 
 
 def _count(text: str) -> int:
-    """0 for what is none."""
+    """The count, or 0 if the text is none."""
     return int(text) if text.isdecimal() and len(text) < MOST_DIGITS else 0

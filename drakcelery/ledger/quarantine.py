@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 MOST_DELAY = 300
 """Seconds between two tries, at most; the first are 1, 2, 4, … apart."""
 MEMORY = 3 * MOST_DELAY
-"""Seconds for which an item stays that nobody tries at its time: somebody else has dealt with it."""
+"""Seconds after which an item that is due but not tried is dropped: it has been dealt with elsewhere."""
 MOST_TEXT = 500
 """Characters of an error that are kept."""
 
@@ -44,7 +44,7 @@ class Entry:
 
 
 class Quarantine:
-    """What stands in Redis; :class:`drakcelery.recovery.isolation.Isolation` is how loops use it."""
+    """The quarantine in Redis; loops use it by :class:`drakcelery.recovery.isolation.Isolation`."""
 
     def __init__(self, client: redis.Redis) -> None:
         """*client* answers in text (:func:`drakcelery.ledger.connect`)."""
@@ -56,7 +56,7 @@ class Quarantine:
         return keytypes.explained(self._redis, error)
 
     def put(self, where: str, uid: str, error: str) -> int:
-        """Note that *uid* could not be dealt with; returns how often that was so."""
+        """Note that *uid* could not be dealt with; returns how often that has happened."""
         text = error.encode("utf-8", "replace").decode()[:MOST_TEXT]
         try:
             count = self._scripts(
@@ -76,7 +76,7 @@ class Quarantine:
             return 1
 
     def saw(self, where: str, uid: str, error: BaseException) -> None:
-        """Note that *uid* cannot be read, as :meth:`put` does; no sooner than its time to be tried again."""
+        """Note that *uid* cannot be read, as :meth:`put` does, but not before its next try is due."""
         _, waiting = self.uids(where)
         if uid not in waiting:
             text = f"{type(error).__name__}: {error}"
@@ -86,7 +86,7 @@ class Quarantine:
     def uids(self, where: str) -> tuple[frozenset[str], frozenset[str]]:
         """(all that *where* has in quarantine, those of them whose time has not come)."""
         entries = self._members()
-        if not entries:  # as nearly always
+        if not entries:  # nearly always
             return frozenset(), frozenset()
         now, prefix = clock.now(self._redis), f"{where} "
         ours = {name.removeprefix(prefix): at for name, at in entries if name.startswith(prefix)}
@@ -146,7 +146,7 @@ class Quarantine:
         return [name for name, _ in self._members() if name.partition(" ")[2] in uids]
 
     def _members(self) -> list[tuple[str, float]]:
-        """None if the key is of another type: no loop stops for lack of a quarantine."""
+        """None if the key has another type: no loop may stop because the quarantine is unusable."""
 
         def ask() -> list[tuple[str, float]]:
             found = self._redis.zrange(QUARANTINE, 0, -1, withscores=True)

@@ -1,4 +1,4 @@
-"""The records of analyses, as they are read: one that cannot be read is in quarantine, and stops no other."""
+"""Reads the records of analyses. One that cannot be read goes into quarantine, and stops no other."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from drakcelery.model.analysis import State
 from drakcelery.model.records import Record, parse
 
 UNREAD = "ledger"
-"""Where in the quarantine records stand that cannot be read."""
+"""The name in the quarantine under which records stand that cannot be read."""
 UNREADABLE = (ValueError, LookupError, TypeError, RecursionError)
-"""What reading raises of what another version, or somebody else, wrote."""
+"""What reading raises for a record that another version, or somebody else, wrote."""
 AT_ONCE = 100
-"""So many records are read in one round trip."""
+"""How many records are read in one round trip."""
 
 
 class Standing(enum.Enum):
@@ -34,7 +34,7 @@ class Standing(enum.Enum):
 
 
 class Records(Connected):
-    """What is known of analyses."""
+    """Reads what the ledger knows of analyses."""
 
     def get(self, uid: str) -> Record | None:
         """The record of *uid*, if there is one. Raises :class:`UnreadableRecord`."""
@@ -55,7 +55,7 @@ class Records(Connected):
         return self.standing(uid, attempt) is Standing.CURRENT
 
     def standing(self, uid: str, attempt: int) -> Standing:
-        """As :meth:`is_current`, but a record that is not there says nothing."""
+        """As :meth:`is_current`, but a missing record means UNKNOWN, not STALE."""
         number, state = self._number_and_state(uid)
         if number is None or state is None:
             return Standing.UNKNOWN
@@ -78,7 +78,7 @@ class Records(Connected):
             return cast("list[str | Exception | None]", pipe.execute(raise_on_error=False))
 
     def uids(self, *, newest: int) -> list[str]:
-        """Of all that are live, and of the *newest* that are over."""
+        """Uids of all live analyses, and of the *newest* that are over."""
         found = [*self._redis.zrange(LIVE, 0, -1), *self._redis.zrevrange(DONE, 0, newest - 1)]
         return cast("list[str]", found)
 
@@ -117,7 +117,7 @@ class Records(Connected):
                     self.quarantine.remove(uid, where=UNREAD)
 
     def _read(self, uid: str, fields: dict[str, str] | Exception) -> Record | None:
-        """What Redis answered as a record; None if there is none, or none that can be read."""
+        """Redis' answer as a record; None if there is none, or it cannot be read."""
         try:
             if isinstance(fields, Exception):
                 raise fields

@@ -1,6 +1,6 @@
 """The Lua scripts of the ledger: how they are read, and how they are called.
 
-A script opens with what it needs, a line each, and says it by name from there on::
+A script begins by declaring what it needs, one in each line, and then uses it by name::
 
     -- KEY record   the record
     -- KEY host?    may be left out
@@ -8,8 +8,8 @@ A script opens with what it needs, a line each, and says it by name from there o
     -- ARG told*    as many as are given: a table
     -- WITH ending  ``lua/prelude/ending.lua`` stands before it, and names keys and arguments itself
 
-``KEY.record`` becomes ``KEYS[1]`` when the script is loaded: a name costs nothing when it runs. Who calls it
-says the names, too, but for keys of which there is only one (:data:`drakcelery.ledger.keys.FIXED`).
+``KEY.record`` becomes ``KEYS[1]`` when the script is loaded, so a name costs nothing when it runs. Callers
+use the same names, but leave out keys of which there is only one (:data:`drakcelery.ledger.keys.FIXED`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import redis
 from drakcelery.ledger.keys import FIXED
 
 Value = str | int | float | Sequence[str] | Sequence[int]
-"""What a name stands for: several where it has a star."""
+"""What a name stands for: several values if it has a star."""
 COMMON = "common"
 """The part that stands before every script."""
 _FOLDER = resources.files("drakcelery.ledger") / "lua"
@@ -43,7 +43,7 @@ class Name:
     """``*`` for as many as are given, ``?`` for one that may be left out."""
 
     def among(self, given: Mapping[str, Value]) -> list[Any]:
-        """Its values among those *given*. Raises :class:`LookupError` where it is missing."""
+        """Its values among those *given*. Raises :class:`LookupError` if it is missing."""
         if self.mark == "*":
             return list(given[self.word])  # type: ignore[arg-type] # several
         return [given[self.word]] if self.mark != "?" or self.word in given else []
@@ -51,15 +51,15 @@ class Name:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A script, with what stands before it."""
+    """A script, with the parts that stand before it."""
 
     text: str
-    """As Redis gets it."""
+    """The text that Redis gets."""
     keys: tuple[Name, ...]
     args: tuple[Name, ...]
 
     def placed(self, keys: Mapping[str, Value], args: Mapping[str, Value]) -> tuple[list[Any], list[Any]]:
-        """What is given by name, in the order of the script; fixed keys are put in.
+        """The given values in the script's order, with the fixed keys added.
 
         Raises:
             TypeError: a name is missing, or is none of the script's.
@@ -69,10 +69,10 @@ class Source:
 
 
 class Scripts:
-    """Some scripts, on one server."""
+    """The scripts of one client, by name."""
 
     def __init__(self, client: redis.Redis, *names: str) -> None:
-        """*names*: those that are called."""
+        """*names*: the scripts that are called."""
         self._sources = {name: source(name) for name in names}
         self._sent = {name: client.register_script(one.text) for name, one in self._sources.items()}
 
@@ -87,7 +87,7 @@ class Scripts:
 
 @cache
 def source(script: str) -> Source:
-    """The script of this name. Raises :class:`ValueError` where it says a name that it does not declare."""
+    """The script of this name. Raises :class:`ValueError` if it uses a name that it does not declare."""
     own = _read(script)
     parts = [_read(f"prelude/{part}") for part in dict.fromkeys([COMMON, *_parts(own)])]
     names = {kind: _names(kind, [own, *parts]) for kind in ("KEY", "ARG")}
@@ -109,7 +109,7 @@ def _read(path: str) -> str:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The parts that *text* needs; each stands behind those that it needs itself."""
+    """The parts that *text* needs; each comes after those that it needs itself."""
     for kind, word, _ in _DECLARED.findall(text):
         if kind == "WITH":
             yield from _parts(_read(f"prelude/{word}"))
@@ -117,7 +117,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _names(kind: str, texts: Sequence[str]) -> tuple[Name, ...]:
-    """What *texts* declare, each once. Raises :class:`ValueError` where one with a mark is not the last."""
+    """What *texts* declare, each once. Raises :class:`ValueError` if a name with a mark is not the last."""
     found = [match for text in texts for match in _DECLARED.findall(text) if match[0] == kind]
     names = tuple(dict.fromkeys(Name(word=word, mark=mark) for _, word, mark in found))
     if any(name.mark for name in names[:-1]):

@@ -6,10 +6,10 @@ import redis
 
 
 def acquire(client: redis.Redis, key: str, name: str, *, seconds: float) -> bool:
-    """Whether the turn is nobody's, and from now on that of *name*."""
+    """Take the turn for *name* if nobody has it. False if somebody has."""
     return bool(client.set(key, name, nx=True, px=int(seconds * 1000)))
 
 
 def keep(client: redis.Redis, key: str, name: str, *, seconds: float) -> bool:
-    """Have it for longer. False if it is somebody else's by now."""
+    """Keep the turn for longer. False if it is somebody else's by now."""
     return client.get(key) == name and bool(client.pexpire(key, int(seconds * 1000)))

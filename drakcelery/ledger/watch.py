@@ -1,9 +1,9 @@
-"""The watch: since when somebody has heard Redis without a break. Silence counts from there on only.
+"""The watch: since when Redis has been heard without a gap. Silence counts only from then on.
 
-Who comes back first after an outage finds everybody else silent. Nobody is dead for that: he could not be
-heard. So whoever judges by silence notes on record that he hears, every few seconds. Where the last note is
-older than a bound, or Redis is another than it was (its run id, its role), the watch begins again, and with
-it the time for which anybody may have been silent.
+The first process that is back after an outage finds all others silent. That does not mean that they are dead:
+they could not be heard. So every process that judges by silence notes in Redis, every few seconds, that it
+hears Redis. If the last note is too old, or Redis is not the same server as before (by its run id and role),
+the watch begins again, and silence counts from zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GAP = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ([0-9]{1,12}(?:\.[0-9]{1,9})?
 
 @dataclass(frozen=True, kw_only=True)
 class ServerId:
-    """Which server it is that answers. Where one of the two changes, what was heard before is of another."""
+    """Which server answers. If one of the two changes, what was heard before came from another server."""
 
     run_id: str = ""
     """A new one with each start; empty if it is not known."""
@@ -36,9 +36,9 @@ class ServerId:
 
     @classmethod
     def of(cls, client: Any) -> Self:
-        """The server of *client*, which is redis-py's, decoding or not.
+        """The server of *client*, a client of redis-py that may or may not decode its answers.
 
-        A user who may not use INFO learns nothing; then only the time between two notes tells of an outage.
+        A user without the right to INFO learns nothing; then only the time between two notes shows an outage.
         """
         try:
             return cls(run_id=_info(client, "server", "run_id"), role=_info(client, "replication", "role"))
@@ -54,7 +54,7 @@ def _info(client: Any, section: str, name: str) -> str:
 def watch_of(answer: Sequence[str]) -> Watch:
     """What ``watch.lua`` returned."""
     now, since, *gaps = answer
-    found = [gap.groups() for text in gaps if (gap := _GAP.fullmatch(text))]  # else it is none of ours
+    found = [gap.groups() for text in gaps if (gap := _GAP.fullmatch(text))]  # if not, it is none of ours
     return Watch(
         now=float(now), since=float(since), gaps=tuple((float(begin), float(end)) for begin, end in found)
     )
