@@ -42,27 +42,27 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
-"""How soon a free place in the fleet is filled from Karton's queue."""
+"""Seconds between two looks for free room in the fleet, and so until it is filled from Karton's queue."""
 EAGER_SECONDS = 0.02
-"""How soon a sample is seen that comes within :data:`EAGER_FOR` seconds of another; a look is one command."""
+"""Seconds between two looks within :data:`EAGER_FOR` seconds after a sample came; a look is one command."""
 EAGER_FOR = 10.0
 AWAY_SECONDS = 5.0
-"""Before the next try where Redis does not answer."""
+"""Seconds before the next try if Redis does not answer."""
 BATCH = 16
-"""So many tasks are taken at once. Those of an ingress that dies wait until it counts as dead."""
+"""How many tasks are taken at once. If the ingress dies, they wait until it counts as dead."""
 GIVE_UP_AT_ONCE = 100
 """How many tasks of a line are refused before other work is looked at."""
 LOOKED_THROUGH = 200
-"""So many tasks of each line and queue are looked through for what was cancelled."""
+"""How many tasks of each line and queue are checked for having been cancelled."""
 _OVER = re.compile(f'"(?:{TaskState.FINISHED.value}|{TaskState.CRASHED.value})"')
 
 
 class Turn(enum.Enum):
-    """What came of a look at what is to do."""
+    """The result of one look for work."""
 
     WORKED = enum.auto()
     NO_ROOM = enum.auto()
-    """Something waits, but for a place that is full, or for a time that is to come."""
+    """Something waits, but for a full place or for its time to be sent."""
     NOTHING = enum.auto()
     FAILED = enum.auto()
 
@@ -81,7 +81,8 @@ class Ingress:
     def run(self, stop: threading.Event) -> None:
         """Until *stop* is set, or another ingress with other filters takes over our identity.
 
-        No task, and no record, ends it: what goes wrong with one is told and skipped.
+        No single task or record ends it: if something goes wrong with one, that is logged and the task
+        skipped.
         """
         bind = bind_of(self.settings)
         register(self.ledger, self.settings, bind)
@@ -101,7 +102,7 @@ class Ingress:
                 if turn is Turn.WORKED:
                     worked = time.monotonic()
                 elif turn is Turn.FAILED:
-                    stop.wait(AWAY_SECONDS)  # no task's own error: the next turn meets it too
+                    stop.wait(AWAY_SECONDS)  # not the error of a single task: the next turn would meet it too
                 elif not searching:
                     is_eager = turn is Turn.NOTHING and time.monotonic() - worked < EAGER_FOR
                     stop.wait(EAGER_SECONDS if is_eager else POLL_SECONDS)
@@ -111,7 +112,7 @@ class Ingress:
                 stop.wait(AWAY_SECONDS)
 
     def _safely(self, part: Callable[[], T]) -> T | None:
-        """Do one part of the work; what fails in it keeps no other part from being done.
+        """Do one part of the work; if it fails, the other parts are done all the same.
 
         Raises:
             redis.exceptions.RedisError: Redis is away, or refuses everything.
@@ -201,13 +202,14 @@ class Ingress:
                     self.inbox.set_back(task_uid)
                     return  # the others' samples would not be reached either; they are tried first next time
                 except Superseded:
-                    log.info("started_by_another")  # an ingress or reconcile that held this one for dead
+                    log.info("started_by_another")  # an ingress or reconcile that took this ingress for dead
                     is_dealt_with = True
                 if not is_dealt_with:
                     self.inbox.set_aside(task_uid)
 
     def _find_orphans(self) -> Iterator[bool]:
-        """Adopt, or report, what a consumer before us left behind; bit by bit, True until it is done."""
+        """Adopt, or report, what an earlier consumer left behind; a part at each call, True until all is
+        done."""
         what = self.settings.drakcelery.stranded
         if what == "leave":
             return
@@ -220,9 +222,10 @@ class Ingress:
             yield True
 
     def _adopt(self, watch: Watch) -> None:
-        """Handle what an ingress that died has taken, and what was left while S3 was away.
+        """Handle tasks that an ingress took before it died, and those that were left while S3 was away.
 
-        Who took something just before Redis went away has as long as usual to go on with it.
+        An outage of Redis does not count: an ingress that took a task just before it has as long as usual to
+        go on.
         """
         patience = self.ledger.timeouts.orphan
         left = self.inbox.accepted(before=watch.now - patience if watch.lasts > patience else NOBODYS)
@@ -233,7 +236,7 @@ class Ingress:
             self._handle(some, self._sight.capacity().beside(self.inbox.in_flight()))
 
     def _try_again(self) -> None:
-        """Look once more at what was set aside, as far as its time has come."""
+        """Try tasks again that were set aside and are due."""
         waiting = self.inbox.aside()
         if not waiting:
             return
@@ -246,7 +249,7 @@ class Ingress:
         self._handle(ours, self._sight.capacity().beside(self.inbox.in_flight()))
 
     def _give_up(self, watch: Watch) -> None:
-        """Refuse what has waited, while somebody watched, for too long for what is offline."""
+        """Refuse tasks that have waited too long, in watched time, for a place that is offline."""
         patience = self.settings.drakcelery.offline_patience
         places = self.inbox.places()
         self._lines.begin()
@@ -264,14 +267,14 @@ class Ingress:
             self._triage.end_odd(task_uid, reason)
 
     def _withdraw(self) -> None:
-        """Take out of lines and queues what was cancelled in Karton meanwhile: nobody waits for it.
+        """Take tasks out of lines and queues that were cancelled in Karton meanwhile.
 
-        Of each line and queue the first are looked at; those behind are seen when they come to the front.
+        Only the first of each line and queue are checked; the others are once they come to the front.
         """
         self._lines.begin()
         for stretch in self.inbox.backlog(most=LOOKED_THROUGH):
             for task_uid, text in zip(stretch.named, self.inbox.tasks(stretch.named), strict=True):
-                if text is not None and not _OVER.search(text):  # as nearly always: it need not be parsed
+                if text is not None and not _OVER.search(text):  # nearly always; then it need not be parsed
                     continue
                 if not self._lines.skips(task_uid):
                     with self._lines.item(task_uid):
@@ -283,7 +286,7 @@ class Ingress:
             try:
                 task = reading.read_task(text, task_uid)
             except Unreadable:
-                return  # its turn tells
+                return  # its own turn will log it
             if task.status not in (TaskState.FINISHED, TaskState.CRASHED):
                 return
         if self.inbox.pull(task_uid, stretch):

@@ -41,7 +41,8 @@ def register(ledger: Ledger, settings: Settings, bind: KartonBind) -> None:
 
 
 def is_bound(ledger: Ledger, bind: KartonBind) -> bool:
-    """Karton's rule: an instance whose bind was replaced exits, since it would take the wrong tasks."""
+    """Whether our bind is still in force. Karton's rule: an instance whose bind was replaced exits, since it
+    would take the wrong tasks."""
     now = ledger.bound()
     if now == KartonBackendBase.serialize_bind(bind):
         return _is_the_deployment(ledger)
@@ -50,7 +51,7 @@ def is_bound(ledger: Ledger, bind: KartonBind) -> bool:
 
 
 def _is_the_deployment(ledger: Ledger) -> bool:
-    """Show life; False if a deployment of another identity is at work on this Redis by now."""
+    """Show life; False if a deployment with another identity is at work on this Redis by now."""
     try:
         ledger.deployment.claim()
     except SettingsError as error:

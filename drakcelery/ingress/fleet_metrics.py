@@ -1,7 +1,7 @@
-"""The fleet in numbers, as ingress tells Prometheus: read in Karton's Redis when it is asked.
+"""The fleet in numbers, for Prometheus: ingress reads them from Karton's Redis at each scrape.
 
-How analyses ended is read in the ledger too, not counted where it happens: so a cancel on somebody's
-command line counts, and nothing is counted twice.
+How analyses ended is read from the ledger too, and not counted where it happens. So a cancel from the command
+line counts as well, and nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from drakcelery.wiring import make_ledger
 log = structlog.get_logger(__name__)
 
 MOST_ENDS = 2000
-"""Ended analyses that one scrape looks at; the others are left to the next."""
+"""Ended analyses that one scrape looks at; the rest is left to the next."""
 REDIS_SECONDS = 1
-"""How long one answer of Redis may take; all of them together are a matter of milliseconds."""
+"""Seconds that one answer of Redis may take; normally all of them together take milliseconds."""
 _GAUGES = (
     *(instruments.KARTON_QUEUE, instruments.KARTON_OLDEST, instruments.LINE, instruments.LINE_OLDEST),
     *(
@@ -53,7 +53,7 @@ def serve(settings: Settings) -> None:
     """
     if not settings.metrics.serve:
         return
-    # A connection of its own: without Karton's name, and with an answer before Prometheus gives up
+    # A separate connection, without Karton's name and with timeouts shorter than Prometheus'
     brief = settings.redis.model_copy(update={"socket_timeout": REDIS_SECONDS})
     ledger = make_ledger(settings.model_copy(update={"redis": brief}))
     fleet_metrics = FleetMetrics(settings, ledger, ledger.inbox())
@@ -71,7 +71,8 @@ class FleetMetrics:
         self._since = ledger.now()
 
     def update(self) -> None:
-        """Read it all again. While that cannot be read, nothing is said of the fleet but that."""
+        """Read all numbers again. If they cannot be read, only that is reported, and nothing about the
+        fleet."""
         try:
             self._check_keys()
             self._count_ends()
@@ -86,7 +87,7 @@ class FleetMetrics:
 
     def _check_keys(self) -> None:
         instruments.ODD_KEYS.clear()
-        with contextlib.suppress(NoPermissionError):  # TYPE is no right that ingress needs
+        with contextlib.suppress(NoPermissionError):  # ingress may lack the right to TYPE
             for odd in self._ledger.odd_keys():
                 instruments.ODD_KEYS.labels(clean(odd.key)).set(1)
 
@@ -110,7 +111,7 @@ class FleetMetrics:
         forecast = make_forecast(self._settings, self._ledger, self._inbox)
         notices = self._ledger.outbox.counts()
         now = forecast.now
-        for gauge in _GAUGES:  # hosts and profiles that are gone leave nothing behind
+        for gauge in _GAUGES:  # hosts and profiles that are gone must leave no values behind
             gauge.clear()
         for host in host_overviews(hosts, places, lines):
             instruments.HOST_UP.labels(host.host).set(host.online)
@@ -160,7 +161,7 @@ def _count_end(record: Record) -> None:
 
 
 def _set_slots(status: HostStatus) -> None:
-    """States that no slot is in are 0, so that Prometheus sees the last slot leave one."""
+    """States without slots are set to 0, so that Prometheus sees when the last slot leaves a state."""
     for profile in {slot.profile for slot in status.slots}:
         states = Counter(slot.state for slot in status.slots if slot.profile == profile)
         for state in instruments.SLOT_STATES:
@@ -171,7 +172,7 @@ def _set_slots(status: HostStatus) -> None:
 
 
 def _set_expected(profile: str, newcomer: Estimate, now: float) -> None:
-    if newcomer.start is None:  # nothing was learned yet, or nobody has the profile
+    if newcomer.start is None:  # no durations are known yet, or no host has the profile
         return
     quantiles = {"0.1": newcomer.start.low, "0.5": newcomer.start.middle, "0.9": newcomer.start.high}
     for quantile, at in quantiles.items():

@@ -1,11 +1,11 @@
-"""Tasks that a consumer before us left behind: off Karton's queue, and in nobody's hands.
+"""Orphaned tasks: an earlier consumer took them off Karton's queue and no longer works on them.
 
 Karton's own consumers pop a task and say so afterwards (``karton.core.backend.consume_routed_task``), so one
 that dies in between leaves it SPAWNED forever, and one that dies at work leaves it STARTED until Karton
-collects it a day later. Under our identity such a task is ours to do.
+collects it a day later. If such a task has our identity, it is up to us to do it.
 
-There may be millions of tasks. They are looked through some at a time, and of those that wait no more is kept
-than eight bytes each.
+There may be millions of tasks. They are looked through in parts, and only eight bytes are kept for each that
+waits.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ from drakcelery.model.names import is_uid
 log = structlog.get_logger(__name__)
 
 SPAWNED_SECONDS = 60
-"""A SPAWNED task of this age that is on no queue was popped by somebody who did not begin."""
+"""A SPAWNED task of this age, in seconds, that is on no queue was popped by a consumer that did not begin
+it."""
 TRIES = 4
-"""v0.18 tried a sample three times; a STARTED task older than this many time limits is nobody's."""
+"""v0.18 tried a sample three times; a STARTED task older than this many time limits is orphaned."""
 SOME = 500
-"""So many of Karton's tasks are looked at in one step."""
+"""How many of Karton's tasks are looked at in one step."""
 STRETCH = 10_000
-"""So many places of a queue are read at once."""
+"""How many entries of a queue are read at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Suspect:
-    """A task of ours that has not changed for long."""
+    """A task of ours that has not changed for a long time."""
 
     uid: str
     names: tuple[str, ...]
@@ -55,7 +56,7 @@ def find(ledger: Ledger, inbox: Inbox, *, hard_time_limit: int) -> Iterator[list
     *hard_time_limit*: seconds that one run may take.
 
     A task goes from the queue to the inbox, maybe into a line and back, and to the ledger, each atomically.
-    It is looked for in that order: one that is on its way, in whichever ingress, is not taken for orphaned.
+    It is looked for in that order, so a task that some ingress is moving is not taken for orphaned.
     The queues are read first of all. What is put there afterwards was routed after *now*, so it is young.
     """
     now = ledger.now()
@@ -74,9 +75,9 @@ def find(ledger: Ledger, inbox: Inbox, *, hard_time_limit: int) -> Iterator[list
 
 
 def _tasks(ledger: Ledger, some: list[tuple[str, str | None]]) -> Iterator[Task]:
-    """Of these Karton tasks, those that were routed to our identity.
+    """Those of these Karton tasks that were routed to our identity.
 
-    What cannot be read was routed by nobody: Karton's own router reads what it routes.
+    A task that cannot be read was not routed, since Karton's router reads what it routes.
     """
     for uid, text in some:
         if text is None or ledger.identity not in text:  # most are not ours, and need not be parsed
@@ -111,7 +112,7 @@ def _is_among(hashes: array[int], uid: str) -> bool:
 
 
 def _unclaimed(inbox: Inbox, suspects: list[_Suspect]) -> list[_Suspect]:
-    """Those that were, at one and the same instant, neither in the inbox, nor set aside, nor in a line."""
+    """Those that were, at one single instant, neither in the inbox, nor set aside, nor in a line."""
     if not suspects:
         return []
     taken = inbox.taken([one.uid for one in suspects])
@@ -119,13 +120,13 @@ def _unclaimed(inbox: Inbox, suspects: list[_Suspect]) -> list[_Suspect]:
 
 
 def _unknown(ledger: Ledger, suspects: list[_Suspect]) -> list[_Suspect]:
-    """Those of which no record in the ledger tells, whether its analysis is live or over."""
+    """Those that no record in the ledger is about, be its analysis live or over."""
     answers = iter(ledger.owners([name for one in suspects for name in one.names]))
     return [one for one in suspects if not _is_recorded(one, [next(answers) for _ in one.names])]
 
 
 def _is_recorded(suspect: _Suspect, owners: list[Any]) -> bool:
-    """Whether one of the records is of it, or none that anybody could read."""
+    """Whether one of the records belongs to it, or cannot be read."""
     for owner in owners:
         if isinstance(owner, Exception) and concerns_all(owner):
             raise owner

@@ -46,12 +46,12 @@ from drakcelery.telemetry.logs import about
 log = structlog.get_logger(__name__)
 
 RE_READS = 3
-"""So often a task is read again that changes in between."""
+"""How often a task is read again if it changes in between."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Triage:
-    """Decides it, and does it, for the tasks of one ingress."""
+    """Decides what becomes of each task of one ingress, and does it."""
 
     settings: Settings
     ledger: Ledger
@@ -60,14 +60,14 @@ class Triage:
     send: Callable[[Record], None]
     """Send the current attempt of a record on its way."""
     sight: Sight
-    """Of the fleet: who has room."""
+    """The view of the fleet: which places have room."""
 
     def deal_with(self, task_uid: str, text: str | None, capacity: Capacity) -> Capacity:
-        """One accepted task, whose JSON is *text*.
+        """Deal with one accepted task, whose JSON is *text*.
 
         Raises:
             StorageAway, Superseded: as :meth:`_admit`.
-            StorageError: S3 has something against this sample.
+            StorageError: S3 refuses this sample.
             Unreadable: there is no JSON object where the task should be.
         """
         for _ in range(RE_READS):
@@ -88,10 +88,10 @@ class Triage:
                 return self._admit(task, text, capacity)
             except Changed:
                 [text] = self.inbox.tasks([task_uid])
-        return capacity  # somebody writes it all the time: it is looked at again with the next that are left
+        return capacity  # it changes all the time: it is tried again with the tasks that are left over
 
     def drop(self, task_uid: str, task: Task | None, why: str) -> None:
-        """Take a task out of the inbox that is over: cancelled, or here for a second time."""
+        """Take a task out of the inbox that is over: it was cancelled, or came a second time."""
         log.warning("task_gone" if task is None else "task_over", task=task_uid, reason=why)
         if task is not None and task.status is TaskState.CRASHED:
             self.inbox.drop(task_uid)
@@ -107,10 +107,10 @@ class Triage:
         Returns what is left of *capacity*.
 
         Raises:
-            Changed: the task is another than was read.
+            Changed: the task has changed since it was read.
             Superseded: somebody else has it.
             StorageAway: S3 is away, for all samples.
-            StorageError: S3 has something against this one.
+            StorageError: S3 refuses this one.
         """
         try:
             return self._start(task, text, capacity)
@@ -144,7 +144,7 @@ class Triage:
         record = None
         if capacity.free(place):
             self._spare_finished(task, analysis)
-            # A copy: the task's age counts, should others have filled the place
+            # A copy, since the task's age still counts if others have filled the place
             started = contract.started(copy.copy(task), now=self.ledger.now())
             record = self.inbox.open(analysis, started, limit=capacity.limit(place), read=text)
             if record is None:
@@ -166,12 +166,12 @@ class Triage:
         except (Superseded, RedisError):
             raise
         except Exception:
-            # Not the task's fault, and too late to refuse it: it is live, so reconcile sends it
+            # Not the task's fault, and too late to refuse it: its analysis is live, so reconcile sends it
             log.exception("not_sent")
         return capacity.after(place)
 
     def _spare_finished(self, task: Task, analysis: Analysis) -> None:
-        """Refuse to replace what is complete, unless the settings say otherwise."""
+        """Refuse to replace the artifacts of a complete analysis, unless the settings allow it."""
         ours = self.settings.drakcelery
         if ours.override_finished == "replace" or analysis.uid == task.task_uid:
             return
@@ -183,7 +183,7 @@ class Triage:
             )
 
     def _check_place(self, wanted: Place) -> None:
-        """Refuse what no host could ever take: it would wait forever."""
+        """Refuse a task that no host could ever take: it would wait forever."""
         places = self.ledger.fleet.places()
         profiles = sorted({place.profile for place in places})
         hosts = sorted({str(place.host) for place in places})
@@ -200,7 +200,7 @@ class Triage:
             )
 
     def send_off(self, record: Record) -> None:
-        """What cannot be sent now stays unsent in the ledger, where reconcile finds it."""
+        """Send the attempt. If that fails now, it stays unsent in the ledger, where reconcile finds it."""
         with about(**record.log_fields):
             try:
                 self.send(record)
@@ -217,7 +217,7 @@ class Triage:
         return SampleFacts(size=size, magic=describe(head) if head else "empty")
 
     def end_odd(self, task_uid: str, reason: str) -> bool:
-        """The last resort for what could not be dealt with, however often it was tried."""
+        """The last resort for a task that could not be dealt with in many tries: end it."""
         task = None
         with contextlib.suppress(Unreadable):
             task = self.ledger.karton_task(task_uid)
@@ -225,7 +225,7 @@ class Triage:
         return True
 
     def _uid_of(self, task_uid: str, task: Task | None) -> str:
-        """What the record of a task is called that does not become an analysis."""
+        """The uid of the record of a task that does not become an analysis."""
         override = task.payload.get("override_uid") if task is not None else None
         own = reading.own_uid(task_uid)
         if not isinstance(override, str) or not is_uid(override):
