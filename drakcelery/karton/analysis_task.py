@@ -1,4 +1,4 @@
-"""The analysis task: what Karton gets of a finished analysis.
+"""The analysis task: what Karton gets when an analysis is finished.
 
 Pure. Facts about Karton 5.9 are from ``karton.core.task`` and ``karton.core.karton``."""
 
@@ -31,17 +31,17 @@ def artifact_resource(artifact: Artifact, *, bucket: str, uid: str) -> RemoteRes
 
 
 DIRECTORIES = frozenset({"profiles"})
-"""Artifacts that are directories to Karton: zips that their resource says so of."""
+"""Artifacts that are directories to Karton: zips whose resource is marked as a directory."""
 
 
 UNPUBLISHED = frozenset({"metadata.json", "drakrun.log"})
-"""Artifacts that lie in the bucket and are no payload of the analysis task."""
+"""Artifacts that are in the bucket but not in the payload of the analysis task."""
 
 
 def analysis_task_uid(analysis: Analysis, attempt: int) -> str:
-    """The uid of the analysis task, the same however often it is asked for.
+    """The uid of the analysis task, the same at each call.
 
-    Upload of a test sample declares the task before it uploads, publish sends it.
+    It is needed twice: for a test sample, upload declares the task before it uploads, and publish sends it.
     """
     own = uuid.uuid5(uuid.NAMESPACE_URL, f"drakcelery:{analysis.task_uid}:{analysis.uid}:{attempt}")
     return f"{{{analysis.root_uid}}}:{own}"
@@ -89,7 +89,7 @@ def _payload(sample_task: Task, analysis: Analysis, manifest: Manifest, *, bucke
         if artifact.name not in UNPUBLISHED:
             fields[artifact.name] = artifact_resource(artifact, bucket=bucket, uid=analysis.uid)
     if "dumps.pcap" in fields:
-        # The documents name dumps.pcap; karton-pcap-miner and others read dump.pcap
+        # The documentation says dumps.pcap, but karton-pcap-miner and others read dump.pcap
         fields["dump.pcap"] = fields["dumps.pcap"]
     if analysis.is_test:
         fields["testcase"] = payload(sample_task, "testcase")

@@ -1,6 +1,7 @@
-"""The Karton contract, coming in: a sample task becomes an :class:`Analysis`, or is refused with a sentence.
+"""The incoming side of the Karton contract: a sample task becomes an :class:`Analysis` or is refused with a
+sentence.
 
-Pure: the caller fetches the sample's first bytes and sizes and hands them in. Facts about Karton 5.9 are
+Pure: the caller fetches the sample's first bytes and its size, and passes them in. Facts about Karton 5.9 are
 from ``karton.core.task`` and ``karton.core.resource``.
 """
 
@@ -30,7 +31,7 @@ LARGEST = 2**50
 DEFAULT_EXTENSION = "exe"
 DEFAULT_QUALITY = "high"
 MAGIC_BYTES = 1024**2
-"""How much of a sample libmagic is shown at ingress."""
+"""How many bytes of a sample libmagic gets at ingress."""
 
 PAYLOAD_FIELDS = frozenset(
     {
@@ -49,7 +50,8 @@ PAYLOAD_FIELDS = frozenset(
         "target_host",
     }
 )
-"""What of a sample task's payload is ours. Other services' fields may lie beside it and are theirs."""
+"""The fields of a sample task's payload that are meant for us. Fields of other services may stand beside
+them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +63,12 @@ class SampleFacts:
 
 
 def payload(task: Task, name: str) -> Any:
-    """A field of *task*, from its own or its persistent payload, as Karton's ``get_payload`` has it."""
+    """A field of *task*, from its own or its persistent payload, as Karton's ``get_payload`` gives it."""
     return task.payload.get(name, task.payload_persistent.get(name))
 
 
 def sample_ref(task: Task, policy: Policy) -> ObjectRef:
-    """Where the sample of *task* lies. Raises :class:`BadTask` where it has none."""
+    """Where the sample of *task* is. Raises :class:`BadTask` if it has none."""
     sample = payload(task, "sample")
     if sample is None:
         raise BadTask("the sample task has no payload 'sample': nothing to analyse")
@@ -107,7 +109,7 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
 
 
 def _sample(task: Task, facts: SampleFacts, policy: Policy) -> ObjectRef:
-    """The sample with its size, if that is one that we accept."""
+    """The sample with its size, if we accept that size."""
     sample = sample_ref(task, policy)
     if facts.size == 0:
         raise BadTask(f"the sample {sample.name!r} is empty: nothing to analyse")
@@ -170,7 +172,7 @@ def _quality(fields: _Fields) -> str:
 def _extension(fields: _Fields, magic: str) -> str:
     given = fields.header("extension")
     if "(DLL)" in magic:
-        return "dll"  # v0.18 let libmagic win over the header here; consumers rely on DLLs being run as such
+        return "dll"  # as in v0.18 libmagic wins over the header; consumers rely on DLLs being run as such
     if given is None:
         return DEFAULT_EXTENSION
     if not isinstance(given, str):
@@ -249,7 +251,8 @@ def _name(fields: _Fields, name: str) -> str | None:
 
 
 def _profile(fields: _Fields, policy: Policy, **facts: str) -> str:
-    """The VM profile that the task asks for, else the one that the rules give a sample of these *facts*."""
+    """The VM profile that the task asks for, or else the one that the rules give a sample with these
+    *facts*."""
     wanted = _name(fields, "vm_profile")
     return wanted or policy.profile_of({"platform": str(fields.header("platform") or ""), **facts})
 
@@ -261,8 +264,8 @@ def _time(now: float | None) -> float:
 def finished(task: Task, *, now: float | None = None) -> Task:
     """*task* as FINISHED. Changes and returns it, as Karton's own ``set_task_status`` does.
 
-    *now*: Redis' time. By this machine's, which is what None means, Karton's collector might find the task
-    to be a day old, and remove it.
+    *now*: Redis' time. None means this machine's time; if that is wrong, Karton's collector may take the task
+    for a day old, and remove it.
     """
     task.status = TaskState.FINISHED
     task.last_update = _time(now)

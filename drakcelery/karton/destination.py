@@ -1,4 +1,5 @@
-"""Whose an analysis is and where it goes: fixed as it begins, whatever its host's settings say later."""
+"""Where an analysis belongs and where it goes: fixed when it begins, whatever its host's settings say
+later."""
 
 from __future__ import annotations
 
@@ -12,16 +13,16 @@ class Destination(Value):
     """Where the analysis task of a sample goes, and what it refers to."""
 
     identity: str
-    """Of the service that produces it."""
+    """The identity of the service that produces it."""
     headers: Mapping[str, str]
     bucket: str
-    """Of the artifacts."""
+    """The bucket of the artifacts."""
 
 
 def destination(settings: Settings, analysis: Analysis) -> Destination:
-    """Where *analysis* goes; by *settings* where an older ingress has not said so.
+    """Where *analysis* goes; by *settings* if an older ingress has not fixed it.
 
-    Test samples go to Karton's own bucket, so that they go when their tasks go.
+    Artifacts of test samples go to Karton's own bucket, so that they are removed together with their tasks.
     """
     drakrun = settings.drakrun
     headers = drakrun.test_headers if analysis.is_test else drakrun.headers
@@ -34,7 +35,7 @@ def destination(settings: Settings, analysis: Analysis) -> Destination:
 
 
 def fixed(settings: Settings, analysis: Analysis) -> Analysis:
-    """*analysis* as it begins here."""
+    """*analysis* with its destination fixed, when it begins here."""
     ours = destination(settings, analysis)
     return analysis.model_copy(
         update={"identity": ours.identity, "headers": dict(ours.headers), "bucket": ours.bucket}

@@ -1,8 +1,9 @@
 """What kind of file something is, by libmagic.
 
-libmagic is C, and a sample is made by people who know its faults. So it looks at samples in a process of its
-own (``python -m drakcelery.karton.filetype``), which lasts: one that takes it down, or keeps it busy for
-ever, costs that process and not the ingress, which would meet the same sample again at its next start.
+libmagic is written in C, and samples are made by people who know its faults. So it looks at samples in a
+separate, long-lived process (``python -m drakcelery.karton.filetype``). A sample that crashes it, or keeps it
+busy forever, costs that process and not the ingress, which would meet the same sample again at its next
+start.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LIMIT = 30.0
 MEMORY = 1024**3
 """Bytes of address space for the process."""
 TRIES = 2
-"""A process that dies may have been killed for another reason; of a second one it was the sample."""
+"""One process may have died for another reason; if a second one dies too, it was the sample."""
 
 _LENGTH = struct.Struct("!I")
 
@@ -41,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Looker:
-    """The process; started when it is needed. Threads may share it."""
+    """The process, started when it is needed. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -91,7 +92,7 @@ class _Looker:
                 env={"LANG": "C.UTF-8"},
                 start_new_session=True,
             )
-            with suppress(OSError):  # it goes without, in sixteen steps
+            with suppress(OSError):  # not fatal: a smaller pipe takes sixteen steps
                 fcntl.fcntl(self._process.stdin or -1, fcntl.F_SETPIPE_SZ, 1024**2)
         timer = threading.Timer(LIMIT, self._process.kill)
         timer.daemon = True
@@ -122,13 +123,13 @@ def describe(head: bytes) -> str:
     """libmagic's description of a file that begins with *head*.
 
     Raises:
-        BadTask: libmagic dies of it, or takes too long, twice.
+        BadTask: libmagic crashes or takes too long, twice.
     """
     return _looker.describe(head)
 
 
 def describe_file(path: Path) -> str:
-    """libmagic's description of the file at *path*, which is somebody's own; in this process."""
+    """libmagic's description of the file at *path*, which the user trusts; in this process."""
     return str(magic.from_file(str(path)))
 
 

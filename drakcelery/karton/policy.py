@@ -20,12 +20,12 @@ class Policy:
     max_sample_size: int
     """Bytes."""
     default_bucket: str
-    """Karton's own bucket: where a resource lies that names none."""
+    """Karton's own bucket, for resources that name none."""
     use_root_uid: bool
     plugins_of: Callable[[str], Sequence[str]]
-    """The plugins that a task of a quality may ask for."""
+    """The plugins that a task with this quality may ask for."""
     default_plugins_of: Callable[[str], Sequence[str]]
-    """Those that run where it does not ask."""
+    """The plugins that run if it does not ask for any."""
     profile_of: Callable[[Mapping[str, str]], str]
     """The VM profile of a sample that asks for none, by its :data:`~drakcelery.model.profiles.FACTS`."""
     test_filters: Sequence[Mapping[str, Any]] = ()

@@ -25,12 +25,12 @@ from drakcelery.model.names import is_uid
 from drakcelery.model.text import clean, is_storable, storable
 
 DEEPEST = 200
-"""Levels of lists and objects in each other. Karton's own writer gives up at some 450."""
+"""Levels of nested lists and objects. Karton's own writer gives up at some 450."""
 LATEST = 1e11
-"""No time that a task says is later: some year of the 52nd century."""
+"""The latest time that a task may name: in the 52nd century."""
 NO_OBJECT = "its record in Karton is no JSON object"
 UID_CHARACTERS = 512
-"""Of a uid that Karton has for a task: two UUIDs are 75."""
+"""The longest uid of a Karton task; two UUIDs take 75 characters."""
 _BRACKETS = ("[", "{")
 _BRACKET = re.compile(r"[\[{\]}]")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
@@ -39,17 +39,17 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 def read_task(text: str, uid: str) -> Task:
     """The Karton task *uid*, whose record in Redis is *text*. Its resources are bound to no storage.
 
-    ``last_update`` is 0 where the record says no sensible time.
+    ``last_update`` is 0 if the record has no sensible time.
 
     Raises:
-        Unreadable: Karton itself could not read, or not write, such a task, or it says to be another one.
+        Unreadable: Karton itself could not read or write such a task, or it claims to be another one.
     """
     fields = _fields(text)
     _check(fields, uid)
     try:
         task = Task.unserialize(text)
         task.last_update = _time(fields.get("last_update"))
-        task.serialize()  # what cannot be written could be neither started nor ended
+        task.serialize()  # a task that cannot be written could be neither started nor ended
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise Unreadable(f"its record in Karton is no task: {_reason(error)}") from None
     return task
@@ -58,8 +58,8 @@ def read_task(text: str, uid: str) -> Task:
 def last_word(text: str | None, uid: str, reasons: Sequence[str], *, now: float) -> str | None:
     """The task *uid* as CRASHED, with the lines that karton-dashboard shows, whatever *text* is.
 
-    What of it is no task is replaced, so that Karton can read the outcome. None if there is no *text*, or
-    Karton can have no task of this uid.
+    Invalid fields are replaced, so that Karton can read the result. None if there is no *text*, or Karton
+    cannot have a task with this uid.
     """
     if text is None or not _is_uid(uid):
         return None
@@ -86,7 +86,7 @@ def is_readable(text: str) -> bool:
 
 
 def own_uid(task_uid: str) -> str:
-    """What the record of a task is called that asks for no other uid."""
+    """The uid of a task's record, if the task asks for no other."""
     own = Task.fquid_to_uid(task_uid)
     if is_uid(own):  # it becomes a key, a page's address, a directory's name
         return own
@@ -119,7 +119,7 @@ def _depth(text: str) -> int:
 
 
 def _check(fields: Mapping[str, Any], uid: str) -> None:
-    """The types that Karton's own reader takes for granted. Raises :class:`Unreadable`."""
+    """Check the types that Karton's own reader takes for granted. Raises :class:`Unreadable`."""
     for name in ("uid", "root_uid", "parent_uid", "orig_uid"):
         value = fields.get(name)
         if value is None and name in ("parent_uid", "orig_uid"):
@@ -154,14 +154,14 @@ def _shown(value: object) -> str:
 
 
 def _time(value: object) -> float:
-    """A UNIX time, or 0 where *value* is none."""
+    """*value* as a UNIX time, or 0 if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0.0
     return float(value) if 0 < value < LATEST and math.isfinite(value) else 0.0
 
 
 def _salvaged(text: str, uid: str) -> Task:
-    """A task that Karton can read, with whatever in *text* fits."""
+    """A task that Karton can read, with the valid fields of *text*."""
     try:
         fields = _fields(text)
     except Unreadable:

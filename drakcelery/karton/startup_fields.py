@@ -1,4 +1,5 @@
-"""How a task wants its sample started: its file name, and what DRAKVUF Sandbox v0.21 offers, by its names.
+"""How a task wants its sample started: the file name, and the options of DRAKVUF Sandbox v0.21 under its
+names.
 
 Facts: ``drakrun/analyzer/analysis_options.py`` and ``drakrun/analyzer/startup_command.py`` of v0.21.0.
 """
@@ -18,7 +19,7 @@ DEFAULT_FILE_NAME = "malwar"
 LONGEST_COMMAND = 8191
 """Characters: the longest command line that cmd.exe takes."""
 LONGEST_DIRECTORY = 260
-"""``MAX_PATH``: CreateProcess takes no longer one as the current directory."""
+"""``MAX_PATH``: CreateProcess takes no longer current directory."""
 _DIRECTORY = re.compile(r"[A-Za-z]:\\[^<>:\"|?*%]*")
 
 Get = Callable[[str], object]
@@ -36,7 +37,7 @@ def file_name(get: Get) -> str:
 
 
 def start_command(get: Get) -> str | None:
-    """The command that starts it, where the task has one. Raises :class:`BadTask`."""
+    """The command that starts it, if the task has one. Raises :class:`BadTask`."""
     command = get("start_command")
     if command is None:
         return None

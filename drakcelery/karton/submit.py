@@ -1,4 +1,4 @@
-"""Our side of somebody's Karton: its configuration made from our settings, and pushing samples into it."""
+"""Karton's configuration made from our settings, and pushing samples into Karton."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULT_PLATFORM = "win64"
 
 
 class _GivenConfig(Config):
-    """Karton's configuration from what it is given: no files, no environment."""
+    """Karton's configuration, without files and environment."""
 
     SEARCH_PATHS: list[str] = []  # noqa: RUF012 Karton's own type
 
@@ -69,10 +69,10 @@ def platform_of(sample: Path) -> str:
 
 
 def extension_of(sample: Path, *, has_command: bool) -> str | None:
-    """How to start *sample*, by its content or its name; None leaves it to the contract's default.
+    """The extension by which *sample* is started, by its content or name; None: by the contract's default.
 
     Raises:
-        BadTask: nothing tells, and no start command was given either.
+        BadTask: neither says so, and no start command was given.
     """
     description = describe_file(sample)
     if description.startswith("PE32"):
@@ -102,7 +102,7 @@ def sample_task(
     profile: str | None = None,
     host: str | None = None,
 ) -> Task:
-    """A recognized sample as Karton's classifier would send it. Its analysis gets the task's own uid.
+    """A sample task as Karton's classifier would send it. The analysis gets the task's own uid.
 
     Raises:
         BadTask: the file is empty or cannot be started.
@@ -140,7 +140,7 @@ def push(settings: Settings, task: Task) -> str:
     """Send *task* into Karton; returns the uid of its analysis.
 
     Raises:
-        StackError: nobody would take it (karton-system drops such a task without a word).
+        StackError: no consumer has a bind for it (karton-system silently drops such a task).
     """
     backend = KartonBackend(karton_config(settings), identity=PRODUCER)
     identity = settings.drakrun.identity
