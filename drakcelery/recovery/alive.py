@@ -16,15 +16,15 @@ class Alive:
     """The hosts that are alive, for questions about thousands of analyses."""
 
     hosts: frozenset[str]
-    """By their vm worker."""
+    """Hosts whose vm worker is alive."""
     io_hosts: frozenset[str]
-    """By their io worker, with or without the vm worker."""
+    """Hosts whose io worker is alive, with or without their vm worker."""
     places: frozenset[str]
-    """Places that take samples, now or when their guests are done."""
+    """Places that take samples, at once or when their guests are done."""
     free: frozenset[str]
-    """Places of which a slot is free."""
+    """Places that have a free slot."""
     held: frozenset[tuple[str, str | None]]
-    """(place, uid of the analysis that has a slot of it)."""
+    """(place, uid of the analysis that holds a slot there)."""
 
     @classmethod
     def of(cls, hosts: Iterable[HostStatus], *, io_hosts: frozenset[str]) -> Self:

@@ -1,4 +1,4 @@
-"""A process that died at a stage: it counts, and a stage that costs too many makes the sample poison."""
+"""Counts the processes that died at a stage; if a stage costs too many, the sample is poison."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = structlog.get_logger(__name__)
 def process_died(
     ledger: Ledger, record: Record, stage: Stage, fault: Fault, *, host: str, settings: Settings
 ) -> bool:
-    """A process that may have been at work on *stage* is dead: that counts, and its message may be taken up.
+    """Count the death of a process that may have been at work on *stage*; its message may be taken up again.
 
-    *fault* says whether it died alone (:attr:`Fault.LOST`) or with its worker (:attr:`Fault.GONE`). True
-    where the stage has cost so many by now that the sample is poison: then the analysis is over.
+    *fault* says whether it died alone (:attr:`Fault.LOST`) or with its worker (:attr:`Fault.GONE`). True if
+    the stage has cost so many by now that the sample is poison: then the analysis is over.
 
     Raises:
         Superseded: it is over already.
@@ -40,7 +40,7 @@ def died(
     host: str | None,
     settings: Settings,
 ) -> bool:
-    """*stage* has cost that many processes by now, the last one as *last* says; 0 where it cost none.
+    """Act on the number of processes that *stage* has cost by now, the last one as *last* says; 0 if none.
 
     True if that makes the sample poison: then the analysis is over.
 

@@ -1,8 +1,8 @@
 """Who reconciles: each ingress and each vm worker, one of them at a time.
 
-So it needs no process of its own, no broker and no free io process: while anybody is there for whom work
-could go on, somebody sees to it that it does. It has a thread of its own, so that neither a Redis that
-answers slowly nor a broker that does not keeps an ingress from its samples or a host from its report.
+So reconciling needs no process of its own, no broker and no free io process: it happens as long as there is
+any process that could go on with the work. It runs in a thread of its own, so that neither a slow Redis nor
+an absent broker keeps an ingress from its samples or a host from its report.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from drakcelery.settings import Settings
 log = structlog.get_logger(__name__)
 
 TURN_SHARE = 0.8
-"""For how much of the time between two runs."""
+"""How long a turn lasts, as a share of the time between two runs."""
 SITTING_OUT = 2
-"""So many chances are left to others by who could not reach the broker: enough for each of them to look."""
+"""How many turns a process leaves to the others after it could not reach the broker: enough for each to
+try."""
 PARTING_SECONDS = 2.0
-"""How long the end of a run is waited for where the process ends: another one does the rest."""
+"""Seconds that a process which ends waits for its run to end; another process does the rest."""
 
 
 class Turn:
-    """The right to reconcile, which one of all who could has for a while. By Redis' clock."""
+    """The right to reconcile, which one process at a time has for a while, by Redis' clock."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -36,11 +37,11 @@ class Turn:
         self._lasts = TURN_SHARE * ledger.timeouts.reconcile
 
     def acquire(self) -> bool:
-        """Whether a run is due, and ours. False if one has begun just now."""
+        """Take the turn, if a run is due. False if another process has begun one just now."""
         return self._ledger.take_turn(self._name, seconds=self._lasts)
 
     def keep(self) -> bool:
-        """Have it for longer. False if it is somebody else's by now."""
+        """Keep the turn for longer. False if it is somebody else's by now."""
         return self._ledger.keep_turn(self._name, seconds=self._lasts)
 
 
@@ -78,9 +79,9 @@ class Duty(threading.Thread):
     def _attend(self) -> None:
         if self._sits_out:
             self._sits_out -= 1
-            self._ledger.watch()  # it hears all the same
+            self._ledger.watch()  # this process still hears Redis
         elif self._turn.acquire() and not self._reconcile():
-            self._sits_out = SITTING_OUT  # all look equally often: it might have the next turn as well
+            self._sits_out = SITTING_OUT  # otherwise this process might get the next turn as well
 
     def _reconcile(self) -> bool:
         """False if the broker was away, so that nothing could be sent; another may reach it."""

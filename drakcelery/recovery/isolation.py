@@ -1,4 +1,4 @@
-"""One item at a time: an item's own error reaches no other item of a loop.
+"""Isolation: an error of one item of a loop does not affect the other items.
 
     isolation.begin()
     for uid in work:
@@ -8,7 +8,7 @@
 
 An error that would meet every item (Redis is away, for one) ends the loop as usual. Any other is the item's:
 it is logged, and the item is in quarantine (:mod:`drakcelery.ledger.quarantine`) until its next try. After
-:data:`MOST_TRIES` the loop's *give_up* ends it; where that cannot be done it stays there, for people to see.
+:data:`MOST_TRIES` the loop's *give_up* ends it; if that fails, it stays in quarantine, for people to see.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from drakcelery.ledger.quarantine import Quarantine
 log = structlog.get_logger(__name__)
 
 MOST_TRIES = 8
-"""So often an item is tried, over some two minutes, before it is given up."""
+"""How often an item is tried, over some two minutes, before it is given up."""
 
 GiveUp = Callable[[str, str], bool]
 """End the item of a uid with a sentence that says why. False if nothing can be written to it."""
@@ -38,10 +38,10 @@ def _stay(_uid: str, _reason: str) -> bool:
 
 
 class Isolation:
-    """What one loop uses. Cheap to make; not to be shared by threads."""
+    """The isolation of one loop. Cheap to make; threads must not share it."""
 
     def __init__(self, quarantine: Quarantine, *, where: str, give_up: GiveUp = _stay) -> None:
-        """*where* is what people are told of the loop, one word."""
+        """*where* is the loop's name for people, one word."""
         self._quarantine = quarantine
         self._where = where
         self._give_up = give_up
@@ -49,7 +49,7 @@ class Isolation:
         self._waiting: frozenset[str] = frozenset()
 
     def begin(self) -> None:
-        """Another turn of the loop: read what is in quarantine."""
+        """Begin another round of the loop: read what is in quarantine."""
         self._known, self._waiting = self._quarantine.uids(self._where)
 
     def skips(self, uid: str) -> bool:
@@ -82,7 +82,7 @@ class Isolation:
         text = f"{type(error).__name__}: {told}"
         count = self._quarantine.put(self._where, uid, text)
         log.warning("quarantined", uid=uid, where=self._where, count=count, error=text, exc_info=count == 1)
-        if count < MOST_TRIES or isinstance(told, WrongKey):  # which is nothing of the item's
+        if count < MOST_TRIES or isinstance(told, WrongKey):  # not the item's fault
             return
         try:
             ended = self._give_up(uid, f"drakcelery could not deal with this task ({self._where}): {text}")

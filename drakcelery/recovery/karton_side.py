@@ -1,4 +1,4 @@
-"""What Karton, and the list of what is due, say about a live analysis."""
+"""What Karton and the list of due times say about a live analysis."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Beside:
     """What else is known of a live analysis."""
 
     status: TaskState | None
-    """Of its Karton task; None if a collector has removed it."""
+    """The status of its Karton task; None if a collector has removed the task."""
     last_update: float
     is_due_later: bool
     """Whether it waits for its time to be sent."""
 
     @classmethod
     def of(cls, record: Record, text: str | None, due: float | None) -> Self:
-        """Of the Karton task of *record*, as Redis has it, and its time to be sent."""
+        """Made from *record*, its Karton task as it is in Redis, and its time to be sent."""
         status, last_update = _karton_side(record, text)
         return cls(status=status, last_update=last_update, is_due_later=due is not None)
 
@@ -36,7 +36,7 @@ class Beside:
 def _karton_side(record: Record, text: str | None) -> tuple[TaskState | None, float]:
     """(status, last update) of a live analysis' Karton task, whose JSON is *text*.
 
-    One that nobody can read any more is left alone: its analysis goes on, and ends by itself.
+    A task that cannot be read any more is left alone: its analysis goes on, and ends by itself.
     """
     if text is None:
         return None, 0

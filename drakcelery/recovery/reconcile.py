@@ -1,10 +1,11 @@
-"""What is done every few seconds: the ledger compared with Karton and with what shows life.
+"""Reconcile: every few seconds the ledger is compared with Karton and with the signs of life.
 
-Idempotent, and safe in two places at once: whatever it does is claimed in the ledger first. It asks no
-broker what it holds: a step is lost when it shows no life though nothing keeps it from being taken up.
+Idempotent, and safe in two places at once: whatever it does is claimed in the ledger first. It does not ask
+the broker what is in its queues: a step is lost if it shows no life although nothing keeps a worker from
+taking it up.
 
-Silence is what was heard while somebody listened (:mod:`drakcelery.ledger.watch`): that of a host or a claim
-counts from when Redis was last away or replaced, that of a message from when the broker was, too.
+Silence counts only while somebody listened (:mod:`drakcelery.ledger.watch`): for a host or a claim, since
+Redis was last away or replaced; for a message, also since the broker was.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ from drakcelery.telemetry.logs import about
 log = structlog.get_logger(__name__)
 
 QUEUED_SECONDS = 30
-"""After that long in its host's queue a step's message is lost, or its host. It may as well wait for others,
-with a finished run that is not to be done again: so this goes by no lease, and is longer with each resend."""
+"""After so many seconds in its host's queue a step's message counts as lost, or its host does. But the step
+may only be waiting behind others, with a finished run that should not be repeated. So this does not depend on
+a lease, and grows with each resend."""
 LEASE_OF_SILENCE = 1.5
-"""The lease of who made a claim, by the silence that he promised to keep within."""
+"""A claim's lease, as a multiple of the longest silence that its holder promised."""
 MOST_RESENDS = 5
-"""So often a step is sent again before its attempt is given up."""
+"""How often a step is sent again before its attempt is given up."""
 RENEWAL_SECONDS = 600
 """How old a live task's ``last_update`` may get; Karton's collector drops STARTED tasks after 24 h."""
 
@@ -53,7 +55,7 @@ Send = Callable[[Record], None]
 
 
 AskBroker = Callable[[], ServerId]
-"""Ask the broker for a sign of life. Raises :class:`kombu.exceptions.OperationalError` where it is away."""
+"""Ask the broker for a sign of life. Raises :class:`kombu.exceptions.OperationalError` if it is away."""
 
 
 @dataclass(kw_only=True)
@@ -65,14 +67,14 @@ class Reconciler:
     send: Send
     ask_broker: AskBroker
     keep_turn: Callable[[], bool] = lambda: True
-    """Asked again and again: False ends the run."""
+    """Called again and again; False ends the run."""
     watch: Watch = field(default_factory=lambda: Watch(now=0, since=math.inf))
-    """Of Redis."""
+    """The watch of Redis."""
     broker_since: float = math.inf
     """When the watch of the broker began; infinite while it is away."""
     done: dict[str, int] = field(default_factory=dict)
     offline: dict[Place, float] = field(default_factory=dict)
-    """For how long nobody has had a place, of those that were asked for in this run."""
+    """Seconds for which no host has had a place, for the places that this run has asked for."""
 
     @property
     def is_cut_off(self) -> bool:
@@ -80,15 +82,15 @@ class Reconciler:
         return self.broker_since == math.inf
 
     def run(self) -> dict[str, int]:
-        """Mend what is amiss; returns how often each thing was done.
+        """Repair what is wrong; returns how often each thing was done.
 
-        * *cancelled*: Karton says that nobody waits any more; so does the ledger then.
+        * *cancelled*: the Karton task was cancelled, so the analysis is cancelled in the ledger, too.
         * *renewed*: the Karton task of a live analysis is kept fresh, so that Karton's collector spares it.
         * *sent*: an attempt that was begun and never sent, or whose message is lost, is followed by another.
         * *resent*: a later step whose message is lost is sent again.
         * *ended*: an attempt whose host or process fell silent is over.
         * *forgotten*: uids of expired records.
-        * *recounted*: places of which the ledger had another number of live analyses than there are.
+        * *recounted*: places for which the ledger's count of live analyses was wrong.
         """
         self._count("forgotten", self.ledger.forget())
         self._count("recounted", self.ledger.recount())
@@ -110,7 +112,7 @@ class Reconciler:
         return self.done
 
     def _give_up(self, uid: str, reason: str) -> bool:
-        """End an analysis that cannot be looked after. False if it is over already."""
+        """End an analysis that reconcile failed to deal with. False if it is over already."""
         record = self.ledger.get(uid)
         if record is None or record.state.is_over:
             return False
@@ -125,7 +127,7 @@ class Reconciler:
             self._broker_away(error)
 
     def _broker_away(self, error: OperationalError) -> None:
-        """Nothing is sent in this run any more, nor taken for lost for lack of being sent."""
+        """From now on this run sends nothing, and takes nothing for lost because it was not sent."""
         if self.broker_since < math.inf:
             log.warning("broker_away", error=str(error))
         self.broker_since = math.inf
@@ -158,7 +160,7 @@ class Reconciler:
             self._check_message(record, record.analysis.place, alive)
         elif record.host not in (alive.io_hosts if record.following in WITH_FILES else alive.hosts):
             late = self._is_left(record, record.analysis.place, alive)
-            is_there = record.host in alive.hosts  # and only its io worker is gone
+            is_there = record.host in alive.hosts  # if so, only its io worker is gone
             gone = f"the io worker of {record.host}" if is_there else f"host {record.host}"
             self._end(record, f"{gone} went away", late=late)
         elif record.following is Stage.PREPARE:
@@ -169,9 +171,9 @@ class Reconciler:
             self._resend(record, late=self._is_silent(record, after=after, message=not record.busy))
 
     def _is_silent(self, record: Record, *, after: float, message: bool = False) -> bool:
-        """Whether nothing was heard for that long, while it could have been.
+        """Whether nothing was heard for so many seconds although it could have been.
 
-        *message*: it is the broker whose turn it is to say something, by delivering a message.
+        *message*: the broker has to deliver a message next, so its absence does not count either.
         """
         since = max(self.watch.since, self.broker_since) if message else self.watch.since
         return record.is_silent(self.watch.now, after=after, heard_since=since)
@@ -179,8 +181,8 @@ class Reconciler:
     def _is_left(self, record: Record, place: Place, alive: Alive) -> bool:
         """Whether to wait no longer for a host that is gone.
 
-        Not before that can be known by its own lease. Where nobody else could do the work, it waits for the
-        host, which may still have a finished run, for as long as a sample does that was not begun.
+        Not before the host's own lease is over. If no other host could do the work, the analysis waits for
+        this one, which may still have a finished run, for as long as a sample waits that was not begun.
         """
         if str(place) not in alive.places:
             patience = self.settings.drakcelery.offline_patience
@@ -191,7 +193,7 @@ class Reconciler:
         return is_known and self._is_silent(record, after=after)
 
     def _check_message(self, record: Record, place: Place, alive: Alive) -> None:
-        """An analysis that waits for a slot, as far as its message goes."""
+        """Check the message of an analysis that waits for a slot."""
         patience = self.settings.drakcelery.offline_patience
         if alive.takes(place, record.uid):
             # A free slot takes a waiting message within a second. One that was claimed for it, without its
@@ -214,7 +216,7 @@ class Reconciler:
             self._send(record.uid, "sent")
 
     def _resend(self, record: Record, *, late: bool) -> None:
-        """Send a step to its host again. The host knows whether it can still be done there."""
+        """Send a step to its host again. The host knows whether the step can still be done there."""
         if not late or not self._can_send():
             return
         if record.resends >= MOST_RESENDS:
@@ -242,11 +244,11 @@ class Reconciler:
         return True
 
     def _can_send(self) -> bool:
-        """Whether the broker was there a moment ago: if not, no attempt and no resend is used up."""
+        """Whether the broker answers: if not, no attempt and no resend is used up."""
         return self.broker_since < math.inf
 
     def _send(self, uid: str, what: str) -> None:
-        """Only the sending fails where the broker is away; another run does it again."""
+        """Send the current attempt. If the broker is away, only that fails, and a later run does it again."""
         record = self.ledger.get(uid)
         if record is None:
             return

@@ -1,4 +1,4 @@
-"""Reroutes attempts that wait for a host which accepts nothing any more."""
+"""Reroutes attempts that wait for a host that accepts nothing any more."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def reroute(ledger: Ledger, send: Callable[[Record], None], profiles: Collection
     """Send attempts again that may wait in the queue of a host without a slot of *profiles* left in use.
 
     After a failure an attempt is sent to another host that has a free slot just then
-    (:func:`drakcelery.stages.dispatch.placement`). Where that host is drained before it takes the message up,
-    nobody else would see it. Which queue a message is in nobody knows, so all such attempts are followed by
-    another; the message that is left behind is stale. A sample that asks for the host waits for it.
+    (:func:`drakcelery.stages.dispatch.placement`). If that host is drained before it takes the message up, no
+    other host would see it. It is not known which queue a message is in, so each such attempt is replaced by
+    a new one; the message that is left behind is stale. A sample that asks for the host waits for it.
 
-    Returns how many were sent. Raises :class:`kombu.exceptions.OperationalError` where the broker is away.
+    Returns how many were sent. Raises :class:`kombu.exceptions.OperationalError` if the broker is away.
     """
     sent = 0
     isolation = Isolation(ledger.quarantine, where="reroute")
@@ -38,7 +38,7 @@ def reroute(ledger: Ledger, send: Callable[[Record], None], profiles: Collection
 
 
 def _send_on(ledger: Ledger, send: Callable[[Record], None], record: Record) -> bool:
-    """Follow the attempt of *record* by another. False if somebody has taken it up."""
+    """Replace the attempt of *record* by a new one. False if a worker has taken it up."""
     try:
         ledger.begin_attempt(record.uid, after=record.attempt, lost=True)
     except Superseded:

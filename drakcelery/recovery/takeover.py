@@ -1,7 +1,7 @@
-"""What a worker, or a process of it, left undone when it died: it goes on at once, not after a silence.
+"""Takeover: the work of a worker or process that died goes on at once, without waiting for silence.
 
-Reconcile comes to the same end by itself, half a minute later. Whatever is sent here may be a second copy of
-a message that is still with the broker; the ledger lets one of the two in.
+Reconcile would do the same, half a minute later. A message that is sent here may be the second copy of one
+that the broker still has; the ledger lets only one of the two in.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Send = Callable[[Record], None]
 
 
 def process_died(context: HostContext, send: Send, stage: Stage, step: Step) -> None:
-    """A pool process died at *stage*; the broker gives its message to another."""
+    """A pool process died at *stage*; the broker delivers its message again."""
     record = context.ledger.get(step.uid)
     if record is None or record.attempt != step.attempt or record.state.is_over or record.is_foreign:
         return
     metrics.recovered("process_died")
     if record.done is stage:
-        send(record)  # it had finished its stage, and maybe not sent the next one
-    else:  # its message comes again, and may be taken
+        send(record)  # it had finished its stage, but may not have sent the next one
+    else:  # its message comes again
         _count(context, record, stage, Fault.LOST)
 
 
@@ -59,7 +59,7 @@ def _resume_guest(context: HostContext, send: Send, record: Record, reason: str)
     if stage in WITH_GUEST and not _has_run(context, record):
         _end(context, record, record.slot, reason, Fault.GONE)
     elif stage in WITH_GUEST or (stage is Stage.COLLECT and record.busy is None):
-        _go_on(context, send, record)  # its run is done; what was left is to say so, or to send collect
+        _go_on(context, send, record)  # its run is done, but not noted as done, or collect was not sent
 
 
 def io_worker_begins(context: HostContext, send: Send) -> None:
@@ -74,7 +74,7 @@ def io_worker_begins(context: HostContext, send: Send) -> None:
 def end_held(context: HostContext, slot: Slot, reason: str, fault: Fault) -> None:
     """End the attempt that holds *slot*, if it is still the current one.
 
-    Not where its run is done: the chain goes on from there without a second detonation.
+    Not if its run is done: the chain goes on from there without a second detonation.
     """
     record = context.ledger.get(slot.uid or "")
     if record is None or record.attempt != slot.attempt or record.following not in WITH_GUEST:
@@ -84,15 +84,15 @@ def end_held(context: HostContext, slot: Slot, reason: str, fault: Fault) -> Non
 
 
 def _isolation(context: HostContext) -> Isolation:
-    """Reconcile's: what cannot be taken up here is tried again there."""
+    """Reconcile's isolation, so that reconcile tries again what fails here."""
     return Isolation(context.ledger.quarantine, where="reconcile")
 
 
 def _here(context: HostContext) -> list[Record]:
-    """Analyses that this host has begun, as far as this version knows its way with them.
+    """Analyses that this host has begun and that this version can handle.
 
-    By another machine of this name, too: who has the name has heard nothing of it for as long as its claim
-    lasts.
+    This includes those of another machine of this name: this machine has the name because nothing was heard
+    of the other for as long as its claim lasts.
     """
     return [
         record for record in context.ledger.live() if record.host == context.host and not record.is_foreign
@@ -100,7 +100,7 @@ def _here(context: HostContext) -> list[Record]:
 
 
 def _waits_for_worker(context: HostContext, record: Record) -> bool:
-    """Whether it waits for nothing else."""
+    """Whether the analysis waits for its worker only."""
     return not context.ledger.is_due_later(record.uid)
 
 
