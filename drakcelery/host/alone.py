@@ -1,9 +1,9 @@
-"""Who may be at work on files beside whom: all together, or one alone.
+"""Stages that work on files: side by side, or one alone.
 
-A stage that killed its process once, by using up the memory for one, gets the host's io worker to itself the
-next time: if it kills again, it kills nobody else, and nobody else can have done it. Whoever waits here has
-not entered its stage, so it does not count as at work when the worker dies. The kernel drops a lock with the
-process that has it.
+A stage that killed its process once, for example by using up the memory, gets the host's io worker to itself
+the next time. If it kills its process again, it kills no other, and no other can have caused it. A process
+that waits here has not entered its stage, so it does not count as at work when the worker dies. The kernel
+releases a lock when the process that holds it ends.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _GATE = "io.gate"
-"""Held by who is about to begin: while somebody waits to be alone nobody else does."""
+"""Held by a process that is about to begin, so that nothing else begins while one waits to be alone."""
 _FLOOR = "io.floor"
-"""Shared by all who are at work."""
+"""Shared by all processes at work."""
 
 
 POLL_SECONDS = 0.02
-"""Between two looks of who waits."""
+"""Seconds between two tries of a process that waits."""
 
 Waiting = Callable[[], None]
-"""Called again and again by who waits; what it raises ends that."""
+"""Called again and again while a process waits; what it raises ends the wait."""
 
 
 @contextlib.contextmanager
 def together(place: Path, waiting: Waiting) -> Iterator[None]:
-    """Be at work beside others, but beside nobody who is :func:`alone`.
+    """Work beside others, but never beside one that is :func:`alone`.
 
     *place* is the directory of the io worker, which it alone may change.
     """
@@ -41,7 +41,7 @@ def together(place: Path, waiting: Waiting) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(place: Path, waiting: Waiting) -> Iterator[None]:
-    """Wait until all others are done, and let nobody begin meanwhile."""
+    """Wait until all others are done, and let none begin meanwhile."""
     with (
         _locked(place / _GATE, fcntl.LOCK_EX, waiting),
         _locked(place / _FLOOR, fcntl.LOCK_EX, waiting),
@@ -62,4 +62,4 @@ def _locked(path: Path, how: int, waiting: Waiting) -> Iterator[None]:
         try:
             yield
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough where a fork has the file open as well
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough if a fork has the file open as well

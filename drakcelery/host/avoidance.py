@@ -1,4 +1,4 @@
-"""Where an analysis may run that has failed before: not where it failed, if it can. Pure."""
+"""Where an analysis may run that has failed before: if possible, not where it failed. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def may_have(
 ) -> frozenset[str]:
     """The slots of this host for an analysis that has *failed* in some of them.
 
-    None of them where others have a slot of its profile (*elsewhere*), or where another of this host has work
-    yet: then it waits. Where all have failed it, one more try in any of them is all there is.
+    No slot if other hosts have one for it (*elsewhere*); otherwise those of its profile in which it has not
+    failed, even if they are busy. If it has failed in all of them, any of them.
     """
     if failed and elsewhere:
         return frozenset()
@@ -24,7 +24,7 @@ def may_have(
 
 
 def _untried(profile: str, slots: Iterable[Slot], failed: Collection[str]) -> frozenset[str]:
-    """The slots in use of this host's that it has not failed in."""
+    """The slots of this host that are in use and in which it has not failed."""
     in_use = {slot.name for slot in slots if slot.profile == profile and slot.status not in OUT_OF_USE}
     return frozenset(in_use - {*failed})
 
@@ -37,14 +37,14 @@ def is_another(
     host: str,
     failed: Collection[str],
 ) -> bool:
-    """Whether *record* may have another slot in use than those of this *host* that are of *failed*."""
+    """Whether a slot in use is left for *record*, besides the *failed* ones of this *host*."""
     if record is None or record.place is None:
         return False
     return bool(_untried(record.place.profile, slots, failed)) or is_elsewhere(record, hosts, host=host)
 
 
 def is_elsewhere(record: Record | None, hosts: Iterable[HostStatus], *, host: str) -> bool:
-    """Whether a host other than *host*, on which *record* has not failed, has a slot for it in use."""
+    """Whether another host than *host*, where *record* has not failed, has a slot for it in use."""
     if record is None or record.place is None or record.place.host is not None:
         return False
     avoided = {host, *(failure.host for failure in record.failures)}

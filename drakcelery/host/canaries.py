@@ -11,9 +11,10 @@ from drakcelery.host.slots import CLOCK_SECONDS
 from drakcelery.settings import Settings
 
 IDLE_SECONDS = 60.0
-"""So long a slot must have been free: then nothing waits for it. A new slot takes samples at once."""
+"""Seconds for which a slot must have been free, so that nothing waits for it. A new slot takes samples at
+once."""
 SHARE = 0.01
-"""Of a slot's time, for canaries that it could do without."""
+"""Share of a slot's time for canaries that are not necessary."""
 HOUR = 3600.0
 
 
@@ -35,12 +36,12 @@ def due(
     began: float,
     now: float,
 ) -> list[Due]:
-    """What is to be tried now; of slots that seem to work, one at a time.
+    """The slots to try now; of slots that seem to work, only one at a time.
 
     Args:
-        asked: slots that are to be tried as soon as they are free.
+        asked: slots to try as soon as they are free.
         began: when this worker began.
-        now: UNIX time, as all others here.
+        now: UNIX time, like all times here.
     """
     if not settings.canary.enabled:
         return []
@@ -54,7 +55,7 @@ def due(
 
 
 def _reason(slot: Slot, patience: float, now: float) -> str | None:
-    """Why a slot that no operator has closed cannot do without a canary; None if it can."""
+    """Why a slot that no operator has closed needs a canary; None if it does not."""
     if slot.state is SlotState.FREE and slot.calls.is_due:
         return slot.calls.why
     if slot.state is not SlotState.QUARANTINED:
@@ -65,7 +66,7 @@ def _reason(slot: Slot, patience: float, now: float) -> str | None:
 
 
 def is_rested(runs: Iterable[Run], name: str, *, now: float) -> bool:
-    """Whether another canary takes no more than its :data:`SHARE` of a slot's time."""
+    """Whether another canary would stay within its :data:`SHARE` of the slot's time."""
     last = [run for run in runs if run.slot == name and run.kind.is_canary and not _is_ahead(run.at, now)]
     return not last or _is_rested(last[-1], now)
 
@@ -102,5 +103,5 @@ def _lasts(slot: Slot, seconds: float, now: float) -> bool:
 
 
 def _is_ahead(then: float, now: float) -> bool:
-    """Whether a time was noted by a clock that was set back since, so that it says nothing."""
+    """Whether a time is in the future, since the clock was set back; then it says nothing."""
     return then - now > CLOCK_SECONDS

@@ -1,10 +1,10 @@
-"""Whom a failed attempt is charged to, and whether it counts. Pure.
+"""What a failed attempt is charged to, and whether it counts. Pure.
 
-A run that fails charges its slot at once: a slot that fails each run must not have many. Where the same
-sample fails in a second slot the charge is the sample's, and the first slot's is taken back; where it is
-published in the end, it was sound, and each slot that it failed in has its charge permanently, unless it was
-doubted there for what is missing in the published run as well (:mod:`drakcelery.host.silence`). The record
-says all of it, so that no host need tell another.
+A failed run is charged to its slot at once, since a slot in which every run fails must not get many. If the
+same sample fails in a second slot, the charge moves to the sample, and the first slot's charge is taken back.
+If the analysis is published in the end, the sample was sound, and each slot in which it failed keeps its
+charge. The exception is a slot that was doubted for something that is missing in the published run as well
+(:mod:`drakcelery.host.silence`). All this is in the record, so hosts need not tell each other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ SlotOfHost = tuple[str | None, str | None]
 COUNTED = (Fault.FAILED, Fault.LOST)
 """What counts against ``max_attempts``."""
 MOST_SPARED = 10
-"""So many attempts that the host alone is to blame for do not: it takes nothing more until it is fixed."""
+"""So many attempts for which only the host is to blame do not count; the host takes nothing until it is
+fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Verdict:
 
     charged: bool
     settled: bool
-    """Whether nothing can change it any more."""
+    """Whether it is final."""
 
 
 def counted(failures: Sequence[Failure]) -> int:
@@ -40,9 +41,9 @@ def counted(failures: Sequence[Failure]) -> int:
 
 
 def blame_of(stage: Stage, error: BaseException) -> Blame | None:
-    """What *error* itself blames; None if no slot has to do with it.
+    """What *error* itself blames; None if it has nothing to do with a slot.
 
-    Nor has it where a process died: the sample may have killed it, and counts as poison the second time.
+    Also None if a process died: the sample may have killed it, and is poison the second time.
     """
     if stage not in WITH_GUEST or not isinstance(error, EngineError) or isinstance(error, GuestLost):
         return None
@@ -59,7 +60,8 @@ def charge(
 
 
 def may_move(stage: Stage, blame: Blame | None) -> bool:
-    """Whether the sample may turn out to be to blame. Not for a restore, to which no sample matters."""
+    """Whether the sample may turn out to be to blame. Not for a restore, which has nothing to do with the
+    sample."""
     return stage is Stage.RUN and blame is Blame.SLOT
 
 
@@ -81,14 +83,14 @@ def verdict(
     Args:
         record: as it is now; None if the ledger has forgotten it.
         blame: what the error itself blamed.
-        charged: whether the slot is charged so far.
+        charged: whether the failure is charged to the slot so far.
     """
     if record is None or blame is not Blame.SLOT:
         return Verdict(charged=charged, settled=True)
     if record.attempt == attempt and not record.state.is_over:
         return Verdict(charged=charged, settled=False)  # the failure is not yet on record
     found = failed_in(record.failures)
-    if where not in found:  # it was cancelled, stopped or given up meanwhile: that is nobody's fault
+    if where not in found:  # it was cancelled, stopped or given up meanwhile: nothing is to blame
         return Verdict(charged=False, settled=True)
     if record.alike and any(one.number == attempt and one.fault is Fault.DOUBTED for one in record.failures):
         return Verdict(charged=False, settled=record.state.is_over)

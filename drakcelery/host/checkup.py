@@ -1,4 +1,4 @@
-"""How well the slots of this host are, by what became of their last runs (:mod:`drakcelery.host.history`)."""
+"""The health of this host's slots, by their last runs (:mod:`drakcelery.host.history`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from drakcelery.host.history import Kind, Run
 from drakcelery.host.silence import has_traffic, usual_snapshot
 
 PUZZLING = 5
-"""So many samples in a row that fail in a slot call for a canary. With one bad sample in twenty, each of
-which fails three times, a healthy slot has them once in some 20,000 runs."""
+"""After so many failing samples in a row a slot needs a canary. If one sample in twenty is bad and fails
+three times, this happens in a healthy slot once in some 20,000 runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class _Usual:
     log: bool
     traffic: bool
     snapshot: str | None
-    """Of two slots that had two snapshots from the first nobody knows which is the right one."""
+    """The usual snapshot; None if unknown, as with two slots that have had different ones from the start."""
 
     @classmethod
     def of(cls, slots: Sequence[Sequence[Run]]) -> _Usual:
@@ -43,7 +43,7 @@ class _Usual:
                 seconds=run.facts.restore_seconds,
                 canary=is_canary,
             )
-        if run.blame is Blame.SAMPLE:  # what it lacks was missing in another slot, too
+        if run.blame is Blame.SAMPLE:  # what is missing was missing in another slot, too
             return Trial(seconds=run.facts.restore_seconds)
         return Trial(
             empty_log=self.log and not run.facts.log_size,
@@ -55,14 +55,14 @@ class _Usual:
 
 
 def checkups(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, SlotHealth]:
-    """How well each slot is. *profiles*: that of each slot; *runs*: theirs, oldest first.
+    """The health of each slot. *profiles*: the profile of each slot; *runs*: their runs, oldest first.
 
-    What was before a good canary is past.
+    Runs before a good canary do not count.
     """
     found: dict[str, list[Run]] = {name: [] for name in profiles}
     for run in runs:
         if run.kind is Kind.CANARY_WORKED and run.slot in found:
-            found[run.slot].clear()  # it has been fixed since
+            found[run.slot].clear()  # the slot has been fixed since
         if run.slot in found and _is_conclusive(run):
             found[run.slot].append(run)
     healths: dict[str, SlotHealth] = {}
@@ -72,7 +72,7 @@ def checkups(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, Slot
 
 
 def has_fallen(profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> bool:
-    """Whether the last run in a slot has made it unwell, which it was not before."""
+    """Whether the slot became unwell by its last run."""
     last = max((run for run in runs if run.slot == name), key=lambda run: run.number, default=None)
     if last is None or last.kind.is_canary:
         return False
@@ -81,12 +81,12 @@ def has_fallen(profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> b
 
 
 def is_puzzling(runs: Iterable[Run], name: str) -> bool:
-    """Whether only a canary can say if it is the slot or its samples.
+    """Whether only a canary can tell if the slot or its samples are to blame.
 
-    Where a sample fails that has failed in it before, and where :data:`PUZZLING` in a row do, whoever is
-    charged: two broken slots that fail the same samples take each other's charges back, and the only
-    slot of a profile has nobody to take its charges. What Windows did not start, and so the sample is
-    excused for, counts as well.
+    True if a sample fails that has failed in the slot before, or if :data:`PUZZLING` samples in a row fail,
+    whatever they are charged to. Charges alone do not show it: two broken slots in which the same samples
+    fail take each other's charges back, and if a profile has only one slot, no other can. Samples that
+    Windows did not start count as well, although they are excused.
     """
     row: list[Run] = []
     for run in (one for one in runs if one.slot == name):
@@ -101,13 +101,13 @@ def is_puzzling(runs: Iterable[Run], name: str) -> bool:
 
 
 def symptoms(profiles: Mapping[str, str], runs: Iterable[Run], last: Run) -> tuple[str, ...]:
-    """What is not as it should be with *last* alone, by the runs of the other slots."""
+    """What is wrong with the run *last*, compared with the runs of the other slots."""
     others = [run for run in runs if run.slot != last.slot]
     return checkups(profiles, [*others, last])[last.slot].reasons
 
 
 def _of_profile(runs: Mapping[str, Sequence[Run]]) -> dict[str, SlotHealth]:
-    """*runs*: the last ones of each slot of a profile."""
+    """The health of the slots of one profile. *runs*: the last runs of each slot."""
     usual = _Usual.of(list(runs.values()))
     trials = {slot: [usual.trial(run) for run in last] for slot, last in runs.items()}
     return {
@@ -117,5 +117,5 @@ def _of_profile(runs: Mapping[str, Sequence[Run]]) -> dict[str, SlotHealth]:
 
 
 def _is_conclusive(run: Run) -> bool:
-    """Whether it says anything of its slot: where it is charged to the sample only its restore does."""
+    """Whether the run says anything about its slot: if it is charged to the sample, only its restore does."""
     return run.kind is not Kind.FAILED or run.charged or run.facts.restore_seconds is not None

@@ -1,7 +1,7 @@
-"""The spool: what all workspaces of this host take of its disk, and whether there is room for another.
+"""The spool: the disk space that all workspaces of this host occupy, and whether there is room for another.
 
-Slots fill it and the io worker empties it: where that falls behind, the host takes no new sample until it
-has caught up. Work in hand goes on in any case.
+Slots fill it and the io worker empties it. If the io worker falls behind, the host takes no new sample until
+it has caught up. Work in hand goes on in any case.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from drakcelery.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 2.0
-"""How often workspaces are measured: a run of many dumps has thousands of files."""
+"""Seconds between two measurements: a run with many dumps has thousands of files."""
 BUDGET_SECONDS = 0.02
-"""How long that may take; the others wait for the next time. Only the first time all are measured."""
+"""Seconds that a measurement may take; the remaining workspaces wait for the next. The first one measures
+all."""
 _BLOCK = 512
 """Bytes of a block in ``st_blocks``."""
 
@@ -41,7 +42,7 @@ class Spool:
         self._had: dict[str, bool] = {}
 
     def has_room(self) -> bool:
-        """Whether the host may take another sample; tells the log and the metrics why not."""
+        """Whether the host may take another sample; if not, the log and the metrics say why."""
         self._measure()
         used, free = sum(self._sizes.values()), shutil.disk_usage(self._state_dir).free
         metrics.spool_measured(used)
@@ -63,7 +64,7 @@ class Spool:
         return enough
 
     def _measure(self) -> None:
-        """Measure some workspaces: new ones first, then those whose size is known for longest."""
+        """Measure some workspaces: new ones first, then those whose measurement is oldest."""
         begin = time.monotonic()
         if self._measured is not None and begin - self._measured < LOOK_SECONDS:
             return
@@ -82,7 +83,7 @@ class Spool:
 
 
 def _size(directory: Path) -> int:
-    """What the files of a directory take of the disk; what is gone meanwhile takes nothing."""
+    """The disk space that the files of a directory occupy; files that are gone meanwhile count as 0."""
     try:
         return sum(status.st_blocks for _, status in safe_files.walk(directory)) * _BLOCK
     except OSError:  # it was removed, or is not what its name says

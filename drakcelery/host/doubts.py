@@ -1,8 +1,8 @@
 """Slots that a canary tries before the next sample does: their score has fallen, or an operator asked.
 
 A table in the file of :mod:`drakcelery.host.slots`; each function works within the caller's transaction.
-Calls for canaries are counted, so that whoever called can tell what answers his call from what was there
-before. A call lasts until a canary has the slot.
+Calls for canaries are numbered, so that a caller can tell the answer to its call from earlier ones. A call
+lasts until a canary has the slot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ create table if not exists canary_calls (
 ) strict
 """
 PATIENCE = 15.0
-"""For so many seconds a slot that is free waits for its canary, which comes within one, as a rule."""
+"""Seconds that a free slot waits for its canary, which normally comes within one second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,9 @@ class Calls:
     called: int = 0
     """The last one."""
     begun: int = 0
-    """The last one that a canary began for, or that nobody waits for any more."""
+    """The last one for which a canary has begun, or for which nobody waits any more."""
     judged: int = 0
-    """The last one that a canary has said something for."""
+    """The last one that a canary has answered."""
     why: str = ""
     """What the last one was for: ``score`` or ``asked``."""
     at: float = 0.0
@@ -48,8 +48,8 @@ class Calls:
         return self.called > self.begun
 
     def keep(self, since: float) -> bool:
-        """Whether a slot that is free *since* then still waits for it."""
-        # What is ahead was noted before the clock was set back
+        """Whether a slot that has been free *since* then still waits for its canary."""
+        # A time in the future was noted before the clock was set back
         return self.is_due and abs(time.time() - max(since, self.at)) < PATIENCE
 
 
@@ -57,7 +57,8 @@ NONE = Calls()
 
 
 def add(database: sqlite3.Connection, holder: tuple[str, str | None, int | None]) -> None:
-    """Doubt the slot of *holder* (slot, uid and attempt; None: any), unless another attempt has it by now."""
+    """Call for a canary in the slot of *holder* (slot, uid and attempt; None: any), unless another attempt
+    has it."""
     held = database.execute(
         "select 1 from slots where name = ? and uid is coalesce(?, uid) and attempt is coalesce(?, attempt)",
         holder,
@@ -67,9 +68,9 @@ def add(database: sqlite3.Connection, holder: tuple[str, str | None, int | None]
 
 
 def ask(database: sqlite3.Connection, slot: str | None) -> dict[str, int]:
-    """An operator wants to know whether *slot* works, or (None) each one; the numbers of the calls.
+    """Call for a canary in *slot*, or (None) in each one, for an operator; returns the numbers of the calls.
 
-    No canary comes where an operator keeps a slot closed, so there is no call.
+    No call is made for a slot that an operator keeps closed, since no canary comes there.
     """
     rows = database.execute(
         "select name from slots where name = coalesce(?, name) "
@@ -87,7 +88,7 @@ def _ask(database: sqlite3.Connection, slot: str) -> int:
 
 
 def _call(database: sqlite3.Connection, slot: str, why: str) -> None:
-    """One that is due already is the same call."""
+    """A call that is due already is used again."""
     database.execute(
         "insert into canary_calls (slot, called, begun, judged, why, at) values (?, 1, 0, 0, ?, ?) "
         "on conflict do update set called = called + 1, why = excluded.why, at = excluded.at "
@@ -97,7 +98,7 @@ def _call(database: sqlite3.Connection, slot: str, why: str) -> None:
 
 
 def read(database: sqlite3.Connection) -> dict[str, Calls]:
-    """Those of all slots, by name."""
+    """The calls of all slots, by name."""
     rows = database.execute("select slot, called, begun, judged, why, at from canary_calls")
     return {
         str(slot): Calls(called=called, begun=begun, judged=judged, why=why, at=at)

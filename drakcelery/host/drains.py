@@ -1,6 +1,6 @@
 """What operators have taken out of use on a host: a table in the file of :mod:`drakcelery.host.slots`.
 
-It is apart from the slots' own states, since a closed slot still finishes what it holds, and since it
+It is separate from the slots' states, because a closed slot still finishes what it holds and because it
 outlives the worker. Each function works within the caller's transaction.
 """
 
@@ -42,24 +42,24 @@ class Drain:
     """None: in no slot of this host."""
     kind: Closed
     by: str
-    """Who said so."""
+    """The operator who gave the order."""
     since: float
     """UNIX time, by this host's clock."""
 
 
 def read(database: sqlite3.Connection) -> list[Drain]:
-    """All of them: a quarantine before a drain, the host before its slots."""
+    """All orders: a quarantine before a drain, the host before its slots."""
     rows = database.execute("select slot, kind, by, since from closures order by kind desc, slot").fetchall()
     return [Drain(slot=slot or None, kind=_kind(kind), by=by, since=since) for slot, kind, by, since in rows]
 
 
 def _kind(text: str) -> Closed:
-    """Whatever a newer version closes a slot for keeps it closed here, too."""
+    """A slot that a newer version has closed for another reason stays closed here, too."""
     return Closed(text) if text in tuple(Closed) else Closed.DRAINED
 
 
 def add(database: sqlite3.Connection, slot: str | None, kind: Closed, *, by: str) -> None:
-    """Close a slot, or the host; where that was done before, whoever was first keeps it closed."""
+    """Close a slot, or the host; if it is closed already, the first order stays."""
     database.execute(
         "insert into closures (slot, kind, by, since) values (?, ?, ?, ?) on conflict do nothing",
         (slot or WHOLE_HOST, kind.value, by, time.time()),
@@ -67,7 +67,7 @@ def add(database: sqlite3.Connection, slot: str | None, kind: Closed, *, by: str
 
 
 def remove(database: sqlite3.Connection, slot: str | None, kind: Closed) -> bool:
-    """Take it back. False if it was not closed like that."""
+    """Take the order back. False if there was no such order."""
     name = slot or WHOLE_HOST
     found = database.execute("select kind from closures where slot = ?", (name,)).fetchall()
     gone = [(name, text) for (text,) in found if _kind(text) is kind]
@@ -76,5 +76,5 @@ def remove(database: sqlite3.Connection, slot: str | None, kind: Closed) -> bool
 
 
 def forget(database: sqlite3.Connection, slots: Iterable[str]) -> None:
-    """Slots that are gone need no closing."""
+    """Remove the orders for slots that no longer exist."""
     database.executemany("delete from closures where slot = ?", [(slot,) for slot in slots])

@@ -17,7 +17,8 @@ LOOK_SECONDS = 60.0
 
 
 class SnapshotWatch:
-    """Looks now and then, in a thread of its own: a disk that hangs keeps nobody from reporting the host."""
+    """Looks now and then, in a thread of its own, so that a disk that hangs does not stop the host's
+    reports."""
 
     def __init__(self, identify: Callable[[], str | None]) -> None:
         """*identify* is :meth:`drakcelery.engines.Engine.snapshot_id`."""
@@ -26,11 +27,11 @@ class SnapshotWatch:
         self._looker: threading.Thread | None = None
         self._first: str | None = None
         self.current: str | None = None
-        """What was seen last; None if nothing was, or the engine has none to compare."""
+        """The snapshot that was seen last; None if none was, or the engine has none to compare."""
 
     @property
     def has_changed(self) -> bool:
-        """Whether it is another one than at first."""
+        """Whether it is another one than at the start."""
         return self.current != self._first
 
     def check_soon(self) -> None:
@@ -48,7 +49,7 @@ class SnapshotWatch:
             self._looker = looker
 
     def check(self) -> None:
-        """Look at once. What cannot be read now is what it was."""
+        """Look at once. A snapshot that cannot be read now counts as unchanged."""
         try:
             found = self._identify()
         except (DrakceleryError, OSError) as error:

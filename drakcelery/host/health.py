@@ -1,4 +1,4 @@
-"""How well a slot is, judged by what its last runs left behind and by its peers. Pure."""
+"""The health of a slot, judged by its last runs and by those of its peers. Pure."""
 
 from __future__ import annotations
 
@@ -7,56 +7,56 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 WINDOW = 10
-"""Runs of a slot that count: the newest."""
+"""How many of a slot's newest runs count."""
 STREAK = 3
-"""So many runs in a row with the same symptom, which its peers do not show, make a slot sick."""
+"""So many runs in a row with a symptom that its peers do not show make a slot sick."""
 SLOW = 3.0
 """A restore that takes so many times as long as that of its peers is slow."""
 SLOW_SECONDS = 1.0
-"""And no less than so many seconds longer."""
+"""It must also take at least so many seconds longer."""
 MEASURED = 3
-"""So many restores of peers at least are what a slot is compared with."""
+"""A slot is compared with its peers only after so many restores of theirs."""
 DOUBT = 5
 """A symptom counts as rare until so many runs of peers were seen."""
 UNWELL = 0.5
 """At this score and below a slot is looked into, by a canary."""
 RECOVERING = 0.7
-"""What the share of a symptom counts where the last run did not show it."""
+"""Factor for the share of a symptom that the last run did not show."""
 SICK = 0.25
 """At this score and below a slot may be put aside by its score alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What one run says about its slot. Neither a run that was cut short is one, nor one that says
-    nothing."""
+    """What one run says about its slot. A run that was cut short, or says nothing, makes no trial."""
 
     failed: bool = False
-    """It failed, and the slot is to blame as far as is known."""
+    """It failed, and as far as is known the slot is to blame."""
     broke_off: bool = False
-    """It failed, whoever is to blame: what it left says nothing, and what its restore took does."""
+    """It failed, whatever is to blame: the files that it left say nothing, but the time of its restore
+    does."""
     empty_log: bool = False
     """The engine wrote no line."""
     no_pcap: bool = False
-    """No traffic was recorded though it was to be."""
+    """No traffic was recorded although there should be some."""
     other_snapshot: bool = False
     """Its VM was restored from another snapshot than those of most runs."""
     seconds: float | None = None
-    """What the restore took."""
+    """How long the restore took."""
     canary: bool = False
-    """It was the known harmless sample, which does not behave as it should where *failed* is set."""
+    """It was a canary; if *failed* is set, the canary did not behave as it should."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlotHealth:
-    """How well a slot is."""
+    """The health of a slot."""
 
     score: float = 1.0
     """From 0 (broken) to 1 (well, or nothing known)."""
     reasons: tuple[str, ...] = ()
-    """Why it is not 1: what can be said after the name of the slot."""
+    """Why it is not 1, each worded to follow the name of the slot."""
     runs: int = 0
-    """How many runs it rests on."""
+    """How many runs the score is based on."""
 
     @property
     def is_unwell(self) -> bool:
@@ -84,10 +84,10 @@ _SYMPTOMS: Mapping[str, Callable[[Trial, float | None], bool | None]] = {
 def health(trials: Sequence[Trial], peers: Sequence[Trial]) -> SlotHealth:
     """Judge a slot by its *trials*, oldest first, and those of the other slots of its profile.
 
-    A symptom counts in a row, or for its share of the last runs, and the less the more of its peers show it:
-    what most slots do is no slot's fault. A run that failed left nothing to judge the other symptoms by, and
-    breaks no row of theirs. What was before a canary that worked does not count, and a slot
-    whose last run was good is not sick: so one that was fixed comes back, and stays.
+    A symptom counts by how often it came in a row, or by its share of the last runs; the more peers show it,
+    the less it counts, since what most slots do is no slot's fault. A run that failed says nothing about the
+    other symptoms, and does not interrupt a row of theirs. Runs before a canary that worked do not count, and
+    a slot whose last run was good is not sick. So a slot that was fixed comes back, and stays.
     """
     recent = _since_canary(trials)[-WINDOW:]
     if recent and recent[-1].canary and recent[-1].failed:
@@ -109,13 +109,13 @@ def health(trials: Sequence[Trial], peers: Sequence[Trial]) -> SlotHealth:
 def most_aside(slots: int) -> int:
     """How many of the *slots* of a profile may be put aside by their score.
 
-    Never more than a quarter, and at least one: past that the profile is in trouble, not its slots.
+    A quarter, and at least one: if more slots seem broken, the profile is in trouble and not its slots.
     """
     return max(1, slots // 4)
 
 
 def _suspicion(here: Sequence[bool], elsewhere: Sequence[bool]) -> float:
-    """From 0 to 1, of one symptom."""
+    """How suspicious one symptom makes a slot, from 0 to 1."""
     streak = next((count for count, shown in enumerate(reversed(here)) if not shown), len(here))
     common = sum(elsewhere) / (len(elsewhere) + DOUBT)
     share = min(1.0, 2 * sum(here) / WINDOW) * (1.0 if streak else RECOVERING)
@@ -123,13 +123,13 @@ def _suspicion(here: Sequence[bool], elsewhere: Sequence[bool]) -> float:
 
 
 def _since_canary(trials: Sequence[Trial]) -> Sequence[Trial]:
-    """From the last canary on that worked."""
+    """The trials from the last canary that worked."""
     good = [number for number, trial in enumerate(trials) if trial.canary and not trial.failed]
     return trials[good[-1] :] if good else trials
 
 
 def _usual(peers: Sequence[Trial]) -> float | None:
-    """What a restore takes, as a rule; None if too few are known."""
+    """How long a restore usually takes; None if too few are known."""
     seconds = [trial.seconds for trial in peers if trial.seconds is not None]
     return statistics.median(seconds) if len(seconds) >= MEASURED else None
 

@@ -1,9 +1,9 @@
 """What became of the runs in each slot: a table in the file of :mod:`drakcelery.host.slots`.
 
-It outlives the worker, so that a slot is known for what it did. Each function works within the caller's
-transaction. A failed run is *open* until nothing can change whom it is charged to
-(:mod:`drakcelery.host.charges`); it is *recent* until its slot has worked again: those that are charged and
-recent are the failures in a row that put a slot aside.
+It outlives the worker, so that what a slot did is not forgotten. Each function works within the caller's
+transaction. A failed run is *open* as long as its charge may still change (:mod:`drakcelery.host.charges`),
+and *recent* until its slot has worked again. Failed runs that are charged and recent are the failures in a
+row that put a slot aside.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ class Kind(enum.StrEnum):
 
     @property
     def is_canary(self) -> bool:
-        """Whether it was none of a sample's."""
+        """Whether it was a canary's run and not a sample's."""
         return self in (Kind.CANARY_WORKED, Kind.CANARY_FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a run left, as far as it came."""
+    """What a run left, as far as it got."""
 
     seconds: float = 0.0
-    """From its begin to its end."""
+    """From its beginning to its end."""
     restore_seconds: float | None = None
-    """What the engine took to restore its VM."""
+    """Seconds that the engine took to restore its VM."""
     snapshot: str | None = None
     """sha256 of what the VM was restored from."""
     log_size: int | None = None
@@ -83,7 +83,7 @@ class Facts:
     pcap_size: int | None = None
     """Bytes of the recorded traffic; None if there is no such file."""
     traffic_due: bool = True
-    """Whether there was to be some: the sample was started, and not without network."""
+    """Whether there should be some: the sample was started, and with a network."""
 
 
 UNKNOWN = Facts()
@@ -101,11 +101,11 @@ class Run:
     """When it ended: UNIX time, by this host's clock."""
     kind: Kind
     blame: Blame | None
-    """What its error blamed."""
+    """What its error blames."""
     charged: bool
-    """Whether the slot is charged with it so far."""
+    """Whether it is charged to the slot so far."""
     open: bool
-    """Whether that may change."""
+    """Whether that may still change."""
     facts: Facts
     error: str | None
     """Why it failed."""
@@ -114,7 +114,7 @@ class Run:
 def facts_of(
     job: Detonation, outcome: Outcome, *, seconds: float, restore_seconds: float | None = None
 ) -> Facts:
-    """What a run left that is over; what is no plain file counts as not there."""
+    """What a finished run left; anything that is not a plain file counts as missing."""
     return Facts(
         seconds=seconds,
         restore_seconds=restore_seconds,
@@ -144,7 +144,7 @@ def add(
     is_open: bool = False,
     error: str | None = None,
 ) -> None:
-    """Note a run of *holder*: slot, uid and attempt. The oldest are forgotten."""
+    """Note a run of *holder*: slot, uid and attempt. The oldest runs are forgotten."""
     values = (kind.value, facts.seconds, facts.restore_seconds, blame and blame.value, charged, True, is_open)
     files = (facts.snapshot, facts.log_size, facts.pcap_size, facts.traffic_due, error)
     database.execute(
@@ -159,7 +159,7 @@ def add(
 
 
 def read(database: sqlite3.Connection, *, only_open: bool = False) -> list[Run]:
-    """All of them, or the open ones, oldest first. What a newer version calls otherwise is left to it."""
+    """All runs, or the open ones, oldest first. Kinds that only a newer version knows are left out."""
     known = f"kind in ({_words(Kind)}) and (blame is null or blame in ({_words(Blame)}))"
     condition = f"where {known}{' and open' if only_open else ''}"
     rows = database.execute(f"select {_COLUMNS} from runs {condition} order by id")  # noqa: S608 fixed words
@@ -180,7 +180,7 @@ def failed(database: sqlite3.Connection, uid: str, *, since: int) -> frozenset[s
 
 
 def settle(database: sqlite3.Connection, number: int, *, charged: bool, is_open: bool) -> int:
-    """Note what became of a charge; returns by how much the failures in a row of its slot change."""
+    """Note what became of a charge; returns by how much its slot's number of failures in a row changes."""
     row = database.execute("select charged, recent from runs where id = ?", (number,)).fetchone()
     if row is None:
         return 0
@@ -190,7 +190,7 @@ def settle(database: sqlite3.Connection, number: int, *, charged: bool, is_open:
 
 
 def forgive(database: sqlite3.Connection, slot: str) -> None:
-    """It has worked: no failure of *slot* so far is recent any more."""
+    """*slot* has worked: its earlier failures are not recent any more."""
     database.execute("update runs set recent = 0 where slot = ?", (slot,))
 
 

@@ -1,4 +1,4 @@
-"""Which machine this is: copies of an image have one host name, and one machine-id as well."""
+"""Which machine this is: copies of an image have the same host name, and even the same machine-id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Machine:
     """A machine from one start to the next, with one state directory."""
 
     key: str
-    """The same for all its workers, and for no other machine: by the boot, and the directory's own number."""
+    """The same for all its workers, and different on each machine: made from the boot and the directory's
+    number."""
     node: str
     """What the machine calls itself."""
     machine_id: str
@@ -30,10 +31,10 @@ class Machine:
 
     @classmethod
     def of(cls, state_dir: Path) -> Self:
-        """This one.
+        """This machine.
 
         Raises:
-            SettingsError: *state_dir* is not there, or may not be looked at.
+            SettingsError: *state_dir* does not exist, or may not be read.
         """
         try:
             found = state_dir.stat()
@@ -51,7 +52,7 @@ class Machine:
 
     @property
     def words(self) -> str:
-        """For people who have to find it."""
+        """A description for people who have to find the machine."""
         return (
             f"{self.node or 'without a name'} (machine-id {self.machine_id[:SHOWN] or 'none'}, "
             f"boot {self.boot_id[:SHOWN]}, state_dir {self.state_dir})"

@@ -1,6 +1,6 @@
-"""Puts a slot aside whose score says that it is broken, while enough of its profile stay in use.
+"""Puts a slot aside whose score says that it is broken, as long as enough slots of its profile stay in use.
 
-One whose score has just fallen, or that cannot be told from its samples, is first looked into, by a canary.
+If its score has just fallen, or its samples may be to blame, a canary tries the slot first.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ log = structlog.get_logger(__name__)
 def judge(
     slots: SlotTable, holder: tuple[str, str, int], runs: Sequence[Run], fleet: Fleet, *, host: str
 ) -> bool:
-    """Put a slot aside whose run is over, before another sample gets it, where its last runs say so.
+    """Put a slot aside after a run, before another sample gets it, if its last runs call for it.
 
     Args:
         slots: this host's.
         holder: the slot, and the uid and attempt that have it.
         runs: of *slots*, oldest first.
-        fleet: of other hosts its word is taken, and none where Redis is away.
+        fleet: what other hosts report; while Redis is away nothing is known of them.
         host: this one.
     """
     name, mine = holder[0], slots.all()
@@ -39,7 +39,7 @@ def judge(
         return False
     reasons = "; ".join(health.reasons)
     if not (
-        # First: what another host did in its turn is in its report by now
+        # Before the hosts are read: what another host did in its turn is in its report by now
         _has_turn(fleet, _profile(mine, name), host)
         and slots.put_aside(*holder, most=most_here(mine, known_hosts(fleet), host=host, name=name))
     ):
@@ -50,7 +50,7 @@ def judge(
 
 
 def known_hosts(fleet: Fleet) -> list[HostStatus]:
-    """What hosts say about themselves; none where Redis is away."""
+    """What hosts say about themselves; none if Redis is away."""
     try:
         return fleet.hosts()
     except RedisError as error:
@@ -59,7 +59,8 @@ def known_hosts(fleet: Fleet) -> list[HostStatus]:
 
 
 def _has_turn(fleet: Fleet, profile: str, host: str) -> bool:
-    """Two hosts at once would each count without what the other puts aside. False where Redis is away."""
+    """Whether this host may judge now: two at once would not see what the other puts aside. False if Redis is
+    away."""
     try:
         return fleet.may_judge(profile, host)
     except RedisError as error:
@@ -68,7 +69,7 @@ def _has_turn(fleet: Fleet, profile: str, host: str) -> bool:
 
 
 def is_doubtful(mine: Iterable[Slot], runs: Sequence[Run], *, name: str) -> bool:
-    """Whether a canary is to try a slot whose run is over, to say what is wrong."""
+    """Whether a canary should try a slot after a run, to find out what is wrong."""
     profiles = {slot.name: slot.profile for slot in mine}
     return has_fallen(profiles, runs, name) or is_puzzling(runs, name)
 
@@ -90,7 +91,7 @@ def is_allowed(mine: Sequence[Slot], hosts: list[HostStatus], *, host: str, name
 
 
 def most_here(mine: Sequence[Slot], hosts: list[HostStatus], *, host: str, name: str) -> int:
-    """How many slots of that profile may be aside on this host, by what is aside on others."""
+    """How many slots of that profile may be aside on this host, given those that are aside on others."""
     profile = _profile(mine, name)
     elsewhere = [
         slot.state

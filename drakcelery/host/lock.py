@@ -1,4 +1,4 @@
-"""One vm worker and one io worker for each host: a lock that the kernel drops with whoever holds it."""
+"""One vm worker and one io worker for each host: a lock that the kernel releases when its holder ends."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from drakcelery.host import state_dir as directories
 def sole_worker(state_dir: Path, host: str, *, role: str = "vm") -> Iterator[None]:
     """Hold the host's lock for *role*, ``vm`` or ``io``.
 
-    Two vm workers for one host would share its slots (I3). A worker that has the lock knows as well that
-    every process of the one before it is dead.
+    Two vm workers for one host would share its slots (I3). A worker that has the lock also knows that every
+    process of its predecessor is dead.
 
-    The kernel drops the lock with the process that holds it, however that ends.
+    The kernel releases the lock when the process that holds it ends, however that happens.
 
     Raises:
         SettingsError: another such worker runs on this *state_dir*, or others than its user may change what
@@ -46,9 +46,9 @@ def sole_worker(state_dir: Path, host: str, *, role: str = "vm") -> Iterator[Non
 
 
 def has_older_io_worker(state_dir: Path) -> bool:
-    """Whether an io worker of an earlier version runs here: its lock lay beside the vm worker's.
+    """Whether an io worker of an earlier version runs here: its lock is beside the vm worker's.
 
-    The kernel says that its process is there, not whether it is at work.
+    The lock shows that its process exists, not that it works.
     """
     try:
         descriptor = safe_files.open_regular(state_dir / "io-worker.lock")

@@ -1,8 +1,8 @@
 """Host names: each belongs to one machine at a time, as long as a worker of it renews the claim.
 
-A claim does not run out by itself: while Redis is away nobody can renew it, and whoever is back first would
-take the name of a machine that lives. It passes to who has listened for as long as it lasts, and heard
-nothing.
+A claim does not run out by itself: while Redis is away it cannot be renewed, and the first machine that is
+back would take the name of another that is alive. It passes to a machine that has listened for as long as the
+claim lasts, and heard nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Holder:
 
     machine: Machine
     renewed: str
-    """When it last said so, by Redis' clock; another text after each time."""
+    """When it last renewed its claim, by Redis' clock; a different text each time."""
     lasts: float
-    """After so many seconds of silence, to who listens, another machine may have the name."""
+    """After so many seconds of silence another machine that listens may have the name."""
 
     @property
     def renewed_at(self) -> float:
-        """UNIX time of *renewed*; 0 where it is no time."""
+        """UNIX time of *renewed*; 0 if it is no time."""
         try:
             return float(self.renewed)
         except ValueError:
@@ -42,7 +42,7 @@ class Holder:
 
     @classmethod
     def parse(cls, fields: dict[str, str]) -> Self:
-        """What Redis has; a field that a newer or older version does not write is empty."""
+        """Read a claim from Redis; a field that another version does not write is empty."""
         said = {name: fields.get(name, "") for name in ("key", "node", "machine_id", "boot_id", "state_dir")}
         renewed, lasts = fields.get("renewed", ""), fields.get("lasts", "")
         return cls(
@@ -63,9 +63,10 @@ class HostNames:
     def claim(
         self, host: str, machine: Machine, *, role: str, lasts: float, silent: Holder | None = None
     ) -> Holder | None:
-        """Claim *host* for *machine*, or renew that, for *lasts* seconds; the other machine that has it.
+        """Claim *host* for *machine*, or renew the claim, for *lasts* seconds. Returns the other machine that
+        has it.
 
-        *silent* is one that had it, and of which nothing was heard for as long as its claim lasts.
+        *silent* is a holder of which nothing was heard for as long as its claim lasts.
         """
         told = [
             *("node", machine.node, "machine_id", machine.machine_id),
@@ -94,6 +95,6 @@ class HostNames:
         return Holder.parse(fields) if fields else None
 
     def holders(self, hosts: Iterable[str]) -> dict[str, Holder]:
-        """Those of *hosts* that are the name of a machine, with that machine."""
+        """Those of *hosts* that a machine has as its name, with that machine."""
         found = {host: self.holder(host) for host in hosts}
         return {host: holder for host, holder in found.items() if holder is not None}

@@ -1,8 +1,8 @@
-"""A worker's presence on its host, told and looked for in Redis: a thread of its main process.
+"""A worker's presence on its host, reported and looked for in Redis by a thread of its main process.
 
-It keeps the host's name for this machine: no other may work under it meanwhile. The io worker shows life; the
-vm worker looks whether it does, since nobody else collects what guests leave. The thread lives as long as the
-worker, with or without a broker, and stands still with a process that is frozen.
+It keeps the host's name for this machine, so that no other may work under it. The io worker shows life, and
+the vm worker looks whether it does, since nothing else collects what guests leave. The thread lives as long
+as the worker, with or without a broker, and stops when the process is frozen.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from drakcelery.settings import Settings
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
-"""How soon the vm worker sees an io worker that has just come."""
+"""Seconds within which the vm worker sees that an io worker has started."""
 NAME_SECONDS = 0.2
-"""Between two tries to get the host's name at the start."""
+"""Seconds between two tries to get the host's name at the start."""
 DEAF_SECONDS = 1.0
-"""Longer between two answers of Redis is no listening."""
+"""If there are more seconds between two answers of Redis, this is not listening."""
 PATIENCE_SECONDS = 5.0
-"""Workers that are started together come one after the other: a host that is shut for less is no news."""
+"""Workers that are started together come one after the other: a shorter halt, in seconds, is not logged."""
 
 Role = Literal["vm", "io"]
 
@@ -56,7 +56,7 @@ class Presence(threading.Thread):
     ) -> None:
         """*readiness* is this process'; *role* is what the worker does.
 
-        *give_up* is called where another machine has taken the name; the worker has to end then.
+        *give_up* is called if another machine has taken the name; the worker has to end then.
         """
         super().__init__(name="presence", daemon=True)
         self._host = settings.drakcelery.host
@@ -80,10 +80,10 @@ class Presence(threading.Thread):
         self._halted_since: float | None = None
 
     def arrive(self) -> None:
-        """Get the host's name, before anything is done under it.
+        """Get the host's name before doing anything under it.
 
-        A machine that was restarted, or that takes the place of one that died, gets it once it has
-        listened for as long as the claim of before lasts, which is a matter of seconds, and heard nothing.
+        A machine that was restarted, or that replaces one that died, gets the name once it has listened for
+        as long as the earlier claim lasts (some seconds) and heard nothing.
 
         Raises:
             NameTaken: another machine has it, and is alive.
@@ -102,7 +102,7 @@ class Presence(threading.Thread):
             elif holder.renewed != first.renewed:
                 raise NameTaken(_taken(self._host, ours=self._machine, theirs=holder.machine))
             if now - heard > DEAF_SECONDS:
-                since = now  # Redis was away: nobody could renew anything either
+                since = now  # Redis was away, so no claim could be renewed either
             heard = now
             silent = first if now - since > holder.lasts else None
             time.sleep(NAME_SECONDS)
@@ -116,7 +116,8 @@ class Presence(threading.Thread):
         return holder
 
     def leave(self) -> None:
-        """The worker shuts down: nobody is to count on it. Returns at once; for a signal handler, too."""
+        """The worker shuts down, so nobody may count on it. Returns at once; signal handlers may call it,
+        too."""
         self._over.set()
 
     def run(self) -> None:
@@ -128,11 +129,11 @@ class Presence(threading.Thread):
                 self._fleet.retire_io(self._host)
             self._names.release(self._host, self._machine, role=self._role)
         except RedisError as error:
-            log.warning("left_to_reconcile", error=str(error))  # it expires
+            log.warning("left_to_reconcile", error=str(error))  # the sign of life expires
         self._redis.close()
 
     def step(self) -> float:
-        """Tell, and look, once; returns the seconds until the next time."""
+        """Show life and look once; returns the seconds until the next time."""
         try:
             if (holder := self._claim()) is not None:
                 self._lose(_taken(self._host, ours=self._machine, theirs=holder.machine))
@@ -148,7 +149,7 @@ class Presence(threading.Thread):
             self._lose(str(error))
             return self._times.report
         except RedisError as error:
-            # What was known holds, for a while
+            # What was known counts for a while
             log.warning("presence_unheard", error=describe(self._redis, error))
             self._readiness.note_name(ours=time.monotonic() < self._name_until)
             return min(LOOK_SECONDS, self._times.report)
@@ -156,7 +157,7 @@ class Presence(threading.Thread):
         return self._times.report if self._readiness.io_alive else LOOK_SECONDS
 
     def _check_io(self) -> None:
-        """See whether the io worker is there: by Redis, or where it was not updated yet, by its lock."""
+        """See whether the io worker is there: by Redis, or by its lock if its version is older."""
         shows_life = self._fleet.io_shows_life(self._host)
         is_older = not shows_life and has_older_io_worker(self._state_dir)
         if is_older and not self._logged_older:
@@ -173,7 +174,7 @@ class Presence(threading.Thread):
         self._give_up()
 
     def _log_halt(self) -> None:
-        """Say in the log why the host takes nothing, and that it does again."""
+        """Log why the host takes nothing, and that it takes samples again."""
         halted, now = self._readiness.halted(), time.monotonic()
         if halted is None:
             self._halted_since = None

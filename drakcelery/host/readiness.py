@@ -20,11 +20,11 @@ class Obstacle(Protocol):
 
 
 def _no_obstacle(*, fresh: bool = False) -> None:
-    """What is asked where there is no engine."""
+    """What is asked if there is no engine."""
 
 
 class Readiness:
-    """What the vm worker knows of its host beside the slots. For any thread of its main process."""
+    """What the vm worker knows of its host apart from the slots. Safe in any thread of its main process."""
 
     def __init__(self, settings: DrakcelerySection, *, obstacle: Obstacle = _no_obstacle) -> None:
         """*obstacle* tells what keeps the engine from running guests."""
@@ -42,39 +42,41 @@ class Readiness:
     def io_alive(self) -> bool | None:
         """Whether the host's io worker shows life in Redis.
 
-        None if nobody has looked yet, and where it is of an earlier version, that never does.
+        None if nobody has looked yet, or if its version is too old to show life.
         """
         return self._io_alive if self._io_tells else None
 
     def note_io(self, *, alive: bool, tells: bool = True) -> None:
-        """Whether the io worker is alive just now; *tells*: whether by what Redis has of it."""
+        """Note whether the io worker is alive; *tells*: whether that is known from Redis."""
         self._io_alive, self._io_tells = alive, tells
         metrics.intake_throttled("io", not alive)
 
     def note_name(self, *, ours: bool) -> None:
-        """Whether the host's name is this machine's, as far as that is known."""
+        """Note whether this machine has the host's name, as far as that is known."""
         self._has_name = ours
         metrics.intake_throttled("name", not ours)
 
     def note_broker(self, *, connected: bool) -> None:
-        """Whether this worker hears its broker, by which samples come; it does not before it is connected."""
+        """Note whether this worker is connected to its broker, which brings the samples. At first it is
+        not."""
         self._has_broker = connected
         self.note_turn()
         self._takes_messages()
 
     def note_turn(self) -> None:
-        """The worker's event loop turns, which takes the samples. It may be stuck in trying the broker.
+        """Note that the worker's event loop, which takes the samples, is not stuck in connecting to the
+        broker.
 
-        Celery waits there for a broker that a heartbeat for Flower could not be sent to, and calls no step.
+        If Celery cannot send a heartbeat for Flower, it waits for the broker there, and calls no step.
         """
         self._turned = time.monotonic()
 
     def check(self) -> None:
-        """Find out whether guests may run; to be called every few seconds."""
+        """Find out whether guests may run. Called every few seconds."""
         metrics.intake_throttled("network", self._obstacle(fresh=True) is not None)
 
     def halted(self) -> Halt | None:
-        """Why the host takes no sample now; None if it takes some. What is at work goes on in any case."""
+        """Why the host takes no sample now; None if it takes them. Work in hand goes on in any case."""
         with self._lock:  # the disk is measured by one thread at a time
             has_room = self._spool.has_room()
         if not self._has_name:

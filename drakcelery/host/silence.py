@@ -1,6 +1,6 @@
-"""What a run did not leave that runs of other slots do. Pure.
+"""What is missing in a run although runs of other slots leave it. Pure.
 
-That may be the sample's doing, or the slot's: one slot's word is not taken for it.
+The sample or the slot may be to blame, which one slot alone cannot settle.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.model.analysis import Failure
 
 NO_TRAFFIC = 40
-"""Bytes of a recording without a packet: pcap's own header, and that of a record."""
+"""Bytes of a recording without a packet: the file header of pcap, and that of one record."""
 RECENT = 10
-"""Runs of each slot that a run is compared with: the newest."""
+"""How many of the newest runs of each slot a run is compared with."""
 
 
 class Lack(enum.StrEnum):
@@ -40,11 +40,12 @@ _WORDS: Mapping[Lack, str] = {
 
 
 def lacking(profiles: Mapping[str, str], runs: Iterable[Run], slot: str, facts: Facts) -> frozenset[Lack]:
-    """What a run in *slot* that left *facts* lacks, by the *runs* of this host before it, oldest first.
+    """What is missing in a run in *slot* that left *facts*, compared with earlier *runs* of this host, oldest
+    first.
 
-    Nothing that half of the other slots' runs lack as well. Where there are none its own slot's are asked.
-    Where there are none of these either, an empty log is odd all the same, and so is a recording that is not
-    even a file.
+    Something counts as missing if fewer than half of the other slots' runs lack it. Without such runs, those
+    of its own slot are used. Without these as well, an empty log counts as missing, and so does a recording
+    if there is no file at all.
     """
     by_slot: dict[str, list[Facts]] = {name: [] for name in profiles if profiles[name] == profiles[slot]}
     for run in runs:
@@ -77,15 +78,15 @@ def doubted(failures: Iterable[Failure], *, besides: SlotOfHost | None = None) -
 
 
 def has_traffic(facts: Facts) -> bool:
-    """Whether there is a packet in what was recorded."""
+    """Whether at least one packet was recorded."""
     return (facts.pcap_size or 0) > NO_TRAFFIC
 
 
 def usual_snapshot(slots: Iterable[Sequence[Facts]]) -> str | None:
-    """What the *slots* of a profile are restored from, by the runs of each, oldest first.
+    """The snapshot from which the *slots* of a profile are restored, by the runs of each, oldest first.
 
-    That of most slots' last runs; where it is no majority, that from which all began, for the others have
-    changed; None if nobody knows.
+    It is the one of most slots' last runs. Without a majority it is the one with which all slots began, since
+    slots with another one have changed. None if that is not known either.
     """
     seen = [found for runs in slots if (found := [one.snapshot for one in runs if one.snapshot])]
     last, first = Counter(one[-1] for one in seen), {one[0] for one in seen}
@@ -96,5 +97,5 @@ def usual_snapshot(slots: Iterable[Sequence[Facts]]) -> str | None:
 
 
 def _is_odd(silent: Sequence[bool], *, unknown: bool) -> bool:
-    """Whether fewer than half of the others are *silent*; *unknown*: what holds where there are none."""
+    """Whether fewer than half of the others are *silent*; *unknown* is the answer if there are no others."""
     return 2 * sum(silent) < len(silent) if silent else unknown

@@ -10,7 +10,7 @@ from drakcelery.host.doubts import Calls
 from drakcelery.host.drains import Drain
 
 CANARY = ".canary"
-"""What holds a slot that a canary tries; no analysis can be called so."""
+"""The holder of a slot that a canary tries; no analysis can have this uid."""
 
 
 class SlotState(enum.StrEnum):
@@ -22,7 +22,7 @@ class SlotState(enum.StrEnum):
     """Restored; waits for its run."""
     RUNNING = "running"
     DIRTY = "dirty"
-    """Its guest must be destroyed before anyone may have it."""
+    """Its guest must be destroyed before it may be used again."""
     QUARANTINED = "quarantined"
     """Failed too often in a row; tried again later."""
 
@@ -39,15 +39,15 @@ class Slot:
     since: float
     """UNIX time of the last change, by this host's clock."""
     failures: int
-    """Runs in a row that failed and are charged to it, and ends of guests that failed."""
+    """Failed runs in a row that are charged to it, and failed tries to end its guest."""
     drain: Drain | None = None
-    """Set where an operator keeps it out of use; it still finishes what it holds."""
+    """Set if an operator keeps it out of use; it still finishes what it holds."""
     calls: Calls = doubts.NONE
-    """Those for a canary: its score has fallen, or an operator asked."""
+    """The calls for a canary: its score has fallen, or an operator asked."""
 
     @property
     def log_fields(self) -> dict[str, str | int | None]:
-        """What each line of a log about it says."""
+        """The fields of each log line about it."""
         return {"uid": self.uid, "attempt": self.attempt, "slot": self.name}
 
     @property
@@ -57,12 +57,12 @@ class Slot:
 
     @property
     def is_canary(self) -> bool:
-        """Whether a canary tries it, and no sample has it."""
+        """Whether a canary has it, and not a sample."""
         return self.uid == CANARY
 
     @property
     def is_vacant(self) -> bool:
-        """Whether nobody has it, and somebody may."""
+        """Whether it is in use and nobody has it."""
         return self.state is SlotState.FREE and self.drain is None
 
     @property
@@ -72,12 +72,12 @@ class Slot:
 
     @property
     def awaits_canary(self) -> bool:
-        """Whether it is kept for a canary, which comes at once."""
+        """Whether it is reserved for a canary, which will come at once."""
         return self.is_vacant and self.calls.keep(self.since)
 
     @property
     def status(self) -> str:
-        """What people are shown: the state, or what an operator made of it.
+        """The status that people are shown: its state, or what an operator has ordered.
 
         ``draining`` while the last guest finishes, then ``drained`` or ``quarantined``; ``checking`` while a
         canary tries it, or is about to.
@@ -90,14 +90,14 @@ class Slot:
 
     @property
     def status_since(self) -> float:
-        """UNIX time of the last change of :attr:`status`; while something holds it, since when that does."""
+        """UNIX time of the last change of :attr:`status`; while something holds it, since when it does."""
         if self.drain is None or self.holder is not None:
             return self.since
         return max(self.since, self.drain.since)
 
 
 def state_of(text: str) -> SlotState:
-    """What a newer version calls otherwise is to be cleaned before anyone has it."""
+    """The state of that name; one that only a newer version knows counts as DIRTY."""
     try:
         return SlotState(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How a canary gets a slot and gives it back, and who asked for one."""
+"""How a canary gets a slot and gives it back, and how one is asked for."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ class SlotCanaries(SlotFile):
     """The slots that a canary has, or is to try."""
 
     def doubt(self, name: str, uid: str | None = None, attempt: int | None = None) -> None:
-        """Once *uid*, or whoever has it, gives it back, a canary tries it before another sample does."""
+        """Let a canary try the slot before the next sample, once *uid*, or whatever has it, has given it
+        back."""
         with self._transaction() as database:
             doubts.add(database, (name, uid, attempt))
 
     def ask_canary(self, name: str | None) -> dict[str, int]:
-        """A canary tries a slot, or (None) each one, as soon as nobody has it (:func:`.doubts.ask`)."""
+        """Let a canary try a slot, or (None) each one, as soon as it is free (:func:`.doubts.ask`)."""
         with self._transaction() as database:
             return doubts.ask(database, name)
 
     def borrow(self, name: str) -> Slot | None:
-        """Take a slot for a canary, be it free or in quarantine; as it was, with the canary's number.
+        """Take a slot that is free or in quarantine for a canary; returns it as it was, and the canary's
+        number.
 
         None if it is neither, or an operator has closed it.
         """
@@ -48,7 +50,8 @@ class SlotCanaries(SlotFile):
             return replace(slot, uid=CANARY, attempt=number)
 
     def tried(self, name: str, number: int, *, facts: Facts, trouble: str | None, gone: bool) -> bool:
-        """A canary says whether the slot works: a clean record, or quarantine. *gone*: its guest is.
+        """Note whether the slot works, by its canary: a clean record, or quarantine. *gone*: its guest is
+        gone.
 
         False if it does not hold the slot any more.
         """
@@ -68,7 +71,7 @@ class SlotCanaries(SlotFile):
         return True
 
     def give_back(self, name: str, number: int, *, was: SlotState, gone: bool) -> None:
-        """A canary could not be judged: the slot is what it *was*."""
+        """A canary could not be judged: put the slot back as it *was*."""
         if was is SlotState.QUARANTINED:
             with self._transaction() as database:
                 database.execute(
@@ -81,7 +84,7 @@ class SlotCanaries(SlotFile):
         if gone:
             self.release(name, CANARY, number)
             return
-        with self._transaction() as database:  # not as soil: canaries that began together have one number
+        with self._transaction() as database:  # not soil(): canaries that began together share a number
             database.execute(
                 "update slots set state = ?, uid = null, attempt = null, since = ? "
                 "where name = ? and uid = ? and attempt = ?",

@@ -35,14 +35,14 @@ create table if not exists slots (
 
 
 def damage(state_dir: Path) -> str | None:
-    """What is wrong with the file, which a worker may be using; None if it can be read, or is not there."""
+    """What is wrong with the file, which a worker may be using; None if it can be read or does not exist."""
     path = state_dir / "slots.sqlite"
     if not path.exists() or path.stat().st_size == 0:
         return None
     try:
         with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
             (found,) = database.execute("pragma quick_check(1)").fetchone()
-    except sqlite3.OperationalError:  # it is locked, or not for us to read
+    except sqlite3.OperationalError:  # it is locked, or we may not read it
         return None
     except sqlite3.DatabaseError as error:
         return f"{path}: {error}"
@@ -52,16 +52,17 @@ def damage(state_dir: Path) -> str | None:
 class SlotFile:
     """``<state_dir>/slots.sqlite``. Keeps no connection between calls.
 
-    The file is the vm worker's alone, and is made when it is first asked for: the other processes of a host
-    have such an object as well, and never ask.
+    Only the vm worker uses the file, which is made when it is first needed. The other processes of a host
+    have such an object as well, but never use it.
     """
 
     def __init__(
         self, state_dir: Path, *, quarantine_after: int, freed: Callable[[], None] = lambda: None
     ) -> None:
-        """A slot is QUARANTINED after so many failed runs in a row, as far as they are charged to it.
+        """A slot is QUARANTINED after so many failed runs in a row that are charged to it.
 
-        *freed* is called whenever a slot was given back here, in the process that did it.
+        *freed* is called, in the process that gave it back, whenever a slot was given back through this
+        object.
         """
         self._limit = quarantine_after
         self._freed = freed
@@ -71,13 +72,13 @@ class SlotFile:
         self._is_damaged = False
 
     def make(self) -> None:
-        """Make the file where it is not there; any other call does it as well.
+        """Make the file if it does not exist; every other call does so as well.
 
-        Raises :class:`SettingsError` where *state_dir* cannot be written, or others may change it.
+        Raises :class:`SettingsError` if *state_dir* cannot be written, or others may change it.
         """
         directories.own(self._state_dir)
         try:
-            # SQLite follows links, and gives what it makes a mode by the umask
+            # SQLite follows links, and the umask decides the mode of the files that it makes
             descriptor = safe_files.open_regular(self._path, os.O_RDWR | os.O_CREAT)
             try:
                 os.fchmod(descriptor, 0o600)
@@ -97,7 +98,7 @@ class SlotFile:
         self._made = True
 
     def _damage(self, error: Exception) -> SlotsDamaged:
-        """Told once; whoever asks again, as several threads do each second, need not tell it."""
+        """The error to raise. It is logged only the first time: several threads meet it each second."""
         damaged = SlotsDamaged(
             f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain again what was drained"
         )
@@ -117,7 +118,7 @@ class SlotFile:
         except sqlite3.DatabaseError as error:
             if tables.is_lost(self._path):
                 raise SlotsLost(f"{self._path} is gone: drain again what was drained") from None
-            if type(error) is not sqlite3.DatabaseError:  # it is about what was asked, or the file is locked
+            if type(error) is not sqlite3.DatabaseError:  # it is about the statement, or the file is locked
                 raise
             raise self._damage(error) from None
 
@@ -146,11 +147,11 @@ class SlotFile:
         return sorted(slots, key=lambda slot: natural(slot.name))
 
     def release(self, name: str, uid: str, attempt: int) -> bool:
-        """The guest is gone: anyone may have the slot. False if the attempt did not hold it."""
+        """Free the slot, whose guest is gone. False if the attempt did not hold it."""
         return self._free("name = ? and uid = ? and attempt = ?", (name, uid, attempt))
 
     def _free(self, condition: str, values: tuple[str | int, ...]) -> bool:
-        """FREE, or QUARANTINED where the slot has failed too often."""
+        """FREE, or QUARANTINED if the slot has failed too often."""
         with self._transaction() as database:
             changed = database.execute(
                 "update slots set state = case when failures >= ? then ? else ? end, "  # noqa: S608 the conditions are the two above

@@ -1,4 +1,4 @@
-"""What is noted of the runs of a slot: which failed, and which of these are charged to it."""
+"""What is noted about the runs of a slot: which failed, and which of these are charged to it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SlotRuns(SlotFile):
     ) -> None:
         """Note a run that failed, unless another attempt has the slot by now.
 
-        *charged*: it is charged to the slot; unless that is *settled*, until :meth:`judge` finds otherwise.
+        *charged*: it is charged to the slot. Unless that is *settled*, :meth:`judge` may change it.
         """
         with self._transaction() as database:
             counted = database.execute(
@@ -55,9 +55,9 @@ class SlotRuns(SlotFile):
     def worked(
         self, name: str, uid: str, attempt: int, *, facts: Facts = history.UNKNOWN, excused: bool = False
     ) -> None:
-        """A run went well: earlier failures are forgotten, unless another attempt has the slot by now.
+        """Note a run that went well, and forget earlier failures, unless another attempt has the slot by now.
 
-        *excused*: what it did not leave is known to be the sample's doing.
+        *excused*: the sample is known to be to blame for what is missing in the run.
         """
         with self._transaction() as database:
             held = database.execute(
@@ -70,9 +70,10 @@ class SlotRuns(SlotFile):
                 history.add(database, (name, uid, attempt), Kind.WORKED, facts, blame=blame)
 
     def put_aside(self, name: str, uid: str, attempt: int, *, most: int) -> bool:
-        """Whatever its next runs would say: once it is given back, the slot is QUARANTINED.
+        """Have the slot QUARANTINED as soon as it is given back.
 
-        Not where *most* slots of its profile are already, or are about to be: their guests end together.
+        Not if *most* slots of its profile are already in quarantine, or will be once they are given back.
+        True if it will be.
         """
         with self._transaction() as database:
             put = database.execute(
@@ -84,7 +85,7 @@ class SlotRuns(SlotFile):
             return put.rowcount > 0
 
     def open_charges(self) -> list[Run]:
-        """Failed runs of which it is not settled yet whom they are charged to."""
+        """Failed runs whose charge may still change."""
         with self._transaction() as database:
             return history.read(database, only_open=True)
 
@@ -94,7 +95,8 @@ class SlotRuns(SlotFile):
             return history.read(database)
 
     def judge(self, run: Run, *, charged: bool, settled: bool) -> None:
-        """Say whom a failed run is charged to: its slot may come back for it, or be put aside."""
+        """Note whether a failed run is charged to its slot, which may leave quarantine or enter it for
+        that."""
         now = time.time()
         with self._transaction() as database:
             change = history.settle(database, run.number, charged=charged, is_open=not settled)
@@ -113,7 +115,7 @@ class SlotRuns(SlotFile):
             )
 
     def forgive(self, name: str) -> bool:
-        """Give a slot another try that failed too often, with a clean record. False if it had not."""
+        """Give a slot that failed too often another try, with a clean record. False if it had not."""
         with self._transaction() as database:
             changed = database.execute(
                 "update slots set state = ?, since = ?, failures = 0 where name = ? and state = ?",

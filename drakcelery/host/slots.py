@@ -1,7 +1,7 @@
 """The slot table of a host: who holds which slot. A small SQLite file, shared by the host's processes.
 
-The vm worker's main process claims a slot for each prepare message, its pool processes say when a guest is
-gone; nothing of it needs the network. SQLite makes each change atomic and survives a kill -9 at any point.
+The vm worker's main process claims a slot for each prepare message, and its pool processes say when a guest
+is gone; none of this needs the network. SQLite makes each change atomic and survives a kill -9 at any point.
 
 What an operator has taken out of use is in a table of its own, which outlives the worker: a guest that runs
 in such a slot finishes, and nothing new begins there.
@@ -20,17 +20,18 @@ from drakcelery.host.slot_runs import SlotRuns
 from drakcelery.model.text import natural
 
 CLOCK_SECONDS = 60.0
-"""What was noted so far ahead was noted before this host's clock was set back: a machine that starts may be
-years ahead until it has asked for the time."""
+"""A time that is more than this many seconds ahead was noted before this host's clock was set back: a machine
+may start with a clock that is years ahead, until it has asked for the time."""
 
 
 class SlotTable(SlotRuns, SlotCanaries):
     """The table of a host's slots: what its runs, its canaries and its operators do to it."""
 
     def define(self, slots: Mapping[str, str]) -> list[str]:
-        """Make the table hold just *slots* (name to profile), each DIRTY: nobody knows what runs in it.
+        """Make the table hold exactly *slots* (name to profile), each DIRTY, since nobody knows what runs in
+        it.
 
-        Called by a vm worker that starts, or whose file was lost. Returns the names of slots that are not
+        Called when a vm worker starts, or when its file was lost. Returns the names of slots that are not
         defined any more; their guests have to go as well. What operators have closed stays closed.
         """
         now = time.time()
@@ -50,9 +51,10 @@ class SlotTable(SlotRuns, SlotCanaries):
     def claim(
         self, profile: str, uid: str, attempt: int, *, among: Collection[str] | None = None
     ) -> str | None:
-        """Take an open slot of *profile* for an attempt; the name, or None if there is none.
+        """Take an open slot of *profile* for an attempt; returns its name, or None if there is none.
 
-        *among*: only one of these. An attempt that holds one already (a message delivered again) gets none.
+        *among*: only these may be taken. An attempt that already holds a slot (its message was delivered
+        again) gets none.
         """
         with self._transaction() as database:
             held = database.execute("select 1 from slots where uid = ? and attempt = ?", (uid, attempt))
@@ -90,7 +92,7 @@ class SlotTable(SlotRuns, SlotCanaries):
         return any(slot.name == name and slot.holder == (uid, attempt) for slot in self.all())
 
     def probe(self, *, seconds: float) -> list[str]:
-        """Give slots another try that were in quarantine for *seconds*; one more failure puts them back."""
+        """Give slots that were in quarantine for *seconds* another try; one more failure puts them back."""
         with self._transaction() as database:
             now = time.time()
             rows = database.execute(
@@ -109,7 +111,7 @@ class SlotTable(SlotRuns, SlotCanaries):
             drains.add(database, name, kind, by=by)
 
     def reopen(self, name: str | None, kind: Closed) -> bool:
-        """Take back what :meth:`close` said. False if nobody had said it."""
+        """Take back a :meth:`close`. False if there was none."""
         with self._transaction() as database:
             return drains.remove(database, name, kind)
 
@@ -119,7 +121,7 @@ class SlotTable(SlotRuns, SlotCanaries):
             return drains.read(database)
 
     def soil(self, uid: str, attempt: int) -> bool:
-        """Whatever slot the attempt holds is DIRTY from now on. False if it holds none."""
+        """Make the slot that the attempt holds DIRTY. False if it holds none."""
         with self._transaction() as database:
             changed = database.execute(
                 "update slots set state = ?, uid = null, attempt = null, since = ? "
@@ -129,11 +131,11 @@ class SlotTable(SlotRuns, SlotCanaries):
             return changed.rowcount > 0
 
     def cleaned(self, name: str) -> bool:
-        """The guest that was left in a DIRTY slot is gone."""
+        """Free a DIRTY slot, whose guest is gone."""
         return self._free("name = ? and state = ?", (name, SlotState.DIRTY.value))
 
     def survived(self, name: str) -> None:
-        """The guest that was left in a DIRTY slot would not die: QUARANTINED where that happens too often."""
+        """Note that the guest in a DIRTY slot would not die; after too many times the slot is QUARANTINED."""
         with self._transaction() as database:
             database.execute(
                 "update slots set failures = failures + 1, since = ?, "

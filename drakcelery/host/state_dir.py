@@ -10,8 +10,8 @@
 ========================  ==========================================================================
 
 On a Xen host the vm worker is root and the io worker is not. Root changes and believes only what root alone
-may change; of a workspace that is the group's it adds to the log, reads what the run left and deletes, each
-by :mod:`drakcelery.safe_files`.
+may change; in a workspace that is the group's it only adds to the log, reads what the run left, and deletes,
+always through :mod:`drakcelery.safe_files`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from drakcelery import safe_files
 from drakcelery.errors import SettingsError
 
 MODE = 0o750
-"""Of the directories that the group may look into."""
+"""Mode of the directories that the group may read."""
 PRIVATE = 0o700
 HELP = (
     "only the vm worker's user may change it. drakcelery init --force writes how it should be, and "
@@ -31,25 +31,25 @@ HELP = (
 
 
 def workspaces(state_dir: Path) -> Path:
-    """Where the attempts have theirs."""
+    """The directory of the attempts' workspaces."""
     return state_dir / "workspaces"
 
 
 def engine(state_dir: Path) -> Path:
-    """What the engine knows of its guests."""
+    """The directory for what the engine knows of its guests."""
     return state_dir / "engine"
 
 
 def of_io_worker(state_dir: Path) -> Path:
-    """What the io worker writes that belongs to no attempt."""
+    """The directory for what the io worker writes apart from attempts."""
     return state_dir / "io"
 
 
 def own(state_dir: Path) -> None:
-    """Make the vm worker's directories, or see that nobody else may change them.
+    """Make the vm worker's directories, or check that nobody else may change them.
 
     Raises:
-        SettingsError: somebody may, or they cannot be made.
+        SettingsError: somebody else may change them, or they cannot be made.
     """
     for path in (state_dir, workspaces(state_dir), engine(state_dir)):
         try:
@@ -68,7 +68,7 @@ def own(state_dir: Path) -> None:
 
 
 def own_io(state_dir: Path) -> Path:
-    """Make the io worker's directory. Raises :class:`SettingsError` where that cannot be."""
+    """Make the io worker's directory. Raises :class:`SettingsError` if that is impossible."""
     path = of_io_worker(state_dir)
     try:
         path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)

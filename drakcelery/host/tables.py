@@ -1,4 +1,4 @@
-"""The file of a host's tables, each of our shape, or made again: another version may have made them."""
+"""The file of a host's tables. A table that another version made with other columns is made anew."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import structlog
 log = structlog.get_logger(__name__)
 
 _in_transaction = threading.RLock()
-"""Held while this process is in the file, and while it forks. SQLite notes in the process' memory which locks
-it has: a process forked during a transaction of another thread would take the file for locked, forever."""
+"""Held while this process is in the file, and while it forks. SQLite keeps its locks in the process' memory:
+a process forked during a transaction of another thread would take the file for locked, forever."""
 os.register_at_fork(
     before=_in_transaction.acquire,
     after_in_parent=_in_transaction.release,
@@ -25,7 +25,7 @@ os.register_at_fork(
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A transaction in the file, which is there: SQLite would make one with any mode, and no table."""
+    """A transaction in the file, which must exist: SQLite would make one with any mode, and no table."""
     place = f"{path.absolute().as_uri()}?mode=rw"
     with (
         _in_transaction,
@@ -41,7 +41,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def is_lost(path: Path) -> bool:
-    """Whether somebody has removed, or emptied, a file that was made."""
+    """Whether somebody has removed or emptied the file."""
     try:
         return path.stat().st_size == 0
     except FileNotFoundError:
@@ -51,14 +51,14 @@ def is_lost(path: Path) -> bool:
 
 
 class Foreign(Exception):
-    """A table is of another shape, and what is in it may not be lost."""
+    """A table has other columns, and its content must not be lost."""
 
 
 def ensure(database: sqlite3.Connection, table: str, schema: str, *, keep: bool = False) -> None:
-    """Let there be *table*, in which this version can read and write.
+    """Make sure that there is a *table* that this version can read and write.
 
-    Columns of a newer version that need no value do no harm. One that is of another shape is made again, with
-    nothing in it. Raises :class:`Foreign` where it is to *keep* what it has.
+    Columns of a newer version that need no value do no harm. Otherwise a table with other columns is made
+    anew, and empty. Raises :class:`Foreign` instead if *keep*.
     """
     database.execute(schema)
     theirs = _columns(database, table)
@@ -76,6 +76,6 @@ def ensure(database: sqlite3.Connection, table: str, schema: str, *, keep: bool 
 
 
 def _columns(database: sqlite3.Connection, table: str) -> dict[str, bool]:
-    """Its columns, and whether each row has to give a value for one."""
+    """Its columns, and whether each row must have a value for them."""
     rows = database.execute(f"pragma table_info({table})").fetchall()
     return {str(name): bool(not_null) and default is None for _, name, _, not_null, default, _ in rows}

@@ -25,7 +25,8 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _SHA256_LENGTH = 64
 """In hex."""
 MOST_SAVED = 256 * 1024**2
-"""Bytes of a value that is kept for a later stage; the manifest of 100,000 dumps has a tenth of it."""
+"""Most bytes of a value that is kept for a later stage; the manifest of 100,000 dumps takes a tenth of
+that."""
 
 
 class Prepared(Value):
@@ -35,7 +36,7 @@ class Prepared(Value):
     """``%f`` is the path in the guest."""
     sample_sha256: str
     restore_seconds: float | None = None
-    """What the engine took to restore the VM."""
+    """Seconds that the engine took to restore the VM."""
 
 
 class Uploaded(Value):
@@ -61,12 +62,12 @@ class Prefetched:
         return cls(root=state_dir / "ahead")
 
     def clear(self) -> None:
-        """Begin again, without what a worker that died left here."""
+        """Remove what a worker that died left here."""
         safe_files.remove_tree(self.root)
         self.root.mkdir(mode=directories.PRIVATE)
 
     def all(self) -> dict[tuple[str, int], Path]:
-        """The complete ones, by uid and attempt."""
+        """The complete samples, by uid and attempt."""
         found = {}
         for path in self.root.iterdir() if self.root.is_dir() else ():
             uid, attempt, sha256 = (*path.name.rsplit(".", 2), "", "")[:3]
@@ -79,11 +80,11 @@ class Prefetched:
         return self.root / f"{uuid.uuid4().hex}.part"
 
     def add(self, part: Path, uid: str, attempt: int, sha256: str) -> None:
-        """It is complete, and checked."""
+        """Note a sample that is complete and checked."""
         part.replace(self.root / f"{uid}.{attempt}.{sha256}")
 
     def remove(self, attempts: Collection[tuple[str, int]]) -> None:
-        """They are wanted no more."""
+        """Remove samples that are not wanted any more."""
         for attempt, path in self.all().items():
             if attempt in attempts:
                 safe_files.remove_tree(path)
@@ -95,7 +96,7 @@ class Prefetched:
             return None
         try:
             path.rename(target)
-        except OSError:  # it was removed just now, or an operator gave the workspaces a disk of their own
+        except OSError:  # it was removed just now, or the workspaces are on a disk of their own
             return None
         return path.name.rpartition(".")[2]
 
@@ -119,7 +120,7 @@ class Workspace:
     def all(cls, state_dir: Path) -> Iterator[tuple[Workspace, str, int]]:
         """Every workspace there is, with the uid and attempt that it belongs to.
 
-        What else somebody keeps there is none of ours.
+        Anything else there is not ours.
         """
         parent = directories.workspaces(state_dir)
         for path in sorted(parent.iterdir()) if parent.is_dir() else ():
@@ -144,19 +145,19 @@ class Workspace:
 
     @property
     def hooks(self) -> Path:
-        """The task's own hook list, where it brought one."""
+        """The task's own hook list, if it brought one."""
         return self.root / "hooks.txt"
 
     def create(self) -> None:
-        """Begin again, whatever an earlier delivery of the same message left here."""
+        """Make it anew, without what an earlier delivery of the same message left here."""
         self.remove()
         for directory in (self.root, self.root / "sample", self.raw, self.out):
             directory.mkdir(parents=True, mode=directories.PRIVATE)
 
     def open_to_io(self) -> None:
-        """The run is over: from now on the files are the io worker's as well. To be done again does no harm.
+        """The run is over: open the files to the io worker. Doing it twice does no harm.
 
-        Raises :class:`InfrastructureError` where the disk does not do as told.
+        Raises :class:`InfrastructureError` if the disk fails.
         """
         try:
             safe_files.share(self.root)
@@ -164,7 +165,7 @@ class Workspace:
             raise InfrastructureError(f"workspace {self.root}: cannot be handed over: {error}") from None
 
     def remove(self) -> None:
-        """Delete everything; nothing there is fine, and so is somebody else who deletes it as well."""
+        """Delete everything. It may be gone already, or be deleted by another process at the same time."""
         safe_files.remove_tree(self.root)
 
     def sample(self, analysis: Analysis) -> Path:
@@ -172,9 +173,9 @@ class Workspace:
         return self.root / "sample" / f"{analysis.file_name}.{analysis.extension}"
 
     def save(self, value: Value, *, durable: bool = True) -> None:
-        """Keep *value* for a later stage, whole or not at all; *durable*: also where the host goes down.
+        """Keep *value* for a later stage, whole or not at all; *durable*: even if the host goes down.
 
-        What only matters while a guest runs need not be durable: it goes down with the host. To wait for the
+        What only matters while a guest runs need not be durable: it goes down with the host. Waiting for the
         disk takes seconds on a host that writes dumps, and a slot is held meanwhile.
         """
         safe_files.replace(self._file(type(value)), value.model_dump_json().encode(), durable=durable)
@@ -184,7 +185,7 @@ class Workspace:
         return safe_files.is_regular(self._file(kind))
 
     def load(self, kind: type[ValueT]) -> ValueT:
-        """What an earlier stage saved. Raises :class:`InfrastructureError` where it is gone."""
+        """What an earlier stage saved. Raises :class:`InfrastructureError` if it is gone."""
         path = self._file(kind)
         try:
             return kind.model_validate_json(safe_files.read(path, most=MOST_SAVED))
@@ -192,7 +193,7 @@ class Workspace:
             raise InfrastructureError(f"workspace {self.root}: {path.name} cannot be read: {error}") from None
 
     def lost(self) -> str | None:
-        """What is amiss with a run that was done here, in words; None if it is whole, or was not done."""
+        """What is wrong with a run that was done here, in words; None if it is whole, or was not done."""
         if not self.has(Outcome):
             return None
         try:
