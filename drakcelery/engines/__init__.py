@@ -73,21 +73,22 @@ class Engine(Protocol):
         """Name and version, as it goes into ``metadata.engine``: ``emulator speakeasy-1.5.11``."""
 
     def lacks(self) -> Sequence[str]:
-        """What this machine lacks to hold a guest as safely as the engine can; said once, as a worker starts.
+        """What this machine lacks to confine a guest as safely as the engine can; logged once, when a worker
+        starts.
 
         Each is a sentence without its full stop that also says what to do.
-        Raises :class:`~drakcelery.errors.EngineError` where that cannot be found out.
+        Raises :class:`~drakcelery.errors.EngineError` if that cannot be found out.
         """
 
     def obstacle(self, *, fresh: bool = False) -> str | None:
         """Why no guest may run on this host now, in a sentence with the fix; None if one may.
 
-        Without *fresh* it tells at once what is known; with it, what is found by looking, which is done every
-        few seconds by a thread of the vm worker's main process. Never raises.
+        Without *fresh* it returns at once what is known. With *fresh* it looks, which a thread of the vm
+        worker's main process does every few seconds. Never raises.
         """
 
     def snapshot_id(self) -> str | None:
-        """What tells the snapshot of this host's VMs from another, found out cheaply.
+        """An identifier of the snapshot of this host's VMs, found out cheaply.
 
         None if there is none.
 
@@ -97,28 +98,29 @@ class Engine(Protocol):
         """
 
     def attend(self) -> None:
-        """Begin what is to live as long as a vm worker: called once, in its main process; returns at once."""
+        """Start what should live as long as a vm worker: called once, in its main process; returns at
+        once."""
 
     def accept(self, job: Detonation) -> None:
-        """Refuse what can never run here. Raises :class:`~drakcelery.errors.UnsupportedSample`."""
+        """Refuse a sample that can never run here. Raises :class:`~drakcelery.errors.UnsupportedSample`."""
 
     def prepare(self, job: Detonation) -> Snapshot:
         """Restore the slot's VM. Raises :class:`~drakcelery.errors.EngineError`."""
 
     def run(self, job: Detonation) -> Outcome:
-        """Detonate, watch for ``job.timeout`` seconds at most, stop. The guest need not be gone after.
+        """Detonate, watch for ``job.timeout`` seconds at most, stop. The guest may still be there afterwards.
 
-        Nothing writes to ``job.raw`` any more when it returns (:mod:`drakcelery.engines.evidence` goes by
+        Nothing writes to ``job.raw`` any more when it returns (:mod:`drakcelery.engines.evidence` relies on
         that).
 
-        Raises :class:`~drakcelery.errors.EngineError` where the infrastructure failed; a sample that
+        Raises :class:`~drakcelery.errors.EngineError` if the infrastructure failed; a sample that
         does not start, crashes or never ends is an :class:`~drakcelery.model.analysis.Outcome`.
         """
 
     def destroy(self, slot: str) -> None:
-        """End whatever runs in the slot; nothing to end is fine, called at any time, from any process.
+        """End whatever runs in the slot, if anything does. May be called at any time, from any process.
 
-        Raises :class:`~drakcelery.errors.EngineError` where the guest will not die.
+        Raises :class:`~drakcelery.errors.EngineError` if the guest will not die.
         """
 
 
@@ -129,7 +131,7 @@ def end_guest(engine: Engine, slot: str) -> bool:
     except EngineError as error:
         log.error("guest_survives", slot=slot, error=str(error))
     except Exception:
-        # An engine's mistake must not take down those who look after the slots
+        # A bug in an engine must not take down the threads that look after the slots
         log.exception("guest_survives", slot=slot)
     else:
         return True

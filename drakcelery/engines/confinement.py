@@ -1,8 +1,8 @@
-"""What holds a sample that breaks out of the emulator: all that the kernel has for it.
+"""Confinement of a sample that breaks out of the emulator, by all means of the kernel.
 
 First :func:`limit`: resources, and an empty network. Then, once all programs are in and the sample is read,
 :func:`lock_down`: another user, no capability, no file but the output and Python's own, and few system calls.
-What this machine lacks of it is a :class:`Lack`; the rest holds nevertheless.
+What this machine cannot do is a :class:`Lack`; the rest is in force nevertheless.
 
 ``python -m drakcelery.engines.confinement`` does both to itself and prints what was lacking, for
 :func:`find_lacks`.
@@ -55,7 +55,7 @@ CALLS = """
     sched_getaffinity sched_yield select set_robust_list set_tid_address sigaltstack stat statfs statx
     sysinfo time times uname unlink unlinkat write writev
 """.split()  # noqa: SIM905  # a hundred names read better as a text
-"""Memory, time, threads, and files that are opened again. No socket, program, process, link or mount."""
+"""Memory, time, threads, and opening files again. No socket, program, process, link or mount."""
 
 _FCNTL = (0, 1, 2, 3, 4, 1030)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
 _IOCTL = (0x5401, 0x5421, 0x5450, 0x5451)  # TCGETS, FIONBIO, FIONCLEX, FIOCLEX
@@ -91,13 +91,13 @@ _REMEDIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lack:
-    """What could not be done here."""
+    """A measure that could not be taken here."""
 
     measure: Measure
     why: str
 
     def said(self) -> str:
-        """What is open, and why; a sentence without its full stop."""
+        """What is not protected, and why; a sentence without its full stop."""
         return f"the emulator {_OPEN[self.measure]}: {self.why}"
 
     def remedy(self) -> str:
@@ -134,7 +134,7 @@ def lock_down(parent: int) -> list[Lack]:
     Whatever else is needed must be open or read by now. *parent* is as in :func:`die_with`.
 
     Raises:
-        OSError: what every kernel can do failed.
+        OSError: something failed that every kernel can do.
     """
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208  # names are all that is asked for
         raise OSError("there are threads already, which would stay free")
@@ -153,7 +153,8 @@ def lock_down(parent: int) -> list[Lack]:
 
 
 def forbid_processes() -> None:
-    """No new process or thread from here on; the kernel does not hold root to it. Raises :class:`OSError`."""
+    """Allow no new process or thread from here on; the kernel does not enforce that for root. Raises
+    :class:`OSError`."""
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
@@ -164,7 +165,7 @@ def address_space() -> int:
 
 
 def find_lacks() -> list[Lack]:
-    """What this machine lacks, tried out in a process of its own.
+    """What this machine lacks, tried out in a separate process.
 
     Raises:
         EngineError: it could not be tried.
@@ -190,7 +191,7 @@ def find_lacks() -> list[Lack]:
 
 
 def _try(measure: Measure, act: Callable[[], object]) -> Iterator[Lack]:
-    """Do it; where this machine cannot, say why."""
+    """Take a measure; if this machine cannot, return why."""
     try:
         act()
     except OSError as error:
@@ -198,7 +199,7 @@ def _try(measure: Measure, act: Callable[[], object]) -> Iterator[Lack]:
 
 
 def _rules() -> landlock.Ruleset:
-    """What may be read, and written. Raises :class:`OSError` where the kernel has no Landlock."""
+    """Which files may be read and written. Raises :class:`OSError` if the kernel has no Landlock."""
     known = landlock.version()
     if not known:
         raise OSError("this kernel has no Landlock")
@@ -209,12 +210,12 @@ def _rules() -> landlock.Ruleset:
 
 
 def _python_paths() -> tuple[Path, ...]:
-    """Python's own, and this package."""
+    """The directories of Python and of this package."""
     return Path(sys.prefix), Path(sys.base_prefix), PACKAGE
 
 
 def _libraries() -> list[Path]:
-    """Where Python finds modules: its own places, and this package. Not whatever else is on the path."""
+    """Where Python finds modules: its own directories and this package, but nothing else on the path."""
     entries = map(Path, sys.path)
     return [*(path for path in entries if any(map(path.is_relative_to, _python_paths()))), PACKAGE]
 

@@ -33,7 +33,7 @@ SPARE_CPU = 60
 """Seconds of processor time beyond the timeout: loading, dumps."""
 
 MAX_HEAD = 1024 * 1024
-"""Bytes of a file that are looked at where it is no PE."""
+"""Bytes that are read of a file that is no PE."""
 
 COM_DESCRIPTOR = 14
 """Data directory that every .NET assembly has."""
@@ -67,11 +67,11 @@ class Emulator:
         return f"emulator speakeasy-{importlib.metadata.version('speakeasy-emulator')}"
 
     def obstacle(self, *, fresh: bool = False) -> str | None:  # noqa: ARG002 the protocol's
-        """Nothing: its guests share no network."""
+        """None: its guests share no network."""
         return None
 
     def snapshot_id(self) -> str | None:
-        """None: its guests are restored from nothing that a host could have another one of."""
+        """None: its guests are not restored from a snapshot."""
         return None
 
     def accept(self, job: Detonation) -> None:
@@ -137,10 +137,11 @@ class Emulator:
         return [f"{lack.said()}; to better it, {lack.remedy()}" for lack in confinement.find_lacks()]
 
     def attend(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def _not_started(self, guest_job: GuestJob, refused: Refused) -> Outcome:
-        """What Windows does not start, nobody emulates: an emulator would run what no guest ever runs."""
+        """The outcome if Windows does not start the sample. It is not emulated, since no guest would run
+        it."""
         now = int(time.time())
         return Outcome(
             engine=self.version(),
@@ -247,7 +248,7 @@ def _log_end(job: Detonation, guest: Guest, *, timed_out: bool) -> None:
 
 
 def _verdict(guest: Guest, timeout: int, *, timed_out: bool) -> tuple[Execution, str | None]:
-    """What became of the sample. Raises :class:`EngineError` where that is our fault."""
+    """What became of the sample. Raises :class:`EngineError` if that is our fault."""
     if guest.state is None or guest.state is State.BROKEN:
         why = guest.detail or (guest.errors[-1] if guest.errors else f"exit code {guest.process.returncode}")
         raise EngineError(f"The emulator failed: {why}.")

@@ -1,7 +1,7 @@
-"""Whether what a run left on disk is still all there.
+"""Evidence: whether all that a run left on disk is still there.
 
-A file that was written and not synced may be there with length 0 after a power failure. To sync gigabytes of
-dumps would hold the slot for seconds; so their sizes are noted in what is synced, and compared.
+A file that was written and not synced may be there with length 0 after a power failure. Syncing gigabytes of
+dumps would hold the slot for seconds. So their sizes are noted in a file that is synced, and compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from drakcelery import safe_files
 from drakcelery.model.analysis import RawFiles
 
 MOST_SIZES = 100
-"""So many files are listed with their sizes: the largest. The digest speaks for all."""
+"""How many files are listed with their sizes: the largest. A digest covers all of them."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -49,8 +49,8 @@ def difference(noted: RawFiles, found: RawFiles) -> str | None:
     """How what was *found* differs from what was *noted*, in words; None if nothing does.
 
     A file that grew counts as well. Every tool of a run has ended, and was waited for, before its files are
-    noted (:meth:`drakcelery.engines.Engine.run`), so nothing of ours writes to them after that: who does is
-    not the run.
+    noted (:meth:`drakcelery.engines.Engine.run`), so nothing of ours writes to them after that; another
+    change does not come from the run.
     """
     if found.digest == noted.digest:
         return None

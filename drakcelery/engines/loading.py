@@ -2,9 +2,9 @@
 
 The rules are those of the kernel and of CreateProcess in 64-bit Windows, as far as they are public:
 Microsoft's *PE Format*, ``winerror.h``, and what NtCreateSection(SEC_IMAGE) checks in ReactOS
-(``ntoskrnl/mm/section.c``) and in Ange Albertini's collection of odd programs (corkami). Where they leave a
-doubt a file is started: a program that does not run there shows nothing in any case, and a program that does
-must not be missed.
+(``ntoskrnl/mm/section.c``) and in Ange Albertini's collection of odd programs (corkami). In case of doubt a
+file is started: if Windows would not run it, it shows nothing in any case, and if Windows would, it must not
+be missed.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _wrong_headers(image: Any) -> str | None:
 
 
 def _wrong_sections(image: Any, size: int) -> str | None:
-    """What is wrong with where its sections lie, in the file and in memory."""
+    """What is wrong with the places of its sections, in the file and in memory."""
     alignment, end = image.OPTIONAL_HEADER.SectionAlignment, 0
     if len(image.sections) < image.FILE_HEADER.NumberOfSections:
         return "the file ends within its headers"
@@ -140,7 +140,7 @@ def _up(number: int, alignment: int) -> int:
 
 
 def unreadable(head: bytes, size: int) -> Refused | None:
-    """Why Windows does not start a broken PE that begins with *head*; None for what is no PE at all."""
+    """Why Windows does not start a broken PE that begins with *head*; None if it is no PE at all."""
     header = int.from_bytes(head[0x3C:0x40], "little")
     if head[:2] != b"MZ" or len(head) < 0x40:
         return None
@@ -162,7 +162,8 @@ _KINDS = (
 
 
 def described(head: bytes, magic: str, extension: str) -> str:
-    """What a file is that is no PE, and where it may run, from ``this is`` on; *magic* is libmagic's word.
+    """A sentence from ``this is`` on: what a file without a PE header is, and where it may run. *magic* is
+    from libmagic.
 
     *extension* is what it is called in the guest.
     """

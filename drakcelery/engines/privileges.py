@@ -1,4 +1,4 @@
-"""What a process may by who it is: its user, its capabilities, its network, and the way to its files."""
+"""The privileges of a process: its user, its capabilities, its network, and access to its files."""
 
 from __future__ import annotations
 
@@ -43,22 +43,23 @@ def die_with(parent: int) -> None:
 
 
 def gain_no_privileges() -> None:
-    """No program may give a right, and nobody without one may look in. Raises :class:`OSError`."""
+    """Let no program give more privileges, and no process without privileges inspect this one. Raises
+    :class:`OSError`."""
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _prctl(PR_SET_DUMPABLE, 0)
 
 
 def leave_network() -> None:
-    """Enter an empty network namespace; whoever is not root, a user namespace as well."""
+    """Enter an empty network namespace; if not root, a user namespace as well."""
     flags = CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWUSER | CLONE_NEWNET
     _check(_libc().unshare(flags), "unshare")
 
 
 def become_another(places: Iterable[Path]) -> None:
-    """From root, become a user who owns nothing but the working directory, and can come to *places*.
+    """Change from root to a user that owns only the working directory, and can reach *places*.
 
     Raises:
-        OSError: root stays what it is.
+        OSError: the user could not be changed.
     """
     held = next(
         int(line.split()[1], 16)
@@ -78,10 +79,10 @@ def become_another(places: Iterable[Path]) -> None:
 
 
 def open_way(places: Iterable[Path]) -> None:
-    """Let others than root come to *places*, in a mount namespace of this process.
+    """Let other users than root reach *places*, in a mount namespace of this process.
 
-    A directory on the way that lets nobody else in (Python may lie in ``/root``) is covered by an empty one,
-    and the place put back into it. The user that comes now must still be let in by the place itself.
+    A directory on the way that other users may not enter (Python may be in ``/root``) is covered by an empty
+    one, and the place is mounted into that. The place itself must still let the user in.
 
     Raises:
         OSError: this root may not mount.
@@ -103,7 +104,7 @@ def open_way(places: Iterable[Path]) -> None:
 
 
 def _make_way(place: Path) -> None:
-    """Make a directory that others come to, whatever the umask, with all those above it."""
+    """Make a directory, and those above it, that other users may enter, whatever the umask."""
     before = os.umask(0o022)
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -128,7 +129,8 @@ def _exists(number: int) -> bool:
 
 
 def drop_bounding_set() -> None:
-    """No program could give a capability again. Who may not do this has none to lose."""
+    """Make sure that no program can give a capability again. A process that may not do this has none to
+    lose."""
     for number in range(CAPABILITIES):
         if _libc().prctl(PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             return
@@ -143,10 +145,11 @@ def drop_capabilities() -> None:
 
 
 def reclaim(directory: Path) -> None:
-    """Own again all that a guest of another user left in *directory*. It must have ended.
+    """Take over the ownership of all that a guest of another user left in *directory*. The guest must have
+    ended.
 
     Raises:
-        OSError: that cannot be done.
+        OSError: that is impossible.
     """
     if os.geteuid() != 0:
         return

@@ -1,7 +1,7 @@
 """Plays a recorded run: for load tests, demonstrations and benchmarks. It detonates nothing.
 
 Its guest is a file, one for each slot, so that everything around an engine is real: a slot can hold one guest
-only, a guest outlives a worker that dies, and whoever destroys it ends the run.
+only, a guest outlives a worker that dies, and destroying it ends the run.
 """
 
 from __future__ import annotations
@@ -67,18 +67,18 @@ class ReplayEngine:
         return ()
 
     def obstacle(self, *, fresh: bool = False) -> str | None:  # noqa: ARG002 the protocol's
-        """Nothing: its guests share no network."""
+        """None: its guests share no network."""
         return None
 
     def snapshot_id(self) -> str | None:
-        """None: its guests are restored from nothing that a host could have another one of."""
+        """None: its guests are not restored from a snapshot."""
         return None
 
     def attend(self) -> None:
         """Nothing."""
 
     def accept(self, job: Detonation) -> None:
-        """Anything can be played to."""
+        """Accept any sample."""
 
     def prepare(self, job: Detonation) -> Snapshot:
         """Create the slot's guest, which takes ``restore_seconds``."""
@@ -94,8 +94,8 @@ class ReplayEngine:
     def run(self, job: Detonation) -> Outcome:
         """Play the record in ``run_seconds``, more or less by ``run_spread``, at most the timeout.
 
-        It is written at the beginning, since a guest's output is there when it ends; only where that takes
-        longer does the run.
+        The output is written at the beginning, since it must be complete when the guest ends; if that takes
+        longer than the run, the run takes longer, too.
         """
         started = int(time.time())
         seconds = self._run_seconds * random.lognormvariate(0, self._run_spread)

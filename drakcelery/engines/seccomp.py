@@ -1,8 +1,8 @@
 """Seccomp: a process keeps the system calls on a list and loses all others.
 
 libseccomp makes the filter: it knows the numbers of every architecture, and comes with every Debian, whose
-apt needs it. Its functions are called as they are; what PyPI has on top of it looks for the library by
-running programs, which takes longer than all the rest.
+apt needs it. Its functions are called directly, since the bindings on PyPI look for the library by running
+programs, which takes longer than all the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EVERY_BIT = 2**64 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A system call that is allowed where one argument has these bits of a mask."""
+    """A system call that is allowed if one argument has these bits under a mask."""
 
     name: str
     argument: int
@@ -45,7 +45,7 @@ class _Comparison(ctypes.Structure):
 
 
 def load() -> ctypes.CDLL:
-    """The library. Raises :class:`OSError` where it is not there."""
+    """The library. Raises :class:`OSError` if it is not there."""
     library = ctypes.CDLL(LIBRARY, use_errno=True)
     library.seccomp_init.restype = ctypes.c_void_p
     library.seccomp_init.argtypes = [ctypes.c_uint32]
@@ -60,9 +60,10 @@ def load() -> ctypes.CDLL:
 
 
 def keep_only(library: ctypes.CDLL, names: Iterable[str], calls: Iterable[Call]) -> None:
-    """Leave this thread, and all that it starts, these system calls permanently; any other does not exist.
+    """Keep only these system calls for this thread and all that it starts, permanently; others do not exist
+    for it.
 
-    That is what it is told (ENOSYS), so that the C library takes the older call which does the same. A name
+    They fail with ENOSYS, so that the C library uses an older call that does the same. A name
     that this architecture lacks is skipped.
 
     Raises:

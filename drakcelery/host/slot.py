@@ -62,7 +62,7 @@ class Slot:
 
     @property
     def is_vacant(self) -> bool:
-        """Whether it is in use and nobody has it."""
+        """Whether it is free and no operator keeps it out of use."""
         return self.state is SlotState.FREE and self.drain is None
 
     @property

@@ -80,7 +80,7 @@ class Prefetched:
         return self.root / f"{uuid.uuid4().hex}.part"
 
     def add(self, part: Path, uid: str, attempt: int, sha256: str) -> None:
-        """Note a sample that is complete and checked."""
+        """Give a sample that is complete and checked its final name."""
         part.replace(self.root / f"{uid}.{attempt}.{sha256}")
 
     def remove(self, attempts: Collection[tuple[str, int]]) -> None:

@@ -12,7 +12,7 @@ from drakcelery.settings import DrakrunSection
 
 
 def check(job: Detonation, drakrun: DrakrunSection, abilities_of: Callable[[], Abilities]) -> None:
-    """Refuse what cannot be passed on. The tools are asked for their abilities only where that matters.
+    """Refuse what cannot be passed on. The tools are asked for their abilities only if that matters.
 
     Raises:
         UnsupportedSample: a sentence that says what cannot be done.

@@ -1,7 +1,7 @@
-"""DRAKVUF's base command line, asked for once per process and way of starting.
+"""DRAKVUF's base command line, which each process asks for once for each way of starting a sample.
 
-What differs from run to run is the VM, the command and its directory. drakrun is asked with marks for the
-latter two, and the answer is kept until anything is changed that it was made from.
+What differs from run to run is the VM, the command and its directory. drakrun is asked with placeholders for
+the latter two, and the answer is kept until something changes on which it depends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class BaseLines:
     """The lines of one host."""
 
     def __init__(self, section: DrakvufSection, find: Callable[[str], Path | None]) -> None:
-        """*find* tells where a program is."""
+        """*find* returns where a program is."""
         self._section = section
         self._find = find
         self._kept: dict[tuple[str | None, bool], _Kept] = {}
@@ -75,7 +75,7 @@ def _plain(command: str) -> str | None:
 
 
 def _is_template(words: Sequence[str], vm: str, *, has_directory: bool) -> bool:
-    """Whether each mark is there once, and the VM where it should be."""
+    """Whether each placeholder is there once, and the VM is where it should be."""
     return (
         words.count(COMMAND) == 1
         and words.count(DIRECTORY) == int(has_directory)

@@ -1,8 +1,8 @@
 """A slot's directory below ``state_dir/engine``: who holds its guest, and which processes belong to it.
 
-Any process may end a slot's guest at any time, also one that another process is busy with. So whatever is
-started for a guest is noted here, and nothing is started for a holder who has lost it. A lock keeps the two
-apart; the kernel drops it with the process that has it.
+Any process may end a slot's guest at any time, even while another process works with it. So every process
+that is started for a guest is noted here, and none is started for a holder that has lost the guest. A lock
+keeps starting and ending apart; the kernel releases it when its holder ends.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Cell:
     """One slot's directory. Cheap to make; keeps nothing in memory."""
 
     def __init__(self, directory: Path, *, lock_limit: float) -> None:
-        """*lock_limit*: seconds to wait for whoever is ending the guest."""
+        """*lock_limit*: seconds to wait for a process that is ending the guest."""
         self._directory = directory
         self._lock_limit = lock_limit
 
@@ -68,7 +68,8 @@ class Cell:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep everybody else from starting or ending anything. Raises :class:`EngineError` after a while."""
+        """Keep other processes from starting or ending anything. Raises :class:`EngineError` after a
+        while."""
         self._make()
         deadline = time.monotonic() + self._lock_limit
         descriptor = safe_files.open_regular(self._directory / "lock", os.O_RDWR | os.O_CREAT)
@@ -91,7 +92,7 @@ class Cell:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
     def acquire(self, held: Held) -> None:
-        """Make somebody the guest's holder. Raises :class:`EngineError` where there is one already."""
+        """Note the guest's holder. Raises :class:`EngineError` if there is one already."""
         with self.locked():
             if self.held() is not None:
                 raise EngineError(f"slot {self.slot} holds a guest already; it must be destroyed first")
@@ -114,7 +115,8 @@ class Cell:
         return held
 
     def start(self, holder: str | None, launch: Callable[[], Started]) -> Started:
-        """Start a process for *holder*; None: for whoever has :meth:`locked` the slot to end its guest.
+        """Start a process for *holder*; None: for the caller, which has :meth:`locked` the slot to end its
+        guest.
 
         *launch* may have nothing to start and return None.
         """
@@ -130,13 +132,14 @@ class Cell:
             return process
 
     def forget(self, process: Leader) -> None:
-        """*process* is over, and nothing that it left behind is ours to end."""
+        """Forget *process*, which is over and left nothing behind that must be ended."""
         (self._directory / f"{process.pid}.process").unlink(missing_ok=True)
 
     def vacate(self) -> bool:
-        """Take the guest from its holder and kill all that was started for it; to be called :meth:`locked`.
+        """Take the guest from its holder and kill all that was started for it. Call it only while
+        :meth:`locked`.
 
-        True if there was a holder or a process. Raises :class:`EngineError` where one does not die.
+        True if there was a holder or a process. Raises :class:`EngineError` if a process does not die.
         """
         had_holder = self._guest.exists()
         self._guest.unlink(missing_ok=True)
@@ -150,7 +153,7 @@ class Cell:
         return self._directory / "guest.json"
 
     def _make(self) -> None:
-        """The directory, which nobody else may enter: by what is in it, root kills."""
+        """Make the directory, which no other user may enter: root kills what is noted there."""
         for path in (self._directory.parent, self._directory):
             try:
                 safe_files.close_directory(path)
@@ -160,16 +163,16 @@ class Cell:
     def _kill(self, record: Path) -> None:
         group, ticks, boot = _noted(record)
         now = start_ticks(group) if group else None
-        # Where the leader is gone, what it left in its group goes too; another process with its id stays
+        # If the leader is gone, what it left in its group is killed too; another process with its id is not
         if group and boot == boot_id() and (now is None or str(now) == ticks):
             kill_group(group, slot=self.slot)
         record.unlink(missing_ok=True)
 
 
 def _noted(record: Path) -> tuple[int, str, str]:
-    """Process group, start and boot that a note names; group 0 where it is none of ours.
+    """Process group, start and boot that a note names; group 0 if the note is not ours.
 
-    0 and 1 are no groups of ours, and what another user has put there kills nobody.
+    Groups 0 and 1 are never ours, and a note of another user must not make us kill anything.
     """
     try:
         with os.fdopen(safe_files.open_regular(record), "rb") as file:
@@ -185,10 +188,10 @@ def _noted(record: Path) -> tuple[int, str, str]:
 
 
 def kill_group(group: int, *, slot: str) -> None:
-    """SIGKILL for a process group, until nobody is left in it.
+    """SIGKILL for a process group, until it is empty.
 
     Raises:
-        EngineError: somebody is left after :data:`DEATH_LIMIT` seconds.
+        EngineError: a process is left after :data:`DEATH_LIMIT` seconds.
     """
     deadline = time.monotonic() + DEATH_LIMIT
     while members := _members(group):
@@ -202,7 +205,7 @@ def kill_group(group: int, *, slot: str) -> None:
 
 
 def _members(group: int) -> list[int]:
-    """The living processes of a group; a zombie is none of them."""
+    """The living processes of a group, without zombies."""
     running = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
     return [pid for pid in running if (fields := _stat(pid)) and int(fields[2]) == group]
 

@@ -40,7 +40,8 @@ TRACED = frozenset({"ipt", "codemon"})
 """Plugins that write to a directory of their own; without one they refuse to start."""
 
 ANY_PLUGIN = "procmon"
-"""``-a`` disables all others, ``-x`` then this one: how to have none. With neither, DRAKVUF runs them all."""
+"""To run no plugin at all, ``-a`` with this one disables all others, and ``-x`` then this one. With neither,
+DRAKVUF runs them all."""
 
 _VM = re.compile(r"vm-([1-9][0-9]{0,2})")
 _VERSION = re.compile(r"\bv([0-9][0-9A-Za-z.+~-]*)")
@@ -87,12 +88,13 @@ def xl_list(xl: str, number: int) -> Command:
 
 
 def drakshell(drakrun: str, number: int, command: Sequence[str]) -> Command:
-    """Run *command* in the guest; the ``--`` keeps its options out of drakrun's hands."""
+    """Run *command* in the guest; after ``--`` drakrun does not take its options for its own."""
     return [drakrun, "drakshell", "--vm-id", str(number), "--", *command]
 
 
 def injector_copy(drakrun: str, number: int, sample: Path, name: str) -> Command:
-    """Copy *sample* to the desktop. Right for one digit only: drakrun reads just the last of several."""
+    """Copy *sample* to the desktop. Only for VM numbers of one digit: of several digits drakrun reads just
+    the last."""
     return [drakrun, "injector", "copy", str(sample), f"vm-{number}:{DESKTOP}{name}"]
 
 
@@ -136,7 +138,7 @@ def network_environment(*, net_enable: bool, out_interface: str | None, dns_serv
 
 
 def drakvuf(program: str, base: Sequence[str], watch: Watch, *, directory: str | None = None) -> Command:
-    """*base*, with what this analysis wants. *directory*: the sample's, where *base* has none."""
+    """*base*, with the options of this analysis. *directory*: the sample's, if *base* has none."""
     plugins = [word for plugin in watch.plugins for word in ("-a", plugin)]
     wanted = set(watch.plugins)
     traces = str(watch.traces)
@@ -174,7 +176,7 @@ def bridge(number: int) -> str:
 
 
 def start_command(template: str, guest_path: str) -> str:
-    """*template* with the path for ``%f``, in quotes where there is a blank in it."""
+    """*template* with the path for ``%f``, in quotes if it has a blank."""
     if " " not in guest_path:
         return template.replace("%f", guest_path)
     return template.replace('"%f"', "%f").replace("%f", f'"{guest_path}"')
@@ -186,12 +188,12 @@ def is_startable(template: str) -> bool:
 
 
 def directory_of(guest_path: str) -> str:
-    """Where a file lies in the guest: the working directory of what is started."""
+    """The directory of a file in the guest, which is the working directory of what is started."""
     return ntpath.dirname(guest_path)
 
 
 def is_plain(template: str, extension: str) -> bool:
-    """Whether the sample is started by itself: ShellExecute then elevates it where it asks for that."""
+    """Whether the sample itself is started; then ShellExecute elevates it if it asks for that."""
     return template.strip() == "%f" and extension in ("exe", "bat")
 
 
@@ -207,7 +209,7 @@ def post_restore(script: str, *, net_enable: bool, now: datetime) -> Command:
 
 
 def _value(base: Sequence[str], option: str) -> str:
-    """What follows *option*. Raises ValueError where it is missing."""
+    """What follows *option*. Raises ValueError if it is missing."""
     if option not in base[:-1]:
         raise ValueError(f"expected {option} in DRAKVUF's command line")
     return base[base.index(option) + 1]

@@ -70,7 +70,7 @@ class Drakvuf:
         """``drakvuf 1.1-8107f11``. The first call of a process checks the host.
 
         Raises:
-            SettingsError: nothing could be analysed here, or not as the settings say.
+            SettingsError: no sample could be analysed here, or not as the settings demand.
             EngineError: the tools do not answer.
         """
         return self._version
@@ -89,7 +89,7 @@ class Drakvuf:
         return self._network.check() if fresh else self._network.obstacle()
 
     def snapshot_id(self) -> str | None:
-        """By its sizes and pieces of it: :func:`.snapshot.mark`. Read again where its files have changed."""
+        """By its sizes and pieces of it: :func:`.snapshot.mark`. Read again if its files have changed."""
         volumes = snapshot.directory(self._section.etc_dir, self._section.lib_dir)
         seen = snapshot.status(volumes)
         if self._mark is None or self._mark[0] != seen:
@@ -127,7 +127,7 @@ class Drakvuf:
         return restored
 
     def run(self, job: Detonation) -> Outcome:
-        """Copy the sample in, start it under DRAKVUF's eyes, watch. The guest is still there after.
+        """Copy the sample in, start it under DRAKVUF's eyes, watch. The guest is still there afterwards.
 
         Raises:
             EngineError: the guest was destroyed meanwhile, or the tools failed.
@@ -176,7 +176,7 @@ class Drakvuf:
     def destroy(self, slot: str) -> None:
         """End the slot's guest and whatever was started for it.
 
-        A slot of another name than ``vm-N`` is left from another engine, and has no guest of this one.
+        A slot with another name than ``vm-N`` is left from another engine, and has no guest of this one.
 
         Raises:
             EngineError: the guest lives on.
@@ -185,11 +185,11 @@ class Drakvuf:
             self._guest(slot).destroy()
 
     def _net_enable(self, job: Detonation) -> bool:
-        """Whether the guest reaches the Internet; a task can only switch it off."""
+        """Whether the guest reaches the Internet; a task can only switch that off."""
         return self._settings.drakrun.net_enable and job.net_enable is not False
 
     def _start_method(self, job: Detonation) -> StartMethod | None:
-        """How the sample is started; None if this drakrun cannot be told."""
+        """How the sample is started; None if this drakrun has no option for it."""
         chosen = self._installation.abilities.method
         if chosen is None or job.start_method is not None:
             return None if chosen is None else job.start_method
@@ -239,7 +239,7 @@ class Drakvuf:
         return command
 
     def _dump_memory(self, guest: Guest, holder: str, job: Detonation) -> str | None:
-        """Write the guest's memory to a file below ``raw``; what went wrong, if anything did."""
+        """Write the guest's memory to a file below ``raw``; returns what went wrong, if anything did."""
         target = job.raw / MEMORY_DUMP
         command = commands.memory_dump(self._section.vmi_dump_memory, guest.number, target)
         try:
@@ -256,7 +256,7 @@ class Drakvuf:
         return None
 
     def _attach(self, job: Detonation) -> None:
-        """Put the host's profiles beside what DRAKVUF wrote, where the settings ask for them."""
+        """Put the host's profiles beside what DRAKVUF wrote, if the settings ask for them."""
         if self._settings.drakrun.attach_profiles:
             (job.raw / PROFILES).mkdir(exist_ok=True)
             for profile in self._installation.dll_profiles():

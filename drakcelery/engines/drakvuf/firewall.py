@@ -1,6 +1,6 @@
 """Which of the firewall's rules keep a guest in: drakrun's chains of iptables, and what of them is missing.
 
-Facts: ``drakrun/lib/networking.py`` of v0.19.0 to v0.21.0, ``iptables-save(8)``, which takes no lock."""
+Facts: ``drakrun/lib/networking.py`` of v0.19.0 to v0.21.0, and ``iptables-save(8)``, which takes no lock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAVE = "iptables-save"
 SAVE_SECONDS = 10.0
 SAVE_TRIES = 3
 SAVE_PAUSE = 0.2
-"""The kernel refuses a listing that another program's change cuts in two."""
+"""Seconds before the next try: the kernel refuses a listing that another program's change interrupts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Jump:
         return f"-A {self.parent} -j {self.chain}"
 
     def mend(self, rules: Rules) -> list[str]:
-        """The commands that bring it back."""
+        """The commands that add it again."""
         iptables = "iptables" if self.table == "filter" else f"iptables -t {self.table}"
         there = any(line.startswith(f":{self.chain} ") for line in rules.of(self.table))
         make = [] if there else [f"{iptables} -N {self.chain}"]
@@ -55,24 +55,24 @@ SHUT = "FORWARD -i drak+ -j DROP"
 """What keeps a guest without network from sending where the kernel forwards: drakrun has no rule for it, and
 lets the kernel forward from the first guest with network on."""
 ANY_BRIDGE = "drak+"
-"""Those of all guests."""
+"""The bridges of all guests."""
 
 GUESTS = "10.13.0.0/16"
-"""Their addresses: that of ``vm-N`` is in 10.13.N.0/24."""
+"""The guests' addresses: that of ``vm-N`` is in 10.13.N.0/24."""
 SHUT_OTHERWISE = (":FORWARD DROP ", f"-A {SHUT}", "-A FORWARD -j DROP", "-A FORWARD -j REJECT")
-"""How lines begin that do as much."""
+"""Beginnings of other lines that have the same effect."""
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 """Whether the kernel forwards: 1."""
 
 
 class Standing(enum.Enum):
-    """What there is of drakrun's chains."""
+    """Whether drakrun's chains are there."""
 
     STANDS = "stands"
     UNMADE = "unmade"
-    """None is linked: the next vm-start makes them."""
+    """No chain is linked: the next vm-start makes them."""
     BROKEN = "broken"
-    """Some are: no vm-start makes them whole."""
+    """Some are linked: no vm-start completes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +94,15 @@ class Rules:
         return cls(tables={table: tuple(lines) for table, lines in tables.items()})
 
     def of(self, table: str) -> tuple[str, ...]:
-        """The lines of a table; there are none where it was never used."""
+        """The lines of a table; none if it was never used."""
         return self.tables.get(table, ())
 
     def reaches(self, jump: Jump) -> bool:
-        """Whether what comes to the jump's parent comes to drakrun's chain, and is not let in before."""
+        """Whether packets in the jump's parent chain come to drakrun's chain, and are not let in before."""
         return self._holds(jump.table, jump.rule)
 
     def _holds(self, table: str, rule: str, *, bridge: str = ANY_BRIDGE) -> bool:
-        """Whether *rule* is there, and none before it in its chain lets through what comes from *bridge*."""
+        """Whether *rule* is there, and no rule before it in its chain lets through packets from *bridge*."""
         lines, chain = self.of(table), rule.split()[1]
         return rule in lines and not any(
             lets_through(line, chain, bridge, among=lines) for line in lines[: lines.index(rule)]
@@ -124,7 +124,7 @@ class Rules:
         return missing
 
     def mend(self, *, between: bool, shut: bool = False) -> str:
-        """The command line that brings back what is missing."""
+        """The command line that adds what is missing."""
         commands = [word for jump in JUMPS if not self.reaches(jump) for word in jump.mend(self)]
         if between and not self._keeps_apart:
             commands.append(f"iptables -I {BETWEEN}")
@@ -133,7 +133,8 @@ class Rules:
         return " && ".join(commands)
 
     def _shutting(self) -> list[str]:
-        """What shuts guests without network in: at the end, or before the rule that lets them through."""
+        """The command that shuts in guests without network: at the end, or before the rule that lets them
+        through."""
         lines = self.of("filter")
         if not any(_forwards_guests(line, lines) for line in lines):
             return [f"iptables -A {SHUT}"]
@@ -141,10 +142,10 @@ class Rules:
 
     @property
     def is_shut(self) -> bool:
-        """Whether what a guest without network sends is forwarded to nobody."""
+        """Whether nothing is forwarded that a guest without network sends."""
         lines = self.of("filter")
         rules = [line for line in lines if not line.startswith(":")]
-        ends = [line for line in lines if line.startswith(":")]  # what is done where no rule fits
+        ends = [line for line in lines if line.startswith(":")]  # what happens if no rule fits
         for line in [*rules, *ends]:
             if line.startswith(SHUT_OTHERWISE):
                 return True
@@ -157,7 +158,7 @@ class Rules:
         return self._holds("filter", f"-A {BETWEEN}")
 
     def keeps(self, bridge: str) -> bool:
-        """Whether what comes from a guest's bridge is kept from this host."""
+        """Whether packets from a guest's bridge are kept from this host."""
         return self._holds("filter", f"-A DRAKRUN_INP -i {bridge} -j DROP", bridge=bridge)
 
 
@@ -173,7 +174,7 @@ def lets_through(
         line: as iptables-save writes it.
         chain: its chain.
         bridge: a guest's, or :data:`ANY_BRIDGE`.
-        anywhere: only where it may go out by any interface.
+        anywhere: only if it may go out by any interface.
         among: the lines of its table, in which a chain is looked up that it jumps to.
         top: *chain* is one at whose end its policy counts.
     """
@@ -237,7 +238,7 @@ def _forwards_guests(line: str, among: Sequence[str]) -> bool:
 
 
 def forwards() -> bool:
-    """Whether the kernel sends on what is not for this host."""
+    """Whether the kernel forwards packets that are not for this host."""
     try:
         return FORWARDING.read_text().strip() != "0"
     except OSError:
@@ -254,7 +255,7 @@ def lacking(rules: Rules, *, between: bool, shut: bool) -> str:
 
 
 def read_rules(tools: Tools) -> Rules:
-    """What there is now. Raises :class:`EngineError` where iptables does not say."""
+    """The present rules. Raises :class:`EngineError` if iptables does not list them."""
     for _ in range(SAVE_TRIES):
         try:
             done = tools.ask([SAVE], seconds=SAVE_SECONDS)

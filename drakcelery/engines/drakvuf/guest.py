@@ -65,7 +65,7 @@ class Guest:
     section: DrakvufSection
     network: Network
     base_lines: BaseLines | None = None
-    """Where those lie that were asked for."""
+    """The base command lines that were asked for already."""
 
     @property
     def name(self) -> str:
@@ -73,7 +73,7 @@ class Guest:
         return f"vm-{self.number}"
 
     def restore(self, holder: str) -> None:
-        """Restore the VM from its snapshot, where its network keeps it in. Raises :class:`EngineError`."""
+        """Restore the VM from its snapshot, if its network keeps it in. Raises :class:`EngineError`."""
         command = commands.vm_start(self.section.drakrun, self.number)
         with self.network.entrance(lambda: self.cell.check(holder)):
             done = self._run(command, holder, seconds=self.section.restore_timeout)
@@ -87,11 +87,11 @@ class Guest:
         self.check_isolation(holder)
 
     def check_isolation(self, holder: str) -> None:
-        """Raises :class:`EngineError` where this guest is not kept from the host and from other guests."""
+        """Raises :class:`EngineError` if this guest is not kept from the host and from other guests."""
         try:
             self.network.verify(commands.bridge(self.number), closed=not self._has_network())
         except EngineError:
-            self.cell.check(holder)  # whoever ended the guest took its rules away
+            self.cell.check(holder)  # if another process ended the guest, its rules are gone
             raise
 
     def _has_network(self) -> bool:
@@ -129,7 +129,7 @@ class Guest:
                 )
 
     def make_ready(self, holder: str, script: Path | None, *, net_enable: bool) -> None:
-        """Run the post-restore script in the guest, which shows as well that the guest answers.
+        """Run the post-restore script in the guest, which also shows that the guest answers.
 
         Raises:
             EngineError: it does not, or the script fails.
@@ -157,7 +157,7 @@ class Guest:
             raise EngineError(f"{script} {how} in {self.name}{quoted(done.errors)}")
 
     def copy_in(self, holder: str, sample: Path) -> str:
-        """Copy *sample* to the guest's desktop; its path there. Raises :class:`EngineError`."""
+        """Copy *sample* to the guest's desktop; returns its path there. Raises :class:`EngineError`."""
         if self.number < 10:  # drakrun reads one digit only: vm-12 would be vm-2
             command = commands.injector_copy(self.section.drakrun, self.number, sample, sample.name)
         else:
@@ -214,12 +214,13 @@ class Guest:
         return listed
 
     def destroy(self) -> None:
-        """Kill what was started for the guest, end it, and see that it is gone. Nothing to end is cheap.
+        """Kill what was started for the guest, end it, and check that it is gone. Cheap if there is nothing
+        to end.
 
-        A network that stays would fail the next vm-start: it goes, too, or the slot is not clean.
+        Its network must go, too, or the slot is not clean: the next vm-start would fail because of it.
 
         Raises:
-            EngineError: guest or network live on, or Xen does not say that the guest is gone.
+            EngineError: the guest or its network is still there, or Xen does not say that the guest is gone.
         """
         with self.cell.locked():
             was_held = self.cell.vacate()
@@ -248,7 +249,7 @@ class Guest:
             )
 
     def _stop(self) -> str:
-        """One ``drakrun vm-stop``; what it complained of."""
+        """Run ``drakrun vm-stop`` once; returns what it complained of."""
         command = commands.vm_stop(self.section.drakrun, self.number)
         try:
             done = self.tools.run(
@@ -259,9 +260,10 @@ class Guest:
         return "" if done.code == 0 else f"; {done.trouble('the last one')}"
 
     def _drop_bridge(self) -> None:
-        """Delete a bridge that nobody knows of, or the next ``vm-start`` fails at making it.
+        """Delete a bridge that DRAKVUF Sandbox has not noted, or the next ``vm-start`` cannot make it.
 
-        A ``vm-start`` that is killed before it noted the network leaves one; ``vm-stop`` then does nothing.
+        A ``vm-start`` that is killed before it notes the network leaves one, which ``vm-stop`` does not
+        delete.
         """
         bridge = commands.bridge(self.number)
         if not (INTERFACES / bridge).exists() or self._noted_network.exists():

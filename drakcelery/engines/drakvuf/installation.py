@@ -37,7 +37,8 @@ NETWORK_PROGRAMS = {
     "iptables-save": "iptables",
     "dnsmasq": "dnsmasq",
 }
-"""What drakrun makes a guest's network with, and the engine looks at it: Debian's package of each program."""
+"""The programs with which drakrun makes a guest's network and the engine checks it, with Debian's
+packages."""
 
 NEWER_PROGRAMS = {"conntrack": "conntrack"}
 """From v0.21: without it a guest ends, and its network stays, so that no later vm-start works."""
@@ -57,13 +58,13 @@ class Abilities:
     drakvuf: str
     """Version."""
     method: StartMethod | None
-    """How a plain program is started; None: this drakrun cannot be told (before v0.21)."""
+    """How a plain program is started; None: this drakrun has no option for it (before v0.21)."""
     keeps_apart: bool
     """Whether this drakrun keeps guests from each other, and forgets their connections (v0.21)."""
 
     @property
     def is_told(self) -> bool:
-        """Whether this drakrun is told the start method, and by its environment the network."""
+        """Whether this drakrun takes the start method as an option, and the network from its environment."""
         return self.method is not None
 
     def can_start(self, method: StartMethod | None) -> bool:
@@ -81,7 +82,7 @@ class Installation:
 
     @functools.cached_property
     def abilities(self) -> Abilities:
-        """Raises :class:`EngineError` where DRAKVUF or drakrun does not answer."""
+        """Raises :class:`EngineError` if DRAKVUF or drakrun does not answer."""
         usage = self._ask([self._section.drakvuf, "-h"])
         version = commands.parse_version(usage.said)
         if version is None:
@@ -89,13 +90,13 @@ class Installation:
         options = self._ask([self._section.drakrun, "drakvuf-cmdline", "--help"])
         if options.code != 0:
             raise options.trouble("DRAKVUF Sandbox does not answer (v0.19 to v0.21 are supported)")
-        # v0.21 chooses so too: ShellExecute, where DRAKVUF can, elevates a program that asks for it
+        # v0.21 chooses the same: ShellExecute, if DRAKVUF can, since it elevates a program that asks for it
         method: StartMethod = "shellexec" if "-V <shellexec verb>" in usage.said else "createproc"
         newest = "--method" in options.output
         return Abilities(drakvuf=version, method=method if newest else None, keeps_apart=newest)
 
     def check(self) -> None:
-        """Refuse a host on which no analysis could succeed, or not as the settings say.
+        """Refuse a host on which no analysis could succeed, or not as the settings demand.
 
         Raises:
             SettingsError: names what is missing, and what to do.
@@ -177,7 +178,7 @@ class Installation:
 
     @property
     def hooks(self) -> Path | None:
-        """The hook list of this host, else the one that DRAKVUF Sandbox comes with."""
+        """The hook list of this host, or else the one of DRAKVUF Sandbox."""
         return self._configured("hooks.txt")
 
     @property

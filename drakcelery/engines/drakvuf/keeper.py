@@ -1,7 +1,7 @@
 """Keeps :mod:`.resident` running in drakrun's own interpreter, as long as the vm worker's main process lives.
 
-The socket is made here and handed on, so that calls wait while one resident follows another. Where drakrun's
-library cannot be used there is no socket, and every call is made by the command at once.
+The socket is made here and passed on, so that calls wait while one resident follows another. If drakrun's
+library cannot be used, there is no socket, and every call is made by the command at once.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 10.0
-"""How often it is seen whether the resident answers, and whether another drakrun was installed."""
+"""Seconds between two checks whether the resident answers, and whether another drakrun was installed."""
 DEATHS = 3
-"""In :data:`DEATHS_SECONDS`: so many and it is left alone for a while."""
+"""After so many deaths in :data:`DEATHS_SECONDS` no resident is started for a while."""
 DEATHS_SECONDS = 60.0
 PAUSE_SECONDS = 300.0
 FINISH_SECONDS = 30.0
-"""For calls in hand, where another drakrun was installed."""
+"""Seconds that calls in hand may take after another drakrun was installed."""
 BACKLOG = 64
 
 
 class Keeper:
-    """Starts a resident, sees that it answers, and starts another where it does not."""
+    """Starts a resident, checks that it answers, and starts another if it does not."""
 
     def __init__(self, section: DrakvufSection, tools: Tools, directory: Path) -> None:
         """*directory* is ``state_dir/engine``, which nobody else may enter."""
@@ -89,7 +89,7 @@ class Keeper:
             log.warning("library_not_used", reason=why)
 
     def _wait_for_another(self) -> None:
-        """Until another drakrun is installed; for a while at most, since trouble may pass."""
+        """Wait until another drakrun is installed, but not for long, since the trouble may pass."""
         deadline = time.monotonic() + PAUSE_SECONDS
         begun = self._identity()
         while not self._stopping.wait(LOOK_SECONDS) and time.monotonic() < deadline:
@@ -115,10 +115,10 @@ class Keeper:
                 listener.listen(BACKLOG)
                 yield listener
             finally:
-                path.unlink(missing_ok=True)  # first: who comes now uses the command
+                path.unlink(missing_ok=True)  # first, so that new calls use the command
 
     def _serve(self, listener: socket.socket) -> None:
-        """One resident, to its end. Raises :class:`NoLibrary` where another would not do better."""
+        """Keep one resident until it ends. Raises :class:`NoLibrary` if another would not do better."""
         identity, place = self._residence.identity(), listener.fileno()
         with tempfile.TemporaryFile() as errors:
             with self._lock:

@@ -1,7 +1,8 @@
 """What a tool's process runs first: ``python -I -S launch.py PARENT PROGRAM ARGUMENT…``.
 
-It asks the kernel to kill it with its parent, and becomes the program; ``execve`` keeps the wish. A file for
-a bare interpreter, because the usual way (``preexec_fn``) may deadlock in a process that has threads.
+It asks the kernel to kill it together with its parent, and then becomes the program; that survives
+``execve``. A file for a bare interpreter, because the usual way (``preexec_fn``) may deadlock in a process
+that has threads.
 """
 
 import ctypes

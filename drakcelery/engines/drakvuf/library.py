@@ -1,6 +1,6 @@
-"""Calls to the process that stays in drakrun's own interpreter (:mod:`.resident`), from any of a worker's.
+"""Calls to the process that stays in drakrun's own interpreter (:mod:`.resident`), from any worker process.
 
-Where nobody serves, or it does not do what is asked for, the command does: :class:`~.tools.Tools` runs it.
+If no such process serves, or it cannot do what is asked, :class:`~.tools.Tools` runs the command instead.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ log = structlog.get_logger(__name__)
 SOCKET = "drakrun.socket"
 """Below ``state_dir/engine``."""
 ANSWER_SECONDS = 5.0
-"""For a child to be there; while another resident starts, calls wait for it."""
+"""Seconds for a child to start; calls wait while another resident starts."""
 MOST_BYTES = 64 * 1024
 """Of a message."""
 DEATH_SECONDS = 10.0
-"""For a call that was killed to be said to be over."""
+"""Seconds until the end of a killed call must be reported."""
 
 _CREDENTIALS = struct.Struct("3i")
 
 
 class Nonsense(Exception):
-    """What answers is not what should."""
+    """The answer is not one of the resident's."""
 
 
 class Call:
@@ -51,7 +51,7 @@ class Call:
         self._ticks = start_ticks(pid)
         self.returncode: int | None = None
         self.is_lost = False
-        """Whoever did it is gone, and nobody knows how far it was."""
+        """True if the resident is gone, and nobody knows how far the call got."""
 
     def wait(self, seconds: float | None = None) -> int:
         """Its exit code, as from :class:`subprocess.Popen`. Without *seconds*: after it was killed.
@@ -74,13 +74,13 @@ class Call:
         return self.returncode
 
     def terminate(self) -> None:
-        """Ask it to end. Once whoever does it is gone, its number may be another's."""
+        """Ask it to end. Once the resident is gone, its process id may be another's."""
         if start_ticks(self.pid) == self._ticks:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
     def leave(self) -> None:
-        """Hang up: where it goes on it is ended."""
+        """Close the connection; if the call still goes on, it is ended."""
         self._connection.close()
 
     def _lose(self, why: str) -> int:
@@ -92,7 +92,7 @@ class Call:
 
 
 class Library:
-    """Where calls go, below ``state_dir/engine``. Keeps nothing."""
+    """Sends the calls, through a socket below ``state_dir/engine``. Keeps no state."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -105,7 +105,7 @@ class Library:
         stdout: IO[bytes],
         stderr: IO[bytes],
     ) -> Call | None:
-        """Begin *argv*; None if it is not done here, and nothing has begun."""
+        """Begin *argv*; None if the resident cannot do it, and nothing has begun."""
         connection = self._connect()
         if connection is None:
             return None
@@ -130,7 +130,7 @@ class Library:
         return call
 
     def answers(self) -> bool:
-        """Whether somebody serves, and is not stuck."""
+        """Whether a resident serves, and is not stuck."""
         connection = self._connect()
         if connection is None:
             return False
@@ -158,7 +158,7 @@ class Library:
 
 @contextlib.contextmanager
 def reached(directory: Path) -> Iterator[str]:
-    """A path of the socket in *directory* that is short enough for the kernel, whatever that is called.
+    """A path to the socket in *directory* that is short enough for the kernel, however long *directory* is.
 
     Raises:
         OSError: there is no such directory.

@@ -1,8 +1,8 @@
 """What keeps a guest in, from this host and from other guests: drakrun's chains of iptables.
 
-drakrun makes them on the first vm-start after boot, without a lock, and takes a failure back without a word.
-So vm-start runs alone until they stand, and its word is not enough: what must be there is looked for, and
-without it no sample runs. Where a piece is missing nobody here touches the firewall; the sentence says how.
+drakrun makes them on the first vm-start after boot, without a lock, and silently undoes them after a failure.
+So vm-start runs alone until they are there, and its success is not enough: the rules are checked, and without
+them no sample runs. If a rule is missing, drakcelery does not touch the firewall; it says how to repair it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ log = structlog.get_logger(__name__)
 
 
 POLL_SECONDS = 0.1
-"""How often one that waits for its turn looks whether it has come."""
+"""Seconds between two looks of a process that waits for its turn."""
 
 UNMADE_SECONDS = 60.0
-"""After a vm-start that left no chain at all, for so long no other is tried: only a vm-start makes them."""
+"""Seconds after a vm-start that left no chain at all until another is tried; only a vm-start makes them."""
 
 MOST_NOTED = 64 * 1024
 """Bytes of the note."""
@@ -43,7 +43,7 @@ class Network:
     def __init__(
         self, tools: Tools, directory: Path, *, between: Callable[[], bool], closed: bool, wait: float
     ) -> None:
-        """*directory* is this worker's alone: the lock is there, and a note of why no sample may run.
+        """*directory* is only this worker's; it holds the lock, and a note of why no sample may run.
 
         *between* says whether this drakrun keeps guests from each other, *closed* whether no guest has a
         network; *wait*: seconds that one may wait for its turn to start a guest.
@@ -62,14 +62,15 @@ class Network:
         return rules.standing(between=self._between(), shut=self._closed and forwards())
 
     def rules(self) -> Rules:
-        """What there is now. Raises :class:`EngineError` where iptables does not say."""
+        """The present rules. Raises :class:`EngineError` if iptables does not list them."""
         return read_rules(self._tools)
 
     @contextlib.contextmanager
     def entrance(self, check: Callable[[], object]) -> Iterator[None]:
-        """A guest may be started inside the block: beside others where the network stands, else alone.
+        """Within this block a guest may be started: beside others if the network is complete, otherwise
+        alone.
 
-        *check* is called again and again while others are waited for, and may raise.
+        *check* is called again and again while this one waits for others, and may raise.
 
         Raises:
             EngineError: no vm-start could make the network whole; or it takes too long.
@@ -88,7 +89,7 @@ class Network:
     def verify(self, bridge: str, *, closed: bool) -> None:
         """Make sure that the guest on *bridge* is kept from this host, and all guests from each other.
 
-        *closed*: this guest has no network, and must be forwarded to nobody.
+        *closed*: this guest has no network, and nothing that it sends may be forwarded.
 
         Raises:
             EngineError: they are not, whatever vm-start has said.
@@ -107,7 +108,7 @@ class Network:
             raise EngineError(lacking(rules, between=False, shut=True), blames=Blame.HOST)
 
     def suspect(self, trouble: str) -> None:
-        """See whether it was the network that a vm-start failed of, which says *trouble*.
+        """Check whether the network made a vm-start fail, which reported *trouble*.
 
         Raises:
             EngineError: it was.
@@ -126,11 +127,12 @@ class Network:
         return lacking(rules, between=self._between(), shut=self._closed and forwards())
 
     def check(self) -> str | None:
-        """Find out whether the network stands, and note why not. None if it does, or is yet to be made."""
+        """Find out whether the network is complete, and note why not. None if it is, or has yet to be
+        made."""
         try:
             self._check()
         except EngineError as error:
-            with contextlib.suppress(OSError):  # the note cannot be written: it is told all the same
+            with contextlib.suppress(OSError):  # without the note the reason is still returned
                 self._note_obstacle(str(error))
             return str(error)
         except OSError as error:
@@ -168,14 +170,15 @@ class Network:
 
     def _is_old(self) -> bool:
         try:
-            # A clock that was set back meanwhile would keep it new for as long
+            # If the clock was set back, the note would count as new for too long
             return abs(time.time() - self._note.lstat().st_mtime) > UNMADE_SECONDS
         except FileNotFoundError:
             return True
 
     @contextlib.contextmanager
     def _alone(self, check: Callable[[], object]) -> Iterator[None]:
-        """Nobody else on this host starts a guest meanwhile. The kernel frees it with a process that dies."""
+        """No other process on this host starts a guest meanwhile. The kernel releases the lock when its
+        holder ends."""
         deadline = time.monotonic() + self._wait
         with self._lock_file() as file:
             check()

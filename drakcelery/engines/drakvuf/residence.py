@@ -27,7 +27,7 @@ HELLO_SECONDS = 60.0
 HELLO_BYTES = 64 * 1024
 SCRIPT_BYTES = 4096
 SCREENSHOTS = "drakrun.analyzer.screenshotter"
-"""Takes most of a second to import; only where screenshots are wanted."""
+"""Takes most of a second to import, so only if screenshots are wanted."""
 _OPENS_A_SHELL = ("sh", "bash", "dash")
 
 
@@ -48,7 +48,7 @@ class Hello:
 def interpreter(script: Path) -> list[str]:
     """The interpreter of an installed Python script, and its options.
 
-    pip writes ``#!/path/python``; where that is too long or has blanks, a shell that runs
+    pip writes ``#!/path/python``, or, if that is too long or has blanks, a shell that runs
     ``'''exec' "/path/python" "$0" "$@"``.
 
     Raises:
@@ -102,7 +102,7 @@ class Residence:
         return found.resolve()
 
     def identity(self) -> tuple[object, ...]:
-        """Changes where another drakrun is installed. Raises :class:`NoLibrary`."""
+        """An identifier that changes if another drakrun is installed. Raises :class:`NoLibrary`."""
         script = self.script
         try:
             statuses = [path.stat() for path in (script, Path(interpreter(script)[0]))]
@@ -111,7 +111,7 @@ class Residence:
         return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in statuses)
 
     def spawn(self, place: str, *, stderr: int, descriptors: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-        """Start one. Its first line is for :meth:`hello`. Raises :class:`NoLibrary`."""
+        """Start a resident. Its first line is for :meth:`hello`. Raises :class:`NoLibrary`."""
         words = [*interpreter(self.script), resident.__file__, place, self._section.drakrun]
         extra = [SCREENSHOTS] if self._section.screenshots else []
         return subprocess.Popen(
@@ -143,7 +143,7 @@ class Residence:
         return understood(data.partition(b"\n")[0])
 
     def check(self) -> Hello:
-        """Import the library once and see whether it is one that is known. Raises :class:`NoLibrary`."""
+        """Import the library once and check that its version is supported. Raises :class:`NoLibrary`."""
         with tempfile.TemporaryFile() as errors:
             process = self.spawn("check", stderr=errors.fileno())
             try:
@@ -153,7 +153,7 @@ class Residence:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for what was asked to end; its calls die with it."""
+    """Wait for a resident that was asked to end; its calls die with it."""
     if process.stdout is not None:
         process.stdout.close()
     with contextlib.suppress(ProcessLookupError):

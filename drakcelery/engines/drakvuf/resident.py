@@ -1,19 +1,19 @@
 """What runs in DRAKVUF Sandbox's own interpreter, beside a vm worker: ``python resident.py FD DRAKRUN``.
 
 Starting ``drakrun`` costs more than a second of processor time, for libraries that a command on one VM does
-not use. This imports ``drakrun.lib`` once and does each call in a forked child, which has a group of its own,
-may hang or be killed as any tool, and shares what was imported. FD is a listening Unix socket
+not use. This imports ``drakrun.lib`` once and does each call in a forked child, which has a process group of
+its own, may hang or be killed like any tool, and shares what was imported. FD is a listening Unix socket
 (``SOCK_SEQPACKET``). A call is a connection:
 
 1. a JSON line, with the descriptors of its stdout and stderr: ``{"argv": […], "environment": {…}}``; an argv
    that begins with DRAKRUN is one of drakrun's own command lines, and any other a program to run;
 2. the answer ``{"pid": …}`` of a child that waits, or ``{"refused": "why"}``;
-3. ``go``, on which the child begins: whoever asked knows by then what to kill;
-4. the answer ``{"code": …}``, as from ``subprocess``. The child stays a zombie until the caller hangs up, so
-   that its number is nobody else's. A caller that hangs up before ends the call.
+3. ``go``, on which the child begins: by then the caller knows what to kill;
+4. the answer ``{"code": …}``, as from ``subprocess``. The child stays a zombie until the caller closes the
+connection, so that no other process gets its id. Closing it earlier ends the call.
 
-First it writes one line to stdout: ``{"version": …, "seconds": …}``, or ``{"unfit": "why"}`` where the
-library is not one that it knows; with the FD ``check`` that is all. It ends with its parent (``launch.py``).
+First it writes one line to stdout: ``{"version": …, "seconds": …}``, or ``{"unfit": "why"}`` if it does not
+know this version of the library; with the FD ``check`` that is all. It ends with its parent (``launch.py``).
 
 For Python 3.8 and newer, with the standard library and ``drakrun`` only: nothing of this package is imported.
 Facts: ``drakrun/cli`` and ``drakrun/lib`` of DRAKVUF Sandbox v0.19.0 to v0.21.0.
@@ -25,7 +25,7 @@ import os
 import sys
 
 if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):  # noqa: PTH100, PTH120 before any import
-    del sys.path[0]  # what lies beside this file is no module of drakrun's
+    del sys.path[0]  # the files beside this one are no modules of drakrun's
 
 import contextlib
 import ctypes
@@ -49,21 +49,21 @@ from types import SimpleNamespace
 from typing import Any, Callable, NoReturn  # noqa: UP035 Python 3.8
 
 VERSIONS = re.compile(r"0\.(19|20|21)\.\d+([+.-].*)?")
-"""Of DRAKVUF Sandbox: those whose library was read."""
+"""Versions of DRAKVUF Sandbox whose library was read."""
 MOST_BYTES = 64 * 1024
-"""Of a message."""
+"""Most bytes of a message."""
 MOST_CALLS = 64
-"""At once; more are refused."""
+"""Most calls at once; more are refused."""
 MOST_DESCRIPTORS = 1024
 MOST_MEMORY = 1 << 30
 """Bytes of a call; this process itself may grow by a quarter of it."""
 MOST_SERVED = 20_000
-"""Calls until another of this takes over."""
+"""Calls after which another resident takes over."""
 WATCH_SECONDS = 1.0
 PR_SET_PDEATHSIG = 1
 NOT_STARTED = 127
 SCREENSHOT_PORT = 5900
-"""VNC of ``vm-N`` is at this and N."""
+"""VNC of ``vm-N`` is at this port plus N."""
 SCREENSHOT_STOP_SECONDS = 5.0
 CREDENTIALS = struct.Struct("3i")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -74,7 +74,7 @@ class Unfit(Exception):
 
 
 class Refused(Exception):
-    """A call that is not done here; the command can do it, or nobody."""
+    """A call that is not done here; perhaps the command can do it."""
 
 
 def load() -> SimpleNamespace:
@@ -108,7 +108,8 @@ def load() -> SimpleNamespace:
 
 
 def _test(lib: SimpleNamespace) -> None:
-    """Whether what calls use can be called as they do. Raises Unfit, TypeError or AttributeError."""
+    """Check that the library's functions can be called as the calls do. Raises Unfit, TypeError or
+    AttributeError."""
     vm, shell = lib.vm.VirtualMachine, lib.drakshell.Drakshell
     line = {"vmi_info": 0, "exec_cmd": 0}
     if lib.newest:
@@ -145,7 +146,7 @@ def _test(lib: SimpleNamespace) -> None:
 
 
 class Calls:
-    """What is done with the library, by the words of drakrun's command line."""
+    """What is done with the library, for each of drakrun's command lines."""
 
     def __init__(self, lib: SimpleNamespace) -> None:
         self._lib = lib
@@ -247,7 +248,8 @@ class Calls:
         return 0
 
     def _screenshots(self, values: dict[str, str], _: list[str]) -> int:
-        """Until SIGTERM, or *most-bytes* are there: ``screenshots.json`` and ``screenshots/*.png``."""
+        """Write ``screenshots.json`` and ``screenshots/*.png`` until SIGTERM, or until there are
+        *most-bytes*."""
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         number, directory = int(values["vm-id"]), pathlib.Path(values["directory"])
@@ -265,7 +267,7 @@ class Calls:
         most = int(values["most-bytes"])
         while not stop.wait(WATCH_SECONDS):
             if threading.active_count() == 1:
-                return 0  # as many as were wanted, or it could not connect; it has said so
+                return 0  # it has made as many as were wanted, or has said that it could not connect
             if size_of(directory / "screenshots") > most:
                 sys.stderr.write(f"more than {most} bytes of screenshots\n")
                 break
@@ -277,7 +279,7 @@ class Calls:
 
 
 def parsed(words: list[str], known: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
-    """Options and the rest, as click takes them. Raises :class:`Refused`."""
+    """Options and arguments, as click takes them. Raises :class:`Refused`."""
     values: dict[str, str] = {}
     rest: list[str] = []
     left = list(words)
@@ -308,7 +310,7 @@ def size_of(directory: pathlib.Path) -> int:
 
 
 class Call:
-    """One that is being done."""
+    """A call that is being done."""
 
     def __init__(self, connection: socket.socket, pid: int, *, of_library: bool) -> None:
         self.connection = connection
@@ -316,7 +318,7 @@ class Call:
         self.of_library = of_library
         self.is_over = False
         self.is_left = False
-        """Its caller has hung up."""
+        """Its caller has closed the connection."""
 
     def kill(self) -> None:
         """End it and what it started."""
@@ -326,7 +328,7 @@ class Call:
 
 
 class Server:
-    """Takes calls, one child each; single-threaded, and waits for nothing but the next event."""
+    """Takes calls, one child each. Single-threaded; it waits only for the next event."""
 
     def __init__(self, listener: socket.socket, drakrun: str, calls: Calls) -> None:
         self._listener = listener
@@ -334,14 +336,14 @@ class Server:
         self._calls = calls
         self._prctl = ctypes.CDLL(None).prctl
         self._running: dict[int, Call] = {}
-        """By the descriptor of their connection."""
+        """Calls by the descriptor of their connection."""
         self._served = 0
         self._ending = False
         self._parent = os.getpid()
         self._most_memory = memory(self._parent) + MOST_MEMORY // 4
 
     def serve(self) -> None:
-        """Until SIGTERM or too much was served, and no call is left."""
+        """Serve until SIGTERM, or :data:`MOST_SERVED` calls, and until no call is left."""
         woken, wake = os.pipe()
         for end in (woken, wake):
             os.set_blocking(end, False)
@@ -356,7 +358,7 @@ class Server:
                 poll.register(self._listener, select.POLLIN)
             for descriptor, call in self._running.items():
                 if not call.is_left:
-                    poll.register(descriptor, 0)  # says when its caller hangs up
+                    poll.register(descriptor, 0)  # reports when its caller closes it
             events = dict(poll.poll(WATCH_SECONDS * 1000 if self._running else None))
             if woken in events:
                 with contextlib.suppress(BlockingIOError):
@@ -446,7 +448,7 @@ class Server:
         environment: dict[str, str],
         work: Callable[[], int],
     ) -> NoReturn:
-        """Wait for the caller's word, then do the work; the process ends with it."""
+        """Wait for the caller's ``go``, then do the work; the process ends with it."""
         code = NOT_STARTED
         try:
             os.setsid()
@@ -490,7 +492,7 @@ def done(work: Callable[[], int]) -> int:
 
 
 def execute(argv: list[str], environment: dict[str, str]) -> int:
-    """Become the program *argv*; returns only where it cannot be started."""
+    """Become the program *argv*; returns only if it cannot be started."""
     try:
         os.execvpe(argv[0], argv, environment)  # noqa: S606 no shell is wanted
     except OSError as error:
@@ -505,7 +507,7 @@ def say(connection: socket.socket, message: dict[str, Any]) -> None:
 
 
 def memory(pid: int) -> int:
-    """Bytes that a process has in memory; 0 where it is gone."""
+    """Bytes that a process has in memory; 0 if it is gone."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123
             return int(file.read().split()[1]) * PAGE
@@ -514,10 +516,11 @@ def memory(pid: int) -> int:
 
 
 def main(place: str, drakrun: str, extra: str | None = None) -> int:
-    """Say what there is, then serve. *extra*: a module to import as well, since many calls will need it."""
+    """Write the first line, then serve. *extra*: a module to import as well, since many calls will need
+    it."""
     begun = time.monotonic()
     answers = os.dup(1)
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not look like an answer
     try:
         lib = load()
     except Unfit as error:

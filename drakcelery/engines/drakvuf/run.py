@@ -27,23 +27,23 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.1
 SIZE_SECONDS = 1.0
-"""How often what the run has written is measured."""
+"""Seconds between two measurements of what the run has written."""
 GUEST_SECONDS = 5.0
-"""How often it is seen whether the guest is there, and is kept in."""
+"""Seconds between two checks whether the guest is there, and is kept in."""
 GONE_SECONDS = 5.0
 """How long DRAKVUF may take to notice that its guest has gone."""
 STOP_SECONDS = 10.0
-"""From SIGTERM to SIGKILL, as DRAKVUF Sandbox has it."""
+"""Seconds from SIGTERM to SIGKILL, as in DRAKVUF Sandbox."""
 LISTEN_SECONDS = 15.0
-"""For tcpdump to begin."""
+"""Seconds for tcpdump to begin."""
 TRAFFIC_STOP_SECONDS = 5.0
 INJECTION_BYTES = 64 * 1024
-"""How far into DRAKVUF's log its own injection is looked for; nothing comes before it."""
+"""Bytes of DRAKVUF's log in which its own injection is looked for; it comes first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long and how much."""
+    """The limits of a run."""
 
     grace: int
     """Seconds beyond the timeout, for the injection and the last dumps."""
@@ -87,7 +87,7 @@ def recorded(guest: Guest, job: Detonation, holder: str) -> Iterator[Traffic]:
 
 
 def watched(guest: Guest, job: Detonation, holder: str, command: commands.Command, limits: Limits) -> Ended:
-    """Run DRAKVUF by *command* until it ends or must, with its log in ``job.log``.
+    """Run DRAKVUF by *command* until it ends or has to be ended, with its log in ``job.log``.
 
     Raises:
         EngineError: the guest was destroyed or is not kept in any more, or DRAKVUF does not die.
@@ -173,7 +173,7 @@ def written(job: Detonation) -> int:
 
 
 def traces(job: Detonation) -> Path:
-    """Where ipt and codemon write."""
+    """The directory to which ipt and codemon write."""
     return job.raw / "ipt"
 
 

@@ -1,6 +1,7 @@
 """Screenshots beside DRAKVUF: by DRAKVUF Sandbox's own screenshotter, in a call of its library.
 
-What they show is the guest's, their number and size are bounded here, and a run without them is a run.
+The guest decides what they show, so their number and size are bounded here. A run without them is still a
+run.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from drakcelery.engines.drakvuf.tool_output import end_of, readable
 log = structlog.get_logger(__name__)
 
 MOST_FILES = 30
-"""As DRAKVUF Sandbox has it: one every five seconds where the screen has changed."""
+"""As in DRAKVUF Sandbox, which takes one every five seconds if the screen has changed."""
 MOST_BYTES = 64 * 1024**2
 STOP_SECONDS = 8.0
-"""From SIGTERM to SIGKILL; what was written by then is whole."""
+"""Seconds from SIGTERM to SIGKILL; what was written by then is complete."""
 
 NO_LIBRARY = "drakrun's library is not served here; see the check xen.library of drakcelery doctor"
 
@@ -52,7 +53,7 @@ def index(raw: Path) -> Path:
 
 @contextlib.contextmanager
 def photographed(guest: Guest, job: Detonation, holder: str) -> Iterator[Screenshots]:
-    """Take screenshots of the guest into ``job.raw`` inside the block, where the settings ask for them."""
+    """Take screenshots of the guest into ``job.raw`` inside the block, if the settings ask for them."""
     taken = Screenshots()
     if not guest.section.screenshots:
         yield taken
@@ -82,7 +83,7 @@ def photographed(guest: Guest, job: Detonation, holder: str) -> Iterator[Screens
 
 
 def _stop(call: Call, slot: str) -> None:
-    """Ask it to end, then make it. Its number is its own until :meth:`Call.leave`."""
+    """Ask the call to end, then kill it. No other process gets its id before :meth:`Call.leave`."""
     call.terminate()
     try:
         call.wait(STOP_SECONDS)

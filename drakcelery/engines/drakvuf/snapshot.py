@@ -1,4 +1,4 @@
-"""Which snapshot the VMs of this host are restored from. Its hash takes long, so it is kept."""
+"""Which snapshot the VMs of this host are restored from. Hashing it takes long, so the hash is kept."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = structlog.get_logger(__name__)
 
 MEMORY = "snapshot.sav"
 DISK = "vm-0.img"
-"""Both in ``snapshot_dir``; the disk only with the storage backend qcow2."""
+"""Files in ``snapshot_dir``; the disk is there only with the storage backend qcow2."""
 PIECES, PIECE = 16, 64 * 1024
-"""So many pieces of so many bytes of a file tell a snapshot from another."""
+"""Number and bytes of the pieces of a file that identify a snapshot."""
 MARK = 16
 """Characters of such a mark."""
 MOST_KEPT = 64 * 1024
@@ -48,7 +48,7 @@ Status = tuple[tuple[int, int, int, int], ...]
 
 
 def directory(etc_dir: Path, lib_dir: Path) -> Path:
-    """Where the snapshot is: what ``install.json`` says, else ``volumes``.
+    """Where the snapshot is: as ``install.json`` says, or else ``volumes``.
 
     Raises:
         EngineError: ``install.json`` cannot be read: DRAKVUF Sandbox is not installed here, or not for us.
@@ -60,8 +60,8 @@ def directory(etc_dir: Path, lib_dir: Path) -> Path:
 def identify(volumes: Path, cache: Path) -> Snapshot:
     """The snapshot in *volumes*: when it was made, and the sha256 of the guest's saved memory.
 
-    The hash is kept in the file *cache* until the snapshot's size or time changes. Whoever comes while it is
-    being made waits for it.
+    The hash is kept in the file *cache* until the snapshot's size or time changes. A process that needs it
+    while another computes it waits for it.
 
     Raises:
         EngineError: it cannot be read.
@@ -86,18 +86,18 @@ def identify(volumes: Path, cache: Path) -> Snapshot:
 
 
 def status(volumes: Path) -> Status:
-    """What changes when somebody writes to the snapshot in *volumes*. Raises OSError."""
+    """What changes whenever the snapshot in *volumes* is written to. Raises OSError."""
     disk = volumes / DISK
     found = [path.stat() for path in (volumes / MEMORY, *([disk] if disk.is_file() else []))]
     return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
 
 def mark(volumes: Path) -> str:
-    """What tells the snapshot in *volumes* from another, without reading all of it.
+    """An identifier of the snapshot in *volumes*, made without reading all of it.
 
     A digest of the sizes of memory and disk, and of pieces of both: their ends and some in between. The end
-    of a saved memory holds the processors' registers and clocks, which no two savings have alike. Times of
-    files are left out: a copy on another host is the same snapshot.
+    of a saved memory holds the processors' registers and clocks, which are different in each snapshot. Times
+    of files are left out: a copy on another host is the same snapshot.
 
     Raises:
         OSError: it cannot be read.

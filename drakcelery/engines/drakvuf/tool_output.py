@@ -1,4 +1,4 @@
-"""What tools say when they end: the lines that tell why, printable and short. It is outside data."""
+"""From a tool's output, the lines that say why it ended, printable and short. The output is untrusted."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _REPORTS = re.compile(
     r"\]\[(?:INFO|DEBUG)\] |^\w+: (?:info|progress): |^Loading new save file |^ Savefile contains |"
     r"^Parsing config from "
 )
-"""Lines of drakrun's log, and of xl, that tell of no trouble."""
+"""Lines of drakrun's log, and of xl, that report no trouble."""
 _OF_XL = re.compile(r"^(?:libxl|xc): error: ")
 XL_LINES = 2
-"""The first errors of a failing xl say why; those after them tell how it clears up."""
+"""The first errors of a failing xl say why; later ones are about how it cleans up."""
 
 
 def ending(code: int) -> str:
@@ -49,10 +49,10 @@ def quoted(errors: tuple[str, ...]) -> str:
 
 
 def significant(errors: tuple[str, ...]) -> list[str]:
-    """The lines that say what went wrong: without the frames of tracebacks, and what tells of no trouble.
+    """The lines that say what went wrong, without the frames of tracebacks and lines that report no trouble.
 
-    Of a Python program that ran another, such as drakrun, the last line is the exception, and what the other
-    complained of stands above the traceback.
+    If a Python program such as drakrun ran another program, its last line is the exception, and the other's
+    complaint stands above the traceback.
     """
     lines = [line for line in _without_frames(errors) if line.strip() and not line.startswith(CHAINED)]
     troubles = [line for line in lines if not _REPORTS.search(line)] or lines
@@ -72,12 +72,12 @@ def _without_frames(errors: tuple[str, ...]) -> Iterator[str]:
 
 
 def readable(text: str) -> tuple[str, ...]:
-    """The last lines of *text*, printable and bounded: what is in them is outside data."""
+    """The last lines of *text*, printable and bounded, since their content is untrusted."""
     return tuple(printable(line[:LINE_LENGTH]) for line in text.splitlines()[-KEPT_LINES:])
 
 
 def printable(line: str) -> str:
-    """*line*, with what is not printable escaped."""
+    """*line*, with unprintable characters escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 

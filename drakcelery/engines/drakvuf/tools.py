@@ -38,7 +38,8 @@ class Overdue(EngineError):
 
 
 def search_path(section: DrakvufSection) -> str:
-    """The search path: first where programs are that the settings name by a path; drakrun looks there too."""
+    """The search path: first the directories of programs that the settings name by a path; drakrun uses it,
+    too."""
     programs = [Path(program) for program in (section.drakrun, section.drakvuf, section.xl)]
     named = [str(program.parent) for program in programs if program.is_absolute()]
     return ":".join(dict.fromkeys([*named, *STANDARD_PATH.split(":")]))
@@ -46,13 +47,13 @@ def search_path(section: DrakvufSection) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What came of a tool."""
+    """The result of a tool."""
 
     name: str
     code: int
     """Exit code; negative: the signal that it died of."""
     output: str
-    """Its stdout, as it is; of a long one the end."""
+    """Its stdout, unchanged; if it is long, only the end."""
     said: str
     """Its stderr, likewise."""
 
@@ -73,10 +74,10 @@ class Tools:
     path: str = STANDARD_PATH
     environment: Mapping[str, str] = field(default_factory=dict)
     library: Library | None = None
-    """Does what :meth:`run` is asked for without a new interpreter, where it is served."""
+    """Does what :meth:`run` has to do without a new interpreter, if a resident serves it."""
 
     def __post_init__(self) -> None:
-        """The environment is all that a tool gets: ours holds secrets."""
+        """Make the environment that tools get instead of ours, which holds secrets."""
         fixed = {"PATH": self.path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         object.__setattr__(self, "environment", {**self.environment, **fixed})
 
@@ -86,7 +87,8 @@ class Tools:
         return Path(found) if found else None
 
     def ask(self, command: Command, *, seconds: float) -> Finished:
-        """Run what only looks and ends at once: with a tenth of what :meth:`run` costs, and unbound to us.
+        """Run a program that only reads and ends at once: for a tenth of the cost of :meth:`run`, and not
+        tied to us.
 
         Raises:
             Overdue: it takes longer than *seconds*.
@@ -144,7 +146,7 @@ class Tools:
         """Run *command* to its end, for *holder* of *cell* if there is one, and log what it said.
 
         *held_open*: it gets a pipe as stdin that nobody writes to, instead of ``/dev/null``. *quiet*: do not
-        log how it ended. A command that was lost with the library's process is run again, as a program.
+        log how it ended. If a command is lost with the resident, it is run again as a program.
 
         Raises:
             Overdue: it takes longer than *seconds*.
@@ -181,7 +183,7 @@ class Tools:
         *,
         held_open: bool,
     ) -> subprocess.Popen[bytes] | Call:
-        """Start *command* through the *library*, or as a program where that does not do it."""
+        """Start *command* through the *library*, or as a program if the library cannot do it."""
         if library is not None:
             call = library.start(command, environment=self.environment, stdout=output, stderr=errors)
             if call is not None:
@@ -191,14 +193,14 @@ class Tools:
 
 
 def _killed(process: subprocess.Popen[bytes] | Call, cell: Cell | None, errors: IO[bytes]) -> tuple[str, ...]:
-    """Kill a tool that takes too long; what it had said until then."""
+    """Kill a tool that takes too long; returns what it had said until then."""
     kill_group(process.pid, slot=cell.slot if cell else "none")
     process.wait()
     return readable(end_of(errors))
 
 
 def _let_go(process: subprocess.Popen[bytes] | Call, cell: Cell | None) -> None:
-    """Close what we hold of a tool that has ended, or is to be left alone."""
+    """Close our handles of a tool that has ended or is left alone."""
     if isinstance(process, Call):
         process.leave()
     elif process.stdin:
@@ -208,7 +210,7 @@ def _let_go(process: subprocess.Popen[bytes] | Call, cell: Cell | None) -> None:
 
 
 def stop(process: subprocess.Popen[bytes], *, seconds: float, slot: str) -> bool:
-    """Ask a running tool to end, then make it. False if it had to be killed."""
+    """Ask a running tool to end, then kill it. False if it had to be killed."""
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     try:

@@ -19,7 +19,7 @@ COMPLETE = {
     10: "the guest's kernel crashed",
     11: "the guest was switched off",
 }
-"""Exit codes of a run that took place, and what to say of it."""
+"""Exit codes of a run that took place, and what they say about it."""
 
 BROKEN = {
     1: "DRAKVUF failed",
@@ -41,10 +41,10 @@ WINDOWS = {
 """What error codes of Windows mean for a sample (``winerror.h``)."""
 
 DEFENDED = frozenset({225, 226})
-"""A snapshot whose Defender is at work refuses every sample that it knows."""
+"""If Defender is active in the snapshot, Windows refuses every sample that Defender knows."""
 
 REMOVED = 2
-"""A sample that was copied in, is started by itself, and is not there: somebody in the guest removed it."""
+"""If the copied sample is not found when it is started itself, something in the guest has removed it."""
 
 
 class End(enum.Enum):
@@ -63,7 +63,7 @@ class Ended:
     end: End
     code: int
     killed: bool
-    """It did not end of SIGTERM."""
+    """It had to be killed, since SIGTERM did not end it."""
     seconds: int
     """How long it ran."""
     timeout: int
@@ -116,8 +116,8 @@ def judge(ended: Ended, *, by_itself: bool = False) -> tuple[Execution, str | No
 def is_complete(ended: Ended) -> bool:
     """Whether the sample was watched for the whole time, and all that was seen is in the log.
 
-    To be asked of a run that :func:`judge` has not raised for. Not so where the guest went away, was switched
-    off or crashed, where the output reached its limit, where DRAKVUF ended early or did not end properly.
+    Only for a run for which :func:`judge` has not raised. False if the guest went away, was switched off or
+    crashed, if the output reached its limit, or if DRAKVUF ended early or not properly.
     """
     if ended.code == NOT_EXECUTED or ended.killed:
         return False
@@ -127,7 +127,7 @@ def is_complete(ended: Ended) -> bool:
 
 
 def _refused(ended: Ended, *, by_itself: bool) -> str:
-    """Why the guest did not start the sample. Raises where its Defender would let none start."""
+    """Why the guest did not start the sample. Raises if its Defender would let no sample start."""
     code = windows_error(ended.injection)
     if code in DEFENDED or (by_itself and code == REMOVED):
         raise EngineError(
