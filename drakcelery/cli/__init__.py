@@ -55,7 +55,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "up": ("machine:up", "Run everything on this machine until Ctrl-C."),
     },
 }
-"""The commands as the help lists them: where each is, and what it does, in a sentence that fits.
+"""The commands as the help lists them: where each is, and what it does, in a sentence that fits on a line.
 
 A process of ours imports only what it needs, and neither the help nor the shell's completion needs a command.
 """
@@ -78,14 +78,14 @@ class Sentences(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 click's signature
-        """As click's, section by section."""
+        """As click does, but section by section."""
         width = max(map(len, PLACES))
         for title, commands in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), says) for name, (_, says) in commands.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """As click's, which imports every command for its sentence."""
+        """As click does, but click would import every command for its sentence."""
         offers = [
             CompletionItem(name, help=says)
             for commands in SECTIONS.values()
@@ -95,20 +95,20 @@ class Sentences(click.Group):
         return [*offers, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's, but our errors, and a Redis that is away, become click's."""
+        """As click does, but turn our errors, and a Redis that is away, into click's."""
         try:
             return super().invoke(ctx)
         except DrakceleryError as error:
             raise click.ClickException(str(error)) from None
         except Exception as error:
-            redis = sys.modules.get("redis.exceptions")  # what did not import it does not raise its errors
+            redis = sys.modules.get("redis.exceptions")  # if not imported, it has raised nothing
             if redis is None or not isinstance(error, redis.RedisError):
                 raise
             raise click.ClickException(_trouble(error, ctx.obj)) from None
 
 
 def _trouble(error: RedisError, ours: Settings | None) -> str:
-    """What people are told of an error of the Redis of *ours*."""
+    """What people are told of an error of Redis, which the settings *ours* name."""
     from redis.exceptions import ResponseError
 
     from drakcelery.ledger.away import trouble

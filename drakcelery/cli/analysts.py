@@ -115,7 +115,7 @@ def submit(
 
 
 def watch(ours: Settings, uid: str) -> None:
-    """Progress on standard error until the analysis is over. Raises where it was not published."""
+    """Show progress on standard error until the analysis is over. Raises if it was not published."""
     from rich.console import Console
 
     from drakcelery.operators import analyses, views
@@ -149,7 +149,8 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
 
 
 def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None:
-    """The analysis, or the sample that waits in Karton for one. Raises :class:`StackError` for neither."""
+    """Show the analysis, or the sample that waits in Karton for one. Raises :class:`StackError` if there is
+    neither."""
     from drakcelery.forecast.forecast import make_forecast
     from drakcelery.operators import analyses, views
 
@@ -161,7 +162,7 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
         shown: dict[str, object] = queued.model_dump(mode="json")
         view = views.queued_view(queued, now=forecast.now)
     else:
-        record = record or analyses.find_record(ledger, uid)  # taken up just now, or not there at all
+        record = record or analyses.find_record(ledger, uid)  # taken up just now, or it does not exist
         estimate = forecast.estimates.get(record.uid) if forecast else None
         shown = as_dict(record, estimate)
         view = views.record_view(record, now=ledger.now(), estimate=estimate)
@@ -172,7 +173,7 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
 
 
 def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
-    """What is live, what is over, and what is to be expected."""
+    """Show live and finished analyses, and the forecasts."""
     from drakcelery.forecast.forecast import make_forecast
     from drakcelery.operators import analyses, views
 
@@ -203,7 +204,7 @@ def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
 
 
 def as_dict(record: Record, estimate: Estimate | None) -> dict[str, object]:
-    """The record as JSON has it, and what is estimated; null where there is nothing to estimate."""
+    """The record as JSON, with its forecast; null if there is none."""
     return {
         **record.model_dump(mode="json"),
         "estimate": estimate.model_dump(mode="json") if estimate else None,

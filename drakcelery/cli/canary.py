@@ -22,14 +22,14 @@ from drakcelery.operators import steering, views
 from drakcelery.wiring import make_client, make_ledger
 
 LOOK_SECONDS = 1.0
-"""How often the fleet is asked whether the canaries are over."""
+"""Seconds between two looks whether the canaries are over."""
 HEARD_SECONDS = 2 * timeouts_of(LONGEST).host
-"""After so long no report of a host is older than the call."""
+"""After so many seconds each host's report is newer than the call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
-    """What is said of a slot."""
+    """What the command says about a slot."""
 
     host: str
     slot: SlotStatus
@@ -77,10 +77,11 @@ def _due(asked: steering.Asked) -> Iterator[_Line]:
 
 
 def _found(ledger: Ledger, asked: steering.Asked) -> list[_Line]:
-    """Wait for the canaries of a host. Raises :class:`StackError` where it, or a slot, goes meanwhile."""
+    """Wait for the canaries of a host. Raises :class:`StackError` if the host, or a slot, goes away
+    meanwhile."""
     host, began = asked.host.host, time.monotonic()
     while True:
-        is_heard = time.monotonic() - began > HEARD_SECONDS  # what is reported now was so after the call
+        is_heard = time.monotonic() - began > HEARD_SECONDS  # the present report was made after the call
         now = next((status for status in ledger.fleet.hosts() if status.host == host), None)
         slots = {slot.name: slot for slot in now.slots} if now else {}
         if lost := [name for name in asked.calls if name not in slots]:

@@ -1,6 +1,6 @@
-"""What the shell offers for uids, hosts and slots. Whatever goes wrong here, it offers nothing.
+"""What the shell offers for uids, hosts and slots; nothing if anything goes wrong.
 
-The ledger is imported when it is asked: every command imports this, and its help needs none.
+The ledger is imported only when it is needed: every command imports this module, and help needs no ledger.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[st
 
 
 def hosts(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Hosts that are alive, and once there is a slash the slots of one."""
+    """Hosts that are alive; after a slash, the slots of that host."""
     if "/" in incomplete:
         return slots(context, parameter, incomplete)
     return [name.split("/")[0] for name in slots(context, parameter, incomplete) if name.endswith("/")]

@@ -21,11 +21,11 @@ from drakcelery.stages import cancellation
 from drakcelery.wiring import make_ledger
 
 _OF_TASKS = ("inbox", "line")
-"""Where what is in quarantine is a Karton task that is no analysis yet."""
+"""The places where items in quarantine are Karton tasks that are no analyses yet."""
 
 
 def _uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """What the shell offers. Whatever goes wrong, it offers nothing."""
+    """What the shell offers; nothing if anything goes wrong."""
     try:
         ours = read_settings(context.params.get("config"), context.params.get("data_dir"))
         entries = make_ledger(ours).quarantine.all()
@@ -69,7 +69,7 @@ def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
 
 
 def _end(ledger: Ledger, inbox: Inbox, uid: str, *, is_task: bool) -> None:
-    """Have the ledger say that *uid*, of an analysis or a task, is over: else ingress would adopt it."""
+    """Note in the ledger that *uid*, of an analysis or a task, is over, or ingress would adopt it."""
     reason = f"removed by {asker()}: it could not be dealt with"
     try:
         record = ledger.get(uid)
@@ -87,7 +87,7 @@ def _end(ledger: Ledger, inbox: Inbox, uid: str, *, is_task: bool) -> None:
 
 def _withdraw(inbox: Inbox, uid: str, task_uid: str, reason: str) -> None:
     inbox.drop(task_uid)
-    inbox.adopt(task_uid)  # a record is written for what is in the inbox only
+    inbox.adopt(task_uid)  # a record is written only for tasks in the inbox
     inbox.withdraw(uid, task_uid=task_uid, root_uid=reading.root_of(task_uid), reason=reason)
 
 

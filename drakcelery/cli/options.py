@@ -16,10 +16,10 @@ DATA_DIR_HELP = "Directory of the embedded stack.  [default: one place per user]
 
 
 def read_settings(config: Path | None, data_dir: Path | None) -> settings.Settings:
-    """Settings as the options, the environment and the well-known places say."""
+    """Read the settings from where the options, the environment or the usual paths say."""
     ours = settings.load(settings.find(config, data_dir=data_dir))
     context = click.get_current_context(silent=True)
-    if context is not None:  # whoever tells of an error of Redis asks there
+    if context is not None:  # used to explain errors of Redis
         context.find_root().obj = ours
     return ours
 
@@ -37,4 +37,4 @@ def with_settings(command: F) -> F:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-"""For what a script would read."""
+"""The option for output that scripts read."""

@@ -1,4 +1,4 @@
-"""drakcelery's processes that are none of Celery's: ingress, and karton-system where there is none."""
+"""drakcelery's processes that are not Celery's: ingress, and karton-system if Karton has none."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_ingress(settings: Settings) -> None:
     ledger = make_ledger(settings, name=settings.drakrun.identity)
     ledger.deployment.claim()
     notifier = _notifier(settings, ledger.outbox, stop)
-    # On connections of its own, without Karton's name
+    # It uses connections of its own, without Karton's name
     mender = make_ledger(settings)
     duty = Duty(
         mender,
@@ -65,7 +65,7 @@ def run_ingress(settings: Settings) -> None:
 
 
 def _notifier(settings: Settings, notices: Outbox, stop: threading.Event) -> Notifier | None:
-    """The thread that sends notices, started; None if nobody is to be told."""
+    """Start the thread that sends notices; None if no webhook is set."""
     ours = settings.notifications
     if ours.url is None:
         return None
@@ -87,10 +87,12 @@ def run_system(settings: Settings) -> None:
 
 
 class _System(SystemService):  # type: ignore[misc] # karton.system ships no types
-    """karton-system, with lines like everyone's; Karton's own log (``karton.log``) gets them as before."""
+    """karton-system, with log lines like our other processes; Karton's own log (``karton.log``) gets them as
+    before."""
 
     def setup_logger(self, level: str | int | None = None) -> None:
-        """Called by ``loop``: what Karton sends to standard error by a handler of its own goes our way."""
+        """Called by ``loop``: log through our handlers, not through Karton's own handler for standard
+        error."""
         super().setup_logger(level)
         self.log.handlers[:] = [self.log_handler] if self.log_handler in self.log.handlers else []
         self.log.setLevel(logging.NOTSET)  # [drakcelery] log_level counts

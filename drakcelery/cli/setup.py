@@ -93,7 +93,7 @@ def init(
 
 
 def _ask(wish: Wish, made: Plan) -> Plan:
-    """Ask where ``drakrun`` is; the plan with the answer, or as it was where there is none."""
+    """Ask where ``drakrun`` is; returns the plan with the answer, or unchanged if there is none."""
     where = click.prompt("drakrun of DRAKVUF Sandbox (a path; empty: later)", default="", show_default=False)
     return plan.make(replace(wish, drakrun=PurePosixPath(where))) if where else made
 
@@ -115,7 +115,7 @@ def _report(made: Plan, *, dry_run: bool) -> Iterator[str]:
 
 
 def _next(made: Plan, root: Path, *, enabled: bool) -> Iterator[str]:
-    """What is left to do, in its order."""
+    """What is left to do, in order."""
     yield "Next:" if root == Path("/") else f"Next, on the machine that gets {root}:"
     kept = any(one.path == CONFIG and one.status is Status.KEPT for one in made.targets)
     if made.todo:

@@ -1,4 +1,4 @@
-"""How slots look on a terminal: a line for each, and below what needs more room than a column has."""
+"""Slots on a terminal: a line for each, and below the table what does not fit into a column."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from drakcelery.operators.fleet_views import slot_text
 from drakcelery.operators.views import duration, safe
 
 LONG = 300
-"""Characters of what is said below."""
+"""Most characters of a text below the table."""
 SHORT = ("good", "due", "not judged")
-"""What a canary's column has room for."""
+"""The results that fit into a canary's column."""
 
 
 def slots_view(hosts: Iterable[HostStatus], *, now: float) -> RenderableType:
-    """A line for each slot of each host that is alive, and why those are not well that are not."""
+    """A line for each slot of each host that is alive, and why some are not well."""
     table = _table("HOST", "SLOT", "PROFILE", "STATE", "SINCE", "SCORE", "ANALYSIS", "ENGINE")
     notes: list[Text] = []
     for host in hosts:
@@ -41,7 +41,7 @@ def slots_view(hosts: Iterable[HostStatus], *, now: float) -> RenderableType:
 
 
 def canaries_view(found: Iterable[tuple[str, SlotStatus, str | None]], *, now: float) -> RenderableType:
-    """A line for each slot: its host, itself, and what is to be said of its last canary."""
+    """A line for each slot, with its host and the result of its last canary."""
     table = _table("HOST", "SLOT", "PROFILE", "STATE", "AGO", "CANARY")
     notes: list[Text] = []
     for host, slot, words in found:

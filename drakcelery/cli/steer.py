@@ -30,13 +30,13 @@ SLOT = "HOST/SLOT"
 _HOST_AND_SLOT = re.compile(rf"({NAME_PATTERN[1:-1]})(?:/({NAME_PATTERN[1:-1]}))?")
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 _SAID = frozenset({"created", "timestamp", "levelname", "level", "action", "message", "uid"})
-"""What a line of a log has anyway, or says twice."""
+"""Fields that each log line has anyway, or that would be shown twice."""
 _WHERE = frozenset({"attempt", "host", "slot", "stage"})
-"""Said once, as the attempt begins there."""
+"""Fields that are shown once, when the attempt begins there."""
 
 
 def asker() -> str:
-    """Who types."""
+    """The name of the user who gives the command."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
@@ -66,7 +66,7 @@ def _steer(
     config: Path | None,
     data_dir: Path | None,
 ) -> None:
-    """Have the host's vm worker do something, and show the host as it is then."""
+    """Have the host's vm worker do something, and show the host afterwards."""
     from drakcelery.cli.slot_table import slots_view
     from drakcelery.operators import steering, views
     from drakcelery.wiring import make_client, make_ledger
@@ -176,7 +176,7 @@ def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: P
 
 
 def _line(event: Event) -> Text:
-    """A line of a log, or a change in the ledger. Nothing in it is trusted."""
+    """A line of a log, or a change in the ledger, for the terminal. Its content is untrusted."""
     from drakcelery.operators import views
 
     level, created, stage = str(event.get("levelname")), event.get("created"), event.get("stage")
