@@ -51,7 +51,7 @@ OF_STAGES: dict[str, Any] = {
     "Strategy": "drakcelery.worker.admission:strategy",
     "Request": "drakcelery.worker.admission:Request",
 }
-"""What Celery is told of each stage's task."""
+"""Celery's options for each stage's task."""
 STAGE_TASKS = frozenset(routing.task_name(stage) for stage in Stage)
 
 
@@ -113,13 +113,13 @@ def _log_our_way(**_: Any) -> None:
 
 @inspect_command()
 def drakcelery_version(_state: Any) -> str:
-    """What this worker runs: ``drakcelery doctor`` compares."""
+    """The version that this worker runs; ``drakcelery doctor`` compares it."""
     return __version__
 
 
 @worker_shutting_down.connect
 def _stop_guests(sender: str, **_: Any) -> None:
-    """Celery stops taking messages and waits for its tasks; the guests are ours to stop."""
+    """Stop the guests: Celery only stops taking messages and waits for its tasks."""
     if not bootstrap.is_ours(sender):
         return
     runtime = app.runtime
@@ -131,13 +131,13 @@ def _stop_guests(sender: str, **_: Any) -> None:
 
 @task_revoked.connect
 def _cancel_revoked(request: Any, expired: bool, **_: Any) -> None:
-    """Somebody revoked a stage: nobody wants the analysis. Else it would wait for a step that never comes."""
+    """Cancel the analysis if somebody revoked a stage, or it would wait for a step that never comes."""
     if expired or request.task not in STAGE_TASKS:
         return
     step, ledger = Step.parse(request.args[0]), app.runtime.context.ledger
     try:
         record = ledger.get(step.uid)
-        # The gate may have begun the next attempt already, but not a new life of the uid
+        # The gate may have begun the next attempt already, but the uid must not have a new life
         if record is not None and record.first_attempt <= step.attempt:
             cancellation.cancel(ledger, record, by=f"Celery: its task {request.id} was revoked")
     except StackError as error:
@@ -156,7 +156,7 @@ def _die_with_the_worker(**_: Any) -> None:
 
 @worker_process_init.connect
 def _make_ready(**_: Any) -> None:
-    """A slot need not wait for its first sample's process to read certificates and settings."""
+    """Read certificates and settings now, so that the first sample in a slot need not wait for that."""
     app.begin_in_pool()
 
 
@@ -169,11 +169,11 @@ def _send_the_last_spans(**_: Any) -> None:
 @click.pass_context
 def _serve_flower(context: click.Context, tornado_argv: tuple[str, ...]) -> None:
     """``celery -A drakcelery flower``."""
-    from drakcelery.flower import command  # builds on this module, and only Flower needs Tornado
+    from drakcelery.flower import command  # it imports this module, and only Flower needs Tornado
 
     command.serve(context, tornado_argv)
 
 
-# The celery command has its plugins, Flower's command among them, before it finds the app that -A names
+# The celery command loads its plugins, Flower's command among them, before it finds the app that -A names
 if "flower.command" in sys.modules:
     sys.modules["flower.command"].flower.callback = _serve_flower

@@ -32,7 +32,7 @@ class SlotsLost(SettingsError):
 
 
 class SlotsDamaged(SettingsError):
-    """Nobody can read the file of the slots; it is kept, since it says what operators have drained."""
+    """The file of the slots cannot be read. It is kept, since it says what operators have drained."""
 
 
 class StackError(DrakceleryError):
@@ -40,7 +40,7 @@ class StackError(DrakceleryError):
 
 
 class UnreadableRecord(DrakceleryError):
-    """The ledger's record of an analysis is none that this version can read."""
+    """This version cannot read the ledger's record of an analysis."""
 
 
 class BadTask(DrakceleryError):
@@ -48,11 +48,11 @@ class BadTask(DrakceleryError):
 
 
 class AlreadyFinished(BadTask):
-    """The analysis that the task asks for is there: another task's, complete."""
+    """The analysis that the task asks for exists already: it is complete, and of another task."""
 
 
 class Unreadable(BadTask):
-    """What Karton has of the task is no task: neither we nor Karton's own programs can read it."""
+    """What Karton has for the task is no task: neither we nor Karton's own programs can read it."""
 
 
 class UnsupportedSample(BadTask):
@@ -60,11 +60,11 @@ class UnsupportedSample(BadTask):
 
 
 class InfrastructureError(DrakceleryError):
-    """This attempt failed for a reason that lies with us: worth another attempt."""
+    """This attempt failed through no fault of the sample; another attempt may work."""
 
 
 class Blame(enum.StrEnum):
-    """What an engine takes for broken when an attempt fails in it."""
+    """What an engine says is broken when an attempt fails."""
 
     SLOT = "slot"
     """The slot, as long as the sample fails in no other."""
@@ -80,14 +80,15 @@ class EngineError(InfrastructureError):
     """The engine could not restore, run or destroy a guest."""
 
     def __init__(self, *sentence: str, blames: Blame = Blame.SLOT, code: int | None = None) -> None:
-        """*blames* is what the engine takes for broken; most errors cannot tell. *code* is Windows' own."""
+        """*blames* is what the engine says is broken; most errors cannot tell. *code* is the error code of
+        Windows."""
         super().__init__(*sentence)
         self.blames = blames
         self.code = code
 
 
 class InDoubt(EngineError):
-    """The run left less than those of other slots: before it is taken, another slot has to show the same."""
+    """The run left less than runs in other slots: it is accepted only if another slot shows the same."""
 
     def __init__(self, *sentence: str, lacks: str = "") -> None:
         """*lacks* is what is missing, for the record."""
@@ -100,7 +101,7 @@ class StorageError(InfrastructureError):
 
 
 class GuestLost(EngineError):
-    """The guest went with the process that watched it. A sample that does this twice is poison."""
+    """The guest was lost with the process that watched it. A sample that does this twice is poison."""
 
 
 class StorageAway(StorageError):
@@ -108,7 +109,7 @@ class StorageAway(StorageError):
 
 
 class EvidenceLost(InfrastructureError):
-    """A file that an earlier stage made is gone, or is not what that stage made. Never published so."""
+    """A file that an earlier stage made is gone or was changed. Such a run is never published."""
 
 
 class Superseded(DrakceleryError):
@@ -120,7 +121,7 @@ class Astray(Superseded):
 
 
 class Changed(Superseded):
-    """Karton's task is not what it was when it was read. It is to be read again."""
+    """Karton's task has changed since it was read, and must be read again."""
 
 
 class NeedsSolitude(DrakceleryError):
@@ -128,11 +129,11 @@ class NeedsSolitude(DrakceleryError):
 
 
 class UnderWay(Superseded):
-    """The same message was delivered before, and is being worked on."""
+    """The same message was delivered before, and that delivery is at work."""
 
 
 def unexpected(where: str, error: Exception) -> str:
-    """The sentence for an error that nobody raised on purpose, *where* it came up."""
+    """The sentence for an unexpected error that came up in *where*."""
     if isinstance(error, MemoryError):
         return f"{where} ran out of memory"
     return f"unexpected {type(error).__name__}: {error}"

@@ -2,8 +2,8 @@
 
 Each place between two side effects has a name (:data:`POINTS`) and calls :func:`reach`. A process is armed
 with a plan, the directory that ``DRAKCELERY_FAULTS`` names; the suite puts a file ``<uid>`` there that holds
-``<point> <action>``. The first process that reaches the point takes the file away and does what it says; with
-``<point> <action> always`` each does, and adds a byte to ``<uid>.done``:
+``<point> <action>``. The first process that reaches the point removes the file and does the action. With
+``<point> <action> always`` each process does it, and adds a byte to ``<uid>.done``:
 
 =============  =============================================================
 ``child``      kill -9 of this process
@@ -55,12 +55,12 @@ POINTS = (
 """Every fault point, in the order of the road."""
 
 HELD_SECONDS = 0.05
-"""How soon a process that is held notices that it may go on."""
+"""Seconds within which a process that is held notices that it may go on."""
 
 
 @dataclass
 class _Process:
-    """This process, as far as faults go; those that it forks take it over."""
+    """The fault plan of this process, which its forks inherit."""
 
     plan: Path | None = None
 

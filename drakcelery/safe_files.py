@@ -1,11 +1,12 @@
 """Files in directories that somebody else may change: opened by handle, never through a link.
 
-The vm worker of a Xen host is root, and the io worker, which reads what guests wrote, is not. What one of the
-group may put in place of a file (a link, a second name of another file, a pipe, a device) must neither be
-followed nor waited for. Every function takes such a path and raises :class:`UnsafeFile` where it is one.
+The vm worker of a Xen host is root, and the io worker, which reads what guests wrote, is not. A member of the
+group may replace a file by a link, a second name of another file, a pipe or a device; these must neither be
+followed nor waited for. Every function here takes such a path and raises :class:`UnsafeFile` if it is one of
+these.
 
-A path is safe from being swapped up to its last part only where nobody else may change the directories above
-it: that is what :func:`own_directory` makes sure of (:mod:`drakcelery.host.state_dir`).
+The directories of a path are safe from being swapped only if nobody else may change them, which
+:func:`own_directory` ensures (:mod:`drakcelery.host.state_dir`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class UnsafeFile(OSError):
-    """What should be a file or directory of its own is a link, or something that others may change."""
+    """A path should be a plain file or directory, but is a link, or something that others may change."""
 
 
 def unsafe(path: Path | str, what: str) -> UnsafeFile:
@@ -91,7 +92,7 @@ def opened(path: Path) -> BinaryIO:
 
 
 def read(path: Path, *, most: int) -> bytes:
-    """A file of at most *most* bytes. Raises as :func:`open_regular`, and where it is larger."""
+    """Read a file of at most *most* bytes. Raises as :func:`open_regular`, and if it is larger."""
     with opened(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -100,7 +101,7 @@ def read(path: Path, *, most: int) -> bytes:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Add to the end of a file, which is made where it is not there. Raises as :func:`open_regular`."""
+    """Add to the end of a file, which is made if it does not exist. Raises as :func:`open_regular`."""
     parent = open_directory(path.parent)
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -133,13 +134,13 @@ def replace(path: Path, data: bytes, *, durable: bool) -> None:
 def walk(top: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Path below *top*, and status, of everything in there but directories, to :data:`DEPTH`.
 
-    What vanishes meanwhile is skipped. Raises :class:`OSError` where *top* cannot be opened.
+    What vanishes meanwhile is skipped. Raises :class:`OSError` if *top* cannot be opened.
     """
     yield from _walk(open_directory(top), "", DEPTH)
 
 
 def _walk(directory: int, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Below an open directory, which is closed."""
+    """As :func:`walk`, below an open directory, which is closed."""
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
@@ -159,12 +160,12 @@ def _walk(directory: int, prefix: str, depth: int) -> Iterator[tuple[str, os.sta
 def own_directory(path: Path, mode: int) -> None:
     """Make sure that *path* is a directory which nobody but us may change; one that is made gets *mode*.
 
-    Its group is inherited, as far as the directory above says so. For others than root only that it is there:
-    what they may not write they cannot be led to either.
+    Its group is inherited, as far as the directory above says so. For other users than root it is only made
+    sure that it exists: they cannot be tricked into writing where they may not.
 
     Raises:
-        UnsafeFile: we are root, and it is another's, or others may write to it, or another's link.
-        OSError: it cannot be made.
+        UnsafeFile: we are root, and it is another user's, is a link of another user, or others may write to
+        it. OSError: it cannot be made.
     """
     path.mkdir(mode=mode, parents=True, exist_ok=True)
     if os.geteuid() != 0:
@@ -181,9 +182,8 @@ def own_directory(path: Path, mode: int) -> None:
 
 
 def close_directory(path: Path) -> None:
-    """Make sure that nobody but us may enter the directory *path*, which an older version left open.
-
-    What is in it may be somebody else's then. Raises as :func:`own_directory`.
+    """Make sure that nobody but us may enter the directory *path*, which an older version left open. Then its
+    content may be another user's. Raises as :func:`own_directory`.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = open_directory(path)
@@ -199,7 +199,7 @@ def close_directory(path: Path) -> None:
 def share(top: Path) -> None:
     """Open the tree *top*, which only its owner could enter, to the directory's group: *top* itself last.
 
-    Where that was done, nothing is done again: the group may have changed what is in there since.
+    If that was done before, nothing is done: the group may have changed the content since.
 
     Raises :class:`OSError`.
     """
@@ -225,7 +225,7 @@ def _share(directory: int, depth: int) -> None:
                 finally:
                     os.close(inner)
             elif entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(UnsafeFile, PermissionError):  # collect will say what it is
+                with contextlib.suppress(UnsafeFile, PermissionError):  # collect will report it
                     descriptor = open_regular(entry.name, directory=directory)
                     try:
                         os.fchmod(descriptor, 0o660)
@@ -238,7 +238,7 @@ def remove_tree(top: Path) -> None:
 
     What is gone is fine.
 
-    Where the directory above is another's, the empty directory stays, for its owner to delete.
+    If the directory above is another user's, the empty directory stays, for its owner to delete.
 
     Raises :class:`OSError`.
     """
@@ -248,7 +248,7 @@ def remove_tree(top: Path) -> None:
                 shutil.rmtree(top)
             else:
                 top.unlink()
-        except FileNotFoundError:  # somebody else deletes it as well
+        except FileNotFoundError:  # another process deletes it as well
             continue
         except PermissionError as error:
             if error.filename != os.fspath(top) or any(top.iterdir()):

@@ -17,7 +17,7 @@ def _storable(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_storable)]
-"""What others wrote, for people only: anything is taken, and what UTF-8 cannot hold is replaced."""
+"""Text by others, for people only: anything is accepted, and what UTF-8 cannot hold is replaced."""
 
 
 class Value(BaseModel):
@@ -29,8 +29,8 @@ class Value(BaseModel):
 class Word(enum.StrEnum):
     """One of several words, as another version of us may have written it: a fleet is upgraded host by host.
 
-    A word that this version does not know is carried and shown as it is. It is not among those of the class,
-    and equal to none of them.
+    A word that this version does not know is kept and shown unchanged. It is none of the class' words, and
+    equal to none.
     """
 
     @classmethod
@@ -43,7 +43,7 @@ class Word(enum.StrEnum):
 
     @property
     def is_known(self) -> bool:
-        """Whether this version knows what it means."""
+        """Whether this version knows the word."""
         return self._name_ in type(self).__members__
 
 
@@ -77,7 +77,7 @@ class State(Word):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing will happen any more."""
+        """Whether the analysis is over."""
         return self in (State.PUBLISHED, State.FAILED, State.CANCELLED)
 
 
@@ -106,7 +106,7 @@ class ObjectRef(Value):
     bucket: str
     key: str
     name: Text
-    """What others call it; for show."""
+    """The name that others gave it; for display only."""
     sha256: str | None = None
     size: int | None = None
 
@@ -122,7 +122,7 @@ class Place(Value):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what ``str`` wrote; neither name can hold an ``@``."""
+        """Read the output of ``str``; neither name can contain an ``@``."""
         profile, _, host = text.partition("@")
         return cls(profile=profile, host=host or None)
 
@@ -159,15 +159,15 @@ class Analysis(Value):
     """The VM profile: asked for, or picked by a rule, or the default one."""
     target_host: Name | None = None
     identity: str | None = None
-    """Of the deployment that took it; None, as the two below, where an older ingress did."""
+    """The identity of the deployment that took it; None, like the next two, if an older ingress did."""
     headers: Mapping[str, str] | None = None
-    """Of the analysis task."""
+    """The headers of the analysis task."""
     bucket: str | None = None
-    """Of the artifacts."""
+    """The bucket of the artifacts."""
 
     @property
     def place(self) -> Place:
-        """What it waits for."""
+        """The place that it waits for."""
         return Place(profile=self.profile, host=self.target_host)
 
     @property
@@ -204,13 +204,13 @@ class Fault(Word):
     LOST = "lost"
     """The process that worked on this sample alone died. Counts, and the second time the sample is poison."""
     GONE = "gone"
-    """The worker or the host died, and with it whatever else it had. The third time the sample is poison."""
+    """The worker or the host died, with all its work. The third time the sample is poison."""
     AWAY = "away"
     """S3 did not answer. Does not count: it is waited for, for ``storage_patience``."""
     STOPPED = "stopped"
     """An operator stopped the host. Does not count."""
     DOUBTED = "doubted"
-    """What it left says more of its slot than of the sample, as far as is known. Does not count."""
+    """The slot may be to blame for what is missing in the run. Does not count."""
 
 
 class Failure(Value):
@@ -219,18 +219,18 @@ class Failure(Value):
     attempt: int
     """Which try of this analysis it was, from 1."""
     number: int | None = None
-    """What the ledger's fences, logs and the ids of Celery's tasks call it; see :attr:`Record.attempt`."""
+    """Its number in the ledger's fences, logs and the ids of Celery's tasks; see :attr:`Record.attempt`."""
     stage: Stage
     error: Text
     host: str | None = None
     slot: str | None = None
     fault: Fault = Fault.FAILED
     charged: str | None = None
-    """What it is charged to so far: a :class:`~drakcelery.errors.Blame`; None if nobody is to blame."""
+    """What it is charged to so far: a :class:`~drakcelery.errors.Blame`; None if nothing is to blame."""
     code: int | None = None
-    """What Windows in the guest answered, where that is why."""
+    """The error code of Windows in the guest, if that is the reason."""
     lacks: str | None = None
-    """What it did not leave, where it was doubted for that: words, with a comma between any two."""
+    """What is missing in the run, if it was doubted for that: words, separated by commas."""
     at: float
 
     def sentence(self) -> str:
@@ -249,7 +249,7 @@ class Snapshot(Value):
 
 
 class RawFiles(Value):
-    """What a run left on disk: by it a later stage knows whether all of that is still there."""
+    """What a run left on disk, so that a later stage can check that all of it is still there."""
 
     count: int
     size: int
@@ -257,7 +257,7 @@ class RawFiles(Value):
     digest: str
     """sha256 over path and size of each."""
     sizes: Mapping[str, int] = Field(default_factory=dict)
-    """Of the largest, by their path; others are in the digest only."""
+    """The sizes of the largest files, by path; others are only in the digest."""
 
 
 class MissingFunction(Value):
@@ -266,7 +266,7 @@ class MissingFunction(Value):
     name: Text
     count: int
     guessed: bool = False
-    """Nobody knows how many arguments it takes, so what came after it may be wrong."""
+    """Whether its number of arguments is only guessed, so that what came after it may be wrong."""
 
 
 class Outcome(Value):
@@ -287,7 +287,7 @@ class Outcome(Value):
     reason: str | None = None
     """Why the run ended early or the sample did not execute; None if it simply ended."""
     windows_error: int | None = None
-    """What Windows answered where it did not start the sample."""
+    """The error code of Windows, if it did not start the sample."""
     start_method: str | None = None
     """How it was started; None if the engine does not say."""
     guest_working_directory: str | None = None
@@ -295,6 +295,6 @@ class Outcome(Value):
     net_enable: bool = False
     """Whether the guest could reach the Internet."""
     boot_id: str | None = None
-    """Of the machine while it ran: what was not synced may be lost where that is another now."""
+    """The machine's boot while it ran: after another boot, files that were not synced may be lost."""
     raw: RawFiles | None = None
-    """What it left; the stage run notes it. None from an older version."""
+    """The files that it left, noted by the stage run. None from an older version."""

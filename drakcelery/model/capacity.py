@@ -1,4 +1,4 @@
-"""How many more analyses the fleet takes, place by place. Pure."""
+"""Capacity: how many more analyses the fleet accepts, for each place. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
 
 OUT_OF_USE = frozenset({"quarantined", "checking", "draining", "drained", "halted"})
-"""States of slots that nobody should count on."""
+"""States of slots that do not count as capacity."""
 
 
 def is_in_use(host: HostStatus, slot: SlotStatus) -> bool:
-    """Whether a slot of *host* takes samples, now or after the guest that it has."""
+    """Whether a slot of *host* takes samples, at once or when its guest is done."""
     return host.halted is None and slot.state not in OUT_OF_USE
 
 
@@ -27,9 +27,10 @@ class Capacity:
     """Slots in use or free, for each profile and for each profile of each host."""
     in_flight: Mapping[Place, int]
     leaving: Mapping[str, int]
-    """Analyses of each profile that hold a slot which is out of use: they take no room from those to come."""
+    """Analyses of each profile that hold a slot which is out of use: they do not use up capacity."""
     look_ahead: int
-    """Analyses beyond the slots that each place may have, so that a free slot need not wait for the next."""
+    """How many more analyses than slots each place may have, so that a free slot need not wait for the
+    next."""
 
     @classmethod
     def of(cls, hosts: Iterable[HostStatus], in_flight: Mapping[Place, int], *, look_ahead: int) -> Capacity:
@@ -57,7 +58,7 @@ class Capacity:
         return self.beside({**self.in_flight, place: self.in_flight.get(place, 0) + 1})
 
     def free(self, place: Place) -> int:
-        """How many more analyses may begin that ask for *place*; none where nothing of it is online.
+        """How many more analyses may begin that ask for *place*; none if no slot of it is online.
 
         Those that ask for a host count against its slots, and against those of their profile as well.
         """
@@ -76,7 +77,7 @@ class Capacity:
         return sum(self.free(place) for place in self.slots if place.host is None)
 
     def most(self) -> int:
-        """How many may be in flight in all, those that are included."""
+        """How many may be in flight in all, including those that are."""
         return self._of_profile.total() + self.total()
 
     @cached_property

@@ -22,7 +22,7 @@ class ProfileRule:
     """(fact, patterns), of which one has to match: ``*`` and ``?`` as in a shell, upper case or lower."""
 
     def matches(self, facts: Mapping[str, str]) -> bool:
-        """Whether a sample of these facts is meant."""
+        """Whether the rule matches a sample with these facts."""
         return all(
             any(fnmatch.fnmatchcase(facts.get(fact, "").lower(), pattern.lower()) for pattern in patterns)
             for fact, patterns in self.conditions

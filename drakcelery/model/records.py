@@ -15,7 +15,7 @@ from drakcelery.model.result import Result
 
 STAGES = tuple(Stage)
 _GIVEN = ("uid", "task_uid", "root_uid")
-"""Fields that each record has, whatever is in them."""
+"""Fields that each record has, perhaps empty."""
 _FAILURES = TypeAdapter(tuple[Failure, ...])
 
 
@@ -26,13 +26,13 @@ class Record(Value):
     task_uid: str
     root_uid: str
     place: Place | None = None
-    """What it waits, or waited, for."""
+    """The place that it waits, or waited, for."""
     state: State
     attempt: int
     """The number of the current attempt, which makes every earlier one stale.
 
-    It goes on over all lives of the uid, and where one is replaced that nobody had taken up. People are shown
-    :attr:`attempts`."""
+    It also counts attempts of earlier lives of the uid, and those that were replaced before a worker took
+    them up. People are shown :attr:`attempts`."""
     first_attempt: int
     """The number of the first attempt of this life."""
     analysis: Analysis | None = None
@@ -47,10 +47,10 @@ class Record(Value):
     updated: float
     finished: float | None = None
     alike: bool = False
-    """Whether what the current attempt's run did not leave is missing in an earlier one's, too."""
+    """Whether what is missing in the current attempt's run was missing in an earlier run, too."""
     analysis_task_uid: str | None = None
     result: Result | None = None
-    """What came of it, once it is published; None otherwise, and where an older version published it."""
+    """Its result, once it is published; None otherwise, and if an older version published it."""
     sent: int | None = None
     """The last attempt whose chain is known to be with the broker."""
     done: Stage | None = None
@@ -60,7 +60,8 @@ class Record(Value):
     beat: float | None = None
     """When it last showed life."""
     silence: float = 0
-    """After how many seconds without that it may be considered dead; stays when the delivery is settled."""
+    """After how many seconds without a sign of life it may be considered dead; stays when the delivery is
+    settled."""
     waiting: float | None = None
     """Since when the next stage is postponed."""
     postponed: int = 0
@@ -75,28 +76,29 @@ class Record(Value):
 
     @property
     def log_fields(self) -> dict[str, str | int | None]:
-        """What each line of a log about it says."""
+        """The fields of each log line about it."""
         where = {"host": self.host, "slot": self.slot}
         return {"uid": self.uid, "attempt": self.attempt, "stage": self.following, **where}
 
     @property
     def is_foreign(self) -> bool:
-        """Whether a newer version has brought it to where this one does not know its way: hands off."""
+        """Whether a newer version has brought it to a state that this one does not know; then leave it
+        alone."""
         return not self.state.is_known or (self.done is not None and not self.done.is_known)
 
     @property
     def attempts(self) -> int:
         """How many attempts this analysis has had, the current one included: those that failed, and it.
 
-        One whose message was lost, or that waited for a slot or a host which takes nothing any more, is
-        replaced by another, and is none.
+        An attempt that was replaced because its message was lost, or because its slot or host takes nothing
+        any more, does not count.
         """
         is_begun = self.attempt >= self.first_attempt and self.state is not State.FAILED
         return len(self.failures) + is_begun
 
     @property
     def is_unsent(self) -> bool:
-        """Whether nobody knows the current attempt's chain to be with the broker."""
+        """Whether the current attempt's chain is not known to be with the broker."""
         return self.state is State.QUEUED and self.sent != self.attempt
 
     @property
@@ -110,9 +112,10 @@ class Record(Value):
         return max(self.updated, self.beat or 0)
 
     def is_silent(self, now: float, *, after: float, heard_since: float) -> bool:
-        """Whether nothing was heard for longer than *after* seconds, and than a claim on it may be silent.
+        """Whether nothing was heard for longer than *after* seconds, and for longer than its claim may be
+        silent.
 
-        What somebody could have heard, that is: nobody listened before *heard_since*.
+        Only time since *heard_since* counts, since nobody listened before.
         """
         silent = now - max(self.last_sign, heard_since)
         return silent > max(after, self.silence if self.busy else 0)
@@ -126,7 +129,7 @@ class Record(Value):
 class CanaryStatus(Value):
     """The calls for canaries in a slot (:class:`~drakcelery.host.doubts.Calls`), and what the last one found.
 
-    The last one is that which answers the call *judged*, or a later one.
+    The last one is the one that answers the call *judged*, or a later one.
     """
 
     called: int = 0
@@ -135,11 +138,11 @@ class CanaryStatus(Value):
     at: float | None = None
     """When the last that was judged ended: UNIX time; None if there was none."""
     trouble: Text | None = None
-    """Why the slot is not as it should be; None if it was good."""
+    """What is wrong with the slot; None if nothing is."""
 
     @property
     def is_due(self) -> bool:
-        """Whether one comes as soon as nobody has the slot."""
+        """Whether a canary comes as soon as the slot is free."""
         return self.called > self.begun
 
     @property
@@ -155,9 +158,9 @@ class SlotStatus(Value):
     profile: Name
     state: str
     """``free``, ``preparing``, ``ready``, ``running``, ``dirty`` or ``quarantined``; ``checking`` while a
-    canary tries it; ``draining`` where an
-    operator closed it and its last guest has yet to finish, then ``drained`` (or ``quarantined``); ``halted``
-    where it would be free, and its host takes nothing (:attr:`HostStatus.halted`)."""
+    canary tries it; ``draining`` if an operator closed it and its last guest has yet to finish, then
+    ``drained`` (or ``quarantined``); ``halted`` if it would be free, but its host takes nothing
+    (:attr:`HostStatus.halted`)."""
     uid: str | None = None
     attempt: int | None = None
     since: float
@@ -167,9 +170,9 @@ class SlotStatus(Value):
     score: float | None = None
     """How well it is, from 0 to 1 (:mod:`drakcelery.host.health`); None if its host does not say so."""
     reasons: tuple[Text, ...] = ()
-    """Why that is not 1, as can be said after the name of the slot."""
+    """Why it is not 1, worded to follow the name of the slot."""
     canary: CanaryStatus = CanaryStatus()
-    """What is known of its canaries; nothing where an older version does not say so."""
+    """What is known of its canaries; nothing if its host has an older version."""
 
 
 class Halt(enum.StrEnum):
@@ -180,7 +183,7 @@ class Halt(enum.StrEnum):
     NO_BROKER = "no_broker"
     """No sample could come to it: its vm worker has lost its broker, or has yet to reach it."""
     NO_IO_WORKER = "no_io_worker"
-    """Nobody would collect what its guests leave."""
+    """No io worker would collect what its guests leave."""
     NOT_ISOLATED = "not_isolated"
     """What keeps its guests in is missing: its firewall's rules."""
     NO_SPACE = "no_space"
@@ -217,7 +220,7 @@ class HostStatus(Value):
     halted: str | None = None
     """Why it takes nothing now, whatever its slots say: a :class:`Halt`; None if it takes samples."""
     snapshot: str | None = None
-    """What tells the snapshot of its VMs from that of another host; None if that is not known."""
+    """An identifier of the snapshot of its VMs; None if it is not known."""
     snapshot_changed: bool = False
     """Whether it is another one than when its vm worker started."""
     io_alive: bool | None = None
@@ -225,7 +228,7 @@ class HostStatus(Value):
 
 
 class Line(Value):
-    """The samples that wait for a place, those of Karton's queue aside."""
+    """The samples that wait for a place, apart from those on Karton's queue."""
 
     place: Place
     length: int
@@ -234,14 +237,14 @@ class Line(Value):
 
 
 def _position(done: Stage | None) -> int:
-    """Where in the order of the stages an attempt is that has finished *done*; at its end if nobody knows."""
+    """The number of stages that an attempt has finished whose last one is *done*; all if that is unknown."""
     if done is None:
         return 0
     return STAGES.index(done) + 1 if done in STAGES else len(STAGES)
 
 
 def _counted(fields: Mapping[str, str]) -> tuple[Failure, ...]:
-    """The failures, numbered by their order; older versions counted also what nobody took up."""
+    """The failures, numbered in order; older versions also counted attempts that no worker took up."""
     failures = _FAILURES.validate_json(fields.get("failures") or "[]")
     before = int(fields["first_attempt"]) - 1
     return tuple(
@@ -258,7 +261,7 @@ def parse(fields: Mapping[str, str]) -> Record:
     values: dict[str, Any] = {
         key: value for key, value in fields.items() if value != "" and not key.startswith("at:")
     }
-    values |= {key: fields[key] for key in _GIVEN if key in fields}  # of a task whose uid was empty, say
+    values |= {key: fields[key] for key in _GIVEN if key in fields}  # such as of a task with an empty uid
     values["failures"] = _counted(fields)
     if "analysis" in fields:
         values["analysis"] = json.loads(fields["analysis"])

@@ -1,4 +1,4 @@
-"""What came of an analysis that was published, as its record keeps it. Pure."""
+"""The result of a published analysis, as its record keeps it. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ MOST_REASON = 2000
 
 
 class Result(Value):
-    """What the record keeps of a published analysis: whether to believe that nothing was there to see."""
+    """What the record keeps of a published analysis, so that people can tell whether a poor result is
+    reliable."""
 
     engine: Text
     execution: Execution

@@ -1,7 +1,7 @@
 """Text that others wrote, made fit to be stored and shown. Pure.
 
-A name is for show only (I7): whatever it holds, the sample runs. Python makes a lone surrogate of each byte
-of a file name that is not UTF-8; neither Redis, S3 nor a terminal takes one.
+A name is for display only (I7): whatever it contains, the sample runs. Python turns each byte of a file name
+that is not UTF-8 into a lone surrogate, which neither Redis nor S3 nor a terminal accepts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def is_storable(text: str) -> bool:
 
 
 def clean(text: object, limit: int = SHOWN) -> str:
-    """*text* for a terminal or a page: bounded, and what is not printable is replaced.
+    """*text* for a terminal or a page: bounded, with unprintable characters replaced.
 
-    Control characters, line ends, escape sequences and lone surrogates are not printable. It is no markup
-    yet: what reads markup gets it escaped.
+    Control characters, line ends, escape sequences and lone surrogates are not printable. Markup is not
+    escaped here.
     """
     given = text if isinstance(text, str) else str(text)
     shown = "".join(char if char.isprintable() else REPLACEMENT for char in given[:limit])
@@ -36,7 +36,7 @@ def clean(text: object, limit: int = SHOWN) -> str:
 
 
 def natural(name: str) -> tuple[str, int, str]:
-    """By which names are sorted: ``vm-2`` before ``vm-10``."""
+    """The key by which names are sorted: ``vm-2`` before ``vm-10``."""
     stem = name.rstrip("0123456789")
     digits = name[len(stem) :]
     return (stem, int(digits) if digits else -1, name)

@@ -1,19 +1,19 @@
-"""Signs of life: how often who lives gives one, and after which silence he counts as dead.
+"""Timeouts: how often live processes show a sign of life, and after which silence they count as dead.
 
-All follow from one setting, ``[drakcelery] lease_seconds``, as fixed shares of it. So what has to hold
-between them holds for every lease, and a shorter one buys a sooner recovery with more commands to Redis:
+All follow from one setting, ``[drakcelery] lease_seconds``, as fixed shares of it. So the relations between
+them hold for every lease. A shorter lease means faster recovery and more commands to Redis:
 
 * A claim in the ledger is renewed ten times before its silence is over, a host reports three times before it
   counts as gone, messages are renewed nine times before they are delivered to somebody else.
 * A connection that hangs is given up while there is time left to renew the messages by another one.
 * A message comes back when its claim counts as silent: earlier, the ledger would send it away.
-* Who judges hears all the time: he notes it twice before his watch counts as interrupted; and an outage that
-  goes unnoticed is over, with all who were cut off back, before anybody counts as lost.
-* Whoever judges a host, a claim or a message goes by Redis' clock, and by the silence that its worker has
-  promised to keep within, which is in Redis beside it. So hosts with different leases do each other no harm.
+* A process that judges by silence notes twice that it hears Redis before its watch counts as interrupted. An
+outage that is too short to be noticed is over, and all processes are back, before anything counts as lost.
+* Hosts, claims and messages are judged by Redis' clock, and by the longest silence that their worker has
+promised, which is in Redis beside them. So hosts with different leases do each other no harm.
 
-Nothing here decides who may write: that is the attempt's number, inside Redis. Whoever was considered dead
-and lives has worked for nothing, and changes nothing.
+Nothing here decides who may write: that is the attempt's number, inside Redis. A process that was wrongly
+considered dead has worked in vain, but changes nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Timeouts:
     retry: float
     """The longest pause before a patient client tries Redis again (10; 1.7)."""
     pause: float
-    """Longest between two notes of a watch that has no break (15; 2.5)."""
+    """Longest between two notes of a watch without a gap (15; 2.5)."""
 
 
 def timeouts_of(lease: float) -> Timeouts:
@@ -85,26 +85,26 @@ DEFAULT = timeouts_of(LONGEST)
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What can be said of silence now. Times are UNIX times by Redis' clock."""
+    """The watch as it is now: what silence means. Times are UNIX times by Redis' clock."""
 
     now: float
     since: float
-    """When the watch began that has had no break."""
+    """Since when the watch has had no gap."""
     gaps: tuple[tuple[float, float], ...] = ()
-    """(from, to) of the stretches in which nobody watched, oldest first."""
+    """(from, to) of the times in which nobody watched, oldest first."""
 
     @property
     def lasts(self) -> float:
-        """For how many seconds it has had no break."""
+        """Seconds for which it has had no gap."""
         return self.now - self.since
 
     def watched(self, sign: float) -> float:
-        """For how many seconds there was nothing since *sign*, those left out in which nobody watched."""
+        """Seconds of silence since *sign*, without the times in which nobody watched."""
         missed = sum(end - max(begin, sign) for begin, end in self.gaps if end > sign)
         return max(0.0, self.now - sign - missed)
 
     def ago(self, seconds: float) -> float:
-        """The time since which nobody has watched for more than *seconds*."""
+        """The time that lies *seconds* of watching back."""
         at = self.now
         for begin, end in reversed(self.gaps):
             if at - end >= seconds:
