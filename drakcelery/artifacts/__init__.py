@@ -1,4 +1,4 @@
-"""From what an engine left in the workspace to the files that are uploaded. Neither S3 nor Redis in here."""
+"""Makes the files to upload from what an engine left in the workspace, without S3 and Redis."""
 
 from __future__ import annotations
 

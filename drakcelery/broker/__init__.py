@@ -1,1 +1,1 @@
-"""The broker: its configuration, where a message goes, and how long a message is ours."""
+"""The broker: its configuration, where a message goes, and how long it belongs to its worker."""

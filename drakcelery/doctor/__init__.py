@@ -1,4 +1,4 @@
-"""``drakcelery doctor``: looks at all that an installation needs, and says how to fix what is not right.
+"""``drakcelery doctor``: checks all that an installation needs, and says how to fix what is wrong.
 
 Nothing that it does stays: of ours it writes nothing to Redis, and what it puts into S3 it removes again. A
 module for each area; :mod:`.runner` looks at one thing after the other.

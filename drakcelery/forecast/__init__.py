@@ -1,1 +1,1 @@
-"""When what waits will begin and end: durations that were learned, played forward."""
+"""When waiting analyses will begin and end: a forecast from the durations of earlier ones."""

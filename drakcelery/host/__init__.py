@@ -1,1 +1,1 @@
-"""What a host keeps: its name, slots, workspaces, locks and directories, and how well its slots are."""
+"""What a host keeps: its name, slots, workspaces, locks and directories, and the health of its slots."""

@@ -1,1 +1,1 @@
-"""Karton's side: its tasks as they are in Redis, read and written as Karton does it."""
+"""Karton's side: its tasks in Redis, read and written as Karton itself does it."""

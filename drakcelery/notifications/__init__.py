@@ -1,1 +1,1 @@
-"""Who asked for it is notified of an analysis' end: an outbox in Redis, and a webhook."""
+"""Notifies those who want it of the end of an analysis: an outbox in Redis, and a webhook."""

@@ -1,1 +1,1 @@
-"""What happens when something dies, or fails in a way of its own."""
+"""Recovery: what follows when a process, worker or host dies, or when one item of a loop fails."""

@@ -1,1 +1,1 @@
-"""What tells of our work: logs, metrics and traces, and how they leave the process."""
+"""Logs, metrics and traces of our work, and how they leave the process."""
