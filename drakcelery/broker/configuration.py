@@ -1,9 +1,9 @@
-"""What each kind of broker is told: Redis (Valkey, Sentinel) and RabbitMQ.
+"""Celery's configuration for each kind of broker: Redis (Valkey, Sentinel) and RabbitMQ.
 
 RabbitMQ's queues are quorum queues: what it has confirmed survives the end of a node. Facts (RabbitMQ's
 guides on quorum queues and consumer prefetch; Celery 5.7 and kombu 5.7, read): a quorum queue counts how
-often a message was delivered, and from RabbitMQ 4 on drops it after 20 times; it knows a prefetch for each
-consumer only, so a worker may be handed more prepare messages than it has slots: the gate sends them back.
+often a message was delivered, and from RabbitMQ 4 on drops it after 20 times; it has only one prefetch for
+each consumer, so a worker may get more prepare messages than it has slots; the gate sends them back.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from drakcelery.model.timeouts import Timeouts
 
 POLL_SECONDS = 0.2
 """How long one BRPOP of a worker lasts (kombu's Redis transport: 1 s). A prepare queue that the gate opens is
-asked from the next one on, so this is what a free slot may have to wait for a sample that is there."""
+read only from the next BRPOP on, so a free slot may have to wait so many seconds for a waiting sample."""
 DELIVERIES = 2**31 - 1
 """How often RabbitMQ may deliver a message: as often as hosts without a free slot send it back. An analysis
 that ends its workers is ended by the ledger, with the reason."""
 
 
 class Queues(amqp.Queues):
-    """Celery's table of queues; each is declared alike by all who name it, as RabbitMQ demands."""
+    """Celery's table of queues. RabbitMQ demands that all processes declare a queue in the same way."""
 
     def new_missing(self, name: str) -> Queue:
         """A queue that is named for the first time."""
         queue = super().new_missing(name)
-        if queue.queue_arguments:  # those of a quorum queue
+        if queue.queue_arguments:  # the arguments of a quorum queue
             queue.queue_arguments["x-delivery-limit"] = DELIVERIES
         return queue
 
     def add_compat(self, name: str, **_: Any) -> Queue:
-        """As above: Celery would make one that a worker is told to consume in another way."""
+        """As above, for a queue that a worker is told to consume, which Celery would make differently."""
         queue = self.new_missing(name)
         self.add(queue)
         return queue
 
 
 class AMQP(amqp.AMQP):
-    """Celery's, with the queues above, and connections that go by Redis' clock."""
+    """Celery's AMQP, with the queues above, and connections that use Redis' clock."""
 
     queues_cls = Queues
     Connection = redis_transport.Connection

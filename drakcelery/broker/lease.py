@@ -1,11 +1,11 @@
 """Leases: a live worker's messages stay invisible forever, a dead worker's come back within a minute.
 
-kombu's Redis transport gives a message that was not acknowledged to somebody else once its visibility timeout
-has passed since it was delivered, whether its worker lives or not. With a short timeout, this step keeps the
-messages of a live worker fresh by writing again until when they are its own. Measured with kombu 5.7 and a
-timeout of 6 s: a task of 14 s was not delivered again, and that of a killed worker came back in 7 s.
+kombu's Redis transport delivers a message that was not acknowledged to another worker once its visibility
+timeout has passed, whether its worker is alive or not. With a short timeout, this step keeps the messages of
+a live worker by writing again and again until when they belong to it. Measured with kombu 5.7 and a timeout
+of 6 s: a task of 14 s was not delivered again, and that of a killed worker came back in 7 s.
 
-RabbitMQ needs none of it: it gives back what a lost connection had.
+RabbitMQ does not need this: when a connection is lost, it delivers its messages again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from drakcelery.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 EVENT_SECONDS = 0.5
-"""How late Flower may hear of what became of a task."""
+"""Seconds until Flower hears of an event of a task, at most."""
 IDLE_SECONDS = 2.0
 """How long one BRPOP of an io worker lasts; :data:`drakcelery.broker.configuration.POLL_SECONDS` of a vm
 worker."""
@@ -35,14 +35,15 @@ worker."""
 class Consumer(consumer.Consumer):
     """Celery's consumer, except that a lost connection costs neither the worker nor what it has in hand.
 
-    Celery and kombu 5.7 end the worker ("Unrecoverable error") where a connection to Redis is lost while
-    messages are not acknowledged: kombu puts them back, or acknowledges them later, by a channel that has no
-    connection any more. But a delivery lives in Redis, not in the connection: any channel can renew and
-    acknowledge it. So what is at work is handed on to the next channel, and stays this worker's.
+    Celery and kombu 5.7 end the worker ("Unrecoverable error") if a connection to Redis is lost while
+    messages are not acknowledged: kombu puts them back, or acknowledges them later, through a channel that
+    has no connection any more. But a delivery lives in Redis, not in the connection: any channel can renew
+    and acknowledge it. So deliveries at work are handed on to the next channel, and stay this worker's.
     """
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc,valid-type] # the stubs call it Any
-        """Without delayed delivery by quorum queues: 28 of them, for delays that no message of ours has."""
+        """Leaves out delayed delivery by quorum queues, which makes 28 queues for delays that we do not
+        use."""
 
         default_steps = tuple(
             step
@@ -65,15 +66,15 @@ class Consumer(consumer.Consumer):
     def on_send_event_buffered(self) -> None:  # type: ignore[override] # the stubs have its body for a type
         """Called for each event of a task: it goes out with those of the next :data:`EVENT_SECONDS`.
 
-        Celery sends what one turn of its event loop brings, often a message for each event.
+        Celery sends what one turn of its event loop brings, which is often a single event.
         """
         now = time.monotonic()
-        if now >= self._events_go_at:  # by the time, for a lost connection takes what was planned with it
+        if now >= self._events_go_at:  # by the clock, since a lost connection takes its timers with it
             self._events_go_at = now + EVENT_SECONDS
             self.timer.call_after(EVENT_SECONDS, self._flush_events)
 
     def stop(self) -> None:
-        """The last events go out."""
+        """Send the last events."""
         self._flush_events()
         super().stop()
 
@@ -92,7 +93,7 @@ class Consumer(consumer.Consumer):
     def hand_on(self, channel: Any) -> None:
         """Let *channel* acknowledge what earlier channels delivered; it keeps what is still at work.
 
-        What no pool process has begun with, Celery has dropped: it comes again.
+        Celery has dropped messages that no pool process has begun; they are delivered again.
         """
         at_work = {request.message.delivery_tag for request in state.active_requests}
         for tag, message in self._held.items():

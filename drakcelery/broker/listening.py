@@ -1,4 +1,4 @@
-"""Since when this process has heard the broker without a break."""
+"""Since when this process has heard the broker without a gap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drakcelery.ledger.watch import ServerId
 
 
 class Listening:
-    """Since when this process has heard the broker without a break, whatever became of its connections."""
+    """Since when this process has heard the broker without a gap, even over several connections."""
 
     def __init__(self) -> None:
         self._server = ServerId()
@@ -19,9 +19,9 @@ class Listening:
         self._since = 0.0
 
     def note(self, client: Any, *, told: float, pause: float) -> float:
-        """Note that the broker is heard, whose clock says *told*; returns for how many seconds it has been.
+        """Note that the broker, whose clock says *told*, is heard; returns for how many seconds it has been.
 
-        A break is a longer *pause*, another server (or its role), and a clock that was set.
+        A gap is a longer *pause*, another server (or another role of it), or a clock that was changed.
         """
         server, now = ServerId.of(client), time.monotonic()
         passed = now - self._heard
@@ -33,5 +33,5 @@ class Listening:
 
 @functools.cache
 def listening_to(address: str) -> Listening:  # noqa: ARG001 there is one for each
-    """That of this process to the broker at *address*."""
+    """How this process hears the broker at *address*."""
     return Listening()

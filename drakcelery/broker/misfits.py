@@ -1,7 +1,8 @@
-"""Messages that none of us sent, or not to here: dropped with one warning, and never sent back.
+"""Messages that drakcelery did not send, or not to this worker: dropped with one warning, and never sent
+back.
 
-Whoever may write to the broker can put anything into our queues. What is genuine is never lost by that: the
-ledger knows each analysis, and sends an attempt again whose message does not come.
+Anybody who may write to the broker can put anything into our queues. Dropping a genuine message does not lose
+an analysis: the ledger knows all of them, and an attempt whose message does not come is sent again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from drakcelery.model.analysis import Stage, Step
 log = structlog.get_logger(__name__)
 
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, KombuError)
-"""What a message raises that is not as kombu makes them."""
+"""What is raised by a message that kombu did not make."""
 _USUAL: Mapping[str, Collection[Any]] = {
     "expires": (None,),
     "timelimit": (None, [None, None]),
@@ -33,9 +34,8 @@ _USUAL: Mapping[str, Collection[Any]] = {
     "stamped_headers": (None, []),
     "stamps": (None, {}),
 }
-"""Headers by which Celery's worker, or its pool, fails permanently where they are not what they should be;
-what
-ours have. By then the message counts as taken, and has a slot."""
+"""Headers, and the values that ours have. With other values Celery's worker, or its pool, fails permanently,
+when the message has been taken and has a slot."""
 _ON_GUESTS = (Stage.PREPARE, Stage.RUN)
 
 
@@ -74,7 +74,7 @@ def misfit(
 
 
 def _misshapen(message: Message) -> str | None:
-    """What is odd about the rest of a body that has a step in it; it is unpacked once a slot is claimed."""
+    """What is wrong with the rest of a body that has a step; Celery unpacks it once a slot is claimed."""
     body = message.payload
     if not isinstance(body, list) or len(body) != len(("args", "kwargs", "embed")):
         return "its body is not one of Celery's"
@@ -90,7 +90,7 @@ def _misshapen(message: Message) -> str | None:
 
 
 def _is_signature(task: Any) -> bool:
-    """Whether *task* is one of a chain as Celery writes it, which follows on our own task."""
+    """Whether *task* is a task in a chain as Celery writes it, which comes after our own task."""
     return isinstance(task, dict) and all(
         isinstance(task.get(name), kind)
         for name, kind in (("task", str), ("args", list), ("kwargs", dict), ("options", dict))
@@ -104,12 +104,12 @@ def drop(message: Message, why: str) -> None:
 
 
 class Shaped(virtual.Message):
-    """A message of which kombu and Celery can be sure to find what they take for granted."""
+    """A message that has all that kombu and Celery take for granted."""
 
     def __init__(self, payload: Any, channel: Any = None, **more: Any) -> None:
-        """As kombu's. Raises ValueError, or another of :data:`UNREADABLE`, where it is no message.
+        """As kombu's. Raises ValueError, or another of :data:`UNREADABLE`, if it is no message.
 
-        Once a message counts as delivered, what is odd in it ends the worker, or the look at all others.
+        If a bad message counts as delivered, it ends the worker, or keeps it from all other messages.
         """
         if (wrong := _wrong(payload)) is not None:
             raise ValueError(wrong)
@@ -117,7 +117,7 @@ class Shaped(virtual.Message):
 
 
 def _wrong(payload: Any) -> str | None:
-    """What is odd about a message of kombu's, whatever is sent by it: a step, or remote control."""
+    """What is wrong with a message of kombu's, whatever it carries: a step, or remote control."""
     if not isinstance(payload, dict):
         return "it is no object"
     properties, headers = payload.get("properties"), payload.get("headers")
@@ -141,7 +141,7 @@ class Tolerant(redis.Channel):
     Message = Shaped
 
     def _brpop_read(self, **options: Any) -> Any:
-        """As kombu's, whose worker ends over such a message."""
+        """As kombu's, but skip such messages, which would end kombu's worker."""
         try:
             return super()._brpop_read(**options)  # type: ignore[misc] # the stubs lack it
         except UNREADABLE as error:
@@ -149,7 +149,7 @@ class Tolerant(redis.Channel):
             raise Empty from None
 
     def _receive_one(self, c: Any) -> Any:
-        """As kombu's, of what was published to all: remote control, say."""
+        """As kombu's, for messages that were published to all, such as remote control."""
         try:
             return super()._receive_one(c)  # type: ignore[misc] # the stubs lack it
         except UNREADABLE as error:
@@ -157,7 +157,7 @@ class Tolerant(redis.Channel):
             raise Empty from None
 
     def receive(self, raw: bytes) -> Any:
-        """A message that is no longer in Redis; None, with a warning, where it is none."""
+        """Read a message that is no longer in Redis; None, with a warning, if it is none."""
         try:
             message = self.Message(loads(bytes_to_str(raw)), channel=self)
             self.qos.append(message, str(message.delivery_tag))
@@ -167,7 +167,7 @@ class Tolerant(redis.Channel):
         return message
 
     def show(self, raw: bytes) -> Any:
-        """A message that stays in Redis; None if it is none."""
+        """Read a message that stays in Redis; None if it is none."""
         try:
             return self.Message(loads(bytes_to_str(raw)), channel=self)
         except UNREADABLE:

@@ -1,20 +1,23 @@
 """kombu's Redis transports, with one clock for all hosts, and with connections that notice a silent peer.
 
-kombu hides a message that was delivered from others by the time of its delivery, and gives back what is older
-than the visibility timeout (``kombu.transport.redis.QoS``, 5.7). It takes both times from the clock of
-whichever host is at it, so one that is an hour ahead takes away what all others work on, and one that is an
-hour behind loses its own at once. Here both are Redis' own time. And what is noted of a message is the time
-until which it is its worker's: by that worker's visibility timeout, not by that of whoever looks.
+kombu notes the time at which a message was delivered, and puts it back once that is longer ago than the
+visibility timeout (``kombu.transport.redis.QoS``, 5.7). It takes both times from the clock of the host at
+work. So a host whose clock is an hour ahead takes away what all others work on, and one that is an hour
+behind loses its own messages at once. Here both are Redis' own time. Also, what is noted for a message is the
+time until which it belongs to its worker: by that worker's visibility timeout, not by the timeout of the host
+that looks.
 
-What nobody renewed is given back only by who has heard the broker without a break for as long as a worker
-has to renew it (:class:`Listening`): after an outage, whoever is back first would take it for others' end.
+Messages that were not renewed are put back only by a worker that has heard the broker without a gap for as
+long as a worker has time to renew them (:class:`Listening`). Otherwise the first worker that is back after an
+outage would take all others for dead.
 
 A broker that is demoted to a replica takes no messages until it is promoted: it counts as away. That is how a
-failover looks from here: ``UNBLOCKED`` for who waits, ``READONLY`` for who sends. One that is full, or takes
-no writes for another reason (:class:`drakcelery.ledger.away.WritesRefused`), is away as well.
+failover looks from here: ``UNBLOCKED`` for a client that waits, ``READONLY`` for one that sends. A broker
+that is full, or accepts no writes for another reason (:class:`drakcelery.ledger.away.WritesRefused`), is away
+as well.
 
-A peer that is gone without a word (a cable, a firewall, a host without power) is noticed by the kernel, by
-redis-py and by kombu, each for the connections that wait in its hands; :func:`options` says how soon.
+A peer that vanishes silently (a cable, a firewall, a host without power) is noticed by the kernel, by
+redis-py or by kombu, depending on which of them waits; :func:`options` says how soon.
 """
 
 from __future__ import annotations
@@ -43,9 +46,9 @@ log = structlog.get_logger(__name__)
 
 
 def options(times: Timeouts) -> dict[str, Any]:
-    """For kombu's Redis transport, whose own are forever, for a BRPOP 51 seconds, for a message an hour.
+    """Timeouts for kombu's Redis transport. Its own are: none; 51 seconds for a BRPOP; an hour for a message.
 
-    A connection is given up after ``times.connection`` without a word from its peer, whatever it waits for.
+    A connection is given up after ``times.connection`` without an answer, whatever it waits for.
     """
     silent = times.connection
     return {
@@ -70,7 +73,8 @@ def options(times: Timeouts) -> dict[str, Any]:
 CLOCK_SECONDS = 5.0
 """How often Redis' clock is read."""
 RETRY_SECONDS = 3
-"""The longest pause before a lost broker is tried again (kombu: 30 s, when others count as dead already)."""
+"""The longest pause before a lost broker is tried again (kombu: 30 s, by which time workers count as
+dead)."""
 REPLICA = "slave"
 """What INFO calls it."""
 NOTHING = "drak.none"
@@ -80,7 +84,7 @@ AT_ONCE = 0.001
 
 
 class QoS(redis.QoS):
-    """kombu's, by Redis' clock."""
+    """kombu's QoS, by Redis' clock."""
 
     channel: redis.Channel
 
@@ -100,13 +104,14 @@ class QoS(redis.QoS):
         virtual.QoS.append(self, message, delivery_tag)
 
     def _until(self, client: Any) -> float:
-        """The time until which a message is this worker's that is delivered, or renewed, now."""
+        """The time until which a message belongs to this worker that is delivered, or renewed, now."""
         return self._clock.now(client) + float(self.visibility_timeout)
 
     def renew(self) -> int:
-        """Keep what this worker holds for as long as if it were delivered just now; returns how much it is.
+        """Keep this worker's messages for as long as if they were delivered just now; returns how many they
+        are.
 
-        Only what it still holds: a message that somebody else took over meanwhile stays theirs (``XX``).
+        Only messages that it still holds: one that another worker took over meanwhile stays there (``XX``).
         """
         tags = list(self._delivered or ())
         if tags:
@@ -115,10 +120,10 @@ class QoS(redis.QoS):
         return len(tags)
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002 kombu's signature
-        """Put back into its queue what nobody renewed in time, though they could.
+        """Put messages back into their queues that were not renewed in time although they could have been.
 
-        Two who do it at once do no harm, and so nobody has to hold kombu's lock, which one who is cut off
-        would keep for minutes: each message is put back in a transaction.
+        Each message is put back in a transaction, so two workers may do it at once. So kombu's lock is not
+        needed, which a worker that is cut off would keep for minutes.
         """
         with self.channel.conn_or_acquire() as client:
             now = self._clock.now(client)
@@ -133,7 +138,8 @@ class QoS(redis.QoS):
             log.warning("messages_restored", number=len(tags))
 
     def _put_back(self, tag: Any, client: Any) -> None:
-        """Put one message back. What nobody can read would keep all others from it, each time: it goes."""
+        """Put one message back. One that cannot be read is removed, since each time it would keep all others
+        from being put back."""
         try:
             self.restore_by_tag(tag, client)
         except UNREADABLE as error:
@@ -143,13 +149,14 @@ class QoS(redis.QoS):
 
 
 class _Fenced(virtual.Channel):
-    """A channel that says so when it is used after it was closed."""
+    """A channel that raises a proper error when it is used after it was closed."""
 
     def basic_publish(self, message: Any, exchange: str, routing_key: str, **more: Any) -> Any:
         """Send a message.
 
-        Where declaring its queue has just cost the connection, ``kombu.Producer._publish`` (5.7) goes on with
-        the channel of before, and fails by an ``AttributeError``. Told in its own words, it takes the next.
+        If the connection was lost while the queue was declared, ``kombu.Producer._publish`` (5.7) goes on
+        with the old channel, and fails with an ``AttributeError``. With an error that kombu knows, it uses
+        the next channel.
         """
         if self.connection is None:
             raise RecoverableConnectionError("the channel was closed meanwhile")
@@ -157,12 +164,12 @@ class _Fenced(virtual.Channel):
 
 
 class _Writable(redis.Channel):
-    """A channel to a Redis that takes what is sent."""
+    """A channel to a Redis that accepts writes."""
 
     _disconnect_pools: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As kombu's. Raises :class:`redis.exceptions.ConnectionError` where the server takes no messages."""
+        """As kombu's. Raises :class:`redis.exceptions.ConnectionError` if the server takes no messages."""
         super().__init__(*args, **kwargs)
         try:
             self._try()
@@ -175,10 +182,10 @@ class _Writable(redis.Channel):
         if ServerId.of(self.client).role == REPLICA:
             raise LostConnection("this Redis is a replica: it takes no messages until it is promoted")
         with contextlib.suppress(NoPermissionError):
-            self.client.delete(NOTHING)  # refused as any write, where none is taken
+            self.client.delete(NOTHING)  # refused like any write, if none is accepted
 
     def _brpop_read(self, **options: Any) -> Any:
-        """As kombu's. A server that is demoted meanwhile ends it by an error of its own."""
+        """As kombu's. A server that is demoted meanwhile ends it with an error of its own."""
         try:
             return super()._brpop_read(**options)  # type: ignore[misc] # the stubs lack it
         except ResponseError as error:
@@ -196,7 +203,7 @@ class _Thrifty(redis.Channel):
 
     @contextlib.contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """A client on the pool of the channel, which is another one after a lost connection."""
+        """A client on the channel's pool, which is a new one after a lost connection."""
         if self._kept is None or self._kept.connection_pool is not self.pool:
             with super().conn_or_acquire() as made:
                 self._kept = made
@@ -204,14 +211,15 @@ class _Thrifty(redis.Channel):
 
 
 class Prompt(Tolerant):
-    """A channel that can look into queues which it does not consume, and take from them."""
+    """A channel that can read queues that it does not consume, and take messages from them."""
 
     _q_for_pri: Callable[[str, int], str]
 
     def get_waiting(self, queues: Sequence[str]) -> virtual.Message | None:
-        """Take a message that waits in one of *queues*, the first of them that has one; None if none has.
+        """Take a message from the first of *queues* that has one; None if none has.
 
-        To be acknowledged, as :meth:`basic_get`'s, which takes a round trip for each priority of each queue.
+        It must be acknowledged, like one of :meth:`basic_get`, which takes a round trip for each priority of
+        each queue.
         """
         if not queues or not self.qos.can_consume():
             return None
@@ -225,7 +233,7 @@ class Prompt(Tolerant):
     def peek_queues(self, queues: Sequence[str], *, most: int) -> list[virtual.Message]:
         """What waits in *queues*, at most so many of each, the next one first. It stays where it is.
 
-        Unlike all else here it may be called from any thread.
+        Unlike everything else here, it may be called from any thread.
         """
         with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
             for queue in queues:
@@ -263,10 +271,10 @@ class SentinelTransport(redis.SentinelTransport):
 
 
 class Connection(kombu.Connection):
-    """kombu's, with the above where the broker is Redis.
+    """kombu's, with the above if the broker is Redis.
 
-    A transport that is given by its name would be forgotten with the first failover: kombu then goes by the
-    next URL's scheme (``kombu.Connection.switch``).
+    kombu would forget a transport that is given by name at the first failover, when it uses the scheme of the
+    next URL (``kombu.Connection.switch``).
     """
 
     def get_transport_cls(self) -> Any:
@@ -288,7 +296,7 @@ class PooledConnection(Connection, connection.PooledConnection):
 
 
 class ConnectionPool(connection.ConnectionPool):
-    """kombu's, which would make connections of its own kind."""
+    """kombu's, but with our kind of connection."""
 
     def new(self) -> PooledConnection:
         """One more connection."""

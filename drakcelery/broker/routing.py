@@ -14,7 +14,7 @@ ORDER = tuple(Stage)
 NO_QUEUE = "drak.none"
 """Celery's default queue, to which nothing is sent: each message has a stage, and each stage a queue."""
 LEFT_OVER_QUEUE = "drak.reconcile"
-"""What the ``drakcelery beat`` of earlier versions sends to; nobody consumes it any more."""
+"""The queue to which the ``drakcelery beat`` of earlier versions sends; it is not consumed any more."""
 
 
 def task_name(stage: Stage) -> str:
@@ -28,17 +28,18 @@ def task_id(uid: str, attempt: int, stage: Stage) -> str:
 
 
 def prepare_queue(profile: str, host: str | None = None) -> str:
-    """Where a sample waits for a slot of *profile*: on any host, or on the one that was asked for."""
+    """The queue in which a sample waits for a slot of *profile*: on any host, or on the one that was asked
+    for."""
     return f"drak.prepare.{profile}.{host}" if host else f"drak.prepare.{profile}"
 
 
 def vm_queue(host: str) -> str:
-    """What the host's vm worker always takes."""
+    """The queue that the host's vm worker always consumes."""
     return f"drak.vm.{host}"
 
 
 def io_queue(host: str) -> str:
-    """What the host's io worker takes."""
+    """The queue that the host's io worker consumes."""
     return f"drak.io.{host}"
 
 
@@ -59,7 +60,8 @@ def route(
     task: object = None,  # noqa: ARG001
     **_: object,
 ) -> dict[str, str] | None:
-    """Celery's router: the queue follows from the message, so a re-sent step finds its way as well."""
+    """Celery's router: the queue follows from the message, so it is right for a step that is sent again,
+    too."""
     stage = next((stage for stage in ORDER if task_name(stage) == name), None)
     if stage is None:
         return None
@@ -74,7 +76,7 @@ def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: St
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
     """
-    from celery import chain, signature  # who only asks for a queue's name needs no Celery
+    from celery import chain, signature  # callers that only need a queue's name need no Celery
 
     label = f"({analysis.sample_label}, attempt {attempt})"
     links = [
@@ -85,7 +87,7 @@ def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: St
             task_id=task_id(step.uid, step.attempt, stage),
             argsrepr=label,
             kwargsrepr="",
-            ignore_result=True,  # which who sends it without our tasks cannot know
+            ignore_result=True,  # a sender without our tasks cannot know this setting
         )
         for stage in ORDER[ORDER.index(first) :]
     ]
