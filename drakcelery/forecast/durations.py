@@ -1,4 +1,4 @@
-"""How long published analyses took: what :mod:`drakcelery.forecast.simulation` plays forward."""
+"""How long published analyses took, for :mod:`drakcelery.forecast.simulation`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Durations:
         return True
 
     def of(self, profile: str) -> list[Learned]:
-        """What is known of a profile, newest first."""
+        """The durations of a profile, newest first."""
         return self.all([profile])[profile]
 
     def all(self, profiles: Iterable[str]) -> dict[str, list[Learned]]:
@@ -34,12 +34,12 @@ class Durations:
 
 
 def _known(texts: list[str]) -> list[Learned]:
-    """What was learned."""
+    """The durations that can be read."""
     return [one for text in texts if (one := _read(text)) is not None]
 
 
 def _read(text: str) -> Learned | None:
-    """What an analysis taught; None if another version wrote what this one cannot read."""
+    """The durations of one analysis; None if another version wrote them and this one cannot read them."""
     try:
         learned = Learned.model_validate_json(text)
     except ValueError:

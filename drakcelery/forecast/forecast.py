@@ -1,7 +1,7 @@
-"""The forecast: what is estimated for everything that waits or is at work, from what Redis says right now.
+"""The forecast: estimates for everything that waits or is at work, from the present data in Redis.
 
-Computed when somebody asks; nothing of it is stored. It reads the ledger, the lines and the heads of Karton's
-queues: what stands further back than :data:`LISTED` is counted, and no more.
+It is computed on demand and not stored. It reads the ledger, the lines and the heads of Karton's queues;
+tasks beyond the first :data:`LISTED` are only counted.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from drakcelery.settings import Settings
 log = structlog.get_logger(__name__)
 
 LISTED = 200
-"""So many tasks of a line, or of one of Karton's queues, get an estimate of their own."""
+"""How many tasks of a line, or of one of Karton's queues, get an estimate of their own."""
 KINDS = 8
-"""So many kinds of samples, by place and timeout, are told apart among those that are only counted."""
+"""How many kinds of samples, by place and timeout, are distinguished among those that are only counted."""
 
 OVER = (TaskState.FINISHED, TaskState.CRASHED)
-"""Karton tasks that wait for nothing: they were cancelled, say."""
+"""States of Karton tasks that wait for nothing, for example because they were cancelled."""
 
 Read = Callable[[Task], Analysis]
-"""What ingress would make of a Karton task. Raises :class:`BadTask` where it would refuse it."""
+"""What ingress would make of a Karton task. Raises :class:`BadTask` if it would refuse it."""
 
 
 class Queued(Value):
     """A sample that waits outside the ledger: in line for its place, or on Karton's queue."""
 
     uid: str
-    """What its analysis will be called."""
+    """The uid that its analysis will have."""
     task_uid: str
     root_uid: str
     position: int
@@ -65,16 +65,17 @@ class Forecast(Value):
 
     now: float
     estimates: Mapping[str, Estimate]
-    """By the uid of the analysis; of those that are in the ledger."""
+    """Estimates of the analyses in the ledger, by uid."""
     queued: tuple[Queued, ...]
-    """Those that are not, the next one first; at most :data:`LISTED` of each line and queue."""
+    """Samples that are not in the ledger, the next one first; at most :data:`LISTED` of each line and
+    queue."""
     behind: int
     """How many more wait behind them."""
     newcomers: Mapping[str, Estimate]
-    """By profile: what a sample of normal priority and the usual timeout could expect that came now."""
+    """By profile: the estimate for a sample of normal priority and usual timeout that came now."""
 
     def find(self, uid: str) -> Queued | None:
-        """What waits under this uid: of the analysis, or of the Karton task or its root."""
+        """The waiting sample with this uid: of the analysis, of the Karton task, or of its root."""
         own = Task.fquid_to_uid(uid)
         return next((one for one in self.queued if own in _names(one)), None)
 
@@ -91,7 +92,7 @@ def make_forecast(
     live: Iterable[Record] | None = None,
     seed: int = 0,
 ) -> Forecast:
-    """The forecast as of now. *live*: the ledger's live records, where the caller has read them already."""
+    """The forecast as of now. *live*: the ledger's live records, if the caller has read them already."""
     records = list(ledger.live() if live is None else live)
     now, hosts = ledger.now(), ledger.fleet.hosts()
     backlog = _Backlog.of(inbox, inbox.backlog(most=LISTED), _reader(settings))
@@ -117,7 +118,7 @@ def make_forecast(
 
 
 def _reader(settings: Settings) -> Read:
-    """Reads a task as ingress does, but for what only the sample tells."""
+    """Reads a task as ingress does, without the facts that only the sample's content shows."""
     policy, unseen = policy_of(settings), SampleFacts(size=1, magic="")
     return lambda task: contract.read_task(task, unseen, policy)
 
@@ -132,7 +133,7 @@ def _slots(hosts: Iterable[HostStatus]) -> list[KnownSlot]:
 
 
 def _probes(hosts: Iterable[HostStatus], timeout: int) -> list[Wait]:
-    """One for each profile that is online; no uid of an analysis begins with a question mark."""
+    """One probe for each profile that is online; no uid of an analysis begins with a question mark."""
     profiles = sorted({slot.profile for status in hosts for slot in status.slots})
     return [
         Wait(uid=f"?{name}", place=Place(profile=name), timeout=timeout, is_probe=True) for name in profiles
@@ -152,12 +153,13 @@ def _work(record: Record, now: float) -> Work | None:
 
 
 def _phase(state: State) -> State:
-    """Uploading goes on with what collecting began: what was learned is how long both take together."""
+    """The phase of an analysis. Collecting and uploading are one, since only their total duration is
+    known."""
     return State.COLLECTING if state is State.UPLOADING else state
 
 
 def _waiting(ledger: Ledger, records: Iterable[Record], now: float) -> list[Wait]:
-    """Those of the ledger that have no slot yet, in the order of their messages."""
+    """The analyses of the ledger that have no slot yet, in the order of their messages."""
     waiting = [one for one in records if one.analysis is not None and one.state is State.QUEUED]
     if not waiting:
         return []
@@ -212,7 +214,7 @@ class _Backlog:
 
     @property
     def behind(self) -> int:
-        """How many are counted only."""
+        """How many are only counted."""
         return sum(stretch.length - len(stretch.named) for stretch in self.stretches)
 
     def waiting(self, probes: Sequence[Wait]) -> list[Wait]:
@@ -261,7 +263,7 @@ def _of_place(usual: Counter[tuple[Place, int]], place: Place | None) -> Mapping
 
 
 def _bulk(count: int, usual: Mapping[tuple[Place, int], int]) -> list[Wait]:
-    """So many that nobody has looked at: taken to be like those that stand before them."""
+    """Estimated tasks in place of those that were only counted: they count as like those before them."""
     kinds = Counter(usual).most_common(KINDS)
     total = sum(part for _, part in kinds)
     shares = [(place, timeout, round(count * part / total)) for (place, timeout), part in kinds]

@@ -1,4 +1,4 @@
-"""How long each part of an analysis takes, as published ones teach it. Pure."""
+"""How long each part of an analysis takes, learned from published ones. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from drakcelery.model.analysis import State, Value
 from drakcelery.model.records import Record
 
 ENOUGH = 5
-"""With fewer learned analyses than that, :data:`GUESSES` are taken for learned too."""
+"""With fewer learned analyses than that, :data:`GUESSES` count as learned, too."""
 
 
 class Learned(Value):
-    """How long an analysis took that was published. Seconds."""
+    """How long a published analysis took, in seconds."""
 
     timeout: int
     """How long the engine was asked to watch."""
@@ -26,8 +26,8 @@ class Learned(Value):
     def run_within(self, timeout: int) -> float:
         """How long this run would have taken under another *timeout*.
 
-        One that was watched to its end would have been so there as well; one that ended by itself would have
-        ended at the same time, or been stopped before.
+        A run that lasted until its timeout would do so with another one, too; a run that ended by itself
+        would have ended at the same time, or been stopped before.
         """
         if self.run >= self.timeout:
             return timeout + self.run - self.timeout
@@ -40,11 +40,11 @@ GUESSES = (
     Learned(timeout=1, prepare=90, run=31, rest=120),
     Learned(timeout=2, prepare=10, run=0, rest=5),
 )
-"""Three runs that are watched to the end and one that ends at once: what is assumed where little is known."""
+"""Three runs that are watched to the end and one that ends at once: what is assumed if little is known."""
 
 
 def learned_of(record: Record) -> Learned | None:
-    """What a record teaches; None if it was not published, or its times are not complete."""
+    """What can be learned from a record; None if it was not published, or its times are not complete."""
     times = [record.entered.get(one) for one in (State.PREPARING, State.RUNNING, State.COLLECTING)]
     if record.state is not State.PUBLISHED or record.analysis is None:
         return None

@@ -1,9 +1,9 @@
-"""When what waits will start and be over: learned durations, played forward over the slots. Pure.
+"""When waiting analyses will start and be over, by a simulation of the slots with learned durations. Pure.
 
-Each round of the simulation draws how long everything takes from what published analyses took, and hands the
-slots to those who wait, in their order. The range of an estimate holds eight of ten rounds, so it is as wide
-as the lengths of the runs are uncertain. What nobody can know is not in it: a host that goes away, samples of
-a higher priority that are still to come. The same scene and seed give the same estimates.
+Each round of the simulation draws how long everything takes from what published analyses took, and gives the
+slots to those that wait, in order. The range of an estimate holds eight of ten rounds, so it is as wide as
+the lengths of the runs are uncertain. Unpredictable events are not in it, such as a host that goes away, or
+samples of a higher priority that are still to come. The same situation and seed give the same estimates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from drakcelery.model.analysis import Place, State, Value
 ROUNDS = 200
 FEWEST_ROUNDS = 20
 STEPS = 40_000
-"""How many analyses are played in all; with many that wait or are at work there are fewer rounds."""
+"""How many analyses are simulated in all; with many that wait or are at work there are fewer rounds."""
 
 
 class Range(Value):
@@ -50,7 +50,7 @@ class KnownSlot:
     place: Place
     """Profile and host."""
     uid: str | None = None
-    """Who has it."""
+    """The uid of the analysis that has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +70,14 @@ class Wait:
     """An analysis that has no slot yet."""
 
     uid: str
-    """Empty for many alike, of which none has an estimate of its own."""
+    """Empty for many alike that get no estimates of their own."""
     place: Place
     timeout: int
     not_before: float = 0.0
     """Seconds that have to go by first."""
     count: int = 1
     is_probe: bool = False
-    """Nothing that waits, and it takes no slot: it asks how long something would wait that came now."""
+    """It is no sample and takes no slot, but shows how long a sample would wait that came now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Situation:
 
 
 def estimate(situation: Situation, *, seed: int = 0) -> dict[str, Estimate]:
-    """Estimates by uid; none for what waits for a place of which no slot is in use or free."""
+    """Estimates by uid; none for analyses that wait for a place without a slot in use or free."""
     rounds = max(FEWEST_ROUNDS, min(ROUNDS, STEPS // max(1, len(situation.waiting) + len(situation.at_work))))
     play = _Play(situation, random.Random(seed))  # noqa: S311 a simulation, no secret
     for _ in range(rounds):
@@ -120,7 +120,7 @@ def _range(now: float, values: list[float]) -> Range:
 
 
 class _Slots:
-    """When each slot is free in one round. What is free first is kept in a heap: there may be thousands."""
+    """When each slot is free in one round. They are kept in a heap, since there may be thousands."""
 
     def __init__(self, slots: Sequence[KnownSlot], choices: Mapping[Place, Sequence[int]]) -> None:
         """*choices*: the numbers of the slots of each place."""
@@ -182,7 +182,7 @@ class _Play:
         self._left = [self._left_of(one) for one in situation.at_work]
 
     def round(self) -> None:
-        """Play it through once."""
+        """Simulate one round."""
         # A profile whose few durations are all short may still have long runs to come: each round learns from
         # another draw of the durations, so that little knowledge makes wide ranges
         self._pools = {
@@ -203,7 +203,8 @@ class _Play:
             self._assign(late.pop(), slots)
 
     def _left_of(self, work: Work) -> list[float]:
-        """What its stage may still take, by the durations that took longer than it has until now."""
+        """How long its stage may still take, by the learned durations that are longer than it has taken so
+        far."""
         known = self._durations[work.profile]
         if work.state is State.PREPARING:
             takes = [one.prepare for one in known]
@@ -243,7 +244,7 @@ class _Play:
             slots.occupy(number, leaves)
 
     def _flood(self, wait: Wait, pool: Sequence[Learned], slots: _Slots) -> None:
-        """Spread the work of many over the slots, which fill up as vessels do, from the lowest on."""
+        """Spread the work of many over the slots, always on those that are free first."""
         takes = [one.prepare + one.run_within(wait.timeout) for one in pool]
         mean, deviation = statistics.fmean(takes), statistics.pstdev(takes)
         work = max(0.0, self.chance.gauss(wait.count * mean, math.sqrt(wait.count) * deviation))

@@ -1,4 +1,4 @@
-"""What the commands for analysts and operators do, apart from printing it."""
+"""What the commands for analysts and operators do, apart from printing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def overview(ledger: Ledger) -> list[Record]:
 
 
 def record_of(ledger: Ledger, uid: str) -> Record | None:
-    """The record of an analysis by its own uid, or by a uid that Karton has for it."""
+    """The record of an analysis, found by its own uid or by a uid that Karton has for it."""
     record = ledger.get(uid)
     if record is not None:
         return record
@@ -44,7 +44,7 @@ def _all(ledger: Ledger) -> Iterator[Record]:
 
 
 def find_record(ledger: Ledger, uid: str) -> Record:
-    """As :func:`record_of`. Raises :class:`StackError` where there is none."""
+    """As :func:`record_of`. Raises :class:`StackError` if there is none."""
     record = record_of(ledger, uid)
     if record is None:
         raise StackError(
@@ -78,7 +78,7 @@ def bucket_of(settings: Settings, record: Record) -> str | None:
 
 
 def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> list[Path]:
-    """Download an analysis' artifacts into *to*, which is made: all of them, or none. Returns the files.
+    """Download an analysis' artifacts into the new directory *to*: all of them, or none. Returns the files.
 
     Raises:
         StackError: there is nothing to download (yet), or *to* has something in it already.
@@ -102,13 +102,13 @@ def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> lis
 
 
 def _empty(directory: Path) -> None:
-    """Remove what a download that broke off has left."""
+    """Remove what an interrupted download has left."""
     for path in directory.iterdir() if directory.is_dir() else ():
         path.unlink(missing_ok=True)
 
 
 def require_published(record: Record) -> None:
-    """Raise :class:`DrakceleryError` with the reason where the analysis ended in any other way."""
+    """Raise :class:`DrakceleryError` with the reason if the analysis ended in any other way."""
     if record.state is not State.PUBLISHED:
         raise DrakceleryError(
             f"analysis {record.uid} {record.state.value}: {record.error or 'no reason given'}"

@@ -23,7 +23,7 @@ _SLOT_STYLES = {
 
 
 def slot_text(slot: SlotStatus, halted: str | None = None) -> Text:
-    """What a slot does, coloured, and who, or what (*halted*), keeps it out of use."""
+    """What a slot does, coloured, and what keeps it out of use: an operator, or why its host is *halted*."""
     by = f" by {clean(slot.closed_by, 40)}" if slot.closed_by else ""
     if halted and slot.state == "halted":
         by = f": {clean(halted_words(halted), 60)}"

@@ -1,4 +1,4 @@
-"""The fleet as operators see it: its hosts and its profiles, those that are offline too. Pure."""
+"""The fleet as operators see it: its hosts and profiles, including those that are offline. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class HostOverview(Value):
     host: str
     online: bool
     draining: bool
-    """Whether an operator has drained it; it finishes what it has."""
+    """Whether an operator has drained it; it finishes its work in hand."""
     halted: str | None
     """Why it takes nothing now, though no operator has drained it; None if it does, or is offline."""
     engine: str | None
@@ -38,14 +38,14 @@ class ProfileOverview(Value):
     hosts: tuple[str, ...]
     """Those that are online."""
     slots: int
-    """Of the hosts that are online."""
+    """Slots of the hosts that are online."""
     free: int
     out_of_use: int
     """Drained, quarantined or halted; or about to be, once their last guest has finished."""
     in_flight: int
     """Live analyses that asked for it, or were given it."""
     waiting: int
-    """Samples in line for it; those on Karton's queue are not counted, for nobody has looked at them yet."""
+    """Samples in line for it, without those on Karton's queue, which nobody has looked at yet."""
     waiting_since: float | None
     """UNIX time at which Karton had the oldest of them."""
     seen: float
@@ -53,7 +53,7 @@ class ProfileOverview(Value):
 
 
 def snapshots(hosts: Iterable[HostStatus]) -> dict[str, dict[str, list[str]]]:
-    """For each profile: what its hosts restore its VMs from, and which hosts. More than one is a drift."""
+    """For each profile: the snapshots of its VMs, each with its hosts. More than one snapshot is a drift."""
     found: dict[str, dict[str, list[str]]] = {}
     for status in hosts:
         for profile in sorted({slot.profile for slot in status.slots}):

@@ -1,4 +1,4 @@
-"""What came of a run, in words for a terminal. Pure."""
+"""The result of a run, in words for a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from drakcelery.model.result import Result
 from drakcelery.model.text import clean
 
 MOST_FUNCTIONS = 8
-"""So many functions that the emulator lacks are shown; ``--json`` has them all."""
+"""How many functions that the emulator lacks are shown; ``--json`` has them all."""
 MOST_REASON = 1000
 
 
 def result_lines(result: Result | None) -> Iterator[tuple[str, str]]:
-    """Name and sentence of what came of a run, as far as it is known and not as it should be."""
+    """Name and sentence of each thing that is known to be wrong with a run's result."""
     if result is None:
         return
     if not result.complete or result.execution is not Execution.EXECUTED:

@@ -1,7 +1,7 @@
 """What operators do to analyses and hosts, from a terminal or from Flower's pages.
 
-``by`` is who asks, such as ``alice@console``; it is kept where the deed is seen later: in the reason of a
-cancelled analysis, beside a slot that is out of use, in the log.
+``by`` is the user who asks, such as ``alice@console``. It is kept in the reason of a cancelled analysis,
+beside a slot that is out of use, and in the log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from drakcelery.stages import cancellation
 log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 5
-"""How long a worker's answer is waited for; it takes milliseconds."""
+"""Seconds to wait for a worker's answer, which normally takes milliseconds."""
 RETRIER = "karton.drakcelery-retry"
 _CALLS = TypeAdapter(dict[str, int])
 
@@ -38,7 +38,7 @@ _CALLS = TypeAdapter(dict[str, int])
 def cancel_by_uid(ledger: Ledger, uid: str, *, by: str) -> Record:
     """End a live analysis, by any uid that it is known by; returns its record.
 
-    Raises :class:`StackError` where there is none, or it is over.
+    Raises :class:`StackError` if there is none, or it is over.
     """
     record = analyses.find_record(ledger, uid)
     cancellation.cancel(ledger, record, by=by)
@@ -48,14 +48,14 @@ def cancel_by_uid(ledger: Ledger, uid: str, *, by: str) -> Record:
 def retry(settings: Settings, ledger: Ledger, uid: str, *, by: str) -> str:
     """Analyse a sample again whose analysis is over; returns the uid of the new Karton task.
 
-    As karton-dashboard's retry: the task is queued for us once more under a new uid and its old ``orig_uid``,
-    and the old one is FINISHED (``KartonBackend.restart_task``). What was published keeps its uid, and the
-    new analysis gets one of its own.
+    Like karton-dashboard's retry: the task is queued for us once more under a new uid and its old
+    ``orig_uid``, and the old task becomes FINISHED (``KartonBackend.restart_task``). The published analysis
+    keeps its uid, and the new one gets a new uid.
 
     Raises:
         StackError: there is no such analysis, it is not over, it was retried before, or Karton has dropped
             its task, and with that the sample.
-        Unreadable: what Karton has of the task is no task.
+        Unreadable: what Karton has for the task is no task.
     """
     record = analyses.find_record(ledger, uid)
     if not record.state.is_over:
@@ -79,7 +79,7 @@ def retry(settings: Settings, ledger: Ledger, uid: str, *, by: str) -> str:
 def drain(app: Celery, host: str, *, slot: str | None = None, by: str) -> HostStatus:
     """Let nothing new begin on a host, or in one slot of it; what runs there finishes. Survives a restart.
 
-    Returns the host as it is then. Raises :class:`StackError` where it does not answer, or has no such slot.
+    Returns the host as it is then. Raises :class:`StackError` if it does not answer, or has no such slot.
     """
     return _steer(app, host, "drain", slot, by)
 
@@ -104,7 +104,7 @@ class Asked:
     """Canaries that :func:`canary` has asked for."""
 
     host: HostStatus
-    """As it was just after."""
+    """The host as it was just afterwards."""
     calls: Mapping[str, int]
     """The number of the call, for each slot that gets one."""
 
@@ -122,9 +122,9 @@ def canary(app: Celery, host: str, *, slot: str | None = None, by: str) -> Asked
 
 
 def canary_found(slot: SlotStatus, call: int) -> str | None:
-    """What came of a *call* for a canary in *slot*: ``good``, why the slot is not, or that nobody knows.
+    """The result of a *call* for a canary in *slot*: ``good``, why the slot is not, or that it is not known.
 
-    None if that is still to come, or where the host said this before it heard the call.
+    None if there is none yet, or if the host reported before it got the call.
     """
     canary = slot.canary
     if canary.called < call or slot.state == "checking":
@@ -162,7 +162,7 @@ def _other_version(host: str, answer: dict[str, Any]) -> StackError:
 def ask(
     app: Celery, node: str, command: str, *, timeout: int = ANSWER_SECONDS, **arguments: object
 ) -> dict[str, Any] | None:
-    """What the worker *node* answers to a remote-control command; None if it does not in time.
+    """The answer of the worker *node* to a remote-control command; None if there is none in time.
 
     Raises:
         StackError: it answers with an error, or the broker is away.

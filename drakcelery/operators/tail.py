@@ -1,7 +1,8 @@
-"""Follows an analysis from any machine: what the ledger says of it, and its log, wherever that is.
+"""Follows an analysis from any machine: its changes in the ledger, and its log, wherever that is.
 
-While a host has the analysis, its log is a file there (``drakrun.log`` in the workspace), and lines are asked
-of the host's workers by remote control, a bounded piece at a time. Once it is over, the log is in the bucket.
+While a host has the analysis, its log is a file there (``drakrun.log`` in the workspace), and the host's
+workers are asked for its lines by remote control, in pieces of bounded size. Once it is over, the log is in
+the bucket.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from drakcelery.storage import Storage
 POLL_SECONDS = 1.0
 ANSWER_SECONDS = 2
 KEEPING_SECONDS = 10.0
-"""For so long after an analysis has failed its log may be on its way to the bucket."""
+"""Seconds after a failure for which the log may still be on its way to the bucket."""
 MOST_LOG = 64 * 1024 * 1024
 """Bytes of a stored log that are read."""
 
@@ -49,13 +50,13 @@ class Tail:
     attempt: int = 0
     """The attempt whose log is being read."""
     offset: int = 0
-    """Bytes of it that were seen."""
+    """Bytes of its log that were shown."""
     _told: int = 0
-    """Failures that were told."""
+    """Failures that were shown."""
     _state: tuple[State | None, int, str | None] | None = field(default=None, init=False)
 
     def events(self, *, follow: bool) -> Iterator[Event]:
-        """What there is to say so far; with *follow* until the analysis is over.
+        """The events so far; with *follow*, until the analysis is over.
 
         Raises:
             StackError: the broker is away.
@@ -75,7 +76,7 @@ class Tail:
             self.poll(POLL_SECONDS)
 
     def _changes(self, record: Record | None) -> Iterator[Event]:
-        """What the ledger says that it did not say before."""
+        """What has changed in the ledger."""
         state = (record.state, record.attempts, record.host) if record else (None, 0, None)
         if state == self._state:
             return
@@ -122,7 +123,7 @@ class Tail:
         return None
 
     def _stored(self, record: Record) -> Iterator[Event]:
-        """The rest of the log, from the bucket. Where an analysis was cancelled, there is none."""
+        """The rest of the log, from the bucket. There is none if the analysis was cancelled."""
         bucket = analyses.bucket_of(self.settings, record)
         if bucket is None:
             return
@@ -152,7 +153,7 @@ def _event(action: str, created: float, *, level: str = "INFO", **more: object) 
 
 
 def _parsed(line: str) -> Event:
-    """A line of the log. What is none, or only a piece of one, is shown as it is."""
+    """A line of the log. Anything else, or a piece of a line, is shown as it is."""
     try:
         event = json.loads(line)
     except ValueError:

@@ -31,11 +31,11 @@ REFRESH_SECONDS = 1.0
 WINDOW = 300
 """Seconds over which rates are counted."""
 MOST_ENDED = 2000
-"""So many of the analyses that ended within the window are counted, and no more."""
+"""How many of the analyses that ended within the window are counted at most."""
 RECENT = 8
 """Ended analyses that are shown."""
 LEAST_SLOTS = 4
-"""Lines that slots get however low the terminal is."""
+"""Lines that slots get at least, however small the terminal is."""
 COLUMNS = 80
 
 
@@ -44,13 +44,13 @@ class Snapshot:
     """What a frame shows."""
 
     now: float
-    """By Redis' clock, as all times."""
+    """By Redis' clock, like all times."""
     hosts: list[HostStatus]
     profiles: list[ProfileOverview]
     queued: int
     """Samples on Karton's queue that nobody has looked at."""
     queued_since: float | None
-    """Since when the oldest of them, of each urgency, waits."""
+    """Since when the oldest of them waits."""
     live: Mapping[str, Record]
     ended: list[Record]
     """The newest first; those of the window at least, and :data:`RECENT` of those before."""
@@ -68,7 +68,7 @@ class Snapshot:
 
 
 class Watch:
-    """Reads snapshots; what is over is read once."""
+    """Reads snapshots; records that are over are read only once."""
 
     def __init__(self, ledger: Ledger, inbox: Inbox) -> None:
         """*inbox* is the one beside *ledger*."""
@@ -145,7 +145,7 @@ def _table(*columns: str, **options: int) -> Table:
 
 
 def _slots(snapshot: Snapshot, room: int | None, width: int) -> Table:
-    """A line for each slot; where there is no room for all, for those first that are not free."""
+    """A line for each slot; if there is no room for all, first for those that are not free."""
     slots = [(host.host, slot) for host in snapshot.hosts for slot in host.slots]
     left_out = 0
     if room is not None and len(slots) > room:
@@ -233,7 +233,7 @@ def show_once(watch: Watch, console: Console) -> None:
 
 
 def show(watch: Watch, console: Console) -> None:
-    """Frame after frame, until q or Ctrl-C. A Redis that is away is said, and waited for."""
+    """Show frame after frame, until q or Ctrl-C. If Redis is away, say so and wait for it."""
     snapshot = watch.read()
     with _unbuffered(), Live(console=console, screen=True, auto_refresh=False) as live:
         trouble = ""
@@ -249,14 +249,14 @@ def show(watch: Watch, console: Console) -> None:
 
 
 def _keys(seconds: float) -> bytes:
-    """What is typed within so many seconds."""
+    """The keys that are typed within so many seconds."""
     ready, _, _ = select.select([sys.stdin], [], [], seconds)
     return os.read(sys.stdin.fileno(), 64) if ready else b""
 
 
 @contextlib.contextmanager
 def _unbuffered() -> Iterator[None]:
-    """Keys come one by one, and unseen, while the block lasts."""
+    """Within this block keys are read one by one and not echoed."""
     before = termios.tcgetattr(sys.stdin)
     try:
         tty.setcbreak(sys.stdin)

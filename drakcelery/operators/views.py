@@ -24,7 +24,7 @@ from drakcelery.model.text import SHOWN, clean
 from drakcelery.operators.result_lines import result_lines
 
 _MOST_SECONDS = 1e11
-"""What is more is no time of ours, whoever wrote it."""
+"""Larger numbers are no times of ours."""
 _STYLES = {
     State.PUBLISHED: "green",
     State.FAILED: "red",
@@ -35,7 +35,7 @@ _PROGRESS = (State.QUEUED, State.PREPARING, State.RUNNING, State.COLLECTING, Sta
 
 
 PIPE_WIDTH = 200
-"""Columns where the output is no terminal: nothing that a script reads should be cut off."""
+"""Columns if the output is no terminal, so that nothing is cut off that a script reads."""
 
 
 def console() -> Console:
@@ -151,7 +151,7 @@ def forecast_lines(forecast: Forecast) -> Iterator[str]:
 
 
 def outbox_lines(counts: OutboxCounts, dead: Iterable[Dead]) -> Iterator[str]:
-    """What an operator should know of the webhook; nothing where all is well."""
+    """What an operator should know about the webhook; nothing if all is well."""
     if counts.waiting:
         yield f"{counts.waiting} notifications wait to be sent."
     if counts.dropped:
@@ -217,7 +217,7 @@ def _add_result(table: Table, record: Record) -> None:
 
 
 def _wishes(analysis: Analysis) -> list[str]:
-    """How the task wants it run, where it says so."""
+    """How the task wants the sample run, if it says so."""
     network = {True: "a guest that reaches the Internet", False: "a guest off the Internet", None: None}
     wishes = (
         analysis.start_command and f"command {analysis.start_command}",
@@ -229,7 +229,7 @@ def _wishes(analysis: Analysis) -> list[str]:
 
 
 def quarantine_table(entries: Iterable[Entry], *, now: float) -> Table:
-    """What could not be dealt with; nothing in it is trusted."""
+    """The items in quarantine, whose content is untrusted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("UID", overflow="fold")
     table.add_column("WHERE", no_wrap=True)
@@ -251,7 +251,7 @@ def quarantine_table(entries: Iterable[Entry], *, now: float) -> Table:
 
 
 def quarantine_lines(counts: Mapping[str, int]) -> list[str]:
-    """What stands below the analyses while anything could not be dealt with."""
+    """What stands below the analyses while something is in quarantine."""
     if not counts:
         return []
     places = ", ".join(f"{clean(where)} {count}" for where, count in sorted(counts.items()))
@@ -269,7 +269,7 @@ def files_table(files: Iterable[Path]) -> Table:
 
 
 def progress_line(record: Record | None) -> Text:
-    """One line for each change while somebody waits."""
+    """The line for one change while a user waits."""
     if record is None:
         return Text("waiting in Karton", style="dim")
     if record.state not in _PROGRESS:

@@ -27,7 +27,7 @@ __all__ = ("PART_SIZE", "Sending", "Storage")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 PROBE = "drakcelery-probe"
-"""The key of no object: S3 is asked for it to see whether it answers."""
+"""A key without an object; S3 is asked for it to check that it answers."""
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Storage:
             return self._server.client.bucket_exists(name)
 
     def answers(self, bucket: str) -> bool:
-        """Whether S3 is there at all: it says something of *bucket*, were it a refusal."""
+        """Whether S3 answers at all, even if it refuses a question about *bucket*."""
         try:
             self.peek(bucket, PROBE, 1)
         except StorageAway:
@@ -133,7 +133,7 @@ class Storage:
                 raise
             stack.callback(response.close)
             head = bytes(response.read(length))
-            # A server that sends all of the object, instead of a range of it, says no more than its length
+            # A server that sends the whole object instead of a range says only its length
             _, _, size = response.headers.get("Content-Range", "").rpartition("/")
             return int(size or response.headers.get("Content-Length") or len(head)), head
 
@@ -178,8 +178,8 @@ class Storage:
     def link(self, bucket: str, key: str, *, name: str, seconds: int) -> str:
         """An address from which anyone may download the object for *seconds*, as a file called *name*.
 
-        A browser saves it and shows nothing of it: what comes of a sample never runs in S3's origin.
-        No request says whether the object is there. Raises :class:`StorageError`.
+        A browser saves the file without showing it, so that nothing from a sample runs in S3's origin.
+        Nothing is asked of S3, so the object may be missing. Raises :class:`StorageError`.
         """
         if not _NAME.fullmatch(name):
             raise StorageError(f"{bucket}/{key}: no file can be called {name!r}")
@@ -203,7 +203,7 @@ class Storage:
     def sending(
         self, bucket: str, prefix: str, *, check: Callable[[], None] | None = None, patient: bool = True
     ) -> Iterator[Sending]:
-        """For files that go to ``<prefix>/`` while others are still made; see :class:`Sending`."""
+        """Upload files to ``<prefix>/`` while others are still being made; see :class:`Sending`."""
         with Sending(self._server, bucket, prefix, check=check, patient=patient) as sending:
             yield sending
 
@@ -220,8 +220,8 @@ class Storage:
         """Upload *files* as ``<prefix>/<name>``, in parallel, each checked; *last* when all others are there.
 
         *sha256* of the files, by name, as far as it is known: the others are read once more for it. Nothing
-        runs on after this returned or raised. *check* is called before each object, and before a request is
-        repeated; what it raises ends the upload.
+        goes on after this has returned or raised. *check* is called before each object, and before a request
+        is repeated; what it raises ends the upload.
 
         Raises:
             StorageError: names the object that failed; *last* was then not uploaded. An empty file is a

@@ -1,9 +1,9 @@
-"""The client below storage: right where this host's clock is wrong, and with no write that comes too late.
+"""The S3 client below storage: it works if this host's clock is wrong, and no write of it comes too late.
 
 Facts: each answer of an S3 server has its time in ``Date``; a request that is more than 15 minutes off is
 refused as ``RequestTimeTooSkewed``, which an answer to HEAD cannot say, as it has no body (Amazon S3's error
-responses; SeaweedFS 4.48, measured). What a host sent to a server that it does not reach any more is sent
-again by its kernel for a quarter of an hour (``tcp(7)``, ``tcp_retries2``), and by urllib3 after that.
+responses; SeaweedFS 4.48, measured). If a server cannot be reached any more, the kernel keeps resending what
+the host sent to it for a quarter of an hour (``tcp(7)``, ``tcp_retries2``), and urllib3 does after that.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from urllib3.connection import HTTPConnection
 log = structlog.get_logger(__name__)
 
 TOLERATED = timedelta(minutes=5)
-"""A third of what the server tolerates; below that our clock is as good as its."""
+"""A third of what the server tolerates; smaller differences do not matter."""
 SOCKET_OPTIONS = (
     *HTTPConnection.default_socket_options,
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),
 )
-"""The kernel gives up after 20 seconds what it cannot send: sooner than anyone takes a host for lost."""
+"""After 20 seconds the kernel gives up what it cannot send: before others take this host for lost."""
 
 _PLAIN = "application/octet-stream"
 
@@ -41,7 +41,7 @@ _check: ContextVar[Callable[[], None] | None] = ContextVar("_check", default=Non
 
 @contextlib.contextmanager
 def fenced(check: Callable[[], None] | None) -> Iterator[None]:
-    """Call *check* before this thread repeats a request; what it raises ends that."""
+    """Call *check* before this thread repeats a request; what it raises ends the repeats."""
     token = _check.set(check)
     try:
         yield
@@ -60,10 +60,11 @@ class Retry(urllib3.Retry):
 
 
 class Client(Minio):
-    """minio's, which signs once more, with the server's time, what the server finds to be of another time.
+    """minio's client; a request that the server refuses for its time is signed once more, with the server's
+    time.
 
-    minio's own ``put_object`` reads all parts of a file in one thread, and hands only whole objects on; so
-    the requests of an upload are offered one by one. All raise minio's and urllib3's errors.
+    minio's own ``put_object`` reads all parts of a file in one thread, and uploads only whole objects. So
+    this class offers the requests of an upload one by one. All raise minio's and urllib3's errors.
     """
 
     _ahead = timedelta()
@@ -106,7 +107,7 @@ class Client(Minio):
         return super()._url_open(*args, **kwargs)
 
     def _learns(self, date: str | None) -> bool:
-        """Whether the server's time is news."""
+        """Learn the server's time from a refusal; whether it was not known before."""
         if date is None:
             return False
         ahead = datetime.now(tz=UTC) - parsedate_to_datetime(date)

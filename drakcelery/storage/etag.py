@@ -1,4 +1,4 @@
-"""The ETag that S3 gives to an upload: by it we know that what it has is what we sent."""
+"""The ETag that S3 gives to an upload, which shows that S3 has what we sent."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 
 def of_object(data: bytes) -> str:
-    """Of an object that was put in one request."""
+    """The ETag of an object that was put in one request."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def of_parts(parts: Sequence[str]) -> str:
-    """Of a multipart upload; *parts* are the parts' own, in their order."""
+    """The ETag of a multipart upload; *parts* are the ETags of its parts, in order."""
     digests = b"".join(bytes.fromhex(part) for part in parts)
     return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"

@@ -18,12 +18,12 @@ from drakcelery.model.text import is_storable
 from drakcelery.storage.server import Server, WrongBytesError
 
 SHA256_HEADER = "x-amz-meta-sha256"
-"""Where an object that we put says what its sha256 is."""
+"""The header in which an object that we put has its sha256."""
 
 _CHUNK = 1024**2
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,61}[A-Za-z0-9]")
 MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
-"""What a server says about an object that is not there."""
+"""Error codes for an object that does not exist."""
 
 
 def fetch(

@@ -29,9 +29,8 @@ PART_SIZE = 16 * 1024**2
 """Bytes of a part of a multipart upload; each thread of an upload holds one in memory, and their reader."""
 
 _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "RequestTimeout", "NoSuchUpload")
-"""What a server says about bytes that got lost or changed on their way. NoSuchUpload: the upload was
-completed,
-and the answer lost."""
+"""Error codes for bytes that were lost or changed on their way. NoSuchUpload: the upload was completed, but
+the answer was lost."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +41,7 @@ class Sending:
     Small files go in parallel, large ones one by one with their parts in parallel, all over the same
     connections and threads. After the first failure nothing more is begun, and :meth:`finish` raises it.
     *check* is called before each object and before a request is repeated; what it raises is a failure.
-    Where one is not *patient*, no request is repeated.
+    If it is not *patient*, no request is repeated.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Sending:
         self.done: set[str] = set()
         """Names of the objects that are there, checked."""
         self.size = 0
-        """Bytes of the files that were taken."""
+        """Bytes of the files that were accepted."""
 
     def __enter__(self) -> Self:
         return self
@@ -80,14 +79,14 @@ class Sending:
     ) -> None:
         self._failed = self._failed or error is not None
         if error is not None:
-            self._requests.shutdown(wait=False, cancel_futures=True)  # a large file loses its next parts
+            self._requests.shutdown(wait=False, cancel_futures=True)  # a large file gets no more parts
         self._large.shutdown(cancel_futures=error is not None)
         self._requests.shutdown()
 
     def put(self, name: str, path: Path, *, sha256: str | None = None) -> None:
         """Begin to put the file at *path*; one that grows meanwhile, as a log does, is cut off.
 
-        Its sha256 is stored with it, and compared with what is sent; None: find it out.
+        Its sha256 is stored with it, and compared with what is sent; None: compute it.
 
         Raises:
             EvidenceLost: there is no file, or nothing in it.
@@ -103,7 +102,7 @@ class Sending:
         )
 
     def finish(self) -> None:
-        """Wait for all that was begun. Raises the first failure."""
+        """Wait for all uploads that were begun. Raises the first failure."""
         wait(self._jobs)
         for job in self._jobs:
             job.result()
@@ -210,7 +209,7 @@ def put(server: Server, bucket: str, key: str, data: bytes, *, sha256: str | Non
 
 
 def _verify(server: Server, bucket: str, key: str, *, stored: str, sent: str, size: int, sha256: str) -> None:
-    """Compare ETags. Where they differ the server encrypts, or the bytes are wrong: read them back."""
+    """Compare ETags. If they differ, the server encrypts or the bytes are wrong, so read them back."""
     if stored != sent:
         log.debug("etag_differs", bucket=bucket, key=key, etag=stored)
         receive(server, bucket, key, None, size=size, sha256=sha256)
@@ -218,7 +217,7 @@ def _verify(server: Server, bucket: str, key: str, *, stored: str, sent: str, si
 
 @contextlib.contextmanager
 def _local(name: str) -> Iterator[None]:
-    """A file of ours that cannot be read is no trouble of S3's, and not to be waited for."""
+    """Report a local file that cannot be read as our error, not as S3's, which would be waited for."""
     try:
         yield
     except OSError as error:
@@ -241,7 +240,7 @@ def _damages() -> Iterator[None]:
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:
-    """These bytes of a file, whatever other threads read of it."""
+    """Read these bytes of a file, independently of other threads."""
     with _local(Path(file.name).name):
         data = os.pread(file.fileno(), length, offset)
         if len(data) < length:
