@@ -22,7 +22,8 @@ from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.model.plugins import KNOWN_PLUGINS, LOG_NAMES
 
 LOGGED_PLUGINS = KNOWN_PLUGINS | LOG_NAMES
-"""Who may have a log: every plugin, since some write in another's name, and what has a name of its own."""
+"""Names that may have a log: every plugin, since some write under another's name, and names that are no
+plugin's."""
 
 logger = structlog.get_logger(__name__)
 
@@ -42,8 +43,8 @@ def collect(
 
     *raw* is only read. *out* belongs to this function and is emptied first: running it again, also after an
     interruption, gives the same files. The manifest lists every file but ``metadata.json``; none is empty.
-    *ready* is told of each of these as soon as it is complete, by two threads: the calling one, and one that
-    packs the dumps meanwhile. For the sizes see :func:`~drakcelery.artifacts.dumps.pack_dumps`.
+    *ready* is called with each of these as soon as it is complete, by two threads: the calling one, and one
+    that packs the dumps meanwhile. For the sizes see :func:`~drakcelery.artifacts.dumps.pack_dumps`.
 
     Raises:
         UntrustedFileError: a file of the engine's is a link, or no regular file.
@@ -65,7 +66,7 @@ def collect(
 
 @dataclass(frozen=True, kw_only=True)
 class _Made:
-    """What there is to say about the artifacts, beside themselves."""
+    """What is known about the artifacts, apart from the files."""
 
     lines: LogSplit
     dumps: DumpsPacked

@@ -1,7 +1,7 @@
 """Deflates files with ISA-L on two threads, block by block, and hands the blocks over in their order.
 
-A file's blocks are deflated each for itself and end on a byte (what zlib calls a sync flush), so that one
-after the other they are one deflate stream. That costs a few bytes a block. ISA-L runs without the
+Each block of a file is deflated separately and ends on a byte (zlib calls that a sync flush), so that all
+blocks in sequence are one deflate stream. That costs a few bytes a block. ISA-L runs without the
 interpreter's lock, ten times as fast as zlib.
 """
 
@@ -19,7 +19,7 @@ BLOCK = 1024**2
 _LEVEL = 1
 _THREADS = 2
 _IN_FLIGHT = 2 * _THREADS
-"""Blocks that wait for a thread or for their turn to be written: what bounds the memory."""
+"""Most blocks that wait for a thread or to be written, which bounds the memory."""
 
 
 class Source(Protocol):
@@ -34,7 +34,7 @@ class Block:
     """A piece of a deflated file."""
 
     name: str
-    """Of the file."""
+    """The name of the file."""
     limit: int
     """No more bytes of the file were to be read."""
     packed: bytes

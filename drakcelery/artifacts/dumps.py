@@ -25,13 +25,13 @@ MEMBER_LIMIT = 50_000
 """Dumps in a zip. The Karton task lists them too: a guest that dumps forever is bounded here."""
 
 _DUMP = re.compile(r"([a-f0-9]{4,16})_[a-f0-9]{16}")
-"""What consumers match, karton-yaramatcher among them: base address and hash."""
+"""The names that consumers such as karton-yaramatcher match: base address and hash."""
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DumpsPacked:
-    """What came of the dumps."""
+    """The result of packing the dumps."""
 
     metadata: tuple[dict[str, str], ...]
     """``filename`` and ``base_address`` of each dump in the zip whose name says them."""

@@ -1,4 +1,5 @@
-"""What only DRAKVUF leaves, where settings or plugins ask for it: memory, profiles, traces, screenshots."""
+"""Files that only DRAKVUF leaves, if settings or plugins ask for them: memory, profiles, traces,
+screenshots."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ SCREENSHOTS = "screenshots"
 and ``screenshots.json``, a line for each."""
 MOST_SCREENSHOTS = 100
 MOST_SCREENSHOT_BYTES = 128 * 1024**2
-"""What shows a guest's screen is the guest's doing; this is more than an engine leaves."""
+"""Most bytes of screenshots, more than an engine leaves: their content depends on the guest."""
 _CHUNK = 1024**2
 _GZIP_HEADER = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
 """Deflated; no flags, no time, an unknown system."""
@@ -39,18 +40,18 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 @dataclass(frozen=True, kw_only=True)
 class ExtrasPacked:
-    """What there was of it."""
+    """Which of these files there were."""
 
     screenshots: int
 
 
 def pack_extras(raw: Path, out: Path, ready: Ready = nobody) -> ExtrasPacked:
-    """Pack what there is of it in *raw*, under the names of v0.18: memory deflated, the rest in a zip each.
+    """Pack those that are in *raw*, under the names of v0.18: memory deflated, each of the others as a zip.
 
-    Screenshots, which v0.18 had not, have v0.21's names.
+    Screenshots, which v0.18 did not have, get v0.21's names.
 
     Raises:
-        UntrustedFileError: something of it is a link, or no regular file.
+        UntrustedFileError: one of them is a link, or no regular file.
     """
     if os.path.lexists(raw / MEMORY):
         with open_untrusted(raw / MEMORY) as source, Output(out / f"{MEMORY}.gz", ready) as target:
@@ -103,10 +104,10 @@ def _gzip(source: Source, size: int, target: Output) -> None:
 def _pack(
     source: Path, target: Path, ready: Ready, *, folder: str = "", most: tuple[int, int] | None = None
 ) -> int:
-    """The files of *source* as a zip, each below *folder*; no zip where there are none. Returns how many.
+    """Write the files of *source* to a zip, below *folder*; no zip if there are none. Returns how many.
 
-    A name that holds anything but letters, digits, ``.``, ``_`` and ``-`` is the guest's doing, and left out;
-    so is what would be more than *most* files and bytes.
+    A name that holds anything but letters, digits, ``.``, ``_`` and ``-`` comes from the guest, and the file
+    is left out; so are files beyond *most* files and bytes.
     """
     directory = open_untrusted_directory(source)
     try:

@@ -23,7 +23,7 @@ _MASTER_KEY = re.compile(r"[0-9a-fA-F]{96}")
 
 @dataclass(frozen=True, kw_only=True)
 class KeysWritten:
-    """What came of a tlsmon log."""
+    """The result of reading a tlsmon log."""
 
     keys: int
     skipped: int
@@ -33,7 +33,7 @@ class KeysWritten:
 def write_key_file(tlsmon_log: Path, target: Path, ready: Ready = nobody) -> KeysWritten:
     """Write ``CLIENT_RANDOM <client_random> <master_key>`` lines, the NSS key log format, to *target*.
 
-    *tlsmon_log* is the split one, our own file. No file is written where there is no key.
+    *tlsmon_log* is the log that we have split, our own file. No file is written if there is no key.
     """
     if not tlsmon_log.is_file():
         return KeysWritten(keys=0, skipped=0)

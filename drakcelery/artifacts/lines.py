@@ -1,10 +1,10 @@
 """Tells which plugin wrote each line of a log, most of them without building an object.
 
-Two parsers: simdjson validates a line and looks one key up without building the object, orjson is the judge
-of what a line is. Where simdjson accepts a line, so does orjson, and they name the same plugin, but for three
-things, which are looked for in many lines at once: a key that is there twice (simdjson takes the first,
-everyone else the last), the same in disguise (``\\u0050lugin``), and a byte order mark. These lines, and
-those that simdjson refuses (it knows no integers beyond 64 bits), are left to orjson.
+Two parsers are used: simdjson validates a line and looks one key up without building the object; orjson
+decides in case of doubt. If simdjson accepts a line, so does orjson, and both name the same plugin, with
+three exceptions, which are looked for in many lines at once: a key that is there twice (simdjson takes the
+first, all others the last), one with escapes (``\\u0050lugin``), and a byte order mark. These lines,
+and those that simdjson refuses (it knows no integers beyond 64 bits), are left to orjson.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def is_name(plugin: object) -> TypeGuard[str]:
 
 
 class LineReader:
-    """Says of many lines at once what :func:`plugin_of` says of one."""
+    """As :func:`plugin_of`, but for many lines at once."""
 
     def __init__(self, limit: int) -> None:
         """Lines of *limit* bytes and more, their newline not counted, are no plugin's, and are not parsed."""
@@ -91,8 +91,8 @@ class LineReader:
     def _may_mislead(text: bytes, accepted: int) -> bool:
         """Whether simdjson, which accepted *accepted* lines of *text*, may have named another plugin.
 
-        Each of these lines has the key. Where none is in disguise, there is one twice, or there are no more
-        keys than lines.
+        Each of these lines has the key. If none is escaped, a key is there twice only if there are more keys
+        than lines.
         """
         return (
             text.count(_KEY) > accepted

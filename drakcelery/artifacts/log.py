@@ -26,20 +26,20 @@ PARSE_ERRORS = "parse_errors.log"
 LINE_LIMIT = 1024**2
 """Bytes. A parsed line takes up to thirty times its size in memory; a longer one is not parsed."""
 BROKEN_LIMIT = 1_000_000
-"""Lines that are empty or name no plugin. What follows on more is left out: each costs 5 µs, and a log has
-room for so many that it could take a core for an hour."""
+"""Most lines that are empty or name no plugin; after more, the rest of the log is left out. Each costs 5 µs,
+and a log has room for so many that they could keep a core busy for an hour."""
 FILE_LIMIT = 128
 """Plugins that get a file. DRAKVUF has fewer; it bounds the open files."""
 
 _BLOCK = 128 * 1024
-"""Lines are told apart this many bytes at a time: what a core's cache holds."""
+"""How many bytes are split into lines at a time: as many as a core's cache holds."""
 _BATCH = 4 * 1024**2
-"""So much is written at once, by another thread: each of its calls waits for the interpreter's lock."""
+"""Bytes that another thread writes at once; few writes, since each waits for the interpreter's lock."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogSplit:
-    """What came of a log."""
+    """The result of splitting a log."""
 
     lines: dict[str, int] = field(default_factory=dict)
     """Lines by plugin, for those that wrote something."""
@@ -57,7 +57,7 @@ def split_log(log: Path, out: Path, plugins: Container[str], ready: Ready = nobo
     A line belongs to a plugin if it is one JSON object in UTF-8 of at most :data:`LINE_LIMIT` bytes whose
     ``Plugin`` is one of *plugins*. A missing log is an empty one. Memory is bounded whatever the lines are,
     and so is the time: after :data:`BROKEN_LIMIT` broken lines the rest is left out.
-    *ready* is told of the files at the end: before that, each may get another line.
+    *ready* is called with the files at the end: before that, each may get another line.
 
     Raises:
         UntrustedFileError: *log* is not a regular file.

@@ -26,10 +26,10 @@ _VM = re.compile(r"vm-([0-9]{1,3})")
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What the host knows of a run, beside what the engine says."""
+    """What the host knows of a run, in addition to what the engine says."""
 
     sample_sha256: str
-    """Hex; from the sample itself where the task did not say."""
+    """Hex; computed from the sample if the task did not give it."""
     start_command: str
     """As it was run, the path in the guest filled in."""
     host: str
@@ -62,7 +62,7 @@ def build_metadata(
 
     Args:
         parse_errors: lines of the log that no plugin's file got.
-        log_dropped: bytes of the log that were left out, since so much before them was broken.
+        log_dropped: bytes of the log that were left out, since too many lines before them were broken.
         screenshots: how many there are.
     """
     return {
@@ -124,7 +124,7 @@ def _as_sandbox(analysis: Analysis, outcome: Outcome, facts: RunFacts) -> dict[s
 
 
 def _options(analysis: Analysis, outcome: Outcome, start_command: str) -> dict[str, Any]:
-    """How it was run, under the names of v0.21's options."""
+    """How the sample was run, under the names of v0.21's options."""
     options = {
         "plugins": list(analysis.plugins),
         "net_enable": outcome.net_enable,

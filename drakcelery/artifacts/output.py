@@ -1,4 +1,4 @@
-"""An artifact while it is written: hashed as it goes, so that no file is read again to say what it is."""
+"""An artifact while it is written. It is hashed on the way, so that it need not be read again."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from drakcelery.model.manifest import Artifact
 
 Ready = Callable[[Artifact], None]
-"""Told of an artifact as soon as it is complete, under its final name."""
+"""Called with an artifact as soon as it is complete, under its final name."""
 
 _BUFFER = 64 * 1024
 
 
 def nobody(_: Artifact) -> None:
-    """Nobody is told."""
+    """Do nothing with the artifact."""
 
 
 class Output:
@@ -51,7 +51,7 @@ class Output:
         return self._size
 
     def finish(self) -> None:
-        """Give the file its name, and tell of it."""
+        """Give the file its final name, and call *ready*."""
         self._file.close()
         self._part.rename(self._path)
         self._ready(Artifact(name=self._path.name, size=self._size, sha256=self._sha256.hexdigest()))

@@ -1,6 +1,6 @@
-"""A zip writer that deflates on several threads, where the standard library is bound to zlib and to one.
+"""A zip writer that deflates on several threads; the standard library's uses zlib, on one thread.
 
-Format: PKWARE's APPNOTE.TXT 6.3.3, with zip64 where a size or an offset needs it. It is written from start to
+Format: PKWARE's APPNOTE.TXT 6.3.3, with zip64 if a size or an offset needs it. It is written from start to
 end, so that it can be hashed, or sent, on the way: a member of more than one block has its sizes in a data
 descriptor behind it. All members carry the same time, so that equal input gives equal bytes.
 """
@@ -25,7 +25,7 @@ _FOLDER_MODE = (0o40755 << 16) | 0x10
 _MAX_16 = 0xFFFF
 _MAX_32 = 0xFFFFFFFF
 _ZIP64_FROM = _MAX_32 - (_MAX_32 >> 8)
-"""Members of this size on get zip64 headers: what cannot be deflated grows a little."""
+"""Members of at least this size get zip64 headers, since data that cannot be deflated grows a little."""
 
 
 class Target(Protocol):

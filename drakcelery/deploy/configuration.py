@@ -41,7 +41,7 @@ class _Example:
 
 
 def example() -> str:
-    """The complete example. Raises :class:`StackError` where the installation lacks it."""
+    """The complete example. Raises :class:`StackError` if the installation lacks it."""
     path = home() / "config" / "drakcelery.ini"
     try:
         return path.read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Settings of DRAKVUF Sandbox and of Karton become ours, with a finding for each key. Writes nothing.
 
-A value that we would refuse is left out and said: what is taken over always loads.
+A value that our settings would refuse is left out and reported, so that the result always loads.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Sections = dict[str, dict[str, str]]
 CONNECTIONS = ("redis", "s3")
 """Taken from one file as a whole: half of one server's credentials are of no use with another's."""
 TURNED_ROUND = frozenset({"no_post_restore", "no_screenshotter"})
-"""What is asked for by its contrary here."""
+"""Old keys whose meaning is the opposite of ours."""
 INTERNAL_KIND = "drakrun-internal"
-"""What v0.18's drakrun called the tasks that only its own drak-postprocess took."""
+"""The kind of v0.18 drakrun's tasks that only its own drak-postprocess consumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,12 @@ class Finding:
     """``*``: the section as a whole."""
     verdict: Verdict
     text: str
-    """Reads on from the verdict. Holds no secret."""
+    """Continues the verdict's sentence. Contains no secret."""
 
 
 @dataclass(kw_only=True)
 class Imported:
-    """What the old files gave."""
+    """What was taken over from the old files."""
 
     values: Sections = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Imported:
     """The file that each value came from."""
 
     def owner(self, section: str, key: str) -> Path | None:
-        """The file that has decided on a key before; on all of a section's, where that is a connection."""
+        """The file that has already set a key, or any key of its section if that is a connection."""
         if section not in CONNECTIONS:
             return self.origin.get((section, key))
         return next((path for (name, _), path in self.origin.items() if name == section), None)
@@ -107,7 +107,7 @@ class _Key:
 
 
 class _File:
-    """One old file on its way into what is imported."""
+    """One old file that is being imported."""
 
     def __init__(self, path: Path, imported: Imported) -> None:
         self._path = path
@@ -226,7 +226,7 @@ class _File:
             self._say(old.section, old.key, Verdict.DECISION, f"differs from {owner}, {what}")
 
     def _known_plugins(self, old: _Key, value: str) -> str:
-        """v0.18 handed any name on to DRAKVUF; here an unknown one is an error, and so left out."""
+        """v0.18 passed any name on to DRAKVUF; here an unknown one is an error, so it is left out."""
         names = [name for part in value.split(",") if (name := part.strip())]
         unknown = [name for name in names if name not in KNOWN_PLUGINS]
         if unknown:
@@ -235,7 +235,7 @@ class _File:
         return ",".join(name for name in names if name in KNOWN_PLUGINS)
 
     def _trouble(self, section: str, key: str, value: str) -> str | None:
-        """Why our settings would refuse it, next to what was taken before."""
+        """Why our settings would refuse it, together with what was taken over before."""
         model = {**self._to.values, section: {**self._to.values.get(section, {}), key: value}}
         try:
             Settings.model_validate(model)
@@ -272,7 +272,7 @@ def _is_internal(headers: str) -> bool:
 
 
 def _credentials(environment: Path) -> dict[str, str]:
-    """``MINIO_ACCESS_KEY`` and ``MINIO_SECRET_KEY`` of v0.18's own MinIO; nothing where it had none."""
+    """``MINIO_ACCESS_KEY`` and ``MINIO_SECRET_KEY`` of v0.18's own MinIO; nothing if it had none."""
     if not environment.is_file():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What is to be written on a machine, and what is left for its operator to do. Reads; writes nothing."""
+"""Plans what to write on a machine, and what its operator still has to do. Reads; writes nothing."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ OLD_FILES = (
     PurePosixPath("/etc/drakrun/config.toml"),
     PurePosixPath("/etc/karton/karton.ini"),
 )
-"""Where settings are looked for, unless it is said where they are."""
+"""Where settings are looked for, unless their files are given."""
 MINIO_ENVIRONMENT = PurePosixPath("/etc/drakcore/minio.env")
 INSTALL_INFO = PurePosixPath("/etc/drakrun/install.json")
 """DRAKVUF Sandbox of any release writes it once its VM is installed."""
 
 DRAKRUN = "[drakvuf] drakrun"
-"""What is to be filled in where DRAKVUF Sandbox's command was not found."""
+"""The setting to fill in if DRAKVUF Sandbox's command was not found."""
 
 
 @dataclass(kw_only=True)
 class Plan:
-    """What will be written, and what there is to say."""
+    """What will be written, and what to tell the operator."""
 
     targets: list[Target] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
@@ -84,7 +84,7 @@ def _as_it_is(wish: Wish, kept: Path, services: Sequence[str], plan: Plan) -> tu
 
 
 def _made_anew(wish: Wish, services: Sequence[str], plan: Plan) -> tuple[Settings, Target]:
-    """The settings of a configuration file that is to be written, by those that are taken over."""
+    """The settings of a new configuration file, from those that are taken over."""
     imported = importing.read(_sources(wish), minio_environment=below(wish.root, MINIO_ENVIRONMENT))
     hosts_vms = _complete(wish, imported, services, plan)
     ours = Settings.model_validate(imported.values)
@@ -99,7 +99,7 @@ def _made_anew(wish: Wish, services: Sequence[str], plan: Plan) -> tuple[Setting
 
 
 def _sources(wish: Wish) -> Sequence[Path]:
-    """The files to take over. Our own is one where it is written again: nothing that was set gets lost."""
+    """The files to take over. Our own is one of them if it is written again, so that no setting gets lost."""
     if wish.sources:
         return wish.sources
     places = (CONFIG,) if exists(wish.root, CONFIG) else OLD_FILES
@@ -107,7 +107,7 @@ def _sources(wish: Wish) -> Sequence[Path]:
 
 
 def _complete(wish: Wish, imported: Imported, services: Iterable[str], plan: Plan) -> bool:
-    """Add to what was imported what no file says: the slots, and who runs karton-system. Hosts it VMs?"""
+    """Add what no file says: the slots, and who runs karton-system. Returns whether the host has VMs."""
     values: Sections = imported.values
     vms = dict(importing.instances(services))
     directory = below(wish.root, UNITS)
@@ -139,7 +139,7 @@ def _is_xen(root: Path) -> bool:
 
 
 def _engine(root: Path, ours: Settings, services: Iterable[str]) -> str:
-    """The engine that this machine will use: what is set, else what it is made for."""
+    """The engine that this machine will use: as set, or else the one that suits the machine."""
     if (given := str(ours.drakcelery.engine)) != "auto":
         return given
     return "drakvuf" if _is_xen(root) or dict(importing.instances(services)) else "emulator"
@@ -214,7 +214,7 @@ def _machine(wish: Wish, ours: Settings, *, engine: str) -> Machine:
 
 
 def _retired(services: Iterable[str], roles: Sequence[str]) -> list[str]:
-    """Old services that would do the same work a second time. MinIO and the web page do none of it."""
+    """Old services that would do the same work again. MinIO and the web page do not."""
     stems = {"drakrun", "drakrun-worker", "drak-postprocess", *(["drak-system"] if "system" in roles else [])}
     return [name for name in services if name.removesuffix(".service").partition("@")[0] in stems]
 

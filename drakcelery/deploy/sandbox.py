@@ -45,7 +45,7 @@ def find(root: Path) -> list[PurePosixPath]:
     """Every ``drakrun`` in a place where one may be, the likeliest first.
 
     On the machine itself the caller's search path is one, which an activated virtual environment begins. Root
-    will run it: one that others may change is not taken, unless a unit names it.
+    will run it, so one that others may change is left out, unless a unit names it.
     """
     named = [*(PurePosixPath(place) / DRAKRUN for place in STANDARD_PATH.split(":")), *_of_units(root)]
     seen = [one for one in _seen(root) if not _is_anothers(root, one)]
@@ -53,7 +53,7 @@ def find(root: Path) -> list[PurePosixPath]:
 
 
 def of_others(root: Path) -> list[PurePosixPath]:
-    """Those that are not taken, since others than root and who calls may change them."""
+    """Those that are left out, since users other than root and the caller may change them."""
     return list(dict.fromkeys(one for one in _seen(root) if _runs(root, one) and _is_anothers(root, one)))
 
 
@@ -66,7 +66,7 @@ def _seen(root: Path) -> Iterator[PurePosixPath]:
 
 
 def _is_anothers(root: Path, program: PurePosixPath) -> bool:
-    """Whether somebody else may put another program in its place, or may change it."""
+    """Whether another user may replace or change it."""
     place = root / program.relative_to("/")
     places = [place, *([Path(os.path.realpath(place))] if root == Path("/") else [])]
     within = {one for path in places for one in (path, *path.parents) if one.is_relative_to(root)}
@@ -108,7 +108,7 @@ def _runs(root: Path, program: PurePosixPath) -> bool:
 
 
 def remark(found: Sequence[PurePosixPath], others: Sequence[PurePosixPath] = ()) -> str:
-    """What to say of what :func:`find` has found, and :func:`of_others`."""
+    """A remark for people about the results of :func:`find` and :func:`of_others`."""
     if not found:
         unsafe = f" (not {', '.join(map(str, others))}: others than root may change it)" if others else ""
         return (

@@ -63,7 +63,7 @@ def below(root: Path, path: PurePosixPath) -> Path:
 
 
 def exists(root: Path, path: PurePosixPath) -> bool:
-    """Whether it is there. Raises :class:`~drakcelery.errors.SettingsError` where it cannot be looked at."""
+    """Whether it is there. Raises :class:`~drakcelery.errors.SettingsError` if it cannot be looked at."""
     try:
         return below(root, path).exists()
     except OSError as error:

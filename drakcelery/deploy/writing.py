@@ -75,7 +75,7 @@ def enabling(roles: Sequence[str], root: Path) -> list[str]:
 
 
 def run(command: Sequence[str]) -> str:
-    """Run one of these; what it said. Raises :class:`SettingsError` where it fails."""
+    """Run one of these; what it said. Raises :class:`SettingsError` if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:

@@ -1,7 +1,7 @@
 """``drakcelery doctor``: checks all that an installation needs, and says how to fix what is wrong.
 
-Nothing that it does stays: of ours it writes nothing to Redis, and what it puts into S3 it removes again. A
-module for each area; :mod:`.runner` looks at one thing after the other.
+It leaves no traces: it writes none of our keys to Redis, and removes what it puts into S3. There is a module
+for each area; :mod:`.runner` runs one check after the other.
 """
 
 from __future__ import annotations
@@ -39,4 +39,4 @@ CHECKS: tuple[Check, ...] = (
     *engine.CHECKS,
     *xen.CHECKS,
 )
-"""All, in the order in which they are looked at: what others need comes before them."""
+"""All checks in order: a check comes after those that it needs."""

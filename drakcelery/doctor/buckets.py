@@ -60,13 +60,13 @@ def _unique() -> str:
 
 
 def _read(storage: Storage, bucket: str, key: str) -> None:
-    """Ask for what is not there: whoever may not read is refused all the same."""
+    """Ask for an object that does not exist: without the right to read, even that is refused."""
     storage.list(bucket, key)
     storage.stat(bucket, key)
 
 
 def _write(storage: Storage, bucket: str, key: str) -> Verdict:
-    """Upload in parts, read back, remove; where nothing can be removed, nothing is written."""
+    """Upload in parts, read back, remove; if nothing may be removed, nothing is written."""
     try:
         storage.remove(bucket, key)
     except StorageError as error:
@@ -98,7 +98,7 @@ def _write(storage: Storage, bucket: str, key: str) -> Verdict:
 
 @contextlib.contextmanager
 def _removed(storage: Storage, bucket: str, key: str) -> Iterator[None]:
-    """Whatever becomes of the block, the object goes."""
+    """Remove the object at the end of the block, even after an error."""
     try:
         yield
     finally:

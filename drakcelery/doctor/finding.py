@@ -10,7 +10,7 @@ from typing import Any
 from drakcelery.doctor.subject import Subject
 
 LONGEST = 1000
-"""Characters of what a finding says."""
+"""Most characters of a finding's text."""
 
 
 class Status(enum.StrEnum):
@@ -18,22 +18,22 @@ class Status(enum.StrEnum):
 
     OK = "ok"
     WARNING = "warning"
-    """It works, and there is something to know or to better."""
+    """It works, but there is something to know or to improve."""
     FAILED = "failed"
     """Something that drakcelery needs, or promises, is not there."""
     SKIPPED = "skipped"
-    """It makes no sense here, or not before another check is fixed."""
+    """It makes no sense here, or only after another check is fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What one look told."""
+    """The result of one check."""
 
     status: Status
     said: str
     """What was found, as a sentence without its full stop."""
     remedy: str | None = None
-    """How to fix it, where that can be said better than the check says it in general."""
+    """How to fix it, if that can be said more precisely than by the check's general remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Check:
     name: str
     """``<area>.<what>``; stable, for scripts."""
     what: str
-    """What has to be so."""
+    """What must be true."""
     remedy: str
     """How to fix it, in general."""
     examine: Callable[[Subject], Verdict]
@@ -51,12 +51,12 @@ class Check:
     needs: tuple[str, ...] = ()
     """The checks without which this one makes no sense."""
     seconds: float = 15.0
-    """After so long it counts as failed, whatever it hangs on."""
+    """After so many seconds it counts as failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What became of one check."""
+    """The outcome of one check."""
 
     check: str
     what: str
@@ -65,7 +65,7 @@ class Finding:
     remedy: str | None
     """None if there is nothing to fix."""
     seconds: float
-    """How long the look took."""
+    """How long the check took."""
 
     def as_json(self) -> dict[str, Any]:
         """The keys are stable."""
@@ -85,7 +85,7 @@ def ok(said: str) -> Verdict:
 
 
 def warning(said: str, remedy: str | None = None) -> Verdict:
-    """It works, but."""
+    """It works, but something should be known or improved."""
     return Verdict(status=Status.WARNING, said=said, remedy=remedy)
 
 

@@ -1,4 +1,4 @@
-"""Our place in Karton: who is bound under our identity, who else consumes, and whether anybody routes."""
+"""Our place in Karton: which bind our identity has, who else consumes, and whether karton-system routes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from drakcelery.model.text import clean
 
 SYSTEM = "karton.system"
 ROUTING_SECONDS = 2.0
-"""In this time karton-system has long taken what it found unrouted: a hundred tasks at once."""
+"""Seconds within which a running karton-system has taken all unrouted tasks: a hundred at once."""
 WAITS = frozenset({"blpop", "brpop"})
 """Last commands of a Karton consumer that waits (``consume_routed_task``). ingress sends none of them."""
 OLD_UNITS = "systemctl disable --now drakrun@1, and so for each VM"
@@ -37,7 +37,8 @@ def _bind(subject: Subject) -> Verdict:
 
 
 def bind_verdict(ours: KartonBind, there: str | None) -> Verdict:
-    """What is bound under our identity, *there*, as Karton serialized it, beside what ingress would bind."""
+    """Compare the bind of our identity, *there*, as Karton serialized it, with the one that ingress would
+    make."""
     if there is None:
         return warning(
             f"nobody has bound {ours.identity} yet: karton-system drops every sample",
@@ -79,8 +80,8 @@ def _consumers(subject: Subject) -> Verdict:
 def consumers_verdict(identity: str, clients: Clients) -> Verdict:
     """Who consumes under *identity*, by the names and last commands of Redis' connections.
 
-    A Karton consumer waits in a blocking command, which ingress never sends. One at work does not; but
-    DRAKVUF Sandbox v0.18 has a redis-py that does not tell its name, as ours does.
+    A Karton consumer that waits is in a blocking command, which ingress never sends. One at work is not; but
+    DRAKVUF Sandbox v0.18 has a redis-py that does not report its name, while ours does.
     """
     named = [client for client in clients if client.get("name", "").partition("?")[0] == identity]
     telling = any(client.get("lib-name") for client in clients)
@@ -107,7 +108,7 @@ def _system(subject: Subject) -> Verdict:
     online = [one for one in clients if one.get("name", "").partition("?")[0] == SYSTEM]
     before = _unrouted(subject)
     if before:
-        time.sleep(ROUTING_SECONDS)  # nothing tells when a task is routed
+        time.sleep(ROUTING_SECONDS)  # there is no signal when a task is routed
         stuck = [uid for uid in _unrouted(subject) if uid in before]
         if stuck:
             return failed(

@@ -1,4 +1,4 @@
-"""Whether our keys in Karton's Redis are what they should be: one of another type stops whoever needs it."""
+"""Whether our keys in Karton's Redis have the right types: a wrong one stops every process that needs it."""
 
 from __future__ import annotations
 

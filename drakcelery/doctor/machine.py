@@ -1,4 +1,4 @@
-"""This machine: its clock, its name, its disk, and what recognizes samples."""
+"""This machine: its clock, its name, its disk, and libmagic, which recognizes samples."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
 )
 MOST_NAMES = 10
-"""So many other hosts are named."""
+"""How many other hosts are named at most."""
 SAMPLES = {"behaviour.exe": "PE32+ executable", "library.dll": "(DLL)"}
-"""What libmagic has to say about samples that come with drakcelery: the contract goes by these words."""
+"""What libmagic must say about samples that come with drakcelery, since the contract relies on these
+words."""
 
 
 def _clock(subject: Subject) -> Verdict:
@@ -44,7 +45,8 @@ def _clock(subject: Subject) -> Verdict:
 
 
 def clock_verdict(ours: float, theirs: float, *, way: float) -> Verdict:
-    """Our clock beside Redis', both UNIX times; the answer took *way* seconds in each direction, at most."""
+    """Compare our clock with Redis', both UNIX times; the answer took at most *way* seconds in each
+    direction."""
     apart = ours - theirs
     says = f"this clock is {abs(apart):.1f} s {'ahead of' if apart > 0 else 'behind'} Redis'"
     if abs(apart) <= CLOCK_SECONDS + way:
@@ -78,7 +80,7 @@ def _name(subject: Subject) -> Verdict:
 
 
 def _others(names: Sequence[str]) -> str:
-    """Which other names are held, for who looks for the machine that has his."""
+    """Which other names are in use, to help find the machine that has this host's name."""
     if not names:
         return "no other host name is held"
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""

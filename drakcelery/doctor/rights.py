@@ -21,7 +21,7 @@ from drakcelery.ledger.keys import FIXED, PREFIX, queue_keys
 from drakcelery.ledger.keytable import LEDGER
 
 NOBODY = "drakcelery-doctor"
-"""Stands for any uid; there is no task, analysis or worker of this name."""
+"""Stands for any uid; no task, analysis or worker has this name."""
 
 Command = tuple[str, ...]
 
@@ -43,7 +43,7 @@ _WORDS: Mapping[str, Command] = {
     "SET": ("", "EX", "60"),
     "SISMEMBER": ("FAILED",),
 }
-"""What stands behind the key in each command that wants more."""
+"""The arguments after the key, for each command that needs some."""
 
 
 def ledger_commands(identity: str) -> tuple[Command, ...]:
@@ -60,7 +60,7 @@ def ledger_commands(identity: str) -> tuple[Command, ...]:
 
 
 def _examples(key: Key, identity: str) -> list[str]:
-    """Keys that drakcelery really uses, or such of nobody's."""
+    """Keys that drakcelery really uses, or the same kind of key for :data:`NOBODY`."""
     if key.name == "queue":
         return queue_keys(identity)
     if key.name == "metrics":
@@ -95,7 +95,7 @@ def refused(client: redis.Redis, commands: Sequence[Command]) -> list[Command]:
     """Those of *commands* that this user may not send. None of them is carried out.
 
     Raises:
-        redis.exceptions.ResponseError: Redis knows a command not at all, or in another form.
+        redis.exceptions.ResponseError: Redis does not know a command, or knows it in another form.
     """
     connection = client.connection_pool.get_connection()
     try:
@@ -176,4 +176,4 @@ CHECKS = (
         needs=("celery.broker",),
     ),
 )
-"""The second stands behind the broker's own check."""
+"""The second comes after the broker's own check."""

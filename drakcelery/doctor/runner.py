@@ -1,4 +1,4 @@
-"""Looks at one thing after the other, each within its time, and leaves out what makes no sense."""
+"""Runs one check after the other, each within its time, and skips those that make no sense."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from drakcelery.errors import DrakceleryError, StackError
 
 
 def examine(checks: Sequence[Check], subject: Subject) -> Iterator[Finding]:
-    """Look at each of *checks* in their order, which has what a check needs before it.
+    """Run *checks* in order; a check comes after those that it needs.
 
-    A check is skipped where one that it needs failed or was skipped itself. None raises, none hangs.
+    A check is skipped if one that it needs failed or was skipped. No check raises or hangs.
     """
     passed: set[str] = set()
     for check in checks:
@@ -30,7 +30,8 @@ def examine(checks: Sequence[Check], subject: Subject) -> Iterator[Finding]:
 
 
 def chosen(checks: Sequence[Check], names: Iterable[str]) -> list[Check]:
-    """Those of *checks* that *names* names, by name or area, and what they need; all where it names none.
+    """Those of *checks* that are in *names*, by name or area, and the checks that they need; all if it is
+    empty.
 
     Raises:
         StackError: there is no such check.
@@ -43,14 +44,15 @@ def chosen(checks: Sequence[Check], names: Iterable[str]) -> list[Check]:
         wanted |= found
     if not wanted:
         return list(checks)
-    for check in reversed(checks):  # what is needed stands before what needs it
+    for check in reversed(checks):  # a needed check comes before the one that needs it
         if check.name in wanted:
             wanted.update(check.needs)
     return [check for check in checks if check.name in wanted]
 
 
 def _examine(check: Check, subject: Subject) -> Verdict:
-    """In a thread of its own: what hangs, in a name server or a disk, is left behind, and ends with us."""
+    """Run a check in a thread of its own; one that hangs on a name server or a disk is left behind, and ends
+    with us."""
     verdicts: list[Verdict] = []
     thread = threading.Thread(target=lambda: verdicts.append(_safely(check, subject)), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""What the checks look at: the settings, and clients that give up soon and try once."""
+"""What the checks examine: the settings, and clients that give up soon and try only once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Subject:
         return bool(self.settings.slots)
 
     def without_secrets(self, text: str) -> str:
-        """*text*, in which no secret of the settings stands, whoever wrote it."""
+        """*text* without any secret of the settings."""
         if "settings" not in self.__dict__:  # they did not load; their error names no secret
             return text
         for secret in _secrets(self.settings):

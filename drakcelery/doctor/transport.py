@@ -23,7 +23,7 @@ VERSION_COMMAND = "drakcelery_version"
 
 
 def _app(settings: Settings) -> Celery:
-    """A Celery app on our broker, which gives up soon and is nobody's default."""
+    """A Celery app on our broker, which gives up soon and is not the default app."""
     app = Celery("drakcelery-doctor", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker_url,

@@ -1,4 +1,4 @@
-"""A Xen host with DRAKVUF Sandbox: its tools, its hypervisor, and how that was started."""
+"""A Xen host with DRAKVUF Sandbox: its tools, its hypervisor, and the options of the hypervisor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from drakcelery.engines.drakvuf.tools import Tools, search_path
 
 ENGINE = "drakvuf"
 TOOL_SECONDS = 10.0
-"""DRAKVUF Sandbox gives ``xl list`` as long (``drakrun/cli/sanity_check.py``)."""
+"""Seconds that DRAKVUF Sandbox gives ``xl list``, too (``drakrun/cli/sanity_check.py``)."""
 OLDEST_DRAKVUF = (1, 1)
 """``MINIMUM_SUPPORTED_DRAKVUF_VERSION`` of DRAKVUF Sandbox v0.21."""
 GUIDE = "the guide of DRAKVUF Sandbox (drakvuf-sandbox.readthedocs.io)"
@@ -61,7 +61,7 @@ def _tools(subject: Subject) -> Verdict:
 
 
 def _says(tools: Tools, program: str, *arguments: str) -> str:
-    """What a tool prints, to either stream. Raises :class:`~drakcelery.errors.EngineError` where it hangs."""
+    """What a tool prints, to either stream. Raises :class:`~drakcelery.errors.EngineError` if it hangs."""
     ended = tools.run([program, *arguments], seconds=TOOL_SECONDS, quiet=True)
     return "\n".join((*ended.output.splitlines(), *ended.errors))
 
@@ -79,7 +79,7 @@ def sandbox_version(text: str) -> str | None:
 
 
 def _installation(subject: Subject) -> Verdict:
-    """What the vm worker asks at its start, but for Xen's command line, which has a check of its own."""
+    """What the vm worker checks at its start, except for Xen's command line, which has a check of its own."""
     drakrun = subject.settings.drakrun.model_copy(update={"xen_cmdline_check": "ignore"})
     engine = create(ENGINE, subject.settings.model_copy(update={"drakrun": drakrun}))
     return ok(f"{engine.version()} has a snapshot, its profiles and a hook list")

@@ -1,6 +1,7 @@
-"""A certificate for the embedded SeaweedFS' own ports, which know no password: only who has its key gets in.
+"""A certificate for the embedded SeaweedFS' own ports, which have no passwords: only clients with its key get
+in.
 
-It is its own authority, and good for 127.0.0.1 (X.509, RFC 5280), with a key of the curve P-256.
+It is self-signed, and valid for 127.0.0.1 (X.509, RFC 5280), with a key of the curve P-256.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from Crypto.Signature import DSS
 from Crypto.Util.asn1 import DerInteger, DerObjectId
 
 VALID = datetime.timedelta(days=3650)
-"""A stack may run for long; its next start makes another one."""
+"""A stack may run for a long time; its next start makes another certificate."""
 EARLY = datetime.timedelta(days=1)
-"""The clock may be set right meanwhile."""
+"""The certificate begins earlier, since the clock may be set back meanwhile."""
 
 _BOOLEAN, _BITS, _OCTETS, _UTF8, _SEQUENCE, _SET = 0x01, 0x03, 0x04, 0x0C, 0x30, 0x31
 _SHORT_TIME, _TIME = 0x17, 0x18
@@ -50,7 +51,7 @@ def make(name: str, *, now: datetime.datetime) -> tuple[str, str]:
 
 
 def _extensions() -> bytes:
-    """It is for this address, and speaks for itself."""
+    """Extensions: the address, and that it is its own authority."""
     address = _sequence(_der(_IP_ADDRESS, bytes([127, 0, 0, 1])))
     authority = _sequence(_der(_BOOLEAN, _TRUE))
     return _sequence(
@@ -81,7 +82,7 @@ def _integer(number: int) -> bytes:
 
 
 def _time(moment: datetime.datetime) -> bytes:
-    """In two digits of the year as long as these will do, as the RFC has it."""
+    """A time with two digits of the year, as long as the RFC allows that."""
     utc = moment.astimezone(datetime.UTC)
     if utc.year < 2050:
         return _der(_SHORT_TIME, utc.strftime("%y%m%d%H%M%SZ").encode())

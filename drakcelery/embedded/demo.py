@@ -57,7 +57,7 @@ class AnalysisConsumer(Karton):
         self.backend.register_bind(self._bind)
 
     def wait(self, seconds: float) -> Task:
-        """The next analysis. Raises :class:`StackError` where none comes in time."""
+        """The next analysis. Raises :class:`StackError` if none comes in time."""
         deadline = time.monotonic() + seconds
         while self.received is None:
             if time.monotonic() > deadline:
@@ -112,7 +112,7 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
 
 
 def _wait_for_host(ledger: Ledger) -> None:
-    """Until a vm worker and an ingress are there. Raises :class:`StackError` where they do not come."""
+    """Until a vm worker and an ingress are there. Raises :class:`StackError` if they do not come."""
     deadline = time.monotonic() + HOST_SECONDS
     while not (ledger.fleet.hosts() and ledger.bound()):
         if time.monotonic() > deadline:

@@ -66,7 +66,7 @@ class Services:
     """Valkey and SeaweedFS with their data, logs, ports and credentials below one directory.
 
     Ports and credentials stay the same from one start to the next; a port that is taken meanwhile is
-    replaced. Both listen on loopback only, let in who has the credentials, and die with this process.
+    replaced. Both listen on loopback only, let in clients with the credentials, and die with this process.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -97,7 +97,7 @@ class Services:
                 self._start_seaweedfs(weed)
             except BaseException as error:
                 self.stop()
-                # Worth another try only where someone may have taken a port between our look and the server.
+                # Worth another try only if another process may have taken a port before the server did.
                 lost_port = before is None or before != self._plan
                 if not isinstance(error, StackError) or attempt == _ATTEMPTS or not lost_port:
                     raise
@@ -148,7 +148,7 @@ class Services:
 
     @property
     def weed_keys(self) -> dict[str, str]:
-        """The variables that let ``weed`` into SeaweedFS' own ports. They are other ones after each start."""
+        """The variables that let ``weed`` into SeaweedFS' own ports. They change with each start."""
         return dict(self._keys)
 
     @property
@@ -212,7 +212,7 @@ def _valkey_config(plan: plans.Plan, directory: Path) -> str:
 
 
 def _weed_arguments(ports: Mapping[str, int], directory: Path) -> tuple[str, ...]:
-    """One process, on loopback, with no telemetry and no server that nobody here uses."""
+    """One process, on loopback, without telemetry and unused servers."""
     return (
         "-logtostderr=true",
         "mini",
@@ -231,10 +231,11 @@ def _weed_arguments(ports: Mapping[str, int], directory: Path) -> tuple[str, ...
 
 
 def _weed_keys(directory: Path) -> dict[str, str]:
-    """Close all ports but S3's to who does not have these (``weed scaffold -config=security``).
+    """Close all ports except S3's to clients without these keys (``weed scaffold -config=security``).
 
-    S3 asks for its credentials. Filer and volume server take what is signed with a key; the master, which
-    would delete a bucket's files for anybody, and all of gRPC, take who has the certificate's key.
+    S3 asks for its credentials. Filer and volume server accept requests that are signed with a key. The
+    master, which would delete a bucket's files for anybody, and all of gRPC accept clients that have the
+    certificate's key.
     """
     certificate, key = directory / "weed.crt", directory / "weed.key"
     for path, text in zip((certificate, key), certificates.make("drakcelery", now=_now()), strict=True):

@@ -102,7 +102,7 @@ class Stack:
         )
 
     def _start_keeper(self, mark: str) -> subprocess.Popen[bytes]:
-        """Not marked itself, and not bound to our life: it must outlive us to do its work."""
+        """The keeper has no mark and does not die with us: it must outlive us to do its work."""
         with (self.data_dir / "log" / "keeper.log").open("wb") as output:
             return subprocess.Popen(
                 (sys.executable, "-m", "drakcelery.embedded.keeper", str(os.getpid()), mark),
@@ -157,7 +157,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Interrupted(BaseException):
-    """One of these came; as KeyboardInterrupt, nothing on the way may take it for an error."""
+    """A signal came. Like KeyboardInterrupt, it must not be handled as an error on the way."""
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

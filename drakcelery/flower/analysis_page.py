@@ -70,7 +70,7 @@ class AnalysisView(Value):
     quality: str | None
     plugins: tuple[str, ...]
     execution: str | None
-    """As in ``metadata``, like the next three; None where nothing was published, or by an older version."""
+    """As in ``metadata``, like the next three; None if nothing was published, or by an older version."""
     complete: bool | None
     reason: str | None
     missing_functions: tuple[str, ...]

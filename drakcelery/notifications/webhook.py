@@ -90,7 +90,7 @@ class Webhook:
     """The server that is told. TLS is verified, redirects are not followed, nobody is waited for long."""
 
     def __init__(self, section: NotificationsSection) -> None:
-        """Raises :class:`SettingsError` where ``ca_file`` is no file of certificates, or nothing is set."""
+        """Raises :class:`SettingsError` if ``ca_file`` is no file of certificates, or nothing is set."""
         if section.url is None or section.secret is None:
             raise SettingsError("[notifications] url: expected where to send notices to")
         self._url = section.url.get_secret_value()

@@ -1,6 +1,6 @@
-"""Serves a process' metrics to Prometheus: ``GET /metrics`` where ``[metrics]`` says, and nothing else.
+"""Serves a process' metrics to Prometheus: ``GET /metrics`` on the port in ``[metrics]``, and nothing else.
 
-One request at a time, in one thread: whoever reaches the port cannot make the process do more than that.
+One request at a time, in one thread, so that nobody who reaches the port can make the process do more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def serve_worker(settings: Settings, role: Literal["vm", "io"]) -> None:
-    """Serve a worker's metrics, if asked to. To be called before its pool starts.
+    """Serve a worker's metrics, if the settings ask for it. Must be called before its pool starts.
 
     Raises:
         SettingsError: the port of *role* cannot be had.
@@ -52,7 +52,7 @@ def serve(
 ) -> None:
     """Serve *registry*, and what the operating system says of the process, if ``[metrics]`` says so.
 
-    *before* is called before each answer. Raises :class:`SettingsError` where the port cannot be had.
+    *before* is called before each answer. Raises :class:`SettingsError` if the port cannot be had.
     """
     section = settings.metrics
     if not section.serve:
@@ -111,4 +111,4 @@ class _Handler(WSGIRequestHandler):
     timeout = REQUEST_SECONDS
 
     def log_message(self, *_: object) -> None:
-        """Nothing: it is asked every few seconds."""
+        """Log nothing, since a request comes every few seconds."""

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from drakcelery.model.analysis import Fault, Stage
 
 INGRESS = CollectorRegistry()
-"""What ingress serves: what it does itself, and the fleet as Redis has it, which each ingress says alike."""
+"""What ingress serves: its own work, and the fleet as it is in Redis, which is the same in each ingress."""
 WORKER = CollectorRegistry()
 """What a vm or io worker serves: what it and its pool processes do."""
 
@@ -247,7 +247,7 @@ RECONCILE_ACTIONS = Counter(
     "drakcelery_reconcile_actions", "What reconcile fixed", ["action"], registry=WORKER
 )
 for _counted in (ATTEMPTS_FAILED, RECONCILE_RUNS, RECONCILE_ACTIONS):
-    INGRESS.register(_counted)  # which reconciles as well, when it is its turn
+    INGRESS.register(_counted)  # ingress reconciles as well, when it is its turn
 LEASE_AGE = Gauge(
     "drakcelery_lease_age_seconds",
     "Seconds since this worker's messages were renewed with the broker; 0 where that is not needed",
@@ -268,7 +268,7 @@ _WORDS: dict[Counter | Gauge | Histogram, Iterable[tuple[str, ...]]] = {
     RECOVERED: product(RECOVERIES),
     RECONCILE_ACTIONS: product(RECONCILED),
 }
-"""The metrics whose labels have few words, all of which are there from the start."""
+"""The metrics whose labels have few words, all of which exist from the start."""
 for _metric, _all in _WORDS.items():
     for _labels in _all:
         _metric.labels(*_labels)

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 CHARACTERS = 4000
-"""Of one text. What is longer is cut, and says so."""
+"""Most characters of one text. A longer one is cut, and says so."""
 LINE_CHARACTERS = 16_000
-"""Of all texts of a line together: journald splits lines of 48 KiB."""
+"""Most characters of all texts of a line together: journald splits lines of 48 KiB."""
 FILE_CHARACTERS = 64_000
 """The same for ``drakrun.log``, which has the last words of tools."""
 ENTRIES = 200
-"""Of a list or mapping."""
+"""Most entries of a list or mapping."""
 DEPTH = 8
 _UNTOUCHED = frozenset({"exc_info"})
 _INTEGERS = range(-(2**63), 2**63)
@@ -38,21 +38,21 @@ def tamed(event: Mapping[str, Any], characters: int = LINE_CHARACTERS) -> dict[s
 
 
 def escaped(text: str) -> str:
-    """*text* without what is not printable, lone surrogates included; line ends and tabs stay."""
+    """*text* with unprintable characters and lone surrogates escaped; line ends and tabs stay."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
 def exception_text(exc_info: tuple[Any, Any, Any]) -> str:
-    """The traceback as Python prints it, escaped; of a long one the end, where the cause of death stands."""
+    """The traceback as Python prints it, escaped; of a long one only the end, where the cause stands."""
     text = escaped("".join(traceback.format_exception(*exc_info)).rstrip("\n"))
     cut = len(text) - LINE_CHARACTERS
     return f"… ({cut} characters before)\n{text[cut:]}" if cut > 0 else text
 
 
 class _Room:
-    """What one line may still hold."""
+    """The room that is left in a line."""
 
     def __init__(self, characters: int) -> None:
         self._left = characters

@@ -1,8 +1,9 @@
 """Logging: every line has a stable ``action`` and says which analysis, attempt, stage, host and slot.
 
-What our own code says is the event's name, in snake_case; docs/logs.md lists all of them. What a library
-says has the action :data:`LIBRARY`, its logger's name, and its words apart. Values may come from a sample:
-they are cut, and what would drive a terminal is escaped (:mod:`drakcelery.telemetry.log_values`).
+The action of our own lines is the event's name, in snake_case; docs/logs.md lists all of them. A library's
+line has the action :data:`LIBRARY`, the name of its logger, and its text in a field of its own. Values may
+come from a sample: they are cut, and terminal escape sequences are escaped
+(:mod:`drakcelery.telemetry.log_values`).
 
 Lines about an analysis also go to its workspace, as JSON lines with the keys that ``drakrun.log`` had in
 v0.18 (``levelname``, ``message``, ``created``) and ours beside them; they are uploaded with the artifacts.
@@ -35,20 +36,20 @@ from drakcelery.model.analysis import Stage
 from drakcelery.telemetry.log_values import FILE_CHARACTERS, exception_text, tamed
 
 LIBRARY = "library"
-"""The action of a line that a library logged: Celery, kombu, Karton, urllib3 and whoever else."""
+"""The action of a line that a library logged, such as Celery, kombu, Karton or urllib3."""
 TASK_ID = re.compile(rf"(?P<uid>[^/]+)/(?P<attempt>\d+)/(?P<stage>{'|'.join(Stage)})")
 """A Celery task id, as :func:`drakcelery.broker.routing.task_id` writes it."""
 FIRST = ("timestamp", "level", "action", "host", "uid", "attempt", "stage", "slot")
 """How a JSON line begins; people read them too."""
 PROCESSES = "multiprocessing"
-"""billiard's logger, which tells of pool processes that died; it does not propagate (billiard.util)."""
+"""billiard's logger, which reports pool processes that died; it does not propagate (billiard.util)."""
 CHATTY = (
     *("botocore", "boto3", "urllib3", "kombu", "amqp", PROCESSES),
     # Celery's lines on every task that came and went: ours say the same, and more
     *("celery.app.trace", "celery.worker.strategy"),
 )
 FRAMES = 20
-"""Of each exception in a JSON line; the outermost and the innermost are kept."""
+"""Frames of each exception in a JSON line; the outermost and the innermost are kept."""
 
 log = structlog.get_logger(__name__)
 
@@ -151,7 +152,7 @@ def _send_all_to(formatter: logging.Formatter, level: str) -> None:
 
 
 def report_crashes() -> None:
-    """Log what ends this process or one of its threads, and Python's warnings, as everything else."""
+    """Log errors that end this process or one of its threads, and Python's warnings, in the same form."""
     logging.captureWarnings(True)
     sys.excepthook = _process_crashed
     threading.excepthook = _thread_crashed
@@ -172,7 +173,7 @@ def _thread_crashed(args: threading.ExceptHookArgs) -> None:
 
 
 class _Host:
-    """Adds the host of this process where a line is about no other."""
+    """Adds the host of this process if a line is about no other."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -183,7 +184,7 @@ class _Host:
 
 
 def _from_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A library's line: its words are no action. Celery's lines about a stage say which one it is."""
+    """Format a library's line: its text is not the action. Celery's lines about a stage get the stage."""
     record: logging.LogRecord = event["_record"]
     event.update(action=LIBRARY, logger=record.name, message=event.pop("event"))
     data = getattr(record, "data", None)  # what Celery gives to handlers (celery.app.trace, worker.strategy)
@@ -200,7 +201,7 @@ def _tame(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _structured(exc_info: ExcInfo) -> object:
-    """Type, value and frames of an exception and of what it came of; without locals, which hold secrets."""
+    """Type, value and frames of an exception and of its causes; without locals, which hold secrets."""
     found = ExceptionDictTransformer(show_locals=False, max_frames=FRAMES)(exc_info)
     return tamed({"exceptions": found})["exceptions"]
 

@@ -1,6 +1,6 @@
-"""What happens, as metrics: a function for each event. What there is to count is in :mod:`.instruments`.
+"""A function for each event that metrics count. The metrics themselves are in :mod:`.instruments`.
 
-An event costs a few microseconds, in a pool process too, which tells its worker's main process
+An event costs a few microseconds, also in a pool process, which reports it to its worker's main process
 (:mod:`.relay`).
 """
 

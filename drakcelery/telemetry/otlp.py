@@ -38,12 +38,12 @@ from drakcelery.telemetry.spans import Key, Span, span_id, trace_id
 log = structlog.get_logger(__name__)
 
 QUEUED_SPANS = 2048
-"""What a process keeps while the collector is slow; what comes on top is lost."""
+"""Spans that a process keeps while the collector is slow; further ones are lost."""
 BATCH_SPANS = 256
 GATHER_SECONDS = 1.0
 """How long a span may wait for others, so that they share a request."""
 REQUEST_SECONDS = 10.0
-"""For a batch, tries included; then it is lost."""
+"""Seconds for a batch, including repeats; then it is lost."""
 STOP_SECONDS = 2.0
 """How long the end of a process waits for its last spans to be sent."""
 _EXPORTERS = "opentelemetry.exporter"
@@ -60,9 +60,9 @@ class Spans:
         *,
         ca_file: Path | None = None,
     ) -> None:
-        """*endpoint*: where spans are posted; *resource*: what is true of every span of this process."""
+        """*endpoint*: where spans are posted; *resource*: the attributes of every span of this process."""
         session = requests.Session()
-        session.trust_env = False  # REQUESTS_CA_BUNDLE would count for more than ca_file
+        session.trust_env = False  # REQUESTS_CA_BUNDLE would override ca_file
         exporter = OTLPSpanExporter(
             endpoint=endpoint,
             session=session,
@@ -177,7 +177,7 @@ class Outbox(SpanProcessor):
             self._send(batch)
 
     def _next(self) -> list[ReadableSpan]:
-        """What to send now; nothing at the end."""
+        """The spans to send now; none at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             self._changed.wait_for(lambda: self._closing or len(self._waiting) >= BATCH_SPANS, GATHER_SECONDS)
@@ -197,7 +197,7 @@ class Outbox(SpanProcessor):
 
 
 class _Words(logging.Handler):
-    """What the exporter first complained of with a batch. It goes on to do so, where once is enough."""
+    """The exporter's first complaint about a batch; it repeats itself, and once is enough."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -205,7 +205,7 @@ class _Words(logging.Handler):
 
     @classmethod
     def of_exporters(cls) -> _Words:
-        """The one of this process; what exporters say goes nowhere else."""
+        """The one of this process; exporters' messages go nowhere else."""
         logger = logging.getLogger(_EXPORTERS)
         words = next((one for one in logger.handlers if isinstance(one, cls)), None) or cls()
         logger.handlers[:] = [words]

@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Relay:
-    """Of the main process, in which it begins, and of those that this forks from then on."""
+    """Shared by the main process, in which it is made, and the processes that it forks afterwards."""
 
     def __init__(self, receive: Callable[..., None]) -> None:
         """*receive* is called in the main process: how many reports were lost, and what :meth:`send` got."""
