@@ -1,6 +1,6 @@
 """What is built from settings alone: the ledger, the storage, and Celery without our tasks.
 
-What is not always needed is imported where it is made: the shell's completion wants a ledger, and at once.
+What is not always needed is imported where it is made: the shell's completion needs a ledger, and quickly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drakcelery.storage import Storage
 
 AMQP = "drakcelery.broker.configuration:AMQP"
-"""What every Celery app of ours reaches its broker by."""
+"""The class with which every Celery app of ours reaches its broker."""
 
 
 def make_ledger(config: Settings, *, name: str | None = None, patient: bool = False) -> Ledger:
@@ -37,7 +37,7 @@ def make_storage(config: Settings) -> Storage:
 
 
 def make_client(config: Settings) -> Celery:
-    """Celery for who sends analyses on their way or asks workers something: without our tasks and steps.
+    """Celery for sending analyses on their way and asking workers something, without our tasks and steps.
 
     Only a worker, and Flower, which shows its tasks, need :mod:`drakcelery.celery`.
     """
@@ -49,7 +49,8 @@ def make_client(config: Settings) -> Celery:
 
 
 def celery_configuration(config: Settings) -> dict[str, Any]:
-    """Celery's configuration. Ids, not content, travel; results are not kept: the ledger is the truth."""
+    """Celery's configuration. Messages carry ids, not content; results are not kept, since the ledger has
+    them."""
     from drakcelery.broker import configuration, routing
 
     return {
@@ -68,10 +69,10 @@ def celery_configuration(config: Settings) -> dict[str, Any]:
         "task_default_queue": routing.NO_QUEUE,
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
-        # Who sent a task nobody asks; that it was received, Flower hears from the worker
+        # No sender event is needed: Flower hears from the worker that a task was received
         "task_send_sent_event": False,
         "worker_consumer": "drakcelery.broker.lease:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # After a lost connection the slots say how much a worker takes, as before it
+        # After a lost connection, as before it, the slots decide how much a worker takes
         "worker_enable_prefetch_count_reduction": False,
     }

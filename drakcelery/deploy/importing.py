@@ -62,7 +62,7 @@ class Imported:
 
 
 def read(paths: Iterable[Path], *, minio_environment: Path) -> Imported:
-    """Take over the files *paths*; where two set the same key, the earlier one counts.
+    """Take over the files *paths*; if two set the same key, the earlier one counts.
 
     *minio_environment* is where v0.18 kept MinIO's credentials when its file had none.
 

@@ -122,7 +122,7 @@ class Machine:
     longest_run: int
     """Seconds that the longest analysis may run, grace included."""
     reads: tuple[PurePosixPath, ...] = ()
-    """What else a Xen host's engine needs to see: its tools, where they are named by a path."""
+    """What else a Xen host's engine needs to see: its tools, if they are named by a path."""
     behind: tuple[PurePosixPath, ...] = ()
     """What :attr:`program` really is, and the Python that runs it."""
 

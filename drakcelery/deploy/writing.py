@@ -18,7 +18,7 @@ from drakcelery.errors import SettingsError
 def write(plan: Plan, root: Path, *, group: str) -> None:
     """Write what is new or replaced below *root*; a replaced file stays beside it as ``*.old``.
 
-    On the machine itself *group* gets the configuration file, where there is such a group by now; else
+    On the machine itself *group* gets the configuration file, if there is such a group by now; else
     systemd-tmpfiles gives it to it.
 
     Raises:

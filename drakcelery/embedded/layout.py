@@ -1,4 +1,4 @@
-"""Where the files that are no code lie: the Procfile, its entry points and the samples."""
+"""Where the files are that are not code: the Procfile, its entry points and the samples."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def templates() -> DictLoader:
 
 
 class Refused(RequestHandler):
-    """Answers in the place of any other handler, Flower's too, where a request may not be dealt with."""
+    """Answers instead of any other handler, Flower's too, if a request must be refused."""
 
     reason = ""
 

@@ -94,7 +94,7 @@ class Reader:
     async def analysis(self, uid: str) -> AnalysisView | None:
         """The page of an analysis; None if the ledger has no record of it.
 
-        Raises :class:`redis.exceptions.RedisError`; where S3 fails, the page says so.
+        Raises :class:`redis.exceptions.RedisError`; if S3 fails, the page says so.
         """
         reading = self._analyses.pop(uid, None) or Reading(
             self._executor, lambda: self.naming(lambda: self._read_analysis(uid))

@@ -1,5 +1,4 @@
-"""Where an analysis belongs and where it goes: fixed when it begins, whatever its host's settings say
-later."""
+"""The destination of an analysis: fixed when it begins, whatever its host's settings say later."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class WritesRefused(redis.ConnectionError):
     """Redis answers but accepts no writes: its own disk is full, or too few replicas follow it."""
 
 
-# redis-py knows these answers by no class of their own. A lost connection is what they come to: whoever can
-# wait waits, and a worker ends over no other error of its broker's
+# redis-py has no classes for these answers. They mean the same as a lost connection, which callers wait out;
+# any other error of its broker ends a worker
 BaseParser.EXCEPTION_CLASSES.update(dict.fromkeys(("MISCONF", "NOREPLICAS"), WritesRefused))
 
 

@@ -69,7 +69,7 @@ class Fleet:
     def io_hosts(self) -> frozenset[str]:
         """The hosts whose io worker is alive, with or without their vm worker.
 
-        Where one of the two is of a version without that sign, the io worker is alive with the other.
+        If one of the two has a version without that sign, the io worker counts as alive with the other.
         """
         names = sorted({str(place.host) for place in self.places()})
         signs = cast("list[str | None]", self._redis.mget(map(io_key, names))) if names else []

@@ -86,7 +86,7 @@ RETIRED = {
 
 @dataclass(kw_only=True)
 class _Draft:
-    """The settings as text, on their way from files and environment to :class:`Settings`."""
+    """The settings as text, before they become :class:`Settings`."""
 
     values: dict[str, dict[str, str]] = field(default_factory=dict)
     origin: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -124,7 +124,7 @@ def find(
     ``/etc/drakcelery/config.ini``, ``/etc/drakrun/config.ini``, this user's embedded stack.
 
     Raises:
-        SettingsError: a file was named and is not there, or it cannot be told whether one is there.
+        SettingsError: a file was named but does not exist, or it cannot be found out whether one exists.
     """
     environment = os.environ if environment is None else environment
     if config is not None:
@@ -138,7 +138,8 @@ def find(
 
 
 def _exists(path: Path) -> bool:
-    """Raises rather than pass over a file that this user may not see: it is likely the one that counts."""
+    """Whether *path* exists. Raises if this user may not see that, since that file is probably the right
+    one."""
     try:
         return path.is_file()
     except OSError as error:
@@ -200,7 +201,8 @@ def _parse(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _judge_stranger(path: Path, section: str, draft: _Draft) -> None:
-    """A section that looks like ours is a slip of the pen; any other may belong to a Karton service."""
+    """Refuse an unknown section that looks like a misspelt one of ours; any other may belong to a Karton
+    service."""
     if similar := similar_section(section):
         raise SettingsError(f"{path}: [{section}]: no such section; did you mean [{similar}]?")
     draft.remarks.append(f"{path}: [{section}] is none of drakcelery's sections and is left alone")
@@ -227,7 +229,7 @@ def _read_minio(path: Path, pairs: dict[str, str], draft: _Draft, *, replaced: b
 
 
 def _read_minio_environment(draft: _Draft) -> None:
-    """Take the credentials of the MinIO that v0.18's drakcore installed, where none are given."""
+    """Take the credentials of the MinIO that v0.18's drakcore installed, if none are given."""
     given = draft.values["s3"]
     if any(given.get(key, "").strip() for key in ("access_key", "secret_key")) or not _exists(
         MINIO_ENVIRONMENT

@@ -129,16 +129,18 @@ class Settings(Section):
 
     @property
     def sentinel_master(self) -> str | None:
-        """What Sentinel calls the master, where the broker is behind one; kombu does not read it in a URL."""
+        """The name of the master at Sentinel, if the broker uses Sentinel; kombu does not read it from a
+        URL."""
         given = self.celery.broker_url
         return sentinel_master_of(given.get_secret_value()) if given else None
 
     def plugins_of(self, quality: str) -> tuple[str, ...]:
-        """The plugins that a quality may have: its own list, else ``_all_``, else all that are on offer."""
+        """The plugins that a quality may have: its own list, or else ``_all_``, or else all that are
+        offered."""
         return self._listed(quality, OFFERED_PLUGINS)
 
     def default_plugins_of(self, quality: str) -> tuple[str, ...]:
-        """The plugins that run where a task names none: the same lists, else the default."""
+        """The plugins that run if a task names none: the same lists, or else the default."""
         return self._listed(quality, DEFAULT_PLUGINS)
 
     def _listed(self, quality: str, without: tuple[str, ...]) -> tuple[str, ...]:
@@ -146,17 +148,19 @@ class Settings(Section):
         return lists.get(quality, lists.get("_all_", without))
 
     def profile_of(self, facts: Mapping[str, str]) -> str:
-        """The VM profile of a sample that asks for none: by the first rule that matches, else the default."""
+        """The VM profile of a sample that asks for none: by the first rule that matches, or else the
+        default."""
         return profiles.pick(self.profile_rules.values(), facts) or self.drakcelery.default_profile
 
     def without_effect(self) -> list[str]:
-        """What to say at the start: remarks on the file, and each setting that this engine cannot honour."""
+        """What to log at the start: remarks on the file, and each setting that has no effect with this
+        engine."""
         return [*self.remarks, *self._without_effect()]
 
     def _without_effect(self) -> Iterable[str]:
         engine = self.engine
         defaults = DrakrunSection()
-        if engine == "drakvuf":  # which honours them all, or refuses to start
+        if engine == "drakvuf":  # DRAKVUF honours all settings, or refuses to start
             return
         for key, advice in EMULATOR_ADVICE.items():
             if getattr(self.drakrun, key) != getattr(defaults, key):

@@ -93,7 +93,7 @@ def unknown_key(section: str, key: str) -> str:
 
 
 def similar_section(name: str) -> str | None:
-    """The section of ours that *name* looks like a slip of the pen for; None if it looks like none."""
+    """The section of ours of which *name* looks like a misspelling; None if of none."""
     close = difflib.get_close_matches(name.lower(), OUR_SECTIONS, n=1, cutoff=0.75)
     return close[0] if close else None
 

@@ -77,7 +77,7 @@ def _profile_rule(value: object) -> object:
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
-    """Karton's ``unix://`` is refused: Celery writes such an address in another way."""
+    """Check a Redis URL. Karton's ``unix://`` is refused, since Celery writes such an address differently."""
     try:
         parts = urllib.parse.urlsplit(secret.get_secret_value())
         database_of(parts)
@@ -122,7 +122,8 @@ def sentinel_master_of(url: str) -> str | None:
 
 
 def _webhook_url(secret: SecretStr) -> SecretStr:
-    """Its path may be as good as a password. A user's name and password in it would be of no use."""
+    """Check the webhook's URL. Its path may be secret; a user name and password in it would have no
+    effect."""
     text = secret.get_secret_value()
     try:
         parts = urllib.parse.urlsplit(text)
@@ -150,7 +151,8 @@ def _signing_secret(secret: SecretStr) -> SecretStr:
 
 
 def _traces_url(text: str) -> str:
-    """In the clear only to this machine: spans say what is analysed, and a token may go with them."""
+    """Check the collector's URL. Without TLS only on this machine: spans say what is analysed, and may carry
+    a token."""
     try:
         parts = urllib.parse.urlsplit(text)
         host = parts.hostname or ""

@@ -193,7 +193,7 @@ def failure_of(
 ) -> Failure:
     """Why the current attempt of *record* ends; *stage*: by default the one that was to be next.
 
-    *cause* is the error, where there was one; *charged* is what it is charged to, by default nobody.
+    *cause* is the error, if there was one; *charged* is what it is charged to, by default nothing.
 
     Its time is noted by :func:`end_attempt`, by Redis' clock.
     """

@@ -1,8 +1,8 @@
 """From the pool processes of a worker to its main process, which alone answers Prometheus.
 
-A pipe that is made before the pool is: each report is one line, written in one piece. Against the files of
-``prometheus_client``'s multiprocess mode: no file for each process that ever was, nothing in the environment
-before the first import, and the counts of a process that died are with its worker already.
+It is a pipe that is made before the pool; each report is one line, written in one piece.
+``prometheus_client``'s multiprocess mode would need a file for each process that ever was, and an environment
+variable before the first import. Also, here the counts of a process that died are with its worker already.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Relay:
         self._lost = 0
 
     def begin(self) -> None:
-        """This is the main process."""
+        """Make this process the main process."""
         self._main = os.getpid()
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
@@ -39,8 +39,8 @@ class Relay:
     def send(self, *report: Any) -> None:
         """Tell the main process; *report* is JSON of less than 4 KiB, so that lines do not mix (pipe(7)).
 
-        Never waits: where the main process has not read for some 600 reports, it is frozen, and this report
-        is lost. The next one that is not lost says so.
+        Never waits: if the main process has not read some 600 reports, it is frozen, and this report is lost.
+        The next report that arrives says so.
         """
         line = json.dumps([self._lost, *report], separators=(",", ":")).encode()
         try:

@@ -17,7 +17,7 @@ Key = tuple[str | int, ...]
 """Names a span within its trace."""
 ROOT: Key = ("analysis",)
 CHARACTERS = 1000
-"""Of an attribute, and of a span's error."""
+"""Most characters of an attribute, and of a span's error."""
 
 
 def attempt_key(number: int) -> Key:
@@ -42,7 +42,7 @@ class Span:
 
     name: str
     task_uid: str
-    """Whose trace it is of."""
+    """The Karton task whose trace it belongs to."""
     key: Key
     parent: Key | None
     start: float

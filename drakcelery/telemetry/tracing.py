@@ -1,4 +1,4 @@
-"""Traces: one for each analysis, over its attempts, whichever processes and hosts had a part in it.
+"""Traces: one for each analysis, over all its attempts, processes and hosts.
 
 ``analysis`` is the root, its children are ``ingress`` and each ``attempt``; an attempt's are its stages.
 Nothing of it travels with the messages, since ids can be derived (:mod:`drakcelery.telemetry.spans`). A span
@@ -37,7 +37,7 @@ Read = Callable[[], Record | None]
 
 @dataclass
 class _Process:
-    """This process, as far as traces go."""
+    """The tracing of this process."""
 
     spans: Spans | None = None
     """What sends them; None if tracing is off."""
@@ -87,11 +87,11 @@ def running(settings: Settings) -> Iterator[None]:
         stop()
 
 
-# What is told. A record is as it was before; *read* gets it as it is after, which has the times
+# The events. A record is as it was before the event; *read* gets it as it is afterwards, with the times
 
 
 def _guarded(function: Callable[P, None]) -> Callable[P, None]:
-    """Nothing happens where tracing is off, and what goes wrong here is logged: it costs no analysis."""
+    """Do nothing if tracing is off, and only log errors, so that they do not affect the analysis."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -117,7 +117,7 @@ def accepted(read: Read, now: Callable[[], float]) -> None:
 def refused(task_uid: str, read: Read) -> None:
     """A Karton task became no analysis: its trace is one span that says why."""
     record = read()
-    if record is None or record.task_uid != task_uid:  # somebody else dealt with it
+    if record is None or record.task_uid != task_uid:  # another ingress dealt with it
         return
     at, why = record.received, record.error
     _send(
@@ -127,7 +127,7 @@ def refused(task_uid: str, read: Read) -> None:
 
 @_guarded
 def attempt_failed(record: Record, failure: Failure, read: Read) -> None:
-    """An attempt is over, and the analysis with it where no other follows."""
+    """An attempt is over, and with it the analysis, if no other attempt follows."""
     after = read()
     if after is None or after.task_uid != record.task_uid:
         return
@@ -138,7 +138,7 @@ def attempt_failed(record: Record, failure: Failure, read: Read) -> None:
 
 @_guarded
 def attempt_replaced(record: Record, reason: str, read: Read) -> None:
-    """Another attempt was begun in the place of one that nobody had taken up."""
+    """An attempt that no worker had taken up was replaced by another."""
     after = read()
     if after is not None and State.QUEUED in after.entered:
         _over(record, after.entered[State.QUEUED], final=False, outcome="replaced", error=reason)
@@ -179,7 +179,7 @@ class Work:
 
 @contextlib.contextmanager
 def stage(work: Work) -> Iterator[None]:
-    """The span of a stage: as long as the block, and failed where that raises."""
+    """The span of a stage: as long as the block, and failed if the block raises."""
     try:
         yield
     except Superseded as error:
@@ -224,7 +224,7 @@ def _over(
     host: str | None = None,
     slot: str | None = None,
 ) -> None:
-    """The span of an attempt, where one was begun, and of the analysis, where that was the last."""
+    """The span of an attempt, if one was begun, and of the analysis, if that attempt was the last."""
     how = {"outcome": outcome, "error": error, "host": host or record.host, "slot": slot or record.slot}
     failed, number = outcome == "failed", record.attempt
     if record.attempts:

@@ -175,7 +175,7 @@ def _admit(gate: Gate, step: Step, message: Message) -> bool:
         return False
     except UnreadableRecord as error:
         log.warning("not_asked", error=str(error))
-        message.ack()  # nobody can do anything with it; reconcile sends it again, once it can be read
+        message.ack()  # it is of no use now; reconcile sends it again, once the record can be read
         return False
     if slot is None:
         message.requeue()

@@ -80,13 +80,13 @@ class Gate(bootsteps.StartStopStep):
         self._consumer = parent
         self._turn = 1
         channel = parent.task_consumer.channel
-        if isinstance(channel, redis_transport.Prompt):  # RabbitMQ shows nobody what waits
+        if isinstance(channel, redis_transport.Prompt):  # RabbitMQ does not show what waits
             self._prefetcher = Prefetcher(self.context, functools.partial(self._waiting, channel))
             self._prefetcher.start()
         self._timer = parent.timer.call_repeatedly(SYNC_SECONDS, self.fill_slots)
         self._sweeper = parent.timer.call_repeatedly(SWEEP_SECONDS, drop_left_over, (parent.connection,))
         parent.timer.call_after(0, drop_left_over, (parent.connection,))
-        # Once the event loop runs: RabbitMQ delivers at once, and before that nobody takes a message
+        # Only once the event loop runs: RabbitMQ delivers at once, and before that no message is taken
         parent.timer.call_after(0, self.open)
 
     def register_with_event_loop(self, parent: Any, hub: Any) -> None:

@@ -270,7 +270,7 @@ class Janitor(threading.Thread):
         nothing."""
         why = self._context.readiness.halted()
         if why is Halt.NO_BROKER:
-            return  # nothing could be sent, so no attempt is used up for it; where others can, reconcile does
+            return  # nothing could be sent, so no attempt is used up for it; if others can, reconcile does
         slots = self._context.slots.all()
         profiles = {slot.profile for slot in slots}
         in_use = {slot.profile for slot in slots if why is None and slot.status not in OUT_OF_USE}

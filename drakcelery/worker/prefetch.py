@@ -47,7 +47,7 @@ class Prefetcher(threading.Thread):
         self._served: set[Holder] = set()
         """Guests for whose slot a sample was fetched."""
         self._missing: set[Holder] = set()
-        """Those of samples that nobody seems to want."""
+        """Attempts whose fetched samples were wanted by nobody at the last look."""
         self._isolation = Isolation(context.ledger.quarantine, where="lookahead")
         self._over = threading.Event()
 
