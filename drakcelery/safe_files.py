@@ -164,8 +164,8 @@ def own_directory(path: Path, mode: int) -> None:
     sure that it exists: they cannot be tricked into writing where they may not.
 
     Raises:
-        UnsafeFile: we are root, and it is another user's, is a link of another user, or others may write to
-        it. OSError: it cannot be made.
+        UnsafeFile: we are root, and it is another user's, or a link of one, or others may write to it.
+        OSError: it cannot be made.
     """
     path.mkdir(mode=mode, parents=True, exist_ok=True)
     if os.geteuid() != 0:

@@ -3,9 +3,8 @@
 kombu notes the time at which a message was delivered, and puts it back once that is longer ago than the
 visibility timeout (``kombu.transport.redis.QoS``, 5.7). It takes both times from the clock of the host at
 work. So a host whose clock is an hour ahead takes away what all others work on, and one that is an hour
-behind loses its own messages at once. Here both are Redis' own time. Also, what is noted for a message is the
-time until which it belongs to its worker: by that worker's visibility timeout, not by the timeout of the host
-that looks.
+behind loses its own messages at once. Here both are Redis' time, and what is noted is until when a message
+belongs to its worker, by that worker's visibility timeout.
 
 Messages that were not renewed are put back only by a worker that has heard the broker without a gap for as
 long as a worker has time to renew them (:class:`Listening`). Otherwise the first worker that is back after an
@@ -13,8 +12,8 @@ outage would take all others for dead.
 
 A broker that is demoted to a replica takes no messages until it is promoted: it counts as away. That is how a
 failover looks from here: ``UNBLOCKED`` for a client that waits, ``READONLY`` for one that sends. A broker
-that is full, or accepts no writes for another reason (:class:`drakcelery.ledger.away.WritesRefused`), is away
-as well.
+that accepts no writes, because it is full, say (:class:`drakcelery.ledger.away.WritesRefused`), is away as
+well.
 
 A peer that vanishes silently (a cable, a firewall, a host without power) is noticed by the kernel, by
 redis-py or by kombu, depending on which of them waits; :func:`options` says how soon.
@@ -108,8 +107,7 @@ class QoS(redis.QoS):
         return self._clock.now(client) + float(self.visibility_timeout)
 
     def renew(self) -> int:
-        """Keep this worker's messages for as long as if they were delivered just now; returns how many they
-        are.
+        """Keep this worker's messages as if they were delivered just now; returns how many they are.
 
         Only messages that it still holds: one that another worker took over meanwhile stays there (``XX``).
         """
@@ -138,8 +136,7 @@ class QoS(redis.QoS):
             log.warning("messages_restored", number=len(tags))
 
     def _put_back(self, tag: Any, client: Any) -> None:
-        """Put one message back. One that cannot be read is removed, since each time it would keep all others
-        from being put back."""
+        """Put one message back. One that cannot be read is removed, since it would block all others."""
         try:
             self.restore_by_tag(tag, client)
         except UNREADABLE as error:
@@ -154,9 +151,8 @@ class _Fenced(virtual.Channel):
     def basic_publish(self, message: Any, exchange: str, routing_key: str, **more: Any) -> Any:
         """Send a message.
 
-        If the connection was lost while the queue was declared, ``kombu.Producer._publish`` (5.7) goes on
-        with the old channel, and fails with an ``AttributeError``. With an error that kombu knows, it uses
-        the next channel.
+        If declaring its queue has cost the connection, ``kombu.Producer._publish`` (5.7) goes on with the old
+        channel, and fails with an ``AttributeError``. With an error that it knows, it uses the next channel.
         """
         if self.connection is None:
             raise RecoverableConnectionError("the channel was closed meanwhile")

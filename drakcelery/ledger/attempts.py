@@ -80,8 +80,7 @@ class Attempts(Connected):
         """Enter *stage* with the delivery *token*; returns the record as it was before, and the time.
 
         *beside_others*: a process that dies may take other work down with it.
-        *machine*: the key of this machine; *has_files*: whether the files that the attempt has made so far
-        are here.
+        *machine*: the key of this machine; *has_files*: whether the attempt's files are here.
 
         Raises:
             UnderWay: another delivery is at work on it.

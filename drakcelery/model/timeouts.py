@@ -8,9 +8,9 @@ them hold for every lease. A shorter lease means faster recovery and more comman
 * A connection that hangs is given up while there is time left to renew the messages by another one.
 * A message comes back when its claim counts as silent: earlier, the ledger would send it away.
 * A process that judges by silence notes twice that it hears Redis before its watch counts as interrupted. An
-outage that is too short to be noticed is over, and all processes are back, before anything counts as lost.
+  outage that is too short to be noticed is over, and all processes are back, before anything counts as lost.
 * Hosts, claims and messages are judged by Redis' clock, and by the longest silence that their worker has
-promised, which is in Redis beside them. So hosts with different leases do each other no harm.
+  promised, which is in Redis beside them. So hosts with different leases do each other no harm.
 
 Nothing here decides who may write: that is the attempt's number, inside Redis. A process that was wrongly
 considered dead has worked in vain, but changes nothing.

@@ -10,7 +10,7 @@ its own, may hang or be killed like any tool, and shares what was imported. FD i
 2. the answer ``{"pid": …}`` of a child that waits, or ``{"refused": "why"}``;
 3. ``go``, on which the child begins: by then the caller knows what to kill;
 4. the answer ``{"code": …}``, as from ``subprocess``. The child stays a zombie until the caller closes the
-connection, so that no other process gets its id. Closing it earlier ends the call.
+   connection, so that no other process gets its id. Closing it earlier ends the call.
 
 First it writes one line to stdout: ``{"version": …, "seconds": …}``, or ``{"unfit": "why"}`` if it does not
 know this version of the library; with the FD ``check`` that is all. It ends with its parent (``launch.py``).
