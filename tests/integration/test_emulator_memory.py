@@ -1,12 +1,16 @@
-"""What programs reserve, commit and free, and what Windows lets them read of itself, as C programs see it."""
+"""What programs reserve and free, what Windows and their own files let them read, as C programs see it."""
 
 from __future__ import annotations
 
+import shutil
+import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.guest_programs import said
+from tests.emulating import Bench
+from tests.guest_programs import PREFIXES, build, marks, said
 
 BITS = pytest.mark.parametrize("bits", [32, 64])
 
@@ -98,3 +102,64 @@ def test_machine(tmp_path: Path, bits: int) -> None:
     }
     """
     assert said(tmp_path, source, bits) == ["system", "affinity", "boost", "storage", "waited"]
+
+
+@BITS
+def test_messages_of_its_own(tmp_path: Path, bits: int) -> None:
+    """``FormatMessage`` finds what is in the program's message table, in its language."""
+    words = "Hello %1!\r\n\0".encode("utf-16-le") + b"\0\0"
+    entry = struct.pack("<HH", 4 + len(words), 1) + words
+    (tmp_path / "messages.bin").write_bytes(struct.pack("<IIII", 1, 500, 501, 16) + entry + entry)
+    (tmp_path / "messages.rc").write_text('LANGUAGE 9, 1\n1 11 "messages.bin"\n', encoding="ascii")
+    windres = f"{PREFIXES[bits]}-windres"
+    assert shutil.which(windres)
+    subprocess.run([windres, "messages.rc", "messages.o"], cwd=tmp_path, check=True)
+    source = r"""
+    int main(void)
+    {
+        WCHAR *text = NULL, *arguments[] = {L"World"};
+        DWORD flags = FORMAT_MESSAGE_FROM_HMODULE | FORMAT_MESSAGE_ALLOCATE_BUFFER;
+        flags |= FORMAT_MESSAGE_ARGUMENT_ARRAY;
+        if (FormatMessageW(flags, NULL, 501, 0, (WCHAR *)&text, 0, (va_list *)arguments)
+            && !lstrcmpW(text, L"Hello World!\r\n")) mark("own");
+        if (FormatMessageW(flags, NULL, 500, 0x409, (WCHAR *)&text, 0, (va_list *)arguments)) mark("english");
+        if (!FormatMessageW(flags, NULL, 500, 0x407, (WCHAR *)&text, 0, NULL)) mark("no-german");
+        if (!FormatMessageW(flags, NULL, 502, 0, (WCHAR *)&text, 0, (va_list *)arguments)) mark("unknown");
+        return 0;
+    }
+    """
+    flags = ("-x", "none", str(tmp_path / "messages.o"))
+    assert said(tmp_path, source, bits, *flags) == ["own", "english", "no-german", "unknown"]
+
+
+@BITS
+def test_faults_use_up_the_instructions(tmp_path: Path, bits: int) -> None:
+    """A program that faults again and again comes to its limit of instructions; one with few faults ends."""
+    source = r"""
+    static volatile LONG caught;
+    static LONG CALLBACK handler(EXCEPTION_POINTERS *info)
+    {
+        caught++;
+    #ifdef _WIN64
+        info->ContextRecord->Rip += 2;
+    #else
+        info->ContextRecord->Eip += 2;
+    #endif
+        return EXCEPTION_CONTINUE_EXECUTION;
+    }
+    int main(int count, char **arguments)
+    {
+        LONG wanted = count > 1 ? 0x7fffffff : 20;
+        AddVectoredExceptionHandler(1, handler);
+        while (caught < wanted) { for (volatile int i = 0; i < 50; i++); __asm__ volatile ("ud2"); }
+        mark("over");
+        return 0;
+    }
+    """
+    program = build(tmp_path, source, bits)
+    bench = Bench(tmp_path, max_instructions=2_000_000)
+    few = bench.detonate(program, timeout=50)
+    assert (marks(few), few.outcome.reason) == (["over"], None)
+    endless = bench.detonate(program, "%f endless", timeout=50)
+    assert marks(endless) == []
+    assert endless.outcome.reason == "stopped after 2000000 instructions"

@@ -23,7 +23,10 @@ from drakcelery.engines.speakeasy_guest.processor import Processor
 from drakcelery.engines.speakeasy_guest.thread_blocks import ThreadBlocks
 
 MAX_FAULTS: Final = 100_000
-"""Faults of one program; each lets it have its number of instructions again."""
+"""Faults of one program."""
+
+LEAST_PORTION: Final = 10_000
+"""Instructions that the processor emulates at a time, at least, where their number is limited."""
 
 ACCESSES: Final = {
     common.INVALID_MEM_READ: exceptions.READ,
@@ -59,22 +62,34 @@ class Fault:
 
 
 class Engine(EmuEngine):  # type: ignore[misc]  # the base has no types
-    """Speakeasy's view of Unicorn, which goes on after a fault that *recover* has dealt with."""
+    """Speakeasy's view of Unicorn, which goes on after a fault that *recover* has dealt with.
 
-    def __init__(self, recover: Callable[[UcError | None], int | None]) -> None:
+    Unicorn does not say how many instructions it has emulated when it stops at a fault. So a number of them
+    is used up in portions, and one that a fault cuts short counts as a whole.
+
+    Args:
+        recover: where to go on after Unicorn has stopped, for an error or without; None if nowhere. Its
+            second argument: whether it may have stopped because a portion was used up.
+    """
+
+    def __init__(self, recover: Callable[[UcError | None, bool], int | None]) -> None:
         super().__init__()
         self._recover = recover
 
     def start(self, addr: int, timeout: int = 0, count: int = 0) -> None:
-        """Emulate until the end, or a fault that is none of the program's."""
+        """Emulate until the end, *count* instructions at most, or a fault that is none of the program's."""
         place: int | None = addr
-        while place is not None:
+        limited = count > 0
+        portion = max(count // MAX_FAULTS, min(LEAST_PORTION, count)) if limited else count
+        while place is not None and (count > 0 or not limited):
             error = None
             try:
-                super().start(place, timeout, count)
+                super().start(place, timeout, portion)
             except UcError as raised:
                 error = raised
-            place = self._recover(error)
+            count -= portion if limited else 0
+            portion = min(portion, count) if limited else portion
+            place = self._recover(error, limited)
             if place is None and error is not None:
                 raise error
 
@@ -155,13 +170,15 @@ class Faulting(ThreadBlocks):
 
     # Between two starts of the emulator.
 
-    def _recover(self, error: UcError | None) -> int | None:
+    def _recover(self, error: UcError | None, limited: bool) -> int | None:
         """Where to go on after Unicorn has stopped; None if this is the end, or *error* is our own."""
         fault, self._fault = self._fault, None
-        if fault is None and not self.emu_complete:
+        if fault is None and not self.emu_complete and (error is not None or not limited):
             fault = self._unknown(error)
-        if fault is None or self.stopping.is_set() or self.emu_complete:
+        if self.stopping.is_set() or self.emu_complete:
             return None
+        if fault is None:
+            return self.processor.get(self.processor.pc) if limited and error is None else None
         self._faults += 1
         registers = self.exceptions.registers()
         pc = registers[self.processor.pc] - self._behind(fault, registers[self.processor.pc])

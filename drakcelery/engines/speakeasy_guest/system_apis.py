@@ -6,9 +6,10 @@ import random
 import re
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest import messages
 from drakcelery.engines.speakeasy_guest.apis import MAX_DATA, MAX_TEXT, Api, put, read_text
 
-ALLOCATE_BUFFER, IGNORE_INSERTS, FROM_STRING = 0x100, 0x200, 0x400
+ALLOCATE_BUFFER, IGNORE_INSERTS, FROM_STRING, FROM_MODULE = 0x100, 0x200, 0x400, 0x800
 FROM_SYSTEM, ARGUMENT_ARRAY = 0x1000, 0x2000
 """Flags of ``FormatMessage``."""
 
@@ -53,13 +54,13 @@ _random = random.Random(0)  # noqa: S311  # the same on every run; it protects n
 
 
 def _format_message(emu: Any, name: str, argv: list[Any]) -> int:
-    flags, source, code, _, buffer, size, arguments = argv
+    flags, source, code, language, buffer, size, arguments = argv
+    size &= 0xFFFFFFFF
     wide = name.endswith("W")
     if flags & FROM_STRING:
         text: str | None = read_text(emu, source, wide=wide)
     else:
-        known = MESSAGES.get(code & 0xFFFFFFFF)
-        text = f"{known}\r\n" if known and flags & FROM_SYSTEM else None
+        text = _message(emu, flags, source, code & 0xFFFFFFFF, language & 0xFFFF)
     if text is None:
         emu.set_last_error(ERROR_MR_MID_NOT_FOUND)
         return 0
@@ -76,6 +77,14 @@ def _format_message(emu: Any, name: str, argv: list[Any]) -> int:
         return 0
     emu.mem_write(buffer, data + end)
     return len(data) // len(end)
+
+
+def _message(emu: Any, flags: int, module: int, code: int, language: int) -> str | None:
+    """The program's own message, or the system's."""
+    text = messages.find(emu, module, code, language) if flags & FROM_MODULE else None
+    if text is None and flags & FROM_SYSTEM and code in MESSAGES:
+        return f"{MESSAGES[code]}\r\n"
+    return text
 
 
 def _inserted(emu: Any, text: str, arguments: int, *, wide: bool, array: bool) -> str:
