@@ -10,6 +10,10 @@ from drakcelery.engines.speakeasy_guest.apis import MAX_DATA, Api, put, text_arg
 SUCCESS = 0
 SOCKET_ERROR = 0xFFFFFFFF
 AF_INET = 2
+HIGHEST_VERSION = (2, 2)
+"""Of Windows Sockets: major and minor."""
+
+WSAVERNOTSUPPORTED = 10092
 
 
 def _getaddrinfo(emu: Any, name: str, argv: list[Any]) -> int:
@@ -92,7 +96,23 @@ def request_of(emu: Any, handle: int) -> tuple[str, bytes]:
     return "", b""
 
 
+def _wsa_startup(emu: Any, _name: str, argv: list[Any]) -> int:
+    """The version that the program wants, as far as there is one. Offsets: ``WSADATA`` of winsock2.h."""
+    wanted = (argv[0] & 0xFF, argv[0] >> 8 & 0xFF)
+    if wanted < (1, 0):
+        return WSAVERNOTSUPPORTED
+    major, minor = min(wanted, HIGHEST_VERSION)
+    emu.mem_write(argv[1], bytes((major, minor, *HIGHEST_VERSION)))
+    # 64 bits: number of sockets before the texts, else behind them
+    text, limits = (16, 4) if emu.get_ptr_size() == 8 else (4, 390)
+    emu.mem_write(argv[1] + text, b"WinSock 2.0".ljust(257, b"\0") + b"Running".ljust(129, b"\0"))
+    sockets, size = (0x7FFF, 65467) if major < 2 else (0, 0)  # as Windows has it: meaningless from 2 on
+    emu.mem_write(argv[1] + limits, sockets.to_bytes(2, "little") + size.to_bytes(2, "little"))
+    return SUCCESS
+
+
 APIS = {
+    "WSAStartup": Api(words=2, answer=_wsa_startup),
     "getaddrinfo": Api(words=4, answer=_getaddrinfo),
     "GetAddrInfoW": Api(words=4, answer=_getaddrinfo),
     "WSAConnect": Api(words=7, answer=_wsa_connect),

@@ -15,6 +15,7 @@ from drakcelery.engines.speakeasy_guest import (
     network_apis,
     registry_apis,
     shell_apis,
+    sspi_apis,
     storage_apis,
     system_apis,
     text_apis,
@@ -29,7 +30,7 @@ from drakcelery.engines.speakeasy_guest.naming import without_width
 MODULES = (
     *(automation_apis, console_apis, disk_apis, exception_apis, file_apis),
     *(folder_apis, lock_apis, machine_apis, module_apis, network_apis, registry_apis),
-    *(shell_apis, storage_apis, system_apis, text_apis, thread_apis),
+    *(shell_apis, sspi_apis, storage_apis, system_apis, text_apis, thread_apis),
     *(version_apis, virtual_memory, wait_apis),
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}

@@ -1,4 +1,4 @@
-"""What programs reserve and free, what Windows and their own files let them read, as C programs see it."""
+"""What programs ask of the system in their start-up: memory, the machine, messages, sockets, packages."""
 
 from __future__ import annotations
 
@@ -163,3 +163,44 @@ def test_faults_use_up_the_instructions(tmp_path: Path, bits: int) -> None:
     endless = bench.detonate(program, "%f endless", timeout=50)
     assert marks(endless) == []
     assert endless.outcome.reason == "stopped after 2000000 instructions"
+
+
+@BITS
+def test_security_interface(tmp_path: Path, bits: int) -> None:
+    """A program finds the functions of security packages by their table, and that there is no package."""
+    source = r"""
+    #define SECURITY_WIN32
+    #include <security.h>
+    int main(void)
+    {
+        PSecurityFunctionTableW table = InitSecurityInterfaceW();
+        PSecPkgInfoW info = NULL;
+        ULONG count = 5;
+        if (table && table->dwVersion == 1) mark("table");
+        if (!table->EnumerateSecurityPackagesW(&count, &info) && !count) mark("none");
+        if (table->QuerySecurityPackageInfoW(L"NTLM", &info) == SEC_E_SECPKG_NOT_FOUND) mark("no-ntlm");
+        if (!table->FreeContextBuffer(info)) mark("freed");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits, "-lsecur32") == ["table", "none", "no-ntlm", "freed"]
+
+
+@BITS
+def test_sockets_of_a_version(tmp_path: Path, bits: int) -> None:
+    """``WSAStartup`` gives the version that is asked for, 2.2 at most."""
+    source = r"""
+    #include <winsock2.h>
+    int main(void)
+    {
+        WSADATA data;
+        if (!WSAStartup(MAKEWORD(2, 2), &data) && data.wVersion == 0x202) mark("2.2");
+        if (data.szDescription[0] == 'W' && !lstrcmpA(data.szSystemStatus, "Running")) mark("text");
+        WSAStartup(MAKEWORD(1, 1), &data);
+        if (data.wVersion == 0x101 && data.iMaxSockets == 0x7fff) mark("1.1");
+        if (!WSAStartup(MAKEWORD(3, 0), &data) && data.wVersion == 0x202) mark("highest");
+        if (WSAStartup(0, &data) == WSAVERNOTSUPPORTED) mark("refused");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits, "-lws2_32") == ["2.2", "text", "1.1", "highest", "refused"]
