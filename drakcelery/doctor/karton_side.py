@@ -14,14 +14,12 @@ from drakcelery import __version__
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.ingress.bind import bind_of
-from drakcelery.ledger.deployment import Deployment
-from drakcelery.ledger.keys import BINDS, UNROUTED
-from drakcelery.ledger.quarantine import Quarantine
 from drakcelery.model.text import clean
 
 SYSTEM = "karton.system"
 ROUTING_SECONDS = 2.0
 """Seconds within which a running karton-system has taken all unrouted tasks: a hundred at once."""
+MOST_TASKS = 100
 WAITS = frozenset({"blpop", "brpop"})
 """Last commands of a Karton consumer that waits (``consume_routed_task``). ingress sends none of them."""
 OLD_UNITS = "systemctl disable --now drakrun@1, and so for each VM"
@@ -31,9 +29,7 @@ Clients = Sequence[Mapping[str, str]]
 
 
 def _bind(subject: Subject) -> Verdict:
-    ours = bind_of(subject.settings)
-    there = cast("str | None", subject.redis.hget(BINDS, ours.identity))
-    return bind_verdict(ours, there)
+    return bind_verdict(bind_of(subject.settings), subject.ledger.bound())
 
 
 def bind_verdict(ours: KartonBind, there: str | None) -> Verdict:
@@ -106,10 +102,10 @@ def consumers_verdict(identity: str, clients: Clients) -> Verdict:
 def _system(subject: Subject) -> Verdict:
     clients = _clients(subject) or ()
     online = [one for one in clients if one.get("name", "").partition("?")[0] == SYSTEM]
-    before = _unrouted(subject)
+    before = subject.ledger.unrouted(some=MOST_TASKS)
     if before:
         time.sleep(ROUTING_SECONDS)  # there is no signal when a task is routed
-        stuck = [uid for uid in _unrouted(subject) if uid in before]
+        stuck = [uid for uid in subject.ledger.unrouted(some=MOST_TASKS) if uid in before]
         if stuck:
             return failed(
                 f"tasks that wait to be routed: {len(stuck)}, as {ROUTING_SECONDS:.0f} seconds before"
@@ -125,7 +121,7 @@ def _system(subject: Subject) -> Verdict:
 
 def _deployment(subject: Subject) -> Verdict:
     ours = subject.settings.drakrun.identity
-    found = Deployment(subject.redis, ours).found()
+    found = subject.ledger.deployment.found()
     if found is None:
         return ok("no deployment was at work on this Redis yet")
     if found.identity == ours:
@@ -141,7 +137,7 @@ def _deployment(subject: Subject) -> Verdict:
 
 
 def _quarantine(subject: Subject) -> Verdict:
-    entries = Quarantine(subject.redis).all()
+    entries = subject.ledger.quarantine.all()
     if not entries:
         return ok("every task and analysis can be dealt with")
     first = entries[0]
@@ -149,10 +145,6 @@ def _quarantine(subject: Subject) -> Verdict:
         f"tasks and analyses that could not be dealt with: {len(entries)}; the one there for longest is "
         f"{clean(first.uid, 140)} ({clean(first.where, 40)}): {clean(first.error, 300)}"
     )
-
-
-def _unrouted(subject: Subject) -> list[str]:
-    return cast("list[str]", subject.redis.lrange(UNROUTED, 0, 99))
 
 
 def _clients(subject: Subject) -> Clients | None:

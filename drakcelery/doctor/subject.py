@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from drakcelery.ledger import Ledger
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -34,6 +35,12 @@ class Subject:
     def redis(self) -> redis.Redis:
         """Karton's Redis; answers in text."""
         return redis_client(self.settings.redis.address())
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        """What drakcelery has there. Only asked, so how long records stay does not matter."""
+        ours = self.settings
+        return Ledger(self.redis, identity=ours.drakrun.identity, record_ttl=ours.drakcelery.record_ttl)
 
     @functools.cached_property
     def storage(self) -> Storage:

@@ -18,9 +18,10 @@ from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.errors import StackError
 from drakcelery.karton import submit
-from drakcelery.ledger import Ledger, connect
+from drakcelery.ledger import Ledger
 from drakcelery.model.text import clean
 from drakcelery.operators import analyses, views
+from drakcelery.wiring import make_ledger
 
 BEHAVIOUR_LOGS = ("procmon.log", "filetracer.log", "regmon.log", "socketmon.log", "memdump.log", "apimon.log")
 FIRST_LINES = 3
@@ -92,7 +93,7 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
         for name, address in stack.addresses.items():
             console.print(f"  {name:8} {address}")
         ours = settings.load(stack.config)
-        ledger = Ledger(connect(ours.redis), identity=ours.drakrun.identity, record_ttl=3600)
+        ledger = make_ledger(ours)
         _wait_for_host(ledger)
         config = submit.karton_config(ours)
         config.load_from_dict({"logging": {"enable_publish": False, "level": "WARNING"}})

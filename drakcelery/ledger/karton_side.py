@@ -11,7 +11,7 @@ from redis.exceptions import WatchError
 
 from drakcelery.karton import reading
 from drakcelery.ledger.connection import Connected
-from drakcelery.ledger.keys import BINDS, DUE, task_key
+from drakcelery.ledger.keys import BINDS, DUE, UNROUTED, task_key
 from drakcelery.model.records import Record
 
 
@@ -89,3 +89,7 @@ class KartonSide(Connected):
         Without a bind karton-system drops our tasks.
         """
         return cast("str | None", self._redis.hget(BINDS, identity or self.identity))
+
+    def unrouted(self, *, some: int) -> list[str]:
+        """The uids of *some* tasks at most that karton-system has to route, the longest there first."""
+        return cast("list[str]", self._redis.lrange(UNROUTED, 0, some - 1))

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import redis
+from redis.commands.core import (
+    HashCommands,
+    ListCommands,
+    ScriptCommands,
+    SetCommands,
+    SortedSetCommands,
+    StreamCommands,
+)
 
 from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
 from drakcelery.doctor.rights import ledger_commands
@@ -17,11 +25,12 @@ from drakcelery.ledger.foreignkeys import BROKER, KARTON
 from drakcelery.ledger.keys import FIXED, PREFIX
 from drakcelery.ledger.keytable import LEDGER
 from tests import keys
+from tests.modules import MODULES
 from tests.reference import ROOT
 
 PACKAGE = ROOT / "drakcelery"
 TABLES = {PACKAGE / "ledger" / name for name in ("keys.py", "keytable.py", "foreignkeys.py")}
-NAMED = re.compile(r"drak:|\bkarton\.(?:tasks?|queue|binds|metrics|outputs)\b")
+NAMED = re.compile(rf"\b{PREFIX}|\bkarton\.(?:tasks?|queue|binds|metrics|outputs)\b")
 KARTONS = re.compile(r"KARTON_[A-Z_]+|KartonMetrics")
 ALIASES = {"from": "inbox aside", "to": "inbox aside", "analysis_task": "task"}
 """What a script calls a key of which it knows two."""
@@ -34,12 +43,16 @@ def modules() -> list[Path]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_key_is_named_in_the_table_only(path: Path) -> None:
-    """No text of a module has one, nor does a module take Karton's from Karton."""
+    """No text of a module has one, none is made of the prefix, and none is taken from Karton."""
+    has_prefix = path.parent == PACKAGE / "ledger" or path == PACKAGE / "doctor" / "rights.py"
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert not re.search(rf"\b{PREFIX}", node.value), (node.lineno, node.value)
+            assert not NAMED.search(node.value), (node.lineno, node.value)
         if isinstance(node, ast.Attribute):
             assert not node.attr.startswith("get_queue_name"), node.lineno
+            assert has_prefix or node.attr != "PREFIX", node.lineno
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("drakcelery.ledger"):
+            assert has_prefix or "PREFIX" not in {alias.name for alias in node.names}, node.lineno
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("karton.core"):
             assert not [alias.name for alias in node.names if KARTONS.fullmatch(alias.name)]
 
@@ -99,7 +112,6 @@ HANDS = {
     "host.names": "claims a host's name, beside the ledger",
     "host.presence": "a worker's signs of life, with a short patience of its own",
     "embedded.services": "asks whether the server that it started is up",
-    "embedded.demo": "makes a ledger for servers of its own",
     "doctor.subject": "asks the server of itself, as well as the ledger",
     "doctor.rights": "asks which commands a user may send, and sends none",
 }
@@ -118,6 +130,60 @@ def has_a_client(tree: ast.AST) -> bool:
             if node.module in ("drakcelery.ledger", "drakcelery.ledger.connection") and "connect" in names:
                 return True
     return False
+
+
+COMMANDS: Mapping[str, frozenset[str]] = {
+    "broker.redis_transport": frozenset(
+        {"brpop", "delete", "hdel", "hset", "lrange", "pipeline", "zadd", "zrange", "zrem"}
+    ),
+    "doctor.karton_side": frozenset({"client_list"}),
+    "doctor.redis_server": frozenset({"config_get", "info", "ping"}),
+    "embedded.services": frozenset({"close", "ping"}),
+    "host.names": frozenset({"hgetall"}),
+    "host.presence": frozenset({"close"}),
+}
+"""What modules outside of the ledger send by a client: to the broker, to ask the server of itself, or for a
+host's name."""
+OF_DATA = (HashCommands, ListCommands, ScriptCommands, SetCommands, SortedSetCommands, StreamCommands)
+CONTAINERS = {name for kind in (str, dict, list, set) for name in dir(kind)}
+KEYED = {name for part in OF_DATA for name in dir(part) if name[0] != "_"} - CONTAINERS
+"""Methods that nothing but a client of Redis has."""
+CLIENTS = {name for name in dir(redis.Redis) if name[0] != "_"} - CONTAINERS
+"""Those that what is called a client has, unless it is a mapping that tells of one."""
+
+
+def sent(tree: ast.AST) -> set[str]:
+    """The commands that a module sends itself, whatever it calls the client."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            client, command = ast.unparse(node.func.value).rpartition(".")[2], node.func.attr
+            is_redis = client.strip("_") == "redis" and hasattr(redis.Redis, command)
+            is_client = client.strip("_") == "client" and command in CLIENTS
+            if is_redis or is_client or command in KEYED:
+                found.add(command)
+    return found
+
+
+def test_redis_is_sent_no_command_past_its_door() -> None:
+    """Only the ledger does; the others that send one are listed, with what they send."""
+    found = {one.name: sent(one.tree) for one in MODULES if not f"{one.name}.".startswith("ledger.")}
+    assert {name: commands for name, commands in found.items() if commands} == COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("text", "commands"),
+    [
+        ("subject.redis.hget(BINDS, x)", {"hget"}),
+        ("self._redis.get(x)", {"get"}),
+        ("with_another_name.lrange(x, 0, 99)", {"lrange"}),
+        ("ledger._client.pipeline()", {"pipeline"}),
+        ("client.get('name')\nredis.Redis(port=1)\nredis.ConnectionError()", set()),
+    ],
+)
+def test_commands_are_seen(text: str, commands: set[str]) -> None:
+    """Who holds the client does not matter, nor what it is called."""
+    assert sent(ast.parse(text)) == commands
 
 
 def test_redis_has_a_door() -> None:
