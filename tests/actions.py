@@ -67,6 +67,72 @@ def makes_logger(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and ast.unparse(node.func) in ("structlog.get_logger", "get_logger")
 
 
+def evasions(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, code) of what would log past :func:`said_in`: loggers of another making, or another module's."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module="logging" | "structlog" | "structlog.stdlib"):
+                yield node.lineno, ast.unparse(node)
+            case ast.ImportFrom(names=names) if {"log", "logger"} & {one.name for one in names}:
+                yield node.lineno, ast.unparse(node)
+            case ast.Import(names=names) if any(
+                one.asname and one.name.partition(".")[0] in ("logging", "structlog") for one in names
+            ):
+                yield node.lineno, ast.unparse(node)
+            case ast.Attribute(value=ast.Name(id="structlog"), attr="stdlib" | "getLogger" | "wrap_logger"):
+                yield node.lineno, ast.unparse(node)
+            case ast.Attribute(value=ast.Attribute(attr="log" | "logger"), attr=method) if method in METHODS:
+                yield node.lineno, ast.unparse(node)
+            case _:
+                pass
+
+
+def context_fields(tree: ast.Module) -> Iterator[str]:
+    """The fields that ``about`` and ``analysis_log`` give every line inside; :data:`REST` for unknown ones.
+
+    ``**record.log_fields`` and ``**self._context`` are the dicts of the package that have such a name.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("about", "analysis_log"):
+            for keyword in node.keywords:
+                yield from (keyword.arg,) if keyword.arg is not None else _keys_of(keyword.value)
+
+
+def _keys_of(value: ast.expr) -> Iterator[str]:
+    if isinstance(value, ast.BinOp):
+        yield from (*_keys_of(value.left), *_keys_of(value.right))
+    elif isinstance(value, ast.Dict):
+        yield from _constants(value)
+    else:
+        name = getattr(value, "attr", getattr(value, "id", ""))
+        yield from _dicts().get(name, (REST,))
+
+
+@cache
+def _dicts() -> Mapping[str, tuple[str, ...]]:
+    """The keys of the dicts that the package assigns to a name, or makes in a function of that name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.FunctionDef(name=name):
+                    dicts = [one for one in ast.walk(node) if isinstance(one, ast.Dict)]
+                case ast.Assign(
+                    targets=[ast.Name(id=name) | ast.Attribute(attr=name)], value=ast.Dict() as one
+                ):
+                    dicts = [one]
+                case _:
+                    continue
+            keys = tuple(key for one in dicts for key in _constants(one))
+            if keys:
+                found[name] = (*found.get(name, ()), *keys)
+    return found
+
+
+def _constants(value: ast.Dict) -> Iterator[str]:
+    yield from (str(key.value) for key in value.keys if isinstance(key, ast.Constant))
+
+
 def _levels_in(value: ast.expr, loggers: set[str]) -> tuple[str, ...]:
     """The levels of the methods that *value* may be, where it is one of a logger's methods."""
     options = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]

@@ -81,6 +81,12 @@ def test_every_field_is_explained() -> None:
     of_every_line = _explained("What every line has")
     assert set(of_every_line) == actions.OF_EVERY_LINE
     used = {field for said in actions.said() for field in said.fields} - {actions.REST}
+    used |= {
+        field
+        for path in actions.PACKAGE.rglob("*.py")
+        if path.name != "logs.py"  # which hands on what it is given
+        for field in actions.context_fields(ast.parse(path.read_text(encoding="utf-8")))
+    }
     assert sorted(_explained("Fields")) == _explained("Fields") == sorted(used - actions.OF_EVERY_LINE)
 
 
@@ -99,6 +105,55 @@ def test_all_loggers_are_seen() -> None:
         assert made == named, path
         if path.name not in ("logs.py", "otlp.py"):  # which set up those of libraries
             assert "logging.getLogger" not in path.read_text(encoding="utf-8"), path
+            assert list(actions.evasions(tree)) == [], path
+
+
+REST_OF = {
+    "disk_space": "bytes, `free` or `used`",
+    "done_in_flower": "what was asked, of whom",
+    "refused_in_flower": "likewise",
+    "reconciled": "a field for each action of a metric",
+}
+"""Actions whose fields are not all known from the code; their rows say what they are."""
+
+
+def test_fields_that_code_does_not_tell_are_few() -> None:
+    """What is given by ``**`` would need no row: only these actions have it."""
+    assert {one for said in actions.said() if actions.REST in said.fields for one in said.actions} == set(
+        REST_OF
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from logging import getLogger",
+        "from structlog import get_logger",
+        "from structlog.stdlib import get_logger",
+        "import structlog as s",
+        "log = structlog.stdlib.get_logger()",
+        "from drakcelery.host.drift import log",
+        "drift.log.info('a')",
+    ],
+)
+def test_loggers_that_would_not_be_read_are_noticed(text: str) -> None:
+    """None of the ways around the reading of code stays unseen."""
+    assert list(actions.evasions(ast.parse(text))) != []
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("about(uid=1, odd=2)", ["uid", "odd"]),
+        ("analysis_log(path, odd=2)", ["odd"]),
+        ("about(**{'odd': 1})", ["odd"]),
+        ("about(**record.log_fields | {'odd': 1})", [*actions._dicts()["log_fields"], "odd"]),
+        ("about(**whatever)", [actions.REST]),
+    ],
+)
+def test_fields_of_a_block_are_read(text: str, fields: list[str]) -> None:
+    """What every line of a block has is read as well."""
+    assert list(actions.context_fields(ast.parse(text))) == fields
 
 
 @pytest.mark.parametrize(
