@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -50,15 +51,28 @@ def test_every_word_of_a_setting_is_documented() -> None:
     for setting in reference.settings():
         model = reference.section_model(setting.section)
         assert model is not None
-        annotation = model.model_fields[setting.key].annotation
-        if get_origin(annotation) is Literal:
+        words = words_of(model.model_fields[setting.key].annotation)
+        if words:
             [row] = [
                 line for line in _section(setting.section).splitlines() if f"`{setting.variable}`" in line
             ]
             meaning = row.rpartition(f"`{setting.variable}`")[2]
-            assert {word for word in get_args(annotation) if f"`{word}`" not in meaning} == set(), setting
+            assert {word for word in words if f"`{word}`" not in meaning} == set(), setting
             found += 1
     assert found > 3
+
+
+def words_of(annotation: object) -> set[str]:
+    """The words that a setting may be, alone or beside something else."""
+    if get_origin(annotation) is Literal:
+        return {str(word) for word in get_args(annotation)}
+    return {word for part in get_args(annotation) for word in words_of(part)}
+
+
+def test_words_beside_something_else_are_read() -> None:
+    """A setting that is one of a few words, or nothing, is asked for them as well."""
+    assert words_of(Literal["a", "b"] | None) == words_of(tuple[Literal["a", "b"], ...]) == {"a", "b"}
+    assert words_of(str | None) == set()
 
 
 def test_documented_settings_exist() -> None:
@@ -128,26 +142,51 @@ def test_documented_options_exist() -> None:
 
 
 def test_every_choice_is_documented() -> None:
-    """What an option may be stands below its command, as far as it is one of a few words."""
+    """What an option may be stands below its command."""
     text = (DOCS / "commands.md").read_text(encoding="utf-8")
     for path, command in _commands(_cli(), "drakcelery"):
         for one in command.params:
-            if isinstance(one.type, click.Choice) and len(one.type.choices) < 10:
+            if isinstance(one.type, click.Choice):
                 words = {str(choice) for choice in one.type.choices}
                 assert {word for word in words if f"`{word}`" not in _part(path, text)} == set(), path
+
+
+def targets_of(makefile: str) -> set[str]:
+    """What can be made by name: every rule for words, be it said to be phony or not."""
+    rules = re.findall(r"^([a-z][a-z -]*?) *::?(?!=)", makefile, re.MULTILINE)
+    return {name for rule in rules for name in rule.split()}
+
+
+def test_every_form_of_a_target_is_read() -> None:
+    """Two targets of one rule count, and one that .PHONY does not name; a variable does not."""
+    assert targets_of("a b: c\nd:\n\t@x: y\nmore := 1\nE := 2\n.PHONY: f g\n") == {"a", "b", "d"}
 
 
 def test_every_target_of_make_is_documented() -> None:
     """docs/development.md has a row for each target, and for none that is gone."""
     text = (DOCS / "development.md").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^\.PHONY: (\S+)$", MAKEFILE, re.MULTILINE)) - {"help", "check-python"}
+    targets = targets_of(MAKEFILE) - {"help", "check-python"}
     assert set(re.findall(r"^\| `make ([a-z-]+)` \| .{3,} \|$", text, re.MULTILINE)) == targets
+
+
+def asked_for() -> set[str]:
+    """What the code of the settings has as a text that looks like the name of a variable."""
+    trees = (
+        ast.parse(path.read_text(encoding="utf-8")) for path in Path(settings.__file__).parent.glob("*.py")
+    )
+    texts = {
+        node.value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return {text for text in texts if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text)}
 
 
 def test_every_variable_is_documented() -> None:
     """So are the variables of the environment that are no setting's own."""
     pages = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("settings.md", "development.md"))
-    names = {value for name, value in vars(settings).items() if name.endswith("_VARIABLE")}
+    names = {value for name, value in vars(settings).items() if name.endswith("_VARIABLE")} | asked_for()
     assert {name for name in names if f"`{name}`" not in pages} == set()
     assert {settings.CONFIG_VARIABLE, settings.DATA_DIR_VARIABLE} <= names
 
@@ -184,7 +223,7 @@ def _check_drakcelery(words: list[str]) -> None:
 
 
 def _check_make(words: list[str]) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    targets = targets_of(MAKEFILE)
     unknown = [word for word in words if "=" not in word and word not in targets]
     if unknown:
         raise click.UsageError(f"no target {unknown}")
