@@ -161,6 +161,62 @@ def test_every_word_stands_in_the_glossary_once() -> None:
     assert all(len(meaning.split()) > 3 for _, meaning in glossary())
 
 
+HEART = (
+    *("broker", "forecast", "host", "ingress", "ledger", "model", "notifications", "recovery", "stages"),
+    "worker",
+)
+ORDINARY = frozenset(
+    {
+        *("alive", "alone", "behaviour", "bind", "cancellation", "clock", "command"),
+        *("configuration", "connection", "control", "death", "deployment", "dir", "disk", "dispatch"),
+        *("duration", "ending", "failure", "file", "fleet", "foreignkey", "guest", "health", "history"),
+        *("identity", "karton", "key", "keytable", "keytype", "learning", "life", "listening", "lock"),
+        *("mailbox", "main", "manifest", "metric", "name", "plugin", "record", "redis", "remote"),
+        *("report", "result", "routing", "run", "script", "shutdown", "side", "simulation", "space"),
+        *("start", "state", "table", "text", "transport", "webhook"),
+    }
+)
+"""Words of modules' names that mean in this house what they mean anywhere."""
+UNEXPLAINED = frozenset(
+    {
+        *(
+            "admission",
+            "avoidance",
+            "away",
+            "checkup",
+            "drift",
+            "duty",
+            "judgement",
+            "misfit",
+            "orphan",
+            "presence",
+            "silence",
+        ),
+        *("readiness", "suspicion"),
+    }
+)
+"""Such that mean something of their own here, and have no row yet. None joins."""
+
+
+def words_of_modules() -> set[str]:
+    """The words of the names of the modules that the glossary is for, in the singular."""
+    names = {path.stem for folder in HEART for path in (PACKAGE / folder).glob("*.py")}
+    words = {word for name in names for word in name.split("_") if word != "init" and word}
+    return {re.sub(r"ies$", "y", word) if word.endswith("ies") else _singular(word) for word in words}
+
+
+def _singular(word: str) -> str:
+    return word.removesuffix("s") if not word.endswith(("ss", "is")) else word
+
+
+def test_a_new_word_is_explained_or_ordinary() -> None:
+    """A module whose name has a word of its own brings a row of the glossary, or says that it needs none."""
+    explained = {_singular(part) for word, _ in glossary() for part in re.findall(r"[a-z]+", word)}
+    found = words_of_modules()
+    assert found - explained == ORDINARY | UNEXPLAINED
+    assert len(found & explained) > 20
+
+
 def folders(package: Path) -> set[str]:
     """The folders directly below *package* that have a module, as its README writes them."""
     return {f"{path.name}/" for path in package.iterdir() if path.is_dir() and any(path.rglob("*.py"))}

@@ -51,6 +51,16 @@ def test_what_is_new(tmp_path: Path) -> None:
     assert noted(written(found)) == {"p": 310, "p.m:A.long": 50, "p.m:outer": 50, "p.m:outer.inner": 50}
 
 
+def test_decorators_count(tmp_path: Path) -> None:
+    """What a function is wrapped in is part of it; what click is told of a command is a table."""
+    package = tmp_path / "p"
+    package.mkdir()
+    body = "    pass\n" * 39
+    options = "@click.option(\n    1,\n    2,\n)\n"
+    (package / "m.py").write_text(f"@wrap(\n    1,\n)\ndef wrapped():\n{body}{options}def command():\n{body}")
+    assert sizes(package) == {"p.m:wrapped": 43}
+
+
 def test_what_stays_says_why() -> None:
     """The reason stands behind the name, and is kept where the list is written again."""
     text = written({"p": 301, "p.m": 302}, {"p.m": "it is one file: somebody starts it"})
