@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 import pytest
 
 from tests.modules import MODULES, Module
 
 PLACES = {
+    "broker.listening": {"listening_to": "since when this process hears a broker, by any connection"},
+    "celery": {"app": "`celery -A` finds the app here; its state is Celery's and bootstrap's"},
+    "embedded.supervision": {"_LIBC": "found before a fork: after it nothing may be loaded any more"},
+    "engines.emulator": {"_digest": "of the package's files, which are there for as long as the process"},
+    "engines.speakeasy_guest.system_apis": {"_random": "one guest to a process; the same on each run"},
+    "failpoints": {"_PROCESS": "which faults tests plan: forked processes take it over, nobody hands it on"},
+    "host.tables": {"_in_transaction": "who of this process is in the file, or forks"},
+    "karton.filetype": {"_looker": "the process that libmagic runs in; one serves all"},
+    "ledger.scripts": {"source": "the texts of the scripts, which are files of the package"},
+    "storage.client": {"_check": "what ends a thread's requests; minio hands nothing on"},
+    "telemetry.metrics": {"_RELAY": "the pipe that pool processes count by; counters are the process' own"},
+    "telemetry.tracing": {"_PROCESS": "what sends this process' spans; each forked process starts its own"},
     "embedded.ports": {"_reserved": "what the kernel has reserved for this process, and keeps until it ends"},
     "flower.command": {"options": "Flower's own, which its command reads where no file gives them"},
     "telemetry.logs": {
+        "_analysis_log": "to which file the lines of an analysis go as well, by context",
         "sys": "the interpreter has one hook for what nobody has caught",
         "threading": "likewise, for threads",
     },
 }
 """What is a place for state all the same, in which module, and why."""
+FIXED_TYPES = frozenset(
+    {
+        *("ExceptionRenderer", "MappingProxyType", "ParamSpec", "Path", "PurePosixPath", "Retry", "Struct"),
+        *("Timeout", "TypeAdapter", "TypeVar"),
+    }
+)
+"""Classes of others whose objects nobody changes."""
+METRICS = frozenset({"CollectorRegistry", "Counter", "Gauge", "Histogram"})
+"""What telemetry.instruments is there for; test_metrics.py holds that nothing else makes one."""
 CONTAINERS = frozenset({"list", "dict", "set", "deque", "defaultdict", "Counter", "OrderedDict"})
 
 
@@ -61,14 +83,62 @@ def left_outside(module: Module) -> Iterator[str]:
 
 
 def globals_of(module: Module) -> Iterator[str]:
-    """Names that functions assign to their module, and containers that begin empty in it, to be filled."""
+    """Names that functions assign to their module, and what of it can change: containers that begin empty,
+    objects of classes that are not frozen, functions that remember."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Global):
             yield from node.names
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
+            _last(one) in ("cache", "lru_cache") for one in node.decorator_list
+        ):
+            yield node.name
+    fixed = FIXED_TYPES | set(frozen_here(module))
+    fixed |= METRICS if module.name == "telemetry.instruments" else set()
     for node in module.tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and _is_empty(node.value):
+        if (
+            isinstance(node, ast.Assign | ast.AnnAssign)
+            and node.value is not None
+            and (_is_empty(node.value) or _is_object(node.value, fixed))
+        ):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             yield from (ast.unparse(target) for target in targets)
+
+
+def _last(node: ast.expr) -> str:
+    """The name of what is called, or that decorates: ``cache`` of ``functools.cache``."""
+    while isinstance(node, ast.Call | ast.Subscript):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return ast.unparse(node).rpartition(".")[2]
+
+
+def _is_object(value: ast.expr, fixed: Set[str]) -> bool:
+    """Whether *value* makes an object of a class, which begins with a capital, and is none of the *fixed*."""
+    name = _last(value)
+    return isinstance(value, ast.Call) and name.strip("_")[:1].isupper() and name not in fixed
+
+
+def frozen_here(module: Module) -> Iterator[str]:
+    """The classes of *module*, and those of the package that it imports, whose objects cannot change."""
+    yield from frozen_classes(module)
+    others = {f"drakcelery.{one.name}": one for one in MODULES}
+    for node in module.tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module in others:
+            yield from frozen_classes(others[node.module]) & {alias.name for alias in node.names}
+
+
+def frozen_classes(module: Module) -> set[str]:
+    """Those that it defines: frozen ones, and such that have nothing."""
+    found = set()
+    for node in module.tree.body:
+        if isinstance(node, ast.ClassDef):
+            text = " ".join(map(ast.unparse, (*node.decorator_list, *node.bases)))
+            if "frozen=True" in text or "NamedTuple" in text or _is_bare(node):
+                found.add(node.name)
+    return found
+
+
+def _is_bare(node: ast.ClassDef) -> bool:
+    return not node.bases and all(isinstance(one, ast.Expr | ast.Pass) for one in node.body)
 
 
 def _is_empty(value: ast.expr) -> bool:
@@ -98,6 +168,12 @@ def test_nobody_imports_the_tasks() -> None:
         ("def f():\n    global x\n    x = 1", {"x"}),
         ("x = {}\ny: list[int] = []\nz = set()\nW = {1: 2}", {"x", "y", "z"}),
         ("import a\nb = a.b\nself.x = a.y", set()),
+        ("@dataclass\nclass _Process:\n    x: int = 0\n\n_PROCESS = _Process()", {"_PROCESS"}),
+        ("import a\nb: a.Relay = a.Relay(1)\nc = a.Place[int](1)", {"b", "c"}),
+        ("import functools\n@functools.cache\ndef f(): ...\n@lru_cache(1)\ndef g(): ...", {"f", "g"}),
+        ("class C:\n    @cache\n    def f(self): ...\n    @cached_property\n    def g(self): ...", {"f"}),
+        ("P = Path('x')\nclass Nothing:\n    pass\nN = Nothing()", set()),
+        ("from drakcelery.host.history import Facts\nUNKNOWN = Facts()", set()),
     ],
 )
 def test_the_reading_of_code_works(text: str, found: set[str]) -> None:
