@@ -37,6 +37,7 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError,
 
 from drakcelery.broker.listening import listening_to
 from drakcelery.broker.misfits import UNREADABLE, Tolerant
+from drakcelery.broker.routing import NO_QUEUE
 from drakcelery.ledger import clock
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.timeouts import Timeouts
@@ -76,8 +77,6 @@ RETRY_SECONDS = 3
 dead)."""
 REPLICA = "slave"
 """What INFO calls it."""
-NOTHING = "drak.none"
-"""A queue to which nothing is sent."""
 AT_ONCE = 0.001
 """Seconds. A BRPOP with the timeout 0 would wait forever."""
 
@@ -178,7 +177,7 @@ class _Writable(redis.Channel):
         if ServerId.of(self.client).role == REPLICA:
             raise LostConnection("this Redis is a replica: it takes no messages until it is promoted")
         with contextlib.suppress(NoPermissionError):
-            self.client.delete(NOTHING)  # refused like any write, if none is accepted
+            self.client.delete(NO_QUEUE)  # refused like any write, if none is accepted
 
     def _brpop_read(self, **options: Any) -> Any:
         """As kombu's. A server that is demoted meanwhile ends it with an error of its own."""
