@@ -33,26 +33,6 @@ DEFAULT_QUALITY = "high"
 MAGIC_BYTES = 1024**2
 """How many bytes of a sample libmagic gets at ingress."""
 
-PAYLOAD_FIELDS = frozenset(
-    {
-        "sample",
-        "timeout",
-        "file_name",
-        "start_command",
-        "start_method",
-        "guest_working_directory",
-        "net_enable",
-        "plugins",
-        "custom_hooks",
-        "override_uid",
-        "testcase",
-        "vm_profile",
-        "target_host",
-    }
-)
-"""The fields of a sample task's payload that are meant for us. Fields of other services may stand beside
-them."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFacts:

@@ -174,8 +174,7 @@ class Attempts(Connected):
         )
         if answer is None:
             raise Superseded(f"analysis {record.uid} is not lost")
-        _, deaths = answer
-        return int(deaths)
+        return int(answer)
 
 
 def _before(stage: Stage) -> str:

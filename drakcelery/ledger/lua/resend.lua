@@ -6,8 +6,8 @@
 -- ARG updated  of the record, as the caller saw it
 -- ARG beat     likewise ('' for none)
 -- ARG stage    the stage that is sent again
--- returns {how often this stage was sent again, how many deaths the stage has cost with this one; 0 where nobody was at
--- work on it}, or nil if something has happened since
+-- returns how many deaths the stage has cost with this one, 0 where nobody was at work on it, or nil if something has
+-- happened since
 local attempt, done, updated, beat, busy = unpack(redis.call('HMGET', KEY.record, 'attempt', 'done', 'updated', 'beat',
   'busy'))
 if attempt ~= ARG.attempt or (done or '') ~= ARG.done or updated ~= ARG.updated or (beat or '') ~= ARG.beat then
@@ -19,4 +19,5 @@ if busy then
 end
 redis.call('HDEL', KEY.record, 'busy', 'beat')
 redis.call('HSET', KEY.record, 'updated', now())
-return {redis.call('HINCRBY', KEY.record, 'resends', 1), deaths}
+redis.call('HINCRBY', KEY.record, 'resends', 1)
+return deaths
