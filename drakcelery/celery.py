@@ -5,13 +5,13 @@ Settings are read when the app's configuration is first used, not when this modu
 
 from __future__ import annotations
 
-import ctypes
-import signal
+import os
 import sys
 from typing import Any
 
 import click
 import structlog
+from billiard.process import current_process
 from celery import Task
 from celery.signals import (
     setup_logging,
@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 from drakcelery import __version__, settings
 from drakcelery.broker import routing
 from drakcelery.broker.lease import Lease
+from drakcelery.engines import privileges
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
 from drakcelery.model.analysis import Stage, Step
@@ -39,10 +40,6 @@ from drakcelery.worker.gate import Gate
 from drakcelery.worker.runtime import App
 
 log = structlog.get_logger(__name__)
-
-PR_SET_PDEATHSIG = 1
-"""``prctl(2)``: the signal that a process gets when its parent dies."""
-
 
 EXPECTED = (DrakceleryError,)
 """Errors that Celery logs as one line, without traceback: their sentence says it all."""
@@ -150,7 +147,11 @@ def _cancel_revoked(request: Any, expired: bool, **_: Any) -> None:
 def _die_with_the_worker(**_: Any) -> None:
     """A pool process must not outlive its worker: it holds the host's lock and runs guests (I3)."""
     arm(settings.fault_plan())
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        # Nothing public of billiard's says it; None in the pool "solo", which is the worker itself
+        privileges.die_with(getattr(current_process(), "_parent_pid", None) or os.getppid())
+    except OSError:
+        os._exit(1)  # the worker ended before this began: Celery would only log an exception
     tracing.start(app.settings)  # its worker's own began in bootstrap.Bootstrap
 
 
