@@ -204,3 +204,21 @@ def test_sockets_of_a_version(tmp_path: Path, bits: int) -> None:
     }
     """
     assert said(tmp_path, source, bits, "-lws2_32") == ["2.2", "text", "1.1", "highest", "refused"]
+
+
+@BITS
+def test_no_objects_of_the_shell(tmp_path: Path, bits: int) -> None:
+    """What there is no object for fails and gives none, instead of success with what was on the stack."""
+    source = r"""
+    #define COBJMACROS
+    #include <shlobj.h>
+    int main(void)
+    {
+        IShellFolder *desktop = (IShellFolder *)1;
+        IMalloc *memory = (IMalloc *)1;
+        if (FAILED(SHGetDesktopFolder(&desktop)) && !desktop) mark("desktop");
+        if (FAILED(SHGetMalloc(&memory)) && !memory) mark("memory");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits, "-lshell32") == ["desktop", "memory"]

@@ -185,7 +185,15 @@ def _search_path(emu: Any, name: str, argv: list[Any]) -> int:
     return len(path)
 
 
+def _no_object(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``SHGetDesktopFolder``, ``SHGetMalloc``: no object, and a failure that says so."""
+    emu.write_ptr(argv[0], 0)
+    return E_FAIL
+
+
 APIS = {
+    "SHGetDesktopFolder": Api(words=1, answer=_no_object),
+    "SHGetMalloc": Api(words=1, answer=_no_object),
     "SHGetSpecialFolderLocation": Api(words=3, answer=_special_location(1, 2)),
     "SHGetFolderLocation": Api(words=5, answer=_special_location(1, 4)),
     "SHGetPathFromIDList": Api(words=2, answer=_path_from_list),
