@@ -129,7 +129,7 @@ class Presence(threading.Thread):
                 self._fleet.retire_io(self._host)
             self._names.release(self._host, self._machine, role=self._role)
         except RedisError as error:
-            log.warning("left_to_reconcile", error=str(error))  # the sign of life expires
+            log.warning("left_to_expire", error=str(error))
         self._redis.close()
 
     def step(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Callable
@@ -142,7 +141,7 @@ class Janitor(threading.Thread):
             try:
                 status = host_status(self._context)
                 if status != last or now - reported >= every:
-                    or_leave_it(functools.partial(report, self._context, status))
+                    self._report(status)
                     last, reported = status, now
             except SlotsDamaged:
                 last = None
@@ -151,7 +150,21 @@ class Janitor(threading.Thread):
             self._woken.wait(SYNC_SECONDS)
             if self._over.is_set():
                 break
-        or_leave_it(functools.partial(self._context.ledger.fleet.retire, self._context.host))
+        self._retire()
+
+    def _report(self, status: HostStatus) -> None:
+        """Tell the fleet; what Redis does not hear, the next report says."""
+        try:
+            report(self._context, status)
+        except RedisError as error:
+            log.warning("host_not_reported", error=str(error))
+
+    def _retire(self) -> None:
+        """Take the host off the list; where Redis does not hear that, its last report expires."""
+        try:
+            self._context.ledger.fleet.retire(self._context.host)
+        except RedisError as error:
+            log.warning("left_to_expire", error=str(error))
 
     def _begin_anew(self, lost: SlotsLost) -> None:
         """Nobody knows what runs in the slots: destroy every guest, as when a worker starts."""

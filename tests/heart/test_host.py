@@ -35,12 +35,14 @@ from drakcelery.host.readiness import Readiness
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Prefetched, Workspace
+from drakcelery.ledger import Ledger
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import JUDGING_SECONDS, Fleet
 from drakcelery.ledger.keys import judging_key
 from drakcelery.model.records import Halt, HostStatus, SlotStatus
 from drakcelery.settings import RedisSection, Settings
 from drakcelery.settings.sections import DrakcelerySection
+from drakcelery.worker.janitor import Janitor
 from tests.bench import SLOT, Bench
 
 HOST = "heart-1"
@@ -221,7 +223,17 @@ def test_a_redis_that_is_away(tmp_path: Path) -> None:
     ours.leave()
     with capture_logs() as logs:
         ours.run()
-    assert [line["event"] for line in logs if line["log_level"] == "warning"][-1] == "left_to_reconcile"
+    assert [line["event"] for line in logs if line["log_level"] == "warning"][-1] == "left_to_expire"
+
+
+def test_a_report_that_redis_does_not_hear(bench: Bench) -> None:
+    """It is warned of, as the next one tells it; what a worker that ends cannot take back expires."""
+    away = Ledger(no_redis(), identity=bench.ledger.identity, record_ttl=60)
+    janitor = Janitor(dataclasses.replace(bench.context, ledger=away), lambda _: None)
+    janitor._over.set()
+    with capture_logs() as logs:
+        janitor.run()
+    assert [line["event"] for line in logs][-2:] == ["host_not_reported", "left_to_expire"]
 
 
 def test_why_a_host_takes_nothing_is_told(
