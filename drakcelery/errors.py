@@ -6,8 +6,9 @@ Three kinds reach a stage, and each has one treatment (:mod:`drakcelery.stages.f
 * :class:`InfrastructureError`: this attempt failed through no fault of the sample. Tried again.
 * :class:`Superseded`: another attempt owns the analysis by now. Stop quietly.
 
-Every message is a sentence for the person who reads it in karton-dashboard or on a terminal. All of
-them take their message as the only argument, so that they survive pickling between processes.
+Every message is a sentence for the person who reads it in karton-dashboard or on a terminal. It is
+the only positional argument, and whatever else an error says is an attribute: so errors survive pickling
+between processes.
 """
 
 from __future__ import annotations
@@ -101,7 +102,10 @@ class StorageError(InfrastructureError):
 
 
 class GuestLost(EngineError):
-    """The guest was lost with the process that watched it. A sample that does this twice is poison."""
+    """The attempt has lost its slot and its guest: a process died, say, or the slots' file was lost.
+
+    A sample to which this happens twice is poison.
+    """
 
 
 class StorageAway(StorageError):

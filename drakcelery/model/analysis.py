@@ -197,12 +197,12 @@ class Step(Value):
 
 
 class Fault(Word):
-    """Whose fault a failed attempt was, which decides what follows."""
+    """How a failed attempt ended, which decides what follows. Whose fault it was: :attr:`Failure.charged`."""
 
     FAILED = "failed"
     """Something did not work. Counts against ``max_attempts``."""
     LOST = "lost"
-    """The process that worked on this sample alone died. Counts, and the second time the sample is poison."""
+    """The process that worked on this sample alone died, or its slot was lost. Counts; two are poison."""
     GONE = "gone"
     """The worker or the host died, with all its work. The third time the sample is poison."""
     AWAY = "away"

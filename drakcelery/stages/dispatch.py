@@ -1,4 +1,8 @@
-"""Where the next attempt goes, and how it is sent there: to another host after a failure, if one is free."""
+"""Where the next attempt goes, and how it is sent there: to another host after a failure, if one is free.
+
+The host that its message reaches decides as well: it keeps an analysis out of the slots in which it failed
+(:mod:`drakcelery.host.avoidance`).
+"""
 
 from __future__ import annotations
 

@@ -18,13 +18,17 @@ any other                 FAILED   yes                again, later              
 ========================  =======  =================  ==============================  ================
 
 *Again* is from prepare on, at the place that :func:`drakcelery.stages.dispatch.placement` chooses: another
-host, if one has a free slot. *Later* is after a pause that grows (:func:`backoff`). An error that *counts*
-uses up one of ``max_attempts``; once they are used up, or the sample is poison, the analysis is over, and
-CRASHED in Karton with the reason of each attempt. If the sample fails in another slot as well, the sample is
-to blame and no slot is (:mod:`drakcelery.host.charges`).
+host, if one has a free slot. A host to which it comes back keeps it out of the slots in which it failed, as
+long as another slot of its profile is in use (:mod:`drakcelery.host.avoidance`). *Later* is after a pause
+that grows (:func:`backoff`). An error that *counts* uses up one of ``max_attempts``; once they are used up,
+or the sample is poison, the analysis is over, and CRASHED in Karton with the reason of each attempt. If the
+sample fails in another slot as well, the sample is to blame and no slot is (:mod:`drakcelery.host.charges`).
 
-Attempts that are ended from outside come to :func:`end_attempt` as well: because a process (LOST), a worker
-or a host (GONE) has died, or because an operator stops a host (STOPPED, which does not count).
+Attempts that are ended from outside come to :func:`end_attempt` as well: because a process (LOST) or a vm
+worker (GONE) died and had a guest, because a host or an io worker went away (GONE), or because an operator
+stops a host (STOPPED, which does not count). A process that dies after the run ends no attempt: its stage
+comes again, alone on the host; two such deaths, or three with the worker, are poison
+(:mod:`drakcelery.recovery.deaths`).
 """
 
 from __future__ import annotations
@@ -66,6 +70,8 @@ MOST_DELAY = 300.0
 """Longest wait before another attempt, seconds."""
 POISON = {Fault.LOST: 2, Fault.GONE: 3}
 """How many attempts must end like that to make a sample poison."""
+POISON_LOSES = {Fault.LOST: "process or their slot", Fault.GONE: "worker or their host"}
+"""What these attempts were without in the end."""
 
 
 def follow_up(
@@ -263,7 +269,7 @@ def _judged(failures: Sequence[Failure], settings: Settings) -> tuple[bool, str]
     last, ours = failures[-1], settings.drakcelery
     same = sum(one.fault is last.fault for one in failures)
     if last.fault in POISON and same >= POISON[last.fault]:
-        return True, f"poison: this sample took down its worker {same} times; last: {last.error}"
+        return True, f"poison: {same} attempts lost their {POISON_LOSES[last.fault]}; last: {last.error}"
     away = [one.at for one in failures if one.fault is Fault.AWAY]
     given_up = last.fault is Fault.AWAY and away[-1] - away[0] > ours.storage_patience
     return given_up or counted(failures) >= ours.max_attempts, last.error

@@ -148,7 +148,7 @@ def test_poison(fleet: Fleet) -> None:
     task = sample_task(fleet, record)
     assert task.status is TaskState.CRASHED
     assert task.error is not None
-    assert task.error[0].startswith("poison: this sample took down its worker 2 times")
+    assert task.error[0].startswith("poison: 2 attempts lost their process or their slot")
     wait_gone(fleet, "poison")
     fleet.push("after-poison")
     wait_published(fleet, "after-poison")

@@ -266,7 +266,7 @@ def test_a_guest_that_was_lost_before_its_run(bench: Bench) -> None:
         bench.context.slots.cleaned(SLOT)
     record = bench.record()
     assert record.state is State.FAILED
-    assert str(record.error).startswith("poison: this sample took down its worker 2 times")
+    assert str(record.error).startswith("poison: 2 attempts lost their process or their slot")
 
 
 @pytest.mark.parametrize("error", [EngineError("it will not die"), OSError("no xl")])
