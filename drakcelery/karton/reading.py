@@ -2,8 +2,9 @@
 
 Karton writes JSON with Python's ``json`` (``karton.core.task.Task.serialize``), which knows lone surrogates,
 NaN, Infinity and integers of any length. Stricter parsers, such as Redis' cjson and orjson, refuse them, so
-no other parser and no Lua script reads a task. Whoever may push a task decides what is in it: each field that
-we rely on is checked for its type here, and nowhere else.
+no other parser and no Lua script reads a task. Whoever may push a task decides what is in it: the type of
+each of its outer fields is checked here, and nowhere else. What is in its payload and its headers is checked
+by :mod:`drakcelery.karton.contract`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from drakcelery.broker import routing
 from drakcelery.settings import Settings, environment_for
 
 IO_PROCESSES = 4
-"""Collect and pack keep a core busy; upload and publish wait for S3 and Redis."""
+"""Collect keeps a core busy; upload and publish wait for S3 and Redis."""
 WORKER = ("-m", "drakcelery.worker")
 """As ``celery --quiet -A drakcelery worker``: :mod:`drakcelery.worker.__main__`."""
 CELERY_OPTIONS = (
