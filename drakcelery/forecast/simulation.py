@@ -166,10 +166,10 @@ class _Play:
     def __post_init__(self) -> None:
         situation = self.situation
         self._choices: dict[Place, list[int]] = defaultdict(list)
-        for number, room in enumerate(situation.slots):
-            for place in (room.place, Place(profile=room.place.profile)):
+        for number, slot in enumerate(situation.slots):
+            for place in (slot.place, Place(profile=slot.place.profile)):
                 self._choices[place].append(number)
-        self._held = {room.uid: number for number, room in enumerate(situation.slots) if room.uid}
+        self._held = {slot.uid: number for number, slot in enumerate(situation.slots) if slot.uid}
         profiles = {one.profile for one in situation.at_work} | {
             one.place.profile for one in situation.waiting
         }

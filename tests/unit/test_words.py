@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 
 from tests.reference import DOCS, PACKAGE
@@ -27,6 +29,8 @@ OLD = frozenset(
     )
 )
 """Private words that were given up for those of the field."""
+OLD_IN_PROSE = OLD | {"rung", "ring", "rings"}
+"""What docstrings and comments do without: those, and the verb that went with one of them."""
 VERBS = {
     "look": (),
     "take": (),
@@ -56,6 +60,29 @@ def named(tree: ast.Module) -> Iterator[tuple[str, int]]:
             yield node.attr, node.lineno
 
 
+def prose(text: str) -> Iterator[tuple[str, int]]:
+    """The lines of a module's docstrings and comments, without what is quoted as code."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            plain = re.sub(r"(`+).*?\1", "", str(node.value.value))
+            for number, line in enumerate(plain.splitlines(), node.lineno):
+                yield line, number
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield re.sub(r"`[^`]*`", "", token.string), token.start[0]
+
+
+def remarks(text: str) -> Iterator[tuple[str, int]]:
+    """The comments of a Lua script."""
+    for number, line in enumerate(text.splitlines(), 1):
+        yield line.partition("--")[2], number
+
+
+def given_up(line: str) -> set[str]:
+    """The words of *line* that no prose has any more."""
+    return set(re.findall(r"[a-z]+", line.lower())) & OLD_IN_PROSE
+
+
 def names_that_stay() -> set[str]:
     """Those of the page's table, without the metrics' prefix."""
     part = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("\n## Names that stay\n")[2]
@@ -80,6 +107,28 @@ def test_no_name_has_a_word_that_was_given_up() -> None:
         if words_of(name) & OLD and name not in stay
     ]
     assert found == []
+
+
+def test_no_docstring_or_comment_has_a_word_that_was_given_up() -> None:
+    """Neither those of a module, nor the comments of a script that runs in Redis."""
+    readers = {".py": prose, ".lua": remarks}
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number}: {line.strip()}"
+        for path in sorted(PACKAGE.rglob("*"))
+        if path.suffix in readers
+        for line, number in readers[path.suffix](path.read_text(encoding="utf-8"))
+        if given_up(line)
+    ]
+    assert found == []
+
+
+def test_a_word_that_was_given_up_is_noticed_in_prose() -> None:
+    """In the docstring of a module, a function or a constant, and in a comment; not where it is code."""
+    text = (
+        '"""A bell."""\nX = "bell"\n"""Rung, or\n\nno ``bell``, `bell`."""\n'
+        'def f():\n    """Its heart."""  # a site\n'
+    )
+    assert [number for line, number in prose(text) if given_up(line)] == [1, 3, 7, 7]
 
 
 def test_a_verb_means_one_thing() -> None:
