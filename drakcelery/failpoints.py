@@ -1,4 +1,4 @@
-"""Fault points: where the fault suite makes things go wrong. Free when off, as they are in production.
+"""Failpoints: where the fault suite makes things go wrong. Free when off, as they are in production.
 
 Each place between two side effects has a name (:data:`POINTS`) and calls :func:`reach`. A process is armed
 with a plan, the directory that ``DRAKCELERY_FAULTS`` names; the suite puts a file ``<uid>`` there that holds
@@ -52,7 +52,7 @@ POINTS = (
     "publish.published",
     "publish.removed",
 )
-"""Every fault point, in the order of the road."""
+"""Every failpoint, in the order of the road."""
 
 HELD_SECONDS = 0.05
 """Seconds within which a process that is held notices that it may go on."""

@@ -55,7 +55,7 @@ def matrix(outcomes: Sequence[Outcome]) -> str:
     """A row for each point, a column for each fault. Raises :class:`KeyError` where a case is missing."""
     cells = {(one.point, one.action): one for one in outcomes}
     rows = [[f"`{point}`", *(_cell(cells[point, action]) for action in ACTIONS)] for point in POINTS]
-    table = [_row(["Fault point", *ACTIONS.values()]), _row(["---"] * (len(ACTIONS) + 1)), *map(_row, rows)]
+    table = [_row(["Failpoint", *ACTIONS.values()]), _row(["---"] * (len(ACTIONS) + 1)), *map(_row, rows)]
     shown = [cells[point, action] for point in POINTS for action in ACTIONS]
     worst = max(one.seconds for one in shown)
     lines = [*table, "", f"{len(shown)} cases; the slowest took {worst:.0f} s."]

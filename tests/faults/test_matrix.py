@@ -1,4 +1,4 @@
-"""Every fault point times every fault, on a fleet of two hosts; ``build/faults.json`` says how each ended."""
+"""Every failpoint times every fault, on a fleet of two hosts; ``build/faults.json`` says how each ended."""
 
 from __future__ import annotations
 

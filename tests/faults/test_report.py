@@ -1,4 +1,4 @@
-"""docs/guarantees.md keeps up with the fault points."""
+"""docs/guarantees.md keeps up with the failpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUTCOMES = [
 
 
 def test_the_page_shows_every_case() -> None:
-    """Each fault point has its row, with an outcome for each fault."""
+    """Each failpoint has its row, with an outcome for each fault."""
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     shown = {row.split("`")[1]: row.split("|")[2:-1] for row in rows}
     assert {point: len(shown.get(point, ())) for point in POINTS} == dict.fromkeys(POINTS, len(ACTIONS))

@@ -37,7 +37,7 @@ def _kill(world: World, fault: Fault) -> bool:
 
 
 def _trap(world: World, fault: Fault) -> bool:
-    """Whoever reaches a fault point first dies there, as *target* says: ``collect.entered worker``."""
+    """Whoever reaches a failpoint first dies there, as *target* says: ``collect.entered worker``."""
     point, action = fault.target.split()
     world.traps[point] = action
     return True

@@ -19,7 +19,7 @@ class Sample:
     content: str = "plain"
     """What is odd about the task; :mod:`tests.simulation.contents`."""
     kills_at: str | None = None
-    """A fault point at which it kills its process, each time."""
+    """A failpoint at which it kills its process, each time."""
     profile: str | None = None
 
 

@@ -32,7 +32,7 @@ class World(Fleet):
         """uids of records that are none of ours."""
         self.cancelled: set[str] = set()
         self.traps: dict[str, str] = {}
-        """Fault point -> what is to die with whoever reaches it first."""
+        """Failpoint -> what is to die with whoever reaches it first."""
         self.kept = self.fell_back = False
         """Whether there is a state of Redis to go back to."""
 

@@ -111,25 +111,30 @@ def test_the_scripts_of_the_tour_exist() -> None:
 WORDS = (
     *(
         "analysis",
+        "aside",
+        "astray",
         "attempt",
         "blame",
         "bootstrap",
         "canary",
         "capacity",
+        "cell",
         "charge",
         "claim",
         "closed",
         "delivery",
         "doubt",
     ),
-    *("drain", "early upload", "engine", "evidence", "failpoint", "forecast", "gate", "halt", "heartbeat"),
+    *("drain", "early upload", "engine", "evidence", "failpoint", "fault", "forecast", "gate", "halt"),
     *(
+        "heartbeat",
         "host",
         "host context",
         "host runtime",
         "inbox",
         "isolation",
         "janitor",
+        "lack",
         "lease",
         "ledger",
         "line",
@@ -137,9 +142,10 @@ WORDS = (
         "orphaned",
         "outbox",
     ),
-    *("place", "placement", "poison", "prefetch", "profile", "quarantine", "reconcile", "reroute"),
-    *("sample task, analysis task", "score", "slot", "spool", "stage", "stale", "step", "takeover"),
-    *("timeouts", "triage", "turn", "wakeup", "watch", "workspace"),
+    *("place", "placement", "poison", "prefetch", "presence", "profile", "quarantine"),
+    *("reconcile", "reroute", "residence", "sample task, analysis task", "score", "sight"),
+    *("slot", "spool", "stage", "stale", "step", "stretch", "suspicion", "takeover", "timeouts"),
+    *("triage", "turn", "wakeup", "watch", "workspace"),
 )
 """The words of this house, and those of the field that mean something narrower here."""
 
@@ -189,10 +195,9 @@ UNEXPLAINED = frozenset(
             "judgement",
             "misfit",
             "orphan",
-            "presence",
             "silence",
         ),
-        *("readiness", "suspicion"),
+        "readiness",
     }
 )
 """Such that mean something of their own here, and have no row yet. None joins."""
