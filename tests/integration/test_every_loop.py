@@ -74,6 +74,7 @@ LOOPS: dict[str, str] = {
     "operators.analyses._all": ONE_BY_ONE,
     "operators.analyses.overview": "status",
     "embedded.demo._wait_for_host": ONE_BY_ONE,
+    "doctor.karton_side._quarantine": "says how many there are, and shows the first",
     "doctor.transport._workers": ONE_BY_ONE,
     "forecast.durations.of": ONE_BY_ONE,
     "engines.drakvuf.tools.ask": "asks for one thing",
