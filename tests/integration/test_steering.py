@@ -263,6 +263,12 @@ def test_a_drained_host_survives_its_worker(fleet: Fleet, app: Celery) -> None:
     wait_published(fleet, "for-rack-1")
 
 
+def _states_reported(fleet: Fleet, host: str) -> list[str]:
+    """The states of a host's slots as it has reported them, which is what others see."""
+    reports = (one for one in fleet.ledger.fleet.hosts() if one.host == host)
+    return sorted(state for one in reports for state in states(one).values())
+
+
 def _is_drained(fleet: Fleet, host: str) -> bool:
     told = next((status for status in fleet.ledger.fleet.hosts() if status.host == host), None)
     return told is not None and told.draining and set(states(told).values()) == {"drained"}
@@ -459,6 +465,9 @@ def test_top_once(fleet: Fleet, app: Celery) -> None:
     steering.drain(app, OTHER, by=ME)
     fleet.push("ended", timeout=1)
     wait_published(fleet, "ended")
+    wait_until(
+        lambda: _states_reported(fleet, HOST) == ["free", "running"], "the host says that a slot is free"
+    )
     status, said = type_in(fleet, "drakcelery", "top")
     assert status == 0, said
     assert re.search(rf"{HOST}/vm-\d +default +running +\d:\d\d +10:00 +shown.bat", said)
