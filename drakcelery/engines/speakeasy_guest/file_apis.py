@@ -98,12 +98,6 @@ def _shell_execute_ex(emu: Any, name: str, argv: list[Any]) -> int:
     return int(bool(started))
 
 
-def _system(emu: Any, name: str, argv: list[Any]) -> int:
-    command = text_argument(emu, name, argv, 0)
-    _shell(emu, "C:\\Windows\\System32\\cmd.exe", f"cmd.exe /c {command}", "")
-    return 0
-
-
 APIS = {
     "CopyFile": Api(words=3, answer=_copy_file),
     "CopyFileEx": Api(words=6, answer=_copy_file),
@@ -114,5 +108,4 @@ APIS = {
     "WinExec": Api(words=2, answer=_win_exec),
     "ShellExecute": Api(words=6, answer=_shell_execute),
     "ShellExecuteEx": Api(words=1, answer=_shell_execute_ex),
-    "system": Api(words=1, answer=_system, cdecl=True),
 }

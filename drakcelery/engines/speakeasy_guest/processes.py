@@ -6,10 +6,12 @@ import ntpath
 from typing import Any
 
 from speakeasy import Win32Emulator
+from speakeasy.profiler import Run
 
+from drakcelery.engines.speakeasy_guest.apis import PAGE
 from drakcelery.engines.speakeasy_guest.configuration import SYSTEM_FOLDER
 from drakcelery.engines.speakeasy_guest.disk import Disk
-from drakcelery.engines.speakeasy_guest.programs import bits_of
+from drakcelery.engines.speakeasy_guest.programs import bits_of, is_export
 from drakcelery.engines.speakeasy_guest.starting import Started, followed, program_of
 
 MAX_CHILDREN = 8
@@ -140,8 +142,20 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         self.start()
 
     def prepare(self, module: Any, export: str, all_entrypoints: bool) -> bool:
-        """Queue the entry point of a program, and an *export* after it."""
-        raise NotImplementedError
+        """Queue the entry point, and *export* after it; False if there is none of that name."""
+        super().prepare_module_for_emulation(module, all_entrypoints)
+        if not export:
+            return True
+        found = next((item for item in module.get_exports() if is_export(item, export)), None)
+        if found is None:
+            return False
+        run = Run()
+        run.type = f"export.{export}"
+        run.start_addr = found.address
+        text = self.mem_map(PAGE, tag="emu.export_command_line")
+        run.args = [0, module.base, text, 1]  # rundll32: hwnd, hinst, lpszCmdLine, nCmdShow
+        self.add_run(run)
+        return True
 
     def get_module_data_from_emu_file(self, file_path: str) -> bytes | None:
         """The content of an emulated file; Speakeasy's own fails for a file without any."""

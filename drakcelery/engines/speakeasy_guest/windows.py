@@ -6,7 +6,6 @@ import threading
 from collections.abc import Generator
 from typing import Any
 
-from speakeasy.profiler import Run
 from speakeasy.winenv import arch
 
 from drakcelery.engines.speakeasy_guest import (
@@ -26,7 +25,6 @@ from drakcelery.engines.speakeasy_guest.launch import split
 from drakcelery.engines.speakeasy_guest.naming import image_name
 from drakcelery.engines.speakeasy_guest.own_functions import find_own
 from drakcelery.engines.speakeasy_guest.processes import WithProcesses
-from drakcelery.engines.speakeasy_guest.programs import is_export
 from drakcelery.engines.speakeasy_guest.recorder import Recorder
 from drakcelery.engines.speakeasy_guest.shared_data import SharedData
 from drakcelery.engines.speakeasy_guest.tally import Tally
@@ -95,22 +93,6 @@ class Windows(WithRuntime, WithProcesses):
     def prepare_module_for_emulation(self, module: Any, all_entrypoints: bool) -> None:
         """Queue the entry point, and the export that was asked for after it."""
         self.missing_export = not self.prepare(module, self.export, all_entrypoints)
-
-    def prepare(self, module: Any, export: str, all_entrypoints: bool) -> bool:
-        """Queue the entry point, and *export* after it; False if there is none of that name."""
-        super().prepare_module_for_emulation(module, all_entrypoints)
-        if not export:
-            return True
-        found = next((item for item in module.get_exports() if is_export(item, export)), None)
-        if found is None:
-            return False
-        run = Run()
-        run.type = f"export.{export}"
-        run.start_addr = found.address
-        text = self.mem_map(PAGE, tag="emu.export_command_line")
-        run.args = [0, module.base, text, 1]  # rundll32: hwnd, hinst, lpszCmdLine, nCmdShow
-        self.add_run(run)
-        return True
 
     def identity(self) -> dict[str, Any]:
         """The process and thread that run now, as log fields."""
