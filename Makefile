@@ -54,7 +54,7 @@ demo: $(STAMP) ## analyse a sample on this machine, from nothing to the artifact
 
 .PHONY: stdcall
 stdcall: $(STAMP) ## make the emulator's table of 32-bit functions anew (needs mingw-w64)
-	$(BIN)/python -m drakcelery.engines.speakeasy_guest.import_libraries
+	$(BIN)/python -m drakcelery.engines.speakeasy_guest.calling.import_libraries
 
 .PHONY: up
 up: $(STAMP) ## keep the embedded stack running until Ctrl-C

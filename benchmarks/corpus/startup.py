@@ -48,7 +48,11 @@ _OTHER = {"go": _GO, "rust": _RUST, "delphi": _DELPHI, "inno": _DELPHI, "mingw":
 
 def names(kind: str) -> frozenset[str]:
     """The functions that a program of *kind* may call before main, as :func:`plain` makes them."""
-    text = resources.files("drakcelery.engines.speakeasy_guest").joinpath("startup.txt").read_text("utf-8")
+    text = (
+        resources.files("drakcelery.engines.speakeasy_guest.record")
+        .joinpath("startup.txt")
+        .read_text("utf-8")
+    )
     listed = [name for line in text.splitlines() if not line.startswith("#") for name in line.split()]
     return frozenset(map(plain, [*listed, *_OTHER.get(kind, "").split()]))
 

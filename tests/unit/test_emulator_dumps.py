@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakcelery.engines.speakeasy_guest import memory
-from drakcelery.engines.speakeasy_guest.dumps import Block, Dumps, dump_name
-from drakcelery.engines.speakeasy_guest.journal import Journal
+from drakcelery.engines.speakeasy_guest.machine import memory
+from drakcelery.engines.speakeasy_guest.record.dumps import Block, Dumps, dump_name
+from drakcelery.engines.speakeasy_guest.record.journal import Journal
 
 NAME = re.compile(r"^[a-f0-9]{4,16}_[a-f0-9]{16}$")
 """What the consumers of dumps.zip accept."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakcelery.engines.speakeasy_guest.journal import MAX_LINE, Journal, clean, line_of
+from drakcelery.engines.speakeasy_guest.record.journal import MAX_LINE, Journal, clean, line_of
 
 CONTEXT = {"PID": 7, "PPID": 4, "TID": 9, "UserName": "SessionID", "UserId": 1, "ProcessName": "a.exe"}
 

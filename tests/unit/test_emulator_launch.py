@@ -17,7 +17,8 @@ import pytest
 
 from drakcelery.engines import Detonation
 from drakcelery.engines.emulator import Emulator, create
-from drakcelery.engines.speakeasy_guest import configuration, stdcall
+from drakcelery.engines.speakeasy_guest import configuration
+from drakcelery.engines.speakeasy_guest.calling import stdcall
 from drakcelery.engines.speakeasy_guest.job import (
     MAX_MISSING,
     MAX_STATE,
@@ -30,7 +31,7 @@ from drakcelery.engines.speakeasy_guest.job import (
     state_line,
 )
 from drakcelery.engines.speakeasy_guest.launch import Launch, parse
-from drakcelery.engines.speakeasy_guest.tally import MOST_TOLD
+from drakcelery.engines.speakeasy_guest.record.tally import MOST_TOLD
 from drakcelery.errors import UnsupportedSample
 from drakcelery.settings import DrakcelerySection, Settings
 

@@ -14,7 +14,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.utils import rdpcap
 
 from drakcelery.engines.speakeasy_guest.configuration import GUEST_ADDRESS
-from drakcelery.engines.speakeasy_guest.pcap import Capture, is_host_name
+from drakcelery.engines.speakeasy_guest.record.pcap import Capture, is_host_name
 from tests.conftest import require
 
 REMOTE = "10.1.2.3"
@@ -151,7 +151,7 @@ def test_traffic_is_bounded(tmp_path: Path) -> None:
 
 def test_flows_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that opens connections without end has the oldest ones closed."""
-    monkeypatch.setattr("drakcelery.engines.speakeasy_guest.pcap.MAX_FLOWS", 3)
+    monkeypatch.setattr("drakcelery.engines.speakeasy_guest.record.pcap.MAX_FLOWS", 3)
     recorded = capture(tmp_path)
     for number in range(10):
         recorded.connect(number, REMOTE, 80)

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from drakcelery.engines.speakeasy_guest.calls import Call, Repeats, context, hooked_functions
-from drakcelery.engines.speakeasy_guest.dumps import Dumps
-from drakcelery.engines.speakeasy_guest.journal import Journal
+from drakcelery.engines.speakeasy_guest.apis.registry import value_text
 from drakcelery.engines.speakeasy_guest.naming import (
     USER_SID,
     file_name,
@@ -19,10 +17,12 @@ from drakcelery.engines.speakeasy_guest.naming import (
     registry_key,
     without_width,
 )
-from drakcelery.engines.speakeasy_guest.pcap import Capture
-from drakcelery.engines.speakeasy_guest.recorder import Recorder
-from drakcelery.engines.speakeasy_guest.registry_apis import value_text
-from drakcelery.engines.speakeasy_guest.traffic import Traffic, request_bytes
+from drakcelery.engines.speakeasy_guest.record.calls import Call, Repeats, context, hooked_functions
+from drakcelery.engines.speakeasy_guest.record.dumps import Dumps
+from drakcelery.engines.speakeasy_guest.record.journal import Journal
+from drakcelery.engines.speakeasy_guest.record.pcap import Capture
+from drakcelery.engines.speakeasy_guest.record.recorder import Recorder
+from drakcelery.engines.speakeasy_guest.record.traffic import Traffic, request_bytes
 
 PLUGINS = ("apimon", "filetracer", "regmon", "procmon", "socketmon", "memdump")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.engines.speakeasy_guest.starting import Started, followed, program_of, split
+from drakcelery.engines.speakeasy_guest.programs.starting import Started, followed, program_of, split
 
 FILES = {
     "c:\\t\\a.exe": "C:\\T\\a.exe",

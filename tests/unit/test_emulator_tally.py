@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.engines.speakeasy_guest.calls import Call, value_of_unknown
 from drakcelery.engines.speakeasy_guest.job import Missing
-from drakcelery.engines.speakeasy_guest.tally import MOST_COUNTED, MOST_TOLD, Tally, startup_functions
+from drakcelery.engines.speakeasy_guest.record.calls import Call, value_of_unknown
+from drakcelery.engines.speakeasy_guest.record.tally import MOST_COUNTED, MOST_TOLD, Tally, startup_functions
 
 
 def tally_of(*names: str, unsupported: bool = False, guessed: bool = False) -> Tally:

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from drakcelery.engines.speakeasy_guest import import_libraries, stdcall
-from drakcelery.engines.speakeasy_guest.import_libraries import FOLDERS, TABLE, Import
+from drakcelery.engines.speakeasy_guest.calling import import_libraries, stdcall
+from drakcelery.engines.speakeasy_guest.calling.import_libraries import FOLDERS, TABLE, Import
 from tests.conftest import require
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from drakcelery.engines import confinement, privileges
 from drakcelery.engines.confinement import Lack
-from drakcelery.engines.speakeasy_guest.calls import hooked_functions
 from drakcelery.engines.speakeasy_guest.configuration import build, for_container
-from drakcelery.engines.speakeasy_guest.dumps import Dumps
 from drakcelery.engines.speakeasy_guest.job import Account, GuestJob, State, state_line
-from drakcelery.engines.speakeasy_guest.journal import Journal
-from drakcelery.engines.speakeasy_guest.pcap import Capture
-from drakcelery.engines.speakeasy_guest.recorder import Recorder
-from drakcelery.engines.speakeasy_guest.traffic import Traffic
+from drakcelery.engines.speakeasy_guest.record.calls import hooked_functions
+from drakcelery.engines.speakeasy_guest.record.dumps import Dumps
+from drakcelery.engines.speakeasy_guest.record.journal import Journal
+from drakcelery.engines.speakeasy_guest.record.pcap import Capture
+from drakcelery.engines.speakeasy_guest.record.recorder import Recorder
+from drakcelery.engines.speakeasy_guest.record.traffic import Traffic
 from drakcelery.model.text import clean
 
 if TYPE_CHECKING:

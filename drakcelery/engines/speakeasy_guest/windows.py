@@ -8,27 +8,24 @@ from typing import Any
 
 from speakeasy.winenv import arch
 
-from drakcelery.engines.speakeasy_guest import (
-    cpuid,
-    memory,
-    network_apis,
-    stdcall,
-)
-from drakcelery.engines.speakeasy_guest.apis import PAGE, Answer
-from drakcelery.engines.speakeasy_guest.calls import FRAME_HANDLERS, Call, context, value_of_unknown
+from drakcelery.engines.speakeasy_guest.apis import network
+from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Answer
+from drakcelery.engines.speakeasy_guest.apis.table import find_own
+from drakcelery.engines.speakeasy_guest.apis.virtual_memory import Allocations
+from drakcelery.engines.speakeasy_guest.calling import stdcall
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import MODULE as GUEST_CALL
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import Elsewhere, Outcome
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SHELL_PID
 from drakcelery.engines.speakeasy_guest.crt import table as crt
 from drakcelery.engines.speakeasy_guest.crt.host import WithRuntime
-from drakcelery.engines.speakeasy_guest.guest_calls import MODULE as GUEST_CALL
-from drakcelery.engines.speakeasy_guest.guest_calls import Elsewhere, Outcome
 from drakcelery.engines.speakeasy_guest.launch import split
+from drakcelery.engines.speakeasy_guest.machine import cpuid, memory
+from drakcelery.engines.speakeasy_guest.machine.shared_data import SharedData
 from drakcelery.engines.speakeasy_guest.naming import image_name
-from drakcelery.engines.speakeasy_guest.own_functions import find_own
-from drakcelery.engines.speakeasy_guest.processes import WithProcesses
-from drakcelery.engines.speakeasy_guest.recorder import Recorder
-from drakcelery.engines.speakeasy_guest.shared_data import SharedData
-from drakcelery.engines.speakeasy_guest.tally import Tally
-from drakcelery.engines.speakeasy_guest.virtual_memory import Allocations
+from drakcelery.engines.speakeasy_guest.programs.processes import WithProcesses
+from drakcelery.engines.speakeasy_guest.record.calls import FRAME_HANDLERS, Call, context, value_of_unknown
+from drakcelery.engines.speakeasy_guest.record.recorder import Recorder
+from drakcelery.engines.speakeasy_guest.record.tally import Tally
 
 
 class Windows(WithRuntime, WithProcesses):
@@ -50,7 +47,7 @@ class Windows(WithRuntime, WithProcesses):
         self._executed: set[int] = set()
         recorder.traffic.resolve = lambda name: self.netman.name_lookup(name.lower()) or ""
         recorder.locate = self.locate
-        recorder.traffic.request_of = lambda handle: network_apis.request_of(self, handle)
+        recorder.traffic.request_of = lambda handle: network.request_of(self, handle)
         self.add_api_hook(self._guard, "*", "*")
         self.add_dyn_code_hook(self._code_executed)
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import Elsewhere, Steps
 from drakcelery.engines.speakeasy_guest.crt.machine import Machine
-from drakcelery.engines.speakeasy_guest.guest_calls import Elsewhere, Steps
 
 SHOWN = 1024
 """Characters of a string argument that the log shows."""

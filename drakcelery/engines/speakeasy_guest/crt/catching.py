@@ -9,8 +9,8 @@ import struct
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall
 from drakcelery.engines.speakeasy_guest.crt.machine import Machine
-from drakcelery.engines.speakeasy_guest.guest_calls import GuestCall
 
 CXX_EXCEPTION = 0xE06D7363
 MAGIC = (0x19930520, 0x19930521, 0x19930522)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Generator
 
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import (
+    ELSEWHERE,
+    Elsewhere,
+    GuestCall,
+    Leave,
+    Steps,
+)
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function, signed
 from drakcelery.engines.speakeasy_guest.crt.descriptors import EINVAL
 from drakcelery.engines.speakeasy_guest.crt.machine import Machine
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 from drakcelery.engines.speakeasy_guest.crt.start_up import end_process
-from drakcelery.engines.speakeasy_guest.guest_calls import ELSEWHERE, Elsewhere, GuestCall, Leave, Steps
 
 MAX_SORTED = 64 * 1024 * 1024
 """Bytes that ``qsort`` orders at most."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.disk import Disk
+from drakcelery.engines.speakeasy_guest.machine.disk import Disk
 
 EBADF, ENOENT, EEXIST, EMFILE, EACCES, EINVAL, ENOSPC, ERANGE = 9, 2, 17, 24, 13, 22, 28, 34
 

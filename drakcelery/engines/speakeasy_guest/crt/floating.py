@@ -5,9 +5,9 @@ They are a few instructions of the program's own processor, which for the mathem
 
 from __future__ import annotations
 
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import ELSEWHERE, Elsewhere
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
-from drakcelery.engines.speakeasy_guest.guest_calls import ELSEWHERE, Elsewhere
 
 TO_INTEGER = bytes.fromhex(
     "55 89e5 83ec0c"  # push ebp; mov ebp, esp; sub esp, 12

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest.calls import Call
 from drakcelery.engines.speakeasy_guest.crt import table
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
-from drakcelery.engines.speakeasy_guest.tally import Tally
-from drakcelery.engines.speakeasy_guest.threads import Threading
+from drakcelery.engines.speakeasy_guest.record.calls import Call
+from drakcelery.engines.speakeasy_guest.record.tally import Tally
+from drakcelery.engines.speakeasy_guest.scheduling.threads import Threading
 
 
 class WithRuntime(Threading):

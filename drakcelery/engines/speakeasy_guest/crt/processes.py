@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import Elsewhere
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function, Variadic
 from drakcelery.engines.speakeasy_guest.crt.descriptors import ENOENT, O_RDWR, O_TEXT, O_WRONLY
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 from drakcelery.engines.speakeasy_guest.crt.start_up import end_process
-from drakcelery.engines.speakeasy_guest.guest_calls import Elsewhere
 
 SHELL = "C:\\Windows\\System32\\cmd.exe"
 MAX_ARGUMENTS = 1024

@@ -6,12 +6,12 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest.calls import Call
 from drakcelery.engines.speakeasy_guest.crt.abi import Function, Result, Returns, read_arguments, shown
 from drakcelery.engines.speakeasy_guest.crt.catching import Thrown
 from drakcelery.engines.speakeasy_guest.crt.heap import Heap
 from drakcelery.engines.speakeasy_guest.crt.machine import Machine
 from drakcelery.engines.speakeasy_guest.crt.variables import Variables
+from drakcelery.engines.speakeasy_guest.record.calls import Call
 
 
 @dataclass

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from drakcelery.engines.speakeasy_guest import contexts, frames32, frames64
-from drakcelery.engines.speakeasy_guest.contexts import CONTEXT_SIZE, TARGET_UNWIND, UNWINDING, Dispatcher
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import ELSEWHERE, GuestCall, Steps
 from drakcelery.engines.speakeasy_guest.crt.abi import Function, signed
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
-from drakcelery.engines.speakeasy_guest.guest_calls import ELSEWHERE, GuestCall, Steps
-from drakcelery.engines.speakeasy_guest.processor import Registers
+from drakcelery.engines.speakeasy_guest.exceptions import contexts, frames32, frames64
+from drakcelery.engines.speakeasy_guest.exceptions.contexts import (
+    CONTEXT_SIZE,
+    TARGET_UNWIND,
+    UNWINDING,
+    Dispatcher,
+)
+from drakcelery.engines.speakeasy_guest.machine.processor import Registers
 
 CONTINUE_EXECUTION, CONTINUE_SEARCH = 0, 1
 EXECUTE_HANDLER = 1

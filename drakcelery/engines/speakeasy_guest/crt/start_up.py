@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import ELSEWHERE, Elsewhere, GuestCall, Steps
 from drakcelery.engines.speakeasy_guest.crt.abi import Function
 from drakcelery.engines.speakeasy_guest.crt.descriptors import EINVAL, ERANGE
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
-from drakcelery.engines.speakeasy_guest.guest_calls import ELSEWHERE, Elsewhere, GuestCall, Steps
 
 MAX_INITIALISERS = 65536
 MAX_AT_EXIT = 65536

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakcelery.engines.speakeasy_guest import stdcall
+from drakcelery.engines.speakeasy_guest.calling import stdcall
 from drakcelery.engines.speakeasy_guest.crt import (
     characters,
     control,

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest import contexts, frames32, frames64
-from drakcelery.engines.speakeasy_guest.contexts import (
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import ELSEWHERE, GuestCall, Steps
+from drakcelery.engines.speakeasy_guest.crt import catching
+from drakcelery.engines.speakeasy_guest.crt.abi import Function
+from drakcelery.engines.speakeasy_guest.crt.catching import CXX_EXCEPTION, MAGIC, Catch, Tables, Thrown
+from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
+from drakcelery.engines.speakeasy_guest.crt.scopes import ANY_UNWIND, CONTINUE_SEARCH, caller
+from drakcelery.engines.speakeasy_guest.exceptions import contexts, frames32, frames64
+from drakcelery.engines.speakeasy_guest.exceptions.contexts import (
     CONTEXT_SIZE,
     NONCONTINUABLE,
     RECORD_SIZE,
@@ -14,13 +20,7 @@ from drakcelery.engines.speakeasy_guest.contexts import (
     Dispatcher,
     ExceptionRecord,
 )
-from drakcelery.engines.speakeasy_guest.crt import catching
-from drakcelery.engines.speakeasy_guest.crt.abi import Function
-from drakcelery.engines.speakeasy_guest.crt.catching import CXX_EXCEPTION, MAGIC, Catch, Tables, Thrown
-from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
-from drakcelery.engines.speakeasy_guest.crt.scopes import ANY_UNWIND, CONTINUE_SEARCH, caller
-from drakcelery.engines.speakeasy_guest.frames64 import STATUS_UNWIND_CONSOLIDATE
-from drakcelery.engines.speakeasy_guest.guest_calls import ELSEWHERE, GuestCall, Steps
+from drakcelery.engines.speakeasy_guest.exceptions.frames64 import STATUS_UNWIND_CONSOLIDATE
 
 CALL_CATCH = "__CxxCallCatchBlock"
 MAX_STATES = 65536

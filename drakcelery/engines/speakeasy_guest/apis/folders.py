@@ -1,0 +1,206 @@
+"""Files and folders by name: attributes, searching, making and removing, temporary names."""
+
+from __future__ import annotations
+
+import ntpath
+import struct
+import time
+from typing import Any
+
+from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_text, text_argument
+from drakcelery.engines.speakeasy_guest.apis.handles import (
+    ERROR_ALREADY_EXISTS,
+    ERROR_FILE_NOT_FOUND,
+    ERROR_INVALID_HANDLE,
+    ERROR_PATH_NOT_FOUND,
+    failed,
+    invalid_handle,
+)
+
+DIRECTORY, ARCHIVE = 0x10, 0x20
+"""``FILE_ATTRIBUTE_DIRECTORY`` and ``FILE_ATTRIBUTE_ARCHIVE``."""
+
+INVALID_ATTRIBUTES = 0xFFFFFFFF
+ERROR_NO_MORE_FILES = 18
+ERROR_DIR_NOT_EMPTY = 145
+MAX_PATH = 260
+MAX_SEARCHES = 4096
+MAX_FOUND = 65536
+"""Names that a search goes through."""
+
+EPOCH = 116444736000000000
+"""1970 as a ``FILETIME``: 100 ns each since 1601."""
+
+
+def _filetime() -> bytes:
+    return struct.pack("<Q", EPOCH + int(time.time() * 10_000_000))
+
+
+def attributes(emu: Any, path: str) -> int:
+    """The attributes of a file or folder; :data:`INVALID_ATTRIBUTES` where there is none."""
+    if emu.disk.find(path) is not None:
+        return ARCHIVE
+    return DIRECTORY if emu.disk.is_folder(path) else INVALID_ATTRIBUTES
+
+
+def _file_attributes(emu: Any, name: str, argv: list[Any]) -> int:
+    found = attributes(emu, text_argument(emu, name, argv, 0))
+    return failed(emu, ERROR_FILE_NOT_FOUND if found == INVALID_ATTRIBUTES else 0, found)
+
+
+def _file_attributes_ex(emu: Any, name: str, argv: list[Any]) -> int:
+    path = text_argument(emu, name, argv, 0)
+    found = attributes(emu, path)
+    if found == INVALID_ATTRIBUTES:
+        return failed(emu, ERROR_FILE_NOT_FOUND)
+    file = emu.disk.find(path)
+    size = emu.disk.size(file) if file is not None else 0
+    sizes = struct.pack("<II", size >> 32, size & 0xFFFFFFFF)
+    emu.mem_write(argv[2], struct.pack("<I", found) + 3 * _filetime() + sizes)
+    return failed(emu, 0, 1)
+
+
+def _set_file_attributes(emu: Any, name: str, argv: list[Any]) -> int:
+    found = attributes(emu, text_argument(emu, name, argv, 0))
+    return failed(emu, ERROR_FILE_NOT_FOUND) if found == INVALID_ATTRIBUTES else 1
+
+
+def _delete_file(emu: Any, name: str, argv: list[Any]) -> int:
+    path = text_argument(emu, name, argv, 0)
+    return 1 if emu.disk.delete(path) else failed(emu, ERROR_FILE_NOT_FOUND)
+
+
+def _create_directory(number: int) -> Any:
+    def answer(emu: Any, name: str, argv: list[Any]) -> int:
+        path = text_argument(emu, name, argv, number)
+        if not emu.disk.is_folder(ntpath.dirname(emu.disk.full(path))):
+            return failed(emu, ERROR_PATH_NOT_FOUND)
+        return 1 if emu.disk.make_folder(path) else failed(emu, ERROR_ALREADY_EXISTS)
+
+    return answer
+
+
+def _remove_directory(emu: Any, name: str, argv: list[Any]) -> int:
+    path = text_argument(emu, name, argv, 0)
+    if not emu.disk.is_folder(path):
+        return failed(emu, ERROR_PATH_NOT_FOUND)
+    return 1 if emu.disk.remove_folder(path) else failed(emu, ERROR_DIR_NOT_EMPTY)
+
+
+def _find_first(data_argument: int) -> Any:
+    def answer(emu: Any, name: str, argv: list[Any]) -> int:
+        pattern = text_argument(emu, name, argv, 0)
+        disk = emu.disk
+        found: list[tuple[str, int, int]] = [(one, DIRECTORY, 0) for one in disk.folders_matching(pattern)]
+        found += [
+            (ntpath.basename(one.get_path()), ARCHIVE, disk.size(one)) for one in disk.matching(pattern)
+        ]
+        if not found or len(emu.searches) >= MAX_SEARCHES:
+            return failed(emu, ERROR_FILE_NOT_FOUND, invalid_handle(emu))
+        handle = 0x6000 + 4 * len(emu.searches)
+        emu.searches[handle] = found[:MAX_FOUND]
+        _give(emu, argv[data_argument], handle, wide=name.endswith("W"))
+        return failed(emu, 0, handle)
+
+    return answer
+
+
+def _give(emu: Any, address: int, handle: int, *, wide: bool) -> None:
+    """Write the next name that a search has found as ``WIN32_FIND_DATA``."""
+    name, kind, size = emu.searches[handle].pop(0)
+    encoded = name[: MAX_PATH - 1].encode("utf-16-le" if wide else "cp1252", "replace")
+    width = 2 if wide else 1
+    head = struct.pack("<I", kind) + 3 * _filetime()
+    head += struct.pack("<IIII", size >> 32, size & 0xFFFFFFFF, 0, 0)
+    emu.mem_write(address, head + encoded.ljust(MAX_PATH * width, b"\0") + bytes(14 * width))
+
+
+def _find_next(emu: Any, name: str, argv: list[Any]) -> int:
+    left = emu.searches.get(argv[0])
+    if left is None:
+        return failed(emu, ERROR_INVALID_HANDLE)
+    if not left:
+        return failed(emu, ERROR_NO_MORE_FILES)
+    _give(emu, argv[1], argv[0], wide=name.endswith("W"))
+    return 1
+
+
+def _find_close(emu: Any, _name: str, argv: list[Any]) -> int:
+    if argv[0] not in emu.searches:
+        return failed(emu, ERROR_INVALID_HANDLE)
+    emu.searches[argv[0]] = []
+    return 1
+
+
+def _temp_file_name(emu: Any, name: str, argv: list[Any]) -> int:
+    """``GetTempFileName``: a name with a number; without one from the program it is a new file."""
+    wide = name.endswith("W")
+    folder = text_argument(emu, name, argv, 0)
+    prefix = text_argument(emu, name, argv, 1)[:3]
+    if not emu.disk.is_folder(folder):
+        return failed(emu, ERROR_PATH_NOT_FOUND)
+    number: int = argv[2] & 0xFFFF
+    start = ntpath.join(emu.disk.full(folder), prefix)
+    if not number:
+        number = next(
+            one for one in range(0xA10C, 0x1A10C) if emu.disk.find(f"{start}{one & 0xFFFF:X}.tmp") is None
+        )
+        number &= 0xFFFF
+    path = f"{start}{number:X}.tmp"[: MAX_PATH - 1]
+    if not argv[2] & 0xFFFF:
+        emu.disk.create(path)
+        emu.recorder.log_file_access(None, path, "create")
+    emu.mem_write(argv[3], (path + "\0").encode("utf-16-le" if wide else "cp1252", "replace"))
+    return number
+
+
+def _set_current_directory(emu: Any, name: str, argv: list[Any]) -> int:
+    path = text_argument(emu, name, argv, 0)
+    if not emu.disk.is_folder(path):
+        return failed(emu, ERROR_FILE_NOT_FOUND)
+    emu.set_cd(emu.disk.full(path).rstrip("\\") + "\\")
+    return 1
+
+
+def _current_directory(emu: Any, name: str, argv: list[Any]) -> int:
+    path = str(emu.get_cd())
+    path = path if len(path) <= 3 else path.rstrip("\\")
+    if len(path) >= argv[0] & 0xFFFFFFFF:
+        return len(path) + 1
+    encoding = "utf-16-le" if name.endswith("W") else "cp1252"
+    emu.mem_write(argv[1], (path + "\0").encode(encoding, "replace"))
+    return len(path)
+
+
+def _full_path_name(emu: Any, name: str, argv: list[Any]) -> int:
+    wide = name.endswith("W")
+    path = emu.disk.full(read_text(emu, argv[0], wide=wide)) if argv[0] else ""
+    argv[0] = path
+    room, target, part = argv[1] & 0xFFFFFFFF, argv[2], argv[3]
+    encoding, width = ("utf-16-le", 2) if wide else ("cp1252", 1)
+    if len(path) >= room or not target:
+        return len(path) + 1
+    emu.mem_write(target, (path + "\0").encode(encoding, "replace"))
+    last = ntpath.basename(path)
+    put(emu, part, target + (len(path) - len(last)) * width if last else 0, emu.get_ptr_size())
+    return len(path)
+
+
+APIS = {
+    "GetFileAttributes": Api(words=1, answer=_file_attributes),
+    "GetFileAttributesEx": Api(words=3, answer=_file_attributes_ex),
+    "SetFileAttributes": Api(words=2, answer=_set_file_attributes),
+    "DeleteFile": Api(words=1, answer=_delete_file),
+    "CreateDirectory": Api(words=2, answer=_create_directory(0)),
+    "CreateDirectoryEx": Api(words=3, answer=_create_directory(1)),
+    "RemoveDirectory": Api(words=1, answer=_remove_directory),
+    "FindFirstFile": Api(words=2, answer=_find_first(1)),
+    "FindFirstFileEx": Api(words=6, answer=_find_first(2)),
+    "FindNextFile": Api(words=2, answer=_find_next),
+    "FindClose": Api(words=1, answer=_find_close),
+    "GetTempFileName": Api(words=4, answer=_temp_file_name),
+    "GetCurrentDirectory": Api(words=2, answer=_current_directory),
+    "SetCurrentDirectory": Api(words=1, answer=_set_current_directory),
+    "GetFullPathName": Api(words=4, answer=_full_path_name),
+}
+"""Keyed by the function's name without ``A`` or ``W``."""

@@ -1,0 +1,121 @@
+"""Sockets and host names."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, put, text_argument
+
+SUCCESS = 0
+SOCKET_ERROR = 0xFFFFFFFF
+AF_INET = 2
+HIGHEST_VERSION = (2, 2)
+"""Of Windows Sockets: major and minor."""
+
+WSAVERNOTSUPPORTED = 10092
+
+
+def _getaddrinfo(emu: Any, name: str, argv: list[Any]) -> int:
+    host = text_argument(emu, name, argv, 0)
+    service = text_argument(emu, name, argv, 1)
+    port = int(service) & 0xFFFF if service.isdigit() else {"http": 80, "https": 443}.get(service, 0)
+    try:
+        address = str(ipaddress.IPv4Address(host))
+    except ValueError:
+        address = emu.recorder.traffic.resolve(host)
+        emu.recorder.log_dns(None, host, address)
+    size = emu.get_ptr_size()
+    kind = int.from_bytes(emu.mem_read(argv[2] + 8, 4), "little") if argv[2] else 1
+    protocol = int.from_bytes(emu.mem_read(argv[2] + 12, 4), "little") if argv[2] else 6
+    block = emu.mem_map(64 + 16, tag="api.struct.ADDRINFO")
+    packed = ipaddress.IPv4Address(address or "0.0.0.0").packed  # noqa: S104  # a value in the guest, not bound
+    sockaddr = AF_INET.to_bytes(2, "little") + port.to_bytes(2, "big") + packed + bytes(8)
+    fields = [number.to_bytes(4, "little") for number in (0, AF_INET, kind, protocol)]
+    pointers = [number.to_bytes(size, "little") for number in (len(sockaddr), 0, block + 64, 0)]
+    emu.mem_write(block, b"".join(fields + pointers).ljust(64, b"\0") + sockaddr)
+    put(emu, argv[3], block, size)
+    return SUCCESS
+
+
+def _sockaddr(emu: Any, address: int) -> tuple[str, int]:
+    data = bytes(emu.mem_read(address, 8))
+    return str(ipaddress.IPv4Address(data[4:8])), int.from_bytes(data[2:4], "big")
+
+
+def _protocol(emu: Any, handle: int) -> str:
+    sock = emu.get_network_manager().get_socket(handle)
+    return "udp" if sock is not None and sock.get_type() == "SOCK_DGRAM" else "tcp"
+
+
+def _wsa_connect(emu: Any, _name: str, argv: list[Any]) -> int:
+    host, port = _sockaddr(emu, argv[1])
+    argv[1] = f"{host}:{port}"
+    sock = emu.get_network_manager().get_socket(argv[0])
+    if sock is None:
+        return SOCKET_ERROR
+    sock.set_connection_info(host, port)
+    emu.recorder.log_network(None, host, port, typ="connect", proto=_protocol(emu, argv[0]))
+    return SUCCESS
+
+
+def _sendto(emu: Any, _name: str, argv: list[Any]) -> int:
+    host, port = _sockaddr(emu, argv[4])
+    data = bytes(emu.mem_read(argv[1], min(argv[2] & 0xFFFFFFFF, MAX_DATA)))
+    emu.recorder.log_network(None, host, port, typ="data_out", proto=_protocol(emu, argv[0]), data=data)
+    argv[4] = f"{host}:{port}"
+    return len(data)
+
+
+def _wsa_send(emu: Any, _name: str, argv: list[Any]) -> int:
+    sock = emu.get_network_manager().get_socket(argv[0])
+    if sock is None:
+        return SOCKET_ERROR
+    size = emu.get_ptr_size()
+    data = b""
+    for number in range(min(argv[2] & 0xFFFFFFFF, 64)):
+        entry = argv[1] + number * 2 * size
+        length = int.from_bytes(emu.mem_read(entry, 4), "little")
+        data += bytes(emu.mem_read(emu.read_ptr(entry + size), min(length, MAX_DATA)))
+    host, port = sock.get_connection_info()
+    emu.recorder.log_network(None, host, port, typ="data_out", proto=_protocol(emu, argv[0]), data=data)
+    put(emu, argv[3], len(data), 4)
+    return SUCCESS
+
+
+def request_of(emu: Any, handle: int) -> tuple[str, bytes]:
+    """What an HTTP request handle asks for (path and query), and what it will be answered with."""
+    for module in ("wininet", "winhttp"):
+        handler = emu.api.mods.get(module)
+        request = handler.netman.get_wininet_object(handle) if handler else None
+        if request is not None and hasattr(request, "get_response"):
+            response = request.get_response()
+            url = request.objname
+            target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
+            return target, bytes(response.getvalue()) if response is not None else b""
+    return "", b""
+
+
+def _wsa_startup(emu: Any, _name: str, argv: list[Any]) -> int:
+    """The version that the program wants, as far as there is one. Offsets: ``WSADATA`` of winsock2.h."""
+    wanted = (argv[0] & 0xFF, argv[0] >> 8 & 0xFF)
+    if wanted < (1, 0):
+        return WSAVERNOTSUPPORTED
+    major, minor = min(wanted, HIGHEST_VERSION)
+    emu.mem_write(argv[1], bytes((major, minor, *HIGHEST_VERSION)))
+    # 64 bits: number of sockets before the texts, else behind them
+    text, limits = (16, 4) if emu.get_ptr_size() == 8 else (4, 390)
+    emu.mem_write(argv[1] + text, b"WinSock 2.0".ljust(257, b"\0") + b"Running".ljust(129, b"\0"))
+    sockets, size = (0x7FFF, 65467) if major < 2 else (0, 0)  # as Windows has it: meaningless from 2 on
+    emu.mem_write(argv[1] + limits, sockets.to_bytes(2, "little") + size.to_bytes(2, "little"))
+    return SUCCESS
+
+
+APIS = {
+    "WSAStartup": Api(words=2, answer=_wsa_startup),
+    "getaddrinfo": Api(words=4, answer=_getaddrinfo),
+    "GetAddrInfoW": Api(words=4, answer=_getaddrinfo),
+    "WSAConnect": Api(words=7, answer=_wsa_connect),
+    "sendto": Api(words=6, answer=_sendto),
+    "WSASend": Api(words=7, answer=_wsa_send),
+}

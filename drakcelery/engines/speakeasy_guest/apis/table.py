@@ -1,0 +1,45 @@
+"""Which functions we answer instead of Speakeasy, by the name or number of an import."""
+
+from __future__ import annotations
+
+from drakcelery.engines.speakeasy_guest.apis import (
+    automation,
+    console,
+    exceptions,
+    files,
+    folders,
+    handles,
+    locks,
+    machine,
+    modules,
+    network,
+    registry,
+    shell,
+    sspi,
+    storage,
+    system,
+    text,
+    threads,
+    version,
+    virtual_memory,
+    waits,
+)
+from drakcelery.engines.speakeasy_guest.apis.api import Api
+from drakcelery.engines.speakeasy_guest.naming import without_width
+
+MODULES = (
+    *(automation, console, handles, exceptions, files),
+    *(folders, locks, machine, modules, network, registry),
+    *(shell, sspi, storage, system, text, threads),
+    *(version, virtual_memory, waits),
+)
+OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}
+"""Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""
+
+
+def find_own(name: str) -> tuple[str, Api] | None:
+    """Our function for an import, and its name."""
+    if name.startswith("Zw"):
+        name = f"Nt{name[2:]}"
+    api = OWN.get(without_width(name)) or OWN.get(name)
+    return None if api is None else (name, api)

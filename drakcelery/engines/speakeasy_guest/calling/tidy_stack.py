@@ -1,0 +1,66 @@
+"""Speakeasy's Windows, whose functions return as Windows' do: with the right stack, and anywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from speakeasy import Win32Emulator
+from speakeasy.winenv import arch
+
+from drakcelery.engines.speakeasy_guest.calling import stdcall
+
+MAX_CHAIN = 256
+"""Functions that return into each other, before the processor runs again."""
+
+
+class TidyStack(Win32Emulator):  # type: ignore[misc]  # the base has no types
+    """Cleans the stack of 32-bit programs by our tables, since Speakeasy is wrong about some functions."""
+
+    def __init__(self, config: dict[str, Any], **more: Any) -> None:
+        super().__init__(config, **more)
+        self.words = stdcall.load()
+        self._taken: int | None = None
+
+    def handle_import_func(self, dll: str, name: str) -> None:
+        """Let Speakeasy answer a call."""
+        self._taken = self._words_taken(dll, name)
+        try:
+            super().handle_import_func(dll, name)
+        finally:
+            self._taken = None
+
+    def _words_taken(self, dll: str, name: str) -> int | None:
+        """What a 32-bit function takes, where that is known."""
+        if self.get_ptr_size() == 8 or stdcall.is_cdecl(dll):
+            return None
+        return stdcall.words_of(self.words, name)
+
+    def do_call_return(
+        self, argc: int, ret_addr: int | None = None, ret_value: int | None = None, conv: int | None = None
+    ) -> None:
+        """Return from a function."""
+        if self._taken is not None:
+            argc, conv = self._taken, arch.CALL_CONV_STDCALL
+        super().do_call_return(argc, ret_addr, ret_value, conv)
+
+    def _handle_invalid_fetch(self, emu: Any, address: int, size: int, value: int, ctx: Any) -> Any:
+        """A function is called; where it returns to the start of another one, that is called too.
+
+        So returns what was jumped to with the address of ExitProcess on the stack. Speakeasy would go on in
+        the memory behind the address, which is empty.
+        """
+        for _ in range(MAX_CHAIN):
+            stack = self.get_stack_ptr()
+            handled = super()._handle_invalid_fetch(emu, address, size, value, ctx)
+            following = self.get_pc()
+            if not self._is_function(following) or (following, self.get_stack_ptr()) == (address, stack):
+                break
+            address = following
+        return handled
+
+    def _is_function(self, address: int) -> bool:
+        start, end = self.get_reserved_ranges()
+        if not start <= address < end:
+            return False
+        imported = self.curr_mod.import_table if self.curr_mod else {}
+        return address in imported or any(address == known for known, _, _ in self.dyn_imps)

@@ -1,0 +1,1 @@
+"""Exceptions of the program: faults and what it raises, who handles them, and how frames are unwound."""

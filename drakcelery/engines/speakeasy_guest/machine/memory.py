@@ -1,0 +1,111 @@
+"""The guest's memory: where there is room, and what of it is worth to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.record.dumps import CHUNK, Block
+
+EXECUTE = 0x10
+"""Speakeasy's flag for executable memory (``speakeasy.common.PERM_MEM_EXEC``)."""
+
+IMAGE_SCN_MEM_EXECUTE = 0x20000000
+ALLOCATED = ("api.virtualalloc", "api.virtalloc")
+"""How Speakeasy tags memory that the program asked Windows for."""
+
+
+def first_free(
+    taken: Iterable[tuple[int, int]], size: int, start: int, top: int, unit: int = PAGE
+) -> tuple[int, int]:
+    """The first whole pages from *start* on that overlap none of *taken* (start, end): base and size.
+
+    The base is a multiple of *unit*.
+
+    Raises:
+        MemoryError: there is none below *top*.
+    """
+    total = max(-(-size // PAGE), 1) * PAGE
+    base = start // unit * unit
+    for begin, end in sorted(taken):
+        if begin < base + total and base < end:
+            base = -(-end // unit) * unit
+    if base + total > top:
+        raise MemoryError(f"no room for {size} bytes")
+    return base, total
+
+
+def free_range(emu: Any, size: int, start: int, limit: int) -> tuple[int, int]:
+    """The first free range of the guest from *start* on: base and size.
+
+    Raises:
+        MemoryError: the program has all of the *limit* that it may have, or there is no room.
+    """
+    if sum(end + 1 - begin for begin, end, _ in emu.get_mem_regions()) + size > limit:
+        raise MemoryError(f"the program may have {limit} bytes")
+    return first_free(taken(emu), size, start, 1 << (8 * emu.get_ptr_size()))
+
+
+def taken(emu: Any) -> list[tuple[int, int]]:
+    """Start and end of each address range that is somebody's."""
+    ranges = [(begin, end + 1) for begin, end, _ in emu.get_mem_regions()]
+    ranges += [(block.base, block.base + block.size) for block in emu.mem_reserves]
+    ranges += emu.allocations.taken()
+    ranges.append(emu.get_reserved_ranges())
+    return ranges
+
+
+def read(emu: Any, base: int, size: int) -> Iterator[bytes]:
+    """Guest memory piece by piece; ends where nothing is mapped any more."""
+    for start in range(base, base + size, CHUNK):
+        try:
+            yield bytes(emu.mem_read(start, min(CHUNK, base + size - start)))
+        except Exception:  # noqa: BLE001  # Unicorn's error: the block is gone
+            return
+
+
+def dump(emu: Any, block: Any, *, reason: str, method: str) -> None:
+    """Keep a block of memory among the run's dumps."""
+    process = block.get_process() or emu.curr_process
+    base, pid = block.get_base(), process.get_id() if process else 0
+    kept = Block(base=base, reason=reason, method=method, pid=pid)
+    emu.recorder.dumps.add(kept, read(emu, base, block.get_size()))
+
+
+def dump_freed(emu: Any, block: Any) -> None:
+    """Keep what the program frees, for the same reasons as at its end."""
+    reason = _reason(emu, block, (block.get_tag() or "").lower())
+    if reason:
+        dump(emu, block, reason=reason, method="NtFreeVirtualMemory")
+
+
+def worth_keeping(emu: Any, image: Any) -> Iterator[tuple[Any, str]]:
+    """Blocks and DRAKVUF's reason to dump each: executable, like a program, *image* if its code changed."""
+    for block in list(emu.get_mem_maps()):
+        tag = (block.get_tag() or "").lower()
+        if tag.startswith("api.") and (reason := _reason(emu, block, tag)):
+            yield block, reason
+    if image is not None and _code_changed(emu, image):
+        block = emu.get_address_map(image.base)
+        if block is not None:
+            yield block, "Code section changed"
+
+
+def _reason(emu: Any, block: Any, tag: str) -> str | None:
+    if next(read(emu, block.get_base(), 2), b"") == b"MZ":
+        return "Possible binary detected"
+    if tag.startswith(ALLOCATED) and (block.get_prot() or 0) & EXECUTE:
+        return "Interesting RWX memory" if block.get_size() > PAGE else "Possible shellcode detected"
+    return None
+
+
+def _code_changed(emu: Any, image: Any) -> bool:
+    for section in image.sections:
+        if section.Characteristics & IMAGE_SCN_MEM_EXECUTE:
+            place = section.VirtualAddress
+            for chunk in read(emu, image.base + place, max(section.Misc_VirtualSize, 1)):
+                if chunk != bytes(image.mapped_image[place : place + len(chunk)]):
+                    return True
+                place += len(chunk)
+    return False

@@ -1,0 +1,93 @@
+"""The page that Windows shares with every program, KUSER_SHARED_DATA: time, version, features.
+
+Go's runtime and C++ libraries read the time and the version there, without a call. Offsets: Microsoft's
+``ntddk.h`` and public symbols, the same in 32 and 64 bits.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import Any, Final
+
+from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+
+ADDRESS: Final = 0x7FFE0000
+READ_ONLY: Final = 2
+"""Speakeasy's ``PERM_MEM_READ``."""
+
+UPTIME: Final = 3_600_000
+"""Milliseconds for which Windows has run when the program starts."""
+
+EPOCH: Final = 11_644_473_600_000
+"""Milliseconds from 1601, where the time of Windows begins, to 1970."""
+
+STEP: Final = 1.0
+"""Milliseconds that have to pass before the page is written again."""
+
+UNITS: Final = 10_000
+"""Of 100 nanoseconds, in a millisecond."""
+
+TICK_MULTIPLIER: Final = 0x0FA00000
+"""A tick is 15.625 ms, in fixed point with 24 bits."""
+
+INTERRUPT_TIME, SYSTEM_TIME, TICK_COUNT = 0x8, 0x14, 0x320
+FEATURES: Final = 0x274
+HAS_FEATURES: Final = (2, 3, 6, 8, 9, 10, 12, 13, 14, 23)
+"""``PF_*`` of ``IsProcessorFeaturePresent``: 8-byte exchange, MMX, SSE, RDTSC, PAE, SSE2, NX, SSE3, 16-byte
+exchange, fast fail."""
+
+FIXED: Final = {0x4: TICK_MULTIPLIER, 0x264: 1, 0x268: 1, 0x2D0: 0x110, 0x2D8: 1, 0x2E8: 0x100000}
+"""Of 4 bytes each: multiplier of ticks, workstation, that this is valid, suite, session, pages of memory."""
+
+FREQUENCY: Final = (0x300, 10_000_000)
+"""Of the performance counter."""
+
+PROCESSORS: Final = 2
+
+
+class SharedData:
+    """The page of one Windows."""
+
+    def __init__(self, emu: Any) -> None:
+        self._emu = emu
+        self._begun = time.monotonic()
+        self._written = -STEP
+        if emu.get_address_map(ADDRESS) is None:
+            emu.mem_map(PAGE, base=ADDRESS, perms=READ_ONLY, tag="emu.struct.KUSER_SHARED_DATA_USER")
+        emu.mem_write(ADDRESS, self._page())
+        self.update()
+
+    def update(self) -> None:
+        """Let the time go on: as much as has passed, and what threads have slept."""
+        scheduler = getattr(self._emu, "scheduler", None)
+        passed = (time.monotonic() - self._begun) * 1000 + (scheduler.now if scheduler else 0)
+        if passed - self._written < STEP:
+            return
+        self._written = passed
+        up = UPTIME + passed
+        for offset, value in (
+            (INTERRUPT_TIME, up * UNITS),
+            (SYSTEM_TIME, (time.time() * 1000 + (scheduler.now if scheduler else 0) + EPOCH) * UNITS),
+            (TICK_COUNT, up / 15.625),
+        ):
+            low, high = int(value) & 0xFFFFFFFF, int(value) >> 32
+            self._emu.mem_write(ADDRESS + offset, struct.pack("<III", low, high, high))
+
+    def _page(self) -> bytes:
+        page = bytearray(PAGE)
+        version = self._emu.get_os_version()
+        machine, architecture = (0x14C, 0) if self._emu.get_ptr_size() == 4 else (0x8664, 9)
+        root = "C:\\Windows".encode("utf-16-le")
+        page[0x30 : 0x30 + len(root)] = root
+        struct.pack_into("<HH", page, 0x2C, machine, machine)
+        for offset, value in FIXED.items():
+            struct.pack_into("<I", page, offset, value)
+        struct.pack_into("<I", page, 0x260, version["build"])
+        struct.pack_into("<II", page, 0x26C, version["major"], version["minor"])
+        struct.pack_into("<H", page, 0x26A, architecture)
+        struct.pack_into("<Q", page, *FREQUENCY)
+        struct.pack_into("<I", page, 0x3C0, PROCESSORS)
+        for feature in HAS_FEATURES:
+            page[FEATURES + feature] = 1
+        return bytes(page)

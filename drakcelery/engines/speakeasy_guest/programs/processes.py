@@ -1,0 +1,181 @@
+"""Programs that the sample starts: what it wrote itself is emulated after it, one after the other."""
+
+from __future__ import annotations
+
+import ntpath
+from typing import Any
+
+from speakeasy import Win32Emulator
+from speakeasy.profiler import Run
+
+from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.configuration import SYSTEM_FOLDER
+from drakcelery.engines.speakeasy_guest.machine.disk import Disk
+from drakcelery.engines.speakeasy_guest.programs.images import bits_of, is_export
+from drakcelery.engines.speakeasy_guest.programs.starting import Started, followed, program_of
+
+MAX_CHILDREN = 8
+"""Programs that a sample drops and starts are emulated too, up to this number."""
+
+MAX_BATCH = 64 * 1024
+"""Bytes of a batch file that are read."""
+
+MAX_TOLD = 4
+"""Programs that were not emulated are named in the reason up to this number."""
+
+
+class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no types
+    """Speakeasy's Windows with a file system and programs of ours.
+
+    Attributes:
+        disk: its files.
+        id_lists: folders of the shell, by the address of what stands for each.
+        searches: what is left of each search for files, by its handle.
+        not_followed: programs that the sample wrote and started and that are not emulated, with the reason.
+    """
+
+    recorder: Any
+
+    def __init__(self, config: dict[str, Any], **more: Any) -> None:
+        super().__init__(config, **more)
+        self.disk = Disk(self)
+        self.searches: dict[int, list[tuple[str, int, int]]] = {}
+        self.id_lists: dict[int, str] = {}
+        self.not_followed: list[str] = []
+        self.parents: dict[int, int] = {}
+        self._children = 0
+        self._starts: dict[int, tuple[Started, str]] = {}
+
+    def original(self, dll: str, name: str, argv: list[Any]) -> Any:
+        """What Speakeasy itself answers to a call."""
+        module, handler = self.api.get_export_func_handler(dll, name)
+        return handler[1](module, self, argv, {"func_name": f"{dll}.{name}"})
+
+    def create_process(
+        self,
+        path: str | None = None,
+        cmdline: str | None = None,
+        image: Any = None,
+        child: bool = False,  # noqa: ARG002  # Speakeasy's signature; it would emulate whatever is a child
+        folder: str = "",
+    ) -> Any:
+        """Start a program; what of it lies in the emulated file system is emulated after this one."""
+        path = (path or "").strip().strip('"')
+        line = cmdline or path
+        program = path or program_of(line, self._find)[0]
+        found = self._find(program) or self._find(f"{program}.exe")
+        process = self._new_process(found or self.locate(program), line, image)
+        folder = self.disk.full(folder) if folder else self.get_cd()
+        if found is not None and not found.lower().endswith((".bat", ".cmd")):
+            self._queue(process, Started(path=found, command_line=line), folder)
+            return process
+        text = line if not path or program_of(line, self._find)[0] == path else f'"{path}" {line}'
+        for started in list(followed(text, self._find, self._read))[:MAX_CHILDREN]:
+            self._start_through(process, started, folder)
+        return process
+
+    def _start_through(self, process: Any, started: Started, folder: str) -> None:
+        """What a shell or a loader of DLLs starts; a DLL runs in its loader's own process."""
+        if started.container:
+            self._queue(process, started, folder)
+            return
+        inner = self._new_process(started.path, started.command_line, None)
+        self.parents[inner.get_id()] = process.get_id()
+        self.recorder.log_process_event(None, inner, "create", {})
+        self._queue(inner, started, folder)
+
+    def _new_process(self, path: str, line: str, image: Any) -> Any:
+        process = super().create_process(f'"{path}"', line, image, child=False)
+        self.processes.remove(process)
+        if self.curr_process is not None:
+            self.parents[process.get_id()] = self.curr_process.get_id()
+        return process
+
+    def _queue(self, process: Any, started: Started, folder: str) -> None:
+        """Emulate a program after this one, or note why not."""
+        data = self.get_module_data_from_emu_file(started.path) or b""
+        bits = bits_of(data)
+        why = ""
+        if bits == 0:
+            why = "it is no program for x86 or x64"
+        elif bits != self.get_ptr_size() * 8:
+            why = f"it is a program of {bits} bits, started by one of {self.get_ptr_size() * 8}"
+        elif self._children >= MAX_CHILDREN:
+            why = f"it is not among the first {MAX_CHILDREN}"
+        if why:
+            self.not_followed.append(
+                f"{ntpath.basename(started.path)}, which it wrote and started, is not emulated: {why}"
+            )
+            del self.not_followed[MAX_TOLD:]
+            return
+        self._children += 1
+        process.pe_data = data
+        self._starts[process.get_id()] = started, folder
+        self.child_processes.append(process)
+
+    def run_module(self, module: Any, all_entrypoints: bool = False, emulate_children: bool = False) -> None:
+        """Run the sample, then what it has started, in that order."""
+        super().run_module(module, all_entrypoints, emulate_children=False)
+        while emulate_children and self.child_processes:
+            self._run_child(self.child_processes.pop(0), all_entrypoints)
+
+    def _run_child(self, child: Any, all_entrypoints: bool) -> None:
+        started, folder = self._starts[child.get_id()]
+        name = ntpath.basename(started.path)
+        self.set_cd(ntpath.dirname(started.path).rstrip("\\") + "\\")
+        try:
+            child.pe = self.load_module(name, child.pe_data, first_time_setup=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the file may be anything
+            self.not_followed.append(f"{name}, which it wrote and started, cannot be loaded: {error}"[:200])
+            return
+        finally:
+            self.set_cd(folder.rstrip("\\") + "\\")
+        child.path = f"{SYSTEM_FOLDER}{started.container}" if started.container else started.path
+        child.cmdline = self.command_line = started.command_line
+        self.prepare(child.pe, started.export, all_entrypoints)
+        self.curr_process = child
+        self.curr_process.base = child.pe.base
+        self.curr_thread = child.threads[0]
+        self.om.objects[self.curr_thread.address] = self.curr_thread
+        self.start()
+
+    def prepare(self, module: Any, export: str, all_entrypoints: bool) -> bool:
+        """Queue the entry point, and *export* after it; False if there is none of that name."""
+        super().prepare_module_for_emulation(module, all_entrypoints)
+        if not export:
+            return True
+        found = next((item for item in module.get_exports() if is_export(item, export)), None)
+        if found is None:
+            return False
+        run = Run()
+        run.type = f"export.{export}"
+        run.start_addr = found.address
+        text = self.mem_map(PAGE, tag="emu.export_command_line")
+        run.args = [0, module.base, text, 1]  # rundll32: hwnd, hinst, lpszCmdLine, nCmdShow
+        self.add_run(run)
+        return True
+
+    def get_module_data_from_emu_file(self, file_path: str) -> bytes | None:
+        """The content of an emulated file; Speakeasy's own fails for a file without any."""
+        file = self.disk.find(file_path)
+        return self.disk.read(file, 0, self.disk.size(file)) if file is not None else None
+
+    def locate(self, program: str) -> str:
+        """Where a program lies that was named without a folder: where it is found, else with Windows."""
+        return program if "\\" in program else self._find(program) or f"{SYSTEM_FOLDER}{program}"
+
+    def _find(self, path: str) -> str | None:
+        """The whole path of a file of the program's own; none of those that Windows has."""
+        if not path or len(path) > 1024:
+            return None
+        files = self.get_file_manager()
+        for folder in ("", ntpath.dirname(getattr(self.curr_process, "path", "") or "")):
+            full = self.disk.full(ntpath.join(folder, path) if folder else path)
+            if (file := files.get_file_from_path(full)) is not None and not file.config:
+                return str(file.get_path())
+        return None
+
+    def _read(self, path: str) -> str:
+        return (self.get_module_data_from_emu_file(path) or b"")[:MAX_BATCH].decode("cp1252", "replace")

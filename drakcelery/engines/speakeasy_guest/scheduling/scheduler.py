@@ -1,0 +1,206 @@
+"""Threads take turns: one runs until it waits, sleeps, ends, or has made so many calls.
+
+Time is made up: when all threads sleep, it goes on at once to when the first of them wakes up. A thread that
+waits for what nobody will ever do is let go at last, so that the program shows what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Pending, Wait
+
+INFINITE: Final = 0xFFFFFFFF
+QUANTUM: Final = 200
+"""Calls of Windows functions that a thread makes before another one has its turn."""
+
+MAX_THREADS: Final = 256
+"""Threads that are alive at a time."""
+
+MAX_LET_GO: Final = 16
+"""How often threads are let go that wait for nothing."""
+
+DONE, TIMED_OUT, INTERRUPTED = 1, 0, 2
+"""How a wait ends: it came, it did not come in time, or a call was queued to the thread (APC)."""
+
+
+@dataclass(eq=False)
+class GuestThread:
+    """One thread of the program."""
+
+    object: Any
+    """Speakeasy's."""
+    block: int
+    """The address of its TEB."""
+    start: Callable[[], None] | None = None
+    """Begins it, with its registers set; None once it has begun."""
+    saved: Any = None
+    """Unicorn's state while it does not run."""
+    pending: list[Pending] = field(default_factory=list)
+    wait: Wait | None = None
+    deadline: float | None = None
+    suspended: int = 0
+    queued: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    """Calls to make when it waits alertably."""
+    over: bool = False
+    exit_code: int = 0x103  # STILL_ACTIVE
+    values: dict[int, int] = field(default_factory=dict)
+    """Its fiber-local storage."""
+    fiber: Any = None
+
+
+class Scheduler:
+    """The threads of one process."""
+
+    def __init__(self, emu: Any, main: GuestThread) -> None:
+        self._emu = emu
+        self.main = main
+        self.current = main
+        self.threads = [main]
+        self.now = 0.0
+        """Milliseconds that threads have slept."""
+        self._calls = 0
+        self._let_go = 0
+
+    def find(self, thread: Any) -> GuestThread | None:
+        """Ours for one of Speakeasy's."""
+        return next((one for one in self.threads if one.object is thread), None)
+
+    def others(self) -> bool:
+        """Whether there are threads besides the present one that are not over."""
+        return any(not one.over for one in self.threads if one is not self.current)
+
+    def fresh(self) -> bool:
+        """Whether there are threads that had no turn yet."""
+        return any(one.start and not (one.suspended or one.over or one.wait) for one in self.threads)
+
+    def add(self, thread: GuestThread) -> bool:
+        """A new thread; False if there are too many."""
+        self.threads = [one for one in self.threads if not one.over or one in (self.main, self.current)]
+        if len(self.threads) >= MAX_THREADS:
+            return False
+        self.threads.append(thread)
+        return True
+
+    def wait(
+        self,
+        ready: Callable[[], bool],
+        milliseconds: int = INFINITE,
+        *,
+        alertable: bool = False,
+        lasting: bool = False,
+    ) -> Generator[Wait, int, int]:
+        """Wait until *ready*: one of :data:`DONE`, :data:`TIMED_OUT` and :data:`INTERRUPTED`.
+
+        Args:
+            ready: whether it has come; asked again and again.
+            milliseconds: at most; :data:`INFINITE` for no limit.
+            alertable: queued calls end it.
+            lasting: nobody lets it go; it may wait until the process is over.
+        """
+        if not (alertable and self.current.queued):
+            if ready():
+                return DONE
+            if milliseconds == 0:
+                return TIMED_OUT
+        return (yield Wait(ready=ready, milliseconds=milliseconds, alertable=alertable, lasting=lasting))
+
+    def block(self, wait: Wait) -> None:
+        """The present thread waits; another one goes on."""
+        thread = self.current
+        thread.wait = wait
+        limit = wait.milliseconds
+        thread.deadline = None if limit == INFINITE else self.now + limit
+        self.switch()
+
+    def count_call(self) -> None:
+        """A call was made; after so many of them another thread has its turn."""
+        if len(self.threads) > 1:
+            self._calls += 1
+            if self._calls >= QUANTUM:
+                self.switch()
+
+    def end(self, code: int) -> None:
+        """The present thread is over."""
+        thread = self.current
+        thread.over, thread.exit_code = True, code & 0xFFFFFFFF
+        thread.pending = []
+        self._emu.guest_calls.pending = thread.pending
+        self.switch()
+
+    def switch(self) -> None:
+        """Let the next thread go on that can; the process is over when there is none."""
+        self._calls = 0
+        following = self._next()
+        if following is None:
+            self._emu.end_process()
+            return
+        thread, result = following
+        if thread is not self.current:
+            self._leave()
+            self._enter(thread)
+        if thread.start is not None:
+            begin, thread.start, thread.wait = thread.start, None, None
+            begin()
+        elif thread.wait is not None:
+            thread.wait = None
+            self._emu.guest_calls.resume(result)
+        else:
+            self._emu.processor.go_on()
+
+    def _leave(self) -> None:
+        thread = self.current
+        thread.pending = self._emu.guest_calls.pending
+        thread.saved = None if thread.over else self._emu.emu_eng.emu.context_save()
+
+    def _enter(self, thread: GuestThread) -> None:
+        self.current = thread
+        if thread.saved is not None:
+            self._emu.emu_eng.emu.context_restore(thread.saved)
+            thread.saved = None
+        self._emu.guest_calls.pending = thread.pending
+        self._emu.curr_thread = thread.object
+        self._emu.set_thread_block(thread.block)
+
+    def _next(self) -> tuple[GuestThread, int] | None:
+        """Who goes on, and how its wait ended."""
+        at = self.threads.index(self.current) + 1 if self.current in self.threads else 0
+        turn = [one for one in (*self.threads[at:], *self.threads[:at]) if not one.over]
+        able = [one for one in turn if not one.suspended]
+        for one in able:
+            result = self._result(one)
+            if result is not None:
+                return one, result
+        sleeping = [one for one in able if one.deadline is not None]
+        if sleeping:
+            first = min(sleeping, key=lambda one: one.deadline or 0)
+            self.now = max(self.now, first.deadline or 0)
+            self._emu.shared_data.update()
+            return first, TIMED_OUT
+        return self._freed(able)
+
+    def _result(self, thread: GuestThread) -> int | None:
+        """How the wait of a thread has ended; None if it has not."""
+        wait = thread.wait
+        if wait is None:
+            return DONE
+        if wait.alertable and thread.queued:
+            return INTERRUPTED
+        return DONE if wait.ready() else None
+
+    def _freed(self, able: list[GuestThread]) -> tuple[GuestThread, int] | None:
+        """A thread that waits for what will never come, the first one last."""
+        waiting = [one for one in reversed(able) if one.wait is not None and not one.wait.lasting]
+        if not waiting or self._let_go >= MAX_LET_GO:
+            return None
+        self._let_go += 1
+        return waiting[0], DONE
+
+    def queued_calls(self) -> Generator[GuestCall, int, None]:
+        """Make the calls that were queued to the present thread."""
+        thread = self.current
+        while thread.queued:
+            address, arguments = thread.queued.pop(0)
+            yield GuestCall(address, arguments)

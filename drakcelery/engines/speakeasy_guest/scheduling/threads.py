@@ -1,0 +1,113 @@
+"""A Windows whose programs have threads: each with its stack, its block and its turn."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from speakeasy.windows import objman
+
+from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.apis.locks import Locks
+from drakcelery.engines.speakeasy_guest.apis.storage import Storage
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Outcome, Steps, Wait
+from drakcelery.engines.speakeasy_guest.exceptions.faults import Faulting
+from drakcelery.engines.speakeasy_guest.scheduling.scheduler import GuestThread, Scheduler
+from drakcelery.engines.speakeasy_guest.scheduling.thread_blocks import SIZE, Stack
+from drakcelery.engines.speakeasy_guest.scheduling.wait_objects import WaitObjects
+
+STACK: Final = 256 * 1024
+"""Bytes of a further thread's stack."""
+
+THREAD_ATTACH, THREAD_DETACH = 2, 3
+"""Why a callback of ``.tls`` is called."""
+
+NO_HANDLE: Final = 0
+MAX_CALLBACKS: Final = 32
+
+
+class Threading(Faulting):
+    """Threads of the program's own processes; those that it makes in others are runs of Speakeasy's."""
+
+    scheduler: Scheduler
+
+    def start(self) -> None:
+        """Run what is queued for a process, which has one thread yet."""
+        self.scheduler = Scheduler(self, GuestThread(self.curr_thread, self.thread_block()))
+        self.wait_objects = WaitObjects(self)
+        self.locks = Locks()
+        self.storage = Storage()
+        super().start()
+
+    def create_thread(
+        self, addr: int, ctx: int, proc_obj: Any, thread_type: str = "thread", is_suspended: bool = False
+    ) -> tuple[int, Any]:
+        """Speakeasy's way to make one: a handle and its object."""
+        if proc_obj is not self.curr_process and proc_obj != 0:
+            made: tuple[int, Any] = super().create_thread(addr, ctx, proc_obj, thread_type, is_suspended)
+            return made
+        return self.new_thread(addr, (ctx,), suspended=is_suspended)
+
+    def new_thread(
+        self, address: int, arguments: tuple[int, ...], *, suspended: bool = False, delay: int = 0
+    ) -> tuple[int, Any]:
+        """Make a thread that calls a function, after *delay* ms; a handle of 0 if there are too many."""
+        limit = self.mem_map(STACK, tag="emu.stack.thread")
+        stack = Stack(limit + STACK, limit)
+        thread = self.om.new_object(objman.Thread)
+        thread.process = self.curr_process
+        block = self.mem_map(SIZE, tag="emu.struct.TEB")
+        self.write_block(block, thread, stack)
+        self.write_ptr(block + self.offsets.local_storage, self.local_storage())
+        made = GuestThread(thread, block, suspended=int(suspended))
+        made.start = lambda: self._begin(made, stack, self._life(address, arguments))
+        if not self.scheduler.add(made):
+            return NO_HANDLE, None
+        if delay:
+            made.wait = Wait(ready=lambda: False, milliseconds=delay)
+            made.deadline = self.scheduler.now + delay
+        return self.om.get_handle(thread), thread
+
+    def _begin(self, thread: GuestThread, stack: Stack, life: Steps) -> None:
+        self.processor.set(self.processor.sp, stack.base - PAGE)
+        after = {self.processor.pc: self.return_hook}
+        self.guest_calls.begin(life, after, lambda outcome, _problem: self._ended(thread, outcome))
+
+    def _life(self, address: int, arguments: tuple[int, ...]) -> Steps:
+        yield from self.scheduler.queued_calls()
+        yield from self._notify_dlls(THREAD_ATTACH)
+        code = yield GuestCall(address, arguments)
+        yield from self._notify_dlls(THREAD_DETACH)
+        return code
+
+    def _notify_dlls(self, reason: int) -> Steps:
+        """Call what each module wants to be called when a thread begins or ends."""
+        for image, _, _ in self.modules:
+            for callback in image.get_tls_callbacks()[:MAX_CALLBACKS]:
+                yield GuestCall(
+                    callback - image.OPTIONAL_HEADER.ImageBase + image.base, (image.base, reason, 0)
+                )
+        return 0
+
+    def _ended(self, thread: GuestThread, outcome: Outcome) -> None:
+        if self.scheduler.current is thread:
+            self.scheduler.end(outcome if isinstance(outcome, int) else 0)
+
+    def end_process(self) -> None:
+        """All threads are over, or wait for nothing."""
+        self.guest_calls.pending = []
+        self.processor.set(self.processor.pc, self.return_hook)
+        self._unset_emu_hooks()
+        self.exit_process()
+
+    def on_run_complete(self) -> Any:
+        """The first thread has returned, or the process has ended; other threads go on in the first case."""
+        if self._lives_on():
+            self.scheduler.end(self.get_return_val())
+            if not self.run_complete:
+                return self.curr_run
+        return super().on_run_complete()
+
+    def _lives_on(self) -> bool:
+        if self.run_complete or self.curr_run.error or self.stopping.is_set():
+            return False
+        return not self.run_queue and self.scheduler.others()
