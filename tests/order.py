@@ -1,0 +1,40 @@
+"""A plugin of pytest: where several processes share the tests, files of all folders run side by side.
+
+Tests of fleets wait for most of their time, those of modules compute. One folder after the other, the
+processors are idle through the first half of a run and the tests wait for them in the second.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import chain, groupby
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SMALL = "unit"
+"""The folder whose files take seconds: they fill what the others leave at the end."""
+OTHERS_END = 0.93
+"""The part of the run by whose end every other folder has begun its last file."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the files in order, in each of the processes that share them (all have to agree)."""
+    if hasattr(config, "workerinput"):
+        files = [list(group) for _, group in groupby(items, key=lambda item: item.path)]
+        places = side_by_side([group[0].path for group in files])
+        items[:] = chain.from_iterable(files[place] for place in places)
+
+
+def side_by_side(paths: Iterable[Path]) -> list[int]:
+    """The places of *paths* in the order in which they run: each folder spread over the whole run."""
+    folders = [path.relative_to(HERE).parts[0] for path in paths]
+    totals, seen = Counter(folders), Counter[str]()
+    keys = []
+    for folder in folders:
+        end = 1 if folder == SMALL else OTHERS_END
+        keys.append(end * (seen[folder] + 0.5) / totals[folder])
+        seen[folder] += 1
+    return sorted(range(len(keys)), key=keys.__getitem__)
