@@ -31,7 +31,7 @@ from boto3.s3.transfer import (  # type: ignore[import-untyped] # as above
     TransferConfig,
     create_transfer_manager,
 )
-from botocore.config import Config  # type: ignore[import-untyped] # as above
+from botocore.config import Config
 
 from benchmarks.measuring import MB, Result, in_turn, medians, seconds
 from drakcelery.embedded.ports import LOOPBACK

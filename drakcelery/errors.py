@@ -116,6 +116,14 @@ class EvidenceLost(InfrastructureError):
     """A file that an earlier stage made is gone or was changed. Such a run is never published."""
 
 
+class ArtifactMissing(DrakceleryError):
+    """An analysis has no artifact of this name, or is not there at all."""
+
+
+class ArtifactUnreadable(DrakceleryError):
+    """What is there of an analysis is not what an analysis consists of, or cannot be read."""
+
+
 class Superseded(DrakceleryError):
     """The ledger says that this attempt is stale, or that the analysis is over."""
 

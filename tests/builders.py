@@ -6,6 +6,8 @@ import json
 import struct
 from pathlib import Path
 
+from drakcelery.artifacts import collect
+from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.model.analysis import (
     Analysis,
     Execution,
@@ -18,6 +20,7 @@ from drakcelery.model.analysis import (
     Stage,
     State,
 )
+from drakcelery.model.manifest import Manifest
 from drakcelery.model.records import Record
 
 
@@ -96,3 +99,18 @@ def recorded(raw: Path) -> Path:
     (raw / "dumps" / "2000_00000000000000bb").write_bytes(b"x" * 101)
     (raw / "dump.pcap").write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + bytes(20))
     return raw
+
+
+def collected(tmp_path: Path) -> Manifest:
+    """The artifacts of a run in ``analysis`` below *tmp_path*, as collect makes them."""
+    return collect(
+        raw=recorded(tmp_path / "raw"),
+        out=tmp_path / "analysis",
+        analysis=analysis(),
+        outcome=OUTCOME,
+        facts=RunFacts(
+            sample_sha256="9" * 64, start_command="C:\\x.exe", host="rack-1", slot="vm-1", attempts=2
+        ),
+        dumps_total_size=1000,
+        dumps_single_size=1000,
+    )

@@ -18,6 +18,7 @@ from drakcelery.artifacts.untrusted import (
     open_untrusted_directory,
 )
 from drakcelery.artifacts.zipped import ZipWriter
+from drakcelery.model.names import is_file_name
 
 DUMPS = "dumps.zip"
 FOLDER = "dumps/"
@@ -26,7 +27,12 @@ MEMBER_LIMIT = 50_000
 
 _DUMP = re.compile(r"([a-f0-9]{4,16})_[a-f0-9]{16}")
 """The names that consumers such as karton-yaramatcher match: base address and hash."""
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def base_address(name: str) -> str | None:
+    """Where in its process a dump was, such as ``0x400000``, as its name says; None if it does not."""
+    match = _DUMP.fullmatch(name)
+    return None if match is None else f"0x{match[1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +103,7 @@ class _Packing:
                 status = entry.stat(follow_symlinks=False)
                 if not stat.S_ISREG(status.st_mode):
                     self._drop("not_regular", 0)
-                elif not _SAFE.fullmatch(entry.name):
+                elif not is_file_name(entry.name):
                     self._drop("name", status.st_size)
                 else:
                     self._found += 1
@@ -119,8 +125,8 @@ class _Packing:
             else:
                 self._left -= self._archive.add(FOLDER + name, file, size)
                 self._kept += 1
-                if match := _DUMP.fullmatch(name):
-                    self._metadata.append({"filename": FOLDER + name, "base_address": f"0x{match[1]}"})
+                if (base := base_address(name)) is not None:
+                    self._metadata.append({"filename": FOLDER + name, "base_address": base})
 
     def _drop(self, reason: str, size: int) -> None:
         self._reasons[reason] += 1

@@ -1,8 +1,7 @@
 """The ``metadata`` of an analysis: what is in the payload and, beside the artifacts, in ``metadata.json``.
 
-What DRAKVUF Sandbox v0.21 reads of a ``metadata.json`` is in both (``drakrun/analyzer/analysis_metadata.py``
-and ``analysis_options.py``). It wants text for the times, where Karton's consumers have always had numbers:
-so the file has them as ISO 8601, as v0.21 writes them.
+DRAKVUF Sandbox v0.21 wants text for the times, where Karton's consumers have always had numbers: so the file
+has them as ISO 8601, as v0.21 writes them.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import orjson
 
 from drakcelery.artifacts.dumps import DumpsPacked
 from drakcelery.model.analysis import Analysis, Outcome
+from drakcelery.model.metadata import DumpsDropped, GuestFile, LogDropped, Metadata, Options
 
 METADATA = "metadata.json"
 TIMES = ("time_started", "time_finished")
@@ -65,73 +65,64 @@ def build_metadata(
         log_dropped: bytes of the log that were left out, since too many lines before them were broken.
         screenshots: how many there are.
     """
-    return {
-        "sample_sha256": facts.sample_sha256,
-        "magic_output": analysis.magic,
-        "time_started": outcome.started,
-        "time_finished": outcome.finished,
-        "snapshot_version": outcome.snapshot.version,
-        "analysis_uid": analysis.uid,
-        "snapshot_sha256": outcome.snapshot.sha256,
-        "start_command": facts.start_command,
-        "plugins": list(analysis.plugins),
-        "engine": outcome.engine,
-        "host": facts.host,
-        "slot": facts.slot,
-        "attempts": facts.attempts,
+    return Metadata(
+        sample_sha256=facts.sample_sha256,
+        magic_output=analysis.magic,
+        time_started=outcome.started,
+        time_finished=outcome.finished,
+        snapshot_version=outcome.snapshot.version,
+        analysis_uid=analysis.uid,
+        snapshot_sha256=outcome.snapshot.sha256,
+        start_command=facts.start_command,
+        plugins=analysis.plugins,
+        engine=outcome.engine,
+        host=facts.host,
+        slot=facts.slot,
+        attempts=facts.attempts,
         **_ending(outcome),
-        "dumps_dropped": {"count": dumps.dropped_count, "bytes": dumps.dropped_bytes},
-        "parse_errors": parse_errors,
-        "log_dropped": {"bytes": log_dropped},
+        dumps_dropped=DumpsDropped(count=dumps.dropped_count, bytes=dumps.dropped_bytes),
+        parse_errors=parse_errors,
+        log_dropped=LogDropped(bytes=log_dropped),
         **_as_sandbox(analysis, outcome, facts),
-        **_where_there_are({"screenshots": screenshots, "missing_functions": _missing(outcome)}),
-    }
+        screenshots=screenshots,
+        missing_functions=outcome.missing,
+    ).payload()
 
 
 def _ending(outcome: Outcome) -> dict[str, Any]:
     """How the run went."""
     return {
-        "execution": outcome.execution.value,
+        "execution": outcome.execution,
         "complete": outcome.complete,
         "reason": outcome.reason,
         "windows_error": outcome.windows_error,
     }
 
 
-def _missing(outcome: Outcome) -> list[dict[str, Any]]:
-    return [one.model_dump() for one in outcome.missing]
-
-
-def _where_there_are(values: dict[str, Any]) -> dict[str, Any]:
-    """Without what is 0 or empty."""
-    return {name: value for name, value in values.items() if value}
-
-
 def _as_sandbox(analysis: Analysis, outcome: Outcome, facts: RunFacts) -> dict[str, Any]:
-    """What DRAKVUF Sandbox v0.21 reads, under its names."""
+    """What DRAKVUF Sandbox v0.21 reads."""
     vm = _VM.fullmatch(facts.slot)
     return {
         "id": analysis.uid,
-        "status": "finished",
-        "file": {
-            "name": f"{analysis.file_name}.{analysis.extension}",
-            "type": analysis.magic,
-            "sha256": facts.sample_sha256,
-        },
+        "file": GuestFile(name=_file_name(analysis), type=analysis.magic, sha256=facts.sample_sha256),
         "options": _options(analysis, outcome, facts.start_command),
-        **({"vm_id": int(vm[1])} if vm else {}),
+        "vm_id": int(vm[1]) if vm else None,
     }
 
 
-def _options(analysis: Analysis, outcome: Outcome, start_command: str) -> dict[str, Any]:
-    """How the sample was run, under the names of v0.21's options."""
-    options = {
-        "plugins": list(analysis.plugins),
-        "net_enable": outcome.net_enable,
-        "timeout": analysis.timeout,
-        "start_command": start_command,
-        "start_method": outcome.start_method,
-        "guest_working_directory": outcome.guest_working_directory,
-        "sample_filename": f"{analysis.file_name}.{analysis.extension}",
-    }
-    return {name: value for name, value in options.items() if value is not None}
+def _file_name(analysis: Analysis) -> str:
+    """The name of the sample in the guest."""
+    return f"{analysis.file_name}.{analysis.extension}"
+
+
+def _options(analysis: Analysis, outcome: Outcome, start_command: str) -> Options:
+    """How the sample was run."""
+    return Options(
+        plugins=analysis.plugins,
+        net_enable=outcome.net_enable,
+        timeout=analysis.timeout,
+        start_command=start_command,
+        start_method=outcome.start_method,
+        guest_working_directory=outcome.guest_working_directory,
+        sample_filename=_file_name(analysis),
+    )

@@ -15,6 +15,15 @@ Uid = Annotated[str, StringConstraints(pattern=UID_PATTERN)]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What an artifact or a dump may be called: never a path, never hidden."""
+
+
 def is_uid(text: str) -> bool:
     """Whether *text* may serve as an analysis uid."""
     return re.fullmatch(UID_PATTERN, text) is not None and ".." not in text
+
+
+def is_file_name(text: str) -> bool:
+    """Whether *text* may serve as the name of an artifact, and so of a file."""
+    return _FILE.fullmatch(text) is not None

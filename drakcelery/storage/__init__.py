@@ -6,7 +6,6 @@ A :class:`Storage` may be shared by threads, but not by processes: make one afte
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from minio.error import S3Error
 
 from drakcelery.errors import BadTask, StorageAway, StorageError
 from drakcelery.model.analysis import ObjectRef
+from drakcelery.model.names import is_file_name
 from drakcelery.settings import S3Section
 from drakcelery.storage.receiving import MISSING, fetch, reading, too_large
 from drakcelery.storage.rights import Rights
@@ -23,8 +23,6 @@ from drakcelery.storage.sending import PART_SIZE, Sending
 from drakcelery.storage.server import Server
 
 __all__ = ("PART_SIZE", "Sending", "Storage")
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 PROBE = "drakcelery-probe"
 """A key without an object; S3 is asked for it to check that it answers."""
@@ -162,7 +160,7 @@ class Storage:
         paths = []
         for key, size in self.list(bucket, f"{prefix}/").items():
             name = key.removeprefix(f"{prefix}/")
-            if not _NAME.fullmatch(name):
+            if not is_file_name(name):
                 log.warning("object_name_refused", bucket=bucket, key=key)
                 continue
             fetch(self._server, bucket, key, to / name, size=size, sha256=None)
@@ -181,7 +179,7 @@ class Storage:
         A browser saves the file without showing it, so that nothing from a sample runs in S3's origin.
         Nothing is asked of S3, so the object may be missing. Raises :class:`StorageError`.
         """
-        if not _NAME.fullmatch(name):
+        if not is_file_name(name):
             raise StorageError(f"{bucket}/{key}: no file can be called {name!r}")
         with self._server.errors(f"sign a link to {bucket}/{key}", "s3:GetBucketLocation", bucket):
             return self._server.client.presigned_get_object(

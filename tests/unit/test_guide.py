@@ -177,7 +177,7 @@ ORDINARY = frozenset(
         *("configuration", "connection", "control", "death", "deployment", "dir", "disk", "dispatch"),
         *("duration", "ending", "failure", "file", "fleet", "foreignkey", "guest", "health", "history"),
         *("identity", "karton", "key", "keytable", "keytype", "learning", "life", "listening", "lock"),
-        *("mailbox", "main", "manifest", "metric", "name", "plugin", "record", "redis", "remote"),
+        *("mailbox", "main", "manifest", "metadata", "metric", "name", "plugin", "record", "redis", "remote"),
         *("report", "result", "routing", "run", "script", "shutdown", "side", "simulation", "space"),
         *("start", "state", "table", "text", "transport", "webhook"),
     }

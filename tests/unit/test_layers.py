@@ -26,6 +26,7 @@ LAYERS = (
     "storage",
     "engines",
     "karton",
+    "reading",
     "ledger",
     "host",
     "broker",
