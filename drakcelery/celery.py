@@ -26,6 +26,7 @@ from redis.exceptions import RedisError
 
 from drakcelery import __version__, settings
 from drakcelery.broker import routing
+from drakcelery.broker.hello import Hello
 from drakcelery.broker.lease import Lease
 from drakcelery.engines import privileges
 from drakcelery.errors import DrakceleryError, StackError, Superseded
@@ -55,7 +56,7 @@ STAGE_TASKS = frozenset(routing.task_name(stage) for stage in Stage)
 app = App("drakcelery", amqp=AMQP, control="drakcelery.worker.mailbox:Control")
 app.add_defaults(lambda: celery_configuration(app.settings))
 app.steps["worker"].update((bootstrap.Bootstrap, bootstrap.HostThreads))
-app.steps["consumer"].update((Gate, Lease))
+app.steps["consumer"].update((Gate, Hello, Lease))
 
 
 def _perform(task: Task[Any, Any], stage: Stage, message: dict[str, Any]) -> dict[str, Any] | None:
@@ -161,10 +162,17 @@ def _make_ready(**_: Any) -> None:
     app.begin_in_pool()
 
 
-@worker_process_shutdown.connect
 @worker_shutdown.connect
 def _send_the_last_spans(**_: Any) -> None:
     tracing.stop()
+
+
+@worker_process_shutdown.connect
+def _end_at_once(exitcode: int, **_: Any) -> None:
+    """A pool process has nothing left to do. billiard (4.3) would have it wait for a second for its worker to
+    kill it, which a worker that stops does not."""
+    tracing.stop()
+    os._exit(exitcode)
 
 
 @click.pass_context

@@ -18,6 +18,7 @@ WORKER = ("-m", "drakcelery.worker")
 """As ``celery --quiet -A drakcelery worker``: :mod:`drakcelery.worker.__main__`."""
 CELERY_OPTIONS = (
     "--without-gossip",  # nobody listens to it, and it stumbles over a lost connection (Celery 5.7)
+    "--without-mingle",  # it takes a second: broker.hello does it beside the work
     "--heartbeat-interval=5",  # for Flower, which takes a worker for gone after two of them
 )
 

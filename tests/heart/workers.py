@@ -18,6 +18,7 @@ from celery.signals import setup_logging
 from kombu.asynchronous import set_event_loop
 
 from drakcelery.broker import routing
+from drakcelery.broker.hello import Hello
 from drakcelery.broker.lease import Lease
 from drakcelery.errors import DrakceleryError, Superseded
 from drakcelery.host.readiness import Readiness
@@ -120,7 +121,7 @@ def app_of(settings: Settings) -> App:
     app.settings = settings
     app.add_defaults(lambda: celery_configuration(settings))
     app.steps["worker"].update((bootstrap.Bootstrap, bootstrap.HostThreads))
-    app.steps["consumer"].update((Gate, Lease))
+    app.steps["consumer"].update((Gate, Hello, Lease))
     app.finalize()  # and with it the tasks of drakcelery.celery, which belong to its own app
     for stage in Stage:
         _add_task(app, stage)
