@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 EVENT_SECONDS = 0.5
 """Seconds until Flower hears of an event of a task, at most."""
 IDLE_SECONDS = 2.0
-"""How long one BRPOP of an io worker lasts; :data:`drakcelery.broker.configuration.POLL_SECONDS` of a vm
-worker."""
+"""How long one BRPOP of a worker lasts that opens no queues; else
+:data:`drakcelery.broker.configuration.POLL_SECONDS`."""
 
 
 class Consumer(consumer.Consumer):
@@ -54,7 +54,8 @@ class Consumer(consumer.Consumer):
     connection: Any
     task_consumer: Any
     timer: Any
-    drak_gate: Any
+    opens_queues = False
+    """Whether a step of the worker opens and closes queues while it runs; that step says so."""
     _flush_events: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -121,8 +122,8 @@ class Lease(bootsteps.StartStopStep):
             return
         channel = parent.task_consumer.channel
         parent.hand_on(channel)
-        if not parent.drak_gate.enabled:
-            # It opens no queues, which would be asked from the next BRPOP on; and a message ends one at once
+        if not parent.opens_queues:
+            # A queue that is opened would be asked from the next BRPOP on; a message ends one at once
             channel.brpop_timeout = IDLE_SECONDS
         # As often as it looks for what others did not renew
         self._timer = parent.timer.call_repeatedly(channel.unacked_restore_interval, renew, (channel,))

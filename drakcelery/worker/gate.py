@@ -22,6 +22,7 @@ from celery import bootsteps
 from redis.exceptions import RedisError
 
 from drakcelery.broker import redis_transport
+from drakcelery.broker.lease import Consumer
 from drakcelery.broker.misfits import step_of
 from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue
 from drakcelery.errors import SlotsDamaged
@@ -59,6 +60,8 @@ class Gate(bootsteps.StartStopStep):
         self.enabled = is_vm_worker(parent.hostname)
         self._app = parent.app
         parent.drak_gate = self
+        consumer: Consumer = parent
+        consumer.opens_queues = self.enabled
         self._timer: Any = None
         self._sweeper: Any = None
         self._prefetcher: Prefetcher | None = None

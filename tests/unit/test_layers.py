@@ -71,6 +71,9 @@ DOORS: Mapping[str, Mapping[str, str]] = {
 }
 """What only these modules may touch, and why they do. A name stands for a module or a subpackage."""
 
+ANOTHER_PROGRAM = ("engines.speakeasy_guest",)
+"""What runs in a process of its own, where the attributes that it sets are its library's."""
+
 
 def _within(name: str, places: Iterable[str]) -> bool:
     """Whether *name* is one of *places* or lies below one."""
@@ -135,6 +138,52 @@ def test_module_imports_downwards(module: Module) -> None:
         assert own is None or theirs is None or theirs <= own, (
             f"drakcelery.{module.name} imports drakcelery.{other}, which is above it"
         )
+
+
+def _noted_on_any(module: Module) -> set[str]:
+    """The attributes that a module sets on arguments of any type, such as Celery's consumer."""
+    found = set()
+    for function in ast.walk(module.tree):
+        if isinstance(function, ast.FunctionDef):
+            arguments = (*function.args.args, *function.args.kwonlyargs)
+            untyped = {
+                one.arg for one in arguments if one.annotation and ast.unparse(one.annotation) == "Any"
+            }
+            found |= {
+                node.attr
+                for node in ast.walk(function)
+                if isinstance(node, ast.Attribute)
+                and isinstance(node.ctx, ast.Store)
+                and ast.unparse(node.value) in untyped
+            }
+    return found
+
+
+def hidden_arrows(modules: Iterable[Module]) -> set[str]:
+    """What a module reads that only a layer above it has set, on an object whose type mypy does not know."""
+    modules = [one for one in modules if not _within(one.name, ANOTHER_PROGRAM)]
+    setters = [(name, layer_of(one.name) or 0, one.name) for one in modules for name in _noted_on_any(one)]
+    return {
+        f"{one.name} reads {ast.unparse(node)}, which {setter} sets"
+        for name, layer, setter in setters
+        for one in modules
+        if (layer_of(one.name) or 0) < layer
+        for node in ast.walk(one.tree)
+        if isinstance(node, ast.Attribute) and node.attr == name and isinstance(node.ctx, ast.Load)
+    }
+
+
+def test_no_arrow_is_hidden_by_any() -> None:
+    """What a lower layer needs of a higher one has its type, and its default, below."""
+    assert hidden_arrows(MODULES) == set()
+
+
+def test_hidden_arrows_are_seen() -> None:
+    """Whatever Celery's object is called there, and although its class names the attribute."""
+    above = Module(name="worker.probe", text="def f(parent: Any) -> None:\n    parent.gate = 1")
+    below = Module(name="broker.probe", text="class C:\n    gate: Any\ndef g(it: C):\n    it.gate.open()")
+    assert hidden_arrows([above, below]) == {"broker.probe reads it.gate, which worker.probe sets"}
+    assert hidden_arrows([above, Module(name="celery", text=below.text)]) == set()
 
 
 def test_imports_form_no_cycle() -> None:
