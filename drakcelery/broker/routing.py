@@ -1,16 +1,15 @@
-"""The order of the stages, their queues, and how an attempt is sent on its way."""
+"""The queues of the stages, and how an attempt is sent on its way."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from drakcelery.model.analysis import Analysis, Stage, Step
+from drakcelery.model.analysis import STAGES, Analysis, Stage, Step
 
 if TYPE_CHECKING:
     from celery import Celery
 
-ORDER = tuple(Stage)
 NO_QUEUE = "drak.none"
 """Celery's default queue, to which nothing is sent: each message has a stage, and each stage a queue."""
 LEFT_OVER_QUEUE = "drak.reconcile"
@@ -62,13 +61,13 @@ def route(
 ) -> dict[str, str] | None:
     """Celery's router: the queue follows from the message, so it is right for a step that is sent again,
     too."""
-    stage = next((stage for stage in ORDER if task_name(stage) == name), None)
+    stage = next((stage for stage in STAGES if task_name(stage) == name), None)
     if stage is None:
         return None
     return {"queue": queue_of(stage, Step.parse(dict(args[0])))}
 
 
-def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: Stage = ORDER[0]) -> None:
+def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: Stage = STAGES[0]) -> None:
     """Send the chain of an attempt, or what is left of it from the stage *first* on.
 
     Each task has a readable id, and names the sample in Flower, and which *attempt* of it this is for people.
@@ -89,6 +88,6 @@ def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: St
             kwargsrepr="",
             ignore_result=True,  # a sender without our tasks cannot know this setting
         )
-        for stage in ORDER[ORDER.index(first) :]
+        for stage in STAGES[STAGES.index(first) :]
     ]
     chain(*links, app=app).apply_async()

@@ -8,8 +8,8 @@ from typing import Any, Self
 from drakcelery.broker import routing
 from drakcelery.flower.rows import LABEL, SENTENCE, Row, row
 from drakcelery.forecast.simulation import Range
-from drakcelery.model.analysis import Stage, State, Value
-from drakcelery.model.records import STAGES, Record
+from drakcelery.model.analysis import WITH_GUEST, Stage, State, Value
+from drakcelery.model.records import Record
 from drakcelery.model.result import Result
 from drakcelery.model.text import clean
 
@@ -168,7 +168,7 @@ def _events(record: Record) -> Iterator[Event]:
             what=state.value.lower(),
             attempt=record.attempts,
             host=record.host if stage else None,
-            slot=record.slot if stage in STAGES[:2] else None,
+            slot=record.slot if stage in WITH_GUEST else None,
             stage=stage,
             task=routing.task_id(record.uid, record.attempt, stage) if stage else None,
         )

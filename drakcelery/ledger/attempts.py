@@ -9,8 +9,8 @@ from drakcelery.errors import Astray, NeedsSolitude, Superseded, UnderWay
 from drakcelery.ledger.connection import Connected
 from drakcelery.ledger.keys import DUE, record_key
 from drakcelery.ledger.records import record_of
-from drakcelery.model.analysis import Stage, State
-from drakcelery.model.records import STAGES, Record
+from drakcelery.model.analysis import STAGES, Stage, State
+from drakcelery.model.records import Record
 
 _STATES = {
     Stage.PREPARE: State.PREPARING,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from drakcelery.model.names import Name, Uid
 from drakcelery.model.text import storable
+from drakcelery.model.word import Word
 
 
 def _storable(value: Any) -> Any:
@@ -26,29 +27,8 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class Word(enum.StrEnum):
-    """One of several words, as another version of us may have written it: a fleet is upgraded host by host.
-
-    A word that this version does not know is kept and shown unchanged. It is none of the class' words, and
-    equal to none.
-    """
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self | None:
-        if not isinstance(value, str):
-            return None
-        unknown = str.__new__(cls, value)
-        unknown._name_ = unknown._value_ = value
-        return unknown
-
-    @property
-    def is_known(self) -> bool:
-        """Whether this version knows the word."""
-        return self._name_ in type(self).__members__
-
-
 class Stage(Word):
-    """The five Celery tasks of an attempt, in their order."""
+    """The five Celery tasks of an attempt."""
 
     PREPARE = "prepare"
     RUN = "run"
@@ -57,6 +37,8 @@ class Stage(Word):
     PUBLISH = "publish"
 
 
+STAGES = tuple(Stage)
+"""In their order."""
 WITH_GUEST = (Stage.PREPARE, Stage.RUN)
 """The stages of a vm worker, which have a slot."""
 WITH_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)

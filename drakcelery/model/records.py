@@ -9,11 +9,10 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
-from drakcelery.model.analysis import Analysis, Failure, Place, Stage, State, Text, Value
+from drakcelery.model.analysis import STAGES, Analysis, Failure, Place, Stage, State, Text, Value
 from drakcelery.model.names import Name
 from drakcelery.model.result import Result
 
-STAGES = tuple(Stage)
 _GIVEN = ("uid", "task_uid", "root_uid")
 """Fields that each record has, perhaps empty."""
 _FAILURES = TypeAdapter(tuple[Failure, ...])

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from drakcelery.broker.routing import ORDER, task_id, task_name
-from drakcelery.model.analysis import State
+from drakcelery.broker.routing import task_id, task_name
+from drakcelery.model.analysis import STAGES, State
 from drakcelery.model.records import Record
 from tests.acceptance.deployment import Deployment
 from tests.programs import distlib_launcher
@@ -136,7 +136,7 @@ def test_celery_inspect_registered(deployment: Deployment) -> None:
     registered = json.loads(answer.stdout)
     assert set(registered) == {"vm@embedded", "io@embedded"}
     for names in registered.values():
-        assert {task_name(stage) for stage in ORDER} <= set(names)
+        assert {task_name(stage) for stage in STAGES} <= set(names)
 
 
 def test_celery_report_shows_no_secret(deployment: Deployment) -> None:
@@ -189,7 +189,7 @@ def test_flower_names_the_sample(submitted: tuple[str, str], deployment: Deploym
     assert record is not None
     assert record.analysis is not None
     address = deployment.running.addresses["Flower"]
-    wanted = {task_id(uid, 1, stage): task_name(stage) for stage in ORDER}
+    wanted = {task_id(uid, 1, stage): task_name(stage) for stage in STAGES}
 
     def seen() -> dict[str, Any] | None:
         tasks = _flower_tasks(address)

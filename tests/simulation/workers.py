@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from drakcelery.broker import routing
 from drakcelery.broker.listening import Listening
 from drakcelery.errors import Superseded
-from drakcelery.model.analysis import Stage, Step
+from drakcelery.model.analysis import STAGES, Stage, Step
 from drakcelery.stages import perform
 from drakcelery.stages.context import HostContext
 from drakcelery.worker import admission, bootstrap, gate
@@ -24,7 +24,7 @@ from tests.simulation.theatre import Process
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
 
-STAGES = {routing.task_name(stage): stage for stage in Stage}
+TASKS = {routing.task_name(stage): stage for stage in Stage}
 
 
 class Wakeup:
@@ -98,7 +98,7 @@ class Worker:
         self.drak_gate = gate.Gate(self)
         strategies = {
             name: admission.strategy(SimpleNamespace(name=name), None, self)  # type: ignore[arg-type] # of its task only the name counts
-            for name in STAGES
+            for name in TASKS
         }
         while True:
             self.world.theatre.wait(lambda: not self.wire.is_cut(), None)
@@ -226,7 +226,7 @@ class Worker:
         letter = job.message.letter
         context = child.context["host_context"]
         assert isinstance(context, HostContext)
-        self._perform(context, STAGES[letter.name], job.message)
+        self._perform(context, TASKS[letter.name], job.message)
         job.is_done = True
         child.on_death = None
         child.alive = False
@@ -243,7 +243,7 @@ class Worker:
         except Exception:  # noqa: BLE001 as in Celery, the chain ends here
             return
         if stage is not Stage.PUBLISH:
-            after = routing.ORDER[routing.ORDER.index(stage) + 1]
+            after = STAGES[STAGES.index(stage) + 1]
             try:
                 self.world.send_step(after, following)
             except OperationalError:

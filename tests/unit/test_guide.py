@@ -190,7 +190,7 @@ ORDINARY = frozenset(
         *("identity", "karton", "key", "keytable", "keytype", "learning", "life", "listening", "lock"),
         *("mailbox", "main", "manifest", "metadata", "metric", "name", "plugin", "record", "redis", "remote"),
         *("report", "result", "routing", "run", "script", "shutdown", "side", "simulation", "space"),
-        *("start", "state", "table", "text", "transport", "webhook"),
+        *("start", "state", "table", "text", "transport", "webhook", "word"),
     }
 )
 """Words of modules' names that mean in this house what they mean anywhere."""
