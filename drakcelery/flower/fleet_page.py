@@ -11,6 +11,7 @@ from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Place, State, Value
 from drakcelery.model.capacity import is_in_use
 from drakcelery.model.records import HostStatus, Line, Record, SlotStatus, halted_words
+from drakcelery.model.slot_state import ReportedState
 from drakcelery.model.text import clean
 from drakcelery.operators.overview import (
     HostOverview,
@@ -40,7 +41,7 @@ class SlotView(Value):
 
     name: str
     profile: str
-    state: str
+    state: ReportedState
     since: float
     """By the host's own clock."""
     uid: str | None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from drakcelery.host.slot import Slot
-from drakcelery.model.capacity import OUT_OF_USE, is_in_use
+from drakcelery.model.capacity import is_in_use
 from drakcelery.model.records import HostStatus, Record
+from drakcelery.model.slot_state import OUT_OF_USE
 
 
 def may_have(

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from drakcelery.model.slot_state import ReportedState
+
 SCHEMA = """
 create table if not exists closures (
     slot text not null,
@@ -28,9 +30,9 @@ WHOLE_HOST = ""
 class Closed(enum.StrEnum):
     """Why an operator has taken a slot, or its whole host, out of use."""
 
-    DRAINED = "drained"
+    DRAINED = ReportedState.DRAINED.value
     """For maintenance."""
-    QUARANTINED = "quarantined"
+    QUARANTINED = ReportedState.QUARANTINED.value
     """Something is wrong with it."""
 
 

@@ -8,22 +8,21 @@ from dataclasses import dataclass
 from drakcelery.host import doubts
 from drakcelery.host.doubts import Calls
 from drakcelery.host.drains import Drain
+from drakcelery.model.slot_state import ReportedState
 
 CANARY = ".canary"
 """The holder of a slot that a canary tries; no analysis can have this uid."""
 
 
 class SlotState(enum.StrEnum):
-    """What a slot does."""
+    """What a slot does, as far as the table knows: an operator's orders and canaries stand beside it."""
 
-    FREE = "free"
-    PREPARING = "preparing"
-    READY = "ready"
-    """Restored; waits for its run."""
-    RUNNING = "running"
-    DIRTY = "dirty"
-    """Its guest must be destroyed before it may be used again."""
-    QUARANTINED = "quarantined"
+    FREE = ReportedState.FREE.value
+    PREPARING = ReportedState.PREPARING.value
+    READY = ReportedState.READY.value
+    RUNNING = ReportedState.RUNNING.value
+    DIRTY = ReportedState.DIRTY.value
+    QUARANTINED = ReportedState.QUARANTINED.value
     """Failed too often in a row; tried again later."""
 
 
@@ -76,17 +75,17 @@ class Slot:
         return self.is_vacant and self.calls.keep(self.since)
 
     @property
-    def status(self) -> str:
+    def status(self) -> ReportedState:
         """The status that people are shown: its state, or what an operator has ordered.
 
         ``draining`` while the last guest finishes, then ``drained`` or ``quarantined``; ``checking`` while a
         canary tries it, or is about to.
         """
         if self.is_canary or self.awaits_canary:
-            return "checking"
+            return ReportedState.CHECKING
         if self.drain is None or self.state in (SlotState.DIRTY, SlotState.QUARANTINED):
-            return self.state.value
-        return "draining" if self.holder is not None else self.drain.kind.value
+            return ReportedState(self.state)
+        return ReportedState.DRAINING if self.holder is not None else ReportedState(self.drain.kind)
 
     @property
     def status_since(self) -> float:

@@ -163,7 +163,7 @@ def _count_end(record: Record) -> None:
 def _set_slots(status: HostStatus) -> None:
     """States without slots are set to 0, so that Prometheus sees when the last slot leaves a state."""
     for profile in {slot.profile for slot in status.slots}:
-        states = Counter(slot.state for slot in status.slots if slot.profile == profile)
+        states = Counter(slot.state.value for slot in status.slots if slot.profile == profile)
         for state in instruments.SLOT_STATES:
             instruments.SLOTS.labels(status.host, profile, state).set(states[state])
     for slot in status.slots:

@@ -9,9 +9,7 @@ from functools import cached_property
 
 from drakcelery.model.analysis import Place
 from drakcelery.model.records import HostStatus, SlotStatus
-
-OUT_OF_USE = frozenset({"quarantined", "checking", "draining", "drained", "halted"})
-"""States of slots that do not count as capacity."""
+from drakcelery.model.slot_state import OUT_OF_USE
 
 
 def is_in_use(host: HostStatus, slot: SlotStatus) -> bool:

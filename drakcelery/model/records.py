@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 from drakcelery.model.analysis import STAGES, Analysis, Failure, Place, Stage, State, Text, Value
 from drakcelery.model.names import Name
 from drakcelery.model.result import Result
+from drakcelery.model.slot_state import ReportedState
 
 _GIVEN = ("uid", "task_uid", "root_uid")
 """Fields that each record has, perhaps empty."""
@@ -155,11 +156,7 @@ class SlotStatus(Value):
 
     name: str
     profile: Name
-    state: str
-    """``free``, ``preparing``, ``ready``, ``running``, ``dirty`` or ``quarantined``; ``checking`` while a
-    canary tries it; ``draining`` if an operator closed it and its last guest has yet to finish, then
-    ``drained`` (or ``quarantined``); ``halted`` if it would be free, but its host takes nothing
-    (:attr:`HostStatus.halted`)."""
+    state: ReportedState
     uid: str | None = None
     attempt: int | None = None
     since: float

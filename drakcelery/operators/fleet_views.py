@@ -8,24 +8,27 @@ from rich.table import Table
 from rich.text import Text
 
 from drakcelery.model.records import SlotStatus, halted_words
+from drakcelery.model.slot_state import ReportedState
 from drakcelery.model.text import clean
 from drakcelery.operators.overview import HostOverview, ProfileOverview
 from drakcelery.operators.views import duration, safe
 
 _SLOT_STYLES = {
-    "free": "green",
-    "running": "yellow",
-    "dirty": "red",
-    "quarantined": "red",
-    "halted": "red",
-    "checking": "magenta",
-} | dict.fromkeys(("draining", "drained"), "magenta")
+    ReportedState.FREE: "green",
+    ReportedState.RUNNING: "yellow",
+    ReportedState.DIRTY: "red",
+    ReportedState.QUARANTINED: "red",
+    ReportedState.HALTED: "red",
+    ReportedState.CHECKING: "magenta",
+    ReportedState.DRAINING: "magenta",
+    ReportedState.DRAINED: "magenta",
+}
 
 
 def slot_text(slot: SlotStatus, halted: str | None = None) -> Text:
     """What a slot does, coloured, and what keeps it out of use: an operator, or why its host is *halted*."""
     by = f" by {clean(slot.closed_by, 40)}" if slot.closed_by else ""
-    if halted and slot.state == "halted":
+    if halted and slot.state is ReportedState.HALTED:
         by = f": {clean(halted_words(halted), 60)}"
     return Text(f"{clean(slot.state, 40)}{by}", style=_SLOT_STYLES.get(slot.state, "cyan"))
 
@@ -43,7 +46,8 @@ def _host_state(host: HostOverview, now: float) -> Text:
 
 
 def _drained(host: HostOverview) -> Text:
-    return Text("draining" if host.slots.get("draining") else "drained", style="magenta")
+    state = ReportedState.DRAINING if host.slots.get(ReportedState.DRAINING) else ReportedState.DRAINED
+    return Text(state, style="magenta")
 
 
 def host_overviews_table(hosts: Iterable[HostOverview], *, now: float) -> Table:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from drakcelery.model.analysis import Place, Value
-from drakcelery.model.capacity import OUT_OF_USE
 from drakcelery.model.records import HostStatus, Line
+from drakcelery.model.slot_state import OUT_OF_USE, ReportedState
 
 
 class HostOverview(Value):
@@ -22,7 +22,7 @@ class HostOverview(Value):
     engine: str | None
     """None while it is offline."""
     profiles: tuple[str, ...]
-    slots: Mapping[str, int]
+    slots: Mapping[ReportedState, int]
     """How many are in each state."""
     seen: float
     """UNIX time at which it was last heard of, by Redis' clock."""
@@ -130,7 +130,7 @@ def profile_overviews(
                 online=bool(mine),
                 hosts=tuple(sorted({host for host, _ in mine})),
                 slots=len(mine),
-                free=sum(slot.state == "free" for _, slot in mine),
+                free=sum(slot.state is ReportedState.FREE for _, slot in mine),
                 out_of_use=sum(slot.state in OUT_OF_USE for _, slot in mine),
                 in_flight=sum(count for place, count in in_flight.items() if place.profile == name),
                 waiting=sum(line.length for line in queue),

@@ -23,6 +23,7 @@ from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.model.slot_state import ReportedState
 from drakcelery.operators import analyses
 from drakcelery.settings import Settings
 from drakcelery.stages import cancellation
@@ -127,7 +128,7 @@ def canary_found(slot: SlotStatus, call: int) -> str | None:
     None if there is none yet, or if the host reported before it got the call.
     """
     canary = slot.canary
-    if canary.called < call or slot.state == "checking":
+    if canary.called < call or slot.state is ReportedState.CHECKING:
         return None
     if canary.judged >= call:
         return canary.trouble or "good"

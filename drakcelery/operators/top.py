@@ -23,6 +23,7 @@ from drakcelery.ledger import Ledger, away
 from drakcelery.ledger.inbox import Inbox
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.model.slot_state import ReportedState
 from drakcelery.model.text import clean
 from drakcelery.operators import fleet_views, overview, views
 from drakcelery.operators.overview import ProfileOverview
@@ -149,7 +150,7 @@ def _slots(snapshot: Snapshot, room: int | None, width: int) -> Table:
     slots = [(host.host, slot) for host in snapshot.hosts for slot in host.slots]
     left_out = 0
     if room is not None and len(slots) > room:
-        slots.sort(key=lambda one: one[1].state == "free")
+        slots.sort(key=lambda one: one[1].state is ReportedState.FREE)
         slots, left_out = slots[: room - 1], len(slots) - (room - 1)
     table = _table("SLOT", "PROFILE", "STATE", "FOR", "OF", "SAMPLE", width=width)
     table.columns[0].max_width = 20

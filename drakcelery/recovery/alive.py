@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from drakcelery.model.analysis import Place
-from drakcelery.model.capacity import OUT_OF_USE
 from drakcelery.model.records import HostStatus
+from drakcelery.model.slot_state import OUT_OF_USE, ReportedState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Alive:
             hosts=frozenset(status.host for status in hosts),
             io_hosts=io_hosts,
             places=frozenset(place for place, slot in slots if slot.state not in OUT_OF_USE),
-            free=frozenset(place for place, slot in slots if slot.state == "free"),
+            free=frozenset(place for place, slot in slots if slot.state is ReportedState.FREE),
             held=frozenset((place, slot.uid) for place, slot in slots),
         )
 

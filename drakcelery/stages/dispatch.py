@@ -16,6 +16,7 @@ from drakcelery.broker import routing
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Analysis, Place, Stage, Step
 from drakcelery.model.records import HostStatus, Record
+from drakcelery.model.slot_state import ReportedState
 
 
 def send(app: Celery, ledger: Ledger, record: Record) -> None:
@@ -50,7 +51,9 @@ def placement(analysis: Analysis, *, hosts: Iterable[HostStatus] = (), failed: I
     if wanted.host is not None or not avoided:
         return wanted
     free = {
-        status.host: sum(slot.profile == wanted.profile and slot.state == "free" for slot in status.slots)
+        status.host: sum(
+            slot.profile == wanted.profile and slot.state is ReportedState.FREE for slot in status.slots
+        )
         for status in hosts
         if status.host not in avoided
     }

@@ -15,6 +15,7 @@ from itertools import product
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from drakcelery.model.analysis import Fault, Stage
+from drakcelery.model.slot_state import ReportedState
 
 INGRESS = CollectorRegistry()
 """What ingress serves: its own work, and the fleet as it is in Redis, which is the same in each ingress."""
@@ -28,18 +29,7 @@ RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten", "r
 PRIORITIES = ("none", "high", "normal", "low")
 """Of Karton's queues, in Karton's order; *none* is the queue of producers that know no priorities."""
 THROTTLES = ("disk", "spool", "io", "name", "broker", "network")
-SLOT_STATES = (
-    "free",
-    "preparing",
-    "ready",
-    "running",
-    "dirty",
-    "quarantined",
-    "draining",
-    "drained",
-    "halted",
-    "checking",
-)
+SLOT_STATES = tuple(state.value for state in ReportedState)
 
 MINUTE, HOUR = 60.0, 3600.0
 WORK = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, MINUTE, 120, 300, 600, 900, 1200, 1800, HOUR)

@@ -18,8 +18,8 @@ from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Standing
-from drakcelery.model.capacity import OUT_OF_USE
 from drakcelery.model.records import Halt, HostStatus, Record
+from drakcelery.model.slot_state import OUT_OF_USE
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import reroute

@@ -79,7 +79,7 @@ def analysis(state: Any, uid: object = "") -> Reply:
         "next_stage": record.following.value if record.following and not record.state.is_over else None,
         "host": record.host,
         "slot": record.slot,
-        "slot_state": mine[0].status if mine else None,
+        "slot_state": mine[0].status.value if mine else None,
         "received": _moment(record.received),
         "entered": {name.value: _moment(at) for name, at in record.entered.items()},
         "finished": _moment(record.finished) if record.finished else None,
@@ -270,7 +270,7 @@ def _slot_row(context: HostContext, slot: SlotStatus) -> dict[str, Any]:
     return {
         "slot": slot.name,
         "profile": slot.profile,
-        "state": slot.state,
+        "state": slot.state.value,
         "analysis": slot.uid,
         "sample": record.analysis.sample_label if record and record.analysis else None,
         "attempt": record.attempts if record else None,

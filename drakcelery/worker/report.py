@@ -8,6 +8,7 @@ from drakcelery.host.checkup import checkups
 from drakcelery.host.history import Run
 from drakcelery.host.slot import Slot
 from drakcelery.model.records import CanaryStatus, HostStatus, SlotStatus
+from drakcelery.model.slot_state import ReportedState
 from drakcelery.stages.context import HostContext
 
 
@@ -45,7 +46,7 @@ def host_status(context: HostContext) -> HostStatus:
             SlotStatus(
                 name=slot.name,
                 profile=slot.profile,
-                state="halted" if halted and slot.is_open else slot.status,
+                state=ReportedState.HALTED if halted and slot.is_open else slot.status,
                 uid=None if slot.is_canary else slot.uid,
                 attempt=None if slot.is_canary else slot.attempt,
                 since=slot.status_since,
