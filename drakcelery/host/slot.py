@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from drakcelery.host import doubts
 from drakcelery.host.doubts import Calls
 from drakcelery.host.drains import Drain
+from drakcelery.model.names import AttemptId
 from drakcelery.model.slot_state import ReportedState
 
 CANARY = ".canary"
@@ -50,7 +51,7 @@ class Slot:
         return {"uid": self.uid, "attempt": self.attempt, "slot": self.name}
 
     @property
-    def holder(self) -> tuple[str, int] | None:
+    def holder(self) -> AttemptId | None:
         """The attempt that has the slot."""
         return (self.uid, self.attempt) if self.uid is not None and self.attempt is not None else None
 

@@ -15,7 +15,7 @@ from drakcelery.errors import InfrastructureError
 from drakcelery.host import state_dir as directories
 from drakcelery.model.analysis import Analysis, Outcome, Value
 from drakcelery.model.manifest import Artifact, Manifest
-from drakcelery.model.names import is_uid
+from drakcelery.model.names import AttemptId, is_uid
 
 ValueT = TypeVar("ValueT", bound=Value)
 
@@ -66,7 +66,7 @@ class Prefetched:
         safe_files.remove_tree(self.root)
         self.root.mkdir(mode=directories.PRIVATE)
 
-    def all(self) -> dict[tuple[str, int], Path]:
+    def all(self) -> dict[AttemptId, Path]:
         """The complete samples, by uid and attempt."""
         found = {}
         for path in self.root.iterdir() if self.root.is_dir() else ():
@@ -83,7 +83,7 @@ class Prefetched:
         """Give a sample that is complete and checked its final name."""
         part.replace(self.root / f"{uid}.{attempt}.{sha256}")
 
-    def remove(self, attempts: Collection[tuple[str, int]]) -> None:
+    def remove(self, attempts: Collection[AttemptId]) -> None:
         """Remove samples that are not wanted any more."""
         for attempt, path in self.all().items():
             if attempt in attempts:

@@ -31,10 +31,10 @@ from drakcelery.ledger.inbox import NOBODYS, Inbox
 from drakcelery.ledger.lines import Stretch
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Capacity
-from drakcelery.model.records import Record
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.settings import Settings
+from drakcelery.stages.dispatch import Send
 from drakcelery.storage import Storage
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Ingress:
     ledger: Ledger
     inbox: Inbox
     storage: Storage
-    send: Callable[[Record], None]
+    send: Send
     """Send the current attempt of a record on its way."""
 
     def run(self, stop: threading.Event) -> None:

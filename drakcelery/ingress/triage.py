@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -39,6 +38,7 @@ from drakcelery.model.names import is_uid
 from drakcelery.model.records import Record
 from drakcelery.model.text import storable
 from drakcelery.settings import Settings
+from drakcelery.stages.dispatch import Send
 from drakcelery.storage import Storage
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import about
@@ -57,7 +57,7 @@ class Triage:
     ledger: Ledger
     inbox: Inbox
     storage: Storage
-    send: Callable[[Record], None]
+    send: Send
     """Send the current attempt of a record on its way."""
     sight: Sight
     """The view of the fleet: which places have room."""

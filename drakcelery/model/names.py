@@ -13,6 +13,8 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of hosts, slots and profiles: they become queue names and directory names."""
 Uid = Annotated[str, StringConstraints(pattern=UID_PATTERN)]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+AttemptId = tuple[str, int]
+"""An attempt: the uid of its analysis, and its number."""
 
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

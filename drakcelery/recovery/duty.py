@@ -14,8 +14,9 @@ import structlog
 
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
-from drakcelery.recovery.reconcile import AskBroker, Reconciler, Send
+from drakcelery.recovery.reconcile import AskBroker, Reconciler
 from drakcelery.settings import Settings
+from drakcelery.stages.dispatch import Send
 
 log = structlog.get_logger(__name__)
 

@@ -33,6 +33,7 @@ from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.karton_side import Beside
 from drakcelery.settings import Settings
 from drakcelery.stages.cancellation import cancel_as_karton
+from drakcelery.stages.dispatch import Send
 from drakcelery.stages.failures import end_attempt, failure_of
 from drakcelery.telemetry import metrics, tracing
 from drakcelery.telemetry.logs import about
@@ -49,9 +50,6 @@ MOST_RESENDS = 5
 """How often a step is sent again before its attempt is given up."""
 RENEWAL_SECONDS = 600
 """How old a live task's ``last_update`` may get; Karton's collector drops STARTED tasks after 24 h."""
-
-Send = Callable[[Record], None]
-"""Send the current attempt of a record on its way, from the stage that comes next."""
 
 
 AskBroker = Callable[[], ServerId]

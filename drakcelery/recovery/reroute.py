@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import structlog
 
@@ -11,13 +11,14 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.recovery.isolation import Isolation
+from drakcelery.stages.dispatch import Send
 from drakcelery.telemetry import tracing
 from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
 
 
-def reroute(ledger: Ledger, send: Callable[[Record], None], profiles: Collection[str]) -> int:
+def reroute(ledger: Ledger, send: Send, profiles: Collection[str]) -> int:
     """Send attempts again that may wait in the queue of a host without a slot of *profiles* left in use.
 
     After a failure an attempt is sent to another host that has a free slot just then
@@ -37,7 +38,7 @@ def reroute(ledger: Ledger, send: Callable[[Record], None], profiles: Collection
     return sent
 
 
-def _send_on(ledger: Ledger, send: Callable[[Record], None], record: Record) -> bool:
+def _send_on(ledger: Ledger, send: Send, record: Record) -> bool:
     """Replace the attempt of *record* by a new one. False if a worker has taken it up."""
     try:
         ledger.begin_attempt(record.uid, after=record.attempt, lost=True)

@@ -6,7 +6,7 @@ that the broker still has; the ledger lets only one of the two in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import structlog
 from kombu.exceptions import OperationalError
@@ -19,14 +19,12 @@ from drakcelery.model.records import Record
 from drakcelery.recovery import deaths
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.stages.context import HostContext
+from drakcelery.stages.dispatch import Send
 from drakcelery.stages.failures import end_attempt, failure_of
 from drakcelery.telemetry import metrics
 from drakcelery.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
-
-Send = Callable[[Record], None]
-"""Send the current attempt of a record on its way, from the stage that comes next."""
 
 
 def process_died(context: HostContext, send: Send, stage: Stage, step: Step) -> None:

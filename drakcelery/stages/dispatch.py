@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from celery import Celery
 
@@ -17,6 +17,9 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Analysis, Place, Stage, Step
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.model.slot_state import ReportedState
+
+Send = Callable[[Record], None]
+"""Sends the current attempt of a record on its way, from the stage that comes next: :func:`send`, say."""
 
 
 def send(app: Celery, ledger: Ledger, record: Record) -> None:

@@ -18,13 +18,15 @@ from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Standing
-from drakcelery.model.records import Halt, HostStatus, Record
+from drakcelery.model.names import AttemptId
+from drakcelery.model.records import Halt, HostStatus
 from drakcelery.model.slot_state import OUT_OF_USE
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.recovery.reroute import reroute
 from drakcelery.stages import suspicion
 from drakcelery.stages.context import HostContext
+from drakcelery.stages.dispatch import Send
 from drakcelery.telemetry.logs import about
 from drakcelery.worker.canary import CanaryRunner
 from drakcelery.worker.report import host_status, report
@@ -35,8 +37,6 @@ SYNC_SECONDS = 0.5
 """How soon a slot that was left dirty is looked at, and a change is reported."""
 ABSENT_SECONDS = 24 * 3600.0
 """Seconds for which files are kept whose analysis the ledger does not know."""
-Holder = tuple[str, int]
-"""An attempt: uid and number."""
 LOOK_SECONDS = 5.0
 """Seconds between two looks at what is not urgent, and between two tries to end a guest. Never less than
 between two reports."""
@@ -50,16 +50,16 @@ class Absent:
     """
 
     def __init__(self) -> None:
-        self._since: dict[Holder, float] = {}
+        self._since: dict[AttemptId, float] = {}
 
-    def lasts(self, holder: Holder, watch: Watch) -> float:
+    def lasts(self, holder: AttemptId, watch: Watch) -> float:
         """Seconds of an uninterrupted *watch* for which the attempt had no record."""
         if holder not in self._since:
             log.warning("record_absent", uid=holder[0], attempt=holder[1], kept=ABSENT_SECONDS)
         self._since[holder] = max(self._since.get(holder, watch.now), watch.since)
         return watch.now - self._since[holder]
 
-    def forget(self, holder: Holder) -> None:
+    def forget(self, holder: AttemptId) -> None:
         """The attempt has a record."""
         self._since.pop(holder, None)
 
@@ -87,9 +87,7 @@ def or_leave_it(report: Callable[[], object]) -> None:
 class Janitor(threading.Thread):
     """Destroys guests that were left in DIRTY slots and reports the host. A thread, since both may block."""
 
-    def __init__(
-        self, context: HostContext, send: Callable[[Record], None], *, canaries: CanaryRunner | None = None
-    ) -> None:
+    def __init__(self, context: HostContext, send: Send, *, canaries: CanaryRunner | None = None) -> None:
         """*context* is this host's; *send* sends the current attempt of a record on its way.
 
         Without *canaries* a slot leaves quarantine by time alone.
@@ -255,7 +253,7 @@ class Janitor(threading.Thread):
         if found.charged and not run.charged:
             suspicion.charge_moved(self._context, run.slot)
 
-    def _check_slot(self, slot: Slot, holder: Holder) -> None:
+    def _check_slot(self, slot: Slot, holder: AttemptId) -> None:
         if self._is_stale(holder, is_idle=slot.state is SlotState.READY):
             log.warning("stale_holder", slot=slot.name, uid=slot.uid, attempt=slot.attempt)
             self._context.slots.soil(*holder)
@@ -265,7 +263,7 @@ class Janitor(threading.Thread):
             workspace.remove()
             log.info("workspace_removed", uid=uid, attempt=attempt)
 
-    def _is_stale(self, holder: Holder, *, is_idle: bool = False) -> bool:
+    def _is_stale(self, holder: AttemptId, *, is_idle: bool = False) -> bool:
         """Whether an attempt is not the current one, or was absent for so long that it will not come back.
 
         *is_idle*: it is a restored guest that nobody works with; it occupies a slot, and restoring it again

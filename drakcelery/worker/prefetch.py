@@ -20,6 +20,7 @@ from drakcelery.errors import BadTask, SlotsDamaged, StorageError
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Prefetched
 from drakcelery.model.analysis import Step
+from drakcelery.model.names import AttemptId
 from drakcelery.recovery.isolation import Isolation
 from drakcelery.stages.context import HostContext
 from drakcelery.telemetry.logs import about
@@ -31,8 +32,6 @@ LEAD_SECONDS = 10.0
 """Seconds before a guest's time is over at which the next sample is fetched. If it were earlier, another host
 would often take that sample."""
 
-Holder = tuple[str, int]
-
 
 class Prefetcher(threading.Thread):
     """Fetches samples ahead, one for each guest whose time is nearly over."""
@@ -43,10 +42,10 @@ class Prefetcher(threading.Thread):
         self._context = context
         self._waiting = waiting
         self._ahead = Prefetched.of(context.settings.drakcelery.state_dir)
-        self._timeouts: dict[Holder, int] = {}
-        self._served: set[Holder] = set()
+        self._timeouts: dict[AttemptId, int] = {}
+        self._served: set[AttemptId] = set()
         """Guests for whose slot a sample was fetched."""
-        self._missing: set[Holder] = set()
+        self._missing: set[AttemptId] = set()
         """Attempts whose fetched samples were wanted by nobody at the last look."""
         self._isolation = Isolation(context.ledger.quarantine, where="lookahead")
         self._over = threading.Event()
@@ -92,7 +91,7 @@ class Prefetcher(threading.Thread):
                     ending += [slot] if self._ends_soon(slot) else []
         return ending
 
-    def _drop(self, waiting: set[Holder]) -> None:
+    def _drop(self, waiting: set[AttemptId]) -> None:
         """Remove the samples that other hosts have taken: twice in a row they neither waited nor had a slot
         here.
 
@@ -104,7 +103,7 @@ class Prefetcher(threading.Thread):
         self._ahead.remove(missing & self._missing)
         self._missing = missing
 
-    def _forget(self, holders: set[Holder]) -> None:
+    def _forget(self, holders: set[AttemptId]) -> None:
         self._served &= holders
         self._timeouts = {holder: seconds for holder, seconds in self._timeouts.items() if holder in holders}
 

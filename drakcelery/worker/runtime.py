@@ -18,10 +18,10 @@ from drakcelery.engines import create
 from drakcelery.host.presence import Presence
 from drakcelery.host.slots import SlotTable
 from drakcelery.ledger.watch import ServerId
-from drakcelery.model.records import Record
 from drakcelery.settings import Settings, find, load
 from drakcelery.stages import dispatch
 from drakcelery.stages.context import HostContext
+from drakcelery.stages.dispatch import Send
 from drakcelery.wiring import make_ledger, make_storage
 from drakcelery.worker.janitor import Janitor
 from drakcelery.worker.shutdown import Stopper
@@ -36,7 +36,7 @@ class Runtime:
     """The settings, the ledger, the slots, the storage, the engine and the heartbeats of this host."""
     wakeup: Wakeup
     """Signalled when a slot comes free. Made before the pool's processes, which signal it."""
-    send: Callable[[Record], None]
+    send: Send
     """Send the current attempt of a record on its way."""
     ask_broker: Callable[[], ServerId]
     """Ask the broker for a sign of life."""
