@@ -15,12 +15,12 @@ from rich.filesize import decimal
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
-from drakcelery.host.identity import Machine
-from drakcelery.host.names import HostNames
+from drakcelery.host.identity import this_machine
 from drakcelery.host.slot_file import damage
 from drakcelery.karton.filetype import describe_file
 from drakcelery.ledger import clock
 from drakcelery.ledger.fleet import Fleet
+from drakcelery.ledger.host_names import HostNames
 from drakcelery.settings import DrakcelerySection
 
 CLOCK_SECONDS = 5.0
@@ -68,7 +68,7 @@ def _name(subject: Subject) -> Verdict:
     held = f"{holder.machine.words}, which said so {silent:.0f} s ago"
     if not ours.state_dir.is_dir():
         return warning(f"{ours.host} is the name of {held}, and nothing was started here yet; {others}")
-    here = Machine.of(ours.state_dir)
+    here = this_machine(ours.state_dir)
     if holder.machine.key == here.key:
         return ok(f"{ours.host} is this machine: {held}; {others}")
     if silent > holder.lasts:  # as after a restart of this machine, before its workers are up

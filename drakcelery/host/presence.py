@@ -16,14 +16,14 @@ import structlog
 from redis.exceptions import RedisError
 
 from drakcelery.errors import NameTaken, SettingsError
-from drakcelery.host.identity import Machine
 from drakcelery.host.lock import has_older_io_worker
-from drakcelery.host.names import Holder, HostNames
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger.connection import CONNECT_SECONDS, connect
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Fleet
+from drakcelery.ledger.host_names import Holder, HostNames
 from drakcelery.ledger.keytypes import describe
+from drakcelery.model.machine import Machine
 from drakcelery.model.records import Halt
 from drakcelery.model.timeouts import Timeouts
 from drakcelery.settings import Settings

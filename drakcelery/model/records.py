@@ -40,7 +40,7 @@ class Record(Value):
     refusal: str | None = None
     host: str | None = None
     machine: str | None = None
-    """Which machine of that name: a :attr:`drakcelery.host.identity.Machine.key`."""
+    """Which machine of that name: a :attr:`drakcelery.model.machine.Machine.key`."""
     slot: str | None = None
     failures: tuple[Failure, ...] = ()
     received: float

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from drakcelery.engines import Engine
 from drakcelery.host.drift import SnapshotWatch
-from drakcelery.host.identity import Machine
+from drakcelery.host.identity import this_machine
 from drakcelery.host.readiness import Readiness
 from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Step
+from drakcelery.model.machine import Machine
 from drakcelery.settings import Settings
 from drakcelery.stages.heartbeat import HeartbeatThread
 from drakcelery.storage import Storage
@@ -37,7 +38,7 @@ class HostContext:
     @functools.cached_property
     def machine(self) -> Machine:
         """This machine. Raises :class:`~drakcelery.errors.SettingsError` if its state_dir does not exist."""
-        return Machine.of(self.settings.drakcelery.state_dir)
+        return this_machine(self.settings.drakcelery.state_dir)
 
     @functools.cached_property
     def readiness(self) -> Readiness:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from drakcelery.embedded.services import Services
-from drakcelery.host.names import HostNames
+from drakcelery.ledger.host_names import HostNames
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_free, wait_published
 from tests.servers import lent

@@ -26,10 +26,9 @@ from drakcelery.host.avoidance import is_another
 from drakcelery.host.disk_space import Spool
 from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.history import Facts, Kind
-from drakcelery.host.identity import Machine
+from drakcelery.host.identity import this_machine
 from drakcelery.host.judgement import judge, known_hosts, may_put_aside
 from drakcelery.host.lock import has_older_io_worker, sole_worker
-from drakcelery.host.names import HostNames
 from drakcelery.host.presence import PATIENCE_SECONDS, Presence, Role
 from drakcelery.host.readiness import Readiness
 from drakcelery.host.slot import SlotState
@@ -38,7 +37,9 @@ from drakcelery.host.workspace import Prefetched, Workspace
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import JUDGING_SECONDS, Fleet
+from drakcelery.ledger.host_names import HostNames
 from drakcelery.ledger.keys import judging_key
+from drakcelery.model.machine import Machine
 from drakcelery.model.records import Halt, HostStatus, SlotStatus
 from drakcelery.settings import RedisSection, Settings
 from drakcelery.settings.sections import DrakcelerySection
@@ -89,9 +90,9 @@ def test_directories_that_cannot_be_made(tmp_path: Path) -> None:
 def test_a_machine_without_a_state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It cannot say who it is; a machine-id it need not have."""
     with pytest.raises(SettingsError, match="No such file"):
-        Machine.of(tmp_path / "none")
+        this_machine(tmp_path / "none")
     monkeypatch.setattr(identity, "_MACHINE_ID", tmp_path / "none")
-    assert "machine-id none" in Machine.of(tmp_path).words
+    assert "machine-id none" in this_machine(tmp_path).words
 
 
 # Its name
@@ -114,7 +115,7 @@ def of(
     """That of a worker with *settings*."""
     readiness = Readiness(settings.drakcelery)
     readiness.note_broker(connected=True)
-    machine = Machine.of(settings.drakcelery.state_dir)
+    machine = this_machine(settings.drakcelery.state_dir)
     return Presence(settings, readiness, role, machine=machine, give_up=given_up), readiness
 
 
@@ -132,7 +133,7 @@ def test_the_name_of_a_host_that_is_new(
     names = HostNames(redis_client)
     holder = names.holder(HOST)
     assert holder is not None
-    assert holder.machine == Machine.of(tmp_path)
+    assert holder.machine == this_machine(tmp_path)
     assert holder.renewed_at > 0
     assert ours.step() > 0
     ours.start()
@@ -146,7 +147,7 @@ def test_a_name_that_a_living_machine_has(
     services: Services, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     """Who renews it while it is waited for has it: the sentence names both machines."""
-    names, theirs = HostNames(redis_client), another(Machine.of(tmp_path))
+    names, theirs = HostNames(redis_client), another(this_machine(tmp_path))
     assert names.claim(HOST, theirs, role="vm", lasts=20) is None
     ours, _ = presence(services, tmp_path)
     over = threading.Event()
@@ -172,13 +173,13 @@ def test_a_name_that_a_dead_machine_had(
     """Once nothing was heard of it for as long as its claim lasts, it passes on."""
     monkeypatch.setattr("drakcelery.host.presence.NAME_SECONDS", 0.02)
     names = HostNames(redis_client)
-    assert names.claim(HOST, another(Machine.of(tmp_path)), role="vm", lasts=0.2) is None
+    assert names.claim(HOST, another(this_machine(tmp_path)), role="vm", lasts=0.2) is None
     ours, _ = presence(services, tmp_path)
     ours.arrive()
     holder = names.holder(HOST)
     assert holder is not None
-    assert holder.machine == Machine.of(tmp_path)
-    names.release(HOST, Machine.of(tmp_path), role="vm")
+    assert holder.machine == this_machine(tmp_path)
+    names.release(HOST, this_machine(tmp_path), role="vm")
 
 
 def test_a_name_that_is_lost(services: Services, redis_client: redis.Redis, tmp_path: Path) -> None:
@@ -186,13 +187,13 @@ def test_a_name_that_is_lost(services: Services, redis_client: redis.Redis, tmp_
     names, ended = HostNames(redis_client), threading.Event()
     section = DrakcelerySection(host=HOST, state_dir=tmp_path, min_free_space=0, lease_seconds=5)
     ours, readiness = of(Settings(redis=services.redis, drakcelery=section), given_up=ended.set)
-    names.claim(HOST, another(Machine.of(tmp_path)), role="vm", lasts=20)
+    names.claim(HOST, another(this_machine(tmp_path)), role="vm", lasts=20)
     ours.step()
     assert ended.is_set()
     assert readiness.halted() is Halt.NO_NAME
     ours.run()  # says good-bye, and leaves the name to who has it
     assert names.holder(HOST) is not None
-    names.release(HOST, another(Machine.of(tmp_path)), role="vm")
+    names.release(HOST, another(this_machine(tmp_path)), role="vm")
 
 
 def test_another_deployment(services: Services, redis_client: redis.Redis, tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_another_deployment(services: Services, redis_client: redis.Redis, tmp_p
         ours.arrive()
     ours.step()
     assert readiness.halted() is Halt.NO_NAME
-    HostNames(redis_client).release(HOST, Machine.of(tmp_path), role="vm")
+    HostNames(redis_client).release(HOST, this_machine(tmp_path), role="vm")
 
 
 def test_a_redis_that_is_away(tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_why_a_host_takes_nothing_is_told(
     assert [line["event"] for line in logs] == ["takes_nothing", "takes_samples"]
     assert readiness.halted() is None
     Fleet(redis_client).retire_io(HOST)
-    HostNames(redis_client).release(HOST, Machine.of(tmp_path), role="vm")
+    HostNames(redis_client).release(HOST, this_machine(tmp_path), role="vm")
 
 
 def test_an_engine_that_is_not_isolated(tmp_path: Path) -> None:

@@ -32,12 +32,12 @@ from drakcelery.embedded.ports import LOOPBACK
 from drakcelery.embedded.services import Services
 from drakcelery.engines.drakvuf import ipv6
 from drakcelery.errors import SettingsError
-from drakcelery.host.identity import Machine
-from drakcelery.host.names import HostNames
+from drakcelery.host.identity import this_machine
 from drakcelery.ingress.bind import bind_of
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger.deployment import SILENCE, Deployment
 from drakcelery.ledger.fleet import Fleet
+from drakcelery.ledger.host_names import HostNames
 from drakcelery.ledger.keys import DEPLOYMENT, FLEET, lease_key
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import (
@@ -363,7 +363,7 @@ def test_who_has_the_names_of_hosts(settings: Settings, redis_client: redis.Redi
     """Whoever has this host's name is named, with when it said so; other hosts' machines, too (R5)."""
     ours, name = settings.drakcelery, "host.name"
     ours.state_dir.mkdir()
-    here = Machine.of(ours.state_dir)
+    here = this_machine(ours.state_dir)
     there = dataclasses.replace(here, key="k" * 32, node="clone-2", boot_id="b" * 36)
     names, fleet = HostNames(redis_client), Fleet(redis_client)
     other = f"other-{uuid.uuid4().hex[:8]}"

@@ -12,14 +12,15 @@ import redis
 
 from drakcelery.embedded.services import Services
 from drakcelery.errors import NameTaken, Superseded
-from drakcelery.host.identity import Machine
-from drakcelery.host.names import Holder, HostNames
+from drakcelery.host.identity import this_machine
 from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import Fleet
+from drakcelery.ledger.host_names import Holder, HostNames
 from drakcelery.ledger.keys import io_key, lease_key, record_key
 from drakcelery.model.analysis import Fault, Stage, State
+from drakcelery.model.machine import Machine
 from drakcelery.model.records import Halt
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection
@@ -60,7 +61,7 @@ class Machines:
             settings,
             readiness,
             role,
-            machine=(found := Machine.of(state_dir)),
+            machine=(found := this_machine(state_dir)),
             give_up=lambda: gave_up.append(True),
         )
         return Worker(presence=presence, readiness=readiness, machine=found, gave_up=gave_up)

@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from drakcelery.flower.reading import Reader
-from drakcelery.host.names import HostNames
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import FleetMetrics
 from drakcelery.ledger.deployment import Deployment
+from drakcelery.ledger.host_names import HostNames
 from drakcelery.ledger.keys import (
     ASIDE,
     BROKER_WATCH,

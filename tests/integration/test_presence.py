@@ -9,7 +9,7 @@ import redis
 from structlog.testing import capture_logs
 
 from drakcelery.embedded.services import Services
-from drakcelery.host.identity import Machine
+from drakcelery.host.identity import this_machine
 from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger.fleet import Fleet
@@ -32,7 +32,7 @@ def presence(settings: Settings, role: Role) -> tuple[Presence, Readiness]:
     """A worker's."""
     readiness = Readiness(settings.drakcelery)
     readiness.note_broker(connected=True)
-    machine = Machine.of(settings.drakcelery.state_dir)
+    machine = this_machine(settings.drakcelery.state_dir)
     return Presence(settings, readiness, role, machine=machine, give_up=lambda: None), readiness
 
 

@@ -188,7 +188,8 @@ ORDINARY = frozenset(
             "history",
         ),
         *("identity", "karton", "key", "keytable", "keytype", "learning", "life", "listening", "lock"),
-        *("mailbox", "main", "manifest", "metadata", "metric", "name", "plugin", "record", "redis", "remote"),
+        *("machine", "mailbox", "main", "manifest", "metadata", "metric", "name", "plugin", "record"),
+        *("redis", "remote"),
         *("report", "result", "routing", "run", "script", "shutdown", "side", "simulation", "space"),
         *("start", "state", "table", "text", "transport", "webhook", "word"),
     }

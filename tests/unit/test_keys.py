@@ -109,7 +109,6 @@ def test_the_doctor_asks_for_each_command_of_the_table() -> None:
 
 HANDS = {
     "wiring": "makes the ledger",
-    "host.names": "claims a host's name, beside the ledger",
     "host.presence": "a worker's signs of life, with a short patience of its own",
     "embedded.services": "asks whether the server that it started is up",
     "doctor.subject": "asks the server of itself, as well as the ledger",
@@ -139,11 +138,9 @@ COMMANDS: Mapping[str, frozenset[str]] = {
     "doctor.karton_side": frozenset({"client_list"}),
     "doctor.redis_server": frozenset({"config_get", "info", "ping"}),
     "embedded.services": frozenset({"close", "ping"}),
-    "host.names": frozenset({"hgetall"}),
     "host.presence": frozenset({"close"}),
 }
-"""What modules outside of the ledger send by a client: to the broker, to ask the server of itself, or for a
-host's name."""
+"""What modules outside of the ledger send by a client: to the broker, or to ask the server of itself."""
 OF_DATA = (HashCommands, ListCommands, ScriptCommands, SetCommands, SortedSetCommands, StreamCommands)
 CONTAINERS = {name for kind in (str, dict, list, set) for name in dir(kind)}
 KEYED = {name for part in OF_DATA for name in dir(part) if name[0] != "_"} - CONTAINERS

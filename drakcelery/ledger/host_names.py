@@ -13,10 +13,10 @@ from typing import Self, cast
 
 import redis
 
-from drakcelery.host.identity import Machine
 from drakcelery.ledger.keys import lease_key
 from drakcelery.ledger.scripts import Scripts
 from drakcelery.model import timeouts
+from drakcelery.model.machine import Machine
 
 MEMORY = 7 * 24 * 3600
 """Seconds for which a name is kept that nobody renews, and that nobody else wants."""
