@@ -30,8 +30,9 @@ class SlotRuns(SlotFile):
         settled: bool = False,
         facts: Facts = history.UNKNOWN,
         error: str | None = None,
-    ) -> None:
-        """Note a run that failed, unless another attempt has the slot by now.
+    ) -> list[Run]:
+        """Note a run that failed, unless another attempt has the slot by now; returns :meth:`history` with
+        it.
 
         *charged*: it is charged to the slot. Unless that is *settled*, :meth:`judge` may change it.
         """
@@ -51,13 +52,15 @@ class SlotRuns(SlotFile):
                     is_open=not settled,
                     error=error,
                 )
+            return history.read(database)
 
     def worked(
         self, name: str, uid: str, attempt: int, *, facts: Facts = history.UNKNOWN, excused: bool = False
-    ) -> None:
+    ) -> list[Run]:
         """Note a run that went well, and forget earlier failures, unless another attempt has the slot by now.
 
-        *excused*: the sample is known to be to blame for what is missing in the run.
+        Returns :meth:`history` with it. *excused*: the sample is known to be to blame for what is missing in
+        the run.
         """
         with self._transaction() as database:
             held = database.execute(
@@ -68,6 +71,7 @@ class SlotRuns(SlotFile):
                 history.forgive(database, name)
                 blame = Blame.SAMPLE if excused else None
                 history.add(database, (name, uid, attempt), Kind.WORKED, facts, blame=blame)
+            return history.read(database)
 
     def put_aside(self, name: str, uid: str, attempt: int, *, most: int) -> bool:
         """Have the slot QUARANTINED as soon as it is given back.

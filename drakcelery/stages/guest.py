@@ -104,8 +104,8 @@ def run(context: HostContext, step: Step, analysis: Analysis, workspace: Workspa
     noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
     workspace.save(outcome.model_copy(update=noted))
     reach("run.saved", step.uid)
-    context.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
-    suspicion.judge_slot(context, step)
+    runs = context.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
+    suspicion.judge_slot(context, step, runs)
     workspace.open_to_io()
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step

@@ -70,7 +70,7 @@ def charge(
     # One sample is one charge, however often it fails here: without another slot to try it in, the sample
     # itself may be at fault
     again = may_move and step.slot in context.slots.failed_in(step.uid, since=record.first_attempt)
-    context.slots.failed(
+    runs = context.slots.failed(
         step.slot,
         step.uid,
         step.attempt,
@@ -80,7 +80,7 @@ def charge(
         facts=Facts(seconds=seconds, restore_seconds=_restore_seconds(context, step)),
         error=str(error),
     )
-    judge_slot(context, step)
+    judge_slot(context, step, runs)
 
 
 def _restore_seconds(context: HostContext, step: Step) -> float | None:
@@ -91,14 +91,15 @@ def _restore_seconds(context: HostContext, step: Step) -> float | None:
     return None
 
 
-def judge_slot(context: HostContext, step: Step) -> None:
-    """Put the slot aside if its last runs call for it, or let a canary have it before the next sample."""
-    slot, mine, runs = step.slot, context.slots.all(), context.slots.history()
+def judge_slot(context: HostContext, step: Step, runs: Sequence[Run]) -> None:
+    """Put the slot aside if the last *runs* of this host call for it, or let a canary have it before the next
+    sample."""
+    slot = step.slot
     if slot is None:
         return
     holder = (slot, step.uid, step.attempt)
     is_aside = judge(context.slots, holder, runs, context.ledger.fleet, host=context.host)
-    if not is_aside and is_doubtful(mine, runs, name=slot):
+    if not is_aside and is_doubtful(context.slots.all(), runs, name=slot):
         _doubt(context, slot, runs, step)
 
 

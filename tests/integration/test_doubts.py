@@ -170,8 +170,8 @@ def test_what_windows_does_not_start_says_nothing_of_its_slot(
         step = bench.step(uid)
         assert bench.context.slots.claim("win10", uid, step.attempt, among={SLOT}) == SLOT
         excused = suspicion.is_excused(bench.context, step, outcome(Execution.NOT_EXECUTED), facts)
-        bench.context.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
-        suspicion.judge_slot(bench.context, step)
+        runs = bench.context.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
+        suspicion.judge_slot(bench.context, step, runs)
         assert bench.context.slots.all()[0].calls.is_due == (number == 4)
         bench.context.slots.release(SLOT, uid, step.attempt)
     assert (
@@ -194,8 +194,8 @@ def test_an_emulators_slot_is_not_judged_by_what_samples_leave(
         facts = replace(GOOD, pcap_size=None, log_size=0)
         assert bench.context.slots.claim("win10", uid, step.attempt) == SLOT
         excused = suspicion.is_excused(bench.context, step, outcome(Execution.EXECUTED), facts)
-        bench.context.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
-        suspicion.judge_slot(bench.context, step)
+        runs = bench.context.slots.worked(SLOT, uid, step.attempt, facts=facts, excused=excused)
+        suspicion.judge_slot(bench.context, step, runs)
         bench.context.slots.release(SLOT, uid, step.attempt)
         assert status(bench) == "free"
 
