@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 from karton.core import Task
-from karton.core.task import TaskPriority, TaskState
+from karton.core.task import TaskState
 
 from drakcelery.errors import BadTask
 from drakcelery.forecast.durations import Durations
@@ -26,7 +26,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.lines import URGENCY, Stretch
-from drakcelery.model.analysis import Analysis, Place, State, Value
+from drakcelery.model.analysis import Analysis, Place, Priority, State, Value
 from drakcelery.model.capacity import is_in_use
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.settings import Settings
@@ -223,7 +223,7 @@ class _Backlog:
         before: list[Wait] = []
         after: list[Wait] = []
         for stretch in self.stretches:
-            part = after if stretch.urgency > URGENCY[TaskPriority.NORMAL] else before
+            part = after if stretch.urgency > URGENCY[Priority.NORMAL] else before
             part += [self._wait(uid, stretch.place) for uid in stretch.named if uid in self.tasks]
             rest = stretch.length - len(stretch.named)
             part += _bulk(rest, _of_place(usual, stretch.place))

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
-from karton.core import Task
 
 from drakcelery.errors import BadTask, Changed, Superseded
 from drakcelery.ledger.away import concerns_all
@@ -32,8 +31,11 @@ from drakcelery.ledger.keys import (
 from drakcelery.ledger.lines import RANK, URGENCY, Lines, Stretch
 from drakcelery.ledger.records import record_of
 from drakcelery.ledger.scripts import Scripts
-from drakcelery.model.analysis import Analysis, Place, State
+from drakcelery.model.analysis import Analysis, Place, Priority, State
 from drakcelery.model.records import Record
+
+if TYPE_CHECKING:
+    from karton.core import Task  # the shell's completion needs no Karton
 
 SCRIPTS = ("accept", "wait", "open", "refuse", "expire", "move", "pull")
 NOBODYS = 0.0
@@ -75,7 +77,7 @@ class Inbox(Lines):
     def wait(self, task: Task, place: Place) -> None:
         """Put an accepted task in line for *place*, by its priority and age."""
         since = task.last_update or now(self._redis)
-        score = f"{URGENCY[task.priority] * RANK + since * 1000:.0f}"
+        score = f"{URGENCY[Priority(task.priority.value)] * RANK + since * 1000:.0f}"
         self._scripts("wait", {"line": line_key(place)}, task=task.uid, score=score, place=str(place))
 
     def expire(self, task_uid: str, place: Place) -> bool:

@@ -1,18 +1,21 @@
-"""Karton's own data in its Redis: tasks, and what is routed to us."""
+"""Karton's own data in its Redis: tasks, and what is routed to us.
+
+Karton itself is imported only where a task is read, which the shell's completion does not do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from karton.core import Task
-from karton.core.task import TaskState
 from redis.exceptions import WatchError
 
-from drakcelery.karton import reading
 from drakcelery.ledger.connection import Connected
 from drakcelery.ledger.keys import BINDS, DUE, UNROUTED, task_key
 from drakcelery.model.records import Record
+
+if TYPE_CHECKING:
+    from karton.core import Task
 
 
 class KartonSide(Connected):
@@ -23,6 +26,8 @@ class KartonSide(Connected):
 
         Raises :class:`~drakcelery.errors.Unreadable` for what is no task.
         """
+        from drakcelery.karton import reading
+
         text = cast("str | None", self._redis.get(task_key(task_uid)))
         return None if text is None else reading.read_task(text, task_uid)
 
@@ -31,6 +36,8 @@ class KartonSide(Connected):
 
         None if Karton has dropped it.
         """
+        from drakcelery.karton import reading
+
         text = cast("str | None", self._redis.get(task_key(task_uid)))
         return reading.last_word(text, task_uid, reasons, now=self.now())
 
@@ -52,6 +59,10 @@ class KartonSide(Connected):
 
         Raises :class:`~drakcelery.errors.Unreadable` for what is no task.
         """
+        from karton.core.task import TaskState
+
+        from drakcelery.karton import reading
+
         key = task_key(task_uid)
         with self._redis.pipeline() as pipe:
             pipe.watch(key)  # type: ignore[no-untyped-call] # redis-py leaves this one untyped

@@ -1,23 +1,25 @@
-"""Every key in Karton's Redis, by name; :mod:`drakcelery.ledger.keytable` says what each is."""
+"""Every key in Karton's Redis, by name; :mod:`drakcelery.ledger.keytable` says what each is.
+
+Karton's own names stand in :mod:`drakcelery.ledger.foreignkeys`, and a test compares them with Karton's: to
+import ``karton.core`` takes 0.1 s, which the shell's completion must not cost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from karton.core.backend import KARTON_BINDS_HSET, KARTON_TASKS_QUEUE, KartonBackendBase, KartonMetrics
-
 from drakcelery.ledger.foreignkeys import KARTON
 from drakcelery.ledger.keytable import LEDGER
-from drakcelery.model.analysis import Place
+from drakcelery.model.analysis import Place, Priority
 
 PREFIX = "drak:"
 """What each key of ours begins with."""
 _BY_NAME = {key.name: key for key in (*LEDGER, *KARTON)}
 FIXED: Mapping[str, str] = {
     **{key.name: key.pattern for key in (*LEDGER, *KARTON) if key.is_one},
-    "karton_consumed": KartonMetrics.TASK_CONSUMED.value,
-    "karton_crashed": KartonMetrics.TASK_CRASHED.value,
-    "karton_produced": KartonMetrics.TASK_PRODUCED.value,
+    "karton_consumed": _BY_NAME["metrics"].of("consumed"),
+    "karton_crashed": _BY_NAME["metrics"].of("crashed"),
+    "karton_produced": _BY_NAME["metrics"].of("produced"),
 }
 """The keys of which there is only one, by their names in scripts."""
 LIVE = FIXED["live"]
@@ -38,8 +40,8 @@ QUARANTINE = FIXED["quarantine"]
 DEPLOYMENT = FIXED["deployment"]
 WATCH = FIXED["watch"]
 BROKER_WATCH = FIXED["broker_watch"]
-BINDS = KARTON_BINDS_HSET
-UNROUTED = KARTON_TASKS_QUEUE
+BINDS = FIXED["binds"]
+UNROUTED = FIXED["karton_tasks"]
 """Tasks that karton-system has to route."""
 
 
@@ -59,8 +61,8 @@ def task_key(task_uid: str) -> str:
 
 
 def queue_keys(identity: str) -> list[str]:
-    """Karton's queues of an identity, the most urgent first."""
-    return KartonBackendBase.get_queue_names(identity)
+    """Karton's queues of an identity, the most urgent first; before them that of old producers."""
+    return [identity, *(_BY_NAME["queue"].of(priority.value, identity) for priority in Priority)]
 
 
 def gaps_key(watch: str) -> str:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
-from karton.core.task import TaskPriority
 
 from drakcelery.ledger.keys import DUE, INFLIGHT, WAITING, line_key, queue_keys
-from drakcelery.model.analysis import Place
+from drakcelery.model.analysis import Place, Priority
 from drakcelery.model.records import Line
 
-URGENCY = {TaskPriority.HIGH: 1, TaskPriority.NORMAL: 2, TaskPriority.LOW: 3}
+URGENCY = {Priority.HIGH: 1, Priority.NORMAL: 2, Priority.LOW: 3}
 """Places of Karton's queues in their order; 0 is the queue of producers that know no priorities."""
 RANK = 1e13
 """A task's score in a line is its urgency times this, plus the time in ms."""

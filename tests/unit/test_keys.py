@@ -9,6 +9,14 @@ from pathlib import Path
 
 import pytest
 import redis
+from karton.core.backend import (
+    KARTON_BINDS_HSET,
+    KARTON_TASK_NAMESPACE,
+    KARTON_TASKS_QUEUE,
+    KartonBackendBase,
+    KartonMetrics,
+)
+from karton.core.task import TaskPriority
 from redis.commands.core import (
     HashCommands,
     ListCommands,
@@ -22,8 +30,9 @@ from drakcelery.broker.routing import io_queue, prepare_queue, vm_queue
 from drakcelery.doctor.rights import ledger_commands
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.foreignkeys import BROKER, KARTON
-from drakcelery.ledger.keys import FIXED, PREFIX
+from drakcelery.ledger.keys import FIXED, PREFIX, queue_keys, task_key
 from drakcelery.ledger.keytable import LEDGER
+from drakcelery.model.analysis import Priority
 from tests import keys
 from tests.modules import MODULES
 from tests.reference import ROOT
@@ -69,6 +78,17 @@ def test_every_key_stands_there_once() -> None:
     assert len(set(names)) == len(names)
     assert len({key.pattern for key in keys.ALL}) == len(keys.ALL)
     assert {key.kind for key in keys.ALL} <= {"hash", "zset", "set", "list", "string", "set or zset"}
+
+
+def test_kartons_own_keys_are_as_karton_names_them() -> None:
+    """The table has them, since to import Karton is slow."""
+    assert FIXED["binds"] == KARTON_BINDS_HSET
+    assert FIXED["karton_tasks"] == KARTON_TASKS_QUEUE
+    assert task_key("x") == f"{KARTON_TASK_NAMESPACE}:x"
+    assert [priority.value for priority in Priority] == [priority.value for priority in TaskPriority]
+    assert queue_keys("karton.test") == KartonBackendBase.get_queue_names("karton.test")
+    for name in ("consumed", "crashed", "produced"):
+        assert FIXED[f"karton_{name}"] == KartonMetrics[f"TASK_{name.upper()}"].value
 
 
 def test_queues_of_the_broker_are_in_the_table() -> None:
