@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.guest_programs import BARE, said
+from tests.guest_programs import BARE, PREFIXES, said
 
 BITS = pytest.mark.parametrize("bits", [32, 64])
 
@@ -99,3 +100,48 @@ def test_delay_loading(tmp_path: Path, bits: int) -> None:
     }
     """
     assert said(tmp_path, source, bits, *BARE, "-lkernel32") == ["late", "filled", "missing"]
+
+
+@BITS
+def test_a_runtimes_variables_are_found_by_name(tmp_path: Path, bits: int) -> None:
+    """As what UPX packed finds them: GetProcAddress gives the data that an import of it is linked to."""
+    source = r"""
+    __declspec(dllimport) extern char *_acmdln;
+    __declspec(dllimport) extern int _fmode;
+    int main(void)
+    {
+        HMODULE runtime = GetModuleHandleA("msvcrt.dll");
+        mark((char **)GetProcAddress(runtime, "_acmdln") == &_acmdln ? "same" : "another");
+        *(int *)GetProcAddress(runtime, "_fmode") = 0x8000;
+        mark(_fmode == 0x8000 ? "data" : "no-data");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == ["same", "data"]
+
+
+@BITS
+def test_operators_of_mfc(tmp_path: Path, bits: int) -> None:
+    """Programs of old get C++'s new and delete from mfc42.dll, by number."""
+    new, delete = (823, 825) if bits == 32 else (6890, 6891)
+    definitions, library = tmp_path / "mfc42.def", tmp_path / "libmfc42.a"
+    definitions.write_text(f"LIBRARY MFC42.DLL\nEXPORTS\n make @{new} NONAME\n drop @{delete} NONAME\n")
+    build_library = [f"{PREFIXES[bits]}-dlltool", "-d", str(definitions), "-l", str(library)]
+    subprocess.run(build_library, check=True)
+    source = r"""
+    void *make(SIZE_T);
+    void drop(void *);
+    void _start(void)
+    {
+        char *place = make(40);
+        place[39] = 7;
+        mark(place ? "made" : "null");
+        drop(place);
+        mark("dropped");
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, f"-L{tmp_path}", "-lmfc42", "-lkernel32") == [
+        "made",
+        "dropped",
+    ]

@@ -29,7 +29,9 @@ def _function(emu: Any, module: int, wanted: int | str) -> int:
     if address is None:
         name = f"ordinal_{wanted}" if isinstance(wanted, int) else wanted
         library = str(found.get_base_name())
-        address = emu.get_proc(library, name) if emu.has_function(library, name) else 0
+        address = emu.variable(library, name)
+        if not address and emu.has_function(library, name):
+            address = emu.get_proc(library, name)
     if not address:
         emu.set_last_error(ERROR_PROC_NOT_FOUND)
     return int(address)

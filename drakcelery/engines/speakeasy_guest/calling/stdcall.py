@@ -8,6 +8,7 @@ with a wrong one the caller's next ``ret`` goes astray. The numbers are facts of
 from __future__ import annotations
 
 from importlib import resources
+from typing import Final
 
 import ordlookup  # type: ignore[import-untyped]  # comes with pefile, without types
 
@@ -23,6 +24,9 @@ WINDOWS = frozenset((*LIBRARIES, "kernelbase", "wsock32"))
 
 LEFT_OUT = frozenset(f"Nt{verb}WaitCompletionPacket" for verb in ("Create", "Associate", "Cancel"))
 """Functions, not documented, that Windows has from 8.1 on; Go takes others where it does not find them."""
+
+OPERATORS: Final = {823: "??2@YAPAXI@Z", 825: "??3@YAXPAX@Z", 6890: "??2@YAPEAX_K@Z", 6891: "??3@YAXPEAX@Z"}
+"""Numbers of new and delete in mfc42.dll, of 32 and of 64 bits; programs link them by the way."""
 
 KINDS = {"cdecl": 0, "only64": None}
 
@@ -84,11 +88,14 @@ def is_cdecl(module: str) -> bool:
 def name_of(module: str, name: str) -> str:
     """The name of a function that was imported by number (``ordinal_7``), where that is common knowledge.
 
-    The numbers of ws2_32, wsock32 and oleaut32 are the same in each Windows; pefile brings them along.
+    The numbers of ws2_32, wsock32 and oleaut32 are the same in each Windows; pefile brings them along. Of
+    MFC's, only the two operators are told.
     """
     digits = name.removeprefix("ordinal_")
     if digits == name or not digits.isdigit():
         return name
+    if module.lower() == "mfc42":
+        return OPERATORS.get(int(digits), name)
     names = ordlookup.ords.get(f"{module.lower()}.dll".encode(), {})
     found = names.get(int(digits))
     return found.decode("ascii") if found else name

@@ -35,6 +35,10 @@ class WithRuntime(Threading):
         self.runtime.call(call, function)
         return True
 
+    def variable(self, module: str, name: str) -> int:
+        """The address of a C runtime's variable; 0 where a DLL's export is none."""
+        return table.variable(self.runtime, module, name) if self.runtime is not None else 0
+
     def close_runtime(self) -> None:
         """The process is over."""
         if self.runtime is not None:

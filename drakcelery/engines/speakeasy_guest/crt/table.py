@@ -53,6 +53,9 @@ FUNCTIONS: dict[str, Function] = {
 }
 """Functions by name."""
 
+OPERATORS = ("??2@", "??3@")
+"""How the decorated names of C++'s new and delete begin; MFC exports them too."""
+
 SHARED_MODULES = ("ntdll", "ntoskrnl")
 """Modules of Windows that export some of them too."""
 
@@ -63,8 +66,8 @@ def is_crt(module: str) -> bool:
 
 
 def find(module: str, name: str) -> Function | None:
-    """The function that an import names, or None."""
-    if not is_crt(module):
+    """The function that an import names, or None. Operators new and delete are these wherever they are."""
+    if not is_crt(module) and not name.startswith(OPERATORS):
         return None
     return FUNCTIONS.get(name) or _address_of_variable(name)
 
@@ -85,8 +88,16 @@ def is_variable(name: str) -> bool:
 def link_variables(runtime: Runtime, imports: dict[int, tuple[str, str]]) -> None:
     """Write the addresses of imported variables into a program's import slots."""
     for slot, (module, name) in imports.items():
-        if stdcall.is_cdecl(module) and is_variable(name):
-            runtime.machine.put(slot, runtime.variables.address(name))
-            if name == "_iob":
-                for number in range(3):
-                    runtime.streams.standard(number)
+        address = variable(runtime, module, name)
+        if address:
+            runtime.machine.put(slot, address)
+
+
+def variable(runtime: Runtime, module: str, name: str) -> int:
+    """The address of what a DLL exports, where it is a C runtime's and data; 0 for anything else."""
+    if not stdcall.is_cdecl(module) or not is_variable(name):
+        return 0
+    if name == "_iob":
+        for number in range(3):
+            runtime.streams.standard(number)
+    return runtime.variables.address(name)
