@@ -283,3 +283,68 @@ def test_an_exception_that_nobody_catches(tmp_path: Path, bits: int) -> None:
     """
     run = Bench(tmp_path).detonate(build(tmp_path, source, bits, "-static", language="c++"))
     assert marks(run) == ["before"]
+
+
+def test_while_a_handler_runs_a_registration_of_windows_stands_before_its_frame(tmp_path: Path) -> None:
+    """As unpackers find their frame; it is gone where the program goes on, by either way out of a handler."""
+    source = r"""
+    typedef struct frame { struct frame *next; void *handler; } frame;
+    static frame one;
+    static volatile int unwinds;
+    static void head(frame **place) { __asm__ volatile("movl %%fs:0, %0" : "=r"(*place)); }
+    static EXCEPTION_DISPOSITION handler(EXCEPTION_RECORD *record, void *place, CONTEXT *context)
+    {
+        frame *first;
+        head(&first);
+        mark(first != &one && first->next == &one && place == &one ? "before" : "not-before");
+        if (unwinds++) {
+            RtlUnwind(&one, NULL, record, 0);
+            head(&first);
+            mark(first == &one ? "gone-by-unwinding" : "still-there");
+            ExitProcess(0);
+        }
+        context->Eip += 2;
+        return ExceptionContinueExecution;
+    }
+    void _start(void)
+    {
+        frame *first;
+        head(&one.next);
+        one.handler = handler;
+        __asm__ volatile("movl %0, %%fs:0" : : "r"(&one));
+        __asm__ volatile("xorl %%eax, %%eax; movl (%%eax), %%eax" : : : "eax");
+        head(&first);
+        mark(first == &one ? "gone" : "still-there");
+        __asm__ volatile("xorl %%eax, %%eax; movl (%%eax), %%eax" : : : "eax");
+    }
+    """
+    seen = said(tmp_path, source, 32, *BARE, "-lkernel32")
+    assert seen == ["before", "gone", "before", "gone-by-unwinding"]
+
+
+@BITS
+def test_a_single_step_is_one_and_its_handler_does_not_step(tmp_path: Path, bits: int) -> None:
+    """The trap flag, as unpackers set it: one exception, behind the instruction that follows."""
+    source = r"""
+    static int steps;
+    static LONG WINAPI handler(EXCEPTION_POINTERS *all)
+    {
+        DWORD flags = all->ContextRecord->EFlags & 0x100;
+        mark(all->ExceptionRecord->ExceptionCode == EXCEPTION_SINGLE_STEP && !flags ? "step" : "odd");
+        steps++;
+        return EXCEPTION_CONTINUE_EXECUTION;
+    }
+    #ifdef _WIN64
+    #define FLAG "pushfq; btsl $8, (%rsp); popfq; nop; nop; nop"
+    #else
+    #define FLAG "pushfl; btsl $8, (%esp); popfl; nop; nop; nop"
+    #endif
+    void _start(void)
+    {
+        AddVectoredExceptionHandler(1, handler);
+        __asm__ volatile(FLAG);
+        mark(steps == 1 ? "once" : "not-once");
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, "-lkernel32") == ["step", "once"]

@@ -22,6 +22,7 @@ from drakcelery.engines.speakeasy_guest.launch import split
 from drakcelery.engines.speakeasy_guest.machine import cpuid, memory
 from drakcelery.engines.speakeasy_guest.machine.shared_data import SharedData
 from drakcelery.engines.speakeasy_guest.naming import image_name
+from drakcelery.engines.speakeasy_guest.programs import images
 from drakcelery.engines.speakeasy_guest.programs.processes import WithProcesses
 from drakcelery.engines.speakeasy_guest.record.calls import FRAME_HANDLERS, Call, context, value_of_unknown
 from drakcelery.engines.speakeasy_guest.record.recorder import Recorder
@@ -45,6 +46,7 @@ class Windows(WithRuntime, WithProcesses):
         self.tally = Tally()
         self._memory_limit = memory_limit
         self._executed: set[int] = set()
+        self._ran: set[int] = set()
         recorder.traffic.resolve = lambda name: self.netman.name_lookup(name.lower()) or ""
         recorder.locate = self.locate
         recorder.traffic.request_of = lambda handle: network.request_of(self, handle)
@@ -70,11 +72,15 @@ class Windows(WithRuntime, WithProcesses):
             self.dump_all()
         self.image = super().load_module(path, data, first_time_setup)
         cpuid.look_after(self, self.image)
+        self._ran = memory.watch_data(self, self.image)
         return self.image
 
     def load_pe(self, path: str | None = None, data: bytes | None = None, **more: Any) -> Any:
         """Parse a program. Where there are a name and data, nothing is looked for under the name."""
-        pe = super().load_pe(None if data else path, data, **more)
+        pe = super().load_pe(None if data else path, images.in_whole_sectors(data) if data else data, **more)
+        if data:  # the program sees its own headers
+            table = images.section_table(data)
+            pe.mapped_image = pe.mapped_image[: table.start] + data[table] + pe.mapped_image[table.stop :]
         pe.path = path or ""
         return pe
 
@@ -257,5 +263,5 @@ class Windows(WithRuntime, WithProcesses):
     def dump_all(self) -> None:
         """At the end of a program: what is worth to keep of its memory."""
         self.close_runtime()
-        for block, reason in memory.worth_keeping(self, self.image):
+        for block, reason in memory.worth_keeping(self, self.image, self._ran):
             memory.dump(self, block, reason=reason, method="FinishAnalysis")

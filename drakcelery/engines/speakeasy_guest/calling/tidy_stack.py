@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from speakeasy import Win32Emulator
 from speakeasy.winenv import arch
 
 from drakcelery.engines.speakeasy_guest.calling import stdcall
+from drakcelery.engines.speakeasy_guest.calling.outermost import Outermost
 
 MAX_CHAIN = 256
 """Functions that return into each other, before the processor runs again."""
 
 
-class TidyStack(Win32Emulator):  # type: ignore[misc]  # the base has no types
+class TidyStack(Outermost):
     """Cleans the stack of 32-bit programs by our tables, since Speakeasy is wrong about some functions."""
 
     def __init__(self, config: dict[str, Any], **more: Any) -> None:

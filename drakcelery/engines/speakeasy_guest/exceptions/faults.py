@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from speakeasy import common
-from speakeasy.engines.unicorn_eng import EmuEngine
 from unicorn import UC_ERR_INSN_INVALID, UcError  # type: ignore[import-untyped]  # without types
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
@@ -19,6 +18,7 @@ from drakcelery.engines.speakeasy_guest.calling.guest_calls import Elsewhere, Gu
 from drakcelery.engines.speakeasy_guest.exceptions import handling
 from drakcelery.engines.speakeasy_guest.exceptions.contexts import ExceptionRecord
 from drakcelery.engines.speakeasy_guest.exceptions.handling import Exceptions
+from drakcelery.engines.speakeasy_guest.machine.hooks import SwitchedHooks
 from drakcelery.engines.speakeasy_guest.machine.processor import Processor
 from drakcelery.engines.speakeasy_guest.scheduling.thread_blocks import ThreadBlocks
 
@@ -61,7 +61,7 @@ class Fault:
     """Bytes by which the program is behind the instruction."""
 
 
-class Engine(EmuEngine):  # type: ignore[misc]  # the base has no types
+class Engine(SwitchedHooks):
     """Speakeasy's view of Unicorn, which goes on after a fault that *recover* has dealt with.
 
     Unicorn does not say how many instructions it has emulated when it stops at a fault. So a number of them
@@ -111,6 +111,9 @@ class Faulting(ThreadBlocks):
         self.processor = Processor(self)
         self.guest_calls = GuestCalls(self)
         self.exceptions = Exceptions(self)
+        # Unicorn knows the exact place of a fault only in code that it has translated with such a hook
+        self.enable_code_hook()
+        self.disable_code_hook()
         super().start()
 
     def crash(self, record: ExceptionRecord, why: str = "") -> None:
@@ -139,6 +142,8 @@ class Faulting(ThreadBlocks):
         """Whether Speakeasy has something at an address where nothing is mapped."""
         start, end = self.get_reserved_ranges()
         if start <= address < end:
+            return True
+        if kind == handling.EXECUTE and address == self.outermost():
             return True
         if kind != handling.READ:
             return False
@@ -184,6 +189,7 @@ class Faulting(ThreadBlocks):
         pc = registers[self.processor.pc] - self._behind(fault, registers[self.processor.pc])
         registers[self.processor.pc] = pc
         registers["eflags"] &= ~TRAP_FLAG
+        self.processor.set("eflags", registers["eflags"])  # a handler does not run in single steps
         record = ExceptionRecord(code=fault.code, address=pc, parameters=fault.parameters)
         self._set_emu_hooks()
         if self._faults > MAX_FAULTS:

@@ -1,4 +1,8 @@
-"""Handlers of 32-bit frames: the chain of registrations that begins at ``fs:[0]``."""
+"""Handlers of 32-bit frames: the chain of registrations that begins at ``fs:[0]``.
+
+While Windows has a handler run, its own registration stands before that of the handler's frame. Some find
+their frame by it (``fs:[0]``, then what follows), as unpackers by Petite do.
+"""
 
 from __future__ import annotations
 
@@ -22,28 +26,40 @@ END: Final = 0xFFFFFFFF
 MAX_FRAMES: Final = 4096
 CONTINUE_EXECUTION: Final = 0
 STATUS_UNWIND: Final = 0xC0000027
+REGISTRATION_SIZE: Final = 8
+OWN_HANDLER: Final = ("ntdll", "ExecuteHandler2")
+"""What stands as the handler in a registration of Windows' own."""
 
 
 def chain(emu: Any) -> Iterator[tuple[int, int]]:
     """Registrations (``EXCEPTION_REGISTRATION_RECORD``) from the innermost on: address and handler.
 
-    They ascend on the stack; one that does not ends the chain.
+    They ascend on the stack; one that does not ends the chain. Windows' own are left out.
     """
     place = emu.read_ptr(emu.thread_block())
     before = 0
+    own = emu.add_callback(*OWN_HANDLER)
     for _ in range(MAX_FRAMES):
         if place in (END, 0) or place <= before or place % 4:
             return
         following, handler = emu.read_ptr(place), emu.read_ptr(place + 4)
-        yield place, handler
-        before, place = place, following
+        if handler != own:
+            yield place, handler
+            before = place
+        place = following
 
 
 def search(emu: Any, record: int, context: int) -> Generator[GuestCall, int, bool]:
     """Ask the handlers, innermost first; True if one had the program continue there."""
     dispatcher = emu.guest_calls.reserve(16)
+    own = emu.guest_calls.reserve(REGISTRATION_SIZE)
+    emu.write_ptr(own, emu.read_ptr(emu.thread_block()))
+    emu.write_ptr(own + 4, emu.add_callback(*OWN_HANDLER))
     for place, handler in chain(emu):
+        emu.write_ptr(emu.thread_block(), own)
         disposition = yield GuestCall(handler, (record, place, context, dispatcher))
+        if emu.read_ptr(emu.thread_block()) == own:  # the handler has unwound nothing
+            emu.write_ptr(emu.thread_block(), emu.read_ptr(own))
         if disposition == CONTINUE_EXECUTION:
             return True
     return False
@@ -61,6 +77,7 @@ def unwind_to(emu: Any, *, target: int, record: int, value: int, registers: Regi
     dispatcher = emu.guest_calls.reserve(16)
     for place, handler in chain(emu):
         if place == target:
+            emu.write_ptr(emu.thread_block(), target)  # those of Windows' own before it are gone too
             break
         yield GuestCall(handler, (record, place, context, dispatcher))
         emu.write_ptr(emu.thread_block(), emu.read_ptr(place))
@@ -76,7 +93,7 @@ def callers(emu: Any, registers: Registers, limit: int) -> list[int]:
             following, address = emu.read_ptr(frame), emu.read_ptr(frame + 4)
         except UcError:
             break
-        if following <= frame or address in (emu.return_hook, emu.exit_hook, 0):
+        if following <= frame or not address or emu.is_outermost(address):
             break
         found.append(address)
         frame = following

@@ -50,7 +50,7 @@ def _pass(emu: Any, registers: Registers) -> bool:
         if behind is None:
             break
         registers.update(behind)
-    return registers["rip"] not in (emu.return_hook, emu.exit_hook)
+    return not emu.is_outermost(registers["rip"])
 
 
 def search(emu: Any, tables: Tables, record: int, context: int) -> Generator[GuestCall, int, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
@@ -80,13 +80,38 @@ def dump_freed(emu: Any, block: Any) -> None:
         dump(emu, block, reason=reason, method="NtFreeVirtualMemory")
 
 
-def worth_keeping(emu: Any, image: Any) -> Iterator[tuple[Any, str]]:
-    """Blocks and DRAKVUF's reason to dump each: executable, like a program, *image* if its code changed."""
+def watch_data(emu: Any, image: Any) -> set[int]:
+    """Sections of *image* with code that runs and is not marked as such: theirs, as it is found.
+
+    Unpackers of the time before Windows minded this leave it so.
+    """
+    ran: set[int] = set()
+    for section in image.sections:
+        if not section.Characteristics & IMAGE_SCN_MEM_EXECUTE and section.Misc_VirtualSize:
+            _watch_section(emu, image.get_base(), section, ran)
+    return ran
+
+
+def _watch_section(emu: Any, base: int, section: Any, ran: set[int]) -> None:
+    def executed(_emu: Any, _address: int, _size: int, _context: Any) -> bool:
+        ran.add(section.VirtualAddress)
+        hook.disable()
+        return True
+
+    start = base + section.VirtualAddress
+    hook = emu.add_code_hook(executed, begin=start, end=start + section.Misc_VirtualSize - 1)
+
+
+def worth_keeping(emu: Any, image: Any, ran: Collection[int]) -> Iterator[tuple[Any, str]]:
+    """Blocks and DRAKVUF's reason to dump each: executable, like a program, *image* if its code changed.
+
+    *ran*: see :func:`watch_data`.
+    """
     for block in list(emu.get_mem_maps()):
         tag = (block.get_tag() or "").lower()
         if tag.startswith("api.") and (reason := _reason(emu, block, tag)):
             yield block, reason
-    if image is not None and _code_changed(emu, image):
+    if image is not None and _code_changed(emu, image, ran):
         block = emu.get_address_map(image.base)
         if block is not None:
             yield block, "Code section changed"
@@ -100,12 +125,26 @@ def _reason(emu: Any, block: Any, tag: str) -> str | None:
     return None
 
 
-def _code_changed(emu: Any, image: Any) -> bool:
+def _code_changed(emu: Any, image: Any, ran: Collection[int]) -> bool:
     for section in image.sections:
-        if section.Characteristics & IMAGE_SCN_MEM_EXECUTE:
+        if section.Characteristics & IMAGE_SCN_MEM_EXECUTE or section.VirtualAddress in ran:
             place = section.VirtualAddress
             for chunk in read(emu, image.base + place, max(section.Misc_VirtualSize, 1)):
-                if chunk != bytes(image.mapped_image[place : place + len(chunk)]):
+                loaded = bytes(image.mapped_image[place : place + len(chunk)])
+                if chunk != loaded and chunk != _linked(image, place, loaded, chunk):
                     return True
                 place += len(chunk)
     return False
+
+
+def _linked(image: Any, place: int, loaded: bytes, chunk: bytes) -> bytes:
+    """What was loaded to *place*, with the addresses of imports as they are in *chunk*.
+
+    Old programs have those in their code, and Windows writes them.
+    """
+    linked = bytearray(loaded)
+    for address in image.imports:
+        start = address - image.base - place
+        if 0 <= start < len(chunk):
+            linked[start : start + image.ptr_size] = chunk[start : start + image.ptr_size]
+    return bytes(linked)

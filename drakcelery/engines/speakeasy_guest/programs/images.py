@@ -1,8 +1,14 @@
-"""What a Windows program file says about itself: its kind, and its exports."""
+"""What a Windows program file says about itself: its kind, its sections and its exports."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+SECTOR: Final = 0x200
+"""Windows maps sections from files in these."""
+
+SECTION_SIZE: Final = 40
+"""Bytes of an ``IMAGE_SECTION_HEADER``."""
 
 
 def bits_of(program: bytes) -> int:
@@ -11,6 +17,32 @@ def bits_of(program: bytes) -> int:
     if program[:2] != b"MZ" or program[header : header + 4] != b"PE\0\0":
         return 0
     return {0x14C: 32, 0x8664: 64}.get(int.from_bytes(program[header + 4 : header + 6], "little"), 0)
+
+
+def section_table(program: bytes) -> slice:
+    """Where the headers of the sections are in the file; empty for what is no Windows program."""
+    if not bits_of(program):
+        return slice(0, 0)
+    header = int.from_bytes(program[0x3C:0x40], "little")
+    count = int.from_bytes(program[header + 6 : header + 8], "little")
+    table = header + 24 + int.from_bytes(program[header + 20 : header + 22], "little")
+    there = max(len(program) - table, 0) // SECTION_SIZE
+    return slice(table, table + min(count, there) * SECTION_SIZE)
+
+
+def in_whole_sectors(program: bytes) -> bytes:
+    """The program with the sizes of its sections in the file rounded up, as Windows maps them.
+
+    Programs by Upack have their import directory in what only this brings in.
+    """
+    changed = bytearray(program)
+    table = section_table(program)
+    for place in range(table.start, table.stop, SECTION_SIZE):
+        size, start = (int.from_bytes(program[at : at + 4], "little") for at in (place + 16, place + 20))
+        rounded = min(-(-size // SECTOR) * SECTOR, len(program) - start // SECTOR * SECTOR)
+        if size < rounded:
+            changed[place + 16 : place + 20] = rounded.to_bytes(4, "little")
+    return bytes(changed)
 
 
 def is_export(item: Any, wanted: str) -> bool:
