@@ -5,13 +5,15 @@ KARTON_CONFIG_FILE=~/.local/state/drakcelery/drakcelery.ini python examples/cons
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 
 from karton.core import Config, Karton, RemoteResource, Task
 
 
 class ExampleConsumer(Karton):
-    """Prints each analysis' artifacts and the processes that the sample started."""
+    """Prints each analysis' artifacts, and what the sample did."""
 
     identity = "karton.example-consumer"
     filters = [{"type": "analysis", "kind": "drakrun"}]  # noqa: RUF012 Karton's own type
@@ -23,9 +25,8 @@ class ExampleConsumer(Karton):
         for name, resource in sorted(task.payload.items()):
             if isinstance(resource, RemoteResource):
                 print(f"  {name:24} {resource.size:>10} bytes  {resource.sha256}")
-        if task.has_payload("procmon.log"):
-            for line in task.get_resource("procmon.log").content.decode().splitlines():
-                print(f"  {line[:160]}")
+        if task.has_payload("report.json"):
+            show(json.loads(task.get_resource("report.json").content or b""))
         dumps_zip = task.get_resource("dumps.zip")
         if not isinstance(dumps_zip, RemoteResource):
             raise TypeError("a consumer gets remote resources only")
@@ -41,6 +42,20 @@ class ExampleConsumer(Karton):
                 if task is not None:
                     self.internal_process(task)
                     return
+
+
+def show(report: dict[str, Any]) -> None:
+    """What the sample did, without what Windows did meanwhile."""
+    print(f"  {report['ending']['summary']}")
+    own = {one["seqid"] for one in report["processes"] if one["origin"] != "windows"}
+    for process in report["processes"]:
+        if process["seqid"] in own:
+            print(f"  process {process['pid']:>6}  {process['command_line'] or process['image']!r:.160}")
+    for file in report["files"]:
+        if own & set(file["processes"]):
+            print(f"  {'/'.join(file['actions']):>14}  {file['path']!r:.160}")
+    for name in report["network"]["names"]:
+        print(f"  {'looked up':>14}  {name['name']!r:.160}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from drakcelery.artifacts.log import LogSplit, split_log
 from drakcelery.artifacts.metadata import RunFacts, build_metadata, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.pcap import PCAP, keep_pcap
+from drakcelery.artifacts.report import ReportFacts, Watcher
 from drakcelery.model.analysis import Analysis, Outcome
 from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.model.plugins import KNOWN_PLUGINS, LOG_NAMES
@@ -56,8 +57,11 @@ def collect(
         artifacts.append(artifact)
         ready(artifact)
 
-    made = _pack(raw, out, done, total_size=dumps_total_size, single_size=dumps_single_size)
-    metadata = _metadata(analysis, outcome, facts, made)
+    watcher = Watcher(analysis.uid)
+    made = _pack(raw, out, done, watcher, total_size=dumps_total_size, single_size=dumps_single_size)
+    known = ReportFacts(analysis=analysis, outcome=outcome, run=facts, dumps=made.dumps)
+    watcher.write(out, known, done)
+    metadata = _metadata(analysis, outcome, facts, made, watcher.failure)
     write_metadata(out, metadata)
     _report(analysis.uid, made)
     by_name = tuple(sorted(artifacts, key=lambda artifact: artifact.name))
@@ -75,12 +79,12 @@ class _Made:
     screenshots: int
 
 
-def _pack(raw: Path, out: Path, done: Ready, **caps: int) -> _Made:
+def _pack(raw: Path, out: Path, done: Ready, watcher: Watcher, **caps: int) -> _Made:
     """Make every artifact: the dumps in a thread of their own, the others one after the other."""
     with ThreadPoolExecutor(1, "dumps") as thread:
         packing = thread.submit(pack_dumps, raw / "dumps", out / DUMPS, **caps, ready=done)
         no_pcap = keep_pcap(raw / "dump.pcap", out / PCAP, done)
-        lines = split_log(raw / "drakmon.log", out, LOGGED_PLUGINS, done)
+        lines = split_log(raw / "drakmon.log", out, LOGGED_PLUGINS, done, watcher)
         keys = write_key_file(out / "tlsmon.log", out / KEY_FILE, done)
         extras = pack_extras(raw, out, done)
         return _Made(
@@ -92,8 +96,10 @@ def _pack(raw: Path, out: Path, done: Ready, **caps: int) -> _Made:
         )
 
 
-def _metadata(analysis: Analysis, outcome: Outcome, facts: RunFacts, made: _Made) -> dict[str, Any]:
-    return build_metadata(
+def _metadata(
+    analysis: Analysis, outcome: Outcome, facts: RunFacts, made: _Made, report_failure: str | None
+) -> dict[str, Any]:
+    metadata = build_metadata(
         analysis,
         outcome,
         facts,
@@ -102,6 +108,7 @@ def _metadata(analysis: Analysis, outcome: Outcome, facts: RunFacts, made: _Made
         log_dropped=made.lines.dropped,
         screenshots=made.screenshots,
     )
+    return metadata | ({"report_failure": report_failure} if report_failure else {})
 
 
 def _empty(directory: Path) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import io
 import os
 from collections import defaultdict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +30,9 @@ BROKEN_LIMIT = 1_000_000
 and a log has room for so many that they could keep a core busy for an hour."""
 FILE_LIMIT = 128
 """Plugins that get a file. DRAKVUF has fewer; it bounds the open files."""
+
+Watch = Callable[[Mapping[str, Sequence[bytes]]], None]
+"""Called with the lines of each block of the log by plugin, in their order; errors are not among them."""
 
 _BLOCK = 128 * 1024
 """How many bytes are split into lines at a time: as many as a core's cache holds."""
@@ -51,13 +54,20 @@ class LogSplit:
     """Lines in ``parse_errors.log``."""
 
 
-def split_log(log: Path, out: Path, plugins: Container[str], ready: Ready = nobody) -> LogSplit:
+def unwatched(_: Mapping[str, Sequence[bytes]]) -> None:
+    """Do nothing with the lines."""
+
+
+def split_log(
+    log: Path, out: Path, plugins: Container[str], ready: Ready = nobody, watch: Watch = unwatched
+) -> LogSplit:
     """Write each line of *log* to ``<plugin>.log`` below *out*, or to ``parse_errors.log``.
 
     A line belongs to a plugin if it is one JSON object in UTF-8 of at most :data:`LINE_LIMIT` bytes whose
     ``Plugin`` is one of *plugins*. A missing log is an empty one. Memory is bounded whatever the lines are,
     and so is the time: after :data:`BROKEN_LIMIT` broken lines the rest is left out.
-    *ready* is called with the files at the end: before that, each may get another line.
+    *ready* is called with the files at the end: before that, each may get another line. *watch* gets what
+    goes into a plugin's file.
 
     Raises:
         UntrustedFileError: *log* is not a regular file.
@@ -66,7 +76,7 @@ def split_log(log: Path, out: Path, plugins: Container[str], ready: Ready = nobo
         raw = open_untrusted(log)
     except FileNotFoundError:
         return LogSplit()
-    with io.BufferedReader(raw, _BLOCK) as source, _Outputs(out, plugins, ready) as outputs:
+    with io.BufferedReader(raw, _BLOCK) as source, _Outputs(out, plugins, ready, watch) as outputs:
         dropped = _split(source, outputs)
         return dataclasses.replace(outputs.finish(), dropped=dropped)
 
@@ -101,10 +111,11 @@ class _Groups(dict[object, list[bytes]]):
 class _Outputs:
     """The files of a split, each opened when it gets its first line; written and hashed by a thread."""
 
-    def __init__(self, directory: Path, plugins: Container[str], ready: Ready) -> None:
+    def __init__(self, directory: Path, plugins: Container[str], ready: Ready, watch: Watch) -> None:
         self._directory = directory
         self._plugins = plugins
         self._ready = ready
+        self._watch = watch
         self._counts: dict[str | None, int] = {None: 0}
         self._size = 0
         self._pending: defaultdict[str | None, list[bytes]] = defaultdict(list)
@@ -130,6 +141,7 @@ class _Outputs:
             key = name if isinstance(name, str) else None
             self._counts[key] += len(group)
             self._append(key, b"".join(group))
+        self._watch({name: group for name, group in groups.items() if isinstance(name, str)})
 
     def _admits(self, plugin: object) -> bool:
         """Whether *plugin* has a file, or gets one."""

@@ -113,12 +113,12 @@ def test_lineage(deployment: Deployment, delivered: Delivered) -> None:
 def test_payload_has_nothing_but_the_contract(delivered: Delivered) -> None:
     """What is always there is there, and everything else is a known name."""
     names = set(delivered.task.payload) - set(delivered.task.payload_persistent)
-    always = {"sample", "dumps.zip", "dumps_metadata", "metadata", "analysis_uid"}
+    always = {"sample", "dumps.zip", "dumps_metadata", "metadata", "analysis_uid", "report.json"}
     assert always <= names
     logs = {name for name in names if re.fullmatch(r"[a-z0-9_]+\.log", name)}
     assert {"apimon.log", "procmon.log"} <= logs
     assert not {"drakrun.log", "parse_errors.log"} & logs
-    assert names - always - logs <= {"dump.pcap", "dumps.pcap"}
+    assert names - always - logs <= {"dump.pcap", "dumps.pcap", "process_tree.json"}
 
 
 def test_sample_is_the_very_resource(delivered: Delivered) -> None:

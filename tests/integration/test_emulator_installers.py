@@ -207,7 +207,7 @@ def assert_installed(run: Run) -> None:
     assert values["drakcelery"]["Key"].endswith("\\Software\\Microsoft\\Windows\\CurrentVersion\\Run")
     assert values["drakcelery"]["Value"].endswith("\\AppData\\Roaming\\drakcelery\\payload.exe")
     lines = [line["CommandLine"] for line in run.lines("procmon", "NtCreateUserProcess")]
-    assert any(line.endswith('payload.exe" --from-installer') for line in lines)
+    assert any(line.endswith('payload.exe\\" --from-installer') for line in lines)
     # What the payload does, as a program of its own
     assert values["Greeting"]["ProcessName"].endswith("\\drakcelery\\payload.exe")
     assert "web.drakcelery.invalid" in [line["DnsName"] for line in run.lines("socketmon", "DnsQuery_W")]

@@ -39,7 +39,13 @@ def test_an_earlier_analysis_is_replaced_as_a_whole(bench: Bench) -> None:
     bench.open()
     collect(bench)
     bench.do(Stage.UPLOAD, Stage.PUBLISH)
-    assert set(bench.objects()) == {"metadata.json", "dumps.zip", "procmon.log"}
+    assert set(bench.objects()) == {
+        "metadata.json",
+        "dumps.zip",
+        "procmon.log",
+        "report.json",
+        "process_tree.json",
+    }
     for name in bench.objects():
         found = bench.context.storage.peek(bench.bucket, f"a-1/{name}", 100)
         assert found is not None
@@ -64,7 +70,13 @@ def test_a_second_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None
     assert {"metadata.json", "dumps.pcap"} <= set(bench.objects())
     collect(bench)
     bench.do(Stage.UPLOAD, Stage.PUBLISH)
-    assert set(bench.objects()) == {"metadata.json", "dumps.zip", "procmon.log"}
+    assert set(bench.objects()) == {
+        "metadata.json",
+        "dumps.zip",
+        "procmon.log",
+        "report.json",
+        "process_tree.json",
+    }
     assert bench.record().attempts == 2
 
 

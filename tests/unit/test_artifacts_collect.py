@@ -71,7 +71,9 @@ def test_the_files_of_the_contract(tmp_path: Path) -> None:
         "dumps.zip",
         "inject.log",
         "parse_errors.log",
+        "process_tree.json",
         "procmon.log",
+        "report.json",
         "tlsmon.log",
         "wireshark_key_file.txt",
     ]
@@ -193,7 +195,7 @@ def test_nothing_recorded_still_gives_dumps_zip(tmp_path: Path) -> None:
     """An engine that wrote nothing gives dumps.zip and the metadata, and no empty file."""
     (tmp_path / "raw").mkdir()
     manifest = run(tmp_path / "raw", tmp_path / "out")
-    assert [artifact.name for artifact in manifest.artifacts] == ["dumps.zip"]
+    assert [artifact.name for artifact in manifest.artifacts] == ["dumps.zip", "report.json"]
 
 
 def test_names_beside_the_plugins_have_logs(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_names_beside_the_plugins_have_logs(tmp_path: Path) -> None:
     (raw / "drakmon.log").write_text("".join(json.dumps({"Plugin": name}) + "\n" for name in names))
     manifest = run(raw, tmp_path / "out")
     assert [artifact.name for artifact in manifest.artifacts] == sorted(
-        ["dumps.zip", *(f"{name}.log" for name in names)]
+        ["dumps.zip", "report.json", *(f"{name}.log" for name in names)]
     )
 
 
@@ -238,7 +240,7 @@ def test_who_waits_is_told_of_each_artifact_once(tmp_path: Path) -> None:
 
     manifest = run(raw, out, ready)
     assert sorted(told, key=lambda artifact: artifact.name) == list(manifest.artifacts)
-    assert len(told) == 10
+    assert len(told) == 12
 
 
 @pytest.mark.parametrize("name", ["dumps.zip", "procmon.log"])

@@ -22,6 +22,7 @@ LAYERS = (
     "model",
     "settings",
     "telemetry",
+    "behaviour",
     "artifacts",
     "storage",
     "engines",

@@ -15,6 +15,7 @@ _ROOTS = {
     "HKEY_USERS": r"\REGISTRY\USER",
     "HKEY_CURRENT_CONFIG": r"\REGISTRY\MACHINE\SYSTEM\CURRENTCONTROLSET\HARDWARE PROFILES\CURRENT",
 }
+_LETTERS = {8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
 _DRIVE = re.compile(r"^[A-Za-z]:")
 SYSTEM_VOLUME = r"\Device\HarddiskVolume2"
 
@@ -34,6 +35,17 @@ def file_name(path: str) -> str:
 def image_name(path: str) -> str:
     r"""``C:\x.exe`` as ``\Device\HarddiskVolume2\x.exe``, DRAKVUF's ``ProcessName``."""
     return f"{SYSTEM_VOLUME}{path[2:]}" if _DRIVE.match(path) else path
+
+
+def escaped(command_line: str) -> str:
+    """As DRAKVUF's procmon writes a command line, which GLib's ``g_strescape`` escapes once more."""
+    return "".join(map(_escaped, command_line.encode("utf-8", "replace")))
+
+
+def _escaped(byte: int) -> str:
+    if byte in _LETTERS:
+        return f"\\{_LETTERS[byte]}"
+    return chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}"
 
 
 def without_width(name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER
-from drakcelery.engines.speakeasy_guest.naming import file_name, registry_key
+from drakcelery.engines.speakeasy_guest.naming import escaped, file_name, registry_key
 from drakcelery.engines.speakeasy_guest.record import derived
 from drakcelery.engines.speakeasy_guest.record.calls import Call, Repeats
 from drakcelery.engines.speakeasy_guest.record.dumps import Block, Dumps
@@ -187,7 +187,7 @@ class Recorder:
                 Status="0x0",
                 NewPid=pid,
                 NewTid=tid,
-                CommandLine=command_line,
+                CommandLine=escaped(command_line),
                 ImagePathName=image,
                 CWD=FOLDER,
                 Bitness=self.bits,

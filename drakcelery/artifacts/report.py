@@ -1,0 +1,109 @@
+"""Writes ``report.json`` and ``process_tree.json``: what was seen of a sample while its log was split.
+
+An analysis does not depend on them: an error here is logged, stands in the metadata, and leaves them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import orjson
+import structlog
+
+from drakcelery.artifacts.dumps import DumpsPacked
+from drakcelery.artifacts.metadata import RunFacts
+from drakcelery.artifacts.output import Output, Ready, nobody
+from drakcelery.behaviour import process_tree, report
+from drakcelery.behaviour.assembly import assemble
+from drakcelery.behaviour.reader import Reader
+from drakcelery.model.analysis import Analysis, Outcome
+
+logger = structlog.get_logger(__name__)
+
+
+class Watcher:
+    """Reads along while a log is split.
+
+    Attributes:
+        failure: why there will be no report; None so far.
+    """
+
+    def __init__(self, uid: str) -> None:
+        self._uid = uid
+        self._reader = Reader()
+        self.failure: str | None = None
+
+    def __call__(self, groups: Mapping[str, Sequence[bytes]]) -> None:
+        """The lines of a block of the log by plugin."""
+        if self.failure is None:
+            try:
+                self._reader.read(groups)
+            except Exception as error:
+                self._fail(error)
+                logger.exception("report_failed", uid=self._uid)
+
+    def _fail(self, error: Exception) -> None:
+        """There will be no report, whatever it is; the log is split, and the analysis goes on."""
+        self.failure = f"{type(error).__name__}: {error}"[:500]
+
+    def write(self, out: Path, facts: ReportFacts, ready: Ready = nobody) -> None:
+        """Write both files into the directory *out*; none of them after a failure."""
+        if self.failure is not None:
+            return
+        try:
+            files = _files(self._reader, facts)
+        except Exception as error:
+            self._fail(error)
+            logger.exception("report_failed", uid=self._uid)
+            return
+        for name, data in files.items():
+            with Output(out / name, ready) as file:
+                file.write(data)
+                file.finish()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFacts:
+    """What the report says beside what was seen."""
+
+    analysis: Analysis
+    outcome: Outcome
+    run: RunFacts
+    dumps: DumpsPacked
+
+
+def _files(reader: Reader, facts: ReportFacts) -> dict[str, bytes]:
+    tree, too_deep = process_tree.process_tree(reader.processes)
+    if too_deep:
+        reader.budget.left_out[process_tree.NAME] += too_deep
+    analysis, outcome, run = facts.analysis, facts.outcome, facts.run
+    made = assemble(
+        reader,
+        uid=analysis.uid,
+        sample=report.Sample(
+            sha256=run.sample_sha256,
+            name=f"{analysis.file_name}.{analysis.extension}",
+            magic=analysis.magic,
+        ),
+        run=report.Run(
+            engine=outcome.engine,
+            host=run.host,
+            slot=run.slot,
+            started=outcome.started,
+            finished=outcome.finished,
+            snapshot_version=outcome.snapshot.version,
+            start_command=run.start_command,
+            start_method=outcome.start_method,
+            net_enable=outcome.net_enable,
+            timeout=analysis.timeout,
+            plugins=analysis.plugins,
+        ),
+        outcome=outcome,
+        packed={PurePosixPath(entry["filename"]).name for entry in facts.dumps.metadata},
+    )
+    files = {report.NAME: made.model_dump_json().encode()}
+    if reader.plugins.get("procmon"):
+        files[process_tree.NAME] = orjson.dumps(tree)
+    return files

@@ -1,0 +1,121 @@
+"""Functions of Windows that say much about a program, as apimon and syscalls log them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from drakcelery.behaviour.events import Event, bounded, whole_number
+from drakcelery.behaviour.report import CallActivity
+from drakcelery.behaviour.tables import Budget, Table, Who
+
+MOST = 1000
+KEY_CALLS: Mapping[str, tuple[str, ...]] = {
+    "injection": (
+        *("CreateRemoteThread", "CreateRemoteThreadEx", "RtlCreateUserThread", "NtCreateThreadEx"),
+        *("WriteProcessMemory", "NtWriteVirtualMemory", "VirtualAllocEx", "QueueUserAPC", "NtQueueApcThread"),
+        *("SetThreadContext", "NtSetContextThread", "NtUnmapViewOfSection"),
+    ),
+    "execution": (
+        *("CreateProcess", "CreateProcessInternal", "CreateProcessAsUser", "CreateProcessWithLogon"),
+        *("CreateProcessWithToken", "ShellExecute", "ShellExecuteEx", "WinExec", "system"),
+        *("RtlCreateUserProcess",),
+    ),
+    "service": ("CreateService", "StartService", "DeleteService", "ControlService", "OpenService"),
+    "network": (
+        *("URLDownloadToFile", "URLDownloadToCacheFile", "InternetOpenUrl", "InternetConnect"),
+        *("HttpOpenRequest", "HttpSendRequest", "WinHttpConnect", "WinHttpOpenRequest", "WinHttpSendRequest"),
+        *("connect", "WSAConnect", "getaddrinfo", "GetAddrInfo", "gethostbyname"),
+    ),
+    "cryptography": (
+        *("CryptEncrypt", "CryptDecrypt", "CryptGenKey", "CryptExportKey", "CryptProtectData"),
+        *("CryptUnprotectData", "BCryptEncrypt", "BCryptDecrypt"),
+    ),
+    "spying": (
+        *("SetWindowsHookEx", "GetAsyncKeyState", "GetKeyState", "GetClipboardData", "BitBlt"),
+        *("RegisterRawInputDevices",),
+    ),
+    "evasion": (
+        *("IsDebuggerPresent", "CheckRemoteDebuggerPresent", "NtQueryInformationProcess", "NtDelayExecution"),
+        *("GetLastInputInfo", "GlobalMemoryStatusEx", "CreateToolhelp32Snapshot"),
+    ),
+    "privilege": ("AdjustTokenPrivileges", "LookupPrivilegeValue", "ImpersonateLoggedOnUser"),
+    "system": ("ExitWindowsEx", "InitiateSystemShutdownEx", "InitiateShutdown", "DeviceIoControl"),
+}
+_WIDTHS = ("", "A", "W")
+CATEGORIES = {
+    f"{name}{width}".encode(): (category, name)
+    for category, names in KEY_CALLS.items()
+    for name in names
+    for width in _WIDTHS
+}
+"""Category and plain name by the name in the log."""
+
+_ARGUMENT = re.compile(r'Arg\d{1,3}=(?:(0x[0-9a-fA-F]{1,16}):)?(?:"(.*)"|(0x[0-9a-fA-F]{1,16}))', re.DOTALL)
+_ESCAPED = re.compile(r'(?:[^\\]|\\(?:[\\tnr"]|x[0-9A-F]{2}))*')
+_ESCAPE = re.compile(r'\\([\\tnr"]|x[0-9A-F]{2})')
+_LETTERS = {"t": "\t", "n": "\n", "r": "\r"}
+
+
+class Calls:
+    """How often each was called, and who else wants to know of a call."""
+
+    def __init__(self, budget: Budget, hooks: Mapping[str, Callable[[Event], None]]) -> None:
+        """*hooks* are told of the calls of a function, by its plain name."""
+        self.table = Table("calls", MOST, budget)
+        self._hooks = hooks
+        plain = {f"{name}{width}".encode(): ("", name) for name in hooks for width in _WIDTHS}
+        self._known = plain | CATEGORIES
+        self.methods: Mapping[bytes, Callable[[Event], None]] = dict.fromkeys(self._known, self._called)
+
+    def _called(self, event: Event) -> None:
+        found = self._known.get(event.text("Method", 64).encode("ascii", "replace"))
+        if found is None:
+            return
+        category, name = found
+        if category:
+            self.table.add(event, category, name)
+        hook = self._hooks.get(name)
+        if hook is not None:
+            hook(event)
+
+    def report(self, processes: Who) -> Iterator[CallActivity]:
+        """What is known of each."""
+        for row in self.table:
+            category, name = row.key
+            yield CallActivity(
+                category=category,
+                function=name,
+                **row.seen(processes),
+            )
+
+
+def argument_text(event: Event, number: int) -> str:
+    """An argument that is a text; empty if it is none."""
+    match = _ARGUMENT.fullmatch(bounded(_argument(event, number), 4096))
+    if match is None or match[2] is None:
+        return ""
+    return bounded(_unescaped(match[2]))
+
+
+def argument_number(event: Event, number: int) -> int | None:
+    """An argument that is a number, such as a handle."""
+    match = _ARGUMENT.fullmatch(bounded(_argument(event, number), 4096))
+    return whole_number(match[1] or match[3]) if match is not None else None
+
+
+def _argument(event: Event, number: int) -> Any:
+    arguments = event.fields.get("Arguments")
+    return arguments[number] if isinstance(arguments, list) and number < len(arguments) else None
+
+
+def _unescaped(text: str) -> str:
+    r"""DRAKVUF escapes backslashes here, the emulator does not: then not each has its second."""
+    if "\\\\" not in text or _ESCAPED.fullmatch(text) is None:
+        return text
+    return _ESCAPE.sub(lambda match: _character(match[1]), text)
+
+
+def _character(found: str) -> str:
+    return chr(int(found[1:], 16)) if found[0] == "x" else _LETTERS.get(found, found)

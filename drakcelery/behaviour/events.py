@@ -1,0 +1,121 @@
+"""An event of the log: its fields, of which none is trusted to be there, or to be what it should be. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from drakcelery.model.text import storable
+
+MOST_TEXT = 1024
+"""Characters of a path, a key or another name that are kept."""
+CUT = "…"
+"""The end of a text that was longer."""
+_METHOD = b'"Method"'
+_QUOTE = ord('"')
+_FROM = 96
+"""Where it is looked for first: DRAKVUF has so many bytes of other keys before it."""
+_TIMESTAMP = 32
+"""Most characters of a time."""
+_MOST_PID = 2**32
+_MOST_NUMBER = 2**64
+
+
+def method_of(line: bytes) -> bytes:
+    """The value of ``Method`` in *line*, a JSON object, without parsing it; empty if there is none.
+
+    DRAKVUF and the emulator write it without escapes. In another key's text it has a backslash before each
+    quote, so it is not found there.
+    """
+    at = line.find(_METHOD, _FROM)
+    if at < 0:
+        at = line.find(_METHOD)
+        if at < 0:
+            return b""
+    begin = at + 10 if line[at + 9] == _QUOTE else line.find(b'"', at + 8) + 1
+    return line[begin : line.find(b'"', begin)] if begin else b""
+
+
+def bounded(value: object, most: int = MOST_TEXT) -> str:
+    """*value* as a text of at most *most* characters; empty if it is none."""
+    if not isinstance(value, str):
+        return ""
+    text = value if len(value) <= most else value[: most - 1] + CUT
+    return text if text.isascii() else storable(text)
+
+
+def whole_number(value: object, most: int = _MOST_NUMBER) -> int | None:
+    """*value* if it is a number from 0 to below *most*, or such a number in hex as DRAKVUF prints it."""
+    if isinstance(value, str):
+        try:
+            value = int(value, 16) if len(value) <= 18 else None
+        except ValueError:
+            return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < most:
+        return value
+    return None
+
+
+def seconds(value: object) -> float | None:
+    """A time of the log, in seconds since 1970; None if it is no time."""
+    if not isinstance(value, str) or len(value) > _TIMESTAMP:
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and 0 <= found < 2**40 else None
+
+
+class Event:
+    """One line of the log."""
+
+    __slots__ = ("fields", "pid")
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.fields = fields
+        pid = fields.get("PID")
+        self.pid: int | None = pid if type(pid) is int and 0 <= pid < _MOST_PID else None
+        """The process that it happened in."""
+
+    @classmethod
+    def parse(cls, line: bytes) -> Event | None:
+        """Read *line*; None if it is no JSON object."""
+        try:
+            fields = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return None
+        return cls(fields) if type(fields) is dict else None
+
+    @property
+    def uid(self) -> int:
+        """Its number in the log; 0 if it has none."""
+        return whole_number(self.fields.get("EventUID")) or 0
+
+    @property
+    def time(self) -> float | None:
+        """When it happened."""
+        return seconds(self.fields.get("TimeStamp"))
+
+    @property
+    def timestamp(self) -> str:
+        """When it happened, as the line has it; empty if that is no time."""
+        found = self.fields.get("TimeStamp")
+        return found if type(found) is str and len(found) <= _TIMESTAMP else ""
+
+    def text(self, key: str, most: int = MOST_TEXT) -> str:
+        """A text, bounded; empty if there is none."""
+        found = self.fields.get(key)
+        if type(found) is str and len(found) <= most and found.isascii():
+            return found
+        return bounded(found, most)
+
+    def process(self, key: str) -> int | None:
+        """A process id."""
+        return whole_number(self.fields.get(key), _MOST_PID)
+
+    def number(self, key: str) -> int | None:
+        """A number, or a number in hex."""
+        return whole_number(self.fields.get(key))

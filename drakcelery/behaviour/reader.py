@@ -1,0 +1,136 @@
+"""Reads the events of a log while it is split, and keeps what the report needs of them.
+
+It gets each line once, grouped by plugin, a block of the log at a time. Most lines are told apart by their
+method, without being parsed: those that only read something are counted by the splitter and say no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from drakcelery.behaviour.calls import Calls
+from drakcelery.behaviour.events import Event, method_of, seconds
+from drakcelery.behaviour.files import Files
+from drakcelery.behaviour.memory import Injections, MemoryDumps
+from drakcelery.behaviour.processes import Process, Processes
+from drakcelery.behaviour.registry import Registry
+from drakcelery.behaviour.system import Mutexes, Services, Sockets, Tasks, Wmi
+from drakcelery.behaviour.tables import Budget
+
+Handlers = Mapping[bytes, Callable[[Event], None]]
+_TIME = b'"TimeStamp"'
+_SHOWN = 256
+"""Bytes of a line that hold its time, which is its second key."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What a plugin wrote: how many lines, and the beginnings of the first and of the last."""
+
+    lines: int
+    first: bytes
+    last: bytes
+
+    def times(self) -> tuple[float | None, float | None]:
+        """When the first and the last line were written."""
+        return _time(self.first), _time(self.last)
+
+
+def _time(line: bytes) -> float | None:
+    begin = line.find(b'"', line.find(_TIME) + len(_TIME)) + 1 if _TIME in line else 0
+    return seconds(line[begin : line.find(b'"', begin)].decode("ascii", "replace")) if begin else None
+
+
+class Reader:
+    """All that was seen so far.
+
+    Attributes:
+        sample_pid: the process that DRAKVUF's injector started.
+        unreadable: lines that say something else than DRAKVUF does.
+    """
+
+    def __init__(self) -> None:
+        self.budget = Budget()
+        self.plugins: dict[str, Written] = {}
+        self.processes = Processes(self.budget.left_out)
+        self.services = Services(self.budget)
+        self.tasks = Tasks(self.budget)
+        self.mutexes = Mutexes(self.budget)
+        self.wmi = Wmi(self.budget)
+        self.sockets = Sockets(self.budget)
+        self.files = Files(self.budget, self.tasks.file_changed)
+        self.registry = Registry(self.budget, self._value_set)
+        self.injections = Injections(self.budget, self.processes)
+        self.dumps = MemoryDumps(self.budget, self.injections)
+        hooks = {**self.services.hooks, **self.mutexes.hooks, **self.injections.hooks}
+        self.calls = Calls(self.budget, hooks)
+        self.sample_pid: int | None = None
+        self.unreadable = 0
+        self._by_method: Mapping[str, Handlers] = {
+            "filetracer": self.files.methods,
+            "regmon": self.registry.methods,
+            "apimon": self.calls.methods,
+            "syscall": self.calls.methods,
+        }
+        self._every: Mapping[str, Callable[[Event], None]] = {
+            "inject": self._injected,
+            "socketmon": self.sockets.add,
+            "wmimon": self.wmi.add,
+            "memdump": self.dumps.add,
+            "fileextractor": self.files.extracted,
+        }
+
+    def read(self, groups: Mapping[str, Sequence[bytes]]) -> None:
+        """The lines of a block of the log by plugin, each a JSON object, in their order.
+
+        procmon goes first: the other lines are of processes that it names.
+        """
+        for plugin, lines in groups.items():
+            known = self.plugins.get(plugin)
+            if known is None:
+                known = self.plugins[plugin] = Written(0, lines[0][:_SHOWN], b"")
+            known.lines += len(lines)
+            known.last = lines[-1][:_SHOWN]
+        for line in groups.get("procmon", ()):
+            self._process(line)
+        for plugin, lines in groups.items():
+            handlers = self._by_method.get(plugin)
+            if handlers is not None:
+                self._read_by_method(lines, handlers, plugin == "filetracer")
+            elif plugin in self._every:
+                for line in lines:
+                    self._pass(line, self._every[plugin])
+
+    def _read_by_method(self, lines: Sequence[bytes], handlers: Handlers, are_files: bool) -> None:
+        for line in lines:
+            method = method_of(line)
+            if method in handlers and not (are_files and self.files.says_nothing(method, line)):
+                self._pass(line, handlers[method])
+
+    def _pass(self, line: bytes, handler: Callable[[Event], None]) -> None:
+        event = Event.parse(line)
+        if event is None:
+            self.unreadable += 1
+            return
+        self.processes.observe(event)
+        handler(event)
+
+    def _process(self, line: bytes) -> None:
+        before = len(self.processes.all)
+        event = self.processes.add(line)
+        if event is not None and len(self.processes.all) > before:
+            self._started(event, self.processes.all[-1])
+
+    def _started(self, event: Event, process: Process) -> None:
+        self.tasks.process_started(event, process)
+
+    def _value_set(self, event: Event, key: str, name: str, value: str) -> None:
+        self.services.value_set(event, key, name, value)
+        self.tasks.value_set(event, key, name, value)
+
+    def _injected(self, event: Event) -> None:
+        """DRAKVUF's injector has started the sample, or done something for that before."""
+        pid = event.process("InjectedPid")
+        if pid and event.text("Status") == "Success":
+            self.sample_pid = pid

@@ -1,0 +1,55 @@
+"""The registry: what regmon says of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from drakcelery.behaviour import autostart
+from drakcelery.behaviour.events import Event
+from drakcelery.behaviour.report import RegistryActivity
+from drakcelery.behaviour.tables import Budget, Row, Table, Who
+
+MOST = 5000
+
+
+class Registry:
+    """The values that were set or deleted, and the keys that were deleted."""
+
+    def __init__(self, budget: Budget, changed: Callable[[Event, str, str, str], None]) -> None:
+        """*changed* is told of each value that is set: key, name, value."""
+        self.table = Table("registry", MOST, budget)
+        self._changed = changed
+        self.methods: Mapping[bytes, Callable[[Event], None]] = {
+            b"NtSetValueKey": self._set,
+            b"NtDeleteValueKey": self._deleted,
+            b"NtDeleteKey": self._deleted,
+        }
+
+    def _set(self, event: Event) -> None:
+        row = self._add(event, "set")
+        value = event.text("Value")
+        if row is not None:
+            row.details["value"] = value
+        self._changed(event, event.text("Key"), event.text("ValueName"), value)
+
+    def _deleted(self, event: Event) -> None:
+        self._add(event, "deleted")
+
+    def _add(self, event: Event, action: str) -> Row | None:
+        key, name = event.text("Key"), event.text("ValueName")
+        if not key:
+            return None
+        return self.table.add(event, action, key.lower(), name.lower(), shown=(action, key, name))
+
+    def report(self, processes: Who) -> Iterator[RegistryActivity]:
+        """What is known of each."""
+        for row in self.table:
+            action, key, name = row.key
+            yield RegistryActivity(
+                action="set" if action == "set" else "deleted",
+                key=key,
+                value_name=name or None,
+                value=row.details.get("value"),
+                autostart=autostart.of_key(key, name) if action == "set" else None,
+                **row.seen(processes),
+            )
