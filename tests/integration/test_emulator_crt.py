@@ -97,6 +97,21 @@ def test_ending(tmp_path: Path, bits: int, runtime: Literal["msvcrt", "ucrt"]) -
     assert [event[2] for event in file_events(run) if event[0] == "NtWriteFile"] == ["0x18", "0x16"]
 
 
+def test_abort(tmp_path: Path, bits: int, runtime: Literal["msvcrt", "ucrt"]) -> None:
+    """The handler of its signal runs first; the process ends with 3."""
+    run = Bench(tmp_path).detonate(build("aborting", tmp_path, bits, runtime=runtime), "%f abort")
+    assert ended(run) == 3
+    assert [event[2] for event in file_events(run) if event[0] == "NtWriteFile"] == ["0x2"]
+
+
+@pytest.mark.parametrize(("how", "line"), [("list", "calc.exe -one"), ("vector", "calc.exe -two")])
+def test_another_program_in_its_place(tmp_path: Path, bits: int, how: str, line: str) -> None:
+    """What _exec... starts is a process, and the program is over."""
+    run = Bench(tmp_path).detonate(build("aborting", tmp_path, bits), f"%f {how}")
+    assert ended(run) == 0
+    assert [event["CommandLine"] for event in run.lines("procmon", "NtCreateUserProcess")] == [line]
+
+
 def test_visual_cpp(tmp_path: Path, bits: int) -> None:
     """Exceptions' methods, new and delete, and functions with operands on the x87's stack."""
     assert ended(Bench(tmp_path).detonate(build("cplusplus", tmp_path, bits))) == 0

@@ -98,6 +98,51 @@ def test_faults_reach_vectored_handlers(tmp_path: Path, bits: int) -> None:
 
 
 @BITS
+def test_guard_pages(tmp_path: Path, bits: int) -> None:
+    """The first touch of each is an exception, and only that; VirtualQuery tells the state of every page."""
+    source = r"""
+    static int guards, others;
+    static LONG CALLBACK see(EXCEPTION_POINTERS *info)
+    {
+        if (info->ExceptionRecord->ExceptionCode == STATUS_GUARD_PAGE_VIOLATION) {
+            guards++;
+            return EXCEPTION_CONTINUE_EXECUTION;
+        }
+        DWORD old;
+        void *page = (void *)info->ExceptionRecord->ExceptionInformation[1];
+        others += info->ExceptionRecord->ExceptionInformation[0] == 1;
+        VirtualProtect(page, 1, PAGE_READWRITE, &old);
+        return old == PAGE_NOACCESS ? EXCEPTION_CONTINUE_EXECUTION : EXCEPTION_CONTINUE_SEARCH;
+    }
+    void _start(void)
+    {
+        MEMORY_BASIC_INFORMATION info;
+        DWORD old = 0;
+        AddVectoredExceptionHandler(1, see);
+        DWORD guarded = PAGE_READWRITE | PAGE_GUARD;
+        volatile char *page = VirtualAlloc(NULL, 0x2000, MEM_COMMIT | MEM_RESERVE, guarded);
+        VirtualQuery((void *)page, &info, sizeof info);
+        mark(info.Protect == guarded ? "guarded" : "open");
+        page[0] = 1;
+        page[1] = 2;
+        mark(guards == 1 && page[0] == 1 ? "once" : "wrong");
+        VirtualQuery((void *)page, &info, sizeof info);
+        mark(info.Protect == PAGE_READWRITE && info.RegionSize == 0x1000 ? "opened" : "still");
+        mark(page[0x1000] == 0 && guards == 2 ? "second" : "wrong");
+        VirtualProtect((void *)page, 0x1000, PAGE_READONLY | PAGE_GUARD, &old);
+        mark(old == PAGE_READWRITE && page[1] == 2 && guards == 3 ? "again" : "wrong");
+        VirtualProtect((void *)page, 0x1000, PAGE_NOACCESS, &old);
+        page[5] = 7;
+        mark(old == PAGE_READONLY && others == 1 && page[5] == 7 ? "no-access" : "access");
+        mark(VirtualProtect((void *)0x10, 1, PAGE_READONLY, &old) ? "taken" : "refused");
+        ExitProcess(0);
+    }
+    """
+    seen = ["guarded", "once", "opened", "second", "again", "no-access", "refused"]
+    assert said(tmp_path, source, bits, *BARE, "-lkernel32") == seen
+
+
+@BITS
 def test_the_filter_for_what_nobody_handles(tmp_path: Path, bits: int) -> None:
     """It may have the program continue; without one the process ends, and the outcome says on what."""
     source = r"""

@@ -104,6 +104,34 @@ def test_the_stack_is_as_windows_leaves_it(tmp_path: Path, bits: int) -> None:
     assert said(tmp_path, source, bits, *BARE, "-lgdi32", "-luser32", "-lkernel32") == ["abcd"]
 
 
+@BITS
+def test_what_wsprintf_writes_is_a_whole_text(tmp_path: Path, bits: int) -> None:
+    """With its zero, over a longer one that was there before; wide and narrow, bounded by 1024 characters."""
+    source = r"""
+    #include <shlwapi.h>
+    int main(void)
+    {
+        char text[2048], long_one[2000];
+        WCHAR wide[64];
+        memset(text, 'x', sizeof text);
+        int length = wsprintfA(text, "%s-%d-%02x", "a", -5, 7);
+        mark(length == 7 && !strcmp(text, "a--5-07") ? "narrow" : "wrong");
+        length = wsprintfA(text, "%S|%c|%lu", L"wide", 'q', 9ul);
+        mark(length == 8 && !strcmp(text, "wide|q|9") ? "mixed" : "wrong");
+        memset(wide, 1, sizeof wide);
+        length = wsprintfW(wide, L"%s %S %I64d", L"w", "n", 5000000000LL);
+        mark(length == 14 && !wcscmp(wide, L"w n 5000000000") ? "wide" : "wrong");
+        mark(wnsprintfA(text, 4, "%d", 123456) && !strcmp(text, "123") ? "cut" : "wrong");
+        memset(long_one, 'y', sizeof long_one);
+        long_one[1999] = 0;
+        mark(wsprintfA(text, "%s", long_one) == 1023 && strlen(text) == 1023 ? "bounded" : "unbounded");
+        return 0;
+    }
+    """
+    seen = ["narrow", "mixed", "wide", "cut", "bounded"]
+    assert said(tmp_path, "#include <string.h>\n" + source, bits, "-lshlwapi") == seen
+
+
 @pytest.mark.parametrize("bits", [32])
 def test_a_function_may_return_into_another(tmp_path: Path, bits: int) -> None:
     """A program jumps to one with the address of the next on the stack, as packers and shellcode do."""

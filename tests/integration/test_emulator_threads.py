@@ -249,6 +249,40 @@ def test_storage_of_threads(tmp_path: Path, bits: int) -> None:
 
 
 @BITS
+def test_what_threads_keep_is_told_when_they_end(tmp_path: Path, bits: int) -> None:
+    """However they end, and the first one with the process; a value of 0 is told nobody."""
+    source = r"""
+    #include <process.h>
+    static DWORD index;
+    static void WINAPI ends(void *value) { mark(value); }
+    static DWORD WINAPI returning(void *unused) { FlsSetValue(index, "returned"); return 0; }
+    static DWORD WINAPI leaving(void *unused) { FlsSetValue(index, "left"); ExitThread(1); }
+    static unsigned __stdcall runtime(void *unused)
+    {
+        FlsSetValue(index, "runtime");
+        _endthreadex(2);
+        return 3;
+    }
+    static DWORD WINAPI empty(void *unused) { FlsSetValue(index, "x"); FlsSetValue(index, NULL); return 0; }
+    int main(void)
+    {
+        DWORD code;
+        index = FlsAlloc(ends);
+        FlsSetValue(index, "first");
+        WaitForSingleObject(CreateThread(NULL, 0, returning, NULL, 0, NULL), INFINITE);
+        WaitForSingleObject(CreateThread(NULL, 0, leaving, NULL, 0, NULL), INFINITE);
+        WaitForSingleObject(CreateThread(NULL, 0, empty, NULL, 0, NULL), INFINITE);
+        HANDLE thread = (HANDLE)_beginthreadex(NULL, 0, runtime, NULL, 0, NULL);
+        WaitForSingleObject(thread, INFINITE);
+        GetExitCodeThread(thread, &code);
+        mark(code == 2 ? "two" : "other");
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, bits) == ["returned", "left", "runtime", "two", "first"]
+
+
+@BITS
 def test_waits_that_nobody_ends(tmp_path: Path, bits: int) -> None:
     """An event that another program would set is let go at last; threads that wait for ever do not hang."""
     source = r"""

@@ -48,6 +48,47 @@ _KEYS = (
 )
 """Keys that every Windows has, and that programs expect to open."""
 
+_NT = "HKEY_LOCAL_MACHINE\\Software\\Microsoft\\Windows NT\\CurrentVersion"
+_ROAMING = f"C:\\Users\\{USER}\\AppData\\Roaming"
+_VALUES = {
+    _NT: {
+        "ProductName": "Windows 10 Pro",
+        "CurrentVersion": "6.3",
+        "CurrentBuild": "19045",
+        "CurrentBuildNumber": "19045",
+        "EditionID": "Professional",
+        "RegisteredOwner": USER,
+        "SystemRoot": "C:\\Windows",
+        "ProductId": "00330-80000-00000-AA419",
+    },
+    f"{_NT}\\Winlogon": {"Shell": "explorer.exe", "Userinit": f"{SYSTEM_FOLDER}userinit.exe,"},
+    "HKEY_LOCAL_MACHINE\\Software\\Microsoft\\Cryptography": {
+        "MachineGuid": "5b4a2cf1-6c5d-4d6e-9d2b-0b7f3a0c1e42"
+    },
+    f"HKEY_LOCAL_MACHINE\\{_WINDOWS}": {
+        "ProgramFilesDir": "C:\\Program Files",
+        "CommonFilesDir": "C:\\Program Files\\Common Files",
+    },
+    f"HKEY_CURRENT_USER\\{_WINDOWS}\\Explorer\\Shell Folders": {
+        "AppData": _ROAMING,
+        "Desktop": f"C:\\Users\\{USER}\\Desktop",
+        "Startup": f"{_ROAMING}\\Microsoft\\Windows\\Start Menu\\Programs\\Startup",
+    },
+    f"HKEY_LOCAL_MACHINE\\{_WINDOWS}\\Uninstall\\7-Zip": {"DisplayName": "7-Zip 22.01 (x64)"},
+    f"HKEY_LOCAL_MACHINE\\{_WINDOWS}\\Uninstall\\Mozilla Firefox": {"DisplayName": "Mozilla Firefox"},
+    "HKEY_LOCAL_MACHINE\\Hardware\\Description\\System\\CentralProcessor\\0": {
+        "ProcessorNameString": "Intel(R) Core(TM) i5-8400 CPU @ 2.80GHz"
+    },
+    "HKEY_LOCAL_MACHINE\\Hardware\\Description\\System\\BIOS": {
+        "SystemManufacturer": "Dell Inc.",
+        "SystemProductName": "OptiPlex 7060",
+    },
+    "HKEY_LOCAL_MACHINE\\System\\CurrentControlSet\\Control\\ComputerName\\ComputerName": {
+        "ComputerName": HOST
+    },
+}
+"""Texts in the registry of every Windows, by key and name."""
+
 
 _LIBRARIES = (
     *("version", "winmm", "mpr", "uxtheme", "dwmapi", "comdlg32", "imm32", "msimg32", "winspool"),
@@ -90,6 +131,13 @@ def build() -> dict[str, Any]:
     )
     config["modules"]["user_modules"] += _modules()
     config["registry"]["keys"] += [{"path": key, "values": []} for key in _KEYS]
+    config["registry"]["keys"] += [
+        {
+            "path": key,
+            "values": [{"name": name, "type": "REG_SZ", "data": data} for name, data in values.items()],
+        }
+        for key, values in _VALUES.items()
+    ]
     config["network"]["dns"]["names"] = {
         "default": DEFAULT_ANSWER,
         "localhost": "127.0.0.1",

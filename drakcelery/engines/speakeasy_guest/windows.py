@@ -10,6 +10,7 @@ from speakeasy.winenv import arch
 
 from drakcelery.engines.speakeasy_guest.apis import network
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Answer
+from drakcelery.engines.speakeasy_guest.apis.protection import Pages
 from drakcelery.engines.speakeasy_guest.apis.table import find_own
 from drakcelery.engines.speakeasy_guest.apis.virtual_memory import Allocations
 from drakcelery.engines.speakeasy_guest.calling import stdcall
@@ -20,6 +21,8 @@ from drakcelery.engines.speakeasy_guest.crt import table as crt
 from drakcelery.engines.speakeasy_guest.crt.host import WithRuntime
 from drakcelery.engines.speakeasy_guest.launch import split
 from drakcelery.engines.speakeasy_guest.machine import cpuid, memory
+from drakcelery.engines.speakeasy_guest.machine.clock import Clock
+from drakcelery.engines.speakeasy_guest.machine.hive import Hive
 from drakcelery.engines.speakeasy_guest.machine.shared_data import SharedData
 from drakcelery.engines.speakeasy_guest.naming import image_name
 from drakcelery.engines.speakeasy_guest.programs import images
@@ -36,7 +39,10 @@ class Windows(WithRuntime, WithProcesses):
         self, config: dict[str, Any], *, recorder: Recorder, memory_limit: int, arguments: str
     ) -> None:
         self.allocations = Allocations()
+        self.clock = Clock(self)
+        self.pages = Pages()
         super().__init__(config, argv=split(arguments))
+        self.regman = Hive(self.get_registry_config())
         self.recorder = recorder
         self.profiler = recorder
         self.export = ""

@@ -10,15 +10,10 @@ from drakcelery.engines.speakeasy_guest.exceptions import contexts, frames32, fr
 from drakcelery.engines.speakeasy_guest.exceptions.contexts import (
     CONTEXT_SIZE,
     MOST_PARAMETERS,
-    NONCONTINUABLE,
     ExceptionRecord,
 )
 from drakcelery.engines.speakeasy_guest.exceptions.unwinding import Frame, unwind_function
 from drakcelery.engines.speakeasy_guest.machine.processor import Registers
-
-CXX_EXCEPTION = 0xE06D7363
-CXX_MAGIC = 0x19930520
-"""What stands before the object and its types, since the first version of Microsoft's C++ exceptions."""
 
 CALL_DEPTH = 62
 """Frames that ``RtlCaptureStackBackTrace`` gives at most."""
@@ -43,23 +38,6 @@ def _raise_exception(emu: Any, _name: str, argv: list[Any]) -> Steps:
     address = registers[emu.processor.pc]
     record = ExceptionRecord(
         code=code & 0xFFFFFFFF, address=address, flags=flags & 0xFFFFFFFF, parameters=parameters
-    )
-    steps: Steps = emu.exceptions.dispatch(record, registers)
-    return (yield from steps)
-
-
-def _throw(emu: Any, _name: str, argv: list[Any]) -> Steps:
-    """``_CxxThrowException`` of Microsoft's C++: the object, and what types it may be caught as."""
-    registers = _behind(emu, 2)
-    parameters: tuple[int, ...] = (CXX_MAGIC, argv[0], argv[1])
-    if emu.get_ptr_size() == 8:
-        module = emu.get_mod_from_addr(argv[1])
-        parameters += (module.get_base() if module is not None else 0,)
-    record = ExceptionRecord(
-        code=CXX_EXCEPTION,
-        address=registers[emu.processor.pc],
-        flags=NONCONTINUABLE,
-        parameters=parameters,
     )
     steps: Steps = emu.exceptions.dispatch(record, registers)
     return (yield from steps)
@@ -169,7 +147,6 @@ def _capture_back_trace(emu: Any, _name: str, argv: list[Any]) -> int:
 
 
 APIS = {
-    "_CxxThrowException": Api(words=2, answer=_throw),
     "RaiseException": Api(words=4, answer=_raise_exception),
     "RtlRaiseException": Api(words=1, answer=_rtl_raise_exception),
     "RtlUnwind": Api(words=4, answer=_rtl_unwind),

@@ -1,28 +1,28 @@
-"""The registry: keys are kept in Speakeasy's, values too, and each change is told to the recorder."""
+"""The registry, as programs ask for it; each question and each change is told to the recorder."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, put, read_counted, text_argument
+from drakcelery.engines.speakeasy_guest.machine.hive import (
+    REG_EXPAND_SZ,
+    REG_MULTI_SZ,
+    REG_SZ,
+    TEXTS,
+    Key,
+    Value,
+)
 
 SUCCESS = 0
 FILE_NOT_FOUND = 2
 INVALID_HANDLE = 6
-STATUS_INVALID_HANDLE = 0xC0000008
+INVALID_PARAMETER = 87
+CREATED, OPENED = 1, 2
+"""What ``RegCreateKeyEx`` did."""
 
-REG_SZ = 1
-REG_EXPAND_SZ = 2
-REG_MULTI_SZ = 7
-
-ROOTS = {
-    0x80000000: "HKEY_CLASSES_ROOT",
-    0x80000001: "HKEY_CURRENT_USER",
-    0x80000002: "HKEY_LOCAL_MACHINE",
-    0x80000003: "HKEY_USERS",
-    0x80000005: "HKEY_CURRENT_CONFIG",
-}
-"""Predefined keys of ``winreg.h``."""
+STATUS_INVALID_HANDLE: Final = 0xC0000008
+STATUS_NOT_FOUND: Final = 0xC0000034
 
 
 def value_text(kind: int, data: bytes) -> str:
@@ -35,163 +35,175 @@ def value_text(kind: int, data: bytes) -> str:
     return data.hex(" ")
 
 
-def _key_path(emu: Any, handle: int) -> str | None:
-    root = ROOTS.get(handle & 0xFFFFFFFF)
-    if root is not None:
-        return root
-    key = emu.reg_get_key(handle)
-    return None if key is None else str(key.get_path())
+def key_path(emu: Any, handle: int, below: str = "") -> str | None:
+    """The path of the key that a handle is of, and of one below it; None for no handle."""
+    key: Key | None = emu.regman.get_key_from_handle(handle)
+    if key is None:
+        return None
+    below = below.strip("\\")
+    return f"{key.path}\\{below}" if below else key.path
 
 
-def _key_below(emu: Any, handle: int, below: str) -> str | None:
-    path = _key_path(emu, handle)
-    return f"{path}\\{below.strip(chr(92))}" if path and below else path
-
-
-def _registry(emu: Any, path: str, event: str, **more: Any) -> None:
+def note(emu: Any, path: str, event: str, **more: Any) -> None:
+    """Tell the recorder of an access to the key at *path*."""
     emu.recorder.log_registry_access(None, path, event, **more)
 
 
-def _reg_open_key(emu: Any, name: str, argv: list[Any]) -> int:
-    return _open_key(emu, name, argv, result=2)
-
-
-def _reg_open_key_ex(emu: Any, name: str, argv: list[Any]) -> int:
-    return _open_key(emu, name, argv, result=4)
-
-
-def _open_key(emu: Any, name: str, argv: list[Any], *, result: int) -> int:
-    path = _key_below(emu, argv[0], text_argument(emu, name, argv, 1))
+def _open_key(emu: Any, name: str, argv: list[Any]) -> int:
+    path = key_path(emu, argv[0], text_argument(emu, name.replace("Ex", ""), argv, 1))
     if path is None:
         return INVALID_HANDLE
     argv[0] = path
-    handle = emu.reg_open_key(path)
-    _registry(emu, path, "open_key")
+    handle = emu.regman.open_key(path)
+    note(emu, path, "open_key")
     if handle is None:
         return FILE_NOT_FOUND
-    put(emu, argv[result], handle, emu.get_ptr_size())
+    put(emu, argv[-1], handle, emu.get_ptr_size())
     return SUCCESS
 
 
-def _reg_create_key(emu: Any, name: str, argv: list[Any]) -> int:
-    return _create_key(emu, name, argv, result=2)
-
-
-def _reg_create_key_ex(emu: Any, name: str, argv: list[Any]) -> int:
-    put(emu, argv[8], 1, 4)
-    return _create_key(emu, name, argv, result=7)
-
-
-def _create_key(emu: Any, name: str, argv: list[Any], *, result: int) -> int:
-    path = _key_below(emu, argv[0], text_argument(emu, name, argv, 1))
+def _create_key(emu: Any, name: str, argv: list[Any]) -> int:
+    path = key_path(emu, argv[0], text_argument(emu, name, argv, 1))
     if path is None:
         return INVALID_HANDLE
     argv[0] = path
-    handle = emu.reg_open_key(path, create=True)
-    put(emu, argv[result], handle, emu.get_ptr_size())
-    _registry(emu, path, "create_key")
+    there = emu.regman.get_key_from_path(path) is not None
+    target, told = (argv[7], argv[8]) if "Ex" in name else (argv[2], 0)
+    put(emu, target, emu.regman.open_key(path, create=True), emu.get_ptr_size())
+    put(emu, told, OPENED if there else CREATED, 4)
+    note(emu, path, "create_key")
     return SUCCESS
 
 
-def _reg_set_value_ex(emu: Any, name: str, argv: list[Any]) -> int:
-    path = _key_path(emu, argv[0])
+def _close_key(emu: Any, _name: str, argv: list[Any]) -> int:
+    return SUCCESS if emu.regman.close(argv[0]) else INVALID_HANDLE
+
+
+def _current_user(emu: Any, _name: str, argv: list[Any]) -> int:
+    put(emu, argv[1], emu.regman.open_key("HKEY_CURRENT_USER"), emu.get_ptr_size())
+    return SUCCESS
+
+
+def _set_value_ex(emu: Any, name: str, argv: list[Any]) -> int:
+    path = key_path(emu, argv[0])
     value = text_argument(emu, name, argv, 1)
-    return _set_value(emu, path, value, argv[3], argv[4], argv[5], wide=name.endswith("W"))
+    return set_value(emu, path, value, argv[3], argv[4], argv[5], wide=name.endswith("W"))
 
 
-def _reg_set_key_value(emu: Any, name: str, argv: list[Any]) -> int:
-    path = _key_below(emu, argv[0], text_argument(emu, name, argv, 1))
+def _set_value_below(emu: Any, name: str, argv: list[Any]) -> int:
+    """``RegSetKeyValue`` and ``SHSetValue``."""
+    path = key_path(emu, argv[0], text_argument(emu, name, argv, 1))
     value = text_argument(emu, name, argv, 2)
-    return _set_value(emu, path, value, argv[3], argv[4], argv[5], wide=name.endswith("W"))
+    return set_value(emu, path, value, argv[3], argv[4], argv[5], wide=name.endswith("W"))
 
 
-def _set_value(
+def _set_own_value(emu: Any, name: str, argv: list[Any]) -> int:
+    """``RegSetValue``: the value without a name of a key, a text that has its zero."""
+    path = key_path(emu, argv[0], text_argument(emu, name, argv, 1))
+    address, wide = argv[3], name.endswith("W")
+    text = text_argument(emu, name, argv, 3)
+    return set_value(emu, path, "", argv[2], address, (len(text) + 1) * (2 if wide else 1), wide=wide)
+
+
+def set_value(
     emu: Any, path: str | None, name: str, kind: int, address: int, size: int, *, wide: bool
 ) -> int:
+    """Write a value, whose data the program has at *address*, to a key; an error of Windows, or 0."""
     if path is None:
         return INVALID_HANDLE
+    kind &= 0xFFFFFFFF
     data = bytes(emu.mem_read(address, min(size & 0xFFFFFFFF, MAX_DATA))) if address else b""
-    if not wide and kind in (REG_SZ, REG_EXPAND_SZ, REG_MULTI_SZ):
+    if not wide and kind in TEXTS:
         data = data.decode("latin-1").encode("utf-16-le")
-    text = value_text(kind, data)
-    key = emu.reg_create_key(path)
-    key.values[:] = [value for value in key.values if value.get_name().lower() != (name or "default").lower()]
-    key.create_value(name or "default", "REG_SZ" if kind in (REG_SZ, REG_EXPAND_SZ) else "REG_BINARY", text)
-    _registry(emu, path, "set_value", value_name=name, data=text)
+    emu.regman.create_key(path).put(name, kind, data)
+    note(emu, path, "set_value", value_name=name, data=value_text(kind, data))
     return SUCCESS
 
 
-def _reg_delete_value(emu: Any, name: str, argv: list[Any]) -> int:
-    path = _key_path(emu, argv[0])
-    value = text_argument(emu, name, argv, 1)
+def _delete_value(emu: Any, name: str, argv: list[Any]) -> int:
+    """``RegDeleteValue``, ``RegDeleteKeyValue`` and ``SHDeleteValue``."""
+    number = 1 if name.startswith("RegDeleteValue") else 2
+    below = text_argument(emu, name, argv, 1) if number == 2 else ""
+    return delete_value(emu, key_path(emu, argv[0], below), text_argument(emu, name, argv, number))
+
+
+def delete_value(emu: Any, path: str | None, name: str) -> int:
+    """Delete a value of a key; an error of Windows, or 0."""
     if path is None:
         return INVALID_HANDLE
-    _registry(emu, path, "delete_value", value_name=value)
-    return SUCCESS
+    key = emu.regman.get_key_from_path(path)
+    note(emu, path, "delete_value", value_name=name)
+    there = key is not None and key.values.pop(name.lower(), None) is not None
+    return SUCCESS if there else FILE_NOT_FOUND
 
 
-def _reg_delete_key(emu: Any, name: str, argv: list[Any]) -> int:
-    path = _key_below(emu, argv[0], text_argument(emu, name, argv, 1))
+def _delete_key(emu: Any, name: str, argv: list[Any]) -> int:
+    path = key_path(emu, argv[0], text_argument(emu, name.replace("Ex", ""), argv, 1))
     if path is None:
         return INVALID_HANDLE
-    _registry(emu, path, "delete_key")
-    return SUCCESS
+    note(emu, path, "delete_key")
+    return SUCCESS if emu.regman.delete(path) else FILE_NOT_FOUND
 
 
-def _reg_delete_key_ex(emu: Any, name: str, argv: list[Any]) -> int:
-    return _reg_delete_key(emu, name, argv)
+# The native functions.
 
 
-def _nt_create_key(emu: Any, _name: str, argv: list[Any]) -> int:
-    return _nt_key(emu, argv, "create_key")
-
-
-def _nt_open_key(emu: Any, _name: str, argv: list[Any]) -> int:
-    return _nt_key(emu, argv, "open_key")
-
-
-def _nt_key(emu: Any, argv: list[Any], event: str) -> int:
+def _nt_key(emu: Any, name: str, argv: list[Any]) -> int:
     size = emu.get_ptr_size()
     root, text = emu.read_ptr(argv[2] + size), emu.read_ptr(argv[2] + 2 * size)
     path = read_counted(emu, text)
     if root:
-        path = _key_below(emu, root, path) or path
+        path = key_path(emu, root, path) or path
     argv[2] = path
-    put(emu, argv[0], emu.reg_open_key(path, create=True), size)
-    _registry(emu, path, event)
+    creating = "Create" in name
+    handle = emu.regman.open_key(path, create=creating)
+    note(emu, path, "create_key" if creating else "open_key")
+    if handle is None:
+        return STATUS_NOT_FOUND
+    put(emu, argv[0], handle, size)
     return SUCCESS
 
 
 def _nt_set_value_key(emu: Any, _name: str, argv: list[Any]) -> int:
     value = argv[1] = read_counted(emu, argv[1])
-    result = _set_value(
-        emu, _key_path(emu, argv[0]), value, argv[3] & 0xFFFFFFFF, argv[4], argv[5], wide=True
-    )
-    return STATUS_INVALID_HANDLE if result else SUCCESS
+    path = key_path(emu, argv[0])
+    return STATUS_INVALID_HANDLE if set_value(emu, path, value, *argv[3:6], wide=True) else SUCCESS
 
 
 def _nt_delete_value_key(emu: Any, _name: str, argv: list[Any]) -> int:
-    path = _key_path(emu, argv[0])
     argv[1] = read_counted(emu, argv[1])
-    if path is None:
-        return STATUS_INVALID_HANDLE
-    _registry(emu, path, "delete_value", value_name=argv[1])
-    return SUCCESS
+    result = delete_value(emu, key_path(emu, argv[0]), argv[1])
+    return {SUCCESS: SUCCESS, FILE_NOT_FOUND: STATUS_NOT_FOUND}.get(result, STATUS_INVALID_HANDLE)
+
+
+def find_value(emu: Any, path: str, name: str) -> Value | None:
+    """A value of the key at *path*, which somebody asks for; None if there is none."""
+    note(emu, path, "read_value", value_name=name)
+    key: Key | None = emu.regman.get_key_from_path(path)
+    return None if key is None else key.get_value(name)
 
 
 APIS = {
-    "RegOpenKey": Api(words=3, answer=_reg_open_key),
-    "RegOpenKeyEx": Api(words=5, answer=_reg_open_key_ex),
-    "RegCreateKey": Api(words=3, answer=_reg_create_key),
-    "RegCreateKeyEx": Api(words=9, answer=_reg_create_key_ex),
-    "RegSetValueEx": Api(words=6, answer=_reg_set_value_ex),
-    "RegSetKeyValue": Api(words=6, answer=_reg_set_key_value),
-    "RegDeleteValue": Api(words=2, answer=_reg_delete_value),
-    "RegDeleteKey": Api(words=2, answer=_reg_delete_key),
-    "RegDeleteTree": Api(words=2, answer=_reg_delete_key),
-    "RegDeleteKeyEx": Api(words=4, answer=_reg_delete_key_ex),
-    "NtCreateKey": Api(words=7, answer=_nt_create_key),
-    "NtOpenKey": Api(words=3, answer=_nt_open_key),
+    "RegOpenKey": Api(words=3, answer=_open_key),
+    "RegOpenKeyEx": Api(words=5, answer=_open_key),
+    "RegCreateKey": Api(words=3, answer=_create_key),
+    "RegCreateKeyEx": Api(words=9, answer=_create_key),
+    "RegCloseKey": Api(words=1, answer=_close_key),
+    "RegOpenCurrentUser": Api(words=2, answer=_current_user),
+    "RegSetValue": Api(words=5, answer=_set_own_value),
+    "RegSetValueEx": Api(words=6, answer=_set_value_ex),
+    "RegSetKeyValue": Api(words=6, answer=_set_value_below),
+    "SHSetValue": Api(words=6, answer=_set_value_below),
+    "RegDeleteValue": Api(words=2, answer=_delete_value),
+    "RegDeleteKeyValue": Api(words=3, answer=_delete_value),
+    "SHDeleteValue": Api(words=3, answer=_delete_value),
+    "RegDeleteKey": Api(words=2, answer=_delete_key),
+    "RegDeleteTree": Api(words=2, answer=_delete_key),
+    "SHDeleteKey": Api(words=2, answer=_delete_key),
+    "RegDeleteKeyEx": Api(words=4, answer=_delete_key),
+    "NtCreateKey": Api(words=7, answer=_nt_key),
+    "NtOpenKey": Api(words=3, answer=_nt_key),
+    "NtOpenKeyEx": Api(words=4, answer=_nt_key),
     "NtSetValueKey": Api(words=6, answer=_nt_set_value_key),
     "NtDeleteValueKey": Api(words=2, answer=_nt_delete_value_key),
 }

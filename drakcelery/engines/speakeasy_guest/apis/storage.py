@@ -129,6 +129,16 @@ def _fls_free(emu: Any, _name: str, argv: list[Any]) -> Steps:
     return 1
 
 
+def clear_values(emu: Any) -> Steps:
+    """Tell the callbacks what the present thread, which ends, holds in its fiber-local storage."""
+    values = emu.scheduler.current.values
+    for index, callback in sorted(emu.storage.fiber.items()):
+        value = values.pop(index, 0)
+        if value and callback:
+            yield GuestCall(callback, (value,))
+    return 0
+
+
 def _convert(emu: Any, _name: str, argv: list[Any]) -> int:
     thread = emu.scheduler.current
     if thread.fiber is not None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from drakcelery.engines.speakeasy_guest.apis import (
     automation,
+    clock,
     console,
     exceptions,
     files,
     folders,
+    formatting,
     handles,
     locks,
     machine,
     modules,
     network,
+    protection,
     registry,
+    registry_reads,
     shell,
     sspi,
     storage,
@@ -28,8 +32,9 @@ from drakcelery.engines.speakeasy_guest.apis.api import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(automation, console, handles, exceptions, files),
-    *(folders, locks, machine, modules, network, registry),
+    *(automation, clock, console, handles, exceptions, files),
+    *(folders, formatting, locks, machine, modules, network),
+    *(protection, registry, registry_reads),
     *(shell, sspi, storage, system, text, threads),
     *(version, virtual_memory, waits),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put
+from drakcelery.engines.speakeasy_guest.apis.storage import clear_values
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Leave, Steps
 from drakcelery.engines.speakeasy_guest.scheduling.scheduler import INFINITE, GuestThread
 
@@ -22,6 +23,7 @@ def _thread(emu: Any, handle: int) -> GuestThread | None:
 
 def _exit_thread(emu: Any, _name: str, argv: list[Any]) -> Steps:
     code = argv[-1] & 0xFFFFFFFF
+    yield from emu.leave_thread()
     yield Leave(lambda: emu.scheduler.end(code))
     return 0
 
@@ -30,6 +32,7 @@ def _exit_process(emu: Any, _name: str, _argv: list[Any]) -> Steps:
     """Threads that were made but had no turn yet have one before: on Windows they ran beside this one."""
     scheduler = emu.scheduler
     yield from scheduler.wait(lambda: not scheduler.fresh())
+    yield from clear_values(emu)
     emu.exit_process()
     return 0
 

@@ -14,16 +14,21 @@ from speakeasy.winenv.defs.windows import windows as windefs
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Api
 from drakcelery.engines.speakeasy_guest.apis.machine import GRANULARITY, HIGHEST
+from drakcelery.engines.speakeasy_guest.apis.protection import (
+    GUARD,
+    NOACCESS,
+    PERMISSIONS,
+    extent,
+    protect,
+    protection_at,
+)
 from drakcelery.engines.speakeasy_guest.machine import memory
 
 COMMIT, RESERVE, DECOMMIT, RELEASE = 0x1000, 0x2000, 0x4000, 0x8000
 FREE, PRIVATE = 0x10000, 0x20000
-NOACCESS, EXECUTE_READWRITE = 1, 0x40
 KNOWN_PROTECTIONS: Final = (0x1, 0x2, 0x4, 0x8, 0x10, 0x20, 0x40, 0x80)
 ERROR_NOT_ENOUGH_MEMORY, ERROR_INVALID_PARAMETER, ERROR_INVALID_ADDRESS = 8, 87, 487
 TAG: Final = "api.VirtualAlloc"
-PERMISSIONS: Final = {0x1: 0, 0x2: 2, 0x4: 6, 0x8: 6, 0x10: 0x12, 0x20: 0x12, 0x40: 0x16, 0x80: 0x16}
-"""Speakeasy's (read 2, write 4, execute 0x10) for each protection; whatever runs can be read."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +73,23 @@ def _alloc(emu: Any, _name: str, argv: list[Any]) -> int:
         return _fail(emu, ERROR_INVALID_PARAMETER)
     if kind & (COMMIT | RESERVE) == 0:
         return int(address)  # MEM_RESET and the like
+    guarded = (protection | GUARD) if argv[3] & GUARD else 0
     argv[3] = "|".join(windefs.get_page_rights(argv[3]) or ()) or argv[3]
     first = address // PAGE * PAGE
     total = -(-(address + size) // PAGE) * PAGE - first
     try:
         if address and not kind & RESERVE:
-            return _committed(emu, first, total, protection)
+            committed = _committed(emu, first, total, protection)
+            if committed and guarded:
+                protect(emu, first, first + total, guarded)
+            return committed
         found = _reserved(emu, address, total, protection)
         if found is None:
             return _fail(emu, ERROR_INVALID_ADDRESS)
         if kind & COMMIT or found.size <= GRANULARITY:
             _commit(emu, found, found.base, found.end, protection)
+            if guarded:
+                protect(emu, found.base, found.end, guarded)
     except MemoryError:  # the log says it
         emu.set_last_error(ERROR_NOT_ENOUGH_MEMORY)
         raise
@@ -180,6 +191,7 @@ def _unmap(emu: Any, first: int, end: int) -> bool:
         return False
     for block in list(_blocks(emu, first, end)):
         memory.dump_freed(emu, block)
+        emu.pages.forget(first, end)
         start, stop = max(first, block.base), min(end, block.base + block.size)
         if (start, stop) == (block.base, block.base + block.size):
             emu.mem_unmap(block.base, block.size)
@@ -210,9 +222,8 @@ def _described(emu: Any, address: int) -> tuple[int, int, int, int, int]:
     """Base, base of the allocation, size, state and protection of the region at *address*."""
     holder, block = emu.allocations.find(address), emu.get_address_map(address)
     if block is not None:
-        protection = block.get_flags() or (EXECUTE_READWRITE if block.get_prot() else NOACCESS)
         origin = holder.base if holder else block.base
-        return block.base, origin, -(-block.size // PAGE) * PAGE, COMMIT, protection
+        return address, origin, extent(emu, address, block), COMMIT, protection_at(emu, address, block)
     if holder is not None:
         end = next((stop for start, stop in _gaps(emu, address, holder.end) if start == address), holder.end)
         return address, holder.base, end - address, RESERVE, 0

@@ -211,6 +211,7 @@ def _begin_ex(
 
 
 def _end_thread(crt: Runtime, *code: int) -> Steps:
+    yield from crt.emu.leave_thread()
     yield Leave(lambda: crt.emu.scheduler.end(code[0] if code else 0))
     return 0
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ntpath
+import string
 
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function
-from drakcelery.engines.speakeasy_guest.crt.descriptors import EINVAL, ERANGE
+from drakcelery.engines.speakeasy_guest.crt.descriptors import EEXIST, EINVAL, ERANGE
+from drakcelery.engines.speakeasy_guest.crt.processes import process_id
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 from drakcelery.engines.speakeasy_guest.crt.stdio import open_stream
 
@@ -73,16 +75,18 @@ def _temporary_name(width: int) -> Answer:
 
 
 def _unique(width: int) -> Answer:
-    """``_mktemp``: the X's become a letter and the process id."""
+    """``_mktemp``: the X's become the process id behind the first letter that is free."""
 
     def answer(crt: Runtime, template: int, *_room: int) -> int:
         text = crt.machine.text(template, width)
-        crt.process.temporary += 1
         if not text.endswith("XXXXXX"):
             return crt.fail(EINVAL, 0)
-        letter = chr(ord("a") + crt.process.temporary % 26)
-        crt.machine.put_text(template, f"{text[:-6]}{letter}{4242:05d}", width)
-        return template
+        for letter in string.ascii_lowercase:
+            name = f"{text[:-6]}{letter}{process_id(crt) % 100_000:05d}"
+            if crt.files.disk.find(name) is None:
+                crt.machine.put_text(template, name, width)
+                return template
+        return crt.fail(EEXIST, 0)
 
     return answer
 

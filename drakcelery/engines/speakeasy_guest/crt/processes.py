@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest.calling.guest_calls import Elsewhere
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import Elsewhere, Steps
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function, Variadic
 from drakcelery.engines.speakeasy_guest.crt.descriptors import ENOENT, O_RDWR, O_TEXT, O_WRONLY
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
@@ -96,7 +96,8 @@ def _family() -> dict[str, Function]:
     return table
 
 
-def _process_id(crt: Runtime) -> int:
+def process_id(crt: Runtime) -> int:
+    """The number of the present process; 0 without one."""
     process = crt.emu.get_current_process()
     return int(process.get_id()) if process else 0
 
@@ -123,6 +124,11 @@ def _change_folder(width: int) -> Answer:
     return answer
 
 
+def _sleep(crt: Runtime, milliseconds: int) -> Steps:
+    yield from crt.emu.scheduler.wait(lambda: False, milliseconds)
+    return 0
+
+
 FUNCTIONS: dict[str, Function] = {
     **_family(),
     "system": Function("s", _system(1)),
@@ -131,7 +137,7 @@ FUNCTIONS: dict[str, Function] = {
     "_wpopen": Function("ww", _open_pipe(2)),
     **dict.fromkeys(("_pclose", "pclose"), Function("p", _close_pipe)),
     "_cwait": Function("ppi", lambda crt, status, _process, _action: crt.machine.put(status, 0, 4)),
-    **dict.fromkeys(("_getpid", "getpid"), Function("", _process_id)),
+    **dict.fromkeys(("_getpid", "getpid"), Function("", process_id)),
     **dict.fromkeys(("_getcwd", "getcwd"), Function("pi", _folder(1))),
     "_wgetcwd": Function("pi", _folder(2)),
     **dict.fromkeys(("_chdir", "chdir"), Function("s", _change_folder(1))),
@@ -139,7 +145,7 @@ FUNCTIONS: dict[str, Function] = {
     "_getdrive": Function("", lambda _crt: 3),
     "_chdrive": Function("i", lambda _crt, _drive: 0),
     "_beep": Function("uu", lambda _crt, _frequency, _duration: 0),
-    "_sleep": Function("u", lambda _crt, _milliseconds: 0),
+    "_sleep": Function("u", _sleep),
     "_kbhit": Function("", lambda _crt: 0),
     **dict.fromkeys(("_getch", "_getche", "getch", "getche"), Function("", lambda _crt: 13)),
     **dict.fromkeys(("_getwch", "_getwche"), Function("", lambda _crt: 13)),

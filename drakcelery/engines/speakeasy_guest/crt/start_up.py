@@ -9,6 +9,8 @@ from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 
 MAX_INITIALISERS = 65536
 MAX_AT_EXIT = 65536
+SIGABRT, IGNORE = 22, 1
+"""The signal of ``abort``, and the handler that is none (``SIG_IGN``)."""
 
 
 def _main_arguments(width: int) -> Function:
@@ -87,7 +89,16 @@ def _exit_at_once(crt: Runtime, _status: int) -> Elsewhere:
     return end_process(crt)
 
 
-def _abort(crt: Runtime) -> Elsewhere:
+def _abort(crt: Runtime) -> Steps:
+    """The program's handler for ``SIGABRT`` has its say; where it returns, all is over."""
+    handler = crt.process.signals.pop(SIGABRT, 0)
+    if handler > IGNORE:
+        yield GuestCall(handler, (SIGABRT,))
+    crt.streams.flush_all()
+    return end_process(crt)
+
+
+def _give_up(crt: Runtime) -> Elsewhere:
     crt.streams.flush_all()
     return end_process(crt)
 
@@ -259,8 +270,8 @@ FUNCTIONS: dict[str, Function] = {
     "?terminate@@YAXXZ": Function("", _abort),
     "_purecall": Function("", _abort),
     "__std_terminate": Function("", _abort),
-    "_invoke_watson": Function("", _abort),
-    "_invalid_parameter_noinfo_noreturn": Function("", _abort),
+    "_invoke_watson": Function("", _give_up),
+    "_invalid_parameter_noinfo_noreturn": Function("", _give_up),
     "_assert": Function("", _abort),
     "_wassert": Function("", _abort),
     "getenv": _get_environment(1),

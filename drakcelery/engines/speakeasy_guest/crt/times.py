@@ -19,9 +19,18 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
+def _seconds_now(crt: Runtime) -> int:
+    return int(_milliseconds_now(crt)) // 1000
+
+
+def _milliseconds_now(crt: Runtime) -> float:
+    crt.emu.clock.advance()
+    return float(crt.emu.clock.now)
+
+
 def _now(size: int) -> Answer:
     def answer(crt: Runtime, target: int) -> int:
-        now = int(time.time())
+        now = _seconds_now(crt)
         crt.machine.put(target, now, size or crt.machine.size)
         return now
 
@@ -127,7 +136,12 @@ def _formatted(width: int) -> Answer:
 
 def _known(form: str) -> str:
     """A format with what Windows means: ``%#d`` without zeros, ``%z`` and ``%Z`` of UTC."""
-    for windows, common in (("%#", "%"), ("%Z", "UTC"), ("%z", "+0000"), ("%c", "%m/%d/%y %H:%M:%S")):
+    for windows, common in (
+        ("%#", "%"),
+        ("%Z", "Coordinated Universal Time"),
+        ("%z", "+0000"),
+        ("%c", "%m/%d/%y %H:%M:%S"),
+    ):
         form = form.replace(windows, common)
     return form
 
@@ -136,14 +150,17 @@ def _short(what: str, width: int) -> Answer:
     """``_strdate`` and ``_strtime``."""
 
     def answer(crt: Runtime, buffer: int) -> int:
-        crt.machine.put_text(buffer, datetime.datetime.now(datetime.UTC).strftime(what), width)
+        moment = datetime.datetime.fromtimestamp(_seconds_now(crt), datetime.UTC)
+        crt.machine.put_text(buffer, moment.strftime(what), width)
         return buffer
 
     return answer
 
 
-def _clock(_crt: Runtime) -> int:
-    return int(time.process_time() * 1000) & 0x7FFFFFFF
+def _clock(crt: Runtime) -> int:
+    """Microsoft's counts what has passed, not what the processor was busy."""
+    crt.emu.clock.advance()
+    return int(crt.emu.clock.passed) & 0x7FFFFFFF
 
 
 def _difference(_crt: Runtime, end: int, start: int) -> float:
@@ -154,9 +171,9 @@ def _full(size: int) -> Answer:
     """``_ftime``: seconds, milliseconds, time zone, summer time."""
 
     def answer(crt: Runtime, target: int) -> int:
-        now = time.time()
-        crt.machine.put(target, int(now), size)
-        crt.machine.write(target + size, struct.pack("<Hhh", int(now * 1000) % 1000, 0, 0))
+        now = int(_milliseconds_now(crt))
+        crt.machine.put(target, now // 1000, size)
+        crt.machine.write(target + size, struct.pack("<Hhh", now % 1000, 0, 0))
         return 0
 
     return answer
@@ -166,9 +183,9 @@ def _specified(size: int) -> Answer:
     """``timespec_get``."""
 
     def answer(crt: Runtime, target: int, base: int) -> int:
-        now = time.time()
-        crt.machine.put(target, int(now), size)
-        crt.machine.put(target + size, int(now % 1 * 1e9), 4)
+        now = _milliseconds_now(crt)
+        crt.machine.put(target, int(now) // 1000, size)
+        crt.machine.put(target + size, int(now % 1000 * 1e6), 4)
         return base
 
     return answer

@@ -183,7 +183,7 @@ def _wide_kinds(variables: Variables) -> int:
 
 
 def _time_zone_names(variables: Variables) -> int:
-    return variables.vector(["UTC", "UTC"], 1)
+    return variables.vector(["Coordinated Universal Time"] * 2, 1)
 
 
 def _stream_table(variables: Variables) -> int:

@@ -14,6 +14,7 @@ from speakeasy import common
 from unicorn import UC_ERR_INSN_INVALID, UcError  # type: ignore[import-untyped]  # without types
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.apis.protection import Pages
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Elsewhere, GuestCalls, Outcome
 from drakcelery.engines.speakeasy_guest.exceptions import handling
 from drakcelery.engines.speakeasy_guest.exceptions.contexts import ExceptionRecord
@@ -99,6 +100,7 @@ class Faulting(ThreadBlocks):
 
     guest_calls: GuestCalls
     exceptions: Exceptions
+    pages: Pages
 
     def __init__(self, config: dict[str, Any], **more: Any) -> None:
         super().__init__(config, **more)
@@ -135,7 +137,8 @@ class Faulting(ThreadBlocks):
         kind = ACCESSES.get(self.emu_eng.mem_access.get(access))
         if kind is None or self._is_windows(address, kind):
             return super()._hook_mem_unmapped(emu, access, address, size, value, ctx)
-        self._fault = Fault(handling.ACCESS_VIOLATION, (kind, address))
+        code = handling.GUARD_PAGE if self.pages.touched(self, address) else handling.ACCESS_VIOLATION
+        self._fault = Fault(code, (kind, address))
         return False
 
     def _is_windows(self, address: int, kind: int) -> bool:

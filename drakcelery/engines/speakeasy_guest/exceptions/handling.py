@@ -29,6 +29,7 @@ PRIVILEGED_INSTRUCTION: Final = 0xC0000096
 DIVIDE_BY_ZERO: Final = 0xC0000094
 NAMES: Final = {
     ACCESS_VIOLATION: "an access violation",
+    GUARD_PAGE: "a touch of a guard page",
     BREAKPOINT: "a breakpoint",
     SINGLE_STEP: "a single step",
     ILLEGAL_INSTRUCTION: "an illegal instruction",

@@ -7,26 +7,17 @@ Go's runtime and C++ libraries read the time and the version there, without a ca
 from __future__ import annotations
 
 import struct
-import time
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.machine.clock import UNITS
 
 ADDRESS: Final = 0x7FFE0000
 READ_ONLY: Final = 2
 """Speakeasy's ``PERM_MEM_READ``."""
 
-UPTIME: Final = 3_600_000
-"""Milliseconds for which Windows has run when the program starts."""
-
-EPOCH: Final = 11_644_473_600_000
-"""Milliseconds from 1601, where the time of Windows begins, to 1970."""
-
 STEP: Final = 1.0
 """Milliseconds that have to pass before the page is written again."""
-
-UNITS: Final = 10_000
-"""Of 100 nanoseconds, in a millisecond."""
 
 TICK_MULTIPLIER: Final = 0x0FA00000
 """A tick is 15.625 ms, in fixed point with 24 bits."""
@@ -51,7 +42,6 @@ class SharedData:
 
     def __init__(self, emu: Any) -> None:
         self._emu = emu
-        self._begun = time.monotonic()
         self._written = -STEP
         if emu.get_address_map(ADDRESS) is None:
             emu.mem_map(PAGE, base=ADDRESS, perms=READ_ONLY, tag="emu.struct.KUSER_SHARED_DATA_USER")
@@ -59,17 +49,16 @@ class SharedData:
         self.update()
 
     def update(self) -> None:
-        """Let the time go on: as much as has passed, and what threads have slept."""
-        scheduler = getattr(self._emu, "scheduler", None)
-        passed = (time.monotonic() - self._begun) * 1000 + (scheduler.now if scheduler else 0)
+        """Let the time go on."""
+        clock = self._emu.clock
+        passed = clock.passed
         if passed - self._written < STEP:
             return
         self._written = passed
-        up = UPTIME + passed
         for offset, value in (
-            (INTERRUPT_TIME, up * UNITS),
-            (SYSTEM_TIME, (time.time() * 1000 + (scheduler.now if scheduler else 0) + EPOCH) * UNITS),
-            (TICK_COUNT, up / 15.625),
+            (INTERRUPT_TIME, clock.uptime * UNITS),
+            (SYSTEM_TIME, clock.file_time),
+            (TICK_COUNT, clock.uptime / 15.625),
         ):
             low, high = int(value) & 0xFFFFFFFF, int(value) >> 32
             self._emu.mem_write(ADDRESS + offset, struct.pack("<III", low, high, high))

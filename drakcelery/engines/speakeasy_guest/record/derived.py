@@ -22,6 +22,21 @@ PAGE_RIGHTS = {
 }
 """Memory protection constants of ``winnt.h``."""
 
+ABORTS = (
+    *("abort", "terminate", "?terminate@@YAXXZ", "__std_terminate"),
+    *("_purecall", "_assert", "_wassert"),
+)
+"""Functions of C runtimes that end a program with 3."""
+
+FAST_FAILS = ("_invoke_watson", "_invalid_parameter_noinfo_noreturn")
+STACK_BUFFER_OVERRUN = 0xC0000409
+"""What those of the newer ones end it with."""
+
+EXECS = tuple(
+    f"{wide}exec{how}" for wide in ("", "_", "_w") for how in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")
+)
+"""Another program takes the place of this one: on Windows that is started, and this one is over."""
+
 CURRENT_PROCESS = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 
@@ -93,24 +108,35 @@ def _move_file(recorder: Recording, _call: Call, arguments: list[Any], _value: i
 
 
 def _exit(code: int) -> Handler:
-    """The program ends itself; *code* is the number of the argument with the exit status.
-
-    With the fields of DRAKVUF, by which drakrun makes its process tree; a process that ends itself is 0.
-    """
+    """The program ends itself; *code* is the number of the argument with the exit status."""
 
     def handler(recorder: Recording, call: Call, arguments: list[Any], _value: int) -> None:
         if code and call.raw and call.raw[0] not in CURRENT_PROCESS:
             return
-        status = _number(arguments, code) & 0xFFFFFFFF
-        recorder.journal.write(
-            "procmon",
-            "NtTerminateProcess",
-            ExitPid=0,
-            ExitStatus=f"{status:#x}",
-            ExitStatusStr="SUCCESS" if status == 0 else f"{status:#x}",
-        )
+        _ended(recorder, _number(arguments, code) & 0xFFFFFFFF)
 
     return handler
+
+
+def _ends_with(status: int) -> Handler:
+    """The program ends itself with *status*; where the function gives a value, it has failed."""
+
+    def handler(recorder: Recording, _call: Call, _arguments: list[Any], value: int) -> None:
+        if value == 0:
+            _ended(recorder, status)
+
+    return handler
+
+
+def _ended(recorder: Recording, status: int) -> None:
+    """With DRAKVUF's fields, of which drakrun makes its process tree; a process that ends itself is 0."""
+    recorder.journal.write(
+        "procmon",
+        "NtTerminateProcess",
+        ExitPid=0,
+        ExitStatus=f"{status:#x}",
+        ExitStatusStr="SUCCESS" if status == 0 else f"{status:#x}",
+    )
 
 
 def _protect(rights: int) -> Handler:
@@ -160,7 +186,11 @@ _HANDLERS: dict[str, Handler] = {
     # The C runtime's ways out end in NtTerminateProcess on Windows
     "exit": _exit(0),
     "_exit": _exit(0),
+    "_Exit": _exit(0),
     "quick_exit": _exit(0),
+    **dict.fromkeys(ABORTS, _ends_with(3)),
+    **dict.fromkeys(FAST_FAILS, _ends_with(STACK_BUFFER_OVERRUN)),
+    **dict.fromkeys(EXECS, _ends_with(0)),
     "VirtualProtect": _protect(2),
     "VirtualProtectEx": _protect(3),
     "NtProtectVirtualMemory": _protect(3),

@@ -31,6 +31,8 @@ REGISTRY_METHODS = {
     "open_key": "NtOpenKey",
     "read_value": "NtQueryValueKey",
     "list_subkeys": "NtEnumerateKey",
+    "list_values": "NtEnumerateValueKey",
+    "query_key": "NtQueryKey",
     "create_key": "NtCreateKey",
     "set_value": "NtSetValueKey",
     "delete_value": "NtDeleteValueKey",

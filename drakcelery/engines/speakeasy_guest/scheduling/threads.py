@@ -8,7 +8,7 @@ from speakeasy.windows import objman
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
 from drakcelery.engines.speakeasy_guest.apis.locks import Locks
-from drakcelery.engines.speakeasy_guest.apis.storage import Storage
+from drakcelery.engines.speakeasy_guest.apis.storage import Storage, clear_values
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Outcome, Steps, Wait
 from drakcelery.engines.speakeasy_guest.exceptions.faults import Faulting
 from drakcelery.engines.speakeasy_guest.scheduling.scheduler import GuestThread, Scheduler
@@ -76,8 +76,13 @@ class Threading(Faulting):
         yield from self.scheduler.queued_calls()
         yield from self._notify_dlls(THREAD_ATTACH)
         code = yield GuestCall(address, arguments)
-        yield from self._notify_dlls(THREAD_DETACH)
+        yield from self.leave_thread()
         return code
+
+    def leave_thread(self) -> Steps:
+        """What has to run before the present thread ends: for what it keeps, and for each module."""
+        yield from clear_values(self)
+        return (yield from self._notify_dlls(THREAD_DETACH))
 
     def _notify_dlls(self, reason: int) -> Steps:
         """Call what each module wants to be called when a thread begins or ends."""
