@@ -130,14 +130,7 @@ def build() -> dict[str, Any]:
         computername=HOST,
     )
     config["modules"]["user_modules"] += _modules()
-    config["registry"]["keys"] += [{"path": key, "values": []} for key in _KEYS]
-    config["registry"]["keys"] += [
-        {
-            "path": key,
-            "values": [{"name": name, "type": "REG_SZ", "data": data} for name, data in values.items()],
-        }
-        for key, values in _VALUES.items()
-    ]
+    config["registry"]["keys"] += _registry()
     config["network"]["dns"]["names"] = {
         "default": DEFAULT_ANSWER,
         "localhost": "127.0.0.1",
@@ -148,6 +141,14 @@ def build() -> dict[str, Any]:
         if process["name"] == "explorer":
             process["pid"] = SHELL_PID
     return config
+
+
+def _registry() -> list[dict[str, Any]]:
+    keys: list[dict[str, Any]] = [{"path": key, "values": []} for key in _KEYS]
+    for key, texts in _VALUES.items():
+        values = [{"name": name, "type": "REG_SZ", "data": text} for name, text in texts.items()]
+        keys.append({"path": key, "values": values})
+    return keys
 
 
 def _modules() -> list[dict[str, str]]:

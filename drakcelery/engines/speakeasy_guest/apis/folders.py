@@ -91,7 +91,8 @@ def _find_first(data_argument: int) -> Any:
     def answer(emu: Any, name: str, argv: list[Any]) -> int:
         pattern = text_argument(emu, name, argv, 0)
         disk = emu.disk
-        found: list[tuple[str, int, int]] = [(one, DIRECTORY, 0) for one in disk.folders_matching(pattern)]
+        names = (*disk.dots(pattern), *disk.folders_matching(pattern))
+        found: list[tuple[str, int, int]] = [(one, DIRECTORY, 0) for one in names]
         found += [
             (ntpath.basename(one.get_path()), ARCHIVE, disk.size(one)) for one in disk.matching(pattern)
         ]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from drakcelery.engines.speakeasy_guest.apis import (
     automation,
     clock,
+    code_pages,
     console,
     exceptions,
     files,
     folders,
     formatting,
     handles,
+    locales,
     locks,
     machine,
     modules,
     network,
+    profiles,
     protection,
     registry,
     registry_reads,
@@ -26,17 +29,18 @@ from drakcelery.engines.speakeasy_guest.apis import (
     threads,
     version,
     virtual_memory,
+    volumes,
     waits,
 )
 from drakcelery.engines.speakeasy_guest.apis.api import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(automation, clock, console, handles, exceptions, files),
-    *(folders, formatting, locks, machine, modules, network),
-    *(protection, registry, registry_reads),
+    *(automation, clock, code_pages, console, handles, exceptions, files),
+    *(folders, formatting, locales, locks, machine, modules, network),
+    *(profiles, protection, registry, registry_reads),
     *(shell, sspi, storage, system, text, threads),
-    *(version, virtual_memory, waits),
+    *(version, virtual_memory, volumes, waits),
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}
 """Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""

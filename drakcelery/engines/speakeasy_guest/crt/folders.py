@@ -5,7 +5,6 @@ from __future__ import annotations
 import ntpath
 import struct
 import time
-from typing import Any
 
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function
 from drakcelery.engines.speakeasy_guest.crt.descriptors import EBADF, EEXIST, EINVAL, ENOENT
@@ -14,7 +13,7 @@ from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 from drakcelery.engines.speakeasy_guest.naming import file_name
 
 S_IFDIR, S_IFREG = 0x4000, 0x8000
-ARCHIVE = 0x20
+DIRECTORY, ARCHIVE = 0x10, 0x20
 MAX_PATH = 260
 
 
@@ -79,7 +78,8 @@ def _make_folder(width: int) -> Answer:
 
 def _remove_folder(width: int) -> Answer:
     def answer(crt: Runtime, path: int) -> int:
-        return _change(crt, crt.machine.text(path, width), "FileDispositionInformation", ok=True)
+        name = crt.machine.text(path, width)
+        return _change(crt, name, "FileDispositionInformation", ok=crt.files.disk.remove_folder(name))
 
     return answer
 
@@ -127,25 +127,28 @@ def _times(crt: Runtime, times: int) -> int:
     return times or crt.machine.size
 
 
-def _found_data(machine: Machine, file: Any, size: int, width: int, layout: tuple[int, int]) -> bytes:
-    """``struct _finddata…``: attributes, three times, size, name."""
+def _found_data(machine: Machine, name: str, size: int | None, width: int, layout: tuple[int, int]) -> bytes:
+    """``struct _finddata…``: attributes, three times, size (None for a folder), name."""
     times, wide_size = layout
     kind = "q" if (times or machine.size) == 8 else "i"
     now = int(time.time())
-    head = struct.pack("<I", ARCHIVE)
+    head = struct.pack("<I", DIRECTORY if size is None else ARCHIVE)
     head = head.ljust(8, b"\0") if kind == "q" else head
     head += struct.pack(f"<3{kind}", now, now, now)
     if wide_size == 8:
         head = head.ljust(-(-len(head) // 8) * 8, b"\0")
-    head += struct.pack("<q" if wide_size == 8 else "<I", size)
-    name = ntpath.basename(file.get_path())[: MAX_PATH - 1]
-    encoded: bytes = to_units(name, width)
+    head += struct.pack("<q" if wide_size == 8 else "<I", size or 0)
+    encoded: bytes = to_units(name[: MAX_PATH - 1], width)
     return head + encoded.ljust(MAX_PATH * width, b"\0")
 
 
 def _find_first(width: int, layout: tuple[int, int]) -> Answer:
     def answer(crt: Runtime, pattern: int, target: int) -> int:
-        found = list(crt.files.disk.matching(crt.machine.text(pattern, width)))
+        disk, wanted = crt.files.disk, crt.machine.text(pattern, width)
+        found: list[tuple[str, int | None]] = [
+            (name, None) for name in (*disk.dots(wanted), *disk.folders_matching(wanted))
+        ]
+        found += [(ntpath.basename(file.get_path()), disk.size(file)) for file in disk.matching(wanted)]
         if not found:
             return crt.fail(ENOENT)
         handle = 0x5000 + 4 * len(crt.process.searches)
@@ -163,8 +166,8 @@ def _next(crt: Runtime, handle: int, target: int, width: int, layout: tuple[int,
     left = crt.process.searches.get(handle)
     if not left:
         return crt.fail(ENOENT)
-    file = left.pop(0)
-    crt.machine.write(target, _found_data(crt.machine, file, crt.files.disk.size(file), width, layout))
+    name, size = left.pop(0)
+    crt.machine.write(target, _found_data(crt.machine, name, size, width, layout))
     return 0
 
 

@@ -19,6 +19,7 @@ class Process:
     """What functions keep between calls."""
 
     random: int = 1
+    locale: str = "C"
     at_exit: list[int] = field(default_factory=list)
     signals: dict[int, int] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)

@@ -84,26 +84,6 @@ def _error_text_s(width: int) -> Answer:
     return answer
 
 
-def _set_locale(width: int) -> Answer:
-    def answer(crt: Runtime, _category: int, _name: int) -> int:
-        return crt.variables.text("C", width)
-
-    return answer
-
-
-def _conventions(crt: Runtime) -> int:
-    """``struct lconv`` of the C locale: a point, else empty strings and ``CHAR_MAX``."""
-    size = crt.machine.size
-    empty, point = crt.variables.text("", 2), crt.variables.text(".", 1)
-    pointers = [point] + [empty] * 9
-    data = b"".join(item.to_bytes(size, "little") for item in pointers) + b"\x7f" * 8
-    wide = [crt.variables.text(".", 2)] + [empty] * 7
-    data += b"".join(item.to_bytes(size, "little") for item in wide)
-    buffer = crt.variables.shared("lconv", len(data))
-    crt.machine.write(buffer, data)
-    return buffer
-
-
 def _stream(crt: Runtime, number: int) -> int:
     return crt.streams.standard(number)
 
@@ -196,12 +176,6 @@ FUNCTIONS: dict[str, Function] = {
     "__uncaught_exception": constant("", 0),
     "__uncaught_exceptions": constant("", 0),
     "__lconv_init": constant("", 0),
-    "setlocale": Function("is", _set_locale(1)),
-    "_wsetlocale": Function("iw", _set_locale(2)),
-    "localeconv": Function("", _conventions),
-    "_create_locale": constant("is", 0),
-    "_free_locale": constant("p", 0),
-    "_get_current_locale": constant("", 0),
     "__initialize_lconv_for_unsigned_char": constant("", 0),
     "_getmbcp": constant("", 0),
     "_setmbcp": constant("i", 0),

@@ -232,6 +232,11 @@ class Disk:
             if path.count("\\") == full.count("\\") and fnmatch.fnmatchcase(path, full):
                 yield ntpath.basename(path)
 
+    def dots(self, pattern: str) -> tuple[str, ...]:
+        """What a search for everything in a folder gives first, but not in that of a drive."""
+        folder, name = ntpath.split(self._pattern(pattern))
+        return (".", "..") if name == "*" and len(folder) > 3 and self.is_folder(folder) else ()
+
     def is_folder(self, path: str) -> bool:
         """Whether there is a folder of that name: one that was made, or that a file lies in."""
         full = self.full(path).lower().rstrip("\\")
