@@ -26,3 +26,13 @@ def build(
     command = [compiler, "-O1", "-s", "-o", str(program), str(SOURCES / f"{name}.c"), *libraries]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return program
+
+
+def import_library(dll: str, names: tuple[str, ...], folder: Path) -> Path:
+    """What a 64-bit program links to import *names* from *dll*."""
+    tool = shutil.which(f"{PREFIXES[64]}-dlltool") or ""
+    require(bool(tool), "mingw-w64 is not installed")
+    definition, library = folder / f"{dll}.def", folder / f"lib{dll}.a"
+    definition.write_text("\n".join((f"LIBRARY {dll}", "EXPORTS", *names, "")), encoding="ascii")
+    subprocess.run([tool, "-d", str(definition), "-l", str(library)], check=True)
+    return library

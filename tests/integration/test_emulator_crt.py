@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from tests.emulating import Bench, Run
-from tests.mingw import build
+from tests.mingw import build, import_library
 
 FOLDER = "\\??\\C:\\Users\\Public\\"
 
@@ -125,6 +125,12 @@ def test_guarded_blocks(tmp_path: Path, runtime: Literal["msvcrt", "ucrt"]) -> N
 def test_catching(tmp_path: Path, bits: int) -> None:
     """What is thrown is caught by its type, what lies between is destroyed, and the program goes on."""
     assert ended(Bench(tmp_path).detonate(build("catching", tmp_path, bits))) == 0
+
+
+def test_catching_by_compressed_tables(tmp_path: Path) -> None:
+    """A catch that throws again is left for the outer one, and every object is destroyed once, in order."""
+    library = import_library("VCRUNTIME140_1.dll", ("__CxxFrameHandler4",), tmp_path)
+    assert ended(Bench(tmp_path).detonate(build("catching4", tmp_path, 64, str(library)))) == 0
 
 
 def test_hostile_sizes(tmp_path: Path, bits: int) -> None:

@@ -15,6 +15,9 @@ from drakcelery.engines.speakeasy_guest.crt.machine import Machine
 CXX_EXCEPTION = 0xE06D7363
 MAGIC = (0x19930520, 0x19930521, 0x19930522)
 MAX_ENTRIES = 65536
+NO_STATE = -1
+"""Of a function that has nothing to clean up."""
+
 REFERENCE, SIMPLE, VIRTUAL_BASES = 0x8, 0x1, 0x4
 """Bits of a catch's adjectives (the first) and of a catchable type."""
 
@@ -29,6 +32,17 @@ class Thrown:
     """Of the image that threw it; 0 in 32 bits."""
 
 
+@dataclass(eq=False)
+class Caught:
+    """An object whose catch block runs."""
+
+    thrown: Thrown
+    frame: int = 0
+    """In 64 bits: that of the function with the ``try``."""
+    state: int = -1
+    """The state around that."""
+
+
 @dataclass(frozen=True)
 class Catch:
     """A ``catch`` block."""
@@ -41,6 +55,8 @@ class Catch:
     handler: int
     parent: int = 0
     """In 64 bits: where a catch's frame holds the address of the function's."""
+    places: tuple[int, ...] = ()
+    """Where the function goes on, if the catch gives a number of these instead of an address."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,11 @@ class Tables:
         outer, action = self._words(self.absolute(place) + 8 * state, 2)
         return outer, self.absolute(action)
 
+    def leaving(self, state: int, frame: int) -> tuple[int, GuestCall | None]:
+        """In 64 bits: the state around *state*, and what has to run when it is left."""
+        outer, action = self.unwound(state)
+        return outer, GuestCall(action, (0, frame)) if action else None
+
     def state_at(self, pc: int) -> int:
         """In 64 bits: the state of the function at a place in it."""
         *_, count, place = self._words(self.place, 7)
@@ -109,7 +130,8 @@ class Tables:
         words = 5 if self.machine.is_64 else 4
         for number in range(count):
             adjectives, kind, variable, handler, *more = self._words(place + 4 * words * number, words)
-            yield Catch(adjectives, self.absolute(kind), variable, self.absolute(handler), *more)
+            parent = more[0] if more else 0
+            yield Catch(adjectives, self.absolute(kind), variable, self.absolute(handler), parent)
 
 
 def type_name(machine: Machine, descriptor: int) -> bytes:

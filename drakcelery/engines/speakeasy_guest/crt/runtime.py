@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.crt.abi import Function, Result, Returns, read_arguments, shown
-from drakcelery.engines.speakeasy_guest.crt.catching import Thrown
+from drakcelery.engines.speakeasy_guest.crt.catching import Caught
 from drakcelery.engines.speakeasy_guest.crt.heap import Heap
 from drakcelery.engines.speakeasy_guest.crt.machine import Machine
 from drakcelery.engines.speakeasy_guest.crt.variables import Variables
@@ -27,7 +27,7 @@ class Process:
     invalid_parameter: int = 0
     app_type: int = 0
     umask: int = 0
-    caught: list[Thrown] = field(default_factory=list)
+    caught: list[Caught] = field(default_factory=list)
     """Objects whose catch blocks run, for ``throw`` without one."""
     temporary: int = 0
     """How many names for temporary files were given."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import ELSEWHERE, GuestCall, Steps
 from drakcelery.engines.speakeasy_guest.crt import catching
-from drakcelery.engines.speakeasy_guest.crt.abi import Function
-from drakcelery.engines.speakeasy_guest.crt.catching import CXX_EXCEPTION, MAGIC, Catch, Tables, Thrown
+from drakcelery.engines.speakeasy_guest.crt.abi import Function, signed
+from drakcelery.engines.speakeasy_guest.crt.catching import (
+    CXX_EXCEPTION,
+    MAGIC,
+    NO_STATE,
+    Catch,
+    Caught,
+    Tables,
+    Thrown,
+)
+from drakcelery.engines.speakeasy_guest.crt.compressed import CompressedTables
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 from drakcelery.engines.speakeasy_guest.crt.scopes import ANY_UNWIND, CONTINUE_SEARCH, caller
 from drakcelery.engines.speakeasy_guest.exceptions import contexts, frames32, frames64
@@ -33,7 +44,7 @@ def _throw(crt: Runtime, thrown: int, info: int) -> Steps:
         registers["esp"] += 8
     now = Thrown(thrown, info, _image_base(crt, info))
     if not info and crt.process.caught:  # throw; without an object
-        now = crt.process.caught[-1]
+        now = crt.process.caught[-1].thrown
     parameters = (MAGIC[0], now.object, now.info, *((now.base,) if crt.machine.is_64 else ()))
     address = registers[crt.emu.processor.pc]
     record = ExceptionRecord(code=CXX_EXCEPTION, address=address, flags=NONCONTINUABLE, parameters=parameters)
@@ -57,11 +68,14 @@ def thrown_by(crt: Runtime, record: ExceptionRecord) -> Thrown | None:
 
 
 def _found(
-    crt: Runtime, tables: Tables, state: int, thrown: Thrown
+    crt: Runtime, tables: Tables | CompressedTables, thrown: Thrown, state: int, floor: int
 ) -> tuple[int, Catch, catching.Catchable] | None:
-    """The catch that takes the object in a state: the first state of its ``try``, itself, and as what."""
+    """The catch that takes the object in a state: the first state of its ``try``, itself, and as what.
+
+    Only a ``try`` above *floor* counts: in a catch block, one that is in it.
+    """
     for low, high, catches in tables.tries():
-        if low <= state <= high:
+        if floor < low <= state <= high:
             for catch in catches:
                 catchable = catching.caught_as(crt.machine, catch, thrown)
                 if catchable is not None:
@@ -78,93 +92,111 @@ def _destroy(crt: Runtime, thrown: Thrown) -> Generator[GuestCall, int, None]:
 # 64 bits.
 
 
-def _frame_64(crt: Runtime, record: int, establisher: int, _context: int, place: int) -> Steps:
-    registers = caller(crt)
-    frame = Dispatcher.read(crt.emu, place)
-    tables = Tables(
-        crt.machine, frame.image_base + crt.machine.number(frame.handler_data, 4), frame.image_base
-    )
-    what = contexts.read_record(crt.emu, record)
+@dataclass(frozen=True)
+class Place:
+    """Where an exception has come to: a frame of a function with tables, or of one of its catch blocks."""
+
+    tables: Tables | CompressedTables
+    frame: Dispatcher
+    establisher: int
+    """The function's frame, also in one of its catch blocks."""
+    floor: int
+    """The last state outside of the catch block; -1 in the function itself."""
+    is_catch: bool
+
+
+def _placed(crt: Runtime, frame: Dispatcher, establisher: int, *, compressed: bool) -> Place | None:
+    """What the tables say of a frame; None for tables that are not known."""
+    base = frame.image_base
+    begin = base + crt.machine.number(frame.function_entry, 4) if frame.function_entry else 0
+    place = base + crt.machine.number(frame.handler_data, 4)
+    if compressed:
+        short = CompressedTables(crt.machine, place, base, begin)
+        return Place(short, frame, short.function_frame(establisher), NO_STATE, short.is_catch)
+    tables = Tables(crt.machine, place, base)
     if not tables.is_known:
+        return None
+    for _, high, catches in tables.tries():
+        for catch in catches:
+            if catch.handler == begin:
+                return Place(tables, frame, crt.machine.number(establisher + catch.parent), high, True)
+    return Place(tables, frame, establisher, NO_STATE, False)
+
+
+def _frame_64(
+    crt: Runtime, record: int, establisher: int, _context: int, dispatcher: int, *, compressed: bool = False
+) -> Steps:
+    registers = caller(crt)
+    place = _placed(crt, Dispatcher.read(crt.emu, dispatcher), establisher, compressed=compressed)
+    what = contexts.read_record(crt.emu, record)
+    if place is None:
         return CONTINUE_SEARCH
-    establisher = _function_frame(crt, tables, frame, establisher)
     if what.flags & ANY_UNWIND:
-        target = -1
+        target = NO_STATE
         if what.flags & TARGET_UNWIND and what.code == STATUS_UNWIND_CONSOLIDATE:
-            target = contexts_signed(what.parameters[3])
-        yield from _unwind_states_64(crt, tables, frame, establisher, target)
+            target = signed(what.parameters[3], 64)
+        yield from _unwind_states_64(crt, place, target)
         return CONTINUE_SEARCH
     thrown = thrown_by(crt, what)
-    found = _found(crt, tables, _state_64(crt, tables, frame, establisher), thrown) if thrown else None
+    found = _found(crt, place.tables, thrown, _state_64(crt, place), place.floor) if thrown else None
     if thrown is None or found is None:
         return CONTINUE_SEARCH
     low, catch, catchable = found
-    yield from catching.deliver(crt.machine, catch, catchable, thrown, establisher)
-    return (yield from _enter_64(crt, (frame, establisher, low), catch, thrown, registers))
+    yield from catching.deliver(crt.machine, catch, catchable, thrown, place.establisher)
+    return (yield from _enter_64(crt, place, low, catch, thrown, registers))
 
 
-def contexts_signed(value: int) -> int:
-    """A parameter of a record as a state."""
-    return value - (1 << 64) if value >> 63 else value
+def _state_64(crt: Runtime, place: Place) -> int:
+    """The state in which the function, or its catch block, was left."""
+    if not place.is_catch:
+        for caught in reversed(crt.process.caught):
+            if caught.frame == place.establisher:
+                return caught.state
+    at = place.tables.unwind_help
+    noted = crt.machine.number(place.establisher + at, 4, signed=True) if at else NO_HELP
+    return noted if noted != NO_HELP else place.tables.state_at(place.frame.control_pc)
 
 
-def _function_frame(crt: Runtime, tables: Tables, frame: Dispatcher, establisher: int) -> int:
-    """The function's frame, from that of one of its catches."""
-    begin = frame.image_base + crt.machine.number(frame.function_entry, 4) if frame.function_entry else 0
-    for _, _, catches in tables.tries():
-        for catch in catches:
-            if catch.handler == begin:
-                return crt.machine.number(establisher + catch.parent)
-    return establisher
-
-
-def _state_64(crt: Runtime, tables: Tables, frame: Dispatcher, establisher: int) -> int:
-    place = tables.unwind_help
-    noted = crt.machine.number(establisher + place, 4, signed=True) if place else NO_HELP
-    return noted if noted != NO_HELP else tables.state_at(frame.control_pc)
-
-
-def _unwind_states_64(
-    crt: Runtime, tables: Tables, frame: Dispatcher, establisher: int, target: int
-) -> Generator[GuestCall, int, None]:
+def _unwind_states_64(crt: Runtime, place: Place, target: int) -> Generator[GuestCall, int, None]:
     """Destroy the objects of the states that are left."""
-    state = _state_64(crt, tables, frame, establisher)
+    state = _state_64(crt, place)
+    at = place.tables.unwind_help
     for _ in range(MAX_STATES):
-        if state in (target, -1):
+        if state == target or state <= place.floor:
             break
-        state, action = tables.unwound(state)
-        if tables.unwind_help:
-            crt.machine.put(establisher + tables.unwind_help, state, 4)
-        if action:
-            yield GuestCall(action, (0, establisher))
-    if tables.unwind_help:
-        crt.machine.put(establisher + tables.unwind_help, target if target != -1 else state, 4)
+        state, action = place.tables.leaving(state, place.establisher)
+        if at:
+            crt.machine.put(place.establisher + at, state, 4)
+        if action is not None:
+            yield action
+    if at:
+        crt.machine.put(place.establisher + at, target if target != NO_STATE else state, 4)
 
 
-def _enter_64(
-    crt: Runtime, where: tuple[Dispatcher, int, int], catch: Catch, thrown: Thrown, registers: Any
-) -> Steps:
+def _enter_64(crt: Runtime, place: Place, low: int, catch: Catch, thrown: Thrown, registers: Any) -> Steps:
     """Leave the frames below, and run the catch in the frame."""
-    frame, establisher, low = where
     calls = int(crt.emu.get_proc("msvcrt", CALL_CATCH))
     record = crt.emu.guest_calls.reserve(RECORD_SIZE[64])
+    at = place.tables.unwind_help
+    outer, _ = place.tables.leaving(low, place.establisher)
     parameters = (
-        *(calls, establisher, catch.handler, low),
-        *(thrown.object, thrown.info, thrown.base, _help(crt, frame, establisher)),
+        *(calls, place.establisher, catch.handler, low),
+        *(thrown.object, thrown.info, thrown.base, place.establisher + at if at else 0),
+        *(outer, *catch.places),
     )
     contexts.write_record(
         crt.emu,
         record,
         ExceptionRecord(
             code=STATUS_UNWIND_CONSOLIDATE,
-            address=frame.control_pc,
+            address=place.frame.control_pc,
             flags=NONCONTINUABLE,
             parameters=parameters,
         ),
     )
     wish = frames64.Unwinding(
-        target=frame.establisher,
-        target_ip=frame.control_pc,
+        target=place.frame.establisher,
+        target_ip=place.frame.control_pc,
         record=record,
         value=0,
         context=crt.emu.guest_calls.reserve(CONTEXT_SIZE[64]),
@@ -172,24 +204,27 @@ def _enter_64(
     return (yield from frames64.unwind_to(crt.emu, crt.emu.exceptions.tables, wish, registers))
 
 
-def _help(crt: Runtime, frame: Dispatcher, establisher: int) -> int:
-    """Where the frame notes its state; 0 for nowhere."""
-    place = frame.image_base + crt.machine.number(frame.handler_data, 4)
-    tables = Tables(crt.machine, place, frame.image_base)
-    return establisher + tables.unwind_help if tables.unwind_help else 0
-
-
 def _call_catch(crt: Runtime, record: int) -> Steps:
     """Run a catch block in its function's frame; where the program continues."""
     words = contexts.read_record(crt.emu, record).parameters
-    _, establisher, handler, _, *thrown, noted = words
+    establisher, handler, _, *thrown, noted, outer = words[1:9]
+    places = words[9:]
     if noted:
         crt.machine.put(noted, NO_HELP, 4)  # the place in the program says the state again
-    crt.process.caught.append(Thrown(*thrown))
-    place = yield GuestCall(handler, (0, establisher))
-    now = crt.process.caught.pop()
-    yield from _destroy(crt, now)
-    return place
+    now = Caught(Thrown(*thrown), establisher, signed(outer, 64))
+    answer = yield from _caught(crt, now, GuestCall(handler, (0, establisher)))
+    return places[min(answer, len(places) - 1)] if places else answer
+
+
+def _caught(crt: Runtime, now: Caught, handler: GuestCall) -> Generator[GuestCall, int, int]:
+    """Run a catch block, and destroy its object; the block may also be left by another exception."""
+    crt.process.caught.append(now)
+    try:
+        answer = yield handler
+    finally:
+        crt.process.caught.remove(now)
+    yield from _destroy(crt, now.thrown)
+    return answer
 
 
 # 32 bits.
@@ -207,7 +242,7 @@ def _frame_32(crt: Runtime, record: int, node: int, _context: int, _dispatcher: 
         return CONTINUE_SEARCH
     thrown = thrown_by(crt, what)
     state = crt.machine.number(node + 8, signed=True)
-    found = _found(crt, tables, state, thrown) if thrown else None
+    found = _found(crt, tables, thrown, state, NO_STATE) if thrown else None
     if thrown is None or found is None:
         return CONTINUE_SEARCH
     low, catch, catchable = found
@@ -215,9 +250,8 @@ def _frame_32(crt: Runtime, record: int, node: int, _context: int, _dispatcher: 
     yield from catching.deliver(crt.machine, catch, catchable, thrown, frame)
     yield from frames32.unwind_to(crt.emu, target=node, record=record, value=0, registers=registers)
     yield from _unwind_states_32(crt, tables, node, low)
-    crt.process.caught.append(thrown)
-    place = yield GuestCall(catch.handler, registers={"ebp": frame})
-    yield from _destroy(crt, crt.process.caught.pop())
+    handler = GuestCall(catch.handler, registers={"ebp": frame})
+    place = yield from _caught(crt, Caught(thrown), handler)
     stack = crt.machine.number(node - 4)
     crt.emu.processor.restore(registers | {"ebp": frame, "esp": stack, "eip": place})
     return ELSEWHERE
@@ -246,7 +280,7 @@ FUNCTIONS: dict[str, Function] = {
     **dict.fromkeys(
         ("__CxxFrameHandler", "__CxxFrameHandler2", "__CxxFrameHandler3"), Function("pppp", _frame)
     ),
-    "__CxxFrameHandler4": Function("pppp", lambda _crt, *_frame: CONTINUE_SEARCH),
+    "__CxxFrameHandler4": Function("pppp", functools.partial(_frame_64, compressed=True)),
     CALL_CATCH: Function("p", _call_catch),
 }
 """Functions by name."""
