@@ -14,7 +14,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import emulator, pages, pictures
+from benchmarks import emulator, pages
 from benchmarks.measuring import Result
 
 NAMES = (
@@ -40,6 +40,8 @@ def run(names: Sequence[str], *, quick: bool) -> list[Result]:
 
 def write(results: Sequence[Result], *, quick: bool, root: Path = pages.REPOSITORY) -> None:
     """Write ``build/bench.json``, add to the history, fill the table in the docs, and draw the pictures."""
+    from benchmarks import pictures  # matplotlib takes a second, and most runs draw nothing
+
     build, docs = root / "build", root / "docs"
     build.mkdir(exist_ok=True)
     (build / "bench.json").write_text(pages.as_json(results), encoding="utf-8")

@@ -178,6 +178,10 @@ class Stay(Scheduler):
         self._began = hospital.theatre.now
         schedule = hospital.schedule
         self._backlog = BACKLOG * schedule.hosts * schedule.slots
+        self._tables = [
+            (host.name, SlotTable(host.state_dir, quarantine_after=host.settings.drakcelery.quarantine_after))
+            for host in hospital.hosts.values()
+        ]
 
     def observe(self) -> dict[str, str]:
         """The state of each sample in the end."""
@@ -228,10 +232,9 @@ class Stay(Scheduler):
     def _look_at_slots(self, now: float) -> None:
         ward = self._hospital.ward
         aside = set()
-        for host in self._hospital.hosts.values():
-            limit = host.settings.drakcelery.quarantine_after
-            for slot in SlotTable(host.state_dir, quarantine_after=limit).all():
-                place = (host.name, slot.name)
+        for host, table in self._tables:
+            for slot in table.all():
+                place = (host, slot.name)
                 # A canary that tries it does not end that
                 if slot.state is SlotState.QUARANTINED or (slot.is_canary and place in ward.aside):
                     aside.add(place)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import click
+from click.testing import CliRunner
 from karton.core import Config, Karton, Producer, Resource, Task
 from karton.core.backend import KartonBackend
 from karton.core.resource import RemoteResource, ResourceBase
@@ -19,6 +21,7 @@ from karton.core.task import TaskPriority
 from minio import Minio
 
 from drakcelery import settings
+from drakcelery.cli import cli
 from drakcelery.embedded.state import Running
 from drakcelery.ledger import Ledger, connect
 from drakcelery.model.analysis import State
@@ -223,9 +226,20 @@ class Deployment:
         """``drakcelery …`` on this stack's configuration, as typed on a terminal without colours."""
         return run(PROGRAMS / "drakcelery", *arguments, config=self.running.config)
 
+    def typed(self, *words: str | Path) -> str:
+        """What ``drakcelery …`` says, done by this process; fails where the command does."""
+        status, output = run_here(cli, *map(str, words), **typist(self.running.config))
+        assert status == 0, output
+        return output
+
     def celery(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``celery -A drakcelery …``."""
         return run(PROGRAMS / "celery", "-A", "drakcelery", *arguments, config=self.running.config)
+
+
+def typist(config: Path) -> dict[str, str]:
+    """Variables of who types a command on a wide terminal without colours."""
+    return {"DRAKCELERY_CONFIG": str(config), "COLUMNS": "1000", "NO_COLOR": "1"}
 
 
 def karton_config(running: Running) -> Config:
@@ -235,9 +249,9 @@ def karton_config(running: Running) -> Config:
     return config
 
 
-def run(*command: str | Path, config: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command with ``DRAKCELERY_CONFIG``; lines are not wrapped."""
-    environment = {**os.environ, "DRAKCELERY_CONFIG": str(config), "COLUMNS": "1000", "NO_COLOR": "1"}
+def run(*command: str | Path, config: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with ``DRAKCELERY_CONFIG`` and *variables*; lines are not wrapped."""
+    environment = {**os.environ, **typist(config), **variables}
     return subprocess.run(  # its exit status is looked at by those who call
         [str(part) for part in command],
         capture_output=True,
@@ -246,3 +260,10 @@ def run(*command: str | Path, config: Path) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+def run_here(command: click.Command, *words: str, obj: object = None, **variables: str) -> tuple[int, str]:
+    """Exit status and output of a command that this process does: one of its own takes a second to start."""
+    done = CliRunner(env=variables).invoke(command, words, obj=obj, prog_name="drakcelery")
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output

@@ -11,6 +11,7 @@ import pytest
 
 from drakcelery.embedded.background import background
 from drakcelery.ledger.keys import canary_key
+from drakcelery.wiring import make_client
 from drakcelery.worker import behaviour
 from tests.acceptance.deployment import Deployment
 from tests.conftest import require
@@ -31,47 +32,48 @@ def deployment(
     ):
         # A worker reports its slots a moment before it hears what it is asked
         node = f"vm@{deployment.settings.drakcelery.host}"
-        wait_until(
-            lambda: deployment.celery("inspect", "ping", f"--destination={node}").returncode == 0,
-            f"{node} answers",
-            timeout=60,
-        )
+        with make_client(deployment.settings) as client:
+            wait_until(
+                lambda: client.control.ping(destination=[node], timeout=1),
+                f"{node} answers",
+                timeout=60,
+            )
         yield deployment
 
 
 def slots(deployment: Deployment) -> dict[str, dict[str, Any]]:
     """What ``slots --json`` says of each slot of the one host."""
-    done = deployment.drakcelery("slots", "--json")
-    assert done.returncode == 0, done.stderr
-    return {slot["name"]: slot for host in json.loads(done.stdout) for slot in host["slots"]}
+    output = deployment.typed("slots", "--json")
+    return {slot["name"]: slot for host in json.loads(output) for slot in host["slots"]}
 
 
-def verdicts(deployment: Deployment, *arguments: str) -> dict[str, str | None]:
+def verdicts(output: str) -> dict[str, str | None]:
     """What ``canary --json`` says of each slot."""
-    done = deployment.drakcelery("canary", *arguments, "--json")
-    assert done.returncode == 0, done.stderr + done.stdout
-    return {slot["name"]: slot["verdict"] for slot in json.loads(done.stdout)}
+    return {slot["name"]: slot["verdict"] for slot in json.loads(output)}
 
 
 def test_canaries_on_demand_and_after_undrain(deployment: Deployment) -> None:
     """They do the same each time, whatever the slot; what they found is seen by all who look at slots."""
     host = deployment.settings.drakcelery.host
-    assert verdicts(deployment, f"{host}/vm-1", "--wait") == {"vm-1": "good"}
+    first = deployment.drakcelery("canary", f"{host}/vm-1", "--wait", "--json")
+    assert first.returncode == 0, first.stderr
+    assert verdicts(first.stdout) == {"vm-1": "good"}
     seen = slots(deployment)
     assert [(slot["canary"]["at"] is None, slot["canary"]["trouble"]) for slot in seen.values()] == [
         (False, None),
         (True, None),
     ]
-    assert "good" in deployment.drakcelery("canary").stdout
+    assert "good" in deployment.typed("canary")
 
-    assert deployment.drakcelery("drain", f"{host}/vm-2").returncode == 0
+    deployment.typed("drain", f"{host}/vm-2")
     assert "vm-2 is drained" in deployment.drakcelery("canary", f"{host}/vm-2").stderr
-    assert deployment.drakcelery("undrain", f"{host}/vm-2").returncode == 0
+    deployment.typed("undrain", f"{host}/vm-2")
     wait_until(lambda: slots(deployment)["vm-2"]["canary"]["at"], "a canary was in what was undrained")
 
     # By now two have shown what they do; the third is the last that is learned from
-    assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
-    assert verdicts(deployment, host, "--wait") == {"vm-1": "good", "vm-2": "good"}
+    for _ in range(2):
+        found = verdicts(deployment.typed("canary", host, "--wait", "--json"))
+        assert found == {"vm-1": "good", "vm-2": "good"}
     (known,) = deployment.ledger._redis.hvals(canary_key("default"))
     runs = json.loads(known)["runs"]
     assert len(runs) == behaviour.LEARNED

@@ -62,12 +62,10 @@ def test_submit_prints_the_uid(deployment: Deployment) -> None:
 def test_status(submitted: tuple[str, str], deployment: Deployment) -> None:
     """All analyses in a table or as JSON; one of them in full."""
     uid, _ = submitted
-    table = deployment.drakcelery("status").stdout.splitlines()
+    table = deployment.typed("status").splitlines()
     assert [line.split()[1] for line in table if line.startswith(uid)] == ["PUBLISHED"]
-    assert uid in {
-        one["uid"] for one in json.loads(deployment.drakcelery("status", "--json").stdout)["analyses"]
-    }
-    one = json.loads(deployment.drakcelery("status", uid, "--json").stdout)
+    assert uid in {one["uid"] for one in json.loads(deployment.typed("status", "--json"))["analyses"]}
+    one = json.loads(deployment.typed("status", uid, "--json"))
     assert (one["uid"], one["state"], one["attempt"]) == (uid, "PUBLISHED", 1)
     shown = deployment.drakcelery("status", uid).stdout
     assert one["analysis_task_uid"] in shown
@@ -95,7 +93,7 @@ def test_fetch(submitted: tuple[str, str], deployment: Deployment, tmp_path: Pat
 
 def test_slots(deployment: Deployment) -> None:
     """Each slot with its profile, state and engine, as a table and as JSON."""
-    (host,) = json.loads(deployment.drakcelery("slots", "--json").stdout)
+    (host,) = json.loads(deployment.typed("slots", "--json"))
     assert host["host"] == "embedded"
     assert host["engine"].startswith("emulator ")
     assert [(slot["name"], slot["profile"]) for slot in host["slots"]] == [
@@ -115,7 +113,7 @@ def test_slots_show_what_runs(deployment: Deployment) -> None:
         lambda: any(slot.uid == uid for host in deployment.ledger.fleet.hosts() for slot in host.slots),
         "the host reports the slot",
     )
-    lines = deployment.drakcelery("slots").stdout.splitlines()
+    lines = deployment.typed("slots").splitlines()
     assert [("running" in line) for line in lines if uid in line] == [True]
     assert deployment.wait_over(task).state is State.PUBLISHED
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from drakcelery.cli import cli
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Place, State
 from drakcelery.stages import cancellation
+from tests.acceptance.deployment import run_here, typist
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import type_in, wait_published, wait_state
 from tests.servers import lent
@@ -19,7 +21,7 @@ from tests.waiting import wait_until
 
 PROFILES = {"rack-1": "win7", "rack-2": "win10", "rack-3": "xp"}
 LOOK_AHEAD = 1
-PATIENCE = 45
+PATIENCE = 25
 """Seconds; long enough for a worker to come back."""
 LONG = 300
 """Seconds that a guest runs, if nobody ends it."""
@@ -47,9 +49,14 @@ def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield ours
 
 
+def typed(fleet: Fleet, *words: str) -> tuple[int, str]:
+    """Exit status and output of ``drakcelery …`` on the first host, done by this process."""
+    return run_here(cli, *words, **typist(fleet._config["rack-1"]))
+
+
 def listed(fleet: Fleet, command: str) -> dict[str, Any]:
     """``drakcelery <command> --json``, by the name of the profile or host."""
-    status, output = type_in(fleet, "drakcelery", command, "--json")
+    status, output = typed(fleet, command, "--json")
     assert status == 0, output
     return {one[command.removesuffix("s")]: one for one in json.loads(output)}
 
@@ -120,7 +127,7 @@ def test_what_is_offline_is_waited_for(fleet: Fleet, abandoned: tuple[str, ...])
     wait_until(lambda: listed(fleet, "hosts")["rack-2"]["waiting"] == 1, "hosts shows who waits")
     shown = listed(fleet, "hosts")["rack-2"]
     assert (shown["online"], shown["profiles"]) == (False, ["win10"])
-    assert "offline" in type_in(fleet, "drakcelery", "hosts")[1]
+    assert "offline" in typed(fleet, "hosts")[1]
     fleet.respawn()
     wait_published(fleet, "patient")
 

@@ -14,15 +14,18 @@ import pytest
 from karton.core import Producer, Resource, Task
 from karton.core.task import TaskState
 
+from drakcelery.cli import cli
 from drakcelery.embedded.services import Services
 from drakcelery.host.slot import SlotState
 from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
+from tests.acceptance.deployment import run_here, typist
 from tests.commands import extract
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_published, wait_state
 from tests.reference import ROOT
+from tests.servers import lent
 from tests.waiting import wait_until
 from tests.xen.host import XenHost
 
@@ -68,7 +71,7 @@ def settings_of(host: XenHost, profile: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def rack(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:  # noqa: ARG001 - a check
+def rack(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
     """rack-1 and rack-2 have win10, rack-3 has win7 and is asked for memory dumps and profiles."""
     directory = tmp_path_factory.mktemp("xen")
     hosts = {name: XenHost.create(directory / name, slots=SLOTS, second=SECOND) for name in PROFILES}
@@ -84,7 +87,7 @@ def rack(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     options = Options(hosts=tuple(PROFILES), profiles=PROFILES, slots=SLOTS, more=more, of_host=of_host)
     try:
         with (
-            Services(directory / "services") as services,
+            lent(services),
             Fleet(directory / "fleet", services, options) as fleet,
         ):
             yield Rack(fleet=fleet, hosts=hosts)
@@ -251,7 +254,8 @@ def test_a_host_whose_firewall_lets_guests_out(rack: Rack) -> None:
     assert host.iptables("-D INPUT -j DRAKRUN_INP") == 0
 
     def halted() -> bool:
-        return "firewall lets its guests out" in type_in(rack.fleet, "drakcelery", "hosts")[1]
+        shown = run_here(cli, "hosts", **typist(rack.fleet._config["rack-3"]))
+        return "firewall lets its guests out" in shown[1]
 
     wait_until(halted, "the host is halted")
     begun = len(host.calls("drakrun vm-start"))

@@ -17,6 +17,7 @@ from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.embedded.services import BUCKET, Services
+from drakcelery.forecast import simulation
 from drakcelery.forecast.forecast import make_forecast
 from drakcelery.ingress import Ingress, orphans
 from drakcelery.karton import analysis_task
@@ -136,6 +137,12 @@ def ingress(services: Services, redis_client: object, sent: list[Record]) -> Ite
             storage=storage,
             send=send,
         )
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How exact a forecast is does not matter here, and a thousand of them are made."""
+    monkeypatch.setattr(simulation, "ROUNDS", simulation.FEWEST_ROUNDS)
 
 
 @pytest.fixture

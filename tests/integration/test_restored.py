@@ -21,7 +21,7 @@ from tests.faults.watch import start_server, stop_server
 from tests.waiting import wait_until
 
 QUEUE = Queue("test-restored", routing_key="test-restored")
-VISIBLE_SECONDS = 3.0
+VISIBLE_SECONDS = 1.5
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from celery.bin import control
+from celery.bin.base import CLIContext
 from karton.core.task import TaskState
 
 from drakcelery.broker.routing import prepare_queue
+from drakcelery.cli import cli
 from drakcelery.embedded.services import Services
 from drakcelery.errors import StackError
 from drakcelery.host.drains import Closed
@@ -28,9 +31,11 @@ from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.operators import steering
 from drakcelery.stages import cancellation
-from tests.acceptance.deployment import PROGRAMS
+from drakcelery.worker import remote_control as _commands  # noqa: F401 registers them with Celery
+from tests.acceptance.deployment import PROGRAMS, run, run_here, typist
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state
+from tests.servers import lent
 from tests.terminal import terminal
 from tests.waiting import wait_until
 
@@ -41,12 +46,12 @@ ME = "alice@console"
 
 
 @pytest.fixture(scope="module")
-def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:  # noqa: ARG001 - a check
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two hosts with two slots each."""
     directory = tmp_path_factory.mktemp("steering")
     options = Options(hosts=(HOST, OTHER), slots=2, run_seconds=LONG, stop_seconds=1)
     with (
-        Services(directory / "services") as services,
+        lent(services),
         Fleet(directory / "fleet", services, options) as ours,
     ):
         yield ours
@@ -75,14 +80,25 @@ def as_before(fleet: Fleet, app: Celery) -> Iterator[None]:
         wait_free(fleet, host)
 
 
-def celery(fleet: Fleet, *arguments: str) -> tuple[int, str]:
-    """``celery -A drakcelery …``."""
-    return type_in(fleet, "celery", "-A", "drakcelery", *arguments)
+def typed(fleet: Fleet, *words: str, host: str = HOST) -> tuple[int, str]:
+    """Exit status and output of ``drakcelery …`` on a host, done by this process."""
+    return run_here(cli, *words, **typist(fleet._config[host]))
 
 
-def replies(fleet: Fleet, *arguments: str) -> dict[str, Any]:
+def celery(app: Celery, kind: str, *words: str) -> tuple[int, str]:
+    """The same of ``celery -A drakcelery inspect …`` and ``… control …``."""
+    command = {"inspect": control.inspect, "control": control.control}[kind]
+    return run_here(command, *words, obj=CLIContext(app=app, no_color=True, workdir=None))
+
+
+def replies(app: Celery, kind: str, *words: str) -> dict[str, Any]:
     """What each worker says, by ``--json``."""
-    status, output = celery(fleet, *arguments, "--json")
+    return parsed(celery(app, kind, *words, "--json"))
+
+
+def parsed(typed: tuple[int, str]) -> dict[str, Any]:
+    """The replies in what ``--json`` printed, by worker."""
+    status, output = typed
     assert status == 0, output
     answer = json.loads(output)
     if isinstance(answer, list):  # of control
@@ -108,11 +124,11 @@ def slot_of(fleet: Fleet, record: Record) -> Slot:
 # celery inspect, celery control
 
 
-def test_inspect_slots(fleet: Fleet) -> None:
+def test_inspect_slots(fleet: Fleet, app: Celery) -> None:
     """Each vm worker tells what its slots do, and for whom; the io workers are silent."""
     record = running(fleet, "seen")
     assert record.analysis is not None
-    answer = replies(fleet, "inspect", "slots")
+    answer = parsed(type_in(fleet, "celery", "-A", "drakcelery", "inspect", "slots", "--json"))
     assert set(answer) == {f"vm@{HOST}", f"vm@{OTHER}"}
     rows = {row["slot"]: row for row in answer[f"vm@{HOST}"]}
     busy = rows.pop(str(record.slot))
@@ -131,22 +147,22 @@ def test_inspect_slots(fleet: Fleet) -> None:
     }
     (free,) = rows.values()
     assert (free["state"], free["analysis"], free["sample"]) == ("free", None, None)
-    assert "seen.bat" in celery(fleet, "inspect", "slots")[1]
+    assert "seen.bat" in celery(app, "inspect", "slots")[1]
 
 
-def test_inspect_active_is_readable(fleet: Fleet) -> None:
+def test_inspect_active_is_readable(fleet: Fleet, app: Celery) -> None:
     """A stage at work says which analysis it is by its id, and which sample by its arguments."""
     record = running(fleet, "active")
     assert record.analysis is not None
-    (task,) = replies(fleet, "inspect", "active")[f"vm@{HOST}"]
+    (task,) = replies(app, "inspect", "active")[f"vm@{HOST}"]
     assert (task["id"], task["hostname"]) == ("active/1/run", f"vm@{HOST}")
     assert (task["args"], task["kwargs"]) == (f"({record.analysis.sample_label}, attempt 1)", "")
 
 
-def test_inspect_analysis(fleet: Fleet) -> None:
+def test_inspect_analysis(fleet: Fleet, app: Celery) -> None:
     """The host that has it answers alone; of one that is nowhere yet, every vm worker tells the same."""
     record = running(fleet, "asked")
-    (answer,) = replies(fleet, "inspect", "analysis", "asked").items()
+    (answer,) = replies(app, "inspect", "analysis", "asked").items()
     name, told = answer
     assert name == f"vm@{HOST}"
     assert (told["state"], told["slot"], told["slot_state"]) == ("RUNNING", record.slot, "running")
@@ -179,12 +195,12 @@ def test_wrong_arguments_are_refused(
     assert not any(slot.drain for slot in fleet.slots()[HOST])
 
 
-def test_errors_are_shown_as_celery_does(fleet: Fleet) -> None:
+def test_errors_are_shown_as_celery_does(fleet: Fleet, app: Celery) -> None:
     """A sentence for people, ``{"error": …}`` for programs."""
-    _, said = celery(fleet, "inspect", "analysis", "no-such")
+    _, said = celery(app, "inspect", "analysis", "no-such")
     assert "ERROR" in said
     assert "no analysis no-such in the ledger" in said
-    answer = replies(fleet, "control", "release", "vm-1")
+    answer = parsed(type_in(fleet, "celery", "-A", "drakcelery", "control", "release", "vm-1", "--json"))
     assert set(answer) == {f"vm@{HOST}", f"vm@{OTHER}"}
     assert answer[f"vm@{OTHER}"] == {"error": "slot vm-1 of rack-2 is not in quarantine: it is free"}
 
@@ -201,22 +217,22 @@ def test_a_log_is_asked_for_by_numbers(fleet: Fleet, app: Celery) -> None:
     assert steering.ask(app, f"vm@{OTHER}", "analysis_log", timeout=1, uid="x") is None
 
 
-def test_one_host_is_asked(fleet: Fleet) -> None:
+def test_one_host_is_asked(app: Celery) -> None:
     """HOST/SLOT concerns that host alone, and Celery's --destination works; io workers do not answer."""
-    (reply,) = replies(fleet, "control", "drain", f"{OTHER}/vm-2").items()
+    (reply,) = replies(app, "control", "drain", f"{OTHER}/vm-2").items()
     assert reply[0] == f"vm@{OTHER}"
     told = HostStatus.model_validate(reply[1]["ok"])
     assert (states(told), told.draining) == ({"vm-1": "free", "vm-2": "drained"}, False)
-    assert set(replies(fleet, "control", "undrain", "-d", f"vm@{OTHER}")) == {f"vm@{OTHER}"}
-    status, output = celery(fleet, "inspect", "slots", "-d", f"io@{HOST}")
+    assert set(replies(app, "control", "undrain", "-d", f"vm@{OTHER}")) == {f"vm@{OTHER}"}
+    status, output = celery(app, "inspect", "slots", "-d", f"io@{HOST}")
     assert status != 0
     assert "No nodes replied" in output
 
 
-def test_control_cancel(fleet: Fleet) -> None:
+def test_control_cancel(fleet: Fleet, app: Celery) -> None:
     """Asked of all, one cancels it; none calls that an error. The reason names who asked."""
     running(fleet, "unwanted")
-    answer = replies(fleet, "control", "cancel", "unwanted")
+    answer = replies(app, "control", "cancel", "unwanted")
     assert set(answer) == {f"vm@{HOST}", f"vm@{OTHER}"}
     assert all(reply == {"ok": "cancelled unwanted"} for reply in answer.values())
     record = wait_state(fleet, "unwanted", State.CANCELLED)
@@ -224,7 +240,7 @@ def test_control_cancel(fleet: Fleet) -> None:
     wait_gone(fleet, "unwanted")
     fleet.push("over", timeout=1)
     wait_published(fleet, "over")
-    for reply in replies(fleet, "control", "cancel", "over").values():
+    for reply in replies(app, "control", "cancel", "over").values():
         assert reply == {"error": "analysis over is over already: PUBLISHED"}
 
 
@@ -243,7 +259,7 @@ def test_a_drained_slot(fleet: Fleet, app: Celery) -> None:
     assert following is not None
     assert following.slot != record.slot
     assert slot_of(fleet, record).status == "drained"
-    assert ME in type_in(fleet, "drakcelery", "slots")[1]
+    assert ME in typed(fleet, "slots")[1]
 
 
 def test_a_drained_host_survives_its_worker(fleet: Fleet, app: Celery) -> None:
@@ -258,7 +274,7 @@ def test_a_drained_host_survives_its_worker(fleet: Fleet, app: Celery) -> None:
     fleet.push("for-anyone", timeout=1)
     wait_published(fleet, "for-anyone")
     assert fleet.record("for-rack-1") is None  # it waits in Karton
-    assert json.loads(type_in(fleet, "drakcelery", "hosts", "--json")[1])[0]["draining"]
+    assert json.loads(typed(fleet, "hosts", "--json")[1])[0]["draining"]
     steering.undrain(app, HOST, by=ME)
     wait_published(fleet, "for-rack-1")
 
@@ -306,7 +322,7 @@ def test_drain_on_the_command_line(fleet: Fleet) -> None:
     status, said = type_in(fleet, "drakcelery", "drain", f"{HOST}/vm-2")
     assert status == 0, said
     assert re.search(r"vm-2 +default +drained by \S+@", said)
-    status, said = type_in(fleet, "drakcelery", "undrain", f"{HOST}/vm-2", "--json")
+    status, said = typed(fleet, "undrain", f"{HOST}/vm-2", "--json")
     assert status == 0, said
     assert states(HostStatus.model_validate_json(said)) == {"vm-1": "free", "vm-2": "free"}
 
@@ -345,7 +361,7 @@ def test_retry(fleet: Fleet) -> None:
     """What is over is analysed again under a new Karton task, as the dashboard's retry would; once."""
     running(fleet, "again")
     for words in (("cancel", "again"), ("retry", "again")):
-        status, said = type_in(fleet, "drakcelery", *words)
+        status, said = typed(fleet, *words)
         assert status == 0, said
     assert (
         old := _first_task(fleet, said.strip())
@@ -355,7 +371,7 @@ def test_retry(fleet: Fleet) -> None:
         lambda: (found := fleet.record("again")) and found.task_uid == task_uid, "ingress takes the new task"
     )
     assert wait_state(fleet, "again", State.RUNNING).attempts == 1
-    status, said = type_in(fleet, "drakcelery", "retry", "again")
+    status, said = typed(fleet, "retry", "again")
     assert (status, said) == (1, "Error: analysis again is RUNNING: retry it when it is over\n")
 
 
@@ -384,7 +400,7 @@ def test_retry_twice(fleet: Fleet) -> None:
 def test_logs_of_what_runs(fleet: Fleet) -> None:
     """Its lines come from its host, to a machine that is not that host."""
     record = running(fleet, "far", host=OTHER)
-    status, said = type_in(fleet, "drakcelery", "logs", "far", host=HOST)
+    status, said = typed(fleet, "logs", "far", host=HOST)
     assert status == 0, said
     first, *lines = said.splitlines()
     assert f"running attempt=1 host={OTHER} slot={record.slot}" in first
@@ -421,16 +437,16 @@ def test_logs_of_what_is_over(fleet: Fleet) -> None:
     """They come from the bucket; a failed analysis tells its reasons, a refused one that it was refused."""
     fleet.push("done", timeout=1)
     wait_published(fleet, "done")
-    status, said = type_in(fleet, "drakcelery", "logs", "done", "--follow")
+    status, said = typed(fleet, "logs", "done", "--follow")
     assert status == 0, said
     assert "run_done execution=executed" in said
     assert "published" in said.splitlines()[-1]
     fleet.push("wrong", profile="no-such-profile")
     fleet.wait_over(["wrong"])
-    status, said = type_in(fleet, "drakcelery", "logs", "wrong")
+    status, said = typed(fleet, "logs", "wrong")
     assert status == 0, said
     assert "failed attempt=0 error=no host has the VM profile 'no-such-profile'" in said
-    status, said = type_in(fleet, "drakcelery", "logs", "no-such")
+    status, said = typed(fleet, "logs", "no-such")
     assert (status, said.startswith("Error: no analysis no-such")) == (1, True)
 
 
@@ -443,14 +459,14 @@ def test_a_hostile_line(fleet: Fleet) -> None:
         log.write(b"\x1b]0;no JSON\x07\n")
 
     def shown(text: str) -> str | None:
-        status, said = type_in(fleet, "drakcelery", "logs", "hostile")
+        status, said = typed(fleet, "logs", "hostile")
         assert status == 0, said
         return said if text in said else None
 
     said = wait_until(lambda: shown("no JSON"), "the last of them is shown")
     assert "evil" in said
     assert not set(said) & {"\x1b", "\x07", "\r", "\u202e"}
-    _, said = type_in(fleet, "drakcelery", "logs", "hostile", "--json")
+    _, said = typed(fleet, "logs", "hostile", "--json")
     assert not set(said) & {"\x1b", "\x07", "\r", "\u202e"}
     # The run goes on, and may have said more since
     assert "\x1b]0;no JSON\x07" in [json.loads(line)["action"] for line in said.splitlines()]
@@ -468,7 +484,7 @@ def test_top_once(fleet: Fleet, app: Celery) -> None:
     wait_until(
         lambda: _states_reported(fleet, HOST) == ["free", "running"], "the host says that a slot is free"
     )
-    status, said = type_in(fleet, "drakcelery", "top")
+    status, said = typed(fleet, "top")
     assert status == 0, said
     assert re.search(rf"{HOST}/vm-\d +default +running +\d:\d\d +10:00 +shown.bat", said)
     assert re.search(rf"{OTHER}/vm-1 +default +drained +\d+:\d\d +- +\({ME}\)", said)
@@ -492,27 +508,24 @@ def test_completion(fleet: Fleet) -> None:
     """The shell is offered uids, hosts and slots; and nothing where Redis is away."""
     fleet.push("complete-me", timeout=1)
     wait_published(fleet, "complete-me")
-    assert _offered(fleet._config[HOST], "retry compl") == ["complete-me"]
+    assert _offered(fleet._config[HOST], "retry compl", own_process=True) == ["complete-me"]
     assert _offered(fleet._config[HOST], "drain rack") == [HOST, OTHER]
     assert _offered(fleet._config[HOST], f"drain {HOST}/") == [f"{HOST}/", f"{HOST}/vm-1", f"{HOST}/vm-2"]
     assert _offered(fleet._config[HOST], f"canary {HOST}/vm-1 {HOST}/vm") == [f"{HOST}/vm-1", f"{HOST}/vm-2"]
     assert _offered(Path("/nonexistent"), "drain rack") == []
 
 
-def _offered(config: Path, line: str) -> list[str]:
+def _offered(config: Path, line: str, *, own_process: bool = False) -> list[str]:
     words = f"drakcelery {line}"
-    done = subprocess.run(
-        [str(PROGRAMS / "drakcelery")],
-        env={
-            **os.environ,
-            "DRAKCELERY_CONFIG": str(config),
-            "_DRAKCELERY_COMPLETE": "bash_complete",
-            "COMP_WORDS": words,
-            "COMP_CWORD": str(len(words.split()) - 1),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return [one.partition(",")[2] for one in done.stdout.split()]
+    variables = {
+        "_DRAKCELERY_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    if own_process:
+        done = run(PROGRAMS / "drakcelery", config=config, **variables)
+        status, output = done.returncode, done.stdout
+    else:
+        status, output = run_here(cli, **typist(config), **variables)
+    assert status == 0
+    return [one.partition(",")[2] for one in output.split()]

@@ -174,7 +174,12 @@ class Theatre:
     def ready(self) -> list[Actor]:
         """Those that can be stepped now."""
         now = self.now
-        return [actor for actor in self.actors if actor.is_ready(now)]
+        return [
+            actor
+            for actor in self.actors
+            if (actor.wake_at <= now or actor.condition is not None)  # most sleep: no call for those
+            and actor.is_ready(now)
+        ]
 
     def step(self, actor: Actor) -> None:
         """Let *actor* have one side effect, and go on to the next."""

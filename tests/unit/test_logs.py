@@ -147,13 +147,19 @@ def test_loggers_that_would_not_be_read_are_noticed(text: str) -> None:
         ("about(uid=1, odd=2)", ["uid", "odd"]),
         ("analysis_log(path, odd=2)", ["odd"]),
         ("about(**{'odd': 1})", ["odd"]),
-        ("about(**record.log_fields | {'odd': 1})", [*actions._dicts()["log_fields"], "odd"]),
         ("about(**whatever)", [actions.REST]),
     ],
 )
 def test_fields_of_a_block_are_read(text: str, fields: list[str]) -> None:
     """What every line of a block has is read as well."""
     assert list(actions.context_fields(ast.parse(text))) == fields
+
+
+def test_fields_of_a_named_dict_are_read() -> None:
+    """What a block is given from a dict of the package is read where that is made."""
+    text = "about(**record.log_fields | {'odd': 1})"
+    made = actions._dicts()["log_fields"]
+    assert list(actions.context_fields(ast.parse(text))) == [*made, "odd"]
 
 
 @pytest.mark.parametrize(
