@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DOWNSTREAM := build/downstream
+SANDBOX := build/sandbox
 
 # What is compiled is kept, wherever this runs: a test run starts hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
@@ -100,6 +101,15 @@ $(DOWNSTREAM)/requirements.txt: tests/downstream/requirements.txt | check-python
 	rm -rf $(DOWNSTREAM)
 	$(PYTHON) -m venv $(DOWNSTREAM)
 	$(DOWNSTREAM)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	cp $< $@
+
+.PHONY: sandbox
+sandbox: $(SANDBOX)/sandbox.txt ## fetch DRAKVUF Sandbox's own post-processing, which our process tree is compared with
+
+# Without its dependencies, which need a Xen host; it is only imported file by file.
+$(SANDBOX)/sandbox.txt: tests/downstream/sandbox.txt | $(STAMP)
+	rm -rf $(SANDBOX)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(SANDBOX) --requirement $<
 	cp $< $@
 
 .PHONY: screenshots

@@ -33,53 +33,30 @@ def _character(match: re.Match[bytes]) -> bytes:
 
 
 def split(text: str) -> list[str]:
-    """The arguments, as Windows' programs see them; the whole line if old and new ones see different ones.
+    """The arguments, as a program that uses msvcrt.dll sees them, and as v0.21 has them.
 
-    The rules are those of *Parsing C command-line arguments* in Microsoft's documentation; two quotes in
-    quoted text end it for programs of msvcrt.dll, and do not for those of the Universal C Runtime.
+    The rules are those of *Parsing C command-line arguments* in Microsoft's documentation, in their older
+    form: two quotes in quoted text are one, and end it.
     """
-    words = _words(text, ends=False)
-    return words if words == _words(text, ends=True) else [text]
-
-
-def _words(text: str, *, ends: bool) -> list[str]:
     words: list[str] = []
     parts: list[str] = []
     quoted = in_word = False
     backslashes = 0
     for token in _TOKEN.findall(text):
-        kind = token[0]
-        if kind == "\\":
+        if token[0] == "\\":
             backslashes, in_word = len(token), True
             continue
-        if kind == '"':
-            literal, quoted = _quotes(len(token), escaped=backslashes % 2, quoted=quoted, ends=ends)
-            parts.append("\\" * (backslashes // 2) + '"' * literal)
-            in_word = True
+        if token[0] == '"':
+            sum_ = len(token) + quoted + 2 * (backslashes % 2)
+            parts.append("\\" * (backslashes // 2) + '"' * (sum_ // 3))
+            quoted, in_word = sum_ % 3 == 1, True
         else:
             parts.append("\\" * backslashes)
-            if not kind.isspace() or quoted:
+            if quoted or not token.isspace():
                 parts.append(token)
                 in_word = True
             elif in_word:
                 words.append("".join(parts))
                 parts, in_word = [], False
         backslashes = 0
-    if in_word:
-        words.append("".join(parts) + "\\" * backslashes)
-    return words
-
-
-def _quotes(number: int, *, escaped: int, quoted: bool, ends: bool) -> tuple[int, bool]:
-    """How many of *number* quotes are part of the text, and whether text is quoted after them."""
-    literal = escaped
-    number -= escaped
-    while number:
-        if quoted and number >= 2:
-            literal += 1
-            number -= 2
-            quoted = not ends
-        else:
-            quoted = not quoted
-            number -= 1
-    return literal, quoted
+    return [*words, "".join(parts) + "\\" * backslashes] if in_word else words
