@@ -1,15 +1,15 @@
-"""A Karton service on drakcelery's analyses: prints what each one holds. Knows Karton, nothing of drakcelery.
+"""A Karton service on drakcelery's analyses: prints what each one holds, and what the sample did.
 
 KARTON_CONFIG_FILE=~/.local/state/drakcelery/drakcelery.ini python examples/consumer.py [--once]
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
 
-from karton.core import Config, Karton, RemoteResource, Task
+from karton.core import Config, Karton, Task
+
+from drakcelery.reading import Analysis, Report
 
 
 class ExampleConsumer(Karton):
@@ -20,18 +20,14 @@ class ExampleConsumer(Karton):
 
     def process(self, task: Task) -> None:
         """Called by Karton for every analysis."""
-        metadata = task.get_payload("metadata")
-        print(f"{task.get_payload('analysis_uid')} by {metadata['engine']} on {metadata['host']}")
-        for name, resource in sorted(task.payload.items()):
-            if isinstance(resource, RemoteResource):
-                print(f"  {name:24} {resource.size:>10} bytes  {resource.sha256}")
-        if task.has_payload("report.json"):
-            show(json.loads(task.get_resource("report.json").content or b""))
-        dumps_zip = task.get_resource("dumps.zip")
-        if not isinstance(dumps_zip, RemoteResource):
-            raise TypeError("a consumer gets remote resources only")
-        with dumps_zip.zip_file() as dumps:
-            print(f"  {sum(not member.endswith('/') for member in dumps.namelist())} memory dumps")
+        analysis = Analysis.of(task)
+        print(f"{analysis.uid} by {analysis.metadata.engine} on {analysis.metadata.host}")
+        for name, size in sorted(analysis.artifacts.items()):
+            print(f"  {name:24} {size:>10} bytes")
+        if "report.json" in analysis.artifacts:
+            show(analysis.report)
+        with analysis.dumps() as dumps:
+            print(f"  {len(dumps)} memory dumps")
 
     def consume_one(self) -> None:
         """Register with Karton, wait for one analysis, and end."""
@@ -44,18 +40,18 @@ class ExampleConsumer(Karton):
                     return
 
 
-def show(report: dict[str, Any]) -> None:
+def show(report: Report) -> None:
     """What the sample did, without what Windows did meanwhile."""
-    print(f"  {report['ending']['summary']}")
-    own = {one["seqid"] for one in report["processes"] if one["origin"] != "windows"}
-    for process in report["processes"]:
-        if process["seqid"] in own:
-            print(f"  process {process['pid']:>6}  {process['command_line'] or process['image']!r:.160}")
-    for file in report["files"]:
-        if own & set(file["processes"]):
-            print(f"  {'/'.join(file['actions']):>14}  {file['path']!r:.160}")
-    for name in report["network"]["names"]:
-        print(f"  {'looked up':>14}  {name['name']!r:.160}")
+    print(f"  {report.ending.summary}")
+    own = {process.seqid for process in report.processes if process.origin != "windows"}
+    for process in report.processes:
+        if process.seqid in own:
+            print(f"  process {process.pid:>6}  {process.command_line or process.image!r:.160}")
+    for file in report.files:
+        if own & set(file.processes):
+            print(f"  {'/'.join(file.actions):>14}  {file.path!r:.160}")
+    for name in report.network.names:
+        print(f"  {'looked up':>14}  {name.name!r:.160}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 from karton.core import Task
 from pydantic import ValidationError
@@ -18,18 +18,25 @@ from pydantic import ValidationError
 from drakcelery.artifacts import LOGGED_PLUGINS
 from drakcelery.artifacts.dumps import DUMPS
 from drakcelery.artifacts.pcap import PCAP
+from drakcelery.behaviour import process_tree
+from drakcelery.behaviour import report as reports
+from drakcelery.behaviour.report import Report
 from drakcelery.errors import ArtifactMissing, ArtifactUnreadable
+from drakcelery.model.analysis import Value
 from drakcelery.model.metadata import Metadata
 from drakcelery.model.names import is_uid
 from drakcelery.reading.buckets import BucketSource, Client, objects_of
 from drakcelery.reading.dumps import Dump, Dumps
 from drakcelery.reading.events import Events, OddLine
-from drakcelery.reading.sources import DirectorySource, Source, TaskSource
+from drakcelery.reading.sources import DirectorySource, Source, TaskSource, parsed
 from drakcelery.settings import Settings
 
-__all__ = ("Analysis", "Client", "Dump", "Dumps", "Events", "Metadata", "OddLine")
+__all__ = ("Analysis", "Client", "Dump", "Dumps", "Events", "Metadata", "OddLine", "Report")
 
 LOG = ".log"
+REPORT_LIMIT = 256 * 1024**2
+"""Bytes of a report or a process tree; ours have some MB, as their lists are bounded."""
+V = TypeVar("V", bound=Value)
 
 
 class Analysis:
@@ -86,14 +93,30 @@ class Analysis:
     @cached_property
     def metadata(self) -> Metadata:
         """What is known beside the artifacts. Raises :class:`ArtifactUnreadable`."""
+        return self._checked(Metadata, self._source.metadata(), "metadata")
+
+    @cached_property
+    def report(self) -> Report:
+        """What the sample did. Raises :class:`ArtifactMissing`, :class:`ArtifactUnreadable`."""
+        return self._checked(Report, self._json(reports.NAME), reports.NAME)
+
+    @cached_property
+    def process_tree(self) -> Any:
+        """``process_tree.json``, in the form of DRAKVUF Sandbox v0.21. Raises as :attr:`report`."""
+        return self._json(process_tree.NAME)
+
+    def _json(self, name: str) -> Any:
+        return parsed(self._opened(name), f"{self._source.where}: {name}", limit=REPORT_LIMIT)
+
+    def _checked(self, model: type[V], value: Any, name: str) -> V:
         try:
-            return Metadata.model_validate(self._source.metadata())
+            return model.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(map(str, first["loc"]))
             raise ArtifactUnreadable(
-                f"{self._source.where}: the metadata is wrong in {error.error_count()} places, first in "
-                f"{field}: {first['msg']}"
+                f"{self._source.where}: {name} is wrong in {error.error_count()} places, first in {field}: "
+                f"{first['msg']}"
             ) from None
 
     @property

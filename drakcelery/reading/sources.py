@@ -126,12 +126,12 @@ def temporary(download: Callable[[Path], object], where: str, *, size: int | Non
     return file
 
 
-def parsed(file: BinaryIO, where: str) -> Any:
-    """The JSON in *file*, which is closed. Raises :class:`ArtifactUnreadable`."""
+def parsed(file: BinaryIO, where: str, *, limit: int = METADATA_LIMIT) -> Any:
+    """The JSON in *file*, at most *limit* bytes; it is closed. Raises :class:`ArtifactUnreadable`."""
     with file:
-        data = file.read(METADATA_LIMIT + 1)
-    if len(data) > METADATA_LIMIT:
-        raise ArtifactUnreadable(f"{where} has more than {METADATA_LIMIT} bytes")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ArtifactUnreadable(f"{where} has more than {limit} bytes")
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -48,6 +48,9 @@ def test_a_directory_that_fetch_made(directory: Path) -> None:
             assert dump.read() == b"MZ"
     with one.pcap() as pcap:
         assert pcap.read(4) == struct.pack("<I", 0xA1B2C3D4)
+    assert one.report.analysis_uid == "a-1"
+    assert one.report.ending.observed == "nothing"
+    assert one.process_tree == []
     with one.open("wireshark_key_file.txt") as keys:
         assert keys.read().startswith(b"CLIENT_RANDOM")
 
@@ -139,8 +142,19 @@ def test_links_are_no_artifacts(directory: Path, tmp_path: Path) -> None:
 def test_bad_metadata(directory: Path, text: bytes) -> None:
     """What is no metadata is said in a sentence that names the file."""
     (directory / "metadata.json").write_bytes(text)
-    with pytest.raises(ArtifactUnreadable, match=r"analysis: (the )?metadata"):
+    with pytest.raises(ArtifactUnreadable, match=r"analysis: metadata"):
         _ = Analysis.from_directory(directory).metadata
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"version": 2}'])
+def test_a_bad_report(directory: Path, text: bytes) -> None:
+    """Nor is what is no report taken for one, or a version that may mean something else."""
+    (directory / "report.json").write_bytes(text)
+    with pytest.raises(ArtifactUnreadable, match=r"report\.json is"):
+        _ = Analysis.from_directory(directory).report
+    (directory / "report.json").unlink()
+    with pytest.raises(ArtifactMissing, match=r"has no 'report\.json'"):
+        _ = Analysis.from_directory(directory).report
 
 
 def test_metadata_by_an_older_version(directory: Path) -> None:

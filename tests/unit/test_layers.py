@@ -39,6 +39,7 @@ LAYERS = (
     "wiring",
     "ingress",
     "embedded",
+    "testing",
     "flower",
     "worker",
     "celery",
