@@ -32,6 +32,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.records import Record
 from drakcelery.settings import RedisSection, S3Section
 from drakcelery.wiring import make_ledger, make_storage
+from tests.faults import forks
 from tests.waiting import wait_until
 
 KARTON = "karton"
@@ -48,7 +49,7 @@ class Process:
     name: str
     host: str
     arguments: tuple[str, ...]
-    running: subprocess.Popen[bytes]
+    running: subprocess.Popen[bytes] | forks.Fork
     starts: int = 1
 
 
@@ -194,21 +195,34 @@ class Fleet:
             supervision.MARK: str(self.directory),
             **self.environment(name),
         }
-        with (self._log / f"{name}.log").open("ab") as log:
-            running = subprocess.Popen(
+        log = self._log / f"{name}.log"
+        running: subprocess.Popen[bytes] | forks.Fork
+        if self.is_fork(name):
+            running = forks.stem().start(
+                arguments, environment=environment, directory=self.directory, log=log
+            )
+        else:
+            running = self._start(host, arguments, environment, log)
+        starts = self.processes[name].starts + 1 if name in self.processes else 1
+        self.processes[name] = Process(
+            name=name, host=host, arguments=arguments, running=running, starts=starts
+        )
+
+    def _start(
+        self, host: str, arguments: tuple[str, ...], environment: dict[str, str], log: Path
+    ) -> subprocess.Popen[bytes]:
+        """Start a process on *host* by its command; it appends to *log*."""
+        with log.open("ab") as output:
+            return subprocess.Popen(
                 [*self._launcher(host), sys.executable, "-m", "drakcelery", *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 cwd=self.directory,
                 start_new_session=True,
                 preexec_fn=supervision._die_with(os.getpid()),
             )
-        starts = self.processes[name].starts + 1 if name in self.processes else 1
-        self.processes[name] = Process(
-            name=name, host=host, arguments=arguments, running=running, starts=starts
-        )
 
     def intruder(self, name: str, *, stranger: bool = False) -> subprocess.Popen[bytes]:
         """Start another process like *name*, as if from elsewhere; the caller ends it.
@@ -244,6 +258,10 @@ class Fleet:
     def environment(self, name: str) -> dict[str, str]:  # noqa: ARG002 one process is like the other here
         """Further variables of a process."""
         return {}
+
+    def is_fork(self, name: str) -> bool:  # noqa: ARG002 as above
+        """Whether a process is started as a fork (:mod:`tests.faults.forks`), or by its command."""
+        return True
 
     def _launcher(self, host: str) -> tuple[str, ...]:  # noqa: ARG002 one machine is like the other here
         """A command that runs another one where the processes of *host* belong."""
@@ -283,6 +301,9 @@ class Fleet:
 
     def stop(self) -> None:
         """End every process at once, whatever state it is in."""
+        for name, process in self.processes.items():
+            if isinstance(process.running, forks.Fork):  # it shows the environment of what it was forked from
+                self.signal(name, signal.SIGKILL, group=True)
         supervision.end_marked(str(self.directory), grace=0)
         for process in self.processes.values():
             process.running.wait()

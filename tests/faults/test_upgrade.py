@@ -89,6 +89,10 @@ class MixedFleet(Fleet):
         """The last version lies before ours, which the environment of the tests has."""
         return {} if name in self.upgraded or name == "system" else {"PYTHONPATH": str(self._last)}
 
+    def is_fork(self, name: str) -> bool:
+        """What has been imported is this version."""
+        return name in self.upgraded or name == "system"
+
     def code(self, name: str) -> Path:
         """The package that a process runs."""
         found = package(self.environment(name).get("PYTHONPATH"))

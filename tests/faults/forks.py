@@ -1,0 +1,171 @@
+"""Processes of a fleet, forked from one that has imported what they need: importing it costs most of a start.
+
+A fork goes through the command line as any process of ours does, up to where a worker would replace itself
+by Celery: it goes on as that. The commands themselves are started in tests/acceptance, and by the fleets that
+have several versions, or several machines.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from drakcelery.embedded import supervision
+
+IMPORTED = (
+    *("celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork", "celery.worker.autoscale"),
+    *("celery.worker.components", "celery.worker.consumer", "celery.worker.strategy"),
+    *("drakcelery.celery", "drakcelery.cli.roles", "drakcelery.cli.karton_roles", "drakcelery.cli.services"),
+    *("drakcelery.ingress", "drakcelery.engines.replay", "drakcelery.telemetry.exposition"),
+    *("karton.system.system", "kombu.transport.redis", "kombu.transport.pyamqp"),
+)
+"""What processes of a fleet import, directly or not."""
+LOOK_SECONDS = 0.01
+
+
+class Fork:
+    """A process, for who started it as one of :class:`subprocess.Popen`."""
+
+    def __init__(self, stem: Stem, pid: int) -> None:
+        self._stem = stem
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """How it ended; None while it lives. The pid is its own until this has said how."""
+        if self.returncode is None:
+            self.returncode = self._stem.ask(poll=self.pid)
+        return self.returncode
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """How it ended, once it has. Raises :class:`subprocess.TimeoutExpired`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(["fork", str(self.pid)], timeout or 0)
+            time.sleep(LOOK_SECONDS)
+        return status
+
+
+class Stem:
+    """The process that has imported everything; it ends with this one."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.forks"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            start_new_session=True,
+            preexec_fn=supervision._die_with(os.getpid()),
+        )
+
+    def start(
+        self, arguments: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: Path
+    ) -> Fork:
+        """Fork ``drakcelery ARGUMENTS``, in a session of its own; it appends to *log*."""
+        wanted = {"environment": dict(environment), "directory": str(directory), "log": str(log)}
+        return Fork(self, int(self.ask(start=[*arguments], **wanted)))
+
+    def ask(self, **request: Any) -> Any:
+        """Let it do something; its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the process that forks the others has ended; it says why on stderr"
+        return json.loads(answer)
+
+
+_STEMS: list[Stem] = []
+
+
+def stem() -> Stem:
+    """That of this process, which serves fleet after fleet."""
+    if not _STEMS:
+        _STEMS.append(Stem())
+    return _STEMS[0]
+
+
+# In the other process
+
+
+def serve(requests: IO[bytes], answers: IO[bytes]) -> list[str] | None:
+    """Do what is asked, until nobody asks any more. Returns in each fork, with its arguments."""
+    while line := requests.readline():
+        request = json.loads(line)
+        if "poll" in request:
+            answer = _status(request["poll"])
+        else:
+            begun, beginning = os.pipe()
+            answer = os.fork()
+            if answer == 0:
+                _become(request, (begun, beginning))
+                return list(request["start"])
+            os.close(beginning)
+            os.read(begun, 1)  # returns once it has closed its end: from then on it may be signalled
+            os.close(begun)
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+    return None
+
+
+def _status(pid: int) -> int | None:
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def _become(request: Mapping[str, Any], inherited: tuple[int, int]) -> None:
+    """What lies between fork and exec elsewhere; closes what is *inherited*."""
+    supervision._die_with(_PARENT)()
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.closerange(3, max(nothing, log, *inherited) + 1)
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+
+
+def _go_on(_program: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Be the Celery process that this one is to be replaced by."""
+    from drakcelery.worker import __main__ as worker
+    from drakcelery.worker.commands import WORKER
+
+    if tuple(command[1:3]) != WORKER:  # Flower
+        _EXECVE(command[0], [*command], {**environment})
+    os.environ.update(environment)
+    sys.argv = ["drakcelery worker", *command[3:]]
+    worker.main()
+
+
+_PARENT = os.getpid()
+_EXECVE = os.execve
+
+if __name__ == "__main__":
+    for name in IMPORTED:
+        importlib.import_module(name)
+    gc.freeze()
+    arguments = serve(sys.stdin.buffer, sys.stdout.buffer)
+    if arguments is not None:
+        from drakcelery.cli import main
+
+        os.execve = _go_on  # type: ignore[assignment]
+        main(arguments)
