@@ -15,6 +15,7 @@ import structlog
 from drakcelery.artifacts.dumps import DumpsPacked
 from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.artifacts.output import Output, Ready, nobody
+from drakcelery.artifacts.pcap import PCAP
 from drakcelery.behaviour import process_tree, report
 from drakcelery.behaviour.assembly import assemble
 from drakcelery.behaviour.reader import Reader
@@ -49,10 +50,13 @@ class Watcher:
         self.failure = f"{type(error).__name__}: {error}"[:500]
 
     def write(self, out: Path, facts: ReportFacts, ready: Ready = nobody) -> None:
-        """Write both files into the directory *out*; none of them after a failure."""
+        """Write both files into the directory *out*, where the traffic is; none of them after a failure."""
         if self.failure is not None:
             return
         try:
+            if (out / PCAP).is_file():
+                with (out / PCAP).open("rb") as capture:
+                    self._reader.read_traffic(capture)
             files = _files(self._reader, facts)
         except Exception as error:
             self._fail(error)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from drakcelery.behaviour.ending import ending
+from drakcelery.behaviour.indicators import indicators
 from drakcelery.behaviour.processes import Process
 from drakcelery.behaviour.reader import Reader
 from drakcelery.behaviour.report import (
@@ -29,7 +30,7 @@ def assemble(
     reader: Reader, *, uid: str, sample: Sample, run: Run, outcome: Outcome, packed: Collection[str]
 ) -> Report:
     """The report of the analysis *uid*; *packed* are the names of the dumps in the zip."""
-    known = _Known(reader, sample.name)
+    known, traffic = _Known(reader, sample.name), reader.traffic
     injections = tuple(reader.injections.report(known.of))
     known.find_own(injections)
     report = Report(
@@ -47,21 +48,29 @@ def assemble(
         network=Network(
             names=tuple(reader.sockets.report_names(known.of)),
             connections=tuple(reader.sockets.report_connections(known.of)),
+            http=tuple(traffic.report_requests(known.of)) if traffic is not None else (),
+            tls=tuple(traffic.report_tls(known.of)) if traffic is not None else (),
         ),
         dumps=tuple(reader.dumps.report(packed, known.of)),
         calls=tuple(reader.calls.report(known.of)),
         plugins=_plugins(reader),
         left_out=dict(reader.budget.left_out),
-        unreadable=reader.unreadable + reader.processes.unreadable,
+        unreadable=_unreadable(reader),
     )
     lines = sum(one.lines for one in report.plugins if one.plugin != "inject")
     did_something = known.did_something(report)
     return report.model_copy(
         update={
             "processes": known.processes(injections),
+            "indicators": indicators(report, known.origins.keys()),
             "ending": ending(outcome, lines=lines, did_something=did_something),
         }
     )
+
+
+def _unreadable(reader: Reader) -> int:
+    packets = reader.traffic.unreadable if reader.traffic is not None else 0
+    return reader.unreadable + reader.processes.unreadable + packets
 
 
 def _plugins(reader: Reader) -> tuple[PluginLines, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
 
 from drakcelery.behaviour.calls import Calls
 from drakcelery.behaviour.events import Event, method_of, seconds
@@ -17,6 +18,9 @@ from drakcelery.behaviour.processes import Process, Processes
 from drakcelery.behaviour.registry import Registry
 from drakcelery.behaviour.system import Mutexes, Services, Sockets, Tasks, Wmi
 from drakcelery.behaviour.tables import Budget
+
+if TYPE_CHECKING:
+    from drakcelery.behaviour.traffic import Traffic
 
 Handlers = Mapping[bytes, Callable[[Event], None]]
 _TIME = b'"TimeStamp"'
@@ -46,6 +50,7 @@ class Reader:
     """All that was seen so far.
 
     Attributes:
+        traffic: what is in the recorded traffic; None if there is none.
         sample_pid: the process that DRAKVUF's injector started.
         unreadable: lines that say something else than DRAKVUF does.
     """
@@ -59,6 +64,7 @@ class Reader:
         self.mutexes = Mutexes(self.budget)
         self.wmi = Wmi(self.budget)
         self.sockets = Sockets(self.budget)
+        self.traffic: Traffic | None = None
         self.files = Files(self.budget, self.tasks.file_changed)
         self.registry = Registry(self.budget, self._value_set)
         self.injections = Injections(self.budget, self.processes)
@@ -101,6 +107,13 @@ class Reader:
             elif plugin in self._every:
                 for line in lines:
                     self._pass(line, self._every[plugin])
+
+    def read_traffic(self, capture: BinaryIO) -> None:
+        """The recorded traffic, pcap or pcapng."""
+        from drakcelery.behaviour.traffic import Traffic  # dpkt takes 40 ms and 5 MB: only if there is some
+
+        self.traffic = Traffic(self.budget, self.sockets.names)
+        self.traffic.read(capture)
 
     def _read_by_method(self, lines: Sequence[bytes], handlers: Handlers, are_files: bool) -> None:
         for line in lines:

@@ -161,6 +161,8 @@ class HostName(Seen):
     name: str
     sources: tuple[Literal["api", "dns"], ...]
     """``api``: a call in the guest; ``dns``: in the recorded traffic."""
+    addresses: tuple[str, ...] = ()
+    """What the traffic answers, at most 16."""
 
 
 class Connection(Seen):
@@ -171,11 +173,43 @@ class Connection(Seen):
     port: int
 
 
+class HttpRequest(Seen):
+    """A request without TLS, in the recorded traffic, which does not tell the process."""
+
+    method: str
+    url: str
+    host: str
+    """The header, or address and port."""
+    address: str
+    port: int
+    user_agent: str | None = None
+
+
+class TlsName(Seen):
+    """The server name of a TLS connection, in the recorded traffic."""
+
+    name: str
+    address: str
+    port: int
+
+
 class Network(Value):
-    """The network, as the plugins saw it."""
+    """The network, as the plugins and the recorded traffic show it."""
 
     names: tuple[HostName, ...] = ()
     connections: tuple[Connection, ...] = ()
+    http: tuple[HttpRequest, ...] = ()
+    tls: tuple[TlsName, ...] = ()
+
+
+class Indicators(Value):
+    """What a search elsewhere could begin with. Names and addresses that only Windows used are left out."""
+
+    hosts: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
+    """Of the sample, and of what it created or wrote, as far as known."""
 
 
 class Dump(Seen):
@@ -225,10 +259,11 @@ class Report(Value):
     mutexes: tuple[Mutex, ...] = ()
     wmi: tuple[WmiActivity, ...] = ()
     network: Network = Network()
+    indicators: Indicators = Indicators()
     dumps: tuple[Dump, ...] = ()
     calls: tuple[CallActivity, ...] = ()
     plugins: tuple[PluginLines, ...] = ()
     left_out: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     """By list: events that a full one did not take."""
     unreadable: int = 0
-    """Lines of known plugins that say something else than DRAKVUF does."""
+    """Lines of known plugins that say something else than DRAKVUF does, and packets that are none."""

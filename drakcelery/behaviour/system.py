@@ -193,7 +193,12 @@ class Sockets:
     def report_names(self, processes: Who) -> Iterator[HostName]:
         """What is known of each name."""
         for row in self.names:
-            yield HostName(name=row.key[0], sources=tuple(row.details["sources"]), **row.seen(processes))
+            yield HostName(
+                name=row.key[0],
+                sources=tuple(row.details["sources"]),
+                addresses=tuple(row.details.get("addresses", ())),
+                **row.seen(processes),
+            )
 
     def report_connections(self, processes: Who) -> Iterator[Connection]:
         """What is known of each connection."""

@@ -1,0 +1,146 @@
+"""The recorded traffic in the report: names, requests, server names, and whatever else is in a capture."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import ssl
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scapy.layers.dns import DNS, DNSQR, DNSRR
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+from scapy.utils import PcapNgWriter, PcapWriter
+
+from drakcelery.behaviour import traffic as traffic_module
+from drakcelery.behaviour.reader import Reader
+
+ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+"""With addresses: scapy would ask the network for them."""
+GUEST, SERVER = "10.0.0.2", "192.0.2.7"
+REQUEST = (
+    b"POST /gate.php?a=1 HTTP/1.1\r\nHost: evil.example\r\nUser-Agent: x/1\r\nContent-Length: 5\r\n\r\nhello"
+)
+
+
+def hello(name: str) -> bytes:
+    """TLS' first message to a server of this name, by OpenSSL."""
+    sent = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return sent.read()
+
+
+def segment(payload: bytes, *, port: int = 80, source: int = 50000) -> Packet:
+    """A part of what the guest says on a connection."""
+    return ETHER / IP(src=GUEST, dst=SERVER) / TCP(sport=source, dport=port) / payload
+
+
+def captured(*packets: Packet, form: str = "pcap") -> bytes:
+    """A capture of *packets*, a second from each other."""
+    with tempfile.NamedTemporaryFile() as file:
+        writer = PcapNgWriter(file.name) if form == "pcapng" else PcapWriter(file.name, linktype=1)
+        for number, packet in enumerate(packets):
+            packet.time = 1700000000 + number
+            writer.write(packet)
+        writer.close()
+        return Path(file.name).read_bytes()
+
+
+def read(capture: bytes) -> Reader:
+    """What is seen in a capture."""
+    reader = Reader()
+    reader.read_traffic(io.BytesIO(capture))
+    return reader
+
+
+def seen(reader: Reader) -> traffic_module.Traffic:
+    """Its traffic."""
+    assert reader.traffic is not None
+    return reader.traffic
+
+
+def requests(reader: Reader) -> list[tuple[str, str, int]]:
+    """Verb, URL and count of each request."""
+    return [(one.method, one.url, one.count) for one in seen(reader).report_requests(lambda _: ())]
+
+
+@pytest.mark.parametrize("form", ["pcap", "pcapng"])
+def test_names_requests_and_greetings(form: str) -> None:
+    """DNS with its answers, HTTP with host and agent, TLS with the server's name; also over IPv6."""
+    question = DNS(id=1, qd=DNSQR(qname="Evil.example"))
+    answer = DNS(id=1, qr=1, qd=DNSQR(qname="Evil.example"), an=DNSRR(rrname="Evil.example", rdata=SERVER))
+    six = ETHER / IPv6(src="2001:db8::1", dst="2001:db8::2") / TCP(sport=1, dport=443) / hello("six.example")
+    reader = read(
+        captured(
+            ETHER / IP(src=GUEST, dst="10.0.0.1") / UDP(sport=5000, dport=53) / question,
+            ETHER / IP(src="10.0.0.1", dst=GUEST) / UDP(sport=53, dport=5000) / answer,
+            segment(REQUEST),
+            segment(hello("tls.example"), port=443),
+            six,
+            form=form,
+        )
+    )
+    [name] = reader.sockets.report_names(lambda _: ())
+    assert (name.name, name.sources, name.addresses, name.count) == ("evil.example", ("dns",), (SERVER,), 1)
+    assert name.first == 1700000000
+    [request] = seen(reader).report_requests(lambda _: ())
+    assert (request.method, request.url) == ("POST", "http://evil.example/gate.php?a=1")
+    assert (request.user_agent, request.address, request.port) == ("x/1", SERVER, 80)
+    assert [(one.name, one.address, one.port) for one in seen(reader).report_tls(lambda _: ())] == [
+        ("tls.example", SERVER, 443),
+        ("six.example", "2001:db8::2", 443),
+    ]
+    assert seen(reader).unreadable == 0
+
+
+def test_what_comes_in_pieces_and_again() -> None:
+    """A request or a greeting over several segments is one; the next one on the connection is another."""
+    greeting = hello("tls.example")
+    again = b"GET /two HTTP/1.1\r\nHost: evil.example\r\n\r\n"
+    reader = read(
+        captured(
+            *(segment(REQUEST[at : at + 20]) for at in range(0, len(REQUEST), 20)),
+            *(segment(greeting[at : at + 30], port=443) for at in range(0, len(greeting), 30)),
+            segment(again),
+            segment(again),
+        )
+    )
+    assert requests(reader) == [
+        ("POST", "http://evil.example/gate.php?a=1", 1),
+        ("GET", "http://evil.example/two", 2),
+    ]
+    assert [one.name for one in seen(reader).report_tls(lambda _: ())] == ["tls.example"]
+
+
+def test_a_long_capture_is_read_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is counted, in bytes; connections that wait for more are bounded as well."""
+    monkeypatch.setattr(traffic_module, "MOST_PACKETS", 3)
+    monkeypatch.setattr(traffic_module, "MOST_CONNECTIONS", 1)
+    packets = [segment(b"GET /", source=number) for number in range(1, 3)]
+    last = segment(b"x HTTP/1.0\r\n\r\n", source=2)
+    reader = read(captured(*packets, last, segment(REQUEST)))
+    assert requests(reader) == [("GET", f"http://{SERVER}:80/x", 1)]
+    assert reader.budget.left_out == Counter(traffic_bytes=len(bytes(segment(REQUEST))) + 16)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300), st.integers(0, 2**32))
+def test_whatever_a_capture_holds(noise: bytes, seed: int) -> None:
+    """Noise, and packets with bytes exchanged: nothing is raised, and what is readable is read."""
+    read(noise)
+    chance = random.Random(seed)  # noqa: S311 chosen by hypothesis, no secret
+    good = bytearray(captured(segment(REQUEST), segment(hello("tls.example"), port=443), segment(noise)))
+    for _ in range(8):
+        good[chance.randrange(24, len(good))] = chance.randrange(256)
+    read(bytes(good))
+    read(captured(segment(REQUEST[:40] + noise), segment(hello("x")[:60] + noise, port=443)))
