@@ -255,6 +255,10 @@ class Windows(WithRuntime, WithProcesses):
         """
         return memory.free_range(self, size, PAGE if addr is None else addr, self._memory_limit)
 
+    def get_address_map(self, address: int) -> Any:
+        """The block with an address in it; Speakeasy would look at the oldest of thousands first."""
+        return next((one for one in reversed(self.maps) if one.base <= address < one.base + one.size), None)
+
     def watch_code(self, base: int, size: int) -> None:
         """Tell when what the program asked for is executed from its beginning."""
         self._set_dyn_code_hook(base, size)

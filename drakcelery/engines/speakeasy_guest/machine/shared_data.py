@@ -16,13 +16,16 @@ ADDRESS: Final = 0x7FFE0000
 READ_ONLY: Final = 2
 """Speakeasy's ``PERM_MEM_READ``."""
 
-STEP: Final = 1.0
-"""Milliseconds that have to pass before the page is written again."""
+STEP: Final = 15.625
+"""Milliseconds of a tick, after which Windows writes the page again."""
 
 TICK_MULTIPLIER: Final = 0x0FA00000
 """A tick is 15.625 ms, in fixed point with 24 bits."""
 
 INTERRUPT_TIME, SYSTEM_TIME, TICK_COUNT = 0x8, 0x14, 0x320
+TIMES: Final = slice(INTERRUPT_TIME, TICK_COUNT + 12)
+"""What is written again."""
+
 FEATURES: Final = 0x274
 HAS_FEATURES: Final = (2, 3, 6, 8, 9, 10, 12, 13, 14, 23)
 """``PF_*`` of ``IsProcessorFeaturePresent``: 8-byte exchange, MMX, SSE, RDTSC, PAE, SSE2, NX, SSE3, 16-byte
@@ -45,7 +48,8 @@ class SharedData:
         self._written = -STEP
         if emu.get_address_map(ADDRESS) is None:
             emu.mem_map(PAGE, base=ADDRESS, perms=READ_ONLY, tag="emu.struct.KUSER_SHARED_DATA_USER")
-        emu.mem_write(ADDRESS, self._page())
+        self._content = self._page()
+        emu.mem_write(ADDRESS, bytes(self._content))
         self.update()
 
     def update(self) -> None:
@@ -58,12 +62,14 @@ class SharedData:
         for offset, value in (
             (INTERRUPT_TIME, clock.uptime * UNITS),
             (SYSTEM_TIME, clock.file_time),
-            (TICK_COUNT, clock.uptime / 15.625),
+            (TICK_COUNT, clock.uptime / STEP),
         ):
             low, high = int(value) & 0xFFFFFFFF, int(value) >> 32
-            self._emu.mem_write(ADDRESS + offset, struct.pack("<III", low, high, high))
+            struct.pack_into("<III", self._content, offset, low, high, high)
+        # At once: a write to memory that the program may not write to takes a millisecond
+        self._emu.mem_write(ADDRESS + TIMES.start, bytes(self._content[TIMES]))
 
-    def _page(self) -> bytes:
+    def _page(self) -> bytearray:
         page = bytearray(PAGE)
         version = self._emu.get_os_version()
         machine, architecture = (0x14C, 0) if self._emu.get_ptr_size() == 4 else (0x8664, 9)
@@ -79,4 +85,4 @@ class SharedData:
         struct.pack_into("<I", page, 0x3C0, PROCESSORS)
         for feature in HAS_FEATURES:
             page[FEATURES + feature] = 1
-        return bytes(page)
+        return page
