@@ -222,3 +222,25 @@ def test_no_objects_of_the_shell(tmp_path: Path, bits: int) -> None:
     }
     """
     assert said(tmp_path, source, bits, "-lshell32") == ["desktop", "memory"]
+
+
+@BITS
+def test_what_nobody_made_is_not_there(tmp_path: Path, bits: int) -> None:
+    """Files but for those of Windows itself, and a window of the handle 0."""
+    source = r"""
+    static void look(const char *path, const char *name)
+    {
+        HANDLE file = CreateFileA(path, GENERIC_READ, 0, NULL, OPEN_EXISTING, 0, NULL);
+        mark(file != INVALID_HANDLE_VALUE ? name : GetLastError() == ERROR_FILE_NOT_FOUND ? "none" : "odd");
+        CloseHandle(file);
+    }
+    int main(void)
+    {
+        look("C:\\Users\\user\\Desktop\\settings.txt", "settings");
+        look("C:\\Program Files\\Other\\other.exe", "other");
+        look("C:\\Windows\\notepad.exe", "notepad");
+        mark(IsWindow(NULL) || DestroyWindow(NULL) ? "window" : "no-window");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == ["none", "none", "notepad", "no-window"]

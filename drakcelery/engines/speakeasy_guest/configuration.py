@@ -129,6 +129,7 @@ def build() -> dict[str, Any]:
         username=USER,
         computername=HOST,
     )
+    config["filesystem"]["files"] = list(map(_of_windows, config["filesystem"]["files"]))
     config["modules"]["user_modules"] += _modules()
     config["registry"]["keys"] += _registry()
     config["network"]["dns"]["names"] = {
@@ -149,6 +150,16 @@ def _registry() -> list[dict[str, Any]]:
         values = [{"name": name, "type": "REG_SZ", "data": text} for name, text in texts.items()]
         keys.append({"path": key, "values": values})
     return keys
+
+
+def _of_windows(file: dict[str, Any]) -> dict[str, Any]:
+    """A kind of file that is there from the beginning, in Windows' own folder only.
+
+    Speakeasy has each EXE and text file that is asked for: settings that no program wrote, full of zeros.
+    """
+    if file["mode"] != "by_ext":
+        return file
+    return {"mode": "full_path", "emu_path": f"c:\\windows\\*.{file['ext']}", "path": file["path"]}
 
 
 def _modules() -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     clock,
     code_pages,
     console,
+    desktop,
     exceptions,
     files,
     folders,
@@ -36,7 +37,7 @@ from drakcelery.engines.speakeasy_guest.apis.api import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(automation, clock, code_pages, console, handles, exceptions, files),
+    *(automation, clock, code_pages, console, desktop, handles, exceptions, files),
     *(folders, formatting, locales, locks, machine, modules, network),
     *(profiles, protection, registry, registry_reads),
     *(shell, sspi, storage, system, text, threads),
