@@ -98,10 +98,44 @@ def test_machine(tmp_path: Path, bits: int) -> None:
         SetLastError(5);
         if (get && get(index) == (void *)77 && GetLastError() == 5) mark("storage");
         if (WaitForSingleObject(GetCurrentProcess(), 20) == WAIT_TIMEOUT) mark("waited");
+        MEMORYSTATUSEX memory = {sizeof memory};
+        MEMORYSTATUS before;
+        DWORDLONG shared = *(volatile DWORD *)0x7FFE02E8 * (DWORDLONG)0x1000;
+        GlobalMemoryStatusEx(&memory);
+        if (memory.dwLength == sizeof memory && memory.ullTotalPhys == shared && memory.ullAvailPhys < shared
+            && memory.ullTotalVirtual > memory.ullAvailVirtual)
+            mark("memory");
+        GlobalMemoryStatus(&before);
+        if (before.dwLength == sizeof before && before.dwMemoryLoad == memory.dwMemoryLoad)
+            mark("as-before");
         return 0;
     }
     """
-    assert said(tmp_path, source, bits) == ["system", "affinity", "boost", "storage", "waited"]
+    expected = ["system", "affinity", "boost", "storage", "waited", "memory", "as-before"]
+    assert said(tmp_path, source, bits) == expected
+
+
+@BITS
+def test_gdi_plus_gives_functions_to_call(tmp_path: Path, bits: int) -> None:
+    """A program that wants no thread of it calls what it got instead."""
+    source = r"""
+    typedef int (WINAPI *hook)(ULONG_PTR *);
+    struct input { UINT version; void *debug; BOOL no_thread, no_codecs; } input = {1, NULL, TRUE, FALSE};
+    struct output { hook begin; void (WINAPI *end)(ULONG_PTR); } output;
+    int WINAPI GdiplusStartup(ULONG_PTR *, const struct input *, struct output *);
+    void WINAPI GdiplusShutdown(ULONG_PTR);
+    int main(void)
+    {
+        ULONG_PTR token = 0, hooked = 0;
+        if (!GdiplusStartup(&token, &input, &output) && token) mark("started");
+        if (!output.begin(&hooked)) mark("hooked");
+        output.end(hooked);
+        GdiplusShutdown(token);
+        mark("over");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits, "-lgdiplus") == ["started", "hooked", "over"]
 
 
 @BITS

@@ -107,7 +107,7 @@ def build() -> dict[str, Any]:
     Raises:
         EngineError: Speakeasy is not installed.
     """
-    config: dict[str, Any] = json.loads(_default().read_text(encoding="utf-8"))
+    config = _without_files_of_others(json.loads(_default().read_text(encoding="utf-8")))
     config.update(
         description="drakcelery's emulated Windows",
         timeout=0,  # the engine keeps the time; Speakeasy's timer would spin on a thread of its own
@@ -129,7 +129,6 @@ def build() -> dict[str, Any]:
         username=USER,
         computername=HOST,
     )
-    config["filesystem"]["files"] = list(map(_of_windows, config["filesystem"]["files"]))
     config["modules"]["user_modules"] += _modules()
     config["registry"]["keys"] += _registry()
     config["network"]["dns"]["names"] = {
@@ -152,14 +151,15 @@ def _registry() -> list[dict[str, Any]]:
     return keys
 
 
-def _of_windows(file: dict[str, Any]) -> dict[str, Any]:
-    """A kind of file that is there from the beginning, in Windows' own folder only.
+def _without_files_of_others(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with files of a kind in Windows' own folder only.
 
     Speakeasy has each EXE and text file that is asked for: settings that no program wrote, full of zeros.
     """
-    if file["mode"] != "by_ext":
-        return file
-    return {"mode": "full_path", "emu_path": f"c:\\windows\\*.{file['ext']}", "path": file["path"]}
+    for file in config["filesystem"]["files"]:
+        if file["mode"] == "by_ext":
+            file.update(mode="full_path", emu_path=f"c:\\windows\\*.{file.pop('ext')}")
+    return config
 
 
 def _modules() -> list[dict[str, str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import Api, put
-from drakcelery.engines.speakeasy_guest.machine.shared_data import PROCESSORS
+from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Api, put
+from drakcelery.engines.speakeasy_guest.machine.shared_data import PAGES, PROCESSORS
 
 ALL: Final = (1 << PROCESSORS) - 1
 """Each processor's bit."""
@@ -15,6 +15,12 @@ GRANULARITY: Final = 0x10000
 LOWEST: Final = 0x10000
 HIGHEST: Final = {4: 0x7FFEFFFF, 8: 0x7FFFFFFEFFFF}
 """Addresses that a program may have, by the size of a pointer."""
+
+MEMORY: Final = PAGES * PAGE
+"""Bytes of the machine's memory."""
+
+IN_USE: Final = 40
+"""Per cent of it."""
 
 FREE_BUILD: Final = 0xF0000000
 
@@ -32,6 +38,28 @@ def _system_info(emu: Any, _name: str, argv: list[Any]) -> int:
         ),
     )
     return 0
+
+
+def _memory(emu: Any, name: str, argv: list[Any]) -> int:
+    """``MEMORYSTATUSEX``, of 64 bits always, or ``MEMORYSTATUS``, of a pointer's size."""
+    extended = name.endswith("Ex")
+    size = 8 if extended else emu.get_ptr_size()
+    space = HIGHEST[emu.get_ptr_size()] + 1 - LOWEST
+    free = MEMORY * (100 - IN_USE) // 100
+    # of memory, of memory and page file, and of addresses: all there is, and what is free
+    numbers = [
+        MEMORY,
+        free,
+        2 * MEMORY,
+        MEMORY + free,
+        space,
+        space - MEMORY // 64,
+        *([0] if extended else []),
+    ]
+    most = (1 << 8 * size) - 1
+    content = b"".join(min(number, most).to_bytes(size, "little") for number in numbers)
+    emu.mem_write(argv[0], struct.pack("<II", 8 + len(content), IN_USE) + content)
+    return 1
 
 
 def _affinity(emu: Any, _name: str, argv: list[Any]) -> int:
@@ -78,6 +106,8 @@ def _stack_guarantee(emu: Any, _name: str, argv: list[Any]) -> int:
 APIS = {
     "GetSystemInfo": Api(words=1, answer=_system_info),
     "GetNativeSystemInfo": Api(words=1, answer=_system_info),
+    "GlobalMemoryStatus": Api(words=1, answer=_memory),
+    "GlobalMemoryStatusEx": Api(words=1, answer=_memory),
     "GetProcessAffinityMask": Api(words=3, answer=_affinity),
     "SetProcessAffinityMask": Api(words=2, answer=_true),
     "SetThreadAffinityMask": Api(words=2, answer=_thread_affinity),

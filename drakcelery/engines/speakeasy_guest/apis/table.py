@@ -12,6 +12,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     files,
     folders,
     formatting,
+    graphics,
     handles,
     locales,
     locks,
@@ -38,7 +39,7 @@ from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
     *(automation, clock, code_pages, console, desktop, handles, exceptions, files),
-    *(folders, formatting, locales, locks, machine, modules, network),
+    *(folders, formatting, graphics, locales, locks, machine, modules, network),
     *(profiles, protection, registry, registry_reads),
     *(shell, sspi, storage, system, text, threads),
     *(version, virtual_memory, volumes, waits),

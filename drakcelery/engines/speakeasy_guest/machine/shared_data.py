@@ -31,7 +31,10 @@ HAS_FEATURES: Final = (2, 3, 6, 8, 9, 10, 12, 13, 14, 23)
 """``PF_*`` of ``IsProcessorFeaturePresent``: 8-byte exchange, MMX, SSE, RDTSC, PAE, SSE2, NX, SSE3, 16-byte
 exchange, fast fail."""
 
-FIXED: Final = {0x4: TICK_MULTIPLIER, 0x264: 1, 0x268: 1, 0x2D0: 0x110, 0x2D8: 1, 0x2E8: 0x100000}
+PAGES: Final = 0x100000
+"""Of memory that the machine has."""
+
+FIXED: Final = {0x4: TICK_MULTIPLIER, 0x264: 1, 0x268: 1, 0x2D0: 0x110, 0x2D8: 1, 0x2E8: PAGES}
 """Of 4 bytes each: multiplier of ticks, workstation, that this is valid, suite, session, pages of memory."""
 
 FREQUENCY: Final = (0x300, 10_000_000)
