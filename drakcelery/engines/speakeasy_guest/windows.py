@@ -26,6 +26,7 @@ from drakcelery.engines.speakeasy_guest.machine.hive import Hive
 from drakcelery.engines.speakeasy_guest.machine.shared_data import SharedData
 from drakcelery.engines.speakeasy_guest.naming import image_name
 from drakcelery.engines.speakeasy_guest.programs import images
+from drakcelery.engines.speakeasy_guest.programs.image import Image
 from drakcelery.engines.speakeasy_guest.programs.processes import WithProcesses
 from drakcelery.engines.speakeasy_guest.record.calls import FRAME_HANDLERS, Call, context, value_of_unknown
 from drakcelery.engines.speakeasy_guest.record.recorder import Recorder
@@ -81,12 +82,11 @@ class Windows(WithRuntime, WithProcesses):
         self._ran = memory.watch_data(self, self.image)
         return self.image
 
-    def load_pe(self, path: str | None = None, data: bytes | None = None, **more: Any) -> Any:
-        """Parse a program. Where there are a name and data, nothing is looked for under the name."""
-        pe = super().load_pe(None if data else path, images.in_whole_sectors(data) if data else data, **more)
-        if data:  # the program sees its own headers
-            table = images.section_table(data)
-            pe.mapped_image = pe.mapped_image[: table.start] + data[table] + pe.mapped_image[table.stop :]
+    def load_pe(self, path: str | None = None, data: bytes = b"", **more: Any) -> Any:
+        """Parse a program; nothing is looked for under its name. The program sees its own headers."""
+        pe = Image(data=images.in_whole_sectors(data), **more)
+        table = images.section_table(data)
+        pe.mapped_image = pe.mapped_image[: table.start] + data[table] + pe.mapped_image[table.stop :]
         pe.path = path or ""
         return pe
 
