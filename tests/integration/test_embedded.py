@@ -17,7 +17,6 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from minio import Minio
 
 from drakcelery import settings
 from drakcelery.embedded.background import background
@@ -26,7 +25,7 @@ from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.embedded.state import Running, running
 from drakcelery.embedded.supervision import marked
 from drakcelery.errors import StackError
-from drakcelery.settings import S3Section
+from tests.objects import client_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("server_programs")
@@ -69,17 +68,6 @@ def assert_nothing_left(data_dir: Path) -> None:
     number = ports_of(data_dir)["s3.port"]
     assert list(Path("/tmp").glob(f"seaweedfs-*-{number}.sock")) == []  # noqa: S108 - weed's place
     assert running(data_dir) is None
-
-
-def client_of(section: S3Section) -> Minio:
-    """A client of the embedded S3."""
-    assert section.secret_key is not None
-    return Minio(
-        section.address.removeprefix("http://"),
-        access_key=section.access_key,
-        secret_key=section.secret_key.get_secret_value(),
-        secure=False,
-    )
 
 
 def put(services: Services) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import urllib3
-from minio import Minio
 from minio.error import MinioException
 
 from drakcelery.embedded.services import BUCKET, Services
+from tests.objects import client_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("server_programs")
@@ -33,7 +33,7 @@ class Writer(threading.Thread):
         """By name: what is there, None: it was removed."""
         self.doubtful: str | None = None
         """The object that was written when S3 went: it may be there or not."""
-        self._client = client_of(services)
+        self._client = client_of(services.s3, again=False)
 
     def run(self) -> None:
         """Every fifth object is another version of one before, every seventh removes one."""
@@ -52,19 +52,6 @@ class Writer(threading.Thread):
                 return
 
 
-def client_of(services: Services) -> Minio:
-    """A client that tries nothing twice."""
-    section = services.s3
-    assert section.secret_key is not None
-    return Minio(
-        section.address.removeprefix("http://"),
-        access_key=section.access_key,
-        secret_key=section.secret_key.get_secret_value(),
-        secure=False,
-        http_client=urllib3.PoolManager(timeout=10, retries=False),
-    )
-
-
 @pytest.mark.parametrize("is_deaf", [False, True], ids=["ends", "hangs"])
 def test_a_stop_is_quick_and_loses_nothing(tmp_path: Path, is_deaf: bool) -> None:
     """In mid-write: what was acknowledged is there after the next start, whether weed ends or is killed."""
@@ -80,7 +67,7 @@ def test_a_stop_is_quick_and_loses_nothing(tmp_path: Path, is_deaf: bool) -> Non
     assert not writer.is_alive()
     assert took < 8  # seconds; 3 of SeaweedFS
     with Services(tmp_path) as services:
-        there = client_of(services)
+        there = client_of(services.s3, again=False)
         names = {found.object_name for found in there.list_objects(BUCKET)} - {writer.doubtful}
         assert names == {
             name
