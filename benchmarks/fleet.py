@@ -36,7 +36,7 @@ from benchmarks.simulation import (
     waiting,
 )
 from drakcelery.forecast.forecast import make_forecast
-from drakcelery.ingress import POLL_SECONDS, Turn, orphans
+from drakcelery.ingress import POLL_SECONDS, Round, orphans
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.keys import DONE, record_key
@@ -207,7 +207,7 @@ def _take(port: int, most: int) -> tuple[float, float, int]:
 
         counting = replace(ingress, send=send)
         begin = time.monotonic()
-        while taken < most and counting.work() is Turn.WORKED:
+        while taken < most and counting.work() is Round.WORKED:
             pass
         return begin, time.monotonic(), taken
 

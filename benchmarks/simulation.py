@@ -36,7 +36,7 @@ from drakcelery.embedded.ports import LOOPBACK, assign, release
 from drakcelery.embedded.services import binary
 from drakcelery.embedded.supervision import Server
 from drakcelery.errors import Superseded
-from drakcelery.ingress import Ingress, Turn
+from drakcelery.ingress import Ingress, Round
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Inbox
@@ -345,7 +345,7 @@ class Fleet:
 
 def fill(fleet: Fleet, ingress: Ingress, most: int) -> int:
     """Let an ingress take samples until so many are in flight, or it can take no more; returns how many."""
-    while (many := sum(ingress.inbox.in_flight().values())) < most and ingress.work() is Turn.WORKED:
+    while (many := sum(ingress.inbox.in_flight().values())) < most and ingress.work() is Round.WORKED:
         fleet.report_when_due()
     return many
 

@@ -73,16 +73,16 @@ class LineReader:
             if found and isinstance(found[-1], simdjson.Array | simdjson.Object):
                 found[-1] = None  # while it is there, the parser parses nothing else
             if len(found) < len(lines):
-                found.append(self._judged(lines[len(found)]))
+                found.append(self._plugin_of(lines[len(found)]))
                 refused += 1
         if self._may_mislead(block, len(lines) - refused):
             return [
-                self._judged(line) if self._may_mislead(line, 1) else plugin
+                self._plugin_of(line) if self._may_mislead(line, 1) else plugin
                 for plugin, line in zip(found, lines, strict=True)
             ]
         return found
 
-    def _judged(self, line: bytes) -> str | None:
+    def _plugin_of(self, line: bytes) -> str | None:
         plugin = plugin_of(line) if len(line.removesuffix(b"\n")) < self._limit else None
         self.broken += plugin is None
         return plugin

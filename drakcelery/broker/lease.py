@@ -67,7 +67,7 @@ class Consumer(consumer.Consumer):
     def on_send_event_buffered(self) -> None:  # type: ignore[override] # the stubs have its body for a type
         """Called for each event of a task: it goes out with those of the next :data:`EVENT_SECONDS`.
 
-        Celery sends what one turn of its event loop brings, which is often a single event.
+        Celery sends what one round of its event loop brings, which is often a single event.
         """
         now = time.monotonic()
         if now >= self._events_go_at:  # by the clock, since a lost connection takes its timers with it

@@ -67,17 +67,17 @@ def route(
     return {"queue": queue_of(stage, Step.parse(dict(args[0])))}
 
 
-def send(app: Celery, analysis: Analysis, step: Step, *, attempt: int, first: Stage = STAGES[0]) -> None:
+def send(app: Celery, analysis: Analysis, step: Step, *, attempts: int, first: Stage = STAGES[0]) -> None:
     """Send the chain of an attempt, or what is left of it from the stage *first* on.
 
-    Each task has a readable id, and names the sample in Flower, and which *attempt* of it this is for people.
+    Each task has a readable id, and names the sample in Flower, with the number of its *attempts* for people.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
     """
     from celery import chain, signature  # callers that only need a queue's name need no Celery
 
-    label = f"({analysis.sample_label}, attempt {attempt})"
+    label = f"({analysis.sample_label}, attempt {attempts})"
     links = [
         signature(
             task_name(stage),

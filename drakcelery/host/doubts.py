@@ -111,7 +111,7 @@ def begin(database: sqlite3.Connection, slot: str) -> None:
     database.execute("update canary_calls set begun = called where slot = ?", (slot,))
 
 
-def judge(database: sqlite3.Connection, slot: str) -> None:
+def answer(database: sqlite3.Connection, slot: str) -> None:
     """The canary that has *slot* says whether it works."""
     database.execute("update canary_calls set judged = begun where slot = ?", (slot,))
 

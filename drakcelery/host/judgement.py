@@ -4,22 +4,22 @@ If its score has just fallen, or its samples may be to blame, a canary tries the
 
 This is one of several ways into quarantine, and none out of it:
 
-===========================================================  ======================================
+===========================================================  =============================================
 into it                                                      where
-===========================================================  ======================================
+===========================================================  =============================================
 by its score, once it is given back                          :func:`judge`, ``SlotRuns.put_aside``
-``quarantine_after`` failed runs in a row are charged to it  ``SlotFile._free``, ``SlotRuns.judge``
+``quarantine_after`` failed runs in a row are charged to it  ``SlotFile._free``, ``SlotRuns.settle_charge``
 a canary failed in it                                        ``SlotCanaries.tried``
 a guest that was left in it does not die, again and again    ``SlotTable.survived``
 an operator says so                                          ``SlotTable.close``
-===========================================================  ======================================
+===========================================================  =============================================
 
 ========================================================  ==========================================
 out of it                                                 where
 ========================================================  ==========================================
 a canary was good                                         ``SlotCanaries.tried``
 after ``quarantine_seconds``, on a host without canaries  ``SlotTable.probe``
-a failed run turns out to be its sample's fault           ``SlotRuns.judge``
+a failed run turns out to be its sample's fault           ``SlotRuns.settle_charge``
 an operator says so                                       ``SlotRuns.forgive``, ``SlotTable.reopen``
 the vm worker begins, or its file of slots was lost       ``SlotTable.define``
 ========================================================  ==========================================

@@ -35,7 +35,7 @@ class Readiness:
         self._io_tells = True
         self._has_name = True
         self._has_broker = False
-        self._turned = 0.0
+        self._went_round = 0.0
         self._patience = settings.timeouts.retry
 
     @property
@@ -60,16 +60,16 @@ class Readiness:
         """Note whether this worker is connected to its broker, which brings the samples. At first it is
         not."""
         self._has_broker = connected
-        self.note_turn()
+        self.note_loop()
         self._takes_messages()
 
-    def note_turn(self) -> None:
+    def note_loop(self) -> None:
         """Note that the worker's event loop, which takes the samples, is not stuck in connecting to the
         broker.
 
         If Celery cannot send a heartbeat for Flower, it waits for the broker there, and calls no step.
         """
-        self._turned = time.monotonic()
+        self._went_round = time.monotonic()
 
     def check(self) -> None:
         """Find out whether guests may run. Called every few seconds."""
@@ -86,11 +86,11 @@ class Readiness:
         if not self._io_alive:
             return Halt.NO_IO_WORKER
         if self._obstacle() is not None:
-            return Halt.NOT_ISOLATED
+            return Halt.NOT_CONFINED
         return None if has_room else Halt.NO_SPACE
 
     def _takes_messages(self) -> bool:
         """Whether a message would come to this worker now."""
-        takes = self._has_broker and time.monotonic() - self._turned <= self._patience
+        takes = self._has_broker and time.monotonic() - self._went_round <= self._patience
         metrics.intake_throttled("broker", not takes)
         return takes

@@ -66,7 +66,7 @@ class SlotCanaries(SlotFile):
             kind = Kind.CANARY_WORKED if trouble is None else Kind.CANARY_FAILED
             history.forgive(database, name)
             history.add(database, (name, CANARY, number), kind, facts, error=trouble)
-            doubts.judge(database, name)
+            doubts.answer(database, name)
         self._end_canary(name, number, gone=gone)
         return True
 

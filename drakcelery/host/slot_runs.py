@@ -34,7 +34,7 @@ class SlotRuns(SlotFile):
         """Note a run that failed, unless another attempt has the slot by now; returns :meth:`history` with
         it.
 
-        *charged*: it is charged to the slot. Unless that is *settled*, :meth:`judge` may change it.
+        *charged*: it is charged to the slot. Unless that is *settled*, :meth:`settle_charge` may change it.
         """
         with self._transaction() as database:
             counted = database.execute(
@@ -98,7 +98,7 @@ class SlotRuns(SlotFile):
         with self._transaction() as database:
             return history.read(database)
 
-    def judge(self, run: Run, *, charged: bool, settled: bool) -> None:
+    def settle_charge(self, run: Run, *, charged: bool, settled: bool) -> None:
         """Note whether a failed run is charged to its slot, which may leave quarantine or enter it for
         that."""
         now = time.time()

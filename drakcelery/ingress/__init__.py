@@ -57,7 +57,7 @@ LOOKED_THROUGH = 200
 _OVER = re.compile(f'"(?:{TaskState.FINISHED.value}|{TaskState.CRASHED.value})"')
 
 
-class Turn(enum.Enum):
+class Round(enum.Enum):
     """The result of one look for work."""
 
     WORKED = enum.auto()
@@ -98,13 +98,15 @@ class Ingress:
                     for part in (adopt, self._try_again, give_up, self._withdraw):
                         self._safely(part)
                 searching = self._safely(partial(next, search, False))
-                turn = self._safely(self.work) or Turn.FAILED
-                if turn is Turn.WORKED:
+                done = self._safely(self.work) or Round.FAILED
+                if done is Round.WORKED:
                     worked = time.monotonic()
-                elif turn is Turn.FAILED:
-                    stop.wait(AWAY_SECONDS)  # not the error of a single task: the next turn would meet it too
+                elif done is Round.FAILED:
+                    stop.wait(
+                        AWAY_SECONDS
+                    )  # not the error of a single task: the next round would meet it too
                 elif not searching:
-                    is_eager = turn is Turn.NOTHING and time.monotonic() - worked < EAGER_FOR
+                    is_eager = done is Round.NOTHING and time.monotonic() - worked < EAGER_FOR
                     stop.wait(EAGER_SECONDS if is_eager else POLL_SECONDS)
             except RedisError as error:
                 log.warning("redis_away", error=str(error))
@@ -127,11 +129,11 @@ class Ingress:
             log.exception("part_failed", part=name, error=str(error))
             return None
 
-    def work(self) -> Turn:
+    def work(self) -> Round:
         """Send what is due, or take what waits."""
         if not self.inbox.has_work():
-            return Turn.NOTHING
-        return Turn.WORKED if self.send_due() or self.accept_tasks() else Turn.NO_ROOM
+            return Round.NOTHING
+        return Round.WORKED if self.send_due() or self.accept_tasks() else Round.NO_ROOM
 
     def accept_tasks(self) -> bool:
         """Take the most urgent tasks, as far as the fleet has room. False if there was nothing to take."""

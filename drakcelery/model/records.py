@@ -180,7 +180,7 @@ class Halt(enum.StrEnum):
     """No sample could come to it: its vm worker has lost its broker, or has yet to reach it."""
     NO_IO_WORKER = "no_io_worker"
     """No io worker would collect what its guests leave."""
-    NOT_ISOLATED = "not_isolated"
+    NOT_CONFINED = "not_isolated"
     """What keeps its guests in is missing: its firewall's rules."""
     NO_SPACE = "no_space"
     """Its disk, or its spool, is full."""
@@ -195,7 +195,7 @@ _HALTED: Mapping[str, str] = {
     Halt.NO_NAME: "another machine has its name, or may have it",
     Halt.NO_BROKER: "its vm worker does not reach the broker",
     Halt.NO_IO_WORKER: "its io worker shows no life",
-    Halt.NOT_ISOLATED: "its firewall lets its guests out: see drakcelery doctor",
+    Halt.NOT_CONFINED: "its firewall lets its guests out: see drakcelery doctor",
     Halt.NO_SPACE: "its disk has no room for another analysis",
 }
 

@@ -40,7 +40,7 @@ def send(app: Celery, ledger: Ledger, record: Record) -> None:
     step = Step(
         uid=record.uid, attempt=record.attempt, profile=where.profile, host=where.host, slot=record.slot
     )
-    routing.send(app, analysis, step, attempt=record.attempts, first=stage)
+    routing.send(app, analysis, step, attempts=record.attempts, first=stage)
     ledger.sent(record.uid, record.attempt)
 
 

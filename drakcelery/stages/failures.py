@@ -229,12 +229,12 @@ def end_attempt(
 ) -> bool:
     """Note a failure. Then the next attempt is due after a while, or the analysis is over (True).
 
-    It is over if *final* is set or :func:`_judged` says so. *token* names the delivery that failed; without
+    It is over if *final* is set or :func:`_is_end` says so. *token* names the delivery that failed; without
     it the attempt is ended from outside. Raises :class:`Superseded` if the attempt is stale.
     """
     failure = failure.model_copy(update={"at": ledger.now()})  # no host's clock decides
     failures = [*record.failures, failure]
-    given_up, reason = _judged(failures, settings)
+    given_up, reason = _is_end(failures, settings)
     final = final or given_up
     lines = [f"{reason}\n", *(f"  {one.sentence()}\n" for one in failures)]
     crashed = ledger.last_word(record.task_uid, lines) if final else None
@@ -260,7 +260,7 @@ def end_attempt(
     return final
 
 
-def _judged(failures: Sequence[Failure], settings: Settings) -> tuple[bool, str]:
+def _is_end(failures: Sequence[Failure], settings: Settings) -> tuple[bool, str]:
     """Whether the last of *failures* ends the analysis, and the reason to give.
 
     It does if ``max_attempts`` attempts that count have failed, if the sample is poison (:data:`POISON`), or

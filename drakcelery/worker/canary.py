@@ -85,7 +85,7 @@ def run_canary(context: HostContext, slot: Slot, sample: Path) -> Verdict:
         facts = facts_of(job, outcome, seconds=time.monotonic() - started, restore_seconds=restored)
         known = context.ledger.canaries.get(slot.profile, _kind(context, facts))
         facts = replace(facts, traffic_due=not _is_quiet(known))
-        return Verdict(trouble=_judged(context, slot, job, outcome, facts, known), facts=facts)
+        return Verdict(trouble=_trouble_of(context, slot, job, outcome, facts, known), facts=facts)
     except DrakceleryError as error:
         if isinstance(error, EngineError) and error.blames is Blame.HOST:
             raise
@@ -124,7 +124,7 @@ def _is_quiet(known: Known) -> bool:
     return len(known.runs) >= behaviour.LEARNED and TRAFFIC not in behaviour.known(known.runs)
 
 
-def _judged(
+def _trouble_of(
     context: HostContext, slot: Slot, job: Detonation, outcome: Outcome, facts: Facts, known: Known
 ) -> str | None:
     """What is wrong with the canary's run. If nothing is, what it did is learned."""

@@ -81,7 +81,7 @@ class Gate(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Called whenever the consumer (re)connects."""
         self._consumer = parent
-        self._turn = 1
+        self._direction = 1
         channel = parent.task_consumer.channel
         if isinstance(channel, redis_transport.Prompt):  # RabbitMQ does not show what waits
             self._prefetcher = Prefetcher(self.context, functools.partial(self._waiting, channel))
@@ -129,7 +129,7 @@ class Gate(bootsteps.StartStopStep):
         woken = self.runtime.wakeup.clear()
         if self._timer is None:
             return  # the worker ends, or is about to reconnect, and looks then
-        self.context.readiness.note_turn()
+        self.context.readiness.note_loop()
         self._give_slots(look=woken)
 
     def _give_slots(self, *, look: bool) -> None:
@@ -171,8 +171,10 @@ class Gate(bootsteps.StartStopStep):
         for _ in self._slots():  # one each at most: a message may turn out to be for no slot
             free = [profile for profile, is_free in self._profiles().items() if is_free]
             queues = [queue for profile in free for queue in self._queues(profile)]
-            self._turn = -self._turn  # neither what asks for this host nor what does not is always first
-            message = tasks.channel.get_waiting(queues[:: self._turn])
+            self._direction = (
+                -self._direction
+            )  # neither what asks for this host nor what does not is always first
+            message = tasks.channel.get_waiting(queues[:: self._direction])
             if message is None:
                 return
             tasks._receive_callback(message)  # noqa: SLF001 what kombu does with what it has consumed
@@ -207,7 +209,7 @@ class Gate(bootsteps.StartStopStep):
 
     def _takes_samples(self) -> bool:
         """Whether the host may begin anything at all; work in hand goes on in any case."""
-        # Celery's event loop turns once more after the signal to shut down
+        # Celery's event loop goes round once more after the signal to shut down
         return self.runtime.stopper is None and self.context.readiness.halted() is None
 
     def claim(self, step: Step) -> str | None:
@@ -217,7 +219,7 @@ class Gate(bootsteps.StartStopStep):
             Elsewhere: the analysis has failed here, and should go to another slot or host.
             UnreadableRecord: it has failed here, and nobody can read its record.
         """
-        self.context.readiness.note_turn()
+        self.context.readiness.note_loop()
         slot = None
         if self._takes_samples() and self._slots():
             among = self._may_have(step)

@@ -249,7 +249,7 @@ class Janitor(threading.Thread):
         if found.charged != run.charged:
             log.info("charge_moved", slot=run.slot, uid=run.uid, attempt=run.attempt, charged=found.charged)
         if (found.charged, found.settled) != (run.charged, False):
-            self._context.slots.judge(run, charged=found.charged, settled=found.settled)
+            self._context.slots.settle_charge(run, charged=found.charged, settled=found.settled)
         if found.charged and not run.charged:
             suspicion.charge_moved(self._context, run.slot)
 

@@ -268,7 +268,7 @@ def test_an_engine_that_is_not_isolated(tmp_path: Path) -> None:
     readiness.check()
     readiness.note_broker(connected=True)
     readiness.note_io(alive=True)
-    assert readiness.halted() is Halt.NOT_ISOLATED
+    assert readiness.halted() is Halt.NOT_CONFINED
 
 
 # Its snapshot, its disk
@@ -368,7 +368,7 @@ def test_a_slot_that_is_there_no_more(tmp_path: Path) -> None:
     assert not table.forgive(SLOT)
     (run,) = failed_runs(table)
     table.define({"vm-2": "win10"})
-    table.judge(run, charged=False, settled=True)
+    table.settle_charge(run, charged=False, settled=True)
     assert table.history() == []
 
 

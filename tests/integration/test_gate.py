@@ -103,23 +103,23 @@ def test_no_more_is_taken_than_a_worker_may_hold(services: Services, broker: red
 
 
 @pytest.mark.parametrize("where", ["thread", "process"])
-def test_a_bell_wakes_an_event_loop(where: str) -> None:
-    """Rung elsewhere, as often as one likes, it ends the loop's wait once."""
+def test_a_wakeup_wakes_an_event_loop(where: str) -> None:
+    """Signalled elsewhere, as often as one likes, it ends the loop's wait once."""
     wakeup, hub = Wakeup(), Hub()
     heard: list[bool] = []
     hub.add_reader(wakeup, lambda: heard.append(wakeup.clear()))
     assert not wakeup.clear()
 
-    def ring() -> None:
+    def signal() -> None:
         for _ in range(100_000):  # more than a pipe holds
             wakeup.signal()
 
     if where == "thread":
-        thread = threading.Thread(target=ring)
+        thread = threading.Thread(target=signal)
         thread.start()
         thread.join()
     elif (child := os.fork()) == 0:
-        ring()
+        signal()
         os._exit(0)
     else:
         os.waitpid(child, 0)

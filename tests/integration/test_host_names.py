@@ -97,7 +97,7 @@ def test_who_comes_after_a_dead_machine_need_not_wait_long(machines: Machines) -
     first.presence.arrive()  # and says nothing more
     second.presence.arrive()
     second.presence.step()
-    second.readiness.note_turn()
+    second.readiness.note_loop()
     assert second.readiness.halted() is None
 
 

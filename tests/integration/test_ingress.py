@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from drakcelery.embedded.ports import LOOPBACK, assign
 from drakcelery.embedded.services import BUCKET, Services
-from drakcelery.ingress import AWAY_SECONDS, BATCH, Ingress, Turn
+from drakcelery.ingress import AWAY_SECONDS, BATCH, Ingress, Round
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import DUE
 from drakcelery.model.analysis import Place, State
@@ -91,10 +91,10 @@ def test_takes_as_many_as_there_is_room_for(ingress: Ingress, sent: list[Record]
     report(ingress, "rack-1", "win10", 4)
     push(ingress, *(f"n-{number}" for number in range(8)))
     push(ingress, "urgent", priority=TaskPriority.HIGH)
-    assert ingress.work() is Turn.WORKED
+    assert ingress.work() is Round.WORKED
     assert [record.uid for record in sent] == ["urgent", *(f"n-{number}" for number in range(5))]
     assert all(record.state is State.QUEUED and record.attempt == 1 for record in sent)
-    assert ingress.work() is not Turn.WORKED
+    assert ingress.work() is not Round.WORKED
     assert [one.length for one in ingress.inbox.backlog(most=1)] == [3]
     assert ingress.inbox.accepted() == []
 
@@ -105,7 +105,7 @@ def test_a_full_profile_holds_up_no_other(ingress: Ingress) -> None:
     report(ingress, "rack-2", "win7", 3)
     push(ingress, *(f"ten-{number}" for number in range(6)))
     push(ingress, *(f"seven-{number}" for number in range(4)), vm_profile="win7")
-    while ingress.work() is Turn.WORKED:
+    while ingress.work() is Round.WORKED:
         pass
     assert ingress.inbox.in_flight() == {WIN10: 4, WIN7: 4}
     assert [(line.place, line.length) for line in ingress.inbox.lines()] == [(WIN10, 2)]
@@ -131,10 +131,10 @@ def test_a_host_that_has_just_come_is_known(ingress: Ingress, sent: list[Record]
     """What ingress knows of the slots may be a second old: a sample for a new host is not refused."""
     report(ingress, "rack-1", "win10", 1)
     push(ingress, "first")
-    assert ingress.work() is Turn.WORKED
+    assert ingress.work() is Round.WORKED
     report(ingress, "rack-2", "win7", 1)
     push(ingress, "second", vm_profile="win7", target_host="rack-2")
-    wait_until(lambda: ingress.work() is Turn.WORKED and len(sent) == 2, "the new host is seen")
+    wait_until(lambda: ingress.work() is Round.WORKED and len(sent) == 2, "the new host is seen")
     assert sent[1].place == Place(profile="win7", host="rack-2")
 
 
@@ -142,14 +142,14 @@ def test_a_host_that_has_just_gone_gets_nothing(ingress: Ingress, sent: list[Rec
     """A sample that asks for it waits in line, where all can see it, until the host is back."""
     report(ingress, "rack-1", "win10", 3)
     push(ingress, "first")
-    assert ingress.work() is Turn.WORKED
+    assert ingress.work() is Round.WORKED
     ingress.ledger.fleet.retire("rack-1")
     push(ingress, "second", target_host="rack-1")
-    assert ingress.work() is Turn.WORKED
+    assert ingress.work() is Round.WORKED
     assert [line.place for line in ingress.inbox.lines()] == [Place(profile="win10", host="rack-1")]
-    assert ingress.work() is not Turn.WORKED
+    assert ingress.work() is not Round.WORKED
     report(ingress, "rack-1", "win10", 3)
-    wait_until(lambda: ingress.work() is Turn.WORKED and len(sent) == 2, "the host is seen again")
+    wait_until(lambda: ingress.work() is Round.WORKED and len(sent) == 2, "the host is seen again")
 
 
 def test_samples_wait_while_storage_is_away(ingress: Ingress, sent: list[Record]) -> None:
@@ -164,7 +164,7 @@ def test_samples_wait_while_storage_is_away(ingress: Ingress, sent: list[Record]
     push(ingress, "a", "b", "c")
     working = ingress.storage
     object.__setattr__(ingress, "storage", Storage.connect(nowhere, threads=1, patience=1))
-    assert ingress.work() is Turn.WORKED
+    assert ingress.work() is Round.WORKED
     ingress.inbox._redis.zadd("drak:inbox", {"{b}:b": 1, "{c}:c": 2})
     ingress._adopt(ingress.ledger.watch())
     # The others are tried before the one that was: it may be the only one that cannot be had
@@ -179,11 +179,11 @@ def test_what_is_due_is_sent(ingress: Ingress, sent: list[Record]) -> None:
     """An attempt whose time has come goes out though nothing waits."""
     report(ingress, "rack-1", "win10", 1)
     push(ingress, "late")
-    assert ingress.work() is Turn.WORKED
+    assert ingress.work() is Round.WORKED
     ingress.ledger._redis.zadd(DUE, {"late": ingress.ledger.now()})
-    assert ingress.work() is Turn.WORKED
+    assert ingress.work() is Round.WORKED
     assert [record.uid for record in sent] == ["late", "late"]
-    assert ingress.work() is not Turn.WORKED
+    assert ingress.work() is not Round.WORKED
 
 
 def test_what_cannot_be_analysed_is_refused(ingress: Ingress, sent: list[Record]) -> None:
@@ -193,7 +193,7 @@ def test_what_cannot_be_analysed_is_refused(ingress: Ingress, sent: list[Record]
     push(ingress, "second", override_uid="taken")
     push(ingress, "third", target_host="nowhere")
     push(ingress, "fourth")
-    assert ingress.work() is Turn.WORKED
+    assert ingress.work() is Round.WORKED
     assert [record.uid for record in sent] == ["taken", "fourth"]
     errors = [record.error for uid in ("second", "third") if (record := ingress.ledger.get(uid)) is not None]
     assert errors == [
@@ -202,7 +202,7 @@ def test_what_cannot_be_analysed_is_refused(ingress: Ingress, sent: list[Record]
     ]
     ingress.storage.remove(BUCKET, SAMPLE)
     push(ingress, "fifth")
-    assert ingress.work() is Turn.WORKED
+    assert ingress.work() is Round.WORKED
     gone = ingress.ledger.get("fifth")
     assert gone is not None
     assert gone.error == f"the sample 'x.exe' is not in the bucket '{BUCKET}' any more"
@@ -221,7 +221,7 @@ def test_a_complete_analysis_is_spared(ingress: Ingress, override: str, answer: 
     strict = dataclasses.replace(ingress, settings=ingress.settings.model_copy(update={"drakcelery": ours}))
     push(strict, "task-1", override_uid="done")
     push(strict, "task-2", override_uid="failed")
-    while strict.work() is Turn.WORKED:
+    while strict.work() is Round.WORKED:
         pass
     first = strict.ledger.get("task-1" if override == "refuse" else "done")
     taken = strict.ledger.get("failed")
@@ -241,7 +241,7 @@ def test_an_ingress_without_a_clock(ingress: Ingress, monkeypatch: pytest.Monkey
     push(ingress, "refused", target_host="nowhere")
     with monkeypatch.context() as patched:
         patched.setattr("drakcelery.karton.contract.time.time", lambda: 3600.0)
-        while ingress.work() is Turn.WORKED:
+        while ingress.work() is Round.WORKED:
             pass
     for uid, state in (("fresh", TaskState.STARTED), ("refused", TaskState.CRASHED)):
         task = ingress.ledger.karton_task(f"{{{uid}}}:{uid}")

@@ -206,7 +206,7 @@ class Fleet:
         _analysis: Analysis,
         step: Step,
         *,
-        attempt: int,  # noqa: ARG002 for people
+        attempts: int,  # noqa: ARG002 for people
         first: Stage = Stage.PREPARE,
     ) -> None:
         """Stands for :func:`drakcelery.broker.routing.send`."""

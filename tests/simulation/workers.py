@@ -28,19 +28,19 @@ TASKS = {routing.task_name(stage): stage for stage in Stage}
 
 
 class Wakeup:
-    """Rung when a slot comes free, by the worker's main process or one of its pool."""
+    """Signalled when a slot comes free, by the worker's main process or one of its pool."""
 
     def __init__(self) -> None:
-        self.rings = False
+        self.is_signalled = False
 
     def signal(self) -> None:
         """A slot came free."""
-        self.rings = True
+        self.is_signalled = True
 
     def clear(self) -> bool:
-        """Whether it was rung; the simulated broker shows nobody what waits, so that nothing follows."""
-        rang, self.rings = self.rings, False
-        return rang
+        """Whether it was signalled; the simulated broker shows nobody what waits, so that nothing follows."""
+        was, self.is_signalled = self.is_signalled, False
+        return was
 
 
 class Worker:
@@ -103,7 +103,7 @@ class Worker:
         while True:
             self.world.theatre.wait(lambda: not self.wire.is_cut(), None)
             self._connect()
-            while self._turn(strategies):
+            while self._round(strategies):
                 pass
             self._lose_connection()
 
@@ -128,8 +128,8 @@ class Worker:
         if held is not None:
             held.owner = None
 
-    def _turn(self, strategies: dict[str, Callable[..., Any]]) -> bool:
-        """One turn of the event loop; False if the connection is lost."""
+    def _round(self, strategies: dict[str, Callable[..., Any]]) -> bool:
+        """One round of the event loop; False if the connection is lost."""
         world = self.world
         first = min((entry[0] for entry in self.timers), default=None)
         world.theatre.wait(self._has_news, None if first is None else first - world.theatre.now)
@@ -138,7 +138,7 @@ class Worker:
         try:
             if self.ended:
                 self._settle(self.ended.popleft())
-            elif self.wakeup.rings and self.drak_gate.enabled:
+            elif self.wakeup.is_signalled and self.drak_gate.enabled:
                 self.drak_gate.fill_slots()
             elif any(entry[0] <= world.theatre.now for entry in self.timers):
                 self._run_timers()
@@ -152,7 +152,7 @@ class Worker:
         now = self.world.theatre.now
         return bool(
             self.ended
-            or self.wakeup.rings
+            or self.wakeup.is_signalled
             or self.wire.is_cut()
             or any(entry[0] <= now for entry in self.timers)
             or self._may_take()

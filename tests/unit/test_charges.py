@@ -114,10 +114,10 @@ def test_a_charge_that_is_taken_back_gives_the_slot_back(table: SlotTable) -> No
     run(table, "bad-2", fails=True)
     assert state(table) == (SlotState.QUARANTINED, 2)
     first, second = table.open_charges()
-    table.judge(first, charged=False, settled=True)
+    table.settle_charge(first, charged=False, settled=True)
     assert state(table) == (SlotState.DIRTY, 1)
     assert table.open_charges() == [second]
-    table.judge(second, charged=False, settled=True)
+    table.settle_charge(second, charged=False, settled=True)
     assert state(table)[1] == 0
 
 
@@ -126,7 +126,7 @@ def test_a_charge_may_come_back(table: SlotTable) -> None:
     run(table, "a", fails=True)
     run(table, "b", fails=True, charged=False)
     assert state(table) == (SlotState.FREE, 1)
-    table.judge(table.open_charges()[1], charged=True, settled=True)
+    table.settle_charge(table.open_charges()[1], charged=True, settled=True)
     assert state(table) == (SlotState.QUARANTINED, 2)
 
 
@@ -137,10 +137,10 @@ def test_what_is_past_is_past(table: SlotTable) -> None:
     run(table, "c", fails=False)
     run(table, "d", fails=True)
     first, second, third = table.open_charges()
-    table.judge(first, charged=False, settled=True)
-    table.judge(second, charged=True, settled=True)
+    table.settle_charge(first, charged=False, settled=True)
+    table.settle_charge(second, charged=True, settled=True)
     assert state(table) == (SlotState.FREE, 1)
-    table.judge(third, charged=False, settled=False)
+    table.settle_charge(third, charged=False, settled=False)
     assert state(table) == (SlotState.FREE, 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.engines.drakvuf.verdict import End, Ended, is_complete, judge, windows_error
+from drakcelery.engines.drakvuf.verdict import End, Ended, execution_of, is_complete, windows_error
 from drakcelery.errors import Blame, EngineError
 from drakcelery.model.analysis import Execution
 
@@ -53,7 +53,7 @@ def ended(**changes: object) -> Ended:
 )
 def test_what_was_seen_is_kept(changes: dict[str, object], reason: str | None) -> None:
     """Once the sample runs, whatever ends the run early is told with the result."""
-    assert judge(ended(**changes)) == (Execution.EXECUTED, reason)
+    assert execution_of(ended(**changes)) == (Execution.EXECUTED, reason)
 
 
 @pytest.mark.parametrize(
@@ -79,15 +79,15 @@ def test_what_is_complete(changes: dict[str, object], complete: bool) -> None:
 
 def test_windows_may_refuse_the_sample() -> None:
     """Exit code 4 is a result, with what Windows said; what a guest says is shown escaped."""
-    execution, reason = judge(ended(code=4, injection=REFUSED))
+    execution, reason = execution_of(ended(code=4, injection=REFUSED))
     assert execution is Execution.NOT_EXECUTED
     assert reason == (
         "the guest did not start the sample: ERROR_ELEVATION_REQUIRED (error 740: it asks for more rights "
         "than it was given)"
     )
-    _, reason = judge(ended(code=4, injection={"Status": "Error", "Error": "\x1b[2J", "ErrorCode": 1}))
+    _, reason = execution_of(ended(code=4, injection={"Status": "Error", "Error": "\x1b[2J", "ErrorCode": 1}))
     assert reason == "the guest did not start the sample: \\x1b[2J (error 1)"
-    _, reason = judge(ended(code=4, injection=None))
+    _, reason = execution_of(ended(code=4, injection=None))
     assert reason == "the guest did not start the sample: no reason was given"
 
 
@@ -101,14 +101,14 @@ def refused(code: object) -> Ended:
 def test_a_snapshot_that_lets_nothing_start(code: int, by_itself: bool) -> None:
     """Where Defender removes samples the snapshot is to blame, with the code as a field (R19)."""
     with pytest.raises(EngineError, match=rf"does not let samples start: ERROR_X \(error {code}: ") as error:
-        judge(refused(code), by_itself=by_itself)
+        execution_of(refused(code), by_itself=by_itself)
     assert (error.value.blames, error.value.code) == (Blame.SNAPSHOT, code)
 
 
 @pytest.mark.parametrize(("code", "by_itself"), [(193, True), (740, True), (126, False), (2, False)])
 def test_a_sample_that_is_none_for_this_windows(code: int, by_itself: bool) -> None:
     """What Windows says about the sample itself is a result."""
-    assert judge(refused(code), by_itself=by_itself)[0] is Execution.NOT_EXECUTED
+    assert execution_of(refused(code), by_itself=by_itself)[0] is Execution.NOT_EXECUTED
     assert windows_error(refused(code).injection) == code
 
 
@@ -116,7 +116,7 @@ def test_a_sample_that_is_none_for_this_windows(code: int, by_itself: bool) -> N
 def test_what_is_no_error_code(code: object) -> None:
     """A guest may say anything: only a number that Windows could have said is one."""
     assert windows_error(refused(code).injection) is None
-    assert judge(refused(code))[0] is Execution.NOT_EXECUTED
+    assert execution_of(refused(code))[0] is Execution.NOT_EXECUTED
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,4 @@ def test_what_is_no_error_code(code: object) -> None:
 def test_what_shows_nothing_is_tried_again(changes: dict[str, object], message: str) -> None:
     """A run without the sample, or without a whole log, is no result."""
     with pytest.raises(EngineError, match=message):
-        judge(ended(**changes))
+        execution_of(ended(**changes))

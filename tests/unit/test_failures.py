@@ -99,4 +99,4 @@ def test_an_s3_that_refuses_counts() -> None:
 )
 def test_when_it_is_the_end(before: list[Failure], is_end: bool, words: str) -> None:
     """After max_attempts that count, as poison, or once S3 was away for too long."""
-    assert failures._judged(before, Settings()) == (is_end, words)
+    assert failures._is_end(before, Settings()) == (is_end, words)

@@ -61,7 +61,7 @@ def test_an_engine_that_cannot_keep_guests_in_halts_the_host(tmp_path: Path) -> 
     ours.note_io(alive=True)
     assert ours.halted() is None
     why.append("iptables has no INPUT -j DRAKRUN_INP")
-    assert ours.halted() is Halt.NOT_ISOLATED
+    assert ours.halted() is Halt.NOT_CONFINED
     assert True not in looks
     ours.check()
     assert looks[-1]
@@ -100,7 +100,7 @@ def test_a_worker_that_is_stuck_takes_nothing(tmp_path: Path, monkeypatch: pytes
     later = time.monotonic() + section.timeouts.retry + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert ours.halted() is Halt.NO_BROKER
-    ours.note_turn()
+    ours.note_loop()
     assert ours.halted() is None
 
 

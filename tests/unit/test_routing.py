@@ -64,7 +64,7 @@ def sent_by(ours: Celery, first: Stage) -> list[object]:
         producer = connection.Producer()
         patched.setattr(ours, "producer_or_acquire", lambda *_: contextlib.nullcontext(producer))
         patched.setattr(ours.amqp, "send_task_message", hear)
-        routing.send(ours, analysis(), step, attempt=1, first=first)
+        routing.send(ours, analysis(), step, attempts=1, first=first)
     return said
 
 

@@ -24,7 +24,7 @@ from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
 from drakcelery.engines.drakvuf.screenshots import photographed
 from drakcelery.engines.drakvuf.tools import Tools, search_path
-from drakcelery.engines.drakvuf.verdict import End, is_complete, judge, windows_error
+from drakcelery.engines.drakvuf.verdict import End, execution_of, is_complete, windows_error
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Execution, Outcome, Snapshot, StartMethod
 
@@ -144,7 +144,7 @@ class Drakvuf:
         with recorded(guest, job, holder) as traffic, photographed(guest, job, holder) as screenshots:
             ended = watched(guest, job, holder, command, limits)
         by_itself = commands.is_plain(job.start_command, job.extension)
-        execution, reason = judge(ended, by_itself=by_itself)
+        execution, reason = execution_of(ended, by_itself=by_itself)
         reasons = [reason, traffic.trouble]
         if screenshots.trouble:
             reasons.append(f"there are no screenshots: {screenshots.trouble}")

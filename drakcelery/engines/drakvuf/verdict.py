@@ -75,7 +75,7 @@ class Ended:
     errors: tuple[str, ...]
 
 
-def judge(ended: Ended, *, by_itself: bool = False) -> tuple[Execution, str | None]:
+def execution_of(ended: Ended, *, by_itself: bool = False) -> tuple[Execution, str | None]:
     """Whether the sample was executed, and why the run was not an ordinary one.
 
     *by_itself*: the sample's own file was started, and no program that was given it.
@@ -116,8 +116,8 @@ def judge(ended: Ended, *, by_itself: bool = False) -> tuple[Execution, str | No
 def is_complete(ended: Ended) -> bool:
     """Whether the sample was watched for the whole time, and all that was seen is in the log.
 
-    Only for a run for which :func:`judge` has not raised. False if the guest went away, was switched off or
-    crashed, if the output reached its limit, or if DRAKVUF ended early or not properly.
+    Only for a run for which :func:`execution_of` has not raised. False if the guest went away, was switched
+    off or crashed, if the output reached its limit, or if DRAKVUF ended early or not properly.
     """
     if ended.code == NOT_EXECUTED or ended.killed:
         return False
