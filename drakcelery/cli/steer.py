@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
@@ -23,6 +22,8 @@ from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.text import clean
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from drakcelery.model.records import HostStatus
     from drakcelery.operators.tail import Event
 
@@ -177,6 +178,8 @@ def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: P
 
 def _line(event: Event) -> Text:
     """A line of a log, or a change in the ledger, for the terminal. Its content is untrusted."""
+    from rich.text import Text
+
     from drakcelery.operators import views
 
     level, created, stage = str(event.get("levelname")), event.get("created"), event.get("stage")

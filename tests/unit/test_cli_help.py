@@ -54,6 +54,15 @@ def test_a_commands_help_needs_no_server(name: str, how: str) -> None:
     assert not {"celery", "redis", "karton", "minio", "boto3"} & loaded
 
 
+@pytest.mark.parametrize("name", ["status", "drain"])
+def test_a_uid_or_a_host_needs_redis_alone(name: str) -> None:
+    """Its completion asks Redis, and imports neither Karton nor what libraries of ours use if it is there."""
+    completing = {"_DRAKCELERY_COMPLETE": "bash_complete", "COMP_WORDS": f"drakcelery {name} x"}
+    loaded = loaded_by([], {**completing, "COMP_CWORD": "2"})
+    assert "redis" in loaded
+    assert not {"celery", "karton", "minio", "boto3", "rich", "opentelemetry"} & loaded
+
+
 def test_a_worker_becomes_one_without_celery() -> None:
     """The command that is replaced by the worker's own process reads settings, and imports no Celery."""
     assert not {"celery", "redis", "karton", "minio", "boto3"} & loaded_by(["worker", "vm", "--help"], {})
