@@ -18,10 +18,12 @@ import pytest
 from drakcelery.engines.drakvuf import cell as cell_module
 from drakcelery.engines.drakvuf import guest as guest_module
 from drakcelery.engines.drakvuf import launch, snapshot
+from drakcelery.engines.drakvuf import tools as tools_module
 from drakcelery.engines.drakvuf.cell import Cell, Held
 from drakcelery.engines.drakvuf.engine import create
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.network import Network
+from drakcelery.engines.drakvuf.run import stderr_of, written
 from drakcelery.engines.drakvuf.tool_output import (
     KEPT_LINES,
     LINE_LENGTH,
@@ -30,10 +32,11 @@ from drakcelery.engines.drakvuf.tool_output import (
     quoted,
     readable,
 )
-from drakcelery.engines.drakvuf.tools import Tools, called
+from drakcelery.engines.drakvuf.tools import Overfull, Tools, called
 from drakcelery.engines.evidence import boot_id
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.settings import DrakrunSection, DrakvufSection, Settings
+from tests.drakvuf import make_job
 from tests.waiting import wait_until
 
 HELD = Held(holder="mine", snapshot_version=1, snapshot_sha256="a")
@@ -175,6 +178,32 @@ def test_a_tool_that_takes_too_long_is_killed_with_its_children(tmp_path: Path, 
         Tools().run(script, seconds=1, cell=cell, holder="mine")
     assert not is_alive(int(pids.read_text()))
     assert list(tmp_path.glob("vm-1/*.process")) == []
+
+
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_tool_that_prints_without_end_is_killed(
+    monkeypatch: pytest.MonkeyPatch, cell: Cell, stream: str
+) -> None:
+    """Long before its time is over, and its error says so."""
+    monkeypatch.setattr(tools_module, "PRINTED_BYTES", 1024**2)
+    begun = time.monotonic()
+    with pytest.raises(Overfull, match=r"^sh was ended: it printed more than 1 MiB"):
+        Tools().run(
+            sh(f"head -c 2000000 /dev/zero >&{stream}; sleep 60"), seconds=60, cell=cell, holder="mine"
+        )
+    assert time.monotonic() - begun < 50
+
+
+def test_all_that_a_run_writes_counts(tmp_path: Path) -> None:
+    """Whatever tool writes it and wherever it lies, but not what a link leads to."""
+    job = make_job(tmp_path)
+    for path in (job.log, stderr_of(job, "tcpdump"), job.raw / "dumps" / "deep" / "file"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
+    before = written(job)
+    assert before >= 3000
+    (job.raw / "link").symlink_to(job.sample)
+    assert written(job) - before < 500
 
 
 def test_a_program_that_is_not_there_is_said() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import IO
 import structlog
 
 from drakcelery.engines import Detonation
-from drakcelery.engines.drakvuf import commands, screenshots
+from drakcelery.engines.drakvuf import commands
 from drakcelery.engines.drakvuf.cell import kill_group
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.tool_output import end_of, ending, quoted, readable
@@ -64,7 +63,7 @@ class Traffic:
 def recorded(guest: Guest, job: Detonation, holder: str) -> Iterator[Traffic]:
     """Record the guest's bridge into ``job.pcap`` inside the block. Raises :class:`EngineError`."""
     command = commands.tcpdump(guest.section.tcpdump, guest.number, job.pcap)
-    with tempfile.TemporaryFile() as errors:
+    with stderr_of(job, "tcpdump").open("w+b") as errors:
         process = guest.cell.start(
             holder, lambda: guest.tools.spawn(command, stdout=errors, stderr=errors, cwd=job.raw)
         )
@@ -94,7 +93,7 @@ def watched(guest: Guest, job: Detonation, holder: str, command: commands.Comman
     """
     guest.check_isolation(holder)
     begun = time.monotonic()
-    with job.log.open("wb") as out, _errors(job).open("w+b") as errors:
+    with job.log.open("wb") as out, stderr_of(job, "drakvuf").open("w+b") as errors:
         process = guest.cell.start(
             holder, lambda: guest.tools.spawn(command, stdout=out, stderr=errors, cwd=job.raw)
         )
@@ -159,16 +158,12 @@ def _follow(
 
 
 def written(job: Detonation) -> int:
-    """Bytes that the run has written so far; links are not followed."""
-    files = [path for path in (job.log, job.pcap, _errors(job)) if path.exists()]
-    size = sum(path.lstat().st_size for path in files)
-    for directory in (job.dumps, traces(job), screenshots.directory(job.raw)):
-        if directory.is_dir():
-            with (
-                os.scandir(directory) as entries,
-                contextlib.suppress(FileNotFoundError),
-            ):  # renamed meanwhile
-                size += sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+    """Bytes that the run has written so far, whatever wrote them; links are not followed."""
+    size = 0
+    for folder, _, names in os.walk(job.raw):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
+                size += Path(folder, name).lstat().st_size
     return size
 
 
@@ -177,8 +172,9 @@ def traces(job: Detonation) -> Path:
     return job.raw / "ipt"
 
 
-def _errors(job: Detonation) -> Path:
-    return job.raw / "drakvuf_stderr.log"
+def stderr_of(job: Detonation, tool: str) -> Path:
+    """Where a tool that runs beside the guest says what went wrong: its size counts as the run's."""
+    return job.raw / f"{tool}_stderr.log"
 
 
 def _said(file: IO[bytes]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +59,7 @@ def photographed(guest: Guest, job: Detonation, holder: str) -> Iterator[Screens
         return
     library = guest.tools.library
     command = commands.screenshots(guest.section.drakrun, guest.number, job.raw, MOST_FILES, MOST_BYTES)
-    with tempfile.TemporaryFile() as said:
+    with (job.raw / "screenshots_stderr.log").open("w+b") as said:
 
         def start() -> Call | None:
             if library is None:

@@ -30,11 +30,19 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+PRINTED_BYTES = 16 * 1024**2
+"""What a tool may print. drakrun and xl print some kB; more is an error in a loop, or the guest's doing."""
+SIZE_SECONDS = 0.5
+"""Seconds between two looks at how much a tool has printed."""
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Overdue(EngineError):
     """A tool took longer than it may."""
+
+
+class Overfull(EngineError):
+    """A tool printed more than it may."""
 
 
 def search_path(section: DrakvufSection) -> str:
@@ -150,21 +158,21 @@ class Tools:
 
         Raises:
             Overdue: it takes longer than *seconds*.
+            Overfull: it prints more than :data:`PRINTED_BYTES`.
             EngineError: *holder* has lost the guest.
         """
         name = called(command)
         begun = time.monotonic()
         for library in (self.library, None) if self.library else (None,):
-            left = begun + seconds - time.monotonic()
             with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
                 start = functools.partial(self._start, command, library, output, errors, held_open=held_open)
                 process = cell.start(holder, start) if cell else start()
                 try:
-                    code = process.wait(max(0.0, left))
-                except subprocess.TimeoutExpired:
+                    code = _wait(process, begun, seconds, output, errors)
+                except (Overdue, Overfull) as error:
                     said = _killed(process, cell, errors)
                     _report(name, None, begun, said)
-                    raise Overdue(f"{name} did not end within {seconds:.0f} s{quoted(said)}") from None
+                    raise type(error)(f"{name} {error}{quoted(said)}") from None
                 finally:
                     _let_go(process, cell)
                 finished = Finished(name=name, code=code, output=end_of(output), said=end_of(errors))
@@ -190,6 +198,23 @@ class Tools:
                 return call
         stdin = subprocess.PIPE if held_open else subprocess.DEVNULL
         return self.spawn(command, stdout=output, stderr=errors, stdin=stdin)
+
+
+def _wait(process: subprocess.Popen[bytes] | Call, begun: float, seconds: float, *printed: IO[bytes]) -> int:
+    """Its exit code. *printed* are the files that it prints to.
+
+    Raises:
+        Overdue: it goes on *seconds* after it has *begun*.
+        Overfull: it has printed too much.
+    """
+    while True:
+        left = begun + seconds - time.monotonic()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(max(0.0, min(left, SIZE_SECONDS)))
+        if left <= SIZE_SECONDS:
+            raise Overdue(f"did not end within {seconds:.0f} s")
+        if any(os.fstat(file.fileno()).st_size > PRINTED_BYTES for file in printed):
+            raise Overfull(f"was ended: it printed more than {PRINTED_BYTES // 1024**2} MiB")
 
 
 def _killed(process: subprocess.Popen[bytes] | Call, cell: Cell | None, errors: IO[bytes]) -> tuple[str, ...]:
