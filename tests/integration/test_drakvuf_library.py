@@ -329,6 +329,23 @@ def test_a_resident_that_is_stuck_is_replaced(
     assert "library_lost" in actions(said)
 
 
+def test_a_resident_that_prints_without_end_is_replaced(
+    host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lives for as long as its worker, and what it prints is on the disk meanwhile."""
+    monkeypatch.setattr(keeper_module, "PRINTED_BYTES", 1024**2)
+    drakvuf = engine(host, tmp_path)
+    with structlog.testing.capture_logs() as said, kept(drakvuf) as keeper:
+        first = resident_of(keeper)
+        with Path(f"/proc/{first}/fd/2").open("ab") as errors:
+            errors.write(bytes(1024**2 + 1))
+        wait_until(
+            lambda: resident_of(keeper) != first and Library(drakvuf._state).answers(), "another is there"
+        )
+    reasons = [line["reason"] for line in said if line["event"] == "library_lost"]
+    assert reasons == ["it had printed more than 1 MiB"]
+
+
 def test_one_that_dies_all_the_time_is_left_alone(
     host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,14 +18,14 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import structlog
 
 from drakcelery import safe_files
 from drakcelery.engines.drakvuf.library import SOCKET, Library, reached
 from drakcelery.engines.drakvuf.residence import NoLibrary, Residence, end
-from drakcelery.engines.drakvuf.tool_output import end_of, readable
+from drakcelery.engines.drakvuf.tool_output import PRINTED_BYTES, end_of, readable
 from drakcelery.engines.drakvuf.tools import Tools
 from drakcelery.errors import EngineError
 
@@ -129,7 +129,7 @@ class Keeper:
                 hello = self._residence.hello(process)
                 log.info("library_ready", version=hello.version, seconds=hello.seconds, lacks=hello.lacks)
                 self._said = None
-                why = self._attend(process, identity)
+                why = self._attend(process, identity, errors)
             finally:
                 end(process)
             if why is None or self._stopping.is_set():
@@ -140,16 +140,20 @@ class Keeper:
             self._deaths.clear()
             raise NoLibrary(f"it ended {DEATHS} times in {DEATHS_SECONDS:.0f} s")
 
-    def _attend(self, process: subprocess.Popen[bytes], identity: tuple[object, ...]) -> str | None:
-        """Wait until *process* ends or must; why, or None if that is as it should be."""
+    def _attend(
+        self, process: subprocess.Popen[bytes], identity: tuple[object, ...], errors: IO[bytes]
+    ) -> str | None:
+        """Wait until *process*, which prints to *errors*, ends or must; why, or None if that is as it should
+        be."""
         library = Library(self._directory)
         descriptor = os.pidfd_open(process.pid)
         try:
             while not _ends(descriptor, LOOK_SECONDS):
-                if self._identity() != identity:  # it may be gone, in the middle of an upgrade
+                is_full = os.fstat(errors.fileno()).st_size > PRINTED_BYTES
+                if is_full or self._identity() != identity:  # it may be gone, in the middle of an upgrade
                     process.send_signal(signal.SIGTERM)  # what it has in hand may finish
                     _ends(descriptor, FINISH_SECONDS)
-                    return None
+                    return f"it had printed more than {PRINTED_BYTES // 1024**2} MiB" if is_full else None
                 if not library.answers():
                     return "it does not answer"
         finally:

@@ -12,6 +12,8 @@ from drakcelery.engines.drakvuf import launch
 
 KEPT_BYTES = 64 * 1024
 """How much of what a tool prints is read: the end of it."""
+PRINTED_BYTES = 16 * 1024**2
+"""What a tool may print. drakrun and xl print some kB; more is an error in a loop, or the guest's doing."""
 KEPT_LINES = 200
 LINE_LENGTH = 500
 ERROR_LINES = 4

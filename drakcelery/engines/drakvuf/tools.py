@@ -22,7 +22,7 @@ from drakcelery.engines.drakvuf import launch
 from drakcelery.engines.drakvuf.cell import Cell, kill_group
 from drakcelery.engines.drakvuf.commands import Command
 from drakcelery.engines.drakvuf.library import Call, Library
-from drakcelery.engines.drakvuf.tool_output import end_of, ending, quoted, readable
+from drakcelery.engines.drakvuf.tool_output import PRINTED_BYTES, end_of, ending, quoted, readable
 from drakcelery.errors import EngineError
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PRINTED_BYTES = 16 * 1024**2
-"""What a tool may print. drakrun and xl print some kB; more is an error in a loop, or the guest's doing."""
 SIZE_SECONDS = 0.5
 """Seconds between two looks at how much a tool has printed."""
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
