@@ -29,7 +29,7 @@ class Files:
         self._changed = changed
         self._paths: dict[tuple[int | None, int], str] = {}
         self._harmless: dict[bytes, bool] = {}
-        """By the rights that were asked for: whether nothing can be changed with them."""
+        """By the end of a line with what was asked for: whether that changes nothing."""
         self.methods: Mapping[bytes, Callable[[Event], None]] = {
             b"NtCreateFile": self._opened,
             b"NtOpenFile": self._opened,
@@ -47,13 +47,14 @@ class Files:
         at = line.find(b'"DesiredAccess"')
         if at < 0:
             return b"CreateOptions" not in line
-        rights = line[at : line.find(b'"', line.find(b'"', at + 15) + 1)]
-        harmless = self._harmless.get(rights)
+        flags = line[at:]  # from there on a line has flags only, of which a guest uses few combinations
+        harmless = self._harmless.get(flags)
         if harmless is None:
-            harmless = not any(right in rights for right in _RIGHTS)
-            if len(self._harmless) < _MOST_HANDLES and len(rights) < 1024:
-                self._harmless[rights] = harmless
-        return harmless and b'"FILE_CREATE"' not in line
+            rights = flags[: flags.find(b'"', flags.find(b'"', 15) + 1)]
+            harmless = not any(right in rights for right in _RIGHTS) and b'"FILE_CREATE"' not in line
+            if len(self._harmless) < _MOST_HANDLES and len(flags) < 1024:
+                self._harmless[flags] = harmless
+        return harmless
 
     def _opened(self, event: Event) -> None:
         if event.number("Status") not in (None, 0):
