@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -11,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -213,8 +213,7 @@ def test_a_dropped_program_is_followed(bench: Bench) -> None:
 
 def launchers() -> list[Path]:
     """32- and 64-bit launchers of pip and setuptools, as far as this environment has them."""
-    spec = importlib.util.find_spec("pip")
-    root = Path(spec.origin).parent.parent if spec and spec.origin else Path("/nonexistent")
+    root = Path(sysconfig.get_path("purelib"))
     return [*root.glob("pip/_vendor/distlib/t[36][24].exe"), *root.glob("setuptools/cli-[36][24].exe")]
 
 

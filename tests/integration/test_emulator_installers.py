@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.corpus import fetching, programs
 from drakcelery.model.analysis import Execution
 from tests.conftest import require
 from tests.emulating import Bench, Run
@@ -110,7 +111,7 @@ Name "drakcelery installer"
 OutFile "installer.exe"
 InstallDir "$APPDATA\drakcelery"
 RequestExecutionLevel user
-SilentInstall silent
+%(pages)s
 Section
   SetOutPath "$INSTDIR"
   File "payload.exe"
@@ -123,6 +124,25 @@ Section
 SectionEnd
 Section Uninstall
   Delete "$INSTDIR\payload.exe"
+SectionEnd
+"""
+
+
+PLUGINS = r"""
+Unicode %(unicode)s
+Name "plug-ins"
+OutFile "plugins.exe"
+RequestExecutionLevel user
+SilentInstall silent
+Section
+  StrCpy $R0 "C:\Users\Public\by-system.txt"
+  System::Call 'kernel32::CreateFile(t R0, i 0x40000000, i 0, p 0, i 2, i 0, p 0) p.r0'
+  System::Call 'kernel32::WriteFile(p r0, m "through", i 7, *i .r1, p 0) i.r2'
+  System::Int64Op 6000000000 * 7
+  Pop $4
+  UserInfo::GetName
+  Pop $5
+  WriteRegStr HKCU "Software\drakcelery" "Said" "$1 $2 $4 $5"
 SectionEnd
 """
 
@@ -184,6 +204,16 @@ void _start(void)
     )
 
 
+def compiled(folder: Path, text: str) -> Path:
+    """What makensis makes of a script."""
+    makensis = shutil.which("makensis") or ""
+    require(bool(makensis), "makensis is not installed (Debian: nsis)")
+    script = folder / "installer.nsi"
+    script.write_text(text)
+    subprocess.run([makensis, "-V2", script.name], cwd=folder, check=True, capture_output=True)
+    return next(folder.glob("*.exe"))
+
+
 def installer(folder: Path, **options: str) -> Path:
     """An installer by makensis that brings behaviour32.exe and library32.dll, and starts both."""
     makensis = shutil.which("makensis") or ""
@@ -216,10 +246,88 @@ def assert_installed(run: Run) -> None:
     assert values["Run"]["ProcessName"].endswith("\\rundll32.exe")
 
 
-@pytest.mark.parametrize(("compressor", "unicode"), [("lzma", "true"), ("/SOLID zlib", "false")])
-def test_an_installer_of_makensis(bench: Bench, tmp_path: Path, compressor: str, unicode: str) -> None:
+SILENT = "SilentInstall silent"
+PAGES = """
+LicenseData "license.txt"
+LicenseForceSelection checkbox
+Page license
+Page components
+Page directory
+Page instfiles
+"""
+
+
+@pytest.mark.parametrize(
+    ("compressor", "unicode", "pages"),
+    [("lzma", "true", SILENT), ("/SOLID zlib", "false", SILENT), ("zlib", "true", PAGES)],
+    ids=["lzma", "solid", "pages"],
+)
+def test_an_installer_of_makensis(
+    bench: Bench, tmp_path: Path, compressor: str, unicode: str, pages: str
+) -> None:
     """It unpacks, writes its Run key, and what it starts is emulated: a program, and a DLL (E3)."""
     source = tmp_path / "source"
     source.mkdir()
-    program = installer(source, compressor=compressor, unicode=unicode)
+    (source / "license.txt").write_text("It is yours.")
+    program = installer(source, compressor=compressor, unicode=unicode, pages=pages)
     assert_installed(bench.detonate(program, timeout=120))
+
+
+@pytest.mark.parametrize("unicode", ["true", "false"])
+def test_plug_ins_of_an_installer(bench: Bench, tmp_path: Path, unicode: str) -> None:
+    """System and UserInfo: libraries that it unpacks and loads do what the script says."""
+    source = tmp_path / "source"
+    source.mkdir()
+    run = bench.detonate(compiled(source, PLUGINS % {"unicode": unicode}), timeout=240)
+    assert (run.outcome.complete, run.outcome.reason) == (True, None)
+    values = {line["ValueName"]: line["Value"] for line in run.lines("regmon", "NtSetValueKey")}
+    assert values["Said"] == "7 1 42000000000 user"
+    written = [line["FileName"] for line in run.lines("filetracer", "NtWriteFile")]
+    assert "\\??\\C:\\Users\\Public\\by-system.txt" in written
+    loaded = [line for line in run.lines("memdump") if line["Method"] == "LoadLibrary"]
+    assert len(loaded) == 2
+
+
+def unpacker(name: str) -> Path:
+    """7-Zip's stub for archives that extract themselves, out of npm's package."""
+    known = next(one for one in programs.read() if one.name == f"npm/7zip@0.0.6/package/7zip-lite/{name}")
+    lacking = fetching.fetch([known], fetching.cache())
+    require(not lacking, f"{name} cannot be had: {lacking}")
+    return fetching.path_of(known, fetching.cache())
+
+
+METHODS = {
+    "LZMA2": ("-m0=lzma2",),
+    "BCJ2": (
+        *("-m0=BCJ2", "-m1=LZMA", "-m2=LZMA", "-m3=LZMA"),
+        *("-mb0:1", "-mb0s1:2", "-mb0s2:3"),
+    ),
+}
+"""Of 7z; the second one takes four threads to unpack."""
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize(("stub", "command"), [("7zCon.sfx", "%f"), ("7z.sfx", "%f -y"), ("7z.sfx", "%f")])
+def test_an_archive_that_extracts_itself(
+    bench: Bench, tmp_path: Path, stub: str, command: str, method: str
+) -> None:
+    """On the console, with a window, and with a question before it: each file is written as a whole."""
+    packer = shutil.which("7z") or ""
+    require(bool(packer), "7z is not installed (Debian: 7zip or p7zip-full)")
+    content = {"payload.exe": SAMPLES / "behaviour32.exe", "library.dll": SAMPLES / "library32.dll"}
+    for name, file in content.items():
+        shutil.copy(file, tmp_path / name)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "notes.txt").write_text("notes")
+    packing = [packer, "a", *METHODS[method], "archive.7z", *content, "sub"]
+    subprocess.run(packing, cwd=tmp_path, check=True, capture_output=True)
+    archive = tmp_path / "archive.exe"
+    archive.write_bytes(unpacker(stub).read_bytes() + (tmp_path / "archive.7z").read_bytes())
+    run = bench.detonate(archive, command, timeout=120)
+    assert run.outcome.execution is Execution.EXECUTED
+    assert (run.outcome.complete, run.outcome.reason) == (True, None)
+    sizes = {"sub\\notes.txt": 5} | {name: file.stat().st_size for name, file in content.items()}
+    written = dict.fromkeys(sizes, 0)
+    for line in run.lines("filetracer", "NtWriteFile"):
+        written[line["FileName"].removeprefix("\\??\\C:\\Users\\user\\Desktop\\")] += int(line["Length"], 16)
+    assert written == sizes

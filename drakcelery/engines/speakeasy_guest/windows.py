@@ -9,7 +9,7 @@ from typing import Any
 from speakeasy.winenv import arch
 
 from drakcelery.engines.speakeasy_guest.apis import network
-from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Answer
+from drakcelery.engines.speakeasy_guest.apis.api import Answer
 from drakcelery.engines.speakeasy_guest.apis.protection import Pages
 from drakcelery.engines.speakeasy_guest.apis.table import find_own
 from drakcelery.engines.speakeasy_guest.apis.virtual_memory import Allocations
@@ -31,6 +31,9 @@ from drakcelery.engines.speakeasy_guest.programs.processes import WithProcesses
 from drakcelery.engines.speakeasy_guest.record.calls import FRAME_HANDLERS, Call, context, value_of_unknown
 from drakcelery.engines.speakeasy_guest.record.recorder import Recorder
 from drakcelery.engines.speakeasy_guest.record.tally import Tally
+
+LOWEST = 0x10000
+"""Windows has nothing below, so that programs tell numbers from addresses by it."""
 
 
 class Windows(WithRuntime, WithProcesses):
@@ -77,6 +80,7 @@ class Windows(WithRuntime, WithProcesses):
         """Load a program: the sample, or a child once the one before it is over and its memory dumped."""
         if self.image is not None:
             self.dump_all()
+            self.libraries.forget()
         self.image = super().load_module(path, data, first_time_setup)
         cpuid.look_after(self, self.image)
         self._ran = memory.watch_data(self, self.image)
@@ -253,7 +257,7 @@ class Windows(WithRuntime, WithProcesses):
         Raises:
             MemoryError: the program has all it may have, or there is no room.
         """
-        return memory.free_range(self, size, PAGE if addr is None else addr, self._memory_limit)
+        return memory.free_range(self, size, LOWEST if addr is None else addr, self._memory_limit)
 
     def get_address_map(self, address: int) -> Any:
         """The block with an address in it; Speakeasy would look at the oldest of thousands first."""
@@ -273,5 +277,9 @@ class Windows(WithRuntime, WithProcesses):
     def dump_all(self) -> None:
         """At the end of a program: what is worth to keep of its memory."""
         self.close_runtime()
-        for block, reason in memory.worth_keeping(self, self.image, self._ran):
+        for block, reason in memory.worth_keeping(self):
             memory.dump(self, block, reason=reason, method="FinishAnalysis")
+        if self.image is not None:
+            memory.dump_changed(self, self.image, self._ran)
+        for library in self.libraries.images():
+            memory.dump_changed(self, library, library.ran)

@@ -9,7 +9,7 @@ from drakcelery.engines.speakeasy_guest.apis.api import Api
 ERROR_INVALID_WINDOW_HANDLE: Final = 1400
 
 
-def _of_a_window(emu: Any, _name: str, argv: list[Any]) -> int:
+def of_a_window(emu: Any, _name: str, argv: list[Any]) -> int:
     """1 for any window."""
     if argv[0]:
         return 1
@@ -17,4 +17,4 @@ def _of_a_window(emu: Any, _name: str, argv: list[Any]) -> int:
     return 0
 
 
-APIS = {name: Api(words=1, answer=_of_a_window) for name in ("IsWindow", "DestroyWindow", "IsWindowVisible")}
+APIS = {name: Api(words=1, answer=of_a_window) for name in ("IsWindow", "IsWindowVisible")}

@@ -7,7 +7,7 @@ import struct
 import time
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_text, text_argument
+from drakcelery.engines.speakeasy_guest.apis.api import Answer, Api, put, read_text, text_argument
 from drakcelery.engines.speakeasy_guest.apis.handles import (
     ERROR_ALREADY_EXISTS,
     ERROR_FILE_NOT_FOUND,
@@ -173,6 +173,21 @@ def _current_directory(emu: Any, name: str, argv: list[Any]) -> int:
     return len(path)
 
 
+def _fixed(path: str) -> Answer:
+    """``GetSystemDirectory`` and the like."""
+
+    def answer(emu: Any, name: str, argv: list[Any]) -> int:
+        room = argv[1] & 0xFFFFFFFF
+        if len(path) >= room or not argv[0]:
+            return len(path) + 1
+        encoding = "utf-16-le" if name.endswith("W") else "cp1252"
+        emu.mem_write(argv[0], f"{path}\0".encode(encoding))
+        argv[0] = path
+        return len(path)
+
+    return answer
+
+
 def _full_path_name(emu: Any, name: str, argv: list[Any]) -> int:
     wide = name.endswith("W")
     path = emu.disk.full(read_text(emu, argv[0], wide=wide)) if argv[0] else ""
@@ -202,6 +217,10 @@ APIS = {
     "GetTempFileName": Api(words=4, answer=_temp_file_name),
     "GetCurrentDirectory": Api(words=2, answer=_current_directory),
     "SetCurrentDirectory": Api(words=1, answer=_set_current_directory),
+    "GetSystemDirectory": Api(words=2, answer=_fixed("C:\\Windows\\System32")),
+    "GetSystemWow64Directory": Api(words=2, answer=_fixed("C:\\Windows\\SysWOW64")),
+    "GetWindowsDirectory": Api(words=2, answer=_fixed("C:\\Windows")),
+    "GetSystemWindowsDirectory": Api(words=2, answer=_fixed("C:\\Windows")),
     "GetFullPathName": Api(words=4, answer=_full_path_name),
 }
 """Keyed by the function's name without ``A`` or ``W``."""

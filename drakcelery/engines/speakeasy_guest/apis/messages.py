@@ -19,8 +19,9 @@ MAX_BLOCKS: Final = 4096
 
 
 def find(emu: Any, module: int, code: int, language: int) -> str | None:
-    """The text of a message in the program at *module* (0: the first one), in any *language* if that is 0."""
-    images = [image for image, _, _ in emu.modules if module in (0, image.get_base())]
+    """The text of a message in the module at *module*, 0 for the program; in any *language* if that is 0."""
+    wanted = module or emu.image.get_base()
+    images = [image for image, _, _ in emu.modules if image.get_base() == wanted]
     for table in _tables(emu, images[0], language) if images else ():
         text = _text(table, code)
         if text is not None:

@@ -8,6 +8,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     code_pages,
     console,
     desktop,
+    dialogs,
     exceptions,
     files,
     folders,
@@ -23,6 +24,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     protection,
     registry,
     registry_reads,
+    resources,
     shell,
     sspi,
     storage,
@@ -38,9 +40,9 @@ from drakcelery.engines.speakeasy_guest.apis.api import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(automation, clock, code_pages, console, desktop, handles, exceptions, files),
+    *(automation, clock, code_pages, console, desktop, dialogs, handles, exceptions, files),
     *(folders, formatting, graphics, locales, locks, machine, modules, network),
-    *(profiles, protection, registry, registry_reads),
+    *(profiles, protection, registry, registry_reads, resources),
     *(shell, sspi, storage, system, text, threads),
     *(version, virtual_memory, volumes, waits),
 )

@@ -28,11 +28,17 @@ def _exit_thread(emu: Any, _name: str, argv: list[Any]) -> Steps:
     return 0
 
 
+def _free_and_exit(emu: Any, name: str, argv: list[Any]) -> Steps:
+    yield from emu.libraries.free(argv[0])
+    return (yield from _exit_thread(emu, name, argv))
+
+
 def _exit_process(emu: Any, _name: str, _argv: list[Any]) -> Steps:
     """Threads that were made but had no turn yet have one before: on Windows they ran beside this one."""
     scheduler = emu.scheduler
     yield from scheduler.wait(lambda: not scheduler.fresh())
     yield from clear_values(emu)
+    yield from emu.libraries.detach_all()
     emu.exit_process()
     return 0
 
@@ -124,7 +130,7 @@ def _queue_timer(emu: Any, _name: str, argv: list[Any]) -> int:
 APIS = {
     "ExitThread": Api(words=1, answer=_exit_thread),
     "RtlExitUserThread": Api(words=1, answer=_exit_thread),
-    "FreeLibraryAndExitThread": Api(words=2, answer=_exit_thread),
+    "FreeLibraryAndExitThread": Api(words=2, answer=_free_and_exit),
     "ExitProcess": Api(words=1, answer=_exit_process),
     "TerminateThread": Api(words=2, answer=_terminate_thread),
     "SuspendThread": Api(words=1, answer=_suspend),

@@ -14,17 +14,21 @@ from drakcelery.engines.speakeasy_guest.scheduling.threads import Threading
 class WithRuntime(Threading):
     """What the emulated Windows does for C runtimes."""
 
-    image: Any = None
-    """The program that runs, as it was loaded."""
     runtime: Runtime | None = None
     tally: Tally
 
     def start(self) -> None:
         """Run what is queued for a process, which gets a runtime of its own."""
         self.runtime = Runtime(self)
-        if self.image is not None:
-            table.link_variables(self.runtime, self.image.imports)
+        for image in (self.image, *self.libraries.images()):
+            if image is not None:
+                self.link_variables(image)
         super().start()
+
+    def link_variables(self, image: Any) -> None:
+        """Let what is loaded into the process find the runtime's variables."""
+        if self.runtime is not None:
+            table.link_variables(self.runtime, image.imports)
 
     def answers(self, call: Call) -> bool:
         """Answer a function of the C runtime; False for another."""

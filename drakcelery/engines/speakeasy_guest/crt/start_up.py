@@ -82,6 +82,7 @@ def _run_at_exit(crt: Runtime) -> Steps:
 
 def _exit(crt: Runtime, _status: int) -> Steps:
     yield from _run_at_exit(crt)
+    yield from crt.emu.libraries.detach_all()
     return end_process(crt)
 
 

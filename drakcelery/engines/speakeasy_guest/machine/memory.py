@@ -102,19 +102,28 @@ def _watch_section(emu: Any, base: int, section: Any, ran: set[int]) -> None:
     hook = emu.add_code_hook(executed, begin=start, end=start + section.Misc_VirtualSize - 1)
 
 
-def worth_keeping(emu: Any, image: Any, ran: Collection[int]) -> Iterator[tuple[Any, str]]:
-    """Blocks and DRAKVUF's reason to dump each: executable, like a program, *image* if its code changed.
-
-    *ran*: see :func:`watch_data`.
-    """
+def worth_keeping(emu: Any) -> Iterator[tuple[Any, str]]:
+    """Blocks of a process and DRAKVUF's reason to dump each: executable, or like a program."""
     for block in list(emu.get_mem_maps()):
         tag = (block.get_tag() or "").lower()
         if tag.startswith("api.") and (reason := _reason(emu, block, tag)):
             yield block, reason
-    if image is not None and _code_changed(emu, image, ran):
-        block = emu.get_address_map(image.base)
-        if block is not None:
-            yield block, "Code section changed"
+
+
+def dump_image(emu: Any, image: Any, *, reason: str, method: str) -> None:
+    """Keep a program or library as it is in memory now."""
+    block = emu.get_address_map(image.base)
+    if block is not None:
+        dump(emu, block, reason=reason, method=method)
+
+
+def dump_changed(emu: Any, image: Any, ran: Collection[int]) -> None:
+    """Keep a program or library whose code is another than when it was loaded.
+
+    *ran*: see :func:`watch_data`.
+    """
+    if _code_changed(emu, image, ran):
+        dump_image(emu, image, reason="Code section changed", method="FinishAnalysis")
 
 
 def _reason(emu: Any, block: Any, tag: str) -> str | None:

@@ -10,8 +10,11 @@ from speakeasy.profiler import Run
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
 from drakcelery.engines.speakeasy_guest.configuration import SYSTEM_FOLDER
+from drakcelery.engines.speakeasy_guest.machine import memory
 from drakcelery.engines.speakeasy_guest.machine.disk import Disk
 from drakcelery.engines.speakeasy_guest.programs.images import bits_of, is_export
+from drakcelery.engines.speakeasy_guest.programs.libraries import PROCESS_ATTACH, Libraries, callbacks
+from drakcelery.engines.speakeasy_guest.programs.library_image import Loaded, Unloadable
 from drakcelery.engines.speakeasy_guest.programs.starting import Started, followed, program_of
 
 MAX_CHILDREN = 8
@@ -29,6 +32,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
 
     Attributes:
         disk: its files.
+        libraries: DLLs of the program's own that are loaded.
         id_lists: folders of the shell, by the address of what stands for each.
         searches: what is left of each search for files, by its handle.
         not_followed: programs that the sample wrote and started and that are not emulated, with the reason.
@@ -39,6 +43,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
     def __init__(self, config: dict[str, Any], **more: Any) -> None:
         super().__init__(config, **more)
         self.disk = Disk(self)
+        self.libraries = Libraries(self)
         self.searches: dict[int, list[tuple[str, int, int]]] = {}
         self.id_lists: dict[int, str] = {}
         self.not_followed: list[str] = []
@@ -62,15 +67,15 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         """Start a program; what of it lies in the emulated file system is emulated after this one."""
         path = (path or "").strip().strip('"')
         line = cmdline or path
-        program = path or program_of(line, self._find)[0]
-        found = self._find(program) or self._find(f"{program}.exe")
+        program = path or program_of(line, self.written)[0]
+        found = self.written(program) or self.written(f"{program}.exe")
         process = self._new_process(found or self.locate(program), line, image)
         folder = self.disk.full(folder) if folder else self.get_cd()
         if found is not None and not found.lower().endswith((".bat", ".cmd")):
             self._queue(process, Started(path=found, command_line=line), folder)
             return process
-        text = line if not path or program_of(line, self._find)[0] == path else f'"{path}" {line}'
-        for started in list(followed(text, self._find, self._read))[:MAX_CHILDREN]:
+        text = line if not path or program_of(line, self.written)[0] == path else f'"{path}" {line}'
+        for started in list(followed(text, self.written, self._read))[:MAX_CHILDREN]:
             self._start_through(process, started, folder)
         return process
 
@@ -122,24 +127,51 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
     def _run_child(self, child: Any, all_entrypoints: bool) -> None:
         started, folder = self._starts[child.get_id()]
         name = ntpath.basename(started.path)
+        child.path = f"{SYSTEM_FOLDER}{started.container}" if started.container else started.path
         self.set_cd(ntpath.dirname(started.path).rstrip("\\") + "\\")
         try:
             child.pe = self.load_module(name, child.pe_data, first_time_setup=False)
+            needed = self._bound(child)
         except MemoryError:
             raise
+        except Unloadable as error:
+            self.not_followed.append(
+                f"{name}, which it wrote and started, lacks a library (error {error.code})"
+            )
+            return
         except Exception as error:  # noqa: BLE001  # the file may be anything
             self.not_followed.append(f"{name}, which it wrote and started, cannot be loaded: {error}"[:200])
             return
         finally:
             self.set_cd(folder.rstrip("\\") + "\\")
-        child.path = f"{SYSTEM_FOLDER}{started.container}" if started.container else started.path
         child.cmdline = self.command_line = started.command_line
+        for library in needed:
+            self._queue_attach(library)
         self.prepare(child.pe, started.export, all_entrypoints)
         self.curr_process = child
         self.curr_process.base = child.pe.base
         self.curr_thread = child.threads[0]
         self.om.objects[self.curr_thread.address] = self.curr_thread
         self.start()
+
+    def _bound(self, child: Any) -> list[Loaded]:
+        """The libraries that a program which is loaded brings along."""
+        self.curr_process = child
+        memory.dump_image(
+            self, child.pe, reason="Program that the program wrote", method="NtCreateUserProcess"
+        )
+        return self.libraries.bind(child.pe)
+
+    def _queue_attach(self, library: Loaded) -> None:
+        """Have ``DllMain`` run before the program does."""
+        library.attached = library.runs
+        image = library.image
+        for address in (*callbacks(image), *((image.entry,) if image.entry and library.runs else ())):
+            run = Run()
+            run.type = f"dll_entry.{image.get_base_name()}"
+            run.start_addr = address
+            run.args = [image.base, PROCESS_ATTACH, 1]
+            self.add_run(run)
 
     def prepare(self, module: Any, export: str, all_entrypoints: bool) -> bool:
         """Queue the entry point, and *export* after it; False if there is none of that name."""
@@ -164,9 +196,9 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
 
     def locate(self, program: str) -> str:
         """Where a program lies that was named without a folder: where it is found, else with Windows."""
-        return program if "\\" in program else self._find(program) or f"{SYSTEM_FOLDER}{program}"
+        return program if "\\" in program else self.written(program) or f"{SYSTEM_FOLDER}{program}"
 
-    def _find(self, path: str) -> str | None:
+    def written(self, path: str) -> str | None:
         """The whole path of a file of the program's own; none of those that Windows has."""
         if not path or len(path) > 1024:
             return None

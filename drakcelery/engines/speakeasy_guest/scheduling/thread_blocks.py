@@ -22,6 +22,9 @@ TLS_DIRECTORY: Final = 9
 MAX_TEMPLATE: Final = 16 * 1024 * 1024
 """Bytes of one module's local storage."""
 
+MAX_STORAGES: Final = 1024
+"""Modules with local storage, in one run."""
+
 SLOTS: Final = 64
 """What ``TlsAlloc`` gives before it needs the expansion slots."""
 
@@ -61,6 +64,10 @@ class ThreadBlocks(TidyStack):
     """A Windows whose threads have blocks."""
 
     processor: Processor
+
+    def __init__(self, config: dict[str, Any], **more: Any) -> None:
+        super().__init__(config, **more)
+        self._stored: list[Any] = []
 
     @property
     def offsets(self) -> Offsets:
@@ -121,19 +128,43 @@ class ThreadBlocks(TidyStack):
         """A thread's copies of what each module's ``.tls`` holds; the address of the list of them."""
         size = self.get_ptr_size()
         modules = [image for image, _, _ in self.modules if _has_storage(image)]
-        places: int = self.mem_map((len(modules) + 1) * size, tag="emu.tls.list")
-        for number, image in enumerate(modules):
-            directory = image.base + image.OPTIONAL_HEADER.DATA_DIRECTORY[TLS_DIRECTORY].VirtualAddress
-            start, end, index = (self.read_ptr(directory + size * field) for field in range(3))
-            zeros = int.from_bytes(self.mem_read(directory + 4 * size, 4), "little")
-            length = end - start if start <= end else 0
-            if length + zeros > MAX_TEMPLATE:
-                continue
-            copy = self.mem_map(length + zeros + size, tag="emu.tls.copy")
-            self.mem_write(copy, bytes(self.mem_read(start, length)))
-            self.write_ptr(places + number * size, copy)
-            self.mem_write(index, number.to_bytes(4, "little"))
+        places: int = self.mem_map(MAX_STORAGES * size, tag="emu.tls.list")
+        for image in modules:
+            self._store(image, places)
         return places
+
+    def _store(self, image: Any, places: int) -> None:
+        """A copy of one module's for one thread, in the list of the thread."""
+        size = self.get_ptr_size()
+        directory = image.base + image.OPTIONAL_HEADER.DATA_DIRECTORY[TLS_DIRECTORY].VirtualAddress
+        start, end, index = (self.read_ptr(directory + size * field) for field in range(3))
+        zeros = int.from_bytes(self.mem_read(directory + 4 * size, 4), "little")
+        length = end - start if start <= end else 0
+        number = self._storage_number(image)
+        if length + zeros > MAX_TEMPLATE or number >= MAX_STORAGES:
+            return
+        copy = self.mem_map(length + zeros + size, tag="emu.tls.copy")
+        self.mem_write(copy, bytes(self.mem_read(start, length)))
+        self.write_ptr(places + number * size, copy)
+        self.mem_write(index, number.to_bytes(4, "little"))
+
+    def _storage_number(self, image: Any) -> int:
+        """A module's place in the lists, the same for as long as it is there and nobody's afterwards."""
+        if not any(one is image for one in self._stored):
+            self._stored.append(image)
+        return next(number for number, one in enumerate(self._stored) if one is image)
+
+    def add_storage(self, image: Any) -> None:
+        """A module is loaded while threads run."""
+        if _has_storage(image):
+            for block in self.all_blocks():
+                places = self.read_ptr(block + self.offsets.local_storage)
+                if places:
+                    self._store(image, places)
+
+    def all_blocks(self) -> list[int]:
+        """The blocks of the process' threads."""
+        return [self.thread_block()]
 
     def set_last_error(self, code: int) -> None:
         """Where programs look for it too, without a call."""

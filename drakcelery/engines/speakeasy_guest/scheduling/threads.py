@@ -7,10 +7,17 @@ from typing import Any, Final
 from speakeasy.windows import objman
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.apis.dialog_windows import Dialogs
 from drakcelery.engines.speakeasy_guest.apis.locks import Locks
 from drakcelery.engines.speakeasy_guest.apis.storage import Storage, clear_values
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Outcome, Steps, Wait
 from drakcelery.engines.speakeasy_guest.exceptions.faults import Faulting
+from drakcelery.engines.speakeasy_guest.programs.libraries import (
+    THREAD_ATTACH,
+    THREAD_DETACH,
+    Libraries,
+    callbacks,
+)
 from drakcelery.engines.speakeasy_guest.scheduling.scheduler import GuestThread, Scheduler
 from drakcelery.engines.speakeasy_guest.scheduling.thread_blocks import SIZE, Stack
 from drakcelery.engines.speakeasy_guest.scheduling.wait_objects import WaitObjects
@@ -18,17 +25,16 @@ from drakcelery.engines.speakeasy_guest.scheduling.wait_objects import WaitObjec
 STACK: Final = 256 * 1024
 """Bytes of a further thread's stack."""
 
-THREAD_ATTACH, THREAD_DETACH = 2, 3
-"""Why a callback of ``.tls`` is called."""
-
 NO_HANDLE: Final = 0
-MAX_CALLBACKS: Final = 32
 
 
 class Threading(Faulting):
     """Threads of the program's own processes; those that it makes in others are runs of Speakeasy's."""
 
     scheduler: Scheduler
+    libraries: Libraries
+    image: Any = None
+    """The program that runs, as it was loaded."""
 
     def start(self) -> None:
         """Run what is queued for a process, which has one thread yet."""
@@ -36,6 +42,7 @@ class Threading(Faulting):
         self.wait_objects = WaitObjects(self)
         self.locks = Locks()
         self.storage = Storage()
+        self.dialogs = Dialogs()
         super().start()
 
     def create_thread(
@@ -86,12 +93,14 @@ class Threading(Faulting):
 
     def _notify_dlls(self, reason: int) -> Steps:
         """Call what each module wants to be called when a thread begins or ends."""
-        for image, _, _ in self.modules:
-            for callback in image.get_tls_callbacks()[:MAX_CALLBACKS]:
-                yield GuestCall(
-                    callback - image.OPTIONAL_HEADER.ImageBase + image.base, (image.base, reason, 0)
-                )
+        for callback in callbacks(self.image) if self.image is not None else ():
+            yield GuestCall(callback, (self.image.base, reason, 0))
+        yield from self.libraries.notify_threads(reason)
         return 0
+
+    def all_blocks(self) -> list[int]:
+        """Those of all threads that are not over."""
+        return [one.block for one in self.scheduler.threads if not one.over]
 
     def _ended(self, thread: GuestThread, outcome: Outcome) -> None:
         if self.scheduler.current is thread:
