@@ -94,7 +94,7 @@ class Traffic:
             row = self.names.add(event, name) if name else None
             if row is None:
                 continue
-            if message.qr:
+            if message.qr and row.count > 1:
                 row.count -= 1  # the answer repeats the question
             row.details.setdefault("sources", {})["dns"] = None
             addresses = row.details.setdefault("addresses", {})

@@ -103,6 +103,13 @@ def test_names_requests_and_greetings(form: str) -> None:
     assert seen(reader).unreadable == 0
 
 
+def test_an_answer_alone() -> None:
+    """A capture may begin between question and answer: the name was looked up once."""
+    answer = DNS(id=1, qr=1, qd=DNSQR(qname="evil.example"), an=DNSRR(rrname="evil.example", rdata=SERVER))
+    reader = read(captured(ETHER / IP(src=SERVER, dst=GUEST) / UDP(sport=53, dport=5000) / answer))
+    assert [one.count for one in reader.sockets.report_names(lambda _: ())] == [1]
+
+
 def test_what_comes_in_pieces_and_again() -> None:
     """A request or a greeting over several segments is one; the next one on the connection is another."""
     greeting = hello("tls.example")
