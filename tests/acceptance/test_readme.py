@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from drakcelery.cli import cli
 from drakcelery.embedded.state import running
+from tests.acceptance.deployment import run_here, typist
 from tests.commands import extract
 from tests.conftest import require
 from tests.reference import ROOT
@@ -88,8 +90,10 @@ def test_readme(checkout: Path) -> None:
             wait_until(lambda: running(data_dir) or stack.poll() is not None, "the stack is up", timeout=90)
             assert stack.poll() is None, (checkout / "up.log").read_text()
             # A person reads on while the workers start
+            found = running(data_dir)
+            assert found is not None
             wait_until(
-                lambda: "free" in run(". .venv/bin/activate; drakcelery slots", checkout), "a free slot"
+                lambda: "free" in run_here(cli, "slots", **typist(found.config))[1], "a free slot", timeout=60
             )
             shown = run("\n".join(after), checkout)
         finally:
