@@ -10,8 +10,8 @@ SANDBOX := build/sandbox
 # What is compiled is kept, wherever this runs: a test run starts hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Files at a time, for two cores: tests wait for half of their time; of four, each waits longer than it saves.
-WORKERS ?= 3
+# Files at a time, for two cores: tests wait for more than half of their time.
+WORKERS ?= 4
 # What needs no fleet waits for small things only: two of a core are not too many.
 FAST_WORKERS ?= 4
 

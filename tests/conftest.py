@@ -69,6 +69,7 @@ def pytest_collection_finish() -> None:
     """Keep garbage collections short: a session holds much to its end, and some libraries collect often."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def require(is_there: bool, reason: str) -> None:

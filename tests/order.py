@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import chain, groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 HERE = Path(__file__).parent
 SMALL = "unit"
@@ -38,3 +40,24 @@ def side_by_side(paths: Iterable[Path]) -> list[int]:
         keys.append(end * (seen[folder] + 0.5) / totals[folder])
         seen[folder] += 1
     return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+SHARED = frozenset(
+    f"tests/acceptance/test_{name}.py"
+    for name in ("behaviour", "collector", "commands", "contract", "doctor", "refusals", "retry")
+)
+"""Files that share one embedded stack (``tests.acceptance.conftest.deployment``)."""
+
+
+class SideBySide(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
+    """Each file in one process; those that share a stack in the same one, which starts it once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "a shared stack" if file in SHARED else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide | None:
+    """Share the tests out like this for ``--dist=loadfile``."""
+    return SideBySide(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.order import HERE, OTHERS_END, side_by_side
+from tests.order import HERE, OTHERS_END, SHARED, side_by_side
 
 FOLDERS = {"acceptance": 20, "faults": 40, "unit": 80}
 
@@ -42,3 +43,18 @@ def test_the_small_ones_come_last() -> None:
 
 def test_one_folder_stays_as_it_is() -> None:
     assert ordered({"heart": 5}) == [HERE / "heart" / f"test_{number}.py" for number in range(5)]
+
+
+def test_those_that_share_a_stack_are_listed() -> None:
+    """A file whose tests ask for ``deployment`` or what is made of it, and that has none of its own."""
+    found = set()
+    for path in (HERE / "acceptance").glob("test_*.py"):
+        functions = [
+            node
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.FunctionDef)
+        ]
+        asked = {argument.arg for function in functions for argument in function.args.args}
+        if asked & {"deployment", "receiver"} and "deployment" not in {one.name for one in functions}:
+            found.add(path.relative_to(HERE.parent).as_posix())
+    assert found == SHARED
