@@ -278,3 +278,27 @@ def test_what_nobody_made_is_not_there(tmp_path: Path, bits: int) -> None:
     }
     """
     assert said(tmp_path, source, bits) == ["none", "none", "notepad", "no-window"]
+
+
+@BITS
+def test_variables_of_the_environment(tmp_path: Path, bits: int) -> None:
+    """One that is not set is not an empty one; lengths are without a zero, needed room is with it."""
+    source = r"""
+    int main(void)
+    {
+        char text[64] = "before";
+        wchar_t wide[64];
+        SetLastError(0);
+        if (!GetEnvironmentVariableA("NOT_SET", text, 64) && GetLastError() == 203 && *text) mark("unset");
+        SetEnvironmentVariableA("Own", "value");
+        if (GetEnvironmentVariableW(L"OWN", wide, 64) == 5 && !lstrcmpW(wide, L"value")) mark("value");
+        if (GetEnvironmentVariableA("own", text, 5) == 6 && text[0] == 'b') mark("room");
+        SetEnvironmentVariableA("own", "");
+        SetLastError(203);
+        if (!GetEnvironmentVariableA("own", text, 64) && !GetLastError() && !text[0]) mark("empty");
+        SetEnvironmentVariableA("own", NULL);
+        if (!GetEnvironmentVariableA("own", text, 64) && GetLastError() == 203) mark("removed");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == ["unset", "value", "room", "empty", "removed"]

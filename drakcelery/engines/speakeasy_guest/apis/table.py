@@ -9,6 +9,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     console,
     desktop,
     dialogs,
+    environment,
     exceptions,
     files,
     folders,
@@ -40,7 +41,8 @@ from drakcelery.engines.speakeasy_guest.apis.api import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(automation, clock, code_pages, console, desktop, dialogs, handles, exceptions, files),
+    *(automation, clock, code_pages, console, desktop, dialogs, environment),
+    *(handles, exceptions, files),
     *(folders, formatting, graphics, locales, locks, machine, modules, network),
     *(profiles, protection, registry, registry_reads, resources),
     *(shell, sspi, storage, system, text, threads),
