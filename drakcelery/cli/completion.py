@@ -58,6 +58,18 @@ def slots(context: click.Context, _: click.Parameter, incomplete: str) -> list[s
     return [name for name in names if name.startswith(incomplete)]
 
 
+def consumers(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Every identity that has a bind in Karton."""
+    ledger = _ledger(context)
+    from redis.exceptions import RedisError
+
+    try:
+        identities = ledger.bound_identities() if ledger is not None else []
+    except RedisError:
+        return []
+    return [identity for identity in identities if identity.startswith(incomplete)]
+
+
 @contextlib.contextmanager
 def _without(*names: str) -> Iterator[None]:
     """Let imports within the block find no module of these *names*, unless they are imported already."""

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from karton.core import Task
-from karton.core.resource import RemoteResource
+from karton.core.resource import RemoteResource, ResourceBase
 
+from drakcelery.errors import Unreadable
 from drakcelery.karton.contract import payload
 from drakcelery.model.analysis import Analysis
 from drakcelery.model.manifest import Artifact, Manifest
@@ -34,7 +35,10 @@ DIRECTORIES = frozenset({"profiles"})
 """Artifacts that are directories to Karton: zips whose resource is marked as a directory."""
 
 
-UNPUBLISHED = frozenset({"metadata.json", "drakrun.log"})
+STORED = "analysis_task.json"
+"""The analysis task beside its artifacts, for when it is sent again: by then Karton has collected it, and the
+sample task with the headers that say who may see the sample."""
+UNPUBLISHED = frozenset({"metadata.json", "drakrun.log", STORED})
 """Artifacts that are in the bucket but not in the payload of the analysis task."""
 
 
@@ -94,3 +98,23 @@ def _payload(sample_task: Task, analysis: Analysis, manifest: Manifest, *, bucke
     if analysis.is_test:
         fields["testcase"] = payload(sample_task, "testcase")
     return fields
+
+
+def stored_artifacts(task: Task, uid: str, *, bucket: str) -> dict[str, int]:
+    """The objects that a stored analysis task refers to, and their sizes, by name.
+
+    Raises :class:`~drakcelery.errors.Unreadable` if it is of another analysis, or refers
+    to objects elsewhere.
+    """
+    if task.payload.get("analysis_uid") != uid:
+        raise Unreadable(f"{STORED} is not of the analysis {uid}")
+    found = {}
+    for name, resource in task.payload.items():
+        if name == "sample" or not isinstance(resource, ResourceBase):
+            continue
+        if (resource.bucket, resource.uid) != (bucket, f"{uid}/{resource.name}") or type(
+            resource.size
+        ) is not int:
+            raise Unreadable(f"{STORED} has a {name!r:.80} that is not an object of the analysis")
+        found[resource.name] = resource.size
+    return found

@@ -56,6 +56,12 @@ def read_task(text: str, uid: str) -> Task:
     return task
 
 
+def read_stored(text: str) -> Task:
+    """A task that was stored elsewhere than in Karton; as :func:`read_task`, which explains it."""
+    uid = _fields(text).get("uid")
+    return read_task(text, uid if isinstance(uid, str) else "")
+
+
 def last_word(text: str | None, uid: str, reasons: Sequence[str], *, now: float) -> str | None:
     """The task *uid* as CRASHED, with the lines that karton-dashboard shows, whatever *text* is.
 

@@ -101,6 +101,10 @@ class KartonSide(Connected):
         """
         return cast("str | None", self._redis.hget(BINDS, identity or self.identity))
 
+    def bound_identities(self) -> list[str]:
+        """Everybody who has a bind, by name."""
+        return sorted(cast("dict[str, str]", self._redis.hgetall(BINDS)))
+
     def unrouted(self, *, some: int) -> list[str]:
         """The uids of *some* tasks at most that karton-system has to route, the longest there first."""
         return cast("list[str]", self._redis.lrange(UNROUTED, 0, some - 1))

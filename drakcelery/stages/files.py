@@ -89,12 +89,15 @@ def upload(context: HostContext, step: Step, analysis: Analysis, workspace: Work
     manifest = workspace.load(Manifest)
     bucket = bucket_of(context, analysis)
     context.storage.ensure_bucket(bucket)
+    _, task = _analysis_task(context, step, analysis, manifest)
     if analysis.is_test:
         # Karton's collector removes from its own bucket what no task refers to: the task comes first
-        context.ledger.declare(_analysis_task(context, step, analysis, manifest)[1])
+        context.ledger.declare(task)
     write_metadata(workspace.out, manifest.metadata)  # metadata.json is synced; the artifacts' files are not
+    (workspace.out / analysis_task.STORED).write_text(task.serialize(), encoding="utf-8")
     log_files = {LOG_NAME: workspace.log} if has_log(workspace) else {}
-    keep = {artifact.name for artifact in manifest.artifacts} | set(log_files)
+    ours = {analysis_task.STORED: workspace.out / analysis_task.STORED, **log_files}
+    keep = {artifact.name for artifact in manifest.artifacts} | set(ours)
     check = _still_wanted(context, step)
     there = clear(context.storage, bucket, analysis.uid, keep=keep, out=workspace.out, check=check)
     missing = left(workspace, manifest, bucket, there)
@@ -103,7 +106,7 @@ def upload(context: HostContext, step: Step, analysis: Analysis, workspace: Work
     context.storage.upload_all(
         bucket,
         analysis.uid,
-        files | log_files | {METADATA: workspace.out / METADATA},
+        files | ours | {METADATA: workspace.out / METADATA},
         last=METADATA,
         sha256={artifact.name: artifact.sha256 for artifact in missing},
         check=check,

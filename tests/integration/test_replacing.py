@@ -40,6 +40,7 @@ def test_an_earlier_analysis_is_replaced_as_a_whole(bench: Bench) -> None:
     collect(bench)
     bench.do(Stage.UPLOAD, Stage.PUBLISH)
     assert set(bench.objects()) == {
+        "analysis_task.json",
         "metadata.json",
         "dumps.zip",
         "procmon.log",
@@ -71,6 +72,7 @@ def test_a_second_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None
     collect(bench)
     bench.do(Stage.UPLOAD, Stage.PUBLISH)
     assert set(bench.objects()) == {
+        "analysis_task.json",
         "metadata.json",
         "dumps.zip",
         "procmon.log",

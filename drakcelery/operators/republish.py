@@ -1,0 +1,220 @@
+"""Sends a stored analysis to its consumers again, without a VM: the task that was published, under a new uid.
+
+Facts about Karton 5.9 are from ``karton.core.karton.Producer``, ``karton.core.backend`` and
+``karton.system.system.SystemService.route_task``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from karton.core import Producer, Task
+from karton.core.backend import KartonBackend
+from karton.core.query import QueryError
+from karton.core.resource import LocalResource, ResourceBase
+from karton.core.task import TaskState
+
+from drakcelery.artifacts.metadata import METADATA
+from drakcelery.errors import BadTask, StackError, Unreadable
+from drakcelery.karton import reading
+from drakcelery.karton.analysis_task import STORED, stored_artifacts
+from drakcelery.karton.submit import karton_config
+from drakcelery.ledger import Ledger
+from drakcelery.model.analysis import ObjectRef, State
+from drakcelery.model.names import is_uid
+from drakcelery.operators import analyses
+from drakcelery.settings import Settings
+from drakcelery.storage import Storage
+
+STORED_LIMIT = 64 * 1024**2
+"""Bytes of a stored task: ours have some MB, for the names of fifty thousand dumps."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Republished:
+    """What was sent."""
+
+    uid: str
+    """Of the analysis."""
+    task: str
+    """The uid of the new task."""
+    to: tuple[str, ...]
+    """The identities that get it."""
+    artifacts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where the artifacts of an analysis are."""
+
+    uid: str
+    bucket: str
+    task_uid: str | None
+    """The uid that its analysis task had in Karton."""
+
+
+def republish(
+    settings: Settings,
+    ledger: Ledger,
+    storage: Storage,
+    uid: str,
+    *,
+    to: str | None = None,
+    sample: Path | None = None,
+    by: str,
+) -> Republished:
+    """Send the analysis *uid* again: to all consumers that its headers match, or only to the identity *to*.
+
+    *sample* is the sample, for when Karton has collected it.
+
+    Raises:
+        StackError: there is no such analysis, it is not published, its artifacts or its sample are gone, or
+            nobody would get it.
+    """
+    place = _located(settings, ledger, uid)
+    task = _stored_task(ledger, storage, place)
+    artifacts = _checked(storage, task, place)
+    backend = KartonBackend(karton_config(settings), identity=str(task.headers.get("origin")))
+    with contextlib.closing(backend.redis), contextlib.closing(backend.s3):
+        recipients = _recipients(backend, task, to)
+        again = task.fork_task()
+        _give_sample(storage, settings, again, sample)
+        if to is None:
+            Producer(config=backend.config, identity=backend.identity, backend=backend).send_task(again)
+        else:
+            _send_to(backend, again, to)
+    log.info("republished", uid=place.uid, task=again.uid, to=", ".join(recipients), by=by)
+    return Republished(uid=place.uid, task=str(again.uid), to=recipients, artifacts=len(artifacts))
+
+
+def _located(settings: Settings, ledger: Ledger, uid: str) -> _Place:
+    """Where the analysis is: as its record says, or, if that has expired, where the settings say."""
+    record = analyses.record_of(ledger, uid)
+    if record is None:
+        if not is_uid(uid):
+            raise StackError(f"no analysis can have the uid {uid!r:.200}")
+        return _Place(uid=uid, bucket=settings.drakcelery.bucket, task_uid=None)
+    bucket = analyses.bucket_of(settings, record)
+    if record.state is not State.PUBLISHED or bucket is None:
+        why = f": {record.error}" if record.error else ""
+        raise StackError(
+            f"analysis {record.uid} is {record.state.value}{why}. Only what was published is sent again"
+        )
+    return _Place(uid=record.uid, bucket=bucket, task_uid=record.analysis_task_uid)
+
+
+def _stored_task(ledger: Ledger, storage: Storage, place: _Place) -> Task:
+    """The analysis task as it was published: from the bucket, or, of an older version, from Karton."""
+    if not storage.holds(place.bucket, f"{place.uid}/{METADATA}"):
+        known = "its artifacts are gone" if place.task_uid else "none in the ledger either"
+        raise StackError(f"no analysis {place.uid} in the bucket {place.bucket!r} ({known})")
+    text = _stored_text(storage, place)
+    task = None
+    if text is not None:
+        try:
+            task = reading.read_stored(text)
+        except Unreadable as error:
+            raise StackError(f"{place.bucket}/{place.uid}/{STORED}: {error}") from None
+    elif place.task_uid is not None:
+        task = ledger.karton_task(place.task_uid)
+    if task is None:
+        raise StackError(
+            f"analysis {place.uid} was published by a version that did not store its analysis task, and "
+            "Karton has collected that: `drakcelery retry` analyses the sample again"
+        )
+    return task
+
+
+def _stored_text(storage: Storage, place: _Place) -> str | None:
+    """What is stored; None if nothing is."""
+    key = f"{place.uid}/{STORED}"
+    if not storage.holds(place.bucket, key):
+        return None
+    with tempfile.TemporaryDirectory(prefix="drakcelery-") as directory:
+        path = Path(directory) / STORED
+        try:
+            storage.download(
+                ObjectRef(bucket=place.bucket, key=key, name=STORED), path, max_size=STORED_LIMIT
+            )
+            return path.read_text(encoding="utf-8")
+        except (BadTask, UnicodeDecodeError) as error:
+            raise StackError(f"{place.bucket}/{key}: {error}") from None
+
+
+def _checked(storage: Storage, task: Task, place: _Place) -> Mapping[str, int]:
+    """The artifacts that the task refers to; all are there. Raises :class:`StackError`."""
+    try:
+        wanted = stored_artifacts(task, place.uid, bucket=place.bucket)
+    except Unreadable as error:
+        raise StackError(f"{place.bucket}/{place.uid}: {error}") from None
+    there = storage.list(place.bucket, f"{place.uid}/")
+    gone = sorted(name for name, size in wanted.items() if there.get(f"{place.uid}/{name}") != size)
+    if gone:
+        raise StackError(
+            f"analysis {place.uid}: {len(gone)} of {len(wanted)} artifacts are not in the bucket "
+            f"{place.bucket!r} any more, or have another size: {', '.join(gone[:10])}"
+        )
+    return wanted
+
+
+def _recipients(backend: KartonBackend, task: Task, to: str | None) -> tuple[str, ...]:
+    """The identities that get *task*. Raises :class:`StackError` if there is none."""
+    filters = {bind.identity: bind.filters for bind in backend.get_binds()}
+    matching = tuple(sorted(identity for identity, wanted in filters.items() if _matches(task, wanted)))
+    if to is None and not matching:
+        raise StackError(f"no consumer in this Karton has a bind for the headers {task.headers}")
+    if to is None:
+        return matching
+    if to not in filters:
+        raise StackError(f"no consumer {to!r:.200} in this Karton; analyses go to {', '.join(matching)}")
+    if to not in matching:
+        raise StackError(
+            f"{to} would drop the analysis: its filters {filters[to]} do not match {task.headers}; "
+            f"analyses go to {', '.join(matching)}"
+        )
+    return (to,)
+
+
+def _matches(task: Task, filters: list[dict[str, object]]) -> bool:
+    """As karton-system decides it, which skips a consumer whose filters are none."""
+    try:
+        return bool(task.matches_filters(filters))
+    except QueryError:
+        return False
+
+
+def _give_sample(storage: Storage, settings: Settings, task: Task, sample: Path | None) -> None:
+    """Make sure that the payload's sample is there for the consumers. Raises :class:`StackError`."""
+    ours = task.payload.get("sample", task.payload_persistent.get("sample"))
+    if not isinstance(ours, ResourceBase):
+        raise StackError("the stored analysis task has no sample")
+    if storage.holds(ours.bucket or settings.s3.bucket, ours.uid):
+        return
+    expected = task.payload["metadata"]["sample_sha256"]
+    if sample is None:
+        raise StackError(
+            f"Karton has collected the sample {ours.name!r:.200} (sha256 {expected}): give it with "
+            "--sample FILE"
+        )
+    given = LocalResource(ours.name, path=str(sample))
+    if given.sha256 != expected:
+        raise StackError(f"{sample} is another file: its sha256 is {given.sha256} instead of {expected}")
+    task.payload["sample"] = given
+
+
+def _send_to(backend: KartonBackend, task: Task, identity: str) -> None:
+    """Put *task* into the queue of one consumer, as karton-system does when it routes it there."""
+    task.headers["receiver"] = identity
+    task.status = TaskState.SPAWNED
+    backend.declare_task(task)
+    for resource in task.iterate_resources():
+        if isinstance(resource, LocalResource):
+            resource.upload(backend)
+    backend.produce_routed_task(identity, task)
