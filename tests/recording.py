@@ -10,6 +10,7 @@ from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.host.workspace import LOG_NAME
 from drakcelery.karton import submit
+from drakcelery.karton.analysis_task import STORED
 from drakcelery.operators import analyses
 from drakcelery.testing import RECORDED
 from drakcelery.wiring import make_ledger, make_storage
@@ -20,7 +21,7 @@ TIMEOUT = 30
 
 
 def record(to: Path) -> None:
-    """Analyse the sample with a stack of its own and download its artifacts into *to*, our log aside."""
+    """Analyse the sample with a stack of its own and download into *to* what a test needs of it."""
     with tempfile.TemporaryDirectory() as directory, background(Path(directory) / "stack") as stack:
         ours = settings.load(stack.config, environment={})
         ledger = make_ledger(ours)
@@ -30,7 +31,8 @@ def record(to: Path) -> None:
             if one is not None and one.state.is_over:
                 analyses.require_published(one)
                 analyses.fetch(ours, make_storage(ours), one, to)
-    (to / LOG_NAME).unlink()
+    for name in (LOG_NAME, STORED):
+        (to / name).unlink()
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
 from karton.core import Karton, RemoteResource, Task
 from karton.core.backend import KartonBackend
 from karton.core.task import TaskState
 from karton.system import SystemService
 
+from drakcelery.cli import cli
 from drakcelery.errors import StackError
 from drakcelery.karton.analysis_task import STORED
 from drakcelery.karton.submit import karton_config
@@ -217,6 +219,23 @@ def test_a_sample_that_karton_has_collected(
             route(published)
         assert consumers[0].take().get_resource("sample").content == content[1]
     forget(published)
+
+
+@pytest.mark.usefixtures("consumers")
+def test_tab(published: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tab offers the consumers that there are."""
+    server = published.context.settings.redis
+    assert server.password is not None
+    file = tmp_path / "drakcelery.ini"
+    file.write_text(
+        f"[redis]\nhost = {server.host}\nport = {server.port}\n"
+        f"password = {server.password.get_secret_value()}\n"
+    )
+    monkeypatch.setenv("DRAKCELERY_CONFIG", str(file))
+    offers = ShellComplete(cli, {}, "drakcelery", "_X").get_completions(
+        ["republish", "a-1", "--to"], "karton.t"
+    )
+    assert [offer.value for offer in offers] == ["karton.third"]
 
 
 @pytest.mark.usefixtures("consumers")
