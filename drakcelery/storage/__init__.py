@@ -17,6 +17,7 @@ from drakcelery.errors import BadTask, StorageAway, StorageError
 from drakcelery.model.analysis import ObjectRef
 from drakcelery.model.names import is_file_name
 from drakcelery.settings import S3Section
+from drakcelery.storage.client import fenced
 from drakcelery.storage.receiving import MISSING, fetch, reading, too_large
 from drakcelery.storage.rights import Rights
 from drakcelery.storage.sending import PART_SIZE, Sending
@@ -83,9 +84,15 @@ class Storage:
             return self._server.client.bucket_exists(name)
 
     def answers(self, bucket: str) -> bool:
-        """Whether S3 answers at all, even if it refuses a question about *bucket*."""
+        """Whether S3 answers at all, even if it refuses a question about *bucket*; asked once, since whoever
+        asks has waited for an answer already."""
+
+        def give_up() -> None:
+            raise StorageAway("S3 does not answer")
+
         try:
-            self.peek(bucket, PROBE, 1)
+            with fenced(give_up):
+                self.peek(bucket, PROBE, 1)
         except StorageAway:
             return False
         except (BadTask, StorageError):

@@ -264,6 +264,16 @@ def test_a_server_that_stays_away(
         proxied.upload_all(bucket, "uid", files)
 
 
+def test_whether_it_answers_is_asked_once(proxied: Storage, proxy: Proxy, bucket: str) -> None:
+    """Where nobody answers it is not asked again; a server that knows no such bucket does answer."""
+    assert proxied.answers(bucket)
+    assert proxied.answers("no-such-bucket")
+    proxy.requests.clear()
+    proxy.drops = lambda _request: True
+    assert not proxied.answers(bucket)
+    assert len(proxy.requests) == 1
+
+
 def test_a_bucket_is_created_once(storage: Storage) -> None:
     """A missing bucket is created, an existing one is left alone, and reading from a missing one says so."""
     name = f"test-{uuid.uuid4().hex[:12]}"
