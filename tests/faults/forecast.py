@@ -39,6 +39,8 @@ class Plan:
     frozen: tuple[float, float] = (13.0, 20.0)
     """Seconds for which a process is frozen: past the visibility of its messages (15 s) and every silence, or
     nearly so."""
+    lease: int = 10
+    """Seconds; the visibility is half as long again."""
     odd: int = 75
     """How many sample tasks with odd contents come beside the others."""
     patience: float = 240.0

@@ -38,8 +38,6 @@ from tests.faults.proxy import LOOPBACK, Proxy
 from tests.waiting import wait_until
 
 SLOTS = 3
-LEASE_SECONDS = 10
-"""What is frozen is silent for longer than that allows, or nearly so."""
 RESPAWN_SECONDS = 1.0
 """How long what ended stays ended, as systemd would have it."""
 TICK_SECONDS = 0.1
@@ -359,7 +357,7 @@ def brewing(plan: Plan, directory: Path, say: Callable[[str], object]) -> Iterat
             hosts=HOSTS,
             slots=SLOTS,
             run_seconds=plan.run_seconds,
-            lease_seconds=LEASE_SECONDS,
+            lease_seconds=plan.lease,
             redis=services.redis.model_copy(update={"port": valkey.port}),
             s3=services.s3.model_copy(update={"address": f"http://{LOOPBACK}:{seaweedfs.port}"}),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from celery.app.control import Control
 from karton.core.task import TaskState
 
 from drakcelery.broker import routing
@@ -12,6 +13,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.records import Record
 from drakcelery.stages import cancellation
+from drakcelery.wiring import make_client
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (
     published,
@@ -23,6 +25,7 @@ from tests.faults.watch import (
     wait_state,
 )
 from tests.servers import lent
+from tests.waiting import wait_until
 
 HOST = "rack-1"
 LONG = 600
@@ -48,6 +51,21 @@ def nothing_live(fleet: Fleet) -> Iterator[None]:
     for record in fleet.ledger.live():
         cancellation.cancel(fleet.ledger, record, by="the test that began it")
     wait_free(fleet, HOST)
+
+
+@pytest.fixture
+def control(fleet: Fleet) -> Iterator[Control]:
+    """What Celery's commands, and Flower's buttons, send by."""
+    client = make_client(fleet.settings)
+    yield client.control
+    client.close()
+
+
+def wait_heard(fleet: Fleet, uid: str, stage: Stage) -> None:
+    """Return once each worker has heard that a stage was revoked."""
+    logs = [fleet.directory / "log" / f"{role}@{HOST}.log" for role in ("vm", "io")]
+    told = f"Tasks flagged as revoked: {routing.task_id(uid, 1, stage)}"
+    wait_until(lambda: all(told in log.read_text() for log in logs), f"revoking {uid} is heard")
 
 
 def wait_cancelled(fleet: Fleet, uid: str) -> Record:
@@ -123,17 +141,20 @@ def test_cancel_on_the_dashboard(fleet: Fleet) -> None:
     assert_works_on(fleet, "after-dashboard", "shown", "listed")
 
 
-@pytest.mark.parametrize("how", [("revoke",), ("terminate", "SIGKILL"), ("terminate", "SIGTERM")])
-def test_revoke_a_running_stage(fleet: Fleet, how: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("how", [None, "SIGKILL", "SIGTERM"])
+def test_revoke_a_running_stage(fleet: Fleet, control: Control, how: str | None) -> None:
     """Plain revoke leaves what has begun alone, as everywhere in Celery; terminate cancels the analysis."""
-    uid = "-".join(("at-work", *how))
+    uid = f"at-work-{how}".lower()
     fleet.push(uid)
-    wait_state(fleet, uid, State.RUNNING)
-    assert celery(fleet, "control", *how, routing.task_id(uid, 1, Stage.RUN))[0] == 0
-    if how == ("revoke",):
-        assert drakcelery(fleet, "cancel", uid)[0] == 0
+    record = wait_state(fleet, uid, State.RUNNING)
+    if how is None:
+        control.revoke(routing.task_id(uid, 1, Stage.RUN))
+        wait_heard(fleet, uid, Stage.RUN)
+        cancellation.cancel(fleet.ledger, record, by="the test")
+    else:
+        control.terminate(routing.task_id(uid, 1, Stage.RUN), signal=how)
     record = wait_cancelled(fleet, uid)
-    if how != ("revoke",):
+    if how is not None:
         assert "revoked" in str(record.error)
         assert "revoked" in str(sample_task(fleet, record).error)
     assert_works_on(fleet, f"after-{uid}", uid)
@@ -141,14 +162,17 @@ def test_revoke_a_running_stage(fleet: Fleet, how: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("how", [("revoke",), ("terminate", "SIGKILL")])
 def test_revoke_a_waiting_stage(fleet: Fleet, how: tuple[str, ...]) -> None:
-    """A revoked message that has not begun cancels its analysis as soon as its worker sees it."""
+    """A revoked message that has not begun cancels its analysis as soon as its worker sees it.
+
+    Here by Celery's own commands.
+    """
     first, uid = "-".join(("before", *how)), "-".join(("unbegun", *how))
     fleet.push(first)
-    wait_state(fleet, first, State.RUNNING)
+    running = wait_state(fleet, first, State.RUNNING)
     fleet.push(uid)
     wait_state(fleet, uid, State.QUEUED)
     assert celery(fleet, "control", *how, routing.task_id(uid, 1, Stage.PREPARE))[0] == 0
-    assert drakcelery(fleet, "cancel", first)[0] == 0
+    cancellation.cancel(fleet.ledger, running, by="the test")
     wait_cancelled(fleet, first)
     record = wait_cancelled(fleet, uid)
     assert "revoked" in str(record.error)
@@ -156,12 +180,13 @@ def test_revoke_a_waiting_stage(fleet: Fleet, how: tuple[str, ...]) -> None:
     assert_works_on(fleet, f"after-{uid}", first, uid)
 
 
-def test_revoke_a_stage_of_the_io_worker(fleet: Fleet) -> None:
+def test_revoke_a_stage_of_the_io_worker(fleet: Fleet, control: Control) -> None:
     """A revoked collect cancels as well: the analysis does not wait for a step that will never come."""
     fleet.hold("half")
     fleet.push("half", timeout=1)
     wait_state(fleet, "half", State.RUNNING)
-    assert celery(fleet, "control", "revoke", routing.task_id("half", 1, Stage.COLLECT))[0] == 0
+    control.revoke(routing.task_id("half", 1, Stage.COLLECT))
+    wait_heard(fleet, "half", Stage.COLLECT)
     fleet.let_go("half")
     record = wait_cancelled(fleet, "half")
     assert "revoked" in str(record.error)

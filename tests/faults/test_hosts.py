@@ -76,12 +76,12 @@ def record_of(racks: Racks, uid: str) -> Record:
     return record
 
 
-def fill(racks: Racks, prefix: str) -> list[str]:
+def fill(racks: Racks, prefix: str, *, timeout: int | None = None) -> list[str]:
     """Push a sample for each slot; the uids, once every slot has a guest, which runs until it is let go."""
     uids = [f"{prefix}-{number}" for number in range(len(HOSTS) * SLOTS)]
     for uid in uids:
         racks.hold(uid)
-        racks.push(uid)
+        racks.push(uid, timeout=timeout)
 
     wait_until(lambda: len(guests(racks, uids)) == len(HOSTS) * SLOTS, "every slot has a guest", timeout=60)
     return uids
@@ -107,7 +107,7 @@ def everything(racks: Racks, uid: str) -> tuple[object, ...]:
 
 def test_share_the_work(racks: Racks) -> None:
     """Free slots take the samples, on whichever host."""
-    uids = fill(racks, "shared")
+    uids = fill(racks, "shared", timeout=1)
     assert Counter(guests(racks, uids).values()) == dict.fromkeys(HOSTS, SLOTS)
     racks.let_go(*uids)
     wait_published(racks, *uids)
@@ -155,7 +155,7 @@ def test_cut_off(racks: Racks) -> None:
     )
 
     racks.network.plug_in("rack-1")
-    racks.push("after", host="rack-1")
+    racks.push("after", host="rack-1", timeout=1)
     wait_published(racks, "after")
     assert record_of(racks, "after").attempts == 1
     wait_free(racks, "rack-1")

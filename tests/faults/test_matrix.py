@@ -1,4 +1,4 @@
-"""Every failpoint times every fault, on a fleet of two hosts; ``build/faults.json`` says how each ended."""
+"""Every failpoint times every fault, on a fleet of three hosts; ``build/faults.json`` says how each ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from tests.waiting import INTERVAL, wait_until
 
 PATIENCE = 240.0
 """Seconds after which a walk through the points counts as stuck."""
-OPTIONS = Options(more={"drakcelery": {"look_ahead": "12"}})
+HOSTS = ("rack-1", "rack-2", "rack-3")
+OPTIONS = Options(hosts=HOSTS, more={"drakcelery": {"look_ahead": "12"}})
 """What a dead ingress leaves counts as in flight until another adopts it; nobody is to wait for that here."""
 KEPT_LOG = frozenset({"drakrun.log"})
 """What is stored of an analysis that failed."""
@@ -62,7 +63,7 @@ class Lane:
 
 @pytest.fixture(scope="module")
 def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Two hosts of three slots, with servers of their own: whatever is left there is theirs."""
+    """Three hosts of three slots, with servers of their own: whatever is left there is theirs."""
     directory = tmp_path_factory.mktemp("matrix")
     with lent(services) as servers, Fleet(directory / "fleet", servers, OPTIONS) as ours:
         yield ours
@@ -86,9 +87,7 @@ def test_faults_of_a_worker(fleet: Fleet, reference: frozenset[str], action: str
     """A fault that takes others with it: each sample is published once or CRASHED with the reason."""
     ingress = _cases(action, of_ingress=True) if action == "sigterm" else []
     road = _cases(action, of_ingress=False)
-    one_at_a_time = [
-        Lane(cases=road[number::2], host=host) for number, host in enumerate(fleet.options.hosts)
-    ]
+    one_at_a_time = [Lane(cases=road[number :: len(HOSTS)], host=host) for number, host in enumerate(HOSTS)]
     _judge(fleet, reference, _walk(fleet, ingress, one_at_a_time))
 
 

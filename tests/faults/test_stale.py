@@ -78,7 +78,8 @@ def test_stale_runs(fleet: Fleet) -> None:
     for uid in before:
         wait_gone(fleet, uid)
     for host in HOSTS:  # what was considered dead goes on working
-        fleet.push(f"next-{host}", host=host)
-        wait_published(fleet, f"next-{host}")
+        fleet.push(f"next-{host}", host=host, timeout=1)
+    wait_published(fleet, *(f"next-{host}" for host in HOSTS))
+    for host in HOSTS:
         wait_free(fleet, host)
     assert {uid: everything(fleet, uid) for uid in before} == before

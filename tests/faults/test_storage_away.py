@@ -62,17 +62,16 @@ def test_storage_is_away(fleet: Fleet, stoppable: Services) -> None:
     An upload is put off with its workspace kept. A sample that cannot be fetched fails its attempt, and the
     next one follows. Ingress cannot look at what comes meanwhile: it stays accepted, and is begun later.
     """
-    fleet.hold("kept")
-    fleet.push("kept")
-    wait_state(fleet, "kept", State.RUNNING)
-    fleet.push("fetched-later")
-    wait_state(fleet, "fetched-later", State.QUEUED)
+    for uid, point in (("kept", "upload.entered"), ("fetched-later", "prepare.entered")):
+        fleet.plan(uid, point, "hold")
+        fleet.push(uid)
+        wait_until(lambda uid=uid: fleet.fired(uid), f"{uid} is about to need S3", timeout=60)  # type: ignore[misc] # mypy cannot type a lambda with a default
     fleet.signal("ingress", signal.SIGSTOP)
     fleet.push("unseen")
     fleet.backend.s3.close()  # SeaweedFS would wait for it
     stop_server(stoppable, "SeaweedFS")
     fleet.signal("ingress", signal.SIGCONT)
-    fleet.let_go("kept")
+    fleet.let_go("kept", "fetched-later")
     wait_until(lambda: len(fleet.inbox.accepted()) == 1, "the task is in the inbox")
     wait_until(lambda: record_of(fleet, "kept").postponed, "the upload is put off", timeout=120)
     log = fleet.directory / "log" / "ingress.log"

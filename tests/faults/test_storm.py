@@ -15,7 +15,9 @@ from tests.faults.forecast import KINDS, Plan, schedule
 from tests.faults.proxy import LOOPBACK, Proxy
 from tests.faults.storm import brewing
 
-SHORT = Plan(seed=7, duration=32, analyses=30, gap=(1.0, 1.6), frozen=(6.0, 12.0), run_seconds=0.5, odd=26)
+SHORT = Plan(
+    seed=7, duration=32, analyses=30, gap=(1.0, 1.6), frozen=(4.2, 8.4), lease=7, run_seconds=0.5, odd=26
+)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ HOSTS = ("rack-1", "rack-2")
 NEWER, OLDER = HOSTS
 pytestmark = pytest.mark.slow
 RUN_SECONDS = 2
-LONG = 10
+LONG = 6
 """Seconds that a run takes whose host dies meanwhile."""
 
 
