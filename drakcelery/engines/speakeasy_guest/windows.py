@@ -8,7 +8,7 @@ from typing import Any
 
 from speakeasy.winenv import arch
 
-from drakcelery.engines.speakeasy_guest.apis import network
+from drakcelery.engines.speakeasy_guest.apis import mappings, network
 from drakcelery.engines.speakeasy_guest.apis.api import Answer
 from drakcelery.engines.speakeasy_guest.apis.protection import Pages
 from drakcelery.engines.speakeasy_guest.apis.table import find_own
@@ -277,6 +277,7 @@ class Windows(WithRuntime, WithProcesses):
     def dump_all(self) -> None:
         """At the end of a program: what is worth to keep of its memory."""
         self.close_runtime()
+        mappings.flush_all(self)
         for block, reason in memory.worth_keeping(self):
             memory.dump(self, block, reason=reason, method="FinishAnalysis")
         if self.image is not None:

@@ -20,6 +20,7 @@ ERROR_INVALID_HANDLE = 6
 ERROR_HANDLE_EOF = 38
 ERROR_FILE_EXISTS = 80
 ERROR_INVALID_PARAMETER = 87
+ERROR_BROKEN_PIPE = 109
 ERROR_DISK_FULL = 112
 ERROR_NEGATIVE_SEEK = 131
 ERROR_ALREADY_EXISTS = 183
@@ -105,9 +106,12 @@ def _read_file(emu: Any, name: str, argv: list[Any]) -> int:
         return int(emu.original("kernel32", name, argv))
     if overlapped:
         opened.position = _offset(emu, overlapped)
+    broken = opened.is_pipe and not opened.get_size()
     data = opened.get_data(min(wanted & 0xFFFFFFFF, MAX_TRANSFER))
     emu.mem_write(buffer, data)
     put(emu, done, len(data), 4)
+    if broken:
+        return failed(emu, ERROR_BROKEN_PIPE)
     emu.recorder.log_file_access(None, opened.path, "read", size=len(data))
     if overlapped:
         put(emu, overlapped + emu.get_ptr_size(), len(data), emu.get_ptr_size())

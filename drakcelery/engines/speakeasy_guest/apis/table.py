@@ -19,8 +19,10 @@ from drakcelery.engines.speakeasy_guest.apis import (
     locales,
     locks,
     machine,
+    mappings,
     modules,
     network,
+    pipes,
     profiles,
     protection,
     registry,
@@ -43,8 +45,8 @@ from drakcelery.engines.speakeasy_guest.naming import without_width
 MODULES = (
     *(automation, clock, code_pages, console, desktop, dialogs, environment),
     *(handles, exceptions, files),
-    *(folders, formatting, graphics, locales, locks, machine, modules, network),
-    *(profiles, protection, registry, registry_reads, resources),
+    *(folders, formatting, graphics, locales, locks, machine, mappings, modules, network),
+    *(pipes, profiles, protection, registry, registry_reads, resources),
     *(shell, sspi, storage, system, text, threads),
     *(version, virtual_memory, volumes, waits),
 )

@@ -47,6 +47,7 @@ class Opened:
     file: Any
     position: int = 0
     is_dir: bool = False
+    is_pipe: bool = False
 
     @property
     def path(self) -> str:

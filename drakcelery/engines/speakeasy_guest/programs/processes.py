@@ -35,6 +35,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         libraries: DLLs of the program's own that are loaded.
         id_lists: folders of the shell, by the address of what stands for each.
         searches: what is left of each search for files, by its handle.
+        mappings: files in memory, by handle.
         not_followed: programs that the sample wrote and started and that are not emulated, with the reason.
     """
 
@@ -46,6 +47,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         self.libraries = Libraries(self)
         self.searches: dict[int, list[tuple[str, int, int]]] = {}
         self.id_lists: dict[int, str] = {}
+        self.mappings: dict[int, Any] = {}
         self.not_followed: list[str] = []
         self.parents: dict[int, int] = {}
         self._children = 0

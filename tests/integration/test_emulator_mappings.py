@@ -1,0 +1,98 @@
+"""The emulator on files in memory and on pipes: what a program writes there gets to where it belongs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.emulating import Bench
+from tests.guest_programs import BARE, build, marks
+
+VIEWS = r"""
+#define PATH "C:\\Users\\Public\\mapped.bin"
+static BOOL same(const char *one, const char *other, DWORD size)
+{
+    while (size--) if (one[size] != other[size]) return FALSE;
+    return TRUE;
+}
+void _start(void)
+{
+    static char text[16];
+    DWORD done;
+    HANDLE file = CreateFileA(PATH, GENERIC_READ | GENERIC_WRITE, 0, 0, CREATE_ALWAYS, 0, 0);
+    if (!CreateFileMappingA(file, 0, PAGE_READWRITE, 0, 0, 0) && GetLastError() == ERROR_FILE_INVALID)
+        mark("empty");
+    HANDLE map = CreateFileMappingA(file, 0, PAGE_READWRITE, 0, 0x20010, 0);
+    if (GetFileSize(file, 0) == 0x20010) mark("longer");
+    char *all = MapViewOfFile(map, FILE_MAP_ALL_ACCESS, 0, 0, 0);
+    char *part = MapViewOfFile(map, FILE_MAP_WRITE, 0, 0x20000, 16);
+    if (!MapViewOfFile(map, FILE_MAP_READ, 0, 0x100, 16) && GetLastError() == ERROR_MAPPED_ALIGNMENT)
+        mark("not-aligned");
+    if (!MapViewOfFile(map, FILE_MAP_READ, 0, 0x30000, 16)) mark("beyond");
+    lstrcpyA(all + 0x20000, "seen by both");
+    if (same(part, "seen by both", 13)) mark("one-memory");
+    UnmapViewOfFile(part);
+    SetFilePointer(file, 0x20000, 0, FILE_BEGIN);
+    if (ReadFile(file, text, 16, &done, 0) && done == 16 && same(text, "seen by both", 13))
+        mark("in-the-file");
+    lstrcpyA(all, "at the end");
+    UnmapViewOfFile(all);
+    CloseHandle(map); CloseHandle(file);
+    file = CreateFileA(PATH, GENERIC_READ, FILE_SHARE_READ, 0, OPEN_EXISTING, 0, 0);
+    map = CreateFileMappingA(file, 0, PAGE_READONLY, 0, 0, 0);
+    for (int time = 0; time < 2; time++) {
+        all = MapViewOfFile(map, FILE_MAP_READ, 0, 0, 0x1000);
+        part = MapViewOfFile(map, FILE_MAP_READ, 0, 0x20000, 16);
+        if (same(all, "at the end", 11) && same(part, "seen by both", 13)) mark("read");
+        UnmapViewOfFile(all);
+        UnmapViewOfFile(part);
+    }
+    HANDLE named = CreateFileMappingA(INVALID_HANDLE_VALUE, 0, PAGE_READWRITE, 0, 0x1000, "Local\\shared");
+    lstrcpyA(MapViewOfFile(named, FILE_MAP_ALL_ACCESS, 0, 0, 0), "shared");
+    all = MapViewOfFile(OpenFileMappingA(FILE_MAP_READ, FALSE, "Local\\shared"), FILE_MAP_READ, 0, 0, 0);
+    if (same(all, "shared", 7)) mark("by-name");
+    if (CreateFileMappingA(INVALID_HANDLE_VALUE, 0, PAGE_READWRITE, 0, 0x1000, "Local\\shared")
+        && GetLastError() == ERROR_ALREADY_EXISTS) mark("exists");
+    if (!OpenFileMappingA(FILE_MAP_READ, FALSE, "none") && GetLastError() == ERROR_FILE_NOT_FOUND)
+        mark("none");
+    ExitProcess(0);
+}
+"""
+
+PIPE = r"""
+void _start(void)
+{
+    static char text[16];
+    HANDLE out, in;
+    DWORD done, left;
+    if (CreatePipe(&out, &in, 0, 0) && PeekNamedPipe(out, 0, 0, 0, &left, 0) && left == 0) mark("empty");
+    WriteFile(in, "hello", 5, &done, 0);
+    if (PeekNamedPipe(out, text, 2, &done, &left, 0) && done == 2 && left == 5 && text[1] == 'e')
+        mark("peeked");
+    if (ReadFile(out, text, 16, &done, 0) && done == 5 && !lstrcmpA(text, "hello")) mark("read");
+    CloseHandle(in);
+    if (!ReadFile(out, text, 16, &done, 0) && GetLastError() == ERROR_BROKEN_PIPE && done == 0)
+        mark("broken");
+    ExitProcess(0);
+}
+"""
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_files_in_memory(tmp_path: Path, bits: int) -> None:
+    """Views of one mapping are one memory, which gets into the file; errors are Windows'."""
+    run = Bench(tmp_path).detonate(build(tmp_path, VIEWS, bits, *BARE, "-nostdlib", "-lkernel32"))
+    assert run.outcome.reason is None
+    wanted = "empty longer not-aligned beyond one-memory in-the-file read read by-name exists none"
+    assert [mark for mark in marks(run) if mark != "mapped.bin"] == wanted.split()
+    written = [line for line in run.lines("filetracer", "NtWriteFile") if "mapped.bin" in line["FileName"]]
+    assert [line["Length"] for line in written] == ["0x20010", "0x20010"]
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_pipe(tmp_path: Path, bits: int) -> None:
+    """What is written at one end is read at the other, once."""
+    run = Bench(tmp_path).detonate(build(tmp_path, PIPE, bits, *BARE, "-nostdlib", "-lkernel32"))
+    assert run.outcome.reason is None
+    assert marks(run) == ["empty", "peeked", "read", "broken"]
