@@ -2,43 +2,87 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, text_argument
 
 ERROR_ENVVAR_NOT_FOUND: Final = 203
+MAX_VARIABLES: Final = 4096
+
+
+def find(emu: Any, name: str) -> str | None:
+    """The value of a variable, by its name in any case."""
+    return next((str(value) for key, value in emu.get_env().items() if key.lower() == name.lower()), None)
+
+
+def _put(emu: Any, name: str, text: str, target: int, room: int) -> int:
+    """A text; its length, or with too little room how much it needs."""
+    if len(text) >= room & 0xFFFFFFFF or not target:
+        return len(text) + 1
+    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else "cp1252", "replace"))
+    return len(text)
 
 
 def _get(emu: Any, name: str, argv: list[Any]) -> int:
-    """``GetEnvironmentVariable``: its length without a zero, or the room that it needs with one."""
-    buffer, room = int(argv[1]), int(argv[2])
-    value = emu.get_env().get(text_argument(emu, name, argv, 0).lower())
+    value = find(emu, text_argument(emu, name, argv, 0))
     if value is None:
         emu.set_last_error(ERROR_ENVVAR_NOT_FOUND)
         return 0
-    wide = name.endswith("W")
-    text = str(value).encode("utf-16-le") if wide else str(value).encode("cp1252", "replace")
-    width = 2 if wide else 1
-    length = len(text) // width
-    if room <= length or not buffer:
-        return length + 1
-    emu.mem_write(buffer, text + bytes(width))
     emu.set_last_error(0)
-    return length
+    return _put(emu, name, value, argv[1], argv[2])
 
 
 def _set(emu: Any, name: str, argv: list[Any]) -> int:
-    """``SetEnvironmentVariable``; with no value it is removed."""
-    variable = text_argument(emu, name, argv, 0)
-    if argv[1]:
-        emu.set_env(variable, text_argument(emu, name, argv, 1))
-    elif emu.get_env().pop(variable.lower(), None) is None:
+    """Without a value the variable goes."""
+    has_value = bool(argv[1])
+    variable, value = text_argument(emu, name, argv, 0), text_argument(emu, name, argv, 1)
+    environment = emu.get_env()
+    there = [key for key in environment if key.lower() == variable.lower()]
+    if not has_value and not there:
         emu.set_last_error(ERROR_ENVVAR_NOT_FOUND)
         return 0
+    for key in there:
+        del environment[key]
+    if has_value and len(environment) < MAX_VARIABLES:
+        emu.set_env(variable, value)
+    emu.runtime.variables.environment_changed()
     return 1
+
+
+def _all(emu: Any, name: str, _argv: list[Any]) -> int:
+    """Each with its zero, and another one at the end."""
+    parts = sorted(emu.runtime.variables.environment_strings(), key=str.lower)
+    data = ("\0".join((*parts, "")) + "\0").encode("utf-16-le" if name.endswith("W") else "cp1252", "replace")
+    place: int = emu.mem_map(len(data), tag="api.GetEnvironmentStrings")
+    emu.mem_write(place, data)
+    return place
+
+
+def _free(_emu: Any, _name: str, _argv: list[Any]) -> int:
+    return 1
+
+
+def expanded(emu: Any, text: str) -> str:
+    """A text with its ``%variables%`` filled in; unknown ones stay."""
+
+    def value(found: re.Match[str]) -> str:
+        known = find(emu, found[1])
+        return found[0] if known is None else known
+
+    return re.sub(r"%([^%]+)%", value, text)
+
+
+def _expand(emu: Any, name: str, argv: list[Any]) -> int:
+    text = expanded(emu, text_argument(emu, name, argv, 0))
+    length = _put(emu, name, text, argv[1], argv[2]) if argv[1] else len(text)
+    return max(length, len(text) + 1)
 
 
 APIS = {
     "GetEnvironmentVariable": Api(words=3, answer=_get),
     "SetEnvironmentVariable": Api(words=2, answer=_set),
+    "GetEnvironmentStrings": Api(words=0, answer=_all),
+    "FreeEnvironmentStrings": Api(words=1, answer=_free),
+    "ExpandEnvironmentStrings": Api(words=3, answer=_expand),
 }

@@ -8,7 +8,6 @@ from drakcelery.engines.speakeasy_guest.apis import (
     code_pages,
     console,
     desktop,
-    dialogs,
     environment,
     exceptions,
     files,
@@ -16,6 +15,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     formatting,
     graphics,
     handles,
+    http,
     locales,
     locks,
     machine,
@@ -29,6 +29,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     registry_reads,
     resources,
     shell,
+    sockets,
     sspi,
     storage,
     system,
@@ -43,12 +44,10 @@ from drakcelery.engines.speakeasy_guest.apis.api import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(automation, clock, code_pages, console, desktop, dialogs, environment),
-    *(handles, exceptions, files),
-    *(folders, formatting, graphics, locales, locks, machine, mappings, modules, network),
-    *(pipes, profiles, protection, registry, registry_reads, resources),
-    *(shell, sspi, storage, system, text, threads),
-    *(version, virtual_memory, volumes, waits),
+    *(automation, clock, code_pages, console, desktop, environment, exceptions, files, folders),
+    *(formatting, graphics, handles, http, locales, locks, machine, mappings, modules, network),
+    *(pipes, profiles, protection, registry, registry_reads, resources, shell, sockets, sspi),
+    *(storage, system, text, threads, version, virtual_memory, volumes, waits),
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}
 """Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""

@@ -34,6 +34,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         disk: its files.
         libraries: DLLs of the program's own that are loaded.
         id_lists: folders of the shell, by the address of what stands for each.
+        added_headers: what a request is to be sent with, by its handle.
         searches: what is left of each search for files, by its handle.
         mappings: files in memory, by handle.
         not_followed: programs that the sample wrote and started and that are not emulated, with the reason.
@@ -46,6 +47,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         self.disk = Disk(self)
         self.libraries = Libraries(self)
         self.searches: dict[int, list[tuple[str, int, int]]] = {}
+        self.added_headers: dict[int, str] = {}
         self.id_lists: dict[int, str] = {}
         self.mappings: dict[int, Any] = {}
         self.not_followed: list[str] = []
@@ -56,6 +58,8 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
     def original(self, dll: str, name: str, argv: list[Any]) -> Any:
         """What Speakeasy itself answers to a call."""
         module, handler = self.api.get_export_func_handler(dll, name)
+        if handler is None:
+            module, handler = self.normalize_import_miss(dll, name)
         return handler[1](module, self, argv, {"func_name": f"{dll}.{name}"})
 
     def create_process(

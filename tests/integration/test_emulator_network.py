@@ -1,0 +1,107 @@
+"""Network programs as they are written: sockets with select, HTTP with headers; the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.emulating import Bench
+from tests.guest_programs import build, marks, said
+
+BITS = pytest.mark.parametrize("bits", [32, 64])
+
+
+@BITS
+def test_sockets_and_http(tmp_path: Path, bits: int) -> None:
+    """What is sent is in the traffic, headers too; what is asked about connections has an answer."""
+    source = r"""
+    #include <winsock2.h>
+    #include <wininet.h>
+    #include <string.h>
+    int main(void)
+    {
+        WSADATA data;
+        struct sockaddr_in address = {AF_INET}, peer = {0};
+        struct timeval second = {1, 0};
+        int error = 5, size = sizeof error;
+        u_long mode = 1;
+        fd_set writable;
+        char text[64];
+        DWORD number = 0, length = sizeof number, flags = 0;
+        WSAStartup(0x202, &data);
+        SOCKET one = socket(AF_INET, SOCK_STREAM, 0);
+        ioctlsocket(one, FIONBIO, &mode);
+        address.sin_port = htons(4444);
+        memcpy(&address.sin_addr, gethostbyname("c2.drakcelery.invalid")->h_addr, 4);
+        connect(one, (struct sockaddr *)&address, sizeof address);
+        FD_ZERO(&writable);
+        FD_SET(one, &writable);
+        mark(select(0, NULL, &writable, NULL, &second) == 1 ? "ready" : "wrong");
+        mark(!getsockopt(one, SOL_SOCKET, SO_ERROR, (char *)&error, &size) && !error ? "no-error" : "wrong");
+        size = sizeof peer;
+        getpeername(one, (struct sockaddr *)&peer, &size);
+        mark(peer.sin_port == htons(4444) ? "peer" : "wrong");
+        send(one, "PING drakcelery", 15, 0);
+        closesocket(one);
+        number = GetTickCount();
+        select(0, NULL, NULL, NULL, &second);
+        mark(GetTickCount() - number >= 1000 ? "slept" : "skipped");
+        HINTERNET session = InternetOpenA("agent", 0, NULL, NULL, 0);
+        HINTERNET page = InternetOpenUrlA(session, "http://dl.drakcelery.invalid/p.bin", NULL, 0, 0, 0);
+        mark(HttpQueryInfoA(page, HTTP_QUERY_STATUS_CODE | HTTP_QUERY_FLAG_NUMBER, &number, &length, NULL)
+             && number == 200 ? "status" : "wrong");
+        int total = 0;
+        while (InternetReadFile(page, text, sizeof text, &number) && number)
+            total += number;
+        mark(total > 64 ? "read" : "empty");
+        HINTERNET server = InternetConnectA(session, "post.drakcelery.invalid", 80, NULL, NULL, 3, 0, 0);
+        HINTERNET post = HttpOpenRequestA(server, "POST", "/gate", NULL, NULL, NULL, 0, 0);
+        HttpAddRequestHeadersA(post, "X-Bot: 7\r\n", -1, HTTP_ADDREQ_FLAG_ADD);
+        mark(HttpSendRequestA(post, "X-More: 8", 9, "user=1", 6) ? "posted" : "wrong");
+        mark(InternetGetConnectedState(&flags, 0) && flags ? "online" : "offline");
+        return 0;
+    }
+    """
+    run = Bench(tmp_path).detonate(build(tmp_path, source, bits, "-lws2_32", "-lwininet"))
+    assert run.outcome.reason is None
+    seen = ["ready", "no-error", "peer", "slept", "status", "read", "posted", "online"]
+    assert marks(run) == seen
+    sent = b"".join(bytes(packet) for packet in run.packets())
+    for part in (
+        b"PING drakcelery",
+        b"GET /p.bin HTTP/1.1",
+        b"POST /gate",
+        b"X-Bot: 7",
+        b"X-More: 8",
+        b"user=1",
+    ):
+        assert part in sent
+
+
+@BITS
+def test_the_environment(tmp_path: Path, bits: int) -> None:
+    """Windows' functions and the C runtime's see the same one; what is not there is said."""
+    source = r"""
+    #include <stdlib.h>
+    #include <string.h>
+    int main(void)
+    {
+        char text[64];
+        SetEnvironmentVariableA("DRAKCELERY", "here");
+        mark(GetEnvironmentVariableA("drakcelery", text, 64) == 4 && !strcmp(text, "here") ? "set" : "lost");
+        mark(getenv("DRAKCELERY") && !strcmp(getenv("DRAKCELERY"), "here") ? "both" : "apart");
+        mark(GetEnvironmentVariableA("DRAKCELERY", text, 2) == 5 ? "too-small" : "wrong");
+        int length = ExpandEnvironmentStringsA("%DRAKCELERY%\\%NONE%", text, 64);
+        mark(length == 12 && !strcmp(text, "here\\%NONE%") ? "expanded" : "wrong");
+        int found = 0, count = 0;
+        for (char *one = GetEnvironmentStrings(); *one; one += strlen(one) + 1, count++)
+            found += !strcmp(one, "DRAKCELERY=here");
+        mark(found == 1 && count > 5 ? "listed" : "wrong");
+        SetEnvironmentVariableA("DRAKCELERY", NULL);
+        mark(!GetEnvironmentVariableA("DRAKCELERY", text, 64) && GetLastError() == ERROR_ENVVAR_NOT_FOUND
+             ? "gone" : "left");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == ["set", "both", "too-small", "expanded", "listed", "gone"]
