@@ -122,6 +122,19 @@ def test_guarded_blocks(tmp_path: Path, runtime: Literal["msvcrt", "ucrt"]) -> N
     assert ended(Bench(tmp_path).detonate(build("guarded", tmp_path, 64, runtime=runtime))) == 0
 
 
+def test_guarded_blocks_of_32_bits(tmp_path: Path) -> None:
+    """The filter is asked, the block at last runs while it is left, and the program goes on behind it."""
+    assert ended(Bench(tmp_path).detonate(build("guarded32", tmp_path, 32))) == 0
+
+
+def test_a_wide_main(tmp_path: Path, bits: int) -> None:
+    """Its arguments are wide; what it runs by _wpopen is a process, _dup2 and tables for the end work."""
+    run = Bench(tmp_path).detonate(build("wide_main", tmp_path, bits, "-municode"), '%f "one two" three')
+    assert ended(run) == 0
+    started = [line["CommandLine"] for line in run.lines("procmon", "NtCreateUserProcess")]
+    assert started == ["cmd.exe /c dir"]
+
+
 def test_catching(tmp_path: Path, bits: int) -> None:
     """What is thrown is caught by its type, what lies between is destroyed, and the program goes on."""
     assert ended(Bench(tmp_path).detonate(build("catching", tmp_path, bits))) == 0
