@@ -62,7 +62,7 @@ up: $(STAMP) ## keep the embedded stack running until Ctrl-C
 	@exec $(BIN)/drakcelery up
 
 .PHONY: test
-test: $(STAMP) $(DOWNSTREAM)/requirements.txt ## run the whole test suite, servers included
+test: $(STAMP) $(DOWNSTREAM)/requirements.txt $(SANDBOX)/sandbox.txt ## run the whole test suite, servers included
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 # The heart: what an analysis goes through. What these tests run of it is measured, in all processes that they start.

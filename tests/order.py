@@ -18,7 +18,7 @@ from xdist.scheduler import LoadFileScheduling
 HERE = Path(__file__).parent
 SMALL = "unit"
 """The folder whose files take seconds: they fill what the others leave at the end."""
-OTHERS_END = 0.93
+OTHERS_END = 0.85
 """The part of the run by whose end every other folder has begun its last file."""
 
 
@@ -44,7 +44,7 @@ def side_by_side(paths: Iterable[Path]) -> list[int]:
 
 SHARED = frozenset(
     f"tests/acceptance/test_{name}.py"
-    for name in ("behaviour", "collector", "commands", "contract", "doctor", "refusals", "retry")
+    for name in ("behaviour", "collector", "commands", "contract", "doctor", "refusals", "republish", "retry")
 )
 """Files that share one embedded stack (``tests.acceptance.conftest.deployment``)."""
 

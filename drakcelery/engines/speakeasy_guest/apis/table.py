@@ -8,6 +8,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     code_pages,
     console,
     desktop,
+    dialogs,
     environment,
     exceptions,
     files,
@@ -44,8 +45,8 @@ from drakcelery.engines.speakeasy_guest.apis.api import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(automation, clock, code_pages, console, desktop, environment, exceptions, files, folders),
-    *(formatting, graphics, handles, http, locales, locks, machine, mappings, modules, network),
+    *(automation, clock, code_pages, console, desktop, dialogs, environment, exceptions, files),
+    *(folders, formatting, graphics, handles, http, locales, locks, machine, mappings, modules, network),
     *(pipes, profiles, protection, registry, registry_reads, resources, shell, sockets, sspi),
     *(storage, system, text, threads, version, virtual_memory, volumes, waits),
 )
