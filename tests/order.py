@@ -44,7 +44,10 @@ def side_by_side(paths: Iterable[Path]) -> list[int]:
 
 SHARED = frozenset(
     f"tests/acceptance/test_{name}.py"
-    for name in ("behaviour", "collector", "commands", "contract", "doctor", "refusals", "republish", "retry")
+    for name in (
+        *("behaviour", "collector", "commands", "contract", "doctor", "refusals", "report", "republish"),
+        "retry",
+    )
 )
 """Files that share one embedded stack (``tests.acceptance.conftest.deployment``)."""
 

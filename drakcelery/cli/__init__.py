@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "submit": ("analysts:submit", "Push a sample into Karton and print its analysis' uid."),
         "status": ("analysts:status", "Show live and recent analyses, or one of them."),
         "logs": ("steer:logs", "Show the log of an analysis, wherever it runs."),
+        "report": ("report:report", "Show what a sample did."),
         "fetch": ("analysts:fetch", "Download the artifacts of an analysis, all or none."),
         "cancel": ("analysts:cancel", "End a waiting or running analysis."),
         "retry": ("steer:retry", "Analyse a sample again."),

@@ -10,6 +10,7 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,10 @@ def submit(
 
 
 def watch(ours: Settings, uid: str) -> None:
-    """Show progress on standard error until the analysis is over. Raises if it was not published."""
+    """Show progress on standard error until the analysis is over, and on a terminal what the sample did.
+
+    Raises if it was not published.
+    """
     from rich.console import Console
 
     from drakcelery.operators import analyses, views
@@ -127,6 +131,11 @@ def watch(ours: Settings, uid: str) -> None:
         console.print(views.progress_line(record))
     if record is not None:
         analyses.require_published(record)
+        if console.is_terminal:
+            from drakcelery.operators.report import stored
+            from drakcelery.operators.report.summary import print_summary
+
+            print_summary(console, partial(stored.of_record, ours, record), where=record.uid)
 
 
 @click.command()

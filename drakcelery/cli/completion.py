@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from drakcelery.cli.options import read_settings
 from drakcelery.errors import DrakceleryError
@@ -36,6 +37,14 @@ def uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[st
     except RedisError:
         return []
     return [uid for uid in found if uid.startswith(incomplete)]
+
+
+def uids_or_directories(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """As :func:`uids`; directories if there is no such uid, since a shell takes one kind or the other."""
+    found = [] if "/" in incomplete else uids(context, parameter, incomplete)
+    return [CompletionItem(uid) for uid in found] or [CompletionItem(incomplete, type="dir")]
 
 
 def hosts(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from karton.core import Karton, Task
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drakcelery import settings
+from drakcelery.artifacts.metadata import METADATA
 from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.errors import StackError
@@ -21,6 +23,8 @@ from drakcelery.karton import submit
 from drakcelery.ledger import Ledger
 from drakcelery.model.text import clean
 from drakcelery.operators import analyses, views
+from drakcelery.operators.report.summary import print_summary
+from drakcelery.reading import Analysis
 from drakcelery.wiring import make_ledger
 
 BEHAVIOUR_LOGS = ("procmon.log", "filetracer.log", "regmon.log", "socketmon.log", "memdump.log", "apimon.log")
@@ -47,10 +51,11 @@ class AnalysisConsumer(Karton):
     to: Path
 
     def process(self, task: Task) -> None:
-        """Download every resource of the analysis, the way Karton services do."""
+        """Download every resource of the analysis, the way Karton services do, and keep its metadata."""
         for name, resource in task.payload.items():
             if isinstance(resource, RemoteResource) and name != "sample":
                 resource.download_to_file(str(self.to / name))
+        (self.to / METADATA).write_text(json.dumps(task.payload["metadata"]), encoding="utf-8")
         self.received = task
 
     def bind(self) -> None:
@@ -107,7 +112,10 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
         if record is not None:
             analyses.require_published(record)
         consumer.to = _results(to, uid)
-        show(console, consumer.wait(DELIVERY_SECONDS), consumer.to)
+        task = consumer.wait(DELIVERY_SECONDS)
+        show(console, task, consumer.to)
+        if (said := Console(stderr=True)).is_terminal:
+            print_summary(said, partial(Analysis.of, task), where=str(to / uid))
         console.print("[bold]Stopping[/] everything …")
     console.print(f"[bold green]Done.[/] The files are in {consumer.to}")
 

@@ -14,7 +14,12 @@ from pydantic import BeforeValidator
 
 from drakcelery.model.analysis import Execution, MissingFunction, Text, Value
 
-_EMPTY: Mapping[str, Any] = {"vm_id": None, "screenshots": 0, "missing_functions": []}
+_EMPTY: Mapping[str, Any] = {
+    "vm_id": None,
+    "screenshots": 0,
+    "missing_functions": [],
+    "report_failure": None,
+}
 """Keys that are missing where there is nothing to say, and what they are then."""
 
 
@@ -106,6 +111,8 @@ class Metadata(Value):
     screenshots: int = 0
     """How many there are."""
     missing_functions: tuple[MissingFunction, ...] = ()
+    report_failure: Text | None = None
+    """Why there is no ``report.json``; None if there is one, or if the analysis is older than these."""
 
     def payload(self) -> dict[str, Any]:
         """As it is in the payload of the analysis task."""

@@ -25,6 +25,7 @@ from drakcelery.errors import ArtifactMissing, ArtifactUnreadable
 from drakcelery.model.analysis import Value
 from drakcelery.model.metadata import Metadata
 from drakcelery.model.names import is_uid
+from drakcelery.model.text import clean
 from drakcelery.reading.buckets import BucketSource, Client, objects_of
 from drakcelery.reading.dumps import Dump, Dumps
 from drakcelery.reading.events import Events, OddLine
@@ -98,7 +99,12 @@ class Analysis:
     @cached_property
     def report(self) -> Report:
         """What the sample did. Raises :class:`ArtifactMissing`, :class:`ArtifactUnreadable`."""
-        return self._checked(Report, self._json(reports.NAME), reports.NAME)
+        return self._checked(Report, self.report_json, reports.NAME)
+
+    @cached_property
+    def report_json(self) -> Any:
+        """``report.json`` as it was written, also what a later version added. Raises as :attr:`report`."""
+        return self._json(reports.NAME)
 
     @cached_property
     def process_tree(self) -> Any:
@@ -113,7 +119,7 @@ class Analysis:
             return model.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(map(str, first["loc"]))
+            field = clean(".".join(map(str, first["loc"])), 200)
             raise ArtifactUnreadable(
                 f"{self._source.where}: {name} is wrong in {error.error_count()} places, first in {field}: "
                 f"{first['msg']}"

@@ -40,7 +40,8 @@ def test_help_and_tab_import_no_command(arguments: list[str], environment: dict[
 
 
 @pytest.mark.parametrize(
-    "name", ["submit", "status", "fetch", "cancel", "slots", "hosts", "profiles", "drain", "logs", "top"]
+    "name",
+    ["submit", "status", "report", "fetch", "cancel", "slots", "hosts", "profiles", "drain", "logs", "top"],
 )
 @pytest.mark.parametrize("how", ["help", "tab"])
 def test_a_commands_help_needs_no_server(name: str, how: str) -> None:

@@ -1,0 +1,74 @@
+"""The command that shows what a sample did.
+
+What it works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from drakcelery.cli.completion import uids_or_directories
+from drakcelery.cli.options import read_settings, with_settings
+
+if TYPE_CHECKING:
+    from drakcelery.reading import Analysis
+
+FORMATS = ("text", "markdown", "json")
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  drakcelery report 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90\n"
+    "  drakcelery report ./analysis --all | less\n"
+    "  drakcelery report ./analysis --format markdown > report.md"
+)
+@click.argument("analysis", metavar="UID_OR_DIRECTORY", shell_complete=uids_or_directories)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="json is report.json as it is; in the others, hosts and links are defanged.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--all", "everything", is_flag=True, help="Also what only Windows did, and long lists in full.")
+@with_settings
+def report(
+    analysis: str, form: str, as_json: bool, everything: bool, config: Path | None, data_dir: Path | None
+) -> None:
+    """Show what the sample of an analysis did: how it ended, processes, files, registry, network, indicators.
+
+    The directory is one that `drakcelery fetch` made: a name with a slash, or of one that is there.
+    """
+    from drakcelery.operators import views
+    from drakcelery.operators.report.markdown import markdown
+    from drakcelery.operators.report.sections import document
+    from drakcelery.operators.report.stored import read_report
+    from drakcelery.operators.report.text import print_page
+
+    found = _find(analysis, config, data_dir)
+    said = read_report(found)
+    if as_json or form == "json":
+        click.echo(json.dumps(found.report_json, indent=2))
+    elif form == "markdown":
+        click.echo(markdown(document(said, everything=everything)), nl=False)
+    else:
+        print_page(views.console(), document(said, everything=everything))
+
+
+def _find(analysis: str, config: Path | None, data_dir: Path | None) -> Analysis:
+    """The analysis of that uid, or in that directory, which needs neither settings nor servers."""
+    if "/" in analysis or Path(analysis).is_dir():
+        from drakcelery.reading import Analysis
+
+        return Analysis.from_directory(analysis)
+    from drakcelery.operators.report.stored import find_analysis
+    from drakcelery.wiring import make_ledger
+
+    ours = read_settings(config, data_dir)
+    return find_analysis(ours, make_ledger(ours), analysis)

@@ -1,0 +1,122 @@
+"""The processes of a report: their names, and the tree that their parents make. Pure.
+
+A report that somebody else wrote may have processes that are their own ancestors.
+"""
+
+from __future__ import annotations
+
+import ntpath
+from collections.abc import Iterable, Iterator
+
+from drakcelery.behaviour.report import Report, ReportedProcess, Seen
+from drakcelery.operators.report.document import Entry, Part
+from drakcelery.operators.report.values import LONG, SHORT, shown
+
+NAMED = 3
+"""Processes that are named beside what they did."""
+DEEPEST = 8
+"""Generations that are indented; of more, only the number is told."""
+_FIRST_ERROR = 0x8000_0000
+"""NTSTATUS values from here on are warnings and errors, which are known by their hexadecimal form."""
+
+
+class Cast:
+    """The processes of a report by their numbers.
+
+    Attributes:
+        own: the numbers of those that belong to the sample.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.all = {one.seqid: one for one in report.processes}
+        self.own = {number for number, one in self.all.items() if one.origin != "windows"}
+        self._first = {number for number, process in self.all.items() if process.origin == "sample"}
+        self._began = float(report.run.started)
+
+    def name(self, number: int) -> str:
+        """``cmd.exe (1140)``."""
+        process = self.all.get(number)
+        return f"process {number}" if process is None else f"{_image(process)} ({process.pid})"
+
+    def is_own(self, one: Seen) -> bool:
+        """Whether the sample did it. The recorded traffic tells no process: all of it counts as its own."""
+        return not one.processes or not self.own.isdisjoint(one.processes)
+
+    def did(self, one: Seen) -> Iterator[Part]:
+        """Who did it, if it was not the sample's first process, and how often."""
+        numbers = tuple(number for number in one.processes if number in self.own) or one.processes
+        if any(number not in self._first for number in numbers):
+            more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+            yield Part(", ".join(map(self.name, numbers[:NAMED])) + more, label="by")
+        if one.count > 1:
+            yield Part(f"{one.count} times", "words")
+
+    def tree(self, *, everything: bool, limit: int = LONG) -> Iterator[Entry]:
+        """The sample's processes and their ancestors; or all. Parents come before their children."""
+        wanted = set(self.all) if everything else self._with_ancestors()
+        children: dict[int | None, list[int]] = {}
+        for number in sorted(wanted, key=self.order):
+            parent = self.all[number].parent
+            children.setdefault(parent if parent in wanted and parent != number else None, []).append(number)
+        seen: set[int] = set()
+        # One that is its own ancestor hangs below no root
+        for root in (*children.get(None, ()), *sorted(wanted)):
+            yield from self._branch(root, children, seen, limit)
+
+    def _branch(
+        self, root: int, children: dict[int | None, list[int]], seen: set[int], limit: int
+    ) -> Iterator[Entry]:
+        waiting: list[tuple[int, int, tuple[bool, ...]]] = [(root, 0, ())]
+        while waiting:
+            number, depth, lasts = waiting.pop()
+            if number in seen:
+                continue
+            seen.add(number)
+            yield Entry(tuple(self._parts(self.all[number], limit)), depth=depth, lasts=lasts)
+            below = [one for one in children.get(number, ()) if one not in seen]
+            for place, child in enumerate(reversed(below)):
+                waiting.append((child, depth + 1, (*lasts, place == 0)[-DEEPEST:]))
+
+    def _with_ancestors(self) -> set[int]:
+        wanted: set[int] = set()
+        for number in self.own:
+            current: int | None = number
+            while current is not None and current in self.all and current not in wanted:
+                wanted.add(current)
+                current = self.all[current].parent
+        return wanted
+
+    def order(self, number: int) -> tuple[float, int]:
+        """The key by which processes are sorted: those that were there before the sample come first."""
+        return self.all[number].started or 0.0, number
+
+    def _parts(self, process: ReportedProcess, limit: int) -> Iterator[Part]:
+        own = process.origin != "windows"
+        yield Part(self.name(process.seqid), "value" if own else "quiet")
+        if process.origin == "sample":
+            yield Part("the sample", "alert")
+        if process.origin == "injected" or process.injected_by:
+            yield Part(self._names(process.injected_by) or "the sample", label="injected by")
+        if process.started is not None and process.started >= self._began > 0:
+            yield Part(f"+{process.started - self._began:.1f} s", "words")
+        yield from self._end(process)
+        if process.command_line or process.image:
+            yield Part(shown(process.command_line or process.image, limit), "value" if own else "quiet")
+
+    def _end(self, process: ReportedProcess) -> Iterator[Part]:
+        if process.exit_code is not None or process.exit_status:
+            code = process.exit_code
+            number = "" if code is None else hex(code) if abs(code) >= _FIRST_ERROR else str(code)
+            status = shown(process.exit_status or "", SHORT)
+            yield Part(" ".join(filter(None, (number, status if code else ""))), label="exit")
+        elif process.ended is not None:
+            yield Part("ended", "words")
+        if process.killed_by is not None and process.killed_by != process.seqid:
+            yield Part(self.name(process.killed_by), label="ended by")
+
+    def _names(self, numbers: Iterable[int]) -> str:
+        return ", ".join(map(self.name, list(numbers)[:NAMED]))
+
+
+def _image(process: ReportedProcess) -> str:
+    return shown(ntpath.basename(process.image or "") or "unknown", SHORT)

@@ -1,0 +1,37 @@
+"""What a sample chose, made fit to be shown: printable, bounded, and nothing in it to click on. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from drakcelery.model.text import clean
+
+SHORT = 60
+"""Characters of a name among others."""
+LONG = 200
+LONGEST = 2000
+"""Characters of a value where everything is shown."""
+_LINK = re.compile(r"(https?|ftps?)(://)([^\s/?#\\]*)", re.IGNORECASE)
+_DOT = re.compile(r"(?<!\[)\.(?!\])")
+_WITHOUT_T = str.maketrans("tT", "xX")
+
+
+def shown(value: object, limit: int = LONG) -> str:
+    """*value* for a terminal or a page, defanged; of a long one the middle is left out."""
+    text = value if isinstance(value, str) else str(value)
+    if len(text) > limit:
+        head = limit * 2 // 3
+        text = f"{text[:head]}…{text[head - limit + 1 :]}"
+    return _LINK.sub(_defanged, clean(text, limit))
+
+
+def _defanged(link: re.Match[str]) -> str:
+    scheme, rest, place = link.groups()
+    return f"{scheme.translate(_WITHOUT_T)}{rest}{_DOT.sub('[.]', place)}"
+
+
+def shown_host(name: str) -> str:
+    """The name of a host, or its address, defanged: ``a[.]example``, ``2001[:]db8[:][:]1``."""
+    text = _DOT.sub("[.]", shown(name))
+    is_ipv6 = text.count(":") > 1
+    return text.replace(":", "[:]") if is_ipv6 else text

@@ -1,0 +1,139 @@
+"""The command that shows a report: of a directory, in three forms, and a sentence where there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from drakcelery.cli import cli
+from drakcelery.cli.completion import uids_or_directories
+from drakcelery.errors import ArtifactMissing, StackError
+from drakcelery.model.analysis import State
+from drakcelery.operators.report import stored
+from drakcelery.reading import Analysis
+from drakcelery.settings import Settings
+from drakcelery.testing import RECORDED
+from tests import builders
+
+UID = "0a6d79eb-8cce-4588-8100-eae9490ff37b"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """What `drakcelery fetch` downloads."""
+    return Path(shutil.copytree(RECORDED, tmp_path / "analysis"))
+
+
+def typed(*words: str | Path) -> tuple[int, str, str]:
+    """Exit status, output and errors of `drakcelery report`; there is no server, and no configuration."""
+    done = CliRunner(env={"DRAKCELERY_CONFIG": "/nowhere/drakcelery.ini"}).invoke(
+        cli, ["report", *map(str, words)], prog_name="drakcelery"
+    )
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def change(directory: Path, name: str, **changes: Any) -> None:
+    """Change keys of a JSON file."""
+    path = directory / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_directory_needs_no_server(directory: Path) -> None:
+    """As text, as Markdown, and as it is."""
+    status, text, said = typed(directory)
+    assert (status, said) == (0, "")
+    assert text.startswith("behaviour.exe\n  analysis")
+    status, markdown, _ = typed(directory, "--format", "markdown")
+    assert (status, markdown.splitlines()[0]) == (0, "# What `behaviour.exe` did")
+    written = json.loads((directory / "report.json").read_bytes())
+    for how in (["--format", "json"], ["--json"]):
+        status, out, _ = typed(directory, *how)
+        assert (status, json.loads(out)) == (0, written)
+
+
+def test_json_is_as_it_was_written(directory: Path) -> None:
+    """What a later version added is there, links are not defanged, and no letter reaches the terminal."""
+    change(directory, "report.json", later=["\u202e http://evil.example/ \x9b"])
+    _, out, _ = typed(directory, "--json")
+    assert json.loads(out)["later"] == ["\u202e http://evil.example/ \x9b"]
+    assert out.isascii()
+    assert "\\u202e http://evil.example/" in out
+
+
+def test_what_is_no_report_says_why(directory: Path, tmp_path: Path) -> None:
+    """A directory of something else, a broken file, a form of the future, one that could not be made."""
+
+    def error(*words: str | Path) -> str:
+        status, out, said = typed(*words)
+        assert (status, out) == (1, "")
+        return said
+
+    (tmp_path / "empty").mkdir()
+    assert "is no analysis: it has no metadata.json. `drakcelery fetch` makes one" in error(
+        tmp_path / "empty"
+    )
+    assert "is no analysis" in error(tmp_path / "not" / "there")
+    change(directory, "report.json", version=2)
+    assert "report.json is wrong in 1 places, first in version: Input should be 1" in error(directory)
+    change(directory, "report.json", version=1, left_out={"\x1b[31m": -1})
+    said = error(directory)
+    assert "first in left_out.�[31m" in said
+    assert "\x1b" not in said
+    (directory / "report.json").write_bytes(b'{"version": 1, ')
+    assert "report.json is no JSON" in error(directory)
+    (directory / "report.json").unlink()
+    assert f"analysis {UID} has no report.json: it was made by a version of drakcelery" in error(directory)
+    change(directory, "metadata.json", report_failure="ValueError: \x1b[31m")
+    assert f"analysis {UID} has no report.json: it could not be made: ValueError: �[31m\n" in error(directory)
+
+
+def test_wrong_forms_are_refused(directory: Path) -> None:
+    """Only what is there is offered."""
+    status, _, said = typed(directory, "--format", "stix")
+    assert status == 2
+    assert "'stix' is not one of 'text', 'markdown', 'json'" in said
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.PUBLISHED])
+def test_what_is_not_published_has_no_report(state: State) -> None:
+    """Its state is said, and what it died of."""
+    failure = builders.failure(builders.HERE).model_copy(update={"error": "no VM\x1b[31m came up"})
+    record = builders.record(failure, state=state).model_copy(update={"analysis": builders.analysis()})
+    with pytest.raises(StackError) as caught:
+        stored.of_record(Settings(), record)
+    if state.is_over:
+        assert str(caught.value) == f"analysis a {state.value}, so it has no report: no VM�[31m came up"
+    else:
+        assert str(caught.value).startswith(f"analysis a is {state.value}, so it has no report yet.")
+
+
+def test_an_analysis_of_nobody() -> None:
+    """What was refused has no analysis, and so no bucket."""
+    record = builders.record(state=State.FAILED).model_copy(update={"refusal": "no timeout"})
+    with pytest.raises(StackError, match="analysis a FAILED, so it has no report: no timeout"):
+        stored.of_record(Settings(), record)
+
+
+def test_missing_reports_are_missing_artifacts(directory: Path) -> None:
+    """For those who read with our library, too."""
+    (directory / "report.json").unlink()
+    with pytest.raises(ArtifactMissing):
+        stored.read_report(Analysis.from_directory(directory))
+
+
+def test_tab_offers_directories_where_no_uid_fits() -> None:
+    """Without a server there are no uids; a name with a slash is none."""
+    command = cli.get_command(click.Context(cli), "report")
+    assert command is not None
+    context = click.Context(command)
+    context.params = {"config": Path("/nowhere/drakcelery.ini")}
+    for begun in ("", "./ana"):
+        offers = uids_or_directories(context, command.params[0], begun)
+        assert [(one.value, one.type) for one in offers] == [(begun, "dir")]
