@@ -99,7 +99,14 @@ class Analysis:
     @cached_property
     def report(self) -> Report:
         """What the sample did. Raises :class:`ArtifactMissing`, :class:`ArtifactUnreadable`."""
-        return self._checked(Report, self.report_json, reports.NAME)
+        value = self.report_json
+        version = value.get("version") if isinstance(value, dict) else None
+        if isinstance(version, int) and version > reports.VERSION:
+            raise ArtifactUnreadable(
+                f"{self._source.where}: {reports.NAME} has the version {version}; this version of "
+                f"drakcelery reads {reports.VERSION}, and a later one reads it"
+            )
+        return self._checked(Report, value, reports.NAME)
 
     @cached_property
     def report_json(self) -> Any:

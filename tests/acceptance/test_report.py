@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from drakcelery.cli import cli
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from tests.acceptance.deployment import PROGRAMS, Deployment
+from tests.acceptance.deployment import PROGRAMS, Deployment, run_here, typist
+from tests.waiting import wait_until
 
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -86,6 +89,15 @@ def test_report_on_a_terminal(deployment: Deployment, published: Record) -> None
     assert any(line.startswith("  `- cmd.exe (") for line in lines)
 
 
+def test_an_analysis_without_a_record(deployment: Deployment, published: Record) -> None:
+    """Its record has expired, and its artifacts are in the bucket still."""
+    old = f"acceptance-old-{published.uid[-12:]}"
+    for name in ("metadata.json", "report.json"):
+        content = deployment.content("drakrun", f"{published.uid}/{name}")
+        deployment.s3.put_object("drakrun", f"{old}/{name}", io.BytesIO(content), len(content))
+    assert deployment.typed("report", old) == deployment.typed("report", published.uid)
+
+
 def test_there_is_no_report(deployment: Deployment, published: Record) -> None:
     """Unknown, not over, cancelled, without a report: each is a sentence of its own, and exit status 1."""
 
@@ -108,6 +120,23 @@ def test_there_is_no_report(deployment: Deployment, published: Record) -> None:
     )
 
 
+def test_a_sample_that_waits(deployment: Deployment) -> None:
+    """While its host takes nothing it has no record; where it is, is said."""
+    (host,) = deployment.ledger.fleet.hosts()
+    assert deployment.drakcelery("drain", host.host).returncode == 0
+    try:
+        task = deployment.send(Path("samples/behaviour.exe"), payload={"timeout": 30})
+        uid = task.payload["override_uid"]
+        said = f"Error: analysis {uid} still waits in Karton, so it has no report yet\n"
+        variables = typist(deployment.running.config)
+        wait_until(
+            lambda: run_here(cli, "report", uid, **variables) == (1, said), "the sample waits in Karton"
+        )
+    finally:
+        assert deployment.drakcelery("undrain", host.host).returncode == 0
+    assert deployment.wait_over(task).state is State.PUBLISHED
+
+
 def test_submit_ends_with_a_few_lines(deployment: Deployment) -> None:
     """To standard error, if that is a terminal; the uid alone goes to standard output."""
     config = deployment.running.config
@@ -120,4 +149,4 @@ def test_submit_ends_with_a_few_lines(deployment: Deployment) -> None:
     end = next(place for place, line in enumerate(lines) if line.startswith("██████ PUBLISHED"))
     assert lines[end + 1].startswith("The sample was watched until the run ended.")
     assert re.fullmatch(r"  processes +behaviour\.exe \(\d+\)  cmd\.exe \(\d+\)", lines[end + 2])
-    assert lines[-1] == f"All of it: drakcelery report {uid}"
+    assert lines[-1] == f"More: drakcelery report {uid}"

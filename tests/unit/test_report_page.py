@@ -439,6 +439,7 @@ def test_a_few_lines_say_the_most() -> None:
     assert [one.name for one in facts(report())] == ["processes"]
 
 
+@pytest.mark.slow
 def test_large_reports_are_quick() -> None:
     """As many lines as a report can have, all of them shown."""
     own = {**SEEN, "actions": ["written"]}

@@ -66,5 +66,5 @@ def print_summary(console: Console, find: Callable[[], Analysis], *, where: str)
     except DrakceleryError as error:
         console.print(f"no report: {error}", style="dim", markup=False, highlight=False)
         return
-    more = Text(f"All of it: drakcelery report {where}", style="dim")
+    more = Text(f"More: drakcelery report {where}", style="dim")
     print_lines(console, [ending_line(ending(report)), *fact_lines(tuple(facts(report))), Line(text=more)])
