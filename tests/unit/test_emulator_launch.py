@@ -252,6 +252,13 @@ def test_a_hostile_state_is_ignored(line: bytes) -> None:
     assert parse_state(line) is None
 
 
+def test_a_detail_has_nothing_but_text() -> None:
+    """It may quote names that the sample made."""
+    told = parse_state(state_line(State.FINISHED, "a\x1b[2J\nb\ud800.exe"))
+    assert told is not None
+    assert told.detail == "a\ufffd[2J\ufffdb\ufffd.exe"
+
+
 def test_states_are_bounded() -> None:
     """A state comes over, its text cut."""
     told = parse_state(state_line(State.FINISHED, "x" * 5000))

@@ -13,7 +13,7 @@ from scapy.layers.dns import DNS
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.utils import rdpcap
 
-from drakcelery.engines.speakeasy_guest.configuration import GUEST_ADDRESS
+from drakcelery.engines.speakeasy_guest.configuration import GUEST_ADDRESS, GUEST_ADDRESS_6
 from drakcelery.engines.speakeasy_guest.record.pcap import Capture, is_host_name
 from tests.conftest import require
 
@@ -158,11 +158,29 @@ def test_flows_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert [number for number in range(10) if recorded.is_open(number)] == [7, 8, 9]
 
 
-@pytest.mark.parametrize("address", ["", "host.example", "1.2.3", "::1", "1.2.3.4.5"])
+@pytest.mark.parametrize("address", ["", "host.example", "1.2.3", "[::1]", "1.2.3.4.5"])
 def test_what_is_no_address_opens_nothing(tmp_path: Path, address: str) -> None:
-    """A connection to something that is no IPv4 address leaves no packet."""
+    """A connection to something that is no address leaves no packet."""
     assert capture(tmp_path).connect("a", address, 80) is None
     assert not (tmp_path / "dump.pcap").exists()
+
+
+@pytest.mark.parametrize("tcp", [True, False])
+def test_a_connection_by_ipv6(tmp_path: Path, tcp: bool) -> None:
+    """It has packets of IPv6 with right checksums, from the guest's address to the other one."""
+    recorded = capture(tmp_path)
+    assert recorded.connect("a", "2001:db8::7", 443, tcp=tcp) is not None
+    recorded.transfer("a", b"hello", outgoing=True)
+    recorded.close("a")
+    packets = rdpcap(str(tmp_path / "dump.pcap"))
+    assert {packet.version for packet in (one.payload for one in packets)} == {6}
+    assert packets[0].payload.src == GUEST_ADDRESS_6
+    assert packets[0].payload.dst == "2001:db8::7"
+    assert b"hello" in b"".join(bytes(packet) for packet in packets)
+    for packet in packets:
+        again = type(packet)(bytes(packet))
+        del again.payload.payload.chksum
+        assert type(packet)(bytes(again)).payload.payload.chksum == packet.payload.payload.chksum
 
 
 def test_tshark_reads_it(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from drakcelery.engines.speakeasy_guest.record.dumps import Dumps
 from drakcelery.engines.speakeasy_guest.record.journal import Journal
 from drakcelery.engines.speakeasy_guest.record.pcap import Capture
 from drakcelery.engines.speakeasy_guest.record.recorder import Recorder
-from drakcelery.engines.speakeasy_guest.record.traffic import Traffic, request_bytes
+from drakcelery.engines.speakeasy_guest.record.traffic import Traffic, host_and_port, request_bytes
 
 PLUGINS = ("apimon", "filetracer", "regmon", "procmon", "socketmon", "memdump")
 
@@ -315,3 +315,24 @@ def test_a_request_goes_over_the_wire_as_http() -> None:
 def test_names_as_the_kernel_has_them(convert: Any, given: str, expected: str) -> None:
     """Win32 names become the kernel's, what is no such name stays."""
     assert convert(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("server", "host", "port"),
+    [
+        ("h.example", "h.example", 80),
+        ("h.example:8080", "h.example", 8080),
+        ("h.example:", "h.example", 80),
+        ("h.example:0", "h.example", 80),
+        ("h.example:65536", "h.example", 80),
+        ("h.example:\u0661", "h.example", 80),
+        (f"h.example:{'1' * 5000}", "h.example", 80),
+        ("[2001:db8::1]:8080", "2001:db8::1", 8080),
+        ("[2001:db8::1]", "2001:db8::1", 80),
+        ("2001:db8::1", "2001:db8::1", 80),
+        ("", "", 80),
+    ],
+)
+def test_host_and_port(server: str, host: str, port: int) -> None:
+    """Of names and addresses of both kinds; what is no port is not one."""
+    assert host_and_port(server, 80) == (host, port)

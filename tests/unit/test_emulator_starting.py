@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from drakcelery.engines.speakeasy_guest.programs.starting import Started, followed, program_of, split
+from drakcelery.engines.speakeasy_guest.programs.starting import (
+    MAX_COMMANDS,
+    Started,
+    followed,
+    program_of,
+    split,
+)
 
 FILES = {
     "c:\\t\\a.exe": "C:\\T\\a.exe",
@@ -120,3 +128,24 @@ def test_a_dll_is_followed_in_its_loader(line: str, container: str, export: str)
 def test_what_starts_nothing_of_the_programs_own(line: str) -> None:
     """Programs of Windows are not followed, and nothing goes round in circles."""
     assert started(line) == []
+
+
+def test_batch_files_that_run_one_another_end() -> None:
+    """Each runs all of them, many times: so many commands are looked at, and no more."""
+    names = [f"C:\\T\\{name}.bat" for name in "abcdefgh"]
+    text = "\r\n".join(names * 8)
+    reads: list[str] = []
+
+    def read(path: str) -> str:
+        reads.append(path)
+        return text
+
+    assert list(followed(names[0], lambda path: path if path in names else None, read)) == []
+    assert 4 < len(reads) <= MAX_COMMANDS
+
+
+def test_blanks_without_end() -> None:
+    """A line of blanks takes no longer than its length says."""
+    begun = time.process_time()
+    assert started(f"rundll32 x{' ' * 32_000},") == []
+    assert time.process_time() - begun < 2

@@ -156,8 +156,12 @@ class Guest:
         return reasons
 
     def _why_less(self) -> str:
-        """What of the program was not run, though it ended."""
-        return f"the DLL has no export {self._job.export}" if self.windows.missing_export else ""
+        """What of the program was not run, or would not run on Windows, though it ended."""
+        if self.windows.missing_export:
+            return f"the DLL has no export {self._job.export}"
+        if self.windows.refused and self._job.export:
+            return f"its DllMain refused to be loaded: Windows would not call {self._job.export}"
+        return ""
 
 
 def main() -> int:

@@ -22,6 +22,9 @@ FOLDER = f"C:\\Users\\{USER}\\Desktop\\"
 SYSTEM_FOLDER = "C:\\Windows\\System32\\"
 # As DRAKVUF Sandbox's guests are in 10.0.0.0/8, by which karton-pcap-miner tells the guest from the world
 GUEST_ADDRESS = "10.13.1.2"
+GUEST_ADDRESS_6 = "fd00:13:1::2"
+"""Of the guest where it speaks IPv6: a local one (RFC 4193)."""
+
 RESOLVER_ADDRESS = "10.13.1.1"
 DEFAULT_ANSWER = "198.51.100.3"
 """What every unknown host name resolves to (RFC 5737, for documentation); nothing is ever sent there."""

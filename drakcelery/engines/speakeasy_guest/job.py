@@ -15,6 +15,9 @@ from drakcelery.model.text import clean
 MAX_STATE = 32 * 1024
 """Bytes of a state line; the engine reads no more of one."""
 
+MAX_DETAIL = 1000
+"""Characters of a state's detail, which may quote the sample."""
+
 MAX_MISSING = 64
 """So many functions the engine takes from a state line."""
 
@@ -114,7 +117,7 @@ class Told(NamedTuple):
 
 def state_line(state: State, detail: str = "", account: Account | None = None) -> bytes:
     """A state, as it is written to stdout."""
-    value: dict[str, Any] = {"state": state.value, "detail": detail[:1000]}
+    value: dict[str, Any] = {"state": state.value, "detail": detail[:MAX_DETAIL]}
     if account is not None:
         value["account"] = dataclasses.asdict(account)
     return json.dumps(value).encode() + b"\n"
@@ -125,7 +128,7 @@ def parse_state(line: bytes) -> Told | None:
     try:
         value = json.loads(line)
         account = value.get("account") or {}
-        return Told(State(value["state"]), str(value["detail"])[:1000], _account(account))
+        return Told(State(value["state"]), clean(str(value["detail"]), MAX_DETAIL), _account(account))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -27,9 +27,13 @@ def _copy_file(emu: Any, name: str, argv: list[Any]) -> int:
 def _move_file(emu: Any, name: str, argv: list[Any]) -> int:
     source = text_argument(emu, name, argv, 0)
     target = text_argument(emu, name, argv, 1)
-    if target and emu.disk.find(source) is not None:
+    if not target or emu.disk.is_folder(source):  # a file goes when Windows starts again; folders stay
+        return 1
+    if emu.disk.find(source) is None:
+        return failed(emu, ERROR_FILE_NOT_FOUND)
+    if emu.disk.full(source).lower() != emu.disk.full(target).lower():
         emu.disk.delete(target)
-        emu.disk.rename(source, target)
+    emu.disk.rename(source, target)
     return 1
 
 

@@ -203,7 +203,7 @@ def _exported(emu: Any, module: Any, wanted: int | str) -> int | None:
         return None
     for item in module.get_exports():
         if wanted in (item.name, item.ordinal):
-            return int(item.address)
+            return int(emu.libraries.binding.place_of(item))
     return 0
 
 

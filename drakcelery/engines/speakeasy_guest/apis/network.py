@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import struct
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, put, text_argument
 
 SUCCESS = 0
 SOCKET_ERROR = 0xFFFFFFFF
-AF_INET = 2
+AF_INET, AF_INET6 = 2, 23
+AI_PASSIVE = 1
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 HIGHEST_VERSION = (2, 2)
 """Of Windows Sockets: major and minor."""
 
@@ -19,28 +22,51 @@ WSAVERNOTSUPPORTED = 10092
 def _getaddrinfo(emu: Any, name: str, argv: list[Any]) -> int:
     host = text_argument(emu, name, argv, 0)
     service = text_argument(emu, name, argv, 1)
-    port = int(service) & 0xFFFF if service.isdigit() else {"http": 80, "https": 443}.get(service, 0)
-    try:
-        address = str(ipaddress.IPv4Address(host))
-    except ValueError:
-        address = emu.recorder.traffic.resolve(host)
-        emu.recorder.log_dns(None, host, address)
+    known = service.isascii() and service.isdigit() and len(service) < 6
+    port = int(service) & 0xFFFF if known else {"http": 80, "https": 443}.get(service, 0)
+    flags, _, kind, protocol = struct.unpack("<4I", emu.mem_read(argv[2], 16)) if argv[2] else (0, 0, 1, 6)
+    sockaddr = _packed(_address_of(emu, host, passive=bool(flags & AI_PASSIVE)), port)
     size = emu.get_ptr_size()
-    kind = int.from_bytes(emu.mem_read(argv[2] + 8, 4), "little") if argv[2] else 1
-    protocol = int.from_bytes(emu.mem_read(argv[2] + 12, 4), "little") if argv[2] else 6
-    block = emu.mem_map(64 + 16, tag="api.struct.ADDRINFO")
-    packed = ipaddress.IPv4Address(address or "0.0.0.0").packed  # noqa: S104  # a value in the guest, not bound
-    sockaddr = AF_INET.to_bytes(2, "little") + port.to_bytes(2, "big") + packed + bytes(8)
-    fields = [number.to_bytes(4, "little") for number in (0, AF_INET, kind, protocol)]
+    block = emu.mem_map(64 + len(sockaddr), tag="api.struct.ADDRINFO")
+    fields = [number.to_bytes(4, "little") for number in (0, sockaddr[0], kind, protocol)]
     pointers = [number.to_bytes(size, "little") for number in (len(sockaddr), 0, block + 64, 0)]
     emu.mem_write(block, b"".join(fields + pointers).ljust(64, b"\0") + sockaddr)
     put(emu, argv[3], block, size)
     return SUCCESS
 
 
-def _sockaddr(emu: Any, address: int) -> tuple[str, int]:
-    data = bytes(emu.mem_read(address, 8))
-    return str(ipaddress.IPv4Address(data[4:8])), int.from_bytes(data[2:4], "big")
+def _address_of(emu: Any, host: str, *, passive: bool) -> Address:
+    """The address that a host name stands for; that of this machine for none."""
+    if not host:
+        return ipaddress.IPv4Address(0 if passive else 0x7F000001)
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        address = emu.recorder.traffic.resolve(host)
+        emu.recorder.log_dns(None, host, address)
+        return ipaddress.ip_address(address or 0)
+
+
+def _packed(address: Address, port: int) -> bytes:
+    """A ``sockaddr_in`` or, of IPv6, a ``sockaddr_in6``."""
+    where = port.to_bytes(2, "big")
+    if isinstance(address, ipaddress.IPv4Address):
+        return AF_INET.to_bytes(2, "little") + where + address.packed + bytes(8)
+    return AF_INET6.to_bytes(2, "little") + where + bytes(4) + address.packed + bytes(4)
+
+
+def _sockaddr(emu: Any, place: int) -> tuple[str, int]:
+    """Address and port of a ``sockaddr_in`` or ``sockaddr_in6``."""
+    data = bytes(emu.mem_read(place, 8))
+    port = int.from_bytes(data[2:4], "big")
+    if int.from_bytes(data[:2], "little") != AF_INET6:
+        return str(ipaddress.IPv4Address(data[4:8])), port
+    address = ipaddress.IPv6Address(bytes(emu.mem_read(place + 8, 16)))
+    return str(address.ipv4_mapped or address), port
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _protocol(emu: Any, handle: int) -> str:
@@ -48,9 +74,10 @@ def _protocol(emu: Any, handle: int) -> str:
     return "udp" if sock is not None and sock.get_type() == "SOCK_DGRAM" else "tcp"
 
 
-def _wsa_connect(emu: Any, _name: str, argv: list[Any]) -> int:
+def _connect(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``connect`` and ``WSAConnect``."""
     host, port = _sockaddr(emu, argv[1])
-    argv[1] = f"{host}:{port}"
+    argv[1] = _shown(host, port)
     sock = emu.get_network_manager().get_socket(argv[0])
     if sock is None:
         return SOCKET_ERROR
@@ -63,7 +90,7 @@ def _sendto(emu: Any, _name: str, argv: list[Any]) -> int:
     host, port = _sockaddr(emu, argv[4])
     data = bytes(emu.mem_read(argv[1], min(argv[2] & 0xFFFFFFFF, MAX_DATA)))
     emu.recorder.log_network(None, host, port, typ="data_out", proto=_protocol(emu, argv[0]), data=data)
-    argv[4] = f"{host}:{port}"
+    argv[4] = _shown(host, port)
     return len(data)
 
 
@@ -115,7 +142,8 @@ APIS = {
     "WSAStartup": Api(words=2, answer=_wsa_startup),
     "getaddrinfo": Api(words=4, answer=_getaddrinfo),
     "GetAddrInfoW": Api(words=4, answer=_getaddrinfo),
-    "WSAConnect": Api(words=7, answer=_wsa_connect),
+    "connect": Api(words=3, answer=_connect),
+    "WSAConnect": Api(words=7, answer=_connect),
     "sendto": Api(words=6, answer=_sendto),
     "WSASend": Api(words=7, answer=_wsa_send),
 }

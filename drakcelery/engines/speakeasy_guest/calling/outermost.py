@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from speakeasy import Win32Emulator
-
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.machine.texts import Texts
 
 ENTRY: Final = "module_entry"
 """Speakeasy's type for a run of a program's entry point."""
@@ -23,7 +22,7 @@ READ_EXECUTE: Final = 0x16
 """Speakeasy's flags; written to as well, by programs that change functions of Windows."""
 
 
-class Outermost(Win32Emulator):  # type: ignore[misc]  # the base has no types
+class Outermost(Texts):
     """A Windows that calls programs from inside its kernel32."""
 
     def outermost(self) -> int:

@@ -15,7 +15,7 @@ MAX_OUTPUT = 1024 * 1024
 MAX_PRECISION = 4096
 
 SPECIFICATION = re.compile(
-    r"%(?P<flags>[-+ #0']*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|-?\d*))?"
+    r"%(?P<flags>[-+ #0']*+)(?P<width>\*|[0-9]++)?(?:\.(?P<precision>\*|-?[0-9]*+))?"
     r"(?P<size>hh|h|ll|l|L|I64|I32|I|w|j|z|t|q|F|N)?(?P<kind>[a-zA-Z])"
 )
 SIZES = {"hh": 1, "h": 2, "ll": 8, "I64": 8, "j": 8, "q": 8, "L": 8}
@@ -79,8 +79,8 @@ class Formatter:
         precision: int | None = None
         if found["precision"] is not None:
             given = found["precision"]
-            precision = arguments.integer() if given == "*" else int(given[:9] or "0")
-            precision = None if precision < 0 else precision
+            precision = arguments.integer() if given == "*" else int(given.lstrip("-")[:9] or "0")
+            precision = None if precision < 0 or given[:1] == "-" else precision
         field = Field(flags, min(abs(width), MAX_OUTPUT), precision, found["size"] or "", found["kind"])
         return self._one(field, arguments), found.end()
 

@@ -12,7 +12,7 @@ from drakcelery.engines.speakeasy_guest.crt.numbers import MAX_DIGITS, parse_flo
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 
 SPECIFICATION = re.compile(
-    r"%(?P<skip>\*)?(?P<width>\d{1,6})?(?P<size>hh|h|ll|l|L|I64|I32|I|w|j|z|t)?"
+    r"%(?P<skip>\*)?(?P<width>[0-9]++)?(?P<size>hh|h|ll|l|L|I64|I32|I|w|j|z|t)?"
     r"(?P<kind>\[\^?\]?[^\]]*\]|[a-zA-Z%])"
 )
 SIZES = {"hh": 1, "h": 2, "ll": 8, "I64": 8, "j": 8, "L": 8}
@@ -80,7 +80,7 @@ class Scanner:
 
     def _number(self, source: Input, found: re.Match[str], arguments: Variadic) -> int | None:
         size, kind = found["size"] or "", found["kind"]
-        room = int(found["width"] or MAX_DIGITS)
+        room = int((found["width"] or "")[:9] or MAX_DIGITS)
         piece = source.text[source.at : source.at + room]
         data: bytes
         if kind in BASES:
@@ -101,7 +101,7 @@ class Scanner:
 
     def _text(self, source: Input, found: re.Match[str], arguments: Variadic) -> int | None:
         kind = found["kind"]
-        room = int(found["width"] or (1 if kind in "cC" else MAX_INPUT))
+        room = int((found["width"] or "")[:9] or (1 if kind in "cC" else MAX_INPUT))
         piece = source.text[source.at : source.at + room]
         if kind[0] == "[":
             piece = _leading(piece, kind[1:-1])

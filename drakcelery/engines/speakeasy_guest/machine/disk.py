@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from speakeasy.windows.fileman import File
+from speakeasy.windows.fileman import File, FileManager
 
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER, USER
+from drakcelery.engines.speakeasy_guest.machine.listing import Listing
 
 MAX_FILE = 256 * 1024 * 1024
 """Bytes up to which a file may grow."""
@@ -37,6 +38,8 @@ FOLDERS = (
 """Folders that every Windows has."""
 
 MAX_FOLDERS = 65536
+MAX_FOLDER_PATH = 1024
+"""Characters of a folder's path; each folder around it has one, too."""
 
 
 @dataclass
@@ -86,6 +89,18 @@ class Opened:
         return self.is_dir
 
 
+class Files(FileManager):  # type: ignore[misc]  # the base has no types
+    """Speakeasy's files, found by their paths."""
+
+    def __init__(self, config: dict[str, Any], emu: Any) -> None:
+        super().__init__(config, emu)
+        self.files = Listing()
+
+    def get_file_from_path(self, path: str) -> Any:
+        """The file of that path, or None."""
+        return self.files.find(path)
+
+
 class Disk:
     """The emulated file system."""
 
@@ -96,9 +111,15 @@ class Disk:
             self._add_folder(folder.rstrip("\\"))
 
     def _add_folder(self, path: str) -> None:
-        while len(path) > 2 and len(self._folders) < MAX_FOLDERS:
+        outer = ""
+        while len(path) > 2 and path != outer and len(self._folders) < MAX_FOLDERS:
             self._folders.add(path.lower())
-            path = ntpath.dirname(path).rstrip("\\")
+            path, outer = ntpath.dirname(path).rstrip("\\"), path  # that of a share is itself
+
+    @property
+    def _files(self) -> Listing:
+        listing: Listing = self._emu.get_file_manager().files
+        return listing
 
     def full(self, path: str) -> str:
         """The absolute path, with backslashes."""
@@ -193,21 +214,21 @@ class Disk:
         file = self.find(path)
         if file is None:
             return False
-        self._emu.get_file_manager().files.remove(file)
+        self._files.remove(file)
         return True
 
     def rename(self, path: str, target: str) -> bool:
-        """Give a file another name; False if there is no such file."""
-        file = self.find(path)
-        if file is None:
+        """Give a file another name; False if there is no such file, or there is one of that name."""
+        file, there = self.find(path), self.find(target)
+        if file is None or there not in (None, file):
             return False
-        file.path = self.full(target)
+        self._files.rename(file, self.full(target))
         return True
 
     def make_folder(self, path: str) -> bool:
-        """Make a folder; False if it is there already."""
+        """Make a folder; False if it is there already, or Windows would not."""
         full = self.full(path).rstrip("\\")
-        if self.is_folder(full) or len(self._folders) >= MAX_FOLDERS:
+        if self.is_folder(full) or len(self._folders) >= MAX_FOLDERS or len(full) > MAX_FOLDER_PATH:
             return False
         self._add_folder(full)
         return True
@@ -216,8 +237,8 @@ class Disk:
         """Remove an empty folder; False if it is none."""
         full = self.full(path).lower().rstrip("\\")
         inside = full + "\\"
-        names = {file.get_path().lower() for file in self._emu.get_file_manager().files} | self._folders
-        if full not in self._folders or any(name.startswith(inside) for name in names):
+        below = any(name.startswith(inside) for name in self._folders)
+        if full not in self._folders or below or self._files.is_folder(full):
             return False
         self._folders.discard(full)
         return True
@@ -241,13 +262,12 @@ class Disk:
     def is_folder(self, path: str) -> bool:
         """Whether there is a folder of that name: one that was made, or that a file lies in."""
         full = self.full(path).lower().rstrip("\\")
-        known = (file.get_path().lower() for file in self._emu.get_file_manager().files)
-        return full in self._folders or len(full) <= 2 or any(item.startswith(full + "\\") for item in known)
+        return full in self._folders or len(full) <= 2 or self._files.is_folder(full)
 
     def matching(self, pattern: str) -> Iterator[Any]:
         """Files that a pattern with ``*`` and ``?`` names."""
         full = self._pattern(pattern)
-        for file in list(self._emu.get_file_manager().files):
+        for file in self._files:
             path = self.full(file.get_path()).lower()
             if path.count("\\") == full.count("\\") and fnmatch.fnmatchcase(path, full):
                 yield file

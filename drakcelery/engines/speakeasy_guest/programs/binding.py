@@ -97,7 +97,16 @@ class Binding:
             return 0
         if not export.forwarder:
             return int(loaded.image.base) + export.address
-        library, _, name = export.forwarder.rpartition(".")
+        return self._forwarded(export.forwarder, depth)
+
+    def place_of(self, item: Any) -> int:
+        """The address of an export in Speakeasy's form, or of what does it in another DLL; 0 for nothing."""
+        if not item.forwarder:
+            return int(item.address)
+        return self._forwarded(item.forwarder.decode("latin-1"), 0)
+
+    def _forwarded(self, forwarder: str, depth: int) -> int:
+        library, _, name = forwarder.rpartition(".")
         target: str | int = int(name[1:]) if name[:1] == "#" and name[1:].isdigit() else name
         for other in self._loaded:
             if other.image.get_base_name().lower() == library.lower():

@@ -6,7 +6,8 @@ copies the whole of it for each import: ten seconds of processor time for 18 MB 
 
 from __future__ import annotations
 
-from typing import Final
+from types import SimpleNamespace
+from typing import Any, Final
 
 from pefile import DIRECTORY_ENTRY
 from speakeasy.windows.common import PeFile
@@ -25,6 +26,19 @@ class Image(PeFile):  # type: ignore[misc]  # the base has no types
         super().__parse__(fname, data, True)
         wanted = [DIRECTORY_ENTRY[f"IMAGE_DIRECTORY_ENTRY_{name}"] for name in READ]
         self.parse_data_directories(directories=wanted)
+
+    def _get_pe_exports(self) -> list[Any]:
+        """In Speakeasy's form; its own fails for a name that is not UTF-8."""
+        directory = getattr(self, "DIRECTORY_ENTRY_EXPORT", None)
+        return [
+            SimpleNamespace(
+                name=(symbol.name or b"").decode("latin-1") or None,
+                address=symbol.address + self.get_base(),
+                forwarder=symbol.forwarder,
+                ordinal=symbol.ordinal,
+            )
+            for symbol in (directory.symbols if directory else ())
+        ]
 
     def _patch_imports(self) -> None:
         """Write the addresses by which the emulator knows a call of an imported function."""

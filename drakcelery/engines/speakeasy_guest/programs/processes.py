@@ -11,7 +11,7 @@ from speakeasy.profiler import Run
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
 from drakcelery.engines.speakeasy_guest.configuration import SYSTEM_FOLDER
 from drakcelery.engines.speakeasy_guest.machine import memory
-from drakcelery.engines.speakeasy_guest.machine.disk import Disk
+from drakcelery.engines.speakeasy_guest.machine.disk import Disk, Files
 from drakcelery.engines.speakeasy_guest.programs.images import bits_of, is_export
 from drakcelery.engines.speakeasy_guest.programs.libraries import PROCESS_ATTACH, Libraries, callbacks
 from drakcelery.engines.speakeasy_guest.programs.library_image import Loaded, Unloadable
@@ -44,6 +44,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
 
     def __init__(self, config: dict[str, Any], **more: Any) -> None:
         super().__init__(config, **more)
+        self.fileman = Files(self.config, self)
         self.disk = Disk(self)
         self.libraries = Libraries(self)
         self.searches: dict[int, list[tuple[str, int, int]]] = {}
@@ -182,14 +183,17 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
     def prepare(self, module: Any, export: str, all_entrypoints: bool) -> bool:
         """Queue the entry point, and *export* after it; False if there is none of that name."""
         super().prepare_module_for_emulation(module, all_entrypoints)
+        if not module.ep and not module.is_exe():  # a library without DllMain
+            self.run_queue[:] = [run for run in self.run_queue if run.start_addr != module.base]
         if not export:
             return True
         found = next((item for item in module.get_exports() if is_export(item, export)), None)
-        if found is None:
+        address = 0 if found is None else self.libraries.binding.place_of(found)
+        if not address:
             return False
         run = Run()
         run.type = f"export.{export}"
-        run.start_addr = found.address
+        run.start_addr = address
         text = self.mem_map(PAGE, tag="emu.export_command_line")
         run.args = [0, module.base, text, 1]  # rundll32: hwnd, hinst, lpszCmdLine, nCmdShow
         self.add_run(run)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 MAX_LINE = 32 * 1024
 """Characters of a command line that are looked at: what Windows allows."""
 
-MAX_COMMANDS = 64
-"""Commands of one line or batch file that are looked at."""
+MAX_COMMANDS = 256
+"""Commands that are looked at for one line, those of batch files included."""
 
 MAX_DEPTH = 4
 """So many shells within shells are followed."""
@@ -58,53 +58,68 @@ def program_of(line: str, find: Find) -> tuple[str, str]:
     return (text, "") if find(text) else (program, rest)
 
 
-def followed(line: str, find: Find, read: Callable[[str], str], depth: int = 0) -> Iterator[Started]:
+def followed(line: str, find: Find, read: Callable[[str], str]) -> Iterator[Started]:
     """What is there of the programs that *line* starts, through shells, batch files and loaders of DLLs.
 
     *read*: the text of a batch file.
     """
-    program, rest = program_of(line, find)
-    name = ntpath.basename(program).lower()
-    if depth > MAX_DEPTH or not program:
-        return
-    if name in SHELLS:
-        yield from _of_shell(rest, find, read, depth)
-    elif name in LOADERS:
-        yield from _of_loader(line, name, rest, find)
-    elif name in ("explorer", "explorer.exe") and rest:
-        yield from followed(f'"{split(rest)[0]}"', find, read, depth + 1)
-    elif path := next(filter(None, (find(program + ending) for ending in EXTENSIONS)), None):
-        if path.lower().endswith((".bat", ".cmd")):
-            for command in read(path).splitlines()[:MAX_COMMANDS]:
-                yield from _of_command(command, find, read, depth + 1)
-        else:
-            yield Started(path=path, command_line=line)
+    return _Search(find, read).program(line, 0)
 
 
-def _of_shell(rest: str, find: Find, read: Callable[[str], str], depth: int) -> Iterator[Started]:
-    """``/c`` or ``/k`` and commands, maybe all of them in quotes."""
-    match = re.search(r"(?:^|\s|/[a-z:]+)/[ckr]\s*(?P<command>.*)$", f" {rest}", re.IGNORECASE | re.DOTALL)
-    if match is None:
-        return
-    command = match["command"].strip()
-    if command.startswith('"') and command.endswith('"') and len(command) > 1:
-        inner = command[1:-1]
-        # cmd keeps the quotes only around the one name of a program
-        command = command if find(inner) else inner
-    for one in re.split(r"&&|\|\||&|\|", command)[:MAX_COMMANDS]:
-        yield from _of_command(one, find, read, depth + 1)
+class _Search:
+    """A search of one line for programs; batch files may run one another, so all of it is bounded."""
 
+    def __init__(self, find: Find, read: Callable[[str], str]) -> None:
+        self._find = find
+        self._read = read
+        self._left = MAX_COMMANDS
 
-def _of_command(command: str, find: Find, read: Callable[[str], str], depth: int) -> Iterator[Started]:
-    """One command of cmd.exe: ``start``, ``call``, or the program itself."""
-    command = command.strip().lstrip("@(").rstrip(")").strip()
-    word, rest = split(command)
-    if word.lower() == "call":
-        command = rest
-    elif word.lower() == "start":
-        command = _without_options(rest)
-    if command:
-        yield from followed(command, find, read, depth)
+    def program(self, line: str, depth: int) -> Iterator[Started]:
+        """What a line that names a program starts."""
+        program, rest = program_of(line, self._find)
+        name = ntpath.basename(program).lower()
+        if depth > MAX_DEPTH or not program:
+            return
+        if name in SHELLS:
+            yield from self._shell(rest, depth)
+        elif name in LOADERS:
+            yield from _of_loader(line, name, rest, self._find)
+        elif name in ("explorer", "explorer.exe") and rest:
+            yield from self.program(f'"{split(rest)[0]}"', depth + 1)
+        elif path := next(filter(None, (self._find(program + ending) for ending in EXTENSIONS)), None):
+            if path.lower().endswith((".bat", ".cmd")):
+                yield from self._commands(self._read(path).splitlines(), depth)
+            else:
+                yield Started(path=path, command_line=line)
+
+    def _shell(self, rest: str, depth: int) -> Iterator[Started]:
+        """``/c`` or ``/k`` and commands, maybe all of them in quotes."""
+        match = re.search(
+            r"(?:^|\s|/[a-z:]+)/[ckr]\s*(?P<command>.*)$", f" {rest}", re.IGNORECASE | re.DOTALL
+        )
+        if match is None:
+            return
+        command = match["command"].strip()
+        if command.startswith('"') and command.endswith('"') and len(command) > 1:
+            inner = command[1:-1]
+            # cmd keeps the quotes only around the one name of a program
+            command = command if self._find(inner) else inner
+        yield from self._commands(re.split(r"&&|\|\||&|\|", command), depth)
+
+    def _commands(self, commands: list[str], depth: int) -> Iterator[Started]:
+        """Commands of cmd.exe: ``start``, ``call``, or the program itself."""
+        for one in commands:
+            if self._left <= 0:
+                return
+            self._left -= 1
+            command = one.strip().lstrip("@(").rstrip(")").strip()
+            word, rest = split(command)
+            if word.lower() == "call":
+                command = rest
+            elif word.lower() == "start":
+                command = _without_options(rest)
+            if command:
+                yield from self.program(command, depth + 1)
 
 
 def _without_options(rest: str) -> str:
@@ -120,7 +135,9 @@ def _of_loader(line: str, name: str, rest: str, find: Find) -> Iterator[Started]
     """``rundll32 x.dll,Export arguments`` and ``regsvr32 /s x.dll``."""
     container = name if name.endswith(".exe") else f"{name}.exe"
     if container == "rundll32.exe":
-        match = re.match(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>[^,"\s]+))\s*[,\s]\s*(?P<export>[^\s,]+)', rest)
+        match = re.match(
+            r'(?:"(?P<quoted>[^"]+)"|(?P<plain>[^,"\s]+))(?:\s*,\s*|\s+)(?P<export>[^\s,]+)', rest
+        )
         if match and (path := find(match["quoted"] or match["plain"])):
             yield Started(
                 path=path, command_line=line, container=container, export=match["export"].strip('"')

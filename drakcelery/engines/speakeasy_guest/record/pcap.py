@@ -6,7 +6,6 @@ import io
 import ipaddress
 import math
 import os
-import socket
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import dpkt
 
-from drakcelery.engines.speakeasy_guest.configuration import GUEST_ADDRESS, RESOLVER_ADDRESS
+from drakcelery.engines.speakeasy_guest.configuration import GUEST_ADDRESS, GUEST_ADDRESS_6, RESOLVER_ADDRESS
 
 GUEST_MAC = bytes.fromhex("0013ce123456")
 GATEWAY_MAC = bytes.fromhex("525400a1b2c3")
@@ -53,6 +52,14 @@ def packed_ipv4(text: str) -> bytes | None:
     """The four bytes of an IPv4 address; None for anything else."""
     try:
         return ipaddress.IPv4Address(text).packed
+    except ValueError:
+        return None
+
+
+def packed_address(text: str) -> bytes | None:
+    """The four or sixteen bytes of an IP address; None for anything else."""
+    try:
+        return ipaddress.ip_address(text).packed
     except ValueError:
         return None
 
@@ -105,10 +112,10 @@ class Capture:
         """Open the connection *key* with a handshake; a second one of the same key closes the first.
 
         Returns:
-            the guest's port; None if *address* is no IPv4 address.
+            the guest's port; None if *address* is no IP address.
         """
         self.close(key)
-        packed = packed_ipv4(address)
+        packed = packed_address(address)
         if packed is None:
             return None
         if len(self._flows) >= MAX_FLOWS:
@@ -182,21 +189,24 @@ class Capture:
         self._packet(flow.remote, udp, dpkt.ip.IP_PROTO_UDP, outgoing=outgoing)
 
     def _packet(self, remote: bytes, payload: dpkt.Packet, protocol: int, *, outgoing: bool) -> None:
-        guest = socket.inet_aton(GUEST_ADDRESS)
-        ip = dpkt.ip.IP(
-            src=guest if outgoing else remote,
-            dst=remote if outgoing else guest,
-            p=protocol,
-            ttl=128 if outgoing else 64,
-            id=self._next_id & 0xFFFF,
-            data=payload,
-        )
-        ip.len = len(ip)
+        is_v6 = len(remote) == 16
+        guest = packed_address(GUEST_ADDRESS_6 if is_v6 else GUEST_ADDRESS) or b""
+        source, target = (guest, remote) if outgoing else (remote, guest)
+        hops = 128 if outgoing else 64
+        ip: dpkt.Packet
+        if is_v6:
+            ip = dpkt.ip6.IP6(
+                src=source, dst=target, nxt=protocol, hlim=hops, plen=len(payload), data=payload
+            )
+        else:
+            ip = dpkt.ip.IP(
+                src=source, dst=target, p=protocol, ttl=hops, id=self._next_id & 0xFFFF, data=payload
+            )
+            ip.len = len(ip)
         self._next_id += 1
         macs = (GUEST_MAC, GATEWAY_MAC) if outgoing else (GATEWAY_MAC, GUEST_MAC)
-        self._write(
-            bytes(dpkt.ethernet.Ethernet(src=macs[0], dst=macs[1], type=dpkt.ethernet.ETH_TYPE_IP, data=ip))
-        )
+        kind = dpkt.ethernet.ETH_TYPE_IP6 if is_v6 else dpkt.ethernet.ETH_TYPE_IP
+        self._write(bytes(dpkt.ethernet.Ethernet(src=macs[0], dst=macs[1], type=kind, data=ip)))
 
     def _write(self, frame: bytes) -> None:
         """One packet in one write, so that a kill leaves no half of it."""

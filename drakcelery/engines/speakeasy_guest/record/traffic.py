@@ -6,9 +6,9 @@ import urllib.parse
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from drakcelery.engines.speakeasy_guest.configuration import GUEST_ADDRESS
+from drakcelery.engines.speakeasy_guest.configuration import GUEST_ADDRESS, GUEST_ADDRESS_6
 from drakcelery.engines.speakeasy_guest.record.journal import Journal
-from drakcelery.engines.speakeasy_guest.record.pcap import Capture, packed_ipv4
+from drakcelery.engines.speakeasy_guest.record.pcap import Capture, packed_address
 
 MAX_PAYLOAD = 4 * 1024 * 1024
 """Bytes of one send or receive that go into the pcap."""
@@ -38,6 +38,7 @@ class Traffic:
     def connect(self, key: Hashable, address: str, port: int, *, tcp: bool) -> None:
         """A connection *key* was opened, or the first datagram of one sent."""
         local_port = self._capture.connect(key, address, port, tcp=tcp)
+        is_v6 = len(packed_address(address) or b"") == 16
         owner = self._journal.context()
         self._journal.write(
             "socketmon",
@@ -46,8 +47,8 @@ class Traffic:
             OwnerId=owner.get("UserId"),
             OwnerPID=owner.get("PID"),
             OwnerPPID=owner.get("PPID"),
-            Protocol="TCPv4" if tcp else "UDPv4",
-            LocalIp=GUEST_ADDRESS,
+            Protocol=f"{'TCP' if tcp else 'UDP'}v{6 if is_v6 else 4}",
+            LocalIp=GUEST_ADDRESS_6 if is_v6 else GUEST_ADDRESS,
             LocalPort=local_port or 0,
             RemoteIp=address,
             RemotePort=port,
@@ -79,15 +80,14 @@ class Traffic:
         """An HTTP request on a connection of its own.
 
         Args:
-            server: host, or host:port.
+            server: host, or host:port; an IPv6 address with a port is in brackets.
             handle: of the request in the guest, which knows its path and its answer.
             path: what is asked for, where there is no handle.
             head: first line and headers; empty for a plain GET.
             secure: TLS: what it would have put on the wire is not known, so there is no payload.
         """
-        host, _, own_port = server.partition(":")
-        port = int(own_port) if own_port.isdecimal() else port
-        if packed_ipv4(host) is None and host not in self._addresses:
+        host, port = host_and_port(server, port)
+        if packed_address(host) is None and host not in self._addresses:
             self.lookup(host)
         key = ("http", host, port)
         self.connect(key, self._addresses.get(host, host), port, tcp=True)
@@ -109,6 +109,19 @@ class Traffic:
         secure = parts.scheme == "https"
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         self.request(parts.netloc.rpartition("@")[2], 443 if secure else 80, handle, path=path, secure=secure)
+
+
+def host_and_port(server: str, default: int) -> tuple[str, int]:
+    """Of ``host``, ``host:port``, ``[address]:port`` or an address alone; *default* for want of a port."""
+    if server.startswith("["):
+        host, _, given = server[1:].partition("]")
+        given = given.removeprefix(":")
+    elif server.count(":") > 1:
+        host, given = server, ""
+    else:
+        host, _, given = server.partition(":")
+    port = int(given) if given.isascii() and given.isdigit() and len(given) < 6 else 0
+    return host, port if 0 < port < 0x10000 else default
 
 
 def request_bytes(request: str, target: str, body: bytes) -> bytes:

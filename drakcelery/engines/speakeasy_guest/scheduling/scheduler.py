@@ -44,6 +44,8 @@ class GuestThread:
     suspended: int = 0
     queued: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     """Calls to make when it waits alertably."""
+    places: tuple[int, ...] = ()
+    """Blocks of memory that are its own."""
     over: bool = False
     exit_code: int = 0x103  # STILL_ACTIVE
     values: dict[int, int] = field(default_factory=dict)
@@ -76,13 +78,15 @@ class Scheduler:
         """Whether there are threads that had no turn yet."""
         return any(one.start and not (one.suspended or one.over or one.wait) for one in self.threads)
 
-    def add(self, thread: GuestThread) -> bool:
-        """A new thread; False if there are too many."""
-        self.threads = [one for one in self.threads if not one.over or one in (self.main, self.current)]
-        if len(self.threads) >= MAX_THREADS:
-            return False
-        self.threads.append(thread)
-        return True
+    def forget(self) -> list[GuestThread]:
+        """The threads that are over, which are forgotten with this."""
+        gone = [one for one in self.threads if one.over and one not in (self.main, self.current)]
+        self.threads = [one for one in self.threads if one not in gone]
+        return gone
+
+    def is_full(self) -> bool:
+        """Whether there can be no more threads."""
+        return len(self.threads) >= MAX_THREADS
 
     def wait(
         self,

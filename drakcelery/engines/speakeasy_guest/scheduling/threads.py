@@ -25,6 +25,9 @@ from drakcelery.engines.speakeasy_guest.scheduling.wait_objects import WaitObjec
 STACK: Final = 256 * 1024
 """Bytes of a further thread's stack."""
 
+ATTACH: Final = "dll_entry.DLL_PROCESS_ATTACH"
+"""Speakeasy's type for a run of ``DllMain``."""
+
 NO_HANDLE: Final = 0
 
 
@@ -35,6 +38,8 @@ class Threading(Faulting):
     libraries: Libraries
     image: Any = None
     """The program that runs, as it was loaded."""
+    refused = False
+    """Its ``DllMain`` said that it is not to be loaded. Its export is called all the same."""
 
     def start(self) -> None:
         """Run what is queued for a process, which has one thread yet."""
@@ -58,21 +63,33 @@ class Threading(Faulting):
         self, address: int, arguments: tuple[int, ...], *, suspended: bool = False, delay: int = 0
     ) -> tuple[int, Any]:
         """Make a thread that calls a function, after *delay* ms; a handle of 0 if there are too many."""
+        for gone in self.scheduler.forget():
+            for place in gone.places:
+                self._release(place)
+        if self.scheduler.is_full():
+            return NO_HANDLE, None
         limit = self.mem_map(STACK, tag="emu.stack.thread")
         stack = Stack(limit + STACK, limit)
         thread = self.om.new_object(objman.Thread)
         thread.process = self.curr_process
         block = self.mem_map(SIZE, tag="emu.struct.TEB")
         self.write_block(block, thread, stack)
-        self.write_ptr(block + self.offsets.local_storage, self.local_storage())
-        made = GuestThread(thread, block, suspended=int(suspended))
+        storage = self.local_storage()
+        self.write_ptr(block + self.offsets.local_storage, storage)
+        made = GuestThread(thread, block, suspended=int(suspended), places=(limit, block, storage))
         made.start = lambda: self._begin(made, stack, self._life(address, arguments))
-        if not self.scheduler.add(made):
-            return NO_HANDLE, None
+        self.scheduler.threads.append(made)
         if delay:
             made.wait = Wait(ready=lambda: False, milliseconds=delay)
             made.deadline = self.scheduler.now + delay
         return self.om.get_handle(thread), thread
+
+    def _release(self, place: int) -> None:
+        """Take away memory of a thread that is over."""
+        block = self.get_address_map(place)
+        if block is not None and block.base == place:
+            self.mem_unmap(block.base, block.size)
+            self.maps.remove(block)
 
     def _begin(self, thread: GuestThread, stack: Stack, life: Steps) -> None:
         self.processor.set(self.processor.sp, stack.base - PAGE)
@@ -113,8 +130,18 @@ class Threading(Faulting):
         self._unset_emu_hooks()
         self.exit_process()
 
+    def exit_process(self) -> None:
+        """The program ends its process: what Windows would have called in it later is not called."""
+        if not self.curr_run.error:
+            others = [run for run in self.run_queue if run.process_context not in (None, self.curr_process)]
+            self.run_queue[:] = others
+        super().exit_process()
+
     def on_run_complete(self) -> Any:
         """The first thread has returned, or the process has ended; other threads go on in the first case."""
+        run = self.curr_run
+        if run.type == ATTACH and not (self.run_complete or run.error or self.get_return_val() & 0xFFFFFFFF):
+            self.refused = True
         if self._lives_on():
             self.scheduler.end(self.get_return_val())
             if not self.run_complete:

@@ -1,0 +1,48 @@
+"""Strings of the emulated program; Speakeasy reads them by single characters, for a minute per megabyte."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from speakeasy import Win32Emulator
+
+from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+
+MAX_TEXT: Final = 4 * 1024 * 1024
+"""Bytes of one string that are looked at; a longer one ends there."""
+
+ENCODINGS: Final = {1: "latin1", 2: "utf-16-le"}
+
+
+class Texts(Win32Emulator):  # type: ignore[misc]  # the base has no types
+    """A Windows that reads strings page by page."""
+
+    def read_mem_string(self, address: int, width: int = 1, max_chars: int = 0) -> str:
+        """The string at an address, *max_chars* characters at most if that is not 0."""
+        text = self._string(address, width, max_chars * width or MAX_TEXT)
+        return text.decode(ENCODINGS[width], "ignore")
+
+    def mem_string_len(self, address: int, width: int = 1) -> int:
+        """The characters of the string at an address."""
+        return len(self._string(address, width, MAX_TEXT)) // width
+
+    def _string(self, address: int, width: int, limit: int) -> bytes:
+        data = bytearray()
+        limit = min(limit, MAX_TEXT)
+        while len(data) < limit:
+            size = min(PAGE - address % PAGE, limit - len(data))
+            known = max(len(data) - width + 1, 0)
+            data += self.mem_read(address, size)
+            address += size
+            end = _end_of(data, width, known)
+            if end is not None:
+                return bytes(data[:end])
+        return bytes(data)
+
+
+def _end_of(data: bytearray, width: int, start: int) -> int | None:
+    """Where the zero is, from *start* on, that ends a string of characters of *width* bytes."""
+    end = data.find(bytes(width), start)
+    while end % width and end >= 0:
+        end = data.find(bytes(width), end + 1)
+    return None if end < 0 else end
