@@ -103,8 +103,8 @@ class Analysis:
         version = value.get("version") if isinstance(value, dict) else None
         if isinstance(version, int) and version > reports.VERSION:
             raise ArtifactUnreadable(
-                f"{self._source.where}: {reports.NAME} has the version {version}; this version of "
-                f"drakcelery reads {reports.VERSION}, and a later one reads it"
+                f"{self._source.where}: {reports.NAME} is of its version {version}; this "
+                f"drakcelery reads {reports.VERSION}, a later one reads it"
             )
         return self._checked(Report, value, reports.NAME)
 

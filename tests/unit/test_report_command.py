@@ -81,7 +81,7 @@ def test_what_is_no_report_says_why(directory: Path, tmp_path: Path) -> None:
     )
     assert "is no analysis" in error(tmp_path / "not" / "there")
     change(directory, "report.json", version=2)
-    assert "report.json has the version 2; this version of drakcelery reads 1" in error(directory)
+    assert "report.json is of its version 2; this drakcelery reads 1" in error(directory)
     change(directory, "report.json", version=0)
     assert "report.json is wrong in 1 places, first in version: Input should be 1" in error(directory)
     change(directory, "report.json", version=1, left_out={"\x1b[31m": -1})
