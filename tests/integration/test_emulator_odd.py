@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from drakcelery.engines.speakeasy_guest.configuration import SHELL_PID
 from tests.emulating import Bench, Run
 from tests.guest_programs import PREFIXES, PRELUDE, build, marks
 
@@ -239,3 +240,41 @@ def test_a_callback_that_ends_the_process(tmp_path: Path, bits: int) -> None:
     """
     run = detonate(tmp_path, source, bits)
     assert (run.outcome.reason, marks(run)) == (None, ["first"])
+
+
+@BITS
+def test_other_processes(tmp_path: Path, bits: int) -> None:
+    """One that is listed can be opened and written to; one that was started suspended goes on."""
+    source = r"""
+    #include <tlhelp32.h>
+    int main(void)
+    {
+        STARTUPINFOA how = {sizeof how};
+        PROCESS_INFORMATION made;
+        PROCESSENTRY32 one = {sizeof one};
+        unsigned char code[64];
+        SIZE_T done;
+        HANDLE list = CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0);
+        memset(code, 0x90, sizeof code);
+        code[63] = 0xC3;
+        for (BOOL there = Process32First(list, &one); there && lstrcmpiA(one.szExeFile, "explorer.exe");)
+            there = Process32Next(list, &one);
+        HANDLE shell = OpenProcess(PROCESS_ALL_ACCESS, FALSE, one.th32ProcessID);
+        void *room = VirtualAllocEx(shell, NULL, 4096, MEM_COMMIT | MEM_RESERVE, PAGE_EXECUTE_READWRITE);
+        mark(WriteProcessMemory(shell, room, code, sizeof code, &done) && done == 64 ? "written" : "wrong");
+        mark(CreateRemoteThread(shell, NULL, 0, room, NULL, 0, NULL) ? "thread" : "wrong");
+        CreateProcessA(NULL, "notepad.exe", NULL, NULL, FALSE, CREATE_SUSPENDED, NULL, NULL, &how, &made);
+        room = VirtualAllocEx(made.hProcess, NULL, 4096, MEM_COMMIT | MEM_RESERVE, PAGE_EXECUTE_READWRITE);
+        WriteProcessMemory(made.hProcess, room, code, sizeof code, &done);
+        mark(QueueUserAPC(room, made.hThread, 1) ? "queued" : "wrong");
+        mark(ResumeThread(made.hThread) == 1 ? "resumed" : "wrong");
+        return 0;
+    }
+    """
+    run = detonate(tmp_path, source, bits)
+    assert (run.outcome.reason, run.outcome.complete) == (None, True)
+    assert marks(run) == ["written", "thread", "queued", "resumed"]
+    opened = run.lines("procmon", "NtOpenProcess")[0]["ClientID"]
+    written = run.lines("memdump", "NtWriteVirtualMemory")
+    assert (opened, written[0]["TargetPID"]) == (SHELL_PID, SHELL_PID)
+    assert len(run.lines("apimon", "ResumeThread")) == 1

@@ -1,4 +1,4 @@
-"""Functions on threads: their ends, their calls, and what runs on threads of a pool."""
+"""Functions on threads, of other processes too: their ends, their calls, and what runs in a pool."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from drakcelery.engines.speakeasy_guest.calling.guest_calls import Leave, Steps
 from drakcelery.engines.speakeasy_guest.scheduling.scheduler import INFINITE, GuestThread
 
 FAILED: Final = 0xFFFFFFFF
+ERROR_INVALID_PARAMETER: Final = 87
 CURRENT_THREAD: Final = (0xFFFFFFFE, 0xFFFFFFFFFFFFFFFE)
 
 
@@ -60,13 +61,23 @@ def _suspend(emu: Any, _name: str, argv: list[Any]) -> int:
     return found.suspended - 1
 
 
-def _resume(emu: Any, name: str, argv: list[Any]) -> int:
+def _resume(emu: Any, _name: str, argv: list[Any]) -> int:
     found = _thread(emu, argv[0])
-    if found is None:  # one in another process
-        module, (_, handler, *_) = emu.api.get_export_func_handler("kernel32", name)
-        return int(handler(module, emu, argv, {}) or 0)
+    if found is None:
+        return _resume_other(emu, argv[0])
     before = found.suspended
     found.suspended = max(before - 1, 0)
+    return before
+
+
+def _resume_other(emu: Any, handle: int) -> int:
+    """A thread of another process: one that the program made there runs, the first one is that of Windows."""
+    other = emu.get_object_from_handle(handle)
+    if getattr(other, "suspend_count", None) is None:
+        return FAILED
+    before = int(other.suspend_count)
+    other.suspend_count = max(before - 1, 0)
+    emu.resume_thread(other)
     return before
 
 
@@ -78,11 +89,25 @@ def _exit_code(emu: Any, _name: str, argv: list[Any]) -> int:
 
 def _queue_call(emu: Any, _name: str, argv: list[Any]) -> int:
     found = _thread(emu, argv[1])
+    other = None if found else getattr(emu.get_object_from_handle(argv[1]), "process", None)
+    if other is not None and other is not emu.curr_process:  # it runs when the program is over
+        emu.create_thread(argv[0], argv[2], other, thread_type=f"apc.{other.get_id()}")
+        return 1
     if found is None or found.over:
         return 0
     if len(found.queued) < 256:
         found.queued.append((argv[0], (argv[2],)))
     return 1
+
+
+def _open_process(emu: Any, _name: str, argv: list[Any]) -> int:
+    wanted = argv[2] & 0xFFFFFFFF
+    found = next((one for one in emu.get_processes() if one.get_id() == wanted), None)
+    found = found or emu.get_object_from_id(wanted)
+    if found is None:
+        emu.set_last_error(ERROR_INVALID_PARAMETER)
+        return 0
+    return int(emu.get_object_handle(found))
 
 
 def _work_item(emu: Any, _name: str, argv: list[Any]) -> int:
@@ -136,6 +161,7 @@ APIS = {
     "SuspendThread": Api(words=1, answer=_suspend),
     "ResumeThread": Api(words=1, answer=_resume),
     "GetExitCodeThread": Api(words=2, answer=_exit_code),
+    "OpenProcess": Api(words=3, answer=_open_process),
     "QueueUserAPC": Api(words=3, answer=_queue_call),
     "QueueUserWorkItem": Api(words=3, answer=_work_item),
     "TrySubmitThreadpoolCallback": Api(words=3, answer=_simple_callback),

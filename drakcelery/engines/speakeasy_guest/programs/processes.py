@@ -63,6 +63,12 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
             module, handler = self.normalize_import_miss(dll, name)
         return handler[1](module, self, argv, {"func_name": f"{dll}.{name}"})
 
+    def init_processes(self, processes: list[dict[str, Any]]) -> None:
+        """The processes that Windows has; Speakeasy lists them by other numbers than it opens them by."""
+        super().init_processes(processes)
+        for process in self.processes:
+            process.set_id(process.get_pid())
+
     def create_process(
         self,
         path: str | None = None,
