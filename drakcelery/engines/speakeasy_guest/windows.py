@@ -10,6 +10,7 @@ from speakeasy.winenv import arch
 
 from drakcelery.engines.speakeasy_guest.apis import mappings, network
 from drakcelery.engines.speakeasy_guest.apis.api import Answer
+from drakcelery.engines.speakeasy_guest.apis.completion import Ports
 from drakcelery.engines.speakeasy_guest.apis.protection import Pages
 from drakcelery.engines.speakeasy_guest.apis.table import find_own
 from drakcelery.engines.speakeasy_guest.apis.virtual_memory import Allocations
@@ -45,6 +46,7 @@ class Windows(WithRuntime, WithProcesses):
         self.allocations = Allocations()
         self.clock = Clock(self)
         self.pages = Pages()
+        self.ports = Ports()
         super().__init__(config, argv=split(arguments))
         self.regman = Hive(self.get_registry_config())
         self.recorder = recorder

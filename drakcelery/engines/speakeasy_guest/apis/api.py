@@ -19,10 +19,10 @@ MAX_DATA = 4 * 1024 * 1024
 
 PAGE = 0x1000
 
-Answer = Callable[[Any, str, list[Any]], int] | Callable[[Any, str, list[Any]], Steps]
+Answer = Callable[[Any, str, list[Any]], int | Steps]
 """Takes the emulator, the function's name and its arguments (text may replace addresses), gives a value.
 
-One that calls the program's functions is a generator: see :mod:`guest_calls`."""
+One that calls the program's functions, or waits, gives a generator: see :mod:`guest_calls`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,7 +107,8 @@ def _fill(emu: Any, _name: str, argv: list[Any]) -> int:
 def _file_type(emu: Any, _name: str, argv: list[Any]) -> int:
     if is_console(emu, argv[0]):
         return FILE_TYPE_CHAR
-    if emu.pipe_get(argv[0]):
+    opened = emu.disk.opened(argv[0])
+    if opened is not None and opened.is_pipe:
         return FILE_TYPE_PIPE
     return FILE_TYPE_DISK if emu.file_get(argv[0]) else _no_console(emu)
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, text_argument
 from drakcelery.engines.speakeasy_guest.apis.console import is_console, write_file
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps
 from drakcelery.engines.speakeasy_guest.machine.disk import Opened
+from drakcelery.engines.speakeasy_guest.machine.pipes import PREFIX, Pipe, served
 
 ERROR_FILE_NOT_FOUND = 2
 ERROR_PATH_NOT_FOUND = 3
@@ -24,6 +26,9 @@ ERROR_BROKEN_PIPE = 109
 ERROR_DISK_FULL = 112
 ERROR_NEGATIVE_SEEK = 131
 ERROR_ALREADY_EXISTS = 183
+ERROR_PIPE_BUSY = 231
+ERROR_NO_DATA = 232
+ERROR_PIPE_LISTENING = 536
 
 CREATE_NEW, CREATE_ALWAYS, OPEN_EXISTING, OPEN_ALWAYS, TRUNCATE_EXISTING = 1, 2, 3, 4, 5
 DISPOSITIONS = ("", "CREATE_NEW", "CREATE_ALWAYS", "OPEN_EXISTING", "OPEN_ALWAYS", "TRUNCATE_EXISTING")
@@ -63,6 +68,8 @@ def _create_file(emu: Any, name: str, argv: list[Any]) -> int:
     path = text_argument(emu, name, argv, 0)
     if not path:
         return failed(emu, ERROR_PATH_NOT_FOUND, invalid_handle(emu))
+    if path.lower().startswith(PREFIX):
+        return _open_pipe(emu, path)
     if _is_device(path) or emu.get_object_from_name(path):
         argv[0] = address
         return int(emu.original("kernel32", name, argv))
@@ -73,6 +80,16 @@ def _create_file(emu: Any, name: str, argv: list[Any]) -> int:
     handle, event, code = _opened(emu, full, disposition, flags)
     emu.recorder.log_file_access(None, full, event, disposition=[words], access=rights)
     return failed(emu, code, handle or invalid_handle(emu))
+
+
+def _open_pipe(emu: Any, path: str) -> int:
+    """The other end of a pipe that is served by that name."""
+    ends = served(emu.disk, path)
+    free = next((one for one in ends if not one.connected), None)
+    emu.recorder.log_file_access(None, path, "open")
+    if free is None:
+        return failed(emu, ERROR_PIPE_BUSY if ends else ERROR_FILE_NOT_FOUND, invalid_handle(emu))
+    return failed(emu, 0, emu.disk.add(free.connect()))
 
 
 def _opened(emu: Any, path: str, disposition: int, flags: int) -> tuple[int, str, int]:
@@ -99,24 +116,41 @@ def _opened_file(emu: Any, handle: int) -> Opened | None:
     return opened
 
 
-def _read_file(emu: Any, name: str, argv: list[Any]) -> int:
+def _read_file(emu: Any, name: str, argv: list[Any]) -> int | Steps:
     handle, buffer, wanted, done, overlapped = argv
     opened = _opened_file(emu, handle)
     if opened is None:
         return int(emu.original("kernel32", name, argv))
+    if isinstance(opened, Pipe):
+        return _read_pipe(emu, opened, argv)
     if overlapped:
         opened.position = _offset(emu, overlapped)
-    broken = opened.is_pipe and not opened.get_size()
     data = opened.get_data(min(wanted & 0xFFFFFFFF, MAX_TRANSFER))
     emu.mem_write(buffer, data)
     put(emu, done, len(data), 4)
-    if broken:
-        return failed(emu, ERROR_BROKEN_PIPE)
     emu.recorder.log_file_access(None, opened.path, "read", size=len(data))
     if overlapped:
         put(emu, overlapped + emu.get_ptr_size(), len(data), emu.get_ptr_size())
         if wanted and not data:
             return failed(emu, ERROR_HANDLE_EOF)
+    return failed(emu, 0, 1)
+
+
+def _read_pipe(emu: Any, pipe: Pipe, argv: list[Any]) -> Steps:
+    """Wait until there is something, or nobody is left who could write."""
+    _, buffer, wanted, done, overlapped = argv
+    if pipe.serves and not pipe.connected:
+        return failed(emu, ERROR_PIPE_LISTENING)
+    if not pipe.at_once:
+        yield from emu.scheduler.wait(pipe.readable)
+    data = pipe.get_data(min(wanted & 0xFFFFFFFF, MAX_TRANSFER))
+    put(emu, done, len(data), 4)
+    if not data:
+        return failed(emu, ERROR_NO_DATA if pipe.at_once and pipe.has_writer() else ERROR_BROKEN_PIPE)
+    emu.mem_write(buffer, data)
+    if overlapped:
+        put(emu, overlapped + emu.get_ptr_size(), len(data), emu.get_ptr_size())
+    emu.recorder.log_file_access(None, pipe.path, "read", size=len(data))
     return failed(emu, 0, 1)
 
 
@@ -133,6 +167,8 @@ def _write_file(emu: Any, name: str, argv: list[Any]) -> int:
     size &= 0xFFFFFFFF
     if overlapped and (offset := _offset(emu, overlapped)) != (1 << 64) - 1:
         opened.position = offset
+    if isinstance(opened, Pipe) and opened.other is None:
+        return failed(emu, ERROR_NO_DATA)
     if size > MAX_TRANSFER or opened.is_dir:
         return failed(emu, ERROR_DISK_FULL)
     data = bytes(emu.mem_read(buffer, size)) if size else b""
@@ -141,6 +177,8 @@ def _write_file(emu: Any, name: str, argv: list[Any]) -> int:
     except MemoryError:
         return failed(emu, ERROR_DISK_FULL)
     put(emu, done, size, 4)
+    if overlapped:
+        put(emu, overlapped + emu.get_ptr_size(), size, emu.get_ptr_size())
     emu.recorder.log_file_access(None, opened.path, "write", size=size)
     return failed(emu, 0, 1)
 
@@ -225,13 +263,6 @@ def _set_end_of_file(emu: Any, _name: str, argv: list[Any]) -> int:
     return failed(emu, 0, 1)
 
 
-def _close_handle(emu: Any, name: str, argv: list[Any]) -> int:
-    if _opened_file(emu, argv[0]) is None:
-        return int(emu.original("kernel32", name, argv))
-    emu.disk.close(argv[0])
-    return 1
-
-
 APIS = {
     "CreateFile": Api(words=7, answer=_create_file),
     "ReadFile": Api(words=5, answer=_read_file),
@@ -242,7 +273,6 @@ APIS = {
     "GetFileSize": Api(words=2, answer=_file_size),
     "GetFileSizeEx": Api(words=2, answer=_file_size_ex),
     "SetEndOfFile": Api(words=1, answer=_set_end_of_file),
-    "CloseHandle": Api(words=1, answer=_close_handle),
     "FlushFileBuffers": Api(words=1, answer=lambda _emu, _name, _argv: 1),
 }
 """Keyed by the function's name without ``A`` or ``W``."""

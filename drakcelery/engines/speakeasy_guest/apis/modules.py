@@ -132,8 +132,7 @@ def _containing(emu: Any, address: int) -> int:
 
 
 def _file_name(emu: Any, name: str, argv: list[Any]) -> int:
-    """``GetModuleFileName`` and, with a process before it, ``GetModuleFileNameEx``."""
-    module, place, room = argv[-3], argv[-2], argv[-1] & 0xFFFFFFFF
+    module, place, room = argv[0], argv[1], argv[2] & 0xFFFFFFFF
     if not module:
         path = emu.get_current_process().get_process_path()
     else:
@@ -144,7 +143,7 @@ def _file_name(emu: Any, name: str, argv: list[Any]) -> int:
     if not path:
         emu.set_last_error(ERROR_MOD_NOT_FOUND)
         return 0
-    argv[-2] = path
+    argv[1] = path
     wide = name.endswith("W")
     encoding, width = ("utf-16-le", 2) if wide else ("cp1252", 1)
     data = path.encode(encoding, "replace")
@@ -234,8 +233,6 @@ APIS = {
     "GetModuleHandle": Api(words=1, answer=_get_handle),
     "GetModuleHandleEx": Api(words=3, answer=_get_handle_ex),
     "GetModuleFileName": Api(words=3, answer=_file_name),
-    "GetModuleFileNameEx": Api(words=4, answer=_file_name),
-    "K32GetModuleFileNameEx": Api(words=4, answer=_file_name),
     "GetProcAddress": Api(words=2, answer=_get_proc_address),
     "LdrGetProcedureAddress": Api(words=4, answer=_ldr_get_procedure),
     "ResolveDelayLoadedAPI": Api(words=6, answer=_resolve_delay_loaded),

@@ -6,6 +6,8 @@ from drakcelery.engines.speakeasy_guest.apis import (
     automation,
     clock,
     code_pages,
+    completion,
+    computer,
     console,
     desktop,
     dialogs,
@@ -23,7 +25,9 @@ from drakcelery.engines.speakeasy_guest.apis import (
     mappings,
     modules,
     network,
+    objects,
     pipes,
+    process_information,
     profiles,
     protection,
     registry,
@@ -36,6 +40,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     system,
     text,
     threads,
+    toolhelp,
     version,
     virtual_memory,
     volumes,
@@ -45,10 +50,11 @@ from drakcelery.engines.speakeasy_guest.apis.api import Api
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(automation, clock, code_pages, console, desktop, dialogs, environment, exceptions, files),
-    *(folders, formatting, graphics, handles, http, locales, locks, machine, mappings, modules, network),
-    *(pipes, profiles, protection, registry, registry_reads, resources, shell, sockets, sspi),
-    *(storage, system, text, threads, version, virtual_memory, volumes, waits),
+    *(automation, clock, code_pages, completion, computer, console, desktop, dialogs),
+    *(environment, exceptions, files, folders, formatting, graphics, handles, http, locales),
+    *(locks, machine, mappings, modules, network, objects, pipes, process_information),
+    *(profiles, protection, registry, registry_reads, resources, shell, sockets, sspi, storage),
+    *(system, text, threads, toolhelp, version, virtual_memory, volumes, waits),
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}
 """Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import itertools
 import ntpath
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from drakcelery.engines.speakeasy_guest.machine.listing import Listing
 
 MAX_FILE = 256 * 1024 * 1024
 """Bytes up to which a file may grow."""
+
+FIRST_HANDLE = 0x10000
+"""Handles of files, pipes and folders begin here: above those of all else, which they would run into."""
 
 
 FOLDERS = (
@@ -107,6 +111,7 @@ class Disk:
     def __init__(self, emu: Any) -> None:
         self._emu = emu
         self._folders: set[str] = set()
+        self._handles = itertools.count(FIRST_HANDLE, 4)
         for folder in FOLDERS:
             self._add_folder(folder.rstrip("\\"))
 
@@ -190,9 +195,21 @@ class Disk:
 
     def open(self, file: Any, *, is_dir: bool = False) -> int:
         """A handle with a position of its own."""
-        handle = int(file.get_handle())
-        self._emu.get_file_manager().file_handles[handle] = Opened(self, file, is_dir=is_dir)
+        return self.add(Opened(self, file, is_dir=is_dir))
+
+    def add(self, opened: Opened) -> int:
+        """A handle of what is open; others that it has share the position."""
+        handle = next(self._handles)
+        self._emu.get_file_manager().file_handles[handle] = opened
         return handle
+
+    def all_opened(self) -> list[Opened]:
+        """What handles of ours stand for."""
+        return [one for one in self._emu.get_file_manager().file_handles.values() if isinstance(one, Opened)]
+
+    def is_open(self, opened: Opened) -> bool:
+        """Whether there is still a handle of it."""
+        return any(one is opened for one in self._emu.get_file_manager().file_handles.values())
 
     def opened(self, handle: int) -> Opened | None:
         """What a handle of :meth:`open` stands for; None for any other."""
@@ -201,7 +218,7 @@ class Disk:
 
     def handle(self, file: Any) -> int:
         """A handle by which Windows' functions know the file too."""
-        handle = int(file.get_handle())
+        handle = next(self._handles)
         self._emu.get_file_manager().file_handles[handle] = file
         return handle
 

@@ -36,6 +36,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         id_lists: folders of the shell, by the address of what stands for each.
         added_headers: what a request is to be sent with, by its handle.
         searches: what is left of each search for files, by its handle.
+        snapshots: lists of processes, threads and modules, and how far each was read, by handle.
         mappings: files in memory, by handle.
         not_followed: programs that the sample wrote and started and that are not emulated, with the reason.
     """
@@ -50,6 +51,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         self.searches: dict[int, list[tuple[str, int, int]]] = {}
         self.added_headers: dict[int, str] = {}
         self.id_lists: dict[int, str] = {}
+        self.snapshots: dict[int, Any] = {}
         self.mappings: dict[int, Any] = {}
         self.not_followed: list[str] = []
         self.parents: dict[int, int] = {}

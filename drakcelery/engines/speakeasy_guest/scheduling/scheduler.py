@@ -182,7 +182,7 @@ class Scheduler:
             first = min(sleeping, key=lambda one: one.deadline or 0)
             self.now = max(self.now, first.deadline or 0)
             self._emu.shared_data.update()
-            return first, TIMED_OUT
+            return first, self._result(first) or TIMED_OUT  # a timer may have come before the deadline
         return self._freed(able)
 
     def _result(self, thread: GuestThread) -> int | None:

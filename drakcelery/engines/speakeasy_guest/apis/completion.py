@@ -1,0 +1,75 @@
+"""Completion ports, and the results of what was asked for to be done later (all is done at once)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from drakcelery.engines.speakeasy_guest.apis.api import Api, put
+from drakcelery.engines.speakeasy_guest.apis.handles import ERROR_INVALID_HANDLE, failed
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps
+
+FIRST_HANDLE: Final = 0x9000
+MAX_PORTS: Final = 1024
+MAX_QUEUED: Final = 65536
+WAIT_TIMEOUT: Final = 258
+ERROR_NO_SYSTEM_RESOURCES: Final = 1450
+
+
+@dataclass
+class Ports:
+    """Completion ports by handle: what was posted, as bytes, key and address."""
+
+    queues: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
+
+
+def _create(emu: Any, _name: str, argv: list[Any]) -> int:
+    existing = argv[1]
+    if existing in emu.ports.queues:
+        return int(existing)
+    if len(emu.ports.queues) >= MAX_PORTS:
+        return failed(emu, ERROR_NO_SYSTEM_RESOURCES)
+    handle = FIRST_HANDLE + 4 * len(emu.ports.queues)
+    emu.ports.queues[handle] = []
+    return handle
+
+
+def _post(emu: Any, _name: str, argv: list[Any]) -> int:
+    queue = emu.ports.queues.get(argv[0])
+    if queue is None:
+        return failed(emu, ERROR_INVALID_HANDLE)
+    if len(queue) >= MAX_QUEUED:
+        return failed(emu, ERROR_NO_SYSTEM_RESOURCES)
+    queue.append((argv[1] & 0xFFFFFFFF, argv[2], argv[3]))
+    return 1
+
+
+def _get(emu: Any, _name: str, argv: list[Any]) -> Steps:
+    port, count, key, overlapped, milliseconds = argv
+    queue = emu.ports.queues.get(port)
+    if queue is None:
+        return failed(emu, ERROR_INVALID_HANDLE)
+    size = emu.get_ptr_size()
+    yield from emu.scheduler.wait(lambda: bool(queue), milliseconds & 0xFFFFFFFF)
+    if not queue:
+        put(emu, overlapped, 0, size)
+        return failed(emu, WAIT_TIMEOUT)
+    places = ((count, 4), (key, size), (overlapped, size))
+    for (place, width), value in zip(places, queue.pop(0), strict=True):
+        put(emu, place, value, width)
+    return 1
+
+
+def _overlapped_result(emu: Any, _name: str, argv: list[Any]) -> int:
+    """How many bytes it were, which is in the structure."""
+    size = emu.get_ptr_size()
+    put(emu, argv[2], int(emu.read_ptr(argv[1] + size)) & 0xFFFFFFFF, 4)
+    return 1
+
+
+APIS = {
+    "CreateIoCompletionPort": Api(words=4, answer=_create),
+    "PostQueuedCompletionStatus": Api(words=4, answer=_post),
+    "GetQueuedCompletionStatus": Api(words=5, answer=_get),
+    "GetOverlappedResult": Api(words=4, answer=_overlapped_result),
+}
