@@ -76,6 +76,12 @@ class _Reader:
         return text
 
 
+def style_of(data: bytes) -> int:
+    """The dialogue's own style; 0 for a damaged template."""
+    place = 12 if data[:4] == EXTENDED else 0
+    return int.from_bytes(data[place : place + 4], "little")
+
+
 def controls(data: bytes) -> list[Control]:
     """What is in the dialogue; up to where the template is damaged."""
     reader, found = _Reader(data), list[Control]()

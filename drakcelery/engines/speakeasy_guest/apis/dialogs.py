@@ -10,32 +10,41 @@ from collections.abc import Generator
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis import resources
-from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, read_text
-from drakcelery.engines.speakeasy_guest.apis.desktop import of_a_window
-from drakcelery.engines.speakeasy_guest.apis.dialog_templates import controls
-from drakcelery.engines.speakeasy_guest.apis.dialog_windows import MAX_WINDOWS, Dialogs, Window
-from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Steps, Wait
+from drakcelery.engines.speakeasy_guest.apis.api import Api, read_text
+from drakcelery.engines.speakeasy_guest.apis.dialog_templates import Control, controls, style_of
+from drakcelery.engines.speakeasy_guest.apis.message_loop import deliver
+from drakcelery.engines.speakeasy_guest.apis.window_procedures import (
+    CANCEL,
+    COMMAND,
+    INIT_DIALOG,
+    LOW,
+    destroy,
+    put_text,
+    send,
+)
+from drakcelery.engines.speakeasy_guest.apis.windows import CHILD, VISIBLE
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Leave, Steps, Wait
+from drakcelery.engines.speakeasy_guest.scheduling.desktop import (
+    DIALOG,
+    IDENTITY,
+    PARENT,
+    QUIT,
+    Message,
+    Window,
+)
 
-DIALOG: Final = 5
+RESOURCE: Final = 5
 """``RT_DIALOG``."""
 
-INIT, COMMAND, DESTROY = 0x110, 0x111, 0x2
-SET_TEXT, GET_TEXT, TEXT_LENGTH = 0xC, 0xD, 0xE
-GET_CHECK, SET_CHECK = 0xF0, 0xF1
-"""Messages (winuser.h)."""
-
-OK, CANCEL, YES = 1, 2, 6
-RESULT_OF_MESSAGE: Final = 0
-"""Where a dialogue keeps what it answers (``DWLP_MSGRESULT``)."""
-
-PROCEDURE: Final = -4
-"""``GWLP_WNDPROC``."""
+OK, YES = 1, 6
+"""``IDOK`` and ``IDYES``."""
 
 MAX_CLICKS: Final = 24
-MAX_POSTED: Final = 1024
-MAX_TEMPLATE: Final = 64 * 1024
+MAX_DELIVERED: Final = 1024
+"""Messages that come between two clicks."""
 
-Told = Generator[GuestCall | Wait, int, int]
+MAX_TEMPLATE: Final = 64 * 1024
+ERROR_CONTROL_ID_NOT_FOUND: Final = 1421
 
 
 def _template(emu: Any, name: str, argv: list[Any]) -> bytes:
@@ -44,25 +53,32 @@ def _template(emu: Any, name: str, argv: list[Any]) -> bytes:
         page = 0x1000 - argv[1] % 0x1000
         return bytes(emu.mem_read(argv[1], page))
     key = resources.key(emu, argv[1], wide=name.endswith("W"))
-    data = resources.content(emu, argv[0], DIALOG, key)
+    data = resources.content(emu, argv[0], RESOURCE, key)
     argv[1] = key
     return data[:MAX_TEMPLATE]
 
 
-def _opened(emu: Any, name: str, argv: list[Any]) -> Generator[GuestCall, int, Window]:
+def _opened(emu: Any, name: str, argv: list[Any]) -> Generator[GuestCall | Wait | Leave, int, Window]:
     """A dialogue with its controls, which has been told that it begins."""
-    parts = controls(_template(emu, name, argv))
-    dialogs: Dialogs = emu.dialogs
-    made = dialogs.add(argv[2], procedure=argv[3])
-    for part in parts:
-        dialogs.add(made.handle, number=part.number, control=part, text=part.text, enabled=part.enabled)
-    if made.procedure:
-        yield _told(made, INIT, 0, argv[4])
+    template = _template(emu, name, argv)
+    style = style_of(template)
+    made = Window(DIALOG, dialog=argv[3], thread=emu.scheduler.current, numbers={PARENT: argv[2]})
+    made.parent = argv[2] & LOW if style & CHILD else 0
+    made.visible = bool(style & VISIBLE) or name.startswith("DialogBox")
+    emu.desktop.add(made)
+    for part in controls(template):
+        emu.desktop.add(_item_of(made, part))
+    if made.dialog:
+        yield from send(emu, Message(made.handle, INIT_DIALOG, 0, argv[4]))
     return made
 
 
-def _told(dialog: Window, message: int, first: int, second: int) -> GuestCall:
-    return GuestCall(dialog.procedure, (dialog.handle, message, first, second))
+def _item_of(dialog: Window, part: Control) -> Window:
+    kind = "Button" if part.button else "Static"
+    made = Window(kind, part.text, parent=dialog.handle, thread=dialog.thread, control=part, visible=True)
+    made.enabled = part.enabled
+    made.numbers = {IDENTITY: part.number, PARENT: dialog.handle}
+    return made
 
 
 def _create(emu: Any, name: str, argv: list[Any]) -> Steps:
@@ -80,184 +96,126 @@ def _box(emu: Any, name: str, argv: list[Any]) -> Steps:
             break
         yield from _answered(emu, dialog)
     if not dialog.over:
-        yield _told(dialog, COMMAND, CANCEL, emu.dialogs.item(dialog.handle, CANCEL).handle)
-        dialog.over = True
+        yield from _press(emu, dialog, CANCEL)
+    yield from destroy(emu, dialog)
     return dialog.result
 
 
-def _settled(emu: Any, dialog: Window) -> Told:
-    """What was posted is delivered, and other threads have done what they can."""
-    scheduler = emu.scheduler
+def _settled(emu: Any, dialog: Window) -> Steps:
+    """What was posted is delivered, timers have come once, and other threads have done what they can."""
+    scheduler, desktop = emu.scheduler, emu.desktop
     me = scheduler.current
 
     def idle() -> bool:
         others = (one for one in scheduler.threads if one is not me)
-        return bool(dialog.posted) or dialog.over or all(one.over or one.wait is not None for one in others)
+        return (
+            desktop.has_message(me) or dialog.over or all(one.over or one.wait is not None for one in others)
+        )
 
-    while not dialog.over:
+    due = desktop.next_timer(me)
+    if due is not None:
+        limit = max(int(due - emu.clock.passed) + 1, 1)
+        yield from scheduler.wait(lambda: dialog.over or desktop.has_message(me), limit)
+    for _ in range(MAX_DELIVERED):
         yield from scheduler.wait(idle)
-        if not dialog.posted:
+        message = desktop.next(me, 0, emu.clock.passed, remove=True) if not dialog.over else None
+        if message is None:
             break
-        yield _told(dialog, *dialog.posted.pop(0))
+        if message.number == QUIT:  # for the loop around this one
+            desktop.quitting[me] = message.word
+            dialog.over = True
+            break
+        yield from deliver(emu, message)
     return 0
 
 
-def _answered(emu: Any, dialog: Window) -> Generator[GuestCall, int, None]:
+def _answered(emu: Any, dialog: Window) -> Steps:
     """Press the button that is meant for those who agree."""
     button = _button(emu, dialog)
     if not button.enabled:
         yield from _ticked(emu)
     if button.enabled and not dialog.over:
-        yield _told(dialog, COMMAND, button.number, button.handle)
+        yield from _press(emu, dialog, button.number)
+    return 0
+
+
+def _press(emu: Any, dialog: Window, number: int) -> Steps:
+    button = emu.desktop.item(dialog.handle, number)
+    handle = button.handle if button is not None else 0
+    return (yield from send(emu, Message(dialog.handle, COMMAND, number, handle)))
 
 
 def _button(emu: Any, dialog: Window) -> Window:
-    inside = [one for one in emu.dialogs.of(dialog.handle) if one.control is not None and one.control.button]
+    inside = [
+        one for one in emu.desktop.children(dialog.handle) if one.control is not None and one.control.button
+    ]
     chosen = [one for one in inside if one.control.default] + [
         one for number in (OK, YES) for one in inside if one.number == number
     ]
-    found: Window = chosen[0] if chosen else emu.dialogs.item(dialog.handle, OK)
+    found: Window = chosen[0] if chosen else emu.desktop.item(dialog.handle, OK)
     return found
 
 
-def _ticked(emu: Any) -> Generator[GuestCall, int, None]:
-    for dialog in emu.dialogs.open():
-        for one in emu.dialogs.of(dialog.handle):
+def _ticked(emu: Any) -> Steps:
+    for dialog in emu.desktop.dialogs():
+        for one in emu.desktop.children(dialog.handle):
             if one.control is not None and one.control.checks and one.enabled and not one.checked:
                 one.checked = 1
-                yield _told(dialog, COMMAND, one.number, one.handle)
+                yield from send(emu, Message(dialog.handle, COMMAND, one.number, one.handle))
+    return 0
 
 
 def _end(emu: Any, _name: str, argv: list[Any]) -> int:
-    dialog = emu.dialogs.get(argv[0])
+    dialog = emu.desktop.get(argv[0])
     if dialog is None:
         return 0
     dialog.over, dialog.result = True, argv[1]
     return 1
 
 
-def _destroy(emu: Any, name: str, argv: list[Any]) -> Steps:
-    dialog = emu.dialogs.get(argv[0])
-    if dialog is not None and dialog.procedure and not dialog.over:
-        dialog.over = True
-        yield _told(dialog, DESTROY, 0, 0)
-    return of_a_window(emu, name, argv)
+def _item(emu: Any, _name: str, argv: list[Any]) -> Window | None:
+    found: Window | None = emu.desktop.item(argv[0], argv[1] & LOW)
+    return found
 
 
-def _item(emu: Any, name: str, argv: list[Any]) -> int:
-    if not of_a_window(emu, name, argv):
-        return 0
-    return int(emu.dialogs.item(argv[0], argv[1] & 0xFFFFFFFF).handle)
-
-
-def _sent(emu: Any, window: Window | None, message: int, given: tuple[int, int], *, wide: bool) -> Steps:
-    """``SendMessage``."""
-    first, second = given
-    if window is None:
-        return 0
-    if window.procedure:
-        done = yield _told(window, message, first, second)
-        return window.values.get(RESULT_OF_MESSAGE, 0) if done else 0
-    if message == SET_TEXT:
-        window.text = read_text(emu, second, wide=wide) if second else ""
-        return 1
-    if message == GET_TEXT:
-        return _give_text(emu, window.text, second, first, wide=wide)
-    if message == SET_CHECK:
-        window.checked = first & 0xFFFFFFFF
-    return {TEXT_LENGTH: len(window.text), GET_CHECK: window.checked}.get(message, 0)
-
-
-def _give_text(emu: Any, text: str, place: int, room: int, *, wide: bool) -> int:
-    encoding, width = ("utf-16-le", 2) if wide else ("cp1252", 1)
-    data = text.encode(encoding, "replace")[: max(min(room, MAX_TEXT) - 1, 0) * width]
-    if room and place:
-        emu.mem_write(place, data + bytes(width))
-    return len(data) // width
+def _get_item(emu: Any, name: str, argv: list[Any]) -> int:
+    found = _item(emu, name, argv)
+    if found is None:
+        emu.set_last_error(ERROR_CONTROL_ID_NOT_FOUND)
+    return found.handle if found is not None else 0
 
 
 def _send(emu: Any, name: str, argv: list[Any]) -> Steps:
-    wide, window = name.endswith("W"), emu.dialogs.get(argv[0])
-    if window is None and argv[0] in emu.dialogs.procedures:
-        return (yield GuestCall(emu.dialogs.procedures[argv[0]], tuple(argv)))
-    return (yield from _sent(emu, window, argv[1] & 0xFFFFFFFF, (argv[2], argv[3]), wide=wide))
-
-
-def _send_to_item(emu: Any, name: str, argv: list[Any]) -> Steps:
-    wide, window = name.endswith("W"), emu.dialogs.item(argv[0], argv[1] & 0xFFFFFFFF)
-    return (yield from _sent(emu, window, argv[2] & 0xFFFFFFFF, (argv[3], argv[4]), wide=wide))
-
-
-def _post(emu: Any, _name: str, argv: list[Any]) -> int:
-    window = emu.dialogs.get(argv[0])
-    if window is not None and len(window.posted) < MAX_POSTED:
-        window.posted.append((argv[1] & 0xFFFFFFFF, argv[2], argv[3]))
-    return 1
+    found = _item(emu, name, argv)
+    if found is None:
+        return 0
+    message = Message(found.handle, argv[2] & LOW, argv[3], argv[4])
+    return (yield from send(emu, message, wide=name.endswith("W")))
 
 
 def _set_text(emu: Any, name: str, argv: list[Any]) -> int:
-    """``SetWindowText`` and, with a control's number, ``SetDlgItemText``."""
-    window = emu.dialogs.get(argv[0]) if len(argv) == 2 else emu.dialogs.item(argv[0], argv[1] & 0xFFFFFFFF)
-    text = read_text(emu, argv[-1], wide=name.endswith("W")) if argv[-1] else ""
-    argv[-1] = text
-    if window is not None:
-        window.text = text
-    return 1
+    found = _item(emu, name, argv)
+    argv[2] = read_text(emu, argv[2], wide=name.endswith("W")) if argv[2] else ""
+    if found is not None:
+        found.title = argv[2]
+    return int(found is not None)
 
 
 def _get_text(emu: Any, name: str, argv: list[Any]) -> int:
-    window = emu.dialogs.get(argv[0]) if len(argv) == 3 else emu.dialogs.item(argv[0], argv[1] & 0xFFFFFFFF)
-    text = window.text if window is not None else ""
-    return _give_text(emu, text, argv[-2], argv[-1] & 0xFFFFFFFF, wide=name.endswith("W"))
+    found = _item(emu, name, argv)
+    return put_text(emu, found.title if found else "", argv[2], argv[3], wide=name.endswith("W"))
 
 
-def _text_length(emu: Any, _name: str, argv: list[Any]) -> int:
-    window = emu.dialogs.get(argv[0])
-    return len(window.text) if window is not None else 0
+def _check(emu: Any, name: str, argv: list[Any]) -> int:
+    found = _item(emu, name, argv)
+    if found is not None:
+        found.checked = argv[2] & LOW
+    return int(found is not None)
 
 
-def _enable(emu: Any, _name: str, argv: list[Any]) -> int:
-    window = emu.dialogs.get(argv[0])
-    if window is None:
-        return 0
-    before, window.enabled = window.enabled, bool(argv[1] & 0xFFFFFFFF)
-    return int(not before)
-
-
-def _is_enabled(emu: Any, _name: str, argv: list[Any]) -> int:
-    window = emu.dialogs.get(argv[0])
-    return int(window.enabled) if window is not None else 1
-
-
-def _index(value: int) -> int:
-    """The number of a value of a window's, which may be below 0."""
-    low = value & 0xFFFFFFFF
-    return low - (1 << 32) if low >> 31 else low
-
-
-def _set_long(emu: Any, _name: str, argv: list[Any]) -> int:
-    window, index = emu.dialogs.get(argv[0]), _index(argv[1])
-    if window is None:
-        if index == PROCEDURE and len(emu.dialogs.procedures) < MAX_WINDOWS:
-            emu.dialogs.procedures[argv[0]] = argv[2]
-        return 0
-    before = window.values.get(index, 0)
-    window.values[index] = argv[2]
-    return int(before)
-
-
-def _get_long(emu: Any, _name: str, argv: list[Any]) -> int:
-    window = emu.dialogs.get(argv[0])
-    return int(window.values.get(_index(argv[1]), 0)) if window is not None else 0
-
-
-def _check(emu: Any, _name: str, argv: list[Any]) -> int:
-    emu.dialogs.item(argv[0], argv[1] & 0xFFFFFFFF).checked = argv[2] & 0xFFFFFFFF
-    return 1
-
-
-def _is_checked(emu: Any, _name: str, argv: list[Any]) -> int:
-    return int(emu.dialogs.item(argv[0], argv[1] & 0xFFFFFFFF).checked)
+def _is_checked(emu: Any, name: str, argv: list[Any]) -> int:
+    found = _item(emu, name, argv)
+    return found.checked if found is not None else 0
 
 
 APIS = {
@@ -266,22 +224,10 @@ APIS = {
     "CreateDialogParam": Api(words=5, answer=_create),
     "CreateDialogIndirectParam": Api(words=5, answer=_create),
     "EndDialog": Api(words=2, answer=_end),
-    "DestroyWindow": Api(words=1, answer=_destroy),
-    "GetDlgItem": Api(words=2, answer=_item),
-    "SendMessage": Api(words=4, answer=_send),
-    "SendDlgItemMessage": Api(words=5, answer=_send_to_item),
-    "PostMessage": Api(words=4, answer=_post),
-    "SetWindowText": Api(words=2, answer=_set_text),
+    "GetDlgItem": Api(words=2, answer=_get_item),
+    "SendDlgItemMessage": Api(words=5, answer=_send),
     "SetDlgItemText": Api(words=3, answer=_set_text),
-    "GetWindowText": Api(words=3, answer=_get_text),
     "GetDlgItemText": Api(words=4, answer=_get_text),
-    "GetWindowTextLength": Api(words=1, answer=_text_length),
-    "EnableWindow": Api(words=2, answer=_enable),
-    "IsWindowEnabled": Api(words=1, answer=_is_enabled),
-    "SetWindowLong": Api(words=3, answer=_set_long),
-    "SetWindowLongPtr": Api(words=3, answer=_set_long),
-    "GetWindowLong": Api(words=2, answer=_get_long),
-    "GetWindowLongPtr": Api(words=2, answer=_get_long),
     "CheckDlgButton": Api(words=3, answer=_check),
     "IsDlgButtonChecked": Api(words=2, answer=_is_checked),
 }

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, text_argument
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps, Wait
-from drakcelery.engines.speakeasy_guest.scheduling.scheduler import INFINITE, INTERRUPTED, TIMED_OUT
+from drakcelery.engines.speakeasy_guest.scheduling.scheduler import (
+    INFINITE,
+    INTERRUPTED,
+    TIMED_OUT,
+    GuestThread,
+)
 from drakcelery.engines.speakeasy_guest.scheduling.wait_objects import (
     Event,
     Mutex,
@@ -25,6 +31,9 @@ ERROR_INVALID_HANDLE: Final = 6
 MAX_OBJECTS: Final = 64
 """``MAXIMUM_WAIT_OBJECTS``."""
 
+WAIT_ALL, ALERTABLE = 1, 2
+"""Flags of ``MsgWaitForMultipleObjectsEx``."""
+
 CREATE_MANUAL, CREATE_SET = 1, 2
 """Flags of ``CreateEventEx``."""
 
@@ -32,10 +41,36 @@ TICKS: Final = 10_000
 """100 ns, in a millisecond."""
 
 
-def _wait(emu: Any, handles: list[int], milliseconds: int, *, every: bool, alertable: bool) -> Steps:
+@dataclass
+class Messages:
+    """Messages and timers of windows, as something to wait for."""
+
+    emu: Any
+
+    def ready(self, thread: GuestThread) -> bool:
+        """Whether there is one."""
+        due = self.emu.desktop.next_timer(thread)
+        late = due is not None and due <= self.emu.clock.passed
+        return late or bool(self.emu.desktop.has_message(thread))
+
+    def acquire(self, _thread: GuestThread) -> None:
+        """It stays until the program takes it."""
+
+
+def _wait(
+    emu: Any,
+    handles: list[int],
+    milliseconds: int,
+    *,
+    every: bool,
+    alertable: bool,
+    messages: Messages | None = None,
+) -> Steps:
     """Wait for one or all; what has no state is there at once."""
     scheduler = emu.scheduler
     objects = [emu.wait_objects.get(handle) for handle in handles]
+    if messages is not None:
+        objects.append(messages)
     me = scheduler.current
 
     def which() -> int | None:
@@ -50,6 +85,8 @@ def _wait(emu: Any, handles: list[int], milliseconds: int, *, every: bool, alert
     if result == INTERRUPTED:
         yield from scheduler.queued_calls()
         return WAIT_IO_COMPLETION
+    if messages is not None and which() is None:  # it waits for what will never come
+        emu.desktop.lose_patience(me)
     number = which() or 0
     taken = objects if every else [objects[number]]
     for one in taken:
@@ -70,6 +107,24 @@ def _wait_many(emu: Any, name: str, argv: list[Any]) -> Steps:
     alertable = bool(name == "WaitForMultipleObjectsEx" and argv[4])
     wanted = bool(every & 0xFFFFFFFF)
     return (yield from _wait(emu, handles, milliseconds & INFINITE, every=wanted, alertable=alertable))
+
+
+def _wait_or_message(emu: Any, name: str, argv: list[Any]) -> Steps:
+    """``MsgWaitForMultipleObjects``: a message counts as one object more."""
+    count, place = argv[:2]
+    size = emu.get_ptr_size()
+    handles = [emu.read_ptr(place + size * number) for number in range(min(count & INFINITE, MAX_OBJECTS))]
+    extended = name.endswith("Ex")
+    limit = argv[2 if extended else 3] & INFINITE
+    every = bool(argv[4] & WAIT_ALL if extended else argv[2] & INFINITE)
+    alertable = extended and bool(argv[4] & ALERTABLE)
+    due = emu.desktop.next_timer(emu.scheduler.current)
+    timer = INFINITE if due is None else max(int(due - emu.clock.passed) + 1, 1)
+    return (
+        yield from _wait(
+            emu, handles, min(limit, timer), every=every, alertable=alertable, messages=Messages(emu)
+        )
+    )
 
 
 def _signal_and_wait(emu: Any, _name: str, argv: list[Any]) -> Steps:
@@ -200,7 +255,8 @@ APIS = {
     "WaitForSingleObjectEx": Api(words=3, answer=_wait_one),
     "WaitForMultipleObjects": Api(words=4, answer=_wait_many),
     "WaitForMultipleObjectsEx": Api(words=5, answer=_wait_many),
-    "MsgWaitForMultipleObjects": Api(words=5, answer=_wait_many),
+    "MsgWaitForMultipleObjects": Api(words=5, answer=_wait_or_message),
+    "MsgWaitForMultipleObjectsEx": Api(words=5, answer=_wait_or_message),
     "SignalObjectAndWait": Api(words=4, answer=_signal_and_wait),
     "NtWaitForSingleObject": Api(words=3, answer=_nt_wait),
     "NtDelayExecution": Api(words=2, answer=_nt_delay),

@@ -38,6 +38,11 @@ REGISTRY_METHODS = {
     "delete_value": "NtDeleteValueKey",
     "delete_key": "NtDeleteKey",
 }
+CHANGES = frozenset(
+    {"create", "directory_create", "write", "create_key", "set_value", "delete_value", "delete_key"}
+)
+"""Events of files and the registry after which these are others than before."""
+
 REPEATS_IN_FULL = 100
 """How often the very same call is logged; from then on at each power of two, with its count."""
 
@@ -57,6 +62,8 @@ class Recorder:
         self._start = time.time()
         self.locate: Callable[[str], str] = lambda name: name
         self.bits = 32
+        self.changes = 0
+        """How often the program changed files or the registry."""
 
     # What the emulator tells about API calls.
 
@@ -125,6 +132,7 @@ class Recorder:
         size: int | None = None,
     ) -> None:
         """A file was created, opened, read or written."""
+        self.changes += event_type in CHANGES
         fields: dict[str, Any] = {"FileName": file_name(path)}
         if size is not None:
             fields["Length"] = f"{size:#x}"
@@ -155,6 +163,7 @@ class Recorder:
         *_more: Any,
     ) -> None:
         """A registry key was opened, listed or created, or a value read, set or deleted."""
+        self.changes += event_type in CHANGES
         fields: dict[str, Any] = {"Key": registry_key(path or "")}
         if event_type in ("read_value", "set_value", "delete_value"):
             fields["ValueName"] = value_name or "(Default)"

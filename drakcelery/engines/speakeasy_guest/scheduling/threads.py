@@ -7,7 +7,6 @@ from typing import Any, Final
 from speakeasy.windows import objman
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
-from drakcelery.engines.speakeasy_guest.apis.dialog_windows import Dialogs
 from drakcelery.engines.speakeasy_guest.apis.locks import Locks
 from drakcelery.engines.speakeasy_guest.apis.storage import Storage, clear_values
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Outcome, Steps, Wait
@@ -18,6 +17,7 @@ from drakcelery.engines.speakeasy_guest.programs.libraries import (
     Libraries,
     callbacks,
 )
+from drakcelery.engines.speakeasy_guest.scheduling.desktop import Desktop
 from drakcelery.engines.speakeasy_guest.scheduling.scheduler import GuestThread, Scheduler
 from drakcelery.engines.speakeasy_guest.scheduling.thread_blocks import SIZE, Stack
 from drakcelery.engines.speakeasy_guest.scheduling.wait_objects import WaitObjects
@@ -47,7 +47,7 @@ class Threading(Faulting):
         self.wait_objects = WaitObjects(self)
         self.locks = Locks()
         self.storage = Storage()
-        self.dialogs = Dialogs()
+        self.desktop = Desktop()
         super().start()
 
     def create_thread(
