@@ -191,3 +191,48 @@ def test_the_processor_tells_what_it_can_do(tmp_path: Path) -> None:
     }
     """
     assert said(tmp_path, source, 32, *BARE, "-lkernel32") == ["able", "named", "found"]
+
+
+@BITS
+def test_guids_and_their_text(tmp_path: Path, bits: int) -> None:
+    """As Windows writes them, in both widths; code that hides in their text comes out again."""
+    source = r"""
+    #include <objbase.h>
+    #include <rpc.h>
+    static const WCHAR TEXT_[] = L"{00112233-4455-6677-8899-AABBCCDDEEFF}";
+    static const BYTE BYTES[16] = {0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66,
+                                   0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF};
+    static BOOL same(const void *one, const void *other)
+    {
+        for (int at = 0; at < 16; at++)
+            if (((BYTE *)one)[at] != ((BYTE *)other)[at]) return FALSE;
+        return TRUE;
+    }
+    void _start(void)
+    {
+        GUID one, other;
+        WCHAR text[40];
+        unsigned char *narrow;
+        unsigned short *wide;
+        mark(UuidFromStringA((unsigned char *)"00112233-4455-6677-8899-aabbccddeeff", &one) == RPC_S_OK
+             && same(&one, BYTES) ? "from-text" : "wrong");
+        mark(UuidFromStringA((unsigned char *)"none", &other) == RPC_S_INVALID_STRING_UUID
+             ? "none" : "wrong");
+        mark(UuidToStringA(&one, &narrow) == RPC_S_OK
+             && !lstrcmpA((char *)narrow, "00112233-4455-6677-8899-aabbccddeeff") ? "narrow" : "wrong");
+        mark(UuidToStringW(&one, &wide) == RPC_S_OK
+             && !lstrcmpW((WCHAR *)wide, L"00112233-4455-6677-8899-aabbccddeeff") ? "wide" : "wrong");
+        RpcStringFreeA(&narrow);
+        mark(!narrow ? "freed" : "wrong");
+        mark(StringFromGUID2(&one, text, 40) == 39 && !lstrcmpW(text, TEXT_)
+             && !StringFromGUID2(&one, text, 38) ? "braces" : "wrong");
+        mark(CLSIDFromString(TEXT_, &other) == S_OK && same(&other, BYTES)
+             && CLSIDFromString(L"none", &other) == CO_E_CLASSSTRING ? "class" : "wrong");
+        mark(CoCreateGuid(&one) == S_OK && UuidCreate(&other) == RPC_S_OK && !same(&one, &other)
+             && one.Data3 >> 12 == 4 ? "made" : "wrong");
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, "-lkernel32", "-lole32", "-lrpcrt4") == [
+        *("from-text", "none", "narrow", "wide", "freed", "braces", "class", "made")
+    ]

@@ -8,6 +8,11 @@ from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_text, tex
 from drakcelery.engines.speakeasy_guest.apis.handles import ERROR_FILE_NOT_FOUND, failed
 
 CREATE_SUSPENDED = 0x4
+NO_CLOSE_PROCESS = 0x40
+"""``SEE_MASK_NOCLOSEPROCESS``: the caller wants a handle of what was started."""
+
+STARTED = 33
+"""What ``ShellExecute`` and ``WinExec`` say of success: any number above 32."""
 
 
 def _copy_file(emu: Any, name: str, argv: list[Any]) -> int:
@@ -66,28 +71,28 @@ def _create_process(first: int) -> Any:
 
 def _win_exec(emu: Any, _name: str, argv: list[Any]) -> int:
     argv[0] = read_text(emu, argv[0], wide=False)
-    return _shell(emu, "", argv[0], "") or ERROR_FILE_NOT_FOUND
+    return STARTED if _shell(emu, argv[0], "") is not None else ERROR_FILE_NOT_FOUND
 
 
-def _shell(emu: Any, path: str, line: str, folder: str) -> int:
-    """Start a program; more than 32, or 0 where nothing is to be started."""
-    if not (path or line.strip()):
-        return 0
-    process = emu.create_process(path=path, cmdline=line, folder=folder)
+def _shell(emu: Any, line: str, folder: str) -> Any:
+    """Start a program; its process, or None where nothing is to be started."""
+    if not line.strip():
+        return None
+    process = emu.create_process(path="", cmdline=line, folder=folder)
     emu.recorder.log_process_event(None, process, "create", {})
-    return 33
+    return process
 
 
 def _shell_execute(emu: Any, name: str, argv: list[Any]) -> int:
     # lpFile, lpParameters, lpDirectory
     texts = [text_argument(emu, name, argv, number) for number in (2, 3, 4)]
-    return _shell_started(emu, *texts) or ERROR_FILE_NOT_FOUND
+    return STARTED if _shell_started(emu, *texts) is not None else ERROR_FILE_NOT_FOUND
 
 
-def _shell_started(emu: Any, path: str, parameters: str, folder: str) -> int:
+def _shell_started(emu: Any, path: str, parameters: str, folder: str) -> Any:
     path = path.strip().strip('"')
     line = f'"{path}" {parameters}'.strip() if " " in path else f"{path} {parameters}".strip()
-    return _shell(emu, "", line, folder) if path else 0
+    return _shell(emu, line, folder) if path else None
 
 
 def _shell_execute_ex(emu: Any, name: str, argv: list[Any]) -> int:
@@ -97,9 +102,14 @@ def _shell_execute_ex(emu: Any, name: str, argv: list[Any]) -> int:
     for number in (1, 2, 3):  # lpFile, lpParameters, lpDirectory
         pointer = emu.read_ptr(first + number * size)
         texts.append(read_text(emu, pointer, wide=name.endswith("W")) if pointer else "")
-    started = _shell_started(emu, *texts)
-    put(emu, first + 4 * size + (8 if size == 8 else 4), started, size)  # hInstApp, behind nShow
-    return int(bool(started))
+    process = _shell_started(emu, *texts)
+    instance = first + 4 * size + (8 if size == 8 else 4)  # hInstApp, behind nShow
+    put(emu, instance, ERROR_FILE_NOT_FOUND if process is None else STARTED, size)
+    if process is None:
+        return failed(emu, ERROR_FILE_NOT_FOUND)
+    wanted = int.from_bytes(emu.mem_read(argv[0] + 4, 4), "little") & NO_CLOSE_PROCESS
+    put(emu, instance + 6 * size, emu.get_object_handle(process) if wanted else 0, size)  # hProcess
+    return 1
 
 
 APIS = {

@@ -16,6 +16,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     folders,
     formatting,
     graphics,
+    guids,
     handles,
     http,
     locales,
@@ -56,11 +57,11 @@ from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
     *(automation, clock, code_pages, completion, computer, console, dialogs, environment),
-    *(exceptions, files, folders, formatting, graphics, handles, http, locales, locks, machine),
-    *(mappings, message_loop, modules, network, objects, pipes, process_information, profiles),
-    *(protection, registry, registry_reads, resources, shell, sockets, sspi, storage, system),
-    *(text, threads, toolhelp, user, version, virtual_memory, volumes, waits, window_classes),
-    *(window_procedures, window_search, windows),
+    *(exceptions, files, folders, formatting, graphics, guids, handles, http, locales, locks),
+    *(machine, mappings, message_loop, modules, network, objects, pipes, process_information),
+    *(profiles, protection, registry, registry_reads, resources, shell, sockets, sspi, storage),
+    *(system, text, threads, toolhelp, user, version, virtual_memory, volumes, waits),
+    *(window_classes, window_procedures, window_search, windows),
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}
 """Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""
