@@ -53,6 +53,8 @@ def test_nobody_watches(tmp_path: Path, bits: int) -> None:
                 mark(entry.szExeFile);
         while (Process32Next(all, &entry));
         mark(parent == basic[5] && count > 8 ? "parent" : "wrong");
+        mark(CloseHandle(OpenProcess(PROCESS_ALL_ACCESS, FALSE, parent))
+             && CloseHandle(OpenProcess(PROCESS_ALL_ACCESS, FALSE, parent)) ? "opened-twice" : "wrong");
         mark(EnumProcesses(pids, sizeof pids, &needed) && needed == 4 * count ? "listed" : "wrong");
         MODULEENTRY32 module = {sizeof module};
         all = CreateToolhelp32Snapshot(TH32CS_SNAPMODULE, 0);
@@ -79,8 +81,19 @@ def test_nobody_watches(tmp_path: Path, bits: int) -> None:
         return 0;
     }
     """
-    seen = ["no-port", "no-object", "basic", "explorer.exe", "parent", "listed", "module", "modules", "image"]
-    more = ["machine", "moves", "user", "not-closed", "none"]
+    seen = ["no-port", "no-object", "basic", "explorer.exe", "parent"]
+    more = [
+        "opened-twice",
+        "listed",
+        "module",
+        "modules",
+        "image",
+        "machine",
+        "moves",
+        "user",
+        "not-closed",
+        "none",
+    ]
     assert said(tmp_path, source, bits, "-luser32", "-lpsapi") == seen + more
 
 

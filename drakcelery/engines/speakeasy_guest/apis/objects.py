@@ -54,10 +54,10 @@ def _another(emu: Any, handle: int) -> int:
     found = current or emu.get_object_from_handle(handle)
     if not hasattr(found, "ref_cnt"):
         return handle if found is not None else 0
-    return _counted(emu, found)
+    return counted(emu, found)
 
 
-def _counted(emu: Any, found: Any) -> int:
+def counted(emu: Any, found: Any) -> int:
     """A handle more of one of Speakeasy's objects, which is gone when all are closed."""
     found.ref_cnt = max(found.ref_cnt, 1) + 1
     return int(emu.om.get_handle(found))
@@ -69,7 +69,7 @@ def _open_named(emu: Any, name: str, argv: list[Any]) -> int:
     found = emu.get_object_from_name(text) if text else None
     if found is None:
         return failed(emu, ERROR_FILE_NOT_FOUND)
-    return _counted(emu, found)
+    return counted(emu, found)
 
 
 def _create_job(emu: Any, name: str, argv: list[Any]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put
+from drakcelery.engines.speakeasy_guest.apis.objects import counted
 from drakcelery.engines.speakeasy_guest.apis.storage import clear_values
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Leave, Steps
 from drakcelery.engines.speakeasy_guest.scheduling.scheduler import INFINITE, GuestThread
@@ -107,7 +108,7 @@ def _open_process(emu: Any, _name: str, argv: list[Any]) -> int:
     if found is None:
         emu.set_last_error(ERROR_INVALID_PARAMETER)
         return 0
-    return int(emu.get_object_handle(found))
+    return counted(emu, found)
 
 
 def _work_item(emu: Any, _name: str, argv: list[Any]) -> int:
