@@ -1,4 +1,6 @@
-"""What memory collect takes, however large the log and the dumps: each measured in a process of its own."""
+"""What memory collect takes, however large the log and the dumps, and however many names the log has: each
+measured in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -21,6 +25,23 @@ SIZE, QUICK_SIZE = 4000 * MB, 1000 * MB
 """Of the log, and of the dumps together; of each, most is a hole in its file."""
 SMALL = 100 * MB
 _DUMPS = 4
+NAMES, FEW_NAMES = 10**6, 2 * 10**5
+"""Of files, keys, hosts and so on, each in a line of its own; the smaller number fills every table."""
+_NAMED = (
+    ("filetracer", "NtCreateFile", r'"FileName":"\\??\\C:\\@","FileHandle":"0x#","IoStatusBlock":2,'),
+    ("filetracer", "NtCreateFile", r'"FileName":"\\??\\C:\\@","FileHandle":"0x4","CreateOptions":"@",'),
+    ("regmon", "NtSetValueKey", r'"Key":"\\REGISTRY\\@","ValueName":"@","Value":"@",'),
+    ("apimon", "CreateMutexW", r'"Arguments":["Arg0=0x0","Arg1=0x1","Arg2=0x7:\"@\""],'),
+    ("apimon", "CreateServiceW", r'"Arguments":["Arg0=0x0","Arg1=0x7:\"@\""],"ReturnValue":"0x#",'),
+    ("socketmon", "DnsQuery_W", '"DnsName":"@.example",'),
+    ("socketmon", "TcpConnect", '"Protocol":"TCPv4","RemoteIp":"@","RemotePort":443,"OwnerPID":#,'),
+    ("procmon", "NtCreateUserProcess", '"Status":"0x0","NewPid":#,"ImagePathName":"@","CommandLine":"@",'),
+    ("procmon", "NtOpenProcess", '"ProcessHandle":"0x#","ClientID":#,'),
+    ("procmon", "NtClose", ""),
+    ("wmimon", "ExecQuery", '"Command":"@",'),
+    ("memdump", "NtClose", '"DumpFilename":"#","DumpReason":"@","DumpSize":"0x#","TargetPID":#,'),
+)
+"""Plugin, method and other fields of a line with a name (@), or a number (#)."""
 
 
 def write(raw: Path, size: int) -> None:
@@ -34,10 +55,23 @@ def write(raw: Path, size: int) -> None:
             dump.truncate(size // _DUMPS)
 
 
-def peak(size: int) -> float:
-    """The most memory, in MB, that a process held which collected a log and dumps of *size* each."""
+def write_names(raw: Path, names: int) -> None:
+    """A log with so many *names*, of which none comes twice."""
+    raw.mkdir(parents=True)
+    with (raw / "drakmon.log").open("w") as log:
+        for number in range(1, names + 1):
+            plugin, method, fields = _NAMED[number % len(_NAMED)]
+            head = (
+                f'{{"Plugin":"{plugin}","TimeStamp":"1700000000.000000","PID":#,"PPID":#,"ProcessName":"@",'
+            )
+            line = f'{head}"Method":"{method}",{fields}"EventUID":"0x#"}}\n'
+            log.write(line.replace("@", f"{number:08x}" * 8).replace("#", str(number)))
+
+
+def peak(write: Callable[[Path], None]) -> float:
+    """The most memory, in MB, that a process held which collected what *write* puts into a directory."""
     with tempfile.TemporaryDirectory() as directory:
-        write(Path(directory, "raw"), size)
+        write(Path(directory, "raw"))
         command = [sys.executable, "-m", "benchmarks.collect_memory", directory]
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -45,9 +79,16 @@ def peak(size: int) -> float:
 def measure(*, quick: bool) -> list[Result]:
     """How much more memory large inputs take than small ones."""
     size = QUICK_SIZE if quick else SIZE
-    growth = peak(size) - peak(SMALL)
-    name = f"collect, more memory for {size // MB // 1000} GB of log and of dumps than for {SMALL // MB} MB"
-    return [Result(name=name, unit="MB", ours=growth, runs=1, less_is_better=True)]
+    large, small = (peak(partial(write, size=one)) for one in (size, SMALL))
+    many, few = (peak(partial(write_names, names=one)) for one in (NAMES, FEW_NAMES))
+    grown = {
+        f"{size // MB // 1000} GB of log and of dumps than for {SMALL // MB} MB": large - small,
+        f"{NAMES:,} names in the log than for {FEW_NAMES:,}": many - few,
+    }
+    return [
+        Result(name=f"collect, more memory for {what}", unit="MB", ours=growth, runs=1, less_is_better=True)
+        for what, growth in grown.items()
+    ]
 
 
 def high_water() -> float:

@@ -41,15 +41,16 @@ _METHODS = {
 
 def write_log(path: Path, size: int) -> None:
     """A log like that of a guest with DRAKVUF's default plugins: most lines read something."""
-    chance = random.Random(1)  # noqa: S311 the same log every time, no secret
-    block = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in _entries(chance)).encode()
+    block = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in guest_lines(_LINES)).encode()
     with path.open("wb") as file:
         while (left := size - file.tell()) > 0:
             file.write(block if left >= len(block) else block[: block.index(b"\n", left - 1) + 1])
 
 
-def _entries(chance: random.Random) -> Iterator[dict[str, Any]]:
-    for number in range(_LINES):
+def guest_lines(lines: int) -> Iterator[dict[str, Any]]:
+    """So many *lines* of it, the same ones every time."""
+    chance = random.Random(1)  # noqa: S311 no secret
+    for number in range(lines):
         plugin = chance.choices(list(_PLUGINS), list(_PLUGINS.values()))[0]
         methods = _METHODS[plugin]
         pid, ppid = chance.choice(_PROCESSES)

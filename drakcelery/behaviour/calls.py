@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from drakcelery.behaviour.events import Event, bounded, whole_number
+from drakcelery.behaviour.methods import FROM, METHOD, NUMBER, Sieve
 from drakcelery.behaviour.report import CallActivity
-from drakcelery.behaviour.tables import Budget, Table, Who
+from drakcelery.behaviour.tables import Budget, Row, Table, Who
 
 MOST = 1000
+_MOST_HEADS = 4096
+_MOST_HEAD = 512
+_PID = b'"PID":'
+_TIME = b'"TimeStamp":"'
+_DIGITS = 17
+"""Of a time, its point included."""
 KEY_CALLS: Mapping[str, tuple[str, ...]] = {
     "injection": (
         *("CreateRemoteThread", "CreateRemoteThreadEx", "RtlCreateUserThread", "NtCreateThreadEx"),
@@ -45,7 +52,7 @@ KEY_CALLS: Mapping[str, tuple[str, ...]] = {
 }
 _WIDTHS = ("", "A", "W")
 CATEGORIES = {
-    f"{name}{width}".encode(): (category, name)
+    f"{name}{width}": (category, name)
     for category, names in KEY_CALLS.items()
     for name in names
     for width in _WIDTHS
@@ -65,20 +72,46 @@ class Calls:
         """*hooks* are told of the calls of a function, by its plain name."""
         self.table = Table("calls", MOST, budget)
         self._hooks = hooks
-        plain = {f"{name}{width}".encode(): ("", name) for name in hooks for width in _WIDTHS}
+        plain = {f"{name}{width}": ("", name) for name in hooks for width in _WIDTHS}
         self._known = plain | CATEGORIES
-        self.methods: Mapping[bytes, Callable[[Event], None]] = dict.fromkeys(self._known, self._called)
+        self.methods: Mapping[str, Callable[[Event], None]] = dict.fromkeys(self._known, self._called)
+        self._sieve = Sieve(self.methods)
+        self._heads: dict[bytes, Row] = {}
+        """By the middle of a line, with thread and method: where another such line is only counted."""
+        self._counted: Row | None = None
+
+    def among(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Those of *lines* that are to be read; a call that a thread has made before is counted here.
+
+        Each is to be read before the next one is asked for.
+        """
+        for line in self._sieve.among(lines):
+            begin = line.find(_PID)
+            head = line[begin : line.find(NUMBER, FROM)]
+            time = begin - 2 - _DIGITS
+            row = self._heads.get(head)
+            if row is not None and line[time - len(_TIME) : time] == _TIME:
+                row.count += 1
+                row.last = line[time : begin - 2].decode("ascii", "replace")
+                continue
+            self._counted = None
+            yield line
+            if self._counted is not None and METHOD in head and len(head) < _MOST_HEAD:
+                if len(self._heads) >= _MOST_HEADS:
+                    self._heads.clear()
+                self._heads[head] = self._counted
 
     def _called(self, event: Event) -> None:
-        found = self._known.get(event.text("Method", 64).encode("ascii", "replace"))
+        found = self._known.get(event.text("Method", 64))
         if found is None:
             return
         category, name = found
-        if category:
-            self.table.add(event, category, name)
+        row = self.table.add(event, category, name) if category else None
         hook = self._hooks.get(name)
         if hook is not None:
             hook(event)
+        else:
+            self._counted = row
 
     def report(self, processes: Who) -> Iterator[CallActivity]:
         """What is known of each."""

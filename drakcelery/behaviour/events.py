@@ -13,29 +13,10 @@ MOST_TEXT = 1024
 """Characters of a path, a key or another name that are kept."""
 CUT = "…"
 """The end of a text that was longer."""
-_METHOD = b'"Method"'
-_QUOTE = ord('"')
-_FROM = 96
-"""Where it is looked for first: DRAKVUF has so many bytes of other keys before it."""
 _TIMESTAMP = 32
 """Most characters of a time."""
 _MOST_PID = 2**32
 _MOST_NUMBER = 2**64
-
-
-def method_of(line: bytes) -> bytes:
-    """The value of ``Method`` in *line*, a JSON object, without parsing it; empty if there is none.
-
-    DRAKVUF and the emulator write it without escapes. In another key's text it has a backslash before each
-    quote, so it is not found there.
-    """
-    at = line.find(_METHOD, _FROM)
-    if at < 0:
-        at = line.find(_METHOD)
-        if at < 0:
-            return b""
-    begin = at + 10 if line[at + 9] == _QUOTE else line.find(b'"', at + 8) + 1
-    return line[begin : line.find(b'"', begin)] if begin else b""
 
 
 def bounded(value: object, most: int = MOST_TEXT) -> str:

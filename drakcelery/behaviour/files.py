@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from drakcelery.behaviour import autostart
 from drakcelery.behaviour.events import Event
+from drakcelery.behaviour.methods import BEGINNING, FROM, METHOD, NOT_FOUND, beginnings, method_of
 from drakcelery.behaviour.report import FileActivity
 from drakcelery.behaviour.tables import Budget, Row, Table, Who
 
 MOST = 5000
 _MOST_HANDLES = 4096
-_OPENING = frozenset({b"NtCreateFile", b"NtOpenFile"})
+_MOST_FLAGS = 1024
+_OPENING = frozenset({"NtCreateFile", "NtOpenFile"})
+_OPENINGS = beginnings(_OPENING)
+_ACCESS = b'"DesiredAccess":'
 _CREATED, _OVERWRITTEN, _SUPERSEDED = 2, 3, 0
 """``IoStatusBlock.Information`` of a file that was opened (``FILE_CREATED`` and its kin, ``wdm.h``)."""
 _CREATING = ("CREATE_NEW", "CREATE_ALWAYS", "FILE_CREATE", "FILE_SUPERSEDE", "FILE_OVERWRITE_IF")
@@ -28,36 +32,55 @@ class Files:
         self.table = Table("files", MOST, budget)
         self._changed = changed
         self._paths: dict[tuple[int | None, int], str] = {}
-        self._harmless: dict[bytes, bool] = {}
-        """By the end of a line with what was asked for: whether that changes nothing."""
-        self.methods: Mapping[bytes, Callable[[Event], None]] = {
-            b"NtCreateFile": self._opened,
-            b"NtOpenFile": self._opened,
-            b"NtWriteFile": self._written,
-            b"NtSetInformationFile": self._set,
-            b"NtDeleteFile": self._deleted,
+        self._harmless: set[bytes] = set()
+        """Ends of lines, with what was asked for, that change nothing."""
+        self.methods: Mapping[str, Callable[[Event], None]] = {
+            "NtCreateFile": self._opened,
+            "NtOpenFile": self._opened,
+            "NtWriteFile": self._written,
+            "NtSetInformationFile": self._set,
+            "NtDeleteFile": self._deleted,
         }
+        self._others = beginnings(self.methods.keys() - _OPENING) | NOT_FOUND
 
-    def says_nothing(self, method: bytes, line: bytes) -> bool:
-        """Whether a file is only opened to be read, or asked about; told by its bytes, as most are so."""
-        if method == b"NtSetInformationFile":
+    def among(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Those of filetracer's *lines* that say more than that a file is opened to be read, or asked about.
+
+        Most are so, and are told by their bytes; some of other methods are among what is left.
+        """
+        openings, others, harmless = _OPENINGS, self._others, self._harmless
+        for line in lines:
+            at = line.find(METHOD, FROM)
+            beginning = line[at : at + BEGINNING]
+            if beginning in openings:
+                # from there on a line has flags only, of which a guest uses few combinations
+                flags = line[line.find(_ACCESS, at) :]
+                if flags not in harmless and not self._is_harmless(line, flags):
+                    yield line
+            elif beginning in others and not self._says_nothing(line):
+                yield line
+
+    def _says_nothing(self, line: bytes) -> bool:
+        method = method_of(line).decode("ascii", "replace")
+        if method == "NtSetInformationFile":
             return b"FileDisp" not in line and b"FileRename" not in line
-        if method not in _OPENING:
-            return False
-        at = line.find(b'"DesiredAccess"')
-        if at < 0:
-            return b"CreateOptions" not in line
-        flags = line[at:]  # from there on a line has flags only, of which a guest uses few combinations
-        harmless = self._harmless.get(flags)
-        if harmless is None:
-            rights = flags[: flags.find(b'"', flags.find(b'"', 15) + 1)]
-            harmless = not any(right in rights for right in _RIGHTS) and b'"FILE_CREATE"' not in line
-            if len(self._harmless) < _MOST_HANDLES and len(flags) < 1024:
-                self._harmless[flags] = harmless
+        return method in _OPENING and self._is_harmless(line, line[line.find(_ACCESS) :])
+
+    def _is_harmless(self, line: bytes, flags: bytes) -> bool:
+        """Whether a file is opened with rights that change nothing; *flags*: what *line* has from them on."""
+        if not flags.startswith(_ACCESS):
+            at = line.find(_ACCESS)
+            if at < 0:
+                return b"CreateOptions" not in line
+            flags = line[at:]
+        rights = flags[: flags.find(b'"', flags.find(b'"', len(_ACCESS)) + 1)]
+        harmless = not any(right in rights for right in _RIGHTS) and b'"FILE_CREATE"' not in flags
+        if harmless and len(self._harmless) < _MOST_HANDLES and len(flags) < _MOST_FLAGS:
+            self._harmless.add(flags)
         return harmless
 
     def _opened(self, event: Event) -> None:
-        if event.number("Status") not in (None, 0):
+        if event.fields.get("Status") != "0x0" and event.number("Status") not in (None, 0):
             return
         path, handle = _plain(event.text("FileName")), event.number("FileHandle")
         if not path:

@@ -12,6 +12,7 @@ from drakcelery.behaviour.tables import Budget, Table, Who
 
 MOST_DUMPS = 5000
 MOST_INJECTIONS = 1000
+_MOST_METHODS = 16
 
 
 class Injections:
@@ -45,14 +46,16 @@ class Injections:
         row = self.table.add(event, str(event.pid), str(target))
         if row is not None:
             row.details.setdefault("at", event.uid)
-            row.details.setdefault("methods", {})[event.text("Method", 64)] = None
+            methods = row.details.setdefault("methods", {})
+            if len(methods) < _MOST_METHODS:
+                methods[event.text("Method", 64)] = None
 
     def report(self, processes: Who) -> Iterator[Injection]:
         """Each pair of processes that are in the list."""
         for row in self.table:
             target = self._processes.at(int(row.key[1]), row.details["at"])
             if target is not None:
-                methods = tuple(row.details["methods"])[:16]
+                methods = tuple(row.details["methods"])
                 yield Injection(target=target.seqid, methods=methods, **row.seen(processes))
 
 

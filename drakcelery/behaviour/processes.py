@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from drakcelery.behaviour import command_line
-from drakcelery.behaviour.events import Event, bounded, method_of, whole_number
+from drakcelery.behaviour.events import Event, bounded, whole_number
+from drakcelery.behaviour.methods import FROM, METHOD, NUMBER, method_of
 
 MOST_PROCESSES = 20_000
 MOST_CHARACTERS = 8 * 1024**2
@@ -21,7 +22,10 @@ MOST_CHARACTERS = 8 * 1024**2
 _MOST_ANCESTORS = 1000
 _MOST_SETTLED = 4096
 _MOST_OTHERS = 4096
-_IDS = re.compile(rb'"PID": ?(\d{1,10}), ?"PPID": ?(\d{1,10})')
+_IDS = re.compile(rb'"PID": ?\d{1,10}, ?"PPID": ?\d{1,10}(?=[,}])')
+_HEAD = 52
+"""Where a line's head begins: behind its plugin and time. It says which thread called which method."""
+_MOST_HEAD = 512
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +80,18 @@ class Processes:
         self._of_pid: dict[int, list[Process]] = {}
         self._previous = b""
         self._settled: set[bytes] = set()
-        """Beginnings of lines, with pid and parent, that tell nothing new as long as nothing changes."""
+        """Pids with their parents, as lines have them, that tell nothing new as long as nothing changes."""
+        self._settled_heads: set[bytes] = set()
+        """Heads of lines with such a pid, for a method that says no more than that."""
+
+    def unsettled(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Those of procmon's *lines* that may tell something new; add each before asking for the next one."""
+        heads = self._settled_heads
+        for line in lines:
+            if line[_HEAD : line.find(NUMBER, FROM)] in heads:
+                self._previous = line
+            else:
+                yield line
 
     def add(self, line: bytes) -> Event | None:
         """A line of procmon's; its event, where it is one that says more than which process it is of."""
@@ -87,6 +102,7 @@ class Processes:
         if method and method not in _METHODS:
             ids = _IDS.search(line)
             if ids is not None and ids[0] in self._settled:
+                self._settle(line, ids)
                 return None
         else:
             ids = None
@@ -94,7 +110,7 @@ class Processes:
         if event is None:
             self.unreadable += 1
             return None
-        if "RunningProcess" in event.fields:
+        if not method and "RunningProcess" in event.fields:
             self._running(event)
             return None
         action = _METHODS.get(method)
@@ -103,10 +119,21 @@ class Processes:
             action(self, event)
             return event
         if method and self._anything(event) and ids is not None:
-            if len(self._settled) >= _MOST_SETTLED:
-                self._settled.clear()
-            self._settled.add(ids[0])
+            self._settle(line, ids)
         return None
+
+    def _settle(self, line: bytes, ids: re.Match[bytes]) -> None:
+        """Another line with the same *ids*, or the same head, tells nothing new."""
+        if len(self._settled) >= _MOST_SETTLED or len(self._settled_heads) >= _MOST_SETTLED:
+            self._unsettle()
+        self._settled.add(ids[0])
+        end = line.find(NUMBER, FROM)
+        if ids.start() >= _HEAD and ids.end() <= line.find(METHOD, FROM) < end < _HEAD + _MOST_HEAD:
+            self._settled_heads.add(line[_HEAD:end])
+
+    def _unsettle(self) -> None:
+        self._settled.clear()
+        self._settled_heads.clear()
 
     def last(self, pid: int | None) -> Process | None:
         """The latest process with this pid, whether it still runs or not."""
@@ -152,7 +179,7 @@ class Processes:
         self._of_pid.setdefault(pid, []).append(process)
         if parent is not None:
             parent.children[process.seqid] = process
-        self._settled.clear()
+        self._unsettle()
         return process
 
     def _running(self, event: Event) -> None:
@@ -190,7 +217,7 @@ class Processes:
         process = self.last(pid) or self.others.get(pid or 0)
         if process is not None:
             process.ended, process.ended_at = event.time or 0.0, event.uid
-            self._settled.clear()
+            self._unsettle()
 
     def _terminated(self, event: Event) -> None:
         """It ends itself, where ``ExitPid`` is 0, or is ended."""
@@ -244,7 +271,7 @@ class Processes:
         parent.children[process.seqid] = process
         process.parent = parent
         process.ppid = parent.ppid  # as v0.21 notes it
-        self._settled.clear()
+        self._unsettle()
         return False
 
 

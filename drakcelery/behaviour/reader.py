@@ -1,19 +1,20 @@
 """Reads the events of a log while it is split, and keeps what the report needs of them.
 
 It gets each line once, grouped by plugin, a block of the log at a time. Most lines are told apart by their
-method, without being parsed: those that only read something are counted by the splitter and say no more.
+bytes, without being parsed: those that only read something are counted by the splitter and say no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from drakcelery.behaviour.calls import Calls
-from drakcelery.behaviour.events import Event, method_of, seconds
+from drakcelery.behaviour.events import Event, seconds
 from drakcelery.behaviour.files import Files
 from drakcelery.behaviour.memory import Injections, MemoryDumps
+from drakcelery.behaviour.methods import Sieve
 from drakcelery.behaviour.processes import Process, Processes
 from drakcelery.behaviour.registry import Registry
 from drakcelery.behaviour.system import Mutexes, Services, Sockets, Tasks, Wmi
@@ -22,10 +23,9 @@ from drakcelery.behaviour.tables import Budget
 if TYPE_CHECKING:
     from drakcelery.behaviour.traffic import Traffic
 
-Handlers = Mapping[bytes, Callable[[Event], None]]
-_METHOD = b'"Method":"'
-_FROM = 96
-"""DRAKVUF has so many bytes of other keys before the method."""
+Handlers = Mapping[str, Callable[[Event], None]]
+Among = Callable[[Sequence[bytes]], Iterable[bytes]]
+"""Gives those of some lines that may have a handler."""
 _TIME = b'"TimeStamp"'
 _SHOWN = 256
 """Bytes of a line that hold its time, which is its second key."""
@@ -76,11 +76,12 @@ class Reader:
         self.calls = Calls(self.budget, hooks)
         self.sample_pid: int | None = None
         self.unreadable = 0
-        self._by_method: Mapping[str, Handlers] = {
-            "filetracer": self.files.methods,
-            "regmon": self.registry.methods,
-            "apimon": self.calls.methods,
-            "syscall": self.calls.methods,
+        calls = (self.calls.among, self.calls.methods)
+        self._by_method: Mapping[str, tuple[Among, Handlers]] = {
+            "filetracer": (self.files.among, self.files.methods),
+            "regmon": (Sieve(self.registry.methods).among, self.registry.methods),
+            "apimon": calls,
+            "syscall": calls,
         }
         self._every: Mapping[str, Callable[[Event], None]] = {
             "inject": self._injected,
@@ -101,12 +102,11 @@ class Reader:
                 known = self.plugins[plugin] = Written(0, lines[0][:_SHOWN], b"")
             known.lines += len(lines)
             known.last = lines[-1][:_SHOWN]
-        for line in groups.get("procmon", ()):
+        for line in self.processes.unsettled(groups.get("procmon", ())):
             self._process(line)
         for plugin, lines in groups.items():
-            handlers = self._by_method.get(plugin)
-            if handlers is not None:
-                self._read_by_method(lines, handlers, plugin == "filetracer")
+            if plugin in self._by_method:
+                self._read_by_method(lines, *self._by_method[plugin])
             elif plugin in self._every:
                 for line in lines:
                     self._pass(line, self._every[plugin])
@@ -118,21 +118,24 @@ class Reader:
         self.traffic = Traffic(self.budget, self.sockets.names)
         self.traffic.read(capture)
 
-    def _read_by_method(self, lines: Sequence[bytes], handlers: Handlers, are_files: bool) -> None:
-        for line in lines:
-            # method_of, as far as DRAKVUF's lines go: a call would cost as much again
-            at = line.find(_METHOD, _FROM)
-            method = line[at + 10 : line.find(b'"', at + 10)] if at > 0 else method_of(line)
-            if method in handlers and not (are_files and self.files.says_nothing(method, line)):
-                self._pass(line, handlers[method])
+    def _read_by_method(self, lines: Sequence[bytes], among: Among, handlers: Handlers) -> None:
+        for line in among(lines):
+            event = self._parsed(line)
+            handler = handlers.get(event.text("Method", 64)) if event is not None else None
+            if event is not None and handler is not None:
+                self.processes.observe(event)
+                handler(event)
 
     def _pass(self, line: bytes, handler: Callable[[Event], None]) -> None:
+        event = self._parsed(line)
+        if event is not None:
+            self.processes.observe(event)
+            handler(event)
+
+    def _parsed(self, line: bytes) -> Event | None:
         event = Event.parse(line)
-        if event is None:
-            self.unreadable += 1
-            return
-        self.processes.observe(event)
-        handler(event)
+        self.unreadable += event is None
+        return event
 
     def _process(self, line: bytes) -> None:
         before = len(self.processes.all)

@@ -19,10 +19,10 @@ class Registry:
         """*changed* is told of each value that is set: key, name, value."""
         self.table = Table("registry", MOST, budget)
         self._changed = changed
-        self.methods: Mapping[bytes, Callable[[Event], None]] = {
-            b"NtSetValueKey": self._set,
-            b"NtDeleteValueKey": self._deleted,
-            b"NtDeleteKey": self._deleted,
+        self.methods: Mapping[str, Callable[[Event], None]] = {
+            "NtSetValueKey": self._set,
+            "NtDeleteValueKey": self._deleted,
+            "NtDeleteKey": self._deleted,
         }
 
     def _set(self, event: Event) -> None:

@@ -32,9 +32,9 @@ class Row:
         """It was seen once more."""
         self.count += 1
         self.last = event.timestamp
-        pid = event.pid
-        if pid not in self.who and pid is not None and len(self.who) < MOST_PROCESSES_OF_A_ROW:
-            self.who[pid] = event.uid
+        pid, who = event.pid, self.who
+        if pid not in who and pid is not None and len(who) < MOST_PROCESSES_OF_A_ROW:
+            who[pid] = event.uid
 
     def seen(self, processes: Who) -> dict[str, Any]:
         """The fields that every entry of the report has; *processes* finds their numbers."""

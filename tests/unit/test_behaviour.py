@@ -19,11 +19,11 @@ from drakcelery.model.analysis import Execution, Outcome
 from drakcelery.model.manifest import Manifest
 from tests import builders, reference
 from tests.builders import OUTCOME
+from tests.hostile import KEYS, METHODS, PLUGINS, VALUES, Line
 
 SCHEMA = reference.ROOT / "docs" / "report.schema.json"
 SAMPLE = r"\Device\HarddiskVolume2\Users\user\Desktop\malwar.exe"
 EXPLORER = r"\Device\HarddiskVolume2\Windows\explorer.exe"
-Line = dict[str, Any]
 
 
 def schema() -> str:
@@ -298,50 +298,6 @@ def test_a_failure_of_the_report_is_only_told(
     assert "report_failed" in capsys.readouterr().out
 
 
-KEYS = (
-    *("TimeStamp", "PID", "PPID", "ProcessName", "EventUID", "Status", "NewPid", "CommandLine", "ExitPid"),
-    *("ExitStatus", "FileName", "FileHandle", "IoStatusBlock", "DesiredAccess", "CreateOptions", "Operation"),
-    *("FileSrc", "FileDst", "Key", "ValueName", "Value", "Arguments", "ReturnValue", "DnsName", "RemoteIp"),
-    *("RemotePort", "OwnerPID", "DumpFilename", "DumpAddr", "DumpSize", "TargetPID", "RunningProcess"),
-    *(
-        "ClientID",
-        "ProcessHandle",
-        "NewProcessHandle",
-        "ObjectAttributes",
-        "InjectedPid",
-        "FileHash",
-        "Command",
-    ),
-)
-METHODS = (
-    *("NtCreateUserProcess", "NtTerminateProcess", "MmCleanProcessAddressSpace", "NtOpenProcess", "other"),
-    *(
-        "NtCreateFile",
-        "NtWriteFile",
-        "NtSetInformationFile",
-        "NtSetValueKey",
-        "NtDeleteKey",
-        "CreateServiceW",
-    ),
-    *("StartServiceA", "CreateRemoteThread", "CreateMutexW", "NtCreateMutant", "NtWriteVirtualMemory"),
-)
-PLUGINS = (
-    *("procmon", "filetracer", "regmon", "apimon", "syscall", "socketmon", "memdump", "wmimon", "inject"),
-    "fileextractor",
-)
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=30)
-    | st.sampled_from(
-        ["0x0", "0x4", "4", "1700000000.5", "1e999", "nan", "Success", "FILE_WRITE_DATA", "é\\"]
-    )
-    | st.sampled_from([0, 4, 8]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    max_leaves=6,
-)
 LINES = st.fixed_dictionaries(
     {"Plugin": st.sampled_from(PLUGINS), "Method": st.sampled_from(METHODS) | VALUES},
     optional=dict.fromkeys(KEYS, VALUES),
