@@ -10,6 +10,7 @@ import io
 import socket
 import struct
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any, BinaryIO
 
 import dpkt
@@ -19,7 +20,9 @@ from drakcelery.behaviour.report import HttpRequest, TlsName
 from drakcelery.behaviour.tables import Budget, Table, Who
 
 MOST_PACKETS = 100_000
-"""About four seconds of work."""
+"""About four seconds of work, if nobody makes it long."""
+MOST_SECONDS = 20.0
+"""A guest can build packets that take long: names that point at names."""
 MOST = 5000
 MOST_CONNECTIONS = 2048
 """Of which the first bytes wait for more, at a time."""
@@ -61,7 +64,10 @@ class Traffic:
         except Exception:  # noqa: BLE001 dpkt raises many kinds on what is no capture
             self.unreadable += 1
             return
+        until = monotonic() + MOST_SECONDS
         for _ in range(MOST_PACKETS):
+            if monotonic() > until:
+                break
             try:
                 time, data = next(packets)
             except StopIteration:
@@ -114,7 +120,11 @@ class Traffic:
         if head is None:
             return
         head += data[: MOST_HEAD - len(head)]
-        found = self._greeting(event, flow, head) if head[0] == 0x16 else self._request(event, flow, head)
+        try:
+            found = self._greeting(event, flow, head) if head[0] == 0x16 else self._request(event, flow, head)
+        except Exception:
+            del self._heads[flow]  # what follows is no beginning
+            raise
         if found or len(head) >= MOST_HEAD:
             del self._heads[flow]
 

@@ -13,7 +13,7 @@ from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.reading import Analysis, Metadata
 from drakcelery.testing import RECORDED
-from tests.acceptance.deployment import Deployment, karton_config
+from tests.acceptance.deployment import Deployment, Receiver, karton_config
 from tests.waiting import wait_until
 
 
@@ -56,8 +56,9 @@ def published(deployment: Deployment) -> Record:
     return record
 
 
-def test_republish(deployment: Deployment, published: Record, tmp_path: Path) -> None:
+def test_republish(deployment: Deployment, receiver: Receiver, published: Record, tmp_path: Path) -> None:
     """By the command, to all and to one; the service reads it without a VM having run."""
+    receiver.receive(published.uid)
     late = Late(karton_config(deployment.running))
     try:
         sent = deployment.drakcelery("republish", published.uid)
@@ -65,6 +66,8 @@ def test_republish(deployment: Deployment, published: Record, tmp_path: Path) ->
         assert sent.stdout.startswith(f"sent {published.uid} with ")
         assert late.identity in sent.stdout
         assert late.take().uid == published.uid
+        del receiver.received[published.uid]
+        receiver.receive(published.uid)  # whoever wants analyses gets it, also again
         to_one = deployment.drakcelery("republish", published.uid, "--to", late.identity, "--json")
         said = json.loads(to_one.stdout)
         assert (said["uid"], said["to"]) == (published.uid, [late.identity])

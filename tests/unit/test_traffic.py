@@ -151,3 +151,19 @@ def test_whatever_a_capture_holds(noise: bytes, seed: int) -> None:
         good[chance.randrange(24, len(good))] = chance.randrange(256)
     read(bytes(good))
     read(captured(segment(REQUEST[:40] + noise), segment(hello("x")[:60] + noise, port=443)))
+
+
+def test_what_takes_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest can build packets that take long; the rest of the capture is counted, not read."""
+    capture = captured(segment(REQUEST), segment(REQUEST, source=50001))
+    monkeypatch.setattr(traffic_module, "MOST_SECONDS", -1.0)
+    reader = read(capture)
+    assert list(seen(reader).requests) == []
+    assert reader.budget.left_out["traffic_bytes"] > len(REQUEST)
+
+
+def test_a_beginning_that_is_none_is_told_once() -> None:
+    """What follows on the connection is not read as its beginning again."""
+    broken = segment(b"GET \r\n\r\n")
+    reader = read(captured(broken, *[segment(b"more")] * 5))
+    assert seen(reader).unreadable == 1
