@@ -80,9 +80,11 @@ def test_a_busy_profile_blocks_no_other(fleet: Fleet) -> None:
     record = fleet.record("win10-1")
     assert record is not None
     assert record.host == "rack-2"
+    # A host reports within half a second what is free again
+    wait_until(lambda: listed(fleet, "profiles")["win10"]["free"] == 1, "the slot of win10 is free again")
     profiles = listed(fleet, "profiles")
     assert (profiles["win7"]["in_flight"], profiles["win7"]["waiting"]) == (1 + LOOK_AHEAD, 3)
-    assert (profiles["win10"]["free"], profiles["win10"]["waiting"]) == (1, 0)
+    assert profiles["win10"]["waiting"] == 0
     assert type_in(fleet, "drakcelery", "profiles")[1].splitlines()[0].split()[:2] == ["PROFILE", "STATE"]
     for uid in busy:
         # Each cancel frees the place that the next in line takes

@@ -11,6 +11,7 @@ import pytest
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Fault, State
 from drakcelery.model.records import Record
+from drakcelery.model.slot_state import ReportedState
 from drakcelery.stages import cancellation
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_gone, wait_published, wait_state
@@ -58,9 +59,16 @@ def exit_status(fleet: Fleet, name: str) -> int:
 
 
 def running(fleet: Fleet, uid: str, *, timeout: int | None = None) -> Record:
-    """Begin an analysis; its record once its guest runs."""
+    """Begin an analysis; its record once its guest runs, and not only its stage is due."""
     fleet.push(uid, timeout=timeout)
+    wait_until(lambda: uid in guests(fleet), f"the guest of {uid} runs")
     return wait_state(fleet, uid, State.RUNNING)
+
+
+def guests(fleet: Fleet) -> set[str | None]:
+    """The analyses whose guests run, as their hosts report."""
+    slots = [slot for host in fleet.ledger.fleet.hosts() for slot in host.slots]
+    return {slot.uid for slot in slots if slot.state is ReportedState.RUNNING}
 
 
 def wait_stopping(fleet: Fleet, host: str) -> None:
