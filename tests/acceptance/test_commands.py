@@ -14,6 +14,7 @@ import pytest
 from drakcelery.broker.routing import task_id, task_name
 from drakcelery.model.analysis import STAGES, State
 from drakcelery.model.records import Record
+from drakcelery.model.slot_state import ReportedState
 from tests.acceptance.deployment import Deployment
 from tests.programs import distlib_launcher
 from tests.waiting import wait_until
@@ -110,7 +111,11 @@ def test_slots_show_what_runs(deployment: Deployment) -> None:
     uid = task.payload["override_uid"]
     deployment.wait_state(task, State.RUNNING)
     wait_until(
-        lambda: any(slot.uid == uid for host in deployment.ledger.fleet.hosts() for slot in host.slots),
+        lambda: any(
+            slot.uid == uid and slot.state is ReportedState.RUNNING
+            for host in deployment.ledger.fleet.hosts()
+            for slot in host.slots
+        ),
         "the host reports the slot",
     )
     lines = deployment.typed("slots").splitlines()
