@@ -34,6 +34,11 @@ class Api:
     cdecl: bool = False
 
 
+def constant(value: int) -> Callable[[Any, str, list[Any]], int]:
+    """The answer of a function that says the same to everybody."""
+    return lambda _emu, _name, _argv: value
+
+
 def read_text(emu: Any, address: int, *, wide: bool) -> str:
     """A string of the guest up to its zero, :data:`MAX_TEXT` bytes at most. Raises for bad memory."""
     data = b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, read_text
+from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, constant, read_text
 
 ANSI, OEM = 1252, 437
 """The code pages of an English Windows."""
@@ -166,10 +166,6 @@ def _is_lead(_emu: Any, name: str, argv: list[Any]) -> int:
     return int(page in DOUBLE and LEAD[0] <= byte & 0xFF <= LEAD[1])
 
 
-def _constant(value: int) -> Any:
-    return lambda _emu, _name, _argv: value
-
-
 APIS = {
     "MultiByteToWideChar": Api(words=6, answer=_to_wide),
     "WideCharToMultiByte": Api(words=8, answer=_to_narrow),
@@ -178,6 +174,6 @@ APIS = {
     "IsValidCodePage": Api(words=1, answer=_is_valid),
     "IsDBCSLeadByte": Api(words=1, answer=_is_lead),
     "IsDBCSLeadByteEx": Api(words=2, answer=_is_lead),
-    "GetACP": Api(words=0, answer=_constant(ANSI)),
-    "GetOEMCP": Api(words=0, answer=_constant(OEM)),
+    "GetACP": Api(words=0, answer=constant(ANSI)),
+    "GetOEMCP": Api(words=0, answer=constant(OEM)),
 }

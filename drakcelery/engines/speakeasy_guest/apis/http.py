@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, put, read_text
+from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, constant, put, read_text
 from drakcelery.engines.speakeasy_guest.apis.network import request_of
 
 NUMBER: Final = 0x20000000
@@ -110,17 +110,13 @@ def _connected(emu: Any, _name: str, argv: list[Any]) -> int:
     return 1
 
 
-def _true(_emu: Any, _name: str, _argv: list[Any]) -> int:
-    return 1
-
-
 APIS = {
     "HttpAddRequestHeaders": Api(words=4, answer=_add),
     "HttpSendRequest": Api(words=5, answer=_send),
     "HttpQueryInfo": Api(words=5, answer=_http_query),
     "WinHttpQueryHeaders": Api(words=6, answer=_winhttp_query),
     "InternetReadFile": Api(words=4, answer=_read),
-    "InternetCheckConnection": Api(words=3, answer=_true),
+    "InternetCheckConnection": Api(words=3, answer=constant(1)),
     "InternetGetConnectedState": Api(words=2, answer=_connected),
     "InternetGetConnectedStateEx": Api(words=4, answer=_connected),
 }

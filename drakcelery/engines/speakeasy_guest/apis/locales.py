@@ -6,7 +6,7 @@ import datetime
 import struct
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_text
+from drakcelery.engines.speakeasy_guest.apis.api import Api, constant, put, read_text
 from drakcelery.engines.speakeasy_guest.apis.clock import read_moment
 from drakcelery.engines.speakeasy_guest.apis.code_pages import (
     ERROR_INVALID_PARAMETER,
@@ -169,10 +169,6 @@ def _keyboard_name(emu: Any, name: str, argv: list[Any]) -> int:
     return int(bool(_give(emu, name, "00000409\0", argv[0], 9)))
 
 
-def _constant(value: int) -> Any:
-    return lambda _emu, _name, _argv: value
-
-
 APIS = {
     "LCMapString": Api(words=6, answer=_map),
     "LCMapStringEx": Api(words=9, answer=_map),
@@ -191,18 +187,18 @@ APIS = {
     "GetUserDefaultLocaleName": Api(words=2, answer=_name(0)),
     "GetSystemDefaultLocaleName": Api(words=2, answer=_name(0)),
     "LCIDToLocaleName": Api(words=4, answer=_name(1)),
-    "LocaleNameToLCID": Api(words=2, answer=_constant(locale.LCID)),
-    "IsValidLocale": Api(words=2, answer=_constant(1)),
-    "IsValidLocaleName": Api(words=1, answer=_constant(1)),
+    "LocaleNameToLCID": Api(words=2, answer=constant(locale.LCID)),
+    "IsValidLocale": Api(words=2, answer=constant(1)),
+    "IsValidLocaleName": Api(words=1, answer=constant(1)),
     **dict.fromkeys(
         (
             *("GetUserDefaultLCID", "GetSystemDefaultLCID", "GetThreadLocale"),
             *("GetUserDefaultLangID", "GetSystemDefaultLangID"),
             *("GetUserDefaultUILanguage", "GetSystemDefaultUILanguage", "GetThreadUILanguage"),
         ),
-        Api(words=0, answer=_constant(locale.LCID)),
+        Api(words=0, answer=constant(locale.LCID)),
     ),
-    "GetKeyboardLayout": Api(words=1, answer=_constant(KEYBOARD)),
+    "GetKeyboardLayout": Api(words=1, answer=constant(KEYBOARD)),
     "GetKeyboardLayoutList": Api(words=2, answer=_keyboards),
     "GetKeyboardLayoutName": Api(words=1, answer=_keyboard_name),
 }

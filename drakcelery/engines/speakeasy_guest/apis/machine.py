@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Api, put
+from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Api, constant, put
 from drakcelery.engines.speakeasy_guest.machine.shared_data import PAGES, PROCESSORS
 
 ALL: Final = (1 << PROCESSORS) - 1
@@ -77,14 +77,6 @@ def _boost(emu: Any, _name: str, argv: list[Any]) -> int:
     return 1
 
 
-def _true(_emu: Any, _name: str, _argv: list[Any]) -> int:
-    return 1
-
-
-def _zero(_emu: Any, _name: str, _argv: list[Any]) -> int:
-    return 0
-
-
 def _wer_flags(emu: Any, _name: str, argv: list[Any]) -> int:
     put(emu, argv[1], 0, 4)
     return 0  # S_OK
@@ -109,19 +101,19 @@ APIS = {
     "GlobalMemoryStatus": Api(words=1, answer=_memory),
     "GlobalMemoryStatusEx": Api(words=1, answer=_memory),
     "GetProcessAffinityMask": Api(words=3, answer=_affinity),
-    "SetProcessAffinityMask": Api(words=2, answer=_true),
+    "SetProcessAffinityMask": Api(words=2, answer=constant(1)),
     "SetThreadAffinityMask": Api(words=2, answer=_thread_affinity),
     "GetProcessPriorityBoost": Api(words=2, answer=_boost),
     "GetThreadPriorityBoost": Api(words=2, answer=_boost),
-    "SetProcessPriorityBoost": Api(words=2, answer=_true),
-    "SetThreadPriorityBoost": Api(words=2, answer=_true),
-    "SetProcessDEPPolicy": Api(words=1, answer=_true),
+    "SetProcessPriorityBoost": Api(words=2, answer=constant(1)),
+    "SetThreadPriorityBoost": Api(words=2, answer=constant(1)),
+    "SetProcessDEPPolicy": Api(words=1, answer=constant(1)),
     "SetThreadStackGuarantee": Api(words=1, answer=_stack_guarantee),
-    "SetThreadDescription": Api(words=2, answer=_zero),
-    "timeBeginPeriod": Api(words=1, answer=_zero),
-    "timeEndPeriod": Api(words=1, answer=_zero),
+    "SetThreadDescription": Api(words=2, answer=constant(0)),
+    "timeBeginPeriod": Api(words=1, answer=constant(0)),
+    "timeEndPeriod": Api(words=1, answer=constant(0)),
     "WerGetFlags": Api(words=2, answer=_wer_flags),
-    "WerSetFlags": Api(words=1, answer=_zero),
-    "GetErrorMode": Api(words=0, answer=_zero),
+    "WerSetFlags": Api(words=1, answer=constant(0)),
+    "GetErrorMode": Api(words=0, answer=constant(0)),
     "RtlGetNtVersionNumbers": Api(words=3, answer=_version_numbers),
 }

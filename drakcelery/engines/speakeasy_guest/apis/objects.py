@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import Api, text_argument
+from drakcelery.engines.speakeasy_guest.apis.api import Api, constant, text_argument
 from drakcelery.engines.speakeasy_guest.apis.console import is_console
 from drakcelery.engines.speakeasy_guest.apis.handles import (
     ERROR_FILE_NOT_FOUND,
@@ -77,10 +77,6 @@ def _create_job(emu: Any, name: str, argv: list[Any]) -> int:
     return int(handle)
 
 
-def _true(_emu: Any, _name: str, _argv: list[Any]) -> int:
-    return 1
-
-
 APIS = {
     "CloseHandle": Api(words=1, answer=_close),
     "DuplicateHandle": Api(words=7, answer=_duplicate),
@@ -89,6 +85,6 @@ APIS = {
         for kind in ("Mutex", "Event", "Semaphore", "WaitableTimer")
     },
     "CreateJobObject": Api(words=2, answer=_create_job),
-    "SetInformationJobObject": Api(words=4, answer=_true),
-    "AssignProcessToJobObject": Api(words=2, answer=_true),
+    "SetInformationJobObject": Api(words=4, answer=constant(1)),
+    "AssignProcessToJobObject": Api(words=2, answer=constant(1)),
 }

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import Api, text_argument
+from drakcelery.engines.speakeasy_guest.apis.api import Api, constant, text_argument
 from drakcelery.engines.speakeasy_guest.apis.computer import SCREEN
 
 ANSWERS: Final = {0: 1, 1: 1, 2: 5, 3: 6, 4: 6, 5: 2, 6: 11}
@@ -20,8 +19,6 @@ CONTEXT, BITMAP = 0x21010, 0x22010
 """Handles of GDI that nothing is behind."""
 
 MAX_LINES: Final = 65536
-
-Plain = Callable[[Any, str, list[Any]], int]
 
 
 def _box(emu: Any, name: str, argv: list[Any]) -> int:
@@ -71,10 +68,6 @@ def _lines(_emu: Any, _name: str, argv: list[Any]) -> int:
     return int(min(argv[3] & 0xFFFFFFFF, MAX_LINES))
 
 
-def _constant(value: int) -> Plain:
-    return lambda _emu, _name, _argv: value
-
-
 def _count(_emu: Any, _name: str, argv: list[Any]) -> int:
     return int(argv[0] & 0xFFFFFFFF)
 
@@ -83,21 +76,21 @@ APIS = {
     "MessageBox": Api(words=4, answer=_box),
     "MessageBoxEx": Api(words=5, answer=_box),
     "MessageBoxTimeout": Api(words=6, answer=_box),
-    "OpenClipboard": Api(words=1, answer=_constant(1)),
-    "CloseClipboard": Api(words=0, answer=_constant(1)),
+    "OpenClipboard": Api(words=1, answer=constant(1)),
+    "CloseClipboard": Api(words=0, answer=constant(1)),
     "EmptyClipboard": Api(words=0, answer=_empty),
     "SetClipboardData": Api(words=2, answer=_set_clipboard),
     "GetClipboardData": Api(words=1, answer=_get_clipboard),
     "IsClipboardFormatAvailable": Api(words=1, answer=_has_format),
     "RegisterClipboardFormat": Api(words=1, answer=_register_format),
     "SystemParametersInfo": Api(words=4, answer=_parameters),
-    "CreateCompatibleDC": Api(words=1, answer=_constant(CONTEXT)),
-    "CreateCompatibleBitmap": Api(words=3, answer=_constant(BITMAP)),
+    "CreateCompatibleDC": Api(words=1, answer=constant(CONTEXT)),
+    "CreateCompatibleBitmap": Api(words=3, answer=constant(BITMAP)),
     "GetDIBits": Api(words=7, answer=_lines),
-    "ExitWindowsEx": Api(words=2, answer=_constant(1)),
-    "BlockInput": Api(words=1, answer=_constant(1)),
-    "SwapMouseButton": Api(words=1, answer=_constant(0)),
-    "keybd_event": Api(words=4, answer=_constant(0)),
-    "mouse_event": Api(words=5, answer=_constant(0)),
+    "ExitWindowsEx": Api(words=2, answer=constant(1)),
+    "BlockInput": Api(words=1, answer=constant(1)),
+    "SwapMouseButton": Api(words=1, answer=constant(0)),
+    "keybd_event": Api(words=4, answer=constant(0)),
+    "mouse_event": Api(words=5, answer=constant(0)),
     "SendInput": Api(words=3, answer=_count),
 }

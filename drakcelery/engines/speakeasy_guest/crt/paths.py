@@ -79,7 +79,7 @@ def _unique(width: int) -> Answer:
 
     def answer(crt: Runtime, template: int, *_room: int) -> int:
         text = crt.machine.text(template, width)
-        if not text.endswith("XXXXXX"):
+        if not text.endswith("XXXXXX"):  # six of them, by Microsoft's documentation of _mktemp
             return crt.fail(EINVAL, 0)
         for letter in string.ascii_lowercase:
             name = f"{text[:-6]}{letter}{process_id(crt) % 100_000:05d}"
