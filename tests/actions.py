@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from tests import reference
+from tests.modules import walk
 
 PACKAGE = reference.ROOT / "drakcelery"
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -45,7 +46,7 @@ def said_in(tree: ast.Module, where: str) -> Iterator[Said]:
     dicts = {name: value for name, value in assigned if isinstance(value, ast.Dict)}
     loggers = {name for name, value in assigned if makes_logger(value)}
     aliases = {name: levels for name, value in assigned if (levels := _levels_in(value, loggers))}
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Call) and (found := _levels_of_call(node, loggers, aliases)):
             levels, first = found
             yield Said(
@@ -57,7 +58,7 @@ def said_in(tree: ast.Module, where: str) -> Iterator[Said]:
 
 
 def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             yield node.targets[0].id, node.value
 
@@ -69,7 +70,7 @@ def makes_logger(node: ast.AST) -> bool:
 
 def evasions(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """(line, code) of what would log past :func:`said_in`: loggers of another making, or another module's."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         match node:
             case ast.ImportFrom(module="logging" | "structlog" | "structlog.stdlib"):
                 yield node.lineno, ast.unparse(node)
@@ -92,7 +93,7 @@ def context_fields(tree: ast.Module) -> Iterator[str]:
 
     ``**record.log_fields`` and ``**self._context`` are the dicts of the package that have such a name.
     """
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("about", "analysis_log"):
             for keyword in node.keywords:
                 yield from (keyword.arg,) if keyword.arg is not None else _keys_of(keyword.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from tests import reference
@@ -13,6 +13,12 @@ from tests import reference
 PACKAGE = "drakcelery"
 
 ENVIRONMENT = frozenset({"environ", "environb", "getenv", "getenvb"})
+
+
+@cache
+def walk(tree: ast.Module) -> list[ast.AST]:
+    """As ``ast.walk``, of a whole module; noted, as many tests ask the same ones."""
+    return list(ast.walk(tree))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,7 @@ class Module:
 
         Where ``a.b`` is one of *modules*, nothing of ``a`` itself is asked for.
         """
-        for node in ast.walk(self.tree):
+        for node in walk(self.tree):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -51,7 +57,7 @@ class Module:
 
     def environment_uses(self, *, at_import: bool = False) -> Iterator[int]:
         """The lines that touch the environment; *at_import*: outside every function."""
-        for node in _walk(self.tree, _is_function) if at_import else ast.walk(self.tree):
+        for node in _walk(self.tree, _is_function) if at_import else walk(self.tree):
             if (isinstance(node, ast.Attribute) and node.attr in ENVIRONMENT and _is_os(node.value)) or (
                 isinstance(node, ast.ImportFrom)
                 and node.module == "os"

@@ -34,7 +34,7 @@ from drakcelery.ledger.keys import FIXED, PREFIX, queue_keys, task_key
 from drakcelery.ledger.keytable import LEDGER
 from drakcelery.model.analysis import Priority
 from tests import keys
-from tests.modules import MODULES
+from tests.modules import MODULES, walk
 from tests.reference import ROOT
 
 PACKAGE = ROOT / "drakcelery"
@@ -139,7 +139,7 @@ HANDS = {
 
 def has_a_client(tree: ast.AST) -> bool:
     """Whether a module names redis-py's client, or connects."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "redis.Redis":
             return True
         if isinstance(node, ast.ImportFrom):
@@ -172,7 +172,7 @@ CLIENTS = {name for name in dir(redis.Redis) if name[0] != "_"} - CONTAINERS
 def sent(tree: ast.AST) -> set[str]:
     """The commands that a module sends itself, whatever it calls the client."""
     found = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             client, command = ast.unparse(node.func.value).rpartition(".")[2], node.func.attr
             is_redis = client.strip("_") == "redis" and hasattr(redis.Redis, command)

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 import pytest
 
 from tests import reference
-from tests.modules import MODULES, PACKAGE, Module
+from tests.modules import MODULES, PACKAGE, Module, walk
 
 PAGE = reference.ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- layers -->", "<!-- /layers -->"
@@ -145,7 +145,7 @@ def test_module_imports_downwards(module: Module) -> None:
 def _noted_on_any(module: Module) -> set[str]:
     """The attributes that a module sets on arguments of any type, such as Celery's consumer."""
     found = set()
-    for function in ast.walk(module.tree):
+    for function in walk(module.tree):
         if isinstance(function, ast.FunctionDef):
             arguments = (*function.args.args, *function.args.kwonlyargs)
             untyped = {
@@ -170,7 +170,7 @@ def hidden_arrows(modules: Iterable[Module]) -> set[str]:
         for name, layer, setter in setters
         for one in modules
         if (layer_of(one.name) or 0) < layer
-        for node in ast.walk(one.tree)
+        for node in walk(one.tree)
         if isinstance(node, ast.Attribute) and node.attr == name and isinstance(node.ctx, ast.Load)
     }
 

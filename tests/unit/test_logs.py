@@ -23,6 +23,7 @@ from drakcelery.telemetry import logs
 from drakcelery.telemetry.log_values import CHARACTERS, ENTRIES, LINE_CHARACTERS, escaped, tamed
 from drakcelery.telemetry.logs import about, analysis_log
 from tests import actions
+from tests.modules import walk
 
 ESC = "\x1b[31m"
 FORGED = "2026-01-01T00:00:00Z [error    ] analysis_failed"
@@ -100,7 +101,7 @@ def test_all_loggers_are_seen() -> None:
     """Every logger is a name of its module, so that the tests above find what it says."""
     for path in actions.PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        made = sum(actions.makes_logger(node) for node in ast.walk(tree))
+        made = sum(actions.makes_logger(node) for node in walk(tree))
         named = sum(actions.makes_logger(node.value) for node in tree.body if isinstance(node, ast.Assign))
         assert made == named, path
         if path.name not in ("logs.py", "otlp.py"):  # which set up those of libraries

@@ -32,7 +32,7 @@ from drakcelery.telemetry import exposition, instruments, metrics
 from drakcelery.telemetry.relay import Relay
 from drakcelery.worker.slot_metrics import SlotClock
 from tests import reference
-from tests.modules import MODULES, Module
+from tests.modules import MODULES, Module, walk
 from tests.waiting import wait_until
 
 PAGE = (reference.ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -90,12 +90,12 @@ def metrics_made(module: Module) -> Iterator[int]:
     """The lines of *module* that make a metric of prometheus_client's."""
     imported = {
         alias.asname or alias.name
-        for node in ast.walk(module.tree)
+        for node in walk(module.tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         and (getattr(node, "module", None) or node.names[0].name).startswith("prometheus_client")
         for alias in node.names
     }
-    for node in ast.walk(module.tree):
+    for node in walk(module.tree):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         if isinstance(node, ast.Call) and MADE.fullmatch(called) and called.partition(".")[0] in imported:
             yield node.lineno

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Set
 
 import pytest
 
-from tests.modules import MODULES, Module
+from tests.modules import MODULES, Module, walk
 
 PLACES = {
     "broker.listening": {"listening_to": "since when this process hears a broker, by any connection"},
@@ -45,7 +45,7 @@ CONTAINERS = frozenset({"list", "dict", "set", "deque", "defaultdict", "Counter"
 
 
 def _imported(module: Module) -> Iterator[str]:
-    for node in ast.walk(module.tree):
+    for node in walk(module.tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ClassDef):
@@ -76,7 +76,7 @@ def _root(node: ast.expr) -> str | None:
 def left_outside(module: Module) -> Iterator[str]:
     """What an assignment leaves in a class, or in a module or object that was imported."""
     names = set(_imported(module))
-    for node in ast.walk(module.tree):
+    for node in walk(module.tree):
         for target in _targets(node):
             root = _root(target)
             if isinstance(target, ast.Attribute) and root in names:
@@ -86,7 +86,7 @@ def left_outside(module: Module) -> Iterator[str]:
 def globals_of(module: Module) -> Iterator[str]:
     """Names that functions assign to their module, and what of it can change: containers that begin empty,
     objects of classes that are not frozen, functions that remember."""
-    for node in ast.walk(module.tree):
+    for node in walk(module.tree):
         if isinstance(node, ast.Global):
             yield from node.names
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(

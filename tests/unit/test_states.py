@@ -7,7 +7,7 @@ import re
 
 from drakcelery.model.analysis import State
 from drakcelery.model.slot_state import OUT_OF_USE, ReportedState
-from tests.modules import MODULES
+from tests.modules import MODULES, walk
 from tests.reference import ROOT
 
 STATIC = ROOT / "drakcelery" / "flower" / "static"
@@ -20,7 +20,7 @@ def compared(tree: ast.AST) -> set[str]:
     """The texts with which a module compares something."""
     return {
         one.value
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Compare)
         for side in (node.left, *node.comparators)
         for one in ast.walk(side)

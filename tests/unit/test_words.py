@@ -8,6 +8,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 
+from tests.modules import walk
 from tests.reference import DOCS, PACKAGE
 
 OLD = frozenset(
@@ -49,7 +50,7 @@ def words_of(name: str) -> set[str]:
 
 def named(tree: ast.Module) -> Iterator[tuple[str, int]]:
     """The names that a module gives: to functions, classes, parameters, variables and attributes."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name, node.lineno
         elif isinstance(node, ast.arg):
@@ -136,7 +137,7 @@ def test_a_verb_means_one_thing() -> None:
     found = [
         f"{where}:{node.lineno}: {node.name}"
         for where, tree in trees()
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.FunctionDef)
         and node.name.strip("_") in VERBS
         and not where.startswith(VERBS[node.name.strip("_")])
