@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from drakcelery.ledger import Ledger, connect
+from drakcelery.ledger import Ledger, Patience, connect
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -19,10 +19,10 @@ AMQP = "drakcelery.broker.configuration:AMQP"
 """The class with which every Celery app of ours reaches its broker."""
 
 
-def make_ledger(config: Settings, *, name: str | None = None, patient: bool = False) -> Ledger:
-    """A ledger on Karton's Redis; *name* and *patient* as in :func:`drakcelery.ledger.connect`."""
+def make_ledger(config: Settings, *, name: str | None = None, patience: Patience = Patience.SHORT) -> Ledger:
+    """A ledger on Karton's Redis; *name* and *patience* as in :func:`drakcelery.ledger.connect`."""
     return Ledger(
-        connect(config.redis, name=name, patient=patient, pause=config.drakcelery.timeouts.retry),
+        connect(config.redis, name=name, patience=patience, pause=config.drakcelery.timeouts.retry),
         identity=config.drakrun.identity,
         record_ttl=config.drakcelery.record_ttl,
         timeouts=config.drakcelery.timeouts,

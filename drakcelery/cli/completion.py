@@ -95,9 +95,11 @@ def _ledger(context: click.Context) -> Ledger | None:
     with _without(*UNUSED):
         from redis.exceptions import RedisError
 
+        from drakcelery.ledger import Patience
         from drakcelery.wiring import make_ledger
 
     try:
-        return make_ledger(read_settings(context.params.get("config"), context.params.get("data_dir")))
+        ours = read_settings(context.params.get("config"), context.params.get("data_dir"))
+        return make_ledger(ours, patience=Patience.NONE)
     except (DrakceleryError, RedisError):
         return None

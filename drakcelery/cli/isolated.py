@@ -13,7 +13,7 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.steer import asker
 from drakcelery.errors import DrakceleryError, StackError, UnreadableRecord
 from drakcelery.karton import reading
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import Ledger, Patience
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import Inbox
 from drakcelery.operators import views
@@ -28,7 +28,7 @@ def _uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[s
     """What the shell offers; nothing if anything goes wrong."""
     try:
         ours = read_settings(context.params.get("config"), context.params.get("data_dir"))
-        entries = make_ledger(ours).quarantine.all()
+        entries = make_ledger(ours, patience=Patience.NONE).quarantine.all()
     except (DrakceleryError, RedisError):
         return []
     return sorted({entry.uid for entry in entries if entry.uid.startswith(incomplete)})

@@ -18,7 +18,7 @@ from drakcelery.ledger import keytypes, turns
 from drakcelery.ledger.attempts import Attempts
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.canaries import Canaries
-from drakcelery.ledger.connection import connect
+from drakcelery.ledger.connection import Patience, connect
 from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.durations import DurationStore
 from drakcelery.ledger.endings import Endings
@@ -32,7 +32,7 @@ from drakcelery.ledger.watch import MEMORY, MOST_GAPS, ServerId, watch_of
 from drakcelery.model import timeouts
 from drakcelery.model.timeouts import Timeouts, Watch
 
-__all__ = ["Ledger", "Standing", "connect"]
+__all__ = ["Ledger", "Patience", "Standing", "connect"]
 
 
 class Ledger(Attempts, Endings, Records, KartonSide):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
@@ -16,36 +18,47 @@ from drakcelery.settings import RedisSection
 
 CONNECT_SECONDS = 5
 """Seconds to connect at most, so that a host that was cut off soon finds its way back."""
-PATIENT_RETRIES = 2000
-"""Of ten seconds each at most, by default: some five hours."""
+HURRIED_SECONDS = 0.5
+"""Seconds that somebody waits who has pressed Tab."""
 SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "alike", "abandon", "postpone", "resend"),
     *("defer", "cancel", "fail", "publish", "linger", "watch", "recount"),
 )
 
 
+class Patience(enum.IntEnum):
+    """How often a client tries again while Redis is away."""
+
+    NONE = 0
+    """Somebody waits for an answer that may as well be none."""
+    SHORT = 3
+    LONG = 2000
+    """With pauses of ten seconds at most, by default: some five hours."""
+
+
 def connect(
     section: RedisSection,
     *,
     name: str | None = None,
-    patient: bool = False,
+    patience: Patience = Patience.SHORT,
     pause: float = timeouts.DEFAULT.retry,
 ) -> redis.Redis:
     """A client of Karton's Redis that answers in text.
 
-    *name* is how Redis lists its connections. A *patient* client waits for a Redis that is away, for hours,
-    with pauses of up to *pause* seconds between two tries; the scripts may be sent again after a lost answer,
-    since each does its work once.
+    *name* is how Redis lists its connections. While Redis is away, it tries again as often as its *patience*
+    says, with pauses of up to *pause* seconds; the scripts may be sent again after a lost answer, since each
+    does its work once.
     """
+    hurried = patience is Patience.NONE
     return redis.Redis.from_url(
         section.address(),
         decode_responses=True,
         encoding_errors="surrogateescape",  # what others put there need not be UTF-8, and must not be changed
-        socket_timeout=section.socket_timeout or None,
-        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=HURRIED_SECONDS if hurried else section.socket_timeout or None,
+        socket_connect_timeout=HURRIED_SECONDS if hurried else CONNECT_SECONDS,
         health_check_interval=30,
         client_name=name,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.2, cap=pause), PATIENT_RETRIES if patient else 3),
+        retry=Retry(ExponentialWithJitterBackoff(base=0.2, cap=pause), patience),
         retry_on_error=list(ANSWERED),
     )
 

@@ -17,6 +17,7 @@ from drakcelery.broker.life import ask
 from drakcelery.engines import create
 from drakcelery.host.presence import Presence
 from drakcelery.host.slots import SlotTable
+from drakcelery.ledger import Patience
 from drakcelery.ledger.watch import ServerId
 from drakcelery.settings import Settings, find, load
 from drakcelery.stages import dispatch
@@ -59,15 +60,15 @@ class App(Celery):
     @functools.cached_property
     def runtime(self) -> Runtime:
         """That of a worker's main process."""
-        return self._runtime(Wakeup(), patient=False)
+        return self._runtime(Wakeup(), Patience.SHORT)
 
     def begin_in_pool(self) -> None:
         """Make the runtime of a process that was just forked; it waits for hours while Redis is away."""
-        self.runtime = self._runtime(self.runtime.wakeup, patient=True)
+        self.runtime = self._runtime(self.runtime.wakeup, Patience.LONG)
 
-    def _runtime(self, wakeup: Wakeup, *, patient: bool) -> Runtime:
+    def _runtime(self, wakeup: Wakeup, patience: Patience) -> Runtime:
         ours = self.settings
-        ledger = make_ledger(ours, patient=patient)
+        ledger = make_ledger(ours, patience=patience)
         return Runtime(
             context=HostContext(
                 settings=ours,

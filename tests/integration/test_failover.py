@@ -12,7 +12,7 @@ import redis
 from redis.exceptions import ReadOnlyError
 
 from drakcelery.embedded.services import Services
-from drakcelery.ledger import connect
+from drakcelery.ledger import Patience, connect
 from tests.waiting import wait_until
 
 
@@ -34,7 +34,7 @@ def test_a_patient_client_waits_for_a_promotion(own: Services) -> None:
 
     promotion = threading.Thread(target=promote)
     promotion.start()
-    assert connect(own.redis, patient=True, pause=0.1).set("test-failover", 1, px=1000)
+    assert connect(own.redis, patience=Patience.LONG, pause=0.1).set("test-failover", 1, px=1000)
     promotion.join()
     operator.execute_command("REPLICAOF", "127.0.0.1", "1")
     # Who is not patient learns of it
