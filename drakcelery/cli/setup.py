@@ -104,7 +104,7 @@ def _report(made: Plan, *, dry_run: bool) -> Iterator[str]:
         for one in findings:
             name = f"[{one.section}] {one.key}" if one.key != "*" else one.section
             joint = " " if one.text.startswith("as ") else ": "
-            yield f"  {name}: {one.verdict}{joint}{one.text}"
+            yield f"  {name}: {one.handling}{joint}{one.text}"
         yield ""
     yield "Would write:" if dry_run else "Files:"
     yield from (f"  {one.status:<9}  {one.mode:04o}  {one.path}" for one in made.targets)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drakcelery.deploy.oldkeys import INI, TOML, Verdict, fate
+from drakcelery.deploy.oldkeys import INI, TOML, Handling, fate
 from drakcelery.errors import SettingsError
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.settings import FOREIGN_SECTIONS, Settings
@@ -40,9 +40,9 @@ class Finding:
     section: str
     key: str
     """``*``: the section as a whole."""
-    verdict: Verdict
+    handling: Handling
     text: str
-    """Continues the verdict's sentence. Contains no secret."""
+    """Continues the handling's sentence. Contains no secret."""
 
 
 @dataclass(kw_only=True)
@@ -120,7 +120,7 @@ class _File:
             pairs = sections[name]
             if name == "minio" and "s3" in sections:
                 for key in pairs:
-                    self._say(name, key, Verdict.DROPPED, "[s3] is there, and counts, as in Karton")
+                    self._say(name, key, Handling.DROPPED, "[s3] is there, and counts, as in Karton")
             elif name == "minio":
                 self._minio(pairs, minio_environment)
             elif name in OUR_SECTIONS:
@@ -133,22 +133,23 @@ class _File:
                     self._by_table(name, key)
             else:
                 whose = "Karton's own" if name in FOREIGN_SECTIONS else "none of drakcelery's sections"
-                self._say(name, "*", Verdict.DROPPED, f"{whose}; it stays where it is")
+                self._say(name, "*", Handling.DROPPED, f"{whose}; it stays where it is")
 
     def toml(self, document: Mapping[str, Any]) -> None:
         """drakrun's file from v0.19 on."""
         for section, table in document.items():
             if not isinstance(table, dict):
-                self._say(section, "*", Verdict.DECISION, "drakcelery does not know it")
+                self._say(section, "*", Handling.DECISION, "drakcelery does not know it")
                 continue
             for key, value in table.items():
                 known = fate(TOML, section, key)
                 if known is None:
-                    self._say(section, key, Verdict.DECISION, "drakcelery does not know it")
+                    self._say(section, key, Handling.DECISION, "drakcelery does not know it")
                 elif known.target is None:
-                    self._say(section, key, known.verdict, known.why)
+                    self._say(section, key, known.handling, known.why)
                 elif (section, key, value) == ("network", "out_interface", "default"):
-                    self._say(section, key, Verdict.DROPPED, "default: drakrun finds the interface by itself")
+                    why = "default: drakrun finds the interface by itself"
+                    self._say(section, key, Handling.DROPPED, why)
                 else:
                     value = not value if key in TURNED_ROUND else value
                     self._import(_Key(section=section, key=key), known.target, _text(value), known.why)
@@ -157,20 +158,20 @@ class _File:
         """A key of a section that is not ours."""
         known = fate(INI, section, key)
         if known is None:
-            self._say(section, key, Verdict.DECISION, "drakcelery does not know it")
+            self._say(section, key, Handling.DECISION, "drakcelery does not know it")
         else:
-            self._say(section, key, known.verdict, known.why)
+            self._say(section, key, known.handling, known.why)
 
     def _pair(self, section: str, key: str, value: str) -> None:
         """A key of a section that is ours too."""
         known = fate(INI, section, key)
         if known is not None and known.target is None:
-            self._say(section, key, known.verdict, known.why)
+            self._say(section, key, known.handling, known.why)
         elif not value.strip() and section != "drakvuf_plugins":
-            self._say(section, key, Verdict.DROPPED, "nothing is set: the default counts")
+            self._say(section, key, Handling.DROPPED, "nothing is set: the default counts")
         elif key in ("headers", "test_headers") and _is_internal(value):
             why = f"{INTERNAL_KIND} went to drak-postprocess, which is gone; the documented headers are used"
-            self._say(section, key, Verdict.DECISION, why)
+            self._say(section, key, Handling.DECISION, why)
         else:
             if key == "xen_cmdline_check" and value.strip() != "ignore":
                 value = "fail"  # to v0.18 every other word was that
@@ -182,9 +183,9 @@ class _File:
         secure = given.pop("secure", "") or "1"
         states = configparser.ConfigParser.BOOLEAN_STATES
         if secure.lower() not in states:
-            self._say("minio", "secure", Verdict.DECISION, "expected true or false; https is assumed")
+            self._say("minio", "secure", Handling.DECISION, "expected true or false; https is assumed")
         elif "secure" in pairs:
-            self._say("minio", "secure", Verdict.TAKEN, "as part of [s3] address: https:// or http://")
+            self._say("minio", "secure", Handling.TAKEN, "as part of [s3] address: https:// or http://")
         address = given.get("address", "")
         if address and "://" not in address:
             given["address"] = f"{'https' if states.get(secure.lower(), True) else 'http'}://{address}"
@@ -200,7 +201,7 @@ class _File:
 
     def _pair_of_minio(self, key: str, value: str) -> None:
         if not value:
-            self._say("minio", key, Verdict.DROPPED, "nothing is set")
+            self._say("minio", key, Handling.DROPPED, "nothing is set")
         else:
             self._import(_Key(section="minio", key=key), ("s3", key), value, "same meaning")
 
@@ -212,18 +213,18 @@ class _File:
         trouble = self._trouble(section, key, value)
         owner = self._to.owner(section, key)
         if trouble:
-            self._say(old.section, old.key, Verdict.DECISION, f"left out: {trouble}")
+            self._say(old.section, old.key, Handling.DECISION, f"left out: {trouble}")
         elif owner is None or owner == self._path:
             self._to.values.setdefault(section, {})[key] = value
             self._to.origin[section, key] = self._path
             self._say(
-                old.section, old.key, Verdict.TAKEN, f"as [{section}] {key}" + (f": {why}" if why else "")
+                old.section, old.key, Handling.TAKEN, f"as [{section}] {key}" + (f": {why}" if why else "")
             )
         elif self._to.values[section].get(key) == value:
-            self._say(old.section, old.key, Verdict.TAKEN, f"as in {owner}")
+            self._say(old.section, old.key, Handling.TAKEN, f"as in {owner}")
         else:
             what = f"its [{section}] counts" if section in CONNECTIONS else "which counts"
-            self._say(old.section, old.key, Verdict.DECISION, f"differs from {owner}, {what}")
+            self._say(old.section, old.key, Handling.DECISION, f"differs from {owner}, {what}")
 
     def _known_plugins(self, old: _Key, value: str) -> str:
         """v0.18 passed any name on to DRAKVUF; here an unknown one is an error, so it is left out."""
@@ -231,7 +232,7 @@ class _File:
         unknown = [name for name in names if name not in KNOWN_PLUGINS]
         if unknown:
             text = f"left out: {', '.join(unknown)}: no plugin of DRAKVUF that drakcelery knows"
-            self._say(old.section, old.key, Verdict.DECISION, text)
+            self._say(old.section, old.key, Handling.DECISION, text)
         return ",".join(name for name in names if name in KNOWN_PLUGINS)
 
     def _trouble(self, section: str, key: str, value: str) -> str | None:
@@ -245,9 +246,9 @@ class _File:
             return explain(error, {}, None).removeprefix("settings: ")
         return None
 
-    def _say(self, section: str, key: str, verdict: Verdict, text: str) -> None:
+    def _say(self, section: str, key: str, handling: Handling, text: str) -> None:
         self._to.findings.append(
-            Finding(source=self._path, section=section, key=key, verdict=verdict, text=text)
+            Finding(source=self._path, section=section, key=key, handling=handling, text=text)
         )
 
 

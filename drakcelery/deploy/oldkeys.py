@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
-class Verdict(enum.StrEnum):
+class Handling(enum.StrEnum):
     """What becomes of an old key."""
 
     TAKEN = "taken over"
@@ -23,22 +23,22 @@ class Verdict(enum.StrEnum):
 class Fate:
     """What becomes of a key whose value is sound."""
 
-    verdict: Verdict
+    handling: Handling
     target: tuple[str, str] | None = None
     """Section and key of ours; ``*`` is the key's own name."""
     why: str = ""
 
 
 def _same(section: str, key: str, why: str = "same meaning") -> Fate:
-    return Fate(verdict=Verdict.TAKEN, target=(section, key), why=why)
+    return Fate(handling=Handling.TAKEN, target=(section, key), why=why)
 
 
 def _dropped(why: str) -> Fate:
-    return Fate(verdict=Verdict.DROPPED, why=why)
+    return Fate(handling=Handling.DROPPED, why=why)
 
 
 def _decide(why: str) -> Fate:
-    return Fate(verdict=Verdict.DECISION, why=why)
+    return Fate(handling=Handling.DECISION, why=why)
 
 
 _NO_WEB_PAGE = "drakmon's web page is gone; Flower has [flower] address and port"

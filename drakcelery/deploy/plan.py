@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from drakcelery import settings
 from drakcelery.deploy import configuration, importing, sandbox
 from drakcelery.deploy.importing import Finding, Imported, Sections
-from drakcelery.deploy.oldkeys import Verdict
+from drakcelery.deploy.oldkeys import Handling
 from drakcelery.deploy.targets import Status, Target, system_files, target
 from drakcelery.deploy.units import ROLES, Machine, unit_name
 from drakcelery.deploy.wish import CONFIG, PLAIN_PATH, UNITS, Wish, below, check, exists
@@ -119,7 +119,7 @@ def _complete(wish: Wish, imported: Imported, services: Iterable[str], plan: Pla
                 source=directory,
                 section=service,
                 key="*",
-                verdict=Verdict.TAKEN,
+                handling=Handling.TAKEN,
                 text=f"as [slots] vm-{number}: the service owned the VM of that name",
             )
             for service, number in vms.items()

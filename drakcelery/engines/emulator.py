@@ -114,7 +114,7 @@ class Emulator:
             supervision.reap(guest)
             _reclaim(job.raw)
         _log_end(job, guest, timed_out=timed_out)
-        execution, reason = _verdict(guest, job.timeout, timed_out=timed_out)
+        execution, reason = _execution(guest, job.timeout, timed_out=timed_out)
         account = guest.account
         return Outcome(
             engine=self.version(),
@@ -247,7 +247,7 @@ def _log_end(job: Detonation, guest: Guest, *, timed_out: bool) -> None:
     )
 
 
-def _verdict(guest: Guest, timeout: int, *, timed_out: bool) -> tuple[Execution, str | None]:
+def _execution(guest: Guest, timeout: int, *, timed_out: bool) -> tuple[Execution, str | None]:
     """What became of the sample. Raises :class:`EngineError` if that is our fault."""
     if guest.state is None or guest.state is State.BROKEN:
         why = guest.detail or (guest.errors[-1] if guest.errors else f"exit code {guest.process.returncode}")

@@ -26,7 +26,7 @@ fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class ChargeState:
     """What becomes of a slot's charge."""
 
     charged: bool
@@ -75,9 +75,9 @@ def failed_in(failures: Iterable[Failure]) -> frozenset[SlotOfHost]:
     )
 
 
-def verdict(
+def state_of(
     record: Record | None, attempt: int, *, blame: Blame, charged: bool, where: SlotOfHost
-) -> Verdict:
+) -> ChargeState:
     """What becomes of the charge of the slot at *where*, in which *attempt* of *record* failed.
 
     Args:
@@ -86,14 +86,14 @@ def verdict(
         charged: whether the failure is charged to the slot so far.
     """
     if record is None or blame is not Blame.SLOT:
-        return Verdict(charged=charged, settled=True)
+        return ChargeState(charged=charged, settled=True)
     if record.attempt == attempt and not record.state.is_over:
-        return Verdict(charged=charged, settled=False)  # the failure is not yet on record
+        return ChargeState(charged=charged, settled=False)  # the failure is not yet on record
     found = failed_in(record.failures)
     if where not in found:  # it was cancelled, stopped or given up meanwhile: nothing is to blame
-        return Verdict(charged=False, settled=True)
+        return ChargeState(charged=False, settled=True)
     if record.alike and any(one.number == attempt and one.fault is Fault.DOUBTED for one in record.failures):
-        return Verdict(charged=False, settled=record.state.is_over)
+        return ChargeState(charged=False, settled=record.state.is_over)
     if record.state is State.PUBLISHED:
-        return Verdict(charged=True, settled=True)
-    return Verdict(charged=len(found) < 2, settled=record.state.is_over)
+        return ChargeState(charged=True, settled=True)
+    return ChargeState(charged=len(found) < 2, settled=record.state.is_over)

@@ -239,7 +239,7 @@ class Janitor(threading.Thread):
 
     def _judge(self, run: Run) -> None:
         """Ask the record whether a failed run is still charged to its slot."""
-        found = charges.verdict(
+        found = charges.state_of(
             self._context.ledger.get(run.uid),
             run.attempt,
             blame=run.blame or Blame.SLOT,

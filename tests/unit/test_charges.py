@@ -9,7 +9,7 @@ import pytest
 
 from drakcelery.errors import BadTask, Blame, EngineError, GuestLost, StorageError
 from drakcelery.host import charges, history
-from drakcelery.host.charges import Verdict
+from drakcelery.host.charges import ChargeState
 from drakcelery.host.history import Facts, Kind
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
@@ -65,8 +65,8 @@ def test_the_charge_moves_to_the_sample() -> None:
 )
 def test_the_record_decides(found: Record | None, charged: bool, settled: bool) -> None:
     """What became of the sample since; cancelled, stopped and lost attempts charge nobody."""
-    verdict = charges.verdict(found, 1, blame=Blame.SLOT, charged=True, where=HERE)
-    assert verdict == Verdict(charged=charged, settled=settled)
+    state = charges.state_of(found, 1, blame=Blame.SLOT, charged=True, where=HERE)
+    assert state == ChargeState(charged=charged, settled=settled)
 
 
 def test_a_restore_is_no_matter_of_the_sample() -> None:
@@ -81,8 +81,8 @@ def test_a_restore_is_no_matter_of_the_sample() -> None:
 def test_what_the_snapshot_is_blamed_for_stays() -> None:
     """An error that names the snapshot is certain, wherever else the sample fails."""
     found = record(failure(HERE, "snapshot"), failure(THERE, "snapshot"))
-    verdict = charges.verdict(found, 1, blame=Blame.SNAPSHOT, charged=True, where=HERE)
-    assert verdict == Verdict(charged=True, settled=True)
+    state = charges.state_of(found, 1, blame=Blame.SNAPSHOT, charged=True, where=HERE)
+    assert state == ChargeState(charged=True, settled=True)
 
 
 @pytest.fixture

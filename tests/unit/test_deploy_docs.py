@@ -25,4 +25,4 @@ def test_page_and_table_agree(heading: str, table: Mapping[tuple[str, str], Fate
 
 def _row(section: str, key: str, fate: Fate) -> str:
     here = "–" if fate.target is None else f"`[{fate.target[0]}] {fate.target[1]}`"  # noqa: RUF001 a dash in the text
-    return f"| `[{section}] {key}` | {here} | {fate.verdict}: {fate.why} |"
+    return f"| `[{section}] {key}` | {here} | {fate.handling}: {fate.why} |"

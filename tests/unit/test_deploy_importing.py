@@ -8,7 +8,7 @@ import pytest
 
 from drakcelery.deploy import importing, oldkeys
 from drakcelery.deploy.importing import Imported
-from drakcelery.deploy.oldkeys import Verdict
+from drakcelery.deploy.oldkeys import Handling
 from drakcelery.errors import SettingsError
 from drakcelery.settings import Settings
 from drakcelery.settings.messages import OUR_SECTIONS
@@ -114,9 +114,9 @@ def read(directory: Path, *texts: str, suffix: str = ".ini") -> Imported:
     return importing.read(paths, minio_environment=directory / "minio.env")
 
 
-def said(imported: Imported, section: str, key: str) -> list[tuple[Verdict, str]]:
+def said(imported: Imported, section: str, key: str) -> list[tuple[Handling, str]]:
     """What was found of a key."""
-    return [(one.verdict, one.text) for one in imported.findings if (one.section, one.key) == (section, key)]
+    return [(one.handling, one.text) for one in imported.findings if (one.section, one.key) == (section, key)]
 
 
 def test_every_key_of_v018_is_taken_over_with_its_meaning(tmp_path: Path) -> None:
@@ -145,18 +145,18 @@ def test_every_key_of_v018_is_taken_over_with_its_meaning(tmp_path: Path) -> Non
     ("table", "text", "suffix"),
     [(oldkeys.INI, EVERY_INI_KEY, ".ini"), (oldkeys.TOML, EVERY_TOML_KEY, ".toml")],
 )
-def test_every_old_key_gets_the_verdict_of_the_table(
+def test_every_old_key_gets_the_handling_of_the_table(
     tmp_path: Path, table: dict[tuple[str, str], oldkeys.Fate], text: str, suffix: str
 ) -> None:
     """Each key of a full old file is reported once, as the table says, and the table has no other keys."""
     imported = read(tmp_path, text, suffix=suffix)
-    seen = {(one.section, one.key): one.verdict for one in imported.findings}
+    seen = {(one.section, one.key): one.handling for one in imported.findings}
     assert len(seen) == len(imported.findings)
     rows = set()
-    for (section, key), verdict in seen.items():
+    for (section, key), handling in seen.items():
         row = (section, key) if (section, key) in table else (section, "*")
         rows.add(row)
-        assert table[row].verdict is verdict, (section, key)
+        assert table[row].handling is handling, (section, key)
     assert rows == set(table)
 
 
@@ -164,7 +164,7 @@ def test_every_old_key_gets_the_verdict_of_the_table(
 def test_table_names_settings_that_exist(fate: oldkeys.Fate) -> None:
     """What is taken over goes to a key of ours; what is not has a reason."""
     if fate.target is None:
-        assert fate.verdict is not Verdict.TAKEN
+        assert fate.handling is not Handling.TAKEN
         assert len(fate.why.split()) > 2
         return
     section, key = fate.target
@@ -195,7 +195,7 @@ def test_interface_default_is_drakruns_own_word(tmp_path: Path) -> None:
     """v0.21's out_interface = default is no interface of that name."""
     imported = read(tmp_path, '[network]\nout_interface = "default"\n', suffix=".toml")
     assert imported.values == {}
-    assert said(imported, "network", "out_interface")[0][0] is Verdict.DROPPED
+    assert said(imported, "network", "out_interface")[0][0] is Handling.DROPPED
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_what_we_would_refuse_is_left_out_and_said(
 ) -> None:
     """A value that our settings refuse, or that would mean another thing, needs a decision."""
     imported = read(tmp_path, text)
-    (verdict, sentence), *_ = said(imported, section, key)
-    assert verdict is Verdict.DECISION
+    (handling, sentence), *_ = said(imported, section, key)
+    assert handling is Handling.DECISION
     assert words in sentence
     assert Settings.model_validate(imported.values).drakrun == Settings().drakrun
 
@@ -244,7 +244,7 @@ def test_first_file_counts(tmp_path: Path) -> None:
     imported = read(tmp_path, "[drakrun]\nuse_root_uid=1\n", "[drakrun]\nuse_root_uid=0\nnet_enable=1\n")
     assert imported.values == {"drakrun": {"use_root_uid": "1", "net_enable": "1"}}
     assert said(imported, "drakrun", "use_root_uid")[1] == (
-        Verdict.DECISION,
+        Handling.DECISION,
         f"differs from {tmp_path / '0.ini'}, which counts",
     )
 
@@ -253,12 +253,12 @@ def test_connections_are_not_mixed(tmp_path: Path) -> None:
     """Address and credentials of a server come from one file, even where a later one has more keys."""
     imported = read(tmp_path, "[redis]\nhost=a\n", "[redis]\nhost=b\npassword=hunter2\n", "[redis]\nhost=a\n")
     assert imported.values == {"redis": {"host": "a"}}
-    assert [verdict for verdict, _ in said(imported, "redis", "host")] == [
-        Verdict.TAKEN,
-        Verdict.DECISION,
-        Verdict.TAKEN,
+    assert [handling for handling, _ in said(imported, "redis", "host")] == [
+        Handling.TAKEN,
+        Handling.DECISION,
+        Handling.TAKEN,
     ]
-    assert said(imported, "redis", "password")[0][0] is Verdict.DECISION
+    assert said(imported, "redis", "password")[0][0] is Handling.DECISION
 
 
 def test_credentials_of_the_old_minio(tmp_path: Path) -> None:
@@ -278,8 +278,8 @@ def test_s3_replaces_minio(tmp_path: Path) -> None:
     """A karton.ini with both sections gives its [s3], as in Karton."""
     imported = read(tmp_path, "[minio]\naddress=old\n[s3]\naddress=http://new:9000\n[dashboard]\na=b\n")
     assert imported.values == {"s3": {"address": "http://new:9000"}}
-    assert said(imported, "minio", "address")[0][0] is Verdict.DROPPED
-    assert said(imported, "dashboard", "*") == [(Verdict.DROPPED, "Karton's own; it stays where it is")]
+    assert said(imported, "minio", "address")[0][0] is Handling.DROPPED
+    assert said(imported, "dashboard", "*") == [(Handling.DROPPED, "Karton's own; it stays where it is")]
 
 
 def test_findings_keep_secrets(tmp_path: Path) -> None:

@@ -191,6 +191,8 @@ def test_a_tool_that_prints_without_end_is_killed(
         Tools().run(
             sh(f"head -c 2000000 /dev/zero >&{stream}; sleep 60"), seconds=60, cell=cell, holder="mine"
         )
+    with pytest.raises(Overfull, match=r"^sh was ended: it printed more than 1 MiB"):
+        Tools().ask(sh(f"head -c 2000000 /dev/zero >&{stream}; exec sleep 60"), seconds=60)
     assert time.monotonic() - begun < 50
 
 

@@ -180,6 +180,7 @@ WORDS = (
     "timeouts",
     "triage",
     "turn",
+    "verdict",
     "wakeup",
     "watch",
     "workspace",

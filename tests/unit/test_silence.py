@@ -109,8 +109,8 @@ def test_a_charge_for_what_another_slot_shows_too(
 ) -> None:
     """Is taken back; where the other slot's run has it all, the first slot has lost it."""
     found = record(doubt(HERE, "log"), state=state).model_copy(update={"alike": alike})
-    verdict = charges.verdict(found, 1, blame=Blame.SLOT, charged=True, where=HERE)
-    assert (verdict.charged, verdict.settled) == (charged, settled)
+    became = charges.state_of(found, 1, blame=Blame.SLOT, charged=True, where=HERE)
+    assert (became.charged, became.settled) == (charged, settled)
 
 
 def test_what_another_slot_has_shown_is_no_symptom() -> None:

@@ -17,7 +17,7 @@
 :mod:`.network`       what keeps a guest in: looked at before and while a sample runs
 :mod:`.run`           DRAKVUF and tcpdump beside each other, watched
 :mod:`.screenshots`   of the guest, beside them
-:mod:`.verdict`       what became of a run
+:mod:`.execution`     what became of a run
 :mod:`.snapshot`      which snapshot it is
 :mod:`.installation`  what DRAKVUF Sandbox has on this host
 :mod:`.acceptance`    whether it can run a sample as its task asks

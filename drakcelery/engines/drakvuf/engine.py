@@ -16,6 +16,7 @@ from drakcelery.engines.drakvuf import commands, snapshot
 from drakcelery.engines.drakvuf.acceptance import check
 from drakcelery.engines.drakvuf.base_lines import BaseLines
 from drakcelery.engines.drakvuf.cell import Cell, Held
+from drakcelery.engines.drakvuf.execution import End, execution_of, is_complete, windows_error
 from drakcelery.engines.drakvuf.guest import DESTROY_SECONDS, Guest
 from drakcelery.engines.drakvuf.installation import Installation
 from drakcelery.engines.drakvuf.keeper import Keeper
@@ -24,7 +25,6 @@ from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
 from drakcelery.engines.drakvuf.screenshots import photographed
 from drakcelery.engines.drakvuf.tools import Tools, search_path
-from drakcelery.engines.drakvuf.verdict import End, execution_of, is_complete, windows_error
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Execution, Outcome, Snapshot, StartMethod
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drakcelery.engines.drakvuf.tools import Overdue, Tools
+from drakcelery.engines.drakvuf.tools import Tools
 from drakcelery.errors import Blame, EngineError
 
 UNTOLD = "nobody can tell what keeps guests in"
@@ -259,7 +259,7 @@ def read_rules(tools: Tools) -> Rules:
     for _ in range(SAVE_TRIES):
         try:
             done = tools.ask([SAVE], seconds=SAVE_SECONDS)
-        except Overdue as error:
+        except EngineError as error:
             raise EngineError(f"{UNTOLD}: {error}", blames=Blame.HOST) from None
         if done.code == 0:
             return Rules.parse(done.output)

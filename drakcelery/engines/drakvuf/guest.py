@@ -15,10 +15,10 @@ import structlog
 from drakcelery.engines.drakvuf import commands, ipv6
 from drakcelery.engines.drakvuf.base_lines import BaseLines
 from drakcelery.engines.drakvuf.cell import Cell
+from drakcelery.engines.drakvuf.execution import DEFENDED, windows_error
 from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.tool_output import printable, quoted
 from drakcelery.engines.drakvuf.tools import Finished, Overdue, Tools
-from drakcelery.engines.drakvuf.verdict import DEFENDED, windows_error
 from drakcelery.errors import Blame, EngineError
 
 if TYPE_CHECKING:

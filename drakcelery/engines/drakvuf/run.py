@@ -16,10 +16,10 @@ import structlog
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import commands
 from drakcelery.engines.drakvuf.cell import kill_group
+from drakcelery.engines.drakvuf.execution import End, Ended
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.tool_output import end_of, ending, quoted, readable
 from drakcelery.engines.drakvuf.tools import stop
-from drakcelery.engines.drakvuf.verdict import End, Ended
 from drakcelery.errors import EngineError
 
 log = structlog.get_logger(__name__)

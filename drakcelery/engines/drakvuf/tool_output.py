@@ -83,6 +83,12 @@ def printable(line: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
+def whole(file: IO[bytes]) -> str:
+    """All of *file*, of which there is no more than :data:`PRINTED_BYTES` or little more."""
+    file.seek(0)
+    return file.read(2 * PRINTED_BYTES).decode("utf-8", "replace")
+
+
 def end_of(file: IO[bytes]) -> str:
     """The last :data:`KEPT_BYTES` of *file*."""
     size = file.seek(0, os.SEEK_END)

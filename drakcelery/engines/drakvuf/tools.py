@@ -22,7 +22,7 @@ from drakcelery.engines.drakvuf import launch
 from drakcelery.engines.drakvuf.cell import Cell, kill_group
 from drakcelery.engines.drakvuf.commands import Command
 from drakcelery.engines.drakvuf.library import Call, Library
-from drakcelery.engines.drakvuf.tool_output import PRINTED_BYTES, end_of, ending, quoted, readable
+from drakcelery.engines.drakvuf.tool_output import PRINTED_BYTES, end_of, ending, quoted, readable, whole
 from drakcelery.errors import EngineError
 
 if TYPE_CHECKING:
@@ -98,26 +98,30 @@ class Tools:
 
         Raises:
             Overdue: it takes longer than *seconds*.
+            Overfull: it prints more than :data:`PRINTED_BYTES`.
         """
-        name = called(command)
-        program = self.find(command[0])
-        try:
-            done = subprocess.run(
-                [program or command[0], *command[1:]],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                env=self.environment,
-                cwd="/",
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise Overdue(f"{name} did not end within {seconds:.0f} s") from None
-        except OSError as error:
-            said = f"{command[0]}: {error.strerror}\n"
-            return Finished(name=name, code=launch.NOT_STARTED, output="", said=said)
-        output, said = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
-        return Finished(name=name, code=done.returncode, output=output, said=said)
+        name, begun = called(command), time.monotonic()
+        program = self.find(command[0]) or command[0]
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    [program, *command[1:]],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=errors,
+                    env=self.environment,
+                    cwd="/",
+                )
+            except OSError as error:
+                said = f"{command[0]}: {error.strerror}\n"
+                return Finished(name=name, code=launch.NOT_STARTED, output="", said=said)
+            try:
+                code = _wait(process, begun, seconds, output, errors)
+            except (Overdue, Overfull) as error:
+                process.kill()
+                process.wait()
+                raise type(error)(f"{name} {error}") from None
+            return Finished(name=name, code=code, output=whole(output), said=end_of(errors))
 
     def spawn(
         self,

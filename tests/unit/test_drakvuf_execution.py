@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.engines.drakvuf.verdict import End, Ended, execution_of, is_complete, windows_error
+from drakcelery.engines.drakvuf.execution import End, Ended, execution_of, is_complete, windows_error
 from drakcelery.errors import Blame, EngineError
 from drakcelery.model.analysis import Execution
 
