@@ -7,7 +7,7 @@ import pkgutil
 import warnings
 from collections import Counter
 
-from drakcelery.engines.speakeasy_guest import apis
+from drakcelery.engines.speakeasy_guest import apis, crypto
 
 with warnings.catch_warnings():  # of Unicorn's bindings
     warnings.simplefilter("ignore")
@@ -16,7 +16,10 @@ with warnings.catch_warnings():  # of Unicorn's bindings
 
 def test_every_module_is_in_the_table() -> None:
     """A module that is not listed answers nothing, and nothing else says so."""
-    names = [f"{apis.__name__}.{one.name}" for one in pkgutil.iter_modules(apis.__path__)]
+    packages = (apis, crypto)
+    names = [
+        f"{one.__name__}.{found.name}" for one in packages for found in pkgutil.iter_modules(one.__path__)
+    ]
     modules = [one for one in map(importlib.import_module, names) if hasattr(one, "APIS")]
     assert len(modules) > 30
     assert {one.__name__ for one in modules} == {one.__name__ for one in table.MODULES}

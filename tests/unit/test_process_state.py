@@ -15,7 +15,6 @@ PLACES = {
     "embedded.supervision": {"_LIBC": "found before a fork: after it nothing may be loaded any more"},
     "engines.emulator": {"_digest": "of the package's files, which are there for as long as the process"},
     "engines.speakeasy_guest.apis.guids": {"_random": "one guest to a process; the same on each run"},
-    "engines.speakeasy_guest.apis.system": {"_random": "one guest to a process; the same on each run"},
     "failpoints": {"_PROCESS": "which faults tests plan: forked processes take it over, nobody hands it on"},
     "host.tables": {"_in_transaction": "who of this process is in the file, or forks"},
     "karton.filetype": {"_looker": "the process that libmagic runs in; one serves all"},

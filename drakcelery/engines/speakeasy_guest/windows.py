@@ -20,6 +20,7 @@ from drakcelery.engines.speakeasy_guest.calling.guest_calls import Elsewhere, Ou
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SHELL_PID
 from drakcelery.engines.speakeasy_guest.crt import table as crt
 from drakcelery.engines.speakeasy_guest.crt.host import WithRuntime
+from drakcelery.engines.speakeasy_guest.crypto.objects import Objects
 from drakcelery.engines.speakeasy_guest.launch import split
 from drakcelery.engines.speakeasy_guest.machine import cpuid, memory
 from drakcelery.engines.speakeasy_guest.machine.clock import Clock
@@ -45,6 +46,7 @@ class Windows(WithRuntime, WithProcesses):
     ) -> None:
         self.allocations = Allocations()
         self.clock = Clock(self)
+        self.crypto = Objects()
         self.pages = Pages()
         self.ports = Ports()
         super().__init__(config, argv=split(arguments))

@@ -1,13 +1,12 @@
-"""Messages of errors, random numbers and whatever else programs ask of the system in their start-up."""
+"""Messages of errors, and whatever else programs ask of the system in their start-up."""
 
 from __future__ import annotations
 
-import random
 import re
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis import messages
-from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, MAX_TEXT, Api, put, read_text
+from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, put, read_text
 
 ALLOCATE_BUFFER, IGNORE_INSERTS, FROM_STRING, FROM_MODULE = 0x100, 0x200, 0x400, 0x800
 FROM_SYSTEM, ARGUMENT_ARRAY = 0x1000, 0x2000
@@ -50,7 +49,6 @@ MESSAGES: Final = {
 """Texts of error codes, as Windows shows them (learn.microsoft.com, "System Error Codes")."""
 
 _INSERT = re.compile(r"%(?:(\d{1,2})(?:!([^!]{0,32})!)?|(.))", re.DOTALL)
-_random = random.Random(0)  # noqa: S311  # the same on every run; it protects nothing
 
 
 def _format_message(emu: Any, name: str, argv: list[Any]) -> int:
@@ -110,17 +108,6 @@ def _inserted(emu: Any, text: str, arguments: int, *, wide: bool, array: bool) -
     return _INSERT.sub(insert, text)[:MAX_TEXT]
 
 
-def _fill(emu: Any, place: int, size: int) -> None:
-    if place and size:
-        emu.mem_write(place, _random.randbytes(min(size, MAX_DATA)))
-
-
-def _gen_random(emu: Any, name: str, argv: list[Any]) -> int:
-    buffer, size = argv[1:3] if name == "BCryptGenRandom" else argv[:2]
-    _fill(emu, buffer, size & 0xFFFFFFFF)
-    return 0 if name == "BCryptGenRandom" else 1  # STATUS_SUCCESS, TRUE
-
-
 def _is_wow64(emu: Any, _name: str, argv: list[Any]) -> int:
     put(emu, argv[1], I386 if emu.processor.bits == 32 else 0, 2)
     put(emu, argv[2], AMD64, 2)
@@ -129,8 +116,5 @@ def _is_wow64(emu: Any, _name: str, argv: list[Any]) -> int:
 
 APIS = {
     "FormatMessage": Api(words=7, answer=_format_message),
-    "BCryptGenRandom": Api(words=4, answer=_gen_random),
-    "ProcessPrng": Api(words=2, answer=_gen_random),
-    "SystemFunction036": Api(words=2, answer=_gen_random),
     "IsWow64Process2": Api(words=3, answer=_is_wow64),
 }

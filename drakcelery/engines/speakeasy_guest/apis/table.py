@@ -53,6 +53,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     windows,
 )
 from drakcelery.engines.speakeasy_guest.apis.api import Api
+from drakcelery.engines.speakeasy_guest.crypto import table as crypto
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
@@ -62,6 +63,7 @@ MODULES = (
     *(profiles, protection, registry, registry_reads, resources, shell, sockets, sspi, storage),
     *(system, text, threads, toolhelp, user, version, virtual_memory, volumes, waits),
     *(window_classes, window_procedures, window_search, windows),
+    *crypto.MODULES,
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}
 """Functions that we answer instead of Speakeasy, keyed by name without ``A`` or ``W``."""

@@ -1,0 +1,1 @@
+"""What Windows' two cryptographic interfaces calculate: the same by CryptoAPI and by CNG."""

