@@ -15,16 +15,18 @@ from drakcelery.cli.completion import uids_or_directories
 from drakcelery.cli.options import read_settings, with_settings
 
 if TYPE_CHECKING:
+    from drakcelery.behaviour.report import Report
     from drakcelery.reading import Analysis
 
-FORMATS = ("text", "markdown", "json")
+FORMATS = ("text", "markdown", "json", "stix")
 
 
 @click.command(
     epilog="\b\nExamples:\n"
     "  drakcelery report 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90\n"
     "  drakcelery report ./analysis --all | less\n"
-    "  drakcelery report ./analysis --format markdown > report.md"
+    "  drakcelery report ./analysis --format markdown > report.md\n"
+    "  drakcelery report ./analysis --format stix > bundle.json"
 )
 @click.argument("analysis", metavar="UID_OR_DIRECTORY", shell_complete=uids_or_directories)
 @click.option(
@@ -33,7 +35,8 @@ FORMATS = ("text", "markdown", "json")
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="json is report.json as it is; in the others, hosts and links are defanged.",
+    help="json is report.json as it is; stix needs an extra of its name; in the others, hosts and links are "
+    "defanged.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--all", "everything", is_flag=True, help="Also what only Windows did, and long lists in full.")
@@ -55,10 +58,27 @@ def report(
     said = read_report(found)
     if as_json or form == "json":
         click.echo(json.dumps(found.report_json, indent=2))
+    elif form == "stix":
+        click.echo(_exchanged(found, said), nl=False)
     elif form == "markdown":
         click.echo(markdown(document(said, everything=everything)), nl=False)
     else:
         print_page(views.console(), document(said, everything=everything))
+
+
+def _exchanged(found: Analysis, said: Report) -> str:
+    """What others read. Raises :class:`click.ClickException` where the extra is missing that makes it."""
+    from drakcelery.operators.exchange import sharing
+
+    try:
+        from drakcelery.operators.exchange.stix import stix
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("drakcelery"):
+            raise
+        raise click.ClickException(
+            f"--format stix needs {error.name}; install it with: pip install 'drakcelery[stix]'"
+        ) from None
+    return stix(said, sharing.level(found.headers))
 
 
 def _find(analysis: str, config: Path | None, data_dir: Path | None) -> Analysis:

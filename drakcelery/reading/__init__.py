@@ -22,6 +22,7 @@ from drakcelery.behaviour import process_tree
 from drakcelery.behaviour import report as reports
 from drakcelery.behaviour.report import Report
 from drakcelery.errors import ArtifactMissing, ArtifactUnreadable
+from drakcelery.karton.analysis_task import STORED
 from drakcelery.model.analysis import Value
 from drakcelery.model.metadata import Metadata
 from drakcelery.model.names import is_uid
@@ -95,6 +96,19 @@ class Analysis:
     def metadata(self) -> Metadata:
         """What is known beside the artifacts. Raises :class:`ArtifactUnreadable`."""
         return self._checked(Metadata, self._source.metadata(), "metadata")
+
+    @cached_property
+    def headers(self) -> Mapping[str, Any]:
+        """The headers of its analysis task, such as ``share_3rd_party``; none if a version before
+        ``analysis_task.json`` published it. Raises :class:`ArtifactUnreadable`."""
+        found = self._source.headers()
+        if found is not None or STORED not in self.artifacts:
+            return found or {}
+        task = parsed(self._opened(STORED), f"{self._source.where}: {STORED}", limit=REPORT_LIMIT)
+        headers = task.get("headers") if isinstance(task, dict) else None
+        if not isinstance(headers, dict):
+            raise ArtifactUnreadable(f"{self._source.where}: {STORED} has no headers")
+        return headers
 
     @cached_property
     def report(self) -> Report:

@@ -130,3 +130,7 @@ class BucketSource:
     def metadata(self) -> Any:
         """The object's."""
         return parsed(self.open(METADATA), f"{self.where}/{METADATA}")
+
+    def headers(self) -> Mapping[str, Any] | None:
+        """They are in an object."""
+        return None

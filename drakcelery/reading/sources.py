@@ -40,6 +40,9 @@ class Source(Protocol):
     def metadata(self) -> Any:
         """What is in ``metadata.json``, not checked. Raises :class:`ArtifactUnreadable`."""
 
+    def headers(self) -> Mapping[str, Any] | None:
+        """The headers of the analysis task, if it is at hand without a download."""
+
 
 class TaskSource:
     """The resources of an analysis task."""
@@ -49,6 +52,7 @@ class TaskSource:
         if not isinstance(payload(task, "metadata"), dict):
             raise ArtifactMissing(f"{self.where} is no analysis: it has no payload 'metadata'")
         self._metadata = payload(task, "metadata")
+        self._headers = {**task.headers_persistent, **task.headers}
         self._resources = {
             name: resource
             for name, resource in task.payload.items()
@@ -71,6 +75,10 @@ class TaskSource:
     def metadata(self) -> Any:
         """The payload's."""
         return self._metadata
+
+    def headers(self) -> Mapping[str, Any] | None:
+        """The task's, those that persist among them."""
+        return self._headers
 
 
 class DirectorySource:
@@ -104,6 +112,10 @@ class DirectorySource:
     def metadata(self) -> Any:
         """The file's."""
         return parsed(self.open(METADATA), f"{self.where}: {METADATA}")
+
+    def headers(self) -> Mapping[str, Any] | None:
+        """They are in a file."""
+        return None
 
 
 def temporary(download: Callable[[Path], object], where: str, *, size: int | None) -> BinaryIO:

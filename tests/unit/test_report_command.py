@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
+from karton.core import Task
 
 from drakcelery.cli import cli
 from drakcelery.cli.completion import uids_or_directories
 from drakcelery.errors import ArtifactMissing, StackError
+from drakcelery.karton.analysis_task import STORED
 from drakcelery.model.analysis import State
 from drakcelery.operators.report import stored
 from drakcelery.reading import Analysis
@@ -98,9 +101,44 @@ def test_what_is_no_report_says_why(directory: Path, tmp_path: Path) -> None:
 
 def test_wrong_forms_are_refused(directory: Path) -> None:
     """Only what is there is offered."""
-    status, _, said = typed(directory, "--format", "stix")
+    status, _, said = typed(directory, "--format", "pdf")
     assert status == 2
-    assert "'stix' is not one of 'text', 'markdown', 'json'" in said
+    assert "'pdf' is not one of 'text', 'markdown', 'json', 'stix'" in said
+
+
+def test_stix_is_marked_by_the_header(directory: Path) -> None:
+    """Where a task is stored beside the artifacts, its headers say who may see the bundle."""
+
+    def marking() -> object:
+        status, out, said = typed(directory, "--format", "stix")
+        assert (status, said) == (0, "")
+        return json.loads(out)["objects"][0]["definition"]
+
+    assert marking() == {"tlp": "amber"}
+    (directory / STORED).write_text(json.dumps({"headers": {"share_3rd_party": True}}))
+    assert marking() == {"tlp": "green"}
+    (directory / STORED).write_text(json.dumps({"headers": {"share_3rd_party": False}}))
+    assert marking() == {"tlp": "red"}
+    (directory / STORED).write_text(json.dumps({"headers": None}))
+    status, out, said = typed(directory, "--format", "stix")
+    assert (status, out) == (1, "")
+    assert "analysis_task.json has no headers" in said
+
+
+def test_headers_of_a_task() -> None:
+    """A service reads them from the task that it got."""
+    task = Task({"type": "analysis"}, payload={"metadata": {}}, headers_persistent={"share_3rd_party": False})
+    assert Analysis.of(task).headers == {"type": "analysis", "share_3rd_party": False}
+
+
+def test_an_extra_that_is_not_installed(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names what to install."""
+    for name in [name for name in sys.modules if name.startswith("drakcelery.operators.exchange.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "stix2", None)
+    status, out, said = typed(directory, "--format", "stix")
+    assert (status, out) == (1, "")
+    assert said == "Error: --format stix needs stix2; install it with: pip install 'drakcelery[stix]'\n"
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.PUBLISHED])
