@@ -36,13 +36,55 @@ def test_code_pages(tmp_path: Path, bits: int) -> None:
         mark(WideCharToMultiByte(CP_ACP, 0, L"four", -1, NULL, 0, NULL, NULL) == 5 ? "counted" : "wrong");
         mark(WideCharToMultiByte(CP_ACP, 0, L"four", -1, narrow, 4, NULL, NULL) == 0
              && GetLastError() == ERROR_INSUFFICIENT_BUFFER ? "too-small" : "wrong");
+        mark(MultiByteToWideChar(CP_ACP, 0, "room", -1, wide, 4) == 0
+             && !memcmp(wide, L"room", 8) && !memcmp(narrow, "four", 4) ? "what-fits" : "wrong");
         mark(GetCPInfo(932, &info) && info.MaxCharSize == 2 && GetACP() == 1252 && GetOEMCP() == 437
              && !IsValidCodePage(7) ? "pages" : "wrong");
         return 0;
     }
     """
-    seen = ["from-utf8", "to-utf8", "to-ansi", "undefined", "invalid", "counted", "too-small", "pages"]
+    seen = [
+        "from-utf8",
+        "to-utf8",
+        "to-ansi",
+        "undefined",
+        "invalid",
+        "counted",
+        "too-small",
+        "fits",
+        "pages",
+    ]
     assert said(tmp_path, source, bits) == seen
+
+
+@BITS
+def test_short_strings(tmp_path: Path, bits: int) -> None:
+    """Byte for byte, each with a whole zero; in order, as words are sorted; what cannot be read is 0."""
+    source = r"""
+    #include <string.h>
+    int main(void)
+    {
+        WCHAR wide[8];
+        char narrow[8];
+        memset(wide, 0xff, sizeof wide);
+        lstrcpyW(wide, L"a");
+        lstrcatW(wide, L"\xd800");
+        mark(!memcmp(wide, L"a\xd800\0", 6) && wide[3] == 0xffff ? "wide" : "wrong");
+        memset(narrow, 0xff, sizeof narrow);
+        lstrcpyA(narrow, "\xe4");
+        char *there = lstrcatA(narrow, "\x81");
+        mark(there == narrow && !memcmp(narrow, "\xe4\x81\0\xff", 4) ? "narrow" : "wrong");
+        there = lstrcpynA(narrow, "\xe4\xf6\xfc", 3);
+        mark(there == narrow && !memcmp(narrow, "\xe4\xf6\0\xff", 4) ? "cut" : "wrong");
+        mark(lstrcmpA("apple", "Banana") < 0 && lstrcmpW(L"banana", L"Apple") > 0 && lstrcmpA("a", "A") < 0
+             && !lstrcmpiW(L"a", L"A") && lstrcmpiA("b", "A") > 0 && lstrcmpA(NULL, "") < 0
+             ? "order" : "wrong");
+        mark(!lstrlenA(NULL) && !lstrlenW((WCHAR *)8) && !lstrcpyA(narrow, (char *)8)
+             && !lstrcatA((char *)8, "a") && lstrlenA(narrow) == 2 ? "unreadable" : "wrong");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == ["wide", "narrow", "cut", "order", "unreadable"]
 
 
 @BITS

@@ -97,6 +97,8 @@ _LIBRARIES = (
     *("version", "winmm", "mpr", "uxtheme", "dwmapi", "comdlg32", "imm32", "msimg32", "winspool"),
     *("kernelbase", "bcryptprimitives", "cryptbase", "sspicli", "wintrust", "wsock32", "powrprof"),
     *("normaliz", "cabinet", "propsys", "shcore", "profapi", "cfgmgr32", "ucrtbase", "hid"),
+    *("msi", "shfolder", "imagehlp", "oleacc", "oledlg", "riched20", "usp10", "lz32", "sfc", "pdh"),
+    *("credui", "cryptui", "wevtapi", "wldap32", "rasapi32", "rstrtmgr", "mswsock", "srvcli", "samcli"),
 )
 """DLLs that every Windows has and Speakeasy's does not: LoadLibrary finds them."""
 

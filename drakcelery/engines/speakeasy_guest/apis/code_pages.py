@@ -88,15 +88,19 @@ def read_narrow(emu: Any, place: int, count: int) -> bytes:
 
 
 def give(emu: Any, data: bytes, target: int, room: int, width: int) -> int:
-    """Put a text where there is room for *room* characters; how many there are, 0 if they do not fit."""
+    """Put a text where there is room for *room* characters; how many there are, 0 if they do not fit.
+
+    What fits is written even then, as on Windows (Wine's tests of ``MultiByteToWideChar`` hold it): a program
+    may give the room without the zero, and have the zero converted, too.
+    """
     count = len(data) // width
     room &= 0x7FFFFFFF
     if not room:
         return count
+    emu.mem_write(target, data[: room * width])
     if count > room:
         emu.set_last_error(ERROR_INSUFFICIENT_BUFFER)
         return 0
-    emu.mem_write(target, data)
     return count
 
 

@@ -78,16 +78,18 @@ def _compare(emu: Any, name: str, argv: list[Any]) -> int:
     if "Ordinal" in name:
         one, two = (text.upper() if ignore else text for text in (first, second))
         return EQUAL if one == two else LESS if one < two else GREATER
-    return _order(_key(first, ignore=ignore), _key(second, ignore=ignore))
+    return EQUAL + compare_words(first, second, ignore_case=ignore)
+
+
+def compare_words(first: str, second: str, *, ignore_case: bool) -> int:
+    """-1, 0 or 1: which of two texts comes first, as words are sorted."""
+    one, two = (_key(text, ignore=ignore_case) for text in (first, second))
+    return (one > two) - (one < two)
 
 
 def _key(text: str, *, ignore: bool) -> tuple[str, str]:
     """Letters before case, and small ones first, as words are sorted."""
     return text.casefold(), "" if ignore else text.swapcase()
-
-
-def _order(one: tuple[str, str], two: tuple[str, str]) -> int:
-    return EQUAL if one == two else LESS if one < two else GREATER
 
 
 def _kinds(emu: Any, name: str, argv: list[Any]) -> int:

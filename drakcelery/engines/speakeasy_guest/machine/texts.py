@@ -19,14 +19,15 @@ class Texts(Win32Emulator):  # type: ignore[misc]  # the base has no types
 
     def read_mem_string(self, address: int, width: int = 1, max_chars: int = 0) -> str:
         """The string at an address, *max_chars* characters at most if that is not 0."""
-        text = self._string(address, width, max_chars * width or MAX_TEXT)
+        text = self.mem_string(address, width, max_chars * width or MAX_TEXT)
         return text.decode(ENCODINGS[width], "ignore")
 
     def mem_string_len(self, address: int, width: int = 1) -> int:
         """The characters of the string at an address."""
-        return len(self._string(address, width, MAX_TEXT)) // width
+        return len(self.mem_string(address, width)) // width
 
-    def _string(self, address: int, width: int, limit: int) -> bytes:
+    def mem_string(self, address: int, width: int, limit: int = MAX_TEXT) -> bytes:
+        """The bytes of the string at an address, without its zero; *limit* at most."""
         data = bytearray()
         limit = min(limit, MAX_TEXT)
         while len(data) < limit:
