@@ -204,14 +204,14 @@ void _start(void)
     )
 
 
-def compiled(folder: Path, text: str) -> Path:
+def compiled(folder: Path, text: str, name: str = "*.exe") -> Path:
     """What makensis makes of a script."""
     makensis = shutil.which("makensis") or ""
     require(bool(makensis), "makensis is not installed (Debian: nsis)")
     script = folder / "installer.nsi"
     script.write_text(text)
     subprocess.run([makensis, "-V2", script.name], cwd=folder, check=True, capture_output=True)
-    return next(folder.glob("*.exe"))
+    return next(folder.glob(name))
 
 
 def installer(folder: Path, **options: str) -> Path:
@@ -288,6 +288,42 @@ def test_plug_ins_of_an_installer(bench: Bench, tmp_path: Path, unicode: str) ->
     assert len(loaded) == 2
 
 
+CAPTURING = r"""
+OutFile "installer.exe"
+Unicode %(unicode)s
+SilentInstall silent
+RequestExecutionLevel user
+Section
+  SetOutPath $TEMP
+  File program32.exe
+  nsExec::ExecToStack '"$TEMP\program32.exe" to-stack'
+  Pop $0
+  Pop $1
+  nsExec::ExecToLog '"$TEMP\program32.exe" to-log'
+  Pop $2
+  nsExec::Exec /TIMEOUT=2000 'cmd.exe /c schtasks /query'
+  Pop $3
+  WriteRegStr HKCU "Software\drakcelery" "Said" "$0 [$1] $2 $3"
+SectionEnd
+"""
+"""Runs programs with their output in a pipe. They run after the installer, which reads nothing from them."""
+
+
+@pytest.mark.parametrize("unicode", ["true", "false"])
+def test_what_nsexec_starts_is_followed(bench: Bench, tmp_path: Path, unicode: str) -> None:
+    """nsExec unpacks and loads; what it starts to read its output is seen, and does what it does."""
+    source = tmp_path / "source"
+    source.mkdir()
+    build(source, "int main(int count, char **words) { mark(words[1]); return puts(words[1]) < 0; }", 32)
+    run = bench.detonate(compiled(source, CAPTURING % {"unicode": unicode}, "installer.exe"), timeout=120)
+    assert (run.outcome.complete, run.outcome.reason) == (True, None)
+    lines = [line["CommandLine"] for line in run.lines("procmon", "NtCreateUserProcess")]
+    assert [line.rpartition(" ")[2] for line in lines] == ["to-stack", "to-log", "/query"]
+    assert marks(run) == ["to-stack", "to-log"]
+    values = {line["ValueName"]: line["Value"] for line in run.lines("regmon", "NtSetValueKey")}
+    assert values["Said"] == "0 [] 0 0"
+
+
 def unpacker(name: str) -> Path:
     """7-Zip's stub for archives that extract themselves, out of npm's package."""
     known = next(one for one in programs.read() if one.name == f"npm/7zip@0.0.6/package/7zip-lite/{name}")
@@ -331,3 +367,24 @@ def test_an_archive_that_extracts_itself(
     for line in run.lines("filetracer", "NtWriteFile"):
         written[line["FileName"].removeprefix("\\??\\C:\\Users\\user\\Desktop\\")] += int(line["Length"], 16)
     assert written == sizes
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_the_windows_installer_knows_no_product(bench: Bench, tmp_path: Path, bits: int) -> None:
+    """Its functions are found by name and by number, and say that nothing is installed."""
+    source = r"""
+    int main(void)
+    {
+        HMODULE msi = LoadLibraryA("msi.dll");
+        int (WINAPI *state)(LPCWSTR) = (void *)GetProcAddress(msi, (LPCSTR)113);
+        UINT (WINAPI *install)(LPCWSTR, LPCWSTR) = (void *)GetProcAddress(msi, "MsiInstallProductW");
+        mark(state(L"{589A5E26-AC31-469A-BA7A-0B562A931ABF}") == -1 ? "unknown" : "wrong");
+        mark(install(L"http://installer.example.com/a.msi", L"") == ERROR_INSTALL_SERVICE_FAILURE
+             ? "refused" : "wrong");
+        return 0;
+    }
+    """
+    run = bench.detonate(build(tmp_path, source, bits))
+    assert marks(run) == ["unknown", "refused"]
+    calls = run.lines("apimon", "MsiInstallProductW")
+    assert "installer.example.com/a.msi" in str(calls)

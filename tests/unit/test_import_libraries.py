@@ -63,6 +63,7 @@ def test_names_behind_numbers() -> None:
     """ws2_32 and oleaut32 are imported by number."""
     assert stdcall.name_of("WS2_32", "ordinal_4") == "connect"
     assert stdcall.name_of("oleaut32", "ordinal_2") == "SysAllocString"
+    assert stdcall.name_of("msi", "ordinal_8") == "MsiCloseHandle"
     assert stdcall.name_of("comctl32", "ordinal_17") == "ordinal_17"
     assert stdcall.name_of("ws2_32", "ordinal_x") == "ordinal_x"
 

@@ -28,6 +28,31 @@ LEFT_OUT = frozenset(f"Nt{verb}WaitCompletionPacket" for verb in ("Create", "Ass
 OPERATORS: Final = {823: "??2@YAPAXI@Z", 825: "??3@YAXPAX@Z", 6890: "??2@YAPEAX_K@Z", 6891: "??3@YAXPEAX@Z"}
 """Numbers of new and delete in mfc42.dll, of 32 and of 64 bits; programs link them by the way."""
 
+INSTALLER: Final = {
+    8: "MsiCloseHandle",
+    17: "MsiCreateRecord",
+    32: "MsiDatabaseOpenViewW",
+    70: "MsiGetProductInfoW",
+    72: "MsiGetProductPropertyW",
+    78: "MsiGetSummaryInformationW",
+    88: "MsiInstallProductW",
+    92: "MsiOpenDatabaseW",
+    96: "MsiOpenProductW",
+    103: "MsiProcessMessage",
+    113: "MsiQueryProductStateW",
+    118: "MsiRecordGetStringW",
+    120: "MsiRecordReadStream",
+    125: "MsiRecordSetStringW",
+    141: "MsiSetInternalUI",
+    150: "MsiSummaryInfoGetPropertyW",
+    159: "MsiViewExecute",
+    160: "MsiViewFetch",
+    264: "MsiSourceListEnumSourcesW",
+}
+"""Numbers of msi.dll (as Wine's has them), by which set-ups link it."""
+
+OWN_NUMBERS: Final = {"mfc42": OPERATORS, "msi": INSTALLER}
+
 KINDS = {"cdecl": 0, "only64": None}
 
 Table = dict[str, int | None]
@@ -89,13 +114,13 @@ def name_of(module: str, name: str) -> str:
     """The name of a function that was imported by number (``ordinal_7``), where that is common knowledge.
 
     The numbers of ws2_32, wsock32 and oleaut32 are the same in each Windows; pefile brings them along. Of
-    MFC's, only the two operators are told.
+    MFC's, only the two operators are told; of msi's, what set-ups use.
     """
     digits = name.removeprefix("ordinal_")
     if digits == name or not digits.isdigit():
         return name
-    if module.lower() == "mfc42":
-        return OPERATORS.get(int(digits), name)
+    if module.lower() in OWN_NUMBERS:
+        return OWN_NUMBERS[module.lower()].get(int(digits), name)
     names = ordlookup.ords.get(f"{module.lower()}.dll".encode(), {})
     found = names.get(int(digits))
     return found.decode("ascii") if found else name
