@@ -5,6 +5,7 @@ The expected bytes are those of the standards' own test vectors, or were made by
 
 from __future__ import annotations
 
+import base64
 import struct
 from pathlib import Path
 
@@ -21,6 +22,10 @@ BITS = pytest.mark.parametrize("bits", [32, 64])
 SHA512_OF_ABC = (
     "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
     "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"
+)
+GCM_OF_CASE_4 = (
+    "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e"
+    "21d514b25466931c7d8f6a5aac84aa051ba30b396a0aac973d58e091"
 )
 SHOW = r"""
 #include <stdio.h>
@@ -379,3 +384,238 @@ def test_a_program_that_locks_files(tmp_path: Path, bits: int, algorithm: str) -
     calls = [line["Method"] for line in run.lines("apimon")]
     assert {"CryptAcquireContextA", "CryptImportKey", "CryptGenKey", "CryptExportKey"} <= set(calls)
     assert calls.count("CryptEncrypt") == 3
+
+
+@BITS
+def test_cng(tmp_path: Path, bits: int) -> None:
+    """AES in CBC (SP 800-38A, F.2.1), GCM (its test case 4), PBKDF2 (RFC 6070, 2), HMAC (RFC 4231, 2)."""
+    source = (
+        SHOW
+        + r"""
+    #include <bcrypt.h>
+    static BYTE *bytes(const char *hex, BYTE *out)
+    {
+        unsigned value;
+        for (int i = 0; sscanf(hex + 2 * i, "%2x", &value) == 1; i++)
+            out[i] = value;
+        return out;
+    }
+    int main(void)
+    {
+        BCRYPT_ALG_HANDLE aes, sha, hmac;
+        BCRYPT_KEY_HANDLE key;
+        BCRYPT_HASH_HANDLE hash;
+        BYTE secret[32], iv[16], data[64], more[32], out[96], tag[16], object[1024];
+        ULONG size, value;
+        WCHAR mode[32];
+        mark(BCryptOpenAlgorithmProvider(&aes, L"ROT13", NULL, 0) == 0xC0000225 ? "unknown" : "wrong");
+        BCryptOpenAlgorithmProvider(&aes, BCRYPT_AES_ALGORITHM, NULL, 0);
+        BCryptGetProperty(aes, BCRYPT_BLOCK_LENGTH, (BYTE *)&value, 4, &size, 0);
+        mark(value == 16 && size == 4 ? "block" : "wrong");
+        mark(BCryptGetProperty(aes, BCRYPT_CHAINING_MODE, (BYTE *)mode, 4, &size, 0) == 0xC0000023
+             && size == 32 ? "too-small" : "wrong");
+        BCryptGetProperty(aes, BCRYPT_OBJECT_LENGTH, (BYTE *)&value, 4, &size, 0);
+        mark(BCryptGenerateSymmetricKey(aes, &key, object, value, secret, 15, 0) ? "bad-key" : "wrong");
+        bytes("2b7e151628aed2a6abf7158809cf4f3c", secret);
+        BCryptGenerateSymmetricKey(aes, &key, object, value, secret, 16, 0);
+        bytes("000102030405060708090a0b0c0d0e0f", iv);
+        bytes("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51", data);
+        BCryptEncrypt(key, data, 32, NULL, iv, 16, NULL, 0, &size, BCRYPT_BLOCK_PADDING);
+        mark(size == 48 ? "48" : "wrong");
+        BCryptEncrypt(key, data, 16, NULL, iv, 16, out, 96, &size, 0);
+        BCryptEncrypt(key, data + 16, 16, NULL, iv, 16, out + 16, 80, &size, BCRYPT_BLOCK_PADDING);
+        show("cbc", out, 32);
+        bytes("000102030405060708090a0b0c0d0e0f", iv);
+        BCryptDecrypt(key, out, 48, NULL, iv, 16, out, 96, &size, BCRYPT_BLOCK_PADDING);
+        mark(size == 32 && !memcmp(out, data, 32) ? "back" : "wrong");
+        mark(BCryptDecrypt(key, out, 15, NULL, iv, 16, out, 96, &size, 0) == 0xC0000206 ? "odd" : "wrong");
+        BCryptExportKey(key, NULL, BCRYPT_KEY_DATA_BLOB, out, 96, &size, 0);
+        mark(size == 28 && *(ULONG *)out == BCRYPT_KEY_DATA_BLOB_MAGIC && !memcmp(out + 12, secret, 16)
+             ? "exported" : "wrong");
+        BCryptDestroyKey(key);
+        BCryptSetProperty(aes, BCRYPT_CHAINING_MODE, (BYTE *)BCRYPT_CHAIN_MODE_GCM, 32, 0);
+        bytes("feffe9928665731c6d6a8f9467308308", secret);
+        BCryptGenerateSymmetricKey(aes, &key, NULL, 0, secret, 16, 0);
+        BCRYPT_AUTHENTICATED_CIPHER_MODE_INFO info;
+        BCRYPT_INIT_AUTH_MODE_INFO(info);
+        info.pbNonce = bytes("cafebabefacedbaddecaf888", iv);
+        info.cbNonce = 12;
+        info.pbAuthData = bytes("feedfacedeadbeeffeedfacedeadbeefabaddad2", more);
+        info.cbAuthData = 20;
+        info.pbTag = tag;
+        info.cbTag = 16;
+        bytes("d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+              "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39", data);
+        BCryptEncrypt(key, data, 60, &info, NULL, 0, out, 60, &size, 0);
+        show("gcm", out, size);
+        show("tag", tag, 16);
+        mark(!BCryptDecrypt(key, out, 60, &info, NULL, 0, out, 60, &size, 0) && !memcmp(out, data, 60)
+             ? "verified" : "wrong");
+        mark(BCryptDecrypt(key, out, 60, &info, NULL, 0, out, 60, &size, 0) == 0xC000A002
+             ? "refused" : "wrong");
+        BCryptOpenAlgorithmProvider(&sha, BCRYPT_SHA256_ALGORITHM, NULL, 0);
+        BCryptCreateHash(sha, &hash, NULL, 0, NULL, 0, 0);
+        BCryptHashData(hash, (BYTE *)"abc", 3, 0);
+        mark(BCryptFinishHash(hash, out, 20, 0) == 0xC000000D ? "size" : "wrong");
+        BCryptFinishHash(hash, out, 32, 0);
+        show("sha256", out, 32);
+        mark(BCryptDestroyHash(hash) || !BCryptDestroyHash(hash) ? "wrong" : "destroyed");
+        BYTE *text = (BYTE *)"what do ya want for nothing?";
+        BCryptHash((BCRYPT_ALG_HANDLE)0xb1, (BYTE *)"Jefe", 4, text, 28, out, 32);
+        show("hmac", out, 32);
+        BCryptOpenAlgorithmProvider(&hmac, BCRYPT_SHA1_ALGORITHM, NULL, BCRYPT_ALG_HANDLE_HMAC_FLAG);
+        BCryptDeriveKeyPBKDF2(hmac, (BYTE *)"password", 8, (BYTE *)"salt", 4, 2, out, 20, 0);
+        show("pbkdf2", out, 20);
+        BCryptImportKeyPair((BCRYPT_ALG_HANDLE)0xe1, NULL, BCRYPT_RSAPUBLIC_BLOB, &key, (BYTE *)"RSA3", 4, 0)
+            ? mark("no-pair") : mark("wrong");
+        BCryptCloseAlgorithmProvider(aes, 0);
+        BCryptGenRandom(NULL, more, 8, BCRYPT_USE_SYSTEM_PREFERRED_RNG);
+        mark(memcmp(more, "\xfe\xed\xfa\xce", 4) ? "random" : "wrong");
+        return 0;
+    }
+    """
+    )
+    assert said(tmp_path, source, bits, "-lbcrypt") == [
+        *("unknown", "block", "too-small", "bad-key", "48"),
+        "cbc-7649abac8119b246cee98e9b12e9197d5086cb9b507219ee95db113a917678b2",
+        *("back", "odd", "exported"),
+        f"gcm-{GCM_OF_CASE_4}",
+        "tag-5bc94fbc3221a5db94fae95ae7121a47",
+        *("verified", "refused", "size"),
+        "sha256-ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "destroyed",
+        "hmac-5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+        "pbkdf2-ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957",
+        *("no-pair", "random"),
+    ]
+
+
+@BITS
+def test_a_pair_of_cng(tmp_path: Path, bits: int) -> None:
+    """What one imports of the other's public key encrypts for it, padded as PKCS #1 or OAEP say."""
+    source = r"""
+    #include <bcrypt.h>
+    #include <string.h>
+    int main(void)
+    {
+        BCRYPT_ALG_HANDLE rsa;
+        BCRYPT_KEY_HANDLE pair, other;
+        BYTE blob[1024], data[256];
+        ULONG size, length;
+        BCRYPT_OAEP_PADDING_INFO info = {BCRYPT_SHA256_ALGORITHM};
+        BCryptOpenAlgorithmProvider(&rsa, BCRYPT_RSA_ALGORITHM, NULL, 0);
+        BCryptGenerateKeyPair(rsa, &pair, 1024, 0);
+        BCryptFinalizeKeyPair(pair, 0);
+        BCryptExportKey(pair, NULL, BCRYPT_RSAPUBLIC_BLOB, blob, sizeof blob, &size, 0);
+        mark(size == 24 + 3 + 128 ? "public" : "wrong");
+        BCryptImportKeyPair(rsa, NULL, BCRYPT_RSAPUBLIC_BLOB, &other, blob, size, 0);
+        BCryptEncrypt(other, (BYTE *)"secret", 6, NULL, NULL, 0, data, 256, &length, BCRYPT_PAD_PKCS1);
+        BCryptDecrypt(pair, data, length, NULL, NULL, 0, data, 256, &size, BCRYPT_PAD_PKCS1);
+        mark(length == 128 && size == 6 && !memcmp(data, "secret", 6) ? "pkcs1" : "wrong");
+        BCryptEncrypt(other, (BYTE *)"secret", 6, &info, NULL, 0, data, 256, &length, BCRYPT_PAD_OAEP);
+        BCryptDecrypt(pair, data, length, &info, NULL, 0, data, 256, &size, BCRYPT_PAD_OAEP);
+        mark(length == 128 && size == 6 && !memcmp(data, "secret", 6) ? "oaep" : "wrong");
+        mark(BCryptDecrypt(other, data, 128, NULL, NULL, 0, data, 256, &size, BCRYPT_PAD_PKCS1)
+             ? "no-private" : "wrong");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits, "-lbcrypt") == ["public", "pkcs1", "oaep", "no-private"]
+
+
+@BITS
+def test_texts_of_bytes(tmp_path: Path, bits: int) -> None:
+    """Each form of text that crypt32 knows, there and back, in both widths; what is no such text fails."""
+    source = (
+        SHOW
+        + r"""
+    static void both(const char *what, DWORD flags, const BYTE *data, DWORD size)
+    {
+        char text[512], name[300], *end = name + sprintf(name, "%s-", what);
+        WCHAR wide[512];
+        BYTE back[128];
+        DWORD length = 0, skip = 9, kind = 9, wide_length = 512;
+        CryptBinaryToStringA(data, size, flags, NULL, &length);
+        DWORD needed = length--;
+        if (CryptBinaryToStringA(data, size, flags, text, &length) || GetLastError() != ERROR_MORE_DATA)
+            mark("fits");
+        length = needed;
+        CryptBinaryToStringA(data, size, flags, text, &length);
+        if (length != needed - 1 || strlen(text) != length) mark("length");
+        CryptBinaryToStringW(data, size, flags, wide, &wide_length);
+        for (DWORD i = 0; i <= length; i++)
+            if (wide[i] != text[i]) mark("wide");
+        for (char *c = text; *c; c++)
+            end += sprintf(end, *c == '\r' ? "_r" : *c == '\n' ? "_n" : "%c", *c);
+        mark(name);
+        length = sizeof back;
+        if (!CryptStringToBinaryW(wide, 0, flags & 0xFF, back, &length, &skip, &kind)
+            || length != size || memcmp(back, data, size) || skip || kind != (flags & 0xFF))
+            mark("not-back");
+    }
+    int main(void)
+    {
+        BYTE data[50];
+        DWORD size, kind;
+        for (int i = 0; i < 50; i++)
+            data[i] = i * 5;
+        both("base64", CRYPT_STRING_BASE64, data, 50);
+        both("plain", CRYPT_STRING_BASE64 | CRYPT_STRING_NOCRLF, data, 10);
+        both("headed", CRYPT_STRING_BASE64HEADER, data, 5);
+        both("hex", CRYPT_STRING_HEX, data, 20);
+        both("raw", CRYPT_STRING_HEXRAW | CRYPT_STRING_NOCRLF, data, 20);
+        both("nocr", CRYPT_STRING_HEXRAW | CRYPT_STRING_NOCR, data, 2);
+        size = 50;
+        mark(CryptStringToBinaryA("AAEC AwQF\r\nBg==", 0, CRYPT_STRING_ANY, data, &size, NULL, &kind)
+             && size == 7 && kind == CRYPT_STRING_BASE64 ? "any" : "wrong");
+        mark(CryptStringToBinaryA("not base64!", 0, CRYPT_STRING_BASE64, NULL, &size, NULL, NULL)
+             || GetLastError() != ERROR_INVALID_DATA ? "wrong" : "invalid");
+        mark(CryptStringToBinaryA("AAECAwQFxyz", 8, CRYPT_STRING_BASE64, NULL, &size, NULL, NULL) && size == 6
+             ? "counted" : "wrong");
+        return 0;
+    }
+    """
+    )
+    text = base64.b64encode(bytes(number * 5 for number in range(50))).decode()
+    assert said(tmp_path, source, bits, "-lcrypt32") == [
+        f"base64-{text[:64]}_r_n{text[64:]}_r_n",
+        "plain-AAUKDxQZHiMoLQ==",
+        "headed------BEGIN CERTIFICATE-----_r_nAAUKDxQ=_r_n-----END CERTIFICATE-----_r_n",
+        "hex-00 05 0a 0f 14 19 1e 23  28 2d 32 37 3c 41 46 4b_r_n50 55 5a 5f_r_n",
+        "raw-00050a0f14191e23282d32373c41464b50555a5f",
+        "nocr-0005_n",
+        *("any", "invalid", "counted"),
+    ]
+
+
+@BITS
+def test_protected_data(tmp_path: Path, bits: int) -> None:
+    """DPAPI: the user reads what was protected, with the entropy and unchanged only."""
+    source = r"""
+    #include <string.h>
+    #include <wincrypt.h>
+    int main(void)
+    {
+        DATA_BLOB in = {7, (BYTE *)"secret"}, entropy = {4, (BYTE *)"salt"}, made, back;
+        WCHAR *described;
+        BYTE block[16] = "0123456789abcde";
+        mark(CryptProtectData(&in, L"mine", &entropy, NULL, NULL, CRYPTPROTECT_UI_FORBIDDEN, &made)
+             && made.cbData > 100 && !memcmp(made.pbData + 4, "\xd0\x8c\x9d\xdf", 4) ? "protected" : "wrong");
+        mark(CryptUnprotectData(&made, &described, &entropy, NULL, NULL, 0, &back) && back.cbData == 7
+             && !memcmp(back.pbData, "secret", 7) && !wcscmp(described, L"mine") ? "read" : "wrong");
+        mark(LocalFree(back.pbData) || LocalFree(described) ? "wrong" : "freed");
+        mark(CryptUnprotectData(&made, NULL, NULL, NULL, NULL, 0, &back)
+             || GetLastError() != ERROR_INVALID_DATA ? "wrong" : "no-entropy");
+        made.pbData[made.cbData / 2] ^= 1;
+        mark(CryptUnprotectData(&made, NULL, &entropy, NULL, NULL, 0, &back) ? "wrong" : "changed");
+        mark(CryptUnprotectData(&in, NULL, &entropy, NULL, NULL, 0, &back) ? "wrong" : "no-blob");
+        CryptProtectMemory(block, 16, CRYPTPROTECTMEMORY_SAME_PROCESS);
+        mark(memcmp(block, "0123456789abcde", 16) ? "memory" : "wrong");
+        CryptUnprotectMemory(block, 16, CRYPTPROTECTMEMORY_SAME_PROCESS);
+        mark(memcmp(block, "0123456789abcde", 16) ? "wrong" : "back");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits, "-lcrypt32") == [
+        *("protected", "read", "freed", "no-entropy", "changed", "no-blob", "memory", "back"),
+    ]

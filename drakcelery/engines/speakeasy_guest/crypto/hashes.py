@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from typing import Any, Final
 
-from Crypto.Hash import MD2, MD4
+from Crypto.Hash import MD2, MD4, MD5, SHA1, SHA256, SHA384, SHA512
 
 BLOCKS: Final = {"MD2": 16, "MD4": 64, "MD5": 64, "SHA1": 64, "SHA256": 64, "SHA384": 128, "SHA512": 128}
 """Bytes that each of them takes at a time."""
@@ -63,3 +63,10 @@ class Hash:
         other._state = self._state.copy()
         other.value = self.value
         return other
+
+
+def for_padding(name: str) -> Any:
+    """The hash as a module of the library, which pads RSA's messages with it."""
+    return {"MD2": MD2, "MD4": MD4, "MD5": MD5, "SHA1": SHA1, "SHA256": SHA256, "SHA384": SHA384}.get(
+        name, SHA512
+    )

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from drakcelery.engines.speakeasy_guest.crypto import encryption, hashing, keys, providers
+from drakcelery.engines.speakeasy_guest.crypto import (
+    cng,
+    cng_keys,
+    encryption,
+    hashing,
+    keys,
+    protected,
+    providers,
+    texts,
+)
 
-MODULES = (encryption, hashing, keys, providers)
+MODULES = (cng, cng_keys, encryption, hashing, keys, protected, providers, texts)
