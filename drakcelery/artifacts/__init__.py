@@ -18,6 +18,7 @@ from drakcelery.artifacts.metadata import RunFacts, build_metadata, write_metada
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.pcap import PCAP, keep_pcap
 from drakcelery.artifacts.report import ReportFacts, Watcher
+from drakcelery.capabilities.job import Limits
 from drakcelery.model.analysis import Analysis, Outcome
 from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.model.plugins import KNOWN_PLUGINS, LOG_NAMES
@@ -38,6 +39,7 @@ def collect(
     facts: RunFacts,
     dumps_total_size: int,
     dumps_single_size: int,
+    capa: Limits | None = None,
     ready: Ready = nobody,
 ) -> Manifest:
     """Turn the engine's output in *raw* into artifacts in *out*, and ``metadata.json`` beside them.
@@ -45,7 +47,8 @@ def collect(
     *raw* is only read. *out* belongs to this function and is emptied first: running it again, also after an
     interruption, gives the same files. The manifest lists every file but ``metadata.json``; none is empty.
     *ready* is called with each of these as soon as it is complete, by two threads: the calling one, and one
-    that packs the dumps meanwhile. For the sizes see :func:`~drakcelery.artifacts.dumps.pack_dumps`.
+    that packs the dumps meanwhile. For the sizes see :func:`~drakcelery.artifacts.dumps.pack_dumps`;
+    without *capa* it is not asked.
 
     Raises:
         UntrustedFileError: a file of the engine's is a link, or no regular file.
@@ -59,9 +62,9 @@ def collect(
 
     watcher = Watcher(analysis.uid)
     made = _pack(raw, out, done, watcher, total_size=dumps_total_size, single_size=dumps_single_size)
-    known = ReportFacts(analysis=analysis, outcome=outcome, run=facts, dumps=made.dumps)
+    known = ReportFacts(analysis=analysis, outcome=outcome, run=facts, dumps=made.dumps, capa=capa)
     watcher.write(out, known, done)
-    metadata = _metadata(analysis, outcome, facts, made, watcher.failure)
+    metadata = _metadata(analysis, outcome, facts, made, watcher)
     write_metadata(out, metadata)
     _report(analysis.uid, made)
     by_name = tuple(sorted(artifacts, key=lambda artifact: artifact.name))
@@ -97,7 +100,7 @@ def _pack(raw: Path, out: Path, done: Ready, watcher: Watcher, **caps: int) -> _
 
 
 def _metadata(
-    analysis: Analysis, outcome: Outcome, facts: RunFacts, made: _Made, report_failure: str | None
+    analysis: Analysis, outcome: Outcome, facts: RunFacts, made: _Made, watcher: Watcher
 ) -> dict[str, Any]:
     metadata = build_metadata(
         analysis,
@@ -108,7 +111,11 @@ def _metadata(
         log_dropped=made.lines.dropped,
         screenshots=made.screenshots,
     )
-    return metadata | ({"report_failure": report_failure} if report_failure else {})
+    if watcher.failure is not None:
+        metadata["report_failure"] = watcher.failure
+    if watcher.capa is not None:
+        metadata["capa"] = watcher.capa.model_dump(mode="json")
+    return metadata
 
 
 def _empty(directory: Path) -> None:

@@ -19,7 +19,10 @@ from drakcelery.artifacts.pcap import PCAP
 from drakcelery.behaviour import process_tree, report
 from drakcelery.behaviour.assembly import assemble
 from drakcelery.behaviour.reader import Reader
+from drakcelery.capabilities import with_capabilities
+from drakcelery.capabilities.job import Limits
 from drakcelery.model.analysis import Analysis, Outcome
+from drakcelery.model.metadata import CapaRun
 
 logger = structlog.get_logger(__name__)
 
@@ -29,12 +32,14 @@ class Watcher:
 
     Attributes:
         failure: why there will be no report; None so far.
+        capa: what became of capa; None if it is not set up, or not yet.
     """
 
     def __init__(self, uid: str) -> None:
         self._uid = uid
         self._reader = Reader()
         self.failure: str | None = None
+        self.capa: CapaRun | None = None
 
     def __call__(self, groups: Mapping[str, Sequence[bytes]]) -> None:
         """The lines of a block of the log by plugin."""
@@ -57,7 +62,13 @@ class Watcher:
             if (out / PCAP).is_file():
                 with (out / PCAP).open("rb") as capture:
                     self._reader.read_traffic(capture)
-            files = _files(self._reader, facts)
+            tree = _tree(self._reader)
+            made = _assembled(self._reader, facts)
+            if facts.capa is not None:
+                made = with_capabilities(made, out, facts.capa)
+                self.capa = made.capa
+                _log_capa(self._uid, made)
+            files = {report.NAME: made.model_dump_json().encode(), **tree}
         except Exception as error:
             self._fail(error)
             logger.exception("report_failed", uid=self._uid)
@@ -68,6 +79,24 @@ class Watcher:
                 file.finish()
 
 
+def _log_capa(uid: str, made: report.Report) -> None:
+    """What became of capa."""
+    run = made.capa
+    if run is not None and run.failure is not None:
+        logger.warning("capa_failed", uid=uid, error=run.failure, seconds=run.seconds)
+    elif run is not None:
+        logger.info(
+            "capa_ran",
+            uid=uid,
+            version=run.version,
+            rules=run.rules,
+            calls=run.calls,
+            capabilities=len(made.capabilities),
+            seconds=run.seconds,
+            limit=run.limit,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReportFacts:
     """What the report says beside what was seen."""
@@ -76,14 +105,21 @@ class ReportFacts:
     outcome: Outcome
     run: RunFacts
     dumps: DumpsPacked
+    capa: Limits | None = None
+    """None: it is not asked."""
 
 
-def _files(reader: Reader, facts: ReportFacts) -> dict[str, bytes]:
+def _tree(reader: Reader) -> dict[str, bytes]:
+    """The process tree as a file, if procmon wrote anything; the reader learns what is too deep for it."""
     tree, too_deep = process_tree.process_tree(reader.processes)
     if too_deep:
         reader.budget.left_out[process_tree.NAME] += too_deep
+    return {process_tree.NAME: orjson.dumps(tree)} if reader.plugins.get("procmon") else {}
+
+
+def _assembled(reader: Reader, facts: ReportFacts) -> report.Report:
     analysis, outcome, run = facts.analysis, facts.outcome, facts.run
-    made = assemble(
+    return assemble(
         reader,
         uid=analysis.uid,
         sample=report.Sample(
@@ -107,7 +143,3 @@ def _files(reader: Reader, facts: ReportFacts) -> dict[str, bytes]:
         outcome=outcome,
         packed={PurePosixPath(entry["filename"]).name for entry in facts.dumps.metadata},
     )
-    files = {report.NAME: made.model_dump_json().encode()}
-    if reader.plugins.get("procmon"):
-        files[process_tree.NAME] = orjson.dumps(tree)
-    return files

@@ -129,7 +129,7 @@ def argument_text(event: Event, number: int) -> str:
     match = _ARGUMENT.fullmatch(bounded(_argument(event, number), 4096))
     if match is None or match[2] is None:
         return ""
-    return bounded(_unescaped(match[2]))
+    return bounded(unescaped(match[2]))
 
 
 def argument_number(event: Event, number: int) -> int | None:
@@ -143,7 +143,7 @@ def _argument(event: Event, number: int) -> Any:
     return arguments[number] if isinstance(arguments, list) and number < len(arguments) else None
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
     r"""DRAKVUF escapes backslashes here, the emulator does not: then not each has its second."""
     if "\\\\" not in text or _ESCAPED.fullmatch(text) is None:
         return text

@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from drakcelery.behaviour.catalogues import AttackTechnique, MbcBehavior
 from drakcelery.model.analysis import Value
+from drakcelery.model.metadata import CapaRun
 
 NAME = "report.json"
 VERSION: Literal[1] = 1
@@ -233,6 +235,15 @@ class CallActivity(Seen):
     category: str
 
 
+class Capability(Seen):
+    """A rule of capa's that the calls of the sample's processes match; ``count`` is how often."""
+
+    rule: str
+    namespace: str | None = None
+    attack: tuple[AttackTechnique, ...] = ()
+    mbc: tuple[MbcBehavior, ...] = ()
+
+
 class PluginLines(Value):
     """What a plugin wrote."""
 
@@ -262,6 +273,9 @@ class Report(Value):
     indicators: Indicators = Indicators()
     dumps: tuple[Dump, ...] = ()
     calls: tuple[CallActivity, ...] = ()
+    capabilities: tuple[Capability, ...] = ()
+    capa: CapaRun | None = None
+    """None if it is not set up."""
     plugins: tuple[PluginLines, ...] = ()
     left_out: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     """By list: events that a full one did not take."""

@@ -115,7 +115,7 @@ TOML: Mapping[tuple[str, str], Fate] = {
     ("drakrun", "gzip_syscalls"): _dropped("consumers read logs as they are"),
     ("drakrun", "use_7zip"): _dropped("archives are unpacked by Karton services before they come here"),
     ("drakrun", "path_to_7zip"): _dropped("archives are unpacked by Karton services before they come here"),
-    ("capa", "*"): _dropped(_REPORTS),
+    ("capa", "*"): _decide("name the directory of its rules in [report] capa_rules; see docs/report.md"),
     ("memdump", "max_total_dumps_size"): _same("drakcelery", "dumps_total_size"),
     ("memdump", "max_single_dump_size"): _same("drakcelery", "dumps_single_size"),
     ("memdump", "min_single_dump_size"): _dropped("small dumps are kept"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
@@ -19,6 +19,7 @@ _EMPTY: Mapping[str, Any] = {
     "screenshots": 0,
     "missing_functions": [],
     "report_failure": None,
+    "capa": None,
 }
 """Keys that are missing where there is nothing to say, and what they are then."""
 
@@ -70,6 +71,21 @@ class Options(Value):
     sample_filename: Text | None = None
 
 
+class CapaRun(Value):
+    """What capa was given, and what became of it."""
+
+    version: str
+    rules: int | None = None
+    """How many it had; None if it did not come to that."""
+    calls: int = 0
+    """Of the sample's processes, that it looked at; a call that is repeated at once is given to it once."""
+    seconds: float = 0.0
+    limit: Literal["calls", "time"] | None = None
+    """What later calls were left out for, if there were more."""
+    failure: str | None = None
+    """A sentence, if there is no result."""
+
+
 class Metadata(Value):
     """What is known of an analysis beside its artifacts.
 
@@ -113,6 +129,8 @@ class Metadata(Value):
     missing_functions: tuple[MissingFunction, ...] = ()
     report_failure: Text | None = None
     """Why there is no ``report.json``; None if there is one, or if the analysis is older than these."""
+    capa: CapaRun | None = None
+    """None if it is not set up."""
 
     def payload(self) -> dict[str, Any]:
         """As it is in the payload of the analysis task."""

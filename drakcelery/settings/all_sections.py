@@ -27,6 +27,7 @@ from drakcelery.settings.sections import (
     NotificationsSection,
     RedisSection,
     ReplaySection,
+    ReportSection,
     S3Section,
     TracingSection,
 )
@@ -69,6 +70,7 @@ class Settings(Section):
     drakvuf: DrakvufSection = DrakvufSection()
     canary: CanarySection = CanarySection()
     emulator: EmulatorSection = EmulatorSection()
+    report: ReportSection = ReportSection()
     replay: ReplaySection = ReplaySection()
     flower: FlowerSection = FlowerSection()
     metrics: MetricsSection = MetricsSection()

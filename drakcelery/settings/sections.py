@@ -216,6 +216,14 @@ class EmulatorSection(Section):
     max_instructions: int = Field(default=-1, ge=-1, description="-1: only the timeout ends a run")
 
 
+class ReportSection(Section):
+    """``[report]``: what the report has beside what was seen."""
+
+    capa_rules: AbsolutePath | None = Field(default=None, description="directory; default: no capa")
+    capa_timeout: int = Field(default=60, ge=5, le=3600, description="seconds for each analysis")
+    capa_memory_limit: int = Field(default=1024**3, ge=256 * 1024**2, description="bytes")
+
+
 class ReplaySection(Section):
     """``[replay]``: the engine that plays a recorded run."""
 

@@ -12,9 +12,11 @@ from redis.exceptions import RedisError
 from drakcelery import artifacts, safe_files
 from drakcelery.artifacts.metadata import METADATA, RunFacts, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
+from drakcelery.capabilities.job import Limits
 from drakcelery.errors import BadTask, Superseded
 from drakcelery.failpoints import reach
 from drakcelery.forecast.durations import Durations
+from drakcelery.host.state_dir import of_io_worker
 from drakcelery.host.workspace import LOG_NAME, Prepared, Workspace
 from drakcelery.karton import analysis_task, contract
 from drakcelery.karton.destination import destination
@@ -22,6 +24,7 @@ from drakcelery.model.analysis import Analysis, Outcome, Step
 from drakcelery.model.manifest import Manifest
 from drakcelery.model.records import Record
 from drakcelery.model.result import Result
+from drakcelery.settings import Settings
 from drakcelery.stages.context import HostContext
 from drakcelery.stages.early_upload import clear, early_upload, left
 from drakcelery.stages.guest import check_evidence, slot_of
@@ -78,10 +81,24 @@ def _make_artifacts(
         ),
         dumps_total_size=ours.dumps_total_size,
         dumps_single_size=ours.dumps_single_size,
+        capa=_capa(context.settings),
         ready=ready,
     )
     metrics.dumps_dropped(manifest.metadata["dumps_dropped"]["count"])
     return manifest
+
+
+def _capa(settings: Settings) -> Limits | None:
+    """None where it is not set up."""
+    ours = settings.report
+    if ours.capa_rules is None:
+        return None
+    return Limits(
+        rules=ours.capa_rules,
+        cache=of_io_worker(settings.drakcelery.state_dir) / "capa",
+        seconds=ours.capa_timeout,
+        memory=ours.capa_memory_limit,
+    )
 
 
 def upload(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:

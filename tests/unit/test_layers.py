@@ -23,6 +23,7 @@ LAYERS = (
     "settings",
     "telemetry",
     "behaviour",
+    "capabilities",
     "artifacts",
     "storage",
     "engines",

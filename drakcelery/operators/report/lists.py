@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from drakcelery.behaviour.report import (
     CallActivity,
+    Capability,
     Connection,
     Dump,
     FileActivity,
@@ -134,6 +135,25 @@ def dump(one: Dump) -> Iterator[Part]:
     yield Part(shown(one.reason))
     if not one.in_zip:
         yield Part("not in dumps.zip, which has a limit", "alert")
+
+
+def capability(one: Capability) -> Iterator[Part]:
+    """The rule, and what ATT&CK and MBC call it."""
+    yield Part(shown(one.rule))
+    if one.attack:
+        names = (
+            f"{shown(found.id, SHORT)} {shown(found.tactic, SHORT)}: {shown(found.technique, SHORT)}"
+            + (f", {shown(found.subtechnique, SHORT)}" if found.subtechnique else "")
+            for found in one.attack
+        )
+        yield Part("; ".join(names), label="ATT&CK")
+    if one.mbc:
+        names = (
+            f"{shown(found.id, SHORT)} {shown(found.objective, SHORT)}: {shown(found.behavior, SHORT)}"
+            + (f", {shown(found.method, SHORT)}" if found.method else "")
+            for found in one.mbc
+        )
+        yield Part("; ".join(names), label="MBC")
 
 
 def calls(several: Iterable[CallActivity]) -> Iterator[Entry]:

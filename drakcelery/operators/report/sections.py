@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TypeVar
 
 from drakcelery.behaviour.report import Report, Seen
+from drakcelery.model.metadata import CapaRun
 from drakcelery.operators.report import lists
 from drakcelery.operators.report.document import Document, Entry, Fact, Part, Section
 from drakcelery.operators.report.processes import Cast
@@ -90,6 +91,10 @@ class _Maker:
         report, cast, limit = self._report, self._cast, self._choice.limit
         tree = cast.tree(everything=self._choice.windows, limit=limit)
         yield self._section("Processes", tree, most=MOST_PROCESSES, is_tree=True)
+        if report.capa is not None and report.capa.failure is None:
+            yield self._of(
+                "Capabilities", report.capabilities, lists.capability, first=lambda one: bool(one.attack)
+            )
         yield self._of("Injections", report.injections, lambda one: lists.injection(one, cast))
         telling = lists.is_telling
         yield self._of("Files", report.files, lambda one: lists.file(one, limit), first=telling)
@@ -181,8 +186,20 @@ def _notes(report: Report, cast: Cast, made: Sequence[Section], choice: Choice) 
             yield (Part(f"{count} events were left out of a full list:", "alert"), Part(shown(name)))
     if report.unreadable:
         yield (Part(f"{report.unreadable} lines or packets could not be read.", "alert"),)
+    if report.capa is not None:
+        yield from _about_capa(report.capa)
     written = ", ".join(f"{shown(one.plugin)} {one.lines}" for one in report.plugins)
     yield (Part(written or "none", label="Lines of the log, by plugin:"),)
+
+
+def _about_capa(run: CapaRun) -> Iterator[tuple[Part, ...]]:
+    if run.failure is not None:
+        yield (Part(f"No capabilities: {shown(run.failure, LONGEST)}.", "alert"),)
+        return
+    if run.limit is not None:
+        yield (Part(f"capa did not look at later calls: its limit of {run.limit} was reached.", "alert"),)
+    rules = f" by {run.rules} rules" if run.rules is not None else ""
+    yield (Part(f"Capabilities: capa {shown(run.version)} looked at {run.calls} calls{rules}.", "words"),)
 
 
 def _of_windows(report: Report, cast: Cast, *, shown_processes: int) -> str:
