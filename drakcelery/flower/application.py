@@ -20,6 +20,7 @@ from tornado.web import RequestHandler, StaticFileHandler, url
 from drakcelery.errors import StackError
 from drakcelery.flower import handlers, safety
 from drakcelery.flower.reading import Reader
+from drakcelery.flower.report import handlers as report_handlers
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,8 @@ HANDLERS = [
     url(rf"/analysis/{_UID}", handlers.AnalysisPage, name="analysis"),
     url(rf"/analysis/{_UID}/(cancel|retry)", handlers.AnalysisAction),
     url(rf"/analysis/{_UID}/artifact/{_UID}", handlers.Download),
+    url(rf"/analysis/{_UID}/report/([a-z]+)", report_handlers.ReportList),
+    url(rf"/analysis/{_UID}/indicators", report_handlers.IndicatorText),
     url(r"/api/fleet", handlers.FleetApi),
     url(r"/api/analyses", handlers.AnalysesApi),
     url(rf"/api/analysis/{_UID}", handlers.AnalysisApi),

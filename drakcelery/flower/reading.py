@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from drakcelery.errors import SettingsError, StorageError
 from drakcelery.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.flower.fleet_page import FleetView, fleet_view
+from drakcelery.flower.report.reading import Reports, Told
 from drakcelery.flower.rows import Row, row
 from drakcelery.forecast.forecast import Forecast, make_forecast
 from drakcelery.forecast.simulation import Estimate, Range
@@ -75,6 +76,7 @@ class Reader:
         self._executor = executor
         self._fleet = Reading(executor, lambda: self.naming(self._read_fleet))
         self._analyses: dict[str, Reading[AnalysisView | None]] = {}
+        self._reports = Reports(settings, executor)
         self._looking = threading.Lock()
         self._forecasted: tuple[float, Forecast] | None = None
 
@@ -103,6 +105,18 @@ class Reader:
         if len(self._analyses) > OPEN_PAGES:
             del self._analyses[next(iter(self._analyses))]
         return await reading.get()
+
+    async def report(self, uid: str) -> Told | None:
+        """What the sample of an analysis did; None if the ledger has no record of it.
+
+        Raises as :meth:`Reports.get`.
+        """
+
+        def find() -> tuple[Record | None, Storage]:
+            return self.naming(lambda: self.ledger.get(uid)), self._storage
+
+        record, storage = await asyncio.get_running_loop().run_in_executor(self._executor, find)
+        return await self._reports.get(record, storage) if record is not None else None
 
     def analyses(self, limit: int) -> list[Row]:
         """All analyses that are under way, the newest first, then those that are over; *limit* at most."""

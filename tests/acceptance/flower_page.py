@@ -19,6 +19,7 @@ import orjson
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, sync_playwright
 
 from drakcelery.embedded import ports, supervision
+from drakcelery.karton import submit
 from tests.faults.fleet import Fleet
 from tests.waiting import wait_until
 
@@ -28,6 +29,11 @@ ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+HOSTILE = "<img src=x onerror=\"document.title='had';alert('had')\"> 'n' \u202efdp.bat"
+NARROW, WIDE = 360, 1400
+"""Widths of a telephone and of a window on a desk, in CSS pixels."""
+LONG = 600
+"""Seconds that a guest runs, if nobody ends it."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -174,3 +180,21 @@ def tab(browser: Browser, web: Web, *, width: int = 1400, height: int = 900) -> 
         yield opened
     finally:
         context.close()
+
+
+def push(
+    fleet: Fleet, uid: str, *, name: str = "probe.bat", timeout: int = LONG, profile: str = "win10-22h2"
+) -> None:
+    """Have a sample of that name analysed as *uid*."""
+    sample = fleet.directory / name
+    sample.write_text(f"rem {uid}")
+    task = submit.sample_task(sample, timeout=timeout, profile=profile)
+    task.payload["override_uid"] = uid
+    assert fleet._producer.send_task(task)
+    sample.unlink()
+
+
+def assert_fits(opened: Tab) -> None:
+    """Nothing of the page is wider than the window, and nothing went wrong in it."""
+    assert opened.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    assert opened.complaints == []

@@ -17,10 +17,23 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from drakcelery.embedded.services import Services
-from drakcelery.karton import submit
 from drakcelery.model.analysis import State
 from tests.acceptance.deployment import PROGRAMS
-from tests.acceptance.flower_page import CHROMIUM, Tab, Web, chromium, flower, start, tab
+from tests.acceptance.flower_page import (
+    CHROMIUM,
+    HOSTILE,
+    LONG,
+    NARROW,
+    WIDE,
+    Tab,
+    Web,
+    assert_fits,
+    chromium,
+    flower,
+    push,
+    start,
+    tab,
+)
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import start_server, stop_server, type_in, wait_free, wait_published, wait_state
@@ -30,13 +43,8 @@ from tests.waiting import wait_until
 HOSTS = ("rack-1", "rack-2")
 PROFILES = {"rack-1": "win10-22h2", "rack-2": "win7-x64"}
 SLOTS = 3
-LONG = 600
-"""Seconds that a guest runs, if nobody ends it."""
 SCENE = 150
 """The same of those that are looked at."""
-HOSTILE = "<img src=x onerror=\"document.title='had';alert('had')\"> 'n' \u202efdp.bat"
-NARROW, WIDE = 360, 1400
-"""Widths of a telephone and of a window on a desk, in CSS pixels."""
 LOGIN = {"Authorization": f"Basic {base64.b64encode(b'alice:secret').decode()}"}
 
 
@@ -98,18 +106,6 @@ def browser() -> Iterator[Browser]:
         yield ours
 
 
-def push(
-    fleet: Fleet, uid: str, *, name: str = "probe.bat", timeout: int = LONG, profile: str = "win10-22h2"
-) -> None:
-    """Have a sample of that name analysed as *uid*."""
-    sample = fleet.directory / name
-    sample.write_text(f"rem {uid}")
-    task = submit.sample_task(sample, timeout=timeout, profile=profile)
-    task.payload["override_uid"] = uid
-    assert fleet._producer.send_task(task)
-    sample.unlink()
-
-
 def wait_clear(fleet: Fleet) -> None:
     """End what still runs, and what follows it, so that the next test finds the fleet empty."""
 
@@ -136,12 +132,6 @@ def photograph(opened: Tab, name: str, *, whole: bool = True) -> None:
     directory = os.environ.get("SCREENSHOTS")
     if directory:
         opened.page.screenshot(path=Path(directory) / f"{name}.png", full_page=whole)
-
-
-def assert_fits(opened: Tab) -> None:
-    """Nothing of the page is wider than the window, and nothing went wrong in it."""
-    assert opened.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    assert opened.complaints == []
 
 
 def slot(opened: Tab, host: str, name: str) -> Locator:
@@ -479,6 +469,7 @@ def test_pages_need_the_login(guarded: Web) -> None:
         "/fleet?json=1",
         "/analysis/guarded",
         "/analysis/guarded/artifact/metadata.json",
+        *("/analysis/guarded/report/overview", "/analysis/guarded/indicators"),
         *("/api/fleet", "/api/analyses", "/api/analysis/guarded"),
     ):
         assert guarded.ask(path).status == 401, path

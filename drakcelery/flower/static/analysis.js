@@ -2,6 +2,7 @@ import {
   POLL_RARELY, analysisPath, artifactPath, confirmed, duration, expected, follow, link, make, moment, say, showBar,
   showState, size, sync, taskPath,
 } from "./page.js";
+import { showReport } from "./report.js";
 
 const page = document.getElementById("analysis");
 const uid = page.dataset.uid;
@@ -90,6 +91,7 @@ function show(view) {
   get("artifacts-card").hidden = view.artifacts.length === 0;
   sync(get("artifacts"), view.artifacts, (one) => `${one.name} ${one.size}`, makeArtifact, () => {});
   sync(get("details"), details(view), ([name]) => name, makeDetail, (line, [, value]) => say(line.lastChild, value));
+  if (row.state === "PUBLISHED") showReport(uid, `${row.attempts} ${row.finished}`);
   return row.finished === null ? null : POLL_RARELY;
 }
 

@@ -61,9 +61,14 @@ def _marks(autostart: str | None, *, executable: bool = False) -> Iterator[Part]
         yield Part(f"autostart: {shown(autostart, SHORT)}", "alert")
 
 
+def shown_key(key: str) -> str:
+    """*key* below the root that people know: ``HKLM`` or ``HKU``. Not yet fit to be shown."""
+    return _ROOTS.sub(lambda root: _HIVES[root[0].lower()], key, count=1)
+
+
 def value(one: RegistryActivity, limit: int) -> Iterator[Part]:
     """The key, the name of the value, and what it was set to."""
-    yield Part(shown(_ROOTS.sub(lambda root: _HIVES[root[0].lower()], one.key, count=1), limit))
+    yield Part(shown(shown_key(one.key), limit))
     if one.value_name is not None:
         yield Part(shown(one.value_name, limit) or "(default)", label=one.action)
     else:

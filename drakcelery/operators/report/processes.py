@@ -6,7 +6,8 @@ A report that somebody else wrote may have processes that are their own ancestor
 from __future__ import annotations
 
 import ntpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from drakcelery.behaviour.report import Report, ReportedProcess, Seen
 from drakcelery.operators.report.document import Entry, Part
@@ -18,6 +19,25 @@ DEEPEST = 8
 """Generations that are indented; of more, only the number is told."""
 _FIRST_ERROR = 0x8000_0000
 """NTSTATUS values from here on are warnings and errors, which are known by their hexadecimal form."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """A process in a tree."""
+
+    process: ReportedProcess
+    depth: int = 0
+    lasts: tuple[bool, ...] = ()
+    """As :attr:`Entry.lasts`."""
+    position: int = 1
+    """Its place among those with the same parent, from 1."""
+    siblings: int = 1
+    """How many these are, itself included."""
+    children: int = 0
+
+
+def _never(_: int) -> bool:
+    return False
 
 
 class Cast:
@@ -53,33 +73,55 @@ class Cast:
 
     def tree(self, *, everything: bool, limit: int = LONG) -> Iterator[Entry]:
         """The sample's processes and their ancestors; or all. Parents come before their children."""
-        wanted = set(self.all) if everything else self._with_ancestors()
+        for one in self.walk(set(self.all) if everything else self.with_ancestors(self.own)):
+            yield Entry(tuple(self._parts(one.process, limit)), depth=one.depth, lasts=one.lasts)
+
+    def walk(self, wanted: Collection[int], is_folded: Callable[[int], bool] = _never) -> Iterator[Node]:
+        """The processes with the numbers *wanted* as a tree, parents before their children; without what is
+        below one that *is_folded*."""
         children: dict[int | None, list[int]] = {}
         for number in sorted(wanted, key=self.order):
             parent = self.all[number].parent
             children.setdefault(parent if parent in wanted and parent != number else None, []).append(number)
         seen: set[int] = set()
         # One that is its own ancestor hangs below no root
-        for root in (*children.get(None, ()), *sorted(wanted)):
-            yield from self._branch(root, children, seen, limit)
+        roots = children.get(None, [])
+        for place, root in enumerate((*roots, *sorted(wanted)), start=1):
+            top = Node(process=self.all[root], position=min(place, len(roots) or 1), siblings=len(roots) or 1)
+            yield from self._branch(top, children, seen, is_folded)
 
     def _branch(
-        self, root: int, children: dict[int | None, list[int]], seen: set[int], limit: int
-    ) -> Iterator[Entry]:
-        waiting: list[tuple[int, int, tuple[bool, ...]]] = [(root, 0, ())]
+        self,
+        top: Node,
+        children: Mapping[int | None, Sequence[int]],
+        seen: set[int],
+        is_folded: Callable[[int], bool],
+    ) -> Iterator[Node]:
+        waiting = [(top, False)]
         while waiting:
-            number, depth, lasts = waiting.pop()
+            node, hidden = waiting.pop()
+            number = node.process.seqid
             if number in seen:
                 continue
             seen.add(number)
-            yield Entry(tuple(self._parts(self.all[number], limit)), depth=depth, lasts=lasts)
             below = [one for one in children.get(number, ()) if one not in seen]
-            for place, child in enumerate(reversed(below)):
-                waiting.append((child, depth + 1, (*lasts, place == 0)[-DEEPEST:]))
+            if not hidden:
+                yield replace(node, children=len(below))
+            hidden = hidden or is_folded(number)
+            for place in range(len(below), 0, -1):
+                child = Node(
+                    process=self.all[below[place - 1]],
+                    depth=node.depth + 1,
+                    lasts=(*node.lasts, place == len(below))[-DEEPEST:],
+                    position=place,
+                    siblings=len(below),
+                )
+                waiting.append((child, hidden))
 
-    def _with_ancestors(self) -> set[int]:
+    def with_ancestors(self, numbers: Iterable[int]) -> set[int]:
+        """*numbers*, and those of the ancestors of these processes."""
         wanted: set[int] = set()
-        for number in self.own:
+        for number in numbers:
             current: int | None = number
             while current is not None and current in self.all and current not in wanted:
                 wanted.add(current)
@@ -96,7 +138,7 @@ class Cast:
         if process.origin == "sample":
             yield Part("the sample", "alert")
         if process.origin == "injected" or process.injected_by:
-            yield Part(self._names(process.injected_by) or "the sample", label="injected by")
+            yield Part(self.names(process.injected_by) or "the sample", label="injected by")
         if process.started is not None and process.started >= self._began > 0:
             yield Part(f"+{process.started - self._began:.1f} s", "words")
         yield from self._end(process)
@@ -105,18 +147,24 @@ class Cast:
 
     def _end(self, process: ReportedProcess) -> Iterator[Part]:
         if process.exit_code is not None or process.exit_status:
-            code = process.exit_code
-            number = "" if code is None else hex(code) if abs(code) >= _FIRST_ERROR else str(code)
-            status = shown(process.exit_status or "", SHORT)
-            yield Part(" ".join(filter(None, (number, status if code else ""))), label="exit")
+            yield Part(exit_words(process), label="exit")
         elif process.ended is not None:
             yield Part("ended", "words")
         if process.killed_by is not None and process.killed_by != process.seqid:
             yield Part(self.name(process.killed_by), label="ended by")
 
-    def _names(self, numbers: Iterable[int]) -> str:
+    def names(self, numbers: Iterable[int]) -> str:
+        """The first few of *numbers*, by name."""
         return ", ".join(map(self.name, list(numbers)[:NAMED]))
 
 
 def _image(process: ReportedProcess) -> str:
     return shown(ntpath.basename(process.image or "") or "unknown", SHORT)
+
+
+def exit_words(process: ReportedProcess) -> str:
+    """``0``, ``0xc0000005 ACCESS_VIOLATION``; empty if it is not known how it ended."""
+    code = process.exit_code
+    number = "" if code is None else hex(code) if abs(code) >= _FIRST_ERROR else str(code)
+    status = shown(process.exit_status or "", SHORT)
+    return " ".join(filter(None, (number, status if code else "")))

@@ -178,6 +178,15 @@ def _notes(report: Report, cast: Cast, made: Sequence[Section], choice: Choice) 
         yield (Part(f"Nothing {whose}: {', '.join(empty)}.", "words"),)
     if not choice.windows and (hidden := _of_windows(report, cast, shown_processes=made[0].count)):
         yield (Part(f"Not shown, since only Windows did it: {hidden}.", "words"),)
+    yield from shortfalls(report)
+    if report.capa is not None:
+        yield from about_capa(report.capa)
+    written = ", ".join(f"{shown(one.plugin)} {one.lines}" for one in report.plugins)
+    yield (Part(written or "none", label="Lines of the log, by plugin:"),)
+
+
+def shortfalls(report: Report) -> Iterator[tuple[Part, ...]]:
+    """What the report says that it lacks."""
     for name, count in report.left_out.items():
         words = _LEFT_OUT.get(name)
         if words is not None:
@@ -186,13 +195,10 @@ def _notes(report: Report, cast: Cast, made: Sequence[Section], choice: Choice) 
             yield (Part(f"{count} events were left out of a full list:", "alert"), Part(shown(name)))
     if report.unreadable:
         yield (Part(f"{report.unreadable} lines or packets could not be read.", "alert"),)
-    if report.capa is not None:
-        yield from _about_capa(report.capa)
-    written = ", ".join(f"{shown(one.plugin)} {one.lines}" for one in report.plugins)
-    yield (Part(written or "none", label="Lines of the log, by plugin:"),)
 
 
-def _about_capa(run: CapaRun) -> Iterator[tuple[Part, ...]]:
+def about_capa(run: CapaRun) -> Iterator[tuple[Part, ...]]:
+    """What capa was, and what it did not look at."""
     if run.failure is not None:
         yield (Part(f"No capabilities: {shown(run.failure, LONGEST)}.", "alert"),)
         return

@@ -38,6 +38,12 @@ def find_analysis(settings: Settings, ledger: Ledger, uid: str) -> Analysis:
 
 def of_record(settings: Settings, record: Record) -> Analysis:
     """The published analysis of *record*. Raises as :func:`find_analysis`."""
+    bucket = published_bucket(settings, record)
+    return Analysis.from_bucket(record.uid, settings=settings, bucket=bucket)
+
+
+def published_bucket(settings: Settings, record: Record) -> str:
+    """Where the published analysis of *record* is. Raises :class:`StackError` if it was not published."""
     bucket = analyses.bucket_of(settings, record)
     if record.state is not State.PUBLISHED or bucket is None:
         if record.state.is_over:
@@ -47,7 +53,7 @@ def of_record(settings: Settings, record: Record) -> Analysis:
             f"analysis {record.uid} is {record.state.value}, so it has no report yet. "
             f"`drakcelery status {record.uid}` says when it should be over"
         )
-    return Analysis.from_bucket(record.uid, settings=settings, bucket=bucket)
+    return bucket
 
 
 def read_report(analysis: Analysis) -> Report:

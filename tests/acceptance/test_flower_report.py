@@ -1,0 +1,213 @@
+"""What a sample did, on the page of its analysis: on a real fleet, from a real bucket, in a real browser."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from drakcelery.embedded.services import Services
+from drakcelery.testing import RECORDED
+from tests.acceptance.flower_page import (
+    CHROMIUM,
+    HOSTILE,
+    NARROW,
+    WIDE,
+    Tab,
+    Web,
+    assert_fits,
+    chromium,
+    flower,
+    push,
+    tab,
+)
+from tests.conftest import require
+from tests.faults.fleet import Fleet, Options
+from tests.faults.watch import wait_published
+from tests.large_reports import hostile_report
+from tests.objects import put_bytes
+from tests.servers import lent
+
+HOST = "rack-1"
+SMALL, LARGE = "small", "large"
+"""Analyses: of a sample of ours, and of one that made as much of everything as a report has room for."""
+SECOND = 1.0
+
+
+@pytest.fixture(scope="module")
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One host with published analyses."""
+    more = {"drakcelery": {"default_profile": "win10-22h2"}, "profile_rules": {}}
+    options = Options(
+        hosts=(HOST,), slots=2, profiles={HOST: "win10-22h2"}, run_seconds=0.5, restore_seconds=0.1, more=more
+    )
+    directory = tmp_path_factory.mktemp("flower-report")
+    with lent(services) as ours, Fleet(directory / "fleet", ours, options) as made:
+        push(made, SMALL, name="invoice.bat", timeout=1)
+        push(made, LARGE, name=HOSTILE, timeout=1)
+        wait_published(made, SMALL, LARGE)
+        store(made, SMALL, "report.json", (RECORDED / "report.json").read_bytes())
+        store(made, LARGE, "report.json", hostile_report(LARGE).model_dump_json().encode())
+        yield made
+
+
+def store(fleet: Fleet, uid: str, name: str, data: bytes) -> None:
+    """Replace an artifact."""
+    put_bytes(fleet.storage, fleet.settings.drakcelery.bucket, f"{uid}/{name}", data)
+
+
+@pytest.fixture(scope="module")
+def web(fleet: Fleet) -> Iterator[Web]:
+    """Flower without a login."""
+    with flower(fleet, "report", "celery", "-A", "drakcelery", "flower") as ours:
+        yield ours
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for the whole module."""
+    require(CHROMIUM.exists(), f"{CHROMIUM} is not installed (Debian: apt-get install chromium)")
+    with chromium() as ours:
+        yield ours
+
+
+def open_list(page: Page, name: str) -> None:
+    """Open a tab, and wait for its list."""
+    page.locator(f"#tab-{name}").click()
+    expect(page.locator(f"#panel-{name} .report-status")).not_to_be_empty()
+
+
+def assert_harmless(opened: Tab, title: str) -> None:
+    """Nothing that the sample called something has become more than text."""
+    assert_fits(opened)
+    assert opened.page.locator("main img, main a[href*='evil']").count() == 0
+    assert opened.page.title() == title
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_what_the_sample_did(web: Web, browser: Browser, width: int) -> None:
+    """How it ended, and each list in its tab, on a telephone and on a desk."""
+    with tab(browser, web, width=width) as opened:
+        page = opened.page
+        page.goto(f"/analysis/{SMALL}")
+        expect(page.locator("#report-ending")).to_contain_text("was watched until the run ended")
+        expect(page.locator("#report-facts")).to_contain_text("hxxp://sample[.]drakcelery[.]invalid/hello")
+        tree = page.get_by_role("tree", name="Processes")
+        expect(tree.get_by_role("treeitem")).to_have_count(2)
+        expect(tree.get_by_role("treeitem").first).to_contain_text("the sample")
+        open_list(page, "registry")
+        expect(page.get_by_role("table", name="Registry")).to_contain_text("drakcelery was here")
+        open_list(page, "network")
+        expect(page.get_by_role("table", name="Network").get_by_role("row")).to_have_count(4)
+        page.locator("#panel-network").get_by_label("Only").select_option("HTTP")
+        expect(page.get_by_role("table", name="Network").get_by_role("row")).to_have_count(2)
+        assert_fits(opened)
+        page.goto(f"/analysis/{SMALL}#files")
+        expect(page.get_by_role("table", name="Files")).to_contain_text("drakcelery-sample.txt")
+
+
+def test_indicators_are_copied_as_the_button_says(web: Web, browser: Browser) -> None:
+    """Defanged, or as seen; one, or all that the filter leaves."""
+    with tab(browser, web) as opened:
+        page = opened.page
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto(f"/analysis/{SMALL}#indicators")
+        panel = page.locator("#panel-indicators")
+
+        def copied(name: str, said: str) -> str:
+            panel.get_by_role("button", name=name).click()
+            expect(panel.locator(".report-said")).to_have_text(said)
+            return str(page.evaluate("navigator.clipboard.readText()"))
+
+        url = "Defanged: copy hxxp://sample[.]drakcelery[.]invalid/hello"
+        assert copied(url, "Copied.") == "hxxp://sample[.]drakcelery[.]invalid/hello"
+        assert (
+            copied(url.replace("Defanged", "As seen"), "Copied.") == "http://sample.drakcelery.invalid/hello"
+        )
+        assert copied("Copy all, as seen", "Copied 4 lines.").startswith("sample.drakcelery.invalid\n")
+        panel.get_by_label("Only").select_option("host")
+        expect(panel.locator("tbody tr")).to_have_count(1)
+        assert copied("Copy all, defanged", "Copied.") == "sample[.]drakcelery[.]invalid\n"
+        assert opened.complaints == []
+
+
+def test_by_keyboard(web: Web, browser: Browser) -> None:
+    """Tabs by arrows, the tree as ARIA says, each with a focus that is seen."""
+    with tab(browser, web) as opened:
+        page = opened.page
+        page.goto(f"/analysis/{LARGE}")
+        expect(page.get_by_role("treeitem")).to_have_count(100)
+        page.locator("#tab-processes").focus()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#tab-files")).to_be_focused()
+        expect(page.locator("#panel-files tbody tr")).to_have_count(100)
+        page.keyboard.press("ArrowLeft")
+        page.get_by_role("treeitem").first.focus()
+        page.keyboard.press("ArrowDown")
+        second = page.get_by_role("treeitem").nth(1)
+        expect(second).to_be_focused()
+        assert second.evaluate("item => getComputedStyle(item).outlineStyle") != "none"
+        expect(second).to_have_attribute("aria-level", "2")
+        page.keyboard.press("ArrowLeft")
+        expect(second).to_have_attribute("aria-expanded", "false")
+        expect(second).to_be_focused()
+        expect(page.get_by_role("treeitem").nth(2)).to_have_attribute("aria-level", "2")
+        page.keyboard.press("ArrowLeft")
+        expect(page.get_by_role("treeitem").first).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("treeitem")).to_have_count(1)
+        assert opened.complaints == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(NARROW, "dark"), (WIDE, "light")])
+def test_the_largest_report(web: Web, browser: Browser, width: int, scheme: str) -> None:
+    """A sample that did as much as a report has room for, by hostile names: each list comes soon."""
+    with tab(browser, web, width=width) as opened:
+        page = opened.page
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.goto(f"/analysis/{LARGE}")
+        expect(page.locator("#panel-processes .report-status")).to_have_text(re.compile("^1 to 100 of 15,"))
+        took: dict[str, float] = {}
+        for name in ("files", "registry", "network", "system", "calls", "dumps", "indicators"):
+            begun = time.monotonic()
+            page.locator(f"#tab-{name}").evaluate("tab => tab.click()")
+            expect(page.locator(f"#panel-{name} tbody tr")).to_have_count(100)
+            took[name] = time.monotonic() - begun
+            assert_harmless(opened, "Analysis large · Flower")
+        begun = time.monotonic()
+        page.locator("#tab-processes").evaluate("tab => tab.click()")
+        page.locator("#panel-processes").get_by_label("Search processes").fill("19998.exe")
+        expect(page.locator("#panel-processes .report-status")).to_contain_text("1 found")
+        took["search"] = time.monotonic() - begun
+        assert_harmless(opened, "Analysis large · Flower")
+        assert max(took.values()) < 5 * SECOND, took  # a fifth of it by day; other tests run beside this one
+
+
+def test_what_there_is_no_report_of(fleet: Fleet, web: Web) -> None:
+    """A sentence, whatever is wrong; and nothing for who may not see the page."""
+    assert web.ask("/analysis/nobody/report/overview").status == 404
+    assert web.ask(f"/analysis/{SMALL}/report/nothing").status == 404
+    for query in ("offset=-1", "offset=x", "search=" + "x" * 201, "turned=1,x"):
+        answer = web.ask(f"/analysis/{SMALL}/report/files?{query}")
+        assert (answer.status, answer.headers.get_content_type()) == (400, "text/plain"), query
+    assert web.ask(f"/analysis/{SMALL}/indicators?form=other").status == 400
+    push(fleet, "damaged", name="damaged.bat", timeout=1)
+    wait_published(fleet, "damaged")
+    store(fleet, "damaged", "report.json", b'{"version": 1, "analysis_uid": "<b>"}')
+    answer = web.ask("/analysis/damaged/report/overview")
+    assert (answer.status, answer.headers.get_content_type()) == (409, "text/plain")
+    assert b"report.json is wrong in" in answer.body
+
+
+def test_no_other_page_reads_a_report(fleet: Fleet) -> None:
+    """Not even where programs may use Flower's API without a login, and other pages may as well."""
+    options = {"FLOWER_UNAUTHENTICATED_API": "true"}
+    with flower(fleet, "open-report", "drakcelery", "flower", **options) as open_api:
+        assert open_api.ask("/api/workers").headers["Access-Control-Allow-Origin"] == "*"
+        for path in (f"/analysis/{SMALL}/report/overview", f"/analysis/{SMALL}/indicators"):
+            answer = open_api.ask(path)
+            assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, None), path
+            assert "default-src 'self'" in (answer.headers["Content-Security-Policy"] or "")
