@@ -22,6 +22,14 @@ SAMPLE = process(1, parent=0, origin="sample", image="C:\\x\\malwar.exe", exit_c
 WINDOWS = process(0, origin="windows", image="\\Device\\HarddiskVolume2\\Windows\\explorer.exe")
 
 
+_SHELL = {"id": "T1059.001", "tactic": "Execution", "technique": "Interpreter", "subtechnique": "PowerShell"}
+_INJECTION = {"id": "T1055", "tactic": "Defense Evasion", "technique": "Process Injection"}
+CAPABILITIES = [
+    {**SEEN, "rule": "one", "attack": [_SHELL, _INJECTION]},
+    {**SEEN, "rule": "two", "attack": [_SHELL, {"id": "T1", "tactic": "x", "technique": "no such"}]},
+]
+
+
 def report(**changes: Any) -> Report:
     """A report of a run in which the sample did nothing, with *changes*."""
     fields: Fields = {
@@ -80,6 +88,10 @@ def hostile(value: str) -> Report:
         dumps=[{**SEEN, "name": value, "base": value, "reason": value, "method": value, "in_zip": True}],
         calls=[{**SEEN, "function": value, "category": value}],
         network=network,
+        capabilities=[
+            {**SEEN, "rule": value, "attack": [{"id": number, "tactic": value, "technique": value}]}
+            for number in (value, "T1059.001")
+        ],
         indicators={"hosts": [value], "addresses": [value], "urls": [value], "sha256": [value]},
         left_out={value: 1},
         plugins=[{"plugin": value, "lines": 1}],

@@ -5,6 +5,7 @@ What it works with is imported when it runs: neither its help nor the shell's co
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from drakcelery.behaviour.report import Report
     from drakcelery.reading import Analysis
 
-FORMATS = ("text", "markdown", "json", "stix")
+FORMATS = ("text", "markdown", "json", "stix", "misp")
+EXCHANGED = ("stix", "misp")
+"""Forms that :mod:`drakcelery.operators.exchange` has, each in a module and by an extra of its name."""
 
 
 @click.command(
@@ -26,7 +29,8 @@ FORMATS = ("text", "markdown", "json", "stix")
     "  drakcelery report 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90\n"
     "  drakcelery report ./analysis --all | less\n"
     "  drakcelery report ./analysis --format markdown > report.md\n"
-    "  drakcelery report ./analysis --format stix > bundle.json"
+    "  drakcelery report ./analysis --format stix > bundle.json\n"
+    "  drakcelery report ./analysis --format misp > event.json"
 )
 @click.argument("analysis", metavar="UID_OR_DIRECTORY", shell_complete=uids_or_directories)
 @click.option(
@@ -35,8 +39,7 @@ FORMATS = ("text", "markdown", "json", "stix")
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="json is report.json as it is; stix needs an extra of its name; in the others, hosts and links are "
-    "defanged.",
+    help="json is report.json as it is; stix and misp need the extra of their name; the others are defanged.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--all", "everything", is_flag=True, help="Also what only Windows did, and long lists in full.")
@@ -58,27 +61,28 @@ def report(
     said = read_report(found)
     if as_json or form == "json":
         click.echo(json.dumps(found.report_json, indent=2))
-    elif form == "stix":
-        click.echo(_exchanged(found, said), nl=False)
+    elif form in EXCHANGED:
+        click.echo(_exchanged(found, said, form), nl=False)
     elif form == "markdown":
         click.echo(markdown(document(said, everything=everything)), nl=False)
     else:
         print_page(views.console(), document(said, everything=everything))
 
 
-def _exchanged(found: Analysis, said: Report) -> str:
+def _exchanged(found: Analysis, said: Report, form: str) -> str:
     """What others read. Raises :class:`click.ClickException` where the extra is missing that makes it."""
     from drakcelery.operators.exchange import sharing
 
     try:
-        from drakcelery.operators.exchange.stix import stix
+        module = importlib.import_module(f"drakcelery.operators.exchange.{form}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("drakcelery"):
             raise
         raise click.ClickException(
-            f"--format stix needs {error.name}; install it with: pip install 'drakcelery[stix]'"
+            f"--format {form} needs {error.name}; install it with: pip install 'drakcelery[{form}]'"
         ) from None
-    return stix(said, sharing.level(found.headers))
+    made: str = getattr(module, form)(said, sharing.level(found.headers))
+    return made
 
 
 def _find(analysis: str, config: Path | None, data_dir: Path | None) -> Analysis:

@@ -103,7 +103,7 @@ def test_wrong_forms_are_refused(directory: Path) -> None:
     """Only what is there is offered."""
     status, _, said = typed(directory, "--format", "pdf")
     assert status == 2
-    assert "'pdf' is not one of 'text', 'markdown', 'json', 'stix'" in said
+    assert "'pdf' is not one of 'text', 'markdown', 'json', 'stix', 'misp'" in said
 
 
 def test_stix_is_marked_by_the_header(directory: Path) -> None:
@@ -131,14 +131,25 @@ def test_headers_of_a_task() -> None:
     assert Analysis.of(task).headers == {"type": "analysis", "share_3rd_party": False}
 
 
-def test_an_extra_that_is_not_installed(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("form", "library"), [("stix", "stix2"), ("misp", "pymisp")])
+def test_an_extra_that_is_not_installed(
+    form: str, library: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sentence names what to install."""
     for name in [name for name in sys.modules if name.startswith("drakcelery.operators.exchange.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "stix2", None)
-    status, out, said = typed(directory, "--format", "stix")
+    monkeypatch.setitem(sys.modules, library, None)
+    status, out, said = typed(directory, "--format", form)
     assert (status, out) == (1, "")
-    assert said == "Error: --format stix needs stix2; install it with: pip install 'drakcelery[stix]'\n"
+    wanted = f"--format {form} needs {library}; install it with: pip install 'drakcelery[{form}]'"
+    assert said == f"Error: {wanted}\n"
+
+
+def test_misp_is_an_event(directory: Path) -> None:
+    """With the tag that the header asks for."""
+    status, out, said = typed(directory, "--format", "misp")
+    assert (status, said) == (0, "")
+    assert json.loads(out)["Tag"] == [{"name": "tlp:amber"}]
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.PUBLISHED])

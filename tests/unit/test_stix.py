@@ -12,10 +12,10 @@ from stix2validator import ValidationOptions, print_results, validate_string
 
 from drakcelery.behaviour.report import Report
 from drakcelery.operators.exchange import sharing, values
-from drakcelery.operators.exchange.observables import MOST
+from drakcelery.operators.exchange.selection import MOST
 from drakcelery.operators.exchange.stix import stix
 from drakcelery.testing import RECORDED
-from tests.reports import NASTY, SAMPLE, SEEN, file, hostile, process, report
+from tests.reports import CAPABILITIES, NASTY, SAMPLE, SEEN, file, hostile, process, report
 
 Object = dict[str, Any]
 NOT_FOLLOWED = "uuid-check,network-traffic-ports"
@@ -170,7 +170,18 @@ def test_what_is_there_afterwards() -> None:
     (service,) = [one for one in kinds(objects, "process") if "extensions" in one]
     assert service["extensions"] == {"windows-service-ext": {"service_name": "svc"}}
     said = only(objects, "note")["content"]
-    assert "of the list files of report.json: 1." in said
+    assert "Left out of the list files of report.json: 1." in said
+
+
+def test_techniques() -> None:
+    """Each once, by its number in ATT&CK, with the rules that found it."""
+    objects = bundle(report(capabilities=CAPABILITIES))
+    found = {one["external_references"][0]["external_id"]: one for one in kinds(objects, "attack-pattern")}
+    assert list(found) == ["T1055", "T1059.001"]
+    shell = found["T1059.001"]
+    assert (shell["name"], shell["description"]) == ("PowerShell", "By these rules of capa: one, two.")
+    related = {one["target_ref"] for one in kinds(objects, "relationship")}
+    assert related == {one["id"] for one in found.values()}
 
 
 def test_long_lists_are_cut() -> None:

@@ -10,9 +10,8 @@ import hashlib
 import ntpath
 import re
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from stix2 import v21
 
@@ -30,15 +29,11 @@ from drakcelery.behaviour.report import (
 )
 from drakcelery.model.text import storable
 from drakcelery.operators.exchange import values
-from drakcelery.operators.report.lists import is_telling
-from drakcelery.operators.report.processes import Cast
+from drakcelery.operators.exchange.selection import Selection
 
-MOST = 1000
-"""Entries of a list of the report that are taken."""
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "drakcelery:stix")
 """Of identifiers that say nothing of their object's content."""
 _TRANSPORT = re.compile(r"(tcp|udp)", re.IGNORECASE)
-S = TypeVar("S", bound=Seen)
 
 
 def identifier(kind: str, *parts: object) -> str:
@@ -57,40 +52,27 @@ class Observables:
 
     Attributes:
         objects: by their identifiers, each once.
-        left_out: by list: entries beyond the first 1000, or that STIX has no form for.
+        sample: the identifier of the sample.
     """
 
     def __init__(self, report: Report, marking: str) -> None:
-        self._report, self._cast, self._marking = report, Cast(report), marking
+        self._report, self._marking = report, marking
         self.objects: dict[str, Any] = {}
-        self.left_out: Counter[str] = Counter()
         self.sample = self._sample()
         self._opened: dict[int, dict[str, None]] = {}
 
-    def collect(self) -> None:
+    def collect(self, chosen: Selection) -> None:
         """All that the sample did, or, where no process tells, what has no process."""
         report, network = self._report, self._report.network
-        telling = sorted(report.files, key=lambda one: not is_telling(one))
-        self._each("files", telling, self._written)
-        first = sorted(report.registry, key=lambda one: not is_telling(one))
-        self._each("registry", first, self._value)
-        self._each("mutexes", report.mutexes, lambda one: self._mutex(one.name))
-        self._each("names", network.names, self._name)
-        self._each("connections", network.connections, self._connection)
-        self._each("http", network.http, self._request)
-        self._each("tls", network.tls, self._tls)
-        self._processes()
-        self._each("services", report.services, self._service)
-
-    def _each(self, name: str, rows: Iterable[S], add: Callable[[S], str | None]) -> None:
-        taken = 0
-        for one in rows:
-            if not self._cast.is_own(one):
-                continue
-            if taken < MOST and add(one) is not None:
-                taken += 1
-            else:
-                self.left_out[name] += 1
+        chosen.each("files", chosen.files(), self._written)
+        chosen.each("registry", chosen.registry(), self._value)
+        chosen.each("mutexes", report.mutexes, lambda one: self._mutex(one.name))
+        chosen.each("names", network.names, self._name)
+        chosen.each("connections", network.connections, self._connection)
+        chosen.each("http", network.http, self._request)
+        chosen.each("tls", network.tls, self._tls)
+        self._processes(chosen)
+        chosen.each("services", report.services, self._service)
 
     def add(self, kind: Callable[..., Any], **fields: Any) -> str:
         """Add an object without the fields that are None; its identifier."""
@@ -217,14 +199,11 @@ class Observables:
         traffic = self._traffic(one, one.address, one.port, ["tcp", "tls"])
         return name or traffic
 
-    def _processes(self) -> None:
-        cast = self._cast
-        real = [number for number in cast.own if 0 <= cast.all[number].pid <= values.MOST_PID]
-        taken = sorted(real, key=cast.order)[:MOST]
-        self.left_out["processes"] += len(cast.own) - len(taken)
-        known = {number: identifier("process", self._report.analysis_uid, number) for number in taken}
+    def _processes(self, chosen: Selection) -> None:
+        uid = self._report.analysis_uid
+        known = {number: identifier("process", uid, number) for number in chosen.processes()}
         for number in known:
-            self._process(cast.all[number], known)
+            self._process(chosen.cast.all[number], known)
 
     def _process(self, one: ReportedProcess, known: Mapping[int, str]) -> None:
         parent = known.get(one.parent) if one.parent is not None and one.parent != one.seqid else None

@@ -7,7 +7,6 @@ analysis' ``result`` is ``unknown``: a sandbox sees what a program does, not whe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +16,11 @@ from stix2.v21.common import TLP_AMBER, TLP_GREEN, TLP_RED
 from drakcelery.behaviour.report import Report
 from drakcelery.operators.exchange import values
 from drakcelery.operators.exchange.observables import Observables, identifier
+from drakcelery.operators.exchange.selection import Selection
 from drakcelery.operators.exchange.sharing import Level
+from drakcelery.operators.exchange.techniques import techniques
 
 _MARKINGS = {"green": TLP_GREEN, "amber": TLP_AMBER, "red": TLP_RED}
-_ENGINE = re.compile(r"(?P<name>.*?)[\s-]+v?(?P<version>\d[\w.+~-]*)", re.ASCII)
-_NO_PRODUCT = re.compile(r"[^a-z0-9]+")
 
 
 def stix(report: Report, level: Level) -> str:
@@ -48,7 +47,8 @@ class _Maker:
     def objects(self) -> Iterator[Any]:
         """All but the marking."""
         observed = Observables(self._report, self._marking)
-        observed.collect()
+        chosen = Selection(self._report)
+        observed.collect(chosen)
         author = _author()
         windows = v21.Software(name="Windows", vendor="Microsoft", object_marking_refs=[self._marking])
         analysis = self._analysis(author.id, windows.id, observed)
@@ -56,10 +56,11 @@ class _Maker:
             v21.Note,
             created_by_ref=author.id,
             abstract="How the analysis ended",
-            content="\n".join(self._sentences(observed)),
+            content="\n".join(chosen.sentences()),
             object_refs=[analysis.id],
         )
-        made = [author, windows, analysis, note, *observed.objects.values()]
+        found = list(self._techniques(author.id, analysis.id))
+        made = [author, windows, analysis, note, *observed.objects.values(), *found]
         yield self._object(
             v21.Grouping,
             created_by_ref=author.id,
@@ -69,17 +70,38 @@ class _Maker:
         )
         yield from made
 
-    def _object(self, kind: Any, **fields: Any) -> Any:
-        """An object that the analysis has one of."""
-        name = identifier(kind._type, self._report.analysis_uid)  # noqa: SLF001 where stix2 has its name
+    def _techniques(self, author: str, analysis: str) -> Iterator[Any]:
+        for one in techniques(self._report):
+            where = v21.ExternalReference(source_name="mitre-attack", external_id=one.id)
+            pattern = self._object(
+                v21.AttackPattern,
+                one.id,
+                created_by_ref=author,
+                name=one.name,
+                description=f"By these rules of capa: {', '.join(one.rules)}.",
+                external_references=[where],
+            )
+            yield pattern
+            yield self._object(
+                v21.Relationship,
+                one.id,
+                created_by_ref=author,
+                source_ref=analysis,
+                relationship_type="related-to",
+                target_ref=pattern.id,
+            )
+
+    def _object(self, kind: Any, key: str = "", **fields: Any) -> Any:
+        """An object that the analysis has one of, or one of for each *key*."""
+        name = identifier(kind._type, self._report.analysis_uid, key)  # noqa: SLF001 where stix2 has its name
         marked = {"id": name, "object_marking_refs": [self._marking]}
         return kind(created=self._told, modified=self._told, **marked, **fields)
 
     def _analysis(self, author: str, windows: str, observed: Observables) -> Any:
         run = self._report.run
-        product, version = _engine(run.engine)
+        product, version = values.engine(run.engine)
         started, ended = values.moment(run.started), values.moment(run.finished)
-        optional = {
+        optional: dict[str, Any] = {
             "version": version,
             "modules": [name for name in map(values.text, run.plugins) if name] or None,
             "analysis_started": started,
@@ -97,14 +119,6 @@ class _Maker:
             **{name: value for name, value in optional.items() if value is not None},
         )
 
-    def _sentences(self, observed: Observables) -> Iterator[str]:
-        yield values.text(self._report.ending.summary) or self._report.ending.observed
-        for name, count in observed.left_out.items():
-            if count:
-                yield f"Not in this bundle, of the list {name} of report.json: {count}."
-        if self._report.left_out:
-            yield "Some lists of report.json were full, so they are not the whole."
-
 
 def _author() -> Any:
     """Who says all this: the same object in each bundle, to the time."""
@@ -115,10 +129,3 @@ def _author() -> Any:
         name="drakcelery",
         identity_class="system",
     )
-
-
-def _engine(name: str) -> tuple[str, str | None]:
-    """What analysed, by name and version: ``drakvuf 1.1-8107f11``, ``emulator speakeasy-1.5.11``."""
-    found = _ENGINE.fullmatch(name.strip())
-    product = _NO_PRODUCT.sub("-", (found["name"] if found else name).lower()).strip("-")
-    return product[:64] or "unknown", found["version"] if found else None

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import idna
 
-from drakcelery.model.text import REPLACEMENT, storable
+from drakcelery.model.text import REPLACEMENT, clean, storable
 
 LONGEST = 4096
 """Characters of a value."""
@@ -28,12 +28,19 @@ _HIVES = {"\\registry\\machine": "HKEY_LOCAL_MACHINE", "\\registry\\user": "HKEY
 _ROOT = re.compile(r"\\registry\\(?:machine|user)(?=\\|$)", re.IGNORECASE)
 _SHORT_HIVE = re.compile(r"^HKLM|HKCC|HKCR|HKCU|HKU|^hklm|hkcc|hkcr|hkcu|hku")
 """What the schemas of STIX 2.1 refuse, anywhere in a key but for the first: they mean abbreviated hives."""
+_ENGINE = re.compile(r"(?P<name>.*?)[\s-]+v?(?P<version>\d[\w.+~-]*)", re.ASCII)
+_NO_PRODUCT = re.compile(r"[^a-z0-9]+")
 
 
 def text(value: str | None, limit: int = LONGEST) -> str | None:
     """*value* as UTF-8 and databases can hold it, bounded; None if nothing is left."""
     kept = storable(value or "").replace("\x00", REPLACEMENT)
     return (kept if len(kept) <= limit else kept[: limit - 1] + "…") or None
+
+
+def line(value: str | None, limit: int = LONGEST) -> str | None:
+    """*value* in a line without spaces around it, and without control characters; None if nothing is left."""
+    return clean(value or "", limit).strip() or None
 
 
 def moment(seconds: float | None) -> datetime | None:
@@ -98,7 +105,19 @@ def _escaped(part: str, more: str) -> str:
     return _NO_ESCAPE.sub("%25", quote(part, safe=_SAFE + more))
 
 
+def whole_hive(value: str) -> str:
+    """A key with the whole name of its hive."""
+    return _ROOT.sub(lambda root: _HIVES[root[0].lower()], value, count=1)
+
+
 def registry_key(value: str) -> str | None:
-    """A key with the whole name of its hive; None for one that the schemas of STIX refuse."""
-    key = text(_ROOT.sub(lambda root: _HIVES[root[0].lower()], value, count=1) if value else None)
+    """A key as STIX has it; None for one that its schemas refuse."""
+    key = text(whole_hive(value))
     return None if key is None or _SHORT_HIVE.search(key) else key
+
+
+def engine(name: str) -> tuple[str, str | None]:
+    """What analysed, by name and version: ``drakvuf 1.1-8107f11``, ``emulator speakeasy-1.5.11``."""
+    found = _ENGINE.fullmatch(name.strip())
+    product = _NO_PRODUCT.sub("-", (found["name"] if found else name).lower()).strip("-")
+    return product[:64] or "unknown", found["version"] if found else None
