@@ -146,7 +146,14 @@ def _system(few: int, processes: int) -> dict[str, Any]:
         "tasks": [{"name": f"{one} {EVIL}", "evidence": ["file"], **seen(one, processes)} for one in numbers],
         "mutexes": [{"name": f"{one} {EVIL}", **seen(one, processes)} for one in numbers],
         "wmi": [{"method": "ExecQuery", "text": f"{one} {EVIL}", **seen(one, processes)} for one in numbers],
+        "capabilities": [_capability(one, processes) for one in numbers],
         "calls": [
             {"function": f"Function{one}", "category": "network", **seen(one, processes)} for one in numbers
         ],
     }
+
+
+def _capability(number: int, processes: int) -> dict[str, Any]:
+    attack = {"id": "T1059.003", "tactic": "Execution", "technique": EVIL, "subtechnique": f"Shell {number}"}
+    mbc = {"id": "C0016", "objective": "File System", "behavior": EVIL}
+    return {"rule": f"{number} {EVIL}", "attack": [attack], "mbc": [mbc], **seen(number, processes)}

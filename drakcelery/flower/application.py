@@ -21,6 +21,7 @@ from drakcelery.errors import StackError
 from drakcelery.flower import handlers, safety
 from drakcelery.flower.reading import Reader
 from drakcelery.flower.report import handlers as report_handlers
+from drakcelery.flower.stored import handlers as stored_handlers
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,10 @@ HANDLERS = [
     url(rf"/analysis/{_UID}/artifact/{_UID}", handlers.Download),
     url(rf"/analysis/{_UID}/report/([a-z]+)", report_handlers.ReportList),
     url(rf"/analysis/{_UID}/indicators", report_handlers.IndicatorText),
+    url(rf"/analysis/{_UID}/text/{_UID}", stored_handlers.Text),
+    url(rf"/analysis/{_UID}/artifacts\.zip", stored_handlers.Archive),
+    url(rf"/analysis/{_UID}/screenshots", stored_handlers.Screenshots),
+    url(rf"/analysis/{_UID}/screenshot/([A-Za-z0-9_.-]{{1,200}})", stored_handlers.Screenshot),
     url(r"/api/fleet", handlers.FleetApi),
     url(r"/api/analyses", handlers.AnalysesApi),
     url(rf"/api/analysis/{_UID}", handlers.AnalysisApi),
@@ -103,6 +108,8 @@ class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type informatio
         """*make_reader* gets the executor in which it may block."""
         super().__init__(options=options, capp=capp, template_loader=templates(), **settings)
         self.reader: Reader = make_reader(self.executor)
+        self.archives = 0
+        """Zips that are being sent."""
         prefix = options.url_prefix
         # Asked before Flower's own, whose last one answers everything
         self.add_handlers(r".*", [rewrite_handler(one, prefix) if prefix else one for one in HANDLERS])

@@ -15,6 +15,7 @@ from drakcelery.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.flower.fleet_page import FleetView, fleet_view
 from drakcelery.flower.report.reading import Reports, Told
 from drakcelery.flower.rows import Row, row
+from drakcelery.flower.stored.reading import Stored
 from drakcelery.forecast.forecast import Forecast, make_forecast
 from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.karton.destination import destination
@@ -117,6 +118,11 @@ class Reader:
 
         record, storage = await asyncio.get_running_loop().run_in_executor(self._executor, find)
         return await self._reports.get(record, storage) if record is not None else None
+
+    def stored(self, uid: str) -> Stored | None:
+        """The artifacts of an analysis; None if the ledger has no record of it."""
+        record = self.ledger.get(uid)
+        return Stored(self.settings, self._storage, record) if record is not None else None
 
     def analyses(self, limit: int) -> list[Row]:
         """All analyses that are under way, the newest first, then those that are over; *limit* at most."""

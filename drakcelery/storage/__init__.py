@@ -142,6 +142,28 @@ class Storage:
             _, _, size = response.headers.get("Content-Range", "").rpartition("/")
             return int(size or response.headers.get("Content-Length") or len(head)), head
 
+    def piece(self, bucket: str, key: str, first: int, length: int) -> tuple[int, bytes] | None:
+        """(size in bytes, at most *length* bytes from the byte *first* on), by a range request.
+
+        None if there is no such object. No bytes behind its end. Raises as :meth:`peek` does.
+        """
+        if first == 0:
+            return self.peek(bucket, key, length)
+        with reading(self._server, bucket, key), contextlib.ExitStack() as stack:
+            try:
+                response = self._server.client.get_object(bucket, key, offset=first, length=length)
+            except S3Error as error:
+                if error.code in MISSING:
+                    return None
+                if error.code == "InvalidRange":
+                    return self.stat(bucket, key) or 0, b""
+                raise
+            stack.callback(response.close)
+            _, _, size = response.headers.get("Content-Range", "").rpartition("/")
+            if not size.isdecimal():
+                raise StorageError(f"{bucket}/{key}: S3 sends the whole object instead of a range of it")
+            return int(size), bytes(response.read(length))
+
     def download(self, ref: ObjectRef, target: Path, *, max_size: int) -> str:
         """Stream an object to *target*, which appears complete and checked, or not at all.
 

@@ -470,6 +470,8 @@ def test_pages_need_the_login(guarded: Web) -> None:
         "/analysis/guarded",
         "/analysis/guarded/artifact/metadata.json",
         *("/analysis/guarded/report/overview", "/analysis/guarded/indicators"),
+        *("/analysis/guarded/text/metadata.json", "/analysis/guarded/artifacts.zip"),
+        *("/analysis/guarded/screenshots", "/analysis/guarded/screenshot/a.png"),
         *("/api/fleet", "/api/analyses", "/api/analysis/guarded"),
     ):
         assert guarded.ask(path).status == 401, path

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import time
+import zipfile
 from collections.abc import Iterator
 
 import pytest
@@ -27,14 +30,21 @@ from tests.acceptance.flower_page import (
 from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_published
-from tests.large_reports import hostile_report
+from tests.large_reports import EVIL, hostile_report
 from tests.objects import put_bytes
 from tests.servers import lent
+from tests.waiting import wait_until
 
 HOST = "rack-1"
 SMALL, LARGE = "small", "large"
 """Analyses: of a sample of ours, and of one that made as much of everything as a report has room for."""
 SECOND = 1.0
+LOG = "".join(f'{{"Plugin": "procmon", "Number": {one}, "Name": "{EVIL}"}}\n' for one in range(3000)).encode()
+"""A log of several pieces."""
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+)
+"""The smallest image."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +61,18 @@ def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Itera
         wait_published(made, SMALL, LARGE)
         store(made, SMALL, "report.json", (RECORDED / "report.json").read_bytes())
         store(made, LARGE, "report.json", hostile_report(LARGE).model_dump_json().encode())
+        store(made, LARGE, "procmon.log", LOG)
+        store(made, LARGE, "screenshots.zip", screenshots(image_0=PNG, image_1=PNG))
         yield made
+
+
+def screenshots(**images: bytes) -> bytes:
+    """The zip of these."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        for name, data in images.items():
+            made.writestr(f"screenshots/{name}.png", data)
+    return file.getvalue()
 
 
 def store(fleet: Fleet, uid: str, name: str, data: bytes) -> None:
@@ -83,7 +104,7 @@ def open_list(page: Page, name: str) -> None:
 def assert_harmless(opened: Tab, title: str) -> None:
     """Nothing that the sample called something has become more than text."""
     assert_fits(opened)
-    assert opened.page.locator("main img, main a[href*='evil']").count() == 0
+    assert opened.page.locator("main img:not([src^='/analysis/']), main a[href*='evil']").count() == 0
     assert opened.page.title() == title
 
 
@@ -142,8 +163,8 @@ def test_by_keyboard(web: Web, browser: Browser) -> None:
         expect(page.get_by_role("treeitem")).to_have_count(100)
         page.locator("#tab-processes").focus()
         page.keyboard.press("ArrowRight")
-        expect(page.locator("#tab-files")).to_be_focused()
-        expect(page.locator("#panel-files tbody tr")).to_have_count(100)
+        expect(page.locator("#tab-capabilities")).to_be_focused()
+        expect(page.locator("#panel-capabilities tbody tr")).to_have_count(100)
         page.keyboard.press("ArrowLeft")
         page.get_by_role("treeitem").first.focus()
         page.keyboard.press("ArrowDown")
@@ -171,7 +192,16 @@ def test_the_largest_report(web: Web, browser: Browser, width: int, scheme: str)
         page.goto(f"/analysis/{LARGE}")
         expect(page.locator("#panel-processes .report-status")).to_have_text(re.compile("^1 to 100 of 15,"))
         took: dict[str, float] = {}
-        for name in ("files", "registry", "network", "system", "calls", "dumps", "indicators"):
+        for name in (
+            "capabilities",
+            "files",
+            "registry",
+            "network",
+            "system",
+            "calls",
+            "dumps",
+            "indicators",
+        ):
             begun = time.monotonic()
             page.locator(f"#tab-{name}").evaluate("tab => tab.click()")
             expect(page.locator(f"#panel-{name} tbody tr")).to_have_count(100)
@@ -211,3 +241,76 @@ def test_no_other_page_reads_a_report(fleet: Fleet) -> None:
             answer = open_api.ask(path)
             assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, None), path
             assert "default-src 'self'" in (answer.headers["Content-Security-Policy"] or "")
+
+
+def test_a_log_is_read_in_pieces(web: Web, browser: Browser) -> None:
+    """From the first to the last, by keyboard as well; what a sample wrote into it stays text."""
+    with tab(browser, web, width=NARROW) as opened:
+        page = opened.page
+        page.goto(f"/analysis/{LARGE}")
+        button = page.get_by_role("button", name="Read procmon.log")
+        button.focus()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="procmon.log")
+        status, lines = dialog.get_by_role("status"), dialog.locator("#text-lines")
+        expect(status).to_contain_text("Bytes 0 to 65,")
+        expect(lines).to_contain_text('"Number": 0, "Name": "<img src=x')
+        assert dialog.locator("img").count() == 0
+        dialog.get_by_role("button", name="Last").click()
+        expect(lines).to_contain_text('"Number": 2999,')
+        expect(status).to_contain_text(f"to {len(LOG):,} of {len(LOG):,}")
+        dialog.get_by_role("button", name="Previous").click()
+        expect(lines).not_to_contain_text('"Number": 2999,')
+        dialog.get_by_role("button", name="First").click()
+        expect(lines).to_contain_text('"Number": 0,')
+        dialog.get_by_role("button", name="Next").click()
+        expect(lines).not_to_contain_text('"Number": 0,')
+        assert_harmless(opened, "Analysis large · Flower")
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        expect(button).to_be_focused()
+    assert len(web.ask(f"/analysis/{LARGE}/text/report.json").body) < 200_000
+    assert web.ask(f"/analysis/{LARGE}/text/procmon.log?start={10**14}").json()["lines"] == []
+    for path, status_code in (("dumps.zip", 409), ("nothing.log", 409), ("procmon.log?start=-1", 400)):
+        assert web.ask(f"/analysis/{LARGE}/text/{path}").status == status_code, path
+
+
+def test_all_artifacts_as_one_zip(fleet: Fleet, web: Web, browser: Browser) -> None:
+    """What the browser saves is whole: each artifact as it is in the bucket."""
+    stored = fleet.storage.list(fleet.settings.drakcelery.bucket, f"{LARGE}/")
+    with tab(browser, web) as opened:
+        opened.page.goto(f"/analysis/{LARGE}")
+        with opened.page.expect_download() as download:
+            opened.page.get_by_role("link", name="All of them as one zip").click()
+        assert download.value.suggested_filename == f"{LARGE}.zip"
+        with zipfile.ZipFile(download.value.path()) as made:
+            assert made.testzip() is None
+            assert {one.filename: one.file_size for one in made.infolist()} == stored
+            assert made.read(f"{LARGE}/procmon.log") == LOG
+        assert opened.complaints == []
+    assert web.ask("/analysis/nobody/artifacts.zip").status == 404
+
+
+def test_screenshots(web: Web, browser: Browser) -> None:
+    """Images are shown; what only has the name of one is not sent."""
+    with tab(browser, web) as opened:
+        opened.page.goto(f"/analysis/{LARGE}")
+        images = opened.page.locator("#screenshots-list img")
+        expect(images).to_have_count(2)
+        images.first.scroll_into_view_if_needed()
+        wait_until(lambda: images.first.evaluate("image => image.naturalWidth") == 1, "the image")
+        assert opened.complaints == []
+    good = web.ask(f"/analysis/{LARGE}/screenshot/image_0.png")
+    assert (good.status, good.headers.get_content_type(), good.body) == (200, "image/png", PNG)
+    assert "sandbox" in (good.headers["Content-Security-Policy"] or "")
+    assert web.ask(f"/analysis/{LARGE}/screenshot/image_7.png").status == 409
+    assert web.ask(f"/analysis/{SMALL}/screenshots").json() == {"names": []}
+
+
+def test_a_screenshot_that_is_none(fleet: Fleet, web: Web) -> None:
+    """Only what begins as a PNG is sent; of a damaged zip it is said that it is none."""
+    store(fleet, SMALL, "screenshots.zip", screenshots(evil=b"<svg/>"))
+    assert web.ask(f"/analysis/{SMALL}/screenshot/evil.png").status == 409
+    store(fleet, SMALL, "screenshots.zip", b"PK" + PNG)
+    assert b"is no zip" in web.ask(f"/analysis/{SMALL}/screenshots").body
+    fleet.storage.remove(fleet.settings.drakcelery.bucket, f"{SMALL}/screenshots.zip")

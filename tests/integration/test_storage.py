@@ -221,6 +221,21 @@ def test_one_look_at_an_object(proxied: Storage, proxy: Proxy, storage: Storage,
     assert storage.peek(bucket, "empty", 4) == (0, b"")
 
 
+def test_a_piece_of_an_object(proxied: Storage, proxy: Proxy, storage: Storage, bucket: str) -> None:
+    """Just what was asked for travels; behind the end there is nothing, and what is no range is refused."""
+    put_bytes(storage, bucket, "key", b"0123456789")
+    hidden: list[bytes] = []
+    proxy.response_data = lambda data: re.sub(b"|".join([b"$^", *hidden]), b"", data)
+    assert proxied.piece(bucket, "key", 0, 4) == (10, b"0123")
+    assert proxied.piece(bucket, "key", 4, 4) == (10, b"4567")
+    assert proxied.piece(bucket, "key", 8, 4) == (10, b"89")
+    assert proxied.piece(bucket, "key", 10, 4) == (10, b"")
+    assert proxied.piece(bucket, "gone", 5, 4) is None
+    hidden.append(rb"\r\nContent-Range: [^\r]*")
+    with pytest.raises(StorageError, match="the whole object instead of a range"):
+        proxied.piece(bucket, "key", 4, 4)
+
+
 @pytest.mark.parametrize("stated", [{}, {"size": 100}])
 def test_a_sample_beyond_the_limit_is_refused(
     storage: Storage, bucket: str, tmp_path: Path, stated: dict[str, int]

@@ -78,6 +78,8 @@ def test_each_kind_can_be_chosen(name: str) -> None:
         ("system", "2.exe (1002)", 3),
         ("dumps", "0x400003", 1),
         ("calls", "FUNCTION2", 1),
+        ("capabilities", "t1059.003", 3),
+        ("capabilities", "shell 2", 1),
     ],
 )
 def test_search(name: str, search: str, found: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from drakcelery.behaviour.report import (
     CallActivity,
+    Capability,
     Connection,
     Dump,
     FileActivity,
@@ -20,7 +21,7 @@ from drakcelery.behaviour.report import (
     TlsName,
     WmiActivity,
 )
-from drakcelery.operators.report.lists import METHODS, shown_key
+from drakcelery.operators.report.lists import METHODS, capability, shown_key
 from drakcelery.operators.report.processes import NAMED, Cast
 from drakcelery.operators.report.values import LONGEST, SHORT, shown, shown_host
 
@@ -37,7 +38,7 @@ def kinds(one: Seen) -> tuple[str, ...]:
             return (one.action, *(("autostart",) if one.autostart else ()))
         case Dump():
             return (IN_ZIP if one.in_zip else NOT_IN_ZIP,)
-        case CallActivity():
+        case CallActivity() | Capability():
             return ()
         case _:
             return (kind(one),)
@@ -59,6 +60,7 @@ def kind(one: Seen) -> str:
         RegistryActivity: "registry",
         Dump: "dump",
         CallActivity: "call",
+        Capability: "capability",
     }
     return names[type(one)]
 
@@ -76,6 +78,8 @@ def texts(one: Seen, cast: Cast) -> tuple[str | None, ...]:
             return one.name, one.base, one.reason, one.method
         case CallActivity():
             return one.function, one.category
+        case Capability():
+            return one.rule, one.namespace, *_named(one)
         case _:
             return _system(one, cast)
 
@@ -106,10 +110,18 @@ def cells(one: Seen, cast: Cast) -> tuple[str, ...]:
         case Dump():
             size = "" if one.size is None else f"{one.size:,} bytes"
             return shown(one.name), size, shown(one.base, SHORT), _long(one.reason)
+        case Capability():
+            return shown(one.rule), *_named(one)
         case HostName() | Connection() | HttpRequest() | TlsName():
             return kind(one), *_traffic(one)
         case _:
             return kind(one), *_system(one, cast)
+
+
+def _named(one: Capability) -> tuple[str, str]:
+    """What ATT&CK and MBC call it."""
+    said = {part.label: part.text for part in capability(one)}
+    return said.get("ATT&CK", ""), said.get("MBC", "")
 
 
 def _done(one: FileActivity) -> str:

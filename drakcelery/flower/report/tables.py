@@ -28,6 +28,12 @@ COMMON = ("By", "Times", "First")
 """Columns that every table has. ``First``: seconds from the start of the run."""
 _TABLES = (
     Table(
+        name="capabilities",
+        title="Capabilities",
+        columns=("Rule", "ATT&CK", "MBC"),
+        entries=lambda report: report.capabilities,
+    ),
+    Table(
         name="files",
         title="Files",
         columns=("Path", "What was done"),

@@ -3,6 +3,8 @@ import {
   showState, size, sync, taskPath,
 } from "./page.js";
 import { showReport } from "./report.js";
+import { showScreenshots } from "./screenshots.js";
+import { readButton } from "./text.js";
 
 const page = document.getElementById("analysis");
 const uid = page.dataset.uid;
@@ -15,6 +17,8 @@ get("cancel").onclick = () => confirmed({
   what: "Cancel the analysis",
   path: `${analysisPath(uid)}/cancel`,
 });
+
+get("artifacts-zip").href = `${analysisPath(uid)}/artifacts.zip`;
 
 get("retry").onclick = () => confirmed({
   title: "Analyse the sample once more?",
@@ -39,7 +43,8 @@ function makeEvent(event) {
 
 function makeArtifact(artifact) {
   const name = link(artifactPath(uid, artifact.name), artifact.name);
-  return make("tr", "", [make("td", "", name), make("td", "text-end", size(artifact.size))]);
+  const cells = [make("td", "", name), make("td", "text-end", size(artifact.size)), make("td", "text-end", readButton(uid, artifact.name))];
+  return make("tr", "", cells);
 }
 
 function details(view) {
@@ -88,10 +93,12 @@ function show(view) {
   sync(get("timeline"), view.timeline, (one) => `${one.at} ${one.what}`, makeEvent, () => {});
   get("artifacts-empty").hidden = view.artifacts.length > 0;
   say(get("artifacts-empty"), view.trouble ?? "Nothing is stored.");
-  get("artifacts-card").hidden = view.artifacts.length === 0;
+  get("artifacts-card").hidden = get("artifacts-all").hidden = view.artifacts.length === 0;
   sync(get("artifacts"), view.artifacts, (one) => `${one.name} ${one.size}`, makeArtifact, () => {});
   sync(get("details"), details(view), ([name]) => name, makeDetail, (line, [, value]) => say(line.lastChild, value));
-  if (row.state === "PUBLISHED") showReport(uid, `${row.attempts} ${row.finished}`);
+  const version = `${row.attempts} ${row.finished}`;
+  if (row.state === "PUBLISHED") showReport(uid, version);
+  if (row.finished !== null) showScreenshots(uid, version, view.artifacts);
   return row.finished === null ? null : POLL_RARELY;
 }
 
