@@ -62,7 +62,9 @@ def collect(
 
     watcher = Watcher(analysis.uid)
     made = _pack(raw, out, done, watcher, total_size=dumps_total_size, single_size=dumps_single_size)
-    known = ReportFacts(analysis=analysis, outcome=outcome, run=facts, dumps=made.dumps, capa=capa)
+    known = ReportFacts(
+        analysis=analysis, outcome=outcome, run=facts, dumps=made.dumps, lines=made.lines, capa=capa
+    )
     watcher.write(out, known, done)
     metadata = _metadata(analysis, outcome, facts, made, watcher)
     write_metadata(out, metadata)

@@ -31,14 +31,17 @@ class Output:
         self._file = self._part.open("xb", _BUFFER)
         self._sha256 = hashlib.sha256(usedforsecurity=False)
         self._size = 0
+        self._finished = False
 
     def __enter__(self) -> Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._file.closed:
-            self._file.close()
-            self._part.unlink()
+        if not self._finished:
+            try:
+                self._file.close()
+            finally:
+                self._part.unlink()
 
     def write(self, data: bytes) -> int:
         """Append *data*."""
@@ -54,4 +57,5 @@ class Output:
         """Give the file its final name, and call *ready*."""
         self._file.close()
         self._part.rename(self._path)
+        self._finished = True
         self._ready(Artifact(name=self._path.name, size=self._size, sha256=self._sha256.hexdigest()))

@@ -13,6 +13,7 @@ import orjson
 import structlog
 
 from drakcelery.artifacts.dumps import DumpsPacked
+from drakcelery.artifacts.log import LogSplit
 from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.artifacts.output import Output, Ready, nobody
 from drakcelery.artifacts.pcap import PCAP
@@ -22,6 +23,7 @@ from drakcelery.behaviour.reader import Reader
 from drakcelery.capabilities import with_capabilities
 from drakcelery.capabilities.job import Limits
 from drakcelery.model.analysis import Analysis, Outcome
+from drakcelery.model.manifest import Artifact
 from drakcelery.model.metadata import CapaRun
 
 logger = structlog.get_logger(__name__)
@@ -74,9 +76,23 @@ class Watcher:
             logger.exception("report_failed", uid=self._uid)
             return
         for name, data in files.items():
-            with Output(out / name, ready) as file:
+            artifact = self._written(out / name, data)
+            if artifact is None:
+                return
+            ready(artifact)
+
+    def _written(self, path: Path, data: bytes) -> Artifact | None:
+        """The file, complete; None if the disk has no room for it, say."""
+        made: list[Artifact] = []
+        try:
+            with Output(path, made.append) as file:
                 file.write(data)
                 file.finish()
+        except OSError as error:
+            self._fail(error)
+            logger.exception("report_failed", uid=self._uid)
+            return None
+        return made[0]
 
 
 def _log_capa(uid: str, made: report.Report) -> None:
@@ -105,6 +121,7 @@ class ReportFacts:
     outcome: Outcome
     run: RunFacts
     dumps: DumpsPacked
+    lines: LogSplit
     capa: Limits | None = None
     """None: it is not asked."""
 
@@ -118,6 +135,10 @@ def _tree(reader: Reader) -> dict[str, bytes]:
 
 
 def _assembled(reader: Reader, facts: ReportFacts) -> report.Report:
+    if facts.lines.dropped:
+        reader.budget.left_out["log_bytes"] += facts.lines.dropped
+    if facts.lines.parse_errors:
+        reader.budget.left_out["log_lines"] += facts.lines.parse_errors
     analysis, outcome, run = facts.analysis, facts.outcome, facts.run
     return assemble(
         reader,

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from drakcelery.behaviour.ending import ending
-from drakcelery.behaviour.indicators import indicators
+from drakcelery.behaviour.ending import Watched, ending, off
+from drakcelery.behaviour.indicators import Picker
 from drakcelery.behaviour.processes import Process
 from drakcelery.behaviour.reader import Reader
 from drakcelery.behaviour.report import (
@@ -25,19 +25,23 @@ from drakcelery.behaviour.report import (
 from drakcelery.behaviour.tables import Row
 from drakcelery.model.analysis import Outcome
 
+MOST_UNLISTED = 4096
+"""Processes that procmon did not name."""
+
 
 def assemble(
     reader: Reader, *, uid: str, sample: Sample, run: Run, outcome: Outcome, packed: Collection[str]
 ) -> Report:
     """The report of the analysis *uid*; *packed* are the names of the dumps in the zip."""
     known, traffic = _Known(reader, sample.name), reader.traffic
-    injections = tuple(reader.injections.report(known.of))
-    known.find_own(injections)
+    begun = known.begun()
+    injections = tuple(reader.injections.report(known.of, known.number))
+    known.find_own(begun, injections)
     report = Report(
         analysis_uid=uid,
         sample=sample,
         run=run,
-        ending=ending(outcome, lines=0, did_something=False),
+        ending=ending(outcome, Watched()),
         injections=injections,
         files=tuple(reader.files.report(known.of)),
         registry=tuple(reader.registry.report(known.of)),
@@ -54,16 +58,22 @@ def assemble(
         dumps=tuple(reader.dumps.report(packed, known.of)),
         calls=tuple(reader.calls.report(known.of)),
         plugins=_plugins(reader),
-        left_out=dict(reader.budget.left_out),
         unreadable=_unreadable(reader),
     )
-    lines = sum(one.lines for one in report.plugins if one.plugin != "inject")
-    did_something = known.did_something(report)
+    picker = Picker(report, known.origins.keys())
+    watched = Watched(
+        lines=sum(one.lines for one in report.plugins if one.plugin != "inject"),
+        is_known=bool(known.origins),
+        did_something=known.did_something(report),
+        in_traffic=picker.has_traffic(),
+        off=off({*run.plugins, *reader.plugins}),
+    )
     return report.model_copy(
         update={
             "processes": known.processes(injections),
-            "indicators": indicators(report, known.origins.keys()),
-            "ending": ending(outcome, lines=lines, did_something=did_something),
+            "indicators": picker.indicators(reader.budget.left_out),
+            "ending": ending(outcome, watched),
+            "left_out": dict(reader.budget.left_out),
         }
     )
 
@@ -94,17 +104,22 @@ class _Known:
 
     def of(self, row: Row) -> tuple[int, ...]:
         """The numbers of the processes that did something."""
-        return tuple(dict.fromkeys(self._number(pid, at) for pid, at in row.who.items()))
+        found = (self.number(pid, at) for pid, at in row.who.items())
+        return tuple(dict.fromkeys(number for number in found if number is not None))
 
-    def _number(self, pid: int, at: int) -> int:
+    def number(self, pid: int, at: int) -> int | None:
+        """The number of the process that had *pid* at the event *at*; None if the list has no room for it."""
         process = self.reader.processes.at(pid, at)
         if process is not None:
             return process.seqid
+        if pid not in self.more and len(self.more) >= MOST_UNLISTED:
+            self.reader.budget.left_out["processes"] += 1
+            return None
         return self.more.setdefault(pid, len(self.reader.processes.all) + len(self.more))
 
-    def find_own(self, injections: Iterable[Injection]) -> None:
-        """Find the sample's process, what it started, and into what it wrote."""
-        for number in self._begun():
+    def find_own(self, begun: Iterable[int], injections: Iterable[Injection]) -> None:
+        """Find what the sample's processes, *begun*, started, and into what they wrote."""
+        for number in begun:
             self._belongs(number, "sample")
         waiting, reached = list(injections), True
         while reached:
@@ -117,21 +132,24 @@ class _Known:
                     self._belongs(one.target, "injected", since=one.first or 0.0)
             waiting = left
 
-    def _begun(self) -> list[int]:
+    def begun(self) -> list[int]:
         """The sample's own processes: DRAKVUF tells the pid, else its name does, else it is the first one."""
         processes = self.reader.processes
         pid = self.reader.sample_pid
         if pid is not None and (found := processes.at(pid, 0)) is not None:
             return [found.seqid]
         named = [one.seqid for one in processes if self._is_named(one.image)]
-        named += [self._number(one.pid, 0) for one in processes.others.values() if self._is_named(one.image)]
+        named += self._numbers(one for one in processes.others.values() if self._is_named(one.image))
         if named:
             return named
         calling = [one.seqid for one in processes if self.name.lower() in one.command_line.lower()]
         if calling or processes.were_running:
             return calling
-        first = [*processes.others.values(), *processes.all][:1]
-        return [self._number(one.pid, 0) for one in first]
+        return self._numbers([*processes.others.values(), *processes.all][:1])
+
+    def _numbers(self, several: Iterable[Process]) -> list[int]:
+        found = (self.number(one.pid, 0) for one in several)
+        return [number for number in found if number is not None]
 
     def _is_named(self, image: str | None) -> bool:
         return ntpath.basename(image or "").lower() == self.name.lower()
@@ -158,7 +176,7 @@ class _Known:
         if process.parent is not None:
             return process.parent.seqid
         other = process.unlisted_parent
-        return self._number(other.pid, process.begun_at) if other is not None else None
+        return self.number(other.pid, process.begun_at) if other is not None else None
 
     def did_something(self, report: Report) -> bool:
         """Whether a process of the sample's did something that lasts, or started another one."""
@@ -182,7 +200,9 @@ class _Known:
         ]
         others = self.reader.processes.others
         unlisted = [
-            self._reported(others.get(pid) or Process(-1, pid, None, None), number, None, ())
+            self._reported(
+                others.get(pid) or Process(-1, pid, None, None), number, None, by_target.get(number, ())
+            )
             for pid, number in self.more.items()
         ]
         return (*listed, *unlisted)

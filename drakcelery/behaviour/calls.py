@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 from drakcelery.behaviour.events import Event, bounded, whole_number
 from drakcelery.behaviour.methods import FROM, METHOD, NUMBER, Sieve
@@ -126,7 +125,7 @@ class Calls:
 
 def argument_text(event: Event, number: int) -> str:
     """An argument that is a text; empty if it is none."""
-    match = _ARGUMENT.fullmatch(bounded(_argument(event, number), 4096))
+    match = _ARGUMENT.fullmatch(_argument(event, number))
     if match is None or match[2] is None:
         return ""
     return bounded(unescaped(match[2]))
@@ -134,13 +133,19 @@ def argument_text(event: Event, number: int) -> str:
 
 def argument_number(event: Event, number: int) -> int | None:
     """An argument that is a number, such as a handle."""
-    match = _ARGUMENT.fullmatch(bounded(_argument(event, number), 4096))
+    match = _ARGUMENT.fullmatch(_argument(event, number))
     return whole_number(match[1] or match[3]) if match is not None else None
 
 
-def _argument(event: Event, number: int) -> Any:
+def _argument(event: Event, number: int) -> str:
     arguments = event.fields.get("Arguments")
-    return arguments[number] if isinstance(arguments, list) and number < len(arguments) else None
+    found = arguments[number] if isinstance(arguments, list) and number < len(arguments) else None
+    return found if isinstance(found, str) else ""
+
+
+def returned_false(event: Event) -> bool:
+    """Whether the call failed, for a function that gives 0 (``FALSE``, ``NULL``) then."""
+    return whole_number(event.fields.get("ReturnValue")) == 0
 
 
 def unescaped(text: str) -> str:

@@ -12,10 +12,13 @@ from drakcelery.model.text import storable
 MOST_TEXT = 1024
 """Characters of a path, a key or another name that are kept."""
 CUT = "…"
-"""The end of a text that was longer."""
+"""What stands for the middle of a text that was longer: its beginning and its end tell what it is."""
 _TIMESTAMP = 32
 """Most characters of a time."""
 _MOST_PID = 2**32
+_FIRST_WARNING = 0x80000000
+"""``NT_SUCCESS`` is true below this (``ntdef.h``)."""
+_SUCCESS = ("", "success", "status_success")
 _MOST_NUMBER = 2**64
 
 
@@ -23,7 +26,10 @@ def bounded(value: object, most: int = MOST_TEXT) -> str:
     """*value* as a text of at most *most* characters; empty if it is none."""
     if not isinstance(value, str):
         return ""
-    text = value if len(value) <= most else value[: most - 1] + CUT
+    text = value
+    if len(text) > most:
+        end = most // 3
+        text = text[: most - end - 1] + CUT + text[-end:]
     return text if text.isascii() else storable(text)
 
 
@@ -37,6 +43,11 @@ def whole_number(value: object, most: int = _MOST_NUMBER) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < most:
         return value
     return None
+
+
+def is_success(status: int | None) -> bool:
+    """Whether an ``NTSTATUS`` is none of an error or a warning; also if it is not known."""
+    return status is None or status & 0xFFFFFFFF < _FIRST_WARNING
 
 
 def seconds(value: object) -> float | None:
@@ -85,6 +96,20 @@ class Event:
         """When it happened, as the line has it; empty if that is no time."""
         found = self.fields.get("TimeStamp")
         return found if type(found) is str and len(found) <= _TIMESTAMP else ""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it did, as far as its line says: an ``NTSTATUS``, or a word of the emulator's or an older
+        DRAKVUF's."""
+        status = self.fields.get("Status")
+        number = whole_number(status)
+        if number is None and isinstance(status, str):
+            return status.casefold() in _SUCCESS
+        return is_success(number)
+
+    def flags(self, key: str) -> frozenset[str]:
+        """The names in a text of flags, as ``A | B``."""
+        return frozenset(name for part in self.text(key).split("|") if (name := part.strip()))
 
     def text(self, key: str, most: int = MOST_TEXT) -> str:
         """A text, bounded; empty if there is none."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from string import ascii_letters
 
 from drakcelery.behaviour import autostart
 from drakcelery.behaviour.events import Event
@@ -15,11 +16,20 @@ _MOST_HANDLES = 4096
 _MOST_FLAGS = 1024
 _OPENING = frozenset({"NtCreateFile", "NtOpenFile"})
 _OPENINGS = beginnings(_OPENING)
+_ONLY_OPENING = beginnings({"NtOpenFile"})
 _ACCESS = b'"DesiredAccess":'
+_DISPOSITION = b'"CreateDisposition":'
+_OPTIONS = (b'"CreateOptions":', b'"OpenOptions":', _DISPOSITION)
 _CREATED, _OVERWRITTEN, _SUPERSEDED = 2, 3, 0
 """``IoStatusBlock.Information`` of a file that was opened (``FILE_CREATED`` and its kin, ``wdm.h``)."""
-_CREATING = ("CREATE_NEW", "CREATE_ALWAYS", "FILE_CREATE", "FILE_SUPERSEDE", "FILE_OVERWRITE_IF")
-"""What the emulator says instead: it knows no result of that kind."""
+_CREATING = frozenset(
+    {"CREATE_NEW", "CREATE_ALWAYS", "FILE_CREATE", "FILE_SUPERSEDE", "FILE_OVERWRITE_IF"},
+)
+_EMPTYING = frozenset({"FILE_OVERWRITE", "TRUNCATE_EXISTING"})
+"""What the emulator and DRAKVUF before March 2023 say instead: they tell no result of that kind."""
+_ONLY_IF_THERE = (b"FILE_OPEN", b"OPEN_EXISTING")
+"""What to do with a file that neither makes nor empties it."""
+_GONE_AFTER = frozenset({"FILE_DELETE_ON_CLOSE", "FILE_FLAG_DELETE_ON_CLOSE"})
 _RIGHTS = (b"GENERIC_WRITE", b"GENERIC_ALL", b"WRITE_DATA", b"APPEND_DATA", b"DELETE", b"ADD_FILE")
 """Rights without which a handle changes nothing; those that v0.21 asks for, and two more."""
 
@@ -32,8 +42,9 @@ class Files:
         self.table = Table("files", MOST, budget)
         self._changed = changed
         self._paths: dict[tuple[int | None, int], str] = {}
-        self._harmless: set[bytes] = set()
-        """Ends of lines, with what was asked for, that change nothing."""
+        self._drives: set[str] = set()
+        self._harmless: dict[bytes, set[bytes]] = {opening: set() for opening in _OPENINGS}
+        """Ends of lines, with what was asked for, that change nothing, by the method's beginning."""
         self.methods: Mapping[str, Callable[[Event], None]] = {
             "NtCreateFile": self._opened,
             "NtOpenFile": self._opened,
@@ -48,84 +59,90 @@ class Files:
 
         Most are so, and are told by their bytes; some of other methods are among what is left.
         """
-        openings, others, harmless = _OPENINGS, self._others, self._harmless
+        harmless, others = self._harmless, self._others
         for line in lines:
             at = line.find(METHOD, FROM)
             beginning = line[at : at + BEGINNING]
-            if beginning in openings:
+            known = harmless.get(beginning)
+            if known is not None:
                 # from there on a line has flags only, of which a guest uses few combinations
                 flags = line[line.find(_ACCESS, at) :]
-                if flags not in harmless and not self._is_harmless(line, flags):
+                if flags in known:
+                    continue
+                if not _is_harmless(line, flags, only_opens=beginning in _ONLY_OPENING):
                     yield line
-            elif beginning in others and not self._says_nothing(line):
+                elif len(known) < _MOST_HANDLES and flags.startswith(_ACCESS) and len(flags) < _MOST_FLAGS:
+                    known.add(flags)
+            elif beginning in others and not _says_nothing(line):
                 yield line
 
-    def _says_nothing(self, line: bytes) -> bool:
-        method = method_of(line).decode("ascii", "replace")
-        if method == "NtSetInformationFile":
-            return b"FileDisp" not in line and b"FileRename" not in line
-        return method in _OPENING and self._is_harmless(line, line[line.find(_ACCESS) :])
-
-    def _is_harmless(self, line: bytes, flags: bytes) -> bool:
-        """Whether a file is opened with rights that change nothing; *flags*: what *line* has from them on."""
-        if not flags.startswith(_ACCESS):
-            at = line.find(_ACCESS)
-            if at < 0:
-                return b"CreateOptions" not in line
-            flags = line[at:]
-        rights = flags[: flags.find(b'"', flags.find(b'"', len(_ACCESS)) + 1)]
-        harmless = not any(right in rights for right in _RIGHTS) and b'"FILE_CREATE"' not in flags
-        if harmless and len(self._harmless) < _MOST_HANDLES and len(flags) < _MOST_FLAGS:
-            self._harmless.add(flags)
-        return harmless
-
     def _opened(self, event: Event) -> None:
-        if event.fields.get("Status") != "0x0" and event.number("Status") not in (None, 0):
-            return
         path, handle = _plain(event.text("FileName")), event.number("FileHandle")
-        if not path:
+        if not path or not event.succeeded:
             return
         if handle is not None:
-            if len(self._paths) >= _MOST_HANDLES:
-                del self._paths[next(iter(self._paths))]
-            self._paths[event.pid, handle] = path
-        result = event.number("IoStatusBlock")
-        if result == _CREATED or (result is None and _creates(event)):
+            self._know_handle(event, handle, path)
+        result, disposition = event.number("IoStatusBlock"), event.flags("CreateDisposition")
+        options = event.flags("CreateOptions")
+        if result == _CREATED or (result is None and _creates(disposition, options)):
             self._add(event, path, "created")
-        elif result in (_OVERWRITTEN, _SUPERSEDED):
+        elif result == _OVERWRITTEN or (result is None and not disposition.isdisjoint(_EMPTYING)):
             self._add(event, path, "written")
-        if "DELETE_ON_CLOSE" in event.text("CreateOptions"):
+        elif result == _SUPERSEDED and not disposition and event.text("Method") == "NtCreateFile":
+            self._add(event, path, "written")  # it has no name for FILE_SUPERSEDE; a device has 0 as well
+        if not _GONE_AFTER.isdisjoint(options | event.flags("OpenOptions")):
             self._add(event, path, "deleted")
 
+    def _know_handle(self, event: Event, handle: int, path: str) -> None:
+        if len(self._paths) >= _MOST_HANDLES:
+            del self._paths[next(iter(self._paths))]
+        self._paths[event.pid, handle] = path
+
     def _written(self, event: Event) -> None:
-        self._add(event, self._path(event), "written")
+        self._add(event, self._path(event, "FileName"), "written")
 
     def _deleted(self, event: Event) -> None:
-        self._add(event, self._path(event), "deleted")
+        self._add(event, self._path(event, "FileName"), "deleted")
 
     def _set(self, event: Event) -> None:
         operation = event.text("Operation")
+        if not event.succeeded:
+            return
         if operation.startswith("FileDispositionInformation"):
             self._deleted(event)
         elif operation.startswith("FileRenameInformation"):
-            row = self._add(event, _plain(event.text("FileSrc")), "renamed")
-            if row is not None:
-                row.details["renamed_to"] = _plain(event.text("FileDst"))
+            self._renamed(event)
+
+    def _renamed(self, event: Event) -> None:
+        path, target = self._path(event, "FileSrc"), _plain(event.text("FileDst"))
+        if path[1:2] == ":" and target.startswith("\\") and not target.startswith("\\Device\\"):
+            target = path[:2] + target  # it stays on its drive
+        row = self._add(event, path, "renamed")
+        if row is not None:
+            row.details["renamed_to"] = target
+        handle = event.number("FileHandle")
+        if handle is not None and target:
+            self._know_handle(event, handle, target)
 
     def extracted(self, event: Event) -> None:
-        """fileextractor took its content, whose hash newer versions tell."""
+        """fileextractor took its content, whose hash newer versions tell. The path lacks its drive."""
         digest = event.text("FileHash", 64).lower()
-        row = self.table.find(_plain(event.text("FileName")).lower())
+        path = _plain(event.text("FileName")).lower()
+        drives = ("", *self._drives) if path.startswith("\\") else ("",)
+        row = next((row for drive in drives if (row := self.table.find(drive + path)) is not None), None)
         if row is not None and len(digest) == 64 and set(digest) <= set("0123456789abcdef"):
             row.details["sha256"] = digest
 
-    def _path(self, event: Event) -> str:
-        """With its drive, where the handle was seen to be opened: later lines lack it."""
-        named = _plain(event.text("FileName"))
-        if named[1:2] == ":":
+    def _path(self, event: Event, key: str) -> str:
+        """With its drive, if its handle was seen to be opened: later lines lack it.
+
+        A handle that stands for another file by now was opened with rights that change nothing.
+        """
+        named, handle = _plain(event.text(key)), event.number("FileHandle")
+        if named[1:2] == ":" or handle is None:
             return named
-        handle = event.number("FileHandle")
-        return self._paths.get((event.pid, handle), named) if handle is not None else named
+        known = self._paths.get((event.pid, handle), "")
+        return known if known.lower().endswith(named.lower()) else named
 
     def _add(self, event: Event, path: str, action: str) -> Row | None:
         if not path:
@@ -133,6 +150,8 @@ class Files:
         row = self.table.add(event, path.lower(), shown=(path,))
         if row is None:
             return None
+        if path[1:2] == ":" and path[0] in ascii_letters:
+            self._drives.add(path[:2].lower())
         actions = row.details.setdefault("actions", {})
         if action not in actions:
             actions[action] = None
@@ -161,9 +180,38 @@ def _plain(path: str) -> str:
     return path.removeprefix("\\??\\")
 
 
-def _creates(event: Event) -> bool:
-    if "IoStatusBlock" in event.fields:
-        return False
-    if "DIRECTORY_FILE" in event.text("CreateOptions"):
-        return True
-    return event.text("CreateDisposition").startswith(_CREATING)
+def _creates(disposition: Set[str], options: Set[str]) -> bool:
+    return not disposition.isdisjoint(_CREATING) or (not disposition and "FILE_DIRECTORY_FILE" in options)
+
+
+def _says_nothing(line: bytes) -> bool:
+    method = method_of(line).decode("ascii", "replace")
+    if method == "NtSetInformationFile":
+        return b"FileDisp" not in line and b"FileRename" not in line
+    flags = line[line.find(_ACCESS) :]
+    return method in _OPENING and _is_harmless(line, flags, only_opens=method == "NtOpenFile")
+
+
+def _is_harmless(line: bytes, flags: bytes, *, only_opens: bool) -> bool:
+    """Whether a file is opened, not made, with rights that change nothing; *flags*: *line* from them on.
+
+    With *only_opens* there is no disposition: what is not there is not opened.
+    """
+    if not flags.startswith(_ACCESS):
+        at = line.find(_ACCESS)
+        if at < 0:
+            return not any(key in line for key in _OPTIONS)
+        flags = line[at:]
+    disposition = _text(flags, _DISPOSITION)
+    return (
+        not any(right in _text(flags, _ACCESS) for right in _RIGHTS)
+        and (disposition in _ONLY_IF_THERE or (only_opens and not disposition))
+        and b"DELETE_ON_CLOSE" not in flags
+    )
+
+
+def _text(line: bytes, key: bytes) -> bytes:
+    """The text behind *key*, without its quotes; empty if there is none."""
+    at = line.find(key)
+    rest = line[at + len(key) :].lstrip(b" ") if at >= 0 else b""
+    return rest[1 : rest.find(b'"', 1)] if rest.startswith(b'"') else b""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from drakcelery.behaviour.calls import argument_number
-from drakcelery.behaviour.events import Event
+from drakcelery.behaviour.calls import argument_number, returned_false
+from drakcelery.behaviour.events import Event, is_success
 from drakcelery.behaviour.processes import Processes
 from drakcelery.behaviour.report import Dump, Injection
 from drakcelery.behaviour.tables import Budget, Table, Who
@@ -13,6 +13,8 @@ from drakcelery.behaviour.tables import Budget, Table, Who
 MOST_DUMPS = 5000
 MOST_INJECTIONS = 1000
 _MOST_METHODS = 16
+Number = Callable[[int, int], int | None]
+"""The number of the process that had a pid at an event; None if it cannot be listed."""
 
 
 class Injections:
@@ -23,21 +25,26 @@ class Injections:
         self._processes = processes
         self.hooks: Mapping[str, Callable[[Event], None]] = {
             **dict.fromkeys(
-                ("CreateRemoteThread", "CreateRemoteThreadEx", "RtlCreateUserThread", "WriteProcessMemory"),
-                self._called,
+                ("CreateRemoteThread", "CreateRemoteThreadEx", "WriteProcessMemory"), self._called
             ),
+            "RtlCreateUserThread": self._native_called,
             **dict.fromkeys(("NtWriteVirtualMemory", "NtCreateThreadEx"), self._system_call),
         }
 
     def _called(self, event: Event) -> None:
-        self._by_handle(event, argument_number(event, 0))
+        if not returned_false(event):
+            self._by_handle(event, argument_number(event, 0))
+
+    def _native_called(self, event: Event) -> None:
+        if is_success(event.number("ReturnValue")):
+            self._by_handle(event, argument_number(event, 0))
 
     def _system_call(self, event: Event) -> None:
         self._by_handle(event, event.number("ProcessHandle"))
 
     def _by_handle(self, event: Event, handle: int | None) -> None:
         if event.pid is not None and handle is not None:
-            self.add(event, self._processes.handles.get((event.pid, handle)))
+            self.add(event, self._processes.handles.at((event.pid, handle), event.uid))
 
     def add(self, event: Event, target: int | None) -> None:
         """The process of *event* changed the process with the pid *target*."""
@@ -50,13 +57,13 @@ class Injections:
             if len(methods) < _MOST_METHODS:
                 methods[event.text("Method", 64)] = None
 
-    def report(self, processes: Who) -> Iterator[Injection]:
-        """Each pair of processes that are in the list."""
+    def report(self, processes: Who, number: Number) -> Iterator[Injection]:
+        """Each pair of processes; *number* is the target's, also of one that procmon did not name."""
         for row in self.table:
-            target = self._processes.at(int(row.key[1]), row.details["at"])
+            target = number(int(row.key[1]), row.details["at"])
             if target is not None:
                 methods = tuple(row.details["methods"])
-                yield Injection(target=target.seqid, methods=methods, **row.seen(processes))
+                yield Injection(target=target, methods=methods, **row.seen(processes))
 
 
 class MemoryDumps:

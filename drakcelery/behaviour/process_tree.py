@@ -33,7 +33,7 @@ def _entry(process: Process) -> dict[str, Any]:
     return {
         "seqid": process.seqid,
         "pid": process.pid,
-        "ppid": process.ppid,
+        "ppid": process.noted_ppid,
         "procname": process.image,
         "args": process.arguments(),
         "ts_from": process.begun,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from drakcelery.behaviour import command_line
 from drakcelery.behaviour.events import Event, bounded, whole_number
+from drakcelery.behaviour.handles import Handles
 from drakcelery.behaviour.methods import FROM, METHOD, NUMBER, method_of
 
 MOST_PROCESSES = 20_000
@@ -36,6 +37,7 @@ class Process:
     """Its number in the list; a pid may come again."""
     pid: int
     ppid: int | None
+    """As Windows says; it need not be alive."""
     image: str | None
     begun: float = 0.0
     begun_at: int = 0
@@ -44,6 +46,8 @@ class Process:
     ended_at: int | None = None
     exit_code: int | None = None
     exit_status: str | None = None
+    noted_ppid: int | None = None
+    """What v0.21 has as its ``ppid``: of one that was moved below another parent, that one's."""
     killed_by: int | None = None
     """The number of the process that ended it, in the list."""
     bits: int | None = None
@@ -64,6 +68,7 @@ class Processes:
     Attributes:
         unreadable: lines that say something else than DRAKVUF does; they are left out.
         were_running: whether DRAKVUF listed what ran before the sample.
+        handles: which pid a process's handle stands for, as far as procmon told.
         others: by their pids, processes that did something and that procmon did not list; with the emulator,
             the sample's own. They are not in the tree, as with v0.21.
     """
@@ -73,8 +78,7 @@ class Processes:
         self.unreadable = 0
         self.were_running = False
         self.others: dict[int, Process] = {}
-        self.handles: dict[tuple[int, int], int] = {}
-        """Which pid a process's handle stands for, as far as procmon told."""
+        self.handles = Handles(MOST_PROCESSES)
         self._left_out = left_out
         self._characters = MOST_CHARACTERS
         self._of_pid: dict[int, list[Process]] = {}
@@ -174,6 +178,7 @@ class Processes:
             known.ended, known.ended_at = begun, number - 1  # its end was not seen
         parent = self.last(ppid)
         process = Process(len(self.all), pid, ppid, image, begun=begun, begun_at=number, parent=parent)
+        process.noted_ppid = ppid
         process.unlisted_parent = self.others.get(ppid) if parent is None and ppid is not None else None
         self.all.append(process)
         self._of_pid.setdefault(pid, []).append(process)
@@ -238,11 +243,8 @@ class Processes:
 
     def _know_handle(self, event: Event, key: str, target: int | None) -> None:
         handle = event.number(key)
-        if event.pid is None or not handle or target is None:
-            return
-        if len(self.handles) >= MOST_PROCESSES:
-            self.handles.clear()
-        self.handles[event.pid, handle] = target
+        if event.pid is not None and handle and target is not None:
+            self.handles.add((event.pid, handle), event.uid, target)
 
     def _anything(self, event: Event) -> bool:
         """Any other line: whose it is. Whether the same would tell nothing new next time."""
@@ -253,7 +255,7 @@ class Processes:
         if process is None:
             added = self._add(event.pid, ppid, event.text("ProcessName") or None, None)
             return added is not None
-        if process.ended is None and process.ppid != ppid:
+        if process.ended is None and process.noted_ppid != ppid:
             parent = self.last(ppid)
             if parent is not None:
                 return self._rebind(process, parent)
@@ -262,15 +264,15 @@ class Processes:
     def _rebind(self, process: Process, parent: Process) -> bool:
         """It has another parent: it was started with more rights, by a service. Whether nothing changed."""
         if process.parent is parent and next(reversed(parent.children)) == process.seqid:
-            process.ppid = parent.ppid
+            process.noted_ppid = parent.noted_ppid
             return True
         if _is_above(process, parent):
             return True
         if process.parent is not None:
             del process.parent.children[process.seqid]
         parent.children[process.seqid] = process
-        process.parent = parent
-        process.ppid = parent.ppid  # as v0.21 notes it
+        process.parent, process.ppid = parent, parent.pid
+        process.noted_ppid = parent.noted_ppid  # as v0.21 does
         self._unsettle()
         return False
 

@@ -102,6 +102,7 @@ class Reader:
                 known = self.plugins[plugin] = Written(0, lines[0][:_SHOWN], b"")
             known.lines += len(lines)
             known.last = lines[-1][:_SHOWN]
+        self.processes.handles.forget()
         for line in self.processes.unsettled(groups.get("procmon", ())):
             self._process(line)
         for plugin, lines in groups.items():

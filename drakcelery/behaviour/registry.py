@@ -10,6 +10,8 @@ from drakcelery.behaviour.report import RegistryActivity
 from drakcelery.behaviour.tables import Budget, Row, Table, Who
 
 MOST = 5000
+DEFAULT = "(Default)"
+"""The value of a key that has no name, as DRAKVUF calls it."""
 
 
 class Registry:
@@ -21,22 +23,26 @@ class Registry:
         self._changed = changed
         self.methods: Mapping[str, Callable[[Event], None]] = {
             "NtSetValueKey": self._set,
-            "NtDeleteValueKey": self._deleted,
-            "NtDeleteKey": self._deleted,
+            "NtDeleteValueKey": self._value_deleted,
+            "NtDeleteKey": self._key_deleted,
         }
 
     def _set(self, event: Event) -> None:
-        row = self._add(event, "set")
-        value = event.text("Value")
+        name, value = event.text("ValueName") or DEFAULT, event.text("Value")
+        row = self._add(event, "set", name)
         if row is not None:
             row.details["value"] = value
-        self._changed(event, event.text("Key"), event.text("ValueName"), value)
+        self._changed(event, event.text("Key"), name, value)
 
-    def _deleted(self, event: Event) -> None:
-        self._add(event, "deleted")
+    def _value_deleted(self, event: Event) -> None:
+        self._add(event, "deleted", event.text("ValueName") or DEFAULT)
 
-    def _add(self, event: Event, action: str) -> Row | None:
-        key, name = event.text("Key"), event.text("ValueName")
+    def _key_deleted(self, event: Event) -> None:
+        self._add(event, "deleted", "")
+
+    def _add(self, event: Event, action: str, name: str) -> Row | None:
+        """*name* is the value's; empty for a key."""
+        key = event.text("Key")
         if not key:
             return None
         return self.table.add(event, action, key.lower(), name.lower(), shown=(action, key, name))

@@ -21,10 +21,12 @@ VERSION: Literal[1] = 1
 Origin = Literal["sample", "started", "injected", "windows"]
 """``sample``: what was started; ``started``: by the sample, or by what it started; ``injected``: a process of
 others into which one of these wrote or put a thread; ``windows``: all others."""
-Observed = Literal["activity", "nothing", "broke_off", "not_executed", "no_log"]
+Observed = Literal["activity", "nothing", "traffic", "broke_off", "not_executed", "not_seen", "no_log"]
 """``activity``: the lists say what it did; ``nothing``: it ran to the end, and did nothing that the plugins
-record; ``broke_off``: nothing was seen, but the run was cut short, so that says nothing; ``not_executed``: it
-never ran; ``no_log``: no plugin wrote anything, so nothing can be said."""
+record; ``traffic``: only the recorded traffic says something, and not whose it is; ``broke_off``: nothing was
+seen, but the run was cut short, so that says nothing; ``not_executed``: it never ran; ``not_seen``: no
+process of its own is in the log, or no plugin that records what lasts was on; ``no_log``: no plugin wrote
+anything, so nothing can be said."""
 
 
 class Seen(Value):
@@ -123,6 +125,7 @@ class RegistryActivity(Seen):
     action: Literal["set", "deleted"]
     key: str
     value_name: str | None = None
+    """None for a key; ``(Default)`` for its value without a name."""
     value: str | None = None
     """The last one, as text; bytes are in hex."""
     autostart: str | None = None
@@ -278,6 +281,7 @@ class Report(Value):
     """None if it is not set up."""
     plugins: tuple[PluginLines, ...] = ()
     left_out: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
-    """By list: events that a full one did not take."""
+    """By list: events that a full one did not take; and what else a limit cut off: bytes of the log
+    (``log_bytes``) and of the traffic (``traffic_bytes``), lines that are no plugin's (``log_lines``)."""
     unreadable: int = 0
     """Lines of known plugins that say something else than DRAKVUF does, and packets that are none."""

@@ -6,7 +6,7 @@ import ntpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from drakcelery.behaviour.calls import argument_number, argument_text
+from drakcelery.behaviour.calls import argument_number, argument_text, returned_false
 from drakcelery.behaviour.events import Event, whole_number
 from drakcelery.behaviour.processes import Process
 from drakcelery.behaviour.report import (
@@ -42,9 +42,9 @@ class Services:
         }
 
     def _created(self, event: Event) -> None:
-        name = argument_text(event, 1)
-        self.add(event, name, "created", argument_text(event, 7))
-        self._opened(event)
+        if not returned_false(event):
+            self.add(event, argument_text(event, 1), "created", argument_text(event, 7))
+            self._opened(event)
 
     def _opened(self, event: Event) -> None:
         handle = whole_number(event.fields.get("ReturnValue"))
@@ -55,7 +55,8 @@ class Services:
 
     def _by_handle(self, event: Event, action: str) -> None:
         handle = argument_number(event, 0)
-        self.add(event, self._names.get((event.pid, handle), "") if handle is not None else "", action)
+        if handle is not None and not returned_false(event):
+            self.add(event, self._names.get((event.pid, handle), ""), action)
 
     def value_set(self, event: Event, key: str, name: str, value: str) -> None:
         """A registry value was set: services.exe notes there what it makes."""

@@ -18,7 +18,7 @@ from tests.reference import DOCS, PACKAGE
 
 GUEST = PACKAGE / "engines" / "speakeasy_guest"
 COMMON = "All plugins"
-ASKING = frozenset({"text", "process", "number", "get"})
+ASKING = frozenset({"text", "flags", "process", "number", "get"})
 """Methods by which the report asks an event for a field."""
 FIELD = re.compile(r"[A-Z][A-Za-z0-9]{2,}")
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import random
-import ssl
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,44 +12,14 @@ from hypothesis import strategies as st
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
-from scapy.packet import Packet
-from scapy.utils import PcapNgWriter, PcapWriter
 
 from drakcelery.behaviour import traffic as traffic_module
 from drakcelery.behaviour.reader import Reader
+from tests.captures import ETHER, GUEST, SERVER, captured, hello, segment
 
-ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
-"""With addresses: scapy would ask the network for them."""
-GUEST, SERVER = "10.0.0.2", "192.0.2.7"
 REQUEST = (
     b"POST /gate.php?a=1 HTTP/1.1\r\nHost: evil.example\r\nUser-Agent: x/1\r\nContent-Length: 5\r\n\r\nhello"
 )
-
-
-def hello(name: str) -> bytes:
-    """TLS' first message to a server of this name, by OpenSSL."""
-    sent = ssl.MemoryBIO()
-    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname=name)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        client.do_handshake()
-    return sent.read()
-
-
-def segment(payload: bytes, *, port: int = 80, source: int = 50000) -> Packet:
-    """A part of what the guest says on a connection."""
-    return ETHER / IP(src=GUEST, dst=SERVER) / TCP(sport=source, dport=port) / payload
-
-
-def captured(*packets: Packet, form: str = "pcap") -> bytes:
-    """A capture of *packets*, a second from each other."""
-    with tempfile.NamedTemporaryFile() as file:
-        writer = PcapNgWriter(file.name) if form == "pcapng" else PcapWriter(file.name, linktype=1)
-        for number, packet in enumerate(packets):
-            packet.time = 1700000000 + number
-            writer.write(packet)
-        writer.close()
-        return Path(file.name).read_bytes()
 
 
 def read(capture: bytes) -> Reader:

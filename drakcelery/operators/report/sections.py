@@ -19,6 +19,9 @@ MOST = 30
 """Lines of a list, unless everything is asked for."""
 MOST_PROCESSES = 60
 _LEFT_OUT = {
+    "log_bytes": "bytes at the end of the log were not read",
+    "log_lines": "lines of the log are no plugin's, or too long: they are in parse_errors.log",
+    "indicators": "indicators are left out",
     "traffic_bytes": "bytes of traffic after the first packets were not read",
     "process_tree.json": "processes are too deep for process_tree.json",
     "command_lines": "command lines are not kept",
