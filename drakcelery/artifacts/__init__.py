@@ -47,20 +47,19 @@ def collect(
     *raw* is only read. *out* belongs to this function and is emptied first: running it again, also after an
     interruption, gives the same files. The manifest lists every file but ``metadata.json``; none is empty.
     *ready* is called with each of these as soon as it is complete, by two threads: the calling one, and one
-    that packs the dumps meanwhile. For the sizes see :func:`~drakcelery.artifacts.dumps.pack_dumps`;
-    without *capa* it is not asked.
+    that packs the dumps meanwhile, of these sizes (:func:`.pack_dumps`). Without *capa* it is not asked.
 
     Raises:
         UntrustedFileError: a file of the engine's is a link, or no regular file.
     """
     _empty(out)
     artifacts: list[Artifact] = []
+    watcher = Watcher(analysis.uid)
 
     def done(artifact: Artifact) -> None:
         artifacts.append(artifact)
         ready(artifact)
 
-    watcher = Watcher(analysis.uid)
     made = _pack(raw, out, done, watcher, total_size=dumps_total_size, single_size=dumps_single_size)
     known = ReportFacts(
         analysis=analysis, outcome=outcome, run=facts, dumps=made.dumps, lines=made.lines, capa=capa
@@ -69,8 +68,8 @@ def collect(
     metadata = _metadata(analysis, outcome, facts, made, watcher)
     write_metadata(out, metadata)
     _report(analysis.uid, made)
-    by_name = tuple(sorted(artifacts, key=lambda artifact: artifact.name))
-    return Manifest(artifacts=by_name, dumps_metadata=made.dumps.metadata, metadata=metadata)
+    artifacts.sort(key=lambda artifact: artifact.name)
+    return Manifest(artifacts=tuple(artifacts), dumps_metadata=made.dumps.metadata, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)

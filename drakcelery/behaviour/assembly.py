@@ -33,7 +33,7 @@ def assemble(
     reader: Reader, *, uid: str, sample: Sample, run: Run, outcome: Outcome, packed: Collection[str]
 ) -> Report:
     """The report of the analysis *uid*; *packed* are the names of the dumps in the zip."""
-    known, traffic = _Known(reader, sample.name), reader.traffic
+    known = _Known(reader, sample.name)
     begun = known.begun()
     injections = tuple(reader.injections.report(known.of, known.number))
     known.find_own(begun, injections)
@@ -49,32 +49,42 @@ def assemble(
         tasks=tuple(reader.tasks.report(known.of)),
         mutexes=tuple(reader.mutexes.report(known.of)),
         wmi=tuple(reader.wmi.report(known.of)),
-        network=Network(
-            names=tuple(reader.sockets.report_names(known.of)),
-            connections=tuple(reader.sockets.report_connections(known.of)),
-            http=tuple(traffic.report_requests(known.of)) if traffic is not None else (),
-            tls=tuple(traffic.report_tls(known.of)) if traffic is not None else (),
-        ),
+        network=_network(reader, known),
         dumps=tuple(reader.dumps.report(packed, known.of)),
         calls=tuple(reader.calls.report(known.of)),
         plugins=_plugins(reader),
         unreadable=_unreadable(reader),
     )
+    return _completed(report, reader, known, outcome)
+
+
+def _completed(report: Report, reader: Reader, known: _Known, outcome: Outcome) -> Report:
+    """With what follows from all lists together: whose they are, how it ended, what was left out."""
     picker = Picker(report, known.origins.keys())
     watched = Watched(
         lines=sum(one.lines for one in report.plugins if one.plugin != "inject"),
         is_known=bool(known.origins),
         did_something=known.did_something(report),
         in_traffic=picker.has_traffic(),
-        off=off({*run.plugins, *reader.plugins}),
+        off=off({*report.run.plugins, *reader.plugins}),
     )
     return report.model_copy(
         update={
-            "processes": known.processes(injections),
+            "processes": known.processes(report.injections),
             "indicators": picker.indicators(reader.budget.left_out),
             "ending": ending(outcome, watched),
             "left_out": dict(reader.budget.left_out),
         }
+    )
+
+
+def _network(reader: Reader, known: _Known) -> Network:
+    traffic = reader.traffic
+    return Network(
+        names=tuple(reader.sockets.report_names(known.of)),
+        connections=tuple(reader.sockets.report_connections(known.of)),
+        http=tuple(traffic.report_requests(known.of)) if traffic is not None else (),
+        tls=tuple(traffic.report_tls(known.of)) if traffic is not None else (),
     )
 
 

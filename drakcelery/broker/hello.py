@@ -40,4 +40,11 @@ class Hello(mingle.Mingle):
             asked = app.control.inspect(timeout=ANSWER_SECONDS, connection=connection)
             for node, known in (asked.hello(parent.hostname, revoked) or {}).items():
                 if node != parent.hostname and known:
-                    self.on_node_reply(parent, node, known)
+                    self._take_over(parent, node, known)
+
+    def _take_over(self, parent: Any, node: str, known: Any) -> None:
+        """In the thread of the worker, which reads what is revoked meanwhile; without its loop, here."""
+        if parent.hub is None:
+            self.on_node_reply(parent, node, known)
+        else:
+            parent.hub.call_soon(self.on_node_reply, parent, node, known)

@@ -79,3 +79,11 @@ LOG_NAMES = frozenset(
 ``syscalls`` writes as ``syscall`` and ``sysret`` only (``src/plugins/syscalls``, ``procdump2`` and
 ``fileextractor`` of DRAKVUF v1.1).
 """
+
+WRITES_AS = {
+    "syscalls": ("syscall", "sysret"),
+    "procdump2": ("procdump", "procdump_fail", "procdump_skip"),
+    "filedelete": ("fileextractor", "fileextractor_fail"),
+    "fileextractor": ("fileextractor_close", "fileextractor_fail", "fileextractor_skip"),
+}
+"""Other names than its own that a plugin writes under."""

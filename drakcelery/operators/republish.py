@@ -192,7 +192,7 @@ def _matches(task: Task, filters: list[dict[str, object]]) -> bool:
 
 def _give_sample(storage: Storage, settings: Settings, task: Task, sample: Path | None) -> None:
     """Make sure that the payload's sample is there for the consumers. Raises :class:`StackError`."""
-    ours = task.payload.get("sample", task.payload_persistent.get("sample"))
+    ours = task.get_payload("sample")
     if not isinstance(ours, ResourceBase):
         raise StackError("the stored analysis task has no sample")
     if storage.holds(ours.bucket or settings.s3.bucket, ours.uid):
@@ -206,7 +206,9 @@ def _give_sample(storage: Storage, settings: Settings, task: Task, sample: Path 
     given = LocalResource(ours.name, path=str(sample))
     if given.sha256 != expected:
         raise StackError(f"{sample} is another file: its sha256 is {given.sha256} instead of {expected}")
-    task.payload["sample"] = given
+    for bag, name, value in list(task.walk_payload_bags()):
+        if name == "sample" and isinstance(value, ResourceBase):
+            bag[name] = given
 
 
 def _send_to(backend: KartonBackend, task: Task, identity: str) -> None:

@@ -26,6 +26,7 @@ from drakcelery.karton.analysis_task import STORED
 from drakcelery.model.analysis import Value
 from drakcelery.model.metadata import Metadata
 from drakcelery.model.names import is_uid
+from drakcelery.model.plugins import WRITES_AS
 from drakcelery.model.text import clean
 from drakcelery.reading.buckets import BucketSource, Client, objects_of
 from drakcelery.reading.dumps import Dump, Dumps
@@ -165,19 +166,30 @@ class Analysis:
     def events(self, plugin: str) -> Events:
         """The lines of a plugin's log, such as ``procmon``: none if it ran and wrote nothing.
 
-        Raises :class:`ArtifactMissing` if there is no such plugin, or it did not run.
+        Raises :class:`ArtifactMissing` if there is no such plugin, it did not run, or it writes into other
+        logs, as ``syscalls`` into ``syscall.log``.
         """
         name = plugin + LOG
         if name in self.artifacts and plugin in LOGGED_PLUGINS:
             return Events(lambda: self._opened(name), name)
         if plugin not in LOGGED_PLUGINS:
             raise ArtifactMissing(f"no plugin writes {name!r:.80}; there are {', '.join(self.logs)}")
-        if plugin not in self.metadata.plugins:
+        elsewhere = [other for other in WRITES_AS.get(plugin, ()) if other + LOG in self.artifacts]
+        if elsewhere and plugin in self.metadata.plugins:
+            raise ArtifactMissing(
+                f"{self._source.where} has no {name}: {plugin} writes as {' and '.join(elsewhere)}"
+            )
+        if not self._may_have_written(plugin):
             raise ArtifactMissing(
                 f"{self._source.where} has no {name}, and the plugin was not on; there are "
                 f"{', '.join(self.logs)}"
             )
         return Events(None, name)
+
+    def _may_have_written(self, name: str) -> bool:
+        """Whether a plugin was on that writes under *name*, as DRAKVUF's injector always may."""
+        writers = {name} | {plugin for plugin, names in WRITES_AS.items() if name in names}
+        return name == "inject" or not writers.isdisjoint(self.metadata.plugins)
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:

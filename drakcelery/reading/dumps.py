@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import lzma
 import struct
 import zipfile
 import zlib
@@ -25,8 +26,12 @@ _END, _END_64 = 22, 56 + 20
 """Bytes of the record at the end of a zip; of that of a zip64 and its locator, just before."""
 _COMMENT = 65535
 _RECORD = b"PK\5\6"
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-"""What ``zipfile`` raises for a zip that is damaged, encrypted, or made by a newer program."""
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(NotImplementedError, RuntimeError, ValueError, ArithmeticError, LookupError),
+)
+"""What ``zipfile`` raises for a zip that is damaged, encrypted, or made by a newer program, and what its
+decompressors and ``struct`` do for numbers that cannot be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +66,9 @@ class Dumps:
     @contextlib.contextmanager
     def of(cls, file: BinaryIO, where: str) -> Iterator[Self]:
         """The dumps in the zip *file*. Raises :class:`ArtifactUnreadable`."""
-        if (size := directory_size(file)) > DIRECTORY_LIMIT:
-            raise ArtifactUnreadable(f"{where}: the listing of dumps.zip has {size} bytes")
         try:
+            if (size := directory_size(file)) > DIRECTORY_LIMIT:
+                raise ArtifactUnreadable(f"{where}: the listing of dumps.zip has {size} bytes")
             archive = zipfile.ZipFile(file)
         except _BROKEN as error:
             raise ArtifactUnreadable(f"{where}: dumps.zip is no zip: {error}") from None

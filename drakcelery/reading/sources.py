@@ -93,13 +93,16 @@ class DirectorySource:
             )
 
     def sizes(self) -> Mapping[str, int]:
-        """As they are now."""
+        """As they are now. Raises :class:`ArtifactUnreadable`."""
         found = {}
-        with os.scandir(self._path) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode) and is_file_name(entry.name):
-                    found[entry.name] = status.st_size
+        try:
+            with os.scandir(self._path) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and is_file_name(entry.name):
+                        found[entry.name] = status.st_size
+        except OSError as error:
+            raise ArtifactUnreadable(f"{self._path}: {error.strerror}") from None
         return found
 
     def open(self, name: str) -> BinaryIO:
@@ -123,14 +126,14 @@ def temporary(download: Callable[[Path], object], where: str, *, size: int | Non
 
     Raises :class:`ArtifactUnreadable`.
     """
-    with tempfile.TemporaryDirectory(prefix="drakcelery-") as directory:
-        path = Path(directory) / "artifact"
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="drakcelery-") as directory:
+            path = Path(directory) / "artifact"
             download(path)
             file = path.open("rb")
-        except (OSError, BotoCoreError, ClientError, LookupError, RuntimeError) as error:
-            # RuntimeError: Karton's, for a resource that no backend can download; LookupError: its test kit's
-            raise ArtifactUnreadable(f"{where} cannot be downloaded: {error!r:.400}") from None
+    except (OSError, BotoCoreError, ClientError, LookupError, RuntimeError) as error:
+        # RuntimeError: Karton's, for a resource that no backend can download; LookupError: its test kit's
+        raise ArtifactUnreadable(f"{where} cannot be downloaded: {error!r:.400}") from None
     found = os.fstat(file.fileno()).st_size
     if size is not None and found != size:
         file.close()
@@ -140,8 +143,11 @@ def temporary(download: Callable[[Path], object], where: str, *, size: int | Non
 
 def parsed(file: BinaryIO, where: str, *, limit: int = METADATA_LIMIT) -> Any:
     """The JSON in *file*, at most *limit* bytes; it is closed. Raises :class:`ArtifactUnreadable`."""
-    with file:
-        data = file.read(limit + 1)
+    try:
+        with file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise ArtifactUnreadable(f"{where}: {error.strerror}") from None
     if len(data) > limit:
         raise ArtifactUnreadable(f"{where} has more than {limit} bytes")
     try:

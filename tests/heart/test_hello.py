@@ -70,6 +70,22 @@ def test_what_was_revoked_before_is_known(rack: Rack) -> None:
         assert told == [f"vm@{rack.bench.context.host}", "ours"]
 
 
+def test_the_worker_s_own_thread_takes_it_over(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads what is revoked for each message, and nothing guards that."""
+    threads = []
+    take_over = celery_state.merge_revoked  # type: ignore[attr-defined] # the stubs lack it
+
+    def merged(task_ids: Any) -> None:
+        threads.append(threading.current_thread().name)
+        take_over(task_ids)
+
+    monkeypatch.setattr(celery_state, "merge_revoked", merged)
+    with neighbour(rack, "theirs"), rack.vm_worker():
+        wait_until(lambda: "theirs" in celery_state.revoked, "it knows what was revoked")
+    assert threads
+    assert "hello" not in threads
+
+
 def test_nobody_else_is_there(rack: Rack) -> None:
     """A worker that hears nothing keeps what it knows."""
     celery_state.revoked.add("ours")

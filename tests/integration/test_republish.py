@@ -78,22 +78,25 @@ def config(bench: Bench) -> Any:
     return made
 
 
-def analyse(bench: Bench, uid: str = "a-1") -> None:
-    """An analysis from its sample task to publish."""
+def analyse(bench: Bench, uid: str = "a-1", *, persistent: bool = False) -> None:
+    """An analysis from its sample task to publish; its sample may be *persistent*, for all tasks to come."""
     ours = bench.open(uid)
     task = bench.ledger.karton_task(ours.task_uid)
     assert task is not None
     sample = ours.sample
-    task.add_payload("sample", RemoteResource(sample.name, bucket=sample.bucket, uid=sample.key))
+    resource = RemoteResource(sample.name, bucket=sample.bucket, uid=sample.key)
+    if persistent:
+        task.payload.pop("sample", None)
+    task.add_payload("sample", resource, persistent=persistent)
     task.merge_persistent_headers(Task({}, headers_persistent={"share_3rd_party": False}))
     bench.ledger.declare(task)
     bench.do(*Stage, uid=uid)
 
 
 @pytest.fixture
-def published(bench: Bench) -> Bench:
-    """An analysis that was published; Karton has collected its tasks since."""
-    analyse(bench)
+def published(bench: Bench, request: pytest.FixtureRequest) -> Bench:
+    """An analysis that was published; Karton has collected its tasks since. A parameter: see analyse."""
+    analyse(bench, persistent=getattr(request, "param", False))
     record = bench.record()
     for uid in (record.task_uid, record.analysis_task_uid):
         bench.redis.delete(task_key(str(uid)))
@@ -196,6 +199,7 @@ def test_of_an_older_version(published: Bench) -> None:
     forget(published)
 
 
+@pytest.mark.parametrize("published", [False, True], ids=["", "persistent"], indirect=True)
 def test_a_sample_that_karton_has_collected(
     published: Bench, consumers: tuple[Consumer, ...], tmp_path: Path
 ) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from karton.core import Resource, Task
 
 from drakcelery.artifacts.log import LINE_LIMIT
 from drakcelery.errors import ArtifactMissing, ArtifactUnreadable
 from drakcelery.model.analysis import Execution
 from drakcelery.reading import Analysis, Dump
-from drakcelery.reading.dumps import DIRECTORY_LIMIT, directory_size
+from drakcelery.reading.dumps import DIRECTORY_LIMIT, Dumps, directory_size
+from drakcelery.reading.sources import parsed, temporary
 from tests.builders import OUTCOME, collected
 from tests.reference import DOCS
 
@@ -49,10 +56,51 @@ def test_a_directory_that_fetch_made(directory: Path) -> None:
     with one.pcap() as pcap:
         assert pcap.read(4) == struct.pack("<I", 0xA1B2C3D4)
     assert one.report.analysis_uid == "a-1"
-    assert one.report.ending.observed == "nothing"
+    assert one.report.ending.observed == "not_seen"
     assert one.process_tree == []
     with one.open("wireshark_key_file.txt") as keys:
         assert keys.read().startswith(b"CLIENT_RANDOM")
+
+
+def test_plugins_that_write_under_other_names(directory: Path) -> None:
+    """These are told, instead of no events; a name is on if a plugin was that writes under it."""
+    path = directory / "metadata.json"
+    metadata = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**metadata, "plugins": ["syscalls"]}))
+    one = Analysis.from_directory(directory)
+    assert [list(one.events(name)) for name in ("syscalls", "syscall", "sysret")] == [[], [], []]
+    (directory / "syscall.log").write_bytes(b'{"Plugin": "syscall"}\n')
+    one = Analysis.from_directory(directory)
+    with pytest.raises(ArtifactMissing, match=r"has no syscalls\.log: syscalls writes as syscall$"):
+        one.events("syscalls")
+    assert list(one.events("syscall")) == [{"Plugin": "syscall"}]
+    with pytest.raises(ArtifactMissing, match=r"no procdump\.log, and the plugin was not on"):
+        one.events("procdump")
+
+
+def test_a_directory_that_cannot_be_read(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the system says is an error of ours: gone, no room for a download."""
+    one = Analysis.from_directory(directory)
+    shutil.rmtree(directory)
+    with pytest.raises(ArtifactUnreadable, match="No such file"):
+        one.artifacts  # noqa: B018 it is a property
+    monkeypatch.setattr(tempfile, "tempdir", str(directory / "gone"))
+    with pytest.raises(ArtifactUnreadable, match="a log cannot be downloaded: FileNotFoundError"):
+        temporary(lambda path: path.touch(), "a log", size=0)
+    with pytest.raises(ArtifactUnreadable, match="a file: Input/output error"):
+        parsed(io.BufferedReader(Unreadable()), "a file")
+
+
+class Unreadable(io.RawIOBase):
+    """A file of which no byte can be read, as on a disk that is broken."""
+
+    def readable(self) -> bool:
+        """It says so."""
+        return True
+
+    def readinto(self, _buffer: object) -> int:
+        """Raises."""
+        raise OSError(5, "Input/output error")
 
 
 def test_metadata_is_what_was_written(directory: Path) -> None:
@@ -279,3 +327,43 @@ def test_the_page(
     assert "a-1 replay 0123 None" in shown
     assert "1 lines, 0 of them" in shown
     assert "1000_00000000000000aa 2 0x1000" in shown
+
+
+def zipped(method: int) -> bytes:
+    """A zip with a dump, packed by *method*."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("dumps/1000_00000000000000aa", b"MZ" + bytes(range(256)) * 8)
+    return file.getvalue()
+
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+ZIPS = {method: zipped(method) for method in METHODS}
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from(METHODS), st.lists(st.tuples(st.integers(0, 2**16), st.binary(max_size=4)), max_size=4)
+)
+def test_a_damaged_zip(method: int, changes: list[tuple[int, bytes]]) -> None:
+    """Whatever its bytes are, there are dumps, or an error of ours."""
+    data = bytearray(ZIPS[method])
+    for place, written in changes:
+        at = place % len(data)
+        data[at : at + len(written)] = written
+    with contextlib.suppress(ArtifactUnreadable), Dumps.of(io.BytesIO(data), "here") as dumps:
+        for one in dumps:
+            with contextlib.suppress(ArtifactUnreadable), dumps.open(one.name) as dump:
+                while dump.read(65536):
+                    pass
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_a_damaged_member(method: int) -> None:
+    """Each decompressor says it by an exception of its own."""
+    data = bytearray(ZIPS[method])
+    begin = data.index(b"dumps/") + len("dumps/1000_00000000000000aa")
+    data[begin : begin + 40] = b"\xff" * 40
+    reading = Dumps.of(io.BytesIO(data), "here")
+    with reading as dumps, pytest.raises(ArtifactUnreadable), dumps.open("1000_00000000000000aa") as dump:
+        dump.read()

@@ -11,8 +11,12 @@ SHORT = 60
 LONG = 200
 LONGEST = 2000
 """Characters of a value where everything is shown."""
-_LINK = re.compile(r"(https?|ftps?)(://)([^\s/?#\\]*)", re.IGNORECASE)
-_DOT = re.compile(r"(?<!\[)\.(?!\])")
+_LINK = re.compile(
+    r"(?P<scheme>[a-z0-9+.-]{1,16})://(?P<place>[^\s/?#\\]*)|\bwww\.[^\s/?#\\]*", re.IGNORECASE
+)
+"""With any scheme, and what terminals and wikis take for a link without one."""
+_DOT, _COLON = re.compile(r"(?<!\[)\.(?!\])"), re.compile(r"(?<!\[):(?!\])")
+_KNOWN = re.compile(r"(?:https?|ftps?)$", re.IGNORECASE)
 _WITHOUT_T = str.maketrans("tT", "xX")
 
 
@@ -26,12 +30,17 @@ def shown(value: object, limit: int = LONG) -> str:
 
 
 def _defanged(link: re.Match[str]) -> str:
-    scheme, rest, place = link.groups()
-    return f"{scheme.translate(_WITHOUT_T)}{rest}{_DOT.sub('[.]', place)}"
+    """``hxxp://a[.]example``, ``fxp://``, ``ws[:]//``, ``www[.]a[.]example``."""
+    scheme, place = link["scheme"], link["place"]
+    if scheme is None:
+        return _DOT.sub("[.]", link[0])
+    known = _KNOWN.search(scheme) is not None
+    begin = f"{scheme.translate(_WITHOUT_T)}://" if known else f"{scheme}[:]//"
+    return begin + _DOT.sub("[.]", place)
 
 
 def shown_host(name: str) -> str:
     """The name of a host, or its address, defanged: ``a[.]example``, ``2001[:]db8[:][:]1``."""
     text = _DOT.sub("[.]", shown(name))
     is_ipv6 = text.count(":") > 1
-    return text.replace(":", "[:]") if is_ipv6 else text
+    return _COLON.sub("[:]", text) if is_ipv6 else text
