@@ -47,9 +47,22 @@ def find(logs: Logs, limits: Limits) -> Found:
     if not logs.paths or not logs.lives:
         return Found(run=CapaRun(version=installed))
     begun = time.monotonic()
-    found = ask(Job(parent=os.getpid(), logs=logs, limits=limits))
+    found = ask(_job(logs, limits))
     run = found.run.model_copy(update={"version": installed, "seconds": round(time.monotonic() - begun, 3)})
     return found.model_copy(update={"run": run})
+
+
+def try_rules(limits: Limits) -> CapaRun:
+    """Whether capa takes its rules; it is given no call."""
+    installed = version()
+    if installed is None:
+        return CapaRun(version="", failure=NOT_INSTALLED)
+    run = ask(_job(Logs(paths=(), lives=()), limits)).run
+    return run.model_copy(update={"version": installed})
+
+
+def _job(logs: Logs, limits: Limits) -> Job:
+    return Job(parent=os.getpid(), logs=logs, limits=limits)
 
 
 def version() -> str | None:

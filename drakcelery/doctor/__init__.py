@@ -15,6 +15,7 @@ from drakcelery.doctor import (
     machine,
     ownership,
     redis_server,
+    report,
     rights,
     transport,
     xen,
@@ -38,5 +39,6 @@ CHECKS: tuple[Check, ...] = (
     *_WORKERS,
     *engine.CHECKS,
     *xen.CHECKS,
+    *report.CHECKS,
 )
 """All checks in order: a check comes after those that it needs."""

@@ -31,6 +31,7 @@ from drakcelery.settings.sections import (
     NotificationsSection,
     RedisSection,
     ReplaySection,
+    ReportSection,
     S3Section,
     TracingSection,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "NotificationsSection",
     "RedisSection",
     "ReplaySection",
+    "ReportSection",
     "S3Section",
     "Section",
     "Settings",

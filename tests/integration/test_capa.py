@@ -20,8 +20,13 @@ from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.behaviour.report import Report
 from drakcelery.capabilities.job import Found, Job, Life, Limits, Logs
 from drakcelery.capabilities.matching import match_rules
+from drakcelery.doctor import CHECKS
+from drakcelery.doctor.finding import Finding, Status
+from drakcelery.doctor.runner import chosen, examine
+from drakcelery.doctor.subject import Subject
 from drakcelery.model.analysis import Execution, Outcome, Snapshot
 from drakcelery.model.manifest import Manifest
+from drakcelery.settings import DrakcelerySection, ReportSection, Settings
 from drakcelery.testing import RECORDED
 from tests import builders
 from tests.waiting import wait_until
@@ -244,6 +249,29 @@ def test_the_cache(tmp_path: Path, limits: Limits) -> None:
     assert kept.stat().st_size > len(whole) // 2
     (rules / "run-a-shell.yml").unlink()
     assert not found(tmp_path, ours, call).capabilities
+
+
+def test_the_doctor(tmp_path: Path) -> None:
+    """It says whether capa takes the rules, before the first sample, and leaves nothing in state_dir."""
+    state_dir = tmp_path / "state"
+
+    def finding(rules: Path | None) -> Finding:
+        ours = Settings(
+            report=ReportSection(capa_rules=rules), drakcelery=DrakcelerySection(state_dir=state_dir)
+        )
+        [*_, last] = examine(chosen(CHECKS, ["report.capa"]), Subject(lambda: ours))
+        return last
+
+    assert finding(None).status is Status.SKIPPED
+    sound = finding(RULES)
+    assert sound.status is Status.OK, sound
+    assert sound.said == f"capa {capabilities.version()} takes the 5 rules in {RULES}"
+    broken = finding(tmp_path / "rules")
+    assert broken.status is Status.FAILED
+    assert broken.said == f"capa's rules cannot be read: {tmp_path / 'rules'}: it is no directory"
+    assert broken.remedy is not None
+    assert "[report] capa_rules" in broken.remedy
+    assert not state_dir.exists()
 
 
 def test_not_installed(limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,6 +186,38 @@ def test_what_was_left_out_is_said() -> None:
     assert page.endswith("Lines of the log, by plugin: procmon 9\n")
 
 
+def test_capabilities() -> None:
+    """Those with ATT&CK first, each with what ATT&CK and MBC call it; how much capa looked at."""
+    attack = {"id": "T1059.003", "tactic": "Execution", "technique": "Interpreter", "subtechnique": "Shell"}
+    mbc = {"id": "C0017", "objective": "Process", "behavior": "Create Process"}
+    matched = [
+        {**SEEN, "rule": "create a process", "mbc": [mbc]},
+        {**SEEN, "rule": "run a shell", "attack": [attack, {**attack, "id": "T1", "subtechnique": None}]},
+    ]
+    run = {"version": "10.0.0", "rules": 5, "calls": 7}
+    page = text(report(capabilities=matched, capa=run))
+    lines = page.splitlines()
+    at = lines.index("Capabilities (2)")
+    assert lines[at + 1 : at + 3] == [
+        "  run a shell  ATT&CK T1059.003 Execution: Interpreter, Shell; T1 Execution: Interpreter",
+        "  create a process  MBC C0017 Process: Create Process",
+    ]
+    assert "Capabilities: capa 10.0.0 looked at 7 calls by 5 rules." in page
+    assert "later calls" not in page
+    summary = {fact.name: [part.text for part in fact.parts] for fact in facts(report(capabilities=matched))}
+    assert summary["ATT&CK"] == ["T1059.003 Interpreter", "T1 Interpreter"]
+    assert "T1059.003" in markdown(document(report(capabilities=matched, capa=run)))
+
+
+def test_what_became_of_capa() -> None:
+    """Later calls that were left out and a failure are told; nothing where it is not set up."""
+    assert "its limit of time was reached" in text(report(capa={"version": "1", "limit": "time"}))
+    failed = text(report(capa={"version": "1", "failure": "capa ran into the limit of 60 s"}))
+    assert "No capabilities: capa ran into the limit of 60 s." in failed
+    assert "Nothing of the sample's was recorded: Capabilities" in text(report(capa={"version": "1"}))
+    assert "apabilities" not in text(report()) + failed.replace("No capabilities: ", "")
+
+
 def test_the_tree() -> None:
     """Children below their parents, by time; who was injected, ended, or failed says so."""
     page = plain(

@@ -33,6 +33,10 @@ def facts(report: Report) -> Iterator[Fact]:
     yield from _fact("processes", [cast.name(number) for number in sorted(cast.own, key=cast.order)])
     yield from _fact("injected into", list(targets))
     yield from _fact("autostart", [f"{shown(how, SHORT)}: {shown(what)}" for how, what in autostarts])
+    techniques = {found.id: found.technique for one in report.capabilities for found in one.attack}
+    yield from _fact(
+        "ATT&CK", [f"{shown(id_, SHORT)} {shown(what, SHORT)}" for id_, what in techniques.items()]
+    )
     yield from _fact("services", [shown(one.name) for one in report.services if cast.is_own(one)])
     yield from _fact("tasks", [shown(one.name) for one in report.tasks if cast.is_own(one)])
     yield from _fact("executables", [shown(one.path) for one in files if is_telling(one) and one.executable])
