@@ -9,6 +9,7 @@ from drakcelery.engines.speakeasy_guest.crt import (
     cplusplus,
     floating,
     folders,
+    for_cplusplus,
     locale,
     lowio,
     maths,
@@ -25,6 +26,7 @@ from drakcelery.engines.speakeasy_guest.crt import (
     strings,
     throwing,
     times,
+    type_information,
 )
 from drakcelery.engines.speakeasy_guest.crt.abi import Function
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
@@ -36,6 +38,7 @@ FUNCTIONS: dict[str, Function] = {
     **cplusplus.FUNCTIONS,
     **floating.FUNCTIONS,
     **folders.FUNCTIONS,
+    **for_cplusplus.FUNCTIONS,
     **locale.FUNCTIONS,
     **lowio.FUNCTIONS,
     **maths.FUNCTIONS,
@@ -52,6 +55,7 @@ FUNCTIONS: dict[str, Function] = {
     **strings.FUNCTIONS,
     **throwing.FUNCTIONS,
     **times.FUNCTIONS,
+    **type_information.FUNCTIONS,
 }
 """Functions by name."""
 
