@@ -58,6 +58,7 @@ def _create_process(first: int) -> Any:
         thread = process.threads[0]
         if argv[first + 5] & CREATE_SUSPENDED:
             thread.suspend_count = 1
+            emu.hollows.begin(process)
         size, target = emu.get_ptr_size(), argv[first + 9]
         put(emu, target, emu.get_object_handle(process), size)
         put(emu, target + size, emu.get_object_handle(thread), size)

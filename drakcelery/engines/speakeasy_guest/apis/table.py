@@ -18,6 +18,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     graphics,
     guids,
     handles,
+    hollowing,
     http,
     installer,
     locales,
@@ -60,11 +61,11 @@ from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
     *(automation, clock, code_pages, completion, computer, console, dialogs, environment),
-    *(exceptions, files, folders, formatting, graphics, guids, handles, http, installer, locales),
-    *(locks, machine, mappings, message_loop, modules, network, objects, pipes, process_information),
-    *(profiles, protection, registry, registry_reads, resources, shell, short_strings, sockets),
-    *(sspi, storage, system, text, threads, toolhelp, user, version, virtual_memory, volumes, waits),
-    *(window_classes, window_procedures, window_search, windows),
+    *(exceptions, files, folders, formatting, graphics, guids, handles, hollowing, http, installer),
+    *(locales, locks, machine, mappings, message_loop, modules, network, objects, pipes),
+    *(process_information, profiles, protection, registry, registry_reads, resources, shell, short_strings),
+    *(sockets, sspi, storage, system, text, threads, toolhelp, user, version, virtual_memory, volumes),
+    *(waits, window_classes, window_procedures, window_search, windows),
     *crypto.MODULES,
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}

@@ -78,6 +78,8 @@ def _resume_other(emu: Any, handle: int) -> int:
         return FAILED
     before = int(other.suspend_count)
     other.suspend_count = max(before - 1, 0)
+    if before == 1:
+        emu.hollows.resumed(other)
     emu.resume_thread(other)
     return before
 

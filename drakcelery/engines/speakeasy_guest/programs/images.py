@@ -7,6 +7,7 @@ from typing import Any, Final
 SECTOR: Final = 0x200
 """Windows maps sections from files in these."""
 
+PAGE: Final = 0x1000
 SECTION_SIZE: Final = 40
 """Bytes of an ``IMAGE_SECTION_HEADER``."""
 
@@ -51,3 +52,29 @@ def is_export(item: Any, wanted: str) -> bool:
         return bool(item.ordinal == int(wanted[1:]))
     name = item.name.decode("latin-1") if isinstance(item.name, bytes) else item.name
     return name in (wanted, f"{wanted}W", f"{wanted}A")
+
+
+def as_file(image: bytes, base: int, entry: int) -> bytes:
+    """A program as a file again, from its *image* in memory at *base*; empty for what is too short.
+
+    Each section lies in the file where it is in memory. *entry*: an address to begin at, if it is in there.
+    """
+    table = section_table(image)
+    header = int.from_bytes(image[0x3C:0x40], "little")
+    optional = header + 24
+    if table.start >= table.stop or len(image) < PAGE:
+        return b""
+    file = bytearray(image)
+    wide = image[optional : optional + 2] == b"\x0b\x02"
+    place, size = (optional + 24, 8) if wide else (optional + 28, 4)
+    file[place : place + size] = (base & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+    if base < entry < base + len(image):
+        file[optional + 16 : optional + 20] = (entry - base).to_bytes(4, "little")
+    file[optional + 36 : optional + 40] = file[optional + 32 : optional + 36]  # the alignment in the file
+    for at in range(table.start, table.stop, SECTION_SIZE):
+        length, start, raw = (
+            int.from_bytes(image[at + part : at + part + 4], "little") for part in (8, 12, 16)
+        )
+        there = max(min(length or raw, len(image) - start), 0)
+        file[at + 16 : at + 24] = there.to_bytes(4, "little") + start.to_bytes(4, "little")
+    return bytes(file)

@@ -12,6 +12,7 @@ from drakcelery.engines.speakeasy_guest.apis.api import PAGE
 from drakcelery.engines.speakeasy_guest.configuration import SYSTEM_FOLDER
 from drakcelery.engines.speakeasy_guest.machine import memory
 from drakcelery.engines.speakeasy_guest.machine.disk import Disk, Files
+from drakcelery.engines.speakeasy_guest.programs.hollowing import Hollows
 from drakcelery.engines.speakeasy_guest.programs.images import bits_of, is_export
 from drakcelery.engines.speakeasy_guest.programs.libraries import PROCESS_ATTACH, Libraries, callbacks
 from drakcelery.engines.speakeasy_guest.programs.library_image import Loaded, Unloadable
@@ -33,6 +34,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
     Attributes:
         disk: its files.
         libraries: DLLs of the program's own that are loaded.
+        hollows: processes that it started suspended.
         id_lists: folders of the shell, by the address of what stands for each.
         added_headers: what a request is to be sent with, by its handle.
         searches: what is left of each search for files, by its handle.
@@ -48,6 +50,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         self.fileman = Files(self.config, self)
         self.disk = Disk(self)
         self.libraries = Libraries(self)
+        self.hollows = Hollows(self)
         self.searches: dict[int, list[tuple[str, int, int]]] = {}
         self.added_headers: dict[int, str] = {}
         self.id_lists: dict[int, str] = {}
@@ -111,9 +114,17 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
             self.parents[process.get_id()] = self.curr_process.get_id()
         return process
 
-    def _queue(self, process: Any, started: Started, folder: str) -> None:
+    def replace_program(self, process: Any, data: bytes) -> None:
+        """Another program was put into a process before it ran: that is emulated in its place."""
+        if process in self.child_processes and bits_of(data) == self.get_ptr_size() * 8:
+            process.pe_data = data
+            return
+        path, line = process.get_process_path(), process.get_command_line()
+        self._queue(process, Started(path=path, command_line=line or path), self.get_cd(), data)
+
+    def _queue(self, process: Any, started: Started, folder: str, data: bytes | None = None) -> None:
         """Emulate a program after this one, or note why not."""
-        data = self.get_module_data_from_emu_file(started.path) or b""
+        data = data or self.get_module_data_from_emu_file(started.path) or b""
         bits = bits_of(data)
         why = ""
         if bits == 0:
