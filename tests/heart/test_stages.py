@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from drakcelery import failpoints
+from drakcelery.behaviour.report import Report
 from drakcelery.engines import Detonation
 from drakcelery.errors import (
     BadTask,
@@ -34,12 +36,14 @@ from drakcelery.host.workspace import Prefetched
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import durations_key, record_key, task_key
 from drakcelery.model.analysis import Fault, ObjectRef, Outcome, Stage, State
+from drakcelery.model.manifest import Manifest
 from drakcelery.model.timeouts import DEFAULT
-from drakcelery.settings import Settings
+from drakcelery.settings import ReportSection, Settings
 from drakcelery.stages import perform
 from drakcelery.stages.heartbeat import Heartbeat, HeartbeatThread
 from drakcelery.storage import Storage
 from drakcelery.storage.sending import put
+from tests import reference
 from tests.bench import HOST, SLOT, Bench
 from tests.heart.conftest import Trip, begin, go_on, settings_with
 from tests.waiting import wait_until
@@ -79,6 +83,29 @@ def test_from_prepare_to_publish(bench: Bench) -> None:
     assert (sample.status, made.status) == (TaskState.FINISHED, TaskState.DECLARED)
     assert slot_is(bench) == (SlotState.FREE, None)
     assert not list((bench.context.settings.drakcelery.state_dir / "workspaces").iterdir())
+
+
+@pytest.mark.slow
+def test_capa(bench: Bench, tmp_path: Path) -> None:
+    """Where there are rules, collect lets capa look at the calls; metadata and report have what it found."""
+    called = {"Plugin": "apimon", "TimeStamp": "1700000001.000000", "PID": 200, "PPID": 4, "TID": 1}
+    call = {"ProcessName": "x.bat", "Method": "WinExec", "Event": "api_called", "ReturnValue": "0x1"}
+    arguments = {"Arguments": ['Arg0=0x9:"cmd.exe /c dir"']}
+    log = json.dumps(called | call | arguments)
+    (tmp_path / "run" / "drakmon.log").write_text(f"{log}\n", encoding="utf-8")
+    with_rules = {"report": ReportSection(capa_rules=reference.ROOT / "tests" / "capa_rules")}
+    settings = bench.context.settings.model_copy(update=with_rules)
+    ours = dataclasses.replace(bench, context=dataclasses.replace(bench.context, settings=settings))
+    ours.open(plugins=("apimon",))
+    ours.do(Stage.PREPARE, Stage.RUN, Stage.COLLECT)
+    report = Report.model_validate_json((ours.workspace().out / "report.json").read_bytes())
+    assert report.capa is not None
+    assert (report.capa.failure, report.capa.calls) == (None, 1)
+    assert [one.rule for one in report.capabilities] == ["run a command of the shell"]
+    assert ours.workspace().load(Manifest).metadata["capa"] == report.capa.model_dump()
+    assert (settings.drakcelery.state_dir / "io" / "capa").is_dir()
+    ours.do(Stage.UPLOAD, Stage.PUBLISH)
+    assert ours.record().state is State.PUBLISHED
 
 
 @pytest.mark.parametrize("stage", Stage)

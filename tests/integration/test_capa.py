@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,6 +199,33 @@ def test_what_takes_too_long(tmp_path: Path, limits: Limits) -> None:
         lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE,
         "what it started is gone",
     )
+
+
+def test_a_worker_that_is_killed(tmp_path: Path, limits: Limits) -> None:
+    """Its capa does not go on without it."""
+    log = tmp_path / "apimon.log"
+    calls = (api("WinExec", f'Arg0=0x9:"cmd.exe /c {number}"') for number in range(40_000))
+    log.write_text("".join(calls), encoding="utf-8")
+    program = (
+        "import sys; from drakcelery import capabilities; "
+        "from drakcelery.capabilities.job import Limits, Logs; "
+        "capabilities.find(Logs.model_validate_json(sys.argv[1]), Limits.model_validate_json(sys.argv[2]))"
+    )
+    logs = Logs(paths=(log,), lives=OWN)
+    command = [sys.executable, "-c", program, logs.model_dump_json(), limits.model_dump_json()]
+    with subprocess.Popen(command) as worker:
+        try:
+            wait_until(lambda: psutil.Process(worker.pid).children(), "it has asked capa")
+            [capa] = psutil.Process(worker.pid).children()
+            wait_until(lambda: capa.nice() > 0, "capa has set its limits")
+            capa.suspend()  # by itself it does not end now
+        finally:
+            worker.kill()
+    try:
+        wait_until(lambda: not capa.is_running() or capa.status() == psutil.STATUS_ZOMBIE, "capa is gone")
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            capa.kill()
 
 
 def test_memory(tmp_path: Path, limits: Limits) -> None:
