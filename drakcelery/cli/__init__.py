@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from drakcelery import __version__, garbage
 from drakcelery.errors import DrakceleryError
+from drakcelery.model.text import printable
 
 if TYPE_CHECKING:
     from redis.exceptions import RedisError
@@ -61,6 +64,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 
 A process of ours imports only what it needs, and neither the help nor the shell's completion needs a command.
 """
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PLACES = {name: place for commands in SECTIONS.values() for name, (place, _) in commands.items()}
 
 
@@ -101,7 +105,11 @@ class Sentences(click.Group):
         try:
             return super().invoke(ctx)
         except DrakceleryError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(printable(str(error))) from None
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise click.ClickException(f"{error.filename or 'the output'}: {error.strerror}") from None
         except Exception as error:
             redis = sys.modules.get("redis.exceptions")  # if not imported, it has raised nothing
             if redis is None or not isinstance(error, redis.RedisError):
@@ -131,7 +139,15 @@ def cli() -> None:
     """
 
 
+def _spare_letters() -> None:
+    """Print what the terminal's encoding lacks as ``\\u0416``, as Python does for errors."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.encoding.lower() not in ("utf-8", "utf8"):
+        out.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script and of ``workers/``."""
     garbage.spare()
+    _spare_letters()
     cli(args=arguments, prog_name="drakcelery")

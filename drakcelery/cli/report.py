@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import click
 
 from drakcelery.cli.completion import uids_or_directories
 from drakcelery.cli.options import read_settings, with_settings
+from drakcelery.errors import ArtifactUnreadable
 
 if TYPE_CHECKING:
     from drakcelery.behaviour.report import Report
@@ -60,13 +62,21 @@ def report(
     found = _find(analysis, config, data_dir)
     said = read_report(found)
     if as_json or form == "json":
-        click.echo(json.dumps(found.report_json, indent=2))
+        click.echo(_written(found))
     elif form in EXCHANGED:
         click.echo(_exchanged(found, said, form), nl=False)
     elif form == "markdown":
         click.echo(markdown(document(said, everything=everything)), nl=False)
     else:
         print_page(views.console(), document(said, everything=everything))
+
+
+def _written(found: Analysis) -> str:
+    """``report.json`` without a letter that a terminal could take for something else."""
+    try:
+        return json.dumps(found.report_json, indent=2)
+    except RecursionError:
+        raise ArtifactUnreadable(f"the report of {found.uid} is nested too deep") from None
 
 
 def _exchanged(found: Analysis, said: Report, form: str) -> str:
@@ -87,7 +97,7 @@ def _exchanged(found: Analysis, said: Report, form: str) -> str:
 
 def _find(analysis: str, config: Path | None, data_dir: Path | None) -> Analysis:
     """The analysis of that uid, or in that directory, which needs neither settings nor servers."""
-    if "/" in analysis or Path(analysis).is_dir():
+    if "/" in analysis or os.path.isdir(analysis):  # noqa: PTH112 it takes any name
         from drakcelery.reading import Analysis
 
         return Analysis.from_directory(analysis)

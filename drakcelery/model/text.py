@@ -11,6 +11,8 @@ import re
 REPLACEMENT = "\ufffd"
 SHOWN = 400
 """Characters of one value that a person is shown, unless more are asked for."""
+LONGEST_LINE = 4000
+"""Characters of a line of a message."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -33,6 +35,11 @@ def clean(text: object, limit: int = SHOWN) -> str:
     given = text if isinstance(text, str) else str(text)
     shown = "".join(char if char.isprintable() else REPLACEMENT for char in given[:limit])
     return shown + ("…" if len(given) > limit else "")
+
+
+def printable(text: str) -> str:
+    """A message of some lines for a terminal, each as :func:`clean` has it."""
+    return "\n".join(clean(line, LONGEST_LINE) for line in text.split("\n"))
 
 
 def natural(name: str) -> tuple[str, int, str]:

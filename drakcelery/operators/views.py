@@ -39,8 +39,9 @@ PIPE_WIDTH = 200
 
 
 def console() -> Console:
-    """Standard output."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    """Standard output, which a shell can have closed."""
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Console(width=None if on_terminal else PIPE_WIDTH)
 
 
 def state_text(state: State) -> Text:

@@ -141,7 +141,7 @@ class Analysis:
             return model.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            field = clean(".".join(map(str, first["loc"])), 200)
+            field = clean(".".join(map(str, first["loc"])), 200) or "the whole of it"
             raise ArtifactUnreadable(
                 f"{self._source.where}: {name} is wrong in {error.error_count()} places, first in {field}: "
                 f"{first['msg']}"

@@ -70,6 +70,19 @@ def test_json_is_as_it_was_written(directory: Path) -> None:
     assert "\\u202e http://evil.example/" in out
 
 
+def test_numbers_and_names_beyond_all_bounds(directory: Path) -> None:
+    """Neither a time of 400 digits, nor nesting that cannot be written, nor a name of 5000 letters."""
+    run = json.loads((directory / "report.json").read_bytes())["run"]
+    change(directory, "report.json", run=run | {"started": "9" * 400})
+    assert typed(directory)[0] == 0
+    text = (directory / "report.json").read_text().removesuffix("}")
+    (directory / "report.json").write_text(f'{text}, "later": {"[" * 1000}{"]" * 1000}}}')
+    status, _, said = typed(directory, "--json")
+    assert (status, said) == (1, f"Error: the report of {UID} is nested too deep\n")
+    status, _, said = typed("a" * 5000)
+    assert (status, said) == (1, "Error: DRAKCELERY_CONFIG /nowhere/drakcelery.ini: no such file\n")
+
+
 def test_what_is_no_report_says_why(directory: Path, tmp_path: Path) -> None:
     """A directory of something else, a broken file, a form of the future, one that could not be made."""
 
@@ -91,6 +104,8 @@ def test_what_is_no_report_says_why(directory: Path, tmp_path: Path) -> None:
     said = error(directory)
     assert "first in left_out.�[31m" in said
     assert "\x1b" not in said
+    (directory / "report.json").write_bytes(b"[]")
+    assert "report.json is wrong in 1 places, first in the whole of it: Input should be" in error(directory)
     (directory / "report.json").write_bytes(b'{"version": 1, ')
     assert "report.json is no JSON" in error(directory)
     (directory / "report.json").unlink()

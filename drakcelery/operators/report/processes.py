@@ -51,7 +51,7 @@ class Cast:
         self.all = {one.seqid: one for one in report.processes}
         self.own = {number for number, one in self.all.items() if one.origin != "windows"}
         self._first = {number for number, process in self.all.items() if process.origin == "sample"}
-        self._began = float(report.run.started)
+        self._began = report.run.started
 
     def name(self, number: int) -> str:
         """``cmd.exe (1140)``."""
