@@ -8,7 +8,9 @@ quarter of it went into collections of modules, functions and classes, most of i
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
+from collections.abc import Iterator
 
 MANY = 10_000
 """New objects between two collections. Python's 700 make hundreds of collections of one start."""
@@ -21,3 +23,17 @@ def spare() -> None:
     """
     gc.set_threshold(MANY)
     atexit.register(gc.freeze)
+
+
+@contextlib.contextmanager
+def none() -> Iterator[None]:
+    """No collection while much is built that stays.
+
+    The largest report takes 0.2 instead of 0.6 s of processor time to read. Where threads have such blocks at
+    the same time, collections begin again as soon as one of them ends.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

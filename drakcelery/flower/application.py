@@ -19,6 +19,7 @@ from tornado.web import RequestHandler, StaticFileHandler, url
 
 from drakcelery.errors import StackError
 from drakcelery.flower import handlers, safety
+from drakcelery.flower.live import LiveLogs
 from drakcelery.flower.reading import Reader
 from drakcelery.flower.report import handlers as report_handlers
 from drakcelery.flower.stored import handlers as stored_handlers
@@ -47,6 +48,7 @@ HANDLERS = [
     url(rf"/analysis/{_UID}/indicators", report_handlers.IndicatorText),
     url(rf"/analysis/{_UID}/text/{_UID}", stored_handlers.Text),
     url(rf"/analysis/{_UID}/artifacts\.zip", stored_handlers.Archive),
+    url(rf"/analysis/{_UID}/live", stored_handlers.LiveLog),
     url(rf"/analysis/{_UID}/screenshots", stored_handlers.Screenshots),
     url(rf"/analysis/{_UID}/screenshot/([A-Za-z0-9_.-]{{1,200}})", stored_handlers.Screenshot),
     url(r"/api/fleet", handlers.FleetApi),
@@ -108,6 +110,7 @@ class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type informatio
         """*make_reader* gets the executor in which it may block."""
         super().__init__(options=options, capp=capp, template_loader=templates(), **settings)
         self.reader: Reader = make_reader(self.executor)
+        self.live_logs = LiveLogs(self.executor)
         self.archives = 0
         """Zips that are being sent."""
         prefix = options.url_prefix

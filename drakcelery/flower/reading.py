@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import cached_property
 from typing import Generic, TypeVar
+
+from celery import Celery
 
 from drakcelery.errors import SettingsError, StorageError
 from drakcelery.flower.analysis_page import AnalysisView, analysis_view
@@ -24,6 +26,7 @@ from drakcelery.ledger.inbox import Inbox
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses as operators_analyses
+from drakcelery.operators.tail import Event, Tail
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -123,6 +126,24 @@ class Reader:
         """The artifacts of an analysis; None if the ledger has no record of it."""
         record = self.ledger.get(uid)
         return Stored(self.settings, self._storage, record) if record is not None else None
+
+    def tail(self, uid: str, app: Celery) -> Tail | None:
+        """What follows an analysis; None if none of this uid is under way."""
+        record = self.ledger.get(uid)
+        if record is None or record.state.is_over:
+            return None
+        return Tail(settings=self.settings, ledger=self.ledger, app=app, storage=self._storage, uid=uid)
+
+    def following(self, tail: Tail) -> Callable[[], Iterator[Event]]:
+        """A reader of what is new; of what is over nothing, since its log is in the bucket."""
+
+        def read() -> Iterator[Event]:
+            with self.ledger.named():
+                record = self.ledger.get(tail.uid)
+                if record is not None and not record.state.is_over:
+                    yield from tail.events(follow=False)
+
+        return read
 
     def analyses(self, limit: int) -> list[Row]:
         """All analyses that are under way, the newest first, then those that are over; *limit* at most."""

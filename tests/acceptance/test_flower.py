@@ -471,6 +471,7 @@ def test_pages_need_the_login(guarded: Web) -> None:
         "/analysis/guarded/artifact/metadata.json",
         *("/analysis/guarded/report/overview", "/analysis/guarded/indicators"),
         *("/analysis/guarded/text/metadata.json", "/analysis/guarded/artifacts.zip"),
+        *("/analysis/guarded/live", "/analysis/guarded/report/timeline"),
         *("/analysis/guarded/screenshots", "/analysis/guarded/screenshot/a.png"),
         *("/api/fleet", "/api/analyses", "/api/analysis/guarded"),
     ):

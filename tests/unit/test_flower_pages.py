@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drakcelery.errors import SettingsError
-from drakcelery.flower import reading
+from drakcelery.flower import live, reading
 from drakcelery.flower.analysis_page import analysis_view
 from drakcelery.flower.application import templates
 from drakcelery.flower.fleet_page import FleetView, fleet_view, likely_next
@@ -506,3 +506,44 @@ def test_the_page_says_what_came_of_it() -> None:
     assert len(view.reason) <= 2001
     before = analysis_view(record(state=State.PUBLISHED, finished=1_000.0), {}, now=1_000.0)
     assert (before.execution, before.complete, before.reason) == (None, None, None)
+
+
+# The log, as it comes
+
+
+def test_one_question_for_all_who_look_at_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host is asked once in some seconds; each gets what it has not seen, of the newest lines."""
+    asked = 0
+
+    def read() -> list[dict[str, Any]]:
+        nonlocal asked
+        asked += 1
+        return [{"created": 1.0, "levelname": "INFO", "action": f"a{asked}\x1b", "uid": "x", "took": 3}] * 300
+
+    async def ask(pool: ThreadPoolExecutor) -> None:
+        logs = live.LiveLogs(pool)
+        both = await asyncio.gather(*(logs.get("a-1", 0, lambda: read) for _ in range(2)))
+        assert [(len(one.lines), one.next) for one in both] == [(300, 300)] * 2
+        assert (both[0].lines[0].action, both[0].lines[0].more, asked) == ("a1\ufffd", "took=3", 1)
+        assert (await logs.get("a-1", 300, lambda: read)).lines == ()
+        monkeypatch.setattr(live, "PAUSE", 0.0)
+        later = await logs.get("a-1", 300, lambda: read)
+        assert (asked, [one.number for one in later.lines]) == (2, list(range(300, 600)))
+        assert [one.number for one in (await logs.get("a-1", 0, lambda: read)).lines] == list(range(400, 900))
+
+    with ThreadPoolExecutor(2) as pool:
+        asyncio.run(ask(pool))
+
+
+def test_logs_that_nobody_looks_at_are_forgotten() -> None:
+    """No more are followed than there is room for."""
+
+    async def ask(pool: ThreadPoolExecutor) -> None:
+        logs = live.LiveLogs(pool)
+        for number in range(live.MOST + 5):
+            await logs.get(f"a-{number}", 0, lambda: list)
+        assert len(logs._followed) == live.MOST
+        assert "a-0" not in logs._followed
+
+    with ThreadPoolExecutor(2) as pool:
+        asyncio.run(ask(pool))

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from drakcelery.behaviour.report import Report
+from drakcelery.flower.report import timeline as timelines
 from drakcelery.flower.report.indicators import indicators_page, indicators_text
 from drakcelery.flower.report.overview import overview
 from drakcelery.flower.report.pages import LONGEST_SEARCH, PAGE, Page, Query, cut
 from drakcelery.flower.report.tables import TABLES, table_page
+from drakcelery.flower.report.timeline import Timeline, moments, timeline_page
 from drakcelery.flower.report.tree import TreePage, tree_page
 from drakcelery.model.analysis import Value
 from drakcelery.operators.report.processes import Cast
@@ -222,7 +224,7 @@ def test_overview() -> None:
     assert shown.notes == ("80000 events were left out of a full list: processes",)
     assert [one.name for one in shown.facts][:2] == ["processes", "injected into"]
     sizes = {one.name: (one.own, one.all) for one in shown.lists}
-    assert list(sizes) == ["processes", *TABLES, "indicators"]
+    assert list(sizes) == ["processes", "timeline", *TABLES, "indicators"]
     assert (sizes["processes"], sizes["network"]) == ((20, 30), (32, 48))
     assert not shown.only_windows
 
@@ -240,7 +242,10 @@ def pieces(report: Report) -> dict[str, Callable[[], Value]]:
     """All that the page asks for, with the questions that take longest."""
     cast = Cast(report)
     more = Query(windows=True, search="no such thing")
+    found = moments(report)
     made: dict[str, Callable[[], Value]] = {
+        "timeline": lambda: timeline_page(found, cast, float(BEGAN), Query(windows=True)),
+        "found in the timeline": lambda: timeline_page(found, cast, float(BEGAN), more),
         "overview": lambda: overview(report, cast),
         "tree": lambda: tree_page(cast, float(BEGAN), Query(windows=True, offset=PROCESSES - 1)),
         "found in the tree": lambda: tree_page(cast, float(BEGAN), Query(windows=True, search="9.exe")),
@@ -267,3 +272,54 @@ def test_the_largest_report_is_shown_in_pieces() -> None:
         assert shown.isprintable(), name
         assert "http://" not in shown, name
     assert max(took.values()) < PATIENCE, took
+
+
+# The timeline
+
+
+def timeline(**query: Any) -> Timeline:
+    """A page of it."""
+    return timeline_page(moments(SMALL), CAST, float(BEGAN), Query(**query))
+
+
+def test_timeline() -> None:
+    """In order of time, of the sample unless Windows is asked for; the bars count what is on all pages."""
+    page, whole = timeline(), timeline(windows=True)
+    assert page.columns == ("When", "Kind", "What", "By")
+    assert page.rows[0].cells[:2] == ("+0.0 s", "process started")
+    times = [float(row.cells[0].removesuffix(" s")) for row in whole.rows]
+    assert times == sorted(times)
+    assert {row.own for row in page.rows} == {True}
+    assert (sum(page.bars), sum(whole.bars)) == (page.total, whole.total)
+    assert page.total < whole.total
+
+
+def test_each_kind_of_moment_can_be_chosen() -> None:
+    """The kinds are those that there are."""
+    found = {kind: timeline(windows=True, kind=kind).total for kind in timelines.KINDS}
+    assert found.pop("process ended") == 0  # none ends in this report
+    assert all(found.values()), found
+    assert sum(found.values()) == timeline(windows=True).total
+
+
+def test_a_part_of_the_run() -> None:
+    """From and to a second of it."""
+    page = timeline(windows=True, since=0.05, until=0.1, kind="file")
+    assert page.total == 6
+    assert (round(page.first, 2), round(page.last, 2)) == (0.05, 0.1)
+    assert timeline(since=1000).total == 0
+    assert timeline(search="hklm\\software", kind="registry").total == 8
+
+
+def test_an_end_by_somebody_else() -> None:
+    """Who ended a process is told, as long as it was another one."""
+    ends = [(0, 0), (1, 0), (2, None)]
+    processes = tuple(
+        SMALL.processes[number].model_copy(update={"ended": BEGAN + 9.0, "killed_by": by})
+        for number, by in ends
+    )
+    report = SMALL.model_copy(update={"processes": processes})
+    page = timeline_page(
+        moments(report), Cast(report), float(BEGAN), Query(windows=True, kind="process ended")
+    )
+    assert [row.cells[3] for row in page.rows] == ["", "0.exe (1000)", ""]

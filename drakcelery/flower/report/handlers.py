@@ -14,12 +14,16 @@ from drakcelery.flower.report.overview import overview
 from drakcelery.flower.report.pages import Query
 from drakcelery.flower.report.reading import Told
 from drakcelery.flower.report.tables import TABLES, table_page
+from drakcelery.flower.report.timeline import timeline_page
 from drakcelery.flower.report.tree import tree_page
 from drakcelery.model.analysis import Value
 
 LISTS: dict[str, Callable[[Told, Query], Value]] = {
     "overview": lambda told, _: overview(told.report, told.cast),
     "processes": lambda told, query: tree_page(told.cast, float(told.report.run.started), query),
+    "timeline": lambda told, query: timeline_page(
+        told.moments, told.cast, float(told.report.run.started), query
+    ),
     "indicators": lambda told, query: indicators_page(told.report, query),
 }
 """By the name in the address; the tables come after these."""

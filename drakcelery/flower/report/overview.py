@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from drakcelery.behaviour.report import Report
+from drakcelery.flower.report import timeline
 from drakcelery.flower.report.indicators import KINDS
 from drakcelery.flower.report.tables import TABLES
 from drakcelery.model.analysis import Value
@@ -62,6 +63,7 @@ def overview(report: Report, cast: Cast) -> Overview:
 
 def _lists(report: Report, cast: Cast) -> tuple[ListSize, ...]:
     sizes = [ListSize(name="processes", title="Processes", own=len(cast.own), all=len(cast.all))]
+    sizes.append(ListSize(name="timeline", title="Timeline", own=0, all=1, kinds=timeline.KINDS))
     for table in TABLES.values():
         rows = list(table.entries(report))
         own = sum(map(cast.is_own, rows))

@@ -32,6 +32,9 @@ class Query(Value):
     """What only Windows did as well."""
     process: int | None = None
     """What this process did, by its ``seqid``."""
+    since: float | None = Field(default=None, ge=-1e9, le=1e9)
+    """Of the timeline: seconds from the start of the run."""
+    until: float | None = Field(default=None, ge=-1e9, le=1e9)
     offset: int = Field(default=0, ge=0, le=10_000_000)
     """Entries before those of this page."""
     folded: bool = False

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
 
+from drakcelery import garbage
 from drakcelery.behaviour.report import NAME, Report
 from drakcelery.errors import ArtifactUnreadable
+from drakcelery.flower.report.timeline import Moment, moments
 from drakcelery.model.records import Record
 from drakcelery.operators.report.processes import Cast
 from drakcelery.operators.report.stored import published_bucket, read_report
@@ -28,6 +31,11 @@ class Told:
 
     report: Report
     cast: Cast
+
+    @cached_property
+    def moments(self) -> tuple[Moment, ...]:
+        """All that the timeline has, in order."""
+        return moments(self.report)
 
 
 class Reports:
@@ -64,5 +72,6 @@ def read(settings: Settings, record: Record, storage: Storage) -> Told:
     size = analysis.artifacts.get(NAME, 0)
     if size > MOST_BYTES:
         raise ArtifactUnreadable(f"{NAME} has {size} bytes, and this page reads {MOST_BYTES} at most")
-    report = read_report(analysis)
+    with garbage.none():
+        report = read_report(analysis)
     return Told(report=report, cast=Cast(report))

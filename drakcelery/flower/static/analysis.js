@@ -2,6 +2,7 @@ import {
   POLL_RARELY, analysisPath, artifactPath, confirmed, duration, expected, follow, link, make, moment, say, showBar,
   showState, size, sync, taskPath,
 } from "./page.js";
+import { followLog } from "./live.js";
 import { showReport } from "./report.js";
 import { showScreenshots } from "./screenshots.js";
 import { readButton } from "./text.js";
@@ -96,6 +97,7 @@ function show(view) {
   get("artifacts-card").hidden = get("artifacts-all").hidden = view.artifacts.length === 0;
   sync(get("artifacts"), view.artifacts, (one) => `${one.name} ${one.size}`, makeArtifact, () => {});
   sync(get("details"), details(view), ([name]) => name, makeDetail, (line, [, value]) => say(line.lastChild, value));
+  followLog(uid, row.finished !== null);
   const version = `${row.attempts} ${row.finished}`;
   if (row.state === "PUBLISHED") showReport(uid, version);
   if (row.finished !== null) showScreenshots(uid, version, view.artifacts);

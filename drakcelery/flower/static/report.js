@@ -4,10 +4,11 @@ import { analysisPath, make, say } from "./page.js";
 import { ask } from "./report_ask.js";
 import { openIndicators } from "./report_indicators.js";
 import { openTable } from "./report_table.js";
+import { openTimeline } from "./report_timeline.js";
 import { openTree } from "./report_tree.js";
 
 const get = (id) => document.getElementById(id);
-const OPENERS = { processes: openTree, indicators: openIndicators };
+const OPENERS = { processes: openTree, indicators: openIndicators, timeline: openTimeline };
 
 let shown = null;
 
@@ -84,7 +85,7 @@ function makeTabs(uid, overview) {
 }
 
 function makeTab(list) {
-  const count = make("span", "report-count", list.own.toLocaleString("en"));
+  const count = make("span", "report-count", list.name === "timeline" ? "" : list.own.toLocaleString("en"));
   return make("button", "report-tab", [list.title, " ", count], {
     type: "button", role: "tab", id: `tab-${list.name}`, "aria-controls": `panel-${list.name}`,
   });

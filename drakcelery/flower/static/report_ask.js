@@ -76,8 +76,8 @@ export class List {
   #addWindows(list) {
     const box = make("input", "form-check-input", [], { type: "checkbox" });
     box.onchange = () => this.ask({ windows: box.checked, offset: 0 });
-    const others = (list.all - list.own).toLocaleString("en");
-    this.form.append(make("label", "report-check", [box, `What only Windows did, too (${others})`]));
+    const others = list.name === "timeline" ? "" : ` (${(list.all - list.own).toLocaleString("en")})`;
+    this.form.append(make("label", "report-check", [box, `What only Windows did, too${others}`]));
   }
 
   /** Ask for what has changed; an older question is given up. */

@@ -25,7 +25,7 @@ export function makeTable(title, extra = null) {
   function show(page) {
     const columns = extra ? [...page.columns, "Copy"] : page.columns;
     head.replaceChildren(...columns.map((name) => make("th", "", name, { role: "columnheader", scope: "col" })));
-    const marked = page.columns[0] === "Kind" || page.columns[0] === "When" ? 1 : 0;
+    const marked = { Kind: 1, When: 2 }[page.columns[0]] ?? 0;
     const rows = page.rows.map((row) => ({ ...row, markedCell: marked }));
     sync(body, rows, (row) => row.key, (row) => makeRow(row, page.columns), () => {});
     table.hidden = rows.length === 0;

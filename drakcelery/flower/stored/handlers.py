@@ -105,3 +105,18 @@ class Screenshot(OfArtifacts):
         self.set_header("Content-Type", "image/png")
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         await self.finish(data)
+
+
+class LiveLog(OfArtifacts):
+    """``/analysis/<uid>/live?after=0``: the log while the analysis is under way."""
+
+    @tornado.web.authenticated
+    async def get(self, uid: str) -> None:
+        """What is new; nothing more once it is over, as the log is an artifact then."""
+        reader, after = self.reader, self.number("after") or 0
+        with sentences():
+            tail = await self.blocking(lambda: reader.tail(uid, self.capp))
+            if tail is None:
+                raise tornado.web.HTTPError(404, "No analysis of this uid is under way")
+            lines = await self.application.live_logs.get(uid, after, lambda: reader.following(tail))
+        await self.send_json(lines)
