@@ -27,6 +27,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "status": ("analysts:status", "Show live and recent analyses, or one of them."),
         "logs": ("steer:logs", "Show the log of an analysis, wherever it runs."),
         "report": ("report:report", "Show what a sample did."),
+        "diff": ("difference:diff", "Show what two samples did differently."),
         "fetch": ("analysts:fetch", "Download the artifacts of an analysis, all or none."),
         "cancel": ("analysts:cancel", "End a waiting or running analysis."),
         "retry": ("steer:retry", "Analyse a sample again."),
@@ -65,6 +66,8 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 A process of ours imports only what it needs, and neither the help nor the shell's completion needs a command.
 """
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TROUBLED = ("diff",)
+"""Commands that say something else than an error by the exit status 1."""
 PLACES = {name: place for commands in SECTIONS.values() for name, (place, _) in commands.items()}
 
 
@@ -105,16 +108,27 @@ class Sentences(click.Group):
         try:
             return super().invoke(ctx)
         except DrakceleryError as error:
-            raise click.ClickException(printable(str(error))) from None
+            raise _failed(ctx, printable(str(error))) from None
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            raise click.ClickException(f"{error.filename or 'the output'}: {error.strerror}") from None
+            raise _failed(ctx, f"{error.filename or 'the output'}: {error.strerror}") from None
         except Exception as error:
             redis = sys.modules.get("redis.exceptions")  # if not imported, it has raised nothing
             if redis is None or not isinstance(error, redis.RedisError):
                 raise
-            raise click.ClickException(_trouble(error, ctx.obj)) from None
+            raise _failed(ctx, _trouble(error, ctx.obj)) from None
+
+
+class Trouble(click.ClickException):
+    """An error of a command that says something else by the exit status 1."""
+
+    exit_code = 2
+
+
+def _failed(ctx: click.Context, sentence: str) -> click.ClickException:
+    """What click prints and exits with."""
+    return Trouble(sentence) if ctx.invoked_subcommand in TROUBLED else click.ClickException(sentence)
 
 
 def _trouble(error: RedisError, ours: Settings | None) -> str:

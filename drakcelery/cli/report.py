@@ -59,7 +59,7 @@ def report(
     from drakcelery.operators.report.stored import read_report
     from drakcelery.operators.report.text import print_page
 
-    found = _find(analysis, config, data_dir)
+    found = find(analysis, config, data_dir)
     said = read_report(found)
     if as_json or form == "json":
         click.echo(_written(found))
@@ -95,7 +95,7 @@ def _exchanged(found: Analysis, said: Report, form: str) -> str:
     return made
 
 
-def _find(analysis: str, config: Path | None, data_dir: Path | None) -> Analysis:
+def find(analysis: str, config: Path | None, data_dir: Path | None) -> Analysis:
     """The analysis of that uid, or in that directory, which needs neither settings nor servers."""
     if "/" in analysis or os.path.isdir(analysis):  # noqa: PTH112 it takes any name
         from drakcelery.reading import Analysis
