@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import io
 import re
 import time
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 
@@ -357,3 +360,23 @@ def test_the_log_while_it_runs(fleet: Fleet, web: Web, browser: Browser) -> None
         expect(page.locator("#state")).to_have_text("CANCELLED")
         expect(log).to_contain_text("stage_done")
     assert web.ask("/analysis/running/live").status == web.ask("/analysis/nobody/live").status == 404
+
+
+def test_a_zip_that_breaks_off(fleet: Fleet, web: Web) -> None:
+    """Four are sent at a time, as slowly as somebody reads; one that lacks something ends before its end."""
+    store(fleet, SMALL, "large.bin", bytes(32 * 1024**2))
+    with contextlib.ExitStack() as stack:
+        url = f"{web.address}/analysis/{SMALL}/artifacts.zip"
+        slow = [
+            stack.enter_context(urllib.request.urlopen(url, timeout=60))  # noqa: S310 - our own address
+            for _ in range(4)
+        ]
+        assert [one.read(2) for one in slow] == [b"PK"] * 4
+        answer = web.ask(f"/analysis/{SMALL}/artifacts.zip")
+        assert (answer.status, answer.body) == (503, b"4 zips are being sent; try again later")
+        fleet.storage.remove(fleet.settings.drakcelery.bucket, f"{SMALL}/large.bin")
+        for one in slow:
+            with pytest.raises(http.client.IncompleteRead):
+                one.read()
+    wait_until(lambda: web.ask(f"/analysis/{SMALL}/artifacts.zip").status == 200, "others are sent")
+    assert "zip_broken_off" in web.log.read_text()

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from drakcelery.flower.handlers import Page, sentences
 from drakcelery.flower.report.indicators import indicators_page, indicators_text
-from drakcelery.flower.report.overview import overview
 from drakcelery.flower.report.pages import Query
 from drakcelery.flower.report.reading import Told
 from drakcelery.flower.report.tables import TABLES, table_page
@@ -19,7 +18,7 @@ from drakcelery.flower.report.tree import tree_page
 from drakcelery.model.analysis import Value
 
 LISTS: dict[str, Callable[[Told, Query], Value]] = {
-    "overview": lambda told, _: overview(told.report, told.cast),
+    "overview": lambda told, _: told.overview,
     "processes": lambda told, query: tree_page(told.cast, float(told.report.run.started), query),
     "timeline": lambda told, query: timeline_page(
         told.moments, told.cast, float(told.report.run.started), query

@@ -10,6 +10,7 @@ from functools import cached_property
 from drakcelery import garbage
 from drakcelery.behaviour.report import NAME, Report
 from drakcelery.errors import ArtifactUnreadable
+from drakcelery.flower.report.overview import Overview, overview
 from drakcelery.flower.report.timeline import Moment, moments
 from drakcelery.model.records import Record
 from drakcelery.operators.report.processes import Cast
@@ -31,6 +32,11 @@ class Told:
 
     report: Report
     cast: Cast
+
+    @cached_property
+    def overview(self) -> Overview:
+        """What stands above the lists."""
+        return overview(self.report, self.cast)
 
     @cached_property
     def moments(self) -> tuple[Moment, ...]:
