@@ -1,5 +1,5 @@
-"""What memory collect takes, however large the log and the dumps, and however many names the log has: each
-measured in a process of its own.
+"""What memory collect takes, however large the log and the dumps, and however many lines and names the log
+has: each measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from benchmarks import report
 from benchmarks.log_split import write_log
 from benchmarks.measuring import MB, Result
 from drakcelery.artifacts import collect
@@ -55,6 +56,12 @@ def write(raw: Path, size: int) -> None:
             dump.truncate(size // _DUMPS)
 
 
+def write_guest(raw: Path, size: int) -> None:
+    """A log of *size* bytes of which every line is a guest's, so that the report reads them all."""
+    raw.mkdir(parents=True)
+    report.write_log(raw / "drakmon.log", size)
+
+
 def write_names(raw: Path, names: int) -> None:
     """A log with so many *names*, of which none comes twice."""
     raw.mkdir(parents=True)
@@ -80,9 +87,11 @@ def measure(*, quick: bool) -> list[Result]:
     """How much more memory large inputs take than small ones."""
     size = QUICK_SIZE if quick else SIZE
     large, small = (peak(partial(write, size=one)) for one in (size, SMALL))
+    long, short = (peak(partial(write_guest, size=one)) for one in (size, SMALL))
     many, few = (peak(partial(write_names, names=one)) for one in (NAMES, FEW_NAMES))
     grown = {
         f"{size // MB // 1000} GB of log and of dumps than for {SMALL // MB} MB": large - small,
+        f"{size // MB // 1000} GB of a guest's lines than for {SMALL // MB} MB": long - short,
         f"{NAMES:,} names in the log than for {FEW_NAMES:,}": many - few,
     }
     return [

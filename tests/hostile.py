@@ -21,6 +21,8 @@ KEYS = (
         "FileHash",
         "Command",
     ),
+    *("OpenOptions", "Object", "Function", "Resource", "Protocol", "Bitness", "Module"),
+    *("ExitStatusStr", "ImagePathName", "DumpReason", "TID", "UserName", "Event"),
 )
 METHODS = (
     *("NtCreateUserProcess", "NtTerminateProcess", "MmCleanProcessAddressSpace", "NtOpenProcess", "other"),
@@ -31,6 +33,15 @@ METHODS = (
         "NtSetValueKey",
         "NtDeleteKey",
         "CreateServiceW",
+    ),
+    *("NtOpenFile", "NtDeleteFile", "NtDeleteValueKey", "NtCreateProcessEx", "OpenServiceW", "DeleteService"),
+    *(
+        "RtlCreateUserThread",
+        "WriteProcessMemory",
+        "NtCreateThreadEx",
+        "DnsQuery_W",
+        "ExecQuery",
+        "CryptEncrypt",
     ),
     *("StartServiceA", "CreateRemoteThread", "CreateMutexW", "NtCreateMutant", "NtWriteVirtualMemory"),
 )

@@ -16,6 +16,7 @@ CUT = "…"
 _TIMESTAMP = 32
 """Most characters of a time."""
 _MOST_PID = 2**32
+_loads, _NO_JSON = orjson.loads, orjson.JSONDecodeError
 _FIRST_WARNING = 0x80000000
 """``NT_SUCCESS`` is true below this (``ntdef.h``)."""
 _SUCCESS = ("", "success", "status_success")
@@ -76,8 +77,8 @@ class Event:
     def parse(cls, line: bytes) -> Event | None:
         """Read *line*; None if it is no JSON object."""
         try:
-            fields = orjson.loads(line)
-        except orjson.JSONDecodeError:
+            fields = _loads(line)
+        except _NO_JSON:
             return None
         return cls(fields) if type(fields) is dict else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from string import ascii_letters
+from typing import Literal
 
 from drakcelery.behaviour import autostart
 from drakcelery.behaviour.events import Event
@@ -29,7 +30,6 @@ _EMPTYING = frozenset({"FILE_OVERWRITE", "TRUNCATE_EXISTING"})
 """What the emulator and DRAKVUF before March 2023 say instead: they tell no result of that kind."""
 _ONLY_IF_THERE = (b"FILE_OPEN", b"OPEN_EXISTING")
 """What to do with a file that neither makes nor empties it."""
-_GONE_AFTER = frozenset({"FILE_DELETE_ON_CLOSE", "FILE_FLAG_DELETE_ON_CLOSE"})
 _RIGHTS = (b"GENERIC_WRITE", b"GENERIC_ALL", b"WRITE_DATA", b"APPEND_DATA", b"DELETE", b"ADD_FILE")
 """Rights without which a handle changes nothing; those that v0.21 asks for, and two more."""
 
@@ -43,8 +43,8 @@ class Files:
         self._changed = changed
         self._paths: dict[tuple[int | None, int], str] = {}
         self._drives: set[str] = set()
-        self._harmless: dict[bytes, set[bytes]] = {opening: set() for opening in _OPENINGS}
-        """Ends of lines, with what was asked for, that change nothing, by the method's beginning."""
+        self._harmless: dict[bytes, dict[bytes, bool]] = {opening: {} for opening in _OPENINGS}
+        """Whether lines change nothing, by the method's beginning and their end, with what was asked for."""
         self.methods: Mapping[str, Callable[[Event], None]] = {
             "NtCreateFile": self._opened,
             "NtOpenFile": self._opened,
@@ -59,20 +59,21 @@ class Files:
 
         Most are so, and are told by their bytes; some of other methods are among what is left.
         """
-        harmless, others = self._harmless, self._others
+        openings, others = self._harmless, self._others
         for line in lines:
             at = line.find(METHOD, FROM)
             beginning = line[at : at + BEGINNING]
-            known = harmless.get(beginning)
+            known = openings.get(beginning)
             if known is not None:
                 # from there on a line has flags only, of which a guest uses few combinations
                 flags = line[line.find(_ACCESS, at) :]
-                if flags in known:
-                    continue
-                if not _is_harmless(line, flags, only_opens=beginning in _ONLY_OPENING):
+                harmless = known.get(flags)
+                if harmless is None:
+                    harmless = _is_harmless(line, flags, only_opens=beginning in _ONLY_OPENING)
+                    if len(known) < _MOST_HANDLES and len(flags) < _MOST_FLAGS and flags.startswith(_ACCESS):
+                        known[flags] = harmless
+                if not harmless:
                     yield line
-                elif len(known) < _MOST_HANDLES and flags.startswith(_ACCESS) and len(flags) < _MOST_FLAGS:
-                    known.add(flags)
             elif beginning in others and not _says_nothing(line):
                 yield line
 
@@ -82,15 +83,10 @@ class Files:
             return
         if handle is not None:
             self._know_handle(event, handle, path)
-        result, disposition = event.number("IoStatusBlock"), event.flags("CreateDisposition")
-        options = event.flags("CreateOptions")
-        if result == _CREATED or (result is None and _creates(disposition, options)):
-            self._add(event, path, "created")
-        elif result == _OVERWRITTEN or (result is None and not disposition.isdisjoint(_EMPTYING)):
-            self._add(event, path, "written")
-        elif result == _SUPERSEDED and not disposition and event.text("Method") == "NtCreateFile":
-            self._add(event, path, "written")  # it has no name for FILE_SUPERSEDE; a device has 0 as well
-        if not _GONE_AFTER.isdisjoint(options | event.flags("OpenOptions")):
+        if (done := _done(event)) is not None:
+            self._add(event, path, done)
+        options = event.text("CreateOptions") or event.text("OpenOptions")
+        if "DELETE_ON_CLOSE" in options:
             self._add(event, path, "deleted")
 
     def _know_handle(self, event: Event, handle: int, path: str) -> None:
@@ -142,7 +138,8 @@ class Files:
         if named[1:2] == ":" or handle is None:
             return named
         known = self._paths.get((event.pid, handle), "")
-        return known if known.lower().endswith(named.lower()) else named
+        is_same = known.endswith(named) or known.lower().endswith(named.lower())
+        return known if is_same else named
 
     def _add(self, event: Event, path: str, action: str) -> Row | None:
         if not path:
@@ -180,8 +177,24 @@ def _plain(path: str) -> str:
     return path.removeprefix("\\??\\")
 
 
-def _creates(disposition: Set[str], options: Set[str]) -> bool:
-    return not disposition.isdisjoint(_CREATING) or (not disposition and "FILE_DIRECTORY_FILE" in options)
+def _done(event: Event) -> Literal["created", "written"] | None:
+    """What an opening did to the file; None if nothing."""
+    result = event.number("IoStatusBlock")
+    if result == _CREATED:
+        return "created"
+    if result == _OVERWRITTEN:
+        return "written"
+    if result is None:
+        return _asked(event.flags("CreateDisposition"), event.flags("CreateOptions"))
+    # DRAKVUF has no name for FILE_SUPERSEDE; a device that is opened has 0 as well
+    superseded = result == _SUPERSEDED and not event.text("CreateDisposition")
+    return "written" if superseded and event.text("Method") == "NtCreateFile" else None
+
+
+def _asked(disposition: Set[str], options: Set[str]) -> Literal["created", "written"] | None:
+    if not disposition.isdisjoint(_CREATING) or (not disposition and "FILE_DIRECTORY_FILE" in options):
+        return "created"
+    return None if disposition.isdisjoint(_EMPTYING) else "written"
 
 
 def _says_nothing(line: bytes) -> bool:

@@ -120,11 +120,16 @@ class Reader:
         self.traffic.read(capture)
 
     def _read_by_method(self, lines: Sequence[bytes], among: Among, handlers: Handlers) -> None:
+        parse, observe = Event.parse, self.processes.observe
         for line in among(lines):
-            event = self._parsed(line)
-            handler = handlers.get(event.text("Method", 64)) if event is not None else None
-            if event is not None and handler is not None:
-                self.processes.observe(event)
+            event = parse(line)
+            if event is None:
+                self.unreadable += 1
+                continue
+            method = event.fields.get("Method")
+            handler = handlers.get(method) if type(method) is str else None
+            if handler is not None:
+                observe(event)
                 handler(event)
 
     def _pass(self, line: bytes, handler: Callable[[Event], None]) -> None:

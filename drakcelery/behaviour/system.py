@@ -93,7 +93,7 @@ class Tasks:
 
     def value_set(self, event: Event, key: str, _name: str, _value: str) -> None:
         """A registry value was set: the scheduler notes its tasks there."""
-        match = _TASK_KEY.search(key)
+        match = _TASK_KEY.search(key) if "taskcache" in key.lower() else None
         if match is not None:
             self._add(event, match[1], "registry")
 

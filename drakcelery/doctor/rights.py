@@ -13,7 +13,7 @@ import redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from drakcelery.broker.routing import io_queue
-from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
+from drakcelery.doctor.finding import Check, Status, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject, redis_client
 from drakcelery.ledger.foreignkeys import KARTON
 from drakcelery.ledger.key import Key
@@ -146,8 +146,20 @@ def _verdict(client: redis.Redis, commands: Sequence[Command]) -> Verdict:
     return ok(f"all of {len({command[0] for command in commands})} commands are allowed, on our keys")
 
 
+def republish_commands() -> tuple[Command, ...]:
+    """What ``drakcelery republish --to`` does beside that: it writes into a consumer's own queue."""
+    _, *queues = queue_keys(NOBODY)
+    return tuple(("RPUSH", queue, "") for queue in queues)
+
+
 def _ledger(subject: Subject) -> Verdict:
-    return _verdict(subject.redis, ledger_commands(subject.settings.drakrun.identity))
+    found = _verdict(subject.redis, ledger_commands(subject.settings.drakrun.identity))
+    if found.status is not Status.OK or not refused(subject.redis, republish_commands()):
+        return found
+    return warning(
+        f"{found.said}, but not RPUSH on other consumers' queues: drakcelery republish --to cannot send",
+        "redis-cli ACL SETUSER NAME ~karton.*, for the user of [redis] username.",
+    )
 
 
 def _broker(subject: Subject) -> Verdict:

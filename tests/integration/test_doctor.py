@@ -199,6 +199,24 @@ def test_the_rights_that_the_remedies_grant(settings: Settings, user: str) -> No
     assert look(both, "celery.rights")["celery.rights"].status is Status.OK
 
 
+def test_rights_on_no_queue_but_our_own(settings: Settings, user: str) -> None:
+    """All works but `republish --to`, which writes into a consumer's queue; finding out writes nothing."""
+    before, identity = everything(settings), settings.drakrun.identity
+    keys = (
+        "~karton.task*",
+        "~karton.binds",
+        "~karton.metrics*",
+        f"~karton.queue.*:{identity}",
+        f"~{identity}",
+    )
+    mine = may(settings, user, *keys, "~drak:*", "+@all", "-@admin", "-@dangerous", "+info")
+    rights = look(mine, "redis.rights")["redis.rights"]
+    assert rights.status is Status.WARNING, rights
+    assert "not RPUSH on other consumers' queues: drakcelery republish --to cannot send" in rights.said
+    assert "~karton.*" in str(rights.remedy)
+    assert everything(settings) == before
+
+
 def test_a_user_without_transactions(settings: Settings, user: str) -> None:
     """Where a transaction cannot be opened nothing is tried: it would be carried out."""
     before = everything(settings)
