@@ -89,11 +89,6 @@ def test_search(name: str, search: str, found: int) -> None:
     assert table(name, windows=True, search=search).total == found
 
 
-def test_what_a_process_did() -> None:
-    """The entries that name it."""
-    assert [row.key for row in table("files", process=3).rows] == ["3"]
-
-
 def test_an_entry_that_nobody_should_miss() -> None:
     """Programs and autostart places are marked; the time is that of the run."""
     page = table("files", search="00000.txt")

@@ -30,8 +30,6 @@ class Query(Value):
     """One of the list's kinds; empty: all."""
     windows: bool = False
     """What only Windows did as well."""
-    process: int | None = None
-    """What this process did, by its ``seqid``."""
     since: float | None = Field(default=None, ge=-1e9, le=1e9)
     """Of the timeline: seconds from the start of the run."""
     until: float | None = Field(default=None, ge=-1e9, le=1e9)

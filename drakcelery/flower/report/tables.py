@@ -107,8 +107,6 @@ def chosen(table: Table, report: Report, cast: Cast, query: Query) -> Iterator[t
     for number, one in enumerate(table.entries(report)):
         if not windows and not cast.is_own(one):
             continue
-        if query.process is not None and query.process not in one.processes:
-            continue
         if query.kind and query.kind not in entries.kinds(one):
             continue
         if not needle or matches(needle, entries.texts(one, cast)):

@@ -8,31 +8,31 @@ const MOST = 500;
 const get = (id) => document.getElementById(id);
 let next = 0;
 let running = false;
+let asking = false;
 
 /** Show the log of an analysis that is under way; what was shown stays when it is over. */
 export function followLog(uid, isOver) {
   const box = get("live");
   running = !isOver;
   if (isOver) {
-    if (next > 0) say(get("live-status"), "It is over: drakrun.log is among the artifacts.");
+    box.hidden = next === 0;
+    say(get("live-status"), "It is over. Unless it was cancelled, drakrun.log is among the artifacts.");
     return;
   }
   box.hidden = false;
-  if (box.ontoggle) return;
-  let asking = false;
-  async function again() {
-    if (!box.open || !running) {
-      asking = false;
-      return;
-    }
+  box.ontoggle = () => goOn(uid, box);
+  goOn(uid, box);
+}
+
+/** Ask again and again, unless that is done already, until the box is closed or the analysis over. */
+async function goOn(uid, box) {
+  if (asking) return;
+  asking = true;
+  while (box.open && running) {
     if (!document.hidden) await more(uid);
-    setTimeout(again, PAUSE);
+    await new Promise((done) => setTimeout(done, PAUSE));
   }
-  box.ontoggle = () => {
-    if (!box.open || asking) return;
-    asking = true;
-    again();
-  };
+  asking = false;
 }
 
 async function more(uid) {
