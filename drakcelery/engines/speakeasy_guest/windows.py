@@ -250,7 +250,8 @@ class Windows(WithRuntime, WithProcesses):
     def on_emu_complete(self) -> None:
         """The last run is over; ``ran_out`` when the number of instructions ended it."""
         if not self.emu_complete:
-            self.ran_out = not self.run_complete and not self.stopping.is_set() and not self.curr_run.error
+            ended = self.run_complete or self.stopping.is_set() or self.curr_run.error
+            self.ran_out = self.ran_out or not ended
         super().on_emu_complete()
 
     # Memory.
@@ -284,6 +285,7 @@ class Windows(WithRuntime, WithProcesses):
         mappings.flush_all(self)
         for block, reason in memory.worth_keeping(self):
             memory.dump(self, block, reason=reason, method="FinishAnalysis")
+        memory.dump_heap(self)
         if self.image is not None:
             memory.dump_changed(self, self.image, self._ran)
         for library in self.libraries.images():

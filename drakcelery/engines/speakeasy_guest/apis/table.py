@@ -18,6 +18,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     graphics,
     guids,
     handles,
+    heaps,
     hollowing,
     http,
     installer,
@@ -66,6 +67,7 @@ MODULES = (
     *(process_information, profiles, protection, registry, registry_reads, resources, shell, short_strings),
     *(sockets, sspi, storage, system, text, threads, toolhelp, user, version, virtual_memory, volumes),
     *(waits, window_classes, window_procedures, window_search, windows),
+    *(heaps,),
     *crypto.MODULES,
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
-from drakcelery.engines.speakeasy_guest.machine.texts import Texts
+from drakcelery.engines.speakeasy_guest.calling.function_hooks import FunctionHooks
 
 ENTRY: Final = "module_entry"
 """Speakeasy's type for a run of a program's entry point."""
@@ -22,7 +22,7 @@ READ_EXECUTE: Final = 0x16
 """Speakeasy's flags; written to as well, by programs that change functions of Windows."""
 
 
-class Outermost(Texts):
+class Outermost(FunctionHooks):
     """A Windows that calls programs from inside its kernel32."""
 
     def outermost(self) -> int:

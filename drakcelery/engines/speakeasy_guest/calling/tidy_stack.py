@@ -1,4 +1,4 @@
-"""Speakeasy's Windows, whose functions return as Windows' do: with the right stack, and anywhere."""
+"""Speakeasy's Windows, whose functions leave the stack as Windows' do."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from speakeasy.winenv import arch
 
 from drakcelery.engines.speakeasy_guest.calling import stdcall
 from drakcelery.engines.speakeasy_guest.calling.outermost import Outermost
-
-MAX_CHAIN = 256
-"""Functions that return into each other, before the processor runs again."""
 
 
 class TidyStack(Outermost):
@@ -42,25 +39,3 @@ class TidyStack(Outermost):
         if self._taken is not None:
             argc, conv = self._taken, arch.CALL_CONV_STDCALL
         super().do_call_return(argc, ret_addr, ret_value, conv)
-
-    def _handle_invalid_fetch(self, emu: Any, address: int, size: int, value: int, ctx: Any) -> Any:
-        """A function is called; where it returns to the start of another one, that is called too.
-
-        So returns what was jumped to with the address of ExitProcess on the stack. Speakeasy would go on in
-        the memory behind the address, which is empty.
-        """
-        for _ in range(MAX_CHAIN):
-            stack = self.get_stack_ptr()
-            handled = super()._handle_invalid_fetch(emu, address, size, value, ctx)
-            following = self.get_pc()
-            if not self._is_function(following) or (following, self.get_stack_ptr()) == (address, stack):
-                break
-            address = following
-        return handled
-
-    def _is_function(self, address: int) -> bool:
-        start, end = self.get_reserved_ranges()
-        if not start <= address < end:
-            return False
-        imported = self.curr_mod.import_table if self.curr_mod else {}
-        return address in imported or any(address == known for known, _, _ in self.dyn_imps)

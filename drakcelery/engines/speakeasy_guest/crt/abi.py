@@ -177,8 +177,9 @@ class Returns:
             machine.set_register("rax" if machine.is_64 else "eax", value)
             if letter == "q" and not machine.is_64:
                 machine.set_register("edx", value >> 32)
-        target = machine.number(machine.stack)
-        machine.stack = machine.stack + machine.size * (1 + (0 if machine.is_64 else pops))
+        stack = machine.stack
+        target = machine.number(stack)
+        machine.stack = stack + machine.size * (1 + (0 if machine.is_64 else pops))
         machine.jump(target)
 
     def _load(self, value: float) -> int:

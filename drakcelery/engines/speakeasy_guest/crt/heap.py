@@ -1,11 +1,21 @@
-"""malloc: small blocks from arenas of its own, large ones from the emulator, so that they can be dumped."""
+"""The heap of a process: blocks in a few arenas, for ``malloc`` and ``HeapAlloc`` alike; large ones alone."""
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Iterator
+from typing import Final
+
 from drakcelery.engines.speakeasy_guest.crt.machine import PAGE, Machine
 
-ARENA = 256 * 1024
-ALIGNMENT = 16
+ARENA: Final = 1024 * 1024
+FIRST_ARENA: Final = 64 * 1024
+ALIGNMENT: Final = 16
+LARGE: Final = 64 * 1024
+"""Bytes from which on a block has a mapping of its own."""
+
+ARENA_TAG: Final = "emu.heap"
+LARGE_TAG: Final = "api.heap.large"
 
 
 class Heap:
@@ -16,40 +26,44 @@ class Heap:
         self._sizes: dict[int, int] = {}
         self._free: dict[int, list[int]] = {}
         self._aliases: dict[int, int] = {}
+        self._arenas: list[tuple[int, int]] = []
+        """Start and end of each."""
         self._next = 0
         self._end = 0
 
     def allocate(self, size: int) -> int:
         """A block of *size* bytes, zeroed where it is fresh; 0 if there is no memory."""
-        if size >= PAGE:
+        room = _room(size)
+        if size >= LARGE:
             try:
-                address = self._machine.allocate(-(-size // PAGE) * PAGE, "api.heap.malloc")
+                address = self._machine.allocate(room, LARGE_TAG)
             except Exception:  # noqa: BLE001  # no memory, or Unicorn's error: malloc's answer is NULL
                 return 0
         else:
-            address = self._small(-(-max(size, 1) // ALIGNMENT) * ALIGNMENT)
+            free = self._free.get(room)
+            address = free.pop() if free else self._fresh(room)
         if address:
             self._sizes[address] = size
         return address
 
-    def _small(self, size: int) -> int:
-        free = self._free.get(size)
-        if free:
-            return free.pop()
-        if self._next + size > self._end:
+    def _fresh(self, room: int) -> int:
+        if self._next + room > self._end:
+            size = ARENA if self._arenas else FIRST_ARENA
             try:
-                self._next = self._machine.allocate(ARENA, "emu.crt.heap")
+                self._next = self._machine.allocate(max(size, room), ARENA_TAG)
             except Exception:  # noqa: BLE001  # as above
+                self._end = self._next
                 return 0
-            self._end = self._next + ARENA
+            self._end = self._next + max(size, room)
+            bisect.insort(self._arenas, (self._next, self._end))
         address = self._next
-        self._next += size
+        self._next += room
         return address
 
     def zeroed(self, size: int) -> int:
         """A block of zeros."""
         address = self.allocate(size)
-        if address and size < PAGE:
+        if address and size < LARGE:
             self._machine.write(address, bytes(size))
         return address
 
@@ -71,19 +85,45 @@ class Heap:
             return self.release(self._aliases.pop(address))
         if size is None:
             return False
-        if size >= PAGE:
+        if size >= LARGE:
             self._machine.emu.mem_free(address)
         else:
-            self._free.setdefault(-(-max(size, 1) // ALIGNMENT) * ALIGNMENT, []).append(address)
+            self._free.setdefault(_room(size), []).append(address)
         return True
 
-    def resize(self, address: int, size: int) -> int:
-        """A block of another size with the same content; 0 if there is no memory."""
+    def resize(self, address: int, size: int, *, in_place: bool = False) -> int:
+        """A block of another size with the same content; 0 if there is no memory, or not *in_place*."""
         old = self._sizes.get(address)
         if old is None:
             return self.allocate(size) if not address else 0
+        if _room(old) == _room(size) and address not in self._aliases:
+            self._sizes[address] = size
+            return address
+        if in_place:
+            return 0
         fresh = self.allocate(size)
         if fresh:
             self._machine.write(fresh, self._machine.read(address, min(old, size)))
             self.release(address)
         return fresh
+
+    def programs(self) -> Iterator[tuple[int, int]]:
+        """Address and size of each block in an arena that begins like a program (``MZ``)."""
+        addresses = sorted(self._sizes)
+        for start, end in self._arenas:
+            content = self._machine.read(start, end - start)
+            place = bisect.bisect_left(addresses, start)
+            while place < len(addresses) and addresses[place] < end:
+                offset = addresses[place] - start
+                if content[offset : offset + 2] == b"MZ":
+                    yield addresses[place], self._sizes[addresses[place]]
+                place += 1
+
+
+def _room(size: int) -> int:
+    """Bytes that a block of *size* takes: eight steps from one power of two to the next, or whole pages."""
+    if size >= LARGE:
+        return -(-size // PAGE) * PAGE
+    size = max(size, 1)
+    step = max(1 << max((size - 1).bit_length() - 4, 0), ALIGNMENT)
+    return -(-size // step) * step

@@ -39,6 +39,15 @@ class WithRuntime(Threading):
         self.runtime.call(call, function)
         return True
 
+    def heap_alloc(self, size: int, heap: str = "None") -> int:
+        """A block of the heap, for functions of Speakeasy's. Raises MemoryError."""
+        if self.runtime is None:
+            return int(super().heap_alloc(size, heap))
+        block = self.runtime.heap.zeroed(size)
+        if not block:
+            raise MemoryError(f"no room for {size} bytes")
+        return block
+
     def variable(self, module: str, name: str) -> int:
         """The address of a C runtime's variable; 0 where a DLL's export is none."""
         return table.variable(self.runtime, module, name) if self.runtime is not None else 0
@@ -47,17 +56,3 @@ class WithRuntime(Threading):
         """The process is over."""
         if self.runtime is not None:
             self.runtime.close()
-
-    def _hook_code(self, emu: Any, addr: int, size: int, ctx: Any) -> Any:
-        """Also sees a function of Windows that returns to another one, or to one of ours that waits.
-
-        Speakeasy sees a call where its address cannot be read; right behind another call, it can be.
-        """
-        start, end = self.get_reserved_ranges()
-        if start <= addr < end and not self.run_complete:
-            for address, module, name in (*self.callbacks, *self.dyn_imps):
-                if address == addr:
-                    self.handle_import_func(module, name)
-                    if not self.run_complete:
-                        return True
-        return super()._hook_code(emu, addr, size, ctx)

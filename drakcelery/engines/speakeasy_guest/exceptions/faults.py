@@ -114,8 +114,10 @@ class Faulting(ThreadBlocks):
         self.guest_calls = GuestCalls(self)
         self.exceptions = Exceptions(self)
         # Unicorn knows the exact place of a fault only in code that it has translated with such a hook
-        self.enable_code_hook()
-        self.disable_code_hook()
+        self.emu_complete = False  # as it was left by the process before
+        hook = self.add_code_hook(lambda _emu, _address, _size, _context: True)
+        hook.enable()
+        hook.disable()
         super().start()
 
     def crash(self, record: ExceptionRecord, why: str = "") -> None:

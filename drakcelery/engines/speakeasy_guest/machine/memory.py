@@ -15,6 +15,8 @@ IMAGE_SCN_MEM_EXECUTE = 0x20000000
 ALLOCATED = ("api.virtualalloc", "api.virtalloc")
 """How Speakeasy tags memory that the program asked Windows for."""
 
+LIKE_PROGRAM = "Possible binary detected"
+
 
 def first_free(
     taken: Iterable[tuple[int, int]], size: int, start: int, top: int, unit: int = PAGE
@@ -68,9 +70,17 @@ def read(emu: Any, base: int, size: int) -> Iterator[bytes]:
 def dump(emu: Any, block: Any, *, reason: str, method: str) -> None:
     """Keep a block of memory among the run's dumps."""
     process = block.get_process() or emu.curr_process
-    base, pid = block.get_base(), process.get_id() if process else 0
-    kept = Block(base=base, reason=reason, method=method, pid=pid)
-    emu.recorder.dumps.add(kept, read(emu, base, block.get_size()))
+    pid = process.get_id() if process else 0
+    kept = Block(base=block.get_base(), reason=reason, method=method, pid=pid)
+    emu.recorder.dumps.add(kept, read(emu, kept.base, block.get_size()))
+
+
+def dump_heap(emu: Any) -> None:
+    """Keep what is in blocks of the heap that have no memory of their own, where it is like a program."""
+    pid = emu.curr_process.get_id() if emu.curr_process else 0
+    for base, size in emu.runtime.heap.programs() if emu.runtime is not None else ():
+        kept = Block(base=base, reason=LIKE_PROGRAM, method="FinishAnalysis", pid=pid)
+        emu.recorder.dumps.add(kept, read(emu, base, size))
 
 
 def dump_freed(emu: Any, block: Any) -> None:
@@ -128,7 +138,7 @@ def dump_changed(emu: Any, image: Any, ran: Collection[int]) -> None:
 
 def _reason(emu: Any, block: Any, tag: str) -> str | None:
     if next(read(emu, block.get_base(), 2), b"") == b"MZ":
-        return "Possible binary detected"
+        return LIKE_PROGRAM
     if tag.startswith(ALLOCATED) and (block.get_prot() or 0) & EXECUTE:
         return "Interesting RWX memory" if block.get_size() > PAGE else "Possible shellcode detected"
     return None

@@ -26,6 +26,8 @@ def clean(value: Any, limit: int = MAX_TEXT, depth: int = 3) -> Any:
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**64 else clean(f"{value:#x}", limit)
     if isinstance(value, str):
+        if len(value) <= limit and value.isascii():
+            return value
         text = value if len(value) <= limit else f"{value[:limit]}…"
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, bytes | bytearray):
