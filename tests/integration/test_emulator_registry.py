@@ -113,3 +113,105 @@ def test_what_every_windows_has(tmp_path: Path, bits: int) -> None:
     assert {line["Key"].rpartition("\\")[2] for line in run.lines("regmon", "NtEnumerateKey")} == {
         "Uninstall"
     }
+
+
+@BITS
+def test_keys_are_deleted_as_windows_deletes_them(tmp_path: Path, bits: int) -> None:
+    """One with keys below it stays; a tree goes as a whole, or is emptied; a handle says what is gone."""
+    source = r"""
+    #define HOME "Software\\Drakcelery"
+    static LONG made(const char *name, HKEY *key)
+    {
+        return RegCreateKeyExA(HKEY_CURRENT_USER, name, 0, NULL, 0, KEY_ALL_ACCESS, NULL, key, NULL);
+    }
+    int main(void)
+    {
+        HKEY home, inner, other;
+        DWORD keys, values;
+        made(HOME "\\a\\b\\c", &inner);
+        made(HOME "\\a\\d", &other);
+        made(HOME, &home);
+        RegSetValueExA(home, "v", 0, REG_SZ, (BYTE *)"1", 2);
+        mark(RegDeleteKeyA(home, "a") == ERROR_ACCESS_DENIED ? "has-keys" : "wrong");
+        mark(RegDeleteKeyExA(home, "a\\b", 0, 0) == ERROR_ACCESS_DENIED ? "has-a-key" : "wrong");
+        mark(RegDeleteKeyA(home, "a\\d") ? "wrong" : "deleted");
+        mark(RegSetValueExA(other, "v", 0, REG_SZ, (BYTE *)"1", 2) == ERROR_KEY_DELETED
+             && RegOpenKeyExA(home, "a\\d", 0, KEY_READ, &other) == ERROR_FILE_NOT_FOUND ? "gone" : "back");
+        mark(RegDeleteTreeA(home, "a\\x") == ERROR_FILE_NOT_FOUND ? "none" : "wrong");
+        mark(RegDeleteTreeA(home, "a\\b") || RegOpenKeyExA(home, "a", 0, KEY_READ, &other)
+             ? "wrong" : "tree");
+        mark(RegDeleteTreeW(home, NULL) ? "wrong" : "emptied");
+        RegQueryInfoKeyA(home, NULL, NULL, NULL, &keys, NULL, NULL, &values, NULL, NULL, NULL, NULL);
+        mark(keys || values || RegOpenKeyExA(HKEY_CURRENT_USER, HOME, 0, KEY_READ, &other)
+             ? "wrong" : "stays");
+        for (int i = 0; i < 700; i++) {
+            if (made(HOME "\\1\\2\\3\\4\\5\\6\\7\\8\\9\\10\\11\\12\\13\\14\\15\\16\\17\\18\\19\\20"
+                     "\\21\\22\\23\\24\\25\\26\\27\\28\\29\\30\\31\\32\\33\\34\\35\\36\\37\\38\\39\\40"
+                     "\\41\\42\\43\\44\\45\\46\\47\\48\\49\\50\\51\\52\\53\\54\\55\\56\\57\\58\\59\\60"
+                     "\\61\\62\\63\\64\\65\\66\\67\\68\\69\\70\\71\\72\\73\\74\\75\\76\\77\\78\\79\\80"
+                     "\\81\\82\\83\\84\\85\\86\\87\\88\\89\\90\\91\\92\\93\\94\\95\\96\\97\\98\\99", &inner)
+                || !inner || RegDeleteTreeA(home, "1"))
+                mark("full");
+            inner = NULL;
+        }
+        mark("again-and-again");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == [
+        *("has-keys", "has-a-key", "deleted", "gone", "none", "tree", "emptied", "stays", "again-and-again"),
+    ]
+
+
+@BITS
+def test_narrow_texts_are_of_one_code_page(tmp_path: Path, bits: int) -> None:
+    """What was written as a narrow text is the same wide, and back: of each character of code page 1252."""
+    source = r"""
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
+    int main(void)
+    {
+        char all[] = "\x80\x81\x8d\x8e\x90\x99\x9d\x9f\xa0\xdf\xff", text[64], path[MAX_PATH];
+        const WCHAR *same = L"\x20ac\x81\x8d\x17d\x90\x2122\x9d\x178\xa0\xdf\xff";
+        WCHAR wide[64], wide_path[MAX_PATH];
+        DWORD size = sizeof wide;
+        HKEY key;
+        FILE *file;
+        RegCreateKeyA(HKEY_CURRENT_USER, "Software\\\x80uro", &key);
+        RegSetValueExA(key, "\x80", 0, REG_SZ, (BYTE *)all, sizeof all);
+        mark(RegOpenKeyW(HKEY_CURRENT_USER, L"Software\\\x20acuro", &key) ? "no-key" : "key");
+        mark(RegQueryValueExW(key, L"\x20ac", NULL, NULL, (BYTE *)wide, &size) || wcscmp(wide, same)
+             ? "no-value" : "value");
+        size = sizeof text;
+        mark(RegQueryValueExA(key, "\x80", NULL, NULL, (BYTE *)text, &size) || strcmp(text, all)
+             ? "no" : "back");
+        SetEnvironmentVariableA("N\x80", all);
+        mark(GetEnvironmentVariableW(L"N\x20ac", wide, 64) != 11 || wcscmp(wide, same) ? "no" : "variable");
+        mark(!getenv("N\x80") || strcmp(getenv("N\x80"), all) ? "no" : "getenv");
+        mark(MultiByteToWideChar(CP_ACP, 0, all, -1, wide, 64) != 12 || wcscmp(wide, same)
+             ? "no" : "converted");
+        CreateDirectoryA("C:\\\x80", NULL);
+        file = fopen("C:\\\x80\\\x99.txt", "w");
+        fclose(file);
+        mark(GetFileAttributesW(L"C:\\\x20ac\\\x2122.txt") == INVALID_FILE_ATTRIBUTES ? "no" : "file");
+        WIN32_FIND_DATAA found;
+        FindFirstFileA("C:\\\x80\\*.txt", &found);
+        mark(strcmp(found.cFileName, "\x99.txt") ? "no" : "found");
+        WritePrivateProfileStringA("s", "k", all, "C:\\\x80\\a.ini");
+        GetPrivateProfileStringW(L"s", L"k", L"", wide, 64, L"C:\\\x20ac\\a.ini");
+        mark(wcscmp(wide, same) ? "no" : "profile");
+        file = fopen("C:\\w.ini", "wb");
+        fwrite(L"\xfeff[s]\r\nk=\x4e2d\r\n", 2, 10, file);
+        fclose(file);
+        WritePrivateProfileStringW(L"s", L"l", L"\x6587", L"C:\\w.ini");
+        GetPrivateProfileStringW(L"s", L"k", L"", wide, 64, L"C:\\w.ini");
+        GetPrivateProfileStringW(L"s", L"l", L"", wide + 1, 63, L"C:\\w.ini");
+        mark(wcscmp(wide, L"\x4e2d\x6587") ? "no" : "wide-profile");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == [
+        *("key", "value", "back", "variable", "getenv", "converted", "file", "found", "profile"),
+        "wide-profile",
+    ]

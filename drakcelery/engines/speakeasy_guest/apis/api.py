@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 MAX_TEXT = 32 * 1024
 """Bytes of one string read from the guest."""
@@ -51,7 +52,7 @@ def read_text(emu: Any, address: int, *, wide: bool) -> str:
         if end is not None:
             data = data[:end]
             break
-    return data.decode("utf-16-le" if wide else "latin-1", "replace")
+    return data.decode("utf-16-le" if wide else ANSI, "replace")
 
 
 def _end_of_text(data: bytes, width: int) -> int | None:

@@ -83,7 +83,7 @@ def read_wide(emu: Any, place: int, count: int) -> str:
 def read_narrow(emu: Any, place: int, count: int) -> bytes:
     """*count* bytes, or a text with its zero where that is -1."""
     if count & 0xFFFFFFFF == 0xFFFFFFFF:
-        return read_text(emu, place, wide=False).encode("latin-1") + b"\0"
+        return bytes(emu.mem_string(place, 1)) + b"\0"
     return bytes(emu.mem_read(place, min(count & 0x7FFFFFFF, MAX_DATA))) if count else b""
 
 

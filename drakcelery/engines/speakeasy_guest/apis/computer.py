@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put
 from drakcelery.engines.speakeasy_guest.configuration import HOST, USER
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 SCREEN: Final = (1920, 1080)
 METRICS: Final = {
@@ -86,7 +87,7 @@ def _give(emu: Any, name: str, text: str, places: tuple[int, int], *, counts_zer
         put(emu, size, len(text) + 1, 4)
         emu.set_last_error(error)
         return 0
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else "cp1252"))
+    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI))
     put(emu, size, len(text) + counts_zero, 4)
     return 1
 

@@ -6,6 +6,7 @@ import struct
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_text
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 ERROR_INVALID_HANDLE: Final = 6
 FILE_TYPE_DISK, FILE_TYPE_CHAR, FILE_TYPE_PIPE = 1, 2, 3
@@ -42,7 +43,7 @@ def _write(emu: Any, name: str, argv: list[Any]) -> int:
     if buffer and count:
         wide = name.endswith("W")
         data = bytes(emu.mem_read(buffer, min(count, SHOWN) * (2 if wide else 1)))
-        argv[1] = data.decode("utf-16-le" if wide else "latin-1", "replace")
+        argv[1] = data.decode("utf-16-le" if wide else ANSI, "replace")
     put(emu, written, count, 4)
     return 1
 

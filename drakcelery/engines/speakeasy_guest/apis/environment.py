@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, text_argument
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 ERROR_ENVVAR_NOT_FOUND: Final = 203
 MAX_VARIABLES: Final = 4096
@@ -20,7 +21,7 @@ def _put(emu: Any, name: str, text: str, target: int, room: int) -> int:
     """A text; its length, or with too little room how much it needs."""
     if len(text) >= room & 0xFFFFFFFF or not target:
         return len(text) + 1
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else "cp1252", "replace"))
+    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI, "replace"))
     return len(text)
 
 
@@ -53,7 +54,7 @@ def _set(emu: Any, name: str, argv: list[Any]) -> int:
 def _all(emu: Any, name: str, _argv: list[Any]) -> int:
     """Each with its zero, and another one at the end."""
     parts = sorted(emu.runtime.variables.environment_strings(), key=str.lower)
-    data = ("\0".join((*parts, "")) + "\0").encode("utf-16-le" if name.endswith("W") else "cp1252", "replace")
+    data = ("\0".join((*parts, "")) + "\0").encode("utf-16-le" if name.endswith("W") else ANSI, "replace")
     place: int = emu.mem_map(len(data), tag="api.GetEnvironmentStrings")
     emu.mem_write(place, data)
     return place

@@ -16,6 +16,7 @@ from drakcelery.engines.speakeasy_guest.apis.handles import (
     failed,
     invalid_handle,
 )
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 DIRECTORY, ARCHIVE = 0x10, 0x20
 """``FILE_ATTRIBUTE_DIRECTORY`` and ``FILE_ATTRIBUTE_ARCHIVE``."""
@@ -109,7 +110,7 @@ def _find_first(data_argument: int) -> Any:
 def _give(emu: Any, address: int, handle: int, *, wide: bool) -> None:
     """Write the next name that a search has found as ``WIN32_FIND_DATA``."""
     name, kind, size = emu.searches[handle].pop(0)
-    encoded = name[: MAX_PATH - 1].encode("utf-16-le" if wide else "cp1252", "replace")
+    encoded = name[: MAX_PATH - 1].encode("utf-16-le" if wide else ANSI, "replace")
     width = 2 if wide else 1
     head = struct.pack("<I", kind) + 3 * _filetime()
     head += struct.pack("<IIII", size >> 32, size & 0xFFFFFFFF, 0, 0)
@@ -151,7 +152,7 @@ def _temp_file_name(emu: Any, name: str, argv: list[Any]) -> int:
     if not argv[2] & 0xFFFF:
         emu.disk.create(path)
         emu.recorder.log_file_access(None, path, "create")
-    emu.mem_write(argv[3], (path + "\0").encode("utf-16-le" if wide else "cp1252", "replace"))
+    emu.mem_write(argv[3], (path + "\0").encode("utf-16-le" if wide else ANSI, "replace"))
     return number
 
 
@@ -168,7 +169,7 @@ def _current_directory(emu: Any, name: str, argv: list[Any]) -> int:
     path = path if len(path) <= 3 else path.rstrip("\\")
     if len(path) >= argv[0] & 0xFFFFFFFF:
         return len(path) + 1
-    encoding = "utf-16-le" if name.endswith("W") else "cp1252"
+    encoding = "utf-16-le" if name.endswith("W") else ANSI
     emu.mem_write(argv[1], (path + "\0").encode(encoding, "replace"))
     return len(path)
 
@@ -180,7 +181,7 @@ def _fixed(path: str) -> Answer:
         room = argv[1] & 0xFFFFFFFF
         if len(path) >= room or not argv[0]:
             return len(path) + 1
-        encoding = "utf-16-le" if name.endswith("W") else "cp1252"
+        encoding = "utf-16-le" if name.endswith("W") else ANSI
         emu.mem_write(argv[0], f"{path}\0".encode(encoding))
         argv[0] = path
         return len(path)
@@ -193,7 +194,7 @@ def _full_path_name(emu: Any, name: str, argv: list[Any]) -> int:
     path = emu.disk.full(read_text(emu, argv[0], wide=wide)) if argv[0] else ""
     argv[0] = path
     room, target, part = argv[1] & 0xFFFFFFFF, argv[2], argv[3]
-    encoding, width = ("utf-16-le", 2) if wide else ("cp1252", 1)
+    encoding, width = ("utf-16-le", 2) if wide else (ANSI, 1)
     if len(path) >= room or not target:
         return len(path) + 1
     emu.mem_write(target, (path + "\0").encode(encoding, "replace"))

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, constant, put, read_text
 from drakcelery.engines.speakeasy_guest.apis.network import request_of
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 NUMBER: Final = 0x20000000
 """``HTTP_QUERY_FLAG_NUMBER``: the answer is one of four bytes."""
@@ -28,7 +29,7 @@ def _headers(emu: Any, place: int, length: int, *, wide: bool) -> str:
     if length & ALL == ALL:
         return read_text(emu, place, wide=wide)
     data = bytes(emu.mem_read(place, min(length & ALL, MAX_TEXT) * (2 if wide else 1)))
-    return data.decode("utf-16-le" if wide else "latin-1", "replace").rstrip("\0")
+    return data.decode("utf-16-le" if wide else ANSI, "replace").rstrip("\0")
 
 
 def _add(emu: Any, name: str, argv: list[Any]) -> int:
@@ -44,7 +45,7 @@ def _send(emu: Any, name: str, argv: list[Any]) -> int:
     own = _headers(emu, argv[1], argv[2], wide=wide).strip()
     text = emu.added_headers.pop(argv[0], "") + (f"{own}\r\n" if own else "")
     if text:
-        data = f"{text}\0".encode("utf-16-le" if wide else "latin-1", "replace")
+        data = f"{text}\0".encode("utf-16-le" if wide else ANSI, "replace")
         argv[1], argv[2] = emu.mem_map(len(data), tag="api.HttpSendRequest"), ALL
         emu.mem_write(argv[1], data)
     else:
@@ -75,7 +76,7 @@ def _query(emu: Any, handle: int, level: int, target: int, size: int, *, wide: b
         put(emu, target, int(text), 4)
         put(emu, size, 4, 4)
         return 1
-    data = f"{text}\0".encode("utf-16-le" if wide else "latin-1")
+    data = f"{text}\0".encode("utf-16-le" if wide else ANSI)
     width = 2 if wide else 1
     room = int.from_bytes(emu.mem_read(size, 4), "little")
     if not target or room < len(data):

@@ -17,6 +17,7 @@ from drakcelery.engines.speakeasy_guest.apis.code_pages import (
     read_wide,
 )
 from drakcelery.engines.speakeasy_guest.machine import locale
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 LOWER, UPPER, SORT_KEY = 0x100, 0x200, 0x400
 """``LCMAP_…``."""
@@ -32,7 +33,7 @@ KNOWN: Final = 0xFFFF
 CTYPE1: Final = 1
 LONG_DATE, SHORT_TIME, NO_SECONDS = 0x2, 0x2, 0x2
 KEYBOARD: Final = 0x04090409
-ANSI_CODEC: Final = "cp1252"
+ANSI_CODEC: Final = ANSI
 
 
 def _read(emu: Any, name: str, place: int, count: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 RT_MESSAGETABLE: Final = 11
 UNICODE: Final = 1
@@ -55,6 +56,6 @@ def _text(table: bytes, code: int) -> str | None:
         for _ in range(code - low):
             place += max(struct.unpack_from("<H", table, place)[0], 4)
         length, flags = struct.unpack_from("<HH", table, place)
-        encoding = "utf-16-le" if flags & UNICODE else "latin-1"
+        encoding = "utf-16-le" if flags & UNICODE else ANSI
         return table[place + 4 : place + length].decode(encoding, "replace").rstrip("\0")
     return None

@@ -9,6 +9,7 @@ from speakeasy.windows.common import normalize_dll_name
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_counted, read_text, text_argument
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.programs.library_image import (
     ERROR_MOD_NOT_FOUND,
     ERROR_PROC_NOT_FOUND,
@@ -145,7 +146,7 @@ def _file_name(emu: Any, name: str, argv: list[Any]) -> int:
         return 0
     argv[1] = path
     wide = name.endswith("W")
-    encoding, width = ("utf-16-le", 2) if wide else ("cp1252", 1)
+    encoding, width = ("utf-16-le", 2) if wide else (ANSI, 1)
     data = path.encode(encoding, "replace")
     if len(data) < room * width:
         emu.mem_write(place, data + bytes(width))

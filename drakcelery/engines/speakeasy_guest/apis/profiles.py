@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, read_text, text_argument
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 ERROR_FILE_NOT_FOUND: Final = 2
 MAX_INI: Final = 1024 * 1024
@@ -30,9 +31,7 @@ def _lines(emu: Any, path: str) -> list[str]:
     data = emu.disk.read(file, 0, MAX_INI)
     emu.disk.note(path, "open")
     emu.disk.note(path, "read", size=len(data))
-    text = (
-        data[2:].decode("utf-16-le", "replace") if data.startswith(BOM) else data.decode("cp1252", "replace")
-    )
+    text = data[2:].decode("utf-16-le", "replace") if data.startswith(BOM) else data.decode(ANSI, "replace")
     return str(text).splitlines()
 
 
@@ -79,7 +78,7 @@ def _put_text(emu: Any, name: str, text: str, target: int, room: int) -> int:
     if not room or not target:
         return 0
     text = text[: room - 1]
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else "cp1252", "replace"))
+    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI, "replace"))
     return len(text)
 
 
@@ -89,7 +88,7 @@ def _put_list(emu: Any, name: str, texts: list[str], target: int, room: int) -> 
     joined = "".join(f"{text}\0" for text in texts) or "\0"
     if len(joined) + 1 > room:
         joined = joined[: max(room - 2, 0)] + "\0"
-    encoding = "utf-16-le" if name.endswith("W") else "cp1252"
+    encoding = "utf-16-le" if name.endswith("W") else ANSI
     if room > 1:
         emu.mem_write(target, f"{joined}\0".encode(encoding, "replace"))
     return len(joined) if texts else 0
@@ -182,7 +181,9 @@ def _write(emu: Any, path: str, lines: list[str]) -> int:
     if file is None:
         file = emu.disk.create(path)
         emu.disk.note(path, "create")
-    data = "".join(f"{line}\r\n" for line in lines).encode("cp1252", "replace")
+    text = "".join(f"{line}\r\n" for line in lines)
+    wide = emu.disk.read(file, 0, len(BOM)) == BOM  # a file stays what it is
+    data = BOM + text.encode("utf-16-le", "replace") if wide else text.encode(ANSI, "replace")
     emu.disk.resize(file, 0)
     emu.disk.write(file, 0, data)
     emu.disk.note(path, "write", size=len(data))

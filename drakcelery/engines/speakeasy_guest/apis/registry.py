@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, put, read_counted, text_argument
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.machine.hive import (
     REG_EXPAND_SZ,
     REG_MULTI_SZ,
@@ -18,11 +19,15 @@ SUCCESS = 0
 FILE_NOT_FOUND = 2
 INVALID_HANDLE = 6
 INVALID_PARAMETER = 87
+ACCESS_DENIED = 5
+KEY_DELETED = 1018
 CREATED, OPENED = 1, 2
 """What ``RegCreateKeyEx`` did."""
 
 STATUS_INVALID_HANDLE: Final = 0xC0000008
 STATUS_NOT_FOUND: Final = 0xC0000034
+STATUS_CANNOT_DELETE: Final = 0xC0000121
+STATUS_KEY_DELETED: Final = 0xC000017C
 
 
 def value_text(kind: int, data: bytes) -> str:
@@ -38,10 +43,15 @@ def value_text(kind: int, data: bytes) -> str:
 def key_path(emu: Any, handle: int, below: str = "") -> str | None:
     """The path of the key that a handle is of, and of one below it; None for no handle."""
     key: Key | None = emu.regman.get_key_from_handle(handle)
-    if key is None:
+    if key is None or key.deleted:
         return None
     below = below.strip("\\")
     return f"{key.path}\\{below}" if below else key.path
+
+
+def bad_key(emu: Any, handle: int) -> int:
+    """The error for a handle of which :func:`key_path` knows none."""
+    return INVALID_HANDLE if emu.regman.get_key_from_handle(handle) is None else KEY_DELETED
 
 
 def note(emu: Any, path: str, event: str, **more: Any) -> None:
@@ -52,7 +62,7 @@ def note(emu: Any, path: str, event: str, **more: Any) -> None:
 def _open_key(emu: Any, name: str, argv: list[Any]) -> int:
     path = key_path(emu, argv[0], text_argument(emu, name.replace("Ex", ""), argv, 1))
     if path is None:
-        return INVALID_HANDLE
+        return bad_key(emu, argv[0])
     argv[0] = path
     handle = emu.regman.open_key(path)
     note(emu, path, "open_key")
@@ -65,7 +75,7 @@ def _open_key(emu: Any, name: str, argv: list[Any]) -> int:
 def _create_key(emu: Any, name: str, argv: list[Any]) -> int:
     path = key_path(emu, argv[0], text_argument(emu, name, argv, 1))
     if path is None:
-        return INVALID_HANDLE
+        return bad_key(emu, argv[0])
     argv[0] = path
     there = emu.regman.get_key_from_path(path) is not None
     target, told = (argv[7], argv[8]) if "Ex" in name else (argv[2], 0)
@@ -86,6 +96,8 @@ def _current_user(emu: Any, _name: str, argv: list[Any]) -> int:
 
 def _set_value_ex(emu: Any, name: str, argv: list[Any]) -> int:
     path = key_path(emu, argv[0])
+    if path is None:
+        return bad_key(emu, argv[0])
     value = text_argument(emu, name, argv, 1)
     return set_value(emu, path, value, argv[3], argv[4], argv[5], wide=name.endswith("W"))
 
@@ -114,7 +126,7 @@ def set_value(
     kind &= 0xFFFFFFFF
     data = bytes(emu.mem_read(address, min(size & 0xFFFFFFFF, MAX_DATA))) if address else b""
     if not wide and kind in TEXTS:
-        data = data.decode("latin-1").encode("utf-16-le")
+        data = data.decode(ANSI).encode("utf-16-le")
     emu.regman.create_key(path).put(name, kind, data)
     note(emu, path, "set_value", value_name=name, data=value_text(kind, data))
     return SUCCESS
@@ -138,14 +150,58 @@ def delete_value(emu: Any, path: str | None, name: str) -> int:
 
 
 def _delete_key(emu: Any, name: str, argv: list[Any]) -> int:
+    """``RegDeleteKey``: one that has keys below it stays."""
     path = key_path(emu, argv[0], text_argument(emu, name.replace("Ex", ""), argv, 1))
     if path is None:
-        return INVALID_HANDLE
+        return bad_key(emu, argv[0])
     note(emu, path, "delete_key")
+    key = emu.regman.get_key_from_path(path)
+    if key is not None and key.below:
+        return ACCESS_DENIED
     return SUCCESS if emu.regman.delete(path) else FILE_NOT_FOUND
 
 
+def _delete_tree(emu: Any, name: str, argv: list[Any]) -> int:
+    """``RegDeleteTree`` and ``SHDeleteKey``; without a name the first one empties the key only."""
+    emptied = name.startswith("RegDeleteTree") and not argv[1]
+    path = key_path(emu, argv[0], text_argument(emu, name, argv, 1))
+    if path is None:
+        return bad_key(emu, argv[0])
+    key = emu.regman.get_key_from_path(path)
+    if key is None:
+        note(emu, path, "delete_key")
+        return FILE_NOT_FOUND
+    for one in _all_below(key):
+        note(emu, one.path, "delete_key")
+    if emptied:
+        for value in key.values.values():
+            note(emu, path, "delete_value", value_name=value.name)
+        emu.regman.empty(key)
+        return SUCCESS
+    note(emu, path, "delete_key")
+    return SUCCESS if emu.regman.delete(path) else ACCESS_DENIED
+
+
+def _all_below(key: Key) -> list[Key]:
+    """Every key below another one, the innermost first."""
+    found, waiting = [], [key]
+    while waiting:
+        below = list(waiting.pop().below.values())
+        found += below
+        waiting += below
+    return found[::-1]
+
+
 # The native functions.
+
+
+def _nt_delete_key(emu: Any, _name: str, argv: list[Any]) -> int:
+    path = key_path(emu, argv[0])
+    if path is None:
+        return STATUS_INVALID_HANDLE if bad_key(emu, argv[0]) == INVALID_HANDLE else STATUS_KEY_DELETED
+    note(emu, path, "delete_key")
+    key = emu.regman.get_key_from_path(path)
+    return SUCCESS if not key.below and emu.regman.delete(path) else STATUS_CANNOT_DELETE
 
 
 def _nt_key(emu: Any, name: str, argv: list[Any]) -> int:
@@ -198,12 +254,13 @@ APIS = {
     "RegDeleteKeyValue": Api(words=3, answer=_delete_value),
     "SHDeleteValue": Api(words=3, answer=_delete_value),
     "RegDeleteKey": Api(words=2, answer=_delete_key),
-    "RegDeleteTree": Api(words=2, answer=_delete_key),
-    "SHDeleteKey": Api(words=2, answer=_delete_key),
+    "RegDeleteTree": Api(words=2, answer=_delete_tree),
+    "SHDeleteKey": Api(words=2, answer=_delete_tree),
     "RegDeleteKeyEx": Api(words=4, answer=_delete_key),
     "NtCreateKey": Api(words=7, answer=_nt_key),
     "NtOpenKey": Api(words=3, answer=_nt_key),
     "NtOpenKeyEx": Api(words=4, answer=_nt_key),
+    "NtDeleteKey": Api(words=1, answer=_nt_delete_key),
     "NtSetValueKey": Api(words=6, answer=_nt_set_value_key),
     "NtDeleteValueKey": Api(words=2, answer=_nt_delete_value_key),
 }

@@ -16,6 +16,7 @@ from drakcelery.engines.speakeasy_guest.apis.registry import (
     key_path,
     note,
 )
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.machine.hive import (
     REG_BINARY,
     REG_DWORD,
@@ -45,7 +46,7 @@ def _data(value: Value, *, wide: bool) -> bytes:
     """A value's data as the program gets it: texts in its own width."""
     if wide or value.kind not in TEXTS:
         return value.data
-    return value.data.decode("utf-16-le", "replace").encode("cp1252", "replace")
+    return value.data.decode("utf-16-le", "replace").encode(ANSI, "replace")
 
 
 def _give(emu: Any, data: bytes, target: int, size: int) -> int:
@@ -122,7 +123,7 @@ def _named(emu: Any, text: str, target: int, room: int, *, wide: bool) -> int:
     """Put a name where there is room for *room* characters, its zero among them."""
     if len(text) >= room:
         return MORE_DATA
-    emu.mem_write(target, (f"{text}\0").encode("utf-16-le" if wide else "cp1252", "replace"))
+    emu.mem_write(target, (f"{text}\0").encode("utf-16-le" if wide else ANSI, "replace"))
     return SUCCESS
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, read_text
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Steps
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 DATA_NOT_FOUND, TYPE_NOT_FOUND, NAME_NOT_FOUND, LANGUAGE_NOT_FOUND = 1812, 1813, 1814, 1815
 """``ERROR_RESOURCE_*`` of winerror.h."""
@@ -154,7 +155,7 @@ def _pointer(emu: Any, key: Key, *, wide: bool) -> int:
     """A type or name as a callback gets it."""
     if isinstance(key, int):
         return key
-    data = f"{key}\0".encode("utf-16-le" if wide else "cp1252", "replace")
+    data = f"{key}\0".encode("utf-16-le" if wide else ANSI, "replace")
     place: int = emu.heap_alloc(len(data), heap="resource")
     emu.mem_write(place, data)
     return place
@@ -211,7 +212,7 @@ def _load_string(emu: Any, name: str, argv: list[Any]) -> int:
         emu.write_ptr(buffer, place + 2)
         return length
     text = bytes(emu.mem_read(place + 2, 2 * length)).decode("utf-16-le", "replace")
-    encoding, width = ("utf-16-le", 2) if name.endswith("W") else ("cp1252", 1)
+    encoding, width = ("utf-16-le", 2) if name.endswith("W") else (ANSI, 1)
     data = text.encode(encoding, "replace")[: max(room - 1, 0) * width]
     emu.mem_write(buffer, (data + bytes(width))[: room * width])
     return len(data) // width

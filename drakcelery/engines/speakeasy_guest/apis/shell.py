@@ -8,6 +8,7 @@ from typing import Any
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Api, put, text_argument
 from drakcelery.engines.speakeasy_guest.configuration import USER
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 E_FAIL = 0x80004005
 E_INVALIDARG = 0x80070057
@@ -81,7 +82,7 @@ MAX_LISTS = 1024
 
 
 def _put_text(emu: Any, address: int, text: str, *, wide: bool) -> None:
-    emu.mem_write(address, (text + "\0").encode("utf-16-le" if wide else "cp1252", "replace"))
+    emu.mem_write(address, (text + "\0").encode("utf-16-le" if wide else ANSI, "replace"))
 
 
 def _special_location(folder: int, target: int) -> Any:

@@ -12,8 +12,9 @@ from unicorn import UcError  # type: ignore[import-untyped]  # without types
 
 from drakcelery.engines.speakeasy_guest.apis.api import Answer, Api
 from drakcelery.engines.speakeasy_guest.apis.locales import compare_words
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
-CODECS: Final = {1: "cp1252", 2: "utf-16-le"}
+CODECS: Final = {1: ANSI, 2: "utf-16-le"}
 
 
 def _width(name: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 Plain = Callable[[Any, str, list[Any]], int]
 
@@ -34,7 +35,7 @@ def _changed(change: Callable[[str], str]) -> Plain:
 
     def answer(emu: Any, name: str, argv: list[Any]) -> int:
         wide = name.endswith("W")
-        width, encoding = (2, "utf-16-le") if wide else (1, "cp1252")
+        width, encoding = (2, "utf-16-le") if wide else (1, ANSI)
         if argv[0] < 0x10000:
             return ord(_same_length(chr(argv[0]), change))
         address = int(argv[0])

@@ -10,6 +10,7 @@ from typing import Any, Final
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put
 from drakcelery.engines.speakeasy_guest.apis.handles import invalid_handle
 from drakcelery.engines.speakeasy_guest.configuration import SHELL_PID, SYSTEM_FOLDER
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.naming import image_name
 
 PROCESSES, THREADS, MODULES, MODULES_32 = 0x2, 0x4, 0x8, 0x10
@@ -120,7 +121,7 @@ def _module_entry(size: int, width: int, entry: tuple[Any, ...]) -> bytes:
 
 
 def _text(text: str, room: int, width: int) -> bytes:
-    codec = "utf-16-le" if width == 2 else "cp1252"
+    codec = "utf-16-le" if width == 2 else ANSI
     return text[: room - 1].encode(codec, "replace").ljust(room * width, b"\0")
 
 
@@ -185,7 +186,7 @@ def _put_text(emu: Any, name: str, text: str, target: int, room: int) -> int:
         emu.set_last_error(ERROR_INVALID_HANDLE if room else ERROR_INSUFFICIENT_BUFFER)
         return 0
     text = text[: room - 1]
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else "cp1252", "replace"))
+    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI, "replace"))
     return len(text)
 
 

@@ -6,6 +6,7 @@ import struct
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, text_argument
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 ROOT: Final = "C:\\"
 SERIAL: Final = 0x3C2A91F4
@@ -32,7 +33,7 @@ def _text(emu: Any, name: str, text: str, target: int, room: int) -> bool:
     if len(text) >= room & 0xFFFFFFFF:
         emu.set_last_error(ERROR_MORE_DATA)
         return False
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else "cp1252"))
+    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI))
     return True
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, put, read_text
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Steps
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.scheduling.desktop import CLOSE, Message, Window
 
 DESTROY, COMMAND, INIT_DIALOG, NC_CREATE, NC_DESTROY = 0x2, 0x111, 0x110, 0x81, 0x82
@@ -72,7 +73,7 @@ def put_text(emu: Any, text: str, target: int, room: int, *, wide: bool) -> int:
     room = min(room & LOW, MAX_TEXT)
     if not target or not room:
         return 0
-    encoding, width = ("utf-16-le", 2) if wide else ("cp1252", 1)
+    encoding, width = ("utf-16-le", 2) if wide else (ANSI, 1)
     data = text.encode(encoding, "replace")[: (room - 1) * width]
     emu.mem_write(target, data + bytes(width))
     return len(data) // width

@@ -8,7 +8,7 @@ import time
 
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function
 from drakcelery.engines.speakeasy_guest.crt.descriptors import EBADF, EEXIST, EINVAL, ENOENT
-from drakcelery.engines.speakeasy_guest.crt.machine import Machine, to_units
+from drakcelery.engines.speakeasy_guest.crt.machine import Machine, named
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 from drakcelery.engines.speakeasy_guest.naming import file_name
 
@@ -36,7 +36,7 @@ def _change(crt: Runtime, path: str, operation: str, *, ok: bool, **more: str) -
 
 def _access(width: int) -> Answer:
     def answer(crt: Runtime, path: int, _mode: int) -> int:
-        name = crt.machine.text(path, width)
+        name = crt.machine.name(path, width)
         _note_query(crt, name)
         found = crt.files.disk.find(name) is not None or crt.files.disk.is_folder(name)
         return 0 if found else crt.fail(ENOENT)
@@ -51,7 +51,7 @@ def _access_s(width: int) -> Answer:
 
 def _remove(width: int) -> Answer:
     def answer(crt: Runtime, path: int) -> int:
-        name = crt.machine.text(path, width)
+        name = crt.machine.name(path, width)
         return _change(crt, name, "FileDispositionInformation", ok=crt.files.disk.delete(name))
 
     return answer
@@ -59,7 +59,7 @@ def _remove(width: int) -> Answer:
 
 def _rename(width: int) -> Answer:
     def answer(crt: Runtime, path: int, target: int) -> int:
-        old, new = crt.machine.text(path, width), crt.machine.text(target, width)
+        old, new = crt.machine.name(path, width), crt.machine.name(target, width)
         disk = crt.files.disk
         names = {"FileSrc": file_name(disk.full(old)), "FileDst": file_name(disk.full(new))}
         return _change(crt, old, "FileRenameInformation", ok=disk.rename(old, new), **names)
@@ -69,7 +69,7 @@ def _rename(width: int) -> Answer:
 
 def _make_folder(width: int) -> Answer:
     def answer(crt: Runtime, path: int) -> int:
-        name = crt.machine.text(path, width)
+        name = crt.machine.name(path, width)
         crt.files.disk.note(name, "directory_create")
         return 0 if crt.files.disk.make_folder(name) else crt.fail(EEXIST)
 
@@ -78,7 +78,7 @@ def _make_folder(width: int) -> Answer:
 
 def _remove_folder(width: int) -> Answer:
     def answer(crt: Runtime, path: int) -> int:
-        name = crt.machine.text(path, width)
+        name = crt.machine.name(path, width)
         return _change(crt, name, "FileDispositionInformation", ok=crt.files.disk.remove_folder(name))
 
     return answer
@@ -98,7 +98,7 @@ def _stat_data(size: int, *, folder: bool, times: int, wide_size: int) -> bytes:
 
 def _stat(width: int, times: int, wide_size: int) -> Answer:
     def answer(crt: Runtime, path: int, target: int) -> int:
-        name = crt.machine.text(path, width)
+        name = crt.machine.name(path, width)
         _note_query(crt, name)
         file = crt.files.disk.find(name)
         if file is None and not crt.files.disk.is_folder(name):
@@ -138,13 +138,13 @@ def _found_data(machine: Machine, name: str, size: int | None, width: int, layou
     if wide_size == 8:
         head = head.ljust(-(-len(head) // 8) * 8, b"\0")
     head += struct.pack("<q" if wide_size == 8 else "<I", size or 0)
-    encoded: bytes = to_units(name[: MAX_PATH - 1], width)
+    encoded: bytes = named(name[: MAX_PATH - 1], width)
     return head + encoded.ljust(MAX_PATH * width, b"\0")
 
 
 def _find_first(width: int, layout: tuple[int, int]) -> Answer:
     def answer(crt: Runtime, pattern: int, target: int) -> int:
-        disk, wanted = crt.files.disk, crt.machine.text(pattern, width)
+        disk, wanted = crt.files.disk, crt.machine.name(pattern, width)
         found: list[tuple[str, int | None]] = [
             (name, None) for name in (*disk.dots(wanted), *disk.folders_matching(wanted))
         ]

@@ -26,14 +26,14 @@ def _flags(crt: Runtime, flags: int) -> int:
 
 def _open(width: int) -> Answer:
     def answer(crt: Runtime, path: int, flags: int, *_more: int | Variadic) -> int:
-        return crt.files.open(crt.machine.text(path, width), _flags(crt, flags))
+        return crt.files.open(crt.machine.name(path, width), _flags(crt, flags))
 
     return answer
 
 
 def _open_s(width: int) -> Answer:
     def answer(crt: Runtime, target: int, path: int, flags: int, _share: int, _permissions: int) -> int:
-        number = crt.files.open(crt.machine.text(path, width), _flags(crt, flags))
+        number = crt.files.open(crt.machine.name(path, width), _flags(crt, flags))
         crt.machine.put(target, number, 4)
         return 0 if number >= 0 else crt.machine.number(crt.variables.address("errno"), 4)
 
@@ -42,7 +42,7 @@ def _open_s(width: int) -> Answer:
 
 def _create(width: int) -> Answer:
     def answer(crt: Runtime, path: int, _permissions: int) -> int:
-        return crt.files.open(crt.machine.text(path, width), _flags(crt, O_CREAT | O_TRUNC | O_RDWR))
+        return crt.files.open(crt.machine.name(path, width), _flags(crt, O_CREAT | O_TRUNC | O_RDWR))
 
     return answer
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from unicorn.x86_const import UC_X86_REG_XMM0  # type: ignore[import-untyped]  # without types
 
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
+
 PAGE = 0x1000
 MAX_STRING = 4 * 1024 * 1024
 """Bytes of one string that are looked at; a longer one ends there."""
@@ -37,6 +39,11 @@ def to_units(text: str, width: int) -> bytes:
     if width == 1:
         return text.encode("latin-1", "replace")
     return text.encode("utf-16-le", "surrogatepass")
+
+
+def named(name: str, width: int) -> bytes:
+    """The name of a file or variable as the program gets it."""
+    return name.encode(ANSI, "replace") if width == 1 else to_units(name, width)
 
 
 class Machine:
@@ -100,6 +107,15 @@ class Machine:
     def text(self, address: int, width: int = 1, limit: int = MAX_STRING) -> str:
         """A string as text; empty for NULL."""
         return from_units(self.string(address, width, limit), width) if address else ""
+
+    def name(self, address: int, width: int = 1) -> str:
+        """A string as the name of a file or variable, which Windows' other functions know too."""
+        data = self.string(address, width) if address else b""
+        return data.decode(ANSI) if width == 1 else from_units(data, width)
+
+    def put_name(self, address: int, text: str, width: int = 1) -> None:
+        """A name with its zero."""
+        self.write(address, named(text, width) + bytes(width))
 
     def put_text(self, address: int, text: str, width: int = 1) -> None:
         """A string with its zero."""

@@ -14,11 +14,11 @@ from drakcelery.engines.speakeasy_guest.crt.stdio import open_stream
 
 def _full_path(width: int) -> Answer:
     def answer(crt: Runtime, target: int, path: int, room: int) -> int:
-        text = crt.files.disk.full(crt.machine.text(path, width) or ".")
+        text = crt.files.disk.full(crt.machine.name(path, width) or ".")
         if target and len(text) >= room:
             return crt.fail(ERANGE, 0)
         target = target or crt.heap.allocate((len(text) + 1) * width)
-        crt.machine.put_text(target, text, width)
+        crt.machine.put_name(target, text, width)
         return target
 
     return answer
@@ -33,9 +33,9 @@ def _parts(path: str) -> tuple[str, str, str, str]:
 
 def _split(width: int) -> Answer:
     def answer(crt: Runtime, path: int, *targets: int) -> int:
-        for target, part in zip(targets, _parts(crt.machine.text(path, width)), strict=False):
+        for target, part in zip(targets, _parts(crt.machine.name(path, width)), strict=False):
             if target:
-                crt.machine.put_text(target, part[:255], width)
+                crt.machine.put_name(target, part[:255], width)
         return 0
 
     return answer
@@ -43,10 +43,10 @@ def _split(width: int) -> Answer:
 
 def _split_s(width: int) -> Answer:
     def answer(crt: Runtime, path: int, *targets: int) -> int:
-        parts = _parts(crt.machine.text(path, width))
+        parts = _parts(crt.machine.name(path, width))
         for target, room, part in zip(targets[0::2], targets[1::2], parts, strict=False):
             if target and room:
-                crt.machine.put_text(target, part[: room - 1], width)
+                crt.machine.put_name(target, part[: room - 1], width)
         return 0
 
     return answer
@@ -54,11 +54,11 @@ def _split_s(width: int) -> Answer:
 
 def _join(width: int) -> Answer:
     def answer(crt: Runtime, target: int, *parts: int) -> int:
-        drive, folder, name, extension = (crt.machine.text(part, width) for part in parts)
+        drive, folder, name, extension = (crt.machine.name(part, width) for part in parts)
         drive = f"{drive[0]}:" if drive else ""
         folder = f"{folder}\\" if folder and folder[-1] not in "\\/" else folder
         dot = "." if extension and extension[0] != "." else ""
-        crt.machine.put_text(target, f"{drive}{folder}{name}{dot}{extension}", width)
+        crt.machine.put_name(target, f"{drive}{folder}{name}{dot}{extension}", width)
         return 0
 
     return answer
@@ -68,7 +68,7 @@ def _temporary_name(width: int) -> Answer:
     def answer(crt: Runtime, target: int, *_prefix: int) -> int:
         crt.process.temporary += 1
         target = target or crt.heap.allocate(64 * width)
-        crt.machine.put_text(target, f"\\s{crt.process.temporary:x}.", width)
+        crt.machine.put_name(target, f"\\s{crt.process.temporary:x}.", width)
         return target
 
     return answer
@@ -78,13 +78,13 @@ def _unique(width: int) -> Answer:
     """``_mktemp``: the X's become the process id behind the first letter that is free."""
 
     def answer(crt: Runtime, template: int, *_room: int) -> int:
-        text = crt.machine.text(template, width)
+        text = crt.machine.name(template, width)
         if not text.endswith("XXXXXX"):  # six of them, by Microsoft's documentation of _mktemp
             return crt.fail(EINVAL, 0)
         for letter in string.ascii_lowercase:
             name = f"{text[:-6]}{letter}{process_id(crt) % 100_000:05d}"
             if crt.files.disk.find(name) is None:
-                crt.machine.put_text(template, name, width)
+                crt.machine.put_name(template, name, width)
                 return template
         return crt.fail(EEXIST, 0)
 
@@ -102,9 +102,9 @@ def _temporary_in(width: int) -> Answer:
     def answer(crt: Runtime, _folder: int, prefix: int) -> int:
         crt.process.temporary += 1
         folder = crt.variables.environment().get("TMP", "C:\\Windows\\Temp").rstrip("\\")
-        text = f"{folder}\\{crt.machine.text(prefix, width, 64)}{crt.process.temporary}"
+        text = f"{folder}\\{crt.machine.name(prefix, width)[:64]}{crt.process.temporary}"
         target = crt.heap.allocate((len(text) + 1) * width)
-        crt.machine.put_text(target, text, width)
+        crt.machine.put_name(target, text, width)
         return target
 
     return answer

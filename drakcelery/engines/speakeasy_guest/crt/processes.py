@@ -28,7 +28,7 @@ def _system(width: int) -> Answer:
     def answer(crt: Runtime, command: int) -> int:
         if not command:
             return 1
-        start(crt, SHELL, f"cmd.exe /c {crt.machine.text(command, width)}")
+        start(crt, SHELL, f"cmd.exe /c {crt.machine.name(command, width)}")
         return 0
 
     return answer
@@ -38,9 +38,9 @@ def _open_pipe(width: int) -> Answer:
     """``_popen``: the program has no output, and what is written to it is lost."""
 
     def answer(crt: Runtime, command: int, mode: int) -> int:
-        line = crt.machine.text(command, width)
+        line = crt.machine.name(command, width)
         crt.emu.recorder.process_created(SHELL, f"cmd.exe /c {line}")
-        wanted = 1 if "w" in crt.machine.text(mode, width) else 0
+        wanted = 1 if "w" in crt.machine.name(mode, width) else 0
         number = crt.files.duplicate(wanted)
         return crt.streams.open(number, O_TEXT | (O_WRONLY if wanted else O_RDWR))
 
@@ -56,7 +56,7 @@ def _listed(crt: Runtime, arguments: Variadic, width: int) -> list[str]:
     """Arguments up to a NULL."""
     parts: list[str] = []
     while len(parts) < MAX_ARGUMENTS and (address := arguments.pointer()):
-        parts.append(crt.machine.text(address, width))
+        parts.append(crt.machine.name(address, width))
     return parts
 
 
@@ -77,7 +77,7 @@ def _spawn(width: int, *, listed: bool, overlay: bool) -> Answer:
     def answer(crt: Runtime, *arguments: Any) -> int | Elsewhere:
         mode, path, rest = (OVERLAY, *arguments[:2]) if overlay else arguments[:3]
         source = rest if listed else Variadic(crt.machine, rest)
-        return _spawned(crt, mode, crt.machine.text(path, width), _listed(crt, source, width))
+        return _spawned(crt, mode, crt.machine.name(path, width), _listed(crt, source, width))
 
     return answer
 
@@ -110,7 +110,7 @@ def _folder(width: int) -> Answer:
         buffer = buffer or crt.heap.allocate(max((len(text) + 1) * width, room * width))
         if room and len(text) >= room:
             return crt.fail(34, 0)
-        crt.machine.put_text(buffer, text, width)
+        crt.machine.put_name(buffer, text, width)
         return buffer
 
     return answer
@@ -118,7 +118,7 @@ def _folder(width: int) -> Answer:
 
 def _change_folder(width: int) -> Answer:
     def answer(crt: Runtime, path: int) -> int:
-        crt.emu.set_cd(crt.files.disk.full(crt.machine.text(path, width)))
+        crt.emu.set_cd(crt.files.disk.full(crt.machine.name(path, width)))
         return 0
 
     return answer

@@ -155,7 +155,7 @@ def _find(crt: Runtime, name: str) -> str | None:
 
 def _get_environment(width: int) -> Function:
     def answer(crt: Runtime, name: int) -> int:
-        value = _find(crt, crt.machine.text(name, width))
+        value = _find(crt, crt.machine.name(name, width))
         return 0 if value is None else crt.variables.text(value, width)
 
     return Function("s" if width == 1 else "w", answer)
@@ -163,10 +163,10 @@ def _get_environment(width: int) -> Function:
 
 def _get_environment_s(width: int) -> Function:
     def answer(crt: Runtime, length: int, buffer: int, room: int, name: int) -> int:
-        value = _find(crt, crt.machine.text(name, width))
+        value = _find(crt, crt.machine.name(name, width))
         crt.machine.put(length, 0 if value is None else len(value) + 1)
         if buffer and room:
-            crt.machine.put_text(buffer, "" if value is None or len(value) >= room else value, width)
+            crt.machine.put_name(buffer, "" if value is None or len(value) >= room else value, width)
         return ERANGE if buffer and value is not None and len(value) >= room else 0
 
     return Function("ppps" if width == 1 else "pppw", answer)
@@ -174,11 +174,11 @@ def _get_environment_s(width: int) -> Function:
 
 def _duplicate_environment(width: int) -> Function:
     def answer(crt: Runtime, buffer: int, length: int, name: int) -> int:
-        value = _find(crt, crt.machine.text(name, width))
+        value = _find(crt, crt.machine.name(name, width))
         fresh = 0
         if value is not None:
             fresh = crt.heap.allocate((len(value) + 1) * width)
-            crt.machine.put_text(fresh, value, width)
+            crt.machine.put_name(fresh, value, width)
         crt.machine.put(buffer, fresh)
         crt.machine.put(length, 0 if value is None else len(value) + 1)
         return 0
@@ -200,7 +200,7 @@ def _set_environment(crt: Runtime, name: str, value: str) -> int:
 
 def _put_environment(width: int) -> Function:
     def answer(crt: Runtime, text: int) -> int:
-        name, _, value = crt.machine.text(text, width).partition("=")
+        name, _, value = crt.machine.name(text, width).partition("=")
         return _set_environment(crt, name, value)
 
     return Function("s" if width == 1 else "w", answer)
@@ -208,7 +208,7 @@ def _put_environment(width: int) -> Function:
 
 def _put_environment_s(width: int) -> Function:
     def answer(crt: Runtime, name: int, value: int) -> int:
-        result = _set_environment(crt, crt.machine.text(name, width), crt.machine.text(value, width))
+        result = _set_environment(crt, crt.machine.name(name, width), crt.machine.name(value, width))
         return EINVAL if result else 0
 
     return Function("ss" if width == 1 else "ww", answer)

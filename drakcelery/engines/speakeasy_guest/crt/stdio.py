@@ -26,14 +26,14 @@ def open_stream(crt: Runtime, path: str, mode: str) -> int:
 
 def _open(width: int) -> Answer:
     def answer(crt: Runtime, path: int, mode: int, *_share: int) -> int:
-        return open_stream(crt, crt.machine.text(path, width), crt.machine.text(mode, width))
+        return open_stream(crt, crt.machine.name(path, width), crt.machine.text(mode, width))
 
     return answer
 
 
 def _open_s(width: int) -> Answer:
     def answer(crt: Runtime, target: int, path: int, mode: int) -> int:
-        address = open_stream(crt, crt.machine.text(path, width), crt.machine.text(mode, width))
+        address = open_stream(crt, crt.machine.name(path, width), crt.machine.text(mode, width))
         crt.machine.put(target, address)
         return 0 if address else crt.machine.number(crt.variables.address("errno"), 4)
 
@@ -47,7 +47,7 @@ def _reopen(width: int) -> Answer:
         if stream is None or flags is None:
             return 0
         crt.streams.flush(stream)
-        number = crt.files.open(crt.machine.text(path, width), flags)
+        number = crt.files.open(crt.machine.name(path, width), flags)
         if number < 0:
             return 0
         crt.files.duplicate(number, stream.number)

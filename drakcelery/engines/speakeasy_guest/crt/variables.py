@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 
 from drakcelery.engines.speakeasy_guest.crt.command_line import split
-from drakcelery.engines.speakeasy_guest.crt.machine import Machine, to_units
+from drakcelery.engines.speakeasy_guest.crt.machine import Machine, named
 
 STREAMS = 20
 """``FILE`` structures in ``_iob``."""
@@ -83,7 +83,7 @@ class Variables:
         """A string that functions return, kept once for all calls."""
         name = f'"{width}:{value}'
         if name not in self._addresses:
-            self._addresses[name] = self.block(to_units(value + "\0", width))
+            self._addresses[name] = self.block(named(value + "\0", width))
         return self._addresses[name]
 
     def pointer_to(self, address: int) -> int:
@@ -93,7 +93,7 @@ class Variables:
     def vector(self, texts: list[str], width: int) -> int:
         """An array of pointers to strings, with NULL at its end."""
         size = self._machine.size
-        encoded = [to_units(text, width) + bytes(width) for text in texts]
+        encoded = [named(text, width) + bytes(width) for text in texts]
         address = self._machine.allocate((len(texts) + 1) * size + sum(map(len, encoded)), "emu.crt.data")
         place = address + (len(texts) + 1) * size
         pointers = b""
@@ -170,7 +170,7 @@ def _same(name: str) -> Maker:
 
 
 def _text(what: Callable[[Variables], str], width: int) -> Maker:
-    return lambda variables: variables.pointer_to(variables.block(to_units(what(variables) + "\0", width)))
+    return lambda variables: variables.pointer_to(variables.block(named(what(variables) + "\0", width)))
 
 
 def _kinds(variables: Variables) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, text_argument
 from drakcelery.engines.speakeasy_guest.crypto import algorithms
 from drakcelery.engines.speakeasy_guest.crypto.objects import MAX_SIZE, Provider, give
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 VERIFYCONTEXT, NEWKEYSET, DELETEKEYSET = 0xF0000000, 0x8, 0x10
 """Flags of ``CryptAcquireContext``: without keys of its own; make a container for them; remove it."""
@@ -81,7 +82,7 @@ def _parameter(emu: Any, _name: str, argv: list[Any]) -> int:
     numbers = {PP_VERSION: 0x200, PP_PROVTYPE: provider.kind, PP_IMPTYPE: SOFTWARE}
     wanted = argv[1] & 0xFFFFFFFF
     if wanted in texts:
-        return int(give(emu, f"{texts[wanted]}\0".encode("cp1252", "replace"), argv[2], argv[3]))
+        return int(give(emu, f"{texts[wanted]}\0".encode(ANSI, "replace"), argv[2], argv[3]))
     if wanted in numbers:
         return int(give(emu, numbers[wanted].to_bytes(4, "little"), argv[2], argv[3]))
     return failed(emu, NO_MORE_ITEMS if wanted == PP_ENUMALGS else algorithms.BAD_TYPE)
@@ -92,7 +93,7 @@ def _default(emu: Any, name: str, argv: list[Any]) -> int:
     names = algorithms.PROVIDERS.get(argv[0] & 0xFFFFFFFF)
     if names is None:
         return failed(emu, algorithms.BAD_PROV_TYPE)
-    text = f"{names[0]}\0".encode("utf-16-le" if name.endswith("W") else "cp1252")
+    text = f"{names[0]}\0".encode("utf-16-le" if name.endswith("W") else ANSI)
     return int(give(emu, text, argv[3], argv[4]))
 
 

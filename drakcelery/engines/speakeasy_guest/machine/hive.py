@@ -58,6 +58,8 @@ class Key:
     """By name in lower case; the key's own value has none."""
     below: dict[str, Key] = field(default_factory=dict)
     """Likewise."""
+    deleted: bool = False
+    """It is gone, though there are handles of it."""
 
     @property
     def name(self) -> str:
@@ -127,7 +129,26 @@ class Hive:
         """Delete the key at *path* with all below it; False if there is none, or it is a predefined one."""
         outer, _, name = "\\".join(_parts(path)).rpartition("\\")
         above = self.get_key_from_path(outer) if outer else None
-        return above is not None and above.below.pop(name.lower(), None) is not None
+        gone = above.below.pop(name.lower(), None) if above is not None else None
+        if gone is not None:
+            self._forget(gone)
+        return gone is not None
+
+    def empty(self, key: Key) -> None:
+        """Delete all values of a key, and all keys below it."""
+        key.values.clear()
+        for one in key.below.values():
+            self._forget(one)
+        key.below.clear()
+
+    def _forget(self, key: Key) -> None:
+        """Count a deleted key, and all below it, no more."""
+        waiting = [key]
+        while waiting:
+            one = waiting.pop()
+            one.deleted = True
+            self._count -= 1
+            waiting += one.below.values()
 
     def open_key(self, path: str, create: bool = False) -> int | None:
         """A handle of the key at *path*; None if there is none."""

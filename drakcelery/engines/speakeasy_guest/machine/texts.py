@@ -7,11 +7,12 @@ from typing import Final
 from speakeasy import Win32Emulator
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 MAX_TEXT: Final = 4 * 1024 * 1024
 """Bytes of one string that are looked at; a longer one ends there."""
 
-ENCODINGS: Final = {1: "latin1", 2: "utf-16-le"}
+ENCODINGS: Final = {1: ANSI, 2: "utf-16-le"}
 
 
 class Texts(Win32Emulator):  # type: ignore[misc]  # the base has no types

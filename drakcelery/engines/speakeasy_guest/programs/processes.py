@@ -11,6 +11,7 @@ from speakeasy.profiler import Run
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
 from drakcelery.engines.speakeasy_guest.configuration import SYSTEM_FOLDER
 from drakcelery.engines.speakeasy_guest.machine import memory
+from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.machine.disk import Disk, Files
 from drakcelery.engines.speakeasy_guest.programs.hollowing import Hollows
 from drakcelery.engines.speakeasy_guest.programs.images import bits_of, is_export
@@ -239,4 +240,4 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         return None
 
     def _read(self, path: str) -> str:
-        return (self.get_module_data_from_emu_file(path) or b"")[:MAX_BATCH].decode("cp1252", "replace")
+        return (self.get_module_data_from_emu_file(path) or b"")[:MAX_BATCH].decode(ANSI, "replace")
