@@ -109,3 +109,80 @@ def test_zones_and_forms_of_time_agree(tmp_path: Path, bits: int) -> None:
     """
     seen = ["same", "utc", "named", "whole", "back", "equal", "later", "refused"]
     assert said(tmp_path, source, bits) == seen
+
+
+@BITS
+def test_files_have_times_of_the_same_clock(tmp_path: Path, bits: int) -> None:
+    """When a file was made and written is what the clock said then, whoever asks; a program may set it."""
+    source = r"""
+    #include <stdio.h>
+    #include <sys/stat.h>
+    static LONGLONG number(FILETIME time)
+    {
+        return (LONGLONG)time.dwHighDateTime << 32 | time.dwLowDateTime;
+    }
+    static int near_to(LONGLONG one, LONGLONG other)
+    {
+        return one - other < 60 * 10000000LL && other - one < 60 * 10000000LL;
+    }
+    int main(void)
+    {
+        FILETIME now, created, accessed, written, old = {0xD53E8000, 0x019DB1DE};
+        WIN32_FILE_ATTRIBUTE_DATA data;
+        WIN32_FIND_DATAA found;
+        BY_HANDLE_FILE_INFORMATION information;
+        struct _stat64 status;
+        DWORD done;
+        HANDLE file = CreateFileA("C:\\t.txt", GENERIC_READ | GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, 0, NULL);
+        GetSystemTimeAsFileTime(&now);
+        LONGLONG start = number(now);
+        GetFileTime(file, &created, &accessed, &written);
+        mark(near_to(number(created), start) && near_to(number(written), start) ? "made" : "wrong");
+        Sleep(3600000);
+        WriteFile(file, "text", 4, &done, NULL);
+        GetFileTime(file, &created, NULL, &written);
+        mark(near_to(number(created), start) && near_to(number(written), start + 36000000000LL)
+             ? "written" : "wrong");
+        Sleep(3600000);
+        GetFileInformationByHandle(file, &information);
+        GetFileAttributesExA("C:\\t.txt", GetFileExInfoStandard, &data);
+        FindFirstFileA("C:\\t.*", &found);
+        _stat64("C:\\t.txt", &status);
+        mark(number(data.ftLastWriteTime) == number(written) && number(data.ftCreationTime) == number(created)
+             && number(found.ftLastWriteTime) == number(written)
+             && number(information.ftLastWriteTime) == number(written)
+             && status.st_mtime == (number(written) - 116444736000000000LL) / 10000000
+             && status.st_ctime == (number(created) - 116444736000000000LL) / 10000000 ? "alike" : "wrong");
+        GetFileAttributesExA("C:\\Windows\\System32", GetFileExInfoStandard, &data);
+        mark(number(data.ftCreationTime) < start - 864000000000LL ? "old" : "new");
+        mark(SetFileTime(file, &old, NULL, NULL) ? "set" : "wrong");
+        GetFileTime(file, &created, NULL, &accessed);
+        mark(number(created) == number(old) && number(accessed) == number(written) ? "kept" : "lost");
+        mark(GetFileTime((HANDLE)0x1234, &created, NULL, NULL) || GetLastError() != ERROR_INVALID_HANDLE
+             ? "wrong" : "no-file");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == ["made", "written", "alike", "old", "set", "kept", "no-file"]
+
+
+@BITS
+def test_the_time_stamp_counter_sleeps_along(tmp_path: Path, bits: int) -> None:
+    """A program that looks whether a Sleep is skipped may look at rdtsc too."""
+    source = r"""
+    #include <x86intrin.h>
+    int main(void)
+    {
+        unsigned processor;
+        ULONGLONG first = __rdtsc(), second = __rdtsc();
+        mark(second > first && second - first < 100000000 ? "goes-on" : "wrong");
+        Sleep(10000);
+        ULONGLONG third = __rdtsc();
+        mark(third - second > 5000000000ULL && third - second < 200000000000ULL ? "slept" : "skipped");
+        Sleep(10000);
+        ULONGLONG fourth = __rdtscp(&processor);
+        mark(fourth - third > 5000000000ULL && fourth - third < 200000000000ULL ? "slept" : "skipped");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == ["goes-on", "slept", "slept"]

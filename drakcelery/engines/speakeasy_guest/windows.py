@@ -22,7 +22,7 @@ from drakcelery.engines.speakeasy_guest.crt import table as crt
 from drakcelery.engines.speakeasy_guest.crt.host import WithRuntime
 from drakcelery.engines.speakeasy_guest.crypto.objects import Objects
 from drakcelery.engines.speakeasy_guest.launch import split
-from drakcelery.engines.speakeasy_guest.machine import cpuid, memory
+from drakcelery.engines.speakeasy_guest.machine import cpuid, memory, timestamps
 from drakcelery.engines.speakeasy_guest.machine.clock import Clock
 from drakcelery.engines.speakeasy_guest.machine.hive import Hive
 from drakcelery.engines.speakeasy_guest.machine.shared_data import SharedData
@@ -87,6 +87,7 @@ class Windows(WithRuntime, WithProcesses):
             self.libraries.forget()
         self.image = super().load_module(path, data, first_time_setup)
         cpuid.look_after(self, self.image)
+        timestamps.look_after(self, self.image)
         self._ran = memory.watch_data(self, self.image)
         return self.image
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ntpath
 import struct
-import time
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.apis.api import Answer, Api, put, read_text, text_argument
@@ -17,6 +16,7 @@ from drakcelery.engines.speakeasy_guest.apis.handles import (
     invalid_handle,
 )
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
+from drakcelery.engines.speakeasy_guest.machine.file_times import Times, times_of
 
 DIRECTORY, ARCHIVE = 0x10, 0x20
 """``FILE_ATTRIBUTE_DIRECTORY`` and ``FILE_ATTRIBUTE_ARCHIVE``."""
@@ -28,13 +28,6 @@ MAX_PATH = 260
 MAX_SEARCHES = 4096
 MAX_FOUND = 65536
 """Names that a search goes through."""
-
-EPOCH = 116444736000000000
-"""1970 as a ``FILETIME``: 100 ns each since 1601."""
-
-
-def _filetime() -> bytes:
-    return struct.pack("<Q", EPOCH + int(time.time() * 10_000_000))
 
 
 def attributes(emu: Any, path: str) -> int:
@@ -57,7 +50,7 @@ def _file_attributes_ex(emu: Any, name: str, argv: list[Any]) -> int:
     file = emu.disk.find(path)
     size = emu.disk.size(file) if file is not None else 0
     sizes = struct.pack("<II", size >> 32, size & 0xFFFFFFFF)
-    emu.mem_write(argv[2], struct.pack("<I", found) + 3 * _filetime() + sizes)
+    emu.mem_write(argv[2], struct.pack("<I", found) + times_of(emu, file).data() + sizes)
     return failed(emu, 0, 1)
 
 
@@ -93,9 +86,11 @@ def _find_first(data_argument: int) -> Any:
         pattern = text_argument(emu, name, argv, 0)
         disk = emu.disk
         names = (*disk.dots(pattern), *disk.folders_matching(pattern))
-        found: list[tuple[str, int, int]] = [(one, DIRECTORY, 0) for one in names]
+        old = times_of(emu, None)
+        found: list[tuple[str, int, int, Times]] = [(one, DIRECTORY, 0, old) for one in names]
         found += [
-            (ntpath.basename(one.get_path()), ARCHIVE, disk.size(one)) for one in disk.matching(pattern)
+            (ntpath.basename(one.get_path()), ARCHIVE, disk.size(one), times_of(emu, one))
+            for one in disk.matching(pattern)
         ]
         if not found or len(emu.searches) >= MAX_SEARCHES:
             return failed(emu, ERROR_FILE_NOT_FOUND, invalid_handle(emu))
@@ -109,10 +104,10 @@ def _find_first(data_argument: int) -> Any:
 
 def _give(emu: Any, address: int, handle: int, *, wide: bool) -> None:
     """Write the next name that a search has found as ``WIN32_FIND_DATA``."""
-    name, kind, size = emu.searches[handle].pop(0)
+    name, kind, size, times = emu.searches[handle].pop(0)
     encoded = name[: MAX_PATH - 1].encode("utf-16-le" if wide else ANSI, "replace")
     width = 2 if wide else 1
-    head = struct.pack("<I", kind) + 3 * _filetime()
+    head = struct.pack("<I", kind) + times.data()
     head += struct.pack("<IIII", size >> 32, size & 0xFFFFFFFF, 0, 0)
     emu.mem_write(address, head + encoded.ljust(MAX_PATH * width, b"\0") + bytes(14 * width))
 

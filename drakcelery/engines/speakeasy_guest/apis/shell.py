@@ -208,6 +208,5 @@ APIS = {
     "CoCreateInstance": Api(words=5, answer=_co_create_instance),
     "MulDiv": Api(words=3, answer=_mul_div),
     "SearchPath": Api(words=6, answer=_search_path),
-    "SetFileTime": Api(words=4, answer=lambda emu, _name, argv: int(emu.disk.opened(argv[0]) is not None)),
 }
 """Keyed by the function's name without ``A`` or ``W``."""

@@ -12,6 +12,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     dialogs,
     environment,
     exceptions,
+    file_times,
     files,
     folders,
     formatting,
@@ -67,7 +68,10 @@ MODULES = (
     *(process_information, profiles, protection, registry, registry_reads, resources, shell, short_strings),
     *(sockets, sspi, storage, system, text, threads, toolhelp, user, version, virtual_memory, volumes),
     *(waits, window_classes, window_procedures, window_search, windows),
-    *(heaps,),
+    *(
+        file_times,
+        heaps,
+    ),
     *crypto.MODULES,
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, text_argument
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
+from drakcelery.engines.speakeasy_guest.machine.file_times import times_of
 
 ROOT: Final = "C:\\"
 SERIAL: Final = 0x3C2A91F4
@@ -96,10 +97,10 @@ def _information_by_handle(emu: Any, _name: str, argv: list[Any]) -> int:
         emu.set_last_error(6)  # ERROR_INVALID_HANDLE
         return 0
     size = 0 if opened.is_dir else opened.get_size()
-    moment = struct.pack("<Q", emu.clock.file_time)
+    times = times_of(emu, None if opened.is_dir else opened.file).data()
     kind = 0x10 if opened.is_dir else 0x20
     numbers = (SERIAL, size >> 32, size & 0xFFFFFFFF, 1, 0x10000, hash(opened.path.lower()) & 0x7FFFFFFF)
-    emu.mem_write(argv[1], struct.pack("<I", kind) + 3 * moment + struct.pack("<6I", *numbers))
+    emu.mem_write(argv[1], struct.pack("<I", kind) + times + struct.pack("<6I", *numbers))
     return 1
 
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import ntpath
 import struct
-import time
+from typing import Any
 
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function
 from drakcelery.engines.speakeasy_guest.crt.descriptors import EBADF, EEXIST, EINVAL, ENOENT
 from drakcelery.engines.speakeasy_guest.crt.machine import Machine, named
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
+from drakcelery.engines.speakeasy_guest.machine.clock import EPOCH, UNITS
+from drakcelery.engines.speakeasy_guest.machine.file_times import times_of
 from drakcelery.engines.speakeasy_guest.naming import file_name
 
 S_IFDIR, S_IFREG = 0x4000, 0x8000
 DIRECTORY, ARCHIVE = 0x10, 0x20
 MAX_PATH = 260
+
+Moments = tuple[int, int, int]
+"""When a file was read, written and made, in seconds since 1970."""
+
+Found = tuple[str, int | None, Moments]
+"""Name and size of a file, or of a folder None, and its times."""
 
 
 def _note_query(crt: Runtime, path: str) -> None:
@@ -84,16 +92,15 @@ def _remove_folder(width: int) -> Answer:
     return answer
 
 
-def _stat_data(size: int, *, folder: bool, times: int, wide_size: int) -> bytes:
+def _stat_data(size: int, moments: Moments, *, folder: bool, times: int, wide_size: int) -> bytes:
     """``struct _stat…``: its times and its size have the widths that are named."""
     mode = (S_IFDIR | 0o777) if folder else (S_IFREG | 0o666)
     kind = "q" if times == 8 else "i"
-    now = int(time.time())
     head = struct.pack("<IHHhhhxxI", 2, 0, mode, 1, 0, 0, 2)
     if wide_size == 8:
-        return head.ljust(24, b"\0") + struct.pack(f"<q3{kind}", size, now, now, now)
+        return head.ljust(24, b"\0") + struct.pack(f"<q3{kind}", size, *moments)
     tail = struct.pack("<i", min(size, 0x7FFFFFFF))
-    return head + tail + struct.pack(f"<3{kind}", now, now, now)
+    return head + tail + struct.pack(f"<3{kind}", *moments)
 
 
 def _stat(width: int, times: int, wide_size: int) -> Answer:
@@ -104,7 +111,8 @@ def _stat(width: int, times: int, wide_size: int) -> Answer:
         if file is None and not crt.files.disk.is_folder(name):
             return crt.fail(ENOENT)
         size = 0 if file is None else crt.files.disk.size(file)
-        data = _stat_data(size, folder=file is None, times=_times(crt, times), wide_size=wide_size)
+        moments = _moments(crt, file)
+        data = _stat_data(size, moments, folder=file is None, times=_times(crt, times), wide_size=wide_size)
         crt.machine.write(target, data)
         return 0
 
@@ -113,10 +121,11 @@ def _stat(width: int, times: int, wide_size: int) -> Answer:
 
 def _stat_open(times: int, wide_size: int) -> Answer:
     def answer(crt: Runtime, number: int, target: int) -> int:
-        if crt.files.get(number) is None:
+        descriptor = crt.files.get(number)
+        if descriptor is None:
             return crt.fail(EBADF)
-        size = crt.files.length(number)
-        data = _stat_data(size, folder=False, times=_times(crt, times), wide_size=wide_size)
+        size, moments = crt.files.length(number), _moments(crt, descriptor.file)
+        data = _stat_data(size, moments, folder=False, times=_times(crt, times), wide_size=wide_size)
         crt.machine.write(target, data)
         return 0
 
@@ -127,14 +136,22 @@ def _times(crt: Runtime, times: int) -> int:
     return times or crt.machine.size
 
 
-def _found_data(machine: Machine, name: str, size: int | None, width: int, layout: tuple[int, int]) -> bytes:
+def _moments(crt: Runtime, file: Any) -> Moments:
+    times = times_of(crt.emu, file)
+    accessed, written, created = (
+        max(one // UNITS - EPOCH, 0) // 1000 for one in (times.accessed, times.written, times.created)
+    )
+    return accessed, written, created
+
+
+def _found_data(machine: Machine, found: Found, width: int, layout: tuple[int, int]) -> bytes:
     """``struct _finddata…``: attributes, three times, size (None for a folder), name."""
+    name, size, (accessed, written, created) = found
     times, wide_size = layout
     kind = "q" if (times or machine.size) == 8 else "i"
-    now = int(time.time())
     head = struct.pack("<I", DIRECTORY if size is None else ARCHIVE)
     head = head.ljust(8, b"\0") if kind == "q" else head
-    head += struct.pack(f"<3{kind}", now, now, now)
+    head += struct.pack(f"<3{kind}", created, accessed, written)
     if wide_size == 8:
         head = head.ljust(-(-len(head) // 8) * 8, b"\0")
     head += struct.pack("<q" if wide_size == 8 else "<I", size or 0)
@@ -145,10 +162,13 @@ def _found_data(machine: Machine, name: str, size: int | None, width: int, layou
 def _find_first(width: int, layout: tuple[int, int]) -> Answer:
     def answer(crt: Runtime, pattern: int, target: int) -> int:
         disk, wanted = crt.files.disk, crt.machine.name(pattern, width)
-        found: list[tuple[str, int | None]] = [
-            (name, None) for name in (*disk.dots(wanted), *disk.folders_matching(wanted))
+        found: list[Found] = [
+            (name, None, _moments(crt, None)) for name in (*disk.dots(wanted), *disk.folders_matching(wanted))
         ]
-        found += [(ntpath.basename(file.get_path()), disk.size(file)) for file in disk.matching(wanted)]
+        found += [
+            (ntpath.basename(file.get_path()), disk.size(file), _moments(crt, file))
+            for file in disk.matching(wanted)
+        ]
         if not found:
             return crt.fail(ENOENT)
         handle = 0x5000 + 4 * len(crt.process.searches)
@@ -166,8 +186,7 @@ def _next(crt: Runtime, handle: int, target: int, width: int, layout: tuple[int,
     left = crt.process.searches.get(handle)
     if not left:
         return crt.fail(ENOENT)
-    name, size = left.pop(0)
-    crt.machine.write(target, _found_data(crt.machine, name, size, width, layout))
+    crt.machine.write(target, _found_data(crt.machine, left.pop(0), width, layout))
     return 0
 
 

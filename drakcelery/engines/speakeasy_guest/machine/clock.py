@@ -12,6 +12,9 @@ from typing import Any, Final
 UPTIME: Final = 3_600_000
 """Milliseconds for which Windows has run when the program starts."""
 
+AGE: Final = 90 * 24 * 3_600_000
+"""Milliseconds for which Windows is installed by then."""
+
 EPOCH: Final = 11_644_473_600_000
 """Milliseconds from 1601, where the time of Windows begins, to 1970."""
 
@@ -46,6 +49,11 @@ class Clock:
     def now(self) -> float:
         """Milliseconds since 1970."""
         return self._start + self.passed
+
+    @property
+    def installed(self) -> int:
+        """When Windows was installed, in 100 nanoseconds since 1601."""
+        return int((self._start + EPOCH - AGE) * UNITS)
 
     @property
     def uptime(self) -> float:

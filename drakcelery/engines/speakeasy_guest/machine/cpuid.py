@@ -10,18 +10,14 @@ from typing import Any, Final
 
 from speakeasy.winenv import arch
 
+from drakcelery.engines.speakeasy_guest.machine.places import places
+
 INSTRUCTION: Final = b"\x0f\xa2"
 FEATURES: Final = 1
 """The leaf with the features."""
 
 DENIED: Final = 1 << 0 | 1 << 4 | 1 << 23
 """Bits of EDX: FPU, TSC and MMX (Intel's manual, volume 2A, CPUID)."""
-
-MOST: Final = 256
-"""Places of one image that are looked after; two bytes are easily found by chance."""
-
-EXECUTABLE: Final = 0x20000000
-"""``IMAGE_SCN_MEM_EXECUTE``."""
 
 
 def look_after(emu: Any, image: Any) -> None:
@@ -39,21 +35,7 @@ def look_after(emu: Any, image: Any) -> None:
             emu.reg_write(arch.X86_REG_EDX, emu.reg_read(arch.X86_REG_EDX) | DENIED)
         return True
 
-    for address in _places(image):
+    for address in places(image, INSTRUCTION):
         emu.add_code_hook(before, begin=address, end=address)
         following = address + len(INSTRUCTION)
         emu.add_code_hook(after, begin=following, end=following)
-
-
-def _places(image: Any) -> list[int]:
-    """Where the instruction may be."""
-    found: list[int] = []
-    for section in image.sections:
-        if not section.Characteristics & EXECUTABLE:
-            continue
-        data, base = section.get_data(), image.get_base() + section.VirtualAddress
-        place = data.find(INSTRUCTION)
-        while place >= 0 and len(found) < MOST:
-            found.append(base + place)
-            place = data.find(INSTRUCTION, place + 1)
-    return found

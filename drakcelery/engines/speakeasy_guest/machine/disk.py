@@ -13,6 +13,7 @@ from typing import Any
 from speakeasy.windows.fileman import File, FileManager
 
 from drakcelery.engines.speakeasy_guest.configuration import FOLDER, USER
+from drakcelery.engines.speakeasy_guest.machine import file_times
 from drakcelery.engines.speakeasy_guest.machine.listing import Listing
 
 MAX_FILE = 256 * 1024 * 1024
@@ -20,7 +21,6 @@ MAX_FILE = 256 * 1024 * 1024
 
 FIRST_HANDLE = 0x10000
 """Handles of files, pipes and folders begin here: above those of all else, which they would run into."""
-
 
 FOLDERS = (
     f"C:\\Users\\{USER}\\AppData\\LocalLow",
@@ -148,7 +148,7 @@ class Disk:
 
     def create(self, path: str) -> Any:
         """An empty file in place of whatever is there."""
-        return self._emu.get_file_manager().create_file(self.full(path))
+        return file_times.made(self._emu, self._emu.get_file_manager().create_file(self.full(path)))
 
     def content(self, file: Any) -> io.BytesIO:
         """The bytes of a file, which may be read and changed."""
@@ -179,6 +179,7 @@ class Disk:
         content.write(data)
         content.seek(before)
         file.bytes_written += len(data)
+        file_times.written(self._emu, file)
         return True
 
     def resize(self, file: Any, size: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from speakeasy.windows.common import normalize_dll_name
 
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall
-from drakcelery.engines.speakeasy_guest.machine import cpuid, memory
+from drakcelery.engines.speakeasy_guest.machine import cpuid, memory, timestamps
 from drakcelery.engines.speakeasy_guest.programs.binding import Binding
 from drakcelery.engines.speakeasy_guest.programs.library_image import (
     ERROR_DLL_INIT_FAILED,
@@ -181,6 +181,7 @@ class Libraries:
         # Speakeasy looks for functions in the table of the module in which a run began
         image.import_table = self._emu.image.import_table
         cpuid.look_after(self._emu, image)
+        timestamps.look_after(self._emu, image)
         image.ran = memory.watch_data(self._emu, image)
         self._emu.add_storage(image)
         self._emu.link_variables(image)

@@ -52,7 +52,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         self.disk = Disk(self)
         self.libraries = Libraries(self)
         self.hollows = Hollows(self)
-        self.searches: dict[int, list[tuple[str, int, int]]] = {}
+        self.searches: dict[int, list[Any]] = {}
         self.added_headers: dict[int, str] = {}
         self.id_lists: dict[int, str] = {}
         self.snapshots: dict[int, Any] = {}
