@@ -51,7 +51,7 @@ def test_code_pages(tmp_path: Path, bits: int) -> None:
         "invalid",
         "counted",
         "too-small",
-        "fits",
+        "what-fits",
         "pages",
     ]
     assert said(tmp_path, source, bits) == seen
