@@ -37,6 +37,7 @@ def republish(
     data_dir: Path | None,
 ) -> None:
     """Send the published analysis UID to its consumers again, without running the sample."""
+    from drakcelery.model.text import clean
     from drakcelery.operators.republish import republish as send_again
     from drakcelery.telemetry.logs import configure
     from drakcelery.wiring import make_ledger, make_storage
@@ -47,6 +48,5 @@ def republish(
     if as_json:
         click.echo(json.dumps(asdict(sent), indent=2))
     else:
-        click.echo(
-            f"sent {sent.uid} with {sent.artifacts} artifacts to {', '.join(sent.to)}: task {sent.task}"
-        )
+        to = ", ".join(map(clean, sent.to))
+        click.echo(f"sent {sent.uid} with {sent.artifacts} artifacts to {to}: task {sent.task}")

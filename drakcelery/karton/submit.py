@@ -12,6 +12,7 @@ from karton.core.backend import KartonBackend
 from karton.core.task import TaskPriority
 
 from drakcelery.errors import BadTask, StackError
+from drakcelery.karton.binds import filters_by_identity, would_get
 from drakcelery.karton.filetype import describe_file
 from drakcelery.karton.startup_fields import FILE_NAME
 from drakcelery.model.analysis import Priority
@@ -144,13 +145,13 @@ def push(settings: Settings, task: Task) -> str:
     """
     backend = KartonBackend(karton_config(settings), identity=PRODUCER)
     identity = settings.drakrun.identity
-    binds = {bind.identity: bind for bind in backend.get_binds()}
+    binds = filters_by_identity(backend)
     if identity not in binds:
         raise StackError(
             f"no ingress has ever bound {identity} in this Karton, which would drop the sample: "
             "start `drakcelery up`, or `drakcelery ingress` on a host"
         )
-    if not task.matches_filters(binds[identity].filters):
+    if not would_get(task, binds[identity]):
         raise StackError(
             f"the filters of {identity} do not match the headers {task.headers}: "
             "the sample would be dropped; see [drakrun] filters"

@@ -7,6 +7,7 @@ Facts about Karton 5.9 are from ``karton.core.karton.Producer``, ``karton.core.b
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from pathlib import Path
 import structlog
 from karton.core import Producer, Task
 from karton.core.backend import KartonBackend
-from karton.core.query import QueryError
 from karton.core.resource import LocalResource, ResourceBase
 from karton.core.task import TaskState
 
@@ -23,12 +23,14 @@ from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import BadTask, StackError, Unreadable
 from drakcelery.karton import reading
 from drakcelery.karton.analysis_task import STORED, stored_artifacts
+from drakcelery.karton.binds import filters_by_identity, would_get
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import ObjectRef, State
 from drakcelery.model.names import is_uid
 from drakcelery.operators import analyses
 from drakcelery.settings import Settings
+from drakcelery.settings.values import IDENTITY_PATTERN
 from drakcelery.storage import Storage
 
 STORED_LIMIT = 64 * 1024**2
@@ -81,7 +83,7 @@ def republish(
     place = _located(settings, ledger, uid)
     task = _stored_task(ledger, storage, place)
     artifacts = _checked(storage, task, place)
-    backend = KartonBackend(karton_config(settings), identity=str(task.headers.get("origin")))
+    backend = _backend(settings, task)
     with contextlib.closing(backend.redis), contextlib.closing(backend.s3):
         recipients = _recipients(backend, task, to)
         again = task.fork_task()
@@ -164,30 +166,31 @@ def _checked(storage: Storage, task: Task, place: _Place) -> Mapping[str, int]:
     return wanted
 
 
+def _backend(settings: Settings, task: Task) -> KartonBackend:
+    """Karton, for the producer that *task* names. Raises :class:`StackError` if nobody can have that name."""
+    origin = task.headers.get("origin")
+    if not isinstance(origin, str) or not re.match(IDENTITY_PATTERN, origin):
+        raise StackError(f"the stored analysis task is of nobody: its header origin is {origin!r:.200}")
+    return KartonBackend(karton_config(settings), identity=origin)
+
+
 def _recipients(backend: KartonBackend, task: Task, to: str | None) -> tuple[str, ...]:
     """The identities that get *task*. Raises :class:`StackError` if there is none."""
-    filters = {bind.identity: bind.filters for bind in backend.get_binds()}
-    matching = tuple(sorted(identity for identity, wanted in filters.items() if _matches(task, wanted)))
+    filters = filters_by_identity(backend)
+    matching = tuple(sorted(identity for identity, wanted in filters.items() if would_get(task, wanted)))
     if to is None and not matching:
         raise StackError(f"no consumer in this Karton has a bind for the headers {task.headers}")
     if to is None:
         return matching
+    others = ", ".join(matching) or "nobody"
     if to not in filters:
-        raise StackError(f"no consumer {to!r:.200} in this Karton; analyses go to {', '.join(matching)}")
+        raise StackError(f"no consumer {to!r:.200} in this Karton; analyses go to {others}")
     if to not in matching:
         raise StackError(
             f"{to} would drop the analysis: its filters {filters[to]} do not match {task.headers}; "
-            f"analyses go to {', '.join(matching)}"
+            f"analyses go to {others}"
         )
     return (to,)
-
-
-def _matches(task: Task, filters: list[dict[str, object]]) -> bool:
-    """As karton-system decides it, which skips a consumer whose filters are none."""
-    try:
-        return bool(task.matches_filters(filters))
-    except QueryError:
-        return False
 
 
 def _give_sample(storage: Storage, settings: Settings, task: Task, sample: Path | None) -> None:
@@ -197,7 +200,8 @@ def _give_sample(storage: Storage, settings: Settings, task: Task, sample: Path 
         raise StackError("the stored analysis task has no sample")
     if storage.holds(ours.bucket or settings.s3.bucket, ours.uid):
         return
-    expected = task.payload["metadata"]["sample_sha256"]
+    metadata = task.payload.get("metadata")
+    expected = metadata.get("sample_sha256") if isinstance(metadata, dict) else None
     if sample is None:
         raise StackError(
             f"Karton has collected the sample {ours.name!r:.200} (sha256 {expected}): give it with "

@@ -265,10 +265,94 @@ def test_what_is_refused(published: Bench) -> None:
         again(published)
 
 
+def stored(bench: Bench) -> dict[str, Any]:
+    """The analysis task in the bucket."""
+    found = bench.context.storage.peek(bench.bucket, f"a-1/{STORED}", 10**6)
+    assert found is not None
+    task: dict[str, Any] = json.loads(found[1])
+    return task
+
+
+def store(bench: Bench, task: dict[str, Any]) -> None:
+    """Put another task in its place."""
+    put_bytes(bench.context.storage, bench.bucket, f"a-1/{STORED}", json.dumps(task).encode())
+
+
+@pytest.mark.parametrize("filters", [None, 5, [None], [{"type": {"$mod": 1}}], [{"type": {"$where": "1"}}]])
+def test_consumers_that_want_nothing_sensible(
+    published: Bench, consumers: tuple[Consumer, ...], filters: Any
+) -> None:
+    """Filters that Karton's query fails on match nothing; who has better ones gets the analysis."""
+    bind = json.loads(str(published.redis.hget("karton.binds", "karton.third")))
+    published.redis.hset("karton.binds", "karton.odd", json.dumps(bind | {"filters": filters}))
+    try:
+        assert again(published, to="karton.second").to == ("karton.second",)
+        assert consumers[0].take().payload["analysis_uid"] == "a-1"
+        with pytest.raises(StackError, match=r"karton\.odd would drop the analysis"):
+            again(published, to="karton.odd")
+    finally:
+        published.redis.hdel("karton.binds", "karton.odd")
+    forget(published)
+
+
+@pytest.mark.usefixtures("consumers")
+@pytest.mark.parametrize("bind", ["{", "5", "null", "{}", "\x1b[31m"])
+def test_a_bind_that_is_none(published: Bench, bind: str) -> None:
+    """Karton itself cannot go on with it: that is said."""
+    published.redis.hset("karton.binds", "karton.odd", bind)
+    try:
+        with pytest.raises(StackError, match="has an entry that Karton cannot read either"):
+            again(published)
+    finally:
+        published.redis.hdel("karton.binds", "karton.odd")
+    assert published.redis.llen("karton.tasks") == 0
+
+
+@pytest.mark.usefixtures("consumers")
+@pytest.mark.parametrize("origin", [None, 5, "", "a b", "a?", {"x": 1}])
+def test_a_producer_that_nobody_can_be(published: Bench, origin: Any) -> None:
+    """Karton refuses such a name, so it is refused with a sentence."""
+    task = stored(published)
+    store(published, task | {"headers": task["headers"] | {"origin": origin}})
+    with pytest.raises(StackError, match="the stored analysis task is of nobody: its header origin is"):
+        again(published)
+
+
+def test_hostile_headers(published: Bench, consumers: tuple[Consumer, ...]) -> None:
+    """Whatever else the headers are, the receiver is the one that was asked for."""
+    task = stored(published)
+    odd = {"receiver": "karton.other", "x\x1b": {"$or": [[]]}, "quality": [None], "task": {"a": {"b": 1}}}
+    store(published, task | {"headers": task["headers"] | odd})
+    again(published, to="karton.second")
+    received = consumers[0].take()
+    assert (received.headers["receiver"], received.headers["quality"]) == ("karton.second", [None])
+    store(published, task | {"headers": {"origin": "me", "type": {"\x1b": 1}}})
+    with pytest.raises(StackError, match="has a bind for the headers") as caught:
+        again(published)
+    assert str(caught.value).isprintable()
+    forget(published)
+
+
+@pytest.mark.usefixtures("consumers")
+@pytest.mark.parametrize("metadata", [None, [], {}])
+def test_nobody_knows_which_sample_it_was(published: Bench, tmp_path: Path, metadata: Any) -> None:
+    """A stored task without the sample's sha256 takes no file for the sample."""
+    storage, ours = published.context.storage, published.record().analysis
+    assert ours is not None
+    storage.remove(ours.sample.bucket, ours.sample.key)
+    task = stored(published)
+    store(published, task | {"payload": task["payload"] | {"metadata": metadata}})
+    (tmp_path / "x").write_bytes(b"MZ")
+    with pytest.raises(StackError, match="is another file"):
+        again(published, sample=tmp_path / "x")
+
+
 def test_nobody_would_get_it(published: Bench) -> None:
     """Where no consumer has a bind, karton-system would drop it: that is said before."""
     with pytest.raises(StackError, match="no consumer in this Karton has a bind"):
         again(published)
+    with pytest.raises(StackError, match=r"no consumer 'karton\.nobody' in this Karton; .* to nobody"):
+        again(published, to="karton.nobody")
 
 
 @pytest.mark.usefixtures("consumers")
