@@ -13,7 +13,7 @@ from drakcelery.cli.completion import uids_or_directories
 from drakcelery.cli.options import with_settings
 from drakcelery.cli.report import find
 
-FORMATS = ("text", "json")
+FORMATS = ("text", "html", "json")
 DIFFERENT = 1
 """Exit status, as diff(1) has it; 2 is an error."""
 
@@ -46,12 +46,15 @@ def diff(
     from drakcelery.behaviour.difference import difference
     from drakcelery.operators import views
     from drakcelery.operators.report.comparison import document
+    from drakcelery.operators.report.html import html
     from drakcelery.operators.report.stored import read_report
     from drakcelery.operators.report.text import print_page
 
     found = difference(*(read_report(find(one, config, data_dir)) for one in (first, second)))
     if as_json or form == "json":
         click.echo(found.model_dump_json(indent=2, ensure_ascii=True))
+    elif form == "html":
+        click.echo(html(document(found, everything=everything)), nl=False)
     else:
         print_page(views.console(), document(found, everything=everything))
     if not found.is_same:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from drakcelery.behaviour.report import Report
     from drakcelery.reading import Analysis
 
-FORMATS = ("text", "markdown", "json", "stix", "misp")
+FORMATS = ("text", "markdown", "json", "html", "stix", "misp")
 EXCHANGED = ("stix", "misp")
 """Forms that :mod:`drakcelery.operators.exchange` has, each in a module and by an extra of its name."""
 
@@ -31,6 +31,7 @@ EXCHANGED = ("stix", "misp")
     "  drakcelery report 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90\n"
     "  drakcelery report ./analysis --all | less\n"
     "  drakcelery report ./analysis --format markdown > report.md\n"
+    "  drakcelery report ./analysis --format html > report.html\n"
     "  drakcelery report ./analysis --format stix > bundle.json\n"
     "  drakcelery report ./analysis --format misp > event.json"
 )
@@ -54,6 +55,7 @@ def report(
     The directory is one that `drakcelery fetch` made: a name with a slash, or of one that is there.
     """
     from drakcelery.operators import views
+    from drakcelery.operators.report.html import html
     from drakcelery.operators.report.markdown import markdown
     from drakcelery.operators.report.sections import document
     from drakcelery.operators.report.stored import read_report
@@ -65,6 +67,8 @@ def report(
         click.echo(_written(found))
     elif form in EXCHANGED:
         click.echo(_exchanged(found, said, form), nl=False)
+    elif form == "html":
+        click.echo(html(document(said, everything=everything)), nl=False)
     elif form == "markdown":
         click.echo(markdown(document(said, everything=everything)), nl=False)
     else:

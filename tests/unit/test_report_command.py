@@ -118,7 +118,7 @@ def test_wrong_forms_are_refused(directory: Path) -> None:
     """Only what is there is offered."""
     status, _, said = typed(directory, "--format", "pdf")
     assert status == 2
-    assert "'pdf' is not one of 'text', 'markdown', 'json', 'stix', 'misp'" in said
+    assert "'pdf' is not one of 'text', 'markdown', 'json', 'html', 'stix', 'misp'" in said
 
 
 def test_stix_is_marked_by_the_header(directory: Path) -> None:
