@@ -92,8 +92,12 @@ class Windows(WithRuntime, WithProcesses):
         return self.image
 
     def load_pe(self, path: str | None = None, data: bytes = b"", **more: Any) -> Any:
-        """Parse a program; nothing is looked for under its name. The program sees its own headers."""
-        pe = Image(data=images.in_whole_sectors(data), **more)
+        """Parse a program; nothing is looked for under its name. The program sees its own headers.
+
+        Its imports get addresses one behind the other: with Speakeasy's gaps of four, those of a program
+        with a thousand imports would run into what GetProcAddress gives.
+        """
+        pe = Image(data=images.in_whole_sectors(data), imp_step=1, **more)
         table = images.section_table(data)
         pe.mapped_image = pe.mapped_image[: table.start] + data[table] + pe.mapped_image[table.stop :]
         pe.path = path or ""
