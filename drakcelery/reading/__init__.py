@@ -166,14 +166,16 @@ class Analysis:
     def events(self, plugin: str) -> Events:
         """The lines of a plugin's log, such as ``procmon``: none if it ran and wrote nothing.
 
-        Raises :class:`ArtifactMissing` if there is no such plugin, it did not run, or it writes into other
-        logs, as ``syscalls`` into ``syscall.log``.
+        Raises :class:`ArtifactMissing` if there is no such plugin, it did not run, its log is packed, or it
+        writes into other logs, as ``syscalls`` into ``syscall.log``.
         """
         name = plugin + LOG
         if name in self.artifacts and plugin in LOGGED_PLUGINS:
             return Events(lambda: self._opened(name), name)
         if plugin not in LOGGED_PLUGINS:
             raise ArtifactMissing(f"no plugin writes {name!r:.80}; there are {', '.join(self.logs)}")
+        if packed := [other for other in self.artifacts if other.startswith(f"{name}.")]:
+            raise ArtifactMissing(f"{self._source.where} has no {name}, but {', '.join(packed)}: unpack it")
         elsewhere = [other for other in WRITES_AS.get(plugin, ()) if other + LOG in self.artifacts]
         if elsewhere and plugin in self.metadata.plugins:
             raise ArtifactMissing(

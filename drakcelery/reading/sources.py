@@ -85,9 +85,16 @@ class DirectorySource:
     """The files in a directory. Links, devices and files in further directories are no artifacts."""
 
     def __init__(self, path: Path) -> None:
+        """Raises :class:`ArtifactMissing`, and :class:`ArtifactUnreadable` if nobody can tell."""
         self.where = str(path)
         self._path = path
-        if not safe_files.is_regular(path / METADATA):
+        try:
+            is_analysis = stat.S_ISREG((path / METADATA).lstat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            is_analysis = False
+        except OSError as error:
+            raise ArtifactUnreadable(f"{str(path)[:1000]}: {error.strerror}") from None
+        if not is_analysis:
             raise ArtifactMissing(
                 f"{path} is no analysis: it has no {METADATA}. `drakcelery fetch` makes one of a complete one"
             )

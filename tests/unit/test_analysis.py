@@ -78,6 +78,21 @@ def test_plugins_that_write_under_other_names(directory: Path) -> None:
         one.events("procdump")
 
 
+def test_a_packed_log_is_not_an_empty_one(directory: Path) -> None:
+    """Somebody has packed the log: it is said, instead of that nothing happened."""
+    (directory / "procmon.log").rename(directory / "procmon.log.gz")
+    with pytest.raises(ArtifactMissing, match=r"has no procmon\.log, but procmon\.log\.gz: unpack it$"):
+        Analysis.from_directory(directory).events("procmon")
+
+
+def test_a_directory_that_cannot_be_entered(directory: Path) -> None:
+    """It is not taken for one in which there is no analysis."""
+    with pytest.raises(ArtifactUnreadable, match="a: File name too long"):
+        Analysis.from_directory(directory / ("a" * 5000))
+    with pytest.raises(ArtifactMissing, match="is no analysis"):
+        Analysis.from_directory(directory / "procmon.log")
+
+
 def test_a_directory_that_cannot_be_read(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the system says is an error of ours: gone, no room for a download."""
     one = Analysis.from_directory(directory)
