@@ -266,6 +266,7 @@ class Jitter:
         return report(**made)
 
 
+@pytest.mark.slow
 def test_jitter_is_no_difference() -> None:
     """Fifty pairs of runs: at most 5 % of what is compared seems to differ (issue 14)."""
     shares = [share(difference(Jitter(seed).run(), Jitter(seed + 1).run())) for seed in range(0, 100, 2)]

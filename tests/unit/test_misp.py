@@ -133,6 +133,7 @@ def test_techniques() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_long_lists_are_cut() -> None:
     """What could be run comes first, and what is missing is counted."""
     files = [file(f"C:\\{number}.txt") for number in range(MOST + 100)]
@@ -143,6 +144,7 @@ def test_long_lists_are_cut() -> None:
     assert "Left out of the list files of report.json: 101." in [one.value for one in event.attributes]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(value=NASTY | st.text(max_size=30) | st.text(st.characters(categories=["Cs", "Cc", "Zs"]), max_size=9))
 def test_read_whatever_a_sample_chose(value: str) -> None:

@@ -184,6 +184,7 @@ def test_techniques() -> None:
     assert related == {one["id"] for one in found.values()}
 
 
+@pytest.mark.slow
 def test_long_lists_are_cut() -> None:
     """What could be run comes first, and what is missing is counted."""
     files = [file(f"C:\\{number}.txt") for number in range(MOST + 100)]
@@ -198,6 +199,7 @@ def test_long_lists_are_cut() -> None:
     assert "of the list processes of report.json: 49." in said
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(value=TEXTS | HOSTS | URLS)
 def test_valid_whatever_a_sample_chose(value: str) -> None:
