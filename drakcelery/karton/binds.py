@@ -25,7 +25,7 @@ def filters_by_identity(backend: KartonBackend) -> Mapping[str, Any]:
         return {bind.identity: bind.filters for bind in backend.get_binds()}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise StackError(
-            "Karton's list of consumers (karton.binds in its Redis) has an entry that Karton cannot read "
+            "Karton's list of consumers (its binds) in Redis has an entry that Karton cannot read "
             f"either, so it sends nobody anything: {error!r:.200}"
         ) from None
 

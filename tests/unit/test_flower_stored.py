@@ -27,8 +27,8 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(text: bytes, *, start: int | None = None, before: int | None = None) -> Piece:
     """A piece, of what S3 would answer."""
-    front, length = bounds(start=start, before=before)
-    return piece(text[front : front + length], front=front, size=len(text), before=before)
+    first, front, length = bounds(start=start, before=before)
+    return piece(text[front : front + length], first=first, size=len(text), before=before)
 
 
 def forwards(text: bytes) -> list[Piece]:
@@ -46,6 +46,7 @@ LINES = st.lists(st.text(st.sampled_from("ab{}\x1b<"), max_size=40), max_size=12
 @given(LINES, st.booleans())
 @example(["", "", ""], True)
 @example(["x" * 40, "y"], False)
+@example(["", "<" * 15], True)
 def test_pieces_make_the_whole(lines: list[str], ends: bool) -> None:
     """Each byte is in one piece; lines are whole unless they are longer than a piece."""
     text = "\n".join(lines).encode() + (b"\n" if ends else b"")

@@ -62,9 +62,9 @@ class Stored:
         """
         if not is_text(name):
             raise ArtifactMissing(f"{name} is no text")
-        front, length = bounds(start=start, before=before)
+        first, front, length = bounds(start=start, before=before)
         size, data = self._piece(name, front, length)
-        return piece(data, front=front, size=size, before=before)
+        return piece(data, first=first, size=size, before=before)
 
     def _piece(self, name: str, first: int, length: int) -> tuple[int, bytes]:
         found = None

@@ -33,26 +33,27 @@ def is_text(name: str) -> bool:
     return name.endswith(TEXTS)
 
 
-def bounds(*, start: int | None, before: int | None) -> tuple[int, int]:
-    """(first byte, how many) to read for the piece from *start* on, or for the one that ends *before*.
+def bounds(*, start: int | None, before: int | None) -> tuple[int, int, int]:
+    """The first byte of the piece from *start* on, or of the one that ends *before*; then where to begin to read
+    for it, and how many bytes.
 
-    One more byte than the piece in front: it tells whether a line begins there.
+    One more byte in front is read, if there is one: it tells whether a line begins there.
     """
     first = max(0, before - PIECE) if before is not None else start or 0
     last = before if before is not None else first + PIECE
     front = max(0, first - 1)
-    return front, last - front
+    return first, front, last - front
 
 
-def piece(data: bytes, *, front: int, size: int, before: int | None = None) -> Piece:
-    """The whole lines among *data*, which is the text from the byte *front* on.
+def piece(data: bytes, *, first: int, size: int, before: int | None = None) -> Piece:
+    """The whole lines among *data*, which is the text from the byte before *first* on, or from *first* = 0.
 
-    With *before* it is the piece that ends there, and else the one that begins at ``front + 1``, or at 0. A
-    line that is longer than a piece is shown in parts.
+    With *before* it is the piece that ends there, and else the one that begins at *first*. A line that is
+    longer than a piece is shown in parts.
     """
-    at = front + 1 if front else 0
-    is_start = front == 0 or data[:1] == b"\n"
-    data = data[at - front :]
+    at = first
+    is_start = first == 0 or data[:1] == b"\n"
+    data = data[1:] if first else data
     if not is_start and before is not None and (cut := data.find(b"\n") + 1) and cut < len(data):
         data, at, is_start = data[cut:], at + cut, True
     end = at + len(data)
