@@ -34,7 +34,7 @@ def is_text(name: str) -> bool:
 
 
 def bounds(*, start: int | None, before: int | None) -> tuple[int, int, int]:
-    """The first byte of the piece from *start* on, or of the one that ends *before*; then where to begin to read
+    """The first byte of the piece from *start* on, or of the one that ends *before*; then from where to read
     for it, and how many bytes.
 
     One more byte in front is read, if there is one: it tells whether a line begins there.
