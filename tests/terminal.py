@@ -11,6 +11,7 @@ import pty
 import re
 import struct
 import subprocess
+import tempfile
 import termios
 import time
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ class Terminal:
 
     def shows(self, pattern: str) -> bool:
         """Whether it has ever shown that; colours and movements of the cursor do not count."""
-        return re.search(pattern, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.read())) is not None
+        return re.search(pattern, plain(self.read())) is not None
 
     def type(self, keys: str) -> None:
         """Press *keys*."""
@@ -65,6 +66,39 @@ class Terminal:
         picture = console.export_svg(title="drakcelery top")
         # The browser loads no fonts from elsewhere
         return re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
+
+
+def plain(text: str) -> str:
+    """Without colours and movements of the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def on_terminal(*program: str | Path, own: bool = False, directory: Path | None = None) -> tuple[str, str]:
+    """What *program*, started in *directory*, writes to its output, and to a terminal of 80 columns: there is
+    only its standard error, unless the terminal is its *own*."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        subprocess.Popen(
+            program,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs if own else out,
+            stderr=theirs,
+            env={**kept, "TERM": "xterm-256color"},
+            cwd=directory,
+        ) as process,
+    ):
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # the terminal is gone with the process
+            while block := os.read(ours, 65536):
+                written += block
+        os.close(ours)
+        assert process.wait(60) == 0, written
+        out.seek(0)
+        return out.read(), written.decode().replace("\r", "")
 
 
 @contextlib.contextmanager

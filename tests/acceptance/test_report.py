@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import io
 import json
-import os
-import pty
 import re
-import struct
-import subprocess
-import termios
 from pathlib import Path
 
 import pytest
@@ -20,33 +13,10 @@ from drakcelery.cli import cli
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from tests.acceptance.deployment import PROGRAMS, Deployment, run_here, typist
+from tests.terminal import on_terminal, plain
 from tests.waiting import wait_until
 
-COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def on_terminal(*words: str | Path, own: bool = False) -> tuple[str, str]:
-    """What `drakcelery` says on a terminal of 80 columns: there only its standard error, unless *own*."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    with subprocess.Popen(
-        [PROGRAMS / "drakcelery", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs if own else subprocess.PIPE,
-        stderr=theirs,
-        env={**kept, "TERM": "xterm-256color"},
-        text=True,
-    ) as process:
-        os.close(theirs)
-        written = b""
-        with contextlib.suppress(OSError):  # the terminal is gone with the process
-            while block := os.read(ours, 65536):
-                written += block
-        os.close(ours)
-        out = process.stdout.read() if process.stdout is not None else ""
-        assert process.wait(60) == 0, written
-    return out, written.decode().replace("\r", "")
+DRAKCELERY = PROGRAMS / "drakcelery"
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +52,11 @@ def test_report(deployment: Deployment, published: Record, tmp_path: Path) -> No
 
 def test_report_on_a_terminal(deployment: Deployment, published: Record) -> None:
     """Eighty columns are enough: nothing is cut, nothing runs over."""
-    _, page = on_terminal("report", published.uid, "--config", deployment.running.config, own=True)
+    _, page = on_terminal(
+        DRAKCELERY, "report", published.uid, "--config", deployment.running.config, own=True
+    )
     assert "\x1b[1;32mThe sample was watched" in page
-    lines = COLOURS.sub("", page).splitlines()
+    lines = plain(page).splitlines()
     assert max(map(len, lines)) <= 80
     assert any(line.startswith("  `- cmd.exe (") for line in lines)
 
@@ -141,9 +113,9 @@ def test_submit_ends_with_a_few_lines(deployment: Deployment) -> None:
     """To standard error, if that is a terminal; the uid alone goes to standard output."""
     config = deployment.running.config
     submit = ("submit", "--wait", "--timeout", "30", "samples/behaviour.exe")
-    out, page = on_terminal(*submit, "--config", config)
+    out, page = on_terminal(DRAKCELERY, *submit, "--config", config)
     uid = out.strip()
-    lines = COLOURS.sub("", page).splitlines()
+    lines = plain(page).splitlines()
     record = deployment.ledger.get(uid)
     assert record is not None
     end = next(place for place, line in enumerate(lines) if line.startswith("██████ PUBLISHED"))
