@@ -399,3 +399,18 @@ def test_resources_of_a_library(bench: Bench, tmp_path: Path, bits: int) -> None
         *("SECRET", "number", "number", "all"),
         *("attach", *read, "detach"),
     ]
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_library_for_its_data_is_a_dump(bench: Bench, tmp_path: Path, bits: int) -> None:
+    """What is loaded for its resources alone is among the dumps too."""
+    source = """void _start(void)
+    {
+        put(PATH, library, sizeof library);
+        if (LoadLibraryExA(PATH, 0, LOAD_LIBRARY_AS_DATAFILE)) mark("loaded");
+        ExitProcess(0);
+    }"""
+    run = bench.detonate(loader(tmp_path, bits, source, library=library(tmp_path, bits)))
+    assert done(run) == ["loaded"]
+    (line,) = run.lines("memdump", "LoadLibrary")
+    assert run.dumps()[line["DumpFilename"]].startswith(b"MZ")

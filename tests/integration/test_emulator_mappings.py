@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.emulating import Bench
-from tests.guest_programs import BARE, build, marks
+from tests.guest_programs import BARE, build, marks, said
 
 VIEWS = r"""
 #define PATH "C:\\Users\\Public\\mapped.bin"
@@ -60,6 +60,88 @@ void _start(void)
 }
 """
 
+COHERENT = r"""
+int main(void)
+{
+    char text[8] = {0};
+    DWORD done;
+    HANDLE file = CreateFileA(PATH, GENERIC_READ | GENERIC_WRITE, 0, 0, CREATE_ALWAYS, 0, 0);
+    HANDLE map = CreateFileMappingA(file, 0, PAGE_READWRITE, 0, 0x2100, 0), other = 0;
+    char *view = MapViewOfFile(map, FILE_MAP_ALL_ACCESS, 0, 0, 0);
+    mark(!CreateFileMappingA(file, 0, PAGE_READONLY, 0, 0x9000, 0)
+         && GetLastError() == ERROR_NOT_ENOUGH_MEMORY ? "too-long" : "wrong");
+    memcpy(view + 0x1000, "view", 4);
+    SetFilePointer(file, 0x1000, 0, FILE_BEGIN);
+    mark(ReadFile(file, text, 4, &done, 0) && done == 4 && !memcmp(text, "view", 4) ? "read" : "stale");
+    memcpy(view + 0x20f0, "tail", 4);
+    SetFilePointer(file, 0x20f4, 0, FILE_BEGIN);
+    WriteFile(file, "file", 4, &done, 0);
+    mark(!memcmp(view + 0x20f0, "tailfile", 8) ? "seen" : "unseen");
+    SetFilePointer(file, 0x100, 0, FILE_BEGIN);
+    mark(!SetEndOfFile(file) && GetLastError() == ERROR_USER_MAPPED_FILE ? "held" : "cut");
+    mark(CreateFileA(PATH, GENERIC_WRITE, FILE_SHARE_READ, 0, CREATE_ALWAYS, 0, 0) == INVALID_HANDLE_VALUE
+         && GetLastError() == ERROR_USER_MAPPED_FILE ? "kept" : "emptied");
+    mark(!LocalFree(0) && LocalFree(view) == view && GetLastError() == ERROR_INVALID_HANDLE
+         && GlobalFree(view + 16) == view + 16 && !HeapFree(GetProcessHeap(), 0, view)
+         && !VirtualFree(view, 0, MEM_RELEASE) && !UnmapViewOfFile(text) ? "refused" : "freed");
+    DuplicateHandle(GetCurrentProcess(), map, GetCurrentProcess(), &other, 0, FALSE, DUPLICATE_SAME_ACCESS);
+    mark(CloseHandle(map) && !MapViewOfFile(map, FILE_MAP_READ, 0, 0, 0)
+         && MapViewOfFile(other, FILE_MAP_READ, 0, 0, 0) == view ? "another" : "lost");
+    CloseHandle(other);
+    UnmapViewOfFile(view);
+    view[0] = '!';
+    mark(UnmapViewOfFile(view) && !UnmapViewOfFile(view) ? "gone" : "there");
+    mark(SetEndOfFile(file) && GetFileSize(file, 0) == 0x100 ? "shorter" : "wrong");
+    for (int time = 0; time < 3000; time++) {
+        map = CreateFileMappingA(INVALID_HANDLE_VALUE, 0, PAGE_READWRITE, 0, 0x1000, "Local\\again");
+        if (!map || GetLastError() == ERROR_ALREADY_EXISTS) return 1;
+        view = MapViewOfFile(map, FILE_MAP_WRITE, 0, 0, 0);
+        if (!view || *view) return 2;
+        *view = 1;
+        UnmapViewOfFile(view);
+        CloseHandle(map);
+    }
+    mark("again");
+    return 0;
+}
+"""
+
+MANY = r"""
+#include <io.h>
+int main(void)
+{
+    WIN32_FIND_DATAA found;
+    struct _finddata_t data;
+    HANDLE handle = 0, port, other;
+    DWORD bytes;
+    ULONG_PTR key;
+    OVERLAPPED *done;
+    for (int time = 0; time < 5000; time++) {
+        handle = FindFirstFileA("C:\\Windows\\*", &found);
+        if (handle == INVALID_HANDLE_VALUE || !FindClose(handle)) return 1;
+    }
+    mark(!FindNextFileA(handle, &found) && GetLastError() == ERROR_INVALID_HANDLE && !FindClose(handle)
+         ? "searches" : "wrong");
+    for (int time = 0; time < 1500; time++) {
+        intptr_t search = _findfirst("C:\\Windows\\*", &data);
+        if (search == -1 || _findclose(search)) return 2;
+    }
+    mark("crt");
+    for (int time = 0; time < 1500; time++) {
+        port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, 0, 0, 0);
+        if (!port || !CloseHandle(port)) return 3;
+    }
+    mark(!PostQueuedCompletionStatus(port, 0, 0, 0) && GetLastError() == ERROR_INVALID_HANDLE
+         ? "ports" : "wrong");
+    port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, 0, 0, 0);
+    DuplicateHandle(GetCurrentProcess(), port, GetCurrentProcess(), &other, 0, FALSE, DUPLICATE_SAME_ACCESS);
+    CloseHandle(port);
+    mark(PostQueuedCompletionStatus(other, 1, 2, 0)
+         && GetQueuedCompletionStatus(other, &bytes, &key, &done, 0) && key == 2 ? "another" : "lost");
+    return 0;
+}
+"""
+
 PIPE = r"""
 void _start(void)
 {
@@ -87,7 +169,22 @@ def test_files_in_memory(tmp_path: Path, bits: int) -> None:
     wanted = "empty longer not-aligned beyond one-memory in-the-file read read by-name exists none"
     assert [mark for mark in marks(run) if mark != "mapped.bin"] == wanted.split()
     written = [line for line in run.lines("filetracer", "NtWriteFile") if "mapped.bin" in line["FileName"]]
-    assert [line["Length"] for line in written] == ["0x20010", "0x20010"]
+    assert [line["Length"] for line in written] == ["0x10", "0x1000"]
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_file_and_its_views_are_one(tmp_path: Path, bits: int) -> None:
+    """What either has the other sees; the file stays as long as it is; what is no heap block is not freed."""
+    source = f'#include <string.h>\n#define PATH "C:\\\\ProgramData\\\\one.bin"\n{COHERENT}'
+    assert said(tmp_path, source, bits) == [
+        *("too-long", "read", "seen", "held", "kept", "refused", "another", "gone", "shorter", "again")
+    ]
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_handles_that_are_closed_are_free(tmp_path: Path, bits: int) -> None:
+    """Searches and ports may be opened without end if each is closed; a duplicate lasts by itself."""
+    assert said(tmp_path, MANY, bits) == ["searches", "crt", "ports", "another"]
 
 
 @pytest.mark.parametrize("bits", [32, 64])

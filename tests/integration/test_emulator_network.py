@@ -105,3 +105,47 @@ def test_the_environment(tmp_path: Path, bits: int) -> None:
     }
     """
     assert said(tmp_path, source, bits) == ["set", "both", "too-small", "expanded", "listed", "gone"]
+
+
+@BITS
+def test_a_connected_socket_and_a_check(tmp_path: Path, bits: int) -> None:
+    """Data without an address goes where the socket is connected to; a check of a server connects to it."""
+    source = r"""
+    #include <winsock2.h>
+    #include <wininet.h>
+    int main(void)
+    {
+        WSADATA data;
+        struct sockaddr_in address = {AF_INET};
+        WSABUF parts[2] = {{4, "gath"}, {4, "ered"}};
+        DWORD sent = 0;
+        WSAStartup(0x202, &data);
+        SOCKET one = socket(AF_INET, SOCK_DGRAM, 0);
+        mark(sendto(one, "nowhere", 7, 0, NULL, 0) == SOCKET_ERROR && WSAGetLastError() == WSAENOTCONN
+             ? "not-connected" : "wrong");
+        address.sin_port = htons(5353);
+        address.sin_addr.s_addr = 0x0100000a;
+        connect(one, (struct sockaddr *)&address, sizeof address);
+        mark(sendto(one, "no address", 10, 0, NULL, 0) == 10 ? "sent" : "wrong");
+        address.sin_port = htons(5354);
+        mark(!WSASendTo(one, parts, 2, &sent, 0, (struct sockaddr *)&address, sizeof address, NULL, NULL)
+             && sent == 8 ? "gathered" : "wrong");
+        mark(sendto(7777, "x", 1, 0, NULL, 0) == SOCKET_ERROR && WSAGetLastError() == WSAENOTSOCK
+             ? "no-socket" : "wrong");
+        mark(InternetCheckConnectionW(L"https://check.drakcelery.invalid/a", FLAG_ICC_FORCE_CONNECTION, 0)
+             ? "online" : "offline");
+        InternetCheckConnectionA(NULL, FLAG_ICC_FORCE_CONNECTION, 0);
+        return 0;
+    }
+    """
+    run = Bench(tmp_path).detonate(build(tmp_path, source, bits, "-lws2_32", "-lwininet"))
+    assert run.outcome.reason is None
+    assert marks(run) == ["not-connected", "sent", "gathered", "no-socket", "online"]
+    sent = b"".join(bytes(packet) for packet in run.packets())
+    assert b"no address" in sent
+    assert b"gathered" in sent
+    assert b"nowhere" not in sent
+    lines = run.lines("socketmon")
+    assert "check.drakcelery.invalid" in [line.get("DnsName") for line in lines]
+    reached = {(line["Protocol"], line["RemotePort"]) for line in lines if "RemotePort" in line}
+    assert reached >= {("UDPv4", 5353), ("TCPv4", 443)}

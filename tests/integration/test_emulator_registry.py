@@ -215,3 +215,36 @@ def test_narrow_texts_are_of_one_code_page(tmp_path: Path, bits: int) -> None:
         *("key", "value", "back", "variable", "getenv", "converted", "file", "found", "profile"),
         "wide-profile",
     ]
+
+
+@BITS
+def test_variables_in_values(tmp_path: Path, bits: int) -> None:
+    """Some functions fill them in and say that it is plain text; with a flag they do not."""
+    source = r"""
+    #include <shlwapi.h>
+    #define GET(flags) (size = sizeof text, kind = 0, RegGetValueA(key, NULL, "v", flags, &kind, text, &size))
+    int main(void)
+    {
+        HKEY key;
+        DWORD kind, size;
+        char text[64];
+        SetEnvironmentVariableA("ANIMAL", "crab");
+        RegCreateKeyA(HKEY_CURRENT_USER, "Software\\Drakcelery", &key);
+        RegSetValueExA(key, "v", 0, REG_EXPAND_SZ, (BYTE *)"a %ANIMAL%", 11);
+        mark(!GET(RRF_RT_ANY) && kind == REG_SZ && size == 7 && !strcmp(text, "a crab") ? "filled" : "wrong");
+        mark(!GET(RRF_RT_REG_SZ) && !strcmp(text, "a crab") ? "plain" : "wrong");
+        mark(!GET(RRF_RT_REG_EXPAND_SZ | RRF_NOEXPAND) && kind == REG_EXPAND_SZ && size == 11
+             && !strcmp(text, "a %ANIMAL%") ? "as-it-is" : "wrong");
+        mark(GET(RRF_RT_REG_SZ | RRF_NOEXPAND) == ERROR_UNSUPPORTED_TYPE ? "not-plain" : "wrong");
+        mark(GET(RRF_RT_REG_EXPAND_SZ) == ERROR_INVALID_PARAMETER ? "refused" : "wrong");
+        size = sizeof text;
+        mark(!SHGetValueA(key, NULL, "v", &kind, text, &size) && kind == REG_SZ && !strcmp(text, "a crab")
+             ? "shell" : "wrong");
+        size = sizeof text;
+        mark(!RegQueryValueExA(key, "v", NULL, &kind, (BYTE *)text, &size) && kind == REG_EXPAND_SZ
+             && size == 11 ? "raw" : "wrong");
+        return 0;
+    }
+    """
+    seen = ["filled", "plain", "as-it-is", "not-plain", "refused", "shell", "raw"]
+    assert said(tmp_path, source, bits, "-ladvapi32", "-lshlwapi") == seen

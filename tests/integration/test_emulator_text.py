@@ -209,3 +209,26 @@ def test_drives_and_folders(tmp_path: Path, bits: int) -> None:
     assert [mark for mark in marked if mark not in ("walk", "inner", "a.txt")] == [
         *("drives", "fixed", "only", "room", "volume", "walked", "removed")
     ]
+
+
+@BITS
+def test_a_text_of_any_length(tmp_path: Path, bits: int) -> None:
+    """A text that ends with a zero is converted whole, however long it is."""
+    source = r"""
+    #include <stdlib.h>
+    #define LENGTH 100000
+    int main(void)
+    {
+        char *text = malloc(LENGTH + 1), *back = malloc(LENGTH + 1);
+        WCHAR *wide = malloc((LENGTH + 1) * 2);
+        memset(text, 'a', LENGTH);
+        text[LENGTH] = 0;
+        mark(MultiByteToWideChar(CP_ACP, 0, text, -1, NULL, 0) == LENGTH + 1 ? "measured" : "cut");
+        mark(MultiByteToWideChar(CP_ACP, 0, text, -1, wide, LENGTH + 1) == LENGTH + 1 && !wide[LENGTH]
+             ? "wide" : "wrong");
+        mark(WideCharToMultiByte(CP_UTF8, 0, wide, -1, back, LENGTH + 1, NULL, NULL) == LENGTH + 1
+             && !memcmp(text, back, LENGTH + 1) ? "narrow" : "wrong");
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits) == ["measured", "wide", "narrow"]

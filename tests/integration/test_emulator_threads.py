@@ -300,3 +300,21 @@ def test_waits_that_nobody_ends(tmp_path: Path, bits: int) -> None:
     }
     """
     assert said(tmp_path, source, bits, *BARE, "-lkernel32") == ["went-on", "end"]
+
+
+@BITS
+@pytest.mark.parametrize("how", ["SwitchToThread()", "GetTickCount()", "Sleep(0)"])
+def test_a_busy_thread_and_one_that_sleeps(tmp_path: Path, bits: int, how: str) -> None:
+    """Time passes for a thread that sleeps also while another one never rests."""
+    source = r"""
+    static volatile int over;
+    static DWORD WINAPI sleeper(void *unused) { Sleep(300); mark("awake"); over = 1; return 0; }
+    void _start(void)
+    {
+        CreateThread(NULL, 0, sleeper, NULL, 0, NULL);
+        while (!over) HOW;
+        mark("over");
+        ExitProcess(0);
+    }
+    """.replace("HOW", how)
+    assert said(tmp_path, source, bits, *BARE, "-lkernel32") == ["awake", "over"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from speakeasy.winenv import arch
 
-from drakcelery.engines.speakeasy_guest.apis import mappings, network
+from drakcelery.engines.speakeasy_guest.apis import network
 from drakcelery.engines.speakeasy_guest.apis.api import Answer
 from drakcelery.engines.speakeasy_guest.apis.completion import Ports
 from drakcelery.engines.speakeasy_guest.apis.protection import Pages
@@ -51,11 +51,9 @@ class Windows(WithRuntime, WithProcesses):
         self.ports = Ports()
         super().__init__(config, argv=split(arguments))
         self.regman = Hive(self.get_registry_config())
-        self.recorder = recorder
-        self.profiler = recorder
+        self.recorder = self.profiler = recorder
         self.export = ""
-        self.missing_export = False
-        self.ran_out = False
+        self.missing_export = self.ran_out = False
         self.stopping = threading.Event()
         self.tally = Tally()
         self._memory_limit = memory_limit
@@ -135,7 +133,12 @@ class Windows(WithRuntime, WithProcesses):
         self.emu_eng.stop()
 
     def handle_import_func(self, dll: str, name: str) -> None:
-        """Answer one API call: ours, Speakeasy's, or a step over it."""
+        """Answer one API call: ours, Speakeasy's, or a step over it; then it may be another thread's turn."""
+        self._handle_call(dll, name)
+        if not self.run_complete and not self.stopping.is_set():
+            self.scheduler.count_call()
+
+    def _handle_call(self, dll: str, name: str) -> None:
         if self.stopping.is_set():
             self.halt()
             return
@@ -287,7 +290,7 @@ class Windows(WithRuntime, WithProcesses):
     def dump_all(self) -> None:
         """At the end of a program: what is worth to keep of its memory."""
         self.close_runtime()
-        mappings.flush_all(self)
+        self.sections.end()
         for block, reason in memory.worth_keeping(self):
             memory.dump(self, block, reason=reason, method="FinishAnalysis")
         memory.dump_heap(self)

@@ -5,7 +5,8 @@ The functions themselves are in the modules beside this one; :mod:`table` lists 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,24 +43,43 @@ def constant(value: int) -> Callable[[Any, str, list[Any]], int]:
 
 def read_text(emu: Any, address: int, *, wide: bool) -> str:
     """A string of the guest up to its zero, :data:`MAX_TEXT` bytes at most. Raises for bad memory."""
-    data = b""
-    width = 2 if wide else 1
-    while len(data) < MAX_TEXT:
-        piece = emu.mem_read(address, PAGE - address % PAGE)
-        data += piece
-        address += len(piece)
-        end = _end_of_text(data, width)
-        if end is not None:
-            data = data[:end]
-            break
+    data = read_string(emu, address, 2 if wide else 1, MAX_TEXT)
     return data.decode("utf-16-le" if wide else ANSI, "replace")
 
 
-def _end_of_text(data: bytes, width: int) -> int | None:
-    end = data.find(b"\0" * width)
+def read_string(emu: Any, address: int, width: int, limit: int) -> bytes:
+    """Characters of *width* bytes up to the zero, *limit* bytes at most. Raises for bad memory."""
+    data = bytearray()
+    while len(data) < limit:
+        size = min(PAGE - address % PAGE, limit - len(data))
+        known = max(len(data) - width + 1, 0)
+        data += emu.mem_read(address, size)
+        address += size
+        end = _end_of_text(data, width, known)
+        if end is not None:
+            return bytes(data[:end])
+    return bytes(data)
+
+
+def _end_of_text(data: bytearray, width: int, start: int) -> int | None:
+    """Where the zero is, from *start* on, that ends a string of characters of *width* bytes."""
+    end = data.find(bytes(width), start)
     while end % width and end >= 0:
-        end = data.find(b"\0" * width, end + 1)
+        end = data.find(bytes(width), end + 1)
     return None if end < 0 else end
+
+
+def read_pages(emu: Any, address: int, size: int) -> bytes:
+    """*size* bytes of the guest, or what there is of them before memory ends."""
+    data = bytearray()
+    while len(data) < size:
+        try:
+            data += emu.mem_read(
+                address + len(data), min(PAGE - (address + len(data)) % PAGE, size - len(data))
+            )
+        except Exception:  # noqa: BLE001  # Unicorn's error: there is no more
+            break
+    return bytes(data)
 
 
 def read_counted(emu: Any, address: int) -> str:
@@ -75,6 +95,11 @@ def text_argument(emu: Any, name: str, argv: list[Any], number: int) -> str:
         return ""
     argv[number] = read_text(emu, argv[number], wide=name.endswith("W"))
     return str(argv[number])
+
+
+def free_handle(taken: Container[int], first: int) -> int:
+    """The first handle from *first* on that is nobody's: as on Windows, one that was closed comes again."""
+    return next(handle for handle in itertools.count(first, 4) if handle not in taken)
 
 
 def put(emu: Any, address: int, value: int, size: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, put, read_text
+from drakcelery.engines.speakeasy_guest.machine import memory
 
 LENGTH = 4
 """Bytes of the length in front of the text."""
@@ -65,9 +66,8 @@ def _allocate_again(emu: Any, name: str, argv: list[Any]) -> int:
 
 
 def _free(emu: Any, _name: str, argv: list[Any]) -> int:
-    block = emu.get_address_map(argv[0] - LENGTH) if argv[0] else None
-    if block is not None and block.get_base() == argv[0] - LENGTH:
-        emu.mem_free(block.get_base())
+    if argv[0] and memory.is_heap_block(emu, argv[0] - LENGTH):
+        emu.mem_free(argv[0] - LENGTH)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, constant, read_text
+from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, constant, read_string
 
 ANSI, OEM = 1252, 437
 """The code pages of an English Windows."""
@@ -75,15 +75,16 @@ def encoded(text: str, name: str) -> bytes:
 def read_wide(emu: Any, place: int, count: int) -> str:
     """*count* wide characters, or a text with its zero where that is -1."""
     if count & 0xFFFFFFFF == 0xFFFFFFFF:
-        return read_text(emu, place, wide=True) + "\0"
-    data = bytes(emu.mem_read(place, min(count & 0x7FFFFFFF, MAX_DATA) * 2)) if count else b""
+        data = read_string(emu, place, 2, MAX_DATA) + b"\0\0"
+    else:
+        data = bytes(emu.mem_read(place, min(count & 0x7FFFFFFF, MAX_DATA) * 2)) if count else b""
     return data.decode("utf-16-le", "surrogatepass")
 
 
 def read_narrow(emu: Any, place: int, count: int) -> bytes:
     """*count* bytes, or a text with its zero where that is -1."""
     if count & 0xFFFFFFFF == 0xFFFFFFFF:
-        return bytes(emu.mem_string(place, 1)) + b"\0"
+        return read_string(emu, place, 1, MAX_DATA) + b"\0"
     return bytes(emu.mem_read(place, min(count & 0x7FFFFFFF, MAX_DATA))) if count else b""
 
 

@@ -5,33 +5,51 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import Api, put
-from drakcelery.engines.speakeasy_guest.apis.handles import ERROR_INVALID_HANDLE, failed
+from drakcelery.engines.speakeasy_guest.apis.api import Api, free_handle, put
+from drakcelery.engines.speakeasy_guest.apis.handles import (
+    ERROR_INVALID_HANDLE,
+    ERROR_INVALID_PARAMETER,
+    ERROR_NO_SYSTEM_RESOURCES,
+    failed,
+)
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps
 
 FIRST_HANDLE: Final = 0x9000
 MAX_PORTS: Final = 1024
 MAX_QUEUED: Final = 65536
 WAIT_TIMEOUT: Final = 258
-ERROR_NO_SYSTEM_RESOURCES: Final = 1450
+ERROR_ABANDONED_WAIT: Final = 735
+
+Queue = list[tuple[int, int, int]]
+"""What was posted: bytes, key and address."""
 
 
 @dataclass
 class Ports:
-    """Completion ports by handle: what was posted, as bytes, key and address."""
+    """Completion ports by handle."""
 
-    queues: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
+    queues: dict[int, Queue] = field(default_factory=dict)
+
+    def add(self, queue: Queue) -> int:
+        """A handle of a port, which may have others."""
+        handle = free_handle(self.queues, FIRST_HANDLE)
+        self.queues[handle] = queue
+        return handle
+
+    def is_open(self, queue: Queue) -> bool:
+        """Whether there is still a handle of it."""
+        return any(one is queue for one in self.queues.values())
 
 
 def _create(emu: Any, _name: str, argv: list[Any]) -> int:
     existing = argv[1]
     if existing in emu.ports.queues:
         return int(existing)
+    if existing:
+        return failed(emu, ERROR_INVALID_PARAMETER)
     if len(emu.ports.queues) >= MAX_PORTS:
         return failed(emu, ERROR_NO_SYSTEM_RESOURCES)
-    handle = FIRST_HANDLE + 4 * len(emu.ports.queues)
-    emu.ports.queues[handle] = []
-    return handle
+    return int(emu.ports.add([]))
 
 
 def _post(emu: Any, _name: str, argv: list[Any]) -> int:
@@ -50,10 +68,11 @@ def _get(emu: Any, _name: str, argv: list[Any]) -> Steps:
     if queue is None:
         return failed(emu, ERROR_INVALID_HANDLE)
     size = emu.get_ptr_size()
-    yield from emu.scheduler.wait(lambda: bool(queue), milliseconds & 0xFFFFFFFF)
+    ports = emu.ports
+    yield from emu.scheduler.wait(lambda: queue or not ports.is_open(queue), milliseconds & 0xFFFFFFFF)
     if not queue:
         put(emu, overlapped, 0, size)
-        return failed(emu, WAIT_TIMEOUT)
+        return failed(emu, WAIT_TIMEOUT if ports.is_open(queue) else ERROR_ABANDONED_WAIT)
     places = ((count, 4), (key, size), (overlapped, size))
     for (place, width), value in zip(places, queue.pop(0), strict=True):
         put(emu, place, value, width)

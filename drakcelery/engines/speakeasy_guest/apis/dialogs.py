@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis import resources
-from drakcelery.engines.speakeasy_guest.apis.api import Api, read_text
+from drakcelery.engines.speakeasy_guest.apis import buttons, resources
+from drakcelery.engines.speakeasy_guest.apis.api import Api, read_pages, read_text
 from drakcelery.engines.speakeasy_guest.apis.dialog_templates import Control, controls, style_of
 from drakcelery.engines.speakeasy_guest.apis.message_loop import deliver
 from drakcelery.engines.speakeasy_guest.apis.window_procedures import (
     CANCEL,
-    COMMAND,
     INIT_DIALOG,
     LOW,
     destroy,
@@ -36,9 +35,6 @@ from drakcelery.engines.speakeasy_guest.scheduling.desktop import (
 RESOURCE: Final = 5
 """``RT_DIALOG``."""
 
-OK, YES = 1, 6
-"""``IDOK`` and ``IDYES``."""
-
 MAX_CLICKS: Final = 24
 MAX_DELIVERED: Final = 1024
 """Messages that come between two clicks."""
@@ -50,8 +46,7 @@ ERROR_CONTROL_ID_NOT_FOUND: Final = 1421
 def _template(emu: Any, name: str, argv: list[Any]) -> bytes:
     """A dialogue's template: its resource, or in memory (``…Indirect…``); empty for none."""
     if "Indirect" in name:
-        page = 0x1000 - argv[1] % 0x1000
-        return bytes(emu.mem_read(argv[1], page))
+        return read_pages(emu, argv[1], MAX_TEMPLATE)
     key = resources.key(emu, argv[1], wide=name.endswith("W"))
     data = resources.content(emu, argv[0], RESOURCE, key)
     argv[1] = key
@@ -96,7 +91,7 @@ def _box(emu: Any, name: str, argv: list[Any]) -> Steps:
             break
         yield from _answered(emu, dialog)
     if not dialog.over:
-        yield from _press(emu, dialog, CANCEL)
+        yield from buttons.press(emu, dialog, CANCEL)
     yield from destroy(emu, dialog)
     return dialog.result
 
@@ -108,9 +103,7 @@ def _settled(emu: Any, dialog: Window) -> Steps:
 
     def idle() -> bool:
         others = (one for one in scheduler.threads if one is not me)
-        return (
-            desktop.has_message(me) or dialog.over or all(one.over or one.wait is not None for one in others)
-        )
+        return desktop.has_message(me) or dialog.over or all(one.rests for one in others)
 
     due = desktop.next_timer(me)
     if due is not None:
@@ -131,37 +124,12 @@ def _settled(emu: Any, dialog: Window) -> Steps:
 
 def _answered(emu: Any, dialog: Window) -> Steps:
     """Press the button that is meant for those who agree."""
-    button = _button(emu, dialog)
+    button = buttons.agreeing(emu, dialog)
     if not button.enabled:
-        yield from _ticked(emu)
+        for one in emu.desktop.dialogs():
+            yield from buttons.tick(emu, one)
     if button.enabled and not dialog.over:
-        yield from _press(emu, dialog, button.number)
-    return 0
-
-
-def _press(emu: Any, dialog: Window, number: int) -> Steps:
-    button = emu.desktop.item(dialog.handle, number)
-    handle = button.handle if button is not None else 0
-    return (yield from send(emu, Message(dialog.handle, COMMAND, number, handle)))
-
-
-def _button(emu: Any, dialog: Window) -> Window:
-    inside = [
-        one for one in emu.desktop.children(dialog.handle) if one.control is not None and one.control.button
-    ]
-    chosen = [one for one in inside if one.control.default] + [
-        one for number in (OK, YES) for one in inside if one.number == number
-    ]
-    found: Window = chosen[0] if chosen else emu.desktop.item(dialog.handle, OK)
-    return found
-
-
-def _ticked(emu: Any) -> Steps:
-    for dialog in emu.desktop.dialogs():
-        for one in emu.desktop.children(dialog.handle):
-            if one.control is not None and one.control.checks and one.enabled and not one.checked:
-                one.checked = 1
-                yield from send(emu, Message(dialog.handle, COMMAND, one.number, one.handle))
+        yield from buttons.press(emu, dialog, button.number)
     return 0
 
 

@@ -6,11 +6,19 @@ import ntpath
 import struct
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest.apis.api import Answer, Api, put, read_text, text_argument
+from drakcelery.engines.speakeasy_guest.apis.api import (
+    Answer,
+    Api,
+    free_handle,
+    put,
+    read_text,
+    text_argument,
+)
 from drakcelery.engines.speakeasy_guest.apis.handles import (
     ERROR_ALREADY_EXISTS,
     ERROR_FILE_NOT_FOUND,
     ERROR_INVALID_HANDLE,
+    ERROR_NO_SYSTEM_RESOURCES,
     ERROR_PATH_NOT_FOUND,
     failed,
     invalid_handle,
@@ -25,7 +33,9 @@ INVALID_ATTRIBUTES = 0xFFFFFFFF
 ERROR_NO_MORE_FILES = 18
 ERROR_DIR_NOT_EMPTY = 145
 MAX_PATH = 260
-MAX_SEARCHES = 4096
+FIRST_SEARCH, MAX_SEARCHES = 0x6000, 2048
+"""Handles, and how many searches may be open at a time."""
+
 MAX_FOUND = 65536
 """Names that a search goes through."""
 
@@ -92,9 +102,11 @@ def _find_first(data_argument: int) -> Any:
             (ntpath.basename(one.get_path()), ARCHIVE, disk.size(one), times_of(emu, one))
             for one in disk.matching(pattern)
         ]
-        if not found or len(emu.searches) >= MAX_SEARCHES:
+        if not found:
             return failed(emu, ERROR_FILE_NOT_FOUND, invalid_handle(emu))
-        handle = 0x6000 + 4 * len(emu.searches)
+        if len(emu.searches) >= MAX_SEARCHES:
+            return failed(emu, ERROR_NO_SYSTEM_RESOURCES, invalid_handle(emu))
+        handle = free_handle(emu.searches, FIRST_SEARCH)
         emu.searches[handle] = found[:MAX_FOUND]
         _give(emu, argv[data_argument], handle, wide=name.endswith("W"))
         return failed(emu, 0, handle)
@@ -123,10 +135,7 @@ def _find_next(emu: Any, name: str, argv: list[Any]) -> int:
 
 
 def _find_close(emu: Any, _name: str, argv: list[Any]) -> int:
-    if argv[0] not in emu.searches:
-        return failed(emu, ERROR_INVALID_HANDLE)
-    emu.searches[argv[0]] = []
-    return 1
+    return failed(emu, ERROR_INVALID_HANDLE) if emu.searches.pop(argv[0], None) is None else 1
 
 
 def _temp_file_name(emu: Any, name: str, argv: list[Any]) -> int:

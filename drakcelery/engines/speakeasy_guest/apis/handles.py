@@ -29,6 +29,8 @@ ERROR_ALREADY_EXISTS = 183
 ERROR_PIPE_BUSY = 231
 ERROR_NO_DATA = 232
 ERROR_PIPE_LISTENING = 536
+ERROR_USER_MAPPED_FILE = 1224
+ERROR_NO_SYSTEM_RESOURCES = 1450
 
 CREATE_NEW, CREATE_ALWAYS, OPEN_EXISTING, OPEN_ALWAYS, TRUNCATE_EXISTING = 1, 2, 3, 4, 5
 DISPOSITIONS = ("", "CREATE_NEW", "CREATE_ALWAYS", "OPEN_EXISTING", "OPEN_ALWAYS", "TRUNCATE_EXISTING")
@@ -104,6 +106,8 @@ def _opened(emu: Any, path: str, disposition: int, flags: int) -> tuple[int, str
         return 0, "open", ERROR_FILE_NOT_FOUND
     if file is not None and disposition == CREATE_NEW:
         return 0, "open", ERROR_FILE_EXISTS
+    if disposition in (CREATE_ALWAYS, TRUNCATE_EXISTING) and file and emu.sections.longest(file):
+        return 0, "open", ERROR_USER_MAPPED_FILE
     existed = file is not None and disposition in (CREATE_ALWAYS, OPEN_ALWAYS)
     event = "open"
     if file is None or disposition in (CREATE_ALWAYS, TRUNCATE_EXISTING):
@@ -258,6 +262,8 @@ def _set_end_of_file(emu: Any, _name: str, argv: list[Any]) -> int:
     opened = _opened_file(emu, argv[0])
     if opened is None:
         return failed(emu, ERROR_INVALID_HANDLE)
+    if opened.position < emu.sections.longest(opened.file):
+        return failed(emu, ERROR_USER_MAPPED_FILE)
     if not emu.disk.resize(opened.file, opened.position):
         return failed(emu, ERROR_DISK_FULL)
     return failed(emu, 0, 1)

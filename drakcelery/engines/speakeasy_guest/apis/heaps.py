@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Answer, Api, constant, put
 from drakcelery.engines.speakeasy_guest.crt.heap import Heap
+from drakcelery.engines.speakeasy_guest.machine import memory
 
 NOT_ENOUGH_MEMORY, INVALID_HANDLE, INVALID_PARAMETER, NO_MORE_ITEMS = 8, 6, 87, 259
 """``ERROR_…``"""
@@ -18,9 +19,6 @@ ZERO_MEMORY, IN_PLACE_ONLY = 0x8, 0x10
 
 ZEROINIT, MODIFY = 0x40, 0x80
 """Flags of ``LocalAlloc`` and ``LocalReAlloc``, and of ``Global…``."""
-
-FREED_TAGS: Final = ("api.",)
-"""How what Speakeasy's functions gave to the program is tagged, which may be freed too."""
 
 LOW_FRAGMENTATION: Final = 2
 
@@ -77,10 +75,7 @@ def _freed(emu: Any, address: int) -> bool:
     """Free a block of the heap, or what a function of Speakeasy's gave to the program."""
     if _heap(emu).release(address):
         return True
-    block = emu.get_address_map(address)
-    if block is None or block.base != address or block.is_free():
-        return False
-    if not (block.get_tag() or "").lower().startswith(FREED_TAGS):
+    if not memory.is_heap_block(emu, address):
         return False
     emu.mem_free(address)
     return True
@@ -93,6 +88,12 @@ def _free(emu: Any, _name: str, argv: list[Any]) -> int:
 def _free_local(emu: Any, _name: str, argv: list[Any]) -> int:
     address = int(argv[0])
     return 0 if not address or _freed(emu, address) else _failed(emu, INVALID_HANDLE, address)
+
+
+def _give_back(emu: Any, _name: str, argv: list[Any]) -> int:
+    """What Windows allocated for the program, such as a list of addresses."""
+    _freed(emu, argv[0])
+    return 0
 
 
 def _size(number: int, code: int, unknown: int) -> Answer:
@@ -145,6 +146,10 @@ _ALLOC_LOCAL, _REALLOC_LOCAL = Api(words=2, answer=_alloc_local), Api(words=3, a
 _FREE_LOCAL, _YES = Api(words=1, answer=_free_local), constant(1)
 
 APIS = {
+    **{
+        name: Api(words=1, answer=_give_back)
+        for name in ("FreeSid", "WTSFreeMemory", "freeaddrinfo", "FreeAddrInfoW", "FreeAddrInfo")
+    },
     "HeapAlloc": _ALLOC,
     "RtlAllocateHeap": _ALLOC,
     "HeapReAlloc": _REALLOC,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, constant, put, read_text
+from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, put, read_text, text_argument
 from drakcelery.engines.speakeasy_guest.apis.network import request_of
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
@@ -106,6 +106,12 @@ def _read(emu: Any, name: str, argv: list[Any]) -> int:
     return int(emu.original("wininet", name, argv) or 0)
 
 
+def _check_connection(emu: Any, name: str, argv: list[Any]) -> int:
+    """Windows connects to the server, and says whether it could."""
+    emu.recorder.log_check(text_argument(emu, name, argv, 0))
+    return 1
+
+
 def _connected(emu: Any, _name: str, argv: list[Any]) -> int:
     put(emu, argv[0], LAN, 4)
     return 1
@@ -117,7 +123,7 @@ APIS = {
     "HttpQueryInfo": Api(words=5, answer=_http_query),
     "WinHttpQueryHeaders": Api(words=6, answer=_winhttp_query),
     "InternetReadFile": Api(words=4, answer=_read),
-    "InternetCheckConnection": Api(words=3, answer=constant(1)),
+    "InternetCheckConnection": Api(words=3, answer=_check_connection),
     "InternetGetConnectedState": Api(words=2, answer=_connected),
     "InternetGetConnectedStateEx": Api(words=4, answer=_connected),
 }

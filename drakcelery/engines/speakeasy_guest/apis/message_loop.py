@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import buttons
 from drakcelery.engines.speakeasy_guest.apis.api import Api
 from drakcelery.engines.speakeasy_guest.apis.window_procedures import LOW, send
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Steps
@@ -52,9 +53,23 @@ def _rest(emu: Any, window: int) -> Steps:
     desktop, me = emu.desktop, emu.scheduler.current
     due = desktop.next_timer(me, window)
     limit = INFINITE if due is None else max(int(due - emu.clock.passed) + 1, 1)
-    result = yield from emu.scheduler.wait(lambda: desktop.has_message(me, window), limit)
+    others = [one for one in emu.scheduler.threads if one is not me]
+
+    def ready() -> bool:
+        idle = due is None and all(one.rests for one in others) and buttons.next_one(emu, me) is not None
+        return desktop.has_message(me, window) or idle
+
+    result = yield from emu.scheduler.wait(ready, limit)
     if result != TIMED_OUT and not desktop.has_message(me, window):
-        desktop.lose_patience(me)
+        yield from _get_on(emu)
+    return 0
+
+
+def _get_on(emu: Any) -> Steps:
+    """Nothing happens any more: press a button, or close the program where none is left."""
+    me = emu.scheduler.current
+    if not (yield from buttons.press_next(emu, me)):
+        emu.desktop.lose_patience(me)
     return 0
 
 
@@ -66,12 +81,12 @@ def _get(emu: Any, _name: str, argv: list[Any]) -> Steps:
         if message is not None:
             break
         yield from _rest(emu, window)
-    _see_whether_it_ends(emu, message)
+    yield from _see_whether_it_ends(emu, message)
     _write(emu, place, message)
     return int(message.number != QUIT)
 
 
-def _see_whether_it_ends(emu: Any, message: Message | None) -> None:
+def _see_whether_it_ends(emu: Any, message: Message | None) -> Steps:
     """Count timers and looks without a message between which nothing changes: at last it is closed."""
     desktop = emu.desktop
     if emu.recorder.changes != desktop.changes:
@@ -79,7 +94,9 @@ def _see_whether_it_ends(emu: Any, message: Message | None) -> None:
     if message is None or message.number == TIMER:
         desktop.idle += 1
         if desktop.idle >= PATIENCE:
-            desktop.lose_patience(emu.scheduler.current)
+            desktop.idle = 0
+            yield from _get_on(emu)
+    return 0
 
 
 def _peek(emu: Any, _name: str, argv: list[Any]) -> Steps:
@@ -87,7 +104,7 @@ def _peek(emu: Any, _name: str, argv: list[Any]) -> Steps:
     emu.clock.advance()
     message = emu.desktop.next(emu.scheduler.current, window, emu.clock.passed, remove=remove)
     if message is None or remove:
-        _see_whether_it_ends(emu, message)
+        yield from _see_whether_it_ends(emu, message)
     if message is None:
         yield from emu.scheduler.wait(lambda: False, 1)
         return 0

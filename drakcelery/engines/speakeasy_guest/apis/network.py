@@ -16,7 +16,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 HIGHEST_VERSION = (2, 2)
 """Of Windows Sockets: major and minor."""
 
-WSAVERNOTSUPPORTED = 10092
+WSAENOTSOCK, WSAENOTCONN, WSAVERNOTSUPPORTED = 10038, 10057, 10092
 
 
 def _getaddrinfo(emu: Any, name: str, argv: list[Any]) -> int:
@@ -86,28 +86,59 @@ def _connect(emu: Any, _name: str, argv: list[Any]) -> int:
     return SUCCESS
 
 
+def _sent(emu: Any, handle: int, place: int, data: bytes) -> tuple[str, int] | None:
+    """Send data to the address at *place*, or for NULL to what the socket is connected to; None for an error.
+
+    Address and port; the thread's last error is set where there is none.
+    """
+    sock = emu.get_network_manager().get_socket(handle)
+    if sock is None:
+        emu.set_last_error(WSAENOTSOCK)
+        return None
+    host, port = _sockaddr(emu, place) if place else sock.get_connection_info()
+    if not host:
+        emu.set_last_error(WSAENOTCONN)
+        return None
+    emu.recorder.log_network(None, host, port, typ="data_out", proto=_protocol(emu, handle), data=data)
+    return host, port
+
+
 def _sendto(emu: Any, _name: str, argv: list[Any]) -> int:
-    host, port = _sockaddr(emu, argv[4])
     data = bytes(emu.mem_read(argv[1], min(argv[2] & 0xFFFFFFFF, MAX_DATA)))
-    emu.recorder.log_network(None, host, port, typ="data_out", proto=_protocol(emu, argv[0]), data=data)
-    argv[4] = _shown(host, port)
+    target = _sent(emu, argv[0], argv[4], data)
+    if target is None:
+        return SOCKET_ERROR
+    argv[4] = _shown(*target)
     return len(data)
 
 
-def _wsa_send(emu: Any, _name: str, argv: list[Any]) -> int:
-    sock = emu.get_network_manager().get_socket(argv[0])
-    if sock is None:
-        return SOCKET_ERROR
-    size = emu.get_ptr_size()
-    data = b""
-    for number in range(min(argv[2] & 0xFFFFFFFF, 64)):
-        entry = argv[1] + number * 2 * size
+def _gathered(emu: Any, place: int, count: int) -> bytes:
+    """What is in an array of ``WSABUF``."""
+    size, data = emu.get_ptr_size(), b""
+    for number in range(min(count & 0xFFFFFFFF, 64)):
+        entry = place + number * 2 * size
         length = int.from_bytes(emu.mem_read(entry, 4), "little")
         data += bytes(emu.mem_read(emu.read_ptr(entry + size), min(length, MAX_DATA)))
-    host, port = sock.get_connection_info()
-    emu.recorder.log_network(None, host, port, typ="data_out", proto=_protocol(emu, argv[0]), data=data)
+    return data
+
+
+def _wsa_send(emu: Any, name: str, argv: list[Any]) -> int:
+    """``WSASend``, and ``WSASendTo`` with an address."""
+    data = _gathered(emu, argv[1], argv[2])
+    if _sent(emu, argv[0], argv[5] if name == "WSASendTo" else 0, data) is None:
+        return SOCKET_ERROR
     put(emu, argv[3], len(data), 4)
     return SUCCESS
+
+
+def _get_error(emu: Any, _name: str, _argv: list[Any]) -> int:
+    """``WSAGetLastError``: the same number as that of all other functions."""
+    return int(emu.get_last_error())
+
+
+def _set_error(emu: Any, _name: str, argv: list[Any]) -> int:
+    emu.set_last_error(argv[0])
+    return 0
 
 
 def request_of(emu: Any, handle: int) -> tuple[str, bytes]:
@@ -140,10 +171,13 @@ def _wsa_startup(emu: Any, _name: str, argv: list[Any]) -> int:
 
 APIS = {
     "WSAStartup": Api(words=2, answer=_wsa_startup),
+    "WSAGetLastError": Api(words=0, answer=_get_error),
+    "WSASetLastError": Api(words=1, answer=_set_error),
     "getaddrinfo": Api(words=4, answer=_getaddrinfo),
     "GetAddrInfoW": Api(words=4, answer=_getaddrinfo),
     "connect": Api(words=3, answer=_connect),
     "WSAConnect": Api(words=7, answer=_connect),
     "sendto": Api(words=6, answer=_sendto),
     "WSASend": Api(words=7, answer=_wsa_send),
+    "WSASendTo": Api(words=9, answer=_wsa_send),
 }

@@ -25,7 +25,9 @@ def _close(emu: Any, name: str, argv: list[Any]) -> int:
         return 1
     if handle & LOW in (CURRENT_PROCESS, CURRENT_THREAD) or is_console(emu, handle):
         return 1
-    if emu.snapshots.pop(handle, None) or handle in emu.mappings or handle in emu.ports.queues:
+    if emu.snapshots.pop(handle, None) or emu.sections.close(handle):
+        return 1
+    if emu.ports.queues.pop(handle, None) is not None:
         return 1
     return int(emu.original("kernel32", name, argv) or 0) or failed(emu, ERROR_INVALID_HANDLE)
 
@@ -48,8 +50,12 @@ def _another(emu: Any, handle: int) -> int:
     opened = emu.disk.opened(handle)
     if opened is not None:
         return int(emu.disk.add(opened))
-    if is_console(emu, handle) or handle in emu.mappings or handle in emu.ports.queues:
+    if is_console(emu, handle):
         return handle
+    if handle in emu.sections.handles:
+        return int(emu.sections.add(emu.sections.handles[handle]))
+    if handle in emu.ports.queues:
+        return int(emu.ports.add(emu.ports.queues[handle]))
     current = {CURRENT_PROCESS: emu.curr_process, CURRENT_THREAD: emu.curr_thread}.get(handle & LOW)
     found = current or emu.get_object_from_handle(handle)
     if not hasattr(found, "ref_cnt"):

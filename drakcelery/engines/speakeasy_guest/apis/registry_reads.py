@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_counted, text_argument
+from drakcelery.engines.speakeasy_guest.apis.environment import expanded
 from drakcelery.engines.speakeasy_guest.apis.registry import (
     FILE_NOT_FOUND,
     INVALID_HANDLE,
@@ -29,13 +31,14 @@ from drakcelery.engines.speakeasy_guest.machine.hive import (
     Value,
 )
 
-MORE_DATA, NO_MORE_ITEMS, UNSUPPORTED_TYPE = 234, 259, 1630
+INVALID_PARAMETER, MORE_DATA, NO_MORE_ITEMS, UNSUPPORTED_TYPE = 87, 234, 259, 1630
 STATUS_NO_MORE: Final = 0x8000001A
 STATUS_TOO_SMALL: Final = 0xC0000023
 STATUS_OVERFLOW: Final = 0x80000005
 STATUS_INVALID_PARAMETER: Final = 0xC000000D
 ALLOWED: Final = {REG_SZ: 0x2, REG_EXPAND_SZ: 0x4, REG_BINARY: 0x8, REG_DWORD: 0x10, REG_MULTI_SZ: 0x20}
-ALLOWED_QWORD, NO_EXPAND = 0x40, 0x10000000
+ALLOWED_QWORD, ANY = 0x40, 0xFFFF
+NO_EXPAND: Final = 0x10000000
 """``RRF_RT_…``: which kinds of values ``RegGetValue`` may give; and that it leaves variables alone."""
 
 BASIC, FULL, PARTIAL = 0, 1, 2
@@ -70,6 +73,8 @@ def _query_value(emu: Any, name: str, argv: list[Any]) -> int:
     value = find_value(emu, path, wanted)
     if value is None:
         return FILE_NOT_FOUND
+    if name.startswith("SH"):
+        value = _expanded(emu, value)
     put(emu, argv[3], value.kind, 4)
     return _give(emu, _data(value, wide=name.endswith("W")), argv[4], argv[5])
 
@@ -89,17 +94,29 @@ def _get_value(emu: Any, name: str, argv: list[Any]) -> int:
     """``RegGetValue``."""
     path = key_path(emu, argv[0], text_argument(emu, name, argv, 1))
     wanted = text_argument(emu, name, argv, 2)
+    kinds = argv[3] & ANY
+    if kinds & ALLOWED[REG_EXPAND_SZ] and kinds != ANY and not argv[3] & NO_EXPAND:
+        return INVALID_PARAMETER
     if path is None:
         return INVALID_HANDLE
     value = find_value(emu, path, wanted)
     if value is None:
         return FILE_NOT_FOUND
+    if argv[3] & NO_EXPAND == 0:
+        value = _expanded(emu, value)
     put(emu, argv[4], value.kind, 4)
     bit = ALLOWED_QWORD if value.kind == REG_QWORD else ALLOWED.get(value.kind, 1)
-    allowed = argv[3] | (ALLOWED[REG_EXPAND_SZ] if argv[3] & ALLOWED[REG_SZ] else 0)
-    if argv[3] & 0xFFFF and not allowed & bit:
+    if argv[3] & ANY and not argv[3] & bit:
         return UNSUPPORTED_TYPE
     return _give(emu, _ended(_data(value, wide=name.endswith("W")), value, name), argv[5], argv[6])
+
+
+def _expanded(emu: Any, value: Value) -> Value:
+    """A text with its ``%variables%`` filled in, which is a plain one then; any other value as it is."""
+    if value.kind != REG_EXPAND_SZ:
+        return value
+    text = expanded(emu, value.data.decode("utf-16-le", "replace"))
+    return replace(value, kind=REG_SZ, data=text.encode("utf-16-le", "replace"))
 
 
 def _ended(data: bytes, value: Value, name: str) -> bytes:
@@ -115,6 +132,7 @@ def _get_value_below(emu: Any, name: str, argv: list[Any]) -> int:
     value = find_value(emu, path, wanted) if path else None
     if value is None:
         return FILE_NOT_FOUND
+    value = _expanded(emu, value)
     put(emu, argv[3], value.kind, 4)
     return _give(emu, _data(value, wide=name.endswith("W")), argv[4], argv[5])
 

@@ -132,15 +132,17 @@ def _create_work(emu: Any, _name: str, argv: list[Any]) -> int:
 
 def _submit_work(emu: Any, _name: str, argv: list[Any]) -> int:
     callback, parameter = emu.read_ptr(argv[0]), emu.read_ptr(argv[0] + emu.get_ptr_size())
-    emu.new_thread(callback, (0, parameter, argv[0]))
+    _, made = emu.new_thread(callback, (0, parameter, argv[0]))
+    found = emu.scheduler.find(made)
+    if found is not None:
+        found.work = argv[0]
     return 0
 
 
-def _wait_for_work(emu: Any, _name: str, _argv: list[Any]) -> Steps:
-    scheduler = emu.scheduler
-    me = scheduler.current
-    mine = [one for one in scheduler.threads if one not in (me, scheduler.main)]
-    yield from scheduler.wait(lambda: all(one.over or one.wait is not None for one in mine))
+def _wait_for_work(emu: Any, _name: str, argv: list[Any]) -> Steps:
+    """Wait until what was submitted is done, also where it sleeps meanwhile."""
+    mine = [one for one in emu.scheduler.threads if one.work == argv[0] and one is not emu.scheduler.current]
+    yield from emu.scheduler.wait(lambda: all(one.over for one in mine))
     return 0
 
 

@@ -166,11 +166,7 @@ def _free(emu: Any, _name: str, argv: list[Any]) -> int:
     address, size, kind = argv
     holder = emu.allocations.find(address)
     if holder is None:
-        block = emu.get_address_map(address)
-        if block is None:
-            return _fail(emu, ERROR_INVALID_ADDRESS)
-        block.set_free()
-        return 1
+        return _free_other(emu, address)
     if kind & RELEASE:
         if size or address != holder.base:
             return _fail(emu, ERROR_INVALID_PARAMETER if size else ERROR_INVALID_ADDRESS)
@@ -179,6 +175,17 @@ def _free(emu: Any, _name: str, argv: list[Any]) -> int:
         return 1
     first = address // PAGE * PAGE
     _unmap(emu, first, min(-(-(address + size) // PAGE) * PAGE, holder.end) if size else holder.end)
+    return 1
+
+
+def _free_other(emu: Any, address: int) -> int:
+    """Of what was not allocated here: what is in another process, and nothing that is mapped."""
+    block = emu.get_address_map(address)
+    if block is None:
+        return _fail(emu, ERROR_INVALID_ADDRESS)
+    if not (block.get_tag() or "").lower().startswith(memory.ALLOCATED):
+        return _fail(emu, ERROR_INVALID_PARAMETER)
+    block.set_free()
     return 1
 
 
@@ -194,8 +201,7 @@ def _unmap(emu: Any, first: int, end: int) -> bool:
         emu.pages.forget(first, end)
         start, stop = max(first, block.base), min(end, block.base + block.size)
         if (start, stop) == (block.base, block.base + block.size):
-            emu.mem_unmap(block.base, block.size)
-            emu.maps.remove(block)
+            memory.release(emu, block)
         else:
             emu.mem_write(start, bytes(stop - start))
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, text_argument
@@ -99,7 +100,8 @@ def _information_by_handle(emu: Any, _name: str, argv: list[Any]) -> int:
     size = 0 if opened.is_dir else opened.get_size()
     times = times_of(emu, None if opened.is_dir else opened.file).data()
     kind = 0x10 if opened.is_dir else 0x20
-    numbers = (SERIAL, size >> 32, size & 0xFFFFFFFF, 1, 0x10000, hash(opened.path.lower()) & 0x7FFFFFFF)
+    number = zlib.crc32(opened.path.lower().encode("utf-8", "surrogatepass"))
+    numbers = (SERIAL, size >> 32, size & 0xFFFFFFFF, 1, 0x10000, number)
     emu.mem_write(argv[1], struct.pack("<I", kind) + times + struct.pack("<6I", *numbers))
     return 1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, text_argument
-from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps, Wait
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps
 from drakcelery.engines.speakeasy_guest.scheduling.scheduler import (
     INFINITE,
     INTERRUPTED,
@@ -177,7 +177,7 @@ def _rest(emu: Any, milliseconds: int, *, alertable: bool) -> Steps:
 
 
 def _give_way(emu: Any, _name: str, _argv: list[Any]) -> Steps:
-    yield Wait(ready=lambda: True, milliseconds=INFINITE)
+    yield from emu.scheduler.give_way()
     return int(emu.scheduler.others())
 
 

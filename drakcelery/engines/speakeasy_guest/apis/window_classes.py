@@ -14,6 +14,11 @@ OF_WINDOWS: Final = frozenset(
         *("sysheader32", "syslink", "syslistview32", "systabcontrol32", "systreeview32"),
         *("msctls_hotkey32", "msctls_progress32", "msctls_statusbar32", "msctls_trackbar32"),
         *("msctls_updown32", "toolbarwindow32", "tooltips_class32"),
+        *("msctls_netaddress", "nativefontctl", "rebarwindow32", "sysdatetimepick32", "sysipaddress32"),
+        *("sysmonthcal32", "syspager", "scrollbar", "combolbox", "richedit60w", "reboxlist20w"),
+        *("atlaxwin", "atlaxwin80", "atlaxwin90", "atlaxwin100", "atlaxwin110", "atlaxwinlic"),
+        *("#32768", "#32769", "#32771", "#32772", "ddemlevent", "ime", "message", "sysshadow"),
+        *("avicapwindow", "capwindow", "mciwndclass", "msimewindow", "oleMainThreadWndClass".lower()),
     }
 )
 
@@ -22,6 +27,8 @@ FIRST_POINTER: Final = 0x10000
 """What is below is an atom, not the address of a name."""
 
 FIRST_ATOM_OF_WINDOWS: Final = 0xC000
+ATOMS_OF_WINDOWS: Final = range(0x8000, 0x8005)
+"""Menus to icons' titles; 0x8002 is ``WC_DIALOG``."""
 
 
 def class_name(emu: Any, place: int, *, wide: bool) -> str | int:
@@ -33,6 +40,15 @@ def registered(emu: Any, kind: str | int) -> WindowClass | None:
     """What the program registered."""
     found: WindowClass | None = emu.desktop.classes.get(kind.lower() if isinstance(kind, str) else kind)
     return found
+
+
+def exists(emu: Any, kind: str | int) -> bool:
+    """Whether there are windows of that class: the program's, or Windows' own."""
+    if registered(emu, kind) is not None:
+        return True
+    if isinstance(kind, int):
+        return kind == FIRST_ATOM_OF_WINDOWS or kind in ATOMS_OF_WINDOWS
+    return kind.lower() in OF_WINDOWS
 
 
 def procedure(emu: Any, window: Window, *, wide: bool) -> int:

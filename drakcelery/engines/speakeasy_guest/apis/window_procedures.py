@@ -65,6 +65,8 @@ def _default(emu: Any, window: Window, message: Message, *, wide: bool) -> Steps
             return window.checked
         case 0xF1:  # SET_CHECK
             window.checked = message.word & LOW
+        case 0xF5 if window.control is not None and window.control.button:  # CLICK
+            yield from send(emu, Message(window.parent, COMMAND, window.number & 0xFFFF, window.handle))
     return 0
 
 

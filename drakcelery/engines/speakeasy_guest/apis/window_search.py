@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_text
-from drakcelery.engines.speakeasy_guest.apis.window_classes import class_name
+from drakcelery.engines.speakeasy_guest.apis.handles import failed
+from drakcelery.engines.speakeasy_guest.apis.window_classes import class_name, registered
 from drakcelery.engines.speakeasy_guest.apis.window_procedures import LOW
-from drakcelery.engines.speakeasy_guest.apis.windows import Plain
+from drakcelery.engines.speakeasy_guest.apis.windows import INVALID_WINDOW, Plain
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Steps
 from drakcelery.engines.speakeasy_guest.configuration import SHELL_PID
 from drakcelery.engines.speakeasy_guest.scheduling.desktop import OTHERS
@@ -21,16 +22,30 @@ def _find(first: int) -> Plain:
     def answer(emu: Any, name: str, argv: list[Any]) -> int:
         wide = name.endswith("W")
         parent = argv[0] & LOW if first else 0
+        there = emu.desktop.children(parent)
+        if first and argv[1] & LOW:
+            numbers = [window.handle for window in there]
+            if argv[1] & LOW not in numbers:
+                return failed(emu, INVALID_WINDOW)
+            there = there[numbers.index(argv[1] & LOW) + 1 :]
         kind = class_name(emu, argv[first], wide=wide) if argv[first] else None
         title = read_text(emu, argv[first + 1], wide=wide) if argv[first + 1] else None
         argv[first : first + 2] = kind or 0, title or 0
-        for window in emu.desktop.windows.values():
-            named = kind is None or isinstance(kind, int) or window.kind.lower() == kind.lower()
-            if window.parent == parent and named and title in (None, window.title):
+        wanted = _called(emu, kind)
+        for window in there:
+            if wanted in (None, window.kind.lower()) and title in (None, window.title):
                 return int(window.handle)
         return 0
 
     return answer
+
+
+def _called(emu: Any, kind: str | int | None) -> str | None:
+    """The name of a class in small letters, also of an atom; empty for one that is no class'."""
+    if isinstance(kind, int):
+        known = registered(emu, kind)
+        return known.name.lower() if known is not None else ""
+    return kind if kind is None else kind.lower()
 
 
 def _enumerate(emu: Any, name: str, argv: list[Any]) -> Steps:
@@ -39,6 +54,8 @@ def _enumerate(emu: Any, name: str, argv: list[Any]) -> Steps:
     function, parameter = argv[-2:]
     for window in emu.desktop.children(parent):
         if not (yield GuestCall(function, (window.handle, parameter))) & LOW:
+            return 0
+        if parent and not (yield from _enumerate(emu, name, [window.handle, function, parameter])):
             return 0
     return 1
 

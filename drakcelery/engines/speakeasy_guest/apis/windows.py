@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, read_text
-from drakcelery.engines.speakeasy_guest.apis.window_classes import class_name, procedure, registered
+from drakcelery.engines.speakeasy_guest.apis.dialog_templates import Control
+from drakcelery.engines.speakeasy_guest.apis.window_classes import class_name, exists, procedure, registered
 from drakcelery.engines.speakeasy_guest.apis.window_procedures import (
     LOW,
     NC_CREATE,
@@ -28,7 +29,7 @@ VISIBLE, DISABLED, CHILD = 0x10000000, 0x08000000, 0x40000000
 PROCEDURE, INSTANCE, STYLE, EX_STYLE = -4, -6, -16, -20
 """``GWL_…``."""
 
-INVALID_WINDOW: Final = 1400
+INVALID_WINDOW, CANNOT_FIND_CLASS = 1400, 1407
 DEFAULT_SIZE: Final = 0x80000000
 """``CW_USEDEFAULT``."""
 
@@ -45,6 +46,11 @@ Plain = Callable[[Any, str, list[Any]], int]
 def _create(emu: Any, name: str, argv: list[Any]) -> Steps:
     """``CreateWindowEx``: the window's function hears of it before the program goes on."""
     wide, texts = name.endswith("W"), argv[1:3]
+    kind = class_name(emu, argv[1], wide=wide)
+    if not exists(emu, kind):
+        argv[1] = kind
+        emu.set_last_error(CANNOT_FIND_CLASS)
+        return 0
     window = emu.desktop.add(_described(emu, argv, wide=wide))
     if window.procedure:
         place = emu.guest_calls.reserve(STRUCTURE)
@@ -69,6 +75,8 @@ def _described(emu: Any, argv: list[Any], *, wide: bool) -> Window:
     window.thread, window.parent = emu.scheduler.current, argv[8] & LOW if style & CHILD else 0
     window.numbers = {STYLE: style, EX_STYLE: argv[0], IDENTITY: argv[9], INSTANCE: argv[10], PARENT: argv[8]}
     window.visible, window.enabled = bool(style & VISIBLE), not style & DISABLED
+    if window.parent and window.kind.lower() == "button":
+        window.control = Control(argv[9] & LOW, style, True, title)
     return window
 
 

@@ -6,6 +6,7 @@ import ntpath
 import struct
 from typing import Any
 
+from drakcelery.engines.speakeasy_guest.apis.api import free_handle
 from drakcelery.engines.speakeasy_guest.crt.abi import Answer, Function
 from drakcelery.engines.speakeasy_guest.crt.descriptors import EBADF, EEXIST, EINVAL, ENOENT
 from drakcelery.engines.speakeasy_guest.crt.machine import Machine, named
@@ -14,9 +15,12 @@ from drakcelery.engines.speakeasy_guest.machine.clock import EPOCH, UNITS
 from drakcelery.engines.speakeasy_guest.machine.file_times import times_of
 from drakcelery.engines.speakeasy_guest.naming import file_name
 
+ENOMEM = 12
 S_IFDIR, S_IFREG = 0x4000, 0x8000
 DIRECTORY, ARCHIVE = 0x10, 0x20
 MAX_PATH = 260
+FIRST_SEARCH, MAX_SEARCHES = 0x5000, 1024
+"""Handles, and how many searches may be open at a time."""
 
 Moments = tuple[int, int, int]
 """When a file was read, written and made, in seconds since 1970."""
@@ -32,13 +36,8 @@ def _note_query(crt: Runtime, path: str) -> None:
 
 def _change(crt: Runtime, path: str, operation: str, *, ok: bool, **more: str) -> int:
     """Tell of a change by ``NtSetInformationFile``, and give the function's result."""
-    crt.emu.recorder.journal.write(
-        "filetracer",
-        "NtSetInformationFile",
-        Operation=operation,
-        **(more or {"FileName": file_name(crt.files.disk.full(path))}),
-        Status="SUCCESS" if ok else "FAIL",
-    )
+    names = more or {"FileName": file_name(crt.files.disk.full(path))}
+    crt.emu.recorder.log_file_information(operation, ok=ok, **names)
     return 0 if ok else crt.fail(ENOENT)
 
 
@@ -171,8 +170,11 @@ def _find_first(width: int, layout: tuple[int, int]) -> Answer:
         ]
         if not found:
             return crt.fail(ENOENT)
-        handle = 0x5000 + 4 * len(crt.process.searches)
-        crt.process.searches[handle] = found
+        searches = crt.process.searches
+        if len(searches) >= MAX_SEARCHES:
+            return crt.fail(ENOMEM)
+        handle = free_handle(searches, FIRST_SEARCH)
+        searches[handle] = found
         return handle if _next(crt, handle, target, width, layout) == 0 else -1
 
     return answer
@@ -191,7 +193,7 @@ def _next(crt: Runtime, handle: int, target: int, width: int, layout: tuple[int,
 
 
 def _find_close(crt: Runtime, handle: int) -> int:
-    return 0 if handle in crt.process.searches else crt.fail(EINVAL)
+    return crt.fail(EINVAL) if crt.process.searches.pop(handle, None) is None else 0
 
 
 LAYOUTS = {"": (0, 4), "32": (4, 4), "64": (8, 8), "i64": (0, 8), "32i64": (4, 8), "64i32": (8, 4)}

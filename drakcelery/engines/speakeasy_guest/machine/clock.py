@@ -72,4 +72,9 @@ class Clock:
         if slept != self._slept:
             self._slept, self._looks = slept, 0
         self._looks += 1
-        self._looked += STEP if self._looks < PATIENCE else LONG_STEP
+        step = STEP if self._looks < PATIENCE else LONG_STEP
+        if scheduler:  # for threads that sleep it passes too
+            scheduler.now += step
+            self._slept = scheduler.now
+        else:
+            self._looked += step

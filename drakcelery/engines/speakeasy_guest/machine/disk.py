@@ -27,9 +27,7 @@ FOLDERS = (
     f"C:\\Users\\{USER}\\Downloads",
     "C:\\Users\\Public\\Desktop",
     "C:\\Users\\Public\\Documents",
-    "C:\\Windows\\System32",
-    "C:\\Windows\\SysWOW64",
-    "C:\\Windows\\Temp",
+    *("C:\\Windows\\System32", "C:\\Windows\\SysWOW64", "C:\\Windows\\Temp"),
     "C:\\Program Files\\Common Files",
     "C:\\Program Files (x86)\\Common Files",
     "C:\\ProgramData\\Microsoft\\Windows\\Start Menu\\Programs\\Startup",
@@ -167,6 +165,7 @@ class Disk:
 
     def read(self, file: Any, position: int, size: int) -> bytes:
         """Bytes from *position* on."""
+        self._emu.sections.before_read(file, position, size)
         return bytes(self.content(file).getbuffer()[position : position + size])
 
     def write(self, file: Any, position: int, data: bytes) -> bool:
@@ -180,6 +179,7 @@ class Disk:
         content.seek(before)
         file.bytes_written += len(data)
         file_times.written(self._emu, file)
+        self._emu.sections.after_write(file, position, data)
         return True
 
     def resize(self, file: Any, size: int) -> bool:

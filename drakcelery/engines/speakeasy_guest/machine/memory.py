@@ -16,6 +16,8 @@ ALLOCATED = ("api.virtualalloc", "api.virtalloc")
 """How Speakeasy tags memory that the program asked Windows for."""
 
 LIKE_PROGRAM = "Possible binary detected"
+MAPPED = "api.mapviewoffile"
+"""The same of views."""
 
 
 def first_free(
@@ -88,6 +90,24 @@ def dump_freed(emu: Any, block: Any) -> None:
     reason = _reason(emu, block, (block.get_tag() or "").lower())
     if reason:
         dump(emu, block, reason=reason, method="NtFreeVirtualMemory")
+
+
+def release(emu: Any, block: Any) -> None:
+    """Take a block away."""
+    emu.mem_unmap(block.base, block.size)
+    emu.maps.remove(block)
+
+
+def is_heap_block(emu: Any, address: int) -> bool:
+    """Whether a block begins there that the program, or Windows for it, has allocated and may free.
+
+    What is mapped or allocated in pages, modules and stacks are none.
+    """
+    block = emu.get_address_map(address)
+    if block is None or block.get_base() != address or block.is_free():
+        return False
+    tag = (block.get_tag() or "").lower()
+    return tag.startswith("api.") and not tag.startswith((*ALLOCATED, MAPPED))
 
 
 def watch_data(emu: Any, image: Any) -> set[int]:

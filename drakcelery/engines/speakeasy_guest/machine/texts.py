@@ -6,7 +6,7 @@ from typing import Final
 
 from speakeasy import Win32Emulator
 
-from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.apis.api import read_string
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 MAX_TEXT: Final = 4 * 1024 * 1024
@@ -29,22 +29,4 @@ class Texts(Win32Emulator):  # type: ignore[misc]  # the base has no types
 
     def mem_string(self, address: int, width: int, limit: int = MAX_TEXT) -> bytes:
         """The bytes of the string at an address, without its zero; *limit* at most."""
-        data = bytearray()
-        limit = min(limit, MAX_TEXT)
-        while len(data) < limit:
-            size = min(PAGE - address % PAGE, limit - len(data))
-            known = max(len(data) - width + 1, 0)
-            data += self.mem_read(address, size)
-            address += size
-            end = _end_of(data, width, known)
-            if end is not None:
-                return bytes(data[:end])
-        return bytes(data)
-
-
-def _end_of(data: bytearray, width: int, start: int) -> int | None:
-    """Where the zero is, from *start* on, that ends a string of characters of *width* bytes."""
-    end = data.find(bytes(width), start)
-    while end % width and end >= 0:
-        end = data.find(bytes(width), end + 1)
-    return None if end < 0 else end
+        return read_string(self, address, width, min(limit, MAX_TEXT))

@@ -157,6 +157,7 @@ class Libraries:
         self._emu.mem_write(base, image.mapped_image)
         if loaded.runs:
             self._settle(image)
+        memory.dump_image(self._emu, image, reason="Library that the program wrote", method="LoadLibrary")
         return loaded
 
     def _add(self, loaded: Loaded) -> None:
@@ -188,7 +189,6 @@ class Libraries:
         process = self._emu.curr_process
         if process is not None and self._emu.get_address_map(process.get_peb_ldr().address):
             process.add_module_to_peb(image)
-        memory.dump_image(self._emu, image, reason="Library that the program wrote", method="LoadLibrary")
 
     def bind(self, image: Any) -> list[Loaded]:
         """Have a program find what it imports from libraries beside it: these, in the order of calls.
@@ -264,8 +264,7 @@ class Libraries:
         if image.base <= back < image.base + image.image_size:
             return
         memory.dump_changed(emu, image, image.ran)
-        emu.mem_unmap(block.base, block.size)
-        emu.maps.remove(block)
+        memory.release(emu, block)
 
     def _back(self) -> int:
         """Where the function of ours that waits returns to; 0 for none."""

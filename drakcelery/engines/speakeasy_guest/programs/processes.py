@@ -13,6 +13,7 @@ from drakcelery.engines.speakeasy_guest.configuration import SYSTEM_FOLDER
 from drakcelery.engines.speakeasy_guest.machine import memory
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.machine.disk import Disk, Files
+from drakcelery.engines.speakeasy_guest.machine.sections import Sections
 from drakcelery.engines.speakeasy_guest.programs.hollowing import Hollows
 from drakcelery.engines.speakeasy_guest.programs.images import bits_of, is_export
 from drakcelery.engines.speakeasy_guest.programs.libraries import PROCESS_ATTACH, Libraries, callbacks
@@ -40,7 +41,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         added_headers: what a request is to be sent with, by its handle.
         searches: what is left of each search for files, by its handle.
         snapshots: lists of processes, threads and modules, and how far each was read, by handle.
-        mappings: files in memory, by handle.
+        sections: files in memory.
         not_followed: programs that the sample wrote and started and that are not emulated, with the reason.
     """
 
@@ -56,7 +57,7 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         self.added_headers: dict[int, str] = {}
         self.id_lists: dict[int, str] = {}
         self.snapshots: dict[int, Any] = {}
-        self.mappings: dict[int, Any] = {}
+        self.sections = Sections(self)
         self.not_followed: list[str] = []
         self.parents: dict[int, int] = {}
         self._children = 0

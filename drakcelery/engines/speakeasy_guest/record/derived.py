@@ -45,6 +45,10 @@ class Recording(Protocol):
 
     journal: Journal
     traffic: Traffic
+    changes: int
+
+    def log_file_information(self, operation: str, *, ok: bool, **names: str) -> None:
+        """A file was deleted or renamed, or it was tried."""
 
 
 Handler = Callable[[Recording, Call, list[Any], int], None]
@@ -75,16 +79,12 @@ def _number(arguments: list[Any], number: int) -> int:
 
 
 def _delete_file(recorder: Recording, _call: Call, arguments: list[Any], value: int) -> None:
-    recorder.journal.write(
-        "filetracer",
-        "NtSetInformationFile",
-        Operation="FileDispositionInformation",
-        FileName=file_name(_text(arguments, 0)),
-        Status="SUCCESS" if value else "FAIL",
-    )
+    name = file_name(_text(arguments, 0))
+    recorder.log_file_information("FileDispositionInformation", ok=bool(value), FileName=name)
 
 
-def _create_directory(recorder: Recording, _call: Call, arguments: list[Any], _value: int) -> None:
+def _create_directory(recorder: Recording, _call: Call, arguments: list[Any], value: int) -> None:
+    recorder.changes += bool(value)
     recorder.journal.write(
         "filetracer",
         "NtCreateFile",
@@ -97,14 +97,9 @@ def _query_attributes(recorder: Recording, _call: Call, arguments: list[Any], _v
     recorder.journal.write("filetracer", "NtQueryAttributesFile", FileName=file_name(_text(arguments, 0)))
 
 
-def _move_file(recorder: Recording, _call: Call, arguments: list[Any], _value: int) -> None:
-    recorder.journal.write(
-        "filetracer",
-        "NtSetInformationFile",
-        Operation="FileRenameInformation",
-        FileSrc=file_name(_text(arguments, 0)),
-        FileDst=file_name(_text(arguments, 1)),
-    )
+def _move_file(recorder: Recording, _call: Call, arguments: list[Any], value: int) -> None:
+    names = {"FileSrc": file_name(_text(arguments, 0)), "FileDst": file_name(_text(arguments, 1))}
+    recorder.log_file_information("FileRenameInformation", ok=bool(value), **names)
 
 
 def _exit(code: int) -> Handler:
@@ -170,11 +165,13 @@ def _close_socket(recorder: Recording, call: Call, _arguments: list[Any], _value
 
 
 def _download(recorder: Recording, _call: Call, arguments: list[Any], _value: int) -> None:
+    recorder.changes += 1
     recorder.traffic.download(_text(arguments, 1), 0)
 
 
 _HANDLERS: dict[str, Handler] = {
     "DeleteFile": _delete_file,
+    "RemoveDirectory": _delete_file,
     "CreateDirectory": _create_directory,
     "GetFileAttributes": _query_attributes,
     "GetFileAttributesEx": _query_attributes,

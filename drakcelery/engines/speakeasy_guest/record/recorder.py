@@ -63,7 +63,7 @@ class Recorder:
         self.locate: Callable[[str], str] = lambda name: name
         self.bits = 32
         self.changes = 0
-        """How often the program changed files or the registry."""
+        """How often the program did what others see: to files, the registry, processes, the network."""
 
     # What the emulator tells about API calls.
 
@@ -174,6 +174,7 @@ class Recorder:
 
     def log_process_event(self, _run: Any, process: Any, event_type: str, values: dict[str, Any]) -> None:
         """A process was created, or another one's memory was touched."""
+        self.changes += event_type != "create"  # that one counts below
         if event_type == "create":
             path = process.get_process_path() or ""
             line = process.get_command_line() or path
@@ -190,6 +191,7 @@ class Recorder:
 
     def process_created(self, path: str, command_line: str, *, pid: int = 0, tid: int = 0) -> None:
         """The program started another one."""
+        self.changes += 1
         image = self.locate(path)
         self._after_call(
             lambda _arguments, _value: self.journal.write(
@@ -207,6 +209,7 @@ class Recorder:
 
     def log_dns(self, _run: Any, domain: str, ip: str = "") -> None:
         """A host name was looked up."""
+        self.changes += 1
         self.traffic.lookup(domain, ip)
 
     def log_network(
@@ -223,6 +226,7 @@ class Recorder:
         raw = self._call.raw if self._call else []
         key = ("socket", raw[0] if raw else (server, port))
         tcp = proto != "udp"
+        self.changes += typ in ("connect", "data_out")
         if typ == "connect":
             self.traffic.connect(key, server, port, tcp=tcp)
         elif typ in ("data_out", "data_in"):
@@ -232,6 +236,7 @@ class Recorder:
         self, _run: Any, server: str, port: int, headers: Any = "", body: bytes = b"", secure: bool = False
     ) -> None:
         """An HTTP request was sent: by handle (``HttpSendRequest``) or by URL (``InternetOpenUrl``)."""
+        self.changes += 1
 
         def write(arguments: list[Any], value: int) -> None:
             first, second = [*arguments[:2], None, None][:2]
@@ -242,6 +247,17 @@ class Recorder:
                 self.traffic.download(second, value)
 
         self._after_call(write)
+
+    def log_check(self, url: str) -> None:
+        """The program asked whether it can reach a server."""
+        self.changes += 1
+        self._after_call(lambda _arguments, _value: self.traffic.check(url))
+
+    def log_file_information(self, operation: str, *, ok: bool, **names: str) -> None:
+        """A file was deleted or renamed, or it was tried."""
+        self.changes += ok
+        status = "SUCCESS" if ok else "FAIL"
+        self.journal.write("filetracer", "NtSetInformationFile", Operation=operation, **names, Status=status)
 
     # The rest of Speakeasy's profiler: its report, which this one does not write.
 

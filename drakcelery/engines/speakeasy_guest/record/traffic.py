@@ -86,11 +86,7 @@ class Traffic:
             head: first line and headers; empty for a plain GET.
             secure: TLS: what it would have put on the wire is not known, so there is no payload.
         """
-        host, port = host_and_port(server, port)
-        if packed_address(host) is None and host not in self._addresses:
-            self.lookup(host)
-        key = ("http", host, port)
-        self.connect(key, self._addresses.get(host, host), port, tcp=True)
+        host, key = self._reach(server, port)
         if not secure:
             target, answer = self.request_of(handle) if handle else (path, b"")
             head = head or f"GET {target or '/'} HTTP/1.1\nHost: {host}\n"
@@ -99,6 +95,25 @@ class Traffic:
                 top = f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\nConnection: close\r\n\r\n"
                 self._capture.transfer(key, top.encode() + answer, outgoing=False)
         self._capture.close(key)
+
+    def _reach(self, server: str, port: int) -> tuple[str, Hashable]:
+        """Open a connection of its own, after a look-up where it takes one: the host, and its key."""
+        host, port = host_and_port(server, port)
+        if packed_address(host) is None and host not in self._addresses:
+            self.lookup(host)
+        key = ("http", host, port)
+        self.connect(key, self._addresses.get(host, host), port, tcp=True)
+        return host, key
+
+    def check(self, url: str) -> None:
+        """Whether the server of a URL can be reached: it is connected to, and nothing is sent."""
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError:  # no URL
+            return
+        if parts.netloc:
+            server = parts.netloc.rpartition("@")[2]
+            self._capture.close(self._reach(server, 443 if parts.scheme == "https" else 80)[1])
 
     def download(self, url: str, handle: int) -> None:
         """A GET for a whole URL."""

@@ -55,6 +55,8 @@ class Window:
     visible: bool = False
     enabled: bool = True
     checked: int = 0
+    presses: int = 0
+    """Of a button, how often it was pressed by somebody who wants to get on."""
     numbers: dict[int, int] = field(default_factory=dict)
     """By the index of ``SetWindowLong``."""
     handle: int = 0
@@ -118,6 +120,8 @@ class Desktop:
         """What is in it: handles of memory by their formats."""
         self.formats: dict[str, int] = {}
         self.idle = 0
+        self.presses = 0
+        """Of buttons, in windows that are no dialogues."""
         self.changes = 0
         """What the program had changed when it was last seen to wait."""
         self._queues: dict[GuestThread, list[Message]] = {}

@@ -16,6 +16,10 @@ INFINITE: Final = 0xFFFFFFFF
 QUANTUM: Final = 200
 """Calls of Windows functions that a thread makes before another one has its turn."""
 
+QUANTUM_TIME, SHORT_TIME, PATIENCE = 15.625, 0.1, 500
+"""Milliseconds that so many calls take, where other threads sleep meanwhile, and that giving way takes; after
+how many times of that alone it takes longer."""
+
 MAX_THREADS: Final = 256
 """Threads that are alive at a time."""
 
@@ -51,6 +55,13 @@ class GuestThread:
     values: dict[int, int] = field(default_factory=dict)
     """Its fiber-local storage."""
     fiber: Any = None
+    work: int = 0
+    """The work of a thread pool that it does; 0 for none."""
+
+    @property
+    def rests(self) -> bool:
+        """Whether it does nothing at present: it is over, waits or was suspended."""
+        return self.over or self.wait is not None or self.suspended > 0
 
 
 class Scheduler:
@@ -65,6 +76,7 @@ class Scheduler:
         """Milliseconds that threads have slept."""
         self._calls = 0
         self._let_go = 0
+        self._yields = 0
 
     def find(self, thread: Any) -> GuestThread | None:
         """Ours for one of Speakeasy's."""
@@ -124,7 +136,14 @@ class Scheduler:
         if len(self.threads) > 1:
             self._calls += 1
             if self._calls >= QUANTUM:
+                self.now += QUANTUM_TIME
                 self.switch()
+
+    def give_way(self) -> Generator[Wait, int, None]:
+        """Let another thread run, if one can; one that does only this waits for those that sleep."""
+        self._yields += 1
+        self.now += SHORT_TIME if self._yields < PATIENCE else QUANTUM_TIME
+        yield Wait(ready=lambda: True, milliseconds=INFINITE)
 
     def end(self, code: int) -> None:
         """The present thread is over."""
@@ -181,6 +200,7 @@ class Scheduler:
         if sleeping:
             first = min(sleeping, key=lambda one: one.deadline or 0)
             self.now = max(self.now, first.deadline or 0)
+            self._yields = 0
             self._emu.shared_data.update()
             return first, self._result(first) or TIMED_OUT  # a timer may have come before the deadline
         return self._freed(able)
@@ -192,7 +212,9 @@ class Scheduler:
             return DONE
         if wait.alertable and thread.queued:
             return INTERRUPTED
-        return DONE if wait.ready() else None
+        if wait.ready():
+            return DONE
+        return TIMED_OUT if thread.deadline is not None and thread.deadline <= self.now else None
 
     def _freed(self, able: list[GuestThread]) -> tuple[GuestThread, int] | None:
         """A thread that waits for what will never come, the first one last."""

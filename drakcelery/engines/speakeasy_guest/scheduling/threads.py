@@ -11,6 +11,7 @@ from drakcelery.engines.speakeasy_guest.apis.locks import Locks
 from drakcelery.engines.speakeasy_guest.apis.storage import Storage, clear_values
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Outcome, Steps, Wait
 from drakcelery.engines.speakeasy_guest.exceptions.faults import Faulting
+from drakcelery.engines.speakeasy_guest.machine import memory
 from drakcelery.engines.speakeasy_guest.programs.libraries import (
     THREAD_ATTACH,
     THREAD_DETACH,
@@ -88,8 +89,7 @@ class Threading(Faulting):
         """Take away memory of a thread that is over."""
         block = self.get_address_map(place)
         if block is not None and block.base == place:
-            self.mem_unmap(block.base, block.size)
-            self.maps.remove(block)
+            memory.release(self, block)
 
     def _begin(self, thread: GuestThread, stack: Stack, life: Steps) -> None:
         self.processor.set(self.processor.sp, stack.base - PAGE)
