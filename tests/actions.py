@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from tests import reference
-from tests.modules import walk
+from tests.modules import parsed, walk
 
 PACKAGE = reference.ROOT / "drakcelery"
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -36,7 +36,7 @@ def said(root: Path = PACKAGE) -> Sequence[Said]:
     found: list[Said] = []
     for path in sorted(root.rglob("*.py")):
         where = str(path.relative_to(root.parent))
-        found += said_in(ast.parse(path.read_text(encoding="utf-8"), where), where)
+        found += said_in(parsed(path), where)
     return found
 
 
@@ -114,7 +114,7 @@ def _dicts() -> Mapping[str, tuple[str, ...]]:
     """The keys of the dicts that the package assigns to a name, or makes in a function of that name."""
     found: dict[str, tuple[str, ...]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in walk(parsed(path)):
             match node:
                 case ast.FunctionDef(name=name):
                     dicts = [one for one in ast.walk(node) if isinstance(one, ast.Dict)]

@@ -21,6 +21,12 @@ def walk(tree: ast.Module) -> list[ast.AST]:
     return list(ast.walk(tree))
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The module in a file, likewise."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Module:
     """A module of the package."""

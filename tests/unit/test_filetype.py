@@ -70,7 +70,7 @@ def test_a_sample_that_it_does_not_survive(
     looker.describe(PDF)
     first = pid(looker)
     if head == b"endless":
-        monkeypatch.setattr(filetype, "LIMIT", 3)
+        monkeypatch.setattr(filetype, "LIMIT", 1)
     with pytest.raises(BadTask, match="libmagic does not survive this sample"):
         looker.describe(head)
     monkeypatch.undo()

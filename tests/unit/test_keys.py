@@ -34,7 +34,7 @@ from drakcelery.ledger.keys import FIXED, PREFIX, queue_keys, task_key
 from drakcelery.ledger.keytable import LEDGER
 from drakcelery.model.analysis import Priority
 from tests import keys
-from tests.modules import MODULES, walk
+from tests.modules import MODULES, parsed, walk
 from tests.reference import ROOT
 
 PACKAGE = ROOT / "drakcelery"
@@ -54,7 +54,7 @@ def modules() -> list[Path]:
 def test_a_key_is_named_in_the_table_only(path: Path) -> None:
     """No text of a module has one, none is made of the prefix, and none is taken from Karton."""
     has_prefix = path.parent == PACKAGE / "ledger" or path == PACKAGE / "doctor" / "rights.py"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in walk(parsed(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not NAMED.search(node.value), (node.lineno, node.value)
         if isinstance(node, ast.Attribute):

@@ -23,7 +23,7 @@ from drakcelery.telemetry import logs
 from drakcelery.telemetry.log_values import CHARACTERS, ENTRIES, LINE_CHARACTERS, escaped, tamed
 from drakcelery.telemetry.logs import about, analysis_log
 from tests import actions
-from tests.modules import walk
+from tests.modules import parsed, walk
 
 ESC = "\x1b[31m"
 FORGED = "2026-01-01T00:00:00Z [error    ] analysis_failed"
@@ -86,7 +86,7 @@ def test_every_field_is_explained() -> None:
         field
         for path in actions.PACKAGE.rglob("*.py")
         if path.name != "logs.py"  # which hands on what it is given
-        for field in actions.context_fields(ast.parse(path.read_text(encoding="utf-8")))
+        for field in actions.context_fields(parsed(path))
     }
     assert sorted(_explained("Fields")) == _explained("Fields") == sorted(used - actions.OF_EVERY_LINE)
 
@@ -100,7 +100,7 @@ def test_a_field_that_is_not_explained_is_noticed() -> None:
 def test_all_loggers_are_seen() -> None:
     """Every logger is a name of its module, so that the tests above find what it says."""
     for path in actions.PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         made = sum(actions.makes_logger(node) for node in walk(tree))
         named = sum(actions.makes_logger(node.value) for node in tree.body if isinstance(node, ast.Assign))
         assert made == named, path

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stix2validator import ValidationOptions, print_results, validate_string
 
 from drakcelery.behaviour.report import Report
 from drakcelery.operators.exchange import sharing, values
@@ -53,6 +52,9 @@ URLS = st.builds(
 
 def problems(text: str) -> list[str]:
     """What stix2-validator has against a bundle; recommendations are rules to it."""
+    # It takes a second, in each process that collects tests
+    from stix2validator import ValidationOptions, print_results, validate_string
+
     checks = ValidationOptions(
         version="2.1", strict=True, strict_properties=True, enforce_refs=True, disabled=NOT_FOLLOWED
     )

@@ -8,7 +8,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 
-from tests.modules import walk
+from tests.modules import parsed, walk
 from tests.reference import DOCS, PACKAGE
 
 OLD = frozenset(
@@ -94,7 +94,7 @@ def names_that_stay() -> set[str]:
 def trees() -> Iterator[tuple[str, ast.Module]]:
     """Each module of the package."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        yield str(path.relative_to(PACKAGE)), ast.parse(path.read_text(encoding="utf-8"))
+        yield str(path.relative_to(PACKAGE)), parsed(path)
 
 
 def test_no_name_has_a_word_that_was_given_up() -> None:
