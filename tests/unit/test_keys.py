@@ -50,20 +50,48 @@ def modules() -> list[Path]:
     return [path for path in sorted(PACKAGE.rglob("*.py")) if path not in TABLES]
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_key_is_named_in_the_table_only(path: Path) -> None:
+def names_a_key(node: ast.AST, *, has_prefix: bool) -> bool:
+    """Whether *node* is a text with a key, makes one of the prefix, or takes one from Karton."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and NAMED.search(node.value) is not None
+    if isinstance(node, ast.Attribute):
+        return node.attr.startswith("get_queue_name") or (node.attr == "PREFIX" and not has_prefix)
+    if isinstance(node, ast.ImportFrom):
+        names, module = {alias.name for alias in node.names}, str(node.module)
+        if module.startswith("drakcelery.ledger"):
+            return "PREFIX" in names and not has_prefix
+        return module.startswith("karton.core") and any(map(KARTONS.fullmatch, names))
+    return False
+
+
+def test_a_key_is_named_in_the_table_only() -> None:
     """No text of a module has one, none is made of the prefix, and none is taken from Karton."""
-    has_prefix = path.parent == PACKAGE / "ledger" or path == PACKAGE / "doctor" / "rights.py"
-    for node in walk(parsed(path)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert not NAMED.search(node.value), (node.lineno, node.value)
-        if isinstance(node, ast.Attribute):
-            assert not node.attr.startswith("get_queue_name"), node.lineno
-            assert has_prefix or node.attr != "PREFIX", node.lineno
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("drakcelery.ledger"):
-            assert has_prefix or "PREFIX" not in {alias.name for alias in node.names}, node.lineno
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("karton.core"):
-            assert not [alias.name for alias in node.names if KARTONS.fullmatch(alias.name)]
+    wrong = []
+    for path in modules():
+        has_prefix = path.parent == PACKAGE / "ledger" or path == PACKAGE / "doctor" / "rights.py"
+        wrong += [
+            f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
+            for node in walk(parsed(path))
+            if names_a_key(node, has_prefix=has_prefix)
+        ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("x = 'drak:inbox'", True),
+        ("x = backend.get_queue_names(identity)", True),
+        ("x = keys.PREFIX", True),
+        ("from drakcelery.ledger.keys import PREFIX", True),
+        ("from karton.core.backend import KARTON_TASK_NAMESPACE", True),
+        ("from karton.core import Task\nx = 'an inbox'", False),
+    ],
+)
+def test_what_names_a_key(text: str, names: bool) -> None:
+    """The look above sees each way to do it."""
+    found = [node for node in ast.walk(ast.parse(text)) if names_a_key(node, has_prefix=False)]
+    assert bool(found) is names
 
 
 def test_the_page_is_the_table() -> None:

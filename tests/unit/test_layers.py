@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -116,31 +117,37 @@ def test_the_page_has_the_layers() -> None:
     assert text == filled(text)
 
 
+@cache
+def _with_content() -> frozenset[str]:
+    """The modules of the package, hollow ones aside."""
+    return frozenset(f"{PACKAGE}.{one.name}" for one in MODULES if not one.is_hollow)
+
+
 def _ours(module: Module) -> set[str]:
     """The modules of the package that *module* imports, hollow ones aside."""
-    names = {other.name for other in MODULES if not other.is_hollow}
-    modules = {f"{PACKAGE}.{name}" for name in names}
+    modules = _with_content()
     imported = set(module.imports(modules=modules)) & modules
     return {name.partition(".")[2] for name in imported} - {module.name}
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda one: one.name or PACKAGE)
-def test_module_belongs_to_a_layer(module: Module) -> None:
+def test_each_module_belongs_to_a_layer() -> None:
     """Whoever adds a folder, or a module at the root, says which layer it is."""
-    assert layer_of(module.name) is not None, (
-        f"drakcelery.{module.name} belongs to no layer; add it to LAYERS in tests/unit/test_layers.py"
-    )
+    lost = [module.name for module in MODULES if layer_of(module.name) is None]
+    assert lost == [], "these belong to no layer; add them to LAYERS in tests/unit/test_layers.py"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda one: one.name or PACKAGE)
-def test_module_imports_downwards(module: Module) -> None:
-    """No module knows of a layer above its own, not even for a type."""
+def _upwards(module: Module) -> Iterator[str]:
+    """Its imports of modules above it."""
     own = layer_of(module.name)
     for other in sorted(_ours(module)):
         theirs = layer_of(other)
-        assert own is None or theirs is None or theirs <= own, (
-            f"drakcelery.{module.name} imports drakcelery.{other}, which is above it"
-        )
+        if own is not None and theirs is not None and theirs > own:
+            yield f"drakcelery.{module.name} imports drakcelery.{other}, which is above it"
+
+
+def test_modules_import_downwards() -> None:
+    """No module knows of a layer above its own, not even for a type."""
+    assert [said for module in MODULES for said in _upwards(module)] == []
 
 
 def _noted_on_any(module: Module) -> set[str]:
@@ -215,10 +222,9 @@ def _touches(module: Module, door: str) -> bool:
     return any(_within(name, (door,)) for name in module.imports())
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda one: one.name or PACKAGE)
-def test_nothing_reads_the_environment_at_import(module: Module) -> None:
+def test_nothing_reads_the_environment_at_import() -> None:
     """Importing a module depends on nothing but its code."""
-    assert list(module.environment_uses(at_import=True)) == [], f"drakcelery.{module.name}"
+    assert [one.name for one in MODULES if any(one.environment_uses(at_import=True))] == []
 
 
 def test_no_door_stays_open_for_nobody() -> None:
