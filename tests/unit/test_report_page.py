@@ -296,6 +296,8 @@ def test_colours_only_where_they_are_seen(monkeypatch: pytest.MonkeyPatch) -> No
         ("HTTPS://A.example", "HXXPS://A[.]example"),
         ("ftp://1.2.3.4/a", "fxp://1[.]2[.]3[.]4/a"),
         ("http://a[.]b", "hxxp://a[.]b"),
+        ("http://a.exampl…http://b.c/d", "hxxp://a[.]exampl…hxxp://b[.]c/d"),
+        ("http://ahttp://b.c", "hxxp://ahxxp://b[.]c"),
         ("wss://a.example/x", "wss[:]//a[.]example/x"),
         ("SFTP://u@a.example", "SFXP://u@a[.]example"),
         ("tcp://1.2.3.4:4444", "tcp[:]//1[.]2[.]3[.]4:4444"),

@@ -12,9 +12,11 @@ LONG = 200
 LONGEST = 2000
 """Characters of a value where everything is shown."""
 _LINK = re.compile(
-    r"(?P<scheme>[a-z0-9+.-]{1,16})://(?P<place>[^\s/?#\\]*)|\bwww\.[^\s/?#\\]*", re.IGNORECASE
+    r"(?P<scheme>[a-z0-9+.-]{1,16})://(?P<place>(?:(?![a-z0-9+.-]{1,16}://)[^\s/?#\\])*)"
+    r"|\bwww\.(?:(?![a-z0-9+.-]{1,16}://)[^\s/?#\\])*",
+    re.IGNORECASE,
 )
-"""With any scheme, and what terminals and wikis take for a link without one."""
+"""With any scheme, and what terminals and wikis take for one. A place ends where a link begins."""
 _DOT, _COLON = re.compile(r"(?<!\[)\.(?!\])"), re.compile(r"(?<!\[):(?!\])")
 _KNOWN = re.compile(r"(?:https?|ftps?)$", re.IGNORECASE)
 _WITHOUT_T = str.maketrans("tT", "xX")
