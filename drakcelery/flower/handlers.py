@@ -11,7 +11,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import structlog
@@ -99,6 +99,16 @@ class Page(_Fleet, BaseHandler):  # type: ignore[misc] # Flower has no type info
         self.set_header("Content-Type", "application/json; charset=UTF-8")
         await self.finish(value.model_dump_json())
 
+    def refusal(self, status_code: int, given: Mapping[str, Any]) -> str:
+        """A sentence for a script that gets no answer; the status and its header are set. *given*: what
+        Tornado hands to ``write_error``."""
+        error = given.get("exc_info", (None, None))[1]
+        said = error.get_message() if isinstance(error, tornado.web.HTTPError) else ""
+        self.set_status(status_code)
+        if status_code == 401:
+            self.set_header("WWW-Authenticate", 'Basic realm="flower"')
+        return said or f"this did not work ({status_code}); Flower's log says why"
+
     def page(self, template: str, **values: Any) -> None:
         """Render a template of ours."""
         options = self.application.options
@@ -174,12 +184,7 @@ class Action(Page):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """For a script, not a page."""
-        error = kwargs.get("exc_info", (None, None))[1]
-        said = error.get_message() if isinstance(error, tornado.web.HTTPError) else ""
-        self.set_status(status_code)
-        if status_code == 401:
-            self.set_header("WWW-Authenticate", 'Basic realm="flower"')
-        self.finish({"message": said or f"this did not work ({status_code}); Flower's log says why"})
+        self.finish({"message": self.refusal(status_code, kwargs)})
 
     @property
     def by(self) -> str:

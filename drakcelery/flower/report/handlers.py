@@ -38,13 +38,9 @@ class Data(Page):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """A sentence."""
-        error = kwargs.get("exc_info", (None, None))[1]
-        said = error.get_message() if isinstance(error, tornado.web.HTTPError) else ""
-        self.set_status(status_code)
-        if status_code == 401:
-            self.set_header("WWW-Authenticate", 'Basic realm="flower"')
+        said = self.refusal(status_code, kwargs)
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
-        self.finish(said or f"this did not work ({status_code}); Flower's log says why")
+        self.finish(said)
 
     async def told(self, uid: str) -> Told:
         """The report of an analysis. Raises an answer that says why there is none."""
