@@ -26,7 +26,7 @@ _END, _END_64 = 22, 56 + 20
 """Bytes of the record at the end of a zip; of that of a zip64 and its locator, just before."""
 _COMMENT = 65535
 _RECORD = b"PK\5\6"
-_BROKEN = (
+BROKEN_ZIP = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
     *(NotImplementedError, RuntimeError, ValueError, ArithmeticError, LookupError),
 )
@@ -70,7 +70,7 @@ class Dumps:
             if (size := directory_size(file)) > DIRECTORY_LIMIT:
                 raise ArtifactUnreadable(f"{where}: the listing of dumps.zip has {size} bytes")
             archive = zipfile.ZipFile(file)
-        except _BROKEN as error:
+        except BROKEN_ZIP as error:
             raise ArtifactUnreadable(f"{where}: dumps.zip is no zip: {error}") from None
         with archive:
             yield cls(archive, where)
@@ -94,7 +94,7 @@ class Dumps:
         where = f"{self._where}: the dump {name}"
         try:
             file = self._archive.open(member)
-        except _BROKEN as error:
+        except BROKEN_ZIP as error:
             raise ArtifactUnreadable(f"{where}: {error}") from None
         with file, io.BufferedReader(_Member(file, where)) as reader:
             yield reader
@@ -114,7 +114,7 @@ class _Member(io.RawIOBase):
         """As files do. Raises :class:`ArtifactUnreadable`."""
         try:
             data = self._file.read(len(buffer))
-        except _BROKEN as error:
+        except BROKEN_ZIP as error:
             raise ArtifactUnreadable(f"{self._where}: {error}") from None
         buffer[: len(data)] = data
         return len(data)

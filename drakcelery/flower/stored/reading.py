@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -16,6 +15,7 @@ from drakcelery.flower.stored.texts import Piece, bounds, is_text, piece
 from drakcelery.model.names import is_file_name
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
+from drakcelery.reading.dumps import BROKEN_ZIP
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -27,7 +27,6 @@ MOST_IMAGE = 16 * 1024**2
 """Bytes of a screenshot that are sent."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IMAGE = re.compile(rf"{SCREENSHOTS}/([A-Za-z0-9_.-]{{1,200}}\.png)")
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 class Stored:
@@ -93,7 +92,7 @@ class Stored:
                     data = file.read(MOST_IMAGE + 1)
             except KeyError:
                 raise ArtifactMissing(f"there is no screenshot {name}") from None
-            except _BROKEN as error:
+            except BROKEN_ZIP as error:
                 raise ArtifactUnreadable(f"{SCREENSHOTS}.zip: {name}: {error}") from None
         if len(data) > MOST_IMAGE or not data.startswith(_PNG):
             raise ArtifactUnreadable(f"{name} is no PNG of at most {MOST_IMAGE} bytes")
@@ -103,7 +102,7 @@ class Stored:
         name = f"{SCREENSHOTS}.zip"
         try:
             return zipfile.ZipFile(_Ranges(self, name, self.sizes.get(name, 0)))
-        except _BROKEN as error:
+        except BROKEN_ZIP as error:
             raise ArtifactUnreadable(f"{name} is no zip: {error}") from None
 
 
