@@ -146,19 +146,17 @@ def capability(one: Capability) -> Iterator[Part]:
     """The rule, and what ATT&CK and MBC call it."""
     yield Part(shown(one.rule))
     if one.attack:
-        names = (
-            f"{shown(found.id, SHORT)} {shown(found.tactic, SHORT)}: {shown(found.technique, SHORT)}"
-            + (f", {shown(found.subtechnique, SHORT)}" if found.subtechnique else "")
-            for found in one.attack
-        )
+        names = (_entry(it.id, it.tactic, it.technique, it.subtechnique) for it in one.attack)
         yield Part("; ".join(names), label="ATT&CK")
     if one.mbc:
-        names = (
-            f"{shown(found.id, SHORT)} {shown(found.objective, SHORT)}: {shown(found.behavior, SHORT)}"
-            + (f", {shown(found.method, SHORT)}" if found.method else "")
-            for found in one.mbc
-        )
+        names = (_entry(it.id, it.objective, it.behavior, it.method) for it in one.mbc)
         yield Part("; ".join(names), label="MBC")
+
+
+def _entry(number: str, group: str, name: str, detail: str | None) -> str:
+    """An entry of a catalogue: ``C0017 Process: Create Process``."""
+    said = f"{shown(number, SHORT)} {shown(group, SHORT)}: {shown(name, SHORT)}"
+    return f"{said}, {shown(detail, SHORT)}" if detail else said
 
 
 def calls(several: Iterable[CallActivity]) -> Iterator[Entry]:

@@ -64,28 +64,11 @@ from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
     *(automation, clock, code_pages, completion, computer, console, dialogs, environment),
-    *(exceptions, files, folders, formatting, graphics, guids, handles, hollowing, http, installer),
-    *(locales, locks, machine, mappings, message_loop, modules, network, objects, pipes),
+    *(exceptions, file_times, files, folders, formatting, graphics, guids, handles, heaps, hollowing, http),
+    *(installer, locales, locks, machine, mappings, message_loop, modules, network, objects, pipes),
     *(process_information, profiles, protection, registry, registry_reads, resources, security, shell),
-    *(
-        short_strings,
-        sockets,
-        sspi,
-        storage,
-        system,
-        text,
-        threads,
-        toolhelp,
-        user,
-        version,
-        virtual_memory,
-        volumes,
-    ),
-    *(waits, window_classes, window_procedures, window_search, windows),
-    *(
-        file_times,
-        heaps,
-    ),
+    *(short_strings, sockets, sspi, storage, system, text, threads, toolhelp, user, version),
+    *(virtual_memory, volumes, waits, window_classes, window_procedures, window_search, windows),
     *crypto.MODULES,
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}
