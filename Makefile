@@ -70,7 +70,7 @@ HEART := drakcelery/stages/*,drakcelery/ledger/*,drakcelery/karton/*,drakcelery/
 HEART_LEAST := 95
 HEART_TESTS := tests/heart tests/unit $(patsubst %,tests/integration/test_%.py,deaths doubts duty every_loop \
   gate_records early_upload inbox isolation key_types ledger odd_records odd_values forecast presence heartbeat reconcile \
-  replacing orphans watch)
+  replacing orphans pool_process watch)
 
 .PHONY: coverage
 coverage: $(STAMP) ## measure what the tests reach of the package, line and branch; too little of the heart fails

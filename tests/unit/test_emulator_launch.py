@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]  # comes with Speakeasy, without types
 import pefile
 import pytest
 
@@ -320,6 +319,8 @@ def test_what_the_caller_says_about_the_stack() -> None:
 
 def test_the_configuration_is_one_that_can_be_named(engine: Emulator) -> None:
     """Each run has the same Windows, Speakeasy's schema accepts it, and its digest is the snapshot's."""
+    import jsonschema  # type: ignore[import-untyped]  # comes with Speakeasy, without types; takes a second
+
     spec = find_spec("speakeasy")
     assert spec is not None
     assert spec.origin is not None

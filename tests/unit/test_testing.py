@@ -116,6 +116,7 @@ def test_the_recorded_sample_is_ours() -> None:
     assert Analysis.from_directory(RECORDED).metadata.sample_sha256 == hashlib.sha256(sample).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_examples(tmp_path: Path) -> None:
     """The example's test passes as it is, and so do those of docs/analyses.md."""
     page = (DOCS / "analyses.md").read_text(encoding="utf-8")
