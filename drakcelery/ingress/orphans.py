@@ -22,6 +22,7 @@ from karton.core.task import TaskState
 
 from drakcelery.errors import Unreadable
 from drakcelery.karton import reading
+from drakcelery.karton.contract import payload
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.inbox import Inbox
@@ -92,7 +93,7 @@ def _tasks(ledger: Ledger, some: list[tuple[str, str | None]]) -> Iterator[Task]
 
 
 def _suspect(task: Task) -> _Suspect:
-    override = {**task.payload_persistent, **task.payload}.get("override_uid")
+    override = payload(task, "override_uid")
     own = [task.task_uid, Task.fquid_to_uid(task.root_uid), reading.own_uid(task.uid)]
     names = [name for name in (override, *own) if isinstance(name, str) and is_uid(name)]
     return _Suspect(uid=task.uid, names=tuple(names))

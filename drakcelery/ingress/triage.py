@@ -134,7 +134,7 @@ class Triage:
 
     def _start(self, task: Task, text: str, capacity: Capacity) -> Capacity:
         policy = policy_of(self.settings)
-        reach("ingress.accepted", str(task.payload.get("override_uid")))
+        reach("ingress.accepted", str(contract.payload(task, "override_uid")))
         analysis = fixed(self.settings, contract.read_task(task, self._facts(task, policy), policy))
         with about(uid=analysis.uid):
             return self._open(task, text, analysis, capacity)
@@ -226,7 +226,7 @@ class Triage:
 
     def _uid_of(self, task_uid: str, task: Task | None) -> str:
         """The uid of the record of a task that does not become an analysis."""
-        override = task.payload.get("override_uid") if task is not None else None
+        override = contract.payload(task, "override_uid") if task is not None else None
         own = reading.own_uid(task_uid)
         if not isinstance(override, str) or not is_uid(override):
             return own

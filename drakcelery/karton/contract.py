@@ -43,8 +43,9 @@ class SampleFacts:
 
 
 def payload(task: Task, name: str) -> Any:
-    """A field of *task*, from its own or its persistent payload, as Karton's ``get_payload`` gives it."""
-    return task.payload.get(name, task.payload_persistent.get(name))
+    """A field of *task*, or None. Where both its own and its persistent payload have it, the persistent one
+    counts, as for every service that asks Karton (``karton.core.task.Task.get_payload``)."""
+    return task.get_payload(name)
 
 
 def sample_ref(task: Task, policy: Policy) -> ObjectRef:

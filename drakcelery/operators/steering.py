@@ -71,7 +71,8 @@ def retry(settings: Settings, ledger: Ledger, uid: str, *, by: str) -> str:
         if record.state is State.FAILED and task.status is TaskState.FINISHED:
             raise StackError(f"analysis {record.uid} was retried before: its Karton task is Finished")
         if record.state is State.PUBLISHED:
-            task.payload.pop("override_uid", None)  # its analysis stays as it is
+            for fields in (task.payload, task.payload_persistent):
+                fields.pop("override_uid", None)  # its analysis stays as it is
         again = backend.restart_task(task)
     log.info("retried", uid=record.uid, task=again.uid, by=by)
     return str(again.uid)

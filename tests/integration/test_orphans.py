@@ -56,6 +56,18 @@ def test_what_is_not(ledger: Ledger) -> None:
     assert find(ledger) == []
 
 
+def test_whose_uid_is_persistent(ledger: Ledger) -> None:
+    """The uid by which the ledger knows a task is the one that the contract reads."""
+    made = Task({"type": "sample", "receiver": IDENTITY}, uid="{r}:named", root_uid="r")
+    made.payload, made.payload_persistent = {"override_uid": "own"}, {"override_uid": "persistent"}
+    inbox_of(ledger).adopt(made.uid)
+    open_analysis(ledger, analysis().model_copy(update={"uid": "persistent", "task_uid": made.uid}))
+    made.status = TaskState.SPAWNED
+    made.last_update = ledger.now() - orphans.SPAWNED_SECONDS - 5
+    ledger.declare(made)
+    assert find(ledger) == []
+
+
 def test_what_is_on_its_way(ledger: Ledger) -> None:
     """A task on the queue, in the inbox or in the ledger is in good hands, however old it is."""
     queued, taken, opened = (task(ledger, name, TaskState.SPAWNED, age=1e6) for name in ("q", "i", "l"))

@@ -27,6 +27,7 @@ from drakcelery.errors import StackError
 from drakcelery.host.drains import Closed
 from drakcelery.host.slot import Slot
 from drakcelery.host.slots import SlotTable
+from drakcelery.karton.reading import own_uid
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.operators import steering
@@ -392,6 +393,23 @@ def test_retry_twice(fleet: Fleet) -> None:
     fleet.ledger._redis.delete(f"karton.task:{record.task_uid}")
     with pytest.raises(StackError, match=r"Karton has dropped the task .*: submit it again"):
         steering.retry(fleet.settings, fleet.ledger, "hopeless", by=ME)
+
+
+def test_retry_of_what_is_published(fleet: Fleet) -> None:
+    """The stored analysis keeps its uid, which its task asked for; the new one has another, and runs."""
+    fleet.push("kept", timeout=1)
+    wait_published(fleet, "kept")
+    record = fleet.record("kept")
+    assert record is not None
+    task = sample_task(fleet, record)
+    task.payload_persistent["override_uid"] = "kept"  # as a service further up may ask for it
+    fleet.ledger.declare(task)
+    again = steering.retry(fleet.settings, fleet.ledger, "kept", by=ME)
+    uid = own_uid(again)
+    wait_published(fleet, uid)
+    assert fleet.record("kept") == record
+    assert (found := fleet.record(uid)) is not None
+    assert found.task_uid == again
 
 
 # Logs

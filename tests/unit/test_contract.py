@@ -112,6 +112,19 @@ def test_fields_may_be_persistent() -> None:
     assert contract.read_task(task, FACTS, policy()).timeout == 7
 
 
+def test_a_persistent_field_counts_before_the_task_s_own() -> None:
+    """As for every service that asks Karton's own get_payload; also if it is null."""
+    own = {"timeout": 8, "override_uid": "own", "file_name": "own"}
+    task = Task(
+        {"type": "sample"},
+        payload={"sample": sample(), **own},
+        payload_persistent={"timeout": 7, "override_uid": "persistent", "file_name": None},
+    )
+    analysis = contract.read_task(task, FACTS, policy())
+    assert (analysis.timeout, analysis.uid, analysis.file_name) == (7, "persistent", "malwar")
+    assert all(contract.payload(task, name) == task.get_payload(name) for name in (*own, "sample", "plugins"))
+
+
 def test_uid_of_the_root() -> None:
     """use_root_uid stores the analysis under the uid of the task tree's root."""
     task = sample_task()
