@@ -39,6 +39,8 @@ POLICY = (
     "frame-ancestors 'none'"
 )
 """Content Security Policy of our pages: scripts from files only, should a name ever get into the markup."""
+FOR_OTHER_PAGES = tuple(f"Access-Control-Allow-{what}" for what in ("Origin", "Headers", "Methods"))
+"""Headers that let other web pages read an answer."""
 MOST = 1000
 """How many analyses ``/api/analyses`` lists at most."""
 _ROWS = TypeAdapter(list[Row])
@@ -58,11 +60,22 @@ def sentences() -> Iterator[None]:
         raise tornado.web.HTTPError(503, "Celery's broker does not answer") from error
 
 
-class _Fleet:
-    """What our handlers have in common; goes before one of Flower's."""
+class _Fleet(BaseHandler):  # type: ignore[misc] # Flower has no type information
+    """What our handlers have in common."""
 
     application: Any
     request: Any
+
+    def set_default_headers(self) -> None:
+        """As Flower's, but no other web page may read or embed what is answered.
+
+        With ``FLOWER_UNAUTHENTICATED_API`` Flower lets any page read what its handlers answer
+        (:meth:`flower.views.BaseHandler.set_default_headers`); that option is meant for programs.
+        """
+        super().set_default_headers()
+        for name in FOR_OTHER_PAGES:
+            self.clear_header(name)
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
 
     @property
     def reader(self) -> Reader:
@@ -84,11 +97,11 @@ class _Fleet:
         return await asyncio.get_running_loop().run_in_executor(executor, lambda: naming(call))
 
 
-class Page(_Fleet, BaseHandler):  # type: ignore[misc] # Flower has no type information
+class Page(_Fleet):
     """A page, for people."""
 
     def set_default_headers(self) -> None:
-        """As Flower's, and what a browser should not do."""
+        """And what else a browser should not do."""
         super().set_default_headers()
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Cache-Control", "no-store")

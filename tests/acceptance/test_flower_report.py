@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from drakcelery.embedded.services import Services
+from drakcelery.flower.application import HANDLERS
 from drakcelery.model.analysis import State
 from drakcelery.testing import RECORDED
 from tests.acceptance.flower_page import (
@@ -252,15 +253,36 @@ def test_what_there_is_no_report_of(fleet: Fleet, web: Web) -> None:
     assert b"report.json is wrong in" in answer.body
 
 
-def test_no_other_page_reads_a_report(fleet: Fleet) -> None:
-    """Not even where programs may use Flower's API without a login, and other pages may as well."""
+ADDRESSES = (
+    *("/fleet", "/fleet?json=1", "/fleet/host/rack-9/drain", "/fleet/static/page.js"),
+    *(f"/analysis/{SMALL}{rest}" for rest in ("", "?json=1", "/cancel", "/artifact/report.json")),
+    *(f"/analysis/{SMALL}{rest}" for rest in ("/report/overview", "/indicators", "/text/report.json")),
+    *(f"/analysis/{SMALL}{rest}" for rest in ("/artifacts.zip", "/live", "/screenshots")),
+    *(f"/analysis/{SMALL}/screenshot/image_0.png", "/analysis/nobody", "/analysis/nobody?json=1"),
+    *("/api/fleet", "/api/analyses", f"/api/analysis/{SMALL}"),
+)
+"""One or more of each of our handlers."""
+
+
+def test_no_other_site_reads_an_analysis(fleet: Fleet) -> None:
+    """No handler of ours lets a page of another site read it, whatever Flower's own do: not even where
+    programs may use Flower's API without a login."""
+    addressed = {one for one in HANDLERS for path in ADDRESSES if one.regex.match(path.partition("?")[0])}
+    assert addressed == set(HANDLERS)
+    stranger = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
     options = {"FLOWER_UNAUTHENTICATED_API": "true"}
     with flower(fleet, "open-report", "drakcelery", "flower", **options) as open_api:
         assert open_api.ask("/api/workers").headers["Access-Control-Allow-Origin"] == "*"
-        for path in (f"/analysis/{SMALL}/report/overview", f"/analysis/{SMALL}/indicators"):
-            answer = open_api.ask(path)
-            assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, None), path
-            assert "default-src 'self'" in (answer.headers["Content-Security-Policy"] or "")
+        for method in ("GET", "OPTIONS"):
+            for path in ADDRESSES:
+                answer = open_api.ask(path, method=method, headers=stranger)
+                names = [name.lower() for name in answer.headers]
+                assert not [name for name in names if name.startswith("access-control-")], (method, path)
+                is_static = path.startswith("/fleet/static/")
+                assert is_static or answer.headers["Cross-Origin-Resource-Policy"] == "same-origin", path
+        overview = open_api.ask(f"/analysis/{SMALL}/report/overview")
+        assert overview.status == 200
+        assert "default-src 'self'" in (overview.headers["Content-Security-Policy"] or "")
 
 
 def test_a_log_is_read_in_pieces(web: Web, browser: Browser) -> None:

@@ -31,11 +31,6 @@ LISTS: dict[str, Callable[[Told, Query], Value]] = {
 class Data(Page):
     """Something for a script of the page."""
 
-    def set_default_headers(self) -> None:
-        """As a page's; and no other page may read it, even where programs may without a login."""
-        super().set_default_headers()
-        self.clear_header("Access-Control-Allow-Origin")
-
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """A sentence."""
         said = self.refusal(status_code, kwargs)
