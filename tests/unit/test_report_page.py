@@ -23,7 +23,7 @@ from drakcelery.operators.report.processes import DEEPEST, Cast
 from drakcelery.operators.report.sections import MOST, document
 from drakcelery.operators.report.summary import facts
 from drakcelery.operators.report.text import print_page
-from drakcelery.operators.report.values import LONG, shown, shown_host
+from drakcelery.operators.report.values import LONG, SHORT, shown, shown_host
 from drakcelery.testing import RECORDED
 from tests.reports import NASTY, SAMPLE, SEEN, WINDOWS, file, hostile, process, report
 
@@ -340,6 +340,28 @@ def test_long_values_lose_their_middle() -> None:
     assert shown(path).endswith("aaa\\evil.exe")
     page = plain(report(files=[file(path)], processes=[SAMPLE | {"command_line": path}]), everything=True)
     assert max(map(len, page.splitlines())) < 2200
+
+
+@pytest.mark.parametrize("limit", [SHORT, LONG])
+@pytest.mark.parametrize("link", ["http://a.example/b.c", "www.a.example", "search-ms-012345://a.b"])
+def test_a_link_is_not_cut_in_its_host(link: str, limit: int) -> None:
+    """What follows the middle has a link as a whole, or nothing of its scheme and host."""
+    whole = shown(link)
+    ends = {""} | {"/b.c"[place:] for place in range(4)}
+    found = set()
+    for place in range(2 * limit):
+        made = shown(f"{'-' * (4 * limit)} {link}{'|' * place}", limit)
+        end = made.partition("…")[2].strip("-| ")
+        assert end in {whole, *ends}
+        assert len(made) == limit + (len(whole) - len(link)) * (end == whole)
+        found.add(end)
+    assert {whole, ""} <= found
+
+
+def test_links_on_both_sides_of_the_middle() -> None:
+    """One is cut, one is whole, and both are defanged apart from each other."""
+    text = f"http://{'a.' * 200}{'|' * 500}http://b.example/c.d"
+    assert shown(text, SHORT) == f"hxxp://{'a[.]' * 16}…hxxp://b[.]example/c.d"
 
 
 BETWEEN = {"inline", "text", "paragraph_open", "paragraph_close", "list_item_open", "list_item_close"} | {

@@ -17,6 +17,8 @@ _LINK = re.compile(
     re.IGNORECASE,
 )
 """With any scheme, and what terminals and wikis take for one. A place ends where a link begins."""
+_LONGEST_BEGIN = 19
+"""Characters of a scheme and its ``://``."""
 _DOT, _COLON = re.compile(r"(?<!\[)\.(?!\])"), re.compile(r"(?<!\[):(?!\])")
 _KNOWN = re.compile(r"(?:https?|ftps?)$", re.IGNORECASE)
 _WITHOUT_T = str.maketrans("tT", "xX")
@@ -25,10 +27,23 @@ _WITHOUT_T = str.maketrans("tT", "xX")
 def shown(value: object, limit: int = LONG) -> str:
     """*value* for a terminal or a page, defanged; of a long one the middle is left out."""
     text = value if isinstance(value, str) else str(value)
-    if len(text) > limit:
-        head = limit * 2 // 3
-        text = f"{text[:head]}…{text[head - limit + 1 :]}"
-    return _LINK.sub(_defanged, clean(text, limit))
+    if len(text) <= limit:
+        return _LINK.sub(_defanged, clean(text, limit))
+    start = _outside_a_link(text, len(text) - (limit - 1) // 3, reach=limit // 2)
+    head = limit - 1 - (len(text) - start)
+    return "…".join(_LINK.sub(_defanged, clean(piece, limit)) for piece in (text[:head], text[start:]))
+
+
+def _outside_a_link(text: str, start: int, *, reach: int) -> int:
+    """*start*, or the beginning of the link that it is in: the rest of a scheme or host is another one.
+
+    A link that begins *reach* characters before it, or earlier, stays cut.
+    """
+    earliest = start - reach
+    for link in _LINK.finditer(text, earliest, start + _LONGEST_BEGIN):
+        if earliest < link.start() < start < link.end():
+            return link.start()
+    return start
 
 
 def _defanged(link: re.Match[str]) -> str:
