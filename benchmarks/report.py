@@ -39,6 +39,10 @@ _METHODS = {
 }
 
 
+_SHARES = ("FILE_SHARE_READ", "FILE_SHARE_READ | FILE_SHARE_WRITE", "FILE_SHARE_READ | FILE_SHARE_DELETE")
+_OPTIONS = ("FILE_SYNCHRONOUS_IO_NONALERT", "FILE_SYNCHRONOUS_IO_NONALERT | FILE_NON_DIRECTORY_FILE")
+
+
 def write_log(path: Path, size: int) -> None:
     """A log like that of a guest with DRAKVUF's default plugins: most lines read something."""
     block = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in guest_lines(_LINES)).encode()
@@ -70,17 +74,7 @@ def _fields(chance: random.Random, plugin: str, method: str) -> dict[str, Any]:
         )
         return {"Key": key, "ValueName": "Version", "Value": "10.0"}
     if method in {"NtCreateFile", "NtOpenFile"}:
-        writes = chance.random() < 0.1
-        rights = "FILE_WRITE_DATA | SYNCHRONIZE" if writes else "FILE_READ_DATA | SYNCHRONIZE"
-        shared = {"ShareAccess": "FILE_SHARE_READ | FILE_SHARE_WRITE", "CreateDisposition": "FILE_OPEN"}
-        return {
-            "FileName": name,
-            **handle,
-            "IoStatusBlock": 1,
-            "DesiredAccess": rights,
-            **shared,
-            "Status": "0x0",
-        }
+        return {"FileName": name, **handle, **_opening(chance, method)}
     if plugin == "filetracer":
         return {"Operation": "FileBasicInformation", "FileName": name[6:], **handle}
     if plugin == "apimon":
@@ -89,6 +83,21 @@ def _fields(chance: random.Random, plugin: str, method: str) -> dict[str, Any]:
         return {**result, "FromModule": "kernel32.dll", "Arguments": arguments, "Extra": {}}
     address = {"RemoteIp": f"192.0.2.{chance.randrange(250)}", "RemotePort": 53, "Protocol": "UDPv4"}
     return address if plugin == "socketmon" else {"ProcessHandle": "0x44", "ClientID": 8}
+
+
+def _opening(chance: random.Random, method: str) -> dict[str, Any]:
+    """In DRAKVUF's order (``print_create_file_obj_info`` of ``src/plugins/filetracer/win.cpp``)."""
+    writes = chance.random() < 0.1
+    share, options = chance.choice(_SHARES), chance.choice(_OPTIONS)
+    fields = {
+        "ObjectAttributes": "OBJ_CASE_INSENSITIVE",
+        "IoStatusBlock": 1,
+        "DesiredAccess": "FILE_WRITE_DATA | SYNCHRONIZE" if writes else "FILE_READ_DATA | SYNCHRONIZE",
+    }
+    if method == "NtOpenFile":
+        return {**fields, "ShareAccess": share, "OpenOptions": options, "Status": "0x0"}
+    more = {"FileAttributes": "", "ShareAccess": share, "CreateDisposition": "FILE_OPEN"}
+    return {**fields, **more, "CreateOptions": options, "Status": "0x0"}
 
 
 def measure(*, quick: bool) -> list[Result]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from drakcelery.behaviour.events import Event, bounded, whole_number
+from drakcelery.behaviour.events import Event, Handler, bounded, whole_number
 from drakcelery.behaviour.methods import FROM, METHOD, NUMBER, Sieve
 from drakcelery.behaviour.report import CallActivity
 from drakcelery.behaviour.tables import Budget, Row, Table, Who
@@ -67,13 +67,13 @@ _LETTERS = {"t": "\t", "n": "\n", "r": "\r"}
 class Calls:
     """How often each was called, and who else wants to know of a call."""
 
-    def __init__(self, budget: Budget, hooks: Mapping[str, Callable[[Event], None]]) -> None:
+    def __init__(self, budget: Budget, hooks: Mapping[str, Handler]) -> None:
         """*hooks* are told of the calls of a function, by its plain name."""
         self.table = Table("calls", MOST, budget)
         self._hooks = hooks
         plain = {f"{name}{width}": ("", name) for name in hooks for width in _WIDTHS}
         self._known = plain | CATEGORIES
-        self.methods: Mapping[str, Callable[[Event], None]] = dict.fromkeys(self._known, self._called)
+        self.methods: Mapping[str, Handler] = dict.fromkeys(self._known, self._called)
         self._sieve = Sieve(self.methods)
         self._heads: dict[bytes, Row] = {}
         """By the middle of a line, with thread and method: where another such line is only counted."""
@@ -99,6 +99,10 @@ class Calls:
                 if len(self._heads) >= _MOST_HEADS:
                     self._heads.clear()
                 self._heads[head] = self._counted
+
+    def handler(self, event: Event) -> Handler | None:
+        """What reads *event*; None if it is no call that is counted, or that someone wants to know of."""
+        return self.methods.get(event.method)
 
     def _called(self, event: Event) -> None:
         found = self._known.get(event.text("Method", 64))

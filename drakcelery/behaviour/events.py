@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -83,6 +84,12 @@ class Event:
         return cls(fields) if type(fields) is dict else None
 
     @property
+    def method(self) -> str:
+        """The function that was called; empty if there is none."""
+        found = self.fields.get("Method")
+        return found if type(found) is str else ""
+
+    @property
     def uid(self) -> int:
         """Its number in the log; 0 if it has none."""
         return whole_number(self.fields.get("EventUID")) or 0
@@ -126,3 +133,7 @@ class Event:
     def number(self, key: str) -> int | None:
         """A number, or a number in hex."""
         return whole_number(self.fields.get(key))
+
+
+Handler = Callable[[Event], None]
+"""Reads an event of a kind that it knows."""

@@ -7,7 +7,7 @@ from string import ascii_letters
 from typing import Literal
 
 from drakcelery.behaviour import autostart
-from drakcelery.behaviour.events import Event
+from drakcelery.behaviour.events import Event, Handler
 from drakcelery.behaviour.methods import BEGINNING, FROM, METHOD, NOT_FOUND, beginnings, method_of
 from drakcelery.behaviour.report import FileActivity
 from drakcelery.behaviour.tables import Budget, Row, Table, Who
@@ -15,12 +15,16 @@ from drakcelery.behaviour.tables import Budget, Row, Table, Who
 MOST = 5000
 _MOST_HANDLES = 4096
 _MOST_FLAGS = 1024
-_OPENING = frozenset({"NtCreateFile", "NtOpenFile"})
-_OPENINGS = beginnings(_OPENING)
-_ONLY_OPENING = beginnings({"NtOpenFile"})
+_OPTIONS = {"NtCreateFile": "CreateOptions", "NtOpenFile": "OpenOptions"}
+"""Where the options stand, by the method that opens a file."""
+_OPENINGS = {beginning: method for method in _OPTIONS for beginning in beginnings([method])}
 _ACCESS = b'"DesiredAccess":'
-_DISPOSITION = b'"CreateDisposition":'
-_OPTIONS = (b'"CreateOptions":', b'"OpenOptions":', _DISPOSITION)
+_RENAMING = "FileRenameInformation"
+_CHANGING = ("FileDispositionInformation", _RENAMING)
+"""Beginnings of the operations of ``NtSetInformationFile`` that change which files there are."""
+_HOW = ("DesiredAccess", "CreateDisposition", *_OPTIONS.values())
+"""How a file is opened. A build that writes these in a line of their own has another line without them."""
+_HOW_KEYS = tuple(f'"{key}":'.encode() for key in _HOW)
 _CREATED, _OVERWRITTEN, _SUPERSEDED = 2, 3, 0
 """``IoStatusBlock.Information`` of a file that was opened (``FILE_CREATED`` and its kin, ``wdm.h``)."""
 _CREATING = frozenset(
@@ -28,9 +32,9 @@ _CREATING = frozenset(
 )
 _EMPTYING = frozenset({"FILE_OVERWRITE", "TRUNCATE_EXISTING"})
 """What the emulator and DRAKVUF before March 2023 say instead: they tell no result of that kind."""
-_ONLY_IF_THERE = (b"FILE_OPEN", b"OPEN_EXISTING")
+_ONLY_IF_THERE = ("FILE_OPEN", "OPEN_EXISTING")
 """What to do with a file that neither makes nor empties it."""
-_RIGHTS = (b"GENERIC_WRITE", b"GENERIC_ALL", b"WRITE_DATA", b"APPEND_DATA", b"DELETE", b"ADD_FILE")
+_RIGHTS = ("GENERIC_WRITE", "GENERIC_ALL", "WRITE_DATA", "APPEND_DATA", "DELETE", "ADD_FILE")
 """Rights without which a handle changes nothing; those that v0.21 asks for, and two more."""
 
 
@@ -45,14 +49,14 @@ class Files:
         self._drives: set[str] = set()
         self._harmless: dict[bytes, dict[bytes, bool]] = {opening: {} for opening in _OPENINGS}
         """Whether lines change nothing, by the method's beginning and their end, with what was asked for."""
-        self.methods: Mapping[str, Callable[[Event], None]] = {
+        self.methods: Mapping[str, Handler] = {
             "NtCreateFile": self._opened,
             "NtOpenFile": self._opened,
             "NtWriteFile": self._written,
             "NtSetInformationFile": self._set,
             "NtDeleteFile": self._deleted,
         }
-        self._others = beginnings(self.methods.keys() - _OPENING) | NOT_FOUND
+        self._others = beginnings(self.methods.keys() - _OPTIONS.keys()) | NOT_FOUND
 
     def among(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Those of filetracer's *lines* that say more than that a file is opened to be read, or asked about.
@@ -69,13 +73,22 @@ class Files:
                 flags = line[line.find(_ACCESS, at) :]
                 harmless = known.get(flags)
                 if harmless is None:
-                    harmless = _is_harmless(line, flags, only_opens=beginning in _ONLY_OPENING)
+                    harmless = _is_harmless(line, flags, _OPENINGS[beginning])
                     if len(known) < _MOST_HANDLES and len(flags) < _MOST_FLAGS and flags.startswith(_ACCESS):
                         known[flags] = harmless
                 if not harmless:
                     yield line
             elif beginning in others and not _says_nothing(line):
                 yield line
+
+    def handler(self, event: Event) -> Handler | None:
+        """What reads *event*; None if it changes no file, and opens none in a way that may."""
+        method = event.method
+        if method in _OPTIONS and _only_opens(event, method):
+            return None
+        if method == "NtSetInformationFile" and not event.text("Operation").startswith(_CHANGING):
+            return None
+        return self.methods.get(method)
 
     def _opened(self, event: Event) -> None:
         path, handle = _plain(event.text("FileName")), event.number("FileHandle")
@@ -85,8 +98,7 @@ class Files:
             self._know_handle(event, handle, path)
         if (done := _done(event)) is not None:
             self._add(event, path, done)
-        options = event.text("CreateOptions") or event.text("OpenOptions")
-        if "DELETE_ON_CLOSE" in options:
+        if "DELETE_ON_CLOSE" in event.text(_OPTIONS[event.method]):
             self._add(event, path, "deleted")
 
     def _know_handle(self, event: Event, handle: int, path: str) -> None:
@@ -101,13 +113,12 @@ class Files:
         self._add(event, self._path(event, "FileName"), "deleted")
 
     def _set(self, event: Event) -> None:
-        operation = event.text("Operation")
         if not event.succeeded:
             return
-        if operation.startswith("FileDispositionInformation"):
-            self._deleted(event)
-        elif operation.startswith("FileRenameInformation"):
+        if event.text("Operation").startswith(_RENAMING):
             self._renamed(event)
+        else:
+            self._deleted(event)
 
     def _renamed(self, event: Event) -> None:
         path, target = self._path(event, "FileSrc"), _plain(event.text("FileDst"))
@@ -198,33 +209,34 @@ def _asked(disposition: Set[str], options: Set[str]) -> Literal["created", "writ
 
 
 def _says_nothing(line: bytes) -> bool:
+    """Whether *line*, whose method may stand anywhere, is one that :meth:`Files.handler` has nothing for."""
     method = method_of(line).decode("ascii", "replace")
     if method == "NtSetInformationFile":
-        return b"FileDisp" not in line and b"FileRename" not in line
-    flags = line[line.find(_ACCESS) :]
-    return method in _OPENING and _is_harmless(line, flags, only_opens=method == "NtOpenFile")
+        return not any(operation.encode() in line for operation in _CHANGING)
+    return method in _OPTIONS and _is_harmless(line, line[line.find(_ACCESS) :], method)
 
 
-def _is_harmless(line: bytes, flags: bytes, *, only_opens: bool) -> bool:
-    """Whether a file is opened, not made, with rights that change nothing; *flags*: *line* from them on.
-
-    With *only_opens* there is no disposition: what is not there is not opened.
-    """
+def _is_harmless(line: bytes, flags: bytes, method: str) -> bool:
+    """Whether *line* only opens a file, by *flags* alone: all of it from the rights on."""
     if not flags.startswith(_ACCESS):
-        at = line.find(_ACCESS)
-        if at < 0:
-            return not any(key in line for key in _OPTIONS)
-        flags = line[at:]
-    disposition = _text(flags, _DISPOSITION)
+        return not any(key in line for key in _HOW_KEYS)
+    event = Event.parse(b"{" + flags)
+    if event is None or _OPTIONS[method] not in event.fields:
+        return False  # some of them stand before the rights, or they are within something else
+    return _only_opens(event, method)
+
+
+def _only_opens(event: Event, method: str) -> bool:
+    """Whether a file is opened, not made or emptied, with rights that change nothing.
+
+    ``NtOpenFile`` has no disposition: what is not there is not opened.
+    """
+    if event.fields.keys().isdisjoint(_HOW):
+        return True
+    rights = event.text("DesiredAccess")
     return (
-        not any(right in _text(flags, _ACCESS) for right in _RIGHTS)
-        and (disposition in _ONLY_IF_THERE or (only_opens and not disposition))
-        and b"DELETE_ON_CLOSE" not in flags
+        "DesiredAccess" in event.fields
+        and not any(right in rights for right in _RIGHTS)
+        and (method == "NtOpenFile" or event.text("CreateDisposition") in _ONLY_IF_THERE)
+        and "DELETE_ON_CLOSE" not in event.text(_OPTIONS[method])
     )
-
-
-def _text(line: bytes, key: bytes) -> bytes:
-    """The text behind *key*, without its quotes; empty if there is none."""
-    at = line.find(key)
-    rest = line[at + len(key) :].lstrip(b" ") if at >= 0 else b""
-    return rest[1 : rest.find(b'"', 1)] if rest.startswith(b'"') else b""

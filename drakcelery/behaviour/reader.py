@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from drakcelery.behaviour.calls import Calls
-from drakcelery.behaviour.events import Event, seconds
+from drakcelery.behaviour.events import Event, Handler, seconds
 from drakcelery.behaviour.files import Files
 from drakcelery.behaviour.memory import Injections, MemoryDumps
 from drakcelery.behaviour.methods import Sieve
@@ -23,9 +23,10 @@ from drakcelery.behaviour.tables import Budget
 if TYPE_CHECKING:
     from drakcelery.behaviour.traffic import Traffic
 
-Handlers = Mapping[str, Callable[[Event], None]]
+Choose = Callable[[Event], Handler | None]
+"""Gives what reads an event, if something does."""
 Among = Callable[[Sequence[bytes]], Iterable[bytes]]
-"""Gives those of some lines that may have a handler."""
+"""Gives those of some lines that something may read, and some that nothing does."""
 _TIME = b'"TimeStamp"'
 _SHOWN = 256
 """Bytes of a line that hold its time, which is its second key."""
@@ -76,14 +77,14 @@ class Reader:
         self.calls = Calls(self.budget, hooks)
         self.sample_pid: int | None = None
         self.unreadable = 0
-        calls = (self.calls.among, self.calls.methods)
-        self._by_method: Mapping[str, tuple[Among, Handlers]] = {
-            "filetracer": (self.files.among, self.files.methods),
-            "regmon": (Sieve(self.registry.methods).among, self.registry.methods),
+        calls = (self.calls.among, self.calls.handler)
+        self._by_method: Mapping[str, tuple[Among, Choose]] = {
+            "filetracer": (self.files.among, self.files.handler),
+            "regmon": (Sieve(self.registry.methods).among, self.registry.handler),
             "apimon": calls,
             "syscall": calls,
         }
-        self._every: Mapping[str, Callable[[Event], None]] = {
+        self._every: Mapping[str, Handler] = {
             "inject": self._injected,
             "socketmon": self.sockets.add,
             "wmimon": self.wmi.add,
@@ -119,20 +120,19 @@ class Reader:
         self.traffic = Traffic(self.budget, self.sockets.names)
         self.traffic.read(capture)
 
-    def _read_by_method(self, lines: Sequence[bytes], among: Among, handlers: Handlers) -> None:
+    def _read_by_method(self, lines: Sequence[bytes], among: Among, choose: Choose) -> None:
         parse, observe = Event.parse, self.processes.observe
         for line in among(lines):
             event = parse(line)
             if event is None:
                 self.unreadable += 1
                 continue
-            method = event.fields.get("Method")
-            handler = handlers.get(method) if type(method) is str else None
+            handler = choose(event)
             if handler is not None:
                 observe(event)
                 handler(event)
 
-    def _pass(self, line: bytes, handler: Callable[[Event], None]) -> None:
+    def _pass(self, line: bytes, handler: Handler) -> None:
         event = self._parsed(line)
         if event is not None:
             self.processes.observe(event)

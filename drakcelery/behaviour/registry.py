@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from drakcelery.behaviour import autostart
-from drakcelery.behaviour.events import Event
+from drakcelery.behaviour.events import Event, Handler
 from drakcelery.behaviour.report import RegistryActivity
 from drakcelery.behaviour.tables import Budget, Row, Table, Who
 
@@ -21,11 +21,15 @@ class Registry:
         """*changed* is told of each value that is set: key, name, value."""
         self.table = Table("registry", MOST, budget)
         self._changed = changed
-        self.methods: Mapping[str, Callable[[Event], None]] = {
+        self.methods: Mapping[str, Handler] = {
             "NtSetValueKey": self._set,
             "NtDeleteValueKey": self._value_deleted,
             "NtDeleteKey": self._key_deleted,
         }
+
+    def handler(self, event: Event) -> Handler | None:
+        """What reads *event*; None if it changes nothing."""
+        return self.methods.get(event.method)
 
     def _set(self, event: Event) -> None:
         name, value = event.text("ValueName") or DEFAULT, event.text("Value")
