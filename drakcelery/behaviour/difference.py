@@ -1,19 +1,26 @@
 """What one analysis saw and another did not. Pure.
 
-Only what the samples did is compared. A thing that only one of them did is no difference if the other did one
-that differs by nothing but what runs choose by chance (:mod:`drakcelery.behaviour.alike`).
+Only what the samples did is compared. Things whose names differ by nothing but what runs choose by chance
+(:mod:`drakcelery.behaviour.alike`) are compared together: what was done to them, which programs they are, and
+roughly how many there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
+from drakcelery.behaviour import alike
 from drakcelery.behaviour.doings import Doing, Doings, Kind
 from drakcelery.behaviour.report import Report
 from drakcelery.model.analysis import Value
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+MANY_TIMES, MORE = 2, 3
+"""One analysis has many more things of one name than the other: more than so many times as many, and at least
+so many more. Less may be the speed of the machine."""
+MOST_SAID = 8
+"""What is said of one side of a difference."""
 
 
 class Side(Value):
@@ -36,6 +43,7 @@ class Change(Value):
     what: Literal["missing", "new", "changed"]
     """``missing``: only the first analysis has it; ``new``: only the second one."""
     shown: str
+    """The name. Where several have one that differs only by chance, ``<*>`` stands for that."""
     first: tuple[str, ...] = ()
     """Of one that has changed: what only the first analysis says of it."""
     second: tuple[str, ...] = ()
@@ -104,29 +112,59 @@ class _Comparison:
             other = self._second.all.get(key)
             if other is not None:
                 yield from self._compared(one, other)
-        yield from self._only(self._first, self._second, "missing")
-        yield from self._only(self._second, self._first, "new")
+        ours, theirs = _by_pattern(self._first), _by_pattern(self._second)
+        for pattern in {**ours, **theirs}:
+            yield from self._grouped(ours.get(pattern, []), theirs.get(pattern, []))
 
     def _compared(self, one: Doing, other: Doing) -> Iterator[Change]:
-        if one.says == other.says:
-            self.same[one.kind] += 1
-        elif one.meaning == other.meaning:
-            self.alike[one.kind] += 1
-        else:
+        """The difference of two things of one name."""
+        first, second = _only_of([one], [other]), _only_of([other], [one])
+        if first or second:
             yield Change(
-                kind=one.kind,
-                what="changed",
-                shown=one.shown,
-                first=tuple(sorted(one.says - other.says)),
-                second=tuple(sorted(other.says - one.says)),
+                kind=one.kind, what="changed", shown=one.shown, first=_cut(first), second=_cut(second)
             )
+        elif one.says == other.says:
+            self.same[one.kind] += 1
+        else:
+            self.alike[one.kind] += 1
 
-    def _only(self, these: Doings, those: Doings, what: Literal["missing", "new"]) -> Iterator[Change]:
-        known = {one.pattern for one in those.all.values()}
-        for key, one in these.all.items():
-            if key in those.all:
-                continue
-            if one.pattern in known:
-                self.alike[one.kind] += 1
-            else:
-                yield Change(kind=one.kind, what=what, shown=one.shown)
+    def _grouped(self, ours: list[Doing], theirs: list[Doing]) -> Iterator[Change]:
+        """The differences of things whose names differ by chance; those of one name are compared already."""
+        alone = [one for one in ours if one.name not in self._second.all]
+        alone += [one for one in theirs if one.name not in self._first.all]
+        if not ours or not theirs:
+            what: Literal["missing", "new"] = "missing" if ours else "new"
+            yield from (Change(kind=one.kind, what=what, shown=one.shown) for one in alone)
+        elif alone:
+            kind, shown = alone[0].kind, alike.pattern(alone[0].shown)
+            self.alike[kind] += len(alone)
+            first, second = _only_of(ours, theirs), _only_of(theirs, ours)
+            if _is_many_more(len(ours), len(theirs)):
+                first, second = [f"{len(ours)} of them", *first], [f"{len(theirs)} of them", *second]
+            if first or second:
+                yield Change(kind=kind, what="changed", shown=shown, first=_cut(first), second=_cut(second))
+
+
+def _by_pattern(these: Doings) -> dict[tuple[str, ...], list[Doing]]:
+    found: dict[tuple[str, ...], list[Doing]] = {}
+    for one in these.all.values():
+        found.setdefault(one.pattern, []).append(one)
+    return found
+
+
+def _only_of(these: Sequence[Doing], those: Sequence[Doing]) -> list[str]:
+    """What is said of *these* and not of *those*, in order. Contents are, if some of both are known."""
+    known = {alike.pattern(text) for one in those for text in one.says}
+    only = sorted({text for one in these for text in one.says if alike.pattern(text) not in known})
+    mine, others = ({text for one in some for text in one.contents} for some in (these, those))
+    return only + [f"content {text}" for text in sorted(mine - others) if others]
+
+
+def _cut(says: Sequence[str]) -> tuple[str, ...]:
+    left = len(says) - MOST_SAID
+    return (*says[:MOST_SAID], *((f"and {left} more",) if left > 0 else ()))
+
+
+def _is_many_more(one: int, other: int) -> bool:
+    few, many = sorted((one, other))
+    return many > MANY_TIMES * few and many - few >= MORE

@@ -39,6 +39,8 @@ class Found(NamedTuple):
     """What was done to it, and with what result."""
     fixed: tuple[str, ...] = ()
     """What it is, as far as nothing of it is chance: hosts, ports, functions."""
+    content: str | None = None
+    """Of a file that can be run: its sha256, if it is known."""
 
 
 @dataclass(kw_only=True)
@@ -52,16 +54,17 @@ class Doing:
     """As :func:`~drakcelery.behaviour.alike.plain` has it."""
     fixed: tuple[str, ...]
     says: set[str] = field(default_factory=set)
+    contents: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """What it is, in its analysis."""
+        return (self.kind, *self.fixed, *self.key)
 
     @property
     def pattern(self) -> tuple[str, ...]:
         """What it is, without what may be chance."""
         return (self.kind, *self.fixed, *map(alike.pattern, self.key))
-
-    @property
-    def meaning(self) -> set[str]:
-        """What was done, without what may be chance."""
-        return set(map(alike.pattern, self.says))
 
 
 class Doings:
@@ -81,8 +84,9 @@ class Doings:
         for found in self._found():
             key, fixed = tuple(map(self._plain, found.key)), tuple(map(str.lower, found.fixed))
             made = Doing(kind=found.kind, shown=found.shown, key=key, fixed=fixed)
-            one = self.all.setdefault((found.kind, *fixed, *key), made)
+            one = self.all.setdefault(made.name, made)
             one.says.update(map(self._plain, found.says))
+            one.contents.update((found.content,) if found.content else ())
 
     def _plain(self, text: str) -> str:
         return alike.plain(text, self._report.sample.name)
@@ -117,7 +121,8 @@ class Doings:
             if one.autostart is None and is_background_file(self._plain(one.path)):
                 self.background += 1
             else:
-                yield Found("files", one.path, (one.path,), tuple(_done(one)))
+                content = one.sha256 if one.executable else None
+                yield Found("files", one.path, (one.path,), tuple(_done(one)), content=content)
 
     def _registry(self) -> Iterator[Found]:
         for one in filter(self._is_own, self._report.registry):
@@ -165,8 +170,8 @@ def _done(one: FileActivity) -> Iterator[str]:
     yield from one.actions
     if one.renamed_to:
         yield f"to {one.renamed_to}"
-    if one.executable and one.sha256:
-        yield f"content {one.sha256}"
+    if one.executable:
+        yield "can be run"
 
 
 def _value(one: RegistryActivity) -> Iterator[str]:

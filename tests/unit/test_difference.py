@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakcelery.behaviour.difference import Change, Difference, difference
+from drakcelery.behaviour.difference import MOST_SAID, Change, Difference, difference
 from drakcelery.behaviour.report import Report
 from drakcelery.cli import cli
 from drakcelery.operators.report.comparison import document
@@ -167,6 +168,71 @@ def test_names_that_somebody_chose(first: str, second: str) -> None:
     """Other words are a difference, and so is another ending."""
     found = difference(report(files=[file(first)]), report(files=[file(second)]))
     assert told(found) == [("files", "missing", first), ("files", "new", second)]
+
+
+def sha256(content: str) -> str:
+    """Of a program."""
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def dropped(name: str, content: str | None = None, **more: Any) -> Fields:
+    """A program that the sample wrote."""
+    return file(f"C:\\Temp\\{name}", executable=True, sha256=content and sha256(content), **more)
+
+
+def test_another_program_of_the_same_name() -> None:
+    """A hash is no word of chance; nothing is said where one of them is not known."""
+    first, second = (report(files=[dropped("a.exe", content)]) for content in ("one", "other"))
+    (change,) = difference(first, second).changes
+    assert (change.first, change.second) == (
+        (f"content {sha256('one')}",),
+        (f"content {sha256('other')}",),
+    )
+    assert difference(first, report(files=[dropped("a.exe")])).is_same
+
+
+PROGRAM = "C:\\Temp\\<*>.exe"
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ([dropped("0f9e8d.exe", "one")], None),
+        ([dropped("0f9e8d.exe", "one"), dropped("1a2b3c.exe", "one")], None),
+        ([dropped("0f9e8d.exe")], None),
+        ([dropped("0f9e8d.exe", "other")], ((f"content {sha256('one')}",), (f"content {sha256('other')}",))),
+        ([dropped(f"{one}{one}9876.exe", "one") for one in "abcd"], (("1 of them",), ("4 of them",))),
+        ([dropped("0f9e8d.exe", "one", actions=["written", "deleted"])], ((), ("deleted",))),
+        ([file("C:\\Temp\\0f9e8d.exe")], (("can be run",), ())),
+        (
+            [dropped("a1b2c3.exe", "one"), dropped("1a2b3c.exe", "other")],
+            ((), (f"content {sha256('other')}",)),
+        ),
+    ],
+)
+def test_what_names_of_chance_do_not_hide(
+    second: list[Fields], said: tuple[tuple[str, ...], tuple[str, ...]] | None
+) -> None:
+    """Programs of random names are one thing; another program, fate or kind of it, or far more, is told."""
+    found = difference(report(files=[dropped("a1b2c3.exe", "one")]), report(files=second))
+    changes = [(one.shown, one.first, one.second) for one in found.changes]
+    assert changes == ([] if said is None else [(PROGRAM, *said)])
+    assert found.alike["files"] >= 1
+
+
+@pytest.mark.parametrize(("few", "many", "told"), [(1, 3, 0), (1, 4, 1), (3, 6, 0), (3, 7, 1), (9, 12, 0)])
+def test_how_many_is_no_exact_number(few: int, many: int, told: int) -> None:
+    """A machine's speed may double what a sample gets done, or add one or two."""
+    names = [[f"m-{one}" for one in range(700, 700 + number)] for number in (few, many)]
+    both = (report(mutexes=[{**SEEN, "name": name} for name in some]) for some in names)
+    assert len(difference(*both).changes) == told
+
+
+def test_long_changes_are_cut() -> None:
+    """A hundred new programs behind one name are told by the first of them."""
+    files = [[dropped(f"{one}.exe", f"{one}") for one in range(start, start + 100)] for start in (200, 300)]
+    (change,) = difference(*(report(files=some) for some in files)).changes
+    assert (len(change.first), change.first[-1]) == (MOST_SAID + 1, "and 92 more")
 
 
 def test_windows_own_doings_are_not_compared() -> None:
