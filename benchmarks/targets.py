@@ -42,6 +42,8 @@ class Target:
 TARGETS = (
     Target(name="log split", least=500),
     Target(name="log split with the report", least=0.77, of_ratio=True),
+    Target(name="false differences, .*", most=5),
+    Target(name="real differences that are told", least=100),
     Target(name="dumps to zip", least=700),
     Target(name="dumps, size left", most=40),
     Target(name="collect, more memory for .*", most=10),
