@@ -201,7 +201,8 @@ def _chosen(line: Line, jitter: random.Random) -> Line:
 def measure(*, quick: bool) -> list[Result]:
     """The largest share of false differences, and the share of real ones that are told; in percent."""
     replays = QUICK_REPLAYS if quick else REPLAYS
-    twice, jittered = [], []
+    twice: list[float] = []
+    jittered: list[float] = []
     planted = told = 0
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
