@@ -14,7 +14,7 @@ BITS = pytest.mark.parametrize("bits", [32, 64])
 
 @BITS
 def test_blocks(tmp_path: Path, bits: int) -> None:
-    """Sizes are what was asked for, blocks are apart from each other, and keep their content as they grow."""
+    """Sizes are what was asked for; blocks are apart, keep their content as they grow, go with their heap."""
     source = r"""
     #include <stdlib.h>
     #include <string.h>
@@ -56,7 +56,8 @@ def test_blocks(tmp_path: Path, bits: int) -> None:
         mark(!strcmp(block, "content") ? "shrunk" : "wrong");
         mark(HeapReAlloc(heap, 0, NULL, 8) || HeapReAlloc(heap, 0, blocks[3], 8) ? "wrong" : "no-realloc");
         mark(HeapAlloc(heap, 0, (SIZE_T)-1 / 2) ? "wrong" : "too-large");
-        mark(HeapDestroy(own) && !HeapDestroy(own) ? "destroyed" : "wrong");
+        mark(HeapDestroy(own) && !HeapDestroy(own) && !HeapValidate(heap, 0, blocks[4])
+             && HeapValidate(heap, 0, blocks[5]) ? "destroyed" : "wrong");
         block = malloc(33);
         mark(_msize(block) == 33 && !HeapFree(heap, 0, block + 1) ? "malloc" : "wrong");
         block = realloc(block, 70000);

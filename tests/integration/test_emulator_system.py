@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.emulating import Bench
-from tests.guest_programs import PREFIXES, build, marks, said
+from tests.guest_programs import BARE, PREFIXES, build, marks, said
 
 BITS = pytest.mark.parametrize("bits", [32, 64])
 
@@ -139,6 +139,34 @@ def test_gdi_plus_gives_functions_to_call(tmp_path: Path, bits: int) -> None:
 
 
 @BITS
+def test_floating_point(tmp_path: Path, bits: int) -> None:
+    """The first thread, and each that follows, computes in double precision and is told of no exception."""
+    source = r"""
+    static volatile double one = 1, three = 3, zero = 0;
+    static DWORD WINAPI compute(void *name)
+    {
+        unsigned short control = 0;
+        unsigned vector = 0;
+        double third;
+        __asm__ volatile("fnstcw %0" : "=m"(control));
+        __asm__ volatile("stmxcsr %0" : "=m"(vector));
+        __asm__ volatile("fldl %1; fldl %2; fdivrp; fstpl %0" : "=m"(third) : "m"(one), "m"(three));
+        mark(control == 0x27f && vector == 0x1f80 && third == 1.0 / 3.0 && one / zero > 1e300
+             ? name : "wrong");
+        __asm__ volatile("fldcw %0" :: "m"(zero));
+        return 0;
+    }
+    void _start(void)
+    {
+        compute("first");
+        WaitForSingleObject(CreateThread(NULL, 0, compute, "second", 0, NULL), INFINITE);
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, "-msse2", "-lkernel32") == ["first", "second"]
+
+
+@BITS
 def test_messages_of_its_own(tmp_path: Path, bits: int) -> None:
     """``FormatMessage`` finds what is in the program's message table, in its language."""
     words = "Hello %1!\r\n\0".encode("utf-16-le") + b"\0\0"
@@ -242,7 +270,7 @@ def test_sockets_of_a_version(tmp_path: Path, bits: int) -> None:
 
 @BITS
 def test_no_objects_of_the_shell(tmp_path: Path, bits: int) -> None:
-    """What there is no object for fails and gives none, instead of success with what was on the stack."""
+    """What there is no object for fails and gives none; a thread's apartment is what it entered."""
     source = r"""
     #define COBJMACROS
     #include <shlobj.h>
@@ -252,10 +280,18 @@ def test_no_objects_of_the_shell(tmp_path: Path, bits: int) -> None:
         IMalloc *memory = (IMalloc *)1;
         if (FAILED(SHGetDesktopFolder(&desktop)) && !desktop) mark("desktop");
         if (FAILED(SHGetMalloc(&memory)) && !memory) mark("memory");
+        int kind = 7, more = 7;
+        mark(CoGetApartmentType(&kind, &more) == CO_E_NOTINITIALIZED && CoInitializeEx(NULL, 0) == S_OK
+             && CoInitializeEx(NULL, 0) == S_FALSE && CoInitialize(NULL) == RPC_E_CHANGED_MODE
+             && !CoGetApartmentType(&kind, &more) && kind == 1 && !more ? "shared" : "wrong");
+        CoUninitialize();
+        CoUninitialize();
+        mark(OleInitialize(NULL) == S_OK && !CoGetApartmentType(&kind, &more) && kind == 3
+             ? "main" : "wrong");
         return 0;
     }
     """
-    assert said(tmp_path, source, bits, "-lshell32") == ["desktop", "memory"]
+    assert said(tmp_path, source, bits, "-lshell32", "-lole32") == ["desktop", "memory", "shared", "main"]
 
 
 @BITS

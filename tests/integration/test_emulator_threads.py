@@ -156,12 +156,61 @@ def test_locks_and_signals(tmp_path: Path, bits: int) -> None:
 
 @BITS
 def test_queued_calls_and_pools(tmp_path: Path, bits: int) -> None:
-    """APCs run in an alertable wait; work of a pool and timers run on threads."""
+    """APCs run in an alertable wait; work, timers and waits of a pool on threads, until taken back."""
     source = r"""
     static void CALLBACK call(ULONG_PTR number) { mark(number == 4 ? "apc" : "wrong"); }
     static void CALLBACK work(PTP_CALLBACK_INSTANCE i, void *parameter, PTP_WORK w) { mark(parameter); }
     static DWORD WINAPI item(void *parameter) { mark(parameter); return 0; }
     static void CALLBACK timer(void *parameter, BOOLEAN fired) { mark(fired ? parameter : "odd"); }
+    static LONG ticks;
+    static void CALLBACK tick(void *parameter, BOOLEAN fired) { InterlockedIncrement(parameter); }
+    static void CALLBACK came(void *parameter, BOOLEAN late) { mark(late ? "late" : parameter); }
+    static void CALLBACK due(PTP_CALLBACK_INSTANCE i, void *parameter, PTP_TIMER t) { mark(parameter); }
+    static void CALLBACK there(PTP_CALLBACK_INSTANCE i, void *parameter, PTP_WAIT w, TP_WAIT_RESULT result)
+    {
+        mark(result == WAIT_OBJECT_0 ? parameter : "too-late");
+    }
+    static void timers(void)
+    {
+        LARGE_INTEGER time = {.QuadPart = -50 * 10000};
+        HANDLE queue = CreateTimerQueue(), made, event = CreateEventA(NULL, FALSE, FALSE, NULL), wait;
+        CreateTimerQueueTimer(&made, queue, tick, &ticks, 10, 10, 0);
+        Sleep(55);
+        mark(ticks == 5 ? "five" : "wrong");
+        ChangeTimerQueueTimer(queue, made, 100, 0);
+        Sleep(500);
+        mark(ticks == 6 && DeleteTimerQueueTimer(queue, made, INVALID_HANDLE_VALUE)
+             && !DeleteTimerQueueTimer(queue, made, NULL) ? "changed" : "wrong");
+        CreateTimerQueueTimer(&made, queue, tick, &ticks, 10, 10, 0);
+        DeleteTimerQueueEx(queue, INVALID_HANDLE_VALUE);
+        Sleep(50);
+        mark(ticks == 6 ? "no-queue" : "wrong");
+        RegisterWaitForSingleObject(&wait, event, came, "came", 1000, WT_EXECUTEDEFAULT);
+        SetEvent(event);
+        Sleep(100);
+        SetEvent(event);
+        Sleep(1500);
+        mark(UnregisterWaitEx(wait, INVALID_HANDLE_VALUE) && !UnregisterWait(wait)
+             ? "unregistered" : "wrong");
+        SetEvent(event);
+        Sleep(10);
+        mark(WaitForSingleObject(event, 0) == WAIT_OBJECT_0 ? "left" : "taken");
+        PTP_TIMER timer = CreateThreadpoolTimer(due, "due", NULL);
+        SetThreadpoolTimer(timer, (FILETIME *)&time, 0, 0);
+        mark(IsThreadpoolTimerSet(timer) ? "set" : "wrong");
+        Sleep(100);
+        SetThreadpoolTimer(timer, (FILETIME *)&time, 0, 0);
+        WaitForThreadpoolTimerCallbacks(timer, TRUE);
+        CloseThreadpoolTimer(timer);
+        PTP_WAIT pool = CreateThreadpoolWait(there, "there", NULL);
+        SetThreadpoolWait(pool, event, NULL);
+        SetEvent(event);
+        Sleep(10);
+        SetThreadpoolWait(pool, event, (FILETIME *)&time);
+        Sleep(100);
+        WaitForThreadpoolWaitCallbacks(pool, FALSE);
+        CloseThreadpoolWait(pool);
+    }
     void _start(void)
     {
         HANDLE made;
@@ -176,11 +225,17 @@ def test_queued_calls_and_pools(tmp_path: Path, bits: int) -> None:
         CreateTimerQueueTimer(&made, NULL, timer, "timer", 500, 0, 0);
         QueueUserWorkItem(item, "item", 0);
         Sleep(1000);
+        timers();
         mark("end");
-        ExitProcess(0);
+        TerminateProcess(GetCurrentProcess(), 3);
+        mark("alive");
     }
     """
-    seen = ["not-yet", "apc", "completed", "pool", "waited", "item", "timer", "end"]
+    seen = [
+        *("not-yet", "apc", "completed", "pool", "waited", "item", "timer"),
+        *("five", "changed", "no-queue", "came", "came", "late", "unregistered", "left"),
+        *("set", "due", "there", "too-late", "end"),
+    ]
     assert said(tmp_path, source, bits, *BARE, "-lkernel32") == seen
 
 

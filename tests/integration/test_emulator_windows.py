@@ -207,7 +207,7 @@ def test_what_the_user_has(tmp_path: Path, bits: int) -> None:
 
 @BITS
 def test_windows_are_found_one_after_the_other(tmp_path: Path, bits: int) -> None:
-    """Each call goes on behind the window of the one before, and the last one finds none."""
+    """Each call goes on behind the window of the one before; what is beside, in and around one is known."""
     source = r"""
     static int seen;
     static BOOL CALLBACK count(HWND window, LPARAM unused) { seen++; return TRUE; }
@@ -230,10 +230,23 @@ def test_windows_are_found_one_after_the_other(tmp_path: Path, bits: int) -> Non
              ? "no-child" : "wrong");
         EnumChildWindows(outer, count, 0);
         mark(seen == 4 ? "all-below" : "wrong");
+        one = GetWindow(outer, GW_CHILD);
+        HWND last = GetWindow(one, GW_HWNDLAST);
+        mark(one == inner && one == GetTopWindow(outer) && !GetWindow(last, GW_HWNDNEXT)
+             && GetWindow(GetWindow(one, GW_HWNDNEXT), GW_HWNDNEXT) == last
+             && GetWindow(GetWindow(last, GW_HWNDPREV), GW_HWNDFIRST) == one
+             ? "beside" : "wrong");
+        HWND owned = CreateWindowA("outer", "", 0, 0, 0, 9, 9, outer, NULL, NULL, NULL);
+        mark(GetWindow(owned, GW_OWNER) == outer && !GetWindow(inner, GW_OWNER) ? "owner" : "wrong");
+        last = GetWindow(inner, GW_CHILD);
+        mark(GetAncestor(last, GA_PARENT) == inner && GetAncestor(last, GA_ROOT) == outer
+             && GetAncestor(owned, GA_ROOT) == owned && GetAncestor(owned, GA_ROOTOWNER) == outer
+             ? "around" : "wrong");
         return 0;
     }
     """
-    assert said(tmp_path, source, bits, "-luser32") == ["two", "atom", "no-child", "all-below"]
+    seen = ["two", "atom", "no-child", "all-below", "beside", "owner", "around"]
+    assert said(tmp_path, source, bits, "-luser32") == seen
 
 
 @BITS

@@ -94,8 +94,14 @@ def test_a_program_that_asks_for_any_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("__CxxFrameHandler3", 1), ("_except_handler4_common", 1), ("FormatMessageW", 0)]
+    ("name", "value"),
+    [
+        ("__CxxFrameHandler3", 1),
+        ("_except_handler4_common", 1),
+        ("WNetGetUniversalNameA", 1222),
+        ("FormatMessageW", 0),
+    ],
 )
-def test_an_unknown_handler_of_exceptions_handles_none(name: str, value: int) -> None:
-    """It lets the search go on: 0 would say that it mended what happened, and so for ever."""
+def test_what_an_unknown_function_returns(name: str, value: int) -> None:
+    """A handler lets the search go on, where 0 would mean that all is mended; there is no network; else 0."""
     assert value_of_unknown(name) == value

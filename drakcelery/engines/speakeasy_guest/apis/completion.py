@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,11 +14,12 @@ from drakcelery.engines.speakeasy_guest.apis.handles import (
     failed,
 )
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps
+from drakcelery.engines.speakeasy_guest.scheduling.scheduler import INTERRUPTED
 
 FIRST_HANDLE: Final = 0x9000
 MAX_PORTS: Final = 1024
 MAX_QUEUED: Final = 65536
-WAIT_TIMEOUT: Final = 258
+WAIT_TIMEOUT, WAIT_IO_COMPLETION = 258, 192
 ERROR_ABANDONED_WAIT: Final = 735
 
 Queue = list[tuple[int, int, int]]
@@ -79,6 +81,33 @@ def _get(emu: Any, _name: str, argv: list[Any]) -> Steps:
     return 1
 
 
+def _get_many(emu: Any, _name: str, argv: list[Any]) -> Steps:
+    """``GetQueuedCompletionStatusEx``: as many as there is room for, each an ``OVERLAPPED_ENTRY``."""
+    queue, place = emu.ports.queues.get(argv[0]), argv[1]
+    if queue is None:
+        return failed(emu, ERROR_INVALID_HANDLE)
+    if not argv[2] & 0xFFFFFFFF:
+        return failed(emu, ERROR_INVALID_PARAMETER)
+    ports, scheduler, alertable = emu.ports, emu.scheduler, bool(argv[5] & 0xFFFFFFFF)
+    how = yield from scheduler.wait(
+        lambda: queue or not ports.is_open(queue), argv[4] & 0xFFFFFFFF, alertable=alertable
+    )
+    if how == INTERRUPTED:
+        yield from scheduler.queued_calls()
+        return failed(emu, WAIT_IO_COMPLETION)
+    if not queue:
+        return failed(emu, WAIT_TIMEOUT if ports.is_open(queue) else ERROR_ABANDONED_WAIT)
+    taken = queue[: argv[2] & 0xFFFFFFFF]
+    del queue[: len(taken)]
+    entry = "<QQQII" if emu.get_ptr_size() == 8 else "<IIII"
+    rest = (0,) if emu.get_ptr_size() == 8 else ()
+    for number, (count, key, overlapped) in enumerate(taken):
+        packed = struct.pack(entry, key, overlapped, 0, count, *rest)
+        emu.mem_write(place + number * len(packed), packed)
+    put(emu, argv[3], len(taken), 4)
+    return 1
+
+
 def _overlapped_result(emu: Any, _name: str, argv: list[Any]) -> int:
     """How many bytes it were, which is in the structure."""
     size = emu.get_ptr_size()
@@ -90,5 +119,6 @@ APIS = {
     "CreateIoCompletionPort": Api(words=4, answer=_create),
     "PostQueuedCompletionStatus": Api(words=4, answer=_post),
     "GetQueuedCompletionStatus": Api(words=5, answer=_get),
+    "GetQueuedCompletionStatusEx": Api(words=6, answer=_get_many),
     "GetOverlappedResult": Api(words=4, answer=_overlapped_result),
 }

@@ -15,6 +15,9 @@ from drakcelery.engines.speakeasy_guest.exceptions.contexts import (
 from drakcelery.engines.speakeasy_guest.exceptions.unwinding import Frame, unwind_function
 from drakcelery.engines.speakeasy_guest.machine.processor import Registers
 
+FAIL_FAST = 0xC0000602
+"""``STATUS_FAIL_FAST_EXCEPTION``."""
+
 CALL_DEPTH = 62
 """Frames that ``RtlCaptureStackBackTrace`` gives at most."""
 
@@ -135,6 +138,15 @@ def _unhandled(emu: Any, _name: str, argv: list[Any]) -> Steps:
     return (yield from steps)
 
 
+def _fail_fast(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``RaiseFailFastException``: no handler hears of it."""
+    address = emu.get_ret_address()
+    emu.crash(
+        contexts.read_record(emu, argv[0]) if argv[0] else ExceptionRecord(code=FAIL_FAST, address=address)
+    )
+    return 0
+
+
 def _capture_back_trace(emu: Any, _name: str, argv: list[Any]) -> int:
     skipped, wanted, place, digest = argv
     registers = _behind(emu, 4)
@@ -168,5 +180,6 @@ APIS = {
     "RemoveVectoredContinueHandler": Api(words=1, answer=_remove_vectored),
     "RtlRemoveVectoredContinueHandler": Api(words=1, answer=_remove_vectored),
     "SetUnhandledExceptionFilter": Api(words=1, answer=_set_filter),
+    "RaiseFailFastException": Api(words=3, answer=_fail_fast),
     "UnhandledExceptionFilter": Api(words=1, answer=_unhandled),
 }

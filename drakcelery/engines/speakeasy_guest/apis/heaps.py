@@ -39,7 +39,9 @@ def _allocated(emu: Any, size: int, *, zeroed: bool) -> int:
 
 
 def _alloc(emu: Any, _name: str, argv: list[Any]) -> int:
-    return _allocated(emu, argv[2], zeroed=bool(argv[1] & ZERO_MEMORY))
+    address = _allocated(emu, argv[2], zeroed=bool(argv[1] & ZERO_MEMORY))
+    _heap(emu).own(argv[0], address)
+    return address
 
 
 def _alloc_local(emu: Any, _name: str, argv: list[Any]) -> int:
@@ -58,10 +60,14 @@ def _resized(emu: Any, address: int, size: int, *, zeroed: bool, in_place: bool 
 
 
 def _realloc(emu: Any, _name: str, argv: list[Any]) -> int:
-    _, flags, address, size = argv
-    return _resized(
+    handle, flags, address, size = argv
+    fresh = _resized(
         emu, address, size, zeroed=bool(flags & ZERO_MEMORY), in_place=bool(flags & IN_PLACE_ONLY)
     )
+    if fresh:
+        _heap(emu).disown(handle, address)
+        _heap(emu).own(handle, fresh)
+    return fresh
 
 
 def _realloc_local(emu: Any, _name: str, argv: list[Any]) -> int:
@@ -82,6 +88,7 @@ def _freed(emu: Any, address: int) -> bool:
 
 
 def _free(emu: Any, _name: str, argv: list[Any]) -> int:
+    _heap(emu).disown(argv[0], argv[2])
     return 1 if not argv[2] or _freed(emu, argv[2]) else _failed(emu, INVALID_PARAMETER)
 
 
@@ -113,16 +120,15 @@ def _validate(emu: Any, _name: str, argv: list[Any]) -> int:
 
 
 def _create(emu: Any, _name: str, _argv: list[Any]) -> int:
-    """A heap of its own is a name only: its blocks come from that of the process."""
-    return _allocated(emu, 0x100, zeroed=True)
+    return _heap(emu).make() or _failed(emu, NOT_ENOUGH_MEMORY)
 
 
 def _destroy(emu: Any, _name: str, argv: list[Any]) -> int:
-    return 1 if _heap(emu).release(argv[0]) else _failed(emu, INVALID_HANDLE)
+    return 1 if _heap(emu).destroy(argv[0]) else _failed(emu, INVALID_HANDLE)
 
 
 def _rtl_destroy(emu: Any, _name: str, argv: list[Any]) -> int:
-    return 0 if _heap(emu).release(argv[0]) else int(argv[0])
+    return 0 if _heap(emu).destroy(argv[0]) else int(argv[0])
 
 
 def _query(emu: Any, _name: str, argv: list[Any]) -> int:

@@ -26,6 +26,9 @@ ERROR_FILE_INVALID: Final = 1006
 ERROR_MAPPED_ALIGNMENT: Final = 1132
 
 EXECUTABLE: Final = 0xF0
+COPY: Final = 0x1
+"""``FILE_MAP_COPY``, unless the view is also for reading or writing (2 and 4)."""
+
 MAX_SIZE: Final = 256 * 1024 * 1024
 TAG: Final = "api.MapViewOfFile"
 
@@ -72,25 +75,39 @@ def _map(emu: Any, name: str, argv: list[Any]) -> int:
     if section is None:
         return int(emu.original("kernel32", name, argv) or 0)
     offset = (argv[2] & 0xFFFFFFFF) << 32 | argv[3] & 0xFFFFFFFF
-    if offset % GRANULARITY:
+    wanted = argv[5] - offset if len(argv) > 5 and argv[5] else 0
+    if offset % GRANULARITY or wanted % GRANULARITY:
         return failed(emu, ERROR_MAPPED_ALIGNMENT)
     if offset >= section.size or offset + argv[4] > -(-section.size // PAGE) * PAGE:
         return failed(emu, ERROR_INVALID_PARAMETER)
+    content = _content(emu, section)
+    if argv[1] & 0x7 == COPY and not section.protection & IMAGE:  # pages of its own, which nobody else sees
+        section = Section(section.size, section.protection)
     if not section.base:
-        _load(emu, section)
+        _load(emu, section, content, wanted)
+    if wanted not in (0, section.base):
+        return failed(emu, ERROR_INVALID_ADDRESS)
     section.views += 1
     return failed(emu, 0, section.base + offset)
 
 
-def _load(emu: Any, section: Section) -> None:
-    """Have the block there. Raises :class:`MemoryError`."""
-    content = emu.disk.read(section.file, 0, section.size) if section.file is not None else b""
+def _content(emu: Any, section: Section) -> bytes:
+    if section.base:
+        return bytes(emu.mem_read(section.base, section.size))
+    return bytes(emu.disk.read(section.file, 0, section.size)) if section.file is not None else b""
+
+
+def _load(emu: Any, section: Section, content: bytes, place: int) -> None:
+    """Have the block there, not elsewhere than at *place* if that is given. Raises :class:`MemoryError`."""
     if section.protection & IMAGE and content:
         content = bytes(library_image.parse(content, section.path, bits=0).mapped_image)
         section.size = len(content)
     size = max(section.size, 1)
-    top = min(1 << (8 * emu.get_ptr_size() - 1), 1 << 46)
-    base, total = memory.first_free(memory.taken(emu), size, emu.virtual_mem_base, top, GRANULARITY)
+    top = min(1 << (8 * emu.get_ptr_size() - 1), 1 << 47)
+    start = place or emu.virtual_mem_base
+    base, total = memory.first_free(memory.taken(emu), size, start, top, GRANULARITY)
+    if place not in (0, base):
+        return
     section.base = int(emu.mem_map(total, base=base, tag=TAG))
     section.known = bytearray(content)
     emu.sections.mapped.append(section)

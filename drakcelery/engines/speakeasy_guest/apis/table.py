@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drakcelery.engines.speakeasy_guest.apis import (
+    apartments,
     automation,
     clock,
     code_pages,
@@ -32,6 +33,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     network,
     objects,
     pipes,
+    pool,
     process_information,
     profiles,
     protection,
@@ -47,6 +49,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     system,
     text,
     threads,
+    timer_queues,
     toolhelp,
     user,
     version,
@@ -63,12 +66,12 @@ from drakcelery.engines.speakeasy_guest.crypto import table as crypto
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(automation, clock, code_pages, completion, computer, console, dialogs, environment),
+    *(apartments, automation, clock, code_pages, completion, computer, console, dialogs, environment),
     *(exceptions, file_times, files, folders, formatting, graphics, guids, handles, heaps, hollowing, http),
     *(installer, locales, locks, machine, mappings, message_loop, modules, network, objects, pipes),
-    *(process_information, profiles, protection, registry, registry_reads, resources, security, shell),
-    *(short_strings, sockets, sspi, storage, system, text, threads, toolhelp, user, version),
-    *(virtual_memory, volumes, waits, window_classes, window_procedures, window_search, windows),
+    *(pool, process_information, profiles, protection, registry, registry_reads, resources, security, shell),
+    *(short_strings, sockets, sspi, storage, system, text, threads, timer_queues, toolhelp, user),
+    *(version, virtual_memory, volumes, waits, window_classes, window_procedures, window_search, windows),
     *crypto.MODULES,
 )
 OWN: dict[str, Api] = {name: api for module in MODULES for name, api in module.APIS.items()}

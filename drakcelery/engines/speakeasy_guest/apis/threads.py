@@ -1,17 +1,20 @@
-"""Functions on threads, of other processes too: their ends, their calls, and what runs in a pool."""
+"""Functions on threads, of other processes too: their ends and their calls."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put
+from drakcelery.engines.speakeasy_guest.apis.handles import ERROR_INVALID_HANDLE, failed
 from drakcelery.engines.speakeasy_guest.apis.objects import counted
 from drakcelery.engines.speakeasy_guest.apis.storage import clear_values
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Leave, Steps
-from drakcelery.engines.speakeasy_guest.scheduling.scheduler import INFINITE, GuestThread
+from drakcelery.engines.speakeasy_guest.scheduling.scheduler import GuestThread
 
 FAILED: Final = 0xFFFFFFFF
 ERROR_INVALID_PARAMETER: Final = 87
+STATUS_INVALID_HANDLE: Final = 0xC0000008
+CURRENT_PROCESS: Final = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 CURRENT_THREAD: Final = (0xFFFFFFFE, 0xFFFFFFFFFFFFFFFE)
 
 
@@ -43,6 +46,23 @@ def _exit_process(emu: Any, _name: str, _argv: list[Any]) -> Steps:
     yield from emu.libraries.detach_all()
     emu.exit_process()
     return 0
+
+
+def _terminate_process(emu: Any, name: str, argv: list[Any]) -> Steps:
+    """``TerminateProcess`` and ``NtTerminateProcess``, which without one ends the other threads only."""
+    native, found = name.startswith("Nt"), emu.get_object_from_handle(argv[0])
+    if argv[0] in CURRENT_PROCESS or found is emu.curr_process:
+        yield from emu.scheduler.wait(lambda: not emu.scheduler.fresh())
+        emu.exit_process()
+        return 0
+    if native and not argv[0]:
+        for thread in emu.scheduler.threads:
+            thread.over = thread is not emu.scheduler.current
+        return 0
+    if found is None:
+        return STATUS_INVALID_HANDLE if native else failed(emu, ERROR_INVALID_HANDLE)
+    emu.kill_process(found)
+    return 0 if native else 1
 
 
 def _terminate_thread(emu: Any, _name: str, argv: list[Any]) -> int:
@@ -113,66 +133,17 @@ def _open_process(emu: Any, _name: str, argv: list[Any]) -> int:
     return counted(emu, found)
 
 
-def _work_item(emu: Any, _name: str, argv: list[Any]) -> int:
-    handle, _ = emu.new_thread(argv[0], (argv[1],))
-    return int(bool(handle))
-
-
-def _simple_callback(emu: Any, _name: str, argv: list[Any]) -> int:
-    handle, _ = emu.new_thread(argv[0], (0, argv[1]))
-    return int(bool(handle))
-
-
-def _create_work(emu: Any, _name: str, argv: list[Any]) -> int:
-    place: int = emu.heap_alloc(0x20, heap="threadpool")
-    emu.write_ptr(place, argv[0])
-    emu.write_ptr(place + emu.get_ptr_size(), argv[1])
-    return place
-
-
-def _submit_work(emu: Any, _name: str, argv: list[Any]) -> int:
-    callback, parameter = emu.read_ptr(argv[0]), emu.read_ptr(argv[0] + emu.get_ptr_size())
-    _, made = emu.new_thread(callback, (0, parameter, argv[0]))
-    found = emu.scheduler.find(made)
-    if found is not None:
-        found.work = argv[0]
-    return 0
-
-
-def _wait_for_work(emu: Any, _name: str, argv: list[Any]) -> Steps:
-    """Wait until what was submitted is done, also where it sleeps meanwhile."""
-    mine = [one for one in emu.scheduler.threads if one.work == argv[0] and one is not emu.scheduler.current]
-    yield from emu.scheduler.wait(lambda: all(one.over for one in mine))
-    return 0
-
-
-def _close_work(_emu: Any, _name: str, _argv: list[Any]) -> int:
-    return 0
-
-
-def _queue_timer(emu: Any, _name: str, argv: list[Any]) -> int:
-    place, callback, parameter, due = argv[0], argv[2], argv[3], argv[4] & INFINITE
-    handle, _ = emu.new_thread(callback, (parameter, 1), delay=due)
-    emu.write_ptr(place, handle)
-    return int(bool(handle))
-
-
 APIS = {
     "ExitThread": Api(words=1, answer=_exit_thread),
     "RtlExitUserThread": Api(words=1, answer=_exit_thread),
     "FreeLibraryAndExitThread": Api(words=2, answer=_free_and_exit),
     "ExitProcess": Api(words=1, answer=_exit_process),
+    "TerminateProcess": Api(words=2, answer=_terminate_process),
+    "NtTerminateProcess": Api(words=2, answer=_terminate_process),
     "TerminateThread": Api(words=2, answer=_terminate_thread),
     "SuspendThread": Api(words=1, answer=_suspend),
     "ResumeThread": Api(words=1, answer=_resume),
     "GetExitCodeThread": Api(words=2, answer=_exit_code),
     "OpenProcess": Api(words=3, answer=_open_process),
     "QueueUserAPC": Api(words=3, answer=_queue_call),
-    "QueueUserWorkItem": Api(words=3, answer=_work_item),
-    "TrySubmitThreadpoolCallback": Api(words=3, answer=_simple_callback),
-    "CreateThreadpoolWork": Api(words=3, answer=_create_work),
-    "SubmitThreadpoolWork": Api(words=1, answer=_submit_work),
-    "WaitForThreadpoolWorkCallbacks": Api(words=2, answer=_wait_for_work),
-    "CloseThreadpoolWork": Api(words=1, answer=_close_work),
-    "CreateTimerQueueTimer": Api(words=7, answer=_queue_timer),
 }

@@ -134,11 +134,11 @@ def _signal_and_wait(emu: Any, _name: str, argv: list[Any]) -> Steps:
 
 def _nt_wait(emu: Any, _name: str, argv: list[Any]) -> Steps:
     return (
-        yield from _wait(emu, [argv[0]], _interval(emu, argv[2]), every=False, alertable=bool(argv[1] & 0xFF))
+        yield from _wait(emu, [argv[0]], interval(emu, argv[2]), every=False, alertable=bool(argv[1] & 0xFF))
     )
 
 
-def _interval(emu: Any, place: int) -> int:
+def interval(emu: Any, place: int) -> int:
     """Milliseconds of a time of the native API, at least 1: negative ones count from now, 100 ns each."""
     if not place:
         return INFINITE
@@ -162,7 +162,7 @@ def _sleep(emu: Any, name: str, argv: list[Any]) -> Steps:
 
 
 def _nt_delay(emu: Any, _name: str, argv: list[Any]) -> Steps:
-    return (yield from _rest(emu, _interval(emu, argv[1]), alertable=bool(argv[0] & 0xFF)))
+    return (yield from _rest(emu, interval(emu, argv[1]), alertable=bool(argv[0] & 0xFF)))
 
 
 def _rest(emu: Any, milliseconds: int, *, alertable: bool) -> Steps:
@@ -217,7 +217,7 @@ def _set_timer(emu: Any, _name: str, argv: list[Any]) -> int:
     found = emu.wait_objects.get(argv[0])
     if not isinstance(found, Timer):
         return 0
-    found.due = emu.scheduler.now + _interval(emu, argv[1])
+    found.due = emu.scheduler.now + interval(emu, argv[1])
     found.period = argv[2] & 0x7FFFFFFF
     return 1
 

@@ -11,9 +11,14 @@ from drakcelery.engines.speakeasy_guest.apis.window_procedures import LOW
 from drakcelery.engines.speakeasy_guest.apis.windows import INVALID_WINDOW, Plain
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Steps
 from drakcelery.engines.speakeasy_guest.configuration import SHELL_PID
-from drakcelery.engines.speakeasy_guest.scheduling.desktop import OTHERS
+from drakcelery.engines.speakeasy_guest.scheduling.desktop import OTHERS, PARENT
 
 THREAD_OF_OTHERS: Final = SHELL_PID + 4
+FIRST, LAST, NEXT, PREVIOUS, OWNER, CHILD = range(6)
+"""``GW_…``"""
+
+IN_WHICH, ROOT_OWNER = 1, 3
+"""``GA_PARENT`` and ``GA_ROOTOWNER``."""
 
 
 def _find(first: int) -> Plain:
@@ -70,6 +75,41 @@ def _thread_of(emu: Any, _name: str, argv: list[Any]) -> int:
     return int(thread.object.get_id()) if thread is not None else THREAD_OF_OTHERS
 
 
+def _related(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``GetWindow``: the first, last, next or previous one beside it, its owner, or the first one in it."""
+    window, what = emu.desktop.get(argv[0]), argv[1] & LOW
+    if window is None:
+        return failed(emu, INVALID_WINDOW)
+    if what == OWNER:
+        return 0 if window.parent else int(window.numbers.get(PARENT, 0))
+    if what == CHILD:
+        return _first_in(emu, "", argv)
+    beside = [one.handle for one in emu.desktop.children(window.parent)]
+    at = beside.index(window.handle)
+    place = {FIRST: 0, LAST: len(beside) - 1, NEXT: at + 1, PREVIOUS: at - 1}.get(what, -1)
+    return int(beside[place]) if 0 <= place < len(beside) else 0
+
+
+def _first_in(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``GetTopWindow``: without a window, of those on the screen."""
+    inside = emu.desktop.children(argv[0] & LOW)
+    return int(inside[0].handle) if inside else 0
+
+
+def _around(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``GetAncestor``: what it is in, or the outermost one around it (its owners count, if asked for)."""
+    window, what = emu.desktop.get(argv[0]), argv[1] & LOW
+    if window is None:
+        return 0
+    if what == IN_WHICH:
+        return int(window.parent)
+    while (above := window.numbers.get(PARENT, 0) if what == ROOT_OWNER else window.parent) and (
+        outer := emu.desktop.get(above)
+    ):
+        window = outer
+    return int(window.handle)
+
+
 def _in_front(_emu: Any, _name: str, _argv: list[Any]) -> int:
     return OTHERS[-1][0]
 
@@ -80,5 +120,8 @@ APIS = {
     "EnumWindows": Api(words=2, answer=_enumerate),
     "EnumChildWindows": Api(words=3, answer=_enumerate),
     "GetWindowThreadProcessId": Api(words=2, answer=_thread_of),
+    "GetWindow": Api(words=2, answer=_related),
+    "GetTopWindow": Api(words=1, answer=_first_in),
+    "GetAncestor": Api(words=2, answer=_around),
     "GetForegroundWindow": Api(words=0, answer=_in_front),
 }

@@ -11,6 +11,9 @@ from drakcelery.engines.speakeasy_guest.crt.machine import PAGE, Machine
 ARENA: Final = 1024 * 1024
 FIRST_ARENA: Final = 64 * 1024
 ALIGNMENT: Final = 16
+HANDLE: Final = 0x100
+"""Bytes of what the handle of a heap points to."""
+
 LARGE: Final = 64 * 1024
 """Bytes from which on a block has a mapping of its own."""
 
@@ -30,6 +33,8 @@ class Heap:
         """Start and end of each."""
         self._next = 0
         self._end = 0
+        self._owners: dict[int, set[int]] = {}
+        """What is in each heap that the program made, by its handle."""
 
     def allocate(self, size: int) -> int:
         """A block of *size* bytes, zeroed where it is fresh; 0 if there is no memory."""
@@ -59,6 +64,31 @@ class Heap:
         address = self._next
         self._next += room
         return address
+
+    def make(self) -> int:
+        """A heap of the program's: a handle, whose blocks come from here and go with it."""
+        handle = self.zeroed(HANDLE)
+        if handle:
+            self._owners[handle] = set()
+        return handle
+
+    def destroy(self, handle: int) -> bool:
+        """Free a heap of the program's with all its blocks; False if it has none of that handle."""
+        blocks = self._owners.pop(handle, None)
+        if blocks is None:
+            return False
+        for block in blocks:
+            self.release(block)
+        return self.release(handle)
+
+    def own(self, handle: int, address: int) -> None:
+        """Say which heap a block is in; that of the process needs no saying."""
+        if handle in self._owners and address in self._sizes:
+            self._owners[handle].add(address)
+
+    def disown(self, handle: int, address: int) -> None:
+        """Say that a block is in a heap no more."""
+        self._owners.get(handle, set()).discard(address)
 
     def zeroed(self, size: int) -> int:
         """A block of zeros."""

@@ -109,8 +109,9 @@ class Faulting(ThreadBlocks):
         self._faults = 0
 
     def start(self) -> None:
-        """Run what is queued for a process, whose exceptions nobody handles yet."""
+        """Run what is queued for a process, whose exceptions nobody handles yet, on a processor as new."""
         self.processor = Processor(self)
+        self.processor.reset_floating()
         self.guest_calls = GuestCalls(self)
         self.exceptions = Exceptions(self)
         # Unicorn knows the exact place of a fault only in code that it has translated with such a hook

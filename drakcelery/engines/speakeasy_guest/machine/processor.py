@@ -18,6 +18,12 @@ VECTORS = tuple(f"xmm{number}" for number in range(16))
 SEGMENT_BASES = {32: ("FS", 19), 64: ("GS", 15)}
 """Register and number of the descriptor that Speakeasy sets up for a thread's block (TEB)."""
 
+FLOATING = {"fpcw": 0x27F, "fptag": 0xFFFF, "mxcsr": 0x1F80}
+"""What a thread of Windows begins with: no exceptions, double precision, nothing on the stack.
+
+Unicorn has zeros, by which the floating-point unit would compute in single precision.
+"""
+
 IMPORT_REGISTERS = ("rcx", "rdx", "r8", "r9")
 
 Registers = dict[str, int]
@@ -44,6 +50,11 @@ class Processor:
         """Write a register."""
         limit = (1 << 128) - 1 if name.startswith("xmm") else self.mask
         self._emu.emu_eng.emu.reg_write(_CONSTANTS[name], value & limit)
+
+    def reset_floating(self) -> None:
+        """Have the floating-point unit as a thread finds it that begins."""
+        for name, value in FLOATING.items():
+            self.set(name, value)
 
     def snapshot(self) -> Registers:
         """The general registers, where the program is, and the flags."""
@@ -97,5 +108,5 @@ class Processor:
 
 _CONSTANTS: dict[str, int] = {
     name: getattr(x86_const, f"UC_X86_REG_{name.upper()}")
-    for name in (*GENERAL_64, *GENERAL_32, *VECTORS, "rip", "eip", "eflags")
+    for name in (*GENERAL_64, *GENERAL_32, *VECTORS, *FLOATING, "rip", "eip", "eflags")
 }

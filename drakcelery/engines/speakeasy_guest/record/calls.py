@@ -79,6 +79,12 @@ FRAME_HANDLERS: tuple[str, ...] = (
 """Beginnings of the names of a C runtime's handlers: nobody imitates them, and Speakeasy's return 0."""
 
 
+NO_NETWORK = 1222
+"""``ERROR_NO_NETWORK``: what all functions on shares return, of which 0 would be a success."""
+
+
 def value_of_unknown(name: str) -> int:
     """What a function returns of which only the name is known: nothing done, for whoever calls it."""
+    if name.startswith("WNet"):
+        return NO_NETWORK
     return CONTINUE_SEARCH if name.startswith(FRAME_HANDLERS) else 0

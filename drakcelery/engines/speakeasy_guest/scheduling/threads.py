@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from speakeasy.windows import objman
 
+from drakcelery.engines.speakeasy_guest.apis.apartments import Apartments
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
 from drakcelery.engines.speakeasy_guest.apis.locks import Locks
+from drakcelery.engines.speakeasy_guest.apis.pool import Pool
 from drakcelery.engines.speakeasy_guest.apis.storage import Storage, clear_values
-from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Outcome, Steps, Wait
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Outcome, Steps
 from drakcelery.engines.speakeasy_guest.exceptions.faults import Faulting
 from drakcelery.engines.speakeasy_guest.machine import memory
 from drakcelery.engines.speakeasy_guest.programs.libraries import (
@@ -32,6 +34,10 @@ ATTACH: Final = "dll_entry.DLL_PROCESS_ATTACH"
 NO_HANDLE: Final = 0
 
 
+def _called(address: int, arguments: tuple[int, ...]) -> Steps:
+    return (yield GuestCall(address, arguments))
+
+
 class Threading(Faulting):
     """Threads of the program's own processes; those that it makes in others are runs of Speakeasy's."""
 
@@ -47,6 +53,8 @@ class Threading(Faulting):
         self.scheduler = Scheduler(self, GuestThread(self.curr_thread, self.thread_block()))
         self.wait_objects = WaitObjects(self)
         self.locks = Locks()
+        self.pool = Pool()
+        self.apartments = Apartments()
         self.storage = Storage()
         self.desktop = Desktop()
         super().start()
@@ -61,9 +69,13 @@ class Threading(Faulting):
         return self.new_thread(addr, (ctx,), suspended=is_suspended)
 
     def new_thread(
-        self, address: int, arguments: tuple[int, ...], *, suspended: bool = False, delay: int = 0
+        self, address: int, arguments: tuple[int, ...], *, suspended: bool = False
     ) -> tuple[int, Any]:
-        """Make a thread that calls a function, after *delay* ms; a handle of 0 if there are too many."""
+        """Make a thread that calls a function; a handle of 0 if there are too many."""
+        return self.new_thread_of(_called(address, arguments), suspended=suspended)
+
+    def new_thread_of(self, steps: Steps, *, suspended: bool = False) -> tuple[int, Any]:
+        """Make a thread that does what *steps* say; a handle of 0 if there are too many."""
         for gone in self.scheduler.forget():
             for place in gone.places:
                 self._release(place)
@@ -78,11 +90,8 @@ class Threading(Faulting):
         storage = self.local_storage()
         self.write_ptr(block + self.offsets.local_storage, storage)
         made = GuestThread(thread, block, suspended=int(suspended), places=(limit, block, storage))
-        made.start = lambda: self._begin(made, stack, self._life(address, arguments))
+        made.start = lambda: self._begin(made, stack, self._life(steps))
         self.scheduler.threads.append(made)
-        if delay:
-            made.wait = Wait(ready=lambda: False, milliseconds=delay)
-            made.deadline = self.scheduler.now + delay
         return self.om.get_handle(thread), thread
 
     def _release(self, place: int) -> None:
@@ -93,13 +102,14 @@ class Threading(Faulting):
 
     def _begin(self, thread: GuestThread, stack: Stack, life: Steps) -> None:
         self.processor.set(self.processor.sp, stack.base - PAGE)
+        self.processor.reset_floating()
         after = {self.processor.pc: self.return_hook}
         self.guest_calls.begin(life, after, lambda outcome, _problem: self._ended(thread, outcome))
 
-    def _life(self, address: int, arguments: tuple[int, ...]) -> Steps:
+    def _life(self, steps: Steps) -> Steps:
         yield from self.scheduler.queued_calls()
         yield from self._notify_dlls(THREAD_ATTACH)
-        code = yield GuestCall(address, arguments)
+        code = yield from steps
         yield from self.leave_thread()
         return code
 
