@@ -15,6 +15,7 @@ from drakcelery.engines.emulator import Emulator, create
 from drakcelery.model.analysis import Outcome
 from drakcelery.model.plugins import DEFAULT_PLUGINS
 from drakcelery.settings import DrakcelerySection, EmulatorSection, Settings
+from tests import guest_forks
 
 MIB = 1024**2
 
@@ -49,9 +50,9 @@ class Run:
 
 
 class Bench:
-    """An engine with its state and its jobs below one directory."""
+    """An engine with its state and its jobs below one directory; its guests are *forked*, or started."""
 
-    def __init__(self, path: Path, **limits: int) -> None:
+    def __init__(self, path: Path, *, forked: bool = True, **limits: int) -> None:
         self.path = path
         self.engine: Emulator = create(
             Settings(
@@ -59,6 +60,8 @@ class Bench:
                 emulator=EmulatorSection(**{"memory_limit": 1024 * MIB, **limits}),
             )
         )
+        if forked:
+            self.engine.begin = guest_forks.begin
 
     def job(
         self,

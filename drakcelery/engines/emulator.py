@@ -61,6 +61,7 @@ class Emulator:
         self._dump_limit = settings.drakcelery.dumps_single_size
         self._dumps_limit = settings.drakcelery.dumps_total_size
         self._records = settings.drakcelery.state_dir / "engine"
+        self.begin = supervision.begin
 
     def version(self) -> str:
         """``emulator speakeasy-1.5.11``."""
@@ -106,7 +107,7 @@ class Emulator:
             return self._not_started(guest_job, refused)
         begun = int(time.time())
         record = self._records / f"{job.slot}.json"
-        guest = supervision.start(record, guest_job)
+        guest = supervision.start(record, guest_job, begin=self.begin)
         try:
             timed_out = supervision.follow(guest, job.timeout)
         finally:

@@ -42,7 +42,7 @@ emulator = Emulator(Settings(drakcelery=DrakcelerySection(state_dir=work / "stat
 job = dataclasses.replace(emulator._guest_job(Detonation(
     uid="u", slot="s", sample=work / "sample" / "malwar.exe", extension="exe", magic="", plugins=(),
     start_command="%f", timeout=60, raw=work / "raw", hooks=None)), arguments=arguments)
-guest = supervision.start(work / "state" / "s.json", job)
+guest = supervision.start(work / "state" / "s.json", job, begin=supervision.begin)
 supervision.follow(guest, 60)
 print(guest.state, *guest.errors, sep="\\n")
 """

@@ -37,7 +37,7 @@ DUMP_NAME = re.compile(r"^[a-f0-9]{4,16}_[a-f0-9]{16}$")
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     """An engine with ordinary limits."""
-    return Bench(tmp_path)
+    return Bench(tmp_path, forked=False)
 
 
 def wait_until(holds: Callable[[], object], description: str, seconds: float = 30) -> None:
@@ -426,7 +426,11 @@ def test_who_got_the_slot_meanwhile_keeps_it(bench: Bench, monkeypatch: pytest.M
         monkeypatch.setattr(supervision, "follow", follow)
         bench.engine.destroy("vm-1")
         others.append(
-            supervision.start(bench.path / "state" / "engine" / "vm-1.json", bench.engine._guest_job(late))
+            supervision.start(
+                bench.path / "state" / "engine" / "vm-1.json",
+                bench.engine._guest_job(late),
+                begin=supervision.begin,
+            )
         )
         return follow(guest, timeout)
 

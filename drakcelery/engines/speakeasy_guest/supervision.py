@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,7 +61,20 @@ class Guest:
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ERRORS))
 
 
-def start(record: Path, guest_job: GuestJob) -> Guest:
+def begin() -> subprocess.Popen[bytes]:
+    """The guest program's process, which waits for its job. Raises :class:`OSError`."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-m", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=confinement.ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def start(record: Path, guest_job: GuestJob, *, begin: Callable[[], subprocess.Popen[bytes]]) -> Guest:
     """Start the guest program and note it in *record* for :func:`kill`; only then does it get its job.
 
     Raises:
@@ -68,15 +82,7 @@ def start(record: Path, guest_job: GuestJob) -> Guest:
     """
     try:
         safe_files.close_directory(record.parent)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-m", PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=confinement.ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
-        )
+        process = begin()
     except OSError as error:
         raise EngineError(f"The emulator cannot be started: {error}.") from error
     try:
