@@ -33,7 +33,9 @@ def clean(text: object, limit: int = SHOWN) -> str:
     escaped here.
     """
     given = text if isinstance(text, str) else str(text)
-    shown = "".join(char if char.isprintable() else REPLACEMENT for char in given[:limit])
+    shown = given[:limit]
+    if not shown.isprintable():
+        shown = "".join(char if char.isprintable() else REPLACEMENT for char in shown)
     return shown + ("…" if len(given) > limit else "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.text import Text
@@ -18,6 +19,8 @@ from drakcelery.operators.report.text import Line, ending_line, fact_lines, prin
 from drakcelery.operators.report.values import SHORT, shown, shown_host
 from drakcelery.reading import Analysis
 
+T = TypeVar("T")
+
 NAMED = 4
 """Things of a kind that are named; the others are counted."""
 
@@ -27,30 +30,32 @@ def facts(report: Report) -> Iterator[Fact]:
     cast = Cast(report)
     files = [one for one in report.files if cast.is_own(one)]
     values = [one for one in report.registry if cast.is_own(one)]
-    targets = dict.fromkeys(cast.name(one.target) for one in report.injections if cast.is_own(one))
+    targets = dict.fromkeys(one.target for one in report.injections if cast.is_own(one))
     autostarts = [(one.autostart, one.path) for one in files if one.autostart]
     autostarts += [(one.autostart, one.value or one.key) for one in values if one.autostart]
-    yield from _fact("processes", [cast.name(number) for number in sorted(cast.own, key=cast.order)])
-    yield from _fact("injected into", list(targets))
-    yield from _fact("autostart", [f"{shown(how, SHORT)}: {shown(what)}" for how, what in autostarts])
+    yield from _fact("processes", sorted(cast.own, key=cast.order), cast.name)
+    yield from _fact("injected into", list(targets), cast.name)
+    yield from _fact("autostart", autostarts, lambda one: f"{shown(one[0], SHORT)}: {shown(one[1])}")
     techniques = {found.id: found.technique for one in report.capabilities for found in one.attack}
     yield from _fact(
-        "ATT&CK", [f"{shown(id_, SHORT)} {shown(what, SHORT)}" for id_, what in techniques.items()]
+        "ATT&CK", list(techniques.items()), lambda one: f"{shown(one[0], SHORT)} {shown(one[1], SHORT)}"
     )
-    yield from _fact("services", [shown(one.name) for one in report.services if cast.is_own(one)])
-    yield from _fact("tasks", [shown(one.name) for one in report.tasks if cast.is_own(one)])
-    yield from _fact("executables", [shown(one.path) for one in files if is_telling(one) and one.executable])
+    yield from _fact("services", [one.name for one in report.services if cast.is_own(one)], shown)
+    yield from _fact("tasks", [one.name for one in report.tasks if cast.is_own(one)], shown)
+    yield from _fact("executables", [one.path for one in files if is_telling(one) and one.executable], shown)
     yield from _count("files", len(files))
     yield from _count("registry", len(values))
     found = report.indicators
-    network = [shown_host(one) for one in (*found.hosts, *found.addresses)]
-    yield from _fact("network", [*(shown(one) for one in found.urls), *network])
+    network: list[tuple[Callable[[str], str], str]] = [(shown, one) for one in found.urls]
+    network += [(shown_host, one) for one in (*found.hosts, *found.addresses)]
+    yield from _fact("network", network, lambda one: one[0](one[1]))
     yield from _count("memory dumps", sum(cast.is_own(one) for one in report.dumps))
 
 
-def _fact(name: str, values: Sequence[str]) -> Iterator[Fact]:
+def _fact(name: str, values: Sequence[T], words: Callable[[T], str]) -> Iterator[Fact]:
+    """The first few of *values* in *words*, and how many more there are."""
     if values:
-        parts = tuple(Part(one) for one in values[:NAMED])
+        parts = tuple(Part(words(one)) for one in values[:NAMED])
         more = len(values) - NAMED
         yield Fact(name=name, parts=(*parts, Part(f"and {more} more", "words")) if more > 0 else parts)
 
