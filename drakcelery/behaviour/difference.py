@@ -12,10 +12,12 @@ from typing import Literal, get_args
 
 from drakcelery.behaviour import alike
 from drakcelery.behaviour.doings import Doing, Doings, Kind
-from drakcelery.behaviour.report import Report
+from drakcelery.behaviour.report import Observed, Report
 from drakcelery.model.analysis import Value
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+UNKNOWN: frozenset[Observed] = frozenset({"broke_off", "not_executed", "not_seen", "no_log"})
+"""Of an analysis that says nothing about its sample."""
 MANY_TIMES, MORE = 2, 3
 """One analysis has many more things of one name than the other: more than so many times as many, and at least
 so many more. Less may be the speed of the machine."""
@@ -63,7 +65,8 @@ class Difference(Value):
     background: tuple[int, int]
     """How many of Windows' own files and registry values each has, which are not compared."""
     is_whole: bool
-    """False if one of the reports says that lists were full, or that its run broke off."""
+    """False if one of the reports says that lists were full, that its run broke off, or that nothing can be
+    said about its sample."""
 
     @property
     def is_same(self) -> bool:
@@ -83,8 +86,13 @@ def difference(first: Report, second: Report) -> Difference:
         same={kind: count for kind, count in comparison.same.items() if count},
         alike={kind: count for kind, count in comparison.alike.items() if count},
         background=(ours.background, theirs.background),
-        is_whole=all(one.ending.complete is not False and not one.left_out for one in (first, second)),
+        is_whole=all(map(_is_whole, (first, second))),
     )
+
+
+def _is_whole(report: Report) -> bool:
+    ending = report.ending
+    return ending.observed not in UNKNOWN and ending.complete is not False and not report.left_out
 
 
 def _side(report: Report) -> Side:

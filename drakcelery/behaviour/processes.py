@@ -215,6 +215,7 @@ class Processes:
         """Windows XP, and what is made with NtCreateProcessEx: without image and command line."""
         if whole_number(event.fields.get("Status")) == 0:
             self._add(event.process("NewPid"), event.pid, "Unnamed", event)
+            self._know_handle(event, "ProcessHandle", event.process("NewPid"))
 
     def _cleaned(self, event: Event) -> None:
         """Its memory is taken down: it is over."""

@@ -90,6 +90,7 @@ class Reader:
             "wmimon": self.wmi.add,
             "memdump": self.dumps.add,
             "fileextractor": self.files.extracted,
+            "fileextractor_close": self.files.extracted,  # what was still open when DRAKVUF ended
         }
 
     def read(self, groups: Mapping[str, Sequence[bytes]]) -> None:

@@ -172,6 +172,17 @@ def test_dumps_and_injections(tmp_path: Path) -> None:
     ]
 
 
+def test_an_injection_by_the_handle_of_a_new_process(tmp_path: Path) -> None:
+    """Also of one that is made of a section, as process doppelgänging does it, and named without its image."""
+    log = Log().started()
+    made: Line = {"Status": "0x0", "ProcessHandle": "0x48", "NewPid": 300}
+    log.add("procmon", "NtCreateProcessEx", **made)
+    log.add("syscall", "NtWriteVirtualMemory", Module="nt", ProcessHandle="0x48")
+    found = reported(log, tmp_path)
+    [injection] = found.injections
+    assert (found.processes[injection.target].pid, injection.processes) == (300, (1,))
+
+
 @pytest.mark.parametrize(
     ("changes", "observed", "said"),
     [

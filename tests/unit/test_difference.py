@@ -281,6 +281,21 @@ def test_what_is_not_whole_is_said() -> None:
     assert not difference(report(left_out={"files": 1}), report()).is_whole
 
 
+@pytest.mark.parametrize("observed", ["not_executed", "broke_off", "not_seen", "no_log"])
+def test_two_analyses_that_say_nothing_are_not_the_same(observed: str) -> None:
+    """Nobody is told that both did the same where nothing is known of what they do."""
+    nothing = report(ending={"execution": "executed", "complete": True, "observed": observed, "summary": "x"})
+    found = difference(nothing, nothing)
+    assert (found.is_same, found.is_whole) == (True, False)
+    page = document(found)
+    assert (page.ending.text, page.ending.kind) == (
+        "No difference was seen, but that says little: see below.",
+        "alert",
+    )
+    assert "not whole" in page.notes[0][0].text
+    assert document(difference(report(), report())).ending.text.startswith("Both samples did the same")
+
+
 class Jitter:
     """A second run of the same sample: what differs from run to run does."""
 

@@ -52,8 +52,10 @@ def _facts(name: str, side: Side) -> Iterator[Fact]:
 
 
 def _ending(found: Difference) -> Part:
-    if found.is_same:
+    if found.is_same and found.is_whole:
         return Part("Both samples did the same, as far as it was seen.", "words")
+    if found.is_same:
+        return Part("No difference was seen, but that says little: see below.", "alert")
     counts = {what: sum(one.what == what for one in found.changes) for what in ("missing", "new", "changed")}
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return Part(f"The second analysis differs from the first: {told}.", "alert")
