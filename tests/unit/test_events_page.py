@@ -18,6 +18,7 @@ from tests.reference import DOCS, PACKAGE
 
 GUEST = PACKAGE / "engines" / "speakeasy_guest"
 COMMON = "All plugins"
+OTHERS = "Other plugins"
 ASKING = frozenset({"text", "flags", "process", "number", "get"})
 """Methods by which the report asks an event for a field."""
 FIELD = re.compile(r"[A-Z][A-Za-z0-9]{2,}")
@@ -36,7 +37,7 @@ def table(text: str) -> dict[str, str]:
 
 
 TABLES = {title: table(text) for title, text in sections().items()}
-PLUGINS = sorted(set(TABLES) - {COMMON})
+PLUGINS = sorted(set(TABLES) - {COMMON, OTHERS})
 
 
 def written() -> Iterator[tuple[str, str]]:
@@ -94,6 +95,14 @@ def test_the_example(plugin: str) -> None:
     assert event["Plugin"] == plugin
     assert set(event) - set(TABLES[COMMON]) - set(TABLES[plugin]) == set()
     assert set(event) & set(TABLES[plugin])
+
+
+def test_no_plugin_is_forgotten() -> None:
+    """Each name under which there may be a log has a section, or a line among the others."""
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", sections()[OTHERS], re.MULTILINE)
+    named = {name for names in rows for name in re.findall(r"`(\w+)`", names)}
+    assert named | set(PLUGINS) == LOGGED_PLUGINS
+    assert named & set(PLUGINS) == set()
 
 
 def test_what_the_emulator_writes() -> None:
