@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import time
+from typing import TextIO
 
 from drakcelery.capabilities.job import Found, Job, Limits
 from drakcelery.model.metadata import CapaRun
@@ -25,6 +26,7 @@ NICENESS = 5
 def main() -> None:
     """Do the job."""
     begun = time.monotonic()
+    answer = _only_way_out()
     job = Job.model_validate_json(sys.stdin.buffer.read())
     _bound(job.parent, job.limits)
     try:
@@ -33,7 +35,17 @@ def main() -> None:
         found = _failed(f"capa ran into the limit of {job.limits.memory} bytes of memory")
     except Exception as error:  # noqa: BLE001 whatever it is, the report tells of it
         found = _failed(f"capa failed: {type(error).__name__}: {error}"[:500])
-    sys.stdout.write(found.model_dump_json())
+    with answer:
+        answer.write(found.model_dump_json())
+
+
+def _only_way_out() -> TextIO:
+    """Standard output, for the answer only: what capa or a library of its prints goes nowhere."""
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return answer
 
 
 def _bound(parent: int, limits: Limits) -> None:

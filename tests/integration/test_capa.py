@@ -244,6 +244,19 @@ def test_a_process_that_dies(limits: Limits) -> None:
     assert answer.run.failure == "capa died (SIGSEGV), maybe of its limit of 1073741824 bytes"
 
 
+def test_what_somebody_prints(limits: Limits) -> None:
+    """What capa or one of its libraries prints is no part of the answer."""
+    job = Job(parent=os.getpid(), logs=Logs(paths=(), lives=()), limits=limits)
+    talking = (
+        "import os; from drakcelery.capabilities import __main__ as it; answer = it._answer\n"
+        "def told(*given):\n print('Loading rules', flush=True); os.write(1, b'x' * 10**6)\n"
+        " return answer(*given)\n"
+        "it._answer = told; it.main()"
+    )
+    answer = capabilities.ask(job, (sys.executable, "-c", talking))
+    assert (answer.run.failure, answer.run.rules) == (None, 5)
+
+
 def test_rules_that_cannot_be_read(tmp_path: Path, limits: Limits) -> None:
     """A rule that capa refuses is named; so is a directory without rules, and one that is not there."""
     rules = tmp_path / "rules"

@@ -173,7 +173,7 @@ def test_dumps_and_injections(tmp_path: Path) -> None:
 
 
 def test_an_injection_by_the_handle_of_a_new_process(tmp_path: Path) -> None:
-    """Also of one that is made of a section, as process doppelgänging does it, and named without its image."""
+    """Also of one that is made of a section, as process doppelgänging does it."""
     log = Log().started()
     made: Line = {"Status": "0x0", "ProcessHandle": "0x48", "NewPid": 300}
     log.add("procmon", "NtCreateProcessEx", **made)

@@ -140,8 +140,8 @@ def test_the_hash_of_a_file_that_was_open_at_the_end(tmp_path: Path) -> None:
     log = Log().started()
     log.add("filetracer", "NtCreateFile", FileName=PATH, IoStatusBlock=2, DesiredAccess="GENERIC_WRITE")
     log.add("fileextractor", "NtWriteFile", FileName="\\Users\\user\\a.txt", FileHash="ab" * 32)
-    head: Line = {"Plugin": "fileextractor_close", "Time": "1700000009.500000", "ProcessName": "x", "PID": 200}
-    log.lines.append({**head, "PPID": 100, "FileName": "\\Users\\user\\a.txt", "FileHash": "cd" * 32})
+    head: Line = {"Plugin": "fileextractor_close", "Time": "1700000009.500000", "PID": 200, "PPID": 100}
+    log.lines.append({**head, "FileName": "\\Users\\user\\a.txt", "FileHash": "cd" * 32})
     assert changed(log, tmp_path)[PATH[4:]].sha256 == "cd" * 32
 
 
