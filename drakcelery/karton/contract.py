@@ -23,7 +23,7 @@ from drakcelery.karton.policy import Policy
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority
 from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.plugins import KNOWN_PLUGINS
-from drakcelery.model.start_command import EXTENSIONS
+from drakcelery.model.start_command import ENCRYPTED_OFFICE, EXTENSIONS, PLAIN_EXTENSION
 
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 LARGEST = 2**50
@@ -64,7 +64,9 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
     """
     fields = _Fields(task)
     sample = _sample(task, facts, policy)
-    quality, extension = _quality(fields), _extension(fields, facts.magic)
+    start_command = startup_fields.start_command(fields.payload)
+    quality = _quality(fields)
+    extension = _extension(fields, facts.magic, has_command=start_command is not None)
     hooks = fields.payload("custom_hooks")
     return Analysis(
         uid=_uid(fields, policy),
@@ -77,7 +79,7 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
         quality=quality,
         file_name=startup_fields.file_name(fields.payload),
         timeout=_timeout(fields, policy),
-        start_command=startup_fields.start_command(fields.payload),
+        start_command=start_command,
         start_method=startup_fields.start_method(fields.payload),
         guest_working_directory=startup_fields.guest_working_directory(fields.payload),
         net_enable=startup_fields.net_enable(fields.payload),
@@ -150,18 +152,23 @@ def _quality(fields: _Fields) -> str:
     return quality
 
 
-def _extension(fields: _Fields, magic: str) -> str:
+def _extension(fields: _Fields, magic: str, *, has_command: bool) -> str:
     given = fields.header("extension")
+    if given is not None and not isinstance(given, str):
+        raise _wrong("header 'extension'", given, "a text such as 'exe'")
+    extension = None if given is None else given.lower().removeprefix(".")
+    if has_command and extension is not None:
+        if not PLAIN_EXTENSION.fullmatch(extension):
+            raise _wrong("header 'extension'", given, "at most 16 letters and digits")
+        return extension
     if "(DLL)" in magic:
         return "dll"  # as in v0.18 libmagic wins over the header; consumers rely on DLLs being run as such
-    if given is None:
-        return DEFAULT_EXTENSION
-    if not isinstance(given, str):
-        raise _wrong("header 'extension'", given, "a text such as 'exe'")
-    extension = given.lower().removeprefix(".")
+    if extension is None:
+        return ENCRYPTED_OFFICE if magic.startswith("CDFV2 Encrypted") else DEFAULT_EXTENSION
     if extension not in EXTENSIONS:
         raise BadTask(
-            f"extension {given[:40]!r} is not supported; supported: {', '.join(sorted(EXTENSIONS))}"
+            f"extension {extension[:40]!r} is not supported without a start command; "
+            f"supported: {', '.join(sorted(EXTENSIONS))}"
         )
     return extension
 

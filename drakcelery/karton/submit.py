@@ -16,7 +16,7 @@ from drakcelery.karton.binds import filters_by_identity, would_get
 from drakcelery.karton.filetype import describe_file
 from drakcelery.karton.startup_fields import FILE_NAME
 from drakcelery.model.analysis import Priority
-from drakcelery.model.start_command import EXTENSIONS
+from drakcelery.model.start_command import EXTENSIONS, PLAIN_EXTENSION
 from drakcelery.settings import Settings
 
 PRODUCER = "karton.drakcelery-submit"
@@ -72,16 +72,20 @@ def platform_of(sample: Path) -> str:
 def extension_of(sample: Path, *, has_command: bool) -> str | None:
     """The extension by which *sample* is started, by its content or name; None: by the contract's default.
 
+    With a start command it is the file's own, whatever it is.
+
     Raises:
         BadTask: neither says so, and no start command was given.
     """
+    suffix = sample.suffix.lower().removeprefix(".")
+    if has_command and PLAIN_EXTENSION.fullmatch(suffix):
+        return suffix
     description = describe_file(sample)
     if description.startswith("PE32"):
         return "dll" if "(DLL)" in description else "exe"
-    suffix = sample.suffix.lower().removeprefix(".")
     if suffix in EXTENSIONS:
         return suffix
-    if has_command:
+    if has_command or description.startswith("CDFV2 Encrypted"):
         return None
     raise BadTask(
         f"cannot tell how to start {sample.name} ({description[:60]}): give it one of the extensions "

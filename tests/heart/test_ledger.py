@@ -363,6 +363,15 @@ def test_a_program_says_itself_how_to_start() -> None:
     assert submit.extension_of(sample.with_name("library.dll"), has_command=False) == "dll"
 
 
+@pytest.mark.parametrize("name", ["x.cmd", "setup.msi", "a.JAR", "sample.cpl"])
+def test_a_start_command_leaves_the_file_its_extension(name: str, tmp_path: Path) -> None:
+    """Nothing is called .exe in the guest that is none; without a command the content says what it is."""
+    program = tmp_path / name
+    program.write_bytes((Path(__file__).parents[2] / "samples" / "library.dll").read_bytes())
+    assert submit.extension_of(program, has_command=True) == program.suffix[1:].lower()
+    assert submit.extension_of(program, has_command=False) == "dll"
+
+
 def test_libmagic_in_its_own_process() -> None:
     """It answers until nobody asks any more."""
     asked = b"".join(struct.pack(filetype._LENGTH.format, len(head)) + head for head in (b"%PDF-1.4", b"rem"))

@@ -137,6 +137,31 @@ def test_dll_by_magic() -> None:
     assert contract.read_task(sample_task(extension="exe"), facts, policy()).extension == "dll"
 
 
+@pytest.mark.parametrize(
+    ("header", "magic", "extension"),
+    [
+        ("cpl", "PE32 executable (DLL) (GUI) Intel 80386", "cpl"),
+        ("XYZ7", "data", "xyz7"),
+        (".cmd", "ASCII text", "cmd"),
+        (None, "PE32 executable (DLL) (GUI) Intel 80386", "dll"),
+        (None, "data", "exe"),
+    ],
+)
+def test_with_a_start_command_an_extension_is_taken_as_it_is(
+    header: str | None, magic: str, extension: str
+) -> None:
+    """The command says what becomes of the file."""
+    task = sample_task({"start_command": "control.exe %f"}, extension=header)
+    assert contract.read_task(task, SampleFacts(size=10, magic=magic), policy()).extension == extension
+
+
+def test_an_encrypted_document_is_opened_by_excel() -> None:
+    """Its classifier knows no extension for it; without a start command it is no program."""
+    facts = SampleFacts(size=10, magic="CDFV2 Encrypted")
+    assert contract.read_task(sample_task(), facts, policy()).extension == "xlsx"
+    assert contract.read_task(sample_task(extension="docx"), facts, policy()).extension == "docx"
+
+
 def test_a_task_may_ask_for_what_does_not_run_by_default() -> None:
     """Without a list of its own a quality runs v0.21's plugins, and may have those that are on offer (H6)."""
     assert "syscalls" not in contract.read_task(sample_task(), FACTS, policy()).plugins
@@ -194,6 +219,7 @@ def test_test_samples() -> None:
         ({"sample": "no resource"}, {}, ["sample", "resource"]),
         ({}, {"extension": "xyz"}, ["'xyz'", "not supported", "exe"]),
         ({}, {"extension": 3}, ["extension", "3"]),
+        ({"start_command": "%f"}, {"extension": "../x"}, ["extension", "'../x'", "letters and digits"]),
         ({}, {"quality": {"a": 1}}, ["quality"]),
     ],
 )

@@ -140,6 +140,7 @@ def test_the_guests_path_is_filled_in(template: str, path: str, command: str) ->
 def test_a_program_is_told_from_a_command() -> None:
     """Only the sample itself may be started by ShellExecute, which splits what it gets."""
     assert commands.is_plain("%f", "exe")
+    assert commands.is_plain("%f", "cmd")
     assert not commands.is_plain("%f -x", "exe")
     assert not commands.is_plain("%f", "lnk")
     assert commands.directory_of("C:\\Users\\a b\\Desktop\\x.exe") == "C:\\Users\\a b\\Desktop"

@@ -194,7 +194,7 @@ def directory_of(guest_path: str) -> str:
 
 def is_plain(template: str, extension: str) -> bool:
     """Whether the sample itself is started; then ShellExecute elevates it if it asks for that."""
-    return template.strip() == "%f" and extension in ("exe", "bat")
+    return template.strip() == "%f" and extension in ("exe", "bat", "cmd", "com")
 
 
 def post_restore(script: str, *, net_enable: bool, now: datetime) -> Command:
