@@ -118,7 +118,8 @@ class Doings:
 
     def _files(self) -> Iterator[Found]:
         for one in filter(self._is_own, self._report.files):
-            if one.autostart is None and is_background_file(self._plain(one.path)):
+            harmless = one.autostart is None and not one.executable
+            if harmless and is_background_file(self._plain(one.path)):
                 self.background += 1
             else:
                 content = one.sha256 if one.executable else None

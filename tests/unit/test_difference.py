@@ -248,6 +248,49 @@ def test_windows_own_doings_are_not_compared() -> None:
     assert found.background == (0, 2)
 
 
+USER = "\\REGISTRY\\USER\\S-1-5-21-1-2-3-1001\\Software"
+MACHINE = f"{SOFTWARE}\\Microsoft"
+BACKGROUND = (
+    *("C:\\Windows\\Prefetch\\X.EXE-12345678.pf", "C:\\Windows\\System32\\sru\\SRU.chk"),
+    *("C:\\Windows\\System32\\config\\SOFTWARE.LOG1", "C:\\Users\\u\\Desktop\\desktop.ini"),
+    *("C:\\Windows\\INF\\setupapi.dev.log", "C:\\Windows\\System32\\LogFiles\\Scm\\a"),
+    "C:\\Users\\u\\AppData\\Local\\Microsoft\\CLR_v4.0\\UsageLogs\\malwar.exe.log",
+    "C:\\Users\\u\\AppData\\Local\\GDIPFONTCACHEV1.DAT",
+)
+BACKGROUND_KEYS = (
+    f"{USER}\\Microsoft\\Windows\\CurrentVersion\\Explorer\\UserAssist\\{{CEBFF5CD}}\\Count",
+    f"{USER}\\Classes\\Local Settings\\MuiCache\\2c\\52C64B7E",
+    f"{USER}\\Microsoft\\Windows\\CurrentVersion\\Internet Settings\\ZoneMap",
+    *(f"{MACHINE}\\Tracing\\malwar_RASMANCS", f"{MACHINE}\\SystemCertificates\\AuthRoot\\Certificates\\AB"),
+    f"{MACHINE}\\Windows NT\\CurrentVersion\\NetworkList\\Nla\\Cache\\Intranet",
+)
+NO_BACKGROUND = (
+    *("C:\\Windows\\System32\\config\\systemprofile\\AppData\\Roaming\\a.dat", "C:\\Windows\\INF\\a.inf"),
+    "C:\\Windows\\System32\\drivers\\etc\\hosts",
+)
+NO_BACKGROUND_KEYS = (
+    *(f"{MACHINE}\\SystemCertificates\\Root\\Certificates\\AB", f"{MACHINE}\\Windows Defender\\Exclusions"),
+    f"{MACHINE}\\Windows NT\\CurrentVersion\\AppCompatFlags\\InstalledSDB\\{{AB}}",
+    f"{USER}\\Microsoft\\Windows\\CurrentVersion\\Internet Settings\\ZoneMap\\Domains\\evil.example",
+    f"{USER}\\Microsoft\\Windows\\CurrentVersion\\Internet Settings\\Connections",
+    f"{USER}\\Microsoft\\Windows\\CurrentVersion\\Explorer\\FileExts\\.txt\\UserChoice",
+    f"{MACHINE}\\Windows\\Windows Error Reporting",
+)
+
+
+def test_what_is_background() -> None:
+    """What the sources of drakcelery/behaviour/background.py name; nothing by which a sample gets hold of a
+    machine, and no program that it hides among Windows' logs."""
+    files, keys = [file(path) for path in BACKGROUND], [value(key, "x", "y") for key in BACKGROUND_KEYS]
+    found = difference(report(), report(files=files, registry=keys))
+    assert (told(found), found.background) == ([], (0, len(BACKGROUND) + len(BACKGROUND_KEYS)))
+    files = [file(path) for path in NO_BACKGROUND]
+    files.append(file("C:\\Windows\\Debug\\a.exe", executable=True))
+    keys = [value(key, "x", "y") for key in NO_BACKGROUND_KEYS]
+    found = difference(report(), report(files=files, registry=keys))
+    assert (len(found.changes), found.background) == (len(files) + len(keys), (0, 0))
+
+
 def test_addresses_go_by_their_names() -> None:
     """The same name with another answer is the same connection."""
     first = report(
