@@ -109,7 +109,7 @@ def test_the_environment(tmp_path: Path, bits: int) -> None:
 
 @BITS
 def test_a_connected_socket_and_a_check(tmp_path: Path, bits: int) -> None:
-    """Data without an address goes where the socket is connected to; a check of a server connects to it."""
+    """Data without an address goes where the socket is connected to; errors and events are Windows'."""
     source = r"""
     #include <winsock2.h>
     #include <wininet.h>
@@ -132,6 +132,34 @@ def test_a_connected_socket_and_a_check(tmp_path: Path, bits: int) -> None:
              && sent == 8 ? "gathered" : "wrong");
         mark(sendto(7777, "x", 1, 0, NULL, 0) == SOCKET_ERROR && WSAGetLastError() == WSAENOTSOCK
              ? "no-socket" : "wrong");
+        char text[64];
+        int short_time = 20, count = 0;
+        u_long waiting = 0;
+        WSANETWORKEVENTS seen;
+        while ((count = recv(one, text, sizeof text, 0)) > 0);
+        mark(count == SOCKET_ERROR && WSAGetLastError() == WSAECONNRESET ? "nobody" : "wrong");
+        setsockopt(one, SOL_SOCKET, SO_RCVTIMEO, (char *)&short_time, sizeof short_time);
+        mark(recv(one, text, 1, 0) == SOCKET_ERROR && WSAGetLastError() == WSAETIMEDOUT ? "late" : "wrong");
+        SOCKET two = socket(AF_INET, SOCK_STREAM, 0);
+        WSAEVENT event = WSACreateEvent();
+        mark(recv(two, text, 1, 0) == SOCKET_ERROR && WSAGetLastError() == WSAENOTCONN
+             && shutdown(two, SD_SEND) == SOCKET_ERROR && recv(7777, text, 1, 0) == SOCKET_ERROR
+             && WSAGetLastError() == WSAENOTSOCK ? "alone" : "wrong");
+        WSAEventSelect(two, event, FD_CONNECT | FD_READ | FD_CLOSE);
+        mark(connect(two, (struct sockaddr *)&address, sizeof address) == SOCKET_ERROR
+             && WSAGetLastError() == WSAEWOULDBLOCK
+             && WSAWaitForMultipleEvents(1, &event, FALSE, WSA_INFINITE, FALSE) == WSA_WAIT_EVENT_0
+             && !WSAEnumNetworkEvents(two, event, &seen) && seen.lNetworkEvents == (FD_CONNECT | FD_READ)
+             && WSAWaitForMultipleEvents(1, &event, FALSE, 0, FALSE) == WSA_WAIT_TIMEOUT
+             ? "events" : "wrong");
+        mark(!ioctlsocket(two, FIONREAD, &waiting) && waiting ? "data" : "wrong");
+        for (; (count = recv(two, text, sizeof text, 0)) > 0; waiting -= count);
+        mark(!waiting && !WSAEnumNetworkEvents(two, event, &seen) && seen.lNetworkEvents & FD_CLOSE
+             ? "closed" : "wrong");
+        mark(connect(two, (struct sockaddr *)&address, sizeof address) == SOCKET_ERROR
+             && WSAGetLastError() == WSAEISCONN && !shutdown(two, SD_SEND)
+             && send(two, "x", 1, 0) == SOCKET_ERROR && WSAGetLastError() == WSAESHUTDOWN
+             && WSACloseEvent(event) && !WSACloseEvent(event) ? "shut" : "wrong");
         mark(InternetCheckConnectionW(L"https://check.drakcelery.invalid/a", FLAG_ICC_FORCE_CONNECTION, 0)
              ? "online" : "offline");
         InternetCheckConnectionA(NULL, FLAG_ICC_FORCE_CONNECTION, 0);
@@ -140,7 +168,10 @@ def test_a_connected_socket_and_a_check(tmp_path: Path, bits: int) -> None:
     """
     run = Bench(tmp_path).detonate(build(tmp_path, source, bits, "-lws2_32", "-lwininet"))
     assert run.outcome.reason is None
-    assert marks(run) == ["not-connected", "sent", "gathered", "no-socket", "online"]
+    assert marks(run) == [
+        *("not-connected", "sent", "gathered", "no-socket", "nobody", "late", "alone", "events", "data"),
+        *("closed", "shut", "online"),
+    ]
     sent = b"".join(bytes(packet) for packet in run.packets())
     assert b"no address" in sent
     assert b"gathered" in sent

@@ -7,16 +7,30 @@ import struct
 from typing import Any
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, put, text_argument
+from drakcelery.engines.speakeasy_guest.apis.socket_states import (
+    CONNECT,
+    READ,
+    SENDING,
+    SOCKET_ERROR,
+    WRITE,
+    WSAENOTCONN,
+    WSAEWOULDBLOCK,
+    available,
+    failure,
+    happen,
+    is_stream,
+    socket_of,
+    trouble,
+)
 
 SUCCESS = 0
-SOCKET_ERROR = 0xFFFFFFFF
 AF_INET, AF_INET6 = 2, 23
 AI_PASSIVE = 1
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 HIGHEST_VERSION = (2, 2)
 """Of Windows Sockets: major and minor."""
 
-WSAENOTSOCK, WSAENOTCONN, WSAVERNOTSUPPORTED = 10038, 10057, 10092
+WSAEISCONN, WSAVERNOTSUPPORTED = 10056, 10092
 
 
 def _getaddrinfo(emu: Any, name: str, argv: list[Any]) -> int:
@@ -78,12 +92,17 @@ def _connect(emu: Any, _name: str, argv: list[Any]) -> int:
     """``connect`` and ``WSAConnect``."""
     host, port = _sockaddr(emu, argv[1])
     argv[1] = _shown(host, port)
-    sock = emu.get_network_manager().get_socket(argv[0])
+    sock = socket_of(emu, argv[0])
     if sock is None:
         return SOCKET_ERROR
+    state = emu.sockets.of(sock)
+    if state.connected and is_stream(sock):
+        return failure(emu, WSAEISCONN)
     sock.set_connection_info(host, port)
+    state.connected = True
     emu.recorder.log_network(None, host, port, typ="connect", proto=_protocol(emu, argv[0]))
-    return SUCCESS
+    happen(emu, sock, CONNECT | WRITE | (READ if available(sock) else 0))
+    return SUCCESS if state.blocks or not is_stream(sock) else failure(emu, WSAEWOULDBLOCK)
 
 
 def _sent(emu: Any, handle: int, place: int, data: bytes) -> tuple[str, int] | None:
@@ -91,9 +110,12 @@ def _sent(emu: Any, handle: int, place: int, data: bytes) -> tuple[str, int] | N
 
     Address and port; the thread's last error is set where there is none.
     """
-    sock = emu.get_network_manager().get_socket(handle)
+    sock = socket_of(emu, handle)
     if sock is None:
-        emu.set_last_error(WSAENOTSOCK)
+        return None
+    code = trouble(emu, sock, SENDING)
+    if code:
+        emu.set_last_error(code)
         return None
     host, port = _sockaddr(emu, place) if place else sock.get_connection_info()
     if not host:
@@ -103,12 +125,14 @@ def _sent(emu: Any, handle: int, place: int, data: bytes) -> tuple[str, int] | N
     return host, port
 
 
-def _sendto(emu: Any, _name: str, argv: list[Any]) -> int:
+def _send(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``send``, and ``sendto`` with an address."""
     data = bytes(emu.mem_read(argv[1], min(argv[2] & 0xFFFFFFFF, MAX_DATA)))
-    target = _sent(emu, argv[0], argv[4], data)
+    target = _sent(emu, argv[0], argv[4] if len(argv) > 4 else 0, data)
     if target is None:
         return SOCKET_ERROR
-    argv[4] = _shown(*target)
+    if len(argv) > 4:
+        argv[4] = _shown(*target)
     return len(data)
 
 
@@ -177,7 +201,8 @@ APIS = {
     "GetAddrInfoW": Api(words=4, answer=_getaddrinfo),
     "connect": Api(words=3, answer=_connect),
     "WSAConnect": Api(words=7, answer=_connect),
-    "sendto": Api(words=6, answer=_sendto),
+    "send": Api(words=4, answer=_send),
+    "sendto": Api(words=6, answer=_send),
     "WSASend": Api(words=7, answer=_wsa_send),
     "WSASendTo": Api(words=9, answer=_wsa_send),
 }

@@ -18,7 +18,7 @@ CLOSE_SOURCE: Final = 0x1
 """``DUPLICATE_CLOSE_SOURCE``."""
 
 
-def _close(emu: Any, name: str, argv: list[Any]) -> int:
+def _close(emu: Any, _name: str, argv: list[Any]) -> int:
     handle = argv[0]
     if emu.disk.opened(handle) is not None:
         emu.disk.close(handle)
@@ -29,7 +29,7 @@ def _close(emu: Any, name: str, argv: list[Any]) -> int:
         return 1
     if emu.ports.queues.pop(handle, None) is not None:
         return 1
-    return int(emu.original("kernel32", name, argv) or 0) or failed(emu, ERROR_INVALID_HANDLE)
+    return int(emu.original("kernel32", "CloseHandle", argv) or 0) or failed(emu, ERROR_INVALID_HANDLE)
 
 
 def _duplicate(emu: Any, _name: str, argv: list[Any]) -> int:
@@ -84,6 +84,7 @@ def _create_job(emu: Any, name: str, argv: list[Any]) -> int:
 
 
 APIS = {
+    "WSACloseEvent": Api(words=1, answer=_close),
     "CloseHandle": Api(words=1, answer=_close),
     "DuplicateHandle": Api(words=7, answer=_duplicate),
     **{

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Generator
 from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, put
-from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps
+from drakcelery.engines.speakeasy_guest.apis.socket_states import (
+    RECEIVING,
+    SOCKET_ERROR,
+    WSAEWOULDBLOCK,
+    after_receiving,
+    available,
+    failure,
+    is_stream,
+    socket_of,
+    trouble,
+)
+from drakcelery.engines.speakeasy_guest.calling.guest_calls import Steps, Wait
 from drakcelery.engines.speakeasy_guest.configuration import GUEST_ADDRESS
+from drakcelery.engines.speakeasy_guest.scheduling.scheduler import INFINITE
 
-SOCKET_ERROR: Final = 0xFFFFFFFF
-WSAENOTSOCK: Final = 10038
+WSAECONNRESET, WSAETIMEDOUT = 10054, 10060
 SO_ERROR, SO_TYPE = 0x1007, 0x1008
 SOCKET_LEVEL: Final = 0xFFFF
 OWN_PORT: Final = 49712
 POLL_READ, POLL_WRITE = 0x300, 0x10
 MAX_BUFFERS: Final = 64
-
-
-def _socket(emu: Any, handle: int) -> Any:
-    found = emu.get_network_manager().get_socket(handle)
-    if found is None:
-        emu.set_last_error(WSAENOTSOCK)
-    return found
 
 
 def _put_address(emu: Any, place: int, length: int, host: str, port: int) -> None:
@@ -38,14 +43,14 @@ def _put_address(emu: Any, place: int, length: int, host: str, port: int) -> Non
 
 
 def _own_name(emu: Any, _name: str, argv: list[Any]) -> int:
-    if _socket(emu, argv[0]) is None:
+    if socket_of(emu, argv[0]) is None:
         return SOCKET_ERROR
     _put_address(emu, argv[1], argv[2], GUEST_ADDRESS, OWN_PORT)
     return 0
 
 
 def _peer_name(emu: Any, _name: str, argv: list[Any]) -> int:
-    found = _socket(emu, argv[0])
+    found = socket_of(emu, argv[0])
     if found is None:
         return SOCKET_ERROR
     _put_address(emu, argv[1], argv[2], *found.get_connection_info())
@@ -54,7 +59,7 @@ def _peer_name(emu: Any, _name: str, argv: list[Any]) -> int:
 
 def _option(emu: Any, name: str, argv: list[Any]) -> int:
     """``getsockopt``: nothing has gone wrong."""
-    found = _socket(emu, argv[0])
+    found = socket_of(emu, argv[0])
     if found is None:
         return SOCKET_ERROR
     if argv[1] & 0xFFFF == SOCKET_LEVEL and argv[2] & 0xFFFF in (SO_ERROR, SO_TYPE):
@@ -65,19 +70,42 @@ def _option(emu: Any, name: str, argv: list[Any]) -> int:
     return int(emu.original("ws2_32", name, argv) or 0)
 
 
-def _receive_from(emu: Any, _name: str, argv: list[Any]) -> int:
-    found = _socket(emu, argv[0])
+def _waited(emu: Any, socket: Any) -> Generator[Wait, int, int]:
+    """Wait until there is something to receive, or nothing more can come: the error, or 0.
+
+    No second datagram ever comes. A socket that waits for one without end hears at last that nobody is there.
+    """
+    code, state = trouble(emu, socket, RECEIVING), emu.sockets.of(socket)
+    if code or is_stream(socket) or available(socket):
+        return code
+    if not state.blocks:
+        return WSAEWOULDBLOCK
+    yield from emu.scheduler.wait(lambda: False, state.timeout)
+    return WSAECONNRESET if state.timeout == INFINITE else WSAETIMEDOUT
+
+
+def _receive(emu: Any, _name: str, argv: list[Any]) -> Steps:
+    """``recv``, and ``recvfrom`` with room for an address."""
+    found = socket_of(emu, argv[0])
     if found is None:
         return SOCKET_ERROR
+    code = yield from _waited(emu, found)
+    if code:
+        return failure(emu, code)
     count = int(emu.original("ws2_32", "recv", argv[:4]) or 0)
-    _put_address(emu, argv[4], argv[5], *found.get_connection_info())
+    if len(argv) > 4:
+        _put_address(emu, argv[4], argv[5], *found.get_connection_info())
+    after_receiving(emu, found)
     return count
 
 
-def _wsa_receive(emu: Any, _name: str, argv: list[Any]) -> int:
-    found = _socket(emu, argv[0])
+def _wsa_receive(emu: Any, _name: str, argv: list[Any]) -> Steps:
+    found = socket_of(emu, argv[0])
     if found is None:
         return SOCKET_ERROR
+    code = yield from _waited(emu, found)
+    if code:
+        return failure(emu, code)
     size, total = emu.get_ptr_size(), b""
     for number in range(min(argv[2] & 0xFFFFFFFF, MAX_BUFFERS)):
         entry = argv[1] + number * 2 * size
@@ -90,6 +118,7 @@ def _wsa_receive(emu: Any, _name: str, argv: list[Any]) -> int:
     proto = "udp" if found.get_type() == "SOCK_DGRAM" else "tcp"
     emu.recorder.log_network(None, host, port, typ="data_in", proto=proto, data=total)
     put(emu, argv[3], len(total), 4)
+    after_receiving(emu, found)
     return 0
 
 
@@ -119,7 +148,8 @@ APIS = {
     "getsockname": Api(words=3, answer=_own_name),
     "getpeername": Api(words=3, answer=_peer_name),
     "getsockopt": Api(words=5, answer=_option),
-    "recvfrom": Api(words=6, answer=_receive_from),
+    "recv": Api(words=4, answer=_receive),
+    "recvfrom": Api(words=6, answer=_receive),
     "WSARecv": Api(words=7, answer=_wsa_receive),
     "select": Api(words=5, answer=_select),
     "WSAPoll": Api(words=3, answer=_poll),

@@ -100,11 +100,11 @@ def _wait_one(emu: Any, name: str, argv: list[Any]) -> Steps:
     return (yield from _wait(emu, [argv[0]], argv[1] & INFINITE, every=False, alertable=alertable))
 
 
-def _wait_many(emu: Any, name: str, argv: list[Any]) -> Steps:
+def _wait_many(emu: Any, _name: str, argv: list[Any]) -> Steps:
     count, place, every, milliseconds = argv[:4]
     size = emu.get_ptr_size()
     handles = [emu.read_ptr(place + size * number) for number in range(min(count & INFINITE, MAX_OBJECTS))]
-    alertable = bool(name == "WaitForMultipleObjectsEx" and argv[4])
+    alertable = len(argv) > 4 and bool(argv[4])
     wanted = bool(every & 0xFFFFFFFF)
     return (yield from _wait(emu, handles, milliseconds & INFINITE, every=wanted, alertable=alertable))
 
@@ -222,10 +222,15 @@ def _set_timer(emu: Any, _name: str, argv: list[Any]) -> int:
     return 1
 
 
+def _create_network_event(emu: Any, _name: str, _argv: list[Any]) -> int:
+    """``WSACreateEvent``: it stays set until it is reset."""
+    return _create(emu, "", Event(manual=True, is_set=False))
+
+
 def _set_event(emu: Any, name: str, argv: list[Any]) -> int:
     found = emu.wait_objects.get(argv[0])
     if isinstance(found, Event):
-        found.is_set = not name.startswith("Reset")
+        found.is_set = "Reset" not in name
     return int(emu.get_object_from_handle(argv[0]) is not None)
 
 
@@ -268,6 +273,10 @@ APIS = {
     "CreateEventEx": Api(words=4, answer=_create_event),
     "SetEvent": Api(words=1, answer=_set_event),
     "ResetEvent": Api(words=1, answer=_set_event),
+    "WSACreateEvent": Api(words=0, answer=_create_network_event),
+    "WSASetEvent": Api(words=1, answer=_set_event),
+    "WSAResetEvent": Api(words=1, answer=_set_event),
+    "WSAWaitForMultipleEvents": Api(words=5, answer=_wait_many),
     "ReleaseMutex": Api(words=1, answer=_release_mutex),
     "CreateSemaphore": Api(words=4, answer=_create_semaphore),
     "CreateSemaphoreEx": Api(words=6, answer=_create_semaphore),

@@ -10,6 +10,7 @@ from drakcelery.engines.speakeasy_guest.apis.apartments import Apartments
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
 from drakcelery.engines.speakeasy_guest.apis.locks import Locks
 from drakcelery.engines.speakeasy_guest.apis.pool import Pool
+from drakcelery.engines.speakeasy_guest.apis.socket_states import States
 from drakcelery.engines.speakeasy_guest.apis.storage import Storage, clear_values
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Outcome, Steps
 from drakcelery.engines.speakeasy_guest.exceptions.faults import Faulting
@@ -54,6 +55,7 @@ class Threading(Faulting):
         self.wait_objects = WaitObjects(self)
         self.locks = Locks()
         self.pool = Pool()
+        self.sockets = States()
         self.apartments = Apartments()
         self.storage = Storage()
         self.desktop = Desktop()
