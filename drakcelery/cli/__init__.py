@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from drakcelery import __version__, garbage
-from drakcelery.errors import DrakceleryError
+from drakcelery.errors import DrakceleryError, SettingsError, StorageError
 from drakcelery.model.text import printable
 
 if TYPE_CHECKING:
-    from redis.exceptions import RedisError
-
     from drakcelery.settings import Settings
 
 SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
@@ -66,6 +65,10 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 A process of ours imports only what it needs, and neither the help nor the shell's completion needs a command.
 """
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_CONFIGURED = (
+    "There is no configuration file: `drakcelery up` starts everything on this machine, "
+    "--config names the file of an installation"
+)
 TROUBLED = ("diff",)
 """Commands that say something else than an error by the exit status 1."""
 PLACES = {name: place for commands in SECTIONS.values() for name, (place, _) in commands.items()}
@@ -104,20 +107,24 @@ class Sentences(click.Group):
         return [*offers, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but turn our errors, and a Redis that is away, into click's."""
+        """As click does, but turn our errors, the system's and those of Redis into click's."""
         try:
             return super().invoke(ctx)
         except DrakceleryError as error:
-            raise _failed(ctx, printable(str(error))) from None
+            raise _failed(ctx, printable(f"{error}{_unconfigured(error, ctx.obj)}")) from None
         except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            raise _failed(ctx, f"{error.filename or 'the output'}: {error.strerror}") from None
+            if error.errno == errno.EPIPE:
+                raise  # who reads the output has gone: click ends quietly
+            raise _failed(ctx, printable(_of_system(error))) from None
         except Exception as error:
             redis = sys.modules.get("redis.exceptions")  # if not imported, it has raised nothing
             if redis is None or not isinstance(error, redis.RedisError):
                 raise
-            raise _failed(ctx, _trouble(error, ctx.obj)) from None
+            from drakcelery.cli import troubles
+
+            raise _failed(
+                ctx, printable(troubles.of_redis(error, ctx.obj, unconfigured=NOT_CONFIGURED))
+            ) from None
 
 
 class Trouble(click.ClickException):
@@ -131,16 +138,21 @@ def _failed(ctx: click.Context, sentence: str) -> click.ClickException:
     return Trouble(sentence) if ctx.invoked_subcommand in TROUBLED else click.ClickException(sentence)
 
 
-def _trouble(error: RedisError, ours: Settings | None) -> str:
-    """What people are told of an error of Redis, which the settings *ours* name."""
-    from redis.exceptions import ResponseError
+def _unconfigured(error: DrakceleryError, ours: Settings | None) -> str:
+    """What to do where a setting is missing, or a server, as there is no configuration at all."""
+    if ours is None or ours.source is not None or not isinstance(error, SettingsError | StorageError):
+        return ""
+    return f". {NOT_CONFIGURED}"
 
-    from drakcelery.ledger.away import trouble
-    from drakcelery.wiring import make_ledger
 
-    if ours is not None and isinstance(error, ResponseError):
-        error = make_ledger(ours).explained(error)
-    return trouble(error)
+def _of_system(error: OSError) -> str:
+    """What the system says, and of which file."""
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    about = "the output" if error.errno in _NO_ROOM else None
+    if isinstance(error.filename, str | bytes):
+        about = os.fsdecode(error.filename)
+    return f"{about}: {error.strerror}" if about else error.strerror
 
 
 @click.group(cls=Sentences, context_settings={"help_option_names": ["-h", "--help"]})
