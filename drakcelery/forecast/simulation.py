@@ -119,6 +119,15 @@ def _range(now: float, values: list[float]) -> Range:
     return Range(low=low, middle=middle, high=high)
 
 
+def _overdue(work: Work) -> list[float]:
+    """How long a stage may still take that has taken longer than all that is known: a run, to its timeout."""
+    soon = [0.0, 0.1 * work.since, 0.3 * work.since]
+    if work.state is not State.RUNNING or work.since >= work.timeout:
+        return soon
+    left = work.timeout - work.since
+    return [*(min(one, left) for one in soon), left]
+
+
 class _Slots:
     """When each slot is free in one round. They are kept in a heap, since there may be thousands."""
 
@@ -212,8 +221,7 @@ class _Play:
             takes = [one.run_within(work.timeout) for one in known]
         else:
             takes = [one.rest for one in known]
-        overdue = [0.0, 0.1 * work.since, 0.3 * work.since]
-        return [one - work.since for one in takes if one > work.since] or overdue
+        return [one - work.since for one in takes if one > work.since] or _overdue(work)
 
     def _remaining(self, work: Work, left: Sequence[float]) -> tuple[float, float]:
         """(when it leaves its slot, when it is over)."""

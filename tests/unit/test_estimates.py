@@ -81,6 +81,14 @@ def test_a_run_that_takes_long_already_is_one_of_the_long_ones() -> None:
     assert (low, high) == (0, 300)
 
 
+@pytest.mark.parametrize("since", [9, 60, 119])
+def test_a_run_may_last_until_its_timeout(since: float) -> None:
+    """Where it has outlasted all that is known: who waits behind it is promised nothing else."""
+    work = Work(uid="a", profile="win10", timeout=120, state=State.RUNNING, since=since)
+    found = estimate(situation(known_slots("a"), [wait("b")], at_work=[work]))
+    assert (start(found["b"])[0], start(found["b"])[2]) == (0, 120 - since)
+
+
 def test_a_slot_that_was_claimed_is_taken() -> None:
     """Whoever has claimed a slot starts in it, whatever its place in the order."""
     found = estimate(situation(known_slots("b"), [wait("a"), wait("b")]))
