@@ -3,7 +3,7 @@
 Places of its caches, histories and logs, which its libraries write whichever program has loaded them. Nothing
 else may be in them: no program, no place by which something is started, no setting.
 
-Sources. DRAKVUF Sandbox v0.21 leaves out of its report what is written below ``Windows/Prefetch``, and nothing
+Sources. DRAKVUF Sandbox v0.21 leaves out of its report what is written below ``Windows/Prefetch``, nothing
 else (``get_modified_files_info.py``). Noriben, which filters Procmon's records of malware, has most of the
 others (``Noriben.config`` of 2026, *file_approvelist* and *reg_approvelist*). Those that it lacks are of
 Microsoft's documentation: logs of .NET (*UsageLogs*) and of setup (*setupapi.dev.log*), WER, INetCache,
