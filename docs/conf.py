@@ -16,6 +16,8 @@ exclude_patterns = ["_build"]
 nitpicky = True
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"drakcelery {release}"
 html_copy_source = False
 html_show_sphinx = False

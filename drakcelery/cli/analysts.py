@@ -220,7 +220,7 @@ def as_dict(record: Record, estimate: Estimate | None) -> dict[str, object]:
     }
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  drakcelery fetch 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90 --to ./analysis")
 @click.argument("uid", shell_complete=uids)
 @click.option(
     "--to",

@@ -21,11 +21,19 @@ DIFFERENT = 1
 @click.command(
     epilog="\b\nExamples:\n"
     "  drakcelery diff ./yesterday ./today\n"
-    "  drakcelery diff 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90 ./analysis --json"
+    "  drakcelery diff 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90 ./analysis --json\n"
+    "  drakcelery diff ./yesterday ./today --format html > difference.html"
 )
 @click.argument("first", metavar="UID_OR_DIRECTORY", shell_complete=uids_or_directories)
 @click.argument("second", metavar="UID_OR_DIRECTORY", shell_complete=uids_or_directories)
-@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="text and html are defanged; html is one file, without scripts.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--all", "everything", is_flag=True, help="Long lists in full, and longer values.")
 @with_settings
@@ -40,8 +48,10 @@ def diff(
 ) -> None:
     """Show what the sample of one analysis did and that of another did not.
 
-    What a run chooses by chance is no difference (pids, temporary names, times), nor is what Windows does.
-    The exit status is 0 if both did the same, 1 if not, and 2 if they cannot be compared.
+    A directory is one that `drakcelery fetch` made: a name with a slash, or of one that is there.
+
+    What a run chooses by chance is no difference (pids, temporary names, times), nor is what Windows does by
+    itself. The exit status is 0 if both did the same, 1 if not, and 2 if they cannot be compared.
     """
     from drakcelery.behaviour.difference import difference
     from drakcelery.operators import views

@@ -16,7 +16,11 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.steer import asker
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  drakcelery republish 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90\n"
+    "  drakcelery republish 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90 --to karton.config-extractor"
+)
 @click.argument("uid", shell_complete=uids)
 @click.option(
     "--to", metavar="IDENTITY", shell_complete=consumers, help="Only to this consumer.  [default: to all]"
