@@ -6,6 +6,7 @@ The one thing of Flower's that is shown otherwise is its navigation bar, which g
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from drakcelery.flower.stored import handlers as stored_handlers
 
 log = structlog.get_logger(__name__)
 
+REMOTE = 16
+"""Threads that wait for S3 and hosts, if so many pages ask them at the same time."""
 HERE = Path(str(resources.files(__package__)))
 NAVIGATION = '<ul class="app-nav navbar-nav">'
 """Where Flower's navigation bar lists its pages."""
@@ -107,15 +110,22 @@ class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type informatio
     """Flower that knows the fleet."""
 
     def __init__(self, *, options: Any, capp: Any, make_reader: Any, **settings: Any) -> None:
-        """*make_reader* gets the executor in which it may block."""
+        """*make_reader* gets the executors in which it may block."""
         super().__init__(options=options, capp=capp, template_loader=templates(), **settings)
-        self.reader: Reader = make_reader(self.executor)
-        self.live_logs = LiveLogs(self.executor)
+        self.remote = ThreadPoolExecutor(REMOTE, thread_name_prefix="remote")
+        """For what asks S3 or hosts, which may be slow: Flower's own pages and the Fleet page do not wait."""
+        self.reader: Reader = make_reader(self.executor, self.remote)
+        self.live_logs = LiveLogs(self.remote)
         self.archives = 0
         """Zips that are being sent."""
         prefix = options.url_prefix
         # Asked before Flower's own, whose last one answers everything
         self.add_handlers(r".*", [rewrite_handler(one, prefix) if prefix else one for one in HANDLERS])
+
+    def stop(self) -> None:
+        """As Flower does; nobody waits for what is still asked."""
+        self.remote.shutdown(wait=False, cancel_futures=True)
+        super().stop()
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """The handler of a request: Flower's or ours, unless a foreign page or name sends it."""

@@ -81,18 +81,19 @@ def _make(context: click.Context, tornado_argv: Sequence[str]) -> FleetFlower:
         allow_unauthenticated=ours.flower.allow_unauthenticated,
     )
 
-    def make_reader(executor: Executor) -> Reader:
-        return _reader(ours, executor)
+    def make_reader(executor: Executor, remote: Executor) -> Reader:
+        return _reader(ours, executor, remote)
 
     app: Any = context.obj.app
     return FleetFlower(options=options, capp=app, make_reader=make_reader, **command.settings)
 
 
-def _reader(ours: Settings, executor: Executor) -> Reader:
+def _reader(ours: Settings, executor: Executor, remote: Executor) -> Reader:
     ledger = make_ledger(ours)
     return Reader(
         settings=ours,
         ledger=ledger,
         inbox=ledger.inbox(),
         executor=executor,
+        remote=remote,
     )

@@ -91,9 +91,10 @@ class _Fleet(BaseHandler):  # type: ignore[misc] # Flower has no type informatio
             raise tornado.web.HTTPError(404, "The ledger has no analysis of this uid")
         return view
 
-    async def blocking(self, call: Callable[[], T]) -> T:
-        """The answer of *call*, which would keep Tornado's loop waiting."""
-        naming, executor = self.reader.naming, self.application.executor
+    async def blocking(self, call: Callable[[], T], *, remote: bool = False) -> T:
+        """The answer of *call*, which would keep Tornado's loop waiting; *remote*: it asks S3."""
+        naming, ours = self.reader.naming, self.application
+        executor = ours.remote if remote else ours.executor
         return await asyncio.get_running_loop().run_in_executor(executor, lambda: naming(call))
 
 
@@ -162,7 +163,7 @@ class Download(Page):
     async def get(self, uid: str, name: str) -> None:
         """Redirect."""
         with sentences():
-            link = await self.blocking(lambda: self.reader.link(uid, name))
+            link = await self.blocking(lambda: self.reader.link(uid, name), remote=True)
         if link is None:
             raise tornado.web.HTTPError(404, "There is no such artifact")
         self.redirect(link)

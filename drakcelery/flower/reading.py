@@ -73,14 +73,16 @@ class Reader:
         ledger: Ledger,
         inbox: Inbox,
         executor: Executor,
+        remote: Executor,
     ) -> None:
+        """*remote* is for what asks S3: it may be slow, and keep nothing waiting that only asks Redis."""
         self.settings = settings
         self.ledger = ledger
         self._inbox = inbox
-        self._executor = executor
+        self._executor, self._remote = executor, remote
         self._fleet = Reading(executor, lambda: self.naming(self._read_fleet))
         self._analyses: dict[str, Reading[AnalysisView | None]] = {}
-        self._reports = Reports(settings, executor)
+        self._reports = Reports(settings, remote)
         self._looking = threading.Lock()
         self._forecasted: tuple[float, Forecast] | None = None
 
@@ -103,7 +105,7 @@ class Reader:
         Raises :class:`redis.exceptions.RedisError`; if S3 fails, the page says so.
         """
         reading = self._analyses.pop(uid, None) or Reading(
-            self._executor, lambda: self.naming(lambda: self._read_analysis(uid))
+            self._remote, lambda: self.naming(lambda: self._read_analysis(uid))
         )
         self._analyses[uid] = reading  # the last one that was asked for stands last
         if len(self._analyses) > OPEN_PAGES:

@@ -84,7 +84,7 @@ def test_the_page_and_the_metrics_name_it(fleet: Bench, spoil: Callable[[str], N
     spoil(key)
     is_known = key in {odd.key for odd in odd_keys(ledger._redis)}
     with ThreadPoolExecutor() as executor:
-        reader = Reader(settings=settings, ledger=ledger, inbox=inbox, executor=executor)
+        reader = Reader(settings=settings, ledger=ledger, inbox=inbox, executor=executor, remote=executor)
         if key in ALL_NEED:
             with pytest.raises(tornado.web.HTTPError) as caught, sentences():
                 reader.naming(reader._read_fleet)

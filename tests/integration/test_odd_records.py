@@ -89,7 +89,7 @@ def everything(bench: Bench) -> dict[str, set[str]]:
     forecast = make_forecast(settings, ledger, inbox)
     FleetMetrics(settings, ledger, inbox).update()
     with ThreadPoolExecutor() as executor:
-        reader = Reader(settings=settings, ledger=ledger, inbox=inbox, executor=executor)
+        reader = Reader(settings=settings, ledger=ledger, inbox=inbox, executor=executor, remote=executor)
         fleet = reader._read_fleet()
         rows = reader.analyses(50)
     return {

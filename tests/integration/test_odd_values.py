@@ -88,7 +88,7 @@ def walk(bench: Bench) -> None:
     FleetMetrics(settings, ledger, inbox).update()
     assert instruments.REDIS_UP._value.get() == 1
     with ThreadPoolExecutor() as executor:
-        reader = Reader(settings=settings, ledger=ledger, inbox=inbox, executor=executor)
+        reader = Reader(settings=settings, ledger=ledger, inbox=inbox, executor=executor, remote=executor)
         assert HOST in reader._read_fleet().model_dump_json()
         assert "live-1" in {row.uid for row in reader.analyses(50)}
     Reconciler(ledger=ledger, settings=settings, send=lambda _: None, ask_broker=ServerId).run()

@@ -32,7 +32,7 @@ class OfArtifacts(Data):
             found = await self.blocking(lambda: self.reader.stored(uid))
             if found is None:
                 raise tornado.web.HTTPError(404, "The ledger has no analysis of this uid")
-            return await self.blocking(lambda: read(found))
+            return await self.blocking(lambda: read(found), remote=True)
 
     def number(self, name: str) -> int | None:
         """A byte that the address names; 400 if it is none."""
@@ -74,7 +74,7 @@ class Archive(OfArtifacts):
             self.application.archives -= 1
 
     async def _send(self, pieces: Iterator[bytes], uid: str) -> None:
-        loop, executor = asyncio.get_running_loop(), self.application.executor
+        loop, executor = asyncio.get_running_loop(), self.application.remote
         try:
             while (piece := await loop.run_in_executor(executor, next, pieces, None)) is not None:
                 self.write(piece)
