@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from drakcelery.cli.completion import uids_or_directories
-from drakcelery.cli.options import with_settings
+from drakcelery.cli.options import chosen_form, with_settings
 from drakcelery.cli.report import find
 
 FORMATS = ("text", "html", "json")
@@ -60,8 +60,9 @@ def diff(
     from drakcelery.operators.report.stored import read_report
     from drakcelery.operators.report.text import print_page
 
+    form = chosen_form(form, as_json=as_json)
     found = difference(*(read_report(find(one, config, data_dir)) for one in (first, second)))
-    if as_json or form == "json":
+    if form == "json":
         click.echo(found.model_dump_json(indent=2, ensure_ascii=True))
     elif form == "html":
         click.echo(html(document(found, everything=everything)), nl=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from drakcelery import settings
 
@@ -34,6 +35,16 @@ def with_settings(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def chosen_form(form: str, *, as_json: bool) -> str:
+    """What ``--format`` and ``--json`` ask for. Raises :class:`click.UsageError` if they contradict."""
+    if not as_json:
+        return form
+    source = click.get_current_context().get_parameter_source("form")
+    if form != "json" and source is not ParameterSource.DEFAULT:
+        raise click.UsageError(f"--json asks for another form than --format {form}")
+    return "json"
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from drakcelery.cli.completion import uids_or_directories
-from drakcelery.cli.options import read_settings, with_settings
+from drakcelery.cli.options import chosen_form, read_settings, with_settings
 from drakcelery.errors import ArtifactUnreadable
 
 if TYPE_CHECKING:
@@ -61,9 +61,14 @@ def report(
     from drakcelery.operators.report.stored import read_report
     from drakcelery.operators.report.text import print_page
 
+    form = chosen_form(form, as_json=as_json)
+    if everything and form in EXCHANGED:
+        raise click.UsageError(
+            f"--all is not for --format {form}, which has at most 1000 entries of each list"
+        )
     found = find(analysis, config, data_dir)
     said = read_report(found)
-    if as_json or form == "json":
+    if form == "json":
         click.echo(_written(found))
     elif form in EXCHANGED:
         click.echo(_exchanged(found, said, form), nl=False)

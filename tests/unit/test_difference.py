@@ -455,3 +455,4 @@ def test_the_command(two: tuple[Path, Path]) -> None:
     assert (status, text) == (2, "")
     assert said.startswith("Error: analysis 0a6d79eb-8cce-4588-8100-eae9490ff37b has no report.json")
     assert typed(first)[0] == 2
+    assert "another form than --format text" in typed(first, first, "--json", "--format", "text")[2]

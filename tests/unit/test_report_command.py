@@ -119,6 +119,13 @@ def test_wrong_forms_are_refused(directory: Path) -> None:
     status, _, said = typed(directory, "--format", "pdf")
     assert status == 2
     assert "'pdf' is not one of 'text', 'markdown', 'json', 'html', 'stix', 'misp'" in said
+    status, text, said = typed(directory, "--json", "--format", "html")
+    assert (status, text) == (2, "")
+    assert "--json asks for another form than --format html" in said
+    assert typed(directory, "--json", "--format", "json")[0] == 0
+    status, text, said = typed(directory, "--all", "--format", "stix")
+    assert (status, text) == (2, "")
+    assert "--all is not for --format stix" in said
 
 
 def test_stix_is_marked_by_the_header(directory: Path) -> None:
