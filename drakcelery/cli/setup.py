@@ -12,17 +12,28 @@ from pathlib import Path, PurePosixPath
 import click
 
 from drakcelery.deploy import configuration, plan, writing
+from drakcelery.deploy.oldkeys import NOT_HERE, PARTS
 from drakcelery.deploy.plan import Plan
 from drakcelery.deploy.targets import Status
 from drakcelery.deploy.units import ROLES, operators, unit_name
 from drakcelery.deploy.wish import CONFIG, Wish
 
 
+class _RoleName(click.Choice[str]):
+    """A role of ours, or a part of DRAKVUF Sandbox, whose documentation has them for the same option."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As click does. A part that is not here fails with the reason."""
+        if value in NOT_HERE:
+            self.fail(f"{value}: {NOT_HERE[value]}", param, ctx)
+        return value if value in PARTS else super().convert(value, param, ctx)
+
+
 @click.command()
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(list(ROLES)),
+    type=_RoleName(list(ROLES)),
     help="Role of this machine; may be given again.  [default: those that fit this machine]",
 )
 @click.option(
@@ -68,7 +79,7 @@ def init(
     root = root.resolve()
     wish = Wish(
         root=root,
-        only=tuple(dict.fromkeys(only)),
+        only=tuple(dict.fromkeys(role for name in only for role in PARTS.get(name, (name,)))),
         sources=tuple(sources),
         user=user,
         program=PurePosixPath(program or Path(sys.executable).with_name("drakcelery")),
@@ -80,6 +91,9 @@ def init(
         made = _ask(wish, made)
     if not dry_run:
         writing.write(made, root, group=operators(user))
+    click.echo(
+        "".join(f"{name} is {', '.join(PARTS[name])} here\n" for name in only if name in PARTS), nl=False
+    )
     click.echo("\n".join(_report(made, dry_run=dry_run)))
     if dry_run:
         for target in (one for one in made.targets if one.status in (Status.NEW, Status.REPLACED)):

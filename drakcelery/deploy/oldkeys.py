@@ -1,4 +1,4 @@
-"""Every key of DRAKVUF Sandbox, and what becomes of it. Pure data, which docs/migration.md shows.
+"""The keys and the parts of DRAKVUF Sandbox, and what becomes of each. Pure data; docs/migration.md shows it.
 
 Facts: v0.18.1's ``drakrun/config.dist.ini`` and ``drakcore/config.dist.ini`` with the code that reads them
 (``main.py``, ``system.py``, ``app.py``, ``regression.py``), v0.21's ``drakrun/lib/config.py``.
@@ -40,6 +40,17 @@ def _dropped(why: str) -> Fate:
 def _decide(why: str) -> Fate:
     return Fate(handling=Handling.DECISION, why=why)
 
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "web": ("flower",),
+    "drakrun": ("ingress", "vm", "io"),
+    "postprocess": ("io",),
+}
+"""What ``draksetup init --only`` called them (*Getting started*, before v0.19): the roles that do it here."""
+NOT_HERE: Mapping[str, str] = {
+    "minio": "drakcelery brings no S3 server for production; [s3] names Karton's, and drak-minio may stay it"
+}
+"""Parts that have no role here, and why."""
 
 _NO_WEB_PAGE = "drakmon's web page is gone; Flower has [flower] address and port"
 _OWN_JOBS = (

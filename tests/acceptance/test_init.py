@@ -186,6 +186,19 @@ def test_nothing_is_enabled_unasked(machine: Machine, tmp_path: Path) -> None:
     assert enabled == ["drakcelery-ingress.service", "drakcelery-io.service"]
 
 
+def test_the_command_of_drakvuf_sandboxs_documentation(tmp_path: Path) -> None:
+    """Its parts are our roles, which are printed beside; what is not here is a sentence."""
+    done = init("--root", tmp_path, "--only", "web", "--only", "drakrun")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("web is flower here\ndrakrun is ingress, vm, io here\n")
+    units = {path.name for path in (tmp_path / "etc/systemd/system").glob("drakcelery-*.service")}
+    assert units == {f"drakcelery-{role}.service" for role in ("ingress", "vm", "io", "flower")}
+    refused = init("--root", tmp_path, "--only", "minio")
+    assert refused.returncode == 2
+    assert "brings no S3 server" in refused.stderr
+    assert "'ingress', 'vm', 'io', 'flower', 'system'" in init("--only", "nothing").stderr
+
+
 def test_drakrun_is_asked_for(tmp_path: Path) -> None:
     """On a terminal init asks for the drakrun that it does not find, and its unit sees it (H5)."""
     put(tmp_path / "etc/drakrun/install.json", "{}")
