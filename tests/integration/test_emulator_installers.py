@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.corpus import fetching, programs
 from drakcelery.model.analysis import Execution
+from tests.cabinets import cabinet
 from tests.conftest import require
 from tests.emulating import Bench, Run
 from tests.guest_programs import BARE, build, marks, said
@@ -388,3 +389,61 @@ def test_the_windows_installer_knows_no_product(bench: Bench, tmp_path: Path, bi
     assert marks(run) == ["unknown", "refused"]
     calls = run.lines("apimon", "MsiInstallProductW")
     assert "installer.example.com/a.msi" in str(calls)
+
+
+CABINET = r"""
+#include <fdi.h>
+#include <string.h>
+static const unsigned char packed[] = {BYTES};
+static unsigned place;
+static FNALLOC(take) { return HeapAlloc(GetProcessHeap(), 0, cb); }
+static FNFREE(give) { HeapFree(GetProcessHeap(), 0, pv); }
+static FNOPEN(begin) { place = 0; return strcmp(pszFile, "C:\\set\\up.cab") ? -1 : 7; }
+static FNREAD(more)
+{
+    if (cb > sizeof packed - place) cb = sizeof packed - place;
+    memcpy(pv, packed + place, cb);
+    place += cb;
+    return cb;
+}
+static FNWRITE(put) { DWORD done = 0; WriteFile((HANDLE)hf, pv, cb, &done, NULL); return done; }
+static FNCLOSE(end) { if (hf != 7) CloseHandle((HANDLE)hf); return 0; }
+static FNSEEK(go) { return place = dist; }
+static FNFDINOTIFY(told)
+{
+    char path[MAX_PATH] = "C:\\ProgramData\\";
+    if (fdint == fdintCABINET_INFO && pfdin->setID == 7 && pfdin->pv == (void *)5) mark("cabinet");
+    if (fdint == fdintCOPY_FILE && strcmp(pfdin->psz1, "skipped"))
+        return (INT_PTR)CreateFileA(strcat(path, pfdin->psz1), GENERIC_WRITE, 0, NULL, 2, 0, NULL);
+    if (fdint == fdintCLOSE_FILE_INFO) {
+        CloseHandle((HANDLE)pfdin->hf);
+        mark(pfdin->psz1);
+        return TRUE;
+    }
+    return 0;
+}
+int main(void)
+{
+    ERF error = {0};
+    FDICABINETINFO known;
+    HFDI context = FDICreate(take, give, begin, more, put, end, go, cpuUNKNOWN, &error);
+    mark(FDIIsCabinet(context, 7, &known) && known.cFiles == 3 && known.setID == 7 ? "is-one" : "wrong");
+    mark(FDICopy(context, "up.cab", "C:\\set\\", 0, told, NULL, (void *)5) ? "copied" : "wrong");
+    mark(!FDICopy(context, "none.cab", "", 0, told, NULL, NULL) && error.fError
+         && error.erfOper == FDIERROR_CABINET_NOT_FOUND ? "not-found" : "wrong");
+    mark(FDIDestroy(context) ? "destroyed" : "wrong");
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_cabinet_is_unpacked(tmp_path: Path, bits: int) -> None:
+    """By functions of the program's, which takes what it wants; what it writes is to be seen."""
+    files = {"first.txt": b"first", "skipped": b"-" * 40_000, "last.bin": bytes(range(250)) * 300}
+    source = CABINET.replace("BYTES", ",".join(map(str, cabinet(files, 1))))
+    run = Bench(tmp_path).detonate(build(tmp_path, source, bits, "-lcabinet"))
+    assert run.outcome.reason is None
+    assert marks(run) == ["is-one", "cabinet", "first.txt", "last.bin", "copied", "not-found", "destroyed"]
+    written = [line["Length"] for line in run.lines("filetracer", "NtWriteFile")]
+    assert sum(int(length, 16) for length in written) == len(files["first.txt"]) + len(files["last.bin"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from drakcelery.engines.speakeasy_guest.apis import (
     apartments,
     automation,
+    cabinets,
     clock,
     code_pages,
     completion,
@@ -67,9 +68,21 @@ from drakcelery.engines.speakeasy_guest.crypto import table as crypto
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(apartments, automation, clock, code_pages, completion, computer, console, dialogs, environment),
-    *(exceptions, file_times, files, folders, formatting, graphics, guids, handles, heaps, hollowing, http),
-    *(installer, locales, locks, machine, mappings, message_loop, modules, network, objects, pipes),
+    *(apartments, automation, cabinets, clock, code_pages, completion, computer, console, dialogs),
+    *(
+        environment,
+        exceptions,
+        file_times,
+        files,
+        folders,
+        formatting,
+        graphics,
+        guids,
+        handles,
+        heaps,
+        hollowing,
+    ),
+    *(http, installer, locales, locks, machine, mappings, message_loop, modules, network, objects, pipes),
     *(pool, process_information, profiles, protection, registry, registry_reads, resources, security, shell),
     *(
         short_strings,

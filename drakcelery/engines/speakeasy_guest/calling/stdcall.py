@@ -51,7 +51,8 @@ INSTALLER: Final = {
 }
 """Numbers of msi.dll (as Wine's has them), by which set-ups link it."""
 
-OWN_NUMBERS: Final = {"mfc42": OPERATORS, "msi": INSTALLER}
+CABINETS: Final = {20: "FDICreate", 21: "FDIIsCabinet", 22: "FDICopy", 23: "FDIDestroy"}
+OWN_NUMBERS: Final = {"mfc42": OPERATORS, "msi": INSTALLER, "cabinet": CABINETS}
 
 KINDS = {"cdecl": 0, "only64": None}
 
@@ -114,7 +115,7 @@ def name_of(module: str, name: str) -> str:
     """The name of a function that was imported by number (``ordinal_7``), where that is common knowledge.
 
     The numbers of ws2_32, wsock32 and oleaut32 are the same in each Windows; pefile brings them along. Of
-    MFC's, only the two operators are told; of msi's, what set-ups use.
+    MFC's, only the two operators are told; of msi's and cabinet's, what set-ups use.
     """
     digits = name.removeprefix("ordinal_")
     if digits == name or not digits.isdigit():

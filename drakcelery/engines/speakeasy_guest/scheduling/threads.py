@@ -8,6 +8,7 @@ from speakeasy.windows import objman
 
 from drakcelery.engines.speakeasy_guest.apis.apartments import Apartments
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.apis.cabinets import Contexts
 from drakcelery.engines.speakeasy_guest.apis.locks import Locks
 from drakcelery.engines.speakeasy_guest.apis.pool import Pool
 from drakcelery.engines.speakeasy_guest.apis.socket_states import States
@@ -55,6 +56,7 @@ class Threading(Faulting):
         self.wait_objects = WaitObjects(self)
         self.locks = Locks()
         self.pool = Pool()
+        self.unpacking = Contexts()
         self.sockets = States()
         self.apartments = Apartments()
         self.storage = Storage()
