@@ -144,7 +144,7 @@ def _unpack(emu: Any, context: Context, of: Cabinet, notify: int, value: int) ->
     place = int(emu.heap_alloc(room + LONGEST, heap="fdi"))
     text = place + room
 
-    def tell(what: int, size: int, name: bytes, file: int, numbers: tuple[int, ...]) -> Asked:
+    def notified(what: int, size: int, name: bytes, file: int, numbers: tuple[int, ...]) -> Asked:
         emu.mem_write(text, name[: LONGEST - 1] + b"\0")
         texts = (text, text + len(name[: LONGEST - 1]), text + len(name[: LONGEST - 1]))
         note = struct.pack(NOTE[emu.get_ptr_size()], size, *texts, value, file, *numbers, 0)
@@ -152,12 +152,12 @@ def _unpack(emu: Any, context: Context, of: Cabinet, notify: int, value: int) ->
         return _signed(emu, (yield GuestCall(notify, (what, place))))
 
     header = of.header
-    if (yield from tell(CABINET_INFO, 0, b"", 0, (0, 0, 0, header.set_id, header.number, 0))) == -1:
+    if (yield from notified(CABINET_INFO, 0, b"", 0, (0, 0, 0, header.set_id, header.number, 0))) == -1:
         raise Failed(ABORT)
     folders: dict[int, bytes] = {}
     for member in of.members:
         numbers = (member.date, member.time, member.attributes, header.set_id, header.number, member.folder)
-        file = yield from tell(COPY_FILE, member.size, member.name, 0, numbers)
+        file = yield from notified(COPY_FILE, member.size, member.name, 0, numbers)
         if file == -1:
             raise Failed(ABORT)
         if not file:
@@ -166,7 +166,7 @@ def _unpack(emu: Any, context: Context, of: Cabinet, notify: int, value: int) ->
             folders = {member.folder: of.content(member.folder)}
         yield from _written(emu, context, file, member, folders[member.folder])
         run = int(bool(member.attributes & EXECUTE))
-        if (yield from tell(CLOSE_FILE, run, member.name, file, numbers)) != 1:
+        if (yield from notified(CLOSE_FILE, run, member.name, file, numbers)) != 1:
             raise Failed(TARGET)
     emu.runtime.heap.release(place)
     return 1
