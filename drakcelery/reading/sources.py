@@ -148,8 +148,8 @@ def temporary(download: Callable[[Path], object], where: str, *, size: int | Non
     return file
 
 
-def parsed(file: BinaryIO, where: str, *, limit: int = METADATA_LIMIT) -> Any:
-    """The JSON in *file*, at most *limit* bytes; it is closed. Raises :class:`ArtifactUnreadable`."""
+def whole(file: BinaryIO, where: str, *, limit: int = METADATA_LIMIT) -> bytes:
+    """What is in *file*, at most *limit* bytes; it is closed. Raises :class:`ArtifactUnreadable`."""
     try:
         with file:
             data = file.read(limit + 1)
@@ -157,6 +157,12 @@ def parsed(file: BinaryIO, where: str, *, limit: int = METADATA_LIMIT) -> Any:
         raise ArtifactUnreadable(f"{where}: {error.strerror}") from None
     if len(data) > limit:
         raise ArtifactUnreadable(f"{where} has more than {limit} bytes")
+    return data
+
+
+def parsed(file: BinaryIO, where: str, *, limit: int = METADATA_LIMIT) -> Any:
+    """The JSON in *file*; otherwise as :func:`whole`."""
+    data = whole(file, where, limit=limit)
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:

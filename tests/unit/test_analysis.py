@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from karton.core import Resource, Task
 
 from drakcelery.artifacts.log import LINE_LIMIT
+from drakcelery.behaviour.report import Report
 from drakcelery.errors import ArtifactMissing, ArtifactUnreadable
 from drakcelery.model.analysis import Execution
 from drakcelery.reading import Analysis, Dump
@@ -57,6 +58,7 @@ def test_a_directory_that_fetch_made(directory: Path) -> None:
         assert pcap.read(4) == struct.pack("<I", 0xA1B2C3D4)
     assert one.report.analysis_uid == "a-1"
     assert one.report.ending.observed == "not_seen"
+    assert Report.model_validate(one.report_json) == one.report
     assert one.process_tree == []
     with one.open("wireshark_key_file.txt") as keys:
         assert keys.read().startswith(b"CLIENT_RANDOM")
