@@ -66,13 +66,16 @@ def seconds(value: object) -> float | None:
 class Event:
     """One line of the log."""
 
-    __slots__ = ("fields", "pid")
+    __slots__ = ("fields", "method", "pid")
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self.fields = fields
         pid = fields.get("PID")
         self.pid: int | None = pid if type(pid) is int and 0 <= pid < _MOST_PID else None
         """The process that it happened in."""
+        method = fields.get("Method")
+        self.method: str = method if type(method) is str else ""
+        """The function that was called; empty if there is none."""
 
     @classmethod
     def parse(cls, line: bytes) -> Event | None:
@@ -82,12 +85,6 @@ class Event:
         except _NO_JSON:
             return None
         return cls(fields) if type(fields) is dict else None
-
-    @property
-    def method(self) -> str:
-        """The function that was called; empty if there is none."""
-        found = self.fields.get("Method")
-        return found if type(found) is str else ""
 
     @property
     def uid(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from string import ascii_letters
 from typing import Literal
@@ -15,13 +17,16 @@ from drakcelery.behaviour.tables import Budget, Row, Table, Who
 MOST = 5000
 _MOST_HANDLES = 4096
 _MOST_FLAGS = 1024
+_PREFIX = "\\??\\"
+"""The object manager's, of a path."""
 _OPTIONS = {"NtCreateFile": "CreateOptions", "NtOpenFile": "OpenOptions"}
 """Where the options stand, by the method that opens a file."""
 _OPENINGS = {beginning: method for method in _OPTIONS for beginning in beginnings([method])}
 _ACCESS = b'"DesiredAccess":'
 _RENAMING = "FileRenameInformation"
-_CHANGING = ("FileDispositionInformation", _RENAMING)
+_CHANGING = (_RENAMING, "FileDispositionInformation")
 """Beginnings of the operations of ``NtSetInformationFile`` that change which files there are."""
+_CHANGING_BYTES = tuple(operation.encode() for operation in _CHANGING)
 _HOW = ("DesiredAccess", "CreateDisposition", *_OPTIONS.values())
 """How a file is opened. A build that writes these in a line of their own has another line without them."""
 _HOW_KEYS = tuple(f'"{key}":'.encode() for key in _HOW)
@@ -34,7 +39,7 @@ _EMPTYING = frozenset({"FILE_OVERWRITE", "TRUNCATE_EXISTING"})
 """What the emulator and DRAKVUF before March 2023 say instead: they tell no result of that kind."""
 _ONLY_IF_THERE = ("FILE_OPEN", "OPEN_EXISTING")
 """What to do with a file that neither makes nor empties it."""
-_RIGHTS = ("GENERIC_WRITE", "GENERIC_ALL", "WRITE_DATA", "APPEND_DATA", "DELETE", "ADD_FILE")
+_RIGHTS = re.compile("GENERIC_WRITE|GENERIC_ALL|WRITE_DATA|APPEND_DATA|DELETE|ADD_FILE")
 """Rights without which a handle changes nothing; those that v0.21 asks for, and two more."""
 
 
@@ -45,7 +50,7 @@ class Files:
         """*changed* is told of each file that is created or written."""
         self.table = Table("files", MOST, budget)
         self._changed = changed
-        self._paths: dict[tuple[int | None, int], str] = {}
+        self._paths: OrderedDict[tuple[int | None, int], str] = OrderedDict()
         self._drives: set[str] = set()
         self._harmless: dict[bytes, dict[bytes, bool]] = {opening: {} for opening in _OPENINGS}
         """Whether lines change nothing, by the method's beginning and their end, with what was asked for."""
@@ -56,14 +61,15 @@ class Files:
             "NtSetInformationFile": self._set,
             "NtDeleteFile": self._deleted,
         }
-        self._others = beginnings(self.methods.keys() - _OPTIONS.keys()) | NOT_FOUND
+        self._certain = beginnings({"NtWriteFile", "NtDeleteFile"})
+        self._unclear = beginnings({"NtSetInformationFile"}) | NOT_FOUND
 
     def among(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Those of filetracer's *lines* that say more than that a file is opened to be read, or asked about.
 
         Most are so, and are told by their bytes; some of other methods are among what is left.
         """
-        openings, others = self._harmless, self._others
+        openings, certain, unclear = self._harmless, self._certain, self._unclear
         for line in lines:
             at = line.find(METHOD, FROM)
             beginning = line[at : at + BEGINNING]
@@ -78,7 +84,7 @@ class Files:
                         known[flags] = harmless
                 if not harmless:
                     yield line
-            elif beginning in others and not _says_nothing(line):
+            elif beginning in certain or (beginning in unclear and not _says_nothing(line)):
                 yield line
 
     def handler(self, event: Event) -> Handler | None:
@@ -91,7 +97,7 @@ class Files:
         return self.methods.get(method)
 
     def _opened(self, event: Event) -> None:
-        path, handle = _plain(event.text("FileName")), event.number("FileHandle")
+        path, handle = event.text("FileName").removeprefix(_PREFIX), event.number("FileHandle")
         if not path or not event.succeeded:
             return
         if handle is not None:
@@ -103,7 +109,7 @@ class Files:
 
     def _know_handle(self, event: Event, handle: int, path: str) -> None:
         if len(self._paths) >= _MOST_HANDLES:
-            del self._paths[next(iter(self._paths))]
+            self._paths.popitem(last=False)
         self._paths[event.pid, handle] = path
 
     def _written(self, event: Event) -> None:
@@ -121,7 +127,7 @@ class Files:
             self._deleted(event)
 
     def _renamed(self, event: Event) -> None:
-        path, target = self._path(event, "FileSrc"), _plain(event.text("FileDst"))
+        path, target = self._path(event, "FileSrc"), event.text("FileDst").removeprefix(_PREFIX)
         if path[1:2] == ":" and target.startswith("\\") and not target.startswith("\\Device\\"):
             target = path[:2] + target  # it stays on its drive
         row = self._add(event, path, "renamed")
@@ -134,7 +140,7 @@ class Files:
     def extracted(self, event: Event) -> None:
         """fileextractor took its content, whose hash newer versions tell. The path lacks its drive."""
         digest = event.text("FileHash", 64).lower()
-        path = _plain(event.text("FileName")).lower()
+        path = event.text("FileName").removeprefix(_PREFIX).lower()
         drives = ("", *self._drives) if path.startswith("\\") else ("",)
         row = next((row for drive in drives if (row := self.table.find(drive + path)) is not None), None)
         if row is not None and len(digest) == 64 and set(digest) <= set("0123456789abcdef"):
@@ -145,7 +151,7 @@ class Files:
 
         A handle that stands for another file by now was opened with rights that change nothing.
         """
-        named, handle = _plain(event.text(key)), event.number("FileHandle")
+        named, handle = event.text(key).removeprefix(_PREFIX), event.number("FileHandle")
         if named[1:2] == ":" or handle is None:
             return named
         known = self._paths.get((event.pid, handle), "")
@@ -158,7 +164,7 @@ class Files:
         row = self.table.add(event, path.lower(), shown=(path,))
         if row is None:
             return None
-        if path[1:2] == ":" and path[0] in ascii_letters:
+        if row.count == 1 and path[1:2] == ":" and path[0] in ascii_letters:
             self._drives.add(path[:2].lower())
         actions = row.details.setdefault("actions", {})
         if action not in actions:
@@ -181,11 +187,6 @@ class Files:
                 sha256=row.details.get("sha256"),
                 **row.seen(processes),
             )
-
-
-def _plain(path: str) -> str:
-    """Without the object manager's prefix."""
-    return path.removeprefix("\\??\\")
 
 
 def _done(event: Event) -> Literal["created", "written"] | None:
@@ -212,7 +213,7 @@ def _says_nothing(line: bytes) -> bool:
     """Whether *line*, whose method may stand anywhere, is one that :meth:`Files.handler` has nothing for."""
     method = method_of(line).decode("ascii", "replace")
     if method == "NtSetInformationFile":
-        return not any(operation.encode() in line for operation in _CHANGING)
+        return not any(operation in line for operation in _CHANGING_BYTES)
     return method in _OPTIONS and _is_harmless(line, line[line.find(_ACCESS) :], method)
 
 
@@ -231,12 +232,10 @@ def _only_opens(event: Event, method: str) -> bool:
 
     ``NtOpenFile`` has no disposition: what is not there is not opened.
     """
-    if event.fields.keys().isdisjoint(_HOW):
-        return True
-    rights = event.text("DesiredAccess")
+    if "DesiredAccess" not in event.fields:
+        return event.fields.keys().isdisjoint(_HOW)
     return (
-        "DesiredAccess" in event.fields
-        and not any(right in rights for right in _RIGHTS)
+        _RIGHTS.search(event.text("DesiredAccess")) is None
         and (method == "NtOpenFile" or event.text("CreateDisposition") in _ONLY_IF_THERE)
         and "DELETE_ON_CLOSE" not in event.text(_OPTIONS[method])
     )
