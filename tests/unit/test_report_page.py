@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -25,6 +25,7 @@ from drakcelery.operators.report.summary import facts
 from drakcelery.operators.report.text import print_page
 from drakcelery.operators.report.values import LONG, SHORT, shown, shown_host
 from drakcelery.testing import RECORDED
+from tests.large_reports import hostile_report
 from tests.reports import NASTY, SAMPLE, SEEN, WINDOWS, file, hostile, process, report
 
 EVIL = "\x1b[31m\u202eexe.`|<b>\n[x](http://evil.example/a)\x9b@me"
@@ -247,10 +248,22 @@ def test_processes_that_are_their_own_ancestors() -> None:
     """Each is shown once, whatever a report says of its parent."""
     pairs = [process(n, parent=n ^ 1) for n in range(20)]
     odd = [process(20, parent=20), process(21, parent=99)]
-    shown_ones = [
-        entry.parts[0].text for entry in Cast(report(processes=[*pairs, *odd])).tree(everything=True)
-    ]
+    shown_ones = [entry.parts[0].text for entry in Cast(report(processes=[*pairs, *odd])).tree(range(22))]
     assert sorted(shown_ones) == sorted(f"unknown ({100 + n})" for n in range(22))
+
+
+def test_what_is_not_shown_is_not_made() -> None:
+    """A page and a summary cost what they show: a command line is made fit to be shown when it is shown."""
+    given = hostile_report(processes=5_000, entries=10, few=10)
+
+    def cost(make: Callable[[], object]) -> float:
+        begun = time.process_time()
+        make()
+        return time.process_time() - begun
+
+    whole = cost(lambda: document(given, everything=True))
+    assert cost(lambda: document(given)) < whole / 4
+    assert cost(lambda: list(facts(given))) < whole / 4
 
 
 def test_a_long_line_of_processes() -> None:

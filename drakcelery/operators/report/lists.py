@@ -159,11 +159,15 @@ def _entry(number: str, group: str, name: str, detail: str | None) -> str:
     return f"{said}, {shown(detail, SHORT)}" if detail else said
 
 
-def calls(several: Iterable[CallActivity]) -> Iterator[Entry]:
-    """A line for each category."""
-    by_category: dict[str, list[CallActivity]] = {}
+def by_category(several: Iterable[CallActivity]) -> dict[str, list[CallActivity]]:
+    """*several* calls by what they are for."""
+    found: dict[str, list[CallActivity]] = {}
     for one in several:
-        by_category.setdefault(one.category, []).append(one)
-    for category, found in by_category.items():
-        names = (f"{shown(one.function, SHORT)} ({one.count})" for one in found)
-        yield Entry((Part(shown(category, SHORT)), Part(", ".join(names))))
+        found.setdefault(one.category, []).append(one)
+    return found
+
+
+def calls(category: str, several: Iterable[CallActivity]) -> Entry:
+    """The functions of a category, and how often each was called."""
+    names = (f"{shown(one.function, SHORT)} ({one.count})" for one in several)
+    return Entry((Part(shown(category, SHORT)), Part(", ".join(names))))

@@ -71,9 +71,9 @@ class Cast:
         if one.count > 1:
             yield Part(f"{one.count} times", "words")
 
-    def tree(self, *, everything: bool, limit: int = LONG) -> Iterator[Entry]:
-        """The sample's processes and their ancestors; or all. Parents come before their children."""
-        for one in self.walk(set(self.all) if everything else self.with_ancestors(self.own)):
+    def tree(self, wanted: Collection[int], limit: int = LONG) -> Iterator[Entry]:
+        """A line for each of the processes with the numbers *wanted*. Parents come before their children."""
+        for one in self.walk(wanted):
             yield Entry(tuple(self._parts(one.process, limit)), depth=one.depth, lasts=one.lasts)
 
     def walk(self, wanted: Collection[int], is_folded: Callable[[int], bool] = _never) -> Iterator[Node]:
@@ -97,9 +97,13 @@ class Cast:
         seen: set[int],
         is_folded: Callable[[int], bool],
     ) -> Iterator[Node]:
-        waiting = [(top, False)]
+        waiting: list[tuple[Iterator[Node], bool]] = [(iter((top,)), False)]
         while waiting:
-            node, hidden = waiting.pop()
+            nodes, hidden = waiting[-1]
+            node = next(nodes, None)
+            if node is None:
+                waiting.pop()
+                continue
             number = node.process.seqid
             if number in seen:
                 continue
@@ -108,16 +112,18 @@ class Cast:
             if not hidden:
                 node.children = len(below)
                 yield node
-            hidden = hidden or is_folded(number)
-            for place in range(len(below), 0, -1):
-                child = Node(
-                    process=self.all[below[place - 1]],
-                    depth=node.depth + 1,
-                    lasts=(*node.lasts, place == len(below))[-DEEPEST:],
-                    position=place,
-                    siblings=len(below),
-                )
-                waiting.append((child, hidden))
+            waiting.append((self._children(node, below), hidden or is_folded(number)))
+
+    def _children(self, node: Node, numbers: Sequence[int]) -> Iterator[Node]:
+        """Made one at a time: of a process with very many, a page shows few."""
+        for place, number in enumerate(numbers, start=1):
+            yield Node(
+                process=self.all[number],
+                depth=node.depth + 1,
+                lasts=(*node.lasts, place == len(numbers))[-DEEPEST:],
+                position=place,
+                siblings=len(numbers),
+            )
 
     def with_ancestors(self, numbers: Iterable[int]) -> set[int]:
         """*numbers*, and those of the ancestors of these processes."""

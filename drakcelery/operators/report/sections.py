@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TypeVar
 
 from drakcelery.behaviour.report import Report, Seen
@@ -92,8 +92,10 @@ class _Maker:
     def sections(self) -> Iterator[Section]:
         """All of them, empty ones too."""
         report, cast, limit = self._report, self._cast, self._choice.limit
-        tree = cast.tree(everything=self._choice.windows, limit=limit)
-        yield self._section("Processes", tree, most=MOST_PROCESSES, is_tree=True)
+        listed = set(cast.all) if self._choice.windows else cast.with_ancestors(cast.own)
+        yield self._section(
+            "Processes", cast.tree(listed, limit), len(listed), most=MOST_PROCESSES, is_tree=True
+        )
         if report.capa is not None and report.capa.failure is None:
             yield self._of(
                 "Capabilities", report.capabilities, lists.capability, first=lambda one: bool(one.attack)
@@ -109,24 +111,18 @@ class _Maker:
         yield self._network()
         yield self._indicators()
         yield self._of("Memory dumps", report.dumps, lists.dump)
-        calls = [one for one in report.calls if self._is_wanted(one)]
-        yield self._section("Key calls", lists.calls(calls))
+        calls = lists.by_category(self._wanted(report.calls))
+        yield self._section("Key calls", (lists.calls(*one) for one in calls.items()), len(calls))
 
     def _is_wanted(self, one: Seen) -> bool:
         return self._choice.windows or self._cast.is_own(one)
 
-    def _lines(
-        self,
-        rows: Iterable[S],
-        parts: Callable[[S], Iterable[Part]],
-        first: Callable[[S], bool] | None = None,
-    ) -> Iterator[Entry]:
-        """A line for each of *rows* that is wanted; those that are to be *first* before the others."""
-        wanted = [one for one in rows if self._is_wanted(one)]
-        if first is not None:
-            wanted.sort(key=lambda one: not first(one))
-        for one in wanted:
-            yield Entry((*parts(one), *self._cast.did(one)))
+    def _wanted(self, rows: Sequence[S]) -> list[S]:
+        return [one for one in rows if self._is_wanted(one)]
+
+    def _lines(self, rows: Iterable[S], parts: Callable[[S], Iterable[Part]]) -> Iterator[Entry]:
+        """A line for each of *rows*."""
+        return (Entry((*parts(one), *self._cast.did(one))) for one in rows)
 
     def _of(
         self,
@@ -136,24 +132,30 @@ class _Maker:
         *,
         first: Callable[[S], bool] | None = None,
     ) -> Section:
-        return self._section(title, self._lines(rows, parts, first))
+        """A line for each of *rows* that is wanted; those that are to be *first* before the others."""
+        wanted = self._wanted(rows)
+        if first is not None:
+            wanted.sort(key=lambda one: not first(one))
+        return self._section(title, self._lines(wanted, parts), len(wanted))
 
     def _section(
-        self, title: str, entries: Iterable[Entry], *, most: int = MOST, is_tree: bool = False
+        self, title: str, entries: Iterable[Entry], total: int, *, most: int = MOST, is_tree: bool = False
     ) -> Section:
-        found = tuple(entries)
-        shown_ones = found[: self._choice.most(most)]
-        return Section(title=title, entries=shown_ones, more=len(found) - len(shown_ones), is_tree=is_tree)
+        """Of *total* entries those that are shown; only these are made."""
+        made = tuple(islice(entries, self._choice.most(most)))
+        return Section(title=title, entries=made, more=total - len(made), is_tree=is_tree)
 
     def _network(self) -> Section:
-        network = self._report.network
+        found = self._report.network
+        names, connections = self._wanted(found.names), self._wanted(found.connections)
+        requests, tls = self._wanted(found.http), self._wanted(found.tls)
         lines = chain(
-            self._lines(network.names, lists.host_name),
-            self._lines(network.connections, lists.connection),
-            self._lines(network.http, lambda one: lists.request(one, self._choice.limit)),
-            self._lines(network.tls, lists.tls_name),
+            self._lines(names, lists.host_name),
+            self._lines(connections, lists.connection),
+            self._lines(requests, lambda one: lists.request(one, self._choice.limit)),
+            self._lines(tls, lists.tls_name),
         )
-        return self._section("Network", lines)
+        return self._section("Network", lines, len(names) + len(connections) + len(requests) + len(tls))
 
     def _indicators(self) -> Section:
         """Each kind is cut on its own: a thousand addresses hide no hash."""
