@@ -118,6 +118,11 @@ class Analysis:
             return Report.model_validate_json(self._whole(reports.NAME))
         except ValidationError:
             value = self.report_json
+        if isinstance(value, dict) and "version" not in value:
+            raise ArtifactUnreadable(
+                f"{self._source.where}: {reports.NAME} has no version, so it is none of drakcelery's: "
+                "DRAKVUF Sandbox writes another one under this name"
+            )
         version = value.get("version") if isinstance(value, dict) else None
         if isinstance(version, int) and version > reports.VERSION:
             raise ArtifactUnreadable(

@@ -90,7 +90,7 @@ class DirectorySource:
         self._path = path
         try:
             is_analysis = stat.S_ISREG((path / METADATA).lstat().st_mode)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name with a NUL
             is_analysis = False
         except OSError as error:
             raise ArtifactUnreadable(f"{str(path)[:1000]}: {error.strerror}") from None

@@ -93,6 +93,8 @@ def test_a_directory_that_cannot_be_entered(directory: Path) -> None:
         Analysis.from_directory(directory / ("a" * 5000))
     with pytest.raises(ArtifactMissing, match="is no analysis"):
         Analysis.from_directory(directory / "procmon.log")
+    with pytest.raises(ArtifactMissing, match="is no analysis"):
+        Analysis.from_directory("a\0b")
 
 
 def test_a_directory_that_cannot_be_read(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

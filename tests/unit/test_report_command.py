@@ -96,6 +96,10 @@ def test_what_is_no_report_says_why(directory: Path, tmp_path: Path) -> None:
         tmp_path / "empty"
     )
     assert "is no analysis" in error(tmp_path / "not" / "there")
+    report = json.loads((directory / "report.json").read_bytes())
+    (directory / "report.json").write_text(json.dumps({"processes": [], "modified_files": []}))
+    assert "report.json has no version, so it is none of drakcelery's" in error(directory)
+    (directory / "report.json").write_text(json.dumps(report))
     change(directory, "report.json", version=2)
     assert "report.json is of its version 2; this drakcelery reads 1" in error(directory)
     change(directory, "report.json", version=0)
