@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from Crypto.Cipher import AES, ARC4, PKCS1_v1_5
+from Crypto.Hash import SHA256
 from Crypto.PublicKey import RSA
+from Crypto.Signature import pkcs1_15
 from Crypto.Util.Padding import unpad
 
 from tests.emulating import Bench
@@ -282,6 +284,67 @@ def test_pairs_of_keys(tmp_path: Path, bits: int) -> None:
         *("none", "public", "140", "private", "unwrapped", "same", "encrypted", "decrypted"),
         *("too-long", "no-private", "kept"),
     ]
+
+
+@BITS
+def test_keys_in_pem_and_signatures(tmp_path: Path, bits: int) -> None:
+    """A public key in PEM encrypts, a private one in DER signs; what they make, others can read."""
+    owner = RSA.generate(2048)
+    pem = owner.public_key().export_key("PEM").decode().replace("\n", "\\r\\n")
+    source = (
+        SHOW
+        + r"""
+    static const BYTE private_key[] = {PRIVATE};
+    int main(void)
+    {
+        HCRYPTPROV provider;
+        HCRYPTKEY key, signing;
+        HCRYPTHASH hash;
+        CERT_PUBLIC_KEY_INFO *info;
+        BYTE der[512], blob[2048], data[256] = "secret", signature[256];
+        DWORD size = sizeof der, length = 6;
+        CryptAcquireContextA(&provider, NULL, NULL, PROV_RSA_AES, CRYPT_VERIFYCONTEXT);
+        CryptStringToBinaryA("PEM\r\n", 0, CRYPT_STRING_BASE64HEADER, der, &size, NULL, NULL);
+        mark(CryptDecodeObjectEx(X509_ASN_ENCODING, X509_PUBLIC_KEY_INFO, der, size, CRYPT_DECODE_ALLOC_FLAG,
+                                 NULL, &info, &size)
+             && !strcmp(info->Algorithm.pszObjId, szOID_RSA_RSA) && info->PublicKey.cbData == 270
+             && CryptImportPublicKeyInfo(provider, X509_ASN_ENCODING, info, &key) ? "imported" : "wrong");
+        mark(LocalFree(info) ? "wrong" : "freed");
+        CryptEncrypt(key, 0, TRUE, 0, data, &length, sizeof data);
+        for (int part = 0; part < 4; part++)
+            show("a", data + 64 * part, 64);
+        size = sizeof blob;
+        mark(!CryptDecodeObject(X509_ASN_ENCODING, X509_PUBLIC_KEY_INFO, data, 256, 0, blob, &size)
+             && CryptDecodeObject(X509_ASN_ENCODING, PKCS_RSA_PRIVATE_KEY, private_key, sizeof private_key, 0,
+                                  blob, &size)
+             && CryptImportKey(provider, blob, size, 0, 0, &signing) ? "private" : "wrong");
+        CryptCreateHash(provider, CALG_SHA_256, 0, 0, &hash);
+        CryptHashData(hash, (BYTE *)"abc", 3, 0);
+        mark(!CryptSignHashA(hash, AT_SIGNATURE, NULL, 0, NULL, &size) && GetLastError() == NTE_NO_KEY
+             && CryptSignHashA(hash, AT_KEYEXCHANGE, NULL, 0, NULL, &size) && size == 256
+             && CryptSignHashA(hash, AT_KEYEXCHANGE, NULL, 0, signature, &size) ? "signed" : "wrong");
+        for (int part = 0; part < 4; part++)
+            show("b", signature + 64 * part, 64);
+        mark(CryptVerifySignatureA(hash, signature, 256, key, NULL, 0) ? "verified" : "wrong");
+        signature[5] ^= 1;
+        mark(!CryptVerifySignatureA(hash, signature, 256, key, NULL, 0) && GetLastError() == NTE_BAD_SIGNATURE
+             ? "forged" : "wrong");
+        return 0;
+    }
+    """
+    )
+    numbers = ",".join(map(str, owner.export_key("DER")))
+    source = source.replace("PRIVATE}", numbers + "}").replace("PEM", pem, 1)
+    seen = said(tmp_path, source, bits, "-lcrypt32")
+    shown = {
+        what: b"".join(bytes.fromhex(mark[2:]) for mark in seen if mark.startswith(f"{what}-"))
+        for what in "ab"
+    }
+    assert [mark for mark in seen if mark[1] != "-"] == [
+        *("imported", "freed", "private", "signed", "verified", "forged")
+    ]
+    assert PKCS1_v1_5.new(owner).decrypt(shown["a"][::-1], b"") == b"secret"
+    pkcs1_15.new(owner).verify(SHA256.new(b"abc"), shown["b"][::-1])
 
 
 LOCKER = r"""

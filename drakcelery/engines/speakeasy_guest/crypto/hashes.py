@@ -30,9 +30,11 @@ def size(name: str) -> int:
 class Hash:
     """A hash that is being made; ``value`` is set when it is finished, and may be by the program."""
 
-    def __init__(self, name: str, key: bytes | None = None) -> None:
+    def __init__(self, name: str, key: bytes | None = None, provider: int = 0) -> None:
         self.name = name
         self.key = key
+        self.provider = provider
+        """The handle of the provider that made it, of CryptoAPI's."""
         self.value: bytes | None = None
         self._begin()
 
@@ -59,7 +61,7 @@ class Hash:
 
     def copy(self) -> Hash:
         """Another one that goes on from here."""
-        other = Hash(self.name, self.key)
+        other = Hash(self.name, self.key, self.provider)
         other._state = self._state.copy()
         other.value = self.value
         return other

@@ -34,7 +34,7 @@ def _create(emu: Any, _name: str, argv: list[Any]) -> int:
         key = found.cipher.key
     elif algorithm not in algorithms.HASHES or not algorithms.has(provider.kind, algorithm):
         return failed(emu, algorithms.BAD_ALGID)
-    made = Hash(algorithms.HASHES.get(algorithm, "SHA1"), key)
+    made = Hash(algorithms.HASHES.get(algorithm, "SHA1"), key, argv[0])
     put(emu, argv[4], emu.crypto.add(made), emu.get_ptr_size())
     return 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drakcelery.engines.speakeasy_guest.crypto import (
+    certificates,
     cng,
     cng_keys,
     encryption,
@@ -10,7 +11,8 @@ from drakcelery.engines.speakeasy_guest.crypto import (
     keys,
     protected,
     providers,
+    signatures,
     texts,
 )
 
-MODULES = (cng, cng_keys, encryption, hashing, keys, protected, providers, texts)
+MODULES = (certificates, cng, cng_keys, encryption, hashing, keys, protected, providers, signatures, texts)
