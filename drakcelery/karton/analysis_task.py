@@ -40,6 +40,8 @@ STORED = "analysis_task.json"
 sample task with the headers that say who may see the sample."""
 UNPUBLISHED = frozenset({"metadata.json", "drakrun.log", STORED})
 """Artifacts that are in the bucket but not in the payload of the analysis task."""
+FROM_SAMPLE_TASK = frozenset({"sample", "testcase"})
+"""Fields of the analysis task that are the sample task's own, persistent where they are so there."""
 
 
 def analysis_task_uid(analysis: Analysis, attempt: int) -> str:
@@ -65,17 +67,22 @@ def build_analysis_task(
     """The analysis task of CONTRACT: *Out*, as ``Producer.send_task`` would have completed it.
 
     Parent, root uid, priority, persistent headers and persistent payload come from *sample_task*, as in
-    ``karton.core.karton.Producer.send_task``; *now* is as in :func:`finished`.
+    ``karton.core.karton.Producer.send_task``; *now* is as in :func:`finished`. But a persistent field by the
+    name of one of the analysis' own is not carried on: Karton would put it in the place of that one.
     """
+    fields = _payload(sample_task, analysis, manifest, bucket=bucket)
     task = Task(
         headers={**headers, "quality": analysis.quality},
         uid=analysis_task_uid(analysis, attempt),
         root_uid=sample_task.root_uid,
-        payload=_payload(sample_task, analysis, manifest, bucket=bucket),
+        payload=dict(fields),
         priority=sample_task.priority,
     )
     task.set_task_parent(sample_task)
     task.merge_persistent_payload(sample_task)
+    for name in fields.keys() - FROM_SAMPLE_TASK:
+        task.payload_persistent.pop(name, None)
+        task.payload[name] = fields[name]
     task.merge_persistent_headers(sample_task)
     task.last_update = time.time() if now is None else now
     task.headers.update({"origin": identity})

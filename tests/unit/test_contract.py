@@ -315,6 +315,20 @@ def test_analysis_task() -> None:
     assert "testcase" not in built.payload
 
 
+def test_no_persistent_field_hides_the_analysis() -> None:
+    """Karton's own merge would have another service's metadata, or dumps, in place of the analysis'."""
+    task = Task({"type": "sample"}, payload={"sample": sample()})
+    before = Task.unserialize(analysis_task(task).serialize())
+    foreign = {name: "foreign" for name in before.payload if name != "sample"}
+    task.payload_persistent = {**foreign, "case": "1234", "sample": task.payload.pop("sample")}
+    built = Task.unserialize(analysis_task(task).serialize())
+    for name in foreign:
+        assert isinstance(built.get_payload(name), type(before.get_payload(name))), name
+    assert built.get_payload("metadata") == before.get_payload("metadata")
+    assert built.get_payload("case") == "1234"
+    assert (built.get_resource("sample").uid, built.is_payload_persistent("sample")) == ("c0ffee", True)
+
+
 def test_analysis_task_inherits() -> None:
     """Parent, root, priority, persistent headers and persistent payload come from the sample task."""
     task = Task(
