@@ -112,7 +112,7 @@ def analysis_view(
         root_uid=record.root_uid,
         analysis_task_uid=record.analysis_task_uid,
         magic=clean(analysis.magic) if analysis else None,
-        size=analysis.sample.size if analysis else None,
+        size=record.sample.size if record.sample else None,
         runs_as=f"{analysis.file_name}.{analysis.extension}" if analysis else None,
         start_command=clean(analysis.start_command) if analysis and analysis.start_command else None,
         timeout=analysis.timeout if analysis else None,

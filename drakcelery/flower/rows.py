@@ -53,7 +53,7 @@ class Row(Value):
 
 def sample_name(record: Record) -> str:
     """What the sample is called, bounded and without control characters."""
-    return clean(record.analysis.sample.name, LABEL) if record.analysis else "(refused)"
+    return clean(record.sample.name, LABEL) if record.sample else "(refused)"
 
 
 def row(record: Record, start: Range | None = None) -> Row:
@@ -63,7 +63,7 @@ def row(record: Record, start: Range | None = None) -> Row:
     return Row(
         uid=record.uid,
         sample=sample_name(record),
-        sha256=analysis.sample.sha256 if analysis else None,
+        sha256=record.sample.sha256 if record.sample else None,
         state=record.state,
         profile=analysis.profile if analysis else None,
         host=record.host,

@@ -18,6 +18,7 @@ from drakcelery.errors import (
     AlreadyFinished,
     BadTask,
     Changed,
+    DrakceleryError,
     StorageAway,
     StorageError,
     Superseded,
@@ -32,7 +33,7 @@ from drakcelery.karton.policy import Policy, policy_of
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import Sight
 from drakcelery.ledger.inbox import Inbox
-from drakcelery.model.analysis import Analysis, Place
+from drakcelery.model.analysis import Analysis, ObjectRef, Place
 from drakcelery.model.capacity import Capacity
 from drakcelery.model.names import is_uid
 from drakcelery.model.records import Record
@@ -98,7 +99,11 @@ class Triage:
             return
         root = task.root_uid if task is not None else reading.root_of(task_uid)
         self.inbox.withdraw(
-            self._uid_of(task_uid, task), task_uid=task_uid, root_uid=root, reason=f"cancelled: {why}"
+            self._uid_of(task_uid, task),
+            task_uid=task_uid,
+            root_uid=root,
+            reason=f"cancelled: {why}",
+            sample=self._noted(task),
         )
 
     def _admit(self, task: Task, text: str, capacity: Capacity) -> Capacity:
@@ -224,6 +229,18 @@ class Triage:
         self._refuse(task_uid, task, reason)
         return True
 
+    def _noted(self, task: Task | None) -> ObjectRef | None:
+        """What is kept of the sample of a task that does not become an analysis.
+
+        Its size is asked of S3 if the task does not say it, as tasks of old producers do not.
+        """
+        sample = contract.noted_sample(task, policy_of(self.settings)) if task is not None else None
+        if sample is not None and sample.size is None:
+            with contextlib.suppress(DrakceleryError):
+                size = self.storage.stat(sample.bucket, sample.key)
+                return sample.model_copy(update={"size": size})
+        return sample
+
     def _uid_of(self, task_uid: str, task: Task | None) -> str:
         """The uid of the record of a task that does not become an analysis."""
         override = contract.payload(task, "override_uid") if task is not None else None
@@ -243,5 +260,6 @@ class Triage:
             root_uid=task.root_uid if task is not None else reading.root_of(task_uid),
             reason=told,
             crashed=self.ledger.last_word(task_uid, [f"{told}\n"]) or "",
+            sample=self._noted(task),
         )
         tracing.refused(task_uid, lambda: self.ledger.get(uid))

@@ -30,6 +30,8 @@ LARGEST = 2**50
 """Bytes. No object in S3 is that large."""
 DEFAULT_EXTENSION = "exe"
 DEFAULT_QUALITY = "high"
+NAME_CHARACTERS = 255
+"""Characters of a sample's name that are kept."""
 MAGIC_BYTES = 1024**2
 """How many bytes of a sample libmagic gets at ingress."""
 
@@ -122,6 +124,26 @@ def _wrong(name: str, value: object, expected: str) -> BadTask:
     return BadTask(f"{name} is {shown[:80]}{'…' if len(shown) > 80 else ''}; expected {expected}")
 
 
+def noted_sample(task: Task, policy: Policy) -> ObjectRef | None:
+    """What a refused *task* says about its sample, as far as it makes sense; None if that is nothing."""
+    value = payload(task, "sample")
+    if not isinstance(value, ResourceBase):
+        return None
+    size, sha256 = value._size, value.sha256  # noqa: SLF001 as in _object
+    try:
+        sample = ObjectRef(
+            bucket=value.bucket or policy.default_bucket,
+            key=value.uid,
+            name=str(value.name)[:NAME_CHARACTERS],
+            sha256=sha256 if isinstance(sha256, str) and SHA256.fullmatch(sha256) else None,
+            size=size if type(size) is int and 0 <= size < LARGEST else None,
+        )
+        sample.model_dump_json()
+    except ValueError:  # what UTF-8 cannot hold is such an error, too
+        return None
+    return sample
+
+
 def _object(value: object, name: str, policy: Policy) -> ObjectRef:
     if not isinstance(value, ResourceBase):
         raise _wrong(f"payload '{name}'", value, "a Karton resource")
@@ -135,7 +157,7 @@ def _object(value: object, name: str, policy: Policy) -> ObjectRef:
         return ObjectRef(
             bucket=value.bucket or policy.default_bucket,
             key=value.uid,
-            name=str(value.name)[:255],
+            name=str(value.name)[:NAME_CHARACTERS],
             sha256=sha256,
             size=size,
         )

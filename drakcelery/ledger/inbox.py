@@ -31,7 +31,7 @@ from drakcelery.ledger.keys import (
 from drakcelery.ledger.lines import RANK, URGENCY, Lines, Stretch
 from drakcelery.ledger.records import record_of
 from drakcelery.ledger.scripts import Scripts
-from drakcelery.model.analysis import Analysis, Place, Priority, State
+from drakcelery.model.analysis import Analysis, ObjectRef, Place, Priority, State
 from drakcelery.model.records import Record
 
 if TYPE_CHECKING:
@@ -175,18 +175,40 @@ class Inbox(Lines):
             raise Superseded(f"the Karton task {task_uid} is not in the inbox any more, or is over")
         return record_of(answer)
 
-    def refuse(self, uid: str, *, task_uid: str, root_uid: str, reason: str, crashed: str) -> None:
+    def refuse(
+        self,
+        uid: str,
+        *,
+        task_uid: str,
+        root_uid: str,
+        reason: str,
+        crashed: str,
+        sample: ObjectRef | None = None,
+    ) -> None:
         """End a task that cannot become an analysis; *crashed* is the Karton task as JSON.
+
+        *sample* is kept in the record, for people who look for it.
 
         A task that somebody else has opened or refused meanwhile is left alone.
         """
-        self._end(uid, task_uid, root_uid, reason, State.FAILED, crashed)
+        self._end(uid, task_uid, root_uid, reason, State.FAILED, crashed, sample)
 
-    def withdraw(self, uid: str, *, task_uid: str, root_uid: str, reason: str) -> None:
+    def withdraw(
+        self, uid: str, *, task_uid: str, root_uid: str, reason: str, sample: ObjectRef | None = None
+    ) -> None:
         """Note in the ledger that a task was cancelled before it became an analysis."""
-        self._end(uid, task_uid, root_uid, reason, State.CANCELLED, "")
+        self._end(uid, task_uid, root_uid, reason, State.CANCELLED, "", sample)
 
-    def _end(self, uid: str, task_uid: str, root_uid: str, reason: str, state: State, crashed: str) -> None:
+    def _end(
+        self,
+        uid: str,
+        task_uid: str,
+        root_uid: str,
+        reason: str,
+        state: State,
+        crashed: str,
+        sample: ObjectRef | None,
+    ) -> None:
         self._scripts(
             "refuse",
             {"record": record_key(uid), "task": task_key(task_uid)},
@@ -194,6 +216,7 @@ class Inbox(Lines):
             task=task_uid,
             root=root_uid,
             reason=reason,
+            sample=sample.model_dump_json(exclude_none=True) if sample is not None else "",
             crashed=crashed,
             ttl=self._ttl,
             identity=self.identity,

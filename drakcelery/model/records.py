@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
-from drakcelery.model.analysis import STAGES, Analysis, Failure, Place, Stage, State, Text, Value
+from drakcelery.model.analysis import STAGES, Analysis, Failure, ObjectRef, Place, Stage, State, Text, Value
 from drakcelery.model.names import Name
 from drakcelery.model.result import Result
 from drakcelery.model.slot_state import ReportedState
@@ -37,6 +37,8 @@ class Record(Value):
     """The number of the first attempt of this life."""
     analysis: Analysis | None = None
     """None if the task was refused before it became an analysis."""
+    refused_sample: ObjectRef | None = None
+    """The sample of a task that was refused; None if the task said nothing sensible about it."""
     refusal: str | None = None
     host: str | None = None
     machine: str | None = None
@@ -73,6 +75,11 @@ class Record(Value):
     """``updated`` and ``beat`` as Redis has them, for comparison there."""
     entered: Mapping[State, float] = Field(default_factory=dict)
     """When the current attempt entered each state."""
+
+    @property
+    def sample(self) -> ObjectRef | None:
+        """The sample, also of a refused task; None if nothing is known of it."""
+        return self.analysis.sample if self.analysis is not None else self.refused_sample
 
     @property
     def log_fields(self) -> dict[str, str | int | None]:
@@ -261,6 +268,8 @@ def parse(fields: Mapping[str, str]) -> Record:
     values["failures"] = _counted(fields)
     if "analysis" in fields:
         values["analysis"] = json.loads(fields["analysis"])
+    if fields.get("refused_sample"):
+        values["refused_sample"] = json.loads(fields["refused_sample"])
     if fields.get("result"):
         values["result"] = json.loads(fields["result"])
     prefix = "at:"

@@ -58,7 +58,7 @@ def event_of(state: State) -> str:
 
 def content(record: Record) -> dict[str, Any]:
     """What is said of an analysis that is over. Bounded; names files, links and secrets of nobody."""
-    sha256 = record.analysis.sample.sha256 if record.analysis else None
+    sha256 = record.sample.sha256 if record.sample else None
     return {
         # A Karton task's analysis ends once, whatever else its uid is used for
         "id": record.task_uid[:MOST_NAME],

@@ -217,7 +217,7 @@ def _recent(snapshot: Snapshot, width: int) -> Table:
     table.columns[4].ratio = 1
     for record in snapshot.ended[:RECENT]:
         ended = record.finished or snapshot.now
-        sample = record.analysis.sample.name if record.analysis else ""
+        sample = record.sample.name if record.sample else ""
         table.add_row(
             views.duration(snapshot.now - ended),
             views.state_text(record.state),

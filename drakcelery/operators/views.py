@@ -163,7 +163,7 @@ def outbox_lines(counts: OutboxCounts, dead: Iterable[Dead]) -> Iterator[str]:
 
 
 def _sample(record: Record) -> str:
-    return clean(record.analysis.sample.name, 60) if record.analysis else "(refused)"
+    return clean(record.sample.name, 60) if record.sample else "(refused)"
 
 
 def _where(record: Record) -> str:
@@ -181,10 +181,12 @@ def record_view(
     table.add_row("state", state_text(record.state))
     table.add_row("Karton task", safe(record.task_uid))
     table.add_row("root", safe(record.root_uid))
+    if record.sample is not None:
+        size = "size unknown" if record.sample.size is None else decimal(record.sample.size)
+        table.add_row("sample", escape(f"{clean(record.sample.name, 80)} ({size})"))
+        table.add_row("sha256", safe(record.sample.sha256 or "-"))
     if record.analysis is not None:
         ours = record.analysis
-        table.add_row("sample", escape(f"{clean(ours.sample.name, 80)} ({decimal(ours.sample.size or 0)})"))
-        table.add_row("sha256", safe(ours.sample.sha256 or "-"))
         table.add_row("magic", safe(ours.magic))
         table.add_row("runs as", safe(f"{ours.file_name}.{ours.extension} for at most {ours.timeout} s"))
         if wishes := _wishes(ours):

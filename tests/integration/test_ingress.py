@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -68,11 +69,11 @@ def report(ingress: Ingress, host: str, profile: str, slots: int) -> None:
     ingress.ledger.fleet.report(HostStatus(host=host, engine="replay", slots=tuple(free)), lasts=600)
 
 
-def push(ingress: Ingress, *uids: str, priority: TaskPriority = TaskPriority.NORMAL, **payload: str) -> None:
+def push(ingress: Ingress, *uids: str, priority: TaskPriority = TaskPriority.NORMAL, **payload: Any) -> None:
     """Samples that karton-system has routed to us."""
     for uid in uids:
         task = Task({"type": "sample"}, uid=f"{{{uid}}}:{uid}", root_uid=uid, priority=priority)
-        task.add_payload("sample", RemoteResource("x.exe", bucket=BUCKET, uid=SAMPLE))
+        payload.setdefault("sample", RemoteResource("x.exe", bucket=BUCKET, uid=SAMPLE))
         for name, value in payload.items():
             task.add_payload(name, value)
         ingress.ledger.declare(task)
@@ -97,6 +98,28 @@ def test_takes_as_many_as_there_is_room_for(ingress: Ingress, sent: list[Record]
     assert ingress.work() is not Round.WORKED
     assert [one.length for one in ingress.inbox.backlog(most=1)] == [3]
     assert ingress.inbox.accepted() == []
+
+
+@pytest.mark.parametrize(
+    ("about", "known"),
+    [
+        ({"sha256": "a" * 64, "size": 7}, ("x.exe", "a" * 64, 7)),
+        ({"sha256": "a" * 64}, ("x.exe", "a" * 64, 2)),
+        ({"sha256": "none", "size": -1}, ("x.exe", None, 2)),
+    ],
+)
+def test_a_refused_sample_is_still_known(
+    ingress: Ingress, about: dict[str, Any], known: tuple[str, str | None, int]
+) -> None:
+    """By name, hash and size; S3 tells a size that the task does not, and nonsense is left out."""
+    report(ingress, "rack-1", "win10", 1)
+    sample = RemoteResource("x.exe", bucket=BUCKET, uid=SAMPLE, **about)
+    push(ingress, "bad", target_host="nowhere", sample=sample)
+    assert ingress.work() is Round.WORKED
+    record = ingress.ledger.get("bad")
+    assert record is not None
+    assert record.sample is not None
+    assert (record.sample.name, record.sample.sha256, record.sample.size) == known
 
 
 def test_a_full_profile_holds_up_no_other(ingress: Ingress) -> None:

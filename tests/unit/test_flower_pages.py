@@ -171,6 +171,15 @@ def test_a_refused_task_is_a_row() -> None:
     assert [one.name for one in shown.spans] == ["waiting"]
 
 
+def test_a_refused_task_keeps_its_sample() -> None:
+    """What the task said about its sample is in its row."""
+    sample = ObjectRef(bucket="b", key="k", name="bad\x1b.exe", sha256="a" * 64, size=3)
+    refused = record(state=State.FAILED, analysis=None, refusal="no", attempt=0, refused_sample=sample)
+    shown = row(refused)
+    assert (shown.sample, shown.sha256) == ("bad\ufffd.exe", "a" * 64)
+    assert analysis_view(refused, {}, now=1000.0).size == 3
+
+
 def test_what_a_published_analysis_survived_is_no_error() -> None:
     """The error of an earlier attempt is shown while it may matter, and not after publication."""
     failures = (failure(1, 972.0),)

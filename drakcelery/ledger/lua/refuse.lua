@@ -10,8 +10,9 @@
 -- ARG task      Karton's uid
 -- ARG root      Karton's root uid
 -- ARG reason    why
--- ARG crashed   CRASHED task (JSON) or '' to leave Karton's alone
 -- ARG ttl       of the record, in s
+-- ARG sample    what is known of it (JSON), or ''
+-- ARG crashed   CRASHED task (JSON) or '' to leave Karton's alone
 -- ARG identity  of ours
 -- ARG state     FAILED, or CANCELLED
 -- returns 1, or 0 where the task has left the inbox, or has a record: it was opened, refused or cancelled before
@@ -22,7 +23,7 @@ if redis.pcall('HGET', KEY.record, 'task_uid') == ARG.task then -- it may be no 
   return 0
 end
 local at = now()
-local fields = {'uid', ARG.uid, 'task_uid', ARG.task, 'root_uid', ARG.root, 'refusal', ARG.reason,
+local fields = {'uid', ARG.uid, 'task_uid', ARG.task, 'root_uid', ARG.root, 'refusal', ARG.reason, 'refused_sample', ARG.sample,
   'state', ARG.state, 'attempt', '0', 'first_attempt', '1', 'failures', '[]',
   'received', at, 'updated', at, 'finished', at}
 if redis.call('EXISTS', KEY.record) == 0 then
