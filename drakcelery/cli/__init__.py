@@ -24,6 +24,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Samples and analyses": {
         "submit": ("analysts:submit", "Push a sample into Karton and print its analysis' uid."),
         "status": ("analysts:status", "Show live and recent analyses, or one of them."),
+        "find": ("find:find", "Find analyses by uid, hash, name, state, host, reason or time."),
         "logs": ("steer:logs", "Show the log of an analysis, wherever it runs."),
         "report": ("report:report", "Show what a sample did."),
         "diff": ("difference:diff", "Show what two samples did differently."),

@@ -161,9 +161,9 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
     """Show the analysis, or the sample that waits in Karton for one. Raises :class:`StackError` if there is
     neither."""
     from drakcelery.forecast.forecast import make_forecast
-    from drakcelery.operators import analyses, views
+    from drakcelery.operators import analyses, finding, views
 
-    record = analyses.record_of(ledger, uid)
+    record = finding.record_of(ledger, uid)
     forecast = None
     if record is None or not record.state.is_over:
         forecast = make_forecast(ours, ledger, ledger.inbox())

@@ -16,6 +16,8 @@ from drakcelery.karton import reading
 from drakcelery.ledger import Ledger, Patience
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import Inbox
+from drakcelery.model.names import SHORTEST_PREFIX
+from drakcelery.model.text import clean
 from drakcelery.operators import views
 from drakcelery.stages import cancellation
 from drakcelery.wiring import make_ledger
@@ -63,9 +65,24 @@ def list_command(as_json: bool, config: Path | None, data_dir: Path | None) -> N
 @with_settings
 def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """Try UID again now, before its time."""
-    if not make_ledger(read_settings(config, data_dir)).quarantine.release(uid):
-        raise StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
+    ledger = make_ledger(read_settings(config, data_dir))
+    uid = _whole(ledger, uid)
+    ledger.quarantine.release(uid)
     click.echo(f"{uid} is tried again now.")
+
+
+def _whole(ledger: Ledger, begin: str) -> str:
+    """The uid in quarantine that is *begin*, or begins so. Raises :class:`StackError`: none, or several."""
+    uids = sorted({entry.uid for entry in ledger.quarantine.all()})
+    if begin in uids:
+        return begin
+    begun = [uid for uid in uids if len(begin) >= SHORTEST_PREFIX and uid.startswith(begin)]
+    if len(begun) > 1:
+        shown = ", ".join(clean(uid, 80) for uid in begun[:10])
+        raise StackError(f"{len(begun)} in quarantine begin with {begin}: {shown}. Give more of the uid")
+    if not begun:
+        raise StackError(f"{begin} is not in quarantine; `drakcelery isolated list` shows what is")
+    return begun[0]
 
 
 def _end(ledger: Ledger, inbox: Inbox, uid: str, *, is_task: bool) -> None:
@@ -101,9 +118,8 @@ def remove(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
+    uid = _whole(ledger, uid)
     entries = [entry for entry in ledger.quarantine.all() if entry.uid == uid]
-    if not entries:
-        raise StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
     inbox = ledger.inbox()
     inbox.drop(uid)
     _end(ledger, inbox, uid, is_task=any(entry.where in _OF_TASKS for entry in entries))

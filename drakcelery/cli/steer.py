@@ -156,7 +156,7 @@ def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
 @with_settings
 def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """Show the log of the analysis UID, wherever it runs."""
-    from drakcelery.operators import analyses, views
+    from drakcelery.operators import analyses, finding, views
     from drakcelery.operators.tail import Tail
     from drakcelery.telemetry.logs import configure
     from drakcelery.wiring import make_client, make_ledger, make_storage
@@ -165,7 +165,7 @@ def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: P
     configure(level="error", style="console")
     ledger = make_ledger(ours)
     # One that still waits in Karton has no record, but may be followed
-    waits = follow and is_uid(uid) and analyses.record_of(ledger, uid) is None
+    waits = follow and is_uid(uid) and finding.record_of(ledger, uid) is None
     known = uid if waits else analyses.find_record(ledger, uid).uid
     tail = Tail(settings=ours, ledger=ledger, app=make_client(ours), storage=make_storage(ours), uid=known)
     console = views.console()

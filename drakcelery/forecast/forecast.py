@@ -15,7 +15,7 @@ import structlog
 from karton.core import Task
 from karton.core.task import TaskState
 
-from drakcelery.errors import BadTask
+from drakcelery.errors import BadTask, StackError
 from drakcelery.forecast.durations import Durations
 from drakcelery.forecast.simulation import Estimate, KnownSlot, Situation, Wait, Work, estimate
 from drakcelery.karton import contract
@@ -28,6 +28,7 @@ from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.lines import URGENCY, Stretch
 from drakcelery.model.analysis import Analysis, Place, Priority, State, Value
 from drakcelery.model.capacity import is_in_use
+from drakcelery.model.names import SHORTEST_PREFIX
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.settings import Settings
 
@@ -75,9 +76,21 @@ class Forecast(Value):
     """By profile: the estimate for a sample of normal priority and usual timeout that came now."""
 
     def find(self, uid: str) -> Queued | None:
-        """The waiting sample with this uid: of the analysis, of the Karton task, or of its root."""
+        """The waiting sample whose uid, or that of its Karton task or root, is *uid* or begins so.
+
+        Raises :class:`StackError` if several begin so.
+        """
         own = Task.fquid_to_uid(uid)
-        return next((one for one in self.queued if own in _names(one)), None)
+        exact = next((one for one in self.queued if own in _names(one)), None)
+        if exact is not None or len(own) < SHORTEST_PREFIX:
+            return exact
+        begun = [one for one in self.queued if any(name.startswith(own) for name in _names(one))]
+        if len(begun) > 1:
+            uids = ", ".join(one.uid for one in begun[:10])
+            raise StackError(
+                f"{len(begun)} samples that wait in Karton begin with {own}: {uids}. Give more of the uid"
+            )
+        return begun[0] if begun else None
 
 
 def _names(one: Queued) -> tuple[str, ...]:

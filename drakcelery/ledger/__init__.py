@@ -24,6 +24,7 @@ from drakcelery.ledger.durations import DurationStore
 from drakcelery.ledger.endings import Endings
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.ledger.inbox import Inbox
+from drakcelery.ledger.index import Index
 from drakcelery.ledger.karton_side import KartonSide
 from drakcelery.ledger.keys import BROKER_WATCH, DONE, TURN, WATCH, gaps_key, record_key
 from drakcelery.ledger.outbox import Outbox
@@ -48,6 +49,7 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         self.outbox = Outbox(client)
         self.canaries = Canaries(client)
         self.durations = DurationStore(client)
+        self.index = Index(client, record_ttl=record_ttl)
         self.deployment = Deployment(client, identity)
 
     def inbox(self) -> Inbox:

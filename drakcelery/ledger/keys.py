@@ -25,6 +25,7 @@ FIXED: Mapping[str, str] = {
 LIVE = FIXED["live"]
 DONE = FIXED["done"]
 DUE = FIXED["due"]
+INDEX = FIXED["index"]
 INFLIGHT = FIXED["inflight"]
 TURN = FIXED["turn"]
 """Set for a while by the process that reconciles, so that no other does the same."""
@@ -58,6 +59,11 @@ def entry_key(where: str, uid: str) -> str:
 def task_key(task_uid: str) -> str:
     """Karton's key of a task."""
     return _BY_NAME["task"].of(task_uid)
+
+
+def index_uids_key(window: str) -> str:
+    """The uids of a window of the index."""
+    return _BY_NAME["index_uids"].of(window)
 
 
 def queue_keys(identity: str) -> list[str]:

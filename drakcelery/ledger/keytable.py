@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from drakcelery.ledger.indexkeys import INDEX
 from drakcelery.ledger.key import Key
 
 LEDGER = (
@@ -98,8 +99,9 @@ LEDGER = (
         "reconcile",
         "uids of analyses that are over, by the time they ended",
         "none; a uid leaves it with its record",
-        "ZADD ZREM ZREVRANGE ZRANGEBYSCORE ZREMRANGEBYSCORE",
+        "ZADD ZREM ZREVRANGE ZRANGEBYSCORE ZREVRANGEBYSCORE ZREMRANGEBYSCORE",
     ),
+    *INDEX,
     Key(
         "due",
         "drak:due",

@@ -82,6 +82,10 @@ class Records(Connected):
         found = [*self._redis.zrange(LIVE, 0, -1), *self._redis.zrevrange(DONE, 0, newest - 1)]
         return cast("list[str]", found)
 
+    def live_uids(self) -> list[str]:
+        """Uids of all analyses that are not over, oldest first."""
+        return cast("list[str]", self._redis.zrange(LIVE, 0, -1))
+
     def ended_since(self, time: float, *, most: int) -> list[tuple[str, float]]:
         """(uid, when it ended) of the first *most* that ended after *time*."""
         found = self._redis.zrangebyscore(DONE, f"({time!r}", "+inf", start=0, num=most, withscores=True)
@@ -89,7 +93,7 @@ class Records(Connected):
 
     def live(self) -> Iterator[Record]:
         """Records of all analyses that are not over, oldest first."""
-        return self.records(cast("list[str]", self._redis.zrange(LIVE, 0, -1)))
+        return self.records(self.live_uids())
 
     def done(self, *, newest: int) -> Iterator[Record]:
         """Records of the *newest* analyses that are over, newest first."""

@@ -17,6 +17,8 @@ AttemptId = tuple[str, int]
 """An attempt: the uid of its analysis, and its number."""
 
 
+SHORTEST_PREFIX = 4
+"""Characters of a uid that people have to give at least."""
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What an artifact or a dump may be called: never a path, never hidden."""
 

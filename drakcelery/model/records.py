@@ -128,6 +128,13 @@ class Record(Value):
         return silent > max(after, self.silence if self.busy else 0)
 
     @property
+    def reason(self) -> str | None:
+        """Why it ended as it did; None if it simply was published."""
+        if self.state is not State.PUBLISHED or self.refusal:
+            return self.error
+        return self.result.reason if self.result else None
+
+    @property
     def error(self) -> str | None:
         """Why the analysis failed, or what its last attempt died of."""
         return self.refusal or (self.failures[-1].error if self.failures else None)

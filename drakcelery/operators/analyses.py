@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from karton.core import Task
-
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
+from drakcelery.operators import finding
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -26,26 +25,9 @@ def overview(ledger: Ledger) -> list[Record]:
     return [*ledger.live(), *ledger.done(newest=RECENT)]
 
 
-def record_of(ledger: Ledger, uid: str) -> Record | None:
-    """The record of an analysis, found by its own uid or by a uid that Karton has for it."""
-    record = ledger.get(uid)
-    if record is not None:
-        return record
-    own = Task.fquid_to_uid(uid)
-    return next(
-        (record for record in _all(ledger) if own in (record.root_uid, Task.fquid_to_uid(record.task_uid))),
-        None,
-    )
-
-
-def _all(ledger: Ledger) -> Iterator[Record]:
-    yield from ledger.live()
-    yield from ledger.done(newest=10_000)
-
-
 def find_record(ledger: Ledger, uid: str) -> Record:
-    """As :func:`record_of`. Raises :class:`StackError` if there is none."""
-    record = record_of(ledger, uid)
+    """As :func:`finding.record_of`. Raises :class:`StackError` if there is none."""
+    record = finding.record_of(ledger, uid)
     if record is None:
         raise StackError(
             f"no analysis {uid} in the ledger: it still waits in Karton, was never pushed, or is older than "

@@ -28,7 +28,7 @@ from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import ObjectRef, State
 from drakcelery.model.names import is_uid
-from drakcelery.operators import analyses
+from drakcelery.operators import analyses, finding
 from drakcelery.settings import Settings
 from drakcelery.settings.values import IDENTITY_PATTERN
 from drakcelery.storage import Storage
@@ -98,7 +98,7 @@ def republish(
 
 def _located(settings: Settings, ledger: Ledger, uid: str) -> _Place:
     """Where the analysis is: as its record says, or, if that has expired, where the settings say."""
-    record = analyses.record_of(ledger, uid)
+    record = finding.record_of(ledger, uid)
     if record is None:
         if not is_uid(uid):
             raise StackError(f"no analysis can have the uid {uid!r:.200}")

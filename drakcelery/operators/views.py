@@ -36,6 +36,8 @@ _PROGRESS = (State.QUEUED, State.PREPARING, State.RUNNING, State.COLLECTING, Sta
 
 PIPE_WIDTH = 200
 """Columns if the output is no terminal, so that nothing is cut off that a script reads."""
+MINUTES = len("2026-01-31 23:59")
+"""Characters of a time in a list."""
 
 
 def console() -> Console:
@@ -81,6 +83,7 @@ def records_table(
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("UID", no_wrap=True, min_width=36)
     table.add_column("STATE", no_wrap=True, min_width=9)
+    table.add_column("RECEIVED (UTC)", no_wrap=True)
     table.add_column("TOOK", no_wrap=True, min_width=4)
     table.add_column("EXPECTED", no_wrap=True)
     table.add_column("SLOT", no_wrap=True, overflow="ellipsis")
@@ -90,6 +93,7 @@ def records_table(
         table.add_row(
             safe(record.uid),
             state_text(record.state),
+            moment(record.received)[:MINUTES],
             duration(took),
             expected((estimates or {}).get(record.uid), now),
             safe(_where(record)),

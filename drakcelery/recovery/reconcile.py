@@ -88,10 +88,12 @@ class Reconciler:
         * *resent*: a later step whose message is lost is sent again.
         * *ended*: an attempt whose host or process fell silent is over.
         * *forgotten*: uids of expired records.
+        * *indexed*: analyses that were over before there was an index to find them by.
         * *recounted*: places for which the ledger's count of live analyses was wrong.
         """
         self._count("forgotten", self.ledger.forget())
         self._count("recounted", self.ledger.recount())
+        self._count("indexed", self.ledger.index.keep())
         self._listen()
         isolation = Isolation(self.ledger.quarantine, where="reconcile", give_up=self._give_up)
         isolation.begin()

@@ -25,6 +25,7 @@ from drakcelery.host.drains import Closed
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.records import HostStatus, Record, SlotStatus
+from drakcelery.operators import finding
 from drakcelery.stages import cancellation
 from drakcelery.stages.context import HostContext
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
@@ -223,33 +224,29 @@ def _slot_name(text: object, host: str) -> tuple[str, str | None]:
         return host, None
     parts = text.split("/") if isinstance(text, str) else []
     if len(parts) not in (1, 2) or not all(re.fullmatch(NAME_PATTERN, part) for part in parts):
-        raise StackError(f"slot {_shown(text)}: expected the name of a slot, such as vm-1 or {host}/vm-1")
+        raise StackError(f"slot {text!r:.80}: expected the name of a slot, such as vm-1 or {host}/vm-1")
     return (host, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
 
 
 def _asker(by: object) -> str:
     if not isinstance(by, str) or not by.isprintable() or not 0 < len(by) <= MOST_BY:
-        raise StackError(f"by is {_shown(by)}; expected who asks, in at most {MOST_BY} printable characters")
+        raise StackError(f"by is {by!r:.80}; expected who asks, in at most {MOST_BY} printable characters")
     return by
 
 
 def _count(name: str, value: object) -> int:
     if not isinstance(value, int) or not 0 <= value < 2**62:
-        raise StackError(f"analysis_log: {name} is {_shown(value)}; expected a number from 0 on")
+        raise StackError(f"analysis_log: {name} is {value!r:.80}; expected a number from 0 on")
     return value
 
 
 def _record(context: HostContext, uid: object) -> Record:
     if not isinstance(uid, str) or not is_uid(uid):
-        raise StackError(f"uid {_shown(uid)}: expected that of an analysis, as `drakcelery status` shows it")
-    record = context.ledger.get(uid)
+        raise StackError(f"uid {uid!r:.80}: expected that of an analysis, as `drakcelery status` shows it")
+    record = finding.record_of(context.ledger, uid)
     if record is None:
         raise StackError(f"no analysis {uid} in the ledger: it waits in Karton still, or was forgotten")
     return record
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:80]
 
 
 def _moment(seconds: float) -> str:

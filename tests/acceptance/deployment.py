@@ -26,7 +26,7 @@ from drakcelery.embedded.state import Running
 from drakcelery.ledger import Ledger, connect
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from drakcelery.operators import analyses
+from drakcelery.operators import finding
 from drakcelery.settings import Settings
 from tests.waiting import wait_until
 
@@ -181,7 +181,7 @@ class Deployment:
 
     def record(self, task: Task) -> Record | None:
         """What the ledger says about the sample that was sent as *task*."""
-        return analyses.record_of(self.ledger, task.root_uid)
+        return finding.record_of(self.ledger, task.root_uid)
 
     def wait_over(self, task: Task, *, timeout: float = 60) -> Record:
         """The record, once the analysis is over."""

@@ -136,7 +136,7 @@ def test_documented_options_exist() -> None:
     text = (DOCS / "commands.md").read_text(encoding="utf-8")
     for path, command in _commands(_cli(), "drakcelery"):
         first_cells = re.findall(r"^\| (`.+?) \| .{3,} \|$", _part(path, text), re.MULTILINE)
-        shown = {name for cell in first_cells for name in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", cell)}
+        shown = {name for cell in first_cells for name in re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", cell)}
         options = [one for one in command.params if isinstance(one, click.Option)]
         assert shown == {name for one in options for name in [*one.opts, *one.secondary_opts]}, path
 

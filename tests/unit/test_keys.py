@@ -38,7 +38,7 @@ from tests.modules import MODULES, parsed, walk
 from tests.reference import ROOT
 
 PACKAGE = ROOT / "drakcelery"
-TABLES = {PACKAGE / "ledger" / name for name in ("keys.py", "keytable.py", "foreignkeys.py")}
+TABLES = {PACKAGE / "ledger" / name for name in ("keys.py", "keytable.py", "indexkeys.py", "foreignkeys.py")}
 NAMED = re.compile(rf"\b{PREFIX}|\bkarton\.(?:tasks?|queue|binds|metrics|outputs)\b")
 KARTONS = re.compile(r"KARTON_[A-Z_]+|KartonMetrics")
 ALIASES = {"from": "inbox aside", "to": "inbox aside", "analysis_task": "task"}

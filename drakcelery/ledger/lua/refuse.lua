@@ -1,6 +1,7 @@
 -- End a task that never became an analysis: CRASHED in Karton, or cancelled there, and a record that says why.
 --
 -- WITH notify
+-- WITH index
 -- KEY record    written only where no other task's record is there
 -- KEY inbox     the task leaves it
 -- KEY done      the analysis joins it
@@ -30,6 +31,7 @@ if redis.call('EXISTS', KEY.record) == 0 then
   redis.call('HSET', KEY.record, unpack(fields))
   redis.call('EXPIRE', KEY.record, ARG.ttl)
   redis.pcall('ZADD', KEY.done, at, ARG.uid)
+  enter_index(at, fields, ARG.ttl)
 end
 tell_karton(ARG.crashed)
 if ARG.state == 'FAILED' then

@@ -10,7 +10,7 @@ from drakcelery.model.analysis import State
 from drakcelery.model.names import is_uid
 from drakcelery.model.records import Record
 from drakcelery.model.text import clean
-from drakcelery.operators import analyses
+from drakcelery.operators import analyses, finding
 from drakcelery.reading import Analysis
 from drakcelery.settings import Settings
 
@@ -22,7 +22,7 @@ def find_analysis(settings: Settings, ledger: Ledger, uid: str) -> Analysis:
         StackError: it is not over, it was not published, or there is none.
         ArtifactMissing: it is not in the bucket any more.
     """
-    record = analyses.record_of(ledger, uid)
+    record = finding.record_of(ledger, uid)
     if record is not None:
         return of_record(settings, record)
     if is_uid(uid):

@@ -1,6 +1,7 @@
 -- End a live analysis, whatever ends it; the script before has made sure that it may, and that the record is a hash.
 --
 -- WITH notify
+-- WITH index
 -- KEY record    the record
 -- KEY live      the analysis leaves it
 -- KEY due       likewise; a postponed stage that was delivered all the same is there
@@ -28,6 +29,7 @@ local function end_analysis(at, state, task, ...)
   redis.pcall('ZADD', KEY.done, at, ARG.uid)
   tell_karton(task)
   local fields = redis.call('HGETALL', KEY.record)
+  enter_index(at, fields, ARG.ttl)
   notify(at, fields)
   return fields
 end

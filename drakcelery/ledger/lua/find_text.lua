@@ -1,0 +1,89 @@
+-- Analyses that are over in whose name, or reason, a text stands: of some of the lines at a time.
+--
+-- WITH windows
+-- ARG least     the time that is searched: from,
+-- ARG most      and to
+-- ARG name      what stands in the name, as index.lua has it; '' for any name
+-- ARG reason    and in the reason
+-- ARG window    go on in this window,
+-- ARG place     at this place of its lines; -1 to begin
+-- ARG limit     how many bytes are looked at
+-- ARG enough    after how many found it stops
+-- ARG filters*  what is wanted besides: field:value
+-- returns 1 if there may be more, the window and the place to go on at, then window, place and uid of each
+local PIECE = 65536
+local LONGEST = 4096
+local filters, left, answer, count = ARG.filters, tonumber(ARG.limit), {0, '', ''}, 0
+local needle = #ARG.name > #ARG.reason and ARG.name or ARG.reason
+if needle == '' then
+  needle = '\t' -- each line has one
+end
+
+local function unveiled(uid)
+  return (string.gsub(uid, '.', function(one)
+    return string.char((string.byte(one) + 128) % 256)
+  end))
+end
+
+-- The uid of a line that has what is wanted; nil if it has not
+local function uid_in(line, keys)
+  local uid, name, reason = string.match(line, '^([^\t]*)\t([^\t]*)\t(.*)$')
+  if not uid or not string.find(name, ARG.name, 1, true) or not string.find(reason, ARG.reason, 1, true) then
+    return nil
+  end
+  uid = unveiled(uid)
+  return is_in_all(keys, uid) and uid or nil
+end
+
+-- Piece of a window's lines that ends before `stop`, whole lines only, and where it begins
+local function piece_before(key, stop)
+  local start = math.max(0, stop - PIECE)
+  local piece = redis.call('GETRANGE', key, start, stop - 1)
+  local first = string.find(piece, '\n', 1, true)
+  if not first then
+    return '', start
+  end
+  return string.sub(piece, first), start + first - 1
+end
+
+-- The lines of a piece that hold the needle, with their places in it
+local function hits(piece)
+  local found, at = {}, 1
+  while true do
+    local hit = string.find(piece, needle, at, true)
+    if not hit then
+      return found
+    end
+    local back = math.max(1, hit - LONGEST)
+    local begin = back - 1 + (string.match(string.sub(piece, back, hit), '.*()\n') or 1)
+    local stop = string.find(piece, '\n', hit, true) or #piece + 1
+    found[#found + 1] = {begin, string.sub(piece, begin + 1, stop - 1)}
+    at = stop + 1
+  end
+end
+
+for _, window in ipairs(windows(ARG.least, ARG.most, true)) do
+  local here = ARG.place ~= '-1' and tonumber(ARG.window)
+  if not here or tonumber(window) <= here then
+    local key, keys = part_key('text', window), value_keys(window, filters)
+    local stop = here == tonumber(window) and tonumber(ARG.place) or redis.call('STRLEN', key)
+    while stop > 0 do
+      if left <= 0 or count >= tonumber(ARG.enough) then
+        answer[1], answer[2], answer[3] = 1, window, tostring(stop)
+        return answer
+      end
+      local piece, start = piece_before(key, stop)
+      local found = hits(piece)
+      for i = #found, 1, -1 do
+        local uid = uid_in(found[i][2], keys)
+        if uid then
+          count = count + 1
+          answer[#answer + 1], answer[#answer + 2] = window, tostring(start + found[i][1] - 1)
+          answer[#answer + 1] = uid
+        end
+      end
+      left, stop = left - PIECE, start
+    end
+  end
+end
+return answer
