@@ -58,7 +58,7 @@ def report(
     from drakcelery.operators.report.html import html
     from drakcelery.operators.report.markdown import markdown
     from drakcelery.operators.report.sections import document
-    from drakcelery.operators.report.stored import read_report
+    from drakcelery.operators.report.stored import read_report, require_report
     from drakcelery.operators.report.text import print_page
 
     form = chosen_form(form, as_json=as_json)
@@ -67,10 +67,12 @@ def report(
             f"--all is not for --format {form}, which has at most 1000 entries of each list"
         )
     found = find(analysis, config, data_dir)
-    said = read_report(found)
     if form == "json":
+        require_report(found)
         click.echo(_written(found))
-    elif form in EXCHANGED:
+        return
+    said = read_report(found)
+    if form in EXCHANGED:
         click.echo(_exchanged(found, said, form), nl=False)
     elif form == "html":
         click.echo(html(document(said, everything=everything)), nl=False)

@@ -68,6 +68,9 @@ def test_json_is_as_it_was_written(directory: Path) -> None:
     assert json.loads(out)["later"] == ["\u202e http://evil.example/ \x9b"]
     assert out.isascii()
     assert "\\u202e http://evil.example/" in out
+    change(directory, "report.json", version=99)
+    assert json.loads(typed(directory, "--json")[1])["version"] == 99
+    assert typed(directory)[0] == 1
 
 
 def test_numbers_and_names_beyond_all_bounds(directory: Path) -> None:

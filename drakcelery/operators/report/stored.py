@@ -57,8 +57,14 @@ def published_bucket(settings: Settings, record: Record) -> str:
 
 
 def read_report(analysis: Analysis) -> Report:
-    """What its sample did. Raises :class:`ArtifactMissing`, which says why there is none, and
+    """What its sample did. Raises as :func:`require_report`, and
     :class:`~drakcelery.errors.ArtifactUnreadable`."""
+    require_report(analysis)
+    return analysis.report
+
+
+def require_report(analysis: Analysis) -> None:
+    """Raise :class:`ArtifactMissing`, which says why, if there is no report."""
     if NAME not in analysis.artifacts:
         failure = analysis.metadata.report_failure
         why = (
@@ -67,4 +73,3 @@ def read_report(analysis: Analysis) -> Report:
             else "it was made by a version of drakcelery that wrote none, or somebody removed it"
         )
         raise ArtifactMissing(f"analysis {clean(analysis.uid)} has no {NAME}: {why}")
-    return analysis.report
