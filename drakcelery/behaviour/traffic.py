@@ -158,7 +158,8 @@ class Traffic:
             if kind == _SERVER_NAME and len(data) > 5:
                 [length] = struct.unpack("!H", data[3:5])
                 name = bounded(data[5 : 5 + length].decode("ascii", "replace"), 256).lower()
-                self.tls.add(event, name, _address(flow[2]), str(flow[3]))
+                if name:
+                    self.tls.add(event, name, _address(flow[2]), str(flow[3]))
         return True
 
     def report_requests(self, processes: Who) -> Iterator[HttpRequest]:

@@ -16,7 +16,7 @@ from drakcelery.operators.report import comparison
 from drakcelery.operators.report.html import html
 from drakcelery.operators.report.sections import document
 from drakcelery.testing import RECORDED
-from tests.reports import NASTY, hostile, process, report
+from tests.reports import NASTY, file, hostile, process, report
 
 VOID = ("meta",)
 
@@ -88,6 +88,15 @@ def test_nothing_that_a_sample_chose_does_anything(value: str) -> None:
         assert page.attributes <= other.attributes
         assert not {"script", "img", "iframe", "object", "link", "form"} & set(page.elements)
         assert not re.search(r"(?i)https?://", made)
+
+
+def test_every_row_has_a_name() -> None:
+    """One to be read out, also where the sample chose none, and for both analyses of a difference."""
+    nameless = report(files=[file("")])
+    for page in (document(nameless), comparison.document(difference(nameless, report()))):
+        assert '<th scope="row"></th>' not in html(page)
+        assert '<th scope="row"><bdi class="value"></bdi></th>' not in html(page)
+    assert '<th scope="row">(empty)</th>' in html(document(nameless))
 
 
 def test_deep_trees_stay_flat() -> None:

@@ -95,6 +95,14 @@ def test_what_comes_in_pieces_and_again() -> None:
     assert [one.name for one in seen(reader).report_tls(lambda _: ())] == ["tls.example"]
 
 
+def test_a_greeting_whose_server_has_no_name() -> None:
+    """Nothing is listed."""
+    nameless = hello("tls.example").replace(b"\0\0\x0btls.example", b"\0\0\0tls.example")
+    assert b"\0\0\0tls.example" in nameless
+    reader = read(captured(segment(nameless, port=443)))
+    assert (list(seen(reader).report_tls(lambda _: ())), seen(reader).unreadable) == ([], 0)
+
+
 def test_a_long_capture_is_read_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is counted, in bytes; connections that wait for more are bounded as well."""
     monkeypatch.setattr(traffic_module, "MOST_PACKETS", 3)

@@ -40,15 +40,11 @@ def document(found: Difference, *, everything: bool = False) -> Document:
 
 
 def _facts(name: str, side: Side) -> Iterator[Fact]:
+    engine, summary = shown(side.engine, SHORT), shown(side.summary, LONGEST)
     yield Fact(
-        name=name,
-        parts=(
-            Part(shown(side.analysis_uid)),
-            Part(shown(side.name, SHORT)),
-            Part(shown(side.engine, SHORT), "quiet"),
-        ),
+        name=name, parts=(Part(shown(side.analysis_uid)), Part(engine, "quiet"), Part(summary, "quiet"))
     )
-    yield Fact(name="", parts=(Part(shown(side.sha256)), Part(shown(side.summary, LONGEST), "quiet")))
+    yield Fact(name="its sample", parts=(Part(shown(side.name, SHORT)), Part(shown(side.sha256))))
 
 
 def _ending(found: Difference) -> Part:

@@ -103,7 +103,7 @@ def _table(section: Section) -> Iterator[str]:
     yield f'<thead><tr><th scope="col">What</th>{more}</tr></thead>\n<tbody>'
     for entry in section.entries:
         rest = f"<td>{_joined(entry.parts[1:])}</td>" if has_more else ""
-        yield f'<tr><th scope="row">{_joined(entry.parts[:1])}</th>{rest}</tr>'
+        yield f'<tr><th scope="row">{_joined(entry.parts[:1]) or "(empty)"}</th>{rest}</tr>'
     yield "</tbody>\n</table>"
 
 
