@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put
 from drakcelery.engines.speakeasy_guest.configuration import HOST, USER
-from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 SCREEN: Final = (1920, 1080)
 METRICS: Final = {
@@ -82,12 +82,12 @@ def _last_input(emu: Any, _name: str, argv: list[Any]) -> int:
 def _give(emu: Any, name: str, text: str, places: tuple[int, int], *, counts_zero: bool, error: int) -> int:
     """A text where there is as much room as is said at the second place; how long it is goes there."""
     target, size = places
-    room = int.from_bytes(emu.mem_read(size, 4), "little")
-    if len(text) >= room or not target:
+    room, wide = int.from_bytes(emu.mem_read(size, 4), "little"), name.endswith("W")
+    if not target or not texts.fits(text, room, wide=wide):
         put(emu, size, len(text) + 1, 4)
         emu.set_last_error(error)
         return 0
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI))
+    texts.write(emu, target, text, wide=wide)
     put(emu, size, len(text) + counts_zero, 4)
     return 1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import Api, text_argument
-from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 ERROR_ENVVAR_NOT_FOUND: Final = 203
 MAX_VARIABLES: Final = 4096
@@ -17,21 +17,13 @@ def find(emu: Any, name: str) -> str | None:
     return next((str(value) for key, value in emu.get_env().items() if key.lower() == name.lower()), None)
 
 
-def _put(emu: Any, name: str, text: str, target: int, room: int) -> int:
-    """A text; its length, or with too little room how much it needs."""
-    if len(text) >= room & 0xFFFFFFFF or not target:
-        return len(text) + 1
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI, "replace"))
-    return len(text)
-
-
 def _get(emu: Any, name: str, argv: list[Any]) -> int:
     value = find(emu, text_argument(emu, name, argv, 0))
     if value is None:
         emu.set_last_error(ERROR_ENVVAR_NOT_FOUND)
         return 0
     emu.set_last_error(0)
-    return _put(emu, name, value, argv[1], argv[2])
+    return texts.write_or_need(emu, argv[1], value, argv[2], wide=name.endswith("W"))
 
 
 def _set(emu: Any, name: str, argv: list[Any]) -> int:
@@ -54,7 +46,7 @@ def _set(emu: Any, name: str, argv: list[Any]) -> int:
 def _all(emu: Any, name: str, _argv: list[Any]) -> int:
     """Each with its zero, and another one at the end."""
     parts = sorted(emu.runtime.variables.environment_strings(), key=str.lower)
-    data = ("\0".join((*parts, "")) + "\0").encode("utf-16-le" if name.endswith("W") else ANSI, "replace")
+    data = texts.ended("\0".join((*parts, "")), wide=name.endswith("W"))
     place: int = emu.mem_map(len(data), tag="api.GetEnvironmentStrings")
     emu.mem_write(place, data)
     return place
@@ -76,7 +68,7 @@ def expanded(emu: Any, text: str) -> str:
 
 def _expand(emu: Any, name: str, argv: list[Any]) -> int:
     text = expanded(emu, text_argument(emu, name, argv, 0))
-    length = _put(emu, name, text, argv[1], argv[2]) if argv[1] else len(text)
+    length = texts.write_or_need(emu, argv[1], text, argv[2], wide=name.endswith("W"))
     return max(length, len(text) + 1)
 
 

@@ -6,6 +6,7 @@ import ntpath
 import struct
 from typing import Any
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import (
     Answer,
     Api,
@@ -117,11 +118,10 @@ def _find_first(data_argument: int) -> Any:
 def _give(emu: Any, address: int, handle: int, *, wide: bool) -> None:
     """Write the next name that a search has found as ``WIN32_FIND_DATA``."""
     name, kind, size, times = emu.searches[handle].pop(0)
-    encoded = name[: MAX_PATH - 1].encode("utf-16-le" if wide else ANSI, "replace")
-    width = 2 if wide else 1
+    rest = bytes(14 * texts.width(wide=wide))
     head = struct.pack("<I", kind) + times.data()
     head += struct.pack("<IIII", size >> 32, size & 0xFFFFFFFF, 0, 0)
-    emu.mem_write(address, head + encoded.ljust(MAX_PATH * width, b"\0") + bytes(14 * width))
+    emu.mem_write(address, head + texts.field(name, MAX_PATH, wide=wide) + rest)
 
 
 def _find_next(emu: Any, name: str, argv: list[Any]) -> int:
@@ -156,7 +156,7 @@ def _temp_file_name(emu: Any, name: str, argv: list[Any]) -> int:
     if not argv[2] & 0xFFFF:
         emu.disk.create(path)
         emu.recorder.log_file_access(None, path, "create")
-    emu.mem_write(argv[3], (path + "\0").encode("utf-16-le" if wide else ANSI, "replace"))
+    texts.write(emu, argv[3], path, wide=wide)
     return number
 
 
@@ -171,24 +171,16 @@ def _set_current_directory(emu: Any, name: str, argv: list[Any]) -> int:
 def _current_directory(emu: Any, name: str, argv: list[Any]) -> int:
     path = str(emu.get_cd())
     path = path if len(path) <= 3 else path.rstrip("\\")
-    if len(path) >= argv[0] & 0xFFFFFFFF:
-        return len(path) + 1
-    encoding = "utf-16-le" if name.endswith("W") else ANSI
-    emu.mem_write(argv[1], (path + "\0").encode(encoding, "replace"))
-    return len(path)
+    return texts.write_or_need(emu, argv[1], path, argv[0], wide=name.endswith("W"))
 
 
 def _fixed(path: str) -> Answer:
     """``GetSystemDirectory`` and the like."""
 
     def answer(emu: Any, name: str, argv: list[Any]) -> int:
-        room = argv[1] & 0xFFFFFFFF
-        if len(path) >= room or not argv[0]:
-            return len(path) + 1
-        encoding = "utf-16-le" if name.endswith("W") else ANSI
-        emu.mem_write(argv[0], f"{path}\0".encode(encoding))
-        argv[0] = path
-        return len(path)
+        length = texts.write_or_need(emu, argv[0], path, argv[1], wide=name.endswith("W"))
+        argv[0] = path if length == len(path) else argv[0]
+        return length
 
     return answer
 

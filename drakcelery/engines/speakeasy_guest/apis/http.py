@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, put, read_text, text_argument
 from drakcelery.engines.speakeasy_guest.apis.network import request_of
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
@@ -45,7 +46,7 @@ def _send(emu: Any, name: str, argv: list[Any]) -> int:
     own = _headers(emu, argv[1], argv[2], wide=wide).strip()
     text = emu.added_headers.pop(argv[0], "") + (f"{own}\r\n" if own else "")
     if text:
-        data = f"{text}\0".encode("utf-16-le" if wide else ANSI, "replace")
+        data = texts.ended(text, wide=wide)
         argv[1], argv[2] = emu.mem_map(len(data), tag="api.HttpSendRequest"), ALL
         emu.mem_write(argv[1], data)
     else:
@@ -76,7 +77,7 @@ def _query(emu: Any, handle: int, level: int, target: int, size: int, *, wide: b
         put(emu, target, int(text), 4)
         put(emu, size, 4, 4)
         return 1
-    data = f"{text}\0".encode("utf-16-le" if wide else ANSI)
+    data = texts.ended(text, wide=wide)
     width = 2 if wide else 1
     room = int.from_bytes(emu.mem_read(size, 4), "little")
     if not target or room < len(data):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import Api, read_text, text_argument
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
@@ -72,26 +73,15 @@ def _value(lines: list[str], section: str, key: str) -> str | None:
     return next((value for name, value in _entries(lines, section) if name.lower() == key.lower()), None)
 
 
-def _put_text(emu: Any, name: str, text: str, target: int, room: int) -> int:
-    """A text with its zero, cut to its room; its length."""
-    room &= 0xFFFFFFFF
-    if not room or not target:
-        return 0
-    text = text[: room - 1]
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI, "replace"))
-    return len(text)
-
-
-def _put_list(emu: Any, name: str, texts: list[str], target: int, room: int) -> int:
+def _put_list(emu: Any, name: str, items: list[str], target: int, room: int) -> int:
     """Texts with a zero behind each, and another one at the end."""
     room &= 0xFFFFFFFF
-    joined = "".join(f"{text}\0" for text in texts) or "\0"
+    joined = "".join(f"{text}\0" for text in items) or "\0"
     if len(joined) + 1 > room:
         joined = joined[: max(room - 2, 0)] + "\0"
-    encoding = "utf-16-le" if name.endswith("W") else ANSI
     if room > 1:
-        emu.mem_write(target, f"{joined}\0".encode(encoding, "replace"))
-    return len(joined) if texts else 0
+        texts.write(emu, target, joined, wide=name.endswith("W"))
+    return len(joined) if items else 0
 
 
 def _get_string(file: int) -> Callable[[Any, str, list[Any]], int]:
@@ -110,7 +100,9 @@ def _get_string(file: int) -> Callable[[Any, str, list[Any]], int]:
         if not key:
             return _put_list(emu, name, [one for one, _ in _entries(lines, section)], target, room)
         value = _value(lines, section, text_argument(emu, name, argv, 1))
-        return _put_text(emu, name, default if value is None else value, target, room)
+        return texts.write_cut(
+            emu, target, default if value is None else value, room, wide=name.endswith("W")
+        )
 
     return answer
 

@@ -6,6 +6,7 @@ import struct
 from dataclasses import replace
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_counted, text_argument
 from drakcelery.engines.speakeasy_guest.apis.environment import expanded
 from drakcelery.engines.speakeasy_guest.apis.registry import (
@@ -139,9 +140,9 @@ def _get_value_below(emu: Any, name: str, argv: list[Any]) -> int:
 
 def _named(emu: Any, text: str, target: int, room: int, *, wide: bool) -> int:
     """Put a name where there is room for *room* characters, its zero among them."""
-    if len(text) >= room:
+    if not texts.fits(text, room, wide=wide):
         return MORE_DATA
-    emu.mem_write(target, (f"{text}\0").encode("utf-16-le" if wide else ANSI, "replace"))
+    texts.write(emu, target, text, wide=wide)
     return SUCCESS
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_DATA, Api, read_text
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Steps
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
@@ -155,7 +156,7 @@ def _pointer(emu: Any, key: Key, *, wide: bool) -> int:
     """A type or name as a callback gets it."""
     if isinstance(key, int):
         return key
-    data = f"{key}\0".encode("utf-16-le" if wide else ANSI, "replace")
+    data = texts.ended(key, wide=wide)
     place: int = emu.heap_alloc(len(data), heap="resource")
     emu.mem_write(place, data)
     return place

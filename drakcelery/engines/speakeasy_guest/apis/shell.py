@@ -6,9 +6,9 @@ import ntpath
 import uuid
 from typing import Any
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Api, put, text_argument
 from drakcelery.engines.speakeasy_guest.configuration import USER
-from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 E_FAIL = 0x80004005
 E_INVALIDARG = 0x80070057
@@ -81,10 +81,6 @@ MAX_PATH = 260
 MAX_LISTS = 1024
 
 
-def _put_text(emu: Any, address: int, text: str, *, wide: bool) -> None:
-    emu.mem_write(address, (text + "\0").encode("utf-16-le" if wide else ANSI, "replace"))
-
-
 def _special_location(folder: int, target: int) -> Any:
     """``SHGetSpecialFolderLocation`` and ``SHGetFolderLocation``: a list of ids, which stands for a path."""
 
@@ -107,7 +103,7 @@ def _path_from_list(emu: Any, name: str, argv: list[Any]) -> int:
     path = emu.id_lists.get(argv[0])
     if path is None:
         return 0
-    _put_text(emu, argv[1], path, wide=name.endswith("W"))
+    texts.write(emu, argv[1], path, wide=name.endswith("W"))
     return 1
 
 
@@ -118,7 +114,7 @@ def _folder_path(folder: int, target: int, *, is_result: bool) -> Any:
         path = FOLDERS.get(argv[folder] & CSIDL_MASK)
         if path is None:
             return E_INVALIDARG if is_result else 0
-        _put_text(emu, argv[target], path, wide=name.endswith("W"))
+        texts.write(emu, argv[target], path, wide=name.endswith("W"))
         return 0 if is_result else 1
 
     return answer
@@ -129,7 +125,7 @@ def _known_folder_path(emu: Any, _name: str, argv: list[Any]) -> int:
     if path is None:
         return E_INVALIDARG
     address = emu.mem_map(PAGE, tag="api.known_folder")
-    _put_text(emu, address, path, wide=True)
+    texts.write(emu, address, path, wide=True)
     put(emu, argv[3], address, emu.get_ptr_size())
     argv[0] = path
     return 0
@@ -180,7 +176,7 @@ def _search_path(emu: Any, name: str, argv: list[Any]) -> int:
         return 0
     if len(path) >= argv[3] & 0xFFFFFFFF:
         return len(path) + 1
-    _put_text(emu, argv[4], path, wide=wide)
+    texts.write(emu, argv[4], path, wide=wide)
     place = argv[4] + (len(path) - len(ntpath.basename(path))) * (2 if wide else 1)
     put(emu, argv[5], place, emu.get_ptr_size())
     return len(path)

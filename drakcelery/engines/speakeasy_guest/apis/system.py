@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis import messages
+from drakcelery.engines.speakeasy_guest.apis import messages, texts
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, put, read_text
-from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 
 ALLOCATE_BUFFER, IGNORE_INSERTS, FROM_STRING, FROM_MODULE = 0x100, 0x200, 0x400, 0x800
 FROM_SYSTEM, ARGUMENT_ARRAY = 0x1000, 0x2000
@@ -65,7 +64,7 @@ def _format_message(emu: Any, name: str, argv: list[Any]) -> int:
         return 0
     if not flags & IGNORE_INSERTS:
         text = _inserted(emu, text, arguments, wide=wide, array=bool(flags & ARGUMENT_ARRAY))
-    data = text.encode("utf-16-le" if wide else ANSI, "replace")
+    data = texts.encoded(text, wide=wide)
     end = b"\0\0" if wide else b"\0"
     if flags & ALLOCATE_BUFFER:
         place = emu.heap_alloc(max(len(data + end), size * len(end)), heap="LocalAlloc")

@@ -7,10 +7,10 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put
 from drakcelery.engines.speakeasy_guest.apis.handles import invalid_handle
 from drakcelery.engines.speakeasy_guest.configuration import SHELL_PID, SYSTEM_FOLDER
-from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.naming import image_name
 
 PROCESSES, THREADS, MODULES, MODULES_32 = 0x2, 0x4, 0x8, 0x10
@@ -104,7 +104,8 @@ def _snapshot(emu: Any, _name: str, argv: list[Any]) -> int:
 def _process_entry(size: int, width: int, entry: tuple[Any, ...]) -> bytes:
     pid, threads, parent, name = entry
     head = struct.pack("<IIII" if size == 4 else "<III4xQ", 0, 0, pid, 0)
-    return head + struct.pack("<IIIiI", 0, threads, parent, NORMAL_PRIORITY, 0) + _text(name, MAX_PATH, width)
+    numbers = struct.pack("<IIIiI", 0, threads, parent, NORMAL_PRIORITY, 0)
+    return head + numbers + texts.field(name, MAX_PATH, wide=width == 2)
 
 
 def _thread_entry(_size: int, _width: int, entry: tuple[Any, ...]) -> bytes:
@@ -116,13 +117,11 @@ def _module_entry(size: int, width: int, entry: tuple[Any, ...]) -> bytes:
     module: bytes = base.to_bytes(size, "little")
     numbers = (0, 1, pid, 0xFFFF, 0xFFFF)
     head = struct.pack("<5III" if size == 4 else "<5I4xQI4x", *numbers, base, length)
-    names = _text(ntpath.basename(path), MAX_MODULE, width) + _text(path, MAX_PATH, width)
+    names = b"".join(
+        texts.field(text, room, wide=width == 2)
+        for text, room in ((ntpath.basename(path), MAX_MODULE), (path, MAX_PATH))
+    )
     return head + module + names
-
-
-def _text(text: str, room: int, width: int) -> bytes:
-    codec = "utf-16-le" if width == 2 else ANSI
-    return text[: room - 1].encode(codec, "replace").ljust(room * width, b"\0")
 
 
 _WRITERS: Final = {"Process": _process_entry, "Thread": _thread_entry, "Module": _module_entry}
@@ -185,9 +184,7 @@ def _put_text(emu: Any, name: str, text: str, target: int, room: int) -> int:
     if not text or not room:
         emu.set_last_error(ERROR_INVALID_HANDLE if room else ERROR_INSUFFICIENT_BUFFER)
         return 0
-    text = text[: room - 1]
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI, "replace"))
-    return len(text)
+    return texts.write_cut(emu, target, text, room, wide=name.endswith("W"))
 
 
 def _image_file(emu: Any, name: str, argv: list[Any]) -> int:

@@ -6,8 +6,8 @@ import struct
 import zlib
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, text_argument
-from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.machine.file_times import times_of
 
 ROOT: Final = "C:\\"
@@ -32,10 +32,11 @@ def _text(emu: Any, name: str, text: str, target: int, room: int) -> bool:
     """A text where there is room for *room* characters, its zero among them."""
     if not target:
         return True
-    if len(text) >= room & 0xFFFFFFFF:
+    wide = name.endswith("W")
+    if not texts.fits(text, room, wide=wide):
         emu.set_last_error(ERROR_MORE_DATA)
         return False
-    emu.mem_write(target, f"{text}\0".encode("utf-16-le" if name.endswith("W") else ANSI))
+    texts.write(emu, target, text, wide=wide)
     return True
 
 

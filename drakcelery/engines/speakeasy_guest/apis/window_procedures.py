@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import MAX_TEXT, Api, put, read_text
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import GuestCall, Steps
-from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.scheduling.desktop import CLOSE, Message, Window
 
 DESTROY, COMMAND, INIT_DIALOG, NC_CREATE, NC_DESTROY = 0x2, 0x111, 0x110, 0x81, 0x82
@@ -72,13 +72,7 @@ def _default(emu: Any, window: Window, message: Message, *, wide: bool) -> Steps
 
 def put_text(emu: Any, text: str, target: int, room: int, *, wide: bool) -> int:
     """A text, cut to its room in characters; its length."""
-    room = min(room & LOW, MAX_TEXT)
-    if not target or not room:
-        return 0
-    encoding, width = ("utf-16-le", 2) if wide else (ANSI, 1)
-    data = text.encode(encoding, "replace")[: (room - 1) * width]
-    emu.mem_write(target, data + bytes(width))
-    return len(data) // width
+    return texts.write_cut(emu, target, text, min(room & LOW, MAX_TEXT), wide=wide)
 
 
 def destroy(emu: Any, window: Window) -> Steps:
