@@ -236,3 +236,20 @@ def test_guids_and_their_text(tmp_path: Path, bits: int) -> None:
     assert said(tmp_path, source, bits, *BARE, "-lkernel32", "-lole32", "-lrpcrt4") == [
         *("from-text", "none", "narrow", "wide", "freed", "braces", "class", "made")
     ]
+
+
+@BITS
+def test_functions_of_api_sets(tmp_path: Path, bits: int) -> None:
+    """They are those of the libraries behind the sets, also where their names end in A or W."""
+    source = r"""
+    void _start(void)
+    {
+        STARTUPINFOW info = {0};
+        GetStartupInfoW(&info);
+        const WCHAR *line = GetCommandLineW();
+        mark(line && line[0] == '"' && info.cb == sizeof info ? "known" : "wrong");
+        ExitProcess(0);
+    }
+    """
+    assert said(tmp_path, source, bits, *BARE, "-lmincore", "-lkernel32") == ["known"]
+    assert b"api-ms-win-core-processenvironment" in (tmp_path / f"program{bits}.exe").read_bytes()

@@ -9,11 +9,13 @@ from speakeasy import Win32Emulator
 from speakeasy.profiler import Run
 
 from drakcelery.engines.speakeasy_guest.apis.api import PAGE
+from drakcelery.engines.speakeasy_guest.calling.stdcall import API_SETS
 from drakcelery.engines.speakeasy_guest.configuration import SYSTEM_FOLDER
 from drakcelery.engines.speakeasy_guest.machine import memory
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
 from drakcelery.engines.speakeasy_guest.machine.disk import Disk, Files
 from drakcelery.engines.speakeasy_guest.machine.sections import Sections
+from drakcelery.engines.speakeasy_guest.naming import without_width
 from drakcelery.engines.speakeasy_guest.programs.hollowing import Hollows
 from drakcelery.engines.speakeasy_guest.programs.images import bits_of, is_export
 from drakcelery.engines.speakeasy_guest.programs.libraries import PROCESS_ATTACH, Libraries, callbacks
@@ -22,6 +24,9 @@ from drakcelery.engines.speakeasy_guest.programs.starting import Started, follow
 
 MAX_CHILDREN = 8
 """Programs that a sample drops and starts are emulated too, up to this number."""
+
+BEHIND_SETS = ("kernel32", "advapi32", "user32")
+"""Libraries that have the functions of API sets (``api-ms-win-core-…``)."""
 
 MAX_BATCH = 64 * 1024
 """Bytes of a batch file that are read."""
@@ -69,6 +74,20 @@ class WithProcesses(Win32Emulator):  # type: ignore[misc]  # the base has no typ
         if handler is None:
             module, handler = self.normalize_import_miss(dll, name)
         return handler[1](module, self, argv, {"func_name": f"{dll}.{name}"})
+
+    def normalize_import_miss(self, dll: str, name: str) -> tuple[Any, Any]:
+        """Speakeasy's handler for a function that it has elsewhere, or under another name.
+
+        Of an API set it looks for names that end in A or W in a library of the set's name only.
+        """
+        found: tuple[Any, Any] = super().normalize_import_miss(dll, name)
+        if found[1] is None and dll.lower().startswith(API_SETS):
+            for library in BEHIND_SETS:
+                for known in dict.fromkeys((name, without_width(name))):
+                    found = self.api.get_export_func_handler(library, known)
+                    if found[1] is not None:
+                        return found
+        return found
 
     def init_processes(self, processes: list[dict[str, Any]]) -> None:
         """The processes that Windows has; Speakeasy lists them by other numbers than it opens them by."""
