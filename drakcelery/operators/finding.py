@@ -25,7 +25,6 @@ CANDIDATES = 10
 """How many analyses an error names."""
 READ_AT_ONCE = 50
 LIVE = "live"
-EVERYTHING = Query()
 
 Pieces = Callable[[Place], Iterator[Piece]]
 
@@ -217,7 +216,7 @@ def _by_karton(ledger: Ledger, prefix: str) -> Iterator[Record]:
 
 def _ended(ledger: Ledger, kind: str, prefix: str) -> list[Record]:
     """Records of the first analyses whose entry of a kind begins so."""
-    piece = next(ledger.index.by_prefix(kind, prefix, EVERYTHING))
+    piece = next(ledger.index.by_prefix(kind, prefix, Query()))
     return sorted(ledger.records([uid for uid, _ in piece.found]), key=lambda one: -(one.finished or 0))
 
 
