@@ -69,7 +69,7 @@ test: $(STAMP) $(DOWNSTREAM)/requirements.txt $(SANDBOX)/sandbox.txt ## run the 
 HEART := drakcelery/stages/*,drakcelery/ledger/*,drakcelery/karton/*,drakcelery/recovery/*,drakcelery/worker/*,drakcelery/host/*
 HEART_LEAST := 95
 HEART_TESTS := tests/heart tests/unit $(patsubst %,tests/integration/test_%.py,deaths doubts duty every_loop \
-  gate_records early_upload inbox isolation key_types ledger odd_records odd_values forecast presence heartbeat reconcile \
+  gate_records early_upload finding inbox isolation key_types ledger odd_records odd_values forecast presence heartbeat reconcile \
   replacing orphans pool_process watch)
 
 .PHONY: coverage
