@@ -42,7 +42,7 @@ def whole_number(value: object, most: int = _MOST_NUMBER) -> int | None:
             value = int(value, 16) if len(value) <= 18 else None
         except ValueError:
             return None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < most:
+    if type(value) is int and 0 <= value < most:
         return value
     return None
 

@@ -50,6 +50,11 @@ def _time(line: bytes) -> float | None:
     return seconds(line[begin : line.find(b'"', begin)].decode("ascii", "replace")) if begin else None
 
 
+def _all_by(handler: Handler) -> tuple[Among, Choose]:
+    """All lines are read by the one *handler*."""
+    return iter, lambda _: handler
+
+
 class Reader:
     """All that was seen so far.
 
@@ -78,19 +83,17 @@ class Reader:
         self.sample_pid: int | None = None
         self.unreadable = 0
         calls = (self.calls.among, self.calls.handler)
-        self._by_method: Mapping[str, tuple[Among, Choose]] = {
+        self._read_along: Mapping[str, tuple[Among, Choose]] = {
             "filetracer": (self.files.among, self.files.handler),
             "regmon": (Sieve(self.registry.methods).among, self.registry.handler),
             "apimon": calls,
             "syscall": calls,
-        }
-        self._every: Mapping[str, Handler] = {
-            "inject": self._injected,
-            "socketmon": self.sockets.add,
-            "wmimon": self.wmi.add,
-            "memdump": self.dumps.add,
-            "fileextractor": self.files.extracted,
-            "fileextractor_close": self.files.extracted,  # what was still open when DRAKVUF ended
+            "inject": _all_by(self._injected),
+            "socketmon": _all_by(self.sockets.add),
+            "wmimon": _all_by(self.wmi.add),
+            "memdump": _all_by(self.dumps.add),
+            "fileextractor": _all_by(self.files.extracted),
+            "fileextractor_close": _all_by(self.files.extracted),  # what was still open when DRAKVUF ended
         }
 
     def read(self, groups: Mapping[str, Sequence[bytes]]) -> None:
@@ -108,11 +111,8 @@ class Reader:
         for line in self.processes.unsettled(groups.get("procmon", ())):
             self._process(line)
         for plugin, lines in groups.items():
-            if plugin in self._by_method:
-                self._read_by_method(lines, *self._by_method[plugin])
-            elif plugin in self._every:
-                for line in lines:
-                    self._pass(line, self._every[plugin])
+            if plugin in self._read_along:
+                self._read_lines(lines, *self._read_along[plugin])
 
     def read_traffic(self, capture: BinaryIO) -> None:
         """The recorded traffic, pcap or pcapng."""
@@ -121,7 +121,7 @@ class Reader:
         self.traffic = Traffic(self.budget, self.sockets.names)
         self.traffic.read(capture)
 
-    def _read_by_method(self, lines: Sequence[bytes], among: Among, choose: Choose) -> None:
+    def _read_lines(self, lines: Sequence[bytes], among: Among, choose: Choose) -> None:
         parse, observe = Event.parse, self.processes.observe
         for line in among(lines):
             event = parse(line)
@@ -132,17 +132,6 @@ class Reader:
             if handler is not None:
                 observe(event)
                 handler(event)
-
-    def _pass(self, line: bytes, handler: Handler) -> None:
-        event = self._parsed(line)
-        if event is not None:
-            self.processes.observe(event)
-            handler(event)
-
-    def _parsed(self, line: bytes) -> Event | None:
-        event = Event.parse(line)
-        self.unreadable += event is None
-        return event
 
     def _process(self, line: bytes) -> None:
         before = len(self.processes.all)
