@@ -86,6 +86,7 @@ def build_metadata(
         **_as_sandbox(analysis, outcome, facts),
         screenshots=screenshots,
         missing_functions=outcome.missing,
+        retry_of=analysis.retry_of,
     ).payload()
 
 

@@ -140,7 +140,7 @@ def _assembled(reader: Reader, facts: ReportFacts) -> report.Report:
     if facts.lines.parse_errors:
         reader.budget.left_out["log_lines"] += facts.lines.parse_errors
     analysis, outcome, run = facts.analysis, facts.outcome, facts.run
-    return assemble(
+    made = assemble(
         reader,
         uid=analysis.uid,
         sample=report.Sample(
@@ -164,3 +164,4 @@ def _assembled(reader: Reader, facts: ReportFacts) -> report.Report:
         outcome=outcome,
         packed={PurePosixPath(entry["filename"]).name for entry in facts.dumps.metadata},
     )
+    return made.model_copy(update={"retry_of": analysis.retry_of})

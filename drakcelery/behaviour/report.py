@@ -261,6 +261,8 @@ class Report(Value):
 
     version: Literal[1] = VERSION
     analysis_uid: str
+    retry_of: str | None = None
+    """The analysis that it repeats; None if it is no retry."""
     sample: Sample
     run: Run
     ending: Ending

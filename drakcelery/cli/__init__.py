@@ -30,7 +30,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "diff": ("difference:diff", "Show what two samples did differently."),
         "fetch": ("analysts:fetch", "Download the artifacts of an analysis, all or none."),
         "cancel": ("analysts:cancel", "End a waiting or running analysis."),
-        "retry": ("steer:retry", "Analyse a sample again."),
+        "retry": ("retry:retry", "Analyse a sample again, in a new analysis."),
         "republish": ("republish:republish", "Send a stored analysis to its consumers again."),
         "isolated": ("isolated:isolated", "Handle tasks and analyses that are in quarantine."),
     },

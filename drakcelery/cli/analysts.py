@@ -18,9 +18,8 @@ import click
 
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.karton.startup_fields import START_METHODS
+from drakcelery.cli.wishes import with_wishes
 from drakcelery.model.analysis import Priority
-from drakcelery.model.plugins import KNOWN_PLUGINS
 
 if TYPE_CHECKING:
     from drakcelery.forecast.simulation import Estimate
@@ -38,33 +37,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Windows to run on; auto reads the PE header.",
 )
-@click.option("--timeout", type=click.IntRange(min=1), help="Seconds to watch.  [default: the server's]")
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    type=click.Choice(sorted(KNOWN_PLUGINS)),
-    metavar="PLUGIN",
-    help="DRAKVUF plugin to run; may be given again.  [default: the server's list]",
-)
-@click.option("--start-command", help="Command in the guest; %f is the sample's path.  [default: by type]")
-@click.option(
-    "--start-method",
-    type=click.Choice(START_METHODS),
-    help="How Windows starts it; runas: as administrator. DRAKVUF only.  [default: the engine's choice]",
-)
-@click.option(
-    "--guest-working-directory",
-    "working_directory",
-    metavar="DIR",
-    help="Directory in the guest to start it in. DRAKVUF only.  [default: the sample's]",
-)
-@click.option(
-    "--net-enable/--net-disable",
-    "net_enable",
-    default=None,
-    help="Let the guest reach the Internet, where the host allows it, or not.  [default: as the host]",
-)
+@with_wishes()
 @click.option(
     "--priority",
     type=click.Choice([one.value for one in Priority]),
@@ -72,8 +45,6 @@ if TYPE_CHECKING:
     show_default=True,
     help="Karton's priority.",
 )
-@click.option("--profile", metavar="NAME", help="VM profile to run on.  [default: by the rules]")
-@click.option("--host", metavar="NAME", help="Host to run on.  [default: any]")
 @click.option("--wait", is_flag=True, help="Show progress until the analysis is over; fail if it fails.")
 @with_settings
 def submit(

@@ -70,7 +70,7 @@ def grant(user: str, apply: bool, as_json: bool, config: Path | None, data_dir: 
 @json_option
 @with_settings
 def lifecycle(days: int, apply: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
-    """Make S3 remove every object of the bucket after so many days.
+    """Make S3 remove every object of the bucket after so many days: artifacts, and samples kept for a retry.
 
     An analysis that is still being published is safe: S3 counts whole days since each object was written,
     and an upload takes less than that (if [drakcelery] storage_patience lets it take longer, so few days are

@@ -118,20 +118,6 @@ def release(**options: Any) -> None:
     _steer("release", **options)
 
 
-@click.command()
-@click.argument("uid", shell_complete=uids)
-@with_settings
-def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
-    """Analyse the sample of the finished analysis UID again; print the uid of its new Karton task."""
-    from drakcelery.operators import steering
-    from drakcelery.telemetry.logs import configure
-    from drakcelery.wiring import make_ledger
-
-    ours = read_settings(config, data_dir)
-    configure(level="error", style="console")
-    click.echo(steering.retry(ours, make_ledger(ours), uid, by=asker()))
-
-
 @click.command(name="top")
 @click.option("--once", is_flag=True, help="Print one frame and end.  [default: unless on a terminal]")
 @with_settings

@@ -81,6 +81,8 @@ class AnalysisView(Value):
     """Why the artifacts cannot be listed."""
     may_cancel: bool
     may_retry: bool
+    no_retry: str | None
+    """Why it cannot be asked for again, if it is over."""
 
     def linking(self, is_known: Callable[[str], bool]) -> Self:
         """The same, with those Celery tasks only that *is_known* holds for: Flower has not seen every one."""
@@ -98,11 +100,12 @@ def analysis_view(
     now: float,
     start: Range | None = None,
     trouble: str | None = None,
+    no_retry: str | None = None,
 ) -> AnalysisView:
     """Put the page together.
 
     *artifacts*: sizes in bytes by name; *trouble*: why they cannot be told; *start*: when it is expected to
-    begin.
+    begin; *no_retry*: why it cannot be asked for again.
     """
     analysis = record.analysis
     return AnalysisView(
@@ -124,7 +127,8 @@ def analysis_view(
         artifacts=tuple(Stored(name=name, size=size) for name, size in sorted(artifacts.items())),
         trouble=trouble,
         may_cancel=not record.state.is_over,
-        may_retry=record.state.is_over,
+        may_retry=record.state.is_over and no_retry is None,
+        no_retry=clean(no_retry, SENTENCE) if no_retry and record.state.is_over else None,
     )
 
 

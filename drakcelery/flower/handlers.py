@@ -241,14 +241,13 @@ class AnalysisAction(Action):
 
     @tornado.web.authenticated
     async def post(self, uid: str, action: str) -> None:
-        """Cancel what is under way, or send what is over into Karton once more."""
+        """Cancel what is under way, or ask again for what is over."""
         reader, by = self.reader, self.by
 
         def act() -> str:
             if action == "cancel":
                 return f"analysis {steering.cancel_by_uid(reader.ledger, uid, by=by).uid} is cancelled"
-            task = steering.retry(reader.settings, reader.ledger, uid, by=by)
-            return f"analysis {uid} is in Karton again, as task {task}"
+            return f"analysis {reader.retry(uid, by=by)} of the same sample is in Karton"
 
         await self.perform(act, uid=uid, asked=action)
 

@@ -21,11 +21,13 @@ from drakcelery.flower.stored.reading import Stored
 from drakcelery.forecast.forecast import Forecast, make_forecast
 from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.karton.destination import destination
+from drakcelery.karton.kept import KEPT
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Inbox
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses as operators_analyses
+from drakcelery.operators.retry import obstacle, retry
 from drakcelery.operators.tail import Event, Tail
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
@@ -161,7 +163,7 @@ class Reader:
         Raises :class:`StorageError`.
         """
         record = self.ledger.get(uid)
-        bucket = self._bucket(record) if record else None
+        bucket = self._bucket(record) if record and name not in KEPT else None
         if bucket is None or self._storage.stat(bucket, f"{uid}/{name}") is None:
             return None
         return self._storage.link(bucket, f"{uid}/{name}", name=name, seconds=LINK_SECONDS)
@@ -200,16 +202,31 @@ class Reader:
         record = self.ledger.get(uid)
         if record is None:
             return None
-        artifacts, trouble = self._artifacts(record)
+        stored, trouble = self._stored(record)
         return analysis_view(
             record,
-            artifacts,
+            {name: size for name, size in stored.items() if name not in KEPT},
             now=self.ledger.now(),
             start=_starts(self._forecast().estimates).get(uid) if not record.state.is_over else None,
             trouble=trouble,
+            no_retry=trouble or self._no_retry(record, stored),
         )
 
-    def _artifacts(self, record: Record) -> tuple[dict[str, int], str | None]:
+    def _no_retry(self, record: Record, stored: Mapping[str, int]) -> str | None:
+        """Why an analysis cannot be asked for again, if it is over and cannot."""
+        if not record.state.is_over:
+            return None
+        try:
+            return obstacle(self.settings, self.ledger, self._storage, record, stored)
+        except SettingsError as error:
+            return str(error)
+
+    def retry(self, uid: str, *, by: str) -> str:
+        """As :func:`drakcelery.operators.retry.retry`."""
+        patient = Storage.connect(self.settings.s3, threads=1)  # it may take S3 a while to copy a sample
+        return retry(self.settings, self.ledger, patient, uid, by=by)
+
+    def _stored(self, record: Record) -> tuple[dict[str, int], str | None]:
         """Sizes by name, and why they cannot be told."""
         bucket, prefix = self._bucket(record), f"{record.uid}/"
         # Nothing is stored before the upload; what a failed attempt has left there is of interest, too

@@ -42,6 +42,10 @@ class Row(Value):
     host: str | None
     slot: str | None
     attempts: int
+    retry_of: str | None
+    """The analysis that it repeats, if it is a retry."""
+    retries: tuple[str, ...]
+    """The analyses that repeat it, the newest last."""
     received: float
     finished: float | None
     error: str | None
@@ -69,6 +73,8 @@ def row(record: Record, start: Range | None = None) -> Row:
         host=record.host,
         slot=record.slot,
         attempts=record.attempts,
+        retry_of=analysis.retry_of if analysis else None,
+        retries=tuple(clean(uid, LABEL) for uid in record.retries),
         received=record.received,
         finished=record.finished,
         error=clean(error, SENTENCE) if error else None,

@@ -14,6 +14,7 @@ from karton.core.resource import RemoteResource, ResourceBase
 
 from drakcelery.errors import Unreadable
 from drakcelery.karton.contract import payload
+from drakcelery.karton.kept import KEPT
 from drakcelery.model.analysis import Analysis
 from drakcelery.model.manifest import Artifact, Manifest
 
@@ -38,7 +39,7 @@ DIRECTORIES = frozenset({"profiles"})
 STORED = "analysis_task.json"
 """The analysis task beside its artifacts, for when it is sent again: by then Karton has collected it, and the
 sample task with the headers that say who may see the sample."""
-UNPUBLISHED = frozenset({"metadata.json", "drakrun.log", STORED})
+UNPUBLISHED = frozenset({"metadata.json", "drakrun.log", STORED, *KEPT})
 """Artifacts that are in the bucket but not in the payload of the analysis task."""
 FROM_SAMPLE_TASK = frozenset({"sample", "testcase"})
 """Fields of the analysis task that are the sample task's own, persistent where they are so there."""

@@ -14,6 +14,7 @@ from karton.core.task import TaskPriority
 from drakcelery.errors import BadTask, StackError
 from drakcelery.karton.binds import filters_by_identity, would_get
 from drakcelery.karton.filetype import describe_file
+from drakcelery.karton.kept import Wishes
 from drakcelery.karton.startup_fields import FILE_NAME
 from drakcelery.model.analysis import Priority
 from drakcelery.model.start_command import EXTENSIONS, PLAIN_EXTENSION
@@ -115,23 +116,23 @@ def sample_task(
     if sample.stat().st_size == 0:
         raise BadTask(f"{sample.name} is empty: nothing to analyse")
     extension = extension_of(sample, has_command=start_command is not None)
-    wishes = {
-        "timeout": timeout,
-        "plugins": list(plugins) or None,
-        "start_command": start_command,
-        "start_method": start_method,
-        "guest_working_directory": working_directory,
-        "net_enable": net_enable,
-        "vm_profile": profile,
-        "target_host": host,
-        "file_name": sample.stem if FILE_NAME.fullmatch(sample.stem) else None,
-    }
+    wishes = Wishes(
+        timeout=timeout,
+        plugins=tuple(plugins),
+        start_command=start_command,
+        start_method=start_method,
+        working_directory=working_directory,
+        net_enable=net_enable,
+        profile=profile,
+        host=host,
+    )
     task = Task(_headers(platform or platform_of(sample), extension), priority=TaskPriority(priority.value))
     task.add_payload("sample", Resource(sample.name, path=str(sample)))
     task.add_payload("override_uid", task.task_uid)
-    for name, value in wishes.items():
-        if value is not None:
-            task.add_payload(name, value)
+    if FILE_NAME.fullmatch(sample.stem):
+        task.add_payload("file_name", sample.stem)
+    for name, value in wishes.payload().items():
+        task.add_payload(name, value)
     return task
 
 

@@ -28,9 +28,9 @@ KARTON = (
         "karton.queue.<priority>:<identity>",
         "list",
         "Karton",
-        "tasks that wait for a consumer; drakcelery takes from its own",
+        "tasks that wait for a consumer; drakcelery takes from its own, and adds retries",
         "none; its consumer empties it",
-        "EXISTS LLEN LINDEX LRANGE LPOP LREM",
+        "EXISTS LLEN LINDEX LRANGE LPOP LREM RPUSH",
     ),
     Key(
         "binds",

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, cast
 from redis.exceptions import WatchError
 
 from drakcelery.ledger.connection import Connected
-from drakcelery.ledger.keys import BINDS, DUE, UNROUTED, task_key
+from drakcelery.ledger.keys import BINDS, DUE, UNROUTED, queue_key, record_key, task_key
 from drakcelery.model.records import Record
 
 if TYPE_CHECKING:
     from karton.core import Task
+
+
+MOST_RETRIES = 100
+"""How many retries the record of an analysis names."""
 
 
 class KartonSide(Connected):
@@ -44,6 +48,33 @@ class KartonSide(Connected):
     def declare(self, task: Task) -> None:
         """Tell Karton of *task* without sending it, so that its collector spares what the task refers to."""
         self._redis.set(task_key(task.uid), task.serialize())
+
+    def undeclare(self, task: Task) -> None:
+        """Take back what :meth:`declare` told, of a task that was not sent."""
+        self._redis.delete(task_key(task.uid))
+
+    def ask_again(self, declared: Task, *, uid: str, of: str) -> None:
+        """Send a task that was *declared* to our own ingress: it brings the analysis *uid*, a retry.
+
+        The record of the analysis *of* that it repeats names it from then on. Done once, however often.
+        """
+        from karton.core.task import TaskState
+
+        before = declared.serialize()
+        declared.status = TaskState.SPAWNED
+        self._scripts(
+            "ask_again",
+            {
+                "record": record_key(of),
+                "task": task_key(declared.uid),
+                "queue": queue_key(declared.priority.value, self.identity),
+            },
+            task=declared.uid,
+            declared=before,
+            spawned=declared.serialize(),
+            uid=uid,
+            most=MOST_RETRIES,
+        )
 
     def beside(self, records: Sequence[Record]) -> list[tuple[str | None, float | None]]:
         """(Karton's task as JSON, when the analysis is to be sent) of each record."""

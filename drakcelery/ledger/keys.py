@@ -68,7 +68,12 @@ def index_uids_key(window: str) -> str:
 
 def queue_keys(identity: str) -> list[str]:
     """Karton's queues of an identity, the most urgent first; before them that of old producers."""
-    return [identity, *(_BY_NAME["queue"].of(priority.value, identity) for priority in Priority)]
+    return [identity, *(queue_key(priority.value, identity) for priority in Priority)]
+
+
+def queue_key(priority: str, identity: str) -> str:
+    """Karton's queue of an identity for the tasks of a priority."""
+    return _BY_NAME["queue"].of(priority, identity)
 
 
 def gaps_key(watch: str) -> str:

@@ -146,6 +146,8 @@ class Analysis(Value):
     """The headers of the analysis task."""
     bucket: str | None = None
     """The bucket of the artifacts."""
+    retry_of: Uid | None = None
+    """The analysis that it repeats, if it is a retry."""
 
     @property
     def place(self) -> Place:

@@ -20,6 +20,7 @@ _EMPTY: Mapping[str, Any] = {
     "missing_functions": [],
     "report_failure": None,
     "capa": None,
+    "retry_of": None,
 }
 """Keys that are missing where there is nothing to say, and what they are then."""
 
@@ -131,6 +132,8 @@ class Metadata(Value):
     """Why there is no ``report.json``; None if there is one, or if the analysis is older than these."""
     capa: CapaRun | None = None
     """None if it is not set up."""
+    retry_of: str | None = None
+    """The analysis that it repeats; None if it is no retry."""
 
     def payload(self) -> dict[str, Any]:
         """As it is in the payload of the analysis task."""

@@ -75,6 +75,8 @@ class Record(Value):
     """``updated`` and ``beat`` as Redis has them, for comparison there."""
     entered: Mapping[State, float] = Field(default_factory=dict)
     """When the current attempt entered each state."""
+    retries: tuple[str, ...] = ()
+    """The analyses that repeat it, the newest last."""
 
     @property
     def sample(self) -> ObjectRef | None:
@@ -279,6 +281,7 @@ def parse(fields: Mapping[str, str]) -> Record:
         values["refused_sample"] = json.loads(fields["refused_sample"])
     if fields.get("result"):
         values["result"] = json.loads(fields["result"])
+    values["retries"] = tuple(fields.get("retries", "").split())
     prefix = "at:"
     if "place" in fields:
         values["place"] = Place.parse(fields["place"])

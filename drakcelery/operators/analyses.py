@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.karton.destination import destination
+from drakcelery.karton.kept import KEPT
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
@@ -62,6 +63,8 @@ def bucket_of(settings: Settings, record: Record) -> str | None:
 def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> list[Path]:
     """Download an analysis' artifacts into the new directory *to*: all of them, or none. Returns the files.
 
+    What is kept for a retry is no artifact; least of all the sample is to lie about on somebody's disk.
+
     Raises:
         StackError: there is nothing to download (yet), or *to* has something in it already.
     """
@@ -74,7 +77,7 @@ def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> lis
             "directory that is not there yet, or remove that one"
         )
     try:
-        files = storage.download_all(bucket, record.uid, to)
+        files = storage.download_all(bucket, record.uid, to, without=KEPT)
     except BaseException:
         _empty(to)
         raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +19,19 @@ from karton.core.resource import LocalResource, ResourceBase
 from karton.core.task import TaskState
 
 from drakcelery.artifacts.metadata import METADATA
-from drakcelery.errors import BadTask, StackError, Unreadable
-from drakcelery.karton import reading
+from drakcelery.errors import StackError, Unreadable
+from drakcelery.karton import kept
 from drakcelery.karton.analysis_task import STORED, stored_artifacts
 from drakcelery.karton.binds import filters_by_identity, would_get
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger
-from drakcelery.model.analysis import ObjectRef, State
+from drakcelery.model.analysis import State
 from drakcelery.model.names import is_uid
 from drakcelery.operators import analyses, finding
+from drakcelery.operators.stored_tasks import stored_task
 from drakcelery.settings import Settings
 from drakcelery.settings.values import IDENTITY_PATTERN
 from drakcelery.storage import Storage
-
-STORED_LIMIT = 64 * 1024**2
-"""Bytes of a stored task: ours have some MB, for the names of fifty thousand dumps."""
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +84,7 @@ def republish(
     with contextlib.closing(backend.redis), contextlib.closing(backend.s3):
         recipients = _recipients(backend, task, to)
         again = task.fork_task()
-        _give_sample(storage, settings, again, sample)
+        _give_sample(storage, settings, again, place, sample)
         if to is None:
             Producer(config=backend.config, identity=backend.identity, backend=backend).send_task(again)
         else:
@@ -117,14 +114,8 @@ def _stored_task(ledger: Ledger, storage: Storage, place: _Place) -> Task:
     if not storage.holds(place.bucket, f"{place.uid}/{METADATA}"):
         known = "its artifacts are gone" if place.task_uid else "none in the ledger either"
         raise StackError(f"no analysis {place.uid} in the bucket {place.bucket!r} ({known})")
-    text = _stored_text(storage, place)
-    task = None
-    if text is not None:
-        try:
-            task = reading.read_stored(text)
-        except Unreadable as error:
-            raise StackError(f"{place.bucket}/{place.uid}/{STORED}: {error}") from None
-    elif place.task_uid is not None:
+    task = stored_task(storage, place.bucket, f"{place.uid}/{STORED}")
+    if task is None and place.task_uid is not None:
         task = ledger.karton_task(place.task_uid)
     if task is None:
         raise StackError(
@@ -132,22 +123,6 @@ def _stored_task(ledger: Ledger, storage: Storage, place: _Place) -> Task:
             "Karton has collected that: `drakcelery retry` analyses the sample again"
         )
     return task
-
-
-def _stored_text(storage: Storage, place: _Place) -> str | None:
-    """What is stored; None if nothing is."""
-    key = f"{place.uid}/{STORED}"
-    if not storage.holds(place.bucket, key):
-        return None
-    with tempfile.TemporaryDirectory(prefix="drakcelery-") as directory:
-        path = Path(directory) / STORED
-        try:
-            storage.download(
-                ObjectRef(bucket=place.bucket, key=key, name=STORED), path, max_size=STORED_LIMIT
-            )
-            return path.read_text(encoding="utf-8")
-        except (BadTask, UnicodeDecodeError) as error:
-            raise StackError(f"{place.bucket}/{key}: {error}") from None
 
 
 def _checked(storage: Storage, task: Task, place: _Place) -> Mapping[str, int]:
@@ -193,7 +168,9 @@ def _recipients(backend: KartonBackend, task: Task, to: str | None) -> tuple[str
     return (to,)
 
 
-def _give_sample(storage: Storage, settings: Settings, task: Task, sample: Path | None) -> None:
+def _give_sample(
+    storage: Storage, settings: Settings, task: Task, place: _Place, sample: Path | None
+) -> None:
     """Make sure that the payload's sample is there for the consumers. Raises :class:`StackError`."""
     ours = task.get_payload("sample")
     if not isinstance(ours, ResourceBase):
@@ -202,6 +179,10 @@ def _give_sample(storage: Storage, settings: Settings, task: Task, sample: Path 
         return
     metadata = task.payload.get("metadata")
     expected = metadata.get("sample_sha256") if isinstance(metadata, dict) else None
+    key = f"{place.uid}/{kept.SAMPLE}"
+    if sample is None and storage.holds(place.bucket, key):
+        _replace_sample(task, kept.moved(ours, bucket=place.bucket, key=key))
+        return
     if sample is None:
         raise StackError(
             f"Karton has collected the sample {ours.name!r:.200} (sha256 {expected}): give it with "
@@ -210,9 +191,13 @@ def _give_sample(storage: Storage, settings: Settings, task: Task, sample: Path 
     given = LocalResource(ours.name, path=str(sample))
     if given.sha256 != expected:
         raise StackError(f"{sample} is another file: its sha256 is {given.sha256} instead of {expected}")
+    _replace_sample(task, given)
+
+
+def _replace_sample(task: Task, by: ResourceBase) -> None:
     for bag, name, value in list(task.walk_payload_bags()):
         if name == "sample" and isinstance(value, ResourceBase):
-            bag[name] = given
+            bag[name] = by
 
 
 def _send_to(backend: KartonBackend, task: Task, identity: str) -> None:

@@ -6,33 +6,26 @@ beside a slot that is out of use, and in the log.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from celery import Celery
-from karton.core.backend import KartonBackend
-from karton.core.task import TaskState
 from kombu.exceptions import OperationalError
 from pydantic import TypeAdapter, ValidationError
 
 from drakcelery.errors import StackError
-from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger
-from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
 from drakcelery.model.slot_state import ReportedState
 from drakcelery.operators import analyses
-from drakcelery.settings import Settings
 from drakcelery.stages import cancellation
 
 log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 5
 """Seconds to wait for a worker's answer, which normally takes milliseconds."""
-RETRIER = "karton.drakcelery-retry"
 _CALLS = TypeAdapter(dict[str, int])
 
 
@@ -44,38 +37,6 @@ def cancel_by_uid(ledger: Ledger, uid: str, *, by: str) -> Record:
     record = analyses.find_record(ledger, uid)
     cancellation.cancel(ledger, record, by=by)
     return ledger.get(record.uid) or record
-
-
-def retry(settings: Settings, ledger: Ledger, uid: str, *, by: str) -> str:
-    """Analyse a sample again whose analysis is over; returns the uid of the new Karton task.
-
-    Like karton-dashboard's retry: the task is queued for us once more under a new uid and its old
-    ``orig_uid``, and the old task becomes FINISHED (``KartonBackend.restart_task``). The published analysis
-    keeps its uid, and the new one gets a new uid.
-
-    Raises:
-        StackError: there is no such analysis, it is not over, it was retried before, or Karton has dropped
-            its task, and with that the sample.
-        Unreadable: what Karton has for the task is no task.
-    """
-    record = analyses.find_record(ledger, uid)
-    if not record.state.is_over:
-        raise StackError(f"analysis {record.uid} is {record.state.value}: retry it when it is over")
-    backend = KartonBackend(karton_config(settings), identity=RETRIER)
-    with contextlib.closing(backend.redis), contextlib.closing(backend.s3):
-        task = ledger.karton_task(record.task_uid)
-        if task is None:
-            raise StackError(
-                f"Karton has dropped the task {record.task_uid}, and the sample with it: submit it again"
-            )
-        if record.state is State.FAILED and task.status is TaskState.FINISHED:
-            raise StackError(f"analysis {record.uid} was retried before: its Karton task is Finished")
-        if record.state is State.PUBLISHED:
-            for fields in (task.payload, task.payload_persistent):
-                fields.pop("override_uid", None)  # its analysis stays as it is
-        again = backend.restart_task(task)
-    log.info("retried", uid=record.uid, task=again.uid, by=by)
-    return str(again.uid)
 
 
 def drain(app: Celery, host: str, *, slot: str | None = None, by: str) -> HostStatus:

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from drakcelery import settings as our_settings
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import ArtifactMissing, BadTask, StorageError
+from drakcelery.karton.kept import KEPT
 from drakcelery.model.analysis import ObjectRef
 from drakcelery.model.names import is_file_name
 from drakcelery.reading.sources import parsed, temporary
@@ -107,7 +108,7 @@ class BucketSource:
         self._bucket, self._prefix = bucket, f"{uid}/"
         found = objects.sizes(bucket, self._prefix)
         names = {key.removeprefix(self._prefix): size for key, size in found.items()}
-        self._sizes = {name: size for name, size in names.items() if is_file_name(name)}
+        self._sizes = {name: size for name, size in names.items() if is_file_name(name) and name not in KEPT}
         if METADATA not in self._sizes:
             raise ArtifactMissing(
                 f"no analysis {uid} in the bucket {bucket!r}"

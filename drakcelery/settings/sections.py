@@ -166,6 +166,7 @@ class DrakcelerySection(Section):
     min_free_space: int = Field(default=2 * 1024**3, ge=0, description="bytes of state_dir's disk")
     spool_limit: int = Field(default=64 * 1024**3, ge=0, description="bytes of all workspaces; 0: none")
     max_sample_size: int = Field(default=256 * 1024**2, ge=1, description="bytes")
+    keep_sample: bool = Field(default=True, description="for a retry, beside the artifacts")
     dumps_total_size: int = Field(default=500 * 1024**2, ge=1, description="bytes, before packing")
     dumps_single_size: int = Field(default=32 * 1024**2, ge=1, description="bytes")
     upload_threads: int = Field(default=4, ge=1, le=32)

@@ -39,7 +39,6 @@ from collections.abc import Sequence
 
 import structlog
 
-from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import (
     Astray,
     BadTask,
@@ -54,14 +53,14 @@ from drakcelery.errors import (
 )
 from drakcelery.host import charges
 from drakcelery.host.charges import COUNTED, counted
-from drakcelery.host.workspace import LOG_NAME, Workspace
+from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Ledger
-from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Analysis, Failure, Fault, Stage, Step
+from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Failure, Fault, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from drakcelery.stages.context import HostContext
-from drakcelery.stages.files import bucket_of, has_log
 from drakcelery.stages.guest import vacate
+from drakcelery.stages.kept import keep_failed
 from drakcelery.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
@@ -147,7 +146,7 @@ def _settle(
     over = end_attempt(context.ledger, record, failure, final=final, settings=context.settings, token=token)
     company.close()
     if over and record.analysis is not None:
-        _keep_log(context, record.analysis, workspace)
+        keep_failed(context, record.analysis, workspace)
     workspace.remove()
 
 
@@ -158,21 +157,6 @@ def _fault(stage: Stage, error: DrakceleryError) -> Fault:
         return Fault.DOUBTED
     # The later stages have waited for S3 already, with their files
     return Fault.AWAY if stage is Stage.PREPARE and isinstance(error, StorageAway) else Fault.FAILED
-
-
-def _keep_log(context: HostContext, analysis: Analysis, workspace: Workspace) -> None:
-    """Upload our own log, so that people can see why the analysis failed."""
-    if not has_log(workspace):
-        return
-    bucket = bucket_of(context, analysis)
-    try:
-        context.storage.ensure_bucket(bucket)
-        if context.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
-            log.warning("log_not_kept", error="there is a complete analysis of this uid, which is spared")
-            return
-        context.storage.upload_all(bucket, analysis.uid, {LOG_NAME: workspace.log}, last=LOG_NAME)
-    except StorageError as error:
-        log.warning("log_not_kept", error=str(error))
 
 
 def _end_astray(context: HostContext, step: Step) -> None:

@@ -9,7 +9,7 @@ import structlog
 from karton.core import Task
 from redis.exceptions import RedisError
 
-from drakcelery import artifacts, safe_files
+from drakcelery import artifacts
 from drakcelery.artifacts.metadata import METADATA, RunFacts, write_metadata
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.capabilities.job import Limits
@@ -25,6 +25,7 @@ from drakcelery.model.manifest import Manifest
 from drakcelery.model.records import Record
 from drakcelery.model.result import Result
 from drakcelery.settings import Settings
+from drakcelery.stages import kept
 from drakcelery.stages.context import HostContext
 from drakcelery.stages.early_upload import clear, early_upload, left
 from drakcelery.stages.guest import check_evidence, slot_of
@@ -106,17 +107,19 @@ def upload(context: HostContext, step: Step, analysis: Analysis, workspace: Work
     manifest = workspace.load(Manifest)
     bucket = bucket_of(context, analysis)
     context.storage.ensure_bucket(bucket)
-    _, task = _analysis_task(context, step, analysis, manifest)
+    sample_task, task = _analysis_task(context, step, analysis, manifest)
     if analysis.is_test:
         # Karton's collector removes from its own bucket what no task refers to: the task comes first
         context.ledger.declare(task)
     write_metadata(workspace.out, manifest.metadata)  # metadata.json is synced; the artifacts' files are not
     (workspace.out / analysis_task.STORED).write_text(task.serialize(), encoding="utf-8")
-    log_files = {LOG_NAME: workspace.log} if has_log(workspace) else {}
-    ours = {analysis_task.STORED: workspace.out / analysis_task.STORED, **log_files}
-    keep = {artifact.name for artifact in manifest.artifacts} | set(ours)
+    log_files = {LOG_NAME: workspace.log} if kept.has_log(workspace) else {}
+    task_files = kept.task_file(context, analysis, sample_task, workspace.out)
+    ours = {analysis_task.STORED: workspace.out / analysis_task.STORED, **log_files, **task_files}
+    keep = {artifact.name for artifact in manifest.artifacts} | set(ours) | kept.names(context, analysis)
     check = _still_wanted(context, step)
     there = clear(context.storage, bucket, analysis.uid, keep=keep, out=workspace.out, check=check)
+    kept.copy_resources(context, analysis, bucket, check=check)
     missing = left(workspace, manifest, bucket, there)
     log.info("uploading", bucket=bucket, files=len(missing), bytes=sum(one.size for one in missing))
     files = {artifact.name: workspace.out / artifact.name for artifact in missing}
@@ -130,11 +133,6 @@ def upload(context: HostContext, step: Step, analysis: Analysis, workspace: Work
     )
     reach("upload.uploaded", step.uid)
     return step
-
-
-def has_log(workspace: Workspace) -> bool:
-    """Whether there is a log: with a high log_level it may be empty."""
-    return safe_files.is_regular(workspace.log) and workspace.log.lstat().st_size > 0
 
 
 def _still_wanted(context: HostContext, step: Step) -> Callable[[], None]:

@@ -6,11 +6,12 @@ A :class:`Storage` may be shared by threads, but not by processes: make one afte
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
+from minio.commonconfig import CopySource
 from minio.error import S3Error
 
 from drakcelery.errors import BadTask, StorageAway, StorageError
@@ -179,8 +180,11 @@ class Storage:
             self._server, ref.bucket, ref.key, target, size=ref.size, sha256=ref.sha256, max_size=max_size
         )
 
-    def download_all(self, bucket: str, prefix: str, to: Path) -> list[Path]:
-        """Download every object directly below ``<prefix>/`` into the directory *to*, replacing files there.
+    def download_all(
+        self, bucket: str, prefix: str, to: Path, *, without: Collection[str] = ()
+    ) -> list[Path]:
+        """Download every object directly below ``<prefix>/`` into the directory *to*, replacing files there;
+        none whose name is in *without*.
 
         Names are not trusted: an object whose name is no plain file name is left out and logged. The sha256
         is checked where :meth:`upload_all` stored it. Raises :class:`BadTask`, :class:`StorageError`.
@@ -189,6 +193,8 @@ class Storage:
         paths = []
         for key, size in self.list(bucket, f"{prefix}/").items():
             name = key.removeprefix(f"{prefix}/")
+            if name in without:
+                continue
             if not is_file_name(name):
                 log.warning("object_name_refused", bucket=bucket, key=key)
                 continue
@@ -220,6 +226,23 @@ class Storage:
                     "response-content-type": "application/octet-stream",
                 },
             )
+
+    def copy(self, source: ObjectRef, bucket: str, key: str) -> None:
+        """Copy an object within S3: none of its bytes comes here. What was under *key* is replaced.
+
+        Raises:
+            BadTask: there is no such object.
+            StorageError: S3 failed or refused, or the copy has another size.
+        """
+        size = self.stat(source.bucket, source.key)
+        if size is None:
+            raise BadTask(f"{source.key!r} is not in bucket {source.bucket!r} any more")
+        right = f"s3:PutObject, and s3:GetObject on {source.bucket!r}"
+        with self._server.errors(f"copy {source.bucket}/{source.key} to {bucket}/{key}", right, bucket):
+            self._server.client.copy_object(bucket, key, CopySource(source.bucket, source.key))
+        copied = self.stat(bucket, key)
+        if copied != size:
+            raise StorageError(f"the copy {bucket}/{key} has {copied} bytes instead of {size}")
 
     def remove(self, bucket: str, key: str) -> None:
         """Remove an object; none there is fine. Raises :class:`StorageError`."""

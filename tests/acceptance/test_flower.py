@@ -307,7 +307,7 @@ def test_live(fleet: Fleet, situation: None, web: Web, browser: Browser) -> None
 
 
 def test_cancel_and_retry(fleet: Fleet, web: Web, browser: Browser, clear: None) -> None:  # noqa: ARG001
-    """Cancel asks first, and says who it was; retry brings the sample back."""
+    """Cancel asks first, and says who it was; its sample is analysed again beside it."""
     push(fleet, "unwanted", profile="win7-x64")
     wait_state(fleet, "unwanted", State.RUNNING)
     with tab(browser, web) as opened:
@@ -327,8 +327,11 @@ def test_cancel_and_retry(fleet: Fleet, web: Web, browser: Browser, clear: None)
         expect(page.locator("#state")).to_have_text("CANCELLED")
         expect(page.locator("#error")).to_have_text("cancelled by flower")
         expect(page.locator(".toast")).to_contain_text("analysis unwanted is cancelled")
-        page.get_by_role("button", name="Retry", exact=True).click()
-        confirm(opened, "Retry")
+        page.get_by_role("button", name="Analyse again", exact=True).click()
+        confirm(opened, "Analyse again")
+        expect(page.locator(".toast").last).to_contain_text("of the same sample is in Karton")
+        page.locator("#retries").get_by_role("link").click()
+        expect(page.locator("#retries")).to_contain_text("A retry of unwanted")
         expect(page.locator("#state")).to_have_text("RUNNING", timeout=30_000)
         assert opened.complaints == []
 

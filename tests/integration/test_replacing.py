@@ -41,6 +41,7 @@ def test_an_earlier_analysis_is_replaced_as_a_whole(bench: Bench) -> None:
     bench.do(Stage.UPLOAD, Stage.PUBLISH)
     assert set(bench.objects()) == {
         "analysis_task.json",
+        *("sample", "sample_task.json"),
         "metadata.json",
         "dumps.zip",
         "procmon.log",
@@ -73,6 +74,7 @@ def test_a_second_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None
     bench.do(Stage.UPLOAD, Stage.PUBLISH)
     assert set(bench.objects()) == {
         "analysis_task.json",
+        *("sample", "sample_task.json"),
         "metadata.json",
         "dumps.zip",
         "procmon.log",

@@ -18,7 +18,6 @@ import redis
 from celery import Celery
 from celery.bin import control
 from celery.bin.base import CLIContext
-from karton.core.task import TaskState
 
 from drakcelery.broker.routing import prepare_queue
 from drakcelery.cli import cli
@@ -27,7 +26,6 @@ from drakcelery.errors import StackError
 from drakcelery.host.drains import Closed
 from drakcelery.host.slot import Slot
 from drakcelery.host.slots import SlotTable
-from drakcelery.karton.reading import own_uid
 from drakcelery.model.analysis import Failure, Stage, State
 from drakcelery.model.records import HostStatus, Record
 from drakcelery.operators import steering
@@ -359,40 +357,34 @@ def test_what_was_sent_to_a_drained_host_goes_elsewhere(fleet: Fleet, app: Celer
 
 
 def test_retry(fleet: Fleet) -> None:
-    """What is over is analysed again under a new Karton task, as the dashboard's retry would; once."""
+    """What was cancelled is analysed again beside it, under a uid that is printed alone; what runs is not."""
     running(fleet, "again")
-    for words in (("cancel", "again"), ("retry", "again")):
-        status, said = typed(fleet, *words)
-        assert status == 0, said
-    assert (
-        old := _first_task(fleet, said.strip())
-    ).status is TaskState.SPAWNED or old.status is TaskState.STARTED
-    task_uid = said.strip()
-    wait_until(
-        lambda: (found := fleet.record("again")) and found.task_uid == task_uid, "ingress takes the new task"
-    )
-    assert wait_state(fleet, "again", State.RUNNING).attempts == 1
     status, said = typed(fleet, "retry", "again")
-    assert (status, said) == (1, "Error: analysis again is RUNNING: retry it when it is over\n")
+    assert (status, said) == (
+        1,
+        "Error: analysis again is RUNNING: it can be asked for again when it is over, or is cancelled\n",
+    )
+    assert typed(fleet, "cancel", "again")[0] == 0
+    cancelled = fleet.record("again")
+    assert cancelled is not None
+    status, said = typed(fleet, "retry", "again", "--timeout", str(LONG - 1), "--host", OTHER)
+    assert status == 0, said
+    uid = said.removesuffix("\n")
+    record = wait_state(fleet, uid, State.RUNNING)
+    assert (record.attempts, record.host) == (1, OTHER)
+    assert record.analysis is not None
+    assert (record.analysis.timeout, record.analysis.retry_of) == (LONG - 1, "again")
+    assert fleet.record("again") == cancelled.model_copy(update={"retries": (uid,)})
+    assert _shown(fleet, "again", "retried as") == uid
+    assert _shown(fleet, uid, "retry of") == "again"
 
 
-def _first_task(fleet: Fleet, uid: str) -> Any:
-    task = fleet.ledger.karton_task(uid)
-    assert task is not None
-    return task
-
-
-def test_retry_twice(fleet: Fleet) -> None:
-    """A failed analysis that was retried is not retried once more; nor one that Karton has dropped."""
-    fleet.push("hopeless", profile="no-such-profile")
-    record = fleet.wait_over(["hopeless"])["hopeless"]
-    assert record.state is State.FAILED
-    fleet.backend.set_task_status(sample_task(fleet, record), TaskState.FINISHED)  # as a retry leaves it
-    with pytest.raises(StackError, match="was retried before"):
-        steering.retry(fleet.settings, fleet.ledger, "hopeless", by=ME)
-    fleet.ledger._redis.delete(f"karton.task:{record.task_uid}")
-    with pytest.raises(StackError, match=r"Karton has dropped the task .*: submit it again"):
-        steering.retry(fleet.settings, fleet.ledger, "hopeless", by=ME)
+def _shown(fleet: Fleet, uid: str, name: str) -> str:
+    """What `status` says on the line *name*."""
+    status, said = typed(fleet, "status", uid)
+    assert status == 0, said
+    (line,) = (line for line in said.splitlines() if line.startswith(name))
+    return line.removeprefix(name).strip()
 
 
 def test_retry_of_what_is_published(fleet: Fleet) -> None:
@@ -404,12 +396,13 @@ def test_retry_of_what_is_published(fleet: Fleet) -> None:
     task = sample_task(fleet, record)
     task.payload_persistent["override_uid"] = "kept"  # as a service further up may ask for it
     fleet.ledger.declare(task)
-    again = steering.retry(fleet.settings, fleet.ledger, "kept", by=ME)
-    uid = own_uid(again)
-    wait_published(fleet, uid)
-    assert fleet.record("kept") == record
-    assert (found := fleet.record(uid)) is not None
-    assert found.task_uid == again
+    status, said = typed(fleet, "retry", "kept", "--wait")
+    assert status == 0, said
+    uid = said.split()[0]
+    again = fleet.record(uid)
+    assert again is not None
+    assert again.state is State.PUBLISHED
+    assert fleet.record("kept") == record.model_copy(update={"retries": (uid,)})
 
 
 # Logs

@@ -333,9 +333,11 @@ def test_only_tasks_that_flower_knows_are_links() -> None:
 
 @pytest.mark.parametrize("state", list(State))
 def test_what_may_be_done(state: State) -> None:
-    """What is over may be retried, anything else cancelled."""
+    """What is over may be asked for again, unless something forbids it; anything else cancelled."""
     shown = analysis_view(record(state=state), {"metadata.json": 3}, now=1000.0)
-    assert (shown.may_cancel, shown.may_retry) == (not state.is_over, state.is_over)
+    assert (shown.may_cancel, shown.may_retry, shown.no_retry) == (not state.is_over, state.is_over, None)
+    gone = analysis_view(record(state=state), {}, now=1000.0, no_retry="gone")
+    assert (gone.may_retry, gone.no_retry) == (False, "gone" if state.is_over else None)
     assert [(one.name, one.size) for one in shown.artifacts] == [("metadata.json", 3)]
 
 

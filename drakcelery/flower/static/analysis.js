@@ -22,9 +22,9 @@ get("cancel").onclick = () => confirmed({
 get("artifacts-zip").href = `${analysisPath(uid)}/artifacts.zip`;
 
 get("retry").onclick = () => confirmed({
-  title: "Analyse the sample once more?",
-  text: "The sample task goes into Karton again, as a new task; what is stored of this analysis is overwritten.",
-  what: "Retry",
+  title: "Analyse the sample again?",
+  text: "A new analysis of the same sample, with a uid of its own. This one stays as it is.",
+  what: "Analyse again",
   path: `${analysisPath(uid)}/retry`,
 });
 
@@ -85,7 +85,12 @@ function show(view) {
   say(get("sample"), row.sample);
   showState(get("state"), row.state);
   get("cancel").hidden = !(mayAct && view.may_cancel);
-  get("retry").hidden = !(mayAct && view.may_retry);
+  get("retry").hidden = !(mayAct && (view.may_retry || view.no_retry !== null));
+  get("retry").disabled = !view.may_retry;
+  get("no-retry").hidden = get("retry").hidden || view.no_retry === null;
+  say(get("no-retry"), view.no_retry === null ? "" : `Cannot be analysed again: ${view.no_retry}`);
+  const others = [...(row.retry_of === null ? [] : [["A retry of", row.retry_of]]), ...row.retries.map((one) => ["Retried as", one])];
+  sync(get("retries"), others, ([, one]) => one, ([what, one]) => make("li", "", [`${what} `, link(analysisPath(one), one)]), () => {});
   showBar(get("bar"), row, view.now);
   get("expected").hidden = !row.start;
   if (row.start) say(get("expected"), `Expected to start ${expected(row.start, view.now)}`);

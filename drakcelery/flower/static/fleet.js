@@ -159,6 +159,8 @@ function makeRow(row) {
     make("div", "fleet-row-sample", [
       make("a", "fleet-row-name", row.sample, { href: analysisPath(row.uid), title: row.uid }),
       makePart("span", "note", "fleet-muted"),
+      makePart("a", "retry-of", "fleet-row-retry"),
+      makePart("a", "retried", "fleet-row-retry"),
     ]),
     make("div", "fleet-row-state", makePart("span", "state")),
     makePart("div", "where", "fleet-row-where fleet-muted"),
@@ -168,9 +170,20 @@ function makeRow(row) {
   ], { "data-uid": row.uid });
 }
 
+/** A link to another analysis of the same sample, if there is one. */
+function showOther(element, what, uid) {
+  element.hidden = uid === null;
+  if (uid === null) return;
+  element.href = analysisPath(uid);
+  element.title = uid;
+  say(element, `${what} ${uid.slice(0, 8)}`);
+}
+
 function showRow(line, row, now) {
   showState(part(line, "state"), row.state);
   say(part(line, "note"), row.sha256 ? row.sha256.slice(0, 12) : "");
+  showOther(part(line, "retry-of"), "retry of", row.retry_of);
+  showOther(part(line, "retried"), "retried as", row.retries.at(-1) ?? null);
   const where = row.host ? [row.host, row.slot].filter(Boolean).join("/") : row.profile ?? dash;
   say(part(line, "where"), row.attempts > 1 ? `${where} · attempt ${row.attempts}` : where);
   showBar(part(line, "bar"), row, now);

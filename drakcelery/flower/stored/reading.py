@@ -12,6 +12,7 @@ from typing import Any
 from drakcelery.artifacts.extras import MOST_SCREENSHOTS, SCREENSHOTS
 from drakcelery.errors import ArtifactMissing, ArtifactUnreadable, StorageError
 from drakcelery.flower.stored.texts import Piece, bounds, is_text, piece
+from drakcelery.karton.kept import KEPT
 from drakcelery.model.names import is_file_name
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
@@ -39,13 +40,13 @@ class Stored:
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
-        """Bytes by name; what has a name that no artifact has is left out."""
+        """Bytes by name; what is no artifact is left out, by its name: least of all the sample is shown."""
         if self._bucket is None:
             return {}
         prefix = f"{self.uid}/"
         found = self._storage.list(self._bucket, prefix)
         names = {key.removeprefix(prefix): size for key, size in found.items()}
-        return {name: size for name, size in names.items() if is_file_name(name)}
+        return {name: size for name, size in names.items() if is_file_name(name) and name not in KEPT}
 
     def read(self, name: str, first: int, length: int) -> bytes:
         """Just these bytes of an artifact. Raises :class:`StorageError` if it has become shorter, too."""
@@ -67,7 +68,7 @@ class Stored:
 
     def _piece(self, name: str, first: int, length: int) -> tuple[int, bytes]:
         found = None
-        if self._bucket is not None and is_file_name(name):
+        if self._bucket is not None and is_file_name(name) and name not in KEPT:
             found = self._storage.piece(self._bucket, f"{self.uid}/{name}", first, length)
         if found is None:
             raise ArtifactMissing(f"analysis {self.uid} has no {name}")

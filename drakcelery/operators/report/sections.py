@@ -71,6 +71,8 @@ def ending(report: Report) -> Part:
 def _facts(report: Report) -> Iterator[Fact]:
     run = report.run
     yield Fact(name="analysis", parts=(Part(shown(report.analysis_uid)),))
+    if report.retry_of is not None:
+        yield Fact(name="retry of", parts=(Part(shown(report.retry_of)),))
     yield Fact(name="sha256", parts=(Part(shown(report.sample.sha256)),))
     yield Fact(name="file type", parts=(Part(shown(report.sample.magic)),))
     yield Fact(name="command", parts=(Part(shown(run.start_command)),))

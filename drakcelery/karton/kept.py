@@ -1,0 +1,110 @@
+"""What is kept beside the artifacts for a retry: the names, and the task that asks again.
+
+Pure. By then Karton may have collected the sample task, and with it the sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from karton.core import Task
+from karton.core.resource import RemoteResource, ResourceBase
+from karton.core.task import TaskPriority
+
+from drakcelery.karton.contract import RETRY_OF, payload
+from drakcelery.model.analysis import Analysis, ObjectRef, Priority
+
+TASK = "sample_task.json"
+"""The sample task as Karton had it: its headers say who may see the sample."""
+SAMPLE = "sample"
+"""As it is, under a name that nothing opens or starts."""
+HOOKS = "custom_hooks"
+RESOURCES = (SAMPLE, HOOKS)
+"""Fields of the payload that a retry needs; an object of the same name has the content of each."""
+KEPT = frozenset({TASK, *RESOURCES})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """How somebody wants a sample run; None, and no plugins: as the task says, or else by default."""
+
+    timeout: int | None = None
+    """Seconds."""
+    plugins: tuple[str, ...] = ()
+    start_command: str | None = None
+    start_method: str | None = None
+    working_directory: str | None = None
+    net_enable: bool | None = None
+    profile: str | None = None
+    host: str | None = None
+
+    def payload(self) -> dict[str, Any]:
+        """The fields of a task's payload that say so."""
+        wanted = {
+            "timeout": self.timeout,
+            "plugins": list(self.plugins) or None,
+            "start_command": self.start_command,
+            "start_method": self.start_method,
+            "guest_working_directory": self.working_directory,
+            "net_enable": self.net_enable,
+            "vm_profile": self.profile,
+            "target_host": self.host,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+def sources(analysis: Analysis) -> dict[str, ObjectRef]:
+    """Where Karton has what is to be kept of *analysis*, by name."""
+    hooks = {} if analysis.custom_hooks is None else {HOOKS: analysis.custom_hooks}
+    return {SAMPLE: analysis.sample, **hooks}
+
+
+def resources(task: Task) -> dict[str, ResourceBase]:
+    """The resources in the payload of a sample task that a retry needs, by name."""
+    found = {name: payload(task, name) for name in RESOURCES}
+    return {name: value for name, value in found.items() if isinstance(value, ResourceBase)}
+
+
+def moved(resource: ResourceBase, *, bucket: str, key: str) -> RemoteResource:
+    """*resource*, when its content is under another key."""
+    return RemoteResource(
+        name=resource.name,
+        bucket=bucket,
+        uid=key,
+        size=resource._size,  # noqa: SLF001 the public property reads the content where the size is unknown
+        sha256=resource.sha256,
+        metadata=dict(resource.metadata),
+    )
+
+
+def retry_task(
+    task: Task,
+    *,
+    of: str,
+    identity: str,
+    wishes: Wishes,
+    platform: str | None = None,
+    priority: Priority | None = None,
+    replaced: Mapping[str, RemoteResource],
+) -> Task:
+    """The sample task that asks again for the analysis *of*, which *task* had asked for.
+
+    As of karton-dashboard's retry: a new uid, the same ``orig_uid``, root, parent, persistent headers and
+    persistent payload. The analysis gets the task's own uid, whatever *task* wanted. *replaced*: resources
+    that are elsewhere now, by their names in the payload.
+    """
+    again = task.fork_task()
+    again.orig_uid = task.orig_uid
+    again.headers["receiver"] = identity
+    if platform is not None:
+        again.headers["platform"] = platform
+    if priority is not None:
+        again.priority = TaskPriority(priority.value)
+    for bag in (again.payload, again.payload_persistent):
+        bag.update({name: one for name, one in replaced.items() if name in bag})
+    for name, value in {**wishes.payload(), "override_uid": again.task_uid, RETRY_OF: of}.items():
+        again.payload_persistent.pop(name, None)  # which would count instead
+        again.payload[name] = value
+    return again
