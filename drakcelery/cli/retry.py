@@ -40,7 +40,6 @@ AS_BEFORE = "as before"
 @with_settings
 def retry(
     uid: str,
-    platform: str | None,
     plugins: Sequence[str],
     priority: str | None,
     wait: bool,
@@ -60,16 +59,9 @@ def retry(
 
     ours = read_settings(config, data_dir)
     configure(level="error", style="console")
-    again = ask_again(
-        ours,
-        make_ledger(ours),
-        make_storage(ours),
-        uid,
-        wishes=Wishes(plugins=tuple(plugins), **wishes),
-        platform=platform,
-        priority=Priority(priority) if priority else None,
-        by=asker(),
-    )
+    urgency = Priority(priority) if priority else None
+    wanted = Wishes(plugins=tuple(plugins), priority=urgency, **wishes)
+    again = ask_again(ours, make_ledger(ours), make_storage(ours), uid, wishes=wanted, by=asker())
     click.echo(again)
     if wait:
         watch(ours, again)

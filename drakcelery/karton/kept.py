@@ -39,6 +39,10 @@ class Wishes:
     net_enable: bool | None = None
     profile: str | None = None
     host: str | None = None
+    platform: str | None = None
+    """A header of the task; ``win32`` or ``win64``."""
+    priority: Priority | None = None
+    """The task's."""
 
     def payload(self) -> dict[str, Any]:
         """The fields of a task's payload that say so."""
@@ -85,8 +89,6 @@ def retry_task(
     of: str,
     identity: str,
     wishes: Wishes,
-    platform: str | None = None,
-    priority: Priority | None = None,
     replaced: Mapping[str, RemoteResource],
 ) -> Task:
     """The sample task that asks again for the analysis *of*, which *task* had asked for.
@@ -98,10 +100,10 @@ def retry_task(
     again = task.fork_task()
     again.orig_uid = task.orig_uid
     again.headers["receiver"] = identity
-    if platform is not None:
-        again.headers["platform"] = platform
-    if priority is not None:
-        again.priority = TaskPriority(priority.value)
+    if wishes.platform is not None:
+        again.headers["platform"] = wishes.platform
+    if wishes.priority is not None:
+        again.priority = TaskPriority(wishes.priority.value)
     for bag in (again.payload, again.payload_persistent):
         bag.update({name: one for name, one in replaced.items() if name in bag})
     for name, value in {**wishes.payload(), "override_uid": again.task_uid, RETRY_OF: of}.items():

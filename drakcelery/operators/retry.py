@@ -18,7 +18,7 @@ from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.karton import kept
 from drakcelery.karton.kept import Wishes
 from drakcelery.ledger import Ledger
-from drakcelery.model.analysis import ObjectRef, Priority
+from drakcelery.model.analysis import ObjectRef
 from drakcelery.model.names import is_uid
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
@@ -41,6 +41,11 @@ class _Source:
     copies: Mapping[str, ObjectRef]
     """What is kept, by its name in the payload; anything else is with Karton."""
 
+    def moved(self, bucket: str) -> dict[str, RemoteResource]:
+        """What is kept as resources of a new task, which are still to be copied to *bucket*."""
+        found = kept.resources(self.task)
+        return {name: kept.moved(found[name], bucket=bucket, key=str(uuid.uuid4())) for name in self.copies}
+
 
 def retry(
     settings: Settings,
@@ -49,13 +54,11 @@ def retry(
     uid: str,
     *,
     wishes: Wishes | None = None,
-    platform: str | None = None,
-    priority: Priority | None = None,
     by: str,
 ) -> str:
     """Analyse the sample of an analysis that is over once more; returns the uid of the new analysis.
 
-    *wishes*, *platform* and *priority* replace what the sample's task asked for.
+    *wishes* replace what its task asked for.
 
     Raises:
         StackError: there is no such analysis, it is not over, its sample is gone, or nobody would take it.
@@ -64,18 +67,12 @@ def retry(
     """
     source = _source(settings, ledger, storage, uid)
     _check_bound(ledger)
-    replaced = {
-        name: kept.moved(one, bucket=settings.s3.bucket, key=str(uuid.uuid4()))
-        for name, one in kept.resources(source.task).items()
-        if name in source.copies
-    }
+    replaced = source.moved(settings.s3.bucket)
     again = kept.retry_task(
         source.task,
         of=source.uid,
         identity=ledger.identity,
         wishes=wishes or Wishes(),
-        platform=platform,
-        priority=priority,
         replaced=replaced,
     )
     ledger.declare(again)  # first of all: Karton's collector takes what no task refers to
@@ -84,9 +81,10 @@ def retry(
     except BaseException:
         ledger.undeclare(again)
         raise
-    ledger.ask_again(again, uid=again.task_uid, of=source.uid)
-    log.info("retried", uid=source.uid, retry=again.task_uid, task=again.uid, by=by)
-    return str(again.task_uid)
+    uid = str(again.task_uid)
+    ledger.ask_again(again, uid=uid, of=source.uid)
+    log.info("retried", uid=source.uid, retry=uid, task=again.uid, by=by)
+    return uid
 
 
 def _check_bound(ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""Faults that are not the sample's: tried again, and told with their history where that does not help."""
+"""Tried again, by itself after faults that are not the sample's, and by those who ask again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from karton.core.resource import RemoteResource
-from karton.core.task import TaskState
+from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.model.analysis import Stage, State
 from drakcelery.model.records import Record
@@ -53,7 +53,10 @@ def test_history_of_attempts(deployment: Deployment, damaged: Record) -> None:
     assert deployment.children(damaged) == []
     # The log is stored once the ledger has closed the record
     wait_until(lambda: deployment.objects("drakrun", damaged.uid), "the log of the failed analysis is stored")
-    assert list(deployment.objects("drakrun", damaged.uid)) == [f"{damaged.uid}/drakrun.log"]
+    keys = [f"{damaged.uid}/{name}" for name in ("drakrun.log", "sample", "sample_task.json")]
+    wait_until(
+        lambda: list(deployment.objects("drakrun", damaged.uid)) == keys, "and what a retry needs is, too"
+    )
 
 
 def test_status_shows_the_history(deployment: Deployment, damaged: Record) -> None:
@@ -109,3 +112,63 @@ def test_engine_failure_is_tried_again(deployment: Deployment, receiver: Receive
     wait_until(lambda: states(deployment)[broken_slot] in ("dirty", "quarantined"), "the slot is out of use")
     shown = deployment.drakcelery("slots").stdout
     assert "dirty" in shown or "quarantined" in shown
+
+
+@pytest.fixture(scope="module")
+def shared_with_nobody(deployment: Deployment) -> Record:
+    """A published analysis of a sample that others may not see; Karton has collected task and sample."""
+    task = deployment.send(
+        Path("samples/behaviour.exe"), payload={"timeout": 30}, headers_persistent={"share_3rd_party": False}
+    )
+    record = deployment.wait_over(task)
+    assert record.state is State.PUBLISHED
+    assert record.analysis is not None
+    deployment.backend.delete_tasks([deployment.sample_task(record)])
+    deployment.s3.remove_object(record.analysis.sample.bucket, record.analysis.sample.key)
+    return record
+
+
+def stored(deployment: Deployment, uid: str) -> dict[str, bytes]:
+    """All that the bucket has of an analysis."""
+    keys = deployment.objects("drakrun", uid)
+    return {key.removeprefix(f"{uid}/"): deployment.content("drakrun", key) for key in keys}
+
+
+def test_ask_again(deployment: Deployment, receiver: Receiver, shared_with_nobody: Record) -> None:
+    """`drakcelery retry` prints the new uid alone; consumers get a second analysis beside the first (U1, U2)."""
+    first = shared_with_nobody
+    before = stored(deployment, first.uid)
+    done = deployment.drakcelery("retry", first.uid, "--timeout", "20", "--plugin", "procmon", "--wait")
+    assert done.returncode == 0, done.stderr
+    uid = done.stdout.removesuffix("\n")
+    received = receiver.receive(uid)
+    metadata = received.task.payload["metadata"]
+    assert (metadata["retry_of"], metadata["options"]["timeout"]) == (first.uid, 20)
+    assert metadata["plugins"] == ["procmon"]
+    assert received.task.headers_persistent == {"share_3rd_party": False}
+    assert received.task.root_uid == first.root_uid
+    assert received.path("sample").read_bytes() == before["sample"]  # which consumers get as ever
+    assert stored(deployment, first.uid) == before
+    assert deployment.ledger.get(first.uid) == first.model_copy(update={"retries": (uid,)})
+    assert f"retry of      {first.uid}" in deployment.typed("status", uid)
+    assert uid in deployment.typed("status", first.uid)
+    assert first.uid in deployment.typed("report", uid)
+
+
+def test_ask_again_in_vain(deployment: Deployment, shared_with_nobody: Record, tmp_path: Path) -> None:
+    """What is not over, not known or not kept is refused with the reason, and nothing on standard output."""
+    task = deployment.send(Path("samples/behaviour.exe"), payload={"timeout": 30}, priority=TaskPriority.LOW)
+    deployment.wait_state(task, State.RUNNING)
+    live = deployment.record(task)
+    assert live is not None
+    for uid, why in (
+        (live.uid, "it can be asked for again when it is over"),
+        ("no-such-uid", "no analysis no-such-uid in the ledger"),
+    ):
+        done = deployment.drakcelery("retry", uid)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert why in done.stderr
+    deployment.wait_over(task)
+    done = deployment.drakcelery("fetch", shared_with_nobody.uid, "--to", tmp_path / "to")
+    assert done.returncode == 0, done.stderr
+    assert not {"sample", "sample_task.json"} & {path.name for path in (tmp_path / "to").iterdir()}

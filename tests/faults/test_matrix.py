@@ -27,7 +27,7 @@ PATIENCE = 240.0
 HOSTS = ("rack-1", "rack-2", "rack-3")
 OPTIONS = Options(hosts=HOSTS, more={"drakcelery": {"look_ahead": "12"}})
 """What a dead ingress leaves counts as in flight until another adopts it; nobody is to wait for that here."""
-KEPT_LOG = frozenset({"drakrun.log"})
+KEPT_LOG = frozenset({"drakrun.log", "sample", "sample_task.json"})
 """What is stored of an analysis that failed."""
 
 pytestmark = pytest.mark.slow

@@ -18,6 +18,7 @@ from karton.system import SystemService
 from drakcelery.cli import cli
 from drakcelery.errors import StackError
 from drakcelery.karton.analysis_task import STORED
+from drakcelery.karton.kept import KEPT, SAMPLE
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger.keys import record_key, task_key
 from drakcelery.model.analysis import Stage
@@ -139,7 +140,7 @@ def test_to_all(published: Bench, consumers: tuple[Consumer, ...]) -> None:
     """All consumers whose filters match get the analysis as it was, as a new task of the same root."""
     sent = again(published)
     assert (sent.uid, sent.to) == ("a-1", ("karton.second", "karton.third"))
-    assert sent.artifacts == len(set(published.objects()) - {"metadata.json", "drakrun.log", STORED})
+    assert sent.artifacts == len(set(published.objects()) - {"metadata.json", "drakrun.log", STORED, *KEPT})
     route(published)
     record = published.record()
     for consumer in consumers[:2]:
@@ -203,13 +204,17 @@ def test_of_an_older_version(published: Bench) -> None:
 def test_a_sample_that_karton_has_collected(
     published: Bench, consumers: tuple[Consumer, ...], tmp_path: Path
 ) -> None:
-    """It can be given; another file is not taken for it, and without one it is refused."""
+    """The one that is kept is sent; without it one can be given, and another file is not taken for it."""
     storage, ours = published.context.storage, published.record().analysis
     assert ours is not None
     content = storage.peek(ours.sample.bucket, ours.sample.key, 10**6)
     assert content is not None
     sha256 = hashlib.sha256(content[1]).hexdigest()
     storage.remove(ours.sample.bucket, ours.sample.key)
+    again(published)  # of the one that is kept
+    route(published)
+    assert consumers[0].take().get_resource("sample").content == content[1]
+    storage.remove(published.bucket, f"a-1/{SAMPLE}")
     with pytest.raises(StackError, match=rf"collected the sample .*sha256 {sha256}\): give it with --sample"):
         again(published)
     other = tmp_path / "other.exe"

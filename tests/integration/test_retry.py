@@ -170,8 +170,10 @@ def test_wishes(bench: Bench) -> None:
         net_enable=False,
         profile="win7",
         host="rack-9",
+        platform="win32",
+        priority=Priority.LOW,
     )
-    ask(bench, wishes=wishes, platform="win32", priority=Priority.LOW)
+    ask(bench, wishes=wishes)
     ours, task = taken(bench)
     assert (ours.timeout, ours.plugins, ours.start_command) == (5, ("procmon",), "cmd /c %f")
     assert (ours.start_method, ours.guest_working_directory) == ("runas", "C:\\Users")
