@@ -220,7 +220,9 @@ class Deployment:
     # S3
 
     def objects(self, bucket: str, uid: str) -> dict[str, int]:
-        """Sizes of what is stored for an analysis, by full key."""
+        """Sizes of what is stored for an analysis, by full key; none before the first one has made the bucket."""
+        if not self.s3.bucket_exists(bucket):
+            return {}
         found = self.s3.list_objects(bucket, prefix=f"{uid}/", recursive=True)
         return {str(one.object_name): one.size or 0 for one in found}
 

@@ -202,8 +202,8 @@ def test_artifacts_lie_where_the_contract_says(deployment: Deployment, delivered
         assert resource.size == len(content) == stored[resource.uid]
         assert resource.sha256 == resource.metadata["sha256"] == hashlib.sha256(content).hexdigest()
     beside = {key.removeprefix(f"{uid}/") for key in stored} - set(delivered.received.resources)
-    kept = {"sample", "sample_task.json"}
-    assert beside == {"metadata.json", "drakrun.log", "analysis_task.json"} | kept
+    assert beside == {"metadata.json", "drakrun.log", "analysis_task.json", "sample_task.json"}
+    assert stored[f"{uid}/sample"] == delivered.received.path("sample").stat().st_size
 
 
 def test_metadata_json_and_drakrun_log(deployment: Deployment, delivered: Delivered) -> None:

@@ -135,7 +135,7 @@ def stored(deployment: Deployment, uid: str) -> dict[str, bytes]:
 
 
 def test_ask_again(deployment: Deployment, receiver: Receiver, shared_with_nobody: Record) -> None:
-    """`drakcelery retry` prints the new uid alone; consumers get a second analysis beside the first (U1, U2)."""
+    """`drakcelery retry` prints the new uid alone; consumers get another analysis (U1, U2)."""
     first = shared_with_nobody
     before = stored(deployment, first.uid)
     done = deployment.drakcelery("retry", first.uid, "--timeout", "20", "--plugin", "procmon", "--wait")
