@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from celery import Celery
 
-from drakcelery.errors import SettingsError, StorageError
+from drakcelery.errors import SettingsError, StorageAway, StorageError
 from drakcelery.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.flower.fleet_page import FleetView, fleet_view
 from drakcelery.flower.report.reading import Reports, Told
@@ -208,8 +208,8 @@ class Reader:
             {name: size for name, size in stored.items() if name not in KEPT},
             now=self.ledger.now(),
             start=_starts(self._forecast().estimates).get(uid) if not record.state.is_over else None,
-            trouble=trouble,
-            no_retry=trouble or self._no_retry(record, stored),
+            trouble=str(trouble) if trouble else None,
+            no_retry=str(trouble) if isinstance(trouble, StorageAway) else self._no_retry(record, stored),
         )
 
     def _no_retry(self, record: Record, stored: Mapping[str, int]) -> str | None:
@@ -226,7 +226,7 @@ class Reader:
         patient = Storage.connect(self.settings.s3, threads=1)  # it may take S3 a while to copy a sample
         return retry(self.settings, self.ledger, patient, uid, by=by)
 
-    def _stored(self, record: Record) -> tuple[dict[str, int], str | None]:
+    def _stored(self, record: Record) -> tuple[dict[str, int], StorageError | SettingsError | None]:
         """Sizes by name, and why they cannot be told."""
         bucket, prefix = self._bucket(record), f"{record.uid}/"
         # Nothing is stored before the upload; what a failed attempt has left there is of interest, too
@@ -235,7 +235,7 @@ class Reader:
         try:
             found = self._storage.list(bucket, prefix)
         except (StorageError, SettingsError) as error:
-            return {}, str(error)
+            return {}, error
         return {key.removeprefix(prefix): size for key, size in found.items()}, None
 
 

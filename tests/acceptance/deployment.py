@@ -220,7 +220,7 @@ class Deployment:
     # S3
 
     def objects(self, bucket: str, uid: str) -> dict[str, int]:
-        """Sizes of what is stored for an analysis, by full key; none before the first one has made the bucket."""
+        """Sizes of what is stored for an analysis, by full key; none while there is no bucket yet."""
         if not self.s3.bucket_exists(bucket):
             return {}
         found = self.s3.list_objects(bucket, prefix=f"{uid}/", recursive=True)
