@@ -32,8 +32,6 @@ DEFAULT_EXTENSION = "exe"
 DEFAULT_QUALITY = "high"
 NAME_CHARACTERS = 255
 """Characters of a sample's name that are kept."""
-RETRY_OF = "retry_of"
-"""The payload field that names the analysis that a retry repeats."""
 MAGIC_BYTES = 1024**2
 """How many bytes of a sample libmagic gets at ingress."""
 
@@ -92,7 +90,7 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
         is_test=bool(policy.test_filters) and task.matches_filters([dict(f) for f in policy.test_filters]),
         profile=_profile(fields, policy, extension=extension, quality=quality, magic=facts.magic),
         target_host=_name(fields, "target_host"),
-        retry_of=_retry_of(fields),
+        retry_of=startup_fields.retry_of(fields.payload),
     )
 
 
@@ -249,13 +247,6 @@ def _uid(fields: _Fields, policy: Policy) -> str:
     uid = Task.fquid_to_uid(task.root_uid) if policy.use_root_uid else task.task_uid
     if not is_uid(uid):
         raise _wrong("the task's uid", uid, "letters, digits, '.', '_' and '-' only, at most 128")
-    return uid
-
-
-def _retry_of(fields: _Fields) -> str | None:
-    uid = fields.payload(RETRY_OF)
-    if uid is not None and (not isinstance(uid, str) or not is_uid(uid)):
-        raise _wrong(f"payload '{RETRY_OF}'", uid, "the uid of the analysis that is repeated")
     return uid
 
 

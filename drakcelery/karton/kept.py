@@ -13,7 +13,8 @@ from karton.core import Task
 from karton.core.resource import RemoteResource, ResourceBase
 from karton.core.task import TaskPriority
 
-from drakcelery.karton.contract import RETRY_OF, payload
+from drakcelery.karton.contract import payload
+from drakcelery.karton.startup_fields import RETRY_OF
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority
 
 TASK = "sample_task.json"

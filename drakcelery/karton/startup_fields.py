@@ -1,5 +1,5 @@
 """How a task wants its sample started: the file name, and the options of DRAKVUF Sandbox v0.21 under its
-names.
+names; and which analysis it repeats.
 
 Facts: ``drakrun/analyzer/analysis_options.py`` and ``drakrun/analyzer/startup_command.py`` of v0.21.0.
 """
@@ -12,9 +12,11 @@ from typing import get_args
 
 from drakcelery.errors import BadTask
 from drakcelery.model.analysis import StartMethod
+from drakcelery.model.names import is_uid
 
 START_METHODS: tuple[StartMethod, ...] = get_args(StartMethod)
 FILE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,128}")
+RETRY_OF = "retry_of"
 DEFAULT_FILE_NAME = "malwar"
 LONGEST_COMMAND = 8191
 """Characters: the longest command line that cmd.exe takes."""
@@ -90,6 +92,14 @@ def net_enable(get: Get) -> bool | None:
     if wanted is None or isinstance(wanted, bool):
         return wanted
     raise _wrong("net_enable", wanted, "true or false")
+
+
+def retry_of(get: Get) -> str | None:
+    """The uid of the analysis that this one repeats, if it is a retry. Raises :class:`BadTask`."""
+    uid = get(RETRY_OF)
+    if uid is None or (isinstance(uid, str) and is_uid(uid)):
+        return uid
+    raise _wrong(RETRY_OF, uid, "the uid of the analysis that is repeated")
 
 
 def _wrong(name: str, value: object, expected: str) -> BadTask:

@@ -21,7 +21,7 @@ from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import ObjectRef
 from drakcelery.model.names import is_uid
 from drakcelery.model.records import Record
-from drakcelery.operators import analyses
+from drakcelery.operators import analyses, finding
 from drakcelery.operators.stored_tasks import stored_task
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
@@ -113,7 +113,7 @@ def obstacle(
 
 def _source(settings: Settings, ledger: Ledger, storage: Storage, uid: str) -> _Source:
     """Raises as :func:`retry`."""
-    record = analyses.record_of(ledger, uid)
+    record = finding.record_of(ledger, uid)
     if record is None and not is_uid(uid):
         raise StackError(f"no analysis can have the uid {uid!r:.200}")
     if record is not None and not record.state.is_over:

@@ -183,8 +183,6 @@ def record_view(
     table.add_column(overflow="fold")
     table.add_row("analysis", safe(record.uid))
     table.add_row("state", state_text(record.state))
-    if record.analysis is not None and record.analysis.retry_of:
-        table.add_row("retry of", safe(record.analysis.retry_of))
     table.add_row("Karton task", safe(record.task_uid))
     table.add_row("root", safe(record.root_uid))
     if record.sample is not None:
@@ -223,6 +221,8 @@ def _add_result(table: Table, record: Record) -> None:
         table.add_row(name, Text(words))
     if record.analysis_task_uid:
         table.add_row("published as", safe(record.analysis_task_uid))
+    if record.analysis is not None and record.analysis.retry_of:
+        table.add_row("retry of", safe(record.analysis.retry_of))
     for uid in record.retries:
         table.add_row("retried as", safe(uid))
 
