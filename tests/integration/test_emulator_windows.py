@@ -409,3 +409,32 @@ def test_a_dialogue_among_the_windows(tmp_path: Path, bits: int) -> None:
         run = Bench(tmp_path).detonate(program, command)
         assert run.outcome.reason is None
         assert marks(run) == ["pressed", "over"]
+
+
+@BITS
+def test_a_loop_sees_what_a_button_has_changed(tmp_path: Path, bits: int) -> None:
+    """Before another one is pressed it gets a message, as set-ups need that have a loop for each page."""
+    source = r"""
+    static int page;
+    static LRESULT CALLBACK act(HWND window, UINT message, WPARAM word, LPARAM value)
+    {
+        if (message == WM_COMMAND)
+            mark(page++ ? "second" : "first");
+        return DefWindowProcA(window, message, word, value);
+    }
+    int main(void)
+    {
+        MSG message;
+        WNDCLASSA kind = {0, act, 0, 0, NULL, NULL, NULL, NULL, NULL, "pages"};
+        RegisterClassA(&kind);
+        HWND window = CreateWindowA("pages", "", WS_VISIBLE, 0, 0, 9, 9, NULL, NULL, NULL, NULL);
+        CreateWindowA("BUTTON", "Next", WS_CHILD | WS_VISIBLE, 0, 0, 9, 9, window, (HMENU)5, NULL, NULL);
+        for (int wanted = 1; wanted <= 2; wanted++) {
+            while (page < wanted && GetMessageA(&message, NULL, 0, 0) > 0)
+                DispatchMessageA(&message);
+            mark(page == wanted ? "seen" : "missed");
+        }
+        return 0;
+    }
+    """
+    assert said(tmp_path, source, bits, "-luser32") == ["first", "seen", "second", "seen"]

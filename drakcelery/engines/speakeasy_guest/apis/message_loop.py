@@ -24,6 +24,9 @@ BROADCAST: Final = 0xFFFF
 REMOVE: Final = 1
 """``PM_REMOVE``."""
 
+NOTHING: Final = 0
+"""``WM_NULL``."""
+
 FIRST_TIMER: Final = 0x1000
 MOUSE: Final = (611, 402)
 """Where it is said to have been when a message came."""
@@ -66,9 +69,14 @@ def _rest(emu: Any, window: int) -> Steps:
 
 
 def _get_on(emu: Any) -> Steps:
-    """Nothing happens any more: press a button, or close the program where none is left."""
+    """Nothing happens any more: press a button, or close the program where none is left.
+
+    A press is a message of the mouse on Windows, so that a loop sees what has changed before the next one.
+    """
     me = emu.scheduler.current
-    if not (yield from buttons.press_next(emu, me)):
+    if (yield from buttons.press_next(emu, me)):
+        emu.desktop.post(me, Message(0, NOTHING))
+    else:
         emu.desktop.lose_patience(me)
     return 0
 
