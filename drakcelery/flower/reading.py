@@ -25,6 +25,7 @@ from drakcelery.karton.kept import KEPT
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Inbox
 from drakcelery.model.analysis import State
+from drakcelery.model.names import is_file_name
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses as operators_analyses
 from drakcelery.operators.retry import obstacle, retry
@@ -236,7 +237,8 @@ class Reader:
             found = self._storage.list(bucket, prefix)
         except (StorageError, SettingsError) as error:
             return {}, error
-        return {key.removeprefix(prefix): size for key, size in found.items()}, None
+        names = {key.removeprefix(prefix): size for key, size in found.items()}
+        return {name: size for name, size in names.items() if is_file_name(name)}, None
 
 
 def _starts(estimates: Mapping[str, Estimate]) -> dict[str, Range]:

@@ -317,6 +317,22 @@ def test_a_log_is_read_in_pieces(web: Web, browser: Browser) -> None:
         assert web.ask(f"/analysis/{LARGE}/text/{path}").status == status_code, path
 
 
+def test_the_answer_for_another_text(web: Web, browser: Browser) -> None:
+    """If it is late, it is not shown below the name of the one that was opened since."""
+    with tab(browser, web) as opened:
+        page = opened.page
+        page.route("**/text/procmon.log*", lambda _: None)
+        page.goto(f"/analysis/{LARGE}")
+        page.get_by_role("button", name="Read procmon.log").click()
+        expect(page.get_by_role("dialog", name="procmon.log")).to_contain_text("Loading")
+        page.keyboard.press("Escape")
+        with page.expect_event("requestfailed", lambda request: "procmon.log" in request.url):
+            page.get_by_role("button", name="Read metadata.json").click()
+        dialog = page.get_by_role("dialog", name="metadata.json")
+        expect(dialog.locator("#text-lines")).to_contain_text("analysis_uid")
+        assert opened.complaints == []
+
+
 def test_all_artifacts_as_one_zip(fleet: Fleet, web: Web, browser: Browser) -> None:
     """What the browser saves is whole: each artifact as it is in the bucket."""
     stored = fleet.storage.list(fleet.settings.drakcelery.bucket, f"{LARGE}/")

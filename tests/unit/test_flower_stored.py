@@ -16,12 +16,14 @@ from drakcelery.flower.stored.texts import Piece, bounds, is_text, piece
 
 PIECE = 16
 """Bytes of a piece here."""
+LINES_OF_A_PIECE = 5
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kinds of pieces are small."""
     monkeypatch.setattr(texts, "PIECE", PIECE)
+    monkeypatch.setattr(texts, "MOST_LINES", LINES_OF_A_PIECE)
     monkeypatch.setattr(archives, "PIECE", PIECE)
 
 
@@ -47,6 +49,7 @@ LINES = st.lists(st.text(st.sampled_from("ab{}\x1b<"), max_size=40), max_size=12
 @example(["", "", ""], True)
 @example(["x" * 40, "y"], False)
 @example(["", "<" * 15], True)
+@example([""] * 12, True)
 def test_pieces_make_the_whole(lines: list[str], ends: bool) -> None:
     """Each byte is in one piece; lines are whole unless they are longer than a piece."""
     text = "\n".join(lines).encode() + (b"\n" if ends else b"")
@@ -57,11 +60,14 @@ def test_pieces_make_the_whole(lines: list[str], ends: bool) -> None:
     )
     assert joined == text.decode().removesuffix("\n").replace("\x1b", "\ufffd")
     for one in pieces:
+        assert len(one.lines) <= LINES_OF_A_PIECE + 1
         if one.begins_within or one.ends_within:
             assert any(len(line) >= PIECE - 1 for line in "\n".join(lines).split("\n"))
 
 
 @given(LINES)
+@example([""] * 12)
+@example([*"abcdefg", ""])
 def test_backwards(lines: list[str]) -> None:
     """From the end to the beginning, nothing is left out."""
     text = "\n".join(lines).encode()
@@ -70,6 +76,7 @@ def test_backwards(lines: list[str]) -> None:
         one = read(text, before=at)
         assert one.end == at
         assert one.start < at
+        assert len(one.lines) <= LINES_OF_A_PIECE
         seen, at = seen + one.end - one.start, one.start
     assert seen == len(text)
 

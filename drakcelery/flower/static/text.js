@@ -15,6 +15,7 @@ export function readButton(uid, name) {
 }
 
 let shown = null;
+let asking = null;
 
 function read(uid, name) {
   const path = `${analysisPath(uid)}/text/${encodeURIComponent(name)}`;
@@ -30,11 +31,15 @@ function read(uid, name) {
   show(path, {});
 }
 
+/** Ask for a piece and show it; an older question, maybe for another text, is given up. */
 async function show(path, where) {
+  asking?.abort();
+  const { signal } = asking = new AbortController();
   say(get("text-status"), "Loading…");
   try {
-    shown = await ask(address(path, where));
+    shown = await ask(address(path, where), signal);
   } catch (error) {
+    if (error.name === "AbortError") return;
     say(get("text-status"), error.message);
     return;
   }

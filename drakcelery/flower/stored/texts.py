@@ -7,6 +7,8 @@ from drakcelery.model.text import REPLACEMENT
 
 PIECE = 64 * 1024
 """Bytes that the browser gets at a time."""
+MOST_LINES = 2000
+"""Of a piece; ours have some hundred. A browser takes seconds to show as many as there are bytes."""
 TEXTS = (".log", ".json", ".txt")
 """How names of artifacts end that are texts."""
 
@@ -49,7 +51,7 @@ def piece(data: bytes, *, first: int, size: int, before: int | None = None) -> P
     """The whole lines among *data*, which is the text from the byte before *first* on, or from *first* = 0.
 
     With *before* it is the piece that ends there, and else the one that begins at *first*. A line that is
-    longer than a piece is shown in parts.
+    longer than a piece is shown in parts, and of very many lines the nearest :data:`MOST_LINES` are.
     """
     at = first
     is_start = first == 0 or data[:1] == b"\n"
@@ -59,6 +61,11 @@ def piece(data: bytes, *, first: int, size: int, before: int | None = None) -> P
     end = at + len(data)
     if before is None and end < size and (cut := data.rfind(b"\n") + 1):
         data, end = data[:cut], at + cut
+    if before is not None and (cut := _beginning_of_last(data)):
+        data, at, is_start = data[cut:], at + cut, True
+    elif before is None:
+        data = data[: _end_of_first(data)]
+        end = at + len(data)
     ends = end >= size or data.endswith(b"\n")
     lines = data.removesuffix(b"\n").split(b"\n") if data else []
     return Piece(
@@ -69,6 +76,17 @@ def piece(data: bytes, *, first: int, size: int, before: int | None = None) -> P
         begins_within=bool(data) and not is_start,
         ends_within=bool(data) and not ends,
     )
+
+
+def _end_of_first(data: bytes) -> int:
+    """Where the first :data:`MOST_LINES` end."""
+    return len(data) - len(data.split(b"\n", MOST_LINES)[-1]) if data.count(b"\n") > MOST_LINES else len(data)
+
+
+def _beginning_of_last(data: bytes) -> int:
+    """Where the last :data:`MOST_LINES` begin; 0 if there are no more."""
+    ends = MOST_LINES + data.endswith(b"\n")
+    return len(data.rsplit(b"\n", ends)[0]) + 1 if data.count(b"\n") >= ends else 0
 
 
 def _shown(line: bytes) -> str:
