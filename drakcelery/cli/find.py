@@ -6,8 +6,7 @@ What it works with is imported when it runs: neither its help nor the shell's co
 from __future__ import annotations
 
 import json
-import re
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
 
 STATES = ("QUEUED", "PREPARING", "RUNNING", "COLLECTING", "UPLOADING", "PUBLISHED", "FAILED", "CANCELLED")
 MOST = 1000
-_AGO = re.compile(r"(\d{1,6})(s|m|h|d|w)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class Moment(click.ParamType[float]):
@@ -30,14 +27,12 @@ class Moment(click.ParamType[float]):
         """UNIX time."""
         if isinstance(value, int | float):
             return float(value)
-        ago = _AGO.fullmatch(value)
-        if ago:
-            return datetime.now(tz=UTC).timestamp() - int(ago[1]) * _SECONDS[ago[2]]
+        from drakcelery.model.query import moment
+
         try:
-            moment = datetime.fromisoformat(value)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r:.80}: expected 2026-01-31, 2026-01-31T23:59, or 30m, 2h, 7d ago", param, ctx)
+            return moment(value, now=time.time())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command()

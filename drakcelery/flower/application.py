@@ -19,7 +19,7 @@ from tornado.template import DictLoader
 from tornado.web import RequestHandler, StaticFileHandler, url
 
 from drakcelery.errors import StackError
-from drakcelery.flower import handlers, safety
+from drakcelery.flower import finding, handlers, safety
 from drakcelery.flower.live import LiveLogs
 from drakcelery.flower.reading import Reader
 from drakcelery.flower.report import handlers as report_handlers
@@ -43,6 +43,7 @@ _HOST = r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})"
 
 HANDLERS = [
     url(r"/fleet", handlers.FleetPage, name="fleet"),
+    url(r"/fleet/find", finding.FindPage),
     url(rf"/fleet/host/{_HOST}/(drain|undrain)", handlers.HostAction),
     url(rf"/analysis/{_UID}", handlers.AnalysisPage, name="analysis"),
     url(rf"/analysis/{_UID}/(cancel|retry)", handlers.AnalysisAction),
@@ -55,6 +56,7 @@ HANDLERS = [
     url(rf"/analysis/{_UID}/screenshots", stored_handlers.Screenshots),
     url(rf"/analysis/{_UID}/screenshot/([A-Za-z0-9_.-]{{1,200}})", stored_handlers.Screenshot),
     url(r"/api/fleet", handlers.FleetApi),
+    url(r"/api/find", finding.FindApi),
     url(r"/api/analyses", handlers.AnalysesApi),
     url(rf"/api/analysis/{_UID}", handlers.AnalysisApi),
     url(r"/fleet/static/(.*)", StaticFileHandler, {"path": str(HERE / "static")}, name="fleet-static"),

@@ -152,6 +152,8 @@ class AnalysisPage(Page):
         view = await self.find(uid)
         if self.get_argument("json", default=False, type=bool):
             await self.send_json(view.linking(self.application.events.state.tasks.__contains__))
+        elif view.row.uid != uid:
+            self.redirect(self.reverse_url("analysis", view.row.uid))
         else:
             self.page("analysis.html", uid=uid)
 

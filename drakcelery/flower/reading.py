@@ -28,6 +28,7 @@ from drakcelery.model.analysis import State
 from drakcelery.model.names import is_file_name
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses as operators_analyses
+from drakcelery.operators import finding
 from drakcelery.operators.retry import obstacle, retry
 from drakcelery.operators.tail import Event, Tail
 from drakcelery.settings import Settings
@@ -103,9 +104,10 @@ class Reader:
         return await self._fleet.get()
 
     async def analysis(self, uid: str) -> AnalysisView | None:
-        """The page of an analysis; None if the ledger has no record of it.
+        """The page of the analysis whose uid is, or begins with, *uid*; None if there is no record of it.
 
-        Raises :class:`redis.exceptions.RedisError`; if S3 fails, the page says so.
+        Raises :class:`redis.exceptions.RedisError`, and :class:`StackError` if several begin so; if S3 fails,
+        the page says so.
         """
         reading = self._analyses.pop(uid, None) or Reading(
             self._remote, lambda: self.naming(lambda: self._read_analysis(uid))
@@ -200,7 +202,7 @@ class Reader:
         )
 
     def _read_analysis(self, uid: str) -> AnalysisView | None:
-        record = self.ledger.get(uid)
+        record = finding.record_of(self.ledger, uid)
         if record is None:
             return None
         stored, trouble = self._stored(record)
@@ -208,7 +210,7 @@ class Reader:
             record,
             {name: size for name, size in stored.items() if name not in KEPT},
             now=self.ledger.now(),
-            start=_starts(self._forecast().estimates).get(uid) if not record.state.is_over else None,
+            start=_starts(self._forecast().estimates).get(record.uid) if not record.state.is_over else None,
             trouble=str(trouble) if trouble else None,
             no_retry=str(trouble) if isinstance(trouble, StorageAway) else self._no_retry(record, stored),
         )

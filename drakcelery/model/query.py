@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from drakcelery.model.analysis import State, Value
 from drakcelery.model.records import Record
@@ -13,6 +14,8 @@ MOST = 1e11
 """Times between which every analysis ends."""
 MOST_TEXT = 200
 """Characters of a text that is looked for."""
+_AGO = re.compile(r"([0-9]{1,6})(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HASH = re.compile(r"[0-9a-fA-F]{1,64}")
 _ASCII = re.compile(r"[ -~]+")
@@ -80,6 +83,22 @@ class Query(Value):
             and contains(name, self.name or "")
             and contains(record.reason or "", self.reason or "")
         )
+
+
+def moment(text: str, *, now: float) -> float:
+    """A UNIX time: ISO 8601, in UTC unless it says otherwise, or how long before *now*, such as ``2h``.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    ago = _AGO.fullmatch(text)
+    try:
+        if ago:
+            return now - int(ago[1]) * _SECONDS[ago[2]]
+        given = datetime.fromisoformat(text)
+        return min(max(LEAST, (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()), MOST)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r:.80}: expected 2026-01-31, 2026-01-31T23:59, or 30m, 2h, 7d ago") from None
 
 
 def contains(text: str, part: str) -> bool:

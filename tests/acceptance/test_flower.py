@@ -477,6 +477,7 @@ def test_pages_need_the_login(guarded: Web) -> None:
         *("/analysis/guarded/live", "/analysis/guarded/report/timeline"),
         *("/analysis/guarded/screenshots", "/analysis/guarded/screenshot/a.png"),
         *("/api/fleet", "/api/analyses", "/api/analysis/guarded"),
+        *("/fleet/find", "/api/find"),
     ):
         assert guarded.ask(path).status == 401, path
 
@@ -498,6 +499,63 @@ def test_api(fleet: Fleet, victim: None, web: Web, guarded: Web, read_only: Web)
     fleet_secret = fleet.settings.s3.secret_key
     assert fleet_secret is not None
     assert fleet_secret.get_secret_value() not in str(one)
+
+
+@pytest.mark.parametrize(
+    ("asked", "uids"),
+    [
+        ("text=guar", ["guarded"]),
+        ("uid=guarded&limit=1&state=RUNNING&host=rack-2", ["guarded"]),
+        ("name=PROBE&since=1h&until=2099-01-01&uid=guar", ["guarded"]),
+        ("uid=guarded&profile=nowhere", []),
+        ("text=%00%1b%5B%27%25%2A%F0%9F%98%80", []),
+    ],
+)
+def test_search_in_the_api(victim: None, guarded: Web, asked: str, uids: list[str]) -> None:  # noqa: ARG001
+    """Finds by what is asked for together, whatever it is."""
+    view = guarded.ask(f"/api/find?{asked}", headers=LOGIN).json()
+    assert [one["uid"] for one in view["analyses"]] == uids
+    assert view["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("limit=0", 400),
+        ("limit=%C2%B2", 400),
+        ("state=ASLEEP", 400),
+        ("since=yesterday", 400),
+        ("colour=red", 400),
+        ("after=nonsense", 409),
+        ("sha256=xyz", 409),
+    ],
+)
+def test_what_the_search_refuses(victim: None, guarded: Web, asked: str, status: int) -> None:  # noqa: ARG001
+    """What it cannot look for is an error of whoever asks."""
+    assert guarded.ask(f"/api/find?{asked}", headers=LOGIN).status == status
+    assert guarded.ask(f"/fleet/find?{asked}", headers=LOGIN).status == status
+
+
+def test_search_on_the_fleet_page(victim: None, read_only: Web, browser: Browser) -> None:  # noqa: ARG001
+    """What is found stands in the place of the analyses, until the search is cleared."""
+    with tab(browser, read_only) as opened:
+        page = opened.page
+        page.goto(f"{read_only.address}/fleet")
+        expect(page.locator('[data-uid="guarded"]')).to_be_visible()
+        page.get_by_label("Host", exact=True).fill("nowhere")
+        page.get_by_role("button", name="Find").click()
+        expect(page.locator("#find-empty")).to_be_visible()
+        expect(page.locator("#analyses > *")).to_have_count(0)
+        page.get_by_label("Host", exact=True).fill("rack-2")
+        page.get_by_label("Beginning of a uid").fill("guar")
+        page.keyboard.press("Enter")
+        expect(page.locator("#analyses > *")).to_have_count(1)
+        expect(page.locator('[data-uid="guarded"]')).to_be_visible()
+        page.get_by_role("button", name="Clear").click()
+        expect(page.locator("#find-empty")).to_be_hidden()
+        page.goto(f"{read_only.address}/analysis/guar")
+        expect(page).to_have_url(re.compile(r"/watch/analysis/guarded$"))
+        assert opened.complaints == []
 
 
 EVERY_KIND = (

@@ -1,6 +1,7 @@
+import { makeSearch } from "./find.js";
 import {
-  analysisPath, confirmed, duration, expected, fleetPath, follow, hostPath, link, make, say, showBar, showState, sync,
-  workerPath,
+  analysisPath, confirmed, duration, expected, fleetPath, follow, hostPath, link, make, moment, say, showBar, showState,
+  sync, workerPath,
 } from "./page.js";
 
 const page = document.getElementById("fleet");
@@ -181,7 +182,7 @@ function showOther(element, what, uid) {
 
 function showRow(line, row, now) {
   showState(part(line, "state"), row.state);
-  say(part(line, "note"), row.sha256 ? row.sha256.slice(0, 12) : "");
+  say(part(line, "note"), [row.sha256?.slice(0, 12), moment(row.received)].filter(Boolean).join(" · "));
   showOther(part(line, "retry-of"), "retry of", row.retry_of);
   showOther(part(line, "retried"), "retried as", row.retries.at(-1) ?? null);
   const where = row.host ? [row.host, row.slot].filter(Boolean).join("/") : row.profile ?? dash;
@@ -220,8 +221,16 @@ function show(view) {
   get("quarantine-section").hidden = view.quarantined.length === 0;
   const place = (one) => `${one.where} ${one.uid}`;
   sync(get("quarantine"), view.quarantined, place, makeQuarantined, (line, one) => showQuarantined(line, one, now));
+  if (search.isOn()) return;
   get("analyses-empty").hidden = view.analyses.length > 0;
-  sync(get("analyses"), view.analyses, (row) => `${row.uid} ${row.received}`, makeRow, (line, row) => showRow(line, row, now));
+  showRows(view);
 }
+
+function showRows(view) {
+  const key = (row) => `${row.uid} ${row.received}`;
+  sync(get("analyses"), view.analyses, key, makeRow, (line, row) => showRow(line, row, view.now));
+}
+
+const search = makeSearch(showRows);
 
 follow(page, fleetPath(), show);

@@ -12,7 +12,7 @@
 -- ARG filters*  what is wanted besides: field:value
 -- returns 1 if there may be more, the window and the place to go on at, then window, place and uid of each
 local PIECE = 65536
-local LONGEST = 4096
+local USUAL, LONGEST = 200, 4096
 local filters, left, answer, count = ARG.filters, tonumber(ARG.limit), {0, '', ''}, 0
 local needle = #ARG.name > #ARG.reason and ARG.name or ARG.reason
 if needle == '' then
@@ -46,6 +46,13 @@ local function piece_before(key, stop)
   return string.sub(piece, first), start + first - 1
 end
 
+-- Where the line of a place begins, if it does within so many bytes
+local function line_before(piece, place, bytes)
+  local back = math.max(1, place - bytes)
+  local begin = string.match(string.sub(piece, back, place), '.*()\n')
+  return begin and back - 1 + begin
+end
+
 -- The lines of a piece that hold the needle, with their places in it
 local function hits(piece)
   local found, at = {}, 1
@@ -54,8 +61,7 @@ local function hits(piece)
     if not hit then
       return found
     end
-    local back = math.max(1, hit - LONGEST)
-    local begin = back - 1 + (string.match(string.sub(piece, back, hit), '.*()\n') or 1)
+    local begin = line_before(piece, hit, USUAL) or line_before(piece, hit, LONGEST) or 1
     local stop = string.find(piece, '\n', hit, true) or #piece + 1
     found[#found + 1] = {begin, string.sub(piece, begin + 1, stop - 1)}
     at = stop + 1
@@ -75,10 +81,15 @@ for _, window in ipairs(windows(ARG.least, ARG.most, true)) do
       local piece, start = piece_before(key, stop)
       local found = hits(piece)
       for i = #found, 1, -1 do
-        local uid = uid_in(found[i][2], keys)
+        local begin, line = found[i][1], found[i][2]
+        if count >= tonumber(ARG.enough) then
+          answer[1], answer[2], answer[3] = 1, window, tostring(start + begin + #line)
+          return answer
+        end
+        local uid = uid_in(line, keys)
         if uid then
           count = count + 1
-          answer[#answer + 1], answer[#answer + 2] = window, tostring(start + found[i][1] - 1)
+          answer[#answer + 1], answer[#answer + 2] = window, tostring(start + begin - 1)
           answer[#answer + 1] = uid
         end
       end
