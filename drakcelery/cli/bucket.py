@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -90,6 +91,29 @@ def lifecycle(days: int, apply: bool, as_json: bool, config: Path | None, data_d
         _print(documents.retention(days))
     else:
         click.echo(f"{ours.s3.address} removes each object of {name!r} {days} days after it was written.")
+
+
+@bucket.command()
+@json_option
+@with_settings
+def reindex(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Make the records of published analyses again, after Redis has lost them, so that `find` has them.
+
+    What the bucket does not tell, such as the VM profile, is unknown. A record that is there stays as it is,
+    and one is made only if it would still be there ([drakcelery] record_ttl).
+    """
+    from drakcelery.operators.restoring import restore
+    from drakcelery.wiring import make_ledger
+
+    ours = read_settings(config, data_dir)
+    found = restore(ours, make_ledger(ours), make_storage(ours))
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+        return
+    click.echo(
+        f"{found.made} records made; {found.known} were there, {found.expired} would have expired, "
+        f"{found.unreadable} cannot be read or are not complete."
+    )
 
 
 def _print(document: documents.Document) -> None:

@@ -5,7 +5,7 @@ It only suggests: whoever asks reads the record of each candidate, and that deci
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import redis
@@ -19,7 +19,7 @@ from drakcelery.model.query import Query, needle
 
 log = structlog.get_logger(__name__)
 
-SCRIPTS = ("find_values", "find_prefix", "find_text", "index")
+SCRIPTS = ("find_values", "find_prefix", "find_text", "index", "restore")
 OLDER = "older"
 """The member that says down to which time older analyses were entered."""
 AT_ONCE = 2000
@@ -135,6 +135,24 @@ class Index:
         """Enter analyses that are over; returns how many there are records of."""
         prefix, suffix = record_key("\0").split("\0")
         return int(self._scripts("index", ttl=self._ttl, prefix=prefix, suffix=suffix, uids=list(uids)))
+
+    def restore(self, uid: str, fields: Mapping[str, str], *, at: float, left: int) -> bool:
+        """Make the record of an analysis again that ended *at* a time; it stays for *left* seconds.
+
+        False if there is one.
+        """
+        flat = [text for pair in fields.items() for text in pair]
+        return bool(
+            self._scripts(
+                "restore",
+                {"record": record_key(uid)},
+                uid=uid,
+                at=at,
+                left=left,
+                ttl=self._ttl,
+                fields=flat,
+            )
+        )
 
     @property
     def is_complete(self) -> bool:

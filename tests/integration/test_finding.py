@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 from karton.core import Task
+from karton.core.resource import RemoteResource
 
+from drakcelery.embedded.services import Services
 from drakcelery.errors import StackError
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
@@ -19,8 +23,12 @@ from drakcelery.model.analysis import STAGES, Failure, ObjectRef, Stage, State
 from drakcelery.model.query import Query
 from drakcelery.model.result import Result
 from drakcelery.operators import finding
+from drakcelery.operators.restoring import Restored, restore
+from drakcelery.settings import Settings
+from drakcelery.storage import Storage
 from tests.builders import analysis
 from tests.ledgers import inbox_of, open_analysis, take
+from tests.objects import put_bytes
 
 TTL = 600
 INDEX_PATTERN = f"{INDEX}*"
@@ -338,3 +346,65 @@ def test_an_odd_index_stops_nothing(some: Ledger) -> None:
     assert record is not None
     assert record.state is State.FAILED
     assert some.index.keep() == 0
+
+
+# From the bucket, after Redis has lost everything
+
+
+def stored(storage: Storage, bucket: str, uid: str, ended: float, **metadata: Any) -> None:
+    """What the bucket has of a published analysis."""
+    told = {
+        "sample_sha256": hash_of(uid),
+        "magic_output": "PE32",
+        "time_started": int(ended) - 60,
+        "time_finished": int(ended),
+        "snapshot_version": 1,
+        "analysis_uid": uid,
+        "snapshot_sha256": "a" * 64,
+        "start_command": "x",
+        "plugins": ["procmon"],
+        "engine": "drakvuf 1.1",
+        "host": "rack-7",
+        "slot": "vm-1",
+        "attempts": 2,
+        "execution": "executed",
+        **metadata,
+    }
+    sample = RemoteResource("Lost Invoice.exe", bucket="karton", uid="k", sha256=hash_of(uid), size=3)
+    task = Task(
+        {"type": "analysis", "quality": "low"}, payload={"sample": sample}, root_uid="r", parent_uid="{r}:t"
+    )
+    put_bytes(storage, bucket, f"{uid}/metadata.json", json.dumps(told).encode())
+    put_bytes(storage, bucket, f"{uid}/analysis_task.json", task.serialize().encode())
+
+
+def test_records_from_the_bucket(services: Services, ledger: Ledger) -> None:
+    """What was published is found again, as far as the bucket tells it; what is odd there stops nothing."""
+    storage = Storage.connect(services.s3, threads=1)
+    bucket = f"restored-{uuid.uuid4().hex[:8]}"
+    storage.ensure_bucket(bucket)
+    ours = Settings().drakcelery.model_copy(update={"bucket": bucket, "record_ttl": TTL})
+    settings = Settings(drakcelery=ours, s3=services.s3)
+    now = ledger.now()
+    stored(storage, bucket, "lost-1", now - 100)
+    stored(storage, bucket, "lost-2", now - 50, reason="it broke off")
+    stored(storage, bucket, "old-1", now - TTL - 50)
+    stored(storage, bucket, "wrong-1", now, analysis_uid="other")
+    stored(storage, bucket, publish(ledger, "there-1"), now)
+    put_bytes(storage, bucket, "failed-1/drakrun.log", b"x")
+    put_bytes(storage, bucket, "broken-1/metadata.json", b"{")
+    put_bytes(storage, bucket, "not a uid/metadata.json", b"{}")
+    assert restore(settings, ledger, storage) == Restored(made=2, known=1, expired=1, unreadable=3)
+    assert found(ledger) == ["there-1", "lost-2", "lost-1"]
+    assert found(ledger, name="lost invoice", host="rack-7") == ["lost-2", "lost-1"]
+    assert found(ledger, engine="drakvuf", reason="BROKE") == ["lost-2"]
+    record = ledger.get("lost-1")
+    assert record is not None
+    assert (record.state, record.attempt, record.task_uid, record.finished) == (
+        State.PUBLISHED,
+        2,
+        "{r}:t",
+        int(now - 100),
+    )
+    assert TTL - 110 < ledger._redis.ttl(record_key("lost-1")) <= TTL - 100
+    assert restore(settings, ledger, storage) == Restored(known=3, expired=1, unreadable=3)
