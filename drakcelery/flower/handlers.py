@@ -187,11 +187,11 @@ class Action(Page):
         if self.application.options.read_only:
             raise tornado.web.HTTPError(403, "Read only mode is enabled")
 
-    async def perform(self, act: Callable[[], str], **context: str) -> None:
-        """Do it, and answer with what *act* says."""
+    async def perform(self, act: Callable[[], str], *, remote: bool = False, **context: str) -> None:
+        """Do it, and answer with what *act* says; *remote* as of :meth:`blocking`."""
         try:
             with sentences():
-                said = await self.blocking(act)
+                said = await self.blocking(act, remote=remote)
         except tornado.web.HTTPError as error:
             log.info("refused_in_flower", by=self.by, reason=error.get_message(), **context)
             raise
@@ -251,7 +251,7 @@ class AnalysisAction(Action):
                 return f"analysis {steering.cancel_by_uid(reader.ledger, uid, by=by).uid} is cancelled"
             return f"analysis {reader.retry(uid, by=by)} of the same sample is in Karton"
 
-        await self.perform(act, uid=uid, asked=action)
+        await self.perform(act, remote=action == "retry", uid=uid, asked=action)
 
 
 class Api(_Fleet, BaseApiHandler):  # type: ignore[misc] # Flower has no type information
