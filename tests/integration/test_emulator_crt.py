@@ -83,7 +83,7 @@ def test_files(tmp_path: Path, bits: int, runtime: Literal["msvcrt", "ucrt"]) ->
 
 
 def test_functions(tmp_path: Path, bits: int, runtime: Literal["msvcrt", "ucrt"]) -> None:
-    """Arguments, environment, constructors, setjmp, sorting, formats, strings, numbers, memory and time."""
+    """Arguments, environment, setjmp, formats, strings, numbers, time, characters, handles, folders, code."""
     program = build("functions", tmp_path, bits, runtime=runtime)
     run = Bench(tmp_path).detonate(program, '%f "first argument" second')
     assert ended(run) == 0, "the exit code is the line of the check that failed"

@@ -109,9 +109,12 @@ def test_the_environment(tmp_path: Path, bits: int) -> None:
 
 @BITS
 def test_a_connected_socket_and_a_check(tmp_path: Path, bits: int) -> None:
-    """Data without an address goes where the socket is connected to; errors and events are Windows'."""
+    """Data without an address goes where the socket is connected to; errors, DNS records, the adapter."""
     source = r"""
     #include <winsock2.h>
+    #include <iphlpapi.h>
+    #include <stdlib.h>
+    #include <windns.h>
     #include <wininet.h>
     int main(void)
     {
@@ -163,20 +166,34 @@ def test_a_connected_socket_and_a_check(tmp_path: Path, bits: int) -> None:
         mark(InternetCheckConnectionW(L"https://check.drakcelery.invalid/a", FLAG_ICC_FORCE_CONNECTION, 0)
              ? "online" : "offline");
         InternetCheckConnectionA(NULL, FLAG_ICC_FORCE_CONNECTION, 0);
+        DNS_RECORD *record = NULL;
+        mark(!DnsQuery_W(L"Dns.drakcelery.invalid", DNS_TYPE_A, 0, NULL, (void *)&record, NULL) && record
+             && !record->pNext && record->wType == DNS_TYPE_A && record->wDataLength == 4
+             && record->Data.A.IpAddress == inet_addr("198.51.100.3") ? "record" : "none");
+        DnsRecordListFree(record, DnsFreeRecordList);
+        mark(DnsQuery_A("mx.drakcelery.invalid", DNS_TYPE_MX, 0, NULL, (void *)&record, NULL)
+             == DNS_INFO_NO_RECORDS && !record ? "no-mail" : "mail");
+        ULONG room = 0;
+        IP_ADAPTER_INFO *adapter = malloc(sizeof *adapter);
+        mark(GetAdaptersInfo(NULL, &room) == ERROR_BUFFER_OVERFLOW && room == sizeof *adapter
+             && !GetAdaptersInfo(adapter, &room) && !adapter->Next
+             && !strcmp(adapter->IpAddressList.IpAddress.String, "10.13.1.2") ? "adapter" : "no-adapter");
         return 0;
     }
     """
-    run = Bench(tmp_path).detonate(build(tmp_path, source, bits, "-lws2_32", "-lwininet"))
+    libraries = ("-lws2_32", "-lwininet", "-ldnsapi", "-liphlpapi")
+    run = Bench(tmp_path).detonate(build(tmp_path, source, bits, *libraries))
     assert run.outcome.reason is None
     assert marks(run) == [
         *("not-connected", "sent", "gathered", "no-socket", "nobody", "late", "alone", "events", "data"),
-        *("closed", "shut", "online"),
+        *("closed", "shut", "online", "record", "no-mail", "adapter"),
     ]
     sent = b"".join(bytes(packet) for packet in run.packets())
     assert b"no address" in sent
     assert b"gathered" in sent
     assert b"nowhere" not in sent
     lines = run.lines("socketmon")
-    assert "check.drakcelery.invalid" in [line.get("DnsName") for line in lines]
+    names = [line.get("DnsName") for line in lines]
+    assert {"check.drakcelery.invalid", "Dns.drakcelery.invalid", "mx.drakcelery.invalid"} <= {*names}
     reached = {(line["Protocol"], line["RemotePort"]) for line in lines if "RemotePort" in line}
     assert reached >= {("UDPv4", 5353), ("TCPv4", 443)}

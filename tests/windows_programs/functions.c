@@ -1,6 +1,9 @@
 /* Calls what C programs call, and checks each result. Exit code 0, or the line of the check that failed. */
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <io.h>
 #include <locale.h>
 #include <malloc.h>
 #include <math.h>
@@ -11,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 #include <wchar.h>
+#include <windows.h>
 
 #include "check.h"
 
@@ -181,6 +185,100 @@ static void times(void)
     CHECK(clock() >= 0 && difftime(10, 4) == 6.0);
 }
 
+/* One by one, through the buffer that a stream lends, and between other functions. */
+static void characters(void)
+{
+    char line[64];
+    int code, count = 0, wrong = 0;
+    FILE *file = fopen("C:\\Users\\Public\\characters.txt", "w");
+    CHECK(file);
+    for (int i = 0; i < 20000; i++)
+        CHECK(fputc(i % 50 == 49 ? '\n' : 'a' + i % 26, file) != EOF);
+    CHECK(fprintf(file, "end %d\n", 5) == 6 && fputc('z', file) == 'z');
+    CHECK(ftell(file) == 20000 + 400 + 7 + 1 && fclose(file) == 0);
+    file = fopen("C:\\Users\\Public\\characters.txt", "r");
+    while ((code = fgetc(file)) != EOF) {
+        wrong += count < 20000 && code != (count % 50 == 49 ? '\n' : 'a' + count % 26);
+        count++;
+    }
+    CHECK(count == 20007 && !wrong && feof(file));
+    CHECK(fseek(file, 51, SEEK_SET) == 0);
+    for (int i = 0; i < 100; i++)
+        fgetc(file);
+    CHECK(ftell(file) == 51 + 102);
+    CHECK(ungetc('Q', file) == 'Q' && fgetc(file) == 'Q' && fgets(line, 64, file));
+    CHECK(strlen(line) == 50 && line[49] == '\n' && fclose(file) == 0);
+    file = fopen("C:\\Users\\Public\\bytes.bin", "w+b");
+    for (int i = 0; i < 5000; i++)
+        fputc(i, file);
+    fseek(file, 10, SEEK_SET);
+    for (int i = 10; i < 100; i++)
+        CHECK(fgetc(file) == i);
+    fseek(file, 0, SEEK_CUR);
+    fputc('X', file);
+    fseek(file, 100, SEEK_SET);
+    CHECK(fgetc(file) == 'X' && fgetc(file) == 101 && fclose(file) == 0);
+}
+
+/* What Windows' functions and the runtime's know of each other. */
+static void handles(void)
+{
+    LARGE_INTEGER size;
+    DWORD done;
+    char data[4];
+    int number = _open("C:\\Users\\Public\\bytes.bin", _O_RDWR | _O_BINARY);
+    HANDLE handle = (HANDLE)_get_osfhandle(number);
+    CHECK(number > 2 && GetFileSizeEx(handle, &size) && size.QuadPart == 5000);
+    CHECK(_lseek(number, 5, SEEK_SET) == 5 && ReadFile(handle, data, 2, &done, NULL) && data[0] == 5);
+    CHECK(_tell(number) == 7 && SetFilePointer(handle, 10, NULL, FILE_BEGIN) == 10 && SetEndOfFile(handle));
+    CHECK(_filelength(number) == 10 && _close(number) == 0);
+}
+
+static void environment(void)
+{
+    const char *usual[] = {"Path", "PATHEXT", "ProgramData", "PUBLIC", "OS", "HOMEPATH", "NUMBER_OF_PROCESSORS"};
+    char folder[MAX_PATH];
+    for (int i = 0; i < 7; i++)
+        CHECK(getenv(usual[i]) && *getenv(usual[i]));
+    CHECK(GetTempPathA(MAX_PATH, folder) == strlen(getenv("TEMP")) + 1 && folder[strlen(folder) - 1] == '\\');
+    CHECK(GetTempPathA(3, folder) == strlen(getenv("TEMP")) + 2);
+}
+
+/* The end of a folder is no error; a file that was hidden is. */
+static void folder(void)
+{
+    struct dirent *entry;
+    int found = 0;
+    DIR *open = opendir("C:\\Users\\Public");
+    CHECK(open);
+    errno = 0;
+    while ((entry = readdir(open)))
+        found += !strcmp(entry->d_name, "bytes.bin");
+    CHECK(found == 1 && errno == 0 && closedir(open) == 0);
+    CHECK(SetFileAttributesA("C:\\Users\\Public\\bytes.bin", FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_SYSTEM));
+    CHECK(GetFileAttributesA("C:\\Users\\Public\\bytes.bin") == (FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_SYSTEM));
+}
+
+/* Code that functions of Windows, and the program, write again and again. */
+static void code(void)
+{
+    unsigned char one[] = {0xb8, 1, 0, 0, 0, 0xc3};
+    volatile char *place = VirtualAlloc(NULL, 4096, MEM_COMMIT, PAGE_EXECUTE_READWRITE);
+    SIZE_T done;
+    for (int i = 0; i < 20; i++) {
+        one[1] = i;
+        CHECK(WriteProcessMemory(GetCurrentProcess(), (void *)place, one, 6, &done));
+        CHECK(((int (*)(void))place)() == i);
+        one[1] = i + 50;
+        memcpy((void *)place, one, 6);
+        CHECK(((int (*)(void))place)() == i + 50);
+        place[1] = i + 100;
+        CHECK(((int (*)(void))place)() == i + 100);
+        VirtualFree((void *)place, 0, MEM_RELEASE);
+        CHECK(VirtualAlloc((void *)place, 4096, MEM_COMMIT | MEM_RESERVE, PAGE_EXECUTE_READWRITE) == place);
+    }
+}
+
 int main(int count, char **arguments)
 {
     CHECK(count == 3);
@@ -195,5 +293,10 @@ int main(int count, char **arguments)
     numbers();
     memory();
     times();
+    characters();
+    handles();
+    environment();
+    folder();
+    code();
     return 0;
 }

@@ -93,6 +93,54 @@ _VALUES = {
 """Texts in the registry of every Windows, by key and name."""
 
 
+_PROFILE = f"C:\\Users\\{USER}"
+_POWERSHELL = f"{SYSTEM_FOLDER}WindowsPowerShell\\v1.0\\"
+_ENVIRONMENT = {
+    "ALLUSERSPROFILE": "C:\\ProgramData",
+    "APPDATA": _ROAMING,
+    "CommonProgramFiles": "C:\\Program Files\\Common Files",
+    "CommonProgramFiles(x86)": "C:\\Program Files (x86)\\Common Files",
+    "CommonProgramW6432": "C:\\Program Files\\Common Files",
+    "COMPUTERNAME": HOST,
+    "ComSpec": "C:\\Windows\\system32\\cmd.exe",
+    "DriverData": f"{SYSTEM_FOLDER}Drivers\\DriverData",
+    "HOMEDRIVE": "C:",
+    "HOMEPATH": f"\\Users\\{USER}",
+    "LOCALAPPDATA": f"{_PROFILE}\\AppData\\Local",
+    "LOGONSERVER": f"\\\\{HOST}",
+    "NUMBER_OF_PROCESSORS": "2",
+    "OneDrive": f"{_PROFILE}\\OneDrive",
+    "OS": "Windows_NT",
+    "Path": ";".join(
+        (
+            "C:\\Windows\\system32;C:\\Windows;C:\\Windows\\System32\\Wbem",
+            f"{_POWERSHELL};{_PROFILE}\\AppData\\Local\\Microsoft\\WindowsApps",
+        )
+    ),
+    "PATHEXT": ".COM;.EXE;.BAT;.CMD;.VBS;.VBE;.JS;.JSE;.WSF;.WSH;.MSC",
+    "PROCESSOR_ARCHITECTURE": "AMD64",
+    "PROCESSOR_IDENTIFIER": "Intel64 Family 6 Model 158 Stepping 10, GenuineIntel",
+    "PROCESSOR_LEVEL": "6",
+    "PROCESSOR_REVISION": "9e0a",
+    "ProgramData": "C:\\ProgramData",
+    "ProgramFiles": "C:\\Program Files",
+    "ProgramFiles(x86)": "C:\\Program Files (x86)",
+    "ProgramW6432": "C:\\Program Files",
+    "PSModulePath": f"C:\\Program Files\\WindowsPowerShell\\Modules;{_POWERSHELL}Modules",
+    "PUBLIC": "C:\\Users\\Public",
+    "SESSIONNAME": "Console",
+    "SystemDrive": "C:",
+    "SystemRoot": "C:\\Windows",
+    "TEMP": f"{_PROFILE}\\AppData\\Local\\Temp",
+    "TMP": f"{_PROFILE}\\AppData\\Local\\Temp",
+    "USERDOMAIN": HOST,
+    "USERDOMAIN_ROAMINGPROFILE": HOST,
+    "USERNAME": USER,
+    "USERPROFILE": _PROFILE,
+    "windir": "C:\\Windows",
+}
+"""What every program of Windows 10 finds in its environment, in the order of the names."""
+
 _LIBRARIES = (
     *("version", "winmm", "mpr", "uxtheme", "dwmapi", "comdlg32", "imm32", "msimg32", "winspool"),
     *("kernelbase", "bcryptprimitives", "cryptbase", "sspicli", "wintrust", "wsock32", "powrprof"),
@@ -124,16 +172,7 @@ def build() -> dict[str, Any]:
         domain="WORKGROUP",
     )
     config["user"].update(name=USER)
-    profile = f"C:\\Users\\{USER}"
-    config["env"].update(
-        temp=f"{profile}\\AppData\\Local\\Temp\\",
-        tmp=f"{profile}\\AppData\\Local\\Temp\\",
-        appdata=f"{profile}\\AppData\\Roaming",
-        localappdata=f"{profile}\\AppData\\Local",
-        userprofile=profile,
-        username=USER,
-        computername=HOST,
-    )
+    config["env"] = {name.lower(): value for name, value in _ENVIRONMENT.items()}
     config["modules"]["user_modules"] += _modules()
     config["registry"]["keys"] += _registry()
     config["network"]["dns"]["names"] = {

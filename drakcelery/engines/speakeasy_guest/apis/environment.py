@@ -56,6 +56,17 @@ def _free(_emu: Any, _name: str, _argv: list[Any]) -> int:
     return 1
 
 
+def _temporary_folder(emu: Any, name: str, argv: list[Any]) -> int:
+    """The first that is set of three variables; it ends with a backslash."""
+    found = next(filter(None, (find(emu, variable) for variable in ("TMP", "TEMP", "USERPROFILE"))), "")
+    folder = found or "C:\\Windows"
+    text = folder if folder.endswith("\\") else f"{folder}\\"
+    length = texts.write_or_need(emu, argv[1], text, argv[0], wide=name.endswith("W"))
+    if length == len(text):
+        argv[1] = text
+    return length
+
+
 def expanded(emu: Any, text: str) -> str:
     """A text with its ``%variables%`` filled in; unknown ones stay."""
 
@@ -77,5 +88,7 @@ APIS = {
     "SetEnvironmentVariable": Api(words=2, answer=_set),
     "GetEnvironmentStrings": Api(words=0, answer=_all),
     "FreeEnvironmentStrings": Api(words=1, answer=_free),
+    "GetTempPath": Api(words=2, answer=_temporary_folder),
+    "GetTempPath2": Api(words=2, answer=_temporary_folder),
     "ExpandEnvironmentStrings": Api(words=3, answer=_expand),
 }

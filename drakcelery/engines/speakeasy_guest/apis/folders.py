@@ -25,10 +25,8 @@ from drakcelery.engines.speakeasy_guest.apis.handles import (
     invalid_handle,
 )
 from drakcelery.engines.speakeasy_guest.machine.ansi import ANSI
+from drakcelery.engines.speakeasy_guest.machine.attributes import DIRECTORY, of_file, set_of_file
 from drakcelery.engines.speakeasy_guest.machine.file_times import Times, times_of
-
-DIRECTORY, ARCHIVE = 0x10, 0x20
-"""``FILE_ATTRIBUTE_DIRECTORY`` and ``FILE_ATTRIBUTE_ARCHIVE``."""
 
 INVALID_ATTRIBUTES = 0xFFFFFFFF
 ERROR_NO_MORE_FILES = 18
@@ -43,8 +41,9 @@ MAX_FOUND = 65536
 
 def attributes(emu: Any, path: str) -> int:
     """The attributes of a file or folder; :data:`INVALID_ATTRIBUTES` where there is none."""
-    if emu.disk.find(path) is not None:
-        return ARCHIVE
+    file = emu.disk.find(path)
+    if file is not None:
+        return of_file(file)
     return DIRECTORY if emu.disk.is_folder(path) else INVALID_ATTRIBUTES
 
 
@@ -66,8 +65,14 @@ def _file_attributes_ex(emu: Any, name: str, argv: list[Any]) -> int:
 
 
 def _set_file_attributes(emu: Any, name: str, argv: list[Any]) -> int:
-    found = attributes(emu, text_argument(emu, name, argv, 0))
-    return failed(emu, ERROR_FILE_NOT_FOUND) if found == INVALID_ATTRIBUTES else 1
+    """Those of folders stay as they are."""
+    path = text_argument(emu, name, argv, 0)
+    if attributes(emu, path) == INVALID_ATTRIBUTES:
+        return failed(emu, ERROR_FILE_NOT_FOUND)
+    file = emu.disk.find(path)
+    if file is not None:
+        set_of_file(file, argv[1])
+    return 1
 
 
 def _delete_file(emu: Any, name: str, argv: list[Any]) -> int:
@@ -100,7 +105,7 @@ def _find_first(data_argument: int) -> Any:
         old = times_of(emu, None)
         found: list[tuple[str, int, int, Times]] = [(one, DIRECTORY, 0, old) for one in names]
         found += [
-            (ntpath.basename(one.get_path()), ARCHIVE, disk.size(one), times_of(emu, one))
+            (ntpath.basename(one.get_path()), of_file(one), disk.size(one), times_of(emu, one))
             for one in disk.matching(pattern)
         ]
         if not found:

@@ -52,11 +52,19 @@ class Wake:
     told: bool = False
 
 
-def _enter(emu: Any, name: str, argv: list[Any]) -> Steps:
+def _enter(emu: Any, name: str, argv: list[Any]) -> int | Steps:
+    """At once where it is free: most are, and programs enter them often."""
     section = emu.locks.sections.setdefault(argv[0], Mutex())
     me = emu.scheduler.current
-    if name.startswith("Try") and not section.ready(me):
-        return 0
+    if not section.ready(me):
+        return 0 if name.startswith("Try") else _entered(emu, argv[0])
+    section.acquire(me)
+    return 1
+
+
+def _entered(emu: Any, place: int) -> Steps:
+    section = emu.locks.sections.setdefault(place, Mutex())
+    me = emu.scheduler.current
     yield from emu.scheduler.wait(lambda: section.ready(me))
     section.acquire(me)
     return 1
@@ -141,7 +149,7 @@ def _sleep_section(emu: Any, _name: str, argv: list[Any]) -> Steps:
     variable, section, milliseconds = argv
     _leave(emu, "", [section])
     result = yield from _sleep_on(emu, variable, milliseconds)
-    yield from _enter(emu, "", [section])
+    yield from _entered(emu, section)
     return result
 
 

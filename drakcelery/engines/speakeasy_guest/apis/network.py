@@ -32,6 +32,10 @@ HIGHEST_VERSION = (2, 2)
 
 WSAEISCONN, WSAVERNOTSUPPORTED = 10056, 10092
 
+ERROR_BUFFER_OVERFLOW = 111
+ADAPTER_SIZE = {4: 640, 8: 704}
+"""Bytes of an ``IP_ADAPTER_INFO``, by the size of an address; there is one."""
+
 
 def _getaddrinfo(emu: Any, name: str, argv: list[Any]) -> int:
     host = text_argument(emu, name, argv, 0)
@@ -193,7 +197,18 @@ def _wsa_startup(emu: Any, _name: str, argv: list[Any]) -> int:
     return SUCCESS
 
 
+def _adapters(emu: Any, name: str, argv: list[Any]) -> int:
+    """Programs ask without a buffer first, for how large it has to be."""
+    size = ADAPTER_SIZE[emu.get_ptr_size()]
+    room = int.from_bytes(emu.mem_read(argv[1], 4), "little")
+    if argv[0] and room >= size:
+        return int(emu.original("iphlpapi", name, argv))
+    put(emu, argv[1], size, 4)
+    return ERROR_BUFFER_OVERFLOW
+
+
 APIS = {
+    "GetAdaptersInfo": Api(words=2, answer=_adapters),
     "WSAStartup": Api(words=2, answer=_wsa_startup),
     "WSAGetLastError": Api(words=0, answer=_get_error),
     "WSASetLastError": Api(words=1, answer=_set_error),

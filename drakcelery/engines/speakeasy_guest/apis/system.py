@@ -108,6 +108,11 @@ def _inserted(emu: Any, text: str, arguments: int, *, wide: bool, array: bool) -
     return _INSERT.sub(insert, text)[:MAX_TEXT]
 
 
+def _is_in_wow64(emu: Any, _name: str, argv: list[Any]) -> int:
+    put(emu, argv[1], int(emu.processor.bits == 32), 4)
+    return 1
+
+
 def _is_wow64(emu: Any, _name: str, argv: list[Any]) -> int:
     put(emu, argv[1], I386 if emu.processor.bits == 32 else 0, 2)
     put(emu, argv[2], AMD64, 2)
@@ -116,5 +121,6 @@ def _is_wow64(emu: Any, _name: str, argv: list[Any]) -> int:
 
 APIS = {
     "FormatMessage": Api(words=7, answer=_format_message),
+    "IsWow64Process": Api(words=2, answer=_is_in_wow64),
     "IsWow64Process2": Api(words=3, answer=_is_wow64),
 }

@@ -12,6 +12,7 @@ from drakcelery.engines.speakeasy_guest.apis import (
     computer,
     console,
     dialogs,
+    dns,
     environment,
     exceptions,
     file_times,
@@ -68,7 +69,7 @@ from drakcelery.engines.speakeasy_guest.crypto import table as crypto
 from drakcelery.engines.speakeasy_guest.naming import without_width
 
 MODULES = (
-    *(apartments, automation, cabinets, clock, code_pages, completion, computer, console, dialogs),
+    *(apartments, automation, cabinets, clock, code_pages, completion, computer, console, dialogs, dns),
     *(
         environment,
         exceptions,

@@ -15,8 +15,11 @@ from unicorn.unicorn_const import UC_MEM_FETCH_UNMAPPED  # type: ignore[import-u
 
 from drakcelery.engines.speakeasy_guest.machine.texts import Texts
 
+RETURN: Final = b"\xc3"
+"""What lies at a function's address: ``ret``, by which the program goes on."""
+
 HALT: Final = b"\xf4"
-"""What lies at a function's address: ``hlt``, which nobody comes to run."""
+"""What lies where the program's own functions return to: ``hlt``, which nobody comes to run."""
 
 
 class FunctionHooks(Texts):
@@ -33,7 +36,9 @@ class FunctionHooks(Texts):
         if not self._hooked:
             self._hooked = True
             self.emu_eng.mem_map(EMU_RETURN_ADDR, EMU_RESERVE_SIZE)
-            self.mem_write(EMU_RETURN_ADDR, HALT * EMU_RESERVE_SIZE)
+            self.mem_write(EMU_RETURN_ADDR, RETURN * EMU_RESERVE_SIZE)
+            for address in (self.return_hook, self.exit_hook):
+                self.mem_write(address, HALT)
             self.add_code_hook(
                 self._called, begin=EMU_RETURN_ADDR, end=EMU_RETURN_ADDR + EMU_RESERVE_SIZE - 1
             )
@@ -64,7 +69,7 @@ class FunctionHooks(Texts):
                 if function is None:
                     self._hook_mem_unmapped(emu, UC_MEM_FETCH_UNMAPPED, address, size, 0, context)
                 else:
-                    self.handle_import_func(*function)
+                    self.emu_eng.emu.at_return(lambda: self._handle(*function))
                 self._end_where_complete()
         except Exception as error:  # noqa: BLE001  # whatever it is, it ends the run and not the emulator
             place = self.get_pc()
@@ -72,6 +77,13 @@ class FunctionHooks(Texts):
             self.on_emu_complete()
             self.set_pc(self.return_hook)
         return True
+
+    def _handle(self, dll: str, name: str) -> None:
+        """Answer a call; where that ends a run, the place of the next one counts at once."""
+        run = self.curr_run
+        self.handle_import_func(dll, name)
+        if self.run_complete or self.emu_complete or self.curr_run is not run:
+            self.emu_eng.emu.settle()
 
     def _function_at(self, address: int) -> tuple[str, str] | None:
         """Library and name of what the program imported, or asked for, at an address; None for others."""

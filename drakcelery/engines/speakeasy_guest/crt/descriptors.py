@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.machine.disk import Disk
+from drakcelery.engines.speakeasy_guest.machine.disk import Disk, Opened
 
 EBADF, ENOENT, EEXIST, EMFILE, EACCES, EINVAL, ENOSPC, ERANGE = 9, 2, 17, 24, 13, 22, 28, 34
 
@@ -23,13 +23,28 @@ SEEK_SET, SEEK_CUR, SEEK_END = 0, 1, 2
 
 @dataclass
 class Descriptor:
-    """An open file; the console where *file* is None."""
+    """An open file; the console where *opened* is None."""
 
     handle: int
     path: str
-    file: Any
+    opened: Opened | None
+    """What the handle stands for, too: Windows' functions and these share the position."""
     flags: int
-    position: int = 0
+
+    @property
+    def file(self) -> Any:
+        """The file itself."""
+        return None if self.opened is None else self.opened.file
+
+    @property
+    def position(self) -> int:
+        """Where the next byte is."""
+        return 0 if self.opened is None else self.opened.position
+
+    @position.setter
+    def position(self, value: int) -> None:
+        if self.opened is not None:
+            self.opened.position = value
 
     @property
     def is_text(self) -> bool:
@@ -74,8 +89,9 @@ class Descriptors:
         event = "open"
         if file is None or flags & O_TRUNC:
             file, event = self.disk.create(path), "create"
-        handle = self.disk.handle(file)
-        self._open[number] = Descriptor(handle, self.disk.full(path), file, flags)
+        opened = Opened(self.disk, file)
+        handle = self.disk.add(opened)
+        self._open[number] = Descriptor(handle, self.disk.full(path), opened, flags)
         self.disk.note(path, event, disposition=_disposition(flags), access=_access(flags), handle=handle)
         return number
 
@@ -85,7 +101,8 @@ class Descriptors:
         if file is None:
             return int(self._runtime.fail(EBADF))
         number = next(item for item in range(3, MAX_OPEN + 1) if item not in self._open)
-        self._open[number] = Descriptor(handle, file.get_path(), file, flags | O_RDWR)
+        opened = file if isinstance(file, Opened) else Opened(self.disk, file)
+        self._open[number] = Descriptor(handle, file.get_path(), opened, flags | O_RDWR)
         return number
 
     def duplicate(self, number: int, wanted: int | None = None) -> int:
@@ -112,14 +129,15 @@ class Descriptors:
         found = self._open.get(number)
         if found is None or not found.flags & (O_WRONLY | O_RDWR):
             return int(self._runtime.fail(EBADF))
-        if found.file is None:
+        if found.opened is None:
             return len(data)
         out = data.replace(b"\n", b"\r\n") if found.is_text and not raw else data
         if found.flags & O_APPEND:
             found.position = self.disk.size(found.file)
-        if not self.disk.write(found.file, found.position, out):
+        try:
+            found.opened.add_data(out)
+        except MemoryError:
             return int(self._runtime.fail(ENOSPC))
-        found.position += len(out)
         if out:
             self.disk.note(found.path, "write", size=len(out))
         return len(data)
@@ -130,10 +148,11 @@ class Descriptors:
         if found is None or found.flags & O_WRONLY:
             self._runtime.fail(EBADF)
             return None
-        if found.file is None:
+        if found.opened is None:
             return b""
-        data = self.disk.read(found.file, found.position, size)
-        found.position += len(data)
+        data = found.opened.get_data(size)
+        if found.is_text and data.endswith(b"\r"):  # the end of its line belongs to it
+            data += found.opened.get_data(1)
         if data:
             self.disk.note(found.path, "read", size=len(data))
         if found.is_text:
@@ -150,6 +169,11 @@ class Descriptors:
             return int(self._runtime.fail(EINVAL))
         found.position = start + offset
         return found.position
+
+    def position(self, number: int) -> int:
+        """Where the next byte comes from."""
+        found = self._open.get(number)
+        return 0 if found is None else found.position
 
     def length(self, number: int) -> int:
         """Bytes of the file, or -1."""

@@ -16,6 +16,7 @@ from drakcelery.engines.speakeasy_guest.machine.file_times import times_of
 from drakcelery.engines.speakeasy_guest.naming import file_name
 
 ENOMEM = 12
+ERROR_FILE_NOT_FOUND, ERROR_NO_MORE_FILES = 2, 18
 S_IFDIR, S_IFREG = 0x4000, 0x8000
 DIRECTORY, ARCHIVE = 0x10, 0x20
 MAX_PATH = 260
@@ -169,6 +170,7 @@ def _find_first(width: int, layout: tuple[int, int]) -> Answer:
             for file in disk.matching(wanted)
         ]
         if not found:
+            crt.emu.set_last_error(ERROR_FILE_NOT_FOUND)
             return crt.fail(ENOENT)
         searches = crt.process.searches
         if len(searches) >= MAX_SEARCHES:
@@ -187,6 +189,8 @@ def _find_next(width: int, layout: tuple[int, int]) -> Answer:
 def _next(crt: Runtime, handle: int, target: int, width: int, layout: tuple[int, int]) -> int:
     left = crt.process.searches.get(handle)
     if not left:
+        if left is not None:
+            crt.emu.set_last_error(ERROR_NO_MORE_FILES)  # how mingw's readdir knows the end
         return crt.fail(ENOENT)
     crt.machine.write(target, _found_data(crt.machine, left.pop(0), width, layout))
     return 0

@@ -107,6 +107,8 @@ def put_character(crt: Runtime, code: int, address: int, width: int) -> int:
         return EOF if width == 1 else WEOF
     code &= 0xFF if width == 1 else 0xFFFF
     crt.streams.write_text(stream, chr(code), width)
+    if width == 1:
+        crt.streams.lend(stream)
     return code
 
 
@@ -145,6 +147,8 @@ def _get(width: int, *, standard: bool = False) -> Answer:
     def answer(crt: Runtime, address: int = 0) -> int:
         stream = crt.streams.get(crt.streams.standard(0) if standard else address)
         code = EOF if stream is None else read_character(crt, stream, width)
+        if width == 1 and stream is not None:
+            crt.streams.lend(stream)
         return WEOF if code == EOF and width == 2 else code
 
     return answer
@@ -284,8 +288,7 @@ FUNCTIONS: dict[str, Function] = {
     "fsetpos": Function("pp", _set_position),
     "feof": Function("p", _flag(IO_EOF)),
     "ferror": Function("p", _flag(IO_ERROR)),
-    "clearerr": Function("p", _clear),
-    "clearerr_s": Function("p", _clear),
+    **dict.fromkeys(("clearerr", "clearerr_s"), Function("p", _clear)),
     "_fileno": Function("p", _number),
     "setvbuf": Function("ppip", _set_buffer),
     "setbuf": constant("pp", 0),

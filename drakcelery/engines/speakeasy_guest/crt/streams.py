@@ -18,6 +18,7 @@ from drakcelery.engines.speakeasy_guest.crt.descriptors import (
     O_WRONLY,
     SEEK_CUR,
 )
+from drakcelery.engines.speakeasy_guest.crt.lent_buffers import PATIENCE, ROOM, LentBuffers
 from drakcelery.engines.speakeasy_guest.crt.machine import to_units
 from drakcelery.engines.speakeasy_guest.crt.variables import STREAMS, file_size
 
@@ -41,11 +42,20 @@ class Stream:
     """What was read ahead."""
     at: int = 0
     """How much of that was taken."""
+    returns: int = 0
+    """Ends of lines in it that are two bytes in the file."""
     unbuffered: bool = False
     started: bool = False
     """Something was written: a byte order mark comes first."""
     process: int = 0
     """Of a pipe: the process behind it."""
+    single: int = 0
+    """Calls for a single character, one after the other."""
+    room: int = 0
+    """Memory of the program's for what is lent to it; 0 for none yet."""
+    lent: int = 0
+    """Bytes that the program goes through itself, at ``lent_at``."""
+    lent_at: int = 0
 
 
 def mode_flags(mode: str, default: int) -> int | None:
@@ -71,6 +81,7 @@ class Streams:
         self._open: dict[int, Stream] = {}
         self._size = file_size(runtime.machine)
         self._spare: list[int] = []
+        self.lent = LentBuffers(runtime.machine)
 
     def standard(self, number: int) -> int:
         """The address of stdin, stdout or stderr."""
@@ -88,6 +99,8 @@ class Streams:
         stream = self._open.get(address)
         if stream is None:
             self._runtime.fail(EINVAL)
+        else:
+            self._take_back(stream)
         return stream
 
     def open(self, number: int, flags: int) -> int:
@@ -103,6 +116,34 @@ class Streams:
         self._open[address] = Stream(address, number, flags)
         self._runtime.machine.write(address, bytes(self._size))
         self._show(self._open[address])
+
+    def lend(self, stream: Stream) -> None:
+        """After many calls for a character each: have the program itself put the next ones, or get them."""
+        stream.single += 1
+        descriptor = self._runtime.files.get(stream.number)
+        wide = descriptor is None or descriptor.encoding
+        if stream.single < PATIENCE or stream.unbuffered or stream.number == 2 or wide:
+            return
+        data = stream.ready[stream.at : stream.at + ROOM]
+        if stream.out and not data:
+            size = ROOM
+        elif data and not stream.out:
+            size = len(data)
+        else:
+            return
+        stream.room = stream.room or self._runtime.heap.allocate(ROOM)
+        if stream.room:
+            self.lent.lend(stream, stream.room, data, room=size)
+
+    def _take_back(self, stream: Stream) -> None:
+        """Know what the program did with what was lent to it."""
+        if not stream.lent:
+            return
+        done = self.lent.take_back(stream)
+        if stream.ready:
+            stream.at += len(done)
+        else:
+            stream.out += done
 
     def _show(self, stream: Stream) -> None:
         """What macros read: no buffer, so that they call a function for each character."""
@@ -161,6 +202,7 @@ class Streams:
     def flush_all(self) -> int:
         """Write the buffers of all streams; how many there are."""
         for stream in list(self._open.values()):
+            self._take_back(stream)
             self.flush(stream)
         return len(self._open)
 
@@ -173,11 +215,13 @@ class Streams:
         parts = bytearray()
         while len(parts) < size:
             if stream.at >= len(stream.ready):
+                before = self._runtime.files.position(stream.number)
                 more = self._runtime.files.read(stream.number, max(BUFFER, size - len(parts)))
                 if not more:
                     self.mark(stream, IO_ERROR if more is None else IO_EOF)
                     break
                 stream.ready, stream.at = more, 0
+                stream.returns = self._runtime.files.position(stream.number) - before - len(more)
             piece = stream.ready[stream.at : stream.at + size - len(parts)]
             stream.at += len(piece)
             parts += piece
@@ -191,7 +235,7 @@ class Streams:
 
     def _unread(self, stream: Stream) -> None:
         if stream.at < len(stream.ready):
-            self._runtime.files.seek(stream.number, stream.at - len(stream.ready), SEEK_CUR)
+            self._runtime.files.seek(stream.number, -_ahead(stream), SEEK_CUR)
         stream.ready, stream.at = b"", 0
 
     # Position and end.
@@ -207,7 +251,7 @@ class Streams:
         """Where the stream is, or -1."""
         self.flush(stream)
         position: int = self._runtime.files.seek(stream.number, 0, SEEK_CUR)
-        return position - (len(stream.ready) - stream.at) if position >= 0 else -1
+        return position - _ahead(stream) if position >= 0 else -1
 
     def close(self, stream: Stream) -> int:
         """Write what is left and close the descriptor; 0, or -1."""
@@ -216,3 +260,9 @@ class Streams:
         if stream.number > 2:
             self._spare.append(stream.address)
         return int(self._runtime.files.close(stream.number))
+
+
+def _ahead(stream: Stream) -> int:
+    """Bytes of the file that were read and not taken yet; its last lines' ends count as two, if any do."""
+    left = stream.ready[stream.at :]
+    return len(left) + max(min(left.count(b"\n"), stream.returns), 0)

@@ -29,6 +29,7 @@ from drakcelery.engines.speakeasy_guest.crt import (
     type_information,
 )
 from drakcelery.engines.speakeasy_guest.crt.abi import Function
+from drakcelery.engines.speakeasy_guest.crt.lent_buffers import has_code
 from drakcelery.engines.speakeasy_guest.crt.runtime import Runtime
 from drakcelery.engines.speakeasy_guest.crt.variables import MAKERS
 
@@ -92,11 +93,18 @@ def is_variable(name: str) -> bool:
 
 
 def link_variables(runtime: Runtime, imports: dict[int, tuple[str, str]]) -> None:
-    """Write the addresses of imported variables into a program's import slots."""
+    """Write the addresses of imported variables into a program's import slots, and of code of its own."""
     for slot, (module, name) in imports.items():
-        address = variable(runtime, module, name)
+        address = variable(runtime, module, name) or _code(runtime, module, name)
         if address:
             runtime.machine.put(slot, address)
+
+
+def _code(runtime: Runtime, module: str, name: str) -> int:
+    """The address of code that does a function's work mostly without a call; 0 for other functions."""
+    if not stdcall.is_cdecl(module) or not has_code(name):
+        return 0
+    return runtime.streams.lent.code(name, int(runtime.machine.emu.get_proc(module, name)))
 
 
 def variable(runtime: Runtime, module: str, name: str) -> int:

@@ -217,12 +217,6 @@ class Disk:
         found = self._emu.get_file_manager().file_handles.get(handle)
         return found if isinstance(found, Opened) else None
 
-    def handle(self, file: Any) -> int:
-        """A handle by which Windows' functions know the file too."""
-        handle = next(self._handles)
-        self._emu.get_file_manager().file_handles[handle] = file
-        return handle
-
     def close(self, handle: int) -> None:
         """Forget a handle."""
         self._emu.get_file_manager().file_handles.pop(handle, None)

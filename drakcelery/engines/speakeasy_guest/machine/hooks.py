@@ -11,7 +11,15 @@ import ctypes
 from typing import Final
 
 from speakeasy.engines.unicorn_eng import EmuEngine
+from speakeasy.winenv import arch
 from unicorn import uc_version  # type: ignore[import-untyped]  # without types
+from unicorn.unicorn_const import (  # type: ignore[import-untyped]  # without types
+    UC_ARCH_X86,
+    UC_MODE_32,
+    UC_MODE_64,
+)
+
+from drakcelery.engines.speakeasy_guest.machine.translated import Translated
 
 CALLBACK: Final = 32
 """Where ``struct hook`` has its function in Unicorn 1.0, on machines of 64 bits (``include/uc_priv.h``)."""
@@ -24,7 +32,15 @@ NOTHING: Final = ctypes.cast(ctypes.CDLL(None).ffs, ctypes.c_void_p).value
 
 
 class SwitchedHooks(EmuEngine):  # type: ignore[misc]  # the base has no types
-    """Speakeasy's view of Unicorn, whose hooks can be off."""
+    """Speakeasy's view of Unicorn, whose hooks can be off, and which keeps what it has translated."""
+
+    emu: Translated
+
+    def init_engine(self, eng_arch: int, mode: int) -> None:
+        """Make Unicorn."""
+        super().init_engine(eng_arch, mode)
+        bits = 64 if mode == arch.BITS_64 else 32
+        self.emu = Translated(UC_ARCH_X86, UC_MODE_64 if bits == 64 else UC_MODE_32, size=bits // 8)
 
     def hook_enable(self, hook_handle: int) -> None:
         """Have a hook called."""
