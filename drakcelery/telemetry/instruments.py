@@ -25,7 +25,7 @@ WORKER = CollectorRegistry()
 CAUSES = (*(fault.value for fault in Fault), "refused", "cancelled")
 INTERRUPTIONS = ("failed", "refused", "postponed", "superseded")
 RECOVERIES = ("process_died", "taken_up", "ended")
-RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten", "recounted")
+RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten", "indexed", "recounted")
 PRIORITIES = ("none", "high", "normal", "low")
 """Of Karton's queues, in Karton's order; *none* is the queue of producers that know no priorities."""
 THROTTLES = ("disk", "spool", "io", "name", "broker", "network")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import urllib3
+from minio.commonconfig import CopySource
 from minio.error import S3Error
 
 from drakcelery.storage import Storage, etag
@@ -149,6 +150,12 @@ class ObjectClient:
         """As minio's."""
         self._ask("S3.DELETE")
         self._objects.bucket(bucket).pop(key, None)
+
+    def copy_object(self, bucket: str, key: str, source: CopySource) -> None:
+        """As minio's."""
+        self._ask("S3.PUT")
+        found = self._object(source.bucket_name, source.object_name)
+        self._objects.bucket(bucket)[key] = Stored(found.data, dict(found.headers))
 
     # As drakcelery.storage.client.Client has them
 
