@@ -217,7 +217,7 @@ def _inspect(sample: Path, magic: str, extension: str) -> Program:
         with sample.open("rb") as file:
             head = file.read(MAX_HEAD)
         with pefile.PE(str(sample), fast_load=True) as image:
-            refused = loading.refused(image, size)
+            refused = loading.refused(image, size) or loading.lacking(image)
             is_dll = bool(image.FILE_HEADER.Characteristics & loading.IMAGE_FILE_DLL)
             directories = image.OPTIONAL_HEADER.DATA_DIRECTORY
             is_dotnet = len(directories) > COM_DESCRIPTOR and directories[COM_DESCRIPTOR].VirtualAddress != 0

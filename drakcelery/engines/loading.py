@@ -9,14 +9,16 @@ be missed.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 BAD_EXE_FORMAT = 193
 MACHINE_MISMATCH = 216
 CHILD_NOT_COMPLETE = 129
-"""``ERROR_BAD_EXE_FORMAT``, ``ERROR_EXE_MACHINE_TYPE_MISMATCH`` and ``ERROR_CHILD_NOT_COMPLETE`` ("cannot be
-run in Win32 mode") of ``winerror.h``."""
+MODULE_NOT_FOUND = 126
+"""``ERROR_BAD_EXE_FORMAT``, ``ERROR_EXE_MACHINE_TYPE_MISMATCH``, ``ERROR_CHILD_NOT_COMPLETE`` ("cannot be
+run in Win32 mode") and ``ERROR_MOD_NOT_FOUND`` (also ``STATUS_DLL_NOT_FOUND``) of ``winerror.h``."""
 
 PE32, PE64 = 0x10B, 0x20B
 MACHINES = {0x14C: PE32, 0x8664: PE64}
@@ -39,6 +41,8 @@ OTHER_MACHINES = {
     0x6264: "LoongArch",
 }
 
+IMPORTS = 1
+"""``IMAGE_DIRECTORY_ENTRY_IMPORT``."""
 IMAGE_FILE_EXECUTABLE_IMAGE = 0x2
 IMAGE_FILE_DLL = 0x2000
 WIN32_SUBSYSTEMS = (2, 3)
@@ -55,6 +59,12 @@ OTHER_SUBSYSTEMS = {
     14: "a program for the Xbox",
     16: "a program of Windows' boot",
 }
+
+NOT_WINDOWS = re.compile(
+    r"(?:lib(?:stdc\+\+|gcc_s_[a-z]+|winpthread|gomp|ssp|gfortran|quadmath|atomic)-\d+|cygwin1|msys-2\.0)\.dll",
+    re.IGNORECASE,
+)
+"""Runtimes of GCC, Cygwin and MSYS: no Windows has them, and a program that needs one brings it along."""
 
 SMALLEST_FILE_ALIGNMENT = 512
 PAGE = 0x1000
@@ -91,6 +101,24 @@ def refused(image: Any, size: int) -> Refused | None:
     if optional.AddressOfEntryPoint >= _up(optional.SizeOfImage, PAGE):
         return Refused(why="its entry point is outside of it", code=BAD_EXE_FORMAT)
     return None
+
+
+def lacking(image: Any) -> Refused | None:
+    """Why Windows ends pefile's *image* before its first instruction: it needs a DLL that nobody brings.
+
+    Only of those that no Windows has; a program whose imports cannot be read is started.
+    """
+    try:
+        image.parse_data_directories([IMPORTS], import_dllnames_only=True)
+        names = [one.dll.decode("ascii", "replace") for one in getattr(image, "DIRECTORY_ENTRY_IMPORT", ())]
+    except Exception:  # noqa: BLE001  # pefile raises many things on hostile tables
+        return None
+    missing = sorted(filter(NOT_WINDOWS.fullmatch, names))
+    if not missing:
+        return None
+    return Refused(
+        why=f"it needs {' and '.join(missing)} beside it, which Windows does not have", code=MODULE_NOT_FOUND
+    )
 
 
 def _wrong_headers(image: Any) -> str | None:

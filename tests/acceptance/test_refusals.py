@@ -92,7 +92,8 @@ BAD: dict[str, Bad] = {
         headers={"extension": 1}, says="header 'extension' is 1; expected a text such as 'exe'"
     ),
     "extension is not supported": Bad(
-        headers={"extension": "elf"}, says=f"extension 'elf' is not supported; {SUPPORTED}"
+        headers={"extension": "elf"},
+        says=f"extension 'elf' is not supported without a start command; {SUPPORTED}",
     ),
     "no sample": Bad(sample="none", says="the sample task has no payload 'sample': nothing to analyse"),
     "sample is text": Bad(

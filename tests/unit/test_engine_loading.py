@@ -152,7 +152,29 @@ def engine(tmp_path: Path) -> Emulator:
     return create(Settings(drakcelery=DrakcelerySection(state_dir=tmp_path / "state")))
 
 
-@pytest.mark.parametrize("damage", ["arm", "driver", "cut", "headers"])
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        (b"CYGWIN1.dll", True),
+        (b"msys-2.0.dll", True),
+        (b"libssp-0.dll", True),
+        (b"libssl-3.dll", False),
+        (b"KERNEL32.dll", False),
+    ],
+)
+def test_a_runtime_that_no_windows_has(tmp_path: Path, name: bytes, missing: bool) -> None:
+    """A program that needs one does not begin where nobody brings it; of other DLLs nobody knows."""
+    path = tmp_path / "a.exe"
+    whole = (SAMPLES / "behaviour.exe").read_bytes()
+    assert b"KERNEL32.dll" in whole
+    path.write_bytes(whole.replace(b"KERNEL32.dll", name.ljust(12, b"\0")))
+    with pefile.PE(str(path), fast_load=True) as image:
+        refused = loading.lacking(image)
+    assert (refused is not None) is missing
+    assert refused is None or (name.decode() in refused.why and refused.code == 126)
+
+
+@pytest.mark.parametrize("damage", ["arm", "driver", "cut", "headers", "runtime"])
 def test_a_refused_file_is_an_outcome(engine: Emulator, tmp_path: Path, damage: str) -> None:
     """It is accepted as any program, nothing of it is emulated, and the outcome says what Windows says."""
     path = tmp_path / "a.exe"
@@ -162,6 +184,8 @@ def test_a_refused_file_is_an_outcome(engine: Emulator, tmp_path: Path, damage: 
             changed(path, header(Machine=0xAA64))
         case "driver":
             changed(path, optional(Subsystem=1))
+        case "runtime":
+            path.write_bytes(path.read_bytes().replace(b"KERNEL32.dll", b"cygwin1.dll\0"))
         case "cut":
             path.write_bytes(path.read_bytes()[:0x600])
         case _:
@@ -182,7 +206,7 @@ def test_a_refused_file_is_an_outcome(engine: Emulator, tmp_path: Path, damage: 
     outcome = engine.run(work)
     assert outcome.execution is Execution.NOT_EXECUTED
     assert outcome.complete is False
-    assert outcome.windows_error in (129, 193, 216)
+    assert outcome.windows_error in (126, 129, 193, 216)
     assert outcome.reason is not None
     assert outcome.reason.startswith("Windows does not start the file: ")
     assert outcome.start_command == '"C:\\Users\\user\\Desktop\\a.exe"'
