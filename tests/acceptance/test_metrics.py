@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
+from drakcelery.karton import kept
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.stages import cancellation
@@ -179,10 +180,10 @@ def over(watched: Watched) -> dict[str, Record]:
 
 
 def stored(fleet: Fleet) -> int:
-    """Bytes in the bucket of the analyses."""
-    sizes = fleet.storage.list("drakrun", "").values()
+    """Bytes in the bucket of the analyses, without what S3 has copied there itself."""
+    sizes = fleet.storage.list("drakrun", "")
     fleet.storage._server.pool.clear()  # SeaweedFS waits for connected clients before it stops
-    return sum(sizes)
+    return sum(size for key, size in sizes.items() if key.rpartition("/")[2] not in kept.RESOURCES)
 
 
 def test_counts_are_true(watched: Watched, over: dict[str, Record]) -> None:
