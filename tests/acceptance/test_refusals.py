@@ -37,7 +37,7 @@ SECONDS = "expected a whole number of seconds, at least 1"
 NAMES = "expected letters, digits, '.', '_' and '-' only, at most 128"
 COMMAND = "expected a printable command of at most 8191 characters"
 SHORT = "expected a name of letters, digits, '.', '_' and '-', at most 64"
-SUPPORTED = "supported: bat, dll, doc,"
+SUPPORTED = "supported: bat, chm, cmd, com, dll, doc,"
 
 BAD: dict[str, Bad] = {
     "timeout is text": Bad(payload={"timeout": "600"}, says=f"payload 'timeout' is '600'; {SECONDS}"),

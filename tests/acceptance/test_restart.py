@@ -134,6 +134,10 @@ def fail_three_times(stack: Deployment) -> tuple[Record, Task]:
         stack.wait_state(task, State.RUNNING, attempt=attempt)
         guest.unlink()
     record = stack.wait_over(task)
+    wait_until(
+        lambda: f"{record.uid}/drakrun.log" in stack.objects("drakrun", record.uid),
+        "its log is kept, which happens after its end",
+    )
     return record, stack.sample_task(record)
 
 
