@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pefile
 import structlog
 
 from drakcelery.engines import Detonation, confinement, loading, privileges
@@ -23,6 +22,7 @@ from drakcelery.engines.speakeasy_guest.job import GuestJob, State
 from drakcelery.engines.speakeasy_guest.supervision import Guest
 from drakcelery.errors import EngineError, UnsupportedSample
 from drakcelery.model.analysis import Execution, MissingFunction, Outcome, Snapshot
+from drakcelery.model.program_file import headers
 
 if TYPE_CHECKING:
     from drakcelery.settings import Settings
@@ -216,7 +216,7 @@ def _inspect(sample: Path, magic: str, extension: str) -> Program:
         size = sample.stat().st_size
         with sample.open("rb") as file:
             head = file.read(MAX_HEAD)
-        with pefile.PE(str(sample), fast_load=True) as image:
+        with headers(sample) as image:
             refused = loading.refused(image, size) or loading.lacking(image)
             is_dll = bool(image.FILE_HEADER.Characteristics & loading.IMAGE_FILE_DLL)
             directories = image.OPTIONAL_HEADER.DATA_DIRECTORY

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from drakcelery.karton.filetype import describe_file
 from drakcelery.karton.kept import Wishes
 from drakcelery.karton.startup_fields import FILE_NAME
 from drakcelery.model.analysis import Priority
+from drakcelery.model.program_file import headers
 from drakcelery.model.start_command import EXTENSIONS, PLAIN_EXTENSION
 from drakcelery.settings import Settings
 
@@ -61,7 +61,7 @@ def karton_config(settings: Settings) -> Config:
 def platform_of(sample: Path) -> str:
     """``win32`` or ``win64`` by the PE header. Raises :class:`BadTask` for another machine's program."""
     try:
-        with contextlib.closing(pefile.PE(str(sample), fast_load=True)) as pe:
+        with headers(sample) as pe:
             machine = int(pe.FILE_HEADER.Machine)
     except pefile.PEFormatError:
         return DEFAULT_PLATFORM

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pefile
 
+from drakcelery.model.program_file import headers
+
 WORD = frozenset({"doc", "docb", "docm", "docx", "dot", "dotm", "dotx", "rtf"})
 EXCEL = frozenset({"xla", "xlam", "xls", "xlsb", "xlsm", "xlsx", "xlt", "xltm", "xltx"})
 POWERPOINT = frozenset({"pot", "potm", "potx", "ppam", "pps", "ppsm", "ppsx", "ppt", "pptm", "pptx"})
@@ -73,7 +75,7 @@ def _exports(sample: Path) -> list[tuple[int, str | None]]:
     A name that would not pass a command line unchanged counts as no name: it comes from the sample.
     """
     try:
-        with pefile.PE(str(sample), fast_load=True) as pe:
+        with headers(sample) as pe:
             pe.parse_data_directories([pefile.DIRECTORY_ENTRY["IMAGE_DIRECTORY_ENTRY_EXPORT"]])
             directory = getattr(pe, "DIRECTORY_ENTRY_EXPORT", None)
             symbols = directory.symbols if directory else []

@@ -13,6 +13,7 @@ import pytest
 from drakcelery.engines import Detonation, loading
 from drakcelery.engines.emulator import Emulator, create
 from drakcelery.model.analysis import Execution
+from drakcelery.model.program_file import headers
 from drakcelery.settings import DrakcelerySection, Settings
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -47,7 +48,7 @@ def gap(image: Any) -> None:
 
 def changed(path: Path, change: Callable[[Any], None], name: str = "behaviour.exe") -> Path:
     """A sample with its headers changed."""
-    image = pefile.PE(str(SAMPLES / name), fast_load=True)
+    image = pefile.PE(data=(SAMPLES / name).read_bytes(), fast_load=True)
     change(image)
     path.write_bytes(bytes(image.write()))
     return path
@@ -55,7 +56,7 @@ def changed(path: Path, change: Callable[[Any], None], name: str = "behaviour.ex
 
 def judged(path: Path) -> loading.Refused | None:
     """What is said of a file."""
-    with pefile.PE(str(path), fast_load=True) as image:
+    with headers(path) as image:
         return loading.refused(image, path.stat().st_size)
 
 
@@ -117,9 +118,9 @@ def test_what_looks_odd_and_starts(tmp_path: Path, change: Callable[[Any], None]
 def test_a_file_that_is_cut_off(tmp_path: Path) -> None:
     """Where it ends before its last section does, Windows takes it for no program."""
     whole = (SAMPLES / "behaviour.exe").read_bytes()
-    with pefile.PE(data=whole, fast_load=True) as image:
-        last = max(image.sections, key=lambda one: one.PointerToRawData)
-        needed = last.PointerToRawData + min(last.SizeOfRawData, last.Misc_VirtualSize)
+    sections = pefile.PE(data=whole, fast_load=True).sections
+    last = max(sections, key=lambda one: one.PointerToRawData)
+    needed = last.PointerToRawData + min(last.SizeOfRawData, last.Misc_VirtualSize)
     path = tmp_path / "a.exe"
     path.write_bytes(whole[:needed])
     assert judged(path) is None
@@ -168,7 +169,7 @@ def test_a_runtime_that_no_windows_has(tmp_path: Path, name: bytes, missing: boo
     whole = (SAMPLES / "behaviour.exe").read_bytes()
     assert b"KERNEL32.dll" in whole
     path.write_bytes(whole.replace(b"KERNEL32.dll", name.ljust(12, b"\0")))
-    with pefile.PE(str(path), fast_load=True) as image:
+    with headers(path) as image:
         refused = loading.lacking(image)
     assert (refused is not None) is missing
     assert refused is None or (name.decode() in refused.why and refused.code == 126)
