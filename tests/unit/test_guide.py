@@ -249,6 +249,7 @@ ORDINARY = frozenset(
             "metric",
             "name",
             "plugin",
+            "program",
             "query",
             "record",
         ),
