@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from drakcelery.karton import reading
 from drakcelery.ledger import Ledger, Patience
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.inbox import Inbox
+from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.names import SHORTEST_PREFIX
 from drakcelery.model.text import clean
 from drakcelery.operators import views
@@ -66,14 +68,15 @@ def list_command(as_json: bool, config: Path | None, data_dir: Path | None) -> N
 def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """Try UID again now, before its time."""
     ledger = make_ledger(read_settings(config, data_dir))
-    uid = _whole(ledger, uid)
-    ledger.quarantine.release(uid)
+    uid = _whole(ledger.quarantine.all(), uid)
+    if not ledger.quarantine.release(uid):
+        raise _not_there(uid)
     click.echo(f"{uid} is tried again now.")
 
 
-def _whole(ledger: Ledger, begin: str) -> str:
+def _whole(entries: Iterable[Entry], begin: str) -> str:
     """The uid in quarantine that is *begin*, or begins so. Raises :class:`StackError`: none, or several."""
-    uids = sorted({entry.uid for entry in ledger.quarantine.all()})
+    uids = sorted({entry.uid for entry in entries})
     if begin in uids:
         return begin
     begun = [uid for uid in uids if len(begin) >= SHORTEST_PREFIX and uid.startswith(begin)]
@@ -81,8 +84,12 @@ def _whole(ledger: Ledger, begin: str) -> str:
         shown = ", ".join(clean(uid, 80) for uid in begun[:10])
         raise StackError(f"{len(begun)} in quarantine begin with {begin}: {shown}. Give more of the uid")
     if not begun:
-        raise StackError(f"{begin} is not in quarantine; `drakcelery isolated list` shows what is")
+        raise _not_there(begin)
     return begun[0]
+
+
+def _not_there(uid: str) -> StackError:
+    return StackError(f"{uid} is not in quarantine; `drakcelery isolated list` shows what is")
 
 
 def _end(ledger: Ledger, inbox: Inbox, uid: str, *, is_task: bool) -> None:
@@ -118,10 +125,10 @@ def remove(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
-    uid = _whole(ledger, uid)
-    entries = [entry for entry in ledger.quarantine.all() if entry.uid == uid]
+    entries = ledger.quarantine.all()
+    uid = _whole(entries, uid)
     inbox = ledger.inbox()
     inbox.drop(uid)
-    _end(ledger, inbox, uid, is_task=any(entry.where in _OF_TASKS for entry in entries))
+    _end(ledger, inbox, uid, is_task=any(entry.where in _OF_TASKS for entry in entries if entry.uid == uid))
     ledger.quarantine.remove(uid)
     click.echo(f"{uid} is removed. Its Karton task, if there is one, is as it was.")

@@ -76,7 +76,7 @@ LOOPS: dict[str, str] = {
     "operators.finding._ended": ONE_BY_ONE,
     "operators.finding._read_records": ONE_BY_ONE,
     "operators.finding.record_of": ONE_BY_ONE,
-    "cli.isolated._whole": ONE_BY_ONE,
+    "cli.isolated.retry": ONE_BY_ONE,
     "embedded.demo._wait_for_host": ONE_BY_ONE,
     "doctor.karton_side._quarantine": "says how many there are, and shows the first",
     "doctor.transport._workers": ONE_BY_ONE,
