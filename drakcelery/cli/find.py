@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.model.analysis import State
 
-STATES = ("QUEUED", "PREPARING", "RUNNING", "COLLECTING", "UPLOADING", "PUBLISHED", "FAILED", "CANCELLED")
 MOST = 1000
 
 
@@ -41,7 +41,7 @@ class Moment(click.ParamType[float]):
 @click.option("--sha256", metavar="PREFIX", help="Beginning of the sample's hash.")
 @click.option("--name", metavar="TEXT", help="Part of the sample's name; capitals do not matter.")
 @click.option("--reason", metavar="TEXT", help="Part of the reason why it ended so; capitals do not matter.")
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="State.")
+@click.option("--state", type=click.Choice([one.value for one in State], case_sensitive=False), help="State.")
 @click.option("--host", metavar="NAME", help="Host that ran it.")
 @click.option("--profile", metavar="NAME", help="VM profile.")
 @click.option("--engine", metavar="NAME", help="Engine that ran it, such as drakvuf; published ones only.")

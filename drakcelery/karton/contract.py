@@ -23,7 +23,7 @@ from drakcelery.karton.policy import Policy
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority
 from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.plugins import KNOWN_PLUGINS
-from drakcelery.model.start_command import ENCRYPTED_OFFICE, EXTENSIONS, PLAIN_EXTENSION
+from drakcelery.model.start_command import ENCRYPTED_OFFICE, EXTENSIONS, PLAIN_EXTENSION, is_encrypted_office
 
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 LARGEST = 2**50
@@ -187,7 +187,7 @@ def _extension(fields: _Fields, magic: str, *, has_command: bool) -> str:
     if "(DLL)" in magic:
         return "dll"  # as in v0.18 libmagic wins over the header; consumers rely on DLLs being run as such
     if extension is None:
-        return ENCRYPTED_OFFICE if magic.startswith("CDFV2 Encrypted") else DEFAULT_EXTENSION
+        return ENCRYPTED_OFFICE if is_encrypted_office(magic) else DEFAULT_EXTENSION
     if extension not in EXTENSIONS:
         raise BadTask(
             f"extension {extension[:40]!r} is not supported without a start command; "

@@ -17,7 +17,7 @@ from drakcelery.karton.kept import Wishes
 from drakcelery.karton.startup_fields import FILE_NAME
 from drakcelery.model.analysis import Priority
 from drakcelery.model.program_file import headers
-from drakcelery.model.start_command import EXTENSIONS, PLAIN_EXTENSION
+from drakcelery.model.start_command import EXTENSIONS, PLAIN_EXTENSION, is_encrypted_office
 from drakcelery.settings import Settings
 
 PRODUCER = "karton.drakcelery-submit"
@@ -86,7 +86,7 @@ def extension_of(sample: Path, *, has_command: bool) -> str | None:
         return "dll" if "(DLL)" in description else "exe"
     if suffix in EXTENSIONS:
         return suffix
-    if has_command or description.startswith("CDFV2 Encrypted"):
+    if has_command or is_encrypted_office(description):
         return None
     raise BadTask(
         f"cannot tell how to start {sample.name} ({description[:60]}): give it one of the extensions "

@@ -45,6 +45,11 @@ Only Excel opens one without asking, where the password is the one that it uses 
 _REGISTER = "regsvr32 /s %f"
 
 
+def is_encrypted_office(magic: str) -> bool:
+    """Whether *magic*, libmagic's words, are those for an Office document that is encrypted as a whole."""
+    return magic.startswith("CDFV2 Encrypted")
+
+
 def start_command(sample: Path, extension: str) -> str:
     """The command for *sample*; ``%f`` stands for its path in the guest.
 
