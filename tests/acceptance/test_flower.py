@@ -333,7 +333,12 @@ def test_cancel_and_retry(fleet: Fleet, web: Web, browser: Browser, clear: None)
         page.locator("#retries").get_by_role("link").click()
         expect(page.locator("#retries")).to_contain_text("A retry of unwanted")
         expect(page.locator("#state")).to_have_text("RUNNING", timeout=30_000)
-        assert opened.complaints == []
+        page.goto("/fleet")
+        expect(page.get_by_role("link", name="retry of unwanted").first).to_be_visible()
+        is_hidden = "one => one.scrollWidth > one.clientWidth || !one.firstChild.clientWidth"
+        hidden = page.locator(".fleet-row-sample").evaluate_all(f"all => all.filter({is_hidden}).length")
+        assert hidden == 0, "a row has its name, and what is beside it, in its own cell"
+        assert_fits(opened)
 
 
 def test_drain(fleet: Fleet, web: Web, browser: Browser, clear: None) -> None:  # noqa: ARG001
