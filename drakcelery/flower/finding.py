@@ -8,7 +8,7 @@ from typing import Any
 import tornado.web
 from pydantic import ValidationError
 
-from drakcelery.flower.handlers import Api, Page, sentences
+from drakcelery.flower.kinds import Api, Data, sentences
 from drakcelery.flower.rows import Row, row
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Value
@@ -88,18 +88,13 @@ class _Find:
         return int(text)
 
 
-class FindPage(_Find, Page):
+class FindPage(_Find, Data):
     """``/fleet/find``: what the Fleet page's search shows."""
 
     @tornado.web.authenticated
     async def get(self) -> None:
         """A page of results."""
         await self.send_json(await self.found())
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """For a script, not a page."""
-        self.set_header("Content-Type", "text/plain; charset=UTF-8")
-        self.finish(self.refusal(status_code, kwargs))
 
 
 class FindApi(_Find, Api):

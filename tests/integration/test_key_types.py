@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from redis.exceptions import ConnectionError as RedisGone
 from structlog.testing import capture_logs
 
-from drakcelery.flower.handlers import sentences
+from drakcelery.flower.kinds import sentences
 from drakcelery.flower.reading import Reader
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import FleetMetrics

@@ -8,7 +8,7 @@ from typing import Any
 import tornado.web
 from pydantic import ValidationError
 
-from drakcelery.flower.handlers import Page, sentences
+from drakcelery.flower.kinds import Data, sentences
 from drakcelery.flower.report.indicators import indicators_page, indicators_text
 from drakcelery.flower.report.pages import Query
 from drakcelery.flower.report.reading import Told
@@ -28,14 +28,8 @@ LISTS: dict[str, Callable[[Told, Query], Value]] = {
 """By the name in the address; the tables come after these."""
 
 
-class Data(Page):
-    """Something for a script of the page."""
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """A sentence."""
-        said = self.refusal(status_code, kwargs)
-        self.set_header("Content-Type", "text/plain; charset=UTF-8")
-        self.finish(said)
+class OfReport(Data):
+    """Something that a report says."""
 
     async def told(self, uid: str) -> Told:
         """The report of an analysis. Raises an answer that says why there is none."""
@@ -61,7 +55,7 @@ class Data(Page):
             raise tornado.web.HTTPError(400, f"{first['loc'][0]}: {first['msg']}") from None
 
 
-class ReportList(Data):
+class ReportList(OfReport):
     """``/analysis/<uid>/report/<list>``: some entries of a list, or what stands above the lists."""
 
     @tornado.web.authenticated
@@ -81,7 +75,7 @@ class ReportList(Data):
         await self.send_json(await self.blocking(make))
 
 
-class IndicatorText(Data):
+class IndicatorText(OfReport):
     """``/analysis/<uid>/indicators?form=defanged``: all that a filter leaves, to be copied."""
 
     @tornado.web.authenticated

@@ -11,8 +11,7 @@ import tornado.web
 from tornado.iostream import StreamClosedError
 
 from drakcelery.errors import DrakceleryError
-from drakcelery.flower.handlers import sentences
-from drakcelery.flower.report.handlers import Data
+from drakcelery.flower.kinds import Data, sentences
 from drakcelery.flower.stored.archive import archive
 from drakcelery.flower.stored.reading import Stored
 
