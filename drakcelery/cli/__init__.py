@@ -58,7 +58,8 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "One machine without Xen": {
         "demo": ("machine:demo_command", "Analyse one sample with a temporary stack."),
-        "up": ("machine:up", "Run everything on this machine until Ctrl-C."),
+        "up": ("machine:up", "Run everything on this machine."),
+        "down": ("machine:down", "Stop what up has started."),
     },
 }
 """The commands as the help lists them: where each is, and what it does, in a sentence that fits on a line.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,3 +50,15 @@ def chosen_form(form: str, *, as_json: bool) -> str:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 """The option for output that scripts read."""
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+"""The option of commands that ask before they remove something."""
+
+
+def require_yes(question: str) -> None:
+    """Ask before something is removed. Raises :class:`click.Abort` for a no, and an error where nobody can
+    answer."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"nobody can be asked here: {question} If so, give --yes")
+    click.confirm(question, abort=True, err=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
 
 from drakcelery.embedded import stack_class
 from drakcelery.embedded.background import LAST_WORDS
+from drakcelery.embedded.lines import Lines
+from drakcelery.embedded.onlooker import Onlooker
 from drakcelery.errors import DrakceleryError
 from drakcelery.telemetry import logs
 
@@ -24,9 +27,14 @@ def main(request: Path) -> None:
             overrides=arguments["overrides"],
             procfile=Path(arguments["procfile"]) if arguments["procfile"] else None,
             grace=arguments["grace"],
-        ).run(announce=lambda _addresses: None)
+            onlooker=_onlooker(Path(arguments["data_dir"])) if arguments["tells"] else None,
+        ).run()
     except DrakceleryError as error:
         sys.exit(f"{LAST_WORDS}{error}")
+
+
+def _onlooker(data_dir: Path) -> Onlooker:
+    return Lines(functools.partial(print, flush=True), data_dir)
 
 
 if __name__ == "__main__":

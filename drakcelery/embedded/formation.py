@@ -15,7 +15,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -80,8 +80,11 @@ class Formation:
         environment: Mapping[str, str],
         logs: Path,
         terminal: TextIO | None,
+        heard: Callable[[str, str], None] | None = None,
         mark: str,
     ) -> None:
+        """*heard* is told each line of each process, by the process' name."""
+        self._heard = heard
         self._events: queue.Queue[Message] = queue.Queue(_BACKLOG)
         self._output = _Output(logs, terminal, names=tuple(commands))
         self._mark = mark
@@ -150,7 +153,9 @@ class Formation:
                 return
             member = self._members[message.name]
             if message.type == "line":
-                self._output.write(message)
+                line = self._output.write(message)
+                if self._heard is not None:
+                    self._heard(message.name, line)
             elif message.type == "start":
                 member.pid = message.data["pid"]
             else:
@@ -191,14 +196,15 @@ class _Output:
             rotate(logs / f"{name}.log")
             self._files[name] = (logs / f"{name}.log").open("w", encoding="utf-8", buffering=1)
 
-    def write(self, message: Message) -> None:
-        """Write one line of output."""
+    def write(self, message: Message) -> str:
+        """Write one line of output, and return it as it was written."""
         raw = message.data
         text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
         line = printable(text.rstrip("\r\n"))
         self._files[message.name].write(f"{line}\n")
         if self._printer is not None:
             self._printer.write(message._replace(data=line))
+        return line
 
     def close(self) -> None:
         """Close the log files."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -15,10 +16,12 @@ from typing import NoReturn, TextIO
 import structlog
 
 from drakcelery import settings
-from drakcelery.embedded import configuration, lock, state
+from drakcelery.embedded import configuration, directory, lock, state
 from drakcelery.embedded.configuration import Overrides
 from drakcelery.embedded.formation import Ended, Formation, read_procfile
 from drakcelery.embedded.layout import home
+from drakcelery.embedded.onlooker import Onlooker
+from drakcelery.embedded.readiness import READY_SECONDS, Readiness
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import GRACE, MARK, end_marked, tail
 from drakcelery.errors import StackError
@@ -26,7 +29,8 @@ from drakcelery.errors import StackError
 log = structlog.get_logger(__name__)
 
 _AGAIN = "`drakcelery up` starts everything again, and what was under way goes on"
-Announce = Callable[[Mapping[str, str]], None]
+_LOOK_SECONDS = 0.2
+"""Seconds between two looks at the servers and processes."""
 
 
 class Stack:
@@ -38,6 +42,7 @@ class Stack:
         overrides: further settings, by section and key.
         procfile: another Procfile than the one that comes with drakcelery.
         terminal: where the processes' output goes beside their log files; None for nowhere.
+        onlooker: is told what happens; None for nobody.
         grace: see :data:`~drakcelery.embedded.supervision.GRACE`.
     """
 
@@ -49,6 +54,7 @@ class Stack:
         overrides: Overrides | None = None,
         procfile: Path | None = None,
         terminal: TextIO | None = None,
+        onlooker: Onlooker | None = None,
         grace: float = GRACE,
     ) -> None:
         self.data_dir = data_dir.absolute()
@@ -56,22 +62,23 @@ class Stack:
         self._overrides = overrides or {}
         self._procfile = procfile
         self._terminal = terminal
+        self._onlooker = onlooker
         self._grace = grace
         self._services = Services(self.data_dir)
 
-    def run(self, announce: Announce) -> None:
+    def run(self) -> None:
         """Run the stack until SIGINT, SIGTERM or SIGHUP, then bring it down; call from the main thread.
 
-        *announce* gets the addresses (see :func:`addresses`) once the servers are up and the processes
-        are started.
+        It is up, and says so, once a sample that is pushed is sure to be analysed; with another Procfile,
+        once its processes are started.
 
         Raises:
-            StackError: a stack runs in this directory already, a server does not come up, or a server or
-                process ended by itself. Nothing is left running.
+            StackError: a stack runs in this directory already, the directory cannot be used, a server or a
+                process does not come up, or ended by itself. Nothing is left running.
             SettingsError: an override is wrong.
         """
         commands = read_procfile(self._procfile or home() / "Procfile")
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.prepare(self.data_dir)
         mark = str(self.data_dir)
         with lock.held(self.data_dir), contextlib.suppress(_Interrupted), _interruptible():
             end_marked(mark, grace=0)  # of a stack that was killed, keeper and all
@@ -81,11 +88,15 @@ class Stack:
                 formation = self._formation(commands, config, mark)
                 keeper = self._start_keeper(mark)
                 with _uninterrupted_end(lambda: self._end(formation, keeper)):
+                    readiness = Readiness(config, {} if self._procfile else commands)
+                    readiness.begin()
                     formation.start()
-                    where = addresses(config)
-                    state.write(self.data_dir, where)
-                    announce(where)
-                    self._watch(formation)
+                    self._wait_ready(formation, readiness)
+                    state.write(self.data_dir, addresses(config))
+                    if self._onlooker is not None:
+                        self._onlooker.is_up(config, addresses(config))
+                    while True:
+                        self._watch(formation)
 
     def _clear(self, mark: str) -> None:
         end_marked(mark, grace=0)
@@ -98,6 +109,7 @@ class Stack:
             environment=_environment(self.data_dir / configuration.NAME, mark),
             logs=self.data_dir / "log",
             terminal=self._terminal,
+            heard=self._onlooker.hears if self._onlooker is not None else None,
             mark=mark,
         )
 
@@ -112,12 +124,24 @@ class Stack:
                 start_new_session=True,
             )
 
-    def _watch(self, formation: Formation) -> NoReturn:
-        while True:
-            if (ended := formation.watch(seconds=0.2)) is not None:
-                raise StackError(self._sentence(ended))
-            if (server := self._services.ended()) is not None:
-                raise StackError(f"{server.name} ended by itself. {_AGAIN}{tail(server.log)}")
+    def _wait_ready(self, formation: Formation, readiness: Readiness) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while lacking := readiness.lacking():
+            if time.monotonic() > deadline:
+                output = tail(self.data_dir / "log" / f"{lacking[0]}.log")
+                raise StackError(f"{', '.join(lacking)}: not ready within {READY_SECONDS:.0f} s{output}")
+            if self._onlooker is not None:
+                self._onlooker.waits_for(lacking)
+            self._watch(formation)
+
+    def _watch(self, formation: Formation) -> None:
+        """Look at the servers and processes, and let the onlooker look. Raises :class:`StackError`."""
+        if (ended := formation.watch(seconds=_LOOK_SECONDS)) is not None:
+            raise StackError(self._sentence(ended))
+        if (server := self._services.ended()) is not None:
+            raise StackError(f"{server.name} ended by itself. {_AGAIN}{tail(server.log)}")
+        if self._onlooker is not None:
+            self._onlooker.looks()
 
     def _sentence(self, ended: Ended) -> str:
         how = f"with status {ended.status}" if ended.status >= 0 else f"by signal {-ended.status}"
@@ -127,17 +151,21 @@ class Stack:
     def _end(self, formation: Formation, keeper: subprocess.Popen[bytes]) -> None:
         state.remove(self.data_dir)
         log.info("stack_stopping", data_dir=str(self.data_dir))
+        if self._onlooker is not None:
+            self._onlooker.stops()
         formation.stop(grace=self._grace)
         keeper.terminate()
         keeper.wait()
 
 
 def addresses(config: settings.Settings) -> dict[str, str]:
-    """Where the stack's servers answer, by name; no credentials."""
+    """Where the stack answers, by name, what people want first; no credentials."""
+    flower = f"http://{config.flower.address}:{config.flower.port}"
     return {
-        "Redis": f"{config.redis.host}:{config.redis.port}",
+        "Fleet": f"{flower}/fleet",
+        "Flower": flower,
         "S3": config.s3.address,
-        "Flower": f"http://{config.flower.address}:{config.flower.port}",
+        "Redis": f"{config.redis.host}:{config.redis.port}",
     }
 
 

@@ -13,7 +13,7 @@ from drakcelery.embedded.configuration import NAME as CONFIG_NAME
 from drakcelery.embedded.plan import write_private
 from drakcelery.model.analysis import Value
 
-_NAME = "running.json"
+NAME = "running.json"
 
 
 class Running(Value):
@@ -28,19 +28,19 @@ class Running(Value):
 def write(data_dir: Path, addresses: Mapping[str, str]) -> None:
     """Say that this process runs the stack of *data_dir*."""
     running = Running(pid=os.getpid(), config=data_dir / CONFIG_NAME, addresses=dict(addresses))
-    write_private(data_dir / _NAME, running.model_dump_json(indent=2))
+    write_private(data_dir / NAME, running.model_dump_json(indent=2))
 
 
 def remove(data_dir: Path) -> None:
     """Say that it no longer does."""
-    (data_dir / _NAME).unlink(missing_ok=True)
+    (data_dir / NAME).unlink(missing_ok=True)
 
 
 def running(data_dir: Path) -> Running | None:
     """The stack that runs in *data_dir*; None if there is none, or it is not up yet, or stopping."""
     holder = lock.holder(data_dir)
     try:
-        found = Running.model_validate_json((data_dir / _NAME).read_text(encoding="utf-8"))
+        found = Running.model_validate_json((data_dir / NAME).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValidationError):
         return None
     return found if found.pid == holder else None

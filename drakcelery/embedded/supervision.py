@@ -34,7 +34,8 @@ _TAIL_BYTES = 16 * 1024
 
 
 class Server:
-    """A server under our supervision: own session, output to a file, dead when we are dead."""
+    """A server under our supervision: own session, output to a file, dead when we are dead unless it is to
+    outlive us."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
@@ -42,8 +43,16 @@ class Server:
         self._process = process
 
     @classmethod
-    def start(cls, name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str]) -> Self:
-        """Start *command*, its output going to *log*."""
+    def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        outlives: bool = False,
+    ) -> Self:
+        """Start *command*, its output going to *log*. Whether it *outlives* this process."""
         rotate(log)
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -55,7 +64,7 @@ class Server:
                 cwd=log.parent,
                 start_new_session=True,
                 umask=0o077,  # its sockets and files are for this user
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=None if outlives else _die_with(os.getpid()),
             )
         return cls(name, process, log)
 

@@ -132,6 +132,13 @@ class KartonSide(Connected):
         """
         return cast("str | None", self._redis.hget(BINDS, identity or self.identity))
 
+    def online(self) -> set[str]:
+        """Karton's services that are connected, by identity: their connections are named after them.
+
+        Not every user of Redis may ask.
+        """
+        return {str(client.get("name", "")).partition("?")[0] for client in self._redis.client_list()}
+
     def bound_identities(self) -> list[str]:
         """Everybody who has a bind, by name."""
         return sorted(cast("dict[str, str]", self._redis.hgetall(BINDS)))

@@ -209,7 +209,7 @@ def test_stacks_run_side_by_side(tmp_path: Path, idle: Path) -> None:
 def test_second_stack_on_a_directory_refuses(data_dir: Path, idle: Path) -> None:
     """One stack a directory; the sentence says where the other one is, which goes on."""
     with background(data_dir, procfile=idle) as stack:
-        sentence = rf"already runs in {data_dir} \(pid {stack.pid}\); stop it with Ctrl-C there, or choose"
+        sentence = rf"already runs in {data_dir} \(pid {stack.pid}\); stop it with Ctrl-C there or with"
         with pytest.raises(StackError, match=sentence), background(data_dir, procfile=idle):
             pass
         assert running(data_dir) == stack
@@ -309,15 +309,18 @@ def test_server_that_ends_takes_the_stack_down(data_dir: Path, idle: Path, victi
 
 
 def test_up_runs_until_interrupted(data_dir: Path) -> None:
-    """`drakcelery up` prints where everything is, and Ctrl-C brings all of it down with status 0."""
+    """`drakcelery up` prints where everything is, the Fleet page first, and Ctrl-C brings all of it down."""
     command = (Path(sys.executable).with_name("drakcelery"), "up", "--data-dir", str(data_dir))
     output = data_dir.parent / "output"
     with output.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         stack = wait_until(lambda: process.poll() is not None or running(data_dir), "the stack is up")
         assert isinstance(stack, Running), output.read_text()
-        wait_until(lambda: "Ctrl-C stops it." in output.read_text(), "the addresses are printed")
+        wait_until(lambda: "`drakcelery down`, stops it." in output.read_text(), "the addresses are printed")
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 0, output.read_text()
     for address in (*stack.addresses.values(), str(data_dir)):
         assert address in output.read_text()
+    first, second, *_ = output.read_text().splitlines()
+    assert first.startswith("drakcelery is up: ")
+    assert second.endswith(f"{stack.addresses['Flower']}/fleet")
     assert_nothing_left(data_dir)
