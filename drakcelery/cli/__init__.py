@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "fetch": ("analysts:fetch", "Download the artifacts of an analysis, all or none."),
         "cancel": ("analysts:cancel", "End a waiting or running analysis."),
         "retry": ("retry:retry", "Analyse a sample again, in a new analysis."),
+        "delete": ("delete:delete", "Delete analyses that are over, with all that is kept."),
         "republish": ("republish:republish", "Send a stored analysis to its consumers again."),
         "isolated": ("isolated:isolated", "Handle tasks and analyses that are in quarantine."),
     },

@@ -43,6 +43,7 @@ _WORDS: Mapping[str, Command] = {
     "LINDEX": ("0",),
     "ZRANGEBYLEX": ("-", "+"),
     "APPEND": ("",),
+    "SETRANGE": ("0", ""),
     "SET": ("", "EX", "60"),
     "SISMEMBER": ("FAILED",),
 }

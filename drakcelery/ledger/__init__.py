@@ -29,6 +29,7 @@ from drakcelery.ledger.karton_side import KartonSide
 from drakcelery.ledger.keys import BROKER_WATCH, DONE, TURN, WATCH, gaps_key, record_key
 from drakcelery.ledger.outbox import Outbox
 from drakcelery.ledger.records import Records, Standing
+from drakcelery.ledger.removal import Removal
 from drakcelery.ledger.watch import MEMORY, MOST_GAPS, ServerId, watch_of
 from drakcelery.model import timeouts
 from drakcelery.model.timeouts import Timeouts, Watch
@@ -50,6 +51,7 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         self.canaries = Canaries(client)
         self.durations = DurationStore(client)
         self.index = Index(client, record_ttl=record_ttl)
+        self.removal = Removal(client)
         self.deployment = Deployment(client, identity)
 
     def inbox(self) -> Inbox:

@@ -22,7 +22,7 @@ INDEX = (
         "ledger",
         "uids of analyses that ended in a window with a value (of state, host, profile, engine), by when",
         "`[drakcelery] record_ttl` after the last of them ended",
-        "ZADD ZCARD ZSCORE ZRANGEBYSCORE ZREVRANGEBYSCORE EXPIRE",
+        "ZADD ZREM ZCARD ZSCORE ZRANGEBYSCORE ZREVRANGEBYSCORE EXPIRE",
     ),
     Key(
         "index_uids",
@@ -32,7 +32,7 @@ INDEX = (
         "their uids (`u:<uid>`), hashes (`s:<16 digits>:<time, counted down>:<uid>`) and uids in Karton "
         "(`k:<uid>:<uid>`), all with the score 0",
         "`[drakcelery] record_ttl` after the last of them ended",
-        "ZADD ZRANGEBYLEX EXISTS EXPIRE",
+        "ZADD ZREM ZRANGEBYLEX EXISTS EXPIRE",
     ),
     Key(
         "index_text",
@@ -41,6 +41,6 @@ INDEX = (
         "ledger",
         "a line for each: uid, name and reason, in which parts are looked for",
         "`[drakcelery] record_ttl` after the last of them ended",
-        "APPEND STRLEN GETRANGE EXPIRE",
+        "APPEND STRLEN GETRANGE SETRANGE EXPIRE",
     ),
 )

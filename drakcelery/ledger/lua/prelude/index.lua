@@ -51,8 +51,8 @@ local function reason_of(record)
   return read_json(record['result'])['reason']
 end
 
--- fields: the record as HGETALL gives it; ttl: of the record, in s
-local function enter(at, fields, ttl)
+-- fields: the record as HGETALL gives it. Returns it, its sample, the keys of its values, and what it is found by
+local function entries(at, fields)
   local record = {}
   for i = 1, #fields, 2 do
     record[fields[i]] = fields[i + 1]
@@ -67,23 +67,34 @@ local function enter(at, fields, ttl)
     profile = string.match(record['place'] or '', '^[^@]+'),
     engine = type(engine) == 'string' and string.match(engine, '^[%w._-]+') or nil,
   }
+  local keys, prefixes = {}, {'u:' .. uid}
   for field, value in pairs(values) do
-    local key = string.format('%s:%s:%s', index_key('of', window), field, string.sub(value, 1, 64))
-    redis.pcall('ZADD', key, at, uid)
-    redis.pcall('EXPIRE', key, ttl)
+    keys[#keys + 1] = string.format('%s:%s:%s', index_key('of', window), field, string.sub(value, 1, 64))
   end
-  local prefixes = {0, 'u:' .. uid}
   if type(sample['sha256']) == 'string' then
     local digits = string.lower(string.sub(sample['sha256'], 1, HASH_DIGITS))
-    prefixes[#prefixes + 1], prefixes[#prefixes + 2] = 0, string.format('s:%s:%010d:%s', digits, LATEST - tonumber(at), uid)
+    prefixes[#prefixes + 1] = string.format('s:%s:%010d:%s', digits, LATEST - tonumber(at), uid)
   end
   for _, name in ipairs({'task_uid', 'root_uid'}) do
     local own = string.sub(string.match(record[name] or '', '([^:}]*)}?$'), 1, 128)
     if own ~= '' and own ~= uid then
-      prefixes[#prefixes + 1], prefixes[#prefixes + 2] = 0, 'k:' .. own .. ':' .. uid
+      prefixes[#prefixes + 1] = 'k:' .. own .. ':' .. uid
     end
   end
-  redis.pcall('ZADD', index_key('uids', window), unpack(prefixes))
+  return record, sample, keys, prefixes
+end
+
+-- ttl: of the record, in s
+local function enter(at, fields, ttl)
+  local record, sample, keys, prefixes = entries(at, fields)
+  local uid, window = record['uid'], window_of(at)
+  for _, key in ipairs(keys) do
+    redis.pcall('ZADD', key, at, uid)
+    redis.pcall('EXPIRE', key, ttl)
+  end
+  for _, prefix in ipairs(prefixes) do
+    redis.pcall('ZADD', index_key('uids', window), 0, prefix)
+  end
   redis.pcall('EXPIRE', index_key('uids', window), ttl)
   local line = {veiled(uid, 128), searched(sample['name'], MOST_NAME), searched(reason_of(record), MOST_REASON)}
   redis.pcall('APPEND', index_key('text', window), '\n' .. table.concat(line, '\t'))
