@@ -39,6 +39,20 @@ def uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[st
     return [uid for uid in found if uid.startswith(incomplete)]
 
 
+def ended(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """As :func:`uids`, but only those that are over."""
+    ledger = _ledger(context)
+    if ledger is None:
+        return []
+    from redis.exceptions import RedisError
+
+    try:
+        live = set(ledger.live_uids())
+    except RedisError:
+        return []
+    return [uid for uid in uids(context, parameter, incomplete) if uid not in live]
+
+
 def uids_or_directories(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

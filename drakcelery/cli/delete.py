@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drakcelery.cli.completion import uids as offered
+from drakcelery.cli.completion import ended
 from drakcelery.cli.find import Moment
 from drakcelery.cli.options import json_option, read_settings, require_yes, with_settings, yes_option
 from drakcelery.model.text import clean
@@ -31,7 +31,7 @@ SHOWN = 10
     "  drakcelery delete 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90\n"
     "  drakcelery delete --older-than 90d --yes"
 )
-@click.argument("uids", nargs=-1, metavar="[UID]...", shell_complete=offered)
+@click.argument("uids", nargs=-1, metavar="[UID]...", shell_complete=ended)
 @click.option(
     "--older-than", type=Moment(), metavar="AGE", help="All that ended before: 30d, 12h, or a date."
 )

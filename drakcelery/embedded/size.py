@@ -8,8 +8,9 @@ import psutil
 
 PROFILE = "default"
 MOST_BY_DEFAULT = 8
-PER_SLOT = 1024**3
-"""Bytes of memory for each slot: its guest, its worker process, and what is made of its run."""
+PER_SLOT = 2 * 1024**3
+"""Bytes of memory for each slot: what `[emulator] memory_limit` lets its guest have. As much again is for the
+rest of the stack."""
 
 
 def slots_for(cores: int, memory: int) -> int:

@@ -87,7 +87,7 @@ def test_a_start_says_what_it_waits_for() -> None:
 
 @pytest.mark.parametrize(
     ("cores", "memory", "many"),
-    [(1, 2 * GIB, 1), (2, 24 * GIB, 2), (8, 4 * GIB, 3), (64, 256 * GIB, 8), (4, GIB, 1)],
+    [(1, 2 * GIB, 1), (2, 24 * GIB, 2), (8, 8 * GIB, 3), (64, 256 * GIB, 8), (4, GIB, 1)],
 )
 def test_slots_fit_the_machine(cores: int, memory: int, many: int) -> None:
     """One for each core, as far as memory goes, but not more than eight, and always one."""

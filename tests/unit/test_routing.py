@@ -79,3 +79,11 @@ def test_who_has_no_tasks_sends_the_same(first: Stage) -> None:
 def test_task_ids_can_be_read() -> None:
     """A Celery task id says which analysis, attempt and stage it is."""
     assert routing.task_id("a-1", 2, Stage.RUN) == "a-1/2/run"
+
+
+def test_housekeeping_is_no_task() -> None:
+    """Flower lists Celery's tasks: none but stages are there, whatever else goes on every few seconds."""
+    app.finalize()
+    ours = {name for name in app.tasks if not name.startswith("celery.")}
+    assert ours == {routing.task_name(stage) for stage in Stage}
+    assert app.conf.beat_schedule == {}
