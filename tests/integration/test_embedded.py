@@ -313,7 +313,11 @@ def test_up_runs_until_interrupted(data_dir: Path) -> None:
     command = (Path(sys.executable).with_name("drakcelery"), "up", "--data-dir", str(data_dir))
     output = data_dir.parent / "output"
     with output.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
-        stack = wait_until(lambda: process.poll() is not None or running(data_dir), "the stack is up")
+        stack = wait_until(
+            lambda: process.poll() is not None or running(data_dir),
+            "the stack is up, with all its processes",
+            timeout=200,
+        )
         assert isinstance(stack, Running), output.read_text()
         wait_until(lambda: "`drakcelery down`, stops it." in output.read_text(), "the addresses are printed")
         process.send_signal(signal.SIGINT)

@@ -16,7 +16,14 @@ from drakcelery.cli import completion, isolated
 
 @pytest.mark.parametrize(
     "offers",
-    [completion.uids, completion.ended, completion.slots, completion.hosts, completion.consumers, isolated._uids],
+    [
+        completion.uids,
+        completion.ended,
+        completion.slots,
+        completion.hosts,
+        completion.consumers,
+        isolated._uids,
+    ],
     ids=lambda one: f"{one.__module__.rpartition('.')[2]}.{one.__name__}",
 )
 @pytest.mark.parametrize("says", [None, b""], ids=["nothing", "goodbye"])
