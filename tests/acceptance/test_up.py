@@ -45,7 +45,8 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_stack_in_the_background(data_dir: Path) -> None:
-    """It takes a sample as soon as `up --detach` returns, its log says what goes on, and `down` stops it."""
+    """It takes a sample as soon as `up --detach` returns, its log says what goes on, and `down` stops it.
+    What has ended can be deleted."""
     where = ("--data-dir", data_dir)
     said = drakcelery("up", "--detach", "--slots", "2", *where).splitlines()
     uid = drakcelery("submit", SAMPLE, "--timeout", "20", *where).strip()  # in its first second
@@ -61,7 +62,9 @@ def test_a_stack_in_the_background(data_dir: Path) -> None:
     assert "already runs" in drakcelery("up", *where, status=1)
     assert "already runs" in drakcelery("up", "--detach", *where, status=1)
     assert "already runs" in drakcelery("up", "--reset", "--yes", *where, status=1)
-    assert uid in log.read_text() or uid[:8] in log.read_text()
+    assert "give --yes" in drakcelery("delete", uid, *where, status=2)
+    assert f'"uid": "{uid}"' in drakcelery("delete", uid, "--yes", "--json", *where)
+    assert "no analysis" in drakcelery("status", uid, *where, status=1)
     assert drakcelery("down", *where) == "drakcelery is down.\n"
     assert not marked(str(data_dir))
     assert drakcelery("down", *where) == f"Nothing runs in {data_dir}.\n"
