@@ -29,11 +29,12 @@ from drakcelery.karton import contract, reading
 from drakcelery.karton.contract import MAGIC_BYTES, SampleFacts
 from drakcelery.karton.destination import destination, fixed
 from drakcelery.karton.filetype import describe
+from drakcelery.karton.places import require_place
 from drakcelery.karton.policy import Policy, policy_of
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.fleet import Sight
 from drakcelery.ledger.inbox import Inbox
-from drakcelery.model.analysis import Analysis, ObjectRef, Place
+from drakcelery.model.analysis import Analysis, ObjectRef
 from drakcelery.model.capacity import Capacity
 from drakcelery.model.names import is_uid
 from drakcelery.model.records import Record
@@ -155,7 +156,7 @@ class Triage:
             if record is None:
                 self.sight.forget()
         else:
-            self._check_place(place)
+            require_place(place, self.ledger.fleet.places())
         if record is None:
             self.inbox.wait(task, place)
             log.info("waits_for_place", place=str(place))
@@ -185,23 +186,6 @@ class Triage:
             raise AlreadyFinished(
                 f"analysis {analysis.uid} is complete, and another task's: ask for another uid (payload "
                 "'override_uid'), remove its objects, or set [drakcelery] override_finished = replace"
-            )
-
-    def _check_place(self, wanted: Place) -> None:
-        """Refuse a task that no host could ever take: it would wait forever."""
-        places = self.ledger.fleet.places()
-        profiles = sorted({place.profile for place in places})
-        hosts = sorted({str(place.host) for place in places})
-        if wanted.profile not in profiles:
-            raise BadTask(f"no host has the VM profile {wanted.profile!r}; there are: {', '.join(profiles)}")
-        if wanted.host is None:
-            return
-        if wanted.host not in hosts:
-            raise BadTask(f"there is no host {wanted.host!r}; there are: {', '.join(hosts)}")
-        if wanted not in places:
-            there = ", ".join(sorted(place.profile for place in places if place.host == wanted.host))
-            raise BadTask(
-                f"host {wanted.host!r} has no VM of the profile {wanted.profile!r}; it has: {there}"
             )
 
     def send_off(self, record: Record) -> None:
