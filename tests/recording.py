@@ -11,6 +11,7 @@ from drakcelery.embedded.layout import home
 from drakcelery.host.workspace import LOG_NAME
 from drakcelery.karton import submit
 from drakcelery.karton.analysis_task import STORED
+from drakcelery.karton.kept import Wishes
 from drakcelery.operators import analyses
 from drakcelery.testing import RECORDED
 from drakcelery.wiring import make_ledger, make_storage
@@ -26,7 +27,8 @@ def record(to: Path) -> None:
         ours = settings.load(stack.config, environment={})
         ledger = make_ledger(ours)
         wait_until(lambda: ledger.fleet.hosts() and ledger.bound(), "ingress and vm worker are there")
-        uid = submit.push(ours, submit.sample_task(home() / "samples" / SAMPLE, timeout=TIMEOUT))
+        task = submit.sample_task(home() / "samples" / SAMPLE, Wishes(timeout=TIMEOUT))
+        uid = submit.push(ours, task)
         for one in analyses.follow(ledger, uid):
             if one is not None and one.state.is_over:
                 analyses.require_published(one)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Samples and analyses": {
-        "submit": ("analysts:submit", "Push a sample into Karton and print its analysis' uid."),
+        "submit": ("submit:submit", "Push samples into Karton and print their analyses' uids."),
+        "wait": ("waiting:wait", "Wait until analyses are over."),
         "status": ("analysts:status", "Show live and recent analyses, or one of them."),
         "find": ("find:find", "Find analyses by uid, hash, name, state, host, reason or time."),
         "logs": ("steer:logs", "Show the log of an analysis, wherever it runs."),

@@ -1,4 +1,4 @@
-"""Commands for those who submit samples and wait.
+"""Commands for those who look at analyses.
 
 What a command works with is imported when it runs: neither its help nor the shell's completion needs it.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import socket
-from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,95 +16,12 @@ import click
 
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.cli.wishes import with_wishes
-from drakcelery.model.analysis import Priority
 
 if TYPE_CHECKING:
     from drakcelery.forecast.simulation import Estimate
     from drakcelery.ledger import Ledger
     from drakcelery.model.records import Record
     from drakcelery.settings import Settings
-
-
-@click.command()
-@click.argument("sample", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
-@click.option(
-    "--platform",
-    type=click.Choice(["win32", "win64", "auto"]),
-    default="auto",
-    show_default=True,
-    help="Windows to run on; auto reads the PE header.",
-)
-@with_wishes()
-@click.option(
-    "--priority",
-    type=click.Choice([one.value for one in Priority]),
-    default=Priority.NORMAL.value,
-    show_default=True,
-    help="Karton's priority.",
-)
-@click.option("--wait", is_flag=True, help="Show progress until the analysis is over; fail if it fails.")
-@with_settings
-def submit(
-    sample: Path,
-    platform: str,
-    timeout: int | None,
-    plugins: Sequence[str],
-    start_command: str | None,
-    start_method: str | None,
-    working_directory: str | None,
-    net_enable: bool | None,
-    priority: str,
-    profile: str | None,
-    host: str | None,
-    wait: bool,
-    config: Path | None,
-    data_dir: Path | None,
-) -> None:
-    """Push SAMPLE into Karton and print the uid of its analysis."""
-    from drakcelery.karton import submit as karton_submit
-
-    ours = read_settings(config, data_dir)
-    task = karton_submit.sample_task(
-        sample,
-        platform=None if platform == "auto" else platform,
-        timeout=timeout,
-        plugins=plugins,
-        start_command=start_command,
-        start_method=start_method,
-        working_directory=working_directory,
-        net_enable=net_enable,
-        priority=Priority(priority),
-        profile=profile,
-        host=host,
-    )
-    uid = karton_submit.push(ours, task)
-    click.echo(uid)
-    if wait:
-        watch(ours, uid)
-
-
-def watch(ours: Settings, uid: str) -> None:
-    """Show progress on standard error until the analysis is over, and on a terminal what the sample did.
-
-    Raises if it was not published.
-    """
-    from rich.console import Console
-
-    from drakcelery.operators import analyses, views
-    from drakcelery.wiring import make_ledger
-
-    console = Console(stderr=True)
-    record = None
-    for record in analyses.follow(make_ledger(ours), uid):
-        console.print(views.progress_line(record))
-    if record is not None:
-        analyses.require_published(record)
-        if console.is_terminal:
-            from drakcelery.operators.report import stored
-            from drakcelery.operators.report.summary import print_summary
-
-            print_summary(console, partial(stored.of_record, ours, record), where=record.uid)
 
 
 @click.command()

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from drakcelery.cli.analysts import watch
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import read_settings, with_settings
 from drakcelery.cli.steer import asker
+from drakcelery.cli.waiting import watch
 from drakcelery.cli.wishes import with_wishes
 from drakcelery.model.analysis import Priority
 
@@ -64,4 +64,4 @@ def retry(
     again = ask_again(ours, make_ledger(ours), make_storage(ours), uid, wishes=wanted, by=asker())
     click.echo(again)
     if wait:
-        watch(ours, again)
+        watch(ours, [again])

@@ -20,6 +20,7 @@ from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
 from drakcelery.errors import StackError
 from drakcelery.karton import submit
+from drakcelery.karton.kept import Wishes
 from drakcelery.ledger import Ledger
 from drakcelery.model.text import clean
 from drakcelery.operators import analyses, views
@@ -104,7 +105,7 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
         config.load_from_dict({"logging": {"enable_publish": False, "level": "WARNING"}})
         consumer = AnalysisConsumer(config=config)
         consumer.bind()
-        uid = submit.push(ours, submit.sample_task(sample, timeout=timeout))
+        uid = submit.push(ours, submit.sample_task(sample, Wishes(timeout=timeout)))
         console.print(f"[bold]Pushed[/] {sample.name} into Karton: {uid}")
         record = None
         for record in analyses.follow(ledger, uid):

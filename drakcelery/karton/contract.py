@@ -102,7 +102,7 @@ def _sample(task: Task, facts: SampleFacts, policy: Policy) -> ObjectRef:
     if facts.size > policy.max_sample_size:
         raise BadTask(
             f"the sample {sample.name!r} has {facts.size} bytes; "
-            f"at most {policy.max_sample_size} are accepted"
+            f"at most {policy.max_sample_size} are accepted ([drakcelery] max_sample_size)"
         )
     return sample.model_copy(update={"size": facts.size})
 

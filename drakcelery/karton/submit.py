@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pefile
+from botocore.exceptions import BotoCoreError, ClientError
 from karton.core import Config, Producer, Resource, Task
 from karton.core.backend import KartonBackend
+from karton.core.resource import ResourceBase
 from karton.core.task import TaskPriority
 
-from drakcelery.errors import BadTask, StackError
+from drakcelery.errors import BadTask, StackError, StorageError
 from drakcelery.karton.binds import filters_by_identity, would_get
-from drakcelery.karton.filetype import describe_file
+from drakcelery.karton.contract import MAGIC_BYTES, NAME_CHARACTERS, SampleFacts
+from drakcelery.karton.filetype import describe
 from drakcelery.karton.kept import Wishes
 from drakcelery.karton.startup_fields import FILE_NAME
 from drakcelery.model.analysis import Priority
 from drakcelery.model.program_file import headers
 from drakcelery.model.start_command import EXTENSIONS, PLAIN_EXTENSION, is_encrypted_office
+from drakcelery.model.text import storable
 from drakcelery.settings import Settings
 
 PRODUCER = "karton.drakcelery-submit"
@@ -58,7 +62,14 @@ def karton_config(settings: Settings) -> Config:
     return config
 
 
-def platform_of(sample: Path) -> str:
+def facts_of(sample: Path) -> SampleFacts:
+    """What ingress will find out about *sample*, by the same means. Raises :class:`BadTask` if nobody can."""
+    with sample.open("rb") as file:
+        head = file.read(MAGIC_BYTES)
+    return SampleFacts(size=sample.stat().st_size, magic=describe(head) if head else "empty")
+
+
+def platform_of(sample: Path, name: str | None = None) -> str:
     """``win32`` or ``win64`` by the PE header. Raises :class:`BadTask` for another machine's program."""
     try:
         with headers(sample) as pe:
@@ -66,73 +77,75 @@ def platform_of(sample: Path) -> str:
     except pefile.PEFormatError:
         return DEFAULT_PLATFORM
     if machine not in PLATFORMS:
-        raise BadTask(f"{sample.name} is a program for the machine {machine:#06x}; expected x86 or x86-64")
+        raise BadTask(
+            f"{name or sample.name} is a program for the machine {machine:#06x}; expected x86 or x86-64"
+        )
     return PLATFORMS[machine]
 
 
-def extension_of(sample: Path, *, has_command: bool) -> str | None:
-    """The extension by which *sample* is started, by its content or name; None: by the contract's default.
+def extension_of(name: str, magic: str, *, has_command: bool) -> str | None:
+    """The extension by which a sample is started, by its content or name; None: by the contract's default.
 
     With a start command it is the file's own, whatever it is.
 
     Raises:
         BadTask: neither says so, and no start command was given.
     """
-    suffix = sample.suffix.lower().removeprefix(".")
+    suffix = PurePosixPath(name).suffix.lower().removeprefix(".")
     if has_command and PLAIN_EXTENSION.fullmatch(suffix):
         return suffix
-    description = describe_file(sample)
-    if description.startswith("PE32"):
-        return "dll" if "(DLL)" in description else "exe"
+    if magic.startswith("PE32"):
+        return "dll" if "(DLL)" in magic else "exe"
     if suffix in EXTENSIONS:
         return suffix
-    if has_command or is_encrypted_office(description):
+    if has_command or is_encrypted_office(magic):
         return None
     raise BadTask(
-        f"cannot tell how to start {sample.name} ({description[:60]}): give it one of the extensions "
-        f"{', '.join(sorted(EXTENSIONS))}, or say --start-command"
+        f"cannot tell how to start {name} ({magic[:60]}): give it an extension that says so, such as "
+        "exe, js, docx or lnk, or say --start-command"
     )
 
 
 def sample_task(
-    sample: Path,
-    *,
-    platform: str | None = None,
-    timeout: int | None = None,
-    plugins: Sequence[str] = (),
-    start_command: str | None = None,
-    start_method: str | None = None,
-    working_directory: str | None = None,
-    net_enable: bool | None = None,
-    priority: Priority = Priority.NORMAL,
-    profile: str | None = None,
-    host: str | None = None,
+    sample: Path, wishes: Wishes | None = None, *, name: str | None = None, facts: SampleFacts | None = None
 ) -> Task:
     """A sample task as Karton's classifier would send it. The analysis gets the task's own uid.
+
+    *name*: what the sample is called, if that is not the name of the file; *facts*: of :func:`facts_of`.
 
     Raises:
         BadTask: the file is empty or cannot be started.
     """
-    if sample.stat().st_size == 0:
-        raise BadTask(f"{sample.name} is empty: nothing to analyse")
-    extension = extension_of(sample, has_command=start_command is not None)
-    wishes = Wishes(
-        timeout=timeout,
-        plugins=tuple(plugins),
-        start_command=start_command,
-        start_method=start_method,
-        working_directory=working_directory,
-        net_enable=net_enable,
-        profile=profile,
-        host=host,
+    wishes = wishes or Wishes()
+    name = storable(name or sample.name)[-NAME_CHARACTERS:]
+    facts = facts or facts_of(sample)
+    if facts.size == 0:
+        raise BadTask(f"{name} is empty: nothing to analyse")
+    extension = extension_of(name, facts.magic, has_command=wishes.start_command is not None)
+    task = _task(
+        wishes,
+        platform=wishes.platform or platform_of(sample, name),
+        extension=extension,
+        sample=Resource(name, path=str(sample)),
     )
-    task = Task(_headers(platform or platform_of(sample), extension), priority=TaskPriority(priority.value))
-    task.add_payload("sample", Resource(sample.name, path=str(sample)))
+    stem = PurePosixPath(name).stem
+    if FILE_NAME.fullmatch(stem):
+        task.add_payload("file_name", stem)
+    return task
+
+
+def blank_task(wishes: Wishes) -> Task:
+    """A task as :func:`sample_task` makes them, without a sample: to check what all have in common."""
+    return _task(wishes, platform=DEFAULT_PLATFORM, extension="exe", sample=Resource("-", content=b"-"))
+
+
+def _task(wishes: Wishes, *, platform: str, extension: str | None, sample: ResourceBase) -> Task:
+    priority = wishes.priority or Priority.NORMAL
+    task = Task(_headers(platform, extension), priority=TaskPriority(priority.value))
+    task.add_payload("sample", sample)
     task.add_payload("override_uid", task.task_uid)
-    if FILE_NAME.fullmatch(sample.stem):
-        task.add_payload("file_name", sample.stem)
-    for name, value in wishes.payload().items():
-        task.add_payload(name, value)
+    for field, value in wishes.payload().items():
+        task.add_payload(field, value)
     return task
 
 
@@ -147,19 +160,47 @@ def push(settings: Settings, task: Task) -> str:
 
     Raises:
         StackError: no consumer has a bind for it (karton-system silently drops such a task).
+        StorageError: S3 does not take the sample.
     """
-    backend = KartonBackend(karton_config(settings), identity=PRODUCER)
-    identity = settings.drakrun.identity
-    binds = filters_by_identity(backend)
-    if identity not in binds:
-        raise StackError(
-            f"no ingress has ever bound {identity} in this Karton, which would drop the sample: "
-            "start `drakcelery up`, or `drakcelery ingress` on a host"
-        )
-    if not would_get(task, binds[identity]):
-        raise StackError(
-            f"the filters of {identity} do not match the headers {task.headers}: "
+    return Sender(settings).push(task)
+
+
+class Sender:
+    """Sends tasks into Karton, as many as there are, over the same connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises :class:`StackError`: nobody would get a sample."""
+        self._settings = settings
+        self._backend = KartonBackend(karton_config(settings), identity=PRODUCER)
+        self._producer = Producer(config=karton_config(settings), identity=PRODUCER, backend=self._backend)
+        self.filters()
+
+    def filters(self) -> Any:
+        """What our ingress wants. Raises :class:`StackError` if there was never one."""
+        identity = self._settings.drakrun.identity
+        binds = filters_by_identity(self._backend)
+        if identity not in binds:
+            raise StackError(
+                f"no ingress has ever bound {identity} in this Karton, which would drop the sample: "
+                "start `drakcelery up`, or `drakcelery ingress` on a host"
+            )
+        return binds[identity]
+
+    def obstacle(self, task: Task) -> str | None:
+        """Why our ingress would not get *task*, in a sentence; None if it would."""
+        if would_get(task, self.filters()):
+            return None
+        return (
+            f"the filters of {self._settings.drakrun.identity} do not match the headers {task.headers}: "
             "the sample would be dropped; see [drakrun] filters"
         )
-    Producer(config=karton_config(settings), identity=PRODUCER, backend=backend).send_task(task)
-    return str(task.payload["override_uid"])
+
+    def push(self, task: Task) -> str:
+        """As :func:`push`."""
+        if (obstacle := self.obstacle(task)) is not None:
+            raise StackError(obstacle)
+        try:
+            self._producer.send_task(task)
+        except (BotoCoreError, ClientError) as error:
+            raise StorageError(f"S3 does not take the sample: {error!s:.300}") from error
+        return str(task.payload["override_uid"])

@@ -279,14 +279,22 @@ def files_table(files: Iterable[Path]) -> Table:
     return table
 
 
-def progress_line(record: Record | None) -> Text:
-    """The line for one change while a user waits."""
+def progress(record: Record | None) -> Text:
+    """How far an analysis has come: a bar and its state."""
     if record is None:
         return Text("waiting in Karton", style="dim")
     if record.state not in _PROGRESS:
-        return Text.assemble(state_text(record.state), f" {clean(record.error or '')}")
+        return state_text(record.state)
     done = _PROGRESS.index(record.state)
     bar = "".join("█" if index <= done else "░" for index in range(len(_PROGRESS)))
+    return Text.assemble((bar, "cyan"), " ", state_text(record.state))
+
+
+def progress_line(record: Record | None) -> Text:
+    """The line for one change while a user waits. Whoever ends the waiting says why an analysis failed."""
+    line = progress(record)
+    if record is None or record.state not in _PROGRESS:
+        return line
     again = f" (attempt {record.attempts}: {clean(record.error or '', 120)})" if record.attempts > 1 else ""
     where = f" on {_where(record)}" if record.host else ""
-    return Text.assemble((bar, "cyan"), " ", state_text(record.state), where, again)
+    return Text.assemble(line, where, again)

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, sy
 
 from drakcelery.embedded import ports, supervision
 from drakcelery.karton import submit
+from drakcelery.karton.kept import Wishes
 from tests.faults.fleet import Fleet
 from tests.waiting import wait_until
 
@@ -188,7 +189,7 @@ def push(
     """Have a sample of that name analysed as *uid*."""
     sample = fleet.directory / name
     sample.write_text(f"rem {uid}")
-    task = submit.sample_task(sample, timeout=timeout, profile=profile)
+    task = submit.sample_task(sample, Wishes(timeout=timeout, profile=profile))
     task.payload["override_uid"] = uid
     assert fleet._producer.send_task(task)
     sample.unlink()

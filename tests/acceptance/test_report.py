@@ -118,7 +118,7 @@ def test_submit_ends_with_a_few_lines(deployment: Deployment) -> None:
     lines = plain(page).splitlines()
     record = deployment.ledger.get(uid)
     assert record is not None
-    end = next(place for place, line in enumerate(lines) if line.startswith("██████ PUBLISHED"))
+    end = max(place for place, line in enumerate(lines) if " ██████ PUBLISHED" in line)
     assert lines[end + 1].startswith("The sample was watched until the run ended.")
     assert re.fullmatch(r"  processes +behaviour\.exe \(\d+\)  cmd\.exe \(\d+\)", lines[end + 2])
     assert lines[-1] == f"More: drakcelery report {uid}"

@@ -28,6 +28,7 @@ from drakcelery.host.slot import Slot
 from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.karton import submit
+from drakcelery.karton.kept import Wishes
 from drakcelery.ledger import Ledger
 from drakcelery.model.records import Record
 from drakcelery.settings import RedisSection, S3Section
@@ -328,7 +329,7 @@ class Fleet:
         """Have a sample analysed as *uid*, on *host* or in a VM of *profile* if given."""
         sample = self.directory / f"{uid}.bat"
         sample.write_text(f"rem {uid}")
-        task = submit.sample_task(sample, timeout=timeout)
+        task = submit.sample_task(sample, Wishes(timeout=timeout))
         task.payload["override_uid"] = uid
         if host is not None:
             task.payload["target_host"] = host

@@ -20,6 +20,7 @@ from redis.retry import Retry
 from drakcelery.errors import Astray, BadTask, SettingsError, StackError, Superseded, UnreadableRecord
 from drakcelery.karton import filetype, submit
 from drakcelery.karton.destination import destination, fixed
+from drakcelery.karton.kept import Wishes
 from drakcelery.karton.policy import policy_of
 from drakcelery.ledger import Standing
 from drakcelery.ledger.away import WrongKey, concerns_all, is_away, trouble, unless_odd
@@ -316,13 +317,14 @@ def test_a_sample_that_is_sent_into_karton(bench: Bench, bound: Settings, tmp_pa
     """Its analysis gets the uid of its task, and what was wished for goes along."""
     sample = tmp_path / "evil.bat"
     sample.write_text("rem")
-    task = submit.sample_task(sample, timeout=5, profile="win7", host="rack-1", plugins=("procmon",))
+    wishes = Wishes(timeout=5, profile="win7", host="rack-1", plugins=("procmon",))
+    task = submit.sample_task(sample, wishes)
     bench.context.storage.ensure_bucket(bound.s3.bucket)
     assert submit.push(bound, task) == task.payload["override_uid"]
     (key,) = [key for key in bench.redis.scan_iter("karton.task:*") if task.task_uid in str(key)]
     sent = Task.unserialize(str(bench.redis.get(key)))
-    wishes = ("timeout", "vm_profile", "target_host", "plugins", "file_name")
-    assert [sent.payload[name] for name in wishes] == [5, "win7", "rack-1", ["procmon"], "evil"]
+    wished = ("timeout", "vm_profile", "target_host", "plugins", "file_name")
+    assert [sent.payload[name] for name in wished] == [5, "win7", "rack-1", ["procmon"], "evil"]
     assert sent.headers["platform"] == "win64"
     assert bench.ledger.bound(bound.drakrun.identity)
 
@@ -347,7 +349,7 @@ def test_samples_that_cannot_be_started(tmp_path: Path) -> None:
     (tmp_path / "thing").write_bytes(b"\x00\x01\x02")
     with pytest.raises(BadTask, match="cannot tell how to start thing"):
         submit.sample_task(tmp_path / "thing")
-    assert "extension" not in submit.sample_task(tmp_path / "thing", start_command="%f").headers
+    assert "extension" not in submit.sample_task(tmp_path / "thing", Wishes(start_command="%f")).headers
     header = bytearray(b"MZ" + bytes(62) + b"PE\0\0" + struct.pack("<HH", 0xAA64, 0) + bytes(300))
     header[60:64] = struct.pack("<I", 64)
     (tmp_path / "arm.exe").write_bytes(header)
@@ -355,12 +357,17 @@ def test_samples_that_cannot_be_started(tmp_path: Path) -> None:
         submit.platform_of(tmp_path / "arm.exe")
 
 
+def extension(sample: Path, *, has_command: bool) -> str | None:
+    """The extension by which the file *sample* is started."""
+    return submit.extension_of(sample.name, submit.facts_of(sample).magic, has_command=has_command)
+
+
 def test_a_program_says_itself_how_to_start() -> None:
     """Whatever it is called."""
     sample = Path(__file__).parents[2] / "samples" / "behaviour32.exe"
-    assert submit.extension_of(sample, has_command=False) == "exe"
+    assert extension(sample, has_command=False) == "exe"
     assert submit.platform_of(sample) == "win32"
-    assert submit.extension_of(sample.with_name("library.dll"), has_command=False) == "dll"
+    assert extension(sample.with_name("library.dll"), has_command=False) == "dll"
 
 
 @pytest.mark.parametrize("name", ["x.cmd", "setup.msi", "a.JAR", "sample.cpl"])
@@ -368,8 +375,8 @@ def test_a_start_command_leaves_the_file_its_extension(name: str, tmp_path: Path
     """Nothing is called .exe in the guest that is none; without a command the content says what it is."""
     program = tmp_path / name
     program.write_bytes((Path(__file__).parents[2] / "samples" / "library.dll").read_bytes())
-    assert submit.extension_of(program, has_command=True) == program.suffix[1:].lower()
-    assert submit.extension_of(program, has_command=False) == "dll"
+    assert extension(program, has_command=True) == program.suffix[1:].lower()
+    assert extension(program, has_command=False) == "dll"
 
 
 def test_libmagic_in_its_own_process() -> None:
