@@ -19,7 +19,7 @@ from tornado.template import DictLoader
 from tornado.web import RequestHandler, StaticFileHandler, url
 
 from drakcelery.errors import StackError
-from drakcelery.flower import finding, handlers, safety
+from drakcelery.flower import finding, handlers, safety, submitting
 from drakcelery.flower.live import LiveLogs
 from drakcelery.flower.reading import Reader
 from drakcelery.flower.report import handlers as report_handlers
@@ -44,6 +44,7 @@ _HOST = r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})"
 HANDLERS = [
     url(r"/fleet", handlers.FleetPage, name="fleet"),
     url(r"/fleet/find", finding.FindPage),
+    url(r"/fleet/submit", submitting.SubmitAction),
     url(rf"/fleet/host/{_HOST}/(drain|undrain)", handlers.HostAction),
     url(rf"/analysis/{_UID}", handlers.AnalysisPage, name="analysis"),
     url(rf"/analysis/{_UID}/(cancel|retry)", handlers.AnalysisAction),
@@ -120,6 +121,8 @@ class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type informatio
         self.live_logs = LiveLogs(self.remote)
         self.archives = 0
         """Zips that are being sent."""
+        self.uploads = 0
+        """Samples that are being taken."""
         prefix = options.url_prefix
         # Asked before Flower's own, whose last one answers everything
         self.add_handlers(r".*", [rewrite_handler(one, prefix) if prefix else one for one in HANDLERS])

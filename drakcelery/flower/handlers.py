@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from drakcelery.flower.kinds import Api, Page, sentences
 from drakcelery.flower.rows import Row
+from drakcelery.flower.safety import takes_samples
 from drakcelery.operators import steering
 
 log = structlog.get_logger(__name__)
@@ -33,11 +34,22 @@ class FleetPage(Page):
     async def get(self) -> None:
         """Hosts, queues, analyses."""
         if not self.get_argument("json", default=False, type=bool):
-            self.page("fleet.html")
+            self.page("fleet.html", largest=self._largest())
             return
         with sentences():
             view = await self.reader.fleet()
         await self.send_json(view)
+
+
+    def _largest(self) -> int:
+        """Bytes of the largest sample that the page takes; 0 if it takes none."""
+        options = self.application.options
+        takes = not options.read_only and takes_samples(
+            address=options.address,
+            unix_socket=options.unix_socket,
+            has_login=bool(options.basic_auth or options.auth),
+        )
+        return self.reader.settings.drakcelery.max_sample_size if takes else 0
 
 
 class AnalysisPage(Page):

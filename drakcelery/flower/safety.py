@@ -36,6 +36,11 @@ def require_safe(*, address: str, unix_socket: str, has_login: bool, allow_unaut
     )
 
 
+def takes_samples(*, address: str, unix_socket: str, has_login: bool) -> bool:
+    """Whether pages take samples: if Flower asks who brings them, or only this machine reaches it."""
+    return has_login or bool(unix_socket) or is_loopback(address)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """What a browser says about a request, which a web page cannot change."""

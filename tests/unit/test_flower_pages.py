@@ -16,7 +16,14 @@ from drakcelery.flower.application import templates
 from drakcelery.flower.fleet_page import FleetView, fleet_view, likely_next
 from drakcelery.flower.reading import Reading
 from drakcelery.flower.rows import row, spans
-from drakcelery.flower.safety import Asked, is_loopback, is_own_name, refusal, require_safe
+from drakcelery.flower.safety import (
+    Asked,
+    is_loopback,
+    is_own_name,
+    refusal,
+    require_safe,
+    takes_samples,
+)
 from drakcelery.forecast.simulation import Range
 from drakcelery.model.analysis import Analysis, Failure, Fault, ObjectRef, Place, Priority, Stage, State
 from drakcelery.model.records import CanaryStatus, HostStatus, Line, Record, SlotStatus
@@ -558,3 +565,17 @@ def test_logs_that_nobody_looks_at_are_forgotten() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         asyncio.run(ask(pool))
+
+
+@pytest.mark.parametrize(
+    ("address", "unix_socket", "has_login", "expected"),
+    [
+        ("127.0.0.1", "", False, True),
+        ("192.0.2.1", "", False, False),
+        ("192.0.2.1", "", True, True),
+        ("192.0.2.1", "/run/flower.sock", False, True),
+    ],
+)
+def test_where_samples_are_taken(address: str, unix_socket: str, has_login: bool, expected: bool) -> None:
+    """From whoever has logged in, or is on this machine; not behind a proxy that says who somebody is."""
+    assert takes_samples(address=address, unix_socket=unix_socket, has_login=has_login) is expected

@@ -151,12 +151,17 @@ function tell(message, isError) {
   window.bootstrap.Toast.getOrCreateInstance(toast, { delay: isError ? 10000 : 5000 }).show();
 }
 
-async function post(path) {
+/** What a request that changes something has to bring along. */
+export function xsrfToken() {
   const token = document.cookie.match(/(?:^|;\s*)_xsrf=([^;]+)/);
+  return token ? decodeURIComponent(token[1]) : "";
+}
+
+async function post(path) {
   try {
     const answer = await fetch(path, {
       method: "POST",
-      headers: { "X-XSRFToken": token ? decodeURIComponent(token[1]) : "", Accept: "application/json" },
+      headers: { "X-XSRFToken": xsrfToken(), Accept: "application/json" },
     });
     tell((await answer.json()).message, !answer.ok);
   } catch {
