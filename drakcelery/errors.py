@@ -14,10 +14,19 @@ between processes.
 from __future__ import annotations
 
 import enum
+from typing import Self
 
 
 class DrakceleryError(Exception):
     """An error that drakcelery raises on purpose; its text is meant for people."""
+
+    remedy: str | None = None
+    """What mends it, as sentences, if that is not in the text; without commands."""
+
+    def mended_by(self, remedy: str) -> Self:
+        """Itself, with a remedy; survives pickling, as all attributes of an error do."""
+        self.remedy = remedy
+        return self
 
 
 class SettingsError(DrakceleryError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from celery.app import amqp
 from kombu import Queue
+from kombu.utils.url import parse_url
 
 from drakcelery.broker import redis_transport
 from drakcelery.model.timeouts import Timeouts
@@ -48,6 +49,13 @@ class AMQP(amqp.AMQP):
     Connection = redis_transport.Connection
 
 
+def _tls_of(broker_url: str) -> dict[str, Any]:
+    """The options for TLS that kombu reads in the URL by itself, and Flower's page of queues here only."""
+    if not broker_url.startswith("rediss:"):
+        return {}
+    return {"broker_use_ssl": parse_url(broker_url).get("ssl", True)}
+
+
 def configuration(broker_url: str, times: Timeouts, *, sentinel_master: str | None = None) -> dict[str, Any]:
     """Celery's settings for a broker; *sentinel_master* is the name of the master that Sentinel watches."""
     if not broker_url.startswith("amqp"):
@@ -58,7 +66,7 @@ def configuration(broker_url: str, times: Timeouts, *, sentinel_master: str | No
             "priority_steps": [0],
         }
         master = {"master_name": sentinel_master} if sentinel_master else {}
-        return {"broker_transport_options": {**options, **master}}
+        return {"broker_transport_options": {**options, **master}, **_tls_of(broker_url)}
     return {
         # What was sent is on disk: else what the ledger notes as sent would not be so
         "broker_transport_options": {"confirm_publish": True},

@@ -14,6 +14,7 @@ from drakcelery.broker.life import ask
 from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress, fleet_metrics
+from drakcelery.karton.backend import complete
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger.outbox import Outbox
 from drakcelery.notifications.webhook import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
@@ -82,6 +83,7 @@ def run_system(settings: Settings) -> None:
         )
     _configure_logs(settings)
     service = _System(karton_config(settings))
+    complete(service.backend, settings.s3)
     service.ensure_bucket_exists(create=True)
     service.loop()
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
-from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject, endpoint_of
+from drakcelery.ledger.away import PLAIN
+from drakcelery.model.tls import tls_fault
 
 OLDEST = (6, 2)
 """kombu 5.7 asks for lost messages with ``ZRANGE … BYSCORE REV``, which is there from this version on."""
@@ -32,7 +34,22 @@ def _reachable(subject: Subject) -> Verdict:
             f"{where} does not let us in: {error}",
             "Set [redis] username and password (or url) to what Karton's own karton.ini has.",
         )
+    except RedisError as error:
+        fault = tls_fault(error, section="redis", plain=PLAIN)
+        if fault is not None:
+            return failed(f"{where} {fault.said}", fault.remedy)
+        return failed(str(error) or f"{where} does not answer", _silence(subject))
     return ok(f"{where} answers")
+
+
+def _silence(subject: Subject) -> str:
+    """What to do where no answer came."""
+    remedy = "See that Redis runs and can be reached from here, and that [redis] names its address."
+    if not subject.settings.redis.is_encrypted:
+        return remedy
+    if subject.settings.redis.ssl_certfile is None:
+        remedy += " If it demands a certificate of its clients: [redis] ssl_certfile and ssl_keyfile."
+    return f"{remedy} If it speaks no TLS: {PLAIN[4:]}."
 
 
 def _info(subject: Subject, section: str) -> Info:

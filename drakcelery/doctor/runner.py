@@ -63,7 +63,9 @@ def _examine(check: Check, subject: Subject) -> Verdict:
 def _safely(check: Check, subject: Subject) -> Verdict:
     try:
         return check.examine(subject)
-    except (DrakceleryError, RedisError, OperationalError, OSError) as error:
+    except DrakceleryError as error:
+        return failed(str(error), error.remedy)
+    except (RedisError, OperationalError, OSError) as error:
         return failed(str(error) or type(error).__name__)
     except Exception as error:  # noqa: BLE001 one check's mistake must not hide what the others find
         return failed(f"the check itself broke: {type(error).__name__}: {error}")

@@ -33,7 +33,8 @@ class Subject:
 
     @functools.cached_property
     def redis(self) -> redis.Redis:
-        """Karton's Redis; answers in text."""
+        """Karton's Redis; answers in text. Raises :class:`~drakcelery.errors.SettingsError`."""
+        self.settings.redis.require_files()
         return redis_client(self.settings.redis.address())
 
     @functools.cached_property

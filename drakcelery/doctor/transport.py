@@ -12,7 +12,9 @@ from drakcelery import __version__
 from drakcelery.broker import configuration
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import SECONDS, Subject, endpoint_of
+from drakcelery.ledger.away import PLAIN
 from drakcelery.ledger.fleet import Fleet
+from drakcelery.model.tls import tls_fault
 from drakcelery.settings import Settings
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
 
@@ -49,6 +51,7 @@ def _ask(settings: Settings, command: str) -> dict[str, Any]:
 
 def _broker(subject: Subject) -> Verdict:
     where = endpoint_of(subject.settings.broker_url)
+    subject.settings.redis.require_files()
     with _app(subject.settings).connection_for_write() as connection:
         trouble: tuple[type[BaseException], ...] = (
             OperationalError,
@@ -58,6 +61,9 @@ def _broker(subject: Subject) -> Verdict:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(SECONDS))
         except trouble as error:
+            fault = tls_fault(error, section="redis", plain=PLAIN)
+            if fault is not None:
+                return failed(f"the broker at {where} {fault.said}", fault.remedy)
             return failed(f"the broker at {where} does not answer, or does not let us in: {error}")
     return ok(f"the broker at {where} answers")
 

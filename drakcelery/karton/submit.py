@@ -6,13 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pefile
-from botocore.exceptions import BotoCoreError, ClientError
 from karton.core import Config, Producer, Resource, Task
-from karton.core.backend import KartonBackend
 from karton.core.resource import ResourceBase
 from karton.core.task import TaskPriority
 
-from drakcelery.errors import BadTask, StackError, StorageError
+from drakcelery.errors import BadTask, StackError
+from drakcelery.karton.backend import make_backend, sentences
 from drakcelery.karton.binds import filters_by_identity, would_get
 from drakcelery.karton.contract import MAGIC_BYTES, NAME_CHARACTERS, SampleFacts
 from drakcelery.karton.filetype import describe
@@ -51,7 +50,8 @@ def karton_config(settings: Settings) -> Config:
             "redis": {
                 **server.model_dump(exclude={"password", "url"}),
                 "password": server.password.get_secret_value() if server.password else None,
-                "url": server.url.get_secret_value() if server.url else None,
+                # Karton has no keys of its own for the files, but reads them in a URL, as redis-py does
+                "url": server.address() if server.url or server.is_encrypted else None,
             },
             "s3": {
                 **s3.model_dump(exclude={"secret_key"}),
@@ -171,8 +171,9 @@ class Sender:
     def __init__(self, settings: Settings) -> None:
         """Raises :class:`StackError`: nobody would get a sample."""
         self._settings = settings
-        self._backend = KartonBackend(karton_config(settings), identity=PRODUCER)
-        self._producer = Producer(config=karton_config(settings), identity=PRODUCER, backend=self._backend)
+        config = karton_config(settings)
+        self._backend = make_backend(settings, config, identity=PRODUCER)
+        self._producer = Producer(config=config, identity=PRODUCER, backend=self._backend)
         self.filters()
 
     def filters(self) -> Any:
@@ -199,8 +200,6 @@ class Sender:
         """As :func:`push`."""
         if (obstacle := self.obstacle(task)) is not None:
             raise StackError(obstacle)
-        try:
+        with sentences(self._settings.s3):
             self._producer.send_task(task)
-        except (BotoCoreError, ClientError) as error:
-            raise StorageError(f"S3 does not take the sample: {error!s:.300}") from error
         return str(task.payload["override_uid"])

@@ -12,7 +12,11 @@ from typing import TypeVar
 from redis import exceptions as redis
 from redis._parsers.base import BaseParser
 
+from drakcelery.model.tls import tls_fault
+
 T = TypeVar("T")
+PLAIN = "set [redis] ssl = 0"
+"""How to do without TLS."""
 
 
 class WritesRefused(redis.ConnectionError):
@@ -52,6 +56,9 @@ def is_away(error: BaseException) -> bool:
 def trouble(error: redis.RedisError) -> str:
     """What people are told of an error of Redis; that it is away only if it really is."""
     if is_away(error):
+        fault = tls_fault(error, section="redis", plain=PLAIN)
+        if fault is not None:
+            return f"Karton's Redis {fault.said}. {fault.remedy}"
         return f"Karton's Redis does not answer: {error}"
     if isinstance(error, WrongKey):
         return f"In Karton's Redis {error}"

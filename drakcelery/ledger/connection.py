@@ -48,7 +48,11 @@ def connect(
     *name* is how Redis lists its connections. While Redis is away, it tries again as often as its *patience*
     says, with pauses of up to *pause* seconds; the scripts may be sent again after a lost answer, since each
     does its work once.
+
+    Raises:
+        SettingsError: a file for TLS cannot be read.
     """
+    section.require_files()
     hurried = patience is Patience.NONE
     return redis.Redis.from_url(
         section.address(),

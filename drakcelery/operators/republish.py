@@ -22,6 +22,7 @@ from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import StackError, Unreadable
 from drakcelery.karton import kept
 from drakcelery.karton.analysis_task import STORED, stored_artifacts
+from drakcelery.karton.backend import make_backend
 from drakcelery.karton.binds import filters_by_identity, would_get
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger
@@ -146,7 +147,7 @@ def _backend(settings: Settings, task: Task) -> KartonBackend:
     origin = task.headers.get("origin")
     if not isinstance(origin, str) or not re.match(IDENTITY_PATTERN, origin):
         raise StackError(f"the stored analysis task is of nobody: its header origin is {origin!r:.200}")
-    return KartonBackend(karton_config(settings), identity=origin)
+    return make_backend(settings, karton_config(settings), identity=origin)
 
 
 def _recipients(backend: KartonBackend, task: Task, to: str | None) -> tuple[str, ...]:

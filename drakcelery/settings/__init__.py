@@ -29,12 +29,11 @@ from drakcelery.settings.sections import (
     EmulatorSection,
     FlowerSection,
     NotificationsSection,
-    RedisSection,
     ReplaySection,
     ReportSection,
-    S3Section,
     TracingSection,
 )
+from drakcelery.settings.servers import RedisSection, S3Section
 
 __all__ = [
     "CanarySection",

@@ -25,12 +25,11 @@ from drakcelery.settings.sections import (
     FlowerSection,
     MetricsSection,
     NotificationsSection,
-    RedisSection,
     ReplaySection,
     ReportSection,
-    S3Section,
     TracingSection,
 )
+from drakcelery.settings.servers import TLS_FILES, RedisSection, S3Section
 from drakcelery.settings.values import (
     PluginList,
     ProfileRuleText,
@@ -99,6 +98,21 @@ class Settings(Section):
                 "a secret, since [notifications] url is set: every notice is signed",
                 {"section": "notifications", "key": "secret", "value": ""},
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tls_files_have_an_effect(self) -> Self:
+        for name, ours in (("redis", self.redis), ("s3", self.s3)):
+            named = [key for key in TLS_FILES if getattr(ours, key) is not None]
+            if not named:
+                continue
+            wish = "ssl = 1, or a url with rediss://" if name == "redis" else "an address with https://"
+            told = {"section": name, "key": named[0], "value": str(getattr(ours, named[0]))}
+            if not ours.is_encrypted:
+                raise PydanticCustomError("disagreement", f"{wish}, since there is no TLS without it", told)
+            if named[-1] == "ssl_keyfile" and ours.ssl_certfile is None:
+                told["key"], told["value"] = "ssl_keyfile", str(ours.ssl_keyfile)
+                raise PydanticCustomError("disagreement", "ssl_certfile as well: the key is of that", told)
         return self
 
     @property

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from drakcelery.model.names import NAME_PATTERN
 from drakcelery.settings.all_sections import Settings
 from drakcelery.settings.section import Section
-from drakcelery.settings.values import ADDRESS_PATTERN, BUCKET_PATTERN, IDENTITY_PATTERN
+from drakcelery.settings.values import ADDRESS_PATTERN, BUCKET_PATTERN, IDENTITY_PATTERN, REGION_PATTERN
 
 Origin = Mapping[tuple[str, str], str]
 """Where the value of a section's key came from: a file, or a variable of the environment."""
@@ -27,6 +27,7 @@ PATTERN_WORDS = {
     NAME_PATTERN: "a name of letters, digits, '.', '_' and '-' (64 at most, a letter or digit first)",
     IDENTITY_PATTERN: "a Karton identity: no spaces, no '?'",
     ADDRESS_PATTERN: "http://host:port or https://host:port",
+    REGION_PATTERN: "the name of a region, such as eu-central-1",
     BUCKET_PATTERN: "a bucket name: 3 to 63 lower-case letters, digits, '.' and '-'",
 }
 

@@ -1,18 +1,17 @@
 """The settings as values: every section, every key, its default, its unit. Reads no file and no environment.
 
-``[redis]`` and ``[s3]`` are Karton's sections and mean what they mean there (``karton.core.config``,
-``karton.core.backend``); ``[drakmon]``, ``[drakrun]`` and ``[drakvuf_plugins]`` keep the meaning they had in
-DRAKVUF Sandbox v0.18. docs/settings.md says what each key does; a test keeps the two together.
+``[redis]`` and ``[s3]`` are in :mod:`drakcelery.settings.servers`. ``[drakmon]``, ``[drakrun]`` and
+``[drakvuf_plugins]`` keep the meaning they had in DRAKVUF Sandbox v0.18. docs/settings.md says what each key
+does; a test keeps the two together.
 """
 
 from __future__ import annotations
 
 import socket
-import urllib.parse
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import State
@@ -20,7 +19,6 @@ from drakcelery.model.names import Name
 from drakcelery.model.timeouts import Timeouts
 from drakcelery.settings.section import Section
 from drakcelery.settings.values import (
-    ADDRESS_PATTERN,
     BUCKET_PATTERN,
     IDENTITY_PATTERN,
     AbsolutePath,
@@ -29,64 +27,13 @@ from drakcelery.settings.values import (
     Headers,
     HostNames,
     Program,
-    RedisUrl,
     SecretHeaders,
     SigningSecret,
     TracesUrl,
     WebhookUrl,
-    database_of,
     headers_of,
     host_names,
 )
-
-
-class RedisSection(Section):
-    """``[redis]``, as Karton's own."""
-
-    host: str = "localhost"
-    port: int = Field(default=6379, ge=1, le=65535)
-    db: int = Field(default=0, ge=0)
-    username: str | None = None
-    password: SecretStr | None = None
-    ssl: bool = False
-    url: RedisUrl | None = Field(default=None, description="replaces host, port, db and ssl")
-    socket_timeout: int = Field(default=30, ge=0, description="seconds; 0: none")
-
-    def address(self, *, db_offset: int = 0) -> str:
-        """The Redis URL, credentials included: never to be logged."""
-        if self.url is not None:
-            parts = urllib.parse.urlsplit(self.url.get_secret_value())
-        else:
-            host = f"[{self.host}]" if ":" in self.host else self.host
-            scheme = "rediss" if self.ssl else "redis"
-            parts = urllib.parse.urlsplit(f"{scheme}://{host}:{self.port}/{self.db}")
-        query = {key: value for key, value in urllib.parse.parse_qsl(parts.query) if key != "db"}
-        return urllib.parse.urlunsplit(
-            parts._replace(
-                netloc=self._with_credentials(parts),
-                path=f"/{database_of(parts) + db_offset}",
-                query=urllib.parse.urlencode(query),
-            )
-        )
-
-    def _with_credentials(self, parts: urllib.parse.SplitResult) -> str:
-        """What the URL names wins over ``username`` and ``password``, as in redis-py."""
-        quote = urllib.parse.quote
-        own_password = self.password.get_secret_value() if self.password else ""
-        username = parts.username or quote(self.username or "", safe="")
-        password = parts.password or quote(own_password, safe="")
-        place = parts.netloc.rpartition("@")[2]
-        return f"{username}:{password}@{place}" if username or password else place
-
-
-class S3Section(Section):
-    """``[s3]``, as Karton's own; ``bucket`` is Karton's bucket, not the one of the analyses."""
-
-    address: str = Field(default="http://localhost:9000", pattern=ADDRESS_PATTERN)
-    access_key: str | None = Field(default=None, repr=False)
-    secret_key: SecretStr | None = None
-    bucket: str = "karton"
-    iam_auth: bool = False
 
 
 class CelerySection(Section):

@@ -18,6 +18,7 @@ from drakcelery.model.profiles import ProfileRule, parse_rule
 IDENTITY_PATTERN = r"^[^\s?]+$"
 """Karton forbids spaces and ``?`` (``KartonBackendBase._validate_identity``)."""
 ADDRESS_PATTERN = r"^https?://[^/\s]+/?$"
+REGION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"
 SHORTEST_SECRET = 16
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token, as RFC 9110 has it."""

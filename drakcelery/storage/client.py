@@ -59,6 +59,15 @@ class Retry(urllib3.Retry):
             check()
 
 
+class RegionRefused(S3Error):
+    """The key may not ask in which region a bucket is, which signing a request needs to know."""
+
+    @classmethod
+    def of(cls, error: S3Error) -> RegionRefused:
+        """What S3 answered to that question."""
+        return cls(error.response, error.code, error.message, error.resource, error.request_id, error.host_id)
+
+
 class Client(Minio):
     """minio's client; a request that the server refuses for its time is signed once more, with the server's
     time.
@@ -97,6 +106,14 @@ class Client(Minio):
         headers, _ = super()._build_headers(*args, **kwargs)
         date = datetime.now(tz=UTC) - self._ahead
         return {**headers, "x-amz-date": to_amz_date(date)}, date
+
+    def _get_region(self, bucket_name: str | None = None) -> str:
+        try:
+            return super()._get_region(bucket_name)
+        except S3Error as error:
+            if error.response.status != 403 or error.code != "AccessDenied":
+                raise
+            raise RegionRefused.of(error) from None
 
     def _url_open(self, *args: Any, **kwargs: Any) -> Any:
         try:

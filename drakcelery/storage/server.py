@@ -16,12 +16,14 @@ from urllib.parse import urlsplit
 
 import structlog
 import urllib3
-from minio.credentials.providers import IamAwsProvider
 from minio.error import MinioException, S3Error
 
 from drakcelery.errors import SettingsError, StorageAway, StorageError
+from drakcelery.model.tls import tls_fault
 from drakcelery.settings import S3Section
 from drakcelery.storage.client import SOCKET_OPTIONS, Client, Retry
+from drakcelery.storage.credentials import RoleOrKeys
+from drakcelery.storage.refusals import BAD_CREDENTIALS, Asked, refusal
 
 T = TypeVar("T")
 
@@ -40,8 +42,6 @@ RETRY = Retry(
 TIMEOUT = urllib3.Timeout(connect=10, read=120)
 """Seconds. Completing a multipart upload may take a server a while."""
 
-_UNSUPPORTED = ("NotImplemented", "MethodNotAllowed")
-_BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken")
 _OUT_OF_ORDER = ("RequestTimeTooSkewed", "SlowDown", "ServiceUnavailable", "InternalError")
 
 log = structlog.get_logger(__name__)
@@ -49,6 +49,25 @@ log = structlog.get_logger(__name__)
 
 class WrongBytesError(Exception):
     """What arrived is not what was sent: worth another transfer."""
+
+
+def _tls(section: S3Section) -> ssl.SSLContext:
+    """Certificates that this machine trusts, and those of the settings. To read the former takes 20 ms."""
+    section.require_files()
+    context = ssl.create_default_context()
+    try:
+        if section.ssl_ca_certs is not None:
+            context.load_verify_locations(section.ssl_ca_certs)
+    except ssl.SSLError:
+        said = "expected certificates in PEM form"
+        raise SettingsError(f"[s3] ssl_ca_certs = {section.ssl_ca_certs}: {said}") from None
+    try:
+        if section.ssl_certfile is not None:
+            context.load_cert_chain(section.ssl_certfile, section.ssl_keyfile)
+    except ssl.SSLError:
+        said = "expected a certificate in PEM form, and its key there or in ssl_keyfile"
+        raise SettingsError(f"[s3] ssl_certfile = {section.ssl_certfile}: {said}") from None
+    return context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +90,7 @@ class Server:
         key, secret = section.access_key, section.secret_key
         if not section.iam_auth and not (key and secret):
             raise SettingsError("[s3] expected access_key and secret_key, or iam_auth = 1")
+        keys = (key, secret.get_secret_value()) if key and secret else None
         url = urlsplit(section.address)
         if "@" in url.netloc:
             raise SettingsError("[s3] address: expected no credentials in it, but access_key and secret_key")
@@ -80,22 +100,24 @@ class Server:
             maxsize=2 * threads,
             retries=RETRY if patience is None else urllib3.Retry(0),
             timeout=TIMEOUT if patience is None else urllib3.Timeout(connect=patience, read=patience),
-            # To read the certificates of the machine takes 20 ms
-            ssl_context=ssl.create_default_context() if url.scheme == "https" else None,
+            ssl_context=_tls(section) if section.is_encrypted else None,
             socket_options=SOCKET_OPTIONS,
         )
         try:
             client = Client(
                 url.netloc,
                 access_key=None if section.iam_auth else key,
-                secret_key=None if section.iam_auth or secret is None else secret.get_secret_value(),
-                credentials=IamAwsProvider() if section.iam_auth else None,
-                secure=url.scheme == "https",
+                secret_key=None if section.iam_auth or keys is None else keys[1],
+                credentials=RoleOrKeys(keys) if section.iam_auth else None,
+                region=section.region,
+                secure=section.is_encrypted,
                 http_client=pool,
             )
         except ValueError as error:
             raise SettingsError(f"[s3] address = {section.address!r}: {error}") from None
-        user = "the IAM role of this machine" if section.iam_auth else f"access key {(key or '')[:4]}…"
+        user = f"access key {(key or '')[:4]}…"
+        if section.iam_auth:
+            user = f"the IAM role of this machine (or {user})" if keys else "the IAM role of this machine"
         return cls(client=client, pool=pool, address=section.address, user=user, threads=threads)
 
     def repeated(self, transfer: Callable[[], T], what: str) -> T:
@@ -117,37 +139,29 @@ class Server:
             if error.code == "NoSuchBucket":
                 self.buckets.discard(bucket)
             kind = StorageAway if self._concerns_all(error) else StorageError
-            raise kind(self._refusal(error, action, grant, bucket)) from None
+            asked = Asked(action=action, grant=grant, bucket=bucket, address=self.address, user=self.user)
+            said, remedy = refusal(error, asked)
+            raise kind(said).mended_by(remedy) from None
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise StorageAway(
-                f"cannot {action}: S3 at {self.address} does not answer as it should "
-                f"({type(reason).__name__}); see that it runs and can be reached from here"
-            ) from None
+            raise self._absence(error, action) from None
         except (OSError, ValueError) as error:  # a local file; a bucket's name, or no IAM role
             raise StorageError(f"cannot {action}: {error}") from None
+
+    def _absence(self, error: Exception, action: str) -> StorageAway:
+        """What it means that no answer came, or none that S3 gives."""
+        fault = tls_fault(error, section="s3", plain="let [s3] address begin with http://")
+        if fault is not None:
+            return StorageAway(f"cannot {action}: S3 at {self.address} {fault.said}").mended_by(fault.remedy)
+        reason = getattr(error, "reason", None) or error
+        slow = isinstance(reason, urllib3.exceptions.ReadTimeoutError)
+        mends = "See what it does: it took the connection, and did not answer in time." if slow else None
+        return StorageAway(
+            f"cannot {action}: S3 at {self.address} does not answer as it should "
+            f"({type(reason).__name__}); see that it runs and can be reached from here"
+        ).mended_by(mends or "See that S3 runs and can be reached from here, and see [s3] address.")
 
     @staticmethod
     def _concerns_all(error: S3Error) -> bool:
         """Whether S3 would answer so to any request: that says nothing of the object that was asked for."""
         code, status = error.code, error.response.status
-        return code in (*_BAD_CREDENTIALS, *_OUT_OF_ORDER) or status in RETRY.status_forcelist
-
-    def _refusal(self, error: S3Error, action: str, grant: str, bucket: str) -> str:
-        if error.code in _BAD_CREDENTIALS:
-            return (
-                f"cannot {action}: S3 at {self.address} does not accept {self.user} or its secret "
-                f"({error.code}); see [s3] access_key and secret_key"
-            )
-        if error.code == "RequestTimeTooSkewed":
-            return (
-                f"cannot {action}: S3 at {self.address} finds that the clock of this machine is wrong "
-                f"({error.code}); see that it is kept right (timedatectl)"
-            )
-        if error.response.status == 403:
-            return f"{self.user} may not {action} at {self.address}: grant {grant} on {bucket!r} to it"
-        if error.code == "NoSuchBucket":
-            return f"cannot {action}: there is no bucket {bucket!r} at {self.address}"
-        if error.code in _UNSUPPORTED:
-            return f"cannot {action}: S3 at {self.address} does not support it ({error.code})"
-        return f"cannot {action}: S3 at {self.address} answers {error.code} ({error.response.status})"
+        return code in (*BAD_CREDENTIALS, *_OUT_OF_ORDER) or status in RETRY.status_forcelist

@@ -22,7 +22,8 @@ from drakcelery.model.analysis import Analysis, Stage, Step
 from drakcelery.model.timeouts import timeouts_of
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
-from drakcelery.settings.sections import DrakcelerySection, DrakrunSection, S3Section
+from drakcelery.settings.sections import DrakcelerySection, DrakrunSection
+from drakcelery.settings.servers import S3Section
 from drakcelery.stages.context import HostContext
 from drakcelery.stages.dispatch import send
 from drakcelery.stages.heartbeat import HeartbeatThread
