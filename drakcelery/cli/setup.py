@@ -43,7 +43,7 @@ class _RoleName(click.Choice[str]):
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Settings to import: karton.ini, or DRAKVUF Sandbox's config.ini or config.toml; may be given "
-    "again, the first counts.  [default: those in /etc]",
+    "again, the first counts.  [default: those in /etc, and where Karton looks]",
 )
 @click.option(
     "--root",

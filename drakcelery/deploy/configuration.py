@@ -17,7 +17,7 @@ from drakcelery.settings.messages import SECRET_KEYS
 
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "redis": ("host",),
-    "s3": ("address", "access_key", "secret_key"),
+    "s3": ("address", "access_key", "secret_key", "bucket"),  # Karton's programs have no default for it
     "drakmon": ("system_disable",),
     "slots": (),
 }

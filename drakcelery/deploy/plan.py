@@ -14,16 +14,16 @@ from drakcelery.deploy.targets import Status, Target, system_files, target
 from drakcelery.deploy.units import ROLES, Machine, unit_name
 from drakcelery.deploy.wish import CONFIG, PLAIN_PATH, UNITS, Wish, below, check, exists
 from drakcelery.errors import SettingsError
-from drakcelery.settings import Settings
+from drakcelery.settings import Settings, karton_places
 from drakcelery.settings.all_sections import XEN_CONTROL
 
 OLD_FILES = (
     PurePosixPath("/etc/drakrun/config.ini"),
     PurePosixPath("/etc/drakcore/config.ini"),
     PurePosixPath("/etc/drakrun/config.toml"),
-    PurePosixPath("/etc/karton/karton.ini"),
 )
-"""Where settings are looked for, unless their files are given."""
+"""Where settings are looked for, unless their files are given; after them come Karton's own."""
+KARTON_FILE = PurePosixPath("/etc/karton/karton.ini")
 MINIO_ENVIRONMENT = PurePosixPath("/etc/drakcore/minio.env")
 INSTALL_INFO = PurePosixPath("/etc/drakrun/install.json")
 """DRAKVUF Sandbox of any release writes it once its VM is installed."""
@@ -65,6 +65,7 @@ def make(wish: Wish) -> Plan:
     plan.targets = [config, *system_files(wish, machine, plan.roles)]
     plan.retire = _retired(services, plan.roles)
     _remark(ours, machine, plan)
+    plan.remarks += _variables(wish)
     return plan
 
 
@@ -102,8 +103,12 @@ def _sources(wish: Wish) -> Sequence[Path]:
     """The files to take over. Our own is one of them if it is written again, so that no setting gets lost."""
     if wish.sources:
         return wish.sources
-    places = (CONFIG,) if exists(wish.root, CONFIG) else OLD_FILES
-    return [below(wish.root, path) for path in places if exists(wish.root, path)]
+    if exists(wish.root, CONFIG):
+        return [below(wish.root, CONFIG)]
+    found = [below(wish.root, path) for path in OLD_FILES if exists(wish.root, path)]
+    own = karton_places.karton_files() if wish.root == Path("/") else []
+    everywhere = [below(wish.root, KARTON_FILE)] if exists(wish.root, KARTON_FILE) else []
+    return [*found, *own, *everywhere]
 
 
 def _complete(wish: Wish, imported: Imported, services: Iterable[str], plan: Plan) -> bool:
@@ -217,6 +222,15 @@ def _retired(services: Iterable[str], roles: Sequence[str]) -> list[str]:
     """Old services that would do the same work again. MinIO and the web page do not."""
     stems = {"drakrun", "drakrun-worker", "drak-postprocess", *(["drak-system"] if "system" in roles else [])}
     return [name for name in services if name.removesuffix(".service").partition("@")[0] in stems]
+
+
+def _variables(wish: Wish) -> list[str]:
+    """What of the environment Karton reads and drakcelery does not."""
+    found = karton_places.karton_variables() if wish.root == Path("/") else []
+    if not found:
+        return []
+    said = f"{', '.join(found)}: Karton's programs read this from the environment, drakcelery does not"
+    return [f"{said}; write it into {CONFIG}, or set DRAKCELERY_… instead of KARTON_…"]
 
 
 def _remark(ours: Settings, machine: Machine, plan: Plan) -> None:

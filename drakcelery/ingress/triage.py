@@ -163,7 +163,12 @@ class Triage:
             return capacity
         waited = time.time() - (task.last_update or time.time())
         metrics.analysis_received(analysis.profile, waited=waited)
-        log.info("accepted", sample=analysis.sample_label, priority=analysis.priority.value)
+        log.info(
+            "accepted",
+            sample=analysis.sample_label,
+            name=analysis.sample.name,
+            priority=analysis.priority.value,
+        )
         try:
             reach("ingress.opened", record.uid)
             self.send_off(record)
@@ -237,13 +242,14 @@ class Triage:
     def _refuse(self, task_uid: str, task: Task | None, reason: str, *, uid: str | None = None) -> None:
         """End a task that cannot become an analysis; *task* is None if it cannot be read."""
         uid, told = uid or self._uid_of(task_uid, task), storable(reason)
-        log.warning("refused", uid=uid, reason=told)
+        noted = self._noted(task)
+        log.warning("refused", uid=uid, name=noted.name if noted is not None else None, reason=told)
         self.inbox.refuse(
             uid,
             task_uid=task_uid,
             root_uid=task.root_uid if task is not None else reading.root_of(task_uid),
             reason=told,
             crashed=self.ledger.last_word(task_uid, [f"{told}\n"]) or "",
-            sample=self._noted(task),
+            sample=noted,
         )
         tracing.refused(task_uid, lambda: self.ledger.get(uid))

@@ -8,13 +8,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from karton.core import Config
+from karton.core.backend import KartonBackendBase
 
 from drakcelery import settings
-from drakcelery.deploy import configuration, plan, sandbox, writing
+from drakcelery.deploy import configuration, importing, plan, sandbox, writing
 from drakcelery.deploy.plan import Plan
 from drakcelery.deploy.targets import Status
 from drakcelery.deploy.wish import CONFIG, Wish
 from drakcelery.errors import SettingsError
+from drakcelery.settings import karton_places
 from tests import reference
 
 PROGRAM = PurePosixPath("/usr/bin/drakcelery")
@@ -388,3 +391,47 @@ def test_a_program_that_is_no_script() -> None:
     for program in ("/bin/true", "/nowhere/drakrun"):
         seen = list(sandbox.behind(Path("/"), [PurePosixPath(program)]))
         assert seen == [PurePosixPath(program), PurePosixPath(os.path.realpath(program))]
+
+
+def test_karton_s_own_programs_take_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Karton has no default for the bucket, so it is written though it is ours."""
+    put(tmp_path, "etc/karton/karton.ini", KARTON)
+    init(tmp_path)
+    monkeypatch.setattr(Config, "SEARCH_PATHS", [])
+    theirs = Config(str(tmp_path / "etc/drakcelery/config.ini"))
+    assert KartonBackendBase(theirs).default_bucket_name == "karton"
+    assert theirs.get("redis", "host") == "karton.example.org"
+
+
+def test_karton_s_files_of_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are looked for where Karton looks, and count in its order."""
+    named = put(tmp_path, "named.ini", "[redis]\nhost=named\n[s3]\nbucket=named\n")
+    here = put(tmp_path, "here/karton.ini", "[redis]\nhost=here\n[s3]\nbucket=here\n")
+    own = put(tmp_path, "home/.config/karton/karton.ini", "[redis]\nhost=home\n[s3]\nbucket=home\n")
+    monkeypatch.chdir(here.parent)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert karton_places.karton_files() == [here, own]
+    monkeypatch.setenv("KARTON_CONFIG_FILE", str(named))
+    assert karton_places.karton_files() == [named, here, own]
+    monkeypatch.setattr(Config, "SEARCH_PATHS", [str(own), "./karton.ini"])
+    theirs, ours = Config(), importing.read(karton_places.karton_files(), minio_environment=tmp_path / "none")
+    for section, key in (("redis", "host"), ("s3", "bucket")):
+        assert ours.values[section][key] == theirs.get(section, key)
+
+
+def test_a_file_of_karton_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Karton refuses to start then, and so does init."""
+    monkeypatch.setenv("KARTON_CONFIG_FILE", str(tmp_path / "gone.ini"))
+    with pytest.raises(SettingsError, match=r"KARTON_CONFIG_FILE .*gone\.ini: no such file"):
+        karton_places.karton_files()
+
+
+def test_variables_of_karton_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """init says that Karton's programs would read them and that we do not, and shows no value."""
+    monkeypatch.setenv("KARTON_REDIS_HOST", "elsewhere")
+    monkeypatch.setenv("KARTON_S3_SECRET_KEY", "hunter2")
+    monkeypatch.setenv("KARTON_LOGGING_LEVEL", "DEBUG")
+    said = [one for one in make(Path("/")).remarks if "KARTON_" in one]
+    assert len(said) == 1
+    assert said[0].startswith("KARTON_REDIS_HOST, KARTON_S3_SECRET_KEY: Karton's programs read this")
+    assert "hunter2" not in said[0]
