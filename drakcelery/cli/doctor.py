@@ -13,7 +13,7 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.doctor.finding import Status
 from drakcelery.doctor.runner import chosen, examine
 from drakcelery.doctor.subject import Subject
-from drakcelery.doctor.view import findings_view
+from drakcelery.doctor.view import command_lines, findings_view
 from drakcelery.operators import views
 from drakcelery.telemetry import logs
 
@@ -40,5 +40,7 @@ def doctor(
         click.echo(json.dumps([finding.as_json() for finding in findings], indent=2))
     else:
         views.console().print(findings_view(findings))
+        for line in command_lines(findings):
+            click.echo(line)
     if any(finding.status is Status.FAILED for finding in findings):
         context.exit(1)

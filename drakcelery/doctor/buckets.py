@@ -9,9 +9,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from drakcelery.doctor.commands import line
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.errors import StorageError
+from drakcelery.model.analysis import ObjectRef
 from drakcelery.storage import PART_SIZE, Storage
 
 PROBE = b"drakcelery doctor tries whether artifacts can be stored here.\n"
@@ -34,7 +36,7 @@ def _samples(subject: Subject) -> Verdict:
     key = _unique()
     _read(subject.storage, bucket, key)
     if tests:  # their artifacts go there
-        return _write(subject.storage, bucket, key)
+        return _write(subject.storage, bucket, key, copies=False)
     return ok(f"{bucket!r} can be read")
 
 
@@ -48,11 +50,12 @@ def _analyses(subject: Subject) -> Verdict:
     if not subject.storage.has_bucket(bucket):
         return warning(
             f"there is no bucket {bucket!r} yet; the first analysis makes it, if its key may",
-            f"To be sure, make it now: aws --endpoint-url {section.address} s3 mb s3://{bucket}",
+            "To be sure, make it now, with any client of S3.",
+            line("aws", "--endpoint-url", section.address, "s3", "mb", f"s3://{bucket}"),
         )
     key = _unique()
     _read(subject.storage, bucket, key)
-    return _write(subject.storage, bucket, key)
+    return _write(subject.storage, bucket, key, copies=subject.settings.drakcelery.keep_sample)
 
 
 def _unique() -> str:
@@ -65,8 +68,11 @@ def _read(storage: Storage, bucket: str, key: str) -> None:
     storage.stat(bucket, key)
 
 
-def _write(storage: Storage, bucket: str, key: str) -> Verdict:
-    """Upload in parts, read back, remove; if nothing may be removed, nothing is written."""
+def _write(storage: Storage, bucket: str, key: str, *, copies: bool) -> Verdict:
+    """Upload in parts, read back, copy, remove; if nothing may be removed, nothing is written.
+
+    *copies*: whether S3 has to copy objects, as the samples that are kept.
+    """
     try:
         storage.remove(bucket, key)
     except StorageError as error:
@@ -85,15 +91,28 @@ def _write(storage: Storage, bucket: str, key: str) -> Verdict:
         storage.upload_all(bucket, prefix, {name: Path(file.name)}, last=name)
         took = time.monotonic() - begun
         found = storage.peek(bucket, key, len(PROBE))
+        trouble = _copy_trouble(storage, bucket, key) if copies else None
     if found != (len(data), PROBE):
         return failed(
             f"{bucket!r} gives back something else than what was put there",
             "See what stands between here and S3, and S3's own log.",
         )
     rate = len(data) / 1e6 / took
-    return ok(
-        f"{bucket!r} can be read and written, in parts too ({rate:.0f} MB/s), and what is there removed"
-    )
+    says = f"{bucket!r} can be read and written, in parts too ({rate:.0f} MB/s), and what is there removed"
+    if trouble is not None:
+        return warning(f"{says}; but no sample is kept for a retry: {trouble}", trouble.remedy)
+    return ok(f"{says}; S3 copies objects by itself" if copies else says)
+
+
+def _copy_trouble(storage: Storage, bucket: str, key: str) -> StorageError | None:
+    """Why S3 does not copy an object by itself, which keeps samples; None if it does."""
+    copied = f"{key}-copy"
+    with _removed(storage, bucket, copied):
+        try:
+            storage.copy(ObjectRef(bucket=bucket, key=key, name="probe"), bucket, copied)
+        except StorageError as error:
+            return error
+    return None
 
 
 @contextlib.contextmanager
@@ -115,7 +134,7 @@ CHECKS = (
         name="s3.reachable",
         what="Karton's S3 answers, and takes our credentials",
         remedy="See that S3 runs and can be reached from here, and that [s3] is what Karton's karton.ini "
-        "has.",
+        "has. An error of TLS names the setting; without [s3] region our key needs s3:GetBucketLocation.",
         examine=_reachable,
         needs=("settings.load",),
     ),
@@ -130,7 +149,7 @@ CHECKS = (
     ),
     Check(
         name="s3.analyses",
-        what="the bucket of the analyses is there, is not Karton's, and takes, gives and drops objects",
+        what="the bucket of the analyses is there, not Karton's, and takes, gives, copies and drops objects",
         remedy="Grant s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload "
         "on [drakcelery] bucket to our key.",
         examine=_analyses,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from drakcelery.doctor.commands import line
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 
@@ -30,12 +31,15 @@ def _private(subject: Subject) -> Verdict:
         return verdict(
             f"{source} (owner {found.st_uid}, mode {mode:04o}) can be changed by others, and names programs "
             "that the vm worker runs, on a Xen host as root",
-            f"chown root {source} && chmod g-w,o= {source}",
+            "Let root own it, and nobody but its group read it.",
+            line("chown", "root", source),
+            line("chmod", "g-w,o=", source),
         )
     if mode & stat.S_IRWXO:
         return warning(
             f"{source} has mode {mode:04o}: everybody on this machine can read its credentials",
-            f"chmod o= {source}",
+            "Let only its group read it.",
+            line("chmod", "o=", source),
         )
     return ok(f"{source} has mode {mode:04o}")
 
@@ -44,8 +48,8 @@ CHECKS = (
     Check(
         name="settings.load",
         what="the settings are complete and right",
-        remedy="Correct what the sentence names; docs/settings.md has every key. An installation is begun "
-        "with drakcelery init.",
+        remedy="Correct what the sentence names; docs/settings.md has every key. A new "
+        "installation is begun by the command init.",
         examine=_load,
     ),
     Check(
@@ -58,7 +62,8 @@ CHECKS = (
     Check(
         name="settings.private",
         what="only its users can read the file with the credentials, and only its owner can change it",
-        remedy="chmod g-w,o= FILE, with the services' user and the people who use it in its group.",
+        remedy="Let root own the file and its group read it, with the services' user and those who use it in "
+        "the group.",
         examine=_private,
         needs=("settings.load",),
     ),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
+from drakcelery.doctor.commands import line
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
@@ -36,7 +38,8 @@ def _emulator(subject: Subject) -> Verdict:
     try:
         version = create("emulator", subject.settings).version()
     except ImportError as error:  # PackageNotFoundError is one as well
-        return failed(f"the emulator is not installed: {error}")
+        wanted = line(sys.executable, "-m", "pip", "install", "drakcelery[emulator]")
+        return failed(f"the emulator is not installed: {error}", "Install it.", wanted)
     with tempfile.TemporaryDirectory(prefix="drakcelery-doctor-") as directory:
         return _trial(_elsewhere(subject.settings, Path(directory)), Path(directory), version)
 
@@ -121,7 +124,7 @@ CHECKS = (
     Check(
         name="engine.emulator",
         what="the emulator is installed, starts, and runs a program",
-        remedy="pip install drakcelery[emulator]; where it is there, see [emulator] memory_limit.",
+        remedy="Install the extra [emulator] of drakcelery; where it is there, see [emulator] memory_limit.",
         examine=_emulator,
         needs=("engine.choice",),
         seconds=90,

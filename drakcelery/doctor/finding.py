@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from drakcelery.doctor.subject import Subject
@@ -33,7 +33,14 @@ class Verdict:
     said: str
     """What was found, as a sentence without its full stop."""
     remedy: str | None = None
-    """How to fix it, if that can be said more precisely than by the check's general remedy."""
+    """How to fix it, if that can be said more precisely than by the check's general remedy. No command."""
+    commands: tuple[str, ...] = ()
+    """What fixes it, for a shell, as it stands."""
+
+    def mended_by(self, *commands: str) -> Verdict:
+        """The same with commands, if it asks for the check's general remedy."""
+        to_mend = self.status in (Status.WARNING, Status.FAILED) and self.remedy is None
+        return replace(self, commands=commands) if to_mend else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +52,7 @@ class Check:
     what: str
     """What must be true."""
     remedy: str
-    """How to fix it, in general."""
+    """How to fix it, in general. Commands are in the verdicts, which know the names to put in."""
     examine: Callable[[Subject], Verdict]
     """May raise :class:`~drakcelery.errors.DrakceleryError` or RedisError, which is a failure."""
     needs: tuple[str, ...] = ()
@@ -64,6 +71,8 @@ class Finding:
     said: str
     remedy: str | None
     """None if there is nothing to fix."""
+    commands: tuple[str, ...] = ()
+    """What fixes it, each for a shell as it stands."""
     seconds: float
     """How long the check took."""
 
@@ -75,6 +84,7 @@ class Finding:
             "status": self.status.value,
             "said": self.said,
             "remedy": self.remedy,
+            "commands": list(self.commands),
             "seconds": round(self.seconds, 3),
         }
 
@@ -84,14 +94,14 @@ def ok(said: str) -> Verdict:
     return Verdict(status=Status.OK, said=said)
 
 
-def warning(said: str, remedy: str | None = None) -> Verdict:
+def warning(said: str, remedy: str | None = None, *commands: str) -> Verdict:
     """It works, but something should be known or improved."""
-    return Verdict(status=Status.WARNING, said=said, remedy=remedy)
+    return Verdict(status=Status.WARNING, said=said, remedy=remedy, commands=commands)
 
 
-def failed(said: str, remedy: str | None = None) -> Verdict:
+def failed(said: str, remedy: str | None = None, *commands: str) -> Verdict:
     """It does not work."""
-    return Verdict(status=Status.FAILED, said=said, remedy=remedy)
+    return Verdict(status=Status.FAILED, said=said, remedy=remedy, commands=commands)
 
 
 def skipped(said: str) -> Verdict:

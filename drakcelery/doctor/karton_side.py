@@ -11,6 +11,8 @@ from karton.core.backend import KartonBackendBase, KartonBind
 from redis.exceptions import NoPermissionError
 
 from drakcelery import __version__
+from drakcelery.deploy.units import unit_name
+from drakcelery.doctor.commands import line, ours
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.ingress.bind import bind_of
@@ -22,8 +24,8 @@ ROUTING_SECONDS = 2.0
 MOST_TASKS = 100
 WAITS = frozenset({"blpop", "brpop"})
 """Last commands of a Karton consumer that waits (``consume_routed_task``). ingress sends none of them."""
-OLD_UNITS = "systemctl disable --now drakrun@1, and so for each VM"
-"""Its service, one unit for each VM."""
+OLD_UNITS = "the unit drakrun@N of each VM"
+START_INGRESS = line("systemctl", "start", unit_name("ingress"))
 
 Clients = Sequence[Mapping[str, str]]
 
@@ -38,7 +40,8 @@ def bind_verdict(ours: KartonBind, there: str | None) -> Verdict:
     if there is None:
         return warning(
             f"nobody has bound {ours.identity} yet: karton-system drops every sample",
-            "Start drakcelery ingress; it binds the identity, which then stays bound.",
+            "Start ingress; it binds the identity, which then stays bound.",
+            START_INGRESS,
         )
     bound = KartonBackendBase.unserialize_bind(ours.identity, there)
     who = f"{clean(str(bound.info or 'a service that does not say what it is'), 80)!r}"
@@ -50,8 +53,7 @@ def bind_verdict(ours: KartonBind, there: str | None) -> Verdict:
     if bound.info != ours.info:
         return warning(
             f"{ours.identity} is bound with our filters, but by another program: {who}",
-            f"Stop that program (for DRAKVUF Sandbox v0.18: {OLD_UNITS}), then start drakcelery ingress, "
-            "which binds again.",
+            f"Stop that program (DRAKVUF Sandbox v0.18 is {OLD_UNITS}), then start ingress.",
         )
     if bound.service_version != __version__:
         return warning(
@@ -94,7 +96,8 @@ def consumers_verdict(identity: str, clients: Clients) -> Verdict:
     if not named:
         return warning(
             f"no ingress is online under {identity}: samples wait in Karton",
-            "Start drakcelery ingress, on one machine at least.",
+            "Start ingress, on one machine at least.",
+            START_INGRESS,
         )
     return ok(f"connections of ingress: {len(named)}, of others: none")
 
@@ -144,7 +147,7 @@ def _quarantine(subject: Subject) -> Verdict:
     return warning(
         f"tasks and analyses that could not be dealt with: {len(entries)}; the one there for longest is "
         f"{clean(first.uid, 140)} ({clean(first.where, 40)}): {clean(first.error, 300)}"
-    )
+    ).mended_by(ours(subject.settings, "isolated", "list"))
 
 
 def _clients(subject: Subject) -> Clients | None:
@@ -163,8 +166,7 @@ CHECKS = (
     Check(
         name="karton.system",
         what="karton-system routes tasks",
-        remedy="Start karton-system where Karton runs (systemctl status karton-system), or drakcelery system "
-        "where there is no Karton yet.",
+        remedy="Start karton-system where Karton runs, or ours where there is no Karton yet.",
         examine=_system,
         needs=("redis.reachable",),
     ),
@@ -179,7 +181,7 @@ CHECKS = (
     Check(
         name="karton.consumers",
         what="nobody but drakcelery consumes under our identity",
-        remedy=f"Stop the other consumers; for DRAKVUF Sandbox v0.18, on each host: {OLD_UNITS}. Or set "
+        remedy=f"Stop the other consumers; DRAKVUF Sandbox v0.18 is, on each host, {OLD_UNITS}. Or set "
         "another [drakrun] identity.",
         examine=_consumers,
         needs=("redis.reachable",),
@@ -195,8 +197,8 @@ CHECKS = (
     Check(
         name="karton.quarantine",
         what="no task or analysis is in quarantine",
-        remedy="drakcelery isolated list shows them; after the fix: drakcelery isolated retry UID. What "
-        "nobody can fix: drakcelery isolated remove UID.",
+        remedy="Look at them (the command isolated list); retry one once it is fixed, or remove what nobody "
+        "can fix.",
         examine=_quarantine,
         needs=("redis.reachable",),
     ),

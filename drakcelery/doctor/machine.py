@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from pathlib import Path
 import psutil
 from rich.filesize import decimal
 
+from drakcelery.doctor.commands import TMPFILES, line
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.embedded.layout import home
@@ -41,7 +44,8 @@ def _clock(subject: Subject) -> Verdict:
     begun = time.time()
     theirs = clock.now(subject.redis)
     ended = time.time()
-    return clock_verdict((begun + ended) / 2, theirs, way=(ended - begun) / 2)
+    found = clock_verdict((begun + ended) / 2, theirs, way=(ended - begun) / 2)
+    return found.mended_by("timedatectl set-ntp true")
 
 
 def clock_verdict(ours: float, theirs: float, *, way: float) -> Verdict:
@@ -91,7 +95,8 @@ def _libmagic(_subject: Subject) -> Verdict:
     for name, words in SAMPLES.items():
         said = describe_file(home() / "samples" / name)
         if words not in said:
-            return failed(f"libmagic calls {name} {said!r}, without the words {words!r}")
+            again = line(sys.executable, "-m", "pip", "install", "--force-reinstall", "pylibmagic")
+            return failed(f"libmagic calls {name} {said!r}, without the words {words!r}").mended_by(again)
     return ok("libmagic recognizes programs and DLLs")
 
 
@@ -111,11 +116,15 @@ def _state_dir(subject: Subject) -> Verdict:
             file.write(b"x")
             file.flush()
     except OSError as error:
-        return failed(f"{place} cannot be written by the user {os.geteuid()}: {error.strerror}")
+        said = f"{place} cannot be written by the user {os.geteuid()}: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return failed(said, "Make room on that disk.")
+        return failed(said).mended_by(TMPFILES)
     if (trouble := damage(path)) is not None:
         return failed(
             f"{trouble}: nobody can read the slots of this host, so it takes no sample",
             "Remove the file; the vm worker makes another one. Then drain again what was drained.",
+            line("rm", path / "slots.sqlite"),
         )
     return ok(f"{path} can be written" if place == path else f"{path} can be made, in {place}")
 
@@ -155,7 +164,7 @@ CHECKS: Sequence[Check] = (
     Check(
         name="host.clock",
         what="this machine's clock is within 5 s of Redis'",
-        remedy="Keep both clocks right: timedatectl set-ntp true, on both machines.",
+        remedy="Keep both clocks right, by NTP, on both machines.",
         examine=_clock,
         needs=("redis.reachable",),
     ),
@@ -169,15 +178,14 @@ CHECKS: Sequence[Check] = (
     Check(
         name="host.libmagic",
         what="libmagic loads, and recognizes programs and DLLs",
-        remedy="Install drakcelery again (pip install --force-reinstall drakcelery pylibmagic): libmagic and "
-        "its database come with it.",
+        remedy="Install pylibmagic again, which brings libmagic and its database.",
         examine=_libmagic,
     ),
     Check(
         name="host.state_dir",
         what="[drakcelery] state_dir is a local directory that can be written",
-        remedy="drakcelery init --force, then systemd-tmpfiles --create /etc/tmpfiles.d/drakcelery.conf; or "
-        "run doctor as the user of the vm worker.",
+        remedy="Make it, as the services' file for systemd-tmpfiles says, which init writes; or run the "
+        "doctor as the user of the vm worker.",
         examine=_state_dir,
         needs=("settings.load",),
     ),

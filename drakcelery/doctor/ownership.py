@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from drakcelery.deploy.units import operators
+from drakcelery.doctor.commands import TMPFILES, line
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.host import state_dir as directories
@@ -40,7 +41,7 @@ def _owners(subject: Subject) -> Verdict:
             )
     try:
         if (trouble := _trouble(ours.state_dir, workers)) is not None:
-            return failed(trouble)
+            return failed(trouble).mended_by(TMPFILES)
     except PermissionError as error:
         return skipped(
             f"{error.filename} may not be looked at by the user {os.geteuid()}; run doctor as root"
@@ -113,8 +114,9 @@ def _people(subject: Subject) -> Verdict:
         return ok(f"nobody but the services is in the group {group.gr_name}")
     return warning(
         f"{', '.join(people)} in the group {group.gr_name} can read samples and change what is published",
-        f"gpasswd --delete {people[0]} {group.gr_name}, and, to use the command line: "
-        f"gpasswd --add {people[0]} {operators(group.gr_name)}",
+        f"Take them out of it; the group {operators(group.gr_name)} is enough for the command line.",
+        *(line("gpasswd", "--delete", name, group.gr_name) for name in people),
+        *(line("gpasswd", "--add", name, operators(group.gr_name)) for name in people),
     )
 
 
@@ -152,8 +154,8 @@ CHECKS: Sequence[Check] = (
     Check(
         name="host.owners",
         what="each worker may write its own directories, and nobody else the vm worker's",
-        remedy="drakcelery init --force writes the units and the directories' owners and modes; "
-        "systemd-tmpfiles --create /etc/tmpfiles.d/drakcelery.conf sets them.",
+        remedy="Set the directories' owners and modes as the services' file for systemd-tmpfiles says; "
+        "init writes it, and the units, again.",
         examine=_owners,
         needs=("settings.load",),
     ),

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
+from drakcelery.doctor.commands import redis_cli
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject, endpoint_of
 from drakcelery.ledger.away import PLAIN
@@ -38,7 +39,8 @@ def _reachable(subject: Subject) -> Verdict:
         fault = tls_fault(error, section="redis", plain=PLAIN)
         if fault is not None:
             return failed(f"{where} {fault.said}", fault.remedy)
-        return failed(str(error) or f"{where} does not answer", _silence(subject))
+        said = str(error) or f"{where} does not answer"
+        return failed(said, _silence(subject), redis_cli(subject.settings.redis.address(), "PING"))
     return ok(f"{where} answers")
 
 
@@ -89,7 +91,8 @@ def _durable(subject: Subject) -> Verdict:
         info = _info(subject, "persistence")
     except NoPermissionError:
         return _may_not_ask("INFO")
-    return durable_verdict(info, _setting(subject, "save"), _setting(subject, "appendfsync"))
+    found = durable_verdict(info, _setting(subject, "save"), _setting(subject, "appendfsync"))
+    return found.mended_by(_admin(subject, "CONFIG", "SET", "appendonly", "yes"))
 
 
 def durable_verdict(info: Info, save: str | None, fsync: str | None) -> Verdict:
@@ -111,9 +114,10 @@ def durable_verdict(info: Info, save: str | None, fsync: str | None) -> Verdict:
 
 def _memory(subject: Subject) -> Verdict:
     try:
-        return memory_verdict(_info(subject, "memory"))
+        found = memory_verdict(_info(subject, "memory"))
     except NoPermissionError:
         return _may_not_ask("INFO")
+    return found.mended_by(_admin(subject, "CONFIG", "SET", "maxmemory-policy", "noeviction"))
 
 
 def memory_verdict(info: Info) -> Verdict:
@@ -129,7 +133,7 @@ def memory_verdict(info: Info) -> Verdict:
     if limit and used > FULL * limit:
         return warning(
             f"{used / limit:.0%} of maxmemory are in use; a full Redis refuses writes",
-            "Raise maxmemory (redis-cli CONFIG SET maxmemory …), or see in karton-dashboard what piles up.",
+            "Raise maxmemory, in redis.conf too, or see in karton-dashboard what piles up.",
         )
     return ok(f"noeviction, {used / limit:.0%} of maxmemory in use" if limit else "noeviction, no maxmemory")
 
@@ -142,7 +146,11 @@ def _latency(subject: Subject) -> Verdict:
         took.append(time.perf_counter() - begun)
     middle = statistics.median(took)
     says = f"an answer takes {middle * 1000:.1f} ms, the slowest of {PINGS} {max(took) * 1000:.1f} ms"
-    return warning(says) if middle > SLOW else ok(says)
+    return warning(says).mended_by(_admin(subject, "SLOWLOG", "GET")) if middle > SLOW else ok(says)
+
+
+def _admin(subject: Subject, *words: str) -> str:
+    return redis_cli(subject.settings.redis.address(), *words, admin=True)
 
 
 def _setting(subject: Subject, name: str) -> str | None:
@@ -161,8 +169,8 @@ CHECKS = (
     Check(
         name="redis.reachable",
         what="Karton's Redis answers, and takes our credentials",
-        remedy="See that Redis runs and can be reached from here (redis-cli -h HOST -p PORT ping), and that "
-        "[redis] is what Karton's karton.ini has.",
+        remedy="See that Redis runs and can be reached from here, and that [redis] is what Karton's "
+        "karton.ini has. An error of TLS names the setting.",
         examine=_reachable,
         needs=("settings.load",),
     ),
@@ -176,22 +184,21 @@ CHECKS = (
     Check(
         name="redis.durable",
         what="it keeps what it was given when it crashes",
-        remedy="redis-cli CONFIG SET appendonly yes, and appendonly yes in redis.conf.",
+        remedy="Switch the append-only file on, and write appendonly yes into redis.conf.",
         examine=_durable,
         needs=("redis.reachable",),
     ),
     Check(
         name="redis.memory",
         what="it throws nothing away when it is full: maxmemory-policy noeviction",
-        remedy="redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf.",
+        remedy="Set maxmemory-policy to noeviction, and the same in redis.conf.",
         examine=_memory,
         needs=("redis.reachable",),
     ),
     Check(
         name="redis.latency",
         what="it is near: an answer takes less than 50 ms",
-        remedy="Look at the network between here and Redis, and for slow commands there (redis-cli SLOWLOG "
-        "GET).",
+        remedy="Look at the network between here and Redis, and for slow commands in its slow log.",
         examine=_latency,
         needs=("redis.reachable",),
         seconds=30,

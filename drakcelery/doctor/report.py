@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from drakcelery import capabilities
 from drakcelery.capabilities.job import Limits
+from drakcelery.doctor.commands import line
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped
 from drakcelery.doctor.subject import Subject
 
@@ -30,7 +33,9 @@ def _capa(subject: Subject) -> Verdict:
             )
         )
     if run.failure is not None:
-        return failed(run.failure)
+        wanted = line(sys.executable, "-m", "pip", "install", "drakcelery[capa]")
+        missing = find_spec("capa") is None
+        return failed(run.failure).mended_by(wanted) if missing else failed(run.failure)
     return ok(f"capa {run.version} takes the {run.rules} rules in {ours.capa_rules}")
 
 
@@ -38,8 +43,8 @@ CHECKS = (
     Check(
         name="report.capa",
         what="capa is installed, and takes the rules in [report] capa_rules",
-        remedy="pip install drakcelery[capa]; let [report] capa_rules name a directory with rules of capa's, "
-        "which the io worker may read.",
+        remedy="Install the extra [capa] of drakcelery; let [report] capa_rules name a directory with capa's "
+        "rules, which the io worker may read.",
         examine=_capa,
         needs=("settings.load",),
         seconds=90,

@@ -7,12 +7,14 @@ transaction is discarded: nothing is read, written or sent.
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 
 import redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from drakcelery.broker.routing import io_queue
+from drakcelery.doctor.commands import redis_cli
 from drakcelery.doctor.finding import Check, Status, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject, redis_client
 from drakcelery.ledger.foreignkeys import KARTON
@@ -22,6 +24,9 @@ from drakcelery.ledger.keytable import LEDGER
 
 NOBODY = "drakcelery-doctor"
 """Stands for any uid; no task, analysis or worker has this name."""
+
+CATEGORIES = ("+@all", "-@admin", "-@dangerous", "+info")
+BROKER_KEYS = ("~drak.*", "~_kombu.*", "~unacked*", "~*.pidbox", "~celeryev.*")
 
 Command = tuple[str, ...]
 
@@ -157,13 +162,23 @@ def republish_commands() -> tuple[Command, ...]:
 
 
 def _ledger(subject: Subject) -> Verdict:
-    found = _verdict(subject.redis, ledger_commands(subject.settings.drakrun.identity))
+    ours = subject.settings
+    found = _verdict(subject.redis, ledger_commands(ours.drakrun.identity))
+    patterns = ("~karton.*", f"~{PREFIX}*", f"~{ours.drakrun.identity}", *CATEGORIES)
+    found = found.mended_by(_grant(ours.redis.address(), *patterns))
     if found.status is not Status.OK or not refused(subject.redis, republish_commands()):
         return found
     return warning(
         f"{found.said}, but not RPUSH on other consumers' queues: drakcelery republish --to cannot send",
-        "redis-cli ACL SETUSER NAME ~karton.*, for the user of [redis] username.",
+        "Give the user of [redis] username the keys of Karton's queues.",
+        _grant(ours.redis.address(), "~karton.*"),
     )
+
+
+def _grant(url: str, *rules: str) -> str:
+    """The command with which an administrator gives *rules* to the user whom *url* names."""
+    name = urllib.parse.unquote(urllib.parse.urlsplit(url).username or "default")
+    return redis_cli(url, "ACL", "SETUSER", name, *rules, admin=True)
 
 
 def _broker(subject: Subject) -> Verdict:
@@ -171,23 +186,22 @@ def _broker(subject: Subject) -> Verdict:
     if not url.startswith(("redis:", "rediss:")):
         return skipped(f"the broker is {url.partition(':')[0]}, not a plain Redis")
     with redis_client(url) as client:
-        return _verdict(client, broker_commands())
+        found = _verdict(client, broker_commands())
+    return found.mended_by(_grant(url, *BROKER_KEYS, "&*", *CATEGORIES))
 
 
 CHECKS = (
     Check(
         name="redis.rights",
         what="this user of Redis may do what drakcelery does with Karton's keys and its own",
-        remedy=f"redis-cli ACL SETUSER NAME ~karton.* ~{PREFIX}* ~IDENTITY +@all -@admin -@dangerous +info, "
-        "for the user of [redis] username.",
+        remedy="Give the user of [redis] username the keys and commands that are needed.",
         examine=_ledger,
         needs=("redis.reachable",),
     ),
     Check(
         name="celery.rights",
         what="this user of Redis may do what Celery does in the broker's database",
-        remedy="redis-cli ACL SETUSER NAME ~drak.* ~_kombu.* ~unacked* ~*.pidbox ~celeryev.* &* +@all "
-        "-@admin -@dangerous +info, for the user of the broker.",
+        remedy="Give the user of the broker the keys, channels and commands that are needed.",
         examine=_broker,
         needs=("celery.broker",),
     ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, RedisError
 
 from drakcelery.doctor.finding import LONGEST, Check, Finding, Status, Verdict, failed, skipped
 from drakcelery.doctor.subject import Subject
@@ -57,7 +58,12 @@ def _examine(check: Check, subject: Subject) -> Verdict:
     thread = threading.Thread(target=lambda: verdicts.append(_safely(check, subject)), daemon=True)
     thread.start()
     thread.join(check.seconds)
-    return verdicts[0] if verdicts else failed(f"no answer within {check.seconds:.0f} seconds")
+    if verdicts:
+        return verdicts[0]
+    return failed(
+        f"no answer within {check.seconds:.0f} seconds",
+        "Run the doctor again; if it stays so, see what this machine, or the server asked, is busy with.",
+    )
 
 
 def _safely(check: Check, subject: Subject) -> Verdict:
@@ -66,9 +72,29 @@ def _safely(check: Check, subject: Subject) -> Verdict:
     except DrakceleryError as error:
         return failed(str(error), error.remedy)
     except (RedisError, OperationalError, OSError) as error:
-        return failed(str(error) or type(error).__name__)
+        return failed(str(error) or type(error).__name__, _remedy(error))
     except Exception as error:  # noqa: BLE001 one check's mistake must not hide what the others find
-        return failed(f"the check itself broke: {type(error).__name__}: {error}")
+        said = f"the check itself broke: {type(error).__name__}: {error}"
+        return failed(said, "This is a mistake of drakcelery's: please report it, with this sentence.")
+
+
+def _remedy(error: Exception) -> str:
+    """What mends an error that no check foresees: it says nothing of what the check is about."""
+    match error:
+        case NoPermissionError():
+            return "Give this user of Redis the right: the check redis.rights names what is needed."
+        case OutOfMemoryError():
+            return "Redis is full: raise its maxmemory, or see in karton-dashboard what piles up."
+        case RedisError():
+            return "See that Redis runs, answers in time and can be reached from here, and see its log."
+        case OperationalError():
+            return "See that the broker runs and can be reached from here, and see its log."
+        case PermissionError():
+            return "Run the doctor as root, or as the user of the workers."
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "Make room on that disk."
+        case _:
+            return "See that what the sentence names is there, and can be used from here."
 
 
 def _finding(check: Check, verdict: Verdict, subject: Subject, *, seconds: float) -> Finding:
@@ -81,5 +107,6 @@ def _finding(check: Check, verdict: Verdict, subject: Subject, *, seconds: float
         status=verdict.status,
         said=said[:LONGEST] + ("…" if len(said) > LONGEST else ""),
         remedy=subject.without_secrets(remedy) if remedy else None,
+        commands=tuple(map(subject.without_secrets, verdict.commands)) if to_mend else (),
         seconds=seconds,
     )

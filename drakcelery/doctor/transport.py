@@ -10,6 +10,8 @@ from kombu.exceptions import OperationalError
 
 from drakcelery import __version__
 from drakcelery.broker import configuration
+from drakcelery.deploy.units import unit_name
+from drakcelery.doctor.commands import line
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import SECONDS, Subject, endpoint_of
 from drakcelery.ledger.away import PLAIN
@@ -82,14 +84,16 @@ def workers_verdict(nodes: Iterable[str], *, hosts: Collection[str], known: Coll
     if not alive:
         return warning(
             "no worker answers, and no host reports: samples wait",
-            "Start drakcelery worker vm and drakcelery worker io on each host with VMs.",
+            "Start both workers on each host with VMs.",
+            line("systemctl", "start", unit_name("vm"), unit_name("io")),
         )
     silent = sorted(f"{role}@{host}" for host in alive for role in ("vm", "io"))
     silent = [node for node in silent if node not in answering]
     gone = sorted(set(known) - alive)
     says = f"{', '.join(sorted(answering)) or 'nobody'} answered"
     if silent:
-        return failed(f"{says}; {', '.join(silent)} did not")
+        units = [unit_name(role) for role in ("vm", "io") if any(node.startswith(role) for node in silent)]
+        return failed(f"{says}; {', '.join(silent)} did not").mended_by(line("systemctl", "restart", *units))
     if gone:
         return warning(
             f"{says}; nothing is heard of {', '.join(gone)}, which was there within the last week",
@@ -127,8 +131,7 @@ CHECKS = (
     Check(
         name="celery.workers",
         what="the vm and the io worker of every host answer",
-        remedy="See the log of the worker that is silent (journalctl), and start it: drakcelery worker vm, "
-        "drakcelery worker io.",
+        remedy="See the log of the worker that is silent, on its host, and start it.",
         examine=_workers,
         needs=("celery.broker", "redis.reachable"),
     ),

@@ -16,7 +16,10 @@ _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold re
 
 
 def findings_view(findings: Sequence[Finding]) -> RenderableType:
-    """A line for each finding, below it how to fix it; at the end how many there are of each kind."""
+    """A line for each finding, below it how to fix it; at the end how many there are of each kind.
+
+    What to type is in :func:`command_lines`.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("CHECK", no_wrap=True)
     table.add_column("RESULT", no_wrap=True)
@@ -35,3 +38,12 @@ def _summary(findings: Sequence[Finding]) -> Text:
     counted = Counter(finding.status for finding in findings)
     parts = [(f"{counted[status]} {status.value}", _STYLES[status]) for status in Status if counted[status]]
     return Text(", ").join(Text(words, style=style) for words, style in parts)
+
+
+def command_lines(findings: Sequence[Finding]) -> list[str]:
+    """All commands, each below the name of its check, as a text that a shell takes: not to be wrapped."""
+    lines = []
+    for finding in findings:
+        if finding.commands:
+            lines += ["", f"# {finding.check}", *(clean(one, LONGEST) for one in finding.commands)]
+    return lines

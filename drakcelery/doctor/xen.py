@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from drakcelery.doctor.commands import line
 from drakcelery.doctor.finding import Check, Status, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.engines import create
@@ -90,8 +91,8 @@ def _programs(subject: Subject) -> Verdict:
         return skip
     missing = Installation(subject.settings, _toolbox(subject)).missing_programs()
     if missing:
-        packages = " ".join(sorted(set(missing.values())))
-        return failed(missing_words(missing), f"apt-get install {packages}")
+        packages = sorted(set(missing.values()))
+        return failed(missing_words(missing), "Install them.", line("apt-get", "install", *packages))
     return ok("what makes a guest's network and its disk is there")
 
 
@@ -104,6 +105,7 @@ def _network(subject: Subject) -> Verdict:
         return warning(
             f"{found.said}; but by IPv6, for which drakrun has no rule, they may reach it from "
             f"{', '.join(bridges)}, where somebody else has started a guest",
+            "As root, switch it off there:",
             ipv6.mend(*bridges),
         )
     return found
@@ -118,7 +120,9 @@ def network_verdict(rules: Rules, *, between: bool, shut: bool = False) -> Verdi
     if standing is Standing.BROKEN:
         missing = ", ".join(rules.missing(between=between, shut=shut))
         return failed(
-            f"no sample runs here: iptables has no {missing}", rules.mend(between=between, shut=shut)
+            f"no sample runs here: iptables has no {missing}",
+            "As root, add what is missing:",
+            rules.mend(between=between, shut=shut),
         )
     if standing is Standing.UNMADE:
         return ok("no guest was started since the boot: the first vm-start makes what keeps guests in")
@@ -168,12 +172,10 @@ def commandline_verdict(info: str, *, check: str) -> Verdict:
     if missing:
         says = f"Xen was started without {', '.join(missing)}"
         options = " ".join(missing)
-        remedy = (
-            f"In /etc/default/grub add {options} to GRUB_CMDLINE_XEN_DEFAULT, then: update-grub && reboot"
-        )
-        return (
-            failed(says, remedy) if check == "fail" else warning(f"{says}; xen_cmdline_check=ignore", remedy)
-        )
+        remedy = f"In /etc/default/grub add {options} to GRUB_CMDLINE_XEN_DEFAULT; then, as root:"
+        if check == "fail":
+            return failed(says, remedy, "update-grub && reboot")
+        return warning(f"{says}; xen_cmdline_check=ignore", remedy, "update-grub && reboot")
     scheduler = xen_options.xen_options(info).get("sched", "Xen's own")
     return ok(
         f"{', '.join(f'{key}={value}' for key, value in xen_options.RECOMMENDED.items())}; scheduler: "
@@ -185,8 +187,7 @@ CHECKS = (
     Check(
         name="xen.tools",
         what="drakrun (v0.19 or newer), drakvuf, xl and tcpdump are there and start",
-        remedy=f"Install DRAKVUF Sandbox with its bundle of DRAKVUF and Xen, by {GUIDE}; apt-get install "
-        "tcpdump.",
+        remedy=f"Install DRAKVUF Sandbox with its bundle of DRAKVUF and Xen, by {GUIDE}, and tcpdump.",
         examine=_tools,
         needs=("engine.choice",),
         seconds=60,
@@ -203,7 +204,7 @@ CHECKS = (
     Check(
         name="xen.programs",
         what="the programs with which drakrun makes a guest's network and disk are there",
-        remedy="apt-get install the packages that the sentence names.",
+        remedy="Install the packages that the sentence names.",
         examine=_programs,
         needs=("xen.tools",),
         seconds=60,
@@ -211,7 +212,7 @@ CHECKS = (
     Check(
         name="xen.network",
         what="drakrun's chains of iptables keep guests from this host, and from v0.21 from each other",
-        remedy="As root: iptables-save, to see that it answers.",
+        remedy="See, as root, that iptables answers.",
         examine=_network,
         needs=("xen.programs",),
         seconds=60,
@@ -228,7 +229,7 @@ CHECKS = (
     Check(
         name="xen.hypervisor",
         what="xl info and xl list answer",
-        remedy="Boot into Xen, then: systemctl status xenstored xenconsoled.",
+        remedy="Boot into Xen, and see that xenstored and xenconsoled run.",
         examine=_hypervisor,
         needs=("xen.tools",),
         seconds=30,
@@ -236,8 +237,8 @@ CHECKS = (
     Check(
         name="xen.commandline",
         what="Xen was started with the options that DRAKVUF needs",
-        remedy="Add them to GRUB_CMDLINE_XEN_DEFAULT in /etc/default/grub, then: update-grub && reboot. Or "
-        "set [drakrun] xen_cmdline_check = ignore.",
+        remedy="Add them to GRUB_CMDLINE_XEN_DEFAULT in /etc/default/grub, and boot again. Or set [drakrun] "
+        "xen_cmdline_check = ignore.",
         examine=_commandline,
         needs=("xen.hypervisor",),
     ),

@@ -52,6 +52,7 @@ from drakcelery.storage import Storage
 from tests import reference
 from tests.conftest import require
 from tests.faults import rabbit
+from tests.remedies import pasted, require_commands
 from tests.s3_proxy import Proxy
 from tests.waiting import wait_until
 from tests.xen.host import XenHost
@@ -80,8 +81,11 @@ def changed(settings: Settings, section: str, **values: object) -> Settings:
 
 
 def look(settings: Settings, *names: str) -> dict[str, Finding]:
-    """What the doctor finds, by check."""
-    return {one.check: one for one in examine(chosen(CHECKS, names), Subject(lambda: settings))}
+    """What the doctor finds, by check; whatever it is, a shell takes its commands as they stand."""
+    found = {one.check: one for one in examine(chosen(CHECKS, names), Subject(lambda: settings))}
+    for one in found.values():
+        require_commands(one)
+    return found
 
 
 def failure(settings: Settings, name: str) -> str:
@@ -89,7 +93,7 @@ def failure(settings: Settings, name: str) -> str:
     finding = look(settings, name)[name]
     assert finding.status is Status.FAILED, finding
     assert finding.remedy
-    return f"{finding.said} → {finding.remedy}"
+    return " → ".join((finding.said, finding.remedy, *finding.commands))
 
 
 # Redis
@@ -184,19 +188,17 @@ def test_missing_rights(settings: Settings, user: str) -> None:
 
 
 def test_the_rights_that_the_remedies_grant(settings: Settings, user: str) -> None:
-    """The rules of both remedies are enough, and the first alone is not enough for the broker."""
-    identity = settings.drakrun.identity
-    remedies = {check.name: check.remedy for check in CHECKS if check.name.endswith(".rights")}
-    rules = {
-        name: [word.rstrip(",") for word in text.replace("IDENTITY", identity).split() if word[0] in "~&+-"]
-        for name, text in remedies.items()
-    }
-    ledger = may(settings, user, *rules["redis.rights"])
-    found = look(ledger, "redis.rights", "celery.rights")
-    assert found["redis.rights"].status is Status.OK, found["redis.rights"]
-    assert "BRPOP, RPOP, LPUSH" in found["celery.rights"].said
-    both = may(settings, user, *rules["celery.rights"])
-    assert look(both, "celery.rights")["celery.rights"].status is Status.OK
+    """Pasted into a shell, each gives the user all that its check misses."""
+    password = settings.redis.password
+    assert password is not None
+    ours = may(settings, user, "+@connection", "+info", "+multi", "+discard")
+    for name, missing in (("redis.rights", "on drak:inbox"), ("celery.rights", "BRPOP, RPOP, LPUSH")):
+        before = look(ours, name)[name]
+        assert before.status is Status.FAILED
+        assert missing in before.said
+        pasted(before, password=password.get_secret_value())
+        after = look(ours, name)[name]
+        assert after.status is Status.OK, after
 
 
 def test_rights_on_no_queue_but_our_own(settings: Settings, user: str) -> None:
@@ -213,7 +215,7 @@ def test_rights_on_no_queue_but_our_own(settings: Settings, user: str) -> None:
     rights = look(mine, "redis.rights")["redis.rights"]
     assert rights.status is Status.WARNING, rights
     assert "not RPUSH on other consumers' queues: drakcelery republish --to cannot send" in rights.said
-    assert "~karton.*" in str(rights.remedy)
+    assert "'~karton.*'" in rights.commands[0]
     assert everything(settings) == before
 
 
@@ -266,7 +268,7 @@ def test_buckets_that_are_not_there(settings: Settings) -> None:
     assert "no bucket 'nowhere'" in failure(changed(settings, "s3", bucket="nowhere"), "s3.samples")
     finding = look(changed(settings, "drakcelery", bucket="nowhere"), "s3.analyses")["s3.analyses"]
     assert finding.status is Status.WARNING
-    assert "s3 mb s3://nowhere" in str(finding.remedy)
+    assert finding.commands[0].endswith("s3 mb s3://nowhere")
 
 
 def test_kartons_bucket_is_not_for_analyses(settings: Settings) -> None:
@@ -525,7 +527,7 @@ def test_a_wrong_clock(settings: Settings, tmp_path: Path) -> None:
     found = {one["check"]: one for one in json.loads(done.stdout.splitlines()[-1])}
     assert found["host.clock"]["status"] == "warning"
     assert "3600.0 s ahead of Redis'" in found["host.clock"]["said"]
-    assert "timedatectl" in found["host.clock"]["remedy"]
+    assert found["host.clock"]["commands"] == ["timedatectl set-ntp true"]
     assert found["s3.reachable"]["status"] == "ok"  # storage signs by the server's time
 
 
@@ -647,7 +649,7 @@ def test_people_in_the_group_of_the_services(settings: Settings, monkeypatch: py
     finding = look(settings, "host.people")["host.people"]
     assert finding.status is Status.WARNING
     assert "ann in the group drakcelery" in finding.said
-    assert "gpasswd --add ann drakcelery-operators" in (finding.remedy or "")
+    assert "gpasswd --add ann drakcelery-operators" in finding.commands
 
 
 # Engines
@@ -731,9 +733,9 @@ def test_guests_and_ipv6(
         (tmp_path / name).mkdir()
         (tmp_path / name / "disable_ipv6").write_text(value)
     found = look(on(host, settings), "xen.network")["xen.network"]
-    assert (found.status, found.remedy) == (
+    assert (found.status, found.commands) == (
         Status.WARNING,
-        "sysctl -w net.ipv6.conf.drak2.disable_ipv6=1",
+        ("sysctl -w net.ipv6.conf.drak2.disable_ipv6=1",),
     )
     assert "they may reach it from drak2" in found.said
 
@@ -745,13 +747,13 @@ def test_a_xen_host_that_lets_guests_out(settings: Settings, host: XenHost) -> N
     assert "guests are kept from this host" in look(ours, "xen.network")["xen.network"].said
     host.iptables("-D INPUT -j DRAKRUN_INP")
     found = look(ours, "xen.network")["xen.network"]
-    assert (found.status, found.remedy) == (Status.FAILED, "iptables -I INPUT -j DRAKRUN_INP")
+    assert (found.status, found.commands) == (Status.FAILED, ("iptables -I INPUT -j DRAKRUN_INP",))
     assert "no sample runs here: iptables has no INPUT -j DRAKRUN_INP" in found.said
     host.iptables("-I INPUT -j DRAKRUN_INP")
     host.tool("dnsmasq").unlink()
     missing = look(ours, "xen.programs")["xen.programs"]
     if missing.status is Status.FAILED:  # this machine may have one of its own
-        assert missing.remedy == "apt-get install dnsmasq"
+        assert missing.commands == ("apt-get install dnsmasq",)
         assert "drakrun needs dnsmasq" in failure(ours, "xen.installation")
 
 

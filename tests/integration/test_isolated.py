@@ -141,7 +141,7 @@ def test_what_cannot_be_written_stays_until_it_is_removed(
     assert "In quarantine: 1" in type_in("status")
     assert uid in type_in("isolated", "list")
     [check] = [check for check in CHECKS if check.name == "karton.quarantine"]
-    assert "drakcelery isolated remove UID" in check.remedy
+    assert "remove what nobody can fix" in check.remedy
     type_in("isolated", "remove", uid)
     assert redis_client.zscore(LIVE, uid) is None
     assert type_in("isolated", "list") == "Nothing is in quarantine.\n"

@@ -191,7 +191,7 @@ def test_a_guest_without_network_is_forwarded_to_nobody(line: str) -> None:
 def test_what_the_doctor_says() -> None:
     """Broken is a failure with the command as its remedy; chains that are yet to be made are none."""
     broken = network_verdict(without("-A FORWARD -j DRAKRUN_FWD"), between=True)
-    assert (broken.status, broken.remedy) == (Status.FAILED, "iptables -I FORWARD -j DRAKRUN_FWD")
+    assert (broken.status, broken.commands) == (Status.FAILED, ("iptables -I FORWARD -j DRAKRUN_FWD",))
     assert "FORWARD -j DRAKRUN_FWD" in broken.said
     whole = Rules.parse(WHOLE)
     assert network_verdict(whole, between=True).status is Status.OK
