@@ -8,7 +8,6 @@ from __future__ import annotations
 import getpass
 import json
 import socket
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,8 @@ from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
 
 if TYPE_CHECKING:
-    from drakcelery.forecast.simulation import Estimate
     from drakcelery.ledger import Ledger
-    from drakcelery.model.records import Record
+    from drakcelery.model.analysis import Value
     from drakcelery.settings import Settings
 
 
@@ -48,21 +46,22 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
     neither."""
     from drakcelery.forecast.forecast import make_forecast
     from drakcelery.operators import analyses, finding, views
+    from drakcelery.operators.status_document import OneAnalysis, OneQueued
 
     record = finding.record_of(ledger, uid)
     forecast = None
     if record is None or not record.state.is_over:
         forecast = make_forecast(ours, ledger, ledger.inbox())
     if record is None and forecast is not None and (queued := forecast.find(uid)) is not None:
-        shown: dict[str, object] = queued.model_dump(mode="json")
+        shown: Value = OneQueued(**dict(queued))
         view = views.queued_view(queued, now=forecast.now)
     else:
         record = record or analyses.find_record(ledger, uid)  # taken up just now, or it does not exist
         estimate = forecast.estimates.get(record.uid) if forecast else None
-        shown = as_dict(record, estimate)
+        shown = OneAnalysis.of(record, estimate)
         view = views.record_view(record, now=ledger.now(), estimate=estimate)
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        click.echo(as_json_text(shown))
     else:
         views.console().print(view)
 
@@ -71,21 +70,20 @@ def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
     """Show live and finished analyses, and the forecasts."""
     from drakcelery.forecast.forecast import make_forecast
     from drakcelery.operators import analyses, views
+    from drakcelery.operators.status_document import StatusDocument
 
     records = analyses.overview(ledger)
     live = [record for record in records if not record.state.is_over]
     forecast = make_forecast(ours, ledger, ledger.inbox(), live=live)
     if as_json:
-        shown = {
-            "analyses": [as_dict(record, forecast.estimates.get(record.uid)) for record in records],
-            "waiting": len(forecast.queued) + forecast.behind,
-            "quarantine": [asdict(entry) for entry in ledger.quarantine.all()],
-        }
-        click.echo(json.dumps(shown, indent=2))
+        click.echo(as_json_text(StatusDocument.of(records, forecast, ledger.quarantine.all())))
         return
     if records:
-        table = views.records_table(records, now=forecast.now, estimates=forecast.estimates)
-        views.console().print(table)
+        console = views.console()
+        table = views.records_table(
+            records, now=forecast.now, estimates=forecast.estimates, width=console.width
+        )
+        console.print(table)
     else:
         click.echo("No analyses. Push a sample with `drakcelery submit FILE`.")
     notices = ledger.outbox
@@ -98,12 +96,9 @@ def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
         click.echo(line)
 
 
-def as_dict(record: Record, estimate: Estimate | None) -> dict[str, object]:
-    """The record as JSON, with its forecast; null if there is none."""
-    return {
-        **record.model_dump(mode="json"),
-        "estimate": estimate.model_dump(mode="json") if estimate else None,
-    }
+def as_json_text(shown: Value) -> str:
+    """JSON for a terminal or a pipe, in ASCII."""
+    return json.dumps(shown.model_dump(mode="json"), indent=2)
 
 
 @click.command(epilog="\b\nExample:\n  drakcelery fetch 6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90 --to ./analysis")

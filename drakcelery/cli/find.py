@@ -71,6 +71,7 @@ def find(
     """
     from drakcelery.model.query import Query
     from drakcelery.operators import finding, views
+    from drakcelery.operators.status_document import AnalysisStatus
     from drakcelery.wiring import make_ledger
 
     given = {name: value for name, value in wanted.items() if value is not None}
@@ -78,11 +79,12 @@ def find(
     ledger = make_ledger(read_settings(config, data_dir))
     page = finding.find(ledger, query, limit=limit, after=after)
     if as_json:
-        found = [record.model_dump(mode="json") for record in page.records]
+        found = [AnalysisStatus.of(record).model_dump(mode="json") for record in page.records]
         click.echo(json.dumps({"analyses": found, "next": page.following}, indent=2))
     elif not page.records:
         click.echo("No analysis fits." if after is None else "No more.")
     else:
-        views.console().print(views.records_table(page.records, now=ledger.now()))
+        console = views.console()
+        console.print(views.records_table(page.records, now=ledger.now(), width=console.width))
     if not as_json and page.following is not None:
         click.echo(f"There may be more: add --after {page.following}")

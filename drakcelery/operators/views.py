@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
@@ -21,6 +20,7 @@ from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Analysis, State
 from drakcelery.model.records import Record
 from drakcelery.model.text import SHOWN, clean
+from drakcelery.operators import output
 from drakcelery.operators.result_lines import result_lines
 
 _MOST_SECONDS = 1e11
@@ -34,16 +34,11 @@ _STYLES = {
 _PROGRESS = (State.QUEUED, State.PREPARING, State.RUNNING, State.COLLECTING, State.UPLOADING, State.PUBLISHED)
 
 
-PIPE_WIDTH = 200
-"""Columns if the output is no terminal, so that nothing is cut off that a script reads."""
 MINUTES = len("2026-01-31 23:59")
 """Characters of a time in a list."""
-
-
-def console() -> Console:
-    """Standard output, which a shell can have closed."""
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return Console(width=None if on_terminal else PIPE_WIDTH)
+SPARE = ("SLOT", "EXPECTED", "TOOK", "RECEIVED (UTC)")
+"""What a list of analyses does without where a terminal is narrow, the first at first."""
+console = output.console
 
 
 def state_text(state: State) -> Text:
@@ -77,8 +72,9 @@ def records_table(
     *,
     now: float | None = None,
     estimates: Mapping[str, Estimate] | None = None,
+    width: int = output.PIPE_WIDTH,
 ) -> Table:
-    """A line for each analysis; *estimates* by uid, of those that are not over."""
+    """A line for each analysis; *estimates* by uid, of those that are not over. In *width* columns."""
     now = time.time() if now is None else now
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("UID", no_wrap=True, min_width=36)
@@ -99,7 +95,7 @@ def records_table(
             safe(_where(record)),
             escape(_sample(record)),
         )
-    return table
+    return output.fitted(table, width, spare=SPARE)
 
 
 def expected(estimate: Estimate | None, now: float) -> str:
