@@ -99,7 +99,7 @@ def init(
         for target in (one for one in made.targets if one.status in (Status.NEW, Status.REPLACED)):
             click.echo(f"\n# ---- {target.path}\n{configuration.masked(target.text)}", nl=False)
         return
-    commands = [*writing.preparing(root), writing.enabling(made.roles, root)] if enable else []
+    commands = [*writing.preparing(made, root), writing.enabling(made.roles, root)] if enable else []
     for command in commands:
         said = writing.run(command)
         click.echo(f"\n$ {shlex.join(command)}" + (f"\n{said}" if said else ""))
@@ -139,6 +139,6 @@ def _next(made: Plan, root: Path, *, enabled: bool) -> Iterator[str]:
     if made.retire:
         yield f"  systemctl disable --now {' '.join(made.retire)}"
     if not enabled or root != Path("/"):
-        yield from (f"  {shlex.join(command)}" for command in writing.preparing(Path("/")))
+        yield from (f"  {shlex.join(command)}" for command in writing.preparing(made, Path("/")))
     units = " ".join(unit_name(role) for role in made.roles)
     yield f"  systemctl {'start' if enabled else 'enable --now'} {units}"

@@ -28,6 +28,8 @@ HEAD = """\
 # All settings: docs/settings.md. It holds credentials: mode 0640, readable by the group of the services.
 """
 
+BLANK_HEAD = "# Brought by the package. While it is unchanged, drakcelery init fills in what it finds here."
+
 _SECTION = re.compile(r"\[(?P<name>[a-z0-9_]+)\]")
 _KEY = re.compile(r";?(?P<key>[a-z0-9_]+) =")
 MASK = "***"
@@ -83,6 +85,12 @@ def render(values: Sections, *, text: str) -> str:
             lines += [""] if key in shown.comments else []
         parts.append("\n".join(lines).rstrip() + "\n")
     return "\n".join(parts)
+
+
+def blank() -> str:
+    """The file that a package brings: what has to be filled in, and nothing set."""
+    text = render({"drakmon": {"system_disable": "1"}}, text=example())
+    return text.replace(HEAD.splitlines()[0], BLANK_HEAD, 1)
 
 
 def _shown(section: str, values: Sections, loaded: Settings) -> Iterator[tuple[str, str]]:

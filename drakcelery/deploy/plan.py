@@ -55,7 +55,7 @@ def make(wish: Wish) -> Plan:
     check(wish)
     plan = Plan()
     services = importing.enabled(wish.root)
-    kept = below(wish.root, CONFIG) if exists(wish.root, CONFIG) and not wish.force else None
+    kept = below(wish.root, CONFIG) if _says_something(wish) and not wish.force else None
     if kept is not None:
         ours, config = _as_it_is(wish, kept, services, plan)
     else:
@@ -99,11 +99,19 @@ def _made_anew(wish: Wish, services: Sequence[str], plan: Plan) -> tuple[Setting
     return ours, target(wish, CONFIG, text, mode=0o640)
 
 
+def _says_something(wish: Wish) -> bool:
+    """Whether there is a configuration file, and not as a package brings it."""
+    if not exists(wish.root, CONFIG):
+        return False
+    text = below(wish.root, CONFIG).read_text(encoding="utf-8", errors="replace")
+    return text != configuration.blank()
+
+
 def _sources(wish: Wish) -> Sequence[Path]:
     """The files to take over. Our own is one of them if it is written again, so that no setting gets lost."""
     if wish.sources:
         return wish.sources
-    if exists(wish.root, CONFIG):
+    if _says_something(wish):
         return [below(wish.root, CONFIG)]
     found = [below(wish.root, path) for path in OLD_FILES if exists(wish.root, path)]
     own = karton_places.karton_files() if wish.root == Path("/") else []

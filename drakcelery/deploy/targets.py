@@ -5,12 +5,19 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from drakcelery.deploy import accounts, units
 from drakcelery.deploy.units import ROLES, Machine, unit_name
 from drakcelery.deploy.wish import SYSUSERS, TMPFILES, UNITS, Wish, below, exists
 from drakcelery.errors import SettingsError
+
+PACKAGED = {
+    UNITS: PurePosixPath("/usr/lib/systemd/system"),
+    SYSUSERS.parent: PurePosixPath("/usr/lib/sysusers.d"),
+    TMPFILES.parent: PurePosixPath("/usr/lib/tmpfiles.d"),
+}
+"""Where a package has its files; what is of the same name in /etc comes first."""
 
 
 class Status(enum.StrEnum):
@@ -53,9 +60,23 @@ def system_files(wish: Wish, machine: Machine, roles: Iterable[str]) -> list[Tar
 
 def target(wish: Wish, path: PurePosixPath, text: str, *, mode: int) -> Target:
     """A file, and whether it is there already, the same or another."""
-    place = below(wish.root, path)
     status = Status.NEW
     if exists(wish.root, path):
-        same = place.read_text(encoding="utf-8", errors="replace") == text
-        status = Status.UNCHANGED if same else Status.REPLACED
+        status = Status.UNCHANGED if _reads(below(wish.root, path), text) else Status.REPLACED
+    elif (
+        (brought := _packaged(path))
+        and exists(wish.root, brought)
+        and _reads(below(wish.root, brought), text)
+    ):
+        path, status = brought, Status.UNCHANGED
     return Target(path=path, text=text, mode=mode, status=status)
+
+
+def _packaged(path: PurePosixPath) -> PurePosixPath | None:
+    """Where a package has what is *path* here: the same there is enough, and follows its upgrades."""
+    folder = PACKAGED.get(path.parent)
+    return folder / path.name if folder else None
+
+
+def _reads(place: Path, text: str) -> bool:
+    return place.read_text(encoding="utf-8", errors="replace") == text

@@ -11,7 +11,7 @@ from pathlib import Path
 from drakcelery.deploy.plan import Plan
 from drakcelery.deploy.targets import Status, Target
 from drakcelery.deploy.units import unit_name
-from drakcelery.deploy.wish import SYSUSERS, TMPFILES
+from drakcelery.deploy.wish import SYSUSERS
 from drakcelery.errors import SettingsError
 
 
@@ -57,13 +57,14 @@ def _write(target: Target, root: Path, *, gid: int | None) -> None:
         raise SettingsError(f"{place}: cannot be written: {error.strerror}{advice}") from None
 
 
-def preparing(root: Path) -> list[list[str]]:
+def preparing(plan: Plan, root: Path) -> list[list[str]]:
     """What makes the user and its directory, as command lines. Below a staging directory: on the machine."""
     if root != Path("/"):
         return []
+    users, directories = (str(one.path) for one in plan.targets if one.path.name == SYSUSERS.name)
     return [
-        ["systemd-sysusers", str(SYSUSERS)],
-        ["systemd-tmpfiles", "--create", str(TMPFILES)],
+        ["systemd-sysusers", users],
+        ["systemd-tmpfiles", "--create", directories],
         ["systemctl", "daemon-reload"],
     ]
 

@@ -244,6 +244,26 @@ def test_only_those_roles(tmp_path: Path) -> None:
     assert config(tmp_path).slots == {"vm-1": "default"}
 
 
+def test_what_a_package_brings_is_used(tmp_path: Path) -> None:
+    """Its blank file is filled in, a filled one stays; a unit is written only where it differs."""
+    put(tmp_path, "etc/karton/karton.ini", KARTON)
+    file = put(tmp_path, "etc/drakcelery/config.ini", configuration.blank())
+    units = {f"drakcelery-{role}.service": tmp_path / "usr/lib/systemd/system" for role in ALWAYS}
+    texts = {one.path.name: one.text for one in make(tmp_path).targets if one.path.name in units}
+    for name in units:
+        put(tmp_path, f"usr/lib/systemd/system/{name}", texts[name])
+    made = init(tmp_path, only=("ingress", "flower", "io"))
+    assert config(tmp_path).redis.host == "karton.example.org"
+    written = {one.path.name: (str(one.path.parent), one.status) for one in made.targets}
+    for name in units:
+        assert written[name] == ("/usr/lib/systemd/system", Status.UNCHANGED)
+    assert written["drakcelery-io.service"] == ("/etc/systemd/system", Status.NEW)
+    file.write_text(configuration.blank().replace("localhost", "there"))
+    assert make(tmp_path).targets[0].status is Status.KEPT
+    put(tmp_path, "usr/lib/systemd/system/drakcelery-flower.service", "of another version")
+    assert make(tmp_path, only=("flower",)).targets[-1].status is Status.NEW
+
+
 def test_second_time_changes_nothing(tmp_path: Path) -> None:
     """A second init finds everything as it was, keeps the configuration file, and adds a role if asked."""
     init(tmp_path)
