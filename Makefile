@@ -153,9 +153,14 @@ docs: $(STAMP) ## build the documentation into docs/_build/html; a warning fails
 	$(BIN)/sphinx-build -W --keep-going --quiet --builder html docs docs/_build/html
 
 .PHONY: wheel
-wheel: $(STAMP) ## build the wheel and the source distribution into dist/
+wheel: $(STAMP) ## build the wheel, the source distribution and the constraints for production into dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/python -m distribution constraints dist/constraints.txt
+
+.PHONY: deb
+deb: $(STAMP) ## build the Debian package into dist/, for the Python of .venv; needs no root
+	$(BIN)/python -m distribution deb --output dist
 
 .PHONY: lock
 lock: check-python ## refresh requirements.lock: newest versions that pyproject.toml allows
