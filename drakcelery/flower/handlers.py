@@ -40,7 +40,6 @@ class FleetPage(Page):
             view = await self.reader.fleet()
         await self.send_json(view)
 
-
     def _largest(self) -> int:
         """Bytes of the largest sample that the page takes; 0 if it takes none."""
         options = self.application.options
