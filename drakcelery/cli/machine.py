@@ -32,9 +32,7 @@ data_dir_option = click.option(
 @click.option(
     "--engine",
     type=click.Choice(["emulator", "replay", "drakvuf"]),
-    default="emulator",
-    show_default=True,
-    help="What runs them.",
+    help="What runs them.  [default: emulator; drakvuf on a Xen host]",
 )
 @click.option("--verbose", "-v", is_flag=True, help="Show all that the processes log.")
 @click.option("--detach", "-d", is_flag=True, help="Return when all is ready; `drakcelery down` stops it.")
@@ -43,7 +41,7 @@ data_dir_option = click.option(
 def up(
     data_dir: Path | None,
     many: int | None,
-    engine: str,
+    engine: str | None,
     verbose: bool,
     detach: bool,
     reset: bool,
@@ -62,7 +60,7 @@ def up(
     if reset:
         _reset(where, is_sure=yes)
     slots = size.slots(many or size.default_slots())
-    overrides = {"drakcelery": {"engine": engine}}
+    overrides = {"drakcelery": {"engine": engine}} if engine else {}
     if detach:
         embedded.start(where, slots=slots, overrides=overrides)
     else:

@@ -41,7 +41,14 @@ def write(services: Services, *, slots: Mapping[str, str] | None, overrides: Ove
     for section, pairs in overrides.items():
         sections.setdefault(section, {}).update(pairs)
     write_private(path, _render(sections))
-    return settings.load(path)
+    config = settings.load(path)
+    wanted = overrides.get("drakcelery", {}).get("engine")
+    if wanted is not None and config.engine != wanted:
+        raise StackError(
+            f"the engine is to be {wanted}, but {settings.ENVIRONMENT_PREFIX}DRAKCELERY_ENGINE says "
+            f"{config.engine}: unset it"
+        )
+    return config
 
 
 def _own_sections(services: Services) -> dict[str, dict[str, str]]:

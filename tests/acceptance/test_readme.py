@@ -87,7 +87,7 @@ def test_readme(checkout: Path) -> None:
         ) as stack,
     ):
         try:
-            wait_until(lambda: running(data_dir) or stack.poll() is not None, "the stack is up", timeout=90)
+            wait_until(lambda: running(data_dir) or stack.poll() is not None, "the stack is up", timeout=200)
             assert stack.poll() is None, (checkout / "up.log").read_text()
             # A person reads on while the workers start
             found = running(data_dir)

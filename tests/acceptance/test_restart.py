@@ -57,7 +57,7 @@ def up(data_dir: Path, recorded: Path, *, run_seconds: int = LONG) -> Iterator[D
     }
     with _up(data_dir, environment) as process:
         found = wait_until(
-            lambda: process.poll() is not None or running(data_dir), "the stack is up", timeout=120
+            lambda: process.poll() is not None or running(data_dir), "the stack is up", timeout=200
         )
         assert isinstance(found, Running), _output(data_dir)
         try:
@@ -72,7 +72,7 @@ def up(data_dir: Path, recorded: Path, *, run_seconds: int = LONG) -> Iterator[D
 @contextmanager
 def _up(data_dir: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """The process, in a group of its own, as a shell would start it."""
-    command = (PROGRAMS / "drakcelery", "up", "--data-dir", str(data_dir))
+    command = (PROGRAMS / "drakcelery", "up", "--slots", "1", "--data-dir", str(data_dir))
     with (
         data_dir.with_suffix(".out").open("wb") as output,
         subprocess.Popen(

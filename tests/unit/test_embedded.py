@@ -143,6 +143,15 @@ def test_configuration_is_what_the_processes_read(planned: Services, monkeypatch
     assert settings.load(path) == ours
 
 
+def test_an_engine_that_the_environment_replaces_is_refused(
+    planned: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--engine` says one, a variable another: neither is silently ignored."""
+    monkeypatch.setenv("DRAKCELERY_DRAKCELERY_ENGINE", "replay")
+    with pytest.raises(StackError, match="DRAKCELERY_DRAKCELERY_ENGINE says replay"):
+        configuration.write(planned, slots=None, overrides={"drakcelery": {"engine": "emulator"}})
+
+
 def test_wrong_override_is_refused(planned: Services) -> None:
     """An override is a setting like any other: honoured or refused."""
     with pytest.raises(SettingsError, match="no such setting"):
