@@ -168,12 +168,16 @@ def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:
 def test_a_lock_that_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
     """It neither blocks nor leads elsewhere."""
     path = tmp_path / lock.NAME
-    {"link": lambda: path.symlink_to("elsewhere"), "pipe": lambda: os.mkfifo(path), "directory": path.mkdir}[
-        kind
-    ]()
-    for use in (lock.holder, stopping.stop):
-        with pytest.raises((StackError, OSError)):
-            use(tmp_path)
+    if kind == "link":
+        path.symlink_to("elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises((StackError, OSError)):
+        lock.holder(tmp_path)
+    with pytest.raises((StackError, OSError)):
+        stopping.stop(tmp_path)
     with pytest.raises((StackError, OSError)), lock.held(tmp_path):
         pass
     assert not (tmp_path / "elsewhere").exists()
