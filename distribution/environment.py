@@ -1,7 +1,8 @@
 """The virtual environment that the package holds: built here, at home at another path and in Debian's Python.
 
-It is made by this Python, whose minor version is that of the package: wheels and byte code depend on nothing
-else of it. The dependencies are the locked ones, checked by their hashes, and kept below ``build/``.
+It is made for Debian's own Python of this Python's minor version: what a package depends on may differ with
+the third number as well. The dependencies are the locked ones, checked by their hashes, and kept below
+``build/``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ EXTRAS = ("misp", "stix", "tracing")
 """What a production host may be told to use; the emulator, the embedded servers and capa are left out."""
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 """Debian's package, and its program in /usr/bin."""
+DEBIANS = Path("/usr/bin") / PYTHON
 PROGRAMS = ("celery", "drakcelery")
 """Those of the environment's programs that people use."""
 BOOKS = ("direct_url.json", "INSTALLER", "REQUESTED", "RECORD")
@@ -51,7 +53,7 @@ def version(cache: Path) -> str:
 def _dependencies(cache: Path) -> Path:
     """An environment with all but drakcelery itself: made once for each state of the lock."""
     wanted = "".join(f"{one}\n" for one in _requirements())
-    digest = hashlib.sha256(LOCK.read_bytes() + wanted.encode() + PYTHON.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(LOCK.read_bytes() + wanted.encode() + _debians_version()).hexdigest()[:16]
     place = cache / f"environment-{digest}"
     if place.is_dir():
         return place
@@ -60,9 +62,16 @@ def _dependencies(cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     draft, listed = cache / "environment-new", cache / "requirements.txt"
     listed.write_text(wanted, encoding="utf-8")
-    run(sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(draft))
+    shutil.rmtree(draft, ignore_errors=True)
+    run(str(DEBIANS), "-m", "venv", "--without-pip", "--symlinks", str(draft))
     _pip(draft, "--require-hashes", "--constraint", str(LOCK), "--requirement", str(listed))
     return draft.rename(place)
+
+
+def _debians_version() -> bytes:
+    if not DEBIANS.is_file():
+        raise SystemExit(f"{DEBIANS} is not there: the package is for Debian's own Python; install {PYTHON}")
+    return subprocess.run([DEBIANS, "--version"], check=True, capture_output=True).stdout
 
 
 def _requirements() -> Sequence[str]:
@@ -90,7 +99,7 @@ def _make_at_home(target: Path) -> None:
         text = (programs / name).read_text(encoding="utf-8").partition("\n")[2]
         (programs / name).write_text(f"#!{HOME}/bin/python3\n{text}", encoding="utf-8")
         (programs / name).chmod(0o755)
-    (programs / "python3").symlink_to(f"/usr/bin/{PYTHON}")
+    (programs / "python3").symlink_to(DEBIANS)
     (target / "pyvenv.cfg").write_text(
         f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {PYTHON.removeprefix('python')}\n",
         encoding="utf-8",
@@ -112,7 +121,16 @@ def _remove(path: Path) -> None:
 def _compile(target: Path) -> None:
     """Byte code that is taken as it is: nothing writes there later, and no start compiles again."""
     run(
-        *(sys.executable, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"),
+        *(
+            str(target / "bin" / "python3"),
+            "-m",
+            "compileall",
+            "-q",
+            "-j",
+            "0",
+            "--invalidation-mode",
+            "unchecked-hash",
+        ),
         *("-s", str(target), "-p", str(HOME), str(target / "lib")),
         may_fail=True,  # some packages bring templates of modules, which no Python reads
     )

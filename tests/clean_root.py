@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from distribution.environment import PYTHON
+from distribution.environment import DEBIANS, PYTHON
 from tests.conftest import require
 from tests.reference import ROOT
 
@@ -88,13 +88,21 @@ def clean_root(place: Path) -> CleanRoot:
     return CleanRoot(place)
 
 
+def debian() -> str:
+    """The release of this machine, if it is one that has the Python that the package is made for."""
+    release = platform.freedesktop_os_release()
+    if release.get("ID") != "debian" or not DEBIANS.is_file():
+        pytest.skip(
+            f"{release.get('PRETTY_NAME', 'this system')} has no {DEBIANS}, for which the package would be"
+        )
+    return release.get("VERSION_CODENAME", "")
+
+
 def _base() -> Path:
     """The directory that is copied, made if it is not there."""
-    release = platform.freedesktop_os_release()
-    suite, said = release.get("VERSION_CODENAME", ""), release.get("PRETTY_NAME", "this system")
+    suite = debian()
     mirror = _mirror(suite)
-    if release.get("ID") != "debian" or not mirror or not _has(PYTHON):
-        pytest.skip(f"{said} has no package {PYTHON}, of whose version the package made here is")
+    require(bool(mirror), f"apt has no lists of {suite}: apt-get update")
     place = ROOT / "build" / "debootstrap" / f"{suite}-{PYTHON}"
     if not place.is_dir():
         draft = place.with_name(f"{place.name}.{os.getpid()}")
@@ -106,10 +114,18 @@ def _base() -> Path:
             check=False,
         )
         require(done.returncode == 0, f"debootstrap failed: {done.stdout[-500:]}{done.stderr[-500:]}")
-        for path in (draft / "var" / "cache" / "apt" / "archives").glob("*.deb"):
-            path.unlink()
+        _cut_off(draft)
         draft.rename(place)
     return place
+
+
+def _cut_off(root: Path) -> None:
+    """Leave apt nothing that it could get: what the package recommends is no part of the tests."""
+    (root / "etc" / "apt" / "sources.list").write_text("")
+    fetched = [*(root / "var/cache/apt/archives").glob("*.deb"), *(root / "var/lib/apt/lists").glob("*")]
+    for path in fetched:
+        if path.is_file():
+            path.unlink()
 
 
 def _mirror(suite: str) -> str:
@@ -122,8 +138,3 @@ def _mirror(suite: str) -> str:
     ).stdout
     lines = (line.partition(" ") for line in shown.splitlines())
     return next((uri for name, _, uri in lines if name == suite), "")
-
-
-def _has(package: str) -> bool:
-    shown = subprocess.run(["apt-cache", "show", package], capture_output=True, check=False)  # noqa: S607
-    return shown.returncode == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drakcelery import __version__
-from tests.clean_root import CleanRoot, clean_root
+from tests.clean_root import CleanRoot, clean_root, debian
 from tests.commands import extract
 from tests.reference import ROOT
 
@@ -34,6 +34,7 @@ def typed(heading: str) -> list[str]:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `make deb` makes it."""
+    debian()
     output = tmp_path_factory.mktemp("package")
     subprocess.run([sys.executable, "-m", "distribution", "deb", "--output", output], cwd=ROOT, check=True)
     (made,) = output.glob("*.deb")
