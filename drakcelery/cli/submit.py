@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,9 +77,6 @@ LONGEST_PASSWORD = 4096
 def submit(
     samples: tuple[str, ...],
     name: str | None,
-    platform: str,
-    plugins: Sequence[str],
-    priority: str,
     unzip: bool | None,
     password_file: Any,
     wait: bool,
@@ -97,27 +94,11 @@ def submit(
     Exits with 1 if nothing was handed in, or with --wait one analysis was not published; with 3 if some were
     refused.
     """
-    from drakcelery.karton.kept import Wishes
-    from drakcelery.operators.submitting.submission import Submission
-    from drakcelery.wiring import make_ledger
-
     if name is not None and STDIN not in samples:
         raise click.UsageError("--name is for the sample on standard input: `-`")
-    wanted = Wishes(
-        platform=None if platform == "auto" else platform,
-        plugins=tuple(plugins),
-        priority=Priority(priority),
-        **wishes,
-    )
-    passwords = _passwords(password_file, may_ask=STDIN not in samples)
     ours = read_settings(config, data_dir)
-    submission = Submission.begin(
-        ours,
-        make_ledger(ours),
-        wanted,
-        unzip=wanted.start_command is None if unzip is None else unzip,
-        passwords=passwords,
-    )
+    passwords = _passwords(password_file, may_ask=STDIN not in samples)
+    submission = _submission(ours, wishes, unzip=unzip, passwords=passwords)
     with _meant(samples, name, ours.drakcelery.max_sample_size) as found:
         done = _Done(found, as_json=as_json)
         done.push(submission)
@@ -126,10 +107,30 @@ def submit(
         if wait:
             _wait(ours, done)
     finally:
-        done.tell()
+        done.print_json()
     if done.refused:
         click.echo(f"{len(done.refused)} of {done.count} samples were refused", err=True)
         raise click.exceptions.Exit(SOME_REFUSED)
+
+
+def _submission(
+    ours: Settings, options: Mapping[str, Any], *, unzip: bool | None, passwords: Passwords
+) -> Submission:
+    """How the options say that samples are handed in. Raises :class:`DrakceleryError` if none can be."""
+    from drakcelery.karton.kept import Wishes
+    from drakcelery.operators.submitting.submission import Submission
+    from drakcelery.wiring import make_ledger
+
+    wishes = Wishes(
+        **{
+            **options,
+            "plugins": tuple(options["plugins"]),
+            "platform": None if options["platform"] == "auto" else options["platform"],
+            "priority": Priority(options["priority"]),
+        }
+    )
+    opens = wishes.start_command is None if unzip is None else unzip
+    return Submission.begin(ours, make_ledger(ours), wishes, unzip=opens, passwords=passwords)
 
 
 def _wait(ours: Settings, done: _Done) -> None:
@@ -162,11 +163,11 @@ class _Done:
             for one in submission.push(self._found):
                 self._note(one)
         except KeyboardInterrupt:
-            self.tell()
+            self.print_json()
             click.echo(hint([one.uid for one in self.pushed]), err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None
         except BaseException:
-            self.tell()
+            self.print_json()
             if self.pushed:
                 click.echo(f"{len(self.pushed)} samples were handed in before this:", err=True)
             raise
@@ -196,7 +197,7 @@ class _Done:
             raise DrakceleryError(self.refused[0].sentence)
         raise DrakceleryError(f"none of {len(self.refused)} samples was handed in")
 
-    def tell(self) -> None:
+    def print_json(self) -> None:
         """The JSON, if that is what was asked for."""
         if not self._as_json:
             return

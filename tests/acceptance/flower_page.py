@@ -123,7 +123,7 @@ def flower(fleet: Fleet, name: str, *command: str, prefix: str = "", **environme
             return False
 
     try:
-        wait_until(answers, "Flower answers", timeout=60)
+        wait_until(answers, "Flower answers", timeout=240)
         yield web
     finally:
         process.terminate()

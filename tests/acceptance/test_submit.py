@@ -184,7 +184,7 @@ def test_one_table_on_a_terminal(deployment: Deployment, samples: Path) -> None:
 def test_ctrl_c(command: str, deployment: Deployment) -> None:
     """It ends the waiting and no analysis, and says how to look again."""
     sample, config = Path("samples/endless.exe"), deployment.running.config
-    words = [DRAKCELERY, "submit", "--timeout", "600", sample, "--config", config]
+    words: list[str | Path] = [DRAKCELERY, "submit", "--timeout", "600", sample, "--config", config]
     if command == "submit":
         words.append("--wait")
     else:
@@ -216,7 +216,7 @@ def test_wait_for_what_still_waits_in_karton(deployment: Deployment) -> None:
     assert deployment.drakcelery("drain", host.host).returncode == 0
     try:
         uid = deployment.drakcelery("submit", LIBRARY, *SHORT).stdout.strip()
-        words = [DRAKCELERY, "wait", uid, "--config", deployment.running.config]
+        words: list[str | Path] = [DRAKCELERY, "wait", uid, "--config", deployment.running.config]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             assert process.stderr.readline() == "waiting in Karton\n"
