@@ -13,7 +13,7 @@ from drakcelery.doctor.commands import redis_cli
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from drakcelery.doctor.subject import Subject, endpoint_of
 from drakcelery.ledger.away import PLAIN
-from drakcelery.model.tls import tls_fault
+from drakcelery.model.certificates import tls_fault
 
 OLDEST = (6, 2)
 """kombu 5.7 asks for lost messages with ``ZRANGE … BYSCORE REV``, which is there from this version on."""

@@ -16,7 +16,7 @@ from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warni
 from drakcelery.doctor.subject import SECONDS, Subject, endpoint_of
 from drakcelery.ledger.away import PLAIN
 from drakcelery.ledger.fleet import Fleet
-from drakcelery.model.tls import tls_fault
+from drakcelery.model.certificates import tls_fault
 from drakcelery.settings import Settings
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
 

@@ -18,7 +18,7 @@ from karton.core import Config
 from karton.core.backend import KartonBackend
 
 from drakcelery.errors import StorageError
-from drakcelery.model.tls import tls_fault
+from drakcelery.model.certificates import tls_fault
 from drakcelery.settings import S3Section, Settings
 
 

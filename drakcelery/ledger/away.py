@@ -12,7 +12,7 @@ from typing import TypeVar
 from redis import exceptions as redis
 from redis._parsers.base import BaseParser
 
-from drakcelery.model.tls import tls_fault
+from drakcelery.model.certificates import tls_fault
 
 T = TypeVar("T")
 PLAIN = "set [redis] ssl = 0"

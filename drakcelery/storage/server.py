@@ -19,7 +19,7 @@ import urllib3
 from minio.error import MinioException, S3Error
 
 from drakcelery.errors import SettingsError, StorageAway, StorageError
-from drakcelery.model.tls import tls_fault
+from drakcelery.model.certificates import tls_fault
 from drakcelery.settings import S3Section
 from drakcelery.storage.client import SOCKET_OPTIONS, Client, Retry
 from drakcelery.storage.credentials import RoleOrKeys

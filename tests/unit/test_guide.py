@@ -213,7 +213,7 @@ HEART = (
 )
 ORDINARY = frozenset(
     {
-        *("alive", "alone", "behaviour", "bind", "cancellation", "clock", "command"),
+        *("alive", "alone", "behaviour", "bind", "cancellation", "certificate", "clock", "command"),
         *("configuration", "connection", "control", "death", "deployment", "dir", "disk", "dispatch"),
         *(
             "duration",

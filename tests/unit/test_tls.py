@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from drakcelery.errors import SettingsError
-from drakcelery.model.tls import tls_fault
+from drakcelery.model.certificates import tls_fault
 from drakcelery.settings import RedisSection, S3Section, Settings
 
 
