@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,11 @@ import click
 from drakcelery.cli.completion import ended
 from drakcelery.cli.find import Moment
 from drakcelery.cli.options import json_option, read_settings, require_yes, with_settings, yes_option
+from drakcelery.errors import StackError
 from drakcelery.model.text import clean
 
 if TYPE_CHECKING:
-    from drakcelery.operators.deleting import Chosen
+    from drakcelery.operators.deleting import Chosen, Deleted
 
 SHOWN = 10
 """Analyses that are named before it asks."""
@@ -50,7 +51,6 @@ def delete(
 
     It asks first, and says which consumers may still need them.
     """
-    from drakcelery.errors import StackError
     from drakcelery.operators import deleting
     from drakcelery.wiring import make_ledger, make_storage
 
@@ -67,20 +67,35 @@ def delete(
     _warn(chosen)
     if chosen and not yes:
         require_yes(_question(chosen))
-    deleted, refused = [], []
-    for one in deleting.delete(ours, ledger, storage, chosen):
-        if isinstance(one, StackError):
-            refused.append(str(one))
-            click.echo(f"Error: {clean(one, 400)}", err=True)
-        else:
-            deleted.append(one.model_dump())
-            if not as_json:
-                click.echo(f"deleted {clean(one.uid)} ({one.objects} objects, {_size(one.bytes)})")
-    if as_json:
-        click.echo(json.dumps({"deleted": deleted, "refused": refused}, indent=2))
-    elif not chosen:
+    outcomes = deleting.delete(ours, ledger, storage, chosen)
+    refused = _print_json(outcomes) if as_json else _print(outcomes)
+    if not chosen and not as_json:
         click.echo("No analysis is that old.")
     sys.exit(1 if refused else 0)
+
+
+def _print(outcomes: Iterable[Deleted | StackError]) -> bool:
+    """Print each as it comes; whether one was refused."""
+    refused = False
+    for one in outcomes:
+        if isinstance(one, StackError):
+            refused = True
+            click.echo(f"Error: {clean(one, 400)}", err=True)
+        else:
+            click.echo(f"deleted {clean(one.uid)} ({one.objects} objects, {_size(one.bytes)})")
+    return refused
+
+
+def _print_json(outcomes: Iterable[Deleted | StackError]) -> bool:
+    """Print all, at the end; whether one was refused."""
+    deleted, refused = [], []
+    for one in outcomes:
+        if isinstance(one, StackError):
+            refused.append(str(one))
+        else:
+            deleted.append(one.model_dump())
+    click.echo(json.dumps({"deleted": deleted, "refused": refused}, indent=2))
+    return bool(refused)
 
 
 def _size(number: int) -> str:

@@ -253,7 +253,7 @@ ORDINARY = frozenset(
             "query",
             "record",
         ),
-        *("redis", "remote"),
+        *("redis", "remote", "removal"),
         *("report", "result", "routing", "run", "script", "shutdown", "side", "simulation", "space"),
         *("start", "state", "table", "text", "transport", "webhook", "word"),
     }
