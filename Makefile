@@ -116,6 +116,10 @@ $(SANDBOX)/sandbox.txt: tests/downstream/sandbox.txt | $(STAMP)
 screenshots: $(STAMP) ## photograph the pages in Flower, and record top, for docs/images
 	SCREENSHOTS=docs/images $(BIN)/pytest tests/acceptance/test_flower.py
 
+.PHONY: readme
+readme: $(STAMP) ## make README's report and picture anew, of a real analysis
+	$(BIN)/python -m tests.readme
+
 .PHONY: chaos
 chaos: $(STAMP) ## kill, freeze and cut off everything while samples are analysed (DURATION=seconds SEED=number)
 	@DURATION="$${DURATION:-300}"; SEED="$${SEED:-}"; \

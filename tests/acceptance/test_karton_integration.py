@@ -337,12 +337,12 @@ def check_the_analysis(headers: Mapping[str, object], payload: Mapping[str, obje
         assert isinstance(metadata[name], int)
 
 
-def survives_the_collector(machine: Machine, receiver: Receiver, uid: str) -> None:
+def survives_the_collector(machine: Machine, consumer: Receiver, uid: str) -> None:
     """The page's note: Karton's collector empties its own bucket once nobody needs a task, and ours stays."""
     admin = machine.client("karton")
-    for task in receiver.backend.iter_all_tasks():
+    for task in consumer.backend.iter_all_tasks():
         if task.status is not TaskState.FINISHED:
-            receiver.backend.set_task_status(task, TaskState.FINISHED)
+            consumer.backend.set_task_status(task, TaskState.FINISHED)
     wait_until(
         lambda: not list(admin.list_objects("karton", recursive=True)), "Karton's collector went round"
     )
