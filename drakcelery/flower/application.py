@@ -12,20 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import flower
-import structlog
 from flower.app import Flower, rewrite_handler
+from flower.views.error import NotFoundErrorHandler
 from tornado.httputil import HTTPServerRequest
 from tornado.template import DictLoader
-from tornado.web import RequestHandler, StaticFileHandler, url
+from tornado.web import StaticFileHandler, url
 
 from drakcelery.errors import StackError
 from drakcelery.flower import finding, handlers, safety, submitting
+from drakcelery.flower.elsewhere import NothingHere, Refused
 from drakcelery.flower.live import LiveLogs
 from drakcelery.flower.reading import Reader
 from drakcelery.flower.report import handlers as report_handlers
 from drakcelery.flower.stored import handlers as stored_handlers
-
-log = structlog.get_logger(__name__)
 
 REMOTE = 16
 """Threads that wait for S3 and hosts, if so many pages ask them at the same time."""
@@ -86,34 +85,13 @@ def templates() -> DictLoader:
     return DictLoader(texts)
 
 
-class Refused(RequestHandler):
-    """Answers instead of any other handler, Flower's too, if a request must be refused."""
-
-    reason = ""
-
-    def initialize(self, reason: str) -> None:
-        """*reason* is a sentence."""
-        self.reason = reason
-
-    def check_xsrf_cookie(self) -> None:
-        """Nothing is changed."""
-
-    def prepare(self) -> None:
-        """For a script, or for people."""
-        log.info("refused_in_flower", by="nobody", reason=self.reason)
-        self.set_status(403)
-        if self.request.method in safety.LOOKING:
-            self.set_header("Content-Type", "text/plain; charset=UTF-8")
-            self.finish(self.reason)
-        else:
-            self.finish({"message": self.reason})
-
-
 class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type information
     """Flower that knows the fleet."""
 
     def __init__(self, *, options: Any, capp: Any, make_reader: Any, **settings: Any) -> None:
         """*make_reader* gets the executors in which it may block."""
+        # What is not below the prefix reaches no handler of Flower's
+        settings = {"default_handler_class": NothingHere, **settings}
         super().__init__(options=options, capp=capp, template_loader=templates(), **settings)
         self.remote = ThreadPoolExecutor(REMOTE, thread_name_prefix="remote")
         """For what asks S3 or hosts, which may be slow: Flower's own pages and the Fleet page do not wait."""
@@ -146,4 +124,7 @@ class FleetFlower(Flower):  # type: ignore[misc] # Flower has no type informatio
         reason = safety.refusal(asked, names=ours.names, any_name=any_name)
         if reason is not None:
             return self.get_handler_delegate(request, Refused, {"reason": reason})
-        return super().find_handler(request, **kwargs)
+        found = super().find_handler(request, **kwargs)
+        if getattr(found, "handler_class", None) is NotFoundErrorHandler:
+            return self.get_handler_delegate(request, NothingHere)
+        return found

@@ -18,7 +18,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.errors import DrakceleryError
+from drakcelery.flower import bare
 from drakcelery.flower.analysis_page import AnalysisView
+from drakcelery.flower.problems import problem
 from drakcelery.flower.reading import Reader
 from drakcelery.ledger.away import is_away, trouble
 from drakcelery.model.analysis import Value
@@ -48,11 +50,21 @@ def sentences() -> Iterator[None]:
         raise tornado.web.HTTPError(503, "Celery's broker does not answer") from error
 
 
+class NoAnalysis(tornado.web.HTTPError):
+    """There is no analysis of this uid in the ledger."""
+
+    def __init__(self, uid: str, said: str) -> None:
+        """*said*: why, as far as that is known."""
+        super().__init__(404, "%s", said)
+        self.uid = uid
+
+
 class _Fleet(BaseHandler):  # type: ignore[misc] # Flower has no type information
     """What our handlers have in common."""
 
     application: Any
     request: Any
+    current_user: Any
 
     def set_default_headers(self) -> None:
         """As Flower's, but no other web page may read or embed what is answered.
@@ -75,8 +87,8 @@ class _Fleet(BaseHandler):  # type: ignore[misc] # Flower has no type informatio
         """What is shown of an analysis; 404 where there is none."""
         with sentences():
             view = await self.reader.analysis(uid)
-        if view is None:
-            raise tornado.web.HTTPError(404, "The ledger has no analysis of this uid")
+            if view is None:
+                raise NoAnalysis(uid, await self.blocking(lambda: self.reader.absence(uid), remote=True))
         return view
 
     async def blocking(self, call: Callable[[], T], *, remote: bool = False) -> T:
@@ -110,6 +122,26 @@ class Page(_Fleet):
         if status_code == 401:
             self.set_header("WWW-Authenticate", 'Basic realm="flower"')
         return said or f"this did not work ({status_code}); Flower's log says why"
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """A page in our form; a sentence for a script of a page, which asks for JSON."""
+        said = self.refusal(status_code, kwargs)
+        if status_code == 401:  # before the login nothing of Flower's is shown
+            bare.answer(self, problem(401))
+        elif "json" in self.request.query_arguments:
+            self.set_header("Content-Type", "text/plain; charset=UTF-8")
+            self.finish(said)
+        else:
+            self._show(status_code, kwargs)
+
+    def _show(self, status_code: int, given: Mapping[str, Any]) -> None:
+        if not hasattr(self, "_current_user"):
+            self.current_user = None  # the page asks who it is, which may be what failed
+        error = given.get("exc_info", (None, None))[1]
+        said = error.get_message() if isinstance(error, tornado.web.HTTPError) else ""
+        uid = error.uid if isinstance(error, NoAnalysis) else ""
+        title = f"There is no analysis {uid}" if uid else ""
+        self.render("problem.html", problem=problem(status_code, said or "", title=title, find=uid))
 
     def page(self, template: str, **values: Any) -> None:
         """Render a template of ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Generic, TypeVar
 
 from celery import Celery
 
+from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import SettingsError, StorageAway, StorageError
 from drakcelery.flower.analysis_page import AnalysisView, analysis_view
 from drakcelery.flower.fleet_page import FleetView, fleet_view
@@ -116,6 +118,21 @@ class Reader:
         if len(self._analyses) > OPEN_PAGES:
             del self._analyses[next(iter(self._analyses))]
         return await reading.get()
+
+    def absence(self, uid: str) -> str:
+        """Why the ledger has no record of an analysis, as far as that can be told."""
+        about = self.settings.drakcelery
+        kept = f"records stay for {_long(about.record_ttl)} after the end ([drakcelery] record_ttl)"
+        with contextlib.suppress(StorageError, SettingsError):
+            if self._storage.holds(about.bucket, f"{uid}/{METADATA}"):
+                return (
+                    f"Its record has expired: {kept}. Its artifacts are still in the bucket {about.bucket}, "
+                    f"below {uid}/"
+                )
+        return (
+            "The ledger has no record of it. The uid may be mistyped, its sample may still wait on Karton's "
+            f"queue, or its record has expired: {kept}"
+        )
 
     async def report(self, uid: str) -> Told | None:
         """What the sample of an analysis did; None if the ledger has no record of it.
@@ -241,6 +258,14 @@ class Reader:
             return {}, error
         names = {key.removeprefix(prefix): size for key, size in found.items()}
         return {name: size for name, size in names.items() if is_file_name(name)}, None
+
+
+def _long(seconds: int) -> str:
+    """A time in the largest unit that it is at least two of."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds} seconds"
 
 
 def _starts(estimates: Mapping[str, Estimate]) -> dict[str, Range]:
