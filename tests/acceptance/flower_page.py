@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, sync_playwright
 
 from drakcelery.embedded import ports, supervision
@@ -131,12 +132,11 @@ def flower(fleet: Fleet, name: str, *command: str, prefix: str = "", **environme
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser that nobody sees."""
+def chromium(*options: str) -> Iterator[Browser]:
+    """A browser that nobody sees, with further *options*."""
+    arguments = [one for one in (*ARGUMENTS, *options) if one != "--headless"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, headless=True, args=[one for one in ARGUMENTS if one != "--headless"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=arguments)
         try:
             yield browser
         finally:
@@ -170,10 +170,18 @@ class Tab:
 
 
 @contextmanager
-def tab(browser: Browser, web: Web, *, width: int = 1400, height: int = 900) -> Iterator[Tab]:
-    """A new tab, without cookies, as wide as that."""
+def tab(
+    browser: Browser,
+    web: Web,
+    *,
+    width: int = 1400,
+    height: int = 900,
+    scheme: Literal["light", "dark"] = "light",
+    **more: Any,
+) -> Iterator[Tab]:
+    """A new tab, without cookies, as wide as that; *more* goes to playwright's context."""
     context = browser.new_context(
-        base_url=web.address, viewport={"width": width, "height": height}, color_scheme="light"
+        base_url=web.address, viewport={"width": width, "height": height}, color_scheme=scheme, **more
     )
     opened = Tab(page=context.new_page())
     opened.listen()
@@ -199,3 +207,9 @@ def assert_fits(opened: Tab) -> None:
     """Nothing of the page is wider than the window, and nothing went wrong in it."""
     assert opened.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     assert opened.complaints == []
+
+
+def accessibility_faults(opened: Tab) -> list[str]:
+    """What axe-core finds amiss in the page as it is: the rule, how bad it is, where."""
+    found = Axe().run(opened.page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [f"{one['id']} ({one['impact']}): {node['target']}" for one in found for node in one["nodes"]]

@@ -547,6 +547,7 @@ def test_search_on_the_fleet_page(victim: None, read_only: Web, browser: Browser
         page = opened.page
         page.goto(f"{read_only.address}/fleet")
         expect(page.locator('[data-uid="guarded"]')).to_be_visible()
+        page.get_by_text("More to search by").click()
         page.get_by_label("Host", exact=True).fill("nowhere")
         page.get_by_role("button", name="Find").click()
         expect(page.locator("#find-empty")).to_be_visible()

@@ -1,6 +1,6 @@
 import {
   POLL_RARELY, analysisPath, artifactPath, confirmed, duration, expected, follow, link, make, moment, say, showBar,
-  showState, size, sync, taskPath,
+  showLegend, showState, size, sync, taskPath,
 } from "./page.js";
 import { followLog } from "./live.js";
 import { showReport } from "./report.js";
@@ -80,6 +80,15 @@ function makeDetail([name]) {
   return make("div", "detail-row", [make("dt", "", name), make("dd")]);
 }
 
+/** What one looks for first: which file it is. */
+function showAbout(view) {
+  const about = get("about");
+  if (about.dataset.of === view.row.uid) return;
+  about.dataset.of = view.row.uid;
+  const facts = [view.magic, view.size === null ? null : size(view.size)].filter(Boolean).join(" · ");
+  about.replaceChildren(facts, ...(view.row.sha256 ? [make("br"), "sha256 ", make("code", "", view.row.sha256)] : []));
+}
+
 function show(view) {
   const row = view.row;
   say(get("sample"), row.sample);
@@ -91,7 +100,9 @@ function show(view) {
   say(get("no-retry"), view.no_retry === null ? "" : `Cannot be analysed again: ${view.no_retry}`);
   const others = [...(row.retry_of === null ? [] : [["A retry of", row.retry_of]]), ...row.retries.map((one) => ["Retried as", one])];
   sync(get("retries"), others, ([, one]) => one, ([what, one]) => make("li", "", [`${what} `, link(analysisPath(one), one)]), () => {});
+  showAbout(view);
   showBar(get("bar"), row, view.now);
+  showLegend(get("legend"), row, view.now);
   get("expected").hidden = !row.start;
   if (row.start) say(get("expected"), `Expected to start ${expected(row.start, view.now)}`);
   get("error").hidden = !row.error;

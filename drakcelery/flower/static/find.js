@@ -43,14 +43,25 @@ export function makeSearch(showRows) {
     say(get("find-trouble"), trouble);
   }
 
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (![...wanted()].length) return form.reset();
+  /** Keep what is searched for in the address: it can be sent to somebody, and is there after a reload. */
+  function remember(parameters) {
+    history.replaceState(null, "", `${location.pathname}${parameters.size ? `?${parameters}` : ""}`);
+  }
+
+  function begin() {
     pages = [""];
     ask();
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!wanted().size) return form.reset();
+    remember(wanted());
+    begin();
   });
   form.addEventListener("reset", () => {
     pages = null;
+    remember(new URLSearchParams());
     tell("");
     get("find-empty").hidden = true;
     get("find-pages").hidden = true;
@@ -63,5 +74,12 @@ export function makeSearch(showRows) {
     pages.pop();
     ask();
   });
+  for (const [name, value] of new URLSearchParams(location.search)) {
+    const field = form.elements.namedItem(name);
+    if (!field?.matches?.("input, select")) continue;
+    field.value = value;
+    if (value && get("find-more").contains(field)) get("find-more").open = true;
+  }
+  if (wanted().size) begin();
   return { isOn: () => pages !== null };
 }

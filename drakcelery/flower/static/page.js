@@ -109,6 +109,13 @@ export function showBar(bar, row, now) {
   });
 }
 
+/** What the colours of the bar of *row* mean, and how long each took. */
+export function showLegend(list, row, now) {
+  sync(list, row.spans, (one) => one.name, (one) => make("li", "", [make("span", `bar-${one.name}`), make("span")]), (line, one) => {
+    say(line.lastChild, `${one.name === "earlier" ? "failed attempts" : one.name} ${duration((one.end ?? now) - one.start)}`);
+  });
+}
+
 /** Call *show* with the data of this page, again and again if the page is live; it may say how many ms later. */
 export function follow(page, path, show) {
   const dot = document.getElementById("live-dot");
