@@ -30,7 +30,11 @@ def worker_io(config: Path | None, data_dir: Path | None) -> None:
 
 
 @click.command()
+@click.option(
+    "--url-prefix", metavar="PATH", help="Path below which a reverse proxy shows Flower: /flower, say."
+)
 @with_settings
-def flower(config: Path | None, data_dir: Path | None) -> None:
+def flower(url_prefix: str | None, config: Path | None, data_dir: Path | None) -> None:
     """Serve Flower on the address in [flower]."""
-    commands.become_celery("flower", read_settings(config, data_dir))
+    more = () if url_prefix is None else (f"--url-prefix={url_prefix}",)
+    commands.become_celery("flower", read_settings(config, data_dir), *more)

@@ -21,7 +21,7 @@ from tornado.options import options
 from drakcelery.errors import DrakceleryError
 from drakcelery.flower.application import FleetFlower
 from drakcelery.flower.reading import Reader
-from drakcelery.flower.safety import require_safe
+from drakcelery.flower.safety import path_prefix, require_safe
 from drakcelery.settings import Settings
 from drakcelery.telemetry import logs, tracing
 from drakcelery.wiring import make_ledger
@@ -72,6 +72,7 @@ def _make(context: click.Context, tornado_argv: Sequence[str]) -> FleetFlower:
     command.warn_about_celery_args_used_in_flower_command(context, tornado_argv)
     command.apply_env_options()
     command.apply_options(sys.argv[0], tornado_argv)
+    options.url_prefix = path_prefix(options.url_prefix)
     command.extract_settings()
     command.setup_logging()
     require_safe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -11,6 +12,22 @@ from drakcelery.errors import SettingsError
 
 LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
+
+_STEP = re.compile(r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+")
+
+
+def path_prefix(given: str | None) -> str:
+    """The path below which a proxy shows Flower, without the slashes at its ends; ``""`` for none.
+
+    Raises :class:`SettingsError` if it is no path, or one that an address cannot have as it is.
+    """
+    path = (given or "").strip("/")
+    if path and not all(_STEP.fullmatch(step) for step in path.split("/")):
+        raise SettingsError(
+            f"--url-prefix {given!r:.100}: expected a path such as /flower or /tools/flower, of letters, "
+            "digits and . _ ~ - between its slashes"
+        )
+    return path
 
 
 def is_loopback(address: str) -> bool:

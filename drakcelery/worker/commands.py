@@ -59,7 +59,7 @@ COMMANDS: dict[str, Callable[[Settings], list[str]]] = {
 }
 
 
-def become_celery(role: str, settings: Settings) -> None:
-    """Replace this process by the Celery process of *role*. Does not return."""
-    command = [sys.executable, *COMMANDS[role](settings)]
+def become_celery(role: str, settings: Settings, *options: str) -> None:
+    """Replace this process by the Celery process of *role*, with further *options*. Does not return."""
+    command = [sys.executable, *COMMANDS[role](settings), *options]
     os.execve(sys.executable, command, environment_for(settings.source))  # noqa: S606 no shell is wanted

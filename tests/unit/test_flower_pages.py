@@ -20,6 +20,7 @@ from drakcelery.flower.safety import (
     Asked,
     is_loopback,
     is_own_name,
+    path_prefix,
     refusal,
     require_safe,
     takes_samples,
@@ -478,6 +479,42 @@ def test_names_it_answers_to(host: str, names: tuple[str, ...], any_name: bool, 
     """Only its own names, those allowed, or any behind a login that allows none in particular (S9)."""
     asked = Asked(method="GET", host=host, fetched_from="same-origin", origin=None)
     assert (refusal(asked, names=names, any_name=any_name) is not None) is refused
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        (None, ""),
+        ("/", ""),
+        ("flower", "flower"),
+        ("/flower/", "flower"),
+        ("/tools/flower-2.2_a~b", "tools/flower-2.2_a~b"),
+    ],
+)
+def test_a_prefix(given: str | None, path: str) -> None:
+    """With slashes or without, of one step or several."""
+    assert path_prefix(given) == path
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "a b",
+        "a//b",
+        "../flower",
+        "flower/.",
+        "fl(o)wer",
+        "f?l",
+        "http://flower.example",
+        '"><b>',
+        "fl\u00f6wer",
+        "a\n",
+    ],
+)
+def test_no_prefix(given: str) -> None:
+    """What an address cannot have as it is, or means something else there, is refused with a sentence."""
+    with pytest.raises(SettingsError, match=r"--url-prefix .*expected a path such as /flower"):
+        path_prefix(given)
 
 
 @pytest.mark.parametrize(
