@@ -24,7 +24,13 @@ def walk(tree: ast.Module) -> list[ast.AST]:
 @cache
 def parsed(path: Path) -> ast.Module:
     """The module in a file, likewise."""
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return tree_of(path.read_text(encoding="utf-8"))
+
+
+@cache
+def tree_of(text: str) -> ast.Module:
+    """The tree of a module's text, the same one for whoever asks: nobody changes it."""
+    return ast.parse(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,7 @@ class Module:
     @cached_property
     def tree(self) -> ast.Module:
         """Parsed when it is first asked for: not while tests are collected."""
-        return ast.parse(self.text, self.name)
+        return tree_of(self.text)
 
     @property
     def is_hollow(self) -> bool:

@@ -16,7 +16,8 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 HERE = Path(__file__).parent
-ENDS = {"unit": 1.0, "heart": 0.45}
+A_LOOK_AT_THE_CODE = "the rules"
+ENDS = {"unit": 1.0, "heart": 0.45, A_LOOK_AT_THE_CODE: 0.2}
 """The part of the run by whose end a folder has begun its last file. Small ones fill the end."""
 OTHERS_END = 0.85
 
@@ -31,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def side_by_side(paths: Iterable[Path]) -> list[int]:
     """The places of *paths* in the order in which they run: each folder spread over the whole run."""
-    folders = [path.relative_to(HERE).parts[0] for path in paths]
+    folders = [_folder(path.relative_to(HERE)) for path in paths]
     totals, seen = Counter(folders), Counter[str]()
     keys = []
     for folder in folders:
@@ -40,6 +41,16 @@ def side_by_side(paths: Iterable[Path]) -> list[int]:
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 
+def _folder(path: Path) -> str:
+    """That of a file below the tests. Those of the rules begin early: one process does all of them."""
+    return A_LOOK_AT_THE_CODE if f"tests/{path.as_posix()}" in RULES else path.parts[0]
+
+
+RULES = frozenset(
+    f"tests/unit/test_{name}.py"
+    for name in ("keys", "layers", "logs", "metrics", "process_state", "states", "words")
+)
+"""Files that read the code of the whole package (``tests.modules``), which takes seconds to parse."""
 SHARED = frozenset(
     f"tests/acceptance/test_{name}.py"
     for name in (
@@ -51,10 +62,12 @@ SHARED = frozenset(
 
 
 class SideBySide(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
-    """Each file in one process; those that share a stack in the same one, which starts it once."""
+    """Each file in one process; those that share a stack, or the code as trees, in the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
+        if file in RULES:
+            return A_LOOK_AT_THE_CODE
         return "a shared stack" if file in SHARED else file
 
 

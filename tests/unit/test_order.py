@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.order import HERE, OTHERS_END, SHARED, side_by_side
+from tests.order import HERE, OTHERS_END, RULES, SHARED, side_by_side
 
 FOLDERS = {"acceptance": 20, "faults": 40, "unit": 80}
 
@@ -58,3 +59,26 @@ def test_those_that_share_a_stack_are_listed() -> None:
         if asked & {"deployment", "receiver"} and "deployment" not in {one.name for one in functions}:
             found.add(path.relative_to(HERE.parent).as_posix())
     assert found == SHARED
+
+
+def test_those_that_read_the_code_are_listed() -> None:
+    """A file that asks for the package's modules as trees, or for the log events in them."""
+    asking = re.compile(
+        r"^from tests\.(?:modules|actions) import|^from tests import .*\bactions\b", re.MULTILINE
+    )
+    found = {
+        path.relative_to(HERE.parent).as_posix()
+        for path in (HERE / "unit").rglob("test_*.py")
+        if asking.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == RULES
+
+
+def test_those_that_read_the_code_begin_early() -> None:
+    """One process does all of them: begun late, it would be the last one at work."""
+    files = [
+        *(HERE / "unit" / f"test_{number}.py" for number in range(100)),
+        *(HERE.parent / one for one in RULES),
+    ]
+    places = side_by_side(files)
+    assert max(places.index(number) for number in range(100, len(files))) < len(files) / 3

@@ -8,7 +8,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 
-from tests.modules import parsed, walk
+from tests.modules import parsed, tree_of, walk
 from tests.reference import DOCS, PACKAGE
 
 OLD = frozenset(
@@ -63,7 +63,7 @@ def named(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 def prose(text: str) -> Iterator[tuple[str, int]]:
     """The lines of a module's docstrings and comments, without what is quoted as code."""
-    for node in ast.walk(ast.parse(text)):
+    for node in walk(tree_of(text)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             plain = re.sub(r"(`+).*?\1", "", str(node.value.value))
             for number, line in enumerate(plain.splitlines(), node.lineno):
