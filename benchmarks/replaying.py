@@ -17,6 +17,7 @@ from drakcelery.embedded.background import background
 from drakcelery.host.drains import Closed
 from drakcelery.host.slots import SlotTable
 from drakcelery.karton import submit
+from drakcelery.karton.kept import Wishes
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
@@ -74,7 +75,7 @@ def guests(ours: settings.Settings, *, samples: int, timeout: int, size: int = 1
         slots.close(None, Closed.DRAINED, by="a benchmark")  # until all wait: large ones come slowly
         for _ in range(samples):
             sample.write_bytes(os.urandom(size))
-            uids.add(submit.push(ours, submit.sample_task(sample, timeout=timeout)))
+            uids.add(submit.push(ours, submit.sample_task(sample, Wishes(timeout=timeout))))
         slots.reopen(None, Closed.DRAINED)
         while len(done := [one for one in ledger.done(newest=samples) if one.uid in uids]) < samples:
             time.sleep(analyses.POLL_SECONDS)

@@ -29,6 +29,7 @@ from drakcelery.engines.drakvuf.library import Library
 from drakcelery.host.drains import Closed
 from drakcelery.host.slots import SlotTable
 from drakcelery.karton import submit
+from drakcelery.karton.kept import Wishes
 from drakcelery.model.analysis import State
 from drakcelery.operators import analyses
 from drakcelery.wiring import make_ledger, make_storage
@@ -131,7 +132,7 @@ def _analyse(ours: settings.Settings, samples: int) -> set[str]:
         sample, uids = Path(scratch, "sample.bat"), set()
         for _ in range(samples):
             sample.write_bytes(os.urandom(1000))
-            uids.add(submit.push(ours, submit.sample_task(sample, timeout=TIMEOUT)))
+            uids.add(submit.push(ours, submit.sample_task(sample, Wishes(timeout=TIMEOUT))))
     slots.reopen(None, Closed.DRAINED)
     while len(done := [one for one in ledger.done(newest=samples) if one.uid in uids]) < samples:
         time.sleep(analyses.POLL_SECONDS)

@@ -26,8 +26,8 @@ from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 
-import boto3  # type: ignore[import-untyped] # ships no type information
-from boto3.s3.transfer import (  # type: ignore[import-untyped] # as above
+import boto3
+from boto3.s3.transfer import (  # type: ignore[import-untyped] # ships no type information
     TransferConfig,
     create_transfer_manager,
 )

@@ -23,6 +23,7 @@ from drakcelery.embedded.background import background
 from drakcelery.forecast.forecast import Forecast, make_forecast
 from drakcelery.forecast.simulation import Range
 from drakcelery.karton import submit
+from drakcelery.karton.kept import Wishes
 from drakcelery.model.analysis import Priority, State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
@@ -132,7 +133,7 @@ def push(ours: settings.Settings, sample: Path, chance: random.Random) -> tuple[
     (profile,) = chance.choices(list(SHARES), list(SHARES.values()))
     (priority,) = chance.choices(list(PRIORITIES), list(PRIORITIES.values()))
     timeout = chance.choice(TIMEOUTS)
-    task = submit.sample_task(sample, timeout=timeout, priority=priority, profile=profile)
+    task = submit.sample_task(sample, Wishes(timeout=timeout, priority=priority, profile=profile))
     return submit.push(ours, task), priority
 
 
