@@ -43,14 +43,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def older(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One of an earlier version, with a file that this one has not, and another configuration file."""
+    """One of an earlier version, with a file that this one has not."""
     tree = tmp_path_factory.mktemp("older") / "tree"
     dpkg_deb("--raw-extract", package, tree)
     control = tree / "DEBIAN" / "control"
     control.write_text(re.sub("^Version: .*$", "Version: 0.0.1", control.read_text(), flags=re.MULTILINE))
     (tree / "usr/lib/drakcelery/gone").write_text("of the earlier version\n")
-    config = tree / CONFIG.lstrip("/")
-    config.write_text(config.read_text() + "\n# of the earlier version\n")
     made = tree.with_name("drakcelery_0.0.1_all.deb")
     dpkg_deb("--root-owner-group", "-Znone", "--build", tree, made)
     return made
