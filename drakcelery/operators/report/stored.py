@@ -25,14 +25,14 @@ def find_analysis(settings: Settings, ledger: Ledger, uid: str) -> Analysis:
     record = finding.record_of(ledger, uid)
     if record is not None:
         return of_record(settings, record)
+    queued = make_forecast(settings, ledger, ledger.inbox()).find(uid)
+    if queued is not None:  # before S3 is asked, which has no bucket before the first analysis
+        raise StackError(f"analysis {queued.uid} still waits in Karton, so it has no report yet")
     if is_uid(uid):
         try:
             return Analysis.from_bucket(uid, settings=settings)
         except ArtifactMissing:
             pass
-    queued = make_forecast(settings, ledger, ledger.inbox()).find(uid)
-    if queued is not None:
-        raise StackError(f"analysis {queued.uid} still waits in Karton, so it has no report yet")
     return of_record(settings, analyses.find_record(ledger, uid))  # taken up just now, or it does not exist
 
 
