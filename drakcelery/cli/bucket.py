@@ -138,8 +138,10 @@ def _grant_at_minio(name: str, user: str, *, apply: bool, quiet: bool) -> None:
 
 def _apply_policy(storage: Storage, name: str, reader: str) -> documents.Document:
     """Add *reader*, and return the policy that the server then has. Raises :class:`StorageError`."""
-    storage.ensure_bucket(name)  # before the first analysis there is none
-    document = documents.with_readers(storage.rights.bucket_policy(name), name, frozenset({reader}))
+    before = storage.rights.bucket_policy(name)
+    if before is None:
+        storage.ensure_bucket(name)  # before the first analysis there is none
+    document = documents.with_readers(before, name, frozenset({reader}))
     storage.rights.set_bucket_policy(name, json.dumps(document))
     stored = storage.rights.bucket_policy(name)
     if stored is None or reader not in documents.readers(stored):
@@ -165,8 +167,10 @@ def _check_retention(ours: Settings, days: int) -> None:
 
 def _apply_retention(storage: Storage, name: str, days: int) -> None:
     """Raises :class:`StorageError`: the bucket has rules of others, or the rule did not stay."""
-    storage.ensure_bucket(name)  # before the first analysis there is none
-    if others := set(storage.rights.expirations(name)) - {documents.RETENTION_RULE}:
+    before = storage.rights.expirations(name)
+    if not before:
+        storage.ensure_bucket(name)  # before the first analysis there is none
+    if others := set(before) - {documents.RETENTION_RULE}:
         raise StorageError(
             f"{name!r} has lifecycle rules of its own ({', '.join(sorted(others))}), which would go: "
             "add the rule that `drakcelery bucket lifecycle` prints to them with your S3 server's own tools"

@@ -21,12 +21,12 @@ class Rights:
             return self._server.pool.request("GET", self._server.address).headers.get("Server", "")
 
     def bucket_policy(self, bucket: str) -> str | None:
-        """The bucket's policy, as JSON; None if it has none."""
+        """The bucket's policy, as JSON; None if it has none, or there is no bucket."""
         with self._server.errors(f"read the policy of {bucket!r}", "s3:GetBucketPolicy", bucket):
             try:
                 return self._server.client.get_bucket_policy(bucket)
             except S3Error as error:
-                if error.code == "NoSuchBucketPolicy":
+                if error.code in ("NoSuchBucketPolicy", "NoSuchBucket"):
                     return None
                 raise
 
@@ -36,9 +36,17 @@ class Rights:
             self._server.client.set_bucket_policy(bucket, policy)
 
     def expirations(self, bucket: str) -> dict[str, int | None]:
-        """The bucket's lifecycle rules by id: after how many days all objects go; None: it says otherwise."""
+        """The bucket's lifecycle rules by id: after how many days all objects go; None: it says otherwise.
+
+        No bucket has none.
+        """
         with self._server.errors(f"read the lifecycle of {bucket!r}", "s3:GetLifecycleConfiguration", bucket):
-            found = self._server.client.get_bucket_lifecycle(bucket)
+            try:
+                found = self._server.client.get_bucket_lifecycle(bucket)
+            except S3Error as error:
+                if error.code == "NoSuchBucket":
+                    return {}
+                raise
         rules = found.rules if found is not None else []
         return {rule.rule_id or f"rule {number}": _days(rule) for number, rule in enumerate(rules, start=1)}
 
