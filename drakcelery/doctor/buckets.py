@@ -14,6 +14,7 @@ from drakcelery.doctor.finding import Check, Verdict, failed, ok, warning
 from drakcelery.doctor.subject import Subject
 from drakcelery.errors import StorageError
 from drakcelery.model.analysis import ObjectRef
+from drakcelery.settings import S3Section
 from drakcelery.storage import PART_SIZE, Storage
 
 PROBE = b"drakcelery doctor tries whether artifacts can be stored here.\n"
@@ -51,11 +52,21 @@ def _analyses(subject: Subject) -> Verdict:
         return warning(
             f"there is no bucket {bucket!r} yet; the first analysis makes it, if its key may",
             "To be sure, make it now, with any client of S3.",
-            line("aws", "--endpoint-url", section.address, "s3", "mb", f"s3://{bucket}"),
+            make_bucket(section, bucket),
         )
     key = _unique()
     _read(subject.storage, bucket, key)
     return _write(subject.storage, bucket, key, copies=subject.settings.drakcelery.keep_sample)
+
+
+def make_bucket(section: S3Section, bucket: str) -> str:
+    """The command of the AWS CLI, which reads a client's certificate from its own file only."""
+    options = ["--endpoint-url", section.address]
+    if section.region is not None:
+        options += ["--region", section.region]
+    if section.ssl_ca_certs is not None:
+        options += ["--ca-bundle", str(section.ssl_ca_certs)]
+    return line("aws", *options, "s3", "mb", f"s3://{bucket}")
 
 
 def _unique() -> str:

@@ -7,7 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    InvalidResponse,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 
 from drakcelery.doctor.commands import redis_cli
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
@@ -23,6 +29,13 @@ SLOW = 0.05
 FULL = 0.9
 """Share of ``maxmemory`` from which on there is little left."""
 
+NO_DATABASE = "DB index is out of range"
+"""What Redis answers where it has fewer databases."""
+LET_IN = "Set [redis] username and password (or url) to what Karton's own karton.ini has."
+_MUTE = "Timeout reading"
+_HUNG_UP = ("Connection closed", "Connection reset")
+"""redis-py's words for a server that takes the connection and says nothing, or ends it."""
+
 Info = Mapping[str, Any]
 
 
@@ -31,24 +44,43 @@ def _reachable(subject: Subject) -> Verdict:
     try:
         subject.redis.ping()
     except AuthenticationError as error:
-        return failed(
-            f"{where} does not let us in: {error}",
-            "Set [redis] username and password (or url) to what Karton's own karton.ini has.",
-        )
+        return failed(f"{where} does not let us in: {error}", LET_IN)
     except RedisError as error:
         fault = tls_fault(error, section="redis", plain=PLAIN)
         if fault is not None:
             return failed(f"{where} {fault.said}", fault.remedy)
-        said = str(error) or f"{where} does not answer"
-        return failed(said, _silence(subject), redis_cli(subject.settings.redis.address(), "PING"))
+        if NO_DATABASE in str(error):
+            return failed(
+                f"{where}: this Redis has no database of that number",
+                "Set [redis] db (or url) to what Karton's own karton.ini has.",
+            )
+        if isinstance(error, InvalidResponse):
+            return failed(
+                f"{where} is no Redis: {error}", "Set [redis] host and port (or url) to those of Redis."
+            )
+        return _unanswered(subject, where, str(error))
     return ok(f"{where} answers")
 
 
-def _silence(subject: Subject) -> str:
+def _unanswered(subject: Subject, where: str, why: str) -> Verdict:
+    """The finding where no answer came."""
+    ping = redis_cli(subject.settings.redis.address(), "PING")
+    if why.startswith(_MUTE) and not subject.settings.redis.is_encrypted:
+        return failed(
+            f"{where} took the connection, and did not answer in time",
+            "See in its log what Redis is busy with, and that [redis] names no other server.",
+            ping,
+        )
+    said = f"{where} does not answer" + (f": {why}" if why else "")
+    return failed(said, _silence(subject, why), ping)
+
+
+def _silence(subject: Subject, why: str) -> str:
     """What to do where no answer came."""
     remedy = "See that Redis runs and can be reached from here, and that [redis] names its address."
     if not subject.settings.redis.is_encrypted:
-        return remedy
+        speaks = " If it speaks TLS only: set [redis] ssl = 1."
+        return remedy + (speaks if any(words in why for words in _HUNG_UP) else "")
     if subject.settings.redis.ssl_certfile is None:
         remedy += " If it demands a certificate of its clients: [redis] ssl_certfile and ssl_keyfile."
     return f"{remedy} If it speaks no TLS: {PLAIN[4:]}."

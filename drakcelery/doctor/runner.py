@@ -12,7 +12,9 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, RedisError
 
 from drakcelery.doctor.finding import LONGEST, Check, Finding, Status, Verdict, failed, skipped
 from drakcelery.doctor.subject import Subject
-from drakcelery.errors import DrakceleryError, StackError
+from drakcelery.errors import DrakceleryError, SettingsError, StackError
+
+_CORRECT = "Correct what the sentence names; docs/settings.md has every key."
 
 
 def examine(checks: Sequence[Check], subject: Subject) -> Iterator[Finding]:
@@ -70,7 +72,7 @@ def _safely(check: Check, subject: Subject) -> Verdict:
     try:
         return check.examine(subject)
     except DrakceleryError as error:
-        return failed(str(error), error.remedy)
+        return failed(str(error), error.remedy or (_CORRECT if type(error) is SettingsError else None))
     except (RedisError, OperationalError, OSError) as error:
         return failed(str(error) or type(error).__name__, _remedy(error))
     except Exception as error:  # noqa: BLE001 one check's mistake must not hide what the others find
@@ -107,6 +109,7 @@ def _finding(check: Check, verdict: Verdict, subject: Subject, *, seconds: float
         status=verdict.status,
         said=said[:LONGEST] + ("…" if len(said) > LONGEST else ""),
         remedy=subject.without_secrets(remedy) if remedy else None,
-        commands=tuple(map(subject.without_secrets, verdict.commands)) if to_mend else (),
+        # Made of names and addresses: what is masked in one, as it is a password too, would not run
+        commands=verdict.commands if to_mend else (),
         seconds=seconds,
     )

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from amqp.exceptions import AccessRefused
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import AuthenticationError
 
 from drakcelery import __version__
 from drakcelery.broker import configuration
 from drakcelery.deploy.units import unit_name
 from drakcelery.doctor.commands import line
 from drakcelery.doctor.finding import Check, Verdict, failed, ok, skipped, warning
+from drakcelery.doctor.redis_server import LET_IN, NO_DATABASE
 from drakcelery.doctor.subject import SECONDS, Subject, endpoint_of
 from drakcelery.ledger.away import PLAIN
 from drakcelery.ledger.fleet import Fleet
-from drakcelery.model.certificates import tls_fault
+from drakcelery.model.certificates import TlsFault, tls_fault
 from drakcelery.settings import Settings
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
 
 ANSWER_SECONDS = 2.0
 """How long workers have to answer; they take milliseconds, unless their machine is very busy."""
+_ONE_MORE = (
+    "The broker is the database after Karton's: raise databases in redis.conf, or name a broker in [celery] "
+    "broker_url."
+)
+_OF_RABBITMQ = (
+    "RabbitMQ needs a valid certificate for the name in [celery] broker_url, of an authority that this "
+    "machine's system trusts, and may demand none of its clients. Without TLS: amqp:// and its other port."
+)
 VERSION_COMMAND = "drakcelery_version"
 """Remote-control command of every worker (:mod:`drakcelery.celery`): the version that it runs."""
 
@@ -63,11 +75,32 @@ def _broker(subject: Subject) -> Verdict:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(SECONDS))
         except trouble as error:
-            fault = tls_fault(error, section="redis", plain=PLAIN)
-            if fault is not None:
-                return failed(f"the broker at {where} {fault.said}", fault.remedy)
-            return failed(f"the broker at {where} does not answer, or does not let us in: {error}")
+            return _no_broker(subject.settings, f"the broker at {where}", error)
     return ok(f"the broker at {where} answers")
+
+
+def _no_broker(settings: Settings, broker: str, error: BaseException) -> Verdict:
+    """Why it cannot be used, and what to set: for a broker of its own, or for Karton's Redis."""
+    is_own = settings.celery.broker_url is not None
+    fault = _tls_fault(settings, error)
+    if fault is not None:
+        return failed(f"{broker} {fault.said}", fault.remedy)
+    if any(isinstance(one, (AuthenticationError, AccessRefused)) for one in (error, error.__cause__)):
+        own = "Set user and password in [celery] broker_url to those of the broker."
+        return failed(f"{broker} does not let us in: {error}", own if is_own else LET_IN)
+    if NO_DATABASE in str(error):
+        remedy = "Name a database that it has, in [celery] broker_url." if is_own else _ONE_MORE
+        return failed(f"{broker}: it has no database of that number", remedy)
+    return failed(f"{broker} does not answer: {error}")
+
+
+def _tls_fault(settings: Settings, error: BaseException) -> TlsFault | None:
+    if settings.celery.broker_url is None:
+        return tls_fault(error, section="redis", plain=PLAIN)
+    fault = tls_fault(error, section=None, plain="let [celery] broker_url begin with redis://")
+    if fault is not None and settings.broker_url.startswith("amqps"):
+        return replace(fault, remedy=_OF_RABBITMQ)
+    return fault
 
 
 def _workers(subject: Subject) -> Verdict:

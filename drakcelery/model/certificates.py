@@ -36,10 +36,11 @@ class TlsFault:
     remedy: str
 
 
-def tls_fault(error: BaseException, *, section: str, plain: str) -> TlsFault | None:
+def tls_fault(error: BaseException, *, section: str | None, plain: str) -> TlsFault | None:
     """What *error*, or what it comes from, has to do with TLS; None if nothing.
 
-    *section* is that of the settings; *plain* says how to do without TLS there.
+    *section* is that of the settings; None: the broker of its own, which has all in its URL. *plain* says how
+    to do without TLS there.
     """
     found = next((match for one in _chain(error) if (match := _WORDS.search(str(one)))), None)
     if found is None:
@@ -49,25 +50,31 @@ def tls_fault(error: BaseException, *, section: str, plain: str) -> TlsFault | N
     return _of_an_alert(found["reason"], section, plain)
 
 
-def _of_its_certificate(details: str, section: str) -> TlsFault:
+def _keys(section: str | None, keys: str) -> str:
+    return f"{keys} in the query of [celery] broker_url" if section is None else f"[{section}] {keys}"
+
+
+def _of_its_certificate(details: str, section: str | None) -> TlsFault:
     if details.startswith(_OTHER_NAME):
+        place = "[celery] broker_url" if section is None else f"[{section}]"
         return TlsFault(
             said=f"has a certificate for another name: {details}",
-            remedy=f"Write the name that stands in its certificate into [{section}], or get it another one.",
+            remedy=f"Write the name that stands in its certificate into {place}, or get it another one.",
         )
     if details.startswith(_NOT_NOW):
         return TlsFault(
             said=f"has a certificate that is not valid now: {details}",
             remedy="Renew the server's certificate; if it is good, set this machine's clock right.",
         )
+    key = _keys(section, "ssl_ca_certs")
     return TlsFault(
         said=f"has a certificate that nobody vouches for whom this machine trusts: {details}",
-        remedy=f"Name the certificate of its authority, a file in PEM form: [{section}] ssl_ca_certs.",
+        remedy=f"Name the certificate of its authority, a file in PEM form: {key}.",
     )
 
 
-def _of_an_alert(reason: str, section: str, plain: str) -> TlsFault:
-    own = f"[{section}] ssl_certfile and ssl_keyfile"
+def _of_an_alert(reason: str, section: str | None, plain: str) -> TlsFault:
+    own = _keys(section, "ssl_certfile and ssl_keyfile")
     if reason.endswith(_REFUSED):
         return TlsFault(
             said=f"does not accept our certificate ({reason})",

@@ -20,6 +20,10 @@ TRIES = 1
 """How often it is asked again: once, as Karton does."""
 
 
+class NoCredentialsError(ValueError):
+    """There are neither a role nor keys."""
+
+
 class RoleOrKeys(Provider):
     """The role of this machine, or the keys. Threads may share it."""
 
@@ -34,14 +38,14 @@ class RoleOrKeys(Provider):
         self._chosen: Provider | None = None
 
     def retrieve(self) -> Credentials:
-        """Raises ValueError where there are neither a role nor keys."""
+        """Raises :class:`NoCredentialsError`."""
         if self._chosen is not None:
             return self._chosen.retrieve()
         try:
             found = self._role.retrieve()
         except (ValueError, KeyError, OSError, MinioException, urllib3.exceptions.HTTPError) as error:
             if self._keys is None:
-                raise ValueError(
+                raise NoCredentialsError(
                     f"this machine has no IAM role ({type(error).__name__}), and [s3] has no access_key and "
                     "secret_key instead"
                 ) from None

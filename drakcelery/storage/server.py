@@ -22,7 +22,7 @@ from drakcelery.errors import SettingsError, StorageAway, StorageError
 from drakcelery.model.certificates import tls_fault
 from drakcelery.settings import S3Section
 from drakcelery.storage.client import SOCKET_OPTIONS, Client, Retry
-from drakcelery.storage.credentials import RoleOrKeys
+from drakcelery.storage.credentials import NoCredentialsError, RoleOrKeys
 from drakcelery.storage.refusals import BAD_CREDENTIALS, Asked, refusal
 
 T = TypeVar("T")
@@ -144,7 +144,11 @@ class Server:
             raise kind(said).mended_by(remedy) from None
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise self._absence(error, action) from None
-        except (OSError, ValueError) as error:  # a local file; a bucket's name, or no IAM role
+        except NoCredentialsError as error:
+            raise StorageError(f"cannot {action}: {error}").mended_by(
+                "Give it a role, or set [s3] access_key and secret_key to what Karton's karton.ini has."
+            ) from None
+        except (OSError, ValueError) as error:  # a local file; a bucket's name
             raise StorageError(f"cannot {action}: {error}") from None
 
     def _absence(self, error: Exception, action: str) -> StorageAway:

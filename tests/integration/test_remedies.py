@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import socket
 import subprocess
+import threading
+import urllib.parse
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from pydantic import SecretStr
 
 from drakcelery import settings as files
-from drakcelery.doctor import CHECKS, subject
+from drakcelery.doctor import CHECKS, buckets, subject
 from drakcelery.doctor.commands import line, ours, redis_cli
 from drakcelery.doctor.finding import Finding, Status
 from drakcelery.doctor.runner import chosen, examine
@@ -21,7 +24,8 @@ from drakcelery.doctor.subject import Subject
 from drakcelery.doctor.view import command_lines
 from drakcelery.embedded.ports import LOOPBACK
 from drakcelery.embedded.services import Services
-from drakcelery.settings import DrakrunSection, S3Section, Settings
+from drakcelery.settings import CelerySection, DrakrunSection, S3Section, Settings
+from drakcelery.storage import credentials
 from tests.remedies import PROGRAMS, pasted, require_commands
 from tests.s3_proxy import Proxy
 
@@ -179,3 +183,96 @@ def test_s3_that_copies_nothing(settings: Settings) -> None:
     assert found.status is Status.WARNING
     assert "but no sample is kept for a retry" in found.said
     assert Subject(lambda: settings).storage.list(bucket, "") == {}
+
+
+def changed(settings: Settings, section: str, **values: object) -> Settings:
+    """*settings* with other values in a section."""
+    return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
+
+
+def broker(url: str) -> CelerySection:
+    """A broker of its own."""
+    return CelerySection(broker_url=SecretStr(url))
+
+
+def test_a_broker_that_lets_nobody_in(settings: Settings) -> None:
+    """The remedy names the password's setting, Karton's or its own, and does not say that it is away."""
+    wrong = changed(settings, "redis", password=SecretStr("not-the-one"))
+    own = settings.model_copy(update={"celery": broker(wrong.broker_url)})
+    for found, key in (
+        (look(wrong, "celery.broker"), "[redis] username and password"),
+        (look(own, "celery.broker"), "[celery] broker_url"),
+    ):
+        assert "does not let us in" in found.said
+        assert key in str(found.remedy)
+        assert "can be reached" not in str(found.remedy)
+
+
+def test_a_database_that_is_not_there(settings: Settings) -> None:
+    """Karton's, or the one after it: Redis was reached, and the number is the fault."""
+    karton = look(changed(settings, "redis", db=999), "redis.reachable")
+    after = look(changed(settings, "redis", db=15), "celery.broker")
+    assert "no database of that number" in karton.said
+    assert "no database of that number" in after.said
+    assert "[redis] db" in str(karton.remedy)
+    assert "raise databases in redis.conf" in str(after.remedy)
+
+
+def test_a_server_that_is_no_redis(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of HTTP, and one that says nothing: the finding names the address, and what was found there."""
+    monkeypatch.setattr(subject, "SECONDS", 0.3)
+    web = urllib.parse.urlsplit(settings.s3.address)
+    found = look(changed(settings, "redis", host=web.hostname, port=web.port), "redis.reachable")
+    assert f"{web.netloc}/0 is no Redis" in found.said
+    with socket.create_server((LOOPBACK, 0)) as mute:
+        port = mute.getsockname()[1]
+        found = look(changed(settings, "redis", host=LOOPBACK, port=port), "redis.reachable")
+    assert found.said == f"{LOOPBACK}:{port}/0 took the connection, and did not answer in time"
+
+
+def test_a_server_that_hangs_up(settings: Settings) -> None:
+    """So does a Redis that speaks TLS only, which is said; where nobody listens it is not."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    server.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        port = server.getsockname()[1]
+        there = look(changed(settings, "redis", host=LOOPBACK, port=port), "redis.reachable")
+        server.shutdown(socket.SHUT_RDWR)
+    gone = look(changed(settings, "redis", host=LOOPBACK, port=port), "redis.reachable")
+    assert "[redis] ssl = 1" in str(there.remedy)
+    assert "ssl" not in str(gone.remedy)
+
+
+@pytest.mark.parametrize("iam_auth", [False, True])
+def test_an_s3_without_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, iam_auth: bool) -> None:
+    """S3 is not said to be away: it was not asked, for want of a key, or of a role."""
+    monkeypatch.setattr(credentials, "SECONDS", 0.2)
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{LOOPBACK}:9/role")
+    none = changed(settings, "s3", access_key=None, secret_key=None, iam_auth=iam_auth)
+    found = look(none, "s3.reachable")
+    assert found.status is Status.FAILED
+    assert "can be reached" not in str(found.remedy)
+    assert ("access_key and secret_key" if iam_auth else "Correct what the sentence names") in str(
+        found.remedy
+    )
+
+
+def test_a_password_that_is_a_word_of_a_command(settings: Settings) -> None:
+    """A command runs as it stands, whatever the password is; the password is not in it."""
+    named = changed(settings, "redis", host="127.0.0.1", port=9, password=SecretStr("redis"))
+    assert look(named, "redis.reachable").commands == ("redis-cli -h 127.0.0.1 -p 9 --askpass PING",)
+
+
+def test_a_bucket_behind_tls(tmp_path: Path) -> None:
+    """The command that makes it has the region and the certificates which our own client uses."""
+    section = S3Section(address="https://s3:1", region="eu-west-1", ssl_ca_certs=tmp_path / "ca's.pem")
+    made = buckets.make_bucket(section, "drakrun")
+    assert "--region eu-west-1" in made
+    assert f"""--ca-bundle '{tmp_path}/ca'"'"'s.pem'""" in made

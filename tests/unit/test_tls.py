@@ -37,6 +37,21 @@ def test_words_of_openssl(text: str, said: str) -> None:
         assert said in fault.said
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("redis", "[redis] ssl_ca_certs"),
+        (None, "ssl_ca_certs in the query of [celery] broker_url"),
+    ],
+)
+def test_the_remedy_names_the_key_that_counts(section: str | None, key: str) -> None:
+    """A broker of its own has the files in its URL: the keys of Karton's Redis are not for it."""
+    text = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1)"
+    fault = tls_fault(OSError(text), section=section, plain="")
+    assert fault is not None
+    assert fault.remedy.endswith(f"{key}.")
+
+
 def test_other_errors_are_none_of_tls() -> None:
     """A connection that was refused says nothing of certificates."""
     assert tls_fault(ConnectionRefusedError(111, "Connection refused"), section="s3", plain="") is None
