@@ -89,8 +89,7 @@ def _made_anew(wish: Wish, services: Sequence[str], plan: Plan) -> tuple[Setting
     imported = importing.read(_sources(wish), minio_environment=below(wish.root, MINIO_ENVIRONMENT))
     hosts_vms = _complete(wish, imported, services, plan)
     ours = Settings.model_validate(imported.values)
-    runs_system = imported.values["drakmon"]["system_disable"] in ("0", "false", "no", "off")
-    plan.roles = _roles(wish, ours, hosts_vms=hosts_vms, runs_system=runs_system)
+    plan.roles = _roles(wish, ours, hosts_vms=hosts_vms, runs_system=not ours.drakmon.system_disable)
     plan.findings = imported.findings
     plan.todo = configuration.missing(imported.values)
     if _drives_drakvuf(wish, ours, services, plan):

@@ -235,6 +235,13 @@ def test_system_disable_is_honoured(tmp_path: Path) -> None:
     assert not config(tmp_path).drakmon.system_disable
 
 
+@pytest.mark.parametrize("no", ["0", "False", "OFF", "n"])
+def test_no_in_each_form(tmp_path: Path, no: str) -> None:
+    """However an old file says that karton-system runs here, its unit is written."""
+    source = put(tmp_path, "old.ini", f"[drakmon]\nsystem_disable={no}\n")
+    assert make(tmp_path, sources=(source,)).roles == [*ALWAYS, "system"]
+
+
 def test_only_those_roles(tmp_path: Path) -> None:
     """--only writes the units of these roles, and slots only for a vm worker."""
     made = init(tmp_path, only=("vm", "io"))
