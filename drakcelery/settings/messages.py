@@ -22,6 +22,8 @@ OUR_SECTIONS = tuple(sorted(set(Settings.model_fields) - {"source", "remarks"}))
 SECRET_KEYS = frozenset(
     {"access_key", "broker_url", "password", "request_headers", "secret", "secret_key", "url"}
 )
+ADDRESS_KEYS = frozenset({"address", "endpoint", "host"})
+"""Into which somebody may write user and password, where they do not belong: ``user:password@host``."""
 
 PATTERN_WORDS = {
     NAME_PATTERN: "a name of letters, digits, '.', '_' and '-' (64 at most, a letter or digit first)",
@@ -66,7 +68,9 @@ def _sentence(detail: dict[str, Any], origin: Origin, path: Path | None) -> str:
     source = origin.get((section, key), str(path) if path else "settings")
     if detail["type"] == "extra_forbidden":
         return f"{source}: {unknown_key(section, key)}"
-    value = "***" if key in SECRET_KEYS else repr(context.get("value", detail.get("input")))
+    value = repr(context.get("value", detail.get("input")))
+    if key in SECRET_KEYS or (key in ADDRESS_KEYS and "@" in value):
+        value = "***"
     return f"{source}: [{section}] {key} = {value}: expected {_expected(detail, inner)}"
 
 

@@ -18,6 +18,7 @@ from drakcelery.settings.values import (
     REGION_PATTERN,
     AbsolutePath,
     RedisUrl,
+    ServerName,
     database_of,
 )
 
@@ -40,7 +41,7 @@ def _files(ours: RedisSection | S3Section) -> dict[str, Path]:
 class RedisSection(Section):
     """``[redis]``, as Karton's own."""
 
-    host: str = "localhost"
+    host: ServerName = "localhost"
     port: int = Field(default=6379, ge=1, le=65535)
     db: int = Field(default=0, ge=0)
     username: str | None = None

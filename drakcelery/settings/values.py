@@ -17,7 +17,7 @@ from drakcelery.model.profiles import ProfileRule, parse_rule
 
 IDENTITY_PATTERN = r"^[^\s?]+$"
 """Karton forbids spaces and ``?`` (``KartonBackendBase._validate_identity``)."""
-ADDRESS_PATTERN = r"^https?://[^/\s]+/?$"
+ADDRESS_PATTERN = r"^https?://[^/\s@]+/?$"
 REGION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"
 SHORTEST_SECRET = 16
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -25,6 +25,8 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_SERVER_NAME = re.compile(r"[\w.-]+")
+"""With underscores, as containers have them."""
 _HOST_NAME = re.compile(rf"({_LABEL}\.)*{_LABEL}")
 
 
@@ -187,6 +189,17 @@ def _secret_headers(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _server_name(host: str) -> str:
+    """Check a name or address that becomes part of a URL."""
+    try:
+        sound = bool(_SERVER_NAME.fullmatch(host)) or ipaddress.ip_address(host).version == 6
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError("a name or an IP address, without scheme and port")
+    return host
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("an absolute path: the processes of a host start in different directories")
@@ -211,6 +224,7 @@ ProfileRuleText = Annotated[ProfileRule, BeforeValidator(_profile_rule)]
 Headers = Annotated[dict[str, Any], BeforeValidator(_one_dict), Field(min_length=1)]
 Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(min_length=1)]
 PluginList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_known_plugins)]
+ServerName = Annotated[str, AfterValidator(_server_name)]
 HostNames = Annotated[str, AfterValidator(_host_names)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]

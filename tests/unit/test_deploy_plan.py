@@ -344,14 +344,14 @@ def test_file_holds_what_differs(tmp_path: Path) -> None:
 def test_any_setting_survives_the_file(tmp_path: Path) -> None:
     """Every key of the model, set to something else, is written so that it loads with that value."""
     values = {
-        "redis": {"host": "h%h", "password": " p%%(x)s ", "port": "1"},
+        "redis": {"host": "h", "username": "u%u", "password": " p%%(x)s ", "port": "1"},
         "drakrun": {"filters": '[{"type": "sample",\n  "x": "%"}]', "identity": "karton.x"},
         "slots": {"vm-1": "win10"},
         "drakvuf_plugins": {"_all_": "", "low": "apimon"},
     }
     text = configuration.render(values, text=configuration.example())
     ours = settings.load(put(tmp_path, "a.ini", text), environment={})
-    assert ours.redis.host == "h%h"
+    assert ours.redis.username == "u%u"
     assert ours.redis.password is not None
     assert ours.redis.password.get_secret_value() == "p%%(x)s"
     assert ours.drakrun.filters == ({"type": "sample", "x": "%"},)

@@ -21,6 +21,13 @@ from tests.unit.settings.reading import complaint, read
         ("[redis]\nport=70000", "[redis] port = '70000': expected at most 65535"),
         ("[redis]\nssl=maybe", "[redis] ssl = 'maybe': expected true or false (1/0, yes/no, on/off)"),
         ("[redis]\nhots=x", "[redis] hots: no such setting; did you mean host?"),
+        *(
+            (
+                f"[redis]\nhost={host}",
+                f"[redis] host = '{host}': expected a name or an IP address, without scheme and port",
+            )
+            for host in ("redis:6379", "http://redis", "[::1]", "a b", "redis/1", "redis?x")
+        ),
         (
             "[drakmon]\nzzz=1",
             "[drakmon] zzz: no such setting; [drakmon] has system_disable",
@@ -151,6 +158,10 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
         ("number", "[redis]\nurl=redis://:hunter2@host:hunter2/0"),
         ("address", "[redis]\nurl=redis://:hunter2@[::1/0"),
         ("broker", "[celery]\nbroker_url=mqtt://me:hunter2@host"),
+        ("S3 without scheme", "[s3]\naddress=me:hunter2@host:9000"),
+        ("S3", "[s3]\naddress=http://me:hunter2@host:9000"),
+        ("collector", "[tracing]\nendpoint=https://me:hunter2@host"),
+        ("host", "[redis]\nhost=me:hunter2@host"),
     ],
 )
 def test_errors_keep_secrets(tmp_path: Path, key: str, text: str) -> None:
