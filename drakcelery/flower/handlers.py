@@ -40,6 +40,10 @@ class FleetPage(Page):
             view = await self.reader.fleet()
         await self.send_json(view)
 
+    async def head(self) -> None:
+        """As above, without the page: what watches over Flower asks so."""
+        await self.get()
+
     def _largest(self) -> int:
         """Bytes of the largest sample that the page takes; 0 if it takes none."""
         options = self.application.options
@@ -64,6 +68,10 @@ class AnalysisPage(Page):
             self.redirect(self.reverse_url("analysis", view.row.uid))
         else:
             self.page("analysis.html", uid=uid)
+
+    async def head(self, uid: str) -> None:
+        """Whether there is such an analysis."""
+        await self.get(uid)
 
 
 class Download(Page):

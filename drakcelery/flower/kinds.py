@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from drakcelery.errors import DrakceleryError
 from drakcelery.flower import bare
 from drakcelery.flower.analysis_page import AnalysisView
-from drakcelery.flower.problems import problem
+from drakcelery.flower.problems import SAID, problem
 from drakcelery.flower.reading import Reader
 from drakcelery.ledger.away import is_away, trouble
 from drakcelery.model.analysis import Value
@@ -121,7 +121,7 @@ class Page(_Fleet):
         self.set_status(status_code)
         if status_code == 401:
             self.set_header("WWW-Authenticate", 'Basic realm="flower"')
-        return said or f"this did not work ({status_code}); Flower's log says why"
+        return said or SAID.get(status_code) or f"this did not work ({status_code}); Flower's log says why"
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """A page in our form; a sentence for a script of a page, which asks for JSON."""

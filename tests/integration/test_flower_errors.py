@@ -137,6 +137,25 @@ def test_a_page_says_what_happened(fleet: Bench, path: str, status: int, said: s
     asyncio.run(look())
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/fleet", 200), ("/fleet?json=1", 200), ("/analysis/over-1", 200), ("/nothing", 404)],
+)
+def test_only_the_headers(fleet: Bench, path: str, status: int) -> None:
+    """HEAD has the status and the headers of GET, and no content; before a login it shows nothing either."""
+    fleet.open("over-1")
+
+    async def look() -> None:
+        async with flower(fleet) as ask, flower(fleet, login="alice:secret") as guarded:
+            whole, head = await ask(path), await ask(path, method="HEAD")
+            assert (whole.code, head.code, head.body) == (status, status, b"")
+            assert head.headers["Content-Security-Policy"] == whole.headers["Content-Security-Policy"]
+            if status == 200:
+                assert (await guarded(path, method="HEAD")).code == 401
+
+    asyncio.run(look())
+
+
 def test_an_analysis_that_has_expired(fleet: Bench) -> None:
     """The page tells one that has left its artifacts from one of which nothing is known."""
     ours = fleet.context.settings
@@ -172,6 +191,7 @@ def test_a_script_gets_a_sentence(fleet: Bench, path: str, status: int, headers:
             answer = await ask(path, **headers)
             assert (answer.code, answer.headers["Content-Type"]) == (status, "text/plain; charset=UTF-8")
             assert b"<p" not in answer.body
+            assert b"log says why" not in answer.body, "it does not: who asked is mistaken"
 
     asyncio.run(look())
 
