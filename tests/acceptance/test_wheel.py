@@ -72,6 +72,7 @@ def test_wheel_with_and_without_a_network(dist: Path, tmp_path: Path) -> None:
         [tmp_path / "online/bin/drakcelery", "--version"], check=True, capture_output=True, text=True
     ).stdout
     assert said.strip() == f"drakcelery, version {__version__}"
+    assert (tmp_path / "online/opt").readlink() == tmp_path / f"online/opt-{__version__}"
     follow(typed("### Without a network"), dist, tmp_path / "offline")
     online, offline = (versions(tmp_path / kind / "opt/bin/python") for kind in ("online", "offline"))
     assert online == offline
