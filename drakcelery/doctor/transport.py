@@ -22,6 +22,7 @@ from drakcelery.ledger.away import PLAIN
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.model.certificates import TlsFault, tls_fault
 from drakcelery.settings import Settings
+from drakcelery.settings.servers import require_files_of
 from drakcelery.worker.bootstrap import is_io_worker, is_vm_worker
 
 ANSWER_SECONDS = 2.0
@@ -66,6 +67,8 @@ def _ask(settings: Settings, command: str) -> dict[str, Any]:
 def _broker(subject: Subject) -> Verdict:
     where = endpoint_of(subject.settings.broker_url)
     subject.settings.redis.require_files()
+    if subject.settings.celery.broker_url is not None:
+        require_files_of(subject.settings.broker_url, "[celery] broker_url:")
     with _app(subject.settings).connection_for_write() as connection:
         trouble: tuple[type[BaseException], ...] = (
             OperationalError,

@@ -6,7 +6,9 @@ for is called as redis-py calls it, in both sections: the files for TLS.
 
 from __future__ import annotations
 
+import ssl
 import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -26,12 +28,41 @@ TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Keys of both sections that have an effect with TLS only."""
 
 
-def _require_readable(name: str, files: dict[str, Path]) -> None:
+def require_files_of(url: str, where: str) -> None:
+    """Raise :class:`SettingsError`, which says *where*, if a file for TLS that *url* names is of no use."""
+    query = urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query)
+    files = {key: Path(path) for key, path in query if key in TLS_FILES}
+    _require_readable(where, files)
+    load_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), where, files)
+
+
+def load_files(context: ssl.SSLContext, where: str, files: Mapping[str, Path]) -> None:
+    """Take certificates and key from *files*, which can be read, by their keys.
+
+    Raises:
+        SettingsError: one of them holds something else.
+    """
+    authorities, own = files.get("ssl_ca_certs"), files.get("ssl_certfile")
+    try:
+        if authorities is not None:
+            context.load_verify_locations(authorities)
+    except ssl.SSLError:
+        said = "expected certificates in PEM form"
+        raise SettingsError(f"{where} ssl_ca_certs = {authorities}: {said}") from None
+    try:
+        if own is not None:
+            context.load_cert_chain(own, files.get("ssl_keyfile"))
+    except ssl.SSLError:
+        said = "expected a certificate in PEM form, and its key there or in ssl_keyfile"
+        raise SettingsError(f"{where} ssl_certfile = {own}: {said}") from None
+
+
+def _require_readable(where: str, files: Mapping[str, Path]) -> None:
     for key, path in files.items():
         try:
             path.open("rb").close()
         except OSError as error:
-            raise SettingsError(f"[{name}] {key} = {path}: cannot be read: {error.strerror}") from None
+            raise SettingsError(f"{where} {key} = {path}: cannot be read: {error.strerror}") from None
 
 
 def _files(ours: RedisSection | S3Section) -> dict[str, Path]:
@@ -59,8 +90,11 @@ class RedisSection(Section):
         return self.ssl if self.url is None else self.url.get_secret_value().startswith("rediss:")
 
     def require_files(self) -> None:
-        """Raise :class:`SettingsError` where a file for TLS cannot be read; redis-py would not say which."""
-        _require_readable("redis", _files(self))
+        """Raise :class:`SettingsError` where a file for TLS is of no use, by key or in ``url``.
+
+        redis-py would take it for a Redis that is away.
+        """
+        require_files_of(self.address(), "[redis]")
 
     def address(self, *, db_offset: int = 0) -> str:
         """The Redis URL, credentials and the files for TLS included: never to be logged."""
@@ -110,4 +144,8 @@ class S3Section(Section):
 
     def require_files(self) -> None:
         """Raise :class:`SettingsError` where a file for TLS cannot be read."""
-        _require_readable("s3", _files(self))
+        _require_readable("[s3]", _files(self))
+
+    def load_files(self, context: ssl.SSLContext) -> None:
+        """Take certificates and key from the files. Raises :class:`SettingsError`."""
+        load_files(context, "[s3]", _files(self))

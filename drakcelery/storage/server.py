@@ -55,18 +55,7 @@ def _tls(section: S3Section) -> ssl.SSLContext:
     """Certificates that this machine trusts, and those of the settings. To read the former takes 20 ms."""
     section.require_files()
     context = ssl.create_default_context()
-    try:
-        if section.ssl_ca_certs is not None:
-            context.load_verify_locations(section.ssl_ca_certs)
-    except ssl.SSLError:
-        said = "expected certificates in PEM form"
-        raise SettingsError(f"[s3] ssl_ca_certs = {section.ssl_ca_certs}: {said}") from None
-    try:
-        if section.ssl_certfile is not None:
-            context.load_cert_chain(section.ssl_certfile, section.ssl_keyfile)
-    except ssl.SSLError:
-        said = "expected a certificate in PEM form, and its key there or in ssl_keyfile"
-        raise SettingsError(f"[s3] ssl_certfile = {section.ssl_certfile}: {said}") from None
+    section.load_files(context)
     return context
 
 

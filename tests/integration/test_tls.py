@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from flower.utils.broker import Broker
 from karton.core.backend import KartonBackend
+from pydantic import SecretStr
 
 from drakcelery.doctor import CHECKS
 from drakcelery.doctor.finding import Finding, Status
@@ -21,7 +22,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.errors import SettingsError, StorageAway, StorageError
 from drakcelery.karton import submit
 from drakcelery.karton.backend import complete, make_backend, sentences
-from drakcelery.settings import DrakcelerySection, RedisSection, S3Section, Settings
+from drakcelery.settings import CelerySection, DrakcelerySection, RedisSection, S3Section, Settings
 from drakcelery.storage import Storage
 from drakcelery.wiring import make_client, make_ledger, make_storage
 from tests.tls import Authority, Certificate, front
@@ -191,6 +192,27 @@ def test_a_file_that_is_no_certificate(services: Services, closed: Ports, pki: P
         make_storage(of(services, closed, ssl_ca_certs=odd))
     with pytest.raises(SettingsError, match=r"ssl_certfile = .*odd\.pem: expected a certificate"):
         make_storage(of(services, closed, ssl_ca_certs=pki.ca, ssl_certfile=odd))
+
+
+@pytest.mark.parametrize("content", [None, "no certificate\n"])
+def test_such_a_file_is_no_redis_that_is_away(
+    services: Services, closed: Ports, pki: Pki, content: str | None
+) -> None:
+    """A worker would wait for it; by key or in a URL, Karton's or the broker's, the file is named."""
+    odd = pki.directory / "url.pem"
+    odd.unlink(missing_ok=True)
+    if content is not None:
+        odd.write_text(content, encoding="utf-8")
+    url = SecretStr(f"rediss://{LOOPBACK}:{closed.redis}/0?ssl_ca_certs={odd}")
+    by_key = of(services, closed, ssl_ca_certs=odd)
+    by_url = by_key.model_copy(update={"redis": RedisSection(url=url)})
+    own = by_key.model_copy(update={"redis": services.redis, "celery": CelerySection(broker_url=url)})
+    for ours in (by_key, by_url):
+        with pytest.raises(SettingsError, match=r"\[redis\] ssl_ca_certs = .*url\.pem: "):
+            make_ledger(ours)
+    found = look(own, "celery.broker")["celery.broker"]
+    assert found.said.startswith(f"[celery] broker_url: ssl_ca_certs = {odd}: ")
+    assert "Correct what the sentence names" in str(found.remedy)
 
 
 def test_karton_s_client_says_it_too(services: Services, closed: Ports, pki: Pki) -> None:
