@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import urllib.parse
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,8 @@ from drakcelery.storage import Storage
 
 SECONDS = 4.0
 """How long one answer of a server may take."""
+LONG = 8
+"""Characters of a secret that is none by chance: a shorter one is masked only where it is a word."""
 
 
 class Subject:
@@ -58,7 +61,8 @@ class Subject:
         if "settings" not in self.__dict__:  # they did not load; their error names no secret
             return text
         for secret in _secrets(self.settings):
-            text = text.replace(secret, "***")
+            words = re.escape(secret)
+            text = re.sub(words if len(secret) >= LONG else rf"(?<!\w){words}(?!\w)", "***", text)
         return text
 
 

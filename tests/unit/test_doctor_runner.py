@@ -33,6 +33,16 @@ def found(*checks: Check, settings: Settings | None = None) -> dict[str, Finding
     return {one.check: one for one in examine(checks, Subject(lambda: settings or Settings()))}
 
 
+def test_a_short_secret_is_no_part_of_a_word() -> None:
+    """To mask it there would make findings unreadable, and give it away; a long one is masked anywhere."""
+    text = "b://:b@h: everybody, minioadminX"
+    ours = Settings(
+        redis=RedisSection(password=SecretStr("b")), s3=S3Section(secret_key=SecretStr("minioadmin"))
+    )
+    told = found(check("a.told", lambda it: failed(text, str(it.settings))), settings=ours)["a.told"]
+    assert told.said == "***://:***@h: everybody, ***X"
+
+
 def test_what_makes_no_sense_is_skipped() -> None:
     """A check whose ground failed, or was skipped, is not looked at; one whose ground only warned is."""
     result = found(
