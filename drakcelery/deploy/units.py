@@ -178,6 +178,8 @@ def unit(role: Role, machine: Machine) -> str:
             f"Description=drakcelery {role.name}: {role.description}",
             "Wants=network-online.target",
             f"After=network-online.target{' xencommons.service xenconsoled.service' if as_root else ''}",
+            "# Fails once, and not every five seconds, where the program is gone and this file stayed",
+            f"AssertFileIsExecutable={machine.program}",
             "# Redis may be away for hours: try forever",
             "StartLimitIntervalSec=0",
         ],

@@ -75,6 +75,7 @@ def test_sigterm_goes_to_the_main_process_only(role: Role) -> None:
     # A worker outlives what the kernel kills of it for its memory (R4)
     assert unit.get("OOMPolicy") == ("continue" if role.name in ("vm", "io") else None)
     assert "\nStartLimitIntervalSec=0\n" in units.unit(role, MACHINE)
+    assert "\nAssertFileIsExecutable=/bin/true\n" in units.unit(role, MACHINE)
 
 
 @pytest.mark.parametrize(("stop", "limit"), [(1500, 1200), (0, 1200), (60, 7200), (9000, 1)])
