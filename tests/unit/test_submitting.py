@@ -76,10 +76,15 @@ def test_what_is_no_file(folder: Path) -> None:
     assert meant("nope", "x/pipe", "empty", "a\0b", "x/a.exe") == [
         "nope: there is no such file or folder",
         "x/pipe: is neither a file nor a folder; `-` stands for standard input",
-        "empty: there is no file in this folder",
+        "empty: there is no file in this folder (hidden ones and links do not count)",
         "a\ufffdb: cannot be read: embedded null byte",
         "x/a.exe",
     ]
+
+
+def test_an_empty_word_is_not_the_working_directory(folder: Path) -> None:  # noqa: ARG001 as above
+    """It comes of a shell's variable that is empty, and must not hand in all that lies around."""
+    assert meant("") == ["'': is no name: an empty word names nothing"]
 
 
 def test_a_refusal_names_its_file_once() -> None:

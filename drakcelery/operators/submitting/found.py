@@ -56,6 +56,9 @@ def find(words: tuple[str, ...]) -> Iterator[Found | Refused]:
 
 
 def _meant(word: str) -> Iterator[Found | Refused]:
+    if not word:  # of a shell's empty variable; as a path it would be the working directory
+        yield Refused(label="''", reason="is no name: an empty word names nothing")
+        return
     path = Path(word)
     try:
         mode = path.stat().st_mode
@@ -107,7 +110,10 @@ def _below(folder: Path) -> Iterator[Found | Refused]:
             label=clean(os.fsdecode(error.filename or folder)), reason=f"cannot be read: {_said(error)}"
         )
     if empty and not troubles:
-        yield Refused(label=clean(str(folder)), reason="there is no file in this folder")
+        yield Refused(
+            label=clean(str(folder)),
+            reason="there is no file in this folder (hidden ones and links do not count)",
+        )
 
 
 def _mode(path: Path) -> int:
