@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from karton.core import Task
@@ -194,13 +194,20 @@ def record_of(ledger: Ledger, uid: str) -> Record | None:
         return exact[0]
     if len(own) < SHORTEST_PREFIX:
         return None
-    begun = {
-        one.uid: one for one in live if any(name.startswith(own) for name in (one.uid, *_karton_uids(one)))
-    }
-    begun |= {one.uid: one for kind in "uk" for one in _ended(ledger, kind, own)}
+    # An analysis' own uid first: its retries have it as their root, and nobody means them by it
+    begun = _begun(live, _ended(ledger, "u", own), own, lambda one: (one.uid,))
+    begun = begun or _begun(live, _ended(ledger, "k", own), own, _karton_uids)
     if len(begun) > 1:
-        raise StackError(_ambiguous(uid, list(begun.values())))
-    return next(iter(begun.values()), None)
+        raise StackError(_ambiguous(uid, begun))
+    return next(iter(begun), None)
+
+
+def _begun(
+    live: Sequence[Record], ended: Sequence[Record], begin: str, names: Callable[[Record], Sequence[str]]
+) -> list[Record]:
+    """Each once: those of *live* of which a name begins with *begin*, then those that are over."""
+    found = [one for one in live if any(name.startswith(begin) for name in names(one))]
+    return list({one.uid: one for one in (*found, *ended)}.values())
 
 
 def _karton_uids(record: Record) -> tuple[str, str]:

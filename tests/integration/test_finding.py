@@ -278,6 +278,16 @@ def test_a_beginning_of_several(some: Ledger) -> None:
     assert record.uid == "bbbb-1"
 
 
+def test_the_beginning_of_an_analysis_that_has_retries(some: Ledger) -> None:
+    """It means that one, though the retries have its uid as their root, live or over."""
+    publish(some, "eeee-1", root="eeee-1")
+    fail(some, "ffff-1", root="eeee-1")
+    begin(some, "ffff-2", root="eeee-1")
+    record = finding.record_of(some, "eeee")
+    assert record is not None
+    assert record.uid == "eeee-1"
+
+
 # What the index costs, and how it goes
 
 
