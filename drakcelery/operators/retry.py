@@ -17,12 +17,14 @@ from karton.core.resource import RemoteResource
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.karton import kept
 from drakcelery.karton.kept import Wishes
+from drakcelery.karton.policy import policy_of
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import ObjectRef
 from drakcelery.model.names import is_uid
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses, finding
 from drakcelery.operators.stored_tasks import stored_task
+from drakcelery.operators.wishes import require_possible
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -64,16 +66,15 @@ def retry(
         StackError: there is no such analysis, it is not over, its sample is gone, or nobody would take it.
         StorageError: S3 failed.
         Unreadable: what Karton has for the task is no task.
+        BadTask: no sample can be run as *wishes* say.
     """
+    wishes = wishes or Wishes()
     source = _source(settings, ledger, storage, uid)
     _check_bound(ledger)
+    require_possible(wishes, policy_of(settings), ledger.fleet.places())
     replaced = source.moved(settings.s3.bucket)
     again = kept.retry_task(
-        source.task,
-        of=source.uid,
-        identity=ledger.identity,
-        wishes=wishes or Wishes(),
-        replaced=replaced,
+        source.task, of=source.uid, identity=ledger.identity, wishes=wishes, replaced=replaced
     )
     ledger.declare(again)  # first of all: Karton's collector takes what no task refers to
     try:
@@ -161,8 +162,8 @@ def _stored(storage: Storage, bucket: str | None, uid: str) -> frozenset[str]:
 def _nothing(uid: str, record: Record | None) -> str:
     if record is None:
         return (
-            f"no analysis {uid} in the ledger, and its sample is not kept: it was never pushed, or all of it "
-            "has expired"
+            f"no analysis {uid} in the ledger, and its sample is not kept: it still waits in Karton, was "
+            "never pushed, or all of it has expired"
         )
     return f"Karton has dropped the task {record.task_uid}, and {_not_kept(record)}: {SUBMIT}"
 

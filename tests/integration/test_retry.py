@@ -18,7 +18,7 @@ from drakcelery.karton.destination import fixed
 from drakcelery.karton.kept import Wishes
 from drakcelery.karton.policy import policy_of
 from drakcelery.ledger.karton_side import MOST_RETRIES
-from drakcelery.ledger.keys import BINDS, record_key, task_key
+from drakcelery.ledger.keys import BINDS, FLEET, record_key, task_key
 from drakcelery.model.analysis import Analysis, Priority, Stage, State
 from drakcelery.model.records import Record
 from drakcelery.operators import analyses
@@ -201,6 +201,24 @@ def test_many_retries(bench: Bench) -> None:
     )
     uid = ask(bench)
     assert bench.record().retries == (*(f"old-{number}" for number in range(1, MOST_RETRIES)), uid)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "why"),
+    [
+        (Wishes(profile="win95"), "no host has the VM profile 'win95'"),
+        (Wishes(host="attic"), "there is no host 'attic'"),
+        (Wishes(timeout=10**6), r"\[drakcelery\] hard_time_limit"),
+    ],
+)
+def test_what_nobody_can_do_is_not_asked_for(bench: Bench, wishes: Wishes, why: str) -> None:
+    """It is refused before there is a new analysis, which would only fail."""
+    record = publish(bench)
+    bench.redis.zadd(FLEET, {"win10@rack-1": bench.ledger.now()})
+    with pytest.raises(BadTask, match=why):
+        ask(bench, wishes=wishes)
+    bench.redis.delete(FLEET)
+    assert bench.record() == record
 
 
 def test_a_retry_that_comes_to_nothing(bench: Bench) -> None:

@@ -15,14 +15,15 @@ from drakcelery.errors import BadTask
 from drakcelery.karton import contract
 from drakcelery.karton.contract import SampleFacts
 from drakcelery.karton.kept import Wishes
-from drakcelery.karton.places import require_names, require_place
-from drakcelery.karton.policy import Policy, policy_of
-from drakcelery.karton.submit import Sender, blank_task, facts_of, sample_task
+from drakcelery.karton.places import require_place
+from drakcelery.karton.policy import policy_of
+from drakcelery.karton.submit import Sender, facts_of, sample_task
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import Place
 from drakcelery.model.text import clean
 from drakcelery.operators.submitting.archives import Passwords, is_zip, unpack
 from drakcelery.operators.submitting.found import Found, Refused
+from drakcelery.operators.wishes import require_possible
 from drakcelery.settings import Settings
 
 _HEAD = 4
@@ -70,7 +71,7 @@ class Submission:
             StackError: no ingress would get them.
         """
         places = frozenset(ledger.fleet.places())
-        _check_wishes(wishes, policy_of(settings), places)
+        require_possible(wishes, policy_of(settings), places)
         return cls(
             settings=settings,
             wishes=wishes,
@@ -140,15 +141,6 @@ class Submission:
             require_place(analysis.place, self.places)
         if (obstacle := self.sender.obstacle(task)) is not None:
             raise BadTask(obstacle)
-
-
-def _check_wishes(wishes: Wishes, policy: Policy, places: frozenset[Place]) -> None:
-    """Raise :class:`BadTask` for what no sample can have."""
-    contract.read_task(blank_task(wishes), SampleFacts(size=1, magic=""), policy)
-    if places:
-        require_names(profile=wishes.profile, host=wishes.host, places=places)
-        if wishes.profile is not None:
-            require_place(Place(profile=wishes.profile, host=wishes.host), places)
 
 
 @contextmanager
