@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError, ResponseError
 
-from drakcelery import settings
 from drakcelery.embedded import configuration, lock
+from drakcelery.embedded.typed import command
 from drakcelery.ledger.away import trouble
 from drakcelery.settings import Settings
 from drakcelery.wiring import make_ledger
@@ -35,6 +34,4 @@ def _remedy(source: Path) -> str:
         return f"Its address is from {source}; `drakcelery doctor --only redis` says more"
     if lock.holder(directory) is not None:
         return f"The stack in {directory} is starting or stopping: try again"
-    own = directory == settings.user_data_dir()
-    where = "" if own else f" --data-dir {shlex.quote(str(directory))}"
-    return f"The stack in {directory} is not running: `drakcelery up{where}` starts it"
+    return f"The stack in {directory} is not running: {command('up', directory)} starts it"

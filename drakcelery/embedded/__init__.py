@@ -12,6 +12,7 @@
 :mod:`.screen`          on a terminal;
 :mod:`.changes`         which analyses have changed, and
 :mod:`.problems`        what is wrong, from the processes' log lines
+:mod:`.typed`           the commands that work with a stack, fit to be pasted
 :mod:`.services`        the two servers, Valkey and SeaweedFS
 :mod:`.configuration`   ``drakcelery.ini``, which the stack's processes read
 :mod:`.state`           what a running stack says about itself
@@ -79,12 +80,13 @@ def start(data_dir: Path, *, slots: Mapping[str, str], overrides: Overrides) -> 
     stack_class()
     from drakcelery.embedded.background import LOG_NAME, detach
     from drakcelery.embedded.lines import head
+    from drakcelery.embedded.typed import command
     from drakcelery.settings import load
 
     stack = detach(data_dir, slots=slots, overrides=overrides)
     for line in head(load(stack.config), stack.addresses, data_dir):
         click.echo(line)
-    click.echo(f"`drakcelery down` stops it; {data_dir / 'log' / LOG_NAME} says what it does.")
+    click.echo(f"{command('down', data_dir)} stops it; {data_dir / 'log' / LOG_NAME} says what it does.")
 
 
 def stack_class() -> type[Stack]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.text import Text
 
-from drakcelery import settings
 from drakcelery.embedded.changes import Changes
 from drakcelery.embedded.problems import PROCESSES, Problem, problem
+from drakcelery.embedded.typed import command, option
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.model.text import clean
@@ -53,7 +52,8 @@ class Lines:
 
     def is_up(self, config: Settings, addresses: Mapping[str, str]) -> None:
         """Tell where everything is."""
-        for line in (*head(config, addresses, self._data_dir), "Ctrl-C, or `drakcelery down`, stops it."):
+        stops = f"Ctrl-C, or {command('down', self._data_dir)}, stops it."
+        for line in (*head(config, addresses, self._data_dir), stops):
             self._write(line)
         if not self._only_addresses:
             self._news = News(Changes(make_ledger(config)))
@@ -106,14 +106,10 @@ def head(config: Settings, addresses: Mapping[str, str], data_dir: Path) -> list
     """That the stack is up, what it has, and where all is."""
     many = len(config.slots)
     slots = f"{many} slot{'s' if many > 1 else ''} of the {config.engine} engine"
-    rows = {**addresses, "Data": str(data_dir), "Logs": str(data_dir / "log"), "Try": _first_steps(data_dir)}
+    first = f"drakcelery submit FILE --wait{option(data_dir)}"
+    rows = {**addresses, "Data": str(data_dir), "Logs": str(data_dir / "log"), "Try": first}
     width = max(map(len, rows))
     return [f"drakcelery is up: {slots}.", *(f"  {name:{width}}  {value}" for name, value in rows.items())]
-
-
-def _first_steps(data_dir: Path) -> str:
-    where = "" if data_dir == settings.user_data_dir() else f" --data-dir {shlex.quote(str(data_dir))}"
-    return f"drakcelery submit FILE --wait{where}"
 
 
 def starting(processes: Sequence[str]) -> str:

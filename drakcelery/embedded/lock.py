@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from drakcelery.embedded.typed import command
 from drakcelery.errors import StackError
 
 NAME = "lock"
@@ -30,7 +31,7 @@ def held(data_dir: Path) -> Iterator[None]:
         if not _try_lock(descriptor):
             raise StackError(
                 f"an embedded stack already runs in {data_dir} (pid {_owner(descriptor) or '?'}); stop it "
-                "with Ctrl-C there or with `drakcelery down`, or choose another --data-dir"
+                f"with Ctrl-C there or with {command('down', data_dir)}, or choose another --data-dir"
             )
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

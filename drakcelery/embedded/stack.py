@@ -24,11 +24,12 @@ from drakcelery.embedded.onlooker import Onlooker
 from drakcelery.embedded.readiness import READY_SECONDS, Readiness
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import GRACE, MARK, end_marked, tail
+from drakcelery.embedded.typed import command
 from drakcelery.errors import StackError
 
 log = structlog.get_logger(__name__)
 
-_AGAIN = "`drakcelery up` starts everything again, and what was under way goes on"
+_AGAIN = "starts everything again, and what was under way goes on"
 _LOOK_SECONDS = 0.2
 """Seconds between two looks at the servers and processes."""
 
@@ -65,6 +66,7 @@ class Stack:
         self._onlooker = onlooker
         self._grace = grace
         self._services = Services(self.data_dir)
+        self._again = f"{command('up', self.data_dir)} {_AGAIN}"
 
     def run(self) -> None:
         """Run the stack until SIGINT, SIGTERM or SIGHUP, then bring it down; call from the main thread.
@@ -139,14 +141,14 @@ class Stack:
         if (ended := formation.watch(seconds=_LOOK_SECONDS)) is not None:
             raise StackError(self._sentence(ended))
         if (server := self._services.ended()) is not None:
-            raise StackError(f"{server.name} ended by itself. {_AGAIN}{tail(server.log)}")
+            raise StackError(f"{server.name} ended by itself. {self._again}{tail(server.log)}")
         if self._onlooker is not None:
             self._onlooker.looks()
 
     def _sentence(self, ended: Ended) -> str:
         how = f"with status {ended.status}" if ended.status >= 0 else f"by signal {-ended.status}"
         output = tail(self.data_dir / "log" / f"{ended.name}.log")
-        return f"the process {ended.name} ended by itself, {how}. {_AGAIN}{output}"
+        return f"the process {ended.name} ended by itself, {how}. {self._again}{output}"
 
     def _end(self, formation: Formation, keeper: subprocess.Popen[bytes]) -> None:
         state.remove(self.data_dir)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +132,7 @@ def find(
     if config is not None:
         return _must_exist(config, "--config")
     if data_dir is not None:
-        return _must_exist(data_dir / "drakcelery.ini", "--data-dir: no embedded stack here;")
+        return _must_exist(data_dir / "drakcelery.ini", "--data-dir: no embedded stack here;", start=data_dir)
     if named := environment.get(CONFIG_VARIABLE):
         return _must_exist(Path(named), CONFIG_VARIABLE)
     candidates = (*SEARCH_PATHS, default_data_dir(environment) / "drakcelery.ini")
@@ -147,9 +148,11 @@ def _exists(path: Path) -> bool:
         raise SettingsError(f"{path}: {ini_trouble(error)}") from None
 
 
-def _must_exist(path: Path, source: str) -> Path:
+def _must_exist(path: Path, source: str, *, start: Path | None = None) -> Path:
+    """*start*: where a stack could be started that writes the file."""
     if not _exists(path):
-        raise SettingsError(f"{source} {path}: no such file")
+        remedy = f". `drakcelery up --data-dir {shlex.quote(str(start))}` starts one" if start else ""
+        raise SettingsError(f"{source} {path}: no such file{remedy}")
     return path
 
 

@@ -319,7 +319,7 @@ def test_up_runs_until_interrupted(data_dir: Path) -> None:
             timeout=200,
         )
         assert isinstance(stack, Running), output.read_text()
-        wait_until(lambda: "`drakcelery down`, stops it." in output.read_text(), "the addresses are printed")
+        wait_until(lambda: "`, stops it." in output.read_text(), "the addresses are printed")
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 0, output.read_text()
     for address in (*stack.addresses.values(), str(data_dir)):

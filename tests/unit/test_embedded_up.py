@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from drakcelery.embedded.lines import Quiet, starting
 from drakcelery.embedded.problems import Problem, problem
 from drakcelery.embedded.size import slots, slots_for
 from drakcelery.errors import StackError
+from drakcelery.settings import DATA_DIR_VARIABLE
 
 AT = "2026-11-30T00:01:02.000000Z"
 GIB = 1024**3
@@ -146,6 +148,18 @@ def test_a_directory_in_use_is_not_emptied(tmp_path: Path) -> None:
     with lock.held(data_dir), pytest.raises(StackError, match="already runs"):
         directory.empty(data_dir)
     assert (data_dir / "valkey" / "file").exists()
+
+
+def test_what_is_said_of_a_stack_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the directory, unless that is this user's: another would be stopped or started otherwise."""
+    data_dir = _made(tmp_path / "a b")
+    stop = f"`drakcelery down --data-dir '{data_dir}'`"
+    with lock.held(data_dir):
+        with pytest.raises(StackError, match=re.escape(stop)), lock.held(data_dir):
+            pass
+        monkeypatch.setenv(DATA_DIR_VARIABLE, str(data_dir))
+        with pytest.raises(StackError, match="`drakcelery down`"), lock.held(data_dir):
+            pass
 
 
 def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:

@@ -121,7 +121,10 @@ def test_find_keeps_the_documented_order(tmp_path: Path) -> None:
         (
             {"data_dir": Path("gone")},
             {},
-            "--data-dir: no embedded stack here; gone/drakcelery.ini: no such file",
+            (
+                "--data-dir: no embedded stack here; gone/drakcelery.ini: no such file. "
+                "`drakcelery up --data-dir gone` starts one"
+            ),
         ),
         ({}, {"DRAKCELERY_CONFIG": "gone.ini"}, "DRAKCELERY_CONFIG gone.ini: no such file"),
     ],
