@@ -75,6 +75,8 @@ def find(
     from drakcelery.wiring import make_ledger
 
     given = {name: value for name, value in wanted.items() if value is not None}
+    if "since" in given and "until" in given and given["since"] > given["until"]:
+        raise click.UsageError("--since is later than --until: nothing ended between them")
     query = Query.model_validate({**given, "text": text, "newest_first": not oldest})
     ledger = make_ledger(read_settings(config, data_dir))
     page = finding.find(ledger, query, limit=limit, after=after)

@@ -11,6 +11,7 @@ from drakcelery.karton.destination import destination
 from drakcelery.karton.kept import KEPT
 from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
+from drakcelery.model.names import SHORTEST_PREFIX
 from drakcelery.model.records import Record
 from drakcelery.operators import finding
 from drakcelery.settings import Settings
@@ -30,11 +31,19 @@ def find_record(ledger: Ledger, uid: str) -> Record:
     """As :func:`finding.record_of`. Raises :class:`StackError` if there is none."""
     record = finding.record_of(ledger, uid)
     if record is None:
-        raise StackError(
-            f"no analysis {uid} in the ledger: it still waits in Karton, was never pushed, or is older than "
-            "[drakcelery] record_ttl"
-        )
+        raise StackError(_unknown(uid))
     return record
+
+
+def _unknown(uid: str) -> str:
+    if not uid:
+        return "an empty word is no uid: `drakcelery submit` prints them, `drakcelery find` finds them"
+    if len(uid) < SHORTEST_PREFIX:
+        return f"no analysis has the uid {uid}; of a longer one give {SHORTEST_PREFIX} characters at least"
+    return (
+        f"no analysis {uid} in the ledger: it still waits in Karton, was never pushed, or is older than "
+        "[drakcelery] record_ttl"
+    )
 
 
 def follow(

@@ -53,7 +53,8 @@ def choose(settings: Settings, ledger: Ledger, storage: Storage, uids: Sequence[
         record = finding.record_of(ledger, uid)
         if record is None and not (is_uid(uid) and _stored(settings, storage, uid)):
             raise StackError(
-                f"no analysis {uid}: neither the ledger nor the bucket {settings.drakcelery.bucket!r} has it"
+                f"no analysis {uid}: neither the ledger nor the bucket {settings.drakcelery.bucket!r} has "
+                "it; of a sample that still waits in Karton there is nothing to delete"
             )
         if record is not None and not record.state.is_over:
             raise StackError(_under_way(record))

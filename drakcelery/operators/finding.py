@@ -100,7 +100,7 @@ def _stages(ledger: Ledger, query: Query) -> dict[str, Pieces]:
         stages[LIVE] = lambda place: _live(ledger, place)
     if not query.wants_ended:
         return stages
-    if query.text is not None:
+    if query.text:
         if is_prefix(query.text):
             stages["uid"] = lambda place: index.by_prefix("u", query.text or "", query, place)
         if is_hash_prefix(query.text):
@@ -141,7 +141,7 @@ def _read_records(
 
 def _came_before(stage: str, record: Record, query: Query) -> bool:
     """Whether an earlier stage has given it, if a text is looked for in several ways."""
-    if query.text is None or stage in (LIVE, "uid"):
+    if not query.text or stage in (LIVE, "uid"):
         return False
     if record.uid.startswith(query.text):
         return True

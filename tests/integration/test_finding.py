@@ -23,6 +23,7 @@ from drakcelery.model.analysis import STAGES, Failure, ObjectRef, Stage, State
 from drakcelery.model.query import Query
 from drakcelery.model.result import Result
 from drakcelery.operators import finding
+from drakcelery.operators.analyses import find_record
 from drakcelery.operators.restoring import Restored, restore
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
@@ -159,6 +160,7 @@ def some(ledger: Ledger) -> Ledger:
         ({"name": "exe", "host": "rack-3"}, ["cccc-1"]),
         ({"uid": "aaaa", "state": "PUBLISHED"}, ["aaaa-1"]),
         ({"text": "aaaa-1"}, ["aaaa-1"]),
+        ({"text": ""}, ["aaaa-3", "cccc-1", "bbbb-1", "aaaa-2", "aaaa-1"]),
         ({"text": "invoice"}, ["aaaa-3", "bbbb-1", "aaaa-1"]),
         ({"text": hash_of("cccc-1")[:12]}, ["cccc-1"]),
         ({"since": 2e9}, []),
@@ -276,6 +278,20 @@ def test_a_beginning_of_several(some: Ledger) -> None:
     record = finding.record_of(some, "bbbb-1")
     assert record is not None
     assert record.uid == "bbbb-1"
+
+
+@pytest.mark.parametrize(
+    ("uid", "why"),
+    [
+        ("", "an empty word is no uid"),
+        ("aaa", "no analysis has the uid aaa; of a longer one give 4 characters at least"),
+        ("dddd", r"it still waits in Karton, was never pushed, or is older than \[drakcelery\] record_ttl"),
+    ],
+)
+def test_a_uid_that_nobody_has(some: Ledger, uid: str, why: str) -> None:
+    """The error says what may be wrong with it."""
+    with pytest.raises(StackError, match=why):
+        find_record(some, uid)
 
 
 def test_the_beginning_of_an_analysis_that_has_retries(some: Ledger) -> None:

@@ -105,3 +105,10 @@ def test_any_error_of_the_system(error: OSError, sentence: str, monkeypatch: pyt
     told = said("up")
     assert sentence in told
     assert "\x1b" not in told
+
+
+def test_times_that_contradict() -> None:
+    """Nothing is looked for between a time and one before it."""
+    done = CliRunner().invoke(cli, ["find", "--since", "1h", "--until", "2h"])
+    assert done.exit_code == 2
+    assert "--since is later than --until" in done.stderr
