@@ -195,7 +195,10 @@ class _Done:
             return
         if len(self.refused) == 1 and self._is_all(self.refused[0]):
             raise DrakceleryError(self.refused[0].sentence)
-        raise DrakceleryError(f"none of {len(self.refused)} samples was handed in")
+        many = len(self.refused)
+        raise DrakceleryError(
+            "nothing was handed in" if many == 1 else f"none of {many} samples was handed in"
+        )
 
     def print_json(self) -> None:
         """The JSON, if that is what was asked for."""
@@ -263,5 +266,7 @@ def _passwords(file: Any, *, may_ask: bool) -> Passwords:
         return str(answer).encode() or None
 
     if file is not None:
-        return Passwords(given=(file.readline(LONGEST_PASSWORD).rstrip(b"\r\n"),))
-    return Passwords(ask=ask if may_ask and sys.stdin.isatty() else None)
+        given = file.readline(LONGEST_PASSWORD).rstrip(b"\r\n")
+        return Passwords(given=(given,), remedy=", and the first line of --zip-password-file")
+    remedy = ": --zip-password-file FILE gives another"
+    return Passwords(ask=ask if may_ask and sys.stdin.isatty() else None, remedy=remedy)

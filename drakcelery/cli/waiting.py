@@ -104,14 +104,10 @@ def hint(uids: Sequence[str], left: int | None = None) -> str:
     left = len(uids) if left is None else left
     goes_on = "The analysis goes on" if left == 1 else f"{left} analyses go on"
     options = _same_settings()
-    shown = " ".join(uids[:NAMED])
+    wait, where = f"wait {' '.join(uids)}{options}", ""
     if len(uids) > NAMED:
-        shown = "- < FILE, with the uids that were printed"
-    return (
-        f"\n{goes_on}. Look again with\n"
-        f"  drakcelery wait {shown}{options}\n"
-        f"  drakcelery status {uids[0]}{options}"
-    )
+        wait, where = f"wait -{options} < FILE", " (FILE has the uids that were printed)"
+    return f"\n{goes_on}. Look again with{where}\n  drakcelery {wait}\n  drakcelery status {uids[0]}{options}"
 
 
 def _same_settings() -> str:

@@ -158,6 +158,7 @@ def test_a_password_from_a_file(deployment: Deployment, tmp_path: Path) -> None:
     refused = deployment.drakcelery("submit", archive)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"Error: no known password opens the zip {archive}")
+    assert "'infected' was tried: --zip-password-file FILE gives another" in refused.stderr
     (tmp_path / "password").write_text("Pässword\n# from the ticket\n")
     done = deployment.drakcelery("submit", archive, "--zip-password-file", tmp_path / "password", *SHORT)
     assert done.returncode == 0, done.stderr

@@ -7,14 +7,21 @@ import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
+import click
 import pytest
 import pyzipper
 
+from drakcelery.cli.waiting import hint
 from drakcelery.errors import BadTask
+from drakcelery.karton.kept import Wishes
+from drakcelery.karton.submit import Sender
 from drakcelery.operators.submitting import archives, found
 from drakcelery.operators.submitting.archives import Passwords, is_zip, unpack
 from drakcelery.operators.submitting.found import Found, Refused
+from drakcelery.operators.submitting.submission import Submission
+from drakcelery.settings import load
 
 LARGEST = 10_000
 Write = Callable[[pyzipper.AESZipFile], None]
@@ -176,6 +183,8 @@ def test_no_password(answer: bytes | None, tmp_path: Path, to: Path) -> None:
     archive = make(tmp_path / "z", {"a.exe": b"a"}, password=b"secret")
     with pytest.raises(BadTask, match=r"^no known password opens the zip z\.zip"):
         contents(archive, to, Passwords(ask=lambda _: answer))
+    with pytest.raises(BadTask, match=r"'infected' was tried: --zip-password-file FILE gives another$"):
+        contents(archive, to, Passwords(remedy=": --zip-password-file FILE gives another"))
 
 
 @pytest.mark.parametrize(
@@ -284,3 +293,35 @@ def test_damaged_zips(tmp_path: Path, to: Path) -> None:
 def test_what_is_a_zip(name: str, head: bytes, magic: str, expected: bool) -> None:
     """Documents and JARs are zips, too, and samples themselves."""
     assert is_zip(name, head, magic) is expected
+
+
+def test_a_zip_within_a_zip(tmp_path: Path) -> None:
+    """It is refused with what to do, and not for an extension that nobody can start."""
+    inner = make(tmp_path / "inner.zip", {"a.exe": b"MZ"})
+    archive = make(tmp_path / "outer.zip", {"inner.zip": inner.read_bytes()})
+    sender = cast("Sender", None)  # nothing is sent
+    submission = Submission(settings=load(environment={}), wishes=Wishes(), places=frozenset(), sender=sender)
+    (refused,) = submission.push([Found(path=archive, name="outer.zip", label="outer.zip")])
+    assert isinstance(refused, Refused)
+    assert refused.sentence == (
+        "outer.zip: inner.zip: a zip within a zip is not opened: unpack the outer one, and submit the inner "
+        "one"
+    )
+
+
+# What is said after Ctrl-C
+
+
+def test_how_to_look_again() -> None:
+    """The commands can be pasted as they stand, also where there are too many uids to repeat."""
+    with click.Context(click.Command("submit")) as context:
+        context.params = {"data_dir": Path("/a b")}
+        assert hint(["one"]).splitlines()[1:] == [
+            "The analysis goes on. Look again with",
+            "  drakcelery wait one --data-dir '/a b'",
+            "  drakcelery status one --data-dir '/a b'",
+        ]
+        assert hint(list("abcdef")).splitlines()[1:3] == [
+            "6 analyses go on. Look again with (FILE has the uids that were printed)",
+            "  drakcelery wait - --data-dir '/a b' < FILE",
+        ]

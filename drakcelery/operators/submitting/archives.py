@@ -44,6 +44,8 @@ class Passwords:
 
     given: Sequence[bytes] = field(default=(), repr=False)
     ask: Ask | None = None
+    remedy: str = ""
+    """How to give another one, in the words of where they come from."""
 
     def tried(self) -> tuple[bytes, ...]:
         """Those that need no question."""
@@ -197,6 +199,7 @@ class _Opener:
         if not any(self._fits(info, to, password) for password in self._candidates()):
             raise BadTask(
                 f"no known password opens the zip {self.label}, or it is damaged; 'infected' was tried"
+                f"{self.passwords.remedy}"
             )
 
     def _candidates(self) -> Iterator[bytes]:

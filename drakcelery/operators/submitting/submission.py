@@ -120,11 +120,18 @@ class Submission:
                     continue
                 file = Found(path=to, name=one.name, label=one.label)
                 try:
-                    pushed = self._push_one(file, facts_of(to))
+                    facts = facts_of(to)
+                    self._require_no_zip(file, facts)
+                    pushed = self._push_one(file, facts)
                 except BadTask as error:
                     yield Refused(label=one.label, reason=str(error))
                 else:
                     yield pushed
+
+    def _require_no_zip(self, inner: Found, facts: SampleFacts) -> None:
+        """Raise :class:`BadTask` for a zip within a zip, unless somebody says what to do with it."""
+        if self.wishes.start_command is None and is_zip(inner.name, _head(inner.path), facts.magic):
+            raise BadTask("a zip within a zip is not opened: unpack the outer one, and submit the inner one")
 
     def _push_one(self, one: Found, facts: SampleFacts) -> Pushed:
         """Raises :class:`BadTask` if it would be refused."""
