@@ -19,6 +19,10 @@ from drakcelery.wiring import make_ledger
 
 LEAST = 3
 """Analyses that are shown, however small the terminal is."""
+FIRST = 2
+"""Lines on where everything is that are shown then: that it is up, and the Fleet page."""
+SPARE = 3
+"""Rows for a blank line, for how many analyses there are more, and for the cursor."""
 
 
 class Screen:
@@ -75,17 +79,29 @@ class Screen:
         self._live.update(self._frame(), refresh=True)
 
     def _frame(self) -> RenderableType:
+        foot = Text(self._foot, style="dim")
         parts: list[Text] = []
         if self._head:
-            first, *rest = self._head
-            parts = [Text(first, style="bold green"), *(_whole(line) for line in rest), Text("")]
+            parts = [*self._places(self._console.height - self._rows(foot) - LEAST - SPARE), Text("")]
         if self._news is not None:
-            parts += self._running(self._news.changes)
-        return Group(*parts, Text(self._foot, style="dim"))
+            room = self._console.height - self._rows(*parts, foot) - SPARE + 1
+            parts += self._running(self._news.changes, max(LEAST, room))
+        return Group(*parts, foot)
 
-    def _running(self, changes: Changes) -> list[Text]:
+    def _places(self, room: int) -> list[Text]:
+        """Where everything is: the first lines, as far as there is room; two at least."""
+        first, *rest = self._head
+        places = [Text(first, style="bold green"), *(_whole(line) for line in rest)]
+        while len(places) > FIRST and self._rows(*places) > room:
+            places.pop()
+        return places
+
+    def _rows(self, *parts: Text) -> int:
+        """How many rows of the terminal they take."""
+        return sum(len(self._console.render_lines(part, pad=False)) for part in parts)
+
+    def _running(self, changes: Changes, room: int) -> list[Text]:
         """A line for each analysis that is under way, as far as there is room."""
-        room = max(LEAST, self._console.height - len(self._head) - 4)
         shown = [_on_a_line(record_line(record)) for record in changes.live[:room]]
         more = len(changes.live) - len(shown)
         return [*shown, *([Text(f"… and {more} more", style="dim")] if more else [])]

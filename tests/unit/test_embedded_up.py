@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from drakcelery.embedded import directory, lock, stopping
+from drakcelery.embedded import directory, lock, screen, stopping
 from drakcelery.embedded.lines import Quiet, starting
 from drakcelery.embedded.problems import Problem, problem
 from drakcelery.embedded.size import slots, slots_for
 from drakcelery.errors import StackError
-from drakcelery.settings import DATA_DIR_VARIABLE
+from drakcelery.settings import DATA_DIR_VARIABLE, load
+from tests.builders import record
 
 AT = "2026-11-30T00:01:02.000000Z"
 GIB = 1024**3
@@ -85,6 +90,32 @@ def test_a_problem_that_goes_on_is_told_once() -> None:
 def test_a_start_says_what_it_waits_for() -> None:
     """By the names that people know."""
     assert starting(["vm", "flower"]) == "Starting … waiting for the vm worker, Flower"
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "last"),
+    [(24, 80, "  Try     drakcelery submit"), (12, 60, "  Redis "), (10, 40, "  Fleet   http://")],
+)
+def test_a_small_terminal_shows_what_is_under_way(
+    height: int, width: int, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the addresses only as many stay as leave room for analyses, and for how to stop it."""
+    live = [record().model_copy(update={"uid": f"uid-{number}"}) for number in range(40)]
+    changes = SimpleNamespace(live=live, waiting=0, ended=Counter(), read=list)
+    monkeypatch.setattr(screen, "Changes", lambda _: changes)
+    monkeypatch.setattr(screen, "make_ledger", lambda _: None)
+    output = io.StringIO()
+    console = Console(file=output, width=width, height=height, force_terminal=True, color_system=None)
+    places = {"Fleet": "http://x/fleet", "Flower": "http://x", "S3": "x", "Redis": "x"}
+    with screen.Screen(console, Path("/d")) as shown:
+        shown.is_up(load(environment={}), places)
+    frame = output.getvalue().rpartition("drakcelery is up")[2]
+    rows = frame.rpartition("\x1b[?25h")[0].rstrip("\n").splitlines()
+    assert [row for row in rows if row.startswith("  ")][-1].startswith(last)
+    assert sum("uid-" in row for row in rows) >= screen.LEAST
+    assert any(" more" in row for row in rows)
+    assert rows[-1].endswith("stops it.")
+    assert len(rows) < height
 
 
 @pytest.mark.parametrize(
