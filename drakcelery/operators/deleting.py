@@ -6,6 +6,8 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from karton.core import Task
+
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger
@@ -50,17 +52,33 @@ def choose(settings: Settings, ledger: Ledger, storage: Storage, uids: Sequence[
     """
     found: dict[str, Chosen] = {}
     for uid in uids:
-        record = finding.record_of(ledger, uid)
+        known = finding.record_of(ledger, uid)
+        record = known if known is not None and _is_own(known, uid) else None
         if record is None and not (is_uid(uid) and _stored(settings, storage, uid)):
-            raise StackError(
-                f"no analysis {uid}: neither the ledger nor the bucket {settings.drakcelery.bucket!r} has "
-                "it; of a sample that still waits in Karton there is nothing to delete"
-            )
+            raise StackError(_absent(settings, uid, known))
         if record is not None and not record.state.is_over:
             raise StackError(_under_way(record))
         own = record.uid if record is not None else uid
         found[own] = Chosen(uid=own, record=record)
     return _with_consumers(ledger, list(found.values()))
+
+
+def _is_own(record: Record, uid: str) -> bool:
+    """Whether *uid* is, or begins, that of the analysis; a root or Karton task has others too, or will."""
+    return record.uid.startswith(Task.fquid_to_uid(uid))
+
+
+def _absent(settings: Settings, uid: str, other: Record | None) -> str:
+    """Why there is nothing to delete. *other*: what has *uid* as its root or Karton task."""
+    if other is not None:
+        return (
+            f"no analysis {uid}: that is the root or the Karton task of the analysis {other.uid}, which is "
+            "deleted by its own uid only"
+        )
+    return (
+        f"no analysis {uid}: neither the ledger nor the bucket {settings.drakcelery.bucket!r} has it; of a "
+        "sample that still waits in Karton there is nothing to delete"
+    )
 
 
 def choose_older(ledger: Ledger, time: float) -> list[Chosen]:

@@ -98,6 +98,15 @@ def test_what_is_under_way_is_refused(bench: Bench) -> None:
         delete(bench, "../x")
 
 
+def test_others_of_a_root_stay(bench: Bench) -> None:
+    """Who deletes twice what has retries, whose root it is, deletes none of these."""
+    record = publish(bench, "a-1")
+    for uid in (record.root_uid, record.task_uid):
+        with pytest.raises(StackError, match="of the analysis a-1, which is deleted by its own uid only"):
+            delete(bench, uid)
+    assert bench.record("a-1") == record
+
+
 def test_an_analysis_that_begins_again_meanwhile_stays(bench: Bench) -> None:
     """Between the question and the answer its record has changed: it is refused, and its artifacts stay."""
     settings, ledger, storage = bench.context.settings, bench.ledger, bench.context.storage
