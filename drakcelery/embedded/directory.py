@@ -45,15 +45,15 @@ def prepare(data_dir: Path) -> None:
             f"{data_dir} belongs to another user (uid {found.st_uid}), who could change what the stack keeps "
             "there; choose another --data-dir"
         )
-    if found.st_mode & stat.S_IWOTH:
-        raise StackError(
-            f"any user can write to {data_dir}, and change what the stack keeps there: `chmod o-w` it, or "
-            "choose another --data-dir"
-        )
     if not (data_dir / PLAN).exists() and (strangers := _strangers(data_dir)):
         raise StackError(
             f"{data_dir} is in use for something else ({', '.join(strangers[:5])}): choose a directory that "
             "is empty or not there yet as --data-dir"
+        )
+    if found.st_mode & stat.S_IWOTH:
+        raise StackError(
+            f"any user can write to {data_dir}, and change what the stack keeps there: `chmod o-w` it, or "
+            "choose another --data-dir"
         )
 
 

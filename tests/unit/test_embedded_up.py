@@ -195,13 +195,16 @@ def test_what_is_said_of_a_stack_can_be_pasted(tmp_path: Path, monkeypatch: pyte
 
 def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:
     """One that any user can write to, that holds something else, or that cannot be made."""
-    shared, home = tmp_path / "shared", tmp_path / "home"
-    shared.mkdir()
+    shared, home, crowd = tmp_path / "shared", tmp_path / "home", tmp_path / "crowd"
+    for path in (shared, home, crowd):
+        path.mkdir()
     shared.chmod(0o777)
-    home.mkdir()
+    crowd.chmod(0o1777)
+    (crowd / "file").write_text("")
     (home / "thesis.txt").write_text("")
     for path, why in (
         (shared, "chmod o-w"),
+        (crowd, "in use for something else"),  # such as /tmp, where others need to write
         (home, r"thesis\.txt"),
         (Path("/sys/x"), "cannot hold the data"),
     ):
