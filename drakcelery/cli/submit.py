@@ -259,14 +259,19 @@ def _passwords(file: Any, *, may_ask: bool) -> Passwords:
     """
     from drakcelery.operators.submitting.archives import Passwords
 
-    def ask(zipped: str) -> bytes | None:
-        answer = click.prompt(
-            f"Password of {zipped}", default="", hide_input=True, show_default=False, err=True
-        )
-        return str(answer).encode() or None
-
     if file is not None:
         given = file.readline(LONGEST_PASSWORD).rstrip(b"\r\n")
         return Passwords(given=(given,), remedy=", and the first line of --zip-password-file")
     remedy = ": --zip-password-file FILE gives another"
-    return Passwords(ask=ask if may_ask and sys.stdin.isatty() else None, remedy=remedy)
+    return Passwords(ask=ask_password if may_ask and sys.stdin.isatty() else None, remedy=remedy)
+
+
+def ask_password(zipped: str) -> bytes | None:
+    """Ask whoever sits at the terminal; None for an empty answer. Ctrl-C is what it is elsewhere."""
+    try:
+        answer = click.prompt(
+            f"Password of {zipped}", default="", hide_input=True, show_default=False, err=True
+        )
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return str(answer).encode() or None

@@ -13,6 +13,7 @@ import click
 import pytest
 import pyzipper
 
+from drakcelery.cli.submit import ask_password
 from drakcelery.cli.waiting import hint
 from drakcelery.errors import BadTask
 from drakcelery.karton.kept import Wishes
@@ -310,6 +311,17 @@ def test_a_zip_within_a_zip(tmp_path: Path) -> None:
 
 
 # What is said after Ctrl-C
+
+
+def test_where_a_password_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the command as anywhere: click's own way would not say what was handed in before."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise click.Abort
+
+    monkeypatch.setattr(click, "prompt", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ask_password("x.zip")
 
 
 def test_how_to_look_again() -> None:
