@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -40,9 +40,9 @@ class FleetPage(Page):
             view = await self.reader.fleet()
         await self.send_json(view)
 
-    async def head(self) -> None:
+    def head(self) -> Awaitable[None] | None:
         """As above, without the page: what watches over Flower asks so."""
-        await self.get()
+        return self.get()
 
     def _largest(self) -> int:
         """Bytes of the largest sample that the page takes; 0 if it takes none."""
@@ -69,9 +69,9 @@ class AnalysisPage(Page):
         else:
             self.page("analysis.html", uid=uid)
 
-    async def head(self, uid: str) -> None:
+    def head(self, uid: str) -> Awaitable[None] | None:
         """Whether there is such an analysis."""
-        await self.get(uid)
+        return self.get(uid)
 
 
 class Download(Page):
