@@ -255,11 +255,12 @@ def test_what_there_is_no_report_of(fleet: Fleet, web: Web) -> None:
 
 
 ADDRESSES = (
-    *("/fleet", "/fleet?json=1", "/fleet/find", "/fleet/host/rack-9/drain", "/fleet/static/page.js"),
+    *("/fleet", "/fleet?json=1", "/fleet/find", "/fleet/host/rack-9/drain", "/fleet/submit"),
     *(f"/analysis/{SMALL}{rest}" for rest in ("", "?json=1", "/cancel", "/artifact/report.json")),
     *(f"/analysis/{SMALL}{rest}" for rest in ("/report/overview", "/indicators", "/text/report.json")),
     *(f"/analysis/{SMALL}{rest}" for rest in ("/artifacts.zip", "/live", "/screenshots")),
-    *(f"/analysis/{SMALL}/screenshot/image_0.png", "/analysis/nobody", "/analysis/nobody?json=1"),
+    *("/fleet/static/page.js", f"/analysis/{SMALL}/screenshot/image_0.png"),
+    *("/analysis/nobody", "/analysis/nobody?json=1"),
     *("/api/fleet", "/api/find", "/api/analyses", f"/api/analysis/{SMALL}"),
 )
 """One or more of each of our handlers."""
