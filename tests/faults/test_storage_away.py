@@ -122,7 +122,8 @@ def test_a_full_disk(services: Services, tmp_path: Path) -> None:
     with lent(services) as servers, Fleet(tmp_path / "fleet", servers, options) as fleet:
         in_hand = ("in-hand-1", "in-hand-2")
         for uid in in_hand:
-            fleet.push(uid, timeout=4)
+            fleet.hold(uid)
+            fleet.push(uid, timeout=1)
         for uid in in_hand:
             wait_state(fleet, uid, State.RUNNING)
         fleet.push("no-room", timeout=1)
@@ -130,6 +131,8 @@ def test_a_full_disk(services: Services, tmp_path: Path) -> None:
         with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, 2 * GIB)
         wait_until(lambda: "enough=False" in log.read_text(), "the worker says that the disk is full")
+        for uid in in_hand:
+            fleet.let_go(uid)
         wait_published(fleet, *in_hand)
         wait_halted(fleet, "rack-9", Halt.NO_SPACE)
         waiting = wait_silent(fleet, "no-room", seconds=3 * fleet.ledger.timeouts.lost)
