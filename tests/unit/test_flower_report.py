@@ -27,8 +27,8 @@ from tests.large_reports import BEGAN, ENTRIES, FEW, PROCESSES, hostile_report
 SMALL = hostile_report(processes=30, entries=12, few=3)
 """Process 0 has the children 1 to 4, and so on; 2, 5, 8, … are Windows' own."""
 CAST = Cast(SMALL)
-PATIENCE = 1.0
-"""Seconds that one piece may take here; each takes less than a fifth of it."""
+PATIENCE = 10
+"""Times what two million multiplications take on this machine: about 2 s where that is slow."""
 
 
 def table(name: str, report: Report = SMALL, **query: Any) -> Page:
@@ -258,6 +258,9 @@ def test_the_largest_report_is_shown_in_pieces() -> None:
     assert (len(report.processes), len(report.files)) == (PROCESSES, ENTRIES)
     assert (len(report.mutexes), len(report.indicators.urls)) == (FEW, FEW)
     took = {}
+    begun = time.process_time()
+    sum(number * number for number in range(2_000_000))
+    yardstick = time.process_time() - begun
     for name, make in pieces(report).items():
         begun = time.process_time()
         text = make().model_dump_json()
@@ -266,7 +269,7 @@ def test_the_largest_report_is_shown_in_pieces() -> None:
         shown = re.sub(r'"(?:seen|key)":"(?:[^"\\]|\\.)*"', "", text)
         assert shown.isprintable(), name
         assert "http://" not in shown, name
-    assert max(took.values()) < PATIENCE, took
+    assert max(took.values()) < PATIENCE * yardstick, (took, yardstick)
 
 
 # The timeline
