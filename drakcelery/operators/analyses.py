@@ -69,6 +69,17 @@ def bucket_of(settings: Settings, record: Record) -> str | None:
     return destination(settings, record.analysis).bucket
 
 
+def stored_objects(storage: Storage, bucket: str | None, uid: str) -> dict[str, int]:
+    """Sizes in bytes, by key, of all that is stored of an analysis; in no bucket there is nothing.
+
+    Raises:
+        StorageError: S3 failed or refused.
+    """
+    if bucket is None or not storage.has_bucket(bucket):
+        return {}
+    return storage.list(bucket, f"{uid}/")
+
+
 def fetch(settings: Settings, storage: Storage, record: Record, to: Path) -> list[Path]:
     """Download an analysis' artifacts into the new directory *to*: all of them, or none. Returns the files.
 

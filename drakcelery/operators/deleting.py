@@ -54,7 +54,9 @@ def choose(settings: Settings, ledger: Ledger, storage: Storage, uids: Sequence[
     for uid in uids:
         known = finding.record_of(ledger, uid)
         record = known if known is not None and _is_own(known, uid) else None
-        if record is None and not (is_uid(uid) and _stored(settings, storage, uid)):
+        if record is None and not (
+            is_uid(uid) and analyses.stored_objects(storage, settings.drakcelery.bucket, uid)
+        ):
             raise StackError(_absent(settings, uid, known))
         if record is not None and not record.state.is_over:
             raise StackError(_under_way(record))
@@ -138,14 +140,9 @@ def _changed(uid: str) -> str:
     return f"analysis {uid} has begun again meanwhile, and stays"
 
 
-def _stored(settings: Settings, storage: Storage, uid: str) -> bool:
-    bucket = settings.drakcelery.bucket
-    return storage.has_bucket(bucket) and bool(storage.list(bucket, f"{uid}/"))
-
-
 def _remove(bucket: str | None, storage: Storage, uid: str) -> Deleted:
     """Remove all objects of an analysis; first the one that says that it is complete."""
-    sizes = storage.list(bucket, f"{uid}/") if bucket is not None and storage.has_bucket(bucket) else {}
+    sizes = analyses.stored_objects(storage, bucket, uid)
     for key in sorted(sizes, key=lambda key: (key != f"{uid}/{METADATA}", key)):
         storage.remove(str(bucket), key)
     return Deleted(uid=uid, objects=len(sizes), bytes=sum(sizes.values()))

@@ -129,7 +129,7 @@ def _source_of(
     settings: Settings, ledger: Ledger, storage: Storage, uid: str, record: Record | None
 ) -> _Source:
     bucket = analyses.bucket_of(settings, record) if record else settings.drakcelery.bucket
-    names = _stored(storage, bucket, uid)
+    names = {key.removeprefix(f"{uid}/") for key in analyses.stored_objects(storage, bucket, uid)}
     in_karton = ledger.karton_task(record.task_uid) if record else None
     task = in_karton
     if task is None and bucket is not None and kept.TASK in names:
@@ -149,14 +149,6 @@ def _source_of(
         if bucket is not None and name in names
     }
     return _Source(uid=uid, task=task, copies=copies)
-
-
-def _stored(storage: Storage, bucket: str | None, uid: str) -> frozenset[str]:
-    """The names of what is stored of an analysis."""
-    if bucket is None or not storage.has_bucket(bucket):
-        return frozenset()
-    prefix = f"{uid}/"
-    return frozenset(key.removeprefix(prefix) for key in storage.list(bucket, prefix))
 
 
 def _nothing(uid: str, record: Record | None) -> str:
