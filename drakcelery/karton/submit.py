@@ -162,7 +162,10 @@ def push(settings: Settings, task: Task) -> str:
         StackError: no consumer has a bind for it (karton-system silently drops such a task).
         StorageError: S3 does not take the sample.
     """
-    return Sender(settings).push(task)
+    sender = Sender(settings)
+    if (obstacle := sender.obstacle(task)) is not None:
+        raise StackError(obstacle)
+    return sender.send(task)
 
 
 class Sender:
@@ -196,10 +199,8 @@ class Sender:
             "the sample would be dropped; see [drakrun] filters"
         )
 
-    def push(self, task: Task) -> str:
-        """As :func:`push`."""
-        if (obstacle := self.obstacle(task)) is not None:
-            raise StackError(obstacle)
+    def send(self, task: Task) -> str:
+        """Send a task that has no :meth:`obstacle`, and return its uid. Raises :class:`StorageError`."""
         with sentences(self._settings.s3):
             self._producer.send_task(task)
         return str(task.payload["override_uid"])

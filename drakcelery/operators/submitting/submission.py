@@ -137,7 +137,7 @@ class Submission:
         """Raises :class:`BadTask` if it would be refused."""
         task = sample_task(one.path, self.wishes, name=one.name, facts=facts)
         self._check(task, facts)
-        uid = self.sender.push(task)
+        uid = self.sender.send(task)
         sample = task.payload["sample"]
         return Pushed(uid=uid, label=one.label, name=str(sample.name), sha256=sample.sha256, size=facts.size)
 
