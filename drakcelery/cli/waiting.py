@@ -86,15 +86,21 @@ def follow(ours: Settings, uids: Sequence[str], names: Mapping[str, str] | None 
     """Show progress on standard error until the analyses are over. After Ctrl-C it says how to look again."""
     from rich.console import Console
 
+    from drakcelery.operators.waiting_table import sum_line
     from drakcelery.wiring import make_ledger
 
     console, ledger = Console(stderr=True), make_ledger(ours)
     show = _Table(ours, ledger, console) if console.is_terminal else _Lines(console)
     try:
-        return show.until_over(ledger, uids, names or {})
+        look = show.until_over(ledger, uids, names or {})
     except KeyboardInterrupt:
         click.echo(hint(uids, show.left), err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
+    if look is None:
+        raise DrakceleryError("there is nothing to wait for")
+    if len(uids) > 1:
+        console.print(sum_line(look, uids), markup=False, highlight=False)
+    return look
 
 
 def hint(uids: Sequence[str], left: int | None = None) -> str:
@@ -126,7 +132,7 @@ class _Lines:
         self._console = console
         self.left: int | None = None
 
-    def until_over(self, ledger: Ledger, uids: Sequence[str], names: Mapping[str, str]) -> Look:
+    def until_over(self, ledger: Ledger, uids: Sequence[str], names: Mapping[str, str]) -> Look | None:
         """Returns the last look."""
         from drakcelery.operators import waiting, waiting_table
 
@@ -137,10 +143,6 @@ class _Lines:
                 self._console.print(
                     waiting_table.line(look, uid, names, alone=len(uids) == 1), soft_wrap=True
                 )
-        if look is None:
-            raise DrakceleryError("there is nothing to wait for")
-        if len(uids) > 1:
-            self._console.print(waiting_table.sum_line(look, uids), markup=False, highlight=False)
         return look
 
 
@@ -153,7 +155,7 @@ class _Table:
         self._forecasted = -FORECAST_SECONDS
         self.left: int | None = None
 
-    def until_over(self, ledger: Ledger, uids: Sequence[str], names: Mapping[str, str]) -> Look:
+    def until_over(self, ledger: Ledger, uids: Sequence[str], names: Mapping[str, str]) -> Look | None:
         """Returns the last look."""
         from rich.console import Group
         from rich.live import Live
@@ -174,12 +176,8 @@ class _Table:
                     columns=self._console.width,
                 )
                 live.update(Group(table, Text(waiting_table.sum_line(look, uids))), refresh=True)
-        if look is None:
-            raise DrakceleryError("there is nothing to wait for")
-        whole = waiting_table.waiting_table(look, uids, names, columns=self._console.width)
-        self._console.print(whole)
-        if len(uids) > 1:
-            self._console.print(waiting_table.sum_line(look, uids), markup=False, highlight=False)
+        if look is not None:
+            self._console.print(waiting_table.waiting_table(look, uids, names, columns=self._console.width))
         return look
 
     def _expected(self) -> Forecast:
