@@ -39,10 +39,8 @@ class NothingHere(Page):
         """A page for people."""
         if bare.is_wanted(self):
             super().write_error(status_code, **kwargs)
-            return
-        said = self.refusal(status_code, kwargs)
-        self.set_header("Content-Type", "text/plain; charset=UTF-8")
-        self.finish(said)
+        else:
+            self.send_sentence(status_code, kwargs)
 
 
 class Refused(tornado.web.RequestHandler):

@@ -123,15 +123,21 @@ class Page(_Fleet):
             self.set_header("WWW-Authenticate", 'Basic realm="flower"')
         return said or SAID.get(status_code) or f"this did not work ({status_code}); Flower's log says why"
 
+    def send_sentence(self, status_code: int, given: Mapping[str, Any]) -> None:
+        """Answer a script with what :meth:`refusal` says."""
+        said = self.refusal(status_code, given)
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        self.finish(said)
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """A page in our form; a sentence for a script of a page, which asks for JSON."""
-        said = self.refusal(status_code, kwargs)
         if status_code == 401:  # before the login nothing of Flower's is shown
+            self.refusal(status_code, kwargs)
             bare.answer(self, problem(401))
         elif "json" in self.request.query_arguments:
-            self.set_header("Content-Type", "text/plain; charset=UTF-8")
-            self.finish(said)
+            self.send_sentence(status_code, kwargs)
         else:
+            self.refusal(status_code, kwargs)
             self._show(status_code, kwargs)
 
     def _show(self, status_code: int, given: Mapping[str, Any]) -> None:
@@ -154,9 +160,7 @@ class Data(Page):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """A sentence."""
-        said = self.refusal(status_code, kwargs)
-        self.set_header("Content-Type", "text/plain; charset=UTF-8")
-        self.finish(said)
+        self.send_sentence(status_code, kwargs)
 
 
 class Api(_Fleet, BaseApiHandler):  # type: ignore[misc] # Flower has no type information
