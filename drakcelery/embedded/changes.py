@@ -31,7 +31,7 @@ class Changes:
     def read(self) -> list[Record]:
         """Those that have changed since it was called last: a new one, another state or attempt.
 
-        None while Redis does not answer.
+        There are none while Redis does not answer.
         """
         try:
             live = list(self._ledger.live())
