@@ -22,7 +22,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, sy
 from drakcelery.embedded import ports, supervision
 from drakcelery.karton import submit
 from drakcelery.karton.kept import Wishes
-from tests.faults.fleet import Fleet
+from tests.conftest import require
+from tests.faults.fleet import Fleet, Options
 from tests.waiting import wait_until
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -34,6 +35,7 @@ ARGUMENTS = (
 HOSTILE = "<img src=x onerror=\"document.title='had';alert('had')\"> 'n' \u202efdp.bat"
 NARROW, WIDE = 360, 1400
 """Widths of a telephone and of a window on a desk, in CSS pixels."""
+PROFILE = "win10-22h2"
 LONG = 600
 """Seconds that a guest runs, if nobody ends it."""
 
@@ -134,6 +136,7 @@ def flower(fleet: Fleet, name: str, *command: str, prefix: str = "", **environme
 @contextmanager
 def chromium(*options: str) -> Iterator[Browser]:
     """A browser that nobody sees, with further *options*."""
+    require(CHROMIUM.exists(), f"{CHROMIUM} is not installed (Debian: apt-get install chromium)")
     arguments = [one for one in (*ARGUMENTS, *options) if one != "--headless"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=arguments)
@@ -191,8 +194,21 @@ def tab(
         context.close()
 
 
+def one_host(host: str, *, slots: int = 2, run_seconds: float = LONG, **ours: str) -> Options:
+    """A host whose VMs have the profile that :func:`push` asks for; *ours* are keys of ``[drakcelery]``."""
+    more = {"drakcelery": {"default_profile": PROFILE, **ours}, "profile_rules": {}}
+    return Options(
+        hosts=(host,),
+        slots=slots,
+        profiles={host: PROFILE},
+        run_seconds=run_seconds,
+        restore_seconds=0.1,
+        more=more,
+    )
+
+
 def push(
-    fleet: Fleet, uid: str, *, name: str = "probe.bat", timeout: int = LONG, profile: str = "win10-22h2"
+    fleet: Fleet, uid: str, *, name: str = "probe.bat", timeout: int = LONG, profile: str = PROFILE
 ) -> None:
     """Have a sample of that name analysed as *uid*."""
     sample = fleet.directory / name

@@ -20,7 +20,6 @@ from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from tests.acceptance.deployment import PROGRAMS
 from tests.acceptance.flower_page import (
-    CHROMIUM,
     HOSTILE,
     LONG,
     NARROW,
@@ -34,7 +33,6 @@ from tests.acceptance.flower_page import (
     start,
     tab,
 )
-from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import start_server, stop_server, type_in, wait_free, wait_published, wait_state
 from tests.terminal import terminal
@@ -101,7 +99,6 @@ def read_only(fleet: Fleet) -> Iterator[Web]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, for the whole module."""
-    require(CHROMIUM.exists(), f"{CHROMIUM} is not installed (Debian: apt-get install chromium)")
     with chromium() as ours:
         yield ours
 

@@ -21,7 +21,6 @@ from drakcelery.karton.kept import KEPT
 from drakcelery.model.analysis import State
 from drakcelery.testing import RECORDED
 from tests.acceptance.flower_page import (
-    CHROMIUM,
     HOSTILE,
     LONG,
     NARROW,
@@ -31,11 +30,11 @@ from tests.acceptance.flower_page import (
     assert_fits,
     chromium,
     flower,
+    one_host,
     push,
     tab,
 )
-from tests.conftest import require
-from tests.faults.fleet import Fleet, Options
+from tests.faults.fleet import Fleet
 from tests.faults.watch import wait_published, wait_state
 from tests.large_reports import EVIL, hostile_report
 from tests.objects import put_bytes
@@ -57,15 +56,7 @@ PNG = base64.b64decode(
 @pytest.fixture(scope="module")
 def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One host with published analyses."""
-    more = {"drakcelery": {"default_profile": "win10-22h2"}, "profile_rules": {}}
-    options = Options(
-        hosts=(HOST,),
-        slots=2,
-        profiles={HOST: "win10-22h2"},
-        run_seconds=LONG,
-        restore_seconds=0.1,
-        more=more,
-    )
+    options = one_host(HOST)
     directory = tmp_path_factory.mktemp("flower-report")
     with lent(services) as ours, Fleet(directory / "fleet", ours, options) as made:
         push(made, SMALL, name="invoice.bat", timeout=1)
@@ -102,7 +93,6 @@ def web(fleet: Fleet) -> Iterator[Web]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, for the whole module."""
-    require(CHROMIUM.exists(), f"{CHROMIUM} is not installed (Debian: apt-get install chromium)")
     expect.set_options(timeout=30_000)
     with chromium() as ours:
         yield ours

@@ -17,7 +17,6 @@ from playwright.sync_api import Browser, Locator, expect
 
 from drakcelery.embedded.services import Services
 from tests.acceptance.flower_page import (
-    CHROMIUM,
     HOSTILE,
     NARROW,
     WIDE,
@@ -28,7 +27,6 @@ from tests.acceptance.flower_page import (
     flower,
     tab,
 )
-from tests.conftest import require
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import wait_published
 from tests.waiting import wait_until
@@ -74,7 +72,6 @@ def web(fleet: Fleet, rooms: Path) -> Iterator[Web]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, for the whole module."""
-    require(CHROMIUM.exists(), f"{CHROMIUM} is not installed (Debian: apt-get install chromium)")
     with chromium() as ours:
         yield ours
 

@@ -16,10 +16,9 @@ from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.settings.sections import DrakcelerySection
 from tests.acceptance import proxy
-from tests.acceptance.flower_page import CHROMIUM, LONG, Web, chromium, flower, push, tab
+from tests.acceptance.flower_page import Web, chromium, flower, one_host, push, tab
 from tests.acceptance.proxy import LOGIN, NAME, PREFIX, Proxy, nginx
-from tests.conftest import require
-from tests.faults.fleet import Fleet, Options
+from tests.faults.fleet import Fleet
 from tests.faults.watch import wait_published, wait_state
 from tests.servers import lent
 
@@ -35,15 +34,7 @@ SECURITY = (
 @pytest.fixture(scope="module")
 def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One host with a published analysis."""
-    more = {"drakcelery": {"default_profile": "win10-22h2"}, "profile_rules": {}}
-    options = Options(
-        hosts=(HOST,),
-        slots=2,
-        profiles={HOST: "win10-22h2"},
-        run_seconds=LONG,
-        restore_seconds=0.1,
-        more=more,
-    )
+    options = one_host(HOST)
     directory = tmp_path_factory.mktemp("reverse-proxy")
     with lent(services) as ours, Fleet(directory / "fleet", ours, options) as made:
         push(made, "published", name="invoice.bat", timeout=1)
@@ -69,7 +60,6 @@ def front(behind: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, for which the name leads here."""
-    require(CHROMIUM.exists(), f"{CHROMIUM} is not installed (Debian: apt-get install chromium)")
     expect.set_options(timeout=30_000)
     with chromium(f"--host-resolver-rules=MAP {NAME} 127.0.0.1") as ours:
         yield ours
