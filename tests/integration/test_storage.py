@@ -454,16 +454,14 @@ def test_what_cannot_be_uploaded(storage: Storage, bucket: str, files: dict[str,
     [
         S3Section(),
         S3Section(access_key="key"),
-        S3Section(address="http://user:password@localhost:9000", access_key="key", secret_key=SecretStr("s")),
         S3Section(address="http://host:99999", access_key="key", secret_key=SecretStr("s")),
         S3Section(address="http://local?host", access_key="key", secret_key=SecretStr("s")),
     ],
 )
 def test_settings_that_cannot_work(section: S3Section) -> None:
-    """Missing credentials, credentials in the address and an address that is none are refused at once."""
-    with pytest.raises(SettingsError, match=r"\[s3\]") as caught:
+    """Missing credentials and an address that is none are refused at once."""
+    with pytest.raises(SettingsError, match=r"\[s3\]"):
         connect(section)
-    assert "password" not in str(caught.value)
 
 
 def test_an_iam_role_needs_no_key() -> None:
