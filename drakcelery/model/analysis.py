@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from drakcelery.model.names import Name, Uid
-from drakcelery.model.text import storable
+from drakcelery.model.value import Text as Text
+from drakcelery.model.value import Value as Value
 from drakcelery.model.word import Word
-
-
-def _storable(value: Any) -> Any:
-    return storable(value) if isinstance(value, str) else value
-
-
-Text = Annotated[str, BeforeValidator(_storable)]
-"""Text by others, for people only: anything is accepted, and what UTF-8 cannot hold is replaced."""
-
-
-class Value(BaseModel):
-    """A frozen record. Unknown fields are skipped: a fleet is upgraded host by host."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Stage(Word):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from drakcelery.model.analysis import Value
+from drakcelery.model.value import Value
 
 MOST_ENTRIES = 240
 """Seconds with news, and periods, of a run that are kept; later ones are joined to the last."""
