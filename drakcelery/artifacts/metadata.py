@@ -87,6 +87,7 @@ def build_metadata(
         screenshots=screenshots,
         missing_functions=outcome.missing,
         retry_of=analysis.retry_of,
+        watch=outcome.watch,
     ).payload()
 
 

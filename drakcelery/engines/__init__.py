@@ -12,6 +12,7 @@ import structlog
 
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Outcome, Snapshot, StartMethod
+from drakcelery.model.news import WatchPlan
 
 if TYPE_CHECKING:
     from drakcelery.settings import Settings
@@ -46,6 +47,13 @@ class Detonation:
     """As the task asked, like the next two; None: as the engine chooses."""
     guest_working_directory: str | None = None
     net_enable: bool | None = None
+    watch: WatchPlan | None = None
+    """When the run may end before or after the timeout; None: with it."""
+
+    @property
+    def longest(self) -> int:
+        """The seconds after which the run ends in any case."""
+        return self.timeout if self.watch is None else self.watch.longest(self.timeout)
 
     @property
     def log(self) -> Path:
@@ -109,6 +117,8 @@ class Engine(Protocol):
 
     def run(self, job: Detonation) -> Outcome:
         """Detonate, watch for ``job.timeout`` seconds at most, stop. The guest may still be there afterwards.
+
+        With ``job.watch`` the run may end earlier or later, at most after ``job.longest`` seconds.
 
         Nothing writes to ``job.raw`` any more when it returns (:mod:`drakcelery.engines.evidence` relies on
         that).

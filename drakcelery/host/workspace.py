@@ -238,4 +238,5 @@ class Workspace:
             start_method=analysis.start_method,
             guest_working_directory=analysis.guest_working_directory,
             net_enable=analysis.net_enable,
+            watch=analysis.watch,
         )

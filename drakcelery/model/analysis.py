@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from drakcelery.model.names import Name, Uid
+from drakcelery.model.news import News, WatchPlan, WatchRun
 from drakcelery.model.value import Text as Text
 from drakcelery.model.value import Value as Value
 from drakcelery.model.word import Word
@@ -135,6 +136,13 @@ class Analysis(Value):
     """The bucket of the artifacts."""
     retry_of: Uid | None = None
     """The analysis that it repeats, if it is a retry."""
+    watch: WatchPlan | None = None
+    """When it may be stopped before its time is over; None: never."""
+
+    @property
+    def longest(self) -> int:
+        """The seconds after which its run ends in any case."""
+        return self.timeout if self.watch is None else self.watch.longest(self.timeout)
 
     @property
     def place(self) -> Place:
@@ -269,3 +277,12 @@ class Outcome(Value):
     """The machine's boot while it ran: after another boot, files that were not synced may be lost."""
     raw: RawFiles | None = None
     """The files that it left, noted by the stage run. None from an older version."""
+    watch: WatchRun | None = None
+    """How it ended, if it was watched for news; None otherwise, and from an older version."""
+    news: News | None = None
+    """What it showed by second, likewise."""
+
+    @property
+    def is_quiet_stop(self) -> bool:
+        """Whether it was stopped before its time was over, since nothing new came."""
+        return self.watch is not None and self.watch.ended == "quiet"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from drakcelery.model.analysis import Execution, MissingFunction, Text, Value
+from drakcelery.model.news import WatchRun
 
 _EMPTY: Mapping[str, Any] = {
     "vm_id": None,
@@ -21,6 +22,7 @@ _EMPTY: Mapping[str, Any] = {
     "report_failure": None,
     "capa": None,
     "retry_of": None,
+    "watch": None,
 }
 """Keys that are missing where there is nothing to say, and what they are then."""
 
@@ -134,6 +136,8 @@ class Metadata(Value):
     """None if it is not set up."""
     retry_of: str | None = None
     """The analysis that it repeats; None if it is no retry."""
+    watch: WatchRun | None = None
+    """How it ended, if it was watched for news."""
 
     def payload(self) -> dict[str, Any]:
         """As it is in the payload of the analysis task."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from drakcelery.model.analysis import Execution, MissingFunction, Text, Value
+from drakcelery.model.news import WatchRun
 
 MOST_REASON = 2000
 """Characters of a reason that the record keeps; it may quote the sample."""
@@ -21,6 +22,8 @@ class Result(Value):
     """As in :class:`~drakcelery.model.analysis.Outcome`."""
     reason: Text | None = None
     missing_functions: tuple[MissingFunction, ...] = ()
+    watch: WatchRun | None = None
+    """How it ended, if it was watched for news."""
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Self:

@@ -152,6 +152,7 @@ WORDS = (
     "ledger",
     "line",
     "misfit",
+    "news",
     "notice",
     "orphan",
     "outbox",
@@ -162,6 +163,7 @@ WORDS = (
     "presence",
     "profile",
     "quarantine",
+    "quiet stop",
     "readiness",
     "reconcile",
     "reroute",
@@ -255,7 +257,7 @@ ORDINARY = frozenset(
         ),
         *("redis", "remote", "removal"),
         *("report", "result", "routing", "run", "script", "shutdown", "side", "simulation", "space"),
-        *("start", "state", "table", "text", "transport", "webhook", "word"),
+        *("start", "state", "table", "text", "transport", "value", "webhook", "word"),
     }
 )
 """Words of modules' names that mean in this house what they mean anywhere."""
