@@ -11,12 +11,20 @@ from typing import Any
 import pefile
 
 
+class Image(pefile.PE):  # type: ignore[misc] # pefile ships no types
+    """pefile's image of bytes that are the caller's, who closes them.
+
+    pefile searches the whole process for garbage whenever it closes an image (``PE._close_data``), and it
+    closes each that is broken: a tenth of a second in a worker, for each look at a sample.
+    """
+
+    def _close_data(self) -> None:
+        """Nothing: there is none of its own."""
+
+
 @contextmanager
 def headers(path: Path) -> Iterator[Any]:
-    """pefile's image of the file at *path*, without its directories, for as long as the block lasts.
-
-    pefile can open a file itself, but searches the whole process for garbage whenever it closes one
-    (``PE._close_data``): a tenth of a second in a worker, for each look at a sample.
+    """The image of the file at *path*, without its directories, for as long as the block lasts.
 
     Raises:
         pefile.PEFormatError: the file is no program, or is broken.
@@ -28,4 +36,4 @@ def headers(path: Path) -> Iterator[Any]:
         except ValueError:  # mmap's word for an empty file
             raise pefile.PEFormatError("the file is empty") from None
         with data:
-            yield pefile.PE(data=data, fast_load=True)
+            yield Image(data=data, fast_load=True)

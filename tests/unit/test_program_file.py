@@ -13,21 +13,25 @@ from drakcelery.model.program_file import headers
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "behaviour.exe"
 
 
-def test_a_look_searches_for_no_garbage() -> None:
-    """Not in a process as large as a worker: pefile would, whenever it closes a file."""
+def test_a_look_searches_for_no_garbage(tmp_path: Path) -> None:
+    """Not in a process as large as a worker: pefile would, whenever it closes a file or finds one broken."""
+    (tmp_path / "broken").write_bytes(b"MZ" + bytes(100))
     searched: list[int] = []
 
-    def seen(phase: str, info: dict[str, int]) -> None:
-        if phase == "start":
-            searched.append(info["generation"])
+    def seen(_phase: str, info: dict[str, int]) -> None:
+        searched.append(info["generation"])
 
     gc.callbacks.append(seen)
+    gc.disable()  # it has its own times
     try:
         with headers(SAMPLE) as image:
             assert image.FILE_HEADER.Machine == 0x8664
+        with pytest.raises(pefile.PEFormatError), headers(tmp_path / "broken"):
+            pass
     finally:
+        gc.enable()
         gc.callbacks.remove(seen)
-    assert 2 not in searched
+    assert searched == []
 
 
 def test_what_is_no_program(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import pefile
 from speakeasy.windows.common import PeFile
 
 from drakcelery.engines import loading
 from drakcelery.engines.speakeasy_guest.programs.images import bits_of, in_whole_sectors
+from drakcelery.model.program_file import Image
 
 ERROR_MOD_NOT_FOUND: Final = 126
 ERROR_PROC_NOT_FOUND: Final = 127
@@ -183,7 +183,7 @@ def parse(data: bytes, path: str, *, bits: int) -> Library:
     if len(data) > MAX_FILE:
         raise Unloadable(ERROR_NOT_ENOUGH_MEMORY)
     try:
-        head = pefile.PE(data=data, fast_load=True)
+        head = Image(data=data, fast_load=True)
         if loading.refused(head, len(data)) or not _within(head) or bits not in (0, bits_of(data)):
             raise Unloadable(ERROR_BAD_EXE_FORMAT)
         return Library(in_whole_sectors(data), path)
