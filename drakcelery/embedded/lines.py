@@ -38,12 +38,13 @@ class Lines:
         self._write = write
         self._data_dir = data_dir
         self._only_addresses = only_addresses
+        self._starting = True
         self._news: News | None = None
         self._quiet = Quiet()
 
     def hears(self, process: str, line: str) -> None:
         """Tell of a problem."""
-        told = None if self._only_addresses else problem(process, line)
+        told = None if self._only_addresses else problem(process, line, starting=self._starting)
         if told is not None and self._quiet.lets_pass(told):
             self._write(problem_line(told).plain)
 
@@ -52,6 +53,7 @@ class Lines:
 
     def is_up(self, config: Settings, addresses: Mapping[str, str]) -> None:
         """Tell where everything is."""
+        self._starting = False
         stops = f"Ctrl-C, or {command('down', self._data_dir)}, stops it."
         for line in (*head(config, addresses, self._data_dir), stops):
             self._write(line)

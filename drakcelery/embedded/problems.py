@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from drakcelery.model.records import Halt
 from drakcelery.model.text import clean
 from drakcelery.telemetry.logs import LIBRARY
 
@@ -20,6 +21,8 @@ PROCESSES: Mapping[str, str] = {
 }
 """What people call the Procfile's processes."""
 
+STARTING = (Halt.NO_BROKER, Halt.NO_IO_WORKER)
+"""What a host lacks while its workers start. What it lacks beyond that is a problem, and no start."""
 LEVELS = ("warning", "error", "critical")
 WORDS: Mapping[str, str] = {
     "broker_away": "does not reach Celery's broker (Valkey); what is to be sent is sent later: {error}",
@@ -81,14 +84,19 @@ class Problem:
         return f"{about}: {self.sentence}"
 
 
-def problem(process: str, line: str) -> Problem | None:
-    """The problem of which a *line* of a process' log tells; None if it tells of none."""
+def problem(process: str, line: str, *, starting: bool = False) -> Problem | None:
+    """The problem of which a *line* of a process' log tells; None if it tells of none.
+
+    *starting*: whether the stack does still. It waits for its workers, and says so if one does not come.
+    """
     found = _read(line)
     if found is None:
         return None
     level, action, values = found
     least = "error" if action == LIBRARY else "warning"  # what libraries warn of is rarely for users
     if level not in LEVELS[LEVELS.index(least) :] or action in SILENT:
+        return None
+    if starting and action == "takes_nothing" and values.get("reason") in STARTING:
         return None
     return Problem(process=process, uid=values.get("uid"), sentence=clean(_sentence(action, values)))
 

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable
 
 from redis.exceptions import RedisError
 
-from drakcelery.model.records import Halt
+from drakcelery.embedded.problems import STARTING
 from drakcelery.settings import Settings
 from drakcelery.wiring import make_ledger
 
 READY_SECONDS = 150.0
 SYSTEM = "karton.system"
-STARTING = (Halt.NO_BROKER, Halt.NO_IO_WORKER)
-"""What a host lacks while its workers start. What it lacks beyond that is a problem, and no start."""
 
 
 class Readiness:

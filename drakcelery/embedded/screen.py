@@ -46,7 +46,7 @@ class Screen:
 
     def hears(self, process: str, line: str) -> None:
         """Tell of a problem, above what stays."""
-        told = problem(process, line)
+        told = problem(process, line, starting=not self._head)
         if told is not None and self._quiet.lets_pass(told):
             self._console.print(problem_line(told), soft_wrap=False)
 

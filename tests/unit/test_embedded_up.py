@@ -17,9 +17,10 @@ from rich.console import Console
 
 from drakcelery.embedded import directory, lock, screen, stopping
 from drakcelery.embedded.lines import Quiet, starting
-from drakcelery.embedded.problems import Problem, problem
+from drakcelery.embedded.problems import STARTING, Problem, problem
 from drakcelery.embedded.size import slots, slots_for
 from drakcelery.errors import StackError
+from drakcelery.model.records import Halt
 from drakcelery.settings import DATA_DIR_VARIABLE, load
 from tests.builders import record
 
@@ -78,6 +79,14 @@ def test_problems_are_told_in_sentences(line: str, told: str) -> None:
 def test_all_else_is_quiet(line: str) -> None:
     """Neither what goes well, nor what the analysis' own line says, nor what is no line of a log."""
     assert problem("vm", line) is None
+
+
+@pytest.mark.parametrize("reason", [*STARTING, Halt.NO_SPACE])
+def test_a_start_is_no_problem(reason: Halt) -> None:
+    """That a worker has yet to come is none, however slow the machine; that the disk is full is one."""
+    line = f"{AT} [warning  ] takes_nothing     reason={reason.value} why='{reason.words}'"
+    assert problem("vm", line) is not None
+    assert (problem("vm", line, starting=True) is None) == (reason in STARTING)
 
 
 def test_a_problem_that_goes_on_is_told_once() -> None:
