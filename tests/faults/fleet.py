@@ -225,8 +225,8 @@ class Fleet:
                 preexec_fn=supervision._die_with(os.getpid()),
             )
 
-    def intruder(self, name: str, *, stranger: bool = False) -> subprocess.Popen[bytes]:
-        """Start another process like *name*, as if from elsewhere; the caller ends it.
+    def intruder(self, name: str, *, stranger: bool = False) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start another process like *name*, as if from elsewhere; the caller ends it. Also where it logs.
 
         It is another machine's that has the same host name, or (a *stranger*) of another deployment.
         """
@@ -240,11 +240,12 @@ class Fleet:
             parser["drakrun"] = {"identity": f"karton.{path.stem}"}
         with path.open("w") as file:
             parser.write(file)
-        with path.with_suffix(".log").open("ab") as log:
-            return subprocess.Popen(
+        log = path.with_suffix(".log")
+        with log.open("ab") as output:
+            started = subprocess.Popen(
                 [sys.executable, "-m", "drakcelery", *process.arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 env={
                     **os.environ,
@@ -255,6 +256,7 @@ class Fleet:
                 start_new_session=True,
                 preexec_fn=supervision._die_with(os.getpid()),
             )
+        return started, log
 
     def environment(self, name: str) -> dict[str, str]:  # noqa: ARG002 one process is like the other here
         """Further variables of a process."""

@@ -42,6 +42,9 @@ RESPAWN_SECONDS = 1.0
 """How long what ended stays ended, as systemd would have it."""
 TICK_SECONDS = 0.1
 
+ADMITTED = (" ready.", " bound ")
+"""What the log of a worker, and that of an ingress, says once it is at work."""
+
 AT_WORK = {
     "vm": (State.PREPARING, State.RUNNING),
     "io": (State.COLLECTING, State.UPLOADING),
@@ -164,7 +167,7 @@ class Storm:
             self._tick()
             return predicate()
 
-        wait_until(ticked, description, timeout=60)
+        wait_until(ticked, description)
 
     # Faults
 
@@ -263,16 +266,26 @@ class Storm:
         """Another machine comes by a host's name, or another deployment to this Redis: it must be refused."""
         if any(process.running.poll() is not None for process in self._fleet.processes.values()):
             return  # a name that nobody holds may be taken
-        intruder = self._fleet.intruder(fault.target, stranger=fault.kind == "stranger")
-        ends_at = self._now + fault.seconds * 2
+        host = self._fleet.processes[fault.target].host
+        # A machine that is still starting does not have its name yet
+        self._until(lambda: self._shows_life(host), f"{host} has its name")
+        intruder, log = self._fleet.intruder(fault.target, stranger=fault.kind == "stranger")
         self._until(
-            lambda: intruder.poll() is not None or self._now >= ends_at, f"{fault.kind} of {fault.target}"
+            lambda: intruder.poll() is not None or any(sign in log.read_text() for sign in ADMITTED),
+            f"{fault.kind} of {fault.target} has ended, or is at work",
         )
         self._refused.append(intruder.poll() not in (None, 0))
         if intruder.poll() is None:
             intruder.kill()
             intruder.wait()
         self._say(f"{fault.kind} of {fault.target} was {'refused' if self._refused[-1] else 'let in'}")
+
+    def _shows_life(self, host: str) -> bool:
+        """Whether both workers of *host* do: one of them alone keeps the name."""
+        known = self._fleet.ledger.fleet
+        with contextlib.suppress(RedisError):  # the storm hit Valkey
+            return host in known.io_hosts() and any(one.host == host for one in known.hosts())
+        return False
 
     def _restart(self, fault: Fault) -> None:
         if fault.target == "valkey":
