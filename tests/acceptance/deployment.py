@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from karton.core import Config, Karton, Producer, Resource, Task
 from karton.core.backend import KartonBackend
 from karton.core.resource import RemoteResource, ResourceBase
-from karton.core.task import TaskPriority
+from karton.core.task import TaskPriority, TaskState
 from minio import Minio
 
 from drakcelery import settings
@@ -211,6 +211,14 @@ class Deployment:
         task = self.backend.get_task(record.task_uid)
         assert task is not None, f"Karton has dropped {record.task_uid}"
         return task
+
+    def is_finished(self, record: Record) -> bool:
+        """Whether the sample task is FINISHED.
+
+        What is, karton-system collects every 180 s; anything else it leaves for hours.
+        """
+        task = self.backend.get_task(record.task_uid)
+        return task is None or (task.status, task.error) == (TaskState.FINISHED, None)
 
     def children(self, record: Record) -> list[Task]:
         """The tasks in Karton that came of the sample task."""

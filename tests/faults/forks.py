@@ -30,6 +30,8 @@ IMPORTED = (
 )
 """What processes of a fleet import, directly or not."""
 LOOK_SECONDS = 0.01
+NEVER = 10**9
+"""Seconds between two rounds of Karton's collector, which takes the FINISHED tasks that tests look at."""
 
 
 class Fork:
@@ -163,6 +165,9 @@ if __name__ == "__main__":
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()
+    from karton.system import SystemService
+
+    SystemService.GC_INTERVAL = NEVER
     arguments = serve(sys.stdin.buffer, sys.stdout.buffer)
     if arguments is not None:
         from drakcelery.cli import main
