@@ -217,7 +217,8 @@ def test_a_worker_that_is_killed(tmp_path: Path, limits: Limits) -> None:
         try:
             wait_until(lambda: psutil.Process(worker.pid).children(), "it has asked capa")
             [capa] = psutil.Process(worker.pid).children()
-            wait_until(lambda: capa.nice() > 0, "capa has set its limits")
+            of_time = (limits.seconds, limits.seconds)
+            wait_until(lambda: capa.rlimit(psutil.RLIMIT_CPU) == of_time, "capa has set its limits")
             capa.suspend()  # by itself it does not end now
         finally:
             worker.kill()
