@@ -31,8 +31,6 @@ HOSTS = ("rack-1", "rack-2")
 NEWER, OLDER = HOSTS
 pytestmark = pytest.mark.slow
 RUN_SECONDS = 2
-LONG = 6
-"""Seconds that a run takes whose host dies meanwhile."""
 OF_OLDER = {OLDER: {"drakcelery": {"lease_seconds": "9", "look_ahead": "1"}}}
 """Settings of a host that nobody has changed yet."""
 
@@ -87,7 +85,7 @@ class MixedFleet(Fleet):
         """*last* is where the last version is installed; every process begins with it."""
         self._last = last
         self.upgraded: set[str] = set()
-        options = Options(hosts=HOSTS, slots=2, run_seconds=LONG, of_host=OF_OLDER)
+        options = Options(hosts=HOSTS, slots=2, run_seconds=RUN_SECONDS, of_host=OF_OLDER)
         super().__init__(directory, services, options)
 
     def environment(self, name: str) -> dict[str, str]:
@@ -165,7 +163,7 @@ def in_flight(fleet: MixedFleet, when: str) -> list[str]:
     """Samples for each host and for any; one runs on each host, or did, when this returns."""
     uids = [f"{when}-{number}" for number in range(6)]
     for uid, host in zip_longest(uids, HOSTS):
-        fleet.push(uid, host=host, timeout=RUN_SECONDS)
+        fleet.push(uid, host=host)
     for uid in uids[: len(HOSTS)]:
         wait_state(fleet, uid, State.RUNNING, State.COLLECTING, State.UPLOADING, State.PUBLISHED)
     return uids
@@ -180,12 +178,14 @@ def outlive(fleet: MixedFleet, dead: str) -> None:
     """What runs on a host that dies permanently goes on at one of the other version, exactly once."""
     uids = [f"without-{dead}-{number}" for number in range(4)]
     for uid in uids:
-        fleet.push(uid, timeout=LONG)
+        fleet.hold(uid)  # else the first may be over before the last one runs
+        fleet.push(uid)
     for uid in uids:
         wait_state(fleet, uid, State.RUNNING)
     fleet.end(*of(dead), number=signal.SIGKILL)
     lost = {record.uid for record in fleet.ledger.live() if record.host == dead}
     assert len(lost) == 2
+    fleet.let_go(*uids)
 
     def ended() -> bool:
         return all((record := fleet.record(uid)) is not None and record.state.is_over for uid in uids)
