@@ -27,6 +27,7 @@ from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.index import Index
 from drakcelery.ledger.karton_side import KartonSide
 from drakcelery.ledger.keys import BROKER_WATCH, DONE, TURN, WATCH, gaps_key, record_key
+from drakcelery.ledger.news import NewsStore
 from drakcelery.ledger.outbox import Outbox
 from drakcelery.ledger.records import Records, Standing
 from drakcelery.ledger.removal import Removal
@@ -50,6 +51,7 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         self.outbox = Outbox(client)
         self.canaries = Canaries(client)
         self.durations = DurationStore(client)
+        self.news = NewsStore(client)
         self.index = Index(client, record_ttl=record_ttl)
         self.removal = Removal(client)
         self.deployment = Deployment(client, identity)

@@ -42,6 +42,7 @@ DEPLOYMENT = FIXED["deployment"]
 WATCH = FIXED["watch"]
 BROKER_WATCH = FIXED["broker_watch"]
 BINDS = FIXED["binds"]
+NEWS = FIXED["watched"]
 UNROUTED = FIXED["karton_tasks"]
 """Tasks that karton-system has to route."""
 
@@ -114,3 +115,13 @@ def judging_key(profile: str) -> str:
 def durations_key(profile: str) -> str:
     """How long the newest analyses of a profile took."""
     return _BY_NAME["durations"].of(profile)
+
+
+def news_key(profile: str, quality: str) -> str:
+    """When the newest measured runs of a profile and quality showed something new."""
+    return _BY_NAME["news"].of(profile, quality)
+
+
+def stops_key(profile: str, quality: str) -> str:
+    """How long the newest of its other watched runs lasted."""
+    return _BY_NAME["stops"].of(profile, quality)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from drakcelery.ledger.indexkeys import INDEX
 from drakcelery.ledger.key import Key
+from drakcelery.ledger.newskeys import NEWS
 
 LEDGER = (
     Key(
@@ -121,6 +122,7 @@ LEDGER = (
         "30 days after the last one",
         "LPUSH LTRIM LRANGE EXPIRE",
     ),
+    *NEWS,
     Key(
         "notices",
         "drak:notices",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import structlog
 from karton.core import Task
-from redis.exceptions import RedisError
 
 from drakcelery import artifacts
 from drakcelery.artifacts.metadata import METADATA, RunFacts, write_metadata
@@ -15,20 +14,19 @@ from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.capabilities.job import Limits
 from drakcelery.errors import BadTask, Superseded
 from drakcelery.failpoints import reach
-from drakcelery.forecast.durations import Durations
 from drakcelery.host.state_dir import of_io_worker
 from drakcelery.host.workspace import LOG_NAME, Prepared, Workspace
 from drakcelery.karton import analysis_task, contract
 from drakcelery.karton.destination import destination
 from drakcelery.model.analysis import Analysis, Outcome, Step
 from drakcelery.model.manifest import Manifest
-from drakcelery.model.records import Record
 from drakcelery.model.result import Result
 from drakcelery.settings import Settings
 from drakcelery.stages import kept
 from drakcelery.stages.context import HostContext
 from drakcelery.stages.early_upload import clear, early_upload, left
 from drakcelery.stages.guest import check_evidence, slot_of
+from drakcelery.stages.learning import learn
 from drakcelery.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -161,7 +159,7 @@ def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Wor
     log.info("published", task=task.uid)
     with _no_failure():
         reach("publish.published", step.uid)
-        _learn(context, record)
+        learn(context.ledger, record, workspace)
     return step
 
 
@@ -179,15 +177,6 @@ def _no_failure() -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 whatever it is, the analysis is out
         log.warning("not_cleaned_up", error=f"{type(error).__name__}: {error}")
-
-
-def _learn(context: HostContext, record: Record) -> None:
-    """Note the durations for the forecast. An error here makes forecasts a little worse and does the analysis
-    no harm."""
-    try:
-        Durations(context.ledger.durations).learn(record)
-    except RedisError as error:
-        log.warning("not_learned", error=str(error))
 
 
 def _analysis_task(

@@ -224,6 +224,36 @@ THROTTLED = Gauge(
     ["reason"],
     registry=WORKER,
 )
+WATCH_MEASURED = Counter(
+    "drakcelery_watch_measured_runs",
+    "Runs watched for news that showed what a quiet stop would have lost, since none came",
+    ["profile", "mode"],
+    registry=WORKER,
+)
+WATCH_FACTS = Counter(
+    "drakcelery_watch_facts", "Facts that measured runs showed", ["profile", "mode"], registry=WORKER
+)
+WATCH_FACTS_LOST = Counter(
+    "drakcelery_watch_facts_lost",
+    "Facts that measured runs showed after a quiet stop would have come",
+    ["profile", "mode"],
+    registry=WORKER,
+)
+WATCH_MAX_LOSS = Gauge(
+    "drakcelery_watch_max_loss", "Share of the facts that quiet stops may lose, as set here", registry=WORKER
+)
+QUIET_STOPS = Counter(
+    "drakcelery_quiet_stops",
+    "Runs that were stopped before their time was over, since nothing new came",
+    ["profile"],
+    registry=WORKER,
+)
+SAVED_SECONDS = Counter(
+    "drakcelery_quiet_stops_saved_seconds",
+    "Seconds that these runs might have lasted longer",
+    ["profile"],
+    registry=WORKER,
+)
 RECOVERED = Counter(
     "drakcelery_recoveries",
     "Analyses taken up or ended after a process or worker died",

@@ -23,17 +23,23 @@ from drakcelery.telemetry.instruments import (
     LEASE_AGE,
     PUBLISHED,
     QUARANTINES,
+    QUIET_STOPS,
     RECEIVED,
     RECONCILE_ACTIONS,
     RECONCILE_RUNS,
     RECOVERED,
     REPORTS_LOST,
+    SAVED_SECONDS,
     SLOT_SECONDS,
     SLOT_TURNAROUND,
     SPOOL,
     STAGE_DURATION,
     THROTTLED,
     UPLOADED,
+    WATCH_FACTS,
+    WATCH_FACTS_LOST,
+    WATCH_MAX_LOSS,
+    WATCH_MEASURED,
 )
 from drakcelery.telemetry.relay import Relay
 
@@ -63,6 +69,7 @@ def analysis_failed(cause: str) -> None:
 _RELAYED = (
     *(STAGE_DURATION, CELERY_WAIT, INTERRUPTED, ATTEMPTS_FAILED, UPLOADED, DUMPS_DROPPED),
     *(RECOVERED, RECONCILE_RUNS, RECONCILE_ACTIONS),
+    *(WATCH_MEASURED, WATCH_FACTS, WATCH_FACTS_LOST, QUIET_STOPS, SAVED_SECONDS),
 )
 
 
@@ -120,6 +127,19 @@ def dumps_dropped(count: int) -> None:
     _record(DUMPS_DROPPED, amount=count)
 
 
+def run_measured(profile: str, mode: str, *, facts: int, lost: int) -> None:
+    """A run showed so many facts, *lost* of them after a quiet stop would have come."""
+    _record(WATCH_MEASURED, profile, mode)
+    _record(WATCH_FACTS, profile, mode, amount=facts)
+    _record(WATCH_FACTS_LOST, profile, mode, amount=lost)
+
+
+def run_stopped(profile: str, *, saved: float) -> None:
+    """A quiet stop ended a run, which might have lasted so many seconds longer."""
+    _record(QUIET_STOPS, profile)
+    _record(SAVED_SECONDS, profile, amount=saved)
+
+
 def recovered(action: str) -> None:
     """An analysis goes on, or ends, after a process died; *action* is one of :data:`RECOVERIES`."""
     _record(RECOVERED, action)
@@ -156,6 +176,11 @@ def slot_turned_around(profile: str, seconds: float) -> None:
 def slot_quarantined(profile: str) -> None:
     """A slot was taken out of use."""
     QUARANTINES.labels(profile).inc()
+
+
+def loss_limited(share: float) -> None:
+    """Quiet stops may lose this share of the facts."""
+    WATCH_MAX_LOSS.set(share)
 
 
 def spool_measured(size: int) -> None:

@@ -216,7 +216,8 @@ HEART = (
 ORDINARY = frozenset(
     {
         *("alive", "alone", "behaviour", "bind", "cancellation", "certificate", "clock", "command"),
-        *("configuration", "connection", "control", "death", "deployment", "dir", "disk", "dispatch"),
+        *("configuration", "connection", "control", "curve", "death", "deployment", "dir", "disk"),
+        "dispatch",
         *(
             "duration",
             "ending",
@@ -250,6 +251,7 @@ ORDINARY = frozenset(
             "metadata",
             "metric",
             "name",
+            "newskey",
             "plugin",
             "program",
             "query",

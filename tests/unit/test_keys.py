@@ -38,7 +38,9 @@ from tests.modules import MODULES, parsed, walk
 from tests.reference import ROOT
 
 PACKAGE = ROOT / "drakcelery"
-TABLES = {PACKAGE / "ledger" / name for name in ("keys.py", "keytable.py", "indexkeys.py", "foreignkeys.py")}
+TABLES = {
+    PACKAGE / "ledger" / f"{name}.py" for name in ("keys", "keytable", "indexkeys", "newskeys", "foreignkeys")
+}
 NAMED = re.compile(rf"\b{PREFIX}|\bkarton\.(?:tasks?|queue|binds|metrics|outputs)\b")
 KARTONS = re.compile(r"KARTON_[A-Z_]+|KartonMetrics")
 ALIASES = {"from": "inbox aside", "to": "inbox aside", "analysis_task": "task"}

@@ -48,7 +48,18 @@ OF_THE_FLEET = (instruments.SLOTS, instruments.HOST_UP, instruments.SLOT_SCORE, 
 OF_THE_PROCESS = (GCCollector, PlatformCollector, ProcessCollector)
 """What the operating system and Python say of a process, which is nobody's metric."""
 MADE = re.compile(r"(?:\w+\.)*(?:Counter|Gauge|Histogram|Summary|Info|Enum)")
-FEW_WORDS = {"state", "stage", "cause", "outcome", "action", "priority", "quantile", "reason", "where"}
+FEW_WORDS = {
+    "state",
+    "stage",
+    "cause",
+    "outcome",
+    "action",
+    "priority",
+    "quantile",
+    "reason",
+    "where",
+    "mode",
+}
 
 
 def declared() -> dict[str, Counter | Gauge | Histogram]:
