@@ -13,6 +13,7 @@ from scapy.utils import rdpcap
 from drakcelery.engines import Detonation
 from drakcelery.engines.emulator import Emulator, create
 from drakcelery.model.analysis import Outcome
+from drakcelery.model.emulated_guest import parse_guest
 from drakcelery.model.plugins import DEFAULT_PLUGINS
 from drakcelery.settings import DrakcelerySection, EmulatorSection, Settings
 from tests import guest_forks
@@ -50,14 +51,16 @@ class Run:
 
 
 class Bench:
-    """An engine with its state and its jobs below one directory; its guests are *forked*, or started."""
+    """An engine with its state and its jobs below one directory; its guests are *forked*, or started, and
+    as *guest* says in the words of ``[emulator_profiles]``."""
 
-    def __init__(self, path: Path, *, forked: bool = True, **limits: int) -> None:
+    def __init__(self, path: Path, *, forked: bool = True, guest: str = "", **limits: int) -> None:
         self.path = path
         self.engine: Emulator = create(
             Settings(
                 drakcelery=DrakcelerySection(state_dir=path / "state"),
                 emulator=EmulatorSection(**{"memory_limit": 1024 * MIB, **limits}),
+                emulator_profiles={"default": parse_guest(guest)} if guest else {},
             )
         )
         if forked:

@@ -18,10 +18,12 @@ import structlog
 from drakcelery.engines import Detonation, confinement, loading, privileges
 from drakcelery.engines.loading import Refused
 from drakcelery.engines.speakeasy_guest import configuration, launch, supervision
+from drakcelery.engines.speakeasy_guest.configuration import USUAL
 from drakcelery.engines.speakeasy_guest.job import GuestJob, State
 from drakcelery.engines.speakeasy_guest.supervision import Guest
 from drakcelery.errors import EngineError, UnsupportedSample
 from drakcelery.model.analysis import Execution, MissingFunction, Outcome, Snapshot
+from drakcelery.model.emulated_guest import EmulatedGuest
 from drakcelery.model.program_file import headers
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Emulator:
         self._limits = settings.emulator
         self._dump_limit = settings.drakcelery.dumps_single_size
         self._dumps_limit = settings.drakcelery.dumps_total_size
+        self._guest_of = settings.emulated_guest
         self._records = settings.drakcelery.state_dir / "engine"
         self.begin = supervision.begin
 
@@ -92,7 +95,10 @@ class Emulator:
     def prepare(self, job: Detonation) -> Snapshot:
         """Clear the slot; there is no VM to restore. Raises :class:`~drakcelery.errors.EngineError`."""
         self.destroy(job.slot)
-        return Snapshot(version=configuration.CONFIGURATION_DATE, sha256=_digest())
+        return self._snapshot(job.slot)
+
+    def _snapshot(self, slot: str) -> Snapshot:
+        return Snapshot(version=configuration.CONFIGURATION_DATE, sha256=_digest(self._guest_of(slot)))
 
     def run(self, job: Detonation) -> Outcome:
         """Emulate for ``job.timeout`` seconds at most. The guest program is gone when this returns.
@@ -101,10 +107,10 @@ class Emulator:
             EngineError: the guest program did not come up, or could not write.
             UnsupportedSample: as :meth:`accept`.
         """
-        refused = _inspect(job.sample, job.magic, job.extension).refused
+        program = _inspect(job.sample, job.magic, job.extension, self._guest_of(job.slot))
         guest_job = self._guest_job(job)
-        if refused is not None:
-            return self._not_started(guest_job, refused)
+        if program.refused is not None:
+            return self._not_started(job, guest_job, program.refused)
         begun = int(time.time())
         record = self._records / f"{job.slot}.json"
         guest = supervision.start(record, guest_job, begin=self.begin)
@@ -119,7 +125,7 @@ class Emulator:
         account = guest.account
         return Outcome(
             engine=self.version(),
-            snapshot=Snapshot(version=configuration.CONFIGURATION_DATE, sha256=_digest()),
+            snapshot=self._snapshot(job.slot),
             started=int(guest.started or begun),
             finished=int(time.time()),
             execution=execution,
@@ -140,13 +146,13 @@ class Emulator:
     def attend(self) -> None:
         """Do nothing."""
 
-    def _not_started(self, guest_job: GuestJob, refused: Refused) -> Outcome:
+    def _not_started(self, job: Detonation, guest_job: GuestJob, refused: Refused) -> Outcome:
         """The outcome if Windows does not start the sample. It is not emulated, since no guest would run
         it."""
         now = int(time.time())
         return Outcome(
             engine=self.version(),
-            snapshot=Snapshot(version=configuration.CONFIGURATION_DATE, sha256=_digest()),
+            snapshot=self._snapshot(job.slot),
             started=now,
             finished=now,
             execution=Execution.NOT_EXECUTED,
@@ -176,6 +182,7 @@ class Emulator:
             max_instructions=self._limits.max_instructions,
             dump_limit=min(self._dump_limit, self._limits.file_limit),
             dumps_limit=self._dumps_limit,
+            guest=self._guest_of(job.slot),
         )
 
 
@@ -201,12 +208,12 @@ _WHAT = "The emulator engine runs 32- and 64-bit Windows EXE and DLL files; this
 
 
 @functools.cache
-def _digest() -> str:
-    return configuration.digest()
+def _digest(guest: EmulatedGuest) -> str:
+    return configuration.digest(guest)
 
 
-def _inspect(sample: Path, magic: str, extension: str) -> Program:
-    """What *sample* is.
+def _inspect(sample: Path, magic: str, extension: str, guest: EmulatedGuest = USUAL) -> Program:
+    """What *sample* is to *guest*.
 
     Raises:
         UnsupportedSample: it is nothing that this engine could start, and Windows might.
@@ -218,6 +225,7 @@ def _inspect(sample: Path, magic: str, extension: str) -> Program:
             head = file.read(MAX_HEAD)
         with headers(sample) as image:
             refused = loading.refused(image, size) or loading.lacking(image)
+            refused = refused or loading.refused_by(image, guest)
             is_dll = bool(image.FILE_HEADER.Characteristics & loading.IMAGE_FILE_DLL)
             directories = image.OPTIONAL_HEADER.DATA_DIRECTORY
             is_dotnet = len(directories) > COM_DESCRIPTOR and directories[COM_DESCRIPTOR].VirtualAddress != 0

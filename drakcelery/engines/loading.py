@@ -13,12 +13,17 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from drakcelery.model.emulated_guest import EmulatedGuest
+
 BAD_EXE_FORMAT = 193
 MACHINE_MISMATCH = 216
 CHILD_NOT_COMPLETE = 129
 MODULE_NOT_FOUND = 126
 """``ERROR_BAD_EXE_FORMAT``, ``ERROR_EXE_MACHINE_TYPE_MISMATCH``, ``ERROR_CHILD_NOT_COMPLETE`` ("cannot be
 run in Win32 mode") and ``ERROR_MOD_NOT_FOUND`` (also ``STATUS_DLL_NOT_FOUND``) of ``winerror.h``."""
+
+ELEVATION_REQUIRED = 740
+"""``ERROR_ELEVATION_REQUIRED``."""
 
 PE32, PE64 = 0x10B, 0x20B
 MACHINES = {0x14C: PE32, 0x8664: PE64}
@@ -41,8 +46,15 @@ OTHER_MACHINES = {
     0x6264: "LoongArch",
 }
 
-IMPORTS = 1
-"""``IMAGE_DIRECTORY_ENTRY_IMPORT``."""
+IMPORTS, RESOURCES = 1, 2
+"""``IMAGE_DIRECTORY_ENTRY_IMPORT`` and ``_RESOURCE``."""
+MANIFEST = 24
+"""The type of resource."""
+MOST_MANIFEST = 64 * 1024
+"""Bytes of a manifest that are read."""
+ASKS_FOR_ADMINISTRATOR = re.compile(
+    rb"<(?:\w{1,20}:)?requestedExecutionLevel\s[^>]{0,500}?\blevel\s*=\s*[\"']requireAdministrator[\"']"
+)
 IMAGE_FILE_EXECUTABLE_IMAGE = 0x2
 IMAGE_FILE_DLL = 0x2000
 WIN32_SUBSYSTEMS = (2, 3)
@@ -119,6 +131,32 @@ def lacking(image: Any) -> Refused | None:
     return Refused(
         why=f"it needs {' and '.join(missing)} beside it, which Windows does not have", code=MODULE_NOT_FOUND
     )
+
+
+def refused_by(image: Any, guest: EmulatedGuest) -> Refused | None:
+    """Why *guest* does not start pefile's *image*, which other Windows do; None if it does."""
+    if guest.bits == 32 and MACHINES[image.FILE_HEADER.Machine] == PE64:
+        return Refused(why="it is a 64-bit program, and the guest is a 32-bit Windows", code=MACHINE_MISMATCH)
+    is_dll = image.FILE_HEADER.Characteristics & IMAGE_FILE_DLL
+    if not guest.elevated and not is_dll and any(map(ASKS_FOR_ADMINISTRATOR.search, _manifests(image))):
+        return Refused(
+            why="its manifest asks for an administrator, and the guest's user is not elevated",
+            code=ELEVATION_REQUIRED,
+        )
+    return None
+
+
+def _manifests(image: Any) -> list[bytes]:
+    """The manifests of a program; none where its resources cannot be read."""
+    try:
+        image.parse_data_directories([RESOURCES])
+        entries = image.DIRECTORY_ENTRY_RESOURCE.entries
+        kinds = [kind.directory.entries for kind in entries if kind.id == MANIFEST]
+        languages = [one for names in kinds for name in names for one in name.directory.entries]
+        places = [one.data.struct for one in languages]
+        return [image.get_data(one.OffsetToData, min(one.Size, MOST_MANIFEST)) for one in places]
+    except Exception:  # noqa: BLE001  # pefile raises many things on hostile tables
+        return []
 
 
 def _wrong_headers(image: Any) -> str | None:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from drakcelery.model import profiles
+from drakcelery.model.emulated_guest import EmulatedGuest
 from drakcelery.model.names import Name
 from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
 from drakcelery.settings.section import Section
@@ -31,6 +32,7 @@ from drakcelery.settings.sections import (
 )
 from drakcelery.settings.servers import TLS_FILES, RedisSection, S3Section
 from drakcelery.settings.values import (
+    EmulatedGuestText,
     PluginList,
     ProfileRuleText,
     database_of,
@@ -69,6 +71,9 @@ class Settings(Section):
     drakvuf: DrakvufSection = DrakvufSection()
     canary: CanarySection = CanarySection()
     emulator: EmulatorSection = EmulatorSection()
+    emulator_profiles: dict[Name, EmulatedGuestText] = Field(
+        default={}, description="profile = key=value and further ones after a comma"
+    )
     report: ReportSection = ReportSection()
     replay: ReplaySection = ReplaySection()
     flower: FlowerSection = FlowerSection()
@@ -168,6 +173,10 @@ class Settings(Section):
         default."""
         return profiles.pick(self.profile_rules.values(), facts) or self.drakcelery.default_profile
 
+    def emulated_guest(self, slot: str) -> EmulatedGuest:
+        """What the emulator's guests in *slot* see, by its profile, whose name is a key: in lower case."""
+        return self.emulator_profiles.get(self.slots.get(slot, "").lower(), EmulatedGuest())
+
     def without_effect(self) -> list[str]:
         """What to log at the start: remarks on the file, and each setting that has no effect with this
         engine."""
@@ -178,6 +187,10 @@ class Settings(Section):
         defaults = DrakrunSection()
         if engine == "drakvuf":  # DRAKVUF honours all settings, or refuses to start
             return
+        used = {profile.lower() for profile in self.slots.values()}
+        for name in self.emulator_profiles:
+            if engine == "emulator" and name not in used:
+                yield f"[emulator_profiles] {name} has no effect: no slot of this host has that profile"
         for key, advice in EMULATOR_ADVICE.items():
             if getattr(self.drakrun, key) != getattr(defaults, key):
                 why = advice if engine == "emulator" else "a recorded run is played back as it was"

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from drakcelery.model.emulated_guest import EmulatedGuest, parse_guest
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.profiles import ProfileRule, parse_rule
 
@@ -77,6 +78,10 @@ def _host_names(text: str) -> str:
 
 def _profile_rule(value: object) -> object:
     return parse_rule(value) if isinstance(value, str) else value
+
+
+def _emulated_guest(value: object) -> object:
+    return parse_guest(value) if isinstance(value, str) else value
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
@@ -220,6 +225,7 @@ def database_of(parts: urllib.parse.SplitResult) -> int:
     return int(named)
 
 
+EmulatedGuestText = Annotated[EmulatedGuest, BeforeValidator(_emulated_guest)]
 ProfileRuleText = Annotated[ProfileRule, BeforeValidator(_profile_rule)]
 Headers = Annotated[dict[str, Any], BeforeValidator(_one_dict), Field(min_length=1)]
 Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(min_length=1)]

@@ -32,6 +32,7 @@ from drakcelery.engines.speakeasy_guest.job import (
 from drakcelery.engines.speakeasy_guest.launch import Launch, parse
 from drakcelery.engines.speakeasy_guest.record.tally import MOST_TOLD
 from drakcelery.errors import UnsupportedSample
+from drakcelery.model.emulated_guest import EmulatedGuest
 from drakcelery.settings import DrakcelerySection, Settings
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -203,7 +204,8 @@ def guest_job(**more: object) -> GuestJob:
     values: dict[str, object] = {
         field.name: 1 if field.type == "int" else "" for field in dataclasses.fields(GuestJob)
     }
-    return GuestJob(**{**values, "plugins": ("apimon",), "hooks": None, **more})  # type: ignore[arg-type]  # by name
+    others = {"plugins": ("apimon",), "hooks": None, "guest": EmulatedGuest(processes=("x.exe",))}
+    return GuestJob(**{**values, **others, **more})  # type: ignore[arg-type]  # by name
 
 
 def test_a_job_comes_over_whole() -> None:

@@ -220,6 +220,7 @@ ORDINARY = frozenset(
         "dispatch",
         *(
             "duration",
+            "emulated",
             "ending",
             "failure",
             "file",

@@ -98,14 +98,12 @@ class Guest:
             dumps=self.dumps,
             hooked=inputs.hooked,
         )
-        config = build()
+        recorder.folder = job.guest.desktop
+        config = build(job.guest)
         if job.container:
             config = for_container(config, job.container, job.command_line())
         config["max_instructions"] = job.max_instructions
-        self.windows: Windows = Windows(
-            config, recorder=recorder, memory_limit=inputs.memory, arguments=job.arguments
-        )
-        self.windows.export = job.export
+        self.windows: Windows = Windows(config, job=job, recorder=recorder, memory=inputs.memory)
 
     def run(self) -> tuple[str, Account]:
         """Load and run the sample, and dump its memory. Returns why it ended early, if so, and the rest."""

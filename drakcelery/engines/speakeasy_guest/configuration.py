@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from drakcelery.errors import EngineError
+from drakcelery.model.emulated_guest import EmulatedGuest
 
 CONFIGURATION_DATE = 1795910400
 """UNIX time (29 November 2026) of the last change to the configuration below: the snapshot version."""
 
-USER = "user"
-HOST = "DESKTOP-7QJ3N2A"
-FOLDER = f"C:\\Users\\{USER}\\Desktop\\"
-"""Where the sample lies in the guest."""
+USUAL = EmulatedGuest()
+"""The guest of a profile of which the settings say nothing."""
+
+USER, HOST, FOLDER = USUAL.user, USUAL.computer, USUAL.desktop
+"""The last is where the sample lies in that guest."""
 
 SYSTEM_FOLDER = "C:\\Windows\\System32\\"
 # As DRAKVUF Sandbox's guests are in 10.0.0.0/8, by which karton-pcap-miner tells the guest from the world
@@ -150,12 +152,19 @@ _LIBRARIES = (
 )
 """DLLs that every Windows has and Speakeasy's does not: LoadLibrary finds them."""
 
+_OF_64_BITS = ("CommonProgramFiles(x86)", "CommonProgramW6432", "ProgramFiles(x86)", "ProgramW6432")
+"""Variables that a 32-bit Windows does not have."""
+
+NEVER_TOLD = 10
+"""From this version on the registry's ``CurrentVersion`` stays the one before."""
+
+_PROCESSES_BASE = 0x06000000
 _LIBRARIES_BASE = 0x51000000
 _LIBRARY_SIZE = 0x100000
 
 
-def build() -> dict[str, Any]:
-    """The configuration in Speakeasy's form, the same on every run.
+def build(guest: EmulatedGuest = USUAL) -> dict[str, Any]:
+    """The configuration of *guest* in Speakeasy's form, the same on every run.
 
     Raises:
         EngineError: Speakeasy is not installed.
@@ -166,33 +175,81 @@ def build() -> dict[str, Any]:
         timeout=0,  # the engine keeps the time; Speakeasy's timer would spin on a thread of its own
         max_api_count=2**62,
         analysis={"memory_tracing": False, "strings": False},
-        current_dir=FOLDER,
+        current_dir=guest.desktop,
         command_line="\0",  # a path that holds this text is taken for the sample itself
-        hostname=HOST,
+        hostname=guest.computer,
         domain="WORKGROUP",
     )
-    config["user"].update(name=USER)
-    config["env"] = {name.lower(): value for name, value in _ENVIRONMENT.items()}
+    config["user"].update(name=guest.user, is_admin=guest.elevated)
+    config["env"] = {name.lower(): value for name, value in _environment(guest).items()}
     config["modules"]["user_modules"] += _modules()
-    config["registry"]["keys"] += _registry()
+    config["registry"]["keys"] += _registry(guest)
+    if guest.version is not None:
+        config["os_ver"].update(zip(("major", "minor", "build"), guest.version, strict=False))
     config["network"]["dns"]["names"] = {
         "default": DEFAULT_ANSWER,
         "localhost": "127.0.0.1",
-        HOST.lower(): GUEST_ADDRESS,
+        guest.computer.lower(): GUEST_ADDRESS,
     }
     config["network"]["adapters"][0].update(ip_address=GUEST_ADDRESS, subnet_mask="255.255.255.0")
     for process in config["processes"]:
         if process["name"] == "explorer":
             process["pid"] = SHELL_PID
+    config["processes"][-1:-1] = _further_processes(guest)
     return config
 
 
-def _registry() -> list[dict[str, Any]]:
+def _further_processes(guest: EmulatedGuest) -> list[dict[str, str]]:
+    """Before the last one of Speakeasy's, which is the program itself."""
+    return [
+        {
+            "name": name.removesuffix(".exe"),
+            "base_addr": hex(_PROCESSES_BASE + number * _LIBRARY_SIZE),
+            "path": f"C:\\Program Files\\{name.removesuffix('.exe')}\\{name}",
+        }
+        for number, name in enumerate(guest.processes)
+    ]
+
+
+def _environment(guest: EmulatedGuest) -> dict[str, str]:
+    named = {
+        "COMPUTERNAME": guest.computer,
+        "HOMEPATH": f"\\Users\\{guest.user}",
+        "LOGONSERVER": f"\\\\{guest.computer}",
+        "NUMBER_OF_PROCESSORS": str(guest.processors),
+        "USERDOMAIN": guest.computer,
+        "USERDOMAIN_ROAMINGPROFILE": guest.computer,
+        "USERNAME": guest.user,
+    }
+    if guest.bits == 32:
+        named["PROCESSOR_ARCHITECTURE"] = "x86"
+    missing = () if guest.bits == 64 else _OF_64_BITS
+    found = {name: named.get(name, guest.place(value)) for name, value in _ENVIRONMENT.items()}
+    return {name: value for name, value in found.items() if name not in missing}
+
+
+def _registry(guest: EmulatedGuest) -> list[dict[str, Any]]:
     keys: list[dict[str, Any]] = [{"path": key, "values": []} for key in _KEYS]
     for key, texts in _VALUES.items():
-        values = [{"name": name, "type": "REG_SZ", "data": text} for name, text in texts.items()]
+        own = {**texts, **_own_values(guest, key)}
+        values = [{"name": name, "type": "REG_SZ", "data": guest.place(text)} for name, text in own.items()]
         keys.append({"path": key, "values": values})
     return keys
+
+
+def _own_values(guest: EmulatedGuest, key: str) -> dict[str, str]:
+    """What of a key is this guest's alone."""
+    if key.endswith("\\ComputerName"):
+        return {"ComputerName": guest.computer}
+    if key != _NT:
+        return {}
+    own = {"RegisteredOwner": guest.user}
+    if guest.version is not None:
+        major, minor, build, product = guest.version
+        version = f"{major}.{minor}" if major < NEVER_TOLD else "6.3"  # which it is on Windows 10 for ever
+        own.update(ProductName=product, CurrentVersion=version)
+        own.update(CurrentBuild=str(build), CurrentBuildNumber=str(build))
+    return own
 
 
 def _without_files_of_others(config: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +291,7 @@ def for_container(config: dict[str, Any], container: str, command_line: str) -> 
     return config
 
 
-def digest() -> str:
-    """sha256 of the configuration, hex."""
-    return hashlib.sha256(json.dumps(build(), sort_keys=True).encode()).hexdigest()
+def digest(guest: EmulatedGuest = USUAL) -> str:
+    """sha256 of the configuration and of what else makes *guest* another one than usual, hex."""
+    told = build(guest) if guest == USUAL else {"configuration": build(guest), "guest": guest.to_json()}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from drakcelery.engines.speakeasy_guest.configuration import FOLDER
+from drakcelery.engines.speakeasy_guest.configuration import USUAL
+from drakcelery.model.emulated_guest import EmulatedGuest
 from drakcelery.model.text import clean
 
 MAX_STATE = 32 * 1024
@@ -47,6 +48,7 @@ class GuestJob:
     max_instructions: int
     dump_limit: int
     dumps_limit: int
+    guest: EmulatedGuest = USUAL
 
     def to_json(self) -> bytes:
         """One line."""
@@ -54,7 +56,7 @@ class GuestJob:
 
     def command_line(self) -> str:
         """What the program sees as its command line."""
-        path = f"{FOLDER}{Path(self.sample).name}"
+        path = f"{self.guest.desktop}{Path(self.sample).name}"
         if not self.container:
             return f'"{path}" {self.arguments}'.rstrip()
         if self.container == "rundll32.exe":
@@ -65,7 +67,8 @@ class GuestJob:
     def from_json(cls, line: bytes) -> Self:
         """Read :meth:`to_json`. Raises :class:`ValueError` or :class:`TypeError`."""
         values: dict[str, Any] = json.loads(line)
-        return cls(**{**values, "plugins": tuple(values["plugins"])})
+        guest = EmulatedGuest.from_json(values["guest"])
+        return cls(**{**values, "plugins": tuple(values["plugins"]), "guest": guest})
 
 
 class State(enum.StrEnum):

@@ -17,10 +17,11 @@ from drakcelery.engines.speakeasy_guest.apis.virtual_memory import Allocations
 from drakcelery.engines.speakeasy_guest.calling import stdcall
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import MODULE as GUEST_CALL
 from drakcelery.engines.speakeasy_guest.calling.guest_calls import Elsewhere, Outcome
-from drakcelery.engines.speakeasy_guest.configuration import FOLDER, SHELL_PID
+from drakcelery.engines.speakeasy_guest.configuration import SHELL_PID
 from drakcelery.engines.speakeasy_guest.crt import table as crt
 from drakcelery.engines.speakeasy_guest.crt.host import WithRuntime
 from drakcelery.engines.speakeasy_guest.crypto.objects import Objects
+from drakcelery.engines.speakeasy_guest.job import GuestJob
 from drakcelery.engines.speakeasy_guest.launch import split
 from drakcelery.engines.speakeasy_guest.machine import cpuid, memory, timestamps
 from drakcelery.engines.speakeasy_guest.machine.clock import Clock
@@ -41,22 +42,21 @@ LOWEST = 0x10000
 class Windows(WithRuntime, WithProcesses):
     """One emulated Windows that runs one program."""
 
-    def __init__(
-        self, config: dict[str, Any], *, recorder: Recorder, memory_limit: int, arguments: str
-    ) -> None:
+    def __init__(self, config: dict[str, Any], *, job: GuestJob, recorder: Recorder, memory: int) -> None:
+        self.guest = job.guest
         self.allocations = Allocations()
         self.clock = Clock(self)
         self.crypto = Objects()
         self.pages = Pages()
         self.ports = Ports()
-        super().__init__(config, argv=split(arguments))
+        super().__init__(config, argv=split(job.arguments))
         self.regman = Hive(self.get_registry_config())
         self.recorder = self.profiler = recorder
-        self.export = ""
+        self.export = job.export
         self.missing_export = self.ran_out = False
         self.stopping = threading.Event()
         self.tally = Tally()
-        self._memory_limit = memory_limit
+        self._memory_limit = memory
         self._executed: set[int] = set()
         self._ran: set[int] = set()
         recorder.traffic.resolve = lambda name: self.netman.name_lookup(name.lower()) or ""
@@ -117,7 +117,7 @@ class Windows(WithRuntime, WithProcesses):
     def identity(self) -> dict[str, Any]:
         """The process and thread that run now, as log fields."""
         process, thread = self.curr_process, self.curr_thread
-        path = getattr(process, "path", "") or f"{FOLDER}{self.file_name}"
+        path = getattr(process, "path", "") or f"{self.guest.desktop}{self.file_name}"
         pid = process.get_id() if process else 0
         return context(
             image_name(path), pid, thread.get_id() if thread else 0, self.parents.get(pid, SHELL_PID)

@@ -13,7 +13,7 @@ from tests import reference
 from tests.unit.settings.reading import write
 
 EXAMPLE = reference.ROOT / "config" / "drakcelery.ini"
-SETTING_COMMENTED_OUT = re.compile(r"^;(?=[a-z0-9_]+ =)", re.MULTILINE)
+SETTING_COMMENTED_OUT = re.compile(r"^;(?=[a-z0-9_-]+ =)", re.MULTILINE)
 """``;key = value`` is a default; ``# text`` is prose."""
 
 
@@ -38,9 +38,12 @@ def test_sections_of_free_keys_are_in_the_example(section: str) -> None:
 RULES = {"documents": "win10-office", "old_32_bit": "win7-x86"}
 """The rules in the example, and the profile that each picks."""
 
+GUESTS = {"office-10", "win7-x86"}
+"""The emulator's profiles in the example."""
+
 
 def _same_but_examples(left: Settings, right: Settings) -> bool:
-    apart = {"source", "drakvuf_plugins", "profile_rules"}
+    apart = {"source", "drakvuf_plugins", "profile_rules", "emulator_profiles"}
     return left.model_dump(exclude=apart) == right.model_dump(exclude=apart)
 
 
@@ -48,15 +51,16 @@ def test_example_equals_the_defaults() -> None:
     """The example as it is changes nothing."""
     example = load(EXAMPLE, environment={})
     assert _same_but_examples(example, load(environment={}))
-    assert (example.drakvuf_plugins, example.profile_rules) == ({}, {})
+    assert (example.drakvuf_plugins, example.profile_rules, example.emulator_profiles) == ({}, {}, {})
     assert example.without_effect() == []
 
 
 def test_example_uncommented_equals_the_defaults(tmp_path: Path) -> None:
     """Every value that is commented out is valid, and is the default."""
     text, count = SETTING_COMMENTED_OUT.subn("", EXAMPLE.read_text(encoding="utf-8"))
-    assert count == len(reference.settings()) + 1 + len(RULES)
+    assert count == len(reference.settings()) + 1 + len(RULES) + len(GUESTS)
     settings = load(write(tmp_path, text), environment={})
     assert _same_but_examples(settings, load(environment={}))
     assert settings.drakvuf_plugins == {"_all_": DEFAULT_PLUGINS}
     assert {name: rule.profile for name, rule in settings.profile_rules.items()} == RULES
+    assert set(settings.emulator_profiles) == GUESTS

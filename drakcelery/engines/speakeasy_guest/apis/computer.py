@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis import texts
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put
-from drakcelery.engines.speakeasy_guest.configuration import HOST, USER
 
 SCREEN: Final = (1920, 1080)
 METRICS: Final = {
@@ -55,6 +54,9 @@ METRICS: Final = {
 IDLE: Final = 4_200
 """Milliseconds since somebody last touched the keyboard or the mouse."""
 
+LOGGED_ON: Final = 20_000
+"""Milliseconds after the start of Windows, when somebody touched a machine that stands idle since."""
+
 ERROR_INSUFFICIENT_BUFFER, ERROR_MORE_DATA = 122, 234
 NETBIOS: Final = (0, 4)
 DOMAIN: Final = (2, 6)
@@ -66,16 +68,17 @@ def _metric(_emu: Any, _name: str, argv: list[Any]) -> int:
 
 
 def _cursor(emu: Any, _name: str, argv: list[Any]) -> int:
-    """Where the mouse is: it is moved from time to time."""
+    """Where the mouse is: on a machine that is used it is moved from time to time."""
     emu.clock.advance()
-    step = int(emu.clock.passed) // 700
+    step = int(emu.clock.passed) // 700 if emu.guest.mouse else 0
     emu.mem_write(argv[0], struct.pack("<ii", 611 + step * 37 % 700, 402 + step * 23 % 300))
     return 1
 
 
 def _last_input(emu: Any, _name: str, argv: list[Any]) -> int:
     emu.clock.advance()
-    put(emu, argv[0] + 4, int(emu.clock.uptime) - IDLE & 0xFFFFFFFF, 4)
+    last = int(emu.clock.uptime) - IDLE if emu.guest.mouse else LOGGED_ON
+    put(emu, argv[0] + 4, last & 0xFFFFFFFF, 4)
     return 1
 
 
@@ -94,22 +97,22 @@ def _give(emu: Any, name: str, text: str, places: tuple[int, int], *, counts_zer
 
 def _user_name(emu: Any, name: str, argv: list[Any]) -> int:
     places = (argv[0], argv[1])
-    return _give(emu, name, USER, places, counts_zero=True, error=ERROR_INSUFFICIENT_BUFFER)
+    return _give(emu, name, emu.guest.user, places, counts_zero=True, error=ERROR_INSUFFICIENT_BUFFER)
 
 
 def _user_name_ex(emu: Any, name: str, argv: list[Any]) -> int:
-    places = (argv[1], argv[2])
-    return _give(emu, name, f"{HOST}\\{USER}", places, counts_zero=False, error=ERROR_MORE_DATA)
+    places, text = (argv[1], argv[2]), f"{emu.guest.computer}\\{emu.guest.user}"
+    return _give(emu, name, text, places, counts_zero=False, error=ERROR_MORE_DATA)
 
 
 def _computer_name(emu: Any, name: str, argv: list[Any]) -> int:
     places = (argv[0], argv[1])
-    return _give(emu, name, HOST, places, counts_zero=False, error=ERROR_INSUFFICIENT_BUFFER)
+    return _give(emu, name, emu.guest.computer, places, counts_zero=False, error=ERROR_INSUFFICIENT_BUFFER)
 
 
 def _computer_name_ex(emu: Any, name: str, argv: list[Any]) -> int:
-    kind = argv[0] & 0xFFFFFFFF
-    text = HOST if kind in NETBIOS else "" if kind in DOMAIN else HOST.lower()
+    kind, host = argv[0] & 0xFFFFFFFF, emu.guest.computer
+    text = host if kind in NETBIOS else "" if kind in DOMAIN else host.lower()
     return _give(emu, name, text, (argv[1], argv[2]), counts_zero=False, error=ERROR_MORE_DATA)
 
 

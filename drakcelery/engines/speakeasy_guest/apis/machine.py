@@ -5,35 +5,34 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from drakcelery.engines.speakeasy_guest.apis.api import PAGE, Api, constant, put
-from drakcelery.engines.speakeasy_guest.machine.shared_data import PAGES, PROCESSORS
+from drakcelery.engines.speakeasy_guest.apis.api import Api, constant, put
 
-ALL: Final = (1 << PROCESSORS) - 1
-"""Each processor's bit."""
-
+MIB: Final = 1024 * 1024
 GRANULARITY: Final = 0x10000
 LOWEST: Final = 0x10000
 HIGHEST: Final = {4: 0x7FFEFFFF, 8: 0x7FFFFFFEFFFF}
 """Addresses that a program may have, by the size of a pointer."""
 
-MEMORY: Final = PAGES * PAGE
-"""Bytes of the machine's memory."""
-
 IN_USE: Final = 40
-"""Per cent of it."""
+"""Per cent of the machine's memory."""
 
 FREE_BUILD: Final = 0xF0000000
 
 
+def _all(emu: Any) -> int:
+    """Each processor's bit."""
+    return int((1 << emu.guest.processors) - 1)
+
+
 def _system_info(emu: Any, _name: str, argv: list[Any]) -> int:
-    size = emu.get_ptr_size()
+    size, processors = emu.get_ptr_size(), emu.guest.processors
     architecture, kind = (0, 586) if size == 4 else (9, 8664)
     word = "<HHI" + ("III" if size == 4 else "QQQ") + "IIIHH"
     emu.mem_write(
         argv[0],
         struct.pack(
             word,
-            *(architecture, 0, 0x1000, LOWEST, HIGHEST[size], ALL, PROCESSORS, kind, GRANULARITY),
+            *(architecture, 0, 0x1000, LOWEST, HIGHEST[size], _all(emu), processors, kind, GRANULARITY),
             *(6, 0x9E0A),  # level and revision: Intel's family 6, model 158
         ),
     )
@@ -45,15 +44,16 @@ def _memory(emu: Any, name: str, argv: list[Any]) -> int:
     extended = name.endswith("Ex")
     size = 8 if extended else emu.get_ptr_size()
     space = HIGHEST[emu.get_ptr_size()] + 1 - LOWEST
-    free = MEMORY * (100 - IN_USE) // 100
+    memory = emu.guest.memory * MIB
+    free = memory * (100 - IN_USE) // 100
     # of memory, of memory and page file, and of addresses: all there is, and what is free
     numbers = [
-        MEMORY,
+        memory,
         free,
-        2 * MEMORY,
-        MEMORY + free,
+        2 * memory,
+        memory + free,
         space,
-        space - MEMORY // 64,
+        space - memory // 64,
         *([0] if extended else []),
     ]
     most = (1 << 8 * size) - 1
@@ -64,12 +64,12 @@ def _memory(emu: Any, name: str, argv: list[Any]) -> int:
 
 def _affinity(emu: Any, _name: str, argv: list[Any]) -> int:
     for place in argv[1:3]:
-        put(emu, place, ALL, emu.get_ptr_size())
+        put(emu, place, _all(emu), emu.get_ptr_size())
     return 1
 
 
-def _thread_affinity(_emu: Any, _name: str, _argv: list[Any]) -> int:
-    return ALL  # what it was before
+def _thread_affinity(emu: Any, _name: str, _argv: list[Any]) -> int:
+    return _all(emu)  # what it was before
 
 
 def _boost(emu: Any, _name: str, argv: list[Any]) -> int:

@@ -48,7 +48,7 @@ def _described(emu: Any, process: Any, kind: int, target: int) -> bytes | None:
     if kind in (DEBUG_PORT, DEBUG_OBJECT):
         return bytes(size)
     if kind == WOW64:
-        return int(process.get_peb().address if size == 4 else 0).to_bytes(size, "little")
+        return int(process.get_peb().address if size * 8 < emu.guest.bits else 0).to_bytes(size, "little")
     if kind == DEBUG_FLAGS:
         return (1).to_bytes(4, "little")
     if kind == COOKIE:

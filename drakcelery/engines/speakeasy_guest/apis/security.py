@@ -1,4 +1,5 @@
-"""Who runs the program: tokens, security identifiers and descriptors. The user is an administrator, elevated.
+"""Who runs the program: tokens, security identifiers and descriptors. The user is an administrator, elevated
+unless the guest is another.
 
 Layouts: *[MS-DTYP]*, SID and SECURITY_DESCRIPTOR; values of the token: Microsoft's *TOKEN_INFORMATION_CLASS*.
 """
@@ -10,17 +11,24 @@ from typing import Any, Final
 
 from drakcelery.engines.speakeasy_guest.apis.api import Api, put, read_text
 from drakcelery.engines.speakeasy_guest.naming import USER_SID
+from drakcelery.model.emulated_guest import EmulatedGuest
 
 ERROR_INVALID_PARAMETER, ERROR_INSUFFICIENT_BUFFER, ERROR_INVALID_SID = 87, 122, 1337
 ADMINISTRATORS, USERS, EVERYONE, HIGH = "S-1-5-32-544", "S-1-5-32-545", "S-1-1-0", "S-1-16-12288"
+MEDIUM: Final = "S-1-16-8192"
 GROUP: Final = 0x7
 """``SE_GROUP_MANDATORY``, enabled, and by default."""
+
+OWNS, DENY_ONLY = 0x8, 0x10
+"""Further attributes of a group; the second is that of administrators who are not elevated."""
 
 INTEGRITY: Final = 0x20
 USER, GROUPS, PRIVILEGES, OWNER, PRIMARY_GROUP, TYPE = 1, 2, 3, 4, 5, 8
 SESSION, ELEVATION_TYPE, ELEVATION, INTEGRITY_LEVEL = 12, 18, 20, 25
 NUMBERS: Final = {TYPE: 1, SESSION: 1, ELEVATION_TYPE: 2, ELEVATION: 1}
 """A primary token, the first session, whole rights."""
+
+LIMITED: Final = {**NUMBERS, ELEVATION_TYPE: 3, ELEVATION: 0}
 
 CHANGE_NOTIFY: Final = 23
 """The privilege that everybody has; 3: enabled, and by default."""
@@ -55,7 +63,7 @@ def read(emu: Any, place: int) -> str | None:
 def _information(emu: Any, _name: str, argv: list[Any]) -> int:
     """``GetTokenInformation``."""
     _token, kind, target, room, length = argv
-    data = _described(kind & 0xFFFFFFFF, target, emu.get_ptr_size())
+    data = _described(kind & 0xFFFFFFFF, target, emu.get_ptr_size(), emu.guest)
     if data is None:
         emu.set_last_error(ERROR_INVALID_PARAMETER)
         return 0
@@ -67,18 +75,21 @@ def _information(emu: Any, _name: str, argv: list[Any]) -> int:
     return 1
 
 
-def _described(kind: int, target: int, size: int) -> bytes | None:
-    if kind in NUMBERS:
-        return NUMBERS[kind].to_bytes(4, "little")
+def _described(kind: int, target: int, size: int, guest: EmulatedGuest) -> bytes | None:
+    numbers, level = (NUMBERS, HIGH) if guest.elevated else (LIMITED, MEDIUM)
+    if kind in numbers:
+        return numbers[kind].to_bytes(4, "little")
     if kind == PRIVILEGES:
         return struct.pack("<IIII", 1, CHANGE_NOTIFY, 0, 3)
     if kind == GROUPS:
-        return _listed([(EVERYONE, GROUP), (ADMINISTRATORS, GROUP | 0x8), (USERS, GROUP)], target, size, size)
-    one = {USER: (USER_SID, 0), INTEGRITY_LEVEL: (HIGH, INTEGRITY)}.get(kind)
+        ours = GROUP | OWNS if guest.elevated else DENY_ONLY
+        return _listed([(EVERYONE, GROUP), (ADMINISTRATORS, ours), (USERS, GROUP)], target, size, size)
+    one = {USER: (USER_SID, 0), INTEGRITY_LEVEL: (level, INTEGRITY)}.get(kind)
     if one is not None:
         return _listed([one], target, size, 0)
     if kind in (OWNER, PRIMARY_GROUP):
-        return _listed([(ADMINISTRATORS if kind == OWNER else USERS, 0)], target, size, 0)
+        owner = ADMINISTRATORS if guest.elevated else USER_SID
+        return _listed([(owner if kind == OWNER else USERS, 0)], target, size, 0)
     return None
 
 
@@ -91,6 +102,26 @@ def _listed(entries: list[tuple[str, int]], target: int, size: int, before: int)
         table += (place + len(sids)).to_bytes(size, "little") + attributes.to_bytes(size, "little")
         sids += packed(text) or b""
     return table + sids
+
+
+def _allocate(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``AllocateAndInitializeSid``: an authority, how many parts there are, and eight of them."""
+    count = argv[1] & 0xFF
+    if not 1 <= count <= 8:
+        emu.set_last_error(ERROR_INVALID_SID)
+        return 0
+    parts = [part & 0xFFFFFFFF for part in argv[2 : 2 + count]]
+    place = emu.mem_map(0x100, tag="api.struct.SID")
+    head = struct.pack("<BB", 1, count) + bytes(emu.mem_read(argv[0], 6))
+    emu.mem_write(place, head + struct.pack(f"<{count}I", *parts))
+    emu.write_ptr(argv[10], place)
+    return 1
+
+
+def _membership(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``CheckTokenMembership``: the user is in every group, but no administrator where he is not elevated."""
+    put(emu, argv[2], int(emu.guest.elevated or read(emu, argv[1]) != ADMINISTRATORS), 4)
+    return int(bool(argv[2]))
 
 
 def _given(emu: Any, data: bytes, target: int) -> int:
@@ -149,6 +180,8 @@ def _set_dacl(emu: Any, _name: str, argv: list[Any]) -> int:
 
 APIS = {
     "GetTokenInformation": Api(words=5, answer=_information),
+    "AllocateAndInitializeSid": Api(words=11, answer=_allocate),
+    "CheckTokenMembership": Api(words=3, answer=_membership),
     "ConvertSidToStringSid": Api(words=2, answer=_to_text),
     "ConvertStringSidToSid": Api(words=2, answer=_from_text),
     "ConvertStringSecurityDescriptorToSecurityDescriptor": Api(words=4, answer=_descriptor),

@@ -88,11 +88,12 @@ def _special_location(folder: int, target: int) -> Any:
         number = argv[folder] & CSIDL_MASK
         if number not in FOLDERS or len(emu.id_lists) >= MAX_LISTS:
             return E_INVALIDARG
-        address = next((place for place, path in emu.id_lists.items() if path == FOLDERS[number]), 0)
+        folder_path = emu.guest.place(FOLDERS[number])
+        address = next((place for place, path in emu.id_lists.items() if path == folder_path), 0)
         if not address:
             address = emu.mem_map(PAGE, tag="api.struct.ITEMIDLIST")
             emu.mem_write(address, b"\x04\0" + bytes((number, 0, 0, 0)))
-            emu.id_lists[address] = FOLDERS[number]
+            emu.id_lists[address] = folder_path
         put(emu, argv[target], address, emu.get_ptr_size())
         return 0
 
@@ -114,7 +115,7 @@ def _folder_path(folder: int, target: int, *, is_result: bool) -> Any:
         path = FOLDERS.get(argv[folder] & CSIDL_MASK)
         if path is None:
             return E_INVALIDARG if is_result else 0
-        texts.write(emu, argv[target], path, wide=name.endswith("W"))
+        texts.write(emu, argv[target], emu.guest.place(path), wide=name.endswith("W"))
         return 0 if is_result else 1
 
     return answer
@@ -124,6 +125,7 @@ def _known_folder_path(emu: Any, _name: str, argv: list[Any]) -> int:
     path = KNOWN.get(str(uuid.UUID(bytes_le=bytes(emu.mem_read(argv[0], 16)))))
     if path is None:
         return E_INVALIDARG
+    path = emu.guest.place(path)
     address = emu.mem_map(PAGE, tag="api.known_folder")
     texts.write(emu, address, path, wide=True)
     put(emu, argv[3], address, emu.get_ptr_size())

@@ -109,13 +109,13 @@ def _inserted(emu: Any, text: str, arguments: int, *, wide: bool, array: bool) -
 
 
 def _is_in_wow64(emu: Any, _name: str, argv: list[Any]) -> int:
-    put(emu, argv[1], int(emu.processor.bits == 32), 4)
+    put(emu, argv[1], int(emu.processor.bits < emu.guest.bits), 4)
     return 1
 
 
 def _is_wow64(emu: Any, _name: str, argv: list[Any]) -> int:
-    put(emu, argv[1], I386 if emu.processor.bits == 32 else 0, 2)
-    put(emu, argv[2], AMD64, 2)
+    put(emu, argv[1], I386 if emu.processor.bits < emu.guest.bits else 0, 2)
+    put(emu, argv[2], AMD64 if emu.guest.bits == 64 else I386, 2)
     return 1
 
 

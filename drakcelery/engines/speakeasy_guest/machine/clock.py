@@ -6,11 +6,9 @@ counts only sleep, and for long in one that counts only what has passed.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, Final
-
-UPTIME: Final = 3_600_000
-"""Milliseconds for which Windows has run when the program starts."""
 
 AGE: Final = 90 * 24 * 3_600_000
 """Milliseconds for which Windows is installed by then."""
@@ -58,12 +56,18 @@ class Clock:
     @property
     def uptime(self) -> float:
         """Milliseconds for which Windows has run."""
-        return UPTIME + self.passed
+        return float(self._emu.guest.uptime * 1000 + self.passed)
 
     @property
     def file_time(self) -> int:
         """100 nanoseconds since 1601."""
         return int((self.now + EPOCH) * UNITS)
+
+    def wait(self, milliseconds: float, stop: threading.Event) -> None:
+        """Let so much time pass for real, or less if *stop* ends it. Whoever calls counts it as slept."""
+        begun = time.monotonic()
+        stop.wait(max(milliseconds, 0) / 1000)
+        self._begun += time.monotonic() - begun
 
     def advance(self) -> None:
         """A program asks for the time."""

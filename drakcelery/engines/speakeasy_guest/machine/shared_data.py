@@ -31,16 +31,14 @@ HAS_FEATURES: Final = (2, 3, 6, 8, 9, 10, 12, 13, 14, 23)
 """``PF_*`` of ``IsProcessorFeaturePresent``: 8-byte exchange, MMX, SSE, RDTSC, PAE, SSE2, NX, SSE3, 16-byte
 exchange, fast fail."""
 
-PAGES: Final = 0x100000
-"""Of memory that the machine has."""
+PAGES: Final = 256
+"""Of memory, in a MiB."""
 
-FIXED: Final = {0x4: TICK_MULTIPLIER, 0x264: 1, 0x268: 1, 0x2D0: 0x110, 0x2D8: 1, 0x2E8: PAGES}
-"""Of 4 bytes each: multiplier of ticks, workstation, that this is valid, suite, session, pages of memory."""
+FIXED: Final = {0x4: TICK_MULTIPLIER, 0x264: 1, 0x268: 1, 0x2D0: 0x110, 0x2D8: 1}
+"""Of 4 bytes each: multiplier of ticks, workstation, that this is valid, suite, session."""
 
 FREQUENCY: Final = (0x300, 10_000_000)
 """Of the performance counter."""
-
-PROCESSORS: Final = 2
 
 
 class SharedData:
@@ -81,11 +79,12 @@ class SharedData:
         struct.pack_into("<HH", page, 0x2C, machine, machine)
         for offset, value in FIXED.items():
             struct.pack_into("<I", page, offset, value)
+        struct.pack_into("<I", page, 0x2E8, self._emu.guest.memory * PAGES)
         struct.pack_into("<I", page, 0x260, version["build"])
         struct.pack_into("<II", page, 0x26C, version["major"], version["minor"])
         struct.pack_into("<H", page, 0x26A, architecture)
         struct.pack_into("<Q", page, *FREQUENCY)
-        struct.pack_into("<I", page, 0x3C0, PROCESSORS)
+        struct.pack_into("<I", page, 0x3C0, self._emu.guest.processors)
         for feature in HAS_FEATURES:
             page[FEATURES + feature] = 1
         return page

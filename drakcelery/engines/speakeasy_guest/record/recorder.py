@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from drakcelery.engines.speakeasy_guest.configuration import FOLDER
 from drakcelery.engines.speakeasy_guest.naming import escaped, file_name, registry_key
 from drakcelery.engines.speakeasy_guest.record import derived
 from drakcelery.engines.speakeasy_guest.record.calls import Call, Repeats
@@ -61,6 +60,7 @@ class Recorder:
         self._repeats = Repeats()
         self._start = time.time()
         self.locate: Callable[[str], str] = lambda name: name
+        self.folder = ""
         self.bits = 32
         self.changes = 0
         """How often the program did what others see: to files, the registry, processes, the network."""
@@ -202,7 +202,7 @@ class Recorder:
                 NewTid=tid,
                 CommandLine=escaped(command_line),
                 ImagePathName=image,
-                CWD=FOLDER,
+                CWD=self.folder,
                 Bitness=self.bits,
             )
         )

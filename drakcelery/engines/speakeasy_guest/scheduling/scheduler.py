@@ -199,7 +199,10 @@ class Scheduler:
         sleeping = [one for one in able if one.deadline is not None]
         if sleeping:
             first = min(sleeping, key=lambda one: one.deadline or 0)
-            self.now = max(self.now, first.deadline or 0)
+            until = max(self.now, first.deadline or 0)
+            if self._emu.guest.sleep:
+                self._emu.clock.wait(until - self.now, self._emu.stopping)
+            self.now = until
             self._yields = 0
             self._emu.shared_data.update()
             return first, self._result(first) or TIMED_OUT  # a timer may have come before the deadline
