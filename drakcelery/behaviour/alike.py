@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-SAMPLE = "<sample>"
+SAMPLE, USER = "<sample>", "<user>"
 CHANCE = "<*>"
 _SHORTEST_NAME = 5
 """Characters of a sample's name that say that it is meant."""
@@ -18,6 +18,8 @@ _ANY_CASE = re.IGNORECASE | re.ASCII
 _PLACE = re.compile(
     r"\\\?\?\\|\\\\\?\\|\\device\\harddiskvolume\d+(?=\\)|\\registry\\(?=machine\\|user\\)|\b[a-z]:(?=\\)"
 )
+_USERS_FOLDER = re.compile(r"(?<=\\users\\)(?!(?:public|default|all users)\\)[^\\/:*?\"<>|]{1,64}(?=\\)")
+"""Whose it is: profiles of VMs have users of other names."""
 _GUID = re.compile(r"\{?(?<![0-9a-z])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![0-9a-z])\}?", _ANY_CASE)
 _SID = re.compile(r"\bs-1-5-21(?:-\d+){3,4}\b", _ANY_CASE)
 _TIME = re.compile(r"(?<!\d)(?:\d{1,4}[-/]\d{1,2}[-/]\d{1,4}|\d{1,2}:\d\d(?::\d\d)?)(?!\d)")
@@ -35,8 +37,8 @@ _SHORTEST_MIX = 5
 
 
 def plain(text: str, sample: str) -> str:
-    """*text* in lower case, without drive and device, *sample* by another name."""
-    given = _PLACE.sub("", text.lower())
+    """*text* in lower case, without drive and device, *sample* and the user by other names."""
+    given = _USERS_FOLDER.sub(USER, _PLACE.sub("", text.lower()))
     name = sample.lower()
     return given.replace(name, SAMPLE) if len(name) >= _SHORTEST_NAME else given
 

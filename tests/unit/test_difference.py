@@ -146,10 +146,11 @@ def test_what_has_changed() -> None:
         ("C:\\x\\a1b2c3d4e5.bin", "C:\\x\\0f9e8d7c6b.bin"),
         ("\\Device\\HarddiskVolume2\\x.txt", "C:\\X.TXT"),
         ("C:\\x\\malwar.exe.config", "\\??\\C:\\x\\malwar.exe.config"),
+        ("C:\\Users\\anna\\AppData\\evil.txt", "C:\\Users\\John Doe\\AppData\\evil.txt"),
     ],
 )
 def test_names_of_chance(first: str, second: str) -> None:
-    """Temporary names, identifiers, times, random words, and ways to write a path are no difference."""
+    """Temporary names, identifiers, times, random words, users and ways to write a path are no difference."""
     found = difference(report(files=[file(first)]), report(files=[file(second)]))
     assert told(found) == []
 
@@ -160,6 +161,8 @@ def test_names_of_chance(first: str, second: str) -> None:
         ("C:\\Windows\\System32\\evil.dll", "C:\\Windows\\System32\\drivers\\evil.sys"),
         ("C:\\a\\config.txt", "C:\\a\\readme.txt"),
         ("C:\\a\\v1.txt", "C:\\a\\v2.txt"),
+        ("C:\\Users\\anna\\evil.txt", "C:\\Users\\Public\\evil.txt"),
+        ("C:\\Users\\anna\\mine\\a.txt", "C:\\Users\\anna\\yours\\a.txt"),
         ("C:\\a\\setup.exe", "C:\\a\\update.exe"),
         ("C:\\Temp\\nsq12F4.tmp", "C:\\Temp\\nsq12F4.exe"),
     ],
