@@ -33,7 +33,7 @@ def assemble(
     reader: Reader, *, uid: str, sample: Sample, run: Run, outcome: Outcome, packed: Collection[str]
 ) -> Report:
     """The report of the analysis *uid*; *packed* are the names of the dumps in the zip."""
-    known = _Known(reader, sample.name)
+    known = Known(reader, sample.name)
     begun = known.begun()
     injections = tuple(reader.injections.report(known.of, known.number))
     known.find_own(begun, injections)
@@ -58,7 +58,7 @@ def assemble(
     return _completed(report, reader, known, outcome)
 
 
-def _completed(report: Report, reader: Reader, known: _Known, outcome: Outcome) -> Report:
+def _completed(report: Report, reader: Reader, known: Known, outcome: Outcome) -> Report:
     """With what follows from all lists together: whose they are, how it ended, what was left out."""
     picker = Picker(report, known.origins.keys())
     watched = Watched(
@@ -78,7 +78,7 @@ def _completed(report: Report, reader: Reader, known: _Known, outcome: Outcome) 
     )
 
 
-def _network(reader: Reader, known: _Known) -> Network:
+def _network(reader: Reader, known: Known) -> Network:
     traffic = reader.traffic
     return Network(
         names=tuple(reader.sockets.report_names(known.of)),
@@ -102,7 +102,7 @@ def _plugins(reader: Reader) -> tuple[PluginLines, ...]:
 
 
 @dataclass
-class _Known:
+class Known:
     """The processes, and which of them belong to the sample."""
 
     reader: Reader

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from drakcelery.behaviour.events import Event, seconds
@@ -95,6 +96,10 @@ class Table:
     def find(self, *key: str) -> Row | None:
         """The row of *key*, if there is one."""
         return self._rows.get(key)
+
+    def since(self, number: int) -> Iterator[Row]:
+        """Its rows but the first *number* of them: none ever goes."""
+        return islice(self._rows.values(), number, None)
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows.values())

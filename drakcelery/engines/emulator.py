@@ -21,9 +21,11 @@ from drakcelery.engines.speakeasy_guest import configuration, launch, supervisio
 from drakcelery.engines.speakeasy_guest.configuration import USUAL
 from drakcelery.engines.speakeasy_guest.job import GuestJob, State
 from drakcelery.engines.speakeasy_guest.supervision import Guest
+from drakcelery.engines.watching import watcher_of
 from drakcelery.errors import EngineError, UnsupportedSample
 from drakcelery.model.analysis import Execution, MissingFunction, Outcome, Snapshot
 from drakcelery.model.emulated_guest import EmulatedGuest
+from drakcelery.model.news import EndedBy, WatchRun
 from drakcelery.model.program_file import headers
 
 if TYPE_CHECKING:
@@ -113,15 +115,16 @@ class Emulator:
             return self._not_started(job, guest_job, program.refused)
         begun = int(time.time())
         record = self._records / f"{job.slot}.json"
-        guest = supervision.start(record, guest_job, begin=self.begin)
+        guest, watcher = supervision.start(record, guest_job, begin=self.begin), watcher_of(job)
         try:
-            timed_out = supervision.follow(guest, job.timeout)
+            ended = supervision.follow(guest, job.longest, watcher)
         finally:
             supervision.kill(record, slot=job.slot, only=guest)
             supervision.reap(guest)
             _reclaim(job.raw)
-        _log_end(job, guest, timed_out=timed_out)
-        execution, reason = _execution(guest, job.timeout, timed_out=timed_out)
+        _log_end(job, guest, ended)
+        watch, news = watcher.finish(ended) if watcher is not None else (None, None)
+        execution, reason = _execution(guest, _stopped(job, ended, watch))
         account = guest.account
         return Outcome(
             engine=self.version(),
@@ -133,6 +136,8 @@ class Emulator:
             missing=tuple(MissingFunction(**dataclasses.asdict(one)) for one in account.missing),
             start_command=guest_job.command_line(),
             reason=reason,
+            watch=watch,
+            news=news,
         )
 
     def destroy(self, slot: str) -> None:
@@ -178,7 +183,7 @@ class Emulator:
             hooks=None if job.hooks is None else str(job.hooks),
             memory_limit=self._limits.memory_limit,
             file_limit=self._limits.file_limit,
-            cpu_limit=job.timeout + SPARE_CPU,
+            cpu_limit=job.longest + SPARE_CPU,
             max_instructions=self._limits.max_instructions,
             dump_limit=min(self._dump_limit, self._limits.file_limit),
             dumps_limit=self._dumps_limit,
@@ -240,7 +245,17 @@ def _inspect(sample: Path, magic: str, extension: str, guest: EmulatedGuest = US
     return Program(is_dll=is_dll, refused=refused)
 
 
-def _log_end(job: Detonation, guest: Guest, *, timed_out: bool) -> None:
+def _stopped(job: Detonation, ended: EndedBy, watch: WatchRun | None) -> str | None:
+    """Why it was stopped, in words; None if it was not."""
+    if ended == "itself":
+        return None
+    if watch is not None and ended == "quiet":
+        return watch.words
+    seconds = watch.seconds if watch is not None and job.longest > job.timeout else job.timeout
+    return f"stopped at the timeout of {seconds} s"
+
+
+def _log_end(job: Detonation, guest: Guest, ended: EndedBy) -> None:
     log.info(
         "emulation_ended",
         uid=job.uid,
@@ -248,7 +263,7 @@ def _log_end(job: Detonation, guest: Guest, *, timed_out: bool) -> None:
         detail=guest.detail,
         unconfined=guest.lacks or None,
         exit_code=guest.process.returncode,
-        timed_out=timed_out,
+        timed_out=ended == "timeout",
         errors=list(guest.errors)[-3:],
         complete=guest.account.complete,
         api_calls=guest.account.calls,
@@ -256,8 +271,9 @@ def _log_end(job: Detonation, guest: Guest, *, timed_out: bool) -> None:
     )
 
 
-def _execution(guest: Guest, timeout: int, *, timed_out: bool) -> tuple[Execution, str | None]:
-    """What became of the sample. Raises :class:`EngineError` if that is our fault."""
+def _execution(guest: Guest, stopped: str | None) -> tuple[Execution, str | None]:
+    """What became of the sample, which was *stopped* for a reason. Raises :class:`EngineError` if that is our
+    fault."""
     if guest.state is None or guest.state is State.BROKEN:
         why = guest.detail or (guest.errors[-1] if guest.errors else f"exit code {guest.process.returncode}")
         raise EngineError(f"The emulator failed: {why}.")
@@ -265,10 +281,10 @@ def _execution(guest: Guest, timeout: int, *, timed_out: bool) -> tuple[Executio
         return Execution.NOT_EXECUTED, f"the emulator cannot load the file: {guest.detail}"
     if guest.started is None:
         return Execution.NOT_EXECUTED, f"the file was not loaded: {guest.detail or _ending(guest)}"
-    reasons = [f"stopped at the timeout of {timeout} s"] if timed_out else []
+    reasons = [stopped] if stopped else []
     if guest.state in (State.FINISHED, State.REJECTED):
         reasons.append(guest.detail)
-    elif timed_out:
+    elif stopped:
         reasons.append("the emulator had to be killed, so dumps of its last state are missing")
     else:
         reasons.append(

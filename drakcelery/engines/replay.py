@@ -6,13 +6,14 @@ only, a guest outlives a worker that dies, and destroying it ends the run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import random
 import re
 import shutil
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,8 +23,11 @@ from drakcelery import safe_files
 from drakcelery.artifacts.lines import plugin_of
 from drakcelery.artifacts.log import LINE_LIMIT
 from drakcelery.engines import Detonation
+from drakcelery.engines.timed_log import TimedLog
+from drakcelery.engines.watching import Watcher, watcher_of
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Execution, Outcome, Snapshot
+from drakcelery.model.news import EndedBy
 
 if TYPE_CHECKING:
     from drakcelery.settings import Settings
@@ -47,6 +51,7 @@ class ReplayEngine:
         restore_seconds: float,
         run_seconds: float,
         run_spread: float,
+        timed: bool,
         log_factor: int,
         dumps_factor: int,
     ) -> None:
@@ -55,6 +60,7 @@ class ReplayEngine:
         self._restore_seconds = restore_seconds
         self._run_seconds = run_seconds
         self._run_spread = run_spread
+        self._timed = timed
         self._log_factor = log_factor
         self._dumps_factor = dumps_factor
 
@@ -95,14 +101,15 @@ class ReplayEngine:
         """Play the record in ``run_seconds``, more or less by ``run_spread``, at most the timeout.
 
         The output is written at the beginning, since it must be complete when the guest ends; if that takes
-        longer than the run, the run takes longer, too.
+        longer than the run, the run takes longer, too. With ``timed`` the log's lines come at their own times
+        instead, as far apart as they were recorded, or all of them within ``run_seconds``.
         """
         started = int(time.time())
-        seconds = self._run_seconds * random.lognormvariate(0, self._run_spread)
-        end = time.monotonic() + min(seconds, job.timeout)
-        self._check(job)
-        self._play(job)
-        self._wait(job, end - time.monotonic())
+        watcher = watcher_of(job)
+        if watcher is not None:
+            watcher.begin()
+        ended = self._run(job, watcher)
+        watch, news = watcher.finish(ended) if watcher is not None else (None, None)
         return Outcome(
             engine=self.version(),
             snapshot=self._snapshot,
@@ -110,7 +117,39 @@ class ReplayEngine:
             finished=int(time.time()),
             execution=Execution.EXECUTED,
             complete=True,
+            reason=watch.words if watch is not None and ended == "quiet" else None,
+            watch=watch,
+            news=news,
         )
+
+    def _run(self, job: Detonation, watcher: Watcher | None) -> EndedBy:
+        """Play all, or the log at the times of its lines; returns what ended it."""
+        seconds = self._run_seconds * random.lognormvariate(0, self._run_spread)
+        begun = time.monotonic()
+        self._check(job)
+        with contextlib.ExitStack() as stack:
+            lines = self._timed_log(seconds, stack) if self._timed else None
+            self._play(job)
+            out = None if lines is None else stack.enter_context(job.log.open("wb", buffering=0))
+            seconds = seconds if lines is None else lines.length
+            while (passed := time.monotonic() - begun) < min(seconds, job.longest):
+                if lines is not None and out is not None:
+                    _play_lines(lines.until(passed), out, job.plugins, copies=self._log_factor)
+                why = watcher.look() if watcher is not None else None
+                if why is not None:
+                    return why
+                self._wait(job, min(POLL_SECONDS, max(seconds - passed, 0)))
+            if lines is not None and out is not None:
+                rest = lines.until(min(seconds, job.longest))
+                _play_lines(rest, out, job.plugins, copies=self._log_factor)
+        self._check(job)
+        return "itself" if seconds < job.longest else "timeout"
+
+    def _timed_log(self, seconds: float, stack: contextlib.ExitStack) -> TimedLog | None:
+        recorded = self._run_dir / "drakmon.log"
+        if not recorded.is_file():
+            return None
+        return stack.enter_context(contextlib.closing(TimedLog(recorded, seconds)))
 
     def destroy(self, slot: str) -> None:
         """Remove the slot's guest; its run ends within :data:`POLL_SECONDS`."""
@@ -147,7 +186,7 @@ class ReplayEngine:
 
     def _play(self, job: Detonation) -> None:
         recorded_log = self._run_dir / "drakmon.log"
-        if recorded_log.is_file():
+        if recorded_log.is_file() and not self._timed:
             with job.log.open("wb") as out:
                 for _ in range(self._log_factor):
                     self._check(job)
@@ -165,12 +204,17 @@ class ReplayEngine:
 def _play_log(recorded: Path, out: BinaryIO, plugins: Container[str]) -> None:
     """Append a recorded log, without what other plugins than *plugins* wrote; unreadable lines stay."""
     with recorded.open("rb") as file:
-        whole = True  # whether the piece before ended its line
-        while piece := file.readline(LINE_LIMIT):
-            begins, whole = whole, piece.endswith(b"\n")
-            plugin = plugin_of(piece) if begins and len(piece) < LINE_LIMIT else None
-            if plugin is None or plugin in plugins:
-                out.write(piece if whole or len(piece) == LINE_LIMIT else piece + b"\n")
+        _play_lines(iter(lambda: file.readline(LINE_LIMIT), b""), out, plugins)
+
+
+def _play_lines(pieces: Iterator[bytes], out: BinaryIO, plugins: Container[str], *, copies: int = 1) -> None:
+    """Write lines, or pieces of those that are too long, *copies* times each."""
+    whole = True  # whether the piece before ended its line
+    for piece in pieces:
+        begins, whole = whole, piece.endswith(b"\n")
+        plugin = plugin_of(piece) if begins and len(piece) < LINE_LIMIT else None
+        if plugin is None or plugin in plugins:
+            out.write((piece if whole or len(piece) == LINE_LIMIT else piece + b"\n") * copies)
 
 
 def _play_dumps(recorded: Path, dumps: Path, copy: int) -> None:
@@ -201,6 +245,7 @@ def create(settings: Settings) -> ReplayEngine:
         restore_seconds=section.restore_seconds,
         run_seconds=section.run_seconds,
         run_spread=section.run_spread,
+        timed=section.timed,
         log_factor=section.log_factor,
         dumps_factor=section.dumps_factor,
     )

@@ -18,7 +18,7 @@ from karton.core.resource import ResourceBase
 from karton.core.task import TaskState
 
 from drakcelery.errors import BadTask
-from drakcelery.karton import startup_fields
+from drakcelery.karton import startup_fields, watch_field
 from drakcelery.karton.policy import Policy
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority
 from drakcelery.model.names import NAME_PATTERN, is_uid
@@ -67,11 +67,11 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
     fields = _Fields(task)
     sample = _sample(task, facts, policy)
     start_command = startup_fields.start_command(fields.payload)
-    quality = _quality(fields)
+    uid, quality = _uid(fields, policy), _quality(fields)
     extension = _extension(fields, facts.magic, has_command=start_command is not None)
     hooks = fields.payload("custom_hooks")
     return Analysis(
-        uid=_uid(fields, policy),
+        uid=uid,
         task_uid=task.uid,
         root_uid=task.root_uid,
         priority=Priority(task.priority.value),
@@ -91,6 +91,7 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
         profile=_profile(fields, policy, extension=extension, quality=quality, magic=facts.magic),
         target_host=_name(fields, "target_host"),
         retry_of=startup_fields.retry_of(fields.payload),
+        watch=watch_field.plan(fields.either, policy.watch, uid=uid, quality=quality),
     )
 
 
@@ -118,6 +119,10 @@ class _Fields:
 
     def header(self, name: str) -> Any:
         return self.task.headers.get(name)
+
+    def either(self, name: str) -> Any:
+        value = self.payload(name)
+        return self.header(name) if value is None else value
 
 
 def _wrong(name: str, value: object, expected: str) -> BadTask:
@@ -251,14 +256,10 @@ def _uid(fields: _Fields, policy: Policy) -> str:
 
 
 def _name(fields: _Fields, name: str) -> str | None:
-    value = fields.payload(name)
-    if value is None:
-        value = fields.header(name)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not re.fullmatch(NAME_PATTERN, value):
-        raise _wrong(f"'{name}'", value, "a name of letters, digits, '.', '_' and '-', at most 64")
-    return value
+    value = fields.either(name)
+    if value is None or (isinstance(value, str) and re.fullmatch(NAME_PATTERN, value)):
+        return value
+    raise _wrong(f"'{name}'", value, "a name of letters, digits, '.', '_' and '-', at most 64")
 
 
 def _profile(fields: _Fields, policy: Policy, **facts: str) -> str:

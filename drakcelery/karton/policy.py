@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from drakcelery.settings import Settings
+from drakcelery.settings import Settings, WatchSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class Policy:
     """The VM profile of a sample that asks for none, by its :data:`~drakcelery.model.profiles.FACTS`."""
     test_filters: Sequence[Mapping[str, Any]] = ()
     """Empty unless ``sample_testing`` is on."""
+    watch: WatchSection = field(default_factory=WatchSection)
+    """When runs may be stopped before their time is over."""
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -45,4 +47,5 @@ def policy_of(settings: Settings) -> Policy:
         default_plugins_of=settings.default_plugins_of,
         profile_of=settings.profile_of,
         test_filters=drakrun.test_filters if drakrun.sample_testing else (),
+        watch=settings.watch,
     )

@@ -33,6 +33,7 @@ from drakcelery.settings.sections import (
     ReplaySection,
     ReportSection,
     TracingSection,
+    WatchSection,
 )
 from drakcelery.settings.servers import RedisSection, S3Section
 
@@ -53,6 +54,7 @@ __all__ = [
     "Section",
     "Settings",
     "TracingSection",
+    "WatchSection",
     "default_data_dir",
     "environment_for",
     "find",

@@ -29,6 +29,7 @@ from drakcelery.settings.sections import (
     ReplaySection,
     ReportSection,
     TracingSection,
+    WatchSection,
 )
 from drakcelery.settings.servers import TLS_FILES, RedisSection, S3Section
 from drakcelery.settings.values import (
@@ -70,6 +71,7 @@ class Settings(Section):
     )
     drakvuf: DrakvufSection = DrakvufSection()
     canary: CanarySection = CanarySection()
+    watch: WatchSection = WatchSection()
     emulator: EmulatorSection = EmulatorSection()
     emulator_profiles: dict[Name, EmulatedGuestText] = Field(
         default={}, description="profile = key=value and further ones after a comma"
@@ -91,6 +93,19 @@ class Settings(Section):
                 "disagreement",
                 "at most {limit}, the [drakcelery] hard_time_limit",
                 {"section": "drakrun", "key": "analysis_timeout", "value": timeout, "limit": limit},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_extension_agrees(self) -> Self:
+        least, most = self.drakrun.analysis_timeout, self.drakcelery.hard_time_limit
+        longer = self.watch.extend_to
+        if longer and not least < longer <= most:
+            raise PydanticCustomError(
+                "disagreement",
+                "0, or more than {least}, the [drakrun] analysis_timeout, "
+                "and at most {most}, the [drakcelery] hard_time_limit",
+                {"section": "watch", "key": "extend_to", "value": longer, "least": least, "most": most},
             )
         return self
 

@@ -27,12 +27,14 @@ from drakcelery.settings.values import (
     Headers,
     HostNames,
     Program,
+    QualityNames,
     SecretHeaders,
     SigningSecret,
     TracesUrl,
     WebhookUrl,
     headers_of,
     host_names,
+    quality_names,
 )
 
 
@@ -156,6 +158,23 @@ class CanarySection(Section):
     idle_hours: int = Field(default=6, ge=0, description="how often in a slot that is idle; 0: never")
 
 
+class WatchSection(Section):
+    """``[watch]``: the quiet stop of runs that show nothing new any more."""
+
+    enabled: bool = Field(default=False, description="1: also for tasks that do not ask for it")
+    mode: Literal["shadow", "active"] = Field(default="shadow", description="shadow stops nothing")
+    qualities: QualityNames = Field(default="", description="comma-separated; default: all")
+    min_seconds: int = Field(default=120, ge=1, description="no run is stopped earlier")
+    quiet_seconds: int = Field(default=60, ge=1, description="how long nothing new must have come")
+    extend_to: int = Field(default=0, ge=0, description="seconds that a busy run may take; 0: its timeout")
+    measure_share: float = Field(default=0.05, ge=0, le=1, description="of active runs, that go to the end")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those in ``qualities``; none: all are meant."""
+        return quality_names(self.qualities)
+
+
 class EmulatorSection(Section):
     """``[emulator]``: limits of the emulator engine's subprocess."""
 
@@ -179,6 +198,7 @@ class ReplaySection(Section):
     restore_seconds: float = Field(default=0.0, ge=0)
     run_seconds: float = Field(default=0.0, ge=0)
     run_spread: float = Field(default=0.0, ge=0, le=2, description="of the logarithm of run_seconds")
+    timed: bool = Field(default=False, description="1: each line of the log at its own time")
     log_factor: int = Field(default=1, ge=0, description="how often the recorded log is repeated")
     dumps_factor: int = Field(default=1, ge=0, description="how many copies of each dump")
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from drakcelery.model.emulated_guest import EmulatedGuest, parse_guest
+from drakcelery.model.names import NAME_PATTERN
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.profiles import ProfileRule, parse_rule
 
@@ -74,6 +75,19 @@ def host_names(text: str) -> tuple[str, ...]:
 
 def _host_names(text: str) -> str:
     return ", ".join(host_names(text))
+
+
+def quality_names(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated list. Raises ValueError where one is none."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ValueError(f"names of qualities such as high, low; {name!r} is none")
+    return tuple(dict.fromkeys(names))
+
+
+def _quality_names(text: str) -> str:
+    return ", ".join(quality_names(text))
 
 
 def _profile_rule(value: object) -> object:
@@ -232,6 +246,7 @@ Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(mi
 PluginList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_known_plugins)]
 ServerName = Annotated[str, AfterValidator(_server_name)]
 HostNames = Annotated[str, AfterValidator(_host_names)]
+QualityNames = Annotated[str, AfterValidator(_quality_names)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 WebhookUrl = Annotated[SecretStr, AfterValidator(_webhook_url)]

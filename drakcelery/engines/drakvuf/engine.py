@@ -16,7 +16,7 @@ from drakcelery.engines.drakvuf import commands, snapshot
 from drakcelery.engines.drakvuf.acceptance import check
 from drakcelery.engines.drakvuf.base_lines import BaseLines
 from drakcelery.engines.drakvuf.cell import Cell, Held
-from drakcelery.engines.drakvuf.execution import End, execution_of, is_complete, windows_error
+from drakcelery.engines.drakvuf.execution import End, ended_by, execution_of, is_complete, windows_error
 from drakcelery.engines.drakvuf.guest import DESTROY_SECONDS, Guest
 from drakcelery.engines.drakvuf.installation import Installation
 from drakcelery.engines.drakvuf.keeper import Keeper
@@ -25,6 +25,7 @@ from drakcelery.engines.drakvuf.network import Network
 from drakcelery.engines.drakvuf.run import Limits, recorded, traces, watched
 from drakcelery.engines.drakvuf.screenshots import photographed
 from drakcelery.engines.drakvuf.tools import Tools, search_path
+from drakcelery.engines.watching import watcher_of
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Execution, Outcome, Snapshot, StartMethod
 
@@ -141,11 +142,13 @@ class Drakvuf:
         if commands.TRACED & set(job.plugins):
             traces(job).mkdir(exist_ok=True)
         limits = Limits(grace=self._section.grace, output=self._section.output_limit)
+        watcher = watcher_of(job)
         with recorded(guest, job, holder) as traffic, photographed(guest, job, holder) as screenshots:
-            ended = watched(guest, job, holder, command, limits)
+            ended = watched(guest, job, holder, command, limits, watcher)
         by_itself = commands.is_plain(job.start_command, job.extension)
         execution, reason = execution_of(ended, by_itself=by_itself)
-        reasons = [reason, traffic.trouble]
+        watch, news = watcher.finish(ended_by(ended)) if watcher is not None else (None, None)
+        reasons = [watch.words if watch and watch.ended == "quiet" else None, reason, traffic.trouble]
         if screenshots.trouble:
             reasons.append(f"there are no screenshots: {screenshots.trouble}")
         if self._settings.drakrun.raw_memory_dump and ended.end is not End.GUEST_GONE:
@@ -164,6 +167,8 @@ class Drakvuf:
             net_enable=self._net_enable(job),
             reason="; ".join(filter(None, reasons)) or None,
             windows_error=windows_error(ended.injection) if execution is Execution.NOT_EXECUTED else None,
+            watch=watch,
+            news=news,
         )
 
     def _copy_in(self, guest: Guest, holder: str, job: Detonation) -> tuple[str, str]:
@@ -227,7 +232,7 @@ class Drakvuf:
         drakrun = self._settings.drakrun
         watch = commands.Watch(
             plugins=job.plugins,
-            timeout=job.timeout,
+            timeout=job.longest,
             dumps=job.dumps,
             traces=traces(job),
             hooks=job.hooks or self._installation.hooks,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from drakcelery.engines.drakvuf.tool_output import ending, printable, quoted
 from drakcelery.errors import Blame, EngineError
 from drakcelery.model.analysis import Execution
+from drakcelery.model.news import EndedBy
 
 NOT_EXECUTED = 4
 """``INJECTION_UNSUCCESSFUL`` (``src/exitcodes.h``): the guest refused to start the sample."""
@@ -53,6 +55,10 @@ class End(enum.Enum):
     ITSELF = "itself"
     DEADLINE = "deadline"
     OUTPUT = "output"
+    QUIET = "quiet"
+    """Nothing new came."""
+    TIMEOUT = "timeout"
+    """Its time was over, and it was not busy enough for the longer one that DRAKVUF was given."""
     GUEST_GONE = "guest gone"
 
 
@@ -104,7 +110,10 @@ def execution_of(ended: Ended, *, by_itself: bool = False) -> tuple[Execution, s
         why = {End.GUEST_GONE: "the guest went away", End.DEADLINE: f"nothing happened in {ended.limit}"}
         reason = why.get(ended.end, "DRAKVUF says nothing of it")
         raise EngineError(f"the sample was not started: {reason}{quoted(ended.errors)}")
+    stopped = _stopped(ended)
     reasons = {
+        End.QUIET: stopped,
+        End.TIMEOUT: stopped,
         End.ITSELF: COMPLETE.get(ended.code) or _early(ended),
         End.DEADLINE: f"DRAKVUF did not end by itself and was stopped after {ended.limit}",
         End.OUTPUT: f"stopped after {ended.seconds} s: {ended.limit}",
@@ -123,7 +132,30 @@ def is_complete(ended: Ended) -> bool:
         return False
     if ended.end is End.DEADLINE:
         return True
+    if ended.end in _STOPPED:
+        return _stopped(ended) is None
     return ended.end is End.ITSELF and ended.code == 0 and _early(ended) is None
+
+
+def ended_by(ended: Ended) -> EndedBy:
+    """What ended the run, for those who ask whether it could have been shorter."""
+    if ended.end is End.QUIET:
+        return "quiet"
+    is_over = ended.end in (End.DEADLINE, End.TIMEOUT) or (ended.end is End.ITSELF and not _early(ended))
+    return "timeout" if is_over else "itself"
+
+
+_STOPPED = (End.QUIET, End.TIMEOUT)
+"""Ended by SIGTERM, although it was well."""
+
+
+def _stopped(ended: Ended) -> str | None:
+    """What was wrong when it was stopped; None if it ended as it should."""
+    if ended.killed:
+        return "DRAKVUF did not end when it was stopped, so its last events may be missing"
+    if ended.code in (0, -signal.SIGTERM):
+        return None
+    return COMPLETE.get(ended.code) or f"drakvuf {ending(ended.code)} when it was stopped"
 
 
 def _refused(ended: Ended, *, by_itself: bool) -> str:

@@ -20,6 +20,7 @@ from drakcelery.engines.drakvuf.execution import End, Ended
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.tool_output import end_of, ending, quoted, readable
 from drakcelery.engines.drakvuf.tools import stop
+from drakcelery.engines.watching import Watcher
 from drakcelery.errors import EngineError
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,8 @@ GONE_SECONDS = 5.0
 """How long DRAKVUF may take to notice that its guest has gone."""
 STOP_SECONDS = 10.0
 """Seconds from SIGTERM to SIGKILL, as in DRAKVUF Sandbox."""
+GENTLE_SECONDS = 30.0
+"""The same, if it is stopped although it is well: then what its plugins write at the end is wanted."""
 LISTEN_SECONDS = 15.0
 """Seconds for tcpdump to begin."""
 TRAFFIC_STOP_SECONDS = 5.0
@@ -85,8 +88,17 @@ def recorded(guest: Guest, job: Detonation, holder: str) -> Iterator[Traffic]:
             log.info("tool_ended", tool="tcpdump", code=process.returncode, stderr=list(_said(errors)))
 
 
-def watched(guest: Guest, job: Detonation, holder: str, command: commands.Command, limits: Limits) -> Ended:
+def watched(
+    guest: Guest,
+    job: Detonation,
+    holder: str,
+    command: commands.Command,
+    limits: Limits,
+    watcher: Watcher | None = None,
+) -> Ended:
     """Run DRAKVUF by *command* until it ends or has to be ended, with its log in ``job.log``.
+
+    A *watcher* may end it as well.
 
     Raises:
         EngineError: the guest was destroyed or is not kept in any more, or DRAKVUF does not die.
@@ -99,9 +111,10 @@ def watched(guest: Guest, job: Detonation, holder: str, command: commands.Comman
         )
         killed = False
         try:
-            end = _follow(guest, job, holder, process, limits)
+            end = _follow(guest, job, holder, process, limits, watcher)
             seconds = int(time.monotonic() - begun)
-            killed = end is not End.ITSELF and not stop(process, seconds=STOP_SECONDS, slot=guest.name)
+            wait = GENTLE_SECONDS if end in (End.QUIET, End.TIMEOUT) else STOP_SECONDS
+            killed = end is not End.ITSELF and not stop(process, seconds=wait, slot=guest.name)
         finally:
             if process.poll() is None:
                 kill_group(process.pid, slot=guest.name)
@@ -117,7 +130,7 @@ def watched(guest: Guest, job: Detonation, holder: str, command: commands.Comman
         code=process.returncode,
         killed=killed,
         seconds=seconds,
-        timeout=job.timeout,
+        timeout=job.longest,
         limit=_words(end, job, limits),
         injection=_injection(job.log),
         errors=said,
@@ -127,15 +140,20 @@ def watched(guest: Guest, job: Detonation, holder: str, command: commands.Comman
 def _words(end: End, job: Detonation, limits: Limits) -> str:
     if end is End.OUTPUT:
         return f"it had written {limits.output} bytes, the [drakvuf] output_limit"
-    return f"{job.timeout} s and {limits.grace} s of grace"
+    return f"{job.longest} s and {limits.grace} s of grace"
 
 
 def _follow(
-    guest: Guest, job: Detonation, holder: str, process: subprocess.Popen[bytes], limits: Limits
+    guest: Guest,
+    job: Detonation,
+    holder: str,
+    process: subprocess.Popen[bytes],
+    limits: Limits,
+    watcher: Watcher | None,
 ) -> End:
     """Wait until DRAKVUF ends, or there is a reason to end it."""
     begun = asked = measured = time.monotonic()
-    deadline = begun + job.timeout + limits.grace
+    deadline = begun + job.longest + limits.grace
     gone: float | None = None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -155,6 +173,8 @@ def _follow(
             measured = now
             if written(job) > limits.output:
                 return End.OUTPUT
+        if watcher is not None and (why := watcher.look()) is not None:
+            return End.QUIET if why == "quiet" else End.TIMEOUT
 
 
 def written(job: Detonation) -> int:

@@ -24,7 +24,9 @@ import structlog
 from drakcelery import safe_files
 from drakcelery.engines import confinement
 from drakcelery.engines.speakeasy_guest.job import MAX_STATE, Account, GuestJob, State, Told, parse_state
+from drakcelery.engines.watching import LOOK_SECONDS, Watcher
 from drakcelery.errors import EngineError
+from drakcelery.model.news import EndedBy
 
 log = structlog.get_logger(__name__)
 
@@ -106,31 +108,35 @@ def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
             log.warning("guest_took_no_job", pid=process.pid)
 
 
-def follow(guest: Guest, timeout: int) -> bool:
-    """Follow the guest program until it closes its output. True if the timeout had to end it.
+def follow(guest: Guest, timeout: int, watcher: Watcher | None = None) -> EndedBy:
+    """Follow the guest program until it closes its output; returns what ended it.
 
-    SIGTERM at the timeout, SIGKILL after :data:`GRACE`, or when it does not start in :data:`START_LIMIT`.
+    SIGTERM at the timeout, or when *watcher* says so; SIGKILL after :data:`GRACE`, or when it does not start
+    in :data:`START_LIMIT`.
     """
     deadline = time.monotonic() + START_LIMIT
+    ended: EndedBy = "itself"
     asked_to_stop = killed = False
     with selectors.DefaultSelector() as selector:
         for stream in (guest.process.stdout, guest.process.stderr):
             if stream is not None:
                 selector.register(stream, selectors.EVENT_READ, bytearray())
         while selector.get_map():
-            ready = selector.select(max(deadline - time.monotonic(), 0))
+            wait = max(deadline - time.monotonic(), 0)
+            ready = selector.select(wait if watcher is None or asked_to_stop else min(wait, LOOK_SECONDS))
             for key, _ in ready:
                 was_started = guest.started
                 if not _read(guest, key):
                     selector.unregister(key.fileobj)
                 if guest.started and not was_started:
                     deadline = time.monotonic() + timeout
-            if time.monotonic() < deadline:
+            why = _watch(guest, watcher) if selector.get_map() and not asked_to_stop else None
+            if time.monotonic() < deadline and why is None:
                 continue
             if killed:
                 break  # its pipes are held by something else; destroy sees to the rest
             if guest.started and not asked_to_stop:
-                asked_to_stop = True
+                asked_to_stop, ended = True, why or "timeout"
                 deadline = time.monotonic() + GRACE
                 guest.process.send_signal(signal.SIGTERM)
             else:
@@ -139,7 +145,15 @@ def follow(guest: Guest, timeout: int) -> bool:
                 _kill_group(guest.process.pid)
     with contextlib.suppress(subprocess.TimeoutExpired):  # closed its output and goes on: to be killed
         guest.process.wait(EXIT_LIMIT)
-    return asked_to_stop
+    return ended
+
+
+def _watch(guest: Guest, watcher: Watcher | None) -> EndedBy | None:
+    """Why *watcher* wants the run to end; None if it does not."""
+    if watcher is None or not guest.started:
+        return None
+    watcher.begin()
+    return watcher.look()
 
 
 def _read(guest: Guest, key: selectors.SelectorKey) -> bool:
