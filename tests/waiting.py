@@ -9,12 +9,15 @@ from typing import TypeVar
 T = TypeVar("T")
 
 INTERVAL = 0.05
+PATIENCE = 180.0
+"""Seconds: generous on purpose. They end a test that hangs, and say nothing about speed: one machine may be
+ten times slower than another."""
 
 
-def wait_until(predicate: Callable[[], T | None], description: str, *, timeout: float = 30) -> T:
+def wait_until(predicate: Callable[[], T | None], description: str, *, timeout: float = PATIENCE) -> T:
     """Call *predicate* until what it returns is true, and return that.
 
-    *timeout* (seconds) is generous on purpose: it ends a test that hangs, and says nothing about speed.
+    *timeout* (seconds) is for what takes minutes by itself.
 
     Raises:
         AssertionError: it did not become true in time; names *description* and the last value.

@@ -28,7 +28,7 @@ from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.operators import finding
 from drakcelery.settings import Settings
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -60,7 +60,7 @@ class Receiver(Karton):
                 resource.download_to_file(str(directory / name))
         self.received[task.payload["analysis_uid"]] = Received(task=task, directory=directory)
 
-    def receive(self, uid: str, *, timeout: float = 60) -> Received:
+    def receive(self, uid: str, *, timeout: float = PATIENCE) -> Received:
         """The analysis *uid*; others that come first are kept as they are, as tests remove what is theirs."""
 
         def arrived() -> Received | None:
@@ -123,7 +123,6 @@ class Deployment:
         wait_until(
             lambda: ledger.fleet.hosts() and ledger.bound(),
             "ingress and vm worker are there",
-            timeout=60,
         )
         assert ours.s3.secret_key is not None
         s3 = Minio(
@@ -183,7 +182,7 @@ class Deployment:
         """What the ledger says about the sample that was sent as *task*."""
         return finding.record_of(self.ledger, task.root_uid)
 
-    def wait_over(self, task: Task, *, timeout: float = 60) -> Record:
+    def wait_over(self, task: Task, *, timeout: float = PATIENCE) -> Record:
         """The record, once the analysis is over."""
 
         def over() -> Record | None:
@@ -203,7 +202,7 @@ class Deployment:
             assert seen[0].state is state or not seen[0].state.is_over, seen[0]
             return seen[0].state is state
 
-        wait_until(reached, f"the analysis of {task.root_uid} is {state}", timeout=60)
+        wait_until(reached, f"the analysis of {task.root_uid} is {state}")
         return seen[0]
 
     def sample_task(self, record: Record) -> Task:

@@ -126,7 +126,7 @@ def nginx(directory: Path, flower: Web, *, has_login: bool = True) -> Iterator[P
             return False
 
     try:
-        wait_until(answers, "nginx answers", timeout=60)
+        wait_until(answers, "nginx answers")
         yield proxy
     finally:
         process.terminate()

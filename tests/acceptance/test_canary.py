@@ -36,7 +36,6 @@ def deployment(
             wait_until(
                 lambda: client.control.ping(destination=[node], timeout=1),
                 f"{node} answers",
-                timeout=60,
             )
         yield deployment
 

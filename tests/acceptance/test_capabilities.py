@@ -113,7 +113,7 @@ def test_what_flower_shows(stack: Deployment, uids: Analyses) -> None:
         except OSError:
             return False
 
-    wait_until(answers, "Flower answers", timeout=60)
+    wait_until(answers, "Flower answers")
     with chromium() as browser, tab(browser, web) as opened:
         page = opened.page
         page.goto(f"/analysis/{uids.first}#capabilities", timeout=60_000)

@@ -699,7 +699,7 @@ def test_away(fleet: Fleet, web: Web, browser: Browser) -> None:
         expect(host.get_by_role("button")).to_have_count(0)
         assert opened.complaints == []
     fleet.respawn()
-    wait_until(lambda: len(fleet.ledger.fleet.hosts()) == len(HOSTS), "the host is back", timeout=60)
+    wait_until(lambda: len(fleet.ledger.fleet.hosts()) == len(HOSTS), "the host is back")
 
 
 def test_servers_away(fleet: Fleet, servers: Services, situation: None, web: Web, browser: Browser) -> None:  # noqa: ARG001

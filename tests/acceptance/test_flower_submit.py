@@ -50,9 +50,7 @@ def fleet(server_programs: None, tmp_path_factory: pytest.TempPathFactory) -> It
     directory = tmp_path_factory.mktemp("flower-submit")
     options = Options(hosts=("rack-1",), slots=1, more={"drakcelery": {"max_sample_size": str(LARGEST)}})
     with Services(directory / "servers") as servers, Fleet(directory / "fleet", servers, options) as ours:
-        wait_until(
-            lambda: ours.ledger.fleet.hosts() and ours.ledger.bound(), "the fleet is there", timeout=60
-        )
+        wait_until(lambda: ours.ledger.fleet.hosts() and ours.ledger.bound(), "the fleet is there")
         yield ours
 
 

@@ -249,7 +249,7 @@ class Joined:
             record = self.ledger.get(name)
             return record if record is not None and record.state.is_over else None
 
-        return wait_until(over, f"the analysis {name} is over: {self.logs()}", timeout=60)
+        return wait_until(over, f"the analysis {name} is over: {self.logs()}")
 
     def logs(self) -> str:
         """What the services said last."""
@@ -317,7 +317,6 @@ def joined(machine: Machine) -> Iterator[Joined]:
                 or (ledger.bound() and ledger.fleet.hosts())
             ),
             f"ingress and vm worker are there: {here.logs()}",
-            timeout=60,
         )
         ended = {role: one.returncode for role, one in processes.items() if one.poll() is not None}
         assert not ended, f"{ended}\n{here.logs()}"

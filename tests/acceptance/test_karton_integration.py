@@ -277,7 +277,7 @@ def start_the_services(machine: Machine) -> Ledger:
         )
         machine.processes.append(process)
     ledger = make_ledger(settings.load(machine.config, environment={}))
-    wait_until(lambda: ledger.bound() and ledger.fleet.hosts(), "ingress and vm worker are there", timeout=90)
+    wait_until(lambda: ledger.bound() and ledger.fleet.hosts(), "ingress and vm worker are there")
     return ledger
 
 
@@ -310,8 +310,8 @@ def submit_and_consume(machine: Machine, ledger: Ledger, to: Path) -> None:
         KARTON_CONFIG_FILE=producer,
     )
     assert sent.returncode == 0, sent.stderr
-    uid = wait_until(lambda: [one.uid for one in ledger.live()], "ingress has taken it", timeout=60)[0]
-    received = receiver.receive(uid, timeout=120)
+    uid = wait_until(lambda: [one.uid for one in ledger.live()], "ingress has taken it")[0]
+    received = receiver.receive(uid)
     assert consumer.wait(60) == 0, (machine.root / "consumer.log").read_text()
     shown = (machine.root / "consumer.log").read_text()
     assert re.search(rf"^{uid} by emulator .*on joined$", shown, re.MULTILINE), shown

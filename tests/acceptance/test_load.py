@@ -124,7 +124,7 @@ def records(config: settings.Settings, queued: KartonBackend, ingress: None) -> 
         assert started_in_karton(queued) <= room
         return len(list(ledger.done(newest=SAMPLES + 1))) == SAMPLES
 
-    wait_until(over, "all samples analysed", timeout=120)
+    wait_until(over, "all samples analysed")
     return list(ledger.done(newest=SAMPLES + 1))
 
 

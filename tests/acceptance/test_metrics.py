@@ -170,7 +170,6 @@ def over(watched: Watched) -> dict[str, Record]:
     wait_until(
         lambda: (watched.value("max(drakcelery:waiting_samples)") or 0) > 0,
         "Prometheus sees samples wait",
-        timeout=120,
     )
     fleet.let_go(*uids)
     fleet.push(CANCELLED)
@@ -244,7 +243,7 @@ def test_dashboard_has_answers(watched: Watched) -> None:
         return not unanswered
 
     with contextlib.suppress(AssertionError):  # what is left says more
-        wait_until(answered, "every query is answered", timeout=60)
+        wait_until(answered, "every query is answered")
     assert unanswered == []
 
 

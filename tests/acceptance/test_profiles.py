@@ -64,9 +64,7 @@ def listed(fleet: Fleet, command: str) -> dict[str, Any]:
 def retire(fleet: Fleet, host: str) -> None:
     """Stop a host's vm worker as an operator does."""
     fleet.signal(f"vm@{host}", signal.SIGTERM)
-    wait_until(
-        lambda: host not in {one.host for one in fleet.ledger.fleet.hosts()}, f"{host} is gone", timeout=60
-    )
+    wait_until(lambda: host not in {one.host for one in fleet.ledger.fleet.hosts()}, f"{host} is gone")
 
 
 def test_a_busy_profile_blocks_no_other(fleet: Fleet) -> None:

@@ -87,14 +87,12 @@ def test_readme(checkout: Path) -> None:
         ) as stack,
     ):
         try:
-            wait_until(lambda: running(data_dir) or stack.poll() is not None, "the stack is up", timeout=200)
+            wait_until(lambda: running(data_dir) or stack.poll() is not None, "the stack is up", timeout=300)
             assert stack.poll() is None, (checkout / "up.log").read_text()
             # A person reads on while the workers start
             found = running(data_dir)
             assert found is not None
-            wait_until(
-                lambda: "free" in run_here(cli, "slots", **typist(found.config))[1], "a free slot", timeout=60
-            )
+            wait_until(lambda: "free" in run_here(cli, "slots", **typist(found.config))[1], "a free slot")
             shown = run("\n".join(after), checkout)
         finally:
             stack.send_signal(signal.SIGINT)

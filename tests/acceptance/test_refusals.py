@@ -260,12 +260,12 @@ def test_uid_in_use(deployment: Deployment) -> None:
     """Two analyses at once cannot share a uid; the second one is told, and the first one goes on."""
     uid = f"twice-{uuid4()}"
     endless = Path("samples/endless.exe")
-    first = deployment.send(endless, payload={"override_uid": uid, "timeout": 3})
+    first = deployment.send(endless, payload={"override_uid": uid, "timeout": 10})
     deployment.wait_state(first, State.RUNNING)
     second = deployment.send(
         Resource("second.exe", content=endless.read_bytes()), payload={"override_uid": uid}
     )
-    record = deployment.wait_over(second, timeout=15)
+    record = deployment.wait_over(second)
     assert record.refusal is not None
     assert record.refusal.startswith(f"another analysis is under way under the uid {uid}")
     assert deployment.sample_task(record).error == [f"{record.refusal}\n"]

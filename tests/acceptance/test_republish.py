@@ -44,7 +44,7 @@ class Late(Karton):
                 assert task.status is TaskState.FINISHED, task.error
             return bool(self.seen)
 
-        wait_until(arrived, "the analysis comes again", timeout=60)
+        wait_until(arrived, "the analysis comes again")
         return self.seen.pop()
 
 

@@ -57,7 +57,7 @@ def up(data_dir: Path, recorded: Path, *, run_seconds: int = LONG) -> Iterator[D
     }
     with _up(data_dir, environment) as process:
         found = wait_until(
-            lambda: process.poll() is not None or running(data_dir), "the stack is up", timeout=200
+            lambda: process.poll() is not None or running(data_dir), "the stack is up", timeout=300
         )
         assert isinstance(found, Running), _output(data_dir)
         try:

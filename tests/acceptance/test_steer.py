@@ -107,7 +107,7 @@ def states(fleet: Fleet, host: str) -> set[str]:
 def wait_busy(fleet: Fleet, host: str) -> None:
     """Return once every slot of the host has a sample."""
     busy = {"preparing", "ready", "running"}
-    wait_until(lambda: states(fleet, host) and states(fleet, host) <= busy, f"{host} is busy", timeout=60)
+    wait_until(lambda: states(fleet, host) and states(fleet, host) <= busy, f"{host} is busy")
 
 
 def test_drain_under_load(fleet: Fleet) -> None:
@@ -123,17 +123,17 @@ def test_drain_under_load(fleet: Fleet) -> None:
     wait_until(lambda: states(fleet, DRAINED) == {"drained"}, "its last guests have finished")
     before = load.over()
     goal = min(before + LEFT, len(load.uids))  # on a slow machine most may be over by now
-    wait_until(lambda: load.over() >= goal, "the other host goes on", timeout=60)
+    wait_until(lambda: load.over() >= goal, "the other host goes on")
     assert load.begun(DRAINED, after=drained) == []
 
     # As for a new kernel: the worker ends, and comes back with the machine
     fleet.signal(f"vm@{DRAINED}", signal.SIGTERM)
     wait_until(lambda: fleet.respawn() == [f"vm@{DRAINED}"], "the worker ends, and is started again")
-    wait_until(lambda: states(fleet, DRAINED) == {"drained"}, "it is back", timeout=60)
+    wait_until(lambda: states(fleet, DRAINED) == {"drained"}, "it is back")
     load.push(8)
     before = load.over()
     goal = min(before + LEFT, len(load.uids))  # on a slow machine most may be over by now
-    wait_until(lambda: load.over() >= goal, "the other host goes on", timeout=60)
+    wait_until(lambda: load.over() >= goal, "the other host goes on")
     assert load.begun(DRAINED, after=drained) == []
 
     load.push(8)

@@ -102,7 +102,7 @@ def rest(rack: Rack) -> Iterator[None]:
     yield
     for host in rack.hosts.values():
         host.heal()
-    wait_until(rack.at_rest, "the hosts are at rest", timeout=60)
+    wait_until(rack.at_rest, "the hosts are at rest")
     for host in rack.hosts.values():
         assert host.warnings() == ()
 
@@ -222,7 +222,6 @@ def test_a_host_that_cannot_restore(rack: Rack) -> None:
     wait_until(
         lambda: {slot.state for slot in rack.fleet.slots()["rack-1"]} == {SlotState.FREE},
         "the slots of rack-1 are probed",
-        timeout=60,
     )
     pushed(rack, "back", target_host="rack-1")
     wait_published(rack.fleet, "back")
@@ -278,7 +277,7 @@ def test_cancel_ends_a_guest(rack: Rack) -> None:
         "DRAKVUF runs",
     )
     assert type_in(rack.fleet, "drakcelery", "cancel", "unwanted")[0] == 0
-    wait_until(lambda: not rack.hosts["rack-3"].guests(), "the guest is gone", timeout=30)
+    wait_until(lambda: not rack.hosts["rack-3"].guests(), "the guest is gone")
 
 
 def test_hooks_of_the_task_replace_the_hosts(rack: Rack) -> None:

@@ -155,7 +155,7 @@ def wait_processed(
         is_over = seen[-1] == seen[-2] and all(task.status in OVER for task in tasks.values())
         return routed if is_over and consumers.keys() <= routed.keys() else {}
 
-    processed = wait_until(over, "each consumer has processed the analysis", timeout=60)
+    processed = wait_until(over, "each consumer has processed the analysis")
     for identity, server in consumers.items():
         task = processed[identity]
         assert task.status is TaskState.FINISHED, (

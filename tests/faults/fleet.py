@@ -34,7 +34,7 @@ from drakcelery.model.records import Record
 from drakcelery.settings import RedisSection, S3Section
 from drakcelery.wiring import make_ledger, make_storage
 from tests.faults import forks
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 KARTON = "karton"
 """Where karton-system runs: on no host of ours."""
@@ -185,7 +185,6 @@ class Fleet:
         wait_until(
             lambda: self.ledger.bound() and len(self.ledger.fleet.hosts()) == len(self.options.hosts),
             "ingress and vm workers are there",
-            timeout=90,
         )
 
     def _spawn(self, name: str, host: str, arguments: tuple[str, ...]) -> None:
@@ -344,7 +343,7 @@ class Fleet:
         """What the ledger says about an analysis."""
         return self.ledger.get(uid)
 
-    def wait_over(self, uids: Collection[str], *, timeout: float = 120) -> dict[str, Record]:
+    def wait_over(self, uids: Collection[str], *, timeout: float = 2 * PATIENCE) -> dict[str, Record]:
         """Respawn what ends until all of *uids* are over; their records."""
         records: dict[str, Record] = {}
 

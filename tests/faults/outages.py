@@ -127,9 +127,9 @@ def play(fleet: Doors, case: Outage) -> Outage:
     first = case.first if case.first == "ingress" else f"{case.first}@rack-1"
     _return(fleet, case, first)
     if case.first == "io":  # which judges nobody: it goes on with what waits for it
-        wait_until(lambda: _moved(fleet, done), f"{first} is back", timeout=60)
+        wait_until(lambda: _moved(fleet, done), f"{first} is back")
     else:
-        wait_until(lambda: _heard(fleet, case) != since, f"{first} is back", timeout=60)
+        wait_until(lambda: _heard(fleet, case) != since, f"{first} is back")
     for name in OURS:
         if name != first:
             _return(fleet, case, name)
@@ -216,7 +216,7 @@ def _die(fleet: Doors, uid: str) -> float:
     fleet.signal(f"vm@{host}", signal.SIGKILL, group=True)
     fleet.let_go(uid)  # elsewhere
     killed = time.monotonic()
-    wait_until(lambda: _record(fleet, uid).failures, f"the death of vm@{host} is found", timeout=120)
+    wait_until(lambda: _record(fleet, uid).failures, f"the death of vm@{host} is found")
     return time.monotonic() - killed
 
 

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Self
 
+from tests.waiting import PATIENCE
+
 LOOPBACK = "127.0.0.1"
 CHUNK = 64 * 1024
 NOWHERE = 1
@@ -36,7 +38,7 @@ class Proxy:
         """Listen; :attr:`port` says where."""
         self._thread.start()
         listening = asyncio.start_server(self._serve, LOOPBACK, 0)
-        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(10)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(PATIENCE)
         self.port = int(self._server.sockets[0].getsockname()[1])
         return self
 
@@ -44,14 +46,14 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close everything."""
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     def drop(self) -> int:
         """Cut every connection at once, whatever is on its way; returns how many there were."""
-        return asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result(PATIENCE)
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:

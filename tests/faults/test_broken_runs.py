@@ -85,14 +85,13 @@ def test_a_slot_whose_runs_fail(fleet: Fleet) -> None:
         wait_until(
             lambda: any(run.kind is Kind.CANARY_FAILED for run in history(fleet, "vm-1")),
             "a canary finds it broken",
-            timeout=60,
         )
         assert slot_of(fleet, "vm-1").status in ("quarantined", "checking")
         samples = [run for run in history(fleet, "vm-1") if not run.kind.is_canary]
         assert len(samples) <= QUARANTINE_AFTER
         assert {run.kind for run in samples} == {Kind.FAILED}
     before = len(history(fleet, "vm-1"))
-    wait_until(lambda: slot_of(fleet, "vm-1").status == "free", "it is back", timeout=60)
+    wait_until(lambda: slot_of(fleet, "vm-1").status == "free", "it is back")
     since = history(fleet, "vm-1")[before:]
     assert [run.kind for run in since if run.kind is Kind.CANARY_WORKED] == [Kind.CANARY_WORKED]
     for sound in ("vm-2", "vm-3"):

@@ -112,13 +112,13 @@ def test_nothing_is_sent_anew_while_nobody_could_take_it(stack: Stack, whose: st
         until = time.monotonic() + OUTAGE_SECONDS
         wait_halted(fleet, FAR, Halt.NO_BROKER)
         fleet.let_go(ends)
-        wait_until(lambda: waits_for_collect(fleet, ends), f"{ends} is finished", timeout=60)
+        wait_until(lambda: waits_for_collect(fleet, ends), f"{ends} is finished")
         wait_until(
             lambda: {slot.state for slot in far(fleet).slots} == {"halted", "running"}, "one is halted"
         )
-        wait_until(lambda: time.monotonic() > until, "the broker was away for four leases", timeout=60)
+        wait_until(lambda: time.monotonic() > until, "the broker was away for four leases")
         assert far(fleet).halted == Halt.NO_BROKER
-    wait_until(lambda: far(fleet).halted is None, "the host is open again", timeout=60)
+    wait_until(lambda: far(fleet).halted is None, "the host is open again")
     fleet.let_go(runs)
     wait_published(fleet, ends, runs, waits)
     for uid in (ends, runs, waits):

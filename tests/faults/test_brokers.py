@@ -88,7 +88,6 @@ def test_waits_in_quorum_queues(fleet: Fleet, rabbit: Rabbit) -> None:
     wait_until(
         lambda: rabbit.waiting(waiting) == 2 and all_busy(fleet, uids),
         "every slot has an analysis, and the rest waits in the broker",
-        timeout=120,  # the first test of these workers, which have just started
     )
     ours = {waiting, *map(vm_queue, HOSTS), *map(io_queue, HOSTS)}
     queues = rabbit.queues()

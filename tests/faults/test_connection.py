@@ -42,7 +42,7 @@ def test_a_guest_outlives_the_connection(proxied: tuple[Fleet, Proxy]) -> None:
     assert record is not None
     assert (record.attempts, record.resends, record.failures) == (1, 0, ())
     with redis.Redis.from_url(fleet.settings.redis.address(db_offset=1)) as broker:
-        wait_until(lambda: not broker.hlen("unacked"), "every message is acknowledged", timeout=60)
+        wait_until(lambda: not broker.hlen("unacked"), "every message is acknowledged")
     fleet.push("after")
     wait_published(fleet, "after")
     wait_free(fleet, HOST)

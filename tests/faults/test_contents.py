@@ -93,7 +93,7 @@ def test_odd_tasks_stop_no_fleet(fleet: Fleet) -> None:
             fleet.ledger.quarantine.release(task_uid)
         return not fleet.ledger._redis.zcard("drak:aside") and not fleet.ledger._redis.zcard("drak:inbox")
 
-    wait_until(ended, "what could not be dealt with has ended", timeout=120)
+    wait_until(ended, "what could not be dealt with has ended")
     for task_uid in (no_json, *lost):
         task = fleet.ledger.karton_task(task_uid)
         assert task is not None

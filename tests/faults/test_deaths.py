@@ -139,7 +139,7 @@ def test_collect_that_the_kernel_kills(fleet: Fleet) -> None:
     try:
         with large_dump(fleet):
             fleet.push("too-large")
-            wait_until(over, "the analysis is over", timeout=120)
+            wait_until(over, "the analysis is over")
             assert "of this sample killed its process 2 times" in crashed(fleet, "too-large")
     finally:
         fleet.signal(IO, signal.SIGKILL, group=True)

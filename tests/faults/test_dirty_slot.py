@@ -46,7 +46,7 @@ def test_a_slot_that_cannot_be_cleaned_is_not_given_out(fleet: Fleet) -> None:
     guest = fleet.state_dir(HOST) / "engine" / "vm-1.guest"
     guest.unlink()
     guest.mkdir()
-    wait_until(lambda: said_of(fleet, HOST).slots[0].state == "dirty", "the slot is dirty", timeout=60)
+    wait_until(lambda: said_of(fleet, HOST).slots[0].state == "dirty", "the slot is dirty")
     assert shown_state(fleet) in ("dirty", "quarantined")  # which it is after some more tries
     record = fleet.record("before")
     assert record is not None

@@ -48,11 +48,11 @@ def says(fleet: Fleet) -> tuple[str | None, set[str]]:
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 def test_nothing_is_taken_while_nobody_could_collect_it(fleet: Fleet, number: signal.Signals) -> None:
     """An io worker that is dead, or frozen, closes its host until it is back (R8)."""
-    wait_until(lambda: says(fleet) == (None, {"free"}), "the host is open", timeout=60)
-    wait_until(lambda: shown(fleet) == (None, {"free"}), "operators see it", timeout=60)
+    wait_until(lambda: says(fleet) == (None, {"free"}), "the host is open")
+    wait_until(lambda: shown(fleet) == (None, {"free"}), "operators see it")
     fleet.signal(f"io@{HOST}", number, group=True)
-    wait_until(lambda: says(fleet) == ("no_io_worker", {"halted"}), "the host is halted", timeout=60)
-    wait_until(lambda: shown(fleet) == ("no_io_worker", {"halted"}), "operators see it", timeout=60)
+    wait_until(lambda: says(fleet) == ("no_io_worker", {"halted"}), "the host is halted")
+    wait_until(lambda: shown(fleet) == ("no_io_worker", {"halted"}), "operators see it")
     uid = f"waits-{number.name.lower()}"
     fleet.push(uid)
     wait_until(lambda: fleet.backend.redis.llen(f"karton.queue.normal:{fleet.ledger.identity}"), "it waits")

@@ -83,7 +83,7 @@ def fill(racks: Racks, prefix: str, *, timeout: int | None = None) -> list[str]:
         racks.hold(uid)
         racks.push(uid, timeout=timeout)
 
-    wait_until(lambda: len(guests(racks, uids)) == len(HOSTS) * SLOTS, "every slot has a guest", timeout=60)
+    wait_until(lambda: len(guests(racks, uids)) == len(HOSTS) * SLOTS, "every slot has a guest")
     return uids
 
 

@@ -112,7 +112,7 @@ def test_a_host_goes_away(fleet: Fleet, reference: frozenset[str]) -> None:
     begun = fleet.record(uid)
     assert begun is not None
     fleet.signal(f"io@{begun.host}", signal.SIGKILL)
-    record = wait_until(lambda: _published(fleet, uid), "another host does it", timeout=120)
+    record = wait_until(lambda: _published(fleet, uid), "another host does it")
     assert record.host != begun.host
     outcome = Outcome(
         point="run",
@@ -220,7 +220,7 @@ def test_nothing_is_left(fleet: Fleet) -> None:
     )
     wait_until(lambda: not _files(fleet) or _Found(_files(fleet)), "guests and workspaces are gone")
     # Messages that a dead worker held come back once, and are found stale
-    wait_until(lambda: not _left(fleet) or _Found(_left(fleet)), "the broker is empty", timeout=90)
+    wait_until(lambda: not _left(fleet) or _Found(_left(fleet)), "the broker is empty")
     seen = Observer(fleet.backend, RECEIVER).look()
     assert fleet.counted(KartonMetrics.TASK_PRODUCED) == seen.published.total()
     assert fleet.counted(KartonMetrics.TASK_CRASHED) == len(seen.crashed)

@@ -27,17 +27,17 @@ def test_an_ingress_that_dies_with_a_notice(services: Services, tmp_path: Path) 
         with Fleet(tmp_path / "fleet", servers, options) as fleet:
             receiver.plan += [SLOW]
             fleet.push("first", host="rack-2")
-            wait_until(lambda: receiver.posts, "the first notice is on its way", timeout=60)
+            wait_until(lambda: receiver.posts, "the first notice is on its way")
             fleet.signal("ingress", signal.SIGKILL)
             fleet.processes["ingress"].running.wait()
             fleet.respawn()
             fleet.push("second")
             fleet.push("refused", host="nowhere")
             fleet.push("cancelled", host="rack-1", timeout=600)
-            record = wait_until(lambda: fleet.record("cancelled"), "it is there", timeout=60)
+            record = wait_until(lambda: fleet.record("cancelled"), "it is there")
             cancellation.cancel(fleet.ledger, record, by="the test")
             records = fleet.wait_over(["first", "second", "refused", "cancelled"])
-            wait_until(lambda: len(receiver.taken) >= 4, "all four are told", timeout=60)
+            wait_until(lambda: len(receiver.taken) >= 4, "all four are told")
             assert receiver.posts[0].body in [post.body for post in receiver.taken]
             told = {one["uid"]: one for one in (json.loads(post.body) for post in receiver.taken)}
             assert {uid: one["state"] for uid, one in told.items()} == {

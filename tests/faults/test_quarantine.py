@@ -101,7 +101,7 @@ def test_a_broken_slot(fleet: Fleet) -> None:
     with Broken(fleet, "vm-1"):
         for uid in unlucky:
             fleet.push(uid)
-        wait_until(lambda: states(fleet)[0] is SlotState.QUARANTINED, "vm-1 is quarantined", timeout=90)
+        wait_until(lambda: states(fleet)[0] is SlotState.QUARANTINED, "vm-1 is quarantined")
         wait_until(lambda: said(fleet)[0] == "quarantined", "the host says so")
         wait_until(lambda: shown(fleet)[0] == "quarantined", "operators see it")
         assert "quarantined" in type_in(fleet, "drakcelery", "slots")[1]
@@ -129,7 +129,7 @@ def test_all_slots_are_broken(fleet: Fleet) -> None:
     ):
         for uid in uids:
             fleet.push(uid)
-        wait_until(lambda: set(states(fleet)) == {SlotState.QUARANTINED}, "both are quarantined", timeout=120)
+        wait_until(lambda: set(states(fleet)) == {SlotState.QUARANTINED}, "both are quarantined")
         wait_until(lambda: set(said(fleet)) == {"quarantined"}, "the host says so")
         wait_until(lambda: set(shown(fleet)) == {"quarantined"}, "operators see it")
         wait_until(lambda: broker.llen(prepare_queue("default")), "samples wait for a slot")

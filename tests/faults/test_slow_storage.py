@@ -69,7 +69,7 @@ def test_a_death_is_found_beside_slow_uploads(behind_uplink: tuple[Fleet, Uplink
     uplink.slow = True
     for uid in slow:
         fleet.push(uid, host=alive, timeout=1)
-    wait_until(lambda: all(is_sending(fleet, uid) for uid in slow), "every io process sends", timeout=90)
+    wait_until(lambda: all(is_sending(fleet, uid) for uid in slow), "every io process sends")
 
     for name in (f"vm@{dead}", f"io@{dead}"):
         fleet.signal(name, signal.SIGKILL, group=True)

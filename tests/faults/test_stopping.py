@@ -53,7 +53,7 @@ def everyone_there(request: pytest.FixtureRequest) -> Iterator[None]:
 def exit_status(fleet: Fleet, name: str) -> int:
     """How the process ended."""
     process = fleet.processes[name].running
-    wait_until(lambda: process.poll() is not None, f"{name} ends", timeout=60)
+    wait_until(lambda: process.poll() is not None, f"{name} ends")
     assert process.returncode is not None
     return process.returncode
 
@@ -76,7 +76,7 @@ def wait_stopping(fleet: Fleet, host: str) -> None:
     log = fleet.directory / "log" / f"vm@{host}.log"
     seen = log.read_text().count("patience=")
     fleet.signal(f"vm@{host}", signal.SIGTERM)
-    wait_until(lambda: log.read_text().count("patience=") > seen, f"{host} is stopping", timeout=30)
+    wait_until(lambda: log.read_text().count("patience=") > seen, f"{host} is stopping")
 
 
 def test_guests_may_finish(fleet: Fleet) -> None:

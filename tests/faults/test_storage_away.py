@@ -65,7 +65,7 @@ def test_storage_is_away(fleet: Fleet, stoppable: Services) -> None:
     for uid, point in (("kept", "upload.entered"), ("fetched-later", "prepare.entered")):
         fleet.plan(uid, point, "hold")
         fleet.push(uid)
-        wait_until(lambda uid=uid: fleet.fired(uid), f"{uid} is about to need S3", timeout=60)  # type: ignore[misc] # mypy cannot type a lambda with a default
+        wait_until(lambda uid=uid: fleet.fired(uid), f"{uid} is about to need S3")  # type: ignore[misc] # mypy cannot type a lambda with a default
     fleet.signal("ingress", signal.SIGSTOP)
     fleet.push("unseen")
     fleet.backend.s3.close()  # SeaweedFS would wait for it
@@ -73,13 +73,13 @@ def test_storage_is_away(fleet: Fleet, stoppable: Services) -> None:
     fleet.signal("ingress", signal.SIGCONT)
     fleet.let_go("kept", "fetched-later")
     wait_until(lambda: len(fleet.inbox.accepted()) == 1, "the task is in the inbox")
-    wait_until(lambda: record_of(fleet, "kept").postponed, "the upload is put off", timeout=120)
+    wait_until(lambda: record_of(fleet, "kept").postponed, "the upload is put off")
     log = fleet.directory / "log" / "ingress.log"
-    wait_until(lambda: "sample_unreachable" in log.read_text(), "ingress gives S3 up for now", timeout=120)
+    wait_until(lambda: "sample_unreachable" in log.read_text(), "ingress gives S3 up for now")
     record = record_of(fleet, "kept")
     assert (record.state, record.following) == (State.UPLOADING, Stage.UPLOAD)
     assert "kept" in [uid for _, uid, _ in Workspace.all(fleet.state_dir(HOST))]
-    wait_until(lambda: record_of(fleet, "fetched-later").failures, "it cannot be fetched", timeout=120)
+    wait_until(lambda: record_of(fleet, "fetched-later").failures, "it cannot be fetched")
     assert record_of(fleet, "fetched-later").failures[0].slot == "vm-1"  # which waits with no upload
     assert len(fleet.inbox.accepted()) == 1
     start_server(stoppable, "SeaweedFS")

@@ -14,6 +14,7 @@ from tests.faults.account import Seen, Totals
 from tests.faults.forecast import KINDS, Plan, schedule
 from tests.faults.proxy import LOOPBACK, Proxy
 from tests.faults.storm import brewing
+from tests.waiting import PATIENCE
 
 SHORT = Plan(
     seed=7, duration=32, analyses=30, gap=(1.0, 1.6), frozen=(4.2, 8.4), lease=7, run_seconds=0.5, odd=26
@@ -86,10 +87,10 @@ def test_the_proxy_drops_connections() -> None:
     """What is sent arrives until its connection is dropped; the next one works while the server is there."""
     with socket.create_server((LOOPBACK, 0)) as server, Proxy(server.getsockname()[1]) as proxy:
         for _ in range(2):
-            with socket.create_connection((LOOPBACK, proxy.port), timeout=10) as client:
+            with socket.create_connection((LOOPBACK, proxy.port), timeout=PATIENCE) as client:
                 far, _ = server.accept()
                 with far:
-                    far.settimeout(10)
+                    far.settimeout(PATIENCE)
                     client.sendall(b"there")
                     assert far.recv(5) == b"there"
                     far.sendall(b"back")
@@ -100,6 +101,6 @@ def test_the_proxy_drops_connections() -> None:
         server.close()
         with (
             pytest.raises(ConnectionResetError),  # by the connect already, where the proxy is faster
-            socket.create_connection((LOOPBACK, proxy.port), timeout=10) as client,
+            socket.create_connection((LOOPBACK, proxy.port), timeout=PATIENCE) as client,
         ):
             client.recv(1)

@@ -90,7 +90,7 @@ def arrived(collector: Receiver, record: Record) -> list[Span]:
         roots = [span for span in found if not span.parent]
         return found if roots and all(span.parent in known for span in found) else []
 
-    return wait_until(whole, f"the trace of {record.uid} arrives", timeout=60)
+    return wait_until(whole, f"the trace of {record.uid} arrives")
 
 
 def settled(collector: Receiver, record: Record, count: int) -> list[Span]:

@@ -47,7 +47,7 @@ def refused(fleet: Fleet, machine: str, role: str) -> str:
     """What a worker says that refuses to start."""
     name = start(fleet, machine, role)
     process = fleet.processes.pop(name).running
-    wait_until(lambda: process.poll() is not None, f"{name} ends", timeout=60)
+    wait_until(lambda: process.poll() is not None, f"{name} ends")
     assert process.returncode != 0
     return (fleet.directory / "log" / f"{name}.log").read_text()
 
@@ -92,7 +92,7 @@ def test_two_machines_of_one_name(fleet: Fleet) -> None:
         fleet.processes.pop(f"{role}@{HOST}").running.wait()
     for role in ("vm", "io"):
         start(fleet, TWIN, role)
-    wait_until(lambda: named(fleet) == str(fleet.state_dir(TWIN)), "the twin has the name", timeout=60)
+    wait_until(lambda: named(fleet) == str(fleet.state_dir(TWIN)), "the twin has the name")
     fleet.push("after")
     wait_published(fleet, "after")
     assert f"the host name {HOST} is another machine's" in refused(fleet, HOST, "vm")

@@ -109,7 +109,7 @@ class MixedFleet(Fleet):
             self.signal(name, number, group=number is signal.SIGKILL)
         for name in names:
             process = self.processes[name].running
-            wait_until(lambda process=process: process.poll() is not None, f"{name} ends", timeout=60)  # type: ignore[misc] # mypy cannot type a lambda with a default
+            wait_until(lambda process=process: process.poll() is not None, f"{name} ends")  # type: ignore[misc] # mypy cannot type a lambda with a default
 
     def upgrade(self, *names: str, number: signal.Signals = signal.SIGTERM) -> None:
         """End processes and start them again with this version."""
@@ -190,7 +190,7 @@ def outlive(fleet: MixedFleet, dead: str) -> None:
     def ended() -> bool:
         return all((record := fleet.record(uid)) is not None and record.state.is_over for uid in uids)
 
-    wait_until(ended, "the samples are over, without their host", timeout=120)
+    wait_until(ended, "the samples are over, without their host")
     wait_published(fleet, *uids)
     for uid in uids:
         record = fleet.record(uid)

@@ -29,7 +29,7 @@ def wait_state(fleet: Fleet, uid: str, *states: State, attempt: int | None = Non
         assert record.state in states or not record.state.is_over, record
         return record if record.state in states else None
 
-    return wait_until(reached, f"{uid} is {' or '.join(states)}", timeout=90)
+    return wait_until(reached, f"{uid} is {' or '.join(states)}")
 
 
 def sample_task(fleet: Fleet, record: Record) -> Task:
@@ -65,7 +65,7 @@ def wait_routed(fleet: Fleet, *uids: str) -> None:
 
 def wait_gone(fleet: Fleet, uid: str) -> None:
     """Return once nothing of the analysis is left on the hosts or in waiting."""
-    wait_until(lambda: not fleet.traces(uid), f"nothing of {uid} is left on the hosts", timeout=60)
+    wait_until(lambda: not fleet.traces(uid), f"nothing of {uid} is left on the hosts")
     for key in (LIVE, DUE):
         assert fleet.ledger._redis.zscore(key, uid) is None
 
@@ -80,7 +80,6 @@ def wait_halted(fleet: Fleet, host: str, *reasons: str) -> None:
     wait_until(
         lambda: any(one.host == host and one.halted in reasons for one in fleet.ledger.fleet.hosts()),
         f"{host} is halted: {' or '.join(reasons)}",
-        timeout=60,
     )
 
 
@@ -99,7 +98,6 @@ def wait_free(fleet: Fleet, host: str) -> None:
     wait_until(
         lambda: all(slot.state is SlotState.FREE for slot in fleet.slots()[host]),
         f"the slots of {host} are free",
-        timeout=60,
     )
 
 
@@ -115,7 +113,7 @@ def stop_server(services: Services, name: str, number: signal.Signals = signal.S
     server = next(one for one in services._servers if one.name == name)
     services._servers.remove(server)
     psutil.Process(server.pid).send_signal(number)
-    wait_until(lambda: not server.is_running, f"{name} ends", timeout=60)
+    wait_until(lambda: not server.is_running, f"{name} ends")
 
 
 def start_server(services: Services, name: str) -> None:

@@ -64,7 +64,7 @@ def pair(bench: Bench) -> Iterator[Rack]:
 
 def wait_run(rack: Rack, uid: str = "a-1") -> None:
     """Wait until the run of an analysis is done."""
-    wait_until(lambda: rack.bench.record(uid).done is Stage.RUN, f"{uid} has run", timeout=60)
+    wait_until(lambda: rack.bench.record(uid).done is Stage.RUN, f"{uid} has run")
 
 
 def wait_settled(rack: Rack) -> None:
@@ -340,7 +340,7 @@ def test_a_canary_that_is_asked_for(bench: Bench) -> None:
     """The slot is tried as soon as nobody has it."""
     with rack_of(bench) as rack, rack.vm_worker():
         assert rack.ask("canary", slot=SLOT)["calls"] == {SLOT: 1}
-        wait_until(lambda: rack.bench.context.slots.history(), "the canary has been there", timeout=60)
+        wait_until(lambda: rack.bench.context.slots.history(), "the canary has been there")
 
 
 def test_where_there_are_no_canaries(bench: Bench) -> None:

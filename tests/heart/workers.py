@@ -49,7 +49,7 @@ class Rack:
 
     def wait_over(self, uid: str = "a-1", state: State = State.PUBLISHED) -> Record:
         """Wait until an analysis is over."""
-        wait_until(lambda: self.bench.record(uid).state.is_over, f"{uid} is over", timeout=120)
+        wait_until(lambda: self.bench.record(uid).state.is_over, f"{uid} is over")
         record = self.bench.record(uid)
         assert record.state is state, record
         return record

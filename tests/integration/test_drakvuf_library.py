@@ -27,7 +27,7 @@ from drakcelery.engines.drakvuf.residence import NoLibrary, Residence
 from drakcelery.errors import EngineError
 from drakcelery.model.analysis import Execution
 from tests.drakvuf import detonate, engine, host, make_job, settings
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 from tests.xen.host import VERSIONS, XenHost
 
 __all__ = ("host",)
@@ -396,12 +396,12 @@ def test_a_call_in_hand_is_finished_during_an_upgrade(host: XenHost, tmp_path: P
         )
         assert call is not None
         host.tool("drakrun").unlink()
-        assert keeper_looks.wait(20)
+        assert keeper_looks.wait(PATIENCE)
         with pytest.raises(subprocess.TimeoutExpired):
             call.wait(0.5)
         assert is_alive(first)
         os.kill(call.pid, signal.SIGKILL)
-        assert call.wait(20) == -signal.SIGKILL
+        assert call.wait(PATIENCE) == -signal.SIGKILL
         assert not call.is_lost
         wait_until(lambda: not is_alive(first), "the resident ends after it")
 
@@ -435,7 +435,7 @@ def test_it_dies_with_its_worker(host: XenHost, tmp_path: Path, order: str | Non
     ready: Any = context.Queue()
     worker = context.Process(target=_attend, args=(settings(host, tmp_path / "state"), ready))
     worker.start()
-    pid = ready.get(timeout=60)
+    pid = ready.get(timeout=PATIENCE)
     drakvuf = engine(host, tmp_path, drakvuf__tool_timeout=5)
     threads: list[threading.Thread] = []
     if order:

@@ -316,7 +316,7 @@ def test_up_runs_until_interrupted(data_dir: Path) -> None:
         stack = wait_until(
             lambda: process.poll() is not None or running(data_dir),
             "the stack is up, with all its processes",
-            timeout=200,
+            timeout=300,
         )
         assert isinstance(stack, Running), output.read_text()
         wait_until(lambda: "`, stops it." in output.read_text(), "the addresses are printed")

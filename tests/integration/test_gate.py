@@ -223,7 +223,7 @@ def test_what_none_of_us_sent_is_dropped(fleet: Fleet) -> None:
     """A message with an unknown profile, or otherwise not for its queue, goes with one warning each (S10)."""
     for task, queue, message, options in FORGED:
         forge(fleet, task, queue, message, **options)
-    wait_until(lambda: said(fleet, "message_dropped") >= len(FORGED), "all are dropped", timeout=60)
+    wait_until(lambda: said(fleet, "message_dropped") >= len(FORGED), "all are dropped")
     fleet.push("after-forged", timeout=1)
     wait_published(fleet, "after-forged")
     assert said(fleet, "message_dropped") == len(FORGED)
@@ -238,7 +238,7 @@ def test_what_is_no_message_is_passed_over(fleet: Fleet) -> None:
     with redis.Redis.from_url(fleet.settings.broker_url) as broker:
         for queue in queues:
             broker.lpush(queue, *GARBAGE)
-        wait_until(lambda: not broker.exists(*queues), "the queues are empty", timeout=60)
+        wait_until(lambda: not broker.exists(*queues), "the queues are empty")
     fleet.push("after-garbage", timeout=1)
     wait_published(fleet, "after-garbage")
     assert said(fleet, "message_unreadable") == len(queues) * len(GARBAGE)
@@ -273,7 +273,6 @@ def test_what_celery_cannot_read_keeps_no_slot(fleet: Fleet) -> None:
         wait_until(
             lambda: not broker.exists(PREPARE, vm_queue(HOST), io_queue(HOST)) and not broker.hlen("unacked"),
             "nothing is left of it",
-            timeout=90,
         )
     fleet.push("after-odd-headers", timeout=1)
     wait_published(fleet, "after-odd-headers")
@@ -343,7 +342,7 @@ def test_a_slot_goes_from_hand_to_hand(fleet: Fleet) -> None:
     with redis.Redis.from_url(fleet.settings.broker_url) as broker:
         for ends, follows in itertools.pairwise(uids):
             fleet.push(follows, timeout=1)
-            wait_until(lambda: broker.llen(prepare_queue("default")) == 1, "it waits", timeout=60)
+            wait_until(lambda: broker.llen(prepare_queue("default")) == 1, "it waits")
             fleet.let_go(ends)
             wait_state(fleet, follows, State.RUNNING)
     assert opened(fleet) == before
@@ -360,7 +359,7 @@ def test_the_next_sample_is_there_before_its_slot_is(fleet: Fleet) -> None:
     wait_state(fleet, "now", State.RUNNING)
     fleet.push("then", timeout=1)
     ahead = Prefetched.of(fleet.state_dir(HOST))
-    wait_until(lambda: ("then", 1) in ahead.all(), "the sample is fetched ahead", timeout=60)
+    wait_until(lambda: ("then", 1) in ahead.all(), "the sample is fetched ahead")
     waiting = fleet.record("then")
     assert waiting is not None
     assert waiting.analysis is not None
@@ -379,7 +378,7 @@ def test_what_is_no_longer_wanted_goes(fleet: Fleet) -> None:
     wait_state(fleet, "runs", State.RUNNING)
     fleet.push("vain", timeout=1)
     ahead = Prefetched.of(fleet.state_dir(HOST))
-    wait_until(lambda: ("vain", 1) in ahead.all(), "the sample is fetched ahead", timeout=60)
+    wait_until(lambda: ("vain", 1) in ahead.all(), "the sample is fetched ahead")
     record = fleet.record("vain")
     assert record is not None
     cancellation.cancel(fleet.ledger, record, by="a test")
@@ -395,7 +394,7 @@ def test_a_damaged_slot_table(fleet: Fleet) -> None:
     before = log.read_text()
     table.write_bytes(b"garbage" * 1000)
     fleet.push("damaged", timeout=1)
-    wait_until(lambda: not fleet.ledger.fleet.hosts(), "the fleet hears no more of it", timeout=60)
+    wait_until(lambda: not fleet.ledger.fleet.hosts(), "the fleet hears no more of it")
     said_since = log.read_text().removeprefix(before)
     assert said_since.count("slots_damaged") == 1
     assert "remove it, and drain again what was drained" in said_since

@@ -25,7 +25,7 @@ from drakcelery.engines.drakvuf.residence import Hello, NoLibrary, interpreter, 
 from drakcelery.engines.drakvuf.tools import Tools
 from drakcelery.errors import EngineError
 from drakcelery.settings.sections import DrakvufSection
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 DRAKRUN = "/opt/drakrun/bin/drakrun"
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
@@ -251,7 +251,7 @@ def test_a_call_ends_with_the_resident(tmp_path: Path) -> None:
         call = begun(tmp_path, "child")
         assert call is not None
         process.kill()
-        assert call.wait(20) == -signal.SIGKILL
+        assert call.wait(PATIENCE) == -signal.SIGKILL
         assert call.is_lost
         wait_until(lambda: not is_alive(call.pid), "its process is gone")
 
@@ -299,7 +299,7 @@ def test_another_takes_over_after_many_calls(tmp_path: Path) -> None:
         assert process.poll() is None
         os.killpg(call.pid, signal.SIGKILL)
         call.wait()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize(
@@ -382,9 +382,9 @@ def test_garbage_instead_of_an_exit_code_is_a_lost_call(tmp_path: Path, code: by
         with answering(tmp_path, pid, code):
             call = begun(tmp_path, "say")
             assert call is not None
-            assert call.wait(20) == -signal.SIGKILL
+            assert call.wait(PATIENCE) == -signal.SIGKILL
         assert call.is_lost
-        assert process.wait(20) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
 
 
 def test_a_number_that_is_anothers_by_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +396,7 @@ def test_a_number_that_is_anothers_by_now(tmp_path: Path, monkeypatch: pytest.Mo
             call = begun(tmp_path, "say")
             assert call is not None
             call.terminate()
-            assert call.wait(20) == -signal.SIGKILL
+            assert call.wait(PATIENCE) == -signal.SIGKILL
         assert call.is_lost
         assert other.poll() is None
         other.kill()

@@ -95,7 +95,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert xl("create", config(directory, "vm-0")).code == 0
     assert names() == ["vm-0"]
     # Only a kernel that is up answers a request to suspend; before, xl says so after a minute
-    wait_until(lambda: features("vm-0"), "the guest's kernel is up", timeout=120)
+    wait_until(lambda: features("vm-0"), "the guest's kernel is up")
     assert xl("save", "vm-0", saved).code == 0
     assert names() == []
     return saved
@@ -279,7 +279,7 @@ def test_a_guest_that_goes_away(host: XenHost, tmp_path: Path, end: str) -> None
     host.fail("drakvuf", "outlives_guest")
 
     def end_it() -> None:
-        wait_until(lambda: "vm-1" in watched_by(host), "DRAKVUF watches", timeout=60)
+        wait_until(lambda: "vm-1" in watched_by(host), "DRAKVUF watches")
         xl(end, "vm-1")
 
     ending = threading.Thread(target=end_it)
@@ -308,7 +308,7 @@ def test_a_domain_that_does_not_die(host: XenHost, tmp_path: Path) -> None:
     drakvuf.destroy("vm-1")
     holder.kill()
     holder.wait()
-    wait_until(lambda: names() == [], "the domain is gone", timeout=60)
+    wait_until(lambda: names() == [], "the domain is gone")
 
 
 HOLD = """\
