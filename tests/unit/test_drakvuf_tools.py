@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -37,7 +38,7 @@ from drakcelery.engines.evidence import boot_id
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.settings import DrakrunSection, DrakvufSection, Settings
 from tests.drakvuf import make_job
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 HELD = Held(holder="mine", snapshot_version=1, snapshot_sha256="a")
 
@@ -45,7 +46,7 @@ HELD = Held(holder="mine", snapshot_version=1, snapshot_sha256="a")
 @pytest.fixture
 def cell(tmp_path: Path) -> Iterator[Cell]:
     """A slot that *mine* holds; whatever was started in it is killed after the test."""
-    made = Cell(tmp_path / "vm-1", lock_limit=0.2)
+    made = Cell(tmp_path / "vm-1", lock_limit=60)
     made.acquire(HELD)
     yield made
     with made.locked():
@@ -55,6 +56,15 @@ def cell(tmp_path: Path) -> Iterator[Cell]:
 def sh(script: str) -> list[str]:
     """A shell's command line for one of our own scripts."""
     return ["/bin/sh", "-c", script]
+
+
+def opened() -> dict[int, Path]:
+    """What this process has open, by descriptor; another thread may close one meanwhile."""
+    found = {}
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found[int(path.name)] = path.readlink()
+    return found
 
 
 def is_alive(pid: int) -> bool:
@@ -251,7 +261,7 @@ def test_a_tool_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
         wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n", "sleep sleeps")
     finally:
         parent.kill()
-        parent.wait(10)
+        parent.wait(PATIENCE)
     wait_until(lambda: not is_alive(pid), "the tool is gone")
 
 
@@ -307,12 +317,12 @@ def test_vacating_kills_what_was_started(cell: Cell) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         going = pool.submit(work)
-        started.wait(10)
+        started.wait(PATIENCE)
         wait_until(lambda: list(cell._directory.glob("*.process")), "the tool runs")
         with cell.locked():
             assert cell.vacate()
             assert not cell.vacate()
-        assert going.result(10) == -9
+        assert going.result(PATIENCE) == -9
     with pytest.raises(EngineError, match="was destroyed meanwhile"):
         cell.check("mine")
 
@@ -332,10 +342,10 @@ def test_a_process_that_has_got_the_number_is_left_alone(cell: Cell) -> None:
         record.write_text(f"{ticks} {boot_id()}")
         with cell.locked():
             cell.vacate()
-        assert process.wait(10) == -9
+        assert process.wait(PATIENCE) == -9
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def test_children_of_a_tool_that_died_go_too(cell: Cell, tmp_path: Path) -> None:
@@ -345,7 +355,7 @@ def test_children_of_a_tool_that_died_go_too(cell: Cell, tmp_path: Path) -> None
         "mine",
         lambda: subprocess.Popen(sh(f"sleep 60 & echo $! > {pid_file}; exit"), start_new_session=True),
     )
-    process.wait(10)
+    process.wait(PATIENCE)
     child = int(pid_file.read_text())
     assert is_alive(child)
     with cell.locked():
@@ -355,22 +365,22 @@ def test_children_of_a_tool_that_died_go_too(cell: Cell, tmp_path: Path) -> None
 
 def test_waiting_for_a_slot_is_bounded(cell: Cell) -> None:
     """Whoever ends a guest may hang; nobody hangs with them."""
+    hasty = Cell(cell._directory, lock_limit=0.2)
     with cell.locked(), pytest.raises(EngineError, match="has been ending its guest"):
-        Tools().run(["true"], seconds=10, cell=cell, holder="mine")
+        Tools().run(["true"], seconds=10, cell=hasty, holder="mine")
 
 
 def test_a_forked_process_keeps_no_lock(cell: Cell) -> None:
     """A worker may start a pool process while it ends a guest; that one has the lock's file open too."""
     with cell.locked():
-        opened = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-        (lock,) = [int(path.name) for path in opened if path.readlink() == cell._directory / "lock"]
+        (lock,) = [number for number, target in opened().items() if target == cell._directory / "lock"]
         process = subprocess.Popen(["/bin/sleep", "60"], pass_fds=[lock])
     try:
         with cell.locked():
             assert process.poll() is None
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def test_a_holder_that_cannot_be_read_is_nobody(cell: Cell) -> None:
