@@ -46,6 +46,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "quarantine": ("steer:quarantine", "Take a suspect slot out of use."),
         "release": ("steer:release", "End the quarantine of a slot."),
         "canary": ("canary:canary", "Test slots with a known harmless sample."),
+        "watch-report": ("watching:watch_report", "Show what quiet stops save in time and lose in facts."),
     },
     "Installation": {
         "init": ("setup:init", "Join a Karton: write this machine's configuration."),

@@ -93,6 +93,27 @@ def consumers(context: click.Context, _: click.Parameter, incomplete: str) -> li
     return [identity for identity in identities if identity.startswith(incomplete)]
 
 
+def watched_profiles(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """VM profiles of which runs were watched for news."""
+    return _watched(context, 0, incomplete)
+
+
+def watched_qualities(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Qualities of such runs."""
+    return _watched(context, 1, incomplete)
+
+
+def _watched(context: click.Context, part: int, incomplete: str) -> list[str]:
+    ledger = _ledger(context)
+    from redis.exceptions import RedisError
+
+    try:
+        pairs = ledger.news.pairs() if ledger is not None else []
+    except RedisError:
+        return []
+    return sorted({pair[part] for pair in pairs if pair[part].startswith(incomplete)})
+
+
 @contextlib.contextmanager
 def _without(*names: str) -> Iterator[None]:
     """Let imports within the block find no module of these *names*, unless they are imported already."""

@@ -16,7 +16,7 @@ import redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from drakcelery.ledger.away import WrongKey, concerns_all
-from drakcelery.ledger.keys import FLEET, WAITING
+from drakcelery.ledger.keys import FLEET, NEWS, WAITING
 from drakcelery.ledger.keytable import LEDGER
 from drakcelery.model.text import clean
 
@@ -26,9 +26,9 @@ OF_NAMES: Mapping[str, str] = {
     prefix: key.kind
     for key in LEDGER
     for prefix, _, name in [key.pattern.partition("<")]
-    if name in ("host>", "place>", "profile>")
+    if name in ("host>", "place>", "profile>", "profile>/<quality>")
 }
-"""Keys that end with the name of a host, place or profile."""
+"""Keys that end with the name of a host, place or profile, or with that of a profile and a quality."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ def expected_types(client: redis.Redis) -> dict[str, str]:
     with client.pipeline(transaction=False) as pipe:
         pipe.zrange(FLEET, 0, -1)
         pipe.smembers(WAITING)
+        pipe.zrange(NEWS, 0, -1)
         for places in pipe.execute(raise_on_error=False):
             if isinstance(places, NoPermissionError):
                 raise places

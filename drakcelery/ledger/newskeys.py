@@ -20,7 +20,8 @@ NEWS = (
         "drak:news:<profile>/<quality>",
         "list",
         "ledger",
-        "when the newest 1000 measured runs showed something new (JSON), 8 kB each at most",
+        "when the newest 1000 [measured runs](watching.md#the-report) showed something new (JSON), "
+        "8 kB each at most",
         "90 days after the last one",
         "LPUSH LTRIM LRANGE EXPIRE",
     ),

@@ -44,6 +44,7 @@ def serve_worker(settings: Settings, role: Literal["vm", "io"]) -> None:
     """
     if settings.metrics.serve:
         metrics.relay()
+        metrics.loss_limited(settings.watch.max_loss)
         serve(settings, role, instruments.WORKER)
 
 

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from drakcelery.flower.reading import Reader
+from drakcelery.forecast.curve import WatchedRun
 from drakcelery.ingress import Ingress
 from drakcelery.ingress.fleet_metrics import FleetMetrics
 from drakcelery.ledger.deployment import Deployment
@@ -24,6 +25,7 @@ from drakcelery.ledger.keys import (
     INBOX,
     INFLIGHT,
     LIVE,
+    NEWS,
     NOTICES,
     QUARANTINE,
     WAITING,
@@ -31,9 +33,12 @@ from drakcelery.ledger.keys import (
     host_key,
     io_key,
     lease_key,
+    news_key,
+    stops_key,
 )
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Place
+from drakcelery.model.news import News
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.recovery.reconcile import Reconciler
 from drakcelery.telemetry import instruments
@@ -45,7 +50,13 @@ from tests.operating import COMMANDS, fleet, said
 __all__ = ("bench", "fleet")
 
 SLOT = {"name": "vm-1", "profile": "win10", "state": "free", "since": 0}
-MORE = (*COMMANDS, ("isolated", "list"), ("isolated", "list", "--json"), ("slots", "--json"))
+MORE = (
+    *COMMANDS,
+    ("watch-report",),
+    ("isolated", "list"),
+    ("isolated", "list", "--json"),
+    ("slots", "--json"),
+)
 MARKUP = "[/x]\x1b[31m"
 HUGE = 10**300
 
@@ -134,6 +145,17 @@ def _durations(client: redis.Redis) -> None:
     client.rpush("drak:durations:win10", '{"timeout": 1e400}', "no JSON", "[" * 100_000)
 
 
+def _news(client: redis.Redis) -> None:
+    client.zadd(
+        NEWS, {"": 1, "a": float("inf"), f"{MARKUP}/{MARKUP}": 1.0, "win10/high": 1e300, "win10/odd": 1}
+    )
+    client.rpush(news_key("win10", "high"), "no JSON", '{"seconds": 1e400, "timeout": 1}', "[" * 5000)
+    client.rpush(
+        news_key(MARKUP, MARKUP), WatchedRun(seconds=60, timeout=60, news=News(seconds=1)).model_dump_json()
+    )
+    client.set(stops_key("win10", "odd"), "not even a list")
+
+
 def _waiting(client: redis.Redis) -> None:
     client.sadd(WAITING, "", "a@b@c", "win10@nowhere", "ghost")
     client.zadd(f"{WAITING}:ghost", {"": float("inf"), "x": -1.0, "y": 1e300})
@@ -169,6 +191,7 @@ VALUES: dict[str, Callable[[redis.Redis], object]] = {
     "gaps of the broker": lambda client: client.zadd(f"{BROKER_WATCH}:gaps", {"x": 1e15, "a b": 1e15}),
     "quarantine": _quarantine,
     "durations": _durations,
+    "news": _news,
     "waiting": _waiting,
     "places": _places,
     "live": lambda client: client.zadd(LIVE, {"": 1, "{x}": 1, "a" * 10_000: -1e308, "b": float("inf")}),

@@ -22,6 +22,8 @@ from drakcelery.cli import completion, isolated
         completion.slots,
         completion.hosts,
         completion.consumers,
+        completion.watched_profiles,
+        completion.watched_qualities,
         isolated._uids,
     ],
     ids=lambda one: f"{one.__module__.rpartition('.')[2]}.{one.__name__}",
