@@ -1,7 +1,7 @@
 """Flower's application with our handlers and templates.
 
 Tornado lets an application take further handlers and a template loader of its own; Flower passes both on.
-The one thing of Flower's that is shown otherwise is its navigation bar, which gets one more entry.
+The one thing of Flower's that is shown otherwise is its navigation bar, which gets two more entries.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tornado.template import DictLoader
 from tornado.web import StaticFileHandler, url
 
 from drakcelery.errors import StackError
-from drakcelery.flower import finding, handlers, safety, submitting
+from drakcelery.flower import finding, handlers, safety, submitting, watching
 from drakcelery.flower.elsewhere import NothingHere, Refused
 from drakcelery.flower.live import LiveLogs
 from drakcelery.flower.reading import Reader
@@ -31,12 +31,15 @@ REMOTE = 16
 HERE = Path(str(resources.files(__package__)))
 NAVIGATION = '<ul class="app-nav navbar-nav">'
 """Where Flower's navigation bar lists its pages."""
-ENTRY = """
+ENTRIES = "".join(
+    f"""
         <li class="nav-item">
-          <a class="nav-link{% if active_tab == 'fleet' %} active{% end %}"
-            href="{{ reverse_url('fleet') }}"
-            {% if active_tab == 'fleet' %}aria-current="page"{% end %}>Fleet</a>
+          <a class="nav-link{{% if active_tab == '{page}' %}} active{{% end %}}"
+            href="{{{{ reverse_url('{page}') }}}}"
+            {{% if active_tab == '{page}' %}}aria-current="page"{{% end %}}>{page.capitalize()}</a>
         </li>"""
+    for page in ("fleet", "watching")
+)
 _UID = r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})"
 _HOST = r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})"
 
@@ -44,6 +47,7 @@ HANDLERS = [
     url(r"/fleet", handlers.FleetPage, name="fleet"),
     url(r"/fleet/find", finding.FindPage),
     url(r"/fleet/submit", submitting.SubmitAction),
+    url(r"/watching", watching.WatchingPage, name="watching"),
     url(rf"/fleet/host/{_HOST}/(drain|undrain)", handlers.HostAction),
     url(rf"/analysis/{_UID}", handlers.AnalysisPage, name="analysis"),
     url(rf"/analysis/{_UID}/(cancel|retry)", handlers.AnalysisAction),
@@ -57,6 +61,7 @@ HANDLERS = [
     url(rf"/analysis/{_UID}/screenshot/([A-Za-z0-9_.-]{{1,200}})", stored_handlers.Screenshot),
     url(r"/api/fleet", handlers.FleetApi),
     url(r"/api/find", finding.FindApi),
+    url(r"/api/watching", watching.WatchingApi),
     url(r"/api/analyses", handlers.AnalysesApi),
     url(rf"/api/analysis/{_UID}", handlers.AnalysisApi),
     url(r"/fleet/static/(.*)", StaticFileHandler, {"path": str(HERE / "static")}, name="fleet-static"),
@@ -81,7 +86,7 @@ def templates() -> DictLoader:
             f"Flower {flower.__version__} has a navigation bar that drakcelery does not know; install a "
             "version that drakcelery asks for"
         )
-    texts["navbar.html"] = bar.replace(NAVIGATION, NAVIGATION + ENTRY)
+    texts["navbar.html"] = bar.replace(NAVIGATION, NAVIGATION + ENTRIES)
     return DictLoader(texts)
 
 

@@ -33,6 +33,7 @@ from drakcelery.operators import analyses as operators_analyses
 from drakcelery.operators import finding
 from drakcelery.operators.retry import obstacle, retry
 from drakcelery.operators.tail import Event, Tail
+from drakcelery.operators.watch_report import WatchReport, asked_of, watch_report
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 
@@ -42,6 +43,8 @@ AGE = 1.0
 """Seconds for which one reading serves all who ask."""
 FORECAST_AGE = 10.0
 """The same for estimates, which take the processor for a moment."""
+WATCHING_AGE = 30.0
+"""The same for what watching buys, which takes it for longer."""
 PATIENCE = 5
 """Seconds that S3 has for an answer: somebody waits for the page."""
 LINK_SECONDS = 60
@@ -53,17 +56,19 @@ OPEN_PAGES = 256
 class Reading(Generic[T]):
     """What *read* returned last; those who ask while it is at work, or soon after, share its answer."""
 
-    def __init__(self, executor: Executor, read: Callable[[], T]) -> None:
+    def __init__(self, executor: Executor, read: Callable[[], T], *, age: float | None = None) -> None:
+        """*age*: seconds for which an answer serves; by default :data:`AGE`."""
         self._executor = executor
         self._read = read
+        self._age = age
         self._begun = 0.0
         self._answer: asyncio.Future[T] | None = None
 
     async def get(self) -> T:
         """Raises what *read* raised."""
-        now = time.monotonic()
+        now, age = time.monotonic(), AGE if self._age is None else self._age
         # A reading that hangs is waited for: others beside it would hang as well
-        if self._answer is None or (self._answer.done() and now - self._begun >= AGE):
+        if self._answer is None or (self._answer.done() and now - self._begun >= age):
             self._begun = now
             self._answer = asyncio.get_running_loop().run_in_executor(self._executor, self._read)
         return await asyncio.shield(self._answer)
@@ -87,6 +92,7 @@ class Reader:
         self._inbox = inbox
         self._executor, self._remote = executor, remote
         self._fleet = Reading(executor, lambda: self.naming(self._read_fleet))
+        self._watching = Reading(executor, lambda: self.naming(self._read_watching), age=WATCHING_AGE)
         self._analyses: dict[str, Reading[AnalysisView | None]] = {}
         self._reports = Reports(settings, remote)
         self._looking = threading.Lock()
@@ -104,6 +110,10 @@ class Reader:
     async def fleet(self) -> FleetView:
         """The Fleet page. Raises :class:`redis.exceptions.RedisError`."""
         return await self._fleet.get()
+
+    async def watching(self) -> WatchReport:
+        """The Watching page. Raises :class:`redis.exceptions.RedisError`."""
+        return await self._watching.get()
 
     async def analysis(self, uid: str) -> AnalysisView | None:
         """The page of the analysis whose uid is, or begins with, *uid*; None if there is no record of it.
@@ -217,6 +227,9 @@ class Reader:
             quarantined=self.ledger.quarantine.all(),
             odd_keys=self.ledger.odd_sentences(),
         )
+
+    def _read_watching(self) -> WatchReport:
+        return watch_report(self.ledger, asked_of(self.settings.watch))
 
     def _read_analysis(self, uid: str) -> AnalysisView | None:
         record = finding.record_of(self.ledger, uid)

@@ -97,6 +97,7 @@ PAGES = {
     "/fleet": "Fleet",
     "/fleet?text=published&host=rack-1": "Fleet",
     "/fleet?host=nowhere": "Fleet",
+    "/watching": "Watching",
     "/analysis/published": "invoice.bat",
     "/analysis/refused": "letter.bat",
     "/analysis/cancelled": "gone.bat",

@@ -251,6 +251,7 @@ ADDRESSES = (
     *(f"/analysis/{SMALL}{rest}" for rest in ("/artifacts.zip", "/live", "/screenshots")),
     *("/fleet/static/page.js", f"/analysis/{SMALL}/screenshot/image_0.png"),
     *("/analysis/nobody", "/analysis/nobody?json=1"),
+    *("/watching", "/watching?json=1", "/api/watching"),
     *("/api/fleet", "/api/find", "/api/analyses", f"/api/analysis/{SMALL}"),
 )
 """One or more of each of our handlers."""

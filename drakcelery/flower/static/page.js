@@ -13,6 +13,7 @@ const PATIENCE = 8000;
 export const POLL_RARELY = 5000;
 
 export const fleetPath = () => `${prefix}/fleet`;
+export const watchingPath = () => `${prefix}/watching`;
 export const hostPath = (host, action) => `${prefix}/fleet/host/${encodeURIComponent(host)}/${action}`;
 export const analysisPath = (uid) => `${prefix}/analysis/${encodeURIComponent(uid)}`;
 export const artifactPath = (uid, name) => `${analysisPath(uid)}/artifact/${encodeURIComponent(name)}`;
