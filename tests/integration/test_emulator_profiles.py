@@ -101,6 +101,37 @@ def test_what_a_program_sees(bits: int, system: int, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+def test_questions_to_the_processor_and_sleeps(bits: int, tmp_path: Path) -> None:
+    """Both are in the log if asked for, the sleep before it is over, and loops do not fill it."""
+    source = r"""
+    #include <cpuid.h>
+    int main(void)
+    {
+        unsigned a, b, c, d;
+        for (int number = 0; number < 1000; number++) __cpuid(1, a, b, c, d);
+        __cpuid_count(7, 1, a, b, c, d);
+        for (int number = 0; number < 1000; number++) Sleep(1);
+        Sleep(INFINITE - 1);
+    }
+    """
+    program = build(tmp_path, source, bits)
+    (bench := tmp_path / "bench").mkdir()
+    plugins = ("cpuidmon", "delaymon")
+    run = Bench(bench).detonate(program, plugins=plugins)
+    asked = [(line["Leaf"], line["Subleaf"]) for line in run.lines("cpuidmon", "cpuid")]
+    assert asked[-1] == ("0x7", "0x1")
+    assert {leaf for leaf, _ in asked[:-1]} == {"0x1"}
+    assert 100 < len(asked) < 110
+    slept = [line["DelayIntervalMs"] for line in run.lines("delaymon", "NtDelayExecution")]
+    assert slept[-1] == 0xFFFFFFFE
+    assert 100 < len(slept) < 110
+    assert run.lines("delaymon")[-2]["Repeated"] == 512
+    with_default = Bench(bench).detonate(program)
+    assert not with_default.lines("cpuidmon")
+    assert not with_default.lines("delaymon")
+
+
 def _look(program: Path, directory: Path, guest: str, seconds: int) -> Report:
     directory.mkdir()
     run = Bench(directory, guest=guest).detonate(program, timeout=seconds)

@@ -169,6 +169,8 @@ def _rest(emu: Any, milliseconds: int, *, alertable: bool) -> Steps:
     scheduler = emu.scheduler
     if not milliseconds and not alertable:
         return (yield from _give_way(emu, "", []))
+    # As it begins, since it may be the last that the program does
+    emu.recorder.journal.write_seldom("delaymon", "NtDelayExecution", DelayIntervalMs=milliseconds)
     result = yield from scheduler.wait(lambda: False, milliseconds, alertable=alertable)
     if result == INTERRUPTED:
         yield from scheduler.queued_calls()

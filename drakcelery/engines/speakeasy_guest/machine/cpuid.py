@@ -28,23 +28,39 @@ OF_HYPERVISOR: Final = 0x40000000
 """The leaf that names it: its highest leaf in EAX, and 12 bytes in EBX, ECX and EDX."""
 
 
+RESULT: Final = {
+    "RAX": arch.X86_REG_EAX,
+    "RBX": arch.X86_REG_EBX,
+    "RCX": arch.X86_REG_ECX,
+    "RDX": arch.X86_REG_EDX,
+}
+"""Where the answer is, by the names that DRAKVUF's cpuidmon gives."""
+
+
 def look_after(emu: Any, image: Any) -> None:
-    """Let each ``cpuid`` in the code of *image* tell all: 64-bit code, where there is a hypervisor."""
-    hypervisor = emu.guest.hypervisor
-    if emu.get_ptr_size() == 8 and hypervisor is None:
+    """Let each ``cpuid`` in the code of *image* tell all, and the log tell each. 64-bit code needs neither,
+    unless the guest has a hypervisor or the job asked for cpuidmon."""
+    hypervisor, journal = emu.guest.hypervisor, emu.recorder.journal
+    if emu.get_ptr_size() == 8 and hypervisor is None and not journal.wants("cpuidmon"):
         return
-    wanted: dict[int, int] = {}
+    wanted: dict[int, tuple[int, int]] = {}
 
     def before(_emu: Any, address: int, _size: int, _context: Any) -> bool:
-        wanted[address + len(INSTRUCTION)] = emu.reg_read(arch.X86_REG_EAX)
+        asked = emu.reg_read(arch.X86_REG_EAX), emu.reg_read(arch.X86_REG_ECX)
+        wanted[address + len(INSTRUCTION)] = asked
         return True
 
     def after(_emu: Any, address: int, _size: int, _context: Any) -> bool:
-        leaf = wanted.pop(address, None)
-        if leaf == FEATURES:
+        asked = wanted.pop(address, None)
+        if asked is None:
+            return True
+        leaf, subleaf = asked
+        if leaf == FEATURES and emu.get_ptr_size() == 4:
             emu.reg_write(arch.X86_REG_EDX, emu.reg_read(arch.X86_REG_EDX) | DENIED)
         if hypervisor is not None:
             _show(emu, HYPERVISORS[hypervisor], leaf)
+        answer = {name: f"{emu.reg_read(one):#x}" for name, one in RESULT.items()}
+        journal.write_seldom("cpuidmon", "cpuid", Leaf=f"{leaf:#x}", Subleaf=f"{subleaf:#x}", **answer)
         return True
 
     for address in places(image, INSTRUCTION):
@@ -53,7 +69,7 @@ def look_after(emu: Any, image: Any) -> None:
         emu.add_code_hook(after, begin=following, end=following)
 
 
-def _show(emu: Any, name: bytes, leaf: int | None) -> None:
+def _show(emu: Any, name: bytes, leaf: int) -> None:
     """The hypervisor, where a program looks for it."""
     if leaf == FEATURES:
         emu.reg_write(arch.X86_REG_ECX, emu.reg_read(arch.X86_REG_ECX) | PRESENT)

@@ -9,6 +9,9 @@ from typing import Any
 
 from drakcelery.engines.speakeasy_guest.configuration import SHELL_PID
 
+REPEATS_IN_FULL = 100
+"""How often the very same call is logged; from then on at each power of two, with its count."""
+
 REPEATS_REMEMBERED = 256
 
 

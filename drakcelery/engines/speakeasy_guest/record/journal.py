@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from drakcelery.engines.speakeasy_guest.record.calls import REPEATS_IN_FULL, Repeats
+
 MAX_TEXT = 4096
 """Characters of one string from the guest."""
 
@@ -73,6 +75,7 @@ class Journal:
         self._on_trouble = on_trouble
         self._written = 0
         self._events = 0
+        self._repeats = Repeats()
         self.trouble: str | None = None
         self.failure: OSError | None = None
 
@@ -94,6 +97,14 @@ class Journal:
             **fields,
         }
         self._append(line_of(record), urgent=plugin == "memdump")
+
+    def write_seldom(self, plugin: str, method: str, **fields: Any) -> None:
+        """As :meth:`write`, of what a program may do in a loop: the more often, the fewer of the same."""
+        if plugin in self._plugins:
+            number = self._repeats.count((plugin, *fields.values()))
+            if number <= REPEATS_IN_FULL or number & (number - 1) == 0:
+                extra = {"Repeated": number} if number > REPEATS_IN_FULL else {}
+                self.write(plugin, method, **fields, **extra)
 
     def _append(self, line: bytes, *, urgent: bool) -> None:
         room = self._limit if urgent else self._limit - self._limit // RESERVE

@@ -14,7 +14,7 @@ from typing import Any
 
 from drakcelery.engines.speakeasy_guest.naming import escaped, file_name, registry_key
 from drakcelery.engines.speakeasy_guest.record import derived
-from drakcelery.engines.speakeasy_guest.record.calls import Call, Repeats
+from drakcelery.engines.speakeasy_guest.record.calls import REPEATS_IN_FULL, Call, Repeats
 from drakcelery.engines.speakeasy_guest.record.dumps import Block, Dumps
 from drakcelery.engines.speakeasy_guest.record.journal import Journal
 from drakcelery.engines.speakeasy_guest.record.traffic import Traffic
@@ -41,9 +41,6 @@ CHANGES = frozenset(
     {"create", "directory_create", "write", "create_key", "set_value", "delete_value", "delete_key"}
 )
 """Events of files and the registry after which these are others than before."""
-
-REPEATS_IN_FULL = 100
-"""How often the very same call is logged; from then on at each power of two, with its count."""
 
 
 class Recorder:
