@@ -18,7 +18,7 @@ from drakcelery.artifacts import collect
 from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.behaviour.difference import Difference, difference
 from drakcelery.behaviour.report import NAME, Report
-from drakcelery.model.analysis import Outcome
+from drakcelery.model.analysis import Analysis, Outcome
 from tests import builders
 from tests.emulating import Bench, Run
 
@@ -123,14 +123,14 @@ class Recorded:
         return reported(raw, self.run.outcome)
 
 
-def reported(raw: Path, outcome: Outcome) -> Report:
-    """The report of what an engine left in *raw*."""
+def reported(raw: Path, outcome: Outcome, analysis: Analysis | None = None) -> Report:
+    """The report of what an engine left in *raw*; *analysis*: that of the run, else a plain one."""
     out = raw.parent / f"{raw.name}-out"
     facts = RunFacts(sample_sha256="9" * 64, start_command="x", host="h", slot="vm-1", attempts=1)
     collect(
         raw=raw,
         out=out,
-        analysis=builders.analysis(),
+        analysis=analysis or builders.analysis(),
         outcome=outcome,
         facts=facts,
         dumps_total_size=10 * MB,

@@ -28,6 +28,8 @@ Choose = Callable[[Event], Handler | None]
 Among = Callable[[Sequence[bytes]], Iterable[bytes]]
 """Gives those of some lines that something may read, and some that nothing does."""
 _TIME = b'"TimeStamp"'
+_LONG_SLEEP = 30_000
+"""Milliseconds, which Windows' own processes seldom sleep."""
 _SHOWN = 256
 """Bytes of a line that hold its time, which is its second key."""
 
@@ -53,6 +55,17 @@ def _time(line: bytes) -> float | None:
 def _all_by(handler: Handler) -> tuple[Among, Choose]:
     """All lines are read by the one *handler*."""
     return iter, lambda _: handler
+
+
+def _sleeper(event: Event) -> Handler | None:
+    """What reads a line of delaymon: a process that sleeps for long is known by it, and no more."""
+    milliseconds = event.fields.get("DelayIntervalMs")
+    is_long = isinstance(milliseconds, int | float) and abs(milliseconds) >= _LONG_SLEEP
+    return _known if is_long else None
+
+
+def _known(_event: Event) -> None:
+    """Nothing is to be done."""
 
 
 class Reader:
@@ -92,6 +105,7 @@ class Reader:
             "socketmon": _all_by(self.sockets.add),
             "wmimon": _all_by(self.wmi.add),
             "memdump": _all_by(self.dumps.add),
+            "delaymon": (iter, _sleeper),  # of whom nothing else may ever be seen
             "fileextractor": _all_by(self.files.extracted),
             "fileextractor_close": _all_by(self.files.extracted),  # what was still open when DRAKVUF ended
         }

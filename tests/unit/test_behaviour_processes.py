@@ -62,6 +62,18 @@ def test_what_a_handle_stands_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("milliseconds", "is_known"),
+    [(900_000, True), (-30000.0, True), (29_999, False), (None, False), ("x", False), ([], False)],
+)
+def test_a_process_that_only_sleeps(tmp_path: Path, milliseconds: object, is_known: bool) -> None:
+    """One that sleeps until nobody watches any more is in the report, although no other line is its own."""
+    log = Log()
+    log.add("delaymon", "NtDelayExecution", DelayIntervalMs=milliseconds)
+    report = reported(log, tmp_path)
+    assert [process.origin for process in report.processes] == ["sample"] * is_known
+
+
+@pytest.mark.parametrize(
     ("function", "result", "is_injection"),
     [
         ("WriteProcessMemory", "0x0", False),
