@@ -250,19 +250,21 @@ def test_a_host_whose_firewall_lets_guests_out(rack: Rack) -> None:
     host = rack.hosts["rack-3"]
     pushed(rack, "kept-in", vm_profile="win7")
     wait_published(rack.fleet, "kept-in")
-    assert host.iptables("-D INPUT -j DRAKRUN_INP") == 0
 
     def halted() -> bool:
         shown = run_here(cli, "hosts", **typist(rack.fleet._config["rack-3"]))
         return "firewall lets its guests out" in shown[1]
 
-    wait_until(halted, "the host is halted")
-    begun = len(host.calls("drakrun vm-start"))
-    pushed(rack, "waits", vm_profile="win7")
-    pushed(rack, "elsewhere")
-    wait_published(rack.fleet, "elsewhere")
-    assert len(host.calls("drakrun vm-start")) == begun
-    assert host.iptables("-I INPUT -j DRAKRUN_INP") == 0
+    assert host.iptables("-D INPUT -j DRAKRUN_INP") == 0
+    try:
+        wait_until(halted, "the host is halted")
+        begun = len(host.calls("drakrun vm-start"))
+        pushed(rack, "waits", vm_profile="win7")
+        pushed(rack, "elsewhere")
+        wait_published(rack.fleet, "elsewhere")
+        assert len(host.calls("drakrun vm-start")) == begun
+    finally:
+        assert host.iptables("-I INPUT -j DRAKRUN_INP") == 0
     wait_published(rack.fleet, "waits")
     assert record_of(rack, "waits").failures == ()
 
