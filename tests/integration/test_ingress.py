@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from drakcelery.embedded.ports import LOOPBACK, assign
 from drakcelery.embedded.services import BUCKET, Services
 from drakcelery.ingress import AWAY_SECONDS, BATCH, Ingress, Round
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import Ledger, fleet
 from drakcelery.ledger.keys import DUE
 from drakcelery.model.analysis import Place, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
@@ -161,14 +161,18 @@ def test_a_host_that_has_just_come_is_known(ingress: Ingress, sent: list[Record]
     assert sent[1].place == Place(profile="win7", host="rack-2")
 
 
-def test_a_host_that_has_just_gone_gets_nothing(ingress: Ingress, sent: list[Record]) -> None:
+def test_a_host_that_has_just_gone_gets_nothing(
+    ingress: Ingress, sent: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sample that asks for it waits in line, where all can see it, until the host is back."""
     report(ingress, "rack-1", "win10", 3)
     push(ingress, "first")
     assert ingress.work() is Round.WORKED
     ingress.ledger.fleet.retire("rack-1")
     push(ingress, "second", target_host="rack-1")
-    assert ingress.work() is Round.WORKED
+    with monkeypatch.context() as patched:
+        patched.setattr(fleet, "SIGHT_SECONDS", 3600)  # it has not looked since
+        assert ingress.work() is Round.WORKED
     assert [line.place for line in ingress.inbox.lines()] == [Place(profile="win10", host="rack-1")]
     assert ingress.work() is not Round.WORKED
     report(ingress, "rack-1", "win10", 3)
