@@ -25,7 +25,7 @@ from drakcelery.broker import redis_transport
 from drakcelery.broker.lease import Consumer
 from drakcelery.broker.misfits import step_of
 from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue
-from drakcelery.errors import SlotsDamaged
+from drakcelery.errors import SlotsDamaged, SlotsLost
 from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.model.analysis import Fault, Stage, Step
@@ -198,10 +198,11 @@ class Gate(bootsteps.StartStopStep):
         return {profile: profile in free for profile in self.context.settings.slots.values()}
 
     def _slots(self) -> list[Slot]:
-        """The slots; none while their file cannot be read, which is logged where it is read."""
+        """The slots; none while their file cannot be read, which is logged where it is read, or is gone: the
+        janitor begins anew."""
         try:
             return self.context.slots.all()
-        except SlotsDamaged:
+        except (SlotsDamaged, SlotsLost):
             return []
 
     def _queues(self, profile: str) -> tuple[str, str]:

@@ -141,7 +141,7 @@ class Janitor(threading.Thread):
                 if status != last or now - reported >= every:
                     self._report(status)
                     last, reported = status, now
-            except SlotsDamaged:
+            except (SlotsDamaged, SlotsLost):  # the next round begins anew, if the file is gone
                 last = None
             except Exception:
                 log.exception("host_not_reported")

@@ -16,7 +16,7 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery.errors import BadTask, SlotsDamaged, StorageError
+from drakcelery.errors import BadTask, SlotsDamaged, SlotsLost, StorageError
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Prefetched
 from drakcelery.model.analysis import Step
@@ -28,6 +28,8 @@ from drakcelery.telemetry.logs import about
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
+PASSING = (RedisError, OperationalError, StorageError, BadTask, SlotsDamaged, SlotsLost, OSError)
+"""What others tell of: nothing is fetched ahead as long as it lasts."""
 LEAD_SECONDS = 10.0
 """Seconds before a guest's time is over at which the next sample is fetched. If it were earlier, another host
 would often take that sample."""
@@ -59,7 +61,7 @@ class Prefetcher(threading.Thread):
         while not self._over.wait(LOOK_SECONDS):
             try:
                 self._prefetch()
-            except (RedisError, OperationalError, StorageError, BadTask, SlotsDamaged, OSError) as error:
+            except PASSING as error:
                 log.debug("not_prefetched", error=str(error))
             except Exception:
                 log.exception("prefetch_failed")

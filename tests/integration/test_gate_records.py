@@ -120,3 +120,9 @@ def test_an_earlier_life_says_nothing_of_this_one(bench: Bench, gate: Gate) -> N
 def test_a_failure_of_this_life_counts(bench: Bench, gate: Gate) -> None:
     """Where all slots have failed it, one more try in any is all there is."""
     assert gate._may_have(message_of(bench, 2)) == frozenset({SLOT})
+
+
+def test_a_slot_table_that_is_gone_ends_no_round(bench: Bench, gate: Gate) -> None:
+    """Until the janitor has made another one the host has no slot, and claims none."""
+    (bench.context.settings.drakcelery.state_dir / "slots.sqlite").unlink()
+    assert gate.claim(message_of(bench, 2)) is None
