@@ -7,6 +7,7 @@ have several versions, or several machines.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,15 +95,21 @@ class Stem:
         assert answer, "the process that forks the others has ended; it says why on stderr"
         return json.loads(answer)
 
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
 
-_STEMS: list[Stem] = []
 
-
+@cache
 def stem() -> Stem:
     """That of this process, which serves fleet after fleet."""
-    if not _STEMS:
-        _STEMS.append(Stem())
-    return _STEMS[0]
+    made = Stem()
+    atexit.register(made.close)
+    return made
 
 
 # In the other process
