@@ -53,6 +53,14 @@ POINTS = (
     "publish.removed",
 )
 """Every failpoint, in the order of the road."""
+REUSE_POINTS = (
+    "ingress.reuse_checked",
+    "ingress.reuse_copied",
+    "ingress.reuse_complete",
+    "ingress.reuse_published",
+    "ingress.twin_waits",
+)
+"""Those of a task that agrees to reuse, which takes another road."""
 
 HELD_SECONDS = 0.05
 """Seconds within which a process that is held notices that it may go on."""

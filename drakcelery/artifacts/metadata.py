@@ -36,12 +36,19 @@ class RunFacts:
     slot: str
     attempts: int
     """How many it took, this one included."""
+    snapshot_id: str | None = None
+    """What the host reports of the snapshot; None if the engine has none."""
 
 
 def write_metadata(out: Path, metadata: Mapping[str, Any]) -> None:
     """Write :data:`METADATA` into the directory *out*."""
+    (out / METADATA).write_bytes(metadata_file(metadata))
+
+
+def metadata_file(metadata: Mapping[str, Any]) -> bytes:
+    """What is in :data:`METADATA`."""
     times = {name: _iso(metadata[name]) for name in TIMES if name in metadata}
-    (out / METADATA).write_bytes(orjson.dumps({**metadata, **times}, option=orjson.OPT_INDENT_2))
+    return orjson.dumps({**metadata, **times}, option=orjson.OPT_INDENT_2)
 
 
 def _iso(seconds: float) -> str:
@@ -72,14 +79,13 @@ def build_metadata(
         time_finished=outcome.finished,
         snapshot_version=outcome.snapshot.version,
         analysis_uid=analysis.uid,
-        snapshot_sha256=outcome.snapshot.sha256,
         start_command=facts.start_command,
         plugins=analysis.plugins,
         engine=outcome.engine,
         host=facts.host,
         slot=facts.slot,
         attempts=facts.attempts,
-        **_ending(outcome),
+        **_ending(outcome, facts),
         dumps_dropped=DumpsDropped(count=dumps.dropped_count, bytes=dumps.dropped_bytes),
         parse_errors=parse_errors,
         log_dropped=LogDropped(bytes=log_dropped),
@@ -87,13 +93,15 @@ def build_metadata(
         screenshots=screenshots,
         missing_functions=outcome.missing,
         retry_of=analysis.retry_of,
-        watch=outcome.watch,
     ).payload()
 
 
-def _ending(outcome: Outcome) -> dict[str, Any]:
-    """How the run went."""
+def _ending(outcome: Outcome, facts: RunFacts) -> dict[str, Any]:
+    """How the run went, and from which snapshot."""
     return {
+        "snapshot_sha256": outcome.snapshot.sha256,
+        "snapshot_id": facts.snapshot_id,
+        "watch": outcome.watch,
         "execution": outcome.execution,
         "complete": outcome.complete,
         "reason": outcome.reason,

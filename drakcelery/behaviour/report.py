@@ -263,6 +263,8 @@ class Report(Value):
     analysis_uid: str
     retry_of: str | None = None
     """The analysis that it repeats; None if it is no retry."""
+    reused_from: str | None = None
+    """The analysis whose run this is; None if it has a run of its own."""
     sample: Sample
     run: Run
     ending: Ending

@@ -20,6 +20,7 @@ from drakcelery.cli.waiting import INTERRUPTED, end, follow, hint
 from drakcelery.cli.wishes import with_wishes
 from drakcelery.errors import DrakceleryError
 from drakcelery.model.analysis import Priority
+from drakcelery.model.reuse import parse_age
 
 if TYPE_CHECKING:
     from drakcelery.operators.submitting.archives import Passwords
@@ -32,6 +33,14 @@ SOME_REFUSED = 3
 STDIN = "-"
 PIECE = 1024**2
 LONGEST_PASSWORD = 4096
+
+
+def _age(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    """The seconds that an option means."""
+    try:
+        return None if text is None else parse_age(text)
+    except ValueError as error:
+        raise click.BadParameter(f"expected {error}") from None
 
 
 @click.command(
@@ -58,6 +67,13 @@ LONGEST_PASSWORD = 4096
     default=Priority.NORMAL.value,
     show_default=True,
     help="Karton's priority.",
+)
+@click.option(
+    "--reuse",
+    metavar="AGE",
+    callback=_age,
+    help="Take an analysis of the same sample, run in the same way, that is no older: 3600, 12h, 7d.  "
+    "[default: run it]",
 )
 @click.option(
     "--unzip/--no-unzip",

@@ -65,6 +65,7 @@ class Emulator:
         self._dump_limit = settings.drakcelery.dumps_single_size
         self._dumps_limit = settings.drakcelery.dumps_total_size
         self._guest_of = settings.emulated_guest
+        self._profiles = settings.emulator_profiles
         self._records = settings.drakcelery.state_dir / "engine"
         self.begin = supervision.begin
 
@@ -77,8 +78,8 @@ class Emulator:
         return None
 
     def snapshot_id(self) -> str | None:
-        """None: its guests are not restored from a snapshot."""
-        return None
+        """What its profiles say of their guests, as a mark; None if there are none."""
+        return " ".join(f"{name}:{_digest(one)[:12]}" for name, one in sorted(self._profiles.items())) or None
 
     def accept(self, job: Detonation) -> None:
         """Refuse anything but a Windows program, and what cannot be started as asked.

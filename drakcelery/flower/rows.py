@@ -44,6 +44,8 @@ class Row(Value):
     attempts: int
     retry_of: str | None
     """The analysis that it repeats, if it is a retry."""
+    reused_from: str | None
+    """The analysis whose result it has; None if it was, or is to be, run."""
     retries: tuple[str, ...]
     """The analyses that repeat it, the newest last."""
     received: float
@@ -74,6 +76,7 @@ def row(record: Record, start: Range | None = None) -> Row:
         slot=record.slot,
         attempts=record.attempts,
         retry_of=analysis.retry_of if analysis else None,
+        reused_from=record.reused_from,
         retries=tuple(clean(uid, LABEL) for uid in record.retries),
         received=record.received,
         finished=record.finished,

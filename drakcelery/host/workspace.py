@@ -37,6 +37,8 @@ class Prepared(Value):
     sample_sha256: str
     restore_seconds: float | None = None
     """Seconds that the engine took to restore the VM."""
+    snapshot_id: str | None = None
+    """What the host reports of the snapshot; None if the engine has none, or it could not be read."""
 
 
 class Uploaded(Value):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,23 +11,20 @@ from functools import cached_property, partial
 from typing import TypeVar
 
 import structlog
-from karton.core.task import TaskState
 from redis.exceptions import RedisError
 
 from drakcelery.errors import (
     StorageAway,
     Superseded,
-    Unreadable,
 )
 from drakcelery.ingress import orphans
 from drakcelery.ingress.bind import bind_of, is_bound, register
 from drakcelery.ingress.triage import Triage
-from drakcelery.karton import reading
+from drakcelery.ingress.waiting import ended, resume_twins, withdraw_twins
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.fleet import Sight, nobody_came
 from drakcelery.ledger.inbox import NOBODYS, Inbox
-from drakcelery.ledger.lines import Stretch
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Capacity
 from drakcelery.model.timeouts import Watch
@@ -54,7 +50,9 @@ GIVE_UP_AT_ONCE = 100
 """How many tasks of a line are refused before other work is looked at."""
 LOOKED_THROUGH = 200
 """How many tasks of each line and queue are checked for having been cancelled."""
-_OVER = re.compile(f'"(?:{TaskState.FINISHED.value}|{TaskState.CRASHED.value})"')
+TWINS_AT_ONCE = 4
+"""How many tasks that waited for a twin are dealt with before other work: each may be a reuse, which takes a
+moment."""
 
 
 class Round(enum.Enum):
@@ -133,7 +131,8 @@ class Ingress:
         """Send what is due, or take what waits."""
         if not self.inbox.has_work():
             return Round.NOTHING
-        return Round.WORKED if self.send_due() or self.accept_tasks() else Round.NO_ROOM
+        done = (self._resume_twins(), self.send_due() or self.accept_tasks())  # neither holds up the other
+        return Round.WORKED if any(done) else Round.NO_ROOM
 
     def accept_tasks(self) -> bool:
         """Take the most urgent tasks, as far as the fleet has room. False if there was nothing to take."""
@@ -273,24 +272,18 @@ class Ingress:
 
         Only the first of each line and queue are checked; the others are once they come to the front.
         """
+        withdraw_twins(self.inbox, self._lines, self._triage.drop, now=self.ledger.now())
         self._lines.begin()
         for stretch in self.inbox.backlog(most=LOOKED_THROUGH):
             for task_uid, text in zip(stretch.named, self.inbox.tasks(stretch.named), strict=True):
-                if text is not None and not _OVER.search(text):  # nearly always; then it need not be parsed
-                    continue
-                if not self._lines.skips(task_uid):
+                if (over := ended(text, task_uid)) is not None and not self._lines.skips(task_uid):
                     with self._lines.item(task_uid):
-                        self._withdraw_one(task_uid, text, stretch)
+                        if self.inbox.pull(task_uid, stretch):
+                            self._triage.drop(task_uid, over.task, over.why)
 
-    def _withdraw_one(self, task_uid: str, text: str | None, stretch: Stretch) -> None:
-        task = None
-        if text is not None:
-            try:
-                task = reading.read_task(text, task_uid)
-            except Unreadable:
-                return  # its own turn will log it
-            if task.status not in (TaskState.FINISHED, TaskState.CRASHED):
-                return
-        if self.inbox.pull(task_uid, stretch):
-            why = f"its Karton task is {task.status.value}" if task else "Karton has dropped its task"
-            self._triage.drop(task_uid, task, why)
+    def _resume_twins(self) -> bool:
+        """Deal with some of the tasks that waited for an analysis which is over. False if there was none."""
+        ours = resume_twins(self.inbox, self._lines, most=TWINS_AT_ONCE)
+        if ours:
+            self._handle(ours, self._sight.capacity().beside(self.inbox.in_flight()))
+        return bool(ours)

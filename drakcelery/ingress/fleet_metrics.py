@@ -129,6 +129,7 @@ class FleetMetrics:
             _set_expected(name, newcomer, now)
         for where, count in self._ledger.quarantine.counts().items():
             instruments.QUARANTINED.labels(where).set(count)
+        instruments.TWINS_WAITING.set(unless_odd(self._inbox.twins.count, 0))
         instruments.NOTICES_WAITING.set(notices.waiting)
         instruments.NOTICES_LOST.set(notices.given_up + notices.dropped)
 
@@ -149,7 +150,9 @@ class FleetMetrics:
 
 
 def _count_end(record: Record) -> None:
-    if record.state is State.PUBLISHED and record.place is not None and record.finished is not None:
+    if record.reused_from is not None and record.place is not None:
+        metrics.analysis_reused(record.place.profile)
+    elif record.state is State.PUBLISHED and record.place is not None and record.finished is not None:
         metrics.analysis_published(
             record.place.profile, attempts=record.attempts, seconds=record.finished - record.received
         )

@@ -25,6 +25,8 @@ from drakcelery.errors import (
     Unreadable,
 )
 from drakcelery.failpoints import reach
+from drakcelery.ingress.reuse import Reusing
+from drakcelery.ingress.stored import is_of
 from drakcelery.karton import contract, reading
 from drakcelery.karton.contract import MAGIC_BYTES, SampleFacts
 from drakcelery.karton.destination import destination, fixed
@@ -142,8 +144,16 @@ class Triage:
         policy = policy_of(self.settings)
         reach("ingress.accepted", str(contract.payload(task, "override_uid")))
         analysis = fixed(self.settings, contract.read_task(task, self._facts(task, policy), policy))
+        analysis = self._reusing.decided(task, analysis)
         with about(uid=analysis.uid):
-            return self._open(task, text, analysis, capacity)
+            if analysis.reuse.seconds is not None:
+                self._spare_finished(task, analysis)
+            to_run = self._reusing.instead_of_a_run(task, text, analysis)
+            return self._open(task, text, to_run, capacity) if to_run is not None else capacity
+
+    @property
+    def _reusing(self) -> Reusing:
+        return Reusing(settings=self.settings, ledger=self.ledger, inbox=self.inbox, storage=self.storage)
 
     def _open(self, task: Task, text: str, analysis: Analysis, capacity: Capacity) -> Capacity:
         place = analysis.place
@@ -152,7 +162,8 @@ class Triage:
             self._spare_finished(task, analysis)
             # A copy, since the task's age still counts if others have filled the place
             started = contract.started(copy.copy(task), now=self.ledger.now())
-            record = self.inbox.open(analysis, started, limit=capacity.limit(place), read=text)
+            waits, limit = self._reusing.may_wait(analysis), capacity.limit(place)
+            record = self.inbox.open(analysis, started, limit=limit, read=text, waits=waits)
             if record is None:
                 self.sight.forget()
         else:
@@ -163,6 +174,7 @@ class Triage:
             return capacity
         waited = time.time() - (task.last_update or time.time())
         metrics.analysis_received(analysis.profile, waited=waited)
+        self._reusing.opened(analysis)
         log.info(
             "accepted",
             sample=analysis.sample_label,
@@ -187,7 +199,9 @@ class Triage:
         if ours.override_finished == "replace" or analysis.uid == task.task_uid:
             return
         bucket = destination(self.settings, analysis).bucket
-        if self.storage.holds(bucket, f"{analysis.uid}/{METADATA}"):
+        if self.storage.holds(bucket, f"{analysis.uid}/{METADATA}") and not is_of(
+            self, bucket, analysis.uid, task
+        ):
             raise AlreadyFinished(
                 f"analysis {analysis.uid} is complete, and another task's: ask for another uid (payload "
                 "'override_uid'), remove its objects, or set [drakcelery] override_finished = replace"

@@ -44,6 +44,8 @@ class Wishes:
     """A header of the task; ``win32`` or ``win64``."""
     priority: Priority | None = None
     """The task's."""
+    reuse: int | None = None
+    """How old, in seconds, an analysis may be that is taken instead of a run."""
 
     def payload(self) -> dict[str, Any]:
         """The fields of a task's payload that say so."""
@@ -56,6 +58,7 @@ class Wishes:
             "net_enable": self.net_enable,
             "vm_profile": self.profile,
             "target_host": self.host,
+            "reuse": self.reuse,
         }
         return {name: value for name, value in wanted.items() if value is not None}
 

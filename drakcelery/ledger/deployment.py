@@ -13,7 +13,7 @@ import redis
 
 from drakcelery.errors import SettingsError
 from drakcelery.ledger.clock import now, number
-from drakcelery.ledger.keys import ASIDE, DEPLOYMENT, INBOX, LIVE, WAITING
+from drakcelery.ledger.keys import ASIDE, DEPLOYMENT, INBOX, LIVE, TWINS_WAITING, WAITING
 from drakcelery.ledger.scripts import Scripts
 from drakcelery.model import timeouts
 
@@ -74,6 +74,6 @@ class Deployment:
         if "identity" not in fields:
             return None
         samples = int(self._redis.zcard(LIVE)) + int(self._redis.zcard(INBOX))
-        samples += int(self._redis.exists(WAITING, ASIDE))
+        samples += int(self._redis.exists(WAITING, ASIDE, TWINS_WAITING))
         silent = max(0.0, now(self._redis) - number(fields.get("renewed", "")))
         return Found(identity=fields["identity"], silent=silent, samples=samples)

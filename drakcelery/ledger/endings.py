@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from drakcelery.errors import Superseded
 from drakcelery.ledger.connection import Connected
-from drakcelery.ledger.keys import DONE, record_key, task_key
+from drakcelery.ledger.keys import DONE, record_key, reusable_key, task_key
 from drakcelery.ledger.records import record_of
 from drakcelery.model.analysis import Failure
 from drakcelery.model.records import Record
 from drakcelery.model.result import Result
+
+NO_CONDITIONS = "none"
+"""Stands for conditions where there are none; nothing is written under it."""
 
 
 class Endings(Connected):
@@ -72,14 +75,20 @@ class Endings(Connected):
         analysis_task: str,
         analysis_task_uid: str,
         result: Result | None = None,
+        reusable_as: str | None = None,
     ) -> Record:
-        """Publish in one transaction; the tasks are JSON. Returns the record. Raises :class:`Superseded`."""
+        """Publish in one transaction; the tasks are JSON. Returns the record.
+
+        *reusable_as*: the conditions under which other tasks may have the result; None: none may.
+        Raises :class:`Superseded`.
+        """
         answer = self._scripts(
             "publish",
             {
                 "record": record_key(uid),
                 "task": task_key(task_uid),
                 "analysis_task": task_key(analysis_task_uid),
+                "reusable": reusable_key(reusable_as or NO_CONDITIONS),
             },
             uid=uid,
             attempt=attempt,
@@ -87,6 +96,7 @@ class Endings(Connected):
             analysis_task=analysis_task,
             analysis_uid=analysis_task_uid,
             result=result.model_dump_json(exclude_defaults=True) if result else "",
+            is_reusable=int(reusable_as is not None),
             ttl=self._ttl,
             identity=self.identity,
         )

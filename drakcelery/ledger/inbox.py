@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
-from drakcelery.errors import BadTask, Changed, Superseded
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.clock import now
 from drakcelery.ledger.keys import (
     ASIDE,
     INBOX,
+    TWINS_WAITING,
     WAITING,
     host_key,
     line_key,
@@ -29,8 +29,8 @@ from drakcelery.ledger.keys import (
     task_key,
 )
 from drakcelery.ledger.lines import RANK, URGENCY, Lines, Stretch
-from drakcelery.ledger.records import record_of
 from drakcelery.ledger.scripts import Scripts
+from drakcelery.ledger.twins import Twins, opened
 from drakcelery.model.analysis import Analysis, ObjectRef, Place, Priority, State
 from drakcelery.model.records import Record
 
@@ -50,6 +50,7 @@ class Inbox(Lines):
         super().__init__(client, identity=identity)
         self._ttl = record_ttl
         self._scripts = Scripts(client, *SCRIPTS)
+        self.twins = Twins(client, identity=identity, record_ttl=record_ttl)
 
     def accept(self, *, limit: int, places: Mapping[Place, int], most: int) -> list[str]:
         """Move the most urgent waiting tasks into the inbox, at most *most*; returns their Karton uids.
@@ -92,15 +93,19 @@ class Inbox(Lines):
         """Put an orphaned task into the inbox, where it counts as left there long ago."""
         self._redis.zadd(INBOX, {task_uid: NOBODYS}, nx=True)
 
-    def set_back(self, task_uid: str) -> None:
-        """Move a task to the end of the inbox."""
-        self._redis.zadd(INBOX, {task_uid: now(self._redis)}, xx=True)
+    def set_back(self, task_uid: str) -> bool:
+        """Move a task to the end of the inbox, as if it were taken now. False if it has left it."""
+        pipe = self._redis.pipeline()
+        pipe.zadd(INBOX, {task_uid: now(self._redis)}, xx=True)
+        pipe.zscore(INBOX, task_uid)
+        return pipe.execute()[1] is not None
 
     def drop(self, task_uid: str) -> None:
         """Forget a task of the inbox, or one that was set aside, that nobody wants any more."""
         with self._redis.pipeline() as pipe:
             pipe.zrem(INBOX, task_uid)
             pipe.zrem(ASIDE, task_uid)
+            pipe.hdel(TWINS_WAITING, task_uid)
             pipe.execute()
 
     def set_aside(self, task_uid: str) -> bool:
@@ -116,17 +121,19 @@ class Inbox(Lines):
         return cast("list[str]", self._redis.zrange(ASIDE, 0, -1))
 
     def taken(self, task_uids: Sequence[str]) -> list[bool]:
-        """Which of these were, at one single instant, in the inbox, set aside, or in a line."""
+        """Which of these were, at one instant, in the inbox, set aside, in a line, or waited for a twin."""
         while True:
             # All lines, including those of what this version does not know as a place
             places = sorted(cast("set[str]", self._redis.smembers(WAITING)))
             with self._redis.pipeline() as pipe:
                 for key in (INBOX, ASIDE, *map(line_key, places)):
                     pipe.zmscore(key, list(task_uids))
+                pipe.hmget(TWINS_WAITING, list(task_uids))
                 pipe.smembers(WAITING)
-                *answers, lines = (_known(answer) for answer in pipe.execute(raise_on_error=False))
+                *answers, twins, lines = (_known(answer) for answer in pipe.execute(raise_on_error=False))
             if set(lines) <= set(places):  # if not, a new line has begun meanwhile
                 break
+        answers.append([text if text and " " in text else None for text in twins or [None] * len(task_uids)])
         scores = zip(*([None] * len(task_uids), *(answer for answer in answers if answer)), strict=True)
         return [any(score is not None for score in ones) for ones in scores]
 
@@ -136,16 +143,19 @@ class Inbox(Lines):
             return self.expire(task_uid, stretch.place)
         return bool(self._scripts("pull", {"queue": self._queues[stretch.urgency]}, task=task_uid))
 
-    def open(self, analysis: Analysis, started: Task, *, limit: int, read: str = "") -> Record | None:
+    def open(
+        self, analysis: Analysis, started: Task, *, limit: int, read: str = "", waits: bool = False
+    ) -> Record | None:
         """Begin a record and its first attempt; *started* is its Karton task, which says STARTED.
 
         *limit*: how many live analyses its place takes. *read*: the task's JSON as it was read; "" if Karton
-        had none. Returns the record, whose attempt is to be sent; None if others have filled the place or its
-        host is gone, so that the task has to :meth:`wait`.
+        had none. *waits*: not while there is a live analysis under the same conditions. Returns the record,
+        whose attempt is to be sent; None if others have filled the place or its host is gone, so that the
+        task has to :meth:`wait`.
 
         Raises:
             BadTask: another live analysis has this uid.
-            Changed: Karton's task is not what was *read* any more.
+            Changed: Karton's task is not what was *read* any more, or there is an analysis to wait for.
             Superseded: somebody else has opened this task and gone on with it, or its analysis is over.
         """
         uid, task_uid, place = analysis.uid, analysis.task_uid, str(analysis.place)
@@ -161,19 +171,11 @@ class Inbox(Lines):
             place=place,
             started=started.serialize(),
             limit=limit,
+            conditions=analysis.reuse.conditions or "",
+            waits=int(waits),
             read=read,
         )
-        if answer == "changed":
-            raise Changed(f"the Karton task {task_uid} has changed since it was read")
-        if answer == "taken":
-            raise BadTask(
-                f"another analysis is under way under the uid {uid}; wait for it, or choose another"
-            )
-        if answer == "full":
-            return None
-        if not answer:
-            raise Superseded(f"the Karton task {task_uid} is not in the inbox any more, or is over")
-        return record_of(answer)
+        return opened(answer, uid=uid, task_uid=task_uid)
 
     def refuse(
         self,

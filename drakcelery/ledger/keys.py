@@ -36,6 +36,8 @@ DEAD = FIXED["notices_dead"]
 INBOX = FIXED["inbox"]
 ASIDE = FIXED["aside"]
 WAITING = FIXED["waiting"]
+TWINS = FIXED["twins"]
+TWINS_WAITING = FIXED["twins_waiting"]
 FLEET = FIXED["fleet"]
 QUARANTINE = FIXED["quarantine"]
 DEPLOYMENT = FIXED["deployment"]
@@ -110,6 +112,11 @@ def canary_key(profile: str) -> str:
 def judging_key(profile: str) -> str:
     """Which host may put slots of a profile aside."""
     return _BY_NAME["judging"].of(profile)
+
+
+def reusable_key(conditions: str) -> str:
+    """The newest complete analysis under these conditions."""
+    return _BY_NAME["reusable"].of(conditions)
 
 
 def durations_key(profile: str) -> str:

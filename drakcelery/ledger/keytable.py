@@ -8,6 +8,7 @@ from __future__ import annotations
 from drakcelery.ledger.indexkeys import INDEX
 from drakcelery.ledger.key import Key
 from drakcelery.ledger.newskeys import NEWS
+from drakcelery.ledger.reusekeys import REUSE
 
 LEDGER = (
     Key(
@@ -103,6 +104,7 @@ LEDGER = (
         "ZADD ZREM ZREVRANGE ZRANGEBYSCORE ZREVRANGEBYSCORE ZREMRANGEBYSCORE",
     ),
     *INDEX,
+    *REUSE,
     Key(
         "due",
         "drak:due",

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import redis
 
-from drakcelery.ledger.keys import DUE, INFLIGHT, WAITING, line_key, queue_keys
+from drakcelery.ledger.keys import DUE, INFLIGHT, TWINS_WAITING, WAITING, line_key, queue_keys
 from drakcelery.model.analysis import Place, Priority
 from drakcelery.model.records import Line
 
@@ -47,7 +47,7 @@ class Lines:
 
     def has_work(self) -> bool:
         """Whether anything waits, or is to be sent now or later. One command: ingress asks all the time."""
-        return bool(self._redis.exists(*self._queues, WAITING, DUE))
+        return bool(self._redis.exists(*self._queues, WAITING, DUE, TWINS_WAITING))
 
     def queue_lengths(self) -> list[int]:
         """How many tasks wait on each of Karton's queues, the most urgent first."""

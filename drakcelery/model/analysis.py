@@ -10,6 +10,7 @@ from pydantic import Field
 
 from drakcelery.model.names import Name, Uid
 from drakcelery.model.news import News, WatchPlan, WatchRun
+from drakcelery.model.reuse import Reuse
 from drakcelery.model.value import Text as Text
 from drakcelery.model.value import Value as Value
 from drakcelery.model.word import Word
@@ -138,6 +139,8 @@ class Analysis(Value):
     """The analysis that it repeats, if it is a retry."""
     watch: WatchPlan | None = None
     """When it may be stopped before its time is over; None: never."""
+    reuse: Reuse = Reuse()
+    """What was decided about reuse."""
 
     @property
     def longest(self) -> int:

@@ -23,6 +23,8 @@ _EMPTY: Mapping[str, Any] = {
     "capa": None,
     "retry_of": None,
     "watch": None,
+    "snapshot_id": None,
+    "reused_from": None,
 }
 """Keys that are missing where there is nothing to say, and what they are then."""
 
@@ -138,6 +140,10 @@ class Metadata(Value):
     """The analysis that it repeats; None if it is no retry."""
     watch: WatchRun | None = None
     """How it ended, if it was watched for news."""
+    snapshot_id: str | None = None
+    """How hosts report the snapshot; None if the engine has none, or in an analysis by an older version."""
+    reused_from: str | None = None
+    """The analysis whose run this is; None if it has a run of its own."""
 
     def payload(self) -> dict[str, Any]:
         """As it is in the payload of the analysis task."""

@@ -84,6 +84,11 @@ class Record(Value):
         return self.analysis.sample if self.analysis is not None else self.refused_sample
 
     @property
+    def reused_from(self) -> str | None:
+        """The analysis whose result it has; None if it was, or is to be, run."""
+        return self.analysis.reuse.reused_from if self.analysis is not None else None
+
+    @property
     def log_fields(self) -> dict[str, str | int | None]:
         """The fields of each log line about it."""
         where = {"host": self.host, "slot": self.slot}

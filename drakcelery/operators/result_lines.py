@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
-from drakcelery.model.analysis import Execution, MissingFunction
+from drakcelery.model.analysis import Analysis, Execution, MissingFunction
 from drakcelery.model.result import Result
+from drakcelery.model.reuse import Reuse
 from drakcelery.model.text import clean
 
 MOST_FUNCTIONS = 8
@@ -26,6 +28,17 @@ def result_lines(result: Result | None) -> Iterator[tuple[str, str]]:
         most = ", ".join(missing_words(one) for one in result.missing_functions[:MOST_FUNCTIONS])
         more = len(result.missing_functions) - MOST_FUNCTIONS
         yield "not imitated", most + (f", and {more} more" if more > 0 else "")
+
+
+def reuse_lines(analysis: Analysis | None) -> Iterator[tuple[str, str]]:
+    """Whose run it is, or why its task, which agrees to reuse, has a run of its own."""
+    reuse = analysis.reuse if analysis is not None else Reuse()
+    if reuse.origin is not None:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(reuse.origin.started))
+        ran = f"which ran on {reuse.origin.where} at {at} UTC"
+        yield "reused from", clean(f"{reuse.origin.uid}, {ran}", MOST_REASON)
+    elif reuse.refused is not None:
+        yield "not reused", clean(reuse.refused, MOST_REASON)
 
 
 def missing_words(function: MissingFunction) -> str:

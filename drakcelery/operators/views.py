@@ -21,7 +21,7 @@ from drakcelery.model.analysis import Analysis, State
 from drakcelery.model.records import Record
 from drakcelery.model.text import SHOWN, clean
 from drakcelery.operators import output
-from drakcelery.operators.result_lines import result_lines
+from drakcelery.operators.result_lines import result_lines, reuse_lines
 
 _MOST_SECONDS = 1e11
 """Larger numbers are no times of ours."""
@@ -167,6 +167,8 @@ def _sample(record: Record) -> str:
 
 
 def _where(record: Record) -> str:
+    if record.reused_from is not None:
+        return "reused"
     return f"{record.host}/{record.slot}" if record.host and record.slot else (record.host or "-")
 
 
@@ -213,7 +215,7 @@ def record_view(
 
 
 def _add_result(table: Table, record: Record) -> None:
-    for name, words in result_lines(record.result):
+    for name, words in (*result_lines(record.result), *reuse_lines(record.analysis)):
         table.add_row(name, Text(words))
     if record.analysis_task_uid:
         table.add_row("published as", safe(record.analysis_task_uid))

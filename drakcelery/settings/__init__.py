@@ -32,6 +32,7 @@ from drakcelery.settings.sections import (
     NotificationsSection,
     ReplaySection,
     ReportSection,
+    ReuseSection,
     TracingSection,
     WatchSection,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "RedisSection",
     "ReplaySection",
     "ReportSection",
+    "ReuseSection",
     "S3Section",
     "Section",
     "Settings",

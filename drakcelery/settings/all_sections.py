@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from drakcelery.model import profiles
+from drakcelery.model import profiles, reuse
 from drakcelery.model.emulated_guest import EmulatedGuest
 from drakcelery.model.names import Name
 from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
@@ -28,6 +28,7 @@ from drakcelery.settings.sections import (
     NotificationsSection,
     ReplaySection,
     ReportSection,
+    ReuseSection,
     TracingSection,
     WatchSection,
 )
@@ -36,6 +37,7 @@ from drakcelery.settings.values import (
     EmulatedGuestText,
     PluginList,
     ProfileRuleText,
+    ReuseRuleText,
     database_of,
     sentinel_master_of,
 )
@@ -78,6 +80,8 @@ class Settings(Section):
     )
     report: ReportSection = ReportSection()
     replay: ReplaySection = ReplaySection()
+    reuse: ReuseSection = ReuseSection()
+    reuse_rules: dict[str, ReuseRuleText] = Field(default={}, description="rule name = age if conditions")
     flower: FlowerSection = FlowerSection()
     metrics: MetricsSection = MetricsSection()
     notifications: NotificationsSection = NotificationsSection()
@@ -106,6 +110,17 @@ class Settings(Section):
                 "0, or more than {least}, the [drakrun] analysis_timeout, "
                 "and at most {most}, the [drakcelery] hard_time_limit",
                 {"section": "watch", "key": "extend_to", "value": longer, "least": least, "most": most},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reuse_has_records(self) -> Self:
+        age, limit = self.reuse.max_age, self.drakcelery.record_ttl
+        if age is not None and age > limit:
+            raise PydanticCustomError(
+                "disagreement",
+                "at most {limit}, the [drakcelery] record_ttl: without its record no analysis is reused",
+                {"section": "reuse", "key": "max_age", "value": age, "limit": limit},
             )
         return self
 
@@ -192,6 +207,15 @@ class Settings(Section):
         """What the emulator's guests in *slot* see, by its profile, whose name is a key: in lower case."""
         return self.emulator_profiles.get(self.slots.get(slot, "").lower(), EmulatedGuest())
 
+    @property
+    def reuse_age(self) -> int:
+        """How old, in seconds, an analysis may be at most that is given to another task."""
+        return self.drakcelery.record_ttl if self.reuse.max_age is None else self.reuse.max_age
+
+    def reuse_of(self, facts: Mapping[str, str]) -> int | None:
+        """What a task agrees to that says nothing of reuse, by the first rule that matches; None: to none."""
+        return reuse.pick(self.reuse_rules.values(), facts)
+
     def without_effect(self) -> list[str]:
         """What to log at the start: remarks on the file, and each setting that has no effect with this
         engine."""
@@ -200,6 +224,8 @@ class Settings(Section):
     def _without_effect(self) -> Iterable[str]:
         engine = self.engine
         defaults = DrakrunSection()
+        if self.reuse_rules and not self.reuse.enabled:
+            yield "[reuse_rules] has no effect with [reuse] enabled = 0: every sample is run"
         if engine == "drakvuf":  # DRAKVUF honours all settings, or refuses to start
             return
         used = {profile.lower() for profile in self.slots.values()}

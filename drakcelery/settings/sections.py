@@ -22,6 +22,7 @@ from drakcelery.settings.values import (
     BUCKET_PATTERN,
     IDENTITY_PATTERN,
     AbsolutePath,
+    Age,
     BrokerUrl,
     Filters,
     Headers,
@@ -190,6 +191,15 @@ class ReportSection(Section):
     capa_rules: AbsolutePath | None = Field(default=None, description="directory; default: no capa")
     capa_timeout: int = Field(default=60, ge=5, le=3600, description="seconds for each analysis")
     capa_memory_limit: int = Field(default=1024**3, ge=256 * 1024**2, description="bytes")
+
+
+class ReuseSection(Section):
+    """``[reuse]``: the results of earlier analyses, for tasks that agree to them."""
+
+    enabled: bool = Field(default=False, description="0: every sample is run")
+    max_age: Age | None = Field(
+        default=None, description="seconds, or such as 7d; default: [drakcelery] record_ttl"
+    )
 
 
 class ReplaySection(Section):

@@ -16,6 +16,8 @@ from drakcelery.model.emulated_guest import EmulatedGuest, parse_guest
 from drakcelery.model.names import NAME_PATTERN
 from drakcelery.model.plugins import KNOWN_PLUGINS
 from drakcelery.model.profiles import ProfileRule, parse_rule
+from drakcelery.model.reuse import ReuseRule, parse_age
+from drakcelery.model.reuse import parse_rule as parse_reuse_rule
 
 IDENTITY_PATTERN = r"^[^\s?]+$"
 """Karton forbids spaces and ``?`` (``KartonBackendBase._validate_identity``)."""
@@ -96,6 +98,14 @@ def _profile_rule(value: object) -> object:
 
 def _emulated_guest(value: object) -> object:
     return parse_guest(value) if isinstance(value, str) else value
+
+
+def _reuse_rule(value: object) -> object:
+    return parse_reuse_rule(value) if isinstance(value, str) else value
+
+
+def _age(value: object) -> object:
+    return parse_age(value) if isinstance(value, str) else value
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
@@ -241,6 +251,8 @@ def database_of(parts: urllib.parse.SplitResult) -> int:
 
 EmulatedGuestText = Annotated[EmulatedGuest, BeforeValidator(_emulated_guest)]
 ProfileRuleText = Annotated[ProfileRule, BeforeValidator(_profile_rule)]
+ReuseRuleText = Annotated[ReuseRule, BeforeValidator(_reuse_rule)]
+Age = Annotated[int, BeforeValidator(_age)]
 Headers = Annotated[dict[str, Any], BeforeValidator(_one_dict), Field(min_length=1)]
 Filters = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json), Field(min_length=1)]
 PluginList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_known_plugins)]

@@ -18,7 +18,7 @@ from drakcelery.host.state_dir import of_io_worker
 from drakcelery.host.workspace import LOG_NAME, Prepared, Workspace
 from drakcelery.karton import analysis_task, contract
 from drakcelery.karton.destination import destination
-from drakcelery.model.analysis import Analysis, Outcome, Step
+from drakcelery.model.analysis import Analysis, Execution, Outcome, Step
 from drakcelery.model.manifest import Manifest
 from drakcelery.model.result import Result
 from drakcelery.settings import Settings
@@ -77,6 +77,7 @@ def _make_artifacts(
             host=context.host,
             slot=slot_of(step),
             attempts=record.attempts if record else step.attempt,
+            snapshot_id=prepared.snapshot_id,
         ),
         dumps_total_size=ours.dumps_total_size,
         dumps_single_size=ours.dumps_single_size,
@@ -147,6 +148,8 @@ def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Wor
     """Give the analysis to Karton; :func:`clean_up` follows, once no heartbeat writes to its log."""
     manifest = workspace.load(Manifest)
     sample_task, task = _analysis_task(context, step, analysis, manifest)
+    result = Result.of(manifest.metadata)
+    is_whole = result.complete is True and result.execution is Execution.EXECUTED
     record = context.ledger.publish(
         analysis.uid,
         step.attempt,
@@ -154,7 +157,8 @@ def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Wor
         finished=contract.finished(sample_task, now=task.last_update).serialize(),
         analysis_task=task.serialize(),
         analysis_task_uid=task.uid,
-        result=Result.of(manifest.metadata),
+        result=result,
+        reusable_as=analysis.reuse.conditions if is_whole else None,
     )
     log.info("published", task=task.uid)
     with _no_failure():

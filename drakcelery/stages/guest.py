@@ -74,10 +74,24 @@ def _restore(context: HostContext, step: Step, analysis: Analysis, workspace: Wo
         snapshot = context.engine.prepare(job)
     seconds = time.monotonic() - started
     reach("prepare.restored", step.uid)
-    prepared = Prepared(start_command=command, sample_sha256=sha256, restore_seconds=seconds)
+    prepared = Prepared(
+        start_command=command,
+        sample_sha256=sha256,
+        restore_seconds=seconds,
+        snapshot_id=_snapshot_id(context),
+    )
     workspace.save(prepared, durable=False)
     reach("prepare.saved", step.uid)
     log.info("slot_restored", engine=context.engine.version(), snapshot=snapshot.sha256)
+
+
+def _snapshot_id(context: HostContext) -> str | None:
+    """What this host reports of the snapshot that was just restored."""
+    try:
+        return context.engine.snapshot_id()
+    except (DrakceleryError, OSError) as error:  # nobody reuses the result then
+        log.warning("snapshot_not_read", error=str(error))
+        return None
 
 
 def run(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:

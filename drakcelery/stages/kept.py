@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from karton.core import Task
@@ -18,22 +19,36 @@ from drakcelery.host.workspace import LOG_NAME, Workspace
 from drakcelery.karton import kept
 from drakcelery.karton.destination import destination
 from drakcelery.model.analysis import Analysis
+from drakcelery.settings import Settings
 from drakcelery.stages.context import HostContext
+from drakcelery.storage import Storage
 
 log = structlog.get_logger(__name__)
 
 
-def is_kept(context: HostContext, analysis: Analysis) -> bool:
+class Keeper(Protocol):
+    """Who keeps something."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+
+    @property
+    def storage(self) -> Storage:
+        """S3."""
+
+
+def is_kept(context: Keeper, analysis: Analysis) -> bool:
     """Whether its sample is to be kept. Of a test nothing is: all of it goes with its task."""
     return context.settings.drakcelery.keep_sample and not analysis.is_test
 
 
-def names(context: HostContext, analysis: Analysis) -> frozenset[str]:
+def names(context: Keeper, analysis: Analysis) -> frozenset[str]:
     """The objects that are kept beside the artifacts."""
     return frozenset({kept.TASK, *kept.sources(analysis)}) if is_kept(context, analysis) else frozenset()
 
 
-def task_file(context: HostContext, analysis: Analysis, task: Task | None, out: Path) -> Mapping[str, Path]:
+def task_file(context: Keeper, analysis: Analysis, task: Task | None, out: Path) -> Mapping[str, Path]:
     """The file with the sample *task*, which is written into the directory *out*, by its name.
 
     None if nothing is kept. Raises :class:`OSError`.
@@ -45,7 +60,7 @@ def task_file(context: HostContext, analysis: Analysis, task: Task | None, out: 
 
 
 def copy_resources(
-    context: HostContext, analysis: Analysis, bucket: str, *, check: Callable[[], None] | None = None
+    context: Keeper, analysis: Analysis, bucket: str, *, check: Callable[[], None] | None = None
 ) -> None:
     """Copy the sample, and the hooks of its task, to the artifacts; *check* is called before each.
 

@@ -19,6 +19,7 @@ from drakcelery.model.analysis import ObjectRef
 from drakcelery.model.names import is_file_name
 from drakcelery.settings import S3Section
 from drakcelery.storage.client import fenced
+from drakcelery.storage.copies import Copies
 from drakcelery.storage.receiving import MISSING, fetch, reading, too_large
 from drakcelery.storage.rights import Rights
 from drakcelery.storage.sending import PART_SIZE, Sending
@@ -38,6 +39,7 @@ class Storage:
     def __init__(self, server: Server) -> None:
         self._server = server
         self.rights = Rights(server)
+        self.copies = Copies(server)
 
     @classmethod
     def connect(cls, section: S3Section, *, threads: int, patience: float | None = None) -> Storage:

@@ -15,6 +15,7 @@ from itertools import product
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from drakcelery.model.analysis import Fault, Stage
+from drakcelery.model.reuse import Miss
 from drakcelery.model.slot_state import ReportedState
 
 INGRESS = CollectorRegistry()
@@ -24,6 +25,7 @@ WORKER = CollectorRegistry()
 
 CAUSES = (*(fault.value for fault in Fault), "refused", "cancelled")
 INTERRUPTIONS = ("failed", "refused", "postponed", "superseded")
+REUSES = ("reused", "waited", *Miss)
 RECOVERIES = ("process_died", "taken_up", "ended")
 RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten", "indexed", "recounted")
 PRIORITIES = ("none", "high", "normal", "low")
@@ -79,6 +81,7 @@ KARTON_WAIT = Histogram(
     buckets=WAIT,
     registry=INGRESS,
 )
+REUSE = Counter("drakcelery_reuse", "Tasks that agree to reuse, by outcome", ["outcome"], registry=INGRESS)
 
 # The fleet, as ingress reads it in Redis when it is asked
 
@@ -100,6 +103,7 @@ LINE = Gauge(
     ["profile"],
     registry=INGRESS,
 )
+TWINS_WAITING = Gauge("drakcelery_twins_waiting", "Samples that wait for a twin", registry=INGRESS)
 LINE_OLDEST = Gauge(
     "drakcelery_line_oldest_seconds",
     "Seconds that the oldest sample in line has waited, since Karton had it; 0 where none waits",
@@ -279,6 +283,7 @@ REPORTS_LOST = Counter(
 
 _WORDS: dict[Counter | Gauge | Histogram, Iterable[tuple[str, ...]]] = {
     FAILED: product(CAUSES),
+    REUSE: product(REUSES),
     KARTON_QUEUE: product(PRIORITIES),
     KARTON_OLDEST: product(PRIORITIES),
     CELERY_WAIT: product(Stage),

@@ -29,6 +29,7 @@ from drakcelery.telemetry.instruments import (
     RECONCILE_RUNS,
     RECOVERED,
     REPORTS_LOST,
+    REUSE,
     SAVED_SECONDS,
     SLOT_SECONDS,
     SLOT_TURNAROUND,
@@ -57,6 +58,16 @@ def analysis_published(profile: str, *, attempts: int, seconds: float) -> None:
     PUBLISHED.labels(profile).inc()
     ATTEMPTS.observe(attempts)
     DURATION.labels(profile).observe(seconds)
+
+
+def analysis_reused(profile: str) -> None:
+    """The ledger says that an analysis was published from an earlier one: it took no attempt and no time."""
+    PUBLISHED.labels(profile).inc()
+
+
+def reuse(outcome: str) -> None:
+    """A task agrees to reuse; *outcome* is one of :data:`REUSES`."""
+    REUSE.labels(outcome).inc()
 
 
 def analysis_failed(cause: str) -> None:

@@ -126,6 +126,13 @@ def refused(task_uid: str, read: Read) -> None:
 
 
 @_guarded
+def reused(record: Record) -> None:
+    """An analysis was published from an earlier one: its trace is one span."""
+    start, end = record.received, record.finished or record.received
+    _send(of_record(record, "analysis", ROOT, None, start=start, end=end, outcome="reused"))
+
+
+@_guarded
 def attempt_failed(record: Record, failure: Failure, read: Read) -> None:
     """An attempt is over, and with it the analysis, if no other attempt follows."""
     after = read()

@@ -101,6 +101,8 @@ LOOPS: dict[str, str] = {
     "ingress._handle": "inbox",
     "ingress._try_again": "set aside",
     "ingress._withdraw": "cancelled",
+    "ingress.reuse._reuse": ONE_BY_ONE,
+    "ingress.waiting.withdraw_twins": "isolates each (test_reuse)",
     "ingress.send_due": "due",
     "ingress.accept_tasks": "inbox",
     "ingress.triage.deal_with": "reads one task again",

@@ -98,7 +98,8 @@ function show(view) {
   get("retry").disabled = !view.may_retry;
   get("no-retry").hidden = get("retry").hidden || view.no_retry === null;
   say(get("no-retry"), view.no_retry === null ? "" : `Cannot be analysed again: ${view.no_retry}`);
-  const others = [...(row.retry_of === null ? [] : [["A retry of", row.retry_of]]), ...row.retries.map((one) => ["Retried as", one])];
+  const one = (what, uid) => (uid === null ? [] : [[what, uid]]);
+  const others = [...one("The run of", row.reused_from), ...one("A retry of", row.retry_of), ...row.retries.map((one) => ["Retried as", one])];
   sync(get("retries"), others, ([, one]) => one, ([what, one]) => make("li", "", [`${what} `, link(analysisPath(one), one)]), () => {});
   showAbout(view);
   showBar(get("bar"), row, view.now);

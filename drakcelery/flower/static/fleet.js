@@ -185,7 +185,7 @@ function showRow(line, row, now) {
   say(part(line, "note"), [row.sha256?.slice(0, 12), moment(row.received)].filter(Boolean).join(" · "));
   showOther(part(line, "retry-of"), "retry of", row.retry_of);
   showOther(part(line, "retried"), "retried as", row.retries.at(-1) ?? null);
-  const where = row.host ? [row.host, row.slot].filter(Boolean).join("/") : row.profile ?? dash;
+  const where = row.reused_from !== null ? "reused" : row.host ? [row.host, row.slot].filter(Boolean).join("/") : row.profile ?? dash;
   say(part(line, "where"), row.attempts > 1 ? `${where} · attempt ${row.attempts}` : where);
   showBar(part(line, "bar"), row, now);
   say(part(line, "took"), row.start ? `starts ${expected(row.start, now)}` : duration((row.finished ?? now) - row.received));

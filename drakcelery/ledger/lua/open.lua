@@ -6,6 +6,8 @@
 -- KEY live      analysis uid -> time received; emptied by whatever ends an analysis
 -- KEY inflight  place -> number of live analyses; emptied with live
 -- KEY task      Karton's; written only if it is still there
+-- KEY twins     conditions -> uid of the live analysis under them; emptied with live
+-- KEY twins_waiting  tasks that wait for another analysis; the task leaves it
 -- KEY host?     of the host that the place names, if it names one
 -- ARG uid       of the analysis
 -- ARG task      Karton's uid
@@ -14,10 +16,13 @@
 -- ARG place     where
 -- ARG started   STARTED task (JSON)
 -- ARG limit     how many live analyses the place takes
+-- ARG conditions  under which no second analysis need run; '' if there are none
+-- ARG waits     '1' if the task waits for a live analysis under the same conditions
 -- ARG read      Karton's task as the caller read it: its JSON is compared, and read by no script
 -- returns the record's fields, also where this very task opened it before and nobody knows its first attempt to be
 --         sent (an answer may be lost, and the script sent again);
 --         'taken' where another live task is using the uid; 'full' where others have filled the place, or its host has gone;
+--         'twin' where another analysis under the same conditions is live, and the task waits for it;
 --         'changed' where Karton's task is another by now, a cancelled one for example;
 --         nil if the task has left the inbox, or its analysis is over: an ingress that was considered dead (frozen, say)
 --         must not give it a second life
@@ -43,6 +48,11 @@ end
 if is_live then
   return 'taken'
 end
+local twin = ARG.conditions ~= '' and redis.pcall('HGET', KEY.twins, ARG.conditions)
+local has_twin = type(twin) == 'string' and twin ~= ARG.uid and redis.call('ZSCORE', KEY.live, twin)
+if has_twin and ARG.waits == '1' then
+  return 'twin'
+end
 local is_gone = KEY.host and redis.call('EXISTS', KEY.host) == 0
 local taken = tonumber(redis.call('HGET', KEY.inflight, ARG.place) or '0')
 if not taken then -- what is no number would end nobody's wait
@@ -62,5 +72,12 @@ redis.call('HSET', KEY.record, 'uid', ARG.uid, 'task_uid', ARG.task, 'root_uid',
 redis.call('SET', KEY.task, ARG.started, 'XX')
 redis.call('ZADD', KEY.live, at, ARG.uid)
 redis.pcall('HINCRBY', KEY.inflight, ARG.place, 1) -- what is no whole number is put right by recount.lua
+if ARG.conditions ~= '' then
+  redis.call('HSET', KEY.record, 'conditions', ARG.conditions)
+  if not has_twin then
+    redis.pcall('HSET', KEY.twins, ARG.conditions, ARG.uid)
+  end
+end
 redis.call('ZREM', KEY.inbox, ARG.task)
+redis.pcall('HDEL', KEY.twins_waiting, ARG.task)
 return redis.call('HGETALL', KEY.record)

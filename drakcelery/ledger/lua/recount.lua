@@ -3,6 +3,7 @@
 --
 -- KEY live      read
 -- KEY inflight  place -> number of live analyses
+-- KEY twins     conditions -> uid; what is not live, as a version that knows nothing of them leaves it, goes
 -- ARG prefix    what stands before a uid in the key of its record
 -- ARG suffix    and behind it
 -- returns the number of places whose count was wrong
@@ -28,6 +29,12 @@ for place, count in pairs(counts) do
   if redis.call('HGET', KEY.inflight, place) ~= tostring(count) then
     redis.call('HSET', KEY.inflight, place, count)
     wrong = wrong + 1
+  end
+end
+local twins = redis.pcall('HGETALL', KEY.twins)
+for i = 1, #twins, 2 do -- of what is no hash this is an error, which has no length
+  if not redis.call('ZSCORE', KEY.live, twins[i + 1]) then
+    redis.call('HDEL', KEY.twins, twins[i])
   end
 end
 return wrong

@@ -5,6 +5,7 @@
 -- KEY record    written only where no other task's record is there
 -- KEY inbox     the task leaves it
 -- KEY done      the analysis joins it
+-- KEY twins_waiting  the task leaves it
 -- KEY karton_consumed  Karton's count
 -- KEY karton_crashed   likewise
 -- ARG uid       of the analysis
@@ -20,6 +21,7 @@
 if redis.call('ZREM', KEY.inbox, ARG.task) == 0 then
   return 0
 end
+redis.pcall('HDEL', KEY.twins_waiting, ARG.task)
 if redis.pcall('HGET', KEY.record, 'task_uid') == ARG.task then -- it may be no hash: nobody's, and left alone
   return 0
 end

@@ -73,6 +73,10 @@ def _facts(report: Report) -> Iterator[Fact]:
     yield Fact(name="analysis", parts=(Part(shown(report.analysis_uid)),))
     if report.retry_of is not None:
         yield Fact(name="retry of", parts=(Part(shown(report.retry_of)),))
+    if report.reused_from is not None:
+        yield Fact(
+            name="reused from", parts=(Part(shown(report.reused_from)), Part("no run of its own", "words"))
+        )
     yield Fact(name="sha256", parts=(Part(shown(report.sample.sha256)),))
     yield Fact(name="file type", parts=(Part(shown(report.sample.magic)),))
     yield Fact(name="command", parts=(Part(shown(run.start_command)),))

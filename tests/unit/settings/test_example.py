@@ -43,7 +43,7 @@ GUESTS = {"office-10", "win7-x86"}
 
 
 def _same_but_examples(left: Settings, right: Settings) -> bool:
-    apart = {"source", "drakvuf_plugins", "profile_rules", "emulator_profiles"}
+    apart = {"source", "drakvuf_plugins", "profile_rules", "emulator_profiles", "reuse_rules"}
     return left.model_dump(exclude=apart) == right.model_dump(exclude=apart)
 
 
@@ -52,15 +52,17 @@ def test_example_equals_the_defaults() -> None:
     example = load(EXAMPLE, environment={})
     assert _same_but_examples(example, load(environment={}))
     assert (example.drakvuf_plugins, example.profile_rules, example.emulator_profiles) == ({}, {}, {})
+    assert example.reuse_rules == {}
     assert example.without_effect() == []
 
 
 def test_example_uncommented_equals_the_defaults(tmp_path: Path) -> None:
     """Every value that is commented out is valid, and is the default."""
     text, count = SETTING_COMMENTED_OUT.subn("", EXAMPLE.read_text(encoding="utf-8"))
-    assert count == len(reference.settings()) + 1 + len(RULES) + len(GUESTS)
+    assert count == len(reference.settings()) + 2 + len(RULES) + len(GUESTS)
     settings = load(write(tmp_path, text), environment={})
     assert _same_but_examples(settings, load(environment={}))
     assert settings.drakvuf_plugins == {"_all_": DEFAULT_PLUGINS}
     assert {name: rule.profile for name, rule in settings.profile_rules.items()} == RULES
     assert set(settings.emulator_profiles) == GUESTS
+    assert {name: rule.seconds for name, rule in settings.reuse_rules.items()} == {"feeds": 86400}
