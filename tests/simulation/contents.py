@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,9 +11,13 @@ from karton.core import Task
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskState
 
+from tests.simulation.schedule import Sample
+
 Fields = dict[str, Any]
 
 BUCKET = "karton"
+SAMPLE = b"MZ" + b"\0" * 100
+"""What each sample is."""
 MISSING_BUCKET = "no-such-bucket"
 FORBIDDEN_BUCKET = "forbidden"
 
@@ -99,14 +104,21 @@ ODD: dict[str, Callable[[Fields], None]] = {
 """Name -> what it does to the fields of a task."""
 
 
-def task_text(uid: str, content: str, *, profile: str | None) -> str:
+def task_text(uid: str, sample: Sample) -> str:
     """The Karton task *uid* as Karton's Redis has it, with something odd in it."""
+    content = sample.content
     task = Task(
-        {"type": "sample", "stage": "recognized", "platform": "win32"}, uid=f"{{{uid}}}:{uid}", root_uid=uid
+        {"type": "sample", "stage": "recognized", "platform": "win32"},
+        headers_persistent={"owner": sample.owner} if sample.owner else {},
+        uid=f"{{{uid}}}:{uid}",
+        root_uid=uid,
     )
-    task.add_payload("sample", RemoteResource("x.exe", bucket=BUCKET, uid="sample", sha256=None))
-    if profile is not None:
-        task.add_payload("vm_profile", profile)
+    sha256 = None if sample.reuse is None else hashlib.sha256(SAMPLE).hexdigest()
+    task.add_payload("sample", RemoteResource("x.exe", bucket=BUCKET, uid="sample", sha256=sha256))
+    if sample.profile is not None:
+        task.add_payload("vm_profile", sample.profile)
+    if sample.reuse is not None:
+        task.add_payload("reuse", sample.reuse)
     task.headers["receiver"] = IDENTITY
     task.status = TaskState.SPAWNED
     fields = json.loads(task.serialize())

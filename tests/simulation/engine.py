@@ -117,6 +117,7 @@ class SimulatedEngine:
             started=int(started),
             finished=int(self._theatre.wall_clock()),
             execution=Execution.EXECUTED,
+            complete=True,
         )
 
     def destroy(self, slot: str) -> None:

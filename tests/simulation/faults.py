@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from redis.exceptions import BusyLoadingError, ReadOnlyError
 
-from drakcelery.failpoints import POINTS
+from drakcelery.failpoints import POINTS, REUSE_POINTS
 from tests.simulation import contents
 from tests.simulation.contents import ODD
 from tests.simulation.schedule import Fault, Sample, Schedule
@@ -252,13 +253,17 @@ def schedule_of(
     faults = tuple(_fault(chance, steps, chance.choice(kinds), hosts) for _ in range(chance.randint(0, 6)))
     if hosts > 1 and "slow s3" not in without and chance.random() < 0.05:
         faults = _slow_beside_dead(chance)
+    slots, ingresses = chance.randint(1, 2), chance.choice((1, 1, 2))
+    twin = chance.random() < 0.1
+    if chance.random() < 0.5:
+        samples = tuple(_reusing(chance, one) for one in samples)
     return Schedule(
         seed=seed,
         steps=steps,
         hosts=hosts,
-        slots=chance.randint(1, 2),
-        ingresses=chance.choice((1, 1, 2)),
-        twin=chance.random() < 0.1,
+        slots=slots,
+        ingresses=ingresses,
+        twin=twin,
         samples=tuple(sorted(samples, key=lambda one: one.at)),
         faults=tuple(sorted(faults, key=lambda one: one.at)),
     )
@@ -282,12 +287,17 @@ def _sample(chance: random.Random, steps: int, *, odd: bool) -> Sample:
     )
 
 
+def _reusing(chance: random.Random, sample: Sample) -> Sample:
+    """Most samples of a schedule agree to reuse, or none does; not all may be seen by the same people."""
+    return replace(sample, reuse=chance.choice((0, 3600, 3600, 3600)), owner=chance.choice(("", "", "cert")))
+
+
 def _fault(chance: random.Random, steps: int, kind: str, hosts: int) -> Fault:
     target, seconds = "", round(chance.choice((3.0, 30.0, 100.0)) * chance.random(), 1)
     if kind in ("outage", "edge"):
         target = chance.choice((*SERVICES, "redis+broker" if kind == "outage" else "all"))
     if kind == "trap":
-        target = f"{chance.choice(POINTS)} {chance.choice(ACTIONS)}"
+        target = f"{chance.choice((*POINTS, *REUSE_POINTS))} {chance.choice(ACTIONS)}"
     if kind == "unit down":
         # One host stays whole
         target = f"{chance.choice(('vm', 'io'))}@rack-{chance.randint(1, hosts - 1)}" if hosts > 1 else ""

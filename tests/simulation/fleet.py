@@ -22,7 +22,7 @@ from drakcelery.model.analysis import Analysis, Stage, Step
 from drakcelery.model.timeouts import timeouts_of
 from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
-from drakcelery.settings.sections import DrakcelerySection, DrakrunSection
+from drakcelery.settings.sections import DrakcelerySection, DrakrunSection, ReuseSection
 from drakcelery.settings.servers import S3Section
 from drakcelery.stages.context import HostContext
 from drakcelery.stages.dispatch import send
@@ -60,7 +60,7 @@ class Fleet:
         self.network = Network(self.theatre, valkey)
         self.broker = Broker(lambda: self.theatre.now)
         self.objects = Objects()
-        self.objects.buckets = {"karton": {"sample": Stored(b"MZ" + b"\0" * 100, {})}, "drakrun": {}}
+        self.objects.buckets = {"karton": {"sample": Stored(contents.SAMPLE, {})}, "drakrun": {}}
         self.objects.forbidden = {contents.FORBIDDEN_BUCKET}
         self.disk = Disk()
         self.guests = Guests()
@@ -95,6 +95,7 @@ class Fleet:
         return Settings(
             s3=S3Section(address="http://s3.simulated", access_key="key", secret_key=SecretStr("secret")),
             drakrun=DrakrunSection(identity=self.identity),
+            reuse=ReuseSection(enabled=True),
             drakcelery=DrakcelerySection(host=name, state_dir=state_dir, engine="replay", **options),
             slots={f"vm-{number + 1}": "default" for number in range(self.schedule.slots)},
         )

@@ -38,7 +38,8 @@ for number = 1, count do
     'task_uid', 'state', 'attempt', 'failures', 'host')
   local text = redis.call('GET', 'karton.task:' .. task)
   local status = text and (string.match(text, '"status": "(%w+)"') or '?') or ''
-  local taken = redis.call('ZSCORE', 'drak:inbox', task) or redis.call('ZSCORE', 'drak:aside', task)
+  local twin = string.find(redis.call('HGET', 'drak:twins:waiting', task) or '', ' ')
+  local taken = redis.call('ZSCORE', 'drak:inbox', task) or redis.call('ZSCORE', 'drak:aside', task) or twin
   found[number] = {queued[task] or 0, taken and 1 or 0, lines[task] or 0,
     redis.call('ZSCORE', 'drak:live', uid) and record[1] == task and 1 or 0,
     record[1] == task and (record[2] or '') or '', record[3] or '', record[4] or '[]',
@@ -108,6 +109,8 @@ class Invariants:
     world: World
     published: dict[str, str] = field(default_factory=dict)
     """Analysis task -> uid of its analysis."""
+    reused: int = 0
+    """How many of them have the result of another."""
     _payloads: dict[str, dict[str, object]] = field(default_factory=dict)
     _blamed: set[tuple[str, int]] = field(default_factory=set)
     _told: str = ""
@@ -172,6 +175,7 @@ class Invariants:
                 known[task] = fields["payload"]["analysis_uid"]
                 self._payloads[known[task]] = fields["payload"]
                 self._check_evidence(known[task], fields["payload"])
+                self._check_reuse(known[task], fields)
         self.published = known
 
     def _check_evidence(self, uid: str, payload: dict[str, object]) -> None:
@@ -186,6 +190,20 @@ class Invariants:
         if len(lines) != 3 or len(attempts) != 1:
             self._break(f"{uid} is published with a log that is not whole")
         self._check_dumps(uid, objects, attempts)
+
+    def _check_reuse(self, uid: str, task: dict[str, Any]) -> None:
+        """A result is given only to who agrees to it and may see the first; each has a task of its own."""
+        origin = task["payload"]["metadata"].get("reused_from")
+        if task["root_uid"] != uid or not str(task["parent_uid"]).endswith(f":{uid}"):
+            self._break(f"{uid} is published with the root or the parent of another")
+        if origin is None:
+            return
+        self.reused += 1
+        ours, first = self.world.samples[uid], self.world.samples[origin]
+        if not ours.reuse or ours.owner != first.owner or task["headers"].get("owner", "") != ours.owner:
+            self._break(f"{uid} has the result of {origin}, which it may not have")
+        if not any(one == origin for one in self.published.values()) and not self.world.fell_back:
+            self._break(f"{uid} has the result of {origin}, which is not published")
 
     def _check_dumps(self, uid: str, objects: dict[str, Stored], attempts: set[str]) -> None:
         """The dumps are those of the run that the log is of."""
@@ -207,7 +225,16 @@ class Invariants:
             for uid in self.published.values():
                 self._check_evidence(uid, self._payloads[uid])  # nobody has changed it since
         # What is set aside in quarantine may stay so for minutes
-        keys = ("drak:inbox", "drak:live", "drak:due", "drak:inflight", "drak:waiting")
+        keys: tuple[str, ...] = (
+            "drak:inbox",
+            "drak:live",
+            "drak:due",
+            "drak:inflight",
+            "drak:waiting",
+            "drak:twins",
+        )
+        if not world.fell_back:
+            keys = (*keys, "drak:twins:waiting")
         left += [f"the key {key}" for key in keys if world.valkey.client.exists(key)]
         live = set(world.valkey.client.zrange("drak:live", 0, -1))
         if live and live <= world.foreign:  # and so they are counted

@@ -21,6 +21,10 @@ class Sample:
     kills_at: str | None = None
     """A failpoint at which it kills its process, each time."""
     profile: str | None = None
+    reuse: int | None = None
+    """How old an analysis its task takes instead of a run; 0: none, but others take its; None: neither."""
+    owner: str = ""
+    """A persistent header: who may see it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ class Scheduler:
             seconds=self._theatre.now - began,
             states=states,
             trace=tuple(world.trace or ()),
-            drawn=(*self._drawn, *_given(self._schedule)),
+            drawn=(*self._drawn, *_given(self._schedule), *["reused"] * self._invariants.reused),
         )
 
     def _go_wrong(self) -> None:

@@ -148,7 +148,7 @@ class World(Fleet):
         self.samples[uid] = sample
         if sample.content.startswith("last_update"):
             self.duplicated.add(uid)  # it looks orphaned, and may be adopted from under its queue
-        text = contents.task_text(uid, sample.content, profile=sample.profile)
+        text = contents.task_text(uid, sample)
         self.valkey.client.set(f"karton.task:{self.task_uid(uid)}", text)
         self.queue(uid)
 
