@@ -7,7 +7,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,10 @@ class Seen:
     """Why a sample task is CRASHED, by analysis; '' where Karton was given no reason."""
     on_their_way: int
     """Tasks that karton-system has not routed yet."""
+    reused: dict[str, str] = field(default_factory=dict)
+    """The analyses that have the result of another, and which."""
+    owners: dict[str, str] = field(default_factory=dict)
+    """Who may see each analysis: its persistent header."""
 
     def open(self, uids: Iterable[str]) -> set[str]:
         """Which of *uids* ended in no way so far."""
@@ -49,7 +53,14 @@ class Observer:
         arrived = [uid for queue in queues for uid in self._backend.get_task_ids_from_queue(queue)]
         on_their_way = len(self._backend.get_task_ids_from_queue(KARTON_TASKS_QUEUE))
         tasks = self._tasks()
+        payloads = [(tasks[uid]["payload"], tasks[uid]["headers"]) for uid in arrived]
         return Seen(
+            reused={
+                str(payload["analysis_uid"]): str(payload["metadata"]["reused_from"])
+                for payload, _ in payloads
+                if "reused_from" in payload["metadata"]
+            },
+            owners={str(payload["analysis_uid"]): str(headers.get("owner")) for payload, headers in payloads},
             published=Counter(str(tasks[uid]["payload"]["analysis_uid"]) for uid in arrived),
             crashed={
                 str(task["payload"]["override_uid"]): "".join(task.get("error") or ())
@@ -95,6 +106,10 @@ class Totals:
     intruders: int
     """Machines and deployments that came under a name or to a Redis that was another's."""
     intruders_admitted: int
+    reused: int
+    """Samples that got the result of an earlier analysis."""
+    reused_across: int
+    """Those whose owner may not see the earlier one."""
     recovery_p50_s: float | None
     """From the kill of a process to the end of an analysis that it had at work: the median; None: no such."""
     recovery_max_s: float | None
@@ -130,15 +145,23 @@ class Totals:
             odd_open=sum(1 for end in odd if end == "open"),
             intruders=len(refused),
             intruders_admitted=sum(1 for one in refused if not one),
+            reused=len(seen.reused),
+            reused_across=sum(
+                1 for uid, first in seen.reused.items() if seen.owners.get(uid) != seen.owners.get(first)
+            ),
             recovery_p50_s=round(statistics.median(times), 1) if times else None,
             recovery_max_s=round(times[-1], 1) if times else None,
         )
 
     @property
     def promise_is_kept(self) -> bool:
-        """Nothing lost, nothing twice, nothing odd that is stuck, nobody let in who does not belong here."""
+        """Nothing lost, nothing twice, nothing odd that is stuck, nobody let in who does not belong here.
+
+        Nor is a result given to somebody who may not see it.
+        """
         return (
             not (self.lost or self.published_twice or self.odd_open or self.intruders_admitted)
+            and not self.reused_across
             and self.received == self.published + self.crashed
         )
 

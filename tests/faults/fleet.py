@@ -325,13 +325,27 @@ class Fleet:
     # Analyses
 
     def push(
-        self, uid: str, *, host: str | None = None, profile: str | None = None, timeout: int | None = None
+        self,
+        uid: str,
+        *,
+        host: str | None = None,
+        profile: str | None = None,
+        timeout: int | None = None,
+        content: str | None = None,
+        reuse: int | None = None,
+        owner: str | None = None,
     ) -> None:
-        """Have a sample analysed as *uid*, on *host* or in a VM of *profile* if given."""
+        """Have a sample analysed as *uid*, on *host* or in a VM of *profile* if given.
+
+        *content*: of the sample, if others are to have the same; *owner*: a persistent header.
+        """
         sample = self.directory / f"{uid}.bat"
-        sample.write_text(f"rem {uid}")
-        task = submit.sample_task(sample, Wishes(timeout=timeout))
+        sample.write_text(f"rem {content or uid}")
+        task = submit.sample_task(sample, Wishes(timeout=timeout, reuse=reuse), name=f"{content or uid}.bat")
         task.payload["override_uid"] = uid
+        if owner is not None:
+            task.headers["owner"] = owner
+            task._headers_persistent_keys.add("owner")
         if host is not None:
             task.payload["target_host"] = host
         if profile is not None:

@@ -41,6 +41,8 @@ SLOTS = 3
 RESPAWN_SECONDS = 1.0
 """How long what ended stays ended, as systemd would have it."""
 TICK_SECONDS = 0.1
+OWNERS = ("alice", "bob")
+"""Who may see the samples that several send."""
 
 ADMITTED = (" ready.", " bound ")
 """What the log of a worker, and that of an ingress, says once it is at work."""
@@ -124,10 +126,18 @@ class Storm:
         due = self._plan.analyses * self._now / (0.9 * self._plan.duration)
         while len(self.uids) < min(due, self._plan.analyses):
             uid = f"storm-{self._plan.seed}-{len(self.uids)}"
-            self._fleet.push(uid)
+            self._push(uid, len(self.uids))
             self.uids.append(uid)
             self._push_odd()
             self._tick()
+
+    def _push(self, uid: str, number: int) -> None:
+        """Every second sample is one of three, its task agrees to reuse, and belongs to one of two owners."""
+        if number % 2:
+            self._fleet.push(uid)
+        else:
+            one, owner = f"known-{number // 2 % 3}", OWNERS[number // 6 % len(OWNERS)]
+            self._fleet.push(uid, content=one, reuse=3600, owner=owner)
 
     def _push_odd(self) -> None:
         """Odd tasks come evenly among the others, each kind of contents in its turn."""
@@ -371,6 +381,7 @@ def brewing(plan: Plan, directory: Path, say: Callable[[str], object]) -> Iterat
             slots=SLOTS,
             run_seconds=plan.run_seconds,
             lease_seconds=plan.lease,
+            more={"reuse": {"enabled": "1"}},
             redis=services.redis.model_copy(update={"port": valkey.port}),
             s3=services.s3.model_copy(update={"address": f"http://{LOOPBACK}:{seaweedfs.port}"}),
         )

@@ -29,6 +29,7 @@ def test_a_short_storm(server_programs: None, tmp_path: Path) -> None:  # noqa: 
         totals = storm.run()
         assert totals.promise_is_kept, "\n".join((totals.table(), *happened))
         assert totals.received == SHORT.analyses
+        assert totals.reused > 0
         assert set(storm.faults) == {fault.kind for fault in schedule(SHORT)} == set(KINDS)
         assert storm.held() == []
 
@@ -78,6 +79,8 @@ def test_the_account(tmp_path: Path) -> None:
         "odd_open": 0,
         "intruders": 0,
         "intruders_admitted": 0,
+        "reused": 0,
+        "reused_across": 0,
         "recovery_p50_s": 2.0,
         "recovery_max_s": 6.0,
     }
