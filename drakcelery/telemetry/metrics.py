@@ -143,11 +143,12 @@ def run_measured(profile: str, mode: str, *, facts: int, lost: int) -> None:
     _record(WATCH_MEASURED, profile, mode)
     _record(WATCH_FACTS, profile, mode, amount=facts)
     _record(WATCH_FACTS_LOST, profile, mode, amount=lost)
+    run_stopped(profile, stops=0, saved=0.0)  # at 0 before the first, so that Prometheus sees it
 
 
-def run_stopped(profile: str, *, saved: float) -> None:
-    """A quiet stop ended a run, which might have lasted so many seconds longer."""
-    _record(QUIET_STOPS, profile)
+def run_stopped(profile: str, *, stops: int = 1, saved: float) -> None:
+    """Quiet stops ended runs, which might have lasted so many seconds longer."""
+    _record(QUIET_STOPS, profile, amount=stops)
     _record(SAVED_SECONDS, profile, amount=saved)
 
 

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from drakcelery.embedded.ports import assign
 from drakcelery.embedded.services import Services
+from drakcelery.forecast.news import WatchedRuns
 from drakcelery.karton import kept
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
@@ -103,6 +104,7 @@ def watched(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Ite
         more={
             "metrics": {"serve": "1", "ingress_port": str(ports["ingress"])},
             "drakcelery": {"dumps_total_size": DUMP_LIMIT},
+            "watch": {"enabled": "1"},
         },
         of_host={
             host: {"metrics": {f"{role}_port": str(ports[f"{role}@{host}"]) for role in ("vm", "io")}}
@@ -203,6 +205,9 @@ def test_counts_are_true(watched: Watched, over: dict[str, Record]) -> None:
         f'sum(drakcelery_attempts_failed_total{{cause="{fault.value}"}})': 1,
         "sum(drakcelery_attempts_failed_total)": 1,
         "sum(drakcelery_dumps_dropped_total)": published,
+        'sum(drakcelery_watch_measured_runs_total{mode="shadow"})': published,
+        "sum(drakcelery_quiet_stops_total)": 0,
+        "max(drakcelery_watch_max_loss)": 0.02,
         "sum(drakcelery_uploaded_bytes_total)": stored(watched.fleet),
         'sum(drakcelery_slots{state="free"})': len(PROFILES) * SLOTS,
         "sum(drakcelery_host_up)": len(PROFILES),
@@ -215,6 +220,8 @@ def test_counts_are_true(watched: Watched, over: dict[str, Record]) -> None:
             lambda query=query, value=value: watched.value(query) == value,  # type: ignore[misc] # mypy cannot type a lambda with a default
             f"{query} is {value}, and not {watched.value(query)}",
         )
+    runs = WatchedRuns(watched.fleet.ledger.news)
+    assert sum(run.news is not None for pair in runs.pairs() for run in runs.of(pair)) == published
     busy = watched.value('sum(drakcelery_slot_state_seconds_total{state=~"preparing|ready|running"})') or 0
     options = watched.fleet.options
     assert busy >= (options.restore_seconds + options.run_seconds) * published
@@ -281,6 +288,7 @@ def test_series_do_not_grow_with_samples(watched: Watched, over: dict[str, Recor
         "outcome": set(instruments.INTERRUPTIONS),
         "action": {*instruments.RECONCILED, *instruments.RECOVERIES},
         "priority": set(instruments.PRIORITIES),
+        "mode": {"shadow", "active"},
         "reason": set(instruments.THROTTLES),
         "quantile": {"0.1", "0.5", "0.9"},
         "slot": {f"vm-{number + 1}" for number in range(SLOTS)},
