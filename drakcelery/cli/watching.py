@@ -22,7 +22,7 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
 @click.option(
     "--keep",
     metavar="PERCENT",
-    type=click.FloatRange(50, 99.9),
+    type=click.FloatRange(50, 99.5),
     help="Of the facts, how much settings are to keep.  [default: as [watch] max_loss says]",
 )
 @json_option

@@ -14,7 +14,7 @@ from pydantic import Field
 from drakcelery.forecast.curve import Curve, Group, Trial
 from drakcelery.forecast.news import WatchedRuns
 from drakcelery.ledger import Ledger
-from drakcelery.ledger.news import Pair
+from drakcelery.ledger.news import KEPT, Pair
 from drakcelery.model.analysis import Value
 from drakcelery.model.news import WatchMode, WatchRules
 from drakcelery.settings import WatchSection
@@ -137,9 +137,11 @@ def in_words(curve: Curve, keep: float) -> str:
         why = ""
         if curve.weight < FEW * curve.runs:
             why = f"; a few have most of the facts, so that they say as much as {curve.weight} equal ones"
+        needed = f"About {curve.missing_runs} more are needed, at least"
+        if curve.profile is not None and curve.runs + curve.missing_runs > KEPT:
+            needed = f"More are needed than the newest {KEPT}, which are remembered: allow a larger loss"
         return (
-            f"Too few runs to recommend settings that keep {kept}: {curve.runs} were measured{why}. About "
-            f"{curve.missing_runs} more are needed, at least"
+            f"Too few runs to recommend settings that keep {kept}: {curve.runs} were measured{why}. {needed}"
         )
     careful = next((one for one in curve.trials if one.saved > 0), None)
     if careful is None:

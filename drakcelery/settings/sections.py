@@ -169,7 +169,7 @@ class WatchSection(Section):
     quiet_seconds: int = Field(default=60, ge=1, description="how long nothing new must have come")
     extend_to: int = Field(default=0, ge=0, description="seconds that a busy run may take; 0: its timeout")
     measure_share: float = Field(default=0.05, ge=0, le=1, description="of active runs, that go to the end")
-    max_loss: float = Field(default=0.02, ge=0.001, le=0.5, description="share of the facts, in the report")
+    max_loss: float = Field(default=0.02, ge=0.005, le=0.5, description="share of the facts, in the report")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def test_where_there_is_nothing(fleet: Fleet) -> None:
     status, out, _ = report(fleet, environment=empty)
     assert status == 0
     assert out.startswith("No run was watched for news yet. Set [watch] enabled = 1")
-    assert report(fleet, "--keep", "100")[0] == 2
+    assert report(fleet, "--keep", "99.9")[0] == 2
 
 
 def test_tab(fleet: Fleet) -> None:

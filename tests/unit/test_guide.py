@@ -151,6 +151,7 @@ WORDS = (
     "lease",
     "ledger",
     "line",
+    "measured run",
     "misfit",
     "news",
     "notice",
@@ -264,7 +265,7 @@ ORDINARY = frozenset(
             "record",
         ),
         *("redis", "remote", "removal"),
-        *("report", "result", "routing", "run", "script", "shutdown", "side", "simulation", "space"),
+        *("report", "result", "routing", "script", "shutdown", "side", "simulation", "space"),
         *("start", "state", "table", "text", "transport", "value", "webhook", "word"),
     }
 )
