@@ -183,3 +183,32 @@ def test_a_sleep_that_takes_its_time(tmp_path: Path) -> None:
     assert run.outcome.reason == "stopped at the timeout of 5 s"
     assert marks(run) == ["slept"]
     assert run.outcome.complete
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_since_when_windows_runs(bits: int, tmp_path: Path) -> None:
+    """The kernel says the same as the tick count; its other answers are Speakeasy's."""
+    source = r"""
+    int main(void)
+    {
+        LONG (WINAPI *query)(ULONG, void *, ULONG, ULONG *) =
+            (void *)GetProcAddress(GetModuleHandleA("ntdll.dll"), "NtQuerySystemInformation");
+        LONGLONG times[6] = {0};
+        UCHAR debugger[2] = {7, 7};
+        ULONG size = 0;
+        if (query(3, times, 4, &size) == (LONG)0xC0000004 && size == sizeof times) mark("size");
+        if (query(3, times, sizeof times, &size) == 0) mark("told");
+        LONGLONG apart = (times[1] - times[0]) / 10000 - (LONGLONG)GetTickCount64();
+        if (apart > -60000 && apart <= 0) mark("as-the-ticks");
+        FILETIME now;
+        GetSystemTimeAsFileTime(&now);
+        if ((LONG)(times[1] >> 32) - (LONG)now.dwHighDateTime <= 0) mark("now");
+        query(35, debugger, sizeof debugger, &size);
+        if (debugger[0] == 0 && debugger[1] == 1) mark("no-debugger");
+        return 0;
+    }
+    """
+    program = build(tmp_path, source, bits)
+    (bench := tmp_path / "bench").mkdir()
+    run = Bench(bench, guest="uptime=900000").detonate(program)
+    assert marks(run) == ["size", "told", "as-the-ticks", "now", "no-debugger"]

@@ -24,6 +24,9 @@ KEY_AT: Final = 172
 """Bytes of a ``DYNAMIC_TIME_ZONE_INFORMATION``, and where the name of its key begins."""
 
 ERROR_INVALID_PARAMETER: Final = 87
+TIME_OF_DAY: Final = 3
+"""``SystemTimeOfDayInformation``: boot time, time, bias of the zone, its number, and two further biases."""
+STATUS_LENGTH_MISMATCH: Final = 0xC0000004
 START: Final = datetime.datetime(1601, 1, 1, tzinfo=datetime.UTC)
 DOS_START: Final = 1980
 
@@ -160,6 +163,22 @@ def _seconds_since_1970(emu: Any, _name: str, argv: list[Any]) -> int:
     return 1
 
 
+def _system_information(emu: Any, _name: str, argv: list[Any]) -> int:
+    """``NtQuerySystemInformation``: since when Windows runs; Speakeasy answers the rest."""
+    kind, target, room, length = argv
+    if kind & 0xFFFFFFFF != TIME_OF_DAY:
+        module, found = emu.api.get_export_func_handler("ntoskrnl", "ZwQuerySystemInformation")
+        return int(found[1](module, emu, argv, {}))
+    emu.clock.advance()
+    now = emu.clock.file_time
+    data = struct.pack("<qqqIIqq", now - int(emu.clock.uptime * UNITS), now, 0, 0, 0, 0, 0)
+    put(emu, length, len(data), 4)
+    if room & 0xFFFFFFFF < len(data):
+        return STATUS_LENGTH_MISMATCH
+    emu.mem_write(target, data)
+    return 0
+
+
 _FILE_TIME = Api(words=1, answer=_to_place(lambda clock: clock.file_time, 0))
 
 APIS = {
@@ -187,6 +206,7 @@ APIS = {
     "CompareFileTime": Api(words=2, answer=_compare),
     "FileTimeToDosDateTime": Api(words=3, answer=_file_to_dos),
     "DosDateTimeToFileTime": Api(words=3, answer=_dos_to_file),
+    "NtQuerySystemInformation": Api(words=4, answer=_system_information),
     "GetTimeZoneInformation": Api(words=1, answer=_zone),
     "GetDynamicTimeZoneInformation": Api(words=1, answer=_zone),
     "RtlTimeToSecondsSince1970": Api(words=2, answer=_seconds_since_1970),
