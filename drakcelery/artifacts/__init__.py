@@ -18,6 +18,7 @@ from drakcelery.artifacts.metadata import RunFacts, build_metadata, write_metada
 from drakcelery.artifacts.output import Ready, nobody
 from drakcelery.artifacts.pcap import PCAP, keep_pcap
 from drakcelery.artifacts.report import ReportFacts, Watcher
+from drakcelery.behaviour.report import Report
 from drakcelery.capabilities.job import Limits
 from drakcelery.model.analysis import Analysis, Outcome
 from drakcelery.model.manifest import Artifact, Manifest
@@ -40,6 +41,7 @@ def collect(
     dumps_total_size: int,
     dumps_single_size: int,
     capa: Limits | None = None,
+    first: Report | None = None,
     ready: Ready = nobody,
 ) -> Manifest:
     """Turn the engine's output in *raw* into artifacts in *out*, and ``metadata.json`` beside them.
@@ -48,6 +50,7 @@ def collect(
     interruption, gives the same files. The manifest lists every file but ``metadata.json``; none is empty.
     *ready* is called with each of these as soon as it is complete, by two threads: the calling one, and one
     that packs the dumps meanwhile, of these sizes (:func:`.pack_dumps`). Without *capa* it is not asked.
+    *first*: what this is a second look at.
 
     Raises:
         UntrustedFileError: a file of the engine's is a link, or no regular file.
@@ -61,15 +64,22 @@ def collect(
         ready(artifact)
 
     made = _pack(raw, out, done, watcher, total_size=dumps_total_size, single_size=dumps_single_size)
-    known = ReportFacts(
-        analysis=analysis, outcome=outcome, run=facts, dumps=made.dumps, lines=made.lines, capa=capa
-    )
+    known = ReportFacts(analysis, outcome, facts, made.dumps, made.lines, capa, first)
     watcher.write(out, known, done)
     metadata = _metadata(analysis, outcome, facts, made, watcher)
     write_metadata(out, metadata)
     _report(analysis.uid, made)
-    artifacts.sort(key=lambda artifact: artifact.name)
-    return Manifest(artifacts=tuple(artifacts), dumps_metadata=made.dumps.metadata, metadata=metadata)
+    return _manifest(artifacts, made, metadata, watcher)
+
+
+def _manifest(artifacts: list[Artifact], made: _Made, metadata: dict[str, Any], watcher: Watcher) -> Manifest:
+    return Manifest(
+        artifacts=tuple(sorted(artifacts, key=lambda artifact: artifact.name)),
+        dumps_metadata=made.dumps.metadata,
+        metadata=metadata,
+        clues=watcher.clues,
+        news_to_first=watcher.news_to_first,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,8 +92,17 @@ def build_metadata(
         **_as_sandbox(analysis, outcome, facts),
         screenshots=screenshots,
         missing_functions=outcome.missing,
-        retry_of=analysis.retry_of,
+        **_others(analysis),
     ).payload()
+
+
+def _others(analysis: Analysis) -> dict[str, Any]:
+    """Which other analyses of the sample it follows."""
+    return {
+        "retry_of": analysis.retry_of,
+        "variant_of": analysis.variant_of,
+        "variant_why": analysis.variant_why,
+    }
 
 
 def _ending(outcome: Outcome, facts: RunFacts) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import orjson
 import structlog
 
+from drakcelery.artifacts.clues import find_clues
 from drakcelery.artifacts.dumps import DumpsPacked
 from drakcelery.artifacts.log import LogSplit
 from drakcelery.artifacts.metadata import RunFacts
@@ -19,10 +20,12 @@ from drakcelery.artifacts.output import Output, Ready, nobody
 from drakcelery.artifacts.pcap import PCAP
 from drakcelery.behaviour import process_tree, report
 from drakcelery.behaviour.assembly import assemble
+from drakcelery.behaviour.difference import DIFFERENCE, difference
 from drakcelery.behaviour.reader import Reader
 from drakcelery.capabilities import with_capabilities
 from drakcelery.capabilities.job import Limits
 from drakcelery.model.analysis import Analysis, Outcome
+from drakcelery.model.clues import Clue
 from drakcelery.model.manifest import Artifact
 from drakcelery.model.metadata import CapaRun
 
@@ -35,6 +38,8 @@ class Watcher:
     Attributes:
         failure: why there will be no report; None so far.
         capa: what became of capa; None if it is not set up, or not yet.
+        clues: what looks like evasion.
+        news_to_first: how many things that last the first look did not show; None if this is no second one.
     """
 
     def __init__(self, uid: str) -> None:
@@ -42,6 +47,8 @@ class Watcher:
         self._reader = Reader()
         self.failure: str | None = None
         self.capa: CapaRun | None = None
+        self.clues: tuple[Clue, ...] = ()
+        self.news_to_first: int | None = None
 
     def __call__(self, groups: Mapping[str, Sequence[bytes]]) -> None:
         """The lines of a block of the log by plugin."""
@@ -66,11 +73,13 @@ class Watcher:
                     self._reader.read_traffic(capture)
             tree = _tree(self._reader)
             made = _assembled(self._reader, facts)
+            made = made.model_copy(update={"clues": find_clues(out, made, facts.outcome)})
+            self.clues = made.clues
             if facts.capa is not None:
                 made = with_capabilities(made, out, facts.capa)
                 self.capa = made.capa
                 _log_capa(self._uid, made)
-            files = {report.NAME: made.model_dump_json().encode(), **tree}
+            files = {report.NAME: made.model_dump_json().encode(), **tree, **self._compared(made, facts)}
         except Exception as error:
             self._fail(error)
             logger.exception("report_failed", uid=self._uid)
@@ -80,6 +89,14 @@ class Watcher:
             if artifact is None:
                 return
             ready(artifact)
+
+    def _compared(self, made: report.Report, facts: ReportFacts) -> dict[str, bytes]:
+        """The file with what differs from the first look, if this is a second one."""
+        if facts.first is None:
+            return {}
+        found = difference(facts.first, made)
+        self.news_to_first = sum(change.is_news for change in found.changes)
+        return {DIFFERENCE: found.model_dump_json().encode()}
 
     def _written(self, path: Path, data: bytes) -> Artifact | None:
         """The file, complete; None if the disk has no room for it, say."""
@@ -113,7 +130,7 @@ def _log_capa(uid: str, made: report.Report) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ReportFacts:
     """What the report says beside what was seen."""
 
@@ -124,6 +141,8 @@ class ReportFacts:
     lines: LogSplit
     capa: Limits | None = None
     """None: it is not asked."""
+    first: report.Report | None = None
+    """What this is a second look at; None if it is none, or that cannot be read."""
 
 
 def _tree(reader: Reader) -> dict[str, bytes]:
@@ -164,4 +183,4 @@ def _assembled(reader: Reader, facts: ReportFacts) -> report.Report:
         outcome=outcome,
         packed={PurePosixPath(entry["filename"]).name for entry in facts.dumps.metadata},
     )
-    return made.model_copy(update={"retry_of": analysis.retry_of})
+    return made.model_copy(update={"retry_of": analysis.retry_of, "variant_of": analysis.variant_of})

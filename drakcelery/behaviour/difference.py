@@ -16,6 +16,10 @@ from drakcelery.behaviour.report import Observed, Report
 from drakcelery.model.analysis import Value
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DIFFERENCE = "difference.json"
+"""The difference of a second look from the first one, beside its report."""
+NOT_LASTING: frozenset[Kind] = frozenset({"mutexes", "calls", "capabilities"})
+"""What a sample does before it has done anything."""
 UNKNOWN: frozenset[Observed] = frozenset({"broke_off", "not_executed", "not_seen", "no_log"})
 """Of an analysis that says nothing about its sample."""
 MANY_TIMES, MORE = 2, 3
@@ -49,6 +53,11 @@ class Change(Value):
     first: tuple[str, ...] = ()
     """Of one that has changed: what only the first analysis says of it."""
     second: tuple[str, ...] = ()
+
+    @property
+    def is_news(self) -> bool:
+        """Whether the second analysis shows something that lasts and that the first one did not."""
+        return self.kind not in NOT_LASTING and (self.what == "new" or bool(self.second))
 
 
 class Difference(Value):

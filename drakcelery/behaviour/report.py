@@ -13,6 +13,7 @@ from pydantic import Field
 
 from drakcelery.behaviour.catalogues import AttackTechnique, MbcBehavior
 from drakcelery.model.analysis import Value
+from drakcelery.model.clues import Clue
 from drakcelery.model.metadata import CapaRun
 
 NAME = "report.json"
@@ -268,6 +269,10 @@ class Report(Value):
     sample: Sample
     run: Run
     ending: Ending
+    clues: tuple[Clue, ...] = ()
+    """What looks like evasion; none where the sample did much."""
+    variant_of: str | None = None
+    """The analysis whose second look it is; None if it is none."""
     processes: tuple[ReportedProcess, ...] = ()
     injections: tuple[Injection, ...] = ()
     files: tuple[FileActivity, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from drakcelery.forecast.simulation import Range
 from drakcelery.model.analysis import State, Value
 from drakcelery.model.records import Record
+from drakcelery.model.second_look import SecondLook
 from drakcelery.model.text import clean
 
 LABEL = 80
@@ -47,6 +48,8 @@ class Row(Value):
     reused_from: str | None
     """The analysis whose result it has; None if it was, or is to be, run."""
     retries: tuple[str, ...]
+    variant_of: str | None
+    variants: tuple[SecondLook, ...]
     """The analyses that repeat it, the newest last."""
     received: float
     finished: float | None
@@ -78,6 +81,8 @@ def row(record: Record, start: Range | None = None) -> Row:
         retry_of=analysis.retry_of if analysis else None,
         reused_from=record.reused_from,
         retries=tuple(clean(uid, LABEL) for uid in record.retries),
+        variant_of=analysis.variant_of if analysis else None,
+        variants=record.variants,
         received=record.received,
         finished=record.finished,
         error=clean(error, SENTENCE) if error else None,

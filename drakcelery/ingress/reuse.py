@@ -65,7 +65,11 @@ class Reusing:
         if not self.settings.reuse.enabled or not may_be_shared(analysis):
             if seconds is None:
                 return analysis
-            why = "a test or a retry is always run" if self.settings.reuse.enabled else "[reuse] enabled is 0"
+            why = (
+                "a test, a retry or a second look is always run"
+                if self.settings.reuse.enabled
+                else "[reuse] enabled is 0"
+            )
             return _with(analysis, Reuse(seconds=seconds, miss=Miss.OFF, refused=why))
         if seconds is not None and analysis.sample.sha256 is None:
             known = self._sha256(analysis.sample, analysis.task_uid)

@@ -25,6 +25,7 @@ from drakcelery.errors import (
     Unreadable,
 )
 from drakcelery.failpoints import reach
+from drakcelery.ingress import second_looks
 from drakcelery.ingress.reuse import Reusing
 from drakcelery.ingress.stored import is_of
 from drakcelery.karton import contract, reading
@@ -144,6 +145,7 @@ class Triage:
         policy = policy_of(self.settings)
         reach("ingress.accepted", str(contract.payload(task, "override_uid")))
         analysis = fixed(self.settings, contract.read_task(task, self._facts(task, policy), policy))
+        second_looks.require_granted(self.ledger, analysis)
         analysis = self._reusing.decided(task, analysis)
         with about(uid=analysis.uid):
             if analysis.reuse.seconds is not None:

@@ -75,14 +75,16 @@ def agreed(task: Task) -> int | None:
 
 
 def may_be_shared(analysis: Analysis) -> bool:
-    """Whether its result may be another's at all: of a test it may not, and a retry wants another run."""
-    return not analysis.is_test and analysis.retry_of is None
+    """Whether its result may be another's at all: of a test it may not, and a retry or a second look wants
+    another run."""
+    return not analysis.is_test and analysis.retry_of is None and analysis.variant_of is None
 
 
 def conditions_of(task: Task, analysis: Analysis) -> str | None:
     """A digest of the conditions of *analysis*, which *task* asks for.
 
-    None if its result is no other's: that of a test or a retry, or if nobody says what its files contain.
+    None if its result is no other's: that of a test, a retry or a second look, or if nobody says what its
+    files contain.
     """
     sample, hooks = analysis.sample.sha256, analysis.custom_hooks
     if not may_be_shared(analysis) or sample is None or (hooks is not None and hooks.sha256 is None):

@@ -18,7 +18,7 @@ from karton.core.resource import ResourceBase
 from karton.core.task import TaskState
 
 from drakcelery.errors import BadTask
-from drakcelery.karton import startup_fields, watch_field
+from drakcelery.karton import relations, startup_fields, watch_field
 from drakcelery.karton.policy import Policy
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority
 from drakcelery.model.names import NAME_PATTERN, is_uid
@@ -90,8 +90,8 @@ def read_task(task: Task, facts: SampleFacts, policy: Policy) -> Analysis:
         is_test=bool(policy.test_filters) and task.matches_filters([dict(f) for f in policy.test_filters]),
         profile=_profile(fields, policy, extension=extension, quality=quality, magic=facts.magic),
         target_host=_name(fields, "target_host"),
-        retry_of=startup_fields.retry_of(fields.payload),
         watch=watch_field.plan(fields.either, policy.watch, uid=uid, quality=quality),
+        **relations.read(fields.payload, fields.header, policy),
     )
 
 

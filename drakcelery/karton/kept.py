@@ -14,6 +14,7 @@ from karton.core.resource import RemoteResource, ResourceBase
 from karton.core.task import TaskPriority
 
 from drakcelery.karton.contract import payload
+from drakcelery.karton.relations import VARIANT_OF, VARIANT_WHY, VARIANTS
 from drakcelery.karton.startup_fields import RETRY_OF
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority
 
@@ -110,7 +111,13 @@ def retry_task(
         again.priority = TaskPriority(wishes.priority.value)
     for bag in (again.payload, again.payload_persistent):
         bag.update({name: one for name, one in replaced.items() if name in bag})
-    for name, value in {**wishes.payload(), "override_uid": again.task_uid, RETRY_OF: of}.items():
+    ours = {**wishes.payload(), "override_uid": again.task_uid, RETRY_OF: of}
+    if payload(task, VARIANT_OF) is not None:  # what was granted was that one analysis
+        ours[VARIANTS] = 0
+        for name in (VARIANT_OF, VARIANT_WHY):
+            again.payload.pop(name, None)
+            again.payload_persistent.pop(name, None)
+    for name, value in ours.items():
         again.payload_persistent.pop(name, None)  # which would count instead
         again.payload[name] = value
     return again

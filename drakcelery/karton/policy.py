@@ -32,6 +32,8 @@ class Policy:
     """Empty unless ``sample_testing`` is on."""
     watch: WatchSection = field(default_factory=WatchSection)
     """When runs may be stopped before their time is over."""
+    most_variants: int = 0
+    """How many second looks a task may ask for; 0: they are off."""
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -48,4 +50,5 @@ def policy_of(settings: Settings) -> Policy:
         profile_of=settings.profile_of,
         test_filters=drakrun.test_filters if drakrun.sample_testing else (),
         watch=settings.watch,
+        most_variants=settings.variants.most,
     )

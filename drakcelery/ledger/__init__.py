@@ -31,6 +31,7 @@ from drakcelery.ledger.news import NewsStore
 from drakcelery.ledger.outbox import Outbox
 from drakcelery.ledger.records import Records, Standing
 from drakcelery.ledger.removal import Removal
+from drakcelery.ledger.second_looks import SecondLooks
 from drakcelery.ledger.watch import MEMORY, MOST_GAPS, ServerId, watch_of
 from drakcelery.model import timeouts
 from drakcelery.model.timeouts import Timeouts, Watch
@@ -54,6 +55,7 @@ class Ledger(Attempts, Endings, Records, KartonSide):
         self.news = NewsStore(client)
         self.index = Index(client, record_ttl=record_ttl)
         self.removal = Removal(client)
+        self.second_looks = SecondLooks(client)
         self.deployment = Deployment(client, identity)
 
     def inbox(self) -> Inbox:

@@ -22,7 +22,7 @@ HURRIED_SECONDS = 0.5
 """Seconds that somebody waits who has pressed Tab."""
 SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "alike", "abandon", "postpone", "resend"),
-    *("defer", "cancel", "fail", "publish", "linger", "watch", "recount", "ask_again"),
+    *("defer", "cancel", "fail", "publish", "publish_look", "linger", "watch", "recount", "ask_again"),
 )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from drakcelery.errors import Superseded
 from drakcelery.ledger.connection import Connected
-from drakcelery.ledger.keys import DONE, record_key, reusable_key, task_key
+from drakcelery.ledger.keys import DONE, queue_key, record_key, reusable_key, task_key, variants_key
 from drakcelery.ledger.records import record_of
-from drakcelery.model.analysis import Failure
+from drakcelery.ledger.second_looks import Look, Outgoing, Verdict
+from drakcelery.model.analysis import Failure, Priority
 from drakcelery.model.records import Record
 from drakcelery.model.result import Result
 
@@ -101,8 +102,43 @@ class Endings(Connected):
             identity=self.identity,
         )
         if not answer:
-            raise Superseded(f"analysis {uid}: attempt {attempt} may not publish")
+            raise _stale(uid, attempt)
         return record_of(answer)
+
+    def publish_look(
+        self, uid: str, attempt: int, out: Outgoing, look: Look, *, task_uid: str
+    ) -> tuple[Record, Verdict]:
+        """As :meth:`publish`; and what became of the second look that *look* asks for."""
+        keys = {
+            "record": record_key(uid),
+            "task": task_key(task_uid),
+            "analysis_task": task_key(out.task_uid),
+            "reusable": reusable_key(out.reusable_as or NO_CONDITIONS),
+            "variants": variants_key(look.root),
+            "first_record": record_key(look.first or uid),
+            "variant_task": task_key(look.variant_task),
+            "variant_queue": queue_key(Priority.LOW.value, self.identity),
+        }
+        answer = self._scripts(
+            "publish_look",
+            keys,
+            uid=uid,
+            attempt=attempt,
+            finished=out.finished,
+            analysis_task=out.task,
+            analysis_uid=out.task_uid,
+            result=out.result,
+            is_reusable=int(out.reusable_as is not None),
+            ttl=self._ttl,
+            identity=self.identity,
+            seconds=look.seconds,
+            first=look.first or "",
+            news=look.said,
+            wanted=look.asked,
+        )
+        if not answer:
+            raise _stale(uid, attempt)
+        return record_of(answer[0]), answer[1]
 
     def remove(self, uid: str, *, reason: str) -> bool:
         """End an analysis whose record nobody can read. False if it is not live.
@@ -117,3 +153,7 @@ class Endings(Connected):
             pipe.zrem(DONE, uid)
             pipe.execute()
         return ended
+
+
+def _stale(uid: str, attempt: int) -> Superseded:
+    return Superseded(f"analysis {uid}: attempt {attempt} may not publish")

@@ -119,6 +119,11 @@ def reusable_key(conditions: str) -> str:
     return _BY_NAME["reusable"].of(conditions)
 
 
+def variants_key(root_uid: str) -> str:
+    """The second looks that a root was granted."""
+    return _BY_NAME["variants"].of(root_uid)
+
+
 def durations_key(profile: str) -> str:
     """How long the newest analyses of a profile took."""
     return _BY_NAME["durations"].of(profile)

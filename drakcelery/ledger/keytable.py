@@ -9,6 +9,7 @@ from drakcelery.ledger.indexkeys import INDEX
 from drakcelery.ledger.key import Key
 from drakcelery.ledger.newskeys import NEWS
 from drakcelery.ledger.reusekeys import REUSE
+from drakcelery.ledger.variantkeys import VARIANTS
 
 LEDGER = (
     Key(
@@ -105,6 +106,7 @@ LEDGER = (
     ),
     *INDEX,
     *REUSE,
+    *VARIANTS,
     Key(
         "due",
         "drak:due",

@@ -62,6 +62,11 @@ class Removal:
             self._change(repeated, "retries", lambda text: _replaced(text, record.uid, record.retries))
         for uid in record.retries:
             self._change(uid, "analysis", lambda text: _moved(text, record.uid, repeated))
+        first = record.analysis.variant_of if record.analysis is not None else None
+        if first is not None:
+            self._change(first, "variants", lambda text: _without(text, record.uid))
+        for look in record.variants:
+            self._change(look.uid, "analysis", lambda text: _alone(text, record.uid))
 
     def _change(self, uid: str, field: str, changed: Callable[[str], str]) -> None:
         """Change a field of another record, if there is one, whatever else happens to it meanwhile."""
@@ -88,3 +93,16 @@ def _moved(analysis: str, uid: str, to: str | None) -> str:
     if not isinstance(fields, dict) or fields.get("retry_of") != uid:
         return analysis
     return json.dumps({**fields, "retry_of": to}, separators=(",", ":"))
+
+
+def _without(variants: str, uid: str) -> str:
+    """The second looks of an analysis, without one of them."""
+    return " ".join(one for one in variants.split() if one.partition("=")[0] != uid)
+
+
+def _alone(analysis: str, uid: str) -> str:
+    """The analysis, as JSON, as no second look at *uid*."""
+    fields = json.loads(analysis)
+    if not isinstance(fields, dict) or fields.get("variant_of") != uid:
+        return analysis
+    return json.dumps({**fields, "variant_of": None}, separators=(",", ":"))

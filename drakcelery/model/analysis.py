@@ -137,6 +137,12 @@ class Analysis(Value):
     """The bucket of the artifacts."""
     retry_of: Uid | None = None
     """The analysis that it repeats, if it is a retry."""
+    variant_of: Uid | None = None
+    """The analysis whose second look it is."""
+    variant_why: tuple[Text, ...] = ()
+    """The clues that led to it, and what is changed for it, in words."""
+    variants: int | None = None
+    """How many second looks its root may have, as the task says; None: as the settings say."""
     watch: WatchPlan | None = None
     """When it may be stopped before its time is over; None: never."""
     reuse: Reuse = Reuse()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drakcelery.model.analysis import Value
+from drakcelery.model.clues import Clue
 
 
 class Artifact(Value):
@@ -22,3 +23,7 @@ class Manifest(Value):
     artifacts: tuple[Artifact, ...]
     dumps_metadata: tuple[dict[str, str], ...]
     metadata: dict[str, Any]
+    clues: tuple[Clue, ...] = ()
+    """What looks like evasion; none from an older version."""
+    news_to_first: int | None = None
+    """Of a second look: how many things that last the first one did not show; None if nobody knows."""

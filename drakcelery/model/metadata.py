@@ -22,6 +22,8 @@ _EMPTY: Mapping[str, Any] = {
     "report_failure": None,
     "capa": None,
     "retry_of": None,
+    "variant_of": None,
+    "variant_why": [],
     "watch": None,
     "snapshot_id": None,
     "reused_from": None,
@@ -138,6 +140,10 @@ class Metadata(Value):
     """None if it is not set up."""
     retry_of: str | None = None
     """The analysis that it repeats; None if it is no retry."""
+    variant_of: str | None = None
+    """The analysis whose second look it is; None if it is none."""
+    variant_why: tuple[Text, ...] = ()
+    """The clues that led to it, and what is changed for it."""
     watch: WatchRun | None = None
     """How it ended, if it was watched for news."""
     snapshot_id: str | None = None

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 from drakcelery.model.analysis import STAGES, Analysis, Failure, ObjectRef, Place, Stage, State, Text, Value
 from drakcelery.model.names import Name
 from drakcelery.model.result import Result
+from drakcelery.model.second_look import SecondLook
 from drakcelery.model.slot_state import ReportedState
 
 _GIVEN = ("uid", "task_uid", "root_uid")
@@ -77,6 +78,8 @@ class Record(Value):
     """When the current attempt entered each state."""
     retries: tuple[str, ...] = ()
     """The analyses that repeat it, the newest last."""
+    variants: tuple[SecondLook, ...] = ()
+    """The second looks that it led to."""
 
     @property
     def sample(self) -> ObjectRef | None:
@@ -96,8 +99,7 @@ class Record(Value):
 
     @property
     def is_foreign(self) -> bool:
-        """Whether a newer version has brought it to a state that this one does not know; then leave it
-        alone."""
+        """Whether a newer version has brought it to a state unknown here; then leave it alone."""
         return not self.state.is_known or (self.done is not None and not self.done.is_known)
 
     @property
@@ -282,11 +284,11 @@ def parse(fields: Mapping[str, str]) -> Record:
     values["failures"] = _counted(fields)
     if "analysis" in fields:
         values["analysis"] = json.loads(fields["analysis"])
-    if fields.get("refused_sample"):
-        values["refused_sample"] = json.loads(fields["refused_sample"])
-    if fields.get("result"):
-        values["result"] = json.loads(fields["result"])
+    for name in ("refused_sample", "result"):
+        if fields.get(name):
+            values[name] = json.loads(fields[name])
     values["retries"] = tuple(fields.get("retries", "").split())
+    values["variants"] = tuple(map(SecondLook.parse, fields.get("variants", "").split()))
     prefix = "at:"
     if "place" in fields:
         values["place"] = Place.parse(fields["place"])

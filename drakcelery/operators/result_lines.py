@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator
 
 from drakcelery.model.analysis import Analysis, Execution, MissingFunction
+from drakcelery.model.records import Record
 from drakcelery.model.result import Result
 from drakcelery.model.reuse import Reuse
+from drakcelery.model.second_look import SecondLook
 from drakcelery.model.text import clean
 
 MOST_FUNCTIONS = 8
@@ -46,3 +48,26 @@ def missing_words(function: MissingFunction) -> str:
     return (
         f"{clean(function.name, 100)} ({function.count}{', arguments guessed' if function.guessed else ''})"
     )
+
+
+def link_lines(record: Record) -> Iterator[tuple[str, str]]:
+    """The other analyses of its sample that it is told to have to do with."""
+    analysis = record.analysis
+    if analysis is not None and analysis.retry_of:
+        yield "retry of", analysis.retry_of
+    for uid in record.retries:
+        yield "retried as", uid
+    if analysis is not None and analysis.variant_of:
+        yield "second look at", analysis.variant_of
+        yield "because of", ", ".join(analysis.variant_why)
+    for look in record.variants:
+        yield "second look", f"{look.uid}: {news_words(look)}"
+
+
+def news_words(look: SecondLook) -> str:
+    """What it showed that the first one did not."""
+    if look.news is None:
+        return "not published yet, or not compared"
+    if look.news == 0:
+        return "it showed nothing more"
+    return f"it showed {look.news} more thing{'s' if look.news > 1 else ''}"

@@ -18,6 +18,7 @@ from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Analysis, Failure, ObjectRef, Place, State, Value
 from drakcelery.model.records import Record
 from drakcelery.model.result import Result
+from drakcelery.model.second_look import SecondLook
 
 VERSION = 1
 
@@ -47,6 +48,7 @@ class AnalysisStatus(Value):
     analysis_task_uid: str | None = Field(description="the analysis task in Karton, once it is published")
     result: Result | None
     retries: tuple[str, ...] = Field(description="analyses that repeat it, the newest last")
+    variants: tuple[SecondLook, ...] = Field(description="second looks that it led to, with what they showed")
     estimate: Estimate | None = Field(description="null after the end, and where nothing can be foretold")
 
     @classmethod

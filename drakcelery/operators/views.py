@@ -21,7 +21,7 @@ from drakcelery.model.analysis import Analysis, State
 from drakcelery.model.records import Record
 from drakcelery.model.text import SHOWN, clean
 from drakcelery.operators import output
-from drakcelery.operators.result_lines import result_lines, reuse_lines
+from drakcelery.operators.result_lines import link_lines, result_lines, reuse_lines
 
 _MOST_SECONDS = 1e11
 """Larger numbers are no times of ours."""
@@ -219,10 +219,8 @@ def _add_result(table: Table, record: Record) -> None:
         table.add_row(name, Text(words))
     if record.analysis_task_uid:
         table.add_row("published as", safe(record.analysis_task_uid))
-    if record.analysis is not None and record.analysis.retry_of:
-        table.add_row("retry of", safe(record.analysis.retry_of))
-    for uid in record.retries:
-        table.add_row("retried as", safe(uid))
+    for name, words in link_lines(record):
+        table.add_row(name, safe(words))
 
 
 def _wishes(analysis: Analysis) -> list[str]:

@@ -41,6 +41,7 @@ from drakcelery.settings.values import (
     database_of,
     sentinel_master_of,
 )
+from drakcelery.settings.variants import VariantsSection
 
 XEN_CONTROL = Path("/proc/xen/privcmd")
 """Exists in the control domain of a Xen host, and nowhere else."""
@@ -86,6 +87,7 @@ class Settings(Section):
     metrics: MetricsSection = MetricsSection()
     notifications: NotificationsSection = NotificationsSection()
     tracing: TracingSection = TracingSection()
+    variants: VariantsSection = VariantsSection()
     source: Path | None = Field(default=None, description="the file these settings came from")
     remarks: tuple[str, ...] = Field(default=(), description="what loading the file had to say")
 

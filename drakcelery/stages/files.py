@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 
 import structlog
@@ -18,11 +19,13 @@ from drakcelery.host.state_dir import of_io_worker
 from drakcelery.host.workspace import LOG_NAME, Prepared, Workspace
 from drakcelery.karton import analysis_task, contract
 from drakcelery.karton.destination import destination
+from drakcelery.ledger.second_looks import Outgoing
 from drakcelery.model.analysis import Analysis, Execution, Outcome, Step
 from drakcelery.model.manifest import Manifest
+from drakcelery.model.records import Record
 from drakcelery.model.result import Result
 from drakcelery.settings import Settings
-from drakcelery.stages import kept
+from drakcelery.stages import kept, second_look
 from drakcelery.stages.context import HostContext
 from drakcelery.stages.early_upload import clear, early_upload, left
 from drakcelery.stages.guest import check_evidence, slot_of
@@ -82,6 +85,7 @@ def _make_artifacts(
         dumps_total_size=ours.dumps_total_size,
         dumps_single_size=ours.dumps_single_size,
         capa=_capa(context.settings),
+        first=second_look.first_report(context, analysis),
         ready=ready,
     )
     metrics.dumps_dropped(manifest.metadata["dumps_dropped"]["count"])
@@ -147,24 +151,48 @@ def _still_wanted(context: HostContext, step: Step) -> Callable[[], None]:
 def publish(context: HostContext, step: Step, analysis: Analysis, workspace: Workspace) -> Step:
     """Give the analysis to Karton; :func:`clean_up` follows, once no heartbeat writes to its log."""
     manifest = workspace.load(Manifest)
-    sample_task, task = _analysis_task(context, step, analysis, manifest)
-    result = Result.of(manifest.metadata)
-    is_whole = result.complete is True and result.execution is Execution.EXECUTED
-    record = context.ledger.publish(
-        analysis.uid,
-        step.attempt,
-        task_uid=analysis.task_uid,
-        finished=contract.finished(sample_task, now=task.last_update).serialize(),
-        analysis_task=task.serialize(),
-        analysis_task_uid=task.uid,
-        result=result,
-        reusable_as=analysis.reuse.conditions if is_whole else None,
-    )
-    log.info("published", task=task.uid)
+    record = _published(context, step, analysis, manifest, workspace)
+    log.info("published", task=record.analysis_task_uid)
     with _no_failure():
         reach("publish.published", step.uid)
         learn(context.ledger, record, workspace)
     return step
+
+
+def _published(
+    context: HostContext, step: Step, analysis: Analysis, manifest: Manifest, workspace: Workspace
+) -> Record:
+    """The record, when all that says "published" is said."""
+    sample_task, task = _analysis_task(context, step, analysis, manifest)
+    finished = contract.finished(copy.copy(sample_task), now=task.last_update).serialize()
+    result = Result.of(manifest.metadata)
+    is_whole = result.complete is True and result.execution is Execution.EXECUTED
+    reusable_as = analysis.reuse.conditions if is_whole else None
+    look = second_look.look_of(context, analysis, manifest, workspace, sample_task)
+    if look is None:
+        return context.ledger.publish(
+            analysis.uid,
+            step.attempt,
+            task_uid=analysis.task_uid,
+            finished=finished,
+            analysis_task=task.serialize(),
+            analysis_task_uid=task.uid,
+            result=result,
+            reusable_as=reusable_as,
+        )
+    out = Outgoing(
+        finished=finished,
+        task=task.serialize(),
+        task_uid=task.uid,
+        result=result.model_dump_json(exclude_defaults=True),
+        reusable_as=reusable_as,
+    )
+    record, verdict = context.ledger.publish_look(
+        analysis.uid, step.attempt, out, look, task_uid=analysis.task_uid
+    )
+    with _no_failure():
+        second_look.told(look, verdict)
+    return record
 
 
 def clean_up(step: Step, workspace: Workspace) -> None:

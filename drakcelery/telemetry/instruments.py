@@ -22,7 +22,6 @@ INGRESS = CollectorRegistry()
 """What ingress serves: its own work, and the fleet as it is in Redis, which is the same in each ingress."""
 WORKER = CollectorRegistry()
 """What a vm or io worker serves: what it and its pool processes do."""
-
 CAUSES = (*(fault.value for fault in Fault), "refused", "cancelled")
 INTERRUPTIONS = ("failed", "refused", "postponed", "superseded")
 REUSES = ("reused", "waited", *Miss)
@@ -200,6 +199,7 @@ ATTEMPTS_FAILED = Counter(
 )
 UPLOADED = Counter("drakcelery_uploaded_bytes", "Bytes of the objects put into S3", registry=WORKER)
 DUMPS_DROPPED = Counter("drakcelery_dumps_dropped", "Memory dumps left out of dumps.zip", registry=WORKER)
+SECOND_LOOKS = Counter("drakcelery_second_looks", "Second looks, or why not", ["outcome"], registry=WORKER)
 SLOT_SECONDS = Counter(
     "drakcelery_slot_state_seconds",
     "Seconds that the host's slots spent in a state",
@@ -291,6 +291,7 @@ _WORDS: dict[Counter | Gauge | Histogram, Iterable[tuple[str, ...]]] = {
     ATTEMPTS_FAILED: product(Fault),
     THROTTLED: product(THROTTLES),
     RECOVERED: product(RECOVERIES),
+    SECOND_LOOKS: product(("granted", "root", "share", "nothing_to_change")),
     RECONCILE_ACTIONS: product(RECONCILED),
 }
 """The metrics whose labels have few words, all of which exist from the start."""

@@ -31,6 +31,7 @@ from drakcelery.telemetry.instruments import (
     REPORTS_LOST,
     REUSE,
     SAVED_SECONDS,
+    SECOND_LOOKS,
     SLOT_SECONDS,
     SLOT_TURNAROUND,
     SPOOL,
@@ -79,8 +80,8 @@ def analysis_failed(cause: str) -> None:
 
 _RELAYED = (
     *(STAGE_DURATION, CELERY_WAIT, INTERRUPTED, ATTEMPTS_FAILED, UPLOADED, DUMPS_DROPPED),
-    *(RECOVERED, RECONCILE_RUNS, RECONCILE_ACTIONS),
     *(WATCH_MEASURED, WATCH_FACTS, WATCH_FACTS_LOST, QUIET_STOPS, SAVED_SECONDS),
+    *(RECOVERED, RECONCILE_RUNS, RECONCILE_ACTIONS, SECOND_LOOKS),
 )
 
 
@@ -150,6 +151,11 @@ def run_stopped(profile: str, *, stops: int = 1, saved: float) -> None:
     """Quiet stops ended runs, which might have lasted so many seconds longer."""
     _record(QUIET_STOPS, profile, amount=stops)
     _record(SAVED_SECONDS, profile, amount=saved)
+
+
+def second_look(outcome: str) -> None:
+    """A first look had clues; *outcome* says what became of its second look."""
+    _record(SECOND_LOOKS, outcome)
 
 
 def recovered(action: str) -> None:

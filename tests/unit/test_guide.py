@@ -125,6 +125,7 @@ WORDS = (
     "checkup",
     "claim",
     "closed",
+    "clue",
     "delivery",
     "doubt",
     "drain",
@@ -266,6 +267,8 @@ ORDINARY = frozenset(
         ),
         *("redis", "remote", "removal"),
         *("report", "result", "routing", "script", "shutdown", "side", "simulation", "space"),
+        *("look", "second", "variantkey"),
+        *("report", "result", "routing", "run", "script", "shutdown", "side", "simulation", "space"),
         *("start", "state", "table", "text", "transport", "value", "webhook", "word"),
     }
 )

@@ -40,11 +40,19 @@ from tests.reference import ROOT
 PACKAGE = ROOT / "drakcelery"
 TABLES = {
     PACKAGE / "ledger" / f"{name}.py"
-    for name in ("keys", "keytable", "indexkeys", "newskeys", "reusekeys", "foreignkeys")
+    for name in ("keys", "keytable", "indexkeys", "newskeys", "reusekeys", "variantkeys", "foreignkeys")
 }
 NAMED = re.compile(rf"\b{PREFIX}|\bkarton\.(?:tasks?|queue|binds|metrics|outputs)\b")
 KARTONS = re.compile(r"KARTON_[A-Z_]+|KartonMetrics")
-ALIASES = {"origin": "record", "from": "inbox aside", "to": "inbox aside", "analysis_task": "task"}
+ALIASES = {
+    "origin": "record",
+    "from": "inbox aside",
+    "to": "inbox aside",
+    "analysis_task": "task",
+    "first_record": "record",
+    "variant_task": "task",
+    "variant_queue": "queue",
+}
 """What a script calls a key of which it knows two."""
 
 

@@ -89,6 +89,11 @@ function showAbout(view) {
   about.replaceChildren(facts, ...(view.row.sha256 ? [make("br"), "sha256 ", make("code", "", view.row.sha256)] : []));
 }
 
+function newsOf(look) {
+  if (look.news === null) return "";
+  return look.news === 0 ? ": nothing more was seen" : `: ${look.news} more thing${look.news === 1 ? "" : "s"}`;
+}
+
 function show(view) {
   const row = view.row;
   say(get("sample"), row.sample);
@@ -98,9 +103,21 @@ function show(view) {
   get("retry").disabled = !view.may_retry;
   get("no-retry").hidden = get("retry").hidden || view.no_retry === null;
   say(get("no-retry"), view.no_retry === null ? "" : `Cannot be analysed again: ${view.no_retry}`);
-  const one = (what, uid) => (uid === null ? [] : [[what, uid]]);
-  const others = [...one("The run of", row.reused_from), ...one("A retry of", row.retry_of), ...row.retries.map((one) => ["Retried as", one])];
-  sync(get("retries"), others, ([, one]) => one, ([what, one]) => make("li", "", [`${what} `, link(analysisPath(one), one)]), () => {});
+  const other = (what, uid) => (uid === null ? [] : [[what, uid, ""]]);
+  const others = [
+    ...other("The run of", row.reused_from),
+    ...other("A retry of", row.retry_of),
+    ...row.retries.map((one) => ["Retried as", one, ""]),
+    ...other("A second look at", row.variant_of),
+    ...row.variants.map((one) => ["Second look", one.uid, newsOf(one)]),
+  ];
+  sync(
+    get("retries"),
+    others,
+    ([what, one, news]) => `${what} ${one} ${news}`,
+    ([what, one, news]) => make("li", "", [`${what} `, link(analysisPath(one), one), news]),
+    () => {},
+  );
   showAbout(view);
   showBar(get("bar"), row, view.now);
   showLegend(get("legend"), row, view.now);

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from drakcelery.behaviour.report import Report, Seen
+from drakcelery.model.clues import CLUE_WORDS
 from drakcelery.model.metadata import CapaRun
 from drakcelery.operators.report import lists
 from drakcelery.operators.report.document import Document, Entry, Fact, Part, Section
@@ -77,6 +78,8 @@ def _facts(report: Report) -> Iterator[Fact]:
         yield Fact(
             name="reused from", parts=(Part(shown(report.reused_from)), Part("no run of its own", "words"))
         )
+    if report.variant_of is not None:
+        yield Fact(name="second look at", parts=(Part(shown(report.variant_of)),))
     yield Fact(name="sha256", parts=(Part(shown(report.sample.sha256)),))
     yield Fact(name="file type", parts=(Part(shown(report.sample.magic)),))
     yield Fact(name="command", parts=(Part(shown(run.start_command)),))
@@ -87,6 +90,9 @@ def _facts(report: Report) -> Iterator[Fact]:
     yield Fact(name="run", parts=(Part(shown(run.engine)), where, *(Part(one, "words") for one in words)))
     if report.ending.windows_error is not None:
         yield Fact(name="Windows", parts=(Part(f"error {report.ending.windows_error}", "alert"),))
+    for clue in report.clues:
+        evidence = (Part(shown(one)) for one in clue.evidence)
+        yield Fact(name="clue", parts=(Part(CLUE_WORDS[clue.kind], "words"), *evidence))
 
 
 class _Maker:

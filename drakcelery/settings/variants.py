@@ -1,0 +1,61 @@
+"""The section ``[variants]``: second looks at samples whose first one has clues."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from drakcelery.model.names import NAME_PATTERN
+from drakcelery.settings.section import Section
+from drakcelery.settings.values import QualityNames, quality_names
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _profiles(text: str) -> str:
+    """Check a comma-separated list. Raises ValueError, whose text reads on from "expected "."""
+    for name in _split(text):
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ValueError(f"names of profiles such as win7-x64; {name!r} is none")
+    return text
+
+
+ProfileNames = Annotated[str, AfterValidator(_profiles)]
+
+
+class VariantsSection(Section):
+    """``[variants]``: second looks at samples whose first one has clues."""
+
+    mode: Literal["off", "asked", "on"] = Field(default="off", description="asked: only where a task says so")
+    qualities: QualityNames = Field(default="", description="with mode = on, comma-separated; default: all")
+    max_per_root: int = Field(default=1, ge=1, le=10)
+    max_share: float = Field(default=0.15, ge=0.01, le=1, description="of the slot time of first looks")
+    profiles: ProfileNames = Field(default="", description="to try, comma-separated; default: none")
+    format_profiles: ProfileNames = Field(default="", description="for other programs; default: as profiles")
+    extra_timeout: int = Field(default=300, ge=0, description="seconds more for a sample that sleeps")
+
+    @property
+    def profile_names(self) -> tuple[str, ...]:
+        """Those in ``profiles``."""
+        return _split(self.profiles)
+
+    @property
+    def format_profile_names(self) -> tuple[str, ...]:
+        """Those in ``format_profiles``."""
+        return _split(self.format_profiles)
+
+    @property
+    def most(self) -> int:
+        """How many second looks a root may have; 0: they are off."""
+        return 0 if self.mode == "off" else self.max_per_root
+
+    def most_of(self, quality: str, asked: int | None) -> int:
+        """How many the root of a task may have that says *asked*."""
+        if asked is not None:
+            return min(asked, self.most)
+        names = quality_names(self.qualities)
+        return self.most if self.mode == "on" and (not names or quality in names) else 0
