@@ -268,7 +268,6 @@ ORDINARY = frozenset(
         *("redis", "remote", "removal"),
         *("report", "result", "routing", "script", "shutdown", "side", "simulation", "space"),
         *("look", "second", "variantkey"),
-        *("report", "result", "routing", "run", "script", "shutdown", "side", "simulation", "space"),
         *("start", "state", "table", "text", "transport", "value", "webhook", "word"),
     }
 )
