@@ -129,7 +129,7 @@ class FleetMetrics:
             _set_expected(name, newcomer, now)
         for where, count in self._ledger.quarantine.counts().items():
             instruments.QUARANTINED.labels(where).set(count)
-        instruments.TWINS_WAITING.set(unless_odd(self._inbox.twins.count, 0))
+        instruments.TWINS_WAITING.set(self._inbox.twins.count())
         instruments.NOTICES_WAITING.set(notices.waiting)
         instruments.NOTICES_LOST.set(notices.given_up + notices.dropped)
 

@@ -105,8 +105,8 @@ class Inbox(Lines):
         with self._redis.pipeline() as pipe:
             pipe.zrem(INBOX, task_uid)
             pipe.zrem(ASIDE, task_uid)
-            pipe.hdel(TWINS_WAITING, task_uid)
             pipe.execute()
+        self.twins.forget(task_uid)
 
     def set_aside(self, task_uid: str) -> bool:
         """Take a task out of the inbox until it is tried again. False if it has left it."""

@@ -6,13 +6,14 @@ for the one, and gets the result of the other. A task that waits is in no line a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
 
 from drakcelery.errors import BadTask, Changed, Superseded
+from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.clock import number
 from drakcelery.ledger.keys import (
     LIVE,
@@ -72,16 +73,16 @@ class Twins:
 
     def reusable(self, conditions: str) -> str | None:
         """The newest complete analysis under these conditions."""
-        return cast("str | None", self._redis.get(reusable_key(conditions)))
+        return _or_none(lambda: self._redis.get(reusable_key(conditions)))
 
     def live(self, conditions: str) -> str | None:
         """The live analysis under these conditions."""
-        uid = cast("str | None", self._redis.hget(TWINS, conditions))
+        uid = _or_none(lambda: self._redis.hget(TWINS, conditions))
         return uid if uid is not None and self._redis.zscore(LIVE, uid) is not None else None
 
     def since(self, task_uid: str) -> float | None:
         """Since when a task has waited for twins, with breaks; None if it never has."""
-        known = cast("str | None", self._redis.hget(TWINS_WAITING, task_uid))
+        known = _or_none(lambda: self._redis.hget(TWINS_WAITING, task_uid))
         return None if known is None else number(known.split(" ")[0])
 
     def wait(self, task_uid: str, twin: str) -> bool:
@@ -101,14 +102,17 @@ class Twins:
     def waiting(self) -> list[Twin]:
         """All tasks that wait, or have waited and did not come to anything yet."""
         found = []
-        for task_uid, text in cast("dict[str, str]", self._redis.hgetall(TWINS_WAITING)).items():
+        none: dict[str, str] = {}
+        for task_uid, text in unless_odd(
+            lambda: cast("dict[str, str]", self._redis.hgetall(TWINS_WAITING)), none
+        ).items():
             since, _, twin = text.partition(" ")
             found.append(Twin(task_uid=task_uid, since=number(since), waits_for=twin or None))
         return found
 
     def count(self) -> int:
-        """How many there are."""
-        return int(self._redis.hlen(TWINS_WAITING))
+        """How many there are; as many as there may be if nobody can wait."""
+        return unless_odd(lambda: int(self._redis.hlen(TWINS_WAITING)), MOST_WAITING)
 
     def are_live(self, uids: Sequence[str]) -> list[bool]:
         """Which of these analyses are not over."""
@@ -117,7 +121,7 @@ class Twins:
 
     def forget(self, task_uid: str) -> None:
         """Nobody wants the task any more."""
-        self._redis.hdel(TWINS_WAITING, task_uid)
+        unless_odd(lambda: int(self._redis.hdel(TWINS_WAITING, task_uid)), 0)
 
     def publish(self, reused: Reused) -> Record | None:
         """Publish the result of an earlier analysis in one transaction. Returns the new record.
@@ -154,6 +158,11 @@ class Twins:
             ttl=self._ttl,
         )
         return opened(answer, uid=ours.uid, task_uid=ours.task_uid)
+
+
+def _or_none(read: Callable[[], Any]) -> str | None:
+    """A text of Redis; None also if its key has another type, which must hold up no task."""
+    return cast("str | None", unless_odd(read, None))
 
 
 def opened(answer: Any, *, uid: str, task_uid: str) -> Record | None:

@@ -21,7 +21,11 @@ def deployment(
     require(importlib.util.find_spec("speakeasy") is not None, "the emulator extra is not installed")
     slots = {"vm-1": "default", "vm-2": "default"}
     # No canary: which slot a sample gets is to be foreseen
-    overrides = {"drakrun": {"sample_testing": "1"}, "canary": {"enabled": "0"}}
+    overrides = {
+        "drakrun": {"sample_testing": "1"},
+        "canary": {"enabled": "0"},
+        "reuse": {"enabled": "1"},  # only for tasks that agree to it
+    }
     directory = tmp_path_factory.mktemp("acceptance") / "stack"
     with (
         background(directory, slots=slots, overrides=overrides) as running,

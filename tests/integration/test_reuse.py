@@ -596,3 +596,20 @@ def test_the_index_goes_with_the_record(world: World) -> None:
     assert world.bench.redis.get(key) == "first"
     assert 0 < world.bench.redis.ttl(key) <= 600
     assert world.bench.redis.exists(FLEET, host_key(HOST)) == 2
+
+
+@pytest.mark.parametrize("key", [TWINS, TWINS_WAITING])
+def test_a_key_of_another_type_holds_up_nobody(world: World, key: str) -> None:
+    """Without the books of twins each is run, and what was published is still reused."""
+    world.bench.redis.xadd(key, {"odd": "1"})
+    world.push("one", reuse=3600)
+    world.push("two", reuse=3600)
+    world.work()
+    world.ingress._withdraw()
+    assert {record.uid for record in world.sent} >= {"one"}
+    for record in list(world.sent):
+        world.run(record.uid)
+    world.push("three", reuse=3600)
+    world.work()
+    world.bench.redis.delete(key)
+    assert world.bench.record("three").reused_from in ("one", "two")
