@@ -55,7 +55,7 @@ SHARED = frozenset(
     f"tests/acceptance/test_{name}.py"
     for name in (
         *("behaviour", "collector", "commands", "contract", "doctor", "refusals", "report", "republish"),
-        *("backup", "readme_report", "retry", "submit"),
+        *("backup", "readme_report", "retry", "reuse", "submit"),
     )
 )
 """Files that share one embedded stack (``tests.acceptance.conftest.deployment``)."""
