@@ -49,7 +49,7 @@ class Run:
         """Look at that second of the run."""
         self.now = 1000.0 + second
         self.write()
-        return self.watcher.look()
+        return self.watcher.check()
 
     def follow(self, until: int, since: int = 0) -> tuple[EndedBy, int] | None:
         """Look every second; returns what ended it and when, or None if nothing did."""

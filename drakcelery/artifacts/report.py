@@ -177,7 +177,7 @@ def _assembled(reader: Reader, facts: ReportFacts) -> report.Report:
             start_command=run.start_command,
             start_method=outcome.start_method,
             net_enable=outcome.net_enable,
-            timeout=analysis.timeout,
+            timeout=analysis.longest,
             plugins=analysis.plugins,
         ),
         outcome=outcome,

@@ -51,6 +51,7 @@ def ending(outcome: Outcome, watched: Watched) -> Ending:
         complete=outcome.complete,
         reason=outcome.reason,
         windows_error=outcome.windows_error,
+        ended=outcome.watch.ended if outcome.watch is not None else None,
         observed=observed,
         summary=_summary(outcome, observed, watched),
     )
@@ -87,7 +88,17 @@ def _summary(outcome: Outcome, observed: Observed, watched: Watched) -> str:
     said = _traffic() if observed == "traffic" else _nothing(outcome, watched, why)
     if outcome.complete is False:
         return f"{said} The run broke off{why}, so what came after that is not known."
+    if outcome.is_quiet_stop:
+        return f"{said} {_stopped(why)}"
     return f"{said} {_UNKNOWN_END}" if outcome.complete is None else said
+
+
+def _stopped(why: str) -> str:
+    """Of a run that neither ended nor broke off."""
+    return (
+        f"The run did not go on until its time was over{why}. What the sample would have done later is not "
+        "known."
+    )
 
 
 def _activity(outcome: Outcome, why: str) -> str:
@@ -97,6 +108,8 @@ def _activity(outcome: Outcome, why: str) -> str:
         )
     if outcome.complete is None:
         return f"What the sample was seen to do is listed. {_UNKNOWN_END}"
+    if outcome.is_quiet_stop:
+        return f"What the sample was seen to do is listed. {_stopped(why)}"
     return f"The sample was watched until the run ended{why}. What it was seen to do is listed."
 
 
@@ -115,7 +128,8 @@ def _not_seen(watched: Watched) -> str:
 
 
 def _nothing(outcome: Outcome, watched: Watched, why: str) -> str:
-    until = "" if outcome.complete is None else f" until the run ended{why}"
+    is_whole = outcome.complete is not None and not outcome.is_quiet_stop
+    until = f" until the run ended{why}" if is_whole else ""
     if not watched.off:
         return (
             "The sample did nothing that lasts: no file, registry value, service, task, connection, "

@@ -15,6 +15,7 @@ from drakcelery.behaviour.catalogues import AttackTechnique, MbcBehavior
 from drakcelery.model.analysis import Value
 from drakcelery.model.clues import Clue
 from drakcelery.model.metadata import CapaRun
+from drakcelery.model.news import EndedBy
 
 NAME = "report.json"
 VERSION: Literal[1] = 1
@@ -71,6 +72,9 @@ class Ending(Value):
     complete: bool | None = None
     reason: str | None = None
     windows_error: int | None = None
+    ended: EndedBy | None = None
+    """What ended it; None if it was not watched for news. ``quiet``: it was stopped early, since nothing new
+    came."""
     observed: Observed
     summary: str
     """For people, in one or two sentences."""

@@ -135,7 +135,7 @@ class ReplayEngine:
             while (passed := time.monotonic() - begun) < min(seconds, job.longest):
                 if lines is not None and out is not None:
                     _play_lines(lines.until(passed), out, job.plugins, copies=self._log_factor)
-                why = watcher.look() if watcher is not None else None
+                why = watcher.check() if watcher is not None else None
                 if why is not None:
                     return why
                 self._wait(job, min(POLL_SECONDS, max(seconds - passed, 0)))

@@ -1,6 +1,6 @@
 """Watches a run for news, and says when to stop it: the quiet stop.
 
-An engine asks :meth:`Watcher.look` whenever it polls. Only what was written until then counts, and it counts
+An engine asks :meth:`Watcher.check` whenever it polls. Only what was written until then counts, and it counts
 for the second of the look: not for the time in a line, which is the guest's. What cannot be read in time, or
 not at all, forbids a stop: then the run ends as without a watcher.
 """
@@ -62,7 +62,7 @@ class Watcher:
         """The second of the run; 0 before the sample starts."""
         return 0 if self._begun is None else int(self._clock() - self._begun)
 
-    def look(self) -> EndedBy | None:
+    def check(self) -> EndedBy | None:
         """Read what is new, at most once in :data:`LOOK_SECONDS`. Why the run is to end now; None if not."""
         now = self._clock()
         if now - self._looked < LOOK_SECONDS:

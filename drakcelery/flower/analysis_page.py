@@ -73,6 +73,8 @@ class AnalysisView(Value):
     """As in ``metadata``, like the next three; None if nothing was published, or by an older version."""
     complete: bool | None
     reason: str | None
+    watched: str | None
+    """What became of watching it for news."""
     missing_functions: tuple[str, ...]
     """With how often each was called."""
     timeline: tuple[Event, ...]
@@ -137,6 +139,7 @@ def _result(result: Result | None) -> dict[str, Any]:
         "execution": clean(result.execution.value) if result else None,
         "complete": result.complete if result else None,
         "reason": clean(result.reason, SENTENCE) if result and result.reason else None,
+        "watched": clean(result.watch.words, SENTENCE) if result and result.watch else None,
         "missing_functions": tuple(
             f"{clean(one.name, LABEL)} ({one.count})" for one in (result.missing_functions if result else ())
         ),

@@ -258,7 +258,7 @@ def likely_next(
 def _latest_end(record: Record) -> float:
     """When the guest has to stop; infinite where it does not run yet."""
     running = record.entered.get(State.RUNNING)
-    return running + record.analysis.timeout if running and record.analysis else float("inf")
+    return running + record.analysis.longest if running and record.analysis else float("inf")
 
 
 def _fits(record: Record, place: Place) -> bool:

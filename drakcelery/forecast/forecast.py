@@ -18,7 +18,7 @@ from karton.core.task import TaskState
 from drakcelery.errors import BadTask, StackError
 from drakcelery.forecast.durations import Durations
 from drakcelery.forecast.simulation import Estimate, KnownSlot, Situation, Wait, Work, estimate
-from drakcelery.karton import contract
+from drakcelery.karton import contract, watch_field
 from drakcelery.karton.contract import SampleFacts
 from drakcelery.karton.policy import policy_of
 from drakcelery.karton.reading import read_task as read_karton_task
@@ -109,7 +109,7 @@ def make_forecast(
     records = list(ledger.live() if live is None else live)
     now, hosts = ledger.now(), ledger.fleet.hosts()
     backlog = _Backlog.of(inbox, inbox.backlog(most=LISTED), _reader(settings))
-    probes = _probes(hosts, settings.drakrun.analysis_timeout)
+    probes = _probes(hosts, _usual_bound(settings))
     waiting = [*_waiting(ledger, records, now), *backlog.waiting(probes)]
     profiles = {one.place.profile for one in waiting}
     profiles |= {record.analysis.profile for record in records if record.analysis}
@@ -136,6 +136,13 @@ def _reader(settings: Settings) -> Read:
     return lambda task: contract.read_task(task, unseen, policy)
 
 
+def _usual_bound(settings: Settings) -> int:
+    """After how many seconds the run of a task without wishes ends in any case."""
+    timeout = settings.drakrun.analysis_timeout
+    plan = watch_field.plan(lambda _: None, settings.watch, uid="", quality=contract.DEFAULT_QUALITY)
+    return timeout if plan is None else plan.longest(timeout)
+
+
 def _slots(hosts: Iterable[HostStatus]) -> list[KnownSlot]:
     return [
         KnownSlot(place=Place(profile=slot.profile, host=status.host), uid=slot.uid)
@@ -159,7 +166,7 @@ def _work(record: Record, now: float) -> Work | None:
     return Work(
         uid=record.uid,
         profile=record.analysis.profile,
-        timeout=record.analysis.timeout,
+        timeout=record.analysis.longest,
         state=(phase := _phase(record.state)),
         since=max(0.0, now - record.entered.get(phase, record.updated)),
     )
@@ -182,7 +189,7 @@ def _waiting(ledger: Ledger, records: Iterable[Record], now: float) -> list[Wait
         Wait(
             uid=one.uid,
             place=one.analysis.place,
-            timeout=one.analysis.timeout,
+            timeout=one.analysis.longest,
             not_before=max(0.0, due.get(one.uid, 0.0) - now),
         )
         for one in sorted(waiting, key=lambda one: one.entered.get(State.QUEUED, one.received))
@@ -232,7 +239,7 @@ class _Backlog:
 
     def waiting(self, probes: Sequence[Wait]) -> list[Wait]:
         """All of them in their order, with *probes* where a new task of normal priority would stand."""
-        usual = Counter((analysis.place, analysis.timeout) for _, analysis in self.tasks.values())
+        usual = Counter((analysis.place, analysis.longest) for _, analysis in self.tasks.values())
         before: list[Wait] = []
         after: list[Wait] = []
         for stretch in self.stretches:
@@ -244,7 +251,7 @@ class _Backlog:
 
     def _wait(self, uid: str, place: Place | None) -> Wait:
         analysis = self.tasks[uid][1]
-        return Wait(uid=uid, place=place or analysis.place, timeout=analysis.timeout)
+        return Wait(uid=uid, place=place or analysis.place, timeout=analysis.longest)
 
     def queued(self, found: Mapping[str, Estimate]) -> tuple[Queued, ...]:
         """Those that are listed, with what was *found* for them."""

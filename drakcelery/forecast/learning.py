@@ -15,7 +15,7 @@ class Learned(Value):
     """How long a published analysis took, in seconds."""
 
     timeout: int
-    """How long the engine was asked to watch."""
+    """How long the engine was asked to watch at most."""
     prepare: float
     """From its entering a slot to the start of its run."""
     run: float
@@ -52,7 +52,7 @@ def learned_of(record: Record) -> Learned | None:
     if entered is None or running is None or vacated is None or record.finished is None:
         return None
     return Learned(
-        timeout=record.analysis.timeout,
+        timeout=record.analysis.longest,
         prepare=round(running - entered, 2),
         run=round(vacated - running, 2),
         rest=round(record.finished - vacated, 2),

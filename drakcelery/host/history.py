@@ -83,7 +83,7 @@ class Facts:
     pcap_size: int | None = None
     """Bytes of the recorded traffic; None if there is no such file."""
     traffic_due: bool = True
-    """Whether there should be some: the sample was started, and with a network."""
+    """Whether there should be some: the sample was started, with a network, and for the whole time."""
 
 
 UNKNOWN = Facts()
@@ -121,8 +121,14 @@ def facts_of(
         snapshot=outcome.snapshot.sha256,
         log_size=_size(job.log),
         pcap_size=_size(job.pcap),
-        traffic_due=job.net_enable is not False and outcome.execution is not Execution.NOT_EXECUTED,
+        traffic_due=_is_traffic_due(job, outcome),
     )
+
+
+def _is_traffic_due(job: Detonation, outcome: Outcome) -> bool:
+    """A run that was stopped early may have had no time for traffic, which says nothing of its slot."""
+    was_started = outcome.execution is not Execution.NOT_EXECUTED
+    return job.net_enable is not False and was_started and not outcome.is_quiet_stop
 
 
 def _size(path: Path) -> int | None:

@@ -26,6 +26,8 @@ def result_lines(result: Result | None) -> Iterator[tuple[str, str]]:
         yield "result", f"{clean(result.execution.value)}, complete: {complete}"
     if result.reason:
         yield "reason", clean(result.reason, MOST_REASON)
+    if result.watch is not None and result.watch.ended != "quiet":  # then that is the reason
+        yield "watched", clean(result.watch.words, MOST_REASON)
     if result.missing_functions:
         most = ", ".join(missing_words(one) for one in result.missing_functions[:MOST_FUNCTIONS])
         more = len(result.missing_functions) - MOST_FUNCTIONS

@@ -190,7 +190,7 @@ def record_view(
     if record.analysis is not None:
         ours = record.analysis
         table.add_row("magic", safe(ours.magic))
-        table.add_row("runs as", safe(f"{ours.file_name}.{ours.extension} for at most {ours.timeout} s"))
+        table.add_row("runs as", safe(f"{ours.file_name}.{ours.extension} for at most {ours.longest} s"))
         if wishes := _wishes(ours):
             table.add_row("asked for", safe("; ".join(wishes)))
         table.add_row("priority", ours.priority.value)

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,9 +21,11 @@ from drakcelery.engines.drakvuf import run as run_module
 from drakcelery.engines.drakvuf.engine import create
 from drakcelery.errors import Blame, EngineError, SettingsError, UnsupportedSample
 from drakcelery.model.analysis import Execution, StartMethod
+from drakcelery.model.news import WatchPlan
 from drakcelery.settings import Settings
 from drakcelery.telemetry.logs import analysis_log, configure
 from tests.drakvuf import PLUGINS, TIMEOUT, detonate, engine, host, make_job, settings, short_waits
+from tests.guest_log import Log, opened
 from tests.waiting import PATIENCE, wait_until
 from tests.xen.host import XenHost
 
@@ -723,3 +725,71 @@ def test_a_start_command_that_grows_too_long(host: XenHost, tmp_path: Path) -> N
     with pytest.raises(UnsupportedSample, match="too long for Windows"):
         detonate(engine(host, tmp_path), job)
     assert host.calls("drakrun vm-start") == ()
+
+
+# The quiet stop
+
+
+def busy_log() -> list[Mapping[str, object]]:
+    """More than DRAKVUF keeps in its buffer, of a sample that writes a few files."""
+    log = Log().started()
+    for number in range(40):
+        opened(log, rf"\??\C:\Users\user\Desktop\{'abcd'[number % 4]}.txt", hex(4 * number))
+    return [line for line in log.lines if line["Plugin"] != "inject"]
+
+
+QUIET = WatchPlan(min_seconds=1, quiet_seconds=1, mode="active")
+
+
+def test_a_run_that_shows_nothing_new_is_stopped(host: XenHost, tmp_path: Path) -> None:
+    """DRAKVUF is asked to end, the run is complete, and says so; the guest ends as after any run."""
+    host.play(log=busy_log())
+    drakvuf, job = engine(host, tmp_path), make_job(tmp_path, timeout=3600, watch=QUIET)
+    outcome = detonate(drakvuf, job)
+    assert outcome.is_quiet_stop
+    assert (outcome.execution, outcome.complete) == (Execution.EXECUTED, True)
+    assert outcome.watch is not None
+    assert outcome.reason == outcome.watch.words
+    assert outcome.news is not None
+    assert outcome.news.stop_second(QUIET) == outcome.watch.stop_second
+    drakvuf.destroy(job.slot)
+    assert (host.guests(), host.processes(), host.warnings()) == ((), (), ())
+
+
+def test_in_shadow_a_run_takes_its_time(host: XenHost, tmp_path: Path) -> None:
+    """It notes when it would have been stopped; DRAKVUF ends by itself."""
+    host.play(log=busy_log())
+    shadow = QUIET.model_copy(update={"mode": "shadow"})
+    drakvuf, job = engine(host, tmp_path, drakvuf__grace=60), make_job(tmp_path, timeout=5, watch=shadow)
+    outcome = detonate(drakvuf, job)
+    assert (outcome.reason, outcome.complete) == (None, True)
+    assert outcome.watch is not None
+    assert (outcome.watch.ended, outcome.watch.stop_second is None) == ("timeout", False)
+    drakvuf.destroy(job.slot)
+
+
+def test_a_run_that_may_take_longer(host: XenHost, tmp_path: Path) -> None:
+    """DRAKVUF gets the bound; a run that is not busy when its own time is over ends then."""
+    host.play(log=busy_log())
+    plan = WatchPlan(min_seconds=600, quiet_seconds=1, mode="active", extend_to=900)
+    drakvuf, job = engine(host, tmp_path), make_job(tmp_path, watch=plan)
+    outcome = detonate(drakvuf, job)
+    assert option(drakvuf_call(host), "-t") == ["900"]
+    assert (outcome.reason, outcome.complete) == (None, True)
+    assert outcome.watch is not None
+    assert outcome.watch.ended == "timeout"
+    drakvuf.destroy(job.slot)
+
+
+def test_a_drakvuf_that_does_not_stop_is_killed(
+    host: XenHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had not written is lost, so the run is not complete, and says why."""
+    monkeypatch.setattr(run_module, "GENTLE_SECONDS", 0.0)
+    host.play(log=busy_log())
+    drakvuf, job = engine(host, tmp_path), make_job(tmp_path, timeout=3600, watch=QUIET)
+    outcome = detonate(drakvuf, job)
+    assert outcome.is_quiet_stop
+    assert outcome.complete is False
+    assert "DRAKVUF did not end when it was stopped" in (outcome.reason or "")
+    drakvuf.destroy(job.slot)

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from scapy.layers.inet import TCP
 from drakcelery.engines import confinement, privileges
 from drakcelery.engines.speakeasy_guest import supervision
 from drakcelery.engines.speakeasy_guest.supervision import Guest
+from drakcelery.engines.watching import Watcher
 from drakcelery.errors import EngineError
 from drakcelery.model.analysis import Execution, MissingFunction
+from drakcelery.model.news import EndedBy, WatchPlan
 from tests.conftest import require
 from tests.emulating import MIB, Bench, Run
 from tests.guest_programs import BARE, build, marks
@@ -249,6 +252,29 @@ def test_a_program_that_never_ends(bench: Bench, argument: str) -> None:
     assert counts[:2] == ([128, 256] if argument == "sleep" else [])
 
 
+def test_a_program_that_shows_nothing_new_is_stopped(bench: Bench) -> None:
+    """It ends when nothing new has come for a second, though its time is far from over, and is complete."""
+    plan = WatchPlan(min_seconds=2, quiet_seconds=1, mode="active")
+    job = replace(bench.job(SAMPLES / "endless.exe", "%f sleep", timeout=3600), watch=plan)
+    outcome = bench.engine.run(job)
+    assert outcome.is_quiet_stop
+    assert (outcome.execution, outcome.complete) == (Execution.EXECUTED, True)
+    assert outcome.watch is not None
+    assert outcome.reason == outcome.watch.words
+    assert outcome.news is not None
+    assert outcome.news.stop_second(plan) == outcome.watch.stop_second
+
+
+def test_a_program_that_ends_is_watched_to_its_end(bench: Bench) -> None:
+    """Its facts are counted, those of its last second too."""
+    plan = WatchPlan(min_seconds=600, quiet_seconds=60, mode="active")
+    outcome = bench.engine.run(replace(bench.job(SAMPLES / "behaviour.exe"), watch=plan))
+    assert outcome.watch is not None
+    assert outcome.news is not None
+    assert (outcome.watch.ended, outcome.watch.stop_second, outcome.watch.trouble) == ("itself", None, None)
+    assert outcome.watch.facts == outcome.news.total >= 10
+
+
 def test_an_emulator_that_does_not_stop_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest program that does not stop in time is killed; what it had written is kept and readable."""
     monkeypatch.setattr(supervision, "GRACE", 0.0)
@@ -425,7 +451,7 @@ def test_who_got_the_slot_meanwhile_keeps_it(bench: Bench, monkeypatch: pytest.M
     follow, late = supervision.follow, bench.job(SAMPLES / "endless.exe")
     others: list[Guest] = []
 
-    def frozen(guest: Guest, timeout: int) -> bool:
+    def frozen(guest: Guest, timeout: int, watcher: Watcher | None) -> EndedBy:
         monkeypatch.setattr(supervision, "follow", follow)
         bench.engine.destroy("vm-1")
         others.append(
@@ -435,7 +461,7 @@ def test_who_got_the_slot_meanwhile_keeps_it(bench: Bench, monkeypatch: pytest.M
                 begin=supervision.begin,
             )
         )
-        return follow(guest, timeout)
+        return follow(guest, timeout, watcher)
 
     monkeypatch.setattr(supervision, "follow", frozen)
     with pytest.raises(EngineError):

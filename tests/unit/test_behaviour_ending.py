@@ -13,6 +13,7 @@ from scapy.packet import Packet
 from drakcelery.behaviour import indicators as indicators_module
 from drakcelery.behaviour.report import Report
 from drakcelery.behaviour.windows_hosts import is_of_windows
+from drakcelery.model.news import WatchPlan, WatchRun
 from tests.builders import OUTCOME
 from tests.captures import ETHER, GUEST, SERVER, captured, hello, segment
 from tests.guest_log import EXPLORER, Log, collected, reported
@@ -182,3 +183,37 @@ def test_indicators_that_are_left_out_are_counted(tmp_path: Path, monkeypatch: p
     report = with_traffic(Log().started(), tmp_path, *packets)
     assert len(report.indicators.urls) == 2
     assert report.left_out == {"indicators": 3}
+
+
+PLAN = WatchPlan(min_seconds=10, quiet_seconds=60, mode="active")
+STOPPED = WatchRun(plan=PLAN, ended="quiet", seconds=143, stop_second=142, facts=1)
+
+
+def test_a_quiet_stop_is_no_end(tmp_path: Path) -> None:
+    """A run that was stopped neither ended nor broke off, and what came later is not known."""
+    log = all_on(Log().started())
+    stopped = {"watch": STOPPED, "reason": STOPPED.words}
+    unknown = (
+        "The run did not go on until its time was over: stopped after 143 s, since nothing new had come for "
+        "60 s. What the sample would have done later is not known."
+    )
+    (tmp_path / "idle").mkdir()
+    ending = reported(log, tmp_path / "idle", **stopped).ending
+    assert (ending.ended, ending.observed, ending.complete) == ("quiet", "nothing", True)
+    assert ending.summary.startswith("The sample did nothing that lasts: ")
+    assert ending.summary.endswith(f"was recorded. {unknown}")
+    log.add("regmon", "NtSetValueKey", Key="k", ValueName="v", Value="1")
+    (tmp_path / "busy").mkdir()
+    ending = reported(log, tmp_path / "busy", **stopped).ending
+    assert ending.summary == f"What the sample was seen to do is listed. {unknown}"
+    (tmp_path / "cut").mkdir()
+    ending = reported(log, tmp_path / "cut", complete=False, watch=STOPPED, reason="DRAKVUF died").ending
+    assert ending.summary.startswith("The run broke off: DRAKVUF died.")
+
+
+def test_a_run_in_shadow_ended(tmp_path: Path) -> None:
+    """It says what ended it, and no more in its summary than any other."""
+    shadow = STOPPED.model_copy(update={"ended": "timeout", "seconds": 600})
+    ending = reported(all_on(Log().started()), tmp_path, watch=shadow).ending
+    assert ending.ended == "timeout"
+    assert "was recorded until the run ended." in ending.summary

@@ -20,7 +20,9 @@ from drakcelery.karton.policy import Policy
 from drakcelery.model.analysis import Priority
 from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.model.names import is_uid
+from drakcelery.model.news import WatchPlan
 from drakcelery.model.plugins import DEFAULT_PLUGINS, OFFERED_PLUGINS
+from drakcelery.settings import WatchSection
 
 FACTS = SampleFacts(size=1234, magic="PE32+ executable (console) x86-64, for MS Windows")
 SHA256 = "ab" * 32
@@ -367,3 +369,60 @@ def test_crashed_says_why() -> None:
     """A crashed task carries its reasons as the lines that karton-dashboard shows."""
     task = contract.crashed(sample_task(), ["no such thing\n"])
     assert (task.status, task.error) == (TaskState.CRASHED, ["no such thing\n"])
+
+
+ON = WatchSection(enabled=True, mode="active", extend_to=900, measure_share=0)
+
+
+def plan_of(section: WatchSection, payload: dict[str, Any] | None = None, **headers: Any) -> WatchPlan | None:
+    """How an analysis is watched."""
+    return contract.read_task(sample_task(payload, **headers), FACTS, policy(watch=section)).watch
+
+
+def test_nobody_is_watched_by_default() -> None:
+    """Neither by default, nor if the quality is not meant, nor if the task does not want it."""
+    assert plan_of(WatchSection()) is None
+    assert plan_of(WatchSection(enabled=True, qualities="low")) is None
+    assert plan_of(ON, {"watch": "off"}) is None
+    assert plan_of(ON, watch="off") is None
+
+
+def test_the_settings_say_who_is_watched() -> None:
+    """All analyses, or those of some qualities, with the numbers of the settings."""
+    plan = WatchPlan(min_seconds=120, quiet_seconds=60, mode="active", extend_to=900)
+    assert plan_of(ON) == plan
+    assert plan_of(ON.model_copy(update={"qualities": "low, high"}), quality="low") == plan
+    shadow = plan_of(WatchSection(enabled=True, extend_to=900))
+    assert shadow == WatchPlan(min_seconds=120, quiet_seconds=60, mode="shadow")
+
+
+def test_a_task_asks_for_its_own_mode() -> None:
+    """In its payload or as a header, whether others are watched or not."""
+    for wish in ({"watch": "shadow"}, {}):
+        plan = plan_of(WatchSection(), wish, **({} if wish else {"watch": "shadow"}))
+        assert plan is not None
+        assert (plan.mode, plan.stops) == ("shadow", False)
+
+
+def test_a_timeout_of_its_own_is_the_bound() -> None:
+    """Only a run whose task asked for no timeout may take longer."""
+    task = sample_task()
+    assert contract.read_task(task, FACTS, policy(watch=ON)).longest == 900
+    task = sample_task({"timeout": 300})
+    assert contract.read_task(task, FACTS, policy(watch=ON)).longest == 300
+
+
+def test_some_measure() -> None:
+    """A share of the active runs goes to the end, the same ones at each reading; no shadow run does."""
+    plans = [plan_of(ON.model_copy(update={"measure_share": share})) for share in (1.0, 0.0)]
+    assert [plan.measures for plan in plans if plan] == [True, False]
+    shadow = plan_of(WatchSection(enabled=True, measure_share=1.0))
+    assert shadow is not None
+    assert not shadow.measures
+
+
+@pytest.mark.parametrize("wish", ["quiet", "", 1, True, ["active"], {"mode": "off"}])
+def test_an_unknown_mode_is_refused(wish: Any) -> None:
+    """With a sentence that names the field and what it may be."""
+    with pytest.raises(BadTask, match=r"'watch' is .*; expected one of off, shadow, active"):
+        plan_of(WatchSection(), {"watch": wish})

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from drakcelery.engines.drakvuf.execution import End, Ended, execution_of, is_complete, windows_error
+from drakcelery.engines.drakvuf.execution import (
+    End,
+    Ended,
+    ended_by,
+    execution_of,
+    is_complete,
+    windows_error,
+)
 from drakcelery.errors import Blame, EngineError
 from drakcelery.model.analysis import Execution
 
@@ -140,3 +147,48 @@ def test_what_shows_nothing_is_tried_again(changes: dict[str, object], message: 
     """A run without the sample, or without a whole log, is no result."""
     with pytest.raises(EngineError, match=message):
         execution_of(ended(**changes))
+
+
+@pytest.mark.parametrize("end", [End.QUIET, End.TIMEOUT])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"code": -15}, None),
+        ({"code": 7}, "DRAKVUF's plugins did not stop in time, so their last events may be missing"),
+        ({"code": 1}, "drakvuf ended with exit code 1 when it was stopped"),
+        (
+            {"code": -9, "killed": True},
+            "DRAKVUF did not end when it was stopped, so its last events may be missing",
+        ),
+    ],
+)
+def test_a_run_that_was_stopped_early(end: End, changes: dict[str, object], reason: str | None) -> None:
+    """It is complete if DRAKVUF then ended as it should, whatever time was left; otherwise the reason says
+    so."""
+    stopped = ended(end=end, seconds=12, **changes)
+    assert execution_of(stopped) == (Execution.EXECUTED, reason)
+    assert is_complete(stopped) is (reason is None)
+
+
+def test_a_run_that_is_stopped_before_the_sample_runs() -> None:
+    """It shows nothing of the sample, as any other that ends then."""
+    with pytest.raises(EngineError, match="the sample was not started"):
+        execution_of(ended(end=End.QUIET, injection=None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "by"),
+    [
+        ({}, "timeout"),
+        ({"seconds": 12}, "itself"),
+        ({"end": End.DEADLINE}, "timeout"),
+        ({"end": End.TIMEOUT}, "timeout"),
+        ({"end": End.QUIET}, "quiet"),
+        ({"end": End.OUTPUT}, "itself"),
+        ({"end": End.GUEST_GONE}, "itself"),
+    ],
+)
+def test_what_ended_a_run(changes: dict[str, object], by: str) -> None:
+    """The time, the quiet, or the sample, its guest and the limits."""
+    assert ended_by(ended(**changes)) == by

@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 
 from drakcelery.engines import Detonation, create
 from drakcelery.engines.replay import ReplayEngine
+from drakcelery.engines.timed_log import TimedLog
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Execution
+from drakcelery.model.news import WatchPlan
 from drakcelery.settings import DrakcelerySection, ReplaySection, Settings
+from tests.guest_log import Log, opened
 from tests.waiting import wait_until
 
 DUMP = "1000_00000000000000aa"
@@ -194,3 +198,89 @@ def test_a_run_directory_is_required(tmp_path: Path, run_dir: Path | None) -> No
     )
     with pytest.raises(SettingsError, match=r"\[replay\] run_dir"):
         create("replay", settings)
+
+
+def timed_record(run_dir: Path) -> Path:
+    """A record of a sample that writes five files within half a second, and one an hour later."""
+    run_dir.mkdir()
+    log = Log().started()
+    for number in range(5):
+        opened(log, rf"\??\C:\Users\user\{'abcde'[number]}.txt", "0x4")
+    opened(log, r"\??\C:\Users\user\late.txt", "0x4")
+    for number, line in enumerate(log.lines):
+        line["TimeStamp"] = f"1700000000.{number}00000"
+    log.lines[-1]["TimeStamp"] = "1700003600.000000"
+    lines = [json.dumps(line) for line in log.lines]
+    (run_dir / "drakmon.log").write_text("\n".join([*lines, "{no time"]) + "\n")
+    return run_dir
+
+
+def test_a_timed_record_takes_its_time(tmp_path: Path) -> None:
+    """Lines come as far apart as they were recorded, scaled to ``run_seconds``; none is lost."""
+    record = timed_record(tmp_path / "recorded")
+    with contextlib.closing(TimedLog(record / "drakmon.log", 7200.0)) as log:
+        assert log.length == 7200.0
+        assert len(list(log.until(0.0))) == 1
+        assert len(list(log.until(0.5))) == 2
+        assert list(log.until(0.5)) == []
+        assert len(list(log.until(7199.0))) == 5
+        assert len(list(log.until(7200.0))) == 2  # what has no time comes with the line before it
+    with contextlib.closing(TimedLog(record / "drakmon.log", 0.0)) as log:
+        assert log.length == 3600.0
+
+
+def test_a_timed_record_is_played_whole(tmp_path: Path) -> None:
+    """Played in an instant it is what was recorded, as often as ``log_factor`` says."""
+    record = timed_record(tmp_path / "recorded")
+    replay = engine(tmp_path, record, timed=True, run_seconds=0.1, log_factor=2)
+    one = job(tmp_path)
+    replay.prepare(one)
+    assert replay.run(one).watch is None
+    recorded = (record / "drakmon.log").read_text().splitlines()
+    of_procmon = [line for line in recorded if '"procmon"' in line]
+    assert sorted(one.log.read_text().splitlines()) == sorted(2 * [*of_procmon, "{no time"])
+
+
+PLAN = WatchPlan(min_seconds=1, quiet_seconds=1, mode="active")
+
+
+def watched(tmp_path: Path, plan: WatchPlan, **section: Any) -> tuple[ReplayEngine, Detonation]:
+    """The engine with a timed record, and a prepared job that is watched."""
+    replay = engine(tmp_path, timed_record(tmp_path / "recorded"), timed=True, **section)
+    one = replace(job(tmp_path), watch=plan, plugins=("filetracer", "procmon", "inject"))
+    replay.prepare(one)
+    return replay, one
+
+
+def test_a_run_without_news_is_stopped(tmp_path: Path) -> None:
+    """The record goes on for an hour, and the run ends when nothing new has come for a second."""
+    replay, one = watched(tmp_path, PLAN)
+    outcome = replay.run(one)
+    assert outcome.is_quiet_stop
+    assert outcome.complete
+    assert outcome.watch is not None
+    assert outcome.news is not None
+    assert outcome.reason == outcome.watch.words
+    assert outcome.news.stop_second(PLAN) == outcome.watch.stop_second
+    assert outcome.watch.facts == outcome.news.total == 6  # the process, and five files
+
+
+def test_in_shadow_a_run_is_not_stopped(tmp_path: Path) -> None:
+    """It goes on to its end, and says when it would have been stopped, and what came after that."""
+    replay, one = watched(tmp_path, PLAN.model_copy(update={"mode": "shadow"}), run_seconds=4.0)
+    outcome = replay.run(one)
+    assert (outcome.complete, outcome.reason) == (True, None)
+    assert outcome.watch is not None
+    assert outcome.watch.ended == "itself"
+    assert outcome.watch.stop_second is not None
+    assert outcome.watch.later == 1
+
+
+def test_a_run_that_is_busy_goes_on(tmp_path: Path) -> None:
+    """News at the timeout lets a run go on until it is quiet, whatever the timeout."""
+    plan = WatchPlan(min_seconds=3, quiet_seconds=2, mode="active", extend_to=60)
+    replay, one = watched(tmp_path, plan)
+    outcome = replay.run(replace(one, timeout=2))
+    assert outcome.watch is not None
+    assert outcome.watch.ended == "quiet"
+    assert outcome.watch.seconds > 2

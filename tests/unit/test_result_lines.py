@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drakcelery.model.analysis import Execution, MissingFunction
+from drakcelery.model.news import WatchPlan, WatchRun
 from drakcelery.model.result import Result
 from drakcelery.operators.result_lines import MOST_FUNCTIONS, result_lines
 
@@ -12,6 +13,15 @@ from drakcelery.operators.result_lines import MOST_FUNCTIONS, result_lines
 def result(**more: object) -> Result:
     """What came of an ordinary run, with *more*."""
     return Result.model_validate({"engine": "e", "execution": Execution.EXECUTED, "complete": True, **more})
+
+
+SHADOW = WatchRun(
+    plan=WatchPlan(min_seconds=120, quiet_seconds=60, mode="shadow"),
+    ended="timeout",
+    seconds=600,
+    stop_second=142,
+    facts=3,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +38,11 @@ def result(**more: object) -> Result:
         (
             result(missing_functions=(MissingFunction(name="a.B", count=2, guessed=True),)),
             [("not imitated", "a.B (2, arguments guessed)")],
+        ),
+        (result(watch=SHADOW), [("watched", SHADOW.words)]),
+        (
+            result(watch=SHADOW.model_copy(update={"ended": "quiet"}), reason="stopped after 600 s"),
+            [("reason", "stopped after 600 s")],
         ),
     ],
 )

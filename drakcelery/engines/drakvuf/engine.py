@@ -138,19 +138,14 @@ class Drakvuf:
         started = int(time.time())
         path, start_command = self._copy_in(guest, holder, job)
         command = self._drakvuf_command(guest, holder, job, path, start_command)
-        job.dumps.mkdir(exist_ok=True)
-        if commands.TRACED & set(job.plugins):
-            traces(job).mkdir(exist_ok=True)
-        limits = Limits(grace=self._section.grace, output=self._section.output_limit)
         watcher = watcher_of(job)
+        limits = Limits(grace=self._section.grace, output=self._section.output_limit, watcher=watcher)
         with recorded(guest, job, holder) as traffic, photographed(guest, job, holder) as screenshots:
-            ended = watched(guest, job, holder, command, limits, watcher)
-        by_itself = commands.is_plain(job.start_command, job.extension)
-        execution, reason = execution_of(ended, by_itself=by_itself)
+            ended = watched(guest, job, holder, command, limits)
+        execution, reason = execution_of(ended, by_itself=commands.is_plain(job.start_command, job.extension))
         watch, news = watcher.finish(ended_by(ended)) if watcher is not None else (None, None)
         reasons = [watch.words if watch and watch.ended == "quiet" else None, reason, traffic.trouble]
-        if screenshots.trouble:
-            reasons.append(f"there are no screenshots: {screenshots.trouble}")
+        reasons.append(screenshots.trouble and f"there are no screenshots: {screenshots.trouble}")
         if self._settings.drakrun.raw_memory_dump and ended.end is not End.GUEST_GONE:
             reasons.append(self._dump_memory(guest, holder, job))
         self._attach(job)
@@ -222,6 +217,10 @@ class Drakvuf:
     def _drakvuf_command(
         self, guest: Guest, holder: str, job: Detonation, path: str, start_command: str
     ) -> commands.Command:
+        """The command; the directories that it names are there."""
+        job.dumps.mkdir(exist_ok=True)
+        if commands.TRACED & set(job.plugins):
+            traces(job).mkdir(exist_ok=True)
         method = self._start_method(job)
         directory = job.guest_working_directory or commands.directory_of(path)
         if method not in (None, "createproc") and job.start_command.strip() == "%f":

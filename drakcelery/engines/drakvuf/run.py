@@ -51,6 +51,8 @@ class Limits:
     """Seconds beyond the timeout, for the injection and the last dumps."""
     output: int
     """Bytes that a run may write."""
+    watcher: Watcher | None = None
+    """Ends it when nothing new comes."""
 
 
 @dataclass(kw_only=True)
@@ -88,17 +90,8 @@ def recorded(guest: Guest, job: Detonation, holder: str) -> Iterator[Traffic]:
             log.info("tool_ended", tool="tcpdump", code=process.returncode, stderr=list(_said(errors)))
 
 
-def watched(
-    guest: Guest,
-    job: Detonation,
-    holder: str,
-    command: commands.Command,
-    limits: Limits,
-    watcher: Watcher | None = None,
-) -> Ended:
+def watched(guest: Guest, job: Detonation, holder: str, command: commands.Command, limits: Limits) -> Ended:
     """Run DRAKVUF by *command* until it ends or has to be ended, with its log in ``job.log``.
-
-    A *watcher* may end it as well.
 
     Raises:
         EngineError: the guest was destroyed or is not kept in any more, or DRAKVUF does not die.
@@ -111,10 +104,9 @@ def watched(
         )
         killed = False
         try:
-            end = _follow(guest, job, holder, process, limits, watcher)
+            end = _follow(guest, job, holder, process, limits)
             seconds = int(time.monotonic() - begun)
-            wait = GENTLE_SECONDS if end in (End.QUIET, End.TIMEOUT) else STOP_SECONDS
-            killed = end is not End.ITSELF and not stop(process, seconds=wait, slot=guest.name)
+            killed = end is not End.ITSELF and not stop(process, seconds=_patience(end), slot=guest.name)
         finally:
             if process.poll() is None:
                 kill_group(process.pid, slot=guest.name)
@@ -143,13 +135,13 @@ def _words(end: End, job: Detonation, limits: Limits) -> str:
     return f"{job.longest} s and {limits.grace} s of grace"
 
 
+def _patience(end: End) -> float:
+    """How many seconds DRAKVUF has for its own end."""
+    return GENTLE_SECONDS if end in (End.QUIET, End.TIMEOUT) else STOP_SECONDS
+
+
 def _follow(
-    guest: Guest,
-    job: Detonation,
-    holder: str,
-    process: subprocess.Popen[bytes],
-    limits: Limits,
-    watcher: Watcher | None,
+    guest: Guest, job: Detonation, holder: str, process: subprocess.Popen[bytes], limits: Limits
 ) -> End:
     """Wait until DRAKVUF ends, or there is a reason to end it."""
     begun = asked = measured = time.monotonic()
@@ -173,7 +165,7 @@ def _follow(
             measured = now
             if written(job) > limits.output:
                 return End.OUTPUT
-        if watcher is not None and (why := watcher.look()) is not None:
+        if limits.watcher is not None and (why := limits.watcher.check()) is not None:
             return End.QUIET if why == "quiet" else End.TIMEOUT
 
 

@@ -153,7 +153,7 @@ def _watch(guest: Guest, watcher: Watcher | None) -> EndedBy | None:
     if watcher is None or not guest.started:
         return None
     watcher.begin()
-    return watcher.look()
+    return watcher.check()
 
 
 def _read(guest: Guest, key: selectors.SelectorKey) -> bool:

@@ -68,6 +68,7 @@ function details(view) {
     ["Execution", view.execution],
     ["Complete", some(view.complete, (is) => (is ? "yes" : "no: what the sample did is not all to be seen"))],
     ["Reason", view.reason],
+    ["Watched", view.watched],
     ["Not imitated", some(view.missing_functions.join(", "), String)],
     ["Took", duration((row.finished ?? view.now) - row.received)],
     ["Sample task in Karton", view.task_uid],

@@ -63,6 +63,21 @@ from tests.unit.settings.reading import complaint, read
             "[drakrun] analysis_timeout = 1201: expected at most 1200, the [drakcelery] hard_time_limit",
         ),
         (
+            "[watch]\nextend_to=600",
+            (
+                "[watch] extend_to = 600: expected 0, or more than 600, the [drakrun] analysis_timeout, "
+                "and at most 1200, the [drakcelery] hard_time_limit"
+            ),
+        ),
+        (
+            "[watch]\nqualities=high, not this",
+            (
+                "[watch] qualities = 'high, not this': expected names of qualities such as high, low; "
+                "'not this' is none"
+            ),
+        ),
+        ("[watch]\nmode=off", "[watch] mode = 'off': expected shadow or active"),
+        (
             "[drakvuf_plugins]\nlow=apimon,memdmp",
             (
                 "[drakvuf_plugins] low = 'apimon,memdmp': "
