@@ -115,7 +115,6 @@ def _ending(outcome: Outcome, facts: RunFacts) -> dict[str, Any]:
         "complete": outcome.complete,
         "reason": outcome.reason,
         "windows_error": outcome.windows_error,
-        "watch": outcome.watch,
     }
 
 

@@ -1,10 +1,11 @@
 """What forbids that a run is stopped, though nothing new comes: something is pending. Pure.
 
-Sleeps. delaymon and the system call log ``NtDelayExecution`` when it begins. apimon's lines, and all of the
-emulator's, come when a function has returned: its sleep is over, and the emulator's clock has only been put
-forward, so they hold nothing. delaymon has milliseconds, negative if they count from now
-(``src/plugins/delaymon`` of DRAKVUF), the system call hundreds of nanoseconds, if it has the number and not
-where it stands. A program that sleeps equally long again and again, with nothing new in between, is idle.
+Sleeps. delaymon and the system call log ``NtDelayExecution`` when it begins. apimon's lines come when a
+function has returned: its sleep is over, so they hold nothing. The emulator only puts its clock forward,
+unless its guest is told to sleep: there a stop may come later than it could. delaymon has milliseconds,
+DRAKVUF's negative if they count from now (``src/plugins/delaymon``), the system call hundreds of nanoseconds,
+if it has the number and not where it stands. A program that sleeps equally long again and again, with nothing
+new in between, is idle.
 
 Connections. socketmon has a line when one is made, and for what is sent, but none when one is closed: it is
 alive for a while after the last line. Tasks. When one fires is not known, nor whether what a service of
