@@ -18,7 +18,7 @@ from benchmarks import emulator, pages
 from benchmarks.measuring import Result
 
 NAMES = (
-    *("log_split", "report", "diff", "dumps", "collect_memory", "upload"),
+    *("log_split", "report", "diff", "second_look", "dumps", "collect_memory", "upload"),
     *("turnaround", "utilisation", "toolchain", "bridge", "redis_cost", "idle"),
     *("recovery", "memory", "fleet", "fairness"),
     *("broken_slots", "emulator"),
