@@ -14,14 +14,14 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import emulator, pages
+from benchmarks import emulator, pages, watching
 from benchmarks.measuring import Result
 
 NAMES = (
     *("log_split", "report", "diff", "second_look", "dumps", "collect_memory", "upload"),
     *("turnaround", "utilisation", "toolchain", "bridge", "redis_cost", "idle"),
     *("recovery", "memory", "fleet", "fairness"),
-    *("broken_slots", "emulator"),
+    *("broken_slots", "emulator", "watching"),
 )
 """Modules of this package with a function ``measure``, in the order of the table."""
 
@@ -78,6 +78,8 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     results = run(arguments.names or NAMES, quick=arguments.quick)
     show(results)
+    if "watching" in arguments.names and not arguments.quick:
+        watching.write(results)
     if not arguments.names:
         write(results, quick=arguments.quick)
 

@@ -102,6 +102,23 @@ def draw_history(runs: Sequence[Run], path: Path) -> None:
     _save(picture, path)
 
 
+def draw_slot_days(results: Sequence[Result], path: Path) -> None:
+    """What a slot gets done in a day, in each way, beside what it did before."""
+    shown = [one for one in results if one.peer is not None]
+    names = [shown[0].peer_name or "before", *(one.name.rpartition(", ")[2] for one in shown)]
+    values = [shown[0].peer or 0, *(one.ours for one in shown)]
+    picture = Figure(figsize=(7, 2.2), layout="constrained")
+    place = picture.subplots()
+    colours = [PEER, *[OURS] * len(shown)]
+    drawn = place.barh(names[::-1], values[::-1], color=colours[::-1])
+    place.bar_label(drawn, [figure(value) for value in values[::-1]], padding=3, fontsize=8)
+    place.margins(x=0.12)
+    place.set_title("analyses for each slot and day", fontsize=9)
+    place.tick_params(labelsize=8)
+    place.spines[["top", "right"]].set_visible(False)
+    _save(picture, path)
+
+
 def _label(run: Run) -> str:
     return f"{run.commit}{' quick' if run.quick else ''}"
 

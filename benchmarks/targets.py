@@ -66,6 +66,9 @@ TARGETS = (
     Target(name="killed worker's analysis runs again, default", most=60),
     Target(name="killed worker's analysis runs again, shortest lease", most=10),
     Target(name="memory growth of .*", most=10),
+    Target(name="analyses for each slot and day, all", least=2.5, of_ratio=True),
+    Target(name="facts kept, .*", least=98),
+    Target(name="reuses across visibility", most=0),
 )
 
 
