@@ -52,10 +52,13 @@ def test_a_key_of_another_type_is_named(services: Services, client: redis.Redis,
 
 
 def test_every_key_is_looked_at() -> None:
-    """Each of ours, with its type, but for those of one analysis, or of a window of the index."""
+    """Each of ours, with its type, but for those of one analysis or sample, or of a window of the index."""
     looked_at = {**TYPES, **OF_NAMES}
     left_out = {key.name for key in LEDGER if key.pattern.partition("<")[0] not in looked_at}
-    assert left_out == {"record", "entry", "index_of", "index_uids", "index_text"}
+    assert left_out == {
+        *("record", "entry", "variants", "reusable"),
+        *("index_of", "index_uids", "index_text"),
+    }
 
 
 def test_only_a_redis_that_is_away_is_said_to_be() -> None:
