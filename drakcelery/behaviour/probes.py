@@ -8,6 +8,7 @@ documentation, and what al-khaser and pafish, two public collections of such che
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -29,14 +30,17 @@ _HIDE_FROM_DEBUGGER = 0x11
 _KERNEL_DEBUGGER = 0x23
 """``SystemKernelDebuggerInformation`` of ``NtQuerySystemInformation``."""
 _FIRST_HYPERVISOR_LEAF, _LAST_HYPERVISOR_LEAF = 0x40000000, 0x400000FF
-_FEATURES_LEAF = 1
-"""Whose ``ecx`` has the bit that says whether there is a hypervisor."""
+_FEATURES_LEAF, _MORE_FEATURES_LEAF = 1, 7
+"""The first one's ``ecx`` has the bit that says whether there is a hypervisor. A runtime's start-up asks both
+once, for what the processor can do."""
 
+UPTIMES = frozenset({"GetTickCount", "GetTickCount64", "NtGetTickCount"})
+COOKIE = frozenset({"GetSystemTimeAsFileTime", "QueryPerformanceCounter"})
+"""What the start-up of a program calls together with ``GetTickCount``, once, for the cookie on its stack."""
 CLOCKS = frozenset(
     {
-        *("GetTickCount", "GetTickCount64", "QueryPerformanceCounter", "NtQueryPerformanceCounter"),
-        *("GetSystemTimeAsFileTime", "NtQuerySystemTime", "timeGetTime", "GetSystemTime", "GetLocalTime"),
-        *("GetSystemTimePreciseAsFileTime", "RtlQueryPerformanceCounter"),
+        *(*UPTIMES, *COOKIE, "NtQueryPerformanceCounter", "RtlQueryPerformanceCounter", "timeGetTime"),
+        *("GetSystemTimePreciseAsFileTime", "NtQuerySystemTime", "GetSystemTime", "GetLocalTime"),
     }
 )
 """Read by each program that starts: a clue if they are read often."""
@@ -57,6 +61,7 @@ ASKED: Mapping[str, ClueKind] = {
         (
             *("GetUserName", "GetUserNameEx", "GetComputerName", "GetComputerNameEx", "GetVersionEx"),
             *("RtlGetVersion", "GetVersion", "VerifyVersionInfo", "IsWow64Process", "IsWow64Process2"),
+            *("GetSystemInfo", "CreateToolhelp32Snapshot", "EnumProcesses", "K32EnumProcesses"),
             *("GetNativeSystemInfo", "GlobalMemoryStatus", "GlobalMemoryStatusEx", "GetDiskFreeSpace"),
             *("GetDiskFreeSpaceEx", "GetVolumeInformation", "GetAdaptersInfo", "GetAdaptersAddresses"),
             *("GetSystemFirmwareTable", "EnumSystemFirmwareTables", "EnumDeviceDrivers"),
@@ -104,6 +109,27 @@ class Probes:
     last: dict[ClueKind, float] = field(default_factory=dict)
     """When it was seen last."""
     _now: float = 0.0
+    _calls: Counter[str] = field(default_factory=Counter)
+    """Readings of clocks, by function."""
+    _leaves: Counter[int] = field(default_factory=Counter)
+
+    def evidence(self, kind: ClueKind) -> tuple[str, ...]:
+        """What was seen of *kind*, without what the start-up of any program asks; none: it is no clue."""
+        seen = tuple(self.seen.get(kind, ()))
+        if kind == "clock":
+            return (f"{self.clocks} readings",) if self.clocks >= MANY_READINGS else ()
+        if kind == "machine" and not seen:
+            return self._uptime()
+        if kind == "cpuid" and not seen:
+            by_start_up = min(1, self._leaves[_MORE_FEATURES_LEAF])
+            return (f"leaf {_FEATURES_LEAF:#x}",) if self._leaves[_FEATURES_LEAF] > by_start_up else ()
+        return seen
+
+    def _uptime(self) -> tuple[str, ...]:
+        """The functions by which it asked how long the machine runs."""
+        names = [name for name in UPTIMES if self._calls[name]]
+        by_start_up = int(set(self._calls) >= COOKIE)
+        return tuple(sorted(names)) if sum(self._calls[name] for name in names) > by_start_up else ()
 
     def add(self, plugin: str, event: Event) -> None:
         """A line of *plugin*, one of :data:`PLUGINS`."""
@@ -130,7 +156,10 @@ class Probes:
         leaf = event.number("Leaf")
         if leaf is None:
             return
-        if leaf == _FEATURES_LEAF or _FIRST_HYPERVISOR_LEAF <= leaf <= _LAST_HYPERVISOR_LEAF:
+        if leaf in (_FEATURES_LEAF, _MORE_FEATURES_LEAF):
+            self._leaves[leaf] += 1
+            self.last["cpuid"] = max(self._now, self.last.get("cpuid", 0.0))
+        elif _FIRST_HYPERVISOR_LEAF <= leaf <= _LAST_HYPERVISOR_LEAF:
             self._see("cpuid", f"leaf {leaf:#x}")
 
     def _slept(self, milliseconds: float | None, call: str) -> None:
@@ -144,7 +173,9 @@ class Probes:
             self._see(kind, name)
         elif name in CLOCKS:
             self.clocks += 1
-            self.last["clock"] = max(self._now, self.last.get("clock", 0.0))
+            self._calls[name] += 1
+            kinds: tuple[ClueKind, ...] = ("clock", "machine") if name in UPTIMES else ("clock",)
+            self.last |= {one: max(self._now, self.last.get(one, 0.0)) for one in kinds}
         elif name in _SLEEPS:
             milliseconds = argument_number(event, _SLEEPS[name])
             self._slept(None if milliseconds == _FOREVER else milliseconds, name)

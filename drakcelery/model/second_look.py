@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Self
 
@@ -19,6 +20,8 @@ _HIDES: dict[str, frozenset[ClueKind]] = {
 """DRAKVUF's plugins that make a guest look as if it were none, or as if somebody worked with it: the clues
 for which each may help."""
 _NOT_STARTED: frozenset[ClueKind] = frozenset({"elevation", "format"})
+_FOR_OTHERS = re.compile(r"\b(?:arm|aarch)", re.IGNORECASE)
+"""In libmagic's words for a program for processors that no guest has."""
 _ADMINISTRATOR: frozenset[ClueKind] = frozenset({"elevation", "privilege"})
 
 
@@ -70,6 +73,8 @@ class Changes(Value):
 def plan(clues: Collection[Clue], first: Analysis, offer: Offer, rules: VariantRules) -> Changes | None:
     """What to change; None if nothing that may help can be."""
     kinds = {clue.kind for clue in clues}
+    if "format" in kinds and _FOR_OTHERS.search(first.magic) is not None:
+        return None
     is_drakvuf = offer.engine.startswith(DRAKVUF)
     runas: StartMethod | None = "runas" if is_drakvuf and kinds & _ADMINISTRATOR else None
     runas = None if first.start_method == runas or first.start_command is not None else runas

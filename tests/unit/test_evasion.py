@@ -18,6 +18,8 @@ from tests.guest_log import Log, opened, reported
 from tests.hostile import Line
 
 BEGUN = 1700000000
+COOKIE = ["GetTickCount", "GetSystemTimeAsFileTime", "QueryPerformanceCounter"]
+"""What the start-up of many programs calls."""
 WHOLE: dict[str, Any] = {"complete": True, "started": BEGUN, "finished": BEGUN + 60}
 """A run that lasted until its timeout, as DRAKVUF's do."""
 
@@ -140,8 +142,48 @@ def test_clocks(tmp_path: Path) -> None:
     few = called(Log().started(), "QueryPerformanceCounter", times=MANY_READINGS - 1)
     assert clues(few, tmp_path) == {}
     (tmp_path / "many").mkdir()
-    many = called(Log().started(), "GetTickCount", times=MANY_READINGS)
+    many = called(Log().started(), "timeGetTime", times=MANY_READINGS)
     assert clues(many, tmp_path / "many") == {"clock": (f"{MANY_READINGS} readings",)}
+
+
+@pytest.mark.parametrize(
+    ("calls", "leaves", "kinds"),
+    [
+        (COOKIE, [0, 1, 7], []),
+        (["GetTickCount64"], [], ["machine"]),
+        (
+            ["GetTickCount", "GetSystemTimeAsFileTime", "QueryPerformanceCounter", "GetTickCount"],
+            [],
+            ["machine"],
+        ),
+        ([], [0, 1, 7, 1], ["cpuid"]),
+        ([], [7, 1, 0x40000001], ["cpuid"]),
+    ],
+)
+def test_what_a_start_up_asks(tmp_path: Path, calls: list[str], leaves: list[int], kinds: list[str]) -> None:
+    """A compiler's runtime reads clocks and asks the processor, too: what is beyond that is a clue."""
+    log = Log().started()
+    for name in calls:
+        called(log, name)
+    for leaf in leaves:
+        log.add("cpuidmon", "", Leaf=leaf, Subleaf=0)
+    assert list(clues(log, tmp_path)) == kinds
+
+
+@pytest.mark.parametrize(
+    ("engine", "plugins", "is_clue"),
+    [
+        ("emulator x", ("apimon", "cpuidmon"), False),
+        ("emulator x", ("apimon",), True),
+        ("drakvuf x", ("apimon", "cpuidmon"), True),
+    ],
+)
+def test_who_asks_nothing(engine: str, plugins: tuple[str, ...], is_clue: bool) -> None:
+    """A sample that ended early and asked nothing had little to do, if no question can have been missed."""
+    run = reports.report().run.model_copy(update={"engine": engine, "plugins": plugins})
+    made = reports.report().model_copy(update={"run": run})
+    found = evasion.clues(made, Probes(own={101}, sample="malwar.exe"))
+    assert [one.kind for one in found] == ["early_end"] * is_clue
 
 
 @pytest.mark.parametrize(("arguments", "is_clue"), [("0xffffffff", False), ("0x64", False), ("0x7530", True)])
