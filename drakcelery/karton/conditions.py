@@ -31,23 +31,15 @@ EXCLUDED: Any = {**dict.fromkeys(IRRELEVANT, True), "watch": {"measures"}}
 """The same for pydantic. Which runs are not stopped, to measure what is lost, is drawn by their uids."""
 ROUTE = frozenset(
     {"type", "kind", "stage", "origin", "receiver", "platform", "extension", "quality", REUSE}
-    | {"vm_profile", "target_host"}
+    | {"vm_profile", "target_host", "watch", "variants"}
 )
 """Headers that say which way a task goes or what is wanted of it, if they are not persistent. What was
 decided by them is in the analysis."""
 WISHES = frozenset(
-    {
-        "sample",
-        "custom_hooks",
-        "override_uid",
-        "retry_of",
-        "testcase",
-        "timeout",
-        "file_name",
-        "plugins",
-        REUSE,
-    }
+    {"sample", "custom_hooks", "override_uid", "retry_of", "testcase", "timeout", "file_name", "plugins"}
+    | {REUSE, "watch", "variants"}
     | {"start_command", "start_method", "guest_working_directory", "net_enable", "vm_profile", "target_host"}
+    | {"watch", "variants"}
 )
 """Fields of a persistent payload that the analysis itself stands for."""
 _DIGITS = re.compile(r"[0-9]{1,12}")

@@ -162,6 +162,7 @@ def test_how_a_task_came_does_not_matter() -> None:
     """Routing and wishes are no visibility; what was decided by them is in the analysis."""
     routed = task()
     routed.headers |= {"origin": "x", "receiver": "y", "stage": "recognized", "reuse": "60", "quality": "low"}
+    routed.headers |= {"watch": "off", "variants": 0}
     assert visibility(routed) == visibility(task())
 
 
