@@ -86,7 +86,7 @@ def may_have_clues(report: Report) -> bool:
     return (
         ending.execution == "executed"
         and ending.complete is not False
-        and ending.observed in ("nothing", "activity", "not_seen")
+        and ending.observed in ("nothing", "activity")
         and len(lasting(report)) <= LITTLE
     )
 
