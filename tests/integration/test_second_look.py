@@ -349,3 +349,15 @@ def test_a_first_look_that_is_deleted(bench: Bench) -> None:
     chosen = deleting.choose(context.settings, bench.ledger, context.storage, [second.uid])
     assert len(list(deleting.delete(context.settings, bench.ledger, context.storage, chosen))) == 1
     assert bench.record().variants == ()
+
+
+def test_a_publication_that_is_sent_again(bench: Bench) -> None:
+    """Its answer was lost, and the script comes a second time: one second look is there, and no more."""
+    asked = Look(root="r", seconds=10, wanted=wanted("v-1", share=1))
+    assert publish_with(bench, "a-1", asked) == "granted"
+    out = Outgoing(finished="", task="{}", task_uid="out-a-1")
+    with pytest.raises(Superseded):
+        bench.ledger.publish_look("a-1", 1, out, asked, task_uid="t")
+    assert queued(bench) == ["{r}:v-1"]
+    assert bench.redis.hlen(variants_key("r")) == 1
+    bench.redis.delete(task_key("{r}:v-1"))
