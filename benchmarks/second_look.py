@@ -18,6 +18,7 @@ from benchmarks.measuring import Result
 from benchmarks.pages import REPOSITORY
 from drakcelery.behaviour.difference import difference
 from drakcelery.behaviour.report import Report
+from drakcelery.karton.filetype import describe_file
 from drakcelery.model.analysis import Analysis, Place
 from drakcelery.model.plugins import DEFAULT_PLUGINS
 from drakcelery.model.second_look import Offer, VariantRules, plan
@@ -105,7 +106,7 @@ def _mean(values: Iterable[float]) -> float:
 
 def _looks(program: evaders.Program, profile: evaders.Profile, directory: Path) -> Looks:
     built = evaders.build(program, directory)
-    analysis = _analysis(profile, WATCHED)
+    analysis = _analysis(built, profile, WATCHED)
     first = _look(built, profile, directory, program.watched)
     told = Looks(
         program=program.name,
@@ -135,8 +136,9 @@ def _look(built: Path, profile: str, directory: Path, seconds: int) -> Report:
     work.chmod(0o755)
     guest = {str(name): text for name, text in evaders.PROFILES.items()}[profile]
     run = Bench(work, guest=guest).detonate(built, timeout=seconds, plugins=PLUGINS)
-    return reported(run.job.raw, run.outcome, _analysis(profile, seconds))
+    return reported(run.job.raw, run.outcome, _analysis(built, profile, seconds))
 
 
-def _analysis(profile: str, timeout: int) -> Analysis:
-    return builders.analysis(profile=profile).model_copy(update={"timeout": timeout, "plugins": PLUGINS})
+def _analysis(built: Path, profile: str, timeout: int) -> Analysis:
+    changes = {"magic": describe_file(built), "timeout": timeout, "plugins": PLUGINS}
+    return builders.analysis(profile=profile).model_copy(update=changes)
