@@ -79,7 +79,7 @@ class EmulatedGuest:
         """Of :data:`VERSIONS`; None where both kinds of answers differ."""
         return None if self.windows is None else VERSIONS[self.windows]
 
-    def place(self, path: str) -> str:
+    def located(self, path: str) -> str:
         """Where in this guest lies what in today's lies at *path*."""
         path = _HOME_IN_TEXT.sub(lambda _match: self.home, path)
         return path if self.bits == 64 else path.replace(" (x86)", "").replace("SysWOW64", "System32")

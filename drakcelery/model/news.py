@@ -48,6 +48,10 @@ class WatchPlan(WatchRules):
         """Whether the run is stopped when nothing new comes."""
         return self.mode == "active" and not self.measures
 
+    def earliest(self, timeout: int) -> int:
+        """The second from which on the run may end, if its sample does not end it."""
+        return min(self.min_seconds, timeout) if self.stops else timeout
+
     def longest(self, timeout: int) -> int:
         """The seconds after which the run ends in any case."""
         return max(timeout, self.extend_to or 0)

@@ -31,8 +31,8 @@ LOOK_SECONDS = 0.5
 PASSING = (RedisError, OperationalError, StorageError, BadTask, SlotsDamaged, SlotsLost, OSError)
 """What others tell of: nothing is fetched ahead as long as it lasts."""
 LEAD_SECONDS = 10.0
-"""Seconds before a guest's time is over at which the next sample is fetched. If it were earlier, another host
-would often take that sample."""
+"""Seconds before a guest's time is over, or before it may be stopped, at which the next sample is
+fetched. If it were earlier, another host would often take that sample."""
 
 
 class Prefetcher(threading.Thread):
@@ -44,7 +44,8 @@ class Prefetcher(threading.Thread):
         self._context = context
         self._waiting = waiting
         self._ahead = Prefetched.of(context.settings.drakcelery.state_dir)
-        self._timeouts: dict[AttemptId, int] = {}
+        self._ends: dict[AttemptId, int] = {}
+        """After how many seconds each guest may end."""
         self._served: set[AttemptId] = set()
         """Guests for whose slot a sample was fetched."""
         self._missing: set[AttemptId] = set()
@@ -107,17 +108,18 @@ class Prefetcher(threading.Thread):
 
     def _forget(self, holders: set[AttemptId]) -> None:
         self._served &= holders
-        self._timeouts = {holder: seconds for holder, seconds in self._timeouts.items() if holder in holders}
+        self._ends = {holder: seconds for holder, seconds in self._ends.items() if holder in holders}
 
     def _ends_soon(self, slot: Slot) -> bool:
         if slot.holder is None:
             return False
-        if slot.holder not in self._timeouts:
+        if slot.holder not in self._ends:
             record = self._context.ledger.get(slot.holder[0])
             if record is None or record.analysis is None:
                 return False
-            self._timeouts[slot.holder] = record.analysis.timeout
-        return time.time() >= slot.since + self._timeouts[slot.holder] - LEAD_SECONDS
+            plan, timeout = record.analysis.watch, record.analysis.timeout
+            self._ends[slot.holder] = timeout if plan is None else plan.earliest(timeout)
+        return time.time() >= slot.since + self._ends[slot.holder] - LEAD_SECONDS
 
     def _is_missing(self, step: Step, slot: Slot) -> bool:
         return (

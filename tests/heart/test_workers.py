@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import kombu
 import pytest
@@ -27,6 +27,7 @@ from drakcelery.host.slot import SlotState
 from drakcelery.host.workspace import Prefetched
 from drakcelery.ledger.keys import lease_key, record_key
 from drakcelery.model.analysis import Fault, Stage, State, Step
+from drakcelery.model.news import WatchPlan
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import RedisSection, Settings
 from drakcelery.settings.sections import CanarySection
@@ -636,6 +637,25 @@ def test_samples_that_cannot_be_fetched_ahead(bench: Bench) -> None:
     for step in (bench.step(), bench.step(attempt=7), bench.step().model_copy(update={"uid": "nobody"})):
         lookahead._fetch(step)
     assert Prefetched.of(bench.context.settings.drakcelery.state_dir).all() == {}
+
+
+@pytest.mark.parametrize(("mode", "fetched"), [("active", {("a-2", 1)}), ("shadow", set())])
+def test_a_run_that_may_be_stopped_any_time(
+    bench: Bench, mode: Literal["active", "shadow"], fetched: set[tuple[str, int]]
+) -> None:
+    """The next sample is fetched before its guest may be stopped, which is long before its time is over."""
+    plan = WatchPlan(mode=mode, min_seconds=5, quiet_seconds=5)
+    bench.open(timeout=3600, watch=plan)
+    bench.do(Stage.PREPARE)
+    slots = bench.context.slots
+    assert slots.move(SLOT, "a-1", 1, origin=SlotState.READY, to=SlotState.RUNNING)
+    bench.open("a-2")
+    ahead = Prefetched.of(bench.context.settings.drakcelery.state_dir)
+    ahead.clear()
+    Prefetcher(bench.context, lambda _: [bench.step("a-2")])._prefetch()
+    assert set(ahead.all()) == fetched
+    ahead.clear()
+    bench.forget("a-1", "a-2")
 
 
 def test_a_look_ahead_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

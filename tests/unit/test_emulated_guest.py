@@ -111,13 +111,13 @@ def test_the_slots_profile_counts(tmp_path: Path) -> None:
 def test_where_things_lie() -> None:
     """The user's folder has the user's name anywhere, and a 32-bit Windows has one kind of folders."""
     guest = EmulatedGuest(user="anna", bits=32)
-    assert guest.place("C:\\Users\\user") == "C:\\Users\\anna"
+    assert guest.located("C:\\Users\\user") == "C:\\Users\\anna"
     assert (
-        guest.place("C:\\a;C:\\Users\\user\\b;C:\\Users\\users")
+        guest.located("C:\\a;C:\\Users\\user\\b;C:\\Users\\users")
         == "C:\\a;C:\\Users\\anna\\b;C:\\Users\\users"
     )
-    assert guest.place("C:\\Program Files (x86)\\x") == "C:\\Program Files\\x"
-    assert guest.place("C:\\Windows\\SysWOW64") == "C:\\Windows\\System32"
+    assert guest.located("C:\\Program Files (x86)\\x") == "C:\\Program Files\\x"
+    assert guest.located("C:\\Windows\\SysWOW64") == "C:\\Windows\\System32"
     text = str(configuration.build(guest))
     assert "Users\\\\user\\\\" not in text
     assert "(x86)" not in text.replace("x64)", "")

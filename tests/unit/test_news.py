@@ -114,6 +114,8 @@ def test_words() -> None:
     plan = WatchPlan(min_seconds=10, quiet_seconds=60, mode="active", extend_to=900)
     assert plan.stops
     assert plan.longest(600) == 900
+    assert (plan.earliest(600), plan.earliest(5)) == (10, 5)
+    assert plan.model_copy(update={"measures": True}).earliest(600) == 600
     assert not plan.model_copy(update={"measures": True}).stops
     stopped = WatchRun(plan=plan, ended="quiet", seconds=143, stop_second=142, facts=8)
     assert stopped.words == "stopped after 143 s, since nothing new had come for 60 s"

@@ -224,7 +224,7 @@ def _environment(guest: EmulatedGuest) -> dict[str, str]:
     if guest.bits == 32:
         named["PROCESSOR_ARCHITECTURE"] = "x86"
     missing = () if guest.bits == 64 else _OF_64_BITS
-    found = {name: named.get(name, guest.place(value)) for name, value in _ENVIRONMENT.items()}
+    found = {name: named.get(name, guest.located(value)) for name, value in _ENVIRONMENT.items()}
     return {name: value for name, value in found.items() if name not in missing}
 
 
@@ -232,7 +232,7 @@ def _registry(guest: EmulatedGuest) -> list[dict[str, Any]]:
     keys: list[dict[str, Any]] = [{"path": key, "values": []} for key in _KEYS]
     for key, texts in _VALUES.items():
         own = {**texts, **_own_values(guest, key)}
-        values = [{"name": name, "type": "REG_SZ", "data": guest.place(text)} for name, text in own.items()]
+        values = [{"name": name, "type": "REG_SZ", "data": guest.located(text)} for name, text in own.items()]
         keys.append({"path": key, "values": values})
     return keys
 

@@ -88,7 +88,7 @@ def _special_location(folder: int, target: int) -> Any:
         number = argv[folder] & CSIDL_MASK
         if number not in FOLDERS or len(emu.id_lists) >= MAX_LISTS:
             return E_INVALIDARG
-        folder_path = emu.guest.place(FOLDERS[number])
+        folder_path = emu.guest.located(FOLDERS[number])
         address = next((place for place, path in emu.id_lists.items() if path == folder_path), 0)
         if not address:
             address = emu.mem_map(PAGE, tag="api.struct.ITEMIDLIST")
@@ -115,7 +115,7 @@ def _folder_path(folder: int, target: int, *, is_result: bool) -> Any:
         path = FOLDERS.get(argv[folder] & CSIDL_MASK)
         if path is None:
             return E_INVALIDARG if is_result else 0
-        texts.write(emu, argv[target], emu.guest.place(path), wide=name.endswith("W"))
+        texts.write(emu, argv[target], emu.guest.located(path), wide=name.endswith("W"))
         return 0 if is_result else 1
 
     return answer
@@ -125,7 +125,7 @@ def _known_folder_path(emu: Any, _name: str, argv: list[Any]) -> int:
     path = KNOWN.get(str(uuid.UUID(bytes_le=bytes(emu.mem_read(argv[0], 16)))))
     if path is None:
         return E_INVALIDARG
-    path = emu.guest.place(path)
+    path = emu.guest.located(path)
     address = emu.mem_map(PAGE, tag="api.known_folder")
     texts.write(emu, address, path, wide=True)
     put(emu, argv[3], address, emu.get_ptr_size())

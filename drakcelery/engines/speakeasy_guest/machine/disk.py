@@ -111,7 +111,7 @@ class Disk:
         self._folders: set[str] = set()
         self._handles = itertools.count(FIRST_HANDLE, 4)
         for folder in FOLDERS:
-            self._add_folder(emu.guest.place(folder.rstrip("\\")))
+            self._add_folder(emu.guest.located(folder.rstrip("\\")))
 
     def _add_folder(self, path: str) -> None:
         outer = ""
