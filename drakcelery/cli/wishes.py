@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from drakcelery.karton.startup_fields import START_METHODS
+from drakcelery.model.news import WatchMode
 from drakcelery.model.plugins import KNOWN_PLUGINS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,7 +25,7 @@ def with_wishes(default: str | None = None) -> Callable[[F], F]:
         return f"{what}  [default: {default or own}]"
 
     def decorated(command: F) -> F:
-        for option in reversed([*_what(text), *_how(text), *_where(text)]):
+        for option in reversed([*_what(text), *_how(text), *_whether(text), *_where(text)]):
             command = option(command)
         return command
 
@@ -65,6 +66,20 @@ def _how(text: Callable[[str, str], str]) -> Iterator[Option[Any]]:
         "net_enable",
         default=None,
         help=text("Let the guest reach the Internet, where the host allows it, or not.", "as the host"),
+    )
+
+
+def _whether(text: Callable[[str, str], str]) -> Iterator[Option[Any]]:
+    yield click.option(
+        "--watch",
+        type=click.Choice(get_args(WatchMode)),
+        help=text("Stop it when nothing new comes (active), or only note when (shadow).", "the server's"),
+    )
+    yield click.option(
+        "--variants",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help=text("At most so many second looks, if it seems to evade; 0: none.", "the server's"),
     )
 
 

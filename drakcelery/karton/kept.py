@@ -17,6 +17,7 @@ from drakcelery.karton.contract import payload
 from drakcelery.karton.relations import VARIANT_OF, VARIANT_WHY, VARIANTS
 from drakcelery.karton.startup_fields import RETRY_OF
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority
+from drakcelery.model.news import WatchMode
 
 TASK = "sample_task.json"
 """The sample task as Karton had it: its headers say who may see the sample."""
@@ -41,6 +42,9 @@ class Wishes:
     net_enable: bool | None = None
     profile: str | None = None
     host: str | None = None
+    watch: WatchMode | None = None
+    variants: int | None = None
+    """How many second looks its root may have."""
     platform: str | None = None
     """A header of the task; ``win32`` or ``win64``."""
     priority: Priority | None = None
@@ -60,6 +64,8 @@ class Wishes:
             "vm_profile": self.profile,
             "target_host": self.host,
             "reuse": self.reuse,
+            "watch": self.watch,
+            "variants": self.variants,
         }
         return {name: value for name, value in wanted.items() if value is not None}
 

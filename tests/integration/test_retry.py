@@ -172,12 +172,15 @@ def test_wishes(bench: Bench) -> None:
         host="rack-9",
         platform="win32",
         priority=Priority.LOW,
+        watch="active",
+        variants=0,
     )
     ask(bench, wishes=wishes)
     ours, task = taken(bench)
     assert (ours.timeout, ours.plugins, ours.start_command) == (5, ("procmon",), "cmd /c %f")
     assert (ours.start_method, ours.guest_working_directory) == ("runas", "C:\\Users")
     assert (ours.net_enable, ours.profile, ours.target_host) == (False, "win7", "rack-9")
+    assert (ours.watch is not None and ours.watch.mode, ours.variants) == ("active", 0)
     assert (task.headers["platform"], ours.priority, ours.extension) == ("win32", Priority.LOW, "bat")
 
 
