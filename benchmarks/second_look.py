@@ -21,7 +21,7 @@ from drakcelery.behaviour.report import Report
 from drakcelery.karton.filetype import describe_file
 from drakcelery.model.analysis import Analysis, Place
 from drakcelery.model.plugins import DEFAULT_PLUGINS
-from drakcelery.model.second_look import Offer, VariantRules, plan
+from drakcelery.model.second_look import HIDING, Offer, VariantRules, plan
 from tests import builders, evaders
 from tests.emulating import Bench
 
@@ -128,7 +128,7 @@ def _looks(program: evaders.Program, profile: evaders.Profile, directory: Path) 
 
 def _offer(first: Report) -> Offer:
     places = frozenset(Place(profile=name, host=_HOST) for name in evaders.PROFILES)
-    return Offer(engine=first.run.engine, places=places, plugins=PLUGINS)
+    return Offer(engine=first.run.engine, places=places, hiding=HIDING)
 
 
 def _look(built: Path, profile: str, directory: Path, seconds: int) -> Report:

@@ -219,7 +219,7 @@ def _plugins(fields: _Fields, quality: str, policy: Policy) -> tuple[str, ...]:
     wanted = fields.payload("plugins")
     if wanted is None:
         return _with_codemon(tuple(policy.default_plugins_of(quality)))
-    allowed = tuple(policy.plugins_of(quality))
+    allowed = relations.allowed_plugins(fields.payload, quality, policy)
     if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
         raise _wrong("payload 'plugins'", wanted, "a list of plugin names")
     unknown = [name for name in wanted if name not in KNOWN_PLUGINS]

@@ -34,6 +34,8 @@ class Policy:
     """When runs may be stopped before their time is over."""
     most_variants: int = 0
     """How many second looks a task may ask for; 0: they are off."""
+    hiding_plugins: Sequence[str] = ()
+    """What second looks may have beside :attr:`plugins_of`."""
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -51,4 +53,5 @@ def policy_of(settings: Settings) -> Policy:
         test_filters=drakrun.test_filters if drakrun.sample_testing else (),
         watch=settings.watch,
         most_variants=settings.variants.most,
+        hiding_plugins=settings.variants.plugin_names,
     )

@@ -37,6 +37,15 @@ def read(payload: Get, header: Get, policy: Policy) -> dict[str, Any]:
     }
 
 
+def allowed_plugins(payload: Get, quality: str, policy: Policy) -> tuple[str, ...]:
+    """What a task of *quality* may have: its list, and what hides a guest where it is a second look.
+
+    The list is also what runs by default. Were hiding plugins in it, first looks would have them already.
+    """
+    hiding = policy.hiding_plugins if payload(VARIANT_OF) is not None else ()
+    return tuple(dict.fromkeys((*policy.plugins_of(quality), *hiding)))
+
+
 def _variant_of(payload: Get) -> str | None:
     uid = payload(VARIANT_OF)
     if uid is None or (isinstance(uid, str) and is_uid(uid)):

@@ -19,6 +19,7 @@ _HIDES: dict[str, frozenset[ClueKind]] = {
 }
 """DRAKVUF's plugins that make a guest look as if it were none, or as if somebody worked with it: the clues
 for which each may help."""
+HIDING = tuple(_HIDES)
 _NOT_STARTED: frozenset[ClueKind] = frozenset({"elevation", "format"})
 _FOR_OTHERS = re.compile(r"\b(?:arm|aarch)", re.IGNORECASE)
 """In libmagic's words for a program for processors that no guest has."""
@@ -42,8 +43,8 @@ class Offer(Value):
     """That of the first look."""
     places: frozenset[Place]
     """Where hosts are alive."""
-    plugins: tuple[str, ...]
-    """Those that the quality may have."""
+    hiding: tuple[str, ...]
+    """Of :data:`HIDING`, those that second looks may have."""
 
 
 class Changes(Value):
@@ -104,7 +105,7 @@ def _plugins(kinds: Collection[ClueKind], first: Analysis, offer: Offer) -> tupl
     new = [
         name
         for name, helps in _HIDES.items()
-        if helps & set(kinds) and name in offer.plugins and name not in first.plugins
+        if helps & set(kinds) and name in offer.hiding and name not in first.plugins
     ]
     return (*first.plugins, *new) if new else ()
 

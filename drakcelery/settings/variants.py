@@ -8,8 +8,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from drakcelery.model.names import NAME_PATTERN
+from drakcelery.model.second_look import HIDING
 from drakcelery.settings.section import Section
 from drakcelery.settings.values import QualityNames, quality_names
+
+
+NO_PLUGINS = "none"
+"""As an empty text is the default."""
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -24,7 +29,16 @@ def _profiles(text: str) -> str:
     return text
 
 
+def _hiding(text: str) -> str:
+    """Check a comma-separated list, or ``none``. Raises ValueError, as above."""
+    for name in _split(text) if text != NO_PLUGINS else ():
+        if name not in HIDING:
+            raise ValueError(f"{NO_PLUGINS}, or plugins that hide a guest ({', '.join(HIDING)})")
+    return text
+
+
 ProfileNames = Annotated[str, AfterValidator(_profiles)]
+PluginNames = Annotated[str, AfterValidator(_hiding)]
 
 
 class VariantsSection(Section):
@@ -36,6 +50,7 @@ class VariantsSection(Section):
     max_share: float = Field(default=0.15, ge=0.01, le=1, description="of the slot time of first looks")
     profiles: ProfileNames = Field(default="", description="to try, comma-separated; default: none")
     format_profiles: ProfileNames = Field(default="", description="for other programs; default: as profiles")
+    plugins: PluginNames = Field(default="hidevm, hidsim", description="DRAKVUF's, that hide the guest")
     extra_timeout: int = Field(default=300, ge=0, description="seconds more for a sample that sleeps")
 
     @property
@@ -47,6 +62,11 @@ class VariantsSection(Section):
     def format_profile_names(self) -> tuple[str, ...]:
         """Those in ``format_profiles``."""
         return _split(self.format_profiles)
+
+    @property
+    def plugin_names(self) -> tuple[str, ...]:
+        """Those in ``plugins``."""
+        return _split(self.plugins) if self.plugins != NO_PLUGINS else ()
 
     @property
     def most(self) -> int:

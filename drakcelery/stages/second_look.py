@@ -101,7 +101,7 @@ def _wanted(
     seconds: float,
 ) -> Wanted | None:
     settings = context.settings
-    changes = plan(clues, analysis, _offer(context, analysis, outcome), _rules(settings))
+    changes = plan(clues, analysis, _offer(context, outcome), _rules(settings))
     if changes is None:
         declined("nothing_to_change", clues)
         return None
@@ -130,14 +130,14 @@ def _wanted(
     )
 
 
-def _offer(context: HostContext, analysis: Analysis, outcome: Outcome) -> Offer:
+def _offer(context: HostContext, outcome: Outcome) -> Offer:
     hosts = context.ledger.fleet.hosts()
     return Offer(
         engine=outcome.engine,
         places=frozenset(
             {Place(profile=slot.profile, host=host.host) for host in hosts for slot in host.slots}
         ),
-        plugins=context.settings.plugins_of(analysis.quality),
+        hiding=context.settings.variants.plugin_names,
     )
 
 

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 from karton.core import Task
+from karton.core.resource import RemoteResource
+from pydantic import ValidationError
 
 from drakcelery.errors import BadTask
-from drakcelery.karton import relations
+from drakcelery.karton import contract, relations
+from drakcelery.karton.contract import SampleFacts
 from drakcelery.karton.policy import policy_of
 from drakcelery.model.analysis import Place
 from drakcelery.model.clues import CLUES, Clue, ClueKind
-from drakcelery.model.second_look import Changes, Offer, SecondLook, VariantRules, plan
+from drakcelery.model.second_look import HIDING, Changes, Offer, SecondLook, VariantRules, plan
 from drakcelery.settings import Settings
 from drakcelery.settings.variants import VariantsSection
 from tests.builders import analysis
@@ -25,7 +28,7 @@ RULES = VariantRules(
 
 def planned(*kinds: ClueKind, engine: str = "drakvuf 1", rules: VariantRules = RULES, **first: Any) -> Any:
     """What is changed at an analysis in win10 of at most 60 s, with apimon."""
-    offer = Offer(engine=engine, places=PLACES, plugins=("apimon", "hidevm", "hidsim"))
+    offer = Offer(engine=engine, places=PLACES, hiding=HIDING)
     ours = analysis().model_copy(update={"magic": "PE32", **first})
     return plan([Clue(kind=kind) for kind in kinds], ours, offer, rules)
 
@@ -128,3 +131,23 @@ def test_what_is_refused(payload: dict[str, Any], settings: dict[str, Any], said
 def test_how_many(settings: dict[str, Any], quality: str, asked: int | None, most: int) -> None:
     """By the mode, the quality and what the task says."""
     assert VariantsSection(**settings).most_of(quality, asked) == most
+
+
+def asked(payload: dict[str, Any], **settings: Any) -> tuple[str, ...]:
+    """The plugins that a task gets."""
+    sample = RemoteResource(name="evil.exe", bucket="karton", uid="c0ffee", size=1)
+    headers = {"type": "sample", "stage": "recognized", "platform": "win64"}
+    task = Task(headers, payload={"sample": sample, **payload})
+    policy = policy_of(Settings(drakvuf_plugins={"_all_": ("apimon",)}, variants=VariantsSection(**settings)))
+    return contract.read_task(task, SampleFacts(size=1, magic="PE32 executable"), policy).plugins
+
+
+def test_plugins_that_hide_are_for_second_looks() -> None:
+    """They need not be in the quality's list, which is also what runs in each first look."""
+    wanted = {"plugins": ["apimon", "hidevm"]}
+    assert asked(wanted) == ("apimon",)
+    assert asked({**wanted, "variant_of": "a-1"}) == ("apimon", "hidevm")
+    assert asked({**wanted, "variant_of": "a-1"}, plugins="hidsim") == ("apimon",)
+    assert asked({**wanted, "variant_of": "a-1"}, plugins="none") == ("apimon",)
+    with pytest.raises(ValidationError, match="plugins that hide"):
+        VariantsSection(plugins="apimon")
