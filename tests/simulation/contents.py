@@ -119,6 +119,8 @@ def task_text(uid: str, sample: Sample) -> str:
         task.add_payload("vm_profile", sample.profile)
     if sample.reuse is not None:
         task.add_payload("reuse", sample.reuse)
+    if sample.variants is not None:
+        task.add_payload("variants", sample.variants)
     task.headers["receiver"] = IDENTITY
     task.status = TaskState.SPAWNED
     fields = json.loads(task.serialize())

@@ -50,17 +50,20 @@ class SimulatedEngine:
         host: str,
         chance: random.Random,
         seconds: Callable[[str], float],
+        *,
+        evaded: bool = False,
     ) -> None:
-        """*seconds* that the run of a sample takes."""
+        """*seconds* that the run of a sample takes; *evaded*: each sample ends at once, and is seen to."""
         self._theatre = theatre
         self._guests = guests
         self._host = host
         self._chance = chance
         self._seconds = seconds
+        self._evaded = evaded
 
     def version(self) -> str:
-        """As every engine's."""
-        return "simulated 1"
+        """As every engine's; what hides it is a plugin of DRAKVUF's."""
+        return "drakvuf simulated"
 
     def lacks(self) -> Sequence[str]:
         """Nothing."""
@@ -105,9 +108,8 @@ class SimulatedEngine:
         )
         if gone:
             raise EngineError(f"the guest in slot {job.slot} is gone")
-        line = json.dumps({"Plugin": "procmon", "Attempt": guest.workspace})
         job.raw.mkdir(parents=True, exist_ok=True)
-        job.log.write_text(f"{line}\n" * 3)
+        job.log.write_text(self._log(guest))
         job.dumps.mkdir(exist_ok=True)
         (job.dumps / "400000_0123456789abcdef").write_text(guest.workspace)
         self._theatre.cut("engine.ran")
@@ -119,6 +121,16 @@ class SimulatedEngine:
             execution=Execution.EXECUTED,
             complete=True,
         )
+
+    def _log(self, guest: Guest) -> str:
+        line = {"Plugin": "procmon", "Attempt": guest.workspace}
+        if not self._evaded:
+            return f"{json.dumps(line)}\n" * 3
+        name, at = "C:\\malwar.exe", "1700000000.5"
+        started = {"Plugin": "inject", "TimeStamp": at, "Method": "CreateProc", "Status": "Success"}
+        seen = {**line, "TimeStamp": at, "PID": 200, "PPID": 100, "RunningProcess": name}
+        lines = ({**started, "ProcessName": name, "InjectedPid": 200}, seen, line, line)
+        return "".join(f"{json.dumps(one)}\n" for one in lines)
 
     def destroy(self, slot: str) -> None:
         """End the slot's guest."""

@@ -257,12 +257,15 @@ def schedule_of(
     twin = chance.random() < 0.1
     if chance.random() < 0.5:
         samples = tuple(_reusing(chance, one) for one in samples)
+    if looks := chance.choice((0, 0, 1, 2)):
+        samples = tuple(replace(one, variants=chance.choice((None, None, 0, looks))) for one in samples)
     return Schedule(
         seed=seed,
         steps=steps,
         hosts=hosts,
         slots=slots,
         ingresses=ingresses,
+        looks=looks,
         twin=twin,
         samples=tuple(sorted(samples, key=lambda one: one.at)),
         faults=tuple(sorted(faults, key=lambda one: one.at)),

@@ -24,6 +24,7 @@ from drakcelery.recovery.duty import Duty
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, DrakrunSection, ReuseSection
 from drakcelery.settings.servers import S3Section
+from drakcelery.settings.variants import VariantsSection
 from drakcelery.stages.context import HostContext
 from drakcelery.stages.dispatch import send
 from drakcelery.stages.heartbeat import HeartbeatThread
@@ -69,6 +70,8 @@ class Fleet:
         """What was found that may not be."""
         self.uids: list[str] = []
         self.samples: dict[str, Sample] = {}
+        self.looks: dict[str, str] = {}
+        """Second looks that were granted -> the first ones."""
         self.chance = random.Random(schedule.seed)  # noqa: S311 it guards nothing
         self.trace: list[str] | None = [] if trace else None
         self.times = timeouts_of(LEASE)
@@ -96,6 +99,9 @@ class Fleet:
             s3=S3Section(address="http://s3.simulated", access_key="key", secret_key=SecretStr("secret")),
             drakrun=DrakrunSection(identity=self.identity),
             reuse=ReuseSection(enabled=True),
+            variants=VariantsSection(mode="on", max_per_root=self.schedule.looks, max_share=1)
+            if self.schedule.looks
+            else VariantsSection(),
             drakcelery=DrakcelerySection(host=name, state_dir=state_dir, engine="replay", **options),
             slots={f"vm-{number + 1}": "default" for number in range(self.schedule.slots)},
         )
@@ -177,7 +183,14 @@ class Fleet:
             ledger=self._ledger(host, machine.settings, patient=patient),
             slots=slots,
             storage=storage_on(self.theatre, self.objects, self.wire(host, "s3")),
-            engine=SimulatedEngine(self.theatre, self.guests, host, self.chance, self._seconds),
+            engine=SimulatedEngine(
+                self.theatre,
+                self.guests,
+                host,
+                self.chance,
+                self._seconds,
+                evaded=self.schedule.looks > 0,
+            ),
             heartbeats=cast("HeartbeatThread", Pacer(self.theatre)),
         )
 
@@ -244,7 +257,10 @@ class Fleet:
             line = line.replace(f"{self.directory}/", "")
             self.trace.append(f"{self.theatre.now - EPOCH:9.3f} {line}")
 
-    @staticmethod
-    def task_uid(uid: str) -> str:
+    def root_of(self, uid: str) -> str:
+        """The root of a sample's task: its own, but for second looks."""
+        return self.looks.get(uid, uid)
+
+    def task_uid(self, uid: str) -> str:
         """The Karton uid of a sample's task."""
-        return f"{{{uid}}}:{uid}"
+        return f"{{{self.root_of(uid)}}}:{uid}"

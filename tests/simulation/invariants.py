@@ -109,6 +109,8 @@ class Invariants:
     world: World
     published: dict[str, str] = field(default_factory=dict)
     """Analysis task -> uid of its analysis."""
+    looks: set[str] = field(default_factory=set)
+    """Second looks that were published."""
     reused: int = 0
     """How many of them have the result of another."""
     _payloads: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -127,10 +129,10 @@ class Invariants:
         told = str(self._census(args=[world.identity, len(world.uids), *pairs]))  # one text is read fast
         if told != self._told or len(self._standings) != len(world.uids):
             rows, tasks = json.loads(told)
-            self._note_publications(list(tasks))
             self._standings = [
                 _standing(uid, world.task_uid(uid), row) for uid, row in zip(world.uids, rows, strict=True)
             ]
+            self._note_publications(list(tasks))
             self._told = told
         return self._standings
 
@@ -175,6 +177,8 @@ class Invariants:
                 known[task] = fields["payload"]["analysis_uid"]
                 self._payloads[known[task]] = fields["payload"]
                 self._check_evidence(known[task], fields["payload"])
+                self._note_looks(known[task])
+                self._check_look(known[task], fields)
                 self._check_reuse(known[task], fields)
         self.published = known
 
@@ -191,10 +195,36 @@ class Invariants:
             self._break(f"{uid} is published with a log that is not whole")
         self._check_dumps(uid, objects, attempts)
 
+    def _note_looks(self, uid: str) -> None:
+        """The second look that the publication of *uid* granted is a task like others from now on."""
+        links = self.world.valkey.client.hget(f"drak:analysis:{{{uid}}}", "variants")
+        for look in str(links or "").split():
+            self.world.grant(look, uid)
+        root = self.world.root_of(uid)
+        granted = [look for look, first in self.world.looks.items() if first == root]
+        if len(granted) > self.world.most_looks(root):
+            self._break(f"{root} has {len(granted)} second looks")
+
+    def _check_look(self, uid: str, task: dict[str, Any]) -> None:
+        """A second look has a published first one, is for the same people, and has a run of its own."""
+        first, metadata = self.world.looks.get(uid), task["payload"]["metadata"]
+        if (said := metadata.get("variant_of")) != first:
+            self._break(f"{uid} is published as the second look at {said}, not {first}")
+        if first is None:
+            return
+        self.looks.add(uid)
+        if first not in self.published.values() and not self.world.fell_back:
+            self._break(f"{uid} is a second look at {first}, which is not published")
+        if task["headers"].get("owner", "") != self.world.samples[first].owner:
+            self._break(f"{uid} is not for those who may see {first}")
+        if metadata.get("reused_from") is not None:
+            self._break(f"{uid} has the result of another instead of a run")
+
     def _check_reuse(self, uid: str, task: dict[str, Any]) -> None:
         """A result is given only to who agrees to it and may see the first; each has a task of its own."""
         origin = task["payload"]["metadata"].get("reused_from")
-        if task["root_uid"] != uid or not str(task["parent_uid"]).endswith(f":{uid}"):
+        root = self.world.root_of(uid)
+        if task["root_uid"] != root or not str(task["parent_uid"]).endswith(f":{uid}"):
             self._break(f"{uid} is published with the root or the parent of another")
         if origin is None:
             return

@@ -25,6 +25,8 @@ class Sample:
     """How old an analysis its task takes instead of a run; 0: none, but others take its; None: neither."""
     owner: str = ""
     """A persistent header: who may see it."""
+    variants: int | None = None
+    """How many second looks its task asks for; None: it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ class Schedule:
     hosts: int = 2
     slots: int = 2
     ingresses: int = 1
+    looks: int = 0
+    """How many second looks a root may have; 0: they are off. Each run of the simulation has a clue."""
     twin: bool = False
     """Whether one more machine has the name of the first."""
     samples: tuple[Sample, ...] = ()

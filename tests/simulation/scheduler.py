@@ -77,7 +77,12 @@ class Scheduler:
             seconds=self._theatre.now - began,
             states=states,
             trace=tuple(world.trace or ()),
-            drawn=(*self._drawn, *_given(self._schedule), *["reused"] * self._invariants.reused),
+            drawn=(
+                *self._drawn,
+                *_given(self._schedule),
+                *["reused"] * self._invariants.reused,
+                *["second look"] * len(self._invariants.looks),
+            ),
         )
 
     def _go_wrong(self) -> None:
@@ -152,11 +157,11 @@ class Scheduler:
         """Nothing goes wrong any more: all has to be over in time, and then nothing may be left."""
         world = self._world
         self._heal()
-        # A run may have to be done once more, on another host
-        runs = 2 * sum(sample.seconds for sample in world.samples.values())
         healed, first = self._theatre.now, self._steps
         while not world.broken and (waiting := self._waiting()):
             seconds = self._theatre.now - healed
+            # A run may have to be done once more, on another host
+            runs = 2 * sum(sample.seconds for sample in world.samples.values())
             if seconds > RECOVERY + runs or self._steps - first > MOST_STEPS:
                 world.broken += [_too_late(one, seconds) for one in waiting]
                 return

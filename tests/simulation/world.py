@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from karton.core import Task
 from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority
@@ -140,6 +142,18 @@ class World(Fleet):
         self.cancelled.add(uid)
         self.valkey.client.set(key, str(text).replace(f'"{task.status.value}"', '"Finished"'))
         return True
+
+    def grant(self, look: str, first: str) -> None:
+        """The publication of *first* has declared a second look."""
+        if look not in self.looks:
+            self.uids.append(look)
+            self.looks[look] = first
+            self.samples[look] = replace(self.samples[first], content="plain", variants=0)
+
+    def most_looks(self, root: str) -> int:
+        """How many second looks a root may have."""
+        asked = self.samples[root].variants
+        return self.schedule.looks if asked is None else min(asked, self.schedule.looks)
 
     def submit(self, number: int, sample: Sample) -> None:
         """A task comes in."""
