@@ -20,7 +20,7 @@ from drakcelery.errors import (
 from drakcelery.ingress import orphans
 from drakcelery.ingress.bind import bind_of, is_bound, register
 from drakcelery.ingress.triage import Triage
-from drakcelery.ingress.waiting import ended, resume_twins, withdraw_twins
+from drakcelery.ingress.waiting import ended, longest_wait, resume_twins, withdraw_twins
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.fleet import Sight, nobody_came
@@ -283,7 +283,10 @@ class Ingress:
 
     def _resume_twins(self) -> bool:
         """Deal with some of the tasks that waited for an analysis which is over. False if there was none."""
-        ours = resume_twins(self.inbox, self._lines, most=TWINS_AT_ONCE)
+        ours = resume_twins(self.inbox, self._lines, most=TWINS_AT_ONCE, before=self._waited_enough)
         if ours:
             self._handle(ours, self._sight.capacity().beside(self.inbox.in_flight()))
         return bool(ours)
+
+    def _waited_enough(self) -> float:
+        return self.ledger.now() - longest_wait(self.settings)

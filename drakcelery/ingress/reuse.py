@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
 from karton.core import Task
 from redis.exceptions import RedisError
 
-from drakcelery.errors import BadTask, Changed, StorageError, Superseded, UnreadableRecord
+from drakcelery.errors import AlreadyFinished, BadTask, Changed, StorageError, Superseded
 from drakcelery.failpoints import reach
+from drakcelery.ingress.origins import check_fleet, origin_of, require_free
 from drakcelery.ingress.stored import Copy, StoredAnalysis, find
+from drakcelery.ingress.waiting import WAITING, longest_wait
 from drakcelery.karton import contract
 from drakcelery.karton.analysis_task import build_analysis_task
 from drakcelery.karton.conditions import agreed, conditions_of, may_be_shared
@@ -25,19 +28,19 @@ from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Inbox
 from drakcelery.ledger.twins import MOST_WAITING, Reused
-from drakcelery.model.analysis import Analysis, ObjectRef, Place, State
-from drakcelery.model.metadata import Metadata
-from drakcelery.model.records import HostStatus, Record
+from drakcelery.model.analysis import Analysis, ObjectRef
+from drakcelery.model.records import Record
 from drakcelery.model.result import Result
 from drakcelery.model.reuse import Miss, NotReused, Origin, Reuse
+from drakcelery.model.text import storable
 from drakcelery.settings import Settings
 from drakcelery.storage import Storage
 from drakcelery.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
 
-WITH_SNAPSHOT = "drakvuf"
-"""The engine whose guests are restored from a snapshot, which its hosts report."""
+MOST_REASON = 500
+"""Characters of the sentence that says why nothing was reused; it may quote what is stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,23 +81,26 @@ class Reusing:
             )
         return _with(analysis, Reuse(seconds=seconds, conditions=conditions_of(task, analysis)))
 
-    def instead_of_a_run(self, task: Task, text: str, analysis: Analysis) -> Analysis | None:
+    def instead_of_a_run(
+        self, task: Task, text: str, analysis: Analysis, *, spare: Callable[[], None]
+    ) -> Analysis | None:
         """Publish an earlier analysis for *task*, whose JSON is *text*, or let it wait for one that is live.
 
-        None if that is done; otherwise the analysis that is to be run.
+        None if that is done; otherwise the analysis that is to be run. *spare* raises
+        :class:`AlreadyFinished` if a complete analysis has the uid.
 
         Raises:
-            BadTask: another live analysis has its uid.
+            AlreadyFinished: as *spare*.
             Changed, Superseded: as :meth:`drakcelery.ledger.inbox.Inbox.open`.
         """
         wish = analysis.reuse
         if wish.seconds is None or wish.refused is not None:
             return analysis
         try:
-            self._reuse(task, text, analysis)
+            self._reuse(task, text, analysis, spare)
         except NotReused as why:
             miss, refused = why.miss, str(why)
-        except (RedisError, Superseded):
+        except (RedisError, Superseded, AlreadyFinished):
             raise
         except (BadTask, StorageError) as error:
             miss, refused = Miss.FAILED, str(error)
@@ -103,21 +109,20 @@ class Reusing:
             miss, refused = Miss.FAILED, f"an error came up: {type(error).__name__}"
         else:
             return None
-        if self._waits(task, analysis):
-            return None
-        return _with(analysis, wish.model_copy(update={"miss": miss, "refused": refused}))
+        told = storable(" ".join(refused.split()))[:MOST_REASON]
+        to_run = _with(analysis, wish.model_copy(update={"miss": miss, "refused": told}))
+        return None if self._waits(task, to_run) else to_run
 
     def may_wait(self, analysis: Analysis) -> bool:
         """Whether its task agrees to wait for a live analysis under the same conditions, and has not waited
         for too long."""
         wish = analysis.reuse
-        if wish.seconds is None or wish.conditions is None:
+        if wish.seconds is None or wish.conditions is None or wish.miss not in WAITING:
             return False
         since = self.inbox.twins.since(analysis.task_uid)
         if since is None:
             return self.inbox.twins.count() < MOST_WAITING
-        # Twice what one run may take: a first attempt may fail
-        return self.ledger.now() - since < 2 * self.settings.drakcelery.hard_time_limit
+        return self.ledger.now() - since < longest_wait(self.settings)
 
     def opened(self, analysis: Analysis) -> None:
         """A task that agrees to reuse is run after all."""
@@ -139,16 +144,19 @@ class Reusing:
 
     # An earlier analysis
 
-    def _reuse(self, task: Task, text: str, analysis: Analysis) -> None:
+    def _reuse(self, task: Task, text: str, analysis: Analysis, spare: Callable[[], None]) -> None:
         """Raises :class:`NotReused`, and as :meth:`instead_of_a_run`."""
         began = time.monotonic()
-        origin, attempt = self._origin(analysis), self._next_attempt(analysis)
+        origin = origin_of(self.ledger, self.inbox.twins, analysis, limit=self.settings.reuse_age)
+        require_free(self.ledger, analysis)
         bucket = destination(self.settings, analysis).bucket
         stored = find(self, bucket, origin.uid, task_uid=origin.analysis_task_uid)
         check_fleet(self.ledger.fleet.hosts(), analysis.place, stored.metadata)
         self._check_content(analysis, stored)
         reach("ingress.reuse_checked", analysis.uid)
-        record = self._publish(task, text, _from(analysis, stored), stored, origin, attempt)
+        with self._alone(analysis) as mark:
+            spare()
+            record = self._publish(task, text, _from(analysis, stored), stored, origin, mark)
         reach("ingress.reuse_published", analysis.uid)
         metrics.analysis_received(analysis.profile, waited=time.time() - (task.last_update or time.time()))
         metrics.reuse("reused")
@@ -161,36 +169,6 @@ class Reusing:
             bytes=sum(artifact.size for artifact in stored.manifest.artifacts),
             seconds=round(time.monotonic() - began, 3),
         )
-
-    def _origin(self, analysis: Analysis) -> Record:
-        """The record of an analysis under the same conditions that is young enough."""
-        conditions = analysis.reuse.conditions
-        if conditions is None:
-            raise NotReused(Miss.OFF, "nobody says what its files contain")
-        uid = self.inbox.twins.reusable(conditions)
-        record = None
-        try:
-            record = self.ledger.get(uid) if uid is not None else None
-        except UnreadableRecord:
-            log.warning("origin_not_read", origin=uid)
-        if record is None or record.analysis is None or record.analysis.reuse.conditions != conditions:
-            raise NotReused(Miss.NONE, "there is no earlier analysis of it under the same conditions")
-        if record.state is not State.PUBLISHED or record.finished is None or record.uid == analysis.uid:
-            raise NotReused(Miss.NONE, f"analysis {record.uid} is {record.state.value}, or has its own uid")
-        age, limit = self.ledger.now() - record.finished, self.settings.reuse_age
-        if age > min(limit, analysis.reuse.seconds or 0):
-            raise NotReused(Miss.OLD, f"analysis {record.uid} is {age:.0f} s old")
-        return record
-
-    def _next_attempt(self, analysis: Analysis) -> int:
-        """The number that its first attempt would have; also, nobody is at work under its uid."""
-        try:
-            before = self.ledger.get(analysis.uid)
-        except UnreadableRecord as error:
-            raise NotReused(Miss.FAILED, str(error)) from None
-        if before is not None and (not before.state.is_over or before.task_uid == analysis.task_uid):
-            raise NotReused(Miss.FAILED, f"there is a record of {analysis.uid}")
-        return 1 if before is None else before.attempt + 1
 
     def _check_content(self, analysis: Analysis, stored: StoredAnalysis) -> None:
         """Make sure that the task has the files whose results it gets."""
@@ -214,21 +192,41 @@ class Reusing:
         if not self.inbox.set_back(task_uid):
             raise Superseded(f"the Karton task {task_uid} is not in the inbox any more")
 
-    def _publish(
-        self, task: Task, text: str, analysis: Analysis, stored: StoredAnalysis, origin: Record, attempt: int
-    ) -> Record:
-        making = Copy(
-            keeper=self, source=stored, analysis=analysis, check=lambda: self._check(analysis.task_uid)
-        )
+    @contextlib.contextmanager
+    def _alone(self, analysis: Analysis) -> Iterator[str]:
+        """Nobody else copies to its uid meanwhile; gives the mark of this try.
+
+        Raises :class:`Changed` if somebody does.
+        """
+        twins = self.inbox.twins
+        mark = twins.claim(analysis.uid, analysis.task_uid)
+        if mark is None:
+            raise Changed(f"another task is being dealt with under the uid {analysis.uid}")
         try:
-            return self._published(task, text, making, origin, attempt)
-        except (Changed, NotReused, StorageError):
+            yield mark
+        except Exception:
+            twins.release(analysis.uid, analysis.task_uid, mark)
+            raise
+        twins.release(analysis.uid, analysis.task_uid, mark)
+
+    def _publish(
+        self, task: Task, text: str, analysis: Analysis, stored: StoredAnalysis, origin: Record, mark: str
+    ) -> Record:
+        def check() -> None:
+            if not self.inbox.twins.hold(analysis.uid, analysis.task_uid, mark):
+                raise Superseded(f"the task {analysis.task_uid}, or its uid, is somebody else's by now")
+
+        making = Copy(keeper=self, source=stored, analysis=analysis, check=check)
+        try:
+            return self._published(task, text, making, origin, mark)
+        except Exception:
+            # Not what is somebody else's by now, or was published though the answer was lost: see check
             with contextlib.suppress(StorageError, Superseded):
                 making.clear()
             raise
 
-    def _published(self, task: Task, text: str, making: Copy, origin: Record, attempt: int) -> Record:
-        analysis = making.analysis
+    def _published(self, task: Task, text: str, making: Copy, origin: Record, mark: str) -> Record:
+        analysis, attempt = making.analysis, require_free(self.ledger, making.analysis)
         sample_task, ours = copy.deepcopy(task), destination(self.settings, analysis)
         making.clear()
         making.artifacts()
@@ -251,6 +249,7 @@ class Reusing:
                 analysis=analysis,
                 read=text,
                 attempt=attempt,
+                mark=mark,
                 origin=origin,
                 finished=contract.finished(sample_task, now=now).serialize(),
                 task=result.serialize(),
@@ -261,23 +260,6 @@ class Reusing:
         if record is None:
             raise NotReused(Miss.GONE, f"analysis {origin.uid} was deleted meanwhile")
         return record
-
-
-def check_fleet(hosts: list[HostStatus], place: Place, metadata: Metadata) -> None:
-    """Raise :class:`NotReused` unless every host of *place* would run it as the earlier one was run."""
-    ours = [
-        host
-        for host in hosts
-        if place.host in (None, host.host) and any(slot.profile == place.profile for slot in host.slots)
-    ]
-    if not ours:
-        raise NotReused(Miss.FLEET, f"no host of {place} says which engine it has")
-    for host in ours:
-        if host.engine != metadata.engine:
-            raise NotReused(Miss.FLEET, f"{host.host} has {host.engine}, not {metadata.engine}")
-        unknown = host.snapshot is None and host.engine.startswith(WITH_SNAPSHOT)
-        if unknown or host.snapshot != metadata.snapshot_id:
-            raise NotReused(Miss.FLEET, f"{host.host} has another snapshot, or does not say which")
 
 
 def _with(analysis: Analysis, reuse: Reuse) -> Analysis:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from karton.core import Task
@@ -150,7 +151,8 @@ class Triage:
         with about(uid=analysis.uid):
             if analysis.reuse.seconds is not None:
                 self._spare_finished(task, analysis)
-            to_run = self._reusing.instead_of_a_run(task, text, analysis)
+            spare = partial(self._spare_finished, task, analysis)
+            to_run = self._reusing.instead_of_a_run(task, text, analysis, spare=spare)
             return self._open(task, text, to_run, capacity) if to_run is not None else capacity
 
     @property

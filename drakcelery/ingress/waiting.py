@@ -12,12 +12,16 @@ from karton.core.task import TaskState
 from drakcelery.errors import Unreadable
 from drakcelery.karton import reading
 from drakcelery.ledger.inbox import Inbox
+from drakcelery.model.reuse import Miss
 from drakcelery.recovery.isolation import Isolation
+from drakcelery.settings import Settings
 
 Drop = Callable[[str, Task | None, str], None]
 """Take a task out of the inbox that is over, with the reason."""
 FORGOTTEN_SECONDS = 24 * 3600
 """After so long it is forgotten that a task has waited for a twin; an older version has opened it."""
+WAITING = frozenset({None, Miss.NONE, Miss.OLD, Miss.GONE})
+"""Where it helps to wait for a live twin: after any other miss its result would not be reused either."""
 AT_ONCE = 200
 """How many tasks are read in one round trip."""
 _OVER = re.compile(f'"(?:{TaskState.FINISHED.value}|{TaskState.CRASHED.value})"')
@@ -30,6 +34,12 @@ class Ended:
     task: Task | None
     """None if Karton has dropped it."""
     why: str
+
+
+def longest_wait(settings: Settings) -> int:
+    """For how many seconds a task waits for twins: twice what one run may take, as a first attempt may
+    fail."""
+    return 2 * settings.drakcelery.hard_time_limit
 
 
 def ended(text: str | None, task_uid: str) -> Ended | None:
@@ -47,12 +57,12 @@ def ended(text: str | None, task_uid: str) -> Ended | None:
     return Ended(task=task, why=f"its Karton task is {task.status.value}")
 
 
-def resume_twins(inbox: Inbox, isolation: Isolation, *, most: int) -> list[str]:
-    """Put tasks back into the inbox that wait for an analysis which is over; returns their Karton uids.
+def resume_twins(inbox: Inbox, isolation: Isolation, *, most: int, before: Callable[[], float]) -> list[str]:
+    """Put tasks back into the inbox that wait for an analysis which is over, or have waited since *before*.
 
-    At most so many, the longest waiting first.
+    At most so many, the longest waiting first. Returns their Karton uids.
     """
-    due = _due(inbox)[:most]
+    due = _due(inbox, before)[:most]
     if due:
         isolation.begin()
     ours = []
@@ -63,11 +73,14 @@ def resume_twins(inbox: Inbox, isolation: Isolation, *, most: int) -> list[str]:
     return ours
 
 
-def _due(inbox: Inbox) -> list[str]:
+def _due(inbox: Inbox, before: Callable[[], float]) -> list[str]:
     waiting = [twin for twin in inbox.twins.waiting() if twin.waits_for is not None]
+    if not waiting:
+        return []
+    since = before()
     uids = sorted({str(twin.waits_for) for twin in waiting})
     live = {uid for uid, is_live in zip(uids, inbox.twins.are_live(uids), strict=True) if is_live}
-    due = [twin for twin in waiting if twin.waits_for not in live]
+    due = [twin for twin in waiting if twin.waits_for not in live or twin.since <= since]
     return [twin.task_uid for twin in sorted(due, key=lambda twin: twin.since)]
 
 

@@ -25,6 +25,7 @@ from drakcelery.ledger.keys import (
     WAITING,
     host_key,
     line_key,
+    making_key,
     record_key,
     task_key,
 )
@@ -160,7 +161,7 @@ class Inbox(Lines):
         """
         uid, task_uid, place = analysis.uid, analysis.task_uid, str(analysis.place)
         host = analysis.target_host
-        keys = {"record": record_key(uid), "task": task_key(task_uid)}
+        keys = {"record": record_key(uid), "task": task_key(task_uid), "making": making_key(uid)}
         answer = self._scripts(
             "open",
             {**keys, "host": host_key(host)} if host else keys,

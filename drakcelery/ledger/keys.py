@@ -119,6 +119,11 @@ def reusable_key(conditions: str) -> str:
     return _BY_NAME["reusable"].of(conditions)
 
 
+def making_key(uid: str) -> str:
+    """Who is copying an earlier analysis to this uid."""
+    return _BY_NAME["making"].of(uid)
+
+
 def variants_key(root_uid: str) -> str:
     """The second looks that a root was granted."""
     return _BY_NAME["variants"].of(root_uid)

@@ -33,4 +33,13 @@ REUSE = (
         "none; a task leaves it when it is opened, reused, refused or dropped",
         "HGET HMGET HGETALL HLEN HSET HDEL EXISTS",
     ),
+    Key(
+        "making",
+        "drak:reuse:making:{<uid>}",
+        "string",
+        "ingress",
+        "who is copying an earlier analysis to this uid: the Karton task, and a mark of that try",
+        "10 minutes after the last object; the try that ends, and an analysis that begins, remove it",
+        "GET SET EXPIRE DEL",
+    ),
 )

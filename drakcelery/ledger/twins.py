@@ -6,6 +6,7 @@ for the one, and gets the result of the other. A task that waits is in no line a
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,6 +20,7 @@ from drakcelery.ledger.keys import (
     LIVE,
     TWINS,
     TWINS_WAITING,
+    making_key,
     record_key,
     reusable_key,
     task_key,
@@ -29,7 +31,9 @@ from drakcelery.model.analysis import Analysis
 from drakcelery.model.records import Record
 from drakcelery.model.result import Result
 
-SCRIPTS = ("await_twin", "resume_twin", "reuse")
+SCRIPTS = ("await_twin", "resume_twin", "reuse", "claim_uid", "hold_uid")
+MAKING_SECONDS = 600
+"""After so long without an object a try to copy an earlier analysis counts as ended."""
 MOST_WAITING = 1000
 """How many tasks wait for twins; more are run instead."""
 
@@ -54,6 +58,8 @@ class Reused:
     """The Karton task as it was read."""
     attempt: int
     """The number that the analysis' first attempt would have."""
+    mark: str
+    """Of the try that has copied the artifacts: as :meth:`Twins.claim` returned it."""
     origin: Record
     finished: str
     task: str
@@ -123,6 +129,28 @@ class Twins:
         """Nobody wants the task any more."""
         unless_odd(lambda: int(self._redis.hdel(TWINS_WAITING, task_uid)), 0)
 
+    def claim(self, uid: str, task_uid: str) -> str | None:
+        """Let this task alone copy an earlier analysis to *uid*. Returns the mark of the try.
+
+        None if an analysis, or a copy of another task, is under way under that uid.
+        Raises :class:`Superseded` if the task has left the inbox.
+        """
+        mark = uuid.uuid4().hex
+        answer = self._scripts(
+            "claim_uid", {"making": making_key(uid)}, uid=uid, task=task_uid, mark=mark, ttl=MAKING_SECONDS
+        )
+        if not answer:
+            raise Superseded(f"the Karton task {task_uid} is not in the inbox any more")
+        return mark if answer == 1 else None
+
+    def hold(self, uid: str, task_uid: str, mark: str, *, ttl: int = MAKING_SECONDS) -> bool:
+        """Go on with a try, which shows that the task is dealt with. False if task or uid are another's."""
+        return bool(self._scripts("hold_uid", {"making": making_key(uid)}, task=task_uid, mark=mark, ttl=ttl))
+
+    def release(self, uid: str, task_uid: str, mark: str) -> None:
+        """End a try."""
+        self.hold(uid, task_uid, mark, ttl=0)
+
     def publish(self, reused: Reused) -> Record | None:
         """Publish the result of an earlier analysis in one transaction. Returns the new record.
 
@@ -138,6 +166,7 @@ class Twins:
             "reuse",
             {
                 "record": record_key(ours.uid),
+                "making": making_key(ours.uid),
                 "origin": record_key(origin.uid),
                 "task": task_key(ours.task_uid),
                 "analysis_task": task_key(reused.task_uid),
@@ -148,6 +177,7 @@ class Twins:
             analysis=ours.model_dump_json(),
             place=str(ours.place),
             attempt=reused.attempt,
+            mark=reused.mark,
             origin_task=str(origin.analysis_task_uid),
             read=reused.read,
             finished=reused.finished,

@@ -25,6 +25,7 @@ from drakcelery.ledger.keys import (
     TWINS_WAITING,
     UNROUTED,
     host_key,
+    making_key,
     record_key,
     reusable_key,
     task_key,
@@ -475,6 +476,7 @@ def test_an_error_leads_to_a_run(world: World, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("drakcelery.ingress.reuse.reach", reach)
     world.work()
     assert world.miss("second") == Miss.FAILED
+    assert world.bench.objects("second") == {}
     assert world.run("second").state is State.PUBLISHED
 
 
@@ -613,3 +615,134 @@ def test_a_key_of_another_type_holds_up_nobody(world: World, key: str) -> None:
     world.work()
     world.bench.redis.delete(key)
     assert world.bench.record("three").reused_from in ("one", "two")
+
+
+@pytest.mark.parametrize("point", ["reuse_checked", "reuse_copied", "reuse_complete"])
+def test_two_tasks_that_want_one_uid(world: World, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    """At two ingresses at once: one of them gets it, with all its artifacts; the other is refused (I2)."""
+    world.first()
+    for uid in ("second", "third"):
+        world.push(uid, reuse=3600, override_uid="own-name")
+    other = world.another()
+    taken = other.inbox.accept(limit=8, places={}, most=2)
+
+    def reach(at: str, _uid: str) -> None:
+        if at == f"ingress.{point}":
+            monkeypatch.undo()
+            other._handle(taken[1:], other._sight.capacity())
+
+    monkeypatch.setattr("drakcelery.ingress.reuse.reach", reach)
+    world.ingress._handle(taken[:1], world.ingress._sight.capacity())
+    other._handle(other.inbox.accepted(), other._sight.capacity())
+    assert world.bench.record("own-name").state is State.PUBLISHED
+    assert world.bench.objects("own-name").keys() == world.bench.objects("first").keys()
+    assert len(world.unrouted()) == 2
+    [refused] = [record for uid in ("second", "third") if (record := world.bench.ledger.get(uid)) is not None]
+    assert "is complete" in str(refused.refusal)
+    assert not world.bench.redis.exists(making_key("own-name"))
+
+
+def test_an_ingress_that_counts_as_dead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It publishes nothing once another one has begun to copy anew, which first removes what is there."""
+    world.first()
+    world.push("second", reuse=3600)
+    other = world.another()
+    [task] = other.inbox.accept(limit=8, places={}, most=1)
+    reached = []
+
+    def reach(at: str, _uid: str) -> None:
+        reached.append(at)
+        if reached.count("ingress.reuse_copied") == 2:
+            raise Died
+        if at == "ingress.reuse_complete":
+            with pytest.raises(Died):
+                other._handle([task], other._sight.capacity())
+
+    monkeypatch.setattr("drakcelery.ingress.reuse.reach", reach)
+    world.ingress._handle([task], world.ingress._sight.capacity())
+    assert world.bench.ledger.get("second") is None
+    monkeypatch.undo()
+    other._handle(other.inbox.accepted(), other._sight.capacity())
+    assert world.bench.record("second").reused_from == "first"
+    assert world.bench.objects("second").keys() == world.bench.objects("first").keys()
+    assert len(world.unrouted()) == 2
+
+
+def test_a_run_that_begins_under_the_uid(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its artifacts are not touched by whoever was about to copy others there."""
+    world.first()
+    world.push("second", reuse=3600, override_uid="own-name")
+    other = world.another()
+
+    def reach(at: str, _uid: str) -> None:
+        if at == "ingress.reuse_copied":
+            monkeypatch.undo()
+            world.push("third", override_uid="own-name")
+            world.work(other)
+            world.bench.do(*ALL[:-1], uid="own-name")
+
+    monkeypatch.setattr("drakcelery.ingress.reuse.reach", reach)
+    world.work()
+    world.bench.do(Stage.PUBLISH, uid="own-name")
+    assert world.bench.record("own-name").task_uid == "{root-third}:third"
+    assert world.bench.objects("own-name").keys() == world.bench.objects("first").keys()
+    other._handle(other.inbox.accepted(), other._sight.capacity())
+    assert "is complete" in str(world.bench.record("second").refusal)
+
+
+def test_twins_of_which_nothing_can_be_reused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not run one after the other: once that is known, nobody waits for the next."""
+    monkeypatch.setattr("drakcelery.ingress.stored.MOST_BYTES", 10)
+    uids = [f"twin-{number}" for number in range(4)]
+    for uid in uids:
+        world.push(uid, reuse=3600)
+    world.work()
+    world.run("twin-0")
+    world.work()
+    assert [record.uid for record in world.sent] == uids
+    assert {world.miss(uid) for uid in uids[1:]} == {Miss.LARGE}
+
+
+def test_nobody_waits_for_what_never_ends(world: World) -> None:
+    """Also if the analysis is live all the while, as on a host that is away: it is run beside that one."""
+    world.push("one", reuse=3600)
+    world.push("two", reuse=3600)
+    world.work()
+    [two] = world.ingress.inbox.twins.waiting()
+    long_ago = world.bench.ledger.now() - 2 * world.ingress.settings.drakcelery.hard_time_limit
+    world.bench.redis.hset(TWINS_WAITING, two.task_uid, f"{long_ago} one")
+    world.work()
+    assert [record.uid for record in world.sent] == ["one", "two"]
+
+
+def test_an_artifact_that_vanishes_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a run, and nothing is left of the copies."""
+    world.first()
+    world.push("second", reuse=3600)
+
+    def reach(at: str, _uid: str) -> None:
+        if at == "ingress.reuse_checked":
+            world.ingress.storage.remove("bench", "first/procmon.log")
+
+    monkeypatch.setattr("drakcelery.ingress.reuse.reach", reach)
+    world.work()
+    assert world.miss("second") == Miss.FAILED
+    assert world.bench.objects("second") == {}
+
+
+def test_the_sentence_is_short_whatever_is_stored(world: World) -> None:
+    """Who may write to the bucket may not fill, or break, the record."""
+    world.first()
+    size = world.bench.objects("first")["analysis_task.json"]
+    copies = world.ingress.storage.copies
+    stored = json.loads(copies.read("bench", "first/analysis_task.json", size=size))
+    stored["payload"]["metadata"]["attempts"] = "\ud800" * 3000
+    stored["payload"]["metadata"]["slot"] = ["\n" * 3000]
+    copies.put("bench", "first/analysis_task.json", json.dumps(stored).encode())
+    world.push("second", reuse=3600)
+    world.work()
+    record = world.bench.record("second")
+    assert world.miss("second") == Miss.GONE
+    assert record.analysis is not None
+    assert len(str(record.analysis.reuse.refused).splitlines()) == 1
+    assert len(str(record.analysis.reuse.refused)) <= 500

@@ -11,7 +11,7 @@ from karton.core import Task
 from karton.core.resource import RemoteResource
 
 from drakcelery.errors import BadTask
-from drakcelery.ingress.reuse import check_fleet
+from drakcelery.ingress.origins import check_fleet
 from drakcelery.karton import conditions
 from drakcelery.karton.conditions import agreed, conditions_of, visibility
 from drakcelery.model.analysis import Analysis, ObjectRef, Place, Priority

@@ -260,6 +260,7 @@ ORDINARY = frozenset(
             "reusekey",
             "stored",
             "waiting",
+            "origin",
             "plugin",
             "program",
             "query",

@@ -8,6 +8,7 @@
 -- KEY task      Karton's; written only if it is still there
 -- KEY twins     conditions -> uid of the live analysis under them; emptied with live
 -- KEY twins_waiting  tasks that wait for another analysis; the task leaves it
+-- KEY making    who copies an earlier analysis to this uid; ends with that
 -- KEY host?     of the host that the place names, if it names one
 -- ARG uid       of the analysis
 -- ARG task      Karton's uid
@@ -65,7 +66,7 @@ end
 -- Attempts go on counting after an earlier life under this uid, so that its late messages stay stale (I2)
 local following = tonumber(attempt or '0') + 1
 local at = now()
-redis.call('DEL', KEY.record)
+redis.call('DEL', KEY.record, KEY.making)
 redis.call('HSET', KEY.record, 'uid', ARG.uid, 'task_uid', ARG.task, 'root_uid', ARG.root, 'analysis', ARG.analysis,
   'place', ARG.place, 'state', 'QUEUED', 'attempt', following, 'first_attempt', following, 'failures', '[]',
   'received', at, 'updated', at, 'at:QUEUED', at)

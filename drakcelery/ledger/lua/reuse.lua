@@ -8,6 +8,7 @@
 -- KEY task             Karton's; read, and written
 -- KEY inbox            the task leaves it
 -- KEY live             read
+-- KEY making           whose uid it is to be; removed
 -- KEY done             the analysis joins it
 -- KEY twins_waiting    the task leaves it
 -- KEY analysis_task    Karton's; written
@@ -19,6 +20,7 @@
 -- ARG root             Karton's root uid
 -- ARG analysis         what was wanted (JSON)
 -- ARG place            where it would have run
+-- ARG mark             of the try that has copied the artifacts
 -- ARG attempt          the number that its first attempt would have
 -- ARG origin_task      the analysis task of the earlier analysis
 -- ARG read             Karton's task as the caller read it
@@ -31,7 +33,7 @@
 -- returns the record's fields;
 --         'changed' where Karton's task, or the record under this uid, is another by now;
 --         'taken' where another live task is using the uid; 'gone' where the earlier analysis is not there any more;
---         nil if the task has left the inbox, or has a record
+--         nil if the task has left the inbox, or has a record, or the uid is another try's by now
 if not redis.call('ZSCORE', KEY.inbox, ARG.task) then
   return nil
 end
@@ -46,6 +48,9 @@ end
 if redis.call('ZSCORE', KEY.live, ARG.uid) then
   return 'taken'
 end
+if redis.call('GET', KEY.making) ~= ARG.task .. ' ' .. ARG.mark then
+  return nil
+end
 local state, task = unpack(redis.call('HMGET', KEY.origin, 'state', 'analysis_task_uid'))
 if state ~= 'PUBLISHED' or task ~= ARG.origin_task then
   return 'gone'
@@ -54,7 +59,7 @@ redis.call('LLEN', KEY.karton_tasks) -- where it is no list, nothing has changed
 redis.call('SET', KEY.analysis_task, ARG.analysis_task)
 redis.call('RPUSH', KEY.karton_tasks, ARG.analysis_uid)
 local at = now()
-redis.call('DEL', KEY.record)
+redis.call('DEL', KEY.record, KEY.making)
 -- No attempt was made: the first would be the one after this number, which no other life of the uid has had
 redis.call('HSET', KEY.record, 'uid', ARG.uid, 'task_uid', ARG.task, 'root_uid', ARG.root, 'analysis', ARG.analysis,
   'place', ARG.place, 'state', 'PUBLISHED', 'attempt', ARG.attempt, 'first_attempt', ARG.attempt + 1, 'failures', '[]',
