@@ -30,6 +30,8 @@ Among = Callable[[Sequence[bytes]], Iterable[bytes]]
 _TIME = b'"TimeStamp"'
 _LONG_SLEEP = 30_000
 """Milliseconds, which Windows' own processes seldom sleep."""
+_FILE_COPIES = ("ReadFile", "WriteFile")
+"""What the injector does that starts nothing."""
 _SHOWN = 256
 """Bytes of a line that hold its time, which is its second key."""
 
@@ -73,7 +75,8 @@ class Reader:
 
     Attributes:
         traffic: what is in the recorded traffic; None if there is none.
-        sample_pid: the process that DRAKVUF's injector started.
+        is_started: whether DRAKVUF's injector has started the sample.
+        sample_pid: the process that it started; None where Windows' shell did not tell (its line has 0).
         unreadable: lines that say something else than DRAKVUF does.
     """
 
@@ -93,6 +96,7 @@ class Reader:
         self.dumps = MemoryDumps(self.budget, self.injections)
         hooks = {**self.services.hooks, **self.mutexes.hooks, **self.injections.hooks}
         self.calls = Calls(self.budget, hooks)
+        self.is_started = False
         self.sample_pid: int | None = None
         self.unreadable = 0
         calls = (self.calls.among, self.calls.handler)
@@ -162,6 +166,6 @@ class Reader:
 
     def _injected(self, event: Event) -> None:
         """DRAKVUF's injector has started the sample, or done something for that before."""
-        pid = event.process("InjectedPid")
-        if pid and event.text("Status") == "Success":
-            self.sample_pid = pid
+        if event.text("Status") == "Success":
+            self.is_started = self.is_started or event.method not in _FILE_COPIES
+            self.sample_pid = event.process("InjectedPid") or self.sample_pid

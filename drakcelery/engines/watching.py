@@ -105,7 +105,7 @@ class Watcher:
             log.exception("watch_failed", uid=self._job.uid)
 
     def _count(self) -> None:
-        if self._reader.sample_pid is not None:
+        if self._reader.is_started:
             self.begin()
         second = self.second
         found = self._facts.count()

@@ -304,6 +304,19 @@ def test_hostile_lines(tmp_path: Path) -> None:
     assert run.watcher.finish("quiet")[0].trouble is None
 
 
+def test_a_sample_of_which_windows_does_not_tell_the_pid(tmp_path: Path) -> None:
+    """ShellExecute starts it, and DRAKVUF gets no handle of it: the pid is 0, and the run begins all the
+    same, but not with a file that is copied in."""
+    for method, begins in (("ShellExec", True), ("WriteFile", False)):
+        folder = tmp_path / method
+        folder.mkdir()
+        run = Run(folder)
+        run.log.started()
+        run.log.lines[0].update(Method=method, InjectedPid=0)
+        assert run.follow(until=TIMEOUT) == (("quiet", 11) if begins else None)
+        assert run.watcher.finish("quiet")[0].seconds == (11 if begins else 0)
+
+
 def test_who_is_not_watched(tmp_path: Path) -> None:
     """A job without a plan has no watcher."""
     run = Run(tmp_path)
