@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import ntpath
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from drakcelery.behaviour import alike, autostart
@@ -47,6 +49,7 @@ class Facts:
         kin: the sample's processes.
         new_tasks: the scheduled tasks among what :meth:`count` found last.
         new_processes: the processes among that.
+        is_behind: whether :meth:`count` left something for the next time.
     """
 
     def __init__(self, reader: Reader, name: str, *, most: int = MOST_FACTS) -> None:
@@ -56,6 +59,9 @@ class Facts:
         self._digests: set[bytes] = set()
         self._listed = self._unlisted = 0
         self._strangers: list[Process] = []
+        self._own: deque[Callable[[], Fact | None]] = deque()
+        """What is the sample's, and was not counted yet."""
+        self.is_behind = False
         self.new_tasks: list[Row] = []
         self.new_processes: list[Process] = []
         self._sources = [
@@ -80,24 +86,29 @@ class Facts:
         """Whether something was not counted: a table of the report was full, or there are too many facts."""
         return bool(self._reader.budget.left_out) or len(self._digests) >= self._most
 
-    def count(self) -> int:
-        """How many facts there are that were not there the last time."""
+    def count(self, is_late: Callable[[], bool]) -> int:
+        """How many facts there are that were not there the last time; found until *is_late*.
+
+        What a fact is without chance takes up to a millisecond for a text that was made for that.
+        """
         before = len(self._digests)
         is_changed = self.kin.refresh()
         self.new_tasks, self.new_processes = [], []
         for process in self._candidates(again=is_changed):
             if self._is_own(process):
                 self.new_processes.append(process)
-                image = ntpath.basename(process.image or "")
-                self._add(("processes", self._pattern(image), self._pattern(process.command_line)))
+                self._own.append(partial(self._process, process))
             else:
                 self._strangers.append(process)
         for source in self._sources:
             for row in _rows(source, again=is_changed):
                 if self.kin.has_done(row):
-                    self._add(source.fact(row))
+                    self._own.append(partial(source.fact, row))
                 else:
                     source.others.append((row, len(row.who)))
+        while self._own and not is_late():
+            self._add(self._own.popleft()())
+        self.is_behind = bool(self._own)
         return len(self._digests) - before
 
     def _add(self, fact: Fact | None) -> None:
@@ -118,6 +129,10 @@ class Facts:
         if process.seqid >= 0:
             return self.kin.has(process.seqid)
         return self.kin.has_pid(process.pid, 0)
+
+    def _process(self, process: Process) -> Fact:
+        image = ntpath.basename(process.image or "")
+        return "processes", self._pattern(image), self._pattern(process.command_line)
 
     def _pattern(self, text: str) -> str:
         return alike.pattern(alike.plain(text, self._name))

@@ -36,6 +36,8 @@ START_SECONDS = 30
 """How long a process has just started."""
 TASK_SECONDS = 180
 """How long a scheduled task is waited for: the shortest interval of one is a minute."""
+BLIND = "blind"
+"""The kind of a period in which not everything could be counted."""
 MOST_WAITING = 4096
 """Lines of a block that wait for whose they are to be known."""
 _UNIX_EPOCH = 11_644_473_600
@@ -55,12 +57,17 @@ class _Pending:
 
 
 class Holds:
-    """The periods in which a stop is forbidden, by seconds of the run."""
+    """The periods in which a stop is forbidden, by seconds of the run.
+
+    Attributes:
+        left_out: sleeps and connections of which it is not known whose they are, since there were too many.
+    """
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._periods: dict[str, list[tuple[int, int]]] = {}
         self._waiting: list[_Pending] = []
+        self.left_out = 0
         self._delays = Sieve(["NtDelayExecution"])
         self._slept: Counter[tuple[int | None, int]] = Counter()
 
@@ -68,7 +75,9 @@ class Holds:
         """The lines of a block of the log by plugin."""
         delays = (*groups.get("delaymon", ()), *self._delays.among(groups.get("syscall", ())))
         found = (*_sleeps(delays), *_connections(groups.get("socketmon", ())))
-        self._waiting += found[: MOST_WAITING - len(self._waiting)]
+        room = MOST_WAITING - len(self._waiting)
+        self._waiting += found[:room]
+        self.left_out += max(0, len(found) - room)
 
     def settle(self, second: int, *, is_news: bool) -> None:
         """Say of what came since the last time whether it is the sample's, once its facts are counted."""
@@ -101,10 +110,15 @@ class Holds:
         else:
             periods.append((first, last))
 
-    def last(self, bound: int | None = None) -> int:
-        """The last second of all periods; with *bound*, of those that end until then."""
-        ends = (periods[-1][1] for periods in self._periods.values())
-        return max((end for end in ends if bound is None or end <= bound), default=0)
+    def last(self) -> int:
+        """The last second of all periods."""
+        return max((periods[-1][1] for periods in self._periods.values()), default=0)
+
+    def last_in_guest(self, bound: int) -> int:
+        """The last second of the periods that end until *bound*, and in which something goes on in the guest:
+        that not everything could be counted is no reason to go on."""
+        kinds = (periods for kind, periods in self._periods.items() if kind != BLIND)
+        return max((periods[-1][1] for periods in kinds if periods[-1][1] <= bound), default=0)
 
     def all(self) -> list[tuple[int, int]]:
         """The periods of all kinds together."""

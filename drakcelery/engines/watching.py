@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from drakcelery.behaviour.facts import Facts
-from drakcelery.behaviour.holds import Holds
+from drakcelery.behaviour.holds import BLIND, Holds
 from drakcelery.behaviour.reader import Reader
 from drakcelery.engines import Detonation
 from drakcelery.engines.growing_log import GrowingLog
@@ -23,8 +23,10 @@ from drakcelery.model.news import EndedBy, News, WatchPlan, WatchRun
 
 LOOK_SECONDS = 1.0
 """Between two looks at the log."""
-WORK_SECONDS = 0.4
-"""How long one look may take; heartbeats and the limits of the run wait as long."""
+LATE_SECONDS = 5.0
+"""So long after the last look the next one is late: what has come since may have come at any time of it."""
+READ_SECONDS, WORK_SECONDS = 0.3, 0.4
+"""How long one look may read, and how long it may take; heartbeats and the limits of the run wait as long."""
 LAST_LOOKS = 16
 """Looks once the run is over, if the log is longer than one takes in."""
 TRAFFIC_SECONDS = 10
@@ -49,6 +51,7 @@ class Watcher:
         self._news: dict[int, int] = {}
         self._begun: float | None = None
         self._looked = float("-inf")
+        self._since = 0  # the second of the look before
         self._trouble: str | None = None
         self._is_broken = False
 
@@ -67,11 +70,14 @@ class Watcher:
         now = self._clock()
         if now - self._looked < LOOK_SECONDS:
             return None
-        self._looked = now
+        is_late, self._looked = now - self._looked > LATE_SECONDS, now
         self._read()
         if self._begun is None:
             return None
         second = self.second
+        if is_late and self._since:
+            self._blind("the host was too busy to look at the log")
+        self._since = second
         last_news = max(self._news, default=0)
         quiet_at = max(self._plan.min_seconds, max(last_news, self._holds.last()) + self._plan.quiet_seconds)
         if self._plan.stops and quiet_at < second < self._job.longest:
@@ -84,39 +90,39 @@ class Watcher:
         """Whether it may go on beyond its timeout: something came lately, or is to come before the end."""
         if self._plan.extend_to is None:
             return True  # the engine ends it itself
-        last = max(last_news, self._holds.last(self._plan.extend_to))
+        last = max(last_news, self._holds.last_in_guest(self._plan.extend_to))
         return second <= last + self._plan.quiet_seconds
 
     def _read(self) -> None:
         """Take in what is new. An error of ours ends the watching, not the run."""
         if self._is_broken:
-            self._holds.add("blind", self.second, self.second)
+            self._blind()
             return
-        late = self._clock() + WORK_SECONDS
+        begun = self._clock()
         try:
-            for groups in self._log.more(lambda: self._clock() > late):
+            for groups in self._log.more(lambda: self._clock() > begun + READ_SECONDS):
                 self._reader.read(groups)
                 self._holds.read(groups)
-            self._count()
+            self._count(lambda: self._clock() > begun + WORK_SECONDS)
         except OSError as error:
             self._fail(str(error.args[-1] if error.args else error))
         except Exception as error:
             self._fail(f"reading it failed: {type(error).__name__}")
             log.exception("watch_failed", uid=self._job.uid)
 
-    def _count(self) -> None:
+    def _count(self, is_late: Callable[[], bool]) -> None:
         if self._reader.is_started:
             self.begin()
         second = self.second
-        found = self._facts.count()
+        found = self._facts.count(is_late)
         if found:
             self._news[second] = self._news.get(second, 0) + found
         self._holds.settle(second, is_news=bool(found))
         self._watch_traffic(second)
-        if self._log.is_behind:
-            self._blind(second, "the log grew faster than it could be read")
-        if self._facts.is_full:
-            self._blind(second, "there was more than can be counted")
+        if self._log.is_behind or self._facts.is_behind:
+            self._blind("the log grew faster than it could be read")
+        if self._facts.is_full or self._holds.left_out:
+            self._blind("there was more than can be counted")
 
     def _watch_traffic(self, second: int) -> None:
         size = _size(self._job.pcap)
@@ -125,13 +131,16 @@ class Watcher:
         if size - before >= TRAFFIC_BYTES:
             self._holds.add("connection", second, second)
 
-    def _blind(self, second: int, why: str) -> None:
-        self._holds.add("blind", second, second)
+    def _blind(self, why: str | None = None) -> None:
+        """Not everything could be counted since the look before."""
+        self._holds.add(BLIND, self._since, self.second)
         self._trouble = self._trouble or why
 
     def _fail(self, why: str) -> None:
-        self._is_broken, self._trouble = True, why
-        self._holds.add("blind", self.second, self.second)
+        """It cannot be read any more: the run takes its time from now on, if nothing said when it began."""
+        self.begin()
+        self._is_broken = True
+        self._blind(why)
         log.warning("watch_lost", uid=self._job.uid, reason=why)
 
     def finish(self, ended: EndedBy) -> tuple[WatchRun, News]:
@@ -145,7 +154,7 @@ class Watcher:
         if ended != "quiet":
             for _ in range(LAST_LOOKS):
                 self._read()
-                if self._is_broken or not self._log.is_behind:
+                if self._is_broken or not (self._log.is_behind or self._facts.is_behind):
                     break
         self._log.close()
         news = News.of(seconds, self._news, self._holds.all())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from drakcelery.behaviour import holds
 from drakcelery.engines import watching
 from drakcelery.engines.growing_log import MOST_BYTES
 from drakcelery.engines.watching import Watcher, watcher_of
@@ -264,7 +265,7 @@ def test_an_error_of_ours_ends_no_run(tmp_path: Path, monkeypatch: pytest.Monkey
     """Whatever goes wrong in the reading, the run takes its time, and says that it was not watched."""
     run = Run(tmp_path)
     at_once(run)
-    monkeypatch.setattr(run.watcher._facts, "count", lambda: 1 // 0)
+    monkeypatch.setattr(run.watcher._facts, "count", lambda _: 1 // 0)
     assert run.follow(until=TIMEOUT, since=1) is None
     assert run.watcher.finish("timeout")[0].trouble == "reading it failed: ZeroDivisionError"
 
@@ -315,6 +316,73 @@ def test_a_sample_of_which_windows_does_not_tell_the_pid(tmp_path: Path) -> None
         run.log.lines[0].update(Method=method, InjectedPid=0)
         assert run.follow(until=TIMEOUT) == (("quiet", 11) if begins else None)
         assert run.watcher.finish("quiet")[0].seconds == (11 if begins else 0)
+
+
+def test_what_cannot_be_read_is_no_reason_to_go_on(tmp_path: Path) -> None:
+    """A busy run may take longer; one whose log cannot be read, from the first or later, takes its time."""
+    for number, start in enumerate((True, False)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run = Run(folder, PLAN.model_copy(update={"extend_to": 200}))
+        if start:
+            at_once(run)
+            run.job.log.unlink()
+        (folder / "elsewhere").touch()
+        run.job.log.symlink_to(folder / "elsewhere")
+        assert run.follow(until=200, since=1 if start else 0) == ("timeout", TIMEOUT)
+        assert run.watcher.finish("timeout")[0].trouble is not None
+
+
+def test_a_late_look(tmp_path: Path) -> None:
+    """Where nobody could look for a while, what has come may have come at any time of it: that time forbids
+    a stop, and is none in which one would have come."""
+    run = Run(tmp_path)
+    at_once(run)
+    assert run.follow(until=4, since=1) is None
+    opened(run.log, r"\??\C:\Users\user\late.txt", "0x4")
+    assert run.look(30) is None
+    assert run.follow(until=TIMEOUT, since=31) == ("quiet", 36)
+    watch, news = run.watcher.finish("quiet")
+    assert (watch.stop_second, watch.later) == (35, 0)
+    assert news.held == ((4, 30),)
+
+
+def test_a_broken_watch_on_a_busy_host(tmp_path: Path) -> None:
+    """However rarely it is looked at, no stop would have come in a run whose log cannot be read."""
+    run = Run(tmp_path)
+    at_once(run)
+    run.job.log.unlink()
+    for second in range(1, TIMEOUT, 7):
+        assert run.look(second) is None
+    assert run.watcher.finish("timeout")[0].stop_second is None
+
+
+def test_more_sleeps_than_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If there are too many at once to know whose they are, no stop comes any more."""
+    monkeypatch.setattr(holds, "MOST_WAITING", 2)
+    run = Run(tmp_path)
+    at_once(run)
+    for pid in (100, 100, 200):
+        run.log.add("delaymon", "NtDelayExecution", pid=pid, DelayIntervalMs=-20000.0)
+    assert run.follow(until=TIMEOUT, since=1) is None
+    assert run.watcher.finish("timeout")[0].trouble == "there was more than can be counted"
+
+
+def test_long_texts_are_counted_bit_by_bit(tmp_path: Path) -> None:
+    """A look counts for so long at most; until the rest is counted, no stop comes, and nothing is lost."""
+    run = Run(tmp_path)
+    at_once(run)
+    before = len(run.watcher._facts)
+    for name in "abcdef":
+        opened(run.log, rf"\??\C:\Users\user\{name}.txt", "0x4")
+    run.write()
+    list(map(run.watcher._reader.read, run.watcher._log.more(lambda: False)))
+    late = iter([False, False, True])
+    assert run.watcher._facts.count(lambda: next(late)) == 2
+    assert run.watcher._facts.is_behind
+    assert run.watcher._facts.count(lambda: False) == 4
+    assert not run.watcher._facts.is_behind
+    assert len(run.watcher._facts) == before + 6
 
 
 def test_who_is_not_watched(tmp_path: Path) -> None:
