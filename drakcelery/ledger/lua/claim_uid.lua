@@ -16,5 +16,6 @@ local owner = type(known) == 'string' and string.match(known, '^(.*) %S+$')
 if redis.call('ZSCORE', KEY.live, ARG.uid) or (owner and owner ~= ARG.task) then
   return 2
 end
-redis.call('SET', KEY.making, ARG.task .. ' ' .. ARG.mark, 'EX', ARG.ttl)
+redis.call('SET', KEY.making, ARG.task .. ' ' .. ARG.mark)
+redis.call('EXPIRE', KEY.making, ARG.ttl)
 return 1
