@@ -45,7 +45,7 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
     """Show the analysis, or the sample that waits in Karton for one. Raises :class:`StackError` if there is
     neither."""
     from drakcelery.forecast.forecast import make_forecast
-    from drakcelery.operators import analyses, finding, views
+    from drakcelery.operators import analyses, finding, forecast_views, views
     from drakcelery.operators.status_document import OneAnalysis, OneQueued
 
     record = finding.record_of(ledger, uid)
@@ -54,7 +54,7 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
         forecast = make_forecast(ours, ledger, ledger.inbox())
     if record is None and forecast is not None and (queued := forecast.find(uid)) is not None:
         shown: Value = OneQueued(**dict(queued))
-        view = views.queued_view(queued, now=forecast.now)
+        view = forecast_views.queued_view(queued, forecast)
     else:
         record = record or analyses.find_record(ledger, uid)  # taken up just now, or it does not exist
         estimate = forecast.estimates.get(record.uid) if forecast else None
@@ -69,7 +69,7 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
 def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
     """Show live and finished analyses, and the forecasts."""
     from drakcelery.forecast.forecast import make_forecast
-    from drakcelery.operators import analyses, views
+    from drakcelery.operators import analyses, forecast_views, views
     from drakcelery.operators.status_document import StatusDocument
 
     records = analyses.overview(ledger)
@@ -88,7 +88,7 @@ def show_all(ours: Settings, ledger: Ledger, *, as_json: bool) -> None:
         click.echo("No analyses. Push a sample with `drakcelery submit FILE`.")
     notices = ledger.outbox
     for line in (
-        *views.forecast_lines(forecast),
+        *forecast_views.forecast_lines(forecast),
         *views.quarantine_lines(ledger.quarantine.counts()),
         *views.outbox_lines(notices.counts(), notices.dead(newest=1)),
         *ledger.odd_sentences(),

@@ -90,7 +90,7 @@ def follow(ours: Settings, uids: Sequence[str], names: Mapping[str, str] | None 
     from drakcelery.wiring import make_ledger
 
     console, ledger = Console(stderr=True), make_ledger(ours)
-    show = _Table(ours, ledger, console) if console.is_terminal else _Lines(console)
+    show = _Table(ours, ledger, console) if console.is_terminal else _Lines(ours, ledger, console)
     try:
         look = show.until_over(ledger, uids, names or {})
     except KeyboardInterrupt:
@@ -125,11 +125,30 @@ def _same_settings() -> str:
     )
 
 
+class _Forecast:
+    """What is expected."""
+
+    def __init__(self, ours: Settings, ledger: Ledger) -> None:
+        self._ours, self._ledger = ours, ledger
+        self._last: Forecast | None = None
+        self._made = -FORECAST_SECONDS
+
+    def get(self) -> Forecast:
+        """Not older than :data:`FORECAST_SECONDS`."""
+        from drakcelery.forecast.forecast import make_forecast
+
+        if self._last is None or time.monotonic() - self._made >= FORECAST_SECONDS:
+            self._last = make_forecast(self._ours, self._ledger, self._ledger.inbox())
+            self._made = time.monotonic()
+        return self._last
+
+
 class _Lines:
     """Progress where no terminal is: a line for each change."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, ours: Settings, ledger: Ledger, console: Console) -> None:
         self._console = console
+        self._forecast = _Forecast(ours, ledger)
         self.left: int | None = None
 
     def until_over(self, ledger: Ledger, uids: Sequence[str], names: Mapping[str, str]) -> Look | None:
@@ -139,10 +158,10 @@ class _Lines:
         look = None
         for look in waiting.looks(ledger, uids):
             self.left = look.left
+            expected = self._forecast.get() if look.twins.keys() & set(look.changed) else None
             for uid in look.changed:
-                self._console.print(
-                    waiting_table.line(look, uid, names, alone=len(uids) == 1), soft_wrap=True
-                )
+                line = waiting_table.line(look, uid, names, alone=len(uids) == 1, forecast=expected)
+                self._console.print(line, soft_wrap=True)
         return look
 
 
@@ -150,9 +169,8 @@ class _Table:
     """Progress on a terminal: one table that changes."""
 
     def __init__(self, ours: Settings, ledger: Ledger, console: Console) -> None:
-        self._ours, self._ledger, self._console = ours, ledger, console
-        self._forecast: Forecast | None = None
-        self._forecasted = -FORECAST_SECONDS
+        self._console = console
+        self._forecast = _Forecast(ours, ledger)
         self.left: int | None = None
 
     def until_over(self, ledger: Ledger, uids: Sequence[str], names: Mapping[str, str]) -> Look | None:
@@ -171,7 +189,7 @@ class _Table:
                     look,
                     uids,
                     names,
-                    forecast=self._expected() if look.left else None,
+                    forecast=self._forecast.get() if look.left else None,
                     lines=self._console.height,
                     columns=self._console.width,
                 )
@@ -179,14 +197,6 @@ class _Table:
         if look is not None:
             self._console.print(waiting_table.waiting_table(look, uids, names, columns=self._console.width))
         return look
-
-    def _expected(self) -> Forecast:
-        from drakcelery.forecast.forecast import make_forecast
-
-        if self._forecast is None or time.monotonic() - self._forecasted >= FORECAST_SECONDS:
-            self._forecast = make_forecast(self._ours, self._ledger, self._ledger.inbox())
-            self._forecasted = time.monotonic()
-        return self._forecast
 
 
 def end(ours: Settings, look: Look, uids: Sequence[str], names: Mapping[str, str] | None = None) -> None:

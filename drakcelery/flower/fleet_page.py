@@ -51,7 +51,7 @@ class SlotView(Value):
     running_since: float | None
     """When its guest began to run, by Redis' clock."""
     timeout: int | None
-    """Seconds that the guest may run."""
+    """Seconds that the guest may run at most."""
     score: float | None
     """How well it is, from 0 to 1."""
     is_unwell: bool
@@ -119,6 +119,8 @@ class FleetView(Value):
     """UNIX time by Redis' clock."""
     unread: int
     """Tasks on Karton's own queue, which nobody has looked at yet."""
+    twins: int = 0
+    """Tasks that wait for the result of an analysis that is under way."""
     hosts: tuple[HostView, ...]
     queues: tuple[QueueView, ...]
     quarantined: tuple[QuarantinedView, ...] = ()
@@ -135,6 +137,7 @@ def fleet_view(
     *,
     now: float,
     unread: int,
+    twins: int = 0,
     hosts: Sequence[HostStatus],
     places: Mapping[Place, float],
     lines: Sequence[Line],
@@ -156,6 +159,7 @@ def fleet_view(
     return FleetView(
         now=now,
         unread=unread,
+        twins=twins,
         quarantined=tuple(_quarantined(entry) for entry in quarantined),
         drift=tuple(clean(sentence, SENTENCE) for sentence in drift(hosts)),
         odd_keys=tuple(odd_keys),
@@ -206,7 +210,7 @@ def _slot(slot: SlotStatus, record: Record | None, following: Next | None) -> Sl
         attempt=held.attempts if held else None,
         sample=sample_name(held) if held else None,
         running_since=held.entered.get(State.RUNNING) if held else None,
-        timeout=held.analysis.timeout if held and held.analysis else None,
+        timeout=held.analysis.longest if held and held.analysis else None,
         score=slot.score,
         is_unwell=slot.score is not None and slot.score <= UNWELL,
         reasons=tuple(clean(reason, REASON) for reason in slot.reasons),

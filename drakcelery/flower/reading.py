@@ -216,6 +216,7 @@ class Reader:
         return fleet_view(
             now=self.ledger.now(),
             unread=sum(self._inbox.queue_lengths()),
+            twins=sum(one.waits_for is not None for one in self._inbox.twins.waiting()),
             hosts=self.ledger.fleet.hosts(),
             places=self.ledger.fleet.places(),
             lines=self._inbox.lines(),

@@ -20,7 +20,7 @@ class Durations:
         learned = learned_of(record)
         if learned is None or record.analysis is None:
             return False
-        self._durations.add(record.analysis.profile, learned.model_dump_json())
+        self._durations.add(record.analysis.profile, learned.model_dump_json(exclude_defaults=True))
         return True
 
     def of(self, profile: str) -> list[Learned]:
@@ -44,5 +44,7 @@ def _read(text: str) -> Learned | None:
         learned = Learned.model_validate_json(text)
     except ValueError:
         return None
-    seconds = (learned.timeout, learned.prepare, learned.run, learned.rest)
+    seconds = [learned.timeout, learned.prepare, learned.run, learned.rest]
+    if learned.watched is not None:
+        seconds += [learned.watched.seconds, learned.watched.stop or 0.0]
     return learned if all(0 <= one <= MEMORY for one in seconds) else None

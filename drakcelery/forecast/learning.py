@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pydantic import Field
+
 from drakcelery.model.analysis import State, Value
+from drakcelery.model.news import EndedBy, WatchPlan, WatchRun
 from drakcelery.model.records import Record
 
 ENOUGH = 5
 """With fewer learned analyses than that, :data:`GUESSES` count as learned, too."""
+
+
+class Watched(Value):
+    """What a run that was watched for news says about quiet stops, whether one might end it or not."""
+
+    seconds: float = Field(ge=0)
+    """How long it was watched."""
+    stop: float | None = Field(default=None, ge=0)
+    """After how long a quiet stop ended it, or would have; None: it never was quiet enough."""
+    ended: EndedBy
+
+    @classmethod
+    def of(cls, watch: WatchRun) -> Watched:
+        """What is kept of the end of a run."""
+        stop = watch.seconds if watch.ended == "quiet" else watch.stop_second
+        return cls(seconds=watch.seconds, stop=stop, ended=watch.ended)
 
 
 class Learned(Value):
@@ -22,16 +41,55 @@ class Learned(Value):
     """Until its slot was free."""
     rest: float
     """Until it was published."""
+    watched: Watched | None = None
+    """None if it was not watched for news, or an older version published it."""
 
-    def run_within(self, timeout: int) -> float:
-        """How long this run would have taken under another *timeout*.
+    def run_within(self, timeout: int, watch: WatchPlan | None = None) -> float:
+        """How long this run would have taken under another *timeout*, and watched by another plan.
 
         A run that lasted until its timeout would do so with another one, too; a run that ended by itself
-        would have ended at the same time, or been stopped before.
+        would have ended at the same time, or been stopped before. One that a quiet stop ended lasts as long
+        as it may where none is allowed: nobody knows better.
         """
+        longest = timeout if watch is None else watch.longest(timeout)
+        if watch is not None and watch.stops:
+            return self._stopped(longest, earliest=earliest_stop(watch))
+        if self.watched is not None and self.watched.ended != "itself":
+            return self._unstopped(self.watched, timeout, longest)
+        return self._to_its_end(longest)
+
+    def _to_its_end(self, longest: int) -> float:
         if self.run >= self.timeout:
-            return timeout + self.run - self.timeout
-        return min(self.run, timeout)
+            return longest + self.run - self.timeout
+        return min(self.run, longest)
+
+    def _unstopped(self, watched: Watched, timeout: int, longest: int) -> float:
+        """Where its time ended it, or a quiet stop: it goes on to its timeout, and beyond only while it is
+        busy."""
+        is_busy = watched.stop is None and watched.seconds >= self.timeout
+        seconds = longest if is_busy else min(max(timeout, watched.seconds), longest)
+        return seconds + self._around(watched)
+
+    def _stopped(self, longest: int, *, earliest: int) -> float:
+        """Where a quiet stop may end it, but not before *earliest*."""
+        watched = self.watched
+        if watched is None or watched.stop is None:
+            return self._to_its_end(longest)
+        seconds = max(watched.stop, earliest)
+        if watched.ended == "itself":
+            seconds = min(seconds, watched.seconds)
+        return min(seconds, longest) + self._around(watched)
+
+    def _around(self, watched: Watched) -> float:
+        """What a run takes besides its watching."""
+        return max(0.0, self.run - watched.seconds)
+
+    def stopped_at_once(self) -> Learned:
+        """The same run, as if a quiet stop came as early as one may."""
+        is_ended = self.run < self.timeout
+        seconds = min(self.run, self.timeout)
+        watched = Watched(seconds=seconds, stop=0, ended="itself" if is_ended else "timeout")
+        return self.model_copy(update={"watched": watched})
 
 
 GUESSES = (
@@ -44,18 +102,21 @@ GUESSES = (
 
 
 def learned_of(record: Record) -> Learned | None:
-    """What can be learned from a record; None if it was not published, or its times are not complete."""
+    """What can be learned from a record; None if it was not published, its times are not complete, or it has
+    the result of an earlier analysis: then nothing was run."""
     times = [record.entered.get(one) for one in (State.PREPARING, State.RUNNING, State.COLLECTING)]
-    if record.state is not State.PUBLISHED or record.analysis is None:
+    if record.state is not State.PUBLISHED or record.analysis is None or record.reused_from is not None:
         return None
     entered, running, vacated = times
     if entered is None or running is None or vacated is None or record.finished is None:
         return None
+    watch = record.result.watch if record.result is not None else None
     return Learned(
         timeout=record.analysis.longest,
         prepare=round(running - entered, 2),
         run=round(vacated - running, 2),
         rest=round(record.finished - vacated, 2),
+        watched=Watched.of(watch) if watch is not None else None,
     )
 
 
@@ -63,3 +124,19 @@ def durations(learned: Mapping[str, Sequence[Learned]], profile: str) -> list[Le
     """What a profile's durations are drawn from: its own, else those of all profiles, else guesses."""
     known = list(learned.get(profile, ())) or [one for many in learned.values() for one in many]
     return known if len(known) >= ENOUGH else [*known, *GUESSES]
+
+
+def earliest_stop(watch: WatchPlan) -> int:
+    """The second before which no quiet stop comes."""
+    return max(watch.min_seconds, watch.quiet_seconds)
+
+
+def for_stops(known: Sequence[Learned]) -> list[Learned]:
+    """What the durations of runs are drawn from that a quiet stop may end: those that say when one comes.
+
+    If these are few, all: the others count once as they were, and once as if they were stopped at once.
+    """
+    watched = [one for one in known if one.watched is not None]
+    if len(watched) >= ENOUGH:
+        return watched
+    return [*known, *(one.stopped_at_once() for one in known if one.watched is None)]

@@ -8,21 +8,24 @@ samples of a higher priority that are still to come. The same situation and seed
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from drakcelery.forecast.learning import Learned, durations
+from drakcelery.forecast.learning import Learned, durations, for_stops
+from drakcelery.forecast.simulated_slots import SimulatedSlots
 from drakcelery.model.analysis import Place, State, Value
+from drakcelery.model.news import WatchPlan
 
 ROUNDS = 200
 FEWEST_ROUNDS = 20
 STEPS = 40_000
 """How many analyses are simulated in all; with many that wait or are at work there are fewer rounds."""
+MOMENTS = (0.3, 0.6, 1.0, 2.0)
+"""Seconds that it takes to give a task an earlier analysis's result."""
 
 
 class Range(Value):
@@ -37,7 +40,7 @@ class Estimate(Value):
     """When an analysis will start and be over."""
 
     start: Range | None
-    """When it gets its slot; None if it has one, or had one."""
+    """When it gets its slot; None if it has one, had one, or needs none."""
     finish: Range
     learned: int
     """On how many published analyses of its profile this rests; with none it is a guess."""
@@ -63,6 +66,12 @@ class Work:
     state: State
     since: float
     """Seconds that it has been in this state."""
+    watch: WatchPlan | None = None
+
+    @property
+    def longest(self) -> int:
+        """The seconds after which its run ends in any case."""
+        return self.timeout if self.watch is None else self.watch.longest(self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +82,16 @@ class Wait:
     """Empty for many alike that get no estimates of their own."""
     place: Place
     timeout: int
+    watch: WatchPlan | None = None
     not_before: float = 0.0
     """Seconds that have to go by first."""
     count: int = 1
     is_probe: bool = False
     """It is no sample and takes no slot, but shows how long a sample would wait that came now."""
+    is_reuse: bool = False
+    """It takes no slot: when its turn comes it gets the result of another analysis."""
+    twin: str | None = None
+    """The uid of that one, if it is not over yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +106,10 @@ class Situation:
     """In the order in which they get slots; who has claimed one comes first in any case."""
     learned: Mapping[str, Sequence[Learned]]
     """By profile."""
+    twins: Sequence[Wait] = ()
+    """Those whose turn has come, and that wait for their twins; the one that has waited longest first."""
+    look_ahead: int = 0
+    """How many places before its slot a task's turn comes."""
 
 
 def estimate(situation: Situation, *, seed: int = 0) -> dict[str, Estimate]:
@@ -101,7 +119,7 @@ def estimate(situation: Situation, *, seed: int = 0) -> dict[str, Estimate]:
     for _ in range(rounds):
         play.round()
     profiles = {one.uid: one.profile for one in situation.at_work}
-    profiles |= {one.uid: one.place.profile for one in situation.waiting}
+    profiles |= {one.uid: one.place.profile for one in (*situation.waiting, *situation.twins)}
     return {
         uid: Estimate(
             start=_range(situation.now, play.starts[uid]) if uid in play.starts else None,
@@ -122,45 +140,20 @@ def _range(now: float, values: list[float]) -> Range:
 def _overdue(work: Work) -> list[float]:
     """How long a stage may still take that has taken longer than all that is known: a run, to its timeout."""
     soon = [0.0, 0.1 * work.since, 0.3 * work.since]
-    if work.state is not State.RUNNING or work.since >= work.timeout:
+    if work.state is not State.RUNNING or work.since >= work.longest:
         return soon
-    left = work.timeout - work.since
+    left = work.longest - work.since
     return [*(min(one, left) for one in soon), left]
 
 
-class _Slots:
-    """When each slot is free in one round. They are kept in a heap, since there may be thousands."""
+def _kind(profile: str, watch: WatchPlan | None) -> tuple[str, bool]:
+    """What durations are drawn for: a profile, and whether a quiet stop may end the runs."""
+    return profile, watch is not None and watch.stops
 
-    def __init__(self, slots: Sequence[KnownSlot], choices: Mapping[Place, Sequence[int]]) -> None:
-        """*choices*: the numbers of the slots of each place."""
-        self.free = [0.0] * len(slots)
-        self._slots = slots
-        self._choices = choices
-        self._heaps: dict[Place, list[tuple[float, int]]] = {}
 
-    def first(self, place: Place) -> int:
-        """The slot of *place* that is free first."""
-        heap = self._heaps.get(place)
-        if heap is None:
-            heap = self._heaps[place] = [(self.free[number], number) for number in self._choices[place]]
-            heapq.heapify(heap)
-        while heap[0][0] != self.free[heap[0][1]]:
-            heapq.heappop(heap)  # it was taken since
-        return heap[0][1]
-
-    def occupy(self, number: int, until: float) -> None:
-        """A slot is free at another time."""
-        self.free[number] = until
-        place = self._slots[number].place
-        for within in (place, Place(profile=place.profile)):
-            if within in self._heaps:
-                heapq.heappush(self._heaps[within], (until, number))
-
-    def occupy_all(self, until: Iterable[tuple[int, float]]) -> None:
-        """As :meth:`occupy`, for many."""
-        for number, at in until:
-            self.free[number] = at
-        self._heaps.clear()
+def _known(learned: Mapping[str, Sequence[Learned]], profile: str, stops: bool) -> list[Learned]:
+    known = durations(learned, profile)
+    return for_stops(known) if stops else known
 
 
 @dataclass
@@ -179,10 +172,10 @@ class _Play:
             for place in (slot.place, Place(profile=slot.place.profile)):
                 self._choices[place].append(number)
         self._held = {slot.uid: number for number, slot in enumerate(situation.slots) if slot.uid}
-        profiles = {one.profile for one in situation.at_work} | {
-            one.place.profile for one in situation.waiting
+        kinds = {_kind(one.profile, one.watch) for one in situation.at_work} | {
+            _kind(one.place.profile, one.watch) for one in situation.waiting
         }
-        self._durations = {profile: durations(situation.learned, profile) for profile in profiles}
+        self._durations = {kind: _known(situation.learned, *kind) for kind in sorted(kinds)}
         placed = [one for one in situation.waiting if one.place in self._choices]
         self._waiting = sorted(
             (one for one in placed if not one.not_before), key=lambda one: one.uid not in self._held
@@ -197,12 +190,16 @@ class _Play:
         self._pools = {
             name: self.chance.choices(known, k=len(known)) for name, known in self._durations.items()
         }
-        slots = _Slots(self.situation.slots, self._choices)
+        slots = SimulatedSlots([slot.place for slot in self.situation.slots], self._choices)
+        self._begun: list[float] = []
+        self._over: dict[str, float] = {}
+        self._turns: dict[str, float] = {}
+        self._followers: list[Wait] = []
         for work, left in zip(self.situation.at_work, self._left, strict=True):
             leaves, ends = self._remaining(work, left)
             if work.uid in self._held:
                 slots.occupy(self._held[work.uid], leaves)
-            self.finishes[work.uid].append(ends)
+            self._end(work.uid, ends)
         late = list(self._late)
         for wait in self._waiting:
             while late and late[-1].not_before <= slots.free[slots.first(wait.place)]:
@@ -210,15 +207,29 @@ class _Play:
             self._assign(wait, slots)
         while late:
             self._assign(late.pop(), slots)
+        for wait in (*self.situation.twins, *self._followers):
+            self._follow(wait)
+
+    def _end(self, uid: str, at: float) -> None:
+        self._over[uid] = at
+        self.finishes[uid].append(at)
+
+    def _follow(self, wait: Wait) -> None:
+        """Give *wait* the result of its twin. Those of one twin get it one after the other."""
+        if wait.twin is None or wait.twin not in self._over:
+            return
+        ready = max(self._over[wait.twin], self._turns.get(wait.uid, 0.0)) + self.chance.choice(MOMENTS)
+        self._over[wait.twin] = ready
+        self.finishes[wait.uid].append(ready)
 
     def _left_of(self, work: Work) -> list[float]:
         """How long its stage may still take, by the learned durations that are longer than it has taken so
         far."""
-        known = self._durations[work.profile]
+        known = self._durations[_kind(work.profile, work.watch)]
         if work.state is State.PREPARING:
             takes = [one.prepare for one in known]
         elif work.state is State.RUNNING:
-            takes = [one.run_within(work.timeout) for one in known]
+            takes = [one.run_within(work.timeout, work.watch) for one in known]
         else:
             takes = [one.rest for one in known]
         return [one - work.since for one in takes if one > work.since] or _overdue(work)
@@ -226,17 +237,20 @@ class _Play:
     def _remaining(self, work: Work, left: Sequence[float]) -> tuple[float, float]:
         """(when it leaves its slot, when it is over)."""
         first = self.chance.choice(left)
-        following = self.chance.choice(self._pools[work.profile])
+        following = self.chance.choice(self._pools[_kind(work.profile, work.watch)])
         if work.state is State.PREPARING:
-            leaves = first + following.run_within(work.timeout)
+            leaves = first + following.run_within(work.timeout, work.watch)
             return leaves, leaves + following.rest
         if work.state is State.RUNNING:
             return first, first + following.rest
         return 0.0, first
 
-    def _assign(self, wait: Wait, slots: _Slots) -> None:
+    def _assign(self, wait: Wait, slots: SimulatedSlots) -> None:
         """Give *wait* the slot that is free first; it may have claimed one already."""
-        pool = self._pools[wait.place.profile]
+        pool = self._pools[_kind(wait.place.profile, wait.watch)]
+        if wait.is_reuse:
+            self._reuse(wait, slots)
+            return
         if not wait.uid:
             self._flood(wait, pool, slots)
             return
@@ -245,15 +259,28 @@ class _Play:
             number = slots.first(wait.place)
         start = max(slots.free[number], wait.not_before)
         takes = self.chance.choice(pool)
-        leaves = start + takes.prepare + takes.run_within(wait.timeout)
+        leaves = start + takes.prepare + takes.run_within(wait.timeout, wait.watch)
         self.starts[wait.uid].append(start)
-        self.finishes[wait.uid].append(leaves + takes.rest)
+        self._end(wait.uid, leaves + takes.rest)
         if not wait.is_probe:
+            self._begun.append(start)
             slots.occupy(number, leaves)
 
-    def _flood(self, wait: Wait, pool: Sequence[Learned], slots: _Slots) -> None:
+    def _reuse(self, wait: Wait, slots: SimulatedSlots) -> None:
+        """The turn of *wait* comes before it would have got a slot, and it needs none."""
+        ahead = self.situation.look_ahead
+        earliest = self._begun[-ahead] if 0 < ahead <= len(self._begun) else 0.0
+        latest = slots.free[slots.first(wait.place)]
+        turn = self.chance.uniform(min(earliest, latest), latest)
+        if wait.twin is None:
+            self._end(wait.uid, turn + self.chance.choice(MOMENTS))
+        else:
+            self._followers.append(wait)
+            self._turns[wait.uid] = turn
+
+    def _flood(self, wait: Wait, pool: Sequence[Learned], slots: SimulatedSlots) -> None:
         """Spread the work of many over the slots, always on those that are free first."""
-        takes = [one.prepare + one.run_within(wait.timeout) for one in pool]
+        takes = [one.prepare + one.run_within(wait.timeout, wait.watch) for one in pool]
         mean, deviation = statistics.fmean(takes), statistics.pstdev(takes)
         work = max(0.0, self.chance.gauss(wait.count * mean, math.sqrt(wait.count) * deviation))
         free = slots.free

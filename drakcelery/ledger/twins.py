@@ -86,6 +86,20 @@ class Twins:
         uid = _or_none(lambda: self._redis.hget(TWINS, conditions))
         return uid if uid is not None and self._redis.zscore(LIVE, uid) is not None else None
 
+    def known(self, conditions: Sequence[str]) -> list[tuple[str | None, str | None]]:
+        """(:meth:`live`, :meth:`reusable`) of each. For display: what cannot be read is none."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for one in conditions:
+                pipe.hget(TWINS, one)
+                pipe.get(reusable_key(one))
+            answers = [one if isinstance(one, str) else None for one in pipe.execute(raise_on_error=False)]
+        uids = sorted({uid for uid in answers[::2] if uid is not None})
+        live = {uid for uid, is_live in zip(uids, self.are_live(uids), strict=True) if is_live}
+        return [
+            (uid if uid in live else None, reusable)
+            for uid, reusable in zip(answers[::2], answers[1::2], strict=True)
+        ]
+
     def since(self, task_uid: str) -> float | None:
         """Since when a task has waited for twins, with breaks; None if it never has."""
         known = _or_none(lambda: self._redis.hget(TWINS_WAITING, task_uid))

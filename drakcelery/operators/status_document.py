@@ -12,7 +12,8 @@ from typing import Self
 
 from pydantic import Field
 
-from drakcelery.forecast.forecast import Forecast, Queued
+from drakcelery.forecast.backlog import Queued
+from drakcelery.forecast.forecast import Forecast
 from drakcelery.forecast.simulation import Estimate
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Analysis, Failure, ObjectRef, Place, State, Value

@@ -52,6 +52,10 @@ class Snapshot:
     """Samples on Karton's queue that nobody has looked at."""
     queued_since: float | None
     """Since when the oldest of them waits."""
+    twins: int = 0
+    """Samples that wait for another analysis's result."""
+    twins_since: float | None = None
+    """Since when the oldest of them waits."""
     live: Mapping[str, Record]
     ended: list[Record]
     """The newest first; those of the window at least, and :data:`RECENT` of those before."""
@@ -85,6 +89,7 @@ class Watch:
         profiles = overview.profile_overviews(hosts, ledger.fleet.places(), inbox.lines(), inbox.in_flight())
         unread = [stretch for stretch in inbox.backlog(most=1) if stretch.place is None]
         first = [_since_when(ledger, uid) for stretch in unread for uid in stretch.named]
+        twins = [one.since for one in inbox.twins.waiting() if one.waits_for is not None]
         self._ended = self._newest(since=now - WINDOW)
         return Snapshot(
             now=now,
@@ -92,6 +97,8 @@ class Watch:
             profiles=profiles,
             queued=sum(stretch.length for stretch in unread),
             queued_since=min(filter(None, first), default=None),
+            twins=len(twins),
+            twins_since=min(twins, default=None),
             live={record.uid: record for record in ledger.live()},
             ended=self._ended,
         )
@@ -163,7 +170,7 @@ def _slots(snapshot: Snapshot, room: int | None, width: int) -> Table:
             views.safe(slot.profile),
             fleet_views.slot_text(slot.model_copy(update={"closed_by": None})),
             views.duration(snapshot.now - slot.since),
-            views.duration(record.analysis.timeout) if record and record.analysis else "-",
+            views.duration(record.analysis.longest) if record and record.analysis else "-",
             _sample(slot, record),
         )
     if left_out:
@@ -194,6 +201,9 @@ def _profiles(snapshot: Snapshot) -> Table:
     if snapshot.queued:
         queued = ("(any)", "", "", "", "", str(snapshot.queued), _since(snapshot, snapshot.queued_since))
         table.add_row(*queued)
+    if snapshot.twins:
+        twins = ("(twins)", "", "", "", "", str(snapshot.twins), _since(snapshot, snapshot.twins_since))
+        table.add_row(*twins)
     return table
 
 

@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from drakcelery.forecast.forecast import Forecast, Queued
 from drakcelery.forecast.simulation import Estimate, Range
 from drakcelery.ledger.outbox import Dead, OutboxCounts
 from drakcelery.ledger.quarantine import Entry
@@ -38,6 +37,8 @@ MINUTES = len("2026-01-31 23:59")
 """Characters of a time in a list."""
 SPARE = ("SLOT", "EXPECTED", "TOOK", "RECEIVED (UTC)")
 """What a list of analyses does without where a terminal is narrow, the first at first."""
+SHORT = 8
+"""Characters of a uid where there is no room for more: any command takes them."""
 console = output.console
 
 
@@ -103,15 +104,17 @@ def expected(estimate: Estimate | None, now: float) -> str:
     if estimate is None:
         return "-"
     what, when = ("over", estimate.finish) if estimate.start is None else ("start", estimate.start)
-    return f"{what} in {_span(when, now)}"
+    return f"{what} in {span(when, now)}"
 
 
-def _span(when: Range, now: float) -> str:
+def span(when: Range, now: float) -> str:
+    """``2:10-4:00`` from *now* on."""
     low, high = duration(when.low - now), duration(when.high - now)
     return low if low == high else f"{low}-{high}"
 
 
-def _add_estimate(table: Table, estimate: Estimate, now: float) -> None:
+def add_estimate(table: Table, estimate: Estimate, now: float) -> None:
+    """Rows for what is to be expected."""
     basis = f"by {estimate.learned} analyses of its profile" if estimate.learned else "a guess"
     if estimate.start is not None:
         table.add_row("should start", _prospect(estimate.start, now))
@@ -119,36 +122,7 @@ def _add_estimate(table: Table, estimate: Estimate, now: float) -> None:
 
 
 def _prospect(when: Range, now: float) -> str:
-    return f"in {_span(when, now)}, about {moment(when.middle)} UTC"
-
-
-def queued_view(queued: Queued, *, now: float) -> RenderableType:
-    """A sample that is not in the ledger yet."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("analysis", safe(queued.uid))
-    table.add_row("state", "waits in Karton")
-    table.add_row("Karton task", safe(queued.task_uid))
-    table.add_row("root", safe(queued.root_uid))
-    table.add_row("position", str(queued.position))
-    table.add_row("waits for", safe(queued.place))
-    if queued.estimate is not None:
-        _add_estimate(table, queued.estimate, now)
-    else:
-        table.add_row("should start", safe(f"once {queued.place} is online"))
-    return table
-
-
-def forecast_lines(forecast: Forecast) -> Iterator[str]:
-    """What waits outside the ledger, and what a sample could expect that came now."""
-    waiting = len(forecast.queued) + forecast.behind
-    if waiting:
-        yield f"{waiting} more wait in Karton."
-    for profile, estimate in forecast.newcomers.items():
-        if estimate.start is not None and estimate.start.high - forecast.now >= 1:
-            span = _span(estimate.start, forecast.now)
-            yield f"A sample for {profile} that came now would start in {span}."
+    return f"in {span(when, now)}, about {moment(when.middle)} UTC"
 
 
 def outbox_lines(counts: OutboxCounts, dead: Iterable[Dead]) -> Iterator[str]:
@@ -201,7 +175,7 @@ def record_view(
     for state, entered in sorted(record.entered.items(), key=lambda item: item[1]):
         table.add_row(state.value.lower(), f"{moment(entered)} UTC")
     if estimate is not None:
-        _add_estimate(table, estimate, time.time() if now is None else now)
+        add_estimate(table, estimate, time.time() if now is None else now)
     if record.finished is not None:
         table.add_row(
             "over", f"{moment(record.finished)} UTC, after {duration(record.finished - record.received)}"
@@ -275,8 +249,10 @@ def files_table(files: Iterable[Path]) -> Table:
     return table
 
 
-def progress(record: Record | None) -> Text:
-    """How far an analysis has come: a bar and its state."""
+def progress(record: Record | None, twin: str | None = None) -> Text:
+    """How far an analysis has come: a bar and its state. *twin*: the analysis whose result it waits for."""
+    if record is None and twin is not None:
+        return Text(f"waits for {clean(twin)[:SHORT]}", style="dim")
     if record is None:
         return Text("waiting in Karton", style="dim")
     if record.state not in _PROGRESS:

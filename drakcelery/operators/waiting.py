@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from karton.core import Task
 
 from drakcelery.errors import StackError
 from drakcelery.forecast.forecast import make_forecast
@@ -32,6 +34,8 @@ class Look:
     """The uids of those that are not as they were."""
     left: int
     """How many are not over."""
+    twins: Mapping[str, str] = field(default_factory=dict)
+    """By uid of those that wait in Karton for another analysis's result: which one it is."""
 
 
 def looks(
@@ -44,18 +48,27 @@ def looks(
     while True:
         for record in ledger.records(left):
             records[record.uid] = record
-        steps = {uid: _step(records.get(uid)) for uid in left}
+        twins = _twins(ledger, [uid for uid in left if uid not in records])
+        steps = {uid: _step(records.get(uid), twins.get(uid)) for uid in left}
         changed = tuple(uid for uid in left if uid not in seen or seen[uid] != steps[uid])
         seen.update(steps)
         left = [uid for uid in left if uid not in records or not records[uid].state.is_over]
-        yield Look(now=ledger.now(), records=dict(records), changed=changed, left=len(left))
+        yield Look(now=ledger.now(), records=dict(records), changed=changed, left=len(left), twins=twins)
         if not left:
             return
         pause(max(POLL_SECONDS, PER_RECORD * len(left)))
 
 
-def _step(record: Record | None) -> tuple[object, ...]:
-    return () if record is None else (record.state, record.attempts, record.slot)
+def _twins(ledger: Ledger, uids: Sequence[str]) -> dict[str, str]:
+    """Which of these wait for a twin, by the uid that `submit` gives a task and its analysis."""
+    if not uids:
+        return {}
+    waiting = {Task.fquid_to_uid(one.task_uid): one.waits_for for one in ledger.inbox().twins.waiting()}
+    return {uid: twin for uid in uids if (twin := waiting.get(uid)) is not None}
+
+
+def _step(record: Record | None, twin: str | None) -> tuple[object, ...]:
+    return (twin,) if record is None else (record.state, record.attempts, record.slot)
 
 
 def resolve(settings: Settings, ledger: Ledger, uid: str) -> str:

@@ -15,14 +15,13 @@ from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.model.text import clean
 from drakcelery.operators import views
+from drakcelery.operators.forecast_views import twin_words
 from drakcelery.operators.waiting import Look
 
 BESIDE = 5
 """Lines of a terminal that are not for rows: the head, what is left out, the sum, and where people typed."""
 WIDE = 120
 """Columns of a terminal that has room for a whole uid."""
-SHORT = 8
-"""Characters of a uid where it has not: any command takes them."""
 
 
 def waiting_table(
@@ -47,11 +46,11 @@ def waiting_table(
         table.add_column("EXPECTED", no_wrap=True, min_width=len("start in 0:00-00:00"))
     for uid in rows:
         record = look.records.get(uid)
-        shown = uid if columns >= WIDE else uid[:SHORT]
+        shown = uid if columns >= WIDE else uid[: views.SHORT]
         table.add_row(
             escape(clean(shown)),
             escape(clean(names.get(uid) or _name(record), 60)),
-            views.progress(record),
+            views.progress(record, look.twins.get(uid)),
             _elapsed(record, look.now),
             *((_expected(uid, record, forecast),) if look.left else ()),
         )
@@ -67,7 +66,9 @@ def sum_line(look: Look, uids: Sequence[str]) -> str:
     words += [f"{states[one]} {one.value.lower()}" for one in (State.FAILED, State.CANCELLED) if states[one]]
     if under_way := sum(count for state, count in states.items() if not state.is_over):
         words.append(f"{under_way} under way")
-    if waiting := len(uids) - states.total():
+    if look.twins:
+        words.append(f"{len(look.twins)} waiting for another's result")
+    if waiting := len(uids) - states.total() - len(look.twins):
         words.append(f"{waiting} waiting in Karton")
     return ", ".join(words)
 
@@ -97,10 +98,18 @@ def _expected(uid: str, record: Record | None, forecast: Forecast | None) -> Tex
     return Text(views.expected(estimate, forecast.now if forecast is not None else 0.0))
 
 
-def line(look: Look, uid: str, names: Mapping[str, str], *, alone: bool) -> Text:
-    """A change of one analysis, in a line; which one, unless it is *alone*."""
-    record = look.records.get(uid)
-    progress = views.progress_line(record)
+def line(
+    look: Look, uid: str, names: Mapping[str, str], *, alone: bool, forecast: Forecast | None = None
+) -> Text:
+    """A change of one analysis, in a line; which one, unless it is *alone*.
+
+    *forecast*: for one that waits for another's result.
+    """
+    record, twin = look.records.get(uid), look.twins.get(uid)
+    if record is None and twin is not None and forecast is not None:
+        progress = Text(f"waits for {clean(twin_words(twin, forecast))}", style="dim")
+    else:
+        progress = views.progress_line(record)
     if alone:
         return progress
     name = clean(names.get(uid) or _name(record), 60)

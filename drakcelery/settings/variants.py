@@ -12,7 +12,6 @@ from drakcelery.model.second_look import HIDING
 from drakcelery.settings.section import Section
 from drakcelery.settings.values import QualityNames, quality_names
 
-
 NO_PLUGINS = "none"
 """As an empty text is the default."""
 

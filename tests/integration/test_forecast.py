@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +14,21 @@ from click.testing import CliRunner
 from karton.core import Resource, Task
 from karton.core.backend import KartonBackendBase
 from karton.core.task import TaskPriority
+from rich.console import Console
 
 from drakcelery import cli, wiring
 from drakcelery.embedded.services import Services
+from drakcelery.forecast.backlog import LISTED
 from drakcelery.forecast.durations import Durations
-from drakcelery.forecast.forecast import LISTED, Forecast, make_forecast
-from drakcelery.forecast.learning import Learned
+from drakcelery.forecast.forecast import Forecast, make_forecast
+from drakcelery.forecast.learning import Learned, Watched
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.durations import KEPT, MEMORY
 from drakcelery.model.analysis import Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
-from drakcelery.settings import DrakrunSection, Settings
+from drakcelery.operators import top, waiting_table
+from drakcelery.operators.waiting import looks
+from drakcelery.settings import DrakrunSection, Settings, WatchSection
 from tests.builders import analysis
 from tests.ledgers import inbox_of
 from tests.notifying import opened, publish
@@ -211,6 +216,68 @@ def test_slots_out_of_use_take_nothing(ledger: Ledger, ours: Settings) -> None:
     assert [in_seconds(forecast, uid)[0] for uid in ("a", "b")] == [0, 10]
 
 
+def as_twin(ledger: Ledger, uid: str, of: str) -> Task:
+    """A task that waits for the result of another analysis."""
+    task = send(ledger, uid)
+    inbox = inbox_of(ledger)
+    ledger._redis.lrem(KartonBackendBase.get_queue_name(IDENTITY, TaskPriority.NORMAL), 1, task.uid)
+    inbox.adopt(task.uid)
+    assert inbox.twins.wait(task.uid, of)
+    return task
+
+
+def test_twins_are_in_the_forecast(ledger: Ledger, ours: Settings) -> None:
+    """Those that wait for an analysis are over moments after it, and take no slot; of one that nobody knows
+    any more nothing is said."""
+    teach(ledger, *[TEN] * 10)
+    run_now(ledger, "runs")
+    report(ledger, ("running", "runs"))
+    for uid in ("twin-1", "twin-2"):
+        as_twin(ledger, uid, "runs")
+    send(ledger, "next")
+    ledger._redis.hset("drak:twins:waiting", "{root-gone}:gone", "5 runs")
+    forecast = make_forecast(ours, ledger, inbox_of(ledger))
+    assert [(one.uid, one.position, one.twin, one.reuses) for one in forecast.queued] == [
+        *(("next", 1, None, False), ("twin-1", 0, "runs", True), ("twin-2", 0, "runs", True))
+    ]
+    assert in_seconds(forecast, "next") == (8, 23)
+    runs = forecast.estimates["runs"].finish
+    for queued in forecast.queued[1:]:
+        assert queued.estimate is not None
+        assert queued.estimate.start is None
+        assert runs.high < queued.estimate.finish.middle < queued.estimate.finish.high <= runs.high + 4
+
+
+def test_how_a_run_is_watched_counts(ledger: Ledger, ours: Settings) -> None:
+    """By its task and the settings: learned from stopped runs, one that asks for `off` takes its whole
+    timeout; a newcomer is stopped, as most are."""
+    stopped = Watched(seconds=20, stop=20, ended="quiet")
+    teach(ledger, *[TEN.model_copy(update={"run": 20, "watched": stopped})] * 10)
+    report(ledger, ("free", None))
+    watch = WatchSection(enabled=True, mode="active", min_seconds=10, quiet_seconds=10, measure_share=0.0)
+    send(ledger, "active")
+    send(ledger, "off", watch="off")
+    send(ledger, "shadow", watch="shadow")
+    send(ledger, "long", timeout=200, watch="off")
+    forecast = make_forecast(ours.model_copy(update={"watch": watch}), ledger, inbox_of(ledger))
+    assert [in_seconds(forecast, uid) for uid in ("active", "off", "shadow", "long")] == [
+        *((0, 27), (22, 89), (84, 151), (146, 353))
+    ]
+    newcomer = forecast.newcomers[PROFILE]
+    assert round(newcomer.finish.middle - newcomer.start.middle) == 27  # type: ignore[union-attr]
+
+
+def test_a_run_that_may_go_on_is_expected_to(ledger: Ledger, ours: Settings) -> None:
+    """With `extend_to` a run that always was busy until its timeout may last longer, and who waits knows."""
+    busy = Watched(seconds=60, ended="timeout")
+    teach(ledger, *[TEN.model_copy(update={"run": 60, "watched": busy})] * 10)
+    report(ledger, ("free", None))
+    send(ledger, "a")
+    watch = WatchSection(enabled=True, mode="active", min_seconds=10, quiet_seconds=10, extend_to=300)
+    forecast = make_forecast(ours.model_copy(update={"watch": watch}), ledger, inbox_of(ledger))
+    assert in_seconds(forecast, "a") == (0, 307)
+
+
 # status
 
 
@@ -266,6 +333,49 @@ def test_status_shows_what_to_expect(ledger: Ledger, status: Any) -> None:
     found = {one["uid"]: one for one in json.loads(status("--json"))["analyses"]}
     assert found["runs"]["estimate"]["start"] is None
     assert found["queued"]["estimate"]["start"]["low"] < found["queued"]["estimate"]["finish"]["low"]
+
+
+def test_people_see_what_a_twin_waits_for(ledger: Ledger, ours: Settings, status: Any) -> None:
+    """Which analysis, and when that is expected to be over: status, and who waits for it."""
+    teach(ledger, *[TEN] * 10)
+    run_now(ledger, "runs")
+    report(ledger, ("running", "runs"))
+    as_twin(ledger, "twin", "runs")
+    assert "1 more wait in Karton, 1 of them for the result of another analysis." in status()
+    said = " ".join(status("twin").split())
+    assert "waits for analysis runs, which is expected to be over in 0:1" in said
+    assert "should be over in 0:1" in said
+    assert "position" not in said
+    assert json.loads(status("twin", "--json"))["twin"] == "runs"
+    look = next(looks(ledger, ["twin", "runs"]))
+    assert look.twins == {"twin": "runs"}
+    forecast = make_forecast(ours, ledger, inbox_of(ledger))
+    line = waiting_table.line(look, "twin", {}, alone=True, forecast=forecast).plain
+    assert line.startswith("waits for analysis runs, which is expected to be over in 0:1")
+    assert "1 waiting for another's result" in waiting_table.sum_line(look, ["twin", "runs"])
+    out = io.StringIO()
+    Console(file=out, width=100).print(waiting_table.waiting_table(look, ["twin"], {}, forecast=forecast))
+    assert "waits for runs" in out.getvalue()
+    assert "over in 0:1" in out.getvalue()
+    frame = io.StringIO()
+    shown = top.frame(top.Watch(ledger, inbox_of(ledger)).read(), width=80, height=None)
+    Console(file=frame, width=80).print(shown)
+    assert "(twins)" in frame.getvalue()
+
+
+def test_a_wait_says_when_it_becomes_one_for_a_twin(ledger: Ledger) -> None:
+    """A task that waited in Karton and now waits for an analysis is a change; then it is none."""
+    run_now(ledger, "runs")
+    task = send(ledger, "twin")
+    inbox, pauses = inbox_of(ledger), iter(range(9))
+
+    def pause(_: float) -> None:
+        if next(pauses) == 1:
+            inbox.adopt(task.uid)
+            inbox.twins.wait(task.uid, "runs")
+
+    seen = looks(ledger, ["twin"], pause=pause)
+    assert [next(seen).changed for _ in range(4)] == [("twin",), (), ("twin",), ()]
 
 
 def test_status_of_what_is_over_estimates_nothing(ledger: Ledger, status: Any) -> None:

@@ -14,6 +14,7 @@ from karton.core.backend import KartonBackendBase
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
 
+from drakcelery.forecast.forecast import Forecast, make_forecast
 from drakcelery.ingress import Ingress, Round
 from drakcelery.ingress.stored import MOST_BYTES
 from drakcelery.karton import contract
@@ -746,3 +747,63 @@ def test_the_sentence_is_short_whatever_is_stored(world: World) -> None:
     assert record.analysis is not None
     assert len(str(record.analysis.reuse.refused).splitlines()) == 1
     assert len(str(record.analysis.reuse.refused)) <= 500
+
+
+# What is expected
+
+
+def expected(forecast: Forecast) -> dict[str, tuple[bool, str | None, bool]]:
+    """By uid of what waits outside the ledger: whether a result is to be reused, of what, and whether it is
+    expected to get a slot."""
+    return {
+        one.uid: (one.reuses, one.twin, one.estimate is not None and one.estimate.start is not None)
+        for one in forecast.queued
+    }
+
+
+def test_the_forecast_knows_what_will_be_reused(world: World) -> None:
+    """As ingress then does: twins wait, later ones will, and what was published is there within moments;
+    other conditions mean a slot."""
+    ours = world.ingress
+    for uid in ("one", "two"):
+        world.push(uid, reuse=3600)
+    world.work()
+    world.push("three", reuse=3600)
+    world.push("other", reuse=3600, timeout=33)
+    world.push("like-other", reuse=3600, timeout=33)
+    world.push("wants-its-own")
+    forecast = make_forecast(ours.settings, ours.ledger, ours.inbox)
+    assert expected(forecast) == {
+        "two": (True, "one", False),
+        "three": (True, "one", False),
+        "other": (False, None, True),
+        "like-other": (True, "other", False),
+        "wants-its-own": (False, None, True),
+    }
+    world.work()
+    assert {(one.task_uid, one.waits_for) for one in ours.inbox.twins.waiting()} == {
+        *(("{root-two}:two", "one"), ("{root-three}:three", "one"), ("{root-like-other}:like-other", "other"))
+    }
+    world.run("one")
+    world.work()
+    world.push("late", reuse=3600)
+    world.push("picky", reuse=0)
+    forecast = make_forecast(ours.settings, ours.ledger, ours.inbox)
+    found = expected(forecast)
+    assert (found["late"], found["picky"]) == ((True, None, False), (False, None, True))
+    [late] = [one for one in forecast.queued if one.uid == "late"]
+    assert late.estimate is not None
+    world.work()
+    assert world.bench.record("late").reused_from is not None
+    assert world.miss("picky") is None
+
+
+def test_the_forecast_does_without_the_books_of_twins(world: World) -> None:
+    """Where their keys have another type, what waits is expected to be run."""
+    world.bench.redis.xadd(TWINS, {"odd": "1"})
+    world.bench.redis.xadd(TWINS_WAITING, {"odd": "1"})
+    world.push("one", reuse=3600)
+    ours = world.ingress
+    forecast = make_forecast(ours.settings, ours.ledger, ours.inbox)
+    assert expected(forecast) == {"one": (False, None, True)}
+    world.bench.redis.delete(TWINS, TWINS_WAITING)

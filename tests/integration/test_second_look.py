@@ -14,6 +14,7 @@ from karton.core import RemoteResource, Task
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.errors import BadTask, Superseded
+from drakcelery.forecast.forecast import make_forecast
 from drakcelery.ingress.second_looks import require_granted
 from drakcelery.karton import contract, kept
 from drakcelery.karton.contract import SampleFacts
@@ -175,6 +176,31 @@ def test_the_second_look_of_an_evader(bench: Bench) -> None:
     first = record.analysis
     assert first is not None
     assert (ours.sample.bucket, ours.sample.key) == (first.sample.bucket, first.sample.key)
+
+
+def test_a_second_look_is_in_the_forecast(bench: Bench) -> None:
+    """From the instant in which it is declared: last in Karton's queue, and for its own profile; a sample
+    that came now would not wait for it."""
+    publish(bench)
+    settings, ledger, inbox = bench.context.settings, bench.ledger, inbox_of(bench.ledger)
+    (waiting,) = queued(bench)
+    forecast = make_forecast(settings, ledger, inbox)
+    [second] = forecast.queued
+    assert (second.task_uid, second.place, second.position) == (waiting, "win7", 1)
+    assert second.estimate is not None
+    assert second.estimate.start is not None
+    newcomer = forecast.newcomers["win7"].start
+    assert newcomer is not None
+    assert newcomer.high <= forecast.now
+    urgent = Task({"type": "sample"}, uid="{n}:n", root_uid="n", priority=TaskPriority.NORMAL)
+    urgent.add_payload("sample", RemoteResource("x.bat", bucket=bench.bucket, uid="sample-a-1"))
+    urgent.add_payload("vm_profile", "win7")
+    ledger.declare(urgent)
+    bench.redis.rpush(queue_key(Priority.NORMAL.value, ledger.identity), urgent.uid)
+    forecast = make_forecast(settings, ledger, inbox)
+    assert [(one.uid, one.position) for one in forecast.queued] == [("n", 1), (second.uid, 2)]
+    starts = [one.estimate.start.middle for one in forecast.queued if one.estimate and one.estimate.start]
+    assert starts[0] < starts[1]
 
 
 def test_both_say_what_the_other_showed(bench: Bench) -> None:

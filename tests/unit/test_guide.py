@@ -219,8 +219,8 @@ HEART = (
 )
 ORDINARY = frozenset(
     {
-        *("alive", "alone", "behaviour", "bind", "cancellation", "certificate", "clock", "command"),
-        *("configuration", "connection", "control", "curve", "death", "deployment", "dir", "disk"),
+        *("alive", "alone", "backlog", "behaviour", "bind", "cancellation", "certificate", "clock"),
+        *("command", "configuration", "connection", "control", "curve", "death", "deployment", "dir", "disk"),
         "dispatch",
         *(
             "duration",
@@ -267,7 +267,8 @@ ORDINARY = frozenset(
             "record",
         ),
         *("redis", "remote", "removal"),
-        *("report", "result", "routing", "script", "shutdown", "side", "simulation", "space"),
+        *("report", "result", "routing", "script", "shutdown", "side", "simulated", "simulation"),
+        "space",
         *("look", "second", "variantkey"),
         *("start", "state", "table", "text", "transport", "value", "webhook", "word"),
     }

@@ -201,7 +201,7 @@ function show(view) {
   const out = slots.filter((slot) => OUT.includes(slot.state)).length;
   const used = slots.filter((slot) => slot.uid !== null).length;
   const oldest = view.queues.map((queue) => queue.oldest).filter((since) => since !== null);
-  const waiting = view.queues.reduce((sum, queue) => sum + queue.queued + queue.in_line, view.unread);
+  const waiting = view.queues.reduce((sum, queue) => sum + queue.queued + queue.in_line, view.unread + view.twins);
   say(get("total-used"), `${used} of ${slots.length}`);
   say(get("total-waiting"), String(waiting));
   say(get("total-oldest"), oldest.length ? duration(now - Math.min(...oldest)) : dash);
@@ -214,6 +214,8 @@ function show(view) {
   sync(get("queues"), view.queues, (queue) => queue.profile, makeQueue, (line, queue) => showQueue(line, queue, now, estimates));
   get("unread").hidden = view.unread === 0;
   say(get("unread"), `${view.unread} on Karton's own queue, which nobody has looked at yet`);
+  get("twins").hidden = view.twins === 0;
+  say(get("twins"), `${view.twins} waiting for the result of an analysis that is under way, without a slot`);
   get("drift").hidden = view.drift.length === 0;
   say(get("drift"), view.drift.join(" · "));
   get("odd-keys").hidden = view.odd_keys.length === 0;
