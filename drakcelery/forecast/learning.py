@@ -13,6 +13,10 @@ from drakcelery.model.records import Record
 ENOUGH = 5
 """With fewer learned analyses than that, :data:`GUESSES` count as learned, too."""
 
+PARTS = (0, 0.25, 0.5, 0.75, 1)
+"""After which parts of their timeouts quiet stops are assumed to come if little is known: as many as it takes
+for the tenth of the rounds that is earliest, or latest, to assume the first, or the last."""
+
 
 class Watched(Value):
     """What a run that was watched for news says about quiet stops, whether one might end it or not."""
@@ -84,11 +88,11 @@ class Learned(Value):
         """What a run takes besides its watching."""
         return max(0.0, self.run - watched.seconds)
 
-    def stopped_at_once(self) -> Learned:
-        """The same run, as if a quiet stop came as early as one may."""
-        is_ended = self.run < self.timeout
-        seconds = min(self.run, self.timeout)
-        watched = Watched(seconds=seconds, stop=0, ended="itself" if is_ended else "timeout")
+    def stopped_after(self, part: float) -> Learned:
+        """The same run, as if a quiet stop came after that part (0 to 1) of its timeout, or as soon then as
+        one may."""
+        ended: EndedBy = "timeout" if self.run >= self.timeout else "itself"
+        watched = Watched(seconds=min(self.run, self.timeout), stop=part * self.timeout, ended=ended)
         return self.model_copy(update={"watched": watched})
 
 
@@ -131,12 +135,35 @@ def earliest_stop(watch: WatchPlan) -> int:
     return max(watch.min_seconds, watch.quiet_seconds)
 
 
-def for_stops(known: Sequence[Learned]) -> list[Learned]:
+def for_stops(known: Sequence[Learned]) -> list[list[Learned]]:
     """What the durations of runs are drawn from that a quiet stop may end: those that say when one comes.
 
-    If these are few, all: the others count once as they were, and once as if they were stopped at once.
+    If these are few, nobody knows when the others would be stopped, but it is much the same for all: then
+    there are several lists, from all being stopped at once to none, of which each is as likely.
     """
     watched = [one for one in known if one.watched is not None]
     if len(watched) >= ENOUGH:
-        return watched
-    return [*known, *(one.stopped_at_once() for one in known if one.watched is None)]
+        return [watched]
+    others = [one for one in known if one.watched is None]
+    return [[*watched, *(one.stopped_after(part) for one in others)] for part in PARTS]
+
+
+def drawn_from(learned: Mapping[str, Sequence[Learned]], profile: str, stops: bool) -> list[list[Learned]]:
+    """What durations are drawn from, all of them from one of these lists, of which each is as likely.
+
+    *stops*: of runs that a quiet stop may end.
+    """
+    known = durations(learned, profile)
+    return for_stops(known) if stops else [known]
+
+
+def stage_durations(
+    lists: Sequence[Sequence[Learned]], state: State, timeout: int, watch: WatchPlan | None
+) -> list[float]:
+    """How long what an analysis does in *state* took for others, the shortest first."""
+    known = [one for many in lists for one in many]
+    if state is State.PREPARING:
+        return sorted(one.prepare for one in known)
+    if state is State.RUNNING:
+        return sorted(one.run_within(timeout, watch) for one in known)
+    return sorted(one.rest for one in known)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from drakcelery.forecast.learning import Learned, durations, for_stops
+from drakcelery.forecast.learning import Learned, drawn_from, stage_durations
 from drakcelery.forecast.simulated_slots import SimulatedSlots
 from drakcelery.model.analysis import Place, State, Value
 from drakcelery.model.news import WatchPlan
@@ -151,11 +152,6 @@ def _kind(profile: str, watch: WatchPlan | None) -> tuple[str, bool]:
     return profile, watch is not None and watch.stops
 
 
-def _known(learned: Mapping[str, Sequence[Learned]], profile: str, stops: bool) -> list[Learned]:
-    known = durations(learned, profile)
-    return for_stops(known) if stops else known
-
-
 @dataclass
 class _Play:
     """The rounds of one simulation. All times are seconds from now."""
@@ -175,20 +171,24 @@ class _Play:
         kinds = {_kind(one.profile, one.watch) for one in situation.at_work} | {
             _kind(one.place.profile, one.watch) for one in situation.waiting
         }
-        self._durations = {kind: _known(situation.learned, *kind) for kind in sorted(kinds)}
+        self._durations = {kind: drawn_from(situation.learned, *kind) for kind in sorted(kinds)}
         placed = [one for one in situation.waiting if one.place in self._choices]
         self._waiting = sorted(
             (one for one in placed if not one.not_before), key=lambda one: one.uid not in self._held
         )
         self._late = sorted((one for one in placed if one.not_before), key=lambda one: -one.not_before)
+        self._round = -1
+        self._takes: dict[tuple[object, ...], list[float]] = {}
         self._left = [self._left_of(one) for one in situation.at_work]
 
     def round(self) -> None:
         """Simulate one round."""
         # A profile whose few durations are all short may still have long runs to come: each round learns from
         # another draw of the durations, so that little knowledge makes wide ranges
+        self._round += 1
         self._pools = {
-            name: self.chance.choices(known, k=len(known)) for name, known in self._durations.items()
+            kind: self.chance.choices(known := lists[self._round % len(lists)], k=len(known))
+            for kind, lists in self._durations.items()
         }
         slots = SimulatedSlots([slot.place for slot in self.situation.slots], self._choices)
         self._begun: list[float] = []
@@ -225,14 +225,16 @@ class _Play:
     def _left_of(self, work: Work) -> list[float]:
         """How long its stage may still take, by the learned durations that are longer than it has taken so
         far."""
-        known = self._durations[_kind(work.profile, work.watch)]
-        if work.state is State.PREPARING:
-            takes = [one.prepare for one in known]
-        elif work.state is State.RUNNING:
-            takes = [one.run_within(work.timeout, work.watch) for one in known]
-        else:
-            takes = [one.rest for one in known]
-        return [one - work.since for one in takes if one > work.since] or _overdue(work)
+        takes = self._stage_takes(work)
+        longer = takes[bisect_right(takes, work.since) :]
+        return [one - work.since for one in longer] or _overdue(work)
+
+    def _stage_takes(self, work: Work) -> list[float]:
+        key = (work.profile, work.state, work.timeout, work.watch)
+        if key not in self._takes:  # many are alike
+            lists = self._durations[_kind(work.profile, work.watch)]
+            self._takes[key] = stage_durations(lists, work.state, work.timeout, work.watch)
+        return self._takes[key]
 
     def _remaining(self, work: Work, left: Sequence[float]) -> tuple[float, float]:
         """(when it leaves its slot, when it is over)."""
