@@ -59,7 +59,8 @@ def show_one(ours: Settings, ledger: Ledger, uid: str, *, as_json: bool) -> None
         record = record or analyses.find_record(ledger, uid)  # taken up just now, or it does not exist
         estimate = forecast.estimates.get(record.uid) if forecast else None
         shown = OneAnalysis.of(record, estimate)
-        view = views.record_view(record, now=ledger.now(), estimate=estimate)
+        looks = ledger.records([one.uid for one in record.variants])
+        view = views.record_view(record, now=ledger.now(), estimate=estimate, looks=looks)
     if as_json:
         click.echo(as_json_text(shown))
     else:

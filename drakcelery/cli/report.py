@@ -80,6 +80,19 @@ def report(
         click.echo(markdown(document(said, everything=everything)), nl=False)
     else:
         print_page(views.console(), document(said, everything=everything))
+        if not _is_directory(analysis):
+            _tell_of_second_looks(found.uid, config, data_dir)
+
+
+def _tell_of_second_looks(uid: str, config: Path | None, data_dir: Path | None) -> None:
+    """What the ledger knows, and a report cannot, which is made before them."""
+    from drakcelery.operators import views
+    from drakcelery.operators.result_lines import looked_again
+    from drakcelery.wiring import make_ledger
+
+    record = make_ledger(read_settings(config, data_dir)).get(uid)
+    for sentence in looked_again(record) if record is not None else ():
+        views.console().print(sentence, markup=False, highlight=False)
 
 
 def _written(found: Analysis) -> str:
@@ -106,9 +119,13 @@ def _exchanged(found: Analysis, said: Report, form: str) -> str:
     return made
 
 
+def _is_directory(analysis: str) -> bool:
+    return "/" in analysis or os.path.isdir(analysis)  # noqa: PTH112 it takes any name
+
+
 def find(analysis: str, config: Path | None, data_dir: Path | None) -> Analysis:
     """The analysis of that uid, or in that directory, which needs neither settings nor servers."""
-    if "/" in analysis or os.path.isdir(analysis):  # noqa: PTH112 it takes any name
+    if _is_directory(analysis):
         from drakcelery.reading import Analysis
 
         return Analysis.from_directory(analysis)

@@ -48,9 +48,11 @@ class Row(Value):
     reused_from: str | None
     """The analysis whose result it has; None if it was, or is to be, run."""
     retries: tuple[str, ...]
-    variant_of: str | None
-    variants: tuple[SecondLook, ...]
     """The analyses that repeat it, the newest last."""
+    variant_of: str | None
+    news_to_first: int | None
+    """What it showed that the one did not at which it is a second look."""
+    variants: tuple[SecondLook, ...]
     received: float
     finished: float | None
     error: str | None
@@ -82,6 +84,7 @@ def row(record: Record, start: Range | None = None) -> Row:
         reused_from=record.reused_from,
         retries=tuple(clean(uid, LABEL) for uid in record.retries),
         variant_of=analysis.variant_of if analysis else None,
+        news_to_first=record.result.news_to_first if record.result else None,
         variants=record.variants,
         received=record.received,
         finished=record.finished,

@@ -24,6 +24,8 @@ class Result(Value):
     missing_functions: tuple[MissingFunction, ...] = ()
     watch: WatchRun | None = None
     """How it ended, if it was watched for news."""
+    news_to_first: int | None = None
+    """Of a second look: how many things it showed that the first one did not; None if nobody knows."""
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Self:

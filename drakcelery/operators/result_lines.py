@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from drakcelery.model.analysis import Analysis, Execution, MissingFunction
+from drakcelery.model.analysis import Analysis, Execution, MissingFunction, State
+from drakcelery.model.clues import CLUE_WORDS, CLUES
 from drakcelery.model.records import Record
 from drakcelery.model.result import Result
 from drakcelery.model.reuse import Reuse
@@ -52,24 +53,60 @@ def missing_words(function: MissingFunction) -> str:
     )
 
 
-def link_lines(record: Record) -> Iterator[tuple[str, str]]:
-    """The other analyses of its sample that it is told to have to do with."""
+def link_lines(record: Record, looks: Iterable[Record] = ()) -> Iterator[tuple[str, str]]:
+    """The other analyses of its sample that it has to do with.
+
+    *looks*: its second looks that have a record.
+    """
     analysis = record.analysis
     if analysis is not None and analysis.retry_of:
         yield "retry of", analysis.retry_of
     for uid in record.retries:
         yield "retried as", uid
     if analysis is not None and analysis.variant_of:
-        yield "second look at", analysis.variant_of
-        yield "because of", ", ".join(analysis.variant_why)
+        yield from _second_look_lines(analysis.variant_of, analysis.variant_why, record)
+    states = {one.uid: one.state for one in looks}
     for look in record.variants:
-        yield "second look", f"{look.uid}: {news_words(look)}"
+        yield "second look", f"{look.uid}: {news_words(look, states.get(look.uid))}"
+        if look.news:
+            yield "", f"drakcelery diff {record.uid} {look.uid}"
 
 
-def news_words(look: SecondLook) -> str:
-    """What it showed that the first one did not."""
-    if look.news is None:
-        return "not published yet, or not compared"
-    if look.news == 0:
+def looked_again(record: Record) -> Iterator[str]:
+    """A sentence for each second look that showed something, for who reads the report of the first one."""
+    for look in record.variants:
+        if look.news is not None:
+            words = f"A second look, {look.uid}: {shown_words(look.news)}."
+            yield f"{words} drakcelery diff {record.uid} {look.uid}" if look.news else words
+
+
+def _second_look_lines(first: str, why: Sequence[str], record: Record) -> Iterator[tuple[str, str]]:
+    """What *record* is a second look at, why, and what it showed."""
+    news = record.result.news_to_first if record.result is not None else None
+    yield "second look at", first if news is None else f"{first}: {shown_words(news)}"
+    clues = [CLUE_WORDS[kind] for kind in CLUES if kind in why]
+    changes = [word for word in why if word not in CLUE_WORDS]
+    if clues:
+        yield "because it", ", ".join(clues)
+    if changes:
+        yield "changed", ", ".join(changes)
+    if news:
+        yield "", f"drakcelery diff {first} {record.uid}"
+
+
+def news_words(look: SecondLook, state: State | None) -> str:
+    """What it showed that the first one did not; *state*: its own, None if it has no record."""
+    if look.news is not None:
+        return shown_words(look.news)
+    if state is None:
+        return "it waits in Karton, or was removed"
+    if state is State.PUBLISHED:
+        return "it could not be compared"
+    return f"it is {state.value}, and has shown nothing" if state.is_over else f"it is {state.value}"
+
+
+def shown_words(news: int) -> str:
+    """How many things a second look showed."""
+    if news == 0:
         return "it showed nothing more"
-    return f"it showed {look.news} more thing{'s' if look.news > 1 else ''}"
+    return f"it showed {news} more thing{'s' if news > 1 else ''}"

@@ -147,9 +147,13 @@ def _where(record: Record) -> str:
 
 
 def record_view(
-    record: Record, *, now: float | None = None, estimate: Estimate | None = None
+    record: Record,
+    *,
+    now: float | None = None,
+    estimate: Estimate | None = None,
+    looks: Iterable[Record] = (),
 ) -> RenderableType:
-    """One analysis, in full."""
+    """One analysis, in full; *looks*: its second looks that have a record."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -162,13 +166,7 @@ def record_view(
         table.add_row("sample", escape(f"{clean(record.sample.name, 80)} ({size})"))
         table.add_row("sha256", safe(record.sample.sha256 or "-"))
     if record.analysis is not None:
-        ours = record.analysis
-        table.add_row("magic", safe(ours.magic))
-        table.add_row("runs as", safe(f"{ours.file_name}.{ours.extension} for at most {ours.longest} s"))
-        if wishes := _wishes(ours):
-            table.add_row("asked for", safe("; ".join(wishes)))
-        table.add_row("priority", ours.priority.value)
-        table.add_row("plugins", safe(", ".join(ours.plugins)) or "none")
+        _add_conditions(table, record.analysis)
     table.add_row("attempts", str(record.attempts))
     table.add_row("where", safe(_where(record)))
     table.add_row("received", f"{moment(record.received)} UTC")
@@ -185,7 +183,18 @@ def record_view(
     for failure in record.failures:
         table.add_row("failed", Text(clean(failure.sentence()), style="red"))
     _add_result(table, record)
+    for name, words in link_lines(record, looks):
+        table.add_row(name, safe(words))
     return table
+
+
+def _add_conditions(table: Table, ours: Analysis) -> None:
+    table.add_row("magic", safe(ours.magic))
+    table.add_row("runs as", safe(f"{ours.file_name}.{ours.extension} for at most {ours.longest} s"))
+    if wishes := _wishes(ours):
+        table.add_row("asked for", safe("; ".join(wishes)))
+    table.add_row("priority", ours.priority.value)
+    table.add_row("plugins", safe(", ".join(ours.plugins)) or "none")
 
 
 def _add_result(table: Table, record: Record) -> None:
@@ -193,8 +202,6 @@ def _add_result(table: Table, record: Record) -> None:
         table.add_row(name, Text(words))
     if record.analysis_task_uid:
         table.add_row("published as", safe(record.analysis_task_uid))
-    for name, words in link_lines(record):
-        table.add_row(name, safe(words))
 
 
 def _wishes(analysis: Analysis) -> list[str]:

@@ -165,7 +165,7 @@ def _published(
     """The record, when all that says "published" is said."""
     sample_task, task = _analysis_task(context, step, analysis, manifest)
     finished = contract.finished(copy.copy(sample_task), now=task.last_update).serialize()
-    result = Result.of(manifest.metadata)
+    result = Result.of(manifest.metadata).model_copy(update={"news_to_first": manifest.news_to_first})
     is_whole = result.complete is True and result.execution is Execution.EXECUTED
     reusable_as = analysis.reuse.conditions if is_whole else None
     look = second_look.look_of(context, analysis, manifest, workspace, sample_task)

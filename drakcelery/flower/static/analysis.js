@@ -90,9 +90,9 @@ function showAbout(view) {
   about.replaceChildren(facts, ...(view.row.sha256 ? [make("br"), "sha256 ", make("code", "", view.row.sha256)] : []));
 }
 
-function newsOf(look) {
-  if (look.news === null) return "";
-  return look.news === 0 ? ": nothing more was seen" : `: ${look.news} more thing${look.news === 1 ? "" : "s"}`;
+function newsOf(news) {
+  if (news === null) return "";
+  return news === 0 ? ": nothing more was seen" : `: ${news} more thing${news === 1 ? "" : "s"}`;
 }
 
 function show(view) {
@@ -109,8 +109,8 @@ function show(view) {
     ...other("The run of", row.reused_from),
     ...other("A retry of", row.retry_of),
     ...row.retries.map((one) => ["Retried as", one, ""]),
-    ...other("A second look at", row.variant_of),
-    ...row.variants.map((one) => ["Second look", one.uid, newsOf(one)]),
+    ...(row.variant_of === null ? [] : [["A second look at", row.variant_of, newsOf(row.news_to_first)]]),
+    ...row.variants.map((one) => ["Second look", one.uid, newsOf(one.news)]),
   ];
   sync(
     get("retries"),

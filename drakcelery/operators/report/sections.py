@@ -90,6 +90,11 @@ def _facts(report: Report) -> Iterator[Fact]:
     yield Fact(name="run", parts=(Part(shown(run.engine)), where, *(Part(one, "words") for one in words)))
     if report.ending.windows_error is not None:
         yield Fact(name="Windows", parts=(Part(f"error {report.ending.windows_error}", "alert"),))
+    yield from clue_facts(report)
+
+
+def clue_facts(report: Report) -> Iterator[Fact]:
+    """What looks like evasion, with what was seen of it."""
     for clue in report.clues:
         evidence = (Part(shown(one)) for one in clue.evidence)
         yield Fact(name="clue", parts=(Part(CLUE_WORDS[clue.kind], "words"), *evidence))

@@ -13,7 +13,7 @@ from drakcelery.errors import DrakceleryError
 from drakcelery.operators.report.document import Fact, Part
 from drakcelery.operators.report.lists import is_telling
 from drakcelery.operators.report.processes import Cast
-from drakcelery.operators.report.sections import ending
+from drakcelery.operators.report.sections import clue_facts, ending
 from drakcelery.operators.report.stored import read_report
 from drakcelery.operators.report.text import Line, ending_line, fact_lines, print_lines
 from drakcelery.operators.report.values import SHORT, shown, shown_host
@@ -26,7 +26,7 @@ NAMED = 4
 
 
 def facts(report: Report) -> Iterator[Fact]:
-    """What the sample did, by kind; nothing of what it did not do."""
+    """What the sample did, by kind; nothing of what it did not do; and why that may be little."""
     cast = Cast(report)
     files = [one for one in report.files if cast.is_own(one)]
     values = [one for one in report.registry if cast.is_own(one)]
@@ -50,6 +50,7 @@ def facts(report: Report) -> Iterator[Fact]:
     network += [(shown_host, one) for one in (*found.hosts, *found.addresses)]
     yield from _fact("network", network, lambda one: one[0](one[1]))
     yield from _count("memory dumps", sum(cast.is_own(one) for one in report.dumps))
+    yield from clue_facts(report)
 
 
 def _fact(name: str, values: Sequence[T], words: Callable[[T], str]) -> Iterator[Fact]:
