@@ -9,6 +9,7 @@ taken for a method.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 METHOD = b'"Method":'
 FROM = 96
@@ -47,11 +48,17 @@ NOT_FOUND = frozenset({b""})
 """What is cut out of a line that has no method beyond :data:`FROM`: it may have one before that."""
 
 
+@lru_cache(maxsize=8)
+def _wanted(methods: frozenset[str]) -> frozenset[bytes]:
+    """What is looked for of the same methods in each report."""
+    return beginnings(methods) | NOT_FOUND
+
+
 class Sieve:
     """Finds the lines of some methods: looks at the beginning of each line's method."""
 
     def __init__(self, methods: Iterable[str]) -> None:
-        self._wanted = beginnings(methods) | NOT_FOUND
+        self._wanted = _wanted(frozenset(methods))
 
     def among(self, lines: Iterable[bytes]) -> list[bytes]:
         """Those of *lines*, in their order, and some of other methods that begin alike."""

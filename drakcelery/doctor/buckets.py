@@ -120,7 +120,7 @@ def _copy_trouble(storage: Storage, bucket: str, key: str) -> StorageError | Non
     copied = f"{key}-copy"
     with _removed(storage, bucket, copied):
         try:
-            storage.copy(ObjectRef(bucket=bucket, key=key, name="probe"), bucket, copied)
+            storage.copies.copy(ObjectRef(bucket=bucket, key=key, name="probe"), bucket, copied)
         except StorageError as error:
             return error
     return None

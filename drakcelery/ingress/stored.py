@@ -17,7 +17,7 @@ from drakcelery.errors import BadTask, Unreadable
 from drakcelery.host.workspace import LOG_NAME
 from drakcelery.karton import kept, reading
 from drakcelery.karton.analysis_task import STORED, stored_artifacts
-from drakcelery.model.analysis import Analysis, Execution
+from drakcelery.model.analysis import Analysis, Execution, ObjectRef
 from drakcelery.model.manifest import Artifact, Manifest
 from drakcelery.model.metadata import Metadata
 from drakcelery.model.names import is_file_name
@@ -168,9 +168,8 @@ class Copy:
         same = [one.name for one in self.source.manifest.artifacts if one.name != report.NAME]
         for name in (*same, *self.source.others):
             self.check()
-            self.keeper.storage.copies.copy(
-                self._bucket, f"{self.source.uid}/{name}", f"{self.analysis.uid}/{name}"
-            )
+            source = ObjectRef(bucket=self._bucket, key=f"{self.source.uid}/{name}", name=name)
+            self.keeper.storage.copies.copy_unchecked(source, self._bucket, f"{self.analysis.uid}/{name}")
 
     def complete(self, manifest: Manifest, sample_task: Task, task: Task) -> None:
         """Store what is of the new analysis alone, make sure that all is there, and say that it is complete.

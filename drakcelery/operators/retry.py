@@ -180,7 +180,7 @@ def _secure(
 ) -> None:
     """See that all to which the new task refers is there, and stays. Raises as :func:`retry`."""
     for name, one in replaced.items():
-        storage.copy(source.copies[name], str(one.bucket), str(one.uid))
+        storage.copies.copy(source.copies[name], str(one.bucket), str(one.uid))
     others = kept.resources(source.task).keys() - replaced.keys()
     # While Karton has the old task, its collector cannot have taken what both refer to
     if others and ledger.karton_task(source.task.uid) is None:

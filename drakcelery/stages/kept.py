@@ -71,7 +71,7 @@ def copy_resources(
         if check is not None:
             check()
         try:
-            context.storage.copy(source, bucket, key)
+            context.storage.copies.copy(source, bucket, key)
         except BadTask as error:
             log.warning("sample_not_kept", object=name, error=str(error))
             context.storage.remove(bucket, key)  # of an earlier life of the uid, perhaps

@@ -11,7 +11,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import structlog
-from minio.commonconfig import CopySource
 from minio.error import S3Error
 
 from drakcelery.errors import BadTask, StorageAway, StorageError
@@ -235,23 +234,6 @@ class Storage:
                     "response-content-type": "application/octet-stream",
                 },
             )
-
-    def copy(self, source: ObjectRef, bucket: str, key: str) -> None:
-        """Copy an object within S3: none of its bytes comes here. What was under *key* is replaced.
-
-        Raises:
-            BadTask: there is no such object.
-            StorageError: S3 failed or refused, or the copy has another size.
-        """
-        size = self.stat(source.bucket, source.key)
-        if size is None:
-            raise BadTask(f"{source.key!r} is not in bucket {source.bucket!r} any more")
-        right = f"s3:PutObject, and s3:GetObject on {source.bucket!r}"
-        with self._server.errors(f"copy {source.bucket}/{source.key} to {bucket}/{key}", right, bucket):
-            self._server.client.copy_object(bucket, key, CopySource(source.bucket, source.key))
-        copied = self.stat(bucket, key)
-        if copied != size:
-            raise StorageError(f"the copy {bucket}/{key} has {copied} bytes instead of {size}")
 
     def remove(self, bucket: str, key: str) -> None:
         """Remove an object; none there is fine. Raises :class:`StorageError`."""

@@ -6,9 +6,12 @@ import io
 from collections.abc import Callable
 
 from minio.commonconfig import CopySource
+from minio.error import S3Error
 
+from drakcelery.errors import StorageError
+from drakcelery.model.analysis import ObjectRef
 from drakcelery.storage.client import fenced
-from drakcelery.storage.receiving import reading, receive
+from drakcelery.storage.receiving import MISSING, gone, reading, receive
 from drakcelery.storage.sending import put
 from drakcelery.storage.server import Server
 
@@ -49,18 +52,33 @@ class Copies:
         with reading(self._server, bucket, key):
             return self._server.repeated(transfer, f"{bucket}/{key}")
 
-    def copy(self, bucket: str, source: str, target: str) -> None:
-        """Copy an object within its bucket: none of its bytes comes here. What was there is replaced.
+    def copy(self, source: ObjectRef, bucket: str, key: str) -> None:
+        """Copy an object within S3: none of its bytes comes here. What was under *key* is replaced.
 
-        Raises :class:`BadTask` if there is no such object, :class:`StorageError`.
+        Raises:
+            BadTask: there is no such object.
+            StorageError: S3 failed or refused, or the copy has another size.
         """
-        with (
-            reading(self._server, bucket, source),
-            self._server.errors(
-                f"copy {bucket}/{source} to {bucket}/{target}", "s3:PutObject and s3:GetObject", bucket
-            ),
-        ):
-            self._server.client.copy_object(bucket, target, CopySource(bucket, source))
+        size = source.size or self._size(source.bucket, source.key)
+        self.copy_unchecked(source, bucket, key)
+        if (copied := self._size(bucket, key)) != size:
+            raise StorageError(f"the copy {bucket}/{key} has {copied} bytes instead of {size}")
+
+    def _size(self, bucket: str, key: str) -> int | None:
+        with reading(self._server, bucket, key):
+            return self._server.client.stat_object(bucket, key).size
+
+    def copy_unchecked(self, source: ObjectRef, bucket: str, key: str) -> None:
+        """As :meth:`copy`, by who looks at the copies' sizes himself."""
+        right = f"s3:PutObject, and s3:GetObject on {source.bucket!r}"
+        with self._server.errors(f"copy {source.bucket}/{source.key} to {bucket}/{key}", right, bucket):
+            try:
+                # It asks for the source's size first, to copy in parts what is over 5 GiB
+                self._server.client.copy_object(bucket, key, CopySource(source.bucket, source.key))
+            except S3Error as error:
+                if error.code in MISSING:
+                    raise gone(source.bucket, source.key) from None
+                raise
 
     def put(self, bucket: str, key: str, data: bytes, *, check: Callable[[], None] | None = None) -> None:
         """Put a small object that is not empty; *check* as in :meth:`sha256`. Raises `StorageError`."""

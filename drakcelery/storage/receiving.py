@@ -100,8 +100,13 @@ def reading(server: Server, bucket: str, key: str) -> Iterator[None]:
             yield
         except S3Error as error:
             if error.code in MISSING:
-                raise BadTask(f"sample {key!r} is not in bucket {bucket!r} any more") from None
+                raise gone(bucket, key) from None
             raise
+
+
+def gone(bucket: str, key: str) -> BadTask:
+    """The error about an object that is not there."""
+    return BadTask(f"sample {key!r} is not in bucket {bucket!r} any more")
 
 
 def _is_key(key: str) -> bool:

@@ -24,7 +24,7 @@ from drakcelery.model.records import Record
 from drakcelery.operators import analyses
 from drakcelery.operators.retry import obstacle, retry
 from drakcelery.operators.steering import cancel_by_uid
-from drakcelery.storage import Storage
+from drakcelery.storage.copies import Copies
 from tests.bench import Bench, bench
 from tests.ledgers import inbox_of
 from tests.objects import put_bytes
@@ -383,7 +383,7 @@ def test_s3_is_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise StorageError("S3 refused")
 
-    monkeypatch.setattr(Storage, "copy", fails)
+    monkeypatch.setattr(Copies, "copy", fails)
     tasks = set(bench.redis.scan_iter("karton.task:*"))
     with pytest.raises(StorageError, match="S3 refused"):
         ask(bench)
