@@ -228,6 +228,10 @@ class Settings(Section):
         defaults = DrakrunSection()
         if self.reuse_rules and not self.reuse.enabled:
             yield "[reuse_rules] has no effect with [reuse] enabled = 0: every sample is run"
+        watch, longest = self.watch, max(self.drakrun.analysis_timeout, self.watch.extend_to)
+        if watch.enabled and max(watch.min_seconds, watch.quiet_seconds) >= longest:
+            numbers = f"min_seconds = {watch.min_seconds} and quiet_seconds = {watch.quiet_seconds}"
+            yield f"[watch] enabled has no effect on runs of {longest} s, which most are, with {numbers}"
         if engine == "drakvuf":  # DRAKVUF honours all settings, or refuses to start
             return
         used = {profile.lower() for profile in self.slots.values()}

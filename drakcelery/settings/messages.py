@@ -39,15 +39,19 @@ def _or(choices: str) -> str:
     return choices.replace("'", "")
 
 
+def _number(bound: float) -> str:
+    return f"{bound:.0f}" if bound == int(bound) else f"{bound:g}"
+
+
 WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "bool_parsing": lambda _: "true or false (1/0, yes/no, on/off)",
     "bool_type": lambda _: "true or false (1/0, yes/no, on/off)",
     "dict_type": lambda _: 'a JSON object such as {"type": "sample"}',
     "float_parsing": lambda _: "a number",
-    "greater_than_equal": lambda context: f"at least {context['ge']:.0f}",
+    "greater_than_equal": lambda context: f"at least {_number(context['ge'])}",
     "int_parsing": lambda _: "a whole number",
     "int_parsing_size": lambda _: "a whole number of fewer digits",
-    "less_than_equal": lambda context: f"at most {context['le']:.0f}",
+    "less_than_equal": lambda context: f"at most {_number(context['le'])}",
     "literal_error": lambda context: _or(context["expected"]),
     "string_pattern_mismatch": lambda context: PATTERN_WORDS[context["pattern"]],
     "too_short": lambda _: "at least one entry",

@@ -117,6 +117,8 @@ from tests.unit.settings.reading import complaint, read
             ),
         ),
         ("[replay]\nrun_seconds=x", "[replay] run_seconds = 'x': expected a number"),
+        ("[watch]\nmax_loss=0.6", "[watch] max_loss = '0.6': expected at most 0.5"),
+        ("[watch]\nmax_loss=0", "[watch] max_loss = '0': expected at least 0.005"),
         ("[replay]\nrun_seconds=-1", "[replay] run_seconds = '-1': expected at least 0"),
         ("[replay]\nrun_seconds=inf", "[replay] run_seconds = 'inf': expected a finite number"),
         (

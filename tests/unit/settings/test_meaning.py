@@ -42,6 +42,18 @@ def test_setting_without_effect_is_said(tmp_path: Path, engine: str, key: str, v
     assert notice.startswith(f"[drakrun] {key} has no effect with the engine {engine}: ")
 
 
+@pytest.mark.parametrize("engine", ["emulator", "drakvuf"])
+def test_a_quiet_stop_that_never_comes_is_said(tmp_path: Path, engine: str) -> None:
+    """Numbers by which no ordinary run would end before its time are named at the start; those by which one
+    may, and those of a quiet stop that is off, are not."""
+    text = f"[drakcelery]\nengine={engine}\n[watch]\n"
+    for numbers in ("min_seconds=600", "quiet_seconds=600", "min_seconds=900\nextend_to=900"):
+        (notice,) = read(tmp_path, f"{text}enabled=1\n{numbers}").without_effect()
+        assert notice.startswith("[watch] enabled has no effect on runs of ")
+        assert read(tmp_path, text + numbers).without_effect() == []
+    assert read(tmp_path, f"{text}enabled=1\nmin_seconds=599").without_effect() == []
+
+
 def test_plugins_by_quality(tmp_path: Path) -> None:
     """A quality has its own list, else _all_, else v0.21's (H6); a blank list runs no plugin, as in v0.18."""
     defaults = load(environment={})
