@@ -13,6 +13,7 @@ from drakcelery.behaviour.report import Ending, Observed
 from drakcelery.model.analysis import Execution, Outcome
 
 _UNKNOWN_END = "Whether it was watched to its end is not known, because the host has an older version."
+_NOT_KNOWN = "so it is not known what the sample does"
 _RECORDED = {
     "procmon": "processes",
     "filetracer": "files",
@@ -79,10 +80,9 @@ def _summary(outcome: Outcome, observed: Observed, watched: Watched) -> str:
         return f"The sample was not executed{why}. What is listed is what Windows did."
     if observed == "broke_off":
         return f"Nothing was seen of the sample, but the run broke off{why}. So it is not known what it does."
-    if observed == "no_log":
-        return "No plugin wrote anything, so it is not known what the sample does."
-    if observed == "not_seen":
-        return _not_seen(watched)
+    if observed in ("no_log", "not_seen"):
+        said = _not_seen(watched) if watched.lines else f"No plugin wrote anything, {_NOT_KNOWN}."
+        return f"{said} {_stopped(why)}" if outcome.is_quiet_stop else said
     if observed == "activity":
         return _activity(outcome, why)
     said = _traffic() if observed == "traffic" else _nothing(outcome, watched, why)
@@ -121,10 +121,9 @@ def _traffic() -> str:
 
 
 def _not_seen(watched: Watched) -> str:
-    unknown = "so it is not known what the sample does"
     if not watched.is_known:
-        return f"No process of the sample's is in the log, {unknown}. What is listed is what Windows did."
-    return f"The plugins that record what lasts were off ({_all(watched.off)}), {unknown}."
+        return f"No process of the sample's is in the log, {_NOT_KNOWN}. What is listed is what Windows did."
+    return f"The plugins that record what lasts were off ({_all(watched.off)}), {_NOT_KNOWN}."
 
 
 def _nothing(outcome: Outcome, watched: Watched, why: str) -> str:

@@ -7,6 +7,7 @@ what it means, has another :data:`VERSION`. docs/watch.schema.json is the JSON S
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Self
 
 from pydantic import Field
@@ -108,8 +109,10 @@ def _spoken(
 
 
 def percent(share: float) -> str:
-    """``43 %``, and one digit more of what is less than ten."""
-    return f"{100 * share:.0f} %" if round(100 * share, 1) >= 10 else f"{100 * share:.1f} %"
+    """``43 %``, and one digit more of what is less than ten; a half is rounded up, as on the page."""
+    value = Decimal(100 * share)
+    exact = value.quantize(Decimal("0.1"), ROUND_HALF_UP)
+    return f"{exact if exact < 10 else value.quantize(Decimal(1), ROUND_HALF_UP)} %"
 
 
 def settings_lines(rules: WatchRules) -> Sequence[str]:

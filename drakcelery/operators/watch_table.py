@@ -68,7 +68,7 @@ def lines(report: WatchReport) -> Iterator[str]:
 
 def _curve(curve: Curve, bound: float) -> Iterator[str]:
     """Facts lost, upwards, against time saved: ``*`` for each of the best rules, ``R`` for the recommended,
-    ``N`` for those in the settings."""
+    ``N`` for those in the settings, at the top if they lose still more."""
     top = TIMES * bound
     rows = [[" "] * (WIDTH + 1) for _ in range(HEIGHT)]
     limit = _row(bound, top)
@@ -76,8 +76,8 @@ def _curve(curve: Curve, bound: float) -> Iterator[str]:
     marked = [("*", curve.trials), ("N", _some(curve.current)), ("R", _some(curve.recommended))]
     for letter, trials in marked:
         for one in trials:
-            if one.lost <= top:
-                rows[_row(one.lost, top)][round(one.saved * WIDTH)] = letter
+            if one.lost <= top or letter == "N":
+                rows[_row(min(one.lost, top), top)][round(one.saved * WIDTH)] = letter
     yield "facts lost"
     for number, row in enumerate(rows):
         share = {0: percent(top), limit: percent(bound), HEIGHT - 1: "0 %"}.get(number, "")

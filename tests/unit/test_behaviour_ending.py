@@ -206,6 +206,13 @@ def test_a_quiet_stop_is_no_end(tmp_path: Path) -> None:
     (tmp_path / "busy").mkdir()
     ending = reported(log, tmp_path / "busy", **stopped).ending
     assert ending.summary == f"What the sample was seen to do is listed. {unknown}"
+    for name, empty in (("unseen", Log().started()), ("blank", Log())):
+        (tmp_path / name).mkdir()
+        del empty.lines[2:]
+        ending = reported(empty, tmp_path / name, **stopped).ending
+        assert ending.observed == ("not_seen" if name == "unseen" else "no_log")
+        assert "it is not known what the sample does. " in ending.summary
+        assert ending.summary.endswith(unknown)
     (tmp_path / "cut").mkdir()
     ending = reported(log, tmp_path / "cut", complete=False, watch=STOPPED, reason="DRAKVUF died").ending
     assert ending.summary.startswith("The run broke off: DRAKVUF died.")

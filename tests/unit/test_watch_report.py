@@ -95,6 +95,14 @@ def test_settings_to_paste() -> None:
     assert max(map(len, text.partition("facts lost")[2].splitlines())) < 160
 
 
+def test_what_the_settings_lose_is_in_the_picture() -> None:
+    """However much that is: at its top, as on the page."""
+    late = News(seconds=600, facts=((1, 1), (500, 9)))
+    rules = WatchRules(min_seconds=10, quiet_seconds=10)
+    drawn = list(lines(report_of(curve_of(*[late] * 10, current=rules), mode="active", rules=rules)))
+    assert drawn[drawn.index("facts lost") + 1].endswith("N")
+
+
 def test_a_narrow_terminal() -> None:
     """The table leaves out what is needed least, and says so."""
     table = watch_table(report_of(curve_of(*[BURST] * 400)), 50)
@@ -113,7 +121,8 @@ def test_what_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "said"), [(0, "0.0 %"), (0.004, "0.4 %"), (0.0999, "10 %"), (0.5, "50 %"), (0.0994, "9.9 %")]
+    ("share", "said"),
+    [(0, "0.0 %"), (0.004, "0.4 %"), (0.0999, "10 %"), (0.5, "50 %"), (0.0994, "9.9 %"), (0.125, "13 %")],
 )
 def test_percent(share: float, said: str) -> None:
     """One digit more of what is less than ten."""
