@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from drakcelery.karton.contract import SampleFacts
 from drakcelery.karton.destination import fixed
 from drakcelery.karton.kept import Wishes
 from drakcelery.karton.policy import policy_of
-from drakcelery.ledger.keys import FLEET, UNROUTED, host_key, queue_key, task_key, variants_key
+from drakcelery.ledger.keys import FLEET, UNROUTED, host_key, queue_key, record_key, task_key, variants_key
 from drakcelery.ledger.second_looks import Look, Outgoing, Wanted
 from drakcelery.ledger.variantkeys import VARIANTS
 from drakcelery.model.analysis import Analysis, Priority, Stage, State
@@ -282,7 +283,7 @@ def wanted(uid: str, *, share: float = 0.15, most: int = 99, longest: float = 10
 def publish_with(bench: Bench, uid: str, look: Look) -> str:
     """Publish an analysis by the ledger alone; returns the verdict."""
     ours = bench.open(uid)
-    bench.redis.hset(f"drak:analysis:{{{uid}}}", mapping={"state": "UPLOADING", "done": "upload"})
+    bench.redis.hset(record_key(uid), mapping={"state": "UPLOADING", "done": "upload"})
     out = Outgoing(finished="", task="{}", task_uid=f"out-{uid}")
     _, verdict = bench.ledger.publish_look(uid, 1, out, look, task_uid=ours.task_uid)
     return verdict
@@ -311,6 +312,34 @@ def test_what_a_second_look_took_is_settled(bench: Bench) -> None:
     assert float(str(bench.redis.hget(SLOT_TIME, "second"))) == pytest.approx(30, abs=1)
     assert bench.record("b-1").variants == (SecondLook(uid="v-1", news=4),)
     assert bench.redis.hlen(variants_key("r")) == 1
+
+
+def test_a_second_look_that_does_not_say_so(bench: Bench) -> None:
+    """An older ingress took its task, or the first one was deleted: it counts as one, and leads to none."""
+    assert publish_with(bench, "b-1", Look(root="r", seconds=100, wanted=wanted("v-1", share=1))) == "granted"
+    before = bench.redis.hget(SLOT_TIME, "looks")
+    look = Look(root="r", seconds=30, wanted=wanted("v-2", share=1))
+    assert publish_with(bench, "v-1", look) == ""
+    assert float(str(bench.redis.hget(SLOT_TIME, "second"))) == pytest.approx(30, abs=1)
+    assert float(str(bench.redis.hget(SLOT_TIME, "looks"))) == pytest.approx(float(str(before)), abs=0.01)
+    assert queued(bench) == ["{r}:v-1"]
+
+
+def test_many_at_once(bench: Bench) -> None:
+    """Fifty publications of one root at the same time: it gets as many second looks as it may."""
+    uids = [f"c-{number}" for number in range(50)]
+
+    def go(uid: str) -> str:
+        return publish_with(
+            bench, uid, Look(root="r", seconds=10, wanted=wanted(f"v-{uid}", most=3, share=1))
+        )
+
+    with ThreadPoolExecutor(len(uids)) as pool:
+        verdicts = list(pool.map(go, uids))
+    assert (verdicts.count("granted"), verdicts.count("root")) == (3, 47)
+    assert len(queued(bench)) == bench.redis.hlen(variants_key("r")) == 3
+    for task_uid in queued(bench):
+        bench.redis.delete(task_key(task_uid))
 
 
 def test_a_forged_second_look_changes_nothing(bench: Bench) -> None:

@@ -67,17 +67,18 @@ local verdict, expected, wanted = '', 0, ARG.wanted ~= '' and cjson.decode(ARG.w
 if not first then
   return {publish(), wanted and 'share' or ''}
 end
-if ARG.first ~= '' then
-  local of, set_apart = granted(ARG.uid)
+-- It is what was granted, whatever is said: an older ingress knows of no second looks, and the first one may be deleted
+local of, set_apart = granted(ARG.uid)
+if of then
+  second = math.max(0, second + number(ARG.seconds) - number(set_apart))
+  redis.pcall('HSET', KEY.variants, ARG.uid, of .. ' 0')
   if of == ARG.first then
-    second = math.max(0, second + number(ARG.seconds) - number(set_apart))
-    redis.pcall('HSET', KEY.variants, ARG.uid, of .. ' 0')
     tell_first()
   end
-else
+elseif ARG.first == '' then
   first, looks = first + number(ARG.seconds), looks + 1
 end
-if wanted and ARG.first == '' then
+if wanted and ARG.first == '' and not of then
   expected = math.min(wanted.longest, first / looks * wanted.stretch)
   local had, queued = redis.pcall('HLEN', KEY.variants), redis.pcall('LLEN', KEY.variant_queue)
   if type(had) ~= 'number' or type(queued) ~= 'number' or had >= wanted.most then
