@@ -131,7 +131,8 @@ def _wanted(
 
 
 def _offer(context: HostContext, outcome: Outcome) -> Offer:
-    hosts = context.ledger.fleet.hosts()
+    """What hosts with the same engine have; another one may not take the sample, or the changes."""
+    hosts = [one for one in context.ledger.fleet.hosts() if _name(one.engine) == _name(outcome.engine)]
     return Offer(
         engine=outcome.engine,
         places=frozenset(
@@ -139,6 +140,11 @@ def _offer(context: HostContext, outcome: Outcome) -> Offer:
         ),
         hiding=context.settings.variants.plugin_names,
     )
+
+
+def _name(engine: str) -> str:
+    """The name of an engine, whose version follows."""
+    return engine.partition(" ")[0]
 
 
 def _rules(settings: Settings) -> VariantRules:

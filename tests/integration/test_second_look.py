@@ -250,6 +250,15 @@ def test_none_is_wanted(bench: Bench, settings: dict[str, Any], analysis: dict[s
     assert queued(bench) == []
 
 
+@pytest.mark.parametrize(("engine", "looks"), [("replay 2", 1), ("emulator speakeasy-1.5.11", 0)])
+def test_hosts_of_another_engine(bench: Bench, engine: str, looks: int) -> None:
+    """A profile that only they have is none to try: they may not take the sample."""
+    slot = SlotStatus(name="vm-1", profile="xp", state=ReportedState.FREE, since=0)
+    bench.ledger.fleet.report(HostStatus(host="rack-2", engine=engine, slots=(slot,)), lasts=600)
+    assert len(publish(switched(bench, profiles="xp")).variants) == looks
+    bench.redis.delete(host_key("rack-2"))
+
+
 def test_a_task_may_ask(bench: Bench) -> None:
     """Where the settings leave it to the tasks, one that asks gets it."""
     assert len(publish(switched(bench, mode="asked"), variants=1).variants) == 1
