@@ -340,7 +340,7 @@ def test_many_at_once(bench: Bench) -> None:
 
     def go(uid: str) -> str:
         return publish_with(
-            bench, uid, Look(root="r", seconds=10, wanted=wanted(f"v-{uid}", most=3, share=1))
+            bench, uid, Look(root="r", seconds=10, wanted=wanted(f"v-{uid}", most=3, share=9))
         )
 
     with ThreadPoolExecutor(len(uids)) as pool:
