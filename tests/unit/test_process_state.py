@@ -18,6 +18,7 @@ PLACES = {
     "failpoints": {"_PROCESS": "which faults tests plan: forked processes take it over, nobody hands it on"},
     "host.tables": {"_in_transaction": "who of this process is in the file, or forks"},
     "karton.filetype": {"_looker": "the process that libmagic runs in; one serves all"},
+    "behaviour.methods": {"_wanted": "what is looked for of some methods, which are the same in each report"},
     "ledger.scripts": {"source": "the texts of the scripts, which are files of the package"},
     "storage.client": {"_check": "what ends a thread's requests; minio hands nothing on"},
     "telemetry.metrics": {"_RELAY": "the pipe that pool processes count by; counters are the process' own"},
