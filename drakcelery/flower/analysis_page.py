@@ -120,7 +120,7 @@ def analysis_view(
         size=record.sample.size if record.sample else None,
         runs_as=f"{analysis.file_name}.{analysis.extension}" if analysis else None,
         start_command=clean(analysis.start_command) if analysis and analysis.start_command else None,
-        timeout=analysis.timeout if analysis else None,
+        timeout=analysis.longest if analysis else None,
         priority=analysis.priority.value if analysis else None,
         quality=clean(analysis.quality) if analysis else None,
         plugins=analysis.plugins if analysis else (),
