@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 
 import structlog
 from karton.system import SystemService
@@ -14,6 +17,7 @@ from drakcelery.broker.life import ask
 from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress, fleet_metrics
+from drakcelery.ingress.waiting import Lane
 from drakcelery.karton.backend import complete
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger.outbox import Outbox
@@ -50,19 +54,36 @@ def run_ingress(settings: Settings) -> None:
         ask_broker=functools.partial(ask, client),
     )
     duty.start()
-    Ingress(
+    ingress = Ingress(
         settings=settings,
         ledger=ledger,
         inbox=ledger.inbox(),
         storage=make_storage(settings),
         send=functools.partial(send, client, ledger),
-    ).run(stop)
+    )
+    with _lane(ingress) as lane:
+        dataclasses.replace(ingress, lane=lane).run(stop)
     duty.stop()
     tracing.stop()
     if notifier is not None:
         stop.set()
         notifier.join(timeout=CONNECT_SECONDS + ANSWER_SECONDS)
     log.info("ingress_stopped")
+
+
+@contextlib.contextmanager
+def _lane(ingress: Ingress) -> Iterator[Lane | None]:
+    """The thread for tasks whose reuse takes time; None where nothing is reused."""
+    if not ingress.settings.reuse.enabled:
+        yield None
+        return
+    ledger = make_ledger(ingress.settings)
+    lane = Lane(dataclasses.replace(ingress, ledger=ledger, inbox=ledger.inbox()))
+    lane.start()
+    try:
+        yield lane
+    finally:
+        lane.stop()
 
 
 def _notifier(settings: Settings, notices: Outbox, stop: threading.Event) -> Notifier | None:

@@ -13,14 +13,11 @@ from typing import TypeVar
 import structlog
 from redis.exceptions import RedisError
 
-from drakcelery.errors import (
-    StorageAway,
-    Superseded,
-)
+from drakcelery.errors import StorageAway, Superseded
 from drakcelery.ingress import orphans
 from drakcelery.ingress.bind import bind_of, is_bound, register
 from drakcelery.ingress.triage import Triage
-from drakcelery.ingress.waiting import ended, longest_wait, resume_twins, withdraw_twins
+from drakcelery.ingress.waiting import Lane, ended, longest_wait, resume_twins, withdraw_twins
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.away import concerns_all
 from drakcelery.ledger.fleet import Sight, nobody_came
@@ -51,8 +48,7 @@ GIVE_UP_AT_ONCE = 100
 LOOKED_THROUGH = 200
 """How many tasks of each line and queue are checked for having been cancelled."""
 TWINS_AT_ONCE = 4
-"""How many tasks that waited for a twin are dealt with before other work: each may be a reuse, which takes a
-moment."""
+"""How many tasks that waited for a twin are dealt with before other work, where there is no lane."""
 
 
 class Round(enum.Enum):
@@ -75,6 +71,8 @@ class Ingress:
     storage: Storage
     send: Send
     """Send the current attempt of a record on its way."""
+    lane: Lane | None = None
+    """Who deals with tasks whose reuse takes time; None: this ingress itself, between other work."""
 
     def run(self, stop: threading.Event) -> None:
         """Until *stop* is set, or another ingress with other filters takes over our identity.
@@ -93,16 +91,14 @@ class Ingress:
                         return
                     watch = self.ledger.watch()
                     adopt, give_up = partial(self._adopt, watch), partial(self._give_up, watch)
-                    for part in (adopt, self._try_again, give_up, self._withdraw):
+                    for part in (self._keep_lane, adopt, self._try_again, give_up, self._withdraw):
                         self._safely(part)
                 searching = self._safely(partial(next, search, False))
                 done = self._safely(self.work) or Round.FAILED
                 if done is Round.WORKED:
                     worked = time.monotonic()
-                elif done is Round.FAILED:
-                    stop.wait(
-                        AWAY_SECONDS
-                    )  # not the error of a single task: the next round would meet it too
+                elif done is Round.FAILED:  # not the error of a single task: the next round would meet it too
+                    stop.wait(AWAY_SECONDS)
                 elif not searching:
                     is_eager = done is Round.NOTHING and time.monotonic() - worked < EAGER_FOR
                     stop.wait(EAGER_SECONDS if is_eager else POLL_SECONDS)
@@ -131,7 +127,8 @@ class Ingress:
         """Send what is due, or take what waits."""
         if not self.inbox.has_work():
             return Round.NOTHING
-        done = (self._resume_twins(), self.send_due() or self.accept_tasks())  # neither holds up the other
+        twins = self.lane is None and self._resume_twins()
+        done = (twins, self.send_due() or self.accept_tasks())  # neither holds up the other
         return Round.WORKED if any(done) else Round.NO_ROOM
 
     def accept_tasks(self) -> bool:
@@ -170,6 +167,7 @@ class Ingress:
             storage=self.storage,
             send=self.send,
             sight=self._sight,
+            has_time=self.lane is None,
         )
 
     @cached_property
@@ -209,8 +207,7 @@ class Ingress:
                     self.inbox.set_aside(task_uid)
 
     def _find_orphans(self) -> Iterator[bool]:
-        """Adopt, or report, what an earlier consumer left behind; a part at each call, True until all is
-        done."""
+        """Adopt, or report, what an earlier consumer left; a part at each call, True until all is done."""
         what = self.settings.drakcelery.stranded
         if what == "leave":
             return
@@ -234,7 +231,7 @@ class Ingress:
             some = left[begin : begin + BATCH]
             for task_uid in some:
                 log.info("adopted", task=task_uid)
-            self._handle(some, self._sight.capacity().beside(self.inbox.in_flight()))
+            self.deal_with(some)
 
     def _try_again(self) -> None:
         """Try tasks again that were set aside and are due."""
@@ -247,7 +244,7 @@ class Ingress:
         for task_uid in due:
             with self._lines.item(task_uid):
                 ours += [task_uid] if self.inbox.put_back(task_uid) else []
-        self._handle(ours, self._sight.capacity().beside(self.inbox.in_flight()))
+        self.deal_with(ours)
 
     def _give_up(self, watch: Watch) -> None:
         """Refuse tasks that have waited too long, in watched time, for a place that is offline."""
@@ -270,7 +267,7 @@ class Ingress:
     def _withdraw(self) -> None:
         """Take tasks out of lines and queues that were cancelled in Karton meanwhile.
 
-        Only the first of each line and queue are checked; the others are once they come to the front.
+        Only the first of each line and queue are checked, and the others once they come to the front.
         """
         withdraw_twins(self.inbox, self._lines, self._triage.drop, now=self.ledger.now())
         self._lines.begin()
@@ -282,11 +279,21 @@ class Ingress:
                             self._triage.drop(task_uid, over.task, over.why)
 
     def _resume_twins(self) -> bool:
-        """Deal with some of the tasks that waited for an analysis which is over. False if there was none."""
-        ours = resume_twins(self.inbox, self._lines, most=TWINS_AT_ONCE, before=self._waited_enough)
-        if ours:
-            self._handle(ours, self._sight.capacity().beside(self.inbox.in_flight()))
+        """Deal with some of the tasks that need wait for no twin any more. False if there was none."""
+        ours = self.resumed(TWINS_AT_ONCE)
+        self.deal_with(ours)
         return bool(ours)
 
-    def _waited_enough(self) -> float:
-        return self.ledger.now() - longest_wait(self.settings)
+    def resumed(self, most: int) -> list[str]:
+        """Put tasks that need wait for no twin any more back into the inbox; returns their Karton uids."""
+        longest = longest_wait(self.settings)
+        return resume_twins(self.inbox, self._lines, most=most, longest=longest, now=self.ledger.now)
+
+    def deal_with(self, task_uids: Sequence[str]) -> None:
+        """Deal with tasks of the inbox."""
+        if task_uids:
+            self._handle(task_uids, self._sight.capacity().beside(self.inbox.in_flight()))
+
+    def _keep_lane(self) -> None:
+        if self.lane is not None:
+            self.lane.keep(self.inbox)

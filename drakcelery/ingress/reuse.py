@@ -51,9 +51,11 @@ class Reusing:
     ledger: Ledger
     inbox: Inbox
     storage: Storage
+    has_time: bool = True
+    """Whether samples may be read and artifacts copied now; if not, such tasks are left to the lane."""
 
-    def decided(self, task: Task, analysis: Analysis) -> Analysis:
-        """*analysis* with what its task and the settings say about reuse.
+    def decided(self, task: Task, analysis: Analysis) -> Analysis | None:
+        """*analysis* with what its task and the settings say about reuse; None if it is left to the lane.
 
         Raises:
             BadTask: the task says something that makes no sense.
@@ -75,6 +77,8 @@ class Reusing:
             )
             return _with(analysis, Reuse(seconds=seconds, miss=Miss.OFF, refused=why))
         if seconds is not None and analysis.sample.sha256 is None:
+            if self._leaves(analysis):
+                return None
             known = self._sha256(analysis.sample, analysis.task_uid)
             analysis = analysis.model_copy(
                 update={"sample": analysis.sample.model_copy(update={"sha256": known})}
@@ -86,7 +90,7 @@ class Reusing:
     ) -> Analysis | None:
         """Publish an earlier analysis for *task*, whose JSON is *text*, or let it wait for one that is live.
 
-        None if that is done; otherwise the analysis that is to be run. *spare* raises
+        None if that is done, or left to the lane; otherwise the analysis that is to be run. *spare* raises
         :class:`AlreadyFinished` if a complete analysis has the uid.
 
         Raises:
@@ -97,7 +101,9 @@ class Reusing:
         if wish.seconds is None or wish.refused is not None:
             return analysis
         try:
-            self._reuse(task, text, analysis, spare)
+            origin = origin_of(self.ledger, self.inbox.twins, analysis, limit=self.settings.reuse_age)
+            if not self._leaves(analysis):
+                self._reuse(task, text, analysis, origin, spare)
         except NotReused as why:
             miss, refused = why.miss, str(why)
         except (RedisError, Superseded, AlreadyFinished):
@@ -112,6 +118,10 @@ class Reusing:
         told = storable(" ".join(refused.split()))[:MOST_REASON]
         to_run = _with(analysis, wish.model_copy(update={"miss": miss, "refused": told}))
         return None if self._waits(task, to_run) else to_run
+
+    def _leaves(self, analysis: Analysis) -> bool:
+        """Leave its task to the lane, if there is one, and it has room."""
+        return not self.has_time and self.inbox.twins.leave(analysis.task_uid)
 
     def may_wait(self, analysis: Analysis) -> bool:
         """Whether its task agrees to wait for a live analysis under the same conditions, and has not waited
@@ -144,10 +154,11 @@ class Reusing:
 
     # An earlier analysis
 
-    def _reuse(self, task: Task, text: str, analysis: Analysis, spare: Callable[[], None]) -> None:
+    def _reuse(
+        self, task: Task, text: str, analysis: Analysis, origin: Record, spare: Callable[[], None]
+    ) -> None:
         """Raises :class:`NotReused`, and as :meth:`instead_of_a_run`."""
         began = time.monotonic()
-        origin = origin_of(self.ledger, self.inbox.twins, analysis, limit=self.settings.reuse_age)
         require_free(self.ledger, analysis)
         bucket = destination(self.settings, analysis).bucket
         stored = find(self, bucket, origin.uid, task_uid=origin.analysis_task_uid)

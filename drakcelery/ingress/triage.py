@@ -67,6 +67,8 @@ class Triage:
     """Send the current attempt of a record on its way."""
     sight: Sight
     """The view of the fleet: which places have room."""
+    has_time: bool = True
+    """As :attr:`~drakcelery.ingress.reuse.Reusing.has_time`."""
 
     def deal_with(self, task_uid: str, text: str | None, capacity: Capacity) -> Capacity:
         """Deal with one accepted task, whose JSON is *text*.
@@ -147,7 +149,10 @@ class Triage:
         reach("ingress.accepted", str(contract.payload(task, "override_uid")))
         analysis = fixed(self.settings, contract.read_task(task, self._facts(task, policy), policy))
         second_looks.require_granted(self.ledger, analysis)
-        analysis = self._reusing.decided(task, analysis)
+        decided = self._reusing.decided(task, analysis)
+        if decided is None:
+            return capacity
+        analysis = decided
         with about(uid=analysis.uid):
             if analysis.reuse.seconds is not None:
                 self._spare_finished(task, analysis)
@@ -157,7 +162,13 @@ class Triage:
 
     @property
     def _reusing(self) -> Reusing:
-        return Reusing(settings=self.settings, ledger=self.ledger, inbox=self.inbox, storage=self.storage)
+        return Reusing(
+            settings=self.settings,
+            ledger=self.ledger,
+            inbox=self.inbox,
+            storage=self.storage,
+            has_time=self.has_time,
+        )
 
     def _open(self, task: Task, text: str, analysis: Analysis, capacity: Capacity) -> Capacity:
         place = analysis.place

@@ -28,8 +28,8 @@ REUSE = (
         "drak:twins:waiting",
         "hash",
         "ingress",
-        "Karton tasks that wait for a live analysis of the same sample: since when, and for which; of one "
-        "that has waited only since when; 1000 at most",
+        "Karton tasks that wait for a live analysis of the same sample: since when, and for which, or "
+        "that wait for their turn: for themselves; of one that has waited only since when; 1000 at most",
         "none; a task leaves it when it is opened, reused, refused or dropped",
         "HGET HMGET HGETALL HLEN HSET HDEL EXISTS",
     ),

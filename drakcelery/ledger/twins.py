@@ -46,7 +46,14 @@ class Twin:
     since: float
     """UNIX time by Redis' clock."""
     waits_for: str | None
-    """The uid of the analysis; None if it waits no more."""
+    """The uid of the analysis; None if it waits for none."""
+    is_left: bool = False
+    """Whether it waits for somebody with the time to look for an earlier analysis."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for anything, and is not being dealt with."""
+        return self.is_left or self.waits_for is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +122,14 @@ class Twins:
             raise Superseded(f"the Karton task {task_uid} is not in the inbox any more")
         return bool(answer == 1)
 
+    def leave(self, task_uid: str) -> bool:
+        """Leave a task of the inbox to whoever has the time to look for an earlier analysis: its turn has
+        come as if that for which it waits were over. False if too many wait.
+
+        Raises as :meth:`wait`.
+        """
+        return self.wait(task_uid, task_uid)
+
     def resume(self, task_uid: str) -> bool:
         """Put a task that waits back into the inbox. False if somebody else did."""
         return bool(self._scripts("resume_twin", task=task_uid))
@@ -127,7 +142,9 @@ class Twins:
             lambda: cast("dict[str, str]", self._redis.hgetall(TWINS_WAITING)), none
         ).items():
             since, _, twin = text.partition(" ")
-            found.append(Twin(task_uid=task_uid, since=number(since), waits_for=twin or None))
+            is_left = twin == task_uid
+            waits_for = None if is_left else twin or None
+            found.append(Twin(task_uid=task_uid, since=number(since), waits_for=waits_for, is_left=is_left))
         return found
 
     def count(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ from karton.core import Task
 from karton.core.backend import KartonBackendBase
 from karton.core.resource import RemoteResource
 from karton.core.task import TaskPriority, TaskState
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from drakcelery.forecast.forecast import Forecast, make_forecast
 from drakcelery.ingress import Ingress, Round
 from drakcelery.ingress.stored import MOST_BYTES
+from drakcelery.ingress.waiting import Lane
 from drakcelery.karton import contract
 from drakcelery.ledger.keys import (
     DUE,
@@ -38,6 +41,7 @@ from drakcelery.settings import DrakrunSection, ReuseSection
 from tests.bench import HOST, SLOT, Bench, bench
 from tests.ledgers import inbox_of
 from tests.objects import put_bytes
+from tests.waiting import wait_until
 
 __all__ = ("bench",)
 
@@ -807,3 +811,83 @@ def test_the_forecast_does_without_the_books_of_twins(world: World) -> None:
     forecast = make_forecast(ours.settings, ours.ledger, ours.inbox)
     assert expected(forecast) == {"one": (False, None, True)}
     world.bench.redis.delete(TWINS, TWINS_WAITING)
+
+
+def with_lane(world: World) -> Lane:
+    """Give the ingress a lane whose thread is not started: :meth:`Lane.step` is what it does."""
+    lane = Lane(world.another())
+    world.ingress = dataclasses.replace(world.ingress, lane=lane)
+    return lane
+
+
+@pytest.mark.parametrize("sha256", [SHA256, None])
+def test_what_takes_time_holds_up_no_other(world: World, sha256: str | None) -> None:
+    """With a lane, ingress neither reads samples nor copies: the task leaves room and time to others."""
+    world.first()
+    lane = with_lane(world)
+    task = world.push("second", sha256=sha256, reuse=3600)
+    world.push("third")
+    world.work()
+    assert world.bench.ledger.get("second") is None
+    assert world.bench.record("third").state is State.QUEUED
+    assert world.ingress.inbox.taken([task.uid]) == [True]
+    assert [one.waits_for for one in world.ingress.inbox.twins.waiting()] == [None]  # nothing to be shown
+    assert world.ingress.inbox.accepted() == []
+    assert lane.step()
+    assert world.bench.record("second").reused_from == "first"
+    assert not lane.step()
+    assert not world.bench.redis.exists(TWINS_WAITING, INBOX)
+
+
+def test_a_lane_whose_process_dies(world: World) -> None:
+    """Another ingress' lane takes the task. One that takes long counts as dealt with all the while."""
+    world.first()
+    lane = with_lane(world)
+    world.push("second", reuse=3600)
+    world.work()
+    [task_uid] = world.ingress.resumed(1)
+    lane.at_work = task_uid
+    world.bench.redis.zadd(INBOX, {task_uid: 1})
+    lane.keep(world.ingress.inbox)
+    assert world.ingress.inbox.accepted(before=world.bench.ledger.now() - 20) == []
+    lane.at_work = None
+    world.ingress.deal_with(world.ingress.inbox.accepted())
+    assert world.bench.ledger.get("second") is None
+    other = Lane(world.another())
+    assert other.step()
+    assert world.bench.record("second").reused_from == "first"
+
+
+def test_who_is_in_the_lane_can_be_cancelled(world: World) -> None:
+    """As everybody who waits."""
+    world.first()
+    lane = with_lane(world)
+    task = world.push("second", reuse=3600)
+    world.work()
+    world.bench.ledger.declare(contract.finished(task))
+    world.ingress._withdraw()
+    assert world.bench.record("second").state is State.CANCELLED
+    assert not lane.step()
+
+
+def test_the_lane_is_a_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It works until it is stopped, and an error of one task, or of Redis, does not end it."""
+    monkeypatch.setattr("drakcelery.ingress.waiting.TROUBLE_SECONDS", 0.01)
+    world.first()
+    lane = with_lane(world)
+    troubles: list[Exception] = [RedisConnectionError("away"), ValueError("odd")]
+    step = lane.step
+
+    def failing() -> bool:
+        if troubles:
+            raise troubles.pop()
+        return step()
+
+    monkeypatch.setattr(lane, "step", failing)
+    world.push("second", reuse=3600)
+    world.work()
+    lane.start()
+    wait_until(lambda: world.bench.ledger.get("second"), "the lane deals with it")
+    lane.stop()
+    assert not lane.is_alive()
+    assert world.bench.record("second").reused_from == "first"
