@@ -5,12 +5,20 @@ What it works with is imported when it runs: neither its help nor the shell's co
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
 
 from drakcelery.cli.completion import watched_profiles, watched_qualities
 from drakcelery.cli.options import json_option, read_settings, with_settings
+
+
+def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """``nan`` is a number to Click, within every range."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no number.")
+    return value
 
 
 @click.command(
@@ -23,6 +31,7 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
     "--keep",
     metavar="PERCENT",
     type=click.FloatRange(50, 99.5),
+    callback=_finite,
     help="Of the facts, how much settings are to keep.  [default: as [watch] max_loss says]",
 )
 @json_option

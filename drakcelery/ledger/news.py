@@ -9,6 +9,7 @@ import redis
 
 from drakcelery.ledger.away import unless_odd
 from drakcelery.ledger.keys import NEWS, news_key, stops_key
+from drakcelery.model.names import is_name
 
 KEPT = 1000
 """How many measured runs of each profile and quality are remembered,"""
@@ -64,11 +65,16 @@ class NewsStore:
 
     def pairs(self) -> list[Pair]:
         """Those that something is remembered of, in the order of the alphabet; none if the key has another
-        type. Raises :class:`redis.RedisError`."""
+        type. What no task could have brought is left out: it would be shown to people.
+
+        Raises :class:`redis.RedisError`.
+        """
         none: list[str] = []
         found = unless_odd(lambda: cast("list[str]", self._redis.zrange(NEWS, 0, 2 * PAIRS - 1)), none)
         split = [name.partition("/")[::2] for name in found]
-        return sorted((profile, quality) for profile, quality in split if profile and quality)
+        return sorted(
+            (profile, quality) for profile, quality in split if all(map(is_name, (profile, quality)))
+        )
 
     def measured(self, pair: Pair) -> list[str]:
         """The measured runs, newest first; none if the key has another type. Raises

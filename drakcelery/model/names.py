@@ -28,6 +28,11 @@ def is_uid(text: str) -> bool:
     return re.fullmatch(UID_PATTERN, text) is not None and ".." not in text
 
 
+def is_name(text: str) -> bool:
+    """Whether *text* may serve as a name of a host, a slot or a profile, or of a quality."""
+    return re.fullmatch(NAME_PATTERN, text) is not None
+
+
 def is_file_name(text: str) -> bool:
     """Whether *text* may serve as the name of an artifact, and so of a file."""
     return _FILE.fullmatch(text) is not None

@@ -24,8 +24,9 @@ VERSION = 1
 FEW = 0.5
 """Where runs weigh less than this share of their number, a few of them have most of the facts."""
 HOW_TO_START = (
-    "No run was watched for news yet. Set [watch] enabled = 1: in shadow mode, its first, nothing is "
-    "stopped, and each run says what a quiet stop would have saved and lost"
+    "No run was watched for news yet. Set [watch] enabled = 1 if it is 0: each analysis that is published "
+    "from then on counts. In shadow mode, its first, nothing is stopped, and each run says what a quiet "
+    "stop would have saved and lost"
 )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from drakcelery.embedded.services import Services
 from drakcelery.forecast.curve import WatchedRun
@@ -121,7 +121,9 @@ def test_where_there_is_nothing(fleet: Fleet) -> None:
     status, out, _ = report(fleet, environment=empty)
     assert status == 0
     assert out.startswith("No run was watched for news yet. Set [watch] enabled = 1")
-    assert report(fleet, "--keep", "99.9")[0] == 2
+    for wrong in ("99.9", "nan"):
+        status, _, said = report(fleet, "--keep", wrong)
+        assert (status, "Traceback" in said) == (2, False)
 
 
 def test_tab(fleet: Fleet) -> None:
@@ -204,8 +206,17 @@ def test_who_may_see_it(fleet: Fleet, web: Web) -> None:
             assert guarded.ask(path, headers=LOGIN).status == 200, path
 
 
+def name_hostile(route: Route) -> None:
+    """Let the first curve of a report be of a hostile quality."""
+    answer = route.fetch()
+    told = answer.json()
+    told["curves"][0]["quality"] = HOSTILE
+    route.fulfill(response=answer, json=told)
+
+
 def test_a_quality_is_text(services: Services, browser: Browser, tmp_path: Path) -> None:
-    """A task named it, and whatever got past ingress and into Redis stays text. Without runs it says so."""
+    """No quality that no task may have is shown, and if one got past that, too, it would stay text. Without
+    runs the page says so."""
     with lent(services):
         fleet = Fleet(tmp_path / "fleet", services, one_host(HOST))
         with flower(fleet, "hostile", "drakcelery", "flower") as web, tab(browser, web) as opened:
@@ -216,10 +227,14 @@ def test_a_quality_is_text(services: Services, browser: Browser, tmp_path: Path)
             assert accessibility_faults(opened) == []
         news = News(seconds=60, facts=((1, 1),))
         run = WatchedRun(seconds=60, timeout=60, news=news)
-        WatchedRuns(fleet.ledger.news).learn(("win10", HOSTILE), run, at=fleet.ledger.now())
+        for quality in (HOSTILE, "high"):
+            WatchedRuns(fleet.ledger.news).learn(("win10", quality), run, at=fleet.ledger.now())
         with flower(fleet, "hostile", "drakcelery", "flower") as web, tab(browser, web) as opened:
             page = opened.page
             page.goto("/watching")
+            expect(page.locator("#curves th")).to_have_text(["win10, high"])
+            page.route("**/watching?json=1*", name_hostile)
+            page.reload()
             expect(page.locator("#curves")).to_contain_text("win10, <img src=x")
             assert page.locator("#watching img").count() == 0
             assert page.title() == "Watching · Flower"

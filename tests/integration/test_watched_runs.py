@@ -119,6 +119,16 @@ def test_there_is_room_for_so_many_runs(redis_client: redis.Redis, store: NewsSt
         assert (len(texts), texts[0], texts[-1]) == (kept, "new", "old")
 
 
+@pytest.mark.parametrize(
+    "odd", ["\x1b[31m/high", "win10/<b>", "w" * 65 + "/high", "win10/\u202ea", "win10/a/b", "/", "win10"]
+)
+def test_names_that_no_task_has(redis_client: redis.Redis, store: NewsStore, odd: str) -> None:
+    """Who may write into Redis puts none of them before people's eyes."""
+    assert store.add(PAIR, "text", is_measured=True, at=1.0)
+    redis_client.zadd(NEWS, {odd: 1.0})
+    assert store.pairs() == [PAIR]
+
+
 def test_there_is_room_for_so_many_qualities(redis_client: redis.Redis, store: NewsStore) -> None:
     """Tasks name them: those that come when there is no room any more are one; those forgotten make room."""
     runs = WatchedRuns(store)
