@@ -162,6 +162,8 @@ class Reusing:
         require_free(self.ledger, analysis)
         bucket = destination(self.settings, analysis).bucket
         stored = find(self, bucket, origin.uid, task_uid=origin.analysis_task_uid)
+        if _result(stored) != (origin.result and origin.result.model_copy(update={"watch": None})):
+            raise NotReused(Miss.GONE, f"what is stored of analysis {origin.uid} is not what its record says")
         check_fleet(self.ledger.fleet.hosts(), analysis.place, stored.metadata)
         self._check_content(analysis, stored)
         reach("ingress.reuse_checked", analysis.uid)
@@ -265,12 +267,17 @@ class Reusing:
                 finished=contract.finished(sample_task, now=now).serialize(),
                 task=result.serialize(),
                 task_uid=result.uid,
-                result=Result.of(manifest.metadata).model_copy(update={"watch": None}),
+                result=_result(making.source),
             )
         )
         if record is None:
             raise NotReused(Miss.GONE, f"analysis {origin.uid} was deleted meanwhile")
         return record
+
+
+def _result(stored: StoredAnalysis) -> Result:
+    """What its record says of it; how a run was watched is a matter of those who ran it."""
+    return Result.of(stored.manifest.metadata).model_copy(update={"watch": None})
 
 
 def _with(analysis: Analysis, reuse: Reuse) -> Analysis:

@@ -149,6 +149,8 @@ class Copy:
     def _report(self, artifact: Artifact) -> Artifact:
         key = f"{self.source.uid}/{artifact.name}"
         text = _read(self.keeper, self._bucket, key, artifact.size)
+        if artifact.sha256 not in (None, hashlib.sha256(text).hexdigest()):
+            raise NotReused(Miss.GONE, f"{self._bucket}/{key} is not what was published")
         try:
             data = orjson.dumps(self._renamed(orjson.loads(text)))
         except (ValueError, TypeError, AttributeError) as error:

@@ -891,3 +891,23 @@ def test_the_lane_is_a_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     lane.stop()
     assert not lane.is_alive()
     assert world.bench.record("second").reused_from == "first"
+
+
+def test_what_the_record_knows_otherwise(world: World) -> None:
+    """Who may only write to the bucket cannot say how an analysis ended, nor replace its report."""
+    world.first()
+    copies, sizes = world.ingress.storage.copies, world.bench.objects("first")
+    text = copies.read("bench", "first/analysis_task.json", size=sizes["analysis_task.json"])
+    stored = json.loads(text)
+    stored["payload"]["metadata"]["reason"] = "forged"
+    copies.put("bench", "first/analysis_task.json", json.dumps(stored).encode())
+    world.push("second", reuse=3600)
+    world.work()
+    assert world.miss("second") == Miss.GONE
+    world.bench.forget("second")
+    copies.put("bench", "first/analysis_task.json", text)
+    report_text = copies.read("bench", "first/report.json", size=sizes["report.json"])
+    copies.put("bench", "first/report.json", report_text.replace(b"procmon", b"PROCMON"))
+    world.push("third", reuse=3600)
+    world.work()
+    assert (world.miss("third"), world.bench.objects("third")) == (Miss.GONE, {})
