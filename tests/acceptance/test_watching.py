@@ -206,6 +206,23 @@ def test_who_may_see_it(fleet: Fleet, web: Web) -> None:
             assert guarded.ask(path, headers=LOGIN).status == 200, path
 
 
+@pytest.mark.parametrize(("runs", "warns"), [(49, False), (50, True)])
+def test_when_the_page_warns(web: Web, browser: Browser, runs: int, *, warns: bool) -> None:
+    """Of settings that lose too much, once so many runs say so as the alert asks for."""
+
+    def lose(route: Route) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        told["all"]["runs"], told["all"]["current"]["lost"] = runs, 0.5
+        route.fulfill(response=answer, json=told)
+
+    with tab(browser, web) as opened:
+        opened.page.route("**/watching?json=1*", lose)
+        opened.page.goto("/watching")
+        expect(opened.page.locator("#total-runs")).to_have_text(str(runs))
+        expect(opened.page.locator("#over")).to_be_visible(visible=warns)
+
+
 def name_hostile(route: Route) -> None:
     """Let the first curve of a report be of a hostile quality."""
     answer = route.fetch()

@@ -8,6 +8,8 @@ const dash = "—";
 const PAUSE = 30000;
 /** How many times the bound the picture shows. */
 const TIMES = 4;
+/** So many runs before it warns, as the alert DrakceleryQuietStopsLoseTooMuch. */
+const ENOUGH = 50;
 const HIGH = 260;
 const [NARROWEST, WIDEST] = [240, 960];
 const [LEFT, RIGHT, TOP, BOTTOM] = [52, 12, 12, 40];
@@ -108,7 +110,7 @@ function showCurve() {
   const curve = [report.all, ...report.curves].find((one) => key(one) === chosen) ?? report.all;
   const bound = 1 - report.keep;
   say(get("says"), `${curve.says}.`);
-  const over = curve.current !== null && report.mode === "active" && curve.current.lost > bound;
+  const over = curve.current !== null && report.mode === "active" && curve.runs >= ENOUGH && curve.current.lost > bound;
   get("over").hidden = !over;
   if (over) say(get("over"), `The settings in use lose ${percent(curve.current.lost)} of the facts: more than the bound of ${percent(bound)}`);
   get("chart").replaceChildren(chart(curve, bound, get("chart").clientWidth));
