@@ -30,8 +30,11 @@ _NOT_ELEVATED = 740
 _OTHER_FORMAT = frozenset({193, 216})
 """``ERROR_BAD_EXE_FORMAT``, ``ERROR_EXE_MACHINE_TYPE_MISMATCH``. 225 comes from a virus scanner, which is the
 fault of the snapshot."""
-_FIRST_ERROR = 0xC0000000
-"""``STATUS_SEVERITY_ERROR`` (``ntstatus.h``): with such an exit code a process has crashed."""
+_ERRORS = range(0xC0000000, 0xD0000000)
+"""``STATUS_SEVERITY_ERROR`` of Windows' own (``ntstatus.h``): with such an exit code a process has crashed.
+What a program makes up itself, as by ``exit(-1)``, is above."""
+_EXCEPTIONS = frozenset({0x80000003, 0x80000004, 0xE06D7363, 0xE0434352})
+"""A breakpoint, a single step, and what C++ and .NET throw, where nobody caught it."""
 _TOLD_TO_END = frozenset({0xC000013A})
 """``STATUS_CONTROL_C_EXIT``."""
 
@@ -151,7 +154,8 @@ def _of_end(report: Report, was_stopped: bool) -> Iterator[tuple[ClueKind, tuple
 
 def _crash(process: ReportedProcess) -> int | None:
     code = None if process.exit_code is None else process.exit_code & 0xFFFFFFFF
-    return code if code is not None and code >= _FIRST_ERROR and code not in _TOLD_TO_END else None
+    is_crash = code in _EXCEPTIONS or (code in _ERRORS and code not in _TOLD_TO_END)
+    return code if code is not None and is_crash else None
 
 
 def _lasted(report: Report, own: list[ReportedProcess], was_stopped: bool) -> float | None:

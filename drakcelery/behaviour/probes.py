@@ -78,6 +78,8 @@ ASKED: Mapping[str, ClueKind] = {
 """What each call is a clue to, by its plain name."""
 _SLEEPS = {"Sleep": 0, "SleepEx": 0, "WaitForSingleObject": 1, "WaitForSingleObjectEx": 1}
 """Calls that wait, and which argument says for how long, in ms."""
+_TIMED_OUT = 0x102
+"""``WAIT_TIMEOUT``: only then a wait for something has taken all of its time."""
 _WIDE = re.compile(r"(?<=[a-z0-9])[AW]$")
 _NAMES = re.compile(
     r"vbox|virtualbox|vmware|vmmouse|vmhgfs|vmtools|vmusrvc|vmsrvc|xenservice|xenvbd|\bxen\b|qemu|bochs"
@@ -177,8 +179,7 @@ class Probes:
             kinds: tuple[ClueKind, ...] = ("clock", "machine") if name in UPTIMES else ("clock",)
             self.last |= {one: max(self._now, self.last.get(one, 0.0)) for one in kinds}
         elif name in _SLEEPS:
-            milliseconds = argument_number(event, _SLEEPS[name])
-            self._slept(None if milliseconds == _FOREVER else milliseconds, name)
+            self._waited(event, name)
         elif name in ("NtQueryInformationProcess", "ZwQueryInformationProcess"):
             if (asked := _DEBUG_CLASSES.get(_class(event) or 0)) is not None:
                 self._see("debugger", asked)
@@ -186,6 +187,11 @@ class Probes:
             self._see("debugger", "ThreadHideFromDebugger")
         elif name == "NtQuerySystemInformation" and _class(event, 0) == _KERNEL_DEBUGGER:
             self._see("debugger", "SystemKernelDebuggerInformation")
+
+    def _waited(self, event: Event, name: str) -> None:
+        milliseconds = argument_number(event, _SLEEPS[name])
+        is_over_early = name.startswith("Wait") and event.number("ReturnValue") not in (None, _TIMED_OUT)
+        self._slept(None if milliseconds == _FOREVER or is_over_early else milliseconds, name)
 
     def _names(self, plugin: str, event: Event) -> None:
         texts = [event.text(key) for key in _ASKED_FOR]

@@ -119,6 +119,15 @@ QUESTIONS: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 
+@pytest.mark.parametrize(("returned", "slept"), [("0x102", True), ("0x0", False), ("0xffffffff", False)])
+def test_a_wait_that_is_over_early(tmp_path: Path, returned: str, slept: bool) -> None:
+    """Who waits for something with a long limit, and gets it, has not slept."""
+    log = Log().started()
+    arguments = ["Arg0=0x1c", "Arg1=0xea60"]
+    log.add("apimon", "WaitForSingleObject", Event="api_called", ReturnValue=returned, Arguments=arguments)
+    assert ("sleep" in clues(log, tmp_path)) is slept
+
+
 @pytest.mark.parametrize(("plugin", "fields", "kind", "evidence"), QUESTIONS)
 def test_questions(tmp_path: Path, plugin: str, fields: dict[str, Any], kind: str, evidence: str) -> None:
     """Each plugin's lines give the clue that they are, although the run lasted until its timeout."""
@@ -194,7 +203,16 @@ def test_short_sleeps(tmp_path: Path, arguments: str, is_clue: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "is_crash"), [("0xc0000005", True), ("0x1", False), ("0xc000013a", False)]
+    ("status", "is_crash"),
+    [
+        ("0xc0000005", True),
+        ("0xe0434352", True),
+        ("0x80000003", True),
+        ("0x1", False),
+        ("0xc000013a", False),
+        ("0xffffffff", False),
+        ("0xfffffc18", False),
+    ],
 )
 def test_a_crash(tmp_path: Path, status: str, is_crash: bool) -> None:
     """An exit code that is an error of Windows is a crash, one of the program's own is not."""
