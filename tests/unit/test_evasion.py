@@ -13,6 +13,7 @@ from drakcelery.behaviour.probes import MANY_READINGS, Probes
 from drakcelery.model.analysis import Execution
 from drakcelery.model.clues import CLUES, MOST_EVIDENCE
 from drakcelery.model.news import WatchPlan, WatchRun
+from drakcelery.operators.report.summary import facts
 from tests import reports
 from tests.guest_log import Log, opened, reported
 from tests.hostile import Line
@@ -275,3 +276,14 @@ def test_each_clue_is_told() -> None:
     """docs/report.md says what each clue is."""
     text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
     assert [kind for kind in CLUES if f"`{kind}`" not in text] == []
+
+
+def test_clues_in_a_few_lines(tmp_path: Path) -> None:
+    """The end of ``submit --wait`` and Flower's page have them, without what a terminal obeys."""
+    log = Log().started()
+    log.add("windowmon", "NtUserFindWindowEx", Class="\x1b]0;x\x07vbox \u202eexe<img src=x>" + "a" * 5000)
+    told = [one for one in facts(reported(log, tmp_path)) if one.name == "clue"]
+    assert [one.parts[0].text for one in told] == ["looked for a user", "asked for what only sandboxes have"]
+    text = told[1].parts[1].text
+    assert ("vbox" in text, len(text) < 500) == (True, True)
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
