@@ -63,6 +63,7 @@ OWNERS = {
 ONE_BY_ONE = "what it goes through was read one by one (test_odd_records)"
 LOOPS: dict[str, str] = {
     "cli.analysts.show_all": ONE_BY_ONE,
+    "cli.analysts.show_one": ONE_BY_ONE,
     "cli.canary._found": ONE_BY_ONE,
     "cli.canary.canary": ONE_BY_ONE,
     "cli.completion.slots": ONE_BY_ONE,
