@@ -153,9 +153,11 @@ def _of_end(report: Report, was_stopped: bool) -> Iterator[tuple[ClueKind, tuple
 
 
 def _crash(process: ReportedProcess) -> int | None:
-    code = None if process.exit_code is None else process.exit_code & 0xFFFFFFFF
+    if process.exit_code is None:  # what is no number is looked for in a range one by one
+        return None
+    code = process.exit_code & 0xFFFFFFFF
     is_crash = code in _EXCEPTIONS or (code in _ERRORS and code not in _TOLD_TO_END)
-    return code if code is not None and is_crash else None
+    return code if is_crash else None
 
 
 def _lasted(report: Report, own: list[ReportedProcess], was_stopped: bool) -> float | None:

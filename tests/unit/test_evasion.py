@@ -220,6 +220,20 @@ def test_a_crash(tmp_path: Path, status: str, is_crash: bool) -> None:
     assert ("crash" in clues(ended(Log().started(), status), tmp_path)) is is_crash
 
 
+class OnlyNumbers:
+    """Codes that are asked for numbers only: in a range, Python looks for anything else one by one."""
+
+    def __contains__(self, code: object) -> bool:
+        assert isinstance(code, int)
+        return False
+
+
+def test_an_exit_that_nobody_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without an exit code is not looked for among hundreds of millions of them."""
+    monkeypatch.setattr(evasion, "_ERRORS", OnlyNumbers())
+    assert "crash" not in clues(Log().started(), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("code", "kinds"), [(740, ["elevation"]), (193, ["format"]), (216, ["format"]), (225, []), (2, [])]
 )
