@@ -21,8 +21,8 @@ ENTRIES = 200
 """Most entries of a list or mapping."""
 DEPTH = 8
 _UNTOUCHED = frozenset({"exc_info"})
-_INTEGERS = range(-(2**63), 2**63)
-"""What every reader of JSON can hold."""
+_INTEGERS = 2**63
+"""What every reader of JSON can hold is less, and not less than the negative of it."""
 
 
 def tamed(event: Mapping[str, Any], characters: int = LINE_CHARACTERS) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class _Room:
         """As JSON can hold it."""
         if value is None or isinstance(value, bool):
             return value
-        if isinstance(value, int) and value in _INTEGERS:
+        if isinstance(value, int) and -_INTEGERS <= value < _INTEGERS:
             return int(value)
         if isinstance(value, float) and math.isfinite(value):
             return float(value)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import signal
 import threading
 from pathlib import Path
 from typing import Any, Literal
@@ -321,6 +322,11 @@ def _cyclic() -> list[object]:
     value: list[object] = []
     value.append(value)
     return value
+
+
+def test_a_number_with_a_name() -> None:
+    """It is logged as its number, at once: in a range Python would look for it one by one."""
+    assert orjson.dumps(tamed({"signal": signal.SIGTERM})) == b'{"signal":15}'
 
 
 def test_bounds() -> None:
