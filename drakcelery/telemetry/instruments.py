@@ -25,6 +25,7 @@ WORKER = CollectorRegistry()
 CAUSES = (*(fault.value for fault in Fault), "refused", "cancelled")
 INTERRUPTIONS = ("failed", "refused", "postponed", "superseded")
 REUSES = ("reused", "waited", *Miss)
+OFFERS = ("granted", "root", "share", "nothing_to_change")
 RECOVERIES = ("process_died", "taken_up", "ended")
 RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten", "indexed", "recounted")
 PRIORITIES = ("none", "high", "normal", "low")
@@ -291,7 +292,7 @@ _WORDS: dict[Counter | Gauge | Histogram, Iterable[tuple[str, ...]]] = {
     ATTEMPTS_FAILED: product(Fault),
     THROTTLED: product(THROTTLES),
     RECOVERED: product(RECOVERIES),
-    SECOND_LOOKS: product(("granted", "root", "share", "nothing_to_change")),
+    SECOND_LOOKS: product(OFFERS),
     RECONCILE_ACTIONS: product(RECONCILED),
 }
 """The metrics whose labels have few words, all of which exist from the start."""

@@ -285,7 +285,7 @@ def test_series_do_not_grow_with_samples(watched: Watched, over: dict[str, Recor
         "stage": {"prepare", "run", "collect", "upload", "publish"},
         "state": set(instruments.SLOT_STATES),
         "cause": set(instruments.CAUSES),
-        "outcome": set(instruments.INTERRUPTIONS),
+        "outcome": {*instruments.INTERRUPTIONS, *instruments.REUSES, *instruments.OFFERS},
         "action": {*instruments.RECONCILED, *instruments.RECOVERIES},
         "priority": set(instruments.PRIORITIES),
         "mode": {"shadow", "active"},

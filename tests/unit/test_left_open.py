@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import gc
-import socket
+import os
+from pathlib import Path
+from typing import BinaryIO
 
 from tests.left_open import unraisable
 
 
 class Holder:
-    """Holds a connection, and itself: nothing but a collection finds it."""
+    """Holds a file, and itself: nothing but a collection finds it."""
 
-    def __init__(self, held: socket.socket | None) -> None:
+    def __init__(self, held: BinaryIO | None) -> None:
         self.held, self.me = held, self
 
 
-def test_an_open_socket_in_a_cycle() -> None:
+def test_an_open_file_in_a_cycle() -> None:
     """It is named; what holds nothing open is not."""
-    Holder(socket.socket())
+    Holder(Path(os.devnull).open("rb"))
     with unraisable() as said:
         gc.collect()
-    assert [text.startswith("<socket.socket") and "unclosed" in text for text in said] == [True]
+    assert said != []
+    assert all("unclosed" in text for text in said)
     Holder(None)
     with unraisable() as said:
         gc.collect()
