@@ -32,7 +32,6 @@ PRIORITIES = ("none", "high", "normal", "low")
 """Of Karton's queues, in Karton's order; *none* is the queue of producers that know no priorities."""
 THROTTLES = ("disk", "spool", "io", "name", "broker", "network")
 SLOT_STATES = tuple(state.value for state in ReportedState)
-
 MINUTE, HOUR = 60.0, 3600.0
 WORK = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, MINUTE, 120, 300, 600, 900, 1200, 1800, HOUR)
 """Seconds that a stage takes: publish 10 ms, a run up to 20 min."""
