@@ -70,7 +70,7 @@ HEART := drakcelery/stages/*,drakcelery/ledger/*,drakcelery/karton/*,drakcelery/
 HEART_LEAST := 95
 HEART_TESTS := tests/heart tests/unit $(patsubst %,tests/integration/test_%.py,deaths doubts duty every_loop \
   deleting gate_records early_upload finding inbox isolation key_types ledger odd_records odd_values forecast presence heartbeat reconcile \
-  replacing orphans pool_process tls watch)
+  replacing orphans pool_process reuse second_look tls watch)
 
 .PHONY: coverage
 coverage: $(STAMP) ## measure what the tests reach of the package, line and branch; too little of the heart fails
