@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from karton.core import Task
 
-from drakcelery.karton.conditions import agreed, conditions_of, may_be_shared
+from drakcelery.karton.conditions import conditions_of, may_be_shared, wished_age
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Inbox
 from drakcelery.model.analysis import Analysis, State
@@ -29,14 +29,10 @@ def with_wish(settings: Settings, task: Task, analysis: Analysis) -> Analysis:
 
     Raises :class:`BadTask`.
     """
-    seconds = agreed(task)
+    seconds = wished_age(task, analysis, settings)
     if not settings.reuse.enabled or not may_be_shared(analysis):
         return analysis
-    if seconds is None:
-        platform = str(task.headers.get("platform") or "")
-        facts = {"extension": analysis.extension, "quality": analysis.quality, "magic": analysis.magic}
-        seconds = settings.reuse_of({"platform": platform, **facts})
-    wish = Reuse(seconds=seconds or None, conditions=conditions_of(task, analysis))
+    wish = Reuse(seconds=seconds, conditions=conditions_of(task, analysis))
     return analysis.model_copy(update={"reuse": wish})
 
 

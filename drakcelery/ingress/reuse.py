@@ -23,7 +23,7 @@ from drakcelery.ingress.stored import Copy, StoredAnalysis, find
 from drakcelery.ingress.waiting import WAITING, longest_wait
 from drakcelery.karton import contract
 from drakcelery.karton.analysis_task import build_analysis_task
-from drakcelery.karton.conditions import agreed, conditions_of, may_be_shared
+from drakcelery.karton.conditions import conditions_of, may_be_shared, wished_age
 from drakcelery.karton.destination import destination
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Inbox
@@ -61,12 +61,7 @@ class Reusing:
             BadTask: the task says something that makes no sense.
             StorageError: S3 refuses the sample.
         """
-        seconds = agreed(task)
-        if seconds is None:
-            platform = str(task.headers.get("platform") or "")
-            facts = {"extension": analysis.extension, "quality": analysis.quality, "magic": analysis.magic}
-            seconds = self.settings.reuse_of({"platform": platform, **facts})
-        seconds = seconds or None
+        seconds = wished_age(task, analysis, self.settings)
         if not self.settings.reuse.enabled or not may_be_shared(analysis):
             if seconds is None:
                 return analysis
@@ -217,7 +212,7 @@ class Reusing:
             raise Changed(f"another task is being dealt with under the uid {analysis.uid}")
         try:
             yield mark
-        except Exception:
+        except Exception:  # not `finally`: who is ended leaves the claim to time, as if he had died
             twins.release(analysis.uid, analysis.task_uid, mark)
             raise
         twins.release(analysis.uid, analysis.task_uid, mark)

@@ -16,10 +16,11 @@ from karton.core import Task
 from karton.core.resource import ResourceBase
 
 from drakcelery import __version__
-from drakcelery.errors import BadTask
 from drakcelery.karton.contract import payload
+from drakcelery.karton.startup_fields import wrong
 from drakcelery.model.analysis import Analysis
 from drakcelery.model.reuse import LONGEST
+from drakcelery.settings import Settings
 
 REUSE = "reuse"
 IRRELEVANT = frozenset(
@@ -58,12 +59,26 @@ def agreed(task: Task) -> int | None:
     if isinstance(value, str) and _DIGITS.fullmatch(value):  # as headers often are
         value = int(value)
     if type(value) is not int or not 0 <= value <= LONGEST:
-        shown = repr(value)
-        raise BadTask(
-            f"'{REUSE}' is {shown[:80]}{'…' if len(shown) > 80 else ''}; expected how many seconds old an "
-            f"analysis may be that is given instead of a run, at most {LONGEST}, or 0 for none"
+        raise wrong(
+            f"'{REUSE}'",
+            value,
+            "how many seconds old an analysis may be that is given instead of a run, "
+            f"at most {LONGEST}, or 0 for none",
         )
     return value
+
+
+def wished_age(task: Task, analysis: Analysis, settings: Settings) -> int | None:
+    """The same, by the first rule of the settings that matches if *task* says nothing; None: it takes none.
+
+    Raises :class:`BadTask`.
+    """
+    seconds = agreed(task)
+    if seconds is None:
+        platform = str(task.headers.get("platform") or "")
+        facts = {"extension": analysis.extension, "quality": analysis.quality, "magic": analysis.magic}
+        seconds = settings.reuse_of({"platform": platform, **facts})
+    return seconds or None
 
 
 def may_be_shared(analysis: Analysis) -> bool:

@@ -20,6 +20,7 @@ from karton.core.task import TaskState
 from drakcelery.errors import BadTask
 from drakcelery.karton import relations, startup_fields, watch_field
 from drakcelery.karton.policy import Policy
+from drakcelery.karton.startup_fields import wrong
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority
 from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.plugins import KNOWN_PLUGINS
@@ -125,11 +126,6 @@ class _Fields:
         return self.header(name) if value is None else value
 
 
-def _wrong(name: str, value: object, expected: str) -> BadTask:
-    shown = repr(value)
-    return BadTask(f"{name} is {shown[:80]}{'…' if len(shown) > 80 else ''}; expected {expected}")
-
-
 def noted_sample(task: Task, policy: Policy) -> ObjectRef | None:
     """What a refused *task* says about its sample, as far as it makes sense; None if that is nothing."""
     value = payload(task, "sample")
@@ -152,13 +148,13 @@ def noted_sample(task: Task, policy: Policy) -> ObjectRef | None:
 
 def _object(value: object, name: str, policy: Policy) -> ObjectRef:
     if not isinstance(value, ResourceBase):
-        raise _wrong(f"payload '{name}'", value, "a Karton resource")
+        raise wrong(f"payload '{name}'", value, "a Karton resource")
     size = value._size  # noqa: SLF001 the public property reads the content where the size is unknown
     if size is not None and (type(size) is not int or not 0 <= size < LARGEST):
-        raise _wrong(f"the size of payload '{name}'", size, "a number of bytes")
+        raise wrong(f"the size of payload '{name}'", size, "a number of bytes")
     sha256: Any = value.sha256
     if sha256 is not None and (not isinstance(sha256, str) or not SHA256.fullmatch(sha256)):
-        raise _wrong(f"the sha256 of payload '{name}'", sha256, "64 hexadecimal digits")
+        raise wrong(f"the sha256 of payload '{name}'", sha256, "64 hexadecimal digits")
     try:
         return ObjectRef(
             bucket=value.bucket or policy.default_bucket,
@@ -168,7 +164,7 @@ def _object(value: object, name: str, policy: Policy) -> ObjectRef:
             size=size,
         )
     except ValueError:
-        raise _wrong(f"payload '{name}'", value.to_dict(), "a Karton resource") from None
+        raise wrong(f"payload '{name}'", value.to_dict(), "a Karton resource") from None
 
 
 def _quality(fields: _Fields) -> str:
@@ -176,18 +172,18 @@ def _quality(fields: _Fields) -> str:
     if quality is None:
         return DEFAULT_QUALITY
     if not isinstance(quality, str) or not re.fullmatch(NAME_PATTERN, quality):
-        raise _wrong("header 'quality'", quality, "a short name such as 'high' or 'low'")
+        raise wrong("header 'quality'", quality, "a short name such as 'high' or 'low'")
     return quality
 
 
 def _extension(fields: _Fields, magic: str, *, has_command: bool) -> str:
     given = fields.header("extension")
     if given is not None and not isinstance(given, str):
-        raise _wrong("header 'extension'", given, "a text such as 'exe'")
+        raise wrong("header 'extension'", given, "a text such as 'exe'")
     extension = None if given is None else given.lower().removeprefix(".")
     if has_command and extension is not None:
         if not PLAIN_EXTENSION.fullmatch(extension):
-            raise _wrong("header 'extension'", given, "at most 16 letters and digits")
+            raise wrong("header 'extension'", given, "at most 16 letters and digits")
         return extension
     if "(DLL)" in magic:
         return "dll"  # as in v0.18 libmagic wins over the header; consumers rely on DLLs being run as such
@@ -206,7 +202,7 @@ def _timeout(fields: _Fields, policy: Policy) -> int:
     if timeout is None:
         return policy.default_timeout
     if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 1:
-        raise _wrong("payload 'timeout'", timeout, "a whole number of seconds, at least 1")
+        raise wrong("payload 'timeout'", timeout, "a whole number of seconds, at least 1")
     if timeout > policy.hard_time_limit:
         raise BadTask(
             f"payload 'timeout' is {str(timeout)[:20]} s; the limit is {policy.hard_time_limit} s: "
@@ -221,7 +217,7 @@ def _plugins(fields: _Fields, quality: str, policy: Policy) -> tuple[str, ...]:
         return _with_codemon(tuple(policy.default_plugins_of(quality)))
     allowed = relations.allowed_plugins(fields.payload, quality, policy)
     if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
-        raise _wrong("payload 'plugins'", wanted, "a list of plugin names")
+        raise wrong("payload 'plugins'", wanted, "a list of plugin names")
     unknown = [name for name in wanted if name not in KNOWN_PLUGINS]
     if unknown:
         raise BadTask(f"payload 'plugins' names {unknown[0][:40]!r}, which is no DRAKVUF plugin")
@@ -243,7 +239,7 @@ def _uid(fields: _Fields, policy: Policy) -> str:
     override = fields.payload("override_uid")
     if override is not None:
         if not isinstance(override, str) or not is_uid(override):
-            raise _wrong(
+            raise wrong(
                 "payload 'override_uid'", override, "letters, digits, '.', '_' and '-' only, at most 128"
             )
         return override
@@ -251,7 +247,7 @@ def _uid(fields: _Fields, policy: Policy) -> str:
     # Since Karton 5.4 a uid reads "{root}:own"; the own part is unique and fits a path
     uid = Task.fquid_to_uid(task.root_uid) if policy.use_root_uid else task.task_uid
     if not is_uid(uid):
-        raise _wrong("the task's uid", uid, "letters, digits, '.', '_' and '-' only, at most 128")
+        raise wrong("the task's uid", uid, "letters, digits, '.', '_' and '-' only, at most 128")
     return uid
 
 
@@ -259,7 +255,7 @@ def _name(fields: _Fields, name: str) -> str | None:
     value = fields.either(name)
     if value is None or (isinstance(value, str) and re.fullmatch(NAME_PATTERN, value)):
         return value
-    raise _wrong(f"'{name}'", value, "a name of letters, digits, '.', '_' and '-', at most 64")
+    raise wrong(f"'{name}'", value, "a name of letters, digits, '.', '_' and '-', at most 64")
 
 
 def _profile(fields: _Fields, policy: Policy, **facts: str) -> str:

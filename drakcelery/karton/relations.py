@@ -13,7 +13,7 @@ from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.errors import BadTask
 from drakcelery.karton.policy import Policy
-from drakcelery.karton.startup_fields import RETRY_OF, Get, retry_of
+from drakcelery.karton.startup_fields import RETRY_OF, Get, retry_of, wrong
 from drakcelery.model.names import is_uid
 
 VARIANT_OF = "variant_of"
@@ -50,7 +50,7 @@ def _variant_of(payload: Get) -> str | None:
     uid = payload(VARIANT_OF)
     if uid is None or (isinstance(uid, str) and is_uid(uid)):
         return uid
-    raise _wrong(VARIANT_OF, uid, "the uid of the analysis whose second look this is")
+    raise wrong(f"payload '{VARIANT_OF}'", uid, "the uid of the analysis whose second look this is")
 
 
 def _why(payload: Get) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ def _why(payload: Get) -> tuple[str, ...]:
     if words is None:
         return ()
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise _wrong(VARIANT_WHY, words, "a list of texts")
+        raise wrong(f"payload '{VARIANT_WHY}'", words, "a list of texts")
     return tuple(word[:LONGEST_WORD] for word in words[:MOST_WORDS])
 
 
@@ -71,7 +71,7 @@ def _variants(payload: Get, header: Get, policy: Policy) -> int | None:
     if isinstance(given, str) and given.isascii() and given.isdecimal() and len(given) < 4:
         given = int(given)  # headers are texts
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:
-        raise _wrong(VARIANTS, given, "how many second looks its root may have, or 0")
+        raise wrong(f"payload '{VARIANTS}'", given, "how many second looks its root may have, or 0")
     if given > policy.most_variants:
         allowed = (
             f"at most {policy.most_variants} are allowed ([variants] max_per_root)"
@@ -80,11 +80,6 @@ def _variants(payload: Get, header: Get, policy: Policy) -> int | None:
         )
         raise BadTask(f"'{VARIANTS}' is {given}, but {allowed}")
     return given
-
-
-def _wrong(name: str, value: object, expected: str) -> BadTask:
-    shown = repr(value)
-    return BadTask(f"payload '{name}' is {shown[:80]}{'…' if len(shown) > 80 else ''}; expected {expected}")
 
 
 def second_look_task(

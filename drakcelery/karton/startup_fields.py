@@ -34,7 +34,7 @@ def file_name(get: Get) -> str:
     if name is None:
         return DEFAULT_FILE_NAME
     if not isinstance(name, str) or not FILE_NAME.fullmatch(name) or name.strip(".") == "":
-        raise _wrong("file_name", name, "letters, digits, '.', '_' and '-' only, at most 128")
+        raise wrong("payload 'file_name'", name, "letters, digits, '.', '_' and '-' only, at most 128")
     return name
 
 
@@ -49,7 +49,9 @@ def start_command(get: Get) -> str | None:
         or not command.isprintable()
         or len(command) > LONGEST_COMMAND
     ):
-        raise _wrong("start_command", command, f"a printable command of at most {LONGEST_COMMAND} characters")
+        raise wrong(
+            "payload 'start_command'", command, f"a printable command of at most {LONGEST_COMMAND} characters"
+        )
     return command
 
 
@@ -61,7 +63,7 @@ def start_method(get: Get) -> StartMethod | None:
     for method in START_METHODS:
         if wanted == method:
             return method
-    raise _wrong("start_method", wanted, f"one of {', '.join(START_METHODS)}")
+    raise wrong("payload 'start_method'", wanted, f"one of {', '.join(START_METHODS)}")
 
 
 def guest_working_directory(get: Get) -> str | None:
@@ -78,8 +80,8 @@ def guest_working_directory(get: Get) -> str | None:
         or not wanted.isprintable()
         or not _DIRECTORY.fullmatch(wanted)
     ):
-        raise _wrong(
-            "guest_working_directory",
+        raise wrong(
+            "payload 'guest_working_directory'",
             wanted,
             rf"one such as 'C:\Users\Public', without variables, at most {LONGEST_DIRECTORY} characters",
         )
@@ -91,7 +93,7 @@ def net_enable(get: Get) -> bool | None:
     wanted = get("net_enable")
     if wanted is None or isinstance(wanted, bool):
         return wanted
-    raise _wrong("net_enable", wanted, "true or false")
+    raise wrong("payload 'net_enable'", wanted, "true or false")
 
 
 def retry_of(get: Get) -> str | None:
@@ -99,9 +101,10 @@ def retry_of(get: Get) -> str | None:
     uid = get(RETRY_OF)
     if uid is None or (isinstance(uid, str) and is_uid(uid)):
         return uid
-    raise _wrong(RETRY_OF, uid, "the uid of the analysis that is repeated")
+    raise wrong(f"payload '{RETRY_OF}'", uid, "the uid of the analysis that is repeated")
 
 
-def _wrong(name: str, value: object, expected: str) -> BadTask:
+def wrong(what: str, value: object, expected: str) -> BadTask:
+    """The error about a field of a task, *what*, whose value makes no sense."""
     shown = repr(value)
-    return BadTask(f"payload '{name}' is {shown[:80]}{'…' if len(shown) > 80 else ''}; expected {expected}")
+    return BadTask(f"{what} is {shown[:80]}{'…' if len(shown) > 80 else ''}; expected {expected}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from drakcelery.errors import BadTask
-from drakcelery.karton.startup_fields import Get
+from drakcelery.karton.startup_fields import Get, wrong
 from drakcelery.model.news import WatchMode, WatchPlan, is_of_share
 from drakcelery.settings import WatchSection
 
@@ -20,7 +19,7 @@ def plan(get: Get, section: WatchSection, *, uid: str, quality: str) -> WatchPla
     task without a timeout of its own may take longer. *get* gives a field of the payload, or else a header.
     Raises :class:`BadTask`.
     """
-    mode = _wish(get) or _default(section, quality)
+    mode = _wish(get) or section.mode_of(quality)
     if mode == "off":
         return None
     is_active = mode == "active"
@@ -41,12 +40,4 @@ def _wish(get: Get) -> WatchMode | None:
     for mode in MODES:
         if wanted == mode:
             return mode
-    shown = repr(wanted)
-    raise BadTask(
-        f"'{FIELD}' is {shown[:80]}{'…' if len(shown) > 80 else ''}; expected one of {', '.join(MODES)}"
-    )
-
-
-def _default(section: WatchSection, quality: str) -> WatchMode:
-    is_meant = not section.names or quality in section.names
-    return section.mode if section.enabled and is_meant else "off"
+    raise wrong(f"'{FIELD}'", wanted, f"one of {', '.join(MODES)}")
