@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from typing import Self
 
 from pydantic import Field
 
 from drakcelery.model.analysis import Value
-from drakcelery.model.news import News, WatchRules
+from drakcelery.model.news import Lull, News, WatchRules, first_stop
 
 MIN_SECONDS = (10, 20, 30, 60, 90, 120, 180, 240, 300)
 QUIET_SECONDS = (10, 20, 30, 45, 60, 90, 120, 180)
@@ -78,45 +78,12 @@ class Curve(Value):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Quiet:
-    """A stretch of a run without news, and without anything that forbids a stop."""
-
-    since: int
-    until: int
-    seen: int
-    """Facts seen before it."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Measured:
     """A measured run, ready to be tried."""
 
     seconds: float
     facts: int
-    quiet: tuple[_Quiet, ...]
-
-    @classmethod
-    def of(cls, news: News, shortest: int) -> Self:
-        """Stretches no longer than *shortest* seconds are left out."""
-        busy = sorted(
-            [(0, 0, 0), *((at, at, count) for at, count in news.facts), *((*held, 0) for held in news.held)]
-        )
-        last = seen = 0
-        found = []
-        for (_, end, count), (begin, _, _) in pairwise([*busy, (int(news.seconds) + 1, 0, 0)]):
-            last, seen = max(last, end), seen + count
-            if last + shortest < begin:
-                found.append(_Quiet(since=last, until=begin, seen=seen))
-        return cls(seconds=news.seconds, facts=seen, quiet=tuple(found))
-
-    def stopped(self, rules: WatchRules) -> tuple[int, int] | None:
-        """When *rules* would have ended it, as :meth:`News.stop_second`, and the facts seen until then."""
-        low, quiet = rules.min_seconds, rules.quiet_seconds
-        for one in self.quiet:
-            stop = max(low, one.since + quiet)
-            if stop < one.until:
-                return (stop, one.seen) if stop < self.seconds else None
-        return None
+    lulls: tuple[Lull, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +100,7 @@ class _Sums:
         stopped = losing = lost = 0
         saved = 0.0
         for run in runs:
-            end = run.stopped(rules)
+            end = first_stop(run.lulls, rules)
             if end is not None:
                 stopped += 1
                 saved += run.seconds - end[0]
@@ -174,7 +141,9 @@ class Group:
         stopped, saved = 0, 0.0
         for run in runs:
             if run.news is not None:
-                measured.append(_Measured.of(run.news, shortest))
+                news = run.news
+                lulls = news.lulls(longer_than=shortest)
+                measured.append(_Measured(seconds=news.seconds, facts=news.total, lulls=lulls))
             elif run.quiet:
                 stopped += 1
                 saved += max(0.0, run.timeout - run.seconds)

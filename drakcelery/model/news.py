@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field
 
@@ -55,6 +55,19 @@ class WatchPlan(WatchRules):
     def longest(self, timeout: int) -> int:
         """The seconds after which the run ends in any case."""
         return max(timeout, self.extend_to or 0)
+
+
+class Lull(NamedTuple):
+    """A stretch of a run in which nothing new came, and nothing forbade a stop."""
+
+    since: int
+    """The last second before it that was no part of it."""
+    until: int
+    """The first second after it."""
+    seen: int
+    """Facts that were seen before it."""
+    run_seconds: float
+    """How long the run was watched."""
 
 
 class News(Value):
@@ -102,15 +115,32 @@ class News(Value):
         That is the first second, from ``min_seconds`` on, before which nothing new came and nothing forbade a
         stop for ``quiet_seconds``.
         """
-        news = [(at, at) for at, _ in self.facts]
-        busy = sorted([(0, 0), *news, *self.held])
-        last = 0
-        for (_, end), (begin, _) in pairwise([*busy, (int(self.seconds) + 1, 0)]):
-            last = max(last, end)
-            stop = max(rules.min_seconds, last + rules.quiet_seconds)
-            if stop < begin:
-                return stop if stop < self.seconds else None
-        return None
+        lull = first_stop(self.lulls(), rules)
+        return None if lull is None else lull[0]
+
+    def lulls(self, longer_than: int = 0) -> tuple[Lull, ...]:
+        """The stretches of more than so many seconds without news, and without anything that forbids a stop,
+        in order."""
+        busy = sorted(
+            [(0, 0, 0), *((at, at, count) for at, count in self.facts), *((*held, 0) for held in self.held)]
+        )
+        last = seen = 0
+        found = []
+        for (_, end, count), (begin, _, _) in pairwise([*busy, (int(self.seconds) + 1, 0, 0)]):
+            last, seen = max(last, end), seen + count
+            if last + longer_than < begin:
+                found.append(Lull(last, begin, seen, self.seconds))
+        return tuple(found)
+
+
+def first_stop(lulls: Iterable[Lull], rules: WatchRules) -> tuple[int, int] | None:
+    """When *rules* would have ended the run of these *lulls*, and how many facts were seen until then; None
+    if it ran to its end."""
+    for lull in lulls:
+        stop = max(rules.min_seconds, lull.since + rules.quiet_seconds)
+        if stop < lull.until:
+            return (stop, lull.seen) if stop < lull.run_seconds else None
+    return None
 
 
 def merged(periods: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
