@@ -16,6 +16,7 @@ from pydantic import Field
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import State
 from drakcelery.model.names import Name
+from drakcelery.model.news import WatchMode
 from drakcelery.model.timeouts import Timeouts
 from drakcelery.settings.section import Section
 from drakcelery.settings.values import (
@@ -35,7 +36,7 @@ from drakcelery.settings.values import (
     WebhookUrl,
     headers_of,
     host_names,
-    quality_names,
+    is_meant,
 )
 
 
@@ -171,10 +172,9 @@ class WatchSection(Section):
     measure_share: float = Field(default=0.05, ge=0, le=1, description="of active runs, that go to the end")
     max_loss: float = Field(default=0.02, ge=0.005, le=0.5, description="share of the facts, in the report")
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Those in ``qualities``; none: all are meant."""
-        return quality_names(self.qualities)
+    def mode_of(self, quality: str) -> WatchMode:
+        """How tasks of *quality* are watched that do not say."""
+        return self.mode if self.enabled and is_meant(self.qualities, quality) else "off"
 
 
 class EmulatorSection(Section):

@@ -51,10 +51,13 @@ def _one_dict(value: object) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
+def comma_list(text: str) -> tuple[str, ...]:
+    """What stands between the commas of *text*, each once; nothing is none of it."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 def _comma_list(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+    return comma_list(value) if isinstance(value, str) else value
 
 
 def _known_plugins(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -68,7 +71,7 @@ def _known_plugins(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def host_names(text: str) -> tuple[str, ...]:
     """The names in a comma-separated list, in small letters. Raises ValueError where one is none."""
-    names = [part.strip() for part in text.split(",") if part.strip()]
+    names = comma_list(text)
     for name in names:
         if not _HOST_NAME.fullmatch(name):
             raise ValueError(f"names of hosts, without scheme and port, and {name!r} is none")
@@ -81,15 +84,21 @@ def _host_names(text: str) -> str:
 
 def quality_names(text: str) -> tuple[str, ...]:
     """The names in a comma-separated list. Raises ValueError where one is none."""
-    names = [part.strip() for part in text.split(",") if part.strip()]
+    names = comma_list(text)
     for name in names:
         if not re.fullmatch(NAME_PATTERN, name):
             raise ValueError(f"names of qualities such as high, low; {name!r} is none")
-    return tuple(dict.fromkeys(names))
+    return names
 
 
 def _quality_names(text: str) -> str:
     return ", ".join(quality_names(text))
+
+
+def is_meant(qualities: str, quality: str) -> bool:
+    """Whether *quality* is one of a comma-separated list; an empty one means all."""
+    names = comma_list(qualities)
+    return not names or quality in names
 
 
 def _profile_rule(value: object) -> object:

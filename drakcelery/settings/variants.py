@@ -10,19 +10,15 @@ from pydantic import AfterValidator, Field
 from drakcelery.model.names import NAME_PATTERN
 from drakcelery.model.second_look import HIDING
 from drakcelery.settings.section import Section
-from drakcelery.settings.values import QualityNames, quality_names
+from drakcelery.settings.values import QualityNames, comma_list, is_meant
 
 NO_PLUGINS = "none"
 """As an empty text is the default."""
 
 
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
 def _profiles(text: str) -> str:
     """Check a comma-separated list. Raises ValueError, whose text reads on from "expected "."""
-    for name in _split(text):
+    for name in comma_list(text):
         if not re.fullmatch(NAME_PATTERN, name):
             raise ValueError(f"names of profiles such as win7-x64; {name!r} is none")
     return text
@@ -30,7 +26,7 @@ def _profiles(text: str) -> str:
 
 def _hiding(text: str) -> str:
     """Check a comma-separated list, or ``none``. Raises ValueError, as above."""
-    for name in _split(text) if text != NO_PLUGINS else ():
+    for name in comma_list(text) if text != NO_PLUGINS else ():
         if name not in HIDING:
             raise ValueError(f"{NO_PLUGINS}, or plugins that hide a guest ({', '.join(HIDING)})")
     return text
@@ -55,17 +51,17 @@ class VariantsSection(Section):
     @property
     def profile_names(self) -> tuple[str, ...]:
         """Those in ``profiles``."""
-        return _split(self.profiles)
+        return comma_list(self.profiles)
 
     @property
     def format_profile_names(self) -> tuple[str, ...]:
         """Those in ``format_profiles``."""
-        return _split(self.format_profiles)
+        return comma_list(self.format_profiles)
 
     @property
     def plugin_names(self) -> tuple[str, ...]:
         """Those in ``plugins``."""
-        return _split(self.plugins) if self.plugins != NO_PLUGINS else ()
+        return comma_list(self.plugins) if self.plugins != NO_PLUGINS else ()
 
     @property
     def most(self) -> int:
@@ -76,5 +72,4 @@ class VariantsSection(Section):
         """How many the root of a task may have that says *asked*."""
         if asked is not None:
             return min(asked, self.most)
-        names = quality_names(self.qualities)
-        return self.most if self.mode == "on" and (not names or quality in names) else 0
+        return self.most if self.mode == "on" and is_meant(self.qualities, quality) else 0
