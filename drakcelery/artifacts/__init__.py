@@ -57,22 +57,27 @@ def collect(
     """
     _empty(out)
     artifacts: list[Artifact] = []
-    watcher = Watcher(analysis.uid)
+    watcher = Watcher(analysis.uid, first)
 
     def done(artifact: Artifact) -> None:
         artifacts.append(artifact)
         ready(artifact)
 
     made = _pack(raw, out, done, watcher, total_size=dumps_total_size, single_size=dumps_single_size)
-    known = ReportFacts(analysis, outcome, facts, made.dumps, made.lines, capa, first)
+    known = ReportFacts(
+        analysis=analysis, outcome=outcome, run=facts, dumps=made.dumps, lines=made.lines, capa=capa
+    )
     watcher.write(out, known, done)
     metadata = _metadata(analysis, outcome, facts, made, watcher)
-    write_metadata(out, metadata)
     _report(analysis.uid, made)
-    return _manifest(artifacts, made, metadata, watcher)
+    return _concluded(out, artifacts, made, metadata, watcher)
 
 
-def _manifest(artifacts: list[Artifact], made: _Made, metadata: dict[str, Any], watcher: Watcher) -> Manifest:
+def _concluded(
+    out: Path, artifacts: list[Artifact], made: _Made, metadata: dict[str, Any], watcher: Watcher
+) -> Manifest:
+    """The manifest, once ``metadata.json`` is there."""
+    write_metadata(out, metadata)
     return Manifest(
         artifacts=tuple(sorted(artifacts, key=lambda artifact: artifact.name)),
         dumps_metadata=made.dumps.metadata,

@@ -42,8 +42,9 @@ class Watcher:
         news_to_first: how many things that last the first look did not show; None if this is no second one.
     """
 
-    def __init__(self, uid: str) -> None:
-        self._uid = uid
+    def __init__(self, uid: str, first: report.Report | None = None) -> None:
+        """*first*: what this is a second look at; None if it is none, or that cannot be read."""
+        self._uid, self._first = uid, first
         self._reader = Reader()
         self.failure: str | None = None
         self.capa: CapaRun | None = None
@@ -79,7 +80,7 @@ class Watcher:
                 made = with_capabilities(made, out, facts.capa)
                 self.capa = made.capa
                 _log_capa(self._uid, made)
-            files = {report.NAME: made.model_dump_json().encode(), **tree, **self._compared(made, facts)}
+            files = {report.NAME: made.model_dump_json().encode(), **tree, **self._compared(made)}
         except Exception as error:
             self._fail(error)
             logger.exception("report_failed", uid=self._uid)
@@ -90,11 +91,11 @@ class Watcher:
                 return
             ready(artifact)
 
-    def _compared(self, made: report.Report, facts: ReportFacts) -> dict[str, bytes]:
+    def _compared(self, made: report.Report) -> dict[str, bytes]:
         """The file with what differs from the first look, if this is a second one."""
-        if facts.first is None:
+        if self._first is None:
             return {}
-        found = difference(facts.first, made)
+        found = difference(self._first, made)
         self.news_to_first = sum(change.is_news for change in found.changes)
         return {DIFFERENCE: found.model_dump_json().encode()}
 
@@ -130,7 +131,7 @@ def _log_capa(uid: str, made: report.Report) -> None:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportFacts:
     """What the report says beside what was seen."""
 
@@ -141,8 +142,6 @@ class ReportFacts:
     lines: LogSplit
     capa: Limits | None = None
     """None: it is not asked."""
-    first: report.Report | None = None
-    """What this is a second look at; None if it is none, or that cannot be read."""
 
 
 def _tree(reader: Reader) -> dict[str, bytes]:

@@ -100,14 +100,15 @@ def own_pids(report: Report) -> frozenset[int]:
 
 
 def clues(report: Report, probes: Probes | None, *, was_stopped: bool = False) -> tuple[Clue, ...]:
-    """The clues of a run; *probes* are None if it was not read once more.
+    """The clues of a run; *probes* are None if it shows too much to be read once more.
 
     *was_stopped*: the run was ended because nothing new came, which is not the sample's end.
     """
     found = dict(_of_start(report))
-    if may_have_clues(report):
-        found |= dict(_of_probes(probes, lasting(report)) if probes is not None else ())
-        found |= dict(_of_end(report, was_stopped))
+    if probes is not None:
+        things = lasting(report)
+        found |= dict(_of_probes(probes, things))
+        found |= dict(_of_end(report, was_stopped, is_idle=not things))
         if found.keys() == {"early_end"} and _sees_questions(report):
             found = {}
     return tuple(Clue(kind=kind, evidence=found[kind][:MOST_EVIDENCE]) for kind in CLUES if kind in found)
@@ -142,13 +143,15 @@ def _of_start(report: Report) -> Iterator[tuple[ClueKind, tuple[str, ...]]]:
             yield "format", evidence
 
 
-def _of_end(report: Report, was_stopped: bool) -> Iterator[tuple[ClueKind, tuple[str, ...]]]:
+def _of_end(
+    report: Report, was_stopped: bool, *, is_idle: bool
+) -> Iterator[tuple[ClueKind, tuple[str, ...]]]:
     own = [one for one in report.processes if one.origin != "windows"]
     codes = {code for one in own if (code := _crash(one)) is not None}
     if codes:
         yield "crash", tuple(f"exit code {code:#x}" for code in sorted(codes))
     seconds = _lasted(report, own, was_stopped)
-    if seconds is not None and seconds < EARLY * report.run.timeout and not lasting(report):
+    if seconds is not None and seconds < EARLY * report.run.timeout and is_idle:
         yield "early_end", (f"after {max(seconds, 0):.0f} of {report.run.timeout} s",)
 
 
