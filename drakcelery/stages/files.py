@@ -191,7 +191,7 @@ def _published(
         analysis.uid, step.attempt, out, look, task_uid=analysis.task_uid
     )
     with _no_failure():
-        second_look.told(look, verdict)
+        second_look.told(look, verdict, manifest.clues)
     return record
 
 

@@ -103,7 +103,7 @@ def _wanted(
     settings = context.settings
     changes = plan(clues, analysis, _offer(context, outcome), _rules(settings))
     if changes is None:
-        declined("nothing_to_change", clues)
+        _declined("nothing_to_change", clues)
         return None
     own = str(uuid.uuid5(uuid.NAMESPACE_URL, f"drakcelery:second-look:{analysis.task_uid}:{analysis.uid}"))
     task_uid = f"{{{analysis.root_uid}}}:{own}"
@@ -169,19 +169,21 @@ def _payload(changes: Changes) -> Mapping[str, Any]:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def told(asked: Look, verdict: Verdict) -> None:
-    """Log and count what became of the second look that was asked for."""
-    if asked.wanted is None:
+def told(asked: Look, verdict: Verdict, clues: tuple[Clue, ...]) -> None:
+    """Log and count what became of the second look that was asked for, because of *clues*.
+
+    Nothing, if this turned out to be a second look itself.
+    """
+    if asked.wanted is None or not verdict:
         return
-    if verdict == "granted":
-        log.info("second_look_granted", second=asked.wanted.uid)
-        metrics.second_look("granted")
-    else:
-        log.info("second_look_declined", reason=verdict)
-        metrics.second_look(verdict)
+    if verdict != "granted":
+        _declined(verdict, clues)
+        return
+    log.info("second_look_granted", second=asked.wanted.uid)
+    metrics.second_look("granted")
 
 
-def declined(reason: str, clues: tuple[Clue, ...]) -> None:
-    """No second look is asked for, although there are *clues*."""
+def _declined(reason: str, clues: tuple[Clue, ...]) -> None:
+    """There is none, although there are *clues*."""
     log.info("second_look_declined", reason=reason, clues=[clue.kind for clue in clues])
     metrics.second_look(reason)
