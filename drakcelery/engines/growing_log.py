@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from drakcelery import safe_files
+from drakcelery.artifacts import LOGGED_PLUGINS
 from drakcelery.artifacts.lines import LineReader
 from drakcelery.artifacts.log import LINE_LIMIT
-from drakcelery.model.plugins import KNOWN_PLUGINS, LOG_NAMES
 
 BLOCK = 128 * 1024
 """Bytes that are split into lines at a time."""
 MOST_BYTES = 8 * 1024**2
 """Bytes of one look. More is read the next time."""
-_LOGGED = KNOWN_PLUGINS | LOG_NAMES
 Groups = Mapping[str, Sequence[bytes]]
 """The lines of a block by plugin, in their order."""
 
@@ -103,6 +102,6 @@ class GrowingLog:
         lines = io.BytesIO(block).readlines()
         groups: dict[str, list[bytes]] = {}
         for plugin, line in zip(self._lines.plugins(block, lines), lines, strict=True):
-            if isinstance(plugin, str) and plugin in _LOGGED:
+            if isinstance(plugin, str) and plugin in LOGGED_PLUGINS:
                 groups.setdefault(plugin, []).append(line)
         return groups

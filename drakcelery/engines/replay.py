@@ -23,7 +23,7 @@ from drakcelery import safe_files
 from drakcelery.artifacts.lines import plugin_of
 from drakcelery.artifacts.log import LINE_LIMIT
 from drakcelery.engines import Detonation
-from drakcelery.engines.timed_log import TimedLog
+from drakcelery.engines.timed_log import TimedLog, pieces
 from drakcelery.engines.watching import Watcher, watcher_of
 from drakcelery.errors import EngineError, SettingsError
 from drakcelery.model.analysis import Execution, Outcome, Snapshot
@@ -204,7 +204,7 @@ class ReplayEngine:
 def _play_log(recorded: Path, out: BinaryIO, plugins: Container[str]) -> None:
     """Append a recorded log, without what other plugins than *plugins* wrote; unreadable lines stay."""
     with recorded.open("rb") as file:
-        _play_lines(iter(lambda: file.readline(LINE_LIMIT), b""), out, plugins)
+        _play_lines(pieces(file), out, plugins)
 
 
 def _play_lines(pieces: Iterator[bytes], out: BinaryIO, plugins: Container[str], *, copies: int = 1) -> None:

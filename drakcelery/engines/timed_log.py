@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from drakcelery.artifacts.log import LINE_LIMIT
 from drakcelery.behaviour.events import seconds
 
 _TIME = re.compile(rb'"TimeStamp": ?"([0-9.]{1,32})"')
-_LONGEST_LINE = 1024**2
 
 
 class TimedLog:
@@ -31,7 +31,7 @@ class TimedLog:
         self.length = length or recorded_length
         self._scale = self.length / recorded_length if recorded_length else 1.0
         self._file.seek(0)
-        self._rest = _lines(self._file)
+        self._rest = pieces(self._file)
         self._next = next(self._rest, None)
         self._at = 0.0
 
@@ -54,17 +54,16 @@ class TimedLog:
 def _span(file: BinaryIO) -> tuple[float, float]:
     """The times of the earliest and the latest line; 0 if none has one."""
     first, last = float("inf"), 0.0
-    for line in _lines(file):
+    for line in pieces(file):
         moment = _time(line)
         if moment is not None:
             first, last = min(first, moment), max(last, moment)
     return min(first, last), last
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
+def pieces(file: BinaryIO) -> Iterator[bytes]:
     """The lines, or pieces of a line that is too long."""
-    while line := file.readline(_LONGEST_LINE):
-        yield line
+    return iter(lambda: file.readline(LINE_LIMIT), b"")
 
 
 def _time(line: bytes) -> float | None:

@@ -25,7 +25,7 @@ from drakcelery.model.reuse import Miss, NotReused
 from drakcelery.stages.kept import Keeper, copy_resources, is_kept
 
 MOST_BYTES = 1024**3
-"""Of all artifacts together. To copy them takes seconds, in which ingress does nothing else."""
+"""Of all artifacts together. To copy them takes seconds, in which no other task gets an earlier result."""
 MOST_READ = 16 * 1024**2
 """Bytes of a file that is read as a whole: the analysis task, the report."""
 

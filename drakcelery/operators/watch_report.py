@@ -121,7 +121,8 @@ def settings_lines(rules: WatchRules) -> Sequence[str]:
     return "[watch]", f"min_seconds = {rules.min_seconds}", f"quiet_seconds = {rules.quiet_seconds}"
 
 
-def _rules(rules: WatchRules) -> str:
+def rules_words(rules: WatchRules) -> str:
+    """As in a sentence."""
     return f"min_seconds = {rules.min_seconds} and quiet_seconds = {rules.quiet_seconds}"
 
 
@@ -135,7 +136,7 @@ def in_words(curve: Curve, keep: float) -> str:
     if not curve.runs:
         return "No run was measured yet"
     if curve.recommended is not None:
-        return f"{_rules(curve.recommended.rules)} {_effect(curve.recommended, curve.runs)}"
+        return f"{rules_words(curve.recommended.rules)} {_effect(curve.recommended, curve.runs)}"
     kept = percent(keep)
     if curve.missing_runs is not None:
         why = ""
@@ -151,6 +152,6 @@ def in_words(curve: Curve, keep: float) -> str:
     if careful is None:
         return "No rules that were tried would have ended a run before its time"
     return (
-        f"No rules that were tried surely keep {kept}. The most careful of them, {_rules(careful.rules)}, "
-        f"{_effect(careful, curve.runs)}"
+        f"No rules that were tried surely keep {kept}. The most careful of them, "
+        f"{rules_words(careful.rules)}, {_effect(careful, curve.runs)}"
     )

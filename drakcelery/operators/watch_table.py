@@ -10,7 +10,7 @@ from drakcelery.forecast.curve import Curve, Trial
 from drakcelery.model.text import clean
 from drakcelery.operators import output
 from drakcelery.operators.views import safe
-from drakcelery.operators.watch_report import WatchReport, percent, settings_lines
+from drakcelery.operators.watch_report import WatchReport, percent, rules_words, settings_lines
 
 WIDTH, HEIGHT = 60, 9
 """Of the curve, in letters."""
@@ -56,9 +56,9 @@ def lines(report: WatchReport) -> Iterator[str]:
     if report.all.current is not None and report.rules is not None:
         now, runs = report.all.current, report.all.runs
         yield (
-            f"Now, in {report.mode} mode, min_seconds = {report.rules.min_seconds} and quiet_seconds = "
-            f"{report.rules.quiet_seconds}: {percent(now.saved)} of the time, {percent(now.lost)} of the "
-            f"facts (at most {percent(now.lost_at_most)}), {now.losing} of {runs} runs lose any."
+            f"Now, in {report.mode} mode, {rules_words(report.rules)}: {percent(now.saved)} of the time, "
+            f"{percent(now.lost)} of the facts (at most {percent(now.lost_at_most)}), "
+            f"{now.losing} of {runs} runs lose any."
         )
     if report.all.recommended is not None:
         yield f"To keep {percent(report.keep)} of the facts:"

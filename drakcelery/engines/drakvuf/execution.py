@@ -132,7 +132,7 @@ def is_complete(ended: Ended) -> bool:
         return False
     if ended.end is End.DEADLINE:
         return True
-    if ended.end in _STOPPED:
+    if ended.end in STOPPED:
         return _stopped(ended) is None
     return ended.end is End.ITSELF and ended.code == 0 and _early(ended) is None
 
@@ -145,7 +145,7 @@ def ended_by(ended: Ended) -> EndedBy:
     return "timeout" if is_over else "itself"
 
 
-_STOPPED = (End.QUIET, End.TIMEOUT)
+STOPPED = (End.QUIET, End.TIMEOUT)
 """Ended by SIGTERM, although it was well."""
 
 

@@ -16,7 +16,7 @@ import structlog
 from drakcelery.engines import Detonation
 from drakcelery.engines.drakvuf import commands
 from drakcelery.engines.drakvuf.cell import kill_group
-from drakcelery.engines.drakvuf.execution import End, Ended
+from drakcelery.engines.drakvuf.execution import STOPPED, End, Ended
 from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.tool_output import end_of, ending, quoted, readable
 from drakcelery.engines.drakvuf.tools import stop
@@ -137,7 +137,7 @@ def _words(end: End, job: Detonation, limits: Limits) -> str:
 
 def _patience(end: End) -> float:
     """How many seconds DRAKVUF has for its own end."""
-    return GENTLE_SECONDS if end in (End.QUIET, End.TIMEOUT) else STOP_SECONDS
+    return GENTLE_SECONDS if end in STOPPED else STOP_SECONDS
 
 
 def _follow(
