@@ -104,7 +104,7 @@ $(DOWNSTREAM)/requirements.txt: tests/downstream/requirements.txt | check-python
 	cp $< $@
 
 .PHONY: sandbox
-sandbox: $(SANDBOX)/sandbox.txt ## fetch DRAKVUF Sandbox's own post-processing, which our process tree is compared with
+sandbox: $(SANDBOX)/sandbox.txt ## fetch DRAKVUF Sandbox's own post-processing, which ours is compared with
 
 # Without its dependencies, which need a Xen host; it is only imported file by file.
 $(SANDBOX)/sandbox.txt: tests/downstream/sandbox.txt | $(STAMP)
@@ -140,7 +140,7 @@ simulate: $(STAMP) ## simulate a fleet and its faults from a seed (SEED=, SCHEDU
 	  --keep build/simulation --report build/simulation.json $${FILE:+--file "$$FILE"} $(if $(TRACE),--trace)
 
 .PHONY: bench
-bench: $(STAMP) ## measure everything, against peers and limits, into build/bench.json and docs (QUICK=1: five minutes)
+bench: $(STAMP) $(SANDBOX)/sandbox.txt ## measure everything, against peers and limits, into build/bench.json and docs (QUICK=1: five minutes)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 .PHONY: lint

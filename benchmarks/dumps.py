@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic_core import _pydantic_core
@@ -20,6 +20,12 @@ SIZE = 200 * MB
 QUICK_SIZE = 48 * MB
 RUNS, QUICK_RUNS = 5, 1
 DUMP_SIZE = 4 * MB
+PROGRAMS = {
+    "zip -1": 'zip -1 -q -r "$1" "$0"',
+    "7z -mx1": '7z a -bso0 -bsp0 -tzip -mx1 "$1" "$0"',
+    "pigz -1": 'tar -C "$0" -c . | pigz -1 > "$1"',
+}
+"""Peers: a shell's command each, from the directory ``$0`` to the file ``$1``."""
 
 
 def write_dumps(directory: Path, size: int) -> None:
@@ -53,20 +59,10 @@ def read_and_hashed(dumps: Path, target: Path) -> None:
     target.write_text(digest.hexdigest())
 
 
-def programs() -> dict[str, Callable[[Path, Path], object]]:
-    """The peers that are installed; a line for each that is not."""
-    commands: Mapping[str, str] = {
-        "zip -1": 'zip -1 -q -r "$1" "$0"',
-        "7z -mx1": '7z a -bso0 -bsp0 -tzip -mx1 "$1" "$0"',
-        "pigz -1": 'tar -C "$0" -c . | pigz -1 > "$1"',
-    }
-    found: dict[str, Callable[[Path, Path], object]] = {}
-    for name, command in commands.items():
-        if shutil.which(name.split()[0]) is None:
-            print(f"dumps: {name.split()[0]} is not installed, and left out")
-        else:
-            found[name] = _shell(command)
-    return found
+def installed() -> dict[str, Callable[[Path, Path], object]]:
+    """The peers that this machine has."""
+    ways = {name: _shell(command) for name, command in PROGRAMS.items() if shutil.which(name.split()[0])}
+    return {"zipfile": by_zipfile, **ways}
 
 
 def _shell(command: str) -> Callable[[Path, Path], object]:
@@ -76,7 +72,6 @@ def _shell(command: str) -> Callable[[Path, Path], object]:
 def measure(*, quick: bool) -> list[Result]:
     """MB of dumps a second against each peer, and what part of the size is left."""
     size, runs = (QUICK_SIZE, QUICK_RUNS) if quick else (SIZE, RUNS)
-    peers = {"zipfile": by_zipfile, **programs()}
     left: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as directory:
         dumps, target = Path(directory, "dumps"), Path(directory, "dumps.zip")
@@ -91,19 +86,19 @@ def measure(*, quick: bool) -> list[Result]:
 
             return run
 
-        ways = {"ours": ours, **peers, "limit": read_and_hashed}
+        ways = {"ours": ours, **installed(), "limit": read_and_hashed}
         rate = medians(in_turn({name: speed(name, way) for name, way in ways.items()}, runs=runs))
     results = [
         Result(
             name="dumps to zip",
             unit="MB/s",
             ours=rate["ours"],
-            peer=rate[name],
+            peer=rate.get(name),
             peer_name=name,
             limit=rate["limit"],
             runs=runs,
         )
-        for name in peers
+        for name in ("zipfile", *PROGRAMS)
     ]
     size_left = Result(
         name="dumps, size left",

@@ -1,4 +1,4 @@
-"""The log split, against every line decoded and encoded again, and against a parser for each line."""
+"""The log split, against that of DRAKVUF Sandbox itself, and against a parser for each line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from benchmarks import sandbox_postprocess
 from benchmarks.measuring import MB, Result, in_turn, medians, seconds
 from drakcelery.artifacts import LOGGED_PLUGINS
 from drakcelery.artifacts.log import split_log
@@ -62,17 +63,6 @@ def _entry(number: int, chance: random.Random) -> dict[str, Any]:
     return entry
 
 
-def as_v018(log: Path, out: Path) -> None:
-    """Every line decoded and encoded again, by the standard library's parser."""
-    files: dict[str, BinaryIO] = {}
-    with log.open("rb") as source:
-        for line in source:
-            entry = json.loads(line.decode())
-            _file(files, out, entry["Plugin"]).write(json.dumps(entry).encode() + b"\n")
-    for file in files.values():
-        file.close()
-
-
 def by_orjson(log: Path, out: Path) -> None:
     """Every line parsed by orjson, and passed on."""
     files: dict[str, BinaryIO] = {}
@@ -118,9 +108,9 @@ def measure(*, quick: bool) -> list[Result]:
         found = in_turn(
             {
                 "ours": speed(lambda log, out: split_log(log, out, LOGGED_PLUGINS)),
-                "json": speed(as_v018),
                 "orjson": speed(by_orjson),
                 "copy": speed(copied),
+                **sandbox_postprocess.speed(log, sandbox_postprocess.SPLIT),
             },
             runs=runs,
         )
@@ -130,13 +120,13 @@ def measure(*, quick: bool) -> list[Result]:
             name="log split",
             unit="MB/s",
             ours=rate["ours"],
-            peer=rate[peer],
+            peer=rate.get(peer),
             peer_name=peer_name,
             limit=rate["copy"],
             runs=runs,
         )
         for peer, peer_name in (
-            ("json", "json.loads and dumps, as v0.18"),
+            (sandbox_postprocess.NAME, sandbox_postprocess.NAME),
             ("orjson", "orjson for each line"),
         )
     ]

@@ -28,6 +28,11 @@ class Result:
     """Times and costs, against rates."""
 
     @property
+    def is_missing(self) -> bool:
+        """Whether its peer is not on this machine."""
+        return self.peer_name is not None and self.peer is None
+
+    @property
     def ratio(self) -> float | None:
         """Ours against the peer's; more is better. None if there is no peer, or nothing was measured."""
         if self.peer is None or not (self.peer and self.ours):

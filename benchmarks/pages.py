@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measuring import Result
-from benchmarks.targets import target_of
+from benchmarks.targets import Target, target_of
 
 REPOSITORY = Path(__file__).parents[1]
 HEADS = ("What", "Ours", "Peer", "Ratio", "Limit", "Target", "Reached")
@@ -33,18 +33,22 @@ def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
 
 def _row(result: Result) -> tuple[str, ...]:
     target = target_of(result)
-    peer = f"{figure(result.peer)} ({result.peer_name})" if result.peer is not None else ""
-    ratio = f"{result.ratio:.2f}" if result.ratio is not None else ""
-    reached = "" if target is None else "yes" if target.is_reached(result) else "**no**"
+    peer = "missing" if result.is_missing else figure(result.peer)
     return (
         result.name,
         f"{figure(result.ours)} {result.unit}",
-        peer,
-        ratio,
+        f"{peer} ({result.peer_name})" if peer else "",
+        f"{result.ratio:.2f}" if result.ratio is not None else "",
         figure(result.limit),
         target.words(result.unit) if target else "",
-        reached,
+        _verdict(target, result) if target else "",
     )
+
+
+def _verdict(target: Target, result: Result) -> str:
+    if target.of_ratio and result.is_missing:
+        return "not measured"
+    return "yes" if target.is_reached(result) else "**no**"
 
 
 def figure(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What the report costs: the log split with it and without it, in the same run."""
+"""What the report costs: the log split with it and without it, and DRAKVUF Sandbox's own, in the same run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import sandbox_postprocess
 from benchmarks.measuring import MB, Result, in_turn, medians, seconds
 from drakcelery.artifacts import LOGGED_PLUGINS
 from drakcelery.artifacts.log import split_log, unwatched
@@ -17,6 +18,7 @@ from drakcelery.artifacts.report import Watcher
 
 SIZE = 100 * MB
 RUNS, QUICK_RUNS = 9, 3
+ALONE = "the split alone"
 _LINES = 50_000
 _PROCESSES = tuple((pid, 4 + pid // 12 * 4) for pid in range(8, 168, 4))
 _IMAGES = ("explorer.exe", "System32\\svchost.exe", "System32\\services.exe", "malwar.exe")
@@ -81,7 +83,8 @@ def _fields(chance: random.Random, plugin: str, method: str) -> dict[str, Any]:
         arguments = [f"Arg{n}={chance.getrandbits(40):#x}" for n in range(chance.randrange(6))]
         result = {"Event": "api_called", "CLSID": None, "CalledFrom": "0x7ffaa0", "ReturnValue": "0x0"}
         return {**result, "FromModule": "kernel32.dll", "Arguments": arguments, "Extra": {}}
-    address = {"RemoteIp": f"192.0.2.{chance.randrange(250)}", "RemotePort": 53, "Protocol": "UDPv4"}
+    address = {"LocalIp": "10.13.1.7", "LocalPort": 50000, "RemoteIp": f"192.0.2.{chance.randrange(250)}"}
+    address |= {"RemotePort": 53, "Protocol": "UDPv4"}
     return address if plugin == "socketmon" else {"ProcessHandle": "0x44", "ClientID": 8}
 
 
@@ -117,15 +120,17 @@ def measure(*, quick: bool) -> list[Result]:
 
             return run
 
-        found = in_turn({"with": speed(lambda: Watcher("uid")), "alone": speed(lambda: unwatched)}, runs=runs)
-    rate = medians(found)
+        ours = {"with": speed(lambda: Watcher("uid")), ALONE: speed(lambda: unwatched)}
+        theirs = sandbox_postprocess.speed(log, sandbox_postprocess.REPORT)
+        rate = medians(in_turn({**ours, **theirs}, runs=runs))
     return [
         Result(
             name="log split with the report",
             unit="MB/s",
             ours=rate["with"],
-            peer=rate["alone"],
-            peer_name="the split alone",
+            peer=rate.get(peer),
+            peer_name=peer,
             runs=runs,
         )
+        for peer in (ALONE, sandbox_postprocess.NAME)
     ]

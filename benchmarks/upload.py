@@ -44,6 +44,8 @@ BUCKET = "drakrun"
 THREADS = 4
 """Of each tool, for parts and for files; parts are of the same size too."""
 SEED = 6
+RCLONE = "rclone"
+"""The peer that need not be installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ def make_load(
 
 
 def compare(load: Load, own: Send, peers: Mapping[str, Send], limit: Send, *, runs: int) -> list[Result]:
-    """A line for each peer, all from the same runs."""
+    """A line for each peer, all from the same runs; without a figure for one that is missing."""
 
     def rate(send: Send) -> float:
         prefix = uuid.uuid4().hex
@@ -132,12 +134,12 @@ def compare(load: Load, own: Send, peers: Mapping[str, Send], limit: Send, *, ru
             name=f"upload of {load.name}",
             unit=load.unit,
             ours=found["ours"],
-            peer=found[peer],
+            peer=found.get(peer),
             peer_name=peer,
             limit=found["limit"],
             runs=runs,
         )
-        for peer in peers
+        for peer in (*peers, *({RCLONE} - set(peers)))
     ]
 
 
@@ -145,10 +147,8 @@ def compare(load: Load, own: Send, peers: Mapping[str, Send], limit: Send, *, ru
 def tools(services: Services) -> Iterator[tuple[Send, dict[str, Send], Send]]:
     """Ours, its peers by name, and the limit."""
     peers = {**boto(services.s3), "weed filer.copy (not S3)": weed(services)}
-    if program := shutil.which("rclone"):
-        peers["rclone"] = rclone(program, services.s3)
-    else:
-        print("rclone is not installed: left out")
+    if program := shutil.which(RCLONE):
+        peers[RCLONE] = rclone(program, services.s3)
     with ThreadPoolExecutor(THREADS) as pool:
         yield ours(services.s3), peers, Plain(services.s3, pool).send
 

@@ -1,4 +1,4 @@
-"""DRAKVUF Sandbox v0.21's own code (``make sandbox``) makes the same process tree of our procmon.log."""
+"""DRAKVUF Sandbox v0.21's own code (``make sandbox``): it makes the same process tree of our procmon.log."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import sandbox_postprocess
+from benchmarks.report import guest_lines
 from drakcelery.artifacts import collect
 from drakcelery.artifacts.metadata import RunFacts
 from drakcelery.engines.speakeasy_guest.naming import escaped
@@ -126,6 +128,24 @@ def test_guests(tmp_path: Path) -> None:
     ours = [json.loads((out / "process_tree.json").read_bytes()) for out in outs]
     assert theirs(*(out / "procmon.log" for out in outs)) == ours
     assert sum(len(tree) for tree in ours) > 100
+
+
+def test_the_peer_of_the_benchmarks(tmp_path: Path) -> None:
+    """v0.21's post-processing does on the benchmark's log what it is measured for."""
+    log, out = tmp_path / "whole.log", tmp_path / "out"
+    lines = [json.dumps(line) + "\n" for line in guest_lines(2000)]
+    log.write_text("".join(lines), encoding="utf-8")
+    assert sandbox_postprocess.speed(log, sandbox_postprocess.REPORT)[sandbox_postprocess.NAME]() > 0
+    out.mkdir()
+    (out / "drakmon.log").hardlink_to(log)
+    command = [sys.executable, "-m", "benchmarks.sandbox_postprocess", str(out), *sandbox_postprocess.REPORT]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    split = [line for path in out.glob("*.log") for line in path.read_text(encoding="utf-8").splitlines()]
+    assert sorted(split) == sorted(line.strip() for line in lines)
+    report = json.loads((out / "report.json").read_bytes())
+    assert report["processes"]
+    assert "modified_files" in report
+    assert report["connections"]
 
 
 @pytest.mark.parametrize("sample", ["behaviour.exe", "dropper.exe"])

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,18 @@ def test_json_has_the_fields_that_scripts_read() -> None:
     fields = {"name", "unit", "ours", "peer", "peer_name", "limit", "ratio", "runs"}
     assert [set(row) for row in rows] == [fields, fields]
     assert (rows[0]["ratio"], rows[1]["ratio"], rows[1]["peer"]) == (3, None, None)
+
+
+def test_a_missing_peer_is_said() -> None:
+    """It is no figure, no ratio and no missed target; a bound of our own figure holds without it."""
+    alone = replace(RATE, name="upload of a file", peer=None, peer_name="rclone")
+    packed = replace(alone, name="dumps to zip", peer_name="pigz -1", ours=800)
+    assert (alone.ratio, ALONE.is_missing) == (None, False)
+    rows = pages.rows([alone, packed])
+    assert [(row[2], row[3], row[6]) for row in rows] == [
+        ("missing (rclone)", "", "not measured"),
+        ("missing (pigz -1)", "", "yes"),
+    ]
 
 
 @pytest.mark.parametrize("name", runner.NAMES)
