@@ -26,14 +26,14 @@ NAMES = (
 """Modules of this package with a function ``measure``, in the order of the table."""
 
 
-def run(names: Sequence[str], *, quick: bool) -> list[Result]:
-    """Measure each of *names*, one after the other."""
+def run(names: Sequence[str], *, quick: bool) -> dict[str, list[Result]]:
+    """Measure each of *names*, one after the other; what each found."""
     console = Console(stderr=True)
-    results: list[Result] = []
+    results: dict[str, list[Result]] = {}
     for name in names:
         begun = time.monotonic()
         console.print(f"[bold]{name}[/bold] …")
-        results += importlib.import_module(f"benchmarks.{name}").measure(quick=quick)
+        results[name] = importlib.import_module(f"benchmarks.{name}").measure(quick=quick)
         console.print(f"[bold]{name}[/bold] took {time.monotonic() - begun:.0f} s")
     return results
 
@@ -76,10 +76,11 @@ def main() -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     # What drakcelery says about each upload is not what is asked for here
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    results = run(arguments.names or NAMES, quick=arguments.quick)
+    found = run(arguments.names or NAMES, quick=arguments.quick)
+    results = [result for rows in found.values() for result in rows]
     show(results)
-    if "watching" in arguments.names and not arguments.quick:
-        watching.write(results)
+    if "watching" in found and not arguments.quick:
+        watching.write(found["watching"])
     if not arguments.names:
         write(results, quick=arguments.quick)
 
