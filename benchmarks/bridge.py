@@ -1,9 +1,11 @@
 """What the bridge costs: analyses of nothing, beside a trivial Karton consumer and bare task queues.
 
 All work on the same Valkey and SeaweedFS, in turn. Ours fetches a sample of 1 KB, does all five stages,
-stores four objects (the log of 1 KB, an empty ``dumps.zip``, ``metadata.json``, our own log) and sends the
-analysis task; the Karton pair fetches the sample, stores one object and sends one task; the task queues run
-five empty jobs. In bulk means: all are sent at once, and the last is waited for.
+stores nine objects (the log of 1 KB, an empty ``dumps.zip``, report, process tree, ``metadata.json``, our own
+log, the sample and both tasks) and sends the analysis task; the Karton pair fetches the sample, stores one
+object and sends one task; the task queues run five empty jobs. In bulk means: all are sent at once, and the
+last is waited for. The sample is stored once, before that; sender and receiver are the same for ours and the
+Karton pair.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import redis
 
 from benchmarks import bridge_peers as peers
 from benchmarks.measuring import Result, in_turn, medians, seconds
+from benchmarks.processor_time import Meter, spent_rows
 from benchmarks.stacks import PATIENCE, NoOpStack, Receiver, Sender, no_op_stack
 
 SLOTS = 8
@@ -62,23 +65,33 @@ class Road:
 
 
 def measure(*, quick: bool) -> list[Result]:
-    """Rate in bulk and latency alone of ours and of each peer."""
+    """Rate in bulk, latency alone and processor time, of ours and of the peers."""
     with no_op_stack(slots=SLOTS) as stack, contextlib.ExitStack() as running:
-        for peer in NAMES:
-            running.enter_context(_worker(peer, stack))
+        pids = {peer: running.enter_context(_worker(peer, stack)) for peer in NAMES}
         stack.wait_bound(peers.TrivialConsumer.identity)
         roads = {"ours": _ours(stack), **_peers(stack)}
         for road in roads.values():
             road.rate(2)  # everything is up, connected and imported
         roads["ours"].rate(2 * SLOTS)  # in each of its processes
-        rates = medians(in_turn(_rates(roads, MANY[quick]), runs=RUNS[quick]))
+        meters = {name: Meter(stack, peer=pids["karton"]) for name in ("ours", "karton")}
+        rates = medians(in_turn(_rates(roads, meters, MANY[quick]), runs=RUNS[quick]))
         alone = {name: [road.latency() for _ in range(ONES[quick])] for name, road in roads.items()}
-    return [*_rate_rows(rates, RUNS[quick]), *_latency_rows(medians(alone), ONES[quick])]
+    return [
+        *_rate_rows(rates, RUNS[quick]),
+        *_latency_rows(medians(alone), ONES[quick]),
+        *spent_rows(meters["ours"].readings, meters["karton"].readings, MANY[quick], NAMES["karton"]),
+    ]
 
 
-def _rates(roads: Mapping[str, Road], many: int) -> dict[str, Callable[[], float]]:
+def _rates(
+    roads: Mapping[str, Road], meters: Mapping[str, Meter], many: int
+) -> dict[str, Callable[[], float]]:
     def rate_of(name: str) -> Callable[[], float]:
-        return lambda: roads[name].rate(SAMPLES.get(name, many))
+        def rate() -> float:
+            with meters[name].reading() if name in meters else contextlib.nullcontext():
+                return roads[name].rate(SAMPLES.get(name, many))
+
+        return rate
 
     return {name: rate_of(name) for name in roads}
 
@@ -153,15 +166,15 @@ def _listed(peer: str, stack: NoOpStack) -> Callable[[int], None]:
 
 
 @contextlib.contextmanager
-def _worker(peer: str, stack: NoOpStack) -> Iterator[None]:
-    """A peer's process."""
+def _worker(peer: str, stack: NoOpStack) -> Iterator[int]:
+    """A peer's process; gives its pid."""
     # Not by -m: RQ looks its jobs up in the module, not in the program
     program = "import sys; from benchmarks.bridge_peers import main; main(*sys.argv[1:])"
     command = (sys.executable, "-c", program, peer, str(stack.settings.source))
     with (stack.directory / f"{peer}.log").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
