@@ -50,7 +50,7 @@ def damage(state_dir: Path) -> str | None:
 
 
 class SlotFile:
-    """``<state_dir>/slots.sqlite``. Keeps no connection between calls.
+    """``<state_dir>/slots.sqlite``.
 
     Only the vm worker uses the file, which is made when it is first needed. The other processes of a host
     have such an object as well, but never use it.
@@ -84,6 +84,7 @@ class SlotFile:
                 os.fchmod(descriptor, 0o600)
             finally:
                 os.close(descriptor)
+            tables.forget()
             with tables.opened(self._path) as database:
                 tables.ensure(database, "closures", drains.SCHEMA, keep=True)
                 tables.ensure(database, "slots", _SCHEMA)

@@ -13,31 +13,84 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-_in_transaction = threading.RLock()
-"""Held while this process is in the file, and while it forks. SQLite keeps its locks in the process' memory:
-a process forked during a transaction of another thread would take the file for locked, forever."""
+
+class _Kept:
+    """The connection that this process keeps from one transaction to the next: to open a file, and to read
+    its schema, takes longer than most transactions.
+
+    It is closed before a fork: SQLite keeps its locks in the process' memory. A process forked during a
+    transaction of another thread would take the file for locked, forever.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        """Held while this process is in the file, and while it forks."""
+        self._file: tuple[Path, int, int] | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    def connection(self, path: Path) -> sqlite3.Connection:
+        """To the file that has this name now: somebody may have replaced it."""
+        file = _file(path)
+        if self._connection is None or file is None or file != self._file:
+            self.close()
+            place = f"{path.absolute().as_uri()}?mode=rw"
+            self._connection = sqlite3.connect(
+                place, uri=True, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            # Each transaction's journal stays, and is emptied: to make and remove a file takes longer
+            self._connection.execute("pragma journal_mode=truncate")
+            self._file = file
+        return self._connection
+
+    def close(self) -> None:
+        """Look anew at the file next time."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def before_fork(self) -> None:
+        """Let no process inherit what is in the file."""
+        self.lock.acquire()
+        self.close()
+
+
+_KEPT = _Kept()
 os.register_at_fork(
-    before=_in_transaction.acquire,
-    after_in_parent=_in_transaction.release,
-    after_in_child=_in_transaction.release,
+    before=_KEPT.before_fork, after_in_parent=_KEPT.lock.release, after_in_child=_KEPT.lock.release
 )
+
+
+def _file(path: Path) -> tuple[Path, int, int] | None:
+    """Which file this is; None if it cannot be told. One that is open keeps its inode to itself."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return path, status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """A transaction in the file, which must exist: SQLite would make one with any mode, and no table."""
-    place = f"{path.absolute().as_uri()}?mode=rw"
-    with (
-        _in_transaction,
-        contextlib.closing(sqlite3.connect(place, uri=True, timeout=30, isolation_level=None)) as database,
-    ):
-        database.execute("begin immediate")
+    with _KEPT.lock:
+        database = _KEPT.connection(path)
         try:
-            yield database
-        except BaseException:
-            database.execute("rollback")
+            database.execute("begin immediate")
+            try:
+                yield database
+            except BaseException:
+                database.execute("rollback")
+                raise
+            database.execute("commit")
+        except sqlite3.DatabaseError:
+            _KEPT.close()
             raise
-        database.execute("commit")
+
+
+def forget() -> None:
+    """Read all of the file anew next time: what is known of it may hide that it was damaged since."""
+    with _KEPT.lock:
+        _KEPT.close()
 
 
 def is_lost(path: Path) -> bool:

@@ -261,6 +261,16 @@ def test_a_file_that_is_taken_away(tmp_path: Path) -> None:
         assert states(table) == {"vm-1": "dirty"}
 
 
+def test_a_file_that_is_replaced(tmp_path: Path) -> None:
+    """What has the name now counts, not what this process has open."""
+    table = SlotTable(tmp_path / "a", quarantine_after=3)
+    table.define({"vm-1": "win10"})
+    SlotTable(tmp_path / "b", quarantine_after=3).define({"vm-2": "win10"})
+    assert states(table) == {"vm-1": "dirty"}
+    (tmp_path / "b" / "slots.sqlite").replace(tmp_path / "a" / "slots.sqlite")
+    assert states(table) == {"vm-2": "dirty"}
+
+
 def test_a_file_that_a_newer_version_has_written(tmp_path: Path) -> None:
     """Runs of a kind, or with a blame, that this version does not know say nothing; more columns are fine."""
     SlotTable(tmp_path, quarantine_after=3).define({"vm-1": "win10"})
