@@ -1,20 +1,22 @@
-"""Commands about the bucket of the analyses: who may read it, and for how long its objects stay."""
+"""Commands about the bucket of the analyses: who may read it, and for how long its objects stay.
+
+What a command works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.errors import SettingsError, StorageError
-from drakcelery.settings import Settings
-from drakcelery.storage import Storage
-from drakcelery.storage import bucket_policy as documents
-from drakcelery.telemetry.logs import configure
-from drakcelery.wiring import make_storage
+from drakcelery.errors import SettingsError
+
+if TYPE_CHECKING:
+    from drakcelery.storage.bucket_policy import Document
 
 apply_option = click.option("--apply", is_flag=True, help="Do it, instead of printing it.")
 
@@ -22,6 +24,8 @@ apply_option = click.option("--apply", is_flag=True, help="Do it, instead of pri
 @click.group()
 def bucket() -> None:
     """Set who may read the bucket of the analyses, and how long its objects stay."""
+    from drakcelery.telemetry.logs import configure
+
     configure(level="error", style="console")
 
 
@@ -29,6 +33,8 @@ def bucket() -> None:
 @with_settings
 def policy(config: Path | None, data_dir: Path | None) -> None:
     """Print what a consumer's own policy must allow, as JSON; for MinIO, AWS IAM and Ceph users."""
+    from drakcelery.storage import bucket_policy as documents
+
     ours = read_settings(config, data_dir)
     _print(documents.read_policy(ours.drakcelery.bucket))
 
@@ -45,6 +51,10 @@ def grant(user: str, apply: bool, as_json: bool, config: Path | None, data_dir: 
     changed. --apply adds USER to the bucket's policy, leaves its other statements alone, and reads it back.
     MinIO has no such policy for users: for it the command prints the mc commands that do it.
     """
+    from drakcelery.operators import bucket_rules
+    from drakcelery.storage import bucket_policy as documents
+    from drakcelery.wiring import make_storage
+
     ours = read_settings(config, data_dir)
     storage, name = make_storage(ours), ours.drakcelery.bucket
     software = storage.rights.software()
@@ -57,7 +67,7 @@ def grant(user: str, apply: bool, as_json: bool, config: Path | None, data_dir: 
         if not as_json:
             click.echo(f"Nothing was changed; --apply puts this into the policy of {name!r}.", err=True)
         return
-    document = _apply_policy(storage, name, reader)
+    document = bucket_rules.apply_policy(storage, name, reader)
     if as_json:
         _print(document)
     else:
@@ -80,15 +90,19 @@ def lifecycle(days: int, apply: bool, as_json: bool, config: Path | None, data_d
     refused). One that waits in a consumer's queue is not: choose more days than consumers may be away.
     Without --apply the rule is printed.
     """
+    from drakcelery.operators import bucket_rules
+    from drakcelery.storage import bucket_policy as documents
+    from drakcelery.wiring import make_storage
+
     ours = read_settings(config, data_dir)
     name = ours.drakcelery.bucket
-    _check_retention(ours, days)
+    bucket_rules.require_retention(ours, days)
     if not apply:
         _print(documents.retention(days))
         if not as_json:
             click.echo(f"Nothing was changed; --apply makes this the rule of {name!r}.", err=True)
         return
-    _apply_retention(make_storage(ours), name, days)
+    bucket_rules.apply_retention(make_storage(ours), name, days)
     if as_json:
         _print(documents.retention(days))
     else:
@@ -105,7 +119,7 @@ def reindex(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     and one is made only if it would still be there ([drakcelery] record_ttl).
     """
     from drakcelery.operators.restoring import restore
-    from drakcelery.wiring import make_ledger
+    from drakcelery.wiring import make_ledger, make_storage
 
     ours = read_settings(config, data_dir)
     found = restore(ours, make_ledger(ours), make_storage(ours))
@@ -118,11 +132,13 @@ def reindex(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     )
 
 
-def _print(document: documents.Document) -> None:
+def _print(document: Document) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
 def _grant_at_minio(name: str, user: str, *, apply: bool, quiet: bool) -> None:
+    from drakcelery.storage import bucket_policy as documents
+
     first, second = documents.minio_commands(name, user)
     how = f"save what `drakcelery bucket policy` prints as policy.json, then run: {first} && {second}"
     if apply:
@@ -133,50 +149,4 @@ def _grant_at_minio(name: str, user: str, *, apply: bool, quiet: bool) -> None:
     if not quiet:
         click.echo(
             f"Nothing was changed. MinIO gives rights to users by policies of their own: {how}", err=True
-        )
-
-
-def _apply_policy(storage: Storage, name: str, reader: str) -> documents.Document:
-    """Add *reader*, and return the policy that the server then has. Raises :class:`StorageError`."""
-    before = storage.rights.bucket_policy(name)
-    if before is None:
-        storage.ensure_bucket(name)  # before the first analysis there is none
-    document = documents.with_readers(before, name, frozenset({reader}))
-    storage.rights.set_bucket_policy(name, json.dumps(document))
-    stored = storage.rights.bucket_policy(name)
-    if stored is None or reader not in documents.readers(stored):
-        raise StorageError(
-            f"S3 took the policy of {name!r}, but {reader} is not in it; grant it at the server"
-        )
-    return documents.with_readers(stored, name, frozenset())
-
-
-def _check_retention(ours: Settings, days: int) -> None:
-    name, patience = ours.drakcelery.bucket, ours.drakcelery.storage_patience
-    if name == ours.s3.bucket:
-        raise SettingsError(
-            f"[drakcelery] bucket and [s3] bucket are both {name!r}: a retention rule would remove samples "
-            "that Karton still needs"
-        )
-    if days < (least := documents.least_days(patience)):
-        raise SettingsError(
-            f"--days {days}: expected at least {least}, as an upload may wait for S3 for "
-            f"[drakcelery] storage_patience = {patience} seconds"
-        )
-
-
-def _apply_retention(storage: Storage, name: str, days: int) -> None:
-    """Raises :class:`StorageError`: the bucket has rules of others, or the rule did not stay."""
-    before = storage.rights.expirations(name)
-    if not before:
-        storage.ensure_bucket(name)  # before the first analysis there is none
-    if others := set(before) - {documents.RETENTION_RULE}:
-        raise StorageError(
-            f"{name!r} has lifecycle rules of its own ({', '.join(sorted(others))}), which would go: "
-            "add the rule that `drakcelery bucket lifecycle` prints to them with your S3 server's own tools"
-        )
-    storage.rights.set_expiration(name, documents.RETENTION_RULE, days)
-    if storage.rights.expirations(name) != {documents.RETENTION_RULE: days}:
-        raise StorageError(
-            f"S3 took the lifecycle rule of {name!r}, but does not have it; set it at the server"
         )

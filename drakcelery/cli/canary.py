@@ -1,4 +1,7 @@
-"""The command that has slots tried by a canary, and shows what the last ones found."""
+"""The command that has slots tried by a canary, and shows what the last ones found.
+
+What it works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,22 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from drakcelery.cli.completion import hosts
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.cli.slot_table import canaries_view
 from drakcelery.cli.steer import asker, targets
 from drakcelery.errors import StackError
-from drakcelery.ledger import Ledger
-from drakcelery.model.records import HostStatus, SlotStatus
-from drakcelery.model.timeouts import LONGEST, timeouts_of
-from drakcelery.operators import steering, views
-from drakcelery.wiring import make_client, make_ledger
+
+if TYPE_CHECKING:
+    from drakcelery.ledger import Ledger
+    from drakcelery.model.records import HostStatus, SlotStatus
+    from drakcelery.operators import steering
 
 LOOK_SECONDS = 1.0
 """Seconds between two looks whether the canaries are over."""
-HEARD_SECONDS = 2 * timeouts_of(LONGEST).host
-"""After so many seconds each host's report is newer than the call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,9 @@ def canary(
     """Test slots with a known harmless sample. Without arguments, show the last result of each slot."""
     if wait and not wanted:
         raise click.UsageError("--wait needs a HOST or HOST/SLOT to test")
+    from drakcelery.operators import steering
+    from drakcelery.wiring import make_client, make_ledger
+
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     if not wanted:
@@ -76,12 +80,22 @@ def _due(asked: steering.Asked) -> Iterator[_Line]:
             yield _Line(host=asked.host.host, slot=slot, words="due")
 
 
+def heard_seconds() -> float:
+    """After so many seconds each host's report is newer than the call."""
+    from drakcelery.model.timeouts import LONGEST, timeouts_of
+
+    return 2 * timeouts_of(LONGEST).host
+
+
 def _found(ledger: Ledger, asked: steering.Asked) -> list[_Line]:
     """Wait for the canaries of a host. Raises :class:`StackError` if the host, or a slot, goes away
     meanwhile."""
+    from drakcelery.operators import steering
+
+    heard = heard_seconds()
     host, began = asked.host.host, time.monotonic()
     while True:
-        is_heard = time.monotonic() - began > HEARD_SECONDS  # the present report was made after the call
+        is_heard = time.monotonic() - began > heard  # the present report was made after the call
         now = next((status for status in ledger.fleet.hosts() if status.host == host), None)
         slots = {slot.name: slot for slot in now.slots} if now else {}
         if lost := [name for name in asked.calls if name not in slots]:
@@ -103,5 +117,8 @@ def _show(lines: Iterable[_Line], ledger: Ledger, *, as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=2))
         return
+    from drakcelery.cli.slot_table import canaries_view
+    from drakcelery.operators import views
+
     found = ((line.host, line.slot, line.words) for line in lines)
     views.console().print(canaries_view(found, now=ledger.now()))

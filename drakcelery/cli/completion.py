@@ -93,6 +93,18 @@ def consumers(context: click.Context, _: click.Parameter, incomplete: str) -> li
     return [identity for identity in identities if identity.startswith(incomplete)]
 
 
+def quarantined(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """What is in quarantine."""
+    ledger = _ledger(context)
+    from redis.exceptions import RedisError
+
+    try:
+        entries = ledger.quarantine.all() if ledger is not None else []
+    except RedisError:
+        return []
+    return sorted({entry.uid for entry in entries if entry.uid.startswith(incomplete)})
+
+
 def watched_profiles(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """VM profiles of which runs were watched for news."""
     return _watched(context, 0, incomplete)

@@ -1,4 +1,7 @@
-"""The command for whoever sets it up, or wonders what is wrong."""
+"""The command for whoever sets it up, or wonders what is wrong.
+
+What it works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,7 @@ from pathlib import Path
 
 import click
 
-from drakcelery import doctor as checks
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.doctor.finding import Status
-from drakcelery.doctor.runner import chosen, examine
-from drakcelery.doctor.subject import Subject
-from drakcelery.doctor.view import command_lines, findings_view
-from drakcelery.operators import views
-from drakcelery.telemetry import logs
 
 
 @click.command()
@@ -33,6 +29,14 @@ def doctor(
     context: click.Context, only: Sequence[str], as_json: bool, config: Path | None, data_dir: Path | None
 ) -> None:
     """Check this installation and say how to fix problems. Exits with 1 if a check failed."""
+    from drakcelery import doctor as checks
+    from drakcelery.doctor.finding import Status
+    from drakcelery.doctor.runner import chosen, examine
+    from drakcelery.doctor.subject import Subject
+    from drakcelery.doctor.view import command_lines, findings_view
+    from drakcelery.operators import views
+    from drakcelery.telemetry import logs
+
     logs.configure(level="error", style="console")
     selected = chosen(checks.CHECKS, only)
     findings = list(examine(selected, Subject(lambda: read_settings(config, data_dir))))

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.model.analysis import State
+from drakcelery.model.states import State
 
 MOST = 1000
 

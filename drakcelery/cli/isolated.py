@@ -1,4 +1,7 @@
-"""Commands for what could not be dealt with: the quarantine of tasks and analyses."""
+"""Commands for what could not be dealt with: the quarantine of tasks and analyses.
+
+What a command works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +9,23 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from redis.exceptions import RedisError
 
+from drakcelery.cli.completion import quarantined
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.steer import asker
-from drakcelery.errors import DrakceleryError, StackError, UnreadableRecord
-from drakcelery.karton import reading
-from drakcelery.ledger import Ledger, Patience
-from drakcelery.ledger.away import unless_odd
-from drakcelery.ledger.inbox import Inbox
-from drakcelery.ledger.quarantine import Entry
-from drakcelery.model.names import SHORTEST_PREFIX
+from drakcelery.errors import StackError, UnreadableRecord
 from drakcelery.model.text import clean
-from drakcelery.operators import views
-from drakcelery.stages import cancellation
-from drakcelery.wiring import make_ledger
+
+if TYPE_CHECKING:
+    from drakcelery.ledger import Ledger
+    from drakcelery.ledger.inbox import Inbox
+    from drakcelery.ledger.quarantine import Entry
 
 _OF_TASKS = ("inbox", "line")
 """The places where items in quarantine are Karton tasks that are no analyses yet."""
-
-
-def _uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """What the shell offers; nothing if anything goes wrong."""
-    try:
-        ours = read_settings(context.params.get("config"), context.params.get("data_dir"))
-        entries = make_ledger(ours, patience=Patience.NONE).quarantine.all()
-    except (DrakceleryError, RedisError):
-        return []
-    return sorted({entry.uid for entry in entries if entry.uid.startswith(incomplete)})
 
 
 @click.group()
@@ -52,6 +42,9 @@ def isolated() -> None:
 @with_settings
 def list_command(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """Show the items: where, how often and why they failed, and when they are tried again."""
+    from drakcelery.operators import views
+    from drakcelery.wiring import make_ledger
+
     ledger = make_ledger(read_settings(config, data_dir))
     entries = ledger.quarantine.all()
     if as_json:
@@ -63,10 +56,12 @@ def list_command(as_json: bool, config: Path | None, data_dir: Path | None) -> N
 
 
 @isolated.command()
-@click.argument("uid", shell_complete=_uids)
+@click.argument("uid", shell_complete=quarantined)
 @with_settings
 def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """Try UID again now, before its time."""
+    from drakcelery.wiring import make_ledger
+
     ledger = make_ledger(read_settings(config, data_dir))
     uid = _whole(ledger.quarantine.all(), uid)
     if not ledger.quarantine.release(uid):
@@ -76,6 +71,8 @@ def retry(uid: str, config: Path | None, data_dir: Path | None) -> None:
 
 def _whole(entries: Iterable[Entry], begin: str) -> str:
     """The uid in quarantine that is *begin*, or begins so. Raises :class:`StackError`: none, or several."""
+    from drakcelery.model.names import SHORTEST_PREFIX
+
     uids = sorted({entry.uid for entry in entries})
     if begin in uids:
         return begin
@@ -94,6 +91,10 @@ def _not_there(uid: str) -> StackError:
 
 def _end(ledger: Ledger, inbox: Inbox, uid: str, *, is_task: bool) -> None:
     """Note in the ledger that *uid*, of an analysis or a task, is over, or ingress would adopt it."""
+    from drakcelery.karton import reading
+    from drakcelery.ledger.away import unless_odd
+    from drakcelery.stages import cancellation
+
     reason = f"removed by {asker()}: it could not be dealt with"
     try:
         record = ledger.get(uid)
@@ -110,19 +111,23 @@ def _end(ledger: Ledger, inbox: Inbox, uid: str, *, is_task: bool) -> None:
 
 
 def _withdraw(inbox: Inbox, uid: str, task_uid: str, reason: str) -> None:
+    from drakcelery.karton import reading
+
     inbox.drop(task_uid)
     inbox.adopt(task_uid)  # a record is written only for tasks in the inbox
     inbox.withdraw(uid, task_uid=task_uid, root_uid=reading.root_of(task_uid), reason=reason)
 
 
 @isolated.command()
-@click.argument("uid", shell_complete=_uids)
+@click.argument("uid", shell_complete=quarantined)
 @with_settings
 def remove(uid: str, config: Path | None, data_dir: Path | None) -> None:
     """Drop UID permanently, from the quarantine and from the inbox or the ledger.
 
     Its Karton task stays as it is. Try `isolated retry` first: a removed item is not analysed.
     """
+    from drakcelery.wiring import make_ledger
+
     ours = read_settings(config, data_dir)
     ledger = make_ledger(ours)
     entries = ledger.quarantine.all()

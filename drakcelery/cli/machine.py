@@ -1,4 +1,7 @@
-"""Commands for one machine without Xen: the whole road, embedded."""
+"""Commands for one machine without Xen: the whole road, embedded.
+
+What a command works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,7 @@ from pathlib import Path
 
 import click
 
-from drakcelery import embedded, settings
 from drakcelery.cli.options import DATA_DIR_HELP, require_yes, yes_option
-from drakcelery.operators import views
 
 MOST_SLOTS = 64
 """More than one machine has cores for."""
@@ -53,7 +54,9 @@ def up(
     """
     if verbose and detach:
         raise click.UsageError("--verbose shows all on this terminal, --detach leaves it: choose one")
-    where = (data_dir or settings.user_data_dir()).absolute()
+    from drakcelery import embedded
+
+    where = _where(data_dir)
     embedded.stack_class()  # says what to install where the extra is missing
     from drakcelery.embedded import size  # needs the extra
 
@@ -71,11 +74,19 @@ def up(
 @data_dir_option
 def down(data_dir: Path | None) -> None:
     """Stop what `drakcelery up` has started, here or in another terminal. Its data stay."""
+    from drakcelery import embedded
+
     embedded.stack_class()
     from drakcelery.embedded import stopping  # needs the extra
 
-    where = (data_dir or settings.user_data_dir()).absolute()
+    where = _where(data_dir)
     click.echo("drakcelery is down." if stopping.stop(where) else f"Nothing runs in {where}.")
+
+
+def _where(data_dir: Path | None) -> Path:
+    from drakcelery import settings
+
+    return (data_dir or settings.user_data_dir()).absolute()
 
 
 def _reset(where: Path, *, is_sure: bool) -> None:
@@ -103,6 +114,9 @@ def _reset(where: Path, *, is_sure: bool) -> None:
 )
 def demo_command(sample: Path | None, timeout: int) -> None:
     """Analyse one sample with a temporary stack, show the result, and stop everything again."""
+    from drakcelery import embedded
+    from drakcelery.operators import views
+
     embedded.stack_class()  # says what to install where the extra is missing
     from drakcelery.embedded import demo  # needs the extra, which production hosts do not have
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from pydantic import BaseModel
 
 from drakcelery.cli.options import json_option, read_settings, with_settings
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 NOBODY = "No host is alive. Start one with `drakcelery worker vm`, or everything with `drakcelery up`."
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from drakcelery import settings
+if TYPE_CHECKING:
+    from drakcelery.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DATA_DIR_HELP = "Directory of the embedded stack.  [default: one place per user]"
 
 
-def read_settings(config: Path | None, data_dir: Path | None) -> settings.Settings:
+def read_settings(config: Path | None, data_dir: Path | None) -> Settings:
     """Read the settings from where the options, the environment or the usual paths say."""
+    from drakcelery import settings
+
     ours = settings.load(settings.find(config, data_dir=data_dir))
     context = click.get_current_context(silent=True)
     if context is not None:  # used to explain errors of Redis

@@ -16,7 +16,7 @@ from drakcelery.cli.options import read_settings, with_settings
 from drakcelery.cli.steer import asker
 from drakcelery.cli.waiting import watch
 from drakcelery.cli.wishes import with_wishes
-from drakcelery.model.analysis import Priority
+from drakcelery.model.states import Priority
 
 AS_BEFORE = "as before"
 

@@ -1,4 +1,7 @@
-"""Commands that become a ``celery`` process."""
+"""Commands that become a ``celery`` process.
+
+What a command works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from pathlib import Path
 import click
 
 from drakcelery.cli.options import read_settings, with_settings
-from drakcelery.worker import commands
 
 
 @click.group()
@@ -19,14 +21,14 @@ def worker() -> None:
 @with_settings
 def worker_vm(config: Path | None, data_dir: Path | None) -> None:
     """The worker that owns this host's VM slots: prepare and run."""
-    commands.become_celery("vm", read_settings(config, data_dir))
+    _become("vm", config, data_dir)
 
 
 @worker.command(name="io")
 @with_settings
 def worker_io(config: Path | None, data_dir: Path | None) -> None:
     """The worker for stages that need only files: collect, upload and publish."""
-    commands.become_celery("io", read_settings(config, data_dir))
+    _become("io", config, data_dir)
 
 
 @click.command()
@@ -37,4 +39,11 @@ def worker_io(config: Path | None, data_dir: Path | None) -> None:
 def flower(url_prefix: str | None, config: Path | None, data_dir: Path | None) -> None:
     """Serve Flower on the address in [flower]."""
     more = () if url_prefix is None else (f"--url-prefix={url_prefix}",)
-    commands.become_celery("flower", read_settings(config, data_dir), *more)
+    _become("flower", config, data_dir, *more)
+
+
+def _become(role: str, config: Path | None, data_dir: Path | None, *more: str) -> None:
+    """Replace this process."""
+    from drakcelery.worker import commands
+
+    commands.become_celery(role, read_settings(config, data_dir), *more)

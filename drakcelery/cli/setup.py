@@ -1,4 +1,7 @@
-"""The command that puts drakcelery on a machine."""
+"""The command that puts drakcelery on a machine.
+
+What it works with is imported when it runs: neither its help nor the shell's completion needs it.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import click
 
-from drakcelery.deploy import configuration, plan, writing
 from drakcelery.deploy.oldkeys import NOT_HERE, PARTS
-from drakcelery.deploy.plan import Plan
-from drakcelery.deploy.targets import Status
 from drakcelery.deploy.units import ROLES, operators, unit_name
-from drakcelery.deploy.wish import CONFIG, Wish
+
+if TYPE_CHECKING:
+    from drakcelery.deploy.plan import Plan
+    from drakcelery.deploy.wish import Wish
 
 
 class _RoleName(click.Choice[str]):
@@ -76,6 +80,9 @@ def init(
     dry_run: bool,
 ) -> None:
     """Join an existing Karton: write this machine's configuration and systemd units."""
+    from drakcelery.deploy import plan, writing
+    from drakcelery.deploy.wish import Wish
+
     root = root.resolve()
     wish = Wish(
         root=root,
@@ -96,18 +103,35 @@ def init(
     )
     click.echo("\n".join(_report(made, dry_run=dry_run)))
     if dry_run:
-        for target in (one for one in made.targets if one.status in (Status.NEW, Status.REPLACED)):
-            click.echo(f"\n# ---- {target.path}\n{configuration.masked(target.text)}", nl=False)
+        _print_files(made)
         return
-    commands = [*writing.preparing(made, root), writing.enabling(made.roles, root)] if enable else []
-    for command in commands:
+    if enable:
+        _enable(made, root)
+    click.echo("\n".join(["", *_next(made, root, enabled=enable)]))
+
+
+def _enable(made: Plan, root: Path) -> None:
+    """Run the commands that have the services started, and show what they say."""
+    from drakcelery.deploy import writing
+
+    for command in (*writing.preparing(made, root), writing.enabling(made.roles, root)):
         said = writing.run(command)
         click.echo(f"\n$ {shlex.join(command)}" + (f"\n{said}" if said else ""))
-    click.echo("\n".join(["", *_next(made, root, enabled=enable)]))
+
+
+def _print_files(made: Plan) -> None:
+    """What would be written, without secrets."""
+    from drakcelery.deploy import configuration
+    from drakcelery.deploy.targets import Status
+
+    for target in (one for one in made.targets if one.status in (Status.NEW, Status.REPLACED)):
+        click.echo(f"\n# ---- {target.path}\n{configuration.masked(target.text)}", nl=False)
 
 
 def _ask(wish: Wish, made: Plan) -> Plan:
     """Ask where ``drakrun`` is; returns the plan with the answer, or unchanged if there is none."""
+    from drakcelery.deploy import plan
+
     where = click.prompt("drakrun of DRAKVUF Sandbox (a path; empty: later)", default="", show_default=False)
     return plan.make(replace(wish, drakrun=PurePosixPath(where))) if where else made
 
@@ -130,6 +154,10 @@ def _report(made: Plan, *, dry_run: bool) -> Iterator[str]:
 
 def _next(made: Plan, root: Path, *, enabled: bool) -> Iterator[str]:
     """What is left to do, in order."""
+    from drakcelery.deploy import writing
+    from drakcelery.deploy.targets import Status
+    from drakcelery.deploy.wish import CONFIG
+
     yield "Next:" if root == Path("/") else f"Next, on the machine that gets {root}:"
     kept = any(one.path == CONFIG and one.status is Status.KEPT for one in made.targets)
     if made.todo:

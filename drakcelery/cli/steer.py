@@ -18,7 +18,6 @@ import click
 
 from drakcelery.cli.completion import hosts, slots, uids
 from drakcelery.cli.options import json_option, read_settings, with_settings
-from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.text import clean
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from drakcelery.operators.tail import Event
 
 SLOT = "HOST/SLOT"
-_HOST_AND_SLOT = re.compile(rf"({NAME_PATTERN[1:-1]})(?:/({NAME_PATTERN[1:-1]}))?")
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 _SAID = frozenset({"created", "timestamp", "levelname", "level", "action", "message", "uid"})
 """Fields that each log line has anyway, or that would be shown twice."""
@@ -43,7 +41,10 @@ def asker() -> str:
 
 def _target(_context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, str | None]:
     """Reads ``HOST`` and ``HOST/SLOT``, as far as the argument allows it."""
-    found = _HOST_AND_SLOT.fullmatch(text)
+    from drakcelery.model.names import NAME_PATTERN
+
+    name = NAME_PATTERN[1:-1]
+    found = re.fullmatch(rf"({name})(?:/({name}))?", text)
     if found is None or (found[2] is None and parameter.metavar == SLOT):
         raise click.BadParameter(f"expected {parameter.metavar}, such as rack-1/vm-1")
     return found[1], found[2]
@@ -142,6 +143,7 @@ def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
 @with_settings
 def logs(uid: str, follow: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """Show the log of the analysis UID, wherever it runs."""
+    from drakcelery.model.names import is_uid
     from drakcelery.operators import analyses, finding, views
     from drakcelery.operators.tail import Tail
     from drakcelery.telemetry.logs import configure

@@ -19,8 +19,7 @@ from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.cli.waiting import INTERRUPTED, end, follow, hint
 from drakcelery.cli.wishes import with_wishes
 from drakcelery.errors import DrakceleryError
-from drakcelery.model.analysis import Priority
-from drakcelery.model.reuse import parse_age
+from drakcelery.model.states import Priority
 
 if TYPE_CHECKING:
     from drakcelery.operators.submitting.archives import Passwords
@@ -37,8 +36,12 @@ LONGEST_PASSWORD = 4096
 
 def _age(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
     """The seconds that an option means."""
+    if text is None:
+        return None
+    from drakcelery.model.reuse import parse_age
+
     try:
-        return None if text is None else parse_age(text)
+        return parse_age(text)
     except ValueError as error:
         raise click.BadParameter(f"expected {error}") from None
 

@@ -7,9 +7,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from drakcelery.karton.startup_fields import START_METHODS
-from drakcelery.model.news import WatchMode
 from drakcelery.model.plugins import KNOWN_PLUGINS
+from drakcelery.model.states import StartMethod, WatchMode
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
@@ -52,7 +51,7 @@ def _how(text: Callable[[str, str], str]) -> Iterator[Option[Any]]:
     )
     yield click.option(
         "--start-method",
-        type=click.Choice(START_METHODS),
+        type=click.Choice(get_args(StartMethod)),
         help=text("How Windows starts it; runas: as administrator. DRAKVUF only.", "the engine's choice"),
     )
     yield click.option(

@@ -2,66 +2,24 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field
 
 from drakcelery.model.names import Name, Uid
 from drakcelery.model.news import News, WatchPlan, WatchRun
 from drakcelery.model.reuse import Reuse
+from drakcelery.model.states import STAGES as STAGES
+from drakcelery.model.states import WITH_FILES as WITH_FILES
+from drakcelery.model.states import WITH_GUEST as WITH_GUEST
+from drakcelery.model.states import Priority as Priority
+from drakcelery.model.states import Stage as Stage
+from drakcelery.model.states import StartMethod as StartMethod
+from drakcelery.model.states import State as State
 from drakcelery.model.value import Text as Text
 from drakcelery.model.value import Value as Value
 from drakcelery.model.word import Word
-
-
-class Stage(Word):
-    """The five Celery tasks of an attempt."""
-
-    PREPARE = "prepare"
-    RUN = "run"
-    COLLECT = "collect"
-    UPLOAD = "upload"
-    PUBLISH = "publish"
-
-
-STAGES = tuple(Stage)
-"""In their order."""
-WITH_GUEST = (Stage.PREPARE, Stage.RUN)
-"""The stages of a vm worker, which have a slot."""
-WITH_FILES = (Stage.COLLECT, Stage.UPLOAD, Stage.PUBLISH)
-"""The stages of an io worker, which go on from a finished run."""
-
-
-class State(Word):
-    """What the ledger says about an analysis."""
-
-    QUEUED = "QUEUED"
-    PREPARING = "PREPARING"
-    RUNNING = "RUNNING"
-    COLLECTING = "COLLECTING"
-    UPLOADING = "UPLOADING"
-    PUBLISHED = "PUBLISHED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the analysis is over."""
-        return self in (State.PUBLISHED, State.FAILED, State.CANCELLED)
-
-
-class Priority(enum.StrEnum):
-    """Karton's task priorities (``karton.core.task.TaskPriority``)."""
-
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-
-
-StartMethod = Literal["createproc", "shellexec", "runas"]
-"""How Windows starts a sample: CreateProcess, ShellExecute, or ShellExecute's verb runas (administrator)."""
 
 
 class Execution(Word):

@@ -14,13 +14,12 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field
 
+from drakcelery.model.states import WatchMode as WatchMode
 from drakcelery.model.value import Value
 
 MOST_ENTRIES = 240
 """Seconds with news, and periods, of a run that are kept; :meth:`News.of` joins later ones to the last."""
 
-WatchMode = Literal["off", "shadow", "active"]
-"""``shadow``: nothing is stopped, and it is noted when a run would have been. ``active``: it is stopped."""
 EndedBy = Literal["quiet", "timeout", "itself"]
 """What ended a run: nothing new came; its time was over; or the sample, its guest or the engine did."""
 

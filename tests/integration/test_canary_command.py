@@ -66,7 +66,7 @@ def type_in(
         return answer
 
     monkeypatch.setattr(steering, "ask", ask)
-    monkeypatch.setattr(command, "make_ledger", lambda _: bench.ledger)
+    monkeypatch.setattr("drakcelery.wiring.make_ledger", lambda _: bench.ledger)
     monkeypatch.setattr(command, "read_settings", lambda *_: bench.context.settings)
     janitor.start()
     wait_until(bench.ledger.fleet.hosts, "the host reports")
@@ -193,7 +193,7 @@ def test_a_host_that_has_forgotten_the_call(
     object.__setattr__(bench.context, "settings", settings)
     monkeypatch.setattr(type(bench.context.engine), "prepare", waits)
     monkeypatch.setattr(steering, "canary", removes)
-    monkeypatch.setattr(command, "HEARD_SECONDS", 3.0)
+    monkeypatch.setattr(command, "heard_seconds", lambda: 3.0)
     done = type_in(f"{HOST}/{SLOT}", "--wait")
     assert (done.exit_code, "slots.sqlite was removed" in done.output) == (1, True), done.output
     over.set()

@@ -66,6 +66,7 @@ LOOPS: dict[str, str] = {
     "cli.analysts.show_one": ONE_BY_ONE,
     "cli.canary._found": ONE_BY_ONE,
     "cli.canary.canary": ONE_BY_ONE,
+    "cli.completion.quarantined": ONE_BY_ONE,
     "cli.completion.slots": ONE_BY_ONE,
     "cli.isolated.list_command": ONE_BY_ONE,
     "cli.isolated.remove": ONE_BY_ONE,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from drakcelery.cli import completion, isolated
+from drakcelery.cli import completion
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from drakcelery.cli import completion, isolated
         completion.consumers,
         completion.watched_profiles,
         completion.watched_qualities,
-        isolated._uids,
+        completion.quarantined,
     ],
     ids=lambda one: f"{one.__module__.rpartition('.')[2]}.{one.__name__}",
 )
