@@ -59,6 +59,8 @@ class _Room:
 
     def value(self, value: object, depth: int = DEPTH) -> object:
         """As JSON can hold it."""
+        if isinstance(value, str):  # most are
+            return self._text(str(value))
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int) and -_INTEGERS <= value < _INTEGERS:
@@ -68,12 +70,15 @@ class _Room:
         if depth and isinstance(value, Mapping):
             items = itertools.islice(value.items(), ENTRIES)
             return {self._text(str(key)): self.value(one, depth - 1) for key, one in items}
-        if depth and isinstance(value, Sequence | Set) and not isinstance(value, str | bytes | bytearray):
+        if depth and isinstance(value, Sequence | Set) and not isinstance(value, bytes | bytearray):
             return [self.value(one, depth - 1) for one in itertools.islice(value, ENTRIES)]
         return self._text(str(value))
 
     def _text(self, text: str) -> str:
         room = max(0, min(CHARACTERS, self._left))
+        if len(text) <= room and text.isprintable():
+            self._left -= len(text)
+            return text
         kept = escaped(text[:room])[:room]  # escaping makes it longer
         self._left -= len(kept)
         return kept if len(text) <= room else f"{kept}… (of {len(text)} characters)"

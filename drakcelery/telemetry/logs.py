@@ -59,13 +59,15 @@ _as_text = ExceptionRenderer(exception_text)
 
 def _to_analysis_log(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     path = _analysis_log.get()
-    # The workspace comes and goes within a block, and lines are few: the file is opened for each
-    if path is None or not path.parent.is_dir():
+    if path is None:
         return event
     line = {"levelname": method.upper(), "message": event["action"], "created": time.time()}
     line |= _as_text(logger, method, tamed(event, FILE_CHARACTERS))
     try:
+        # The workspace comes and goes within a block, and lines are few: the file is opened for each
         safe_files.append(path, orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
+    except FileNotFoundError:
+        return event
     except OSError as error:  # a full disk: the line itself is not lost, and the stage goes on
         event["analysis_log"] = f"cannot be written: {error.strerror}"
     return event
