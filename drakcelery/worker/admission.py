@@ -164,10 +164,6 @@ def _defer(ledger: Ledger, step: Step, message: Message) -> None:
 
 def _admit(gate: Gate, step: Step, message: Message) -> bool:
     """Claim a slot and write it into the message; without a free slot the message goes back to the broker."""
-    if gate.holds(step):
-        log.info("delivered_twice")
-        message.ack()
-        return False
     try:
         slot = gate.claim(step)
     except Elsewhere:
@@ -176,6 +172,10 @@ def _admit(gate: Gate, step: Step, message: Message) -> bool:
     except UnreadableRecord as error:
         log.warning("not_asked", error=str(error))
         message.ack()  # it is of no use now; reconcile sends it again, once the record can be read
+        return False
+    if slot is None and gate.holds(step):
+        log.info("delivered_twice")
+        message.ack()
         return False
     if slot is None:
         message.requeue()

@@ -12,6 +12,7 @@ queue come only after that BRPOP has ended. To open or to close a queue takes se
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Mapping, Sequence
@@ -142,8 +143,7 @@ class Gate(bootsteps.StartStopStep):
         profiles = self._profiles()
         to_open = self._to_open(profiles)
         if look or to_open:
-            self._fetch_waiting()
-            profiles = self._profiles()
+            profiles = self._fetch_waiting(profiles)
         still = self._to_open(profiles)
         for queue in to_open:
             if queue in still:
@@ -163,35 +163,37 @@ class Gate(bootsteps.StartStopStep):
                 if not is_free and self._consumer.task_consumer.consuming_from(queue):
                     self._consumer.cancel_task_queue(queue)
 
-    def _fetch_waiting(self) -> None:
-        """Take waiting messages directly: opening and closing a queue takes longer than that."""
+    def _fetch_waiting(self, profiles: dict[str, bool]) -> dict[str, bool]:
+        """Take waiting messages directly: opening and closing a queue takes longer than that. Returns the
+        *profiles* as they are then."""
         tasks = self._consumer.task_consumer
         if not isinstance(tasks.channel, redis_transport.Prompt):
-            return  # RabbitMQ delivers as soon as a queue is open
-        for _ in self._slots():  # one each at most: a message may turn out to be for no slot
-            free = [profile for profile, is_free in self._profiles().items() if is_free]
+            return profiles  # RabbitMQ delivers as soon as a queue is open
+        for _ in self.context.settings.slots:  # one each at most: a message may turn out to be for no slot
+            free = [profile for profile, is_free in profiles.items() if is_free]
             queues = [queue for profile in free for queue in self._queues(profile)]
-            self._direction = (
-                -self._direction
-            )  # neither what asks for this host nor what does not is always first
+            # Neither what asks for this host nor what does not is always first
+            self._direction = -self._direction
             message = tasks.channel.get_waiting(queues[:: self._direction])
             if message is None:
-                return
+                break
             tasks._receive_callback(message)  # noqa: SLF001 what kombu does with what it has consumed
+            profiles = self._profiles()
+        return profiles
 
     def _waiting(self, channel: redis_transport.Prompt, profiles: Sequence[str]) -> list[Step]:
         """What waits for slots of *profiles* and may come to this host next. Called from any thread."""
         queues = [queue for profile in profiles for queue in self._queues(profile)]
-        messages = channel.peek_queues(queues, most=len(self._slots()))
+        messages = channel.peek_queues(queues, most=len(self.context.settings.slots))
         return [step for message in messages if (step := step_of(message)) is not None]
 
     def profiles(self) -> frozenset[str] | None:
         """Those that this host has slots of; None if this is no vm worker."""
         return frozenset(self.context.settings.slots.values()) if self.enabled else None
 
-    def _profiles(self) -> dict[str, bool]:
-        """This host's profiles, and whether each has a slot for another sample now."""
-        slots = self._slots()
+    def _profiles(self, slots: Sequence[Slot] | None = None) -> dict[str, bool]:
+        """This host's profiles, and whether each has a slot for another sample now; *slots* as just read."""
+        slots = self._slots() if slots is None else slots
         self._clock.observe(slots, now=time.time())
         takes = self._takes_samples()
         free = {slot.profile for slot in slots if takes and slot.is_open}
@@ -222,12 +224,17 @@ class Gate(bootsteps.StartStopStep):
         """
         self.context.readiness.note_loop()
         slot = None
-        if self._takes_samples() and self._slots():
-            among = self._may_have(step)
-            slot = self.context.slots.claim(step.profile, step.uid, step.attempt, among=among)
-            if slot is None and among is not None and self._profiles().get(step.profile):
-                raise Elsewhere
+        with contextlib.suppress(SlotsDamaged, SlotsLost):  # as in _slots
+            slot = self._claim(step) if self._takes_samples() else None
         self._close_full(self._profiles())
+        return slot
+
+    def _claim(self, step: Step) -> str | None:
+        among = self._may_have(step)
+        slot = self.context.slots.claim(step.profile, step.uid, step.attempt, among=among)
+        is_free = slot is None and among is not None and self._profiles().get(step.profile)
+        if is_free and not self.holds(step):
+            raise Elsewhere
         return slot
 
     def _may_have(self, step: Step) -> frozenset[str] | None:
@@ -264,22 +271,15 @@ class Gate(bootsteps.StartStopStep):
         After a successful prepare the slot is READY (or RUNNING, if run has begun already). In every other
         case the stage has given the slot back itself, unless its process died or was terminated.
         """
-        mine = [slot for slot in self._slots() if slot.holder == (step.uid, step.attempt)]
+        slots = self._slots()
         kept = (SlotState.READY, SlotState.RUNNING) if stage is Stage.PREPARE and acknowledged else ()
-        for slot in mine:
-            if slot.state not in kept:
+        for slot in slots:
+            if slot.holder == (step.uid, step.attempt) and slot.state not in kept:
                 log.warning("slot_left_behind", slot=slot.name)
                 self.context.slots.soil(step.uid, step.attempt)
-                or_leave_it(
-                    functools.partial(
-                        end_held,
-                        self.context,
-                        slot,
-                        "the process that watched the guest died",
-                        Fault.LOST,
-                    )
-                )
-        self._close_full(self._profiles())
+                why = "the process that watched the guest died"
+                or_leave_it(functools.partial(end_held, self.context, slot, why, Fault.LOST))
+        self._close_full(self._profiles(slots))  # what was soiled here was not free either
 
 
 def drop_left_over(connection: Any) -> None:

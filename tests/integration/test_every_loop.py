@@ -94,7 +94,7 @@ LOOPS: dict[str, str] = {
     "worker.gate._may_have": "a table of this host's own, in one read",
     "worker.gate._slots": "a table of this host's own, in one read",
     "worker.gate._waiting": "a foreign message is skipped (test_gate)",
-    "worker.gate.claim": "claims one slot",
+    "worker.gate._claim": "claims one slot",
     "host.judgement.judge": "a table of this host's own, in one read",
     "host.judgement.may_put_aside": "a table of this host's own, in one read",
     "host.judgement.known_hosts": ONE_BY_ONE,
