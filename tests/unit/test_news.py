@@ -64,9 +64,20 @@ def test_no_stop_while_something_forbids_it(news: News, rules: WatchRules) -> No
         assert not any(at <= stop < at + rules.quiet_seconds for at, _ in news.facts)
 
 
+def seconds_of(noise: bytes) -> list[int]:
+    """Seconds from 0 to 3000, of two bytes each: many are drawn at once, not one by one."""
+    return [(high << 8 | low) % 3001 for high, low in zip(noise[::2], noise[1::2], strict=True)]
+
+
+def drawn(least: int, most: int) -> st.SearchStrategy[list[int]]:
+    """From *least* to *most* seconds."""
+    sizes = st.integers(least, most)
+    return sizes.flatmap(lambda size: st.binary(min_size=2 * size, max_size=2 * size)).map(seconds_of)
+
+
 @given(
-    st.dictionaries(st.integers(0, 3000), st.integers(1, 3), min_size=200, max_size=600),
-    st.lists(st.integers(0, 3000), max_size=600),
+    drawn(200, 600).map(lambda seconds: {at: 1 + at % 3 for at in seconds}),
+    drawn(0, 600),
     RULES,
 )
 def test_what_is_too_much_is_joined(facts: dict[int, int], held: list[int], rules: WatchRules) -> None:
