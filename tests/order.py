@@ -48,7 +48,7 @@ def _folder(path: Path) -> str:
 
 RULES = frozenset(
     f"tests/unit/test_{name}.py"
-    for name in ("keys", "layers", "logs", "metrics", "process_state", "states", "words")
+    for name in ("keys", "layers", "logs", "metrics", "process_state", "sizes", "states", "words")
 )
 """Files that read the code of the whole package (``tests.modules``), which takes seconds to parse."""
 SHARED = frozenset(
@@ -59,15 +59,19 @@ SHARED = frozenset(
     )
 )
 """Files that share one embedded stack (``tests.acceptance.conftest.deployment``)."""
+HEART = "tests/heart/"
+"""Files that share the servers (``tests.conftest.services``), which each process starts for itself."""
 
 
 class SideBySide(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
-    """Each file in one process; those that share a stack, or the code as trees, in the same one."""
+    """Each file in one process; those that share a stack, servers, or the code as trees, in the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
         if file in RULES:
             return A_LOOK_AT_THE_CODE
+        if file.startswith(HEART):
+            return HEART
         return "a shared stack" if file in SHARED else file
 
 

@@ -64,7 +64,7 @@ def test_those_that_share_a_stack_are_listed() -> None:
 def test_those_that_read_the_code_are_listed() -> None:
     """A file that asks for the package's modules as trees, or for the log events in them."""
     asking = re.compile(
-        r"^from tests\.(?:modules|actions) import|^from tests import .*\bactions\b", re.MULTILINE
+        r"^from tests\.(?:modules|actions|sizes) import|^from tests import .*\bactions\b", re.MULTILINE
     )
     found = {
         path.relative_to(HERE.parent).as_posix()
