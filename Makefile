@@ -12,8 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Files at a time, for two cores: tests wait for more than half of their time.
 WORKERS ?= 4
-# What needs no fleet waits for small things only: two of a core are not too many.
-FAST_WORKERS ?= 4
+# What needs no fleet hardly waits: one of them has the servers, and one more than cores fills its pauses.
+FAST_WORKERS ?= 3
 
 # The system's own packages, for Debian's python3, which comes without venv.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
