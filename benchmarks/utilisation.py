@@ -40,11 +40,12 @@ class Load:
     @property
     def name(self) -> str:
         """In the table."""
-        return f"slot utilisation, {self.guest_seconds:.0f} s analyses, {self.slots} slots"
+        slots = "1 slot" if self.slots == 1 else f"{self.slots} slots"
+        return f"slot utilisation, {self.guest_seconds:.0f} s analyses, {slots}"
 
 
 LOADS = (
-    Load(run_seconds=30, slots=2, samples=12, quick_samples=0),
+    Load(run_seconds=30, slots=2, samples=8, quick_samples=0),
     Load(run_seconds=3, slots=1, samples=20, quick_samples=4),
 )
 

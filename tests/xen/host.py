@@ -83,6 +83,8 @@ class End:
     """A call that ended: UNIX times, and the processor time between, without its interpreter's start."""
 
     words: tuple[str, ...]
+    started: float
+    """When its process was made, to a hundredth of a second or so."""
     begun: float
     ended: float
     processor: float
@@ -297,6 +299,7 @@ class XenHost:
         return tuple(
             End(
                 words=(entry["tool"], *entry["argv"]),
+                started=entry["started"],
                 begun=entry["time"],
                 ended=entry["ended"],
                 processor=entry["processor"],

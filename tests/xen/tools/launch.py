@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -25,7 +26,12 @@ def run(tool: str, root: str) -> None:
     name = _IDLE.get(tool, tool.replace("-", "_"))
     program = __import__(f"tests.xen.tools.{name}", fromlist=["main"])
     status: int = program.main(machine, argv)
-    sys.exit(status)
+    if tool == "drakrun":
+        sys.exit(status)
+    machine.leave()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # nor is what Python does at its end
 
 
 def _import_all(machine: Machine) -> None:

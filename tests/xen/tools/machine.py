@@ -45,6 +45,8 @@ class Machine:
         self.slots: int = settings["slots"]
         self.restore_seconds: float = settings["restore_seconds"]
         self._mark: dict[str, Any] = {}
+        self._call: dict[str, Any] = {}
+        self._before = 0.0
         self.second: float = settings["second"]
         """How long a second of DRAKVUF's ``-t`` and ``-j`` takes."""
         self.import_seconds: float = settings.get("import_seconds", 0)
@@ -136,7 +138,7 @@ class Machine:
 
     def enter(self, tool: str, argv: list[str]) -> None:
         """Note this call, and that this process runs until it ends."""
-        call = {
+        self._call = {
             "tool": tool,
             "argv": argv,
             "cwd": os.getcwd(),  # noqa: PTH109 - a string for the journal
@@ -144,16 +146,20 @@ class Machine:
             "by": os.environ.get(CALLER),
             "time": time.time(),
         }
-        self._append("calls.jsonl", call)
+        self._append("calls.jsonl", self._call)
         self._mark = {"tool": tool, "argv": argv, "ticks": started_ticks(os.getpid()), "watches": None}
         self.write(f"processes/{os.getpid()}.json", self._mark)
-        atexit.register(self._leave, call, time.process_time())
+        self._before = time.process_time()
+        atexit.register(self.leave)
 
-    def _leave(self, call: dict[str, Any], before: float) -> None:
+    def leave(self) -> None:
         """Note when the call ended and what it took, but for a call that was killed."""
         (self.state / "processes" / f"{os.getpid()}.json").unlink(missing_ok=True)
-        took = {"ended": time.time(), "processor": time.process_time() - before}
-        self._append("ends.jsonl", {**call, **took})
+        # Half a tick, so that it is neither too early nor too late on the whole
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - (self._mark["ticks"] + 0.5) / os.sysconf("SC_CLK_TCK")
+        ended = time.time()
+        took = {"started": ended - age, "ended": ended, "processor": time.process_time() - self._before}
+        self._append("ends.jsonl", {**self._call, **took})
 
     def watches(self, what: str) -> None:
         """Note that this process has begun to watch the guest or the bridge *what*."""
