@@ -59,16 +59,17 @@ def checkups(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, Slot
 
     Runs before a good canary do not count.
     """
-    found: dict[str, list[Run]] = {name: [] for name in profiles}
-    for run in runs:
-        if run.kind is Kind.CANARY_WORKED and run.slot in found:
-            found[run.slot].clear()  # the slot has been fixed since
-        if run.slot in found and _is_conclusive(run):
-            found[run.slot].append(run)
+    found = _conclusive(profiles, runs)
     healths: dict[str, SlotHealth] = {}
     for profile in set(profiles.values()):
-        healths |= _of_profile({name: found[name][-WINDOW:] for name in found if profiles[name] == profile})
+        trials = _trials(profiles, found, profile)
+        healths |= {name: _health(name, trials) for name in trials}
     return {name: healths[name] for name in profiles}
+
+
+def checkup(profiles: Mapping[str, str], runs: Iterable[Run], name: str) -> SlotHealth:
+    """The health of one slot: as :func:`checkups` says it, without a look at the others."""
+    return _health(name, _trials(profiles, _conclusive(profiles, runs), profiles[name]))
 
 
 def has_fallen(profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> bool:
@@ -77,7 +78,7 @@ def has_fallen(profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> b
     if last is None or last.kind.is_canary:
         return False
     before = [run for run in runs if run is not last]
-    return checkups(profiles, runs)[name].is_unwell and not checkups(profiles, before)[name].is_unwell
+    return checkup(profiles, runs, name).is_unwell and not checkup(profiles, before, name).is_unwell
 
 
 def is_puzzling(runs: Iterable[Run], name: str) -> bool:
@@ -103,17 +104,32 @@ def is_puzzling(runs: Iterable[Run], name: str) -> bool:
 def symptoms(profiles: Mapping[str, str], runs: Iterable[Run], last: Run) -> tuple[str, ...]:
     """What is wrong with the run *last*, compared with the runs of the other slots."""
     others = [run for run in runs if run.slot != last.slot]
-    return checkups(profiles, [*others, last])[last.slot].reasons
+    return checkup(profiles, [*others, last], last.slot).reasons
 
 
-def _of_profile(runs: Mapping[str, Sequence[Run]]) -> dict[str, SlotHealth]:
-    """The health of the slots of one profile. *runs*: the last runs of each slot."""
-    usual = _Usual.of(list(runs.values()))
-    trials = {slot: [usual.trial(run) for run in last] for slot, last in runs.items()}
-    return {
-        slot: health(own, [trial for other in trials if other != slot for trial in trials[other]])
-        for slot, own in trials.items()
-    }
+def _conclusive(profiles: Mapping[str, str], runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """The runs that count, of each slot, oldest first."""
+    found: dict[str, list[Run]] = {name: [] for name in profiles}
+    for run in runs:
+        if run.kind is Kind.CANARY_WORKED and run.slot in found:
+            found[run.slot].clear()  # the slot has been fixed since
+        if run.slot in found and _is_conclusive(run):
+            found[run.slot].append(run)
+    return found
+
+
+def _trials(
+    profiles: Mapping[str, str], runs: Mapping[str, Sequence[Run]], profile: str
+) -> dict[str, list[Trial]]:
+    """What the last runs of each slot of a profile say about it."""
+    last = {name: own[-WINDOW:] for name, own in runs.items() if profiles[name] == profile}
+    usual = _Usual.of(list(last.values()))
+    return {name: [usual.trial(run) for run in own] for name, own in last.items()}
+
+
+def _health(name: str, trials: Mapping[str, Sequence[Trial]]) -> SlotHealth:
+    """The health of one of the slots whose *trials* these are."""
+    return health(trials[name], [trial for other in trials if other != name for trial in trials[other]])
 
 
 def _is_conclusive(run: Run) -> bool:

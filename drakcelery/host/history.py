@@ -9,6 +9,7 @@ row that put a slot aside.
 from __future__ import annotations
 
 import enum
+import functools
 import sqlite3
 import stat
 import time
@@ -23,6 +24,8 @@ from drakcelery.model.analysis import Execution, Outcome
 
 KEPT = 50
 """Runs of each slot."""
+MOST_KNOWN = 10_000
+"""Runs that a process keeps in memory as it has read them: all of them, unless there are very many slots."""
 SCHEMA = """
 create table if not exists runs (
     id integer primary key,
@@ -197,7 +200,7 @@ def settle(database: sqlite3.Connection, number: int, *, charged: bool, is_open:
 
 def forgive(database: sqlite3.Connection, slot: str) -> None:
     """*slot* has worked: its earlier failures are not recent any more."""
-    database.execute("update runs set recent = 0 where slot = ?", (slot,))
+    database.execute("update runs set recent = 0 where slot = ? and recent", (slot,))
 
 
 def begin(database: sqlite3.Connection, slots: Iterable[str]) -> None:
@@ -210,6 +213,7 @@ def begin(database: sqlite3.Connection, slots: Iterable[str]) -> None:
     )
 
 
+@functools.lru_cache(MOST_KNOWN)
 def _run(row: tuple[Any, ...]) -> Run:
     number, slot, uid, attempt, at, kind, seconds, restore_seconds, blame, charged, is_open, *files, error = (
         row

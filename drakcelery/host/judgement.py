@@ -34,7 +34,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 from redis.exceptions import RedisError
 
-from drakcelery.host.checkup import checkups, has_fallen, is_puzzling
+from drakcelery.host.checkup import checkup, has_fallen, is_puzzling
 from drakcelery.host.health import most_aside
 from drakcelery.host.history import Run
 from drakcelery.host.slot import Slot, SlotState
@@ -58,7 +58,7 @@ def judge(
         host: this one.
     """
     name, mine = holder[0], slots.all()
-    health = checkups({slot.name: slot.profile for slot in mine}, runs)[name]
+    health = checkup({slot.name: slot.profile for slot in mine}, runs, name)
     if not health.is_sick:
         return False
     reasons = "; ".join(health.reasons)

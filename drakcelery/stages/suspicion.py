@@ -12,7 +12,7 @@ from drakcelery.errors import Blame, InDoubt, InfrastructureError
 from drakcelery.host import charges
 from drakcelery.host.avoidance import is_another
 from drakcelery.host.canaries import is_rested
-from drakcelery.host.checkup import checkups
+from drakcelery.host.checkup import checkup
 from drakcelery.host.history import Facts, Run
 from drakcelery.host.judgement import is_doubtful, judge, known_hosts
 from drakcelery.host.silence import Lack, doubted, lacking
@@ -106,7 +106,7 @@ def judge_slot(context: HostContext, step: Step, runs: Sequence[Run]) -> None:
 def charge_moved(context: HostContext, slot: str) -> None:
     """A failed run is charged to *slot* after all: if that makes the slot unwell, a canary is next."""
     runs = context.slots.history()
-    if checkups({one.name: one.profile for one in context.slots.all()}, runs)[slot].is_unwell:
+    if checkup({one.name: one.profile for one in context.slots.all()}, runs, slot).is_unwell:
         _doubt(context, slot, runs)
 
 

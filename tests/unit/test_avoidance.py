@@ -8,7 +8,7 @@ import pytest
 
 from drakcelery.errors import Blame
 from drakcelery.host.avoidance import is_elsewhere, may_have
-from drakcelery.host.checkup import checkups
+from drakcelery.host.checkup import checkup, checkups
 from drakcelery.host.history import Facts, Kind, Run
 from drakcelery.host.judgement import is_allowed
 from drakcelery.host.slot import Slot, SlotState
@@ -129,6 +129,7 @@ GOOD = [run("vm-2"), run("vm-3")] * 3
 def test_a_slot_is_known_by_what_its_runs_left(bad: Run, word: str) -> None:
     """Three in a row, and it is sick; its neighbour is well, and so is a slot of another profile."""
     found = checkups(PROFILES, [*GOOD, bad, bad, bad])
+    assert found == {name: checkup(PROFILES, [*GOOD, bad, bad, bad], name) for name in PROFILES}
     assert found["vm-1"].is_sick
     assert [word in reason for reason in found["vm-1"].reasons] == [True]
     assert (found["vm-2"].score, found["vm-9"].score) == (1, 1)
