@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import logging
 import sys
@@ -63,14 +64,34 @@ def show(results: Sequence[Result]) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
+def _parser() -> argparse.ArgumentParser:
+    lines = [f"  {name:<16} {_purpose(name)}" for name in NAMES]
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Run the benchmarks that are named, or all; all of them write docs/benchmarks.md too.",
+        epilog="\n".join(
+            ["benchmarks:", *lines, "", "emulator --help: to run a part of it, and to compare two runs."]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", metavar="NAME", nargs="*", help="one or more of those below")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer runs")
+    return parser
+
+
+def _purpose(name: str) -> str:
+    """What a benchmark's module says of itself, without importing it."""
+    text = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    words = " ".join((ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].split())
+    return words.partition(":")[0].removesuffix(".").replace("``", "")
+
+
 def main() -> None:
     """Run what was asked for; the documentation is written only where that is all there is."""
     if sys.argv[1:2] == ["emulator"]:
         emulator.main(sys.argv[2:])
         return
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", metavar="NAME", nargs="*", help=f"one or more of {', '.join(NAMES)}")
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer runs: under five minutes")
+    parser = _parser()
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")

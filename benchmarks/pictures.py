@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +16,8 @@ from benchmarks.targets import Target, target_of
 
 OURS, PEER, LIMIT, MISSED = "#2b6cb0", "#a0aec0", "#e2e8f0", "#c53030"
 COLUMNS = 3
+TITLE = 45
+"""Characters that fit above a panel."""
 SAME = "with "
 """How a peer is called that is the same with fewer hosts, or fewer samples."""
 SPEEDS = ("ms", "s", "%")
@@ -57,7 +60,7 @@ def _draw_panel(rows: Sequence[Result], place: Axes) -> None:
     place.bar_label(drawn, [figure(value) for value in values], padding=3, fontsize=8)
     place.margins(x=0.18)
     better = "less is better" if first.less_is_better else "more is better"
-    place.set_title(f"{first.name}\n{first.unit}, {better}", fontsize=9)
+    place.set_title(f"{_wrapped(first.name)}\n{first.unit}, {better}", fontsize=9)
     place.tick_params(labelsize=8)
     place.spines[["top", "right"]].set_visible(False)
     bound = _bound(rows)
@@ -84,22 +87,38 @@ def _bound_of(target: Target, result: Result) -> float | None:
 
 
 def draw_history(runs: Sequence[Run], path: Path) -> None:
-    """Each ratio over the newest runs, so that a change for the worse is seen."""
+    """A panel for each measurement: its ratios in the newest runs, so that a change for the worse is seen."""
     shown = runs[-NEWEST:]
     names = sorted({name for run in shown for name in run.ratios if f" / {SAME}" not in name})
-    picture = Figure(figsize=(10, 6), layout="constrained")
-    place = picture.subplots()
+    panels = [list(group) for _, group in groupby(names, key=_measured)]
+    lines = max(1, -(-len(panels) // COLUMNS))
+    picture = Figure(figsize=(4.2 * COLUMNS, 2.1 * lines), layout="constrained")
+    axes = list(picture.subplots(lines, COLUMNS, squeeze=False).flat)
+    for panel, place in zip(panels, axes, strict=False):
+        _draw_ratios(panel, shown, place)
+    for place in axes[len(panels) :]:
+        place.set_visible(False)
+    picture.suptitle("ratio of ours to the peer's, run by run (more is better)", fontsize=9)
+    _save(picture, path)
+
+
+def _measured(name: str) -> str:
+    """Of a ratio's name, what comes before its peer's."""
+    return name.rpartition(" / ")[0]
+
+
+def _draw_ratios(names: Sequence[str], runs: Sequence[Run], place: Axes) -> None:
     for name in names:
-        points = [(at, run.ratios[name]) for at, run in enumerate(shown) if name in run.ratios]
-        place.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=name)
+        points = [(at, run.ratios[name]) for at, run in enumerate(runs) if name in run.ratios]
+        peer = name.removeprefix(f"{_measured(name)} / ")
+        place.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=peer)
     place.set_yscale("log")
     place.axhline(1, color="black", linewidth=0.5)
-    place.set_xticks(range(len(shown)), [_label(run) for run in shown], rotation=60, fontsize=7)
-    place.set_title("ratio of ours to the peer's, run by run (more is better)", fontsize=9)
+    place.set_xticks(range(len(runs)), [_label(run) for run in runs], rotation=60, fontsize=6)
+    place.set_title(_wrapped(_measured(names[0])), fontsize=9)
+    place.tick_params(labelsize=7, which="both")
     place.spines[["top", "right"]].set_visible(False)
-    if names:
-        place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    _save(picture, path)
+    place.legend(fontsize=6, frameon=False)
 
 
 def draw_slot_days(results: Sequence[Result], path: Path) -> None:
@@ -117,6 +136,10 @@ def draw_slot_days(results: Sequence[Result], path: Path) -> None:
     place.tick_params(labelsize=8)
     place.spines[["top", "right"]].set_visible(False)
     _save(picture, path)
+
+
+def _wrapped(title: str) -> str:
+    return textwrap.fill(title, TITLE)
 
 
 def _label(run: Run) -> str:
