@@ -32,11 +32,12 @@ class SlotClock:
         self._seen = seen
 
     def _account(self, before: Slot, slot: Slot, looked: float, now: float) -> None:
-        changed = min(max(slot.since, looked), now) if slot.since != before.since else now
+        if slot.since == before.since:
+            metrics.slot_spent(before.profile, before.status, now - looked)
+            return
+        changed = min(max(slot.since, looked), now)
         metrics.slot_spent(before.profile, before.status, changed - looked)
         metrics.slot_spent(slot.profile, slot.status, now - changed)
-        if slot.since == before.since:
-            return
         if before.state is SlotState.FREE and slot.state is SlotState.PREPARING:
             metrics.slot_turned_around(slot.profile, max(0.0, slot.since - before.since))
         if slot.state is SlotState.QUARANTINED:
