@@ -73,13 +73,14 @@ def measure(*, quick: bool) -> list[Result]:
         for road in roads.values():
             road.rate(2)  # everything is up, connected and imported
         roads["ours"].rate(2 * SLOTS)  # in each of its processes
-        meters = {name: Meter(stack, peer=pids["karton"]) for name in ("ours", "karton")}
+        peer_of = {"ours": "karton", "karton": "karton", "celery": "celery"}
+        meters = {name: Meter(stack, peer=pids[peer]) for name, peer in peer_of.items()}
         rates = medians(in_turn(_rates(roads, meters, MANY[quick]), runs=RUNS[quick]))
         alone = {name: [road.latency() for _ in range(ONES[quick])] for name, road in roads.items()}
     return [
         *_rate_rows(rates, RUNS[quick]),
         *_latency_rows(medians(alone), ONES[quick]),
-        *spent_rows(meters["ours"].readings, meters["karton"].readings, MANY[quick], NAMES["karton"]),
+        *spent_rows({name: meter.readings for name, meter in meters.items()}, MANY[quick], NAMES),
     ]
 
 

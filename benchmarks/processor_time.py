@@ -55,7 +55,7 @@ class Meter:
     """Reads the processor time of a stack's processes, and of the benchmark's."""
 
     def __init__(self, stack: NoOpStack, *, peer: int) -> None:
-        """*peer* is the process of a peer; it counts as :data:`PEER`."""
+        """*peer* is the process of a peer; it counts as :data:`PEER`, with its pool."""
         self._stack = stack
         self._peer = psutil.Process(peer)
         self.readings: list[Spent] = []
@@ -72,7 +72,7 @@ class Meter:
 
     def _seconds(self) -> dict[str, float]:
         found = defaultdict[str, float](float)
-        found |= {"sender and receiver": time.process_time(), PEER: _seconds(self._peer)}
+        found |= {"sender and receiver": time.process_time(), PEER: _seconds_of_all(self._peer)}
         found["supervisor"] += _seconds(psutil.Process(self._stack.pid))
         for name, processes in self._stack.processes().items():
             for process in processes:
@@ -86,6 +86,10 @@ def _seconds(process: psutil.Process) -> float:
     return times.user + times.system
 
 
+def _seconds_of_all(process: psutil.Process) -> float:
+    return _seconds(process) + sum(map(_seconds, process.children(recursive=True)))
+
+
 def _group(name: str, process: psutil.Process, of_its_name: Sequence[psutil.Process]) -> str:
     if "drakcelery.karton.filetype" in process.cmdline():
         return "libmagic"
@@ -94,35 +98,47 @@ def _group(name: str, process: psutil.Process, of_its_name: Sequence[psutil.Proc
     return _GROUPS.get(name, name)
 
 
-def spent_rows(ours: Sequence[Spent], pair: Sequence[Spent], many: int, peer_name: str) -> Iterator[Result]:
+def spent_rows(spent: Mapping[str, Sequence[Spent]], many: int, names: Mapping[str, str]) -> Iterator[Result]:
     """What one of *many* analyses of nothing takes, and how many cores they keep busy; medians of the runs.
 
-    The peer's figure stands where a group works for both.
+    The figure of the Karton pair stands where a group works for both. Beside all of our processes stands what
+    the worker of bare Celery takes for five tasks that do nothing. *names* are the peers'.
     """
     each = "processor time per analysis of nothing"
 
-    def row(name: str, of: Callable[[Spent], float], *, unit: str = "ms", beside: bool) -> Result:
-        mine, other = (statistics.median(map(of, runs)) for runs in (ours, pair))
+    def row(
+        name: str,
+        of: Callable[[Spent], float],
+        *,
+        unit: str = "ms",
+        peer: str | None = None,
+        theirs: Callable[[Spent], float] | None = None,
+    ) -> Result:
         return Result(
             name=name,
             unit=unit,
-            ours=mine,
-            peer=other if beside else None,
-            peer_name=peer_name if beside else None,
-            runs=len(ours),
+            ours=statistics.median(map(of, spent["ours"])),
+            peer=statistics.median(map(theirs or of, spent[peer])) if peer else None,
+            peer_name=names[peer] if peer else None,
+            runs=len(spent["ours"]),
             less_is_better=unit == "ms",
         )
 
     def of_group(group: str) -> Callable[[Spent], float]:
         return lambda one: one.by_group.get(group, 0) * 1000 / many
 
-    yield row(f"{each}, all our processes", lambda one: one.ours * 1000 / many, beside=False)
-    yield from (row(f"{each}, {group}", of_group(group), beside=False) for group in OURS)
-    yield from (row(f"{each}, {group}", of_group(group), beside=True) for group in SHARED)
-    yield row(f"{each}, all processes", lambda one: one.total * 1000 / many, beside=True)
+    yield row(
+        f"{each}, all our processes",
+        lambda one: one.ours * 1000 / many,
+        peer="celery",
+        theirs=of_group(PEER),
+    )
+    yield from (row(f"{each}, {group}", of_group(group)) for group in OURS)
+    yield from (row(f"{each}, {group}", of_group(group), peer="karton") for group in SHARED)
+    yield row(f"{each}, all processes", lambda one: one.total * 1000 / many, peer="karton")
     yield row(
         "cores busy while analyses of nothing pass in bulk",
         lambda one: one.total / one.lasted,
         unit="cores",
-        beside=True,
+        peer="karton",
     )
