@@ -21,7 +21,7 @@ from benchmarks.measuring import Result
 NAMES = (
     *("log_split", "report", "diff", "second_look", "dumps", "collect_memory", "upload"),
     *("turnaround", "utilisation", "toolchain", "toolchain_slots", "bridge", "redis_cost", "idle"),
-    *("recovery", "memory", "fleet", "fairness"),
+    *("recovery", "memory", "fleet", "saturation", "fairness"),
     *("broken_slots", "emulator", "watching"),
 )
 """Modules of this package with a function ``measure``, in the order of the table."""

@@ -148,11 +148,16 @@ def ingress_on(client: redis.Redis) -> Ingress:
 _seeds = itertools.count()
 
 
-def push(client: redis.Redis, count: int, wanted: Mapping[str, int]) -> Counter[str]:
-    """Samples that karton-system has routed to us; returns how many want each profile."""
+def push(
+    client: redis.Redis, count: int, wanted: Mapping[str, int], *, sample: str | None = None
+) -> Counter[str]:
+    """Samples that karton-system has routed to us; returns how many want each profile.
+
+    *sample* is the uid of the object that all of them have; None: each names one of its own.
+    """
     seed = next(_seeds)
     chance = random.Random(seed)  # noqa: S311 a load, no secret
-    texts = {(profile, one): _template(profile, one) for profile in wanted for one in PRIORITIES}
+    texts = {(profile, one): _template(profile, one, sample) for profile in wanted for one in PRIORITIES}
     profiles = chance.choices(list(wanted), [*wanted.values()], k=count)
     priorities = chance.choices(list(PRIORITIES), [*PRIORITIES.values()], k=count)
     for begin in range(0, count, PIPELINE):
@@ -174,14 +179,14 @@ def push(client: redis.Redis, count: int, wanted: Mapping[str, int]) -> Counter[
 _OWN = "0" * 36
 
 
-def _template(profile: str, priority: TaskPriority) -> str:
+def _template(profile: str, priority: TaskPriority, sample_uid: str | None) -> str:
     """A routed sample task as JSON, such as karton-classifier's become; all uids are :data:`_OWN`."""
     headers = {"type": "sample", "stage": "recognized", "kind": "runnable", "platform": "win32"}
     headers |= {"extension": "exe", "quality": "high", "receiver": IDENTITY, "origin": "karton.classifier"}
     sample = RemoteResource(
         "sample.exe",
         bucket="karton",
-        uid=_OWN,
+        uid=sample_uid or _OWN,
         size=len(PROGRAM),
         sha256="ab" * 32,
         metadata={"sha256": "ab" * 32, "md5": "ab" * 16, "sha1": "ab" * 20},
@@ -226,6 +231,8 @@ class Fleet:
         self.client = client
         self.ledger = Ledger(client, identity=IDENTITY, record_ttl=3600)
         self._reported = 0.0
+        self.records: dict[str, Record] = {}
+        """As each analysis was when its stage began."""
         self.hosts = {f"rack-{number:03}": Host(name=f"rack-{number:03}") for number in range(hosts)}
 
     def report(self) -> None:
@@ -255,15 +262,23 @@ class Fleet:
                     free[profile].append((host, name))
         taken = 0
         for profile, slots in free.items():
-            while slots and (message := self.client.rpop(prepare_queue(profile))) is not None:
-                uid, attempt = json.loads(cast("str", message))
+            while slots and (message := self._pop(profile)) is not None:
+                uid, attempt = message
                 host, slot = slots[0]
                 if self._enter(uid, attempt, Stage.PREPARE, host.name, slot):
-                    self._leave(uid, attempt, Stage.PREPARE, slot)
+                    self._leave(uid, attempt, Stage.PREPARE, host.name, slot)
                     self._enter(uid, attempt, Stage.RUN, host.name, slot)
                     host.slots[slots.popleft()[1]] = (uid, attempt)
                     taken += 1
         return taken
+
+    def _pop(self, profile: str) -> tuple[str, int] | None:
+        """The analysis and attempt that waits longest for a slot of *profile*."""
+        message = cast("str | None", self.client.rpop(prepare_queue(profile)))
+        if message is None:
+            return None
+        uid, attempt = json.loads(message)
+        return uid, attempt
 
     def finish(self) -> int:
         """Whatever runs ends, and is collected, uploaded and published; returns how many were."""
@@ -277,7 +292,9 @@ class Fleet:
 
     def _enter(self, uid: str, attempt: int, stage: Stage, host: str, slot: str) -> bool:
         """What a worker asks of Redis as a stage begins. False if its message is stale."""
-        self.ledger.get(uid)
+        record = self.ledger.get(uid)
+        if record is not None:
+            self.records[uid] = record
         try:
             self.ledger.advance(uid, attempt, stage, host=host, slot=slot, token=slot)
         except Superseded:
@@ -285,7 +302,7 @@ class Fleet:
         self.ledger.now()
         return True
 
-    def _leave(self, uid: str, attempt: int, stage: Stage, slot: str) -> None:
+    def _leave(self, uid: str, attempt: int, stage: Stage, host: str, slot: str) -> None:  # noqa: ARG002 who sends on asks
         """And as it ends, having lasted for a sign of life."""
         self.ledger.renew(uid, attempt, token=slot)
         self.ledger.complete(uid, attempt, stage, token=slot)
@@ -295,10 +312,10 @@ class Fleet:
         task = self.ledger.karton_task(record.task_uid) if record is not None else None
         if record is None or task is None:
             return False
-        self._leave(uid, attempt, Stage.RUN, slot)
+        self._leave(uid, attempt, Stage.RUN, host, slot)
         for stage in (Stage.COLLECT, Stage.UPLOAD):
             self._enter(uid, attempt, stage, host, slot)
-            self._leave(uid, attempt, stage, slot)
+            self._leave(uid, attempt, stage, host, slot)
         self._enter(uid, attempt, Stage.PUBLISH, host, slot)
         out = f"{{{uid}}}:{uid}-{attempt}"
         self.ledger.publish(
